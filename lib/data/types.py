@@ -1,0 +1,149 @@
+"""What travels through the library: frames, sequences, data sets, samples and batches.
+
+Boxes are ``x, y, w, h`` with the top-left corner, in image pixels as the data set publishes them, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Image = NDArray[np.uint8]
+Boxes = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+class Modality(enum.Enum):
+    """What a frame carries beside RGB."""
+
+    RGB = "rgb"
+    RGBD = "rgbd"
+    RGBT = "rgbt"
+    RGBE = "rgbe"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One moment of a video.
+
+    rgb: H x W x 3 uint8, channels in RGB order.
+    aux: H x W x 3 uint8 picture of the second modality (thermal, depth colour map, events), or None for plain RGB.
+    """
+
+    rgb: Image
+    aux: Image | None = None
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.rgb.shape[0], self.rgb.shape[1]
+
+    def merged(self) -> Image:
+        """H x W x 3, or H x W x 6 with the aux picture behind RGB."""
+        return self.rgb if self.aux is None else np.concatenate([self.rgb, self.aux], axis=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """One target in one video (or in one image that stands for a video of length 1).
+
+    boxes_xywh: [N, 4] float64, as published; NaN where the annotation says so.
+    valid: [N] bool, the box can serve as a regression target.
+    visible: [N] bool, the target can be seen.
+    read_frame: frame number 0..N-1 -> Frame; raises `lib.data.io.DecodeError` or FileNotFoundError naming the file.
+    frame_path: frame number -> path (or store key) of the RGB picture, for messages.
+    visible_ratio: [N] float64 in 0..1, where the data set has it (GOT-10k).
+    is_video: False for image data sets, whose single picture may serve as template and search frame.
+    """
+
+    name: str
+    boxes_xywh: Boxes
+    valid: Mask
+    visible: Mask
+    read_frame: Callable[[int], Frame]
+    frame_path: Callable[[int], str]
+    modality: Modality = Modality.RGB
+    visible_ratio: NDArray[np.float64] | None = None
+    object_class: str | None = None
+    attributes: frozenset[str] = frozenset()
+    is_video: bool = True
+    dataset: str = ""
+
+    def __len__(self) -> int:
+        return len(self.boxes_xywh)
+
+
+class Dataset(Protocol):
+    """An index of sequences; annotations are read when a sequence is asked for, pictures when a frame is."""
+
+    name: str
+    modality: Modality
+    is_video: bool
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sequence: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One training sample: crops as uint8, what is still to be done on the device as numbers.
+
+    template, search: [Nt, C, T, T] and [Ns, C, S, S] uint8, C = 3 or 6 (RGB, then aux).
+    template_boxes, search_boxes: [Nt, 4] and [Ns, 4] float32 x, y, w, h in units of the crop's side.
+    template_gain, search_gain: [Nt] and [Ns] float32 brightness factors, applied when the crops are normalised.
+    frame_ids: [Nt + Ns] frame numbers in the sequence, templates first.
+    """
+
+    template: Image
+    search: Image
+    template_boxes: NDArray[np.float32]
+    search_boxes: NDArray[np.float32]
+    template_gain: NDArray[np.float32]
+    search_gain: NDArray[np.float32]
+    modality: Modality
+    dataset: str
+    sequence: str
+    frame_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B samples, batch first.
+
+    template: [B, Nt, C, T, T]; search: [B, Ns, C, S, S]; uint8 as loaded, float once `lib.data.normalise` has been over them.
+    template_boxes: [B, Nt, 4], search_boxes: [B, Ns, 4], float32 x, y, w, h in units of the crop's side.
+    template_gain: [B, Nt], search_gain: [B, Ns], float32.
+    modality: [B] int64, position of the sample's modality in `Modality`.
+    names: one "dataset/sequence:frame,frame" per sample, for messages.
+    """
+
+    template: Tensor
+    search: Tensor
+    template_boxes: Tensor
+    search_boxes: Tensor
+    template_gain: Tensor
+    search_gain: Tensor
+    modality: Tensor
+    names: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self.template.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """The same batch with every tensor on `device`."""
+        return self._each(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory (the loader calls this)."""
+        return self._each(lambda t: t.pin_memory())
+
+    def _each(self, f: Callable[[Tensor], Tensor]) -> Batch:
+        moved = {x.name: f(v) for x in fields(self) if isinstance(v := getattr(self, x.name), Tensor)}
+        return replace(self, **moved)

@@ -1,0 +1,68 @@
+"""Names for parts: a YAML ``TYPE`` or a command-line name picks what is registered under it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
+    folded = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
+    return f"; did you mean {folded[near[0]]!r}?" if near else ""
+
+
+class UnknownNameError(KeyError):
+    """A name that no part was registered under."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Registry(Generic[T]):
+    """Parts of one kind by name, case-insensitive.
+
+    >>> heads: Registry[type] = Registry("head")
+    >>> @heads.register("CENTER")
+    ... class Center: ...
+    >>> heads["center"] is Center
+    True
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._parts: dict[str, T] = {}
+        self._names: dict[str, str] = {}
+
+    def register(self, *names: str) -> Callable[[T], T]:
+        """Decorator: make the part known under every one of ``names``; a name is given once only."""
+
+        def add(part: T) -> T:
+            for name in names:
+                key = name.lower()
+                if key in self._parts and self._parts[key] is not part:
+                    raise ValueError(f"{self.kind} {name!r} is registered twice")
+                self._parts[key] = part
+                self._names[key] = name
+            return part
+
+        return add
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._parts[name.lower()]
+        except KeyError:
+            known = sorted(self._names.values())
+            raise UnknownNameError(
+                f"unknown {self.kind} {name!r}{suggest(name, known)} (known: {', '.join(known)})"
+            ) from None
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._parts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._names.values()))

@@ -1,0 +1,103 @@
+"""Conformance cases: how one is read, filled, drawn and compared.
+
+A case is a JSON file that names its `kind`; exactly one runner handles every case of a kind, in this repository and elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fill
+import numpy as np
+import pytest
+import torch
+
+RUNNERS: dict[str, Callable[[Case], None]] = {}
+
+
+def runner(*kinds: str) -> Callable[[Callable[[Case], None]], Callable[[Case], None]]:
+    """Decorator: this function runs the cases of these kinds; it raises AssertionError where they disagree."""
+
+    def add(run: Callable[[Case], None]) -> Callable[[Case], None]:
+        for kind in kinds:
+            if kind in RUNNERS:
+                raise ValueError(f"two runners for the case kind {kind!r}")
+            RUNNERS[kind] = run
+        return run
+
+    return add
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case file."""
+
+    path: Path
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        return fill.load(self.path)
+
+    @property
+    def kind(self) -> str:
+        """`kind`, or for benchmark cases `benchmarks/<protocol>`."""
+        if "kind" in self.data:
+            return str(self.data["kind"])
+        return f"benchmarks/{self.data.get('protocol', 'missing')}"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return dict(self.data.get("config", {}))
+
+    def draw(self, spec: dict[str, Any]) -> np.ndarray:
+        """The array that an entry of `inputs` describes."""
+        return fill.draw(spec)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Entry `name` of the case's `inputs`."""
+        return torch.from_numpy(self.draw(self.data["inputs"][name]))
+
+    def beside(self, name: str) -> Path:
+        """A file named by the case: beside it or in a parent folder; the bundled copy if the case came without it."""
+        for folder in (self.path.parent, *self.path.parent.parents):
+            if (folder / name).is_file():
+                return folder / name
+        bundled = sorted(Path(__file__).parent.rglob(name))
+        if bundled:
+            return bundled[0]
+        pytest.fail(f"{self.path}: {name} is neither beside the case nor in a parent folder")
+
+    def state(self, manifest: str, overrides: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:
+        """A manifest's parameters, filled, then overridden ({"scale": x} | {"add": x} | {"draw": spec} by name)."""
+        filled = fill.fill_state(json.loads(self.beside(manifest).read_text()))
+        for name, rule in (overrides or {}).items():
+            if unknown := set(rule) - {"scale", "add", "draw"}:
+                raise KeyError(f"{self.path}: unknown override {sorted(unknown)} of {name}")
+            value = self.draw(rule["draw"]) if "draw" in rule else filled[name]
+            value = value * np.float32(rule.get("scale", 1.0)) + np.float32(rule.get("add", 0.0))
+            filled[name] = value.astype(np.float32)
+        return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in filled.items()}
+
+    def differences(self, array: Any, stored: Any, tolerance: dict[str, float] | None = None) -> list[str]:
+        """Where `array` leaves the stored digest (or plain number / list) beyond the case's tolerance, in words."""
+        tol = tolerance or self.data.get("tolerance", {})
+        rtol, atol = float(tol.get("rtol", 1e-3)), float(tol.get("atol", 1e-4))
+        value = array.detach().cpu().double().numpy() if isinstance(array, torch.Tensor) else np.asarray(array, dtype=np.float64)
+        if isinstance(stored, dict) and "shape" in stored:
+            return fill.check(value, stored, rtol=rtol, atol=atol)
+        wanted = np.asarray(stored, dtype=np.float64)
+        if value.shape != wanted.shape:
+            return [f"shape {value.shape} != {wanted.shape}"]
+        if np.allclose(value, wanted, rtol=rtol, atol=atol, equal_nan=True):
+            return []
+        return [f"differs by {np.nanmax(np.abs(value - wanted)):.3g}: {value.ravel()[:8]} != {wanted.ravel()[:8]}"]
+
+    def check(self, array: Any, stored: Any, label: str = "", tolerance: dict[str, float] | None = None) -> None:
+        """Assert that `array` agrees with the stored digest, number or list."""
+        found = self.differences(array, stored, tolerance)
+        assert not found, f"{self.path.name} {label}: {'; '.join(found)}"
