@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -145,5 +145,5 @@ class Batch:
         return self._each(lambda t: t.pin_memory())
 
     def _each(self, f: Callable[[Tensor], Tensor]) -> Batch:
-        moved = {x.name: f(v) for x in fields(self) if isinstance(v := getattr(self, x.name), Tensor)}
+        moved: dict[str, Any] = {x.name: f(v) for x in fields(self) if isinstance(v := getattr(self, x.name), Tensor)}
         return replace(self, **moved)

@@ -1,0 +1,159 @@
+"""From a configuration tree to frozen dataclasses: every key checked, every value of its declared type."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from lib.config.tree import ConfigError, Tree
+from lib.registry import Registry, suggest
+
+C = TypeVar("C")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A node with `TYPE`: the registered part and the arguments of its builder (lower-case)."""
+
+    type: str
+    args: dict[str, Any] = dataclasses.field(default_factory=dict)
+    where: dict[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    def builder(self, registry: Registry[Callable[..., Any]]) -> Callable[..., Any]:
+        """The registered builder, once the arguments were found in its signature."""
+        try:
+            build = registry[self.type]
+        except KeyError as error:
+            raise ConfigError(f"{self.where.get('TYPE', 'configuration')}: {error}") from None
+        known = list(inspect.signature(build).parameters)
+        for name in self.args:
+            if name not in known:
+                upper = [k.upper() for k in known]
+                raise ConfigError(
+                    f"{self.where.get(name, 'configuration')}: {registry.kind} {self.type} has no argument "
+                    f"{name.upper()}{suggest(name.upper(), upper)}"
+                )
+        return build
+
+    def build(self, registry: Registry[Callable[..., Any]], **given: Any) -> Any:
+        """Build the part. `given` is what the method decides; what the builder does not take of it is left out."""
+        build = self.builder(registry)
+        known = inspect.signature(build).parameters
+        return build(**{k: v for k, v in given.items() if k in known and k not in self.args}, **self.args)
+
+
+def from_tree(schema: type[C], tree: Tree, path: str = "") -> C:
+    """An instance of the frozen dataclass `schema`; keys are field names in upper case, or the field's `key` metadata.
+
+    Raises ConfigError naming file, line, key and, for an unknown key, the nearest known one.
+    """
+    hints = typing.get_type_hints(schema)
+    by_key = {f.metadata.get("key", f.name.upper()): f for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in tree.values.items():
+        if key not in by_key:
+            raise ConfigError(f"{tree.where[key]}: unknown key {path}{key}{suggest(key, list(by_key))}")
+        name = by_key[key].name
+        values[name] = _convert(hints[name], value, f"{tree.where[key]}: {path}{key}", f"{path}{key}.")
+    for key, f in by_key.items():
+        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"configuration: {path}{key} is missing")
+    try:
+        return schema(**values)
+    except ValueError as error:
+        raise ConfigError(f"{next(iter(tree.where.values()), 'configuration')}: {path.rstrip('.')} {error}") from None
+
+
+def _convert(hint: Any, value: Any, what: str, path: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(args, value, what, path)
+    if hint is Any:
+        return value.plain() if isinstance(value, Tree) else value
+    if hint is Part:
+        return _part(value, what)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Tree):
+            raise ConfigError(f"{what}: expected a mapping of keys, found {value!r}")
+        return from_tree(typing.cast(type, hint), value, path)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{what}: expected a list, found {value!r}")
+        return tuple(_convert(args[0], v, f"{what}[{i}]", path) for i, v in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Tree):
+            raise ConfigError(f"{what}: expected a mapping of keys, found {value!r}")
+        return {k: _convert(args[1], v, f"{what}.{k}", f"{path}{k}.") for k, v in value.values.items()}
+    return _scalar(hint, value, what)
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, what: str, path: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    problem: ConfigError | None = None
+    for option in options:
+        if option is type(None):
+            continue
+        try:
+            return _convert(option, value, what, path)
+        except ConfigError as error:
+            problem = problem or error
+    raise problem or ConfigError(f"{what}: unexpected value {value!r}")
+
+
+def _scalar(hint: Any, value: Any, what: str) -> Any:
+    if hint is float and not isinstance(value, bool):
+        # YAML 1.1 reads 1e-4 as text, since it has no dot.
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif hint is bool and isinstance(value, (bool, int)) and value in (0, 1):
+        return bool(value)
+    elif hint is int and isinstance(value, (int, float)) and not isinstance(value, bool) and int(value) == value:
+        return int(value)
+    elif hint is str and isinstance(value, str):
+        return value
+    found = "a mapping" if isinstance(value, Tree) else repr(value)
+    raise ConfigError(f"{what}: expected {getattr(hint, '__name__', hint)}, found {found}")
+
+
+def _part(value: Any, what: str) -> Part:
+    if isinstance(value, str):
+        return Part(value, {}, {"TYPE": what})
+    if not isinstance(value, Tree) or not isinstance(value.values.get("TYPE"), str):
+        raise ConfigError(f"{what}: expected a mapping with a TYPE, such as {{TYPE: CENTER}}")
+    plain = value.plain()
+    args = {k.lower(): _frozen(v) for k, v in plain.items() if k != "TYPE"}
+    return Part(plain["TYPE"], args, {k if k == "TYPE" else k.lower(): w for k, w in value.where.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def as_plain(config: Any) -> Any:
+    """The resolved configuration as YAML-able dictionaries and lists with upper-case keys."""
+    if isinstance(config, Part):
+        return {"TYPE": config.type, **{k.upper(): as_plain(v) for k, v in config.args.items()}}
+    if dataclasses.is_dataclass(config):
+        return {
+            f.metadata.get("key", f.name.upper()): as_plain(getattr(config, f.name)) for f in dataclasses.fields(config)
+        }
+    if isinstance(config, dict):
+        return {k: as_plain(v) for k, v in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [as_plain(v) for v in config]
+    return config
+
+
+def config_hash(config: Any) -> str:
+    """Twelve hex digits that change when any resolved value changes."""
+    text = json.dumps(as_plain(config), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,156 @@
+"""The keys that all methods share, as users of OSTrack write them; a method adds its own by subclassing a section.
+
+Field names are the YAML keys in lower case. Defaults are those of the OSTrack family unless a comment says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lib.config.build import Part
+
+
+@dataclass(frozen=True)
+class Region:
+    """How a template or search region is cut: output side in pixels, context factor, jitter, frames per sample."""
+
+    size: int = 256
+    factor: float = 4.0
+    center_jitter: float = 0.0
+    scale_jitter: float = 0.0
+    number: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.factor <= 0 or self.number < 1:
+            raise ValueError(f"SIZE {self.size}, FACTOR {self.factor} and NUMBER {self.number} must be positive")
+
+
+@dataclass(frozen=True)
+class DataMix:
+    """Which data sets are drawn from, with which weights, how many samples make an epoch."""
+
+    datasets_name: tuple[str | None, ...] = ()
+    datasets_ratio: tuple[float, ...] = ()
+    sample_per_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.datasets_ratio) != len(self.datasets_name):
+            raise ValueError(
+                f"DATASETS_NAME has {len(self.datasets_name)} entries and DATASETS_RATIO {len(self.datasets_ratio)}; "
+                "one ratio per data set is expected"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The data sets that are really there: published files write `[null]` for none."""
+        return tuple(n for n in self.datasets_name if n is not None)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a network is shown."""
+
+    sampler_mode: str = "causal"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    max_sample_interval: int | tuple[int, ...] = 200
+    search: Region = Region(number=1)
+    template: Region = Region(size=128, factor=2.0)
+    train: DataMix = DataMix()
+    val: DataMix = DataMix()
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network's parts."""
+
+    pretrain_file: str = ""
+    extra_merger: bool = False
+    return_inter: bool = False
+    return_stages: tuple[int, ...] = ()
+    backbone: Part = Part("vit_base_patch16_224")
+    head: Part = Part("CENTER")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over the epochs. `step`: times 0.1 every LR_DROP_EPOCH (DECAY_RATE is not read, as published)."""
+
+    type: str = "step"
+    decay_rate: float = 0.1
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    warmup_epochs: float = 0.0
+    min_lr_ratio: float = 0.0
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """Parameters whose name meets `pattern` (regular expression; the first group that meets wins)."""
+
+    pattern: str
+    lr_multiplier: float = 1.0
+    weight_decay: float | None = None
+    freeze: bool = False
+
+
+@dataclass(frozen=True)
+class Train:
+    """How a network learns. BATCH_SIZE is per process, as in published files; the log states the total."""
+
+    lr: float = 1e-4
+    weight_decay: float = 1e-4
+    epoch: int = 500
+    lr_drop_epoch: int = 400
+    batch_size: int = 16
+    num_worker: int = 8
+    optimizer: str = "ADAMW"
+    backbone_multiplier: float = 0.1
+    giou_weight: float = 2.0
+    l1_weight: float = 5.0
+    freeze_layers: tuple[int, ...] = (0,)
+    print_interval: int = 50
+    val_epoch_interval: int = 20
+    grad_clip_norm: float = 0.1
+    amp: bool = False
+    scheduler: Schedule = Schedule()
+    drop_path_rate: float = 0.1
+    fix_bn: bool = False
+    precision: str = "fp32"
+    accumulate: int = 1
+    param_groups: tuple[ParamGroup, ...] = ()
+    seed: int = 42
+    save_epoch_interval: int = 40
+    save_epochs: tuple[int, ...] = (79, 159, 239)
+    save_last_n_epoch: int = 5
+    state_interval_seconds: float = 600.0
+    state_interval_steps: int = 0
+    max_bad_samples: float = 0.01
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise ValueError(f"PRECISION must be fp32, bf16 or fp16, not {self.precision!r}")
+        if min(self.epoch, self.batch_size, self.accumulate) < 1:
+            raise ValueError("EPOCH, BATCH_SIZE and ACCUMULATE must be at least 1")
+
+
+@dataclass(frozen=True)
+class Test:
+    """How a network tracks."""
+
+    template_factor: float = 2.0
+    template_size: int = 128
+    search_factor: float = 4.0
+    search_size: int = 256
+    epoch: int = 500
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole experiment."""
+
+    data: Data = Data()
+    model: Model = Model()
+    train: Train = Train()
+    test: Test = Test()

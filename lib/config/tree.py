@@ -1,0 +1,113 @@
+"""Configuration text: YAML files with `BASE:` inheritance and dotted overrides, each value with its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file, line and key."""
+
+
+@dataclass
+class Tree:
+    """A mapping of YAML keys to plain values or further trees. `where` has "file:line" for every key."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """The same as nested dictionaries."""
+        return {k: v.plain() if isinstance(v, Tree) else v for k, v in self.values.items()}
+
+    def merge(self, over: Tree) -> None:
+        """Lay `over` on top: mappings are merged key by key, anything else is replaced.
+
+        A part whose `TYPE` changes is replaced whole, since the old arguments mean nothing to the new type.
+        """
+        for key, value in over.values.items():
+            mine = self.values.get(key)
+            if isinstance(mine, Tree) and isinstance(value, Tree) and not _other_type(mine, value):
+                mine.merge(value)
+            else:
+                self.values[key] = value
+            self.where[key] = over.where[key]
+
+    def set(self, dotted: str, value: Any, where: str) -> None:
+        """Set one value by its path, such as ``TRAIN.SCHEDULER.TYPE``."""
+        head, _, rest = dotted.partition(".")
+        key = next((k for k in self.values if k.lower() == head.lower()), head)
+        if not rest:
+            self.values[key], self.where[key] = value, where
+            return
+        if not isinstance(self.values.get(key), Tree):
+            self.values[key] = Tree()
+        self.where[key] = where
+        self.values[key].set(rest, value, where)
+
+
+def _other_type(mine: Tree, over: Tree) -> bool:
+    return "TYPE" in mine.values and "TYPE" in over.values and mine.values["TYPE"] != over.values["TYPE"]
+
+
+def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
+    """The tree of a YAML file, its `BASE` files below it, and ``KEY.PATH=value`` overrides on top.
+
+    Raises ConfigError for text that is not YAML, a duplicate key, a base that does not exist or a circle of bases.
+    """
+    tree = _read_file(path.resolve(), ())
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"override {text!r}: expected KEY=VALUE, such as TRAIN.LR=1e-4")
+        where = f"override {text!r}"
+        try:
+            parsed = _from_node(yaml.compose(value, Loader=yaml.SafeLoader), where, plain_where=True)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{where}: the value is not YAML ({error})") from None
+        tree.set(key.strip(), parsed, where)
+    return tree
+
+
+def _read_file(path: Path, children: tuple[Path, ...]) -> Tree:
+    if path in children:
+        raise ConfigError(f"{path}: BASE goes round in a circle ({' -> '.join(p.name for p in (*children, path))})")
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such configuration file" + (f" (BASE of {children[-1]})" if children else "")
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML file ({error})") from None
+    own = Tree() if node is None else _from_node(node, str(path))
+    if not isinstance(own, Tree):
+        raise ConfigError(f"{path}: expected a mapping of keys at the top, found {type(own).__name__}")
+    bases = own.values.pop("BASE", [])
+    own.where.pop("BASE", None)
+    tree = Tree()
+    for base in [bases] if isinstance(bases, str) else bases:
+        tree.merge(_read_file((path.parent / base).resolve(), (*children, path)))
+    tree.merge(own)
+    return tree
+
+
+def _from_node(node: yaml.Node | None, file: str, plain_where: bool = False) -> Any:
+    if node is None:
+        return None
+    if not isinstance(node, yaml.MappingNode):
+        return yaml.SafeLoader("").construct_object(node, deep=True)
+    tree = Tree()
+    for key_node, value_node in node.value:
+        key = str(key_node.value)
+        where = file if plain_where else f"{file}:{key_node.start_mark.line + 1}"
+        if key in tree.values:
+            raise ConfigError(f"{where}: key {key} is given twice (first at {tree.where[key]})")
+        tree.values[key] = _from_node(value_node, file, plain_where)
+        tree.where[key] = where
+    return tree

@@ -1,0 +1,43 @@
+"""What a method hands to the library: its keys, and how its three parts are built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from lib.objectives.base import Objective
+from lib.registry import Registry
+from lib.track.protocol import Tracker
+
+
+@dataclass(frozen=True)
+class Method:
+    """A paper's system: network, objective, tracker.
+
+    name: as on the command line (`--script`), with `aliases` for further script names.
+    network_name: begins the names of its checkpoint files (``OSTrack_ep0300``).
+    config: frozen dataclass of its keys, a `lib.config.schema.Config` or a subclass.
+    parts: dotted field -> registry for every `TYPE` node, so that a wrong argument is told before anything is built.
+    build_network(config, training): `training` loads the initial weights that MODEL names.
+    build_objective(config, network); build_tracker(config, network, benchmark name or None).
+    """
+
+    name: str
+    network_name: str
+    config: type[Any]
+    build_network: Callable[[Any, bool], nn.Module]
+    build_objective: Callable[[Any, nn.Module], Objective]
+    build_tracker: Callable[[Any, nn.Module, str | None], Tracker]
+    aliases: tuple[str, ...] = ()
+    parts: Mapping[str, Registry[Callable[..., Any]]] = field(default_factory=dict)
+
+
+METHODS: Registry[Method] = Registry("method")
+
+
+def register_method(method: Method) -> Method:
+    """Make a method known under its name and aliases; returns it."""
+    return METHODS.register(method.name, *method.aliases)(method)
