@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-OVERLAP_THRESHOLDS: NDArray[np.float64] = np.arange(21) * 0.05
+OVERLAP_THRESHOLDS: NDArray[np.float64] = np.arange(21, dtype=np.float64) * 0.05
 PIXEL_THRESHOLDS: NDArray[np.float64] = np.arange(51, dtype=np.float64)
 NORMALISED_THRESHOLDS: NDArray[np.float64] = np.arange(51) / 100.0
 

@@ -22,7 +22,7 @@ from lib.bench.metrics.metric import METRICS, Metric
 from lib.bench.metrics.pytracking import ONE_PASS
 from lib.bench.metrics.scores import Aggregate, Floats, Measurement, MetricError, Reading, Rule, SequenceResult
 
-GTOT_PIXELS: Floats = np.arange(51) * 0.5
+GTOT_PIXELS: Floats = np.arange(51, dtype=np.float64) * 0.5
 
 
 def measure_lasher(result: SequenceResult) -> Measurement:
