@@ -1,0 +1,221 @@
+"""Weights: published files are read safely and strictly, releases survive the round trip, errors say what is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+from collections import OrderedDict, defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lib.models.weights import WeightsError, load_into, read_checkpoint, save_release, sha256_of
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+
+
+def foreign_classes(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
+    """Classes of modules that exist only while the file is written."""
+    made = {}
+    for dotted in (
+        "author.train.stats.AverageMeter",
+        "author.train.stats.StatValue",
+        "author.train.settings.Settings",
+        "author.train.local.EnvironmentSettings",
+        "author.train.tools.Options",
+    ):
+        module, _, name = dotted.rpartition(".")
+        parent = dict if name == "Options" else object
+        cls = type(name, (parent,), {"__module__": module})
+        parts = module.split(".")
+        for i in range(1, len(parts) + 1):
+            path = ".".join(parts[:i])
+            if path not in sys.modules:
+                monkeypatch.setitem(sys.modules, path, types.ModuleType(path))
+        setattr(sys.modules[module], name, cls)
+        made[name] = cls
+    return made
+
+
+def published(monkeypatch: pytest.MonkeyPatch, path: Path, network: nn.Module, legacy: bool = False) -> None:
+    """A file of the shape that trackers of this family are published in."""
+    classes = foreign_classes(monkeypatch)
+    meter = classes["AverageMeter"]()
+    meter.__dict__.update(val=0.5, avg=0.4, sum=4.0, count=10, history=[])
+    value = classes["StatValue"]()
+    value.__dict__.update(val=1e-4, history=[1e-4])
+    settings = classes["Settings"]()
+    settings.env = classes["EnvironmentSettings"]()
+    settings.env.workspace_dir = "/somewhere"
+    settings.options = classes["Options"]({"a": 1})
+    settings.options.mark = True
+    settings.counts = defaultdict(int, {"x": 3})
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    network(torch.zeros(1, 3, 6, 6)).sum().backward()
+    optimizer.step()
+    content = {
+        "epoch": 300,
+        "actor_type": "OSTrackActor",
+        "net_type": "OSTrack",
+        "net": network.state_dict(),
+        "net_info": None,
+        "constructor": None,
+        "optimizer": optimizer.state_dict(),
+        "stats": OrderedDict(train=OrderedDict([("IoU", meter), ("LearningRate/group0", value)])),
+        "settings": settings,
+    }
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    for name in [n for n in sys.modules if n == "author" or n.startswith("author.")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_published_checkpoint_loads_strictly_without_its_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool
+) -> None:
+    network = small_network()
+    path = tmp_path / "OSTrack_ep0300.pth.tar"
+    published(monkeypatch, path, network, legacy)
+    found = read_checkpoint(path)
+    assert (found.kind, found.key, found.metadata["epoch"], found.metadata["net_type"]) == (
+        "published",
+        "net",
+        300,
+        "OSTrack",
+    )
+    assert found.optimizer["param_groups"][0]["lr"] == 1e-4
+    assert "author.train.settings.Settings" in found.replaced
+    assert found.metadata["stats"]["train"]["IoU"]["avg"] == 0.4
+    assert found.metadata["settings"]["options"] == {"a": 1}
+    assert found.metadata["settings"]["counts"] == {"x": 3}
+    assert not any(n.startswith("author") for n in sys.modules)
+    other = small_network()
+    for p in other.parameters():
+        nn.init.zeros_(p)
+    report = load_into(other, found.state_dict)
+    assert len(report.loaded) == len(network.state_dict())
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_published_checkpoint_in_a_fresh_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.pth.tar"
+    published(monkeypatch, path, small_network())
+    code = f"from lib.models.weights import read_checkpoint as r; print(r({str(path)!r}).describe())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3], check=True
+    )
+    assert "epoch 300" in done.stdout
+    assert "with optimizer state" in done.stdout
+
+
+class Attack:
+    """An object that asks the reader to call something."""
+
+    def __init__(self, function: object, *args: object) -> None:
+        self.call = (function, args)
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return self.call
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("where", ["eval", "popen", "system", "makedirs"])
+def test_no_code_of_the_file_runs(tmp_path: Path, where: str, legacy: bool) -> None:
+    mark = tmp_path / "mark"
+    attacks = {
+        "eval": Attack(eval, f"open({str(mark)!r}, 'w').close()"),
+        "popen": Attack(subprocess.Popen, ["touch", str(mark)]),
+        "system": Attack(os.system, f"touch {mark}"),
+        "makedirs": Attack(os.makedirs, str(mark)),
+    }
+    path = tmp_path / "bad.pth"
+    torch.save({"net": {"w": torch.ones(2)}, "extra": attacks[where]}, path, _use_new_zipfile_serialization=not legacy)
+    if where in ("system", "makedirs"):
+        with pytest.raises(WeightsError, match="unsafe"):
+            read_checkpoint(path)
+    else:
+        assert read_checkpoint(path).state_dict["w"].tolist() == [1, 1]
+    assert not mark.exists()
+
+
+def test_where_the_weights_are_found(tmp_path: Path) -> None:
+    w = {"module.a": torch.ones(1), "module.b": torch.zeros(2)}
+    for key in ("net", "model", "state_dict", "network", ""):
+        torch.save({key: w, "epoch": 2} if key else w, tmp_path / "x.pth")
+        found = read_checkpoint(tmp_path / "x.pth")
+        assert (found.key, list(found.state_dict), found.unwrapped) == (key, ["a", "b"], True)
+    torch.save({"model": {"cls_token": torch.zeros(1), "decoder_embed.weight": torch.zeros(1)}}, tmp_path / "x.pth")
+    assert read_checkpoint(tmp_path / "x.pth").kind == "mae"
+    torch.save({"generator": w}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match="generator"):
+        read_checkpoint(tmp_path / "x.pth")
+    assert list(read_checkpoint(tmp_path / "x.pth", key="generator").state_dict) == ["a", "b"]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_broken_files_are_told_in_one_sentence(tmp_path: Path, legacy: bool) -> None:
+    path = tmp_path / "x.pth.tar"
+    torch.save({"net": small_network().state_dict()}, path, _use_new_zipfile_serialization=not legacy)
+    whole = path.read_bytes()
+    for part in (whole[: len(whole) // 2], whole[:30], b"", b"<html>not found</html>"):
+        path.write_bytes(part)
+        with pytest.raises(WeightsError) as told:
+            read_checkpoint(path)
+        assert str(path) in str(told.value)
+        assert "\n" not in str(told.value)
+    with pytest.raises(WeightsError, match="no such file"):
+        read_checkpoint(tmp_path / "absent.pth")
+
+
+def test_strict_loading_names_what_differs() -> None:
+    network = small_network()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    weights: dict[str, Tensor] = {k: v + 1 for k, v in before.items()}
+    weights["2.weight"] = torch.zeros(5, 5)
+    del weights["0.bias"]
+    weights["extra.a"] = torch.zeros(1)
+    with pytest.raises(WeightsError) as told:
+        load_into(network, weights, source="file.pth")
+    for part in ("file.pth", "1 missing from the file: 0.bias", "extra.a", "2.weight (file (5, 5), network (2, 4))"):
+        assert part in str(told.value)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    report = load_into(network, weights, strict=False, ignore=["2.weight"])
+    assert report.missing == ("0.bias",)
+    assert report.unexpected == ("extra.a",)
+    assert report.ignored == ("2.weight",)
+    assert torch.equal(network.state_dict()["0.weight"], before["0.weight"] + 1)
+    assert torch.equal(network.state_dict()["2.weight"], before["2.weight"])
+
+
+def test_key_maps_and_old_files_without_counters() -> None:
+    network = small_network()
+    weights = {f"old.{k}": v for k, v in network.state_dict().items() if "num_batches" not in k}
+    weights["old.decoder"] = torch.zeros(1)
+    report = load_into(network, weights, key_map=lambda k: None if "decoder" in k else k.removeprefix("old."))
+    assert report.ignored == ("old.decoder",)
+    assert report.tolerated == ("1.num_batches_tracked",)
+
+
+def test_release_round_trip_and_pairs_that_do_not_belong(tmp_path: Path) -> None:
+    network = small_network()
+    shared = {**network.state_dict(), "tied": network.state_dict()["0.weight"], "row": torch.eye(3)[1]}
+    path = save_release(tmp_path / "a.b_ep0001", shared, {"script": "ostrack", "epoch": 1})
+    assert path.name == "a.b_ep0001.safetensors"
+    found = read_checkpoint(path)
+    assert found.kind == "release"
+    assert found.metadata["script"] == "ostrack"
+    assert found.sha256 == sha256_of(path) == found.metadata["sha256"]
+    assert all(torch.equal(found.state_dict[k], v) for k, v in shared.items())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.b_ep0001.json", "a.b_ep0001.safetensors"]
+    other = save_release(tmp_path / "other", {"w": torch.zeros(1)}, {})
+    path.write_bytes(other.read_bytes())
+    with pytest.raises(WeightsError, match="sha256"):
+        read_checkpoint(path)
