@@ -22,7 +22,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """total: scalar to be differentiated. terms: named scalars for the log, detached, unweighted (``Loss/giou``, ``IoU``)."""
+    """total: scalar to be differentiated. terms: named scalars for the log, detached, unweighted (``Loss/giou``)."""
 
     total: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)

@@ -1,1 +1,86 @@
+"""Backbones by their YAML `TYPE`; the other keys of the node are the builder's arguments in upper case."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from lib.models.backbones.one_stream_vit import OneStreamViT
+from lib.registry import Registry
+
+BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
+
+
+@BACKBONES.register("vit")
+def vit(
+    embed_dim: int = 96,
+    depth: int = 4,
+    num_heads: int = 3,
+    stride: int = 8,
+    ce_loc: tuple[int, ...] = (),
+    ce_keep_ratio: tuple[float, ...] = (),
+    ce_template_range: str = "ALL",
+    sep_seg: bool = False,
+    template_size: int = 128,
+    search_size: int = 256,
+    drop_path: float = 0.0,
+) -> OneStreamViT:
+    """One-stream ViT of any size."""
+    return OneStreamViT(
+        embed_dim,
+        depth,
+        num_heads,
+        stride,
+        template_size,
+        search_size,
+        drop_path,
+        ce_loc,
+        ce_keep_ratio,
+        ce_template_range,
+        sep_seg,
+    )
+
+
+def _published(width: int, depth: int, heads: int) -> Callable[..., OneStreamViT]:
+    """A ViT of fixed size with the switches that published configuration files may carry."""
+
+    def build(
+        stride: int = 16,
+        ce_loc: tuple[int, ...] = (),
+        ce_keep_ratio: tuple[float, ...] = (),
+        ce_template_range: str = "ALL",
+        sep_seg: bool = False,
+        cat_mode: str = "direct",
+        mid_pe: bool = False,
+        merge_layer: int = 0,
+        add_cls_token: bool = False,
+        cls_token_use_mode: str = "ignore",
+        template_size: int = 128,
+        search_size: int = 256,
+        drop_path: float = 0.0,
+    ) -> OneStreamViT:
+        unused = {"CAT_MODE": (cat_mode, "direct"), "MID_PE": (mid_pe, False), "MERGE_LAYER": (merge_layer, 0)}
+        unused |= {"ADD_CLS_TOKEN": (add_cls_token, False), "CLS_TOKEN_USE_MODE": (cls_token_use_mode, "ignore")}
+        for key, (value, only) in unused.items():
+            if value != only:
+                raise ValueError(f"MODEL.BACKBONE.{key} {value!r} is not supported; published files use {only!r}")
+        return vit(
+            width,
+            depth,
+            heads,
+            stride,
+            ce_loc,
+            ce_keep_ratio,
+            ce_template_range,
+            sep_seg,
+            template_size,
+            search_size,
+            drop_path,
+        )
+
+    return build
+
+
+BACKBONES.register("vit_base_patch16_224", "vit_base_patch16_224_ce")(_published(768, 12, 12))
+BACKBONES.register("vit_large_patch16_224", "vit_large_patch16_224_ce")(_published(1024, 24, 16))

@@ -1,1 +1,25 @@
+"""Box heads by their YAML `TYPE`."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from lib.models.heads.center import CenterHead
+from lib.models.heads.corner import CornerHead
+from lib.registry import Registry
+
+HEADS: Registry[Callable[..., nn.Module]] = Registry("head")
+
+
+@HEADS.register("CENTER")
+def center(inputs: int, num_channels: int = 256) -> CenterHead:
+    """Centre head on a feature map of `inputs` channels."""
+    return CenterHead(inputs, num_channels)
+
+
+@HEADS.register("CORNER")
+def corner(inputs: int, num_channels: int = 256) -> CornerHead:
+    """Corner head on a feature map of `inputs` channels."""
+    return CornerHead(inputs, num_channels)

@@ -1,0 +1,37 @@
+"""A summary of the environment, for the end of the installation and for bug reports."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def environment() -> dict[str, str]:
+    """What works, one short sentence per topic."""
+    import torch
+
+    from lib.data.io import jpeg_decoder
+    from lib.device import choose_device
+
+    device, reason = choose_device("auto")
+    vot = _version("vot-toolkit")
+    return {
+        "python": platform.python_version(),
+        "torch": f"{torch.__version__}, torchvision {_version('torchvision')}, {torch.get_num_threads()} threads",
+        "device": f"{device} ({reason})",
+        "JPEG decoder": jpeg_decoder(),
+        "vot": f"toolkit {vot}" if vot else "not installed (bash install.sh vot)",
+    }
+
+
+def print_environment() -> None:
+    """Print `environment()` as a short list."""
+    for topic, text in environment().items():
+        print(f"  {topic + ':':<14} {text}")

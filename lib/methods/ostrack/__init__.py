@@ -1,0 +1,56 @@
+"""OSTrack: joint feature learning and relation modelling for tracking, a one-stream framework (Ye et al., ECCV 2022)."""
+
+from __future__ import annotations
+
+from lib.methods.method import Method, register_method
+from lib.methods.ostrack.config import Config
+from lib.methods.ostrack.network import OSTrack
+from lib.methods.ostrack.objective import Elimination, OSTrackObjective
+from lib.methods.ostrack.pretrained import load_pretrained
+from lib.methods.ostrack.tracker import OSTrackTracker
+from lib.models.backbones import BACKBONES
+from lib.models.heads import HEADS
+from lib.objectives.frame_level import BoxCriterion
+from lib.track.one_stream import CropSettings
+
+
+def build_network(config: Config, training: bool) -> OSTrack:
+    """With DATA's sizes and initial weights for training, with TEST's sizes and no weights for testing."""
+    data, test = config.data, config.test
+    template, search = (data.template.size, data.search.size) if training else (test.template_size, test.search_size)
+    drop_path = config.train.drop_path_rate if training else 0.0
+    backbone = config.model.backbone.build(BACKBONES, template_size=template, search_size=search, drop_path=drop_path)
+    network = OSTrack(backbone, config.model.head.build(HEADS, inputs=backbone.width))
+    if training and config.model.pretrain_file:
+        load_pretrained(network, config.model.pretrain_file)
+    return network
+
+
+def build_objective(config: Config, network: OSTrack) -> OSTrackObjective:
+    """GIoU, L1 and focal losses; elimination warms up by CE_START_EPOCH and CE_WARM_EPOCH."""
+    train = config.train
+    ratios = list(network.backbone.keep_ratio.values())
+    elimination = Elimination(train.ce_start_epoch, train.ce_warm_epoch, ratios[0]) if ratios else None
+    return OSTrackObjective(BoxCriterion(train.giou_weight, train.l1_weight), network, elimination)
+
+
+def build_tracker(config: Config, network: OSTrack, benchmark: str | None = None) -> OSTrackTracker:
+    """The same settings on every benchmark."""
+    t = config.test
+    settings = CropSettings(
+        t.template_size, t.template_factor, t.search_size, t.search_factor, config.data.mean, config.data.std
+    )
+    return OSTrackTracker(network, settings)
+
+
+register_method(
+    Method(
+        name="ostrack",
+        network_name="OSTrack",
+        config=Config,
+        build_network=build_network,
+        build_objective=build_objective,
+        build_tracker=build_tracker,
+        parts={"model.backbone": BACKBONES, "model.head": HEADS},
+    )
+)

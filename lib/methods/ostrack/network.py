@@ -1,0 +1,68 @@
+"""OSTrack (Ye et al., ECCV 2022): one ViT for template and search region, one convolutional head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens
+from lib.models.heads.boxes import BoxMaps
+from lib.models.layers.candidate_elimination import box_rows
+
+
+@dataclass(frozen=True, slots=True)
+class OSTrackOutput:
+    """maps: what the head gives. feature: [B, C, g, g] search feature that the head read. tokens: the backbone's output."""
+
+    maps: BoxMaps
+    feature: Tensor
+    tokens: Tokens = field(repr=False)
+
+
+class OSTrack(nn.Module):
+    """Module names are those of published checkpoints: `backbone`, `box_head`."""
+
+    def __init__(self, backbone: OneStreamViT, box_head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.box_head = box_head
+
+    def encode_template(self, template: Tensor) -> Tensor:
+        """Once per target: template [B, 3, T, T], normalised -> tokens [B, Nz, C]."""
+        return self.backbone.embed_template(template)
+
+    def template_mask(self, template_boxes_xywh: Tensor) -> Tensor | None:
+        """Which template tokens judge candidates, where the box decides that; [B, Nz] bool, else None.
+
+        template_boxes_xywh: [B, 4] in units of the template crop's side.
+        """
+        if not self.backbone.needs_template_mask:
+            return None
+        size = self.backbone.template_size
+        return box_rows(template_boxes_xywh.float() * size, size, self.backbone.patch)
+
+    def locate(
+        self,
+        template_tokens: Tensor,
+        search: Tensor,
+        template_mask: Tensor | None = None,
+        keep_rate: float | None = None,
+    ) -> OSTrackOutput:
+        """Once per frame: search [B, 3, S, S], normalised. keep_rate: training override of the elimination ratios."""
+        tokens = self.backbone.encode(template_tokens, self.backbone.embed_search(search), template_mask, keep_rate)
+        grid = self.backbone.grid_search
+        feature = tokens.search.transpose(1, 2).unflatten(2, (grid, grid)).contiguous()
+        return OSTrackOutput(self.box_head(feature), feature, tokens)
+
+    def forward(
+        self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None
+    ) -> OSTrackOutput:
+        """template [B, 3, T, T] and search [B, 3, S, S], normalised."""
+        return self.locate(self.encode_template(template), search, template_mask, keep_rate)
+
+    @torch.no_grad()
+    def confidence(self, maps: BoxMaps) -> Tensor:
+        """[B] best value of the score map."""
+        return maps.score_map.flatten(1).amax(dim=1)

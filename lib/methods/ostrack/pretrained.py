@@ -1,0 +1,41 @@
+"""Initial weights of a one-stream network: a ViT pre-trained on pictures, or a whole tracker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lib.methods.ostrack.network import OSTrack
+from lib.models.backbones.position import adapt_vit
+from lib.models.weights import load_into, read_checkpoint, vit_from_timm
+from lib.paths import load_paths
+
+TIMM = "timm:"
+# A ViT's classifier, MAE's decoder and its mask token have no place in a tracker.
+_ELSEWHERE = ("head.*", "fc_norm.*", "decoder_*", "mask_token", "*_segment_pos_embed")
+
+
+def load_pretrained(network: OSTrack, name: str) -> None:
+    """Fill the network from MODEL.PRETRAIN_FILE.
+
+    name: a file in the `pretrained` folder (or a path) with a ViT, such as MAE's; ``timm:vit_base_patch16_224.mae`` for
+    weights that timm knows; a path with "OSTrack" in the file's name loads a whole tracker, names that differ reported.
+    Position embeddings are resized to the two grids, the patch convolution to the stride.
+    """
+    if "OSTrack" in Path(name).name:
+        load_into(network, read_checkpoint(Path(name)).state_dict, strict=False)
+        return
+    backbone = network.backbone
+    state = vit_from_timm(name.removeprefix(TIMM)) if name.startswith(TIMM) else read_checkpoint(_find(name)).state_dict
+    state = adapt_vit(state, backbone.patch, backbone.grid_template, backbone.grid_search)
+    load_into(backbone, state, strict=True, ignore=_ELSEWHERE)
+
+
+def _find(name: str) -> Path:
+    folder = load_paths().pretrained
+    for path in (Path(name), folder / name):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"MODEL.PRETRAIN_FILE {name!r}: no such file in {folder}; put it there, or write {TIMM}NAME for a timm model, "
+        "or an empty string to start from random weights"
+    )

@@ -1,0 +1,156 @@
+"""Plain ViT that reads template and search region as one token sequence (OSTrack, ECCV 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from lib.models.layers.candidate_elimination import center_rows, eliminate, put_back
+from lib.models.layers.transformer import Block
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches to tokens, row-major."""
+
+    def __init__(self, patch: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image [B, 3, H, W] -> [B, (H / patch) * (W / patch), width]."""
+        return self.proj(image).flatten(2).transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Output of a one-stream backbone.
+
+    template: [B, Nz, C]; search: [B, Nx, C] with zeros where a token was eliminated; removed: per eliminating block, the
+    positions that left, [B, n].
+    """
+
+    template: Tensor
+    search: Tensor
+    removed: list[Tensor] = field(default_factory=list)
+
+
+class OneStreamViT(nn.Module):
+    """ViT over template tokens followed by search tokens.
+
+    patch: patch size = stride. template_size, search_size: sides in pixels (position embeddings belong to these grids).
+    ce_loc, ce_keep_ratio: blocks (from 0) that eliminate candidates, and what share of search tokens each keeps.
+    ce_template_range: which template tokens judge; GT_BOX needs `template_mask` in every call.
+    sep_seg: learned segment embeddings for template and search.
+    `cls_token` and `pos_embed` are not used; they are kept so that published checkpoints load strictly.
+    """
+
+    def __init__(
+        self,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        patch: int = 16,
+        template_size: int = 128,
+        search_size: int = 256,
+        drop_path: float = 0.0,
+        ce_loc: tuple[int, ...] = (),
+        ce_keep_ratio: tuple[float, ...] = (),
+        ce_template_range: str = "ALL",
+        sep_seg: bool = False,
+        pretraining_size: int = 224,
+    ) -> None:
+        super().__init__()
+        _check_geometry(patch, template_size, search_size, depth, ce_loc, ce_keep_ratio)
+        self.width, self.patch = width, patch
+        self.template_size, self.search_size = template_size, search_size
+        self.grid_template, self.grid_search = template_size // patch, search_size // patch
+        self.keep_ratio = dict(zip(ce_loc, ce_keep_ratio, strict=True))
+        self.ce_template_range = ce_template_range
+        self.judges = center_rows(ce_template_range, self.grid_template) if ce_loc else None
+        self.patch_embed = PatchEmbed(patch, width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (pretraining_size // 16) ** 2, width))
+        self.pos_embed_z = nn.Parameter(torch.zeros(1, self.grid_template**2, width))
+        self.pos_embed_x = nn.Parameter(torch.zeros(1, self.grid_search**2, width))
+        if sep_seg:
+            self.template_segment_pos_embed = nn.Parameter(torch.zeros(1, 1, width))
+            self.search_segment_pos_embed = nn.Parameter(torch.zeros(1, 1, width))
+        self.sep_seg = sep_seg
+        rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
+        self.blocks = nn.ModuleList(Block(width, heads, drop_path=rate) for rate in rates)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, parameter in self.named_parameters(recurse=False):
+            if parameter.ndim == 3:
+                nn.init.trunc_normal_(getattr(self, name), std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    @property
+    def needs_template_mask(self) -> bool:
+        """Whether `template_mask` must be given: elimination judged by the tokens inside the target's box."""
+        return bool(self.keep_ratio) and self.ce_template_range == "GT_BOX"
+
+    def embed_template(self, template: Tensor) -> Tensor:
+        """template [B, 3, T, T] normalised -> tokens [B, Nz, C]: all that can be computed once per target."""
+        tokens = self.patch_embed(template) + self.pos_embed_z
+        return tokens + self.template_segment_pos_embed if self.sep_seg else tokens
+
+    def embed_search(self, search: Tensor) -> Tensor:
+        """search [B, 3, S, S] normalised -> tokens [B, Nx, C]."""
+        tokens = self.patch_embed(search) + self.pos_embed_x
+        return tokens + self.search_segment_pos_embed if self.sep_seg else tokens
+
+    def encode(
+        self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None
+    ) -> Tokens:
+        """Joint encoding of embedded tokens.
+
+        template_mask: [B, Nz] bool for the range GT_BOX. keep_rate: overrides the configured ratios (training warm-up).
+        """
+        if self.needs_template_mask and template_mask is None:
+            raise ValueError("CE_TEMPLATE_RANGE GT_BOX needs the target's box in the template (template_mask)")
+        n, length = template.shape[1], search.shape[1]
+        x = torch.cat([template, search], dim=1)
+        index = torch.arange(length, device=x.device).expand(x.shape[0], -1)
+        removed = []
+        for i, block in enumerate(self.blocks):
+            ratio = self.keep_ratio.get(i, 1.0)
+            if ratio < 1.0 and keep_rate is not None:
+                ratio = keep_rate
+            if ratio >= 1.0:
+                x = block(x)
+                continue
+            x, index, gone = eliminate(block, x, index, n, ratio, self.judges, template_mask)
+            removed.append(gone)
+        x = self.norm(x)
+        tokens = x[:, n:] if index.shape[1] == length else put_back(x[:, n:], index, length)
+        return Tokens(x[:, :n], tokens, removed)
+
+    def forward(
+        self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None
+    ) -> Tokens:
+        """template [B, 3, T, T], search [B, 3, S, S], normalised pictures."""
+        return self.encode(self.embed_template(template), self.embed_search(search), template_mask, keep_rate)
+
+
+def _check_geometry(
+    patch: int, template: int, search: int, depth: int, ce_loc: tuple[int, ...], ce_keep_ratio: tuple[float, ...]
+) -> None:
+    for name, size in (("template", template), ("search", search)):
+        if size % patch:
+            raise ValueError(f"{name} size {size} is not a multiple of the stride {patch}")
+    if len(ce_loc) != len(ce_keep_ratio):
+        raise ValueError(
+            f"CE_LOC has {len(ce_loc)} entries and CE_KEEP_RATIO {len(ce_keep_ratio)}; one each is expected"
+        )
+    if any(not 0 <= i < depth for i in ce_loc):
+        raise ValueError(f"CE_LOC {list(ce_loc)} names blocks outside 0..{depth - 1}")
+    if any(not 0 < r <= 1 for r in ce_keep_ratio):
+        raise ValueError(f"CE_KEEP_RATIO {list(ce_keep_ratio)} must lie in (0, 1]")

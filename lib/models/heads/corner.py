@@ -1,0 +1,57 @@
+"""Corner head: the box as the expected positions of its two corners (OSTrack, after STARK)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lib.models.heads.boxes import BoxMaps
+from lib.models.heads.center import conv_bn_relu
+
+
+class CornerHead(nn.Module):
+    """inputs: channels of the feature map; channels: width of the first convolution, halved three times.
+
+    The published network crashes with this head, since it unpacks two values where three come; the head itself is the
+    published one.
+    """
+
+    BRANCHES = ("tl", "br")
+
+    def __init__(self, inputs: int, channels: int = 256) -> None:
+        super().__init__()
+        widths = [inputs, *(channels // 2**i for i in range(4))]
+        for branch in self.BRANCHES:
+            for i in range(4):
+                self.add_module(f"conv{i + 1}_{branch}", conv_bn_relu(widths[i], widths[i + 1]))
+            self.add_module(f"conv5_{branch}", nn.Conv2d(widths[4], 1, 1))
+
+    def corner_scores(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw maps of the top-left and the bottom-right corner, each [B, 1, g, g]."""
+        maps = []
+        for branch in self.BRANCHES:
+            x = feature
+            for i in range(1, 6):
+                x = self.get_submodule(f"conv{i}_{branch}")(x)
+            maps.append(x)
+        return maps[0], maps[1]
+
+    @staticmethod
+    def expected_corner(scores: Tensor) -> tuple[Tensor, Tensor]:
+        """scores [B, 1, g, g] -> expected corner [B, 2] (x, y) in 0..1 and cell probabilities [B, g*g].
+
+        A cell stands for its top-left corner; there is no half-cell shift.
+        """
+        grid = scores.shape[-1]
+        probability = scores.flatten(1).softmax(dim=1)
+        cells = torch.arange(grid, device=scores.device, dtype=scores.dtype) / grid
+        square = probability.view(-1, grid, grid)
+        return torch.stack([(square.sum(1) * cells).sum(1), (square.sum(2) * cells).sum(1)], dim=1), probability
+
+    def forward(self, feature: Tensor) -> BoxMaps:
+        """feature: [B, inputs, g, g]. The score map is the mean of the two corners' probabilities."""
+        top_left, bottom_right = self.corner_scores(feature)
+        first, p_first = self.expected_corner(top_left)
+        second, p_second = self.expected_corner(bottom_right)
+        score = (p_first + p_second).view_as(top_left) / 2
+        return BoxMaps(torch.cat([(first + second) / 2, second - first], dim=1), score)

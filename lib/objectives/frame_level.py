@@ -1,0 +1,41 @@
+"""Frame-level learning: one template, one search region, the box and the score map right in that frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from lib.models.heads.boxes import BoxMaps
+from lib.models.losses.box import cxcywh_to_xyxy, giou_loss, xywh_to_xyxy
+from lib.models.losses.heatmap import focal_loss, gaussian_heatmap
+from lib.objectives.base import Losses
+
+
+@dataclass(frozen=True)
+class BoxCriterion:
+    """giou * GIoU loss + l1 * mean absolute corner error + focal * focal loss of the score map (OSTrack, sec. 3.4).
+
+    A head without size and offset maps (corner head) has no centre map to teach; its focal term is left out.
+    """
+
+    giou: float = 2.0
+    l1: float = 5.0
+    focal: float = 1.0
+
+    def __call__(self, maps: BoxMaps, target_xywh: Tensor) -> Losses:
+        """target_xywh: [B, 4] in units of the search crop's side."""
+        predicted = cxcywh_to_xyxy(maps.boxes_cxcywh)
+        target = xywh_to_xyxy(target_xywh).clamp(0.0, 1.0)
+        giou, iou = giou_loss(predicted, target)
+        l1 = F.l1_loss(predicted, target)
+        total = self.giou * giou + self.l1 * l1
+        terms = {"Loss/giou": giou, "Loss/l1": l1}
+        if maps.size_map is not None:
+            heatmap = gaussian_heatmap(target_xywh, maps.score_map.shape[-1])
+            location = focal_loss(maps.score_map, heatmap)
+            total = total + self.focal * location
+            terms["Loss/location"] = location
+        terms = {"Loss/total": total, **terms, "IoU": iou.mean()}
+        return Losses(total, {name: value.detach() for name, value in terms.items()})

@@ -1,0 +1,127 @@
+"""Tracking by one template and one search region per frame: what OSTrack and its descendants share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from lib.data.boxes import clip_boxes
+from lib.data.crop import crop_batch
+from lib.data.normalise import Normalise
+from lib.data.types import Frame
+from lib.models.heads.boxes import BoxMaps, decode_cells
+from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
+from lib.track.window import hann2d
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """Sides in pixels and context factors of the two regions; normalisation."""
+
+    template_size: int
+    template_factor: float
+    search_size: int
+    search_factor: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass
+class OneStreamState(State):
+    """boxes_xywh: [B, 4] float64 on the CPU, image pixels. template: [B, Nz, C] tokens, computed once.
+
+    template_mask: [B, Nz] bool, or None where the network needs none.
+    """
+
+    boxes_xywh: Tensor
+    template: Tensor
+    template_mask: Tensor | None = None
+
+
+class OneStreamTracker(Tracker):
+    """Crop round the last box, multiply the score map by a Hann window, take the best cell's box.
+
+    Subclasses say how their network is called. margin: a box keeps at least this many pixels inside the image.
+    """
+
+    margin = 10.0
+
+    def __init__(self, network: nn.Module, settings: CropSettings, grid: int) -> None:
+        self.network = network.eval()
+        self.settings = settings
+        first = next(network.parameters())
+        self.device = first.device
+        self.normalise = Normalise(settings.mean, settings.std).to(self.device)
+        self.window = hann2d(grid).flatten().to(self.device)
+
+    @abstractmethod
+    def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Normalised crops [B, C, T, T] and the targets in them [B, 4] (units of the crop's side) -> tokens, mask."""
+
+    @abstractmethod
+    def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
+        """Normalised search crops [B, C, S, S] -> maps."""
+
+    @torch.inference_mode()
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamState:
+        s = self.settings
+        boxes = torch.as_tensor(boxes_xywh, dtype=torch.float64).reshape(-1, 4).cpu()
+        _check_boxes(boxes)
+        crops, resize = crop_batch(frames, boxes, s.template_factor, s.template_size)
+        centred = torch.cat(
+            [torch.full_like(boxes[:, :2], (s.template_size - 1) / 2), boxes[:, 2:] * resize[:, None]], 1
+        )
+        centred[:, :2] -= centred[:, 2:] / 2
+        tokens, mask = self.encode_template(self.normalise(crops.to(self.device)), centred / s.template_size)
+        return OneStreamState(boxes, tokens, mask)
+
+    @torch.inference_mode()
+    def step(
+        self, state: OneStreamState, frames: Sequence[Frame], policy: Policy = greedy
+    ) -> tuple[OneStreamState, Prediction]:
+        s = self.settings
+        crops, resize = crop_batch(frames, state.boxes_xywh, s.search_factor, s.search_size)
+        maps = self.locate(state, self.normalise(crops.to(self.device)))
+        local, response, scores = self.choose(maps, policy)
+        boxes = to_image(local, state.boxes_xywh, s.search_size / resize)
+        sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
+        boxes = clip_boxes(boxes, sizes, self.margin)
+        return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, response)
+
+    def choose(self, maps: BoxMaps, policy: Policy) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64, CPU), response [B, N], scores [B]."""
+        scores = maps.score_map.flatten(1).float()
+        if maps.size_map is None or maps.offset_map is None:
+            return maps.boxes_cxcywh.double().cpu(), None, scores.amax(dim=1).cpu()
+        response = scores * self.window
+        cells = policy(response)
+        boxes = decode_cells(cells, maps.size_map.float(), maps.offset_map.float())
+        chosen = response.gather(1, cells[:, None]).squeeze(1)
+        packed = torch.cat([boxes, chosen[:, None]], dim=1).double().cpu()
+        return packed[:, :4], response, packed[:, 4].float()
+
+
+def to_image(boxes_cxcywh: Tensor, previous_xywh: Tensor, side: Tensor) -> Tensor:
+    """Boxes of the search crop (units of its side) -> x, y, w, h in image pixels; all float64.
+
+    previous_xywh: [B, 4] the crops' centres; side: [B] the crops' sides in image pixels. The crop's rounding to whole
+    pixels is left out of account, as in published trackers.
+    """
+    centre = previous_xywh[:, :2] + previous_xywh[:, 2:] / 2
+    side = side[:, None]
+    size = boxes_cxcywh[:, 2:] * side
+    return torch.cat([centre + boxes_cxcywh[:, :2] * side - side / 2 - size / 2, size], dim=1)
+
+
+def _check_boxes(boxes: Tensor) -> None:
+    for i, box in enumerate(boxes.tolist()):
+        if not (all(map(_finite, box)) and box[2] > 0 and box[3] > 0):
+            raise ValueError(f"initial box {i} is {box}: expected finite x, y and positive w, h in pixels")
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0

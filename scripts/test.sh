@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# All checks: style, types, tests. Installs what is needed first. Arguments go to pytest, such as `-k crop` or `-x`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash install.sh
+python=.venv/bin/python
+[ -n "${VIRTUAL_ENV:-}" ] && python="$VIRTUAL_ENV/bin/python"
+[ -z "${VIRTUAL_ENV:-}" ] && [ -n "${CONDA_PREFIX:-}" ] && python="$CONDA_PREFIX/bin/python"
+"$python" -m ruff check .
+"$python" -m ruff format --check .
+"$python" -m mypy
+exec "$python" -m pytest "$@"

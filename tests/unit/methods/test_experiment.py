@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lib.config import ConfigError
+from lib.methods import load_experiment
+from lib.methods.experiment import REPOSITORY
+
+PUBLISHED = sorted(p.stem for p in (REPOSITORY / "experiments" / "ostrack").glob("vitb_*.yaml"))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_files_load(name: str) -> None:
+    experiment = load_experiment("ostrack", name)
+    assert experiment.method.name == "ostrack"
+    assert experiment.config.test.epoch in (100, 300)
+    assert experiment.raw.TRAIN.LR == experiment.config.train.lr
+
+
+def test_values_of_the_published_table() -> None:
+    c = load_experiment("ostrack", "vitb_384_mae_ce_32x4_got10k_ep100").config
+    assert (c.data.search.size, c.data.template.size, c.data.search.factor) == (384, 192, 5.0)
+    assert (c.data.search.center_jitter, c.data.search.scale_jitter) == (4.5, 0.5)
+    assert c.data.train.names == ("GOT10K_train_full",)
+    assert (c.train.epoch, c.train.lr_drop_epoch, c.train.ce_start_epoch, c.train.ce_warm_epoch) == (100, 80, 20, 50)
+    assert c.model.backbone.args["ce_loc"] == (3, 6, 9)
+
+
+def test_a_published_file_written_out_in_full_loads_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "full.yaml"
+    path.write_text(
+        """
+DATA:
+  MAX_SAMPLE_INTERVAL: 200
+  MEAN: [0.485, 0.456, 0.406]
+  SEARCH: {CENTER_JITTER: 3, FACTOR: 4.0, SCALE_JITTER: 0.25, SIZE: 256, NUMBER: 1}
+  STD: [0.229, 0.224, 0.225]
+  TEMPLATE: {CENTER_JITTER: 0, FACTOR: 2.0, SCALE_JITTER: 0, SIZE: 128}
+  TRAIN:
+    DATASETS_NAME: [LASOT, GOT10K_vottrain, COCO17, TRACKINGNET]
+    DATASETS_RATIO: [1, 1, 1, 1]
+    SAMPLE_PER_EPOCH: 60000
+  VAL:
+    DATASETS_NAME: [GOT10K_votval]
+    DATASETS_RATIO: [1]
+    SAMPLE_PER_EPOCH: 10000
+MODEL:
+  PRETRAIN_FILE: "mae_pretrain_vit_base.pth"
+  EXTRA_MERGER: False
+  RETURN_INTER: False
+  BACKBONE:
+    TYPE: vit_base_patch16_224_ce
+    STRIDE: 16
+    CE_LOC: [3, 6, 9]
+    CE_KEEP_RATIO: [0.7, 0.7, 0.7]
+    CE_TEMPLATE_RANGE: 'CTR_POINT'
+  HEAD: {TYPE: CENTER, NUM_CHANNELS: 256}
+TRAIN:
+  BACKBONE_MULTIPLIER: 0.1
+  DROP_PATH_RATE: 0.1
+  CE_START_EPOCH: 20
+  CE_WARM_EPOCH: 80
+  BATCH_SIZE: 32
+  EPOCH: 300
+  GIOU_WEIGHT: 2.0
+  L1_WEIGHT: 5.0
+  GRAD_CLIP_NORM: 0.1
+  LR: 0.0004
+  LR_DROP_EPOCH: 240
+  NUM_WORKER: 10
+  OPTIMIZER: ADAMW
+  PRINT_INTERVAL: 50
+  SCHEDULER: {TYPE: step, DECAY_RATE: 0.1}
+  VAL_EPOCH_INTERVAL: 20
+  WEIGHT_DECAY: 0.0001
+  AMP: False
+TEST: {EPOCH: 300, SEARCH_FACTOR: 4.0, SEARCH_SIZE: 256, TEMPLATE_FACTOR: 2.0, TEMPLATE_SIZE: 128}
+"""
+    )
+    ours = load_experiment("ostrack", "vitb_256_mae_ce_32x4_ep300")
+    assert load_experiment("ostrack", str(path)).hash == ours.hash
+
+
+def test_unknown_names_tell_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="no experiments for script 'ostrak'; did you mean 'ostrack'"):
+        load_experiment("ostrak", "x")
+    with pytest.raises(ConfigError, match="no configuration 'vitb_256_mae_ce_32x4_ep30'.*did you mean"):
+        load_experiment("ostrack", "vitb_256_mae_ce_32x4_ep30")
+    with pytest.raises(ConfigError, match="backbone vit_base_patch16_224 has no argument CE_LOCS"):
+        load_experiment("ostrack", "vitb_256_mae_32x4_ep300", ["MODEL.BACKBONE.CE_LOCS=[3]"])

@@ -1,0 +1,8 @@
+"""What of this environment works: versions, device, JPEG decoder, VOT toolkit."""
+
+import _bootstrap  # noqa: F401
+
+from lib.environment import print_environment
+
+if __name__ == "__main__":
+    print_environment()
