@@ -21,7 +21,8 @@ class UnknownListError(KeyError):
 
 def list_names() -> list[str]:
     """Names that `load_list` knows, sorted."""
-    return sorted(entry.name.removesuffix(".json") for entry in files(__name__).iterdir() if entry.name.endswith(".json"))
+    entries = (entry.name for entry in files(__name__).iterdir())
+    return sorted(name.removesuffix(".json") for name in entries if name.endswith(".json"))
 
 
 def load_list(name: str) -> Any:
