@@ -1,0 +1,76 @@
+"""One target in one video, for a user's own loop.
+
+session = TrackerSession(tracker)
+session.init(first_image, (x, y, w, h))
+for image in images:
+    box, score = session.update(image)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lib.data.types import Frame, Image
+from lib.track.protocol import State, Tracker
+
+Box = tuple[float, float, float, float]
+
+
+class TrackerSession:
+    """Holds the state of one target for a batch-first tracker. Boxes are x, y, w, h in image pixels."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self._state: State | None = None
+
+    @torch.inference_mode()
+    def init(self, image: Image | Frame, box_xywh: Sequence[float], aux: Image | None = None) -> None:
+        """Start on a picture: H x W x 3 uint8 in RGB order, or a `Frame`; `aux` is the picture of a second modality.
+
+        May be called again to begin another target. Raises ValueError for a box or picture that cannot be tracked.
+        """
+        frame = as_frame(image, aux)
+        box = check_box(box_xywh, frame)
+        self._state = self.tracker.init([frame], torch.tensor([box], dtype=torch.float64))
+
+    @torch.inference_mode()
+    def update(self, image: Image | Frame, aux: Image | None = None) -> tuple[Box, float]:
+        """The target's box in the next picture, and the confidence in it (0..1). Raises RuntimeError before `init`."""
+        if self._state is None:
+            raise RuntimeError("call init(image, box) before update(image)")
+        self._state, prediction = self.tracker.step(self._state, [as_frame(image, aux)])
+        x, y, w, h = prediction.boxes_xywh[0].tolist()
+        return (x, y, w, h), float(prediction.scores[0])
+
+
+def as_frame(image: Image | Frame, aux: Image | None = None) -> Frame:
+    """A `Frame` of numpy pictures. Raises ValueError unless each is H x W x 3 uint8 and both have one size."""
+    frame = image if isinstance(image, Frame) else Frame(image, aux)
+    for name, picture in (("picture", frame.rgb), ("aux picture", frame.aux)):
+        if picture is None:
+            continue
+        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+            found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+            raise ValueError(f"the {name} must be H x W x 3 uint8 in RGB order, not {found}")
+    if frame.aux is not None and frame.aux.shape != frame.rgb.shape:
+        raise ValueError(f"the aux picture is {frame.aux.shape[:2]} and the picture {frame.rgb.shape[:2]}, as H x W")
+    return frame
+
+
+def check_box(box_xywh: Sequence[float], frame: Frame) -> Box:
+    """The box as floats. Raises ValueError unless it is finite, has a size, and lies at least partly in the picture."""
+    values = [float(v) for v in box_xywh]
+    height, width = frame.size_hw
+    shown = ",".join(f"{v:g}" for v in values)
+    if len(values) != 4 or not all(map(math.isfinite, values)):
+        raise ValueError(f"the box must be four finite numbers x,y,w,h, not {shown!r}")
+    x, y, w, h = values
+    if w <= 0 or h <= 0:
+        raise ValueError(f"the box {shown} (x,y,w,h) has no size; width and height must be above 0")
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        raise ValueError(f"the box {shown} (x,y,w,h) lies outside the picture, which is {width} x {height} pixels")
+    return x, y, w, h

@@ -1,0 +1,47 @@
+"""Convert a published checkpoint to safetensors, and say what the file held."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+from lib.models.weights import WeightsError, read_checkpoint, save_release
+
+SUFFIXES = (".pth.tar", ".pth", ".pt", ".tar", ".ckpt")
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Read a checkpoint (.pth.tar, .pth, .pt) without running code from it and write FILE.safetensors "
+        "with FILE.json beside it. The weights keep their names and values; optimizer state is not carried over."
+    )
+    parser.add_argument("file", type=Path, help="the published checkpoint")
+    parser.add_argument("--output", type=Path, help="where to write, without suffix (default: beside the file)")
+    parser.add_argument("--key", help="the entry that holds the weights (default: net, model, state_dict or network)")
+    return parser.parse_args(argv)
+
+
+def stem_of(path: Path) -> Path:
+    """The file's path without what marks a checkpoint."""
+    suffix = next((s for s in SUFFIXES if path.name.endswith(s)), path.suffix)
+    return path.with_name(path.name.removesuffix(suffix))
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    try:
+        found = read_checkpoint(options.file, options.key)
+        plain = {k: v for k, v in found.metadata.items() if isinstance(v, bool | int | float | str)}
+        origin = {"converted_from": options.file.name, "converted_from_sha256": found.sha256, "entry": found.key}
+        written = save_release(options.output or stem_of(options.file), found.state_dict, {**plain, **origin})
+    except (WeightsError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(found.describe())
+    print(f"written: {written} ({found.parameters:,} numbers)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
