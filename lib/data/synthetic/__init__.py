@@ -1,0 +1,8 @@
+"""A synthetic world for tracking: endless labelled videos from a seed, in memory or on disk, with RGB and RGB-X pictures."""
+
+from lib.data.synthetic.attributes import ATTRIBUTES, Attribute
+from lib.data.synthetic.config import GENERATOR_VERSION, WorldConfig
+from lib.data.synthetic.truth import Truth
+from lib.data.synthetic.world import World
+
+__all__ = ["ATTRIBUTES", "GENERATOR_VERSION", "Attribute", "Truth", "World", "WorldConfig"]

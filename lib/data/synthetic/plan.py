@@ -1,0 +1,255 @@
+"""A world on paper: everything that will happen, decided from the seed before anything is painted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lib.data.synthetic.attributes import ATTRIBUTES
+from lib.data.synthetic.config import WorldConfig
+from lib.data.synthetic.effects import Look, plan_look
+from lib.data.synthetic.figure import Camera, Figure, Part, Wave, inverse
+from lib.data.synthetic.forms import build_parts, pick_form
+from lib.data.synthetic.palette import Palette, any_material, near, object_palette
+from lib.data.synthetic.scene import MARGIN, Backdrop, plan_backdrop
+from lib.data.synthetic.signals import STILL, Bump, Signal, shake, stream, wander
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """behind, front: other objects, further than and nearer than the target; twins: the look-alikes among them.
+
+    light: share of daylight over time; shutter: share of a frame's motion that is smeared; sameness: 1 where the
+    target is as warm as the scene (thermal crossover), 0 where it is not.
+    """
+
+    seed: int
+    config: WorldConfig
+    camera: Camera
+    backdrop: Backdrop
+    target: Figure
+    behind: tuple[Figure, ...]
+    front: tuple[Figure, ...]
+    twins: tuple[Figure, ...]
+    light: Signal
+    shutter: float
+    look: Look
+    sameness: Signal
+
+
+def _draw_events(config: WorldConfig, seed: int) -> frozenset[str]:
+    if config.attributes is not None:
+        return frozenset(config.attributes)
+    rng = stream(seed, "events")
+    scale = 0.15 + 1.7 * config.difficulty
+    return frozenset(n for n, a in ATTRIBUTES.items() if rng.random() < min(0.9, a.chance * scale))
+
+
+def _camera(config: WorldConfig, events: frozenset[str], seed: int) -> Camera:
+    rng = stream(seed, "camera")
+    w, h = config.width, config.height
+    middle = (w * MARGIN / 2, h * MARGIN / 2)
+    if "CM" not in events:
+        return Camera(w, h, Signal(middle[0] + rng.uniform(-0.2, 0.2) * w), Signal(middle[1] + rng.uniform(-0.2, 0.2) * h))
+    pace = rng.uniform(0.006, 0.02) * w
+    period = rng.uniform(60, 160)
+    reach = pace * period / 4
+    still = rng.random() < 0.3
+    return Camera(
+        w, h,
+        wander(rng, middle[0], reach, period),
+        wander(rng, middle[1], reach * rng.uniform(0.2, 0.8), period * rng.uniform(0.7, 1.3)),
+        log_zoom=wander(rng, 0.05, rng.uniform(0, 0.22), rng.uniform(60, 200), 2),
+        angle=wander(rng, 0.0, rng.uniform(0, 0.15), rng.uniform(60, 200), 2),
+        shake_x=STILL if still else shake(rng, rng.uniform(0.5, 6) * w / 320),
+        shake_y=STILL if still else shake(rng, rng.uniform(0.5, 5) * w / 320),
+    )  # fmt: skip
+
+
+def _target_size(rng: np.random.Generator, config: WorldConfig) -> float:
+    """Side in pixels: 10 % to 40 % of the frame's shorter side, smaller ones more often when it is difficult."""
+    short = min(config.width, config.height)
+    return float(short * np.exp(rng.uniform(np.log(0.13 - 0.05 * config.difficulty), np.log(0.4))))
+
+
+def _wave(rng: np.random.Generator, bend: float) -> Wave:
+    if bend == 0 or rng.random() < 0.4:
+        return Wave()
+    def side() -> Signal:
+        reach = bend * rng.uniform(0.04, 0.2)
+        return Signal(0.0, (reach,), (rng.uniform(0.01, 0.06),), (rng.uniform(0, 6.28),))
+
+    return Wave(side(), side(), rng.uniform(1.0, 3.0), rng.uniform(1.0, 3.0))
+
+
+def _paced(x: Signal, y: Signal, size: np.ndarray, length: int, limit: float) -> tuple[Signal, Signal]:
+    """The same path at such a pace that the quickest step is about `limit` target sizes per frame."""
+    t = np.arange(max(length, 30), dtype=np.float64)
+    step = np.hypot(np.diff(x(t)), np.diff(y(t))) / size[: len(t) - 1]
+    factor = float(np.clip(limit / max(float(np.quantile(step, 0.97)), 1e-6), 0.1, 6.0))
+    return x.slowed(factor), y.slowed(factor)
+
+
+def _excursion(rng: np.random.Generator, x: Signal, config: WorldConfig, reach: float) -> Signal:
+    """The path `x` with a trip out of the picture and back, in a window that leaves the first frames alone."""
+    n = config.length
+    far = config.width + 1.2 * reach
+    rise = max(6.0, min(0.22 * n, 1.5 * far / (0.55 * reach)))
+    start = rng.uniform(0.2, 0.4) * n
+    hold = min(rng.uniform(4, 12), 0.25 * n)
+    side = 1.0 if x.at(start + rise) > config.width / 2 else -1.0
+    return x.plus(Bump(start, rise, hold, side * far * 0.75))
+
+
+def _target(config: WorldConfig, events: frozenset[str], seed: int, colours: Palette, camera: Camera) -> Figure:
+    rng = stream(seed, "target")
+    w, h, n = config.width, config.height, config.length
+    size = _target_size(rng, config)
+    scale_reach = rng.uniform(0.4, 0.6) if "SV" in events else rng.uniform(0, 0.15)
+    log_scale = wander(rng, float(np.log(size / 2)), scale_reach, max(40.0, rng.uniform(0.8, 1.6) * n), 2)
+    turning = "ROT" in events
+    spin = Signal(rng.uniform(-0.3, 0.3), drift=rng.choice([-1, 1]) * rng.uniform(0.02, 0.08)) if turning and rng.random() < 0.3 else (
+        wander(rng, 0.0, rng.uniform(0.6, 1.6) if turning else rng.uniform(0, 0.12), rng.uniform(40, 90), 2))  # fmt: skip
+    aspect = wander(rng, rng.normal(0, 0.2), 0.6 if "ARC" in events else rng.uniform(0, 0.08), rng.uniform(40, 80), 2)
+    bend = rng.uniform(0.4, 1.0) if "DEF" in events else 0.0
+    margin = 0.55 * size * np.exp(scale_reach * 0.5)
+    period = rng.uniform(50, 120)
+    lively = rng.uniform(0.7, 1.0)
+    x = wander(rng, w / 2, max(6.0, (w / 2 - margin) * lively), period)
+    y = wander(rng, h / 2, max(6.0, (h / 2 - margin) * lively), period * rng.uniform(0.6, 1.4))
+    limit = rng.uniform(0.6, 0.85) if "FM" in events else rng.uniform(0.1, 0.22) + 0.12 * config.difficulty * rng.random()
+    sizes = 2 * np.exp(log_scale(np.arange(max(n, 30), dtype=np.float64)))
+    x, y = _paced(x, y, sizes, n, limit)
+    if "OV" in events:
+        x = _excursion(rng, x, config, size)
+    x, y = _with_shake(x, camera.shake_x), _with_shake(y, camera.shake_y)
+    form = pick_form(stream(seed, "form"))
+    return Figure(
+        build_parts(stream(seed, "parts"), form, colours, bend), x, y, log_scale, aspect, spin, _wave(rng, bend),
+        heat=rng.uniform(0.65, 1.0), shadow=_shadow(rng), softness=rng.uniform(0.3, 1.0),
+        opacity=rng.uniform(0.8, 0.95) if rng.random() < 0.1 else 1.0,
+    )  # fmt: skip
+
+
+def _shadow(rng: np.random.Generator) -> float:
+    return float(rng.uniform(0.2, 0.6)) if rng.random() < 0.45 else 0.0
+
+
+def _with_shake(x: Signal, tremble: Signal) -> Signal:
+    return replace(
+        x, amplitude=x.amplitude + tremble.amplitude, frequency=x.frequency + tremble.frequency, phase=x.phase + tremble.phase
+    )
+
+
+def _other(rng: np.random.Generator, config: WorldConfig, parts: tuple[Part, ...], log_size: float, bend: float) -> Figure:
+    w, h = config.width, config.height
+    log_scale = wander(rng, log_size, rng.uniform(0, 0.2), rng.uniform(60, 160), 2)
+    x = wander(rng, rng.uniform(0.1, 0.9) * w, rng.uniform(0.1, 0.6) * w, rng.uniform(60, 140))
+    y = wander(rng, rng.uniform(0.15, 0.9) * h, rng.uniform(0.05, 0.5) * h, rng.uniform(60, 140))
+    sizes = 2 * np.exp(log_scale(np.arange(max(config.length, 30), dtype=np.float64)))
+    x, y = _paced(x, y, sizes, config.length, rng.uniform(0.03, 0.25))
+    return Figure(
+        parts, x, y, log_scale, Signal(rng.normal(0, 0.15)), wander(rng, rng.normal(0, 0.2), rng.uniform(0, 0.4), 70, 2),
+        _wave(rng, bend), depth=rng.uniform(1.15, 1.6), heat=rng.uniform(0.2, 0.9), shadow=_shadow(rng), softness=rng.uniform(0.3, 1.0),
+    )  # fmt: skip
+
+
+def _distractors(
+    config: WorldConfig, events: frozenset[str], seed: int, colours: Palette, target: Figure
+) -> tuple[list[Figure], list[Figure]]:
+    """Others, and the look-alikes: the target's own form in nearly its colours, on paths of their own."""
+    rng = stream(seed, "distractors")
+    count = config.distractors
+    if count is None:
+        count = int(rng.integers(0, 2 + round(4 * config.difficulty))) + ("SIM" in events)
+    alike = 0 if "SIM" not in events else int(rng.integers(1, max(1, count) + 1))
+    bend = 0.5 if "DEF" in events else 0.0
+    twins, others = [], []
+    for k in range(count):
+        if k < alike:
+            seen = near(rng, colours, rng.uniform(4, 30))
+            form = pick_form(stream(seed, "form"))
+            parts = build_parts(stream(seed, "parts"), form, seen, bend)
+            twin = _other(rng, config, parts, target.log_scale.base + rng.normal(0, 0.15), bend)
+            beside = _beside(rng, target, config) if k == 0 else twin
+            twins.append(replace(twin, x=beside.x, y=beside.y))
+        else:
+            size = target.log_scale.base + rng.uniform(-0.7, 0.6)
+            parts = build_parts(rng, pick_form(rng), object_palette(rng), bend)
+            others.append(_other(rng, config, parts, size, bend))
+    return others, twins
+
+
+def _beside(rng: np.random.Generator, target: Figure, config: WorldConfig) -> Figure:
+    """The target's path, shifted by one to two and a half sizes, with waves of its own on top."""
+    size = 2 * np.exp(target.log_scale.base)
+    away, side = size * rng.uniform(1.0, 2.2), rng.uniform(0, 2 * np.pi)
+    own = [wander(rng, away * f, size * rng.uniform(0.3, 1.0), rng.uniform(30, 80), 2) for f in (np.cos(side), np.sin(side))]
+    x, y = ((_with_shake(p, o), o.base) for p, o in zip((target.x, target.y), own, strict=True))
+    return replace(target, x=replace(x[0], base=x[0].base + x[1]), y=replace(y[0], base=y[0].base + y[1]))
+
+
+def _occluder(rng: np.random.Generator, config: WorldConfig, camera: Camera, target: Figure, full: bool) -> Figure:
+    """Something in front that the target meets at one moment: it passes by, or stands in the scene."""
+    n = config.length
+    when = float(rng.uniform(0.35, 0.8) * n)
+    size = 2 * np.exp(target.log_scale.at(when))
+    x, y = target.x.at(when), target.y.at(when)
+    cover = rng.uniform(1.5, 2.0) if full else rng.uniform(0.5, 0.9)
+    colours = object_palette(rng) if rng.random() < 0.5 else any_material(rng, 3)
+    common = {"depth": rng.uniform(0.5, 0.8), "heat": rng.uniform(0.1, 0.4), "softness": rng.uniform(0.3, 1.2)}
+    if rng.random() < 0.5:
+        parts = build_parts(rng, "slab" if full else pick_form(rng), colours, 0.2)
+        way = rng.uniform(-0.5, 0.5) + rng.choice([0, np.pi])
+        pace = max(0.12 * size, 1.2 * (1 + cover) * size / max(when, 1.0)) * rng.uniform(1.0, 1.4)
+        vx, vy = pace * np.cos(way), pace * np.sin(way)
+        aspect = rng.uniform(-0.6, -0.2) if full else 0.0
+        tall = 1.5 if full else 1.0
+        return Figure(parts, Signal(x - vx * when, drift=vx), Signal(y - vy * when, drift=vy),
+                      Signal(float(np.log(cover * tall * size / 2))), Signal(aspect), **common)  # fmt: skip
+    spot = inverse(camera.matrices([when])[0]) @ (x, y, 1.0)
+    zoom = float(np.exp(camera.log_zoom.at(when)))
+    form = "slab" if full or rng.random() < 0.6 else "bush"
+    parts = build_parts(rng, form, colours, 0.0)
+    tall = np.log(rng.uniform(2.5, 6.0)) if form == "slab" else 0.0
+    wide = cover * size / zoom / 2
+    return Figure(parts, Signal(float(spot[0])), Signal(float(spot[1])), Signal(float(np.log(wide) + tall / 2)),
+                  Signal(-float(tall)), Signal(rng.normal(0, 0.08)), camera=camera, **common)  # fmt: skip
+
+
+def _light(config: WorldConfig, events: frozenset[str], seed: int) -> Signal:
+    rng = stream(seed, "light")
+    base = rng.uniform(0.14, 0.3) if "LL" in events else rng.uniform(0.8, 1.1)
+    if "IV" not in events:
+        return Signal(base)
+    if rng.random() < 0.5:
+        start = rng.uniform(0.1, 0.6) * config.length
+        height = base * (rng.uniform(0.6, 0.9) if rng.random() < 0.4 else -rng.uniform(0.45, 0.65))
+        return Signal(base, bumps=(Bump(start, rng.uniform(2, 8), rng.uniform(0.1, 0.5) * config.length, height),))
+    return wander(rng, base, base * rng.uniform(0.45, 0.6), rng.uniform(30, 80), 2)
+
+
+def draw_up(seed: int, config: WorldConfig) -> Plan:
+    """Decide the whole world of `seed`."""
+    rng = stream(seed, "plan")
+    events = _draw_events(config, seed)
+    camera = _camera(config, events, seed)
+    backdrop = plan_backdrop(stream(seed, "backdrop"), config.difficulty)
+    palette = stream(seed, "colours")
+    colours = near(palette, backdrop.colours[palette.permutation(4)[:3]], 14.0) if "BC" in events else object_palette(palette)
+    target = _target(config, events, seed, colours, camera)
+    others, twins = _distractors(config, events, seed, colours, target)
+    front = [_occluder(rng, config, camera, target, full) for full, name in ((False, "POC"), (True, "FOC")) if name in events]
+    nearer = [replace(f, depth=rng.uniform(0.6, 0.9)) for f in others if rng.random() < 0.25]
+    behind = [f for f in others if all(f.x != g.x for g in nearer)] + twins
+    behind.sort(key=lambda f: -f.depth)
+    start = rng.uniform(0.3, 0.7) * config.length
+    warm = rng.random() < 0.35 or "TC" in events
+    return Plan(
+        seed, config, camera, backdrop, target, tuple(behind), tuple(sorted(front + nearer, key=lambda f: -f.depth)), tuple(twins),
+        light=_light(config, events, seed),
+        shutter=rng.uniform(0.7, 1.0) if "MB" in events else rng.uniform(0.0, 0.3),
+        look=plan_look(stream(seed, "look"), config.difficulty, "LL" in events),
+        sameness=Signal(bumps=(Bump(start, 6.0, rng.uniform(5, 20), 1.0),)) if warm else STILL,
+    )  # fmt: skip

@@ -1,0 +1,103 @@
+"""One synthetic sequence: every frame can be rendered by itself, with the truth that belongs to it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from lib.data.synthetic.config import WorldConfig
+from lib.data.synthetic.draw import Grey, Sheet, draw_figure, paint_part, silhouette, streak
+from lib.data.synthetic.effects import Darkroom
+from lib.data.synthetic.figure import Figure, Matrices, inverse
+from lib.data.synthetic.plan import Plan, draw_up
+from lib.data.synthetic.scene import Scene, paint_scene
+from lib.data.synthetic.truth import Truth, find_truth
+from lib.data.types import Image
+
+
+class World:
+    """The world of `seed`: a plan (made at once), truth and paint (made when first asked for).
+
+    The same seed and configuration give the same frames on every machine, up to the rounding of OpenCV.
+    Figures are drawn back to front: scene, objects behind, target, objects in front.
+    """
+
+    def __init__(self, seed: int, config: WorldConfig | None = None) -> None:
+        self.seed = seed
+        self.config = config or WorldConfig()
+        self.plan: Plan = draw_up(seed, self.config)
+
+    def __len__(self) -> int:
+        return self.config.length
+
+    @cached_property
+    def truth(self) -> Truth:
+        """Boxes, visibility and attributes; see `Truth` for the conventions."""
+        return find_truth(self.plan)
+
+    @cached_property
+    def scene(self) -> Scene:
+        return paint_scene(self.plan.backdrop, self.config.width, self.config.height)
+
+    @cached_property
+    def _sheets(self) -> dict[int, list[Sheet]]:
+        """Painted skins by the figure's identity."""
+        t = np.arange(self.config.length, dtype=np.float64)
+        sheets = {}
+        for figure in self.figures:
+            half = figure.log_aspect(t) / 2
+            finest = float(np.exp((figure.log_scale(t) + np.abs(half)).max()))
+            sheets[id(figure)] = [paint_part(part, finest) for part in figure.parts]
+        return sheets
+
+    @cached_property
+    def _darkroom(self) -> Darkroom:
+        return Darkroom(self.plan.look, self.seed, self.config.width, self.config.height)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """All moving objects, back to front."""
+        return (*self.plan.behind, self.plan.target, *self.plan.front)
+
+    def check_frame(self, t: int) -> None:
+        if not 0 <= t < self.config.length:
+            raise IndexError(f"frame {t} of a synthetic sequence of {self.config.length} frames")
+
+    def render(self, t: int) -> Image:
+        """The RGB photograph of frame t, [height, width, 3] uint8."""
+        self.check_frame(t)
+        return self._darkroom.develop(self.render_clean(t), t, max(0.02, self.plan.light.at(t)))
+
+    def render_clean(self, t: float) -> Image:
+        """The scene at the moment t (fractions allowed) in daylight, through a perfect lens but with motion blur."""
+        frame = self.warp(self.scene.canvas, t)
+        shutter = self.plan.shutter
+        camera = self._smear(self.plan.camera.matrices([t, t + 1]), (self.config.width * 0.75, self.config.height * 0.75), shutter)
+        if camera is not None:
+            frame = cv2.filter2D(frame, -1, camera)
+        for figure in self.figures:
+            blur = self._smear(figure.matrices([t, t + 1]), (0.0, 0.0), shutter)
+            draw_figure(frame, figure, self._sheets[id(figure)], t, blur)
+        return frame
+
+    def warp(self, canvas: Image, t: float) -> Image:
+        """The canvas as the camera sees it at the moment t."""
+        m = inverse(self.plan.camera.matrices([t])[0])
+        size = (self.config.width, self.config.height)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpAffine(canvas, m, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101), dtype=np.uint8)
+
+    @staticmethod
+    def _smear(matrices: Matrices, point: tuple[float, float], shutter: float) -> np.ndarray | None:
+        """Blur kernel of what a point of the figure (or the scene) travels while the shutter is open, at most 40 pixels."""
+        now, then = (m[:, :2] @ point + m[:, 2] for m in matrices)
+        dx, dy = (then - now) * shutter
+        far = max(1.0, float(np.hypot(dx, dy)) / 40.0)
+        return streak(float(dx) / far, float(dy) / far)
+
+    def silhouette(self, t: int) -> Grey:
+        """[height, width] uint8 mask of the target, as if nothing were in front of it."""
+        self.check_frame(t)
+        return silhouette(self.plan.target, t, self.config.width, self.config.height)
