@@ -13,7 +13,7 @@ from lib.models.weights import WeightsError
 CLASSIFIER = ("head.", "head_dist.", "fc_norm.", "pre_logits.")
 
 
-def timm_vit_weights(name: str, pretrained: bool = True) -> dict[str, Tensor]:
+def vit_from_timm(name: str, pretrained: bool = True) -> dict[str, Tensor]:
     """State dict of a timm ViT (``vit_base_patch16_224.mae``) without its classifier; names are those of our ViT.
 
     pretrained: fetch the weights through timm, the one thing here that may use the network; False gives a fresh

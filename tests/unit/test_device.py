@@ -1,15 +1,15 @@
-"""Device and number format: chosen with a reason, refused in a sentence."""
+"""The device: chosen with a reason, refused in a sentence."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from lib.device import DeviceError, choose_device, choose_dtype
+from lib.device import DeviceError, choose_device
 
 
 def test_named_devices() -> None:
-    assert choose_device("cpu") == (torch.device("cpu"), "cpu, as asked for")
+    assert choose_device("cpu") == (torch.device("cpu"), "as asked for")
     with pytest.raises(DeviceError, match="expected auto, cpu"):
         choose_device("gpu")
     with pytest.raises(DeviceError, match="cuda:99"):
@@ -19,17 +19,9 @@ def test_named_devices() -> None:
 def test_auto_prefers_cuda_and_says_why_it_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Some GPU")
-    assert choose_device("auto") == (torch.device("cuda:0"), "cuda:0 (Some GPU), the first CUDA device")
+    assert choose_device("auto") == (torch.device("cuda:0"), "Some GPU, the first CUDA device")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     device, reason = choose_device("auto")
     assert device.type == "cpu"
     assert "GPU" in reason
-
-
-def test_protocols() -> None:
-    cpu = torch.device("cpu")
-    assert choose_dtype(cpu, "official")[0] == torch.float32
-    assert choose_dtype(cpu, "fast")[0] == torch.float32
-    with pytest.raises(ValueError, match="official, fast"):
-        choose_dtype(cpu, "quick")

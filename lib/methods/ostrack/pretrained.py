@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import Tensor
+
 from lib.methods.ostrack.network import OSTrack
 from lib.models.backbones.position import adapt_vit
-from lib.models.weights import load_into, read_checkpoint, vit_from_timm
+from lib.models.pretrained import load_flax_npz, vit_from_timm
+from lib.models.weights import load_into, read_checkpoint
 from lib.paths import load_paths
 
 TIMM = "timm:"
@@ -17,17 +20,24 @@ _ELSEWHERE = ("head.*", "fc_norm.*", "decoder_*", "mask_token", "*_segment_pos_e
 def load_pretrained(network: OSTrack, name: str) -> None:
     """Fill the network from MODEL.PRETRAIN_FILE.
 
-    name: a file in the `pretrained` folder (or a path) with a ViT, such as MAE's; ``timm:vit_base_patch16_224.mae`` for
-    weights that timm knows; a path with "OSTrack" in the file's name loads a whole tracker, names that differ reported.
+    name: a file in the `pretrained` folder (or a path) with a ViT, such as MAE's, or a Flax `.npz`;
+    ``timm:vit_base_patch16_224.mae`` for weights that timm knows; a path with "OSTrack" in the file's name loads a whole
+    tracker, names that differ reported.
     Position embeddings are resized to the two grids, the patch convolution to the stride.
     """
     if "OSTrack" in Path(name).name:
         load_into(network, read_checkpoint(Path(name)).state_dict, strict=False)
         return
     backbone = network.backbone
-    state = vit_from_timm(name.removeprefix(TIMM)) if name.startswith(TIMM) else read_checkpoint(_find(name)).state_dict
-    state = adapt_vit(state, backbone.patch, backbone.grid_template, backbone.grid_search)
+    state = adapt_vit(_read_vit(name), backbone.patch, backbone.grid_template, backbone.grid_search)
     load_into(backbone, state, strict=True, ignore=_ELSEWHERE)
+
+
+def _read_vit(name: str) -> dict[str, Tensor]:
+    if name.startswith(TIMM):
+        return vit_from_timm(name.removeprefix(TIMM))
+    path = _find(name)
+    return load_flax_npz(path) if path.suffix == ".npz" else read_checkpoint(path).state_dict
 
 
 def _find(name: str) -> Path:
