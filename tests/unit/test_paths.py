@@ -1,0 +1,162 @@
+"""Where folders come from, and what a user reads when one is wrong."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib.layouts import LAYOUTS
+from lib.local_file import default_local_yaml
+from lib.paths import MissingPathError, PathsError, load_paths, parse_overrides, repository_root
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def local_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty settings file in force, and no TRACKING_*_DIR variable."""
+    for name in list(os.environ):
+        if name.startswith("TRACKING_"):
+            monkeypatch.delenv(name)
+    path = tmp_path / "place" / "local.yaml"
+    path.parent.mkdir()
+    path.write_text("")
+    monkeypatch.setenv("TRACKING_LOCAL_YAML", str(path))
+    return path
+
+
+def test_defaults_lie_beside_the_repository(local_yaml: Path) -> None:
+    paths = load_paths()
+    assert repository_root() == ROOT
+    assert (paths.data_dir, paths.save_dir, paths.pretrained) == (ROOT / "data", ROOT / "output", ROOT / "pretrained")
+    assert paths.candidates("got10k")[0] == ROOT / "data" / "got10k" / "train"
+
+
+def test_each_source_outranks_the_one_below(local_yaml: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    local_yaml.write_text("data_dir: sets\nlasot: big/LaSOT\n")
+    place = local_yaml.parent
+    assert load_paths().candidates("lasot") == (place / "big/LaSOT",)
+    assert load_paths().candidates("coco")[0] == place / "sets/coco"
+    monkeypatch.setenv("TRACKING_LASOT_DIR", "/env/lasot")
+    assert load_paths().candidates("lasot") == (Path("/env/lasot"),)
+    assert load_paths({"lasot": "here"}).candidates("lasot") == (tmp_path / "here",)
+    monkeypatch.delenv("TRACKING_LASOT_DIR")
+    monkeypatch.setenv("TRACKING_DATA_DIR", "/env")
+    assert load_paths().candidates("lasot")[0] == Path("/env/lasot")
+    assert load_paths(data_dir="/call").candidates("coco")[0] == Path("/call/coco")
+
+
+def test_own_key_wins_within_one_source(local_yaml: Path) -> None:
+    paths = load_paths({"lasot": "/own"}, data_dir="/all")
+    assert paths.candidates("lasot") == (Path("/own"),)
+
+
+def test_missing_folder_says_key_place_layout_and_three_ways(local_yaml: Path) -> None:
+    with pytest.raises(MissingPathError) as caught:
+        load_paths(data_dir="/nowhere").dataset("got10k_train")
+    text = str(caught.value)
+    for part in (
+        "'got10k'",
+        "/nowhere/got10k/train",
+        "list.txt",
+        str(local_yaml),
+        "TRACKING_GOT10K_DIR",
+        "got10k=FOLDER",
+    ):
+        assert part in text
+
+
+def test_missing_folder_names_the_outranked_setting(local_yaml: Path) -> None:
+    local_yaml.write_text("\nlasot: /big/LaSOT\n")
+    with pytest.raises(MissingPathError, match=r"local\.yaml:2 says /big/LaSOT, but data_dir on the call outranks it"):
+        load_paths(data_dir="/nowhere").dataset("lasot")
+
+
+def test_zip_beside_the_default_folder_is_found(local_yaml: Path, tmp_path: Path) -> None:
+    (tmp_path / "got10k").mkdir()
+    (tmp_path / "got10k" / "train.zip").write_bytes(b"")
+    paths = load_paths(data_dir=tmp_path)
+    assert paths.dataset("got10k") == tmp_path / "got10k" / "train.zip"
+    (tmp_path / "got10k" / "train").mkdir()
+    assert paths.dataset("got10k") == tmp_path / "got10k" / "train"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data_dir: /d\nlasott: /x\n", r"local\.yaml:2: unknown key 'lasott'; did you mean 'lasot'\?"),
+        ("lasot: /x\nlasot: /y\n", r"local\.yaml:2: key 'lasot' is set twice"),
+        ("lasot: [/x, /y]\n", r"local\.yaml:1: 'lasot' wants one folder"),
+        ("- lasot\n", "expected lines of the form"),
+        ("lasot: {", "not valid YAML"),
+    ],
+)
+def test_broken_settings_file(local_yaml: Path, text: str, message: str) -> None:
+    local_yaml.write_text(text)
+    with pytest.raises(PathsError, match=message):
+        load_paths()
+
+
+def test_unknown_names_outside_the_file(local_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PathsError, match="did you mean 'coco'"):
+        load_paths({"cocoo": "/x"})
+    with pytest.raises(PathsError, match="KEY=FOLDER"):
+        parse_overrides(["lasot"])
+    assert parse_overrides(["vid=/x=y"]) == {"imagenet": "/x=y"}
+    monkeypatch.setenv("TRACKING_LASOTT_DIR", "/x")
+    with pytest.raises(PathsError, match="did you mean 'TRACKING_LASOT_DIR'"):
+        load_paths()
+
+
+def test_named_settings_file_must_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRACKING_LOCAL_YAML", str(tmp_path / "none.yaml"))
+    with pytest.raises(PathsError, match=r"none\.yaml, which is not a file"):
+        load_paths()
+
+
+def test_paths_travel_to_worker_processes(local_yaml: Path) -> None:
+    paths = load_paths({"lasot": "/x"})
+    assert pickle.loads(pickle.dumps(paths)) == paths
+
+
+def test_fresh_file_means_what_its_comments_say(local_yaml: Path, tmp_path: Path) -> None:
+    text = default_local_yaml(tmp_path, tmp_path / "my data: #1", tmp_path / "out")
+    local_yaml.write_text(text)
+    paths = load_paths()
+    assert paths.data_dir == tmp_path / "my data: #1"
+    assert paths.save_dir == tmp_path / "out"
+    uncommented = [
+        line.removeprefix("# ") for line in text.splitlines() if line.startswith(tuple(f"# {k}: " for k in LAYOUTS))
+    ]
+    assert len(uncommented) == len(LAYOUTS)
+    local_yaml.write_text(text + "\n" + "\n".join(uncommented) + "\n")
+    for key in LAYOUTS:
+        assert load_paths().candidates(key)[0] == paths.candidates(key)[0]
+
+
+def test_command_writes_once(local_yaml: Path, tmp_path: Path) -> None:
+    local_yaml.unlink()
+    command = [sys.executable, str(ROOT / "tracking/create_default_local_file.py"), "--workspace_dir", "."]
+    command += ["--data_dir", "./sets", "--save_dir", "./out"]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    first = run()
+    assert first.returncode == 0, first.stderr
+    assert str(local_yaml) in first.stdout
+    assert load_paths().data_dir == tmp_path.resolve() / "sets"
+    local_yaml.write_text("data_dir: /mine\n")
+    second = run()
+    assert second.returncode == 2
+    assert second.stderr.startswith("error: ")
+    assert "Traceback" not in second.stderr
+    assert load_paths().data_dir == Path("/mine")
+    assert run("--force").returncode == 0
+    assert load_paths().data_dir == tmp_path.resolve() / "sets"
