@@ -74,7 +74,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate over the epochs. `step`: times 0.1 every LR_DROP_EPOCH (DECAY_RATE is not read, as published)."""
+    """Learning rate over the epochs; `step`: times 0.1 every LR_DROP_EPOCH (DECAY_RATE is not read, as published)."""
 
     type: str = "step"
     decay_rate: float = 0.1

@@ -33,8 +33,8 @@ def greedy(response: Tensor) -> Tensor:
 class State:
     """Base of a tracker's per-sequence state; subclasses are dataclasses.
 
-    A field is a tensor or numpy array with one row per sequence, a list with one entry per sequence (for what differs in
-    size from row to row), another `State`, or None.
+    A field is a tensor or numpy array with one row per sequence, a list with one entry per sequence (for what differs
+    in size from row to row), another `State`, or None.
     """
 
     def select(self: S, rows: Sequence[int]) -> S:

@@ -1,4 +1,4 @@
-"""OSTrack: joint feature learning and relation modelling for tracking, a one-stream framework (Ye et al., ECCV 2022)."""
+"""OSTrack: joint feature learning and relation modelling in one stream (Ye et al., ECCV 2022)."""
 
 from __future__ import annotations
 

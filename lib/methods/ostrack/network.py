@@ -14,7 +14,7 @@ from lib.models.layers.candidate_elimination import box_rows
 
 @dataclass(frozen=True, slots=True)
 class OSTrackOutput:
-    """maps: what the head gives. feature: [B, C, g, g] search feature that the head read. tokens: the backbone's output."""
+    """maps: what the head gives. feature: [B, C, g, g], what the head read. tokens: the backbone's output."""
 
     maps: BoxMaps
     feature: Tensor

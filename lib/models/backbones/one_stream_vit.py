@@ -27,8 +27,8 @@ class PatchEmbed(nn.Module):
 class Tokens:
     """Output of a one-stream backbone.
 
-    template: [B, Nz, C]; search: [B, Nx, C] with zeros where a token was eliminated; removed: per eliminating block, the
-    positions that left, [B, n].
+    template: [B, Nz, C]; search: [B, Nx, C] with zeros where a token was eliminated; removed: the positions that
+    left, [B, n] per eliminating block.
     """
 
     template: Tensor

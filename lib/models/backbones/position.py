@@ -28,7 +28,7 @@ def resize_patch_embed(weight: Tensor, patch: int) -> Tensor:
 
 
 def adapt_vit(state: dict[str, Tensor], patch: int, grid_template: int, grid_search: int) -> dict[str, Tensor]:
-    """A pre-trained ViT's state dict with `pos_embed_z`, `pos_embed_x` and the patch convolution fitted to a tracker."""
+    """A pre-trained ViT's state dict with `pos_embed_z`, `pos_embed_x` and the patches fitted to a tracker."""
     adapted = dict(state)
     adapted["patch_embed.proj.weight"] = resize_patch_embed(state["patch_embed.proj.weight"], patch)
     adapted["pos_embed_x"] = resize_position(state["pos_embed"], grid_search)

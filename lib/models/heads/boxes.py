@@ -13,8 +13,8 @@ class BoxMaps:
     """Dense output of a box head over a g x g grid.
 
     boxes_cxcywh: [B, 4] in units of the search crop's side, decoded at the best cell of the plain score map.
-    score_map: [B, 1, g, g] in 0..1. size_map: [B, 2, g, g] (w, h), offset_map: [B, 2, g, g] (x, y) in cells; both None for
-    a head that gives its box directly.
+    score_map: [B, 1, g, g] in 0..1. size_map: [B, 2, g, g] (w, h), offset_map: [B, 2, g, g] (x, y) in cells; both
+    None for a head that gives its box directly.
     """
 
     boxes_cxcywh: Tensor
