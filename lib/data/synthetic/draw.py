@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -91,24 +92,28 @@ def paint_part(part: Part, pixels_per_unit: float) -> Sheet:
 
 def window(points: list[NDArray[np.float64]], margin: float, width: int, height: int) -> tuple[int, int, int, int] | None:
     """x0, y0, x1, y1 of the pixels that the outlines touch, or None when they are out of the picture."""
-    low = np.min([p.min(axis=(0, 1)) for p in points], axis=0) - margin
-    high = np.max([p.max(axis=(0, 1)) for p in points], axis=0) + margin
-    x0, y0 = max(0, int(np.floor(low[0]))), max(0, int(np.floor(low[1])))
-    x1, y1 = min(width, int(np.ceil(high[0])) + 1), min(height, int(np.ceil(high[1])) + 1)
+    flat = (points[0] if len(points) == 1 else np.concatenate(points)).reshape(-1, 2)
+    (low_x, low_y), (high_x, high_y) = flat.min(0).tolist(), flat.max(0).tolist()
+    x0, y0 = max(0, math.floor(low_x - margin)), max(0, math.floor(low_y - margin))
+    x1, y1 = min(width, math.ceil(high_x + margin) + 1), min(height, math.ceil(high_y + margin) + 1)
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 
-def surface(figure: Figure, part: Part, sheet: Sheet, t: float, view: tuple[int, int, int, int]) -> Image:
-    """The skin of `part` as seen at time t in the pixels of `view`."""
+def surface(
+    figure: Figure, part: Part, sheet: Sheet, t: float, back: NDArray[np.float64], view: tuple[int, int, int, int]
+) -> Image:
+    """The skin of `part` as seen at time t in the pixels of `view`; back: [2, 3] image pixels -> units of the object."""
     x0, y0, x1, y1 = view
-    back = inverse(figure.matrices([t])[0])
-    back[:, 2] += back[:, :2] @ (x0, y0)
-    angle = part.swing.at(t)
-    c, s = np.cos(angle), np.sin(angle)
-    unswing = np.array([[c, s], [-s, c]]) * np.array(sheet.scale)[:, None]
-    shift = np.array(sheet.shift) - unswing @ np.array(part.joint)
+    back = back.copy()
+    back[:, 2] += back[:, 0] * x0 + back[:, 1] * y0
+    angle = part.swing(t)
+    c, s = math.cos(angle), math.sin(angle)
+    (kx, ky), (jx, jy) = sheet.scale, part.joint
+    unswing = np.array([[c * kx, s * kx], [-s * ky, c * ky]])
+    shift = np.array([sheet.shift[0] - kx * (c * jx + s * jy), sheet.shift[1] - ky * (c * jy - s * jx)])
     if figure.wave.still:
-        m = np.concatenate([unswing @ back[:, :2], (unswing @ back[:, 2] + shift)[:, None]], axis=1)
+        m = unswing @ back
+        m[:, 2] += shift
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return cv2.warpAffine(sheet.picture, m, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     gx, gy = np.arange(x1 - x0, dtype=np.float32)[None], np.arange(y1 - y0, dtype=np.float32)[:, None]
@@ -162,12 +167,13 @@ def cast_shadow(frame: Image, outlines: list[NDArray[np.float64]], strength: flo
 def draw_figure(frame: Image, figure: Figure, sheets: list[Sheet], t: float, blur: NDArray[np.float32] | None = None) -> None:
     """Draw one object into an RGB frame, part by part. In place."""
     height, width = frame.shape[:2]
-    outlines = [o[0] for o in figure.outlines([t])]
+    outlines = figure.outlines(t)
     margin = 2.0 + 2 * figure.softness + (0 if blur is None else blur.shape[0] / 2)
     if window(outlines, margin, width, height) is None:
         return
     if figure.shadow:
         cast_shadow(frame, outlines, figure.shadow)
+    back = inverse(figure.matrices(t))
     for part, sheet, outline in zip(figure.parts, sheets, outlines, strict=True):
         view = window([outline], margin, width, height)
         if view is None:
@@ -179,14 +185,14 @@ def draw_figure(frame: Image, figure: Figure, sheets: list[Sheet], t: float, blu
             alpha = cv2.GaussianBlur(alpha, (0, 0), figure.softness)
         if blur is not None:
             alpha = cv2.filter2D(alpha, -1, blur, borderType=cv2.BORDER_REPLICATE)
-        frame[y0:y1, x0:x1] = mix(frame[y0:y1, x0:x1], surface(figure, part, sheet, t, view), alpha)
+        frame[y0:y1, x0:x1] = mix(frame[y0:y1, x0:x1], surface(figure, part, sheet, t, back, view), alpha)
 
 
 def silhouette(figure: Figure, t: float, width: int, height: int) -> Grey:
     """[height, width] uint8, 255 where the object is, without its soft edge and whatever is in front of it."""
     mask = np.zeros((height, width), np.uint8)
-    for outline in figure.outlines([t]):
+    for outline in figure.outlines(t):
         layer = np.zeros_like(mask)
-        fill(layer, outline[0], 0, 0)
+        fill(layer, outline, 0, 0)
         mask = cv2.max(mask, layer)
     return mask

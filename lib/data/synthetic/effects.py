@@ -91,8 +91,9 @@ class Darkroom:
         if self._grain is not None:
             picture = self._add_noise(picture, t)
         if look.jpeg is not None:
-            coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])[1]
-            picture = np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+            # Red and blue change places in the codec and change back: only the artefacts count.
+            coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])[1]
+            picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
         return np.asarray(picture, dtype=np.uint8)
 
     def _add_noise(self, picture: Image, t: int) -> Image:

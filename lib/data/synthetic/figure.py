@@ -5,33 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lib.data.synthetic.palette import Palette
 from lib.data.synthetic.shapes import Contours
 from lib.data.synthetic.signals import STILL, Array, Signal
 
+Moment = float | Array
+"""One time in frames, or [T] of them; results then have a leading axis T."""
 Matrices = NDArray[np.float64]
-"""[T, 2, 3]: one affine map per moment."""
+"""[2, 3] or [T, 2, 3]: affine maps."""
+
+
+def lift(value: float | Array, axes: int) -> float | Array:
+    """[T] -> [T, 1, ..., 1] with `axes` ones; a number stays one."""
+    return value.reshape(-1, *(1,) * axes) if isinstance(value, np.ndarray) else value
 
 
 def compose(outer: Matrices, inner: Matrices) -> Matrices:
     """The map `inner` first, then `outer`."""
-    linear = outer[:, :, :2] @ inner[:, :, :2]
-    shift = np.einsum("tij,tj->ti", outer[:, :, :2], inner[:, :, 2]) + outer[:, :, 2]
-    return np.concatenate([linear, shift[:, :, None]], axis=2)
+    out = outer[..., :2] @ inner
+    out[..., 2] += outer[..., 2]
+    return np.asarray(out)
 
 
 def inverse(m: NDArray[np.float64]) -> NDArray[np.float64]:
     """[2, 3] -> [2, 3]."""
-    linear = np.linalg.inv(m[:, :2])
-    return np.concatenate([linear, -linear @ m[:, 2:]], axis=1)
+    (a, b, x), (c, d, y) = m.tolist()
+    k = 1.0 / (a * d - b * c)
+    a, b, c, d = d * k, -b * k, -c * k, a * k
+    return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]])
 
 
-def turn_and_scale(angle: Array, sx: Array, sy: Array, x: Array, y: Array) -> Matrices:
-    """[T, 2, 3]: scale along the axes, turn by `angle` (radians), shift to (x, y)."""
+def turn_and_scale(angle: Moment, sx: Moment, sy: Moment, x: Moment, y: Moment) -> Matrices:
+    """Scale along the axes, turn by `angle` (radians), shift to (x, y)."""
     c, s = np.cos(angle), np.sin(angle)
-    return np.stack([np.stack([c * sx, -s * sy, x], -1), np.stack([s * sx, c * sy, y], -1)], axis=-2)
+    m = np.array([[c * sx, -s * sy, x], [s * sx, c * sy, y]], dtype=np.float64)
+    return m if m.ndim == 2 else np.moveaxis(m, -1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +57,14 @@ class Camera:
     shake_x: Signal = STILL
     shake_y: Signal = STILL
 
-    def matrices(self, ts: ArrayLike) -> Matrices:
-        """[T, 2, 3] canvas pixels -> image pixels."""
-        t = np.asarray(ts, dtype=np.float64)
+    def matrices(self, t: Moment) -> Matrices:
+        """Canvas pixels -> image pixels."""
         zoom = np.exp(self.log_zoom(t))
         x = self.width / 2 + self.shake_x(t)
         y = self.height / 2 + self.shake_y(t)
         m = turn_and_scale(self.angle(t), zoom, zoom, x, y)
-        pan = np.stack([self.pan_x(t), self.pan_y(t)], -1)
-        m[:, :, 2] -= np.einsum("tij,tj->ti", m[:, :, :2], pan)
+        pan_x, pan_y = lift(self.pan_x(t), 1), lift(self.pan_y(t), 1)
+        m[..., 2] -= m[..., 0] * pan_x + m[..., 1] * pan_y
         return m
 
 
@@ -86,13 +95,13 @@ class Part:
     other: Contours | None = None
     morph: Signal = STILL
 
-    def outline(self, t: Array) -> NDArray[np.float64]:
-        """[T, C, 64, 2] in units of the object."""
-        points = self.contours[None].astype(np.float64)
+    def outline(self, t: Moment) -> NDArray[np.float64]:
+        """[C, 64, 2] or [T, C, 64, 2] in units of the object."""
+        points: NDArray[np.float64] = self.contours.astype(np.float64)
         if self.other is not None:
-            points = points + self.morph(t)[:, None, None, None] * (self.other - self.contours)[None]
-        angle = self.swing(t)
-        c, s = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
+            points = points + lift(self.morph(t), 3) * (self.other - self.contours)
+        angle = lift(self.swing(t), 2)
+        c, s = np.cos(angle), np.sin(angle)
         x, y = points[..., 0], points[..., 1]
         return np.stack([c * x - s * y + self.joint[0], s * x + c * y + self.joint[1]], axis=-1)
 
@@ -116,19 +125,18 @@ class Wave:
     def still(self) -> bool:
         return self.dx == STILL and self.dy == STILL
 
-    def bend(self, points: NDArray[np.float64], t: Array) -> NDArray[np.float64]:
-        """[T, ..., 2] straight -> bent."""
-        shape = (len(t),) + (1,) * (points.ndim - 2)
-        x = points[..., 0] + self.dx(t).reshape(shape) * np.sin(self.ky * points[..., 1])
-        y = points[..., 1] + self.dy(t).reshape(shape) * np.sin(self.kx * x)
+    def bend(self, points: NDArray[np.float64], t: Moment) -> NDArray[np.float64]:
+        """Outlines, straight -> bent."""
+        x = points[..., 0] + lift(self.dx(t), 2) * np.sin(self.ky * points[..., 1])
+        y = points[..., 1] + lift(self.dy(t), 2) * np.sin(self.kx * x)
         return np.stack([x, y], axis=-1)
 
     def straighten(
         self, x: NDArray[np.float32], y: NDArray[np.float32], t: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Coordinate grids, bent -> straight."""
-        y = y - np.float32(self.dy.at(t)) * np.sin(np.float32(self.kx) * x)
-        return x - np.float32(self.dx.at(t)) * np.sin(np.float32(self.ky) * y), y
+        y = y - np.float32(self.dy(t)) * np.sin(np.float32(self.kx) * x)
+        return x - np.float32(self.dx(t)) * np.sin(np.float32(self.ky) * y), y
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +162,18 @@ class Figure:
     shadow: float = 0.0
     softness: float = 0.6
 
-    def matrices(self, ts: ArrayLike) -> Matrices:
-        """[T, 2, 3] units of the object -> image pixels."""
-        t = np.asarray(ts, dtype=np.float64)
-        scale, half = np.exp(self.log_scale(t)), self.log_aspect(t) / 2
-        m = turn_and_scale(self.angle(t), scale * np.exp(half), scale * np.exp(-half), self.x(t), self.y(t))
+    def matrices(self, t: Moment) -> Matrices:
+        """Units of the object -> image pixels."""
+        scale, stretch = np.exp(self.log_scale(t)), np.exp(self.log_aspect(t) / 2)
+        m = turn_and_scale(self.angle(t), scale * stretch, scale / stretch, self.x(t), self.y(t))
         return m if self.camera is None else compose(self.camera.matrices(t), m)
 
-    def outlines(self, ts: ArrayLike) -> list[NDArray[np.float64]]:
-        """Per part [T, C, 64, 2] in image pixels."""
-        t = np.asarray(ts, dtype=np.float64)
+    def outlines(self, t: Moment) -> list[NDArray[np.float64]]:
+        """Per part [C, 64, 2] or [T, C, 64, 2] in image pixels."""
         m = self.matrices(t)
-        linear, shift = np.swapaxes(m[:, :, :2], 1, 2)[:, None], m[:, None, None, :, 2]
+        linear, shift = np.swapaxes(m[..., :2], -1, -2), m[..., 2]
+        if m.ndim == 3:
+            linear, shift = linear[:, None], shift[:, None, None]
         found = []
         for part in self.parts:
             points = part.outline(t)
@@ -174,9 +182,9 @@ class Figure:
             found.append(points @ linear + shift)
         return found
 
-    def bounds(self, ts: ArrayLike) -> NDArray[np.float64]:
-        """[T, 4] x0, y0, x1, y1 of the whole silhouette, in image pixels, not clipped."""
-        outlines = self.outlines(ts)
-        low = np.min([o.min(axis=(1, 2)) for o in outlines], axis=0)
-        high = np.max([o.max(axis=(1, 2)) for o in outlines], axis=0)
-        return np.concatenate([low, high], axis=1)
+
+def bounds(outlines: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """[4] or [T, 4]: x0, y0, x1, y1 around all the outlines of a figure, not clipped."""
+    low = np.min([o.min(axis=(-3, -2)) for o in outlines], axis=0)
+    high = np.max([o.max(axis=(-3, -2)) for o in outlines], axis=0)
+    return np.concatenate([low, high], axis=-1)

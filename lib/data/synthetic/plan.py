@@ -91,15 +91,18 @@ def _paced(x: Signal, y: Signal, size: np.ndarray, length: int, limit: float) ->
     return x.slowed(factor), y.slowed(factor)
 
 
-def _excursion(rng: np.random.Generator, x: Signal, config: WorldConfig, reach: float) -> Signal:
-    """The path `x` with a trip out of the picture and back, in a window that leaves the first frames alone."""
+def _excursion(rng: np.random.Generator, x: Signal, config: WorldConfig, size: float) -> Signal:
+    """The path `x` with a trip over the nearer side of the picture and back, as slow as the sequence allows.
+
+    The first frames are left alone.
+    """
     n = config.length
-    far = config.width + 1.2 * reach
-    rise = max(6.0, min(0.22 * n, 1.5 * far / (0.55 * reach)))
-    start = rng.uniform(0.2, 0.4) * n
-    hold = min(rng.uniform(4, 12), 0.25 * n)
-    side = 1.0 if x.at(start + rise) > config.width / 2 else -1.0
-    return x.plus(Bump(start, rise, hold, side * far * 0.75))
+    start = rng.uniform(0.15, 0.3) * n
+    rise, hold = 0.25 * n, min(rng.uniform(4, 12), 0.15 * n)
+    there = x(np.linspace(start + rise, start + rise + hold, 16))
+    right = there.mean() > config.width / 2
+    height = config.width + 0.9 * size - there.min() if right else -(there.max() + 0.9 * size)
+    return x.plus(Bump(start, max(4.0, min(rise, 1.5 * abs(height) / (0.3 * size))), hold, float(height)))
 
 
 def _target(config: WorldConfig, events: frozenset[str], seed: int, colours: Palette, camera: Camera) -> Figure:
@@ -122,7 +125,7 @@ def _target(config: WorldConfig, events: frozenset[str], seed: int, colours: Pal
     sizes = 2 * np.exp(log_scale(np.arange(max(n, 30), dtype=np.float64)))
     x, y = _paced(x, y, sizes, n, limit)
     if "OV" in events:
-        x = _excursion(rng, x, config, size)
+        x = _excursion(rng, x, config, size * float(np.exp(scale_reach)))
     x, y = _with_shake(x, camera.shake_x), _with_shake(y, camera.shake_y)
     form = pick_form(stream(seed, "form"))
     return Figure(
@@ -194,8 +197,8 @@ def _occluder(rng: np.random.Generator, config: WorldConfig, camera: Camera, tar
     """Something in front that the target meets at one moment: it passes by, or stands in the scene."""
     n = config.length
     when = float(rng.uniform(0.35, 0.8) * n)
-    size = 2 * np.exp(target.log_scale.at(when))
-    x, y = target.x.at(when), target.y.at(when)
+    size = 2 * np.exp(target.log_scale(when))
+    x, y = target.x(when), target.y(when)
     cover = rng.uniform(1.5, 2.0) if full else rng.uniform(0.5, 0.9)
     colours = object_palette(rng) if rng.random() < 0.5 else any_material(rng, 3)
     common = {"depth": rng.uniform(0.5, 0.8), "heat": rng.uniform(0.1, 0.4), "softness": rng.uniform(0.3, 1.2)}
@@ -208,8 +211,8 @@ def _occluder(rng: np.random.Generator, config: WorldConfig, camera: Camera, tar
         tall = 1.5 if full else 1.0
         return Figure(parts, Signal(x - vx * when, drift=vx), Signal(y - vy * when, drift=vy),
                       Signal(float(np.log(cover * tall * size / 2))), Signal(aspect), **common)  # fmt: skip
-    spot = inverse(camera.matrices([when])[0]) @ (x, y, 1.0)
-    zoom = float(np.exp(camera.log_zoom.at(when)))
+    spot = inverse(camera.matrices(when)) @ (x, y, 1.0)
+    zoom = float(np.exp(camera.log_zoom(when)))
     form = "slab" if full or rng.random() < 0.6 else "bush"
     parts = build_parts(rng, form, colours, 0.0)
     tall = np.log(rng.uniform(2.5, 6.0)) if form == "slab" else 0.0

@@ -55,7 +55,7 @@ def plan_backdrop(rng: np.random.Generator, difficulty: float) -> Backdrop:
     names = KINDS[kind][1]
     colours = material(rng, names[rng.integers(len(names))]) if names else any_material(rng)
     busy = rng.random() < 0.2 + 0.4 * difficulty
-    things = int(rng.integers(8, 26)) if busy and kind != "plain" else int(rng.integers(0, 6))
+    things = int(rng.integers(7, 19)) if busy and kind != "plain" else int(rng.integers(0, 6))
     return Backdrop(kind, colours, int(rng.integers(2**31)), things)
 
 

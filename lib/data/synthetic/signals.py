@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from typing import overload
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
@@ -48,9 +50,16 @@ class Signal:
     drift: float = 0.0
     bumps: tuple[Bump, ...] = ()
 
-    def __call__(self, t: ArrayLike) -> Array:
-        """Values at the times `t` (frames, any shape, fractions allowed), in the shape of `t`."""
-        t = np.asarray(t, dtype=np.float64)
+    @overload
+    def __call__(self, t: float) -> float: ...
+
+    @overload
+    def __call__(self, t: Array) -> Array: ...
+
+    def __call__(self, t: float | Array) -> float | Array:
+        """The value at time `t` (frames, fractions allowed), or the values at an array of times."""
+        if not isinstance(t, np.ndarray):
+            return self._at(t)
         out = np.full(t.shape, self.base)
         if self.drift:
             out = out + self.drift * t
@@ -60,8 +69,14 @@ class Signal:
             out = out + bump(t)
         return out
 
-    def at(self, t: float) -> float:
-        return float(self(t))
+    def _at(self, t: float) -> float:
+        # One frame is asked for far more often than all of them, and arrays of one element are slow.
+        value = self.base + self.drift * t
+        for a, f, p in zip(self.amplitude, self.frequency, self.phase, strict=True):
+            value += a * math.sin(2 * math.pi * f * t + p)
+        for bump in self.bumps:
+            value += float(bump(np.asarray(t, dtype=np.float64)))
+        return value
 
     def slowed(self, factor: float) -> Signal:
         """The same shape played at `factor` times the speed."""

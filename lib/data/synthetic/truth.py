@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data.synthetic.draw import fill
-from lib.data.synthetic.figure import Figure
+from lib.data.synthetic.figure import Figure, bounds
 from lib.data.synthetic.palette import distance
 from lib.data.synthetic.plan import Plan
 from lib.data.types import Boxes, Mask, Modality
@@ -46,13 +46,13 @@ def _overlap(a: Array, b: Array) -> Mask:
     return np.asarray((a[:, 0] < b[:, 2]) & (b[:, 0] < a[:, 2]) & (a[:, 1] < b[:, 3]) & (b[:, 1] < a[:, 3]))
 
 
-def _raster(outlines: list[Array], box: Array) -> NDArray[np.uint8]:
-    """[40, 40] coverage of the outlines within a box."""
+def _raster(outlines: list[Array], k: int, box: Array) -> NDArray[np.uint8]:
+    """[40, 40] coverage of the outlines of frame k within a box."""
     scale = _RASTER / np.maximum(box[2:] - box[:2], 1e-6)
     total = np.zeros((_RASTER, _RASTER), np.uint8)
     for o in outlines:
         layer = np.zeros_like(total)
-        fill(layer, (o - box[:2]) * scale - 0.5, 0, 0)
+        fill(layer, (o[k] - box[:2]) * scale - 0.5, 0, 0)
         total = np.maximum(total, layer)
     return total
 
@@ -62,18 +62,20 @@ def _visibility(plan: Plan, full: Boxes, times: Array) -> tuple[Array, Array]:
     w, h = plan.config.width, plan.config.height
     inside, seen = np.ones(len(times)), np.ones(len(times))
     cut = (full[:, 0] < 0) | (full[:, 1] < 0) | (full[:, 2] > w) | (full[:, 3] > h)
-    meets = [_overlap(full, f.bounds(times)) for f in plan.front]
-    for k in np.flatnonzero(cut | np.any([*meets, cut], axis=0)):
-        box, t = full[k], times[k : k + 1]
-        target = _raster([o[0] for o in plan.target.outlines(t)], box).astype(np.float64)
+    own = plan.target.outlines(times)
+    others = [f.outlines(times) for f in plan.front]
+    meets = [_overlap(full, bounds(o)) for o in others]
+    for k in np.flatnonzero(np.any([*meets, cut], axis=0)):
+        box = full[k]
+        target = _raster(own, k, box).astype(np.float64)
         area = max(target.sum(), 1e-6)
         x = box[0] + (np.arange(_RASTER) + 0.5) / _RASTER * (box[2] - box[0])
         y = box[1] + (np.arange(_RASTER) + 0.5) / _RASTER * (box[3] - box[1])
         target *= ((x >= 0) & (x < w))[None] & ((y >= 0) & (y < h))[:, None]
         inside[k] = target.sum() / area
-        for figure, meet in zip(plan.front, meets, strict=True):
+        for other, meet in zip(others, meets, strict=True):
             if meet[k]:
-                target *= 1.0 - _raster([o[0] for o in figure.outlines(t)], box) / 255.0
+                target *= 1.0 - _raster(other, k, box) / 255.0
         seen[k] = target.sum() / area
     return inside, seen
 
@@ -81,10 +83,11 @@ def _visibility(plan: Plan, full: Boxes, times: Array) -> tuple[Array, Array]:
 def _bending(figure: Figure, times: Array) -> float:
     """How far outline points travel in the object's own frame, as a share of its size (95th percentile)."""
     worst = 0.0
+    few = times[:: max(1, len(times) // 20)]
     for part in figure.parts:
-        points = part.outline(times)
+        points = part.outline(few)
         if not figure.wave.still:
-            points = figure.wave.bend(points, times)
+            points = figure.wave.bend(points, few)
         worst = max(worst, float(np.quantile(np.ptp(points, axis=0).max(-1), 0.95)))
     return worst / 2.0
 
@@ -129,8 +132,8 @@ def _motion_tags(plan: Plan, full: Boxes, times: Array) -> set[str]:
         "CM": _scene_speed(plan, times) > 1.0,
     }
     for twin in plan.twins:
-        bounds = twin.bounds(times)
-        away = np.hypot(*((bounds[:, :2] + bounds[:, 2:]) / 2 - centre).T)
+        box = bounds(twin.outlines(times))
+        away = np.hypot(*((box[:, :2] + box[:, 2:]) / 2 - centre).T)
         tests["SIM"] = tests.get("SIM", False) or np.mean(away < 3 * size) >= 0.1
     return {name for name, true in tests.items() if true}
 
@@ -139,7 +142,7 @@ def find_truth(plan: Plan) -> Truth:
     """The annotation of a planned world."""
     w, h = plan.config.width, plan.config.height
     times = np.arange(plan.config.length, dtype=np.float64)
-    full = plan.target.bounds(times)
+    full = bounds(plan.target.outlines(times))
     full[:, 2:] += 1.0  # an outline through pixels i..j covers j - i + 1 of them
     inside, seen = _visibility(plan, full, times)
     absent = seen < ABSENT

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.data.synthetic.config import WorldConfig
 from lib.data.synthetic.draw import Grey, Sheet, draw_figure, paint_part, silhouette, streak
 from lib.data.synthetic.effects import Darkroom
-from lib.data.synthetic.figure import Figure, Matrices, inverse
+from lib.data.synthetic.figure import Camera, Figure, inverse
 from lib.data.synthetic.plan import Plan, draw_up
 from lib.data.synthetic.scene import Scene, paint_scene
 from lib.data.synthetic.truth import Truth, find_truth
@@ -68,34 +70,34 @@ class World:
     def render(self, t: int) -> Image:
         """The RGB photograph of frame t, [height, width, 3] uint8."""
         self.check_frame(t)
-        return self._darkroom.develop(self.render_clean(t), t, max(0.02, self.plan.light.at(t)))
+        return self._darkroom.develop(self.render_clean(t), t, max(0.02, self.plan.light(t)))
 
     def render_clean(self, t: float) -> Image:
         """The scene at the moment t (fractions allowed) in daylight, through a perfect lens but with motion blur."""
         frame = self.warp(self.scene.canvas, t)
         shutter = self.plan.shutter
-        camera = self._smear(self.plan.camera.matrices([t, t + 1]), (self.config.width * 0.75, self.config.height * 0.75), shutter)
+        camera = self._smear(self.plan.camera, t, (self.config.width * 0.75, self.config.height * 0.75), shutter)
         if camera is not None:
             frame = cv2.filter2D(frame, -1, camera)
         for figure in self.figures:
-            blur = self._smear(figure.matrices([t, t + 1]), (0.0, 0.0), shutter)
+            blur = self._smear(figure, t, (0.0, 0.0), shutter)
             draw_figure(frame, figure, self._sheets[id(figure)], t, blur)
         return frame
 
     def warp(self, canvas: Image, t: float) -> Image:
         """The canvas as the camera sees it at the moment t."""
-        m = inverse(self.plan.camera.matrices([t])[0])
+        m = inverse(self.plan.camera.matrices(t))
         size = (self.config.width, self.config.height)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return np.asarray(cv2.warpAffine(canvas, m, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101), dtype=np.uint8)
 
     @staticmethod
-    def _smear(matrices: Matrices, point: tuple[float, float], shutter: float) -> np.ndarray | None:
+    def _smear(mover: Figure | Camera, t: float, point: tuple[float, float], shutter: float) -> NDArray[np.float32] | None:
         """Blur kernel of what a point of the figure (or the scene) travels while the shutter is open, at most 40 pixels."""
-        now, then = (m[:, :2] @ point + m[:, 2] for m in matrices)
-        dx, dy = (then - now) * shutter
-        far = max(1.0, float(np.hypot(dx, dy)) / 40.0)
-        return streak(float(dx) / far, float(dy) / far)
+        step = mover.matrices(t + 1.0) - mover.matrices(t)
+        dx, dy = ((step[:, :2] @ point + step[:, 2]) * shutter).tolist()
+        far = max(1.0, math.hypot(dx, dy) / 40.0)
+        return streak(dx / far, dy / far)
 
     def silhouette(self, t: int) -> Grey:
         """[height, width] uint8 mask of the target, as if nothing were in front of it."""
