@@ -1,1 +1,1 @@
-
+"""Pictures of tracking: boxes on frames, videos, plots, self-contained pages."""

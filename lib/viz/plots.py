@@ -1,0 +1,188 @@
+"""Plots as papers show them. Each function returns a matplotlib figure; `save` writes files, `inline_svg` serves pages.
+
+matplotlib is imported inside, and used without pyplot, so that nothing global is touched and no display is needed.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.viz.palette import colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+INK = "#1b2733"
+STYLES = ("-", "--", "-.", ":")
+
+_AXES = {
+    "success": ("Success plot", "Overlap threshold", "Success rate"),
+    "precision": ("Precision plot", "Location error threshold [pixels]", "Precision"),
+    "norm_precision": ("Normalized precision plot", "Location error threshold", "Precision"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve: label for the legend, score shown before it (or None), x and y values of equal length."""
+
+    label: str
+    x: Floats
+    y: Floats
+    score: float | None = None
+
+
+def curve_plot(kind: str, lines: Sequence[Line], title: str = "") -> Figure:
+    """Success, precision or normalised-precision plot.
+
+    kind: "success" | "precision" | "norm_precision". y in 0..1. The legend is sorted by score, the best first; colours
+    follow the order of `lines`, so that a tracker has the same colour in every plot.
+    """
+    heading, x_label, y_label = _AXES[kind]
+    figure, axes = _figure(4.6, 3.7 + 0.17 * max(len(lines), 2) / (1 if len(lines) < 3 else 2))
+    order = sorted(range(len(lines)), key=lambda i: -(lines[i].score or 0.0))
+    for rank, i in enumerate(order):
+        line = lines[i]
+        label = line.label if line.score is None else f"[{line.score:.1f}] {line.label}"
+        style = STYLES[(i // 8) % len(STYLES)]
+        axes.plot(line.x, line.y, style, color=colour(i), label=label, linewidth=2.0, zorder=3 + len(lines) - rank)
+    axes.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1), title=f"{heading}{f' - {title}' if title else ''}")
+    axes.set_xlim(float(lines[0].x[0]), float(lines[0].x[-1]))
+    axes.set_yticks(np.linspace(0, 1, 6))
+    columns = 1 if len(lines) < 3 else 2
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=8, framealpha=0.0, labelcolor=INK)
+    return figure
+
+
+def radar_plot(axes_labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str = "") -> Figure:
+    """Scores per attribute on a wheel; one line per tracker, values in percent. Needs three attributes or more."""
+    from matplotlib.figure import Figure
+
+    if len(axes_labels) < 3:
+        raise ValueError("a radar plot needs at least three attributes")
+    figure = Figure(figsize=(5.6, 5.0), layout="constrained")
+    wheel: Any = figure.add_subplot(projection="polar")
+    angles = np.linspace(0, 2 * np.pi, len(axes_labels), endpoint=False)
+    closed = np.append(angles, angles[0])
+    for i, (name, values) in enumerate(series.items()):
+        shown = np.append(np.nan_to_num(values), np.nan_to_num(values[0]))
+        wheel.plot(closed, shown, color=colour(i), linewidth=2, label=name)
+        wheel.fill(closed, shown, color=colour(i), alpha=0.06)
+    wheel.set_theta_offset(np.pi / 2)
+    wheel.set_theta_direction(-1)
+    wheel.set_xticks(angles, axes_labels, fontsize=8)
+    for text, angle in zip(wheel.get_xticklabels(), angles, strict=True):
+        side = np.sin(angle)
+        text.set_horizontalalignment("left" if side > 0.1 else "right" if side < -0.1 else "center")
+    wheel.set_rlabel_position(180 / len(axes_labels))
+    top = max((float(np.nanmax(v)) for v in series.values()), default=1.0)
+    wheel.set_ylim(0, max(1.0, top * 1.05))
+    _dress(wheel)
+    wheel.tick_params(axis="y", labelsize=7)
+    wheel.tick_params(axis="x", pad=4)
+    wheel.set_title(title, fontsize=10, color=INK)
+    wheel.legend(loc="upper left", bbox_to_anchor=(-0.28, 1.12), fontsize=8, framealpha=0.0, labelcolor=INK)
+    return figure
+
+
+def training_plot(panels: Mapping[str, Sequence[Line]], x_label: str = "Epoch") -> Figure:
+    """Training curves, one panel per quantity ("Loss/total", "IoU", "learning rate"), panels side by side."""
+    columns = min(3, max(1, len(panels)))
+    rows = -(-len(panels) // columns)
+    figure, grid = _grid(3.7 * columns, 2.6 * rows, rows, columns)
+    for axes, (name, lines) in zip(grid.flat, panels.items(), strict=False):
+        for i, line in enumerate(lines):
+            marker = "o" if len(line.x) <= 30 else ""
+            axes.plot(line.x, line.y, color=colour(i), linewidth=1.6, marker=marker, markersize=2.5, label=line.label)
+        axes.set_title(name, fontsize=9, color=INK)
+        axes.set_xlabel(x_label, fontsize=8)
+        positive = np.concatenate([line.y for line in lines]) if lines else np.zeros(0)
+        if len(positive) and (positive > 0).all() and positive.max() > 50 * positive.min():
+            axes.set_yscale("log")
+        if len(lines) > 1:
+            axes.legend(fontsize=7, framealpha=0.0, labelcolor=INK)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def throughput_plot(lines: Sequence[Line], y_label: str = "Frames per second") -> Figure:
+    """Throughput against batch size (x on a logarithmic axis of base 2)."""
+    figure, axes = _figure(4.6, 3.4)
+    for i, line in enumerate(lines):
+        axes.plot(line.x, line.y, color=colour(i), marker="o", markersize=4, linewidth=2, label=line.label)
+    axes.set_xscale("log", base=2)
+    sizes = sorted({float(x) for line in lines for x in line.x})
+    axes.set_xticks(sizes, [f"{s:g}" for s in sizes])
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel="Batch size", ylabel=y_label)
+    axes.legend(fontsize=8, framealpha=0.0, labelcolor=INK)
+    return figure
+
+
+def save(figure: Figure, stem: Path | str, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
+    """Write the figure as `<stem>.<format>` in each format; the paths written."""
+    paths = [Path(f"{stem}.{f}") for f in formats]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=200)
+    return paths
+
+
+def inline_svg(figure: Figure, label: str) -> str:
+    """The figure as an SVG element: no background, ink in the colour of the page's text, `label` for screen readers."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt"', r'\1 style="max-width:\2pt;width:100%"', text, count=1)
+    text = re.sub(r"font: (\d+)px[^;\"]*", r"font: \1px sans-serif", text)
+    # Names inside an SVG are global to the page: give each figure its own.
+    mark = re.sub(r"\W+", "_", label)
+    text = re.sub(r'(id="|#)([A-Za-z])', rf"\1{mark}_\2", re.sub(r"#([0-9a-fA-F]{6})\b", r"@\1", text))
+    text = re.sub(r"@([0-9a-fA-F]{6})\b", r"#\1", text)
+    return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure, grid = _grid(width, height, 1, 1)
+    return figure, grid[0, 0]
+
+
+def _grid(width: float, height: float, rows: int, columns: int) -> tuple[Figure, NDArray[Any]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        _dress(axes)
+    return figure, grid
+
+
+def _dress(axes: Axes) -> None:
+    axes.grid(True, color="#9aa5b1", alpha=0.35, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_facecolor("none")
+    for name, spine in axes.spines.items():
+        spine.set_color("#9aa5b1")
+        spine.set_visible(str(name) not in ("top", "right"))
+    axes.tick_params(colors=INK, labelsize=8)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    axes.title.set_color(INK)
+    axes.title.set_fontsize(10)
