@@ -21,8 +21,8 @@ def load_pretrained(network: OSTrack, name: str) -> None:
     """Fill the network from MODEL.PRETRAIN_FILE.
 
     name: a file in the `pretrained` folder (or a path) with a ViT, such as MAE's, or a Flax `.npz`;
-    ``timm:vit_base_patch16_224.mae`` for weights that timm knows; a path with "OSTrack" in the file's name loads a whole
-    tracker, names that differ reported.
+    ``timm:vit_base_patch16_224.mae`` for weights that timm knows; a path with "OSTrack" in the file's name loads a
+    whole tracker, names that differ reported.
     Position embeddings are resized to the two grids, the patch convolution to the stride.
     """
     if "OSTrack" in Path(name).name:

@@ -1,0 +1,104 @@
+"""What a computation costs, whatever it runs on: multiply-accumulates and dispatched operations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+aten = torch.ops.aten
+
+# Operations that start no computation although they are no views of their input.
+_FREE = {"aten.empty", "aten.empty_strided", "aten._unsafe_view", "aten.lift_fresh", "aten.detach", "aten.new_empty"}
+_ACTIVATION_PRODUCTS = ("attention", "bmm")
+
+
+def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+    """Shapes [B, heads, N, d]: both products of one attention, two operations per multiply-accumulate."""
+    batch, heads, rows, depth = query
+    return 2 * batch * heads * rows * key[2] * (depth + value[3])
+
+
+_FUSED_ATTENTION = {
+    getattr(aten, name): _attention_flops
+    for name in ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math_for_mps")
+    if hasattr(aten, name)
+}
+"""Fused attention that PyTorch's own counter passes over."""
+
+
+@dataclass
+class Cost:
+    """macs: multiply-accumulates by operation. kernels: dispatched operations that compute, by name.
+
+    attention_macs: those of products between activations, which counters of layers (thop) leave out.
+    uncounted: attention operations whose products are not in `macs`.
+    """
+
+    macs_by_operation: dict[str, int] = field(default_factory=dict)
+    kernels_by_operation: dict[str, int] = field(default_factory=dict)
+    uncounted: tuple[str, ...] = ()
+
+    @property
+    def macs(self) -> int:
+        return sum(self.macs_by_operation.values())
+
+    @property
+    def attention_macs(self) -> int:
+        return sum(v for k, v in self.macs_by_operation.items() if any(p in k for p in _ACTIVATION_PRODUCTS))
+
+    @property
+    def kernels(self) -> int:
+        return sum(self.kernels_by_operation.values())
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            dict(Counter(self.macs_by_operation) + Counter(other.macs_by_operation)),
+            dict(Counter(self.kernels_by_operation) + Counter(other.kernels_by_operation)),
+            tuple(sorted({*self.uncounted, *other.uncounted})),
+        )
+
+
+class _KernelCounter(TorchDispatchMode):
+    """Counts operations as they reach a backend: composites are taken apart, views are free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+        self.uncounted: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        if packet not in _FUSED_ATTENTION:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        name = str(packet)
+        if not func.is_view and name not in _FREE:
+            self.seen[name] += 1
+            if "attention" in name and packet not in flop_registry and packet not in _FUSED_ATTENTION:
+                self.uncounted.add(name)
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def counting() -> Iterator[Cost]:
+    """Count what is computed inside the block; the `Cost` is filled when the block ends."""
+    cost = Cost()
+    flops = FlopCounterMode(display=False, custom_mapping=_FUSED_ATTENTION)
+    kernels = _KernelCounter()
+    with flops, kernels:
+        yield cost
+    cost.macs_by_operation = {str(k): int(v) // 2 for k, v in flops.get_flop_counts().get("Global", {}).items()}
+    cost.kernels_by_operation = dict(kernels.seen)
+    cost.uncounted = tuple(sorted(kernels.uncounted))

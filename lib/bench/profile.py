@@ -1,0 +1,280 @@
+"""Cost and speed of a tracker: parameters, multiply-accumulates, and four times that are often taken for each other.
+
+The network is measured where it is used: its calls inside `tracker.init` and `tracker.step` are intercepted, so that
+whatever a method computes once per target or once per frame is counted as such, with no code per method.
+"""
+
+from __future__ import annotations
+
+import inspect
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from lib.bench.cost import Cost, counting
+from lib.data.io import decode_image
+from lib.data.types import Frame, Image
+from lib.device import synchronise
+from lib.track.protocol import State, Tracker
+
+JPEG_QUALITY = 95
+
+
+class ProfileError(ValueError):
+    """A tracker that cannot be measured this way."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds per call: median, 10th and 90th percentile of `runs` calls."""
+
+    median: float
+    low: float
+    high: float
+    runs: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Timing:
+        low, median, high = (float(v) * 1e3 for v in np.percentile(seconds, (10, 50, 90)))
+        return cls(median, low, high, len(seconds))
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: at least `warm_up` unmeasured calls, then up to `repeats` calls or `seconds`, 3 at least."""
+
+    warm_up: int = 5
+    repeats: int = 100
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All that is measured. per_target, per_frame: cost of the network's calls in `init` and in one `step`, B = 1.
+
+    network, step, step_with_decode: times of one frame at B = 1; the network's from inside the step.
+    throughput: batch size -> frames per second of whole steps. peak_memory: bytes on a CUDA device, else None.
+    """
+
+    parameters: int
+    trainable: int
+    per_target: Cost
+    per_frame: Cost
+    network: Timing
+    init: Timing
+    step: Timing
+    step_with_decode: Timing
+    throughput: dict[int, float]
+    frame_size_wh: tuple[int, int]
+    peak_memory: int | None = None
+    setting: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def macs(self) -> int:
+        """One pass of the network with template and search region, as papers quote it."""
+        return self.per_target.macs + self.per_frame.macs
+
+    @property
+    def layer_macs(self) -> int:
+        """The same without products between activations, as counters of layers (thop) have it."""
+        return self.macs - self.per_target.attention_macs - self.per_frame.attention_macs
+
+    def plain(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**asdict(self), "macs": self.macs, "layer_macs": self.layer_macs}
+
+
+class _Metered:
+    """A network whose outermost calls run inside `around()`; everything else is the network's own."""
+
+    def __init__(self, network: nn.Module, around: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._network, self._around, self._inside = network, around, False
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._network, name)
+        return self._wrap(value) if inspect.ismethod(value) and not name.startswith("_") else value
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._wrap(self._network)(*args, **kwargs)
+
+    def _wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def metered(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return call(*args, **kwargs)
+            self._inside = True
+            try:
+                with self._around():
+                    return call(*args, **kwargs)
+            finally:
+                self._inside = False
+
+        return metered
+
+
+def network_of(tracker: Tracker) -> nn.Module:
+    """The tracker's network. Raises ProfileError for a tracker that has none in an attribute `network`."""
+    network = getattr(_innermost(tracker), "network", None)
+    if not isinstance(network, nn.Module):
+        raise ProfileError(f"{type(tracker).__name__} has no `network` (a torch module) that could be measured")
+    return network
+
+
+def _innermost(tracker: Any) -> Any:
+    """The tracker itself, without wrappers that set the precision."""
+    while isinstance(getattr(tracker, "tracker", None), Tracker):
+        tracker = tracker.tracker
+    return tracker
+
+
+@contextmanager
+def _metered(tracker: Tracker, around: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
+    inner, network = _innermost(tracker), network_of(tracker)
+    inner.network = _Metered(network, around)
+    try:
+        yield
+    finally:
+        inner.network = network
+
+
+def made_up_picture(width: int, height: int, seed: int = 0) -> Image:
+    """A picture with the detail of a photograph, more or less, so that decoding takes a realistic time."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 24 + 2, width // 24 + 2, 3), dtype=np.uint8)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    return np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def measure(call: Callable[[], object], device: torch.device, effort: Effort) -> Timing:
+    """Time calls of `call`, the device's work included."""
+    for _ in range(effort.warm_up):
+        call()
+    synchronise(device)
+    taken: list[float] = []
+    while len(taken) < 3 or (len(taken) < effort.repeats and sum(taken) < effort.seconds):
+        start = time.perf_counter()
+        call()
+        synchronise(device)
+        taken.append(time.perf_counter() - start)
+    return Timing.of(taken)
+
+
+@torch.inference_mode()
+def profile_tracker(
+    tracker: Tracker,
+    device: torch.device,
+    batches: Sequence[int] = (1, 2, 4, 8),
+    frame_size_wh: tuple[int, int] = (1280, 720),
+    effort: Effort | None = None,
+    aux: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+) -> Profile:
+    """Measure a tracker on made-up frames. Every step starts from the same state, so that every step costs the same.
+
+    aux: give the frames a second picture, for RGB-X trackers. note: told what is being measured, for progress.
+    Raises ProfileError when the tracker has no network to measure.
+    """
+    effort = effort or Effort()
+    network = network_of(tracker)
+    width, height = frame_size_wh
+    picture = made_up_picture(width, height)
+    frame = Frame(picture, made_up_picture(width, height, seed=1) if aux else None)
+    boxes = torch.tensor([[width * 0.4, height * 0.4, width * 0.12, height * 0.15]], dtype=torch.float64)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+    note("counting operations")
+    per_target, per_frame, state = _costs(tracker, frame, boxes)
+    note("network")
+    network_time = _network_time(tracker, state, frame, device, effort)
+    note("tracker step")
+    init = measure(lambda: tracker.init([frame], boxes), device, effort)
+    step = measure(lambda: tracker.step(state, [frame]), device, effort)
+    note("tracker step with decoding")
+    files = [_encode(p) for p in (frame.rgb, frame.aux) if p is not None]
+    with_decode = measure(lambda: tracker.step(state, [_decode(files)]), device, effort)
+    throughput = {}
+    for size in batches:
+        note(f"batch of {size}")
+        many = type(state).cat([state] * size)
+        taken = measure(lambda s=many, n=size: tracker.step(s, [frame] * n), device, effort)  # type: ignore[misc]
+        throughput[size] = size / taken.median * 1e3
+    return Profile(
+        parameters=sum(p.numel() for p in network.parameters()),
+        trainable=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        per_target=per_target,
+        per_frame=per_frame,
+        network=network_time,
+        init=init,
+        step=step,
+        step_with_decode=with_decode,
+        throughput=throughput,
+        frame_size_wh=frame_size_wh,
+        peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        setting=setting(device),
+    )
+
+
+def _costs(tracker: Tracker, frame: Frame, boxes: torch.Tensor) -> tuple[Cost, Cost, State]:
+    found: list[Cost] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        with counting() as cost:
+            yield
+        found.append(cost)
+
+    with _metered(tracker, around):
+        state = tracker.init([frame], boxes)
+        per_target = sum(found, Cost())
+        found.clear()
+        tracker.step(state, [frame])
+    return per_target, sum(found, Cost()), state
+
+
+def _network_time(tracker: Tracker, state: State, frame: Frame, device: torch.device, effort: Effort) -> Timing:
+    spent: list[float] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        synchronise(device)
+        start = time.perf_counter()
+        yield
+        synchronise(device)
+        spent[-1] += time.perf_counter() - start
+
+    def step() -> None:
+        spent.append(0.0)
+        tracker.step(state, [frame])
+
+    with _metered(tracker, around):
+        measure(step, device, effort)
+    return Timing.of(spent[effort.warm_up :])
+
+
+def _encode(picture: Image) -> bytes:
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+def _decode(files: Sequence[bytes]) -> Frame:
+    return Frame(*(decode_image(data, "test picture") for data in files))
+
+
+def setting(device: torch.device) -> dict[str, str]:
+    """What the times depend on: versions, processor, threads."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none in use"
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "threads": f"{torch.get_num_threads()} (torch), {cv2.getNumThreads()} (OpenCV)",
+        "GPU": gpu,
+    }

@@ -1,0 +1,86 @@
+"""Parameters, multiply-accumulates and speed of a tracker."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Measure a tracker: parameters, multiply-accumulates (fused attention counted), the time of the "
+        "network alone, of a tracker step, of a step with JPEG decoding, and throughput against batch size. "
+        "Random weights are as good as trained ones for this."
+    )
+    parser.add_argument("--script", default="ostrack", help="method (default: ostrack)")
+    parser.add_argument("--config", required=True, help="YAML file below experiments/<script>, without its ending")
+    parser.add_argument("--checkpoint", type=Path, help="weights to load (default: random)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps")
+    parser.add_argument("--protocol", default="official", help="official (float32, TF32 off) or fast (half precision)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8], help="batch sizes for the throughput")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: what PyTorch takes)")
+    parser.add_argument(
+        "--frame", type=int, nargs=2, default=[1280, 720], metavar=("W", "H"), help="size of the frames"
+    )
+    parser.add_argument("--aux", action="store_true", help="frames carry a second picture (RGB-X trackers)")
+    parser.add_argument("--repeats", type=int, default=100, help="measured calls per figure, at most (default: 100)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time per figure, at most (default: 10)")
+    parser.add_argument("--output", type=Path, help="write all figures to this JSON file too")
+    parser.add_argument("overrides", nargs="*", metavar="KEY.PATH=value", help="changes to the configuration")
+    options = parser.parse_args(argv)
+    if min(options.batch) < 1 or options.repeats < 1 or (options.threads or 1) < 1:
+        parser.error("--batch, --repeats and --threads must be at least 1")
+    return options
+
+
+def run(options: argparse.Namespace) -> None:
+    import cv2
+    import torch
+
+    from lib.bench.factory import ExperimentFactory
+    from lib.bench.profile import Effort, profile_tracker
+    from lib.bench.profile_text import profile_text
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+        cv2.setNumThreads(options.threads)
+    factory = ExperimentFactory(
+        options.script,
+        options.config,
+        options.checkpoint,
+        tuple(options.overrides),
+        device=options.device,
+        protocol=options.protocol,
+    )
+    where = factory.execution(0)
+    run_on = f"device {where.device}, {where.dtype_name} ({where.why})"
+    print(f"{options.script} {options.config}, {run_on}", flush=True)
+    found = profile_tracker(
+        factory.build(0),
+        torch.device(where.device),
+        options.batch,
+        tuple(options.frame),
+        Effort(repeats=options.repeats, seconds=options.seconds),
+        options.aux,
+        note=lambda text: print(f"  ... {text}", file=sys.stderr, flush=True),
+    )
+    print(profile_text(found))
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps({"run": run_on, **found.plain()}, indent=1) + "\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    try:
+        run(options)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
