@@ -1,0 +1,192 @@
+"""Baselines without learning: a box that never moves, and two classical trackers made of OpenCV.
+
+`classical` is median flow on OpenCV's pyramidal optical flow: deterministic, and any row of a batch tracks as it does
+alone. `mil` is the one tracker that OpenCV 5 ships which needs no model file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.data.types import Frame
+from lib.registry import Registry
+from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
+
+BASELINES: Registry[type[Tracker]] = Registry("baseline tracker")
+
+Points = NDArray[np.float32]
+
+
+@dataclass
+class StaticState(State):
+    """boxes_xywh: [B, 4] float64, image pixels."""
+
+    boxes_xywh: Tensor
+
+
+@BASELINES.register("static")
+class StaticTracker(Tracker):
+    """The first box for ever; what any tracker must beat."""
+
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> StaticState:
+        return StaticState(checked_boxes(frames, boxes_xywh))
+
+    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[StaticState, Prediction]:
+        """The same boxes again, score 1."""
+        assert isinstance(state, StaticState)
+        return state, Prediction(state.boxes_xywh.clone(), torch.ones(len(frames)))
+
+
+@dataclass
+class MilRow:
+    """An OpenCV tracker and how many frames it has seen; `steps` in the state must agree with it."""
+
+    tracker: cv2.TrackerMIL
+    seen: int = 0
+
+
+@dataclass
+class MilState(State):
+    """rows: one live OpenCV tracker per sequence. steps: [B] frames this state has seen. boxes_xywh: [B, 4] float64."""
+
+    rows: list[MilRow]
+    steps: Tensor
+    boxes_xywh: Tensor
+
+
+@BASELINES.register("mil")
+class MilTracker(Tracker):
+    """Online multiple-instance learning (Babenko et al., CVPR 2009) as OpenCV has it; whole pixels, fixed size.
+
+    OpenCV's object cannot be copied and learns in place: a state can be stepped once. Stepping an old state again
+    raises RuntimeError rather than going on from what a later frame taught. OpenCV draws its samples by a clock of its
+    own, so that results differ a little from run to run, whatever the seed.
+    """
+
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> MilState:
+        boxes = checked_boxes(frames, boxes_xywh)
+        rows = []
+        for frame, box in zip(frames, boxes.tolist(), strict=True):
+            tracker = cv2.TrackerMIL.create()
+            tracker.init(_bgr(frame), _inside(box, frame))
+            rows.append(MilRow(tracker))
+        return MilState(rows, torch.zeros(len(rows), dtype=torch.long), boxes)
+
+    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[MilState, Prediction]:
+        """The box OpenCV reports, score 1; where it reports a loss, the last box and score 0."""
+        assert isinstance(state, MilState)
+        boxes, scores = state.boxes_xywh.clone(), torch.ones(len(frames))
+        for i, (row, frame) in enumerate(zip(state.rows, frames, strict=True)):
+            if row.seen != int(state.steps[i]):
+                raise RuntimeError("this state of the MIL tracker was stepped before; its OpenCV object has moved on")
+            found, box = row.tracker.update(_bgr(frame))
+            row.seen += 1
+            if found:
+                boxes[i] = torch.tensor(box, dtype=torch.float64)
+            else:
+                scores[i] = 0.0
+        return replace(state, steps=state.steps + 1, boxes_xywh=boxes), Prediction(boxes.clone(), scores)
+
+
+@dataclass
+class FlowState(State):
+    """grey: the last frame of each sequence, H x W uint8. boxes_xywh: [B, 4] float64."""
+
+    grey: list[NDArray[np.uint8]]
+    boxes_xywh: Tensor
+
+
+@BASELINES.register("classical", "median_flow")
+class MedianFlowTracker(Tracker):
+    """Median flow (Kalal et al., ICPR 2010): a grid of points is tracked there and back, the reliable half votes."""
+
+    grid = 10
+    largest_error = 10.0
+
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> FlowState:
+        return FlowState([_grey(frame) for frame in frames], checked_boxes(frames, boxes_xywh))
+
+    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[FlowState, Prediction]:
+        """The box moved by the median flow and scaled by the median change of distances; score 0 where it was lost."""
+        assert isinstance(state, FlowState)
+        grey = [_grey(frame) for frame in frames]
+        boxes, scores = state.boxes_xywh.clone(), torch.zeros(len(frames))
+        for i, (before, after) in enumerate(zip(state.grey, grey, strict=True)):
+            moved = self._moved(before, after, state.boxes_xywh[i].numpy())
+            if moved is not None:
+                boxes[i] = torch.from_numpy(moved[0])
+                scores[i] = moved[1]
+        return FlowState(grey, boxes), Prediction(boxes.clone(), scores)
+
+    def _moved(
+        self, before: NDArray[np.uint8], after: NDArray[np.uint8], box: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], float] | None:
+        start = self._points(box)
+        there, found_there = _flow(before, after, start)
+        back, found_back = _flow(after, before, there)
+        error = np.linalg.norm(back - start, axis=1)
+        good = found_there & found_back
+        if good.sum() < 8 or np.median(error[good]) > self.largest_error:
+            return None
+        good &= error <= np.median(error[good])
+        a, b = start[good].astype(np.float64), there[good].astype(np.float64)
+        shift = np.median(b - a, axis=0)
+        scale = _median_scale(a, b)
+        w, h = box[2] * scale, box[3] * scale
+        if not np.isfinite([w, h]).all() or min(w, h) < 2:
+            return None
+        centre = box[:2] + box[2:] / 2 + shift
+        if not ((centre > 0) & (centre < after.shape[::-1])).all():
+            return None
+        return np.array([*(centre - (w / 2, h / 2)), w, h]), float(good.mean())
+
+    def _points(self, box: NDArray[np.float64]) -> Points:
+        x = box[0] + box[2] * (np.arange(self.grid) + 0.5) / self.grid
+        y = box[1] + box[3] * (np.arange(self.grid) + 0.5) / self.grid
+        return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
+
+
+def checked_boxes(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
+    """[B, 4] float64 copy of the boxes; ValueError when the count is wrong or a box has no area."""
+    boxes = boxes_xywh.detach().to("cpu", torch.float64).clone()
+    if boxes.shape != (len(frames), 4):
+        raise ValueError(f"{len(frames)} frames need boxes of shape [{len(frames)}, 4], not {list(boxes.shape)}")
+    if not bool(torch.isfinite(boxes).all()) or not bool((boxes[:, 2:] > 0).all()):
+        raise ValueError(f"a target box has no area or is not finite: {boxes.tolist()}")
+    return boxes
+
+
+def _flow(before: NDArray[np.uint8], after: NDArray[np.uint8], start: Points) -> tuple[Points, NDArray[np.bool_]]:
+    """Where the points [N, 2] go, and whether each was found."""
+    end, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, np.zeros_like(start), winSize=(11, 11), maxLevel=4)
+    return np.asarray(end, dtype=np.float32), np.asarray(found).ravel() > 0
+
+
+def _median_scale(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Median ratio of the distances between all pairs of points."""
+    i, j = np.triu_indices(len(a), k=1)
+    old, new = np.linalg.norm(a[i] - a[j], axis=1), np.linalg.norm(b[i] - b[j], axis=1)
+    apart = old > 1e-6
+    return float(np.median(new[apart] / old[apart])) if apart.any() else 1.0
+
+
+def _bgr(frame: Frame) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(frame.rgb[:, :, ::-1])
+
+
+def _grey(frame: Frame) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame.rgb), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def _inside(box: Sequence[float], frame: Frame) -> tuple[int, int, int, int]:
+    """Whole pixels within the picture: OpenCV's tracker cuts its first patch there."""
+    height, width = frame.size_hw
+    x, y = min(max(round(box[0]), 0), width - 2), min(max(round(box[1]), 0), height - 2)
+    return x, y, max(2, min(round(box[2]), width - x)), max(2, min(round(box[3]), height - y))
