@@ -1,0 +1,215 @@
+"""What all data sets share: an index of names, annotations read when asked for and kept in a bounded cache."""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Names
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.data.datasets.frames import FrameFiles
+from lib.data.io import AnnotationError, decode_text, parse_boxes, parse_numbers
+from lib.data.store import Store, SubStore, ZipStore
+from lib.data.types import Boxes, Mask, Modality, Sequence
+
+log = logging.getLogger(__name__)
+
+CACHE_BYTES = 64 << 20
+"""Annotations that one data set keeps per process; all of LaSOT's are about 95 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What the files of one sequence say. Arrays have one row per frame that has both a picture and an annotation."""
+
+    boxes_xywh: Boxes
+    valid: Mask
+    visible: Mask
+    frames: FrameFiles
+    visible_ratio: NDArray[np.float64] | None = None
+    object_class: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Rough size in memory."""
+        names = sum(getattr(getattr(f, "names", None), "nbytes", 0) for f in (self.frames.rgb, self.frames.aux))
+        ratio = 0 if self.visible_ratio is None else self.visible_ratio.nbytes
+        return self.boxes_xywh.nbytes + self.valid.nbytes + self.visible.nbytes + ratio + names + 1024
+
+
+class StoredDataset(ABC):
+    """A data set in a store. Subclasses say how one sequence is read (`_read`).
+
+    Sequences are given by number, by iteration, or by name (`by_name`). Can be pickled; the cache stays behind.
+    """
+
+    modality = Modality.RGB
+    is_video = True
+
+    def __init__(self, store: Store, names: Names[str], name: str) -> None:
+        self.store = store
+        self.names = list(names)
+        self.name = name
+        self._attributes = _read_attributes(store)
+        self._positions: dict[str, int] | None = None
+        self._cache: OrderedDict[int, Annotation] = OrderedDict()
+        self._cached_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sequence:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} sequences; there is no number {index}")
+        index %= len(self)
+        found = self.annotation(index)
+        name = self.sequence_name(index)
+        return Sequence(
+            name=name,
+            boxes_xywh=found.boxes_xywh,
+            valid=found.valid,
+            visible=found.visible,
+            read_frame=found.frames.read,
+            frame_path=found.frames.path,
+            modality=self.modality,
+            visible_ratio=found.visible_ratio,
+            object_class=found.object_class,
+            attributes=self._attributes.get(name, frozenset()),
+            is_video=self.is_video,
+            dataset=self.name,
+        )
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return (self[i] for i in range(len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": OrderedDict(), "_cached_bytes": 0}
+
+    def by_name(self, name: str) -> Sequence:
+        """The sequence of this name; KeyError says that there is none."""
+        if self._positions is None:
+            self._positions = {self.sequence_name(i): i for i in range(len(self))}
+        if name not in self._positions:
+            raise KeyError(f"{self.name} has no sequence {name!r}")
+        return self[self._positions[name]]
+
+    def sequence_name(self, index: int) -> str:
+        """The name of sequence `index`; no file is read."""
+        return self.names[index]
+
+    def annotation(self, index: int) -> Annotation:
+        """The annotation of sequence `index` >= 0. Raises FileNotFoundError or AnnotationError naming the file."""
+        found = self._cache.pop(index, None)
+        if found is None:
+            found = self._read(index)
+            self._cached_bytes += found.nbytes
+        self._cache[index] = found
+        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        return found
+
+    @abstractmethod
+    def _read(self, index: int) -> Annotation: ...
+
+
+def _read_attributes(store: Store) -> dict[str, frozenset[str]]:
+    """{sequence: tags} of an `attributes.json` at the root, where the data set has one."""
+    if not store.exists("attributes.json"):
+        return {}
+    where = store.describe("attributes.json")
+    try:
+        table = json.loads(decode_text(store.read("attributes.json"), where))
+        return {str(name): frozenset(map(str, tags)) for name, tags in table.items()}
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise AnnotationError(f"{where}: expected {{sequence: [tags]}} ({error})") from None
+
+
+def read_text(store: Store, key: str) -> str:
+    """A text file of a store."""
+    return decode_text(store.read(key), store.describe(key))
+
+
+def read_names(store: Store, key: str) -> list[str]:
+    """One name per line, blank lines left out."""
+    return [line.strip() for line in read_text(store, key).lstrip("\ufeff").splitlines() if line.strip()]
+
+
+def read_boxes(store: Store, key: str) -> Boxes:
+    """[N, 4] float64, N > 0; AnnotationError if the file is empty or damaged."""
+    boxes = parse_boxes(read_text(store, key), store.describe(key))
+    if not len(boxes):
+        raise AnnotationError(f"{store.describe(key)}: no annotation row")
+    return boxes
+
+
+def read_flags(store: Store, key: str, rows: int) -> NDArray[np.float64] | None:
+    """One number per frame from an optional file, cut to `rows`; it may be one short. None if there is no such file.
+
+    Raises AnnotationError when more than one number is missing.
+    """
+    try:
+        text = read_text(store, key)
+    except FileNotFoundError:
+        return None
+    values = parse_numbers(text, store.describe(key))
+    if len(values) < rows - 1:
+        raise AnnotationError(f"{store.describe(key)}: {len(values)} values for {rows} annotation rows")
+    return values[:rows]
+
+
+def shortest(rows: int, *flags: NDArray[np.float64] | None) -> int:
+    """The number of rows for which every optional file has a value."""
+    return min([rows, *(len(f) for f in flags if f is not None)])
+
+
+def first_existing(store: Store, keys: Names[str]) -> str:
+    """The first key that is there; FileNotFoundError names the first one and the alternatives."""
+    for key in keys:
+        if store.exists(key):
+            return key
+    others = f" (nor {', '.join(keys[1:])})" if len(keys) > 1 else ""
+    raise FileNotFoundError(f"no such file: {store.describe(keys[0])}{others}")
+
+
+def positive(boxes: Boxes, more_than: float = 0) -> Mask:
+    """[N] bool: width and height above a bound; NaN is not."""
+    return (boxes[:, 2] > more_than) & (boxes[:, 3] > more_than)
+
+
+def only_first(boxes: Boxes, frames: int) -> Boxes:
+    """[frames, 4]: the first box, then NaN, for test sets that publish the first box alone."""
+    padded = np.full((frames, 4), np.nan)
+    padded[0] = boxes[0]
+    return padded
+
+
+def locate_root(
+    store: Store, looks_right: Callable[[Store], bool], name: str, layout: str, below: Names[str] = ()
+) -> Store:
+    """The store seen from the folder where a data set's own layout starts.
+
+    That is its root, one of the folders `below`, or the only folder at the root (archives are often packed with
+    their folder). Raises FileNotFoundError with the layout that was looked for.
+    """
+    candidates: list[Callable[[], Store]] = [lambda: store]
+    if isinstance(store, ZipStore):
+        candidates.append(lambda: ZipStore(store.path, top=""))
+    candidates += [lambda folder=folder: SubStore(store, folder) for folder in below]  # type: ignore[misc]
+    children = store.listdir("")
+    if len(children) == 1:
+        candidates.append(lambda: SubStore(store, children[0]))
+    for candidate in candidates:
+        view = candidate()
+        try:
+            if looks_right(view):
+                return view
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    raise FileNotFoundError(f"{name}: nothing that looks like it in {store.describe('')}; wanted layout: {layout}")

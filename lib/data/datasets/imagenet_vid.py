@@ -1,0 +1,176 @@
+"""ImageNet VID (ILSVRC 2015): tracklets cut from the per-frame annotations of the training videos."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive
+from lib.data.datasets.frames import FrameFiles, Numbered
+from lib.data.datasets.registry import DATASETS, Source
+from lib.data.io import AnnotationError
+from lib.data.store import DirectoryStore, Store
+from lib.layouts import layout_of
+
+log = logging.getLogger(__name__)
+
+CACHE = "cache.json"
+XML_ROOT, PICTURE_ROOT = "Annotations/VID/train", "Data/VID/train"
+
+
+class ImagenetVidDataset(StoredDataset):
+    """One sequence per tracklet: an object from its first frame to the first one in which it is missing.
+
+    Tracklets are read from `cache.json`; without it they are collected from the XML files, once, and written there
+    when the store is a folder that can be written to. Boxes of w, h > 0 are valid; visible when not marked occluded.
+    min_length: shortest tracklet. max_target_area: upper bound of the square root of the share that the first box
+    has of the picture's area.
+    """
+
+    def __init__(
+        self, store: Store, name: str = "imagenet_vid", *, min_length: int = 0, max_target_area: float = 1.0
+    ) -> None:
+        def looks_right(root: Store) -> bool:
+            return root.exists(CACHE) or root.exists(XML_ROOT)
+
+        root = locate_root(store, looks_right, name, layout_of("imagenet").tree, below=("ILSVRC2015", "ILSVRC"))
+        tracklets = _cached_tracklets(root) if root.exists(CACHE) else collect_tracklets(root)
+        kept = [t for t in tracklets if len(t["anno"]) >= min_length and _first_extent(t) < max_target_area]
+        lengths = np.array([len(t["anno"]) for t in kept], dtype=np.int64)
+        self._offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
+        self._boxes = np.array([box for t in kept for box in t["anno"]], dtype=np.float64).reshape(-1, 4)
+        self._unoccluded = np.array([v for t in kept for v in t["target_visible"]], dtype=np.bool_)
+        self._starts = np.array([t["start_frame"] for t in kept], dtype=np.int64)
+        self._classes = np.array([t["class_name"] for t in kept], dtype=np.str_)
+        folders = [f"{_numbered_name('ILSVRC2015_VID_train_', t['set_id'], 4)}/{_video_name(t)}" for t in kept]
+        super().__init__(root, folders, name)
+
+    def sequence_name(self, index: int) -> str:
+        """`<video>_<first frame>_<number of the tracklet>`."""
+        return f"{self.names[index].rpartition('/')[2]}_{self._starts[index]}_{index}"
+
+    def start_frame(self, index: int) -> int:
+        """Number, in its video, of the tracklet's first picture."""
+        return int(self._starts[index])
+
+    def _read(self, index: int) -> Annotation:
+        rows = slice(self._offsets[index], self._offsets[index + 1])
+        boxes = self._boxes[rows]
+        valid = positive(boxes)
+        folder = f"{PICTURE_ROOT}/{self.names[index]}"
+        files = Numbered(folder, "%06d.JPEG", self.start_frame(index), len(boxes))
+        frames = FrameFiles(self.store, files)
+        return Annotation(boxes, valid, self._unoccluded[rows] & valid, frames, object_class=str(self._classes[index]))
+
+
+def _cached_tracklets(root: Store) -> list[dict[str, Any]]:
+    where = root.describe(CACHE)
+    wanted = {"set_id", "vid_id", "class_name", "start_frame", "anno", "target_visible", "image_size"}
+    try:
+        tracklets = json.loads(root.read(CACHE))
+        if not isinstance(tracklets, list) or any(wanted - set(t) for t in tracklets):
+            raise ValueError(f"expected a list of tracklets with {', '.join(sorted(wanted))}")
+    except (ValueError, TypeError) as error:
+        raise AnnotationError(f"{where}: {error} (remove the file to have it made anew)") from None
+    return tracklets
+
+
+def collect_tracklets(root: Store) -> list[dict[str, Any]]:
+    from rich.progress import track
+
+    videos = [(part, video) for part in root.listdir(XML_ROOT) for video in root.listdir(f"{XML_ROOT}/{part}")]
+    shown: Iterable[tuple[str, str]] = track(videos, "ImageNet VID tracklets", transient=True, disable=len(videos) < 20)
+    tracklets = [t for part, video in shown for t in _tracklets_of(root, part, video)]
+    if isinstance(root, DirectoryStore):
+        path = root.root / CACHE
+        partial = path.with_name(f"{CACHE}.{os.getpid()}.tmp")
+        try:
+            partial.write_text(json.dumps(tracklets))
+            os.replace(partial, path)
+        except OSError as error:
+            log.warning("tracklets cannot be kept in %s (%s); they will be collected again next time", path, error)
+    return tracklets
+
+
+def _tracklets_of(root: Store, part: str, video: str) -> list[dict[str, Any]]:
+    """Tracklets of one video, by track number. `finished` are those whose target has been missing in a frame since."""
+    folder = f"{XML_ROOT}/{part}/{video}"
+    open_tracks: dict[int, dict[str, Any]] = {}
+    finished: dict[int, dict[str, Any]] = {}
+    for frame, file in enumerate(f for f in root.listdir(folder) if f.endswith(".xml")):
+        size, objects = _read_xml(root, f"{folder}/{file}")
+        for track_id in [t for t in open_tracks if t not in objects]:
+            finished[track_id] = open_tracks.pop(track_id)
+        for track_id, (class_name, box, unoccluded) in objects.items():
+            if track_id in finished:
+                continue
+            tracklet = open_tracks.setdefault(
+                track_id,
+                {
+                    "set_id": _id_of(part),
+                    "vid_id": _id_of(video),
+                    "class_name": class_name,
+                    "start_frame": frame,
+                    "anno": [],
+                    "target_visible": [],
+                    "image_size": size,
+                },
+            )
+            tracklet["anno"].append(box)
+            tracklet["target_visible"].append(unoccluded)
+    return [tracklet for _, tracklet in sorted({**finished, **open_tracks}.items())]
+
+
+def _read_xml(root: Store, key: str) -> tuple[list[int], dict[int, tuple[str, list[int], bool]]]:
+    """([width, height], {track number: (class, [x, y, w, h], not occluded)}) of one frame."""
+    try:
+        tree = ElementTree.fromstring(root.read(key))
+        size = [int(_text(tree, "size/width")), int(_text(tree, "size/height"))]
+        objects = {}
+        for found in tree.findall("object"):
+            x1, y1, x2, y2 = (int(_text(found, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
+            unoccluded = int(_text(found, "occluded")) == 0
+            objects[int(_text(found, "trackid"))] = (_text(found, "name"), [x1, y1, x2 - x1, y2 - y1], unoccluded)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise AnnotationError(f"{root.describe(key)}: not an annotation of ImageNet VID ({error})") from None
+    return size, objects
+
+
+def _text(node: ElementTree.Element, path: str) -> str:
+    value = node.findtext(path)
+    if value is None:
+        raise ValueError(f"no <{path}>")
+    return value.strip()
+
+
+def _first_extent(tracklet: dict[str, Any]) -> float:
+    width, height = tracklet["image_size"]
+    _, _, w, h = tracklet["anno"][0]
+    return float(np.sqrt(max(w * h, 0) / (width * height)))
+
+
+def _id_of(name: str) -> int | str:
+    """The number at the end of a published folder name; another name stays as it is."""
+    match = re.fullmatch(r"ILSVRC2015_(?:VID_train_\d{4}|train_\d{8})", name)
+    return int(name.rpartition("_")[2]) if match else name
+
+
+def _video_name(tracklet: dict[str, Any]) -> str:
+    return _numbered_name("ILSVRC2015_train_", tracklet["vid_id"], 8)
+
+
+def _numbered_name(prefix: str, number: int | str, digits: int) -> str:
+    return f"{prefix}{number:0{digits}d}" if isinstance(number, int) else str(number)
+
+
+@DATASETS.register("VID")
+def build_vid(source: Source) -> ImagenetVidDataset:
+    """All tracklets of the training videos."""
+    return ImagenetVidDataset(source.store("imagenet"))

@@ -1,0 +1,216 @@
+"""Bytes of picture and annotation files into arrays; what is broken is an error that names the file."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.data.types import Boxes, Image
+
+log = logging.getLogger(__name__)
+
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_START_OF_SCAN = 0xDA
+_MARKERS_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+
+
+class DecodeError(ValueError):
+    """A picture file that is empty, cut short, damaged, or no picture at all."""
+
+
+class AnnotationError(ValueError):
+    """An annotation file that cannot be understood; the message names the file, and the line where there is one."""
+
+
+def decode_image(data: bytes, name: str) -> Image:
+    """The picture in `data` (JPEG, PNG, BMP, ...) as H x W x 3 uint8 in RGB order; grey becomes three equal channels.
+
+    The orientation tag of a camera is followed, as OpenCV does. name: file or store key, for messages. Raises
+    DecodeError.
+    """
+    check_complete(data, name)
+    if data.startswith(JPEG_START):
+        turbo = _jpeg_backend()[0]
+        if turbo is not None and not _is_oriented(data):
+            try:
+                return turbo(data)
+            except Exception:  # whatever the binding dislikes (CMYK, odd subsampling) is OpenCV's to judge
+                log.debug("jpeg4py cannot read %s; OpenCV decides", name)
+    return _opencv_rgb(data, name)
+
+
+def decode_depth(data: bytes, name: str) -> NDArray[np.uint16]:
+    """The one-channel picture in `data`, H x W uint16, values unchanged (8-bit is widened). Raises DecodeError."""
+    check_complete(data, name)
+    picture = _imdecode(data, cv2.IMREAD_UNCHANGED, name)
+    if picture.ndim != 2 or picture.dtype not in (np.uint16, np.uint8):
+        channels = 1 if picture.ndim == 2 else picture.shape[2]
+        raise DecodeError(f"{name}: expected a depth picture of one 16-bit channel, found {channels} x {picture.dtype}")
+    return picture.astype(np.uint16, copy=False)
+
+
+def jpeg_decoder() -> str:
+    """Which JPEG decoder is in use, and why, in one line."""
+    return _jpeg_backend()[1]
+
+
+def parse_boxes(text: str, name: str, columns: int = 4) -> Boxes:
+    """One box per line: [N, columns] float64.
+
+    Commas, tabs or blanks separate; CRLF, trailing empty lines and nan in any spelling are accepted.
+    Raises AnnotationError with file and line for a wrong column count, an empty line between rows, or what is no
+    number.
+    """
+    lines = text.lstrip("\ufeff").rstrip().splitlines()
+    rows = [line.replace(",", " ").split() for line in lines]
+    for number, row in enumerate(rows, 1):
+        if len(row) != columns:
+            found = f"found {len(row)}: {lines[number - 1][:80]!r}"
+            raise AnnotationError(f"{name}, line {number}: expected {columns} numbers, {found}")
+    try:
+        boxes = np.array([float(value) for row in rows for value in row], dtype=np.float64).reshape(-1, columns)
+    except ValueError:
+        number = next(n for n, row in enumerate(rows, 1) if not all(map(_is_number, row)))
+        raise AnnotationError(f"{name}, line {number}: not a row of numbers: {lines[number - 1]!r}") from None
+    if np.isinf(boxes).any():
+        number = int(np.isinf(boxes).any(axis=1).argmax()) + 1
+        raise AnnotationError(f"{name}, line {number}: a coordinate is infinite: {lines[number - 1]!r}")
+    return boxes
+
+
+def parse_numbers(text: str, name: str = "numbers") -> NDArray[np.float64]:
+    """All numbers of a text, however they are separated (commas, blanks, line ends): [N] float64."""
+    lines = text.lstrip("\ufeff").splitlines()
+    try:
+        return np.array([float(v) for line in lines for v in line.replace(",", " ").split()], dtype=np.float64)
+    except ValueError:
+        number = next(n for n, line in enumerate(lines, 1) if not all(map(_is_number, line.replace(",", " ").split())))
+        raise AnnotationError(f"{name}, line {number}: not a number: {lines[number - 1][:80]!r}") from None
+
+
+def decode_text(data: bytes, name: str) -> str:
+    """UTF-8 text of an annotation file; AnnotationError when it is binary."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{name}: not a text file ({error.reason} at byte {error.start})") from None
+    if "\0" in text:
+        raise AnnotationError(f"{name}: not a text file (it contains zero bytes)")
+    return text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _opencv_rgb(data: bytes, name: str) -> Image:
+    picture = _imdecode(data, cv2.IMREAD_COLOR, name)
+    return cast(Image, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture))
+
+
+def _imdecode(data: bytes, flags: int, name: str) -> NDArray[np.integer[Any]]:
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise DecodeError(f"{name}: cannot be decoded ({str(error).strip().splitlines()[-1]})") from None
+    if picture is None:
+        raise DecodeError(f"{name}: not a picture that OpenCV can decode ({len(data)} bytes)")
+    return cast(NDArray[np.integer[Any]], picture)
+
+
+def check_complete(data: bytes, name: str) -> None:
+    """Decoders fill what a cut file lacks with grey and say nothing, so look for the end of the file first."""
+    if not data:
+        raise DecodeError(f"{name}: the file is empty")
+    if data.startswith(JPEG_START):
+        complete = data.endswith(JPEG_END) or data.find(JPEG_END, _first_scan(data)) >= 0
+    elif data.startswith(PNG_START):
+        complete = data.rfind(PNG_END) >= 0
+    elif data.startswith(b"BM"):
+        complete = _bmp_is_complete(data)
+    else:
+        complete = True
+    if not complete:
+        raise DecodeError(f"{name}: the picture is cut short ({len(data)} bytes)")
+
+
+def _first_scan(data: bytes) -> int:
+    """Where a JPEG's compressed data start; a segment before it (a thumbnail) may hold an end marker of its own."""
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return at
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+        elif marker in _MARKERS_WITHOUT_LENGTH:
+            at += 2
+        elif marker == _START_OF_SCAN:
+            return at
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return len(data)
+
+
+def _bmp_is_complete(data: bytes) -> bool:
+    if len(data) < 54:
+        return False
+    offset, header, width, height, _, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
+    if header < 40 or compression not in (0, 3):
+        return True
+    return len(data) >= offset + (abs(width) * bits + 31) // 32 * 4 * abs(height)
+
+
+def _is_oriented(data: bytes) -> bool:
+    """Whether a camera's tags are there, which OpenCV obeys (rotation) and libjpeg-turbo does not."""
+    return data.find(b"Exif\0\0", 0, 65536) >= 0
+
+
+@lru_cache(maxsize=1)
+def _jpeg_backend() -> tuple[Callable[[bytes], Image] | None, str]:
+    """(decoder, reason), the decoder None where OpenCV is used. jpeg4py has to prove that its pixels are OpenCV's."""
+    try:
+        from jpeg4py import JPEG, _cffi
+
+        _cffi.initialize()
+    except ImportError:
+        return None, "OpenCV (jpeg4py is not installed)"
+    except OSError as error:
+        return None, f"OpenCV (jpeg4py is installed, its system library is not: {error})"
+
+    def turbo(data: bytes) -> Image:
+        return cast(Image, JPEG(np.frombuffer(data, np.uint8)).decode())
+
+    try:
+        same = all(np.array_equal(turbo(data), _opencv_rgb(data, "probe")) for data in _probe_jpegs())
+    except Exception as error:  # a binding that fails on a plain JPEG is not to be used, whatever it raised
+        log.warning("jpeg4py fails on a plain JPEG (%s); pictures are decoded with OpenCV", error)
+        return None, f"OpenCV (jpeg4py fails: {error})"
+    if not same:
+        log.warning("jpeg4py gives other pixels than OpenCV on this machine; pictures are decoded with OpenCV")
+        return None, "OpenCV (jpeg4py gives other pixels here)"
+    return turbo, "jpeg4py (libjpeg-turbo; the same pixels as OpenCV)"
+
+
+def _probe_jpegs() -> list[bytes]:
+    """Small JPEGs over which two decoders would disagree if they ever do: colour subsampling, odd sizes, grey."""
+    y, x = np.mgrid[0:61, 0:83]
+    ramp = np.stack([x * 3 % 256, (x * y) % 256, (255 - 4 * y) % 256], axis=2).astype(np.uint8)
+    pictures: list[bytes] = []
+    for picture in (ramp, ramp[..., 1]):
+        for factor in (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444):
+            options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+            pictures.append(cv2.imencode(".jpg", picture, options)[1].tobytes())
+    return pictures

@@ -1,0 +1,62 @@
+"""Folder listings over a sorted range of keys, and the order of picture names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_DIGITS = re.compile(r"(\d+)")
+
+
+def is_hidden(name: str) -> bool:
+    """Names that an operating system leaves behind: `.DS_Store`, `._x`, `__MACOSX`."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def children_of(
+    folder: str, first_from: Callable[[str], str | None], following: Callable[[str], str | None]
+) -> list[str]:
+    """Sorted names directly below `folder` ("" for the root) in a sorted range of keys.
+
+    first_from: the smallest key not below the given one; following: the key after the one given; None at the end.
+    A sub-folder costs one look-up however many files it holds.
+    """
+    prefix = f"{folder}/" if folder else ""
+    found: set[str] = set()
+    key = first_from(prefix)
+    while key is not None and key.startswith(prefix):
+        name, slash, _ = key[len(prefix) :].partition("/")
+        if name and not is_hidden(name):
+            found.add(name)
+        key = first_from(f"{prefix}{name}0") if slash else following(key)  # '0' is the character after '/'
+    return sorted(found)
+
+
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Names sorted by the numbers in them: v2 before v10, and v999 before v1000."""
+    names = list(names)
+    if len({len(name) for name in names}) <= 1:
+        return sorted(names)
+    return sorted(names, key=lambda name: ([_part(p) for p in _DIGITS.split(name)], name))
+
+
+def _part(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdecimal() else (-1, text)
+
+
+def picture_names(names: Iterable[str]) -> list[str]:
+    """The pictures among the names of a folder, in natural order."""
+    return natural_order(name for name in names if name.lower().endswith(PICTURE_SUFFIXES))
+
+
+def folder_names(names: Iterable[str]) -> list[str]:
+    """What can be a sequence folder: names without the suffix of a text, archive, picture or database file."""
+    files = (*PICTURE_SUFFIXES, ".txt", ".json", ".csv", ".md", ".zip", ".mdb", ".ini", ".yaml", ".yml", ".mat", ".py")
+    return [name for name in names if not name.lower().endswith(files)]
+
+
+def number_in(name: str) -> int | None:
+    """The last number of a file name's stem (`frame0007.bmp` -> 7), or None."""
+    found = _DIGITS.findall(name.rpartition(".")[0] or name)
+    return int(found[-1]) if found else None

@@ -1,0 +1,115 @@
+"""How RGB and a second picture become a frame.
+
+The recipes are those of the published RGB-D, RGB-T and RGB-E trackers (ViPT, CVPR 2023; SDSTrack, CVPR 2024), under
+their
+names: ``rgbrgb`` for thermal and event pictures, ``rgbcolormap`` for depth, and so on. For parity with them the
+depth colour map stays in OpenCV's channel order (blue first) behind an RGB picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.data.io import DecodeError, decode_depth, decode_image
+from lib.data.store import Store
+from lib.data.types import Frame, Image
+
+DepthStyle = Literal["colormap", "3x"]
+AuxKind = Literal["picture", "depth"]
+MAX_CLIP_MM = 10000
+
+X_FRAME_KINDS = ("color", "raw_x", "normalized_x", "colormap", "3x", "rgbrgb", "rgbcolormap", "rgb3x")
+
+
+def clip_depth(depth: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Depth [H, W] limited to min(3 x median, 10 m), truncated; missing pixels (zeros) count in the median."""
+    limit = min(float(np.median(depth)) * 3, MAX_CLIP_MM)
+    return np.where(depth > limit, np.uint16(limit), depth)
+
+
+def normalise_depth(depth: NDArray[np.uint16]) -> Image:
+    """Depth [H, W] stretched so that its smallest value is 0 and its largest 255, rounded: [H, W] uint8."""
+    stretched = cv2.normalize(depth, cast(Any, None), alpha=0, beta=255, norm_type=cv2.NORM_MINMAX)
+    return stretched.astype(np.uint8)
+
+
+def depth_to_picture(depth: NDArray[np.uint16], clip: bool = True, style: DepthStyle = "colormap") -> Image:
+    """A depth map [H, W] uint16 in millimetres as H x W x 3 uint8.
+
+    clip: limit far values first, as training and testing on DepthTrack and VOT-RGBD do.
+    style: "colormap" for OpenCV's JET (near is blue) in OpenCV's own BGR order, "3x" for the grey picture three times.
+    """
+    grey = normalise_depth(clip_depth(depth) if clip else depth)
+    if style == "colormap":
+        return cast(Image, cv2.applyColorMap(grey, cv2.COLORMAP_JET))
+    if style == "3x":
+        return cast(Image, cv2.merge((grey, grey, grey)))
+    raise ValueError(f"unknown depth style {style!r} (known: 'colormap', '3x')")
+
+
+def three_channels(picture: Image) -> Image:
+    """H x W x 3 from H x W, H x W x 1 (a single-channel thermal camera) or H x W x 3."""
+    if picture.ndim == 3 and picture.shape[2] == 3:
+        return picture
+    grey = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    if grey.ndim != 2:
+        raise ValueError(f"expected a picture of one or three channels, found shape {picture.shape}")
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def x_frame(rgb: Image, x: NDArray[Any], kind: str, depth_clip: bool = False) -> NDArray[Any]:
+    """A frame in one of the published arrangements.
+
+    rgb: H x W x 3. x: the second picture as decoded: H x W x 3 or H x W uint8 (RGB order), or H x W uint16 for depth.
+    kind: "rgbrgb", "rgbcolormap", "rgb3x" give H x W x 6, RGB first; "colormap", "3x" the second picture alone;
+    "normalized_x" the stretched depth [H, W]; "raw_x" and "color" one of the two as it is.
+    """
+    if kind == "color":
+        return rgb
+    if kind == "raw_x":
+        return x
+    if kind == "rgbrgb":
+        return Frame(rgb, three_channels(x.astype(np.uint8, copy=False))).merged()
+    if kind not in X_FRAME_KINDS:
+        raise ValueError(f"unknown frame arrangement {kind!r} (known: {', '.join(X_FRAME_KINDS)})")
+    depth = cast(NDArray[np.uint16], x)
+    if kind == "normalized_x":
+        return normalise_depth(clip_depth(depth) if depth_clip else depth)
+    style: DepthStyle = "3x" if kind.endswith("3x") else "colormap"
+    picture = depth_to_picture(depth, depth_clip, style)
+    return Frame(rgb, picture).merged() if kind.startswith("rgb") else picture
+
+
+@dataclass(frozen=True)
+class AuxRecipe:
+    """What becomes of the second file of a frame.
+
+    kind: "picture" (thermal, events: read as colour) or "depth" (16 bit, made a picture by `depth_to_picture`).
+    """
+
+    kind: AuxKind = "picture"
+    clip: bool = True
+    style: DepthStyle = "colormap"
+
+    def decode(self, data: bytes, name: str) -> Image:
+        """H x W x 3 uint8; DecodeError names the file."""
+        if self.kind == "picture":
+            return decode_image(data, name)
+        return depth_to_picture(decode_depth(data, name), self.clip, self.style)
+
+
+def read_frame(store: Store, rgb_key: str, aux_key: str | None = None, recipe: AuxRecipe | None = None) -> Frame:
+    """One frame from a store. FileNotFoundError or DecodeError name the file, also when the two sizes differ."""
+    rgb = decode_image(store.read(rgb_key), store.describe(rgb_key))
+    if aux_key is None:
+        return Frame(rgb)
+    aux = (recipe or AuxRecipe()).decode(store.read(aux_key), store.describe(aux_key))
+    if aux.shape[:2] != rgb.shape[:2]:
+        sizes = f"{aux.shape[1]} x {aux.shape[0]}, but {store.describe(rgb_key)} is {rgb.shape[1]} x {rgb.shape[0]}"
+        raise DecodeError(f"{store.describe(aux_key)} is {sizes}")
+    return Frame(rgb, aux)

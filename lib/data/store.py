@@ -1,0 +1,191 @@
+"""Where the files of a data set lie: a directory, a zip archive or an LMDB environment behind one interface.
+
+Keys are relative paths with '/' between their parts. Nothing is held open until the first read, every process has
+handles of its own (safe after a fork), and a store can be pickled.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import lmdb
+
+from lib.data.listing import children_of, is_hidden
+from lib.data.zip_archive import ZipArchive
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Files by key."""
+
+    def read(self, key: str) -> bytes:
+        """The file's bytes; FileNotFoundError names where it was looked for."""
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Whether there is a file or a folder of this name."""
+        ...
+
+    def listdir(self, prefix: str = "") -> list[str]:
+        """Sorted names directly below a folder ("" for the root), hidden ones left out; FileNotFoundError if none."""
+        ...
+
+    def describe(self, key: str) -> str:
+        """The key as a full path, for messages."""
+        ...
+
+
+class DirectoryStore:
+    """Files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def read(self, key: str) -> bytes:
+        with open(self.describe(key), "rb") as file:
+            return file.read()
+
+    def exists(self, key: str) -> bool:
+        return os.path.exists(self.describe(key))
+
+    def listdir(self, prefix: str = "") -> list[str]:
+        return sorted(name for name in os.listdir(self.describe(prefix)) if not is_hidden(name))
+
+    def describe(self, key: str) -> str:
+        return os.path.join(self.root, key) if key else str(self.root)
+
+
+class ZipStore:
+    """Files in a zip archive. One folder that holds them all (`zip -r lasot.zip lasot`) may be left out of keys.
+
+    top: that common folder; None finds it, "" takes keys literally.
+    """
+
+    def __init__(self, path: Path, top: str | None = None) -> None:
+        self.path = Path(path)
+        self._wanted_top = top
+        self._archive = ZipArchive(self.path)
+
+    @property
+    def top(self) -> str:
+        """The folder that holds all files, or ""."""
+        return self._archive.common_top if self._wanted_top is None else self._wanted_top
+
+    def read(self, key: str) -> bytes:
+        position = self._archive.find(self._full(key))
+        if position is None:
+            raise FileNotFoundError(f"no such file: {self.describe(key)}")
+        return self._archive.read(position)
+
+    def exists(self, key: str) -> bool:
+        return self._archive.find(full := self._full(key)) is not None or self._archive.has_folder(full)
+
+    def listdir(self, prefix: str = "") -> list[str]:
+        found = self._archive.listdir(self._full(prefix))
+        if not found:
+            raise FileNotFoundError(f"no such folder: {self.describe(prefix)}")
+        return found
+
+    def describe(self, key: str) -> str:
+        return f"{self.path}:{self._full(key)}"
+
+    def _full(self, key: str) -> str:
+        """The key as the archive has it: as given if that is there, else below the common folder."""
+        if not self.top:
+            return key
+        if key and (self._archive.find(key) is not None or self._archive.has_folder(key)):
+            return key
+        return f"{self.top}/{key}" if key else self.top
+
+
+class LmdbStore:
+    """Files in an LMDB environment: key = UTF-8 path, value = the file's bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def read(self, key: str) -> bytes:
+        with self._begin() as txn:
+            value = txn.get(key.encode()) if key else None
+        if value is None:
+            raise FileNotFoundError(f"no such file: {self.describe(key)}")
+        return bytes(value)
+
+    def exists(self, key: str) -> bool:
+        with self._begin() as txn, txn.cursor() as cursor:
+            if not key or cursor.set_key(key.encode()):
+                return True
+            folder = f"{key}/".encode()
+            return bool(cursor.set_range(folder)) and cursor.key().startswith(folder)
+
+    def listdir(self, prefix: str = "") -> list[str]:
+        with self._begin() as txn, txn.cursor() as cursor:
+
+            def first_from(key: str) -> str | None:
+                return cursor.key().decode() if cursor.set_range(key.encode() or b"\0") else None
+
+            def following(key: str) -> str | None:
+                return cursor.key().decode() if cursor.next() else None
+
+            found = children_of(prefix, first_from, following)
+        if not found:
+            raise FileNotFoundError(f"no such folder: {self.describe(prefix)}")
+        return found
+
+    def describe(self, key: str) -> str:
+        return f"{self.path}:{key}"
+
+    def _begin(self) -> Any:
+        return _environment(str(self.path.resolve()), os.getpid()).begin(buffers=False)
+
+
+class SubStore:
+    """The part of another store below one of its folders."""
+
+    def __init__(self, store: Store, folder: str) -> None:
+        self.store, self.folder = store, folder
+
+    def read(self, key: str) -> bytes:
+        return self.store.read(self._full(key))
+
+    def exists(self, key: str) -> bool:
+        return self.store.exists(self._full(key))
+
+    def listdir(self, prefix: str = "") -> list[str]:
+        return self.store.listdir(self._full(prefix))
+
+    def describe(self, key: str) -> str:
+        return self.store.describe(self._full(key))
+
+    def _full(self, key: str) -> str:
+        return f"{self.folder}/{key}" if key else self.folder
+
+
+@cache
+def _environment(path: str, process: int) -> lmdb.Environment:
+    """The one handle of a process on an environment: LMDB refuses a second one.
+
+    The process number makes a forked child open its own; the parent's stays referenced there, since closing it would
+    harm the parent.
+    """
+    if not os.path.isfile(os.path.join(path, "data.mdb")):
+        raise FileNotFoundError(f"no LMDB environment (data.mdb) in {path}")
+    try:
+        return lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False, create=False)
+    except lmdb.Error as error:
+        raise OSError(f"{path}: not a readable LMDB environment ({error})") from None
+
+
+def open_store(path: Path | str) -> Store:
+    """The store at `path`: a `.zip` file, a folder with an LMDB environment (data.mdb), or a plain folder."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return LmdbStore(path) if (path / "data.mdb").is_file() else DirectoryStore(path)
+    if path.is_file() and path.suffix.lower() == ".zip":
+        return ZipStore(path)
+    if path.is_file():
+        raise ValueError(f"{path} is neither a folder, nor a .zip archive, nor an LMDB folder")
+    raise FileNotFoundError(f"no such folder or archive: {path}")

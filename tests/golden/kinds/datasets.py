@@ -1,0 +1,121 @@
+"""What the published data set classes say about a small tree, and the six-channel frames of RGB-X."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import fill
+import numpy as np
+from golden import Case, runner
+
+from lib.data.datasets import (
+    CocoDataset,
+    DepthTrackDataset,
+    Got10kDataset,
+    ImagenetVidDataset,
+    LasherDataset,
+    LasotDataset,
+    StoredDataset,
+    Tnl2kDataset,
+    TrackingNetDataset,
+    VastTrackDataset,
+    VisEventDataset,
+)
+from lib.data.io import decode_depth, decode_image
+from lib.data.modalities import x_frame
+from lib.data.store import open_store
+
+BUILDERS: dict[str, Callable[[Path, list[int]], StoredDataset]] = {
+    "coco": lambda root, chunks: CocoDataset(open_store(root)),
+    "depthtrack": lambda root, chunks: DepthTrackDataset(open_store(root)),
+    "got10k": lambda root, chunks: Got10kDataset(open_store(root)),
+    "imagenet_vid": lambda root, chunks: ImagenetVidDataset(open_store(root)),
+    "lasher": lambda root, chunks: LasherDataset(open_store(root)),
+    "lasot": lambda root, chunks: LasotDataset(open_store(root)),
+    "tnl2k": lambda root, chunks: Tnl2kDataset(open_store(root)),
+    "trackingnet": lambda root, chunks: TrackingNetDataset(root, chunks),
+    "vasttrack": lambda root, chunks: VastTrackDataset(open_store(root)),
+    "visevent": lambda root, chunks: VisEventDataset(open_store(root)),
+}
+
+
+@runner("benchmarks/dataset", "benchmarks/training_dataset")
+def training_dataset(case: Case) -> None:
+    """The case's `what` starts with the data set's name; `inputs.tree` maps a path to its text, None for a picture."""
+    name = case.data["what"].partition(":")[0].strip().lower()
+    tree: dict[str, str | None] = case.data["inputs"]["tree"]
+    chunks = sorted({int(p.split("/")[0].removeprefix("TRAIN_")) for p in tree if p.startswith("TRAIN_")})
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for path, text in tree.items():
+            file = root / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text or "")
+        dataset = BUILDERS[name](root, chunks)
+        assert len(dataset) == len(case.data["outputs"]), f"{len(dataset)} sequences: {dataset.names}"
+        for index, wanted in enumerate(case.data["outputs"]):
+            _check_sequence(case, dataset, index, root, wanted)
+
+
+def _check_sequence(case: Case, dataset: StoredDataset, index: int, root: Path, wanted: dict[str, Any]) -> None:
+    sequence, found = dataset[index], dataset.annotation(index)
+    boxes = [[np.nan if v is None else v for v in row] for row in wanted["bbox"]]
+    case.check(sequence.boxes_xywh, boxes, f"{sequence.name} boxes")
+    for field in ("valid", "visible"):
+        np.testing.assert_array_equal(
+            getattr(sequence, field), np.array(wanted[field], bool), f"{sequence.name} {field}"
+        )
+    for frame, paths in zip((0, len(sequence) - 1), wanted["frame_paths"], strict=True):
+        read = [found.frames.store.describe(key) for key in found.frames.keys(frame)]
+        assert read == [str(root / path) for path in (paths if isinstance(paths, list) else [paths])]
+    if "visible_ratio" in wanted:
+        case.check(sequence.visible_ratio, wanted["visible_ratio"], f"{sequence.name} visible ratio")
+    if "object_meta" in wanted:
+        assert isinstance(dataset, Got10kDataset)
+        meta = dataset.object_meta(index)
+        assert {**meta, "object_class_name": meta["object_class"]}.items() >= wanted["object_meta"].items()
+    if "start_frame" in wanted:
+        assert isinstance(dataset, ImagenetVidDataset)
+        assert dataset.start_frame(index) == wanted["start_frame"]
+    # The classes of TrackingNet come from a table that is not part of a case's tree.
+    if "class_name" in wanted and sequence.object_class != "Unknown":
+        assert sequence.object_class == wanted["class_name"]
+
+
+@runner("benchmarks/x_frame")
+def x_frames(case: Case) -> None:
+    """Outputs are named `<picture>.<arrangement>[.clip|.noclip]`; pictures go through PNG files as they would on disk."""
+    pictures = {name: _pictures(case, spec) for name, spec in case.data["inputs"]["images"].items()}
+    for output, wanted in case.data["outputs"].items():
+        name, kind, *clip = output.split(".")
+        rgb, thermal, depth = pictures[name]
+        frame = x_frame(rgb, thermal if kind == "rgbrgb" else depth, kind, depth_clip=clip == ["clip"])
+        case.check(frame, wanted, output)
+        for key in (k for k in wanted if k.startswith("pixel_")):
+            y, x = map(int, key.split("_")[1:])
+            assert frame[y, x].tolist() == wanted[key], f"{output} {key}"
+        # A colour map is a table: what is wrong by one grey level is wrong by a colour, so the samples must be exact.
+        assert fill.digest(frame)["values"] == wanted["values"], output
+
+
+def _pictures(case: Case, spec: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(RGB, second picture, depth) of an entry of `inputs.images`."""
+    files = [cv2.imencode(".png", case.draw(spec[key])[..., ::-1])[1].tobytes() for key in ("rgb", "x")]
+    depth = cv2.imencode(".png", _depth(spec["height"], spec["width"], **spec["depth"]))[1].tobytes()
+    rgb, x = (decode_image(data, "picture of the case") for data in files)
+    return rgb, x, decode_depth(depth, "depth of the case")
+
+
+def _depth(h: int, w: int, seed: int, near: int, far: int) -> np.ndarray:
+    """The depth map that the case's note describes: a slanted plane, a near block, holes and far specks."""
+    y, x = np.mgrid[0:h, 0:w]
+    depth = (near + (far - near) * (x + 2 * y) / (w + 2 * h)).astype(np.uint16)
+    depth[h // 4 : h // 2, w // 4 : w // 2] = near // 2
+    rng = np.random.RandomState(seed)
+    depth[rng.random_sample((h, w)) < 0.03] = 0
+    depth[rng.random_sample((h, w)) < 0.02] = 60000
+    return depth
