@@ -19,6 +19,11 @@ SHIFT = 4
 _PAD = 0.06
 
 
+def grey(picture: Image) -> Grey:
+    """[H, W] brightness of an RGB picture."""
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
 @dataclass(frozen=True, slots=True)
 class Sheet:
     """The painted surface of a part: picture, and the map from part units to its pixels (scale, then shift)."""

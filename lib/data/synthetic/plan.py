@@ -9,7 +9,7 @@ import numpy as np
 from lib.data.synthetic.attributes import ATTRIBUTES
 from lib.data.synthetic.config import WorldConfig
 from lib.data.synthetic.effects import Look, plan_look
-from lib.data.synthetic.figure import Camera, Figure, Part, Wave, inverse
+from lib.data.synthetic.figure import Camera, Figure, Part, Wave, bounds, inverse
 from lib.data.synthetic.forms import build_parts, pick_form
 from lib.data.synthetic.palette import Palette, any_material, near, object_palette
 from lib.data.synthetic.scene import MARGIN, Backdrop, plan_backdrop
@@ -98,7 +98,7 @@ def _excursion(rng: np.random.Generator, x: Signal, config: WorldConfig, size: f
     """
     n = config.length
     start = rng.uniform(0.15, 0.3) * n
-    rise, hold = 0.25 * n, min(rng.uniform(4, 12), 0.15 * n)
+    rise, hold = 0.25 * n, min(rng.uniform(3, 9), 0.12 * n)
     there = x(np.linspace(start + rise, start + rise + hold, 16))
     right = there.mean() > config.width / 2
     height = config.width + 0.9 * size - there.min() if right else -(there.max() + 0.9 * size)
@@ -221,6 +221,15 @@ def _occluder(rng: np.random.Generator, config: WorldConfig, camera: Camera, tar
                   Signal(-float(tall)), Signal(rng.normal(0, 0.08)), camera=camera, **common)  # fmt: skip
 
 
+def _clear_at_start(figure: Figure, target: Figure) -> bool:
+    """Whether the target's first two frames are free of `figure`."""
+    for t in (0.0, 1.0):
+        a, b = bounds(figure.outlines(t)), bounds(target.outlines(t))
+        if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]:
+            return False
+    return True
+
+
 def _light(config: WorldConfig, events: frozenset[str], seed: int) -> Signal:
     rng = stream(seed, "light")
     base = rng.uniform(0.14, 0.3) if "LL" in events else rng.uniform(0.8, 1.1)
@@ -243,14 +252,17 @@ def draw_up(seed: int, config: WorldConfig) -> Plan:
     colours = near(palette, backdrop.colours[palette.permutation(4)[:3]], 14.0) if "BC" in events else object_palette(palette)
     target = _target(config, events, seed, colours, camera)
     others, twins = _distractors(config, events, seed, colours, target)
-    front = [_occluder(rng, config, camera, target, full) for full, name in ((False, "POC"), (True, "FOC")) if name in events]
-    nearer = [replace(f, depth=rng.uniform(0.6, 0.9)) for f in others if rng.random() < 0.25]
-    behind = [f for f in others if all(f.x != g.x for g in nearer)] + twins
-    behind.sort(key=lambda f: -f.depth)
+    front = []
+    for full, name in ((False, "POC"), (True, "FOC")):
+        tries = (_occluder(rng, config, camera, target, full) for _ in range(8 if name in events else 0))
+        front += [f for f in tries if _clear_at_start(f, target)][:1]
+    nearer = [f for f in others if rng.random() < 0.25 and _clear_at_start(f, target)]
+    behind = sorted([f for f in others if not any(f is g for g in nearer)] + twins, key=lambda f: -f.depth)
+    front += [replace(f, depth=rng.uniform(0.6, 0.9)) for f in nearer]
     start = rng.uniform(0.3, 0.7) * config.length
     warm = rng.random() < 0.35 or "TC" in events
     return Plan(
-        seed, config, camera, backdrop, target, tuple(behind), tuple(sorted(front + nearer, key=lambda f: -f.depth)), tuple(twins),
+        seed, config, camera, backdrop, target, tuple(behind), tuple(sorted(front, key=lambda f: -f.depth)), tuple(twins),
         light=_light(config, events, seed),
         shutter=rng.uniform(0.7, 1.0) if "MB" in events else rng.uniform(0.0, 0.3),
         look=plan_look(stream(seed, "look"), config.difficulty, "LL" in events),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ from lib.data.synthetic.plan import Plan, draw_up
 from lib.data.synthetic.scene import Scene, paint_scene
 from lib.data.synthetic.truth import Truth, find_truth
 from lib.data.types import Image
+
+
+Canvas = TypeVar("Canvas", NDArray[np.uint8], NDArray[np.float32])
 
 
 class World:
@@ -44,8 +48,8 @@ class World:
         return paint_scene(self.plan.backdrop, self.config.width, self.config.height)
 
     @cached_property
-    def _sheets(self) -> dict[int, list[Sheet]]:
-        """Painted skins by the figure's identity."""
+    def sheets(self) -> dict[int, list[Sheet]]:
+        """Painted skins of every figure, by its `id`."""
         t = np.arange(self.config.length, dtype=np.float64)
         sheets = {}
         for figure in self.figures:
@@ -72,24 +76,25 @@ class World:
         self.check_frame(t)
         return self._darkroom.develop(self.render_clean(t), t, max(0.02, self.plan.light(t)))
 
-    def render_clean(self, t: float) -> Image:
-        """The scene at the moment t (fractions allowed) in daylight, through a perfect lens but with motion blur."""
+    def render_clean(self, t: float, sharp: bool = False) -> Image:
+        """The scene at the moment t (fractions allowed) in daylight, through a perfect lens, with motion blur unless `sharp`."""
         frame = self.warp(self.scene.canvas, t)
-        shutter = self.plan.shutter
+        shutter = 0.0 if sharp else self.plan.shutter
         camera = self._smear(self.plan.camera, t, (self.config.width * 0.75, self.config.height * 0.75), shutter)
         if camera is not None:
             frame = cv2.filter2D(frame, -1, camera)
         for figure in self.figures:
             blur = self._smear(figure, t, (0.0, 0.0), shutter)
-            draw_figure(frame, figure, self._sheets[id(figure)], t, blur)
+            draw_figure(frame, figure, self.sheets[id(figure)], t, blur)
         return frame
 
-    def warp(self, canvas: Image, t: float) -> Image:
-        """The canvas as the camera sees it at the moment t."""
+    def warp(self, canvas: Canvas, t: float, smooth: bool = True) -> Canvas:
+        """The canvas as the camera sees it at the moment t; not `smooth` keeps its values as they are."""
         m = inverse(self.plan.camera.matrices(t))
+        flags = (cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST) | cv2.WARP_INVERSE_MAP
         size = (self.config.width, self.config.height)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return np.asarray(cv2.warpAffine(canvas, m, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101), dtype=np.uint8)
+        seen = cv2.warpAffine(canvas, m, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        return cast(Canvas, seen)
 
     @staticmethod
     def _smear(mover: Figure | Camera, t: float, point: tuple[float, float], shutter: float) -> NDArray[np.float32] | None:

@@ -1,0 +1,159 @@
+"""Worlds as a data set: frames are rendered when they are asked for, nothing is on disk."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lib.data.modalities import depth_to_picture, three_channels
+from lib.data.synthetic.config import WorldConfig
+from lib.data.synthetic.crossmodal import Depth, Events, Thermal
+from lib.data.synthetic.world import World
+from lib.data.types import Frame, Modality, Sequence
+from lib.registry import suggest
+
+_SEED_STEP = 1_000_003
+
+
+class Studio:
+    """A world and the cameras that look at it."""
+
+    def __init__(self, seed: int, config: WorldConfig) -> None:
+        self.world = World(seed, config)
+        self.thermal = Thermal(self.world) if config.modality is Modality.RGBT else None
+        self.depth = Depth(self.world) if config.modality is Modality.RGBD else None
+        self.events = Events(self.world) if config.modality is Modality.RGBE else None
+
+    def aux(self, t: int) -> np.ndarray | None:
+        """The second picture as its sensor gives it: thermal [H, W] uint8, depth [H, W] uint16, events [H, W, 3] uint8."""
+        for camera in (self.thermal, self.depth, self.events):
+            if camera is not None:
+                return camera.render(t)
+        return None
+
+    def frame(self, t: int) -> Frame:
+        """RGB, and the second picture as trackers see it (depth clipped and coloured)."""
+        aux = self.aux(t)
+        if aux is not None:
+            aux = depth_to_picture(aux) if aux.dtype == np.uint16 else three_channels(aux)
+        return Frame(self.world.render(t), aux)
+
+
+@dataclass
+class _Studios:
+    """The studios used last, per process; a copy sent to another process starts empty."""
+
+    config: WorldConfig
+    capacity: int
+    _open: OrderedDict[int, Studio] = field(default_factory=OrderedDict)
+
+    def get(self, seed: int) -> Studio:
+        studio = self._open.pop(seed, None) or Studio(seed, self.config)
+        self._open[seed] = studio
+        if len(self._open) > self.capacity:
+            self._open.popitem(last=False)
+        return studio
+
+    def read(self, seed: int, t: int) -> Frame:
+        return self.get(seed).frame(t)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+
+class SyntheticDataset:
+    """`sequences` worlds of one configuration; world k of seed s is the same everywhere and for ever (one generator version).
+
+    cache: how many painted worlds each process keeps (about 2 MB each at 320 x 240).
+    Boxes of absent frames are zero and not valid; see `lib.data.synthetic.truth.Truth` for the conventions.
+    """
+
+    is_video = True
+
+    def __init__(
+        self, seed: int = 0, sequences: int = 1000, config: WorldConfig | None = None, name: str = "synthetic", cache: int = 32
+    ) -> None:
+        if sequences < 1:
+            raise ValueError(f"a synthetic data set needs at least 1 sequence, not {sequences}")
+        self.seed = seed
+        self.sequences = sequences
+        self.config = config or WorldConfig()
+        self.name = name
+        self.modality = self.config.modality
+        self._studios = _Studios(self.config, max(1, cache))
+
+    def __len__(self) -> int:
+        return self.sequences
+
+    def world_seed(self, index: int) -> int:
+        """The seed of world `index`."""
+        return self.seed * _SEED_STEP + index
+
+    def studio(self, index: int) -> Studio:
+        """World `index` with its cameras, from the cache where it is there."""
+        return self._studios.get(self.world_seed(index))
+
+    def __getitem__(self, index: int) -> Sequence:
+        if not 0 <= index < self.sequences:
+            raise IndexError(f"{self.name} has {self.sequences} sequences; there is no number {index}")
+        truth = self.studio(index).world.truth
+        name = f"{self.name}-{self.seed}-{index:06d}"
+        return Sequence(
+            name=name,
+            boxes_xywh=truth.boxes_xywh,
+            valid=(truth.boxes_xywh[:, 2:] > 0).all(1),
+            visible=~truth.absent,
+            read_frame=partial(self._studios.read, self.world_seed(index)),
+            frame_path=partial(_frame_path, name),
+            modality=self.modality,
+            visible_ratio=truth.visible_fraction,
+            attributes=truth.attributes,
+            dataset=self.name,
+        )
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return (self[i] for i in range(self.sequences))
+
+
+def _frame_path(name: str, index: int) -> str:
+    return f"{name}/{index:06d} (rendered)"
+
+
+_NUMBERS = ("seed", "sequences", "length", "width", "height", "distractors", "cache")
+
+
+def build_synthetic(name: str = "SYNTHETIC") -> SyntheticDataset:
+    """The data set of a YAML name: ``SYNTHETIC``, ``SYNTHETIC:rgbt``, ``SYNTHETIC:seed=7,sequences=2000,modality=rgbd``.
+
+    Keys: seed, sequences, length, width, height, distractors, difficulty (0..1), modality (rgb, rgbt, rgbd, rgbe),
+    attributes (joined by +), cache. Raises ValueError naming what is wrong.
+    """
+    given: dict[str, Any] = {}
+    for piece in filter(None, name.partition(":")[2].split(",")):
+        key, equals, value = (x.strip() for x in piece.partition("="))
+        if not equals:
+            key, value = "modality", key
+        given[key] = _parse(name, key, value)
+    config = WorldConfig()
+    keys = {k: given.pop(k) for k in list(given) if k in WorldConfig.__dataclass_fields__}
+    return SyntheticDataset(config=replace(config, **keys), **given)
+
+
+def _parse(name: str, key: str, value: str) -> Any:
+    known = [*_NUMBERS, "difficulty", "modality", "attributes"]
+    if key not in known:
+        raise ValueError(f"data set {name!r}: unknown key {key!r}{suggest(key, known)} (known: {', '.join(known)})")
+    if key == "attributes":
+        return tuple(value.split("+"))
+    try:
+        if key == "modality":
+            return Modality(value.lower())
+        return float(value) if key == "difficulty" else int(value)
+    except ValueError:
+        kind = "rgb, rgbd, rgbt or rgbe" if key == "modality" else "a number"
+        raise ValueError(f"data set {name!r}: {key} must be {kind}, not {value!r}") from None
