@@ -1,0 +1,99 @@
+"""Copy a data set into LMDB, so that training reads one big file in place of millions of small ones.
+
+Every picture is looked at on the way. A run that was interrupted goes on where it was when the same command is given
+again; a finished copy says "complete". Train from it with --use_lmdb 1.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+from lib.data.lmdb_build import (
+    BuildError,
+    BuildReport,
+    build,
+    count_files,
+    finished_build,
+    partial_folder,
+    write_broken_list,
+    write_sequence_list,
+)
+from lib.data.lmdb_plan import PlanError, plan_build
+from lib.data.progress import show_progress
+from lib.layouts import LAYOUTS, UnknownKeyError, layout_of
+from lib.paths import MissingPathError, Paths, PathsError, load_paths
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--dataset", required=True, help="lasot, got10k, trackingnet, coco, vid, lasher, depthtrack, ..."
+    )
+    parser.add_argument("--source", type=Path, help="folder of the data set (default: its path setting)")
+    parser.add_argument("--target", type=Path, help="folder of the copy (default: the path setting of NAME_lmdb)")
+    parser.add_argument(
+        "--chunks", type=int, nargs="+", help="TrackingNet: training chunks, such as 0 1 2 3 (default: all)"
+    )
+    parser.add_argument("--allow_broken", action="store_true", help="store broken pictures as they are")
+    parser.add_argument("--threads", type=int, default=8, help="files read at a time (default: 8)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: complete; 1: pictures are broken; 2: cannot be done; 130: interrupted."""
+    args = parse(argv)
+    try:
+        paths = load_paths()
+        target = args.target or default_target(args.dataset, paths)
+        return run(args, args.source or paths.dataset(args.dataset), target)
+    except (UnknownKeyError, PathsError, MissingPathError, PlanError, BuildError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; give the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def default_target(dataset: str, paths: Paths) -> Path:
+    key = f"{layout_of(dataset).key}_lmdb"
+    if key not in LAYOUTS:
+        raise PlanError(f"there is no default place for an LMDB copy of {dataset}; give --target")
+    return paths.candidates(key)[0]
+
+
+def run(args: argparse.Namespace, source: Path, target: Path) -> int:
+    reports = []
+    for plan in plan_build(args.dataset, source, target, args.chunks):
+        report = finished_build(plan.target)
+        if report is None:
+            if partial_folder(plan.target).exists():
+                print(f"{plan.target}: going on with an interrupted build")
+            print(f"{plan.target}: counting files in {plan.source}")
+            with show_progress(plan.target.name, count_files(plan)) as advance:
+                report = build(plan, allow_broken=args.allow_broken, threads=args.threads, progress=advance)
+        tell(report)
+        reports.append(report)
+    if layout_of(args.dataset).key == "trackingnet":
+        print(f"{target / 'seq_list.json'}: {write_sequence_list(target)} videos")
+    broken_list = target.with_name(target.name + ".broken.txt")
+    broken = write_broken_list(broken_list, reports)
+    if broken:
+        print(f"{broken} broken files are listed in {broken_list}", file=sys.stderr)
+    if not all(report.finished for report in reports):
+        print("not finished: repair them and give the same command again, or add --allow_broken", file=sys.stderr)
+        return 1
+    return 0
+
+
+def tell(report: BuildReport) -> None:
+    if report.state == "was complete":
+        print(f"{report.target}: complete ({report.files} files); delete the folder to build it anew")
+        return
+    size = f"{report.written} written ({report.bytes / 1e9:.2f} GB), {report.already} were there"
+    print(f"{report.target}: {report.state}: {report.files} files, {size}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
