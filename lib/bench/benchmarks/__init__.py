@@ -1,1 +1,30 @@
+"""Benchmarks by the names that users type: `get_benchmark("lasot").sequences(paths)`."""
 
+from lib.bench.benchmarks import event_depth, got10k, language, lasot, synthetic, tables, thermal, trackingnet
+from lib.bench.benchmarks.benchmark import (
+    BENCHMARKS,
+    Benchmark,
+    BenchmarkError,
+    BenchmarkSequence,
+    Reader,
+    SequenceError,
+    get_benchmark,
+)
+
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "BenchmarkError",
+    "BenchmarkSequence",
+    "Reader",
+    "SequenceError",
+    "event_depth",
+    "get_benchmark",
+    "got10k",
+    "language",
+    "lasot",
+    "synthetic",
+    "tables",
+    "thermal",
+    "trackingnet",
+]

@@ -1,0 +1,74 @@
+"""VisEvent test (RGB-E, TCyb 2023) and DepthTrack test (RGB-D, ICCV 2021)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lib.bench.benchmarks.benchmark import Benchmark, register, sequence_folder
+from lib.data.datasets.base import StoredDataset, positive, read_flags
+from lib.data.datasets.depthtrack import DepthTrackDataset
+from lib.data.datasets.visevent import VisEventDataset
+from lib.data.io import AnnotationError
+from lib.data.lists import load_list
+from lib.data.store import Store, SubStore
+from lib.data.types import Modality, Sequence
+
+
+def read_visevent(store: Store) -> VisEventDataset:
+    """`testlist.txt` of the data set, or the 320 names of the toolkit."""
+    names = None if store.exists("testlist.txt") else load_list("visevent_splits")["test_320"]
+    return VisEventDataset(store, names, "visevent", min_side=0, reuse_missing_events=True, list_file="testlist.txt")
+
+
+def start_and_presence(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+    """Tracking starts on the first frame with a target. Present: 1 in `absent_label.txt` (the data set's polarity)."""
+    folder = sequence_folder(dataset, sequence.name)
+    labels = read_flags(dataset.store, f"{folder}/absent_label.txt", len(sequence))
+    present = None if labels is None else labels[: len(sequence)] != 0
+    sized = positive(sequence.boxes_xywh)
+    usable = sized if present is None or not (sized & present).any() else sized & present
+    if not usable.any():
+        raise AnnotationError("no frame with a box to start on")
+    return {"start": int(np.argmax(usable)), "present": present}
+
+
+def read_depthtrack(store: Store) -> DepthTrackDataset:
+    """The 50 test sequences, also below `sequences/` as in a VOT workspace."""
+    part = SubStore(store, "sequences") if store.exists("sequences") else store
+    return DepthTrackDataset(part, load_list("depthtrack_splits")["test_50"], min_side=0)
+
+
+def has_box(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+    """Present: the annotation has a box, not `nan`."""
+    return {"present": np.asarray(np.isfinite(sequence.boxes_xywh).all(axis=1))}
+
+
+register(
+    Benchmark(
+        "visevent",
+        "VisEvent",
+        "visevent_test",
+        read_visevent,
+        start_and_presence,
+        modality=Modality.RGBE,
+        aliases=("visevent_test",),
+        metric="matlab",
+        result_format="float_comma",
+        attributes="visevent_test_attributes",
+    )
+)
+register(
+    Benchmark(
+        "depthtrack",
+        "DepthTrack",
+        "depthtrack_test",
+        read_depthtrack,
+        has_box,
+        modality=Modality.RGBD,
+        aliases=("depthtrack_test",),
+        metric="vot_longterm",
+        result_format="float_comma",
+    )
+)

@@ -1,0 +1,196 @@
+"""RGB-T: LasHeR (TIP 2022), RGBT234 (PR 2019), RGBT210 (MM 2017), GTOT (TIP 2016), VTUAV short-term (CVPR 2022).
+
+Names of pictures are irregular and differ between the two cameras: both listings are sorted and paired by position.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lib.bench.benchmarks.benchmark import Benchmark, register, sequence_folder
+from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive, read_boxes
+from lib.data.datasets.flat import locate_flat
+from lib.data.datasets.frames import FrameFiles
+from lib.data.datasets.lasher import LasherDataset, paired_by_position
+from lib.data.io import AnnotationError
+from lib.data.listing import picture_names
+from lib.data.lists import load_list
+from lib.data.modalities import AuxRecipe
+from lib.data.store import Store
+from lib.data.types import Boxes, Modality, Sequence
+from lib.layouts import layout_of
+
+VTUAV_STEP = 10
+
+
+def read_lasher(store: Store) -> LasherDataset:
+    """The 245 test sequences."""
+    return LasherDataset(store, load_list("lasher_splits")["test_official_245"], "lasher")
+
+
+def read_rgbt234(store: Store) -> LasherDataset:
+    """234 sequences; tracking starts on the visible box."""
+    return LasherDataset(store, list(load_list("rgbt234_attributes")["sequences"]), "rgbt234")
+
+
+def read_rgbt210(store: Store) -> LasherDataset:
+    """210 sequences with one ground truth."""
+    return LasherDataset(store, load_list("rgbt210_sequences"), "rgbt210")
+
+
+def infrared_truth(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+    """RGBT234 has a ground truth per camera; the better of both counts."""
+    folder = sequence_folder(dataset, sequence.name)
+    return {"second_boxes_xywh": _of_length(read_boxes(dataset.store, f"{folder}/infrared.txt"), len(sequence))}
+
+
+def _of_length(boxes: Boxes, count: int) -> Boxes:
+    if len(boxes) < count:
+        raise AnnotationError(f"{len(boxes)} rows in the infrared ground truth for {count} frames")
+    return boxes[:count]
+
+
+class GtotDataset(StoredDataset):
+    """`<seq>/v/*.png`, `<seq>/i/*.png` (bmp in Otcbvs); ground truth as two opposite corners in any order."""
+
+    modality = Modality.RGBT
+
+    def __init__(self, store: Store) -> None:
+        root = locate_flat(store, ("groundTruth_v.txt",), "gtot", "gtot")
+        super().__init__(root, load_list("gtot_sequences"), "gtot")
+
+    def _read(self, index: int) -> Annotation:
+        name = self.names[index]
+        boxes = corners_to_xywh(read_boxes(self.store, f"{name}/groundTruth_v.txt"))
+        rgb, aux = paired_by_position(self.store, f"{name}/v", f"{name}/i", len(boxes))
+        boxes = boxes[: len(rgb)]
+        valid = positive(boxes)
+        return Annotation(boxes, valid, valid, FrameFiles(self.store, rgb, aux, AuxRecipe("picture")))
+
+
+def corners_to_xywh(corners_xyxy: Boxes) -> Boxes:
+    """[N, 4] two opposite corners in any order -> x, y, w, h, without a pixel added."""
+    low = np.minimum(corners_xyxy[:, :2], corners_xyxy[:, 2:])
+    return np.concatenate([low, np.abs(corners_xyxy[:, 2:] - corners_xyxy[:, :2])], axis=1)
+
+
+def gtot_infrared_truth(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+    """GTOT's second ground truth."""
+    corners = read_boxes(dataset.store, f"{sequence.name}/groundTruth_i.txt")
+    return {"second_boxes_xywh": _of_length(corners_to_xywh(corners), len(sequence))}
+
+
+class VtuavDataset(StoredDataset):
+    """`test_ST_001/animal_001/{rgb,ir}/*.jpg`, `rgb.txt` with one row for every tenth frame; the rest is NaN.
+
+    Sequences are named by the second part, as result files are.
+    """
+
+    modality = Modality.RGBT
+
+    def __init__(self, store: Store) -> None:
+        self._places = {e.rpartition("/")[2]: e for e in load_list("vtuav_sequences")["short_term_test"]}
+        folders = {e.partition("/")[0] for e in self._places.values()}
+
+        def looks_right(root: Store) -> bool:
+            return not folders.isdisjoint(root.listdir(""))
+
+        root = locate_root(store, looks_right, "vtuav", layout_of("vtuav").tree)
+        super().__init__(root, list(self._places), "vtuav")
+
+    def _read(self, index: int) -> Annotation:
+        place = self._places[self.names[index]]
+        sparse = read_boxes(self.store, f"{place}/rgb.txt")
+        pictures = len(picture_names(self.store.listdir(f"{place}/rgb")))
+        rgb, aux = paired_by_position(self.store, f"{place}/rgb", f"{place}/ir", pictures)
+        boxes = spread(sparse, len(rgb))
+        valid = positive(boxes)
+        return Annotation(boxes, valid, valid, FrameFiles(self.store, rgb, aux, AuxRecipe("picture")))
+
+
+def spread(sparse: Boxes, count: int) -> Boxes:
+    """[count, 4] with the rows of `sparse` at every tenth place, NaN between."""
+    wanted = -(-count // VTUAV_STEP)
+    if abs(len(sparse) - wanted) > 1:
+        raise AnnotationError(f"{len(sparse)} annotation rows for {count} frames, expected {wanted} (every tenth)")
+    rows = np.full((count, 4), np.nan)
+    rows[::VTUAV_STEP][: len(sparse)] = sparse[:wanted]
+    return rows
+
+
+def vtuav_infrared_truth(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+    """VTUAV's second ground truth, as sparse as the first."""
+    sparse = read_boxes(dataset.store, f"{sequence_folder(dataset, sequence.name)}/ir.txt")
+    return {"second_boxes_xywh": spread(sparse, len(sequence)), "scored_every": VTUAV_STEP}
+
+
+register(
+    Benchmark(
+        "lasher",
+        "LasHeR",
+        "lasher_test",
+        read_lasher,
+        truth_files=("visible.txt",),
+        modality=Modality.RGBT,
+        aliases=("lasher_test",),
+        metric="lasher",
+        result_format="float_space",
+        attributes="lasher_test_attributes",
+    )
+)
+register(
+    Benchmark(
+        "rgbt234",
+        "RGBT234",
+        "rgbt234",
+        read_rgbt234,
+        infrared_truth,
+        ("visible.txt",),
+        Modality.RGBT,
+        metric="rgbt234",
+        result_format="float_space",
+        attributes="rgbt234_attributes",
+    )
+)
+register(
+    Benchmark(
+        "rgbt210",
+        "RGBT210",
+        "rgbt210",
+        read_rgbt210,
+        truth_files=("init.txt",),
+        modality=Modality.RGBT,
+        metric="rgbt210",
+        result_format="float_space",
+    )
+)
+register(
+    Benchmark(
+        "gtot",
+        "GTOT",
+        "gtot",
+        GtotDataset,
+        gtot_infrared_truth,
+        ("groundTruth_v.txt",),
+        Modality.RGBT,
+        metric="gtot",
+        result_format="float_space",
+    )
+)
+register(
+    Benchmark(
+        "vtuav",
+        "VTUAV short-term",
+        "vtuav",
+        VtuavDataset,
+        vtuav_infrared_truth,
+        (),
+        Modality.RGBT,
+        aliases=("vtuav_st",),
+        metric="rgbt234",
+        result_format="float_space",
+        note="MPR/MSR as on RGBT234, on the annotated frames; not compared with the official MATLAB tool",
+    )
+)

@@ -1,0 +1,319 @@
+"""One tracker on one benchmark, from the queue of sequences to the table of scores."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from rich.console import Console
+
+from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkSequence, get_benchmark
+from lib.bench.cluster import ClusterWork, Group, join_group
+from lib.bench.factory import TrackerFactory
+from lib.bench.manifest import host, read_manifest, versions, write_manifest
+from lib.bench.metrics import METRICS, MetricError, evaluate
+from lib.bench.progress import Display, Summary
+from lib.bench.queue import WorkQueue
+from lib.bench.results import Result, ResultFolder
+from lib.bench.runner import Runner, Work
+from lib.bench.scoring import Scored, score
+from lib.bench.workers import Watcher, WorkerPool
+from lib.paths import Paths
+from lib.registry import suggest
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to run.
+
+    names: sequences to take (names or positions as text), all when empty. workers: processes, 0 = in this one.
+    batch: rows per process. metric: a variant of `lib.bench.metrics` instead of the benchmark's own.
+    """
+
+    factory: TrackerFactory
+    benchmark: Benchmark
+    paths: Paths
+    workers: int = 0
+    batch: int = 1
+    run_id: int | None = None
+    names: tuple[str, ...] = ()
+    metric: str | None = None
+    skip_missing: bool = False
+    rerun: bool = False
+
+    @property
+    def folder(self) -> ResultFolder:
+        """`<save_dir>/test/tracking_results/<script>/<config>[_<run id>]/<benchmark>`."""
+        script, config = self.factory.labels
+        suffix = "" if self.run_id is None else f"_{self.run_id:03d}"
+        root = self.paths.save_dir / "test" / "tracking_results" / script / f"{config}{suffix}"
+        return ResultFolder(root / self.benchmark.name, self.benchmark.result_format)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it. failures: sequence -> reason. scored: None when a server scores, or nothing is finished."""
+
+    folder: Path
+    sequences: Sequence[BenchmarkSequence]
+    failures: dict[str, str]
+    scored: Scored | None
+    tracked: int
+    kept: int
+    seconds: float
+    fps: float
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failures else 0
+
+
+@dataclass
+class TrackSequences:
+    """The work of one process; picklable, so that workers get it as it is."""
+
+    factory: TrackerFactory
+    benchmark: str
+    paths: Paths
+    folder: ResultFolder
+    batch: int
+    processes: int
+    metric: str
+    _open: dict[str, BenchmarkSequence] = field(default_factory=dict)
+
+    def __call__(self, slot: int, connect: Callable[[Callable[[Result], Summary]], Work]) -> None:
+        if self.processes > 1:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.processes))
+            cv2.setNumThreads(1)
+        tracker = self.factory.build(slot)
+        reader = get_benchmark(self.benchmark).open(self.paths)
+
+        def load(name: str) -> tuple[BenchmarkSequence, int]:
+            self._open[name] = sequence = reader.sequence(name)
+            return sequence, sequence.start
+
+        decoders = max(2, min(8, (os.cpu_count() or 1) // self.processes))
+        Runner(tracker, load, connect(self._keep), self.batch, decode_threads=decoders).run()
+
+    def _keep(self, result: Result) -> Summary:
+        self.folder.write(result)
+        sequence = self._open.pop(result.name)
+        return Summary(len(result.seconds), float(result.seconds.sum()), self._main_score(sequence, result))
+
+    def _main_score(self, sequence: BenchmarkSequence, result: Result) -> float | None:
+        benchmark = get_benchmark(self.benchmark)
+        if not benchmark.scored or self.metric not in METRICS:
+            return None
+        try:
+            scores = evaluate(self.metric, [sequence.scored(result.boxes_xywh)], dataset=benchmark.tag)
+        except MetricError:  # told at the end, with the scores of the whole
+            return None
+        return scores.headline[scores.main]
+
+
+@dataclass
+class LocalWork:
+    """The queue when there is one process only."""
+
+    queue: WorkQueue
+    keep: Callable[[Result], Summary]
+    watcher: Watcher
+
+    def take(self) -> str | None:
+        return self.queue.take(0)
+
+    def finished(self, result: Result) -> None:
+        self.queue.done(0, result.name)
+        self.watcher.finished(result.name, self.keep(result))
+
+    def failed(self, name: str, reason: str) -> None:
+        self.queue.done(0, name)
+        self.watcher.failed(name, reason)
+
+    def tracked(self, frames: int) -> None:
+        self.watcher.tracked(frames)
+
+
+def run_evaluation(job: Evaluation, console: Console) -> Outcome:
+    """Track what is not yet finished, then score the whole.
+
+    Results of other weights or another configuration are moved aside first, and that is said. A sequence that fails
+    does not stop the others; it is in `Outcome.failures`. On KeyboardInterrupt finished results stay.
+    Raises BenchmarkError, MissingPathError, WorkersFailedError.
+    """
+    group = join_group(job.benchmark.name)
+    quiet = group is not None and group.rank > 0
+    console = Console(quiet=True) if quiet else console
+    sequences = select(job)
+    prepare = _Preparation(job, sequences, console)
+    todo = group.share("todo", prepare) if group else prepare()
+    lengths = {s.name: len(s) for s in sequences}
+    with Display(
+        console, job.benchmark.title, len(todo), sum(lengths[n] for n in todo), label=_score_label(job)
+    ) as display:
+        if todo:
+            _track(job, todo, display, group)
+        seconds = display.seconds
+    failures = dict(display.failures)
+    if group:
+        for other in group.gather("failures", failures):
+            failures.update(other)
+        failures = group.share("verdict", lambda: failures)
+    done = [s for s in sequences if s.name not in failures]
+    lost = [s.name for s in done if not job.folder.finished(s)]
+    failures.update(dict.fromkeys(lost, f"no result in {job.folder.path}"))
+    done = [s for s in done if s.name not in failures]
+    scored = None
+    if not quiet:
+        scored = score(job.benchmark, job.folder, done, job.metric) if done else None
+        _finish_manifest(job, sequences, done, failures, seconds)
+        if scored and not failures and not job.names:
+            job.folder.write_scores(scored.plain())
+    if group:
+        group.leave()
+    tracked = len(todo) - len(failures)
+    fps = sum(lengths[n] for n in todo) / seconds if todo and seconds > 0 else 0.0
+    return Outcome(job.folder.path, sequences, failures, scored, tracked, len(sequences) - len(todo), seconds, fps)
+
+
+def select(job: Evaluation) -> list[BenchmarkSequence]:
+    """The sequences of the job, in the benchmark's order; an unknown name is an error with the nearest one."""
+    if not job.names:
+        return job.benchmark.sequences(job.paths, skip_missing=job.skip_missing)
+    known = job.benchmark.names(job.paths)
+    chosen = []
+    for wish in job.names:
+        if wish in known:
+            chosen.append(wish)
+        elif wish.isdigit() and int(wish) < len(known):
+            chosen.append(known[int(wish)])
+        else:
+            raise BenchmarkError(
+                f"{job.benchmark.title} has no sequence {wish!r}{suggest(wish, known)} "
+                f"(a name, or a position from 0 to {len(known) - 1})"
+            )
+    return job.benchmark.sequences(job.paths, dict.fromkeys(chosen), job.skip_missing)
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """Before anything is tracked: stale results aside, the manifest, the list of what is to be done."""
+
+    job: Evaluation
+    sequences: Sequence[BenchmarkSequence]
+    console: Console
+
+    def __call__(self) -> list[str]:
+        job, folder = self.job, self.job.folder
+        identity = job.factory.identity()
+        before = (read_manifest(folder.path) or {}).get("identity", {}) if folder.path.is_dir() else {}
+        aside = folder.set_stale_aside(identity)
+        if aside is not None:
+            changed = f"other {identity.difference(before)}" if before else "no manifest"
+            self.console.print(
+                f"results in {folder.path} were made by something else ({changed}): moved to {aside.name}/",
+                highlight=False,
+                soft_wrap=True,
+            )
+        if job.rerun:
+            folder.forget(s.name for s in self.sequences)
+        todo = [s for s in self.sequences if not folder.finished(s, s.start)]
+        changed_data = [s.name for s in todo if folder.boxes_file(s.name).is_file()]
+        if changed_data:
+            shown = ", ".join(changed_data[:5]) + (" ..." if len(changed_data) > 5 else "")
+            self.console.print(
+                f"{len(changed_data)} results do not fit the data as they are now and run again: {shown}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        if todo:
+            folder.forget(s.name for s in todo)
+        kept = len(self.sequences) - len(todo)
+        if kept:
+            self.console.print(f"{kept} of {len(self.sequences)} sequences are finished already (--rerun repeats them)")
+        write_manifest(folder.path, _manifest(job, "running"))
+        return [s.name for s in sorted(todo, key=lambda s: -len(s))]
+
+
+def _track(job: Evaluation, todo: list[str], display: Display, group: Group | None) -> None:
+    processes = max(1, job.workers)
+    if group:
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", group.size))
+    work = TrackSequences(job.factory, job.benchmark.name, job.paths, job.folder, job.batch, processes, metric_of(job))
+    if group:
+        work(group.local_rank, lambda keep: ClusterWork(group, todo, keep, display))
+    elif job.workers:
+        WorkerPool(work, job.workers, WorkQueue(todo), display).run()
+    else:
+        work(0, lambda keep: LocalWork(WorkQueue(todo), keep, display))
+
+
+def metric_of(job: Evaluation) -> str:
+    """The metric variant in use."""
+    return job.metric or job.benchmark.metric
+
+
+def _score_label(job: Evaluation) -> str:
+    name = metric_of(job)
+    return next(iter(METRICS[name].rule.readings.values())).label if name in METRICS else "score"
+
+
+def _manifest(job: Evaluation, state: str) -> dict[str, Any]:
+    execution = job.factory.execution(0)
+    script, config = job.factory.labels
+    return {
+        "state": state,
+        "benchmark": job.benchmark.name,
+        "data": str(job.paths.dataset(job.benchmark.root)),
+        "tracker": {"script": script, "config": config, "run_id": job.run_id},
+        "identity": job.factory.identity().plain(),
+        "hash": job.factory.identity().hash,
+        **job.factory.details(),
+        "device": execution.device,
+        "dtype": execution.dtype_name,
+        "why": execution.why,
+        "batch": job.batch,
+        "workers": job.workers,
+        "versions": versions(),
+        "host": host(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _finish_manifest(
+    job: Evaluation,
+    sequences: Sequence[BenchmarkSequence],
+    done: Sequence[BenchmarkSequence],
+    failures: dict[str, str],
+    seconds: float,
+) -> None:
+    speeds: dict[str, Any] = {}
+    frames, spent = 0, 0.0
+    for sequence in done:
+        times = job.folder.seconds(sequence.name)
+        tail = float(times[1:].sum())
+        frames, spent = frames + max(0, len(times) - 1), spent + tail
+        speeds[sequence.name] = {
+            "frames": len(sequence),
+            "fps": round((len(times) - 1) / tail, 3) if tail > 0 else None,
+        }
+    complete = not failures and not job.names
+    write_manifest(
+        job.folder.path,
+        {
+            **_manifest(job, "complete" if complete else "incomplete"),
+            "timing": {
+                "seconds": round(seconds, 3),
+                "frames": frames,
+                "tracker_fps": round(frames / spent, 3) if spent > 0 else None,
+            },
+            "failed": failures,
+            "sequences": speeds,
+        },
+    )

@@ -1,0 +1,193 @@
+"""Trackers by description: a description travels to worker processes, which build the tracker on their own device."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from lib.bench.execution import AutocastTracker, Execution, choose_execution, use_exact_float32
+from lib.bench.manifest import Identity
+from lib.methods import Experiment, load_experiment
+from lib.models.weights import load_into, read_checkpoint, sha256_of
+from lib.track.protocol import Tracker
+
+CHECKPOINT_ENDINGS = (".safetensors", ".pth.tar", ".pth", ".pt")
+_EPOCH = re.compile(r"_ep(\d{4})(" + "|".join(map(re.escape, CHECKPOINT_ENDINGS)) + ")")
+
+
+class CheckpointNotFoundError(FileNotFoundError):
+    """No weights where they are looked for; the message says where, and what is there."""
+
+
+class TrackerFactory(Protocol):
+    """Picklable description of a tracker. labels: (script, configuration) as in result paths."""
+
+    @property
+    def labels(self) -> tuple[str, str]: ...
+
+    def identity(self) -> Identity:
+        """What decides its boxes."""
+
+    def details(self) -> Mapping[str, Any]:
+        """More for the manifest: the whole configuration, the weights' file."""
+
+    def execution(self, slot: int) -> Execution:
+        """Device and precision of worker `slot`."""
+
+    def build(self, slot: int) -> Tracker:
+        """The tracker of worker `slot`, ready to track."""
+
+
+@dataclass(frozen=True)
+class ExperimentFactory:
+    """A method with its YAML and weights. checkpoint: None = random weights drawn with `seed`."""
+
+    script: str
+    config: str
+    checkpoint: Path | None
+    overrides: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    protocol: str = "official"
+    device: str = "auto"
+    num_gpus: int = 0
+    compile: bool = False
+    benchmark: str | None = None
+    seed: int = 42
+    _hash: dict[str, str] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        return load_experiment(self.script, self.config, self.overrides, self.plugins)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "experiment"}
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        name = self.experiment.name
+        return self.script, name if self.checkpoint else f"{name}_untrained"
+
+    def _weights(self) -> str:
+        if self.checkpoint is None:
+            return f"random, seed {self.seed}"
+        if "weights" not in self._hash:
+            self._hash["weights"] = sha256_of(self.checkpoint)
+        return self._hash["weights"]
+
+    def identity(self) -> Identity:
+        execution = self.execution(0)
+        return Identity(
+            {
+                "configuration": self.experiment.hash,
+                "weights": self._weights(),
+                "protocol": self.protocol,
+                "dtype": execution.dtype_name,
+                "compiled": self.compile,
+            }
+        )
+
+    def details(self) -> Mapping[str, Any]:
+        return {
+            "method": self.experiment.method.name,
+            "config_file": str(self.experiment.path),
+            "config": self.experiment.plain,
+            "config_hash": self.experiment.hash,
+            "overrides": list(self.overrides),
+            "weights": {"file": str(self.checkpoint) if self.checkpoint else None, "sha256": self._weights()},
+            "protocol": self.protocol,
+            "compiled": self.compile,
+        }
+
+    def execution(self, slot: int) -> Execution:
+        return choose_execution(self.device, self.protocol, slot, self.num_gpus)
+
+    def build(self, slot: int) -> Tracker:
+        where = self.execution(slot)
+        if self.protocol == "official":
+            use_exact_float32()
+        method, config = self.experiment.method, self.experiment.config
+        if self.checkpoint is None:
+            torch.manual_seed(self.seed)
+        network = method.build_network(config, False)
+        if self.checkpoint is not None:
+            load_into(network, read_checkpoint(self.checkpoint).state_dict, strict=True, source=self.checkpoint)
+        network.to(where.device).eval().requires_grad_(False)
+        if self.compile:
+            network.compile()
+        tracker = method.build_tracker(config, network, self.benchmark)
+        return tracker if where.dtype == torch.float32 else AutocastTracker(tracker, where.device, where.dtype)
+
+
+@dataclass(frozen=True)
+class ReferenceFactory:
+    """A built-in tracker without weights (`lib.bench.classical`): "static", "classical"."""
+
+    name: str
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        return "reference", self.name
+
+    def identity(self) -> Identity:
+        return Identity({"tracker": self.name})
+
+    def details(self) -> Mapping[str, Any]:
+        return {"method": f"reference tracker {self.name}"}
+
+    def execution(self, slot: int) -> Execution:
+        return choose_execution("cpu", "official")
+
+    def build(self, slot: int) -> Tracker:
+        from lib.bench.classical import REFERENCES
+
+        return REFERENCES[self.name]()
+
+
+def find_checkpoint(experiment: Experiment, save_dir: Path, wish: str | None, pretrained: Path) -> Path:
+    """The weights to test: a file, "latest", or those of epoch TEST.EPOCH (then `pretrained/<script>/<config>`).
+
+    Raises CheckpointNotFoundError saying where it looked and which checkpoints are there.
+    """
+    folder = save_dir / "checkpoints" / "train" / experiment.script / experiment.name
+    found = _checkpoints(folder, experiment.method.network_name)
+    if wish == "latest":
+        if found:
+            return found[max(found)]
+        raise CheckpointNotFoundError(f"no checkpoint in {folder} ({_listing(folder, found)})")
+    if wish is not None:
+        if Path(wish).is_file():
+            return Path(wish)
+        there = _listing(folder, found)
+        raise CheckpointNotFoundError(f"--checkpoint {wish}: no such file (checkpoints in {folder}: {there})")
+    epoch = experiment.config.test.epoch
+    if epoch in found:
+        return found[epoch]
+    released = pretrained / experiment.script / f"{experiment.name}.safetensors"
+    if released.is_file():
+        return released
+    raise CheckpointNotFoundError(
+        f"no weights for {experiment.script} {experiment.name}: looked for epoch {epoch} (TEST.EPOCH) in {folder} "
+        f"({_listing(folder, found)}) and for {released}; name a file with --checkpoint, or take --checkpoint latest"
+    )
+
+
+def _checkpoints(folder: Path, network: str) -> dict[int, Path]:
+    """Epoch -> file; of several files of one epoch the first kind in CHECKPOINT_ENDINGS."""
+    found: dict[int, Path] = {}
+    rank = {ending: i for i, ending in enumerate(CHECKPOINT_ENDINGS)}
+    files = [(m, p) for p in folder.glob(f"{network}_ep*") if (m := _EPOCH.fullmatch(p.name[len(network) :]))]
+    for match, path in sorted(files, key=lambda x: -rank[x[0].group(2)]):
+        found[int(match.group(1))] = path
+    return found
+
+
+def _listing(folder: Path, found: Mapping[int, Path]) -> str:
+    if found:
+        return "there: " + ", ".join(found[epoch].name for epoch in sorted(found))
+    return "which has no checkpoint" if folder.is_dir() else "which does not exist"
