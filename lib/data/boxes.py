@@ -1,60 +1,141 @@
-"""Boxes: overlaps, clipping, jitter, and where a box lies in a crop. x, y, w, h with the top-left corner, in pixels."""
+"""Box arithmetic: formats, overlap, clipping, jitter, and the place of a box in a crop.
+
+``xywh`` has the top-left corner, ``cxcywh`` the centre, ``xyxy`` two opposite corners; always in the last dimension.
+Coordinates are continuous: a box covers [x, x + w) and its area is w * h.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[np.float64]
+ArrayT = TypeVar("ArrayT", NDArray[Any], Tensor)
+Float32s = NDArray[np.float32]
 
 
-def iou(first_xywh: ArrayLike, second_xywh: ArrayLike) -> Array:
-    """Overlap row by row: [N, 4] and [N, 4] -> [N]; 0 where the union is empty."""
-    a, b = np.asarray(first_xywh, dtype=np.float64), np.asarray(second_xywh, dtype=np.float64)
-    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
-    inner = np.clip(high - low, 0, None).prod(axis=-1)
-    union = a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - inner
-    return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+def _stack(parts: list[ArrayT]) -> ArrayT:
+    if isinstance(parts[0], Tensor):
+        return torch.stack(parts, dim=-1)
+    return np.stack(parts, axis=-1)
 
 
-def clip_boxes(boxes_xywh: Tensor, sizes_hw: Tensor, margin: float) -> Tensor:
-    """Boxes moved and shrunk so that at least `margin` pixels of each side stay inside their pictures.
+def _columns(boxes: ArrayT) -> tuple[ArrayT, ArrayT, ArrayT, ArrayT]:
+    return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
 
-    boxes_xywh: [B, 4]; sizes_hw: [B, 2] heights and widths of the pictures; both float64.
+
+def xywh_to_xyxy(boxes: ArrayT) -> ArrayT:
+    """[..., 4] top-left corner and size -> two corners."""
+    x, y, w, h = _columns(boxes)
+    return _stack([x, y, x + w, y + h])
+
+
+def xyxy_to_xywh(boxes: ArrayT) -> ArrayT:
+    """[..., 4] two corners -> top-left corner and size."""
+    x1, y1, x2, y2 = _columns(boxes)
+    return _stack([x1, y1, x2 - x1, y2 - y1])
+
+
+def xywh_to_cxcywh(boxes: ArrayT) -> ArrayT:
+    """[..., 4] top-left corner and size -> centre and size."""
+    x, y, w, h = _columns(boxes)
+    return _stack([x + w / 2, y + h / 2, w, h])
+
+
+def cxcywh_to_xywh(boxes: ArrayT) -> ArrayT:
+    """[..., 4] centre and size -> top-left corner and size."""
+    x, y, w, h = _columns(boxes)
+    return _stack([x - w / 2, y - h / 2, w, h])
+
+
+def cxcywh_to_xyxy(boxes: ArrayT) -> ArrayT:
+    """[..., 4] centre and size -> two corners."""
+    x, y, w, h = _columns(boxes)
+    return _stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+
+
+def xyxy_to_cxcywh(boxes: ArrayT) -> ArrayT:
+    """[..., 4] two corners -> centre and size."""
+    x1, y1, x2, y2 = _columns(boxes)
+    return _stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
+
+
+def iou_xywh(a: ArrayT, b: ArrayT) -> ArrayT:
+    """[N, 4] and [N, 4] -> [N] intersection over union, row by row.
+
+    Two boxes of no area overlap by 0; a row with NaN gives NaN.
     """
-    size_wh = sizes_hw.flip(-1)
-    low = torch.minimum(boxes_xywh[..., :2].clamp(min=0.0), size_wh - margin)
-    high = torch.minimum((boxes_xywh[..., :2] + boxes_xywh[..., 2:]).clamp(min=margin), size_wh)
+    ax, ay, aw, ah = _columns(a)
+    bx, by, bw, bh = _columns(b)
+    if isinstance(a, Tensor):
+        width = (torch.minimum(ax + aw, bx + bw) - torch.maximum(ax, bx)).clamp(min=0)
+        height = (torch.minimum(ay + ah, by + bh) - torch.maximum(ay, by)).clamp(min=0)
+        inside = width * height
+        union = aw * ah + bw * bh - inside
+        return torch.where(union == 0, torch.zeros_like(union), inside / union)
+    width = np.maximum(np.minimum(ax + aw, bx + bw) - np.maximum(ax, bx), 0)
+    height = np.maximum(np.minimum(ay + ah, by + bh) - np.maximum(ay, by), 0)
+    inside = width * height
+    union = aw * ah + bw * bh - inside
+    return np.divide(inside, union, out=np.zeros_like(inside), where=union != 0)
+
+
+def clip_box(
+    box_xywh: Sequence[float], height: float, width: float, margin: float = 0.0
+) -> tuple[float, float, float, float]:
+    """The box moved and cut so that at least `margin` pixels of it, in each direction, lie in the image (pixels)."""
+    x, y, w, h = (float(v) for v in box_xywh)
+    x1, x2 = min(max(0.0, x), width - margin), min(max(margin, x + w), width)
+    y1, y2 = min(max(0.0, y), height - margin), min(max(margin, y + h), height)
+    return x1, y1, max(margin, x2 - x1), max(margin, y2 - y1)
+
+
+def clip_boxes(boxes_xywh: Tensor, sizes_hw: Tensor, margin: float = 0.0) -> Tensor:
+    """`clip_box` for [B, 4] boxes in images of [B, 2] height, width; same numbers, same dtype as the boxes."""
+    size = sizes_hw.to(boxes_xywh).flip(-1)
+    first, extent = boxes_xywh[..., :2], boxes_xywh[..., 2:]
+    low = torch.minimum(first.clamp(min=0), size - margin)
+    high = torch.minimum((first + extent).clamp(min=margin), size)
     return torch.cat([low, (high - low).clamp(min=margin)], dim=-1)
 
 
 def jitter_box(
-    box_xywh: Sequence[float], normal: Sequence[float], uniform: Sequence[float], center: float, scale: float
-) -> Array:
-    """A box as a tracker's last estimate might have been: size times exp(scale * normal), centre moved by up to half of
-    center * sqrt(w * h) of the new size.
+    box_xywh: Float32s, normal: Float32s, uniform: Float32s, scale_jitter: float, center_jitter: float
+) -> Float32s:
+    """A box of random size and place round `box_xywh` [4], for given random numbers.
 
-    normal, uniform: the two standard normal and the two uniform numbers that decide.
+    normal: [2] N(0, 1) for the size, uniform: [2] U(0, 1) for the centre. scale_jitter: standard deviation of the
+    logarithm of width and height. center_jitter: 1 lets the centre move by half the new box's mean side.
+    Single precision, as published training code has it: the crop's rounding depends on it. (OSTrack, ECCV 2022)
     """
-    x, y, w, h = (float(v) for v in box_xywh)
-    size = np.array([w, h]) * np.exp(np.asarray(normal, dtype=np.float64) * scale)
-    reach = np.sqrt(size.prod()) * center
-    centre = np.array([x + 0.5 * w, y + 0.5 * h]) + reach * (np.asarray(uniform, dtype=np.float64) - 0.5)
-    return np.concatenate([centre - 0.5 * size, size])
+    box = np.asarray(box_xywh, dtype=np.float32)
+    half = np.float32(0.5)
+    # exp in double precision: numpy's single-precision exp differs between processors in the last digit
+    spread = np.asarray(normal, dtype=np.float32) * np.float32(scale_jitter)
+    size = box[2:] * np.array([math.exp(v) for v in spread.tolist()], dtype=np.float32)
+    reach = np.sqrt(size[0] * size[1]) * np.float32(center_jitter)
+    centre = box[:2] + half * box[2:] + reach * (np.asarray(uniform, dtype=np.float32) - half)
+    return np.concatenate([centre - half * size, size])
 
 
-def box_in_crop(box_xywh: ArrayLike, extract_xywh: ArrayLike, resize_factor: float, output_size: int) -> Array:
-    """A box of the picture in crop pixels, x, y, w, h.
+def box_in_crop(
+    box_xywh: ArrayT, crop_box_xywh: ArrayT, resize_factor: float, output_size: int, divisor: float | None = None
+) -> ArrayT:
+    """Where a box of the image lies in a crop taken round `crop_box_xywh`; both [..., 4] in image pixels.
 
-    The crop was cut round the centre of `extract_xywh`; that centre lies at (output_size - 1) / 2 of the crop.
+    resize_factor: crop pixels per image pixel. The crop's centre is at (output_size - 1) / 2. divisor: what the result
+    is divided by - `output_size` for OSTrack, `output_size - 1` for CSTrack; None keeps crop pixels.
     """
-    box, extract = np.asarray(box_xywh, dtype=np.float64), np.asarray(extract_xywh, dtype=np.float64)
-    centre = box[..., :2] + 0.5 * box[..., 2:]
-    middle = extract[..., :2] + 0.5 * extract[..., 2:]
-    size = box[..., 2:] * resize_factor
-    placed = (output_size - 1) / 2 + (centre - middle) * resize_factor
-    return np.concatenate([placed - 0.5 * size, size], axis=-1)
+    x, y, w, h = _columns(box_xywh)
+    cx, cy, cw, ch = _columns(crop_box_xywh)
+    middle = (output_size - 1) / 2
+    width, height = w * resize_factor, h * resize_factor
+    left = middle + ((x + w / 2) - (cx + cw / 2)) * resize_factor - width / 2
+    top = middle + ((y + h / 2) - (cy + ch / 2)) * resize_factor - height / 2
+    placed = _stack([left, top, width, height])
+    return placed if divisor is None else placed / divisor

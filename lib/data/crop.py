@@ -1,116 +1,182 @@
-"""Square crops round a box, as all trackers of the OSTrack family cut them."""
+"""Square crops round a box, resized: the one geometry that training and tracking share (OSTrack, ECCV 2022).
+
+The side is ``ceil(sqrt(w * h) * factor)`` image pixels, the corner is rounded half to even, what lies outside the image
+is black - and so is the image's last column and row whenever a crop reaches them: published trackers were trained
+like that. The image itself is neither copied nor padded; only the region under the crop is touched.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.data.types import Frame, Image, Mask
 
-LARGEST_SIDE = 20000
+MAX_CROP_SIDE = 20_000
+"""Image pixels; larger crops come from degenerate boxes only (a 4K frame filled by the target needs 14400)."""
 
 
-class TooSmallBoxError(ValueError):
-    """A box whose crop would be less than one pixel wide."""
+class CropError(ValueError):
+    """A box that no crop can be taken round."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Where a crop lies: top-left pixel `x`, `y` (may be negative) and `side` in image pixels."""
+class TooSmallBoxError(CropError):
+    """A box so small that its crop has no pixel."""
 
-    x: int
-    y: int
-    side: int
+
+class TooLargeBoxError(CropError):
+    """A box so large that its crop would exceed `MAX_CROP_SIDE`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """image: [S, S, C] uint8. resize_factor: crop pixels per image pixel. padded: [S, S] bool, padding."""
+    """image: S x S x C uint8. resize_factor: crop pixels per image pixel. crop_size: the side in image pixels.
+
+    mask: [S, S] bool, True on padding (and where resizing mixes padding in); None unless it was asked for.
+    """
 
     image: Image
     resize_factor: float
+    crop_size: int
+    mask: Mask | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A square of `side` image pixels with its top-left corner at `left`, `top`; it may leave the image."""
+
+    left: int
+    top: int
     side: int
-    padded: Mask | None = None
+
+    def inner(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Rows and columns of the image that show in the crop: top, bottom, left, right (ends exclusive).
+
+        The image's last row and column count as outside. An empty rectangle when nothing shows.
+        """
+        top, bottom = max(0, self.top), min(self.top + self.side, height - 1)
+        left, right = max(0, self.left), min(self.left + self.side, width - 1)
+        return (0, 0, 0, 0) if bottom <= top or right <= left else (top, bottom, left, right)
 
 
-def crop_window(box_xywh: Sequence[float], factor: float) -> Window:
-    """The square round the box's centre with side ceil(sqrt(w * h) * factor).
+def crop_region(box_xywh: Sequence[float], factor: float) -> Region:
+    """The square round a box (image pixels) that is to be cropped.
 
-    Raises TooSmallBoxError below one pixel, ValueError for a side that no picture can need.
+    Raises TooSmallBoxError, TooLargeBoxError, or CropError for a box with NaN or infinity.
     """
     x, y, w, h = (float(v) for v in box_xywh)
-    area = w * h
-    if not area > 0:
-        raise TooSmallBoxError(f"too small bounding box: x, y, w, h = {x:g}, {y:g}, {w:g}, {h:g}")
-    side = math.ceil(math.sqrt(area) * factor)
-    if side > LARGEST_SIDE:
-        raise ValueError(f"the box {x:g}, {y:g}, {w:g}, {h:g} needs a crop of {side} pixels; {LARGEST_SIDE} at most")
-    return Window(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
+    if not all(map(math.isfinite, (x, y, w, h))):
+        raise CropError(f"box {[x, y, w, h]} has a coordinate that is not a finite number")
+    wanted = math.sqrt(w * h) * factor if w > 0 and h > 0 else 0.0
+    if wanted <= 0:
+        raise TooSmallBoxError(f"box {[x, y, w, h]} is too small to crop round it (factor {factor:g})")
+    if wanted > MAX_CROP_SIDE:
+        raise TooLargeBoxError(f"the crop round box {[x, y, w, h]} would be more than {MAX_CROP_SIDE} pixels wide")
+    side = math.ceil(wanted)
+    return Region(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
 
 
-def cut(image: Image, window: Window) -> Image:
-    """The window's pixels [side, side, C], black outside the picture.
+def cut(image: Image, region: Region, mirrored: bool = False, edit: Callable[[Image], Image] | None = None) -> Image:
+    """The region's pixels, side x side x C, black outside the image; a view where the crop is inside.
 
-    A window that reaches the last column or row gets that column or row black too: published trackers pad by one pixel
-    too many there, and networks were trained with it. Inside the picture the result is a view.
+    mirrored: cut from the left-right mirrored image (`region` is then in its coordinates). edit: a pixel-wise change of
+    colours, done on what shows only; it must leave black black.
     """
     height, width = image.shape[:2]
-    x1, y1 = max(0, window.x), max(0, window.y)
-    # Exclusive ends; `- 1` is the pixel too many.
-    x2, y2 = min(window.x + window.side, width - 1), min(window.y + window.side, height - 1)
-    if x1 == window.x and y1 == window.y and x2 - x1 == window.side and y2 - y1 == window.side:
-        return image[y1:y2, x1:x2]
-    out = np.zeros((window.side, window.side, *image.shape[2:]), dtype=image.dtype)
-    if x2 > x1 and y2 > y1:
-        out[y1 - window.y : y2 - window.y, x1 - window.x : x2 - window.x] = image[y1:y2, x1:x2]
-    return out
+    top, bottom, left, right = region.inner(height, width)
+    shown = image[top:bottom, width - right : width - left] if mirrored else image[top:bottom, left:right]
+    if shown.size:
+        shown = np.asarray(cv2.flip(shown, 1), dtype=np.uint8).reshape(shown.shape) if mirrored else shown
+        shown = shown if edit is None else edit(shown)
+        if shown.shape[:2] == (region.side, region.side):
+            return shown
+    whole = np.zeros((region.side, region.side, image.shape[2]), dtype=np.uint8)
+    if shown.size:
+        whole[top - region.top : bottom - region.top, left - region.left : right - region.left] = shown
+    return whole
+
+
+def resize(image: Image, size: int) -> Image:
+    """Bilinear, uint8, to size x size; the channels are resized by threes, which OpenCV does several times faster."""
+    channels = image.shape[2]
+    if channels <= 4:
+        return cv2.resize(image, (size, size)).reshape(size, size, channels).astype(np.uint8, copy=False)
+    parts = [np.ascontiguousarray(image[..., i : i + 3]) for i in range(0, channels, 3)]
+    return np.concatenate([resize(p, size) for p in parts], axis=2)
+
+
+def padding_mask(region: Region, height: int, width: int, size: int) -> Mask:
+    """[size, size] bool: True where a crop pixel is padding, or a mixture with it after bilinear resizing."""
+    top, bottom, left, right = region.inner(height, width)
+    rows = _padding_line(top - region.top, bottom - region.top, region.side, size)
+    columns = _padding_line(left - region.left, right - region.left, region.side, size)
+    return rows[:, None] | columns[None, :]
+
+
+def _padding_line(start: int, stop: int, side: int, size: int) -> Mask:
+    """[size] bool for one axis. A two-dimensional bilinear mask is nonzero exactly where one of its axes is."""
+    line = np.ones((side, 1), dtype=np.float64)
+    line[max(start, 0) : max(stop, 0)] = 0.0
+    return cv2.resize(line, (1, size)).reshape(size).astype(bool)
 
 
 def sample_target(
     image: Image, box_xywh: Sequence[float], factor: float, output_size: int, with_mask: bool = False
 ) -> Crop:
-    """Cut round the box and resize bilinearly to output_size.
+    """The crop of `image` [H, W, C] round a box in image pixels, resized to output_size x output_size.
 
-    image: [H, W, C] uint8, C = 3 or 6. with_mask: also say which output pixels padding reached.
+    A box far outside the image gives black. Raises TooSmallBoxError, TooLargeBoxError, CropError.
     """
-    window = crop_window(box_xywh, factor)
-    size = (output_size, output_size)
-    region = cut(image, window)
-    padded = None
-    if with_mask:
-        ones = np.ones(image.shape[:2], dtype=np.float32)
-        outside = 1.0 - cut(ones, window)
-        padded = cv2.resize(outside, size).astype(bool)
-    return Crop(_resize(region, size), output_size / window.side, window.side, padded)
+    region = crop_region(box_xywh, factor)
+    mask = padding_mask(region, image.shape[0], image.shape[1], output_size) if with_mask else None
+    return Crop(resize(cut(image, region), output_size), output_size / region.side, region.side, mask)
 
 
-def _resize(region: Image, size: tuple[int, int]) -> Image:
-    if region.shape[2] <= 4:
-        return cv2.resize(region, size).reshape(size[1], size[0], region.shape[2])
-    parts = [_resize(region[..., i : i + 3], size) for i in range(0, region.shape[2], 3)]
-    return np.concatenate(parts, axis=2)
+def write_planes(image: Image, planes: NDArray[np.uint8]) -> None:
+    """S x S x 3 picture into contiguous [3, S, S] planes."""
+    cv2.split(image, [planes[0], planes[1], planes[2]])
+
+
+def crop_frame(
+    frame: Frame,
+    region: Region,
+    planes: NDArray[np.uint8],
+    mirrored: bool = False,
+    edits: tuple[Callable[[Image], Image] | None, Callable[[Image], Image] | None] = (None, None),
+) -> None:
+    """Crop both pictures of a frame and resize them into `planes` [C, S, S], C = 3 or 6.
+
+    mirrored, edits (for RGB and for aux): see `cut`. Raises ValueError when the frame's pictures do not fit.
+    """
+    pictures = [frame.rgb] if frame.aux is None else [frame.rgb, frame.aux]
+    if len(planes) != 3 * len(pictures):
+        raise ValueError("frames with and without an auxiliary picture are mixed in one batch")
+    for i, picture in enumerate(pictures):
+        if picture.shape != (*frame.size_hw, 3):
+            raise ValueError(f"expected pictures of shape {(*frame.size_hw, 3)} in a frame, found {picture.shape}")
+        write_planes(resize(cut(picture, region, mirrored, edits[i]), planes.shape[1]), planes[3 * i : 3 * i + 3])
 
 
 def crop_batch(frames: Sequence[Frame], boxes_xywh: Tensor, factor: float, output_size: int) -> tuple[Tensor, Tensor]:
-    """One crop per frame: uint8 [B, C, S, S] (C = 6 with aux pictures) and resize factors float64 [B].
+    """One crop per frame: uint8 [B, C, S, S] (C = 6 with aux pictures) and resize factors [B] float64, on the CPU.
 
-    boxes_xywh: [B, 4] in image pixels.
+    boxes_xywh: [B, 4] image pixels. Raises as `sample_target` does; ValueError when RGB and RGB+X frames are mixed.
     """
-    channels = 3 if frames[0].aux is None else 6
-    out = np.empty((len(frames), channels, output_size, output_size), dtype=np.uint8)
-    factors = np.empty(len(frames))
+    if len(frames) != len(boxes_xywh):
+        raise ValueError(f"{len(frames)} frames, but {len(boxes_xywh)} boxes")
+    channels = 6 if frames and frames[0].aux is not None else 3
+    crops = torch.empty((len(frames), channels, output_size, output_size), dtype=torch.uint8)
+    factors = torch.empty(len(frames), dtype=torch.float64)
+    planes = crops.numpy()
     for i, (frame, box) in enumerate(zip(frames, boxes_xywh.tolist(), strict=True)):
-        crop = sample_target(frame.rgb, box, factor, output_size)
-        out[i, :3] = crop.image.transpose(2, 0, 1)
-        if channels == 6:
-            if frame.aux is None:
-                raise ValueError(f"frame {i} has no aux picture, others of the batch have one")
-            out[i, 3:] = sample_target(frame.aux, box, factor, output_size).image.transpose(2, 0, 1)
-        factors[i] = crop.resize_factor
-    return torch.from_numpy(out), torch.from_numpy(factors)
+        region = crop_region(box, factor)
+        crop_frame(frame, region, planes[i])
+        factors[i] = output_size / region.side
+    return crops, factors
