@@ -1,0 +1,167 @@
+"""Tracking in a user's own video: frames in, boxes and a video with the boxes drawn out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lib.bench.factory import ExperimentFactory, find_checkpoint
+from lib.data.types import Frame, Image
+from lib.data.video import FrameSource, Grab, SourceError
+from lib.methods import load_experiment
+from lib.methods.experiment import REPOSITORY
+from lib.models.weights import WeightsError, read_checkpoint, write_atomically
+from lib.paths import load_paths
+from lib.track.session import Box, TrackerSession, check_box
+from lib.viz.draw import BoxMark, draw_boxes, draw_caption, side_by_side
+from lib.viz.palette import colour
+from lib.viz.video import VideoWriter
+
+SHIPPED = REPOSITORY / "pretrained" / "synthetic_small.safetensors"
+"""The small network that comes with the project; its JSON names method and configuration."""
+
+
+@dataclass
+class Followed:
+    """What came out. boxes_xywh and scores: one per frame, the first being the given box with score 1.
+
+    broken: frame number and reason of frames that could not be read; they have the last box before them.
+    tracking_seconds: time in the tracker alone; seconds: with reading, drawing and writing.
+    """
+
+    boxes_xywh: list[Box] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    broken: list[tuple[int, str]] = field(default_factory=list)
+    tracking_seconds: float = 0.0
+    seconds: float = 0.0
+    stopped: bool = False
+
+
+def demo_factory(
+    script: str | None, config: str | None, checkpoint: Path | None, device: str, protocol: str
+) -> ExperimentFactory:
+    """The tracker that the options name: a configuration, a file of weights, both, or neither (the shipped network).
+
+    Weights without configuration must be a release whose JSON names "script" and "config".
+    Raises WeightsError or what `lib.methods` and `find_checkpoint` raise, all in one sentence.
+    """
+    if config is not None:
+        script = script or "ostrack"
+        if checkpoint is None:
+            paths = load_paths()
+            experiment = load_experiment(script, config)
+            checkpoint = find_checkpoint(experiment, paths.save_dir, None, paths.pretrained)
+        return ExperimentFactory(script, config, checkpoint, device=device, protocol=protocol)
+    if script is not None and checkpoint is None:
+        raise WeightsError(f"--script {script} needs --config: a YAML file below experiments/{script}")
+    weights = checkpoint or SHIPPED
+    metadata = read_checkpoint(weights).metadata
+    if not isinstance(metadata.get("config"), str):
+        raise WeightsError(
+            f"{weights}: nothing says which configuration these weights belong to; name it with --config"
+        )
+    return ExperimentFactory(
+        script or str(metadata.get("script", "ostrack")), metadata["config"], weights, device=device, protocol=protocol
+    )
+
+
+def first_frame(grabs: Iterator[Grab], name: str) -> Frame:
+    """The frame to start on. Raises SourceError when the source is empty or begins with a broken frame."""
+    grab = next(grabs, None)
+    if grab is None:
+        raise SourceError(f"{name}: not one frame could be read")
+    if grab.frame is None:
+        raise SourceError(f"{name}: the first frame cannot be read, so there is nothing to start on ({grab.problem})")
+    return grab.frame
+
+
+def follow(
+    session: TrackerSession,
+    grabs: Iterator[Grab],
+    first: Frame,
+    box_xywh: Sequence[float],
+    video: VideoWriter | None = None,
+    max_frames: int | None = None,
+    on_frame: Callable[[int, Callable[[], Image]], bool] = lambda index, drawn: True,
+) -> Followed:
+    """Track from `first` through the rest of `grabs`.
+
+    video: receives every frame with box and score. max_frames: stop after so many, the first included.
+    on_frame: called with the frame's number and a function that draws it; stops the run by giving False.
+    Ctrl-C ends the run as if the source had ended, so that what was tracked is kept. Raises ValueError for a bad box.
+    """
+    out = Followed()
+    begun = time.perf_counter()
+    box, score, frame = check_box(box_xywh, first), 1.0, first
+    session.init(first, box)
+    index = 0
+    try:
+        while True:
+            out.boxes_xywh.append(box)
+            out.scores.append(score)
+            picture = _drawn(frame, box, score, index)
+            if video is not None:
+                video.write(picture())
+            if not on_frame(index, picture) or (max_frames is not None and index + 1 >= max_frames):
+                break
+            grab = next(grabs, None)
+            if grab is None:
+                break
+            index = grab.index
+            if grab.frame is None:
+                out.broken.append((index, grab.problem))
+                continue
+            frame = grab.frame
+            start = time.perf_counter()
+            box, score = session.update(frame)
+            out.tracking_seconds += time.perf_counter() - start
+    except KeyboardInterrupt:
+        out.stopped = True
+    out.seconds = time.perf_counter() - begun
+    return out
+
+
+def _drawn(frame: Frame, box: Box, score: float, index: int) -> Callable[[], Image]:
+    """The frame with box, score and number, drawn when it is asked for, and once."""
+    made: list[Image] = []
+
+    def draw() -> Image:
+        if not made:
+            marks = [BoxMark(box, colour(0), f"{score:.2f}")]
+            rgb = draw_caption(draw_boxes(frame.rgb, marks), f"frame {index}")
+            made.append(side_by_side(Frame(rgb, None if frame.aux is None else draw_boxes(frame.aux, marks))))
+        return made[0]
+
+    return draw
+
+
+def write_boxes(path: Path, boxes: Sequence[Box]) -> None:
+    """One line x,y,w,h per frame, in pixels, the first frame's given box included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, "".join(",".join(f"{v:.3f}" for v in box) + "\n" for box in boxes).encode())
+
+
+def open_video(path: Path | None, source: FrameSource) -> VideoWriter | nullcontext[None]:
+    """A writer with the source's rate, or nothing to write to."""
+    return nullcontext() if path is None else VideoWriter(path, source.fps)
+
+
+def summary(out: Followed, source: FrameSource) -> list[str]:
+    """What was done, and what the user should know about it, as lines."""
+    tracked = len(out.boxes_xywh) - 1 - len(out.broken)
+    lines = [f"{len(out.boxes_xywh)} frames in {out.seconds:.1f} s"]
+    if tracked > 0:
+        lines[0] += f"; tracking alone {tracked / out.tracking_seconds:.1f} frames/s, mean score "
+        lines[0] += f"{sum(out.scores[1:]) / max(1, len(out.scores) - 1):.2f}"
+    if out.broken:
+        named = "; ".join(reason for _, reason in out.broken[:5])
+        more = f"; and {len(out.broken) - 5} more" if len(out.broken) > 5 else ""
+        lines.append(f"warning: {len(out.broken)} broken frames have the last box before them: {named}{more}")
+    if source.unread:
+        lines.append(f"warning: {source.name} states {source.length} frames; the last {source.unread} cannot be read")
+    if out.stopped:
+        lines.append("stopped by the user; what was tracked until then is kept")
+    return lines

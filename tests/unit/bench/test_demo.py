@@ -1,0 +1,90 @@
+"""Following a target: one box per frame whatever happens, and the right tracker for the options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lib.bench.demo import demo_factory, first_frame, follow, write_boxes
+from lib.data.types import Frame
+from lib.data.video import Grab, SourceError
+from lib.models.weights import WeightsError, save_release
+from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
+from lib.track.session import TrackerSession
+
+
+@dataclass
+class Count(State):
+    seen: Tensor
+
+
+class Counting(Tracker):
+    """Its box moves right by one pixel with every frame it is given."""
+
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> Count:
+        return Count(boxes_xywh)
+
+    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[State, Prediction]:
+        assert isinstance(state, Count)
+        moved = state.seen + torch.tensor([1.0, 0, 0, 0])
+        return Count(moved), Prediction(moved, torch.tensor([0.5]))
+
+
+def frame() -> Frame:
+    return Frame(np.zeros((40, 60, 3), np.uint8))
+
+
+def grabs(broken: Sequence[int] = (), count: int = 6) -> Iterator[Grab]:
+    for i in range(1, count):
+        yield Grab(i, None, f"frame {i} is bad") if i in broken else Grab(i, frame())
+
+
+def test_a_box_for_every_frame() -> None:
+    out = follow(TrackerSession(Counting()), grabs(broken=[2, 5]), frame(), (1, 2, 8, 9))
+    assert [b[0] for b in out.boxes_xywh] == [1, 2, 2, 3, 4, 4]
+    assert out.scores == [1.0, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert [i for i, _ in out.broken] == [2, 5]
+
+
+def test_it_stops_when_asked() -> None:
+    assert len(follow(TrackerSession(Counting()), grabs(), frame(), (1, 2, 8, 9), max_frames=3).boxes_xywh) == 3
+    out = follow(TrackerSession(Counting()), grabs(), frame(), (1, 2, 8, 9), on_frame=lambda i, drawn: i < 1)
+    assert len(out.boxes_xywh) == 2
+
+    def interrupted() -> Iterator[Grab]:
+        yield Grab(1, frame())
+        raise KeyboardInterrupt
+
+    out = follow(TrackerSession(Counting()), interrupted(), frame(), (1, 2, 8, 9))
+    assert out.stopped
+    assert len(out.boxes_xywh) == 2
+
+
+def test_start_needs_a_frame() -> None:
+    with pytest.raises(SourceError, match="not one frame"):
+        first_frame(iter([]), "x.mp4")
+    with pytest.raises(SourceError, match="first frame"):
+        first_frame(iter([Grab(0, None, "bad")]), "x.mp4")
+
+
+def test_box_file(tmp_path: Path) -> None:
+    write_boxes(tmp_path / "a" / "b.txt", [(1, 2, 3, 4.5), (0.25, -1, 2, 3)])
+    assert (tmp_path / "a" / "b.txt").read_text() == "1.000,2.000,3.000,4.500\n0.250,-1.000,2.000,3.000\n"
+
+
+def test_which_tracker(tmp_path: Path) -> None:
+    told = save_release(tmp_path / "told", {"w": torch.zeros(1)}, {"script": "ostrack", "config": "synthetic_small"})
+    factory = demo_factory(None, None, told, "cpu", "official")
+    assert (factory.script, factory.config, factory.checkpoint) == ("ostrack", "synthetic_small", told)
+    bare = save_release(tmp_path / "bare", {"w": torch.zeros(1)}, {})
+    with pytest.raises(WeightsError, match="--config"):
+        demo_factory(None, None, bare, "cpu", "official")
+    assert demo_factory(None, "synthetic_small", bare, "cpu", "official").config == "synthetic_small"
+    with pytest.raises(WeightsError, match="needs --config"):
+        demo_factory("ostrack", None, None, "cpu", "official")

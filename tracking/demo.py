@@ -1,0 +1,115 @@
+"""Track one target in a video, a folder of pictures, or a webcam."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Track one target in your own frames, from a box in the first one; write a video with the boxes "
+        "drawn and a text file with one box per frame. Unless you name another one, the small network that comes with "
+        "the project is used; nothing is downloaded.",
+        epilog="example: python tracking/demo.py clip.mp4 --init 315,139,113,116",
+    )
+    add = parser.add_argument
+    add("source", help="video file, folder of pictures, one picture, or a webcam's number (0)")
+    box = "x,y,w,h in the first frame (left, top, width, height, in pixels), or the word mouse to draw it"
+    add("--init", required=True, metavar="BOX", help=box)
+    add("--aux", help="folder or video of the second modality (thermal, depth, events), for RGB-X trackers")
+    add("--script", help="method (default: ostrack)")
+    add("--config", help="YAML file below experiments/<script>, without its ending")
+    add("--checkpoint", type=Path, help="weights: ours (.safetensors) or published (.pth.tar, .pth)")
+    add("--output", type=Path, help="video to write (default: output/tracked/<source>.mp4)")
+    add("--boxes", type=Path, help="box file to write (default: beside the video, .txt)")
+    add("--no_video", action="store_true", help="write the box file only")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps (default: auto)")
+    add("--protocol", default="official", help="official (float32, the default) or fast (half precision where it pays)")
+    add("--max_frames", type=int, help="stop after so many frames")
+    add("--show", action="store_true", help="show the frames while tracking; q ends")
+    options = parser.parse_args(argv)
+    if options.max_frames is not None and options.max_frames < 1:
+        parser.error("--max_frames must be at least 1")
+    return options
+
+
+def parse_box(text: str) -> list[float]:
+    """Four numbers, separated by commas or blanks."""
+    try:
+        values = [float(v) for v in text.replace(",", " ").split()]
+    except ValueError:
+        values = []
+    if len(values) != 4:
+        raise ValueError(f"--init {text!r}: expected x,y,w,h (four numbers, in pixels) or the word mouse")
+    return values
+
+
+def run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from lib.bench.demo import demo_factory, first_frame, follow, open_video, summary, write_boxes
+    from lib.data.types import Image
+    from lib.data.video import open_source
+    from lib.track.session import TrackerSession, check_box
+    from lib.viz.window import draw_box_with_mouse, require_display, show
+
+    wish = None if options.init == "mouse" else parse_box(options.init)
+    if options.show or wish is None:
+        require_display("--show" if options.show else "--init mouse")
+    source = open_source(options.source, options.aux)
+    grabs = iter(source)
+    first = first_frame(grabs, options.source)
+    height, width = first.size_hw
+    if wish is not None:
+        check_box(wish, first)
+    length = "live" if source.length is None else f"{source.length} frames"
+    print(f"source:  {options.source}, {width} x {height}, {length}, {source.fps:g} frames/s")
+    factory = demo_factory(options.script, options.config, options.checkpoint, options.device, options.protocol)
+    where = factory.execution(0)
+    print(f"tracker: {' '.join(factory.labels)}, weights {factory.checkpoint}")
+    print(f"device:  {where.device}, {where.dtype_name} ({where.why})", flush=True)
+    session = TrackerSession(factory.build(0))
+    box = wish or draw_box_with_mouse(first.rgb)
+
+    output = options.output or Path("output") / "tracked" / f"{source.name}.mp4"
+    boxes = options.boxes or output.with_suffix(".txt")
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with (
+        Progress(
+            TextColumn("tracking"), *columns, console=console, transient=True, disable=not console.is_terminal
+        ) as bar,
+        open_video(None if options.no_video else output, source) as video,
+    ):
+        total = source.length if options.max_frames is None else min(options.max_frames, source.length or 10**9)
+        task = bar.add_task("tracking", total=total, rate="")
+
+        def on_frame(index: int, drawn: Callable[[], Image]) -> bool:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=index + 1, rate=f"{speed:.1f} frames/s" if speed else "")
+            return show(drawn(), source.name) if options.show else True
+
+        out = follow(session, grabs, first, box, video, options.max_frames, on_frame)
+    write_boxes(boxes, out.boxes_xywh)
+    print("\n".join(summary(out, source)))
+    print(f"boxes:   {boxes}" + ("" if video is None else f"\nvideo:   {video.path}"))
+    return 130 if out.stopped else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # broken frames are told by us, in one line
+    try:
+        return run(options)
+    except (ValueError, OSError, RuntimeError, LookupError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
