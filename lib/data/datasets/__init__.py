@@ -7,6 +7,7 @@ from lib.data.datasets.base import Annotation, StoredDataset
 from lib.data.datasets.coco import CocoDataset
 from lib.data.datasets.depthtrack import DepthTrackDataset
 from lib.data.datasets.frames import FrameFiles
+from lib.data.datasets.generated import build_folder, build_procedural, build_synthetic_train
 from lib.data.datasets.got10k import Got10kDataset
 from lib.data.datasets.imagenet_vid import ImagenetVidDataset
 from lib.data.datasets.lasher import LasherDataset
@@ -35,4 +36,7 @@ __all__ = [
     "VastTrackDataset",
     "VisEventDataset",
     "build_dataset",
+    "build_folder",
+    "build_procedural",
+    "build_synthetic_train",
 ]
