@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+
+from lib.data import boxes
+
+
+def random_boxes(n: int = 50) -> np.ndarray:
+    return np.random.default_rng(0).uniform([-20, -20, 1, 1], [90, 90, 60, 60], (n, 4))
+
+
+@pytest.mark.parametrize("of", [lambda a: a, torch.from_numpy], ids=["numpy", "torch"])
+def test_formats_and_back(of):
+    xywh = of(random_boxes())
+    for there, back in [
+        (boxes.xywh_to_xyxy, boxes.xyxy_to_xywh),
+        (boxes.xywh_to_cxcywh, boxes.cxcywh_to_xywh),
+        (lambda b: boxes.cxcywh_to_xyxy(boxes.xywh_to_cxcywh(b)), boxes.xyxy_to_xywh),
+        (lambda b: boxes.xyxy_to_cxcywh(boxes.xywh_to_xyxy(b)), boxes.cxcywh_to_xywh),
+    ]:
+        assert type(there(xywh)) is type(xywh)
+        np.testing.assert_allclose(back(there(xywh)), xywh, atol=1e-12)
+
+
+def test_xyxy_of_one_box():
+    assert boxes.xywh_to_xyxy(np.array([1.0, 2.0, 3.0, 4.0])).tolist() == [1, 2, 4, 6]
+    assert boxes.xywh_to_cxcywh(np.array([1.0, 2.0, 3.0, 4.0])).tolist() == [2.5, 4, 3, 4]
+
+
+def test_iou_by_hand():
+    a = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 0, 0], [0, 0, 4, 4]], dtype=float)
+    b = np.array([[5, 0, 10, 10], [20, 20, 1, 1], [0, 0, 0, 0], [np.nan, 0, 4, 4]], dtype=float)
+    expected = [50 / 150, 0, 0, np.nan]
+    np.testing.assert_allclose(boxes.iou_xywh(a, b), expected)
+    np.testing.assert_allclose(boxes.iou_xywh(torch.from_numpy(a), torch.from_numpy(b)), expected)
+
+
+@pytest.mark.parametrize("margin", [0.0, 10.0])
+def test_clip_is_the_same_alone_and_batched(margin):
+    some = random_boxes(300)
+    sizes = np.random.default_rng(1).integers(30, 100, (300, 2)).astype(float)
+    batched = boxes.clip_boxes(torch.from_numpy(some), torch.from_numpy(sizes), margin)
+    alone = [boxes.clip_box(b, h, w, margin) for b, (h, w) in zip(some.tolist(), sizes.tolist(), strict=True)]
+    assert batched.tolist() == [list(b) for b in alone]
+
+
+def test_jitter_without_jitter_keeps_the_box_in_single_precision():
+    box = np.array([51.67, 38.4, 79.64, 48.92], dtype=np.float32)
+    noise = np.array([1.5, -2.0], dtype=np.float32)
+    jittered = boxes.jitter_box(box, noise, noise, 0.0, 0.0)
+    assert jittered.dtype == np.float32
+    np.testing.assert_allclose(jittered, box, rtol=1e-6)
+
+
+def test_jitter_has_the_stated_spread():
+    rng = np.random.default_rng(0)
+    box = np.array([100, 100, 40, 10], dtype=np.float32)
+    draws = [(rng.standard_normal(2), rng.random(2)) for _ in range(4000)]
+    found = np.array([boxes.jitter_box(box, n, u, 0.25, 3.0) for n, u in draws])
+    assert np.log(found[:, 2] / 40).std() == pytest.approx(0.25, rel=0.05)
+    offset = (found[:, 0] + found[:, 2] / 2 - 120) / np.sqrt(found[:, 2] * found[:, 3])
+    assert np.abs(offset).max() <= 1.5 + 1e-3
+    assert offset.std() == pytest.approx(3 / np.sqrt(12), rel=0.05)
+
+
+def test_centred_target_lies_half_a_pixel_before_the_middle():
+    box = np.array([10.0, 10.0, 20.0, 20.0])
+    placed = boxes.box_in_crop(box, box, 2.0, 128)
+    assert (placed[:2] + placed[2:] / 2).tolist() == [63.5, 63.5]
+    np.testing.assert_allclose(boxes.box_in_crop(box, box, 2.0, 128, 127), placed / 127)
