@@ -19,7 +19,7 @@ from lib.data.types import Frame
 from lib.registry import Registry
 from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
 
-BASELINES: Registry[type[Tracker]] = Registry("baseline tracker")
+REFERENCES: Registry[type[Tracker]] = Registry("reference tracker")
 
 Points = NDArray[np.float32]
 
@@ -31,7 +31,7 @@ class StaticState(State):
     boxes_xywh: Tensor
 
 
-@BASELINES.register("static")
+@REFERENCES.register("static")
 class StaticTracker(Tracker):
     """The first box for ever; what any tracker must beat."""
 
@@ -61,7 +61,7 @@ class MilState(State):
     boxes_xywh: Tensor
 
 
-@BASELINES.register("mil")
+@REFERENCES.register("mil")
 class MilTracker(Tracker):
     """Online multiple-instance learning (Babenko et al., CVPR 2009) as OpenCV has it; whole pixels, fixed size.
 
@@ -103,7 +103,7 @@ class FlowState(State):
     boxes_xywh: Tensor
 
 
-@BASELINES.register("classical", "median_flow")
+@REFERENCES.register("classical", "median_flow")
 class MedianFlowTracker(Tracker):
     """Median flow (Kalal et al., ICPR 2010): a grid of points is tracked there and back, the reliable half votes."""
 

@@ -38,7 +38,7 @@ def draw_boxes(image: Image, marks: Iterable[BoxMark], thickness: int | None = N
         if mark.dashed:
             _dashed_rectangle(out, low, high, rgb(mark.colour), width)
         else:
-            cv2.rectangle(out, low, high, rgb(mark.colour), width, cv2.LINE_AA)
+            cv2.rectangle(out, low, high, rgb(mark.colour), width)
         if mark.label:
             _label(out, mark.label, (low[0], low[1]), mark.colour)
     return out

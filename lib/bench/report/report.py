@@ -10,7 +10,14 @@ from lib.bench.report.figures import attribute_figure, curve_figures, training_f
 from lib.bench.report.players import build_player, tracker_colours, worst_and_best
 from lib.bench.report.runs import TrackerRun, by_attribute, on_common_sequences
 from lib.bench.report.significance import compare
-from lib.bench.report.tables import attribute_table, comparison_table, headline_table, origin_table, sequence_table
+from lib.bench.report.tables import (
+    attribute_table,
+    comparison_table,
+    headline_table,
+    origin_table,
+    sequence_table,
+    summary,
+)
 from lib.bench.result_files import write_text
 from lib.data.types import Sequence as Video
 from lib.viz.page import Page
@@ -121,6 +128,6 @@ def _origins(page: Page, runs: Sequence[TrackerRun]) -> None:
         page.table(origin_table(known), tracker_colours(runs))
     for run in runs:
         if run.manifest:
-            page.details(run.name, run.manifest)
+            page.details(run.name, summary(run.manifest))
         else:
             page.text(f"{run.name}: results without a manifest.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lib.bench.report.runs import TrackerRun
 from lib.bench.report.significance import Comparison
@@ -10,16 +11,17 @@ from lib.viz.page import flat_items
 from lib.viz.table import Cell, Column, Table
 
 MADE_BY = (
-    ("Configuration", ("config_hash", "config")),
-    ("Weights", ("weights_hash", "weights_sha256", "weights", "checkpoint")),
+    ("Configuration", ("config_hash", "configuration")),
+    ("Weights", ("weights.sha256", "weights")),
     ("Protocol", ("protocol",)),
-    ("Device", ("device", "device_name")),
-    ("fps", ("fps", "frames_per_second")),
-    ("Frames", ("frames",)),
-    ("torch", ("torch",)),
-    ("Host", ("host.name", "host", "hostname")),
-    ("When", ("finished", "written", "date", "time")),
+    ("Precision", ("dtype",)),
+    ("Device", ("device",)),
+    ("fps", ("timing.tracker_fps", "fps")),
+    ("torch", ("versions.torch", "torch")),
+    ("Host", ("host.name", "host")),
+    ("Started", ("started",)),
 )
+"""Column -> where a manifest may keep it, the first one found."""
 
 
 def headline_table(runs: Sequence[TrackerRun], title: str = "") -> Table:
@@ -82,13 +84,18 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
 
 def origin_table(runs: Sequence[TrackerRun]) -> Table:
     """What made each tracker's results, as far as its manifest says."""
-    facts = [flat_items(run.manifest) for run in runs]
+    facts = [flat_items(summary(run.manifest)) for run in runs]
     shown = [(title, keys) for title, keys in MADE_BY if any(_find(f, keys) for f in facts)]
     columns = [Column("Tracker"), *(Column(title) for title, _ in shown)]
     rows: list[list[Cell]] = [
         [run.name, *(_short(_find(fact, keys)) for _, keys in shown)] for run, fact in zip(runs, facts, strict=True)
     ]
     return Table("", columns, rows)
+
+
+def summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest without its long lists: no entry per sequence."""
+    return {key: value for key, value in manifest.items() if key != "sequences"}
 
 
 def _find(facts: Mapping[str, str], keys: Sequence[str]) -> str | None:

@@ -1,0 +1,96 @@
+"""The comparing command on folders of text files."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from lib.bench.result_files import write_boxes
+
+ROOT = Path(__file__).parents[3]
+BOXES = np.stack([np.arange(10) * 2.0 + 5, np.full(10, 9.0), np.full(10, 20.0), np.full(10, 20.0)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def command() -> ModuleType:
+    sys.path.insert(0, str(ROOT / "tracking"))
+    spec = importlib.util.spec_from_file_location("analysis_results", ROOT / "tracking" / "analysis_results.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    for name in ("a", "b", "c"):
+        write_boxes(tmp_path / "gt" / f"{name}.txt", BOXES)
+        write_boxes(tmp_path / "good" / f"{name}.txt", BOXES, "float_space")
+        write_boxes(tmp_path / "poor" / f"{name}.txt", BOXES + np.array([8, 0, 0, 0]), "int_tab")
+    return tmp_path
+
+
+def test_folders_of_any_format_are_compared(
+    command: ModuleType, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--gt", str(folders / "gt"), "--results", f"ours={folders / 'good'}", str(folders / "poor")]
+    assert command.main([*args, "--per_sequence", "--report", str(folders / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "3 sequences, metric variant ostrack" in out
+    assert "ours" in out
+    assert "95.24*" in out
+    assert (folders / "out" / "report.html").stat().st_size > 10_000
+    assert (folders / "out" / "scores.csv").read_text().startswith("Tracker,AUC")
+
+
+def test_missing_results_are_an_error_that_names_them_or_left_out(
+    command: ModuleType, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folders / "poor" / "b.txt").unlink()
+    args = ["--gt", str(folders / "gt"), "--results", str(folders / "good"), str(folders / "poor")]
+    assert command.main(args) == 2
+    assert "poor: no result for 1 of 3 sequences: b (" in capsys.readouterr().err
+    assert command.main([*args, "--skip_missing"]) == 0
+    out = capsys.readouterr().out
+    assert "2 sequences" in out
+    assert "left out: 1" in out
+
+
+def test_runs_of_one_tracker_are_averaged(
+    command: ModuleType, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = f"mean={folders / 'good'},{folders / 'poor'}"
+    assert command.main(["--gt", str(folders / "gt"), "--results", both, "--csv"]) == 0
+    row = capsys.readouterr().out.split("\nmean,")[1].split(",")
+    alone = []
+    for name in ("good", "poor"):
+        command.main(["--gt", str(folders / "gt"), "--results", str(folders / name), "--csv"])
+        alone.append(float(capsys.readouterr().out.split(f"\n{name},")[1].split(",")[0]))
+    assert float(row[0]) == pytest.approx(np.mean(alone), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--dataset", "lasoot", "--results", "x"], "did you mean 'lasot'"),
+        (["--gt", "nowhere", "--results", "x"], "nowhere: no such folder"),
+        (["--gt", "{}/gt", "--results", "{}/none"], "none: no such folder"),
+        (["--gt", "{}/gt", "--results", "{}/good", "--variant", "matlb"], "did you mean 'matlab'"),
+        (["--gt", "{}/gt", "--results", "{}/good", "--attribute", "blur"], "no sequence has the attribute 'blur'"),
+        (["--gt", "{}/gt", "--results", "{}/good", "{}/good"], "same label"),
+    ],
+)
+def test_errors_are_one_sentence(
+    command: ModuleType, folders: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str
+) -> None:
+    assert command.main([a.format(folders) for a in args]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1

@@ -1,0 +1,155 @@
+"""Metric variants on boxes whose scores are known by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lib.bench.metrics import METRICS, MetricError, SequenceResult, average_runs, evaluate
+
+N = 20
+
+
+def _truth(n: int = N) -> np.ndarray:
+    return np.stack([np.arange(n) * 3.0 + 50, np.full(n, 60.0), np.full(n, 40.0), np.full(n, 30.0)], axis=1)
+
+
+def _result(name: str = "a", **changes: object) -> SequenceResult:
+    values = {"gt_xywh": _truth(), "prediction_xywh": _truth(), **changes}
+    return SequenceResult(name, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("variant", ["ostrack", "pytracking", "matlab", "lasher", "rgbt210", "pysot"])
+def test_a_perfect_tracker_misses_only_the_threshold_one(variant: str) -> None:
+    scores = evaluate(variant, [_result(), _result("b")])
+    assert scores.headline["auc"] == pytest.approx(100 * 20 / 21)
+    assert scores.headline["precision"] == pytest.approx(100)
+
+
+def test_every_variant_is_registered_and_says_what_it_is() -> None:
+    wanted = {"ostrack", "pytracking", "matlab", "lasher", "rgbt234", "rgbt210", "gtot", "pysot", "got10k"}
+    assert wanted <= set(METRICS)
+    assert all(METRICS[name].about for name in METRICS)
+
+
+def test_half_of_the_frames_lost_is_half_of_the_score() -> None:
+    lost = _truth()
+    lost[N // 2 :, :2] += 1000
+    scores = evaluate("ostrack", [_result(prediction_xywh=lost)])
+    assert scores.headline["op50"] == pytest.approx(50)
+    assert scores.headline["precision"] == pytest.approx(50)
+
+
+def test_validity_differs_between_the_two_editions() -> None:
+    truth = _truth()
+    truth[5, 0] = -1.0
+    result = _result(gt_xywh=truth, prediction_xywh=truth.copy())
+    assert evaluate("ostrack", [result]).headline["op50"] == pytest.approx(100)
+    assert evaluate("pytracking", [result]).headline["op50"] == pytest.approx(95)
+
+
+def test_absent_frames_raise_normalised_precision_except_on_lasot() -> None:
+    visible = np.ones(N, bool)
+    visible[10:] = False
+    far = _truth()
+    far[1:, 0] += 500
+    result = _result(prediction_xywh=far, visible=visible)
+    assert evaluate("ostrack", [result], dataset="lasot").headline["norm_precision"] == pytest.approx(5)
+    assert evaluate("ostrack", [result], dataset="otb").headline["norm_precision"] == pytest.approx(55)
+
+
+def test_a_short_result_is_an_error_that_names_the_sequence_on_lasot_and_padded_elsewhere() -> None:
+    short = _result("car-3", prediction_xywh=_truth()[:15])
+    with pytest.raises(MetricError, match=r"car-3: 15 rows for 20 frames"):
+        evaluate("ostrack", [_result(), short], dataset="lasot")
+    assert evaluate("ostrack", [short], dataset="otb").headline["op50"] == pytest.approx(75)
+    for variant in ("matlab", "lasher", "pysot", "rgbt210"):
+        with pytest.raises(MetricError, match="car-3"):
+            evaluate(variant, [short])
+
+
+def test_all_troubles_are_told_at_once() -> None:
+    nan, negative = _truth(), _truth()
+    nan[3] = np.nan
+    negative[4, 2] = -5
+    broken = [_result("x", prediction_xywh=nan), _result("y", prediction_xywh=negative), _result("z")]
+    with pytest.raises(MetricError, match=r"2 of 3 .*x: NaN.*y: negative"):
+        evaluate("ostrack", broken)
+
+
+def test_nan_rows_of_the_truth_are_for_uav_only() -> None:
+    truth = _truth()
+    truth[7] = np.nan
+    result = _result(gt_xywh=truth)
+    with pytest.raises(MetricError, match="NaN in the ground truth"):
+        evaluate("ostrack", [result], dataset="otb")
+    assert evaluate("ostrack", [result], dataset="uav").headline["precision"] == pytest.approx(100)
+
+
+def test_zero_boxes_repeat_the_row_before_and_gaps_chain() -> None:
+    rows = _truth()
+    rows[8:11, 2:] = 0
+    repeated = _truth()
+    repeated[8:11] = repeated[7]
+    for variant in ("ostrack", "matlab"):
+        a = evaluate(variant, [_result(prediction_xywh=rows)])
+        b = evaluate(variant, [_result(prediction_xywh=repeated)])
+        np.testing.assert_array_equal(a.curves["success"], b.curves["success"])
+
+
+def test_matlab_leaves_out_sequences_without_any_success() -> None:
+    truth = _truth()
+    truth[0] = 0
+    lost = np.full((N, 4), 1.0)
+    scores = evaluate("matlab", [_result(), _result("gone", gt_xywh=truth, prediction_xywh=lost)])
+    assert scores.headline["auc"] == pytest.approx(100 * 20 / 21)
+
+
+def test_two_truths_take_the_better_one() -> None:
+    other = _truth() + np.array([200, 0, 0, 0])
+    for variant in ("rgbt234", "gtot"):
+        scores = evaluate(variant, [_result(second_gt_xywh=_truth(), gt_xywh=other)])
+        assert scores.overall("success")[10] == 1.0
+        with pytest.raises(MetricError, match="second modality"):
+            evaluate(variant, [_result()])
+
+
+def test_got10k_pools_frames_and_leaves_out_the_first() -> None:
+    long = _truth(30)
+    lost = _truth(10) + np.array([900, 0, 0, 0])
+    size = {"image_size_wh": (1000, 500)}
+    results = [
+        SequenceResult("long", long, long, **size),  # type: ignore[arg-type]
+        SequenceResult("short", _truth(10), lost, **size),  # type: ignore[arg-type]
+    ]
+    scores = evaluate("got10k", results)
+    assert scores.headline["ao"] == pytest.approx(100 * 29 / 38)
+    assert scores.subset(["short"]).headline["sr50"] == 0
+    with pytest.raises(MetricError, match="picture size"):
+        evaluate("got10k", [_result()])
+
+
+def test_corner_results_are_boxes() -> None:
+    x, y, w, h = _truth().T
+    corners = np.stack([x, y, x + w, y, x + w, y + h, x, y + h], axis=1)
+    for variant in ("ostrack", "lasher", "pysot"):
+        scores = evaluate(variant, [_result(prediction_xywh=corners)])
+        assert scores.headline["auc"] == pytest.approx(100 * 20 / 21)
+
+
+def test_subset_average_and_their_errors() -> None:
+    lost = _truth() + np.array([900, 0, 0, 0])
+    scores = evaluate("matlab", [_result("good"), _result("bad", prediction_xywh=lost)])
+    assert scores.subset(["good"]).headline["op50"] == pytest.approx(100)
+    assert list(scores.subset(["bad", "good"]).per_sequence("op50")) == ["bad", "good"]
+    with pytest.raises(MetricError, match="nobody"):
+        scores.subset(["nobody"])
+    other = evaluate("matlab", [_result("good"), _result("bad")])
+    assert average_runs([scores, other]).per_sequence("op50")["bad"] == pytest.approx((5 + 100) / 2)
+
+
+def test_an_unknown_option_or_variant_suggests_the_known_ones() -> None:
+    with pytest.raises(TypeError, match="exclude_invalid_frames"):
+        evaluate("ostrack", [_result()], exclude_invalid=True)
+    with pytest.raises(KeyError, match="did you mean 'ostrack'"):
+        evaluate("ostrak", [_result()])

@@ -1,0 +1,144 @@
+"""Compare trackers on a benchmark, from result files: ours or anybody's.
+
+  python tracking/analysis_results.py ostrack vitb_256_mae_ce_32x4_ep300 --dataset lasot
+  python tracking/analysis_results.py --dataset lasot --results ours=output/a theirs=downloads/b --report output/report
+  python tracking/analysis_results.py --gt annotations --results a b --variant matlab
+
+SCRIPT CONFIG [CONFIG ...] reads what tracking/test.py wrote; --results reads any folder with one text file per
+sequence (comma, tab or space; boxes x y w h or eight corner numbers). Tables are in percent; * marks the best.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+from lib.bench.analysis import ResultSource, Scorable, Scoring, load_runs, with_attributes
+from lib.bench.benchmarks import get_benchmark
+from lib.bench.metrics import METRICS, MetricError
+from lib.bench.report import TrackerRun, build_report
+from lib.bench.report.export import comparison_tables, export
+from lib.bench.report.runs import by_attribute
+from lib.bench.text_truth import read_truth
+from lib.data.types import Sequence
+from lib.paths import Paths, load_paths
+from lib.registry import UnknownNameError
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "tracker", nargs="*", metavar="NAME", help="SCRIPT CONFIG [CONFIG ...]: results of tracking/test.py"
+    )
+    parser.add_argument("--dataset", help="benchmark: lasot, got10k_val, otb, uav, lasher, visevent, synthetic, ...")
+    parser.add_argument(
+        "--gt", type=Path, help="folder of ground truth, <seq>.txt each, in place of the benchmark's files"
+    )
+    parser.add_argument("--absent", type=Path, help="with --gt: folder of <seq>.txt labels, 1 = target absent")
+    parser.add_argument(
+        "--results",
+        nargs="+",
+        default=[],
+        metavar="LABEL=DIR",
+        help="result folders; the label may be left out; LABEL=DIR,DIR averages runs of one tracker",
+    )
+    parser.add_argument(
+        "--variant", help=f"metric: {', '.join(METRICS)} (default: the benchmark's own; ostrack with --gt)"
+    )
+    parser.add_argument(
+        "--float", dest="exact", action="store_true", help="take the copies with all digits where there are any"
+    )
+    parser.add_argument(
+        "--exclude_invalid_frames", action="store_true", help="divide by valid frames (ostrack, pytracking)"
+    )
+    parser.add_argument("--attribute", nargs="+", default=[], help="only sequences with all of these attributes")
+    parser.add_argument("--skip_missing", action="store_true", help="leave out sequences that some tracker lacks")
+    parser.add_argument("--per_sequence", action="store_true", help="print the table of sequences, too")
+    parser.add_argument("--latex", action="store_true", help="print tables as LaTeX")
+    parser.add_argument("--csv", action="store_true", help="print tables as CSV")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="write report.html, tables and plots there")
+    parser.add_argument("--training_log", type=Path, help="JSONL log of a training, for the report")
+    parser.add_argument("--title", help="title of the report")
+    parser.add_argument("--data_dir", type=Path, help="parent of the data set folders (default: local.yaml)")
+    parser.add_argument("--save_dir", type=Path, help="where tracking/test.py wrote (default: local.yaml)")
+    args = parser.parse_args(argv)
+    if not args.dataset and not args.gt:
+        parser.error("give --dataset NAME, or --gt FOLDER with the ground truth")
+    if len(args.tracker) == 1:
+        parser.error(f"{args.tracker[0]!r}: expected SCRIPT CONFIG [CONFIG ...]")
+    if args.tracker and not args.dataset:
+        parser.error("SCRIPT CONFIG needs --dataset NAME")
+    if not args.tracker and not args.results:
+        parser.error("nothing to compare: give SCRIPT CONFIG, or --results LABEL=DIR ...")
+    if args.absent and not args.gt:
+        parser.error("--absent belongs to --gt")
+    return args
+
+
+def sources(args: argparse.Namespace, paths: Paths) -> list[ResultSource]:
+    """Our own results first, in the order of the command line."""
+    found = []
+    if args.tracker:
+        script, *configs = args.tracker
+        root = paths.save_dir / "test" / "tracking_results" / script
+        name = get_benchmark(args.dataset).name
+        found = [ResultSource(config, (root / config / name,)) for config in configs]
+    return found + [ResultSource.parse(text) for text in args.results]
+
+
+def run(args: argparse.Namespace) -> None:
+    paths = load_paths(data_dir=args.data_dir, save_dir=args.save_dir)
+    benchmark = get_benchmark(args.dataset) if args.dataset else None
+    variant = args.variant or (benchmark.metric if benchmark else "ostrack")
+    if benchmark and not benchmark.scored and not args.gt:
+        raise MetricError(f"{benchmark.title} is scored by its server; make a submission instead")
+    videos: list[Sequence] = []
+    sequences: list[Scorable]
+    if args.gt:
+        sequences = list(read_truth(args.gt, args.absent))
+    else:
+        assert benchmark is not None
+        known = benchmark.sequences(paths, skip_missing=args.skip_missing)
+        videos, sequences = list(known), list(known)
+    if args.attribute:
+        sequences = with_attributes(sequences, args.attribute)
+    options = {"exclude_invalid_frames": True} if args.exclude_invalid_frames else {}
+    scoring = Scoring(variant, benchmark.tag if benchmark else "", args.exact, options)
+    runs = load_runs(sources(args, paths), sequences, scoring, args.skip_missing)
+    left_out = len(sequences) - len(runs[0].scores.names)
+    title = benchmark.title if benchmark else str(args.gt)
+    print(f"{title}: {len(runs[0].scores.names)} sequences, metric variant {variant} ({METRICS[variant].about})")
+    if left_out:
+        print(f"left out: {left_out} sequences that some tracker has no result for")
+    attributes = by_attribute(sequences, runs[0].scores.names)
+    show(args, runs, attributes)
+    if args.report:
+        export(runs, attributes, args.report, title)
+        page = build_report(
+            args.title or f"{runs[0].name} on {title}", title, runs, videos, attributes, args.training_log, args.report
+        )
+        print(f"report: {page}")
+
+
+def show(args: argparse.Namespace, runs: list[TrackerRun], attributes: dict[str, list[str]]) -> None:
+    tables = comparison_tables(runs, attributes)
+    if not args.per_sequence:
+        tables.pop("sequences")
+    for table in tables.values():
+        print()
+        print(table.latex() if args.latex else table.csv() if args.csv else table.text())
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    try:
+        run(args)
+    except (ValueError, TypeError, OSError, UnknownNameError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
