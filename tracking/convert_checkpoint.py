@@ -31,10 +31,13 @@ def stem_of(path: Path) -> Path:
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     try:
+        stem = options.output or stem_of(options.file)
+        if stem.with_name(f"{stem.name}.safetensors").resolve() == options.file.resolve():
+            raise WeightsError(f"{options.file}: this is safetensors already; name another place with --output")
         found = read_checkpoint(options.file, options.key)
         plain = {k: v for k, v in found.metadata.items() if isinstance(v, bool | int | float | str)}
         origin = {"converted_from": options.file.name, "converted_from_sha256": found.sha256, "entry": found.key}
-        written = save_release(options.output or stem_of(options.file), found.state_dict, {**plain, **origin})
+        written = save_release(stem, found.state_dict, {**plain, **origin})
     except (WeightsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -103,7 +103,9 @@ def run(options: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # broken frames are told by us, in one line
+    # Broken frames and absent cameras are told by us, in one line.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     try:
         return run(options)
     except (ValueError, OSError, RuntimeError, LookupError) as error:

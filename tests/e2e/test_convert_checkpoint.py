@@ -1,0 +1,42 @@
+"""tracking/convert_checkpoint.py as a user calls it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from lib.models.weights import read_checkpoint
+
+TOOL = Path(__file__).parents[2] / "tracking" / "convert_checkpoint.py"
+
+
+def convert(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_a_published_file_becomes_safetensors(tmp_path: Path) -> None:
+    file = tmp_path / "OSTrack_ep0300.pth.tar"
+    content = {"epoch": 300, "net": {"module.w": torch.arange(3.0)}, "optimizer": {"state": {}, "param_groups": []}}
+    torch.save(content, file)
+    done = convert(file)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 300" in done.stdout
+    assert "with optimizer state" in done.stdout
+    found = read_checkpoint(tmp_path / "OSTrack_ep0300.safetensors")
+    assert found.state_dict["w"].tolist() == [0, 1, 2]
+    assert (found.metadata["epoch"], found.metadata["converted_from"]) == (300, file.name)
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    file = tmp_path / "a.pth"
+    torch.save({"net": {"w": torch.zeros(1)}}, file)
+    assert convert(file).returncode == 0
+    for path, told in ((tmp_path / "none.pth", "no such file"), (tmp_path / "a.safetensors", "already")):
+        done = convert(path)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert told in done.stderr
