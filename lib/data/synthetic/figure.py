@@ -145,7 +145,8 @@ class Figure:
 
     x, y, scale (pixels per unit, as logarithm), aspect (logarithm of width over height), angle (radians) are in image
     pixels, or in canvas pixels when a `camera` is given (then the object stands in the scene).
-    depth: distance relative to the target (below 1 is in front of it); heat: 0..1 on the thermal picture.
+    depth: distance relative to the target (below 1 is in front of it); heat: 0..1 on the thermal picture;
+    kind: the form it was built from.
     """
 
     parts: tuple[Part, ...]
@@ -161,6 +162,7 @@ class Figure:
     opacity: float = 1.0
     shadow: float = 0.0
     softness: float = 0.6
+    kind: str = ""
 
     def matrices(self, t: Moment) -> Matrices:
         """Units of the object -> image pixels."""

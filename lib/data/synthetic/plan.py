@@ -131,7 +131,7 @@ def _target(config: WorldConfig, events: frozenset[str], seed: int, colours: Pal
     return Figure(
         build_parts(stream(seed, "parts"), form, colours, bend), x, y, log_scale, aspect, spin, _wave(rng, bend),
         heat=rng.uniform(0.65, 1.0), shadow=_shadow(rng), softness=rng.uniform(0.3, 1.0),
-        opacity=rng.uniform(0.8, 0.95) if rng.random() < 0.1 else 1.0,
+        opacity=rng.uniform(0.8, 0.95) if rng.random() < 0.1 else 1.0, kind=form,
     )  # fmt: skip
 
 
@@ -145,7 +145,9 @@ def _with_shake(x: Signal, tremble: Signal) -> Signal:
     )
 
 
-def _other(rng: np.random.Generator, config: WorldConfig, parts: tuple[Part, ...], log_size: float, bend: float) -> Figure:
+def _other(
+    rng: np.random.Generator, config: WorldConfig, kind: str, parts: tuple[Part, ...], log_size: float, bend: float
+) -> Figure:
     w, h = config.width, config.height
     log_scale = wander(rng, log_size, rng.uniform(0, 0.2), rng.uniform(60, 160), 2)
     x = wander(rng, rng.uniform(0.1, 0.9) * w, rng.uniform(0.1, 0.6) * w, rng.uniform(60, 140))
@@ -155,6 +157,7 @@ def _other(rng: np.random.Generator, config: WorldConfig, parts: tuple[Part, ...
     return Figure(
         parts, x, y, log_scale, Signal(rng.normal(0, 0.15)), wander(rng, rng.normal(0, 0.2), rng.uniform(0, 0.4), 70, 2),
         _wave(rng, bend), depth=rng.uniform(1.15, 1.6), heat=rng.uniform(0.2, 0.9), shadow=_shadow(rng), softness=rng.uniform(0.3, 1.0),
+        kind=kind,
     )  # fmt: skip
 
 
@@ -174,13 +177,14 @@ def _distractors(
             seen = near(rng, colours, rng.uniform(4, 30))
             form = pick_form(stream(seed, "form"))
             parts = build_parts(stream(seed, "parts"), form, seen, bend)
-            twin = _other(rng, config, parts, target.log_scale.base + rng.normal(0, 0.15), bend)
+            twin = _other(rng, config, form, parts, target.log_scale.base + rng.normal(0, 0.15), bend)
             beside = _beside(rng, target, config) if k == 0 else twin
             twins.append(replace(twin, x=beside.x, y=beside.y))
         else:
             size = target.log_scale.base + rng.uniform(-0.7, 0.6)
-            parts = build_parts(rng, pick_form(rng), object_palette(rng), bend)
-            others.append(_other(rng, config, parts, size, bend))
+            form = pick_form(rng)
+            parts = build_parts(rng, form, object_palette(rng), bend)
+            others.append(_other(rng, config, form, parts, size, bend))
     return others, twins
 
 
@@ -201,24 +205,37 @@ def _occluder(rng: np.random.Generator, config: WorldConfig, camera: Camera, tar
     x, y = target.x(when), target.y(when)
     cover = rng.uniform(1.5, 2.0) if full else rng.uniform(0.5, 0.9)
     colours = object_palette(rng) if rng.random() < 0.5 else any_material(rng, 3)
-    common = {"depth": rng.uniform(0.5, 0.8), "heat": rng.uniform(0.1, 0.4), "softness": rng.uniform(0.3, 1.2)}
-    if rng.random() < 0.5:
-        parts = build_parts(rng, "slab" if full else pick_form(rng), colours, 0.2)
+    passing = rng.random() < 0.5
+    form = "slab" if full or not passing else pick_form(rng)
+    if not passing and not full and rng.random() < 0.4:
+        form = "bush"
+    look = Figure(
+        build_parts(rng, form, colours, 0.2 if passing else 0.0), STILL, STILL, STILL,
+        depth=rng.uniform(0.5, 0.8), heat=rng.uniform(0.1, 0.4), softness=rng.uniform(0.3, 1.2), kind=form,
+    )  # fmt: skip
+    if passing:
         way = rng.uniform(-0.5, 0.5) + rng.choice([0, np.pi])
         pace = max(0.12 * size, 1.2 * (1 + cover) * size / max(when, 1.0)) * rng.uniform(1.0, 1.4)
         vx, vy = pace * np.cos(way), pace * np.sin(way)
-        aspect = rng.uniform(-0.6, -0.2) if full else 0.0
-        tall = 1.5 if full else 1.0
-        return Figure(parts, Signal(x - vx * when, drift=vx), Signal(y - vy * when, drift=vy),
-                      Signal(float(np.log(cover * tall * size / 2))), Signal(aspect), **common)  # fmt: skip
+        return replace(
+            look,
+            x=Signal(x - vx * when, drift=vx),
+            y=Signal(y - vy * when, drift=vy),
+            log_scale=Signal(float(np.log(cover * (1.5 if full else 1.0) * size / 2))),
+            log_aspect=Signal(rng.uniform(-0.6, -0.2) if full else 0.0),
+        )
     spot = inverse(camera.matrices(when)) @ (x, y, 1.0)
     zoom = float(np.exp(camera.log_zoom(when)))
-    form = "slab" if full or rng.random() < 0.6 else "bush"
-    parts = build_parts(rng, form, colours, 0.0)
-    tall = np.log(rng.uniform(2.5, 6.0)) if form == "slab" else 0.0
-    wide = cover * size / zoom / 2
-    return Figure(parts, Signal(float(spot[0])), Signal(float(spot[1])), Signal(float(np.log(wide) + tall / 2)),
-                  Signal(-float(tall)), Signal(rng.normal(0, 0.08)), camera=camera, **common)  # fmt: skip
+    tall = float(np.log(rng.uniform(2.5, 6.0))) if form == "slab" else 0.0
+    return replace(
+        look,
+        x=Signal(float(spot[0])),
+        y=Signal(float(spot[1])),
+        log_scale=Signal(float(np.log(cover * size / zoom / 2)) + tall / 2),
+        log_aspect=Signal(-tall),
+        angle=Signal(rng.normal(0, 0.08)),
+        camera=camera,
+    )
 
 
 def _clear_at_start(figure: Figure, target: Figure) -> bool:

@@ -1,0 +1,118 @@
+"""Layouts of the RGB-X data sets: LasHeR (thermal), DepthTrack (depth), VisEvent (events)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Names
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.data.lists import load_list
+from lib.data.modalities import three_channels
+from lib.data.synthetic.layout import (
+    Layout,
+    Take,
+    extend_list,
+    float_rows,
+    in_one_step,
+    integer_rows,
+    lines,
+    official,
+    write_raw,
+    write_rgb,
+)
+from lib.data.types import Modality
+
+
+class _Flat(Layout):
+    """One folder per sequence below the root."""
+
+    def mark(self, root: Path, name: str, number: int, split: str) -> Path:
+        return root / name
+
+    def write(self, root: Path, take: Take) -> None:
+        in_one_step(root / take.name, lambda folder: self._fill(folder, take))
+
+    def _fill(self, folder: Path, take: Take) -> None:
+        raise NotImplementedError
+
+
+class LasherLayout(_Flat):
+    """LasHeR: `visible/v0000.jpg` and `infrared/i0000.jpg`, three equal box files, zeros where the target is absent."""
+
+    modality = Modality.RGBT
+
+    def names(self, split: str, kinds: Names[str]) -> list[str]:
+        splits = load_list("lasher_splits")
+        return official(splits["train_881_sdstrack" if split == "train" else "test_official_245"], len(kinds), f"LasHeR's {split} list")
+
+    def _fill(self, folder: Path, take: Take) -> None:
+        for part in ("visible", "infrared"):
+            (folder / part).mkdir()
+        for t in range(len(take.studio.world)):
+            write_rgb(folder / f"visible/v{t:04d}.jpg", take.studio.world.render(t))
+            write_rgb(folder / f"infrared/i{t:04d}.jpg", three_channels(take.studio.aux(t)))
+        for file in ("visible.txt", "infrared.txt", "init.txt"):
+            (folder / file).write_text(integer_rows(take.boxes))
+
+
+class DepthTrackLayout(_Flat):
+    """DepthTrack: `color/00000001.jpg`, 16-bit `depth/00000001.png`, nan where the target is absent.
+
+    The test part also has what the VOT toolkit wants: a file `sequence` in each folder, and list.txt.
+    """
+
+    modality = Modality.RGBD
+
+    def names(self, split: str, kinds: Names[str]) -> list[str]:
+        splits = load_list("depthtrack_splits")
+        return official(splits["train_146_used" if split == "train" else "test_50"], len(kinds), f"DepthTrack's {split} list")
+
+    def _fill(self, folder: Path, take: Take) -> None:
+        world = take.studio.world
+        for part in ("color", "depth"):
+            (folder / part).mkdir()
+        for t in range(len(world)):
+            write_rgb(folder / f"color/{t + 1:08d}.jpg", world.render(t))
+            write_raw(folder / f"depth/{t + 1:08d}.png", take.studio.aux(t))
+        boxes = np.where(world.truth.absent[:, None], np.nan, take.boxes)
+        (folder / "groundtruth.txt").write_text(float_rows(boxes, 2))
+        if take.split == "test":
+            keys = {
+                "channel.default": "color",
+                "channels.color": "color/%08d.jpg",
+                "channels.depth": "depth/%08d.png",
+                "format": "rgbd",
+                "fps": "30",
+                "name": take.name,
+            }
+            (folder / "sequence").write_text(lines(f"{k}={v}" for k, v in keys.items()))
+
+    def finish(self, root: Path, split: str, names: Names[str], summaries: Names[dict[str, Any]]) -> None:
+        if split == "test":
+            extend_list(root / "list.txt", names)
+
+
+class VisEventLayout(_Flat):
+    """VisEvent: `vis_imgs/frame0000.bmp`, `event_imgs/frame0000.bmp`, absent_label.txt with 1 for present."""
+
+    modality = Modality.RGBE
+
+    def names(self, split: str, kinds: Names[str]) -> list[str]:
+        if split == "test":
+            return official(load_list("visevent_splits")["test_320"], len(kinds), "VisEvent's test list")
+        return [f"dvSave-synthetic_{kind}_{k:04d}" for k, kind in enumerate(kinds)]
+
+    def _fill(self, folder: Path, take: Take) -> None:
+        world = take.studio.world
+        for part in ("vis_imgs", "event_imgs"):
+            (folder / part).mkdir()
+        for t in range(len(world)):
+            write_rgb(folder / f"vis_imgs/frame{t:04d}.bmp", world.render(t))
+            write_rgb(folder / f"event_imgs/frame{t:04d}.bmp", take.studio.aux(t))
+        (folder / "groundtruth.txt").write_text(float_rows(take.boxes, 2))
+        (folder / "absent_label.txt").write_text(lines((~world.truth.absent).astype(int)))
+
+    def finish(self, root: Path, split: str, names: Names[str], summaries: Names[dict[str, Any]]) -> None:
+        extend_list(root / f"{split}list.txt", names)

@@ -1,0 +1,178 @@
+"""Writing synthetic worlds to disk in the layout of a published data set: in parallel, deterministic, resumable."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Names
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from lib.data.synthetic.config import GENERATOR_VERSION, WorldConfig
+from lib.data.synthetic.dataset import Studio, SyntheticDataset
+from lib.data.synthetic.layout import Layout, Take, write_text
+from lib.data.synthetic.layouts_rgb import (
+    CocoLayout,
+    Got10kLayout,
+    LasotLayout,
+    SyntheticLayout,
+    Tnl2kLayout,
+    TrackingNetLayout,
+    VastTrackLayout,
+    VidLayout,
+)
+from lib.data.synthetic.layouts_rgbx import DepthTrackLayout, LasherLayout, VisEventLayout
+from lib.registry import Registry
+
+LAYOUTS: Registry[Layout] = Registry("layout")
+for _name, _layout in {
+    "synthetic": SyntheticLayout(),
+    "lasot": LasotLayout(),
+    "got10k": Got10kLayout(),
+    "trackingnet": TrackingNetLayout(),
+    "coco": CocoLayout(),
+    "vid": VidLayout(),
+    "tnl2k": Tnl2kLayout(),
+    "vasttrack": VastTrackLayout(),
+    "lasher": LasherLayout(),
+    "depthtrack": DepthTrackLayout(),
+    "visevent": VisEventLayout(),
+}.items():
+    LAYOUTS.register(_name)(_layout)
+
+ATTRIBUTES_FILE, RECORD_FILE = "attributes.json", "synthetic.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to write where.
+
+    layout: a name of `LAYOUTS`; root: the folder that `local.yaml` points to for that data set; split: train, val or test.
+    names: of the sequences; None takes published names where the data set has a list, else made-up ones.
+    The modality of `config` follows the layout.
+    """
+
+    layout: str
+    root: Path
+    sequences: int
+    seed: int = 0
+    split: str = "train"
+    config: WorldConfig = WorldConfig()
+    names: tuple[str, ...] | None = None
+
+
+def _check(job: Job) -> tuple[Layout, SyntheticDataset]:
+    layout = LAYOUTS[job.layout]
+    if job.split not in layout.splits:
+        raise ValueError(f"layout {job.layout!r} has no part {job.split!r} (it has {', '.join(layout.splits)})")
+    config = replace(job.config, modality=layout.modality)
+    return layout, SyntheticDataset(_split_seed(job), job.sequences, config)
+
+
+def _split_seed(job: Job) -> int:
+    """Parts written from one seed share no world."""
+    return 3 * job.seed + ("train", "val", "test").index(job.split)
+
+
+def _record(job: Job) -> dict[str, Any]:
+    config = asdict(job.config)
+    config["modality"] = LAYOUTS[job.layout].modality.value
+    config["attributes"] = None if config["attributes"] is None else list(config["attributes"])
+    return {"layout": job.layout, "seed": job.seed, "generator_version": GENERATOR_VERSION, "world": config}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); remove it to write the data anew") from None
+
+
+def _open_record(job: Job) -> None:
+    """Note how this part is made; refuse to mix it with one that was made otherwise."""
+    path = job.root / RECORD_FILE
+    record = _read_json(path)
+    wanted, found = _record(job), record.get(job.split)
+    if found is not None:
+        differing = [k for k in wanted if found.get(k) != wanted[k]]
+        if differing:
+            k = differing[0]
+            raise ValueError(
+                f"{job.root} already holds a {job.split} part made with {k} = {found.get(k)}, not {wanted[k]}; "
+                "choose another folder or remove it"
+            )
+    record[job.split] = {**wanted, "sequences": max(job.sequences, (found or {}).get("sequences", 0))}
+    write_text(path, json.dumps(record, indent=1) + "\n")
+
+
+def _names(job: Job, layout: Layout, dataset: SyntheticDataset) -> list[str]:
+    if job.names is None:
+        kinds = [Studio(dataset.world_seed(k), dataset.config).world.plan.target.kind for k in range(job.sequences)]
+        return layout.names(job.split, kinds)
+    if len(job.names) != job.sequences or len(set(job.names)) != job.sequences:
+        raise ValueError(f"{job.sequences} sequences need as many different names; {len(set(job.names))} were given")
+    return list(job.names)
+
+
+def _one(job: Job, number: int, name: str) -> tuple[int, list[str], dict[str, Any], bool]:
+    """Write one sequence unless it is there. Returns its number, tags, summary, and whether it was written."""
+    cv2.setNumThreads(1)
+    layout, dataset = _check(job)
+    take = Take(name, number, job.split, Studio(dataset.world_seed(number), dataset.config))
+    fresh = not layout.mark(job.root, name, number, job.split).exists()
+    if fresh:
+        layout.write(job.root, take)
+    return number, sorted(take.studio.world.truth.attributes), layout.summary(take), fresh
+
+
+def _results(job: Job, names: Names[str], workers: int) -> Iterator[tuple[int, list[str], dict[str, Any], bool]]:
+    if workers <= 1 or job.sequences == 1:
+        for number, name in enumerate(names):
+            yield _one(job, number, name)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = [pool.submit(_one, job, number, name) for number, name in enumerate(names)]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def write_benchmark(job: Job, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[str]:
+    """Write the sequences of a job and return their names.
+
+    Sequences that are there already are left alone, so that an interrupted run is taken up by the same call; the files are
+    the same whatever the number of workers. Beside the data set's own files the root gets `attributes.json`
+    ({sequence: [tags]}) and `synthetic.json` (how each part was made).
+    progress: called with (sequences finished, sequences written anew among them).
+    Raises ValueError when the folder holds a part of other arguments, UnknownNameError for an unknown layout.
+    """
+    layout, dataset = _check(job)
+    job.root.mkdir(parents=True, exist_ok=True)
+    _open_record(job)
+    names = _names(job, layout, dataset)
+    tags: dict[str, list[str]] = {}
+    summaries: list[dict[str, Any]] = [{} for _ in names]
+    written = 0
+    for done, (number, found, summary, fresh) in enumerate(_results(job, names, workers), 1):
+        tags[names[number]], summaries[number] = found, summary
+        written += fresh
+        if progress is not None:
+            progress(done, written)
+    layout.finish(job.root, job.split, names, summaries)
+    table = {**_read_json(job.root / ATTRIBUTES_FILE), **tags}
+    write_text(job.root / ATTRIBUTES_FILE, json.dumps(dict(sorted(table.items())), indent=0) + "\n")
+    return names
+
+
+def dataset_of(job: Job) -> SyntheticDataset:
+    """The worlds of a job, in memory."""
+    return _check(job)[1]

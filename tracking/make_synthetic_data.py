@@ -1,0 +1,83 @@
+"""Write a synthetic benchmark to disk, in the layout of a published data set."""
+
+import _bootstrap  # noqa: F401
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    from lib.data.synthetic import ATTRIBUTES
+    from lib.data.synthetic.writers import LAYOUTS
+
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="attributes:\n" + "\n".join(f"  {name:4s} {a.meaning}" for name, a in ATTRIBUTES.items())
+        + "\n\nexample: python tracking/make_synthetic_data.py --output data/synthetic/train --sequences 60 --frames 60",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--layout", help=f"one of {', '.join(LAYOUTS)}; 'synthetic' (the default) is LaSOT's with names of its own")
+    add("--modality", choices=["rgb", "rgbt", "rgbd", "rgbe"], default="rgb", help="without --layout: picks the layout")
+    add("--output", type=Path, help="folder that local.yaml points to for that data set")
+    add("--split", choices=["train", "val", "test"], default="train", help="parts of one seed share no sequence")
+    add("--sequences", type=int, default=60, help="how many (default 60)")
+    add("--frames", type=int, default=60, help="frames of each (default 60)")
+    add("--seed", type=int, default=0, help="the same seed gives the same files (default 0)")
+    add("--width", type=int, default=320, help="of a frame, in pixels (default 320)")
+    add("--height", type=int, default=240, help="of a frame, in pixels (default 240)")
+    add("--difficulty", type=float, default=0.5, help="0 (slow, clear) to 1 (default 0.5)")
+    add("--distractors", type=int, help="other moving objects; drawn at random if not given")
+    add("--attributes", nargs="+", metavar="TAG", help="what must happen in every sequence; drawn at random if not given")
+    add("--names", type=Path, help="file with one sequence name per line, instead of the data set's own")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    add("--preview", type=Path, metavar="PICTURE", help="also write a contact sheet with true boxes (alone without --output)")
+    args = parser.parse_args()
+    if args.output is None and args.preview is None:
+        parser.error("give --output FOLDER, --preview PICTURE, or both")
+    if args.layout is None:
+        args.layout = {"rgb": "synthetic", "rgbt": "lasher", "rgbd": "depthtrack", "rgbe": "visevent"}[args.modality]
+    return args
+
+
+def main() -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from lib.data.synthetic import WorldConfig
+    from lib.data.synthetic.preview import contact_sheet, save_sheet
+    from lib.data.synthetic.writers import Job, dataset_of, write_benchmark
+
+    args = parse_args()
+    tags = tuple(args.attributes) if args.attributes is not None else None
+    config = WorldConfig(args.width, args.height, args.frames, args.difficulty, args.distractors, tags)
+    names = tuple(args.names.read_text().split("\n")) if args.names else None
+    names = tuple(filter(None, names)) if names else None
+    job = Job(args.layout, args.output or Path(), args.sequences, args.seed, args.split, config, names)
+    if args.preview:
+        save_sheet(contact_sheet(dataset_of(job)), args.preview)
+        print(f"contact sheet: {args.preview}")
+    if args.output is None:
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task(f"{args.layout} {args.split}", total=args.sequences)
+        fresh = 0
+
+        def show(done: int, written: int) -> None:
+            nonlocal fresh
+            fresh = written
+            bar.update(task, completed=done)
+
+        write_benchmark(job, args.workers, show)
+    there = args.sequences - fresh
+    print(f"{args.output}: {fresh} sequences written" + (f", {there} were there already" if there else ""))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, KeyError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
