@@ -7,8 +7,8 @@ handles of its own (safe after a fork), and a store can be pickled.
 from __future__ import annotations
 
 import os
-from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol, runtime_checkable
 
 import lmdb
@@ -106,6 +106,7 @@ class LmdbStore:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._real_path = str(self.path.resolve())
 
     def read(self, key: str) -> bytes:
         with self._begin() as txn:
@@ -139,7 +140,7 @@ class LmdbStore:
         return f"{self.path}:{key}"
 
     def _begin(self) -> Any:
-        return _environment(str(self.path.resolve()), os.getpid()).begin(buffers=False)
+        return _environment(self._real_path).begin(buffers=False)
 
 
 class SubStore:
@@ -164,19 +165,31 @@ class SubStore:
         return f"{self.folder}/{key}" if key else self.folder
 
 
-@cache
-def _environment(path: str, process: int) -> lmdb.Environment:
-    """The one handle of a process on an environment: LMDB refuses a second one.
+# LMDB allows one handle on an environment per process, so all stores of a path share it: path -> (process, handle).
+_OPEN: dict[str, tuple[int, lmdb.Environment]] = {}
+_LOCKS: dict[int, Lock] = {}
 
-    The process number makes a forked child open its own; the parent's stays referenced there, since closing it would
-    harm the parent.
-    """
-    if not os.path.isfile(os.path.join(path, "data.mdb")):
-        raise FileNotFoundError(f"no LMDB environment (data.mdb) in {path}")
-    try:
-        return lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False, create=False)
-    except lmdb.Error as error:
-        raise OSError(f"{path}: not a readable LMDB environment ({error})") from None
+
+def _environment(key: str) -> lmdb.Environment:
+    """This process's handle on an environment. A forked child closes its copy of its parent's and opens its own."""
+    process = os.getpid()
+    held = _OPEN.get(key)
+    if held is not None and held[0] == process:
+        return held[1]
+    with _LOCKS.setdefault(process, Lock()):  # a lock per process: a fork may happen while the parent holds its own
+        held = _OPEN.get(key)
+        if held is not None and held[0] == process:
+            return held[1]
+        if not os.path.isfile(os.path.join(key, "data.mdb")):
+            raise FileNotFoundError(f"no LMDB environment (data.mdb) in {key}")
+        if held is not None:
+            held[1].close()
+        try:
+            handle = lmdb.open(key, readonly=True, lock=False, readahead=False, meminit=False, create=False)
+        except lmdb.Error as error:
+            raise OSError(f"{key}: not a readable LMDB environment ({error})") from None
+        _OPEN[key] = (process, handle)
+        return handle
 
 
 def open_store(path: Path | str) -> Store:

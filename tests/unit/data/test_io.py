@@ -1,0 +1,177 @@
+"""Broken files must be errors that name the file, and intact ones must come out to the digit."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import types
+
+import cv2
+import numpy as np
+import pytest
+
+from lib.data import io
+from lib.data.io import (
+    AnnotationError,
+    DecodeError,
+    decode_depth,
+    decode_image,
+    jpeg_decoder,
+    parse_boxes,
+    parse_numbers,
+)
+from tests.unit.data.trees import picture, pixels_of
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+def test_lossless_pictures_come_out_in_rgb_order(suffix: str) -> None:
+    np.testing.assert_array_equal(decode_image(picture(1, suffix), "a"), pixels_of(1))
+
+
+def test_jpeg_has_the_pixels_of_opencv() -> None:
+    data = picture(1, ".jpg")
+    wanted = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    np.testing.assert_array_equal(decode_image(data, "a"), wanted)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
+def test_grey_files_become_three_equal_channels(suffix: str) -> None:
+    grey = np.full((5, 7), 77, np.uint8)
+    found = decode_image(cv2.imencode(suffix, grey)[1].tobytes(), "a")
+    assert found.shape == (5, 7, 3)
+    assert (found == 77).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_picture_cut_short_is_an_error_that_names_it(suffix: str, share: float) -> None:
+    data = picture(1, suffix)
+    with pytest.raises(DecodeError, match="seq/0007"):
+        decode_image(data[: int(len(data) * share)], "seq/0007")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_padding_behind_a_picture_is_accepted(suffix: str) -> None:
+    data = picture(1, suffix)
+    np.testing.assert_array_equal(decode_image(data + bytes(100), "a"), decode_image(data, "a"))
+
+
+def test_a_cut_jpeg_with_a_whole_thumbnail_inside_is_still_cut() -> None:
+    thumbnail, data = picture(2, ".jpg", (8, 8)), picture(1, ".jpg")
+    segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 8) + b"Exif\0\0" + thumbnail
+    whole = data[:2] + segment + data[2:]
+    np.testing.assert_array_equal(decode_image(whole, "a"), decode_image(data, "a"))
+    with pytest.raises(DecodeError, match="cut short"):
+        decode_image(whole[:-200], "a")
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture at all", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xd9", b"BM"])
+def test_what_is_no_picture_is_an_error(data: bytes) -> None:
+    with pytest.raises(DecodeError, match="seq/0007"):
+        decode_image(data, "seq/0007")
+
+
+def test_depth_keeps_its_16_bits() -> None:
+    depth = np.arange(60000, dtype=np.uint16)[:600].reshape(20, 30) * 100
+    found = decode_depth(cv2.imencode(".png", depth)[1].tobytes(), "a")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, depth)
+
+
+def test_a_colour_picture_is_no_depth() -> None:
+    with pytest.raises(DecodeError, match=r"d\.png: expected a depth picture of one 16-bit channel, found 3 x uint8"):
+        decode_depth(picture(1), "d.png")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1,2,3,4\nnan,nan,nan,nan\n",
+        "1\t2\t3\t4\r\nNaN\tNaN\tNaN\tNaN\r\n\r\n\n",
+        "1 2  3 4\nNaN, nan,NAN nan",
+        "\ufeff1, 2, 3, 4\nnan,nan,nan,nan",
+    ],
+)
+def test_boxes_in_every_spelling(text: str) -> None:
+    found = parse_boxes(text, "gt.txt")
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, [[1, 2, 3, 4], [np.nan] * 4])
+
+
+def test_boxes_keep_all_their_digits() -> None:
+    assert parse_boxes("0.1,162.7465,1e2,-3.25", "gt.txt").tolist() == [[0.1, 162.7465, 100.0, -3.25]]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("1,2,3,4\n1,2,3\n", 2),
+        ("1,2,3,4\n1,2,3,4,5\n", 2),
+        ("1,2,3,4\n\n1,2,3,4\n", 2),
+        ("1,,3,4\n", 1),
+        ("1,2,3,4\n1,2,3,4\n1,x,3,4", 3),
+        ("1,2,3,inf\n", 1),
+    ],
+)
+def test_a_damaged_row_is_named(text: str, line: int) -> None:
+    with pytest.raises(AnnotationError, match=rf"gt\.txt, line {line}:"):
+        parse_boxes(text, "gt.txt")
+
+
+def test_no_row_is_an_empty_array() -> None:
+    assert parse_boxes("\n\n", "gt.txt").shape == (0, 4)
+
+
+def test_numbers_on_one_line_or_many() -> None:
+    assert parse_numbers("0,1,0\n").tolist() == parse_numbers("0\r\n1\r\n0\r\n\r\n").tolist() == [0, 1, 0]
+    with pytest.raises(AnnotationError, match=r"cover\.label, line 2"):
+        parse_numbers("0\nx\n", "cover.label")
+
+
+def fake_jpeg4py(monkeypatch: pytest.MonkeyPatch, shift: int) -> None:
+    """A jpeg4py whose library loads and whose pixels are OpenCV's plus `shift`."""
+
+    class Jpeg:
+        def __init__(self, data: np.ndarray) -> None:
+            self.data = data
+
+        def decode(self) -> np.ndarray:
+            return cv2.imdecode(self.data, cv2.IMREAD_COLOR)[..., ::-1] + np.uint8(shift)
+
+    module = types.ModuleType("jpeg4py")
+    module.JPEG = Jpeg  # type: ignore[attr-defined]
+    module._cffi = types.SimpleNamespace(initialize=lambda: None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "jpeg4py", module)
+
+
+@pytest.fixture
+def fresh_choice() -> object:
+    io._jpeg_backend.cache_clear()
+    yield
+    io._jpeg_backend.cache_clear()
+
+
+def test_jpeg4py_is_used_when_its_pixels_are_opencvs(monkeypatch: pytest.MonkeyPatch, fresh_choice: object) -> None:
+    fake_jpeg4py(monkeypatch, 0)
+    assert jpeg_decoder().startswith("jpeg4py")
+    data = picture(1, ".jpg")
+    np.testing.assert_array_equal(decode_image(data, "a"), io._opencv_rgb(data, "a"))
+
+
+def test_jpeg4py_with_other_pixels_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, fresh_choice: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_jpeg4py(monkeypatch, 1)
+    assert jpeg_decoder().startswith("OpenCV")
+    assert "other pixels" in caplog.text
+    data = picture(1, ".jpg")
+    np.testing.assert_array_equal(decode_image(data, "a"), io._opencv_rgb(data, "a"))
+
+
+def test_jpeg4py_without_its_library_is_not_used(monkeypatch: pytest.MonkeyPatch, fresh_choice: object) -> None:
+    def initialize() -> None:
+        raise OSError("Could not load libjpeg-turbo library")
+
+    fake_jpeg4py(monkeypatch, 0)
+    monkeypatch.setattr(sys.modules["jpeg4py"], "_cffi", types.SimpleNamespace(initialize=initialize))
+    assert "Could not load" in jpeg_decoder()
