@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 LINE_SECONDS = 15.0
 
 
+class Meter(ABC):
+    """Counts what is done: call it with the number of things just dealt with."""
+
+    @abstractmethod
+    def __call__(self, n: int) -> None: ...
+
+    @abstractmethod
+    def begin(self, total: int) -> None:
+        """Say how many there are, where that was not known before."""
+
+
 @contextmanager
-def show_progress(title: str, total: int, unit: str = "files") -> Iterator[Callable[[int], None]]:
-    """Yields `advance(n)`; shown on standard error."""
-    if sys.stderr.isatty():
-        with _bar(title, total, unit) as advance:
-            yield advance
-    else:
+def show_progress(title: str, total: int = 0, unit: str = "files") -> Iterator[Meter]:
+    """A meter shown on standard error while the block runs. total: 0 if not known yet."""
+    if not sys.stderr.isatty():
         yield _Lines(title, total, unit)
-
-
-@contextmanager
-def _bar(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -41,12 +51,25 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=max(total, 1))
-        yield lambda n: progress.advance(task, n)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _Bar(progress, title, total)
 
 
-class _Lines:
+class _Bar(Meter):
+    """A bar of rich."""
+
+    def __init__(self, progress: Progress, title: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=total or None)
+
+    def __call__(self, n: int) -> None:
+        self._progress.advance(self._task, n)
+
+    def begin(self, total: int) -> None:
+        self._progress.update(self._task, total=total)
+
+
+class _Lines(Meter):
     """One line every `LINE_SECONDS`."""
 
     def __init__(self, title: str, total: int, unit: str) -> None:
@@ -54,14 +77,14 @@ class _Lines:
         self._done = 0
         self._began = self._told = time.monotonic()
 
+    def begin(self, total: int) -> None:
+        self._total = total
+
     def __call__(self, n: int) -> None:
         self._done += n
         now = time.monotonic()
         if now - self._told >= LINE_SECONDS:
             self._told = now
             left = (now - self._began) * max(0, self._total - self._done) / max(1, self._done)
-            print(
-                f"{self._title}: {self._done} of {self._total} {self._unit}, ETA {left:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+            told = f"{self._done} of {self._total} {self._unit}, ETA {left:.0f} s"
+            print(f"{self._title}: {told}", file=sys.stderr, flush=True)
