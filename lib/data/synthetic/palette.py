@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -83,11 +85,16 @@ def near(rng: np.random.Generator, palette: Palette, reach: float) -> Palette:
     return np.clip(palette.astype(np.float64) + shift, 0, 255).astype(np.uint8)
 
 
+@lru_cache(maxsize=8)
+def _ramp_weights(colours: int) -> NDArray[np.float64]:
+    """[256, K]: share of each of K colours along a ramp."""
+    at = np.linspace(0, colours - 1, 256)[:, None]
+    return np.clip(1 - np.abs(at - np.arange(colours)), 0, 1)
+
+
 def ramp(colours: Palette) -> Lut:
     """[256, 1, 3] uint8 table that runs through the colours in order (for `cv2.applyColorMap`)."""
-    at = np.linspace(0, 255, len(colours))
-    table = np.stack([np.interp(np.arange(256), at, colours[:, c]) for c in range(3)], axis=1)
-    return table.round().astype(np.uint8)[:, None]
+    return (_ramp_weights(len(colours)) @ colours).round().astype(np.uint8)[:, None]
 
 
 def distance(a: Palette, b: Palette) -> float:

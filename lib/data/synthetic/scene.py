@@ -30,6 +30,8 @@ KINDS: dict[str, tuple[float, tuple[str, ...], tuple[str, ...]]] = {
     "mosaic": (1.5, (), tuple(textures.TEXTURES)),
 }
 
+_SMALL_FORMS = ("blob", "round", "slab", "facets", "star")
+
 
 @dataclass(frozen=True, slots=True)
 class Backdrop:
@@ -98,8 +100,9 @@ def _above(rng: np.random.Generator, base: Image, h: int, w: int, indoor: bool) 
 def _thing(rng: np.random.Generator, w: int, h: int) -> Figure:
     colours = object_palette(rng) if rng.random() < 0.6 else any_material(rng, 3)
     size = float(np.exp(rng.uniform(np.log(0.03), np.log(0.22)))) * h
+    form = pick_form(rng) if size > 0.07 * h else _SMALL_FORMS[rng.integers(len(_SMALL_FORMS))]
     return Figure(
-        parts=build_parts(rng, pick_form(rng), colours, 0.0),
+        parts=build_parts(rng, form, colours, 0.0),
         x=Signal(rng.uniform(0, w)),
         y=Signal(rng.uniform(0.1, 1) * h),
         log_scale=Signal(float(np.log(size / 2))),

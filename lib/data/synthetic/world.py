@@ -19,7 +19,6 @@ from lib.data.synthetic.scene import Scene, paint_scene
 from lib.data.synthetic.truth import Truth, find_truth
 from lib.data.types import Image
 
-
 Canvas = TypeVar("Canvas", NDArray[np.uint8], NDArray[np.float32])
 
 
