@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 def suggest(name: str, known: list[str]) -> str:
@@ -38,15 +39,15 @@ class Registry(Generic[T]):
         self._parts: dict[str, T] = {}
         self._names: dict[str, str] = {}
 
-    def register(self, *names: str) -> Callable[[T], T]:
+    def register(self, *names: str) -> Callable[[P], P]:
         """Decorator: make the part known under every one of ``names``; a name is given once only."""
 
-        def add(part: T) -> T:
+        def add(part: P) -> P:
             for name in names:
                 key = name.lower()
                 if key in self._parts and self._parts[key] is not part:
                     raise ValueError(f"{self.kind} {name!r} is registered twice")
-                self._parts[key] = part
+                self._parts[key] = cast(T, part)
                 self._names[key] = name
             return part
 

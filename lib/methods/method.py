@@ -29,8 +29,8 @@ class Method:
     network_name: str
     config: type[Any]
     build_network: Callable[[Any, bool], nn.Module]
-    build_objective: Callable[[Any, nn.Module], Objective]
-    build_tracker: Callable[[Any, nn.Module, str | None], Tracker]
+    build_objective: Callable[[Any, Any], Objective]
+    build_tracker: Callable[[Any, Any, str | None], Tracker]
     aliases: tuple[str, ...] = ()
     parts: Mapping[str, Registry[Callable[..., Any]]] = field(default_factory=dict)
 

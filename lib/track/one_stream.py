@@ -42,7 +42,7 @@ class OneStreamState(State):
     template_mask: Tensor | None = None
 
 
-class OneStreamTracker(Tracker):
+class OneStreamTracker(Tracker[OneStreamState]):
     """Crop round the last box, multiply the score map by a Hann window, take the best cell's box.
 
     Subclasses say how their network is called. margin: a box keeps at least this many pixels inside the image.

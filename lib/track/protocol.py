@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -102,11 +102,11 @@ class Prediction:
         return Prediction(self.boxes_xywh[index], self.scores[index], response)
 
 
-class Tracker(ABC):
+class Tracker(ABC, Generic[S]):
     """B independent sequences at a time. Row i of a batch gives the boxes that it gives alone."""
 
     @abstractmethod
-    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> State:
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> S:
         """Start on the first frames.
 
         frames: B frames, of any sizes. boxes_xywh: [B, 4] targets in image pixels; kept in float64.
@@ -114,5 +114,5 @@ class Tracker(ABC):
         """
 
     @abstractmethod
-    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[State, Prediction]:
+    def step(self, state: S, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[S, Prediction]:
         """The next frame of every sequence of `state`; `state` itself is left as it was."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from lib.data.types import Batch
+from lib.methods.ostrack.network import OSTrack
 from lib.models.layers.candidate_elimination import keep_rate
 from lib.objectives.base import Losses, Progress
 from lib.objectives.frame_level import BoxCriterion
@@ -28,7 +29,7 @@ class OSTrackObjective:
     template_mask: boxes [B, 4] in units of the template -> mask or None; the network's own method.
     """
 
-    def __init__(self, criterion: BoxCriterion, network: nn.Module, elimination: Elimination | None = None) -> None:
+    def __init__(self, criterion: BoxCriterion, network: OSTrack, elimination: Elimination | None = None) -> None:
         self.criterion = criterion
         self.template_mask = network.template_mask
         self.elimination = elimination

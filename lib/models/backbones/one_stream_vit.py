@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +122,7 @@ class OneStreamViT(nn.Module):
         x = torch.cat([template, search], dim=1)
         index = torch.arange(length, device=x.device).expand(x.shape[0], -1)
         removed = []
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(cast("Iterable[Block]", self.blocks)):
             ratio = self.keep_ratio.get(i, 1.0)
             if ratio < 1.0 and keep_rate is not None:
                 ratio = keep_rate
