@@ -50,7 +50,7 @@ _RGBD = "<seq>/{color/00000001.jpg, depth/00000001.png (16 bit), groundtruth.txt
 _RGBE = "<seq>/{vis_imgs/frame0000.bmp, event_imgs/frame0000.bmp, groundtruth.txt, absent_label.txt}"
 _VTUAV = "test_ST_001/animal_001/{rgb/000001.jpg, ir/000001.jpg, rgb.txt, ir.txt (every 10th frame)}"
 _VAST = "<Class>/<Class>-<n>/{imgs/00001.jpg, Groundtruth.txt, nlp.txt}"
-_LMDB = "data.mdb, lock.mdb; keys are the file paths of the folder: "
+_LMDB = "data.mdb, whose keys are the paths of "
 
 _ROWS = (
     Layout("synthetic", ("synthetic",), "written by tracking/make_synthetic_data.py", "synthetic sequences, demo"),

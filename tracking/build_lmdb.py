@@ -91,7 +91,7 @@ def tell(report: BuildReport) -> None:
     if report.state == "was complete":
         print(f"{report.target}: complete ({report.files} files); delete the folder to build it anew")
         return
-    size = f"{report.written} written ({report.bytes / 1e9:.2f} GB), {report.already} were there"
+    size = f"{report.written} written ({report.bytes / 1e6:.1f} MB), {report.already} were there"
     print(f"{report.target}: {report.state}: {report.files} files, {size}")
 
 

@@ -33,11 +33,12 @@ _READ_ERRORS = (FileNotFoundError, NotADirectoryError, PermissionError, Annotati
 
 @dataclass
 class Finding:
-    """What was found of one part. found: sequences that can be used as they are; problems: one line each, files named.
+    """What was found of one part. found: sequences that can be used as they are.
 
     place: where it was looked for. missing: sequences that are not there; unreadable: those with damaged annotations or
     lost pictures; mismatched: those with more or fewer pictures than annotation rows; broken: pictures that are cut
-    short or no pictures, of `pictures` that were read.
+    short or no pictures, of `pictures` that were read. missing_files, problems: a line for each missing sequence, and
+    for whatever else is wrong, files named.
     """
 
     part: Part
@@ -50,6 +51,7 @@ class Finding:
     mismatched: int = 0
     broken: int = 0
     pictures: int = 0
+    missing_files: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -58,9 +60,9 @@ class Finding:
         return self.total if self.part.expected is None else self.part.expected
 
     @property
-    def first_missing(self) -> str:
-        """The first problem, or ""."""
-        return self.problems[0] if self.problems else ""
+    def first_trouble(self) -> str:
+        """The first line of what is missing or wrong, or ""."""
+        return next(iter((*self.missing_files[:1], *self.problems[:1])), "")
 
     @property
     def wrong(self) -> bool:
@@ -81,14 +83,14 @@ def check_part(
     place = paths.find(part.key)
     if place is None:
         looked = paths.candidates(part.key)[0]
-        return Finding(part, looked, there=False, problems=[f"{looked} is not there"])
+        return Finding(part, looked, there=False, missing_files=[f"{looked} is not there"])
     finding = Finding(part, place)
     with _quiet_readers():
         try:
             dataset = part.read(place)
         except (*_READ_ERRORS, OSError, ValueError) as error:
             finding.there = False
-            finding.problems.append(str(error))
+            finding.missing_files.append(_message(error))
             return finding
         finding.total = len(dataset)
         begin(finding.total)
@@ -99,7 +101,7 @@ def check_part(
                 progress(1)
     if part.expected is not None and finding.total < part.expected:
         finding.missing += part.expected - finding.total
-        finding.problems.append(f"{finding.total} sequences in {place}, {part.expected} are published")
+        finding.missing_files.append(f"{finding.total} sequences in {place}, {part.expected} are published")
     return finding
 
 
@@ -121,9 +123,10 @@ class _Look:
         except (*_READ_ERRORS, OSError) as error:
             if isinstance(error, FileNotFoundError):
                 finding.missing += 1
+                finding.missing_files.append(f"{name}: {_message(error)}")
             else:
                 finding.unreadable += 1
-            finding.problems.append(f"{name}: {_message(error)}")
+                finding.problems.append(f"{name}: {_message(error)}")
             return
         if absent:
             count = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""

@@ -10,34 +10,46 @@ from rich.table import Table
 
 from lib.data.check import Finding
 
-PROBLEMS_SHOWN = 5
+LINES_SHOWN = 5
 
 
-def print_findings(findings: Sequence[Finding], console: Console, all_problems: bool = False) -> None:
-    """One row per part; below it the problems, where it was looked for, and the layout wanted."""
+def print_findings(findings: Sequence[Finding], console: Console, all_lines: bool = False) -> None:
+    """One row per part; below it what is missing or wrong, where it was looked for, and the layout wanted."""
+    heads = ("data set", "", "sequences", "!= rows", "broken")
+    rows = [_numbers(finding) for finding in findings]
     table = Table(box=None, pad_edge=False)
-    table.add_column("data set")
-    table.add_column("")
-    for column in ("sequences", "pictures != rows", "broken pictures"):
-        table.add_column(column, justify="right")
-    table.add_column("first missing or wrong", overflow="fold")
-    for finding in findings:
-        state = "[red]wrong[/red]" if finding.wrong else "[green]ok[/green]"
-        broken = f"{finding.broken} of {finding.pictures}" if finding.pictures else "-"
-        sequences = f"{finding.found} / {finding.expected or '?'}"
-        counts = (sequences, str(finding.mismatched), broken) if finding.there else ("-", "-", "-")
-        table.add_row(escape(finding.part.name), state, *counts, escape(finding.first_missing) or "-")
+    for i, head in enumerate(heads):
+        width = max(len(text) for text in (head, *(row[i] for row in rows)))
+        table.add_column(head, min_width=width, no_wrap=True, justify="left" if i < 2 else "right")
+    table.add_column("first missing or wrong", overflow="ellipsis", no_wrap=True)
+    for finding, row in zip(findings, rows, strict=True):
+        colour = "red" if finding.wrong else "green"
+        table.add_row(escape(row[0]), f"[{colour}]{row[1]}[/{colour}]", *row[2:], escape(_short(finding)))
     console.print(table)
+    console.print("!= rows: sequences whose pictures and annotation rows differ in number", style="dim", soft_wrap=True)
     for finding in findings:
-        if finding.problems:
-            _print_problems(finding, console, all_problems)
+        if finding.first_trouble:
+            _print_lines(finding, console, all_lines)
 
 
-def _print_problems(finding: Finding, console: Console, all_problems: bool) -> None:
-    lines = finding.problems if all_problems else finding.problems[:PROBLEMS_SHOWN]
+def _numbers(finding: Finding) -> tuple[str, ...]:
+    state = "wrong" if finding.wrong else "ok"
+    broken = f"{finding.broken} of {finding.pictures}" if finding.pictures else "-"
+    counts = (f"{finding.found} / {finding.expected}", str(finding.mismatched), broken)
+    return (finding.part.name, state, *(counts if finding.there else ("-", "-", "-")))
+
+
+def _short(finding: Finding) -> str:
+    """The first trouble with paths seen from the data set's folder, and without the other places looked at."""
+    return finding.first_trouble.replace(f"{finding.place}/", "").partition(" (nor ")[0] or "-"
+
+
+def _print_lines(finding: Finding, console: Console, all_lines: bool) -> None:
     console.print(f"\n[bold]{escape(finding.part.name)}[/bold] in {escape(str(finding.place))}", soft_wrap=True)
     console.print(f"  layout wanted: {escape(finding.part.layout)}", highlight=False, soft_wrap=True)
-    for line in lines:
-        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
-    if len(lines) < len(finding.problems):
-        console.print(f"  ... and {len(finding.problems) - len(lines)} more (--all shows them)")
+    for lines in (finding.missing_files, finding.problems):
+        shown = lines if all_lines else lines[:LINES_SHOWN]
+        for line in shown:
+            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+        if len(shown) < len(lines):
+            console.print(f"  ... and {len(lines) - len(shown)} more like this (--all shows them)", soft_wrap=True)

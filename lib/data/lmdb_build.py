@@ -45,11 +45,11 @@ class Broken:
 class BuildReport:
     """What one run did for one environment.
 
-    state: "complete" (by this run), "was complete" (nothing to do) or "broken files" (not finished: see `broken`).
+    state: "complete" (by this run), "was complete" (nothing to do) or "unfinished" (see `broken`).
     """
 
     target: Path
-    state: str = "broken files"
+    state: str = "unfinished"
     files: int = 0
     already: int = 0
     written: int = 0
@@ -58,7 +58,7 @@ class BuildReport:
 
     @property
     def finished(self) -> bool:
-        return self.state != "broken files"
+        return self.state != "unfinished"
 
 
 Progress = Callable[[int], None]

@@ -85,7 +85,7 @@ def test_folder_that_is_not_there(lasot: Path) -> None:
     finding = check_part(part(), load_paths({"lasot": "/nowhere"}))
     assert not finding.there
     assert finding.wrong
-    assert finding.first_missing == "/nowhere is not there"
+    assert finding.first_trouble == "/nowhere is not there"
 
 
 @pytest.mark.parametrize("depth", ["fast", "normal"])
@@ -94,7 +94,7 @@ def test_missing_annotation_file_is_named(lasot: Path, depth: str) -> None:
     finding = look(load_paths(), depth)
     assert (finding.found, finding.missing) == (1, 1)
     assert finding.wrong
-    assert str(lasot / "bear/bear-4/groundtruth.txt") in finding.first_missing
+    assert str(lasot / "bear/bear-4/groundtruth.txt") in finding.first_trouble
 
 
 def test_missing_picture_within_a_sequence_is_named(lasot: Path) -> None:
@@ -133,7 +133,7 @@ def test_damaged_annotation_names_file_and_line(lasot: Path) -> None:
     write(lasot / "bear/bear-2/groundtruth.txt", "1,2,3,4\n1,2,x,4\n1,2,3,4\n1,2,3,4\n")
     finding = look(load_paths(), "fast")
     assert finding.unreadable == 1
-    assert "groundtruth.txt, line 2" in finding.first_missing
+    assert "groundtruth.txt, line 2" in finding.first_trouble
 
 
 def test_second_modality_counts(tmp_path: Path) -> None:
@@ -147,14 +147,14 @@ def test_second_modality_counts(tmp_path: Path) -> None:
     both = Part("lasher", "some", lambda path: LasherDataset(open_store(path)), 2, ("visible.txt",))
     finding = check_part(both, load_paths({"lasher": root}))
     assert (finding.found, finding.unreadable) == (1, 1)
-    assert "car" in finding.first_missing
+    assert "car" in finding.first_trouble
 
 
 def test_published_size_counts_where_folders_are_listed(lasot: Path) -> None:
     listed = Part("lasot", "some", lambda path: LasotDataset(open_store(path)), 3)
     finding = check_part(listed, load_paths())
     assert finding.wrong
-    assert "2 sequences in" in finding.first_missing
+    assert "2 sequences in" in finding.first_trouble
 
 
 def test_choose() -> None:
