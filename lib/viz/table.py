@@ -70,8 +70,9 @@ class Table:
         ]
         heads = [c.title + " " for c in self.columns]
         widths = [max(len(line[j]) for line in [heads, *shown]) for j in range(len(heads))]
+        words = [all(isinstance(row[j], str) for row in self.rows) for j in range(len(heads))]
         lines = [
-            "  ".join([line[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(line[1:], widths[1:], strict=True))])
+            "  ".join(v.ljust(w) if word else v.rjust(w) for v, w, word in zip(line, widths, words, strict=True))
             for line in [heads, *shown]
         ]
         title = [self.title] if self.title else []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from lib.bench.report.runs import TrackerRun
@@ -19,7 +22,7 @@ MADE_BY = (
     ("fps", ("timing.tracker_fps", "fps")),
     ("torch", ("versions.torch", "torch")),
     ("Host", ("host.name", "host")),
-    ("Started", ("started",)),
+    ("Written", ("written", "started")),
 )
 """Column -> where a manifest may keep it, the first one found."""
 
@@ -37,11 +40,14 @@ def attribute_table(
 ) -> Table:
     """One row per attribute: sequences it has, and one score (the main one) of each tracker on them."""
     key = key or runs[0].scores.main
-    columns = [Column("Attribute"), Column("Sequences"), *(Column(run.name, 2) for run in runs)]
+    meanings = _attribute_names()
+    explained = any(a in meanings for a in attributes)
+    columns = [Column("Attribute"), *([Column("Meaning")] if explained else []), Column("Sequences")]
+    columns += [Column(run.name, 2) for run in runs]
     rows: list[list[Cell]] = []
     for attribute, names in attributes.items():
         scores: list[Cell] = [run.scores.subset(names).headline[key] for run in runs]
-        rows.append([attribute, len(names), *scores])
+        rows.append([attribute, *([meanings.get(attribute, "")] if explained else []), len(names), *scores])
     return Table(f"{runs[0].scores.labels[key]} by attribute", columns, rows)
 
 
@@ -96,6 +102,12 @@ def origin_table(runs: Sequence[TrackerRun]) -> Table:
 def summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest without its long lists: no entry per sequence."""
     return {key: value for key, value in manifest.items() if key != "sequences"}
+
+
+@cache
+def _attribute_names() -> dict[str, str]:
+    """Usual abbreviation -> what it stands for."""
+    return dict(json.loads((Path(__file__).parent / "attribute_names.json").read_text(encoding="utf-8")))
 
 
 def _find(facts: Mapping[str, str], keys: Sequence[str]) -> str | None:
