@@ -1,11 +1,11 @@
 """Write a synthetic benchmark to disk, in the layout of a published data set."""
 
-import _bootstrap  # noqa: F401
-
 import argparse
 import os
 import sys
 from pathlib import Path
+
+import _bootstrap  # noqa: F401
 
 
 def parse_args() -> argparse.Namespace:
@@ -16,7 +16,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="attributes:\n" + "\n".join(f"  {name:4s} {a.meaning}" for name, a in ATTRIBUTES.items())
-        + "\n\nexample: python tracking/make_synthetic_data.py --output data/synthetic/train --sequences 60 --frames 60",
+        + "\n\nexample: python tracking/make_synthetic_data.py --output data/synthetic/train --seed 1",
     )  # fmt: skip
     add = parser.add_argument
     add("--layout", help=f"one of {', '.join(LAYOUTS)}; 'synthetic' (the default) is LaSOT's with names of its own")
@@ -30,10 +30,20 @@ def parse_args() -> argparse.Namespace:
     add("--height", type=int, default=240, help="of a frame, in pixels (default 240)")
     add("--difficulty", type=float, default=0.5, help="0 (slow, clear) to 1 (default 0.5)")
     add("--distractors", type=int, help="other moving objects; drawn at random if not given")
-    add("--attributes", nargs="+", metavar="TAG", help="what must happen in every sequence; drawn at random if not given")
+    add(
+        "--attributes",
+        nargs="+",
+        metavar="TAG",
+        help="what must happen in every sequence; drawn at random if not given",
+    )
     add("--names", type=Path, help="file with one sequence name per line, instead of the data set's own")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    add("--preview", type=Path, metavar="PICTURE", help="also write a contact sheet with true boxes (alone without --output)")
+    add(
+        "--preview",
+        type=Path,
+        metavar="PICTURE",
+        help="also write a contact sheet with true boxes (alone without --output)",
+    )
     args = parser.parse_args()
     if args.output is None and args.preview is None:
         parser.error("give --output FOLDER, --preview PICTURE, or both")

@@ -1,4 +1,4 @@
-"""A synthetic world for tracking: endless labelled videos from a seed, in memory or on disk, with RGB and RGB-X pictures."""
+"""A synthetic world for tracking: endless labelled videos, RGB and RGB-X, from a seed, in memory or on disk."""
 
 from lib.data.synthetic.attributes import ATTRIBUTES, Attribute
 from lib.data.synthetic.config import GENERATOR_VERSION, WorldConfig

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """meaning: the test on the truth that gives a sequence this tag; chance: how often it is asked for at difficulty 0.5
-    (0: never asked for by itself, it comes as a consequence)."""
+    """One tag.
+
+    meaning: the test on the truth that gives it to a sequence.
+    chance: how often it is asked for at difficulty 0.5 (0: never by itself, it comes as a consequence).
+    """
 
     meaning: str
     chance: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from functools import cached_property
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data.synthetic import textures
+from lib.data.synthetic.arrays import u8
 from lib.data.synthetic.draw import Grey, Sheet, draw_figure, fill, grey, window
 from lib.data.synthetic.figure import Figure
 from lib.data.synthetic.signals import stream
@@ -25,7 +27,7 @@ _SUBFRAMES = (-0.6, -0.3, 0.0)
 
 
 class Thermal:
-    """A thermal camera: warm objects on a cooler scene with textures of its own; light does not matter, shadows are not seen.
+    """A thermal camera: warm objects on a cooler scene with textures of its own; no light, no shadows.
 
     Where the plan has a thermal crossover the target takes the temperature of the scene for a while.
     """
@@ -46,7 +48,7 @@ class Thermal:
             for outline in thing.outlines(0.0):
                 fill(mask, outline, 0, 0)
             canvas[mask > 127] = int(40 + 190 * thing.heat)
-        return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.8), dtype=np.uint8)
+        return u8(cv2.GaussianBlur(canvas, (0, 0), 0.8))
 
     @cached_property
     def _sheets(self) -> list[list[Sheet]]:
@@ -70,16 +72,17 @@ class Thermal:
         for figure, sheets in zip(self._world.figures, self._sheets, strict=True):
             if figure is self._world.plan.target and share > 0:
                 sheets = [
-                    replace(s, picture=cv2.convertScaleAbs(s.picture, alpha=1 - share, beta=share * SCENE_WARMTH)) for s in sheets
+                    replace(s, picture=u8(cv2.convertScaleAbs(s.picture, alpha=1 - share, beta=share * SCENE_WARMTH)))
+                    for s in sheets
                 ]
             draw_figure(frame, replace(figure, shadow=0.0, opacity=1.0), sheets, float(t))
-        frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), 0.7), dtype=np.uint8)
+        frame = u8(cv2.GaussianBlur(frame, (0, 0), 0.7))
         noise = np.random.default_rng([self._world.seed, t, 1]).standard_normal(frame.shape, dtype=np.float32)
-        return np.asarray(cv2.add(frame, noise * np.float32(self._noise), dtype=cv2.CV_8U), dtype=np.uint8)
+        return u8(cv2.add(frame, noise * np.float32(self._noise), dtype=cv2.CV_8U))
 
 
 class Depth:
-    """A depth camera: layers in millimetres, a floor that comes nearer downwards, holes (0), noise that grows with distance."""
+    """A depth camera: layers in millimetres, a floor that comes nearer downwards, holes (0), noise growing"""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -148,7 +151,7 @@ class Events:
         """[height, width, 3] uint8 RGB."""
         logs = [self._log_brightness(t + dt) for dt in _SUBFRAMES]
         picture = np.full((*logs[0].shape, 3), 255, np.uint8)
-        for before, after in zip(logs, logs[1:], strict=False):
+        for before, after in itertools.pairwise(logs):
             change = after - before
             picture[change > _THRESHOLD] = EVENT_POSITIVE
             picture[change < -_THRESHOLD] = EVENT_NEGATIVE

@@ -30,7 +30,7 @@ class Studio:
         self.events = Events(self.world) if config.modality is Modality.RGBE else None
 
     def aux(self, t: int) -> np.ndarray | None:
-        """The second picture as its sensor gives it: thermal [H, W] uint8, depth [H, W] uint16, events [H, W, 3] uint8."""
+        """The second sensor gives: thermal [H, W] uint8, depth [H, W] uint16, events [H, W, 3] uint8; else None."""
         for camera in (self.thermal, self.depth, self.events):
             if camera is not None:
                 return camera.render(t)
@@ -67,7 +67,7 @@ class _Studios:
 
 
 class SyntheticDataset:
-    """`sequences` worlds of one configuration; world k of seed s is the same everywhere and for ever (one generator version).
+    """`sequences` worlds of one configuration; world k of seed s is the same everywhere (for one generator version).
 
     cache: how many painted worlds each process keeps (about 2 MB each at 320 x 240).
     Boxes of absent frames are zero and not valid; see `lib.data.synthetic.truth.Truth` for the conventions.
@@ -76,7 +76,12 @@ class SyntheticDataset:
     is_video = True
 
     def __init__(
-        self, seed: int = 0, sequences: int = 1000, config: WorldConfig | None = None, name: str = "synthetic", cache: int = 32
+        self,
+        seed: int = 0,
+        sequences: int = 1000,
+        config: WorldConfig | None = None,
+        name: str = "synthetic",
+        cache: int = 32,
     ) -> None:
         if sequences < 1:
             raise ValueError(f"a synthetic data set needs at least 1 sequence, not {sequences}")
@@ -106,7 +111,7 @@ class SyntheticDataset:
         return Sequence(
             name=name,
             boxes_xywh=truth.boxes_xywh,
-            valid=(truth.boxes_xywh[:, 2:] > 0).all(1),
+            valid=np.asarray((truth.boxes_xywh[:, 2:] > 0).all(1)),
             visible=~truth.absent,
             read_frame=partial(self._studios.read, self.world_seed(index)),
             frame_path=partial(_frame_path, name),
@@ -128,7 +133,7 @@ _NUMBERS = ("seed", "sequences", "length", "width", "height", "distractors", "ca
 
 
 def build_synthetic(name: str = "SYNTHETIC") -> SyntheticDataset:
-    """The data set of a YAML name: ``SYNTHETIC``, ``SYNTHETIC:rgbt``, ``SYNTHETIC:seed=7,sequences=2000,modality=rgbd``.
+    """The data set of a YAML name: ``SYNTHETIC``, ``SYNTHETIC:rgbt``, ``SYNTHETIC:seed=7,length=40,modality=rgbd``.
 
     Keys: seed, sequences, length, width, height, distractors, difficulty (0..1), modality (rgb, rgbt, rgbd, rgbe),
     attributes (joined by +), cache. Raises ValueError naming what is wrong.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data.synthetic import textures
+from lib.data.synthetic.arrays import u8
 from lib.data.synthetic.figure import Figure, Part, Skin, inverse
 from lib.data.synthetic.palette import ramp
 from lib.data.types import Image
@@ -21,7 +22,7 @@ _PAD = 0.06
 
 def grey(picture: Image) -> Grey:
     """[H, W] brightness of an RGB picture."""
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    return u8(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ def _light(rng: np.random.Generator, mask: Grey, skin: Skin) -> NDArray[np.float
     h, w = mask.shape
     height = cv2.GaussianBlur(mask.astype(np.float32) / 255.0, (0, 0), 0.16 * min(h, w) + 0.5)
     towards = rng.uniform(-np.pi, 0)
-    slope = cv2.Sobel(height, cv2.CV_32F, 1, 0) * np.cos(towards) + cv2.Sobel(height, cv2.CV_32F, 0, 1) * np.sin(towards)
+    slope = cv2.Sobel(height, cv2.CV_32F, 1, 0) * np.cos(towards) + cv2.Sobel(height, cv2.CV_32F, 0, 1) * np.sin(
+        towards
+    )
     steep = max(float(np.abs(slope).max()), 1e-6)
     light = 1.0 - skin.shade * 0.45 * slope / steep - skin.shade * 0.35 * (1.0 - height)
     if skin.folds:
@@ -88,14 +91,16 @@ def paint_part(part: Part, pixels_per_unit: float) -> Sheet:
         _mark(rng, picture, part.skin)
     scale = (w / (x1 - x0), h / (y1 - y0))
     mask = np.zeros((h, w), np.uint8)
-    fill(mask, (part.contours - (x0, y0)) * scale, 0, 0)
+    fill(mask, ((part.contours - (x0, y0)) * scale).astype(np.float64), 0, 0)
     if part.skin.shade or part.skin.folds:
         light = cv2.merge([_light(rng, mask, part.skin)] * 3)
-        picture = cv2.multiply(picture, light, dtype=cv2.CV_8U)
+        picture = u8(cv2.multiply(picture, light, dtype=cv2.CV_8U))
     return Sheet(picture, scale, (-x0 * scale[0], -y0 * scale[1]))
 
 
-def window(points: list[NDArray[np.float64]], margin: float, width: int, height: int) -> tuple[int, int, int, int] | None:
+def window(
+    points: list[NDArray[np.float64]], margin: float, width: int, height: int
+) -> tuple[int, int, int, int] | None:
     """x0, y0, x1, y1 of the pixels that the outlines touch, or None when they are out of the picture."""
     flat = (points[0] if len(points) == 1 else np.concatenate(points)).reshape(-1, 2)
     (low_x, low_y), (high_x, high_y) = flat.min(0).tolist(), flat.max(0).tolist()
@@ -107,7 +112,7 @@ def window(points: list[NDArray[np.float64]], margin: float, width: int, height:
 def surface(
     figure: Figure, part: Part, sheet: Sheet, t: float, back: NDArray[np.float64], view: tuple[int, int, int, int]
 ) -> Image:
-    """The skin of `part` as seen at time t in the pixels of `view`; back: [2, 3] image pixels -> units of the object."""
+    """The skin of `part` at time t in the pixels of `view`; back: [2, 3] image pixels -> units of the object."""
     x0, y0, x1, y1 = view
     back = back.copy()
     back[:, 2] += back[:, 0] * x0 + back[:, 1] * y0
@@ -120,13 +125,13 @@ def surface(
         m = unswing @ back
         m[:, 2] += shift
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(sheet.picture, m, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return u8(cv2.warpAffine(sheet.picture, m, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE))
     gx, gy = np.arange(x1 - x0, dtype=np.float32)[None], np.arange(y1 - y0, dtype=np.float32)[:, None]
     b = back.astype(np.float32)
     u, v = figure.wave.straighten(b[0, 0] * gx + b[0, 1] * gy + b[0, 2], b[1, 0] * gx + b[1, 1] * gy + b[1, 2], t)
     m32, d = unswing.astype(np.float32), shift.astype(np.float32)
     mx, my = m32[0, 0] * u + m32[0, 1] * v + d[0], m32[1, 0] * u + m32[1, 1] * v + d[1]
-    return cv2.remap(sheet.picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return u8(cv2.remap(sheet.picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def streak(dx: float, dy: float) -> NDArray[np.float32] | None:
@@ -136,7 +141,7 @@ def streak(dx: float, dy: float) -> NDArray[np.float32] | None:
         return None
     r = int(np.ceil(length / 2)) + 1
     line = np.zeros((2 * r + 1, 2 * r + 1), np.uint8)
-    ends = [(int(round((r + k * dx / 2) * 16)), int(round((r + k * dy / 2) * 16))) for k in (-1, 1)]
+    ends = [(round((r + k * dx / 2) * 16), round((r + k * dy / 2) * 16)) for k in (-1, 1)]
     cv2.line(line, ends[0], ends[1], 255, 1, cv2.LINE_AA, SHIFT)
     kernel = line.astype(np.float32)
     return kernel / kernel.sum()
@@ -145,9 +150,9 @@ def streak(dx: float, dy: float) -> NDArray[np.float32] | None:
 def mix(under: Image, over: Image, alpha: Grey) -> Image:
     """``over alpha + under (1 - alpha)`` for H x W or H x W x 3 pictures."""
     if under.ndim == 3:
-        alpha = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)
+        alpha = u8(cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB))
     front = cv2.multiply(over, alpha, scale=1 / 255)
-    return cv2.add(front, cv2.multiply(under, cv2.bitwise_not(alpha), scale=1 / 255))
+    return u8(cv2.add(front, cv2.multiply(under, cv2.bitwise_not(alpha), scale=1 / 255)))
 
 
 def cast_shadow(frame: Image, outlines: list[NDArray[np.float64]], strength: float) -> None:
@@ -155,7 +160,10 @@ def cast_shadow(frame: Image, outlines: list[NDArray[np.float64]], strength: flo
     foot = max(float(o[..., 1].max()) for o in outlines)
     top = min(float(o[..., 1].min()) for o in outlines)
     tall = foot - top
-    laid = [np.stack([o[..., 0] + 0.5 * (foot - o[..., 1]), foot + 0.32 * (o[..., 1] - foot) + 0.06 * tall], -1) for o in outlines]
+    laid = [
+        np.stack([o[..., 0] + 0.5 * (foot - o[..., 1]), foot + 0.32 * (o[..., 1] - foot) + 0.06 * tall], -1)
+        for o in outlines
+    ]
     soft = 0.04 * tall + 1.0
     view = window(laid, 3 * soft, frame.shape[1], frame.shape[0])
     if view is None:
@@ -164,12 +172,14 @@ def cast_shadow(frame: Image, outlines: list[NDArray[np.float64]], strength: flo
     mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
     for o in laid:
         fill(mask, o, x0, y0, int(255 * strength))
-    mask = cv2.cvtColor(cv2.blur(mask, (2 * int(soft) + 1,) * 2), cv2.COLOR_GRAY2RGB)
+    mask = u8(cv2.cvtColor(cv2.blur(mask, (2 * int(soft) + 1,) * 2), cv2.COLOR_GRAY2RGB))
     part = frame[y0:y1, x0:x1]
     frame[y0:y1, x0:x1] = cv2.multiply(part, cv2.bitwise_not(mask), scale=1 / 255)
 
 
-def draw_figure(frame: Image, figure: Figure, sheets: list[Sheet], t: float, blur: NDArray[np.float32] | None = None) -> None:
+def draw_figure(
+    frame: Image, figure: Figure, sheets: list[Sheet], t: float, blur: NDArray[np.float32] | None = None
+) -> None:
     """Draw one object into an RGB frame, part by part. In place."""
     height, width = frame.shape[:2]
     outlines = figure.outlines(t)
@@ -187,9 +197,9 @@ def draw_figure(frame: Image, figure: Figure, sheets: list[Sheet], t: float, blu
         alpha = np.zeros((y1 - y0, x1 - x0), np.uint8)
         fill(alpha, outline, x0, y0, int(255 * figure.opacity))
         if figure.softness > 0.3:
-            alpha = cv2.GaussianBlur(alpha, (0, 0), figure.softness)
+            alpha = u8(cv2.GaussianBlur(alpha, (0, 0), figure.softness))
         if blur is not None:
-            alpha = cv2.filter2D(alpha, -1, blur, borderType=cv2.BORDER_REPLICATE)
+            alpha = u8(cv2.filter2D(alpha, -1, blur, borderType=cv2.BORDER_REPLICATE))
         frame[y0:y1, x0:x1] = mix(frame[y0:y1, x0:x1], surface(figure, part, sheet, t, back, view), alpha)
 
 
@@ -199,5 +209,5 @@ def silhouette(figure: Figure, t: float, width: int, height: int) -> Grey:
     for outline in figure.outlines(t):
         layer = np.zeros_like(mask)
         fill(layer, outline, 0, 0)
-        mask = cv2.max(mask, layer)
+        mask = u8(cv2.max(mask, layer))
     return mask

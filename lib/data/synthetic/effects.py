@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.data.synthetic.arrays import u8
 from lib.data.types import Image
 
 
@@ -79,26 +80,26 @@ class Darkroom:
         look = self._look
         height, width = picture.shape[:2]
         if self._shading is not None:
-            picture = cv2.multiply(picture, self._shading, scale=light, dtype=cv2.CV_8U)
+            picture = u8(cv2.multiply(picture, self._shading, scale=light, dtype=cv2.CV_8U))
         elif abs(light - 1) > 0.01:
-            picture = cv2.convertScaleAbs(picture, alpha=light)
+            picture = u8(cv2.convertScaleAbs(picture, alpha=light))
         if look.defocus > 0.3:
-            picture = cv2.GaussianBlur(picture, (0, 0), look.defocus)
+            picture = u8(cv2.GaussianBlur(picture, (0, 0), look.defocus))
         if look.shrink < 1:
             small = (int(width * look.shrink), int(height * look.shrink))
-            picture = cv2.resize(cv2.resize(picture, small, interpolation=cv2.INTER_AREA), (width, height))
-        picture = cv2.LUT(picture, self._table)
+            picture = u8(cv2.resize(cv2.resize(picture, small, interpolation=cv2.INTER_AREA), (width, height)))
+        picture = u8(cv2.LUT(picture, self._table))
         if self._grain is not None:
             picture = self._add_noise(picture, t)
         if look.jpeg is not None:
             # Red and blue change places in the codec and change back: only the artefacts count.
             coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])[1]
-            picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
-        return np.asarray(picture, dtype=np.uint8)
+            picture = u8(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+        return picture
 
     def _add_noise(self, picture: Image, t: int) -> Image:
         assert self._grain is not None
         height, width = picture.shape[:2]
         corners = np.random.default_rng([self._seed, t]).integers(0, 48, (3, 2)).tolist()
         layers = [self._grain[y : y + height, x : x + width] for y, x in corners]
-        return cv2.add(picture, cv2.merge(layers), dtype=cv2.CV_8U)
+        return u8(cv2.add(picture, cv2.merge(layers), dtype=cv2.CV_8U))

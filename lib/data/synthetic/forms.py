@@ -22,7 +22,9 @@ _SKIN_SHARE = np.array([4, 2, 2, 4, 2, 1.5, 1.5, 0.7, 1.5, 1, 1, 1, 1, 6])
 
 def skin(rng: np.random.Generator, colours: Palette, texture: str = "", plain: float = 0.35) -> Skin:
     """A texture around the first of the object's colours; `plain` is the chance of hardly any texture."""
-    name = texture or ("smooth" if rng.random() < plain else _SKINS[rng.choice(len(_SKINS), p=_SKIN_SHARE / _SKIN_SHARE.sum())])
+    name = texture or (
+        "smooth" if rng.random() < plain else _SKINS[rng.choice(len(_SKINS), p=_SKIN_SHARE / _SKIN_SHARE.sum())]
+    )
     contrast = rng.uniform(0.1, 1.0)
     first, second = colours[0].astype(float), colours[1 % len(colours)].astype(float)
     ends = np.stack([first + contrast * (second - first), first, first + rng.uniform(-50, 50)])
@@ -37,7 +39,9 @@ def skin(rng: np.random.Generator, colours: Palette, texture: str = "", plain: f
     )
 
 
-def _sway(rng: np.random.Generator, reach: float, pace: float = 1.0, phase: float | None = None, base: float = 0.0) -> Signal:
+def _sway(
+    rng: np.random.Generator, reach: float, pace: float = 1.0, phase: float | None = None, base: float = 0.0
+) -> Signal:
     at = rng.uniform(0, 2 * np.pi) if phase is None else phase
     return Signal(base, (reach,), (pace * rng.uniform(0.02, 0.07),), (at,))
 
@@ -101,7 +105,9 @@ def person(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part
     stride = rng.uniform(0.15, 0.6)
     coat, trousers = skin(rng, colours), skin(rng, colours[1:])
     from_tone = np.array([[205, 160, 130], [240, 200, 170], [120, 80, 60], [70, 45, 35]])[rng.integers(4)]
-    flesh = Skin("smooth", np.clip(from_tone + rng.integers(-20, 20, (3, 3)), 0, 255).astype(np.uint8), int(rng.integers(2**31)))
+    flesh = Skin(
+        "smooth", np.clip(from_tone + rng.integers(-20, 20, (3, 3)), 0, 255).astype(np.uint8), int(rng.integers(2**31))
+    )
     wide = rng.uniform(0.28, 0.42)
     leg = shapes.limb(0.95, 0.24)
     arm = shapes.limb(0.7, 0.16)
@@ -140,7 +146,9 @@ def animal(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part
 def vehicle(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
     paintwork = replace(skin(rng, colours, plain=0.8), shade=rng.uniform(0.3, 0.9))
     dark = Skin("smooth", np.array([[20, 20, 22], [40, 40, 45], [70, 75, 80]], np.uint8), int(rng.integers(2**31)))
-    glass = Skin("gradient", np.array([[40, 50, 60], [110, 130, 145], [190, 205, 215]], np.uint8), int(rng.integers(2**31)))
+    glass = Skin(
+        "gradient", np.array([[40, 50, 60], [110, 130, 145], [190, 205, 215]], np.uint8), int(rng.integers(2**31))
+    )
     tall = rng.uniform(0.22, 0.4)
     cabin_x = rng.uniform(-0.3, 0.2)
     cabin = shapes.moved(shapes.ellipse(rng.uniform(0.4, 0.65), 0.3, 4.0), y=-tall * 0.9)
@@ -192,7 +200,12 @@ def chain(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]
     squareness = rng.uniform(2, 5)
     alternate = rng.random() < 0.5
     return [
-        Part(shapes.ellipse(1.1 / count + 0.1, r, squareness), look[k % 2 if alternate else 0], (float(x), 0.0), _sway(rng, 0.2 * bend))
+        Part(
+            shapes.ellipse(1.1 / count + 0.1, r, squareness),
+            look[k % 2 if alternate else 0],
+            (float(x), 0.0),
+            _sway(rng, 0.2 * bend),
+        )
         for k, (x, r) in enumerate(zip(xs, radius, strict=True))
     ]
 
@@ -204,7 +217,12 @@ def bottle(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part
     neck = shapes.moved(shapes.ellipse(wide * rng.uniform(0.3, 0.6), 0.4, 4.0), y=-0.5)
     label = shapes.moved(shapes.ellipse(wide * 0.98, 0.25, 8.0), y=0.35)
     cap = shapes.moved(shapes.ellipse(wide * 0.5, 0.12, 6.0), y=-0.85)
-    return [Part(neck, glass), Part(body, glass), Part(label, skin(rng, colours[1:])), Part(cap, skin(rng, colours[2:]))]
+    return [
+        Part(neck, glass),
+        Part(body, glass),
+        Part(label, skin(rng, colours[1:])),
+        Part(cap, skin(rng, colours[2:])),
+    ]
 
 
 def face(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
@@ -218,7 +236,9 @@ def face(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
     red = Skin("smooth", np.array([[150, 70, 70]] * 3, np.uint8), 1)
     blink = rng.uniform(0.2, 0.32)
     return [
-        Part(shapes.moved(shapes.blob(rng, 4, 0.15, 0.04), y=-0.2, sx=0.82, sy=0.82), skin(rng, colours[2:], plain=0.2)),
+        Part(
+            shapes.moved(shapes.blob(rng, 4, 0.15, 0.04), y=-0.2, sx=0.82, sy=0.82), skin(rng, colours[2:], plain=0.2)
+        ),
         Part(shapes.moved(shapes.ellipse(0.66, 0.85, 2.3), y=0.12), flesh),
         Part(eye, dark, (-blink, -0.02)),
         Part(eye, dark, (blink, -0.02)),

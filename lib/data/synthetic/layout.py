@@ -34,6 +34,12 @@ class Take:
     def boxes(self) -> Boxes:
         return self.studio.world.truth.boxes_xywh
 
+    def aux(self, t: int) -> NDArray[Any]:
+        """The second picture of frame t as its sensor gives it."""
+        picture = self.studio.aux(t)
+        assert picture is not None, "only layouts with a second modality ask for it"
+        return picture
+
     @property
     def kind(self) -> str:
         """What the target is: person, bag, ..."""
@@ -66,7 +72,7 @@ class Layout(ABC):
     def write(self, root: Path, take: Take) -> None:
         """Write one sequence."""
 
-    def finish(self, root: Path, split: str, names: Names[str], summaries: Names[dict[str, Any]]) -> None:
+    def finish(self, root: Path, split: str, names: Names[str], summaries: Names[dict[str, Any]]) -> None:  # noqa: B027
         """Write what is there once per data set: lists, tables. Names of earlier runs stay in lists."""
 
     def summary(self, take: Take) -> dict[str, Any]:
@@ -77,7 +83,9 @@ class Layout(ABC):
 def official(names: Names[str], count: int, what: str) -> list[str]:
     """The first `count` published names; ValueError when there are not so many."""
     if count > len(names):
-        raise ValueError(f"{what} has {len(names)} names, not the {count} asked for; write fewer or give names of your own")
+        raise ValueError(
+            f"{what} has {len(names)} names, not the {count} asked for; write fewer or give names of your own"
+        )
     return list(names[:count])
 
 

@@ -156,7 +156,9 @@ class CocoLayout(Layout):
         for figure in take.studio.world.figures:
             outlines = [part[0] for part in figure.outlines(0.0)]
             points = np.concatenate(outlines)
-            (x0, y0), (x1, y1) = (np.clip(p, 0, (config.width, config.height)) for p in (points.min(0), points.max(0) + 1))
+            (x0, y0), (x1, y1) = (
+                np.clip(p, 0, (config.width, config.height)) for p in (points.min(0), points.max(0) + 1)
+            )
             if x1 - x0 >= 1 and y1 - y0 >= 1:
                 polygons = [np.round(outline, 2).ravel().tolist() for outline in outlines]
                 box = np.round([x0, y0, x1 - x0, y1 - y0], 2).tolist()
@@ -166,7 +168,8 @@ class CocoLayout(Layout):
     def finish(self, root: Path, split: str, names: Names[str], summaries: Names[dict[str, Any]]) -> None:
         categories = [{"id": k + 1, "name": n, "supercategory": "synthetic"} for k, n in enumerate(FORMS)]
         number_of = {c["name"]: c["id"] for c in categories}
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for name, summary in zip(names, summaries, strict=True):
             size = {"width": summary["width"], "height": summary["height"]}
             images.append({"id": int(name), "file_name": f"{name}.jpg", **size})

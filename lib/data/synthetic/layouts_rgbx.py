@@ -45,14 +45,18 @@ class LasherLayout(_Flat):
 
     def names(self, split: str, kinds: Names[str]) -> list[str]:
         splits = load_list("lasher_splits")
-        return official(splits["train_881_sdstrack" if split == "train" else "test_official_245"], len(kinds), f"LasHeR's {split} list")
+        return official(
+            splits["train_881_sdstrack" if split == "train" else "test_official_245"],
+            len(kinds),
+            f"LasHeR's {split} list",
+        )
 
     def _fill(self, folder: Path, take: Take) -> None:
         for part in ("visible", "infrared"):
             (folder / part).mkdir()
         for t in range(len(take.studio.world)):
             write_rgb(folder / f"visible/v{t:04d}.jpg", take.studio.world.render(t))
-            write_rgb(folder / f"infrared/i{t:04d}.jpg", three_channels(take.studio.aux(t)))
+            write_rgb(folder / f"infrared/i{t:04d}.jpg", three_channels(take.aux(t)))
         for file in ("visible.txt", "infrared.txt", "init.txt"):
             (folder / file).write_text(integer_rows(take.boxes))
 
@@ -67,7 +71,9 @@ class DepthTrackLayout(_Flat):
 
     def names(self, split: str, kinds: Names[str]) -> list[str]:
         splits = load_list("depthtrack_splits")
-        return official(splits["train_146_used" if split == "train" else "test_50"], len(kinds), f"DepthTrack's {split} list")
+        return official(
+            splits["train_146_used" if split == "train" else "test_50"], len(kinds), f"DepthTrack's {split} list"
+        )
 
     def _fill(self, folder: Path, take: Take) -> None:
         world = take.studio.world
@@ -75,7 +81,7 @@ class DepthTrackLayout(_Flat):
             (folder / part).mkdir()
         for t in range(len(world)):
             write_rgb(folder / f"color/{t + 1:08d}.jpg", world.render(t))
-            write_raw(folder / f"depth/{t + 1:08d}.png", take.studio.aux(t))
+            write_raw(folder / f"depth/{t + 1:08d}.png", take.aux(t))
         boxes = np.where(world.truth.absent[:, None], np.nan, take.boxes)
         (folder / "groundtruth.txt").write_text(float_rows(boxes, 2))
         if take.split == "test":
@@ -110,7 +116,7 @@ class VisEventLayout(_Flat):
             (folder / part).mkdir()
         for t in range(len(world)):
             write_rgb(folder / f"vis_imgs/frame{t:04d}.bmp", world.render(t))
-            write_rgb(folder / f"event_imgs/frame{t:04d}.bmp", take.studio.aux(t))
+            write_rgb(folder / f"event_imgs/frame{t:04d}.bmp", take.aux(t))
         (folder / "groundtruth.txt").write_text(float_rows(take.boxes, 2))
         (folder / "absent_label.txt").write_text(lines((~world.truth.absent).astype(int)))
 

@@ -51,7 +51,9 @@ def _camera(config: WorldConfig, events: frozenset[str], seed: int) -> Camera:
     w, h = config.width, config.height
     middle = (w * MARGIN / 2, h * MARGIN / 2)
     if "CM" not in events:
-        return Camera(w, h, Signal(middle[0] + rng.uniform(-0.2, 0.2) * w), Signal(middle[1] + rng.uniform(-0.2, 0.2) * h))
+        return Camera(
+            w, h, Signal(middle[0] + rng.uniform(-0.2, 0.2) * w), Signal(middle[1] + rng.uniform(-0.2, 0.2) * h)
+        )
     pace = rng.uniform(0.006, 0.02) * w
     period = rng.uniform(60, 160)
     reach = pace * period / 4
@@ -76,6 +78,7 @@ def _target_size(rng: np.random.Generator, config: WorldConfig) -> float:
 def _wave(rng: np.random.Generator, bend: float) -> Wave:
     if bend == 0 or rng.random() < 0.4:
         return Wave()
+
     def side() -> Signal:
         reach = bend * rng.uniform(0.04, 0.2)
         return Signal(0.0, (reach,), (rng.uniform(0.01, 0.06),), (rng.uniform(0, 6.28),))
@@ -112,8 +115,9 @@ def _target(config: WorldConfig, events: frozenset[str], seed: int, colours: Pal
     scale_reach = rng.uniform(0.4, 0.6) if "SV" in events else rng.uniform(0, 0.15)
     log_scale = wander(rng, float(np.log(size / 2)), scale_reach, max(40.0, rng.uniform(0.8, 1.6) * n), 2)
     turning = "ROT" in events
-    spin = Signal(rng.uniform(-0.3, 0.3), drift=rng.choice([-1, 1]) * rng.uniform(0.02, 0.08)) if turning and rng.random() < 0.3 else (
-        wander(rng, 0.0, rng.uniform(0.6, 1.6) if turning else rng.uniform(0, 0.12), rng.uniform(40, 90), 2))  # fmt: skip
+    spin = wander(rng, 0.0, rng.uniform(0.6, 1.6) if turning else rng.uniform(0, 0.12), rng.uniform(40, 90), 2)
+    if turning and rng.random() < 0.3:
+        spin = Signal(rng.uniform(-0.3, 0.3), drift=rng.choice([-1, 1]) * rng.uniform(0.02, 0.08))
     aspect = wander(rng, rng.normal(0, 0.2), 0.6 if "ARC" in events else rng.uniform(0, 0.08), rng.uniform(40, 80), 2)
     bend = rng.uniform(0.4, 1.0) if "DEF" in events else 0.0
     margin = 0.55 * size * np.exp(scale_reach * 0.5)
@@ -121,7 +125,9 @@ def _target(config: WorldConfig, events: frozenset[str], seed: int, colours: Pal
     lively = rng.uniform(0.7, 1.0)
     x = wander(rng, w / 2, max(6.0, (w / 2 - margin) * lively), period)
     y = wander(rng, h / 2, max(6.0, (h / 2 - margin) * lively), period * rng.uniform(0.6, 1.4))
-    limit = rng.uniform(0.6, 0.85) if "FM" in events else rng.uniform(0.1, 0.22) + 0.12 * config.difficulty * rng.random()
+    limit = (
+        rng.uniform(0.6, 0.85) if "FM" in events else rng.uniform(0.1, 0.22) + 0.12 * config.difficulty * rng.random()
+    )
     sizes = 2 * np.exp(log_scale(np.arange(max(n, 30), dtype=np.float64)))
     x, y = _paced(x, y, sizes, n, limit)
     if "OV" in events:
@@ -141,7 +147,10 @@ def _shadow(rng: np.random.Generator) -> float:
 
 def _with_shake(x: Signal, tremble: Signal) -> Signal:
     return replace(
-        x, amplitude=x.amplitude + tremble.amplitude, frequency=x.frequency + tremble.frequency, phase=x.phase + tremble.phase
+        x,
+        amplitude=x.amplitude + tremble.amplitude,
+        frequency=x.frequency + tremble.frequency,
+        phase=x.phase + tremble.phase,
     )
 
 
@@ -155,10 +164,19 @@ def _other(
     sizes = 2 * np.exp(log_scale(np.arange(max(config.length, 30), dtype=np.float64)))
     x, y = _paced(x, y, sizes, config.length, rng.uniform(0.03, 0.25))
     return Figure(
-        parts, x, y, log_scale, Signal(rng.normal(0, 0.15)), wander(rng, rng.normal(0, 0.2), rng.uniform(0, 0.4), 70, 2),
-        _wave(rng, bend), depth=rng.uniform(1.15, 1.6), heat=rng.uniform(0.2, 0.9), shadow=_shadow(rng), softness=rng.uniform(0.3, 1.0),
+        parts=parts,
+        x=x,
+        y=y,
+        log_scale=log_scale,
+        log_aspect=Signal(rng.normal(0, 0.15)),
+        angle=wander(rng, rng.normal(0, 0.2), rng.uniform(0, 0.4), 70, 2),
+        wave=_wave(rng, bend),
+        depth=rng.uniform(1.15, 1.6),
+        heat=rng.uniform(0.2, 0.9),
+        shadow=_shadow(rng),
+        softness=rng.uniform(0.3, 1.0),
         kind=kind,
-    )  # fmt: skip
+    )
 
 
 def _distractors(
@@ -192,7 +210,10 @@ def _beside(rng: np.random.Generator, target: Figure, config: WorldConfig) -> Fi
     """The target's path, shifted by one to two and a half sizes, with waves of its own on top."""
     size = 2 * np.exp(target.log_scale.base)
     away, side = size * rng.uniform(1.0, 2.2), rng.uniform(0, 2 * np.pi)
-    own = [wander(rng, away * f, size * rng.uniform(0.3, 1.0), rng.uniform(30, 80), 2) for f in (np.cos(side), np.sin(side))]
+    own = [
+        wander(rng, away * f, size * rng.uniform(0.3, 1.0), rng.uniform(30, 80), 2)
+        for f in (np.cos(side), np.sin(side))
+    ]
     x, y = ((_with_shake(p, o), o.base) for p, o in zip((target.x, target.y), own, strict=True))
     return replace(target, x=replace(x[0], base=x[0].base + x[1]), y=replace(y[0], base=y[0].base + y[1]))
 
@@ -266,7 +287,9 @@ def draw_up(seed: int, config: WorldConfig) -> Plan:
     camera = _camera(config, events, seed)
     backdrop = plan_backdrop(stream(seed, "backdrop"), config.difficulty)
     palette = stream(seed, "colours")
-    colours = near(palette, backdrop.colours[palette.permutation(4)[:3]], 14.0) if "BC" in events else object_palette(palette)
+    colours = (
+        near(palette, backdrop.colours[palette.permutation(4)[:3]], 14.0) if "BC" in events else object_palette(palette)
+    )
     target = _target(config, events, seed, colours, camera)
     others, twins = _distractors(config, events, seed, colours, target)
     front = []
@@ -279,9 +302,16 @@ def draw_up(seed: int, config: WorldConfig) -> Plan:
     start = rng.uniform(0.3, 0.7) * config.length
     warm = rng.random() < 0.35 or "TC" in events
     return Plan(
-        seed, config, camera, backdrop, target, tuple(behind), tuple(sorted(front, key=lambda f: -f.depth)), tuple(twins),
+        seed=seed,
+        config=config,
+        camera=camera,
+        backdrop=backdrop,
+        target=target,
+        behind=tuple(behind),
+        front=tuple(sorted(front, key=lambda f: -f.depth)),
+        twins=tuple(twins),
         light=_light(config, events, seed),
         shutter=rng.uniform(0.7, 1.0) if "MB" in events else rng.uniform(0.0, 0.3),
         look=plan_look(stream(seed, "look"), config.difficulty, "LL" in events),
         sameness=Signal(bumps=(Bump(start, 6.0, rng.uniform(5, 20), 1.0),)) if warm else STILL,
-    )  # fmt: skip
+    )

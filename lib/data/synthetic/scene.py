@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from lib.data.synthetic import textures
+from lib.data.synthetic.arrays import u8
 from lib.data.synthetic.draw import draw_figure, paint_part
 from lib.data.synthetic.figure import Figure
 from lib.data.synthetic.forms import build_parts, pick_form
@@ -20,9 +21,17 @@ MARGIN = 1.5
 
 # kind of scene -> (share, materials, textures)
 KINDS: dict[str, tuple[float, tuple[str, ...], tuple[str, ...]]] = {
-    "ground": (4.0, ("grass", "dry_grass", "soil", "sand", "concrete", "asphalt", "snow"), ("cloud", "gravel", "blades", "cloud")),
+    "ground": (
+        4.0,
+        ("grass", "dry_grass", "soil", "sand", "concrete", "asphalt", "snow"),
+        ("cloud", "gravel", "blades", "cloud"),
+    ),
     "foliage": (1.5, ("foliage", "grass", "dry_grass"), ("leaves", "blades", "cloud")),
-    "horizon": (2.5, ("grass", "soil", "sand", "asphalt", "water", "concrete"), ("cloud", "gravel", "streaks", "blades")),
+    "horizon": (
+        2.5,
+        ("grass", "soil", "sand", "asphalt", "water", "concrete"),
+        ("cloud", "gravel", "streaks", "blades"),
+    ),
     "water": (0.8, ("water", "sky"), ("streaks", "cloud", "smooth")),
     "indoor": (2.0, ("wall", "wood", "concrete"), ("smooth", "gradient", "streaks", "bricks", "checks", "stripes")),
     "urban": (1.5, ("concrete", "brick", "wall", "asphalt"), ("windows", "bricks", "cloud", "gravel")),
@@ -68,7 +77,9 @@ def _texture(rng: np.random.Generator, names: tuple[str, ...], colours: Palette,
 
 def _blend(under: Image, over: Image, mask: np.ndarray) -> Image:
     soft = cv2.merge([np.clip(mask, 0, 255).astype(np.uint8)] * 3)
-    return cv2.add(cv2.multiply(over, soft, scale=1 / 255), cv2.multiply(under, cv2.bitwise_not(soft), scale=1 / 255))
+    return u8(
+        cv2.add(cv2.multiply(over, soft, scale=1 / 255), cv2.multiply(under, cv2.bitwise_not(soft), scale=1 / 255))
+    )
 
 
 def _patchwork(rng: np.random.Generator, base: Image, other: Image) -> Image:
@@ -81,7 +92,7 @@ def _patchwork(rng: np.random.Generator, base: Image, other: Image) -> Image:
 def _strip(rng: np.random.Generator, base: Image, other: Image) -> Image:
     """The second texture as a band across: path, road, river, wall, kerb."""
     h, w = base.shape[:2]
-    along, across = textures.axes(h, w, rng.normal(0, 0.5))
+    _, across = textures.axes(h, w, rng.normal(0, 0.5))
     middle, half = rng.uniform(0.1, 0.9) * h, rng.uniform(0.04, 0.25) * h
     return _blend(base, other, 127 + (half - np.abs(across - middle)) * 100)
 
@@ -89,7 +100,9 @@ def _strip(rng: np.random.Generator, base: Image, other: Image) -> Image:
 def _above(rng: np.random.Generator, base: Image, h: int, w: int, indoor: bool) -> Image:
     """Sky, trees or a wall over the upper part, down to a horizon that need not be straight."""
     names = ("wall", "brick", "wood") if indoor else ("sky", "sky", "foliage", "concrete", "snow", "night")
-    kinds = ("smooth", "gradient", "bricks", "cloud") if indoor else ("gradient", "cloud", "smooth", "leaves", "windows")
+    kinds = (
+        ("smooth", "gradient", "bricks", "cloud") if indoor else ("gradient", "cloud", "smooth", "leaves", "windows")
+    )
     far = _texture(rng, kinds, material(rng, names[rng.integers(len(names))]), h, w)
     line = rng.uniform(0.15, 0.55) * h
     uneven = 0.0 if indoor else rng.choice([0.0, 0.03, 0.1])
@@ -127,7 +140,7 @@ def paint_scene(backdrop: Backdrop, width: int, height: int) -> Scene:
         canvas = _above(rng, canvas, h, w, backdrop.kind == "indoor")
     if rng.random() < 0.6:
         light = cv2.resize(rng.uniform(0.6, 1.25, (3, 4)).astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
-        canvas = cv2.multiply(canvas, cv2.merge([light] * 3), dtype=cv2.CV_8U)
+        canvas = u8(cv2.multiply(canvas, cv2.merge([light] * 3), dtype=cv2.CV_8U))
     things = tuple(_thing(rng, w, h) for _ in range(backdrop.things))
     for thing in things:
         draw_figure(canvas, thing, [paint_part(p, float(np.exp(thing.log_scale.base))) for p in thing.parts], 0.0)

@@ -84,7 +84,9 @@ def limb(length: float, width: float, taper: float = 0.8) -> Contours:
     return _one(x, y - width * 0.2)
 
 
-def moved(contours: Contours, x: float = 0.0, y: float = 0.0, turn: float = 0.0, sx: float = 1.0, sy: float = 1.0) -> Contours:
+def moved(
+    contours: Contours, x: float = 0.0, y: float = 0.0, turn: float = 0.0, sx: float = 1.0, sy: float = 1.0
+) -> Contours:
     """Scaled, turned (radians), then shifted."""
     c, s = np.cos(turn), np.sin(turn)
     matrix = np.array([[c * sx, -s * sy], [s * sx, c * sy]], np.float32)

@@ -41,7 +41,7 @@ class Bump:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """``base + sum_k amplitude_k sin(2 pi frequency_k t + phase_k) + drift t + bumps``; frequencies in cycles per frame."""
+    """``base + sum_k a_k sin(2 pi f_k t + phase_k) + drift t + bumps``; frequencies f in cycles per frame."""
 
     base: float = 0.0
     amplitude: tuple[float, ...] = ()
@@ -90,7 +90,7 @@ STILL = Signal()
 
 
 def wander(rng: np.random.Generator, base: float, reach: float, period: float, waves: int = 3) -> Signal:
-    """A smooth random walk that never leaves ``base +- reach``; `period` is the length in frames of its slowest wave."""
+    """A smooth random walk that never leaves ``base +- reach``; `period`: frames of its slowest wave."""
     share = rng.uniform(0.3, 1.0, waves) / np.arange(1, waves + 1)
     share = reach * share / share.sum()
     frequency = np.arange(1, waves + 1) * rng.uniform(0.75, 1.25, waves) / period

@@ -1,4 +1,4 @@
-"""Families of procedural textures: each turns a random stream, a size and a colour ramp into an H x W x 3 uint8 picture."""
+"""Families of procedural textures: a random stream, a size and a colour ramp become an H x W x 3 uint8 picture."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.data.synthetic.arrays import f32, u8
 from lib.data.synthetic.palette import Lut
 from lib.data.types import Image
 
@@ -31,19 +32,19 @@ def fractal(rng: np.random.Generator, h: int, w: int, coarse: float, roughness: 
         if field is None:
             field = fine
         else:
-            field = cv2.resize(field, (columns, rows), interpolation=cv2.INTER_LINEAR)
+            field = f32(cv2.resize(field, (columns, rows), interpolation=cv2.INTER_LINEAR))
             field += fine
         gain *= roughness
     assert field is not None
     if field.shape != (h, w):
-        field = cv2.resize(field, (w, h), interpolation=cv2.INTER_LINEAR)
+        field = f32(cv2.resize(field, (w, h), interpolation=cv2.INTER_LINEAR))
     mean, deviation = cv2.meanStdDev(field)
     return (field - np.float32(mean[0, 0])) * np.float32(1.0 / max(float(deviation[0, 0]), 1e-6))
 
 
 def paint(field: Field, lut: Lut, spread: float = 50.0) -> Image:
     """Colours for a field of mean 0 and deviation 1."""
-    return cv2.applyColorMap(cv2.convertScaleAbs(np.clip(field * spread + 127.5, 0, 255)), lut)
+    return u8(cv2.applyColorMap(cv2.convertScaleAbs(np.clip(field * spread + 127.5, 0, 255)), lut))
 
 
 def axes(h: int, w: int, angle: float) -> tuple[Field, Field]:
@@ -72,12 +73,12 @@ def gravel(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) -> 
 
 
 def gradient(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) -> Image:
-    along, across = axes(h, w, rng.uniform(0, 2 * np.pi))
+    along, _ = axes(h, w, rng.uniform(0, 2 * np.pi))
     if rng.random() < 0.4:
         cx, cy = rng.uniform(0, w), rng.uniform(0, h)
         along = np.hypot(np.arange(w, dtype=np.float32)[None] - cx, np.arange(h, dtype=np.float32)[:, None] - cy)
     low, high = float(along.min()), float(along.max())
-    return cv2.applyColorMap(cv2.convertScaleAbs((along - low) * (255.0 / max(high - low, 1e-6))), lut)
+    return u8(cv2.applyColorMap(cv2.convertScaleAbs((along - low) * (255.0 / max(high - low, 1e-6))), lut))
 
 
 def stripes(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) -> Image:
@@ -85,7 +86,7 @@ def stripes(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) ->
     bend = rng.uniform(0, 1.5) * np.sin(across * np.float32(2 * np.pi / (scale * rng.uniform(3, 8))))
     wave = np.sin(along * np.float32(2 * np.pi / scale) + bend)
     sharp = rng.uniform(1, 8)
-    return cv2.applyColorMap(cv2.convertScaleAbs(127.5 + 127.5 * np.tanh(sharp * wave)), lut)
+    return u8(cv2.applyColorMap(cv2.convertScaleAbs(127.5 + 127.5 * np.tanh(sharp * wave)), lut))
 
 
 def checks(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) -> Image:
@@ -93,7 +94,8 @@ def checks(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) -> 
     k = np.float32(2 * np.pi / scale)
     a, b = np.sin(along * k), np.sin(across * (k * np.float32(rng.uniform(0.6, 1.4))))
     wave = a * b if rng.random() < 0.5 else np.maximum(a, b) * 2 - 0.6
-    return cv2.applyColorMap(cv2.convertScaleAbs(np.clip(127.5 + 127.5 * np.tanh(rng.uniform(2, 8) * wave), 0, 255)), lut)
+    tone = np.clip(127.5 + 127.5 * np.tanh(rng.uniform(2, 8) * wave), 0, 255)
+    return u8(cv2.applyColorMap(cv2.convertScaleAbs(tone), lut))
 
 
 def cells(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) -> Image:
@@ -110,7 +112,7 @@ def cells(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) -> I
     elif style < 0.7:
         tone = reach * np.float32(380.0 / scale) + tone * 0.2
     grey = cv2.resize(np.clip(tone, 0, 255).astype(np.uint8), (w, h), interpolation=cv2.INTER_LINEAR)
-    return cv2.applyColorMap(grey, lut)
+    return u8(cv2.applyColorMap(grey, lut))
 
 
 def bricks(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) -> Image:
@@ -124,7 +126,7 @@ def bricks(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) -> 
     seam = max(1.0, scale * rng.uniform(0.03, 0.12))
     dark = ((x % 1.0) * wide < seam) | ((np.arange(h)[:, None] % high) < seam)
     grey[dark] = rng.integers(0, 60)
-    return cv2.applyColorMap(grey, lut)
+    return u8(cv2.applyColorMap(grey, lut))
 
 
 def _dabs(rng: np.random.Generator, h: int, w: int, lut: Lut, count: int, base: int) -> tuple[Image, Image]:
@@ -205,7 +207,7 @@ def windows(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) ->
 def smooth(rng: np.random.Generator, h: int, w: int, lut: Lut, scale: float) -> Image:
     """Hardly any texture: soft shading only."""
     field = cv2.resize(rng.standard_normal((3, 4)).astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
-    return paint(field, lut, rng.uniform(8, 40))
+    return paint(f32(field), lut, rng.uniform(8, 40))
 
 
 TEXTURES: dict[str, Texture] = {

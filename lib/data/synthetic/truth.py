@@ -24,8 +24,8 @@ Array = NDArray[np.float64]
 class Truth:
     """Annotation of N frames.
 
-    boxes_xywh: [N, 4] the smallest box around the target's whole silhouette - as if nothing were in front of it - clipped
-    to the frame; all zero where the target is absent.
+    boxes_xywh: [N, 4] the smallest box around the target's whole silhouette - as if nothing were in front of it -
+    clipped to the frame; all zero where the target is absent.
     full_xyxy: [N, 4] the same before clipping, in absent frames too.
     visible_fraction: [N] share of the silhouette's area that is inside the frame and not covered.
     inside: [N] share that is inside the frame. absent: [N] visible_fraction below 0.05.
@@ -64,7 +64,7 @@ def _visibility(plan: Plan, full: Boxes, times: Array) -> tuple[Array, Array]:
     own = plan.target.outlines(times)
     others = [f.outlines(times) for f in plan.front]
     meets = [_overlap(full, bounds(o)) for o in others]
-    for k in np.flatnonzero(np.any([*meets, cut], axis=0)):
+    for k in np.flatnonzero(np.any([*meets, cut], axis=0)).tolist():
         box = full[k]
         target = _raster(own, k, box).astype(np.float64)
         area = max(target.sum(), 1e-6)

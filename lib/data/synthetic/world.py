@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.data.synthetic.arrays import u8
 from lib.data.synthetic.config import WorldConfig
 from lib.data.synthetic.draw import Grey, Sheet, draw_figure, paint_part, silhouette, streak
 from lib.data.synthetic.effects import Darkroom
@@ -76,12 +77,12 @@ class World:
         return self._darkroom.develop(self.render_clean(t), t, max(0.02, self.plan.light(t)))
 
     def render_clean(self, t: float, sharp: bool = False) -> Image:
-        """The scene at the moment t (fractions allowed) in daylight, through a perfect lens, with motion blur unless `sharp`."""
+        """The scene at the moment t (fractions allowed) in daylight, by a perfect lens; motion blur unless `sharp`."""
         frame = self.warp(self.scene.canvas, t)
         shutter = 0.0 if sharp else self.plan.shutter
         camera = self._smear(self.plan.camera, t, (self.config.width * 0.75, self.config.height * 0.75), shutter)
         if camera is not None:
-            frame = cv2.filter2D(frame, -1, camera)
+            frame = u8(cv2.filter2D(frame, -1, camera))
         for figure in self.figures:
             blur = self._smear(figure, t, (0.0, 0.0), shutter)
             draw_figure(frame, figure, self.sheets[id(figure)], t, blur)
@@ -96,8 +97,10 @@ class World:
         return cast(Canvas, seen)
 
     @staticmethod
-    def _smear(mover: Figure | Camera, t: float, point: tuple[float, float], shutter: float) -> NDArray[np.float32] | None:
-        """Blur kernel of what a point of the figure (or the scene) travels while the shutter is open, at most 40 pixels."""
+    def _smear(
+        mover: Figure | Camera, t: float, point: tuple[float, float], shutter: float
+    ) -> NDArray[np.float32] | None:
+        """Blur of what a point of the figure (or scene) travels while the shutter is open, at most 40 pixels."""
         step = mover.matrices(t + 1.0) - mover.matrices(t)
         dx, dy = ((step[:, :2] @ point + step[:, 2]) * shutter).tolist()
         far = max(1.0, math.hypot(dx, dy) / 40.0)

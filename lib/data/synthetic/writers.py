@@ -52,7 +52,8 @@ ATTRIBUTES_FILE, RECORD_FILE = "attributes.json", "synthetic.json"
 class Job:
     """What to write where.
 
-    layout: a name of `LAYOUTS`; root: the folder that `local.yaml` points to for that data set; split: train, val or test.
+    layout: a name of `LAYOUTS`; split: train, val or test.
+    root: the folder that `local.yaml` points to for that data set.
     names: of the sequences; None takes published names where the data set has a list, else made-up ones.
     The modality of `config` follows the layout.
     """
@@ -149,8 +150,8 @@ def _results(job: Job, names: Names[str], workers: int) -> Iterator[tuple[int, l
 def write_benchmark(job: Job, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[str]:
     """Write the sequences of a job and return their names.
 
-    Sequences that are there already are left alone, so that an interrupted run is taken up by the same call; the files are
-    the same whatever the number of workers. Beside the data set's own files the root gets `attributes.json`
+    Sequences that are there already are left alone, so that an interrupted run is taken up by the same call; the files
+    are the same whatever the number of workers. Beside the data set's own files the root gets `attributes.json`
     ({sequence: [tags]}) and `synthetic.json` (how each part was made).
     progress: called with (sequences finished, sequences written anew among them).
     Raises ValueError when the folder holds a part of other arguments, UnknownNameError for an unknown layout.
