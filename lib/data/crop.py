@@ -139,7 +139,7 @@ def sample_target(
     return Crop(resize(cut(image, region), output_size), output_size / region.side, region.side, mask)
 
 
-def write_planes(image: Image, planes: NDArray[np.uint8]) -> None:
+def write_planes(image: Image | cv2.typing.MatLike, planes: NDArray[np.uint8]) -> None:
     """S x S x 3 picture into contiguous [3, S, S] planes."""
     cv2.split(image, [planes[0], planes[1], planes[2]])
 
@@ -150,10 +150,12 @@ def crop_frame(
     planes: NDArray[np.uint8],
     mirrored: bool = False,
     edits: tuple[Callable[[Image], Image] | None, Callable[[Image], Image] | None] = (None, None),
+    flipped: bool = False,
 ) -> None:
     """Crop both pictures of a frame and resize them into `planes` [C, S, S], C = 3 or 6.
 
-    mirrored, edits (for RGB and for aux): see `cut`. Raises ValueError when the frame's pictures do not fit.
+    mirrored, edits (for RGB and for aux): see `cut`. flipped: the finished crop is turned left to right. Raises
+    ValueError when the frame's pictures do not fit.
     """
     pictures = [frame.rgb] if frame.aux is None else [frame.rgb, frame.aux]
     if len(planes) != 3 * len(pictures):
@@ -161,7 +163,8 @@ def crop_frame(
     for i, picture in enumerate(pictures):
         if picture.shape != (*frame.size_hw, 3):
             raise ValueError(f"expected pictures of shape {(*frame.size_hw, 3)} in a frame, found {picture.shape}")
-        write_planes(resize(cut(picture, region, mirrored, edits[i]), planes.shape[1]), planes[3 * i : 3 * i + 3])
+        crop = resize(cut(picture, region, mirrored, edits[i]), planes.shape[1])
+        write_planes(cv2.flip(crop, 1) if flipped else crop, planes[3 * i : 3 * i + 3])
 
 
 def crop_batch(frames: Sequence[Frame], boxes_xywh: Tensor, factor: float, output_size: int) -> tuple[Tensor, Tensor]:

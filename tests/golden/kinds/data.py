@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 from golden import Case, runner
 
+from lib.data.augment import Augmentation, CropDraw, Draws
 from lib.data.boxes import box_in_crop, clip_box, clip_boxes, jitter_box
 from lib.data.crop import crop_batch, sample_target
-from lib.data.types import Frame
+from lib.data.normalise import Normalise
+from lib.data.picking import SAMPLERS, PickRule
+from lib.data.processing import Clip, Processing, RegionRule
+from lib.data.sampling import TrackingSampler
+from lib.data.types import Frame, Modality, Sequence
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def _float64(values: list[float]) -> np.ndarray:
@@ -70,3 +80,172 @@ def box_geometry(case: Case) -> None:
         size = torch.tensor([[item["height"], item["width"]]], dtype=torch.float64)
         batched = clip_boxes(torch.tensor([item["box"]], dtype=torch.float64), size, item["margin"])
         assert batched[0].tolist() == list(clipped)
+
+
+def _clip(template: Frame, search: Frame, template_box: list[float], search_box: list[float]) -> Clip:
+    modality = Modality.RGB if template.aux is None else Modality.RGBT
+    boxes = _float64([template_box]), _float64([search_box])
+    return Clip((template,), (search,), *boxes, modality, "golden", "golden", (0, 1))
+
+
+@runner("loretrack/processing")
+def processing(case: Case) -> None:
+    for item in case.data["samples"]:
+        template, search = (Frame(case.draw(item["inputs"][k])) for k in ("template_image", "search_image"))
+        jitter = {"center_jitter": item["search_center_jitter"], "scale_jitter": item["search_scale_jitter"]}
+        process = Processing(
+            RegionRule(item["template_size"], item["template_factor"]),
+            RegionRule(item["search_size"], item["search_factor"], **jitter),
+        )
+        crop_draws = [
+            CropDraw(
+                np.asarray(item[f"{kind}_normal_2"], dtype=np.float32),
+                np.asarray(item[f"{kind}_uniform_2"], dtype=np.float32),
+                item["brightness_factor_both"],
+                item["per_crop_flip_both"],
+            )
+            for kind in ("template", "search")
+        ]
+        draws = Draws(item["gray_both"], item["joint_flip_both"], (crop_draws[0],), (crop_draws[1],))
+        sample = process.apply(_clip(template, search, item["template_box"], item["search_box"]), draws)
+        normalise, stored = Normalise(MEAN, STD), item["outputs"]
+        for kind, rule, draw in (
+            ("template", process.template, crop_draws[0]),
+            ("search", process.search, crop_draws[1]),
+        ):
+            images, gain = getattr(sample, kind), getattr(sample, f"{kind}_gain")
+            found = normalise(torch.from_numpy(images), torch.from_numpy(gain))
+            case.check(found, stored[f"{kind}_images"], f"{kind} images")
+            case.check(
+                getattr(sample, f"{kind}_boxes"), stored[f"{kind}_anno"], f"{kind} box", {"rtol": 1e-5, "atol": 1e-5}
+            )
+            shape = (template if kind == "template" else search).size_hw
+            place = process.place(shape, _float64(item[f"{kind}_box"]), rule, draw, draws.mirrored)
+            assert place.mask is not None
+            case.check(place.mask[None], stored[f"{kind}_att"], f"{kind} padding", {"rtol": 1e-6, "atol": 1e-6})
+
+
+class Replay:
+    """Stands for a numpy generator: gives listed numbers, and fails when they are asked for in another order."""
+
+    def __init__(self, listed: list[list]) -> None:
+        self.listed = list(listed)
+
+    def standard_normal(self, size: int) -> np.ndarray:
+        name, values = self.listed.pop(0)
+        assert (name, len(values)) == ("torch.randn", size)
+        return _float64(values)
+
+    def random(self, size: int | None = None) -> np.ndarray | float:
+        name, value = self.listed.pop(0)
+        if size is not None:
+            assert (name, len(value)) == ("torch.rand", size)
+            return _float64(value)
+        assert name in ("random.random", "np.uniform"), name
+        return value if name == "random.random" else (value - 0.8) / 0.4
+
+
+def _textured_video(spec: dict, frame: int) -> tuple[Frame, list[float]]:
+    """A frame of the case's `video_rule`, and the target's box in it."""
+    rng, (height, width) = np.random.RandomState(spec["seed"]), (spec["height"], spec["width"])
+    x, y, w, h = spec["box"]
+    coarse = rng.randint(0, 256, size=(-(-height // 8), -(-width // 8), 6)).astype(np.int32)
+    ground = coarse.repeat(8, 0).repeat(8, 1)[:height, :width]
+    ground = (ground + sum(np.roll(ground, s, a) for a in (0, 1) for s in (4, -4))) // 5
+    texture = rng.randint(0, 256, size=(-(-h // 4), -(-w // 4), 6)).repeat(4, 0).repeat(4, 1)[:h, :w]
+    picture = ground.astype(np.uint8)
+    x, y = x + spec["velocity"][0] * frame, y + spec["velocity"][1] * frame
+    left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    picture[top:bottom, left:right] = texture[top - y : bottom - y, left - x : right - x]
+    return Frame(picture[..., :3], picture[..., 3:]), [x, y, w, h]
+
+
+@runner("sdstrack/processing")
+def processing_rgbx(case: Case) -> None:
+    process = Processing(
+        RegionRule(128, 2.0),
+        RegionRule(256, 4.0, center_jitter=3.0, scale_jitter=0.25),
+        augmentation=Augmentation(grey=0),
+    )
+    for item in case.data["items"]:
+        template, _ = _textured_video(item["video"], 0)
+        search, _ = _textured_video(item["video"], item["search_frame"])
+        clip = _clip(template, search, item["template_box_xywh"], item["search_box_xywh"])
+        replay = Replay(item["draws_in_order"])
+        sample = replace(process, training=not item["validation_transforms"])(clip, replay)
+        assert not replay.listed, "random numbers were left over"
+        normalise, anno = Normalise(MEAN, STD), {"rtol": 1e-5, "atol": case.data["tolerance"]["anno"]}
+        for kind in ("template", "search"):
+            gain = torch.from_numpy(getattr(sample, f"{kind}_gain"))
+            found = normalise(torch.from_numpy(getattr(sample, kind)), gain)
+            case.check(found[0], item[f"{kind}_image"], f"{kind} image")
+            case.check(getattr(sample, f"{kind}_boxes")[0], item[f"{kind}_anno"], f"{kind} box", anno)
+
+
+@dataclass
+class Visibility:
+    """A data set that knows visibilities only."""
+
+    name: str
+    visible: list[np.ndarray]
+    is_video: bool = True
+    modality: Modality = Modality.RGB
+
+    def __len__(self) -> int:
+        return len(self.visible)
+
+    def __getitem__(self, index: int) -> Sequence:
+        visible = self.visible[index]
+        boxes = np.ones((len(visible), 4))
+        return Sequence(str(index), boxes, visible, visible, _no_frame, str, is_video=self.is_video)
+
+
+def _no_frame(index: int) -> Frame:
+    raise AssertionError("the cases of samplers have no pictures")
+
+
+def _draw_only(datasets: list[Visibility], ratios: list[float], rule: PickRule, mode: str) -> TrackingSampler:
+    """A sampler whose picks are looked at without any picture."""
+    return TrackingSampler(datasets, ratios, SAMPLERS[mode](rule), _no_sample, seed=0)
+
+
+def _no_sample(clip: Clip, rng: np.random.Generator) -> None:
+    raise AssertionError("the cases of samplers have no pictures")
+
+
+@runner("loretrack/sampler_causal")
+def sampler_causal(case: Case) -> None:
+    datasets = []
+    for name, stored in case.data["datasets"].items():
+        if isinstance(stored, str):
+            count = int(stored.split()[0])
+            datasets.append(Visibility(name, [np.ones(1, dtype=bool)] * count, is_video=False))
+        else:
+            visible = [np.random.RandomState(s["seed"]).random_sample(s["length"]) < s["p"] for s in stored]
+            datasets.append(Visibility(name, visible))
+    for run in case.data["runs"]:
+        sampler = _draw_only(datasets, case.data["ratio"], PickRule(intervals=(run["max_gap"],)), "causal")
+        rng = random.Random(run["random_seed"])
+        for expected in run["picks"]:
+            number = sampler.draw_dataset(rng)
+            sequence, pick = sampler.draw_frames(number, rng)
+            # the cases number the only frame of an image 1
+            dummy = 0 if sequence.is_video else 1
+            found = [datasets[number].name, int(sequence.name), pick.template[0] + dummy, pick.search[0] + dummy]
+            assert found == expected, f"{case.path.name}: seed {run['random_seed']}: {found} != {expected}"
+
+
+@runner("sdstrack/sampler")
+def sampler_rgbx(case: Case) -> None:
+    c = case.config
+    rule = PickRule(c["num_template"], c["num_search"], (c["max_gap"],))
+    for item in case.data["items"]:
+        state = np.random.RandomState(item["seed"])
+        pairs = zip(item["sequence_lengths"], item["visible_probability"], strict=True)
+        visible = [state.random_sample(n) < p for n, p in pairs]
+        assert [int(v.sum()) for v in visible] == item["n_visible"]
+        sampler, rng = _draw_only([Visibility("all", visible)], [1.0], rule, "causal"), random.Random(item["seed"])
+        for expected in item["seq_template_search"]:
+            sequence, pick = sampler.draw_frames(sampler.draw_dataset(rng), rng)
+            found = [int(sequence.name), *pick.template, *pick.search]
+            assert found == expected, f"{case.path.name}: seed {item['seed']}: {found} != {expected}"

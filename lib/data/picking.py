@@ -1,0 +1,104 @@
+"""Which frames of a sequence make a sample: one picker per sampler mode (`DATA.SAMPLER_MODE`)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from lib.data.types import Mask, Sequence
+from lib.registry import Registry
+
+MIN_LENGTH = 20
+GAP_STEP = 5
+MAX_ROUNDS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """Frame numbers of one sample."""
+
+    template: tuple[int, ...]
+    search: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PickRule:
+    """templates, searches: frames per sample. intervals: how far apart they may lie, in frames."""
+
+    templates: int = 1
+    searches: int = 1
+    intervals: tuple[int, ...] = (200,)
+
+
+class FramePicker(Protocol):
+    """One sampler mode."""
+
+    requirement: str
+    """What `accepts` asks for, for messages."""
+
+    def accepts(self, sequence: Sequence) -> bool:
+        """Whether samples can be picked from this video."""
+        ...
+
+    def pick(self, sequence: Sequence, rng: random.Random) -> Pick | None:
+        """Frames of an accepted sequence, or None where this attempt found none."""
+        ...
+
+
+SAMPLERS: Registry[Callable[[PickRule], FramePicker]] = Registry("sampler mode")
+
+
+def enough_visible(sequence: Sequence, rule: PickRule) -> bool:
+    """More than twice as many visible frames as a sample has, and not a very short video. Images always pass."""
+    if not sequence.is_video:
+        return True
+    return len(sequence) >= MIN_LENGTH and int(sequence.visible.sum()) > 2 * (rule.templates + rule.searches)
+
+
+def draw_visible(visible: Mask, count: int, low: int, high: int, rng: random.Random) -> list[int] | None:
+    """`count` visible frames of [low, high), with replacement, cut to the video; None where there is none."""
+    if count == 0:
+        return []
+    low, high = max(0, low), min(len(visible), high)
+    candidates = np.flatnonzero(visible[low:high]) + low if high > low else np.empty(0, dtype=np.int64)
+    return [int(i) for i in rng.choices(candidates, k=count)] if len(candidates) else None
+
+
+@SAMPLERS.register("causal")
+class CausalPicker:
+    """Search frames after the template, at most the interval behind it (OSTrack, ECCV 2022).
+
+    The interval grows by five frames each time none is found, and another template frame is drawn. Further templates
+    come from the interval before the first one.
+    """
+
+    def __init__(self, rule: PickRule) -> None:
+        self.rule = rule
+        self.requirement = (
+            f"at least {MIN_LENGTH} frames, and more than {2 * (rule.templates + rule.searches)} with a visible target"
+        )
+
+    def accepts(self, sequence: Sequence) -> bool:
+        return enough_visible(sequence, self.rule)
+
+    def pick(self, sequence: Sequence, rng: random.Random) -> Pick | None:
+        templates, searches = self.rule.templates, self.rule.searches
+        if not sequence.is_video:
+            return Pick((0,) * templates, (0,) * searches)
+        visible, interval = sequence.visible, self.rule.intervals[0]
+        for _ in range(MAX_ROUNDS):
+            first = draw_visible(visible, 1, templates - 1, len(visible) - searches, rng)
+            if first is None:
+                return None
+            base = first[0]
+            earlier = draw_visible(visible, templates - 1, base - interval, base, rng)
+            if earlier is not None:
+                search = draw_visible(visible, searches, base + 1, base + interval, rng)
+                if search is not None:
+                    return Pick((base, *earlier), tuple(search))
+            interval += GAP_STEP
+        return None

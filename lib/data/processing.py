@@ -1,0 +1,165 @@
+"""From full frames and boxes to one training sample: jitter, crop, labels, validity (OSTrack, ECCV 2022).
+
+Pictures stay uint8; brightness travels as a number and is applied when the crops are normalised on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from lib.data.augment import (
+    Augmentation,
+    CropDraw,
+    Draws,
+    Float32s,
+    aux_becomes_grey,
+    draw_sample,
+    grey_picture,
+    mirror_box,
+    mirror_box_in_crop,
+)
+from lib.data.boxes import box_in_crop, jitter_box
+from lib.data.crop import CropError, Region, crop_frame, crop_region, padding_mask
+from lib.data.types import Boxes, Frame, Image, Mask, Modality, Sample
+
+STRIDE = 16
+"""Image pixels per token, at which a crop must still show some of the image."""
+
+
+class InvalidSampleError(ValueError):
+    """These frames and random numbers give no usable sample; others will."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Frames that were picked for one sample, with their boxes [Nt, 4] and [Ns, 4] x, y, w, h in image pixels."""
+
+    template: tuple[Frame, ...]
+    search: tuple[Frame, ...]
+    template_boxes: Boxes
+    search_boxes: Boxes
+    modality: Modality
+    dataset: str
+    sequence: str
+    frame_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRule:
+    """How a region is cut: output side in pixels, context factor, jitter (`lib.data.boxes.jitter_box`)."""
+
+    size: int
+    factor: float
+    center_jitter: float = 0.0
+    scale_jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a crop is taken and what it will show.
+
+    region: in the (mirrored, where the sample is mirrored) image. box_xywh: [4] float32, the target in the finished
+    crop, in units of its side. mask: [S, S] padding in the finished crop, or None where validity does not need it.
+    """
+
+    region: Region
+    box_xywh: Float32s
+    mask: Mask | None
+
+
+@dataclass(frozen=True)
+class Processing:
+    """Makes samples. The same object serves any number of threads; it holds rules only.
+
+    box_unit: boxes are divided by the crop's `size` (OSTrack) or by `size_minus_one` (CSTrack).
+    reject_all_padding: a sample whose crop shows nothing but padding, at pixel or token resolution, is invalid; where
+    it is off only crops beyond the image are.
+    """
+
+    template: RegionRule
+    search: RegionRule
+    training: bool = True
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    box_unit: Literal["size", "size_minus_one"] = "size"
+    reject_all_padding: bool = True
+
+    def __call__(self, clip: Clip, rng: np.random.Generator) -> Sample:
+        """Draw the random numbers and apply them. Raises InvalidSampleError."""
+        return self.apply(clip, self.draw(rng, len(clip.template), len(clip.search)))
+
+    def draw(self, rng: np.random.Generator, templates: int, searches: int) -> Draws:
+        """The random numbers of one sample; see `draw_sample` for their order."""
+        return draw_sample(rng, templates, searches, self.augmentation, self.training)
+
+    def apply(self, clip: Clip, draws: Draws) -> Sample:
+        """The sample for given random numbers. Raises InvalidSampleError."""
+        template = self._crops(clip.template, clip.template_boxes, self.template, draws.template, draws)
+        search = self._crops(clip.search, clip.search_boxes, self.search, draws.search, draws)
+        return Sample(
+            template=template[0],
+            search=search[0],
+            template_boxes=template[1],
+            search_boxes=search[1],
+            template_gain=np.array([d.gain for d in draws.template], dtype=np.float32),
+            search_gain=np.array([d.gain for d in draws.search], dtype=np.float32),
+            modality=clip.modality,
+            dataset=clip.dataset,
+            sequence=clip.sequence,
+            frame_ids=clip.frame_ids,
+        )
+
+    def place(
+        self, size_hw: tuple[int, int], box_xywh: Boxes, rule: RegionRule, draw: CropDraw, mirrored: bool
+    ) -> Placement:
+        """Where the crop of one frame goes, before a pixel is touched. Raises InvalidSampleError."""
+        height, width = size_hw
+        target = np.asarray(box_xywh, dtype=np.float32)
+        if mirrored:
+            target = mirror_box(target, width)
+        jittered = jitter_box(target, draw.normal, draw.uniform, rule.scale_jitter, rule.center_jitter)
+        try:
+            region = crop_region(jittered.tolist(), rule.factor)
+        except CropError as error:
+            raise InvalidSampleError(str(error)) from None
+        if region.inner(height, width) == (0, 0, 0, 0):
+            raise InvalidSampleError("the crop lies beside the image")
+        unit = rule.size if self.box_unit == "size" else rule.size - 1
+        placed = box_in_crop(
+            target.astype(np.float64), jittered.astype(np.float64), rule.size / region.side, rule.size, unit
+        )
+        mask = self._valid_mask(region, size_hw, rule.size, draw.flipped) if self.reject_all_padding else None
+        box = placed.astype(np.float32)
+        return Placement(region, mirror_box_in_crop(box) if draw.flipped else box, mask)
+
+    @staticmethod
+    def _valid_mask(region: Region, size_hw: tuple[int, int], size: int, flipped: bool) -> Mask:
+        mask = padding_mask(region, *size_hw, size)
+        if flipped:
+            mask = mask[:, ::-1]
+        cells = np.arange(size // STRIDE) * size // max(1, size // STRIDE)
+        if mask.all() or mask[np.ix_(cells, cells)].all():
+            raise InvalidSampleError("the crop shows nothing but padding")
+        return mask
+
+    def _crops(
+        self, frames: tuple[Frame, ...], boxes: Boxes, rule: RegionRule, crop_draws: tuple[CropDraw, ...], draws: Draws
+    ) -> tuple[Image, Float32s]:
+        """Crops [N, C, S, S] and boxes [N, 4] of one kind."""
+        places = [
+            self.place(frame.size_hw, box, rule, draw, draws.mirrored)
+            for frame, box, draw in zip(frames, boxes, crop_draws, strict=True)
+        ]
+        channels = 3 if frames[0].aux is None else 6
+        crops = np.empty((len(frames), channels, rule.size, rule.size), dtype=np.uint8)
+        for planes, frame, place, draw in zip(crops, frames, places, crop_draws, strict=True):
+            edits = self._edits(frame) if draws.grey else (None, None)
+            crop_frame(frame, place.region, planes, mirrored=draws.mirrored, edits=edits, flipped=draw.flipped)
+        return crops, np.stack([place.box_xywh for place in places])
+
+    def _edits(self, frame: Frame) -> tuple[Callable[[Image], Image] | None, Callable[[Image], Image] | None]:
+        follows = aux_becomes_grey(frame, self.augmentation.grey_rule)
+        return grey_picture, grey_picture if follows else None
