@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 from torch.distributed import PrefixStore, Store, rendezvous
@@ -67,8 +68,15 @@ def join_group(purpose: str) -> Group | None:
     """The group that torchrun has started this process in, or None when it was started alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ:
         return None
-    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    store, rank, size = _meet()
     return Group(PrefixStore(f"evaluation/{purpose}", store), rank, size)
+
+
+@lru_cache(maxsize=1)
+def _meet() -> tuple[Store, int, int]:
+    """The store of the process group; met once, since rank 0 may be hosting it."""
+    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    return store, rank, size
 
 
 @dataclass

@@ -34,6 +34,7 @@ class Evaluation:
 
     names: sequences to take (names or positions as text), all when empty. workers: processes, 0 = in this one.
     batch: rows per process. metric: a variant of `lib.bench.metrics` instead of the benchmark's own.
+    debug: the first failure is raised.
     """
 
     factory: TrackerFactory
@@ -46,6 +47,7 @@ class Evaluation:
     metric: str | None = None
     skip_missing: bool = False
     rerun: bool = False
+    debug: bool = False
 
     @property
     def folder(self) -> ResultFolder:
@@ -68,6 +70,7 @@ class Outcome:
     kept: int
     seconds: float
     fps: float
+    main_process: bool = True
 
     @property
     def exit_code(self) -> int:
@@ -85,6 +88,7 @@ class TrackSequences:
     batch: int
     processes: int
     metric: str
+    debug: bool = False
     _open: dict[str, BenchmarkSequence] = field(default_factory=dict)
 
     def __call__(self, slot: int, connect: Callable[[Callable[[Result], Summary]], Work]) -> None:
@@ -99,7 +103,7 @@ class TrackSequences:
             return sequence, sequence.start
 
         decoders = max(2, min(8, (os.cpu_count() or 1) // self.processes))
-        Runner(tracker, load, connect(self._keep), self.batch, decode_threads=decoders).run()
+        Runner(tracker, load, connect(self._keep), self.batch, decode_threads=decoders, raise_errors=self.debug).run()
 
     def _keep(self, result: Result) -> Summary:
         self.folder.write(result)
@@ -171,15 +175,16 @@ def run_evaluation(job: Evaluation, console: Console) -> Outcome:
     done = [s for s in done if s.name not in failures]
     scored = None
     if not quiet:
-        scored = score(job.benchmark, job.folder, done, job.metric) if done else None
         _finish_manifest(job, sequences, done, failures, seconds)
+        scored = score(job.benchmark, job.folder, done, job.metric) if done else None
         if scored and not failures and not job.names:
             job.folder.write_scores(scored.plain())
     if group:
         group.leave()
     tracked = len(todo) - len(failures)
     fps = sum(lengths[n] for n in todo) / seconds if todo and seconds > 0 else 0.0
-    return Outcome(job.folder.path, sequences, failures, scored, tracked, len(sequences) - len(todo), seconds, fps)
+    kept = len(sequences) - len(todo)
+    return Outcome(job.folder.path, sequences, failures, scored, tracked, kept, seconds, fps, not quiet)
 
 
 def select(job: Evaluation) -> list[BenchmarkSequence]:
@@ -236,7 +241,9 @@ class _Preparation:
             folder.forget(s.name for s in todo)
         kept = len(self.sequences) - len(todo)
         if kept:
-            self.console.print(f"{kept} of {len(self.sequences)} sequences are finished already (--rerun repeats them)")
+            self.console.print(
+                f"{kept} of {len(self.sequences)} sequences are finished already (--rerun repeats them)", soft_wrap=True
+            )
         write_manifest(folder.path, _manifest(job, "running"))
         return [s.name for s in sorted(todo, key=lambda s: -len(s))]
 
@@ -245,7 +252,9 @@ def _track(job: Evaluation, todo: list[str], display: Display, group: Group | No
     processes = max(1, job.workers)
     if group:
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", group.size))
-    work = TrackSequences(job.factory, job.benchmark.name, job.paths, job.folder, job.batch, processes, metric_of(job))
+    work = TrackSequences(
+        job.factory, job.benchmark.name, job.paths, job.folder, job.batch, processes, metric_of(job), job.debug
+    )
     if group:
         work(group.local_rank, lambda keep: ClusterWork(group, todo, keep, display))
     elif job.workers:
@@ -282,7 +291,7 @@ def _manifest(job: Evaluation, state: str) -> dict[str, Any]:
         "workers": job.workers,
         "versions": versions(),
         "host": host(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
 

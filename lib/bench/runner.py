@@ -86,6 +86,7 @@ class Runner:
 
     load: name -> the sequence and the number of the frame that tracking starts on (earlier rows repeat its box).
     lookahead: how many frames of each row are decoded ahead. decode_threads: how many at the same time.
+    raise_errors: let the first failure through, for debugging.
     Raises OutOfMemoryError when the device cannot hold the batch; all else that goes wrong belongs to one sequence.
     """
 
@@ -95,6 +96,7 @@ class Runner:
     batch: int = 1
     lookahead: int = 4
     decode_threads: int = 2
+    raise_errors: bool = False
 
     def run(self) -> None:
         """Work until the queue is empty."""
@@ -140,6 +142,8 @@ class Runner:
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(f"{error}; a smaller --batch needs less") from error
         except Exception as error:
+            if self.raise_errors:
+                raise
             self.work.failed(name, f"frame {start}: {describe(error)}")
             return None
         self.work.tracked(start + 1)
@@ -215,6 +219,8 @@ class Runner:
     def _fail(self, row: _Row, error: Exception) -> None:
         for future in row.pending:
             future.cancel()
+        if self.raise_errors:
+            raise error
         self.work.failed(row.sequence.name, f"frame {row.at}: {describe(error)}")
 
 

@@ -43,9 +43,7 @@ class ToyTracker(Tracker):
                 file.write(f"{os.getpid()} {frames[0].rgb.mean():.4f}\n")
         return ToyState(boxes_xywh.clone(), torch.zeros(len(frames)))
 
-    def step(
-        self, state: State, frames: Sequence[Frame], policy: Policy = greedy
-    ) -> tuple[ToyState, Prediction]:
+    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[ToyState, Prediction]:
         assert isinstance(state, ToyState)
         markers = [int(f.rgb[0, 0, 0]) for f in frames]
         if 255 in markers:

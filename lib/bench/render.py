@@ -1,0 +1,84 @@
+"""Videos of results: the tracker's box and the true one on every frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lib.bench.result_files import read_boxes
+from lib.bench.results import ResultFolder
+from lib.data.types import Boxes
+from lib.data.types import Sequence as VideoSequence
+from lib.registry import suggest
+from lib.viz.draw import BoxMark, draw_boxes, draw_caption, fit, side_by_side
+from lib.viz.video import VideoWriter
+
+TRUTH_COLOUR = "#2e9e4f"
+COLOURS = ("#d62728", "#1f77b4", "#ff7f0e", "#9467bd", "#17becf", "#e377c2")
+LONGEST_SIDE = 1280
+
+
+def choose(wish: str, names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
+    """The sequences that ``all``, ``worst:10``, ``best:3`` or ``name,name`` means; ValueError for anything else.
+
+    scores: sequence -> score, for worst and best.
+    """
+    if wish == "all":
+        return list(names)
+    ranked = re.fullmatch(r"(worst|best):(\d+)", wish)
+    if ranked:
+        if not scores:
+            raise ValueError(f"{wish}: there are no scores to rank the sequences by")
+        order = sorted(scores, key=lambda name: scores[name], reverse=ranked.group(1) == "best")
+        return order[: int(ranked.group(2))]
+    chosen = [part for part in wish.split(",") if part]
+    for name in chosen:
+        if name not in names:
+            known = list(names)
+            raise ValueError(
+                f"no sequence {name!r}{suggest(name, known)} (expected all, worst:N, best:N or names with commas)"
+            )
+    return chosen
+
+
+def write_video(path: Path, sequence: VideoSequence, results: Mapping[str, Boxes], fps: float = 30.0) -> Path:
+    """One mp4 with the boxes of each tracker (label -> [N, 4] x, y, w, h) and the true ones; returns its path.
+
+    Pictures larger than 1280 pixels are made smaller. RGB-X shows both pictures side by side, boxes on the first.
+    """
+    with VideoWriter(path, fps) as video:
+        for i in range(len(sequence)):
+            frame = sequence.read_frame(i)
+            marks = [BoxMark(sequence.boxes_xywh[i], TRUTH_COLOUR, "truth", dashed=True)]
+            for (label, boxes), colour in zip(results.items(), _colours(len(results)), strict=True):
+                if i < len(boxes):
+                    marks.append(BoxMark(boxes[i], colour, label))
+            drawn = draw_boxes(frame.rgb, marks)
+            if frame.aux is not None:
+                drawn = np.ascontiguousarray(side_by_side(type(frame)(drawn, frame.aux)))
+            video.write(draw_caption(fit(drawn, LONGEST_SIDE), f"{sequence.name}  {i}/{len(sequence) - 1}"))
+    return video.path
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+
+
+def write_videos(
+    sequences: Iterable[VideoSequence], folders: Mapping[str, Path], target: Path, chosen: Sequence[str]
+) -> list[Path]:
+    """Videos of the chosen sequences from result folders (label -> folder); a missing result file is an error."""
+    wanted = {s.name: s for s in sequences}
+    written = []
+    for name in chosen:
+        results = {label: _read(folder, name) for label, folder in folders.items()}
+        written.append(write_video(target / f"{name}.mp4", wanted[name], results))
+    return written
+
+
+def _read(folder: Path, name: str) -> Boxes:
+    exact = ResultFolder(folder, "float_comma").float_file(name)
+    return read_boxes(exact if exact.is_file() else folder / f"{name}.txt")

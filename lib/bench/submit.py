@@ -1,0 +1,124 @@
+"""Archives for the servers of GOT-10k and TrackingNet, from results on disk; an incomplete one is refused."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lib.bench.benchmarks import Benchmark, BenchmarkSequence, get_benchmark
+from lib.bench.benchmarks.benchmark import PathBook
+from lib.bench.result_files import box_format, read_boxes, read_column
+from lib.data.types import Boxes
+from lib.paths import load_paths
+
+NAMED = 10
+
+
+class SubmissionError(ValueError):
+    """Results that make no complete submission; the message lists what lacks."""
+
+
+def pack(benchmark: Benchmark, folder: Path, paths: PathBook, exact: bool = True) -> Path:
+    """Write `<folder>/<benchmark>_submission.zip` and return its path; the results themselves stay as they are.
+
+    exact: take the boxes with all their digits; else the integers that the OSTrack family has submitted.
+    Raises SubmissionError listing sequences without a result, with too few or too many rows, or with no number in one.
+    """
+    if benchmark.submission is None:
+        raise SubmissionError(f"{benchmark.title} has no evaluation server that takes result files")
+    sequences = benchmark.sequences(paths)
+    boxes = _complete(benchmark, folder, sequences, exact)
+    content = _KINDS[benchmark.submission](folder, boxes, exact)
+    target = folder / f"{benchmark.name}_submission.zip"
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in content:
+                archive.writestr(name, text)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _complete(
+    benchmark: Benchmark, folder: Path, sequences: Iterable[BenchmarkSequence], exact: bool
+) -> dict[str, Boxes]:
+    found: dict[str, Boxes] = {}
+    lacking: list[str] = []
+    for sequence in sequences:
+        file = folder / f"{sequence.name}.txt"
+        copy = folder / "float" / f"{sequence.name}.txt"
+        try:
+            boxes = read_boxes(copy if exact and copy.is_file() else file)
+        except FileNotFoundError:
+            lacking.append(f"{sequence.name}: no result ({file})")
+            continue
+        except ValueError as error:
+            lacking.append(f"{sequence.name}: {error}")
+            continue
+        if len(boxes) != len(sequence):
+            lacking.append(f"{sequence.name}: {len(boxes)} rows for {len(sequence)} frames")
+        elif not np.isfinite(boxes).all():
+            lacking.append(f"{sequence.name}: a box that is no number")
+        found[sequence.name] = boxes
+    if lacking:
+        more = f"\n  and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+        shown = "\n  ".join(lacking[:NAMED])
+        raise SubmissionError(f"{benchmark.title}: the submission is not complete:\n  {shown}{more}")
+    return found
+
+
+def _rows(boxes: Boxes, format: str) -> str:
+    how = box_format(format)
+    rows = np.trunc(boxes) if how.whole else boxes
+    line = how.delimiter.join([how.number] * 4) + "\n"
+    return "".join(line % tuple(row) for row in rows.tolist())
+
+
+def _got10k(folder: Path, boxes: Mapping[str, Boxes], exact: bool) -> Iterable[tuple[str, str]]:
+    """`<seq>/<seq>_001.txt` and `<seq>/<seq>_time.txt`."""
+    for name, rows in boxes.items():
+        times = folder / f"{name}_time.txt"
+        if not times.is_file():
+            raise SubmissionError(f"{name}: no times ({times})")
+        yield f"{name}/{name}_001.txt", _rows(rows, "got10k" if exact else "int_comma")
+        yield f"{name}/{name}_time.txt", "".join(f"{t:.6f}\n" for t in read_column(times))
+
+
+def _trackingnet(folder: Path, boxes: Mapping[str, Boxes], exact: bool) -> Iterable[tuple[str, str]]:
+    """`<video>.txt`, all in one level."""
+    for name, rows in boxes.items():
+        yield f"{name}.txt", _rows(rows, "trackingnet" if exact else "int_comma")
+
+
+_KINDS: dict[str, Callable[[Path, Mapping[str, Boxes], bool], Iterable[tuple[str, str]]]] = {
+    "got10k": _got10k,
+    "trackingnet": _trackingnet,
+}
+
+
+def submission_command(benchmark_name: str, description: str, argv: list[str] | None = None) -> int:
+    """What `tracking/transform_*.py` do; returns the exit code."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tracker_name", required=True, help="method, as given to tracking/test.py")
+    parser.add_argument("--cfg_name", required=True, help="configuration, as given to tracking/test.py")
+    parser.add_argument("--integers", action="store_true", help="whole pixels, as the OSTrack family has submitted")
+    parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
+    parser.add_argument("--save_dir", help="where results are (default: local.yaml)")
+    options = parser.parse_args(argv)
+    try:
+        paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
+        benchmark = get_benchmark(benchmark_name)
+        root = paths.save_dir / "test" / "tracking_results" / options.tracker_name / options.cfg_name
+        print(pack(benchmark, root / benchmark.name, paths, exact=not options.integers))
+    except (ValueError, OSError, LookupError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,147 @@
+"""The commands as a user types them: exit codes, messages, comparison of runs, submissions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.bench.benchmarks import get_benchmark
+from lib.bench.compare import compare_runs
+from lib.bench.factory import CheckpointNotFoundError, find_checkpoint
+from lib.bench.render import choose
+from lib.bench.result_files import write_boxes
+from lib.bench.results import Result, ResultFolder
+from lib.bench.submit import SubmissionError, pack
+from lib.methods import load_experiment
+from lib.paths import Paths
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+TOY = REPOSITORY / "tests" / "e2e" / "plugins" / "toy"
+
+
+def command(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    line = [sys.executable, f"tracking/{script}.py", *map(str, arguments)]
+    return subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, env=environment, check=False)
+
+
+def result(name: str, boxes: np.ndarray) -> Result:
+    return Result(name, boxes, np.ones(len(boxes)), np.full(len(boxes), 0.01))
+
+
+def test_test_py_end_to_end_with_a_broken_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent))
+    from toy_tracker import write_benchmark
+
+    folders = write_benchmark(tmp_path / "data" / "synthetic", (4, 3))
+    (folders["toy-2"] / "img" / "00000002.jpg").write_bytes(b"")
+    where = ("--data_dir", tmp_path / "data", "--save_dir", tmp_path / "output")
+    done = command("test", "--tracker", "static", "--dataset_name", "synthetic", *where)
+    assert done.returncode == 1, done.stderr
+    assert "only 1 of 2 sequences" in done.stdout
+    assert "toy-2: frame 1" in done.stdout
+    assert "00000002.jpg" in done.stdout
+    assert "device: cpu" in done.stdout
+
+
+def test_usage_errors_are_one_line_and_exit_2(tmp_path: Path) -> None:
+    done = command("test", "ostrack", "vitb_256_mae_ce_32x4_ep300", "--dataset", "lasto", "--data_dir", tmp_path)
+    assert done.returncode == 2
+    assert "did you mean 'lasot'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_checkpoint_says_where_it_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+    experiment = load_experiment("toy", "toy", plugins=[TOY])
+    folder = tmp_path / "checkpoints" / "train" / "toy" / "toy"
+    with pytest.raises(CheckpointNotFoundError, match="does not exist"):
+        find_checkpoint(experiment, tmp_path, None, tmp_path / "pretrained")
+    folder.mkdir(parents=True)
+    for name in ("Toy_ep0002.safetensors", "Toy_ep0010.pth.tar", "Toy_ep0010_state.pt", "Other_ep0001.safetensors"):
+        (folder / name).touch()
+    with pytest.raises(CheckpointNotFoundError, match=r"epoch 1 .*Toy_ep0002.safetensors, Toy_ep0010.pth.tar\)"):
+        find_checkpoint(experiment, tmp_path, None, tmp_path / "pretrained")
+    assert find_checkpoint(experiment, tmp_path, "latest", tmp_path).name == "Toy_ep0010.pth.tar"
+    released = tmp_path / "pretrained" / "toy" / "toy.safetensors"
+    released.parent.mkdir(parents=True)
+    released.touch()
+    assert find_checkpoint(experiment, tmp_path, None, tmp_path / "pretrained") == released
+    (folder / "Toy_ep0001.safetensors").touch()
+    assert find_checkpoint(experiment, tmp_path, None, tmp_path / "pretrained").name == "Toy_ep0001.safetensors"
+
+
+def test_compare_names_the_first_frame_that_parts(tmp_path: Path) -> None:
+    boxes = np.tile([1.0, 2.0, 10.0, 10.0], (6, 1))
+    other = boxes.copy()
+    other[3:, 0] += [0.5, 2.0, 1.0]
+    for run, parts in (("a", {"same": boxes, "moved": boxes}), ("b", {"same": boxes + 1e-5, "moved": other})):
+        for name, rows in parts.items():
+            ResultFolder(tmp_path / run, "int_tab").write(result(name, rows))
+    ResultFolder(tmp_path / "a", "int_tab").write(result("alone", boxes))
+    found = compare_runs(tmp_path / "a", tmp_path / "b")
+    moved = next(p for p in found.sequences if p.name == "moved")
+    assert (moved.frame, moved.first, moved.largest) == (3, 0.5, 2.0)
+    assert [p.name for p in found.sequences if p.parted] == ["moved"]
+    assert (found.only_a, found.only_b, found.agree) == (["alone"], [], False)
+    assert compare_runs(tmp_path / "a", tmp_path / "a").agree
+    assert not any(p.parted for p in compare_runs(tmp_path / "a", tmp_path / "b", tolerance=3).sequences)
+
+
+def test_videos_are_chosen_by_rank_or_name() -> None:
+    scores = {"a": 30.0, "b": 10.0, "c": 20.0}
+    assert choose("worst:2", list(scores), scores) == ["b", "c"]
+    assert choose("best:1", list(scores), scores) == ["a"]
+    assert choose("c,a", list(scores), scores) == ["c", "a"]
+    with pytest.raises(ValueError, match="no sequence 'd'"):
+        choose("d", list(scores), scores)
+
+
+@pytest.fixture
+def got10k(tmp_path: Path) -> Paths:
+    for name in ("GOT-10k_Test_000001", "GOT-10k_Test_000002"):
+        folder = tmp_path / "got10k/test" / name
+        folder.mkdir(parents=True)
+        for i in (1, 2, 3):
+            (folder / f"{i:08d}.jpg").touch()
+        (folder / "groundtruth.txt").write_text("1,2,3,4\n")
+    return Paths(workspace=tmp_path, data_dir=tmp_path, save_dir=tmp_path / "output", pretrained=tmp_path)
+
+
+def test_an_incomplete_submission_is_refused_with_what_lacks(got10k: Paths, tmp_path: Path) -> None:
+    benchmark, folder = get_benchmark("got10k_test"), tmp_path / "results"
+    boxes = np.array([[1.25, 2, 3, 4]] * 3)
+    ResultFolder(folder, "int_tab").write(result("GOT-10k_Test_000001", boxes))
+    with pytest.raises(SubmissionError, match="GOT-10k_Test_000002: no result"):
+        pack(benchmark, folder, got10k)
+    ResultFolder(folder, "int_tab").write(result("GOT-10k_Test_000002", boxes[:2]))
+    with pytest.raises(SubmissionError, match="2 rows for 3 frames"):
+        pack(benchmark, folder, got10k)
+
+
+def test_a_got10k_submission_has_what_its_server_reads(got10k: Paths, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    for i in (1, 2):
+        boxes = np.array([[1.25, 2, 3, 4]] * 3)
+        ResultFolder(folder, "int_tab").write(result(f"GOT-10k_Test_00000{i}", boxes))
+    name = "GOT-10k_Test_000001/GOT-10k_Test_000001"
+    for exact, line in ((True, "1.250,2.000,3.000,4.000"), (False, "1,2,3,4")):
+        with zipfile.ZipFile(pack(get_benchmark("got10k_test"), folder, got10k, exact)) as archive:
+            assert len(archive.namelist()) == 4
+            assert archive.read(f"{name}_001.txt").decode().splitlines() == [line] * 3
+            assert archive.read(f"{name}_time.txt").decode().splitlines() == ["0.010000"] * 3
+
+
+def test_results_on_disk_are_read_back_as_written(tmp_path: Path) -> None:
+    boxes = np.array([[1.9, -2.9, 3.5, 4.2]])
+    folder = ResultFolder(tmp_path, "int_tab")
+    folder.write(result("s", boxes))
+    assert (tmp_path / "s.txt").read_text() == "1\t-2\t3\t4\n"
+    np.testing.assert_allclose(folder.read("s", exact=True), boxes, atol=1e-12)
+    write_boxes(tmp_path / "t.txt", boxes, "float_comma")
+    assert folder.read("t").shape == (1, 4)

@@ -1,0 +1,118 @@
+"""Track a benchmark and print its scores.
+
+  python tracking/test.py ostrack vitb_256_mae_ce_32x4_ep300 --dataset lasot --threads 16 --num_gpus 4
+  python tracking/test.py ostrack vitb_256_mae_ce_32x4_ep300 --dataset got10k_test trackingnet --batch 16
+  python tracking/test.py --tracker static --dataset synthetic
+  torchrun --nnodes 2 --nproc_per_node 8 tracking/test.py ostrack vitb_256_mae_ce_32x4_ep300 --dataset lasot
+
+Finished sequences are not tracked again, unless weights or configuration have changed (the old results are then moved
+aside). A run that was ended in any way is continued by the same command. Exit code: 0 all is well, 1 a sequence
+failed, 2 the command cannot be carried out, 130 ended by Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+
+import _bootstrap  # noqa: F401
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("script", nargs="?", help="method: a folder of experiments/ (ostrack)")
+    parser.add_argument("config", nargs="?", help="YAML file in experiments/SCRIPT, without its ending")
+    what = parser.add_argument_group("what")
+    what.add_argument(
+        "--dataset",
+        "--dataset_name",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="benchmarks: lasot, lasot_extension_subset, got10k_test, got10k_val, trackingnet, uav, nfs, otb, tnl2k, "
+        "vasttrack, lasher, rgbt234, visevent, synthetic, ...",
+    )
+    what.add_argument("--sequence", nargs="+", default=[], metavar="SEQ", help="only these: names or positions from 0")
+    what.add_argument("--metric", help="metric variant (default: the benchmark's own)")
+    what.add_argument("--skip_missing", action="store_true", help="go on without sequences that are not on disk")
+    tracker = parser.add_argument_group("tracker")
+    tracker.add_argument(
+        "--tracker", choices=["static", "classical", "mil"], help="a reference tracker, no SCRIPT CONFIG"
+    )
+    tracker.add_argument(
+        "--checkpoint", metavar="FILE", help="weights, or 'latest' (default: epoch TEST.EPOCH of the experiment)"
+    )
+    tracker.add_argument("--untrained", action="store_true", help="random weights, drawn with --seed")
+    tracker.add_argument("--seed", type=int, default=42, help="for --untrained (default: 42)")
+    tracker.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="TEST.SEARCH_SIZE=192"
+    )
+    tracker.add_argument("--plugin", action="append", default=[], metavar="DIR", help="a method from outside the tree")
+    tracker.add_argument(
+        "--protocol",
+        default="official",
+        choices=["official", "fast"],
+        help="official: float32, TF32 off, as papers report; fast: half precision where the device has it",
+    )
+    tracker.add_argument("--compile", action="store_true", help="compile the network (torch.compile)")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--threads", type=int, default=0, help="worker processes (default: 0, in this one)")
+    machine.add_argument("--num_gpus", type=int, default=0, help="GPUs that workers share in turn (default: all)")
+    machine.add_argument("--batch", type=int, default=1, help="sequences at a time in each process (default: 1)")
+    machine.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
+    machine.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
+    machine.add_argument("--save_dir", help="where checkpoints are and results go (default: local.yaml)")
+    results = parser.add_argument_group("results")
+    results.add_argument("--runid", type=int, help="number of this run, part of the result folder's name")
+    results.add_argument("--rerun", action="store_true", help="track finished sequences again")
+    results.add_argument(
+        "--save_video", nargs="?", const="worst:10", metavar="WHICH", help="worst:10, best:3, all, or names with commas"
+    )
+    results.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1: show the first failure in full")
+    options = parser.parse_args(argv)
+    if options.tracker and options.script:
+        parser.error("--tracker stands in place of SCRIPT CONFIG")
+    if options.batch < 1 or options.threads < 0:
+        parser.error("--batch must be at least 1 and --threads at least 0")
+    return options
+
+
+def run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from lib.bench.evaluation import Evaluation
+    from lib.bench.testing import TrackerChoice, evaluations, run_test
+    from lib.paths import load_paths
+
+    console = Console(quiet=int(os.environ.get("RANK", "0")) > 0)  # under torchrun only the first process talks
+    paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
+    choice = TrackerChoice(
+        options.script, options.config, options.tracker, options.checkpoint, options.untrained, options.seed,
+        options.protocol, options.compile, options.device, options.num_gpus, tuple(options.set), tuple(options.plugin),
+    )  # fmt: skip
+    code = 0
+    for benchmark, factory in evaluations(choice, options.dataset, paths):
+        job = Evaluation(
+            factory, benchmark, paths, 0 if options.debug else options.threads, options.batch, options.runid,
+            tuple(options.sequence), options.metric, options.skip_missing, options.rerun, bool(options.debug),
+        )  # fmt: skip
+        try:
+            code = max(code, run_test(job, console, options.save_video))
+        except KeyboardInterrupt:
+            console.print(f"\nstopped; finished sequences are in {job.folder.path}, the same command continues")
+            return 130
+    return code
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    try:
+        return run(options)
+    except (ValueError, OSError, RuntimeError, LookupError) as error:
+        if options.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

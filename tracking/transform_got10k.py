@@ -1,0 +1,13 @@
+"""Pack results for the GOT-10k server: a zip beside the results, refused while a sequence lacks.
+
+python tracking/transform_got10k.py --tracker_name ostrack --cfg_name vitb_256_mae_ce_32x4_ep300
+"""
+
+import sys
+
+import _bootstrap  # noqa: F401
+
+from lib.bench.submit import submission_command
+
+if __name__ == "__main__":
+    sys.exit(submission_command("got10k_test", __doc__ or ""))
