@@ -17,29 +17,9 @@ from lib.paths import Paths
 from lib.registry import UnknownNameError
 
 TYPED = [
-    "lasot",
-    "lasot_extension_subset",
-    "lasot_ext",
-    "got10k_test",
-    "got10k_val",
-    "trackingnet",
-    "uav",
-    "uav123",
-    "nfs",
-    "otb",
-    "otb100",
-    "tnl2k",
-    "vasttrack",
-    "lasher",
-    "rgbt234",
-    "rgbt210",
-    "gtot",
-    "vtuav",
-    "visevent",
-    "depthtrack",
-    "synthetic",
-    "LaSOT",
-    "UAV123",
+    *("lasot", "LaSOT", "lasot_extension_subset", "lasot_ext", "got10k_test", "got10k_val", "trackingnet", "uav"),
+    *("uav123", "UAV123", "nfs", "otb", "otb100", "tnl2k", "vasttrack", "lasher", "rgbt234", "rgbt210", "gtot"),
+    *("vtuav", "visevent", "depthtrack", "synthetic"),
 ]
 
 
