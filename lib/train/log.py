@@ -1,0 +1,229 @@
+"""Where a training tells how it goes: terminal, text log, JSON lines, TensorBoard and, on wish, wandb."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from lib.train.checkpoint import Position
+from lib.train.report import Report
+
+WANDB_PROJECT = "tracking"
+
+
+@dataclass(frozen=True)
+class LogPaths:
+    """Files of one experiment's log, below `save_dir`."""
+
+    text: Path
+    lines: Path
+    tensorboard: Path
+
+    @classmethod
+    def of(cls, save_dir: Path, script: str, config: str) -> LogPaths:
+        """``logs/<script>-<config>.log`` and ``.jsonl``, ``tensorboard/train/<script>/<config>``."""
+        logs = save_dir / "logs"
+        name = f"{script}-{config}"
+        return cls(logs / f"{name}.log", logs / f"{name}.jsonl", save_dir / "tensorboard" / "train" / script / config)
+
+    def set_aside(self) -> None:
+        """Keep the log of an earlier training under another name, so that a fresh one begins empty."""
+        stamp = time.strftime("earlier_%Y%m%d_%H%M%S")
+        for path in (self.text, self.lines, self.tensorboard):
+            if path.exists():
+                path.rename(path.with_name(f"{path.stem}.{stamp}{path.suffix}"))
+
+
+class Sink(Protocol):
+    """One place to tell things to."""
+
+    def message(self, text: str) -> None: ...
+
+    def report(self, report: Report) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TrainLog:
+    """Tells every sink. A process that is not the first one has no sinks and stays silent."""
+
+    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
+        self._sinks = list(sinks)
+
+    def message(self, text: str) -> None:
+        """One sentence for the reader."""
+        for sink in self._sinks:
+            sink.message(text)
+
+    def report(self, report: Report) -> None:
+        """One line of progress."""
+        for sink in self._sinks:
+            sink.report(report)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        for sink in self._sinks:
+            sink.close()
+
+
+class TerminalSink:
+    """Lines on standard output, coloured where it is a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(soft_wrap=True, highlight=True)
+
+    def message(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def report(self, report: Report) -> None:
+        self._console.print(report.line(), markup=False, style="bold" if report.kind == "epoch" else None)
+
+    def close(self) -> None:
+        """Nothing is buffered."""
+
+
+class TextSink:
+    """The same lines, each with its time, appended to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _append(path)
+
+    def message(self, text: str) -> None:
+        self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        self._file.flush()
+
+    def report(self, report: Report) -> None:
+        self.message(report.line())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class LinesSink:
+    """One JSON object per report, for reports and other readers; messages are not repeated here.
+
+    position: where the training goes on; what the file tells of later steps is dropped, as they will come again.
+    """
+
+    def __init__(self, path: Path, position: Position) -> None:
+        _drop_after(path, position)
+        self._file = _append(path)
+
+    def message(self, text: str) -> None:
+        """Not for machines."""
+
+    def report(self, report: Report) -> None:
+        record = {"time": round(time.time(), 3), **report.record()}
+        self._file.write(json.dumps(_finite(record)) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorboardSink:
+    """Scalars under `<folder>/train` and `<folder>/val`; the x axis is the epoch for epoch means, else the step."""
+
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+        self._folder, self._purge_step = folder, purge_step
+        self._writers: dict[str, Any] = {}
+
+    def message(self, text: str) -> None:
+        """Scalars only."""
+
+    def report(self, report: Report) -> None:
+        writer = self._writer(report.loader)
+        if report.kind == "epoch":
+            for name, value in report.terms.items():
+                writer.add_scalar(f"epoch/{name}", value, report.epoch)
+            return
+        for name, value in report.terms.items():
+            writer.add_scalar(name, value, report.global_step)
+        for i, lr in enumerate(report.lr):
+            writer.add_scalar(f"LearningRate/group{i}", lr, report.global_step)
+        for name in ("samples_per_second", "data_share", "grad_norm", "memory_gib"):
+            if (value := getattr(report, name)) is not None:
+                writer.add_scalar(f"info/{name}", value, report.global_step)
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def _writer(self, loader: str) -> Any:
+        if loader not in self._writers:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writers[loader] = SummaryWriter(str(self._folder / loader), purge_step=self._purge_step)
+        return self._writers[loader]
+
+
+class WandbSink:
+    """Scalars to Weights & Biases (project "tracking"); needs the `wandb` extra."""
+
+    def __init__(self, name: str, config: Mapping[str, Any], folder: Path) -> None:
+        import wandb
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(project=WANDB_PROJECT, name=name, config=dict(config), dir=str(folder), resume="allow")
+
+    def message(self, text: str) -> None:
+        """Scalars only."""
+
+    def report(self, report: Report) -> None:
+        values = {f"{report.loader}/{k}": v for k, v in report.terms.items()}
+        values |= {f"LearningRate/group{i}": lr for i, lr in enumerate(report.lr)}
+        self._run.log({**values, "epoch": report.epoch, "step": report.global_step})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def tensorboard_available() -> bool:
+    """Whether TensorBoard's writer can be imported; what is missing is told once in the log."""
+    try:
+        from torch.utils import tensorboard
+    except ImportError as error:
+        logging.getLogger(__name__).warning("no TensorBoard log: %s", error)
+        return False
+    return hasattr(tensorboard, "SummaryWriter")
+
+
+def _drop_after(path: Path, position: Position) -> None:
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # the half line of a killed process
+        told = Position(record["epoch"], record["step"])
+        within = told.epoch < position.epoch or (record["kind"], record["loader"]) == ("step", "train")
+        if within and told <= position:
+            kept.append(line + "\n")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _append(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: such numbers become null."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list) else value

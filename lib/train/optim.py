@@ -1,0 +1,160 @@
+"""Which parameters learn, how fast, and by which optimiser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from lib.config import ConfigError
+from lib.config.schema import ParamGroup, Train
+from lib.registry import suggest
+
+BACKBONE = "backbone"
+OPTIMIZERS = ("ADAMW", "SGD")
+SGD_MOMENTUM = 0.9
+
+
+def parameter_groups(network: nn.Module, train: Train) -> list[dict[str, Any]]:
+    """Groups for a torch optimiser; freezes what the configuration freezes.
+
+    A group has, beside torch's keys, `name`, `base_lr` and `names` (of its parameters, in order). Without
+    TRAIN.PARAM_GROUPS: group 0 the names without "backbone" at LR, group 1 those with it at LR * BACKBONE_MULTIPLIER
+    (OSTrack, ECCV 2022), weight decay on everything. With patterns: regular expressions searched in the parameter's
+    name, the first that meets decides. Parameters that the method itself froze stay frozen and are in no group.
+    Raises ConfigError for a parameter that no pattern meets, and for a pattern that is not the first to meet any.
+    """
+    groups = _by_patterns(network, train, train.param_groups) if train.param_groups else _by_backbone(network, train)
+    if not groups:
+        raise ConfigError("no parameter is left to be trained: TRAIN.PARAM_GROUPS freezes all of them")
+    return groups
+
+
+def build_optimizer(groups: list[dict[str, Any]], train: Train) -> Optimizer:
+    """AdamW (betas 0.9 and 0.999, eps 1e-8) or SGD (momentum 0.9) over `parameter_groups`."""
+    kind = train.optimizer.upper()
+    if kind == "ADAMW":
+        return torch.optim.AdamW(groups, lr=train.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=train.weight_decay)
+    if kind == "SGD":
+        return torch.optim.SGD(groups, lr=train.lr, momentum=SGD_MOMENTUM, weight_decay=train.weight_decay)
+    raise ConfigError(
+        f"unknown TRAIN.OPTIMIZER {train.optimizer!r}{suggest(kind, list(OPTIMIZERS))} (known: {', '.join(OPTIMIZERS)})"
+    )
+
+
+def set_lr(optimizer: Optimizer, factor: float) -> None:
+    """Every group's learning rate becomes its base rate times `factor`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
+    """The optimiser's moments by parameter name: plain types and tensors. Rates and decays are the configuration's."""
+    moments = {}
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            if parameter in optimizer.state:
+                moments[name] = dict(optimizer.state[parameter])
+    return {"names": _names(optimizer), "moments": moments}
+
+
+def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Undo `optimizer_state`. Raises ValueError when the state was written for other parameters."""
+    if sorted(state["names"]) != sorted(_names(optimizer)):
+        differing = sorted(set(state["names"]) ^ set(_names(optimizer)))
+        raise ValueError(
+            f"the training state holds moments of other parameters than those trained now: {', '.join(differing[:5])}"
+            + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
+        )
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            if name in state["moments"]:
+                optimizer.state[parameter] = {
+                    key: _placed(key, value, parameter) for key, value in state["moments"][name].items()
+                }
+
+
+def describe_groups(groups: Sequence[dict[str, Any]]) -> list[str]:
+    """One line per group: name, tensors, values, learning rate, weight decay."""
+    return [
+        f"group {i} ({g['name']}): {len(g['params'])} tensors, {sum(p.numel() for p in g['params']):,} values, "
+        f"lr {g['base_lr']:g}, weight decay {g['weight_decay']:g}"
+        for i, g in enumerate(groups)
+    ]
+
+
+def _by_backbone(network: nn.Module, train: Train) -> list[dict[str, Any]]:
+    trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    other = [(n, p) for n, p in trained if BACKBONE not in n]
+    backbone = [(n, p) for n, p in trained if BACKBONE in n]
+    groups = [
+        _group(f"without {BACKBONE}", other, train.lr, train.weight_decay),
+        _group(BACKBONE, backbone, train.lr * train.backbone_multiplier, train.weight_decay),
+    ]
+    return [g for g in groups if g["params"]]
+
+
+def _by_patterns(network: nn.Module, train: Train, patterns: Sequence[ParamGroup]) -> list[dict[str, Any]]:
+    members: list[list[tuple[str, nn.Parameter]]] = [[] for _ in patterns]
+    expressions = [_compiled(p.pattern) for p in patterns]
+    orphans = []
+    for name, parameter in network.named_parameters():
+        first = next((i for i, e in enumerate(expressions) if e.search(name)), None)
+        if first is None:
+            orphans.append(name)
+        else:
+            members[first].append((name, parameter))
+    if orphans:
+        raise ConfigError(
+            f"TRAIN.PARAM_GROUPS: no pattern meets {len(orphans)} parameters (first: {orphans[0]}); "
+            'add a last group with PATTERN ".*" that says what becomes of the rest'
+        )
+    for spec, own in zip(patterns, members, strict=True):
+        if not own:
+            raise ConfigError(
+                f"TRAIN.PARAM_GROUPS: pattern {spec.pattern!r} meets no parameter that an earlier pattern left"
+            )
+    groups = []
+    for spec, own in zip(patterns, members, strict=True):
+        if spec.freeze:
+            for _, parameter in own:
+                parameter.requires_grad_(False)
+            continue
+        decay = train.weight_decay if spec.weight_decay is None else spec.weight_decay
+        groups.append(
+            _group(spec.pattern, [(n, p) for n, p in own if p.requires_grad], train.lr * spec.lr_multiplier, decay)
+        )
+    return [g for g in groups if g["params"]]
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"TRAIN.PARAM_GROUPS: {pattern!r} is not a regular expression ({error})") from None
+
+
+def _group(name: str, members: list[tuple[str, nn.Parameter]], lr: float, weight_decay: float) -> dict[str, Any]:
+    return {
+        "params": [p for _, p in members],
+        "names": [n for n, _ in members],
+        "name": name,
+        "lr": lr,
+        "base_lr": lr,
+        "weight_decay": weight_decay,
+    }
+
+
+def _names(optimizer: Optimizer) -> list[str]:
+    return [name for group in optimizer.param_groups for name in group["names"]]
+
+
+def _placed(key: str, value: Any, parameter: nn.Parameter) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    # The step count stays on the CPU, where torch keeps it. Copies, since the file may be mapped into memory.
+    return value.clone() if key == "step" else value.to(parameter.device, copy=True)

@@ -1,0 +1,85 @@
+"""One process of a training: by itself, or one of those that torchrun starts.
+
+torchrun --nproc_per_node 4 lib/train/run_training.py --script ostrack --config vitb_256_mae_ce_32x4_ep300 --save_dir .
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Started as a file, this folder is on the path where the repository root should be.
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from lib.data.loader import TooManyBadSamplesError
+from lib.layouts import UnknownKeyError
+from lib.models.weights import WeightsError
+from lib.registry import UnknownNameError
+from lib.train import distributed
+from lib.train.checkpoint import CheckpointError, CheckpointFolder
+from lib.train.distributed import World
+from lib.train.memory import BatchTooLargeError
+from lib.train.options import TrainOptions, add_training_options, training_options
+from lib.train.precision import LossScaleError, NonFiniteLossError
+from lib.train.resume import ResumeError
+from lib.train.session import Session, open_session
+from lib.train.signals import InterruptedTraining
+
+WRONG_SETUP = (ValueError, OSError, UnknownNameError, UnknownKeyError, WeightsError, CheckpointError, ResumeError)
+"""What a user can put right, told in one sentence; anything else is a defect and comes with its traceback."""
+EXPLAINED = (NonFiniteLossError, LossScaleError, BatchTooLargeError, TooManyBadSamplesError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; returns 0, 130 after Ctrl-C, 143 after SIGTERM, 2 for a wrong setup, 1 when the training failed."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_training_options(parser)
+    options = training_options(parser.parse_args(arguments))
+    try:
+        world = distributed.start(options.device)
+        session = open_session(options, world)
+    except KeyboardInterrupt:
+        return 130
+    except WRONG_SETUP as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return run(session, world, options)
+
+
+def run(session: Session, world: World, options: TrainOptions) -> int:
+    """Drive an open session to its end, whichever way it ends."""
+    try:
+        session.trainer.run()
+    except InterruptedTraining as stopped:
+        session.log.message(f"{stopped}: run the same command again")
+        code = stopped.exit_code
+    except KeyboardInterrupt:
+        session.log.message(f"stopped at once; {last_good(session.folder)}")
+        return 130
+    except Exception as error:
+        reason = str(error) if isinstance(error, EXPLAINED) else traceback.format_exc()
+        # The log belongs to the first process; the others speak for themselves.
+        print(f"error: process {world.rank}: {reason}", file=sys.stderr, flush=True)
+        session.log.message(f"training failed ({type(error).__name__}); {last_good(session.folder)}")
+        session.log.close()
+        return 1
+    else:
+        session.log.message(f"training is complete: {session.folder.newest_weights()}")
+        code = 0
+    session.log.close()
+    distributed.stop(world)
+    return code
+
+
+def last_good(folder: CheckpointFolder) -> str:
+    """What a user has after a failure."""
+    path = folder.last_good()
+    return "nothing was saved yet" if path is None else f"last good checkpoint: {path}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

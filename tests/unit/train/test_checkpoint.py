@@ -1,0 +1,125 @@
+"""Checkpoint files: atomic, safe to open, kept as published."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import pytest
+import torch
+
+from lib.config.schema import Train
+from lib.models.weights import read_checkpoint
+from lib.train.checkpoint import CheckpointError, CheckpointFolder, is_kept, read_state, write_atomically
+from lib.train.resume import ResumeError, config_changes, find_state
+from tests.unit.train.test_loop import in_child
+from tests.unit.train.toy import TRAIN, toy_trainer
+
+
+def test_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "Toy_latest_state.pt"
+    path.write_bytes(b"old")
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"n" * 100_000)
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(lambda: write_atomically(path, write)) == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 2
+    CheckpointFolder(tmp_path, "Toy").remove_leftovers()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    path.write_bytes(b"old")
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"new")
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, write)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_state_opens_without_pickled_classes_and_says_everything(tmp_path: Path) -> None:
+    toy_trainer(tmp_path, replace(TRAIN, epoch=1)).run()
+    state = torch.load(tmp_path / "Toy_ep0001_state.pt", weights_only=True)
+    assert {"position", "samples_in_epoch", "world_size", "optimizer", "precision", "processes"} <= state.keys()
+    assert state["processes"][0]["rng"].keys() >= {"python", "numpy", "torch"}
+    assert state["position"] == [2, 0]
+    assert "network" not in state
+    weights = read_checkpoint(tmp_path / "Toy_ep0001.safetensors")
+    assert weights.metadata["method"] == "toy"
+    assert weights.metadata["epoch"] == 1
+
+
+def test_published_retention() -> None:
+    kept = [e for e in range(1, 301) if is_kept(Train(epoch=300), e)]
+    assert kept == [40, 79, 80, 120, 159, 160, 200, 239, 240, 280, 296, 297, 298, 299, 300]
+
+
+def test_the_last_epoch_is_kept_whatever_is_asked() -> None:
+    train = Train(epoch=7, save_epoch_interval=0, save_epochs=(), save_last_n_epoch=0)
+    assert [e for e in range(1, 8) if is_kept(train, e)] == [7]
+
+
+def test_states_of_the_newest_two_and_no_latest_remain(tmp_path: Path) -> None:
+    toy_trainer(tmp_path, replace(TRAIN, epoch=5, save_last_n_epoch=3)).run()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "Toy_ep0002.json",
+        "Toy_ep0002.safetensors",
+        "Toy_ep0003.json",
+        "Toy_ep0003.safetensors",
+        "Toy_ep0004.json",
+        "Toy_ep0004.safetensors",
+        "Toy_ep0004_state.pt",
+        "Toy_ep0005.json",
+        "Toy_ep0005.safetensors",
+        "Toy_ep0005_state.pt",
+    ]
+
+
+def test_state_without_its_weights_is_passed_over(tmp_path: Path) -> None:
+    toy_trainer(tmp_path, replace(TRAIN, epoch=4, save_epoch_interval=1)).run()
+    (tmp_path / "Toy_ep0004.safetensors").unlink()
+    newest = CheckpointFolder(tmp_path, "Toy").newest_state()
+    assert newest is not None
+    assert newest.name == "Toy_ep0003_state.pt"
+
+
+def test_broken_state_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "Toy_latest_state.pt"
+    path.write_bytes(b"PK nonsense")
+    with pytest.raises(CheckpointError, match=r"Toy_latest_state\.pt: not a readable training state"):
+        read_state(path)
+
+
+def test_fresh_training_moves_earlier_files_aside(tmp_path: Path) -> None:
+    toy_trainer(tmp_path, replace(TRAIN, epoch=1)).run()
+    folder = CheckpointFolder(tmp_path, "Toy")
+    aside = folder.set_aside()
+    assert folder.newest_state() is None
+    assert aside is not None
+    assert (aside / "Toy_ep0001_state.pt").is_file()
+
+
+def test_published_checkpoint_is_no_training_state(tmp_path: Path) -> None:
+    (tmp_path / "Toy_ep0300.pth.tar").write_bytes(b"")
+    folder = CheckpointFolder(tmp_path, "Toy")
+    assert find_state(folder, "auto") is None
+    with pytest.raises(ResumeError, match=r"no usable training state. --load .*Toy_ep0300.pth.tar"):
+        find_state(folder, "must")
+
+
+def test_changes_of_a_configuration_are_named() -> None:
+    before = {"TRAIN": {"LR": 1e-4, "EPOCH": 3}, "DATA": {"MEAN": [0.5]}}
+    now = {"TRAIN": {"LR": 2e-4, "EPOCH": 3}, "DATA": {"MEAN": [0.5], "STD": [1.0]}}
+    assert config_changes(before, now) == ["DATA.STD: absent -> [1.0]", "TRAIN.LR: 0.0001 -> 0.0002"]

@@ -1,0 +1,90 @@
+"""What the log says, and that it stays readable for machines."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib.device import DeviceError
+from lib.train.checkpoint import Position
+from lib.train.distributed import pick_device
+from lib.train.log import LinesSink, LogPaths, TextSink, TrainLog
+from lib.train.loop import Trainer
+from lib.train.meters import Meters
+from lib.train.report import Report, duration
+from tests.unit.train.toy import TRAIN, toy_trainer
+
+
+def report(**changes: object) -> Report:
+    values: dict[str, object] = {
+        "loader": "train",
+        "kind": "step",
+        "epoch": 2,
+        "epochs": 300,
+        "step": 50,
+        "steps": 468,
+        "terms": {"Loss/total": 1.25},
+        "eta_epoch": 65.0,
+        "eta": 90061.0,
+        "lr": [4e-4, 4e-5],
+        "data_share": 0.25,
+    }
+    return Report(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_a_line_says_what_a_person_wants_to_know() -> None:
+    line = report(bad_samples=3, grad_norm=0.5).line()
+    for part in ("epoch 2/300", "step 50/468", "0:01:05", "1 d 1:01:01", "data 25%", "0.0004 4e-05", "total 1.25"):
+        assert part in line
+    assert "3 broken samples" in line
+    assert "broken" not in report().line()
+
+
+def test_nan_does_not_break_the_json_lines(tmp_path: Path) -> None:
+    sink = LinesSink(tmp_path / "x.jsonl", Position())
+    sink.report(report(terms={"Loss/total": math.nan, "IoU": 0.5}))
+    sink.close()
+    assert json.loads((tmp_path / "x.jsonl").read_text())["terms"] == {"Loss/total": None, "IoU": 0.5}
+
+
+def test_files_lie_where_ostrack_users_look(tmp_path: Path) -> None:
+    paths = LogPaths.of(tmp_path, "ostrack", "small")
+    assert paths.text == tmp_path / "logs" / "ostrack-small.log"
+    assert paths.lines == tmp_path / "logs" / "ostrack-small.jsonl"
+    assert paths.tensorboard == tmp_path / "tensorboard" / "train" / "ostrack" / "small"
+
+
+def test_means_are_weighted_and_add_up_over_processes() -> None:
+    a, b = Meters(), Meters()
+    a.add({"x": 1.0, "only": 2.0}, 3)
+    b.add({"x": 5.0}, 1)
+    assert Meters.of([a.state(), b.state()]).means() == {"x": 2.0, "only": 2.0}
+
+
+def test_waiting_for_data_is_warned_of_once_an_epoch(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    trainer: Trainer = toy_trainer(tmp_path, TRAIN, log=TrainLog([TextSink(log)]))
+    trainer._warn_of_waiting(report(data_share=0.5))
+    trainer._warn_of_waiting(report(data_share=0.5))
+    trainer._warn_of_waiting(report(data_share=0.1, epoch=3))
+    assert log.read_text().count("50% of the time is spent waiting for data") == 1
+
+
+def test_duration() -> None:
+    assert duration(3723.4) == "1:02:03"
+
+
+def test_missing_gpu_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(DeviceError, match="cuda"):
+        pick_device("cuda")
+    assert pick_device("auto", 1, 2)[0] == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DeviceError, match=r"2 processes .* 1 CUDA"):
+        pick_device("auto", 1, 2)

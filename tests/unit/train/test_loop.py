@@ -1,0 +1,277 @@
+"""The loop: exact resume, several processes, accumulation, signals, failures."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lib.data.types import Batch
+from lib.objectives.base import Losses, Progress
+from lib.train.checkpoint import Position, read_state
+from lib.train.log import LinesSink, TrainLog
+from lib.train.memory import BatchTooLargeError, first_rows
+from lib.train.precision import NonFiniteLossError
+from lib.train.resume import ResumeError
+from lib.train.signals import InterruptedTraining
+from tests.unit.train.toy import TRAIN, ToyNetwork, ToyObjective, killing, toy_trainer, train_in_world
+
+ROOT = Path(__file__).resolve().parents[3]
+TOY = Path(__file__).with_name("toy.py")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def in_child(run: Callable[[], None]) -> int:
+    """Run in a forked process; the exit code, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(_fork(run), 0)[1])
+
+
+def in_two_children(run: Callable[[], None]) -> None:
+    """Run in two forked processes that see the environment torchrun gives."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def start(rank: int) -> None:
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        os.environ.update(where, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+        run()
+
+    children = [_fork(lambda rank=rank: start(rank)) for rank in (0, 1)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+
+
+def _fork(run: Callable[[], None]) -> int:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            run()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return child
+
+
+def weights(folder: Path, epoch: int = 3) -> dict[str, Tensor]:
+    return load_file(folder / f"Toy_ep{epoch:04d}.safetensors")
+
+
+def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [k for k in a if not torch.equal(a[k], b[k])] == []
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("killed_at", [(1, 1), (2, 3), (3, 0)])
+def test_killed_and_resumed_is_bit_identical(tmp_path: Path, killed_at: tuple[int, int], accumulate: int) -> None:
+    train = replace(TRAIN, accumulate=accumulate)
+    if accumulate == 2 and killed_at[1] % 2:
+        killed_at = (killed_at[0], killed_at[1] + 1)
+    toy_trainer(tmp_path / "whole", train).run()
+    killed = ToyObjective(at=killing(*killed_at))
+    assert in_child(lambda: toy_trainer(tmp_path / "parts", train, objective=killed).run()) == -signal.SIGKILL
+    assert not (tmp_path / "parts" / "Toy_ep0003.safetensors").exists()
+    toy_trainer(tmp_path / "parts", train).run()
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_resume_really_starts_in_the_middle(tmp_path: Path) -> None:
+    in_child(lambda: toy_trainer(tmp_path, objective=ToyObjective(at=killing(2, 3))).run())
+    assert toy_trainer(tmp_path).position == Position(2, 2)
+
+
+def test_two_processes_killed_and_restarted_by_torchrun_are_bit_identical(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    in_two_children(lambda: train_in_world(whole))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=1"]
+    command = [sys.executable, *launcher, str(TOY), "--folder", str(parts), "--kill", "2", "3"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "-9" in done.stderr, "no process was killed"
+    assert_same(weights(whole), weights(parts))
+    other = torch.load(parts / "rank1.pt")
+    own = {k: v for k, v in weights(parts).items() if "running" not in k and "tracked" not in k}
+    assert_same(own, {k: other[k] for k in own})
+    assert own["unused"].eq(1).all(), "a parameter without gradient takes no weight decay"
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, accumulate: int) -> None:
+    def plain(batch_size: int) -> dict[str, Any]:
+        torch.manual_seed(0)
+        train = replace(TRAIN, epoch=1, batch_size=batch_size, accumulate=accumulate, val_epoch_interval=0)
+        network = ToyNetwork(dropout=0.0, batch_norm=False)
+        return {"train": train, "network": network, "objective": ToyObjective(noise=False)}
+
+    in_two_children(lambda: train_in_world(tmp_path / "two", **plain(4)))
+    toy_trainer(tmp_path / "one", **plain(8)).run()
+    one, two = weights(tmp_path / "one", 1), weights(tmp_path / "two", 1)
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-6)
+
+
+def gradient_step(folder: Path, batch_size: int, accumulate: int) -> dict[str, Tensor]:
+    train = replace(TRAIN, epoch=1, batch_size=batch_size, accumulate=accumulate, val_epoch_interval=0)
+    torch.manual_seed(0)
+    network = ToyNetwork(dropout=0.0, batch_norm=False)
+    steps = 4 * accumulate
+    toy_trainer(folder, train, network=network, objective=ToyObjective(noise=False), steps=steps).run()
+    return network.state_dict()
+
+
+def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:
+    small, large = gradient_step(tmp_path / "a", 4, 2), gradient_step(tmp_path / "b", 8, 1)
+    for name in small:
+        torch.testing.assert_close(small[name], large[name], rtol=1e-5, atol=1e-6)
+
+
+def test_rest_of_an_epoch_is_a_smaller_step_of_its_own(tmp_path: Path) -> None:
+    seen: list[int] = []
+    objective = ToyObjective(at=lambda p, n: seen.append(p.step) if n.training else None)
+    trainer = toy_trainer(tmp_path, replace(TRAIN, epoch=1, accumulate=3), objective=objective, steps=5)
+    trainer.run()
+    assert len(seen) == 5
+    assert next(iter(trainer.parts.optimizer.state.values()))["step"] == 2
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_signal_leaves_a_resumable_state(tmp_path: Path, signum: int) -> None:
+    def at(progress: Progress, network: nn.Module) -> None:
+        if network.training and (progress.epoch, progress.step) == (2, 2):
+            os.kill(os.getpid(), signum)
+
+    before = signal.getsignal(signum)
+    toy_trainer(tmp_path / "whole").run()
+    with pytest.raises(InterruptedTraining) as caught:
+        toy_trainer(tmp_path / "parts", objective=ToyObjective(at=at)).run()
+    assert caught.value.exit_code == 128 + signum
+    assert signal.getsignal(signum) is before
+    trainer = toy_trainer(tmp_path / "parts")
+    assert trainer.position == Position(2, 3)
+    trainer.run()
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_signal_in_validation_leaves_a_resumable_state(tmp_path: Path) -> None:
+    def at(progress: Progress, network: nn.Module) -> None:
+        if not network.training and progress.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    toy_trainer(tmp_path / "whole").run()
+    with pytest.raises(InterruptedTraining):
+        toy_trainer(tmp_path / "parts", objective=ToyObjective(at=at)).run()
+    toy_trainer(tmp_path / "parts").run()
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_changed_configuration_is_not_resumed(tmp_path: Path) -> None:
+    toy_trainer(tmp_path, replace(TRAIN, epoch=1)).run()
+    with pytest.raises(ResumeError, match=r"LR: 0\.01 -> 0\.02"):
+        toy_trainer(tmp_path, replace(TRAIN, epoch=1, lr=0.02))
+
+
+def test_another_number_of_processes_goes_on_at_the_same_sample(tmp_path: Path) -> None:
+    in_child(lambda: toy_trainer(tmp_path, objective=ToyObjective(at=killing(2, 4))).run())
+    state = read_state(tmp_path / "Toy_latest_state.pt")
+    state["world_size"], state["samples_in_epoch"] = 2, 8
+    trainer = toy_trainer(tmp_path)
+    trainer.restore(tmp_path / "Toy_latest_state.pt", state)
+    assert trainer.position == Position(2, 2)
+
+
+def test_non_finite_loss_names_the_samples_and_touches_nothing(tmp_path: Path) -> None:
+    class Broken(ToyObjective):
+        def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
+            losses = super().__call__(network, batch, progress)
+            return Losses(losses.total * math.nan, losses.terms) if progress.step == 1 else losses
+
+    trainer = toy_trainer(tmp_path, objective=Broken())
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1, step 1.*Loss/error.*toy/sequence:0"):
+        trainer.run()
+    assert all(p.isfinite().all() for p in trainer.parts.network.parameters())
+
+
+class Hungry(ToyObjective):
+    """Needs more memory than there is for more than three samples."""
+
+    def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+        return super().__call__(network, batch, progress)
+
+
+def test_out_of_memory_says_what_fits(tmp_path: Path) -> None:
+    with pytest.raises(BatchTooLargeError, match=r"BATCH_SIZE 8 .*3 samples.*BATCH_SIZE=2 TRAIN.ACCUMULATE=4"):
+        toy_trainer(tmp_path, replace(TRAIN, batch_size=8), objective=Hungry()).run()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_reduced_precision_runs_and_resumes(tmp_path: Path, precision: str) -> None:
+    train = replace(TRAIN, precision=precision)
+    toy_trainer(tmp_path / "whole", train).run()
+    in_child(lambda: toy_trainer(tmp_path / "parts", train, objective=ToyObjective(at=killing(2, 3))).run())
+    toy_trainer(tmp_path / "parts", train).run()
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_objective_that_splits_adds_gradients(tmp_path: Path) -> None:
+    class Split(ToyObjective):
+        def split(self, network: nn.Module, batch: Batch, progress: Progress) -> Sequence[Batch]:
+            assert not torch.is_grad_enabled()
+            return [first_rows(batch, 2), first_rows(batch, 2)]
+
+    train = replace(TRAIN, epoch=1, grad_clip_norm=0.0, val_epoch_interval=0)
+    norms = []
+    for objective in (ToyObjective(noise=False), Split(noise=False)):
+        torch.manual_seed(0)
+        trainer = toy_trainer(
+            tmp_path / type(objective).__name__, train, network=ToyNetwork(0.0, False), objective=objective
+        )
+        batch = first_rows(next(trainer.parts.train_loader.epoch(1)), 2)
+        norms.append(trainer.stepper.step(lambda b=batch: b, 1, Progress(1, 1)).grad_norm)
+    assert norms[1] == pytest.approx(2 * norms[0], rel=1e-5)
+
+
+def test_fixed_batch_norm_keeps_its_averages(tmp_path: Path) -> None:
+    network = ToyNetwork()
+    toy_trainer(tmp_path, replace(TRAIN, epoch=1, fix_bn=True), network=network).run()
+    assert network.norm.running_mean.eq(0).all()
+
+
+def test_lines_of_the_log_are_those_of_one_run(tmp_path: Path) -> None:
+    def run(**changes: Any) -> None:
+        trainer = toy_trainer(tmp_path, **changes)
+        trainer.log = TrainLog([LinesSink(tmp_path / "log.jsonl", trainer.position)])
+        trainer.run()
+
+    in_child(lambda: run(objective=ToyObjective(at=killing(3, 3))))
+    (tmp_path / "log.jsonl").open("a").write('{"half a li')
+    run()
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    found = [(r["loader"], r["kind"], r["epoch"], r["step"]) for r in records]
+    steps = [[("train", "step", e, 2), ("train", "step", e, 4), ("train", "epoch", e, 5)] for e in (1, 2, 3)]
+    assert found == [*steps[0], *steps[1], ("val", "epoch", 2, 2), *steps[2]]
+    assert records[0]["terms"].keys() == {"Loss/total", "Loss/error"}
+    assert records[0]["lr"] == pytest.approx([1e-2 * 2 / 2.5, 1e-3 * 2 / 2.5])
