@@ -107,7 +107,7 @@ _ROWS = (
         ("vid_lmdb",),
     ),
     Layout("tnl2k", ("tnl2k/train",), "<seq>/{imgs/*, groundtruth.txt, language.txt}", "TNL2K training, 1300"),
-    Layout("tnl2k_test", ("tnl2k/test", "tnl2k"), "<seq>/{imgs/*, groundtruth.txt, language.txt}", "TNL2K test, 700"),
+    Layout("tnl2k_test", ("tnl2k/test",), "<seq>/{imgs/*, groundtruth.txt, language.txt}", "TNL2K test, 700"),
     Layout("vasttrack", ("VastTrack/unisot_train_final_backup", "vasttrack/train"), _VAST, "VastTrack training, 47110"),
     Layout("vasttrack_test", ("VastTrack/test", "vasttrack/test"), _VAST, "VastTrack test, 3500"),
     Layout("nfs", ("nfs",), "sequences/<name>/00001.jpg, anno/nfs_<name>.txt", "NfS at 30 fps, test 100"),

@@ -37,6 +37,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--fast", action="store_const", dest="depth", const="fast", help="annotations, first and last picture"
     )
     depth.add_argument("--full", action="store_const", dest="depth", const="full", help="read every picture")
+    parser.add_argument("--partial", action="store_true", help="sequences that are not there are no fault")
     parser.add_argument("--all", action="store_true", help="print every problem, not the first few")
     parser.add_argument("--threads", type=int, default=4, help="pictures read at a time with --full (default: 4)")
     parser.add_argument(
@@ -71,8 +72,8 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
     findings = [check(part, paths, args.depth, args.threads) for part in asked]
     if not args.datasets:
         findings = without_absent_parts(findings)
-    print_findings(findings, Console(), args.all)
-    return int(any(finding.wrong for finding in findings))
+    print_findings(findings, Console(), partial=args.partial, all_lines=args.all)
+    return int(any(finding.is_wrong(args.partial) for finding in findings))
 
 
 def all_parts() -> list[Part]:

@@ -64,10 +64,13 @@ class Finding:
         """The first line of what is missing or wrong, or ""."""
         return next(iter((*self.missing_files[:1], *self.problems[:1])), "")
 
-    @property
-    def wrong(self) -> bool:
-        """Not as published. More pictures than rows, or one fewer, is seen in the releases and no fault."""
-        return not self.there or self.found < self.expected or self.broken > 0 or self.unreadable > 0
+    def is_wrong(self, partial: bool = False) -> bool:
+        """Not as published. More pictures than rows, or one fewer, is seen in the releases and no fault.
+
+        partial: sequences that are not there are no fault either, as long as there are some.
+        """
+        enough = self.found > 0 if partial else self.found >= self.expected
+        return not enough or self.broken > 0 or self.unreadable > 0
 
 
 def check_part(
@@ -121,7 +124,7 @@ class _Look:
             absent = self._absent_pictures(annotation)
             usable = self._depth == "fast" or self._compare_rows(name, annotation)
         except (*_READ_ERRORS, OSError) as error:
-            if isinstance(error, FileNotFoundError):
+            if isinstance(error, FileNotFoundError) and not _has_folder(dataset, name):
                 finding.missing += 1
                 finding.missing_files.append(f"{name}: {_message(error)}")
             else:
@@ -196,6 +199,12 @@ class _Look:
             if problem:
                 self._finding.broken += 1
                 self._finding.problems.append(problem)
+
+
+def _has_folder(dataset: StoredDataset, name: str) -> bool:
+    """Whether a sequence that could not be read is there at all."""
+    places = (name, f"{name.partition('-')[0]}/{name}", f"{name.rpartition('-')[0]}/{name}")
+    return any(dataset.store.exists(place) for place in places)
 
 
 def _look_at(store: Store, key: str) -> str:

@@ -13,17 +13,22 @@ from lib.data.check import Finding
 LINES_SHOWN = 5
 
 
-def print_findings(findings: Sequence[Finding], console: Console, all_lines: bool = False) -> None:
-    """One row per part; below it what is missing or wrong, where it was looked for, and the layout wanted."""
+def print_findings(
+    findings: Sequence[Finding], console: Console, *, partial: bool = False, all_lines: bool = False
+) -> None:
+    """One row per part; below it what is missing or wrong, where it was looked for, and the layout wanted.
+
+    partial: as for `Finding.is_wrong`.
+    """
     heads = ("data set", "", "sequences", "!= rows", "broken")
-    rows = [_numbers(finding) for finding in findings]
+    rows = [_numbers(finding, partial) for finding in findings]
     table = Table(box=None, pad_edge=False)
     for i, head in enumerate(heads):
         width = max(len(text) for text in (head, *(row[i] for row in rows)))
         table.add_column(head, min_width=width, no_wrap=True, justify="left" if i < 2 else "right")
     table.add_column("first missing or wrong", overflow="ellipsis", no_wrap=True)
     for finding, row in zip(findings, rows, strict=True):
-        colour = "red" if finding.wrong else "green"
+        colour = "red" if finding.is_wrong(partial) else "green"
         table.add_row(escape(row[0]), f"[{colour}]{row[1]}[/{colour}]", *row[2:], escape(_short(finding)))
     console.print(table)
     console.print("!= rows: sequences whose pictures and annotation rows differ in number", style="dim", soft_wrap=True)
@@ -32,8 +37,8 @@ def print_findings(findings: Sequence[Finding], console: Console, all_lines: boo
             _print_lines(finding, console, all_lines)
 
 
-def _numbers(finding: Finding) -> tuple[str, ...]:
-    state = "wrong" if finding.wrong else "ok"
+def _numbers(finding: Finding, partial: bool) -> tuple[str, ...]:
+    state = "wrong" if finding.is_wrong(partial) else "ok"
     broken = f"{finding.broken} of {finding.pictures}" if finding.pictures else "-"
     counts = (f"{finding.found} / {finding.expected}", str(finding.mismatched), broken)
     return (finding.part.name, state, *(counts if finding.there else ("-", "-", "-")))

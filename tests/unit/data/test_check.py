@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -71,20 +72,20 @@ def look(paths: Paths, depth: str = "normal") -> Finding:
 @pytest.mark.parametrize("depth", ["fast", "normal", "full"])
 def test_whole_set_passes(lasot: Path, depth: str) -> None:
     finding = look(load_paths(), depth)
-    assert (finding.found, finding.expected, finding.problems, finding.wrong) == (2, 2, [], False)
+    assert (finding.found, finding.expected, finding.problems, finding.is_wrong()) == (2, 2, [], False)
     assert finding.pictures == (8 if depth == "full" else 0)
 
 
 def test_lmdb_copy_passes_too(lasot: Path, tmp_path: Path) -> None:
     build(plan_build("lasot", lasot, tmp_path / "data" / "lasot_lmdb")[0])
     finding = check_part(part(key="lasot_lmdb"), load_paths(), "full")
-    assert (finding.found, finding.pictures, finding.wrong) == (2, 8, False)
+    assert (finding.found, finding.pictures, finding.is_wrong()) == (2, 8, False)
 
 
 def test_folder_that_is_not_there(lasot: Path) -> None:
     finding = check_part(part(), load_paths({"lasot": "/nowhere"}))
     assert not finding.there
-    assert finding.wrong
+    assert finding.is_wrong()
     assert finding.first_trouble == "/nowhere is not there"
 
 
@@ -92,9 +93,19 @@ def test_folder_that_is_not_there(lasot: Path) -> None:
 def test_missing_annotation_file_is_named(lasot: Path, depth: str) -> None:
     (lasot / "bear/bear-4/groundtruth.txt").unlink()
     finding = look(load_paths(), depth)
-    assert (finding.found, finding.missing) == (1, 1)
-    assert finding.wrong
+    assert (finding.found, finding.unreadable, finding.missing) == (1, 1, 0)
+    assert finding.is_wrong(partial=True)
     assert str(lasot / "bear/bear-4/groundtruth.txt") in finding.first_trouble
+
+
+def test_missing_sequence_is_no_fault_of_a_partial_copy(lasot: Path) -> None:
+    shutil.rmtree(lasot / "bear/bear-4")
+    finding = look(load_paths())
+    assert (finding.found, finding.missing, finding.unreadable) == (1, 1, 0)
+    assert finding.is_wrong()
+    assert not finding.is_wrong(partial=True)
+    shutil.rmtree(lasot / "bear/bear-2/img")
+    assert look(load_paths()).is_wrong(partial=True)
 
 
 def test_missing_picture_within_a_sequence_is_named(lasot: Path) -> None:
@@ -103,17 +114,17 @@ def test_missing_picture_within_a_sequence_is_named(lasot: Path) -> None:
     finding = look(load_paths())
     assert (finding.found, finding.unreadable) == (1, 1)
     assert f"{hole} is missing" in "\n".join(finding.problems)
-    assert finding.wrong
+    assert finding.is_wrong()
 
 
 def test_pictures_against_rows(lasot: Path) -> None:
     write(lasot / "bear/bear-2/img/00000005.jpg", JPEG)
     (lasot / "bear/bear-4/img/00000004.jpg").unlink()
     finding = look(load_paths())
-    assert (finding.mismatched, finding.found, finding.wrong) == (2, 2, False)
+    assert (finding.mismatched, finding.found, finding.is_wrong()) == (2, 2, False)
     (lasot / "bear/bear-4/img/00000003.jpg").unlink()
     finding = look(load_paths())
-    assert (finding.mismatched, finding.found, finding.wrong) == (2, 1, True)
+    assert (finding.mismatched, finding.found, finding.is_wrong()) == (2, 1, True)
     assert any("2 pictures in" in line and "4 annotation rows" in line for line in finding.problems)
 
 
@@ -126,7 +137,7 @@ def test_broken_pictures_need_full(lasot: Path) -> None:
     assert (finding.broken, finding.pictures) == (2, 8)
     assert str(cut) in finding.problems[0]
     assert "is empty" in finding.problems[1]
-    assert finding.wrong
+    assert finding.is_wrong()
 
 
 def test_damaged_annotation_names_file_and_line(lasot: Path) -> None:
@@ -153,7 +164,7 @@ def test_second_modality_counts(tmp_path: Path) -> None:
 def test_published_size_counts_where_folders_are_listed(lasot: Path) -> None:
     listed = Part("lasot", "some", lambda path: LasotDataset(open_store(path)), 3)
     finding = check_part(listed, load_paths())
-    assert finding.wrong
+    assert finding.is_wrong()
     assert "2 sequences in" in finding.first_trouble
 
 
@@ -178,6 +189,7 @@ def test_command(lasot: Path, main: Main, capsys: pytest.CaptureFixture[str], mo
         add_lasot(lasot, name, frames=2)
     assert main([]) == 0, "the training part, not asked for, is not there"
     assert main(["lasot"]) == 1
+    assert main(["lasot:test", "--partial", "--fast"]) == 0
     assert main(["coco"]) == 1
     capsys.readouterr()
     assert main(["cocoo"]) == 2
