@@ -69,7 +69,7 @@ class Finding:
 
         partial: sequences that are not there are no fault either, as long as there are some.
         """
-        enough = self.found > 0 if partial else self.found >= self.expected
+        enough = self.found >= (1 if partial else max(1, self.expected))
         return not enough or self.broken > 0 or self.unreadable > 0
 
 

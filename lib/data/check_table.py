@@ -24,7 +24,7 @@ def print_findings(
     rows = [_numbers(finding, partial) for finding in findings]
     table = Table(box=None, pad_edge=False)
     for i, head in enumerate(heads):
-        width = max(len(text) for text in (head, *(row[i] for row in rows)))
+        width = max(len(text) for text in (head, *(row[i] for row in rows))) + 1  # with the gap to the next column
         table.add_column(head, min_width=width, no_wrap=True, justify="left" if i < 2 else "right")
     table.add_column("first missing or wrong", overflow="ellipsis", no_wrap=True)
     for finding, row in zip(findings, rows, strict=True):
