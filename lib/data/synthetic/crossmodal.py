@@ -82,7 +82,7 @@ class Thermal:
 
 
 class Depth:
-    """A depth camera: layers in millimetres, a floor that comes nearer downwards, holes (0), noise growing"""
+    """A depth camera: layers in millimetres, a floor that comes nearer downwards, noisy far off, holes."""
 
     def __init__(self, world: World) -> None:
         self._world = world

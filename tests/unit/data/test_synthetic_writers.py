@@ -1,0 +1,181 @@
+"""Synthetic benchmarks on disk: every layout comes back through its reader, and an interrupted run is taken up."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.data import datasets
+from lib.data.store import open_store
+from lib.data.synthetic import WorldConfig
+from lib.data.synthetic.writers import LAYOUTS, Job, dataset_of, write_benchmark
+from lib.data.types import Dataset, Modality
+
+CONFIG = WorldConfig(width=96, height=72, length=24)
+ROOT = Path(__file__).resolve().parents[3]
+
+READERS = {
+    "synthetic": lambda root: datasets.LasotDataset(open_store(root)),
+    "lasot": lambda root: datasets.LasotDataset(open_store(root)),
+    "got10k": lambda root: datasets.Got10kDataset(open_store(root)),
+    "trackingnet": lambda root: datasets.TrackingNetDataset(root, [0, 1]),
+    "coco": lambda root: datasets.CocoDataset(open_store(root), min_side=0),
+    "vid": lambda root: datasets.ImagenetVidDataset(open_store(root)),
+    "tnl2k": lambda root: datasets.Tnl2kDataset(open_store(root)),
+    "vasttrack": lambda root: datasets.VastTrackDataset(open_store(root)),
+    "lasher": lambda root: datasets.LasherDataset(open_store(root)),
+    "depthtrack": lambda root: datasets.DepthTrackDataset(open_store(root), min_side=0),
+    "visevent": lambda root: datasets.VisEventDataset(open_store(root), min_side=0),
+}
+
+
+def _files(root: Path) -> list[str]:
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+
+
+def test_every_layout_has_a_reader() -> None:
+    assert set(LAYOUTS) == set(READERS)
+
+
+@pytest.mark.parametrize("layout", [name for name in READERS if name not in ("coco", "vid")])
+def test_layout_comes_back_through_its_reader(layout: str, tmp_path: Path) -> None:
+    config = WorldConfig(96, 72, 24, attributes=("OV", "FOC"))
+    job = Job(layout, tmp_path, 2, seed=4, config=config)
+    names = write_benchmark(job)
+    source, read = dataset_of(job), READERS[layout](tmp_path)
+    assert len(read) == 2
+    lossless = layout == "visevent"
+    for number, name in enumerate(names):
+        found = _by_name(read, name)
+        truth = source.studio(number).world.truth
+        here = ~truth.absent
+        assert len(found) == 24
+        assert np.abs(found.boxes_xywh[here] - truth.boxes_xywh[here]).max() <= 1.0
+        assert (found.valid == here).all()
+        assert (found.visible == here).all()
+        for t in (0, 23):
+            frame, made = found.read_frame(t), source[number].read_frame(t)
+            assert np.abs(frame.rgb.astype(int) - made.rgb).mean() <= (0 if lossless else 6)
+            assert (frame.aux is None) == (found.modality is Modality.RGB)
+            if frame.aux is not None and made.aux is not None:
+                assert np.abs(frame.aux.astype(int) - made.aux).mean() <= (4 if layout == "lasher" else 0)
+    tags = json.loads((tmp_path / "attributes.json").read_text())
+    assert set(tags) == set(names)
+    assert json.loads((tmp_path / "synthetic.json").read_text())["train"]["seed"] == 4
+
+
+def _by_name(dataset: Dataset, name: str) -> object:
+    return next(s for s in (dataset[k] for k in range(len(dataset))) if s.name == name)
+
+
+def test_coco_comes_back(tmp_path: Path) -> None:
+    job = Job("coco", tmp_path, 3, config=WorldConfig(96, 72, 1))
+    write_benchmark(job)
+    read, source = READERS["coco"](tmp_path), dataset_of(job)
+    assert len(read) >= 3
+    boxes = np.concatenate([read[k].boxes_xywh for k in range(len(read))])
+    for number in range(3):
+        assert np.abs(boxes - source[number].boxes_xywh[0]).max(1).min() < 0.02
+    assert read[0].read_frame(0).rgb.shape == (72, 96, 3)
+
+
+def test_vid_comes_back_as_a_tracklet_until_the_target_is_absent(tmp_path: Path) -> None:
+    job = Job("vid", tmp_path, 2, seed=1, config=WorldConfig(96, 72, 24, attributes=("OV",)))
+    write_benchmark(job)
+    read, source = READERS["vid"](tmp_path), dataset_of(job)
+    for number in range(2):
+        truth = source.studio(number).world.truth
+        first_absent = int(np.argmax(truth.absent)) if truth.absent.any() else 24
+        assert len(read[number]) == first_absent
+        assert np.abs(read[number].boxes_xywh - truth.boxes_xywh[:first_absent]).max() <= 1.0
+
+
+def test_test_parts_hold_back_what_their_data_set_holds_back(tmp_path: Path) -> None:
+    for layout in ("got10k", "trackingnet"):
+        root = tmp_path / layout
+        write_benchmark(Job(layout, root, 1, split="test", config=WorldConfig(64, 64, 3)))
+        kept = [p for p in root.rglob("*.txt") if p.name == "groundtruth.txt" or p.parent.name == "anno"]
+        text = kept[0].read_text()
+            p for p in root.rglob("*.txt") if p.name == "groundtruth.txt" or p.parent.name == "anno"
+        ).read_text()
+        assert text.endswith("\n")
+        assert len(text.splitlines()) == 1
+    assert not list((tmp_path / "got10k").rglob("*.label"))
+
+
+def test_parts_of_one_seed_share_no_world(tmp_path: Path) -> None:
+    train, test = (dataset_of(Job("synthetic", tmp_path, 50, seed=7, split=s)) for s in ("train", "test"))
+    seeds = [{d.world_seed(k) for k in range(50)} for d in (train, test)]
+    assert not seeds[0] & seeds[1]
+
+
+def test_given_names_and_their_number(tmp_path: Path) -> None:
+    names = ("bear-1", "bear-2")
+    job = Job("lasot", tmp_path, 2, config=WorldConfig(64, 64, 2), names=names)
+    assert write_benchmark(job) == list(names)
+    assert (tmp_path / "bear/bear-2/img/00000002.jpg").is_file()
+    with pytest.raises(ValueError, match="3 sequences need as many different names; 2 were given"):
+        write_benchmark(Job("lasot", tmp_path / "other", 3, config=WorldConfig(64, 64, 2), names=names))
+
+
+def test_a_folder_is_not_mixed_with_another_seed(tmp_path: Path) -> None:
+    write_benchmark(Job("synthetic", tmp_path, 1, seed=1, config=WorldConfig(64, 64, 2)))
+    with pytest.raises(ValueError, match=r"already holds a train part made with seed = 1, not 2"):
+        write_benchmark(Job("synthetic", tmp_path, 1, seed=2, config=WorldConfig(64, 64, 2)))
+    more = write_benchmark(Job("synthetic", tmp_path, 3, seed=1, config=WorldConfig(64, 64, 2)))
+    assert len(more) == 3
+
+
+def test_killed_run_is_taken_up_and_ends_the_same(tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, str(ROOT / "tracking/make_synthetic_data.py"), "--sequences", "6", "--frames", "24"]
+    command += ["--width", "96", "--height", "72", "--workers", "1", "--output", str(killed)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    limit = time.monotonic() + 60
+    while not list(killed.glob("*/*-*/groundtruth.txt")) and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {p: p.stat().st_mtime_ns for p in killed.glob("*/[!.]*-*/groundtruth.txt")}
+    job = Job("synthetic", killed, 6, config=CONFIG)
+    fresh: list[int] = []
+    write_benchmark(job, progress=lambda _, written: fresh.append(written))
+    write_benchmark(Job("synthetic", whole, 6, config=CONFIG))
+    assert fresh[-1] == 6 - len(done)
+    assert all(p.stat().st_mtime_ns == then for p, then in done.items())
+    kept = [f for f in _files(killed) if "/." not in f]
+    assert kept == _files(whole)
+    assert not filecmp.cmpfiles(killed, whole, kept, shallow=False)[1]
+
+
+def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
+    job = Job("synthetic", tmp_path / "one", 3, config=WorldConfig(64, 64, 3))
+    write_benchmark(job)
+    write_benchmark(Job("synthetic", tmp_path / "two", 3, config=WorldConfig(64, 64, 3)), workers=2)
+    names = _files(tmp_path / "one")
+    assert names == _files(tmp_path / "two")
+    assert not filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", names, shallow=False)[1]
+
+
+def test_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(ROOT / "tracking/make_synthetic_data.py"),
+        "--layout",
+        "lasott",
+        "--output",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "did you mean 'lasot'" in done.stderr
+    assert "Traceback" not in done.stderr
