@@ -98,7 +98,9 @@ def run(options: argparse.Namespace) -> int:
         try:
             code = max(code, run_test(job, console, options.save_video))
         except KeyboardInterrupt:
-            console.print(f"\nstopped; finished sequences are in {job.folder.path}, the same command continues")
+            console.print(
+                f"\nstopped; finished sequences are in {job.folder.path}, the same command continues", soft_wrap=True
+            )
             return 130
     return code
 
