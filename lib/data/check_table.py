@@ -20,7 +20,7 @@ def print_findings(
 
     partial: as for `Finding.is_wrong`.
     """
-    heads = ("data set", "", "sequences", "!= rows", "broken")
+    heads = ("data set", "state", "sequences", "!= rows", "broken")
     rows = [_numbers(finding, partial) for finding in findings]
     table = Table(box=None, pad_edge=False)
     for i, head in enumerate(heads):
