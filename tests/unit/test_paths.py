@@ -160,3 +160,10 @@ def test_command_writes_once(local_yaml: Path, tmp_path: Path) -> None:
     assert load_paths().data_dir == Path("/mine")
     assert run("--force").returncode == 0
     assert load_paths().data_dir == tmp_path.resolve() / "sets"
+
+
+def test_documentation_has_every_key() -> None:
+    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    for layout in LAYOUTS.values():
+        folders = " or ".join(f"`{folder}`" for folder in layout.folders)
+        assert f"| `{layout.key}` | {folders} | {layout.purpose} | `{layout.tree}` |" in text
