@@ -39,7 +39,7 @@ def plan_look(rng: np.random.Generator, difficulty: float, dark: bool) -> Look:
         gamma=float(np.exp(rng.normal(0, 0.18))),
         contrast=float(rng.uniform(0.65, 1.15)),
         vignette=float(rng.uniform(0.1, 0.5)) if rng.random() < 0.3 else 0.0,
-        pool=float(rng.uniform(0.1, 0.4)) if rng.random() < 0.3 else 0.0,
+        pool=float(rng.uniform(0.1, 0.3)) if rng.random() < 0.3 else 0.0,
         noise=float(rng.uniform(2, 7) if dark else rng.uniform(0.3, 2.5 + 2 * rng.random() ** 3)) * rough,
         defocus=float(rng.uniform(0.5, 1.6)) * rough if rng.random() < 0.3 else 0.0,
         shrink=float(rng.uniform(0.45, 0.9)) if rng.random() < 0.3 else 1.0,

@@ -70,9 +70,9 @@ def _camera(config: WorldConfig, events: frozenset[str], seed: int) -> Camera:
 
 
 def _target_size(rng: np.random.Generator, config: WorldConfig) -> float:
-    """Side in pixels: 10 % to 40 % of the frame's shorter side, smaller ones more often when it is difficult."""
+    """Side in pixels: 8 % to 45 % of the frame's shorter side, smaller ones more often when it is difficult."""
     short = min(config.width, config.height)
-    return float(short * np.exp(rng.uniform(np.log(0.13 - 0.05 * config.difficulty), np.log(0.4))))
+    return float(short * np.exp(rng.uniform(np.log(0.13 - 0.05 * config.difficulty), np.log(0.45))))
 
 
 def _wave(rng: np.random.Generator, bend: float) -> Wave:

@@ -105,8 +105,6 @@ def test_test_parts_hold_back_what_their_data_set_holds_back(tmp_path: Path) -> 
         write_benchmark(Job(layout, root, 1, split="test", config=WorldConfig(64, 64, 3)))
         kept = [p for p in root.rglob("*.txt") if p.name == "groundtruth.txt" or p.parent.name == "anno"]
         text = kept[0].read_text()
-            p for p in root.rglob("*.txt") if p.name == "groundtruth.txt" or p.parent.name == "anno"
-        ).read_text()
         assert text.endswith("\n")
         assert len(text.splitlines()) == 1
     assert not list((tmp_path / "got10k").rglob("*.label"))
