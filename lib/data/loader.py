@@ -168,7 +168,7 @@ def build_loader(
     batches = samples_per_epoch // (batch_size * world_size)
     if batches < 1:
         raise ValueError(
-            f"SAMPLE_PER_EPOCH {samples_per_epoch} is less than one batch: {world_size} processes with {batch_size} each"
+            f"SAMPLE_PER_EPOCH {samples_per_epoch} is less than one batch of {world_size} x {batch_size} samples"
         )
     positions = _Positions(batch_size, batches, rank, world_size)
     several: dict[str, Any] = {}

@@ -1,0 +1,158 @@
+import logging
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from lib.data.loader import TooManyBadSamplesError, WorkerError, build_loader, collate
+from lib.data.types import Modality
+from tests.unit.data.tiny import TinyDataset, sampler
+
+FIELDS = ("template", "search", "template_boxes", "search_boxes", "template_gain", "search_gain", "modality")
+
+
+def equal(a, b) -> bool:
+    return a.names == b.names and all(torch.equal(getattr(a, f), getattr(b, f)) for f in FIELDS)
+
+
+def by_name(batches) -> dict:
+    return {name: batch.search[i] for batch in batches for i, name in enumerate(batch.names)}
+
+
+def test_collate_shapes_and_types():
+    source = sampler(TinyDataset(aux=True, modality=Modality.RGBT))
+    batch = collate([source(1, i) for i in range(3)])
+    assert batch.template.shape == (3, 1, 6, 32, 32)
+    assert batch.search.shape == (3, 1, 6, 64, 64)
+    assert (batch.search.dtype, batch.search_boxes.dtype, batch.search_gain.dtype) == (
+        torch.uint8,
+        torch.float32,
+        torch.float32,
+    )
+    assert batch.search_boxes.shape == (3, 1, 4)
+    assert batch.modality.tolist() == [list(Modality).index(Modality.RGBT)] * 3
+    first = source(1, 0)
+    assert batch.names[0] == f"TINY/{first.sequence}:{first.frame_ids[0]},{first.frame_ids[1]}"
+    assert np.array_equal(batch.search[0].numpy(), first.search)
+
+
+def test_rgb_and_rgbx_in_one_batch_is_a_clear_error():
+    with pytest.raises(ValueError, match="RGB samples and RGB"):
+        collate([sampler()(1, 0), sampler(TinyDataset(aux=True))(1, 0)])
+
+
+def test_the_same_bytes_for_any_number_of_workers():
+    one = list(build_loader(sampler(), 14, 4).epoch(3))
+    assert len(one) == 3
+    for workers in (1, 2):
+        loader = build_loader(sampler(), 14, 4, workers=workers)
+        assert all(equal(a, b) for a, b in zip(one, loader.epoch(3), strict=True))
+
+
+def test_the_same_samples_for_any_number_of_processes():
+    alone = {
+        name: batch.search[i] for batch in build_loader(sampler(), 16, 4).epoch(1) for i, name in enumerate(batch.names)
+    }
+    ranks = [list(build_loader(sampler(), 16, 2, rank=r, world_size=2).epoch(1)) for r in range(2)]
+    assert [len(r) for r in ranks] == [4, 4]
+    together = by_name(b for rank in ranks for b in rank)
+    assert alone.keys() == together.keys()
+    assert all(torch.equal(alone[n], together[n]) for n in alone)
+    source = sampler()
+    assert np.array_equal(ranks[1][0].search[1].numpy(), source(1, 3).search)
+
+
+def test_a_resumed_epoch_goes_on_without_loading_what_was_before():
+    source = sampler()
+    seen = []
+
+    class Watched:
+        broken = source.broken
+
+        def __call__(self, epoch, index):
+            seen.append(index)
+            return source(epoch, index)
+
+    whole = list(build_loader(sampler(), 20, 4).epoch(2))
+    rest = list(build_loader(Watched(), 20, 4).epoch(2, start=3))
+    assert all(equal(a, b) for a, b in zip(whole[3:], rest, strict=True))
+    assert min(seen) == 12
+
+
+def test_workers_serve_epoch_after_epoch_also_after_a_break():
+    loader = build_loader(sampler(), 12, 2, workers=2)
+    expected = build_loader(sampler(), 12, 2)
+    next(iter(loader.epoch(1)))
+    for epoch in (2, 3):
+        assert all(equal(a, b) for a, b in zip(expected.epoch(epoch), loader.epoch(epoch), strict=True))
+    assert all(equal(a, b) for a, b in zip(expected.epoch(3, 4), loader.epoch(3, 4), strict=True))
+
+
+def test_spawned_workers():
+    loader = build_loader(sampler(), 4, 2, workers=1, start_method="spawn")
+    expected = build_loader(sampler(), 4, 2).epoch(1)
+    assert all(equal(a, b) for a, b in zip(expected, loader.epoch(1), strict=True))
+
+
+def test_the_training_s_random_numbers_are_not_touched():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    next(iter(build_loader(sampler(), 4, 2, workers=1).epoch(1)))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_incomplete_batches_are_dropped_in_all_processes():
+    assert len(build_loader(sampler(), 15, 2, rank=1, world_size=2)) == 3
+    with pytest.raises(ValueError, match="SAMPLE_PER_EPOCH 3"):
+        build_loader(sampler(), 3, 2, world_size=2)
+    with pytest.raises(ValueError, match="rank 2"):
+        build_loader(sampler(), 100, 2, rank=2, world_size=2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_files_are_counted_and_told_once_over_all_workers(workers, caplog):
+    source = sampler(TinyDataset(broken=frozenset({7})), max_bad_samples=0.5)
+    loader = build_loader(source, 120, 4, workers=workers)
+    with caplog.at_level(logging.WARNING, logger="lib.data"):
+        list(loader.epoch(1))
+    assert loader.bad_samples > 3
+    assert sorted(r.message for r in caplog.records) == [f"left out: tiny/{i}/7.jpg: cut short" for i in range(3)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_too_many_broken_files_reach_the_caller_as_a_sentence(workers):
+    source = sampler(TinyDataset(broken=frozenset(range(30))))
+    with pytest.raises(
+        TooManyBadSamplesError, match=r"^\d+ of \d+ samples could not be read.*tiny/\d/\d+.jpg"
+    ) as caught:
+        list(build_loader(source, 40, 4, workers=workers).epoch(1))
+    assert "Traceback" not in str(caught.value)
+
+
+class Deadly:
+    """Ends its worker process as the out-of-memory killer does."""
+
+    def __init__(self) -> None:
+        self.broken = sampler().broken
+
+    def __call__(self, epoch, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_dead_worker_is_an_error_with_a_sentence(monkeypatch):
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+    with pytest.raises(WorkerError, match="a data loading process died in epoch 4"):
+        list(build_loader(Deadly(), 4, 2, workers=1).epoch(4))
+
+
+class Faulty(Deadly):
+    def __call__(self, epoch, index):
+        raise ZeroDivisionError("a defect")
+
+
+def test_a_defect_in_a_worker_keeps_its_type():
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        list(build_loader(Faulty(), 4, 2, workers=1).epoch(1))

@@ -1,0 +1,152 @@
+import logging
+import random
+
+import numpy as np
+import pytest
+
+from lib.data.broken import BrokenFiles, BrokenReport, TooManyBadSamplesError
+from lib.data.picking import SAMPLERS, PickRule
+from lib.data.sampling import random_streams
+from lib.registry import UnknownNameError
+from tests.unit.data.tiny import TinyDataset, sampler
+
+
+def same(a, b) -> bool:
+    return (
+        np.array_equal(a.template, b.template)
+        and np.array_equal(a.search, b.search)
+        and np.array_equal(a.search_boxes, b.search_boxes)
+        and np.array_equal(a.search_gain, b.search_gain)
+        and (a.sequence, a.frame_ids) == (b.sequence, b.frame_ids)
+    )
+
+
+def draw(source, count):
+    return [source(1, i) for i in range(count)]
+
+
+def test_pure_function_of_seed_epoch_index():
+    first, second = sampler(), sampler()
+    second(9, 123)
+    random.seed(0)
+    np.random.seed(0)
+    assert same(first(2, 5), second(2, 5))
+    others = [first(2, 6), first(3, 5), sampler(seed=2)(2, 5)]
+    assert not any(same(first(2, 5), o) for o in others)
+
+
+def test_streams_are_the_same_on_every_platform():
+    picking, augmenting = random_streams(42, 1, 7)
+    assert (picking.random(), augmenting.random()) == pytest.approx((0.5257559104424357, 0.3699635655089809), abs=1e-15)
+
+
+def test_global_random_state_is_left_alone():
+    random.seed(3)
+    state, np_state = random.getstate(), np.random.get_state()[1].copy()
+    sampler()(1, 1)
+    assert random.getstate() == state
+    assert np.array_equal(np.random.get_state()[1], np_state)
+
+
+def test_ratios_decide_how_often_a_data_set_is_drawn():
+    a, b = TinyDataset("A"), TinyDataset("B", is_video=False)
+    names = [sampler(a, b, ratios=[3, 1])(1, i).dataset for i in range(200)]
+    assert names.count("A") / 200 == pytest.approx(0.75, abs=0.08)
+
+
+def test_causal_picks():
+    picker = SAMPLERS["causal"](PickRule(templates=2, searches=2, intervals=(8,)))
+    video = TinyDataset(frames=60, visible_share=0.6)[0]
+    for seed in range(100):
+        pick = picker.pick(video, random.Random(seed))
+        base, earlier = pick.template
+        assert earlier < base < min(pick.search)
+        assert all(video.visible[i] for i in (*pick.template, *pick.search))
+
+
+def test_an_image_serves_as_template_and_search():
+    images = sampler(TinyDataset(is_video=False))
+    assert images(1, 0).frame_ids == (0, 0)
+
+
+def test_unknown_mode_names_the_known_ones():
+    with pytest.raises(UnknownNameError, match="causal"):
+        SAMPLERS["causl"]
+
+
+def test_a_broken_file_is_told_once_and_left_out(caplog):
+    source = sampler(TinyDataset(broken=frozenset({7})), max_bad_samples=0.5)
+    with caplog.at_level(logging.WARNING, logger="lib.data"):
+        samples = [source(1, i) for i in range(150)]
+    assert all(7 not in s.frame_ids for s in samples)
+    told = [r.message for r in caplog.records]
+    assert source.broken.failures > len(told)
+    assert sorted(told) == [f"left out: tiny/{i}/7.jpg: cut short" for i in range(3)]
+
+
+def test_unreadable_annotations_are_counted_too():
+    source = sampler(TinyDataset(bad_annotations=frozenset({1})), max_bad_samples=0.9)
+    assert {source(1, i).sequence for i in range(40)} == {"seq0", "seq2"}
+    assert "tiny/1/groundtruth.txt: no annotation row" in source.broken.messages
+
+
+def test_too_many_broken_files_end_the_training():
+    source = sampler(TinyDataset(broken=frozenset(range(4, 30, 4))), max_bad_samples=0.05)
+    with pytest.raises(TooManyBadSamplesError, match=r"more than MAX_BAD_SAMPLES 0.05 allows: tiny/\d/\d+.jpg"):
+        draw(source, 1000)
+
+
+def test_everything_broken_ends_even_where_all_is_tolerated():
+    source = sampler(TinyDataset("GONE", broken=frozenset(range(30))), max_bad_samples=1.0)
+    with pytest.raises(TooManyBadSamplesError, match=r"GONE gave no sample.*jpg"):
+        source(1, 0)
+
+
+def test_a_data_set_whose_crops_are_always_invalid_is_named():
+    lost = TinyDataset("LOST", box=(5000.0, 0.0, 10.0, 10.0))
+    source = sampler(TinyDataset("GOOD"), lost)
+    with pytest.raises(TooManyBadSamplesError, match="LOST"):
+        draw(source, 2000)
+
+
+def test_a_defect_of_the_code_is_not_swallowed():
+    source = sampler()
+    source.make_sample = lambda clip, rng: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        source(1, 0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (TinyDataset("SHORT", frames=19), "SHORT: none of its 3 sequences has at least 20 frames"),
+        (TinyDataset("HIDDEN", visible_share=0.0), "HIDDEN: none"),
+        (TinyDataset("EMPTY", sequences=0), "EMPTY: none of its 0"),
+        (TinyDataset("TORN", bad_annotations=frozenset(range(3))), "TORN has no usable.*no annotation row"),
+    ],
+)
+def test_useless_data_sets_are_errors_at_once(dataset, message):
+    with pytest.raises(ValueError, match=message):
+        sampler(TinyDataset(), dataset)
+
+
+def test_useless_data_set_of_weight_zero_is_allowed():
+    sampler(TinyDataset(), TinyDataset("SHORT", frames=3), ratios=[1, 0])(1, 0)
+
+
+@pytest.mark.parametrize("ratios", [[1], [1, -1], [0, 0]])
+def test_wrong_ratios(ratios):
+    with pytest.raises(ValueError, match="ratios"):
+        sampler(TinyDataset(), TinyDataset(), ratios=ratios)
+
+
+def test_reports_add_up():
+    worker, main = BrokenFiles(quiet=True), BrokenFiles(quiet=True)
+    for i in range(3):
+        worker.good()
+        worker.add(OSError(f"file {i % 2}"))
+    main.merge(worker.take())
+    worker.good()
+    main.merge(worker.take())
+    assert worker.take() == BrokenReport()
+    assert (main.attempts, main.failures, list(main.messages)) == (7, 3, ["file 0", "file 1"])
