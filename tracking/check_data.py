@@ -51,7 +51,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: all as published; 1: something is not; 2: cannot be asked so."""
+    """0: all as published; 1: something is not; 2: cannot be asked so; 130: interrupted."""
     args = parse(argv)
     try:
         paths = load_paths(parse_overrides(args.path), data_dir=args.data_dir)
@@ -61,6 +61,9 @@ def main(argv: list[str] | None = None) -> int:
     except (UnknownKeyError, PathsError, MissingPathError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def run(args: argparse.Namespace, paths: Paths) -> int:
