@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from golden import Case, runner
 
-from lib.data.augment import Augmentation, CropDraw, Draws
+from lib.data.augment import (
+    Augmentation,
+    CropDraw,
+    Draws,
+    aux_becomes_grey,
+    grey_picture,
+    mirror_box,
+    mirror_box_in_crop,
+)
 from lib.data.boxes import box_in_crop, clip_box, clip_boxes, jitter_box
 from lib.data.crop import crop_batch, sample_target
 from lib.data.normalise import Normalise
@@ -61,6 +69,64 @@ def crops_rgbx(case: Case) -> None:
         found = box_in_crop(second, first, factor, size, size)
         tolerance = {"rtol": 1e-5, "atol": case.data["tolerance"]["boxes"]}
         case.check(found, item["second_box_in_crop_normalised"], f"box {item['box_xywh']}", tolerance)
+
+
+def _smooth(seed: int, height: int, width: int) -> np.ndarray:
+    """Random numbers on a grid of 16 pixels, bilinear between, rounded half up."""
+    grid = np.random.RandomState(seed).randint(0, 256, (height // 16 + 2, width // 16 + 2, 3)).astype(np.float64)
+    rows, columns = np.arange(height) / 16, np.arange(width) / 16
+    top, left = rows.astype(int), columns.astype(int)
+    dy, dx = (rows - top)[:, None, None], (columns - left)[None, :, None]
+    upper = grid[top][:, left] * (1 - dx) + grid[top][:, left + 1] * dx
+    lower = grid[top + 1][:, left] * (1 - dx) + grid[top + 1][:, left + 1] * dx
+    return np.floor(0.5 + upper * (1 - dy) + lower * dy).astype(np.uint8)
+
+
+def _smooth_video(spec: dict, frame: int) -> np.ndarray:
+    """A frame [H, W, 6] of the rule stated in CSTrack's cases."""
+    seed, (th, tw) = spec["seed"], spec["target"]
+    picture = np.concatenate([_smooth(seed + i, spec["height"], spec["width"]) for i in (0, 1)], axis=2)
+    textures = [np.random.RandomState(seed + i).randint(0, 256, (th // 4, tw // 4, 3)) for i in (2, 3)]
+    target = np.concatenate(textures, axis=2).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    x, y = spec["x0"] + spec["dx"] * frame, spec["y0"] + spec["dy"] * frame
+    picture[y : y + th, x : x + tw] = target
+    return picture
+
+
+@runner("cstrack/crop")
+def crops_smooth_video(case: Case) -> None:
+    stored = case.data["inputs"]["image"]
+    image = _smooth_video(stored["video"], stored["frame"])
+    case.check(image, case.data["outputs"]["image"], "image")
+    for item in case.data["outputs"]["crops"]:
+        size = item["output"]
+        factor = _check_crop(case, image, item, size, item)
+        truth = _float64(item["gt_box_for_transform"])
+        found = box_in_crop(truth, _float64(item["box"]), factor, size, size - 1)
+        case.check(found, item["gt_box_normalised_xywh"], f"box {item['box']}")
+
+
+@runner("cstrack/augment")
+def augment(case: Case) -> None:
+    for item in case.data["outputs"]["cases"]:
+        rolls, image = item["rolls"], case.draw(item["image"])
+        frame = Frame(image[..., :3], image[..., :3].copy() if item["x_equals_rgb"] else image[..., 3:])
+        rgb, aux = frame.rgb, frame.aux
+        if rolls["grayscale"]:
+            follows = aux_becomes_grey(frame, "rgb_and_equal_aux")
+            rgb, aux = grey_picture(rgb), grey_picture(aux) if follows else aux
+        pixels, box = np.concatenate([rgb, aux], axis=2), np.asarray(item["box_pixels"], dtype=np.float32)
+        side = pixels.shape[1]
+        if rolls["joint_flip"]:
+            pixels, box = pixels[:, ::-1], mirror_box(box, side)
+        case.check(box, item["box_after_joint"], "joint box")
+        box = box / np.float32(side - 1)
+        if rolls["frame_flip"]:
+            pixels, box = pixels[:, ::-1], mirror_box_in_crop(box)
+        case.check(box, item[f"box_after_frame(normalised by {side - 1})"], "frame box")
+        crop = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        found = Normalise(MEAN, STD)(crop, torch.tensor(rolls["brightness"]))
+        case.check(found, item["out_image"], "image")
 
 
 @runner("loretrack/box_geometry")
