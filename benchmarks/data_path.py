@@ -1,0 +1,135 @@
+"""How fast training samples are made from decoded frames, against the straightforward way.
+
+The straightforward way merges, greys and mirrors whole frames, pads crops and full-size masks, and makes float pictures
+on the CPU, as published training code does. Both run on one core and give the same pictures, which is checked first. Decoding is left out.
+
+    PYTHONPATH=. python benchmarks/data_path.py --height 720 --width 1280 --aux
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+
+from lib.data.augment import Draws, draw_sample, grey_picture, mirror_box
+from lib.data.boxes import jitter_box
+from lib.data.normalise import Normalise
+from lib.data.processing import Clip, InvalidSampleError, Processing, RegionRule
+from lib.data.types import Frame, Image, Modality
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PROCESS = Processing(RegionRule(128, 2.0), RegionRule(256, 4.0, center_jitter=3.0, scale_jitter=0.25))
+
+
+def padded_crop(image: Image, box_xywh: list[float], factor: float, size: int) -> tuple[Image, Image]:
+    """Cut, pad picture and mask to the full crop, resize both."""
+    x, y, w, h = box_xywh
+    side = math.ceil(math.sqrt(w * h) * factor)
+    left, top = round(x + 0.5 * w - 0.5 * side), round(y + 0.5 * h - 0.5 * side)
+    height, width = image.shape[:2]
+    pads = max(0, -top), max(0, top + side - height + 1), max(0, -left), max(0, left + side - width + 1)
+    region = image[top + pads[0] : top + side - pads[1], left + pads[2] : left + side - pads[3]]
+    padded = cv2.copyMakeBorder(region, *pads, cv2.BORDER_CONSTANT)
+    mask = np.ones((side, side))
+    mask[pads[0] : side - pads[1], pads[2] : side - pads[3]] = 0
+    return cv2.resize(padded, (size, size)), cv2.resize(mask, (size, size)).astype(bool)
+
+
+def straightforward(clip: Clip, draws: Draws) -> list[torch.Tensor]:
+    """Normalised float crops of template and search frame."""
+    crops = []
+    mean, std = (torch.tensor([*v, *v]).reshape(6, 1, 1) for v in (MEAN, STD))
+    kinds = (
+        (clip.template[0], clip.template_boxes[0], PROCESS.template, draws.template[0]),
+        (clip.search[0], clip.search_boxes[0], PROCESS.search, draws.search[0]),
+    )
+    for frame, box, rule, draw in kinds:
+        image, target = frame.merged(), box.astype(np.float32)
+        if draws.grey:
+            image = np.concatenate([grey_picture(np.ascontiguousarray(image[..., :3])), image[..., 3:]], axis=2)
+        if draws.mirrored:
+            image, target = np.ascontiguousarray(image[:, ::-1]), mirror_box(target, image.shape[1])
+        jittered = jitter_box(target, draw.normal, draw.uniform, rule.scale_jitter, rule.center_jitter)
+        crop, mask = padded_crop(image, jittered.tolist(), rule.factor, rule.size)
+        if mask.all():
+            raise InvalidSampleError("padding only")
+        x = torch.from_numpy(crop.transpose(2, 0, 1)).float().mul(draw.gain / 255).clamp(0, 1)
+        x = x.flip(2) if draw.flipped else x
+        crops.append((x - mean[: len(x)]) / std[: len(x)])
+    return crops
+
+
+def make_clips(height: int, width: int, aux: bool, count: int) -> list[Clip]:
+    """Noise frames with a target of about a tenth of the picture's side, anywhere in it."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(4)]
+    frames = [Frame(p, pictures[i - 1] if aux else None) for i, p in enumerate(pictures)]
+    clips = []
+    for i in range(count):
+        side = rng.uniform(0.05, 0.2, 2) * min(height, width)
+        corner = rng.random(2) * (np.array([width, height]) - side)
+        box = np.array([[*corner, *side]])
+        pair = (frames[i % 4],), (frames[(i + 1) % 4],)
+        clips.append(Clip(*pair, box, box + rng.uniform(-8, 8, (1, 4)), Modality.RGB, "noise", str(i), (0, 1)))
+    return clips
+
+
+def rate(make: Callable[[Clip, Draws], object], clips: list[Clip], draws: list[Draws], seconds: float) -> float:
+    """Samples per second; invalid ones count, since they cost time as well."""
+    done, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        attempt(make, clips[done % len(clips)], draws[done % len(draws)])
+        done += 1
+    return done / (time.perf_counter() - began)
+
+
+def attempt(make: Callable[[Clip, Draws], object], clip: Clip, draw: Draws) -> object | None:
+    """The sample, or None where it is invalid."""
+    try:
+        return make(clip, draw)
+    except InvalidSampleError:
+        return None
+
+
+def check_equal(clips: list[Clip], draws: list[Draws]) -> None:
+    """Stop where the two ways give different pictures."""
+    normalise = Normalise(MEAN, STD)
+    for clip, draw in zip(clips, draws, strict=True):
+        try:
+            sample, plain = PROCESS.apply(clip, draw), straightforward(clip, draw)
+        except InvalidSampleError:
+            continue
+        for found, gain, expected in (
+            (sample.template, sample.template_gain, plain[0]),
+            (sample.search, sample.search_gain, plain[1]),
+        ):
+            torch.testing.assert_close(normalise(torch.from_numpy(found), torch.from_numpy(gain))[0], expected)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--height", type=int, default=720, help="of the frames, pixels")
+    parser.add_argument("--width", type=int, default=1280, help="of the frames, pixels")
+    parser.add_argument("--aux", action="store_true", help="frames with a second picture (RGB+X)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long each way is run")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    clips = make_clips(options.height, options.width, options.aux, 40)
+    rng = np.random.default_rng(1)
+    draws = [draw_sample(rng, 1, 1, PROCESS.augmentation, training=True) for _ in clips]
+    check_equal(clips, draws)
+    plain = rate(straightforward, clips, draws, options.seconds)
+    ours = rate(PROCESS.apply, clips, draws, options.seconds)
+    size = f"{options.width} x {options.height} {'RGB+X' if options.aux else 'RGB'}"
+    print(f"{size}: {ours:.0f} samples/s, straightforward {plain:.0f} samples/s, ratio {ours / plain:.1f}")
+
+
+if __name__ == "__main__":
+    main()
