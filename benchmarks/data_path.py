@@ -1,7 +1,8 @@
 """How fast training samples are made from decoded frames, against the straightforward way.
 
 The straightforward way merges, greys and mirrors whole frames, pads crops and full-size masks, and makes float pictures
-on the CPU, as published training code does. Both run on one core and give the same pictures, which is checked first. Decoding is left out.
+on the CPU, as published training code does. Both run on one core and give the same pictures, which is checked first.
+Decoding is left out.
 
     PYTHONPATH=. python benchmarks/data_path.py --height 720 --width 1280 --aux
 """
@@ -21,13 +22,13 @@ from lib.data.augment import Draws, draw_sample, grey_picture, mirror_box
 from lib.data.boxes import jitter_box
 from lib.data.normalise import Normalise
 from lib.data.processing import Clip, InvalidSampleError, Processing, RegionRule
-from lib.data.types import Frame, Image, Modality
+from lib.data.types import Frame, Image, Mask, Modality
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROCESS = Processing(RegionRule(128, 2.0), RegionRule(256, 4.0, center_jitter=3.0, scale_jitter=0.25))
 
 
-def padded_crop(image: Image, box_xywh: list[float], factor: float, size: int) -> tuple[Image, Image]:
+def padded_crop(image: Image, box_xywh: list[float], factor: float, size: int) -> tuple[Image, Mask]:
     """Cut, pad picture and mask to the full crop, resize both."""
     x, y, w, h = box_xywh
     side = math.ceil(math.sqrt(w * h) * factor)
@@ -38,7 +39,8 @@ def padded_crop(image: Image, box_xywh: list[float], factor: float, size: int) -
     padded = cv2.copyMakeBorder(region, *pads, cv2.BORDER_CONSTANT)
     mask = np.ones((side, side))
     mask[pads[0] : side - pads[1], pads[2] : side - pads[3]] = 0
-    return cv2.resize(padded, (size, size)), cv2.resize(mask, (size, size)).astype(bool)
+    crop = np.asarray(cv2.resize(padded, (size, size)), dtype=np.uint8)
+    return crop, cv2.resize(mask, (size, size)).astype(bool)
 
 
 def straightforward(clip: Clip, draws: Draws) -> list[torch.Tensor]:
