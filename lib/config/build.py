@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from lib.config.tree import ConfigError, Tree
+from lib.config.tree import ConfigError, Tree, as_nested
 from lib.registry import Registry, suggest
 
 C = TypeVar("C")
@@ -75,7 +75,7 @@ def _convert(hint: Any, value: Any, what: str, path: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _convert_union(args, value, what, path)
     if hint is Any:
-        return value.plain() if isinstance(value, Tree) else value
+        return as_nested(value)
     if hint is Part:
         return _part(value, what)
     if dataclasses.is_dataclass(hint):

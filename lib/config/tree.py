@@ -23,7 +23,7 @@ class Tree:
 
     def plain(self) -> dict[str, Any]:
         """The same as nested dictionaries."""
-        return {k: v.plain() if isinstance(v, Tree) else v for k, v in self.values.items()}
+        return {k: as_nested(v) for k, v in self.values.items()}
 
     def merge(self, over: Tree) -> None:
         """Lay `over` on top: mappings are merged key by key, anything else is replaced.
@@ -49,6 +49,13 @@ class Tree:
             self.values[key] = Tree()
         self.where[key] = where
         self.values[key].set(rest, value, where)
+
+
+def as_nested(value: Any) -> Any:
+    """A value of a tree without trees in it."""
+    if isinstance(value, Tree):
+        return value.plain()
+    return [as_nested(v) for v in value] if isinstance(value, list) else value
 
 
 def _other_type(mine: Tree, over: Tree) -> bool:
@@ -100,6 +107,8 @@ def _read_file(path: Path, children: tuple[Path, ...]) -> Tree:
 def _from_node(node: yaml.Node | None, file: str, plain_where: bool = False) -> Any:
     if node is None:
         return None
+    if isinstance(node, yaml.SequenceNode):
+        return [_from_node(item, file, plain_where) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
         return yaml.SafeLoader("").construct_object(node, deep=True)
     tree = Tree()

@@ -44,7 +44,7 @@ def checkpoint_folder(save_dir: Path, script: str, config: str) -> Path:
     return save_dir / "checkpoints" / "train" / script / config
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Whatever happens meanwhile, `path` holds either what it held before or all that `write` wrote."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

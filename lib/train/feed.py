@@ -11,12 +11,12 @@ from lib.train.rng import preserved_rng
 
 
 class EpochLoader(Protocol):
-    """Batches of any epoch from any position on; what a batch holds depends on the epoch and its number alone.
+    """Batches of any epoch from any position on; what a batch holds depends on the epoch and its number alone."""
 
-    bad_samples: how many samples could not be read so far, in this process.
-    """
-
-    bad_samples: int
+    @property
+    def bad_samples(self) -> int:
+        """How many samples could not be read so far, in this process."""
+        ...
 
     def __len__(self) -> int:
         """Batches per epoch for this process; the same in all processes."""

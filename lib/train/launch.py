@@ -16,6 +16,7 @@ from lib.train.cores import threads_per_process
 from lib.train.options import add_training_options
 
 RUN_TRAINING = Path(__file__).with_name("run_training.py")
+TORCHRUN = Path(__file__).with_name("torchrun.py")
 GRACE_SECONDS = 300
 """How long processes may take to finish their step and write their state after Ctrl-C."""
 
@@ -64,7 +65,7 @@ def torchrun_arguments(options: argparse.Namespace) -> list[str]:
         return []
     if not options.nproc_per_node or options.nproc_per_node < 1:
         parser().error(f"--mode {mode} needs --nproc_per_node, the number of processes (GPUs) per machine")
-    launcher = ["-m", "torch.distributed.run", f"--shutdown_timeout={GRACE_SECONDS}"]
+    launcher = [str(TORCHRUN), f"--shutdown_timeout={GRACE_SECONDS}"]
     launcher.append(f"--nproc_per_node={options.nproc_per_node}")
     if mode == "multiple":
         return [*launcher, "--standalone"]
@@ -109,6 +110,6 @@ def run_and_forward(command: Sequence[str], environment: dict[str, str]) -> int:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-    if received and code:
+    if received and code:  # the launcher may have been killed in its haste
         return 128 + received[0]
     return code if code >= 0 else 128 - code

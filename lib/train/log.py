@@ -122,8 +122,8 @@ class LinesSink:
         """Not for machines."""
 
     def report(self, report: Report) -> None:
-        record = {"time": round(time.time(), 3), **report.record()}
-        self._file.write(json.dumps(_finite(record)) + "\n")
+        record = {"time": round(time.time(), 3), **_finite(report.record())}
+        self._file.write(json.dumps(record) + "\n")
         self._file.flush()
 
     def close(self) -> None:

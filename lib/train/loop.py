@@ -33,6 +33,8 @@ from lib.train.signals import InterruptedTraining, Interrupts
 from lib.train.step import Learner, Stepper, StepResult, start_mode
 
 DATA_SHARE_WARNING = 0.2
+SETTLING_SECONDS = 20.0
+"""At the beginning of an epoch worker processes and caches are cold; waiting then means nothing."""
 
 
 @dataclass
@@ -147,7 +149,8 @@ class Trainer:
         start_mode(self.learner, training=False, fix_bn=False)
         steps = len(loader)
         random_numbers = rng_state()
-        meters, feed, clock = Meters(), Feed(loader, epoch, 0, self.parts.prepare), Clock()
+        # Always the samples of epoch 1, so that validations can be compared with each other.
+        meters, feed, clock = Meters(), Feed(loader, 1, 0, self.parts.prepare), Clock()
         for step in range(steps):
             batch = feed.next()
             meters.add(self.stepper.evaluate(batch, Progress(epoch, self.train.epoch, step, steps)), len(batch))
@@ -196,6 +199,8 @@ class Trainer:
             self._warn_of_waiting(report)
 
     def _warn_of_waiting(self, report: Report) -> None:
+        if report.seconds < SETTLING_SECONDS:
+            return
         if report.data_share > DATA_SHARE_WARNING and self._warned_epoch != report.epoch:
             self._warned_epoch = report.epoch
             self.log.message(

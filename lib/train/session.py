@@ -176,7 +176,7 @@ def _header(experiment: Experiment, world: World, parts: Parts) -> list[str]:
 def _write_config(path: Path, experiment: Experiment) -> None:
     text = f"# {experiment.script} {experiment.name}, resolved; hash {experiment.hash}\n"
     text += yaml.safe_dump(experiment.plain, sort_keys=False)
-    write_atomically(path, lambda file: file.write(text.encode()) and None)
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _open_log(options: TrainOptions, paths: LogPaths, experiment: Experiment, trainer: Trainer) -> TrainLog:

@@ -1,0 +1,100 @@
+"""How a training ends: exit codes, and what the user is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from lib.objectives.base import Progress
+from lib.train import run_training
+from lib.train.checkpoint import CheckpointFolder
+from lib.train.log import TextSink, TrainLog
+from lib.train.options import TrainOptions
+from lib.train.session import Session
+from tests.unit.train.toy import ToyObjective, toy_trainer
+
+At = Callable[[Progress, nn.Module], None]
+ARGUMENTS = ["--script", "ostrack", "--config", "synthetic_small", "--device", "cpu"]
+
+
+def in_epoch_three(act: Callable[[], None]) -> At:
+    def at(progress: Progress, network: nn.Module) -> None:
+        if network.training and (progress.epoch, progress.step) == (3, 1):
+            act()
+
+    return at
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[At | None], tuple[int, str]]:
+    """Run the program over the toy training; gives exit code and log."""
+
+    def run(at: At | None) -> tuple[int, str]:
+        def session(options: TrainOptions, world: object) -> Session:
+            log = TrainLog([TextSink(tmp_path / "x.log")])
+            trainer = toy_trainer(tmp_path / "toy", objective=ToyObjective(at=at), log=log)
+            return Session(trainer, CheckpointFolder(tmp_path / "toy", "Toy"), log)
+
+        monkeypatch.setattr(run_training, "open_session", session)
+        return run_training.main(ARGUMENTS), (tmp_path / "x.log").read_text()
+
+    return run
+
+
+def test_a_finished_training_is_zero(train: Callable[[At | None], tuple[int, str]]) -> None:
+    code, log = train(None)
+    assert code == 0
+    assert "training is complete" in log
+    assert "Toy_ep0003.safetensors" in log
+
+
+def test_an_exception_is_not_zero_and_names_the_last_good_checkpoint(
+    train: Callable[[At | None], tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("a defect in the objective")
+
+    code, log = train(in_epoch_three(fail))
+    assert code == 1
+    assert "last good checkpoint" in log
+    assert "Toy_ep0002_state.pt" in log
+    error = capsys.readouterr().err
+    assert "a defect in the objective" in error
+    assert "Traceback" in error
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_has_its_usual_code(
+    train: Callable[[At | None], tuple[int, str]], signum: signal.Signals, code: int
+) -> None:
+    found, log = train(in_epoch_three(lambda: os.kill(os.getpid(), signum)))
+    assert found == code
+    assert "Toy_latest_state.pt resumes it: run the same command again" in log
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--set", "TRAIN.LRR=1"], "LRR; did you mean 'LR'?"),
+        (["--set", "TRAIN.PARAM_GROUPS=[{PATTERN: nothing}]"], "no pattern meets"),
+        (["--set", "TRAIN.SCHEDULER.TYPE=linear"], "unknown TRAIN.SCHEDULER.TYPE 'linear'"),
+        (["--set", "DATA.TRAIN.DATASETS_NAME=[LASOTT]"], "LASOT"),
+        (["--resume", "must"], "no *_state.pt"),
+        (["--load", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
+        (["--script_prv", "ostrack", "--config_prv", "none"], "no checkpoint in"),
+    ],
+)
+def test_a_wrong_setup_is_two_and_one_sentence(
+    tmp_path: Path, wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--set", "DATA.TRAIN.SAMPLE_PER_EPOCH=32", "--set", "TRAIN.NUM_WORKER=0"]
+    assert run_training.main([*ARGUMENTS, "--save_dir", str(tmp_path), *small, *wrong]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
