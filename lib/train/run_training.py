@@ -6,6 +6,7 @@ torchrun --nproc_per_node 4 lib/train/run_training.py --script ostrack --config 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 if __name__ == "__main__":
     # Started as a file, this folder is on the path where the repository root should be.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import torch
 
 from lib.data.loader import TooManyBadSamplesError
 from lib.layouts import UnknownKeyError
@@ -81,5 +84,14 @@ def last_good(folder: CheckpointFolder) -> str:
     return "nothing was saved yet" if path is None else f"last good checkpoint: {path}"
 
 
+def leave(code: int) -> None:
+    """End this process. After a failure among several, without tidying up connections that others still wait at."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code and torch.distributed.is_initialized():
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())
