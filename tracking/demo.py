@@ -8,6 +8,8 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
+from lib.config.options import add_experiment_options
+
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -24,6 +26,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--script", help="method (default: ostrack)")
     add("--config", help="YAML file below experiments/<script>, without its ending")
     add("--checkpoint", type=Path, help="weights: ours (.safetensors) or published (.pth.tar, .pth)")
+    add_experiment_options(parser)
     add("--output", type=Path, help="video to write (default: output/tracked/<source>.mp4)")
     add("--boxes", type=Path, help="box file to write (default: beside the video, .txt)")
     add("--no_video", action="store_true", help="write the box file only")
@@ -69,7 +72,10 @@ def run(options: argparse.Namespace) -> int:
         check_box(wish, first)
     length = "live" if source.length is None else f"{source.length} frames"
     print(f"source:  {options.source}, {width} x {height}, {length}, {source.fps:g} frames/s")
-    factory = demo_factory(options.script, options.config, options.checkpoint, options.device, options.protocol)
+    factory = demo_factory(
+        options.script, options.config, options.checkpoint, options.device, options.protocol,
+        tuple(options.overrides), tuple(options.plugins),
+    )  # fmt: skip
     where = factory.execution(0)
     print(f"tracker: {' '.join(factory.labels)}, weights {factory.checkpoint}")
     print(f"device:  {where.device}, {where.dtype_name} ({where.why})", flush=True)

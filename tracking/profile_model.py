@@ -7,6 +7,8 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
+from lib.config.options import add_experiment_options
+
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -28,7 +30,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=100, help="measured calls per figure, at most (default: 100)")
     parser.add_argument("--seconds", type=float, default=10.0, help="time per figure, at most (default: 10)")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file too")
-    parser.add_argument("overrides", nargs="*", metavar="KEY.PATH=value", help="changes to the configuration")
+    add_experiment_options(parser)
     options = parser.parse_args(argv)
     if min(options.batch) < 1 or options.repeats < 1 or (options.threads or 1) < 1:
         parser.error("--batch, --repeats and --threads must be at least 1")
@@ -51,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
         options.config,
         options.checkpoint,
         tuple(options.overrides),
+        tuple(options.plugins),
         device=options.device,
         protocol=options.protocol,
     )

@@ -16,6 +16,8 @@ import sys
 
 import _bootstrap  # noqa: F401
 
+from lib.config.options import add_experiment_options
+
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,10 +45,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     tracker.add_argument("--untrained", action="store_true", help="random weights, drawn with --seed")
     tracker.add_argument("--seed", type=int, default=42, help="for --untrained (default: 42)")
-    tracker.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="TEST.SEARCH_SIZE=192"
-    )
-    tracker.add_argument("--plugin", action="append", default=[], metavar="DIR", help="a method from outside the tree")
+    add_experiment_options(tracker)
     tracker.add_argument(
         "--protocol",
         default="official",
@@ -87,7 +86,8 @@ def run(options: argparse.Namespace) -> int:
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     choice = TrackerChoice(
         options.script, options.config, options.tracker, options.checkpoint, options.untrained, options.seed,
-        options.protocol, options.compile, options.device, options.num_gpus, tuple(options.set), tuple(options.plugin),
+        options.protocol, options.compile, options.device, options.num_gpus,
+        tuple(options.overrides), tuple(options.plugins),
     )  # fmt: skip
     code = 0
     for benchmark, factory in evaluations(choice, options.dataset, paths):

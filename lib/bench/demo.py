@@ -41,7 +41,13 @@ class Followed:
 
 
 def demo_factory(
-    script: str | None, config: str | None, checkpoint: Path | None, device: str, protocol: str
+    script: str | None,
+    config: str | None,
+    checkpoint: Path | None,
+    device: str,
+    protocol: str,
+    overrides: tuple[str, ...] = (),
+    plugins: tuple[str, ...] = (),
 ) -> ExperimentFactory:
     """The tracker that the options name: a configuration, a file of weights, both, or neither (the shipped network).
 
@@ -52,9 +58,9 @@ def demo_factory(
         script = script or "ostrack"
         if checkpoint is None:
             paths = load_paths()
-            experiment = load_experiment(script, config)
+            experiment = load_experiment(script, config, overrides, plugins)
             checkpoint = find_checkpoint(experiment, paths.save_dir, None, paths.pretrained)
-        return ExperimentFactory(script, config, checkpoint, device=device, protocol=protocol)
+        return ExperimentFactory(script, config, checkpoint, overrides, plugins, protocol, device)
     if script is not None and checkpoint is None:
         raise WeightsError(f"--script {script} needs --config: a YAML file below experiments/{script}")
     weights = checkpoint or SHIPPED
@@ -63,9 +69,8 @@ def demo_factory(
         raise WeightsError(
             f"{weights}: nothing says which configuration these weights belong to; name it with --config"
         )
-    return ExperimentFactory(
-        script or str(metadata.get("script", "ostrack")), metadata["config"], weights, device=device, protocol=protocol
-    )
+    script = script or str(metadata.get("script", "ostrack"))
+    return ExperimentFactory(script, metadata["config"], weights, overrides, plugins, protocol, device)
 
 
 def first_frame(grabs: Iterator[Grab], name: str) -> Frame:

@@ -6,6 +6,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.config.options import add_experiment_options
+
 LAUNCH = ("mode", "nproc_per_node", "rank", "world_size", "ip", "port")
 """Options of `tracking/train.py` that say how processes are started, and do not concern the training itself."""
 
@@ -28,7 +30,7 @@ class TrainOptions:
     seed: int | None = None
     overrides: tuple[str, ...] = ()
     device: str = "auto"
-    plugins: tuple[Path, ...] = ()
+    plugins: tuple[str, ...] = ()
 
     @property
     def all_overrides(self) -> list[str]:
@@ -41,19 +43,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to train")
     what.add_argument("--script", required=True, help="method: the folder in experiments/, such as ostrack")
     what.add_argument("--config", default="baseline", help="experiments/<script>/<config>.yaml, without suffix")
-    what.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one key of the configuration, such as TRAIN.LR=1e-4; may be repeated",
-    )
+    add_experiment_options(what)
     what.add_argument("--seed", type=int, help="in place of TRAIN.SEED (42); process r uses seed + r")
-    what.add_argument(
-        "--plugin", dest="plugins", type=Path, action="append", default=[], metavar="FOLDER",
-        help="folder of a method from outside this tree; may be repeated",
-    )  # fmt: skip
     where = parser.add_argument_group("where")
     where.add_argument("--save_dir", type=Path, help="checkpoints and logs (default: save_dir of local.yaml, ./output)")
     where.add_argument("--data_dir", type=Path, help="parent of the data set folders (default: local.yaml, ./data)")

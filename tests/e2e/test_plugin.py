@@ -1,0 +1,44 @@
+"""A method from outside the tree: trained, tested, profiled by the commands that the built-in methods use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.e2e.support import REPOSITORY, Run
+
+PLUGIN = REPOSITORY / "tests/e2e/plugins/toy"
+
+
+def test_a_method_outside_the_tree_trains_tracks_and_is_profiled(tmp_path: Path, benchmark: Path, command: Run) -> None:
+    places = ("--save_dir", tmp_path, "--data_dir", benchmark)
+    plugin = ("--plugin", PLUGIN)
+    names = ("--script", "toy", "--config", "toy")
+
+    command("tracking/train.py", *names, "--mode", "single", *plugin, *places)
+    assert (tmp_path / "checkpoints/train/toy/toy/Toy_ep0001.safetensors").is_file()
+    records = [json.loads(line) for line in (tmp_path / "logs/toy-toy.jsonl").read_text().splitlines()]
+    assert any("Loss/total" in str(record) for record in records)
+
+    done = command("tracking/test.py", "toy", "toy", "--dataset", "synthetic", *plugin, *places)
+    folder = tmp_path / "test/tracking_results/toy/toy/synthetic"
+    scores = json.loads((folder / "scores.json").read_text())
+    assert len(scores["sequences"]) == 3
+    assert "AUC" in done.stdout
+
+    done = command("tracking/profile_model.py", *names, *plugin, "--device", "cpu", "--batch", 1)
+    assert "params" in done.stdout.lower()
+
+
+def test_the_same_plugin_is_found_by_its_environment_variable(tmp_path: Path, benchmark: Path, command: Run) -> None:
+    done = command(
+        "tracking/test.py", "toy", "toy", "--dataset", "synthetic", "--untrained",
+        "--save_dir", tmp_path, "--data_dir", benchmark, TRACKING_PLUGINS=str(PLUGIN),
+    )  # fmt: skip
+    assert "AUC" in done.stdout
+
+
+def test_a_folder_that_is_no_plugin_is_told(tmp_path: Path, command: Run) -> None:
+    done = command("tracking/test.py", "toy", "toy", "--dataset", "synthetic", "--plugin", tmp_path, expect=2)
+    assert "expected a folder with an __init__.py" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
