@@ -92,8 +92,9 @@ def test_a_signal_has_its_usual_code(
 def test_a_wrong_setup_is_two_and_one_sentence(
     tmp_path: Path, wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ["--set", "DATA.TRAIN.SAMPLE_PER_EPOCH=32", "--set", "TRAIN.NUM_WORKER=0"]
-    assert run_training.main([*ARGUMENTS, "--save_dir", str(tmp_path), *small, *wrong]) == 2
+    small = ["DATA.TRAIN.SAMPLE_PER_EPOCH=32", "TRAIN.NUM_WORKER=0", 'DATA.TRAIN.DATASETS_NAME=["SYNTHETIC:seed=1"]']
+    settings = [word for setting in small for word in ("--set", setting)]
+    assert run_training.main([*ARGUMENTS, "--save_dir", str(tmp_path), *settings, *wrong]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
