@@ -1,6 +1,7 @@
 """What travels through the library: frames, sequences, data sets, samples and batches.
 
-Boxes are ``x, y, w, h`` with the top-left corner, in image pixels as the data set publishes them, unless a name says otherwise.
+Boxes are ``x, y, w, h`` with the top-left corner, in image pixels as the data set publishes them, unless a name says
+otherwise.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class Sample:
 class Batch:
     """B samples, batch first.
 
-    template: [B, Nt, C, T, T]; search: [B, Ns, C, S, S]; uint8 as loaded, float once `lib.data.normalise` has been over them.
+    template: [B, Nt, C, T, T]; search: [B, Ns, C, S, S]; uint8 as loaded, float once normalised.
     template_boxes: [B, Nt, 4], search_boxes: [B, Ns, 4], float32 x, y, w, h in units of the crop's side.
     template_gain: [B, Nt], search_gain: [B, Ns], float32.
     modality: [B] int64, position of the sample's modality in `Modality`.

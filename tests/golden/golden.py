@@ -87,7 +87,11 @@ class Case:
         """Where `array` leaves the stored digest (or plain number / list) beyond the case's tolerance, in words."""
         tol = tolerance or self.data.get("tolerance", {})
         rtol, atol = float(tol.get("rtol", 1e-3)), float(tol.get("atol", 1e-4))
-        value = array.detach().cpu().double().numpy() if isinstance(array, torch.Tensor) else np.asarray(array, dtype=np.float64)
+        value = (
+            array.detach().cpu().double().numpy()
+            if isinstance(array, torch.Tensor)
+            else np.asarray(array, dtype=np.float64)
+        )
         if isinstance(stored, dict) and "shape" in stored:
             return fill.check(value, stored, rtol=rtol, atol=atol)
         wanted = np.asarray(stored, dtype=np.float64)

@@ -44,7 +44,7 @@ class OneStreamViT(nn.Module):
     patch: patch size = stride. template_size, search_size: sides in pixels (position embeddings belong to these grids).
     ce_loc, ce_keep_ratio: blocks (from 0) that eliminate candidates, and what share of search tokens each keeps.
     ce_template_range: which template tokens judge; GT_BOX needs `template_mask` in every call.
-    sep_seg: learned segment embeddings for template and search.
+    sep_seg: learned segment embeddings for template and search. init_std: of fresh linear weights.
     `cls_token` and `pos_embed` are not used; they are kept so that published checkpoints load strictly.
     """
 
@@ -62,6 +62,7 @@ class OneStreamViT(nn.Module):
         ce_template_range: str = "ALL",
         sep_seg: bool = False,
         pretraining_size: int = 224,
+        init_std: float = 0.02,
     ) -> None:
         super().__init__()
         _check_geometry(patch, template_size, search_size, depth, ce_loc, ce_keep_ratio)
@@ -83,15 +84,15 @@ class OneStreamViT(nn.Module):
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(width, heads, drop_path=rate) for rate in rates)
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self._initialise()
+        self._initialise(init_std)
 
-    def _initialise(self) -> None:
+    def _initialise(self, std: float) -> None:
         for name, parameter in self.named_parameters(recurse=False):
             if parameter.ndim == 3:
                 nn.init.trunc_normal_(getattr(self, name), std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.trunc_normal_(module.weight, std=std)
                 nn.init.zeros_(module.bias)
 
     @property

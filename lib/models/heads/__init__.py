@@ -14,9 +14,9 @@ HEADS: Registry[Callable[..., nn.Module]] = Registry("head")
 
 
 @HEADS.register("CENTER")
-def center(inputs: int, num_channels: int = 256) -> CenterHead:
-    """Centre head on a feature map of `inputs` channels."""
-    return CenterHead(inputs, num_channels)
+def center(inputs: int, num_channels: int = 256, prior: float | None = None) -> CenterHead:
+    """Centre head on a feature map of `inputs` channels; `prior`: what a fresh score map says everywhere."""
+    return CenterHead(inputs, num_channels, prior)
 
 
 @HEADS.register("CORNER")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from lib.models.heads.boxes import BoxMaps, decode_cells
@@ -15,11 +17,15 @@ def conv_bn_relu(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class CenterHead(nn.Module):
-    """inputs: channels of the feature map; channels: width of the first convolution, halved three times."""
+    """inputs: channels of the feature map; channels: width of the first convolution, halved three times.
+
+    prior: score that a fresh head gives every cell (RetinaNet's trick); None leaves 0.5, as published. A network that
+    starts from random weights saves its first epoch with a small prior, since nearly all cells are background.
+    """
 
     BRANCHES = (("ctr", 1), ("offset", 2), ("size", 2))
 
-    def __init__(self, inputs: int, channels: int = 256) -> None:
+    def __init__(self, inputs: int, channels: int = 256, prior: float | None = None) -> None:
         super().__init__()
         widths = [inputs, *(channels // 2**i for i in range(4))]
         for branch, outputs in self.BRANCHES:
@@ -29,6 +35,8 @@ class CenterHead(nn.Module):
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
+        if prior is not None:
+            nn.init.constant_(self.get_submodule("conv5_ctr").get_parameter("bias"), math.log(prior / (1.0 - prior)))
 
     def _branch(self, name: str, x: Tensor) -> Tensor:
         for i in range(1, 6):

@@ -149,7 +149,10 @@ def forward(case: Case) -> None:
     network = build(case)
     wanted = case.data.get("intermediates", {})
     depth = len(network.backbone.blocks)
-    hooks = [n for n in wanted if not n.removeprefix("block").isdigit()] + [f"block{depth - 1}.q", f"block{depth - 1}.k"]
+    hooks = [n for n in wanted if not n.removeprefix("block").isdigit()] + [
+        f"block{depth - 1}.q",
+        f"block{depth - 1}.k",
+    ]
     template, search = case.tensor("template"), case.tensor("search")
     outputs: list[OSTrackOutput] = []
     with torch.inference_mode(), recorded(network, hooks) as seen:
