@@ -1,6 +1,6 @@
 """Conformance cases: how one is read, filled, drawn and compared.
 
-A case is a JSON file that names its `kind`; exactly one runner handles every case of a kind, in this repository and elsewhere.
+A case is a JSON file that names its `kind`; exactly one runner handles every case of a kind, here and elsewhere.
 """
 
 from __future__ import annotations

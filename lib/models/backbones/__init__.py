@@ -28,8 +28,8 @@ def vit(
 ) -> OneStreamViT:
     """One-stream ViT of any size.
 
-    0.02 is the usual deviation of fresh weights at width 768; narrower networks take more, as 1 / sqrt(width). With 0.02
-    a network of width 96 learns several times more slowly.
+    0.02 is the usual deviation of fresh weights at width 768; narrower networks take more, as 1 / sqrt(width). With
+    0.02 a network of width 96 learns several times more slowly.
     """
     return OneStreamViT(
         embed_dim,

@@ -56,7 +56,7 @@ def build(case: Case) -> OSTrack:
 
 @contextmanager
 def recorded(network: nn.Module, wanted: list[str]) -> Iterator[dict[str, Tensor]]:
-    """Outputs of the modules that a case names (``block3``, ``block0.norm1``, ``block11.q``, ``box_head.conv1_ctr``)."""
+    """Outputs of the modules that a case names: ``block0.norm1``, ``block11.q``, ``box_head.conv1_ctr``."""
     seen: dict[str, Tensor] = {}
     handles = []
 

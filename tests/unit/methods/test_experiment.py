@@ -16,7 +16,7 @@ def test_published_files_load(name: str) -> None:
     experiment = load_experiment("ostrack", name)
     assert experiment.method.name == "ostrack"
     assert experiment.config.test.epoch in (100, 300)
-    assert experiment.raw.TRAIN.LR == experiment.config.train.lr
+    assert experiment.config.train.lr == experiment.raw.TRAIN.LR
 
 
 def test_values_of_the_published_table() -> None:
@@ -86,7 +86,7 @@ TEST: {EPOCH: 300, SEARCH_FACTOR: 4.0, SEARCH_SIZE: 256, TEMPLATE_FACTOR: 2.0, T
 def test_unknown_names_tell_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="no experiments for script 'ostrak'; did you mean 'ostrack'"):
         load_experiment("ostrak", "x")
-    with pytest.raises(ConfigError, match="no configuration 'vitb_256_mae_ce_32x4_ep30'.*did you mean"):
+    with pytest.raises(ConfigError, match=r"no configuration 'vitb_256_mae_ce_32x4_ep30'.*did you mean"):
         load_experiment("ostrack", "vitb_256_mae_ce_32x4_ep30")
     with pytest.raises(ConfigError, match="backbone vit_base_patch16_224 has no argument CE_LOCS"):
         load_experiment("ostrack", "vitb_256_mae_32x4_ep300", ["MODEL.BACKBONE.CE_LOCS=[3]"])
