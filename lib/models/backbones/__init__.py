@@ -22,11 +22,12 @@ def vit(
     ce_keep_ratio: tuple[float, ...] = (),
     ce_template_range: str = "ALL",
     sep_seg: bool = False,
+    conv_stem: bool = False,
     template_size: int = 128,
     search_size: int = 256,
     drop_path: float = 0.0,
 ) -> OneStreamViT:
-    """One-stream ViT of any size.
+    """One-stream ViT of any size, for training from random weights.
 
     0.02 is the usual deviation of fresh weights at width 768; narrower networks take more, as 1 / sqrt(width). With
     0.02 a network of width 96 learns several times more slowly.
@@ -43,6 +44,8 @@ def vit(
         ce_keep_ratio,
         ce_template_range,
         sep_seg,
+        conv_stem=conv_stem,
+        similar_queries=True,
         init_std=0.02 * (768 / embed_dim) ** 0.5,
     )
 

@@ -10,19 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.layers.candidate_elimination import center_rows, eliminate, put_back
-from lib.models.layers.transformer import Block
-
-
-class PatchEmbed(nn.Module):
-    """Non-overlapping patches to tokens, row-major."""
-
-    def __init__(self, patch: int, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """image [B, 3, H, W] -> [B, (H / patch) * (W / patch), width]."""
-        return self.proj(image).flatten(2).transpose(1, 2)
+from lib.models.layers.stem import ConvStem, PatchEmbed
+from lib.models.layers.transformer import Attention, Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +33,9 @@ class OneStreamViT(nn.Module):
     patch: patch size = stride. template_size, search_size: sides in pixels (position embeddings belong to these grids).
     ce_loc, ce_keep_ratio: blocks (from 0) that eliminate candidates, and what share of search tokens each keeps.
     ce_template_range: which template tokens judge; GT_BOX needs `template_mask` in every call.
-    sep_seg: learned segment embeddings for template and search. init_std: of fresh linear weights.
+    sep_seg: learned segment embeddings for template and search. conv_stem: overlapping convolutions in place of patches.
+    init_std: of fresh linear weights. similar_queries: fresh queries equal the keys, so that tokens begin by looking at
+    their like (after Trockman and Kolter, ICML 2023); template matching is learned sooner.
     `cls_token` and `pos_embed` are not used; they are kept so that published checkpoints load strictly.
     """
 
@@ -62,7 +53,9 @@ class OneStreamViT(nn.Module):
         ce_template_range: str = "ALL",
         sep_seg: bool = False,
         pretraining_size: int = 224,
+        conv_stem: bool = False,
         init_std: float = 0.02,
+        similar_queries: bool = False,
     ) -> None:
         super().__init__()
         _check_geometry(patch, template_size, search_size, depth, ce_loc, ce_keep_ratio)
@@ -72,7 +65,7 @@ class OneStreamViT(nn.Module):
         self.keep_ratio = dict(zip(ce_loc, ce_keep_ratio, strict=True))
         self.ce_template_range = ce_template_range
         self.judges = center_rows(ce_template_range, self.grid_template) if ce_loc else None
-        self.patch_embed = PatchEmbed(patch, width)
+        self.patch_embed = ConvStem(patch, width) if conv_stem else PatchEmbed(patch, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (pretraining_size // 16) ** 2, width))
         self.pos_embed_z = nn.Parameter(torch.zeros(1, self.grid_template**2, width))
@@ -84,9 +77,9 @@ class OneStreamViT(nn.Module):
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(width, heads, drop_path=rate) for rate in rates)
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self._initialise(init_std)
+        self._initialise(init_std, similar_queries)
 
-    def _initialise(self, std: float) -> None:
+    def _initialise(self, std: float, similar_queries: bool) -> None:
         for name, parameter in self.named_parameters(recurse=False):
             if parameter.ndim == 3:
                 nn.init.trunc_normal_(getattr(self, name), std=0.02)
@@ -94,6 +87,8 @@ class OneStreamViT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=std)
                 nn.init.zeros_(module.bias)
+            if similar_queries and isinstance(module, Attention):
+                module.tie_queries_to_keys()
 
     @property
     def needs_template_mask(self) -> bool:

@@ -20,6 +20,15 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
+    @torch.no_grad()
+    def tie_queries_to_keys(self) -> None:
+        """Start with equal, orthonormal query and key projections per head: the attention of a token to its like."""
+        width = self.qkv.in_features
+        query, key, _ = self.qkv.weight.view(3, self.heads, width // self.heads, width).unbind(0)
+        for head in range(self.heads):
+            nn.init.orthogonal_(query[head])
+            key[head].copy_(query[head])
+
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, C] -> q, k, v, each [B, heads, N, C / heads], not yet scaled."""
         b, n, c = x.shape
