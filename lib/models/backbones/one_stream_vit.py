@@ -33,7 +33,7 @@ class OneStreamViT(nn.Module):
     patch: patch size = stride. template_size, search_size: sides in pixels (position embeddings belong to these grids).
     ce_loc, ce_keep_ratio: blocks (from 0) that eliminate candidates, and what share of search tokens each keeps.
     ce_template_range: which template tokens judge; GT_BOX needs `template_mask` in every call.
-    sep_seg: learned segment embeddings for template and search. conv_stem: overlapping convolutions in place of patches.
+    sep_seg: learned segment embeddings for template and search. conv_stem: overlapping convolutions, not patches.
     init_std: of fresh linear weights. similar_queries: fresh queries equal the keys, so that tokens begin by looking at
     their like (after Trockman and Kolter, ICML 2023); template matching is learned sooner.
     `cls_token` and `pos_embed` are not used; they are kept so that published checkpoints load strictly.

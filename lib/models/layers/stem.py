@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 
 
@@ -31,7 +33,7 @@ class ConvStem(nn.Module):
             raise ValueError(f"a convolutional stem needs a stride that is a power of 2, not {patch}")
         widths = [3, *(max(8, width >> i) for i in range(halvings - 1, -1, -1))]
         self.proj = nn.Sequential(
-            *(self._halve(a, b) for a, b in zip(widths, widths[1:], strict=False)), nn.Conv2d(width, width, 1)
+            *(self._halve(a, b) for a, b in itertools.pairwise(widths)), nn.Conv2d(width, width, 1)
         )
 
     @staticmethod
