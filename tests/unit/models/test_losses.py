@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import torch
+
+from lib.models.heads.boxes import BoxMaps, decode_cells
+from lib.models.losses.box import generalised_iou, giou_loss
+from lib.models.losses.heatmap import focal_loss, gaussian_heatmap
+from lib.objectives.frame_level import BoxCriterion
+
+
+def test_giou_of_known_boxes() -> None:
+    first = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 1.0, 1.0]])
+    second = torch.tensor([[1.0, 1.0, 3.0, 3.0], [2.0, 0.0, 3.0, 1.0]])
+    giou, iou = generalised_iou(first, second)
+    torch.testing.assert_close(iou, torch.tensor([1 / 7, 0.0]))
+    torch.testing.assert_close(giou, torch.tensor([1 / 7 - 2 / 9, -1 / 3]))
+
+
+def test_swapped_corners_switch_the_loss_off_and_leave_finite_gradients() -> None:
+    predicted = torch.tensor([[0.6, 0.1, 0.2, 0.5], [0.1, 0.1, 0.4, 0.4]], requires_grad=True)
+    loss, iou = giou_loss(predicted, torch.tensor([[0.1, 0.1, 0.4, 0.4]] * 2))
+    loss.backward()
+    assert loss == 0
+    assert not iou.any()
+    assert predicted.grad is not None
+    assert not predicted.grad.any()
+
+
+def test_a_target_outside_the_crop_has_no_positive_cell() -> None:
+    heat = gaussian_heatmap(torch.tensor([[1.2, 0.4, 0.3, 0.3], [0.4, 0.4, 0.2, 0.2]]), 8)
+    assert heat[0].max() < 1
+    assert heat[1].max() == 1
+    score = torch.full((2, 1, 8, 8), 0.5)
+    assert torch.isfinite(focal_loss(score, heat))
+    assert torch.isfinite(focal_loss(score[:1], heat[:1]))
+
+
+def test_decoding_takes_cell_plus_offset() -> None:
+    size = torch.full((1, 2, 4, 4), 0.25)
+    offset = torch.zeros(1, 2, 4, 4)
+    offset[0, :, 2, 1] = torch.tensor([0.5, 0.25])
+    assert decode_cells(torch.tensor([9]), size, offset).tolist() == [[0.375, 0.5625, 0.25, 0.25]]
+
+
+def test_a_head_without_maps_has_no_focal_term() -> None:
+    maps = BoxMaps(torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.rand(1, 1, 4, 4))
+    losses = BoxCriterion()(maps, torch.tensor([[0.4, 0.4, 0.2, 0.2]]))
+    assert set(losses.terms) == {"Loss/total", "Loss/giou", "Loss/l1", "IoU"}
+    torch.testing.assert_close(losses.terms["IoU"], torch.tensor(1.0))
