@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import yaml
 
+from lib.files import write_text
 from lib.layouts import LAYOUTS
 
 _HEAD = """\
@@ -45,10 +45,7 @@ def write_local_yaml(path: Path, text: str, force: bool = False) -> None:
     """Write the file in one piece; an existing one raises `FileExistsError` unless `force`."""
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists; edit it, or give --force to write it anew")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(path.name + ".tmp")
-    half.write_text(text, encoding="utf-8")
-    os.replace(half, path)
+    write_text(path, text)
 
 
 def _quoted(path: Path) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 from lib.bench.factory import ExperimentFactory, find_checkpoint
 from lib.data.types import Frame, Image
 from lib.data.video import FrameSource, Grab, SourceError
+from lib.files import write_text
 from lib.methods import load_experiment
 from lib.methods.experiment import REPOSITORY
-from lib.models.weights import WeightsError, read_checkpoint, write_atomically
+from lib.models.weights import WeightsError, read_checkpoint
 from lib.paths import load_paths
 from lib.track.session import Box, TrackerSession, check_box
 from lib.viz.draw import BoxMark, draw_boxes, draw_caption, side_by_side
@@ -145,8 +146,7 @@ def _drawn(frame: Frame, box: Box, score: float, index: int) -> Callable[[], Ima
 
 def write_boxes(path: Path, boxes: Sequence[Box]) -> None:
     """One line x,y,w,h per frame, in pixels, the first frame's given box included."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, "".join(",".join(f"{v:.3f}" for v in box) + "\n" for box in boxes).encode())
+    write_text(path, "".join(",".join(f"{v:.3f}" for v in box) + "\n" for box in boxes))
 
 
 def open_video(path: Path | None, source: FrameSource) -> VideoWriter | nullcontext[None]:

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lib.bench.result_files import write_text
+from lib.files import write_text
 
 MANIFEST = "manifest.json"
 FORMAT = 1

@@ -5,8 +5,6 @@ Reading sniffs the delimiter and takes boxes (4 numbers) or corners (8 numbers);
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.data.types import Boxes
+from lib.files import write_text
 from lib.registry import suggest
 
 Floats = NDArray[np.float64]
@@ -118,21 +117,6 @@ def corners_to_xywh(corners: Floats) -> Boxes:
     low = np.stack([x.min(axis=1), y.min(axis=1)], axis=1)
     high = np.stack([x.max(axis=1), y.max(axis=1)], axis=1)
     return np.concatenate([low, high - low], axis=1)
-
-
-def write_text(path: Path | str, text: str) -> None:
-    """Write a text file so that it is there whole or not at all, also when the process is killed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _first_word(lines: list[str], path: Path | str) -> str:

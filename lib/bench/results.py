@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.bench.manifest import MANIFEST, Identity, read_manifest
-from lib.bench.result_files import read_boxes, read_column, write_boxes, write_column, write_text
+from lib.bench.result_files import read_boxes, read_column, write_boxes, write_column
 from lib.data.types import Boxes, Sequence
+from lib.files import write_text
 
 SCORES = "scores.json"
 FLOAT_FORMAT = "float_comma"

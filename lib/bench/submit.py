@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +14,7 @@ from lib.bench.benchmarks import Benchmark, BenchmarkSequence, get_benchmark
 from lib.bench.benchmarks.benchmark import PathBook
 from lib.bench.result_files import box_format, read_boxes, read_column
 from lib.data.types import Boxes
+from lib.files import replacing
 from lib.paths import load_paths
 
 NAMED = 10
@@ -36,14 +36,9 @@ def pack(benchmark: Benchmark, folder: Path, paths: PathBook, exact: bool = True
     boxes = _complete(benchmark, folder, sequences, exact)
     content = _KINDS[benchmark.submission](folder, boxes, exact)
     target = folder / f"{benchmark.name}_submission.zip"
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, text in content:
-                archive.writestr(name, text)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in content:
+            archive.writestr(name, text)
     return target
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import fcntl
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from lib.data.io import DecodeError
 from lib.data.listing import PICTURE_SUFFIXES
 from lib.data.lmdb_plan import Plan
 from lib.data.verify import verify_picture
+from lib.files import write_text
 
 MARK, LOCK, DOUBTFUL = "build.json", "build.lock", "doubtful.jsonl"
 BATCH_FILES = 256
@@ -131,7 +131,7 @@ def write_sequence_list(target: Path) -> int:
         folder = target / f"TRAIN_{chunk}_lmdb"
         if (folder / "data.mdb").is_file():
             pairs += [(chunk, video) for video in _videos(folder)]
-    _write_atomically(target / "seq_list.json", json.dumps(pairs))
+    write_text(target / "seq_list.json", json.dumps(pairs))
     return len(pairs)
 
 
@@ -261,7 +261,7 @@ def _finish(plan: Plan, folder: Path, report: BuildReport) -> None:
         "files": report.files,
         "broken": [asdict(row) for row in report.broken],
     }
-    _write_atomically(folder / MARK, json.dumps(mark, indent=1))
+    write_text(folder / MARK, json.dumps(mark, indent=1))
     for leftover in ("lock.mdb", LOCK, DOUBTFUL):
         (folder / leftover).unlink(missing_ok=True)
     if plan.target.is_dir():
@@ -289,9 +289,3 @@ def _videos(folder: Path) -> list[str]:
                     break
                 videos.append(key[len(b"anno/") :].decode().removesuffix(".txt"))
         return videos
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    half = path.with_name(path.name + ".tmp")
-    half.write_text(text, encoding="utf-8")
-    os.replace(half, path)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lib.data.listing import picture_names
 from lib.data.lists import load_list
+from lib.files import write_text
 
 VOT_RGBD22_SEQUENCES = 127
 _SEQUENCE_FILE = """\
@@ -51,12 +52,12 @@ def write_vot_list(root: Path, key: str) -> VotList:
         problems += _count_pictures(folder / name)
         file = folder / name / "sequence"
         if not file.exists():
-            _write(file, _SEQUENCE_FILE.format(name=name))
+            write_text(file, _SEQUENCE_FILE.format(name=name))
             written += 1
     path, text = folder / "list.txt", "".join(f"{name}\n" for name in names)
     changed = not path.exists() or path.read_text(encoding="utf-8") != text
     if changed:
-        _write(path, text)
+        write_text(path, text)
     return VotList(path, tuple(names), changed, written, tuple(problems))
 
 
@@ -78,9 +79,3 @@ def _count_pictures(folder: Path) -> list[str]:
     if all(count == rows for count in counts.values()):
         return []
     return [f"{folder}: {rows} annotation rows, {counts['color']} color and {counts['depth']} depth pictures"]
-
-
-def _write(path: Path, text: str) -> None:
-    half = path.with_name(path.name + ".tmp")
-    half.write_text(text, encoding="utf-8")
-    os.replace(half, path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib.files import write_bytes, write_text
 from lib.models.inert import Inert, load_inert
 
 WEIGHT_KEYS = ("net", "model", "state_dict", "network")
@@ -303,28 +303,14 @@ def save_release(stem: str | Path, state_dict: Mapping[str, Tensor], metadata: M
     from safetensors.torch import save
 
     stem = Path(stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     weights, beside = stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
     data = save({k: _own_memory(v) for k, v in state_dict.items()}, metadata={"format": "pt"})
     text = json.dumps({**metadata, "sha256": hashlib.sha256(data).hexdigest()}, indent=2) + "\n"
-    write_atomically(weights, data)
-    write_atomically(beside, text.encode())
+    write_bytes(weights, data)
+    write_text(beside, text)
     return weights
 
 
 def _own_memory(tensor: Tensor) -> Tensor:
     """Contiguous on the CPU, sharing memory with no other tensor (safetensors refuses shared memory)."""
     return tensor.detach().to("cpu", copy=True).contiguous()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a neighbour, flush to disk, rename: readers see the old file or the new one, never half of one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

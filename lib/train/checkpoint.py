@@ -7,19 +7,19 @@ random number generators of every process and position, in plain types, so that 
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lib.config.schema import Train
+from lib.files import replacing
 from lib.models.weights import read_checkpoint, save_release
 
 FORMAT = 1
@@ -42,31 +42,6 @@ class Position:
 def checkpoint_folder(save_dir: Path, script: str, config: str) -> Path:
     """``<save_dir>/checkpoints/train/<script>/<config>``."""
     return save_dir / "checkpoints" / "train" / script / config
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Whatever happens meanwhile, `path` holds either what it held before or all that `write` wrote."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def is_kept(train: Train, epoch: int) -> bool:
@@ -94,7 +69,7 @@ class CheckpointFolder:
         # A state that is there belongs to the weights beside it, also when the process dies between the two writes.
         state_path.unlink(missing_ok=True)
         save_release(stem, weights, metadata)
-        write_atomically(state_path, lambda f: torch.save({**state, "format": FORMAT, "weights": stem.name}, f))
+        _save_state(state_path, {**state, "weights": stem.name})
         for old in self._epoch_states()[:-STATES_KEPT]:
             old.unlink()
         self._remove_latest()
@@ -104,7 +79,7 @@ class CheckpointFolder:
         """Write a checkpoint between two kept epochs, in the place of the one before. Returns the state's path."""
         stem = self._stem(LATEST)
         network = {k: v.detach() for k, v in weights.items()}
-        write_atomically(_state_path(stem), lambda f: torch.save({**state, "format": FORMAT, "network": network}, f))
+        _save_state(_state_path(stem), {**state, "network": network})
         save_release(stem, weights, metadata)
         return _state_path(stem)
 
@@ -172,6 +147,11 @@ def read_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a training state of this library (format {FORMAT})")
     return state
+
+
+def _save_state(path: Path, state: Mapping[str, Any]) -> None:
+    with replacing(path) as file:
+        torch.save({**state, "format": FORMAT}, file)
 
 
 def position_of(state: Mapping[str, Any]) -> Position:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from lib.files import write_text
 from lib.train.checkpoint import Position
 from lib.train.report import Report
 
@@ -210,9 +210,7 @@ def _drop_after(path: Path, position: Position) -> None:
         within = told.epoch < position.epoch or (record["kind"], record["loader"]) == ("step", "train")
         if within and told <= position:
             kept.append(line + "\n")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, "".join(kept))
 
 
 def _append(path: Path) -> TextIO:

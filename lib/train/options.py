@@ -8,9 +8,6 @@ from pathlib import Path
 
 from lib.config.options import add_experiment_options
 
-LAUNCH = ("mode", "nproc_per_node", "rank", "world_size", "ip", "port")
-"""Options of `tracking/train.py` that say how processes are started, and do not concern the training itself."""
-
 
 @dataclass(frozen=True)
 class TrainOptions:

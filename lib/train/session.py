@@ -14,11 +14,12 @@ import yaml
 from torch import nn
 
 import lib
+from lib.files import write_text
 from lib.methods import Experiment, load_experiment
 from lib.models.weights import WeightsError, load_into, read_checkpoint
 from lib.paths import load_paths
 from lib.train.build import build_parts
-from lib.train.checkpoint import CheckpointFolder, checkpoint_folder, read_state, write_atomically
+from lib.train.checkpoint import CheckpointFolder, checkpoint_folder, read_state
 from lib.train.distributed import World
 from lib.train.log import (
     LinesSink,
@@ -176,7 +177,7 @@ def _header(experiment: Experiment, world: World, parts: Parts) -> list[str]:
 def _write_config(path: Path, experiment: Experiment) -> None:
     text = f"# {experiment.script} {experiment.name}, resolved; hash {experiment.hash}\n"
     text += yaml.safe_dump(experiment.plain, sort_keys=False)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
 
 
 def _open_log(options: TrainOptions, paths: LogPaths, experiment: Experiment, trainer: Trainer) -> TrainLog:

@@ -10,7 +10,7 @@ from lib.bench.report.figures import attribute_figure, curve_figures
 from lib.bench.report.runs import TrackerRun
 from lib.bench.report.significance import compare
 from lib.bench.report.tables import attribute_table, comparison_table, headline_table, sequence_table
-from lib.bench.result_files import write_text
+from lib.files import write_text
 from lib.viz.plots import save
 from lib.viz.table import Table
 

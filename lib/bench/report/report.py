@@ -18,8 +18,8 @@ from lib.bench.report.tables import (
     sequence_table,
     summary,
 )
-from lib.bench.result_files import write_text
 from lib.data.types import Sequence as Video
+from lib.files import write_text
 from lib.viz.page import Page
 from lib.viz.plots import inline_svg
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +16,7 @@ from lib.data.datasets.frames import FrameFiles, Numbered
 from lib.data.datasets.registry import DATASETS, Source
 from lib.data.io import AnnotationError
 from lib.data.store import DirectoryStore, Store
+from lib.files import write_text
 from lib.layouts import layout_of
 
 log = logging.getLogger(__name__)
@@ -90,10 +90,8 @@ def collect_tracklets(root: Store) -> list[dict[str, Any]]:
     tracklets = [t for part, video in shown for t in _tracklets_of(root, part, video)]
     if isinstance(root, DirectoryStore):
         path = root.root / CACHE
-        partial = path.with_name(f"{CACHE}.{os.getpid()}.tmp")
         try:
-            partial.write_text(json.dumps(tracklets))
-            os.replace(partial, path)
+            write_text(path, json.dumps(tracklets))
         except OSError as error:
             log.warning("tracklets cannot be kept in %s (%s); they will be collected again next time", path, error)
     return tracklets

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lib.data.synthetic.dataset import Studio
 from lib.data.types import Boxes, Image, Modality
+from lib.files import write_text
 
 JPEG_QUALITY = 92
 
@@ -101,14 +102,6 @@ def in_one_step(folder: Path, fill: Callable[[Path], None]) -> None:
         os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step; lines end with a line feed on every system."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)
 
 
 def lines(values: Iterable[object]) -> str:

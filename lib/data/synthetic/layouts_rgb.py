@@ -24,8 +24,8 @@ from lib.data.synthetic.layout import (
     official,
     write_frames,
     write_rgb,
-    write_text,
 )
+from lib.files import write_text
 
 
 def numbered_kinds(kinds: Names[str], title: bool = False) -> list[str]:

@@ -15,7 +15,7 @@ import cv2
 
 from lib.data.synthetic.config import GENERATOR_VERSION, WorldConfig
 from lib.data.synthetic.dataset import Studio, SyntheticDataset
-from lib.data.synthetic.layout import Layout, Take, write_text
+from lib.data.synthetic.layout import Layout, Take
 from lib.data.synthetic.layouts_rgb import (
     CocoLayout,
     Got10kLayout,
@@ -27,6 +27,7 @@ from lib.data.synthetic.layouts_rgb import (
     VidLayout,
 )
 from lib.data.synthetic.layouts_rgbx import DepthTrackLayout, LasherLayout, VisEventLayout
+from lib.files import write_text
 from lib.registry import Registry
 
 LAYOUTS: Registry[Layout] = Registry("layout")

@@ -6,14 +6,14 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 import pytest
 import torch
 
 from lib.config.schema import Train
+from lib.files import replacing
 from lib.models.weights import read_checkpoint
-from lib.train.checkpoint import CheckpointError, CheckpointFolder, is_kept, read_state, write_atomically
+from lib.train.checkpoint import CheckpointError, CheckpointFolder, is_kept, read_state
 from lib.train.resume import ResumeError, config_changes, find_state
 from tests.unit.train.test_loop import in_child
 from tests.unit.train.toy import TRAIN, toy_trainer
@@ -23,29 +23,16 @@ def test_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path) -> No
     path = tmp_path / "Toy_latest_state.pt"
     path.write_bytes(b"old")
 
-    def write(file: IO[bytes]) -> None:
-        file.write(b"n" * 100_000)
-        file.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
+    def die_writing() -> None:
+        with replacing(path) as file:
+            file.write(b"n" * 100_000)
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    assert in_child(lambda: write_atomically(path, write)) == -signal.SIGKILL
+    assert in_child(die_writing) == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 2
     CheckpointFolder(tmp_path, "Toy").remove_leftovers()
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
-    path.write_bytes(b"old")
-
-    def write(file: IO[bytes]) -> None:
-        file.write(b"new")
-        raise OSError("no space left on device")
-
-    with pytest.raises(OSError, match="no space"):
-        write_atomically(path, write)
-    assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -1,0 +1,40 @@
+"""Files in one step: what a reader, a full disk or an exception meets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lib.files import replacing, write_text
+
+
+def test_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    path.write_bytes(b"old")
+
+    def fill_the_disk() -> None:
+        with replacing(path) as file:
+            file.write(b"new")
+            raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        fill_the_disk()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_content_stands_until_the_new_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    write_text(path, "old\n")
+    with replacing(path) as file:
+        file.write(b"new\n")
+        file.flush()
+        assert path.read_text() == "old\n"
+    assert path.read_text() == "new\n"
+
+
+def test_missing_folders_are_made_and_line_feeds_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "sequence.txt"
+    write_text(path, "1,2\r\nZürich\n")
+    assert path.read_bytes() == "1,2\r\nZürich\n".encode()
