@@ -52,7 +52,7 @@ def demo_factory(
 ) -> ExperimentFactory:
     """The tracker that the options name: a configuration, a file of weights, both, or neither (the shipped network).
 
-    Weights without configuration must be a release whose JSON names "script" and "config".
+    Weights without configuration must be a release whose JSON names "script" and "config_name".
     Raises WeightsError or what `lib.methods` and `find_checkpoint` raise, all in one sentence.
     """
     if config is not None:
@@ -66,12 +66,12 @@ def demo_factory(
         raise WeightsError(f"--script {script} needs --config: a YAML file below experiments/{script}")
     weights = checkpoint or SHIPPED
     metadata = read_checkpoint(weights).metadata
-    if not isinstance(metadata.get("config"), str):
+    if not isinstance(metadata.get("config_name"), str):
         raise WeightsError(
             f"{weights}: nothing says which configuration these weights belong to; name it with --config"
         )
     script = script or str(metadata.get("script", "ostrack"))
-    return ExperimentFactory(script, metadata["config"], weights, overrides, plugins, protocol, device)
+    return ExperimentFactory(script, metadata["config_name"], weights, overrides, plugins, protocol, device)
 
 
 def first_frame(grabs: Iterator[Grab], name: str) -> Frame:

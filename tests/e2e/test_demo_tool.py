@@ -23,7 +23,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     experiment = load_experiment("ostrack", "synthetic_small")
     network = experiment.method.build_network(experiment.config, False)
-    named = {"script": "ostrack", "config": "synthetic_small"}
+    named = {"script": "ostrack", "config_name": "synthetic_small"}
     return save_release(tmp_path_factory.mktemp("weights") / "small", network.state_dict(), named)
 
 
