@@ -1,11 +1,12 @@
 """Write a synthetic benchmark to disk, in the layout of a published data set."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
+
+from lib.cores import available_cores
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         help="what must happen in every sequence; drawn at random if not given",
     )
     add("--names", type=Path, help="file with one sequence name per line, instead of the data set's own")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    add("--workers", type=int, default=available_cores(), help="processes (default: all cores)")
     add(
         "--preview",
         type=Path,

@@ -24,6 +24,7 @@ from lib.bench.results import Result, ResultFolder
 from lib.bench.runner import Runner, Work
 from lib.bench.scoring import Scored, score
 from lib.bench.workers import Watcher, WorkerPool
+from lib.cores import threads_per_process
 from lib.paths import Paths
 from lib.registry import suggest
 
@@ -93,7 +94,7 @@ class TrackSequences:
 
     def __call__(self, slot: int, connect: Callable[[Callable[[Result], Summary]], Work]) -> None:
         if self.processes > 1:
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.processes))
+            torch.set_num_threads(threads_per_process(self.processes))
             cv2.setNumThreads(1)
         tracker = self.factory.build(slot)
         reader = get_benchmark(self.benchmark).open(self.paths)
@@ -102,7 +103,7 @@ class TrackSequences:
             self._open[name] = sequence = reader.sequence(name)
             return sequence, sequence.start
 
-        decoders = max(2, min(8, (os.cpu_count() or 1) // self.processes))
+        decoders = max(2, min(8, threads_per_process(self.processes)))
         Runner(tracker, load, connect(self._keep), self.batch, decode_threads=decoders, raise_errors=self.debug).run()
 
     def _keep(self, result: Result) -> Summary:

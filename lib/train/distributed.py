@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from lib.cores import threads_per_process
 from lib.device import DeviceError, choose_device
-from lib.train.cores import threads_per_process
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from lib.train.cores import threads_per_process
+from lib.cores import threads_per_process
 from lib.train.options import add_training_options
 
 RUN_TRAINING = Path(__file__).with_name("run_training.py")
