@@ -9,10 +9,10 @@ import platform
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lib.bench.environment import package_version
 from lib.files import write_text
 
 MANIFEST = "manifest.json"
@@ -48,10 +48,9 @@ def versions() -> dict[str, str]:
     """Python, and the libraries that decide numbers."""
     found = {"python": platform.python_version()}
     for name in ("torch", "torchvision", "timm", "numpy", "opencv-python", "opencv-python-headless"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+        version = package_version(name)
+        if version is not None:
+            found[name] = version
     return found
 
 

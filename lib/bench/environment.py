@@ -6,7 +6,8 @@ import importlib.metadata
 import platform
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The installed version, None where the package is not there."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -21,10 +22,11 @@ def environment() -> dict[str, str]:
     from lib.device import choose_device
 
     device, reason = choose_device("auto")
-    vot = _version("vot-toolkit")
+    torchvision = package_version("torchvision")
+    vot = package_version("vot-toolkit")
     return {
         "python": platform.python_version(),
-        "torch": f"{torch.__version__}, torchvision {_version('torchvision')}, {torch.get_num_threads()} threads",
+        "torch": f"{torch.__version__}, torchvision {torchvision}, {torch.get_num_threads()} threads",
         "device": f"{device} ({reason})",
         "JPEG decoder": jpeg_decoder(),
         "vot": f"toolkit {vot}" if vot else "not installed (bash install.sh vot)",
