@@ -13,6 +13,7 @@ import numpy as np
 from lib.bench.manifest import read_manifest
 from lib.bench.result_files import read_boxes
 from lib.bench.results import ResultFolder
+from lib.data.boxes import iou_xywh
 from lib.data.types import Boxes
 
 ASIDE = ("_time", "_score", "_all_boxes", "_all_scores")
@@ -103,12 +104,9 @@ def _part(name: str, a: Boxes, b: Boxes, tolerance: float) -> Parting:
 
 
 def _overlaps(a: Boxes, b: Boxes) -> Boxes:
-    low = np.maximum(a[:, :2], b[:, :2])
-    high = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
-    inner = np.clip(high - low, 0, None).prod(axis=1)
-    outer = a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - inner
-    shares = np.where(outer > 0, inner / np.where(outer > 0, outer, 1.0), 1.0)
-    return np.asarray(np.nan_to_num(shares, nan=0.0))
+    """[N] intersection over union; 1 for rows that are the same, empty or not, 0 where only one of them is a box."""
+    same = ((a == b) | (np.isnan(a) & np.isnan(b))).all(axis=1)
+    return np.asarray(np.where(same, 1.0, np.nan_to_num(iou_xywh(a, b), nan=0.0)))
 
 
 def _settings(a: dict[str, object], b: dict[str, object]) -> dict[str, tuple[object, object]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lib.bench.metrics import SequenceResult
 from lib.bench.result_files import ResultFileError, read_column, read_rows
+from lib.data.boxes import opposite_corners_to_xywh
 from lib.data.types import Boxes, Mask
 
 SINGLE = ("groundtruth.txt", "groundtruth_rect.txt", "init.txt")
@@ -77,6 +78,6 @@ def _boxes(path: Path) -> Boxes:
     rows = read_rows(path)
     if rows.shape[1] != 4:
         raise ResultFileError(f"{path}: {rows.shape[1]} numbers a line, expected 4 (x, y, w, h)")
-    if path.name.startswith("groundTruth_"):  # GTOT: x1 y1 x2 y2
-        return np.concatenate([rows[:, :2], rows[:, 2:] - rows[:, :2]], axis=1)
+    if path.name.startswith("groundTruth_"):  # GTOT
+        return opposite_corners_to_xywh(rows)
     return rows

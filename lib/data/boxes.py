@@ -65,6 +65,12 @@ def xyxy_to_cxcywh(boxes: ArrayT) -> ArrayT:
     return _stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
 
 
+def opposite_corners_to_xywh(corners: NDArray[Any]) -> NDArray[Any]:
+    """[N, 4] two opposite corners in any order -> x, y, w, h, without a pixel added."""
+    low = np.minimum(corners[:, :2], corners[:, 2:])
+    return np.concatenate([low, np.abs(corners[:, 2:] - corners[:, :2])], axis=1)
+
+
 def iou_xywh(a: ArrayT, b: ArrayT) -> ArrayT:
     """[N, 4] and [N, 4] -> [N] intersection over union, row by row.
 

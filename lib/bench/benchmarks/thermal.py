@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lib.bench.benchmarks.benchmark import Benchmark, register, sequence_folder
+from lib.data.boxes import opposite_corners_to_xywh
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive, read_boxes
 from lib.data.datasets.flat import locate_flat
 from lib.data.datasets.frames import FrameFiles
@@ -63,23 +64,17 @@ class GtotDataset(StoredDataset):
 
     def _read(self, index: int) -> Annotation:
         name = self.names[index]
-        boxes = corners_to_xywh(read_boxes(self.store, f"{name}/groundTruth_v.txt"))
+        boxes = opposite_corners_to_xywh(read_boxes(self.store, f"{name}/groundTruth_v.txt"))
         rgb, aux = paired_by_position(self.store, f"{name}/v", f"{name}/i", len(boxes))
         boxes = boxes[: len(rgb)]
         valid = positive(boxes)
         return Annotation(boxes, valid, valid, FrameFiles(self.store, rgb, aux, AuxRecipe("picture")))
 
 
-def corners_to_xywh(corners_xyxy: Boxes) -> Boxes:
-    """[N, 4] two opposite corners in any order -> x, y, w, h, without a pixel added."""
-    low = np.minimum(corners_xyxy[:, :2], corners_xyxy[:, 2:])
-    return np.concatenate([low, np.abs(corners_xyxy[:, 2:] - corners_xyxy[:, :2])], axis=1)
-
-
 def gtot_infrared_truth(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
     """GTOT's second ground truth."""
     corners = read_boxes(dataset.store, f"{sequence.name}/groundTruth_i.txt")
-    return {"second_boxes_xywh": _of_length(corners_to_xywh(corners), len(sequence))}
+    return {"second_boxes_xywh": _of_length(opposite_corners_to_xywh(corners), len(sequence))}
 
 
 class VtuavDataset(StoredDataset):

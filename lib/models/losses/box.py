@@ -6,18 +6,6 @@ import torch
 from torch import Tensor
 
 
-def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """[..., 4] centre and size -> corners."""
-    centre, size = boxes.split(2, dim=-1)
-    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
-
-
-def xywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """[..., 4] top-left and size -> corners."""
-    corner, size = boxes.split(2, dim=-1)
-    return torch.cat([corner, corner + size], dim=-1)
-
-
 def generalised_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """GIoU and IoU [B] of boxes row by row, both [B, 4] x1, y1, x2, y2 (Rezatofighi et al., CVPR 2019)."""
     area = (first[:, 2:] - first[:, :2]).prod(dim=1) + (second[:, 2:] - second[:, :2]).prod(dim=1)

@@ -1,0 +1,23 @@
+"""The smallest overlap of two runs, where boxes are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lib.bench.compare import compare_runs
+
+HERE, AWAY, EMPTY, NONE = "10,10,20,20", "10,10,20,10", "5,5,0,0", "nan,nan,nan,nan"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "overlap"), [(HERE, HERE, 1), (HERE, AWAY, 0.5), (EMPTY, EMPTY, 1), (NONE, NONE, 1), (HERE, NONE, 0)]
+)
+def test_smallest_overlap(tmp_path: Path, a: str, b: str, overlap: float) -> None:
+    for name, row in (("a", a), ("b", b)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "car-1.txt").write_text(f"{HERE}\n{row}\n")
+    (found,) = compare_runs(tmp_path / "a", tmp_path / "b").sequences
+    assert found.overlap == pytest.approx(overlap)
+    assert found.parted == (overlap < 1)
