@@ -111,11 +111,6 @@ class BatchLoader:
         """How many samples could not be read so far, in this process and its workers."""
         return self._sampler.broken.failures
 
-    @property
-    def bad_files(self) -> dict[str, int]:
-        """The error of each file that could not be read, and in how many reports it came."""
-        return dict(self._sampler.broken.messages)
-
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches `start`, `start + 1`, ... of an epoch (counted from 1); the ones before are not loaded.
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from lib.train.checkpoint import CheckpointFolder, position_of, read_state
 
-MODES = ("auto", "never", "must")
 HARMLESS = (
     "TEST.",
     "TRAIN.NUM_WORKER",

@@ -116,20 +116,6 @@ def training_plot(panels: Mapping[str, Sequence[Line]], x_label: str = "Epoch") 
     return figure
 
 
-def throughput_plot(lines: Sequence[Line], y_label: str = "Frames per second") -> Figure:
-    """Throughput against batch size (x on a logarithmic axis of base 2)."""
-    figure, axes = _figure(4.6, 3.4)
-    for i, line in enumerate(lines):
-        axes.plot(line.x, line.y, color=colour(i), marker="o", markersize=4, linewidth=2, label=line.label)
-    axes.set_xscale("log", base=2)
-    sizes = sorted({float(x) for line in lines for x in line.x})
-    axes.set_xticks(sizes, [f"{s:g}" for s in sizes])
-    axes.set_ylim(bottom=0)
-    axes.set(xlabel="Batch size", ylabel=y_label)
-    axes.legend(fontsize=8, framealpha=0.0, labelcolor=INK)
-    return figure
-
-
 def save(figure: Figure, stem: Path | str, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
     """Write the figure as `<stem>.<format>` in each format; the paths written."""
     paths = [Path(f"{stem}.{f}") for f in formats]

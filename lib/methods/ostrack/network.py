@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens
@@ -61,8 +60,3 @@ class OSTrack(nn.Module):
     ) -> OSTrackOutput:
         """template [B, 3, T, T] and search [B, 3, S, S], normalised."""
         return self.locate(self.encode_template(template), search, template_mask, keep_rate)
-
-    @torch.no_grad()
-    def confidence(self, maps: BoxMaps) -> Tensor:
-        """[B] best value of the score map."""
-        return maps.score_map.flatten(1).amax(dim=1)

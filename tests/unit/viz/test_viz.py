@@ -12,7 +12,7 @@ import pytest
 from lib.data.types import Frame
 from lib.viz.draw import BoxMark, draw_boxes, draw_caption, fit, side_by_side
 from lib.viz.page import Page, table_html
-from lib.viz.plots import Line, curve_plot, inline_svg, radar_plot, save, throughput_plot, training_plot
+from lib.viz.plots import Line, curve_plot, inline_svg, radar_plot, save, training_plot
 from lib.viz.table import Column, Table
 from lib.viz.video import VideoWriter
 
@@ -101,7 +101,6 @@ def test_figures_are_files_and_svg_in_the_colour_of_the_page(tmp_path: Path) -> 
     assert "[50.0] a" in svg
     inline_svg(radar_plot(["a", "b", "c"], {"t": [1.0, 2.0, 3.0]}), "radar")
     inline_svg(training_plot({"Loss": [Line("train", x, x + 1)]}), "training")
-    inline_svg(throughput_plot([Line("cpu", np.array([1.0, 2.0, 4.0]), np.array([9.0, 16.0, 20.0]))]), "speed")
     with pytest.raises(ValueError, match="three attributes"):
         radar_plot(["a"], {"t": [1.0]})
 
