@@ -1,1 +1,1 @@
-
+"""Ways to learn, for any network: `objective(network, batch, progress) -> Losses`."""

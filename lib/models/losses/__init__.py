@@ -1,1 +1,1 @@
-
+"""Losses on boxes and maps; no network in them."""

@@ -1,0 +1,1 @@
+"""Runners of conformance cases, one module per topic."""
