@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> None:
     from lib.bench.factory import ExperimentFactory
     from lib.bench.profile import Effort, profile_tracker
     from lib.bench.profile_text import profile_text
+    from lib.files import write_text
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -71,8 +72,7 @@ def run(options: argparse.Namespace) -> None:
     )
     print(profile_text(found))
     if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps({"run": run_on, **found.plain()}, indent=1) + "\n")
+        write_text(options.output, json.dumps({"run": run_on, **found.plain()}, indent=1) + "\n")
 
 
 def main(argv: list[str] | None = None) -> int:
