@@ -19,7 +19,7 @@ run() { printf '$ python %s\n' "$*"; "$python" "$@"; }
 places=(--data_dir "$out/data" --save_dir "$out")
 
 step "2/5  make a synthetic benchmark: training sequences, and others to be tested on"
-run tracking/make_synthetic_data.py --output "$out/data/synthetic/train" --split train --sequences 600 --frames 24 --seed 7
+run tracking/make_synthetic_data.py --output "$out/data/synthetic/train" --split train --sequences 500 --frames 24 --seed 7
 run tracking/make_synthetic_data.py --output "$out/data/synthetic/test" --split test --sequences 20 --frames 80 --seed 7
 made=$(clock)
 
@@ -28,10 +28,12 @@ run tracking/train.py --script ostrack --config synthetic_demo --mode single "${
 trained=$(clock)
 
 step "4/5  test it, and what it must beat"
-run tracking/test.py ostrack synthetic_demo --dataset synthetic --threads 2 "${places[@]}"
-run tracking/test.py ostrack synthetic_demo --dataset synthetic --threads 2 --untrained "${places[@]}"
-run tracking/test.py --tracker static --dataset synthetic --threads 2 "${places[@]}"
-run tracking/test.py --tracker classical --dataset synthetic --threads 2 "${places[@]}"
+run tracking/test.py ostrack synthetic_demo --dataset synthetic --batch 4 "${places[@]}"
+run tracking/test.py ostrack synthetic_demo --dataset synthetic --batch 4 --untrained "${places[@]}"
+run tracking/test.py ostrack synthetic_small --dataset synthetic --batch 4 "${places[@]}" \
+    --checkpoint pretrained/synthetic_small.safetensors
+run tracking/test.py --tracker static --dataset synthetic "${places[@]}"
+run tracking/test.py --tracker classical --dataset synthetic "${places[@]}"
 tested=$(clock)
 
 step "5/5  report"
@@ -41,6 +43,7 @@ run tracking/analysis_results.py --dataset synthetic "${places[@]}" \
               untrained="$results/ostrack/synthetic_demo_untrained/synthetic" \
               static="$results/reference/static/synthetic" \
               classical="$results/reference/classical/synthetic" \
+              shipped="$results/ostrack/synthetic_small/synthetic" \
     --training_log "$out/logs/ostrack-synthetic_demo.jsonl" \
     --title "A small one-stream tracker on a synthetic benchmark" --report "$out"
 "$python" scripts/demo_summary.py "$results" "$out/summary.json" \

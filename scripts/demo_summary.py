@@ -1,4 +1,4 @@
-"""The demo's outcome in one small JSON file: scores of the four trackers and where the time went."""
+"""The demo's outcome in one small JSON file: scores of the trackers and where the time went."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ FOLDERS = {
     "untrained": "ostrack/synthetic_demo_untrained/synthetic",
     "static": "reference/static/synthetic",
     "classical": "reference/classical/synthetic",
+    "shipped": "ostrack/synthetic_small/synthetic",
 }
 KEYS = ("auc", "precision", "norm_precision")
 
