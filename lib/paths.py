@@ -114,6 +114,16 @@ def local_yaml_path() -> Path:
     return Path(named).expanduser().absolute() if named else repository_root() / "local.yaml"
 
 
+def checkpoint_folder(save_dir: Path, script: str, config: str) -> Path:
+    """``<save_dir>/checkpoints/train/<script>/<config>``, where training writes and testing looks."""
+    return save_dir / "checkpoints" / "train" / script / config
+
+
+def results_folder(save_dir: Path, script: str, config: str) -> Path:
+    """``<save_dir>/test/tracking_results/<script>/<config>``, with a folder for each benchmark."""
+    return save_dir / "test" / "tracking_results" / script / config
+
+
 def load_paths(
     overrides: Mapping[str, str | Path] | None = None,
     *,

@@ -22,7 +22,7 @@ from lib.bench.report.export import comparison_tables, export
 from lib.bench.report.runs import by_attribute
 from lib.bench.text_truth import read_truth
 from lib.data.types import Sequence
-from lib.paths import Paths, load_paths
+from lib.paths import Paths, load_paths, results_folder
 from lib.registry import UnknownNameError
 
 
@@ -81,9 +81,8 @@ def sources(args: argparse.Namespace, paths: Paths) -> list[ResultSource]:
     found = []
     if args.tracker:
         script, *configs = args.tracker
-        root = paths.save_dir / "test" / "tracking_results" / script
         name = get_benchmark(args.dataset).name
-        found = [ResultSource(config, (root / config / name,)) for config in configs]
+        found = [ResultSource(config, (results_folder(paths.save_dir, script, config) / name,)) for config in configs]
     return found + [ResultSource.parse(text) for text in args.results]
 
 

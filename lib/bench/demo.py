@@ -8,20 +8,20 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib.bench.factory import ExperimentFactory, find_checkpoint
+from lib.bench.factory import ExperimentFactory
 from lib.data.types import Frame, Image
 from lib.data.video import FrameSource, Grab, SourceError
 from lib.files import write_text
 from lib.methods import load_experiment
-from lib.methods.experiment import REPOSITORY
+from lib.methods.checkpoints import find_checkpoint
 from lib.models.weights import WeightsError, read_checkpoint
-from lib.paths import load_paths
+from lib.paths import load_paths, repository_root
 from lib.track.session import Box, TrackerSession, check_box
 from lib.viz.draw import BoxMark, draw_boxes, draw_caption, side_by_side
 from lib.viz.palette import colour
 from lib.viz.video import VideoWriter
 
-SHIPPED = REPOSITORY / "pretrained" / "synthetic_small.safetensors"
+SHIPPED = repository_root() / "pretrained" / "synthetic_small.safetensors"
 """The small network that comes with the project; its JSON names method and configuration."""
 
 

@@ -25,7 +25,7 @@ from lib.bench.runner import Runner, Work
 from lib.bench.scoring import Scored, score
 from lib.bench.workers import Watcher, WorkerPool
 from lib.cores import threads_per_process
-from lib.paths import Paths
+from lib.paths import Paths, results_folder
 from lib.registry import suggest
 
 
@@ -55,7 +55,7 @@ class Evaluation:
         """`<save_dir>/test/tracking_results/<script>/<config>[_<run id>]/<benchmark>`."""
         script, config = self.factory.labels
         suffix = "" if self.run_id is None else f"_{self.run_id:03d}"
-        root = self.paths.save_dir / "test" / "tracking_results" / script / f"{config}{suffix}"
+        root = results_folder(self.paths.save_dir, script, f"{config}{suffix}")
         return ResultFolder(root / self.benchmark.name, self.benchmark.result_format)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,13 +15,6 @@ from lib.bench.manifest import Identity
 from lib.methods import Experiment, load_experiment
 from lib.models.weights import load_into, read_checkpoint, sha256_of
 from lib.track.protocol import Tracker
-
-CHECKPOINT_ENDINGS = (".safetensors", ".pth.tar", ".pth", ".pt")
-_EPOCH = re.compile(r"_ep(\d{4})(" + "|".join(map(re.escape, CHECKPOINT_ENDINGS)) + ")")
-
-
-class CheckpointNotFoundError(FileNotFoundError):
-    """No weights where they are looked for; the message says where, and what is there."""
 
 
 class TrackerFactory(Protocol):
@@ -147,47 +139,3 @@ class ReferenceFactory:
         from lib.bench.classical import REFERENCES
 
         return REFERENCES[self.name]()
-
-
-def find_checkpoint(experiment: Experiment, save_dir: Path, wish: str | None, pretrained: Path) -> Path:
-    """The weights to test: a file, "latest", or those of epoch TEST.EPOCH (then `pretrained/<script>/<config>`).
-
-    Raises CheckpointNotFoundError saying where it looked and which checkpoints are there.
-    """
-    folder = save_dir / "checkpoints" / "train" / experiment.script / experiment.name
-    found = _checkpoints(folder, experiment.method.network_name)
-    if wish == "latest":
-        if found:
-            return found[max(found)]
-        raise CheckpointNotFoundError(f"no checkpoint in {folder} ({_listing(folder, found)})")
-    if wish is not None:
-        if Path(wish).is_file():
-            return Path(wish)
-        there = _listing(folder, found)
-        raise CheckpointNotFoundError(f"--checkpoint {wish}: no such file (checkpoints in {folder}: {there})")
-    epoch = experiment.config.test.epoch
-    if epoch in found:
-        return found[epoch]
-    released = pretrained / experiment.script / f"{experiment.name}.safetensors"
-    if released.is_file():
-        return released
-    raise CheckpointNotFoundError(
-        f"no weights for {experiment.script} {experiment.name}: looked for epoch {epoch} (TEST.EPOCH) in {folder} "
-        f"({_listing(folder, found)}) and for {released}; name a file with --checkpoint, or take --checkpoint latest"
-    )
-
-
-def _checkpoints(folder: Path, network: str) -> dict[int, Path]:
-    """Epoch -> file; of several files of one epoch the first kind in CHECKPOINT_ENDINGS."""
-    found: dict[int, Path] = {}
-    rank = {ending: i for i, ending in enumerate(CHECKPOINT_ENDINGS)}
-    files = [(m, p) for p in folder.glob(f"{network}_ep*") if (m := _EPOCH.fullmatch(p.name[len(network) :]))]
-    for match, path in sorted(files, key=lambda x: -rank[x[0].group(2)]):
-        found[int(match.group(1))] = path
-    return found
-
-
-def _listing(folder: Path, found: Mapping[int, Path]) -> str:
-    if found:
-        return "there: " + ", ".join(found[epoch].name for epoch in sorted(found))
-    return "which has no checkpoint" if folder.is_dir() else "which does not exist"

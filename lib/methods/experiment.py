@@ -16,9 +16,9 @@ from easydict import EasyDict
 
 from lib.config import ConfigError, as_plain, config_hash, from_tree, read_tree
 from lib.methods.method import METHODS, Method
+from lib.paths import repository_root
 from lib.registry import suggest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PLUGIN_VARIABLE = "TRACKING_PLUGINS"
 
 
@@ -85,13 +85,14 @@ def _find_yaml(script: str, config: str, plugins: Sequence[Path]) -> Path:
         if path.is_file():
             return path.resolve()
         raise ConfigError(f"{config}: no such configuration file")
-    folders = [REPOSITORY / "experiments" / script, *(p for p in plugins if p.name == script)]
+    shipped = repository_root() / "experiments"
+    folders = [shipped / script, *(p for p in plugins if p.name == script)]
     for folder in folders:
         if (folder / f"{config}.yaml").is_file():
             return folder / f"{config}.yaml"
     known = sorted(p.stem for f in folders for p in f.glob("*.yaml"))
     if not known:
-        scripts = sorted(p.name for p in (REPOSITORY / "experiments").glob("[a-z]*") if p.is_dir())
+        scripts = sorted(p.name for p in shipped.glob("[a-z]*") if p.is_dir())
         scripts += [p.name for p in plugins]
         raise ConfigError(
             f"no experiments for script {script!r}{suggest(script, scripts)} (known: {', '.join(scripts)})"

@@ -39,11 +39,6 @@ class Position:
     step: int = 0
 
 
-def checkpoint_folder(save_dir: Path, script: str, config: str) -> Path:
-    """``<save_dir>/checkpoints/train/<script>/<config>``."""
-    return save_dir / "checkpoints" / "train" / script / config
-
-
 def is_kept(train: Train, epoch: int) -> bool:
     """Whether the weights of this epoch stay: as published every 40th, 79, 159, 239 and the last five."""
     interval = train.save_epoch_interval

@@ -17,9 +17,9 @@ import lib
 from lib.files import write_text
 from lib.methods import Experiment, load_experiment
 from lib.models.weights import WeightsError, load_into, read_checkpoint
-from lib.paths import load_paths
+from lib.paths import checkpoint_folder, load_paths
 from lib.train.build import build_parts
-from lib.train.checkpoint import CheckpointFolder, checkpoint_folder, read_state
+from lib.train.checkpoint import CheckpointFolder, read_state
 from lib.train.distributed import World
 from lib.train.log import (
     LinesSink,

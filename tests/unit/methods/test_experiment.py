@@ -6,9 +6,9 @@ import pytest
 
 from lib.config import ConfigError
 from lib.methods import load_experiment
-from lib.methods.experiment import REPOSITORY
+from lib.paths import repository_root
 
-PUBLISHED = sorted(p.stem for p in (REPOSITORY / "experiments" / "ostrack").glob("vitb_*.yaml"))
+PUBLISHED = sorted(p.stem for p in (repository_root() / "experiments" / "ostrack").glob("vitb_*.yaml"))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
