@@ -15,6 +15,7 @@ from lib.bench.metrics import MetricError, Scores, SequenceResult, average_runs,
 from lib.bench.metrics.scores import listed
 from lib.bench.report.runs import TrackerRun
 from lib.bench.result_files import read_column, read_rows
+from lib.bench.results import exact_file
 from lib.data.types import Boxes
 
 
@@ -59,8 +60,8 @@ class Scoring:
 
 def find_results(folder: Path, name: str, exact: bool = False) -> list[Path]:
     """The files of one sequence: `<seq>.txt`, `test_<seq>.txt`, or GOT-10k's `<seq>/<seq>_001.txt` and further runs."""
-    if exact and (folder / "float" / f"{name}.txt").is_file():
-        return [folder / "float" / f"{name}.txt"]
+    if exact and exact_file(folder, name).is_file():
+        return [exact_file(folder, name)]
     for candidate in (f"{name}.txt", f"test_{name}.txt"):
         if (folder / candidate).is_file():
             return [folder / candidate]

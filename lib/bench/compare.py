@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.bench.manifest import read_manifest
 from lib.bench.result_files import read_boxes
-from lib.bench.results import ResultFolder
+from lib.bench.results import exact_file
 from lib.data.boxes import iou_xywh
 from lib.data.types import Boxes
 
@@ -79,7 +79,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _pair(a: Path, b: Path, name: str) -> tuple[Boxes, Boxes]:
-    exact = [ResultFolder(folder, "float_comma").float_file(name) for folder in (a, b)]
+    exact = [exact_file(folder, name) for folder in (a, b)]
     if all(p.is_file() for p in exact):
         return read_boxes(exact[0]), read_boxes(exact[1])
     return read_boxes(a / f"{name}.txt"), read_boxes(b / f"{name}.txt")

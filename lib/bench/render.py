@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.bench.result_files import read_boxes
-from lib.bench.results import ResultFolder
+from lib.bench.results import exact_file
 from lib.data.types import Boxes
 from lib.data.types import Sequence as VideoSequence
 from lib.registry import suggest
@@ -80,5 +80,5 @@ def write_videos(
 
 
 def _read(folder: Path, name: str) -> Boxes:
-    exact = ResultFolder(folder, "float_comma").float_file(name)
+    exact = exact_file(folder, name)
     return read_boxes(exact if exact.is_file() else folder / f"{name}.txt")

@@ -57,16 +57,20 @@ def box_format(name: str) -> BoxFormat:
 
 def write_boxes(path: Path | str, boxes_xywh: ArrayLike, format: str = "float_comma") -> None:
     """Write [N, 4] boxes (x, y, w, h in image pixels) in the named format; the file appears whole or not at all."""
-    how = box_format(format)
     boxes = np.asarray(boxes_xywh, dtype=np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"{path}: boxes must be [frames, 4], not {list(boxes.shape)}")
-    if how.whole:
-        if not np.isfinite(boxes).all():
-            raise ValueError(f"{path}: frame {int(np.argmin(np.isfinite(boxes).all(axis=1)))} has no finite box")
-        boxes = np.trunc(boxes)
+    if box_format(format).whole and not np.isfinite(boxes).all():
+        raise ValueError(f"{path}: frame {int(np.argmin(np.isfinite(boxes).all(axis=1)))} has no finite box")
+    write_text(path, format_boxes(boxes, format))
+
+
+def format_boxes(boxes_xywh: Boxes, format: str) -> str:
+    """The text of [N, 4] boxes in the named format; they must be finite where it has whole numbers."""
+    how = box_format(format)
+    rows = np.trunc(boxes_xywh) if how.whole else boxes_xywh
     line = how.delimiter.join([how.number] * 4) + "\n"
-    write_text(path, "".join(line % tuple(row) for row in boxes.tolist()))
+    return "".join(line % tuple(row) for row in rows.tolist())
 
 
 def write_column(path: Path | str, values: Iterable[float], number: str = "%f") -> None:

@@ -31,6 +31,11 @@ SCORES = "scores.json"
 FLOAT_FORMAT = "float_comma"
 
 
+def exact_file(folder: Path, name: str) -> Path:
+    """The copy of a sequence's boxes with all their digits; other trackers' folders have none."""
+    return folder / "float" / f"{name}.txt"
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """A tracked sequence. boxes_xywh: [N, 4] float64, image pixels; scores and seconds: [N] float64."""
@@ -39,12 +44,6 @@ class Result:
     boxes_xywh: Boxes
     scores: NDArray[np.float64]
     seconds: NDArray[np.float64]
-
-    @property
-    def fps(self) -> float:
-        """Frames per second of the tracker, decoding and initialisation left out; 0 for a single frame."""
-        spent = float(self.seconds[1:].sum())
-        return (len(self.seconds) - 1) / spent if spent > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class ResultFolder:
         return self.path / f"{name}.txt"
 
     def float_file(self, name: str) -> Path:
-        return self.path / "float" / f"{name}.txt"
+        return exact_file(self.path, name)
 
     def write(self, result: Result) -> None:
         """Write the files of one sequence; the one that says "finished" comes last."""

@@ -12,10 +12,11 @@ import numpy as np
 
 from lib.bench.benchmarks import Benchmark, BenchmarkSequence, get_benchmark
 from lib.bench.benchmarks.benchmark import PathBook
-from lib.bench.result_files import box_format, read_boxes, read_column
+from lib.bench.result_files import format_boxes, read_boxes, read_column
+from lib.bench.results import exact_file
 from lib.data.types import Boxes
 from lib.files import replacing
-from lib.paths import load_paths
+from lib.paths import load_paths, results_folder
 
 NAMED = 10
 
@@ -49,7 +50,7 @@ def _complete(
     lacking: list[str] = []
     for sequence in sequences:
         file = folder / f"{sequence.name}.txt"
-        copy = folder / "float" / f"{sequence.name}.txt"
+        copy = exact_file(folder, sequence.name)
         try:
             boxes = read_boxes(copy if exact and copy.is_file() else file)
         except FileNotFoundError:
@@ -70,27 +71,20 @@ def _complete(
     return found
 
 
-def _rows(boxes: Boxes, format: str) -> str:
-    how = box_format(format)
-    rows = np.trunc(boxes) if how.whole else boxes
-    line = how.delimiter.join([how.number] * 4) + "\n"
-    return "".join(line % tuple(row) for row in rows.tolist())
-
-
 def _got10k(folder: Path, boxes: Mapping[str, Boxes], exact: bool) -> Iterable[tuple[str, str]]:
     """`<seq>/<seq>_001.txt` and `<seq>/<seq>_time.txt`."""
     for name, rows in boxes.items():
         times = folder / f"{name}_time.txt"
         if not times.is_file():
             raise SubmissionError(f"{name}: no times ({times})")
-        yield f"{name}/{name}_001.txt", _rows(rows, "got10k" if exact else "int_comma")
+        yield f"{name}/{name}_001.txt", format_boxes(rows, "got10k" if exact else "int_comma")
         yield f"{name}/{name}_time.txt", "".join(f"{t:.6f}\n" for t in read_column(times))
 
 
 def _trackingnet(folder: Path, boxes: Mapping[str, Boxes], exact: bool) -> Iterable[tuple[str, str]]:
     """`<video>.txt`, all in one level."""
     for name, rows in boxes.items():
-        yield f"{name}.txt", _rows(rows, "trackingnet" if exact else "int_comma")
+        yield f"{name}.txt", format_boxes(rows, "trackingnet" if exact else "int_comma")
 
 
 _KINDS: dict[str, Callable[[Path, Mapping[str, Boxes], bool], Iterable[tuple[str, str]]]] = {
@@ -111,8 +105,8 @@ def submission_command(benchmark_name: str, description: str, argv: list[str] | 
     try:
         paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
         benchmark = get_benchmark(benchmark_name)
-        root = paths.save_dir / "test" / "tracking_results" / options.tracker_name / options.cfg_name
-        print(pack(benchmark, root / benchmark.name, paths, exact=not options.integers))
+        folder = results_folder(paths.save_dir, options.tracker_name, options.cfg_name) / benchmark.name
+        print(pack(benchmark, folder, paths, exact=not options.integers))
     except (ValueError, OSError, LookupError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
