@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lib.data.types import Frame
 from lib.registry import Registry
-from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
+from lib.track.protocol import Policy, Prediction, State, Tracker, checked_boxes, greedy
 
 REFERENCES: Registry[type[Tracker]] = Registry("reference tracker")
 
@@ -151,16 +151,6 @@ class MedianFlowTracker(Tracker):
         x = box[0] + box[2] * (np.arange(self.grid) + 0.5) / self.grid
         y = box[1] + box[3] * (np.arange(self.grid) + 0.5) / self.grid
         return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
-
-
-def checked_boxes(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
-    """[B, 4] float64 copy of the boxes; ValueError when the count is wrong or a box has no area."""
-    boxes = boxes_xywh.detach().to("cpu", torch.float64).clone()
-    if boxes.shape != (len(frames), 4):
-        raise ValueError(f"{len(frames)} frames need boxes of shape [{len(frames)}, 4], not {list(boxes.shape)}")
-    if not bool(torch.isfinite(boxes).all()) or not bool((boxes[:, 2:] > 0).all()):
-        raise ValueError(f"a target box has no area or is not finite: {boxes.tolist()}")
-    return boxes
 
 
 def _flow(before: NDArray[np.uint8], after: NDArray[np.uint8], start: Points) -> tuple[Points, NDArray[np.bool_]]:

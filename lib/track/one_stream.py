@@ -14,7 +14,7 @@ from lib.data.crop import crop_batch
 from lib.data.normalise import Normalise
 from lib.data.types import Frame
 from lib.models.heads.boxes import BoxMaps, decode_cells
-from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
+from lib.track.protocol import Policy, Prediction, State, Tracker, checked_boxes, greedy
 from lib.track.window import hann2d
 
 
@@ -69,8 +69,7 @@ class OneStreamTracker(Tracker[OneStreamState]):
     @torch.inference_mode()
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamState:
         s = self.settings
-        boxes = torch.as_tensor(boxes_xywh, dtype=torch.float64).reshape(-1, 4).cpu()
-        _check_boxes(boxes)
+        boxes = checked_boxes(frames, boxes_xywh)
         crops, resize = crop_batch(frames, boxes, s.template_factor, s.template_size)
         centred = torch.cat(
             [torch.full_like(boxes[:, :2], (s.template_size - 1) / 2), boxes[:, 2:] * resize[:, None]], 1
@@ -115,13 +114,3 @@ def to_image(boxes_cxcywh: Tensor, previous_xywh: Tensor, side: Tensor) -> Tenso
     side = side[:, None]
     size = boxes_cxcywh[:, 2:] * side
     return torch.cat([centre + boxes_cxcywh[:, :2] * side - side / 2 - size / 2, size], dim=1)
-
-
-def _check_boxes(boxes: Tensor) -> None:
-    for i, box in enumerate(boxes.tolist()):
-        if not (all(map(_finite, box)) and box[2] > 0 and box[3] > 0):
-            raise ValueError(f"initial box {i} is {box}: expected finite x, y and positive w, h in pixels")
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0

@@ -7,6 +7,7 @@ Rows know nothing of each other, so sequences may enter (`State.cat`) and leave 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -82,6 +83,20 @@ def _cat(values: list[Any], name: str) -> Any:
     raise TypeError(f"state field {name!r} must be a tensor, an array, a list, a State or None")
 
 
+def checked_boxes(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
+    """The targets of `Tracker.init`: a [B, 4] float64 copy on the CPU.
+
+    Raises ValueError when their number is not that of the frames, or one is not finite or has no area.
+    """
+    boxes = boxes_xywh.detach().to("cpu", torch.float64, copy=True)
+    if boxes.shape != (len(frames), 4):
+        raise ValueError(f"{len(frames)} frames need boxes of shape [{len(frames)}, 4], not {list(boxes.shape)}")
+    for i, box in enumerate(boxes.tolist()):
+        if not (all(map(math.isfinite, box)) and box[2] > 0 and box[3] > 0):
+            raise ValueError(f"initial box {i} is {box}: expected finite x, y and positive w, h in pixels")
+    return boxes
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What a tracker says about one frame of each sequence.
@@ -94,12 +109,6 @@ class Prediction:
     boxes_xywh: Tensor
     scores: Tensor
     response: Tensor | None = None
-
-    def select(self, rows: Sequence[int]) -> Prediction:
-        """The prediction for these rows."""
-        index = torch.as_tensor(rows, dtype=torch.long)
-        response = None if self.response is None else self.response[index.to(self.response.device)]
-        return Prediction(self.boxes_xywh[index], self.scores[index], response)
 
 
 class Tracker(ABC, Generic[S]):
