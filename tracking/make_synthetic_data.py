@@ -11,7 +11,7 @@ from lib.cores import available_cores
 
 def parse_args() -> argparse.Namespace:
     from lib.data.synthetic import ATTRIBUTES
-    from lib.data.synthetic.writers import LAYOUTS
+    from lib.data.synthetic.writers import WRITERS
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
         + "\n\nexample: python tracking/make_synthetic_data.py --output data/synthetic/train --seed 1",
     )  # fmt: skip
     add = parser.add_argument
-    add("--layout", help=f"one of {', '.join(LAYOUTS)}; 'synthetic' (the default) is LaSOT's with names of its own")
+    add("--layout", help=f"one of {', '.join(WRITERS)}; 'synthetic' (the default) is LaSOT's with names of its own")
     add("--modality", choices=["rgb", "rgbt", "rgbd", "rgbe"], default="rgb", help="without --layout: picks the layout")
     add("--output", type=Path, help="folder that local.yaml points to for that data set")
     add("--split", choices=["train", "val", "test"], default="train", help="parts of one seed share no sequence")

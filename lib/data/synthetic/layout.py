@@ -52,7 +52,7 @@ class Take:
         return f"the {self.kind} that moves over the {self.studio.world.plan.backdrop.kind}"
 
 
-class Layout(ABC):
+class LayoutWriter(ABC):
     """How one data set lies on disk, seen from the folder that `local.yaml` points to.
 
     A sequence counts as written once `mark` exists; `write` makes that file or folder last, in one step.

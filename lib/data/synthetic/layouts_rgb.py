@@ -14,7 +14,7 @@ import numpy as np
 from lib.data.lists import load_list
 from lib.data.synthetic.forms import FORMS
 from lib.data.synthetic.layout import (
-    Layout,
+    LayoutWriter,
     Take,
     extend_list,
     float_rows,
@@ -38,7 +38,7 @@ def numbered_kinds(kinds: Names[str], title: bool = False) -> list[str]:
     return names
 
 
-class SyntheticLayout(Layout):
+class SyntheticLayout(LayoutWriter):
     """The benchmark that comes with the project: LaSOT's files, sequences named after what the target is."""
 
     def names(self, split: str, kinds: Names[str]) -> list[str]:
@@ -67,7 +67,7 @@ class LasotLayout(SyntheticLayout):
         return official(load_list(f"lasot_{split}"), len(kinds), f"LaSOT's {split} list")
 
 
-class Got10kLayout(Layout):
+class Got10kLayout(LayoutWriter):
     """GOT-10k: one part per folder (`got10k/train`, ...); the test part has the first box only."""
 
     splits = ("train", "val", "test")
@@ -111,7 +111,7 @@ class Got10kLayout(Layout):
         extend_list(root / "list.txt", names)
 
 
-class TrackingNetLayout(Layout):
+class TrackingNetLayout(LayoutWriter):
     """TrackingNet: training videos in turn over the chunks TRAIN_0 and TRAIN_1; TEST has the first box only."""
 
     chunks = 2
@@ -132,7 +132,7 @@ class TrackingNetLayout(Layout):
         write_text(self.mark(root, take.name, take.number, take.split), float_rows(boxes, 2))
 
 
-class CocoLayout(Layout):
+class CocoLayout(LayoutWriter):
     """COCO 2017: the first frame of every world, all its objects annotated with boxes and polygons."""
 
     splits = ("train", "val")
@@ -189,7 +189,7 @@ class CocoLayout(Layout):
         write_text(root / "annotations" / f"instances_{split}2017.json", json.dumps(table))
 
 
-class VidLayout(Layout):
+class VidLayout(LayoutWriter):
     """ImageNet VID: one XML file per frame, without an object where the target is absent."""
 
     splits = ("train",)
@@ -230,7 +230,7 @@ class VidLayout(Layout):
         (root / "cache.json").unlink(missing_ok=True)  # tracklets that a reader collected before these were there
 
 
-class Tnl2kLayout(Layout):
+class Tnl2kLayout(LayoutWriter):
     """TNL2K: pictures by their sorted listing, a sentence in language.txt."""
 
     def names(self, split: str, kinds: Names[str]) -> list[str]:
@@ -249,7 +249,7 @@ class Tnl2kLayout(Layout):
         (folder / "language.txt").write_text(take.sentence + "\n")
 
 
-class VastTrackLayout(Layout):
+class VastTrackLayout(LayoutWriter):
     """VastTrack: `<Class>/<Class>-<n>`, a capital G in Groundtruth.txt; the test part has published names."""
 
     def names(self, split: str, kinds: Names[str]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from lib.data.lists import load_list
 from lib.data.modalities import three_channels
 from lib.data.synthetic.layout import (
-    Layout,
+    LayoutWriter,
     Take,
     extend_list,
     float_rows,
@@ -25,7 +25,7 @@ from lib.data.synthetic.layout import (
 from lib.data.types import Modality
 
 
-class _Flat(Layout):
+class _Flat(LayoutWriter):
     """One folder per sequence below the root."""
 
     def mark(self, root: Path, name: str, number: int, split: str) -> Path:

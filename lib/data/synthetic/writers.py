@@ -15,7 +15,7 @@ import cv2
 
 from lib.data.synthetic.config import GENERATOR_VERSION, WorldConfig
 from lib.data.synthetic.dataset import Studio, SyntheticDataset
-from lib.data.synthetic.layout import Layout, Take
+from lib.data.synthetic.layout import LayoutWriter, Take
 from lib.data.synthetic.layouts_rgb import (
     CocoLayout,
     Got10kLayout,
@@ -30,7 +30,7 @@ from lib.data.synthetic.layouts_rgbx import DepthTrackLayout, LasherLayout, VisE
 from lib.files import write_text
 from lib.registry import Registry
 
-LAYOUTS: Registry[Layout] = Registry("layout")
+WRITERS: Registry[LayoutWriter] = Registry("layout")
 for _name, _layout in {
     "synthetic": SyntheticLayout(),
     "lasot": LasotLayout(),
@@ -44,7 +44,7 @@ for _name, _layout in {
     "depthtrack": DepthTrackLayout(),
     "visevent": VisEventLayout(),
 }.items():
-    LAYOUTS.register(_name)(_layout)
+    WRITERS.register(_name)(_layout)
 
 ATTRIBUTES_FILE, RECORD_FILE = "attributes.json", "synthetic.json"
 
@@ -53,7 +53,7 @@ ATTRIBUTES_FILE, RECORD_FILE = "attributes.json", "synthetic.json"
 class Job:
     """What to write where.
 
-    layout: a name of `LAYOUTS`; split: train, val or test.
+    layout: a name of `WRITERS`; split: train, val or test.
     root: the folder that `local.yaml` points to for that data set.
     names: of the sequences; None takes published names where the data set has a list, else made-up ones.
     The modality of `config` follows the layout.
@@ -68,8 +68,8 @@ class Job:
     names: tuple[str, ...] | None = None
 
 
-def _check(job: Job) -> tuple[Layout, SyntheticDataset]:
-    layout = LAYOUTS[job.layout]
+def _check(job: Job) -> tuple[LayoutWriter, SyntheticDataset]:
+    layout = WRITERS[job.layout]
     if job.split not in layout.splits:
         raise ValueError(f"layout {job.layout!r} has no part {job.split!r} (it has {', '.join(layout.splits)})")
     config = replace(job.config, modality=layout.modality)
@@ -83,7 +83,7 @@ def _split_seed(job: Job) -> int:
 
 def _record(job: Job) -> dict[str, Any]:
     config = asdict(job.config)
-    config["modality"] = LAYOUTS[job.layout].modality.value
+    config["modality"] = WRITERS[job.layout].modality.value
     config["attributes"] = None if config["attributes"] is None else list(config["attributes"])
     return {"layout": job.layout, "seed": job.seed, "generator_version": GENERATOR_VERSION, "world": config}
 
@@ -114,7 +114,7 @@ def _open_record(job: Job) -> None:
     write_text(path, json.dumps(record, indent=1) + "\n")
 
 
-def _names(job: Job, layout: Layout, dataset: SyntheticDataset) -> list[str]:
+def _names(job: Job, layout: LayoutWriter, dataset: SyntheticDataset) -> list[str]:
     if job.names is None:
         kinds = [Studio(dataset.world_seed(k), dataset.config).world.plan.target.kind for k in range(job.sequences)]
         return layout.names(job.split, kinds)

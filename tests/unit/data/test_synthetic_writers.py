@@ -17,7 +17,7 @@ import pytest
 from lib.data import datasets
 from lib.data.store import open_store
 from lib.data.synthetic import WorldConfig
-from lib.data.synthetic.writers import LAYOUTS, Job, dataset_of, write_benchmark
+from lib.data.synthetic.writers import WRITERS, Job, dataset_of, write_benchmark
 from lib.data.types import Dataset, Modality
 
 CONFIG = WorldConfig(width=96, height=72, length=24)
@@ -43,7 +43,7 @@ def _files(root: Path) -> list[str]:
 
 
 def test_every_layout_has_a_reader() -> None:
-    assert set(LAYOUTS) == set(READERS)
+    assert set(WRITERS) == set(READERS)
 
 
 @pytest.mark.parametrize("layout", [name for name in READERS if name not in ("coco", "vid")])
