@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from torch import Tensor
@@ -11,6 +12,8 @@ from lib.models.backbones.position import adapt_vit
 from lib.models.pretrained import load_flax_npz, vit_from_timm
 from lib.models.weights import load_into, read_checkpoint
 from lib.paths import load_paths
+
+log = logging.getLogger(__name__)
 
 TIMM = "timm:"
 # A ViT's classifier, MAE's decoder and its mask token have no place in a tracker.
@@ -22,11 +25,13 @@ def load_pretrained(network: OSTrack, name: str) -> None:
 
     name: a file in the `pretrained` folder (or a path) with a ViT, such as MAE's, or a Flax `.npz`;
     ``timm:vit_base_patch16_224.mae`` for weights that timm knows; a path with "OSTrack" in the file's name loads a
-    whole tracker, names that differ reported.
+    whole tracker; names that differ are told in a warning.
     Position embeddings are resized to the two grids, the patch convolution to the stride.
     """
     if "OSTrack" in Path(name).name:
-        load_into(network, read_checkpoint(Path(name)).state_dict, strict=False)
+        report = load_into(network, read_checkpoint(Path(name)).state_dict, strict=False, source=name)
+        if report.missing or report.unexpected:
+            log.warning("MODEL.PRETRAIN_FILE %s: %s", name, report.describe())
         return
     backbone = network.backbone
     state = adapt_vit(_read_vit(name), backbone.patch, backbone.grid_template, backbone.grid_search)
