@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence as Names
+from functools import partial
 
 import numpy as np
 
@@ -140,34 +141,15 @@ def _build_split(source: Source, split: str) -> Got10kDataset:
     return Got10kDataset(whole.store, split_names(whole.store, load_list(split), source.name))
 
 
-@DATASETS.register("GOT10K_vottrain")
-def build_vottrain(source: Source) -> Got10kDataset:
-    """7086 sequences, the list that published numbers were trained with."""
-    return _build_split(source, "got10k_vot_train_split")
-
-
-@DATASETS.register("GOT10K_votval")
-def build_votval(source: Source) -> Got10kDataset:
-    """1249 sequences."""
-    return _build_split(source, "got10k_vot_val_split")
-
-
-@DATASETS.register("GOT10K_vottrain_corrected")
-def build_vottrain_corrected(source: Source) -> Got10kDataset:
-    """The training list without the videos that VOT really forbids."""
-    return _build_split(source, "got10k_vot_train_corrected_split")
-
-
-@DATASETS.register("GOT10K_votval_corrected")
-def build_votval_corrected(source: Source) -> Got10kDataset:
-    """The validation list without the videos that VOT really forbids."""
-    return _build_split(source, "got10k_vot_val_corrected_split")
-
-
-@DATASETS.register("GOT10K_train_full")
-def build_train_full(source: Source) -> Got10kDataset:
-    """All 9335 training sequences."""
-    return _build_split(source, "got10k_train_full_split")
+# "corrected": without the videos that VOT really forbids; published numbers were trained with the other two.
+for _name, _split in {
+    "GOT10K_vottrain": "got10k_vot_train_split",
+    "GOT10K_votval": "got10k_vot_val_split",
+    "GOT10K_vottrain_corrected": "got10k_vot_train_corrected_split",
+    "GOT10K_votval_corrected": "got10k_vot_val_corrected_split",
+    "GOT10K_train_full": "got10k_train_full_split",
+}.items():
+    DATASETS.register(_name)(partial(_build_split, split=_split))
 
 
 @DATASETS.register("GOT10K_official_val")
