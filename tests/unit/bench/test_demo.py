@@ -79,7 +79,8 @@ def test_box_file(tmp_path: Path) -> None:
 
 
 def test_which_tracker(tmp_path: Path) -> None:
-    told = save_release(tmp_path / "told", {"w": torch.zeros(1)}, {"script": "ostrack", "config_name": "synthetic_small"})
+    named = {"script": "ostrack", "config_name": "synthetic_small"}
+    told = save_release(tmp_path / "told", {"w": torch.zeros(1)}, named)
     factory = demo_factory(None, None, told, "cpu", "official")
     assert (factory.script, factory.config, factory.checkpoint) == ("ostrack", "synthetic_small", told)
     bare = save_release(tmp_path / "bare", {"w": torch.zeros(1)}, {})

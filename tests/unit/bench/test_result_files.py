@@ -1,3 +1,5 @@
+"""Result files: formats to the byte, and reading what other trackers write."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Configuration: inheritance, overrides, and errors that name file, line and key."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,3 +1,5 @@
+"""Box arithmetic."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""Crops: geometry, padding, and batches that equal single crops."""
+
 import math
 import tracemalloc
 

@@ -1,3 +1,5 @@
+"""The loader: the same batches for any number of workers and processes, and broken files."""
+
 import logging
 import os
 import signal

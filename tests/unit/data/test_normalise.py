@@ -1,3 +1,5 @@
+"""Normalisation on the device."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""From frames to a sample."""
+
 import cv2
 import numpy as np
 import pytest

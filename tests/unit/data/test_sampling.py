@@ -1,3 +1,5 @@
+"""Sampling as a pure function of seed, epoch and index."""
+
 import logging
 import random
 

@@ -1,3 +1,5 @@
+"""Experiments: published configurations load, wrong names are told."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""OSTrack: network, objective and tracker."""
+
 from __future__ import annotations
 
 from pathlib import Path

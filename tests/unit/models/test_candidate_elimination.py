@@ -1,3 +1,5 @@
+"""Candidate elimination: which tokens judge, which go, where they come back."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Losses on boxes and maps."""
+
 from __future__ import annotations
 
 import torch

@@ -1,3 +1,5 @@
+"""States whose rows enter and leave a batch."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
