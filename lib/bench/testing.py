@@ -11,11 +11,12 @@ from rich.table import Table
 
 from lib.bench.benchmarks import Benchmark, get_benchmark
 from lib.bench.evaluation import Evaluation, Outcome, run_evaluation
-from lib.bench.factory import ExperimentFactory, ReferenceFactory, TrackerFactory, find_checkpoint
+from lib.bench.factory import ExperimentFactory, ReferenceFactory, TrackerFactory
 from lib.bench.render import choose, write_videos
 from lib.bench.scoring import Scored
 from lib.bench.submit import pack
 from lib.methods import load_experiment
+from lib.methods.checkpoints import find_checkpoint
 from lib.paths import Paths
 
 SHOWN_FAILURES = 50

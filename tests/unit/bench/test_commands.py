@@ -13,12 +13,12 @@ import pytest
 
 from lib.bench.benchmarks import get_benchmark
 from lib.bench.compare import compare_runs
-from lib.bench.factory import CheckpointNotFoundError, find_checkpoint
 from lib.bench.render import choose
 from lib.bench.result_files import write_boxes
 from lib.bench.results import Result, ResultFolder
 from lib.bench.submit import SubmissionError, pack
 from lib.methods import load_experiment
+from lib.methods.checkpoints import CheckpointNotFoundError, find_checkpoint
 from lib.paths import Paths
 
 REPOSITORY = Path(__file__).resolve().parents[3]
