@@ -139,12 +139,17 @@ def _frozen(value: Any) -> Any:
 
 
 def as_plain(config: Any) -> Any:
-    """The resolved configuration as YAML-able dictionaries and lists with upper-case keys."""
+    """The resolved configuration as YAML-able dictionaries and lists with upper-case keys.
+
+    A field with `section` metadata is left out when it is None, so that a new optional section changes no hash.
+    """
     if isinstance(config, Part):
         return {"TYPE": config.type, **{k.upper(): as_plain(v) for k, v in config.args.items()}}
     if dataclasses.is_dataclass(config):
         return {
-            f.metadata.get("key", f.name.upper()): as_plain(getattr(config, f.name)) for f in dataclasses.fields(config)
+            f.metadata.get("key", f.name.upper()): as_plain(value)
+            for f in dataclasses.fields(config)
+            if (value := getattr(config, f.name)) is not None or not f.metadata.get("section")
         }
     if isinstance(config, dict):
         return {k: as_plain(v) for k, v in config.items()}

@@ -5,7 +5,7 @@ Field names are the YAML keys in lower case. Defaults are those of the OSTrack f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lib.config.build import Part
 
@@ -94,6 +94,11 @@ class ParamGroup:
     freeze: bool = False
 
 
+def _check_precision(name: str) -> None:
+    if name not in ("fp32", "bf16", "fp16"):
+        raise ValueError(f"PRECISION must be fp32, bf16 or fp16, not {name!r}")
+
+
 @dataclass(frozen=True)
 class Train:
     """How a network learns. BATCH_SIZE is per process, as in published files; the log states the total."""
@@ -129,8 +134,7 @@ class Train:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision not in ("fp32", "bf16", "fp16"):
-            raise ValueError(f"PRECISION must be fp32, bf16 or fp16, not {self.precision!r}")
+        _check_precision(self.precision)
         if min(self.epoch, self.batch_size, self.accumulate) < 1:
             raise ValueError("EPOCH, BATCH_SIZE and ACCUMULATE must be at least 1")
 
@@ -147,10 +151,61 @@ class Test:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """Another experiment whose trained network teaches this one.
+
+    CHECKPOINT: a file, or one in the `pretrained` folder; empty: where a training or a download of SCRIPT and CONFIG
+    leaves the weights of its TEST.EPOCH. PRECISION: of the teacher's forward pass.
+    The data pipeline gives the teacher's resolution; the student's is that of TEST.SEARCH_SIZE and TEST.TEMPLATE_SIZE.
+    """
+
+    script: str
+    config: str
+    checkpoint: str = ""
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        _check_precision(self.precision)
+
+
+@dataclass(frozen=True)
+class KD:
+    """What a student takes from its teacher; published values of LoReTrack (0.75 and 0.25 under the GOT-10k protocol).
+
+    TEMPERATURE: of the softmax over channels. LAYERS: blocks whose queries, keys and values are compared, -1 the last.
+    SALIENCY_THRESHOLD: mean square of the teacher's feature from which a position counts as foreground, and
+    FOREGROUND_WEIGHT, BACKGROUND_WEIGHT of the two. DISC_WEIGHT, QKV_WEIGHT: of the two terms; 0 leaves one out.
+    """
+
+    temperature: float = 4.0
+    layers: tuple[int, ...] = (-1,)
+    saliency_threshold: float = 0.2
+    foreground_weight: float = 0.6
+    background_weight: float = 0.4
+    disc_weight: float = 0.01
+    qkv_weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"TEMPERATURE {self.temperature} must be positive")
+        weights = (self.foreground_weight, self.background_weight, self.disc_weight, self.qkv_weight)
+        if min(weights) < 0:
+            raise ValueError("FOREGROUND_WEIGHT, BACKGROUND_WEIGHT, DISC_WEIGHT and QKV_WEIGHT must not be negative")
+
+
+@dataclass(frozen=True)
 class Config:
-    """A whole experiment."""
+    """A whole experiment. TEACHER, KD: only where one is distilled; any method with a one-stream network can be."""
 
     data: Data = Data()
     model: Model = Model()
     train: Train = Train()
     test: Test = Test()
+    teacher: Teacher | None = field(default=None, metadata={"section": True})
+    kd: KD | None = field(default=None, metadata={"section": True})
+
+    def __post_init__(self) -> None:
+        if self.kd is not None and self.teacher is None:
+            raise ValueError("KD is given without a TEACHER")
+        if self.kd is None and self.teacher is not None:
+            object.__setattr__(self, "kd", KD())

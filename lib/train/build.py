@@ -15,6 +15,7 @@ from lib.data.processing import Processing, RegionRule
 from lib.data.sampling import TrackingSampler
 from lib.data.types import Batch
 from lib.methods import Experiment
+from lib.methods.distillation import plan_distillation
 from lib.paths import Paths
 from lib.train.distributed import World
 from lib.train.loop import Parts
@@ -35,17 +36,23 @@ def build_parts(
 ) -> Parts:
     """Everything a `Trainer` needs. The network has its initial weights, on the device of this process.
 
-    Raises ConfigError, MissingPathError, WeightsError or ValueError for what the configuration asks and is not there.
+    Raises ConfigError, CheckpointNotFoundError, MissingPathError, WeightsError or ValueError for what the configuration
+    asks and is not there.
     """
     config: Config = experiment.config
     lr_factor(config.train, 1)  # an unusable schedule is told now, not when the first step is due
-    # Data first: what is missing there is told within seconds, before a network is built.
+    # Teacher and data first: what is missing there is told within seconds, before a network is built.
+    distillation = plan_distillation(experiment, paths)
     train_loader = _loader(config, config.data.train, world, paths, use_lmdb, training=True)
     val_loader = None
     if config.data.val.names and config.data.val.sample_per_epoch and config.train.val_epoch_interval > 0:
         val_loader = _loader(config, config.data.val, world, paths, use_lmdb, training=False)
-    network = experiment.method.build_network(config, True).to(world.device)
-    objective = experiment.method.build_objective(config, network)
+    own = config if distillation is None else distillation.student_config
+    network = experiment.method.build_network(own, True).to(world.device)
+    objective = experiment.method.build_objective(own, network)
+    if distillation is not None:
+        objective = distillation.join(objective, network)
+        metadata = {**metadata, "teacher": distillation.describe()}
     if isinstance(objective, nn.Module):
         objective.to(world.device)
     optimizer = build_optimizer(parameter_groups(network, config.train), config.train)

@@ -24,6 +24,9 @@ class TrainOptions:
     load: Path | None = None
     script_prv: str | None = None
     config_prv: str = "baseline"
+    distill: bool = False
+    script_teacher: str | None = None
+    config_teacher: str | None = None
     seed: int | None = None
     overrides: tuple[str, ...] = ()
     device: str = "auto"
@@ -32,7 +35,12 @@ class TrainOptions:
     @property
     def all_overrides(self) -> list[str]:
         """`--set` and what other options mean in the configuration."""
-        return [*self.overrides, *([] if self.seed is None else [f"TRAIN.SEED={self.seed}"])]
+        meant = {
+            "TRAIN.SEED": self.seed,
+            "TEACHER.SCRIPT": self.script_teacher,
+            "TEACHER.CONFIG": self.config_teacher,
+        }
+        return [*self.overrides, *(f"{key}={value}" for key, value in meant.items() if value is not None)]
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +70,10 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--load", type=Path, metavar="FILE", help="start from these weights (ours, or a *.pth.tar)")
     start.add_argument("--script_prv", help="start from the last checkpoint of another experiment: its script ...")
     start.add_argument("--config_prv", default="baseline", help="... and its configuration")
+    teacher = parser.add_argument_group("teacher (any method with a one-stream network)")
+    teacher.add_argument("--distill", type=_flag, default=False, metavar="0|1", help="1: insist on a teacher")
+    teacher.add_argument("--script_teacher", help="in place of TEACHER.SCRIPT: the teacher's script ...")
+    teacher.add_argument("--config_teacher", help="... and in place of TEACHER.CONFIG: its configuration")
 
 
 def training_options(arguments: argparse.Namespace) -> TrainOptions:

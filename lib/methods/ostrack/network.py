@@ -51,12 +51,29 @@ class OSTrack(nn.Module):
     ) -> OSTrackOutput:
         """Once per frame: search [B, 3, S, S], normalised. keep_rate: training override of the elimination ratios."""
         tokens = self.backbone.encode(template_tokens, self.backbone.embed_search(search), template_mask, keep_rate)
-        grid = self.backbone.grid_search
-        feature = tokens.search.transpose(1, 2).unflatten(2, (grid, grid)).contiguous()
+        feature = self._feature(tokens)
         return OSTrackOutput(self.box_head(feature), feature, tokens)
+
+    def _feature(self, tokens: Tokens) -> Tensor:
+        grid = self.backbone.grid_search
+        return tokens.search.transpose(1, 2).unflatten(2, (grid, grid)).contiguous()
 
     def forward(
         self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None
     ) -> OSTrackOutput:
         """template [B, 3, T, T] and search [B, 3, S, S], normalised."""
         return self.locate(self.encode_template(template), search, template_mask, keep_rate)
+
+    @property
+    def feature_width(self) -> int:
+        """Channels of the feature map."""
+        return self.backbone.width
+
+    def qkv_layer(self, layer: int) -> tuple[int, nn.Module]:
+        """For distillation (`lib.objectives.distillation.Distillable`): a block's number and its qkv projection."""
+        return self.backbone.qkv_layer(layer)
+
+    def search_feature(self, template: Tensor, search: Tensor, template_boxes: Tensor) -> Tensor:
+        """The feature map [B, C, g, g] of a batch's first template [B, Nt, 3, T, T] and search region; no head."""
+        mask = self.template_mask(template_boxes[:, 0])
+        return self._feature(self.backbone(template[:, 0], search[:, 0], mask))

@@ -95,6 +95,20 @@ class OneStreamViT(nn.Module):
         """Whether `template_mask` must be given: elimination judged by the tokens inside the target's box."""
         return bool(self.keep_ratio) and self.ce_template_range == "GT_BOX"
 
+    def qkv_layer(self, layer: int) -> tuple[int, nn.Module]:
+        """Number (from 0) of a block, counted from the end when `layer` is negative, and its qkv projection.
+
+        Raises ValueError for a block that is not there or that search tokens do not reach, since they were eliminated.
+        """
+        depth = len(self.blocks)
+        if not -depth <= layer < depth:
+            raise ValueError(f"block {layer} was asked for, but the network has blocks 0..{depth - 1}")
+        number = layer % depth
+        early = [i for i, ratio in self.keep_ratio.items() if i < number and ratio < 1.0]
+        if early:
+            raise ValueError(f"block {number} does not see all search tokens: elimination begins in block {min(early)}")
+        return number, self.blocks[number].get_submodule("attn.qkv")
+
     def embed_template(self, template: Tensor) -> Tensor:
         """template [B, 3, T, T] normalised -> tokens [B, Nz, C]: all that can be computed once per target."""
         tokens = self.patch_embed(template) + self.pos_embed_z
