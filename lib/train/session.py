@@ -14,6 +14,7 @@ import yaml
 from torch import nn
 
 import lib
+from lib.config import ConfigError
 from lib.files import write_text
 from lib.methods import Experiment, load_experiment
 from lib.models.weights import WeightsError, load_into, read_checkpoint
@@ -52,6 +53,10 @@ class Session:
 def open_session(options: TrainOptions, world: World) -> Session:
     """Build everything and find the starting point. Raises what is wrong with the setup, each with its own message."""
     experiment = load_experiment(options.script, options.config, options.all_overrides, options.plugins)
+    if options.distill and experiment.config.teacher is None:
+        raise ConfigError(
+            "--distill 1 needs a teacher: TEACHER in the YAML file, or --script_teacher, --config_teacher"
+        )
     train = experiment.config.train
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     seed_everything(train.seed + world.rank)
@@ -169,6 +174,7 @@ def _header(experiment: Experiment, world: World, parts: Parts) -> list[str]:
         f"({world.size} x {train.batch_size}, accumulate {train.accumulate})",
         f"epochs: {train.epoch} of {len(parts.train_loader)} steps; validation: {validation}",
         f"parameters: {trained:,} of {of_all:,} are trained",
+        *([parts.metadata["teacher"]] if "teacher" in parts.metadata else []),
         *describe_groups(parts.optimizer.param_groups),
         "versions: " + ", ".join(f"{k} {v}" for k, v in versions().items()),
     ]
