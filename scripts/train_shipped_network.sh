@@ -11,5 +11,5 @@ out=output/pretraining
 "$python" tracking/make_synthetic_data.py --output "$out/synthetic/train" --split train --sequences 1680 --frames 24 --seed 1
 "$python" tracking/train.py --script ostrack --config synthetic_small --mode single --data_dir "$out" --save_dir "$out"
 for ending in safetensors json; do
-    cp "$out/checkpoints/train/ostrack/synthetic_small/OSTrack_ep0026.$ending" "pretrained/synthetic_small.$ending"
+    cp "$out/checkpoints/train/ostrack/synthetic_small/OSTrack_ep0022.$ending" "pretrained/synthetic_small.$ending"
 done

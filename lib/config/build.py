@@ -116,7 +116,7 @@ def _scalar(hint: Any, value: Any, what: str) -> Any:
             pass
     elif hint is bool and isinstance(value, (bool, int)) and value in (0, 1):
         return bool(value)
-    elif hint is int and isinstance(value, (int, float)) and not isinstance(value, bool) and int(value) == value:
+    elif hint is int and not isinstance(value, bool) and isinstance(value, (int, float)) and float(value).is_integer():
         return int(value)
     elif hint is str and isinstance(value, str):
         return value

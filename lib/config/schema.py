@@ -71,6 +71,12 @@ class Model:
     backbone: Part = Part("vit_base_patch16_224")
     head: Part = Part("CENTER")
 
+    def __post_init__(self) -> None:
+        if self.return_inter or self.extra_merger or self.return_stages:
+            raise ValueError(
+                "RETURN_INTER, EXTRA_MERGER and RETURN_STAGES are known for published files' sake; leave them off"
+            )
+
 
 @dataclass(frozen=True)
 class Schedule:

@@ -118,6 +118,9 @@ def _find_method(name: str, plugins: Sequence[Path]) -> Method:
 def _import_folder(folder: Path) -> None:
     name = f"tracking_plugin_{folder.name}"
     if name in sys.modules:
+        first = sys.modules[name].__file__
+        if first is None or Path(first).parent != folder:
+            raise ConfigError(f"plugin {folder}: another plugin folder has the same name ({first})")
         return
     spec = importlib.util.spec_from_file_location(
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
@@ -126,4 +129,8 @@ def _import_folder(folder: Path) -> None:
         raise ConfigError(f"plugin {folder}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise

@@ -32,6 +32,9 @@ def test_unknown_key_names_file_line_and_nearest(tmp_path: Path) -> None:
 
 
 def test_wrong_type_names_file_line_and_key(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.yaml", "TRAIN:\n  EPOCH: .inf\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml:2: TRAIN\.EPOCH: expected int, found inf"):
+        from_tree(Config, read_tree(path))
     path = write(tmp_path, "a.yaml", "TRAIN:\n  EPOCH: many\n")
     with pytest.raises(ConfigError, match=r"a\.yaml:2: TRAIN\.EPOCH: expected int, found 'many'"):
         from_tree(Config, read_tree(path))
