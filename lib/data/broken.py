@@ -78,8 +78,8 @@ class BrokenFiles:
         first = "; ".join(list(self.messages)[:SHOWN])
         more = f"; and {len(self.messages) - SHOWN} more" if len(self.messages) > SHOWN else ""
         raise TooManyBadSamplesError(
-            f"{self.failures} of {self.attempts} samples could not be read, more than MAX_BAD_SAMPLES "
-            f"{self.max_share:g} allows: {first}{more}"
+            f"{self.failures} of {self.attempts} samples could not be read, more than "
+            f"TRAIN.MAX_BAD_SAMPLES {self.max_share:g} allows: {first}{more}"
         )
 
     def _tell(self, message: str) -> None:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from types import FrameType
 from typing import Any, Protocol
 
 import cv2
@@ -22,6 +23,8 @@ __all__ = ["BatchLoader", "SampleSource", "TooManyBadSamplesError", "WorkerError
 
 Position = tuple[int, int]
 """Epoch and index of a sample."""
+WORKER_GRACE_SECONDS = 60
+"""How long a worker lives on after SIGTERM, unless the main process ends it in good order before."""
 
 
 class WorkerError(RuntimeError):
@@ -221,11 +224,17 @@ def _as_it_is(loaded: Any) -> Any:
     return loaded
 
 
+def _end_later(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM to all processes of a training (torchrun, a batch system): the main one still needs its step's data."""
+    signal.alarm(WORKER_GRACE_SECONDS)
+
+
 def _start_worker(max_share: float, worker: int) -> None:
-    """One core per worker; Ctrl-C is the main process's to answer; broken files are reported with the batches."""
+    """One core per worker; signals are the main process's to answer; broken files are reported with the batches."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
     info = get_worker_info()
     if info is not None:
         info.dataset.sampler.broken = BrokenFiles(max_share=max_share, quiet=True)  # type: ignore[attr-defined]

@@ -188,8 +188,18 @@ def _environment(key: str) -> lmdb.Environment:
             handle = lmdb.open(key, readonly=True, lock=False, readahead=False, meminit=False, create=False)
         except lmdb.Error as error:
             raise OSError(f"{key}: not a readable LMDB environment ({error})") from None
+        _check_whole(key, handle)
         _OPEN[key] = (process, handle)
         return handle
+
+
+def _check_whole(key: str, handle: lmdb.Environment) -> None:
+    """Raises OSError for a copy that was cut short: to read past the end of a mapped file would end the process."""
+    wanted = (handle.info()["last_pgno"] + 1) * handle.stat()["psize"]
+    found = os.path.getsize(os.path.join(key, "data.mdb"))
+    if found < wanted:
+        handle.close()
+        raise OSError(f"{key}/data.mdb is cut short: {found} bytes of at least {wanted}; copy or build it again")
 
 
 def open_store(path: Path | str) -> Store:

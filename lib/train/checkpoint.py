@@ -21,6 +21,7 @@ from torch import Tensor
 from lib.config.schema import Train
 from lib.files import replacing
 from lib.models.weights import read_checkpoint, save_release
+from lib.train.ownership import FolderLock
 
 FORMAT = 1
 STATES_KEPT = 2
@@ -54,6 +55,7 @@ class CheckpointFolder:
 
     def __init__(self, folder: Path, network_name: str) -> None:
         self.folder, self.network_name = folder, network_name
+        self._lock = FolderLock(folder)
 
     def save_epoch(
         self, epoch: int, weights: Mapping[str, Tensor], metadata: dict[str, Any], state: dict[str, Any]
@@ -111,8 +113,12 @@ class CheckpointFolder:
             shutil.move(path, aside / path.name)
         return aside
 
-    def remove_leftovers(self) -> None:
-        """Delete the temporary files of processes that were killed while writing."""
+    def claim(self) -> None:
+        """Keep other trainings out while this process lives; delete what killed ones left half written.
+
+        Raises OccupiedError when another training writes here.
+        """
+        self._lock.acquire()
         for path in self.folder.glob(f"{self.network_name}_*.tmp"):
             path.unlink(missing_ok=True)
 

@@ -27,12 +27,15 @@ from lib.train.checkpoint import CheckpointError, CheckpointFolder
 from lib.train.distributed import World
 from lib.train.memory import BatchTooLargeError
 from lib.train.options import TrainOptions, add_training_options, training_options
+from lib.train.ownership import OccupiedError, end_with_parent
 from lib.train.precision import LossScaleError, NonFiniteLossError
 from lib.train.resume import ResumeError
 from lib.train.session import Session, open_session
 from lib.train.signals import InterruptedTraining
 
-WRONG_SETUP = (ValueError, OSError, UnknownNameError, UnknownKeyError, WeightsError, CheckpointError, ResumeError)
+WRONG_SETUP = (
+    ValueError, OSError, UnknownNameError, UnknownKeyError, WeightsError, CheckpointError, ResumeError, OccupiedError,
+)  # fmt: skip
 """What a user can put right, told in one sentence; anything else is a defect and comes with its traceback."""
 EXPLAINED = (NonFiniteLossError, LossScaleError, BatchTooLargeError, TooManyBadSamplesError)
 
@@ -42,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add_training_options(parser)
     options = training_options(parser.parse_args(arguments))
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()
     try:
         world = distributed.start(options.device)
         session = open_session(options, world)

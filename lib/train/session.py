@@ -86,7 +86,7 @@ def _settle(
     options: TrainOptions, world: World, folder: CheckpointFolder, logs: LogPaths, identity: Mapping[str, Any]
 ) -> tuple[Path | None, list[str]]:
     """In the first process: the state to go on from, if any, and what to say about it."""
-    folder.remove_leftovers()
+    folder.claim()
     if options.resume == "never":
         aside = folder.set_aside()
         logs.set_aside()

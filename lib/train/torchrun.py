@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 if __name__ == "__main__":
-    del sys.path[0]  # this folder, whose modules are nobody's top-level modules
+    # Started as a file, this folder is on the path where the repository root should be.
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
+from lib.train.ownership import end_with_parent
+
 
 def main() -> int:
     """Run torchrun with the arguments of the command line; its processes' exit code, 128 + n for signal n."""
+    end_with_parent()
     try:
         torchrun()
     except SignalException as stopped:

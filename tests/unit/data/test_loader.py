@@ -1,6 +1,7 @@
 """The loader: the same batches for any number of workers and processes, and broken files."""
 
 import logging
+import multiprocessing
 import os
 import signal
 
@@ -158,3 +159,12 @@ class Faulty(Deadly):
 def test_a_defect_in_a_worker_keeps_its_type():
     with pytest.raises(ZeroDivisionError, match="a defect"):
         list(build_loader(Faulty(), 4, 2, workers=1).epoch(1))
+
+
+def test_sigterm_to_all_processes_leaves_workers_to_the_main_one():
+    """A batch system and torchrun signal workers, too; the main process needs their batches to end in good order."""
+    batches = build_loader(sampler(), 12, 2, workers=2).epoch(1)
+    next(batches)
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGTERM)
+    assert len(list(batches)) == 5

@@ -94,7 +94,7 @@ def test_unreadable_annotations_are_counted_too():
 
 def test_too_many_broken_files_end_the_training():
     source = sampler(TinyDataset(broken=frozenset(range(4, 30, 4))), max_bad_samples=0.05)
-    with pytest.raises(TooManyBadSamplesError, match=r"more than MAX_BAD_SAMPLES 0.05 allows: tiny/\d/\d+.jpg"):
+    with pytest.raises(TooManyBadSamplesError, match=r"more than TRAIN.MAX_BAD_SAMPLES 0.05 allows: tiny/\d/\d+.jpg"):
         draw(source, 1000)
 
 

@@ -100,6 +100,13 @@ def test_two_stores_of_one_lmdb(tmp_path: Path) -> None:
     assert LmdbStore(path).read("a/1.txt") == LmdbStore(path).read("a/1.txt") == b"one"
 
 
+def test_an_lmdb_cut_short_is_an_error_and_no_bus_error(tmp_path: Path) -> None:
+    data = as_lmdb({f"{i}.bin": b"x" * 5000 for i in range(20)}, tmp_path / "set") / "data.mdb"
+    os.truncate(data, 20000)
+    with pytest.raises(OSError, match=r"set/data\.mdb is cut short: 20000 bytes of at least \d+"):
+        open_store(tmp_path / "set").read("19.bin")
+
+
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_common_top_folder_of_a_zip_may_be_left_out(tmp_path: Path, compression: int) -> None:
     tree = {**TREE, "../__MACOSX/._x": "noise"}

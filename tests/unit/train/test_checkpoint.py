@@ -32,8 +32,8 @@ def test_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path) -> No
     assert in_child(die_writing) == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 2
-    CheckpointFolder(tmp_path, "Toy").remove_leftovers()
-    assert list(tmp_path.iterdir()) == [path]
+    CheckpointFolder(tmp_path, "Toy").claim()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["Toy_latest_state.pt", "training.lock"]
 
 
 def test_state_opens_without_pickled_classes_and_says_everything(tmp_path: Path) -> None:
