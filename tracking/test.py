@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from lib.bench.evaluation import Evaluation
-    from lib.bench.testing import TrackerChoice, evaluations, run_test
+    from lib.bench.testing import TrackerChoice, check_wishes, evaluations, run_test
     from lib.paths import load_paths
 
     console = Console(quiet=int(os.environ.get("RANK", "0")) > 0)  # under torchrun only the first process talks
@@ -89,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
         options.protocol, options.compile, options.device, options.num_gpus,
         tuple(options.overrides), tuple(options.plugins),
     )  # fmt: skip
+    check_wishes(options.metric, options.save_video)
     code = 0
     for benchmark, factory in evaluations(choice, options.dataset, paths):
         job = Evaluation(

@@ -219,6 +219,8 @@ class _Preparation:
         job, folder = self.job, self.job.folder
         identity = job.factory.identity()
         before = (read_manifest(folder.path) or {}).get("identity", {}) if folder.path.is_dir() else {}
+        if before and identity.difference(before):
+            job.factory.build(0)  # a tracker that cannot be built must not displace results
         aside = folder.set_stale_aside(identity)
         if aside is not None:
             changed = f"other {identity.difference(before)}" if before else "no manifest"

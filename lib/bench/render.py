@@ -28,7 +28,7 @@ def choose(wish: str, names: Sequence[str], scores: Mapping[str, float]) -> list
     """
     if wish == "all":
         return list(names)
-    ranked = re.fullmatch(r"(worst|best):(\d+)", wish)
+    ranked = _ranked(wish)
     if ranked:
         if not scores:
             raise ValueError(f"{wish}: there are no scores to rank the sequences by")
@@ -42,6 +42,18 @@ def choose(wish: str, names: Sequence[str], scores: Mapping[str, float]) -> list
                 f"no sequence {name!r}{suggest(name, known)} (expected all, worst:N, best:N or names with commas)"
             )
     return chosen
+
+
+def check_wish(wish: str) -> None:
+    """Raises ValueError for what `choose` cannot understand whatever the sequences are."""
+    _ranked(wish)
+
+
+def _ranked(wish: str) -> re.Match[str] | None:
+    ranked = re.fullmatch(r"(worst|best):(\d+)", wish)
+    if ranked is None and re.match(r"(worst|best)\b", wish):
+        raise ValueError(f"{wish!r}: expected worst:N, best:N, all, or names of sequences with commas")
+    return ranked
 
 
 def write_video(path: Path, sequence: VideoSequence, results: Mapping[str, Boxes], fps: float = 30.0) -> Path:

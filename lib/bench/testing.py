@@ -12,7 +12,8 @@ from rich.table import Table
 from lib.bench.benchmarks import Benchmark, get_benchmark
 from lib.bench.evaluation import Evaluation, Outcome, run_evaluation
 from lib.bench.factory import ExperimentFactory, ReferenceFactory, TrackerFactory
-from lib.bench.render import choose, write_videos
+from lib.bench.metrics import METRICS
+from lib.bench.render import check_wish, choose, write_videos
 from lib.bench.scoring import Scored
 from lib.bench.submit import pack
 from lib.methods import load_experiment
@@ -62,6 +63,14 @@ class TrackerChoice:
             benchmark,
             self.seed,
         )
+
+
+def check_wishes(metric: str | None, videos: str | None) -> None:
+    """What is asked for after the tracking must be possible before it. Raises UnknownNameError, ValueError."""
+    if metric is not None:
+        METRICS[metric]
+    if videos is not None:
+        check_wish(videos)
 
 
 def run_test(job: Evaluation, console: Console, videos: str | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +20,10 @@ from torch.utils.data import Dataset as TorchDataset
 from lib.data.broken import BrokenFiles, BrokenReport, TooManyBadSamplesError
 from lib.data.types import Batch, Modality, Sample
 
-__all__ = ["BatchLoader", "SampleSource", "TooManyBadSamplesError", "WorkerError", "build_loader", "collate"]
+__all__ = [
+    "WORKER_DIED", "BatchLoader", "SampleSource", "TooManyBadSamplesError", "WorkerError", "build_loader", "collate",
+    "is_worker_death",
+]  # fmt: skip
 
 Position = tuple[int, int]
 """Epoch and index of a sample."""
@@ -29,6 +33,17 @@ WORKER_GRACE_SECONDS = 60
 
 class WorkerError(RuntimeError):
     """A worker process that died."""
+
+
+WORKER_DIED = (
+    "a data loading process died (out of memory, or killed from outside); fewer TRAIN.NUM_WORKER need less memory"
+)
+
+
+def is_worker_death(error: BaseException) -> bool:
+    """Whether a worker process died. PyTorch raises at once, so that it may surface anywhere in a training step."""
+    told = str(error)
+    return isinstance(error, RuntimeError) and ("exited unexpectedly" in told or "killed by signal" in told)
 
 
 class SampleSource(Protocol):
@@ -127,12 +142,9 @@ class BatchLoader:
             except StopIteration:
                 return
             except RuntimeError as error:
-                if "exited unexpectedly" not in str(error) and "killed by signal" not in str(error):
+                if not is_worker_death(error):
                     raise
-                raise WorkerError(
-                    f"a data loading process died in epoch {epoch} (out of memory, or killed from outside); fewer "
-                    f"NUM_WORKER need less memory ({error})"
-                ) from error
+                raise WorkerError(f"{WORKER_DIED} in epoch {epoch} ({error})") from error
             yield self._unpack(loaded)
 
     def _unpack(self, loaded: _Loaded) -> Batch:
@@ -178,16 +190,18 @@ def build_loader(
             "multiprocessing_context": start_method,
             "worker_init_fn": partial(_start_worker, share),
         }
-    loader: DataLoader[Any] = DataLoader(
-        _Batches(sampler, samples_per_epoch),
-        batch_sampler=positions,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
-        # its own generator: the training's random numbers do not depend on when workers start
-        generator=torch.Generator(),
-        **several,
-    )
+    with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        loader: DataLoader[Any] = DataLoader(
+            _Batches(sampler, samples_per_epoch),
+            batch_sampler=positions,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+            # its own generator: the training's random numbers do not depend on when workers start
+            generator=torch.Generator(),
+            **several,
+        )
     return BatchLoader(sampler, positions, loader)
 
 

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
 import torch
 
-from lib.data.loader import TooManyBadSamplesError
+from lib.data.loader import WORKER_DIED, TooManyBadSamplesError, WorkerError, is_worker_death
 from lib.layouts import UnknownKeyError
 from lib.models.weights import WeightsError
 from lib.registry import UnknownNameError
@@ -37,7 +37,7 @@ WRONG_SETUP = (
     ValueError, OSError, UnknownNameError, UnknownKeyError, WeightsError, CheckpointError, ResumeError, OccupiedError,
 )  # fmt: skip
 """What a user can put right, told in one sentence; anything else is a defect and comes with its traceback."""
-EXPLAINED = (NonFiniteLossError, LossScaleError, BatchTooLargeError, TooManyBadSamplesError)
+EXPLAINED = (NonFiniteLossError, LossScaleError, BatchTooLargeError, TooManyBadSamplesError, WorkerError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def run(session: Session, world: World, options: TrainOptions) -> int:
         session.log.message(f"stopped at once; {last_good(session.folder)}")
         return 130
     except Exception as error:
-        reason = str(error) if isinstance(error, EXPLAINED) else traceback.format_exc()
+        reason = explain(error)
         # The log belongs to the first process; the others speak for themselves.
         print(f"error: process {world.rank}: {reason}", file=sys.stderr, flush=True)
         session.log.message(f"training failed ({type(error).__name__}); {last_good(session.folder)}")
@@ -81,6 +81,13 @@ def run(session: Session, world: World, options: TrainOptions) -> int:
     session.log.close()
     distributed.stop(world)
     return code
+
+
+def explain(error: Exception) -> str:
+    """A sentence for what a user can put right, the traceback for anything else."""
+    if isinstance(error, EXPLAINED):
+        return str(error)
+    return f"{WORKER_DIED} ({error})" if is_worker_death(error) else traceback.format_exc()
 
 
 def last_good(folder: CheckpointFolder) -> str:

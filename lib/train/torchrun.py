@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -15,10 +16,15 @@ from torch.distributed.run import main as torchrun
 
 from lib.train.ownership import end_with_parent
 
+CHATTER = ("torch.distributed.elastic.agent.server.api", "torch.distributed.elastic.multiprocessing.api")
+"""Loggers that tell of every signal passed on; what a user needs to know is said by the processes and below."""
+
 
 def main() -> int:
     """Run torchrun with the arguments of the command line; its processes' exit code, 128 + n for signal n."""
     end_with_parent()
+    for name in CHATTER:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         torchrun()
     except SignalException as stopped:

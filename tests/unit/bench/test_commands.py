@@ -6,20 +6,28 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from lib.bench.benchmarks import get_benchmark
 from lib.bench.compare import compare_runs
+from lib.bench.evaluation import Evaluation, run_evaluation
+from lib.bench.factory import ReferenceFactory
+from lib.bench.manifest import Identity
 from lib.bench.render import choose
 from lib.bench.result_files import write_boxes
 from lib.bench.results import Result, ResultFolder
 from lib.bench.submit import SubmissionError, pack
+from lib.bench.testing import check_wishes
 from lib.methods import load_experiment
 from lib.methods.checkpoints import CheckpointNotFoundError, find_checkpoint
 from lib.paths import Paths
+from lib.registry import UnknownNameError
+from lib.track.protocol import Tracker
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TOY = REPOSITORY / "tests" / "e2e" / "plugins" / "toy"
@@ -145,3 +153,32 @@ def test_results_on_disk_are_read_back_as_written(tmp_path: Path) -> None:
     np.testing.assert_allclose(folder.read("s", exact=True), boxes, atol=1e-12)
     write_boxes(tmp_path / "t.txt", boxes, "float_comma")
     assert folder.read("t").shape == (1, 4)
+
+
+def test_what_cannot_be_scored_or_drawn_is_refused_before_the_tracking(tmp_path: Path) -> None:
+    check_wishes("pysot", "worst:3")
+    with pytest.raises(UnknownNameError, match="unknown metric variant 'pysott'; did you mean 'pysot'"):
+        check_wishes("pysott", None)
+    with pytest.raises(ValueError, match="'worst:x': expected worst:N"):
+        check_wishes(None, "worst:x")
+
+
+def test_a_tracker_that_cannot_be_built_displaces_no_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent))
+    from toy_tracker import write_benchmark
+
+    write_benchmark(tmp_path / "synthetic", (4,))
+
+    class Wrong(ReferenceFactory):
+        def identity(self) -> Identity:
+            return Identity({"tracker": "another"})
+
+        def build(self, slot: int) -> Tracker:
+            raise ValueError("the weights do not fit")
+
+    paths = Paths(workspace=tmp_path, data_dir=tmp_path, save_dir=tmp_path / "output", pretrained=tmp_path)
+    job = Evaluation(ReferenceFactory("static"), get_benchmark("synthetic"), paths)
+    assert run_evaluation(job, Console(quiet=True)).tracked == 1
+    with pytest.raises(ValueError, match="do not fit"):
+        run_evaluation(replace(job, factory=Wrong("static")), Console(quiet=True))
+    assert run_evaluation(job, Console(quiet=True)).kept == 1

@@ -99,3 +99,17 @@ def test_a_wrong_setup_is_two_and_one_sentence(
     assert message in error
     assert "Traceback" not in error
     assert error.count("\n") == 1
+
+
+def test_a_killed_data_worker_is_a_sentence_wherever_it_is_noticed(
+    train: Callable[[At | None], tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def die() -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    code, log = train(in_epoch_three(die))
+    assert code == 1
+    assert "last good checkpoint" in log
+    error = capsys.readouterr().err
+    assert "fewer TRAIN.NUM_WORKER need less memory" in error
+    assert "Traceback" not in error
