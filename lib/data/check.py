@@ -59,10 +59,10 @@ class Finding:
         """Sequences of the published set; those that are there where any number is right."""
         return self.total if self.part.expected is None else self.part.expected
 
-    @property
-    def first_trouble(self) -> str:
-        """The first line of what is missing or wrong, or ""."""
-        return next(iter((*self.missing_files[:1], *self.problems[:1])), "")
+    def first_trouble(self, partial: bool = False) -> str:
+        """The first line of what is missing or wrong, or ""; with `partial`, what is wrong goes before."""
+        first = (self.problems, self.missing_files) if partial else (self.missing_files, self.problems)
+        return next((lines[0] for lines in first if lines), "")
 
     def is_wrong(self, partial: bool = False) -> bool:
         """Not as published. More pictures than rows, or one fewer, is seen in the releases and no fault.
@@ -133,7 +133,9 @@ class _Look:
             return
         if absent:
             count = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-            finding.problems.append(f"{annotation.frames.store.describe(absent[0])} is missing{count}")
+            line = f"{annotation.frames.store.describe(absent[0])} is missing{count}"
+            if line not in finding.problems[-1:]:  # the objects of one COCO picture follow one another
+                finding.problems.append(line)
         if usable and not absent:
             finding.found += 1
         else:

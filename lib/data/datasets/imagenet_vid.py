@@ -15,6 +15,7 @@ from lib.data.datasets.base import Annotation, StoredDataset, locate_root, posit
 from lib.data.datasets.frames import FrameFiles, Numbered
 from lib.data.datasets.registry import DATASETS, Source
 from lib.data.io import AnnotationError
+from lib.data.listing import folder_names, number_in
 from lib.data.store import DirectoryStore, Store
 from lib.files import write_text
 from lib.layouts import layout_of
@@ -85,7 +86,8 @@ def _cached_tracklets(root: Store) -> list[dict[str, Any]]:
 def collect_tracklets(root: Store) -> list[dict[str, Any]]:
     from rich.progress import track
 
-    videos = [(part, video) for part in root.listdir(XML_ROOT) for video in root.listdir(f"{XML_ROOT}/{part}")]
+    parts = folder_names(root.listdir(XML_ROOT))
+    videos = [(part, video) for part in parts for video in folder_names(root.listdir(f"{XML_ROOT}/{part}"))]
     shown: Iterable[tuple[str, str]] = track(videos, "ImageNet VID tracklets", transient=True, disable=len(videos) < 20)
     tracklets = [t for part, video in shown for t in _tracklets_of(root, part, video)]
     if isinstance(root, DirectoryStore):
@@ -103,6 +105,8 @@ def _tracklets_of(root: Store, part: str, video: str) -> list[dict[str, Any]]:
     open_tracks: dict[int, dict[str, Any]] = {}
     finished: dict[int, dict[str, Any]] = {}
     for frame, file in enumerate(f for f in root.listdir(folder) if f.endswith(".xml")):
+        if number_in(file) != frame:  # boxes behind the hole would go with the wrong pictures
+            raise AnnotationError(f"{root.describe(folder)}: no {frame:06d}.xml before {file}")
         size, objects = _read_xml(root, f"{folder}/{file}")
         for track_id in [t for t in open_tracks if t not in objects]:
             finished[track_id] = open_tracks.pop(track_id)

@@ -86,7 +86,7 @@ def test_folder_that_is_not_there(lasot: Path) -> None:
     finding = check_part(part(), load_paths({"lasot": "/nowhere"}))
     assert not finding.there
     assert finding.is_wrong()
-    assert finding.first_trouble == "/nowhere is not there"
+    assert finding.first_trouble() == "/nowhere is not there"
 
 
 @pytest.mark.parametrize("depth", ["fast", "normal"])
@@ -95,7 +95,7 @@ def test_missing_annotation_file_is_named(lasot: Path, depth: str) -> None:
     finding = look(load_paths(), depth)
     assert (finding.found, finding.unreadable, finding.missing) == (1, 1, 0)
     assert finding.is_wrong(partial=True)
-    assert str(lasot / "bear/bear-4/groundtruth.txt") in finding.first_trouble
+    assert str(lasot / "bear/bear-4/groundtruth.txt") in finding.first_trouble()
 
 
 def test_missing_sequence_is_no_fault_of_a_partial_copy(lasot: Path) -> None:
@@ -144,7 +144,7 @@ def test_damaged_annotation_names_file_and_line(lasot: Path) -> None:
     write(lasot / "bear/bear-2/groundtruth.txt", "1,2,3,4\n1,2,x,4\n1,2,3,4\n1,2,3,4\n")
     finding = look(load_paths(), "fast")
     assert finding.unreadable == 1
-    assert "groundtruth.txt, line 2" in finding.first_trouble
+    assert "groundtruth.txt, line 2" in finding.first_trouble()
 
 
 def test_second_modality_counts(tmp_path: Path) -> None:
@@ -158,14 +158,14 @@ def test_second_modality_counts(tmp_path: Path) -> None:
     both = Part("lasher", "some", lambda path: LasherDataset(open_store(path)), 2, ("visible.txt",))
     finding = check_part(both, load_paths({"lasher": root}))
     assert (finding.found, finding.unreadable) == (1, 1)
-    assert "car" in finding.first_trouble
+    assert "car" in finding.first_trouble()
 
 
 def test_published_size_counts_where_folders_are_listed(lasot: Path) -> None:
     listed = Part("lasot", "some", lambda path: LasotDataset(open_store(path)), 3)
     finding = check_part(listed, load_paths())
     assert finding.is_wrong()
-    assert "2 sequences in" in finding.first_trouble
+    assert "2 sequences in" in finding.first_trouble()
 
 
 def test_choose() -> None:
@@ -219,3 +219,20 @@ def test_vot_lists(tmp_path: Path, main: Main, capsys: pytest.CaptureFixture[str
     assert "2 annotation rows, 2 color and 1 depth pictures" in told
     assert len((root / "list.txt").read_text().splitlines()) == 49
     assert main(["--write_vot_lists", "--data_dir", str(tmp_path / "none")]) == 2
+
+
+def test_damage_is_not_buried_under_what_a_partial_copy_lacks(
+    tmp_path: Path, main: Main, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    folder = add_lasot(tmp_path / "lasot", "airplane-10")
+    add_lasot(tmp_path / "lasot", "airplane-11")
+    (folder / "groundtruth.txt").write_text("1,2,3,4\nno,numbers\n")
+    assert main(["lasot:training", "--partial", "--path", f"lasot={tmp_path / 'lasot'}"]) == 1
+    told = capsys.readouterr().out
+    assert "1118 sequences are not there, which --partial allows" in told
+    assert "no such file" not in told
+    assert told.count("line 2: ") == 2  # in the table and below it
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["lasot:training", "--partial", "--path", f"lasot={tmp_path / 'lasot'}"])
+    assert "lasot:training   wrong     1 / 1120         0        -  airplane-" in capsys.readouterr().out

@@ -327,6 +327,13 @@ def test_vid_tracklets_end_where_the_target_is_missing_and_are_cached(tmp_path: 
         assert dataset[1].frame_path(0).endswith(f"{video}/000001.JPEG")
         dataset[1].read_frame(2)
     assert len(ImagenetVidDataset(open_store(root), min_length=3)) == 1
+    (root / "Annotations/VID/train/readme.txt").write_text("no folder")
+    (root / "cache.json").unlink()
+    assert len(ImagenetVidDataset(open_store(root))) == 2
+    (root / "cache.json").unlink()
+    (root / f"Annotations/VID/train/{video}/000002.xml").unlink()
+    with pytest.raises(AnnotationError, match=r"no 000002\.xml before 000003\.xml"):
+        ImagenetVidDataset(open_store(root))
     (root / "cache.json").write_text("[{}]")
     with pytest.raises(AnnotationError, match=r"cache\.json: expected a list of tracklets"):
         ImagenetVidDataset(open_store(root))
