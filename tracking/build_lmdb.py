@@ -31,6 +31,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dataset", required=True, help="lasot, got10k, trackingnet, coco, vid, lasher, depthtrack, ..."
     )
+    parser.add_argument("--data_dir", type=Path, help="parent of the data set folders (default: local.yaml)")
     parser.add_argument("--source", type=Path, help="folder of the data set (default: its path setting)")
     parser.add_argument("--target", type=Path, help="folder of the copy (default: the path setting of NAME_lmdb)")
     parser.add_argument(
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     """0: complete; 1: pictures are broken; 2: cannot be done; 130: interrupted."""
     args = parse(argv)
     try:
-        paths = load_paths()
+        paths = load_paths(data_dir=args.data_dir)
         target = args.target or default_target(args.dataset, paths)
         return run(args, args.source or paths.dataset(args.dataset), target)
     except (UnknownKeyError, PathsError, MissingPathError, PlanError, BuildError, OSError) as error:

@@ -20,7 +20,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("source", help="video file, folder of pictures, one picture, or a webcam's number (0)")
-    box = "x,y,w,h in the first frame (left, top, width, height, in pixels), or the word mouse to draw it"
+    box = "x,y,w,h in the first frame (left, top, width, height, in pixels; write --init=-5,3,20,20 where the first is "
+    box += "negative), or the word mouse to draw it"
     add("--init", required=True, metavar="BOX", help=box)
     add("--aux", help="folder or video of the second modality (thermal, depth, events), for RGB-X trackers")
     add("--script", help="method (default: ostrack)")
