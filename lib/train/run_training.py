@@ -6,6 +6,7 @@ torchrun --nproc_per_node 4 lib/train/run_training.py --script ostrack --config 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import traceback
@@ -38,6 +39,9 @@ WRONG_SETUP = (
 )  # fmt: skip
 """What a user can put right, told in one sentence; anything else is a defect and comes with its traceback."""
 EXPLAINED = (NonFiniteLossError, LossScaleError, BatchTooLargeError, TooManyBadSamplesError, WorkerError)
+
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""A full, read-only or failing disk."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,7 +89,7 @@ def run(session: Session, world: World, options: TrainOptions) -> int:
 
 def explain(error: Exception) -> str:
     """A sentence for what a user can put right, the traceback for anything else."""
-    if isinstance(error, EXPLAINED):
+    if isinstance(error, EXPLAINED) or (isinstance(error, OSError) and error.errno in DISK_TROUBLE):
         return str(error)
     return f"{WORKER_DIED} ({error})" if is_worker_death(error) else traceback.format_exc()
 

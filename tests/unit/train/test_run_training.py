@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -101,15 +102,25 @@ def test_a_wrong_setup_is_two_and_one_sentence(
     assert error.count("\n") == 1
 
 
-def test_a_killed_data_worker_is_a_sentence_wherever_it_is_noticed(
-    train: Callable[[At | None], tuple[int, str]], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            "fewer TRAIN.NUM_WORKER need less memory",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_trouble_of_the_machine_is_a_sentence_wherever_it_is_noticed(
+    train: Callable[[At | None], tuple[int, str]], capsys: pytest.CaptureFixture[str], trouble: Exception, told: str
 ) -> None:
     def die() -> None:
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+        raise trouble
 
     code, log = train(in_epoch_three(die))
     assert code == 1
     assert "last good checkpoint" in log
     error = capsys.readouterr().err
-    assert "fewer TRAIN.NUM_WORKER need less memory" in error
+    assert told in error
     assert "Traceback" not in error
