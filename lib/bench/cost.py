@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,12 +26,33 @@ def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[i
     return 2 * batch * heads * rows * key[2] * (depth + value[3])
 
 
+def _linear_flops(x: Sequence[int], *shapes: Any, out_shape: Sequence[int], **_: Any) -> int:
+    """oneDNN's fused linear layer [..., K] -> [..., N]; a second input that is added comes before the weight."""
+    return 2 * math.prod(out_shape) * x[-1]
+
+
+def _convolution_flops(x: Sequence[int], *shapes: Any, out_shape: Sequence[int], **_: Any) -> int:
+    """oneDNN's fused convolution [B, C, H, W] -> [B, N, H', W'] with packed weights [N, C / groups, kh, kw]."""
+    weight = shapes[0]
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])
+
+
+def _addmm_flops(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: Any) -> int:
+    return 2 * a[0] * a[1] * b[1]
+
+
 _FUSED_ATTENTION = {
     getattr(aten, name): _attention_flops
     for name in ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math_for_mps")
     if hasattr(aten, name)
 }
 """Fused attention that PyTorch's own counter passes over."""
+_FUSED_PRODUCTS: dict[Any, Callable[..., int]] = {aten.addmm_: _addmm_flops}
+if torch.backends.mkldnn.is_available():
+    _FUSED_PRODUCTS |= {
+        torch.ops.mkldnn._linear_pointwise: _linear_flops,
+        torch.ops.mkldnn._convolution_pointwise: _convolution_flops,
+    }
 
 
 @dataclass
@@ -95,7 +117,7 @@ class _KernelCounter(TorchDispatchMode):
 def counting() -> Iterator[Cost]:
     """Count what is computed inside the block; the `Cost` is filled when the block ends."""
     cost = Cost()
-    flops = FlopCounterMode(display=False, custom_mapping=_FUSED_ATTENTION)
+    flops = FlopCounterMode(display=False, custom_mapping={**_FUSED_ATTENTION, **_FUSED_PRODUCTS})
     kernels = _KernelCounter()
     with flops, kernels:
         yield cost

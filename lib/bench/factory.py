@@ -110,10 +110,10 @@ class ExperimentFactory:
         if self.checkpoint is not None:
             load_into(network, read_checkpoint(self.checkpoint).state_dict, strict=True, source=self.checkpoint)
         network.to(where.device).eval().requires_grad_(False)
-        if self.compile:
-            network.compile()
         tracker = method.build_tracker(config, network, self.benchmark)
-        return tracker if where.dtype == torch.float32 else AutocastTracker(tracker, where.device, where.dtype)
+        if tracker.prepare(where.dtype, self.compile):
+            return tracker
+        return AutocastTracker(tracker, where.device, where.dtype)
 
 
 @dataclass(frozen=True)

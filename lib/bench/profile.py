@@ -100,7 +100,8 @@ class _Metered:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._network, name)
-        return self._wrap(value) if inspect.ismethod(value) and not name.startswith("_") else value
+        is_call = inspect.ismethod(value) or inspect.isfunction(value)
+        return self._wrap(value) if is_call and not name.startswith("_") else value
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._wrap(self._network)(*args, **kwargs)

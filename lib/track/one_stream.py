@@ -13,7 +13,9 @@ from lib.data.boxes import clip_boxes
 from lib.data.crop import crop_batch
 from lib.data.normalise import Normalise
 from lib.data.types import Frame
-from lib.models.heads.boxes import BoxMaps, decode_cells
+from lib.models.heads.boxes import BoxMaps
+from lib.models.inference import prepare, reads_pixels
+from lib.models.layers.fused import Plan
 from lib.track.protocol import Policy, Prediction, State, Tracker, checked_boxes, greedy
 from lib.track.window import hann2d
 
@@ -55,16 +57,38 @@ class OneStreamTracker(Tracker[OneStreamState]):
         self.settings = settings
         first = next(network.parameters())
         self.device = first.device
-        self.normalise = Normalise(settings.mean, settings.std).to(self.device)
+        self.grid = grid
+        # Identity once it is part of the network.
+        self.normalise: nn.Module = Normalise(settings.mean, settings.std).to(self.device)
         self.window = hann2d(grid).flatten().to(self.device)
 
     @abstractmethod
     def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalised crops [B, C, T, T] and the targets in them [B, 4] (units of the crop's side) -> tokens, mask."""
+        """Crops [B, C, T, T] and the targets in them [B, 4] (units of the crop's side) -> tokens, mask.
+
+        Crops are normalised here and in `locate`, unless the network does that.
+        """
 
     @abstractmethod
     def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
-        """Normalised search crops [B, C, S, S] -> maps."""
+        """Search crops [B, C, S, S] -> maps."""
+
+    def prepare(self, dtype: torch.dtype = torch.float32, compiled: bool = False) -> bool:
+        """Fold what is constant into the weights, normalisation too; see `lib.models.inference`."""
+        if dtype not in (torch.float32, torch.bfloat16):
+            return super().prepare(dtype, compiled)
+        pixels = self.normalise if isinstance(self.normalise, Normalise) else None
+        self.network = prepare(self.network, Plan(dtype, pixels, pack=not compiled, grid=self.grid))
+        if reads_pixels(self.network):
+            self.normalise = nn.Identity()
+        if compiled:
+            self.compile_network()
+        return True
+
+    def compile_network(self) -> None:
+        """Compile what a step calls: the network's `locate`, or the whole network where that is missing."""
+        locate = getattr(self.network, "locate", self.network.forward)
+        setattr(self.network, locate.__name__, torch.compile(locate))
 
     @torch.inference_mode()
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamState:
@@ -98,7 +122,7 @@ class OneStreamTracker(Tracker[OneStreamState]):
             return maps.boxes_cxcywh.double().cpu(), None, scores.amax(dim=1).cpu()
         response = scores * self.window
         cells = policy(response)
-        boxes = decode_cells(cells, maps.size_map.float(), maps.offset_map.float())
+        boxes = maps.boxes_at(cells)
         chosen = response.gather(1, cells[:, None]).squeeze(1)
         packed = torch.cat([boxes, chosen[:, None]], dim=1).double().cpu()
         return packed[:, :4], response, packed[:, 4].float()

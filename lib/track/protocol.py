@@ -125,3 +125,17 @@ class Tracker(ABC, Generic[S]):
     @abstractmethod
     def step(self, state: S, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[S, Prediction]:
         """The next frame of every sequence of `state`; `state` itself is left as it was."""
+
+    def prepare(self, dtype: torch.dtype = torch.float32, compiled: bool = False) -> bool:
+        """Make steps quick, given that the network's weights do not change any more; boxes stay equal up to rounding.
+
+        dtype: number format of the network's products. compiled: hand the network to `torch.compile`. Returns whether
+        products are in `dtype` from now on; if not, the caller may resort to autocast. Here only `compiled` is obeyed;
+        trackers that know their network do more.
+        """
+        if compiled:
+            network = getattr(self, "network", None)
+            if not isinstance(network, torch.nn.Module):
+                raise ValueError(f"{type(self).__name__} has no network that could be compiled")
+            network.compile()
+        return dtype == torch.float32

@@ -56,7 +56,7 @@ class OSTrack(nn.Module):
 
     def _feature(self, tokens: Tokens) -> Tensor:
         grid = self.backbone.grid_search
-        return tokens.search.transpose(1, 2).unflatten(2, (grid, grid)).contiguous()
+        return tokens.search.transpose(1, 2).unflatten(2, (grid, grid))
 
     def forward(
         self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None

@@ -130,7 +130,7 @@ class OneStreamViT(nn.Module):
             raise ValueError("CE_TEMPLATE_RANGE GT_BOX needs the target's box in the template (template_mask)")
         n, length = template.shape[1], search.shape[1]
         x = torch.cat([template, search], dim=1)
-        index = torch.arange(length, device=x.device).expand(x.shape[0], -1)
+        index: Tensor | None = None
         removed = []
         for i, block in enumerate(cast("Iterable[Block]", self.blocks)):
             ratio = self.keep_ratio.get(i, 1.0)
@@ -139,10 +139,12 @@ class OneStreamViT(nn.Module):
             if ratio >= 1.0:
                 x = block(x)
                 continue
+            if index is None:
+                index = torch.arange(length, device=x.device).expand(x.shape[0], -1)
             x, index, gone = eliminate(block, x, index, n, ratio, self.judges, template_mask)
             removed.append(gone)
         x = self.norm(x)
-        tokens = x[:, n:] if index.shape[1] == length else put_back(x[:, n:], index, length)
+        tokens = x[:, n:] if x.shape[1] == n + length else put_back(x[:, n:], cast("Tensor", index), length)
         return Tokens(x[:, :n], tokens, removed)
 
     def forward(

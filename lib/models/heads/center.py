@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
-from lib.models.heads.boxes import BoxMaps, decode_cells
+from lib.models.heads.boxes import BoxMaps, decode_cells, pick_cells
+from lib.models.heads.branches import FusedBranches, conv_bn_relu
+from lib.models.layers.fused import Plan
 
 LOW, HIGH = 1e-4, 1.0 - 1e-4
-
-
-def conv_bn_relu(inputs: int, outputs: int) -> nn.Sequential:
-    """3 x 3 convolution with bias, batch norm, ReLU; the names `0` and `1` are those of published checkpoints."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class CenterHead(nn.Module):
@@ -45,8 +43,46 @@ class CenterHead(nn.Module):
 
     def forward(self, feature: Tensor) -> BoxMaps:
         """feature: [B, inputs, g, g]."""
+        feature = feature.contiguous()
         score = self._branch("ctr", feature).sigmoid().clamp(LOW, HIGH)
         size = self._branch("size", feature).sigmoid().clamp(LOW, HIGH)
         offset = self._branch("offset", feature)
         boxes = decode_cells(score.flatten(1).argmax(dim=1), size, offset)
         return BoxMaps(boxes, score, size, offset)
+
+    def fused(self, plan: Plan) -> FusedCenterHead:
+        """For inference; see `lib.models.inference`."""
+        return FusedCenterHead(self, plan)
+
+
+class FusedCenterHead(nn.Module):
+    """A `CenterHead` for inference: the branches side by side, the boxes of all cells decoded together."""
+
+    corners: Tensor
+
+    def __init__(self, head: CenterHead, plan: Plan) -> None:
+        super().__init__()
+        # What becomes a probability comes first.
+        self.branches = FusedBranches(head, ("ctr", "size", "offset"), plan)
+        self.grid = plan.grid
+        corners = _corners(plan.grid).to(next(head.parameters()).device)
+        self.register_buffer("corners", corners, persistent=False)
+
+    def forward(self, feature: Tensor) -> BoxMaps:
+        """feature: [B, inputs, g, g]; float32 maps, whatever the format of the products."""
+        grid = feature.shape[-1]
+        maps = self.branches(feature)
+        probable = maps[:, :3].sigmoid().clamp_(LOW, HIGH)
+        score, size, offset = probable[:, :1], probable[:, 1:], maps[:, 3:]
+        corners = self.corners if grid == self.grid else _corners(grid).to(maps.device)
+        centres = torch.add(corners, offset.flatten(2), alpha=1.0 / grid)
+        boxes = torch.cat([centres, size.flatten(2)], dim=1)
+        best = pick_cells(boxes, score.flatten(1).argmax(dim=1))
+        return BoxMaps(best, score, size, offset, boxes)
+
+
+def _corners(grid: int) -> Tensor:
+    """x and y of every cell in units of the crop's side, [1, 2, g * g]."""
+    steps = torch.arange(grid, dtype=torch.float32) / grid
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()])[None]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.heads.boxes import BoxMaps
-from lib.models.heads.center import conv_bn_relu
+from lib.models.heads.branches import FusedBranches, conv_bn_relu
+from lib.models.layers.fused import Plan
 
 
 class CornerHead(nn.Module):
@@ -50,8 +51,28 @@ class CornerHead(nn.Module):
 
     def forward(self, feature: Tensor) -> BoxMaps:
         """feature: [B, inputs, g, g]. The score map is the mean of the two corners' probabilities."""
-        top_left, bottom_right = self.corner_scores(feature)
-        first, p_first = self.expected_corner(top_left)
-        second, p_second = self.expected_corner(bottom_right)
+        return self.locate(*self.corner_scores(feature.contiguous()))
+
+    @classmethod
+    def locate(cls, top_left: Tensor, bottom_right: Tensor) -> BoxMaps:
+        """Raw maps of the two corners, each [B, 1, g, g] -> box and score map."""
+        first, p_first = cls.expected_corner(top_left)
+        second, p_second = cls.expected_corner(bottom_right)
         score = (p_first + p_second).view_as(top_left) / 2
         return BoxMaps(torch.cat([(first + second) / 2, second - first], dim=1), score)
+
+    def fused(self, plan: Plan) -> FusedCornerHead:
+        """For inference; see `lib.models.inference`."""
+        return FusedCornerHead(self, plan)
+
+
+class FusedCornerHead(nn.Module):
+    """A `CornerHead` for inference: both branches side by side."""
+
+    def __init__(self, head: CornerHead, plan: Plan) -> None:
+        super().__init__()
+        self.branches = FusedBranches(head, CornerHead.BRANCHES, plan)
+
+    def forward(self, feature: Tensor) -> BoxMaps:
+        """feature: [B, inputs, g, g]; float32 maps, whatever the format of the products."""
+        return CornerHead.locate(*self.branches(feature).split(1, dim=1))

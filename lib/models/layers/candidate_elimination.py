@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.models.layers.transformer import Block, attention_rows
+from lib.models.layers.transformer import Block, FusedBlock, attention_rows
 
 RANGES = ("ALL", "CTR_POINT", "CTR_REC", "GT_BOX")
 # Published for these grids only; the even grids have no middle cell, so these are conventions, not arithmetic.
@@ -60,25 +60,36 @@ def template_attention(q: Tensor, k: Tensor, n_template: int, rows: list[int] | 
     q, k: [B, heads, N, d] with the template's tokens first. rows: the template tokens that count (None: all);
     mask: [B, n_template] bool, which count in each sample (None: `rows` decides). Returns [B, N - n_template].
     """
-    judges = q[:, :, :n_template] if rows is None else q[:, :, rows]
+    judges = q[:, :, :n_template] if rows is None else q[:, :, _as_slice(rows)]
     attention = attention_rows(judges, k)[..., n_template:]
     if mask is None:
-        return attention.mean(dim=2).mean(dim=1)
+        return attention.mean(dim=(1, 2))
     weights = mask.to(attention.dtype)
     weights = weights / weights.sum(dim=1, keepdim=True)
     return torch.einsum("bhts,bt->bhs", attention, weights).mean(dim=1)
 
 
+def _as_slice(rows: list[int]) -> slice | list[int]:
+    """A slice where the rows are consecutive, since that takes no copy."""
+    consecutive = rows == list(range(rows[0], rows[-1] + 1))
+    return slice(rows[0], rows[-1] + 1) if consecutive else rows
+
+
 def eliminate(
-    block: Block, x: Tensor, index: Tensor, n_template: int, ratio: float, rows: list[int] | None, mask: Tensor | None
+    block: Block | FusedBlock,
+    x: Tensor,
+    index: Tensor,
+    n_template: int,
+    ratio: float,
+    rows: list[int] | None,
+    mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One block that drops candidates between its attention and its MLP.
 
     x: [B, n_template + L, C]; index: [B, L] original positions of the search tokens.
     Returns the output [B, n_template + keep, C], the kept positions [B, keep], best first, and the removed ones.
     """
-    q, k, v = block.attn.project(block.norm1(x))
-    x = x + block.drop_path(block.attn.attend(q, k, v))
+    x, q, k = block.attend(x)
     length = index.shape[1]
     keep = math.ceil(ratio * length)
     removed = index[:, :0]
@@ -86,8 +97,8 @@ def eliminate(
         order = template_attention(q, k, n_template, rows, mask).sort(dim=1, descending=True).indices
         search = x[:, n_template:].gather(1, order[:, :keep, None].expand(-1, -1, x.shape[2]))
         x = torch.cat([x[:, :n_template], search], dim=1)
-        index, removed = index.gather(1, order[:, :keep]), index.gather(1, order[:, keep:])
-    return x + block.drop_path(block.mlp(block.norm2(x))), index, removed
+        index, removed = index.gather(1, order).split([keep, length - keep], dim=1)
+    return block.feed(x), index, removed
 
 
 def put_back(search: Tensor, index: Tensor, length: int) -> Tensor:

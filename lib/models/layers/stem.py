@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
+
+from lib.models.layers.fused import Plan, Product, folded
 
 
 class PatchEmbed(nn.Module):
@@ -17,6 +22,40 @@ class PatchEmbed(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """image [B, 3, H, W] -> [B, (H / patch) * (W / patch), width]."""
         return self.proj(image).flatten(2).transpose(1, 2)
+
+    def fused(self, plan: Plan) -> FusedPatchEmbed:
+        """For inference; see `lib.models.inference`."""
+        return FusedPatchEmbed(self.proj, plan)
+
+
+class FusedPatchEmbed(nn.Module):
+    """One product for all patches, with normalisation in its weights when `plan.pixels` is given.
+
+    The product is always in float32: pixels are far from zero mean, and it is a small part of a network.
+    """
+
+    def __init__(self, proj: nn.Conv2d, plan: Plan) -> None:
+        super().__init__()
+        self.patch = proj.kernel_size[0]
+        self.dtype = plan.dtype
+        self.reads_pixels = plan.pixels is not None
+        weight, bias = proj.weight.double(), proj.bias
+        assert bias is not None
+        bias = bias.double()
+        if plan.pixels is not None:
+            mean, std = (v[:3].to(weight) for v in (plan.pixels.mean, plan.pixels.std))
+            weight = weight / (255.0 * std)
+            bias = bias - (weight * (255.0 * mean)).sum(dim=(1, 2, 3))
+        exact = replace(plan, dtype=torch.float32)
+        self.product = Product(weight.flatten(1).float(), bias.float(), exact)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image [B, 3, H, W], float or uint8 pixels -> [B, (H / patch) * (W / patch), width]."""
+        b, c, h, w = image.shape
+        p = self.patch
+        patches = image.view(b, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5)
+        rows = torch.empty(patches.shape, dtype=torch.float32, device=image.device).copy_(patches)
+        return self.product(rows.view(b, -1, c * p * p)).to(self.dtype)
 
 
 class ConvStem(nn.Module):
@@ -47,3 +86,38 @@ class ConvStem(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """image [B, 3, H, W] -> [B, (H / patch) * (W / patch), width]."""
         return self.proj(image).flatten(2).transpose(1, 2)
+
+    def fused(self, plan: Plan) -> FusedConvStem:
+        """For inference; see `lib.models.inference`."""
+        return FusedConvStem(self.proj, plan)
+
+
+class FusedConvStem(nn.Module):
+    """Batch norm inside the convolutions; it normalises pixels itself, since padding is zero after normalisation."""
+
+    def __init__(self, proj: nn.Sequential, plan: Plan) -> None:
+        super().__init__()
+        self.dtype = plan.dtype
+        self.normalise = plan.pixels
+        self.reads_pixels = plan.pixels is not None
+        layers: list[nn.Module] = []
+        for layer in proj:
+            if isinstance(layer, nn.Sequential):
+                layers += [_with_norm(layer[0], layer[1]), nn.ReLU(inplace=True)]
+            else:
+                layers.append(copy.deepcopy(layer))
+        self.proj = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image [B, 3, H, W], float or uint8 pixels -> [B, (H / patch) * (W / patch), width]."""
+        x = image if self.normalise is None else self.normalise(image)
+        return self.proj(x.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2).to(self.dtype)
+
+
+def _with_norm(convolution: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    twin = copy.deepcopy(convolution)
+    weight, bias = folded(convolution, norm)
+    twin.weight, twin.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
+    return twin

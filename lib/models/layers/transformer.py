@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.drop_path import DropPath
+from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct
 
 
 class Attention(nn.Module):
@@ -31,9 +34,7 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, C] -> q, k, v, each [B, heads, N, C / heads], not yet scaled."""
-        b, n, c = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        return q, k, v
+        return split_heads(self.qkv(x), self.heads)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Softmax attention and output projection: [B, N, C]."""
@@ -44,11 +45,17 @@ class Attention(nn.Module):
         return self.attend(*self.project(x))
 
 
+def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, N, 3 C] -> q, k, v, each [B, heads, N, C / heads]."""
+    q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    return q, k, v
+
+
 @torch.no_grad()
 def attention_rows(q: Tensor, k: Tensor) -> Tensor:
     """Softmax attention of a few queries over all keys: q [B, h, R, d], k [B, h, N, d] -> [B, h, R, N]."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    return scores.softmax(dim=-1)
+    return scores.softmax(dim=-1, dtype=torch.float32)
 
 
 class Mlp(nn.Module):
@@ -77,4 +84,47 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, N, C]."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
+        return self.feed(x)
+
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The first half of `forward`, with the queries and keys [B, heads, N, d] that it used."""
+        q, k, v = self.attn.project(self.norm1(x))
+        return x + self.drop_path(self.attn.attend(q, k, v)), q, k
+
+    def feed(self, x: Tensor) -> Tensor:
+        """The second half of `forward`."""
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def fused(self, plan: Plan) -> FusedBlock:
+        """For inference; see `lib.models.inference`."""
+        return FusedBlock(self, plan)
+
+
+class FusedBlock(nn.Module):
+    """A `Block` for inference in eight operations: biases, GELU and one residual sum belong to the products.
+
+    It computes in place: the tokens it is given are overwritten by those it returns.
+    """
+
+    def __init__(self, block: Block, plan: Plan) -> None:
+        super().__init__()
+        attn, mlp = block.attn, block.mlp
+        self.heads = attn.heads
+        self.norm1, self.norm2 = (copy.deepcopy(norm).to(plan.dtype) for norm in (block.norm1, block.norm2))
+        self.qkv = Product(attn.qkv.weight, attn.qkv.bias, plan)
+        self.proj = ResidualProduct(attn.proj.weight, attn.proj.bias, plan)
+        self.mlp = ResidualMlp(mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias, plan)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, N, C]."""
+        return self.feed(self.attend(x)[0])
+
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Block.attend`, in place."""
+        q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x, mixed.transpose(1, 2).flatten(2)), q, k
+
+    def feed(self, x: Tensor) -> Tensor:
+        """As `Block.feed`, in place."""
+        return self.mlp(x, self.norm2(x))

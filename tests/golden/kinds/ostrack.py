@@ -336,11 +336,19 @@ def video(spec: dict[str, Any]) -> list[Frame]:
 
 @runner("ostrack/tracker")
 def tracker(case: Case) -> None:
+    """With the network as it was trained, and again as `tracking/test.py` uses it."""
+    for prepared in (False, True):
+        follow(case, prepared)
+
+
+def follow(case: Case, prepared: bool) -> None:
     c = case.config
     network = build(case)
     settings = CropSettings(c["template_size"], c["template_factor"], c["search_size"], c["search_factor"], MEAN, STD)
     track = OSTrackTracker(network, settings)
     track.margin = float(c.get("clip_margin", 10))
+    if prepared:
+        assert track.prepare()
     spec = case.data["inputs"]["video"]
     frames = video(spec)
     state = track.init(frames[:1], torch.tensor([spec["init_bbox"]], dtype=torch.float64))

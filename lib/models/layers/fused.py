@@ -1,0 +1,188 @@
+"""Layers whose weights no longer change: fused with what follows them, and packed for oneDNN on processors.
+
+oneDNN's operators are reached through `torch.ops.mkldnn`, as PyTorch's own compiler does. They are tried once against
+plain PyTorch; where they are missing or differ, the plain layers are used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.data.normalise import Normalise
+
+_GELU_IS_ONE = 1.1444507183528787
+"""Where exact GELU is 1."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is going to be used.
+
+    dtype: of the products. pixels: the normalisation to fold into the first layers, which then read uint8 pictures;
+    None leaves it outside. pack: lay weights out for this processor, where `packing_works`; not for networks that are
+    compiled or exported, whose compiler does the like. grid: side of the maps that convolutions will see; weights are
+    laid out for it, and maps of other sizes may be slow.
+    """
+
+    dtype: torch.dtype = torch.float32
+    pixels: Normalise | None = None
+    pack: bool = True
+    grid: int = 16
+
+    def packs(self, weight: Tensor) -> bool:
+        return self.pack and weight.device.type == "cpu"
+
+
+class Product(nn.Module):
+    """``act(x W^T + b)`` for x [..., K], act being the identity or exact GELU."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, plan: Plan, gelu: bool = False) -> None:
+        super().__init__()
+        self.gelu = gelu
+        self.packed = plan.packs(weight)
+        weight = weight.detach().to(plan.dtype)
+        _hold(self, _onednn()._reorder_linear_weight(weight) if self.packed else weight, bias, plan)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.packed:
+            return _linear(x, self.weight, self.bias, self.gelu)
+        x = F.linear(x, self.weight, self.bias)
+        return F.gelu(x) if self.gelu else x
+
+
+class ResidualProduct(nn.Module):
+    """``stream + x W^T + b`` for x [..., K] and stream [..., C]; the stream is overwritten."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, plan: Plan) -> None:
+        super().__init__()
+        self.product = Product(weight, bias, plan)
+
+    def forward(self, stream: Tensor, x: Tensor) -> Tensor:
+        return stream.add_(self.product(x))
+
+
+class ResidualMlp(nn.Module):
+    """``stream + gelu(x W1^T + b1) W2^T + b2`` in two operations, for x and stream [B, N, C]; overwrites the stream.
+
+    A product can add to the stream or have a bias, but not both at full speed. So the hidden layer gets a unit that is
+    constant, and its outgoing weights are b2. The padding keeps the hidden width a multiple of what vector units like.
+    """
+
+    PADDING = 16
+    down: Tensor
+
+    def __init__(self, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, plan: Plan) -> None:
+        super().__init__()
+        up, bias, down = (t.detach().to(plan.dtype) for t in (up, up_bias, down))
+        constant = bias.new_tensor(_GELU_IS_ONE)
+        extra, outgoing = bias.new_zeros(self.PADDING), down.new_zeros(len(down), self.PADDING)
+        extra[0] = constant
+        outgoing[:, 0] = down_bias.detach().float() / F.gelu(constant).float()
+        self.up = Product(F.pad(up, (0, 0, 0, self.PADDING)), torch.cat([bias, extra]), plan, gelu=True)
+        down = torch.cat([down, outgoing], dim=1)
+        self.packed = plan.packs(down)
+        self.register_buffer("down", _onednn()._reorder_linear_weight(down) if self.packed else down, persistent=False)
+
+    def forward(self, stream: Tensor, x: Tensor) -> Tensor:
+        hidden = self.up(x)
+        if self.packed:
+            y: Tensor = _onednn()._linear_pointwise(hidden, stream, self.down, None, "add")
+            return y
+        stream.view(-1, stream.shape[-1]).addmm_(hidden.flatten(0, 1), self.down.t())
+        return stream
+
+
+class Convolution(nn.Module):
+    """Square convolution of stride 1 that keeps the size, optionally with ReLU; reads and gives channels-last maps."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, plan: Plan, relu: bool = False, groups: int = 1) -> None:
+        super().__init__()
+        self.relu, self.groups, self.padding = relu, groups, weight.shape[-1] // 2
+        self.packed = plan.packs(weight)
+        weight = weight.detach().to(plan.dtype)
+        _hold(self, _pack_convolution(weight, self.padding, groups, plan.grid) if self.packed else weight, bias, plan)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.packed:
+            p, act = [self.padding] * 2, "relu" if self.relu else "none"
+            y: Tensor = _onednn()._convolution_pointwise(
+                x, self.weight, self.bias, p, [1, 1], [1, 1], self.groups, act, [], ""
+            )
+            return y
+        x = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
+        return x.relu_() if self.relu else x
+
+
+def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution that includes the batch norm behind it."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a batch norm without running statistics cannot be folded")
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    shift = -norm.running_mean.double() * scale
+    if norm.affine:
+        scale, shift = scale * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
+    weight = convolution.weight.double() * scale[:, None, None, None]
+    bias = shift if convolution.bias is None else convolution.bias.double() * scale + shift
+    return weight.to(convolution.weight.dtype).detach(), bias.to(convolution.weight.dtype).detach()
+
+
+def _hold(module: nn.Module, weight: Tensor, bias: Tensor | None, plan: Plan) -> None:
+    module.register_buffer("weight", weight, persistent=False)
+    module.register_buffer("bias", None if bias is None else bias.detach().to(plan.dtype), persistent=False)
+
+
+def _onednn() -> Any:
+    return torch.ops.mkldnn
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
+    y: Tensor = _onednn()._linear_pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none" if gelu else "")
+    return y
+
+
+def _pack_convolution(weight: Tensor, padding: int, groups: int, grid: int) -> Tensor:
+    size = [1, weight.shape[1] * groups, grid, grid]
+    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
+        weight.contiguous().to_mkldnn(), [padding] * 2, [1, 1], [1, 1], groups, size
+    )
+    return packed
+
+
+@cache
+def packing_works(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's fused operators are here and give what plain PyTorch gives in this format."""
+    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
+        return False
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((1, 5, 32), (1, 5, 16), (16, 32), (16,), (12, 8, 3, 3), (1, 16, 5, 4))
+    x, stream, weight, bias, kernel, picture = (torch.randn(shape, generator=generator) for shape in shapes)
+    picture = picture.to(dtype, memory_format=torch.channels_last)
+    x, stream = x.to(dtype), stream.to(dtype)
+
+    def results(plan: Plan) -> list[Tensor]:
+        return [
+            Product(weight, bias, plan)(x),
+            ResidualMlp(weight, bias, weight[:, :16], bias, plan)(stream.clone(), x),
+            Convolution(kernel, bias[:12], plan, relu=True, groups=2)(picture),
+        ]
+
+    with torch.inference_mode():
+        try:
+            found = results(Plan(dtype, pack=True))
+        except (RuntimeError, AttributeError, TypeError):
+            return False
+        tolerance = 1e-4 if dtype == torch.float32 else 0.1
+        expected = results(Plan(dtype, pack=False))
+        return all(torch.allclose(a, b, tolerance, tolerance) for a, b in zip(found, expected, strict=True))

@@ -1,0 +1,185 @@
+"""Networks prepared for inference give what they gave before, with fewer operations, and leave the original alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lib.bench.cost import counting
+from lib.data.normalise import Normalise
+from lib.data.types import Frame
+from lib.methods.ostrack.network import OSTrack
+from lib.methods.ostrack.tracker import OSTrackTracker
+from lib.models.backbones.one_stream_vit import OneStreamViT
+from lib.models.heads.center import CenterHead
+from lib.models.heads.corner import CornerHead
+from lib.models.inference import prepare, reads_pixels
+from lib.models.layers.fused import Plan, packing_works
+from lib.track.one_stream import CropSettings
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NORMALISE = Normalise(MEAN, STD)
+DEPTH, TEMPLATE, SEARCH = 4, 64, 128
+needs_onednn = pytest.mark.skipif(not packing_works(torch.float32), reason="this PyTorch has no oneDNN")
+
+
+def network(
+    eliminating: bool = False,
+    conv_stem: bool = False,
+    head: Callable[[int, int], nn.Module] = CenterHead,
+    depth: int = DEPTH,
+) -> OSTrack:
+    """Small, with weights that are nowhere neutral: shifted norms, biases, position embeddings."""
+    torch.manual_seed(3)
+    where, ratios = ((1, 2), (0.7, 0.7)) if eliminating else ((), ())
+    backbone = OneStreamViT(
+        48, depth, 3, 16, TEMPLATE, SEARCH, 0.1, where, ratios, "ALL", conv_stem=conv_stem, init_std=0.1
+    )
+    net = OSTrack(backbone, head(48, 32))
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if parameter.ndim == 1 or "pos_embed" in name:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+        for name, buffer in net.named_buffers():
+            if "running_mean" in name:
+                buffer.normal_(std=0.2)
+            elif "running_var" in name:
+                buffer.uniform_(0.5, 2.0)
+    return net.eval()
+
+
+def pictures(batch: int = 1) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(batch)
+    sizes = (TEMPLATE, SEARCH)
+    template, search = (torch.randint(0, 256, (batch, 3, s, s), dtype=torch.uint8, generator=generator) for s in sizes)
+    search[..., SEARCH // 2 :] = 0  # as beyond the edge of a frame
+    return template, search
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    return float((found.float() - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(
+    "parts", [{}, {"eliminating": True}, {"conv_stem": True}, {"head": CornerHead}], ids=lambda p: "".join(p) or "plain"
+)
+@torch.inference_mode()
+def test_a_prepared_network_gives_the_same_maps(parts: dict[str, object], batch: int, pack: bool) -> None:
+    net = network(**parts)  # type: ignore[arg-type]
+    template, search = pictures(batch)
+    expected = net(NORMALISE(template), NORMALISE(search))
+    for plan in (Plan(pixels=NORMALISE, pack=pack, grid=8), Plan(pack=pack)):
+        quick = prepare(net, plan)
+        assert reads_pixels(quick) == (plan.pixels is not None)
+        found = quick(template, search) if plan.pixels else quick(NORMALISE(template), NORMALISE(search))
+        assert difference(found.tokens.search, expected.tokens.search) < 1e-5
+        assert difference(found.feature, expected.feature) < 1e-5
+        assert difference(found.maps.score_map, expected.maps.score_map) < 1e-5
+        assert difference(found.maps.boxes_cxcywh, expected.maps.boxes_cxcywh) < 1e-5
+        if expected.maps.size_map is not None and found.maps.size_map is not None:
+            assert difference(found.maps.size_map, expected.maps.size_map) < 1e-5
+            assert difference(found.maps.offset_map, expected.maps.offset_map) < 1e-5
+            cells = torch.arange(batch) * 7
+            assert difference(found.maps.boxes_at(cells), expected.maps.boxes_at(cells)) < 1e-5
+
+
+@torch.inference_mode()
+def test_bfloat16_is_near_and_its_maps_are_float32() -> None:
+    net = network()
+    template, search = pictures()
+    expected = net(NORMALISE(template), NORMALISE(search)).maps
+    found = prepare(net, Plan(torch.bfloat16, NORMALISE, grid=8))(template, search).maps
+    assert found.score_map.dtype == found.boxes_cxcywh.dtype == torch.float32
+    assert 0 < difference(found.size_map, expected.size_map) < 0.05
+    assert difference(found.score_map, expected.score_map) < 0.05
+
+
+def test_the_original_goes_on_as_it_was() -> None:
+    net = network()
+    names, weights = list(net.state_dict()), {k: v.clone() for k, v in net.state_dict().items()}
+    template, search = pictures()
+    quick = prepare(net, Plan(torch.bfloat16, NORMALISE))
+    with torch.inference_mode():
+        quick(template, search)
+    assert list(net.state_dict()) == names
+    assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
+    net.train()
+    net(NORMALISE(template), NORMALISE(search)).maps.score_map.sum().backward()
+    assert net.backbone.blocks[0].get_submodule("attn.qkv").get_parameter("weight").grad is not None
+
+
+def test_preparing_draws_no_random_numbers() -> None:
+    net = network()
+    packing_works.cache_clear()
+    torch.manual_seed(5)
+    prepare(net)
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(1))
+
+
+def test_a_network_in_training_is_not_prepared() -> None:
+    with pytest.raises(ValueError, match="eval mode"):
+        prepare(network().train())
+
+
+def operations(net: OSTrack, search: Tensor, template: Tensor) -> int:
+    with torch.inference_mode():
+        tokens = net.encode_template(template)
+        with counting() as cost:
+            net.locate(tokens, search)
+    return cost.kernels
+
+
+@needs_onednn
+def test_operations_per_frame() -> None:
+    """Published networks of 12 blocks take 242 operations, 278 with three eliminating blocks; here it is half."""
+    template, search = pictures()
+    count = {d: operations(prepare(network(depth=d), Plan(pixels=NORMALISE, grid=8)), search, template) for d in (4, 6)}
+    assert count[6] - count[4] == 2 * 8
+    assert count[4] + 8 * 8 <= 121
+    quick = prepare(network(eliminating=True), Plan(pixels=NORMALISE, grid=8))
+    eliminating = operations(quick, search, template) - count[4]
+    # Two blocks eliminate here, three in published networks; 3 operations are per frame.
+    assert count[4] + 8 * 8 + (eliminating - 3) // 2 * 3 + 3 <= 139
+
+
+def test_without_onednn_it_is_still_fewer() -> None:
+    template, search = pictures()
+    loose = prepare(network(), Plan(pixels=NORMALISE, pack=False))
+    plain = operations(network(), NORMALISE(search), NORMALISE(template))
+    assert operations(loose, search, template) <= plain - 36
+
+
+@pytest.mark.parametrize("eliminating", [False, True])
+def test_a_prepared_tracker_gives_the_same_boxes(eliminating: bool) -> None:
+    rng = np.random.default_rng(0)
+    frames = [Frame(rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)) for _ in range(8)]
+    boxes = torch.tensor([[60.0, 40.0, 30.0, 24.0], [5.0, 80.0, 40.0, 35.0]])
+
+    def run(prepared: bool) -> Tensor:
+        settings = CropSettings(TEMPLATE, 2.0, SEARCH, 4.0, MEAN, STD)
+        tracker = OSTrackTracker(network(eliminating), settings)
+        if prepared:
+            assert tracker.prepare()
+        state = tracker.init(frames[:1] * 2, boxes)
+        found = []
+        for frame in frames[1:]:
+            state, prediction = tracker.step(state, [frame] * 2)
+            found.append(prediction.boxes_xywh)
+        return torch.stack(found)
+
+    torch.testing.assert_close(run(True), run(False), rtol=1e-4, atol=1e-3)
+
+
+def test_half_formats_that_are_not_folded_are_left_to_autocast() -> None:
+    tracker = OSTrackTracker(network(), CropSettings(TEMPLATE, 2.0, SEARCH, 4.0, MEAN, STD))
+    before = tracker.network
+    assert not tracker.prepare(torch.float16)
+    assert tracker.network is before
