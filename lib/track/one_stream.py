@@ -48,9 +48,11 @@ class OneStreamTracker(Tracker[OneStreamState]):
     """Crop round the last box, multiply the score map by a Hann window, take the best cell's box.
 
     Subclasses say how their network is called. margin: a box keeps at least this many pixels inside the image.
+    reads_aux: whether the network takes the second picture of RGB+X frames; a tracker that does not leaves it aside.
     """
 
     margin = 10.0
+    reads_aux = False
 
     def __init__(self, network: nn.Module, settings: CropSettings, grid: int) -> None:
         self.network = network.eval()
@@ -94,7 +96,7 @@ class OneStreamTracker(Tracker[OneStreamState]):
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamState:
         s = self.settings
         boxes = checked_boxes(frames, boxes_xywh)
-        crops, resize = crop_batch(frames, boxes, s.template_factor, s.template_size)
+        crops, resize = crop_batch(self._seen(frames), boxes, s.template_factor, s.template_size)
         centred = torch.cat(
             [torch.full_like(boxes[:, :2], (s.template_size - 1) / 2), boxes[:, 2:] * resize[:, None]], 1
         )
@@ -107,13 +109,16 @@ class OneStreamTracker(Tracker[OneStreamState]):
         self, state: OneStreamState, frames: Sequence[Frame], policy: Policy = greedy
     ) -> tuple[OneStreamState, Prediction]:
         s = self.settings
-        crops, resize = crop_batch(frames, state.boxes_xywh, s.search_factor, s.search_size)
+        crops, resize = crop_batch(self._seen(frames), state.boxes_xywh, s.search_factor, s.search_size)
         maps = self.locate(state, self.normalise(crops.to(self.device)))
         local, response, scores = self.choose(maps, policy)
         boxes = to_image(local, state.boxes_xywh, s.search_size / resize)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
         boxes = clip_boxes(boxes, sizes, self.margin)
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, response)
+
+    def _seen(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        return frames if self.reads_aux else [f if f.aux is None else Frame(f.rgb) for f in frames]
 
     def choose(self, maps: BoxMaps, policy: Policy) -> tuple[Tensor, Tensor | None, Tensor]:
         """Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64, CPU), response [B, N], scores [B]."""

@@ -85,6 +85,16 @@ def test_a_target_far_outside_does_not_break_the_tracker() -> None:
     assert h >= 10
 
 
+def test_an_rgb_tracker_leaves_the_second_picture_aside() -> None:
+    track = tracker()
+    frames = clip(4, 2, 80, 90)
+    start = torch.tensor([[30.0, 20.0, 25.0, 30.0]])
+    _, plain = track.step(track.init(frames[:1], start), frames[1:])
+    doubled = [Frame(f.rgb, f.rgb[::-1].copy()) for f in frames]
+    _, thermal = track.step(track.init(doubled[:1], start), doubled[1:])
+    assert thermal.boxes_xywh.tolist() == plain.boxes_xywh.tolist()
+
+
 def small_network() -> OSTrack:
     settings = ["MODEL.BACKBONE={TYPE: vit, EMBED_DIM: 16, DEPTH: 2, NUM_HEADS: 2, STRIDE: 16}"]
     experiment = load_experiment("ostrack", "synthetic_demo", settings)
