@@ -19,8 +19,8 @@ run() { printf '$ python %s\n' "$*"; "$python" "$@"; }
 places=(--data_dir "$out/data" --save_dir "$out")
 
 step "2/5  make a synthetic benchmark: training sequences, and others to be tested on"
-run tracking/make_synthetic_data.py --output "$out/data/synthetic/train" --split train --sequences 500 --frames 24 --difficulty 0.35 --seed 7
-run tracking/make_synthetic_data.py --output "$out/data/synthetic/test" --split test --sequences 16 --frames 60 --difficulty 0.35 --seed 7
+run tracking/make_synthetic_data.py --output "$out/data/synthetic/train" --split train --sequences 500 --frames 24 --difficulty 0.2 --seed 7
+run tracking/make_synthetic_data.py --output "$out/data/synthetic/test" --split test --sequences 16 --frames 60 --difficulty 0.2 --seed 7
 made=$(clock)
 
 step "3/5  train a small one-stream tracker from scratch"
