@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> None:
         Effort(repeats=options.repeats, seconds=options.seconds),
         options.aux,
         note=lambda text: print(f"  ... {text}", file=sys.stderr, flush=True),
+        plain=factory.build_plain(0),
     )
     print(profile_text(found))
     if options.output:

@@ -52,7 +52,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         choices=["official", "fast"],
         help="official: float32, TF32 off, as papers report; fast: half precision where the device has it",
     )
-    tracker.add_argument("--compile", action="store_true", help="compile the network (torch.compile)")
+    tracker.add_argument(
+        "--compile", action="store_true", help="torch.compile, for GPUs; on CPUs it is slower than without"
+    )
     machine = parser.add_argument_group("machine")
     machine.add_argument("--threads", type=int, default=0, help="worker processes (default: 0, in this one)")
     machine.add_argument("--num_gpus", type=int, default=0, help="GPUs that workers share in turn (default: all)")

@@ -101,6 +101,14 @@ class ExperimentFactory:
 
     def build(self, slot: int) -> Tracker:
         where = self.execution(slot)
+        tracker = self.build_plain(slot)
+        if tracker.prepare(where.dtype, self.compile):
+            return tracker
+        return AutocastTracker(tracker, where.device, where.dtype)
+
+    def build_plain(self, slot: int) -> Tracker:
+        """The same tracker with its network as it was trained: float32, nothing folded into weights."""
+        where = self.execution(slot)
         if self.protocol == "official":
             use_exact_float32()
         method, config = self.experiment.method, self.experiment.config
@@ -110,10 +118,7 @@ class ExperimentFactory:
         if self.checkpoint is not None:
             load_into(network, read_checkpoint(self.checkpoint).state_dict, strict=True, source=self.checkpoint)
         network.to(where.device).eval().requires_grad_(False)
-        tracker = method.build_tracker(config, network, self.benchmark)
-        if tracker.prepare(where.dtype, self.compile):
-            return tracker
-        return AutocastTracker(tracker, where.device, where.dtype)
+        return method.build_tracker(config, network, self.benchmark)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -59,6 +59,9 @@ class Effort:
 @dataclass(frozen=True)
 class Profile:
     """All that is measured. per_target, per_frame: cost of the network's calls in `init` and in one `step`, B = 1.
+
+    Operations are those of the tracker as it runs; products are those of the network as it was trained, where that was
+    given, since weights that were prepared for inference may be padded.
 
     network, step, step_with_decode: times of one frame at B = 1; the network's from inside the step.
     throughput: batch size -> frames per second of whole steps. peak_memory: bytes on a CUDA device, else None.
@@ -176,10 +179,12 @@ def profile_tracker(
     effort: Effort | None = None,
     aux: bool = False,
     note: Callable[[str], None] = lambda text: None,
+    plain: Tracker | None = None,
 ) -> Profile:
     """Measure a tracker on made-up frames. Every step starts from the same state, so that every step costs the same.
 
     aux: give the frames a second picture, for RGB-X trackers. note: told what is being measured, for progress.
+    plain: the same tracker, not prepared for inference, whose parameters and products are counted as papers do.
     Raises ProfileError when the tracker has no network to measure.
     """
     effort = effort or Effort()
@@ -193,6 +198,13 @@ def profile_tracker(
 
     note("counting operations")
     per_target, per_frame, state = _costs(tracker, frame, boxes)
+    if plain is not None:
+        network = network_of(plain)
+        as_trained = _costs(plain, frame, boxes)
+        per_target, per_frame = (
+            replace(now, macs_by_operation=then.macs_by_operation, uncounted=then.uncounted)
+            for now, then in zip((per_target, per_frame), as_trained[:2], strict=True)
+        )
     note("network")
     network_time = _network_time(tracker, state, frame, device, effort)
     note("tracker step")

@@ -71,9 +71,7 @@ def _distillable(network: nn.Module, role: str) -> Distillable:
 
 def _only(tensors: list[Tensor], what: str) -> Tensor:
     if len(tensors) != 1:
-        raise RuntimeError(
-            f"distillation compares one pass, but the network computed its {what} {len(tensors)} times"
-        )
+        raise RuntimeError(f"distillation compares one pass, but the network computed its {what} {len(tensors)} times")
     return tensors[0]
 
 
