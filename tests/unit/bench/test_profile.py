@@ -82,7 +82,7 @@ def test_explicit_attention_counts_the_same() -> None:
 def test_a_tracker_is_measured_where_it_calls_its_network() -> None:
     network = Attention()
     tracker = Toy(network)
-    p = profile_tracker(tracker, torch.device("cpu"), (1, 4), (64, 48), Effort(1, 3, 1.0))
+    p = profile_tracker(tracker, torch.device("cpu"), (1, 32), (64, 48), Effort(1, 3, 1.0))
     assert tracker.network is network
     assert p.per_target.macs == N * D * D
     assert p.per_frame.macs == N * D * 3 * D + 2 * N * N * D
@@ -91,10 +91,11 @@ def test_a_tracker_is_measured_where_it_calls_its_network() -> None:
     assert p.network.runs == p.step.runs == 3
     assert 4 <= p.network.median < p.step.median
     assert p.step.median >= 8
-    assert p.throughput[4] > 2 * p.throughput[1]
+    # A step takes the same sleep at any batch size, so 32 frames a step leave room for a busy machine.
+    assert p.throughput[32] > 2 * p.throughput[1]
     text = profile_text(p)
     assert "overall params is  0.0M" in text
-    assert "batch 4" in text
+    assert "batch 32" in text
 
 
 def test_a_tracker_without_network_is_refused() -> None:
