@@ -3,7 +3,7 @@
 A benchmark's numbers depend on the tool that made them, so every tool is a variant of its own here.
 """
 
-from lib.bench.metrics import got10k, matlab, pysot, pytracking, rgbt
+from lib.bench.metrics import got10k, matlab, pysot, pytracking, rgbt, vot_longterm, vot_multistart
 from lib.bench.metrics.metric import METRICS, Metric, evaluate
 from lib.bench.metrics.scores import MetricError, Scores, SequenceResult, average_runs
 
@@ -20,4 +20,6 @@ __all__ = [
     "pysot",
     "pytracking",
     "rgbt",
+    "vot_longterm",
+    "vot_multistart",
 ]

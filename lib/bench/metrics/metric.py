@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from lib.bench.metrics.scores import Measurement, MetricError, Rule, Scores, SequenceResult, listed
+from lib.bench.metrics.scores import Join, Measurement, MetricError, Rule, Scores, SequenceResult, listed
 from lib.bench.result_files import corners_to_xywh
 from lib.registry import Registry, suggest
 
@@ -17,18 +18,30 @@ class Metric:
     """One variant: how a sequence is measured and how scores are read.
 
     measure(result, dataset=..., **options) -> Measurement. corners: the variant itself converts corner results.
+    join(measurements, **options) -> measurements: for a variant whose curves need all sequences together.
     """
 
     about: str
     measure: Callable[..., Measurement]
     rule: Rule
     corners: bool = False
+    join: Callable[..., Sequence[Measurement]] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of `measure` with their defaults."""
-        given = list(inspect.signature(self.measure).parameters.values())[1:]
-        return {p.name: p.default for p in given}
+        """Options of `measure` and `join` with their defaults."""
+        return {**_defaults(self.measure), **(_defaults(self.join) if self.join else {})}
+
+    def joined(self, options: dict[str, Any]) -> Join | None:
+        """`join` with its options settled."""
+        if self.join is None:
+            return None
+        return partial(self.join, **{k: v for k, v in options.items() if k in _defaults(self.join)})
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters behind the first."""
+    return {p.name: p.default for p in list(inspect.signature(function).parameters.values())[1:]}
 
 
 METRICS: Registry[Metric] = Registry("metric variant")
@@ -39,7 +52,7 @@ def evaluate(variant: str, sequences: Sequence[SequenceResult], **options: Any) 
 
     variant: a name of `METRICS` ("ostrack", "pytracking", "matlab", "lasher", ...).
     options: `dataset` (its benchmark's name: some variants treat "lasot" and "uav" in their own way) and what the
-    variant's `measure` takes besides (`METRICS[variant].options`).
+    variant's `measure` and `join` take besides (`METRICS[variant].options`).
     Raises MetricError naming every sequence that cannot be scored, TypeError for an unknown option.
     """
     metric = METRICS[variant]
@@ -50,15 +63,16 @@ def evaluate(variant: str, sequences: Sequence[SequenceResult], **options: Any) 
             raise TypeError(f"metric {variant!r} has no option {name!r}{suggest(name, known)} (known: {known})")
     if not sequences:
         raise MetricError("no sequence to evaluate")
+    own = {k: v for k, v in options.items() if k in _defaults(metric.measure)}
     measured, troubles = [], []
     for result in sequences:
         try:
-            measured.append(metric.measure(_checked(result, metric.corners), **options))
+            measured.append(metric.measure(_checked(result, metric.corners), **own))
         except MetricError as error:
             troubles.append(str(error))
     if troubles:
         raise MetricError(f"{len(troubles)} of {len(sequences)} sequences cannot be scored: {listed(troubles, 5)}")
-    return Scores.of(variant, metric.rule, [s.name for s in sequences], measured)
+    return Scores.of(variant, metric.rule, [s.name for s in sequences], measured, metric.joined(options))
 
 
 def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
