@@ -51,6 +51,10 @@ class OSTrack(nn.Module):
     ) -> OSTrackOutput:
         """Once per frame: search [B, 3, S, S], normalised. keep_rate: training override of the elimination ratios."""
         tokens = self.backbone.encode(template_tokens, self.backbone.embed_search(search), template_mask, keep_rate)
+        return self.decode(tokens)
+
+    def decode(self, tokens: Tokens) -> OSTrackOutput:
+        """The head's maps for a backbone's output."""
         feature = self._feature(tokens)
         return OSTrackOutput(self.box_head(feature), feature, tokens)
 

@@ -21,6 +21,10 @@ class Elimination:
     warm: int
     base: float
 
+    def rate(self, epoch: int) -> float:
+        """What the network is told in an epoch (from 1)."""
+        return keep_rate(epoch, self.start, self.warm, self.base)
+
 
 class OSTrackObjective:
     """One template and one search region per sample.
@@ -35,8 +39,7 @@ class OSTrackObjective:
         self.elimination = elimination
 
     def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
-        e = self.elimination
-        rate = None if e is None else keep_rate(progress.epoch, e.start, e.warm, e.base)
+        rate = None if self.elimination is None else self.elimination.rate(progress.epoch)
         mask = self.template_mask(batch.template_boxes[:, 0])
         output = network(batch.template[:, 0], batch.search[:, 0], mask, rate)
         return self.criterion(output.maps, batch.search_boxes[:, 0])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from lib.methods.ostrack.network import OSTrack
+from lib.models.backbones.one_stream_vit import OneStreamViT
 from lib.models.backbones.position import adapt_vit
 from lib.models.pretrained import load_flax_npz, vit_from_timm
 from lib.models.weights import load_into, read_checkpoint
@@ -33,21 +35,27 @@ def load_pretrained(network: OSTrack, name: str) -> None:
         if report.missing or report.unexpected:
             log.warning("MODEL.PRETRAIN_FILE %s: %s", name, report.describe())
         return
-    backbone = network.backbone
+    load_vit(network.backbone, name)
+
+
+def load_vit(backbone: OneStreamViT, name: str, ignore: Sequence[str] = ()) -> None:
+    """Fill a backbone from a ViT that was pre-trained on pictures. ignore: patterns of names that such a ViT lacks."""
     state = adapt_vit(_read_vit(name), backbone.patch, backbone.grid_template, backbone.grid_search)
-    load_into(backbone, state, strict=True, ignore=_ELSEWHERE)
+    load_into(backbone, state, strict=True, ignore=(*_ELSEWHERE, *ignore))
 
 
 def _read_vit(name: str) -> dict[str, Tensor]:
     if name.startswith(TIMM):
         return vit_from_timm(name.removeprefix(TIMM))
-    path = _find(name)
+    path = find_pretrained(name)
     return load_flax_npz(path) if path.suffix == ".npz" else read_checkpoint(path).state_dict
 
 
-def _find(name: str) -> Path:
+def find_pretrained(name: str) -> Path:
+    """The file that MODEL.PRETRAIN_FILE names: a path, or one in the `pretrained` folder (which may be part of it)."""
     folder = load_paths().pretrained
-    for path in (Path(name), folder / name):
+    inside = Path(name).relative_to("pretrained") if Path(name).is_relative_to("pretrained") else Path(name)
+    for path in (Path(name), folder / inside):
         if path.is_file():
             return path
     raise FileNotFoundError(

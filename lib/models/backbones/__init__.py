@@ -7,9 +7,12 @@ from collections.abc import Callable
 from torch import nn
 
 from lib.models.backbones.one_stream_vit import OneStreamViT
+from lib.models.backbones.two_stream_vit import TwoStreamViT
 from lib.registry import Registry
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
+RGBX_BACKBONES: Registry[Callable[..., nn.Module]] = Registry("RGB-X backbone")
+"""Known by the same names as their RGB relatives, as published files have it."""
 
 
 @BACKBONES.register("vit")
@@ -46,8 +49,48 @@ def vit(
         sep_seg,
         conv_stem=conv_stem,
         similar_queries=True,
-        init_std=0.02 * (768 / embed_dim) ** 0.5,
+        init_std=_fresh_std(embed_dim),
     )
+
+
+@RGBX_BACKBONES.register("vit")
+def two_stream_vit(
+    embed_dim: int = 96,
+    depth: int = 4,
+    num_heads: int = 3,
+    stride: int = 8,
+    fusion_loc: tuple[int, ...] = (1, 3),
+    adapter_dim: int = 24,
+    ce_loc: tuple[int, ...] = (),
+    ce_keep_ratio: tuple[float, ...] = (),
+    ce_template_range: str = "ALL",
+    conv_stem: bool = False,
+    template_size: int = 128,
+    search_size: int = 256,
+    drop_path: float = 0.0,
+) -> TwoStreamViT:
+    """Two-stream ViT of any size; with the same EMBED_DIM, DEPTH and so on it takes the weights of a one-stream one."""
+    return TwoStreamViT(
+        embed_dim,
+        depth,
+        num_heads,
+        stride,
+        template_size,
+        search_size,
+        fusion_loc=fusion_loc,
+        adapter_dim=adapter_dim,
+        drop_path=drop_path,
+        ce_loc=ce_loc,
+        ce_keep_ratio=ce_keep_ratio,
+        ce_template_range=ce_template_range,
+        conv_stem=conv_stem,
+        similar_queries=True,
+        init_std=_fresh_std(embed_dim),
+    )
+
+
+def _fresh_std(width: int) -> float:
+    return 0.02 * (768 / width) ** 0.5
 
 
 def _published(width: int, depth: int, heads: int) -> Callable[..., OneStreamViT]:
@@ -68,11 +111,7 @@ def _published(width: int, depth: int, heads: int) -> Callable[..., OneStreamViT
         search_size: int = 256,
         drop_path: float = 0.0,
     ) -> OneStreamViT:
-        unused = {"CAT_MODE": (cat_mode, "direct"), "MID_PE": (mid_pe, False), "MERGE_LAYER": (merge_layer, 0)}
-        unused |= {"ADD_CLS_TOKEN": (add_cls_token, False), "CLS_TOKEN_USE_MODE": (cls_token_use_mode, "ignore")}
-        for key, (value, only) in unused.items():
-            if value != only:
-                raise ValueError(f"MODEL.BACKBONE.{key} {value!r} is not supported; published files use {only!r}")
+        _check_unused(cat_mode, mid_pe, merge_layer, add_cls_token, cls_token_use_mode)
         return OneStreamViT(
             width,
             depth,
@@ -90,5 +129,53 @@ def _published(width: int, depth: int, heads: int) -> Callable[..., OneStreamViT
     return build
 
 
+def _check_unused(
+    cat_mode: str, mid_pe: bool, merge_layer: int, add_cls_token: bool, cls_token_use_mode: str, sep_seg: bool = False
+) -> None:
+    """Switches that published files carry and none turns on."""
+    unused = {"CAT_MODE": (cat_mode, "direct"), "MID_PE": (mid_pe, False), "MERGE_LAYER": (merge_layer, 0)}
+    unused |= {"ADD_CLS_TOKEN": (add_cls_token, False), "CLS_TOKEN_USE_MODE": (cls_token_use_mode, "ignore")}
+    unused |= {"SEP_SEG": (sep_seg, False)}
+    for key, (value, only) in unused.items():
+        if value != only:
+            raise ValueError(f"MODEL.BACKBONE.{key} {value!r} is not supported; published files use {only!r}")
+
+
 BACKBONES.register("vit_base_patch16_224", "vit_base_patch16_224_ce")(_published(768, 12, 12))
 BACKBONES.register("vit_large_patch16_224", "vit_large_patch16_224_ce")(_published(1024, 24, 16))
+
+
+@RGBX_BACKBONES.register("vit_base_patch16_224", "vit_base_patch16_224_ce")
+def two_stream_vit_base(
+    stride: int = 16,
+    fusion_loc: tuple[int, ...] = (3, 6, 9, 11),
+    adapter_dim: int = 192,
+    ce_loc: tuple[int, ...] = (),
+    ce_keep_ratio: tuple[float, ...] = (),
+    ce_template_range: str = "ALL",
+    sep_seg: bool = False,
+    cat_mode: str = "direct",
+    mid_pe: bool = False,
+    merge_layer: int = 0,
+    add_cls_token: bool = False,
+    cls_token_use_mode: str = "ignore",
+    template_size: int = 128,
+    search_size: int = 256,
+    drop_path: float = 0.0,
+) -> TwoStreamViT:
+    """ViT-B/16 with adapters, as published (SDSTrack)."""
+    _check_unused(cat_mode, mid_pe, merge_layer, add_cls_token, cls_token_use_mode, sep_seg)
+    return TwoStreamViT(
+        768,
+        12,
+        12,
+        stride,
+        template_size,
+        search_size,
+        fusion_loc=fusion_loc,
+        adapter_dim=adapter_dim,
+        drop_path=drop_path,
+        ce_loc=ce_loc,
+        ce_keep_ratio=ce_keep_ratio,
+        ce_template_range=ce_template_range,
+    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from lib.models.layers.candidate_elimination import center_rows, eliminate, put_back
+from lib.models.layers.candidate_elimination import center_rows, drop_candidates, put_back
 from lib.models.layers.stem import ConvStem, PatchEmbed
 from lib.models.layers.transformer import Attention, Block
 
@@ -35,7 +35,7 @@ class OneStreamViT(nn.Module):
     ce_template_range: which template tokens judge; GT_BOX needs `template_mask` in every call.
     sep_seg: learned segment embeddings for template and search. conv_stem: overlapping convolutions, not patches.
     init_std: of fresh linear weights. similar_queries: fresh queries equal the keys, so that tokens begin by looking at
-    their like (after Trockman and Kolter, ICML 2023); template matching is learned sooner.
+    their like (after Trockman and Kolter, ICML 2023); template matching is learned sooner. block: builds one.
     `cls_token` and `pos_embed` are not used; they are kept so that published checkpoints load strictly.
     """
 
@@ -56,6 +56,7 @@ class OneStreamViT(nn.Module):
         conv_stem: bool = False,
         init_std: float = 0.02,
         similar_queries: bool = False,
+        block: Callable[..., Block] = Block,
     ) -> None:
         super().__init__()
         _check_geometry(patch, template_size, search_size, depth, ce_loc, ce_keep_ratio)
@@ -65,7 +66,8 @@ class OneStreamViT(nn.Module):
         self.keep_ratio = dict(zip(ce_loc, ce_keep_ratio, strict=True))
         self.ce_template_range = ce_template_range
         self.judges = center_rows(ce_template_range, self.grid_template) if ce_loc else None
-        self.patch_embed = ConvStem(patch, width) if conv_stem else PatchEmbed(patch, width)
+        self.stem = ConvStem if conv_stem else PatchEmbed
+        self.patch_embed = self.stem(patch, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (pretraining_size // 16) ** 2, width))
         self.pos_embed_z = nn.Parameter(torch.zeros(1, self.grid_template**2, width))
@@ -75,7 +77,7 @@ class OneStreamViT(nn.Module):
             self.search_segment_pos_embed = nn.Parameter(torch.zeros(1, 1, width))
         self.sep_seg = sep_seg
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
-        self.blocks = nn.ModuleList(Block(width, heads, drop_path=rate) for rate in rates)
+        self.blocks = nn.ModuleList(block(width, heads, drop_path=rate) for rate in rates)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self._initialise(init_std, similar_queries)
 
@@ -126,26 +128,34 @@ class OneStreamViT(nn.Module):
 
         template_mask: [B, Nz] bool for the range GT_BOX. keep_rate: overrides the configured ratios (training warm-up).
         """
-        if self.needs_template_mask and template_mask is None:
-            raise ValueError("CE_TEMPLATE_RANGE GT_BOX needs the target's box in the template (template_mask)")
+        self._check_mask(template_mask)
         n, length = template.shape[1], search.shape[1]
         x = torch.cat([template, search], dim=1)
         index: Tensor | None = None
         removed = []
         for i, block in enumerate(cast("Iterable[Block]", self.blocks)):
-            ratio = self.keep_ratio.get(i, 1.0)
-            if ratio < 1.0 and keep_rate is not None:
-                ratio = keep_rate
+            ratio = self._ratio(i, keep_rate)
             if ratio >= 1.0:
                 x = block(x)
                 continue
             if index is None:
                 index = torch.arange(length, device=x.device).expand(x.shape[0], -1)
-            x, index, gone = eliminate(block, x, index, n, ratio, self.judges, template_mask)
+            x, q, k = block.attend(x)
+            x, index, gone = drop_candidates(x, q, k, index, n, ratio, self.judges, template_mask)
+            x = block.feed(x)
             removed.append(gone)
         x = self.norm(x)
         tokens = x[:, n:] if x.shape[1] == n + length else put_back(x[:, n:], cast("Tensor", index), length)
         return Tokens(x[:, :n], tokens, removed)
+
+    def _check_mask(self, template_mask: Tensor | None) -> None:
+        if self.needs_template_mask and template_mask is None:
+            raise ValueError("CE_TEMPLATE_RANGE GT_BOX needs the target's box in the template (template_mask)")
+
+    def _ratio(self, block: int, keep_rate: float | None) -> float:
+        """The share of search tokens that a block keeps."""
+        ratio = self.keep_ratio.get(block, 1.0)
+        return keep_rate if ratio < 1.0 and keep_rate is not None else ratio
 
     def forward(
         self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None

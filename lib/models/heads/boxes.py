@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -34,6 +34,11 @@ class BoxMaps:
         if self.size_map is None or self.offset_map is None:
             raise ValueError("this head gives one box, not one per cell")
         return decode_cells(cells, self.size_map.float(), self.offset_map.float())
+
+    def chunk(self, parts: int) -> list[BoxMaps]:
+        """The maps of equal shares of the batch, in order."""
+        given = {f.name: v.chunk(parts) for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        return [BoxMaps(**{name: v[i] for name, v in given.items()}) for i in range(parts)]
 
 
 def pick_cells(maps: Tensor, cells: Tensor) -> Tensor:

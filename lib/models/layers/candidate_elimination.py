@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.models.layers.transformer import Block, FusedBlock, attention_rows
+from lib.models.layers.transformer import attention_rows
 
 RANGES = ("ALL", "CTR_POINT", "CTR_REC", "GT_BOX")
 # Published for these grids only; the even grids have no middle cell, so these are conventions, not arithmetic.
@@ -75,30 +75,29 @@ def _as_slice(rows: list[int]) -> slice | list[int]:
     return slice(rows[0], rows[-1] + 1) if consecutive else rows
 
 
-def eliminate(
-    block: Block | FusedBlock,
+def drop_candidates(
     x: Tensor,
+    q: Tensor,
+    k: Tensor,
     index: Tensor,
     n_template: int,
     ratio: float,
     rows: list[int] | None,
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One block that drops candidates between its attention and its MLP.
+    """What happens between a block's attention and its MLP.
 
-    x: [B, n_template + L, C]; index: [B, L] original positions of the search tokens.
-    Returns the output [B, n_template + keep, C], the kept positions [B, keep], best first, and the removed ones.
+    x: [B, n_template + L, C]; q, k: what the attention compared; index: [B, L] original positions of the search tokens.
+    Returns the tokens that stay [B, n_template + keep, C], their positions [B, keep], best first, and the removed ones.
     """
-    x, q, k = block.attend(x)
     length = index.shape[1]
     keep = math.ceil(ratio * length)
-    removed = index[:, :0]
-    if keep < length:
-        order = template_attention(q, k, n_template, rows, mask).sort(dim=1, descending=True).indices
-        search = x[:, n_template:].gather(1, order[:, :keep, None].expand(-1, -1, x.shape[2]))
-        x = torch.cat([x[:, :n_template], search], dim=1)
-        index, removed = index.gather(1, order).split([keep, length - keep], dim=1)
-    return block.feed(x), index, removed
+    if keep == length:
+        return x, index, index[:, :0]
+    order = template_attention(q, k, n_template, rows, mask).sort(dim=1, descending=True).indices
+    search = x[:, n_template:].gather(1, order[:, :keep, None].expand(-1, -1, x.shape[2]))
+    kept, removed = index.gather(1, order).split([keep, length - keep], dim=1)
+    return torch.cat([x[:, :n_template], search], dim=1), kept, removed
 
 
 def put_back(search: Tensor, index: Tensor, length: int) -> Tensor:

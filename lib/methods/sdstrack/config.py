@@ -1,0 +1,54 @@
+"""Keys of SDSTrack configuration files: OSTrack's, with masks, the weights of three losses, and what is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lib.config import schema
+from lib.methods.ostrack import config as ostrack
+
+
+@dataclass(frozen=True)
+class Train(ostrack.Train):
+    """Further keys, with published values.
+
+    MASK_RATE_RGB: share of RGB patches that are hidden in the masked pass; MASK_RATE_X: share of X patches that are,
+    where the RGB patch is not. CLEAN_WEIGHT, MASKED_WEIGHT, AGREEMENT_WEIGHT: of the losses of the two passes and of
+    the difference between their fused tokens. ALIGN_TOKENS: compare tokens place by place, also after elimination.
+    PARAM_GROUPS, where a file has none: adapters and the X patch embedding learn, the last norm at LR *
+    BACKBONE_MULTIPLIER, everything else is frozen.
+    """
+
+    mask_rate_rgb: float = 0.3
+    mask_rate_x: float = 0.3
+    clean_weight: float = 0.6
+    masked_weight: float = 0.2
+    agreement_weight: float = 0.1
+    align_tokens: bool = False
+    fix_bn: bool = True
+    save_epoch_interval: int = 5
+    save_epochs: tuple[int, ...] = ()
+    save_last_n_epoch: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 <= self.mask_rate_rgb <= 1 and 0 <= self.mask_rate_x <= 1):
+            raise ValueError(f"MASK_RATE_RGB {self.mask_rate_rgb} and MASK_RATE_X {self.mask_rate_x} must lie in 0..1")
+        if not self.param_groups:
+            object.__setattr__(self, "param_groups", published_groups(self.backbone_multiplier))
+
+
+def published_groups(norm_multiplier: float) -> tuple[schema.ParamGroup, ...]:
+    """Which parameters learn, and how fast."""
+    return (
+        schema.ParamGroup("Adapter|multimodal"),
+        schema.ParamGroup(r"backbone\.norm\.", lr_multiplier=norm_multiplier),
+        schema.ParamGroup(".*", freeze=True),
+    )
+
+
+@dataclass(frozen=True)
+class Config(ostrack.Config):
+    """An SDSTrack experiment."""
+
+    train: Train = Train()

@@ -1,0 +1,208 @@
+"""One ViT for RGB and a second modality: two streams, shared blocks, fusion at a few depths (SDSTrack, CVPR 2024).
+
+Streams lie under one another in one batch, RGB rows first, so that what the two share is computed once for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lib.data.normalise import Normalise
+from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens
+from lib.models.inference import with_fused_children
+from lib.models.layers.adapted_block import AdaptedBlock
+from lib.models.layers.candidate_elimination import drop_candidates, put_back
+from lib.models.layers.fused import Plan
+from lib.models.layers.masking import PatchMasks, hide
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """What one fusion gave.
+
+    tokens: [2R, Nz + n, C], RGB rows first; index: [2R, n] positions of the search tokens, None when all are there.
+    """
+
+    tokens: Tensor
+    index: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class TwoStreamTokens(Tokens):
+    """Template and search tokens are means over the two streams, normalised; removed: [2R, n], RGB rows first."""
+
+    fusions: list[Fusion] = field(default_factory=list)
+
+
+@dataclass
+class _Stream:
+    """Rows on their way through the blocks: the first `rgb_rows` are RGB. index: as in `drop_candidates`."""
+
+    x: Tensor
+    rgb_rows: int
+    index: Tensor | None = None
+    mask: Tensor | None = None
+
+    @staticmethod
+    def joined(streams: list[_Stream]) -> _Stream:
+        if len(streams) == 1:
+            return streams[0]
+        rgb, aux = streams
+        index = None if rgb.index is None or aux.index is None else torch.cat([rgb.index, aux.index])
+        mask = None if rgb.mask is None or aux.mask is None else torch.cat([rgb.mask, aux.mask])
+        return _Stream(torch.cat([rgb.x, aux.x]), rgb.rgb_rows, index, mask)
+
+
+class TwoStreamViT(OneStreamViT):
+    """Further arguments: those of `OneStreamViT`.
+
+    fusion_loc: blocks (from 0) behind which the streams are fused, by the same block. adapter_dim: the adapters' width.
+    `pos_embed_z_z_dte` and `pos_embed_x_x_dte` are not used; they are kept so that published checkpoints load strictly.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        patch: int,
+        template_size: int,
+        search_size: int,
+        *,
+        fusion_loc: tuple[int, ...] = (3, 6, 9, 11),
+        adapter_dim: int = 192,
+        drop_path: float = 0.0,
+        ce_loc: tuple[int, ...] = (),
+        ce_keep_ratio: tuple[float, ...] = (),
+        ce_template_range: str = "ALL",
+        conv_stem: bool = False,
+        init_std: float = 0.02,
+        similar_queries: bool = False,
+    ) -> None:
+        super().__init__(
+            width,
+            depth,
+            heads,
+            patch,
+            template_size,
+            search_size,
+            drop_path,
+            ce_loc,
+            ce_keep_ratio,
+            ce_template_range,
+            conv_stem=conv_stem,
+            init_std=init_std,
+            similar_queries=similar_queries,
+            block=partial(AdaptedBlock, bottleneck=adapter_dim),
+        )
+        if not fusion_loc or any(not 0 <= i < depth for i in fusion_loc):
+            raise ValueError(f"FUSION_LOC {list(fusion_loc)} must name one or more of the blocks 0..{depth - 1}")
+        self.fusion_loc = frozenset(fusion_loc)
+        self.patch_embed_multimodal = self.stem(patch, width)
+        self.pos_embed_z_z_dte = nn.Parameter(torch.zeros(1, 2 * self.grid_template**2, width))
+        self.pos_embed_x_x_dte = nn.Parameter(torch.zeros(1, 2 * self.grid_search**2, width))
+
+    def embed_template(self, template: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """template [B, 6, T, T] normalised -> tokens [B, 2, Nz, C], RGB first.
+
+        hidden: [B, 2, Nz] bool; with it come 2B rows, the clean ones and then those with hidden patches.
+        """
+        return self._embed(template, hidden) + self.pos_embed_z
+
+    def embed_search(self, search: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """search [B, 6, S, S] normalised -> tokens [B, 2, Nx, C]; `hidden` as in `embed_template`."""
+        return self._embed(search, hidden) + self.pos_embed_x
+
+    def _embed(self, images: Tensor, hidden: Tensor | None) -> Tensor:
+        if images.shape[1] != 6:
+            raise ValueError(f"pictures of 6 channels are expected (RGB, then aux), not of {images.shape[1]}")
+        tokens = torch.stack([self.patch_embed(images[:, :3]), self.patch_embed_multimodal(images[:, 3:])], dim=1)
+        return tokens if hidden is None else torch.cat([tokens, hide(tokens, hidden)])
+
+    def encode(
+        self,
+        template: Tensor,
+        search: Tensor,
+        template_mask: Tensor | None = None,
+        keep_rate: float | None = None,
+        search_only: bool = False,
+    ) -> TwoStreamTokens:
+        """Joint encoding of embedded tokens [R, 2, Nz, C] and [R, 2, Nx, C].
+
+        template_mask, keep_rate: as in `OneStreamViT.encode`. search_only: the template's output is not wanted; where
+        the last block fuses, its template tokens are then left out, and `Tokens.template` is empty.
+        """
+        self._check_mask(template_mask)
+        n, length, rows = template.shape[2], search.shape[2], len(template)
+        x = torch.cat([template, search], dim=2).transpose(0, 1).flatten(0, 1)
+        streams = self._streams(x, rows, template_mask)
+        removed: list[Tensor] = []
+        fusions: list[Fusion] = []
+        shorter = search_only and max(self.fusion_loc) == len(self.blocks) - 1
+        for i, block in enumerate(cast("Iterable[AdaptedBlock]", self.blocks)):
+            ratio = self._ratio(i, keep_rate)
+            gone = [self._pass(block, stream, n, length, ratio) for stream in streams]
+            removed += [torch.cat([g for g in gone if g is not None])] if ratio < 1.0 else []
+            if i in self.fusion_loc:
+                stream = _Stream.joined(streams)
+                stream.x = block.fuse(stream.x, n if shorter and i == len(self.blocks) - 1 else 0)
+                fusions.append(Fusion(stream.x, stream.index))
+                streams = [stream]
+        return self._mean(_Stream.joined(streams), rows, 0 if shorter else n, length, removed, fusions)
+
+    def _streams(self, x: Tensor, rows: int, template_mask: Tensor | None) -> list[_Stream]:
+        """Both streams as one batch; apart where gradients are wanted, since a frozen RGB stream needs none of its own
+        before the first fusion."""
+        if torch.is_grad_enabled():
+            return [_Stream(x[:rows], rows, mask=template_mask), _Stream(x[rows:], 0, mask=template_mask)]
+        return [_Stream(x, rows, mask=None if template_mask is None else template_mask.repeat(2, 1))]
+
+    def _pass(self, block: AdaptedBlock, stream: _Stream, n: int, length: int, ratio: float) -> Tensor | None:
+        """One block over the rows of a stream; returns the positions that were eliminated."""
+        x, q, k = block.attend(stream.x, stream.rgb_rows)
+        gone = None
+        if ratio < 1.0:
+            if stream.index is None:
+                stream.index = torch.arange(length, device=x.device).expand(len(x), -1)
+            x, stream.index, gone = drop_candidates(x, q, k, stream.index, n, ratio, self.judges, stream.mask)
+        stream.x = block.feed(x, stream.rgb_rows)
+        return gone
+
+    def _mean(
+        self, stream: _Stream, rows: int, n: int, length: int, removed: list[Tensor], fusions: list[Fusion]
+    ) -> TwoStreamTokens:
+        """Both streams averaged place by place; a place that is gone from one counts as zero there."""
+        search = stream.x[:, n:]
+        if stream.index is not None and stream.index.shape[1] < length:
+            search = put_back(search, stream.index, length)
+        x = search if n == 0 else torch.cat([stream.x[:, :n], search], dim=1)
+        x = self.norm(x.unflatten(0, (2, rows)).mean(dim=0))
+        return TwoStreamTokens(x[:, :n], x[:, n:], removed, fusions)
+
+    def encode_masked(
+        self,
+        template: Tensor,
+        search: Tensor,
+        masks: PatchMasks,
+        template_mask: Tensor | None = None,
+        keep_rate: float | None = None,
+    ) -> TwoStreamTokens:
+        """Pictures [B, 6, T, T] and [B, 6, S, S] -> 2B rows: B clean ones, then the same with hidden patches."""
+        mask = None if template_mask is None else template_mask.repeat(2, 1)
+        tokens = self.embed_template(template, masks.template), self.embed_search(search, masks.search)
+        return self.encode(*tokens, mask, keep_rate)
+
+    def fused(self, plan: Plan) -> TwoStreamViT:
+        """For inference; see `lib.models.inference`. Each stem has its own channels' normalisation folded in."""
+        twin = with_fused_children(self, plan)
+        if plan.pixels is not None:
+            mean, std = (v[3:].flatten() for v in (plan.pixels.mean, plan.pixels.std))
+            plan = replace(plan, pixels=Normalise(mean.tolist(), std.tolist()).to(mean.device))
+        twin._modules["patch_embed_multimodal"] = self.patch_embed_multimodal.fused(plan)
+        return twin

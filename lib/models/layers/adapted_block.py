@@ -1,0 +1,156 @@
+"""A transformer block that serves RGB, a second modality and their fusion with one set of frozen weights.
+
+SDSTrack (Hou et al., CVPR 2024, sec. 3.2): RGB goes through the block as it is; the second modality has adapters behind
+the attention and beside the MLP; in fusion every token attends to the other modality's tokens alone, with adapters of
+its own.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.models.adapters import Bottleneck
+from lib.models.inference import with_fused_children
+from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct
+from lib.models.layers.transformer import Attention, Block, Mlp, split_heads
+
+SCALE = 0.5
+"""Of the adapters beside the MLP."""
+
+
+class AdaptedBlock(Block):
+    """Streams lie under one another: of x [R, N, C] the first `rgb_rows` are RGB, the others the second modality.
+
+    Names of the adapters are those of published checkpoints: `X_DTE` of the second modality, `X_X_DTE` of the fusion.
+    """
+
+    Space_X_DTE_Adapter: Bottleneck
+    MLP_X_DTE_Adapter: Bottleneck
+    Space_X_X_DTE_Adapter: Bottleneck
+    MLP_X_X_DTE_Adapter: Bottleneck
+
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0, bottleneck: int = 192
+    ) -> None:
+        super().__init__(width, heads, mlp_ratio, drop_path)
+        for name in ("MLP_X_DTE", "Space_X_DTE", "MLP_X_X_DTE", "Space_X_X_DTE"):
+            self.add_module(f"{name}_Adapter", Bottleneck(width, bottleneck))
+
+    def attend(self, x: Tensor, rgb_rows: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The first half of a single-stream pass, with the queries and keys [R, heads, N, d] that it used."""
+        rgb_rows = len(x) if rgb_rows is None else rgb_rows
+        q, k, v = self.attn.project(self.norm1(x))
+        mixed = self.attn.attend(q, k, v)
+        if rgb_rows < len(x):
+            aux = mixed[rgb_rows:]
+            mixed = _joined(mixed[:rgb_rows], aux + self.Space_X_DTE_Adapter(aux))
+        return x + self.drop_path(mixed), q, k
+
+    def feed(self, x: Tensor, rgb_rows: int | None = None) -> Tensor:
+        """The second half; the MLP of the RGB stream knows no stochastic depth, as published."""
+        rgb_rows = len(x) if rgb_rows is None else rgb_rows
+        y = self.norm2(x)
+        hidden = self.mlp(y)
+        if rgb_rows < len(x):
+            aux = hidden[rgb_rows:] + SCALE * self.MLP_X_DTE_Adapter(y[rgb_rows:])
+            hidden = _joined(hidden[:rgb_rows], self.drop_path(aux))
+        return x + hidden
+
+    def fuse(self, x: Tensor, first: int = 0) -> Tensor:
+        """x [2B, N, C], B rows of each modality -> [2B, N - first, C]: the tokens from `first` on, fused."""
+        q, k, v = self.attn.project(self.norm1(x))
+        mixed = self.attn.proj(cross_attention(q[:, :, first:], k, v))
+        x = x[:, first:] + self._drop_pairs(mixed + self.Space_X_X_DTE_Adapter(mixed))
+        y = self.norm2(x)
+        return x + self._drop_pairs(self.mlp(y) + SCALE * self.MLP_X_X_DTE_Adapter(y))
+
+    def _drop_pairs(self, x: Tensor) -> Tensor:
+        """Stochastic depth over samples: both modalities of one, or neither."""
+        pairs = x.unflatten(0, (2, -1)).transpose(0, 1)
+        return self.drop_path(pairs).transpose(0, 1).flatten(0, 1)
+
+    def fused(self, plan: Plan) -> nn.Module:
+        """For inference; see `lib.models.inference`."""
+        return with_fused_children(self, plan) if plan.portable else FusedAdaptedBlock(self, plan)
+
+
+def _joined(rgb: Tensor, aux: Tensor) -> Tensor:
+    return torch.cat([rgb, aux]) if len(rgb) else aux
+
+
+def cross_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Every token looks at the tokens of the other modality, and at no other.
+
+    q [2B, heads, M, d], k and v [2B, heads, N, d]: B rows of one modality, then B of the other -> [2B, M, heads * d].
+    The same as one attention over both token lists with the pairs of one modality masked, at half the cost.
+    """
+    (q1, q2), (k1, k2), (v1, v2) = q.chunk(2), k.chunk(2), v.chunk(2)
+    first, second = F.scaled_dot_product_attention(q1, k2, v2), F.scaled_dot_product_attention(q2, k1, v1)
+    return torch.cat([first.transpose(1, 2), second.transpose(1, 2)]).flatten(2)
+
+
+class FusedAdaptedBlock(nn.Module):
+    """An `AdaptedBlock` for inference: adapters become further units of the layers they stand beside.
+
+    It computes in place where it can: the tokens it is given may be overwritten.
+    """
+
+    def __init__(self, block: AdaptedBlock, plan: Plan) -> None:
+        super().__init__()
+        attn, mlp = block.attn, block.mlp
+        self.heads = attn.heads
+        self.norm1, self.norm2 = (copy.deepcopy(norm).to(plan.dtype) for norm in (block.norm1, block.norm2))
+        self.qkv = Product(attn.qkv.weight, attn.qkv.bias, plan)
+        self.proj = ResidualProduct(attn.proj.weight, attn.proj.bias, plan)
+        self.rgb_mlp = ResidualMlp(mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias, plan)
+        self.aux_space = _behind(attn, block.Space_X_DTE_Adapter, plan)
+        self.aux_mlp = _beside(mlp, block.MLP_X_DTE_Adapter, plan)
+        self.fusion_space = _behind(attn, block.Space_X_X_DTE_Adapter, plan)
+        self.fusion_mlp = _beside(mlp, block.MLP_X_X_DTE_Adapter, plan)
+
+    def attend(self, x: Tensor, rgb_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """As `AdaptedBlock.attend`."""
+        q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = self.proj(x, mixed)
+        aux = x[rgb_rows:]
+        aux.copy_(self.aux_space(aux, mixed[rgb_rows:]))
+        return x, q, k
+
+    def feed(self, x: Tensor, rgb_rows: int) -> Tensor:
+        """As `AdaptedBlock.feed`."""
+        y = self.norm2(x)
+        rgb = self.rgb_mlp(x[:rgb_rows], y[:rgb_rows])
+        return torch.cat([rgb, self.aux_mlp(x[rgb_rows:], y[rgb_rows:])])
+
+    def fuse(self, x: Tensor, first: int = 0) -> Tensor:
+        """As `AdaptedBlock.fuse`."""
+        q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
+        mixed = cross_attention(q[:, :, first:], k, v)
+        x = self.fusion_space(self.proj(x[:, first:].contiguous(), mixed), mixed)
+        return self.fusion_mlp(x, self.norm2(x))
+
+
+def _behind(attn: Attention, adapter: Bottleneck, plan: Plan) -> ResidualMlp:
+    """What an adapter adds behind an output projection, as a function of what the projection reads."""
+    down, up, proj = adapter.D_fc1, adapter.D_fc2, attn.proj
+    weight = down.weight.double() @ proj.weight.double()
+    bias = down.weight.double() @ proj.bias.double() + down.bias.double()
+    dtype = down.weight.dtype
+    return ResidualMlp(weight.to(dtype), bias.to(dtype), up.weight, up.bias, plan)
+
+
+def _beside(mlp: Mlp, adapter: Bottleneck, plan: Plan) -> ResidualMlp:
+    """An MLP and the adapter beside it as one MLP with more hidden units."""
+    down, up = adapter.D_fc1, adapter.D_fc2
+    return ResidualMlp(
+        torch.cat([mlp.fc1.weight, down.weight]),
+        torch.cat([mlp.fc1.bias, down.bias]),
+        torch.cat([mlp.fc2.weight, SCALE * up.weight], dim=1),
+        mlp.fc2.bias + SCALE * up.bias,
+        plan,
+    )
