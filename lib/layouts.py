@@ -49,6 +49,7 @@ _RGBT = "<seq>/{visible/*.jpg, infrared/*.jpg, visible.txt, infrared.txt, init.t
 _RGBD = "<seq>/{color/00000001.jpg, depth/00000001.png (16 bit), groundtruth.txt}"
 _RGBE = "<seq>/{vis_imgs/frame0000.bmp, event_imgs/frame0000.bmp, groundtruth.txt, absent_label.txt}"
 _VTUAV = "test_ST_001/animal_001/{rgb/000001.jpg, ir/000001.jpg, rgb.txt, ir.txt (every 10th frame)}"
+_VOT = "list.txt (optional), <seq>/{color/00000001.jpg, groundtruth.txt (boxes, polygons or masks)}"
 _VAST = "<Class>/<Class>-<n>/{imgs/00001.jpg, Groundtruth.txt, nlp.txt}"
 _LMDB = "data.mdb, whose keys are the paths of "
 
@@ -115,9 +116,9 @@ _ROWS = (
     Layout("uav", ("uav",), "data_seq/UAV123/<video>/000001.jpg, anno/UAV123/<name>.txt", "UAV123 test", ("uav123",)),
     Layout("itb", ("itb",), "<scene>/<video>/{*.jpg, groundtruth.txt}", "ITB test, 180"),
     Layout("tc128", ("TC128", "tc128"), "<name>/{img/0001.jpg, <name>_gt.txt, <name>_frames.txt}", "TC128 test"),
-    Layout("vot2018", ("vot2018",), "<seq>/{color/00000001.jpg, groundtruth.txt (polygons)}", "VOT2018", ("vot18",)),
-    Layout("vot2019", ("vot2019",), "<seq>/{color/00000001.jpg, groundtruth.txt (polygons)}", "VOT2019", ("vot19",)),
-    Layout("vot2022", ("vot2022",), "<seq>/{color/00000001.jpg, groundtruth.txt}", "VOT2022", ("vot22",)),
+    Layout("vot2018", ("vot2018",), _VOT, "VOT2018", ("vot18",)),
+    Layout("vot2019", ("vot2019",), _VOT, "VOT2019", ("vot19",)),
+    Layout("vot2022", ("vot2022",), _VOT, "VOT2022", ("vot22",)),
     Layout("lasher", ("lasher/trainingset",), _RGBT, "LasHeR training (thermal), 979"),
     Layout("lasher_test", ("lasher/testingset",), _RGBT, "LasHeR test (thermal), 245", ("lasher_testingset",)),
     Layout("lasher_lmdb", ("lasher_lmdb",), _LMDB + _RGBT, "LasHeR training as LMDB"),

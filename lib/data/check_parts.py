@@ -50,6 +50,7 @@ TEST_SIZES = {
     "uav": 123,
     "nfs": 100,
     "otb": 100,
+    "itb": 180,
 }
 """Sequences of the published test sets, by benchmark name."""
 

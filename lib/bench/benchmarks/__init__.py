@@ -1,6 +1,6 @@
 """Benchmarks by the names that users type: `get_benchmark("lasot").sequences(paths)`."""
 
-from lib.bench.benchmarks import event_depth, got10k, language, lasot, synthetic, tables, thermal, trackingnet
+from lib.bench.benchmarks import event_depth, got10k, language, lasot, listed, synthetic, tables, thermal, trackingnet
 from lib.bench.benchmarks.benchmark import (
     BENCHMARKS,
     Benchmark,
@@ -23,6 +23,7 @@ __all__ = [
     "got10k",
     "language",
     "lasot",
+    "listed",
     "synthetic",
     "tables",
     "thermal",

@@ -36,7 +36,8 @@ def presence(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
     return {"present": present}
 
 
-register(Benchmark("lasot", "LaSOT", "lasot", read_test, presence, tag="lasot"))
+for _name, _title in (("lasot", "LaSOT"), ("lasot_lmdb", "LaSOT from LMDB")):
+    register(Benchmark(_name, _title, _name, read_test, presence, tag="lasot"))
 register(
     Benchmark(
         "lasot_extension_subset",

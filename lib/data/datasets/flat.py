@@ -10,14 +10,14 @@ from lib.data.store import Store
 from lib.layouts import layout_of
 
 
-def locate_flat(store: Store, markers: Names[str], name: str, layout_key: str) -> Store:
-    """The root of a data set whose sequence folders hold one of the files `markers`."""
+def locate_flat(store: Store, markers: Names[str], name: str, layout_key: str, below: Names[str] = ()) -> Store:
+    """The root of a data set whose sequence folders hold one of the files `markers`; see `locate_root`."""
 
     def looks_right(root: Store) -> bool:
         folders = sequence_names(root)[:8]
         return any(root.exists(f"{place}/{m}") for f in folders for place in (f, f"{f}/{f}") for m in markers)
 
-    return locate_root(store, looks_right, name, layout_of(layout_key).tree)
+    return locate_root(store, looks_right, name, layout_of(layout_key).tree, below)
 
 
 def sequence_names(root: Store) -> list[str]:

@@ -19,7 +19,8 @@ from lib.registry import UnknownNameError
 TYPED = [
     *("lasot", "LaSOT", "lasot_extension_subset", "lasot_ext", "got10k_test", "got10k_val", "trackingnet", "uav"),
     *("uav123", "UAV123", "nfs", "otb", "otb100", "tnl2k", "vasttrack", "lasher", "rgbt234", "rgbt210", "gtot"),
-    *("vtuav", "visevent", "depthtrack", "synthetic"),
+    *("vtuav", "visevent", "depthtrack", "synthetic", "itb", "tc128", "tc128ce", "vot18", "vot2018", "vot22"),
+    *("lasot_lmdb", "got10k_ltrval"),
 ]
 
 
