@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lib.bench.manifest import read_manifest
 from lib.bench.metrics import MetricError, Scores, SequenceResult, average_runs, evaluate
 from lib.bench.metrics.scores import listed
 from lib.bench.report.runs import TrackerRun
-from lib.bench.result_files import read_column, read_rows
-from lib.bench.results import exact_file
+from lib.bench.result_files import Floats, read_rows
+from lib.bench.results import Result, exact_file
+from lib.bench.vot.trajectories import is_trajectory, read_regions, read_values, trajectory_file
 from lib.data.types import Boxes
 
 
 class Scorable(Protocol):
-    """A sequence that knows what its metric must know (`BenchmarkSequence`, `TextSequence`)."""
+    """A sequence that knows what its metric must know (`BenchmarkSequence`, `TextSequence`).
+
+    run_names: of its runs; one, called like the sequence, but for VOT.
+    """
 
     @property
     def name(self) -> str: ...
 
     @property
+    def run_names(self) -> list[str]: ...
+
+    @property
     def attributes(self) -> frozenset[str]: ...
 
-    def scored(self, boxes_xywh: Boxes, seconds: NDArray[np.float64] | None = None) -> SequenceResult: ...
+    def scored(self, runs: Sequence[Result]) -> SequenceResult: ...
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,25 @@ class Scoring:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def find_results(folder: Path, name: str, exact: bool = False) -> list[Path]:
-    """The files of one sequence: `<seq>.txt`, `test_<seq>.txt`, or GOT-10k's `<seq>/<seq>_001.txt` and further runs."""
-    if exact and exact_file(folder, name).is_file():
-        return [exact_file(folder, name)]
+def find_results(folder: Path, sequence: Scorable, exact: bool = False) -> dict[str, Path]:
+    """The files of one sequence's runs by the runs' names; empty where one of them lacks.
+
+    They are `<seq>.txt`, `test_<seq>.txt`, the VOT toolkit's `<seq>/<run>.txt` or `.bin`, or GOT-10k's
+    `<seq>/<seq>_001.txt` and further repetitions.
+    """
+    name, runs = sequence.name, sequence.run_names
+    copies = {run: exact_file(folder, run) for run in runs}
+    if exact and all(path.is_file() for path in copies.values()):
+        return copies
+    if runs != [name]:
+        kept = {run: path for run in runs if (path := trajectory_file(folder / name, run))}
+        if kept or len(runs) > 1:
+            return kept if len(kept) == len(runs) else {}
     for candidate in (f"{name}.txt", f"test_{name}.txt"):
         if (folder / candidate).is_file():
-            return [folder / candidate]
-    return sorted(p for p in (folder / name).glob(f"{name}_*.txt") if p.stem.removeprefix(f"{name}_").isdigit())
+            return {name: folder / candidate}
+    repeated = sorted(p for p in (folder / name).glob(f"{name}_*.txt") if p.stem.removeprefix(f"{name}_").isdigit())
+    return {path.stem: path for path in repeated}
 
 
 def load_runs(
@@ -79,7 +96,7 @@ def load_runs(
     if len({s.label for s in sources}) != len(sources):
         raise ValueError(f"two trackers have the same label: {', '.join(s.label for s in sources)} (use LABEL=FOLDER)")
     lacking = {
-        folder: [s.name for s in sequences if not find_results(folder, s.name, protocol.exact)]
+        folder: [s.name for s in sequences if not find_results(folder, s, protocol.exact)]
         for source in sources
         for folder in _existing(source)
     }
@@ -125,8 +142,8 @@ def _run(source: ResultSource, sequences: Sequence[Scorable], protocol: Scoring)
     scores: list[Scores] = []
     boxes: dict[str, Boxes] = {}
     for folder in source.folders:
-        results = [_result(folder, s, protocol.exact) for s in sequences]
-        boxes = boxes or {r.name: r.prediction_xywh for r in results}
+        results = [s.scored(read_results(folder, s, protocol.exact)) for s in sequences]
+        boxes = boxes or {r.name: _by_frame(r) for r in results}
         try:
             scores.append(evaluate(protocol.variant, results, dataset=protocol.dataset, **protocol.options))
         except MetricError as error:
@@ -135,11 +152,41 @@ def _run(source: ResultSource, sequences: Sequence[Scorable], protocol: Scoring)
     return TrackerRun(source.label, boxes, whole, read_manifest(source.folders[0]) or {})
 
 
-def _result(folder: Path, sequence: Scorable, exact: bool) -> SequenceResult:
-    files = find_results(folder, sequence.name, exact)
-    times = files[0].parent / f"{sequence.name}_time.txt"
-    nearby = [times, folder / f"{sequence.name}_time.txt"]
-    seconds = next((read_column(p) for p in nearby if p.is_file()), None)
-    first, *others = (read_rows(path) for path in files)
-    result = sequence.scored(first, seconds)
-    return replace(result, repetitions=tuple(others)) if others else result
+def _by_frame(result: SequenceResult) -> Boxes:
+    """The first run as one row per frame of the sequence, NaN where it has not been."""
+    if not result.passes:
+        return result.prediction_xywh
+    rows = np.full((len(result.gt_xywh), 4), np.nan)
+    rows[list(result.passes[0])] = result.prediction_xywh[: len(result.passes[0])]
+    return rows
+
+
+def read_results(folder: Path, sequence: Scorable, exact: bool = False) -> list[Result]:
+    """The runs of one sequence with confidence and time, as far as there are files of them.
+
+    Raises ResultFileError naming file and line; FileNotFoundError where `find_results` finds nothing.
+    """
+    files = find_results(folder, sequence, exact)
+    if not files:
+        raise FileNotFoundError(f"{folder}: no result for {sequence.name}")
+    results = []
+    for run, path in files.items():
+        rows = read_regions(path) if is_trajectory(path) else read_rows(path)
+        columns = [
+            _column([folder / f"{name}{ending}" for name in _beside(sequence.name, run) for ending in endings])
+            for endings in (("_confidence.value", "_confidence.txt", "_score.txt"), ("_time.value", "_time.txt"))
+        ]
+        results.append(Result(run, rows, *columns))
+    return results
+
+
+def _beside(name: str, run: str) -> list[str]:
+    """Where files beside a run's boxes may lie, without their endings: the toolkits' folders, then the flat ones."""
+    return [f"{name}/{run}", f"{name}/{name}", run, name, f"scores/{name}", f"times/{name}"]
+
+
+def _column(candidates: Sequence[Path]) -> Floats:
+    file = next((path for path in candidates if path.is_file()), None)
+    if file is None:
+        return np.zeros(0)
+    return read_values(file)

@@ -13,6 +13,7 @@ import numpy as np
 from lib.bench.manifest import read_manifest
 from lib.bench.result_files import read_boxes
 from lib.bench.results import exact_file
+from lib.bench.vot.trajectories import is_trajectory, read_regions
 from lib.data.boxes import iou_xywh
 from lib.data.types import Boxes
 
@@ -58,31 +59,40 @@ def compare_runs(a: Path, b: Path, tolerance: float = 1e-3) -> Comparison:
 
     tolerance: in pixels. Raises FileNotFoundError when a folder is not there or has no result.
     """
-    names_a, names_b = _names(a), _names(b)
-    both = [n for n in names_a if n in set(names_b)]
-    parted = [_part(n, *_pair(a, b, n), tolerance) for n in both]
+    files_a, files_b = result_files(a), result_files(b)
+    both = [n for n in files_a if n in files_b]
+    parted = [_part(n, *_pair(a, b, n, files_a[n], files_b[n]), tolerance) for n in both]
     return Comparison(
         parted,
-        sorted(set(names_a) - set(names_b)),
-        sorted(set(names_b) - set(names_a)),
+        sorted(set(files_a) - set(files_b)),
+        sorted(set(files_b) - set(files_a)),
         _settings(read_manifest(a) or {}, read_manifest(b) or {}),
     )
 
 
-def _names(folder: Path) -> list[str]:
+def result_files(folder: Path) -> dict[str, Path]:
+    """Run -> file of its boxes: `<seq>.txt`, or `<seq>/<run>.txt` and `.bin` as the VOT toolkit has them."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no such result folder: {folder}")
-    names = sorted(p.stem for p in folder.glob("*.txt") if not p.stem.endswith(ASIDE))
-    if not names:
-        raise FileNotFoundError(f"no result files (<seq>.txt) in {folder}")
-    return names
+    flat = [p for p in folder.glob("*.txt") if not p.stem.endswith(ASIDE)]
+    runs = [p for p in folder.glob("*/*_*") if p.suffix in (".bin", ".txt") and p.stem.startswith(f"{p.parent.name}_")]
+    nested = [p for p in runs if p.stem.rpartition("_")[2].isdigit()]
+    if not flat and not nested:
+        raise FileNotFoundError(
+            f"no result files (<seq>.txt, or <seq>/<seq>_001.txt as of the VOT toolkit) in {folder}"
+        )
+    return {path.stem: path for path in sorted(flat or nested, key=lambda p: (p.stem, p.suffix))}
 
 
-def _pair(a: Path, b: Path, name: str) -> tuple[Boxes, Boxes]:
+def _pair(a: Path, b: Path, name: str, file_a: Path, file_b: Path) -> tuple[Boxes, Boxes]:
     exact = [exact_file(folder, name) for folder in (a, b)]
     if all(p.is_file() for p in exact):
         return read_boxes(exact[0]), read_boxes(exact[1])
-    return read_boxes(a / f"{name}.txt"), read_boxes(b / f"{name}.txt")
+    return _boxes(file_a), _boxes(file_b)
+
+
+def _boxes(file: Path) -> Boxes:
+    return read_regions(file) if is_trajectory(file) else read_boxes(file)
 
 
 def _part(name: str, a: Boxes, b: Boxes, tolerance: float) -> Parting:

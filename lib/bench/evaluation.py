@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkSequence, get_benchmark
+from lib.bench.benchmarks.benchmark import Run
 from lib.bench.cluster import ClusterWork, Group, join_group
 from lib.bench.factory import TrackerFactory
 from lib.bench.manifest import host, read_manifest, versions, write_manifest
@@ -25,6 +26,7 @@ from lib.bench.runner import Runner, Work
 from lib.bench.scoring import Scored, score
 from lib.bench.workers import Watcher, WorkerPool
 from lib.cores import threads_per_process
+from lib.data.types import Sequence as VideoSequence
 from lib.paths import Paths, results_folder
 from lib.registry import suggest
 
@@ -34,7 +36,7 @@ class Evaluation:
     """What to run.
 
     names: sequences to take (names or positions as text), all when empty. workers: processes, 0 = in this one.
-    batch: rows per process. metric: a variant of `lib.bench.metrics` instead of the benchmark's own.
+    batch: rows per process. metric: a variant of `lib.bench.metrics` instead of the benchmark's own, with its options.
     debug: the first failure is raised.
     """
 
@@ -49,6 +51,7 @@ class Evaluation:
     skip_missing: bool = False
     rerun: bool = False
     debug: bool = False
+    metric_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> ResultFolder:
@@ -61,7 +64,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it. failures: sequence -> reason. scored: None when a server scores, or nothing is finished."""
+    """What came of it. failures: run (its sequence's name, unless it has several) -> reason.
+
+    tracked, kept: runs. scored: None when a server scores, or nothing is finished.
+    """
 
     folder: Path
     sequences: Sequence[BenchmarkSequence]
@@ -77,10 +83,20 @@ class Outcome:
     def exit_code(self) -> int:
         return 1 if self.failures else 0
 
+    @property
+    def unit(self) -> str:
+        """What `tracked` and `kept` count."""
+        return _unit(self.sequences)
+
+    @property
+    def finished(self) -> list[BenchmarkSequence]:
+        """The sequences without a failure."""
+        return [s for s in self.sequences if self.failures.keys().isdisjoint(s.run_names)]
+
 
 @dataclass
 class TrackSequences:
-    """The work of one process; picklable, so that workers get it as it is."""
+    """The work of one process; picklable, so that workers get it as it is. owners: run -> its sequence."""
 
     factory: TrackerFactory
     benchmark: str
@@ -89,6 +105,7 @@ class TrackSequences:
     batch: int
     processes: int
     metric: str
+    owners: Mapping[str, str]
     debug: bool = False
     _open: dict[str, BenchmarkSequence] = field(default_factory=dict)
 
@@ -99,9 +116,10 @@ class TrackSequences:
         tracker = self.factory.build(slot)
         reader = get_benchmark(self.benchmark).open(self.paths)
 
-        def load(name: str) -> tuple[BenchmarkSequence, int]:
-            self._open[name] = sequence = reader.sequence(name)
-            return sequence, sequence.start
+        def load(name: str) -> tuple[VideoSequence, int]:
+            self._open[name] = whole = reader.sequence(self.owners[name])
+            run = whole.runs[whole.run_names.index(name)]
+            return run.sequence, run.start
 
         decoders = max(2, min(8, threads_per_process(self.processes)))
         Runner(tracker, load, connect(self._keep), self.batch, decode_threads=decoders, raise_errors=self.debug).run()
@@ -113,10 +131,10 @@ class TrackSequences:
 
     def _main_score(self, sequence: BenchmarkSequence, result: Result) -> float | None:
         benchmark = get_benchmark(self.benchmark)
-        if not benchmark.scored or self.metric not in METRICS:
+        if not benchmark.scored or self.metric not in METRICS or len(sequence.run_names) > 1:
             return None
         try:
-            scores = evaluate(self.metric, [sequence.scored(result.boxes_xywh)], dataset=benchmark.tag)
+            scores = evaluate(self.metric, [sequence.scored([result])], dataset=benchmark.tag)
         except MetricError:  # told at the end, with the scores of the whole
             return None
         return scores.headline[scores.main]
@@ -156,35 +174,36 @@ def run_evaluation(job: Evaluation, console: Console) -> Outcome:
     quiet = group is not None and group.rank > 0
     console = Console(quiet=True) if quiet else console
     sequences = select(job)
+    owners = {run: s.name for s in sequences for run in s.run_names}
     prepare = _Preparation(job, sequences, console)
     todo = group.share("todo", prepare) if group else prepare()
-    lengths = {s.name: len(s) for s in sequences}
+    lengths = {run.name: len(run) for s in sequences for run in s.runs}
     with Display(
-        console, job.benchmark.title, len(todo), sum(lengths[n] for n in todo), label=_score_label(job)
+        console, job.benchmark.title, len(todo), sum(lengths[n] for n in todo), _score_label(job), _unit(sequences)
     ) as display:
         if todo:
-            _track(job, todo, display, group)
+            _track(job, todo, owners, display, group)
         seconds = display.seconds
     failures = dict(display.failures)
     if group:
         for other in group.gather("failures", failures):
             failures.update(other)
         failures = group.share("verdict", lambda: failures)
-    done = [s for s in sequences if s.name not in failures]
-    lost = [s.name for s in done if not job.folder.finished(s)]
+    runs = [run for s in sequences for run in s.runs if run.name not in failures]
+    lost = [run.name for run in runs if not job.folder.finished(run.sequence, run.start)]
     failures.update(dict.fromkeys(lost, f"no result in {job.folder.path}"))
-    done = [s for s in done if s.name not in failures]
+    done = [s for s in sequences if failures.keys().isdisjoint(s.run_names)]
     scored = None
     if not quiet:
-        _finish_manifest(job, sequences, done, failures, seconds)
-        scored = score(job.benchmark, job.folder, done, job.metric) if done else None
+        _finish_manifest(job, [run for run in runs if run.name not in failures], failures, seconds)
+        scored = score(job.benchmark, job.folder, done, job.metric, job.metric_options) if done else None
         if scored and not failures and not job.names:
             job.folder.write_scores(scored.plain())
     if group:
         group.leave()
     tracked = len(todo) - len(failures)
     fps = sum(lengths[n] for n in todo) / seconds if todo and seconds > 0 else 0.0
-    kept = len(sequences) - len(todo)
+    kept = len(owners) - len(todo)
     return Outcome(job.folder.path, sequences, failures, scored, tracked, kept, seconds, fps, not quiet)
 
 
@@ -230,8 +249,9 @@ class _Preparation:
                 soft_wrap=True,
             )
         if job.rerun:
-            folder.forget(s.name for s in self.sequences)
-        todo = [s for s in self.sequences if not folder.finished(s, s.start)]
+            folder.forget(name for s in self.sequences for name in s.run_names)
+        runs = [run for s in self.sequences for run in s.runs]
+        todo = [run for run in runs if not folder.finished(run.sequence, run.start)]
         changed_data = [s.name for s in todo if folder.boxes_file(s.name).is_file()]
         if changed_data:
             shown = ", ".join(changed_data[:5]) + (" ..." if len(changed_data) > 5 else "")
@@ -242,21 +262,27 @@ class _Preparation:
             )
         if todo:
             folder.forget(s.name for s in todo)
-        kept = len(self.sequences) - len(todo)
+        kept = len(runs) - len(todo)
         if kept:
             self.console.print(
-                f"{kept} of {len(self.sequences)} sequences are finished already (--rerun repeats them)", soft_wrap=True
+                f"{kept} of {len(runs)} {_unit(self.sequences)} are finished already (--rerun repeats them)",
+                soft_wrap=True,
             )
         write_manifest(folder.path, _manifest(job, "running"))
         return [s.name for s in sorted(todo, key=lambda s: -len(s))]
 
 
-def _track(job: Evaluation, todo: list[str], display: Display, group: Group | None) -> None:
+def _unit(sequences: Sequence[BenchmarkSequence]) -> str:
+    """What is counted: sequences, or runs where a sequence has several."""
+    return "runs" if any(len(s.run_names) > 1 for s in sequences) else "sequences"
+
+
+def _track(job: Evaluation, todo: list[str], owners: Mapping[str, str], display: Display, group: Group | None) -> None:
     processes = max(1, job.workers)
     if group:
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", group.size))
     work = TrackSequences(
-        job.factory, job.benchmark.name, job.paths, job.folder, job.batch, processes, metric_of(job), job.debug
+        job.factory, job.benchmark.name, job.paths, job.folder, job.batch, processes, metric_of(job), owners, job.debug
     )
     if group:
         work(group.local_rank, lambda keep: ClusterWork(group, todo, keep, display))
@@ -300,19 +326,18 @@ def _manifest(job: Evaluation, state: str) -> dict[str, Any]:
 
 def _finish_manifest(
     job: Evaluation,
-    sequences: Sequence[BenchmarkSequence],
-    done: Sequence[BenchmarkSequence],
+    done: Sequence[Run],
     failures: dict[str, str],
     seconds: float,
 ) -> None:
     speeds: dict[str, Any] = {}
     frames, spent = 0, 0.0
-    for sequence in done:
-        times = job.folder.seconds(sequence.name)
+    for run in done:
+        times = job.folder.seconds(run.name)
         tail = float(times[1:].sum())
         frames, spent = frames + max(0, len(times) - 1), spent + tail
-        speeds[sequence.name] = {
-            "frames": len(sequence),
+        speeds[run.name] = {
+            "frames": len(run),
             "fps": round((len(times) - 1) / tail, 3) if tail > 0 else None,
         }
     complete = not failures and not job.names

@@ -31,6 +31,7 @@ class Display:
     sequences: int
     frames: int
     label: str = "AUC"
+    unit: str = "sequences"
     done: dict[str, Summary] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     _tracked: int = 0
@@ -86,7 +87,7 @@ class Display:
         rate = self._tracked / max(self.seconds, 1e-9)
         scores = [s.score for s in self.done.values() if s.score is not None]
         score = f"  {self.label} {sum(scores) / len(scores):.1f}" if scores else ""
-        return f"{len(self.done) + len(self.failures)}/{self.sequences} sequences  {rate:.1f} fps{score}"
+        return f"{len(self.done) + len(self.failures)}/{self.sequences} {self.unit}  {rate:.1f} fps{score}"
 
     def _show(self) -> None:
         if self._bar is not None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.bench.result_files import read_boxes
-from lib.bench.results import exact_file
+from lib.bench.analysis import read_results
+from lib.bench.benchmarks import BenchmarkSequence
 from lib.data.types import Boxes
 from lib.data.types import Sequence as VideoSequence
 from lib.registry import suggest
@@ -80,17 +80,17 @@ def _colours(count: int) -> list[str]:
 
 
 def write_videos(
-    sequences: Iterable[VideoSequence], folders: Mapping[str, Path], target: Path, chosen: Sequence[str]
+    sequences: Iterable[BenchmarkSequence], folders: Mapping[str, Path], target: Path, chosen: Sequence[str]
 ) -> list[Path]:
-    """Videos of the chosen sequences from result folders (label -> folder); a missing result file is an error."""
+    """Videos of the chosen sequences from result folders (label -> folder); a missing result file is an error.
+
+    Where several runs make a sequence, the first one is shown, in the order it was tracked.
+    """
     wanted = {s.name: s for s in sequences}
     written = []
     for name in chosen:
-        results = {label: _read(folder, name) for label, folder in folders.items()}
-        written.append(write_video(target / f"{name}.mp4", wanted[name], results))
+        results = {label: read_results(folder, wanted[name], exact=True)[0] for label, folder in folders.items()}
+        video = wanted[name].runs[0].sequence
+        boxes = {label: result.boxes_xywh for label, result in results.items()}
+        written.append(write_video(target / f"{name}.mp4", video, boxes))
     return written
-
-
-def _read(folder: Path, name: str) -> Boxes:
-    exact = exact_file(folder, name)
-    return read_boxes(exact if exact.is_file() else folder / f"{name}.txt")

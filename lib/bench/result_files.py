@@ -25,11 +25,15 @@ class ResultFileError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BoxFormat:
-    """How a number is printed and what stands between numbers; `whole` truncates toward zero first."""
+    """How a number is printed and what stands between numbers; `whole` truncates toward zero first.
+
+    toolkit: the files lie as the VOT toolkit has them, a folder per sequence, the first row a mark in place of its box.
+    """
 
     number: str
     delimiter: str
     whole: bool = False
+    toolkit: bool = False
 
 
 FORMATS: dict[str, BoxFormat] = {
@@ -41,9 +45,11 @@ FORMATS: dict[str, BoxFormat] = {
     "float_comma3": BoxFormat("%.3f", ","),
     "got10k": BoxFormat("%.3f", ","),
     "trackingnet": BoxFormat("%.2f", ","),
+    "vot": BoxFormat("%.4f", ",", toolkit=True),
 }
 """int_tab: OSTrack and its children. int_comma: their submissions. float_comma: VisEvent runners.
-float_space: numpy's default (RGB-T runners). float_comma3: GDSTrack. got10k, trackingnet: the official toolkits."""
+float_space: numpy's default (RGB-T runners). float_comma3: GDSTrack. got10k, trackingnet, vot: the official toolkits
+(TraX carries four decimals)."""
 
 _BLANK = str.maketrans({",": " ", "\t": " ", ";": " "})
 
@@ -70,6 +76,8 @@ def format_boxes(boxes_xywh: Boxes, format: str) -> str:
     how = box_format(format)
     rows = np.trunc(boxes_xywh) if how.whole else boxes_xywh
     line = how.delimiter.join([how.number] * 4) + "\n"
+    if how.toolkit:
+        return "1\n" + "".join(line % tuple(row) for row in rows[1:].tolist())
     return "".join(line % tuple(row) for row in rows.tolist())
 
 

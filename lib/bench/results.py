@@ -8,6 +8,9 @@
     <folder>/scores.json          metrics, once every sequence is there
     <folder>/stale-<hash>/        results of other weights or another configuration, moved aside
 
+VOT's benchmarks have the toolkit's layout below the same folder: `<seq>/<run>.txt`, `<seq>/<run>_confidence.value`,
+`<seq>/<run>_time.value` (see `lib.bench.vot.trajectories`); where several runs make a sequence, each has its files.
+
 `<seq>.txt` is written last and by a rename: where it exists, the sequence is finished, whenever the power went.
 """
 
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.bench.manifest import MANIFEST, Identity, read_manifest
-from lib.bench.result_files import read_boxes, read_column, write_boxes, write_column
+from lib.bench.result_files import box_format, read_boxes, read_column, write_boxes, write_column
+from lib.bench.vot.trajectories import format_values, read_regions, read_values
 from lib.data.types import Boxes, Sequence
 from lib.files import write_text
 
@@ -38,45 +42,81 @@ def exact_file(folder: Path, name: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A tracked sequence. boxes_xywh: [N, 4] float64, image pixels; scores and seconds: [N] float64."""
+    """A run of a tracker through a sequence. name: of the run, which is that of the sequence unless it has several.
+
+    boxes_xywh: [N, 4] float64, image pixels, or [N, 8] corners; scores and seconds: [N] float64, [0] where unknown.
+    """
 
     name: str
     boxes_xywh: Boxes
-    scores: NDArray[np.float64]
-    seconds: NDArray[np.float64]
+    scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    seconds: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """`path`, holding results in `box_format` (a format name of `lib.bench.result_files`)."""
+    """`path`, holding results in `box_format` (a format name of `lib.bench.result_files`). Files go by runs' names."""
 
     path: Path
     box_format: str
 
+    @property
+    def toolkit(self) -> bool:
+        """Whether files lie as the VOT toolkit has them."""
+        return box_format(self.box_format).toolkit
+
     def boxes_file(self, name: str) -> Path:
-        return self.path / f"{name}.txt"
+        return self._place(name) / f"{name}.txt"
+
+    def scores_file(self, name: str) -> Path:
+        return self._place(name) / (f"{name}_confidence.value" if self.toolkit else f"{name}_score.txt")
+
+    def seconds_file(self, name: str) -> Path:
+        return self._place(name) / (f"{name}_time.value" if self.toolkit else f"{name}_time.txt")
+
+    def _place(self, name: str) -> Path:
+        return self.path / name.rpartition("_")[0] if self.toolkit else self.path
 
     def float_file(self, name: str) -> Path:
         return exact_file(self.path, name)
 
     def write(self, result: Result) -> None:
-        """Write the files of one sequence; the one that says "finished" comes last."""
+        """Write the files of one run; the one that says "finished" comes last."""
         write_boxes(self.float_file(result.name), result.boxes_xywh, FLOAT_FORMAT)
-        write_column(self.path / f"{result.name}_time.txt", result.seconds.tolist())
-        write_column(self.path / f"{result.name}_score.txt", result.scores.tolist())
+        if self.toolkit:
+            scores = np.concatenate([[np.nan], result.scores[1:]])
+            write_text(self.scores_file(result.name), format_values(scores))
+            write_text(self.seconds_file(result.name), format_values(result.seconds))
+        else:
+            write_column(self.seconds_file(result.name), result.seconds.tolist())
+            write_column(self.scores_file(result.name), result.scores.tolist())
         write_boxes(self.boxes_file(result.name), result.boxes_xywh, self.box_format)
 
     def read(self, name: str, exact: bool = False) -> Boxes:
-        """[N, 4] boxes of one sequence; `exact` takes the copy with all digits. Raises FileNotFoundError."""
-        return read_boxes(self.float_file(name) if exact else self.boxes_file(name))
+        """[N, 4] boxes of one run; `exact` takes the copy with all digits. Raises FileNotFoundError."""
+        if exact:
+            return read_boxes(self.float_file(name))
+        return read_regions(self.boxes_file(name)) if self.toolkit else read_boxes(self.boxes_file(name))
+
+    def result(self, name: str, exact: bool = False) -> Result:
+        """One run as it is on disk."""
+        return Result(name, self.read(name, exact), self.scores(name), self.seconds(name))
+
+    def scores(self, name: str) -> NDArray[np.float64]:
+        """[N] confidence per frame, empty where the file lacks; NaN where the tracker gave none."""
+        return self._column(self.scores_file(name))
 
     def seconds(self, name: str) -> NDArray[np.float64]:
         """[N] seconds per frame, empty where the file lacks."""
-        file = self.path / f"{name}_time.txt"
-        return read_column(file) if file.is_file() else np.zeros(0)
+        return self._column(self.seconds_file(name))
+
+    def _column(self, file: Path) -> NDArray[np.float64]:
+        if not file.is_file():
+            return np.zeros(0)
+        return read_values(file) if self.toolkit else read_column(file)
 
     def finished(self, sequence: Sequence, start: int = 0) -> bool:
-        """Whether the sequence has a result, and one of this very annotation: as many rows, and the same first box."""
+        """Whether the run `sequence` has a result, of this very annotation: as many rows, and the same first box."""
         if not self.boxes_file(sequence.name).is_file() or not self.float_file(sequence.name).is_file():
             return False
         try:

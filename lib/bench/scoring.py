@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from lib.bench.benchmarks import Benchmark, BenchmarkSequence
@@ -15,13 +15,22 @@ from lib.bench.results import ResultFolder
 @dataclass(frozen=True)
 class Scored:
     """filed: from `<seq>.txt`, the number that papers of this family quote. exact: from the float copies, where the
-    official format cuts digits; else None.
+    official format cuts digits; else None. options: of the metric, where not the usual ones.
     """
 
     benchmark: Benchmark
     metric: str
     filed: Scores
     exact: Scores | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """What has to be said with the numbers."""
+        count, complete = len(self.filed.names), self.benchmark.complete
+        counted = f"these are {count} sequences, {self.benchmark.title} has {complete}" if complete else ""
+        notes = [counted if count != complete else "", self.benchmark.note, self.filed.note]
+        return [note for note in notes if note]
 
     def plain(self) -> dict[str, Any]:
         """For `scores.json`: percent, overall and per sequence."""
@@ -30,6 +39,7 @@ class Scored:
         return {
             "benchmark": self.benchmark.name,
             "metric": self.metric,
+            "metric_options": dict(self.options),
             "labels": self.filed.labels,
             "headline": self.filed.headline,
             "float_boxes": self.exact.headline if self.exact else None,
@@ -39,19 +49,23 @@ class Scored:
 
 
 def score(
-    benchmark: Benchmark, folder: ResultFolder, sequences: Sequence[BenchmarkSequence], metric: str | None = None
+    benchmark: Benchmark,
+    folder: ResultFolder,
+    sequences: Sequence[BenchmarkSequence],
+    metric: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Scored | None:
     """Scores of finished sequences with `metric` or the benchmark's own; None where only a server can score.
 
-    Raises MetricError naming the sequences that cannot be scored.
+    options: of the metric. Raises MetricError naming the sequences that cannot be scored.
     """
     variant = metric or benchmark.metric
     if not benchmark.scored or variant not in METRICS:
         return None
 
     def of(exact: bool) -> Scores:
-        results = [s.scored(folder.read(s.name, exact), folder.seconds(s.name)) for s in sequences]
-        return evaluate(variant, results, dataset=benchmark.tag)
+        results = [s.scored([folder.result(run, exact) for run in s.run_names]) for s in sequences]
+        return evaluate(variant, results, dataset=benchmark.tag, **(options or {}))
 
     cut = box_format(benchmark.result_format).whole
-    return Scored(benchmark, variant, of(exact=False), of(exact=True) if cut else None)
+    return Scored(benchmark, variant, of(exact=False), of(exact=True) if cut else None, options or {})

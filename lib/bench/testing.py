@@ -18,6 +18,7 @@ from lib.bench.scoring import Scored
 from lib.bench.submit import pack
 from lib.methods import load_experiment
 from lib.methods.checkpoints import find_checkpoint
+from lib.models.engines import TORCH
 from lib.paths import Paths
 
 SHOWN_FAILURES = 50
@@ -39,6 +40,8 @@ class TrackerChoice:
     num_gpus: int = 0
     overrides: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
+    engine: str = TORCH
+    calibration: str = ""
 
     def factory(self, paths: Paths, benchmark: str | None = None) -> TrackerFactory:
         """The description that workers build the tracker from. Raises CheckpointNotFoundError, ConfigError."""
@@ -62,6 +65,9 @@ class TrackerChoice:
             self.compile,
             benchmark,
             self.seed,
+            self.engine,
+            self.calibration,
+            paths,
         )
 
 
@@ -105,17 +111,18 @@ def report(outcome: Outcome, console: Console) -> None:
     if outcome.scored is not None:
         total = len(outcome.sequences)
         console.print(score_table(outcome.scored, total))
-        if outcome.scored.benchmark.note:
-            console.print(escape(f"note: {outcome.scored.benchmark.note}"), highlight=False, soft_wrap=True)
+        for note in outcome.scored.notes:
+            console.print(escape(f"note: {note}"), highlight=False, soft_wrap=True)
     elif not outcome.failures:
         console.print("no scores here: the ground truth of this benchmark is not public, or its metric is not built in")
     if outcome.failures:
-        console.print(f"[red]{len(outcome.failures)} sequences failed:[/red]", highlight=False, soft_wrap=True)
+        console.print(f"[red]{len(outcome.failures)} {outcome.unit} failed:[/red]", highlight=False, soft_wrap=True)
         for name, reason in list(outcome.failures.items())[:SHOWN_FAILURES]:
             console.print(escape(f"  {name}: {reason}"), highlight=False, soft_wrap=True)
     speed = f", {outcome.fps:.1f} frames/s over all workers" if outcome.tracked else ""
+    told = f"{outcome.tracked} {outcome.unit} tracked in {outcome.seconds:.1f} s{speed}"
     console.print(
-        f"{outcome.tracked} sequences tracked in {outcome.seconds:.1f} s{speed}; {outcome.kept} were finished before",
+        f"{told}; {outcome.kept} were finished before",
         highlight=False,
         soft_wrap=True,
     )
@@ -137,7 +144,7 @@ def score_table(scored: Scored, total: int) -> Table:
 
 
 def _save_videos(outcome: Outcome, wish: str, console: Console) -> None:
-    done = [s for s in outcome.sequences if s.name not in outcome.failures]
+    done = outcome.finished
     ranking = outcome.scored.filed.per_sequence() if outcome.scored else {}
     chosen = choose(wish, [s.name for s in done], ranking)
     for path in write_videos(done, {"tracker": outcome.folder}, outcome.folder / "videos", chosen):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lib.bench.metrics import SequenceResult
 from lib.bench.result_files import ResultFileError, read_column, read_rows
+from lib.bench.results import Result
 from lib.data.boxes import opposite_corners_to_xywh
 from lib.data.types import Boxes, Mask
 
@@ -27,15 +26,23 @@ class TextSequence:
     second_boxes_xywh: Boxes | None = None
     attributes: frozenset[str] = frozenset()
 
-    def scored(self, boxes_xywh: Boxes, seconds: NDArray[np.float64] | None = None) -> SequenceResult:
-        """A tracker's result on this sequence, ready for a metric."""
+    @property
+    def run_names(self) -> list[str]:
+        """One run, called like the sequence."""
+        return [self.name]
+
+    def scored(self, runs: Sequence[Result]) -> SequenceResult:
+        """A tracker's result on this sequence (further runs are repetitions), ready for a metric."""
+        first, *others = (run.boxes_xywh for run in runs)
         return SequenceResult(
             self.name,
             self.boxes_xywh,
-            boxes_xywh,
+            first,
             visible=self.visible,
             second_gt_xywh=self.second_boxes_xywh,
-            seconds=seconds,
+            repetitions=tuple(others),
+            seconds=runs[0].seconds if len(runs[0].seconds) else None,
+            confidence=runs[0].scores if len(runs[0].scores) else None,
         )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lib.bench.metrics import SequenceResult
+from lib.bench.results import Result
 from lib.data.datasets.base import StoredDataset, read_text
 from lib.data.io import AnnotationError
 from lib.data.lists import load_list
@@ -34,28 +35,65 @@ class BenchmarkError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a tracker: the frames in the order it sees them, as a sequence with the run's name.
+
+    start: position that tracking starts on; earlier result rows repeat its box.
+    """
+
+    sequence: Sequence
+    start: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.sequence.name
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+
+@dataclass(frozen=True, slots=True)
 class BenchmarkSequence(Sequence):
     """A sequence with what its metric must know.
 
     start: frame that tracking starts on; earlier result rows repeat its box.
+    passes: for several runs, the frames of each in the order they are tracked; else one run goes through all frames.
+    run_name: how a run is called, from the sequence's `name` and its `first` frame.
     present: [N] bool as the annotation's own labels say, whatever the box is; None where there are none.
     second_boxes_xywh: [N, 4] ground truth in the second modality. scored_every: every n-th row has ground truth.
     sized: the metric needs the picture's size.
     """
 
     start: int = 0
+    passes: tuple[range, ...] = ()
+    run_name: str = "{name}"
     present: Mask | None = None
     second_boxes_xywh: Boxes | None = None
     scored_every: int = 1
     sized: bool = False
 
-    def scored(self, boxes_xywh: Boxes, seconds: NDArray[np.float64] | None = None) -> SequenceResult:
-        """A tracker's result on this sequence, ready for `lib.bench.metrics.evaluate`.
+    @property
+    def run_names(self) -> list[str]:
+        """The names of `runs`."""
+        starts = [p[0] for p in self.passes] or [self.start]
+        return [self.run_name.format(name=self.name, first=first) for first in starts]
 
-        boxes_xywh: [M, 4], one row per frame, or per annotated frame.
+    @property
+    def runs(self) -> list[Run]:
+        """What a tracker has to do here."""
+        plain = Sequence(**{f.name: getattr(self, f.name) for f in fields(Sequence)})
+        if not self.passes:
+            return [Run(replace(plain, name=self.run_names[0]), self.start)]
+        return [Run(reordered(plain, p, name)) for p, name in zip(self.passes, self.run_names, strict=True)]
+
+    def scored(self, runs: Seq[Result]) -> SequenceResult:
+        """A tracker's results on this sequence, ready for `lib.bench.metrics.evaluate`.
+
+        runs: results of `self.runs` (or repetitions of the one run), one row per frame, or per annotated frame.
         """
         every = slice(None, None, self.scored_every)
-        sparse = len(boxes_xywh) <= len(self.boxes_xywh[every])
+        annotated = len(self.boxes_xywh[every])
+        first, *others = (r.boxes_xywh if len(r.boxes_xywh) <= annotated else r.boxes_xywh[every] for r in runs)
         size = None
         if self.sized:
             height, width = self.read_frame(0).size_hw
@@ -63,13 +101,31 @@ class BenchmarkSequence(Sequence):
         return SequenceResult(
             self.name,
             self.boxes_xywh[every],
-            boxes_xywh if sparse else boxes_xywh[every],
+            first,
             visible=None if self.present is None else self.present[every],
             second_gt_xywh=None if self.second_boxes_xywh is None else self.second_boxes_xywh[every],
             image_size_wh=size,
             cover=self.visible_ratio,
-            seconds=seconds,
+            repetitions=tuple(others),
+            seconds=runs[0].seconds if len(runs[0].seconds) else None,
+            confidence=runs[0].scores if len(runs[0].scores) else None,
+            passes=self.passes,
         )
+
+
+def reordered(sequence: Sequence, frames: range, name: str) -> Sequence:
+    """The sequence as its `frames` in this order, under another name."""
+    order = np.array(frames)
+    return replace(
+        sequence,
+        name=name,
+        boxes_xywh=sequence.boxes_xywh[order],
+        valid=sequence.valid[order],
+        visible=sequence.visible[order],
+        visible_ratio=None if sequence.visible_ratio is None else sequence.visible_ratio[order],
+        read_frame=lambda i: sequence.read_frame(frames[i]),
+        frame_path=lambda i: sequence.frame_path(frames[i]),
+    )
 
 
 @dataclass(frozen=True)
@@ -82,6 +138,7 @@ class Benchmark:
     metric, tag: default variant of `lib.bench.metrics` and the data set name it is given.
     result_format: a name of `lib.bench.result_files.FORMATS`. scored: False where only a server has the ground truth.
     submission: kind of archive that server takes. attributes: list file with an attribute table.
+    complete: how many sequences the published set has, where fewer or more are accepted; scores say so.
     note: printed under the scores.
     """
 
@@ -99,6 +156,7 @@ class Benchmark:
     scored: bool = True
     submission: str | None = None
     attributes: str | None = None
+    complete: int | None = None
     note: str = ""
 
     def open(self, paths: PathBook) -> Reader:

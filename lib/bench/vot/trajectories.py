@@ -28,6 +28,13 @@ def trajectory_file(folder: Path, run: str) -> Path | None:
     return next((p for p in (folder / f"{run}.txt", folder / f"{run}.bin") if p.is_file()), None)
 
 
+def is_trajectory(path: Path) -> bool:
+    """Whether a file is binary, or text that begins with the mark of a run's first frame; else it has a box per row."""
+    with path.open("rb") as file:
+        head = file.readline()
+    return head.startswith(_BINARY_MARK) or (head.strip().isdigit() and path.suffix in (".txt", ".bin"))
+
+
 def read_regions(path: Path) -> Boxes:
     """[N, 4] boxes x, y, w, h; NaN rows for special regions (the first of a run, a loss).
 

@@ -11,6 +11,7 @@ import pytest
 from lib.bench.benchmarks import BENCHMARKS, BenchmarkError, get_benchmark
 from lib.bench.metrics import METRICS, evaluate
 from lib.bench.result_files import FORMATS
+from lib.bench.results import Result
 from lib.data.lists import load_list
 from lib.layouts import layout_of
 from lib.paths import Paths
@@ -168,7 +169,7 @@ def test_got10k_val_is_scored_with_cover_and_picture_size(tmp_path: Path) -> Non
     (folder / "cover.label").write_text("8\n8\n0\n")
     (tmp_path / "got10k/val/list.txt").write_text("GOT-10k_Val_000001\n")
     (sequence,) = get_benchmark("got10k_val").sequences(paths_at(tmp_path))
-    result = sequence.scored(sequence.boxes_xywh)
+    result = sequence.scored([Result(sequence.name, sequence.boxes_xywh)])
     assert result.image_size_wh == (30, 20)
     assert evaluate("got10k", [result]).headline["ao"] == pytest.approx(100)
 
@@ -205,7 +206,8 @@ def test_gtot_corners_and_both_ground_truths(tmp_path: Path) -> None:
     assert sequence.boxes_xywh[0].tolist() == [10, 20, 20, 20]
     assert sequence.second_boxes_xywh is not None
     assert sequence.second_boxes_xywh[0].tolist() == [11, 20, 19, 20]
-    assert evaluate("gtot", [sequence.scored(sequence.boxes_xywh)]).headline["precision"] == pytest.approx(100)
+    perfect = sequence.scored([Result(sequence.name, sequence.boxes_xywh)])
+    assert evaluate("gtot", [perfect]).headline["precision"] == pytest.approx(100)
 
 
 def test_vtuav_rows_belong_to_every_tenth_frame(tmp_path: Path) -> None:
@@ -217,8 +219,9 @@ def test_vtuav_rows_belong_to_every_tenth_frame(tmp_path: Path) -> None:
     assert len(sequence) == 12
     assert sequence.boxes_xywh[10].tolist() == [5, 6, 7, 8]
     dense = np.nan_to_num(sequence.boxes_xywh)
-    assert evaluate("rgbt234", [sequence.scored(dense)]).headline["precision"] == pytest.approx(100)
-    assert evaluate("rgbt234", [sequence.scored(dense[::10])]).headline["precision"] == pytest.approx(100)
+    for rows in (dense, dense[::10]):
+        scores = evaluate("rgbt234", [sequence.scored([Result(sequence.name, rows)])])
+        assert scores.headline["precision"] == pytest.approx(100)
 
 
 def test_visevent_starts_on_the_first_frame_with_a_target(tmp_path: Path) -> None:
