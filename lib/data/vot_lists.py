@@ -13,6 +13,7 @@ from lib.data.listing import picture_names
 from lib.data.lists import load_list
 from lib.files import write_text
 
+DEPTHTRACK_SEQUENCES = 50
 VOT_RGBD22_SEQUENCES = 127
 _SEQUENCE_FILE = """\
 channels.color=color/%08d.jpg

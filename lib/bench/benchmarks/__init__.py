@@ -1,6 +1,6 @@
 """Benchmarks by the names that users type: `get_benchmark("lasot").sequences(paths)`."""
 
-from lib.bench.benchmarks import event_depth, got10k, language, lasot, listed, synthetic, tables, thermal, trackingnet
+from lib.bench.benchmarks import depth, event, got10k, language, lasot, listed, synthetic, tables, thermal, trackingnet
 from lib.bench.benchmarks.benchmark import (
     BENCHMARKS,
     Benchmark,
@@ -18,7 +18,8 @@ __all__ = [
     "BenchmarkSequence",
     "Reader",
     "SequenceError",
-    "event_depth",
+    "depth",
+    "event",
     "get_benchmark",
     "got10k",
     "language",

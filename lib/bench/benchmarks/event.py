@@ -1,4 +1,4 @@
-"""VisEvent test (RGB-E, TCyb 2023) and DepthTrack test (RGB-D, ICCV 2021)."""
+"""VisEvent test (Wang et al., IEEE Transactions on Cybernetics 2023): RGB and events."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import numpy as np
 
 from lib.bench.benchmarks.benchmark import Benchmark, register, sequence_folder
 from lib.data.datasets.base import StoredDataset, positive, read_flags
-from lib.data.datasets.depthtrack import DepthTrackDataset
 from lib.data.datasets.visevent import VisEventDataset
 from lib.data.io import AnnotationError
 from lib.data.lists import load_list
-from lib.data.store import Store, SubStore
+from lib.data.store import Store
 from lib.data.types import Modality, Sequence
 
 
@@ -34,17 +33,6 @@ def start_and_presence(dataset: StoredDataset, sequence: Sequence) -> dict[str, 
     return {"start": int(np.argmax(usable)), "present": present}
 
 
-def read_depthtrack(store: Store) -> DepthTrackDataset:
-    """The 50 test sequences, also below `sequences/` as in a VOT workspace."""
-    part = SubStore(store, "sequences") if store.exists("sequences") else store
-    return DepthTrackDataset(part, load_list("depthtrack_splits")["test_50"], min_side=0)
-
-
-def has_box(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
-    """Present: the annotation has a box, not `nan`."""
-    return {"present": np.asarray(np.isfinite(sequence.boxes_xywh).all(axis=1))}
-
-
 register(
     Benchmark(
         "visevent",
@@ -57,18 +45,5 @@ register(
         metric="matlab",
         result_format="float_comma",
         attributes="visevent_test_attributes",
-    )
-)
-register(
-    Benchmark(
-        "depthtrack",
-        "DepthTrack",
-        "depthtrack_test",
-        read_depthtrack,
-        has_box,
-        modality=Modality.RGBD,
-        aliases=("depthtrack_test",),
-        metric="vot_longterm",
-        result_format="float_comma",
     )
 )
