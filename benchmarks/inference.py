@@ -39,6 +39,7 @@ from lib.methods.ostrack.tracker import OSTrackTracker
 from lib.models.backbones.one_stream_vit import OneStreamViT
 from lib.models.heads.center import CenterHead
 from lib.models.layers.fused import Plan, Product, packing_works
+from lib.track.inference import Inference
 from lib.track.one_stream import CropSettings, OneStreamState
 from lib.track.session import TrackerSession
 
@@ -117,7 +118,7 @@ def limits_of(times: dict[str, float], dtype: torch.dtype) -> tuple[float, float
 
 def our_tracker(network: OSTrack, search: int, factor: float, dtype: torch.dtype) -> OSTrackTracker:
     tracker = OSTrackTracker(network, CropSettings(search // 2, 2.0, search, factor, MEAN, STD))
-    tracker.prepare(dtype)
+    tracker.prepare(Inference(dtype))
     return tracker
 
 

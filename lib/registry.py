@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 P = TypeVar("P")
 
 
-def suggest(name: str, known: list[str]) -> str:
+def suggest(name: str, known: Sequence[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
     folded = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_experiment_options
+from lib.config.options import add_engine_options, add_experiment_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,6 +33,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--no_video", action="store_true", help="write the box file only")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps (default: auto)")
     add("--protocol", default="official", help="official (float32, the default) or fast (half precision where it pays)")
+    add_engine_options(parser)
     add("--max_frames", type=int, help="stop after so many frames")
     add("--show", action="store_true", help="show the frames while tracking; q ends")
     options = parser.parse_args(argv)
@@ -75,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"source:  {options.source}, {width} x {height}, {length}, {source.fps:g} frames/s")
     factory = demo_factory(
         options.script, options.config, options.checkpoint, options.device, options.protocol,
-        tuple(options.overrides), tuple(options.plugins),
+        tuple(options.overrides), tuple(options.plugins), options.engine, options.calibration,
     )  # fmt: skip
     where = factory.execution(0)
     print(f"tracker: {' '.join(factory.labels)}, weights {factory.checkpoint}")

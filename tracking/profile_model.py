@@ -7,7 +7,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_experiment_options
+from lib.config.options import add_engine_options, add_experiment_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -21,6 +21,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, help="weights to load (default: random)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps")
     parser.add_argument("--protocol", default="official", help="official (float32, TF32 off) or fast (half precision)")
+    add_engine_options(parser)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8], help="batch sizes for the throughput")
     parser.add_argument("--threads", type=int, help="CPU threads (default: what PyTorch takes)")
     parser.add_argument(
@@ -57,6 +58,8 @@ def run(options: argparse.Namespace) -> None:
         tuple(options.plugins),
         device=options.device,
         protocol=options.protocol,
+        engine=options.engine,
+        calibration=options.calibration,
     )
     where = factory.execution(0)
     run_on = f"device {where.device}, {where.dtype_name} ({where.why})"

@@ -16,7 +16,7 @@ import sys
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_experiment_options
+from lib.config.options import add_engine_options, add_experiment_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -55,6 +55,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     tracker.add_argument(
         "--compile", action="store_true", help="torch.compile, for GPUs; on CPUs it is slower than without"
     )
+    add_engine_options(tracker)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--threads", type=int, default=0, help="worker processes (default: 0, in this one)")
     machine.add_argument("--num_gpus", type=int, default=0, help="GPUs that workers share in turn (default: all)")
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     choice = TrackerChoice(
         options.script, options.config, options.tracker, options.checkpoint, options.untrained, options.seed,
         options.protocol, options.compile, options.device, options.num_gpus,
-        tuple(options.overrides), tuple(options.plugins),
+        tuple(options.overrides), tuple(options.plugins), options.engine, options.calibration,
     )  # fmt: skip
     check_wishes(options.metric, options.save_video)
     code = 0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lib.bench.factory import ExperimentFactory
@@ -14,6 +15,7 @@ from lib.data.video import FrameSource, Grab, SourceError
 from lib.files import write_text
 from lib.methods import load_experiment
 from lib.methods.checkpoints import find_checkpoint
+from lib.models.engines import TORCH
 from lib.models.weights import WeightsError, read_checkpoint
 from lib.paths import load_paths, repository_root
 from lib.track.session import Box, TrackerSession, check_box
@@ -49,19 +51,25 @@ def demo_factory(
     protocol: str,
     overrides: tuple[str, ...] = (),
     plugins: tuple[str, ...] = (),
+    engine: str = TORCH,
+    calibration: str = "",
 ) -> ExperimentFactory:
     """The tracker that the options name: a configuration, a file of weights, both, or neither (the shipped network).
 
     Weights without configuration must be a release whose JSON names "script" and "config_name".
     Raises WeightsError or what `lib.methods` and `find_checkpoint` raise, all in one sentence.
     """
+    described = partial(
+        ExperimentFactory, overrides=overrides, plugins=plugins, protocol=protocol, device=device, engine=engine,
+        calibration=calibration,
+    )  # fmt: skip
     if config is not None:
         script = script or "ostrack"
         if checkpoint is None:
             paths = load_paths()
             experiment = load_experiment(script, config, overrides, plugins)
             checkpoint = find_checkpoint(experiment, paths.save_dir, None, paths.pretrained)
-        return ExperimentFactory(script, config, checkpoint, overrides, plugins, protocol, device)
+        return described(script, config, checkpoint)
     if script is not None and checkpoint is None:
         raise WeightsError(f"--script {script} needs --config: a YAML file below experiments/{script}")
     weights = checkpoint or SHIPPED
@@ -71,7 +79,7 @@ def demo_factory(
             f"{weights}: nothing says which configuration these weights belong to; name it with --config"
         )
     script = script or str(metadata.get("script", "ostrack"))
-    return ExperimentFactory(script, metadata["config_name"], weights, overrides, plugins, protocol, device)
+    return described(script, metadata["config_name"], weights)
 
 
 def first_frame(grabs: Iterator[Grab], name: str) -> Frame:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lib.data.types import Frame
 from lib.device import choose_device
+from lib.models.engines import TORCH, Engine, EngineError
 from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
 
 PROTOCOLS = ("official", "fast")
@@ -40,6 +41,26 @@ def choose_execution(wish: str, protocol: str, slot: int = 0, num_gpus: int = 0)
     device, why_device = choose_device(wish)
     dtype, why_dtype = choose_dtype(device, protocol)
     return Execution(str(device), dtype, f"{why_device}; {why_dtype}")
+
+
+def engine_execution(engine: Engine, wish: str, protocol: str) -> Execution:
+    """Device and number format of an engine: the CPU; half precision where protocol, engine and CPU allow it.
+
+    Raises EngineError for another device, and for 8 bits in the official protocol.
+    """
+    if wish.strip().lower() not in ("auto", "cpu"):
+        raise EngineError(f"engine {engine.name} computes on the CPU; --device {wish} is for --engine {TORCH}")
+    if engine.int8:
+        choose_dtype(torch.device("cpu"), protocol)
+        if protocol == "official":
+            raise EngineError(
+                f"engine {engine.name} computes in 8 bits, but the official protocol is float32: add --protocol fast"
+            )
+        return Execution("cpu", torch.float32, f"engine {engine.name}: most products in 8 bits, the others in float32")
+    dtype, why = choose_dtype(torch.device("cpu"), protocol)
+    if engine.runtime == "onnx" and dtype != torch.float32:
+        dtype, why = torch.float32, "float32; ONNX Runtime has no half precision on CPUs"
+    return Execution("cpu", dtype, f"engine {engine.name}: {why}")
 
 
 def choose_dtype(device: torch.device, protocol: str) -> tuple[torch.dtype, str]:

@@ -10,10 +10,14 @@ from typing import Any, Protocol
 
 import torch
 
-from lib.bench.execution import AutocastTracker, Execution, choose_execution, use_exact_float32
+from lib.bench.calibration import PROCEDURAL, calibration_clips
+from lib.bench.execution import AutocastTracker, Execution, choose_execution, engine_execution, use_exact_float32
 from lib.bench.manifest import Identity
 from lib.methods import Experiment, load_experiment
+from lib.models.engines import TORCH, get_engine
 from lib.models.weights import load_into, read_checkpoint, sha256_of
+from lib.paths import Paths, load_paths
+from lib.track.inference import Clip, Inference
 from lib.track.protocol import Tracker
 
 
@@ -38,7 +42,11 @@ class TrackerFactory(Protocol):
 
 @dataclass(frozen=True)
 class ExperimentFactory:
-    """A method with its YAML and weights. checkpoint: None = random weights drawn with `seed`."""
+    """A method with its YAML and weights. checkpoint: None = random weights drawn with `seed`.
+
+    engine: who computes the network (`lib.models.engines`). calibration: the data set that an engine in 8 bits is
+    calibrated on, empty for procedural sequences; paths: where that lies.
+    """
 
     script: str
     config: str
@@ -51,6 +59,9 @@ class ExperimentFactory:
     compile: bool = False
     benchmark: str | None = None
     seed: int = 42
+    engine: str = TORCH
+    calibration: str = ""
+    paths: Paths | None = None
     _hash: dict[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
@@ -81,8 +92,16 @@ class ExperimentFactory:
                 "protocol": self.protocol,
                 "dtype": execution.dtype_name,
                 "compiled": self.compile,
+                **self._engine_values(),
             }
         )
+
+    def _engine_values(self) -> dict[str, str]:
+        """What another engine than PyTorch adds to the identity."""
+        engine = get_engine(self.engine)
+        if engine is None:
+            return {}
+        return {"engine": engine.name} | ({"calibration": self.calibration or "procedural"} if engine.int8 else {})
 
     def details(self) -> Mapping[str, Any]:
         return {
@@ -94,17 +113,32 @@ class ExperimentFactory:
             "weights": {"file": str(self.checkpoint) if self.checkpoint else None, "sha256": self._weights()},
             "protocol": self.protocol,
             "compiled": self.compile,
+            "engine": self.engine,
         }
 
     def execution(self, slot: int) -> Execution:
+        engine = get_engine(self.engine)
+        if engine is not None:
+            return engine_execution(engine, self.device, self.protocol)
         return choose_execution(self.device, self.protocol, slot, self.num_gpus)
 
     def build(self, slot: int) -> Tracker:
         where = self.execution(slot)
         tracker = self.build_plain(slot)
-        if tracker.prepare(where.dtype, self.compile):
+        if tracker.prepare(self.inference(tracker)):
             return tracker
         return AutocastTracker(tracker, where.device, where.dtype)
+
+    def inference(self, tracker: Tracker) -> Inference:
+        """How the tracker's network is to be computed. Raises EngineError for an engine that is not installed."""
+        engine = get_engine(self.engine)
+        clips: list[Clip] = []
+        if engine is not None:
+            engine.require()
+            if engine.int8:
+                name = self.calibration or PROCEDURAL[bool(getattr(tracker, "reads_aux", False))]
+                clips = calibration_clips(name, self.paths or load_paths())
+        return Inference(self.execution(0).dtype, self.compile, self.engine, clips)
 
     def build_plain(self, slot: int) -> Tracker:
         """The same tracker with its network as it was trained: float32, nothing folded into weights."""

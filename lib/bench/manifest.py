@@ -17,6 +17,7 @@ from lib.files import write_text
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+RUNTIMES = ("onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Identity:
 def versions() -> dict[str, str]:
     """Python, and the libraries that decide numbers."""
     found = {"python": platform.python_version()}
-    for name in ("torch", "torchvision", "timm", "numpy", "opencv-python", "opencv-python-headless"):
+    for name in ("torch", "torchvision", "timm", "numpy", "opencv-python", "opencv-python-headless", *RUNTIMES):
         version = package_version(name)
         if version is not None:
             found[name] = version

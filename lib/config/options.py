@@ -24,3 +24,21 @@ def add_experiment_options(parser: argparse.ArgumentParser | argparse._ArgumentG
         metavar="FOLDER",
         help="folder of a method from outside this tree; may be repeated",
     )
+
+
+def add_engine_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """`--engine NAME` and `--calibration DATASET`."""
+    parser.add_argument(
+        "--engine",
+        default="torch",
+        metavar="NAME",
+        help="who computes the network: torch (default), onnx, openvino, or in 8 bits onnx-int8, openvino-int8, which "
+        "need --protocol fast",
+    )
+    parser.add_argument(
+        "--calibration",
+        default="",
+        metavar="DATASET",
+        help="data set, as in DATASETS_NAME of a configuration, that ranges of 8-bit numbers are taken from "
+        "(default: procedural sequences)",
+    )

@@ -36,7 +36,8 @@ def prepare(network: M, plan: Plan | None = None) -> M:
         raise ValueError("only a network in eval mode can be prepared for inference")
     plan = plan or Plan()
     plan = replace(plan, pack=plan.pack and packing_works(plan.dtype))
-    with torch.inference_mode():
+    # Exporters refuse tensors that were made in inference mode.
+    with torch.no_grad() if plan.portable else torch.inference_mode():
         return cast("M", _prepared(network, plan))
 
 

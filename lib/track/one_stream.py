@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +15,16 @@ from lib.data.boxes import clip_boxes
 from lib.data.crop import crop_batch
 from lib.data.normalise import Normalise
 from lib.data.types import Frame
+from lib.models.engines import TORCH
+from lib.models.engines.graphs import Examples, Graph, graphs_of, served
+from lib.models.engines.quantise import quantised, watching
+from lib.models.engines.sessions import Session
 from lib.models.heads.boxes import BoxMaps
 from lib.models.inference import prepare, reads_pixels
 from lib.models.layers.fused import Plan
+from lib.track.inference import PLAIN, Clip, Inference
 from lib.track.protocol import Policy, Prediction, State, Tracker, checked_boxes, greedy
+from lib.track.serving import export, serve
 from lib.track.window import hann2d
 
 
@@ -75,17 +83,59 @@ class OneStreamTracker(Tracker[OneStreamState]):
     def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
         """Search crops [B, C, S, S] -> maps."""
 
-    def prepare(self, dtype: torch.dtype = torch.float32, compiled: bool = False) -> bool:
+    def prepare(self, how: Inference = PLAIN) -> bool:
         """Fold what is constant into the weights, normalisation too; see `lib.models.inference`."""
-        if dtype not in (torch.float32, torch.bfloat16):
-            return super().prepare(dtype, compiled)
-        pixels = self.normalise if isinstance(self.normalise, Normalise) else None
-        self.network = prepare(self.network, Plan(dtype, pixels, pack=not compiled, grid=self.grid))
-        if reads_pixels(self.network):
-            self.normalise = nn.Identity()
-        if compiled:
+        if how.engine != TORCH:
+            serve(self, how)
+            return True
+        if how.dtype not in (torch.float32, torch.bfloat16):
+            return super().prepare(how)
+        self._fold(Plan(how.dtype, pack=not how.compiled, grid=self.grid))
+        if how.compiled:
             self.compile_network()
         return True
+
+    def export(self, folder: Path, how: Inference, file_format: str = "onnx") -> dict[str, Any]:
+        """Graphs "template" and "frame", for any number of rows; crops are uint8 pixels."""
+        return {**export(self, folder, how, file_format), "crop": asdict(self.settings)}
+
+    def graphs(self, int8: bool, clips: Sequence[Clip] = ()) -> dict[str, Graph]:
+        """What `lib.track.serving` hands to an engine. The tracker's network becomes the one that is exported."""
+        self._fold(Plan(pack=False, grid=self.grid, portable=True))
+        if int8:
+            with watching(self.network) as seen:
+                self._walk(clips)
+            self.network = quantised(self.network, seen)
+        return graphs_of(self.network, self.normalise, self._examples())
+
+    def use(self, template: Session, frame: Session) -> None:
+        """Let these graphs, which normalise by themselves, do the network's work."""
+        self.network, self.normalise = served(self.network, template, frame), nn.Identity()
+
+    def _fold(self, plan: Plan) -> None:
+        pixels = self.normalise if isinstance(self.normalise, Normalise) else None
+        self.network = prepare(self.network, replace(plan, pixels=pixels))
+        if reads_pixels(self.network):
+            self.normalise = nn.Identity()
+
+    def _walk(self, clips: Sequence[Clip]) -> None:
+        """Look for the target of every clip where it is, whatever is found there."""
+        for clip in clips:
+            state = self.init(clip.frames[:1], clip.boxes_xywh[:1])
+            for i in range(1, len(clip.frames)):
+                self.step(replace(state, boxes_xywh=clip.boxes_xywh[i : i + 1]), [clip.frames[i]])
+
+    @torch.no_grad()
+    def _examples(self) -> Examples:
+        s, channels = self.settings, 6 if self.reads_aux else 3
+        generator = torch.Generator().manual_seed(0)
+        template, search = (
+            torch.randint(0, 256, (2, channels, size, size), dtype=torch.uint8, generator=generator)
+            for size in (s.template_size, s.search_size)
+        )
+        boxes = torch.tensor([[0.25, 0.25, 0.5, 0.5]], dtype=torch.float64).expand(2, 4)
+        tokens, mask = self.encode_template(self.normalise(template), boxes)
+        return Examples(template, search, tokens, mask)
 
     def compile_network(self) -> None:
         """Compile what a step calls: the network's `locate`, or the whole network where that is missing."""

@@ -45,9 +45,9 @@ class CornerHead(nn.Module):
         """
         grid = scores.shape[-1]
         probability = scores.flatten(1).softmax(dim=1)
-        cells = torch.arange(grid, device=scores.device, dtype=scores.dtype) / grid
-        square = probability.view(-1, grid, grid)
-        return torch.stack([(square.sum(1) * cells).sum(1), (square.sum(2) * cells).sum(1)], dim=1), probability
+        steps = torch.arange(grid, device=scores.device, dtype=scores.dtype) / grid
+        cells = torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)])
+        return (probability[:, None] * cells).sum(dim=2), probability
 
     def forward(self, feature: Tensor) -> BoxMaps:
         """feature: [B, inputs, g, g]. The score map is the mean of the two corners' probabilities."""

@@ -27,13 +27,15 @@ class Plan:
     dtype: of the products. pixels: the normalisation to fold into the first layers, which then read uint8 pictures;
     None leaves it outside. pack: lay weights out for this processor, where `packing_works`; not for networks that are
     compiled or exported, whose compiler does the like. grid: side of the maps that convolutions will see; weights are
-    laid out for it, and maps of other sizes may be slow.
+    laid out for it, and maps of other sizes may be slow. portable: for the compiler of another runtime, which fuses by
+    itself and is best given plain layers; only what takes knowledge of the weights is done here.
     """
 
     dtype: torch.dtype = torch.float32
     pixels: Normalise | None = None
     pack: bool = True
     grid: int = 16
+    portable: bool = False
 
     def packs(self, weight: Tensor) -> bool:
         return self.pack and weight.device.type == "cpu"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.models.inference import with_fused_children
 from lib.models.layers.drop_path import DropPath
 from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct
 
@@ -95,9 +96,9 @@ class Block(nn.Module):
         """The second half of `forward`."""
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
-    def fused(self, plan: Plan) -> FusedBlock:
+    def fused(self, plan: Plan) -> nn.Module:
         """For inference; see `lib.models.inference`."""
-        return FusedBlock(self, plan)
+        return with_fused_children(self, plan) if plan.portable else FusedBlock(self, plan)
 
 
 class FusedBlock(nn.Module):

@@ -19,6 +19,7 @@ from lib.models.heads.center import CenterHead
 from lib.models.heads.corner import CornerHead
 from lib.models.inference import prepare, reads_pixels
 from lib.models.layers.fused import Plan, packing_works
+from lib.track.inference import Inference
 from lib.track.one_stream import CropSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -181,5 +182,5 @@ def test_a_prepared_tracker_gives_the_same_boxes(eliminating: bool) -> None:
 def test_half_formats_that_are_not_folded_are_left_to_autocast() -> None:
     tracker = OSTrackTracker(network(), CropSettings(TEMPLATE, 2.0, SEARCH, 4.0, MEAN, STD))
     before = tracker.network
-    assert not tracker.prepare(torch.float16)
+    assert not tracker.prepare(Inference(torch.float16))
     assert tracker.network is before

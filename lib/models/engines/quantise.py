@@ -1,0 +1,228 @@
+"""Networks in 8 bits: linear layers and convolutions whose inputs and weights are int8, everything else in float32.
+
+Ranges of inputs are fixed in advance, one per layer, from what the layer saw while the network ran on sample data; so
+a row of a batch gives what it gives alone. Weights have one scale per output channel. Before that, layer norms take
+over part of the differences between channels (SmoothQuant, Xiao et al., ICML 2023, with alpha 1/2), since one range for
+a whole layer suits channels of like size.
+
+The result is a torch module that computes in float32 with rounded numbers. Exported, its roundings become
+QuantizeLinear and DequantizeLinear, from which runtimes make products of 8-bit numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.models.layers.fused import Convolution
+from lib.models.layers.transformer import Block
+
+M = TypeVar("M", bound=nn.Module)
+NARROW = 32
+"""Layers with fewer inputs or outputs stay in float32: they cost little."""
+_INT8, _UINT8 = (-128, 127, torch.int8), (0, 255, torch.uint8)
+
+
+@dataclass
+class Seen:
+    """Least and greatest value of every input channel."""
+
+    low: Tensor
+    high: Tensor
+
+    def add(self, x: Tensor) -> None:
+        """x: [..., C]."""
+        flat = x.detach().flatten(0, -2).float()
+        self.low, self.high = torch.minimum(self.low, flat.amin(0)), torch.maximum(self.high, flat.amax(0))
+
+    @property
+    def magnitude(self) -> Tensor:
+        return torch.maximum(-self.low, self.high)
+
+    def scaled(self, factor: Tensor) -> Seen:
+        return Seen(self.low * factor, self.high * factor)
+
+
+@contextmanager
+def watching(network: nn.Module) -> Iterator[dict[str, Seen]]:
+    """While it is open, the inputs of all layers that could be in 8 bits are recorded under the layers' names."""
+    seen: dict[str, Seen] = {}
+
+    def hook(name: str, channels: int) -> Any:
+        def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            x = args[0].movedim(1, -1) if isinstance(module, Convolution) else args[0]
+            if name not in seen:
+                seen[name] = Seen(*torch.zeros(2, channels).unbind(0))
+            seen[name].add(x)
+
+        return look
+
+    handles = [m.register_forward_pre_hook(hook(n, _inputs(m))) for n, m in network.named_modules() if _suitable(m)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _suitable(module: nn.Module) -> bool:
+    if isinstance(module, Convolution):
+        # A last layer has no ReLU; its maps are compared and become boxes.
+        return module.relu and not module.packed and min(_inputs(module), len(module.weight)) >= NARROW
+    return type(module) is nn.Linear and min(module.weight.shape) >= NARROW
+
+
+def _inputs(module: nn.Module) -> int:
+    if isinstance(module, Convolution):
+        return module.weight.shape[1] * module.groups
+    return int(module.in_features) if isinstance(module, nn.Linear) else 0
+
+
+@torch.no_grad()
+def quantised(network: M, seen: dict[str, Seen]) -> M:
+    """The network, prepared with ``Plan(portable=True)``, in 8 bits; layers that were never used stay as they are.
+
+    The module tree is changed in place, its weights, which may be shared, are not. Raises ValueError when nothing was
+    seen.
+    """
+    if not seen:
+        raise ValueError("no layer was seen at work, so there is nothing to calibrate 8 bits on")
+    for name, block in network.named_modules():
+        if type(block) is Block:
+            _smooth(block, name, seen)
+    for name, module in list(network.named_modules()):
+        if name in seen:
+            parent, _, leaf = name.rpartition(".")
+            network.get_submodule(parent).register_module(leaf, _in_8_bits(module, seen[name]))
+    return network
+
+
+def _in_8_bits(module: nn.Module, seen: Seen) -> nn.Module:
+    if isinstance(module, Convolution):
+        return Convolution8(module, seen)
+    assert isinstance(module, nn.Linear)
+    return Linear8(module, seen)
+
+
+def _smooth(block: Block, name: str, seen: dict[str, Seen]) -> None:
+    """Move scales from the inputs of a block's three layers behind a norm or a product into these."""
+    dot = f"{name}." if name else ""
+    attn, mlp = block.attn, block.mlp
+    for norm, layer, key in ((block.norm1, attn.qkv, f"{dot}attn.qkv"), (block.norm2, mlp.fc1, f"{dot}mlp.fc1")):
+        if key in seen:
+            scale = _balance(seen[key], layer.weight)
+            seen[key] = seen[key].scaled(1 / scale)
+            norm.weight, norm.bias = _fixed(norm.weight / scale), _fixed(norm.bias / scale)
+            layer.weight = _fixed(layer.weight * scale)
+    key = f"{dot}attn.proj"
+    if key in seen:
+        scale = _balance(seen[key], attn.proj.weight)
+        seen[key] = seen[key].scaled(1 / scale)
+        attn.proj.weight = _fixed(attn.proj.weight * scale)
+        shrink = torch.cat([torch.ones(2 * len(scale)), 1 / scale])
+        attn.qkv.weight, attn.qkv.bias = _fixed(attn.qkv.weight * shrink[:, None]), _fixed(attn.qkv.bias * shrink)
+
+
+def _balance(seen: Seen, weight: Tensor) -> Tensor:
+    """What to divide inputs by, and to multiply columns of the weight [N, K] with: [K]."""
+    x, w = seen.magnitude.clamp_min(1e-5), weight.abs().amax(0).clamp_min(1e-5)
+    scale = (x / w).sqrt()
+    return scale / scale.log().mean().exp()
+
+
+def _fixed(value: Tensor) -> nn.Parameter:
+    return nn.Parameter(value, requires_grad=False)
+
+
+class _Rounding(nn.Module):
+    """Values of a known range, rounded to 8 bits: unsigned where they are lopsided, else signed around zero."""
+
+    def __init__(self, seen: Seen) -> None:
+        super().__init__()
+        low, high = min(float(seen.low.min()), 0.0), max(float(seen.high.max()), 1e-5)
+        lopsided = -low < 0.5 * high
+        self.low, self.high, self.dtype = _UINT8 if lopsided else _INT8
+        self.scale = (high - low) / 255 if lopsided else max(-low, high) / 127
+        self.zero = round(-low / self.scale) if lopsided else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _through(x, self.scale, self.zero, self.low, self.high, self.dtype)
+
+
+class _Weight(nn.Module):
+    """A weight in 8 bits with one scale per index of `axis`."""
+
+    values: Tensor
+    scales: Tensor
+    zeros: Tensor
+
+    def __init__(self, weight: Tensor, axis: int) -> None:
+        super().__init__()
+        others = [i for i in range(weight.ndim) if i != axis]
+        scales = weight.abs().amax(others).clamp_min(1e-8) / 127
+        shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+        self.axis = axis
+        values = (weight / scales.view(shape)).round().clamp(-127, 127).to(torch.int8)
+        self.register_buffer("values", values, persistent=False)
+        self.register_buffer("scales", scales, persistent=False)
+        self.register_buffer("zeros", torch.zeros(len(scales), dtype=torch.int8), persistent=False)
+
+    def forward(self) -> Tensor:
+        w: Tensor = _ops().dequantize_per_channel(
+            self.values, self.scales, self.zeros, self.axis, -128, 127, torch.int8
+        )
+        return w
+
+
+class Linear8(nn.Module):
+    """A linear layer in 8 bits; its weight lies transposed, as runtimes expect the second factor of a product."""
+
+    def __init__(self, layer: nn.Linear, seen: Seen) -> None:
+        super().__init__()
+        self.rounding = _Rounding(seen)
+        self.weight = _Weight(layer.weight.t().contiguous(), 1)
+        self.bias = layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., K]."""
+        y = self.rounding(x) @ self.weight()
+        return y if self.bias is None else y + self.bias
+
+
+class Convolution8(nn.Module):
+    """A `Convolution` in 8 bits."""
+
+    bias: Tensor | None
+
+    def __init__(self, layer: Convolution, seen: Seen) -> None:
+        super().__init__()
+        self.relu, self.groups, self.padding = layer.relu, layer.groups, layer.padding
+        self.rounding = _Rounding(seen)
+        self.weight = _Weight(layer.weight, 0)
+        self.register_buffer("bias", layer.bias, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, C, H, W]."""
+        x = F.conv2d(self.rounding(x), self.weight(), self.bias, padding=self.padding, groups=self.groups)
+        return x.relu() if self.relu else x
+
+
+def _through(x: Tensor, scale: float, zero: int, low: int, high: int, dtype: torch.dtype) -> Tensor:
+    ops = _ops()
+    y: Tensor = ops.dequantize_per_tensor(
+        ops.quantize_per_tensor(x, scale, zero, low, high, dtype), scale, zero, low, high, dtype
+    )
+    return y
+
+
+def _ops() -> Any:
+    """PyTorch's reference operators of quantisation, which its ONNX exporter knows."""
+    import torch.ao.quantization.fx._decomposed
+
+    return torch.ops.quantized_decomposed
