@@ -211,7 +211,7 @@ class Replay:
         return value if name == "random.random" else (value - 0.8) / 0.4
 
 
-def _textured_video(spec: dict, frame: int) -> tuple[Frame, list[float]]:
+def textured_frame(spec: dict, frame: int) -> tuple[Frame, list[float]]:
     """A frame of the case's `video_rule`, and the target's box in it."""
     rng, (height, width) = np.random.RandomState(spec["seed"]), (spec["height"], spec["width"])
     x, y, w, h = spec["box"]
@@ -234,8 +234,8 @@ def processing_rgbx(case: Case) -> None:
         augmentation=Augmentation(grey=0),
     )
     for item in case.data["items"]:
-        template, _ = _textured_video(item["video"], 0)
-        search, _ = _textured_video(item["video"], item["search_frame"])
+        template, _ = textured_frame(item["video"], 0)
+        search, _ = textured_frame(item["video"], item["search_frame"])
         clip = _clip(template, search, item["template_box_xywh"], item["search_box_xywh"])
         replay = Replay(item["draws_in_order"])
         sample = replace(process, training=not item["validation_transforms"])(clip, replay)

@@ -204,13 +204,17 @@ def train_step(case: Case) -> None:
 
 def make_batch(case: Case) -> Batch:
     """A normalised batch of one template and one search region per sample."""
-    search_boxes = case.tensor("search_anno").reshape(-1, 1, 4)
     named = case.data["inputs"]
+    template, search = (
+        case.tensor(f"{kind}_images")[0] if f"{kind}_images" in named else case.tensor(kind)
+        for kind in ("template", "search")
+    )
+    search_boxes = case.tensor("search_anno").reshape(-1, 1, 4)
     template_boxes = case.tensor("template_anno").reshape(-1, 1, 4) if "template_anno" in named else search_boxes
     ones = torch.ones(len(search_boxes), 1)
     return Batch(
-        template=case.tensor("template")[:, None],
-        search=case.tensor("search")[:, None],
+        template=template[:, None],
+        search=search[:, None],
         template_boxes=template_boxes,
         search_boxes=search_boxes,
         template_gain=ones,

@@ -1,0 +1,447 @@
+"""SDSTrack: forward passes with every block, stochastic depth, masks, losses, training steps, tracker."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import fill
+import numpy as np
+import torch
+from golden import Case, runner
+from torch import Tensor, nn
+
+from kinds.data import textured_frame
+from kinds.ostrack import MEAN, STD, make_batch, network_outputs
+from lib.config.schema import Train
+from lib.data.crop import crop_batch
+from lib.data.normalise import Normalise
+from lib.methods.ostrack.network import OSTrackOutput
+from lib.methods.ostrack.objective import Elimination
+from lib.methods.sdstrack.config import published_groups
+from lib.methods.sdstrack.network import SDSTrack
+from lib.methods.sdstrack.objective import SDSTrackObjective
+from lib.methods.sdstrack.tracker import SDSTrackTracker
+from lib.models.backbones.two_stream_vit import TwoStreamViT
+from lib.models.heads.boxes import BoxMaps
+from lib.models.heads.center import CenterHead
+from lib.models.layers.adapted_block import AdaptedBlock
+from lib.models.layers.candidate_elimination import drop_candidates, keep_rate, put_back, template_attention
+from lib.models.layers.masking import MaskRates, PatchMasks, hide
+from lib.models.losses.heatmap import gaussian_heatmap
+from lib.models.weights import load_into
+from lib.objectives.base import Progress
+from lib.objectives.frame_level import BoxCriterion
+from lib.objectives.self_distillation import SelfDistillation
+from lib.track.one_stream import CropSettings
+from lib.track.window import hann2d
+from lib.train.optim import build_optimizer, parameter_groups
+
+PASSES = ("fine", "masked")
+
+
+def build(case: Case) -> SDSTrack:
+    """The case's network with its filled weights, loaded strictly under the published names."""
+    c = case.config
+    backbone = TwoStreamViT(
+        768,
+        12,
+        12,
+        c.get("stride", 16),
+        c.get("template_size", 128),
+        c.get("search_size", 256),
+        fusion_loc=tuple(c.get("fusion_blocks", (3, 6, 9, 11))),
+        ce_loc=tuple(c.get("ce_loc", (3, 6, 9))),
+        ce_keep_ratio=tuple(c.get("ce_keep_ratio", (0.7, 0.7, 0.7))),
+        ce_template_range=c.get("ce_template_range", "CTR_POINT"),
+    )
+    network = SDSTrack(backbone, CenterHead(768, 256))
+    state = case.state(case.data["weights"].split()[0], case.data.get("overrides"))
+    for name, values in case.data.get("weight_overrides", {}).items():
+        state[name] = torch.tensor(values)
+    load_into(network, state)
+    return network.eval()
+
+
+class Tape:
+    """What every block of a backbone computes, under the names that cases use."""
+
+    def __init__(self, backbone: TwoStreamViT, samples: int, mask: Tensor | None) -> None:
+        self.backbone, self.samples, self.mask = backbone, samples, mask
+        self.found: dict[str, Tensor] = {}
+        self.removed: dict[str, list[list[int]]] = {}
+        self.kept: dict[str, list[list[int]]] = {}
+        self.last: dict[str, Tensor] = {}
+
+    def rows(self, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The rows of one modality by pass."""
+        yield from zip(PASSES, tensor.split(self.samples), strict=False)
+
+    def attention(self, q: Tensor, k: Tensor) -> Tensor:
+        return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
+
+    def stream(self, i: int, stream: Any, rgb_rows: int, n: int, length: int, gone: Tensor | None) -> None:
+        parts = {"rgb": slice(0, rgb_rows), "dte": slice(rgb_rows, None)}
+        q, k = self.last["q"], self.last["k"]
+        index = stream.index
+        for modality, part in parts.items():
+            if not len(stream.x[part]):
+                continue
+            grid = stream.x if index is None else self.grid(stream.x, index, n, length)
+            values = {"@grid": grid, ".attn_out": self.last["attn.proj"], ".attn_prob": self.attention(q, k)}
+            if gone is not None:
+                mask = self.mask if self.mask is None or len(self.mask) == len(q) else self.mask.repeat(2, 1)
+                values[".ce_score"] = template_attention(q, k, n, self.backbone.judges, mask)
+            for key, value in values.items():
+                for name, rows in self.rows(value[part]):
+                    self.found[f"block{i}.{name}_{modality}{key}"] = rows
+            if gone is not None:
+                for name, rows in self.rows(gone[part]):
+                    self.removed[f"block{i}.{name}_{modality}"] = rows.sort(dim=1).values.tolist()
+                for name, rows in self.rows(index[part]):
+                    self.kept[f"block{i}.{name}_{modality}"] = rows.tolist()
+        if rgb_rows < len(stream.x):
+            space = self.last["attn.proj"][rgb_rows:] + self.last["Space_X_DTE_Adapter"]
+            for key, value in {
+                "Space_X_DTE_Adapter": space,
+                "MLP_X_DTE_Adapter": self.last["MLP_X_DTE_Adapter"],
+            }.items():
+                for name, rows in self.rows(value):
+                    self.found[f"block{i}.{name}_dte.{key}"] = rows
+
+    def grid(self, x: Tensor, index: Tensor | None, n: int, length: int) -> Tensor:
+        return x if index is None else torch.cat([x[:, :n], put_back(x[:, n:], index, length)], dim=1)
+
+    def fusion(self, i: int, x: Tensor, index: Tensor | None, n: int, length: int) -> None:
+        q, k = self.last["q"], self.last["k"]
+        (q1, q2), (k1, k2) = q.chunk(2), k.chunk(2)
+        first, second = self.attention(q1, k2), self.attention(q2, k1)
+        zero = torch.zeros_like(first)
+        across = torch.cat([torch.cat([zero, first], dim=3), torch.cat([second, zero], dim=3)], dim=2)
+        beside = {
+            "@grid": self.grid(x, index, n, length),
+            ".attn_out": self.last["attn.proj"],
+            ".Space_X_X_DTE_Adapter": self.last["attn.proj"] + self.last["Space_X_X_DTE_Adapter"],
+            ".MLP_X_X_DTE_Adapter": self.last["MLP_X_X_DTE_Adapter"],
+        }
+        named = {key: torch.cat(value.chunk(2), dim=1) for key, value in beside.items()} | {".attn_prob": across}
+        for key, value in named.items():
+            for name, rows in self.rows(value):
+                self.found[f"block{i}.{name}_rgb_dte{key}"] = rows
+
+
+@contextmanager
+def recorded(network: SDSTrack, samples: int, mask: Tensor | None = None) -> Iterator[Tape]:
+    """A tape of what the network computes inside."""
+    backbone = network.backbone
+    tape = Tape(backbone, samples, mask)
+    blocks = list(backbone.blocks)
+    n, length = backbone.grid_template**2, backbone.grid_search**2
+    handles = []
+
+    def keep(name: str) -> Any:
+        return lambda _m, _i, output: tape.last.__setitem__(name, output)
+
+    def watch(i: int, block: AdaptedBlock) -> None:
+        for name in ("Space_X_DTE", "MLP_X_DTE", "Space_X_X_DTE", "MLP_X_X_DTE"):
+            handles.append(block.get_submodule(f"{name}_Adapter").register_forward_hook(keep(f"{name}_Adapter")))
+        handles.append(block.attn.proj.register_forward_hook(keep("attn.proj")))
+        project, fuse = block.attn.project, block.fuse
+
+        def projected(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            tape.last["q"], tape.last["k"], v = project(x)
+            return tape.last["q"], tape.last["k"], v
+
+        def fused(x: Tensor, first: int = 0) -> Tensor:
+            x = fuse(x, first)
+            tape.fusion(i, x, tape.last.get("index"), n, length)
+            return x
+
+        block.attn.project, block.fuse = projected, fused  # type: ignore[method-assign]
+
+    passed = backbone._pass
+    indices: dict[int, list[Tensor]] = {}
+
+    def watched(block: AdaptedBlock, stream: Any, *rest: Any) -> Tensor | None:
+        gone = passed(block, stream, *rest)
+        i = next(j for j, b in enumerate(blocks) if b is block)
+        tape.stream(i, stream, stream.rgb_rows, n, length, gone)
+        if stream.index is not None:
+            indices.setdefault(i, []).append(stream.index)
+            tape.last["index"] = torch.cat(indices[i])
+        return gone
+
+    for i, block in enumerate(blocks):
+        watch(i, block)
+    backbone._pass = watched  # type: ignore[method-assign]
+    for key, stem in (("rgb", backbone.patch_embed), ("dte", backbone.patch_embed_multimodal)):
+        count = iter("zx")
+        handles.append(
+            stem.register_forward_hook(
+                lambda _m, _i, out, key=key, count=count: tape.found.__setitem__(
+                    f"patch_embed.{key}_{next(count)}", out
+                )
+            )
+        )
+    try:
+        yield tape
+    finally:
+        for handle in handles:
+            handle.remove()
+        del backbone._pass
+        for block in blocks:
+            del block.attn.project, block.fuse
+
+
+def check_tape(case: Case, tape: Tape) -> None:
+    for name, stored in case.data.get("intermediates", {}).items():
+        case.check(tape.found[name], stored, name)
+    for name, stored in (case.data.get("removed_search_indices") or {}).items():
+        assert tape.removed[name] == stored, name
+    for name, stored in (case.data.get("kept_search_indices_in_order") or {}).items():
+        assert [sorted(row) for row in tape.kept[name]] == [sorted(row) for row in stored], name
+
+
+@runner("sdstrack/forward", "sdstrack/droppath_placement")
+def forward(case: Case) -> None:
+    c = case.config
+    network = build(case)
+    factor = c.get("drop_path_replaced_by_factor")
+    for i in c.get("blocks_with_drop_path", []) if factor is not None else []:
+        network.backbone.blocks[i].drop_path = Times(factor)
+    template, search = case.tensor("template"), case.tensor("search")
+    box = c.get("template_box_normalised")
+    mask = network.template_mask(torch.tensor(box).reshape(-1, 4)) if box else None
+    listed = c.get("template_mask_true_flat_indices")
+    if listed:
+        found = [row.nonzero().flatten().tolist() for row in mask] if mask is not None else None
+        assert (found or [network.backbone.judges] * len(listed)) == listed
+    with torch.inference_mode(), recorded(network, len(template), mask) as tape:
+        output = network(template, search, mask, c.get("ce_keep_rate_argument"))
+    named = network_outputs(output)
+    for name, stored in case.data["outputs"].items():
+        case.check(named[name], stored, name)
+    check_tape(case, tape)
+    if c.get("ce_keep_rate_argument") is None and factor is None:
+        with torch.inference_mode():
+            quick = network.locate(network.encode_template(template), search, mask)
+        case.check(quick.maps.boxes_cxcywh[:, None], case.data["outputs"]["pred_boxes"], "pred_boxes, tracking")
+        case.check(quick.maps.score_map, case.data["outputs"]["score_map"], "score_map, tracking")
+
+
+class Times(nn.Module):
+    """Stands in for stochastic depth."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+@runner("sdstrack/train_step")
+def train_step(case: Case) -> None:
+    c, tolerance = case.config, case.data["tolerance"]
+    network = build(case)
+    giou, l1, focal = c["weights_giou_l1_focal"]
+    losses = SelfDistillation(BoxCriterion(giou, l1, focal))
+    elimination = Elimination(4, 16, 0.7)
+    assert abs(elimination.rate(c["epoch"]) - c["ce_keep_rate"]) < 1e-6
+    rates = MaskRates()
+    objective = SDSTrackObjective(losses, network, rates, elimination)
+    main, norm = c["param_groups"]
+    train = Train(lr=main["lr"], weight_decay=c["weight_decay"], param_groups=published_groups(norm["lr"] / main["lr"]))
+    optimizer = build_optimizer(parameter_groups(network, train), train)
+    counts = [(len(g["params"]), sum(p.numel() for p in g["params"])) for g in optimizer.param_groups]
+    assert counts == [(g["tensors"], g["values"]) for g in c["param_groups"]]
+    network.train()
+    network.box_head.eval()
+    masks = PatchMasks(*(rates.masks(case.tensor(f"mask_p_rgb_{k}"), case.tensor(f"mask_p_dte_{k}")) for k in "zx"))
+    for key, value in (("z", masks.template), ("x", masks.search)):
+        assert [int(v) for v in value.sum(dim=(0, 2))] == [case.data["n_masked"][f"{m}_{key}"] for m in ("rgb", "dte")]
+    outputs: list[OSTrackOutput] = []
+    handle = network.register_forward_hook(lambda _m, _i, out: outputs.append(out))
+    batch = make_batch(case)
+    with recorded(network, len(batch)) as tape:
+        found = objective.learn(network, batch, Progress(epoch=c["epoch"], epochs=15), masks)
+    handle.remove()
+    check_losses(case, found, tolerance)
+    check_outputs(case, outputs[0], tolerance)
+    check_tape(case, tape)
+    found.total.backward()
+    check_update(case, network, optimizer, tolerance)
+
+
+def check_losses(case: Case, found: Any, tolerance: dict[str, Any]) -> None:
+    stored = case.data["losses"]
+    close = {"rtol": tolerance["losses_rtol"], "atol": 1e-6}
+    mse = {"rtol": tolerance.get("mse_rtol", tolerance["losses_rtol"]), "atol": 1e-6}
+    case.check(found.total, stored["total"], "total", close)
+    case.check(found.terms["Loss/total_f"], stored["fine"], "fine", close)
+    case.check(found.terms["Loss/total_m"], stored["masked"], "masked", close)
+    case.check(found.terms["Loss/mse_m"], stored["mse"], "mse", mse)
+    for key, name in (("IoU_f", "fine"), ("IoU_m", "masked")):
+        case.check(
+            found.terms[key], np.mean(stored["terms"][name]["iou_per_sample"]), key, {"rtol": 1e-3, "atol": 1e-4}
+        )
+
+
+def check_outputs(case: Case, output: OSTrackOutput, tolerance: dict[str, Any]) -> None:
+    named = {}
+    for key, value in network_outputs(output).items():
+        named |= {f"{name}.{key}": rows for name, rows in zip(PASSES, value.chunk(2), strict=True)}
+    for i, fusion in enumerate(output.tokens.fusions):
+        passes = fusion.tokens.unflatten(0, (2, 2, -1)).unbind(1)
+        named |= {
+            f"distill.{name}.{i}": torch.cat(list(rows), dim=1) for name, rows in zip(PASSES, passes, strict=True)
+        }
+    for name, stored in case.data["outputs"].items():
+        case.check(named[name], stored, name)
+
+
+def check_update(case: Case, network: nn.Module, optimizer: torch.optim.Optimizer, tolerance: dict[str, Any]) -> None:
+    parameters = dict(network.named_parameters())
+    close = {"rtol": tolerance["gradients_rtol"], "atol": 1e-6}
+    for name, stored in case.data["gradients"].items():
+        case.check(parameters[name].grad, stored, f"gradient of {name}", close)
+    learned = [p for g in optimizer.param_groups for p in g["params"]]
+    assert sum(p.grad is None for p in learned) == case.data["n_trainable_without_gradient"]
+    norm = torch.nn.utils.clip_grad_norm_(learned, case.config["grad_clip_norm"])
+    case.check(norm, case.data["grad_l2_norm_before_clip"], "gradient norm", close)
+    before = {name: parameters[name].detach().clone() for name in case.data["adamw_first_step_delta"]}
+    optimizer.step()
+    for name, stored in case.data["adamw_first_step_delta"].items():
+        delta = fill.digest((parameters[name].detach() - before[name]).numpy())
+        agree = np.isclose(delta["values"], stored["values"], rtol=0, atol=1e-6)
+        assert agree.mean() >= 0.95, f"step of {name}: {agree.mean():.2f} of the values agree"
+        assert np.isclose(delta["std"], stored["std"], rtol=0.01), f"step of {name}"
+
+
+@runner("sdstrack/losses")
+def losses(case: Case) -> None:
+    def drawn(name: str, **kwargs: Any) -> Tensor:
+        return case.tensor(name).requires_grad_()
+
+    scores = {name: drawn(f"{name}.score_map") for name in PASSES}
+    boxes = {name: drawn(f"{name}.pred_boxes_cxcywh") for name in PASSES}
+    score = torch.cat([scores[name] for name in PASSES])
+    box = torch.cat([boxes[name].reshape(-1, 4) for name in PASSES])
+    places = sorted(int(k.rpartition(".")[2]) for k in case.data["inputs"] if k.startswith("distill.fine."))
+    features = {f"distill.{name}.{i}": drawn(f"distill.{name}.{i}") for i in places for name in PASSES}
+    pairs = [(features[f"distill.fine.{i}"], features[f"distill.masked.{i}"]) for i in places]
+    c = case.config
+    rule = SelfDistillation(BoxCriterion(c["giou"], c["l1"], c["focal"]))
+    target = case.tensor("search_anno_xywh").reshape(-1, 4)
+    maps = BoxMaps(box, score, size_map=torch.zeros(len(score), 2, 1, 1), offset_map=torch.zeros(len(score), 2, 1, 1))
+    found = rule(maps, target, pairs)
+    found.total.backward()
+    stored = case.data["losses"]
+    for key, name in (("Loss/total_f", "fine"), ("Loss/total_m", "masked"), ("Loss/mse_m", "mse")):
+        case.check(found.terms[key], stored[name], name)
+    case.check(found.total, stored["total"], "total")
+    leaves = {f"{n}.score_map": scores[n] for n in PASSES} | {f"{n}.pred_boxes_cxcywh": boxes[n] for n in PASSES}
+    for name, value in case.data["gradients"].items():
+        leaf = (leaves | features)[name]
+        case.check(leaf.grad, value, f"gradient of {name}")
+
+
+@runner("sdstrack/heatmap")
+def heatmap(case: Case) -> None:
+    grid = len(case.data["maps"][0])
+    found = gaussian_heatmap(torch.tensor(case.data["boxes"]), grid)
+    case.check(found, case.data["maps"], "maps", {"rtol": 0.0, "atol": case.data["tolerance"]["atol"]})
+    assert found.eq(1).sum(dim=(1, 2)).tolist() == case.data["n_cells_equal_1"]
+
+
+@runner("sdstrack/keep_rate")
+def schedule(case: Case) -> None:
+    found = [keep_rate(e, 4, 16, 0.7) for e in case.data["epochs"]]
+    case.check(found, case.data["keep_rate"], "keep rate", {"rtol": 0.0, "atol": case.data["tolerance"]["atol"]})
+
+
+@runner("sdstrack/window")
+def window(case: Case) -> None:
+    stored = case.data["outputs"]["window"]
+    found = hann2d(stored["shape"][-1]).reshape(stored["shape"])
+    case.check(found, stored, "window")
+    case.check(found.reshape(-1, stored["shape"][-1])[0], case.data["first_row"], "first row")
+
+
+@runner("sdstrack/masking")
+def masking(case: Case) -> None:
+    masks = MaskRates().masks(case.tensor("p_rgb"), case.tensor("p_dte"))
+    for i, name in enumerate(("rgb", "dte")):
+        assert [row.nonzero().flatten().tolist() for row in masks[:, i]] == case.data[f"{name}_masked"]
+        case.check(hide(case.tensor(name), masks[:, i]), case.data["outputs"][f"masked_{name}"], name)
+
+
+@runner("sdstrack/candidate_elimination")
+def candidate_elimination(case: Case) -> None:
+    """Queries and keys are chosen so that their products are the case's logits."""
+    logits, tokens = case.tensor("attn_logits"), case.tensor("tokens")
+    size = tokens.shape[1]
+    what = case.data["what"]
+    n, first = (int(re.search(text, what)[1]) for text in (r"template length (\d+)", r"index table (\d+)"))
+    q, k = logits * size**0.5, torch.eye(size).expand_as(logits)
+    index = torch.arange(first, first + size - n).expand(len(tokens), -1)
+    for name, stored in case.data["outputs"].items():
+        which, _, ratio = name.partition("@")
+        rows = None if which == "no_mask" else [int(v) for v in which.removeprefix("mask_tokens_").split("_")]
+        mask = None
+        if rows is not None:
+            mask = torch.zeros(len(tokens), n, dtype=torch.bool)
+            mask[:, rows] = True
+        for judges, chosen in ((None, mask), (rows, None)):
+            kept, positions, gone = drop_candidates(tokens, q, k, index, n, float(ratio), judges, chosen)
+            case.check(kept, stored["tokens"], f"{name} tokens")
+            assert positions.tolist() == stored["keep_index"], name
+            assert gone.tolist() == (stored["removed_index"] or [[]] * len(tokens)), name
+
+
+@runner("sdstrack/tracker")
+def tracker(case: Case) -> None:
+    """With the network as it was trained, and again as `tracking/test.py` uses it."""
+    for prepared in (False, True):
+        follow(case, prepared)
+
+
+def follow(case: Case, prepared: bool) -> None:
+    c, tolerance = case.config, case.data["tolerance"]
+    settings = CropSettings(c["template_size"], c["template_factor"], c["search_size"], c["search_factor"], MEAN, STD)
+    track = SDSTrackTracker(build(case), settings)
+    track.margin = float(c.get("clip_margin", 10))
+    if prepared:
+        assert track.prepare()
+    video = case.data["inputs"]["video"]
+    frames = [textured_frame(video, i)[0] for i in range(video["frames"])]
+    if not prepared:
+        crops, resize = crop_batch(frames[:1], start_box(case), c["template_factor"], c["template_size"])
+        pixels = {"rtol": 5e-3, "atol": 1.0}
+        case.check(crops[0].permute(1, 2, 0), case.data["outputs"]["template_crop"], "template crop", pixels)
+        case.check(resize[0], case.data["outputs"]["template_resize_factor"], "template resize factor")
+        case.check(Normalise(MEAN, STD)(crops), case.data["outputs"]["template_tensor"], "template", pixels)
+    state = track.init(frames[:1], start_box(case))
+    boxes, scores = [], []
+    for frame, stored in zip(frames[1:], case.data["frames"], strict=True):
+        state, prediction = track.step(state, [frame])
+        boxes.append(prediction.boxes_xywh[0].tolist())
+        scores.append(float(prediction.scores[0]))
+        assert prediction.response is not None
+        case.check(prediction.response.reshape(stored["response"]["shape"]), stored["response"], "response")
+        if stored["response_top2_relative_gap"] > 1e-3:
+            best = int(prediction.response.argmax())
+            assert best in (stored["response_argmax"], flat(stored["response_argmax"], track.grid))
+    case.check(boxes, case.data["boxes_xywh"], "boxes", {"rtol": 0.0, "atol": tolerance["box_px"]})
+    case.check(scores, case.data["scores"], "scores", {"rtol": 0.0, "atol": tolerance["score"]})
+
+
+def start_box(case: Case) -> Tensor:
+    return torch.tensor([case.data["inputs"]["init_box"]], dtype=torch.float64)
+
+
+def flat(cell: Any, grid: int) -> int:
+    """A cell given as (row, column) or as a row-major number."""
+    return cell[0] * grid + cell[1] if isinstance(cell, list) else int(cell)
