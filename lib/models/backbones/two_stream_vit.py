@@ -139,7 +139,7 @@ class TwoStreamViT(OneStreamViT):
         the last block fuses, its template tokens are then left out, and `Tokens.template` is empty.
         """
         self._check_mask(template_mask)
-        n, length, rows = template.shape[2], search.shape[2], len(template)
+        n, length, rows = template.shape[2], search.shape[2], template.shape[0]
         x = torch.cat([template, search], dim=2).transpose(0, 1).flatten(0, 1)
         streams = self._streams(x, rows, template_mask)
         removed: list[Tensor] = []
@@ -169,7 +169,7 @@ class TwoStreamViT(OneStreamViT):
         gone = None
         if ratio < 1.0:
             if stream.index is None:
-                stream.index = torch.arange(length, device=x.device).expand(len(x), -1)
+                stream.index = torch.arange(length, device=x.device).expand(x.shape[0], -1)
             x, stream.index, gone = drop_candidates(x, q, k, stream.index, n, ratio, self.judges, stream.mask)
         stream.x = block.feed(x, stream.rgb_rows)
         return gone

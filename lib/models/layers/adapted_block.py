@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from lib.models.adapters import Bottleneck
 from lib.models.inference import with_fused_children
+from lib.models.inference import with_fused_children
 from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct
 from lib.models.layers.transformer import Attention, Block, Mlp, split_heads
 
@@ -42,20 +43,20 @@ class AdaptedBlock(Block):
 
     def attend(self, x: Tensor, rgb_rows: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The first half of a single-stream pass, with the queries and keys [R, heads, N, d] that it used."""
-        rgb_rows = len(x) if rgb_rows is None else rgb_rows
+        rgb_rows = x.shape[0] if rgb_rows is None else rgb_rows
         q, k, v = self.attn.project(self.norm1(x))
         mixed = self.attn.attend(q, k, v)
-        if rgb_rows < len(x):
+        if rgb_rows < x.shape[0]:
             aux = mixed[rgb_rows:]
             mixed = _joined(mixed[:rgb_rows], aux + self.Space_X_DTE_Adapter(aux))
         return x + self.drop_path(mixed), q, k
 
     def feed(self, x: Tensor, rgb_rows: int | None = None) -> Tensor:
         """The second half; the MLP of the RGB stream knows no stochastic depth, as published."""
-        rgb_rows = len(x) if rgb_rows is None else rgb_rows
+        rgb_rows = x.shape[0] if rgb_rows is None else rgb_rows
         y = self.norm2(x)
         hidden = self.mlp(y)
-        if rgb_rows < len(x):
+        if rgb_rows < x.shape[0]:
             aux = hidden[rgb_rows:] + SCALE * self.MLP_X_DTE_Adapter(y[rgb_rows:])
             hidden = _joined(hidden[:rgb_rows], self.drop_path(aux))
         return x + hidden
@@ -79,7 +80,7 @@ class AdaptedBlock(Block):
 
 
 def _joined(rgb: Tensor, aux: Tensor) -> Tensor:
-    return torch.cat([rgb, aux]) if len(rgb) else aux
+    return torch.cat([rgb, aux]) if rgb.shape[0] else aux
 
 
 def cross_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ def cross_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q [2B, heads, M, d], k and v [2B, heads, N, d]: B rows of one modality, then B of the other -> [2B, M, heads * d].
     The same as one attention over both token lists with the pairs of one modality masked, at half the cost.
     """
-    (q1, q2), (k1, k2), (v1, v2) = q.chunk(2), k.chunk(2), v.chunk(2)
+    (q1, q2), (k1, k2), (v1, v2) = (t.unflatten(0, (2, -1)).unbind(0) for t in (q, k, v))
     first, second = F.scaled_dot_product_attention(q1, k2, v2), F.scaled_dot_product_attention(q2, k1, v1)
     return torch.cat([first.transpose(1, 2), second.transpose(1, 2)]).flatten(2)
 
