@@ -5,7 +5,8 @@
   python tracking/analysis_results.py --gt annotations --results a b --variant matlab
 
 SCRIPT CONFIG [CONFIG ...] reads what tracking/test.py wrote; --results reads any folder with one text file per
-sequence (comma, tab or space; boxes x y w h or eight corner numbers). Tables are in percent; * marks the best.
+sequence (comma, tab or space; boxes x y w h or eight corner numbers), or an experiment's folder of the VOT toolkit
+(WORKSPACE/results/TRACKER/EXPERIMENT). Tables are in percent; * marks the best.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import _bootstrap  # noqa: F401
 
 from lib.bench.analysis import ResultSource, Scorable, Scoring, load_runs, with_attributes
 from lib.bench.benchmarks import get_benchmark
-from lib.bench.metrics import METRICS, MetricError
+from lib.bench.metrics import METRICS, MetricError, parse_options
 from lib.bench.report import TrackerRun, build_report
 from lib.bench.report.export import comparison_tables, export
 from lib.bench.report.runs import by_attribute
@@ -51,6 +52,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--exclude_invalid_frames", action="store_true", help="divide by valid frames (ostrack, pytracking)"
+    )
+    parser.add_argument(
+        "--metric_options", nargs="+", default=[], metavar="NAME=VALUE", help="such as low=20 high=45 for VOT's EAO"
     )
     parser.add_argument("--attribute", nargs="+", default=[], help="only sequences with all of these attributes")
     parser.add_argument("--skip_missing", action="store_true", help="leave out sequences that some tracker lacks")
@@ -102,7 +106,9 @@ def run(args: argparse.Namespace) -> None:
         videos, sequences = list(known), list(known)
     if args.attribute:
         sequences = with_attributes(sequences, args.attribute)
-    options = {"exclude_invalid_frames": True} if args.exclude_invalid_frames else {}
+    options = parse_options(args.metric_options)
+    if args.exclude_invalid_frames:
+        options["exclude_invalid_frames"] = True
     scoring = Scoring(variant, benchmark.tag if benchmark else "", args.exact, options)
     runs = load_runs(sources(args, paths), sequences, scoring, args.skip_missing)
     left_out = len(sequences) - len(runs[0].scores.names)
@@ -110,6 +116,9 @@ def run(args: argparse.Namespace) -> None:
     print(f"{title}: {len(runs[0].scores.names)} sequences, metric variant {variant} ({METRICS[variant].about})")
     if left_out:
         print(f"left out: {left_out} sequences that some tracker has no result for")
+    for run in runs:
+        if run.scores.note:
+            print(f"note: {run.name}: {run.scores.note}")
     attributes = by_attribute(sequences, runs[0].scores.names)
     show(args, runs, attributes)
     if args.report:

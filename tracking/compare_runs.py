@@ -54,12 +54,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def score_moves(a: Path, b: Path) -> list[tuple[str, float, float]]:
-    """(score, in A, in B) where both folders have scores of the same metric; float boxes where there are any."""
+    """(score, in A, in B) where both folders have scores of the same metric and options; float boxes if there are any."""
     files = [folder / "scores.json" for folder in (a, b)]
     if not all(f.is_file() for f in files):
         return []
     one, two = (json.loads(f.read_text(encoding="utf-8")) for f in files)
-    if one["metric"] != two["metric"]:
+    if any(one.get(key) != two.get(key) for key in ("metric", "metric_options")):
         return []
     mine, other = (s["float_boxes"] or s["headline"] for s in (one, two))
     return [(one["labels"][key], mine[key], other[key]) for key in mine]

@@ -31,10 +31,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         required=True,
         metavar="NAME",
         help="benchmarks: lasot, lasot_extension_subset, got10k_test, got10k_val, trackingnet, uav, nfs, otb, tnl2k, "
-        "vasttrack, lasher, rgbt234, visevent, synthetic, ...",
+        "vasttrack, lasher, rgbt234, visevent, depthtrack, vot_rgbd22, synthetic, ...",
     )
     what.add_argument("--sequence", nargs="+", default=[], metavar="SEQ", help="only these: names or positions from 0")
     what.add_argument("--metric", help="metric variant (default: the benchmark's own)")
+    what.add_argument(
+        "--metric_options", nargs="+", default=[], metavar="NAME=VALUE", help="such as low=20 high=45 for VOT's EAO"
+    )
     what.add_argument("--skip_missing", action="store_true", help="go on without sequences that are not on disk")
     tracker = parser.add_argument_group("tracker")
     tracker.add_argument(
@@ -82,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from lib.bench.evaluation import Evaluation
+    from lib.bench.metrics import parse_options
     from lib.bench.testing import TrackerChoice, check_wishes, evaluations, run_test
     from lib.paths import load_paths
 
@@ -92,12 +96,14 @@ def run(options: argparse.Namespace) -> int:
         options.protocol, options.compile, options.device, options.num_gpus,
         tuple(options.overrides), tuple(options.plugins), options.engine, options.calibration,
     )  # fmt: skip
-    check_wishes(options.metric, options.save_video)
+    metric_options = parse_options(options.metric_options)
+    check_wishes(options.metric, options.save_video, options.dataset, metric_options)
     code = 0
     for benchmark, factory in evaluations(choice, options.dataset, paths):
         job = Evaluation(
             factory, benchmark, paths, 0 if options.debug else options.threads, options.batch, options.runid,
             tuple(options.sequence), options.metric, options.skip_missing, options.rerun, bool(options.debug),
+            metric_options,
         )  # fmt: skip
         try:
             code = max(code, run_test(job, console, options.save_video))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,7 +13,7 @@ from rich.table import Table
 from lib.bench.benchmarks import Benchmark, get_benchmark
 from lib.bench.evaluation import Evaluation, Outcome, run_evaluation
 from lib.bench.factory import ExperimentFactory, ReferenceFactory, TrackerFactory
-from lib.bench.metrics import METRICS
+from lib.bench.metrics import METRICS, check_options
 from lib.bench.render import check_wish, choose, write_videos
 from lib.bench.scoring import Scored
 from lib.bench.submit import pack
@@ -71,10 +72,17 @@ class TrackerChoice:
         )
 
 
-def check_wishes(metric: str | None, videos: str | None) -> None:
+def check_wishes(
+    metric: str | None, videos: str | None, datasets: Sequence[str] = (), options: Mapping[str, Any] | None = None
+) -> None:
     """What is asked for after the tracking must be possible before it. Raises UnknownNameError, ValueError."""
     if metric is not None:
         METRICS[metric]
+    for variant in {metric or get_benchmark(name).metric for name in datasets} if options else ():
+        try:
+            check_options(variant, options or {})
+        except TypeError as error:
+            raise ValueError(str(error)) from None
     if videos is not None:
         check_wish(videos)
 

@@ -29,7 +29,13 @@ _AXES = {
     "success": ("Success plot", "Overlap threshold", "Success rate"),
     "precision": ("Precision plot", "Location error threshold [pixels]", "Precision"),
     "norm_precision": ("Normalized precision plot", "Location error threshold", "Precision"),
+    "precision_recall": ("Tracking precision and recall", "Recall", "Precision"),
+    "f_score": ("F-score", "Confidence threshold", "F-score"),
+    "expected_overlap": ("Expected average overlap", "Run length [frames]", "Expected overlap"),
+    "accuracy_robustness": ("Accuracy and robustness", "Robustness", "Accuracy"),
 }
+_SHARES = ("precision_recall", "accuracy_robustness")
+"""Plots whose x axis is a share, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +49,10 @@ class Line:
 
 
 def curve_plot(kind: str, lines: Sequence[Line], title: str = "") -> Figure:
-    """Success, precision or normalised-precision plot.
+    """A plot of one kind for several trackers; a line of one point is drawn as a dot.
 
-    kind: "success" | "precision" | "norm_precision". y in 0..1. The legend is sorted by score, the best first; colours
+    kind: "success" | "precision" | "norm_precision" | "precision_recall" | "f_score" | "expected_overlap" |
+    "accuracy_robustness". y in 0..1. The legend is sorted by score, the best first; colours
     follow the order of `lines`, so that a tracker has the same colour in every plot.
     """
     heading, x_label, y_label = _AXES[kind]
@@ -55,9 +62,14 @@ def curve_plot(kind: str, lines: Sequence[Line], title: str = "") -> Figure:
         line = lines[i]
         label = line.label if line.score is None else f"[{line.score:.1f}] {line.label}"
         style = STYLES[(i // 8) % len(STYLES)]
+        style = style if len(line.x) > 1 else "o"
         axes.plot(line.x, line.y, style, color=colour(i), label=label, linewidth=2.0, zorder=3 + len(lines) - rank)
     axes.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1), title=f"{heading}{f' - {title}' if title else ''}")
-    axes.set_xlim(float(lines[0].x[0]), float(lines[0].x[-1]))
+    ends = [float(end) for line in lines if len(line.x) for end in (line.x.min(), line.x.max())]
+    if kind in _SHARES:
+        axes.set_xlim(0, 1)
+    elif ends and min(ends) < max(ends):
+        axes.set_xlim(min(ends), max(ends))
     axes.set_yticks(np.linspace(0, 1, 6))
     columns = 1 if len(lines) < 3 else 2
     figure.legend(loc="outside lower center", ncols=columns, fontsize=8, framealpha=0.0, labelcolor=INK)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+
+import yaml
 
 from lib.bench.metrics.scores import Join, Measurement, MetricError, Rule, Scores, SequenceResult, listed
 from lib.bench.result_files import corners_to_xywh
@@ -57,10 +59,7 @@ def evaluate(variant: str, sequences: Sequence[SequenceResult], **options: Any) 
     """
     metric = METRICS[variant]
     options = {k: v for k, v in options.items() if k != "dataset" or k in metric.options}
-    for name in options:
-        if name not in metric.options:
-            known = sorted(metric.options)
-            raise TypeError(f"metric {variant!r} has no option {name!r}{suggest(name, known)} (known: {known})")
+    check_options(variant, options)
     if not sequences:
         raise MetricError("no sequence to evaluate")
     own = {k: v for k, v in options.items() if k in _defaults(metric.measure)}
@@ -73,6 +72,26 @@ def evaluate(variant: str, sequences: Sequence[SequenceResult], **options: Any) 
     if troubles:
         raise MetricError(f"{len(troubles)} of {len(sequences)} sequences cannot be scored: {listed(troubles, 5)}")
     return Scores.of(variant, metric.rule, [s.name for s in sequences], measured, metric.joined(options))
+
+
+def check_options(variant: str, options: Mapping[str, Any]) -> None:
+    """Raises TypeError, with the nearest name, for an option that the variant does not have."""
+    known = METRICS[variant].options
+    for name in options:
+        if name not in known:
+            told = ", ".join(sorted(k for k in known if k != "dataset")) or "none"
+            raise TypeError(f"metric {variant!r} has no option {name!r}{suggest(name, list(known))} (known: {told})")
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+    """``["low=20", "high=45"]`` of a command line as options: numbers, true and false are such, all else is text."""
+    options = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not name or not sign:
+            raise MetricError(f"metric option {pair!r}: expected NAME=VALUE, such as low=115")
+        options[name] = yaml.safe_load(value)
+    return options
 
 
 def _checked(result: SequenceResult, corners: bool) -> SequenceResult:

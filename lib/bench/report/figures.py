@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lib.bench.report.runs import TrackerRun
 from lib.bench.report.training_log import training_lines
@@ -14,21 +17,50 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-CURVES = ("success", "precision", "norm_precision")
+
+@dataclass(frozen=True)
+class _Plot:
+    """A plot that a metric variant may have: its curve, what it is drawn against (the curve's thresholds if not
+    another curve), and the score before each name (of the curve's own reading if not another one).
+    """
+
+    curve: str
+    against: str | None = None
+    score: str | None = None
+
+
+PLOTS = {
+    "success": _Plot("success"),
+    "precision": _Plot("precision"),
+    "norm_precision": _Plot("norm_precision"),
+    "precision_recall": _Plot("tracking_precision", "tracking_recall", "f_score"),
+    "f_score": _Plot("f_score", score="f_score"),
+    "expected_overlap": _Plot("expected_overlap", score="eao"),
+    "accuracy_robustness": _Plot("accuracy", "robustness", "eao"),
+}
 
 
 def curve_figures(runs: Sequence[TrackerRun], title: str = "") -> dict[str, Figure]:
-    """Success, precision and normalised-precision plots, as far as the metric variant has them, by curve name."""
+    """The plots that the metric variant has: success, precision and normalised precision of one pass, precision over
+    recall and F over confidence of the long-term protocol, expected overlap and accuracy-robustness of the
+    anchor-based one.
+    """
     first = runs[0].scores
-    figures = {}
-    for kind in CURVES:
-        if kind not in first.curves:
-            continue
-        key = next((k for k, r in first.rule.readings.items() if r.curve == kind), first.main)
-        thresholds = first.rule.thresholds[kind]
-        lines = [Line(r.name, thresholds, r.scores.overall(kind), r.scores.headline[key]) for r in runs]
-        figures[kind] = curve_plot(kind, lines, title)
-    return figures
+    known = {*first.curves, *first.rule.derived}
+    return {
+        kind: curve_plot(kind, [_line(run, plot) for run in runs], title)
+        for kind, plot in PLOTS.items()
+        if plot.curve in known
+    }
+
+
+def _line(run: TrackerRun, plot: _Plot) -> Line:
+    scores = run.scores
+    readings = scores.rule.readings
+    key = plot.score or next((k for k, r in readings.items() if r.curve == plot.curve), scores.main)
+    x = scores.overall(plot.against) if plot.against else scores.thresholds[plot.curve]
+    shown = np.isfinite(x)
+    return Line(run.name, x[shown], scores.overall(plot.curve)[shown], scores.headline[key])
 
 
 def attribute_figure(runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]]) -> Figure | None:

@@ -1,4 +1,4 @@
-"""Layouts of the RGB-X data sets: LasHeR (thermal), DepthTrack (depth), VisEvent (events)."""
+"""Layouts of the RGB-X data sets: LasHeR (thermal), DepthTrack and VOT-RGBD2022 (depth), VisEvent (events)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.data.lists import load_list
 from lib.data.modalities import three_channels
@@ -22,7 +23,7 @@ from lib.data.synthetic.layout import (
     write_raw,
     write_rgb,
 )
-from lib.data.types import Modality
+from lib.data.types import Mask, Modality
 
 
 class _Flat(LayoutWriter):
@@ -98,6 +99,34 @@ class DepthTrackLayout(_Flat):
     def finish(self, root: Path, split: str, names: Names[str], summaries: Names[dict[str, Any]]) -> None:
         if split == "test":
             extend_list(root / "list.txt", names)
+
+
+class VotRgbdLayout(DepthTrackLayout):
+    """VOT-RGBD2022: DepthTrack's files and `anchor.value`, the frames that runs start on."""
+
+    splits = ("test",)
+    between = 50
+
+    def names(self, split: str, kinds: Names[str]) -> list[str]:
+        return [f"{kind}{k:03d}" for k, kind in enumerate(kinds, 1)]
+
+    def _fill(self, folder: Path, take: Take) -> None:
+        super()._fill(folder, take)
+        present = ~take.studio.world.truth.absent & (take.boxes[:, 2:] > 0).all(1)
+        (folder / "anchor.value").write_text(lines(anchors(present, self.between).tolist()))
+
+
+def anchors(present: Mask, between: int) -> NDArray[np.int64]:
+    """[N] 1 where a run starts forward, -1 backward, 0 elsewhere: `between` frames apart or, in a short sequence, a
+    third of it; each on the next frame with a target, and each run goes the longer way, as in VOT2020.
+    """
+    count = len(present)
+    values = np.zeros(count, dtype=np.int64)
+    usable = np.flatnonzero(present)
+    for wanted in {*range(0, count, max(1, min(between, count // 3))), count - 1}:
+        frame = usable[np.abs(usable - wanted).argmin()]
+        values[frame] = 1 if frame < count / 2 else -1
+    return values
 
 
 class VisEventLayout(_Flat):

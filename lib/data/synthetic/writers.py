@@ -26,7 +26,7 @@ from lib.data.synthetic.layouts_rgb import (
     VastTrackLayout,
     VidLayout,
 )
-from lib.data.synthetic.layouts_rgbx import DepthTrackLayout, LasherLayout, VisEventLayout
+from lib.data.synthetic.layouts_rgbx import DepthTrackLayout, LasherLayout, VisEventLayout, VotRgbdLayout
 from lib.files import write_text
 from lib.registry import Registry
 
@@ -42,6 +42,7 @@ for _name, _layout in {
     "vasttrack": VastTrackLayout(),
     "lasher": LasherLayout(),
     "depthtrack": DepthTrackLayout(),
+    "vot_rgbd22": VotRgbdLayout(),
     "visevent": VisEventLayout(),
 }.items():
     WRITERS.register(_name)(_layout)

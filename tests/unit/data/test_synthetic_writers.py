@@ -34,6 +34,7 @@ READERS = {
     "vasttrack": lambda root: datasets.VastTrackDataset(open_store(root)),
     "lasher": lambda root: datasets.LasherDataset(open_store(root)),
     "depthtrack": lambda root: datasets.DepthTrackDataset(open_store(root), min_side=0),
+    "vot_rgbd22": lambda root: datasets.DepthTrackDataset(open_store(root), min_side=0),
     "visevent": lambda root: datasets.VisEventDataset(open_store(root), min_side=0),
 }
 
@@ -49,7 +50,7 @@ def test_every_layout_has_a_reader() -> None:
 @pytest.mark.parametrize("layout", [name for name in READERS if name not in ("coco", "vid")])
 def test_layout_comes_back_through_its_reader(layout: str, tmp_path: Path) -> None:
     config = WorldConfig(96, 72, 24, attributes=("OV", "FOC"))
-    job = Job(layout, tmp_path, 2, seed=4, config=config)
+    job = Job(layout, tmp_path, 2, seed=4, split=WRITERS[layout].splits[0], config=config)
     names = write_benchmark(job)
     source, read = dataset_of(job), READERS[layout](tmp_path)
     assert len(read) == 2
@@ -70,7 +71,7 @@ def test_layout_comes_back_through_its_reader(layout: str, tmp_path: Path) -> No
                 assert np.abs(frame.aux.astype(int) - made.aux).mean() <= (4 if layout == "lasher" else 0)
     tags = json.loads((tmp_path / "attributes.json").read_text())
     assert set(tags) == set(names)
-    assert json.loads((tmp_path / "synthetic.json").read_text())["train"]["seed"] == 4
+    assert json.loads((tmp_path / "synthetic.json").read_text())[job.split]["seed"] == 4
 
 
 def _by_name(dataset: Dataset, name: str) -> object:
