@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from lib.models.adapters import Bottleneck
 from lib.models.inference import with_fused_children
-from lib.models.inference import with_fused_children
 from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct
 from lib.models.layers.transformer import Attention, Block, Mlp, split_heads
 
