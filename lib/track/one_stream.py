@@ -168,7 +168,14 @@ class OneStreamTracker(Tracker[OneStreamState]):
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, response)
 
     def _seen(self, frames: Sequence[Frame]) -> Sequence[Frame]:
-        return frames if self.reads_aux else [f if f.aux is None else Frame(f.rgb) for f in frames]
+        if not self.reads_aux:
+            return [f if f.aux is None else Frame(f.rgb) for f in frames]
+        if any(f.aux is None for f in frames):
+            raise ValueError(
+                "this tracker reads frames of two pictures (RGB and thermal, depth or events), but there is RGB alone; "
+                "give it an RGB-X benchmark, or --aux in the demo"
+            )
+        return frames
 
     def choose(self, maps: BoxMaps, policy: Policy) -> tuple[Tensor, Tensor | None, Tensor]:
         """Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64, CPU), response [B, N], scores [B]."""

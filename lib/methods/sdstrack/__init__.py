@@ -21,7 +21,7 @@ def build_network(config: Config, training: bool) -> SDSTrack:
     backbone = build_backbone(config, RGBX_BACKBONES, training)
     network = SDSTrack(backbone, config.model.head.build(HEADS, inputs=backbone.width))
     if training and config.model.pretrain_file:
-        load_foundation(network, config.model.pretrain_file)
+        load_foundation(network, config.model.pretrain_file, config.model.copy_stem)
     return network
 
 

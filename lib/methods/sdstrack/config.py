@@ -38,6 +38,13 @@ class Train(ostrack.Train):
             object.__setattr__(self, "param_groups", published_groups(self.backbone_multiplier))
 
 
+@dataclass(frozen=True)
+class Model(schema.Model):
+    """COPY_STEM: the X patch embedding begins as a copy of the foundation's; in published training it is a fresh one."""
+
+    copy_stem: bool = False
+
+
 def published_groups(norm_multiplier: float) -> tuple[schema.ParamGroup, ...]:
     """Which parameters learn, and how fast."""
     return (
@@ -51,4 +58,5 @@ def published_groups(norm_multiplier: float) -> tuple[schema.ParamGroup, ...]:
 class Config(ostrack.Config):
     """An SDSTrack experiment."""
 
+    model: Model = Model()
     train: Train = Train()

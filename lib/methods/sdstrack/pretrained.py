@@ -6,6 +6,8 @@ import fnmatch
 import logging
 from pathlib import Path
 
+from torch import Tensor
+
 from lib.methods.ostrack.pretrained import TIMM, find_pretrained, load_vit
 from lib.methods.sdstrack.network import SDSTrack
 from lib.models.weights import load_into, read_checkpoint
@@ -21,26 +23,31 @@ OWN = (
 """What an RGB tracker has not."""
 
 
-def load_foundation(network: SDSTrack, name: str) -> None:
+def load_foundation(network: SDSTrack, name: str, copy_stem: bool = False) -> None:
     """Fill the network from MODEL.PRETRAIN_FILE.
 
     name: a checkpoint of an RGB tracker (OSTrack), of which every weight must be there and have a place, or one of
     SDSTrack, to go on from; a ViT pre-trained on pictures (also ``timm:NAME``) fills the backbone alone.
+    copy_stem: begin with the RGB patch embedding for X, where the file has none for X.
     Raises FileNotFoundError, or WeightsError listing what does not fit.
     """
-    if not name.startswith(TIMM):
-        path = find_pretrained(name)
-        if path.suffix != ".npz" and _load_tracker(network, path):
-            return
-    prefix = "backbone."
-    load_vit(network.backbone, name, [pattern.removeprefix(prefix) for pattern in OWN])
+    state = None if name.startswith(TIMM) or name.endswith(".npz") else _read_tracker(find_pretrained(name))
+    if state is None:
+        load_vit(network.backbone, name, [pattern.removeprefix("backbone.") for pattern in OWN])
+    extended = state is not None and any(_is_own(key) for key in state)
+    if state is not None:
+        report = load_into(network, state, strict=True, ignore=() if extended else OWN, source=name)
+        log.info("MODEL.PRETRAIN_FILE %s: %d tensors, %d are new", name, len(report.loaded), len(report.ignored))
+    if copy_stem and not extended:
+        stem, other = network.backbone.patch_embed, network.backbone.patch_embed_multimodal
+        other.load_state_dict(stem.state_dict())
 
 
-def _load_tracker(network: SDSTrack, path: Path) -> bool:
+def _read_tracker(path: Path) -> dict[str, Tensor] | None:
+    """The weights of a whole tracker; None when the file holds something else."""
     state = read_checkpoint(path).state_dict
-    if not any(key.startswith("box_head.") for key in state):
-        return False
-    extended = any(fnmatch.fnmatchcase(key, pattern) for key in state for pattern in OWN)
-    report = load_into(network, state, strict=True, ignore=() if extended else OWN, source=path)
-    log.info("MODEL.PRETRAIN_FILE %s: %d tensors, %d are new", path, len(report.loaded), len(report.ignored))
-    return True
+    return state if any(key.startswith("box_head.") for key in state) else None
+
+
+def _is_own(key: str) -> bool:
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in OWN)

@@ -13,7 +13,8 @@ from lib.methods import load_experiment
 from lib.methods.ostrack.network import OSTrack
 from lib.methods.ostrack.pretrained import load_pretrained
 from lib.models.backbones.position import resize_position
-from lib.track.one_stream import OneStreamState, OneStreamTracker
+from lib.track.one_stream import OneStreamTracker
+from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
 
 
 def tracker(*overrides: str) -> OneStreamTracker:
@@ -37,35 +38,7 @@ ELIMINATING = (
 
 @pytest.mark.parametrize("overrides", [(), ELIMINATING, ("MODEL.HEAD={TYPE: CORNER}",)])
 def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(overrides: tuple[str, ...]) -> None:
-    track = tracker(*overrides)
-    clips = [clip(1, 6, 90, 120), clip(2, 6, 70, 160), clip(3, 6, 128, 96)]
-    start = torch.tensor([[30.0, 20.0, 25.0, 30.0], [60.0, 15.0, 18.0, 22.0], [10.0, 40.0, 40.0, 20.0]])
-
-    def alone(i: int) -> torch.Tensor:
-        state = track.init(clips[i][:1], start[i : i + 1])
-        found = []
-        for frame in clips[i][1:]:
-            state, prediction = track.step(state, [frame])
-            found.append(prediction.boxes_xywh[0])
-        return torch.stack(found)
-
-    together: list[list[torch.Tensor]] = [[], [], []]
-    state = track.init([clips[0][0], clips[1][0]], start[:2])
-    rows, position = [0, 1], {0: 1, 1: 1, 2: 1}
-    for step in range(8):
-        if step == 2:
-            state = OneStreamState.cat([state, track.init(clips[2][:1], start[2:])])
-            rows = [*rows, 2]
-        state, prediction = track.step(state, [clips[r][position[r]] for r in rows])
-        for i, r in enumerate(rows):
-            together[r].append(prediction.boxes_xywh[i])
-            position[r] += 1
-        left = [i for i, r in enumerate(rows) if position[r] < 6]
-        if not left:
-            break
-        state, rows = state.select(left), [rows[i] for i in left]
-    for i in range(3):
-        torch.testing.assert_close(torch.stack(together[i]), alone(i), rtol=1e-4, atol=1e-2)
+    check_that_rows_know_nothing_of_each_other(tracker(*overrides), clip)
 
 
 @pytest.mark.parametrize("box", [[5.0, 5.0, 0.0, 3.0], [5.0, float("nan"), 4.0, 3.0], [1.0, 1.0, -2.0, 3.0]])

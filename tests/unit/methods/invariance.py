@@ -1,0 +1,47 @@
+"""The first promise of every tracker: row i of a batch gives the boxes that it gives alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from lib.data.types import Frame
+from lib.track.one_stream import OneStreamTracker
+
+MakeClip = Callable[[int, int, int, int], list[Frame]]
+
+
+def check_that_rows_know_nothing_of_each_other(track: OneStreamTracker, clip: MakeClip) -> None:
+    """Three sequences of different sizes; the third one enters when the others have begun, all leave when they end.
+
+    clip: seed, number of frames, height, width -> frames.
+    """
+    clips = [clip(1, 6, 90, 120), clip(2, 6, 70, 160), clip(3, 6, 128, 96)]
+    start = torch.tensor([[30.0, 20.0, 25.0, 30.0], [60.0, 15.0, 18.0, 22.0], [10.0, 40.0, 40.0, 20.0]])
+
+    def alone(i: int) -> torch.Tensor:
+        state = track.init(clips[i][:1], start[i : i + 1])
+        found = []
+        for frame in clips[i][1:]:
+            state, prediction = track.step(state, [frame])
+            found.append(prediction.boxes_xywh[0])
+        return torch.stack(found)
+
+    together: list[list[torch.Tensor]] = [[], [], []]
+    state = track.init([clips[0][0], clips[1][0]], start[:2])
+    rows, position = [0, 1], {0: 1, 1: 1, 2: 1}
+    for step in range(8):
+        if step == 2:
+            state = type(state).cat([state, track.init(clips[2][:1], start[2:])])
+            rows = [*rows, 2]
+        state, prediction = track.step(state, [clips[r][position[r]] for r in rows])
+        for i, r in enumerate(rows):
+            together[r].append(prediction.boxes_xywh[i])
+            position[r] += 1
+        left = [i for i, r in enumerate(rows) if position[r] < 6]
+        if not left:
+            break
+        state, rows = state.select(left), [rows[i] for i in left]
+    for i in range(3):
+        torch.testing.assert_close(torch.stack(together[i]), alone(i), rtol=1e-4, atol=1e-2)

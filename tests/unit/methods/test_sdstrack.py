@@ -1,0 +1,250 @@
+"""SDSTrack: foundation, what is trained, masks, streams and their fusion, tracker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lib.bench.cost import counting
+from lib.config import ConfigError
+from lib.data.normalise import Normalise
+from lib.data.types import Batch, Frame
+from lib.methods import load_experiment
+from lib.methods.sdstrack.network import SDSTrack
+from lib.methods.sdstrack.pretrained import load_foundation
+from lib.models.inference import prepare
+from lib.models.layers.fused import Plan
+from lib.models.layers.masking import MaskRates
+from lib.models.weights import WeightsError
+from lib.objectives.base import Progress
+from lib.track.one_stream import OneStreamTracker
+from lib.train.optim import parameter_groups
+from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
+
+MEAN, STD = (0.485, 0.456, 0.406, 0.3, 0.4, 0.5), (0.229, 0.224, 0.225, 0.1, 0.2, 0.3)
+FRESH = ("MODEL.PRETRAIN_FILE=''",)
+ELIMINATING = ("MODEL.BACKBONE.CE_LOC=[1,2]", "MODEL.BACKBONE.CE_KEEP_RATIO=[0.7,0.7]")
+GT_BOX = (*ELIMINATING, "MODEL.BACKBONE.CE_TEMPLATE_RANGE=GT_BOX")
+TINY = ("MODEL.BACKBONE={TYPE: vit, EMBED_DIM: 24, DEPTH: 4, NUM_HEADS: 3, FUSION_LOC: [1, 3], ADAPTER_DIM: 8}",)
+
+
+def experiment(*overrides: str) -> Any:
+    return load_experiment("sdstrack", "synthetic_demo", (*FRESH, *TINY, *overrides))
+
+
+def network(*overrides: str, training: bool = False) -> SDSTrack:
+    """Small, with weights that are nowhere neutral."""
+    e = experiment(*overrides)
+    torch.manual_seed(1)
+    net: SDSTrack = e.method.build_network(e.config, training)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if parameter.ndim == 1 or "pos_embed" in name:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    return net.eval()
+
+
+def tracker(*overrides: str) -> OneStreamTracker:
+    e = experiment(*overrides)
+    track: OneStreamTracker = e.method.build_tracker(e.config, network(*overrides), None)
+    return track
+
+
+def clip(seed: int, frames: int, height: int, width: int) -> list[Frame]:
+    rng = np.random.default_rng(seed)
+
+    def picture() -> np.ndarray:
+        return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+    return [Frame(picture(), picture()) for _ in range(frames)]
+
+
+def pictures(samples: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(samples)
+    sizes = (48, 96)
+    z, x = (torch.randint(0, 256, (samples, 6, s, s), dtype=torch.uint8, generator=generator) for s in sizes)
+    return z, x
+
+
+def batch(samples: int = 2) -> Batch:
+    normalise = Normalise(MEAN, STD)
+    z, x = (normalise(p)[:, None] for p in pictures(samples))
+    boxes = torch.tensor([[0.3, 0.4, 0.2, 0.3], [0.5, 0.2, 0.25, 0.2], [0.4, 0.4, 0.2, 0.2]])[:samples, None]
+    gain = torch.ones(samples, 1)
+    return Batch(z, x, boxes, boxes, gain, gain, torch.zeros(samples, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("overrides", [(), ELIMINATING, GT_BOX])
+def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(overrides: tuple[str, ...]) -> None:
+    check_that_rows_know_nothing_of_each_other(tracker(*overrides), clip)
+
+
+def test_both_pictures_decide() -> None:
+    track = tracker()
+    frames, other = clip(1, 2, 90, 120), clip(2, 2, 90, 120)
+    start = torch.tensor([[30.0, 20.0, 25.0, 30.0]])
+    state = track.init(frames[:1], start)
+    _, first = track.step(state, frames[1:])
+    for changed in (Frame(frames[1].rgb, other[1].aux), Frame(other[1].rgb, frames[1].aux)):
+        _, second = track.step(state, [changed])
+        assert second.response is not None
+        assert first.response is not None
+        assert not torch.allclose(first.response, second.response, rtol=1e-4)
+
+
+def test_a_frame_without_second_picture_is_told() -> None:
+    frames = [Frame(f.rgb) for f in clip(1, 1, 90, 120)]
+    with pytest.raises(ValueError, match="reads frames of two pictures"):
+        tracker().init(frames, torch.tensor([[30.0, 20.0, 25.0, 30.0]]))
+
+
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize(
+    "overrides", [(), ELIMINATING, ("MODEL.BACKBONE.CONV_STEM=true",), ("MODEL.BACKBONE.FUSION_LOC=[1]",)]
+)
+@torch.inference_mode()
+def test_a_prepared_network_gives_the_same_maps(overrides: tuple[str, ...], samples: int, pack: bool) -> None:
+    net, normalise = network(*overrides), Normalise(MEAN, STD)
+    template, search = pictures(samples)
+    expected = net(normalise(template), normalise(search))
+    for plan in (Plan(pixels=normalise, pack=pack, grid=12), Plan(pack=pack), Plan(portable=True, pack=False)):
+        quick = prepare(net, plan)
+        z, x = (template, search) if plan.pixels else (normalise(template), normalise(search))
+        found = quick.locate(quick.encode_template(z), x)
+        for name in ("score_map", "size_map", "offset_map", "boxes_cxcywh"):
+            torch.testing.assert_close(getattr(found.maps, name), getattr(expected.maps, name), rtol=2e-4, atol=2e-5)
+        torch.testing.assert_close(found.feature, expected.feature, rtol=1e-4, atol=1e-4)
+    half = prepare(net, Plan(torch.bfloat16, normalise, pack=pack, grid=12))
+    found = half.locate(half.encode_template(template), search)
+    assert found.maps.score_map.dtype == torch.float32
+    assert (found.maps.size_map - expected.maps.size_map).abs().max() < 0.05
+
+
+@torch.inference_mode()
+def test_the_clean_half_of_a_masked_pass_is_the_plain_pass() -> None:
+    net, data = network(*ELIMINATING), batch(3)
+    masks = MaskRates().draw(3, *(s.shape[-1] ** 2 // 64 for s in (data.template, data.search)), torch.device("cpu"))
+    plain = net(data.template[:, 0], data.search[:, 0])
+    both = net(data.template[:, 0], data.search[:, 0], patch_masks=masks)
+    clean, hidden = both.maps.chunk(2)
+    torch.testing.assert_close(clean.score_map, plain.maps.score_map)
+    torch.testing.assert_close(clean.boxes_cxcywh, plain.maps.boxes_cxcywh)
+    assert not torch.allclose(hidden.score_map, plain.maps.score_map, rtol=1e-3)
+
+
+def test_masks_never_hide_a_place_in_both_modalities() -> None:
+    masks = MaskRates(0.3, 0.3).draw(64, 64, 256, torch.device("cpu"))
+    for hidden in (masks.template, masks.search):
+        assert not (hidden[:, 0] & hidden[:, 1]).any()
+    rates = masks.search.float().mean(dim=(0, 2))
+    torch.testing.assert_close(rates, torch.tensor([0.3, 0.21]), rtol=0, atol=0.02)
+
+
+def test_stochastic_depth_drops_both_modalities_of_a_sample_in_fusion() -> None:
+    torch.manual_seed(0)
+    block = network("TRAIN.DROP_PATH_RATE=0.5", training=True).backbone.blocks[3].train()
+    x = torch.randn(2 * 16, 5, 24)
+    kept = (block.fuse(x) - x).abs().amax(dim=(1, 2)) > 0
+    assert torch.equal(kept[:16], kept[16:])
+    assert 0 < kept.sum() < 32
+
+
+@pytest.mark.parametrize("overrides", [(), ELIMINATING, (*ELIMINATING, "TRAIN.ALIGN_TOKENS=true")])
+def test_gradients_reach_what_learns_and_nothing_else(overrides: tuple[str, ...]) -> None:
+    e = experiment("TRAIN.CE_START_EPOCH=0", "TRAIN.CE_WARM_EPOCH=0", *overrides)
+    net = network(*overrides, training=True)
+    parameter_groups(net, e.config.train)
+    objective = e.method.build_objective(e.config, net)
+    losses = objective(net, batch(), Progress(1, 2))
+    losses.total.backward()
+    learned = {n for n, p in net.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert "backbone.patch_embed_multimodal.proj.weight" in learned
+    assert "backbone.norm.weight" in learned
+    assert {f"backbone.blocks.{i}.Space_X_X_DTE_Adapter.D_fc2.weight" in learned for i in (1, 3)} == {True}
+    assert not any(".attn." in n or ".mlp." in n or "box_head" in n for n in learned)
+    named = {"Loss/total", "Loss/total_f", "Loss/total_m", "Loss/mse_m", "IoU_f", "IoU_m"}
+    assert set(losses.terms) == named
+
+
+def test_aligned_tokens_agree_where_both_passes_kept_them() -> None:
+    settings = (*ELIMINATING, "TRAIN.CE_START_EPOCH=0", "TRAIN.CE_WARM_EPOCH=0", "TRAIN.MASK_RATE_RGB=0")
+    e = experiment(*settings, "TRAIN.MASK_RATE_X=0", "TRAIN.ALIGN_TOKENS=true")
+    net = network(*ELIMINATING)
+    losses = e.method.build_objective(e.config, net)(net, batch(), Progress(1, 2))
+    assert float(losses.terms["Loss/mse_m"]) < 1e-8
+
+
+def test_published_parts_learn_at_published_rates() -> None:
+    e = load_experiment("sdstrack", "cvpr2024_rgbt", (*TINY, *FRESH))
+    bare = load_experiment("sdstrack", "cvpr2024_rgbt", (*TINY, *FRESH, "TRAIN.PARAM_GROUPS=[]"))
+    for config in (e.config, bare.config):
+        groups = parameter_groups(e.method.build_network(config, True), config.train)
+        assert [g["base_lr"] for g in groups] == [1e-4, pytest.approx(1e-5)]
+        assert all("Adapter" in n or "multimodal" in n for n in groups[0]["names"])
+        assert groups[1]["names"] == ["backbone.norm.weight", "backbone.norm.bias"]
+
+
+def rgb_tracker() -> dict[str, Tensor]:
+    settings = ["MODEL.BACKBONE={TYPE: vit, EMBED_DIM: 24, DEPTH: 4, NUM_HEADS: 3}"]
+    e = load_experiment("ostrack", "synthetic_demo", settings)
+    torch.manual_seed(7)
+    return dict(e.method.build_network(e.config, True).state_dict())
+
+
+def test_the_foundation_is_a_whole_rgb_tracker(tmp_path: Path) -> None:
+    state = rgb_tracker()
+    torch.save({"net": state, "epoch": 300}, tmp_path / "OSTrack_ep0300.pth.tar")
+    net = network(training=True)
+    fresh = net.backbone.patch_embed_multimodal.proj.weight.clone()
+    load_foundation(net, str(tmp_path / "OSTrack_ep0300.pth.tar"))
+    own = net.state_dict()
+    assert all(torch.equal(own[k], v) for k, v in state.items())
+    assert torch.equal(net.backbone.patch_embed_multimodal.proj.weight, fresh)
+    load_foundation(net, str(tmp_path / "OSTrack_ep0300.pth.tar"), copy_stem=True)
+    assert torch.equal(net.backbone.patch_embed_multimodal.proj.weight, state["backbone.patch_embed.proj.weight"])
+
+
+def test_a_foundation_that_lacks_something_is_refused(tmp_path: Path) -> None:
+    state = rgb_tracker()
+    del state["backbone.blocks.2.norm1.weight"]
+    torch.save({"net": state}, tmp_path / "OSTrack_ep0300.pth.tar")
+    with pytest.raises(WeightsError, match=r"1 missing from the file: backbone\.blocks\.2\.norm1\.weight"):
+        load_foundation(network(training=True), str(tmp_path / "OSTrack_ep0300.pth.tar"))
+    with pytest.raises(FileNotFoundError, match=r"MODEL\.PRETRAIN_FILE './pretrained/none\.pth': no such file"):
+        load_foundation(network(training=True), "./pretrained/none.pth")
+
+
+def test_training_may_go_on_from_a_tracker_of_its_own_kind(tmp_path: Path) -> None:
+    source = network(training=True)
+    torch.save({"net": source.state_dict()}, tmp_path / "SDSTrack_ep0040.pth.tar")
+    torch.manual_seed(99)
+    e = experiment()
+    target = e.method.build_network(e.config, True)
+    load_foundation(target, str(tmp_path / "SDSTrack_ep0040.pth.tar"))
+    assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
+
+
+def test_a_fusion_beyond_the_last_block_is_told() -> None:
+    with pytest.raises((ValueError, ConfigError), match=r"FUSION_LOC \[4\] must name one or more of the blocks 0\.\.3"):
+        network("MODEL.BACKBONE.FUSION_LOC=[4]")
+
+
+@torch.inference_mode()
+def test_a_frame_takes_half_the_operations_of_the_published_network() -> None:
+    """Published: 720 operations in 12 blocks with 4 fusions and 3 eliminations."""
+    settings = (
+        "MODEL.BACKBONE={TYPE: vit, EMBED_DIM: 24, DEPTH: 12, NUM_HEADS: 3, STRIDE: 16, FUSION_LOC: [3, 6, 9, 11], "
+        "ADAPTER_DIM: 8, CE_LOC: [3, 6, 9], CE_KEEP_RATIO: [0.7, 0.7, 0.7]}",
+    )
+    quick = prepare(network(*settings), Plan(pixels=Normalise(MEAN, STD), grid=6))
+    template, search = pictures(1)
+    tokens = quick.encode_template(template)
+    with counting() as count:
+        quick.locate(tokens, search)
+    assert count.kernels <= 360
