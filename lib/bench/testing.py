@@ -19,7 +19,7 @@ from lib.bench.scoring import Scored
 from lib.bench.submit import pack
 from lib.methods import load_experiment
 from lib.methods.checkpoints import find_checkpoint
-from lib.models.engines import TORCH
+from lib.models.engines import TORCH, get_engine
 from lib.paths import Paths
 
 SHOWN_FAILURES = 50
@@ -45,11 +45,14 @@ class TrackerChoice:
     calibration: str = ""
 
     def factory(self, paths: Paths, benchmark: str | None = None) -> TrackerFactory:
-        """The description that workers build the tracker from. Raises CheckpointNotFoundError, ConfigError."""
+        """The description that workers build the tracker from. Raises CheckpointNotFoundError, ConfigError, EngineError."""
         if self.reference:
             return ReferenceFactory(self.reference)
         if not self.script or not self.config:
             raise ValueError("expected SCRIPT CONFIG (such as: ostrack vitb_256_mae_ce_32x4_ep300) or --tracker NAME")
+        engine = get_engine(self.engine)
+        if engine is not None:
+            engine.require()
         checkpoint = None
         if not self.untrained:
             experiment = load_experiment(self.script, self.config, self.overrides, self.plugins)

@@ -58,9 +58,9 @@ def _engine(tracker: Servable, how: Inference) -> Engine:
     engine = get_engine(how.engine)
     if engine is None:
         raise EngineError(f"{TORCH} is no engine to export for")
-    engine.require()
     if tracker.device.type != "cpu":
         raise EngineError(f"engine {engine.name} computes on the CPU, not on {tracker.device}; add --device cpu")
     if how.compiled:
         raise EngineError(f"engine {engine.name} compiles by itself; leave --compile out")
+    engine.require()
     return engine

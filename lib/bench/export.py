@@ -1,0 +1,64 @@
+"""A tracker's two graphs in a folder, for programs without PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lib.bench.factory import ExperimentFactory
+from lib.bench.manifest import versions
+from lib.models.engines import EngineError, get_engine
+from lib.models.engines.folder import write_description
+
+FORMAT = 1
+
+
+def export_tracker(factory: ExperimentFactory, folder: Path) -> dict[str, Any]:
+    """Write the graphs of the factory's tracker for its engine, compare them with PyTorch, describe them in JSON.
+
+    Returns what was written to `graphs.json`. Raises EngineError, also for a folder that has something in it.
+    """
+    engine = get_engine(factory.engine)
+    if engine is None:
+        raise EngineError(f"{factory.engine} needs no export")
+    engine.require()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise EngineError(f"{folder} is there and not empty; name another folder with --output, or remove it")
+    tracker = factory.build_plain(0)
+    found = tracker.export(folder, factory.inference(tracker), engine.runtime)
+    details = factory.details()
+    values = {
+        "format": FORMAT,
+        "method": details["method"],
+        "script": factory.script,
+        "config": factory.experiment.name,
+        "config_hash": details["config_hash"],
+        "weights": details["weights"],
+        **found,
+        "pixels": "uint8 RGB, channels first, 0..255; the graphs normalise",
+        "identity": factory.identity().plain(),
+        "versions": versions(),
+    }
+    write_description(folder, values)
+    return values
+
+
+def export_text(folder: Path, values: dict[str, Any]) -> str:
+    """What was written, for a terminal."""
+    lines = []
+    for name, graph in values["graphs"].items():
+        lines.append(f"{folder / graph['file']}: {_size(folder, graph['file'])}, once per {name}")
+        for way in ("inputs", "outputs"):
+            for tensor, about in graph[way].items():
+                shape = " x ".join(str(n) for n in about["shape"])
+                lines.append(f"  {way[:-1]:<7} {tensor:<18} {shape} {about['dtype']}")
+    worst = max(values["parity"].values())
+    lines.append(f"compared with PyTorch: mean deviation of outputs at most {worst:.1e} of their range")
+    lines.append(f"description: {folder / 'graphs.json'}")
+    return "\n".join(lines)
+
+
+def _size(folder: Path, name: str) -> str:
+    """Of a graph's file and those beside it that hold its weights."""
+    stem = Path(name).stem
+    return f"{sum(f.stat().st_size for f in folder.glob(f'{stem}.*')) / 2**20:.1f} MiB"

@@ -1,0 +1,121 @@
+"""Engines as commands use them: identity of results, refusals, exported folders, 8 bits on a trained network."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.bench.demo import SHIPPED, demo_factory
+from lib.bench.execution import engine_execution
+from lib.bench.export import export_tracker
+from lib.bench.factory import ExperimentFactory
+from lib.data.boxes import iou_xywh
+from lib.data.synthetic.dataset import build_synthetic
+from lib.models.engines import ENGINES, EngineError
+from lib.track.protocol import Tracker
+
+
+def needs(runtime: str) -> pytest.MarkDecorator:
+    missing = [p for p in ENGINES[runtime].packages if importlib.util.find_spec(p) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+def factory(engine: str, protocol: str = "fast", calibration: str = "") -> ExperimentFactory:
+    return demo_factory(None, None, None, "cpu", protocol, engine=engine, calibration=calibration)
+
+
+def test_results_of_another_engine_or_calibration_are_other_results() -> None:
+    torch_identity = factory("torch").identity()
+    openvino, eight = factory("openvino").identity(), factory("openvino-int8").identity()
+    assert openvino.difference(torch_identity.plain()) == "engine"
+    assert factory("openvino-int8", calibration="LASOT").identity().difference(eight.plain()) == "calibration"
+    # Results from before there were engines stay valid.
+    assert "engine" not in torch_identity.plain()
+
+
+def test_what_an_engine_cannot_do_is_refused_before_anything_is_tracked() -> None:
+    with pytest.raises(EngineError, match="--device cuda:1 is for --engine torch"):
+        engine_execution(ENGINES["onnx"], "cuda:1", "official")
+    with pytest.raises(EngineError, match="add --protocol fast"):
+        factory("onnx-int8", "official").identity()
+    with pytest.raises(ValueError, match="protocol 'quick' is unknown"):
+        engine_execution(ENGINES["onnx-int8"], "cpu", "quick")
+    assert engine_execution(ENGINES["onnx"], "auto", "fast").dtype == torch.float32
+
+
+def overlap_one_frame_on(tracker: Tracker, reference: Tracker) -> np.ndarray:
+    """Overlap of both trackers' boxes when both start every frame where the reference was."""
+    data = build_synthetic("SYNTHETIC:seed=990001,sequences=4,length=16")
+    found = []
+    for sequence in data:
+        boxes = torch.from_numpy(sequence.boxes_xywh[:1].copy())
+        first = [sequence.read_frame(0)]
+        state, other = reference.init(first, boxes), tracker.init(first, boxes)
+        for i in range(1, len(sequence)):
+            frame = [sequence.read_frame(i)]
+            other.boxes_xywh = state.boxes_xywh  # type: ignore[attr-defined]
+            _, guess = tracker.step(other, frame)
+            state, expected = reference.step(state, frame)
+            found.append(iou_xywh(guess.boxes_xywh, expected.boxes_xywh))
+    return np.concatenate([np.asarray(v) for v in found])
+
+
+@pytest.mark.parametrize("runtime", [pytest.param(r, marks=needs(r)) for r in ("onnx", "openvino")])
+def test_8_bits_on_the_shipped_network(runtime: str) -> None:
+    overlap = overlap_one_frame_on(factory(f"{runtime}-int8").build(0), factory("torch", "official").build(0))
+    assert np.median(overlap) > 0.9
+    assert overlap.mean() > 0.8
+    assert overlap.min() < 1  # it is not the same network
+
+
+@needs("onnx")
+def test_an_exported_folder_is_all_that_a_program_needs(tmp_path: Path) -> None:
+    import onnxruntime
+
+    made = factory("onnx", "official")
+    folder = tmp_path / "there"
+    export_tracker(made, folder)
+    about = json.loads((folder / "graphs.json").read_text())
+    assert about["weights"]["sha256"] == hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
+    assert about["crop"] == {
+        "template_size": 48, "template_factor": 2.0, "search_size": 96, "search_factor": 4.0,
+        "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+    }  # fmt: skip
+    assert about["graphs"]["frame"]["inputs"]["search"] == {"shape": ["batch", 3, 96, 96], "dtype": "uint8"}
+    template, frame = (onnxruntime.InferenceSession(folder / about["graphs"][g]["file"]) for g in ("template", "frame"))
+    rng = np.random.default_rng(0)
+    crops = [rng.integers(0, 256, (2, 3, side, side), dtype=np.uint8) for side in (48, 96)]
+    (tokens,) = template.run(None, {"template": crops[0]})
+    names = list(about["graphs"]["frame"]["outputs"])
+    maps = dict(zip(names, frame.run(names, {"tokens": tokens, "search": crops[1]}), strict=True))
+    plain = made.build_plain(0)
+    with torch.no_grad():
+        z, x = (plain.normalise(torch.from_numpy(c)) for c in crops)  # type: ignore[attr-defined]
+        expected = plain.network(z, x).maps  # type: ignore[attr-defined]
+    np.testing.assert_allclose(maps["score_map"], expected.score_map.numpy(), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(maps["boxes_cxcywh"], expected.boxes_cxcywh.numpy(), rtol=1e-3, atol=1e-5)
+    with pytest.raises(EngineError, match="not empty"):
+        export_tracker(made, folder)
+
+
+def test_a_missing_package_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[3] / "tracking"))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    import export
+
+    weights = ["--checkpoint", str(SHIPPED)]
+    assert export.main(["ostrack", "synthetic_small", "--output", str(tmp_path / "x"), *weights]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "bash install.sh onnx" in said
+    assert not (tmp_path / "x").exists()

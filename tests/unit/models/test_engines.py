@@ -1,0 +1,239 @@
+"""Networks computed by ONNX Runtime and OpenVINO give what PyTorch gives, row by row; 8 bits stay near."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lib.bench.calibration import calibration_clips
+from lib.data.normalise import Normalise
+from lib.data.types import Frame
+from lib.methods.ostrack.network import OSTrack
+from lib.methods.ostrack.tracker import OSTrackTracker
+from lib.methods.sdstrack.network import SDSTrack
+from lib.methods.sdstrack.tracker import SDSTrackTracker
+from lib.models.backbones.one_stream_vit import OneStreamViT
+from lib.models.backbones.two_stream_vit import TwoStreamViT
+from lib.models.engines import ENGINES, EngineError, get_engine
+from lib.models.engines.folder import check_parity, open_graphs, write_graphs
+from lib.models.engines.graphs import Examples, graphs_of, served
+from lib.models.engines.quantise import quantised, watching
+from lib.models.heads.center import CenterHead
+from lib.models.heads.corner import CornerHead
+from lib.models.inference import prepare
+from lib.models.layers.fused import Plan
+from lib.paths import load_paths
+from lib.track.inference import Inference
+from lib.track.one_stream import CropSettings
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TEMPLATE, SEARCH = 64, 96
+PORTABLE = Plan(pixels=Normalise(MEAN, STD), pack=False, grid=SEARCH // 16, portable=True)
+
+
+def runtimes() -> list[Any]:
+    """The engines' runtimes, each skipped where it is not installed."""
+    packages = {e.runtime: e.packages for e in ENGINES.values()}
+    return [
+        pytest.param(
+            name,
+            marks=pytest.mark.skipif(
+                any(importlib.util.find_spec(p) is None for p in needed), reason=f"{name} is not installed"
+            ),
+        )
+        for name, needed in packages.items()
+    ]
+
+
+def stirred(net: nn.Module) -> Any:
+    """No norm, bias or position embedding stays neutral."""
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if parameter.ndim == 1 or "pos_embed" in name:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    return net.eval()
+
+
+def network(kind: str) -> OSTrack:
+    torch.manual_seed(3)
+    ce: Mapping[str, Any] = {}
+    if kind == "eliminating":
+        ce = {"ce_loc": (0, 1), "ce_keep_ratio": (0.7, 0.7), "ce_template_range": "GT_BOX"}
+    size = {"template_size": TEMPLATE, "search_size": SEARCH, "patch": 16, "init_std": 0.1}
+    if kind == "two streams":
+        two = TwoStreamViT(48, 2, 3, fusion_loc=(0, 1), adapter_dim=32, **size)  # type: ignore[arg-type]
+        net: OSTrack = SDSTrack(two, CenterHead(48, 64))
+    else:
+        one = OneStreamViT(48, 2, 3, **size, **ce, conv_stem=kind == "stem")  # type: ignore[arg-type]
+        net = OSTrack(one, CornerHead(48, 64) if kind == "corner" else CenterHead(48, 64))
+    made: OSTrack = stirred(net)
+    return made
+
+
+def tracker(kind: str) -> OSTrackTracker:
+    settings = CropSettings(TEMPLATE, 2.0, SEARCH, 4.0, MEAN, STD)
+    net = network(kind)
+    return SDSTrackTracker(net, settings) if isinstance(net, SDSTrack) else OSTrackTracker(net, settings)
+
+
+def frames(count: int, aux: bool) -> list[Frame]:
+    rng = np.random.default_rng(0)
+
+    def picture() -> np.ndarray:
+        return rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)
+
+    return [Frame(picture(), picture() if aux else None) for _ in range(count)]
+
+
+BOXES = torch.tensor([[60.0, 40.0, 30.0, 24.0], [5.0, 80.0, 40.0, 35.0]], dtype=torch.float64)
+
+
+def follow(track: OSTrackTracker, rows: list[int], steps: int = 3) -> Tensor:
+    """Boxes [steps, rows, 4]."""
+    pictures = frames(steps + 1, track.reads_aux)
+    state = track.init(pictures[:1] * len(rows), BOXES[rows])
+    found = []
+    for frame in pictures[1:]:
+        state, prediction = track.step(state, [frame] * len(rows))
+        found.append(prediction.boxes_xywh)
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("runtime", runtimes())
+@pytest.mark.parametrize("kind", ["eliminating", "corner", "stem", "two streams"])
+def test_an_engine_gives_the_boxes_that_pytorch_gives_and_rows_do_not_mix(kind: str, runtime: str) -> None:
+    expected = follow(tracker(kind), [0, 1])
+    engine = tracker(kind)
+    assert engine.prepare(Inference(engine=runtime))
+    both = follow(engine, [0, 1])
+    torch.testing.assert_close(both, expected, rtol=1e-4, atol=2e-3)
+    torch.testing.assert_close(follow(engine, [1]), both[:, 1:], rtol=1e-5, atol=1e-3)
+
+
+@torch.no_grad()
+def examples(net: OSTrack, rows: int = 2, seed: int = 0) -> Examples:
+    generator = torch.Generator().manual_seed(seed)
+    template, search = (
+        torch.randint(0, 256, (rows, 3, s, s), dtype=torch.uint8, generator=generator) for s in (TEMPLATE, SEARCH)
+    )
+    return Examples(template, search, net.encode_template(template))
+
+
+@pytest.mark.parametrize("runtime", runtimes())
+def test_maps_of_any_batch_size_equal_those_of_the_trained_network(runtime: str, tmp_path: Path) -> None:
+    net = network("plain")
+    portable = prepare(net, PORTABLE)
+    graphs = graphs_of(portable, nn.Identity(), examples(portable))
+    described = write_graphs(graphs, tmp_path, runtime)
+    twin = served(net, *open_graphs(tmp_path, described, runtime, 1))
+    for rows in (1, 3):
+        e = examples(portable, rows, seed=rows)
+        with torch.no_grad():
+            normalise = Normalise(MEAN, STD)
+            expected = net(normalise(e.template), normalise(e.search)).maps
+        found = twin.locate(twin.encode_template(e.template), e.search).maps
+        for part in fields(expected):
+            want = getattr(expected, part.name)
+            if want is not None:
+                torch.testing.assert_close(getattr(found, part.name), want, rtol=1e-4, atol=1e-5)
+        cells = torch.arange(rows) * 7
+        torch.testing.assert_close(found.boxes_at(cells), expected.boxes_at(cells), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_gives_something_else_is_refused() -> None:
+    portable = prepare(network("plain"), PORTABLE)
+    graphs = graphs_of(portable, nn.Identity(), examples(portable))
+
+    class Wrong:
+        def __init__(self, name: str, factor: float) -> None:
+            self.name, self.factor = name, factor
+
+        def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            graph = graphs[self.name]
+            with torch.no_grad():
+                out = graph.module(*inputs.values())
+            outputs = dict(zip(graph.outputs, [out] if isinstance(out, Tensor) else out, strict=True))
+            return {k: v * self.factor if k == "size_map" else v for k, v in outputs.items()}
+
+    assert max(check_parity(graphs, (Wrong("template", 1), Wrong("frame", 1)), 1e-4).values()) < 1e-6
+    with pytest.raises(EngineError, match="size_map is off by"):
+        check_parity(graphs, (Wrong("template", 1), Wrong("frame", 1.01)), 1e-4)
+
+
+def in_8_bits(net: OSTrack) -> OSTrack:
+    portable = prepare(net, PORTABLE)
+    with torch.no_grad(), watching(portable) as seen:
+        for seed in range(4):
+            e = examples(portable, 1, seed)
+            portable.locate(e.tokens, e.search)
+    return quantised(portable, seen)
+
+
+@torch.no_grad()
+def test_8_bits_are_near_and_rows_do_not_mix() -> None:
+    net = network("plain")
+    e = examples(prepare(net, PORTABLE), 3, seed=9)
+    eight, exact = in_8_bits(net), prepare(net, PORTABLE)
+    found, expected = (n.locate(e.tokens, e.search) for n in (eight, exact))
+    off = (found.feature - expected.feature).abs().mean() / expected.feature.abs().mean()
+    assert 1e-4 < off < 0.05
+    alone = eight.locate(e.tokens[1:2], e.search[1:2])
+    torch.testing.assert_close(alone.feature, found.feature[1:2], rtol=0, atol=0.05)
+    inner = {type(m).__name__ for m in eight.modules()}
+    assert {"Linear8", "Convolution8"} <= inner
+    # 2 blocks of four layers, and the head's layers up to where they get narrow.
+    assert sum(type(m).__name__ == "Linear8" for m in eight.modules()) == 8
+
+
+def test_quantising_leaves_the_network_it_was_made_from_alone() -> None:
+    net = network("plain")
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    in_8_bits(net)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+@torch.no_grad()
+def test_channels_of_unlike_size_are_balanced_before_rounding() -> None:
+    """Layer norms of trained transformers have a few channels that are a hundred times the others."""
+    net = network("plain")
+    for block in net.backbone.blocks:
+        for norm in (block.get_submodule("norm1"), block.get_submodule("norm2")):
+            norm.get_parameter("weight")[3] *= 100
+        for layer in ("attn.qkv", "mlp.fc1"):
+            block.get_submodule(layer).get_parameter("weight")[:, 3] /= 100
+    e = examples(prepare(net, PORTABLE), 2, seed=9)
+    found, expected = (n.locate(e.tokens, e.search).feature for n in (in_8_bits(net), prepare(net, PORTABLE)))
+    assert (found - expected).abs().mean() / expected.abs().mean() < 0.05
+
+
+def test_calibration_needs_something_to_look_at() -> None:
+    with pytest.raises(ValueError, match="nothing to calibrate"):
+        quantised(prepare(network("plain"), PORTABLE), {})
+    clips = calibration_clips("SYNTHETIC:seed=3,sequences=2,length=8", load_paths())
+    assert len(clips) == 2
+    assert all(len(c.frames) == len(c.boxes_xywh) == 4 for c in clips)
+    with pytest.raises(EngineError, match="--calibration SYNTHETIC:length=2"):
+        calibration_clips("SYNTHETIC:length=2,sequences=2", load_paths())
+
+
+def test_what_cannot_be_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match=r"'onx' is unknown; did you mean 'onnx'\? \(known: torch, onnx"):
+        get_engine("onx")
+    with pytest.raises(EngineError, match="leave --compile out"):
+        tracker("plain").prepare(Inference(engine="onnx", compiled=True))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match=r"\(onnx, onnxscript, openvino\); install with: bash install.sh openvino"):
+        tracker("plain").prepare(Inference(engine="openvino-int8"))
+
+
+def test_a_network_without_two_stages_is_refused() -> None:
+    with pytest.raises(EngineError, match="Linear cannot be exported"):
+        graphs_of(nn.Linear(3, 3), nn.Identity(), Examples(*torch.zeros(3, 2, 3).unbind(0)))

@@ -1,0 +1,80 @@
+r"""Write a tracker's network for another runtime: two graphs, and a JSON file that says how to use them.
+
+  python tracking/export.py loretrack loretrack_128 --output exported/loretrack_128
+  python tracking/export.py ostrack vitb_256_mae_ce_32x4_ep300 --output exported/ostrack --engine openvino
+  python tracking/export.py loretrack loretrack_96 --output exported/loretrack_96 \
+      --engine openvino-int8 --calibration GOT10K_vottrain
+
+FOLDER/template.* is run once per target, FOLDER/frame.* once per frame; both read uint8 pixels, for any number of rows.
+FOLDER/graphs.json has names and shapes of their inputs and outputs, sizes and factors of the crops, and the weights'
+SHA-256. Before anything is called done, the runtime computes both graphs and is compared with PyTorch.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+from lib.config.options import add_experiment_options
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("script", help="method: a folder of experiments/ (ostrack)")
+    parser.add_argument("config", help="YAML file in experiments/SCRIPT, without its ending")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where to write")
+    parser.add_argument(
+        "--engine",
+        "--format",
+        default="onnx",
+        choices=["onnx", "openvino", "onnx-int8", "openvino-int8"],
+        help="whose files: ONNX (default) or OpenVINO's .xml and .bin; int8: most products in 8 bits",
+    )
+    parser.add_argument(
+        "--calibration",
+        default="",
+        metavar="DATASET",
+        help="for int8: data set, as in DATASETS_NAME of a configuration (default: procedural sequences)",
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="weights, or 'latest' (default: epoch TEST.EPOCH of the experiment)"
+    )
+    parser.add_argument("--untrained", action="store_true", help="random weights, to try the way")
+    parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
+    parser.add_argument("--save_dir", help="where checkpoints are (default: local.yaml)")
+    add_experiment_options(parser)
+    return parser.parse_args(argv)
+
+
+def run(options: argparse.Namespace) -> None:
+    from lib.bench.export import export_text, export_tracker
+    from lib.bench.factory import ExperimentFactory
+    from lib.bench.testing import TrackerChoice
+    from lib.paths import load_paths
+
+    paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
+    protocol = "fast" if options.engine.endswith("int8") else "official"
+    choice = TrackerChoice(
+        options.script, options.config, None, options.checkpoint, options.untrained, protocol=protocol, device="cpu",
+        overrides=tuple(options.overrides), plugins=tuple(options.plugins), engine=options.engine,
+        calibration=options.calibration,
+    )  # fmt: skip
+    factory = choice.factory(paths)
+    assert isinstance(factory, ExperimentFactory)
+    print(f"exporting {' '.join(factory.labels)} (a minute, for large networks) ...", flush=True)
+    print(export_text(options.output, export_tracker(factory, options.output)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    try:
+        run(options)
+    except (ValueError, OSError, RuntimeError, LookupError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
