@@ -45,7 +45,7 @@ class TrackerChoice:
     calibration: str = ""
 
     def factory(self, paths: Paths, benchmark: str | None = None) -> TrackerFactory:
-        """The description that workers build the tracker from. Raises CheckpointNotFoundError, ConfigError, EngineError."""
+        """What workers build the tracker from. Raises CheckpointNotFoundError, ConfigError, EngineError."""
         if self.reference:
             return ReferenceFactory(self.reference)
         if not self.script or not self.config:
