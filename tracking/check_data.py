@@ -119,9 +119,9 @@ def write_vot_lists(paths: Paths) -> int:
         made = write_vot_list(place, key)
         told = "written" if made.changed else "was right"
         print(f"{made.path}: {told}, {len(made.names)} sequences; {made.sequence_files} `sequence` files written")
-        for problem in made.problems:
+        for problem in (*made.lacking, *made.problems):
             print(f"  {problem}", file=sys.stderr)
-        wrong |= bool(made.problems)
+        wrong |= bool(made.lacking or made.problems)
     return int(wrong)
 
 

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def score_moves(a: Path, b: Path) -> list[tuple[str, float, float]]:
-    """(score, in A, in B) where both folders have scores of the same metric and options; float boxes if there are any."""
+    """(score, in A, in B) where both folders have scores of one metric with the same options; float boxes if any."""
     files = [folder / "scores.json" for folder in (a, b)]
     if not all(f.is_file() for f in files):
         return []

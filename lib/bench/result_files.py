@@ -76,8 +76,8 @@ def format_boxes(boxes_xywh: Boxes, format: str) -> str:
     how = box_format(format)
     rows = np.trunc(boxes_xywh) if how.whole else boxes_xywh
     line = how.delimiter.join([how.number] * 4) + "\n"
-    if how.toolkit:
-        return "1\n" + "".join(line % tuple(row) for row in rows[1:].tolist())
+    if how.toolkit:  # TraX has single precision
+        return "1\n" + "".join(line % tuple(row) for row in rows[1:].astype(np.float32).tolist())
     return "".join(line % tuple(row) for row in rows.tolist())
 
 

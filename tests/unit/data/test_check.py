@@ -210,12 +210,12 @@ def test_vot_lists(tmp_path: Path, main: Main, capsys: pytest.CaptureFixture[str
     assert (root / names[0] / "sequence").read_text() == "mine\n"
     assert f"name={names[1]}\n" in (root / names[1] / "sequence").read_text()
     again = write_vot_list(root, "depthtrack_test")
-    assert (again.changed, again.sequence_files, again.problems) == (False, 0, ())
+    assert (again.changed, again.sequence_files, again.lacking, again.problems) == (False, 0, (), ())
     (root / names[3] / "groundtruth.txt").unlink()
     (root / names[4] / "depth/00000002.png").unlink()
     assert main(["--write_vot_lists", "--data_dir", str(tmp_path / "data")]) == 1
     told = capsys.readouterr().err
-    assert f"sequence {names[3]} is missing" in told
+    assert f"1 of the 50 test sequences are missing: {names[3]}" in told
     assert "2 annotation rows, 2 color and 1 depth pictures" in told
     assert len((root / "list.txt").read_text().splitlines()) == 49
     assert main(["--write_vot_lists", "--data_dir", str(tmp_path / "none")]) == 2

@@ -1,0 +1,91 @@
+"""Make a workspace of the VOT toolkit ready for a tracker, so that `vot evaluate` and `vot analysis` run in it.
+
+  python tracking/vot_workspace.py Depthtrack_workspace --script sdstrack --config cvpr2024_rgbd
+  cd Depthtrack_workspace && vot evaluate cvpr2024_rgbd && vot analysis cvpr2024_rgbd
+
+It links the sequences (from local.yaml, or --sequences FOLDER), writes list.txt, missing `sequence` files and the
+tracker's section of trackers.ini, and says what the data lack. Results made by other weights or another configuration
+are set aside. --native_results lets the toolkit analyse what tracking/test.py has tracked.
+Exit code: 0 all is well (fewer sequences than published are only a warning), 1 a sequence cannot be run, 2 it cannot be
+done.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+from lib.config.options import add_experiment_options
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workspace", type=Path, help="Depthtrack_workspace, VOT22RGBD_workspace, or a new folder")
+    parser.add_argument("--benchmark", help="for a new folder: depthtrack or vot_rgbd22")
+    parser.add_argument("--script", help="method: a folder of experiments/")
+    parser.add_argument("--config", help="YAML file in experiments/SCRIPT, without its ending")
+    parser.add_argument("--name", help="the tracker's name in the toolkit (default: CONFIG)")
+    parser.add_argument("--tracker", choices=["static", "classical", "mil"], help="a reference tracker instead")
+    parser.add_argument("--checkpoint", metavar="FILE", help="weights (default: epoch TEST.EPOCH, as tracking/test.py)")
+    parser.add_argument("--untrained", action="store_true", help="random weights, drawn with --seed")
+    parser.add_argument("--seed", type=int, default=42, help="for --untrained (default: 42)")
+    add_experiment_options(parser)
+    parser.add_argument("--protocol", default="official", choices=["official", "fast"], help="as tracking/test.py")
+    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
+    parser.add_argument("--sequences", type=Path, metavar="FOLDER", help="the data set (default: local.yaml)")
+    parser.add_argument("--timeout", type=int, default=600, help="seconds the toolkit waits for a reply (default: 600)")
+    parser.add_argument("--native_results", action="store_true", help="link the results of tracking/test.py")
+    parser.add_argument("--runid", type=int, help="with --native_results: the run's number")
+    parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
+    parser.add_argument("--save_dir", help="where checkpoints are (default: local.yaml)")
+    options = parser.parse_args(argv)
+    if not options.tracker and not (options.script and options.config):
+        parser.error("give --script METHOD and --config NAME, or --tracker static")
+    return options
+
+
+def run(options: argparse.Namespace) -> int:
+    from lib.bench.testing import TrackerChoice
+    from lib.bench.vot import workspace as vot
+    from lib.paths import load_paths
+
+    paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
+    choice = TrackerChoice(
+        script=options.script, config=options.config, reference=options.tracker, checkpoint=options.checkpoint,
+        untrained=options.untrained, seed=options.seed, protocol=options.protocol, device=options.device,
+        overrides=tuple(options.overrides), plugins=tuple(options.plugins),
+    )  # fmt: skip
+    place = vot.open_workspace(options.workspace, options.benchmark)
+    name = options.name or options.tracker or options.config
+    listed = vot.link_sequences(place, options.sequences, paths)
+    aside = vot.write_tracker(place, name, choice, paths, options.timeout)
+    print(f"{listed.path}: {len(listed.names)} sequences, {listed.sequence_files} `sequence` files written")
+    print(f"{place.folder / vot.TRACKERS}: tracker {name}")
+    if aside:
+        print(f"results of other weights or another configuration: moved to {aside}")
+    if options.native_results:
+        print(f"results: linked to {vot.link_results(place, name, choice, paths, options.runid)}")
+    problems = [*listed.problems, *vot.anchor_problems(place, listed.names)]
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    for lack in listed.lacking:
+        print(f"warning: {lack}", file=sys.stderr)
+    if trouble := vot.toolkit_problem():
+        print(f"warning: {trouble}", file=sys.stderr)
+    command = f"vot analysis {name}" if options.native_results else f"vot evaluate {name} && vot analysis {name}"
+    print(f"next: cd {place.folder} && {command}")
+    return int(bool(problems))
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    try:
+        return run(options)
+    except (ValueError, OSError, RuntimeError, LookupError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
