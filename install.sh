@@ -2,7 +2,7 @@
 # Installs the library and everything it needs; run again at any time, it does only what is missing.
 #
 #   bash install.sh                into the active conda or venv environment, else into .venv (made when there is none)
-#   bash install.sh vot wandb      with these extras as well (see pyproject.toml)
+#   bash install.sh wandb          with these extras as well (see pyproject.toml)
 #   PYTHON=python3.12 bash install.sh      another interpreter for .venv
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -29,7 +29,7 @@ else
 fi
 new_enough "$python" || fail "$python is older than Python 3.10"
 
-extras="dev,jpeg,onnx,openvino$(printf ',%s' "$@" | sed 's/,$//')"
+extras="dev,jpeg,onnx,openvino,vot$(printf ',%s' "$@" | sed 's/,$//')"
 prefix="$("$python" -c 'import sys; print(sys.prefix)')"
 stamp="$prefix/.tracking-installed"
 wanted="$(cat pyproject.toml scripts/pins.txt install.sh | cksum) $extras $PWD"

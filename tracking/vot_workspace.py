@@ -11,6 +11,7 @@ done.
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -73,8 +74,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"warning: {lack}", file=sys.stderr)
     if trouble := vot.toolkit_problem():
         print(f"warning: {trouble}", file=sys.stderr)
-    command = f"vot analysis {name}" if options.native_results else f"vot evaluate {name} && vot analysis {name}"
-    print(f"next: cd {place.folder} && {command}")
+    vot_command = "vot" if shutil.which("vot") else str(Path(sys.executable).with_name("vot"))
+    steps = ("analysis",) if options.native_results else ("evaluate", "analysis")
+    print(f"next: cd {place.folder} && " + " && ".join(f"{vot_command} {step} {name}" for step in steps))
     return int(bool(problems))
 
 

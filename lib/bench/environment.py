@@ -29,7 +29,7 @@ def environment() -> dict[str, str]:
         "torch": f"{torch.__version__}, torchvision {torchvision}, {torch.get_num_threads()} threads",
         "device": f"{device} ({reason})",
         "JPEG decoder": jpeg_decoder(),
-        "vot": f"toolkit {vot}" if vot else "not installed (bash install.sh vot)",
+        "vot": f"toolkit {vot}" if vot else "not installed (bash install.sh)",
     }
 
 

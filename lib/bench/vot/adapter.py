@@ -89,7 +89,7 @@ class Choice:
         found = factory.identity().hash
         if self.identity and found != self.identity:
             raise ValueError(
-                "weights, configuration or device are not those that this workspace was made for; "
+                "weights, configuration or precision are not those that this workspace was made for; "
                 "tracking/vot_workspace.py sets old results aside and makes it anew"
             )
         log.info("tracker %s, identity %s, device %s", "/".join(factory.labels), found, factory.execution(0))
@@ -109,9 +109,11 @@ class Channel:
         return self._server.wait()
 
     def region(self, request: Any) -> Box:
-        """The box x, y, w, h of an initialisation."""
+        """The box x, y, w, h of an initialisation: the four decimals that TraX sends, not what single precision makes
+        of them.
+        """
         x, y, w, h = (request.objects[0][0] if self._lists else request.region).bounds()
-        return x, y, w, h
+        return round(x, 4), round(y, 4), round(w, 4), round(h, 4)
 
     def reply(self, box_xywh: Box, confidence: float | None = None) -> None:
         """Answer the request."""
@@ -166,7 +168,7 @@ def main(environment: Mapping[str, str] | None = None) -> int:
     try:
         import trax
     except ImportError:
-        return _failed("vot-trax is not installed in this interpreter: pip install vot-trax==4.0.2 (install.sh vot)")
+        return _failed("vot-trax is not installed in this interpreter: pip install vot-trax==4.0.2")
     channels: Sequence[str] = ("color",)
     session, trouble = None, ""
     try:

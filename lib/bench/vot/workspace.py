@@ -258,7 +258,7 @@ def toolkit_problem() -> str | None:
     """Why `vot` would not run with this interpreter, in words."""
     found = package_version("vot-toolkit")
     if found is None:
-        return "vot-toolkit is not installed in this interpreter: bash install.sh vot"
+        return "vot-toolkit is not installed in this interpreter: bash install.sh"
     if found not in TOOLKIT_VERSIONS:
-        return f"vot-toolkit {found} is installed; VOT-RGBD2022 needs 0.7.4 (bash install.sh vot)"
+        return f"vot-toolkit {found} is installed; VOT-RGBD2022 needs 0.7.4 (bash install.sh)"
     return None
