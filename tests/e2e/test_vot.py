@@ -1,0 +1,107 @@
+"""The VOT toolkit and the native evaluation, on the same small RGB-D sequences with the same tracker: equal numbers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.bench.analysis import ResultSource, Scoring, load_runs
+from lib.bench.benchmarks import get_benchmark
+from lib.bench.compare import compare_runs
+from lib.data.synthetic import WorldConfig
+from lib.data.synthetic.writers import Job, write_benchmark
+from lib.paths import load_paths
+from tests.e2e.support import REPOSITORY, Run
+
+pytest.importorskip("vot", reason="the VOT toolkit is not installed (bash install.sh)")
+
+METHODS = {"ostrack": ("ostrack", "synthetic_small", "pretrained/synthetic_small.safetensors")}
+"""Method -> script, configuration, weights: small ones that have been trained."""
+LIMITS = {"low": 12, "high": 32}
+FOLDERS = {"depthtrack": "depthtrack/test", "vot_rgbd22": "vot_rgbd22"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sequences of DepthTrack's kind, whose target leaves the view, and three of VOT-RGBD2022's, with anchors."""
+    root = tmp_path_factory.mktemp("rgbd")
+    for benchmark, folder in FOLDERS.items():
+        tags = ("OV",) if benchmark == "depthtrack" else ()
+        config = WorldConfig(width=120, height=90, length=36, attributes=tags)
+        write_benchmark(Job(benchmark, root / folder, 3, seed=5, split="test", config=config))
+    return root
+
+
+def toolkit(workspace: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vot", *arguments], cwd=workspace, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "error" not in done.stderr.lower(), done.stderr
+
+
+def analysed(workspace: Path, name: str) -> dict[str, float]:
+    """The toolkit's numbers under our keys."""
+    toolkit(workspace, "analysis", "--format", "json", "--name", name, name)
+    report = json.loads((workspace / "analysis" / f"{name}.json").read_text())
+    (experiment,) = report["results"].values()
+    rows: list[Any] = [entry[0] for entry in experiment["results"]]
+    if len(rows[0]) == 3:
+        return dict(zip(("precision", "recall", "f_score"), rows[0], strict=True))
+    return {"eao": rows[0][0], "accuracy": rows[2][0], "robustness": rows[2][1]}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("benchmark", FOLDERS)
+def test_toolkit_and_native_agree(method: str, benchmark: str, data: Path, tmp_path: Path, command: Run) -> None:
+    script, config, weights = METHODS[method]
+    options = LIMITS if benchmark == "vot_rgbd22" else {}
+    told = ("--metric_options", *(f"{k}={v}" for k, v in options.items())) if options else ()
+    common = ("--checkpoint", REPOSITORY / weights, "--data_dir", data, "--save_dir", tmp_path)
+    command("tracking/test.py", script, config, "--dataset", benchmark, "--batch", 4, *told, *common)
+    native = tmp_path / "test/tracking_results" / script / config / benchmark
+    wanted = {k: v / 100 for k, v in json.loads((native / "scores.json").read_text())["headline"].items()}
+
+    workspace = tmp_path / "workspace"
+    prepare = ("tracking/vot_workspace.py", workspace, "--script", script, "--config", config, *common)
+    command(*prepare, "--benchmark", benchmark, "--name", "kit")
+    for stack in workspace.glob("vot*.yaml"):
+        stack.write_text(stack.read_text().replace("low: 115", "low: 12").replace("high: 755", "high: 32"))
+    toolkit(workspace, "evaluate", "kit")
+    assert analysed(workspace, "kit") == pytest.approx(wanted, abs=1e-9)
+    assert 0.05 < min(wanted.values()) < 1, "a score of nothing compares nothing"
+
+    (tracked,) = (workspace / "results/kit").iterdir()
+    assert compare_runs(tracked, native, tolerance=2e-4).agree
+    command(*prepare, "--name", "own", "--native_results")
+    assert analysed(workspace, "own") == pytest.approx(wanted, abs=1e-9)
+    known = get_benchmark(benchmark)
+    sequences = known.sequences(load_paths(data_dir=data))
+    (theirs,) = load_runs(
+        [ResultSource("kit", (tracked,))], sequences, Scoring(known.metric, known.tag, options=options)
+    )
+    assert theirs.scores.headline == pytest.approx({k: 100 * v for k, v in wanted.items()}, abs=1e-7)
+
+
+def test_the_toolkit_hears_why_the_tracker_does_not_start(data: Path, tmp_path: Path, command: Run) -> None:
+    script, config, weights = METHODS["ostrack"]
+    copy = tmp_path / "weights.safetensors"
+    copy.write_bytes((REPOSITORY / weights).read_bytes())
+    workspace = tmp_path / "workspace"
+    command(
+        "tracking/vot_workspace.py", workspace, "--benchmark", "depthtrack", "--script", script, "--config", config,
+        "--checkpoint", copy, "--data_dir", data, "--save_dir", tmp_path,
+    )  # fmt: skip
+    copy.unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "vot", "evaluate", config], cwd=workspace, capture_output=True, text=True, timeout=300
+    )
+    assert f"the tracker cannot start: --checkpoint {copy}: no such file" in done.stderr
+    log = (workspace / f"logs/{config}_tracker.log").read_text()
+    assert "Traceback" in log
+    assert f"error: the tracker cannot start: --checkpoint {copy}" in log
