@@ -1,10 +1,11 @@
 """How fast training samples are made from decoded frames, against the straightforward way.
 
 The straightforward way merges, greys and mirrors whole frames, pads crops and full-size masks, and makes float pictures
-on the CPU, as published training code does. Both run on one core and give the same pictures, which is checked first.
-Decoding is left out.
+on the CPU, as published training code does; with depth it colours whole maps. Both run on one core and give the same
+pictures, which is checked first. Decoding is left out.
 
-    PYTHONPATH=. python benchmarks/data_path.py --height 720 --width 1280 --aux
+    PYTHONPATH=. python benchmarks/data_path.py --height 720 --width 1280 --modality rgbt
+    PYTHONPATH=. python benchmarks/data_path.py --height 360 --width 640 --modality rgbd
 """
 
 from __future__ import annotations
@@ -13,19 +14,52 @@ import argparse
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lib.data.augment import Draws, draw_sample, grey_picture, mirror_box
 from lib.data.boxes import jitter_box
+from lib.data.modalities import depth_to_levels
 from lib.data.normalise import Normalise
 from lib.data.processing import Clip, InvalidSampleError, Processing, RegionRule
-from lib.data.types import Frame, Image, Mask, Modality
+from lib.data.types import Frame, Image, Levels, Mask, Modality, Sample
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROCESS = Processing(RegionRule(128, 2.0), RegionRule(256, 4.0, center_jitter=3.0, scale_jitter=0.25))
+
+
+Depth = NDArray[np.uint16]
+Way = Callable[["Shot", Draws], object]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What a sample is made of, as decoded. depth: maps of template and search frame, in place of second pictures."""
+
+    clip: Clip
+    depth: tuple[Depth, Depth] | None = None
+
+    def seen(self, colour: Callable[[Depth], Image | Levels]) -> Clip:
+        """The frames with their second pictures."""
+        if self.depth is None:
+            return self.clip
+        template, search = (
+            (Frame(frames[0].rgb, colour(depth)),)
+            for frames, depth in zip((self.clip.template, self.clip.search), self.depth, strict=True)
+        )
+        return replace(self.clip, template=template, search=search)
+
+
+def coloured(depth: Depth) -> Image:
+    """The published depth recipe, step by step on the whole map."""
+    limit = min(np.median(depth) * 3, 10000)
+    near = np.where(depth > limit, limit, depth).astype(np.uint16)
+    levels = cv2.normalize(near, np.zeros_like(near), alpha=0, beta=255, norm_type=cv2.NORM_MINMAX).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_JET), dtype=np.uint8)
 
 
 def padded_crop(image: Image, box_xywh: list[float], factor: float, size: int) -> tuple[Image, Mask]:
@@ -43,9 +77,9 @@ def padded_crop(image: Image, box_xywh: list[float], factor: float, size: int) -
     return crop, cv2.resize(mask, (size, size)).astype(bool)
 
 
-def straightforward(clip: Clip, draws: Draws) -> list[torch.Tensor]:
+def straightforward(shot: Shot, draws: Draws) -> list[torch.Tensor]:
     """Normalised float crops of template and search frame."""
-    crops = []
+    crops, clip = [], shot.seen(coloured)
     mean, std = (torch.tensor([*v, *v]).reshape(6, 1, 1) for v in (MEAN, STD))
     kinds = (
         (clip.template[0], clip.template_boxes[0], PROCESS.template, draws.template[0]),
@@ -53,8 +87,8 @@ def straightforward(clip: Clip, draws: Draws) -> list[torch.Tensor]:
     )
     for frame, box, rule, draw in kinds:
         image, target = frame.merged(), box.astype(np.float32)
-        if draws.grey:
-            image = np.concatenate([grey_picture(np.ascontiguousarray(image[..., :3])), image[..., 3:]], axis=2)
+        if draws.grey and frame.second is None:
+            image = grey_picture(image)
         if draws.mirrored:
             image, target = np.ascontiguousarray(image[:, ::-1]), mirror_box(target, image.shape[1])
         jittered = jitter_box(target, draw.normal, draw.uniform, rule.scale_jitter, rule.center_jitter)
@@ -67,44 +101,52 @@ def straightforward(clip: Clip, draws: Draws) -> list[torch.Tensor]:
     return crops
 
 
-def make_clips(height: int, width: int, aux: bool, count: int) -> list[Clip]:
+def ours(shot: Shot, draws: Draws) -> Sample:
+    """The library's way."""
+    return PROCESS.apply(shot.seen(depth_to_levels), draws)
+
+
+def make_shots(height: int, width: int, modality: Modality, count: int) -> list[Shot]:
     """Noise frames with a target of about a tenth of the picture's side, anywhere in it."""
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(4)]
-    frames = [Frame(p, pictures[i - 1] if aux else None) for i, p in enumerate(pictures)]
-    clips = []
+    maps = [rng.integers(0, 9000, (height, width), dtype=np.uint16) for _ in range(4)]
+    has_picture = modality in (Modality.RGBT, Modality.RGBE)
+    frames = [Frame(p, pictures[i - 1] if has_picture else None) for i, p in enumerate(pictures)]
+    shots = []
     for i in range(count):
         side = rng.uniform(0.05, 0.2, 2) * min(height, width)
         corner = rng.random(2) * (np.array([width, height]) - side)
         box = np.array([[*corner, *side]])
         pair = (frames[i % 4],), (frames[(i + 1) % 4],)
-        clips.append(Clip(*pair, box, box + rng.uniform(-8, 8, (1, 4)), Modality.RGB, "noise", str(i), (0, 1)))
-    return clips
+        clip = Clip(*pair, box, box + rng.uniform(-8, 8, (1, 4)), modality, "noise", str(i), (0, 1))
+        shots.append(Shot(clip, (maps[i % 4], maps[(i + 1) % 4]) if modality is Modality.RGBD else None))
+    return shots
 
 
-def rate(make: Callable[[Clip, Draws], object], clips: list[Clip], draws: list[Draws], seconds: float) -> float:
+def rate(make: Way, shots: list[Shot], draws: list[Draws], seconds: float) -> float:
     """Samples per second; invalid ones count, since they cost time as well."""
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        attempt(make, clips[done % len(clips)], draws[done % len(draws)])
+        attempt(make, shots[done % len(shots)], draws[done % len(draws)])
         done += 1
     return done / (time.perf_counter() - began)
 
 
-def attempt(make: Callable[[Clip, Draws], object], clip: Clip, draw: Draws) -> object | None:
+def attempt(make: Way, shot: Shot, draw: Draws) -> object | None:
     """The sample, or None where it is invalid."""
     try:
-        return make(clip, draw)
+        return make(shot, draw)
     except InvalidSampleError:
         return None
 
 
-def check_equal(clips: list[Clip], draws: list[Draws]) -> None:
+def check_equal(shots: list[Shot], draws: list[Draws]) -> None:
     """Stop where the two ways give different pictures."""
     normalise = Normalise(MEAN, STD)
-    for clip, draw in zip(clips, draws, strict=True):
+    for shot, draw in zip(shots, draws, strict=True):
         try:
-            sample, plain = PROCESS.apply(clip, draw), straightforward(clip, draw)
+            sample, plain = ours(shot, draw), straightforward(shot, draw)
         except InvalidSampleError:
             continue
         for found, gain, expected in (
@@ -118,19 +160,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--height", type=int, default=720, help="of the frames, pixels")
     parser.add_argument("--width", type=int, default=1280, help="of the frames, pixels")
-    parser.add_argument("--aux", action="store_true", help="frames with a second picture (RGB+X)")
+    parser.add_argument("--modality", type=Modality, default=Modality.RGB, help="rgb, rgbt, rgbd, rgbe")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each way is run")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    clips = make_clips(options.height, options.width, options.aux, 40)
+    shots = make_shots(options.height, options.width, options.modality, 40)
     rng = np.random.default_rng(1)
-    draws = [draw_sample(rng, 1, 1, PROCESS.augmentation, training=True) for _ in clips]
-    check_equal(clips, draws)
-    plain = rate(straightforward, clips, draws, options.seconds)
-    ours = rate(PROCESS.apply, clips, draws, options.seconds)
-    size = f"{options.width} x {options.height} {'RGB+X' if options.aux else 'RGB'}"
-    print(f"{size}: {ours:.0f} samples/s, straightforward {plain:.0f} samples/s, ratio {ours / plain:.1f}")
+    draws = [draw_sample(rng, 1, 1, PROCESS.augmentation, training=True) for _ in shots]
+    check_equal(shots, draws)
+    plain = rate(straightforward, shots, draws, options.seconds)
+    quick = rate(ours, shots, draws, options.seconds)
+    size = f"{options.width} x {options.height} {options.modality.value}"
+    print(f"{size}: {quick:.0f} samples/s, straightforward {plain:.0f} samples/s, ratio {quick / plain:.1f}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,35 @@ class Region:
             raise ValueError(f"SIZE {self.size}, FACTOR {self.factor} and NUMBER {self.number} must be positive")
 
 
+GREY_RULES = ("rgb_only", "rgb", "rgb_and_equal_aux")
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How training pictures are changed; OSTrack's values.
+
+    GREY, MIRROR: probabilities for the whole sample. CROP_FLIP: probability for each crop by itself. BRIGHTNESS: each
+    crop's factor is drawn from 1 - BRIGHTNESS .. 1 + BRIGHTNESS.
+    GREY_RULE: what becomes grey. `rgb_only`: frames without a second picture, as SDSTrack was trained; `rgb`: the RGB
+    picture of every frame; `rgb_and_equal_aux`: that, and the second picture where it is the same one, as CSTrack was.
+    """
+
+    grey: float = 0.05
+    mirror: float = 0.5
+    crop_flip: float = 0.5
+    brightness: float = 0.2
+    grey_rule: str = "rgb_only"
+
+    def __post_init__(self) -> None:
+        if not all(0 <= share <= 1 for share in (self.grey, self.mirror, self.crop_flip, self.brightness)):
+            raise ValueError("GREY, MIRROR, CROP_FLIP and BRIGHTNESS must lie in 0..1")
+        if self.grey_rule not in GREY_RULES:
+            raise ValueError(f"GREY_RULE must be {', '.join(GREY_RULES[:-1])} or {GREY_RULES[-1]}")
+
+
+BOX_UNITS = ("size", "size_minus_one")
+
+
 @dataclass(frozen=True)
 class DataMix:
     """Which data sets are drawn from, with which weights, how many samples make an epoch."""
@@ -48,9 +77,18 @@ class DataMix:
 
 @dataclass(frozen=True)
 class Data:
-    """What a network is shown."""
+    """What a network is shown.
+
+    MULTI_MODAL_VISION: frames of plain RGB sets show their picture twice, as RGB and as the second modality; needed
+    where RGB and RGB-X sets are drawn from together. BOX_UNIT: boxes are divided by the crop's side (`size`), or by a
+    pixel less (`size_minus_one`, CSTrack). REJECT_ALL_PADDING: crops that show nothing but padding are drawn anew.
+    """
 
     sampler_mode: str = "causal"
+    multi_modal_vision: bool = False
+    augment: Augment = Augment()
+    box_unit: str = "size"
+    reject_all_padding: bool = True
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     max_sample_interval: int | tuple[int, ...] = 200
@@ -58,6 +96,10 @@ class Data:
     template: Region = Region(size=128, factor=2.0)
     train: DataMix = DataMix()
     val: DataMix = DataMix()
+
+    def __post_init__(self) -> None:
+        if self.box_unit not in BOX_UNITS:
+            raise ValueError(f"BOX_UNIT must be {' or '.join(BOX_UNITS)}, not {self.box_unit!r}")
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lib.data.types import Frame, Image
 
 Float32s = NDArray[np.float32]
-GreyRule = Literal["rgb", "rgb_and_equal_aux"]
-"""What becomes grey in an RGB+X frame: RGB alone, or the aux picture too where it equals RGB (plain RGB data)."""
+GreyRule = Literal["rgb_only", "rgb", "rgb_and_equal_aux"]
+"""What becomes grey in an RGB+X frame: nothing, RGB alone, or the aux picture too where it equals RGB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Augmentation:
     mirror: float = 0.5
     crop_flip: float = 0.5
     brightness: float = 0.2
-    grey_rule: GreyRule = "rgb"
+    grey_rule: GreyRule = "rgb_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,13 @@ def grey_picture(image: Image) -> Image:
     return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
 
 
-def aux_becomes_grey(frame: Frame, rule: GreyRule) -> bool:
-    """Whether the aux picture follows when the frame's RGB picture becomes grey."""
-    return rule == "rgb_and_equal_aux" and frame.aux is not None and np.array_equal(frame.rgb, frame.aux)
+def becomes_grey(frame: Frame, rule: GreyRule) -> tuple[bool, bool]:
+    """Whether the RGB picture and the aux picture of a frame change when its sample becomes grey."""
+    if frame.second is None:
+        return True, False
+    if rule != "rgb_and_equal_aux":
+        return rule == "rgb", False
+    return True, frame.second is frame.rgb or np.array_equal(frame.rgb, frame.merged()[..., 3:])
 
 
 def mirror_box(box_xywh: Float32s, width: int) -> Float32s:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.data.types import Frame, Image, Mask
+from lib.data.types import Frame, Image, Levels, Mask
 
 MAX_CROP_SIDE = 20_000
 """Image pixels; larger crops come from degenerate boxes only (a 4K frame filled by the target needs 14400)."""
@@ -83,7 +83,9 @@ def crop_region(box_xywh: Sequence[float], factor: float) -> Region:
     return Region(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
 
 
-def cut(image: Image, region: Region, mirrored: bool = False, edit: Callable[[Image], Image] | None = None) -> Image:
+def cut(
+    image: Image | Levels, region: Region, mirrored: bool = False, edit: Callable[[Image], Image] | None = None
+) -> Image:
     """The region's pixels, side x side x C, black outside the image; a view where the crop is inside.
 
     mirrored: cut from the left-right mirrored image (`region` is then in its coordinates). edit: a pixel-wise change of
@@ -91,9 +93,11 @@ def cut(image: Image, region: Region, mirrored: bool = False, edit: Callable[[Im
     """
     height, width = image.shape[:2]
     top, bottom, left, right = region.inner(height, width)
-    shown = image[top:bottom, width - right : width - left] if mirrored else image[top:bottom, left:right]
+    pixels = image.levels[..., None] if isinstance(image, Levels) else image
+    shown = pixels[top:bottom, width - right : width - left] if mirrored else pixels[top:bottom, left:right]
     if shown.size:
         shown = np.asarray(cv2.flip(shown, 1), dtype=np.uint8).reshape(shown.shape) if mirrored else shown
+        shown = image.coloured(shown) if isinstance(image, Levels) else shown
         shown = shown if edit is None else edit(shown)
         if shown.shape[:2] == (region.side, region.side):
             return shown
@@ -157,12 +161,15 @@ def crop_frame(
     mirrored, edits (for RGB and for aux): see `cut`. flipped: the finished crop is turned left to right. Raises
     ValueError when the frame's pictures do not fit.
     """
-    pictures = [frame.rgb] if frame.aux is None else [frame.rgb, frame.aux]
+    pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
     if len(planes) != 3 * len(pictures):
         raise ValueError("frames with and without an auxiliary picture are mixed in one batch")
     for i, picture in enumerate(pictures):
         if picture.shape != (*frame.size_hw, 3):
             raise ValueError(f"expected pictures of shape {(*frame.size_hw, 3)} in a frame, found {picture.shape}")
+        if i and picture is frame.rgb and edits[i] is edits[0]:
+            planes[3:] = planes[:3]
+            continue
         crop = resize(cut(picture, region, mirrored, edits[i]), planes.shape[1])
         write_planes(cv2.flip(crop, 1) if flipped else crop, planes[3 * i : 3 * i + 3])
 
@@ -174,7 +181,7 @@ def crop_batch(frames: Sequence[Frame], boxes_xywh: Tensor, factor: float, outpu
     """
     if len(frames) != len(boxes_xywh):
         raise ValueError(f"{len(frames)} frames, but {len(boxes_xywh)} boxes")
-    channels = 6 if frames and frames[0].aux is not None else 3
+    channels = 6 if frames and frames[0].second is not None else 3
     crops = torch.empty((len(frames), channels, output_size, output_size), dtype=torch.uint8)
     factors = torch.empty(len(frames), dtype=torch.float64)
     planes = crops.numpy()

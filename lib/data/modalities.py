@@ -1,14 +1,14 @@
 """How RGB and a second picture become a frame.
 
 The recipes are those of the published RGB-D, RGB-T and RGB-E trackers (ViPT, CVPR 2023; SDSTrack, CVPR 2024), under
-their
-names: ``rgbrgb`` for thermal and event pictures, ``rgbcolormap`` for depth, and so on. For parity with them the
+their names: ``rgbrgb`` for thermal and event pictures, ``rgbcolormap`` for depth, and so on. For parity with them the
 depth colour map stays in OpenCV's channel order (blue first) behind an RGB picture.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, cast
 
 import cv2
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lib.data.io import DecodeError, decode_depth, decode_image
 from lib.data.store import Store
-from lib.data.types import Frame, Image
+from lib.data.types import Frame, Image, Levels
 
 DepthStyle = Literal["colormap", "3x"]
 AuxKind = Literal["picture", "depth"]
@@ -28,8 +28,16 @@ X_FRAME_KINDS = ("color", "raw_x", "normalized_x", "colormap", "3x", "rgbrgb", "
 
 def clip_depth(depth: NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Depth [H, W] limited to min(3 x median, 10 m), truncated; missing pixels (zeros) count in the median."""
-    limit = min(float(np.median(depth)) * 3, MAX_CLIP_MM)
-    return np.where(depth > limit, np.uint16(limit), depth)
+    limit = min(_median(depth) * 3, MAX_CLIP_MM)
+    return np.asarray(cv2.min(depth, cast(Any, int(limit))), dtype=np.uint16)
+
+
+def _median(depth: NDArray[np.uint16]) -> float:
+    """`np.median`, ten times as quick: without its look for NaN, which whole numbers cannot be."""
+    half = depth.size // 2
+    sorted_at_half = np.partition(depth, half, axis=None)
+    upper = int(sorted_at_half[half])
+    return float(upper) if depth.size % 2 else (int(sorted_at_half[:half].max()) + upper) / 2
 
 
 def normalise_depth(depth: NDArray[np.uint16]) -> Image:
@@ -39,16 +47,28 @@ def normalise_depth(depth: NDArray[np.uint16]) -> Image:
 
 
 def depth_to_picture(depth: NDArray[np.uint16], clip: bool = True, style: DepthStyle = "colormap") -> Image:
-    """A depth map [H, W] uint16 in millimetres as H x W x 3 uint8.
+    """A depth map [H, W] uint16 in millimetres as H x W x 3 uint8; see `depth_to_levels`."""
+    return depth_to_levels(depth, clip, style).picture()
+
+
+def depth_to_levels(depth: NDArray[np.uint16], clip: bool = True, style: DepthStyle = "colormap") -> Levels:
+    """A depth map [H, W] uint16 in millimetres as a picture whose colours are still to be looked up.
 
     clip: limit far values first, as training and testing on DepthTrack and VOT-RGBD do.
     style: "colormap" for OpenCV's JET (near is blue) in OpenCV's own BGR order, "3x" for the grey picture three times.
+    Clipping and stretching need the whole map, colours do not: a crop's pixels are the same either way.
     """
-    grey = normalise_depth(clip_depth(depth) if clip else depth)
+    return Levels(normalise_depth(clip_depth(depth) if clip else depth), colour_table(style))
+
+
+@cache
+def colour_table(style: DepthStyle) -> Image:
+    """[256, 3] uint8: the colour of each depth level."""
+    levels = np.arange(256, dtype=np.uint8)[:, None]
     if style == "colormap":
-        return cast(Image, cv2.applyColorMap(grey, cv2.COLORMAP_JET))
+        return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_JET), dtype=np.uint8).reshape(256, 3)
     if style == "3x":
-        return cast(Image, cv2.merge((grey, grey, grey)))
+        return np.repeat(levels, 3, axis=1)
     raise ValueError(f"unknown depth style {style!r} (known: 'colormap', '3x')")
 
 
@@ -89,18 +109,23 @@ def x_frame(rgb: Image, x: NDArray[Any], kind: str, depth_clip: bool = False) ->
 class AuxRecipe:
     """What becomes of the second file of a frame.
 
-    kind: "picture" (thermal, events: read as colour) or "depth" (16 bit, made a picture by `depth_to_picture`).
+    kind: "picture" (thermal, events: read as colour) or "depth" (16 bit, made a picture by `depth_to_levels`).
     """
 
     kind: AuxKind = "picture"
     clip: bool = True
     style: DepthStyle = "colormap"
 
-    def decode(self, data: bytes, name: str) -> Image:
-        """H x W x 3 uint8; DecodeError names the file."""
+    def decode(self, data: bytes, name: str) -> Image | Levels:
+        """H x W x 3 uint8, or levels of that; DecodeError names the file."""
         if self.kind == "picture":
             return decode_image(data, name)
-        return depth_to_picture(decode_depth(data, name), self.clip, self.style)
+        return depth_to_levels(decode_depth(data, name), self.clip, self.style)
+
+
+def doubled(frame: Frame) -> Frame:
+    """An RGB frame that shows its picture as the second modality too; an RGB+X frame as it is."""
+    return Frame(frame.rgb, frame.rgb) if frame.second is None else frame
 
 
 def read_frame(store: Store, rgb_key: str, aux_key: str | None = None, recipe: AuxRecipe | None = None) -> Frame:

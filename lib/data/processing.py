@@ -16,7 +16,7 @@ from lib.data.augment import (
     CropDraw,
     Draws,
     Float32s,
-    aux_becomes_grey,
+    becomes_grey,
     draw_sample,
     grey_picture,
     mirror_box,
@@ -28,6 +28,9 @@ from lib.data.types import Boxes, Frame, Image, Mask, Modality, Sample
 
 STRIDE = 16
 """Image pixels per token, at which a crop must still show some of the image."""
+
+
+BoxUnit = Literal["size", "size_minus_one"]
 
 
 class InvalidSampleError(ValueError):
@@ -84,7 +87,7 @@ class Processing:
     search: RegionRule
     training: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
-    box_unit: Literal["size", "size_minus_one"] = "size"
+    box_unit: BoxUnit = "size"
     reject_all_padding: bool = True
 
     def __call__(self, clip: Clip, rng: np.random.Generator) -> Sample:
@@ -153,7 +156,7 @@ class Processing:
             self.place(frame.size_hw, box, rule, draw, draws.mirrored)
             for frame, box, draw in zip(frames, boxes, crop_draws, strict=True)
         ]
-        channels = 3 if frames[0].aux is None else 6
+        channels = 3 if frames[0].second is None else 6
         crops = np.empty((len(frames), channels, rule.size, rule.size), dtype=np.uint8)
         for planes, frame, place, draw in zip(crops, frames, places, crop_draws, strict=True):
             edits = self._edits(frame) if draws.grey else (None, None)
@@ -161,5 +164,5 @@ class Processing:
         return crops, np.stack([place.box_xywh for place in places])
 
     def _edits(self, frame: Frame) -> tuple[Callable[[Image], Image] | None, Callable[[Image], Image] | None]:
-        follows = aux_becomes_grey(frame, self.augmentation.grey_rule)
-        return grey_picture, grey_picture if follows else None
+        rgb, aux = becomes_grey(frame, self.augmentation.grey_rule)
+        return grey_picture if rgb else None, grey_picture if aux else None

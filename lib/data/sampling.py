@@ -10,6 +10,7 @@ from collections.abc import Sequence as Many
 import numpy as np
 
 from lib.data.broken import FILE_ERRORS, BrokenFiles, TooManyBadSamplesError
+from lib.data.modalities import doubled
 from lib.data.picking import FramePicker, Pick
 from lib.data.processing import Clip, InvalidSampleError
 from lib.data.types import Dataset, Frame, Sample, Sequence
@@ -42,9 +43,11 @@ class TrackingSampler:
         make_sample: MakeSample,
         seed: int,
         max_bad_samples: float = 0.01,
+        rgb_as_aux: bool = False,
     ) -> None:
         """ratios: weights of the data sets, of any sum. make_sample: usually a `Processing`.
 
+        rgb_as_aux: frames of plain RGB sets show their picture as the second modality too (CSTrack).
         Raises ValueError naming a data set from which nothing can be sampled.
         """
         _check_ratios(datasets, ratios)
@@ -53,6 +56,7 @@ class TrackingSampler:
         self.picker = picker
         self.make_sample = make_sample
         self.seed = seed
+        self.rgb_as_aux = rgb_as_aux
         self.broken = BrokenFiles(max_share=max_bad_samples)
         self._fruitless = [0] * len(self.datasets)
         for dataset, weight in zip(self.datasets, self.weights, strict=True):
@@ -102,7 +106,8 @@ class TrackingSampler:
         frames: dict[int, Frame] = {}
         for i in ids:
             if i not in frames:
-                frames[i] = sequence.read_frame(i)
+                frame = sequence.read_frame(i)
+                frames[i] = doubled(frame) if self.rgb_as_aux else frame
         boxes = sequence.boxes_xywh
         return Clip(
             template=tuple(frames[i] for i in pick.template),

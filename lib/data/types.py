@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -31,15 +32,44 @@ class Modality(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Levels:
+    """A picture by its levels; its colours are looked up where they are needed, which for a crop is a small part.
+
+    levels: H x W uint8. table: [256, 3] uint8, the colour of each level.
+    """
+
+    levels: Image
+    table: Image
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, 3), as the picture has it."""
+        return self.levels.shape[0], self.levels.shape[1], 3
+
+    def coloured(self, levels: Image) -> Image:
+        """H x W x 3 colours of any H x W (x 1) levels; they must not be empty."""
+        return np.asarray(cv2.applyColorMap(levels, self.table.reshape(256, 1, 3)), dtype=np.uint8)
+
+    def picture(self) -> Image:
+        """The whole picture, H x W x 3."""
+        return self.coloured(self.levels)
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One moment of a video.
 
     rgb: H x W x 3 uint8, channels in RGB order.
-    aux: H x W x 3 uint8 picture of the second modality (thermal, depth colour map, events), or None for plain RGB.
+    second: the picture of the second modality (thermal, depth colour map, events), or None for plain RGB.
     """
 
     rgb: Image
-    aux: Image | None = None
+    second: Image | Levels | None = None
+
+    @property
+    def aux(self) -> Image | None:
+        """`second` as H x W x 3 uint8; computed for every call where it is given by its levels."""
+        return self.second.picture() if isinstance(self.second, Levels) else self.second
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -47,7 +77,8 @@ class Frame:
 
     def merged(self) -> Image:
         """H x W x 3, or H x W x 6 with the aux picture behind RGB."""
-        return self.rgb if self.aux is None else np.concatenate([self.rgb, self.aux], axis=2)
+        aux = self.aux
+        return self.rgb if aux is None else np.concatenate([self.rgb, aux], axis=2)
 
 
 @dataclass(frozen=True, slots=True)

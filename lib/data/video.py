@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.io import DecodeError, decode_image
-from lib.data.modalities import AuxRecipe
+from lib.data.io import DecodeError, decode_depth, decode_image
+from lib.data.modalities import depth_to_picture
 from lib.data.types import Frame, Image
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -98,17 +98,20 @@ class _Pictures:
         self.name, self.fps, self.unread = path.stem, DEFAULT_FPS, 0
         self.length: int | None = len(files)
         self._files = files
-        self._recipe = AuxRecipe("depth") if depth and _is_16_bit(files[0]) else None
+        self._depth = depth and _is_16_bit(files[0])
 
     def __iter__(self) -> Iterator[Grab]:
         for index, file in enumerate(self._files):
             try:
                 data = file.read_bytes()
-                picture = self._recipe.decode(data, str(file)) if self._recipe else decode_image(data, str(file))
+                picture = self._decode(data, str(file))
             except (DecodeError, OSError) as error:
                 yield Grab(index, None, str(error))
                 continue
             yield Grab(index, Frame(picture))
+
+    def _decode(self, data: bytes, name: str) -> Image:
+        return depth_to_picture(decode_depth(data, name)) if self._depth else decode_image(data, name)
 
 
 def _is_16_bit(file: Path) -> bool:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, cast
 
 from torch import nn
 
-from lib.config.schema import Config, DataMix, Region
+from lib.config.schema import Config, Data, DataMix, Region
+from lib.data.augment import Augmentation
 from lib.data.datasets import build_dataset
 from lib.data.loader import BatchLoader, build_loader
 from lib.data.normalise import Normalise, normalise_batch
 from lib.data.picking import SAMPLERS, PickRule
-from lib.data.processing import Processing, RegionRule
+from lib.data.processing import BoxUnit, Processing, RegionRule
 from lib.data.sampling import TrackingSampler
-from lib.data.types import Batch
+from lib.data.types import Batch, Dataset, Modality
 from lib.methods import Experiment
 from lib.methods.distillation import plan_distillation
 from lib.paths import Paths
@@ -76,13 +79,17 @@ def _loader(config: Config, mix: DataMix, world: World, paths: Paths, use_lmdb: 
     rule = PickRule(
         data.template.number, data.search.number, (interval,) if isinstance(interval, int) else tuple(interval)
     )
+    datasets = [build_dataset(name, paths, "lmdb" if use_lmdb else "auto") for name in mix.names]
+    if not data.multi_modal_vision:
+        _check_one_kind(datasets)
     sampler = TrackingSampler(
-        [build_dataset(name, paths, "lmdb" if use_lmdb else "auto") for name in mix.names],
+        datasets,
         ratios,
         SAMPLERS[data.sampler_mode](rule),
-        Processing(_rule(data.template), _rule(data.search), training=training),
+        _processing(data, training),
         seed=train.seed if training else train.seed + VALIDATION_SEED,
         max_bad_samples=train.max_bad_samples,
+        rgb_as_aux=data.multi_modal_vision,
     )
     return build_loader(
         sampler,
@@ -92,6 +99,26 @@ def _loader(config: Config, mix: DataMix, world: World, paths: Paths, use_lmdb: 
         rank=world.rank,
         world_size=world.size,
         pin_memory=world.device.type == "cuda",
+    )
+
+
+def _check_one_kind(datasets: Sequence[Dataset]) -> None:
+    plain = [d.name for d in datasets if d.modality is Modality.RGB]
+    if plain and len(plain) < len(datasets):
+        raise ValueError(
+            f"RGB-X data sets are mixed with plain RGB ({', '.join(plain)}); with DATA.MULTI_MODAL_VISION: true these "
+            "show their picture as the second modality too"
+        )
+
+
+def _processing(data: Data, training: bool) -> Processing:
+    return Processing(
+        _rule(data.template),
+        _rule(data.search),
+        training=training,
+        augmentation=Augmentation(**asdict(data.augment)),
+        box_unit=cast(BoxUnit, data.box_unit),
+        reject_all_padding=data.reject_all_padding,
     )
 
 

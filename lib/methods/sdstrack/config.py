@@ -9,6 +9,13 @@ from lib.methods.ostrack import config as ostrack
 
 
 @dataclass(frozen=True)
+class Data(schema.Data):
+    """Published training keeps every crop that shows some of the image."""
+
+    reject_all_padding: bool = False
+
+
+@dataclass(frozen=True)
 class Train(ostrack.Train):
     """Further keys, with published values.
 
@@ -59,4 +66,5 @@ class Config(ostrack.Config):
     """An SDSTrack experiment."""
 
     model: Model = Model()
+    data: Data = Data()
     train: Train = Train()

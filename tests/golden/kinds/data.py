@@ -13,13 +13,14 @@ from lib.data.augment import (
     Augmentation,
     CropDraw,
     Draws,
-    aux_becomes_grey,
+    becomes_grey,
     grey_picture,
     mirror_box,
     mirror_box_in_crop,
 )
 from lib.data.boxes import box_in_crop, clip_box, clip_boxes, jitter_box
 from lib.data.crop import crop_batch, sample_target
+from lib.data.modalities import clip_depth, x_frame
 from lib.data.normalise import Normalise
 from lib.data.picking import SAMPLERS, PickRule
 from lib.data.processing import Clip, Processing, RegionRule
@@ -113,7 +114,7 @@ def augment(case: Case) -> None:
         frame = Frame(image[..., :3], image[..., :3].copy() if item["x_equals_rgb"] else image[..., 3:])
         rgb, aux = frame.rgb, frame.aux
         if rolls["grayscale"]:
-            follows = aux_becomes_grey(frame, "rgb_and_equal_aux")
+            follows = becomes_grey(frame, "rgb_and_equal_aux")[1]
             rgb, aux = grey_picture(rgb), grey_picture(aux) if follows else aux
         pixels, box = np.concatenate([rgb, aux], axis=2), np.asarray(item["box_pixels"], dtype=np.float32)
         side = pixels.shape[1]
@@ -226,12 +227,43 @@ def textured_frame(spec: dict, frame: int) -> tuple[Frame, list[float]]:
     return Frame(picture[..., :3], picture[..., 3:]), [x, y, w, h]
 
 
+@runner("sdstrack/xframe")
+def x_frames_by_rule(case: Case) -> None:
+    """`x_rule` says how the second picture follows from `x_u8`: `depth(uint16)=<arithmetic>`, or that it is it."""
+    for item in case.data["items"]:
+        rgb, x = case.draw(item["rgb"]), case.draw(item["x_u8"])
+        _, is_depth, rule = item["x_rule"].partition("depth(uint16)=")
+        if is_depth:
+            values = eval(rule.removesuffix("everywhere"), {"__builtins__": {}}, {"u8": x.astype(np.int64)})
+            x = np.broadcast_to(values, x.shape).astype(np.uint16)
+        image = x_frame(rgb, x, item["type"], item["depth_clip"])
+        case.check(image, item["image"], item["x_rule"])
+        case.check(image[..., 3:], item["x_channels"], f"{item['x_rule']}, second picture")
+        first = np.asarray(item["first_pixels_x"])
+        np.testing.assert_array_equal(image[0, : len(first), 3:], first)
+        if item["clip_value"] is not None and x.max() > item["clip_value"]:
+            assert clip_depth(x).max() == int(item["clip_value"])
+
+
+@runner("cstrack/xframe")
+def x_frames_of_files(case: Case) -> None:
+    """Outputs are named `<arrangement>[_clip|_noclip]`."""
+    inputs = case.data["inputs"]
+    rgb, picture, spec = case.draw(inputs["rgb"]), case.draw(inputs["x_image_rgb"]), inputs["depth_uint16"]
+    depth = (np.random.RandomState(spec["seed"]).randint(0, 65536, rgb.shape[:2]) % spec["mod"]).astype(np.uint16)
+    for output, wanted in case.data["outputs"].items():
+        kind, _, clip = output.partition("_")
+        image = x_frame(rgb, picture if kind == "rgbrgb" else depth, kind, depth_clip=clip == "clip")
+        case.check(image, wanted, output)
+
+
 @runner("sdstrack/processing")
 def processing_rgbx(case: Case) -> None:
     process = Processing(
         RegionRule(128, 2.0),
         RegionRule(256, 4.0, center_jitter=3.0, scale_jitter=0.25),
         augmentation=Augmentation(grey=0),
+        reject_all_padding=False,
     )
     for item in case.data["items"]:
         template, _ = textured_frame(item["video"], 0)

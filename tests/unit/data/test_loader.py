@@ -46,6 +46,18 @@ def test_rgb_and_rgbx_in_one_batch_is_a_clear_error():
         collate([sampler()(1, 0), sampler(TinyDataset(aux=True))(1, 0)])
 
 
+def test_rgb_and_rgbx_sets_make_one_batch_where_rgb_stands_for_the_second_picture():
+    plain, both = TinyDataset("PLAIN"), TinyDataset("BOTH", aux=True, modality=Modality.RGBT)
+    source = sampler(plain, both, rgb_as_aux=True)
+    batch = next(build_loader(source, 16, 16).epoch(1))
+    assert batch.search.shape[2] == 6
+    is_plain = torch.tensor([name.startswith("PLAIN") for name in batch.names])
+    assert 0 < is_plain.sum() < 16
+    assert torch.equal(is_plain, batch.modality == list(Modality).index(Modality.RGB))
+    same = (batch.search[:, :, :3] == batch.search[:, :, 3:]).flatten(1).all(dim=1)
+    assert torch.equal(same, is_plain)
+
+
 def test_the_same_bytes_for_any_number_of_workers():
     one = list(build_loader(sampler(), 14, 4).epoch(3))
     assert len(one) == 3

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data.augment import Augmentation, CropDraw, Draws, aux_becomes_grey, draw_sample, mirror_box
+from lib.data.augment import Augmentation, CropDraw, Draws, becomes_grey, draw_sample, mirror_box
 from lib.data.crop import sample_target
 from lib.data.processing import Clip, InvalidSampleError, Processing, RegionRule
-from lib.data.types import Frame, Modality
+from lib.data.types import Frame, Levels, Modality
 
 STILL = CropDraw(np.zeros(2, dtype=np.float32), np.full(2, 0.5, dtype=np.float32))
 
@@ -91,15 +91,43 @@ def test_box_units():
     np.testing.assert_allclose(minus * 63, size * 64, rtol=1e-6)
 
 
-def test_grey_rule_for_aux():
+@pytest.mark.parametrize(
+    ("rule", "plain", "same", "other"),
+    [
+        ("rgb_only", (True, False), (False, False), (False, False)),
+        ("rgb", (True, False), (True, False), (True, False)),
+        ("rgb_and_equal_aux", (True, False), (True, True), (True, False)),
+    ],
+)
+def test_grey_rules(rule, plain, same, other):
     image = picture()
-    same, other = Frame(image, image.copy()), Frame(image, picture(9))
-    assert aux_becomes_grey(same, "rgb_and_equal_aux")
-    assert not aux_becomes_grey(other, "rgb_and_equal_aux")
-    assert not aux_becomes_grey(same, "rgb")
-    sample = process().apply(clip(other, other), draws(grey=True))
-    assert np.array_equal(sample.search[0, 0], sample.search[0, 2])
-    assert not np.array_equal(sample.search[0, 3], sample.search[0, 5])
+    assert becomes_grey(Frame(image), rule) == plain
+    assert becomes_grey(Frame(image, image.copy()), rule) == same
+    assert becomes_grey(Frame(image, image), rule) == same
+    assert becomes_grey(Frame(image, picture(9)), rule) == other
+
+
+@pytest.mark.parametrize("rule", ["rgb_only", "rgb", "rgb_and_equal_aux"])
+def test_what_the_rule_names_is_grey_in_the_crop(rule):
+    frame = Frame(picture(), picture(9))
+    for shown in (frame, Frame(frame.rgb, frame.rgb)):
+        sample = process(augmentation=Augmentation(grey_rule=rule)).apply(clip(shown, shown), draws(grey=True))
+        found = [np.array_equal(sample.search[0, i], sample.search[0, i + 2]) for i in (0, 3)]
+        assert tuple(found) == becomes_grey(shown, rule)
+
+
+def test_a_picture_given_by_its_levels_is_cropped_as_if_it_were_coloured():
+    levels = Levels(picture()[..., 0], np.random.default_rng(5).integers(0, 256, (256, 3), dtype=np.uint8))
+    lazy, eager = Frame(picture(), levels), Frame(picture(), levels.picture())
+    jitter = CropDraw(np.array([0.4, -0.3], dtype=np.float32), np.array([0.1, 0.9], dtype=np.float32), flipped=True)
+    for box in ((50.0, 40.0, 20.0, 12.0), (-6.0, 60.0, 30.0, 40.0)):
+        for mirrored in (False, True):
+            found, wanted = (
+                process(reject_all_padding=False).apply(clip(f, f, box), draws(mirrored=mirrored, draw=jitter))
+                for f in (lazy, eager)
+            )
+            assert np.array_equal(found.search, wanted.search)
+            assert np.array_equal(found.template, wanted.template)
 
 
 def test_crops_that_show_nothing_are_invalid():
