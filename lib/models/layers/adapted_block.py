@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from lib.models.adapters import Bottleneck
 from lib.models.inference import with_fused_children
-from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct
+from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct, attention
 from lib.models.layers.transformer import Attention, Block, Mlp, split_heads
 
 SCALE = 0.5
@@ -103,6 +103,7 @@ class FusedAdaptedBlock(nn.Module):
         super().__init__()
         attn, mlp = block.attn, block.mlp
         self.heads = attn.heads
+        self.attention = attention(plan, attn.qkv.weight.device)
         self.norm1, self.norm2 = (copy.deepcopy(norm).to(plan.dtype) for norm in (block.norm1, block.norm2))
         self.qkv = Product(attn.qkv.weight, attn.qkv.bias, plan)
         self.proj = ResidualProduct(attn.proj.weight, attn.proj.bias, plan)
@@ -115,7 +116,7 @@ class FusedAdaptedBlock(nn.Module):
     def attend(self, x: Tensor, rgb_rows: int) -> tuple[Tensor, Tensor, Tensor]:
         """As `AdaptedBlock.attend`."""
         q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        mixed = self.attention(q, k, v).transpose(1, 2).flatten(2)
         x = self.proj(x, mixed)
         aux = x[rgb_rows:]
         aux.copy_(self.aux_space(aux, mixed[rgb_rows:]))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lib.models.inference import with_fused_children
 from lib.models.layers.drop_path import DropPath
-from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct
+from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct, attention
 
 
 class Attention(nn.Module):
@@ -111,6 +111,7 @@ class FusedBlock(nn.Module):
         super().__init__()
         attn, mlp = block.attn, block.mlp
         self.heads = attn.heads
+        self.attention = attention(plan, attn.qkv.weight.device)
         self.norm1, self.norm2 = (copy.deepcopy(norm).to(plan.dtype) for norm in (block.norm1, block.norm2))
         self.qkv = Product(attn.qkv.weight, attn.qkv.bias, plan)
         self.proj = ResidualProduct(attn.proj.weight, attn.proj.bias, plan)
@@ -123,7 +124,7 @@ class FusedBlock(nn.Module):
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `Block.attend`, in place."""
         q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = self.attention(q, k, v)
         return self.proj(x, mixed.transpose(1, 2).flatten(2)), q, k
 
     def feed(self, x: Tensor) -> Tensor:
