@@ -92,7 +92,7 @@ def training(experiment: Any, ours: nn.Module, plain: PlainSDSTrack, samples: in
         objective = experiment.method.build_objective(experiment.config, ours)
         loss = plain_loss(plain, data, masks) if name == "plain" else our_loss(objective, ours, data, masks)
         steps[name] = lambda o=optimizer, f=loss: step(o, f)
-    found = {name: {"loss": run(), "mib": saved_mib(run)} for name, run in steps.items()}
+    found = {name: {"loss": run(), "mib": saved_mib(run), "operations": kernels(run)} for name, run in steps.items()}
     times = best_times(dict(steps), repeats)
     for name, row in found.items():
         row |= {"ms": times[name] * 1e3, "times_plain": times["plain"] / times[name]}
@@ -154,6 +154,13 @@ def saved_mib(run: Callable[[], float]) -> float:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         run()
     return sum(seen.values()) / 2**20
+
+
+def kernels(run: Callable[[], float]) -> int:
+    """Operations that a step dispatches, backward pass and update included."""
+    with counting() as cost:
+        run()
+    return cost.kernels
 
 
 def show(title: str, rows: dict[str, dict[str, Any]]) -> None:

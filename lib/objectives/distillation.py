@@ -27,9 +27,13 @@ class Distillable(Protocol):
 
     box_head: the module whose first argument is the search feature map [B, C, g, g].
     feature_width: C. Teacher and student must agree in it, since channels are compared one by one.
+    streams: how many rows of queries, keys and values a sample has (one per modality that is encoded apart).
     """
 
     box_head: nn.Module
+
+    @property
+    def streams(self) -> int: ...
 
     @property
     def feature_width(self) -> int: ...
@@ -37,8 +41,11 @@ class Distillable(Protocol):
     def qkv_layer(self, layer: int) -> tuple[int, nn.Module]:
         """Number (from 0) of a block and the module that gives its queries, keys and values in one.
 
-        layer: counted from the end when negative. The module's output is [B, N, 3C], heads merged, not scaled, with all
-        g * g search tokens last, row-major; a ValueError where that cannot be, after elimination for instance.
+        layer: counted from the end when negative. The module's output is [streams * B, N, 3C], heads merged, not
+        scaled, with all g * g search tokens last, row-major; a ValueError where that cannot be, after elimination for
+        instance.
+        Where a network sees the samples again in the same pass, with hidden patches for instance, these rows follow
+        those of the samples as they are, stream by stream; the search feature's rows likewise.
         """
 
     def search_feature(self, template: Tensor, search: Tensor, template_boxes: Tensor) -> Tensor:
@@ -146,7 +153,11 @@ class DistillationObjective(nn.Module):
                 f"its features have {master.feature_width} channels and the student's {learner.feature_width}; "
                 "they are compared channel by channel, so the widths must agree"
             )
-        self.base, self.rule, self.precision = base, rule, precision
+        if learner.streams != master.streams:
+            raise ValueError(
+                f"it encodes {master.streams} streams and the student {learner.streams}; they are compared one by one"
+            )
+        self.base, self.rule, self.precision, self.streams = base, rule, precision, learner.streams
         self.teacher = teacher.eval().requires_grad_(False)
         layers = rule.layers if rule.qkv_weight else ()
         mine, theirs = [learner.qkv_layer(i) for i in layers], [master.qkv_layer(i) for i in layers]
@@ -165,6 +176,10 @@ class DistillationObjective(nn.Module):
         with self._student as found:
             losses = self.base(network, self.student_batch(batch), progress)
         return self.compare(losses, found, target, expected)
+
+    def _as_they_are(self, rows: Tensor, samples: int, streams: int = 1) -> Tensor:
+        """Of what a pass gave, the rows of the samples as they are."""
+        return rows.unflatten(0, (streams, -1, samples))[:, 0].flatten(0, 1)
 
     @torch.no_grad()
     def observe(self, batch: Batch) -> tuple[Tensor, Seen]:
@@ -194,7 +209,8 @@ class DistillationObjective(nn.Module):
     def compare(self, losses: Losses, found: Seen, target: Tensor, expected: Seen) -> Losses:
         """The base objective's losses with the two terms of the teacher."""
         rule = self.rule
-        feature = found.feature()
+        samples = len(target)
+        feature = self._as_they_are(found.feature(), samples)
         total, terms = losses.total, dict(losses.terms)
         if rule.disc_weight:
             disc = disc_kd(feature, target, rule.threshold, rule.foreground, rule.background, rule.temperature)
@@ -202,7 +218,8 @@ class DistillationObjective(nn.Module):
             terms["Loss/kd"] = disc.detach()
         for own, other in self.pairs:
             grids = feature.shape[-1], target.shape[-1]
-            qkv = qkv_kd(found.layer(own), expected.layer(other), *grids, rule.temperature)
+            mine = self._as_they_are(found.layer(own), samples, self.streams)
+            qkv = qkv_kd(mine, expected.layer(other), *grids, rule.temperature)
             total = total + rule.qkv_weight * qkv
             terms[f"Loss/qkv_{own}"] = qkv.detach()
         return Losses(total, {TOTAL: total.detach(), **{k: v for k, v in terms.items() if k != TOTAL}})

@@ -69,6 +69,11 @@ class OSTrack(nn.Module):
         return self.locate(self.encode_template(template), search, template_mask, keep_rate)
 
     @property
+    def streams(self) -> int:
+        """For distillation: template and search region are one stream."""
+        return 1
+
+    @property
     def feature_width(self) -> int:
         """Channels of the feature map."""
         return self.backbone.width

@@ -47,7 +47,7 @@ class Train(ostrack.Train):
 
 @dataclass(frozen=True)
 class Model(schema.Model):
-    """COPY_STEM: the X patch embedding begins as a copy of the foundation's; in published training it is a fresh one."""
+    """COPY_STEM: the X patch embedding begins as a copy of the foundation's, not fresh as published."""
 
     copy_stem: bool = False
 

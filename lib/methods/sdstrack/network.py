@@ -17,6 +17,11 @@ class SDSTrack(OSTrack):
     def __init__(self, backbone: TwoStreamViT, box_head: nn.Module) -> None:
         super().__init__(backbone, box_head)
 
+    @property
+    def streams(self) -> int:
+        """For distillation: RGB and the second modality."""
+        return 2
+
     def locate(
         self,
         template_tokens: Tensor,

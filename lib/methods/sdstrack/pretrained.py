@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lib.methods.ostrack.pretrained import TIMM, find_pretrained, load_vit
 from lib.methods.sdstrack.network import SDSTrack
+from lib.models.backbones.position import fit_positions
 from lib.models.weights import load_into, read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,15 @@ def load_foundation(network: SDSTrack, name: str, copy_stem: bool = False) -> No
 
     name: a checkpoint of an RGB tracker (OSTrack), of which every weight must be there and have a place, or one of
     SDSTrack, to go on from; a ViT pre-trained on pictures (also ``timm:NAME``) fills the backbone alone.
+    Position embeddings of other grids are resized.
     copy_stem: begin with the RGB patch embedding for X, where the file has none for X.
     Raises FileNotFoundError, or WeightsError listing what does not fit.
     """
     state = None if name.startswith(TIMM) or name.endswith(".npz") else _read_tracker(find_pretrained(name))
     if state is None:
         load_vit(network.backbone, name, [pattern.removeprefix("backbone.") for pattern in OWN])
+    else:
+        state = fit_positions(state, network.backbone.grid_template, network.backbone.grid_search)
     extended = state is not None and any(_is_own(key) for key in state)
     if state is not None:
         report = load_into(network, state, strict=True, ignore=() if extended else OWN, source=name)

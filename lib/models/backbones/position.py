@@ -27,6 +27,15 @@ def resize_patch_embed(weight: Tensor, patch: int) -> Tensor:
     return F.interpolate(weight, size=(patch, patch), mode="bicubic", align_corners=False)
 
 
+def fit_positions(state: dict[str, Tensor], grid_template: int, grid_search: int) -> dict[str, Tensor]:
+    """A tracker's state dict with ``backbone.pos_embed_z`` and ``_x`` resized to other grids, where they differ."""
+    fitted = dict(state)
+    for name, grid in (("backbone.pos_embed_z", grid_template), ("backbone.pos_embed_x", grid_search)):
+        if name in state and state[name].shape[1] != grid * grid:
+            fitted[name] = resize_position(state[name], grid, prefix=0)
+    return fitted
+
+
 def adapt_vit(state: dict[str, Tensor], patch: int, grid_template: int, grid_search: int) -> dict[str, Tensor]:
     """A pre-trained ViT's state dict with `pos_embed_z`, `pos_embed_x` and the patches fitted to a tracker."""
     adapted = dict(state)

@@ -46,7 +46,7 @@ class AdaptedBlock(Block):
         q, k, v = self.attn.project(self.norm1(x))
         mixed = self.attn.attend(q, k, v)
         if rgb_rows < x.shape[0]:
-            aux = mixed[rgb_rows:]
+            aux = _aux(mixed, rgb_rows)
             mixed = _joined(mixed[:rgb_rows], aux + self.Space_X_DTE_Adapter(aux))
         return x + self.drop_path(mixed), q, k
 
@@ -56,13 +56,15 @@ class AdaptedBlock(Block):
         y = self.norm2(x)
         hidden = self.mlp(y)
         if rgb_rows < x.shape[0]:
-            aux = hidden[rgb_rows:] + SCALE * self.MLP_X_DTE_Adapter(y[rgb_rows:])
+            aux = hidden[rgb_rows:] + SCALE * self.MLP_X_DTE_Adapter(_aux(y, rgb_rows))
             hidden = _joined(hidden[:rgb_rows], self.drop_path(aux))
         return x + hidden
 
     def fuse(self, x: Tensor, first: int = 0) -> Tensor:
         """x [2B, N, C], B rows of each modality -> [2B, N - first, C]: the tokens from `first` on, fused."""
-        q, k, v = self.attn.project(self.norm1(x))
+        # Past the module's call, so that hooks on `attn.qkv` see the single-stream passes alone (distillation).
+        qkv = self.attn.qkv
+        q, k, v = split_heads(F.linear(self.norm1(x), qkv.weight, qkv.bias), self.attn.heads)
         mixed = self.attn.proj(cross_attention(q[:, :, first:], k, v))
         x = x[:, first:] + self._drop_pairs(mixed + self.Space_X_X_DTE_Adapter(mixed))
         y = self.norm2(x)
@@ -76,6 +78,12 @@ class AdaptedBlock(Block):
     def fused(self, plan: Plan) -> nn.Module:
         """For inference; see `lib.models.inference`."""
         return with_fused_children(self, plan) if plan.portable else FusedAdaptedBlock(self, plan)
+
+
+def _aux(x: Tensor, rgb_rows: int) -> Tensor:
+    """The rows of the second modality in memory of their own: an adapter keeps its input for the backward pass, and a
+    view would keep the RGB rows with it."""
+    return x[rgb_rows:].clone() if rgb_rows else x
 
 
 def _joined(rgb: Tensor, aux: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from golden import Case, runner
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kinds.data import textured_frame
 from kinds.ostrack import MEAN, STD, make_batch, network_outputs
@@ -30,6 +31,7 @@ from lib.models.heads.center import CenterHead
 from lib.models.layers.adapted_block import AdaptedBlock
 from lib.models.layers.candidate_elimination import drop_candidates, keep_rate, put_back, template_attention
 from lib.models.layers.masking import MaskRates, PatchMasks, hide
+from lib.models.layers.transformer import split_heads
 from lib.models.losses.heatmap import gaussian_heatmap
 from lib.models.weights import load_into
 from lib.objectives.base import Progress
@@ -115,7 +117,8 @@ class Tape:
         return x if index is None else torch.cat([x[:, :n], put_back(x[:, n:], index, length)], dim=1)
 
     def fusion(self, i: int, x: Tensor, index: Tensor | None, n: int, length: int) -> None:
-        q, k = self.last["q"], self.last["k"]
+        attn = self.backbone.blocks[i].attn
+        q, k, _ = split_heads(F.linear(self.last["norm1"], attn.qkv.weight, attn.qkv.bias), attn.heads)
         (q1, q2), (k1, k2) = q.chunk(2), k.chunk(2)
         first, second = self.attention(q1, k2), self.attention(q2, k1)
         zero = torch.zeros_like(first)
@@ -147,6 +150,7 @@ def recorded(network: SDSTrack, samples: int, mask: Tensor | None = None) -> Ite
     def watch(i: int, block: AdaptedBlock) -> None:
         for name in ("Space_X_DTE", "MLP_X_DTE", "Space_X_X_DTE", "MLP_X_X_DTE"):
             handles.append(block.get_submodule(f"{name}_Adapter").register_forward_hook(keep(f"{name}_Adapter")))
+        handles.append(block.norm1.register_forward_hook(keep("norm1")))
         handles.append(block.attn.proj.register_forward_hook(keep("attn.proj")))
         project, fuse = block.attn.project, block.fuse
 

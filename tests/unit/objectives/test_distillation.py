@@ -11,11 +11,17 @@ from torch import Tensor, nn
 from lib.data.types import Batch
 from lib.methods.ostrack.network import OSTrack
 from lib.methods.ostrack.objective import OSTrackObjective
+from lib.methods.sdstrack.network import SDSTrack
+from lib.methods.sdstrack.objective import SDSTrackObjective
 from lib.models.backbones.one_stream_vit import OneStreamViT
+from lib.models.backbones.two_stream_vit import TwoStreamViT
 from lib.models.heads.center import CenterHead
+from lib.models.layers.masking import MaskRates
+from lib.models.losses.distillation import disc_kd, qkv_kd
 from lib.objectives.base import Losses, Progress
 from lib.objectives.distillation import DistillationObjective, DistillationRule
 from lib.objectives.frame_level import BoxCriterion
+from lib.objectives.self_distillation import SelfDistillation
 
 NOW = Progress(epoch=1, epochs=1)
 RULE = DistillationRule(template_size=16, search_size=32)
@@ -39,6 +45,12 @@ def build(kind: type[OSTrack], search: int, width: int = 16, **more: object) -> 
     torch.manual_seed(search)
     backbone = OneStreamViT(width, 3, 2, 8, search // 2, search, **more)  # type: ignore[arg-type]
     return kind(backbone, CenterHead(width, 16))
+
+
+def build_two_streams(search: int) -> SDSTrack:
+    torch.manual_seed(search)
+    backbone = TwoStreamViT(16, 3, 2, 8, search // 2, search, fusion_loc=(1, 2), adapter_dim=4)
+    return SDSTrack(backbone, CenterHead(16, 16))
 
 
 def batch(channels: int = 3) -> Batch:
@@ -157,3 +169,38 @@ def test_a_student_that_eliminates_learns_from_features_alone() -> None:
     assert set(objective(student, batch(), NOW).terms) == {
         "Loss/total", "Loss/giou", "Loss/l1", "Loss/location", "IoU", "Loss/kd",
     }  # fmt: skip
+
+
+def test_a_two_stream_student_is_compared_on_its_clean_pass_stream_by_stream() -> None:
+    """SDSTrack sees every sample twice in training; the teacher has a word on the pictures as they are alone."""
+    student, teacher = build_two_streams(32), build_two_streams(64)
+    base = SDSTrackObjective(SelfDistillation(BoxCriterion()), student, MaskRates())
+    objective = DistillationObjective(base, student, teacher, RULE)
+    data = batch(6)
+    losses = objective(student, data, NOW)
+    losses.total.backward()
+    small = objective.student_batch(data)
+
+    def seen(network: SDSTrack, crops: Batch) -> tuple[Tensor, Tensor]:
+        found: list[Tensor] = []
+        handle = (
+            network.backbone.blocks[2]
+            .get_submodule("attn.qkv")
+            .register_forward_hook(lambda _m, _i, output: found.append(output))
+        )
+        with torch.no_grad():
+            feature = network.search_feature(crops.template, crops.search, crops.template_boxes)
+        handle.remove()
+        return feature, found[0]
+
+    (mine, qkv), (theirs, expected) = seen(student, small), seen(teacher, data)
+    torch.testing.assert_close(losses.terms["Loss/kd"], disc_kd(mine, theirs), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses.terms["Loss/qkv_2"], qkv_kd(qkv, expected, 4, 8), rtol=1e-4, atol=1e-5)
+    assert {"Loss/total_f", "Loss/total_m", "Loss/mse_m"} <= set(losses.terms)
+
+
+def test_an_rgb_teacher_cannot_teach_two_streams() -> None:
+    student = build_two_streams(32)
+    base = SDSTrackObjective(SelfDistillation(BoxCriterion()), student, MaskRates())
+    with pytest.raises(ValueError, match="it encodes 1 streams and the student 2"):
+        DistillationObjective(base, student, build(OSTrack, 64), RULE)
