@@ -183,34 +183,35 @@ def main(environment: Mapping[str, str] | None = None) -> int:
     try:
         if session is None:
             channel.wait()  # the reason of a farewell is heard in answer to a request only
-            channel.quit(trouble)
-            return _failed(trouble)
+            return _failed(trouble, channel)
         serve(session, channel, channels)
     except Exception as error:
         log.info("stopped", exc_info=error)
-        trouble = f"the tracker stopped: {describe(error)}"
-        channel.quit(trouble)
-        return _failed(trouble)
+        return _failed(f"the tracker stopped: {describe(error)}", channel)
     return 0
 
 
 def _open_log(path: str | None) -> None:
-    """Everything to the log file, errors to stderr as well."""
-    handlers: list[logging.Handler] = []
-    if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+    """Where the log goes: to the file, or nowhere."""
     log.setLevel(logging.INFO)
     log.propagate = False
-    for handler in handlers:
+    log.handlers.clear()
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
         handler.setFormatter(logging.Formatter(f"%(asctime)s [{os.getpid()}] %(message)s"))
         log.addHandler(handler)
     log.info("started: %s", ", ".join(f"{name} {version}" for name, version in versions().items()))
 
 
-def _failed(reason: str) -> int:
+def _failed(reason: str, channel: Channel | None = None) -> int:
     log.error("error: %s", reason)
     print(f"error: {reason}", file=sys.stderr, flush=True)
+    if channel is not None:
+        try:
+            channel.quit(reason)
+        except Exception as error:  # the toolkit may be gone; the reason is in the log all the same
+            log.info("no farewell: %s", describe(error))
     return 1
 
 

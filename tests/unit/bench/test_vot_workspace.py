@@ -1,0 +1,166 @@
+"""Workspaces of the VOT toolkit: what is linked and written, and what a user can get wrong."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from lib.bench.testing import TrackerChoice
+from lib.bench.vot.workspace import (
+    WorkspaceError,
+    link_results,
+    link_sequences,
+    open_workspace,
+    write_tracker,
+)
+from lib.paths import Paths, repository_root
+from tests.unit.bench.toy_tracker import paths_at
+from tests.unit.bench.vot_tree import write_tree
+
+STATIC = TrackerChoice(reference="static")
+COMMITTED = {"Depthtrack_workspace": "depthtrack", "VOT22RGBD_workspace": "vot_rgbd22"}
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    write_tree(tmp_path / "data/vot_rgbd22")
+    return paths_at(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def command() -> ModuleType:
+    path = repository_root() / "tracking/vot_workspace.py"
+    spec = importlib.util.spec_from_file_location("vot_workspace", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(path.parent))
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("folder", COMMITTED)
+def test_the_toolkit_parses_our_stacks(folder: str) -> None:
+    pytest.importorskip("vot", reason="the VOT toolkit is not installed (bash install.sh)")
+    import vot.analysis
+    import vot.experiment  # noqa: F401
+    from vot.stack import Stack, resolve_stack
+
+    workspace = open_workspace(repository_root() / folder)
+    assert workspace.benchmark.name == COMMITTED[folder]
+    config = (workspace.folder / "config.yaml").read_text()
+    name = config.split("stack:")[1].split()[0]
+    stack = Stack.read(resolve_stack(name, str(workspace.folder)))
+    assert stack.dataset is None
+    kinds = [type(analysis).__name__ for analysis in stack.experiments[workspace.experiment].analyses]
+    assert len(kinds) == 3
+    if COMMITTED[folder] == "vot_rgbd22":
+        score = stack.experiments["baseline"].analyses[0]
+        assert (score.low, score.high) == (115, 755)
+
+
+def test_sequences_are_linked_and_the_data_set_stays_as_it_is(tmp_path: Path, paths: Paths) -> None:
+    data = tmp_path / "data/vot_rgbd22"
+    before = sorted(p.name for p in data.rglob("*"))
+    workspace = open_workspace(tmp_path / "work", "vot_rgbd22")
+    made = link_sequences(workspace, None, paths)
+    assert made.names == ("a", "b")
+    assert (workspace.sequences / "list.txt").read_text() == "a\nb\n"
+    assert "channels.depth=depth/%08d.png" in (workspace.sequences / "a/sequence").read_text()
+    assert (workspace.sequences / "a/color/00000001.jpg").is_file()
+    assert sorted(p.name for p in data.rglob("*")) == before
+    (data / "list.txt").write_text("b\n")
+    assert link_sequences(workspace, None, paths).names == ("b",)
+
+
+def test_a_users_own_sequences_are_left_alone(tmp_path: Path, paths: Paths) -> None:
+    workspace = open_workspace(tmp_path / "work", "vot_rgbd22")
+    write_tree(workspace.sequences)
+    assert link_sequences(workspace, None, paths).sequence_files == 2
+    with pytest.raises(WorkspaceError, match="is there already and was not made here"):
+        link_sequences(workspace, tmp_path / "data/vot_rgbd22", paths)
+    assert (workspace.sequences / "a/groundtruth.txt").is_file()
+
+
+def test_trackers_are_added_and_results_of_another_tracker_set_aside(tmp_path: Path, paths: Paths) -> None:
+    workspace = open_workspace(tmp_path / "work", "depthtrack")
+    assert write_tracker(workspace, "one", STATIC, paths) is None
+    assert write_tracker(workspace, "two", TrackerChoice(reference="classical"), paths, timeout=9) is None
+    ini = configparser.ConfigParser()
+    ini.read(workspace.folder / "trackers.ini")
+    assert ini.sections() == ["one", "two"]
+    assert ini["two"]["timeout"] == "9"
+    assert ini["one"]["command"] == "lib.bench.vot"
+    assert Path(ini["one"]["python"]).is_absolute()
+    (workspace.folder / "results/one/x").mkdir(parents=True)
+    (workspace.folder / "cache/analysis").mkdir(parents=True)
+    assert write_tracker(workspace, "one", STATIC, paths) is None
+    assert (workspace.folder / "results/one/x").is_dir()
+    aside = write_tracker(workspace, "one", TrackerChoice(reference="mil"), paths)
+    assert aside is not None
+    assert (aside / "x").is_dir()
+    assert not (workspace.folder / "cache/analysis").exists()
+
+
+def test_native_results_are_linked_once_there_are_any(tmp_path: Path, paths: Paths) -> None:
+    workspace = open_workspace(tmp_path / "work", "depthtrack")
+    with pytest.raises(WorkspaceError, match=r"no results in .*static/depthtrack"):
+        link_results(workspace, "static", STATIC, paths)
+    native = paths.save_dir / "test/tracking_results/reference/static/depthtrack/a"
+    native.mkdir(parents=True)
+    for _ in range(2):
+        link_results(workspace, "static", STATIC, paths)
+    assert (workspace.folder / "results/static/rgbd-unsupervised/a").is_dir()
+    (workspace.folder / "results/kit/rgbd-unsupervised").mkdir(parents=True)
+    with pytest.raises(WorkspaceError, match="has results of the toolkit"):
+        link_results(workspace, "kit", STATIC, paths)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("stack: vot2021/rgbd\n", "stack 'vot2021/rgbd' is no file of the workspace"),
+        ("stack: mine.yaml\n", "mine.yaml: a `dataset` entry makes the toolkit download"),
+        ("stack: odd.yaml\n", "no experiment of type unsupervised or multistart"),
+        ("- a\n", "config.yaml: expected `key: value` lines"),
+        ("stack: [\n", "config.yaml is not valid YAML"),
+    ],
+)
+def test_a_configuration_that_leads_astray_is_named(tmp_path: Path, content: str, told: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    (tmp_path / "mine.yaml").write_text("dataset: http://x\nexperiments: {a: {type: unsupervised}}\n")
+    (tmp_path / "odd.yaml").write_text("experiments: {a: {type: supervised}}\n")
+    with pytest.raises(WorkspaceError, match=told):
+        open_workspace(tmp_path)
+
+
+def test_the_command_says_what_lacks(
+    tmp_path: Path, paths: Paths, command: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--data_dir", str(paths.data_dir), "--save_dir", str(tmp_path)]
+    work = str(tmp_path / "work")
+    assert command.main([work, "--tracker", "static", *place]) == 2
+    assert "give --benchmark depthtrack or vot_rgbd22 to make a new workspace" in capsys.readouterr().err
+    made = [work, "--benchmark", "vot_rgbd22", "--tracker", "static", *place]
+    assert command.main(made) == 0
+    done = capsys.readouterr()
+    assert "vot evaluate static" in done.out
+    assert "warning: 2 sequences, VOT-RGBD2022 has 127" in done.err
+    (paths.data_dir / "vot_rgbd22/b/anchor.value").unlink()
+    (paths.data_dir / "vot_rgbd22/a/depth/00000003.png").unlink()
+    assert command.main(made) == 1
+    told = capsys.readouterr().err
+    assert "b/anchor.value is missing" in told
+    assert "8 annotation rows, 8 color and 7 depth pictures" in told
+    for wrong, said in (
+        (["--name", "a b"], "letters, digits, - and _ only"),
+        (["--sequences", str(tmp_path / "none")], "none is not there"),
+        (["--sequences", str(tmp_path / "work/sequences/a")], "no <seq>/groundtruth.txt"),
+    ):
+        assert command.main([*made, *wrong]) == 2
+        assert said in capsys.readouterr().err
