@@ -198,9 +198,9 @@ def _open_log(path: str | None) -> None:
     log.handlers.clear()
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
-        handler.setFormatter(logging.Formatter(f"%(asctime)s [{os.getpid()}] %(message)s"))
-        log.addHandler(handler)
+    handler = logging.FileHandler(path, encoding="utf-8") if path else logging.NullHandler()
+    handler.setFormatter(logging.Formatter(f"%(asctime)s [{os.getpid()}] %(message)s"))
+    log.addHandler(handler)
     log.info("started: %s", ", ".join(f"{name} {version}" for name, version in versions().items()))
 
 
