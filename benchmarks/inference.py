@@ -1,12 +1,13 @@
 """How fast a tracker step is on the CPU, against a plain implementation of the same network (`plain_ostrack.py`).
 
-For every size and number of threads: time of a step (crop, network, box) and of the network alone, plain and ours, in
-the official protocol (float32, same boxes) and the fast one (bfloat16 where the processor has it); operations per
-frame; and which share of this machine's matrix-product rate, measured in the same run, the networks reach. Runs are
-interleaved and the quickest of each counts, so that a busy machine does little harm. Weights are random.
+For every size and number of threads: time of a step (crop, network, box) and of the network alone; operations per
+frame; and which share of this machine's matrix-product rate, measured in the same run, the networks reach. Ways:
+plain; official (float32, same boxes) and fast (bfloat16 where the processor has it) in PyTorch; the engines, in
+float32, half precision and 8 bits, where they are installed. Runs are interleaved and the quickest of each counts, so
+that a busy machine does little harm. Weights are random.
 
-At the end the shipped network tracks synthetic sequences in both protocols: how far boxes differ, and what the metric
-makes of it.
+At the end the shipped network tracks synthetic sequences in every way (`agreement.py`): how far boxes differ, and what
+the metric makes of it.
 
     PYTHONPATH=. python benchmarks/inference.py --sizes 256ce 256 192 128 96 --threads 1 2 --output inference.json
 """
@@ -15,36 +16,36 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
+from agreement import agreement, agreement_table
 from plain_ostrack import MEAN, STD, PlainOSTrack, PlainTracker
 from torch import Tensor
+from ways import WAYS, Way, installed
 
+from lib.bench.calibration import PROCEDURAL, calibration_clips
 from lib.bench.cost import Cost, counting
-from lib.bench.demo import demo_factory
-from lib.bench.execution import choose_dtype
-from lib.bench.metrics.metric import evaluate
-from lib.bench.metrics.scores import SequenceResult
 from lib.bench.profile import made_up_picture
-from lib.data.synthetic.dataset import build_synthetic
-from lib.data.types import Frame, Sequence
+from lib.data.types import Frame
 from lib.methods.ostrack.network import OSTrack
 from lib.methods.ostrack.tracker import OSTrackTracker
 from lib.models.backbones.one_stream_vit import OneStreamViT
+from lib.models.engines.folder import open_graphs, write_graphs
 from lib.models.heads.center import CenterHead
 from lib.models.layers.fused import Plan, Product, packing_works
+from lib.paths import load_paths
 from lib.track.inference import Inference
 from lib.track.one_stream import CropSettings, OneStreamState
-from lib.track.session import TrackerSession
 
 BOX = [500.0, 300.0, 120.0, 90.0]
 ELIMINATING = (3, 6, 9)
+SIDE = 1536
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Line:
     """One way of computing one size: milliseconds of a step and of the network, GMAC/s of the network.
 
     limit: GMAC/s of PyTorch's matrix product in this format, in this run; packed_limit: the same with packed weights,
-    as the library's networks have them. share: rate / limit.
+    as the library's networks have them; both 0 for 8 bits. share, packed_share: rate / limit. operations: per frame,
+    0 where an engine keeps them to itself. box_difference: image pixels, after one step.
     """
 
     size: str
@@ -66,6 +68,7 @@ class Line:
     limit: float
     packed_limit: float
     share: float
+    packed_share: float
     operations: int
     box_difference: float
 
@@ -82,10 +85,16 @@ def random_network(search: int, ce: tuple[int, ...]) -> OSTrack:
     return OSTrack(backbone, CenterHead(768)).eval()
 
 
-def best_times(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Seconds of the quickest run of each, one after another in every round; the first round does not count."""
+def best_times(ways: dict[str, Callable[[], object]], repeats: int, seconds: float) -> dict[str, float]:
+    """Seconds of the quickest run of each, one after another in every round; the first round does not count.
+
+    At least `repeats` rounds; more, up to five times as many, as long as all together take less than `seconds`.
+    """
     best = dict.fromkeys(ways, float("inf"))
-    for number in range(repeats + 1):
+    begun = time.perf_counter()
+    for number in range(5 * repeats + 1):
+        if number > repeats and time.perf_counter() - begun > seconds:
+            break
         for name, call in ways.items():
             start = time.perf_counter()
             call()
@@ -107,63 +116,82 @@ def limit_ways() -> dict[str, Callable[[], object]]:
     return ways
 
 
-SIDE = 1536
+def limits_of(times: dict[str, float], way: Way) -> tuple[float, float]:
+    """GMAC/s without and with packed weights; zeros for a format that has no such product."""
+    if way.engine.endswith("int8"):
+        return 0.0, 0.0
+    plain = times[f"limit {way.dtype} plain"]
+    return SIDE**3 / plain / 1e9, SIDE**3 / times.get(f"limit {way.dtype} packed", plain) / 1e9
 
 
-def limits_of(times: dict[str, float], dtype: torch.dtype) -> tuple[float, float]:
-    """GMAC/s without and with packed weights."""
-    plain = times[f"limit {dtype} plain"]
-    return SIDE**3 / plain / 1e9, SIDE**3 / times.get(f"limit {dtype} packed", plain) / 1e9
+class Contestants:
+    """The trackers of one size. Graphs are exported once, whatever runtimes and numbers of threads they serve."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.search = int(name.removesuffix("ce"))
+        ce, self.factor = (ELIMINATING, 4.0) if name.endswith("ce") else ((), 5.0)
+        self.network = random_network(self.search, ce)
+        self.plain = PlainTracker(
+            PlainOSTrack(self.search // 2, self.search, ce), self.search // 2, self.search, self.factor
+        )
+        self.plain.network.load_state_dict(self.network.state_dict())
+        self.folder = folder
+        self.written: dict[bool, dict[str, object]] = {}
+
+    def fresh(self) -> OSTrackTracker:
+        return OSTrackTracker(self.network, CropSettings(self.search // 2, 2.0, self.search, self.factor, MEAN, STD))
+
+    def tracker(self, way: Way) -> OSTrackTracker:
+        tracker = self.fresh()
+        if way.engine == "torch":
+            tracker.prepare(Inference(way.dtype))
+            return tracker
+        eight = way.engine.endswith("int8")
+        folder = self.folder / ("8" if eight else "32")
+        if eight not in self.written:
+            clips = calibration_clips(PROCEDURAL[False], load_paths())[::3] if eight else []
+            self.written[eight] = write_graphs(self.fresh().graphs(eight, clips), folder)
+        runtime = way.engine.removesuffix("-int8")
+        tracker.use(*open_graphs(folder, self.written[eight], runtime, torch.get_num_threads(), way.dtype))
+        return tracker
 
 
-def our_tracker(network: OSTrack, search: int, factor: float, dtype: torch.dtype) -> OSTrackTracker:
-    tracker = OSTrackTracker(network, CropSettings(search // 2, 2.0, search, factor, MEAN, STD))
-    tracker.prepare(Inference(dtype))
-    return tracker
-
-
-def measure_size(name: str, repeats: int) -> list[Line]:
-    search = int(name.removesuffix("ce"))
-    ce, factor = (ELIMINATING, 4.0) if name.endswith("ce") else ((), 5.0)
-    frame = Frame(made_up_picture(1280, 720))
-    network = random_network(search, ce)
-    plain = PlainTracker(PlainOSTrack(search // 2, search, ce), search // 2, search, factor)
-    plain.network.load_state_dict(network.state_dict())
+def measure(name: str, them: Contestants, ways: dict[str, Way], repeats: int, seconds: float) -> list[Line]:
+    frame, plain = Frame(made_up_picture(1280, 720)), them.plain
     plain.init(frame.rgb, BOX)
-    fast = choose_dtype(torch.device("cpu"), "fast")[0]
-    trackers = {
-        "official": our_tracker(network, search, factor, torch.float32),
-        "fast": our_tracker(network, search, factor, fast),
-    }
     expected = plain.track(frame.rgb)
-    cost = plain_cost(plain, search)
+    cost = plain_cost(plain, them.search)
 
     def plain_step() -> None:
         plain.box = BOX
         plain.track(frame.rgb)
 
+    picture = torch.randn(1, 3, them.search, them.search)
+    calls: dict[str, Callable[[], object]] = limit_ways() | {
+        "plain step": plain_step,
+        "plain network": lambda: no_grad(lambda: plain.network(plain.template, picture, plain.mask)),
+    }
+    found: dict[str, tuple[Way, int, float]] = {"plain": (WAYS["official"], cost.kernels, 0.0)}
     start = torch.tensor([BOX], dtype=torch.float64)
-    ways: dict[str, Callable[[], object]] = limit_ways() | {"plain step": plain_step}
-    picture = torch.randn(1, 3, search, search)
-    ways["plain network"] = lambda: no_grad(lambda: plain.network(plain.template, picture, plain.mask))
-    found: dict[str, tuple[int, float]] = {"plain": (cost.kernels, 0.0)}
-    crops = torch.zeros(1, 3, search, search, dtype=torch.uint8)
-    for way, tracker in trackers.items():
+    crops = torch.zeros(1, 3, them.search, them.search, dtype=torch.uint8)
+    for label, way in ways.items():
+        tracker = them.tracker(way)
         state = tracker.init([frame], start)
         _, prediction = tracker.step(state, [frame])
-        found[way] = operations(tracker, state, crops), max_difference(prediction.boxes_xywh, expected)
-        ways[f"{way} step"] = lambda t=tracker, s=state: t.step(s, [frame])
-        ways[f"{way} network"] = lambda t=tracker, s=state: inference(lambda: t.locate(s, crops))
-    times = best_times(ways, repeats)
+        found[label] = way, operations(tracker, state, crops), max_difference(prediction.boxes_xywh, expected)
+        calls[f"{label} step"] = lambda t=tracker, s=state: t.step(s, [frame])
+        calls[f"{label} network"] = lambda t=tracker, s=state: inference(lambda: t.locate(s, crops))
+    times = best_times(calls, repeats, seconds)
     lines = []
-    for way, (count, difference) in found.items():
-        limit, packed = limits_of(times, fast if way == "fast" else torch.float32)
-        step, alone = times[f"{way} step"], times[f"{way} network"]
+    for label, (way, count, difference) in found.items():
+        limit, packed = limits_of(times, way)
+        step, alone = times[f"{label} step"], times[f"{label} network"]
         rate = cost.macs / alone / 1e9
         lines.append(
             Line(
-                name, torch.get_num_threads(), way, step * 1e3, alone * 1e3, times["plain step"] / step,
-                cost.macs / 1e9, rate, limit, packed, rate / limit, count, difference,
+                name, torch.get_num_threads(), label, step * 1e3, alone * 1e3, times["plain step"] / step,
+                cost.macs / 1e9, rate, limit, packed, rate / limit if limit else 0.0, rate / packed if packed else 0.0,
+                count, difference,
             )
         )  # fmt: skip
     return lines
@@ -197,92 +225,55 @@ def max_difference(found_xywh: Tensor, expected_xywh: list[float]) -> float:
     return float((found_xywh[0] - torch.tensor(expected_xywh, dtype=torch.float64)).abs().max())
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Both protocols on the same sequences. overlap: mean overlap of their boxes; pixels: median difference of corners.
-
-    success: area under the curve in percent, as OSTrack's evaluation computes it.
-    """
-
-    sequences: int
-    frames: int
-    overlap: float
-    pixels: float
-    success_official: float
-    success_fast: float
-
-
-def agreement(count: int, length: int) -> Agreement:
-    """The shipped network in both protocols, each following its own boxes."""
-    data = build_synthetic(f"SYNTHETIC:seed=990001,sequences={count},length={length}")
-    runs: dict[str, list[SequenceResult]] = {}
-    for protocol in ("official", "fast"):
-        session = TrackerSession(demo_factory(None, None, None, "cpu", protocol).build(0))
-        runs[protocol] = [follow(session, data[i]) for i in range(count)]
-    a, b = (np.concatenate([r.prediction_xywh for r in runs[p]]) for p in ("official", "fast"))
-    success = {p: evaluate("ostrack", runs[p]).headline["auc"] for p in runs}
-    return Agreement(
-        count, len(a), float(overlaps(a, b).mean()), float(np.median(np.abs(a - b).max(axis=1))),
-        success["official"], success["fast"],
-    )  # fmt: skip
-
-
-def follow(session: TrackerSession, sequence: Sequence) -> SequenceResult:
-    first = sequence.boxes_xywh[0]
-    session.init(sequence.read_frame(0), first.tolist())
-    boxes = [tuple(first.tolist())]
-    boxes += [session.update(sequence.read_frame(i))[0] for i in range(1, len(sequence))]
-    return SequenceResult(sequence.name, sequence.boxes_xywh, np.array(boxes), sequence.visible)
-
-
-def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=1)
-    return common / (a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - common)
-
-
 def table(lines: list[Line]) -> str:
-    head = f"{'size':>6} {'threads':>7} {'way':<9} {'step ms':>8} {'fps':>6} {'x plain':>7} {'network ms':>10}"
-    head += f" {'GMAC/s':>7} {'limit':>6} {'packed':>6} {'share':>6} {'operations':>10} {'box, px':>9}"
+    head = f"{'size':>6} {'threads':>7} {'way':<14} {'step ms':>8} {'fps':>6} {'x plain':>7} {'network ms':>10}"
+    head += f" {'GMAC/s':>7} {'limit':>6} {'share':>6} {'packed':>6} {'share':>6} {'operations':>10} {'box, px':>9}"
     rows = [
-        f"{r.size:>6} {r.threads:>7} {r.way:<9} {r.step_ms:8.1f} {1e3 / r.step_ms:6.2f} {r.times_plain:7.2f} "
-        f"{r.network_ms:10.1f} {r.rate:7.1f} {r.limit:6.0f} {r.packed_limit:6.0f} {r.share:6.0%} "
-        f"{r.operations:>10} {r.box_difference:9.1e}"
+        f"{r.size:>6} {r.threads:>7} {r.way:<14} {r.step_ms:8.1f} {1e3 / r.step_ms:6.2f} {r.times_plain:7.2f} "
+        f"{r.network_ms:10.1f} {r.rate:7.1f} {_limit(r.limit, r.share)} {_limit(r.packed_limit, r.packed_share)} "
+        f"{r.operations or '-':>10} {r.box_difference:9.1e}"
         for r in lines
     ]
     return "\n".join([head, *rows])
 
 
+def _limit(limit: float, share: float) -> str:
+    return f"{limit:6.0f} {share:6.0%}" if limit else f"{'-':>6} {'-':>6}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["256ce", "256", "192", "128", "96"], help="search side; ce: CE")
+    parser.add_argument("--sizes", nargs="*", default=["256ce", "256", "192", "128", "96"], help="search side; ce: CE")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument(
+        "--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="what to measure beside plain"
+    )
     parser.add_argument("--repeats", type=int, default=8, help="rounds, of which the quickest counts")
-    parser.add_argument("--sequences", type=int, default=6, help="for the two protocols' agreement; 0: leave it out")
+    parser.add_argument("--seconds", type=float, default=30.0, help="small sizes take more rounds, up to this time")
+    parser.add_argument("--sequences", type=int, default=24, help="for the ways' agreement; 0: leave it out")
     parser.add_argument("--length", type=int, default=60, help="frames of these sequences")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
     options = parser.parse_args()
+    ways = installed(options.ways)
     lines: list[Line] = []
-    for threads in options.threads:
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
-        for size in options.sizes:
-            new = measure_size(size, options.repeats)
-            lines += new
-            print(table(new), flush=True)
+    for size in options.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            them = Contestants(size, Path(folder))
+            for threads in options.threads:
+                torch.set_num_threads(threads)
+                cv2.setNumThreads(threads)
+                new = measure(size, them, ways, options.repeats, options.seconds)
+                lines += new
+                print(table(new), flush=True)
     print(f"\nall:\n{table(lines)}")
-    together = agreement(options.sequences, options.length) if options.sequences else None
+    together = agreement(ways, options.sequences, options.length) if options.sequences else []
     if together:
-        print(
-            f"shipped network, {together.sequences} synthetic sequences, {together.frames} frames: boxes of the two "
-            f"protocols overlap by {together.overlap:.4f}, differ by {together.pixels:.2f} px (median); "
-            f"success {together.success_official:.2f} official, {together.success_fast:.2f} fast"
-        )
+        print(f"\nshipped network on synthetic sequences:\n{agreement_table(together)}")
     if options.output:
         found = {
             "torch": torch.__version__,
             "lines": [asdict(r) for r in lines],
-            "agreement": asdict(together) if together else None,
+            "agreement": [asdict(a) for a in together],
         }
         options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -1,0 +1,100 @@
+"""How far the ways of computing the shipped network agree on synthetic sequences, and what the metric makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ways import Way
+
+from lib.bench.demo import demo_factory
+from lib.bench.metrics.metric import evaluate
+from lib.bench.metrics.scores import SequenceResult
+from lib.data.boxes import iou_xywh
+from lib.data.synthetic.dataset import build_synthetic
+from lib.data.types import Frame, Sequence
+from lib.track.one_stream import OneStreamState
+from lib.track.protocol import Tracker
+from lib.track.session import TrackerSession
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One way against official.
+
+    step_pixels, step_overlap: median difference of box sides' ends in pixels and mean overlap, when every frame starts
+    where official was. run_overlap: mean overlap when the way follows its own boxes. success: area under the curve in
+    percent, as OSTrack's evaluation computes it, of its own boxes; moved: against official.
+    """
+
+    way: str
+    sequences: int
+    frames: int
+    step_pixels: float
+    step_overlap: float
+    run_overlap: float
+    success: float
+    moved: float
+
+
+def agreement(ways: dict[str, Way], count: int, length: int) -> list[Agreement]:
+    data = build_synthetic(f"SYNTHETIC:seed=990001,sequences={count},length={length}")
+    pictures = [[sequence.read_frame(i) for i in range(length)] for sequence in data]
+    official = _tracker(Way("official", "torch", torch.float32))
+    expected = [follow(official, s, p) for s, p in zip(data, pictures, strict=True)]
+    reference = np.concatenate([r.prediction_xywh for r in expected])
+    base = evaluate("ostrack", expected).headline["auc"]
+    found = []
+    for name, way in ways.items():
+        tracker = _tracker(way)
+        steps = np.concatenate([guided(tracker, r.prediction_xywh, p) for r, p in zip(expected, pictures, strict=True)])
+        runs = [follow(tracker, s, p) for s, p in zip(data, pictures, strict=True)]
+        own = np.concatenate([r.prediction_xywh for r in runs])
+        success = evaluate("ostrack", runs).headline["auc"]
+        corners = np.abs(_corners(steps) - _corners(reference)).max(axis=1)
+        found.append(
+            Agreement(
+                name, count, len(own), float(np.median(corners)), float(iou_xywh(steps, reference).mean()),
+                float(iou_xywh(own, reference).mean()), success, success - base,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _tracker(way: Way) -> Tracker:
+    return demo_factory(None, None, None, "cpu", way.protocol, engine=way.engine).build(0)
+
+
+def follow(tracker: Tracker, sequence: Sequence, pictures: list[Frame]) -> SequenceResult:
+    session = TrackerSession(tracker)
+    first = sequence.boxes_xywh[0]
+    session.init(pictures[0], first.tolist())
+    boxes = [tuple(first.tolist()), *(session.update(p)[0] for p in pictures[1:])]
+    return SequenceResult(sequence.name, sequence.boxes_xywh, np.array(boxes), sequence.visible)
+
+
+def guided(tracker: Tracker, path_xywh: np.ndarray, pictures: list[Frame]) -> np.ndarray:
+    """Boxes [N, 4] of a tracker that starts every frame at the given path's box of the frame before."""
+    path = torch.from_numpy(path_xywh)
+    state = tracker.init(pictures[:1], path[:1])
+    assert isinstance(state, OneStreamState)
+    boxes = [path[:1]]
+    for i, picture in enumerate(pictures[1:]):
+        boxes.append(tracker.step(replace(state, boxes_xywh=path[i : i + 1]), [picture])[1].boxes_xywh)
+    return torch.cat(boxes).numpy()
+
+
+def _corners(boxes_xywh: np.ndarray) -> np.ndarray:
+    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
+
+
+def agreement_table(rows: list[Agreement]) -> str:
+    head = f"{'way':<14} {'sequences':>9} {'frames':>6} {'px/step':>8} {'overlap/step':>12} {'overlap/run':>11}"
+    head += f" {'success':>7} {'moved':>6}"
+    lines = [
+        f"{r.way:<14} {r.sequences:>9} {r.frames:>6} {r.step_pixels:8.3f} {r.step_overlap:12.4f} {r.run_overlap:11.4f} "
+        f"{r.success:7.2f} {r.moved:+6.2f}"
+        for r in rows
+    ]
+    return "\n".join([head, *lines])
