@@ -54,8 +54,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory, command: Run) -> Callable[
         save = tmp_path_factory.mktemp(method)
         command(
             "tracking/train.py", "--script", method, "--config", config, "--mode", "single", "--save_dir", save,
-            "--set", data, "DATA.TRAIN.SAMPLE_PER_EPOCH=96", "TRAIN.EPOCH=1", "TRAIN.BATCH_SIZE=16", "TRAIN.NUM_WORKER=1",
-            "TRAIN.SCHEDULER.WARMUP_EPOCHS=0", "TEST.EPOCH=1",
+            "--set", data, "DATA.TRAIN.SAMPLE_PER_EPOCH=96", "TRAIN.EPOCH=1", "TRAIN.BATCH_SIZE=16",
+            "TRAIN.NUM_WORKER=1", "TRAIN.SCHEDULER.WARMUP_EPOCHS=0", "TEST.EPOCH=1",
         )  # fmt: skip
         (file,) = save.rglob("*_ep0001.safetensors")
         return config, file
