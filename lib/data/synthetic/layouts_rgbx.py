@@ -43,14 +43,11 @@ class LasherLayout(_Flat):
     """LasHeR: `visible/v0000.jpg` and `infrared/i0000.jpg`, three equal box files, zeros where the target is absent."""
 
     modality = Modality.RGBT
+    splits: tuple[str, ...] = ("train", "val", "test")
 
     def names(self, split: str, kinds: Names[str]) -> list[str]:
-        splits = load_list("lasher_splits")
-        return official(
-            splits["train_881_sdstrack" if split == "train" else "test_official_245"],
-            len(kinds),
-            f"LasHeR's {split} list",
-        )
+        part = {"train": "train_881_sdstrack", "val": "val_97", "test": "test_official_245"}[split]
+        return official(load_list("lasher_splits")[part], len(kinds), f"LasHeR's {split} list")
 
     def _fill(self, folder: Path, take: Take) -> None:
         for part in ("visible", "infrared"):
@@ -69,12 +66,11 @@ class DepthTrackLayout(_Flat):
     """
 
     modality = Modality.RGBD
+    splits: tuple[str, ...] = ("train", "val", "test")
 
     def names(self, split: str, kinds: Names[str]) -> list[str]:
-        splits = load_list("depthtrack_splits")
-        return official(
-            splits["train_146_used" if split == "train" else "test_50"], len(kinds), f"DepthTrack's {split} list"
-        )
+        part = {"train": "train_146_used", "val": "val_used", "test": "test_50"}[split]
+        return official(load_list("depthtrack_splits")[part], len(kinds), f"DepthTrack's {split} list")
 
     def _fill(self, folder: Path, take: Take) -> None:
         world = take.studio.world
@@ -104,7 +100,7 @@ class DepthTrackLayout(_Flat):
 class VotRgbdLayout(DepthTrackLayout):
     """VOT-RGBD2022: DepthTrack's files and `anchor.value`, the frames that runs start on."""
 
-    splits = ("test",)
+    splits: tuple[str, ...] = ("test",)
     between = 50
 
     def names(self, split: str, kinds: Names[str]) -> list[str]:
