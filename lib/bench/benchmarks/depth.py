@@ -63,7 +63,16 @@ def runs_from_anchors(dataset: StoredDataset, sequence: Sequence) -> dict[str, A
     if empty := [i for i in anchors if not (np.isfinite(b := sequence.boxes_xywh[i]).all() and b[2:].min() > 0)]:
         raise AnnotationError(f"{where}: an anchor on frame {empty[0]}, which has no box to start on")
     passes = tuple(range(i, frames) if values[i] > 0 else range(i, -1, -1) for i in anchors)
-    return {"passes": passes, "sized": True, "run_name": "{name}_{first:08d}"}
+    tags = sequence.attributes | _tags(dataset, sequence)
+    return {"passes": passes, "sized": True, "run_name": "{name}_{first:08d}", "attributes": tags}
+
+
+def _tags(dataset: StoredDataset, sequence: Sequence) -> frozenset[str]:
+    """The attributes that some frame has: names of `<attribute>.tag` files with a 1 in them."""
+    folder = sequence_folder(dataset, sequence.name)
+    files = [name for name in dataset.store.listdir(folder) if name.endswith(".tag")]
+    texts = {name: read_text(dataset.store, f"{folder}/{name}") for name in files}
+    return frozenset(name.removesuffix(".tag") for name, text in texts.items() if "1" in text.split())
 
 
 register(

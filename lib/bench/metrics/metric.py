@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import yaml
 
 from lib.bench.metrics.scores import Join, Measurement, MetricError, Rule, Scores, SequenceResult, listed
@@ -100,6 +101,9 @@ def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
         raise MetricError(f"{result.name}: a result is [frames, 4] or [frames, 8], not {list(shape)}")
     if not len(result.gt_xywh):
         raise MetricError(f"{result.name}: the ground truth is empty")
+    if shape[0] and shape[1] == 4 and np.isnan(result.prediction_xywh[0]).all() and not result.passes:
+        # The VOT toolkit's mark of the initialisation: the tracker was given this box.
+        result = replace(result, prediction_xywh=np.concatenate([result.gt_xywh[:1], result.prediction_xywh[1:]]))
     if shape[1] == 8 and not corners:
         return replace(result, prediction_xywh=corners_to_xywh(result.prediction_xywh))
     return result

@@ -36,6 +36,10 @@ def test_every_anchor_is_a_run_forward_or_backward(tmp_path: Path) -> None:
     assert backward.boxes_xywh[0].tolist() == [9.25, 8, 12, 10]
     assert backward.frame_path(4).endswith("a/color/00000001.jpg")
     assert backward.read_frame(4).rgb.mean() < backward.read_frame(0).rgb.mean()
+    (tmp_path / "data/vot_rgbd22/a/occlusion.tag").write_text("0\n1\n")
+    (tmp_path / "data/vot_rgbd22/a/size-change.tag").write_text("0\n0\n")
+    tagged = get_benchmark("vot_rgbd22").sequences(paths_at(tmp_path))
+    assert [sorted(s.attributes) for s in tagged] == [["occlusion"], []]
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -79,6 +83,9 @@ def test_confidence_is_kept_beside_depthtracks_boxes(tmp_path: Path) -> None:
     (sequence, _) = outcome.sequences
     assert sequence.present is not None
     assert sequence.present.tolist() == [True] * 5 + [False] * 3
+    rescored = tracked(tmp_path, "depthtrack", metric="matlab").scored
+    assert rescored is not None
+    assert rescored.filed.headline["auc"] > 0
     (result,) = read_results(outcome.folder, sequence)
     assert result.scores[1] == 0.5
     assert write_videos(outcome.sequences, {"toy": outcome.folder}, tmp_path / "v", ["a"])[0].stat().st_size > 0
