@@ -24,10 +24,12 @@ def environment() -> dict[str, str]:
     device, reason = choose_device("auto")
     torchvision = package_version("torchvision")
     vot = package_version("vot-toolkit")
+    engines = {name: package_version(package) for name, package in (("onnx", "onnxruntime"), ("openvino", "openvino"))}
     return {
         "python": platform.python_version(),
         "torch": f"{torch.__version__}, torchvision {torchvision}, {torch.get_num_threads()} threads",
         "device": f"{device} ({reason})",
+        "engines": ", ".join(["torch", *(f"{name} {version}" for name, version in engines.items() if version)]),
         "JPEG decoder": jpeg_decoder(),
         "vot": f"toolkit {vot}" if vot else "not installed (bash install.sh)",
     }

@@ -17,7 +17,7 @@ def profile_text(profile: Profile) -> str:
         f"  per frame                    {_giga(frame.macs)}",
         f"  both                         {_giga(p.macs)}   every matrix product counted, fused attention too",
         f"  both, layers only            {_giga(p.layer_macs)}   without products of activations, as thop counts",
-        f"operations per frame           {frame.kernels}   dispatched, views left out ({target.kernels} per target)",
+        _operations(frame.kernels, target.kernels),
     ]
     uncounted = sorted({*frame.uncounted, *target.uncounted})
     if uncounted:
@@ -41,6 +41,12 @@ def profile_text(profile: Profile) -> str:
         f"FPS is {1e3 / p.network.median:.2f} fps",
     ]
     return "\n".join(lines)
+
+
+def _operations(frame: int, target: int) -> str:
+    if frame == 0:
+        return "operations per frame           not known: another engine computes the network"
+    return f"operations per frame           {frame}   dispatched, views left out ({target} per target)"
 
 
 def _giga(macs: int) -> str:

@@ -18,7 +18,7 @@ from lib.models.backbones.one_stream_vit import OneStreamViT
 from lib.models.heads.center import CenterHead
 from lib.models.heads.corner import CornerHead
 from lib.models.inference import prepare, reads_pixels
-from lib.models.layers.fused import Plan, packing_works
+from lib.models.layers.fused import Plan, attention_by_products, packing_works
 from lib.track.inference import Inference
 from lib.track.one_stream import CropSettings
 
@@ -88,6 +88,12 @@ def test_a_prepared_network_gives_the_same_maps(parts: dict[str, object], batch:
             assert difference(found.maps.offset_map, expected.maps.offset_map) < 1e-5
             cells = torch.arange(batch) * 7
             assert difference(found.maps.boxes_at(cells), expected.maps.boxes_at(cells)) < 1e-5
+
+
+def test_attention_in_two_products_is_attention() -> None:
+    q, k, v = torch.randn(3, 2, 3, 20, 16, generator=torch.Generator().manual_seed(0)).unbind(0)
+    found = attention_by_products(q, k, v)
+    torch.testing.assert_close(found, torch.nn.functional.scaled_dot_product_attention(q, k, v))
 
 
 @torch.inference_mode()
