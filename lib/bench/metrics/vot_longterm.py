@@ -14,13 +14,13 @@ import numpy as np
 from lib.bench.metrics.curves import has_nan, mean_where
 from lib.bench.metrics.metric import METRICS, Metric
 from lib.bench.metrics.scores import Curves, Floats, Measurement, MetricError, Reading, Rule, Scores, SequenceResult
-from lib.bench.metrics.vot_region import vot_overlap
+from lib.bench.metrics.vot_region import initialised, vot_overlap
 
 PRECISION, RECALL, F_SCORE = "tracking_precision", "tracking_recall", "f_score"
 
 
 def measure_longterm(result: SequenceResult) -> Measurement:
-    """Overlap and confidence of every frame; the first one (initialisation) has overlap 0 and confidence 0."""
+    """Overlap and confidence of every frame; the first one (initialisation) has no region and confidence 0."""
     if result.image_size_wh is None:
         raise MetricError(f"{result.name}: the picture size is missing, overlaps are counted within the picture")
     if result.confidence is None:
@@ -29,9 +29,9 @@ def measure_longterm(result: SequenceResult) -> Measurement:
     for what, rows in (("rows", result.prediction_xywh), ("confidences", result.confidence)):
         if len(rows) != frames:
             raise MetricError(f"{result.name}: {len(rows)} {what} for {frames} frames")
-    overlap = vot_overlap(result.prediction_xywh, result.gt_xywh, result.image_size_wh)
+    overlap = vot_overlap(initialised(result.prediction_xywh), result.gt_xywh, result.image_size_wh)
     confidence = np.where(np.isnan(result.confidence), 0.0, result.confidence)
-    overlap[0], confidence[0] = 0.0, 0.0
+    confidence[0] = 0.0
     present = ~has_nan(result.gt_xywh)
     if not present.any():
         raise MetricError(f"{result.name}: no frame has ground truth")

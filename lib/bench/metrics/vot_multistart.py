@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.bench.metrics.metric import METRICS, Metric
 from lib.bench.metrics.scores import Floats, Measurement, MetricError, Reading, Rule, Scores, SequenceResult
-from lib.bench.metrics.vot_region import vot_overlap
+from lib.bench.metrics.vot_region import initialised, vot_overlap
 
 LOST = 0.1
 GRACE = 10
@@ -52,7 +52,7 @@ def measure_multistart(result: SequenceResult, low: int = 115, high: int = 755) 
 
 
 def _overlaps(result: SequenceResult, k: int) -> Floats:
-    """[L] overlaps of run `k` in the order it was tracked; the first frame (initialisation) has 0."""
+    """[L] overlaps of run `k` in the order it was tracked; the first frame (initialisation) has no region."""
     frames = result.passes[k]
     if len(result.runs) != len(result.passes):
         raise MetricError(f"{result.name}: {len(result.runs)} runs for {len(result.passes)} anchors")
@@ -62,9 +62,7 @@ def _overlaps(result: SequenceResult, k: int) -> Floats:
             f"{result.name}: {len(rows)} rows for the {len(frames)} frames of the run from frame {frames[0]}"
         )
     assert result.image_size_wh is not None
-    overlap = vot_overlap(rows, result.gt_xywh[list(frames)], result.image_size_wh)
-    overlap[0] = 0.0
-    return overlap
+    return vot_overlap(initialised(rows), result.gt_xywh[list(frames)], result.image_size_wh)
 
 
 def _failure(overlap: Floats, truth_xywh: Floats) -> int:

@@ -38,6 +38,11 @@ def vot_overlap(a_xywh: Boxes, b_xywh: Boxes, size_wh: tuple[int, int] | None) -
     return share
 
 
+def initialised(boxes_xywh: Boxes) -> Boxes:
+    """A run's boxes with the special region in the first row, whatever stands there: the tracker was given that box."""
+    return np.concatenate([np.full((1, 4), np.nan), boxes_xywh[1:]])
+
+
 def pixels(boxes_xywh: Boxes) -> Corners:
     """[N, 4] first and last column and row (x1, y1, x2, y2) of each box; pixel 0, 0 for a special region."""
     single = np.round(boxes_xywh.astype(np.float32)).astype(np.float64)
