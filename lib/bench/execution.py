@@ -96,6 +96,7 @@ class AutocastTracker(Tracker):
 
     def __init__(self, tracker: Tracker, device: str, dtype: torch.dtype) -> None:
         self.tracker = tracker
+        self.reads_aux = tracker.reads_aux
         self._kind = torch.device(device).type
         self._dtype = dtype
 

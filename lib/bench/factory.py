@@ -136,7 +136,7 @@ class ExperimentFactory:
         if engine is not None:
             engine.require()
             if engine.int8:
-                name = self.calibration or PROCEDURAL[bool(getattr(tracker, "reads_aux", False))]
+                name = self.calibration or PROCEDURAL[tracker.reads_aux]
                 clips = calibration_clips(name, self.paths or load_paths())
         return Inference(self.execution(0).dtype, self.compile, self.engine, clips)
 

@@ -183,7 +183,7 @@ def profile_tracker(
 ) -> Profile:
     """Measure a tracker on made-up frames. Every step starts from the same state, so that every step costs the same.
 
-    aux: give the frames a second picture, for RGB-X trackers. note: told what is being measured, for progress.
+    aux: give the frames a second picture, also for trackers that leave it aside. note: told what is being measured.
     plain: the same tracker, not prepared for inference, whose parameters and products are counted as papers do.
     Raises ProfileError when the tracker has no network to measure.
     """
@@ -191,7 +191,7 @@ def profile_tracker(
     network = network_of(tracker)
     width, height = frame_size_wh
     picture = made_up_picture(width, height)
-    frame = Frame(picture, made_up_picture(width, height, seed=1) if aux else None)
+    frame = Frame(picture, made_up_picture(width, height, seed=1) if aux or tracker.reads_aux else None)
     boxes = torch.tensor([[width * 0.4, height * 0.4, width * 0.12, height * 0.15]], dtype=torch.float64)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

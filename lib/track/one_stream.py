@@ -56,11 +56,9 @@ class OneStreamTracker(Tracker[OneStreamState]):
     """Crop round the last box, multiply the score map by a Hann window, take the best cell's box.
 
     Subclasses say how their network is called. margin: a box keeps at least this many pixels inside the image.
-    reads_aux: whether the network takes the second picture of RGB+X frames; a tracker that does not leaves it aside.
     """
 
     margin = 10.0
-    reads_aux = False
 
     def __init__(self, network: nn.Module, settings: CropSettings, grid: int) -> None:
         self.network = network.eval()

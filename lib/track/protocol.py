@@ -115,7 +115,13 @@ class Prediction:
 
 
 class Tracker(ABC, Generic[S]):
-    """B independent sequences at a time. Row i of a batch gives the boxes that it gives alone."""
+    """B independent sequences at a time. Row i of a batch gives the boxes that it gives alone.
+
+    reads_aux: whether it takes the second picture of RGB+X frames; a tracker that does not leaves it aside, one that
+    does raises ValueError for frames without.
+    """
+
+    reads_aux: bool = False
 
     @abstractmethod
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> S:
