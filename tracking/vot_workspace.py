@@ -11,13 +11,14 @@ done.
 """
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_experiment_options
+from lib.config.options import add_engine_options, add_experiment_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -32,6 +33,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--untrained", action="store_true", help="random weights, drawn with --seed")
     parser.add_argument("--seed", type=int, default=42, help="for --untrained (default: 42)")
     add_experiment_options(parser)
+    add_engine_options(parser)
     parser.add_argument("--protocol", default="official", choices=["official", "fast"], help="as tracking/test.py")
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     parser.add_argument("--sequences", type=Path, metavar="FOLDER", help="the data set (default: local.yaml)")
@@ -55,7 +57,8 @@ def run(options: argparse.Namespace) -> int:
     choice = TrackerChoice(
         script=options.script, config=options.config, reference=options.tracker, checkpoint=options.checkpoint,
         untrained=options.untrained, seed=options.seed, protocol=options.protocol, device=options.device,
-        overrides=tuple(options.overrides), plugins=tuple(options.plugins),
+        overrides=tuple(options.overrides), plugins=tuple(os.path.abspath(p) for p in options.plugins),
+        engine=options.engine, calibration=options.calibration,
     )  # fmt: skip
     place = vot.open_workspace(options.workspace, options.benchmark)
     name = options.name or options.tracker or options.config

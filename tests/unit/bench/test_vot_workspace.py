@@ -11,6 +11,7 @@ import pytest
 
 from lib.bench.testing import TrackerChoice
 from lib.bench.vot.workspace import (
+    Workspace,
     WorkspaceError,
     link_results,
     link_sequences,
@@ -74,8 +75,16 @@ def test_sequences_are_linked_and_the_data_set_stays_as_it_is(tmp_path: Path, pa
     assert "channels.depth=depth/%08d.png" in (workspace.sequences / "a/sequence").read_text()
     assert (workspace.sequences / "a/color/00000001.jpg").is_file()
     assert sorted(p.name for p in data.rglob("*")) == before
+    for number in range(1, 6):
+        (data / f"b/color/{number:08d}.jpg").rename(data / f"b/color/{number:05d}.png")
+    assert "channels.color=color/%05d.png" in rebuilt(workspace, paths, "b/sequence")
     (data / "list.txt").write_text("b\n")
     assert link_sequences(workspace, None, paths).names == ("b",)
+
+
+def rebuilt(workspace: Workspace, paths: Paths, file: str) -> str:
+    link_sequences(workspace, None, paths)
+    return (workspace.sequences / file).read_text()
 
 
 def test_a_users_own_sequences_are_left_alone(tmp_path: Path, paths: Paths) -> None:
