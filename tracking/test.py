@@ -2,6 +2,7 @@
 
   python tracking/test.py ostrack vitb_256_mae_ce_32x4_ep300 --dataset lasot --threads 16 --num_gpus 4
   python tracking/test.py ostrack vitb_256_mae_ce_32x4_ep300 --dataset got10k_test trackingnet --batch 16
+  python tracking/test.py sdstrack cvpr2024_rgbt --dataset lasher --drop aux --drop_rate 0.5
   python tracking/test.py --tracker static --dataset synthetic
   torchrun --nnodes 2 --nproc_per_node 8 tracking/test.py ostrack vitb_256_mae_ce_32x4_ep300 --dataset lasot
 
@@ -16,7 +17,7 @@ import sys
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_engine_options, add_experiment_options
+from lib.config.options import add_degradation_options, add_engine_options, add_experiment_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -59,6 +60,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--compile", action="store_true", help="torch.compile, for GPUs; on CPUs it is slower than without"
     )
     add_engine_options(tracker)
+    add_degradation_options(parser.add_argument_group("worse frames, for RGB-X: results get a folder of their own"))
     machine = parser.add_argument_group("machine")
     machine.add_argument("--threads", type=int, default=0, help="worker processes (default: 0, in this one)")
     machine.add_argument("--num_gpus", type=int, default=0, help="GPUs that workers share in turn (default: all)")
@@ -87,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
     from lib.bench.evaluation import Evaluation
     from lib.bench.metrics import parse_options
     from lib.bench.testing import TrackerChoice, check_wishes, evaluations, run_test
+    from lib.data.degradation import Degradation
     from lib.paths import load_paths
 
     console = Console(quiet=int(os.environ.get("RANK", "0")) > 0)  # under torchrun only the first process talks
@@ -98,12 +101,15 @@ def run(options: argparse.Namespace) -> int:
     )  # fmt: skip
     metric_options = parse_options(options.metric_options)
     check_wishes(options.metric, options.save_video, options.dataset, metric_options)
+    degradation = Degradation.parse(
+        options.drop, options.drop_rate, options.drop_fill, options.corrupt, options.degradation_seed
+    )
     code = 0
     for benchmark, factory in evaluations(choice, options.dataset, paths):
         job = Evaluation(
             factory, benchmark, paths, 0 if options.debug else options.threads, options.batch, options.runid,
             tuple(options.sequence), options.metric, options.skip_missing, options.rerun, bool(options.debug),
-            metric_options,
+            metric_options, degradation,
         )  # fmt: skip
         try:
             code = max(code, run_test(job, console, options.save_video))

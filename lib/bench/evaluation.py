@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkSequence, g
 from lib.bench.benchmarks.benchmark import Run
 from lib.bench.cluster import ClusterWork, Group, join_group
 from lib.bench.factory import TrackerFactory
-from lib.bench.manifest import host, read_manifest, versions, write_manifest
+from lib.bench.manifest import Identity, host, read_manifest, versions, write_manifest
 from lib.bench.metrics import METRICS, MetricError, evaluate
 from lib.bench.progress import Display, Summary
 from lib.bench.queue import WorkQueue
@@ -26,6 +26,8 @@ from lib.bench.runner import Runner, Work
 from lib.bench.scoring import Scored, score
 from lib.bench.workers import Watcher, WorkerPool
 from lib.cores import threads_per_process
+from lib.data.degradation import Degradation
+from lib.data.types import Modality
 from lib.data.types import Sequence as VideoSequence
 from lib.paths import Paths, results_folder
 from lib.registry import suggest
@@ -37,7 +39,8 @@ class Evaluation:
 
     names: sequences to take (names or positions as text), all when empty. workers: processes, 0 = in this one.
     batch: rows per process. metric: a variant of `lib.bench.metrics` instead of the benchmark's own, with its options.
-    debug: the first failure is raised.
+    debug: the first failure is raised. degradation: what is wrong with the frames that the tracker sees.
+    root: a folder for the results of this very tracker and benchmark, in place of the usual one below save_dir.
     """
 
     factory: TrackerFactory
@@ -52,14 +55,35 @@ class Evaluation:
     rerun: bool = False
     debug: bool = False
     metric_options: Mapping[str, Any] = field(default_factory=dict)
+    degradation: Degradation = Degradation()
+    root: Path | None = None
 
     @property
     def folder(self) -> ResultFolder:
-        """`<save_dir>/test/tracking_results/<script>/<config>[_<run id>]/<benchmark>`."""
+        """`<save_dir>/test/tracking_results/<script>/<config>[_<run id>]/<benchmark>[_<degradation>]`, or `root`."""
         script, config = self.factory.labels
         suffix = "" if self.run_id is None else f"_{self.run_id:03d}"
-        root = results_folder(self.paths.save_dir, script, f"{config}{suffix}")
-        return ResultFolder(root / self.benchmark.name, self.benchmark.result_format)
+        usual = results_folder(self.paths.save_dir, script, f"{config}{suffix}") / self.benchmark.name
+        path = self.root or usual
+        label = self.degradation.label
+        return ResultFolder(path.with_name(f"{path.name}_{label}") if label else path, self.benchmark.result_format)
+
+    @property
+    def identity(self) -> Identity:
+        """What decides the boxes: the tracker, and what it is shown."""
+        own = self.factory.identity()
+        if self.degradation.is_none:
+            return own
+        return Identity({**own.values, "degradation": asdict(self.degradation)})
+
+    def check(self) -> None:
+        """Raises ValueError for a wish that no sequence can meet."""
+        if self.degradation.needs_aux and self.benchmark.modality is Modality.RGB:
+            raise ValueError(f"{self.benchmark.title} has no second picture to drop or to corrupt")
+
+    def shown(self, sequence: BenchmarkSequence) -> BenchmarkSequence:
+        """The sequence as the tracker sees it."""
+        return self.degradation.apply(sequence, sequence.starts)
 
 
 @dataclass(frozen=True)
@@ -107,6 +131,7 @@ class TrackSequences:
     metric: str
     owners: Mapping[str, str]
     debug: bool = False
+    degradation: Degradation = Degradation()
     _open: dict[str, BenchmarkSequence] = field(default_factory=dict)
 
     def __call__(self, slot: int, connect: Callable[[Callable[[Result], Summary]], Work]) -> None:
@@ -117,7 +142,8 @@ class TrackSequences:
         reader = get_benchmark(self.benchmark).open(self.paths)
 
         def load(name: str) -> tuple[VideoSequence, int]:
-            self._open[name] = whole = reader.sequence(self.owners[name])
+            found = reader.sequence(self.owners[name])
+            self._open[name] = whole = self.degradation.apply(found, found.starts)
             run = whole.runs[whole.run_names.index(name)]
             return run.sequence, run.start
 
@@ -168,12 +194,13 @@ def run_evaluation(job: Evaluation, console: Console) -> Outcome:
 
     Results of other weights or another configuration are moved aside first, and that is said. A sequence that fails
     does not stop the others; it is in `Outcome.failures`. On KeyboardInterrupt finished results stay.
-    Raises BenchmarkError, MissingPathError, WorkersFailedError.
+    Raises BenchmarkError, MissingPathError, WorkersFailedError, ValueError for a degradation that cannot be.
     """
+    job.check()
     group = join_group(job.benchmark.name)
     quiet = group is not None and group.rank > 0
     console = Console(quiet=True) if quiet else console
-    sequences = select(job)
+    sequences = [job.shown(s) for s in select(job)]
     owners = {run: s.name for s in sequences for run in s.run_names}
     prepare = _Preparation(job, sequences, console)
     todo = group.share("todo", prepare) if group else prepare()
@@ -236,7 +263,7 @@ class _Preparation:
 
     def __call__(self) -> list[str]:
         job, folder = self.job, self.job.folder
-        identity = job.factory.identity()
+        identity = job.identity
         before = (read_manifest(folder.path) or {}).get("identity", {}) if folder.path.is_dir() else {}
         if before and identity.difference(before):
             job.factory.build(0)  # a tracker that cannot be built must not displace results
@@ -282,7 +309,16 @@ def _track(job: Evaluation, todo: list[str], owners: Mapping[str, str], display:
     if group:
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", group.size))
     work = TrackSequences(
-        job.factory, job.benchmark.name, job.paths, job.folder, job.batch, processes, metric_of(job), owners, job.debug
+        job.factory,
+        job.benchmark.name,
+        job.paths,
+        job.folder,
+        job.batch,
+        processes,
+        metric_of(job),
+        owners,
+        job.debug,
+        job.degradation,
     )
     if group:
         work(group.local_rank, lambda keep: ClusterWork(group, todo, keep, display))
@@ -310,8 +346,8 @@ def _manifest(job: Evaluation, state: str) -> dict[str, Any]:
         "benchmark": job.benchmark.name,
         "data": str(job.paths.dataset(job.benchmark.root)),
         "tracker": {"script": script, "config": config, "run_id": job.run_id},
-        "identity": job.factory.identity().plain(),
-        "hash": job.factory.identity().hash,
+        "identity": job.identity.plain(),
+        "hash": job.identity.hash,
         **job.factory.details(),
         "device": execution.device,
         "dtype": execution.dtype_name,

@@ -105,6 +105,8 @@ def run_test(job: Evaluation, console: Console, videos: str | None = None) -> in
     console.print(
         escape(f"device: {execution.device}, {execution.dtype_name} ({execution.why})"), highlight=False, soft_wrap=True
     )
+    if not job.degradation.is_none:
+        console.print(escape(f"frames: {job.degradation.label}"), highlight=False, soft_wrap=True)
     outcome = run_evaluation(job, console)
     report(outcome, console)
     if outcome.main_process:

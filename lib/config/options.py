@@ -42,3 +42,31 @@ def add_engine_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
         help="data set, as in DATASETS_NAME of a configuration, that ranges of 8-bit numbers are taken from "
         "(default: procedural sequences)",
     )
+
+
+def add_degradation_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """What is wrong with the frames: `--drop`, `--drop_rate`, `--drop_fill`, `--corrupt`, `--degradation_seed`."""
+    parser.add_argument(
+        "--drop", choices=["rgb", "aux"], help="leave out this picture of every frame (aux: thermal, depth, events)"
+    )
+    parser.add_argument(
+        "--drop_rate",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="leave it out in this share of the frames, the first one not among them (default: 1, in every frame)",
+    )
+    parser.add_argument(
+        "--drop_fill",
+        default="black",
+        choices=["black", "repeat"],
+        help="what stands there instead: black, or the last picture that was there",
+    )
+    parser.add_argument(
+        "--corrupt",
+        nargs="+",
+        default=[],
+        metavar="KIND:STRENGTH[:PICTURE]",
+        help="noise:0.3 or occlusion:0.4, on rgb, aux or both (default) pictures of every frame but the first",
+    )
+    parser.add_argument("--degradation_seed", type=int, default=0, help="another draw of all that (default: 0)")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.methods.experiment import Experiment
-from lib.paths import checkpoint_folder
+from lib.paths import checkpoint_folder, repository_root
 
 CHECKPOINT_ENDINGS = (".safetensors", ".pth.tar", ".pth", ".pt")
 _EPOCH = re.compile(r"_ep(\d{4})(" + "|".join(map(re.escape, CHECKPOINT_ENDINGS)) + ")")
@@ -20,8 +20,10 @@ class CheckpointNotFoundError(FileNotFoundError):
 def find_checkpoint(
     experiment: Experiment, save_dir: Path, wish: str | None, pretrained: Path, option: str = "--checkpoint"
 ) -> Path:
-    """The weights of a trained network: a file, "latest", or epoch TEST.EPOCH (then `pretrained/<script>/<config>`).
+    """The weights of a trained network: a file, "latest", or epoch TEST.EPOCH.
 
+    Where training has left no such epoch: `pretrained/<script>/<config>.safetensors`, then
+    `models/<network>_<config>.pth.tar`, the link that published evaluation scripts make.
     option: what a user sets to name a file, for messages.
     Raises CheckpointNotFoundError saying where it looked and which checkpoints are there.
     """
@@ -40,12 +42,14 @@ def find_checkpoint(
     if epoch in found:
         return found[epoch]
     released = pretrained / experiment.script / f"{experiment.name}.safetensors"
-    if released.is_file():
-        return released
+    linked = repository_root() / "models" / f"{experiment.method.network_name}_{experiment.name}.pth.tar"
+    for file in (released, linked):
+        if file.is_file():
+            return file
     latest = ", or take --checkpoint latest" if option == "--checkpoint" else ""
     raise CheckpointNotFoundError(
         f"no weights for {experiment.script} {experiment.name}: looked for epoch {epoch} (TEST.EPOCH) in {folder} "
-        f"({_listing(folder, found)}) and for {released}; name a file with {option}{latest}"
+        f"({_listing(folder, found)}), for {released} and for {linked}; name a file with {option}{latest}"
     )
 
 

@@ -73,10 +73,14 @@ class BenchmarkSequence(Sequence):
     sized: bool = False
 
     @property
+    def starts(self) -> list[int]:
+        """The frames that the runs start on."""
+        return [p[0] for p in self.passes] or [self.start]
+
+    @property
     def run_names(self) -> list[str]:
         """The names of `runs`."""
-        starts = [p[0] for p in self.passes] or [self.start]
-        return [self.run_name.format(name=self.name, first=first) for first in starts]
+        return [self.run_name.format(name=self.name, first=first) for first in self.starts]
 
     @property
     def runs(self) -> list[Run]:
@@ -93,7 +97,8 @@ class BenchmarkSequence(Sequence):
         """
         every = slice(None, None, self.scored_every)
         annotated = len(self.boxes_xywh[every])
-        first, *others = (r.boxes_xywh if len(r.boxes_xywh) <= annotated else r.boxes_xywh[every] for r in runs)
+        rows = [self._whole(r.boxes_xywh) for r in runs]
+        first, *others = (r if len(r) <= annotated else r[every] for r in rows)
         size = None
         if self.sized:
             height, width = self.read_frame(0).size_hw
@@ -111,6 +116,15 @@ class BenchmarkSequence(Sequence):
             confidence=runs[0].scores if len(runs[0].scores) else None,
             passes=self.passes,
         )
+
+    def _whole(self, boxes: Boxes) -> Boxes:
+        """One row per frame, also of a result that begins with the frame that tracking started on.
+
+        Published VisEvent runners leave out the rows before the first frame that is labelled present.
+        """
+        before = len(self) - len(boxes)
+        cuts = {self.start, int(np.argmax(self.present)) if self.present is not None else 0}
+        return boxes if before <= 0 or before not in cuts else np.concatenate([boxes[:1].repeat(before, 0), boxes])
 
 
 def reordered(sequence: Sequence, frames: range, name: str) -> Sequence:

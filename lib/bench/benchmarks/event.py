@@ -8,6 +8,7 @@ import numpy as np
 
 from lib.bench.benchmarks.benchmark import Benchmark, register, sequence_folder
 from lib.data.datasets.base import StoredDataset, positive, read_flags
+from lib.data.datasets.flat import listed_or_all
 from lib.data.datasets.visevent import VisEventDataset
 from lib.data.io import AnnotationError
 from lib.data.lists import load_list
@@ -17,8 +18,10 @@ from lib.data.types import Modality, Sequence
 
 def read_visevent(store: Store) -> VisEventDataset:
     """`testlist.txt` of the data set, or the 320 names of the toolkit."""
-    names = None if store.exists("testlist.txt") else load_list("visevent_splits")["test_320"]
-    return VisEventDataset(store, names, "visevent", min_side=0, reuse_missing_events=True, list_file="testlist.txt")
+    options: dict[str, Any] = {"min_side": 0, "reuse_missing_events": True, "list_file": "testlist.txt"}
+    if store.exists("testlist.txt"):
+        return VisEventDataset(store, None, "visevent", **options)
+    return listed_or_all(VisEventDataset(store, load_list("visevent_splits")["test_320"], "visevent", **options))
 
 
 def start_and_presence(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
@@ -45,5 +48,6 @@ register(
         metric="matlab",
         result_format="float_comma",
         attributes="visevent_test_attributes",
+        complete=320,
     )
 )

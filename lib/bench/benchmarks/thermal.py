@@ -1,22 +1,23 @@
-"""RGB-T: LasHeR (TIP 2022), RGBT234 (PR 2019), RGBT210 (MM 2017), GTOT (TIP 2016), VTUAV short-term (CVPR 2022).
+"""RGB-T: LasHeR (TIP 2022), RGBT234 (PR 2019), RGBT210 (MM 2017), GTOT (TIP 2016), VTUAV (CVPR 2022).
 
 Names of pictures are irregular and differ between the two cameras: both listings are sorted and paired by position.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from lib.bench.benchmarks.benchmark import Benchmark, register, sequence_folder
 from lib.data.boxes import opposite_corners_to_xywh
-from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive, read_boxes
-from lib.data.datasets.flat import locate_flat
+from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive, read_boxes, read_names
+from lib.data.datasets.flat import listed_or_all, locate_flat, sequence_names
 from lib.data.datasets.frames import FrameFiles
 from lib.data.datasets.lasher import LasherDataset, paired_by_position
 from lib.data.io import AnnotationError
-from lib.data.listing import picture_names
+from lib.data.listing import folder_names, picture_names
 from lib.data.lists import load_list
 from lib.data.modalities import AuxRecipe
 from lib.data.store import Store
@@ -28,17 +29,17 @@ VTUAV_STEP = 10
 
 def read_lasher(store: Store) -> LasherDataset:
     """The 245 test sequences."""
-    return LasherDataset(store, load_list("lasher_splits")["test_official_245"], "lasher")
+    return listed_or_all(LasherDataset(store, load_list("lasher_splits")["test_official_245"], "lasher"))
 
 
 def read_rgbt234(store: Store) -> LasherDataset:
     """234 sequences; tracking starts on the visible box."""
-    return LasherDataset(store, list(load_list("rgbt234_attributes")["sequences"]), "rgbt234")
+    return listed_or_all(LasherDataset(store, list(load_list("rgbt234_attributes")["sequences"]), "rgbt234"))
 
 
 def read_rgbt210(store: Store) -> LasherDataset:
     """210 sequences with one ground truth."""
-    return LasherDataset(store, load_list("rgbt210_sequences"), "rgbt210")
+    return listed_or_all(LasherDataset(store, load_list("rgbt210_sequences"), "rgbt210"))
 
 
 def infrared_truth(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
@@ -61,6 +62,7 @@ class GtotDataset(StoredDataset):
     def __init__(self, store: Store) -> None:
         root = locate_flat(store, ("groundTruth_v.txt",), "gtot", "gtot")
         super().__init__(root, load_list("gtot_sequences"), "gtot")
+        listed_or_all(self)
 
     def _read(self, index: int) -> Annotation:
         name = self.names[index]
@@ -80,20 +82,22 @@ def gtot_infrared_truth(dataset: StoredDataset, sequence: Sequence) -> dict[str,
 class VtuavDataset(StoredDataset):
     """`test_ST_001/animal_001/{rgb,ir}/*.jpg`, `rgb.txt` with one row for every tenth frame; the rest is NaN.
 
-    Sequences are named by the second part, as result files are.
+    part: "ST" or "LT". Sequences are those of `VTUAV-<part>.txt` in the root, else the published ones, else every
+    folder of a folder; named by the second part of their place, as result files are.
     """
 
     modality = Modality.RGBT
 
-    def __init__(self, store: Store) -> None:
-        self._places = {e.rpartition("/")[2]: e for e in load_list("vtuav_sequences")["short_term_test"]}
-        folders = {e.partition("/")[0] for e in self._places.values()}
-
-        def looks_right(root: Store) -> bool:
-            return not folders.isdisjoint(root.listdir(""))
-
-        root = locate_root(store, looks_right, "vtuav", layout_of("vtuav").tree)
-        super().__init__(root, list(self._places), "vtuav")
+    def __init__(self, store: Store, part: str, name: str) -> None:
+        published = load_list("vtuav_sequences")["short_term_test" if part == "ST" else "long_term_test"]
+        root = locate_root(store, _holds_vtuav, name, layout_of(name).tree)
+        there = [f"{top}/{inner}" for top in sequence_names(root) for inner in folder_names(root.listdir(top))]
+        if root.exists(list_file := f"VTUAV-{part}.txt"):
+            places = read_names(root, list_file)
+        else:
+            places = there if set(there).isdisjoint(published) else published
+        self._places = {place.rpartition("/")[2]: place for place in places}
+        super().__init__(root, list(self._places), name)
 
     def _read(self, index: int) -> Annotation:
         place = self._places[self.names[index]]
@@ -103,6 +107,14 @@ class VtuavDataset(StoredDataset):
         boxes = spread(sparse, len(rgb))
         valid = positive(boxes)
         return Annotation(boxes, valid, valid, FrameFiles(self.store, rgb, aux, AuxRecipe("picture")))
+
+
+def _holds_vtuav(root: Store) -> bool:
+    return any(
+        root.exists(f"{top}/{inner}/rgb.txt")
+        for top in sequence_names(root)[:8]
+        for inner in folder_names(root.listdir(top))[:8]
+    )
 
 
 def spread(sparse: Boxes, count: int) -> Boxes:
@@ -133,6 +145,7 @@ register(
         metric="lasher",
         result_format="float_space",
         attributes="lasher_test_attributes",
+        complete=245,
     )
 )
 register(
@@ -147,6 +160,7 @@ register(
         metric="rgbt234",
         result_format="float_space",
         attributes="rgbt234_attributes",
+        complete=234,
     )
 )
 register(
@@ -159,6 +173,7 @@ register(
         modality=Modality.RGBT,
         metric="rgbt210",
         result_format="float_space",
+        complete=210,
     )
 )
 register(
@@ -172,20 +187,26 @@ register(
         Modality.RGBT,
         metric="gtot",
         result_format="float_space",
+        complete=50,
     )
 )
-register(
-    Benchmark(
-        "vtuav",
-        "VTUAV short-term",
-        "vtuav",
-        VtuavDataset,
-        vtuav_infrared_truth,
-        (),
-        Modality.RGBT,
-        aliases=("vtuav_st",),
-        metric="rgbt234",
-        result_format="float_space",
-        note="MPR/MSR as on RGBT234, on the annotated frames; not compared with the official MATLAB tool",
+for _part, _name, _title, _alias, _count in (
+    ("ST", "vtuav", "VTUAV short-term", ("vtuav_st", "vtuavst"), 176),
+    ("LT", "vtuav_lt", "VTUAV long-term", ("vtuavlt",), 74),
+):
+    register(
+        Benchmark(
+            _name,
+            _title,
+            _name,
+            partial(VtuavDataset, part=_part, name=_name),
+            vtuav_infrared_truth,
+            (),
+            Modality.RGBT,
+            aliases=_alias,
+            metric="rgbt234",
+            result_format="float_space",
+            complete=_count,
+            note="MPR/MSR as on RGBT234, on the annotated frames; not compared with the official MATLAB tool",
+        )
     )
-)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Names
 
 from lib.data.datasets.base import Annotation, StoredDataset, positive, read_boxes
-from lib.data.datasets.flat import locate_flat, sequence_folder, sequence_names
+from lib.data.datasets.flat import locate_flat, sequence_folder, sequence_names, those_there
 from lib.data.datasets.frames import FrameFiles, numbered_files
 from lib.data.datasets.registry import DATASETS, Source
 from lib.data.lists import load_list
@@ -51,10 +51,12 @@ class DepthTrackDataset(StoredDataset):
 @DATASETS.register("DepthTrack_train")
 def build_depthtrack_train(source: Source) -> DepthTrackDataset:
     """The 146 sequences that SDSTrack and CSTrack train on."""
-    return DepthTrackDataset(source.store("depthtrack"), load_list("depthtrack_splits")["train_146_used"])
+    listed = DepthTrackDataset(source.store("depthtrack"), load_list("depthtrack_splits")["train_146_used"])
+    return those_there(listed, source.name, or_all=True)
 
 
 @DATASETS.register("DepthTrack_val")
 def build_depthtrack_val(source: Source) -> DepthTrackDataset:
     """The 6 sequences kept for validation."""
-    return DepthTrackDataset(source.store("depthtrack"), load_list("depthtrack_splits")["val_used"])
+    listed = DepthTrackDataset(source.store("depthtrack"), load_list("depthtrack_splits")["val_used"])
+    return those_there(listed, source.name)

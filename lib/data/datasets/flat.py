@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence as Names
+from typing import TypeVar
 
-from lib.data.datasets.base import locate_root
-from lib.data.listing import folder_names
+from lib.data.datasets.base import StoredDataset, locate_root
+from lib.data.listing import folder_names, natural_order
 from lib.data.store import Store
 from lib.layouts import layout_of
+
+log = logging.getLogger(__name__)
+
+D = TypeVar("D", bound=StoredDataset)
 
 
 def locate_flat(store: Store, markers: Names[str], name: str, layout_key: str, below: Names[str] = ()) -> Store:
@@ -31,3 +37,30 @@ def sequence_folder(store: Store, name: str, markers: Names[str]) -> str:
         if any(store.exists(f"{place}/{marker}") for marker in markers):
             return place
     raise FileNotFoundError(f"no such file: {store.describe(f'{name}/{markers[0]}')}")
+
+
+def those_there(dataset: D, what: str, or_all: bool = False) -> D:
+    """The data set without those of its sequences that a partial copy has not, with a warning.
+
+    or_all: where none of them is there, every folder is taken (data of one's own in this layout), with a warning.
+    """
+    there, wanted = sequence_names(dataset.store), len(dataset.names)
+    where = dataset.store.describe("")
+    found = sorted(set(there).intersection(dataset.names), key=dataset.names.index)
+    if not found and or_all:
+        log.warning("%s: none of its %d sequences is in %s; all %d there are used", what, wanted, where, len(there))
+        found = there
+    elif len(found) < wanted:
+        log.warning("%s: %d of its %d sequences are in %s; these are used", what, len(found), wanted, where)
+    dataset.names = found
+    return dataset
+
+
+def listed_or_all(dataset: D) -> D:
+    """The data set with every folder in place of a list of which no sequence is there.
+
+    Where some of them are, those that are not are errors, told when they are asked for.
+    """
+    there = sequence_names(dataset.store)
+    dataset.names = natural_order(there) if set(there).isdisjoint(dataset.names) else dataset.names
+    return dataset

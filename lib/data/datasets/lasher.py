@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Names
 
 from lib.data.datasets.base import Annotation, StoredDataset, positive, read_boxes
-from lib.data.datasets.flat import locate_flat, sequence_folder, sequence_names
+from lib.data.datasets.flat import locate_flat, sequence_folder, sequence_names, those_there
 from lib.data.datasets.frames import FrameFiles, Listed, listed_files
 from lib.data.datasets.registry import DATASETS, Source
 from lib.data.io import AnnotationError
@@ -16,6 +16,7 @@ from lib.data.store import Store
 from lib.data.types import Modality
 
 BOX_FILES = ("visible.txt", "init.txt")
+VALIDATION = "val_97"
 _TRAIN_LISTS = {"": "train_881_sdstrack", "881": "train_881_sdstrack", "882": "train_882_cstrack"}
 
 
@@ -80,14 +81,15 @@ def _step(name: str, first: str) -> int | None:
     return None if number is None or start is None else number - start
 
 
-def _lasher(source: Source, names: Names[str]) -> LasherDataset:
-    return LasherDataset(source.store("lasher"), names)
+def _lasher(source: Source, key: str) -> LasherDataset:
+    listed = LasherDataset(source.store("lasher"), load_list("lasher_splits")[key])
+    return those_there(listed, source.name, or_all=key != VALIDATION)
 
 
 @DATASETS.register("LasHeR_all")
 def build_lasher_all(source: Source) -> LasherDataset:
     """All 979 training sequences."""
-    return _lasher(source, load_list("lasher_splits")["all_979"])
+    return _lasher(source, "all_979")
 
 
 @DATASETS.register("LasHeR_train")
@@ -96,10 +98,10 @@ def build_lasher_train(source: Source) -> LasherDataset:
     selection = source.selection()
     if selection not in _TRAIN_LISTS:
         raise ValueError(f"LasHeR_train:{selection}: expected LasHeR_train:881 (the default) or LasHeR_train:882")
-    return _lasher(source, load_list("lasher_splits")[_TRAIN_LISTS[selection]])
+    return _lasher(source, _TRAIN_LISTS[selection])
 
 
 @DATASETS.register("LasHeR_val")
 def build_lasher_val(source: Source) -> LasherDataset:
     """The 97 sequences kept for validation."""
-    return _lasher(source, load_list("lasher_splits")["val_97"])
+    return _lasher(source, VALIDATION)

@@ -13,7 +13,7 @@ from lib.data.datasets.base import (
     read_names,
     shortest,
 )
-from lib.data.datasets.flat import locate_flat, sequence_folder, sequence_names
+from lib.data.datasets.flat import locate_flat, sequence_folder, sequence_names, those_there
 from lib.data.datasets.frames import FrameFiles, Listed, listed_files
 from lib.data.datasets.registry import DATASETS, Source
 from lib.data.io import AnnotationError
@@ -92,4 +92,4 @@ def _stem(name: str) -> str:
 @DATASETS.register("VisEvent")
 def build_visevent(source: Source) -> VisEventDataset:
     """The training sequences: those of trainlist.txt, or every folder where there is no such file."""
-    return VisEventDataset(source.store("visevent"))
+    return those_there(VisEventDataset(source.store("visevent")), source.name)

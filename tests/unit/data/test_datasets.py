@@ -465,8 +465,12 @@ def test_a_zip_with_one_sequence_with_and_without_its_folder(tmp_path: Path, top
 
 def test_names_of_yaml_files(tmp_path: Path) -> None:
     names = [f"{i}.png" for i in range(4)]
-    paths = Folders(lasher=as_folder(lasher_tree(names, names), tmp_path / "x"), coco=tmp_path)
+    root = as_folder(lasher_tree(names, names), tmp_path / "x")
+    paths = Folders(lasher=root, coco=tmp_path)
     lists = load_list("lasher_splits")
+    for name in lists["all_979"]:
+        (root / name).mkdir(exist_ok=True)
+        (root / name / "init.txt").touch()
     for name, split in (
         ("LasHeR_all", "all_979"),
         ("LasHeR_train", "train_881_sdstrack"),
@@ -480,6 +484,19 @@ def test_names_of_yaml_files(tmp_path: Path) -> None:
         build_dataset("LasHeR_all:3", paths)
     with pytest.raises(FileNotFoundError, match="set lasot"):
         build_dataset("LASOT", paths)
+
+
+def test_a_part_of_an_rgbx_set_is_trained_on_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"{i}.png" for i in range(4)]
+    root = as_folder(lasher_tree(names, names), tmp_path / "x")
+    found = build_dataset("LasHeR_train", Folders(lasher=root))
+    assert found.names == ["2up"]  # type: ignore[attr-defined]
+    assert "LasHeR_train: 1 of its 881 sequences" in caplog.text
+    with pytest.raises(FileNotFoundError, match="LasHeR_val: no sequence found"):
+        build_dataset("LasHeR_val", Folders(lasher=root))
+    (root / "2up").rename(root / "mine")
+    assert build_dataset("LasHeR_train", Folders(lasher=root)).names == ["mine"]  # type: ignore[attr-defined]
+    assert "none of its 881 sequences" in caplog.text
 
 
 def test_the_kind_of_store(tmp_path: Path) -> None:

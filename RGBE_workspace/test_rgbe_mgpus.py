@@ -1,0 +1,11 @@
+"""Track RGB-E benchmarks; -h shows how."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.bench.workspace import RGBE, main
+
+if __name__ == "__main__":
+    sys.exit(main(RGBE, Path(__file__)))

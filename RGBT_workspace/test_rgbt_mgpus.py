@@ -1,0 +1,11 @@
+"""Track RGB-T benchmarks; -h shows how."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.bench.workspace import RGBT, main
+
+if __name__ == "__main__":
+    sys.exit(main(RGBT, Path(__file__)))

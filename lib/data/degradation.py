@@ -1,0 +1,194 @@
+"""Frames as worse sensors would give them: a picture that is missing, noise, something in the way.
+
+For the question how much an RGB-X tracker leans on each of its two pictures (SDSTrack, CVPR 2024, masks patches in
+training to be spared of that). What becomes of a frame follows from the seed, the sequence's name and the frame's
+number alone; the frames dropped at a low rate are among those dropped at a higher one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.data.types import Frame, Image, Sequence
+from lib.registry import suggest
+
+S = TypeVar("S", bound=Sequence)
+Reader = Callable[[int], Frame]
+
+PICTURES = ("rgb", "aux", "both")
+FILLS = ("black", "repeat")
+GREY = 127
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """kind: a name of `CORRUPTIONS`; strength: 0..1; pictures: "rgb", "aux" or "both" of a frame."""
+
+    kind: str
+    strength: float
+    pictures: str = "both"
+
+    def __post_init__(self) -> None:
+        if self.kind not in CORRUPTIONS:
+            known = list(CORRUPTIONS)
+            raise ValueError(f"unknown corruption {self.kind!r}{suggest(self.kind, known)} (known: {', '.join(known)})")
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"the strength of {self.kind} must lie in 0..1, not {self.strength:g}")
+        if self.pictures not in PICTURES:
+            raise ValueError(f"{self.kind} can be on {', '.join(PICTURES)}, not {self.pictures!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Corruption:
+        """`noise:0.3`, `occlusion:0.4:rgb`; ValueError for anything else."""
+        kind, *rest = text.split(":")
+        try:
+            strength = float(rest[0])
+        except (IndexError, ValueError):
+            raise ValueError(f"{text!r}: expected KIND:STRENGTH[:rgb|aux|both], such as noise:0.3:aux") from None
+        return cls(kind, strength, *rest[1:2])
+
+    @property
+    def label(self) -> str:
+        """For file names: `noise-0.3-aux`."""
+        return f"{self.kind}-{self.strength:g}" + ("" if self.pictures == "both" else f"-{self.pictures}")
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """What is wrong with every frame but those that tracking starts on.
+
+    drop: the picture that is missing, "rgb" or "aux", or None; drop_rate: in that share of the frames. At a rate of 1
+    the modality does not exist: the first frame lacks it too. fill: what stands there instead, "black", or "repeat" for
+    the last picture that was there.
+    """
+
+    drop: str | None = None
+    drop_rate: float = 1.0
+    fill: str = "black"
+    corruptions: tuple[Corruption, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.drop not in (None, "rgb", "aux"):
+            raise ValueError(f"rgb or aux can be dropped, not {self.drop!r}")
+        if not 0 <= self.drop_rate <= 1:
+            raise ValueError(f"the drop rate must lie in 0..1, not {self.drop_rate:g}")
+        if self.fill not in FILLS:
+            raise ValueError(f"a dropped picture can be {' or '.join(FILLS)}, not {self.fill!r}")
+
+    @classmethod
+    def parse(cls, drop: str | None, drop_rate: float, fill: str, corrupt: Iterable[str], seed: int) -> Degradation:
+        """From the options of `lib.config.options.add_degradation_options`; ValueError says what is wrong."""
+        return cls(drop, drop_rate, fill, tuple(map(Corruption.parse, corrupt)), seed)
+
+    @property
+    def is_none(self) -> bool:
+        """Whether frames stay as they are."""
+        return (self.drop is None or self.drop_rate == 0) and all(c.strength == 0 for c in self.corruptions)
+
+    @property
+    def needs_aux(self) -> bool:
+        """Whether only frames with a second picture can be treated so."""
+        return self.drop is not None or any(c.pictures == "aux" for c in self.corruptions)
+
+    @property
+    def label(self) -> str:
+        """For folder names: `drop-aux-0.5_noise-0.3-rgb`; empty when nothing is degraded."""
+        if self.is_none:
+            return ""
+        parts = [c.label for c in self.corruptions if c.strength]
+        if self.drop and self.drop_rate:
+            parts.insert(0, f"drop-{self.drop}-{self.drop_rate:g}" + ("-repeat" if self.fill == "repeat" else ""))
+        return "_".join([*parts, *([f"seed{self.seed}"] if self.seed else [])])
+
+    def apply(self, sequence: S, starts: Collection[int] = (0,)) -> S:
+        """The sequence with degraded frames. starts: numbers of the frames that tracking starts on."""
+        if self.is_none:
+            return sequence
+        lost = self._lost(sequence.name, len(sequence), starts)
+        return replace(sequence, read_frame=partial(_read, self, sequence.name, sequence.read_frame, lost, set(starts)))
+
+    def _lost(self, name: str, frames: int, starts: Collection[int]) -> NDArray[np.bool_]:
+        """[N] which frames lack the dropped picture."""
+        if self.drop is None:
+            return np.zeros(frames, dtype=bool)
+        lost = _generator(self.seed, name, "drop").random(frames) < self.drop_rate
+        if self.drop_rate < 1:
+            lost[list(starts)] = False
+        return np.asarray(lost)
+
+
+def _read(
+    how: Degradation, name: str, read: Reader, lost: NDArray[np.bool_], starts: Collection[int], index: int
+) -> Frame:
+    frame = read(index)
+    rgb, aux = frame.rgb, frame.aux
+    if how.needs_aux and aux is None:
+        raise ValueError(f"{name}, frame {index}: there is no second picture to drop or to corrupt")
+    if lost[index]:
+        last = int(np.flatnonzero(~lost[:index])[-1]) if how.fill == "repeat" and not lost[:index].all() else None
+        stand_in = Frame(np.zeros_like(rgb), np.zeros_like(rgb)) if last is None else read(last)
+        rgb, aux = (stand_in.rgb, aux) if how.drop == "rgb" else (rgb, stand_in.aux)
+    if index not in starts:
+        for number, corruption in enumerate(how.corruptions):
+            spoil = CORRUPTIONS[corruption.kind]
+            shot = Shot(how.seed, name, f"{number} {corruption.kind}", index, corruption.strength)
+            if corruption.pictures != "aux":
+                rgb = spoil(rgb, replace(shot, stream=f"{shot.stream} rgb"))
+            if corruption.pictures != "rgb" and aux is not None:
+                aux = spoil(aux, replace(shot, stream=f"{shot.stream} aux"))
+    return Frame(rgb, aux)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture that is to be corrupted, and where its random numbers come from."""
+
+    seed: int
+    sequence: str
+    stream: str
+    frame: int
+    strength: float
+
+    def of_frame(self) -> np.random.Generator:
+        """Random numbers of this picture."""
+        return _generator(self.seed, self.sequence, f"{self.stream} {self.frame}")
+
+    def of_sequence(self) -> np.random.Generator:
+        """Random numbers that all pictures of the sequence share."""
+        return _generator(self.seed, self.sequence, self.stream)
+
+
+def add_noise(picture: Image, shot: Shot) -> Image:
+    """Gaussian noise in every channel; its standard deviation is `strength` of the whole range."""
+    noise = shot.of_frame().standard_normal(picture.shape, dtype=np.float32) * np.float32(255 * shot.strength)
+    return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
+
+
+def put_in_the_way(picture: Image, shot: Shot) -> Image:
+    """A grey block of the picture's shape, covering `strength` of it, that wanders over it."""
+    height, width = picture.shape[:2]
+    h, w = (round(side * float(np.sqrt(shot.strength))) for side in (height, width))
+    rng = shot.of_sequence()
+    periods, phases = rng.uniform(60, 160, 2), rng.uniform(0, 2 * np.pi, 2)
+    place = 0.5 + 0.5 * np.sin(2 * np.pi * shot.frame / periods + phases)
+    top, left = round(float(place[0]) * (height - h)), round(float(place[1]) * (width - w))
+    covered = picture.copy()
+    covered[top : top + h, left : left + w] = GREY
+    return covered
+
+
+CORRUPTIONS: dict[str, Callable[[Image, Shot], Image]] = {"noise": add_noise, "occlusion": put_in_the_way}
+"""Name on the command line -> what is done to a picture [H, W, 3] uint8."""
+
+
+def _generator(seed: int, name: str, what: str) -> np.random.Generator:
+    digest = hashlib.blake2b(f"degradation {seed} {name} {what}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
