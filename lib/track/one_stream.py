@@ -167,8 +167,8 @@ class OneStreamTracker(Tracker[OneStreamState]):
 
     def _seen(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         if not self.reads_aux:
-            return [f if f.aux is None else Frame(f.rgb) for f in frames]
-        if any(f.aux is None for f in frames):
+            return [f if f.second is None else Frame(f.rgb) for f in frames]
+        if any(f.second is None for f in frames):
             raise ValueError(
                 "this tracker reads frames of two pictures (RGB and thermal, depth or events), but there is RGB alone; "
                 "give it an RGB-X benchmark, or --aux in the demo"
