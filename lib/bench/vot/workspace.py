@@ -211,7 +211,7 @@ def _section(
         "protocol": "traxpython",
         "command": "lib.bench.vot",
         "paths": str(repository_root()),
-        "python": shlex.quote(sys.executable),
+        "python": shlex.quote(os.path.abspath(sys.executable)),
         "timeout": str(timeout),
         **{f"env_{PREFIX}{key}": value for key, value in environment.items() if value},
     }
