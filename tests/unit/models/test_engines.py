@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,15 @@ def tracker(kind: str) -> OSTrackTracker:
     return SDSTrackTracker(net, settings) if isinstance(net, SDSTrack) else OSTrackTracker(net, settings)
 
 
+@dataclass(frozen=True)
+class Written:
+    """graphs: what `write_graphs` returned."""
+
+    kind: str
+    folder: Path
+    graphs: dict[str, Any]
+
+
 def frames(count: int, aux: bool) -> list[Frame]:
     rng = np.random.default_rng(0)
 
@@ -107,15 +116,30 @@ def follow(track: OSTrackTracker, rows: list[int], steps: int = 3) -> Tensor:
     return torch.stack(found)
 
 
+@pytest.fixture(scope="module", params=["eliminating", "corner", "stem", "two streams"])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Graphs of one kind of network, written once for all runtimes."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    folder = tmp_path_factory.mktemp("graphs")
+    return Written(request.param, folder, write_graphs(tracker(request.param).graphs(int8=False), folder))
+
+
 @pytest.mark.parametrize("runtime", runtimes())
-@pytest.mark.parametrize("kind", ["eliminating", "corner", "stem", "two streams"])
-def test_an_engine_gives_the_boxes_that_pytorch_gives_and_rows_do_not_mix(kind: str, runtime: str) -> None:
-    expected = follow(tracker(kind), [0, 1])
-    engine = tracker(kind)
-    assert engine.prepare(Inference(engine=runtime))
+def test_an_engine_gives_the_boxes_that_pytorch_gives_and_rows_do_not_mix(written: Written, runtime: str) -> None:
+    expected = follow(tracker(written.kind), [0, 1])
+    engine = tracker(written.kind)
+    engine.use(*open_graphs(written.folder, written.graphs, runtime, 1))
     both = follow(engine, [0, 1])
     torch.testing.assert_close(both, expected, rtol=1e-4, atol=2e-3)
     torch.testing.assert_close(follow(engine, [1]), both[:, 1:], rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("runtime", runtimes())
+def test_a_tracker_is_prepared_for_an_engine(runtime: str) -> None:
+    engine = tracker("plain")
+    assert engine.prepare(Inference(engine=runtime))
+    torch.testing.assert_close(follow(engine, [0]), follow(tracker("plain"), [0]), rtol=1e-4, atol=2e-3)
 
 
 @torch.no_grad()
@@ -132,12 +156,11 @@ def test_maps_of_any_batch_size_equal_those_of_the_trained_network(runtime: str,
     net = network("plain")
     portable = prepare(net, PORTABLE)
     graphs = graphs_of(portable, nn.Identity(), examples(portable))
-    described = write_graphs(graphs, tmp_path, runtime)
-    twin = served(net, *open_graphs(tmp_path, described, runtime, 1))
+    twin = served(net, *open_graphs(tmp_path, write_graphs(graphs, tmp_path, runtime), runtime, 1))
+    normalise = Normalise(MEAN, STD)
     for rows in (1, 3):
         e = examples(portable, rows, seed=rows)
         with torch.no_grad():
-            normalise = Normalise(MEAN, STD)
             expected = net(normalise(e.template), normalise(e.search)).maps
         found = twin.locate(twin.encode_template(e.template), e.search).maps
         for part in fields(expected):
