@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence as Names
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from lib.data.synthetic.layout import (
 from lib.data.types import Mask, Modality
 
 
-class _Flat(LayoutWriter):
+class FlatLayout(LayoutWriter):
     """One folder per sequence below the root."""
 
     def mark(self, root: Path, name: str, number: int, split: str) -> Path:
@@ -35,11 +36,12 @@ class _Flat(LayoutWriter):
     def write(self, root: Path, take: Take) -> None:
         in_one_step(root / take.name, lambda folder: self._fill(folder, take))
 
+    @abstractmethod
     def _fill(self, folder: Path, take: Take) -> None:
-        raise NotImplementedError
+        """Write what belongs to one sequence into its new folder."""
 
 
-class LasherLayout(_Flat):
+class LasherLayout(FlatLayout):
     """LasHeR: `visible/v0000.jpg` and `infrared/i0000.jpg`, three equal box files, zeros where the target is absent."""
 
     modality = Modality.RGBT
@@ -59,7 +61,7 @@ class LasherLayout(_Flat):
             (folder / file).write_text(integer_rows(take.boxes))
 
 
-class DepthTrackLayout(_Flat):
+class DepthTrackLayout(FlatLayout):
     """DepthTrack: `color/00000001.jpg`, 16-bit `depth/00000001.png`, nan where the target is absent.
 
     The test part also has what the VOT toolkit wants: a file `sequence` in each folder, and list.txt.
@@ -125,7 +127,7 @@ def anchors(present: Mask, between: int) -> NDArray[np.int64]:
     return values
 
 
-class VisEventLayout(_Flat):
+class VisEventLayout(FlatLayout):
     """VisEvent: `vis_imgs/frame0000.bmp`, `event_imgs/frame0000.bmp`, absent_label.txt with 1 for present."""
 
     modality = Modality.RGBE

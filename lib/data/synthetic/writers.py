@@ -26,6 +26,7 @@ from lib.data.synthetic.layouts_rgb import (
     VastTrackLayout,
     VidLayout,
 )
+from lib.data.synthetic.layouts_rgbt import GtotLayout, Rgbt210Layout, Rgbt234Layout
 from lib.data.synthetic.layouts_rgbx import DepthTrackLayout, LasherLayout, VisEventLayout, VotRgbdLayout
 from lib.files import write_text
 from lib.registry import Registry
@@ -41,6 +42,9 @@ for _name, _layout in {
     "tnl2k": Tnl2kLayout(),
     "vasttrack": VastTrackLayout(),
     "lasher": LasherLayout(),
+    "rgbt234": Rgbt234Layout(),
+    "rgbt210": Rgbt210Layout(),
+    "gtot": GtotLayout(),
     "depthtrack": DepthTrackLayout(),
     "vot_rgbd22": VotRgbdLayout(),
     "visevent": VisEventLayout(),

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lib.bench.benchmarks.thermal import GtotDataset
 from lib.data import datasets
 from lib.data.store import open_store
 from lib.data.synthetic import WorldConfig
@@ -33,10 +34,22 @@ READERS = {
     "tnl2k": lambda root: datasets.Tnl2kDataset(open_store(root)),
     "vasttrack": lambda root: datasets.VastTrackDataset(open_store(root)),
     "lasher": lambda root: datasets.LasherDataset(open_store(root)),
+    "rgbt234": lambda root: datasets.LasherDataset(open_store(root)),
+    "rgbt210": lambda root: datasets.LasherDataset(open_store(root)),
+    "gtot": lambda root: _gtot(root),
     "depthtrack": lambda root: datasets.DepthTrackDataset(open_store(root), min_side=0),
     "vot_rgbd22": lambda root: datasets.DepthTrackDataset(open_store(root), min_side=0),
     "visevent": lambda root: datasets.VisEventDataset(open_store(root), min_side=0),
 }
+
+
+JPEG_AUX = ("lasher", "rgbt234", "rgbt210")
+
+
+def _gtot(root: Path) -> GtotDataset:
+    dataset = GtotDataset(open_store(root))
+    dataset.names = [name for name in dataset.names if (root / name).is_dir()]
+    return dataset
 
 
 def _files(root: Path) -> list[str]:
@@ -54,7 +67,7 @@ def test_layout_comes_back_through_its_reader(layout: str, tmp_path: Path) -> No
     names = write_benchmark(job)
     source, read = dataset_of(job), READERS[layout](tmp_path)
     assert len(read) == 2
-    lossless = layout == "visevent"
+    lossless = layout in ("visevent", "gtot")
     for number, name in enumerate(names):
         found = _by_name(read, name)
         truth = source.studio(number).world.truth
@@ -68,7 +81,7 @@ def test_layout_comes_back_through_its_reader(layout: str, tmp_path: Path) -> No
             assert np.abs(frame.rgb.astype(int) - made.rgb).mean() <= (0 if lossless else 6)
             assert (frame.aux is None) == (found.modality is Modality.RGB)
             if frame.aux is not None and made.aux is not None:
-                assert np.abs(frame.aux.astype(int) - made.aux).mean() <= (4 if layout == "lasher" else 0)
+                assert np.abs(frame.aux.astype(int) - made.aux).mean() <= (4 if layout in JPEG_AUX else 0)
     tags = json.loads((tmp_path / "attributes.json").read_text())
     assert set(tags) == set(names)
     assert json.loads((tmp_path / "synthetic.json").read_text())[job.split]["seed"] == 4
