@@ -14,7 +14,7 @@ from golden import Case, runner
 from lib.bench.metrics import Scores, SequenceResult, evaluate
 from lib.bench.metrics.vot_region import vot_overlap
 from lib.bench.result_files import read_boxes, read_column
-from lib.bench.vot.trajectories import read_regions, read_values
+from lib.bench.vot.trajectories import read_regions, read_values, trajectory_file
 
 
 @runner("benchmarks/vot_overlap")
@@ -71,12 +71,10 @@ def _size(case: Case) -> tuple[int, int]:
 
 
 def _longterm_result(case: Case, tracker: str, name: str) -> SequenceResult:
-    run = _folder(case) / tracker / name / f"{name}_001"
+    folder = _folder(case) / tracker / name
     truth = read_boxes(_folder(case) / name / "groundtruth.txt")
-    confidence = read_values(run.with_name(f"{run.name}_confidence.value"))
-    return SequenceResult(
-        name, truth, read_regions(run.with_suffix(".txt")), image_size_wh=_size(case), confidence=confidence
-    )
+    confidence = read_values(folder / f"{name}_001_confidence.value")
+    return SequenceResult(name, truth, _run(folder, f"{name}_001"), image_size_wh=_size(case), confidence=confidence)
 
 
 def _multistart_result(case: Case, tracker: str, name: str) -> SequenceResult:
@@ -84,5 +82,11 @@ def _multistart_result(case: Case, tracker: str, name: str) -> SequenceResult:
     truth, anchors = read_boxes(place / "groundtruth.txt"), read_column(place / "anchor.value")
     frames = len(truth)
     passes = tuple(range(int(i), frames) if anchors[i] > 0 else range(int(i), -1, -1) for i in np.flatnonzero(anchors))
-    first, *others = (read_regions(_folder(case) / tracker / name / f"{name}_{frames[0]:08d}.txt") for frames in passes)
+    first, *others = (_run(_folder(case) / tracker / name, f"{name}_{frames[0]:08d}") for frames in passes)
     return SequenceResult(name, truth, first, image_size_wh=_size(case), repetitions=tuple(others), passes=passes)
+
+
+def _run(folder: Path, name: str) -> np.ndarray:
+    file = trajectory_file(folder, name)
+    assert file is not None, f"no {name}.txt or .bin in {folder}"
+    return read_regions(file)
