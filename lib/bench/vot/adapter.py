@@ -180,6 +180,7 @@ def main(environment: Mapping[str, str] | None = None) -> int:
         log.info("the tracker cannot start", exc_info=error)
         trouble = f"the tracker cannot start: {describe(error)}"
     channel = Channel(trax, channels)
+    log.info("connected by %s", trax.__file__)
     try:
         if session is None:
             channel.wait()  # the reason of a farewell is heard in answer to a request only

@@ -105,6 +105,7 @@ def talk(
     server: type[Server4], script: list[Any], monkeypatch: pytest.MonkeyPatch, **variables: str
 ) -> tuple[int, list[Any]]:
     trax = ModuleType("trax")
+    trax.__file__ = "trax"
     server.script, server.said = iter(script), []
     trax.Server, trax.Image, trax.Rectangle = server, Picture, Box  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "trax", trax)
