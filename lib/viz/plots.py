@@ -56,14 +56,7 @@ def curve_plot(kind: str, lines: Sequence[Line], title: str = "") -> Figure:
     follow the order of `lines`, so that a tracker has the same colour in every plot.
     """
     heading, x_label, y_label = _AXES[kind]
-    figure, axes = _figure(4.6, 3.7 + 0.17 * max(len(lines), 2) / (1 if len(lines) < 3 else 2))
-    order = sorted(range(len(lines)), key=lambda i: -(lines[i].score or 0.0))
-    for rank, i in enumerate(order):
-        line = lines[i]
-        label = line.label if line.score is None else f"[{line.score:.1f}] {line.label}"
-        style = STYLES[(i // 8) % len(STYLES)]
-        style = style if len(line.x) > 1 else "o"
-        axes.plot(line.x, line.y, style, color=colour(i), label=label, linewidth=2.0, zorder=3 + len(lines) - rank)
+    figure, axes = _drawn(lines)
     axes.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1), title=f"{heading}{f' - {title}' if title else ''}")
     ends = [float(end) for line in lines if len(line.x) for end in (line.x.min(), line.x.max())]
     if kind in _SHARES:
@@ -71,9 +64,33 @@ def curve_plot(kind: str, lines: Sequence[Line], title: str = "") -> Figure:
     elif ends and min(ends) < max(ends):
         axes.set_xlim(min(ends), max(ends))
     axes.set_yticks(np.linspace(0, 1, 6))
+    return figure
+
+
+def level_plot(lines: Sequence[Line], x_label: str, y_label: str, title: str = "") -> Figure:
+    """Scores in percent over the strength of something, measured at a few levels, which are marked."""
+    figure, axes = _drawn(lines, marker="o")
+    axes.set(xlabel=x_label, ylabel=y_label, title=title)
+    top = max((float(np.nanmax(line.y)) for line in lines if np.isfinite(line.y).any()), default=1.0)
+    axes.set_ylim(0, max(1.0, 1.08 * top))
+    levels = sorted({float(x) for line in lines for x in line.x})
+    axes.set_xticks(levels, [f"{level:g}" for level in levels])
+    return figure
+
+
+def _drawn(lines: Sequence[Line], marker: str = "") -> tuple[Figure, Axes]:
+    """The lines with a legend below, sorted by score, the best first; a line of one point is a dot."""
+    figure, axes = _figure(4.6, 3.7 + 0.17 * max(len(lines), 2) / (1 if len(lines) < 3 else 2))
+    order = sorted(range(len(lines)), key=lambda i: -(lines[i].score or 0.0))
+    for rank, i in enumerate(order):
+        line = lines[i]
+        label = line.label if line.score is None else f"[{line.score:.1f}] {line.label}"
+        style = STYLES[(i // 8) % len(STYLES)] + marker if len(line.x) > 1 else "o"
+        depth = 3 + len(lines) - rank
+        axes.plot(line.x, line.y, style, color=colour(i), label=label, linewidth=2.0, markersize=4, zorder=depth)
     columns = 1 if len(lines) < 3 else 2
     figure.legend(loc="outside lower center", ncols=columns, fontsize=8, framealpha=0.0, labelcolor=INK)
-    return figure
+    return figure, axes
 
 
 def radar_plot(axes_labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str = "") -> Figure:

@@ -1,0 +1,144 @@
+"""How a tracker's score falls as one of its two pictures is missing more often, or is spoilt more strongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.markup import escape
+
+from lib.bench.evaluation import Evaluation, Outcome, run_evaluation
+from lib.bench.metrics import METRICS, MetricError
+from lib.data.degradation import Corruption, Degradation
+from lib.data.types import Modality
+
+SECOND = {Modality.RGBT: "thermal", Modality.RGBD: "depth", Modality.RGBE: "events", Modality.RGB: "second"}
+"""What the second picture is called."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One way in which frames get worse.
+
+    kind: "drop" or a corruption's name; pictures: "rgb", "aux" or "both". levels: ascending, the share of frames or the
+    strength; 0, frames as they are, is always measured besides. at: level -> what is done.
+    """
+
+    kind: str
+    pictures: str
+    levels: tuple[float, ...]
+    at: Callable[[float], Degradation]
+
+    @property
+    def axis(self) -> str:
+        """What the level is."""
+        return "Share of frames without the picture" if self.kind == "drop" else f"Strength of {self.kind}"
+
+    def label(self, modality: Modality) -> str:
+        """`thermal dropped`, `noise on RGB`."""
+        names = {"rgb": "RGB", "aux": SECOND[modality], "both": f"RGB and {SECOND[modality]}"}
+        what = names[self.pictures]
+        return f"{what} dropped" if self.kind == "drop" else f"{self.kind} on {what}"
+
+
+def drop_sweep(picture: str, rates: Sequence[float], fill: str = "black", seed: int = 0) -> Sweep:
+    """A picture ("rgb" or "aux") missing in more and more frames."""
+    return Sweep("drop", picture, _ascending(rates), lambda rate: Degradation(picture, rate, fill, seed=seed))
+
+
+def corruption_sweep(kind: str, pictures: str, strengths: Sequence[float], seed: int = 0) -> Sweep:
+    """Noise or occlusion ("rgb", "aux" or "both" pictures) that grows. Raises ValueError for what is unknown."""
+    Corruption(kind, 0.0, pictures)
+    return Sweep(
+        kind,
+        pictures,
+        _ascending(strengths),
+        lambda strength: Degradation(corruptions=(Corruption(kind, strength, pictures),), seed=seed),
+    )
+
+
+def _ascending(levels: Sequence[float]) -> tuple[float, ...]:
+    if not levels or not all(0 <= level <= 1 for level in levels):
+        raise ValueError(f"levels must lie in 0..1, not {', '.join(f'{v:g}' for v in levels) or 'none at all'}")
+    return tuple(sorted({0.0, *levels}))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores of one tracker along one sweep. scores: level -> headline score in percent, by the metric's keys."""
+
+    tracker: str
+    sweep: Sweep
+    scores: Mapping[float, Mapping[str, float]]
+
+    def of(self, key: str) -> list[float]:
+        """One score at every level, in their order."""
+        return [self.scores[level][key] for level in self.sweep.levels]
+
+    def kept(self, key: str) -> float:
+        """The mean score over the whole range of levels (area by the trapezoid rule), in percent of the clean one."""
+        levels, values = self.sweep.levels, self.of(key)
+        width = levels[-1] - levels[0]
+        if width == 0 or values[0] == 0:
+            return float("nan")
+        steps = zip(levels, levels[1:], values, values[1:], strict=False)
+        return 100 * sum((b - a) * (p + q) / 2 for a, b, p, q in steps) / width / values[0]
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What came of a measurement. metric: variant; key: its main score; labels: key -> as papers print it."""
+
+    benchmark: str
+    modality: Modality
+    sequences: int
+    metric: str
+    key: str
+    labels: Mapping[str, str]
+    curves: tuple[Curve, ...]
+    failures: int = 0
+
+
+def measure(jobs: Mapping[str, Evaluation], sweeps: Sequence[Sweep], console: Console) -> Robustness:
+    """Run every tracker (name -> its evaluation on clean frames, all on one benchmark) along every sweep.
+
+    What is finished is not run again. Raises MetricError where the benchmark has no scores, and what `run_evaluation`
+    raises.
+    """
+    first = next(iter(jobs.values()))
+    variant = first.metric or first.benchmark.metric
+    if not first.benchmark.scored or variant not in METRICS:
+        raise MetricError(f"{first.benchmark.title} has no public ground truth to be scored with")
+    for job in jobs.values():
+        for sweep in sweeps:
+            replace(job, degradation=sweep.at(sweep.levels[-1])).check()
+    done = {(name, how.label): how for name in jobs for sweep in sweeps for how in map(sweep.at, sweep.levels)}
+    outcomes = {key: _track(key[0], replace(jobs[key[0]], degradation=how), console) for key, how in done.items()}
+    scores = {key: outcome.scored.filed for key, outcome in outcomes.items() if outcome.scored}
+    curves = [
+        Curve(name, sweep, {level: scores[name, sweep.at(level).label].headline for level in sweep.levels})
+        for name in jobs
+        for sweep in sweeps
+    ]
+    filed = next(iter(scores.values()))
+    return Robustness(
+        first.benchmark.title,
+        first.benchmark.modality,
+        len(filed.names),
+        variant,
+        filed.main,
+        filed.labels,
+        tuple(curves),
+        sum(len(outcome.failures) for outcome in outcomes.values()),
+    )
+
+
+def _track(name: str, job: Evaluation, console: Console) -> Outcome:
+    what = job.degradation.label or "frames as they are"
+    console.print(escape(f"{name}: {what}"), highlight=False)
+    outcome = run_evaluation(job, console)
+    if outcome.scored is None:
+        reason = next((f"{sequence}: {why}" for sequence, why in outcome.failures.items()), "")
+        raise MetricError(f"{name}, {what}: every sequence failed; the first, {reason}")
+    return outcome

@@ -1,0 +1,116 @@
+"""How much an RGB-X tracker leans on each of its pictures: its score as one is missing more often, or is spoilt.
+
+  python tracking/robustness.py sdstrack cvpr2024_rgbt --dataset lasher --report output/robustness
+  python tracking/robustness.py sdstrack cvpr2024_rgbd --dataset depthtrack --drop aux --rates 0.2 0.5 1 --corrupt noise
+  python tracking/robustness.py sdstrack cvpr2024_rgbt --with ostrack vitb_256_mae_ce_32x4_ep300 --dataset rgbt234
+
+Every step is a run of tracking/test.py with --drop or --corrupt: what is finished is not tracked again, a run that was
+ended is continued. Exit codes as there.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+from lib.config.options import add_experiment_options
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("script", help="method: a folder of experiments/")
+    parser.add_argument("config", help="YAML file in experiments/SCRIPT, without its ending")
+    parser.add_argument("--dataset", required=True, metavar="NAME", help="an RGB-X benchmark: lasher, visevent, ...")
+    parser.add_argument(
+        "--with", dest="others", nargs=2, action="append", default=[], metavar=("SCRIPT", "CONFIG"),
+        help="another tracker in the same plots; may be repeated",
+    )  # fmt: skip
+    worse = parser.add_argument_group("what gets worse")
+    worse.add_argument(
+        "--drop", nargs="*", choices=["rgb", "aux"], help="the picture that is missing (default: each in turn)"
+    )
+    worse.add_argument(
+        "--rates", nargs="+", type=float, default=[0.25, 0.5, 0.75, 1.0], metavar="R",
+        help="in these shares of the frames (default: 0.25 0.5 0.75 1)",
+    )  # fmt: skip
+    worse.add_argument("--fill", default="black", choices=["black", "repeat"], help="what stands there instead")
+    worse.add_argument("--corrupt", nargs="+", default=[], metavar="KIND", help="noise, occlusion, or both of them")
+    worse.add_argument(
+        "--on", nargs="+", default=["rgb", "aux"], choices=["rgb", "aux", "both"], help="the pictures that are spoilt"
+    )
+    worse.add_argument(
+        "--strengths", nargs="+", type=float, default=[0.1, 0.2, 0.4], metavar="S", help="(default: 0.1 0.2 0.4)"
+    )
+    worse.add_argument("--degradation_seed", type=int, default=0, help="another draw of all that (default: 0)")
+    tracker = parser.add_argument_group("trackers")
+    tracker.add_argument("--checkpoint", metavar="FILE", help="weights of the first tracker, or 'latest'")
+    tracker.add_argument("--untrained", action="store_true", help="random weights")
+    add_experiment_options(tracker)
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--threads", type=int, default=0, help="worker processes (default: 0, in this one)")
+    machine.add_argument("--num_gpus", type=int, default=0, help="GPUs that workers share in turn (default: all)")
+    machine.add_argument("--batch", type=int, default=1, help="sequences at a time in each process (default: 1)")
+    machine.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
+    machine.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
+    machine.add_argument("--save_dir", help="where checkpoints are and results go (default: local.yaml)")
+    parser.add_argument("--sequence", nargs="+", default=[], metavar="SEQ", help="only these sequences")
+    parser.add_argument("--metric", help="metric variant (default: the benchmark's own)")
+    parser.add_argument("--skip_missing", action="store_true", help="go on without sequences that are not on disk")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="robustness.html, plots and tables go there")
+    parser.add_argument("--title", default="", help="title of the page")
+    return parser.parse_args(argv)
+
+
+def run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from lib.bench.benchmarks import get_benchmark
+    from lib.bench.evaluation import Evaluation
+    from lib.bench.report.robustness import by_kind, robustness_table, write_robustness
+    from lib.bench.robustness import corruption_sweep, drop_sweep, measure
+    from lib.bench.testing import TrackerChoice
+    from lib.paths import load_paths
+
+    paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
+    benchmark = get_benchmark(options.dataset)
+    seed = options.degradation_seed
+    drop = ["rgb", "aux"] if options.drop is None else options.drop
+    sweeps = [drop_sweep(picture, options.rates, options.fill, seed) for picture in drop]
+    sweeps += [corruption_sweep(kind, on, options.strengths, seed) for kind in options.corrupt for on in options.on]
+    if not sweeps:
+        raise ValueError("nothing gets worse: give --drop rgb aux, or --corrupt noise occlusion")
+    jobs = {}
+    for number, (script, config) in enumerate([(options.script, options.config), *options.others]):
+        choice = TrackerChoice(
+            script=script, config=config, checkpoint=None if number else options.checkpoint,
+            untrained=options.untrained, device=options.device, num_gpus=options.num_gpus,
+            overrides=() if number else tuple(options.overrides), plugins=tuple(options.plugins),
+        )  # fmt: skip
+        jobs[f"{script} {config}"] = Evaluation(
+            choice.factory(paths, benchmark.name), benchmark, paths, workers=options.threads, batch=options.batch,
+            names=tuple(options.sequence), metric=options.metric, skip_missing=options.skip_missing,
+        )  # fmt: skip
+    console = Console()
+    found = measure(jobs, sweeps, console)
+    for kind in by_kind(found):
+        print(f"\n{robustness_table(found, kind).text()}")
+    if options.report:
+        print(f"\nreport: {write_robustness(found, options.report, options.title)}")
+    return 1 if found.failures else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError, LookupError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
