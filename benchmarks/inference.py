@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,12 +28,14 @@ from pathlib import Path
 import cv2
 import torch
 from agreement import agreement, agreement_table
+from page import write_into
 from plain_ostrack import MEAN, STD, PlainOSTrack, PlainTracker
 from torch import Tensor
 from ways import WAYS, Way, installed
 
 from lib.bench.calibration import PROCEDURAL, calibration_clips
 from lib.bench.cost import Cost, counting
+from lib.bench.environment import package_version
 from lib.bench.profile import made_up_picture
 from lib.data.types import Frame
 from lib.methods.ostrack.network import OSTrack
@@ -241,6 +246,21 @@ def _limit(limit: float, share: float) -> str:
     return f"{limit:6.0f} {share:6.0%}" if limit else f"{'-':>6} {'-':>6}"
 
 
+def machine() -> str:
+    """Processor and versions, in a sentence."""
+    name = re.search(r"model name\s*:\s*(.+)", _cpuinfo())
+    processor = name.group(1) if name else platform.processor() or platform.machine()
+    runtimes = {name: package_version(name) for name in ("torch", "onnxruntime", "openvino")}
+    return f"{processor}, {os.cpu_count()} cores; {', '.join(f'{k} {v}' for k, v in runtimes.items() if v)}."
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="*", default=["256ce", "256", "192", "128", "96"], help="search side; ce: CE")
@@ -253,6 +273,9 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=24, help="for the ways' agreement; 0: leave it out")
     parser.add_argument("--length", type=int, default=60, help="frames of these sequences")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
+    parser.add_argument(
+        "--page", type=Path, help="write them into this page too, between its marks (docs/inference.md)"
+    )
     options = parser.parse_args()
     ways = installed(options.ways)
     lines: list[Line] = []
@@ -269,9 +292,11 @@ def main() -> None:
     together = agreement(ways, options.sequences, options.length) if options.sequences else []
     if together:
         print(f"\nshipped network on synthetic sequences:\n{agreement_table(together)}")
+    if options.page:
+        write_into(options.page, lines, together, machine())
     if options.output:
         found = {
-            "torch": torch.__version__,
+            "machine": machine(),
             "lines": [asdict(r) for r in lines],
             "agreement": [asdict(a) for a in together],
         }
