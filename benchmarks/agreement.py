@@ -39,7 +39,7 @@ class Agreement:
 
 
 def agreement(ways: dict[str, Way], count: int, length: int) -> list[Agreement]:
-    data = build_synthetic(f"SYNTHETIC:seed=990001,sequences={count},length={length}")
+    data = build_synthetic(f"SYNTHETIC:seed=990001,sequences={count},length={length},difficulty=0.2")
     pictures = [[sequence.read_frame(i) for i in range(length)] for sequence in data]
     official = _tracker(Way("official", "torch", torch.float32))
     expected = [follow(official, s, p) for s, p in zip(data, pictures, strict=True)]
