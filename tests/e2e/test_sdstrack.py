@@ -1,0 +1,100 @@
+"""SDSTrack from the published commands, in miniature: three training sets, a kill, two processes, two workspaces."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.e2e.support import REPOSITORY, Run
+
+SMALL = (
+    "MODEL.PRETRAIN_FILE=''",
+    "MODEL.BACKBONE={TYPE: vit, EMBED_DIM: 24, DEPTH: 4, NUM_HEADS: 3, STRIDE: 16, FUSION_LOC: [1, 3], ADAPTER_DIM: 8, "
+    "CE_LOC: [1], CE_KEEP_RATIO: [0.7], CE_TEMPLATE_RANGE: CTR_POINT}",
+    "DATA.TRAIN.SAMPLE_PER_EPOCH=16",
+    "DATA.VAL.SAMPLE_PER_EPOCH=8",
+    "TRAIN.BATCH_SIZE=4",
+    "TRAIN.EPOCH=2",
+    "TRAIN.NUM_WORKER=1",
+    "TEST.EPOCH=2",
+)
+SETS = {
+    "cvpr2024_rgbd": ("depthtrack", {"train": "depthtrack/train", "val": "depthtrack/train"}),
+    "cvpr2024_rgbt": (
+        "lasher",
+        {"train": "lasher/trainingset", "val": "lasher/trainingset", "test": "lasher/testingset"},
+    ),
+    "cvpr2024_rgbe": ("visevent", {"train": "visevent/train", "test": "visevent/test"}),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, command: Run) -> Path:
+    """Synthetic trees in the layouts of DepthTrack, LasHeR and VisEvent."""
+    root = tmp_path_factory.mktemp("rgbx")
+    common = ("--width", 128, "--height", 96, "--frames", 24, "--seed", 3, "--workers", 1, "--sequences", 2)
+    for layout, parts in SETS.values():
+        for split, folder in parts.items():
+            make = ("tracking/make_synthetic_data.py", "--layout", layout, "--split", split)
+            command(*make, "--output", root / folder, *common)
+    return root
+
+
+def training(save: Path, data: Path, config: str, *more: object) -> list[str]:
+    fixed = ("--script", "sdstrack", "--config", config, "--save_dir", save, "--data_dir", data, "--use_wandb", 0)
+    return [str(a) for a in ("tracking/train.py", *fixed, *more, "--set", *SMALL)]
+
+
+@pytest.mark.parametrize(
+    ("config", "mode"),
+    [
+        ("cvpr2024_rgbd", ("--mode", "single")),
+        ("cvpr2024_rgbt", ("--mode", "multiple", "--nproc_per_node", "2")),
+        ("cvpr2024_rgbe", ("--mode", "single")),
+    ],
+)
+def test_published_configurations_train(
+    config: str, mode: tuple[str, ...], tmp_path: Path, data: Path, command: Run
+) -> None:
+    told = command(*training(tmp_path, data, config, *mode))
+    assert "group 0 (Adapter|multimodal)" in told.stdout
+    assert ("val epoch 2/2" in told.stdout) == (config != "cvpr2024_rgbe")
+    weights = load_file(tmp_path / f"checkpoints/train/sdstrack/{config}/SDSTrack_ep0002.safetensors")
+    assert all(torch.isfinite(w).all() for w in weights.values())
+    if config == "cvpr2024_rgbd":
+        return
+    workspace, dataset = ("RGBT", "LasHeR") if config == "cvpr2024_rgbt" else ("RGBE", "VisEvent")
+    script = f"{workspace}_workspace/test_{workspace.lower()}_mgpus.py"
+    named = ("--script_name", "sdstrack", "--yaml_name", config, "--dataset_name", dataset, "--mode", "sequential")
+    places = ("--save_dir", tmp_path, "--data_dir", data, "--output", tmp_path / "results")
+    assert f"{dataset}, metric" in command(script, *named, *places, "--set", *SMALL).stdout
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, data: Path, command: Run) -> None:
+    """The masks of the second pass are drawn as they would have been."""
+    more = ("--mode", "single", "--set", "TRAIN.STATE_INTERVAL_STEPS=1")
+    command(*training(tmp_path / "whole", data, "cvpr2024_rgbe", *more))
+    arguments = training(tmp_path / "killed", data, "cvpr2024_rgbe", *more)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    folder = tmp_path / "killed/checkpoints/train/sdstrack/cvpr2024_rgbe"
+    while not list(folder.glob("*state*")) and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    command(*arguments)
+    whole, killed = (
+        load_file(tmp_path / run / "checkpoints/train/sdstrack/cvpr2024_rgbe/SDSTrack_ep0002.safetensors")
+        for run in ("whole", "killed")
+    )
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
