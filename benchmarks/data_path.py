@@ -25,8 +25,8 @@ from lib.data.augment import Draws, draw_sample, grey_picture, mirror_box
 from lib.data.boxes import jitter_box
 from lib.data.modalities import depth_to_levels
 from lib.data.normalise import Normalise
-from lib.data.processing import Clip, InvalidSampleError, Processing, RegionRule
-from lib.data.types import Frame, Image, Levels, Mask, Modality, Sample
+from lib.data.processing import InvalidSampleError, Processing, RegionRule
+from lib.data.types import Clip, Frame, Image, Levels, Mask, Modality, Sample
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROCESS = Processing(RegionRule(128, 2.0), RegionRule(256, 4.0, center_jitter=3.0, scale_jitter=0.25))

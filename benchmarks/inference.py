@@ -270,8 +270,8 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=8, help="rounds, of which the quickest counts")
     parser.add_argument("--seconds", type=float, default=30.0, help="small sizes take more rounds, up to this time")
-    parser.add_argument("--sequences", type=int, default=24, help="for the ways' agreement; 0: leave it out")
-    parser.add_argument("--length", type=int, default=60, help="frames of these sequences")
+    parser.add_argument("--sequences", type=int, default=48, help="for the ways' agreement; 0: leave it out")
+    parser.add_argument("--length", type=int, default=40, help="frames of these sequences")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
     parser.add_argument(
         "--page", type=Path, help="write them into this page too, between its marks (docs/inference.md)"

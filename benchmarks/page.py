@@ -62,14 +62,15 @@ def _deviations(rows: Sequence[Agreement]) -> str:
     out = [
         f"Against `official`, the shipped network on {rows[0].sequences} synthetic sequences ({rows[0].frames} "
         "frames). One step: every frame starts where `official` was. A run: each follows its own boxes, so that a "
-        "sequence in which the target is nearly lost may end elsewhere.",
+        "sequence in which the target is nearly lost may end elsewhere, either way; behind ± is the movement's standard "
+        "error over the sequences.",
         "",
         "| | pixels, one step (median) | overlap, one step | overlap, a run | success, a run | moved |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     out += [
         f"| {r.way} | {r.step_pixels:.3f} | {r.step_overlap:.4f} | {r.run_overlap:.4f} | {r.success:.2f} | "
-        f"{r.moved:+.2f} |"
+        f"{r.moved:+.2f} ± {r.moved_error:.2f} |"
         for r in rows
     ]
     return "\n".join(out)
