@@ -62,8 +62,8 @@ def _deviations(rows: Sequence[Agreement]) -> str:
     out = [
         f"Against `official`, the shipped network on {rows[0].sequences} synthetic sequences ({rows[0].frames} "
         "frames). One step: every frame starts where `official` was. A run: each follows its own boxes, so that a "
-        "sequence in which the target is nearly lost may end elsewhere, either way; behind ± is the movement's standard "
-        "error over the sequences.",
+        "sequence in which the target is nearly lost may end elsewhere, either way; behind ± is the movement's "
+        "standard error over the sequences.",
         "",
         "| | pixels, one step (median) | overlap, one step | overlap, a run | success, a run | moved |",
         "|---|---:|---:|---:|---:|---:|",
