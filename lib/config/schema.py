@@ -52,6 +52,7 @@ class Augment:
 
 
 BOX_UNITS = ("size", "size_minus_one")
+CROP_STYLES = ("area", "context")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Data:
     MULTI_MODAL_VISION: frames of plain RGB sets show their picture twice, as RGB and as the second modality; needed
     where RGB and RGB-X sets are drawn from together. BOX_UNIT: boxes are divided by the crop's side (`size`), or by a
     pixel less (`size_minus_one`, CSTrack). REJECT_ALL_PADDING: crops that show nothing but padding are drawn anew.
+    CROP_STYLE: how wide crops are and what surrounds the image, in training and in tracking: `area` (OSTrack: side from
+    the box's area, black) or `context` (TransT: a margin of the mean side, the image's mean colour).
     """
 
     sampler_mode: str = "causal"
@@ -89,6 +92,7 @@ class Data:
     augment: Augment = Augment()
     box_unit: str = "size"
     reject_all_padding: bool = True
+    crop_style: str = "area"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     max_sample_interval: int | tuple[int, ...] = 200
@@ -100,6 +104,8 @@ class Data:
     def __post_init__(self) -> None:
         if self.box_unit not in BOX_UNITS:
             raise ValueError(f"BOX_UNIT must be {' or '.join(BOX_UNITS)}, not {self.box_unit!r}")
+        if self.crop_style not in CROP_STYLES:
+            raise ValueError(f"CROP_STYLE must be {' or '.join(CROP_STYLES)}, not {self.crop_style!r}")
 
 
 @dataclass(frozen=True)

@@ -110,13 +110,32 @@ def clip_boxes(boxes_xywh: Tensor, sizes_hw: Tensor, margin: float = 0.0) -> Ten
     return torch.cat([low, (high - low).clamp(min=margin)], dim=-1)
 
 
+def clip_centres(boxes_xywh: Tensor, sizes_hw: Tensor, smallest: float = 10.0) -> Tensor:
+    """[B, 4] boxes with their centres moved into images of [B, 2] height, width.
+
+    Their sides become at least `smallest`, and otherwise no longer than the image's. Same dtype as the boxes. (TransT,
+    CVPR 2021, and the SiamFC family)
+    """
+    size = sizes_hw.to(boxes_xywh).flip(-1)
+    extent = boxes_xywh[..., 2:]
+    centre = torch.minimum((boxes_xywh[..., :2] + extent / 2).clamp(min=0), size)
+    extent = torch.minimum(extent, size).clamp(min=smallest)
+    return torch.cat([centre - extent / 2, extent], dim=-1)
+
+
 def jitter_box(
-    box_xywh: Float32s, normal: Float32s, uniform: Float32s, scale_jitter: float, center_jitter: float
+    box_xywh: Float32s,
+    normal: Float32s,
+    uniform: Float32s,
+    scale_jitter: float,
+    center_jitter: float,
+    geometric: bool = True,
 ) -> Float32s:
     """A box of random size and place round `box_xywh` [4], for given random numbers.
 
     normal: [2] N(0, 1) for the size, uniform: [2] U(0, 1) for the centre. scale_jitter: standard deviation of the
-    logarithm of width and height. center_jitter: 1 lets the centre move by half the new box's mean side.
+    logarithm of width and height. center_jitter: 1 lets the centre move by half the new box's mean side, which is the
+    geometric mean (OSTrack) or the arithmetic one (TransT).
     Single precision, as published training code has it: the crop's rounding depends on it. (OSTrack, ECCV 2022)
     """
     box = np.asarray(box_xywh, dtype=np.float32)
@@ -124,7 +143,8 @@ def jitter_box(
     # exp in double precision: numpy's single-precision exp differs between processors in the last digit
     spread = np.asarray(normal, dtype=np.float32) * np.float32(scale_jitter)
     size = box[2:] * np.array([math.exp(v) for v in spread.tolist()], dtype=np.float32)
-    reach = np.sqrt(size[0] * size[1]) * np.float32(center_jitter)
+    side = np.sqrt(size[0] * size[1]) if geometric else half * (size[0] + size[1])
+    reach = side * np.float32(center_jitter)
     centre = box[:2] + half * box[2:] + reach * (np.asarray(uniform, dtype=np.float32) - half)
     return np.concatenate([centre - half * size, size])
 

@@ -1,8 +1,14 @@
-"""Square crops round a box, resized: the one geometry that training and tracking share (OSTrack, ECCV 2022).
+"""Square crops round a box, resized: the geometry that training and tracking share, in two styles.
 
-The side is ``ceil(sqrt(w * h) * factor)`` image pixels, the corner is rounded half to even, what lies outside the image
-is black - and so is the image's last column and row whenever a crop reaches them: published trackers were trained
-like that. The image itself is neither copied nor padded; only the region under the crop is touched.
+area (OSTrack, ECCV 2022): the side is ``ceil(sqrt(w * h) * factor)`` image pixels, the corner is rounded half to even,
+what lies outside the image is black - and so is the image's last column and row whenever a crop reaches them:
+published trackers were trained like that.
+
+context (SiamFC, TransT, CVPR 2021): width and height grow by ``factor - 1`` times their mean before the root is taken,
+``ceil(sqrt((w + (factor - 1) m) * (h + (factor - 1) m)))`` with ``m = (w + h) / 2``, the corner is rounded half up,
+what lies outside the image has the image's mean colour.
+
+The image itself is neither copied nor padded; only the region under the crop is touched.
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,6 +25,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.data.types import Frame, Image, Levels, Mask
+
+CropStyle = Literal["area", "context"]
+Edit = Callable[[Image], Image]
+"""A pixel-wise change of colours."""
+Colours = NDArray[np.uint8]
+"""[C] what is shown outside the image, one value per channel of all pictures of a frame."""
 
 MAX_CROP_SIDE = 20_000
 """Image pixels; larger crops come from degenerate boxes only (a 4K frame filled by the target needs 14400)."""
@@ -50,23 +63,32 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A square of `side` image pixels with its top-left corner at `left`, `top`; it may leave the image."""
+    """A square of `side` image pixels with its top-left corner at `left`, `top`; it may leave the image.
+
+    edge: how many of the image's last rows and columns count as outside.
+    """
 
     left: int
     top: int
     side: int
+    edge: int = 1
 
     def inner(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Rows and columns of the image that show in the crop: top, bottom, left, right (ends exclusive).
 
-        The image's last row and column count as outside. An empty rectangle when nothing shows.
+        An empty rectangle when nothing shows.
         """
-        top, bottom = max(0, self.top), min(self.top + self.side, height - 1)
-        left, right = max(0, self.left), min(self.left + self.side, width - 1)
+        top, bottom = max(0, self.top), min(self.top + self.side, height - self.edge)
+        left, right = max(0, self.left), min(self.left + self.side, width - self.edge)
         return (0, 0, 0, 0) if bottom <= top or right <= left else (top, bottom, left, right)
 
+    def leaves(self, height: int, width: int) -> bool:
+        """Whether some of the crop is outside the image."""
+        top, bottom, left, right = self.inner(height, width)
+        return (bottom - top, right - left) != (self.side, self.side)
 
-def crop_region(box_xywh: Sequence[float], factor: float) -> Region:
+
+def crop_region(box_xywh: Sequence[float], factor: float, style: CropStyle = "area") -> Region:
     """The square round a box (image pixels) that is to be cropped.
 
     Raises TooSmallBoxError, TooLargeBoxError, or CropError for a box with NaN or infinity.
@@ -74,22 +96,47 @@ def crop_region(box_xywh: Sequence[float], factor: float) -> Region:
     x, y, w, h = (float(v) for v in box_xywh)
     if not all(map(math.isfinite, (x, y, w, h))):
         raise CropError(f"box {[x, y, w, h]} has a coordinate that is not a finite number")
-    wanted = math.sqrt(w * h) * factor if w > 0 and h > 0 else 0.0
+    wanted = _wanted_side(w, h, factor, style) if w > 0 and h > 0 else 0.0
     if wanted <= 0:
         raise TooSmallBoxError(f"box {[x, y, w, h]} is too small to crop round it (factor {factor:g})")
     if wanted > MAX_CROP_SIDE:
         raise TooLargeBoxError(f"the crop round box {[x, y, w, h]} would be more than {MAX_CROP_SIDE} pixels wide")
     side = math.ceil(wanted)
-    return Region(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
+    if style == "area":
+        return Region(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
+    half = (side + 1) / 2
+    return Region(math.floor(x + w / 2 - half + 0.5), math.floor(y + h / 2 - half + 0.5), side, edge=0)
+
+
+def _wanted_side(w: float, h: float, factor: float, style: CropStyle) -> float:
+    if style == "area":
+        return math.sqrt(w * h) * factor
+    around = (factor - 1) * (w + h) / 2
+    return math.sqrt((w + around) * (h + around))
+
+
+def mean_colours(frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, None)) -> Colours:
+    """[C] the mean colour of each (edited) picture of a frame, cut to whole numbers; C = 3 or 6."""
+    pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
+    means: list[float] = []
+    for picture, edit in zip(pictures, edits, strict=False):
+        shown = picture.picture() if isinstance(picture, Levels) else picture
+        shown = shown if edit is None else edit(shown)
+        means += [total / (shown.shape[0] * shown.shape[1]) for total in cv2.sumElems(shown)[:3]]
+    return np.array(means).astype(np.uint8)
 
 
 def cut(
-    image: Image | Levels, region: Region, mirrored: bool = False, edit: Callable[[Image], Image] | None = None
+    image: Image | Levels,
+    region: Region,
+    mirrored: bool = False,
+    edit: Edit | None = None,
+    padding: Colours | None = None,
 ) -> Image:
-    """The region's pixels, side x side x C, black outside the image; a view where the crop is inside.
+    """The region's pixels, side x side x C; a view where the crop is inside the image.
 
-    mirrored: cut from the left-right mirrored image (`region` is then in its coordinates). edit: a pixel-wise change of
-    colours, done on what shows only; it must leave black black.
+    mirrored: cut from the left-right mirrored image (`region` is then in its coordinates). edit: done on what shows
+    only. padding: [C] colour outside the image, black where None.
     """
     height, width = image.shape[:2]
     top, bottom, left, right = region.inner(height, width)
@@ -102,6 +149,8 @@ def cut(
         if shown.shape[:2] == (region.side, region.side):
             return shown
     whole = np.zeros((region.side, region.side, image.shape[2]), dtype=np.uint8)
+    if padding is not None:
+        whole[:] = padding
     if shown.size:
         whole[top - region.top : bottom - region.top, left - region.left : right - region.left] = shown
     return whole
@@ -153,13 +202,14 @@ def crop_frame(
     region: Region,
     planes: NDArray[np.uint8],
     mirrored: bool = False,
-    edits: tuple[Callable[[Image], Image] | None, Callable[[Image], Image] | None] = (None, None),
+    edits: tuple[Edit | None, Edit | None] = (None, None),
     flipped: bool = False,
+    padding: Colours | None = None,
 ) -> None:
     """Crop both pictures of a frame and resize them into `planes` [C, S, S], C = 3 or 6.
 
-    mirrored, edits (for RGB and for aux): see `cut`. flipped: the finished crop is turned left to right. Raises
-    ValueError when the frame's pictures do not fit.
+    mirrored, edits (for RGB and for aux), padding: see `cut`. flipped: the finished crop is turned left to right.
+    Raises ValueError when the frame's pictures do not fit.
     """
     pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
     if len(planes) != 3 * len(pictures):
@@ -170,14 +220,23 @@ def crop_frame(
         if i and picture is frame.rgb and edits[i] is edits[0]:
             planes[3:] = planes[:3]
             continue
-        crop = resize(cut(picture, region, mirrored, edits[i]), planes.shape[1])
+        colour = None if padding is None else padding[3 * i : 3 * i + 3]
+        crop = resize(cut(picture, region, mirrored, edits[i], colour), planes.shape[1])
         write_planes(cv2.flip(crop, 1) if flipped else crop, planes[3 * i : 3 * i + 3])
 
 
-def crop_batch(frames: Sequence[Frame], boxes_xywh: Tensor, factor: float, output_size: int) -> tuple[Tensor, Tensor]:
+def crop_batch(
+    frames: Sequence[Frame],
+    boxes_xywh: Tensor,
+    factor: float,
+    output_size: int,
+    style: CropStyle = "area",
+    padding: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """One crop per frame: uint8 [B, C, S, S] (C = 6 with aux pictures) and resize factors [B] float64, on the CPU.
 
-    boxes_xywh: [B, 4] image pixels. Raises as `sample_target` does; ValueError when RGB and RGB+X frames are mixed.
+    boxes_xywh: [B, 4] image pixels. padding: [B, C] uint8 colours outside the images, black where None. Raises as
+    `sample_target` does; ValueError when RGB and RGB+X frames are mixed.
     """
     if len(frames) != len(boxes_xywh):
         raise ValueError(f"{len(frames)} frames, but {len(boxes_xywh)} boxes")
@@ -186,7 +245,7 @@ def crop_batch(frames: Sequence[Frame], boxes_xywh: Tensor, factor: float, outpu
     factors = torch.empty(len(frames), dtype=torch.float64)
     planes = crops.numpy()
     for i, (frame, box) in enumerate(zip(frames, boxes_xywh.tolist(), strict=True)):
-        region = crop_region(box, factor)
-        crop_frame(frame, region, planes[i])
+        region = crop_region(box, factor, style)
+        crop_frame(frame, region, planes[i], padding=None if padding is None else padding[i].numpy())
         factors[i] = output_size / region.side
     return crops, factors

@@ -68,12 +68,11 @@ def draw_visible(visible: Mask, count: int, low: int, high: int, rng: random.Ran
     return [int(i) for i in rng.choices(candidates, k=count)] if len(candidates) else None
 
 
-@SAMPLERS.register("causal")
-class CausalPicker:
-    """Search frames after the template, at most the interval behind it (OSTrack, ECCV 2022).
+class GrowingPicker:
+    """A first template frame, and the others within an interval of it that grows until there are enough.
 
-    The interval grows by five frames each time none is found, and another template frame is drawn. Further templates
-    come from the interval before the first one.
+    The interval grows by five frames each time none is found, and another first frame is drawn. Subclasses say where
+    frames may lie.
     """
 
     def __init__(self, rule: PickRule) -> None:
@@ -91,14 +90,57 @@ class CausalPicker:
             return Pick((0,) * templates, (0,) * searches)
         visible, interval = sequence.visible, self.rule.intervals[0]
         for _ in range(MAX_ROUNDS):
-            first = draw_visible(visible, 1, templates - 1, len(visible) - searches, rng)
+            first = draw_visible(visible, 1, *self.firsts(len(visible)), rng)
             if first is None:
                 return None
             base = first[0]
-            earlier = draw_visible(visible, templates - 1, base - interval, base, rng)
-            if earlier is not None:
-                search = draw_visible(visible, searches, base + 1, base + interval, rng)
+            others = draw_visible(visible, templates - 1, *self.templates(base, interval), rng)
+            if others is not None:
+                search = draw_visible(visible, searches, *self.searches(base, interval), rng)
                 if search is not None:
-                    return Pick((base, *earlier), tuple(search))
+                    return Pick((base, *others), tuple(search))
             interval += GAP_STEP
         return None
+
+    def firsts(self, length: int) -> tuple[int, int]:
+        """First and last (exclusive) number of the first template frame in a video of `length` frames."""
+        raise NotImplementedError
+
+    def templates(self, base: int, interval: int) -> tuple[int, int]:
+        """The same for further templates, when the first one is `base`."""
+        raise NotImplementedError
+
+    def searches(self, base: int, interval: int) -> tuple[int, int]:
+        """The same for search frames."""
+        raise NotImplementedError
+
+
+@SAMPLERS.register("causal")
+class CausalPicker(GrowingPicker):
+    """Search frames after the template, at most the interval behind it (OSTrack, ECCV 2022).
+
+    Further templates come from the interval before the first one.
+    """
+
+    def firsts(self, length: int) -> tuple[int, int]:
+        return self.rule.templates - 1, length - self.rule.searches
+
+    def templates(self, base: int, interval: int) -> tuple[int, int]:
+        return base - interval, base
+
+    def searches(self, base: int, interval: int) -> tuple[int, int]:
+        return base + 1, base + interval
+
+
+@SAMPLERS.register("interval")
+class IntervalPicker(GrowingPicker):
+    """Search frames and further templates before or after the first template (TransT, CVPR 2021; DiMP, ICCV 2019)."""
+
+    def firsts(self, length: int) -> tuple[int, int]:
+        return 0, length
+
+    def templates(self, base: int, interval: int) -> tuple[int, int]:
+        return base - interval, base + interval
+
+    def searches(self, base: int, interval: int) -> tuple[int, int]:
+        return base - interval, base + interval

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lib.data.boxes import clip_boxes
-from lib.data.crop import crop_batch
+from lib.data.crop import CropStyle, crop_batch, mean_colours
 from lib.data.normalise import Normalise
 from lib.data.types import Frame
 from lib.models.engines import TORCH
@@ -22,15 +23,16 @@ from lib.models.engines.sessions import Session
 from lib.models.heads.boxes import BoxMaps
 from lib.models.inference import prepare, reads_pixels
 from lib.models.layers.fused import Plan
+from lib.track.exploring import ExploringTracker, Judgement, TargetView, View
 from lib.track.inference import PLAIN, Clip, Inference
-from lib.track.protocol import Policy, Prediction, State, Tracker, checked_boxes, greedy
+from lib.track.protocol import Policy, Prediction, State, checked_boxes, greedy
 from lib.track.serving import export, serve
 from lib.track.window import hann2d
 
 
 @dataclass(frozen=True)
 class CropSettings:
-    """Sides in pixels and context factors of the two regions; normalisation."""
+    """Sides in pixels and context factors of the two regions; normalisation; style, see `lib.data.crop`."""
 
     template_size: int
     template_factor: float
@@ -38,21 +40,31 @@ class CropSettings:
     search_factor: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    style: CropStyle = "area"
 
 
 @dataclass
 class OneStreamState(State):
     """boxes_xywh: [B, 4] float64 on the CPU, image pixels. template: [B, Nz, C] tokens, computed once.
 
-    template_mask: [B, Nz] bool, or None where the network needs none.
+    template_mask: [B, Nz] bool, or None where the network needs none. padding: [B, C] uint8 on the CPU, the first
+    frames' mean colours, for crops of style "context".
     """
 
     boxes_xywh: Tensor
     template: Tensor
     template_mask: Tensor | None = None
+    padding: Tensor | None = None
 
 
-class OneStreamTracker(Tracker[OneStreamState]):
+@dataclass
+class OneStreamTarget(TargetView):
+    """padding: [B, C] uint8 on the CPU, see `OneStreamState`."""
+
+    padding: Tensor | None = None
+
+
+class OneStreamTracker(ExploringTracker[OneStreamState, OneStreamTarget, View]):
     """Crop round the last box, multiply the score map by a Hann window, take the best cell's box.
 
     Subclasses say how their network is called. margin: a box keeps at least this many pixels inside the image.
@@ -140,30 +152,40 @@ class OneStreamTracker(Tracker[OneStreamState]):
         locate = getattr(self.network, "locate", self.network.forward)
         setattr(self.network, locate.__name__, torch.compile(locate))
 
-    @torch.inference_mode()
-    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamState:
+    def look_at_target(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamTarget:
         s = self.settings
         boxes = checked_boxes(frames, boxes_xywh)
-        crops, resize = crop_batch(self._seen(frames), boxes, s.template_factor, s.template_size)
+        seen = self._seen(frames)
+        padding = torch.from_numpy(np.stack([mean_colours(f) for f in seen])) if s.style == "context" else None
+        crops, resize = crop_batch(seen, boxes, s.template_factor, s.template_size, s.style, padding)
         centred = torch.cat(
             [torch.full_like(boxes[:, :2], (s.template_size - 1) / 2), boxes[:, 2:] * resize[:, None]], 1
         )
         centred[:, :2] -= centred[:, 2:] / 2
-        tokens, mask = self.encode_template(self.normalise(crops.to(self.device)), centred / s.template_size)
-        return OneStreamState(boxes, tokens, mask)
+        return OneStreamTarget(crops.to(self.device), centred / s.template_size, padding)
 
-    @torch.inference_mode()
-    def step(
-        self, state: OneStreamState, frames: Sequence[Frame], policy: Policy = greedy
-    ) -> tuple[OneStreamState, Prediction]:
-        s = self.settings
-        crops, resize = crop_batch(self._seen(frames), state.boxes_xywh, s.search_factor, s.search_size)
-        maps = self.locate(state, self.normalise(crops.to(self.device)))
-        local, response, scores = self.choose(maps, policy)
-        boxes = to_image(local, state.boxes_xywh, s.search_size / resize)
+    def begin(self, target: OneStreamTarget, boxes_xywh: Tensor) -> OneStreamState:
+        tokens, mask = self.encode_template(self.normalise(target.crops), target.boxes_xywh)
+        return OneStreamState(boxes_xywh, tokens, mask, target.padding)
+
+    def look(self, state: OneStreamState, frames: Sequence[Frame]) -> View:
+        s, boxes = self.settings, state.boxes_xywh
+        crops, resize = crop_batch(self._seen(frames), boxes, s.search_factor, s.search_size, s.style, state.padding)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
-        boxes = clip_boxes(boxes, sizes, self.margin)
-        return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, response)
+        return View(crops.to(self.device), boxes[:, :2] + boxes[:, 2:] / 2, s.search_size / resize, sizes)
+
+    def judge(self, state: OneStreamState, view: View) -> Judgement:
+        maps = self.locate(state, self.normalise(view.crops))
+        scores = maps.score_map.flatten(1)
+        scores = scores if scores.dtype == torch.float64 else scores.float()
+        return Judgement(self.respond(scores) if maps.per_cell else None, scores, maps)
+
+    def decide(
+        self, state: OneStreamState, view: View, judgement: Judgement, policy: Policy = greedy
+    ) -> tuple[OneStreamState, Prediction]:
+        local, scores = self.choose(judgement, policy)
+        boxes = self.keep_inside(to_image(local, view.centres, view.sides), view.sizes_hw)
+        return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, judgement.response)
 
     def _seen(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         if not self.reads_aux:
@@ -175,26 +197,36 @@ class OneStreamTracker(Tracker[OneStreamState]):
             )
         return frames
 
-    def choose(self, maps: BoxMaps, policy: Policy) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64, CPU), response [B, N], scores [B]."""
-        scores = maps.score_map.flatten(1).float()
-        if maps.size_map is None or maps.offset_map is None:
-            return maps.boxes_cxcywh.double().cpu(), None, scores.amax(dim=1).cpu()
-        response = scores * self.window
+    def choose(self, judgement: Judgement, policy: Policy) -> tuple[Tensor, Tensor]:
+        """Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64) and scores [B], on the CPU."""
+        maps, scores, response = judgement.output, judgement.scores, judgement.response
+        if response is None:
+            return maps.boxes_cxcywh.double().cpu(), scores.amax(dim=1).cpu()
         cells = policy(response)
         boxes = maps.boxes_at(cells)
-        chosen = response.gather(1, cells[:, None]).squeeze(1)
-        packed = torch.cat([boxes, chosen[:, None]], dim=1).double().cpu()
-        return packed[:, :4], response, packed[:, 4].float()
+        chosen = self.confidence(scores, response).gather(1, cells[:, None])
+        packed = torch.cat([boxes, chosen], dim=1).double().cpu()
+        return packed[:, :4], packed[:, 4].float()
+
+    def respond(self, scores: Tensor) -> Tensor:
+        """Scores [B, N] in 0..1 -> what the cell is chosen by, the window applied; differentiable."""
+        return scores * self.window
+
+    def confidence(self, scores: Tensor, response: Tensor) -> Tensor:
+        """What is told of every cell [B, N] as a tracker's confidence, of the scores and the response to them."""
+        return response
+
+    def keep_inside(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
+        """Boxes [B, 4], of which enough lies in the images of [B, 2] height, width to be looked for again."""
+        return clip_boxes(boxes_xywh, sizes_hw, self.margin)
 
 
-def to_image(boxes_cxcywh: Tensor, previous_xywh: Tensor, side: Tensor) -> Tensor:
+def to_image(boxes_cxcywh: Tensor, centre: Tensor, side: Tensor) -> Tensor:
     """Boxes of the search crop (units of its side) -> x, y, w, h in image pixels; all float64.
 
-    previous_xywh: [B, 4] the crops' centres; side: [B] the crops' sides in image pixels. The crop's rounding to whole
-    pixels is left out of account, as in published trackers.
+    centre: [B, 2] x, y and side: [B] of the crops, in image pixels. The crop's rounding to whole pixels is left out of
+    account, as in published trackers.
     """
-    centre = previous_xywh[:, :2] + previous_xywh[:, 2:] / 2
     side = side[:, None]
     size = boxes_cxcywh[:, 2:] * side
     return torch.cat([centre + boxes_cxcywh[:, :2] * side - side / 2 - size / 2, size], dim=1)

@@ -11,3 +11,9 @@ def hann2d(size: int) -> Tensor:
     steps = torch.arange(1, size + 1, dtype=torch.float32)
     one = 0.5 * (1 - torch.cos((2 * torch.pi / (size + 1)) * steps))
     return one[:, None] * one[None, :]
+
+
+def hanning2d(size: int) -> Tensor:
+    """[size, size] float32 outer product of symmetric Hann windows with zeros at the border (numpy's `hanning`)."""
+    one = torch.hann_window(size, periodic=False, dtype=torch.float64)
+    return (one[:, None] * one[None, :]).float()

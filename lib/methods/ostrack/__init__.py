@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from lib.config import schema
+from lib.data.crop import CropStyle
 from lib.methods.method import Method, register_method
 from lib.methods.ostrack.config import Config, Train
 from lib.methods.ostrack.network import OSTrack
@@ -53,12 +55,11 @@ def build_tracker(config: Config, network: OSTrack, benchmark: str | None = None
     return OSTrackTracker(network, crop_settings(config))
 
 
-def crop_settings(config: Config) -> CropSettings:
+def crop_settings(config: schema.Config) -> CropSettings:
     """How TEST cuts template and search region."""
-    t = config.test
-    return CropSettings(
-        t.template_size, t.template_factor, t.search_size, t.search_factor, config.data.mean, config.data.std
-    )
+    t, d = config.test, config.data
+    style = cast(CropStyle, d.crop_style)
+    return CropSettings(t.template_size, t.template_factor, t.search_size, t.search_factor, d.mean, d.std, style)
 
 
 register_method(

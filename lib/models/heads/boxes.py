@@ -24,6 +24,11 @@ class BoxMaps:
     offset_map: Tensor | None = None
     cell_boxes_cxcywh: Tensor | None = None
 
+    @property
+    def per_cell(self) -> bool:
+        """Whether there is a box for every cell, not just one."""
+        return self.cell_boxes_cxcywh is not None or (self.size_map is not None and self.offset_map is not None)
+
     def boxes_at(self, cells: Tensor) -> Tensor:
         """Boxes [B, 4] cx, cy, w, h in units of the crop's side at one cell per sample; float32.
 

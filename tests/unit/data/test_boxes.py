@@ -70,3 +70,18 @@ def test_centred_target_lies_half_a_pixel_before_the_middle():
     placed = boxes.box_in_crop(box, box, 2.0, 128)
     assert (placed[:2] + placed[2:] / 2).tolist() == [63.5, 63.5]
     np.testing.assert_allclose(boxes.box_in_crop(box, box, 2.0, 128, 127), placed / 127)
+
+
+def test_jitter_reaches_as_far_as_the_mean_that_is_asked_for():
+    box, noise = np.array([100, 100, 40, 10], dtype=np.float32), np.zeros(2, dtype=np.float32)
+    corner = np.ones(2, dtype=np.float32)
+    for geometric, mean in ((True, 20.0), (False, 25.0)):
+        moved = boxes.jitter_box(box, noise, corner, 0.25, 3.0, geometric)
+        np.testing.assert_allclose(moved - box, [1.5 * mean, 1.5 * mean, 0, 0], rtol=1e-6)
+
+
+def test_centres_are_kept_inside_and_sides_within_bounds():
+    some = torch.tensor([[-60.0, 30.0, 40.0, 20.0], [90.0, 70.0, 4.0, 300.0]], dtype=torch.float64)
+    sizes = torch.tensor([[80.0, 100.0], [80.0, 100.0]])
+    expected = [[-20.0, 30.0, 40.0, 20.0], [92.0 - 5.0, 80.0 - 40.0, 10.0, 80.0]]
+    assert boxes.clip_centres(some, sizes).tolist() == expected

@@ -16,10 +16,11 @@ from lib.data.crop import (
     crop_batch,
     crop_region,
     cut,
+    mean_colours,
     padding_mask,
     sample_target,
 )
-from lib.data.types import Frame
+from lib.data.types import Frame, Levels
 
 
 def picture(height=90, width=120, channels=3, seed=0):
@@ -46,10 +47,45 @@ def padded_crop(image, box, factor, size):
     return crop, cv2.resize(np.ascontiguousarray(mask[rows, columns]), (size, size)).astype(bool)
 
 
+def crop_in_mean_colour(image, box, factor, size):
+    """The style "context" the slow way: the whole frame padded with its mean colour, then cut, then resized."""
+    x, y, w, h = box
+    m = (w + h) / 2
+    side = math.ceil(math.sqrt((w + (factor - 1) * m) * (h + (factor - 1) * m)))
+    left, top = (math.floor(v - (side + 1) / 2 + 0.5) for v in (x + w / 2, y + h / 2))
+    pad = 2 * side + 400
+    colour = [int(v) for v in image.reshape(-1, image.shape[2]).mean(axis=0)]
+    wide = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=colour)
+    return cv2.resize(np.ascontiguousarray(wide[top + pad :, left + pad :][:side, :side]), (size, size))
+
+
 def boxes_everywhere(n=150):
     rng = np.random.default_rng(3)
     some = rng.uniform([-30, -30, 2, 2], [130, 100, 60, 60], (n, 4)).tolist()
     return [*some, [100, 70, 10, 10], [40, 30, 20, 20], [0, 0, 120, 90], [109, 79, 10, 10], [-30, 10, 20, 20]]
+
+
+@pytest.mark.parametrize(("factor", "size"), [(2.0, 32), (4.0, 64)])
+def test_context_crops_equal_cropping_a_frame_padded_with_its_mean_colour(factor, size):
+    image, aux = picture(), picture(seed=1)
+    frame = Frame(image, aux)
+    padding = torch.from_numpy(mean_colours(frame))[None]
+    for box in boxes_everywhere(60):
+        region = crop_region(box, factor, "context")
+        box_row = torch.tensor([box], dtype=torch.float64)
+        crops, factors = crop_batch([frame], box_row, factor, size, "context", padding)
+        expected = np.concatenate([crop_in_mean_colour(p, box, factor, size) for p in (image, aux)], axis=2)
+        assert np.array_equal(crops[0].numpy().transpose(1, 2, 0), expected), box
+        assert factors.tolist() == [size / region.side]
+        inside = region.left >= 0 and region.top >= 0 and region.left + region.side <= 120
+        assert region.leaves(90, 120) == (not (inside and region.top + region.side <= 90))
+
+
+def test_mean_colours_of_a_picture_given_by_its_levels():
+    table = picture(256, 1)[:, 0]
+    levels = Levels(picture(30, 40, 1)[..., 0], table)
+    frame = Frame(picture(30, 40), levels)
+    assert mean_colours(frame).tolist() == mean_colours(Frame(frame.rgb, frame.aux)).tolist()
 
 
 @pytest.mark.parametrize(("factor", "size"), [(2.0, 32), (4.0, 64), (5.0, 48)])
