@@ -1,9 +1,18 @@
 #!/usr/bin/env bash
 # The whole road on a benchmark that is made here: data, training, testing, report. Some ten minutes on two CPU cores.
-# Everything lands in output/demo; run again, finished parts are not done twice.
+#   bash scripts/demo.sh                      a small one-stream RGB tracker, from scratch         -> output/demo
+#   bash scripts/demo.sh --method sdstrack    RGB-T: RGB alone, thermal alone, both of them        -> output/demo_sdstrack
+# Run again, finished parts are not done twice.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+method=ostrack
+[ "${1:-}" = --method ] && method="${2:-}"
+if [ ! -f "scripts/demo/$method.sh" ] || { [ $# -gt 0 ] && [ "$1" != --method ]; }; then
+    echo "usage: bash scripts/demo.sh [--method $(basename -s .sh scripts/demo/*.sh | paste -sd '|')]" >&2
+    exit 2
+fi
 out=output/demo
+[ "$method" = ostrack ] || out="output/demo_$method"
 clock() { date +%s; }
 step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
@@ -17,35 +26,24 @@ installed=$(clock)
 
 run() { printf '$ python %s\n' "$*"; "$python" "$@"; }
 places=(--data_dir "$out/data" --save_dir "$out")
+results="$out/test/tracking_results"
+# shellcheck source=/dev/null
+source "scripts/demo/$method.sh"
 
 step "2/5  make a synthetic benchmark: training sequences, and others to be tested on"
-run tracking/make_synthetic_data.py --output "$out/data/synthetic/train" --split train --sequences 500 --frames 24 --difficulty 0.2 --seed 7
-run tracking/make_synthetic_data.py --output "$out/data/synthetic/test" --split test --sequences 16 --frames 60 --difficulty 0.2 --seed 7
+make_data
 made=$(clock)
 
-step "3/5  train a small one-stream tracker from scratch"
-run tracking/train.py --script ostrack --config synthetic_demo --mode single "${places[@]}"
+step "3/5  train $about"
+train
 trained=$(clock)
 
 step "4/5  test it, and what it must beat"
-run tracking/test.py ostrack synthetic_demo --dataset synthetic --batch 4 "${places[@]}"
-run tracking/test.py ostrack synthetic_demo --dataset synthetic --batch 4 --untrained "${places[@]}"
-run tracking/test.py ostrack synthetic_small --dataset synthetic --batch 4 "${places[@]}" \
-    --checkpoint pretrained/synthetic_small.safetensors
-run tracking/test.py --tracker static --dataset synthetic "${places[@]}"
-run tracking/test.py --tracker classical --dataset synthetic "${places[@]}"
+track
 tested=$(clock)
 
 step "5/5  report"
-results="$out/test/tracking_results"
-run tracking/analysis_results.py --dataset synthetic "${places[@]}" \
-    --results trained="$results/ostrack/synthetic_demo/synthetic" \
-              untrained="$results/ostrack/synthetic_demo_untrained/synthetic" \
-              static="$results/reference/static/synthetic" \
-              classical="$results/reference/classical/synthetic" \
-              shipped="$results/ostrack/synthetic_small/synthetic" \
-    --training_log "$out/logs/ostrack-synthetic_demo.jsonl" \
-    --title "A small one-stream tracker on a synthetic benchmark" --report "$out"
-"$python" scripts/demo_summary.py "$results" "$out/summary.json" \
+report
+"$python" scripts/demo_summary.py "$out/summary.json" --scores "${scores[@]}" \
     --seconds install=$((installed - begin)) data=$((made - installed)) train=$((trained - made)) \
               test=$((tested - trained)) report=$(($(clock) - tested))
