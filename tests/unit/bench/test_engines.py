@@ -84,10 +84,8 @@ def test_an_exported_folder_is_all_that_a_program_needs(tmp_path: Path) -> None:
     export_tracker(made, folder)
     about = json.loads((folder / "graphs.json").read_text())
     assert about["weights"]["sha256"] == hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
-    assert about["crop"] == {
-        "template_size": 48, "template_factor": 2.0, "search_size": 96, "search_factor": 4.0,
-        "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
-    }  # fmt: skip
+    sides = {"template_size": 48, "template_factor": 2.0, "search_size": 96, "search_factor": 4.0}
+    assert about["crop"].items() >= sides.items()
     assert about["graphs"]["frame"]["inputs"]["search"] == {"shape": ["batch", 3, 96, 96], "dtype": "uint8"}
     template, frame = (onnxruntime.InferenceSession(folder / about["graphs"][g]["file"]) for g in ("template", "frame"))
     rng = np.random.default_rng(0)
