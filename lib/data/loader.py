@@ -1,14 +1,18 @@
-"""Batches of training samples, made by worker processes; the same bytes for any number of workers and processes."""
+"""Batches of training samples, made by worker processes; the same bytes for any number of workers and processes.
+
+Crops travel as finished batches. Clips of whole frames are a hundred times larger: each travels by itself, so that all
+workers decode for the same batch and no more than `workers * prefetch` clips wait in memory.
+"""
 
 from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -18,11 +22,12 @@ from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
 from lib.data.broken import BrokenFiles, BrokenReport, TooManyBadSamplesError
-from lib.data.types import Batch, Modality, Sample
+from lib.data.clips import clip_batch, pack_clips
+from lib.data.types import Batch, Clip, ClipBatch, Modality, Sample
 
 __all__ = [
-    "WORKER_DIED", "BatchLoader", "SampleSource", "TooManyBadSamplesError", "WorkerError", "build_loader", "collate",
-    "is_worker_death",
+    "WORKER_DIED", "BatchLoader", "SampleSource", "TooManyBadSamplesError", "WorkerError", "build_clip_loader",
+    "build_loader", "collate", "is_worker_death",
 ]  # fmt: skip
 
 Position = tuple[int, int]
@@ -46,32 +51,37 @@ def is_worker_death(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("exited unexpectedly" in told or "killed by signal" in told)
 
 
-class SampleSource(Protocol):
+S_co = TypeVar("S_co", covariant=True)
+B = TypeVar("B")
+
+
+class SampleSource(Protocol[S_co]):
     """What a loader draws from; `lib.data.sampling.TrackingSampler` is one. Picklable when workers are spawned."""
 
     broken: BrokenFiles
 
-    def __call__(self, epoch: int, index: int) -> Sample: ...
+    def __call__(self, epoch: int, index: int) -> S_co: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What travels from a worker: a batch, or the sentence with which it gave up."""
+    """What travels from a worker: a (part of a) batch, or the sentence with which it gave up."""
 
-    batch: Batch | None
+    batch: Any
     report: BrokenReport | None
     failure: str | None = None
 
     def pin_memory(self) -> _Loaded:
-        return self if self.batch is None else replace(self, batch=self.batch.pin_memory())
+        return replace(self, batch=self.batch.pin_memory()) if isinstance(self.batch, Batch) else self
 
 
 class _Batches(TorchDataset[Any]):
-    """As torch's loader wants it: a list of positions in, one batch out."""
+    """As torch's loader wants it: a list of positions in, what `collate` makes of the samples out."""
 
-    def __init__(self, sampler: SampleSource, length: int) -> None:
+    def __init__(self, sampler: SampleSource[Any], length: int, collate: Callable[[list[Any]], Any]) -> None:
         self.sampler = sampler
         self.length = length
+        self.collate = collate
 
     def __len__(self) -> int:
         return self.length
@@ -85,55 +95,76 @@ class _Batches(TorchDataset[Any]):
                 raise
             # sent as a value: an exception would come out of the loader wrapped in the worker's traceback
             return _Loaded(None, self.sampler.broken.take(), str(error))
-        return _Loaded(collate(samples), self.sampler.broken.take() if working else None)
+        return _Loaded(self.collate(samples), self.sampler.broken.take() if working else None)
 
 
 @dataclass
 class _Positions:
-    """Which samples make the batches of this process: of global batch b, every world_size-th one from `rank` on."""
+    """Which samples make the batches of this process: of global batch b, every world_size-th one from `rank` on.
+
+    They are asked for in `parts` equal shares per batch.
+    """
 
     batch_size: int
     batches: int
     rank: int
     world_size: int
+    parts: int = 1
     epoch: int = 1
     start: int = 0
 
     def __len__(self) -> int:
-        return self.batches
+        return self.batches * self.parts
 
     def __iter__(self) -> Iterator[list[Position]]:
-        epoch = self.epoch
+        epoch, share = self.epoch, self.batch_size // self.parts
         for batch in range(self.start, self.batches):
             first = batch * self.batch_size * self.world_size + self.rank
-            yield [(epoch, first + i * self.world_size) for i in range(self.batch_size)]
+            own = [(epoch, first + i * self.world_size) for i in range(self.batch_size)]
+            yield from (own[i : i + share] for i in range(0, self.batch_size, share))
 
 
-class BatchLoader:
+class BatchLoader(Generic[B]):
     """Batches of any epoch from any position on. Worker processes live as long as the loader.
 
     One epoch is read at a time: asking for another one ends the one before.
     """
 
-    def __init__(self, sampler: SampleSource, positions: _Positions, loader: DataLoader[Any]) -> None:
+    def __init__(
+        self,
+        sampler: SampleSource[Any],
+        positions: _Positions,
+        loader: DataLoader[Any],
+        join: Callable[[list[Any]], B],
+    ) -> None:
+        """join: makes a batch of what was loaded for its parts."""
         self._sampler = sampler
         self._positions = positions
         self._loader = loader
+        self._join = join
 
     def __len__(self) -> int:
         """Batches per epoch for this process; the same in all processes."""
-        return len(self._positions)
+        return self._positions.batches
 
     @property
     def bad_samples(self) -> int:
         """How many samples could not be read so far, in this process and its workers."""
         return self._sampler.broken.failures
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[B]:
         """Batches `start`, `start + 1`, ... of an epoch (counted from 1); the ones before are not loaded.
 
         Raises TooManyBadSamplesError, and WorkerError when a worker process died.
         """
+        parts = []
+        for part in self._parts(epoch, start):
+            parts.append(part)
+            if len(parts) == self._positions.parts:
+                yield self._join(parts)
+                parts = []
+
+    def _parts(self, epoch: int, start: int) -> Iterator[Any]:
         self._positions.epoch, self._positions.start = epoch, start
         iterator = iter(self._loader)
         while True:
@@ -147,7 +178,7 @@ class BatchLoader:
                 raise WorkerError(f"{WORKER_DIED} in epoch {epoch} ({error})") from error
             yield self._unpack(loaded)
 
-    def _unpack(self, loaded: _Loaded) -> Batch:
+    def _unpack(self, loaded: _Loaded) -> Any:
         if loaded.report is not None:
             self._sampler.broken.merge(loaded.report)
         if loaded.batch is None:
@@ -156,7 +187,7 @@ class BatchLoader:
 
 
 def build_loader(
-    sampler: SampleSource,
+    sampler: SampleSource[Sample],
     samples_per_epoch: int,
     batch_size: int,
     workers: int = 0,
@@ -165,7 +196,7 @@ def build_loader(
     prefetch: int = 2,
     pin_memory: bool | None = None,
     start_method: str | None = None,
-) -> BatchLoader:
+) -> BatchLoader[Batch]:
     """A loader for one of `world_size` processes.
 
     batch_size: per process. An incomplete last batch (over all processes) is dropped. workers: processes; 0 loads in
@@ -173,6 +204,33 @@ def build_loader(
     start_method: "fork", "spawn" or "forkserver"; None leaves it to Python. Raises ValueError when not even one batch
     fits into an epoch.
     """
+    positions = _positions(samples_per_epoch, batch_size, rank, world_size)
+    pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
+    loader = _data_loader(
+        _Batches(sampler, samples_per_epoch, collate), positions, workers, prefetch, pinned, start_method
+    )
+    return BatchLoader(sampler, positions, loader, _only)
+
+
+def build_clip_loader(
+    sampler: SampleSource[Clip],
+    samples_per_epoch: int,
+    batch_size: int,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    prefetch: int = 2,
+    start_method: str | None = None,
+) -> BatchLoader[ClipBatch]:
+    """As `build_loader`, for clips. prefetch: clips that each worker decodes ahead."""
+    positions = replace(_positions(samples_per_epoch, batch_size, rank, world_size), parts=batch_size)
+    batches = _Batches(sampler, samples_per_epoch, pack_clips)
+    return BatchLoader(
+        sampler, positions, _data_loader(batches, positions, workers, prefetch, False, start_method), clip_batch
+    )
+
+
+def _positions(samples_per_epoch: int, batch_size: int, rank: int, world_size: int) -> _Positions:
     if not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} does not exist among {world_size} processes")
     batches = samples_per_epoch // (batch_size * world_size)
@@ -180,10 +238,20 @@ def build_loader(
         raise ValueError(
             f"SAMPLE_PER_EPOCH {samples_per_epoch} is less than one batch of {world_size} x {batch_size} samples"
         )
-    positions = _Positions(batch_size, batches, rank, world_size)
+    return _Positions(batch_size, batches, rank, world_size)
+
+
+def _data_loader(
+    batches: _Batches,
+    positions: _Positions,
+    workers: int,
+    prefetch: int,
+    pin_memory: bool,
+    start_method: str | None,
+) -> DataLoader[Any]:
     several: dict[str, Any] = {}
     if workers > 0:
-        share = sampler.broken.max_share
+        share = batches.sampler.broken.max_share
         several = {
             "persistent_workers": True,
             "prefetch_factor": prefetch,
@@ -192,17 +260,21 @@ def build_loader(
         }
     with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
         warnings.filterwarnings("ignore", message="This DataLoader will create")
-        loader: DataLoader[Any] = DataLoader(
-            _Batches(sampler, samples_per_epoch),
+        return DataLoader(
+            batches,
             batch_sampler=positions,
             num_workers=workers,
             collate_fn=_as_it_is,
-            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+            pin_memory=pin_memory,
             # its own generator: the training's random numbers do not depend on when workers start
             generator=torch.Generator(),
             **several,
         )
-    return BatchLoader(sampler, positions, loader)
+
+
+def _only(parts: list[Batch]) -> Batch:
+    (batch,) = parts
+    return batch
 
 
 def collate(samples: list[Sample]) -> Batch:

@@ -6,19 +6,20 @@ import hashlib
 import random
 from collections.abc import Callable
 from collections.abc import Sequence as Many
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from lib.data.broken import FILE_ERRORS, BrokenFiles, TooManyBadSamplesError
 from lib.data.modalities import doubled
 from lib.data.picking import FramePicker, Pick
-from lib.data.processing import Clip, InvalidSampleError
-from lib.data.types import Dataset, Frame, Sample, Sequence
+from lib.data.processing import InvalidSampleError
+from lib.data.types import Clip, Dataset, Frame, Sequence
 
 MAX_FRUITLESS = 500
 """Attempts in a row that one data set may fail before it is given up on."""
 
-MakeSample = Callable[[Clip, np.random.Generator], Sample]
+T = TypeVar("T")
 
 
 def random_streams(seed: int, epoch: int, index: int) -> tuple[random.Random, np.random.Generator]:
@@ -28,7 +29,7 @@ def random_streams(seed: int, epoch: int, index: int) -> tuple[random.Random, np
     return random.Random(picking), np.random.Generator(np.random.PCG64(augmenting))
 
 
-class TrackingSampler:
+class TrackingSampler(Generic[T]):
     """`sampler(epoch, index)` draws a data set by ratio, a sequence, frames, and makes a sample of them.
 
     What cannot be used is drawn anew: unreadable files (counted in `broken`), frames whose crop is invalid. Can be
@@ -40,12 +41,12 @@ class TrackingSampler:
         datasets: Many[Dataset],
         ratios: Many[float],
         picker: FramePicker,
-        make_sample: MakeSample,
+        make_sample: Callable[[Clip, np.random.Generator], T],
         seed: int,
         max_bad_samples: float = 0.01,
         rgb_as_aux: bool = False,
     ) -> None:
-        """ratios: weights of the data sets, of any sum. make_sample: usually a `Processing`.
+        """ratios: weights of the data sets, of any sum. make_sample: a `Processing` for crops, `WholeFrames` for clips.
 
         rgb_as_aux: frames of plain RGB sets show their picture as the second modality too (CSTrack).
         Raises ValueError naming a data set from which nothing can be sampled.
@@ -63,7 +64,7 @@ class TrackingSampler:
             if weight > 0:
                 self._check_usable(dataset)
 
-    def __call__(self, epoch: int, index: int) -> Sample:
+    def __call__(self, epoch: int, index: int) -> T:
         """Sample `index` of an epoch.
 
         Raises TooManyBadSamplesError when files fail more often than allowed, or when a data set yields nothing.

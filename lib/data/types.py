@@ -124,6 +124,28 @@ class Dataset(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Clip:
+    """Whole frames that were picked for one sample, templates first in `frame_ids`.
+
+    template_boxes, search_boxes: [Nt, 4] and [Ns, 4] float64 x, y, w, h in image pixels.
+    """
+
+    template: tuple[Frame, ...]
+    search: tuple[Frame, ...]
+    template_boxes: Boxes
+    search_boxes: Boxes
+    modality: Modality
+    dataset: str
+    sequence: str
+    frame_ids: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """``dataset/sequence:frame,frame``, for messages."""
+        return f"{self.dataset}/{self.sequence}:{','.join(map(str, self.frame_ids))}"
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One training sample: crops as uint8, what is still to be done on the device as numbers.
 
@@ -179,3 +201,30 @@ class Batch:
     def _each(self, f: Callable[[Tensor], Tensor]) -> Batch:
         moved: dict[str, Any] = {x.name: f(v) for x in fields(self) if isinstance(v := getattr(self, x.name), Tensor)}
         return replace(self, **moved)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipBatch:
+    """B clips of whole frames, for objectives that track during training; frames stay on the CPU, where crops are cut.
+
+    All clips have the same number of search frames; their frames may differ in size.
+    """
+
+    clips: list[Clip]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def names(self) -> list[str]:
+        """One per clip, for messages."""
+        return [clip.name for clip in self.clips]
+
+
+class Rows(Protocol):
+    """What a training step knows of a batch, whatever is in it: `Batch`, `ClipBatch`, or a part of one."""
+
+    @property
+    def names(self) -> list[str]: ...
+
+    def __len__(self) -> int: ...
