@@ -5,7 +5,6 @@ Pictures stay uint8; brightness travels as a number and is applied when the crop
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,8 +22,17 @@ from lib.data.augment import (
     mirror_box_in_crop,
 )
 from lib.data.boxes import box_in_crop, jitter_box
-from lib.data.crop import CropError, Region, crop_frame, crop_region, padding_mask
-from lib.data.types import Boxes, Frame, Image, Mask, Modality, Sample
+from lib.data.crop import (
+    CropError,
+    CropStyle,
+    Edit,
+    Region,
+    crop_frame,
+    crop_region,
+    mean_colours,
+    padding_mask,
+)
+from lib.data.types import Boxes, Clip, Frame, Image, Mask, Sample
 
 STRIDE = 16
 """Image pixels per token, at which a crop must still show some of the image."""
@@ -35,20 +43,6 @@ BoxUnit = Literal["size", "size_minus_one"]
 
 class InvalidSampleError(ValueError):
     """These frames and random numbers give no usable sample; others will."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """Frames that were picked for one sample, with their boxes [Nt, 4] and [Ns, 4] x, y, w, h in image pixels."""
-
-    template: tuple[Frame, ...]
-    search: tuple[Frame, ...]
-    template_boxes: Boxes
-    search_boxes: Boxes
-    modality: Modality
-    dataset: str
-    sequence: str
-    frame_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +74,7 @@ class Processing:
 
     box_unit: boxes are divided by the crop's `size` (OSTrack) or by `size_minus_one` (CSTrack).
     reject_all_padding: a sample whose crop shows nothing but padding, at pixel or token resolution, is invalid; where
-    it is off only crops beyond the image are.
+    it is off only crops beyond the image are. crop_style: see `lib.data.crop`; jitter follows it.
     """
 
     template: RegionRule
@@ -89,6 +83,7 @@ class Processing:
     augmentation: Augmentation = field(default_factory=Augmentation)
     box_unit: BoxUnit = "size"
     reject_all_padding: bool = True
+    crop_style: CropStyle = "area"
 
     def __call__(self, clip: Clip, rng: np.random.Generator) -> Sample:
         """Draw the random numbers and apply them. Raises InvalidSampleError."""
@@ -123,9 +118,10 @@ class Processing:
         target = np.asarray(box_xywh, dtype=np.float32)
         if mirrored:
             target = mirror_box(target, width)
-        jittered = jitter_box(target, draw.normal, draw.uniform, rule.scale_jitter, rule.center_jitter)
+        jitters = rule.scale_jitter, rule.center_jitter, self.crop_style == "area"
+        jittered = jitter_box(target, draw.normal, draw.uniform, *jitters)
         try:
-            region = crop_region(jittered.tolist(), rule.factor)
+            region = crop_region(jittered.tolist(), rule.factor, self.crop_style)
         except CropError as error:
             raise InvalidSampleError(str(error)) from None
         if region.inner(height, width) == (0, 0, 0, 0):
@@ -160,9 +156,11 @@ class Processing:
         crops = np.empty((len(frames), channels, rule.size, rule.size), dtype=np.uint8)
         for planes, frame, place, draw in zip(crops, frames, places, crop_draws, strict=True):
             edits = self._edits(frame) if draws.grey else (None, None)
-            crop_frame(frame, place.region, planes, mirrored=draws.mirrored, edits=edits, flipped=draw.flipped)
+            padded = self.crop_style == "context" and place.region.leaves(*frame.size_hw)
+            padding = mean_colours(frame, edits) if padded else None
+            crop_frame(frame, place.region, planes, draws.mirrored, edits, draw.flipped, padding)
         return crops, np.stack([place.box_xywh for place in places])
 
-    def _edits(self, frame: Frame) -> tuple[Callable[[Image], Image] | None, Callable[[Image], Image] | None]:
+    def _edits(self, frame: Frame) -> tuple[Edit | None, Edit | None]:
         rgb, aux = becomes_grey(frame, self.augmentation.grey_rule)
         return grey_picture if rgb else None, grey_picture if aux else None

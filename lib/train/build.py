@@ -10,6 +10,7 @@ from torch import nn
 
 from lib.config.schema import Config, Data, DataMix, Region
 from lib.data.augment import Augmentation
+from lib.data.crop import CropStyle
 from lib.data.datasets import build_dataset
 from lib.data.loader import BatchLoader, build_loader
 from lib.data.normalise import Normalise, normalise_batch
@@ -119,6 +120,7 @@ def _processing(data: Data, training: bool) -> Processing:
         augmentation=Augmentation(**asdict(data.augment)),
         box_unit=cast(BoxUnit, data.box_unit),
         reject_all_padding=data.reject_all_padding,
+        crop_style=cast(CropStyle, data.crop_style),
     )
 
 

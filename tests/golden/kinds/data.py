@@ -23,9 +23,9 @@ from lib.data.crop import crop_batch, sample_target
 from lib.data.modalities import clip_depth, x_frame
 from lib.data.normalise import Normalise
 from lib.data.picking import SAMPLERS, PickRule
-from lib.data.processing import Clip, Processing, RegionRule
+from lib.data.processing import Processing, RegionRule
 from lib.data.sampling import TrackingSampler
-from lib.data.types import Frame, Modality, Sequence
+from lib.data.types import Clip, Frame, Modality, Sequence
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

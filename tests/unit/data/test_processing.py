@@ -6,8 +6,8 @@ import pytest
 
 from lib.data.augment import Augmentation, CropDraw, Draws, becomes_grey, draw_sample, mirror_box
 from lib.data.crop import sample_target
-from lib.data.processing import Clip, InvalidSampleError, Processing, RegionRule
-from lib.data.types import Frame, Levels, Modality
+from lib.data.processing import InvalidSampleError, Processing, RegionRule
+from lib.data.types import Clip, Frame, Levels, Modality
 
 STILL = CropDraw(np.zeros(2, dtype=np.float32), np.full(2, 0.5, dtype=np.float32))
 
@@ -41,14 +41,15 @@ def test_without_augmentation_it_is_the_tracker_s_crop():
     assert sample.frame_ids == (3, 5)
 
 
+@pytest.mark.parametrize("style", ["area", "context"])
 @pytest.mark.parametrize("box", [(50.0, 40.0, 20.0, 12.0), (100.0, 70.0, 18.0, 15.0), (-3.0, 2.0, 15.0, 9.0)])
-def test_grey_and_mirror_equal_changing_the_whole_frame_first(box):
+def test_grey_and_mirror_equal_changing_the_whole_frame_first(box, style):
     image = picture(1)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     changed = Frame(np.ascontiguousarray(grey[:, ::-1]))
-    lazy = process().apply(clip(Frame(image), Frame(image), box), draws(grey=True, mirrored=True))
+    lazy = process(crop_style=style).apply(clip(Frame(image), Frame(image), box), draws(grey=True, mirrored=True))
     mirrored = tuple(mirror_box(np.array(box, dtype=np.float32), image.shape[1]).tolist())
-    eager = process().apply(clip(changed, changed, mirrored), draws())
+    eager = process(crop_style=style).apply(clip(changed, changed, mirrored), draws())
     assert np.array_equal(lazy.search, eager.search)
     assert np.array_equal(lazy.template, eager.template)
     assert np.array_equal(lazy.search_boxes, eager.search_boxes)

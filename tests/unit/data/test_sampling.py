@@ -66,6 +66,19 @@ def test_causal_picks():
         assert all(video.visible[i] for i in (*pick.template, *pick.search))
 
 
+def test_interval_picks_lie_on_both_sides():
+    picker = SAMPLERS["interval"](PickRule(templates=2, searches=2, intervals=(8,)))
+    video = TinyDataset(frames=60, visible_share=0.6)[0]
+    sides = set()
+    for seed in range(100):
+        pick = picker.pick(video, random.Random(seed))
+        base, others = pick.template[0], (*pick.template[1:], *pick.search)
+        assert all(abs(i - base) <= 8 for i in others)
+        assert all(video.visible[i] for i in (base, *others))
+        sides |= {(i > base) - (i < base) for i in others}
+    assert sides == {-1, 0, 1}
+
+
 def test_an_image_serves_as_template_and_search():
     images = sampler(TinyDataset(is_video=False))
     assert images(1, 0).frame_ids == (0, 0)
