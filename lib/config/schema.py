@@ -248,8 +248,48 @@ class KD:
 
 
 @dataclass(frozen=True)
+class SLT:
+    """Sequence-level training: the network learns from what its tracker's decisions lead to. Published values.
+
+    TRAIN.BATCH_SIZE counts clips then, and DATA.TRAIN.SAMPLE_PER_EPOCH too. START: weights to begin with, a file, also
+    in the `pretrained` folder, loaded strictly; empty: MODEL.PRETRAIN_FILE, --load or --script_prv.
+    FRAMES: per clip; the first one gives the box only. MICRO_BATCH: clips per backward pass, 0 for all; AVERAGE: their
+    gradients are averaged, not added up.
+    MAX_GAP, MAX_INTERVAL, INTERVAL_PROB, REVERSE: see `lib.data.clip_picking.ClipRule`; MIRROR, GREY: probabilities,
+    for a whole clip.
+    TEMPERATURE, EPSILON: of the policy, softmax of TEMPERATURE * logit of the response kept EPSILON off 0 and 1.
+    POLICY_WEIGHT: of its loss, beside the method's own box losses by their TRAIN weights.
+    """
+
+    start: str = ""
+    frames: int = 24
+    micro_batch: int = 2
+    average: bool = False
+    max_gap: int = 300
+    max_interval: int = 10
+    interval_prob: float = 0.3
+    reverse: float = 0.0
+    mirror: float = 0.0
+    grey: float = 0.0
+    temperature: float = 4.0
+    epsilon: float = 0.01
+    policy_weight: float = 15.0
+
+    def __post_init__(self) -> None:
+        if self.frames < 2 or self.micro_batch < 0 or self.max_interval < 1:
+            raise ValueError("FRAMES must be at least 2, MAX_INTERVAL at least 1, MICRO_BATCH not negative")
+        if not all(0 <= share <= 1 for share in (self.interval_prob, self.reverse, self.mirror, self.grey)):
+            raise ValueError("INTERVAL_PROB, REVERSE, MIRROR and GREY must lie in 0..1")
+        if self.temperature <= 0 or not 0 < self.epsilon < 0.5:
+            raise ValueError(f"TEMPERATURE {self.temperature} must be positive, EPSILON {self.epsilon} in 0..0.5")
+
+
+@dataclass(frozen=True)
 class Config:
-    """A whole experiment. TEACHER, KD: only where one is distilled; any method with a one-stream network can be."""
+    """A whole experiment. TEACHER, KD: only where one is distilled; any method with a one-stream network can be.
+
+    SLT: only for sequence-level training, of any method whose tracker can explore.
+    """
 
     data: Data = Data()
     model: Model = Model()
@@ -257,9 +297,12 @@ class Config:
     test: Test = Test()
     teacher: Teacher | None = field(default=None, metadata={"section": True})
     kd: KD | None = field(default=None, metadata={"section": True})
+    slt: SLT | None = field(default=None, metadata={"section": True})
 
     def __post_init__(self) -> None:
         if self.kd is not None and self.teacher is None:
             raise ValueError("KD is given without a TEACHER")
+        if self.slt is not None and self.teacher is not None:
+            raise ValueError("SLT and TEACHER are given; sequence-level training cannot be joined by a teacher")
         if self.kd is None and self.teacher is not None:
             object.__setattr__(self, "kd", KD())

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lib.objectives.base import Objective
+from lib.objectives.sequence_level import Auxiliary
 from lib.registry import Registry
 from lib.track.protocol import Tracker
 
@@ -23,6 +24,8 @@ class Method:
     parts: dotted field -> registry for every `TYPE` node, so that a wrong argument is told before anything is built.
     build_network(config, training): `training` loads the initial weights that MODEL names.
     build_objective(config, network); build_tracker(config, network, benchmark name or None).
+    build_auxiliary(config): what a network is taught beside the policy in sequence-level training; None: the box losses
+    of `BoxMaps`, which fit every network that gives these.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Method:
     build_network: Callable[[Any, bool], nn.Module]
     build_objective: Callable[[Any, Any], Objective]
     build_tracker: Callable[[Any, Any, str | None], Tracker]
+    build_auxiliary: Callable[[Any], Auxiliary] | None = None
     aliases: tuple[str, ...] = ()
     parts: Mapping[str, Registry[Callable[..., Any]]] = field(default_factory=dict)
 

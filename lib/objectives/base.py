@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
-
-from lib.data.types import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,22 @@ class Losses:
 class Objective(Protocol):
     """One way to learn: frame level, self-distillation, teacher and student, clip level, sequence level.
 
-    `network` is called through its `forward`, so that data-parallel wrappers see the call. `batch` is on the network's
-    device and normalised. The same object serves validation (the loop sets eval mode and switches gradients off).
+    `batch` is what the loader gives: a `lib.data.types.Batch`, on the network's device and normalised, unless the
+    objective takes something else apart by itself (`SplittingObjective`). The same object serves validation (the loop
+    sets eval mode and switches gradients off).
     """
 
-    def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses: ...
+    def __call__(self, network: nn.Module, batch: Any, progress: Progress) -> Losses: ...
+
+
+@runtime_checkable
+class SplittingObjective(Protocol):
+    """An objective that turns a batch into several, each with a backward pass of its own; their gradients add up.
+
+    Sequence-level training explores with the batch in `split` (which runs without gradients) and learns from the parts.
+    keeps_eval_mode: the network stays in eval mode while it learns.
+    """
+
+    keeps_eval_mode: bool
+
+    def split(self, network: nn.Module, batch: Any, progress: Progress) -> Sequence[Any]: ...

@@ -18,7 +18,8 @@ from lib.objectives.base import Losses
 class BoxCriterion:
     """giou * GIoU loss + l1 * mean absolute corner error + focal * focal loss of the score map (OSTrack, sec. 3.4).
 
-    A head without size and offset maps (corner head) has no centre map to teach; its focal term is left out.
+    A head without size and offset maps (corner head) has no centre map to teach; its focal term is left out, as it is
+    for the weight 0.
     """
 
     giou: float = 2.0
@@ -33,7 +34,7 @@ class BoxCriterion:
         l1 = F.l1_loss(predicted, target)
         total = self.giou * giou + self.l1 * l1
         terms = {"Loss/giou": giou, "Loss/l1": l1}
-        if maps.size_map is not None:
+        if self.focal and maps.size_map is not None:
             heatmap = gaussian_heatmap(target_xywh, maps.score_map.shape[-1])
             location = focal_loss(maps.score_map, heatmap)
             total = total + self.focal * location

@@ -68,6 +68,13 @@ class Judgement:
     output: Any
 
 
+def response_of(judgement: Judgement) -> Tensor:
+    """The response. Raises ValueError where there is none."""
+    if judgement.response is None:
+        raise ValueError("the network's head gives one box, not one per cell: there is nothing to explore")
+    return judgement.response
+
+
 class ExploringTracker(Tracker[S], Generic[S, T, V]):
     """A tracker whose steps are taken apart; `init` and `step` put them together again."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
-from lib.data.types import Batch
+from lib.data.types import Rows
 from lib.train.rng import preserved_rng
 
 
@@ -22,7 +22,7 @@ class EpochLoader(Protocol):
         """Batches per epoch for this process; the same in all processes."""
         ...
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Batches `start`, `start + 1`, ... of an epoch (counted from 1)."""
         ...
 
@@ -34,14 +34,14 @@ class Feed:
     started, is not counted. The global random numbers of the training are left alone by that start.
     """
 
-    def __init__(self, loader: EpochLoader, epoch: int, start: int, prepare: Callable[[Batch], Batch]) -> None:
+    def __init__(self, loader: EpochLoader, epoch: int, start: int, prepare: Callable[[Any], Rows]) -> None:
         self._prepare = prepare
         self.waited = 0.0
         with preserved_rng():
             self._batches = iter(loader.epoch(epoch, start))
-            self._first: Batch | None = next(self._batches, None)
+            self._first: Any = next(self._batches, None)
 
-    def next(self) -> Batch:
+    def next(self) -> Rows:
         """The next batch. Raises RuntimeError when the loader ends before its announced length."""
         if self._first is not None:
             batch, self._first = self._first, None

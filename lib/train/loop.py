@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lib.config.schema import Train
-from lib.data.types import Batch
+from lib.data.types import Rows
 from lib.models.weights import load_into
 from lib.objectives.base import Objective, Progress
 from lib.train.checkpoint import CheckpointFolder, Position, is_kept, position_of, weights_of
@@ -50,7 +50,7 @@ class Parts:
     optimizer: Optimizer
     train_loader: EpochLoader
     val_loader: EpochLoader | None
-    prepare: Callable[[Batch], Batch]
+    prepare: Callable[[Any], Rows]
     metadata: dict[str, Any]
     identity: dict[str, Any]
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from lib.data.types import Batch
+from lib.data.types import Rows
+
+R = TypeVar("R", bound=Rows)
 
 
 class BatchTooLargeError(RuntimeError):
     """A batch that the device's memory does not hold; the message says which would fit."""
 
 
-def first_rows(batch: Batch, rows: int) -> Batch:
+def first_rows(batch: R, rows: int) -> R:
     """The first `rows` samples of a batch."""
-    values: dict[str, Any] = {f.name: getattr(batch, f.name)[:rows] for f in fields(batch)}
-    return replace(batch, **values)
+    values: dict[str, Any] = {f.name: getattr(batch, f.name)[:rows] for f in fields(batch)}  # type: ignore[arg-type]
+    return replace(batch, **values)  # type: ignore[type-var]
 
 
-def largest_that_fits(batch: Batch, fits: Callable[[Batch], bool]) -> int:
+def largest_that_fits(batch: R, fits: Callable[[R], bool]) -> int:
     """The largest number of rows of `batch` (fewer than all) that `fits`, found by bisection; 0 when none does."""
     good, bad = 0, len(batch)
     while bad - good > 1:

@@ -174,7 +174,7 @@ def _header(experiment: Experiment, world: World, parts: Parts) -> list[str]:
         f"({world.size} x {train.batch_size}, accumulate {train.accumulate})",
         f"epochs: {train.epoch} of {len(parts.train_loader)} steps; validation: {validation}",
         f"parameters: {trained:,} of {of_all:,} are trained",
-        *([parts.metadata["teacher"]] if "teacher" in parts.metadata else []),
+        *[parts.metadata[key] for key in ("teacher", "sequences") if key in parts.metadata],
         *describe_groups(parts.optimizer.param_groups),
         "versions: " + ", ".join(f"{k} {v}" for k, v in versions().items()),
     ]

@@ -6,28 +6,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib.data.types import Batch
-from lib.objectives.base import Objective, Progress
+from lib.data.types import Rows
+from lib.objectives.base import Objective, Progress, SplittingObjective
 from lib.train.meters import Meters
 from lib.train.precision import NonFiniteLossError, Precision
 
 TOTAL = "Loss/total"
-
-
-@runtime_checkable
-class SplittingObjective(Protocol):
-    """An objective that turns a batch into several, each with a backward pass of its own; their gradients add up.
-
-    Sequence-level training explores with the batch in `split` (which runs without gradients) and learns from the parts.
-    """
-
-    def split(self, network: nn.Module, batch: Batch, progress: Progress) -> Sequence[Batch]: ...
 
 
 class Learner(nn.Module):
@@ -45,7 +35,7 @@ class Learner(nn.Module):
     def objective(self) -> Objective:
         return self._objective[0]
 
-    def forward(self, batch: Batch, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Rows, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         """The total loss, and the terms with `Loss/total` among them."""
         losses = self.objective(self.network, batch, progress)
         return losses.total, {TOTAL: losses.total.detach(), **losses.terms}
@@ -86,9 +76,9 @@ class Stepper:
         self.model, self.learner = model, learner
         self.optimizer, self.precision, self.clip_norm = optimizer, precision, clip_norm
         self.parameters = [p for g in optimizer.param_groups for p in g["params"]]
-        self.current: Batch | None = None
+        self.current: Rows | None = None
 
-    def step(self, next_batch: Callable[[], Batch], count: int, progress: Progress) -> StepResult:
+    def step(self, next_batch: Callable[[], Rows], count: int, progress: Progress) -> StepResult:
         """Average the gradients of `count` batches and update the parameters.
 
         Raises NonFiniteLossError, before any update, for a loss (or, but for fp16, a gradient) that is not finite.
@@ -108,26 +98,30 @@ class Stepper:
         updated = self.precision.step(self.optimizer, norm)
         return StepResult(meters.means(), norm, samples, updated)
 
-    def evaluate(self, batch: Batch, progress: Progress) -> dict[str, float]:
+    def evaluate(self, batch: Rows, progress: Progress) -> dict[str, float]:
         """The terms of one batch, without gradients."""
-        with torch.no_grad(), self.precision.autocast():
-            _, terms = self.learner(batch, progress)
-        return to_floats(terms)
+        meters = Meters()
+        for part in self._parts(batch, progress):
+            with torch.no_grad(), self.precision.autocast():
+                _, terms = self.learner(part, progress)
+            meters.add(to_floats(terms), len(part))
+        return meters.means()
 
-    def fits(self, batch: Batch, progress: Progress) -> bool:
+    def fits(self, batch: Rows, progress: Progress) -> bool:
         """Whether forward and backward of this batch find room on the device (this process alone)."""
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            with self.precision.autocast():
-                total, _ = self.learner(batch, progress)
-            self.precision.backward(total)
+            for part in self._parts(batch, progress):
+                with self.precision.autocast():
+                    total, _ = self.learner(part, progress)
+                self.precision.backward(total)
         except torch.OutOfMemoryError:
             return False
         finally:
             self.optimizer.zero_grad(set_to_none=True)
         return True
 
-    def _accumulate(self, batch: Batch, count: int, last: bool, progress: Progress) -> dict[str, float]:
+    def _accumulate(self, batch: Rows, count: int, last: bool, progress: Progress) -> dict[str, float]:
         parts = self._parts(batch, progress)
         meters = Meters()
         for j, part in enumerate(parts):
@@ -141,7 +135,7 @@ class Stepper:
             meters.add(values, len(part))
         return meters.means()
 
-    def _parts(self, batch: Batch, progress: Progress) -> Sequence[Batch]:
+    def _parts(self, batch: Rows, progress: Progress) -> Sequence[Rows]:
         objective = self.learner.objective
         if not isinstance(objective, SplittingObjective):
             return [batch]
@@ -172,7 +166,9 @@ def freeze_batch_norm(network: nn.Module) -> None:
 
 
 def start_mode(learner: Learner, training: bool, fix_bn: bool) -> None:
-    """Training or evaluation mode for the whole network."""
+    """Training or evaluation mode for the whole network; an objective may keep it in evaluation mode throughout."""
+    objective = learner.objective
+    training = training and not (isinstance(objective, SplittingObjective) and objective.keeps_eval_mode)
     learner.train(training)
     if training and fix_bn:
         freeze_batch_norm(learner.network)

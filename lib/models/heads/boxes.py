@@ -40,6 +40,11 @@ class BoxMaps:
             raise ValueError("this head gives one box, not one per cell")
         return decode_cells(cells, self.size_map.float(), self.offset_map.float())
 
+    def select(self, rows: Tensor) -> BoxMaps:
+        """The maps of these rows, [M] int64."""
+        given = {f.name: v[rows] for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        return BoxMaps(**given)
+
     def chunk(self, parts: int) -> list[BoxMaps]:
         """The maps of equal shares of the batch, in order."""
         given = {f.name: v.chunk(parts) for f in fields(self) if (v := getattr(self, f.name)) is not None}

@@ -1,0 +1,193 @@
+"""Sequence-level training: a tracker learns from what its decisions lead to (SLT, Kim et al., ECCV 2022).
+
+Self-critical REINFORCE. Two trackers follow the target of a clip with the present network: one takes the best cell of
+every frame, the other one draws it. What the second gains or loses in mean overlap is the reward of all its decisions:
+cells of a trajectory that did better become more probable, of one that did worse less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lib.data.types import ClipBatch
+from lib.models.heads.boxes import BoxMaps
+from lib.objectives.base import Losses, Progress
+from lib.track.exploring import ExploringTracker, Judgement, TargetView, View, response_of
+from lib.track.protocol import State
+from lib.track.rollout import Rollout, roll_out
+
+ABSENT = 10.0
+"""Corners whose coordinates' absolute values add up to no more (image pixels) mean that there is no target."""
+
+
+@dataclass(frozen=True)
+class SoftmaxPolicy:
+    """How probable each cell is: softmax of temperature * logit(response), the response kept off 0 and 1 by epsilon.
+
+    Since a response is a probability, its logit brings back the scale of the network's own output (SLT, sec. 3.3).
+    """
+
+    temperature: float = 4.0
+    epsilon: float = 0.01
+
+    def log(self, response: Tensor) -> Tensor:
+        """[B, N] in 0..1 -> [B, N] float64 logarithms of probabilities that add up to 1 in every row."""
+        kept = response.double() * (1 - 2 * self.epsilon) + self.epsilon
+        return torch.log_softmax(self.temperature * kept.logit(), dim=1)
+
+    def draw(self, response: Tensor) -> Tensor:
+        """A cell per row, [B] int64. Random numbers come from the CPU, so that they are the same for all devices."""
+        below = self.log(response).exp().cumsum(dim=1)
+        drawn = torch.rand(len(response), 1, dtype=torch.float64).to(response.device)
+        # Rounding may leave the sum a little off 1; a cell of no probability is never drawn.
+        return torch.searchsorted(below, drawn * below[:, -1:], right=True).squeeze(1).clamp(max=below.shape[1] - 1)
+
+
+class Auxiliary(Protocol):
+    """What a method's network is taught beside the policy, on the crops that the exploring tracker saw."""
+
+    def __call__(self, output: Any, targets_xywh: Tensor) -> Losses:
+        """output: of `ExploringTracker.judge`, M rows. targets_xywh: [M, 4] in units of the crop's side.
+
+        Targets are zeros where there is none; they may lie partly or wholly outside the crop.
+        """
+
+
+@dataclass(frozen=True)
+class SequenceRule:
+    """policy_weight: of the policy's loss. micro_batch: clips per backward pass; 0 for all.
+
+    average: the gradients of the parts of a batch are averaged; as published, they add up.
+    """
+
+    policy_weight: float = 15.0
+    micro_batch: int = 2
+    average: bool = False
+    policy: SoftmaxPolicy = field(default_factory=SoftmaxPolicy)
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What some clips' exploring trackers went through, to be learned from.
+
+    target: b rows. views: K * b rows, frame-major. cells: [K * b]. rewards: [b]. targets_xywh: [K * b, 4] in units of
+    the crops' sides. share: factor of the loss. terms: of the whole roll-out, for the log.
+    """
+
+    target: TargetView
+    views: View
+    cells: Tensor
+    rewards: Tensor
+    targets_xywh: Tensor
+    names: list[str]
+    share: float = 1.0
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+
+class SequenceObjective:
+    """Sequence-level training of `tracker`'s network, which stays in eval mode: it learns as it tracks.
+
+    No gradient passes through crops, boxes or rewards. Terms: ``Loss/policy``, those of the method, ``Reward``,
+    ``IoU/greedy``, ``IoU/explore`` (means over frames and clips), ``Entropy`` of the policy in nats.
+    """
+
+    keeps_eval_mode = True
+
+    def __init__(
+        self, tracker: ExploringTracker[State, TargetView, View], auxiliary: Auxiliary, rule: SequenceRule
+    ) -> None:
+        self.tracker, self.auxiliary, self.rule = tracker, auxiliary, rule
+
+    def split(self, network: nn.Module, batch: ClipBatch, progress: Progress) -> list[Explored]:
+        """Explore, and deal the clips out to micro-batches."""
+        return self.parts(roll_out(self.tracker, batch.clips, self.rule.policy.draw), batch.names)
+
+    def parts(self, rollout: Rollout[Any, Any], names: list[str]) -> list[Explored]:
+        """A roll-out as parts to learn from."""
+        count = len(names)
+        size = self.rule.micro_batch or count
+        rewards, overlaps = rollout.advantage(), rollout.overlaps()
+        groups = [range(i, min(i + size, count)) for i in range(0, count, size)]
+        share = 1 / len(groups) if self.rule.average else 1.0
+        parts = []
+        for group in groups:
+            rows = [*group]
+            views = [view.select(rows) for view in rollout.views]
+            truth = rollout.truth_xywh[:, rows]
+            seen = type(views[0]).cat(views)
+            reward = rewards[rows]
+            terms = {
+                "Reward": reward.mean(),
+                "IoU/greedy": overlaps[0][:, rows].mean(),
+                "IoU/explore": overlaps[1][:, rows].mean(),
+            }
+            parts.append(
+                Explored(
+                    target=rollout.target.select(rows),
+                    views=seen,
+                    cells=rollout.cells[:, rows].flatten(),
+                    rewards=reward,
+                    targets_xywh=targets_in_crops(seen, truth.flatten(0, 1)),
+                    names=[names[i] for i in rows],
+                    share=share,
+                    terms=terms,
+                )
+            )
+        return parts
+
+    def __call__(self, network: nn.Module, batch: Explored, progress: Progress) -> Losses:
+        """The same views once more, now with gradients."""
+        clips, frames = len(batch), len(batch.cells) // len(batch)
+        start = torch.zeros(clips, 4, dtype=torch.float64)
+        state = self.tracker.begin(batch.target, start).select([*range(clips)] * frames)
+        return self.losses(self.tracker.judge(state, batch.views), batch)
+
+    def losses(self, judgement: Judgement, batch: Explored) -> Losses:
+        """judgement: K * b rows, frame-major."""
+        response = response_of(judgement)
+        log_policy = self.rule.policy.log(response)
+        taken = log_policy.gather(1, batch.cells[:, None]).squeeze(1)
+        rewards = batch.rewards.to(taken).repeat(len(taken) // len(batch))
+        policy = -(rewards * taken).mean()
+        auxiliary = self.auxiliary(judgement.output, batch.targets_xywh.to(response))
+        total = (self.rule.policy_weight * policy + auxiliary.total) * batch.share
+        own = {name: value for name, value in auxiliary.terms.items() if name != "Loss/total"}
+        entropy = -(log_policy.detach().exp() * log_policy.detach()).sum(dim=1).mean()
+        terms = {"Loss/total": total, "Loss/policy": policy, **own, **batch.terms, "Entropy": entropy}
+        return Losses(total, {name: value.detach().to(total.device) for name, value in terms.items()})
+
+
+def targets_in_crops(views: View, truth_xywh: Tensor) -> Tensor:
+    """[M, 4] true boxes in image pixels -> in units of the crops' sides, zeros where the target is absent."""
+    truth = truth_xywh.nan_to_num(0.0)
+    corners = torch.cat([truth[:, :2], truth[:, :2] + truth[:, 2:]], dim=1)
+    absent = corners.abs().sum(dim=1) <= ABSENT
+    return torch.where(absent[:, None], 0.0, views.place(truth))
+
+
+@dataclass(frozen=True)
+class BoxesInSight:
+    """Auxiliary losses of a network that gives `BoxMaps`: its box losses, where the target's centre is in the crop.
+
+    criterion: (maps, targets [m, 4]) -> losses without any for the score map, which the policy alone teaches.
+    """
+
+    criterion: Callable[[BoxMaps, Tensor], Losses]
+
+    def __call__(self, output: BoxMaps, targets_xywh: Tensor) -> Losses:
+        centre = targets_xywh[:, :2] + targets_xywh[:, 2:] / 2
+        sized = (targets_xywh[:, 2:] > 0).all(dim=1)
+        rows = (sized & (centre > 0).all(dim=1) & (centre < 1).all(dim=1)).nonzero().squeeze(1)
+        if not len(rows):
+            # The graph must be the same in all processes.
+            zero = output.boxes_cxcywh.sum() * 0.0
+            return Losses(zero, {})
+        return self.criterion(output.select(rows), targets_xywh[rows])
