@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar, cast
 
+import numpy as np
 from torch import nn
 
 from lib.config.schema import Config, Data, DataMix, Region
 from lib.data.augment import Augmentation
 from lib.data.crop import CropStyle
 from lib.data.datasets import build_dataset
-from lib.data.loader import BatchLoader, build_loader
+from lib.data.loader import BatchLoader, build_clip_loader, build_loader
 from lib.data.normalise import Normalise, normalise_batch
-from lib.data.picking import SAMPLERS, PickRule
+from lib.data.picking import SAMPLERS, FramePicker, PickRule
 from lib.data.processing import BoxUnit, Processing, RegionRule
 from lib.data.sampling import TrackingSampler
-from lib.data.types import Batch, Dataset, Modality
+from lib.data.types import Batch, Clip, ClipBatch, Dataset, Modality, Rows
 from lib.methods import Experiment
-from lib.methods.distillation import plan_distillation
+from lib.methods.distillation import Distillation, plan_distillation
+from lib.methods.sequence_level import SequenceTraining, plan_sequence_training
+from lib.objectives.base import Objective
 from lib.paths import Paths
 from lib.train.distributed import World
 from lib.train.loop import Parts
 from lib.train.optim import build_optimizer, parameter_groups
 from lib.train.schedule import lr_factor
 
+T = TypeVar("T")
 VALIDATION_SEED = 1_000_003
 """Added to the seed, so that validation samples are not those of the training."""
 
@@ -46,17 +50,14 @@ def build_parts(
     config: Config = experiment.config
     lr_factor(config.train, 1)  # an unusable schedule is told now, not when the first step is due
     # Teacher and data first: what is missing there is told within seconds, before a network is built.
-    distillation = plan_distillation(experiment, paths)
-    train_loader = _loader(config, config.data.train, world, paths, use_lmdb, training=True)
+    distillation, sequences = plan_distillation(experiment, paths), plan_sequence_training(experiment, paths)
+    source = _Source(config, world, paths, use_lmdb, sequences)
+    train_loader = source.loader(config.data.train, training=True)
     val_loader = None
     if config.data.val.names and config.data.val.sample_per_epoch and config.train.val_epoch_interval > 0:
-        val_loader = _loader(config, config.data.val, world, paths, use_lmdb, training=False)
-    own = config if distillation is None else distillation.student_config
-    network = experiment.method.build_network(own, True).to(world.device)
-    objective = experiment.method.build_objective(own, network)
-    if distillation is not None:
-        objective = distillation.join(objective, network)
-        metadata = {**metadata, "teacher": distillation.describe()}
+        val_loader = source.loader(config.data.val, training=False)
+    network, objective, notes = _learner(experiment, distillation, sequences, world)
+    metadata = {**metadata, **notes}
     if isinstance(objective, nn.Module):
         objective.to(world.device)
     optimizer = build_optimizer(parameter_groups(network, config.train), config.train)
@@ -64,43 +65,81 @@ def build_parts(
         network.compile()
     normalise = Normalise(config.data.mean, config.data.std).to(world.device)
 
-    def prepare(batch: Batch) -> Batch:
-        return normalise_batch(batch.to(world.device), normalise)
+    def prepare(batch: Batch | ClipBatch) -> Rows:
+        # Whole frames stay where crops are cut from them.
+        return batch if isinstance(batch, ClipBatch) else normalise_batch(batch.to(world.device), normalise)
 
     return Parts(network, objective, optimizer, train_loader, val_loader, prepare, metadata, identity)
 
 
-def _loader(config: Config, mix: DataMix, world: World, paths: Paths, use_lmdb: bool, training: bool) -> BatchLoader:
-    data, train = config.data, config.train
-    if not mix.names:
-        raise ValueError("DATA.TRAIN.DATASETS_NAME is empty: name at least one data set, such as SYNTHETIC")
-    # A published file may write [null] for none; its ratio goes with it.
-    ratios = [r for n, r in zip(mix.datasets_name, mix.datasets_ratio, strict=True) if n is not None]
-    interval = data.max_sample_interval
-    rule = PickRule(
-        data.template.number, data.search.number, (interval,) if isinstance(interval, int) else tuple(interval)
-    )
-    datasets = [build_dataset(name, paths, "lmdb" if use_lmdb else "auto") for name in mix.names]
-    if not data.multi_modal_vision:
-        _check_one_kind(datasets)
-    sampler = TrackingSampler(
-        datasets,
-        ratios,
-        SAMPLERS[data.sampler_mode](rule),
-        _processing(data, training),
-        seed=train.seed if training else train.seed + VALIDATION_SEED,
-        max_bad_samples=train.max_bad_samples,
-        rgb_as_aux=data.multi_modal_vision,
-    )
-    return build_loader(
-        sampler,
-        mix.sample_per_epoch,
-        train.batch_size,
-        workers=train.num_worker,
-        rank=world.rank,
-        world_size=world.size,
-        pin_memory=world.device.type == "cuda",
-    )
+def _learner(
+    experiment: Experiment, distillation: Distillation | None, sequences: SequenceTraining | None, world: World
+) -> tuple[nn.Module, Objective, dict[str, str]]:
+    """Network and objective, and what the metadata says of them."""
+    method, own = experiment.method, experiment.config
+    if distillation is not None:
+        own = distillation.student_config
+    elif sequences is not None:
+        own = sequences.own_config
+    network = method.build_network(own, True).to(world.device)
+    if sequences is not None:
+        sequences.load_start(network)
+        return network, sequences.objective(network), {"sequences": sequences.describe()}
+    objective = method.build_objective(own, network)
+    if distillation is not None:
+        return network, distillation.join(objective, network), {"teacher": distillation.describe()}
+    return network, objective, {}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where loaders come from: of crops, or of clips for sequence-level training."""
+
+    config: Config
+    world: World
+    paths: Paths
+    use_lmdb: bool
+    sequences: SequenceTraining | None
+
+    def loader(self, mix: DataMix, training: bool) -> BatchLoader[Batch] | BatchLoader[ClipBatch]:
+        if not mix.names:
+            raise ValueError("DATA.TRAIN.DATASETS_NAME is empty: name at least one data set, such as SYNTHETIC")
+        train, sequences = self.config.train, self.sequences
+        shares: dict[str, Any] = {
+            "samples_per_epoch": mix.sample_per_epoch,
+            "batch_size": train.batch_size,
+            "workers": train.num_worker,
+            "rank": self.world.rank,
+            "world_size": self.world.size,
+        }
+        if sequences is not None:
+            clips = self._sampler(mix, training, sequences.picker(), sequences.whole_frames())
+            return build_clip_loader(clips, **shares)
+        data = self.config.data
+        interval = data.max_sample_interval
+        intervals = (interval,) if isinstance(interval, int) else tuple(interval)
+        picker = SAMPLERS[data.sampler_mode](PickRule(data.template.number, data.search.number, intervals))
+        crops = self._sampler(mix, training, picker, _processing(data, training))
+        return build_loader(crops, **shares, pin_memory=self.world.device.type == "cuda")
+
+    def _sampler(
+        self, mix: DataMix, training: bool, picker: FramePicker, make: Callable[[Clip, np.random.Generator], T]
+    ) -> TrackingSampler[T]:
+        data, train = self.config.data, self.config.train
+        # A published file may write [null] for none; its ratio goes with it.
+        ratios = [r for n, r in zip(mix.datasets_name, mix.datasets_ratio, strict=True) if n is not None]
+        datasets = [build_dataset(name, self.paths, "lmdb" if self.use_lmdb else "auto") for name in mix.names]
+        if not data.multi_modal_vision:
+            _check_one_kind(datasets)
+        return TrackingSampler(
+            datasets,
+            ratios,
+            picker,
+            make,
+            seed=train.seed if training else train.seed + VALIDATION_SEED,
+            max_bad_samples=train.max_bad_samples,
+            rgb_as_aux=data.multi_modal_vision,
+        )
 
 
 def _check_one_kind(datasets: Sequence[Dataset]) -> None:
