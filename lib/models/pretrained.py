@@ -1,4 +1,4 @@
-"""Initial weights of a vision transformer from other people's files: timm models and Flax `.npz` checkpoints."""
+"""Initial weights of a backbone from other people's files: timm models and Flax `.npz` checkpoints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from torch import Tensor
 
 from lib.models.weights import WeightsError
 
-CLASSIFIER = ("head.", "head_dist.", "fc_norm.", "pre_logits.")
+CLASSIFIER = ("head.", "head_dist.", "fc_norm.", "pre_logits.", "fc.")
 
 
-def vit_from_timm(name: str, pretrained: bool = True) -> dict[str, Tensor]:
-    """State dict of a timm ViT (``vit_base_patch16_224.mae``) without its classifier; names are those of our ViT.
+def weights_from_timm(name: str, pretrained: bool = True) -> dict[str, Tensor]:
+    """State dict of a timm model (``vit_base_patch16_224.mae``, ``resnet50.tv_in1k``) without its classifier.
+
+    Names are those of our ViT and ResNet.
 
     pretrained: fetch the weights through timm, the one thing here that may use the network; False gives a fresh
     initialisation. Raises WeightsError for an unknown name or when the weights cannot be had.

@@ -11,7 +11,7 @@ from torch import Tensor
 from lib.methods.ostrack.network import OSTrack
 from lib.models.backbones.one_stream_vit import OneStreamViT
 from lib.models.backbones.position import adapt_vit
-from lib.models.pretrained import load_flax_npz, vit_from_timm
+from lib.models.pretrained import load_flax_npz, weights_from_timm
 from lib.models.weights import load_into, read_checkpoint
 from lib.paths import load_paths
 
@@ -46,7 +46,7 @@ def load_vit(backbone: OneStreamViT, name: str, ignore: Sequence[str] = ()) -> N
 
 def _read_vit(name: str) -> dict[str, Tensor]:
     if name.startswith(TIMM):
-        return vit_from_timm(name.removeprefix(TIMM))
+        return weights_from_timm(name.removeprefix(TIMM))
     path = find_pretrained(name)
     return load_flax_npz(path) if path.suffix == ".npz" else read_checkpoint(path).state_dict
 

@@ -7,12 +7,32 @@ from collections.abc import Callable
 from torch import nn
 
 from lib.models.backbones.one_stream_vit import OneStreamViT
+from lib.models.backbones.resnet import ResNet
 from lib.models.backbones.two_stream_vit import TwoStreamViT
 from lib.registry import Registry
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
 RGBX_BACKBONES: Registry[Callable[..., nn.Module]] = Registry("RGB-X backbone")
 """Known by the same names as their RGB relatives, as published files have it."""
+RESNETS: Registry[Callable[..., ResNet]] = Registry("ResNet")
+"""For siamese trackers: a picture in, one feature map out."""
+
+
+@RESNETS.register("resnet50")
+def resnet50() -> ResNet:
+    """ResNet-50 to its third layer, stride 8, as TransT reads it: the third layer is dilated instead of strided."""
+    return ResNet()
+
+
+@RESNETS.register("resnet")
+def resnet(
+    depths: tuple[int, ...] = (1, 1, 1),
+    strides: tuple[int, ...] = (1, 2, 1),
+    dilations: tuple[int, ...] = (1, 1, 2),
+    width: int = 16,
+) -> ResNet:
+    """ResNet of any size, for training from random weights."""
+    return ResNet(depths, strides, dilations, width)
 
 
 @BACKBONES.register("vit")

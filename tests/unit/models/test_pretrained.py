@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from lib.models.pretrained import load_flax_npz, vit_from_timm
+from lib.models.pretrained import load_flax_npz, weights_from_timm
 from lib.models.weights import WeightsError
 
 WIDTH, HEADS, HIDDEN = 192, 3, 768
@@ -63,8 +63,8 @@ def test_wrong_files(tmp_path: Path) -> None:
 
 
 def test_timm_names() -> None:
-    weights = vit_from_timm("vit_tiny_patch16_224", pretrained=False)
+    weights = weights_from_timm("vit_tiny_patch16_224", pretrained=False)
     assert {"cls_token", "pos_embed", "blocks.11.attn.qkv.weight", "norm.bias"} <= weights.keys()
     assert not any(k.startswith("head") for k in weights)
     with pytest.raises(WeightsError, match="no_such_vit"):
-        vit_from_timm("no_such_vit", pretrained=False)
+        weights_from_timm("no_such_vit", pretrained=False)

@@ -1,0 +1,62 @@
+"""TransT (Chen et al., CVPR 2021): a siamese ResNet, fusion by attention alone, a box and a score per cell."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from lib.models.backbones.resnet import ResNet
+from lib.models.fusion.feature_fusion import FeatureFusion, FusionSize
+from lib.models.heads.cells import CellBoxes, Perceptron
+
+
+class TransT(nn.Module):
+    """Module names are those of published checkpoints.
+
+    template_size, search_size: sides of the pictures in pixels, multiples of the backbone's stride.
+    """
+
+    def __init__(self, backbone: ResNet, size: FusionSize, template_size: int, search_size: int) -> None:
+        super().__init__()
+        stride = backbone.stride
+        if template_size % stride or search_size % stride:
+            raise ValueError(
+                f"template {template_size} and search region {search_size} must be multiples of the stride {stride}"
+            )
+        self.grid_template, self.grid_search = template_size // stride, search_size // stride
+        # Published: index 0 the feature network, index 1 the position code, which has no parameters.
+        self.backbone = nn.ModuleList([nn.ModuleDict({"body": backbone})])
+        self.input_proj = nn.Conv2d(backbone.channels, size.width, 1)
+        self.featurefusion_network = FeatureFusion(size, self.grid_template, self.grid_search)
+        self.class_embed = Perceptron(size.width, size.width, 2)
+        self.bbox_embed = Perceptron(size.width, size.width, 4)
+
+    @property
+    def body(self) -> ResNet:
+        """The ResNet."""
+        return cast("ResNet", cast("nn.ModuleDict", self.backbone[0])["body"])
+
+    def encode_template(self, template: Tensor) -> Tensor:
+        """Once per target: template [B, 3, T, T], normalised -> tokens [B, Nz, C], which have looked at themselves."""
+        return self.featurefusion_network.encode_template(self._tokens(template))
+
+    def locate(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None = None) -> CellBoxes:
+        """Once per frame: search [B, 3, S, S], normalised. template_mask: None, for TransT has no use for one."""
+        return self._decide(template_tokens, self._tokens(search))
+
+    def forward(self, template: Tensor, search: Tensor) -> CellBoxes:
+        """template [B, 3, T, T] and search [B, 3, S, S], normalised.
+
+        The search region goes through the backbone first: running averages of batch norms depend on the order.
+        """
+        search_tokens = self._tokens(search)
+        return self._decide(self.encode_template(template), search_tokens)
+
+    def _tokens(self, picture: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, N, C], row-major."""
+        return self.input_proj(self.body(picture)).flatten(2).transpose(1, 2)
+
+    def _decide(self, template_tokens: Tensor, search_tokens: Tensor) -> CellBoxes:
+        tokens = self.featurefusion_network(template_tokens, search_tokens)
+        return CellBoxes(self.class_embed(tokens), self.bbox_embed(tokens).sigmoid())

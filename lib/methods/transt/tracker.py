@@ -1,0 +1,41 @@
+"""TransT at test time (Chen et al., CVPR 2021, sec. 3.4): a window, and nothing else after the network."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lib.data.boxes import clip_centres
+from lib.methods.transt.network import TransT
+from lib.models.heads.boxes import BoxMaps
+from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker
+from lib.track.window import hanning2d
+
+
+class TransTTracker(OneStreamTracker):
+    """The template's tokens are computed once, to where they first look at the search region.
+
+    influence: share of the window in the response ``(1 - influence) * score + influence * window``. margin: smallest
+    side of a box, in pixels. Confidence is the chosen cell's score, without the window.
+    """
+
+    network: TransT
+
+    def __init__(self, network: TransT, settings: CropSettings, influence: float = 0.49) -> None:
+        super().__init__(network, settings, network.grid_search)
+        self.influence = influence
+        self.window = hanning2d(network.grid_search).flatten().to(self.device)
+
+    def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.network.encode_template(crops), None
+
+    def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
+        return self.network.locate(state.template, crops).maps
+
+    def respond(self, scores: Tensor) -> Tensor:
+        return scores * (1 - self.influence) + self.window * self.influence
+
+    def confidence(self, scores: Tensor, response: Tensor) -> Tensor:
+        return scores
+
+    def keep_inside(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
+        return clip_centres(boxes_xywh, sizes_hw, self.margin)

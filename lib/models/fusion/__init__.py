@@ -1,0 +1,1 @@
+"""How template and search region are brought together."""

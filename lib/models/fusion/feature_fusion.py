@@ -1,0 +1,115 @@
+"""Feature fusion network of TransT (Chen et al., CVPR 2021, sec. 3.2): ego-context and cross-feature attention.
+
+Template and search region have branches of their own, "1" and "2" in parameter names. What the first layer does to the
+template alone is part of `encode_template`, so that trackers do it once per target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.models.layers.coded_attention import CodedAttention
+from lib.models.layers.sine_code import sine_code
+
+TEMPLATE, SEARCH = "1", "2"
+
+
+@dataclass(frozen=True)
+class FusionSize:
+    """width: channels of a token. hidden: of the perceptrons between. layers: of the encoder; the decoder has one."""
+
+    width: int = 256
+    heads: int = 8
+    hidden: int = 2048
+    layers: int = 4
+    dropout: float = 0.1
+
+
+class EncoderLayer(nn.Module):
+    """Each branch looks at itself, then at the other one as it was before that; post-norm."""
+
+    def __init__(self, size: FusionSize) -> None:
+        super().__init__()
+        for branch in (TEMPLATE, SEARCH):
+            self.add_module(f"self_attn{branch}", CodedAttention(size.width, size.heads, size.dropout))
+            self.add_module(f"multihead_attn{branch}", CodedAttention(size.width, size.heads, size.dropout))
+            self.add_module(f"linear{branch}1", nn.Linear(size.width, size.hidden))
+            self.add_module(f"linear{branch}2", nn.Linear(size.hidden, size.width))
+            for i in (1, 2, 3):
+                self.add_module(f"norm{branch}{i}", nn.LayerNorm(size.width))
+        self.dropout = nn.Dropout(size.dropout)
+
+    def look_at_itself(self, branch: str, x: Tensor, code: Tensor) -> Tensor:
+        """Ego-context augment (eq. 3) of one branch: x [B, N, C], code [N, C]."""
+        part = self.get_submodule
+        attended = part(f"self_attn{branch}")(x, code, x, code)
+        return part(f"norm{branch}1")(x + self.dropout(attended))
+
+    def look_at_other(self, branch: str, x: Tensor, code: Tensor, other: Tensor, other_code: Tensor) -> Tensor:
+        """Cross-feature augment (eq. 4) of one branch: x [B, N, C] looks at other [B, M, C]."""
+        part, drop = self.get_submodule, self.dropout
+        attended = part(f"multihead_attn{branch}")(x, code, other, other_code)
+        x = part(f"norm{branch}2")(x + drop(attended))
+        hidden = drop(F.relu(part(f"linear{branch}1")(x)))
+        return part(f"norm{branch}3")(x + drop(part(f"linear{branch}2")(hidden)))
+
+
+class DecoderLayer(nn.Module):
+    """The search region looks at the template a last time."""
+
+    def __init__(self, size: FusionSize) -> None:
+        super().__init__()
+        self.multihead_attn = CodedAttention(size.width, size.heads, size.dropout)
+        self.linear1 = nn.Linear(size.width, size.hidden)
+        self.linear2 = nn.Linear(size.hidden, size.width)
+        self.norm1, self.norm2 = nn.LayerNorm(size.width), nn.LayerNorm(size.width)
+        self.dropout = nn.Dropout(size.dropout)
+
+    def forward(self, x: Tensor, code: Tensor, memory: Tensor, memory_code: Tensor) -> Tensor:
+        """x [B, N, C] looks at memory [B, M, C]."""
+        x = self.norm1(x + self.dropout(self.multihead_attn(x, code, memory, memory_code)))
+        hidden = self.dropout(F.relu(self.linear1(x)))
+        return self.norm2(x + self.dropout(self.linear2(hidden)))
+
+
+class FeatureFusion(nn.Module):
+    """Template tokens and search tokens -> search tokens that know the target.
+
+    template_grid, search_grid: sides of the two feature maps, for their position codes (buffers that no file has).
+    """
+
+    template_code: Tensor
+    search_code: Tensor
+
+    def __init__(self, size: FusionSize, template_grid: int, search_grid: int) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(EncoderLayer(size) for _ in range(size.layers))})
+        self.decoder = nn.ModuleDict({"layers": nn.ModuleList([DecoderLayer(size)]), "norm": nn.LayerNorm(size.width)})
+        self.register_buffer("template_code", sine_code(template_grid, size.width), persistent=False)
+        self.register_buffer("search_code", sine_code(search_grid, size.width), persistent=False)
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def encode_template(self, template: Tensor) -> Tensor:
+        """Once per target: template [B, Nz, C] -> what it is after looking at itself in the first layer."""
+        return self._layers()[0].look_at_itself(TEMPLATE, template, self.template_code)
+
+    def forward(self, template: Tensor, search: Tensor) -> Tensor:
+        """template: what `encode_template` gives, search [B, Nx, C] -> [B, Nx, C]."""
+        z_code, x_code = self.template_code, self.search_code
+        for i, layer in enumerate(self._layers()):
+            z = layer.look_at_itself(TEMPLATE, template, z_code) if i else template
+            x = layer.look_at_itself(SEARCH, search, x_code)
+            template = layer.look_at_other(TEMPLATE, z, z_code, x, x_code)
+            search = layer.look_at_other(SEARCH, x, x_code, z, z_code)
+        for decoder in cast("nn.ModuleList", self.decoder["layers"]):
+            search = decoder(search, x_code, template, z_code)
+        return self.decoder["norm"](search)
+
+    def _layers(self) -> list[EncoderLayer]:
+        return cast("list[EncoderLayer]", list(cast("nn.ModuleList", self.encoder["layers"])))

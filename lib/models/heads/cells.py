@@ -1,0 +1,53 @@
+"""A score and a box for every cell by itself, from its token alone (TransT, CVPR 2021, sec. 3.1)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from math import isqrt
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.models.heads.boxes import BoxMaps, pick_cells
+
+TARGET, BACKGROUND = 0, 1
+
+
+class Perceptron(nn.Module):
+    """Linear layers `layers.0` .. with ReLU between."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, depth: int = 3) -> None:
+        super().__init__()
+        widths = [inputs, *[hidden] * (depth - 1), outputs]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., inputs]."""
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+@dataclass(frozen=True, slots=True)
+class CellBoxes:
+    """What is said of N = g * g cells, row-major.
+
+    logits: [B, N, 2] target and background. boxes_cxcywh: [B, N, 4] in units of the search crop's side.
+    """
+
+    logits: Tensor
+    boxes_cxcywh: Tensor
+
+    @property
+    def scores(self) -> Tensor:
+        """[B, N] probability of the target."""
+        return (self.logits[..., TARGET] - self.logits[..., BACKGROUND]).sigmoid()
+
+    @property
+    def maps(self) -> BoxMaps:
+        """The same as dense maps, float32; the score map is [B, 1, g, g]."""
+        scores, boxes = self.scores.float(), self.boxes_cxcywh.transpose(1, 2).float()
+        grid = isqrt(scores.shape[1])
+        best = pick_cells(boxes, scores.argmax(dim=1))
+        return BoxMaps(best, scores.unflatten(1, (1, grid, grid)), cell_boxes_cxcywh=boxes)

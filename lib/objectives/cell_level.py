@@ -1,0 +1,63 @@
+"""Frame-level learning where every cell has a score and a box of its own (TransT, CVPR 2021, sec. 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lib.data.boxes import cxcywh_to_xyxy, xywh_to_cxcywh
+from lib.models.heads.cells import BACKGROUND, TARGET, CellBoxes
+from lib.models.losses.box import generalised_iou
+from lib.models.losses.matching import cells_under
+from lib.objectives.base import Losses
+
+
+@dataclass(frozen=True)
+class CellCriterion:
+    """classification * cross-entropy of all cells, l1 * L1 and giou * GIoU loss of the boxes of matched ones.
+
+    Cells under the target are matched. background: weight of a background cell in the cross-entropy, against 1 of a
+    matched one. wrap: see `cells_under`.
+    """
+
+    giou: float = 2.0
+    l1: float = 5.0
+    classification: float = 8.334
+    background: float = 0.0625
+    wrap: bool = False
+
+    def __call__(self, cells: CellBoxes, target_xywh: Tensor) -> Losses:
+        """target_xywh: [B, 4] in units of the search crop's side."""
+        matched = self.matched(cells.boxes_cxcywh, target_xywh)
+        entropy = self.score_loss(cells, matched)
+        boxes = self.box_losses(cells.boxes_cxcywh, target_xywh, matched)
+        total = self.classification * entropy + boxes.total
+        terms = {"Loss/total": total.detach(), "Loss/ce": entropy.detach(), **boxes.terms}
+        return Losses(total, terms)
+
+    def matched(self, boxes_cxcywh: Tensor, target_xywh: Tensor) -> Tensor:
+        """[B, N] bool: the cells under their sample's target; boxes_cxcywh: [B, N, 4]."""
+        return cells_under(target_xywh, isqrt(boxes_cxcywh.shape[1]), self.wrap)
+
+    def score_loss(self, cells: CellBoxes, matched: Tensor) -> Tensor:
+        """Mean cross-entropy over all cells, weighted by class."""
+        labels = torch.where(matched, TARGET, BACKGROUND)
+        weight = cells.logits.new_tensor([1.0, self.background])
+        return F.cross_entropy(cells.logits.transpose(1, 2), labels, weight)
+
+    def box_losses(self, boxes_cxcywh: Tensor, target_xywh: Tensor, matched: Tensor) -> Losses:
+        """The box part alone, of boxes [B, N, 4]: means over all matched cells of the batch; 0 where there is none."""
+        rows = matched.nonzero()[:, 0]
+        count = max(1, len(rows))
+        predicted = boxes_cxcywh[matched]
+        target = xywh_to_cxcywh(target_xywh)[rows].to(predicted)
+        l1 = (predicted - target).abs().sum() / count
+        overlap, iou = generalised_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))
+        giou = (1 - overlap).sum() / count
+        total = self.l1 * l1 + self.giou * giou
+        terms = {"Loss/bbox": l1, "Loss/giou": giou, "IoU": iou.sum() / count}
+        return Losses(total, {name: value.detach() for name, value in terms.items()})

@@ -1,0 +1,268 @@
+"""TransT: forward pass with every block, matcher and losses, training step, crops, tracker."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import torch
+from golden import Case, runner
+from torch import Tensor, nn
+
+from lib.data.boxes import box_in_crop
+from lib.data.crop import crop_batch, crop_region, mean_colours
+from lib.data.types import Batch, Frame
+from lib.methods.transt.network import TransT
+from lib.methods.transt.objective import TransTObjective
+from lib.methods.transt.tracker import TransTTracker
+from lib.models.backbones.resnet import ResNet
+from lib.models.fusion.feature_fusion import FusionSize
+from lib.models.heads.cells import CellBoxes
+from lib.models.weights import load_into
+from lib.objectives.base import Progress
+from lib.objectives.cell_level import CellCriterion
+from lib.track.one_stream import CropSettings
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def filled(case: Case, manifest: str) -> dict[str, Tensor]:
+    """Filled weights: scaled and shifted by the ends of their names, then replaced, as the case says."""
+    state, config = case.state(manifest), case.config
+    for suffix, factor in config.get("scale", []):
+        state |= {n: v * np.float32(factor) for n, v in state.items() if n.endswith(suffix)}
+    for suffix, constant in config.get("shift", []):
+        state |= {n: v + np.float32(constant) for n, v in state.items() if n.endswith(suffix)}
+    for name, values in config.get("overrides", {}).items():
+        state[name] = torch.tensor(values, dtype=torch.float32).reshape(state[name].shape)
+    return state
+
+
+def build(case: Case) -> TransT:
+    """The case's network with its filled weights, loaded strictly under the published names, in the case's format."""
+    c = case.config
+    size = FusionSize(
+        c.get("hidden_dim", 256),
+        c.get("nheads", 8),
+        c.get("dim_feedforward", 2048),
+        c.get("featurefusion_layers", 4),
+        c.get("dropout", 0.0),
+    )
+    network = TransT(ResNet(), size, c.get("exemplar_size", 128), c.get("instance_size", 256))
+    load_into(network, filled(case, case.data["weights"].split()[0]))
+    return network.to(getattr(torch, c.get("dtype", "float32"))).eval()
+
+
+def picture(case: Case, name: str) -> Tensor:
+    """Pictures [B, 3, H, W] of the case's inputs: repeated along both axes, then multiplied."""
+    spec = case.data["inputs"][name]
+    drawn = case.draw(spec)
+    for axis in (-1, -2):
+        drawn = drawn.repeat(spec.get("repeat_hw", 1), axis=axis)
+    return torch.from_numpy(drawn * np.float32(spec.get("gain", 1.0))).to(getattr(torch, case.config["dtype"]))
+
+
+def bilinear(grid: np.ndarray, period: int, height: int, width: int) -> np.ndarray:
+    """The grid's nodes [h, w, 3] `period` pixels apart, bilinear between."""
+    rows, columns = np.arange(height) / period, np.arange(width) / period
+    top, left = rows.astype(int), columns.astype(int)
+    dy, dx = (rows - top)[:, None, None], (columns - left)[None, :, None]
+    upper = grid[top][:, left] * (1 - dx) + grid[top][:, left + 1] * dx
+    lower = grid[top + 1][:, left] * (1 - dx) + grid[top + 1][:, left + 1] * dx
+    return upper * (1 - dy) + lower * dy
+
+
+def video(spec: dict[str, Any]) -> tuple[list[Frame], list[list[float]]]:
+    """The synthetic video of these cases, checked against its checksums, and the target's boxes x, y, w, h."""
+    (height, width), (tw, th) = spec["size"], spec["target"]
+    rng = np.random.RandomState(spec["seed"])
+    ground = rng.random_sample((height // 16 + 2, width // 16 + 2, 3))
+    pattern = rng.random_sample((th // 8 + 2, tw // 8 + 2, 3))
+    background = np.floor(255 * (0.25 + 0.35 * bilinear(ground, 16, height, width)) + 0.5).astype(np.uint8)
+    texture = np.floor(255 * bilinear(pattern, 8, th, tw) + 0.5).astype(np.uint8)
+    frames, boxes = [], []
+    for t in range(spec["frames"]):
+        x, y = (
+            int(np.floor(spec["start"][i] + spec["velocity"][i] * t + spec["sway"][i] * np.sin(0.7 * t) + 0.5))
+            for i in (0, 1)
+        )
+        shown = background.copy()
+        left, top, right, bottom = max(0, x), max(0, y), min(width, x + tw), min(height, y + th)
+        shown[top:bottom, left:right] = texture[top - y : bottom - y, left - x : right - x]
+        frames.append(Frame(shown))
+        boxes.append([float(x), float(y), float(tw), float(th)])
+    for frame, checksum in zip(frames, spec.get("crc32_frames", []), strict=False):
+        assert zlib.crc32(frame.rgb.tobytes()) == checksum, "the synthetic video is another one"
+    return frames, boxes
+
+
+class Tape:
+    """What modules of a network give, by the names that cases use."""
+
+    def __init__(self, network: TransT) -> None:
+        self.found: dict[str, Tensor] = {}
+        self.side = ""
+        body, fusion = network.body, network.featurefusion_network
+        body.register_forward_pre_hook(self.look)
+        for i in range(1, 4):
+            self.keep(body.get_submodule(f"layer{i}"), f"backbone.layer{i}[%s]")
+        body.get_submodule("layer1").register_forward_pre_hook(
+            lambda _m, args: self.found.__setitem__(f"backbone.maxpool[{self.side}]", args[0])
+        )
+        self.keep(network.input_proj, "input_proj[%s]")
+        for i, layer in enumerate(fusion.encoder["layers"]):  # type: ignore[arg-type]
+            self.keep(layer.get_submodule("norm13"), f"encoder.layers.{i}.template", tokens=True)
+            self.keep(layer.get_submodule("norm23"), f"encoder.layers.{i}.search", tokens=True)
+        self.keep(fusion.get_submodule("decoder.layers.0"), "decoder.layers.0", tokens=True)
+        self.keep(fusion.get_submodule("decoder.norm"), "decoder.norm", tokens=True)
+        self.keep(network.class_embed, "class_embed", lead=True)
+        self.keep(network.bbox_embed, "bbox_embed", lead=True)
+
+    def look(self, _module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self.side = "search" if args[0].shape[-1] == 256 else "template"
+
+    def keep(self, module: nn.Module, name: str, tokens: bool = False, lead: bool = False) -> None:
+        """tokens: cases have [N, B, C]. lead: cases have one dimension more."""
+
+        def hook(_m: nn.Module, _i: Any, out: Tensor) -> None:
+            value = out.transpose(0, 1) if tokens else out[None] if lead else out
+            self.found[name % self.side if "%s" in name else name] = value.detach().clone()
+
+        module.register_forward_hook(hook)
+
+
+@runner("transt/forward")
+def forward(case: Case) -> None:
+    network = build(case)
+    tape = Tape(network)
+    search, template = picture(case, "search"), picture(case, "template")
+    with torch.inference_mode():
+        cells = network(template, search)
+        apart = network.locate(network.encode_template(template[:1]), search[:1])
+    named = tape.found | {"pred_logits": cells.logits, "pred_boxes": cells.boxes_cxcywh}
+    fusion = network.featurefusion_network
+    for side, code in (("template", fusion.template_code), ("search", fusion.search_code)):
+        grid = code.t().unflatten(1, (int(len(code) ** 0.5), -1))
+        named[f"pos[{side}]"] = grid[None].expand(len(search), -1, -1, -1)
+    for name, stored in (case.data["outputs"] | case.data.get("intermediates", {})).items():
+        case.check(named[name], stored, name)
+    torch.testing.assert_close(apart.logits, cells.logits[:1], rtol=1e-9, atol=1e-9)
+
+
+def criterion(case: Case) -> CellCriterion:
+    """The published criterion: its matches wrap round."""
+    weights = case.config["weights"]
+    return CellCriterion(
+        weights["loss_giou"], weights["loss_bbox"], weights["loss_ce"], case.config["eos_coef"], wrap=True
+    )
+
+
+@runner("transt/losses")
+def losses(case: Case) -> None:
+    logits, boxes = (case.tensor(n).requires_grad_() for n in ("pred_logits", "pred_boxes"))
+    target = case.tensor("search_anno") / case.config["search_size"]
+    cells, learn = CellBoxes(logits, boxes), criterion(case)
+    found = learn(cells, target)
+    found.total.backward()
+    matched = [row.nonzero().flatten() for row in learn.matched(boxes, target)]
+    assert logits.grad is not None
+    assert boxes.grad is not None
+    named: dict[str, Any] = {
+        "matched_count_per_image": [len(m) for m in matched],
+        "matched_indices": torch.cat(matched),
+        "loss_ce": found.terms["Loss/ce"],
+        "loss_bbox": found.terms["Loss/bbox"],
+        "loss_giou": found.terms["Loss/giou"],
+        "iou": found.terms["IoU"],
+        "total": found.total,
+        "grad_pred_logits": logits.grad,
+        "grad_pred_boxes": boxes.grad,
+    }
+    outputs = dict(case.data["outputs"])
+    ends = outputs.pop("matched_first_last", None)
+    assert ends is None or ends == [[int(m[0]), int(m[-1])] if len(m) else [] for m in matched]
+    for name, stored in outputs.items():
+        case.check(named[name], stored, name)
+
+
+@runner("slt_pytracking/transt_train_step")
+def train_step(case: Case) -> None:
+    network = build(case).train(case.config.get("mode", "train") == "train")
+    target = (case.tensor("search_anno") / case.config["search_size"])[:, None]
+    ones = torch.ones(len(target), 1)
+    batch = Batch(
+        template=picture(case, "template_images")[:, None],
+        search=picture(case, "search_images")[:, None],
+        template_boxes=target,
+        search_boxes=target,
+        template_gain=ones,
+        search_gain=ones,
+        modality=torch.zeros(len(target), dtype=torch.int64),
+    )
+    found = TransTObjective(criterion(case))(network, batch, Progress(1, 1000))
+    found.total.backward()
+    gradients = {n: p.grad for n, p in network.named_parameters()}
+    named: dict[str, Any] = {
+        "total": found.total,
+        "iou": found.terms["IoU"],
+        "grad_norm": torch.stack([g.norm() for g in gradients.values() if g is not None]).norm(),
+        **found.terms,
+        **{f"grad:{n}": g for n, g in gradients.items()},
+        **{f"buffer_after:{n}": b for n, b in network.named_buffers()},
+    }
+    for name, stored in case.data["outputs"].items():
+        case.check(named[name], stored, name)
+
+
+@runner("slt_pytracking/transt_crops")
+def crops(case: Case) -> None:
+    frame = video(case.config["video"])[0][0]
+    height, width = frame.size_hw
+    padding = torch.from_numpy(mean_colours(frame))[None]
+    items = case.draw(case.data["inputs"]["items"]).tolist()
+    for (cx, cy, w, h, factor, size), stored in zip(items, case.data["outputs"]["crops"], strict=True):
+        side, box = int(size), [cx - w / 2, cy - h / 2, w, h]
+        region = crop_region(box, factor, "context")
+        assert region.side == stored["crop_size_px"], (height, width, box)
+        rows = torch.tensor([box], dtype=torch.float64)
+        crop, resize = crop_batch([frame], rows, factor, side, "context", padding)
+        case.check(resize[0], stored["resize_factor"], f"resize factor {box}", {"rtol": 1e-7, "atol": 1e-7})
+        case.check(crop, stored["patch_raw_0_255"], f"crop {box}")
+        truth = np.array([cx - w / 2 + 3, cy - h / 2 - 2, 1.1 * w, 0.9 * h])
+        placed = box_in_crop(truth, np.array(box), float(resize[0]), side)
+        case.check(placed, stored["train_box_in_crop"], f"box {box}", {"rtol": 1e-6, "atol": 1e-5})
+
+
+@runner("transt/track", "transt/slt_track")
+def track(case: Case) -> None:
+    """With the network as it was trained, and again as `tracking/test.py` uses it."""
+    for prepared in (False, True):
+        follow(case, prepared)
+
+
+def tracker_of(case: Case, network: TransT) -> TransTTracker:
+    c = case.config
+    settings = CropSettings(
+        c.get("exemplar_size", 128), 2.0, c.get("instance_size", 256), 4.0, MEAN, STD, style="context"
+    )
+    return TransTTracker(network, settings, c["window_influence"])
+
+
+def follow(case: Case, prepared: bool) -> None:
+    tracker = tracker_of(case, build(case))
+    if prepared:
+        assert tracker.prepare()
+    frames, truth = video(case.config["video"])
+    state = tracker.init(frames[:1], torch.tensor(truth[:1], dtype=torch.float64))
+    outputs = case.data["outputs"]
+    boxes, cells = [], []
+    for i, frame in enumerate(frames[1:]):
+        state, prediction = tracker.step(state, [frame])
+        boxes.append(prediction.boxes_xywh[0].tolist())
+        assert prediction.response is not None
+        case.check(prediction.response[0], outputs["penalised_score"][i], f"response in frame {i + 1}")
+        cells.append(int(prediction.response[0].argmax()))
+    assert cells == outputs["best_idx"]
+    tolerance = {"rtol": 0.0, "atol": case.config["tolerance_boxes_px"]}
+    case.check(boxes, outputs["target_bbox"], "boxes", tolerance)
