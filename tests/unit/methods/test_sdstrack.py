@@ -248,3 +248,60 @@ def test_a_frame_takes_half_the_operations_of_the_published_network() -> None:
     with counting() as count:
         quick.locate(tokens, search)
     assert count.kernels <= 360
+
+
+PUBLISHED = """
+DATA:
+  MAX_SAMPLE_INTERVAL: 200
+  MEAN: [0.485, 0.456, 0.406]
+  SEARCH: {CENTER_JITTER: 3, FACTOR: 4.0, SCALE_JITTER: 0.25, SIZE: 256, NUMBER: 1}
+  STD: [0.229, 0.224, 0.225]
+  TEMPLATE: {CENTER_JITTER: 0, FACTOR: 2.0, SCALE_JITTER: 0, SIZE: 128}
+  TRAIN: {DATASETS_NAME: [VisEvent], DATASETS_RATIO: [1], SAMPLE_PER_EPOCH: 60000}
+  VAL: {DATASETS_NAME: [null], DATASETS_RATIO: [1], SAMPLE_PER_EPOCH: 10000}
+MODEL:
+  PRETRAIN_FILE: ./pretrained/vitb_256_mae_ce_32x4_ep300/OSTrack_ep0300.pth.tar
+  EXTRA_MERGER: False
+  RETURN_INTER: False
+  BACKBONE:
+    TYPE: vit_base_patch16_224_ce
+    STRIDE: 16
+    CE_LOC: [3, 6, 9]
+    CE_KEEP_RATIO: [0.7, 0.7, 0.7]
+    CE_TEMPLATE_RANGE: 'CTR_POINT'
+  HEAD: {TYPE: CENTER, NUM_CHANNELS: 256}
+TRAIN:
+  BACKBONE_MULTIPLIER: 0.1
+  DROP_PATH_RATE: 0.1
+  CE_START_EPOCH: 4
+  CE_WARM_EPOCH: 16
+  BATCH_SIZE: 16
+  EPOCH: 50
+  GIOU_WEIGHT: 2.0
+  L1_WEIGHT: 5.0
+  GRAD_CLIP_NORM: 0.1
+  LR: 0.0001
+  LR_DROP_EPOCH: 51
+  NUM_WORKER: 10
+  OPTIMIZER: ADAMW
+  PRINT_INTERVAL: 50
+  SCHEDULER: {TYPE: step, DECAY_RATE: 0.1}
+  VAL_EPOCH_INTERVAL: 1
+  WEIGHT_DECAY: 0.0001
+  AMP: False
+  FIX_BN: true
+  SAVE_EPOCH_INTERVAL: 5
+  SAVE_LAST_N_EPOCH: 1
+TEST: {EPOCH: 50, SEARCH_FACTOR: 4.0, SEARCH_SIZE: 256, TEMPLATE_FACTOR: 2.0, TEMPLATE_SIZE: 128}
+"""
+
+
+def test_a_file_as_published_means_what_ours_means(tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text(PUBLISHED)
+    theirs = load_experiment("sdstrack", str(tmp_path / "theirs.yaml"))
+    ours = load_experiment("sdstrack", "cvpr2024_rgbe")
+    assert theirs.config.data == ours.config.data
+    assert theirs.config.test == ours.config.test
+    assert theirs.config.train == ours.config.train
+    mine, published = (e.config.model.backbone.args for e in (ours, theirs))
+    assert {k: v for k, v in mine.items() if k != "fusion_loc"} == published
