@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lib.data.types import ClipBatch
 from lib.models.heads.boxes import BoxMaps
 from lib.objectives.base import Losses, Progress
+from lib.objectives.cell_level import CellCriterion
 from lib.track.exploring import ExploringTracker, Judgement, TargetView, View, response_of
 from lib.track.protocol import State
 from lib.track.rollout import Rollout, roll_out
@@ -171,6 +172,19 @@ def targets_in_crops(views: View, truth_xywh: Tensor) -> Tensor:
     corners = torch.cat([truth[:, :2], truth[:, :2] + truth[:, 2:]], dim=1)
     absent = corners.abs().sum(dim=1) <= ABSENT
     return torch.where(absent[:, None], 0.0, views.place(truth))
+
+
+@dataclass(frozen=True)
+class BoxesOfCells:
+    """Auxiliary losses of a network that gives every cell a box: those of the cells under the target."""
+
+    criterion: CellCriterion
+
+    def __call__(self, output: BoxMaps, targets_xywh: Tensor) -> Losses:
+        if output.cell_boxes_cxcywh is None:
+            raise ValueError("box losses by cell need a head that gives every cell a box")
+        boxes = output.cell_boxes_cxcywh.transpose(1, 2)
+        return self.criterion.box_losses(boxes, targets_xywh, self.criterion.matched(boxes, targets_xywh))
 
 
 @dataclass(frozen=True)

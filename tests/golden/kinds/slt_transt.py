@@ -1,0 +1,186 @@
+"""SLT-TransT: policy and losses, a step with gradients, exploration by two trackers at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from golden import Case, runner
+from torch import Tensor, nn
+
+from kinds.transt import MEAN, STD, build, picture, video
+from lib.data.types import Clip, Modality
+from lib.methods.transt.tracker import TransTTracker
+from lib.models.heads.cells import CellBoxes
+from lib.objectives.base import Progress
+from lib.objectives.cell_level import CellCriterion
+from lib.objectives.sequence_level import (
+    BoxesOfCells,
+    Explored,
+    SequenceObjective,
+    SequenceRule,
+    SoftmaxPolicy,
+    targets_in_crops,
+)
+from lib.track.exploring import Judgement, TargetView, View
+from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTarget
+from lib.track.rollout import roll_out
+
+SIDE = 256
+
+
+class Nothing(nn.Module):
+    """In place of a network, where a case gives what it would have given."""
+
+    grid_search = 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.somewhere = nn.Parameter(torch.zeros(()))
+
+
+class Watched(TransTTracker):
+    """Remembers what both halves of the batch saw, and what was thought of it."""
+
+    def __init__(self, network: Any, settings: CropSettings, influence: float) -> None:
+        super().__init__(network, settings, influence)
+        self.seen: list[tuple[View, Judgement]] = []
+
+    def judge(self, state: OneStreamState, view: View) -> Judgement:
+        judgement = super().judge(state, view)
+        self.seen.append((view, judgement))
+        return judgement
+
+
+def tracker_of(case: Case, network: Any) -> Watched:
+    settings = CropSettings(128, 2.0, SIDE, 4.0, MEAN, STD, style="context")
+    return Watched(network, settings, case.config.get("window_influence", 0.49))
+
+
+def objective_of(case: Case, tracker: TransTTracker) -> SequenceObjective:
+    c = case.config
+    weights = c.get("weights", {"loss_bbox": 5.0, "loss_giou": 2.0})
+    boxes = CellCriterion(weights["loss_giou"], weights["loss_bbox"], wrap=True)
+    rule = SequenceRule(c["slt_loss_weight"], policy=SoftmaxPolicy(c["temp"], c["sig_eps"]))
+    return SequenceObjective(tracker, BoxesOfCells(boxes), rule)  # type: ignore[arg-type]
+
+
+def explored(case: Case, target: TargetView, crops: Tensor) -> Explored:
+    """What a case says was done: rows frame by frame."""
+    targets, rewards = case.tensor("search_anno").flatten(0, 1) / SIDE, case.tensor("reward_tensor")
+    assert (rewards == rewards[0]).all()
+    numbers = torch.zeros(len(crops), 2, dtype=torch.float64)
+    return Explored(
+        target=target,
+        views=View(crops, numbers, numbers[:, 0], numbers),
+        cells=case.tensor("action_tensor").flatten(),
+        rewards=rewards[0],
+        targets_xywh=targets,
+        names=[""] * len(rewards[0]),
+    )
+
+
+def reported(terms: dict[str, Tensor]) -> dict[str, Any]:
+    """Under the names that cases use."""
+    return {
+        **terms,
+        "total": terms["Loss/total"],
+        "Loss/sl_clf": terms["Loss/policy"],
+        "sl_clf": terms["Loss/policy"],
+        "loss_bbox": terms["Loss/bbox"],
+        "loss_giou": terms["Loss/giou"],
+        "iou": terms["IoU"],
+        "bbox_iou": terms["IoU"],
+    }
+
+
+@runner("slt_pytracking/slt_transt_objective")
+def objective(case: Case) -> None:
+    logits, boxes = (case.tensor(n).requires_grad_() for n in ("pred_logits", "pred_boxes"))
+    tracker = tracker_of(case, Nothing())
+    learn = objective_of(case, tracker)
+    maps = CellBoxes(logits, boxes).maps
+    scores = maps.score_map.flatten(1)
+    response = tracker.respond(scores)
+    nothing = torch.zeros(len(logits), 0)
+    batch = explored(case, OneStreamTarget(nothing, nothing), nothing)
+    found = learn.losses(Judgement(response, scores, maps), batch)
+    found.total.backward()
+    named = reported(found.terms) | {
+        "log_policy": learn.rule.policy.log(response),
+        "grad_pred_logits": logits.grad,
+        "grad_pred_boxes": boxes.grad,
+    }
+    for name, stored in case.data["outputs"].items():
+        case.check(named[name], stored, name)
+
+
+@runner("slt_pytracking/slt_transt_step")
+def step(case: Case) -> None:
+    network = build(case)
+    tracker = tracker_of(case, network)
+    tracker.normalise = nn.Identity()
+    learn = objective_of(case, tracker)
+    template = picture(case, "template_images")
+    target = OneStreamTarget(template, torch.zeros(len(template), 4, dtype=torch.float64))
+    batch = explored(case, target, picture(case, "search_images").flatten(0, 1))
+    found = learn(network, batch, Progress(1, 120))
+    found.total.backward()
+    gradients = {n: p.grad for n, p in network.named_parameters()}
+    named = reported(found.terms) | {f"grad:{n}": g for n, g in gradients.items()}
+    named["grad_norm"] = torch.stack([g.norm() for g in gradients.values() if g is not None]).norm()
+    for name, stored in case.data["outputs"].items():
+        case.check(named[name], stored, name)
+
+
+def clips_of(case: Case) -> Iterator[Clip]:
+    start, numbers = case.config["template_frame"], case.config["frames"]
+    for spec in case.config["videos"]:
+        frames, boxes = video(spec)
+        yield Clip(
+            template=(frames[start],),
+            search=tuple(frames[i] for i in numbers),
+            template_boxes=np.array([boxes[start]]),
+            search_boxes=np.array([boxes[i] for i in numbers]),
+            modality=Modality.RGB,
+            dataset="case",
+            sequence=str(spec["seed"]),
+            frame_ids=(start, *numbers),
+        )
+
+
+@runner("slt_pytracking/slt_transt_explore")
+def explore(case: Case) -> None:
+    tracker = tracker_of(case, build(case))
+    policy = SoftmaxPolicy(case.config["temp"], case.config["sig_eps"])
+    clips = list(clips_of(case))
+    actions = iter(case.tensor("sampled_actions")[:, len(clips) :])
+    rollout = roll_out(tracker, clips, lambda response: next(actions))
+    views = [view for view, _ in tracker.seen]
+    policies = [policy.log(j.response).exp() for _, j in tracker.seen if j.response is not None]
+    best = torch.stack([p.argmax(dim=1) for p in policies])
+    both = torch.cat([rollout.truth_xywh] * 2, dim=1)
+    placed = torch.stack([targets_in_crops(v, t) for v, t in zip(views, both, strict=True)]) * SIDE
+    overlaps = rollout.overlaps()
+    named: dict[str, Any] = {
+        "selected_indices": torch.cat([best[:, : len(clips)], rollout.cells], dim=1),
+        "gt_in_crop": placed,
+        "policy_argmax": best,
+        "baseline_iou": overlaps[0],
+        "explore_iou": overlaps[1],
+        "action_tensor": rollout.cells,
+        "reward": rollout.advantage(),
+        "template_images": tracker.normalise(rollout.target.crops),
+        "search_images": torch.stack([tracker.normalise(v.crops) for v in rollout.views]),
+        "search_anno": placed[:, len(clips) :],
+    }
+    outputs = dict(case.data["outputs"])
+    for found, stored in zip(policies, outputs.pop("policy_probability"), strict=True):
+        case.check(found, stored, "policy_probability")
+    wide = {"rtol": 0.0, "atol": case.config["tolerance_boxes_px"]}
+    boxes = torch.cat([rollout.boxes_xywh[0], rollout.boxes_xywh[1]], dim=1)
+    case.check(boxes, outputs.pop("pred_bboxes"), "pred_bboxes", wide)
+    for name, stored in outputs.items():
+        case.check(named[name], stored, name)
