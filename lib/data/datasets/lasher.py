@@ -53,27 +53,35 @@ def paired_by_position(store: Store, rgb_folder: str, aux_folder: str, rows: int
     """
     rgb = picture_names(store.listdir(rgb_folder))
     aux = picture_names(store.listdir(aux_folder))
-    if len(rgb) != len(aux) and (len(rgb) < rows or len(aux) < rows or abs(len(rgb) - len(aux)) > 1):
-        _check_counterparts(store, (rgb_folder, rgb), (aux_folder, aux))
+    if len(rgb) != len(aux):
+        few = len(rgb) < rows or len(aux) < rows or abs(len(rgb) - len(aux)) > 1
+        _check_counterparts(store, (rgb_folder, rgb), (aux_folder, aux), strict=few)
     count = min(len(rgb), len(aux))
     return listed_files(store, rgb_folder, rgb[:count], rows), listed_files(store, aux_folder, aux[:count], rows)
 
 
-def _check_counterparts(store: Store, one: tuple[str, list[str]], other: tuple[str, list[str]]) -> None:
-    """Compare the numbers in two listings, counted from the first of each, up to one picture at the end."""
+def _check_counterparts(store: Store, one: tuple[str, list[str]], other: tuple[str, list[str]], strict: bool) -> None:
+    """Compare the numbers in two listings, counted from the first of each, up to one picture at the end.
+
+    Not strict: there is a picture for every row, so numbers that differ may be an odd way of numbering. Only a picture
+    without which all the others agree is an error.
+    """
     (long_folder, longer), (short_folder, shorter) = sorted((one, other), key=lambda listing: -len(listing[1]))
-    lonely = longer[len(shorter)]
-    for a, b in zip(longer, shorter, strict=False):
-        if _step(a, longer[0]) != _step(b, shorter[0]):
-            lonely = a
-            break
-    else:
-        if len(longer) - len(shorter) <= 1:
-            return
+    place = _first_difference(longer, shorter)
+    if place is None and len(longer) - len(shorter) <= 1:
+        return
+    place = len(shorter) if place is None else place
+    if not strict and _first_difference(longer[:place] + longer[place + 1 :], shorter) is not None:
+        return
     raise AnnotationError(
-        f"{store.describe(f'{long_folder}/{lonely}')} has no counterpart: {len(longer)} pictures there, "
+        f"{store.describe(f'{long_folder}/{longer[place]}')} has no counterpart: {len(longer)} pictures there, "
         f"{len(shorter)} in {store.describe(short_folder)}"
     )
+
+
+def _first_difference(longer: list[str], shorter: list[str]) -> int | None:
+    pairs = zip(longer, shorter, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if _step(a, longer[0]) != _step(b, shorter[0])), None)
 
 
 def _step(name: str, first: str) -> int | None:

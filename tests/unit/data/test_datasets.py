@@ -403,6 +403,15 @@ def test_lasher_a_missing_picture_is_named_not_shifted(
         LasherDataset(open_store(as_folder(tree, tmp_path)))[0]
 
 
+def test_lasher_an_extra_picture_between_the_others_is_named_odd_numbers_are_not(tmp_path: Path) -> None:
+    thermal = [f"i{i}.png" for i in range(4)]
+    extra = lasher_tree(["v0.png", "v1.png", "v1 (2).png", "v2.png", "v3.png"], thermal)
+    with pytest.raises(AnnotationError, match=r"visible/v1 \(2\)\.png has no counterpart"):
+        LasherDataset(open_store(as_folder(extra, tmp_path / "a")))[0]
+    odd = lasher_tree(["v0.png", "v2.png", "v4.png", "v6.png", "v8.png"], thermal)
+    assert len(LasherDataset(open_store(as_folder(odd, tmp_path / "b")))[0]) == 4
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_depthtrack(tmp_path: Path, nested: bool) -> None:
     depth = np.arange(24 * 32, dtype=np.uint16).reshape(24, 32) * 10
