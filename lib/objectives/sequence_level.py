@@ -19,7 +19,6 @@ from lib.models.heads.boxes import BoxMaps
 from lib.objectives.base import Losses, Progress
 from lib.objectives.cell_level import CellCriterion
 from lib.track.exploring import ExploringTracker, Judgement, TargetView, View, response_of
-from lib.track.protocol import State
 from lib.track.rollout import Rollout, roll_out
 
 ABSENT = 10.0
@@ -102,9 +101,7 @@ class SequenceObjective:
 
     keeps_eval_mode = True
 
-    def __init__(
-        self, tracker: ExploringTracker[State, TargetView, View], auxiliary: Auxiliary, rule: SequenceRule
-    ) -> None:
+    def __init__(self, tracker: ExploringTracker[Any, Any, Any], auxiliary: Auxiliary, rule: SequenceRule) -> None:
         self.tracker, self.auxiliary, self.rule = tracker, auxiliary, rule
 
     def split(self, network: nn.Module, batch: ClipBatch, progress: Progress) -> list[Explored]:

@@ -64,7 +64,7 @@ def objective_of(case: Case, tracker: TransTTracker) -> SequenceObjective:
     weights = c.get("weights", {"loss_bbox": 5.0, "loss_giou": 2.0})
     boxes = CellCriterion(weights["loss_giou"], weights["loss_bbox"], wrap=True)
     rule = SequenceRule(c["slt_loss_weight"], policy=SoftmaxPolicy(c["temp"], c["sig_eps"]))
-    return SequenceObjective(tracker, BoxesOfCells(boxes), rule)  # type: ignore[arg-type]
+    return SequenceObjective(tracker, BoxesOfCells(boxes), rule)
 
 
 def explored(case: Case, target: TargetView, crops: Tensor) -> Explored:

@@ -1,0 +1,136 @@
+"""Sequence-level training: policy, rewards, parts, and what its gradient does."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lib.models.heads.boxes import BoxMaps
+from lib.objectives.base import Losses, Progress
+from lib.objectives.frame_level import BoxCriterion
+from lib.objectives.sequence_level import (
+    BoxesInSight,
+    Explored,
+    SequenceObjective,
+    SequenceRule,
+    SoftmaxPolicy,
+    targets_in_crops,
+)
+from lib.track.exploring import Judgement, TargetView, View
+from tests.unit.track.test_rollout import CLIPS, tracker
+
+PROGRESS = Progress(1, 1)
+
+
+def nothing(output: Any, targets: Tensor) -> Losses:
+    return Losses(torch.zeros(()), {})
+
+
+def objective(rule: SequenceRule, auxiliary: Any = nothing) -> SequenceObjective:
+    return SequenceObjective(tracker(), auxiliary, rule)
+
+
+def explored(cells: list[int], rewards: list[float]) -> Explored:
+    rows = len(cells)
+    view = View(torch.zeros(rows, 1), torch.zeros(rows, 2), torch.ones(rows), torch.zeros(rows, 2))
+    target = TargetView(torch.zeros(len(rewards), 1), torch.zeros(len(rewards), 4))
+    return Explored(target, view, torch.tensor(cells), torch.tensor(rewards), torch.zeros(rows, 4), [""] * len(rewards))
+
+
+def test_cells_are_drawn_as_often_as_the_policy_says() -> None:
+    torch.manual_seed(0)
+    policy = SoftmaxPolicy(temperature=1.0)
+    response = torch.tensor([[0.0, 0.9, 0.3, 0.6]])
+    expected = policy.log(response).exp()[0]
+    drawn = policy.draw(response.expand(20000, -1))
+    torch.testing.assert_close(expected.sum(), torch.tensor(1.0, dtype=torch.float64))
+    torch.testing.assert_close(torch.bincount(drawn, minlength=4).double() / 20000, expected, rtol=0, atol=0.015)
+
+
+def test_temperature_one_gives_back_the_odds() -> None:
+    log_policy = SoftmaxPolicy(temperature=1.0, epsilon=1e-9).log(torch.tensor([[0.5, 0.8]], dtype=torch.float64))
+    assert math.isclose(float((log_policy[0, 1] - log_policy[0, 0]).exp()), 4.0, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("reward", [0.5, -0.5])
+def test_what_did_better_becomes_more_probable(reward: float) -> None:
+    learn = objective(SequenceRule())
+    response = torch.full((2, 5), 0.5, requires_grad=True)
+    losses = learn.losses(Judgement(response, response, None), explored([3, 3], [reward]))
+    losses.total.backward()
+    assert response.grad is not None
+    assert torch.equal(response.grad[:, 3] < 0, torch.full((2,), reward > 0))
+    assert ((response.grad * reward)[:, [0, 1, 2, 4]] > 0).all()
+
+
+def test_every_frame_of_a_clip_has_its_clips_reward() -> None:
+    learn = objective(SequenceRule(policy_weight=1.0))
+    response = torch.tensor([[0.2, 0.4], [0.3, 0.9], [0.5, 0.5], [0.8, 0.1]])
+    batch = explored([0, 1, 1, 0], [0.5, -0.25])
+    taken = learn.rule.policy.log(response)[range(4), batch.cells]
+    expected = -(taken * torch.tensor([0.5, -0.25, 0.5, -0.25])).mean()
+    torch.testing.assert_close(learn.losses(Judgement(response, response, None), batch).total, expected)
+
+
+def gradients(rule: SequenceRule) -> tuple[list[Explored], dict[str, Tensor]]:
+    """Of a whole batch, its parts one after the other."""
+    torch.manual_seed(3)
+    learn = objective(rule, lambda maps, targets: Losses(maps.size_map.mean(), {}))
+    with torch.no_grad():
+        parts = learn.split(learn.tracker.network, ClipsOf(), PROGRESS)  # type: ignore[arg-type]
+    for part in parts:
+        learn(nn.Identity(), part, PROGRESS).total.backward()
+    network = learn.tracker.network
+    return parts, {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+
+
+class ClipsOf:
+    """As `ClipBatch`."""
+
+    clips = CLIPS
+    names = ("one", "two")
+
+
+def test_averaged_parts_have_the_gradient_of_the_whole_and_summed_parts_twice_that() -> None:
+    whole_parts, whole = gradients(SequenceRule(micro_batch=0))
+    parts, averaged = gradients(SequenceRule(micro_batch=1, average=True))
+    _, summed = gradients(SequenceRule(micro_batch=1))
+    assert [len(p) for p in whole_parts] == [2]
+    assert [p.names for p in parts] == [["one"], ["two"]]
+    assert torch.equal(torch.cat([p.rewards for p in parts]), whole_parts[0].rewards)
+    assert whole.keys() == averaged.keys()
+    assert len(whole) > 10
+    for name, gradient in whole.items():
+        torch.testing.assert_close(averaged[name], gradient, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(summed[name], 2 * gradient, rtol=1e-3, atol=2e-6)
+
+
+def maps(rows: int) -> BoxMaps:
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2]]).repeat(rows, 1).requires_grad_()
+    return BoxMaps(boxes, torch.rand(rows, 1, 2, 2), torch.rand(rows, 2, 2, 2), torch.rand(rows, 2, 2, 2))
+
+
+def test_boxes_are_learned_only_where_the_target_is_in_sight() -> None:
+    learn = BoxesInSight(BoxCriterion(focal=0.0))
+    inside, beside, absent = [0.4, 0.4, 0.3, 0.3], [1.2, 0.4, 0.3, 0.3], [0.0, 0.0, 0.0, 0.0]
+    output = maps(3)
+    learn(output, torch.tensor([inside, beside, absent])).total.backward()
+    assert output.boxes_cxcywh.grad is not None
+    assert (output.boxes_cxcywh.grad.abs().sum(dim=1) > 0).tolist() == [True, False, False]
+    lost = maps(2)
+    losses = learn(lost, torch.tensor([beside, absent]))
+    losses.total.backward()
+    assert float(losses.total.detach()) == 0.0
+    assert lost.boxes_cxcywh.grad is not None
+    assert lost.boxes_cxcywh.grad.eq(0).all()
+
+
+def test_absent_targets_are_zeros_in_the_crop() -> None:
+    view = View(torch.zeros(3, 1), torch.full((3, 2), 50.0), torch.full((3,), 100.0), torch.zeros(3, 2))
+    truth = torch.tensor([[40.0, 40.0, 20.0, 20.0], [0.0] * 4, [float("nan")] * 4])
+    expected = torch.tensor([[0.4, 0.4, 0.2, 0.2], [0.0] * 4, [0.0] * 4])
+    torch.testing.assert_close(targets_in_crops(view, truth), expected)
