@@ -32,8 +32,11 @@ def _linear_flops(x: Sequence[int], *shapes: Any, out_shape: Sequence[int], **_:
 
 
 def _convolution_flops(x: Sequence[int], *shapes: Any, out_shape: Sequence[int], **_: Any) -> int:
-    """oneDNN's fused convolution [B, C, H, W] -> [B, N, H', W'] with packed weights [N, C / groups, kh, kw]."""
-    weight = shapes[0]
+    """oneDNN's fused convolution [B, C, H, W] -> [B, N, H', W'] with packed weights [N, C / groups, kh, kw].
+
+    A second map that is added comes before the weights.
+    """
+    weight = [s for s in shapes if isinstance(s, torch.Size) and len(s) == 4][-1]
     return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
 

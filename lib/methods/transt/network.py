@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from lib.models.backbones.resnet import ResNet
 from lib.models.fusion.feature_fusion import FeatureFusion, FusionSize
 from lib.models.heads.cells import CellBoxes, Perceptron
+from lib.models.inference import with_fused_children
+from lib.models.layers.fused import Convolution, Plan
 
 
 class TransT(nn.Module):
@@ -27,7 +30,7 @@ class TransT(nn.Module):
         self.grid_template, self.grid_search = template_size // stride, search_size // stride
         # Published: index 0 the feature network, index 1 the position code, which has no parameters.
         self.backbone = nn.ModuleList([nn.ModuleDict({"body": backbone})])
-        self.input_proj = nn.Conv2d(backbone.channels, size.width, 1)
+        self.input_proj: nn.Module = nn.Conv2d(backbone.channels, size.width, 1)
         self.featurefusion_network = FeatureFusion(size, self.grid_template, self.grid_search)
         self.class_embed = Perceptron(size.width, size.width, 2)
         self.bbox_embed = Perceptron(size.width, size.width, 4)
@@ -52,6 +55,13 @@ class TransT(nn.Module):
         """
         search_tokens = self._tokens(search)
         return self._decide(self.encode_template(template), search_tokens)
+
+    def fused(self, plan: Plan) -> TransT:
+        """For inference; see `lib.models.inference`."""
+        twin = with_fused_children(self, plan)
+        weight, bias = (self.input_proj.get_parameter(name) for name in ("weight", "bias"))
+        twin.input_proj = Convolution(weight, bias, replace(plan, grid=self.grid_search))
+        return twin
 
     def _tokens(self, picture: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, N, C], row-major."""

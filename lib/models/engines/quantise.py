@@ -18,9 +18,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from lib.models.layers.fused import Convolution
+from lib.models.layers.fused import Convolution, finished
 from lib.models.layers.transformer import Block
 
 M = TypeVar("M", bound=nn.Module)
@@ -196,21 +195,20 @@ class Linear8(nn.Module):
 
 
 class Convolution8(nn.Module):
-    """A `Convolution` in 8 bits."""
+    """A `Convolution` in 8 bits; what is added to it is not."""
 
     bias: Tensor | None
 
     def __init__(self, layer: Convolution, seen: Seen) -> None:
         super().__init__()
-        self.relu, self.groups, self.padding = layer.relu, layer.groups, layer.padding
+        self.relu, self.how = layer.relu, layer.how
         self.rounding = _Rounding(seen)
         self.weight = _Weight(layer.weight, 0)
         self.register_buffer("bias", layer.bias, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """x: [B, C, H, W]."""
-        x = F.conv2d(self.rounding(x), self.weight(), self.bias, padding=self.padding, groups=self.groups)
-        return x.relu() if self.relu else x
+        return finished(self.how(self.rounding(x), self.weight(), self.bias), shortcut, self.relu)
 
 
 def _through(x: Tensor, scale: float, zero: int, low: int, high: int, dtype: torch.dtype) -> Tensor:

@@ -6,13 +6,16 @@ template alone is part of `encode_template`, so that trackers do it once per tar
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.coded_attention import CodedAttention
+from lib.models.inference import with_fused_children
+from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedAttention, CodedProjection
+from lib.models.layers.fused import Plan, ResidualMlp, ResidualProduct, attention
 from lib.models.layers.sine_code import sine_code
 
 TEMPLATE, SEARCH = "1", "2"
@@ -97,12 +100,12 @@ class FeatureFusion(nn.Module):
 
     def encode_template(self, template: Tensor) -> Tensor:
         """Once per target: template [B, Nz, C] -> what it is after looking at itself in the first layer."""
-        return self._layers()[0].look_at_itself(TEMPLATE, template, self.template_code)
+        return self.layers()[0].look_at_itself(TEMPLATE, template, self.template_code)
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
         """template: what `encode_template` gives, search [B, Nx, C] -> [B, Nx, C]."""
         z_code, x_code = self.template_code, self.search_code
-        for i, layer in enumerate(self._layers()):
+        for i, layer in enumerate(self.layers()):
             z = layer.look_at_itself(TEMPLATE, template, z_code) if i else template
             x = layer.look_at_itself(SEARCH, search, x_code)
             template = layer.look_at_other(TEMPLATE, z, z_code, x, x_code)
@@ -111,5 +114,105 @@ class FeatureFusion(nn.Module):
             search = decoder(search, x_code, template, z_code)
         return self.decoder["norm"](search)
 
-    def _layers(self) -> list[EncoderLayer]:
+    def fused(self, plan: Plan) -> nn.Module:
+        """For inference; see `lib.models.inference`."""
+        return with_fused_children(self, plan) if plan.portable else FusedFeatureFusion(self, plan)
+
+    def layers(self) -> list[EncoderLayer]:
+        """The encoder's, in order."""
         return cast("list[EncoderLayer]", list(cast("nn.ModuleList", self.encoder["layers"])))
+
+
+class FusedFeatureFusion(nn.Module):
+    """A `FeatureFusion` for inference: position codes and biases belong to the products, sums are made in place."""
+
+    def __init__(self, fusion: FeatureFusion, plan: Plan) -> None:
+        super().__init__()
+        codes = {TEMPLATE: fusion.template_code, SEARCH: fusion.search_code}
+        self.layers = nn.ModuleList(FusedEncoderLayer(layer, codes, plan) for layer in fusion.layers())
+        last = cast("DecoderLayer", fusion.get_submodule("decoder.layers.0"))
+        attn = last.multihead_attn
+        self.queries = CodedProjection([(attn, QUERY)], codes[SEARCH], plan)
+        self.memory = CodedProjection([(attn, KEY), (attn, VALUE)], codes[TEMPLATE], plan)
+        self.attend = attention(plan, attn.in_proj_weight.device)
+        self.after = _AfterAttention(attn, last.norm1, plan)
+        self.feed = _Feed(last.linear1, last.linear2, last.norm2, plan)
+        self.norm = copy.deepcopy(fusion.get_submodule("decoder.norm")).to(plan.dtype)
+
+    def encode_template(self, template: Tensor) -> Tensor:
+        """As `FeatureFusion.encode_template`; overwrites the tokens that it is given."""
+        tokens: Tensor = cast("FusedEncoderLayer", self.layers[0]).look_at_itself(TEMPLATE, template)
+        return tokens
+
+    def forward(self, template: Tensor, search: Tensor) -> Tensor:
+        """As `FeatureFusion.forward`; overwrites the search tokens that it is given."""
+        z, x = template.clone(), search
+        for i, layer in enumerate(cast("list[FusedEncoderLayer]", self.layers)):
+            z = layer.look_at_itself(TEMPLATE, z) if i else z
+            z, x = layer(z, layer.look_at_itself(SEARCH, x))
+        (queries,) = self.queries(x)
+        x = self.after(x, self.attend(queries, *self.memory(z)))
+        found: Tensor = self.norm(self.feed(x))
+        return found
+
+
+class FusedEncoderLayer(nn.Module):
+    """An `EncoderLayer` for inference: each branch's tokens are projected once for both branches' attention."""
+
+    def __init__(self, layer: EncoderLayer, codes: dict[str, Tensor], plan: Plan) -> None:
+        super().__init__()
+        part = layer.get_submodule
+        own, across = (
+            {b: cast("CodedAttention", part(f"{kind}{b}")) for b in codes} for kind in ("self_attn", "multihead_attn")
+        )
+        self.attend = attention(plan, own[TEMPLATE].in_proj_weight.device)
+        self.own, self.across, self.after_own, self.after_across, self.feed = (nn.ModuleDict() for _ in range(5))
+        for branch, other in ((TEMPLATE, SEARCH), (SEARCH, TEMPLATE)):
+            parts = [(own[branch], which) for which in (QUERY, KEY, VALUE)]
+            self.own[branch] = CodedProjection(parts, codes[branch], plan)
+            parts = [(across[branch], QUERY), (across[other], KEY), (across[other], VALUE)]
+            self.across[branch] = CodedProjection(parts, codes[branch], plan)
+            self.after_own[branch] = _AfterAttention(own[branch], part(f"norm{branch}1"), plan)
+            self.after_across[branch] = _AfterAttention(across[branch], part(f"norm{branch}2"), plan)
+            ends = (part(f"linear{branch}1"), part(f"linear{branch}2"), part(f"norm{branch}3"))
+            self.feed[branch] = _Feed(*ends, plan)
+
+    def look_at_itself(self, branch: str, x: Tensor) -> Tensor:
+        """As `EncoderLayer.look_at_itself`, in place."""
+        tokens: Tensor = self.after_own[branch](x, self.attend(*self.own[branch](x)))
+        return tokens
+
+    def forward(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both branches look at each other as they were: template [B, Nz, C], search [B, Nx, C], in place."""
+        z_queries, z_keys, z_values = self.across[TEMPLATE](z)
+        x_queries, x_keys, x_values = self.across[SEARCH](x)
+        z = self.after_across[TEMPLATE](z, self.attend(z_queries, x_keys, x_values))
+        x = self.after_across[SEARCH](x, self.attend(x_queries, z_keys, z_values))
+        return self.feed[TEMPLATE](z), self.feed[SEARCH](x)
+
+
+class _AfterAttention(nn.Module):
+    """Output projection, sum and norm; the stream is overwritten."""
+
+    def __init__(self, attn: CodedAttention, norm: nn.Module, plan: Plan) -> None:
+        super().__init__()
+        self.proj = ResidualProduct(attn.out_proj.weight, attn.out_proj.bias, plan)
+        self.norm = copy.deepcopy(norm).to(plan.dtype)
+
+    def forward(self, stream: Tensor, mixed: Tensor) -> Tensor:
+        tokens: Tensor = self.norm(self.proj(stream, mixed.transpose(1, 2).flatten(2)))
+        return tokens
+
+
+class _Feed(nn.Module):
+    """Perceptron, sum and norm; the tokens are overwritten."""
+
+    def __init__(self, up: nn.Module, down: nn.Module, norm: nn.Module, plan: Plan) -> None:
+        super().__init__()
+        (w1, b1), (w2, b2) = ((m.get_parameter("weight"), m.get_parameter("bias")) for m in (up, down))
+        self.mlp = ResidualMlp(w1, b1, w2, b2, plan, "relu")
+        self.norm = copy.deepcopy(norm).to(plan.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.norm(self.mlp(x, x))
+        return tokens

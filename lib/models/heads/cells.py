@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.heads.boxes import BoxMaps, pick_cells
+from lib.models.inference import with_fused_children
+from lib.models.layers.fused import Plan, Product
 
 TARGET, BACKGROUND = 0, 1
 
@@ -27,6 +30,20 @@ class Perceptron(nn.Module):
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
         return self.layers[-1](x)
+
+    def fused(self, plan: Plan) -> nn.Module:
+        """For inference; see `lib.models.inference`. Its last layer is in float32: scores are compared."""
+        if plan.portable:
+            return with_fused_children(self, plan)
+        exact = replace(plan, dtype=torch.float32)
+        pairs = [(layer.get_parameter("weight"), layer.get_parameter("bias")) for layer in self.layers]
+        hidden = [Product(*pair, plan, "relu") for pair in pairs[:-1]]
+        return nn.Sequential(*hidden, _InFloat32(), Product(*pairs[-1], exact))
+
+
+class _InFloat32(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float()
 
 
 @dataclass(frozen=True, slots=True)

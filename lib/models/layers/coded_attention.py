@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lib.models.layers.fused import Plan, Product
 
 
 class CodedAttention(nn.Module):
@@ -34,3 +38,34 @@ class CodedAttention(nn.Module):
         )
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+QUERY, KEY, VALUE = 0, 1, 2
+Part = tuple[CodedAttention, int]
+"""What an attention wants of some tokens: its queries, keys or values."""
+
+
+class CodedProjection(nn.Module):
+    """Several attentions' projections of the same tokens for inference, as one product.
+
+    What position codes contribute does not depend on the tokens: a table that is added.
+    """
+
+    table: Tensor
+
+    def __init__(self, parts: Sequence[Part], code: Tensor, plan: Plan) -> None:
+        super().__init__()
+        self.parts, self.heads = len(parts), parts[0][0].heads
+        weights = [attn.in_proj_weight.chunk(3)[which] for attn, which in parts]
+        biases = [attn.in_proj_bias.chunk(3)[which] for attn, which in parts]
+        self.product = Product(torch.cat(weights), torch.cat(biases), plan)
+        coded = [
+            torch.zeros_like(code, dtype=torch.float64) if which == VALUE else code.double() @ weight.double().t()
+            for (_, which), weight in zip(parts, weights, strict=True)
+        ]
+        self.register_buffer("table", torch.cat(coded, dim=1).to(plan.dtype), persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """x [B, N, C] -> the parts, each [B, heads, N, C / heads]."""
+        projected = self.product(x).add_(self.table)
+        return projected.unflatten(2, (self.parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)

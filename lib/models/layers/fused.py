@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from lib.data.normalise import Normalise
 
-_GELU_IS_ONE = 1.1444507183528787
-"""Where exact GELU is 1."""
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "gelu": F.gelu, "relu": F.relu}
+_ONE_AT = {"gelu": 1.1444507183528787, "relu": 1.0}
+"""Where exact GELU, and ReLU, are 1."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,22 @@ class Plan:
 
 
 class Product(nn.Module):
-    """``act(x W^T + b)`` for x [..., K], act being the identity or exact GELU."""
+    """``act(x W^T + b)`` for x [..., K]; act is "none", "relu" or (exact) "gelu"."""
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, plan: Plan, gelu: bool = False) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, plan: Plan, act: str = "none") -> None:
         super().__init__()
-        self.gelu = gelu
+        self.act = act
         self.packed = plan.packs(weight)
         weight = weight.detach().to(plan.dtype)
         _hold(self, _onednn()._reorder_linear_weight(weight) if self.packed else weight, bias, plan)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.packed:
-            return _linear(x, self.weight, self.bias, self.gelu)
-        x = F.linear(x, self.weight, self.bias)
-        return F.gelu(x) if self.gelu else x
+            return _linear(x, self.weight, self.bias, self.act)
+        return _ACTIVATIONS[self.act](F.linear(x, self.weight, self.bias))
 
 
 class ResidualProduct(nn.Module):
@@ -74,7 +74,7 @@ class ResidualProduct(nn.Module):
 
 
 class ResidualMlp(nn.Module):
-    """``stream + gelu(x W1^T + b1) W2^T + b2`` in two operations, for x and stream [B, N, C]; overwrites the stream.
+    """``stream + act(x W1^T + b1) W2^T + b2`` in two operations, for x and stream [B, N, C]; overwrites the stream.
 
     A product can add to the stream or have a bias, but not both at full speed. So the hidden layer gets a unit that is
     constant, and its outgoing weights are b2. The padding keeps the hidden width a multiple of what vector units like.
@@ -83,14 +83,16 @@ class ResidualMlp(nn.Module):
     PADDING = 16
     down: Tensor
 
-    def __init__(self, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, plan: Plan) -> None:
+    def __init__(
+        self, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, plan: Plan, act: str = "gelu"
+    ) -> None:
         super().__init__()
         up, bias, down = (t.detach().to(plan.dtype) for t in (up, up_bias, down))
-        constant = bias.new_tensor(_GELU_IS_ONE)
+        constant = bias.new_tensor(_ONE_AT[act])
         extra, outgoing = bias.new_zeros(self.PADDING), down.new_zeros(len(down), self.PADDING)
         extra[0] = constant
-        outgoing[:, 0] = down_bias.detach().float() / F.gelu(constant).float()
-        self.up = Product(F.pad(up, (0, 0, 0, self.PADDING)), torch.cat([bias, extra]), plan, gelu=True)
+        outgoing[:, 0] = down_bias.detach().float() / _ACTIVATIONS[act](constant).float()
+        self.up = Product(F.pad(up, (0, 0, 0, self.PADDING)), torch.cat([bias, extra]), plan, act)
         down = torch.cat([down, outgoing], dim=1)
         self.packed = plan.packs(down)
         self.register_buffer("down", _onednn()._reorder_linear_weight(down) if self.packed else down, persistent=False)
@@ -105,27 +107,73 @@ class ResidualMlp(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Square convolution of stride 1 that keeps the size, optionally with ReLU; reads and gives channels-last maps."""
+    """Square convolution, then optionally a sum and ReLU; with stride 1 it keeps the size. Maps are channels-last."""
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, plan: Plan, relu: bool = False, groups: int = 1) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        plan: Plan,
+        relu: bool = False,
+        groups: int = 1,
+        stride: int = 1,
+        dilation: int = 1,
+    ) -> None:
         super().__init__()
-        self.relu, self.groups, self.padding = relu, groups, weight.shape[-1] // 2
+        self.relu = relu
+        self.how = Sliding(stride, dilation * (weight.shape[-1] // 2), dilation, groups)
         self.packed = plan.packs(weight)
         weight = weight.detach().to(plan.dtype)
-        _hold(self, _pack_convolution(weight, self.padding, groups, plan.grid) if self.packed else weight, bias, plan)
+        _hold(self, _pack_convolution(weight, self.how, plan.grid) if self.packed else weight, bias, plan)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.packed:
-            p, act = [self.padding] * 2, "relu" if self.relu else "none"
-            y: Tensor = _onednn()._convolution_pointwise(
-                x, self.weight, self.bias, p, [1, 1], [1, 1], self.groups, act, [], ""
-            )
-            return y
-        x = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
-        return x.relu_() if self.relu else x
+    @property
+    def groups(self) -> int:
+        return self.how.groups
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """x [B, C, H, W]; shortcut is added to the result, before the ReLU."""
+        if not self.packed:
+            return finished(self.how(x, self.weight, self.bias), shortcut, self.relu)
+        if shortcut is None:
+            return self._packed(x, self.relu)
+        if x.dtype != torch.float32:  # oneDNN's operator with a sum refuses bfloat16
+            return finished(self._packed(x, False), shortcut, self.relu)
+        act = "relu" if self.relu else None
+        y: Tensor = _onednn()._convolution_pointwise.binary(
+            x, shortcut, self.weight, self.bias, *self.how.lists(), "add", 1.0, act, [], ""
+        )
+        return y
+
+    def _packed(self, x: Tensor, relu: bool) -> Tensor:
+        act = "relu" if relu else "none"
+        y: Tensor = _onednn()._convolution_pointwise(x, self.weight, self.bias, *self.how.lists(), act, [], "")
+        return y
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """How a square kernel goes over a map."""
+
+    stride: int
+    padding: int
+    dilation: int
+    groups: int
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def lists(self) -> tuple[list[int], list[int], list[int], int]:
+        """As oneDNN's operators take it: padding, stride, dilation, groups."""
+        return [self.padding] * 2, [self.stride] * 2, [self.dilation] * 2, self.groups
+
+
+def finished(x: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
+    """What comes after a convolution, in place."""
+    x = x if shortcut is None else x.add_(shortcut)
+    return x.relu_() if relu else x
 
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -174,16 +222,14 @@ def _onednn() -> Any:
     return torch.ops.mkldnn
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
-    y: Tensor = _onednn()._linear_pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none" if gelu else "")
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, act: str) -> Tensor:
+    y: Tensor = _onednn()._linear_pointwise(x, weight, bias, act, [], "none" if act == "gelu" else "")
     return y
 
 
-def _pack_convolution(weight: Tensor, padding: int, groups: int, grid: int) -> Tensor:
-    size = [1, weight.shape[1] * groups, grid, grid]
-    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-        weight.contiguous().to_mkldnn(), [padding] * 2, [1, 1], [1, 1], groups, size
-    )
+def _pack_convolution(weight: Tensor, how: Sliding, grid: int) -> Tensor:
+    size = [1, weight.shape[1] * how.groups, grid, grid]
+    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight.contiguous().to_mkldnn(), *how.lists(), size)
     return packed
 
 
@@ -193,7 +239,7 @@ def packing_works(dtype: torch.dtype) -> bool:
     if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
         return False
     generator = torch.Generator().manual_seed(0)
-    shapes = ((1, 5, 32), (1, 5, 16), (16, 32), (16,), (12, 8, 3, 3), (1, 16, 5, 4))
+    shapes = ((1, 5, 32), (1, 5, 16), (16, 32), (16,), (12, 8, 3, 3), (1, 16, 6, 4))
     x, stream, weight, bias, kernel, picture = (torch.randn(shape, generator=generator) for shape in shapes)
     picture = picture.to(dtype, memory_format=torch.channels_last)
     x, stream = x.to(dtype), stream.to(dtype)
@@ -201,8 +247,10 @@ def packing_works(dtype: torch.dtype) -> bool:
     def results(plan: Plan) -> list[Tensor]:
         return [
             Product(weight, bias, plan)(x),
+            Product(weight, bias, plan, "relu")(x),
             ResidualMlp(weight, bias, weight[:, :16], bias, plan)(stream.clone(), x),
             Convolution(kernel, bias[:12], plan, relu=True, groups=2)(picture),
+            Convolution(kernel, bias[:12], plan, True, 2, stride=2, dilation=2)(picture, picture[:, :12, ::2, ::2]),
         ]
 
     with torch.inference_mode():
