@@ -1,0 +1,254 @@
+"""TransT: rows of a batch, quick forms, what is done once per target, initial weights, what is learned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lib.bench.cost import counting
+from lib.config import ConfigError
+from lib.data.normalise import Normalise
+from lib.data.types import Batch, Frame
+from lib.methods import load_experiment
+from lib.methods.transt.network import TransT
+from lib.methods.transt.pretrained import load_pretrained
+from lib.methods.transt.tracker import TransTTracker
+from lib.models.inference import prepare
+from lib.models.layers.fused import Plan
+from lib.models.pretrained import weights_from_timm
+from lib.models.weights import WeightsError
+from lib.objectives.base import Progress
+from lib.track.inference import Inference
+from lib.train.optim import parameter_groups
+from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NORMALISE = Normalise(MEAN, STD)
+TINY = (
+    "MODEL.BACKBONE={TYPE: resnet, DEPTHS: [1, 2, 2], WIDTH: 8}",
+    "MODEL.HIDDEN_DIM=32",
+    "MODEL.DIM_FEEDFORWARD=48",
+    "MODEL.FEATUREFUSION_LAYERS=3",
+)
+
+
+def experiment(*overrides: str) -> Any:
+    return load_experiment("transt", "synthetic_small", (*TINY, *overrides))
+
+
+def network(*overrides: str, training: bool = False) -> TransT:
+    """Small, with weights that are nowhere neutral and logits that differ."""
+    e = experiment(*overrides)
+    torch.manual_seed(1)
+    net: TransT = e.method.build_network(e.config, training)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+        for name, buffer in net.named_buffers():
+            if "running_mean" in name:
+                buffer.normal_(std=0.2)
+            elif "running_var" in name:
+                buffer.uniform_(0.5, 2.0)
+        net.class_embed.layers[-1].get_parameter("weight").mul_(10)
+    return net.eval()
+
+
+def tracker() -> TransTTracker:
+    e = experiment()
+    track: TransTTracker = e.method.build_tracker(e.config, network(), None)
+    return track
+
+
+def clip(seed: int, frames: int, height: int, width: int) -> list[Frame]:
+    rng = np.random.default_rng(seed)
+    return [Frame(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for _ in range(frames)]
+
+
+def pictures(samples: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(samples)
+    z, x = (torch.randint(0, 256, (samples, 3, s, s), dtype=torch.uint8, generator=generator) for s in (48, 96))
+    return z, x
+
+
+def batch(samples: int = 2) -> Batch:
+    z, x = (NORMALISE(p)[:, None] for p in pictures(samples))
+    boxes = torch.tensor([[0.3, 0.4, 0.2, 0.3], [0.5, 0.2, 0.25, 0.2]])[:samples, None]
+    gain = torch.ones(samples, 1)
+    return Batch(z, x, boxes, boxes, gain, gain, torch.zeros(samples, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(prepared: bool) -> None:
+    track = tracker()
+    if prepared:
+        assert track.prepare()
+    check_that_rows_know_nothing_of_each_other(track, clip)
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_step_leaves_the_state_as_it_was(prepared: bool) -> None:
+    track = tracker()
+    if prepared:
+        track.prepare()
+    frames = clip(4, 2, 90, 120)
+    state = track.init(frames[:1], torch.tensor([[30.0, 20.0, 25.0, 30.0]]))
+    tokens = state.template.clone()
+    _, first = track.step(state, frames[1:])
+    _, again = track.step(state, frames[1:])
+    assert torch.equal(state.template, tokens)
+    assert torch.equal(first.boxes_xywh, again.boxes_xywh)
+
+
+def test_what_lies_outside_has_the_first_frame_s_colour() -> None:
+    track = tracker()
+    frames, box = clip(5, 2, 90, 120), torch.tensor([[0.0, 0.0, 25.0, 30.0]])
+    bright = Frame(np.full_like(frames[1].rgb, 255))
+    state = track.init(frames[:1], box)
+    assert state.padding is not None
+    assert state.padding.tolist() == [[int(v) for v in frames[0].rgb.mean(axis=(0, 1))]]
+    seen: list[Tensor] = []
+    network_locate = track.network.locate
+    track.network.locate = lambda tokens, crops: seen.append(crops) or network_locate(tokens, crops)  # type: ignore
+    track.step(state, [bright])
+    corner = seen[0][0, :, 0, 0] * torch.tensor(STD) + torch.tensor(MEAN)
+    torch.testing.assert_close((corner * 255).round().to(torch.uint8), state.padding[0])
+
+
+def test_the_policy_chooses_the_cell_from_the_response() -> None:
+    track = tracker()
+    frames = clip(6, 2, 90, 120)
+    state = track.init(frames[:1], torch.tensor([[30.0, 20.0, 25.0, 30.0]]))
+    seen: list[Tensor] = []
+
+    def last(response: Tensor) -> Tensor:
+        seen.append(response)
+        return torch.full((1,), response.shape[1] - 1)
+
+    _, greedy = track.step(state, frames[1:])
+    _, other = track.step(state, frames[1:], last)
+    assert greedy.response is not None
+    assert torch.equal(seen[0], greedy.response)
+    assert (seen[0] >= 0).all()
+    assert (seen[0] <= 1).all()
+    assert not torch.equal(other.boxes_xywh, greedy.boxes_xywh)
+    # The window is zero in the corner, so that the response there tells the score that is given as confidence.
+    torch.testing.assert_close(other.scores, seen[0][:, -1] / 0.51)
+
+
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("samples", [1, 3])
+@torch.inference_mode()
+def test_a_prepared_network_gives_the_same(samples: int, pack: bool) -> None:
+    net = network()
+    template, search = pictures(samples)
+    expected = net(NORMALISE(template), NORMALISE(search))
+    exact = Plan(pixels=NORMALISE, pack=pack, grid=12)
+    for plan in (exact, replace(exact, pixels=None), Plan(pixels=NORMALISE, pack=False, portable=True)):
+        quick = prepare(net, plan)
+        z, x = (template, search) if plan.pixels else (NORMALISE(template), NORMALISE(search))
+        found = quick.locate(quick.encode_template(z), x)
+        torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.boxes_cxcywh, expected.boxes_cxcywh, rtol=1e-4, atol=1e-5)
+    half = prepare(net, replace(exact, dtype=torch.bfloat16))
+    found = half.locate(half.encode_template(template), search)
+    assert found.logits.dtype == torch.float32
+    assert (found.boxes_cxcywh - expected.boxes_cxcywh).abs().max() < 0.05
+
+
+@torch.inference_mode()
+def test_a_frame_takes_little_more_than_half_the_operations() -> None:
+    net = network()
+    template, search = pictures(1)
+    tokens = net.encode_template(NORMALISE(template))
+    with counting() as plain:
+        net.locate(tokens, NORMALISE(search))
+    quick = prepare(net, Plan(pixels=NORMALISE, grid=12))
+    tokens = quick.encode_template(template)
+    with counting() as fused:
+        quick.locate(tokens, search)
+    assert fused.kernels < 0.6 * plain.kernels
+
+
+def test_gradients_reach_every_parameter() -> None:
+    e = experiment()
+    net = network(training=True).train()
+    losses = e.method.build_objective(e.config, net)(net, batch(), Progress(1, 2))
+    losses.total.backward()
+    without = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+    assert set(losses.terms) == {"Loss/total", "Loss/ce", "Loss/bbox", "Loss/giou", "IoU"}
+
+
+def test_the_backbone_learns_at_a_tenth_of_the_rate() -> None:
+    e = load_experiment("transt", "transt", ("MODEL.BACKBONE={TYPE: resnet, WIDTH: 8}", "MODEL.PRETRAIN_FILE=''"))
+    net = e.method.build_network(e.config, True)
+    other, backbone = parameter_groups(net, e.config.train)
+    assert [g["base_lr"] for g in (other, backbone)] == [1e-4, pytest.approx(1e-5)]
+    assert all(n.startswith("backbone.0.body.") for n in backbone["names"])
+    assert len(other["names"]) + len(backbone["names"]) == len(list(net.parameters()))
+
+
+def test_search_regions_go_through_batch_norm_before_templates() -> None:
+    net, data = network(training=True).train(), batch()
+    order: list[int] = []
+    net.body.register_forward_pre_hook(lambda _m, args: order.append(args[0].shape[-1]))
+    net(data.template[:, 0], data.search[:, 0])
+    assert order == [96, 48]
+
+
+def test_initial_weights_of_an_imagenet_resnet(tmp_path: Path) -> None:
+    e = load_experiment("transt", "transt", ("MODEL.PRETRAIN_FILE=''", "MODEL.FEATUREFUSION_LAYERS=1"))
+    net = e.method.build_network(e.config, True)
+    state = weights_from_timm("resnet50.tv_in1k", pretrained=False)
+    torch.save(state | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, tmp_path / "resnet50.pth")
+    load_pretrained(net, str(tmp_path / "resnet50.pth"))
+    own = net.body.state_dict()
+    assert all(torch.equal(own[k], v) for k, v in state.items() if not k.startswith("layer4"))
+
+
+def test_a_whole_tracker_is_loaded_strictly(tmp_path: Path) -> None:
+    source = network(training=True)
+    state = source.state_dict()
+    torch.save({"net": state, "epoch": 1}, tmp_path / "transt.pth")
+    e = experiment()
+    torch.manual_seed(9)
+    target = e.method.build_network(e.config, True)
+    load_pretrained(target, str(tmp_path / "transt.pth"))
+    assert all(torch.equal(v, state[k]) for k, v in target.state_dict().items())
+    del state["class_embed.layers.0.weight"]
+    torch.save({"net": state}, tmp_path / "transt.pth")
+    with pytest.raises(WeightsError, match=r"1 missing from the file: class_embed\.layers\.0\.weight"):
+        load_pretrained(target, str(tmp_path / "transt.pth"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("MODEL.HEAD={TYPE: CORNER}", "leave HEAD out"),
+        ("TEST.WINDOW_INFLUENCE=1.5", "WINDOW_INFLUENCE must lie in 0..1"),
+        ("MODEL.DROPOUT=1", "DROPOUT must lie in 0..1"),
+        ("DATA.CROP_STYLE=wide", "CROP_STYLE must be area or context"),
+        ("MODEL.BACKBONE={TYPE: resnet, WITH: 8}", "did you mean 'WIDTH'"),
+    ],
+)
+def test_bad_settings_are_told(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        experiment(override)
+
+
+def test_sides_that_the_stride_does_not_divide_are_told() -> None:
+    with pytest.raises(ValueError, match="must be multiples of the stride 8"):
+        network("TEST.SEARCH_SIZE=100")
+
+
+def test_half_precision_is_prepared_and_compiles_nothing_else() -> None:
+    track = tracker()
+    assert track.prepare(Inference(torch.bfloat16))
+    assert isinstance(track.normalise, nn.Identity)

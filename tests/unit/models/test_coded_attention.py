@@ -1,0 +1,56 @@
+"""Attention with position codes, and the codes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedAttention, CodedProjection
+from lib.models.layers.fused import Plan
+from lib.models.layers.sine_code import sine_code
+
+
+def test_equal_to_pytorch_s_attention_with_the_same_weights() -> None:
+    torch.manual_seed(0)
+    theirs, ours = nn.MultiheadAttention(32, 4, batch_first=True), CodedAttention(32, 4)
+    nn.init.normal_(theirs.in_proj_bias)
+    nn.init.normal_(theirs.out_proj.bias)
+    ours.load_state_dict(theirs.state_dict())
+    x, memory, code, memory_code = torch.randn(2, 9, 32), torch.randn(2, 5, 32), torch.randn(9, 32), torch.randn(5, 32)
+    expected = theirs(x + code, memory + memory_code, memory)[0]
+    torch.testing.assert_close(ours(x, code, memory, memory_code), expected)
+
+
+@torch.no_grad()
+def test_one_product_gives_the_projections_of_several_attentions() -> None:
+    torch.manual_seed(0)
+    first, second = CodedAttention(32, 4), CodedAttention(32, 4)
+    for attn in (first, second):
+        nn.init.normal_(attn.in_proj_bias)
+    x, code = torch.randn(2, 9, 32), torch.randn(9, 32)
+    parts = [(first, QUERY), (second, KEY), (second, VALUE)]
+    found = CodedProjection(parts, code, Plan(pack=False))(x)
+    for (attn, which), tokens in zip(parts, found, strict=True):
+        weight, bias = attn.in_proj_weight.chunk(3)[which], attn.in_proj_bias.chunk(3)[which]
+        expected = nn.functional.linear(x if which == VALUE else x + code, weight, bias)
+        torch.testing.assert_close(tokens.transpose(1, 2).flatten(2), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_codes_tell_rows_in_the_first_half_and_columns_in_the_second() -> None:
+    code = sine_code(6, 16).view(6, 6, 16)
+    assert torch.equal(code[2, :, :8], code[2, :1, :8].expand(6, -1))
+    assert torch.equal(code[:, 4, 8:], code[:1, 4, 8:].expand(6, -1))
+    assert torch.equal(code[3, 1, :8], code[1, 3, 8:])
+    angle = 4 / 6 * 2 * math.pi
+    expected = [f(a) for a in (angle, angle / 10) for f in (math.sin, math.cos)]
+    torch.testing.assert_close(code[3, 0, :4], torch.tensor(expected), rtol=0, atol=1e-5)
+
+
+def test_widths_that_do_not_fit_are_told() -> None:
+    with pytest.raises(ValueError, match="multiple of 4"):
+        sine_code(4, 10)
+    with pytest.raises(ValueError, match="not a multiple of the number of heads 5"):
+        CodedAttention(32, 5)
