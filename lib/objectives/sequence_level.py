@@ -75,8 +75,9 @@ class SequenceRule:
 class Explored:
     """What some clips' exploring trackers went through, to be learned from.
 
-    target: b rows. views: K * b rows, frame-major. cells: [K * b]. rewards: [b]. targets_xywh: [K * b, 4] in units of
-    the crops' sides. share: factor of the loss. terms: of the whole roll-out, for the log.
+    target: b rows. views: K * b rows, frame-major, as all that follows. cells, rewards: [K * b], what was taken and how
+    much better than expected it was. targets_xywh: [K * b, 4] in units of the crops' sides. names: one per clip. share:
+    factor of the loss. terms: of the clips' roll-out, for the log.
     """
 
     target: TargetView
@@ -89,7 +90,7 @@ class Explored:
     terms: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.rewards)
+        return len(self.names)
 
 
 class SequenceObjective:
@@ -132,7 +133,7 @@ class SequenceObjective:
                     target=rollout.target.select(rows),
                     views=seen,
                     cells=rollout.cells[:, rows].flatten(),
-                    rewards=reward,
+                    rewards=reward.repeat(len(rollout.views)),
                     targets_xywh=targets_in_crops(seen, truth.flatten(0, 1)),
                     names=[names[i] for i in rows],
                     share=share,
@@ -153,8 +154,7 @@ class SequenceObjective:
         response = response_of(judgement)
         log_policy = self.rule.policy.log(response)
         taken = log_policy.gather(1, batch.cells[:, None]).squeeze(1)
-        rewards = batch.rewards.to(taken).repeat(len(taken) // len(batch))
-        policy = -(rewards * taken).mean()
+        policy = -(batch.rewards.to(taken) * taken).mean()
         auxiliary = self.auxiliary(judgement.output, batch.targets_xywh.to(response))
         total = (self.rule.policy_weight * policy + auxiliary.total) * batch.share
         own = {name: value for name, value in auxiliary.terms.items() if name != "Loss/total"}

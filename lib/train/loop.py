@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from lib.config.schema import Train
 from lib.data.types import Rows
 from lib.models.weights import load_into
-from lib.objectives.base import Objective, Progress
+from lib.objectives.base import Objective, Progress, SplittingObjective
 from lib.train.checkpoint import CheckpointFolder, Position, is_kept, position_of, weights_of
 from lib.train.clock import Clock, Span
 from lib.train.distributed import World
@@ -221,7 +221,10 @@ class Trainer:
         if batch is None:
             return BatchTooLargeError(reason)
         fitting = largest_that_fits(batch, lambda part: self.stepper.fits(part, progress))
-        return BatchTooLargeError(explain(len(batch), fitting, self.world.size, self.train.accumulate, reason))
+        told = explain(len(batch), fitting, self.world.size, self.train.accumulate, reason)
+        if isinstance(self.parts.objective, SplittingObjective):
+            told += " Fewer clips per backward pass (SLT.MICRO_BATCH) need less memory."
+        return BatchTooLargeError(told)
 
     # Writing
 

@@ -35,10 +35,11 @@ def objective(rule: SequenceRule, auxiliary: Any = nothing) -> SequenceObjective
 
 
 def explored(cells: list[int], rewards: list[float]) -> Explored:
+    """Of one frame."""
     rows = len(cells)
     view = View(torch.zeros(rows, 1), torch.zeros(rows, 2), torch.ones(rows), torch.zeros(rows, 2))
-    target = TargetView(torch.zeros(len(rewards), 1), torch.zeros(len(rewards), 4))
-    return Explored(target, view, torch.tensor(cells), torch.tensor(rewards), torch.zeros(rows, 4), [""] * len(rewards))
+    target = TargetView(torch.zeros(rows, 1), torch.zeros(rows, 4))
+    return Explored(target, view, torch.tensor(cells), torch.tensor(rewards), torch.zeros(rows, 4), [""] * rows)
 
 
 def test_cells_are_drawn_as_often_as_the_policy_says() -> None:
@@ -60,19 +61,19 @@ def test_temperature_one_gives_back_the_odds() -> None:
 def test_what_did_better_becomes_more_probable(reward: float) -> None:
     learn = objective(SequenceRule())
     response = torch.full((2, 5), 0.5, requires_grad=True)
-    losses = learn.losses(Judgement(response, response, None), explored([3, 3], [reward]))
+    losses = learn.losses(Judgement(response, response, None), explored([3, 3], [reward] * 2))
     losses.total.backward()
     assert response.grad is not None
     assert torch.equal(response.grad[:, 3] < 0, torch.full((2,), reward > 0))
     assert ((response.grad * reward)[:, [0, 1, 2, 4]] > 0).all()
 
 
-def test_every_frame_of_a_clip_has_its_clips_reward() -> None:
+def test_an_action_is_weighted_by_its_reward() -> None:
     learn = objective(SequenceRule(policy_weight=1.0))
     response = torch.tensor([[0.2, 0.4], [0.3, 0.9], [0.5, 0.5], [0.8, 0.1]])
-    batch = explored([0, 1, 1, 0], [0.5, -0.25])
+    batch = explored([0, 1, 1, 0], [0.5, -0.25, 0.0, 2.0])
     taken = learn.rule.policy.log(response)[range(4), batch.cells]
-    expected = -(taken * torch.tensor([0.5, -0.25, 0.5, -0.25])).mean()
+    expected = -(taken * torch.tensor([0.5, -0.25, 0.0, 2.0])).mean()
     torch.testing.assert_close(learn.losses(Judgement(response, response, None), batch).total, expected)
 
 
@@ -101,7 +102,10 @@ def test_averaged_parts_have_the_gradient_of_the_whole_and_summed_parts_twice_th
     _, summed = gradients(SequenceRule(micro_batch=1))
     assert [len(p) for p in whole_parts] == [2]
     assert [p.names for p in parts] == [["one"], ["two"]]
-    assert torch.equal(torch.cat([p.rewards for p in parts]), whole_parts[0].rewards)
+    rewards = torch.stack([p.rewards for p in parts], dim=1)
+    assert torch.equal(rewards, rewards[:1].expand_as(rewards)), "every frame of a clip has its clip's reward"
+    assert torch.equal(rewards.flatten(), whole_parts[0].rewards)
+    assert len(rewards) == len(CLIPS[0].search) - 1
     assert whole.keys() == averaged.keys()
     assert len(whole) > 10
     for name, gradient in whole.items():
