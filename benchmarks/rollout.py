@@ -34,7 +34,7 @@ from lib.methods.ostrack.tracker import OSTrackTracker
 from lib.models.weights import load_into, read_checkpoint
 from lib.objectives.sequence_level import SoftmaxPolicy
 from lib.paths import load_paths
-from lib.track.rollout import roll_out
+from lib.track.rollout import for_present_weights, roll_out
 
 MEAN, STD = (torch.tensor(v).reshape(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 POLICY = SoftmaxPolicy()
@@ -145,7 +145,8 @@ def template_box(clip: Clip, factor: float, size: int) -> Tensor:
 
 def ours(track: OSTrackTracker, clips: list[Clip]) -> list[float]:
     """The library's way."""
-    advantage: list[float] = roll_out(track, clips, POLICY.draw).advantage().tolist()
+    quick = for_present_weights(track)
+    advantage: list[float] = roll_out(quick, clips, POLICY.draw).advantage().tolist()
     return advantage
 
 

@@ -19,7 +19,7 @@ from lib.models.heads.boxes import BoxMaps
 from lib.objectives.base import Losses, Progress
 from lib.objectives.cell_level import CellCriterion
 from lib.track.exploring import ExploringTracker, Judgement, TargetView, View, response_of
-from lib.track.rollout import Rollout, roll_out
+from lib.track.rollout import Rollout, for_present_weights, roll_out
 
 ABSENT = 10.0
 """Corners whose coordinates' absolute values add up to no more (image pixels) mean that there is no target."""
@@ -107,7 +107,8 @@ class SequenceObjective:
 
     def split(self, network: nn.Module, batch: ClipBatch, progress: Progress) -> list[Explored]:
         """Explore, and deal the clips out to micro-batches."""
-        return self.parts(roll_out(self.tracker, batch.clips, self.rule.policy.draw), batch.names)
+        explorer = for_present_weights(self.tracker)
+        return self.parts(roll_out(explorer, batch.clips, self.rule.policy.draw), batch.names)
 
     def parts(self, rollout: Rollout[Any, Any], names: list[str]) -> list[Explored]:
         """A roll-out as parts to learn from."""

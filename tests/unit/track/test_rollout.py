@@ -14,7 +14,7 @@ from lib.methods import load_experiment
 from lib.track.exploring import View
 from lib.track.one_stream import OneStreamTracker, to_image
 from lib.track.protocol import greedy
-from lib.track.rollout import roll_out
+from lib.track.rollout import for_present_weights, roll_out
 
 DEPTH = ("MODEL.BACKBONE.DEPTH=1",)
 
@@ -55,6 +55,19 @@ def test_both_halves_give_the_boxes_that_step_gives() -> None:
                 torch.testing.assert_close(
                     rollout.boxes_xywh[half, t, i], prediction.boxes_xywh[0], rtol=1e-4, atol=1e-2
                 )
+
+
+def test_a_prepared_copy_rolls_out_alike_and_leaves_the_network_to_learn() -> None:
+    track = tracker()
+    names = list(track.network.state_dict())
+    quick = for_present_weights(track)
+    plain, rollout = roll_out(track, CLIPS, last_cell), roll_out(quick, CLIPS, last_cell)
+    torch.testing.assert_close(rollout.boxes_xywh, plain.boxes_xywh, rtol=1e-4, atol=1e-2)
+    assert quick.network is not track.network
+    assert list(track.network.state_dict()) == names
+    seen = track.judge(track.begin(rollout.target, torch.zeros(2, 4)), rollout.views[0]).scores
+    seen.sum().backward()
+    assert sum(p.grad is not None for p in track.network.parameters()) > 10
 
 
 def test_a_tracker_that_explores_greedily_has_no_advantage() -> None:
