@@ -13,7 +13,7 @@ from rich.console import Console
 
 from lib.bench.benchmarks import BENCHMARKS, Benchmark
 from lib.data.check import Depth, Finding, check_part
-from lib.data.check_parts import TEST_SIZES, Part, choose, training_parts
+from lib.data.check_parts import Part, choose, training_parts
 from lib.data.check_table import print_findings
 from lib.data.datasets import StoredDataset
 from lib.data.progress import show_progress
@@ -91,7 +91,7 @@ def all_parts() -> list[Part]:
 def test_part(benchmark: Benchmark) -> Part:
     label = {"got10k_val": "validation", "got10k_ltrval": "ltrval"}.get(benchmark.name, "test")
     truth = benchmark.truth_files if benchmark.scored else ()
-    return Part(benchmark.root, label, partial(open_test, benchmark), TEST_SIZES.get(benchmark.name), truth)
+    return Part(benchmark.root, label, partial(open_test, benchmark), benchmark.complete, truth)
 
 
 def open_test(benchmark: Benchmark, path: Path) -> StoredDataset:

@@ -43,6 +43,13 @@ def pack(benchmark: Benchmark, folder: Path, paths: PathBook, exact: bool = True
     return target
 
 
+def shortfall(benchmark: Benchmark, count: int) -> str:
+    """What to say of a submission of `count` sequences that are not all of the published set; empty where they are."""
+    if benchmark.complete in (None, count):
+        return ""
+    return f"the data set on this disk has {count} of {benchmark.complete} sequences; the server wants every one"
+
+
 def _complete(
     benchmark: Benchmark, folder: Path, sequences: Iterable[BenchmarkSequence], exact: bool
 ) -> dict[str, Boxes]:
@@ -107,7 +114,10 @@ def submission_command(benchmark_name: str, description: str, argv: list[str] | 
         benchmark = get_benchmark(benchmark_name)
         folder = results_folder(paths.save_dir, options.tracker_name, options.cfg_name) / benchmark.name
         print(pack(benchmark, folder, paths, exact=not options.integers))
+        note = shortfall(benchmark, len(benchmark.names(paths)))
     except (ValueError, OSError, LookupError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if note:
+        print(f"note: {note}", file=sys.stderr)
     return 0

@@ -16,7 +16,7 @@ from lib.bench.factory import ExperimentFactory, ReferenceFactory, TrackerFactor
 from lib.bench.metrics import METRICS, check_options
 from lib.bench.render import check_wish, choose, write_videos
 from lib.bench.scoring import Scored
-from lib.bench.submit import pack
+from lib.bench.submit import pack, shortfall
 from lib.methods import load_experiment
 from lib.methods.checkpoints import find_checkpoint
 from lib.models.engines import TORCH, get_engine
@@ -116,6 +116,8 @@ def run_test(job: Evaluation, console: Console, videos: str | None = None) -> in
             console.print(
                 f"submission: {pack(job.benchmark, outcome.folder, job.paths)}", highlight=False, soft_wrap=True
             )
+            if note := shortfall(job.benchmark, len(outcome.sequences)):
+                console.print(escape(f"note: {note}"), highlight=False, soft_wrap=True)
     return outcome.exit_code
 
 

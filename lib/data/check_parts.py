@@ -31,29 +31,6 @@ from lib.layouts import LAYOUTS, UnknownKeyError, layout_of
 
 GROUND_TRUTH = ("groundtruth.txt",)
 
-TEST_SIZES = {
-    "lasot": 280,
-    "lasot_extension_subset": 150,
-    "got10k_test": 180,
-    "got10k_val": 180,
-    "got10k_ltrval": 1401,
-    "trackingnet": 511,
-    "tnl2k": 700,
-    "vasttrack": 3500,
-    "lasher": 245,
-    "rgbt234": 234,
-    "rgbt210": 210,
-    "gtot": 50,
-    "vtuav": 176,
-    "visevent": 320,
-    "depthtrack": 50,
-    "uav": 123,
-    "nfs": 100,
-    "otb": 100,
-    "itb": 180,
-}
-"""Sequences of the published test sets, by benchmark name."""
-
 
 @dataclass(frozen=True)
 class Part:

@@ -152,7 +152,7 @@ class Benchmark:
     metric, tag: default variant of `lib.bench.metrics` and the data set name it is given.
     result_format: a name of `lib.bench.result_files.FORMATS`. scored: False where only a server has the ground truth.
     submission: kind of archive that server takes. attributes: list file with an attribute table.
-    complete: how many sequences the published set has, where fewer or more are accepted; scores say so.
+    complete: how many sequences the published set has; scores of fewer or more say so.
     note: printed under the scores.
     """
 

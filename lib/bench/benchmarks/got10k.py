@@ -46,7 +46,8 @@ register(
         metric="got10k",
         scored=False,
         submission="got10k",
+        complete=180,
     )
 )
-register(Benchmark("got10k_val", "GOT-10k validation", "got10k_val", read_val, covered, metric="got10k"))
-register(Benchmark("got10k_ltrval", "GOT-10k ltrval", "got10k", read_ltrval, covered, metric="got10k"))
+register(Benchmark("got10k_val", "GOT-10k validation", "got10k_val", read_val, covered, metric="got10k", complete=180))
+register(Benchmark("got10k_ltrval", "GOT-10k ltrval", "got10k", read_ltrval, covered, metric="got10k", complete=1401))

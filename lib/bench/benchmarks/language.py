@@ -28,7 +28,7 @@ def not_all_zero(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
     return {"present": (sequence.boxes_xywh != 0).any(axis=1)}
 
 
-register(Benchmark("tnl2k", "TNL2K", "tnl2k_test", read_tnl2k, aliases=("tnl2k_test",), tag="tnl2k"))
+register(Benchmark("tnl2k", "TNL2K", "tnl2k_test", read_tnl2k, aliases=("tnl2k_test",), tag="tnl2k", complete=700))
 register(
     Benchmark(
         "vasttrack",
@@ -39,5 +39,6 @@ register(
         BOX_FILES,
         aliases=("vasttrack_test",),
         tag="vasttrack",
+        complete=3500,
     )
 )

@@ -37,7 +37,7 @@ def presence(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
 
 
 for _name, _title in (("lasot", "LaSOT"), ("lasot_lmdb", "LaSOT from LMDB")):
-    register(Benchmark(_name, _title, _name, read_test, presence, tag="lasot"))
+    register(Benchmark(_name, _title, _name, read_test, presence, tag="lasot", complete=280))
 register(
     Benchmark(
         "lasot_extension_subset",
@@ -47,5 +47,6 @@ register(
         presence,
         aliases=("lasot_ext", "lasotext", "lasot_extension"),
         tag="lasot_extension_subset",
+        complete=150,
     )
 )

@@ -127,7 +127,7 @@ def _upright(line: str, where: str) -> Boxes:
     return np.concatenate([low, high - low])
 
 
-register(Benchmark("itb", "ITB", "itb", ItbDataset, tag="otb"))
+register(Benchmark("itb", "ITB", "itb", ItbDataset, tag="otb", complete=180))
 for _name, _title, _ending in (("tc128", "TC-128", ""), ("tc128ce", "TC-128 (_ce)", "_ce")):
     register(
         Benchmark(

@@ -48,10 +48,10 @@ class TableDataset(StoredDataset):
         return Annotation(boxes, valid, valid, FrameFiles(self.store, files), object_class=row.get("object_class"))
 
 
-for _name, _title, _table, _aliases in (
-    ("uav", "UAV123", "uav123_sequences", ("uav123",)),
-    ("nfs", "NFS", "nfs_sequences", ("nfs30",)),
-    ("otb", "OTB-2015", "otb100_sequences", ("otb100", "otb2015")),
+for _name, _title, _table, _aliases, _count in (
+    ("uav", "UAV123", "uav123_sequences", ("uav123",), 123),
+    ("nfs", "NFS", "nfs_sequences", ("nfs30",), 100),
+    ("otb", "OTB-2015", "otb100_sequences", ("otb100", "otb2015"), 100),
 ):
     register(
         Benchmark(
@@ -62,5 +62,6 @@ for _name, _title, _table, _aliases in (
             truth_files=(),
             aliases=_aliases,
             tag=_name,
+            complete=_count,
         )
     )

@@ -21,5 +21,6 @@ register(
         aliases=("trackingnet_test",),
         scored=False,
         submission="trackingnet",
+        complete=511,
     )
 )

@@ -39,17 +39,22 @@ def sequence_folder(store: Store, name: str, markers: Names[str]) -> str:
     raise FileNotFoundError(f"no such file: {store.describe(f'{name}/{markers[0]}')}")
 
 
-def those_there(dataset: D, what: str, or_all: bool = False) -> D:
+def those_there(dataset: D, what: str, or_all: bool = False, there: Names[str] | None = None) -> D:
     """The data set without those of its sequences that a partial copy has not, with a warning.
 
-    or_all: where none of them is there, every folder is taken (data of one's own in this layout), with a warning.
+    there: the sequences of the copy, where they are not simply the folders at its root.
+    or_all: where none of them is there, every folder is taken (data of one's own in this layout), with a warning; else
+    FileNotFoundError.
     """
-    there, wanted = sequence_names(dataset.store), len(dataset.names)
+    there = sequence_names(dataset.store) if there is None else there
+    wanted = len(dataset.names)
     where = dataset.store.describe("")
     found = sorted(set(there).intersection(dataset.names), key=dataset.names.index)
     if not found and or_all:
         log.warning("%s: none of its %d sequences is in %s; all %d there are used", what, wanted, where, len(there))
-        found = there
+        found = list(there)
+    elif not found:
+        raise FileNotFoundError(f"{what}: no sequence found: none of its {wanted} is in {where}")
     elif len(found) < wanted:
         log.warning("%s: %d of its %d sequences are in %s; these are used", what, len(found), wanted, where)
     dataset.names = found

@@ -14,6 +14,7 @@ from lib.data.datasets.base import (
     read_flags,
     shortest,
 )
+from lib.data.datasets.flat import those_there
 from lib.data.datasets.frames import FrameFiles, numbered_files
 from lib.data.datasets.registry import DATASETS, Source
 from lib.data.lists import load_list
@@ -76,5 +77,7 @@ def _sequences_below(root: Store, children: Names[str]) -> list[str]:
 
 @DATASETS.register("LASOT")
 def build_lasot(source: Source) -> LasotDataset:
-    """The 1120 training sequences."""
-    return LasotDataset(source.store("lasot"), load_list("lasot_train"))
+    """The 1120 training sequences; of a partial copy those that are there."""
+    listed = LasotDataset(source.store("lasot"), load_list("lasot_train"))
+    top = listed.store.listdir("")
+    return those_there(listed, source.name, there=[*_sequences_below(listed.store, top), *top])

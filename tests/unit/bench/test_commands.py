@@ -21,7 +21,7 @@ from lib.bench.manifest import Identity
 from lib.bench.render import choose
 from lib.bench.result_files import write_boxes
 from lib.bench.results import Result, ResultFolder
-from lib.bench.submit import SubmissionError, pack
+from lib.bench.submit import SubmissionError, pack, shortfall
 from lib.bench.testing import check_wishes
 from lib.methods import load_experiment
 from lib.methods.checkpoints import CheckpointNotFoundError, find_checkpoint
@@ -130,6 +130,8 @@ def test_an_incomplete_submission_is_refused_with_what_lacks(got10k: Paths, tmp_
     ResultFolder(folder, "int_tab").write(result("GOT-10k_Test_000002", boxes[:2]))
     with pytest.raises(SubmissionError, match="2 rows for 3 frames"):
         pack(benchmark, folder, got10k)
+    assert "2 of 180 sequences" in shortfall(benchmark, 2)
+    assert not shortfall(benchmark, 180)
 
 
 def test_a_got10k_submission_has_what_its_server_reads(got10k: Paths, tmp_path: Path) -> None:

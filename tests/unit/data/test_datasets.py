@@ -508,12 +508,25 @@ def test_a_part_of_an_rgbx_set_is_trained_on_with_a_warning(tmp_path: Path, capl
     assert "none of its 881 sequences" in caplog.text
 
 
+def test_a_part_of_lasot_is_trained_on_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ["airplane-14", "airplane-10", "bear-10"]
+    tree = {key: value for name in names for key, value in lasot_tree(name).items()}
+    tree |= {f"zebra-1/{key.split('/', 2)[2]}": value for key, value in lasot_tree("zebra-1").items()}
+    tree |= lasot_tree("airplane-1")  # a test sequence
+    for kind, writer in WRITERS.items():
+        caplog.clear()
+        found = build_dataset("LASOT", Folders(lasot=writer(tree, tmp_path / f"{kind}/lasot")))
+        assert sorted(found.names) == ["airplane-10", "airplane-14", "bear-10", "zebra-1"]  # type: ignore[attr-defined]
+        assert "LASOT: 4 of its 1120 sequences" in caplog.text
+        assert [len(sequence) for sequence in found] == [4] * 4
+
+
 def test_the_kind_of_store(tmp_path: Path) -> None:
-    tree = lasot_tree()
+    tree = lasot_tree("dog-2")
     folder, env = as_folder(tree, tmp_path / "lasot"), as_lmdb(tree, tmp_path / "lasot_lmdb")
     both, only_lmdb = Folders(lasot=folder, lasot_lmdb=env), Folders(lasot_lmdb=env)
 
-    assert len(build_dataset("LASOT", both)) == 1120
+    assert build_dataset("LASOT", both).names == ["dog-2"]  # type: ignore[attr-defined]
     assert build_dataset("LASOT", both, "lmdb").store.describe("").startswith(str(env))  # type: ignore[attr-defined]
     assert build_dataset("LASOT", only_lmdb).store.describe("").startswith(str(env))  # type: ignore[attr-defined]
     assert build_dataset("LASOT", both).store.describe("") == str(folder)  # type: ignore[attr-defined]
