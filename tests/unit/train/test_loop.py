@@ -238,6 +238,8 @@ def test_reduced_precision_runs_and_resumes(tmp_path: Path, precision: str) -> N
 
 def test_objective_that_splits_adds_gradients(tmp_path: Path) -> None:
     class Split(ToyObjective):
+        keeps_eval_mode = False
+
         def split(self, network: nn.Module, batch: Batch, progress: Progress) -> Sequence[Batch]:
             assert not torch.is_grad_enabled()
             return [first_rows(batch, 2), first_rows(batch, 2)]
