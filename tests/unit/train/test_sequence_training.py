@@ -44,6 +44,9 @@ SMALL = (
 )
 
 
+TOY = Path(__file__).parents[2] / "e2e" / "plugins" / "toy"
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
@@ -136,20 +139,32 @@ def test_training_starts_from_the_weights_that_are_named(tmp_path: Path) -> None
         parts_of(tmp_path, "SLT.START=start.safetensors")
 
 
-@pytest.mark.parametrize("script", ["ostrack", "slt_transt"])
-def test_an_slt_section_is_enough_for_any_method(tmp_path: Path, script: str) -> None:
-    own = () if script == "ostrack" else ("MODEL.BACKBONE={TYPE: resnet, DEPTHS: [1, 1, 1], WIDTH: 8}",)
-    common = [o for o in SMALL if "DEPTH" not in o] if script != "ostrack" else SMALL
-    experiment = load_experiment(script, "slt_synthetic", (*common, *own))
+COMMON = [o for o in SMALL if not o.startswith(("MODEL.", "SLT."))]
+ANY_SLT = "SLT={FRAMES: 4, MICRO_BATCH: 1}"
+RGBT = "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:rgbt,sequences=2,length=24,width=96,height=96']"
+
+
+@pytest.mark.parametrize(
+    ("script", "config", "own"),
+    [
+        ("ostrack", "synthetic_small", []),
+        ("slt_transt", "slt_synthetic", ["MODEL.BACKBONE={TYPE: resnet, DEPTHS: [1, 1, 1], WIDTH: 8}"]),
+        ("sdstrack", "synthetic_demo", [RGBT, "MODEL.PRETRAIN_FILE=''"]),
+        ("toy", "toy", ["DATA.TRAIN.DATASETS_RATIO=[1]"]),
+    ],
+)
+def test_an_slt_section_is_enough_for_any_method(tmp_path: Path, script: str, config: str, own: list[str]) -> None:
+    experiment = load_experiment(script, config, [*COMMON, ANY_SLT, *own], plugins=[TOY])
     paths = Paths(workspace=tmp_path, data_dir=tmp_path, save_dir=tmp_path, pretrained=tmp_path)
     parts = build_parts(experiment, World(torch.device("cpu")), paths, False, {}, {})
     batch = parts.prepare(next(iter(parts.train_loader.epoch(1))))
     assert isinstance(parts.objective, SequenceObjective)
-    explored = parts.objective.split(parts.network, batch, Progress(1, 1))  # type: ignore[arg-type]
-    for part in explored:
+    for part in parts.objective.split(parts.network, batch, Progress(1, 1)):  # type: ignore[arg-type]
         parts.objective(parts.network, part, Progress(1, 1)).total.backward()
-    untouched = [n for n, p in parts.network.named_parameters() if p.grad is None]
-    assert not [n for n in untouched if n not in ("backbone.cls_token", "backbone.pos_embed")]
+    untouched = [n for n, p in parts.network.named_parameters() if p.requires_grad and p.grad is None]
+    heads = [n for n, _ in parts.network.named_parameters() if n.startswith(("box_head", "class_embed", "bbox_embed"))]
+    assert heads
+    assert not set(heads) & set(untouched)
 
 
 @pytest.mark.parametrize(
