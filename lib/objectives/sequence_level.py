@@ -92,6 +92,24 @@ class Explored:
     def __len__(self) -> int:
         return len(self.names)
 
+    @classmethod
+    def of(cls, rollout: Rollout[Any, Any], rows: list[int], names: list[str], share: float) -> Explored:
+        """What became of the clips in these rows of a roll-out; names: of all its clips."""
+        seen = [view.select(rows) for view in rollout.views]
+        views = type(seen[0]).cat(seen)
+        rewards = rollout.advantage()[rows]
+        greedy, exploring = rollout.overlaps()[:, :, rows].mean(dim=(1, 2))
+        return cls(
+            target=rollout.target.select(rows),
+            views=views,
+            cells=rollout.cells[:, rows].flatten(),
+            rewards=rewards.repeat(len(seen)),
+            targets_xywh=targets_in_crops(views, rollout.truth_xywh[:, rows].flatten(0, 1)),
+            names=[names[i] for i in rows],
+            share=share,
+            terms={"Reward": rewards.mean(), "IoU/greedy": greedy, "IoU/explore": exploring},
+        )
+
 
 class SequenceObjective:
     """Sequence-level training of `tracker`'s network, which stays in eval mode: it learns as it tracks.
@@ -114,34 +132,9 @@ class SequenceObjective:
         """A roll-out as parts to learn from."""
         count = len(names)
         size = self.rule.micro_batch or count
-        rewards, overlaps = rollout.advantage(), rollout.overlaps()
-        groups = [range(i, min(i + size, count)) for i in range(0, count, size)]
+        groups = [[*range(i, min(i + size, count))] for i in range(0, count, size)]
         share = 1 / len(groups) if self.rule.average else 1.0
-        parts = []
-        for group in groups:
-            rows = [*group]
-            views = [view.select(rows) for view in rollout.views]
-            truth = rollout.truth_xywh[:, rows]
-            seen = type(views[0]).cat(views)
-            reward = rewards[rows]
-            terms = {
-                "Reward": reward.mean(),
-                "IoU/greedy": overlaps[0][:, rows].mean(),
-                "IoU/explore": overlaps[1][:, rows].mean(),
-            }
-            parts.append(
-                Explored(
-                    target=rollout.target.select(rows),
-                    views=seen,
-                    cells=rollout.cells[:, rows].flatten(),
-                    rewards=reward.repeat(len(rollout.views)),
-                    targets_xywh=targets_in_crops(seen, truth.flatten(0, 1)),
-                    names=[names[i] for i in rows],
-                    share=share,
-                    terms=terms,
-                )
-            )
-        return parts
+        return [Explored.of(rollout, rows, names, share) for rows in groups]
 
     def __call__(self, network: nn.Module, batch: Explored, progress: Progress) -> Losses:
         """The same views once more, now with gradients."""
@@ -174,7 +167,11 @@ def targets_in_crops(views: View, truth_xywh: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BoxesOfCells:
-    """Auxiliary losses of a network that gives every cell a box: those of the cells under the target."""
+    """Auxiliary losses of a network that gives every cell a box: those of the cells under the target.
+
+    An absent target teaches nothing, unless the criterion wraps round: as published, the first cell then learns a box
+    of no size.
+    """
 
     criterion: CellCriterion
 
@@ -182,7 +179,10 @@ class BoxesOfCells:
         if output.cell_boxes_cxcywh is None:
             raise ValueError("box losses by cell need a head that gives every cell a box")
         boxes = output.cell_boxes_cxcywh.transpose(1, 2)
-        return self.criterion.box_losses(boxes, targets_xywh, self.criterion.matched(boxes, targets_xywh))
+        matched = self.criterion.matched(boxes, targets_xywh)
+        if not self.criterion.wrap:
+            matched = matched & (targets_xywh[:, 2:] > 0).all(dim=1, keepdim=True)
+        return self.criterion.box_losses(boxes, targets_xywh, matched)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from lib.models.heads.boxes import BoxMaps
 from lib.objectives.base import Losses, Progress
+from lib.objectives.cell_level import CellCriterion
 from lib.objectives.frame_level import BoxCriterion
 from lib.objectives.sequence_level import (
     BoxesInSight,
+    BoxesOfCells,
     Explored,
     SequenceObjective,
     SequenceRule,
@@ -131,6 +133,18 @@ def test_boxes_are_learned_only_where_the_target_is_in_sight() -> None:
     assert float(losses.total.detach()) == 0.0
     assert lost.boxes_cxcywh.grad is not None
     assert lost.boxes_cxcywh.grad.eq(0).all()
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_cells_learn_nothing_from_an_absent_target_unless_as_published(published: bool) -> None:
+    boxes = torch.full((2, 4, 16), 0.5, requires_grad=True)
+    output = BoxMaps(torch.zeros(2, 4), torch.zeros(2, 1, 4, 4), cell_boxes_cxcywh=boxes)
+    learn = BoxesOfCells(CellCriterion(wrap=published))
+    learn(output, torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.0] * 4])).total.backward()
+    assert boxes.grad is not None
+    taught = boxes.grad.abs().sum(dim=1) > 0
+    assert taught[0].nonzero().flatten().tolist() == [5, 6, 9, 10]
+    assert taught[1].nonzero().flatten().tolist() == ([0] if published else [])
 
 
 def test_absent_targets_are_zeros_in_the_crop() -> None:
