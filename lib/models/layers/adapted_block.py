@@ -26,7 +26,11 @@ class AdaptedBlock(Block):
     """Streams lie under one another: of x [R, N, C] the first `rgb_rows` are RGB, the others the second modality.
 
     Names of the adapters are those of published checkpoints: `X_DTE` of the second modality, `X_X_DTE` of the fusion.
+    fusion_is_seen: whether hooks on `attn.qkv` see the fusion's pass, too. Distillation compares single-stream passes
+    alone; ranges for 8 bits are taken from all of them.
     """
+
+    fusion_is_seen = False
 
     Space_X_DTE_Adapter: Bottleneck
     MLP_X_DTE_Adapter: Bottleneck
@@ -62,9 +66,8 @@ class AdaptedBlock(Block):
 
     def fuse(self, x: Tensor, first: int = 0) -> Tensor:
         """x [2B, N, C], B rows of each modality -> [2B, N - first, C]: the tokens from `first` on, fused."""
-        # Past the module's call, so that hooks on `attn.qkv` see the single-stream passes alone (distillation).
-        qkv = self.attn.qkv
-        q, k, v = split_heads(F.linear(self.norm1(x), qkv.weight, qkv.bias), self.attn.heads)
+        project = self.attn.qkv if self.fusion_is_seen else self.attn.qkv.forward
+        q, k, v = split_heads(project(self.norm1(x)), self.attn.heads)
         mixed = self.attn.proj(cross_attention(q[:, :, first:], k, v))
         x = x[:, first:] + self._drop_pairs(mixed + self.Space_X_X_DTE_Adapter(mixed))
         y = self.norm2(x)
@@ -77,7 +80,11 @@ class AdaptedBlock(Block):
 
     def fused(self, plan: Plan) -> nn.Module:
         """For inference; see `lib.models.inference`."""
-        return with_fused_children(self, plan) if plan.portable else FusedAdaptedBlock(self, plan)
+        if not plan.portable:
+            return FusedAdaptedBlock(self, plan)
+        twin = with_fused_children(self, plan)
+        twin.fusion_is_seen = True
+        return twin
 
 
 def _aux(x: Tensor, rgb_rows: int) -> Tensor:

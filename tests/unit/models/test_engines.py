@@ -144,9 +144,10 @@ def test_a_tracker_is_prepared_for_an_engine(runtime: str) -> None:
 
 @torch.no_grad()
 def examples(net: OSTrack, rows: int = 2, seed: int = 0) -> Examples:
-    generator = torch.Generator().manual_seed(seed)
+    generator, channels = torch.Generator().manual_seed(seed), 6 if isinstance(net, SDSTrack) else 3
     template, search = (
-        torch.randint(0, 256, (rows, 3, s, s), dtype=torch.uint8, generator=generator) for s in (TEMPLATE, SEARCH)
+        torch.randint(0, 256, (rows, channels, s, s), dtype=torch.uint8, generator=generator)
+        for s in (TEMPLATE, SEARCH)
     )
     return Examples(template, search, net.encode_template(template))
 
@@ -201,8 +202,9 @@ def in_8_bits(net: OSTrack) -> OSTrack:
 
 
 @torch.no_grad()
-def test_8_bits_are_near_and_rows_do_not_mix() -> None:
-    net = network("plain")
+@pytest.mark.parametrize(("kind", "linear_layers"), [("plain", 8), ("two streams", 24)])
+def test_8_bits_are_near_and_rows_do_not_mix(kind: str, linear_layers: int) -> None:
+    net = network(kind)
     e = examples(prepare(net, PORTABLE), 3, seed=9)
     eight, exact = in_8_bits(net), prepare(net, PORTABLE)
     found, expected = (n.locate(e.tokens, e.search) for n in (eight, exact))
@@ -212,8 +214,8 @@ def test_8_bits_are_near_and_rows_do_not_mix() -> None:
     torch.testing.assert_close(alone.feature, found.feature[1:2], rtol=0, atol=0.05)
     inner = {type(m).__name__ for m in eight.modules()}
     assert {"Linear8", "Convolution8"} <= inner
-    # 2 blocks of four layers, and the head's layers up to where they get narrow.
-    assert sum(type(m).__name__ == "Linear8" for m in eight.modules()) == 8
+    # 2 blocks of four layers each, and of two in each of four adapters.
+    assert sum(type(m).__name__ == "Linear8" for m in eight.modules()) == linear_layers
 
 
 def test_quantising_leaves_the_network_it_was_made_from_alone() -> None:
