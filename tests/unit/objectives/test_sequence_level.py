@@ -137,7 +137,7 @@ def test_boxes_are_learned_only_where_the_target_is_in_sight() -> None:
 
 @pytest.mark.parametrize("published", [False, True])
 def test_cells_learn_nothing_from_an_absent_target_unless_as_published(published: bool) -> None:
-    boxes = torch.full((2, 4, 16), 0.5, requires_grad=True)
+    boxes = torch.full((2, 4, 16), 0.3, requires_grad=True)
     output = BoxMaps(torch.zeros(2, 4), torch.zeros(2, 1, 4, 4), cell_boxes_cxcywh=boxes)
     learn = BoxesOfCells(CellCriterion(wrap=published))
     learn(output, torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.0] * 4])).total.backward()
