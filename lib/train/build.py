@@ -55,7 +55,12 @@ def build_parts(
     train_loader = source.loader(config.data.train, training=True)
     val_loader = None
     if config.data.val.names and config.data.val.sample_per_epoch and config.train.val_epoch_interval > 0:
-        val_loader = source.loader(config.data.val, training=False)
+        try:
+            val_loader = source.loader(config.data.val, training=False)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{str(error).rstrip('.')}; TRAIN.VAL_EPOCH_INTERVAL=0 trains without validation"
+            ) from None
     network, objective, notes = _learner(experiment, distillation, sequences, world)
     metadata = {**metadata, **notes}
     if isinstance(objective, nn.Module):

@@ -85,6 +85,10 @@ def test_a_signal_has_its_usual_code(
         (["--set", "TRAIN.PARAM_GROUPS=[{PATTERN: nothing}]"], "no pattern meets"),
         (["--set", "TRAIN.SCHEDULER.TYPE=linear"], "unknown TRAIN.SCHEDULER.TYPE 'linear'"),
         (["--set", "DATA.TRAIN.DATASETS_NAME=[LASOTT]"], "LASOT"),
+        (
+            ["--set", "DATA.VAL={DATASETS_NAME: ['FOLDER:nowhere'], DATASETS_RATIO: [1], SAMPLE_PER_EPOCH: 8}"],
+            "in LaSOT's layout; TRAIN.VAL_EPOCH_INTERVAL=0 trains without validation",
+        ),
         (["--resume", "must"], "no *_state.pt"),
         (["--load", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["--script_prv", "ostrack", "--config_prv", "none"], "no checkpoint in"),
