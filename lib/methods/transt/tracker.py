@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from torch import Tensor
 
 from lib.data.boxes import clip_centres
 from lib.methods.transt.network import TransT
 from lib.models.heads.boxes import BoxMaps
+from lib.track.inference import Inference
 from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker
 from lib.track.window import hanning2d
 
@@ -24,6 +28,11 @@ class TransTTracker(OneStreamTracker):
         super().__init__(network, settings, network.grid_search)
         self.influence = influence
         self.window = hanning2d(network.grid_search).flatten().to(self.device)
+
+    def export(self, folder: Path, how: Inference, file_format: str = "onnx") -> dict[str, Any]:
+        """As every one-stream tracker, with how the cell is chosen."""
+        window = {"type": "hanning with zeros", "influence": self.influence, "smallest_side": self.margin}
+        return {**super().export(folder, how, file_format), "window": window}
 
     def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.network.encode_template(crops), None
