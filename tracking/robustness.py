@@ -14,7 +14,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_experiment_options
+from lib.config.options import add_experiment_options, add_machine_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -47,13 +47,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     tracker.add_argument("--checkpoint", metavar="FILE", help="weights of the first tracker, or 'latest'")
     tracker.add_argument("--untrained", action="store_true", help="random weights")
     add_experiment_options(tracker)
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--threads", type=int, default=0, help="worker processes (default: 0, in this one)")
-    machine.add_argument("--num_gpus", type=int, default=0, help="GPUs that workers share in turn (default: all)")
-    machine.add_argument("--batch", type=int, default=1, help="sequences at a time in each process (default: 1)")
-    machine.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
-    machine.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
-    machine.add_argument("--save_dir", help="where checkpoints are and results go (default: local.yaml)")
+    add_machine_options(parser.add_argument_group("machine"))
     parser.add_argument("--sequence", nargs="+", default=[], metavar="SEQ", help="only these sequences")
     parser.add_argument("--metric", help="metric variant (default: the benchmark's own)")
     parser.add_argument("--skip_missing", action="store_true", help="go on without sequences that are not on disk")

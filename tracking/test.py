@@ -17,7 +17,12 @@ import sys
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_degradation_options, add_engine_options, add_experiment_options
+from lib.config.options import (
+    add_degradation_options,
+    add_engine_options,
+    add_experiment_options,
+    add_machine_options,
+)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,13 +66,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_engine_options(tracker)
     add_degradation_options(parser.add_argument_group("worse frames, for RGB-X: results get a folder of their own"))
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--threads", type=int, default=0, help="worker processes (default: 0, in this one)")
-    machine.add_argument("--num_gpus", type=int, default=0, help="GPUs that workers share in turn (default: all)")
-    machine.add_argument("--batch", type=int, default=1, help="sequences at a time in each process (default: 1)")
-    machine.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
-    machine.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
-    machine.add_argument("--save_dir", help="where checkpoints are and results go (default: local.yaml)")
+    add_machine_options(parser.add_argument_group("machine"))
     results = parser.add_argument_group("results")
     results.add_argument("--runid", type=int, help="number of this run, part of the result folder's name")
     results.add_argument("--rerun", action="store_true", help="track finished sequences again")
@@ -78,8 +77,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.tracker and options.script:
         parser.error("--tracker stands in place of SCRIPT CONFIG")
-    if options.batch < 1 or options.threads < 0:
-        parser.error("--batch must be at least 1 and --threads at least 0")
     return options
 
 

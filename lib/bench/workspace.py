@@ -18,7 +18,7 @@ from lib.bench.benchmarks import get_benchmark
 from lib.bench.evaluation import Evaluation
 from lib.bench.results import ResultFolder
 from lib.bench.testing import TrackerChoice, run_test
-from lib.config.options import add_degradation_options, add_experiment_options
+from lib.config.options import add_degradation_options, add_experiment_options, add_machine_options
 from lib.data.degradation import Degradation
 from lib.files import write_text
 from lib.paths import load_paths
@@ -69,21 +69,16 @@ def parse(workspace: Workspace, folder: Path, argv: Sequence[str] | None) -> arg
     add("--script_name", default="sdstrack", help="method: a folder of experiments/ (default: sdstrack)")
     add("--yaml_name", default=workspace.config, help=f"its YAML file (default: {workspace.config})")
     add("--dataset_name", default=first, help=f"{', '.join(workspace.datasets)} (default: {first})")
-    add("--threads", type=int, default=4, help="worker processes (default: 4)")
-    add("--num_gpus", type=int, default=0, help="GPUs that they share in turn (default: all)")
     add("--epoch", type=int, help="the checkpoint's epoch (default: TEST.EPOCH of the YAML file)")
     add("--mode", default="parallel", choices=["parallel", "sequential"], help="sequential: one process, file of fps")
     add("--debug", type=int, default=0, help="1: one process, the first failure in full")
     add("--video", default="", help="only this sequence")
     add("--root", type=Path, help="folder of the data set (default: local.yaml)")
-    add("--batch", type=int, default=1, help="sequences at a time in each process (default: 1)")
     add("--checkpoint", metavar="FILE", help="weights, or 'latest'")
     add("--untrained", action="store_true", help="random weights")
-    add("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     add("--rerun", action="store_true", help="track finished sequences again")
     add("--output", type=Path, default=folder / "results", help="where results go (default: results/ in the workspace)")
-    add("--data_dir", help="parent of the data set folders (default: local.yaml)")
-    add("--save_dir", help="where checkpoints are (default: local.yaml)")
+    add_machine_options(parser, threads=4)
     add_experiment_options(parser)
     add_degradation_options(parser.add_argument_group("worse frames: results get a folder of their own"))
     return parser.parse_args(argv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 
 def add_experiment_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -24,6 +25,32 @@ def add_experiment_options(parser: argparse.ArgumentParser | argparse._ArgumentG
         metavar="FOLDER",
         help="folder of a method from outside this tree; may be repeated",
     )
+
+
+def add_machine_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup, threads: int = 0) -> None:
+    """How sequences are shared out, and where things lie: `--threads` (default `threads`), `--num_gpus`, `--batch`,
+    `--device`, `--data_dir`, `--save_dir`.
+    """
+    add = parser.add_argument
+    add("--threads", type=_from(0), default=threads, help=f"worker processes, 0: in this one (default: {threads})")
+    add("--num_gpus", type=_from(0), default=0, help="GPUs that workers share in turn (default: all)")
+    add("--batch", type=_from(1), default=1, help="sequences at a time in each process (default: 1)")
+    add("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
+    add("--data_dir", help="parent of the data set folders (default: local.yaml)")
+    add("--save_dir", help="where checkpoints are and results go (default: local.yaml)")
+
+
+def _from(least: int) -> Callable[[str], int]:
+    """Reads whole numbers from `least` on."""
+
+    def read(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    read.__name__ = "int"  # argparse: "invalid int value: 'x'"
+    return read
 
 
 def add_engine_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -37,7 +37,7 @@ def find_checkpoint(
         if Path(wish).is_file():
             return Path(wish)
         there = _listing(folder, found)
-        raise CheckpointNotFoundError(f"{option} {wish}: no such file (checkpoints in {folder}: {there})")
+        raise CheckpointNotFoundError(f"{option} {wish}: no such file (checkpoint folder: {folder}, {there})")
     epoch = experiment.config.test.epoch
     if epoch in found:
         return found[epoch]
