@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from lib.models.layers.adapted_block import AdaptedBlock
 from lib.models.layers.fused import Convolution, finished
 from lib.models.layers.transformer import Block
 
@@ -93,7 +94,7 @@ def quantised(network: M, seen: dict[str, Seen]) -> M:
     if not seen:
         raise ValueError("no layer was seen at work, so there is nothing to calibrate 8 bits on")
     for name, block in network.named_modules():
-        if type(block) is Block:
+        if type(block) in (Block, AdaptedBlock):
             _smooth(block, name, seen)
     for name, module in list(network.named_modules()):
         if name in seen:
@@ -110,15 +111,20 @@ def _in_8_bits(module: nn.Module, seen: Seen) -> nn.Module:
 
 
 def _smooth(block: Block, name: str, seen: dict[str, Seen]) -> None:
-    """Move scales from the inputs of a block's three layers behind a norm or a product into these."""
+    """Move scales from the inputs of a block's layers behind a norm or a product into these."""
     dot = f"{name}." if name else ""
-    attn, mlp = block.attn, block.mlp
-    for norm, layer, key in ((block.norm1, attn.qkv, f"{dot}attn.qkv"), (block.norm2, mlp.fc1, f"{dot}mlp.fc1")):
-        if key in seen:
-            scale = _balance(seen[key], layer.weight)
-            seen[key] = seen[key].scaled(1 / scale)
-            norm.weight, norm.bias = _fixed(norm.weight / scale), _fixed(norm.bias / scale)
+    attn = block.attn
+    for norm, readers in ((block.norm1, ["attn.qkv"]), (block.norm2, ["mlp.fc1", *_adapters(block)])):
+        keys = [f"{dot}{reader}" for reader in readers]
+        if keys[0] not in seen:
+            continue
+        layers = [cast("nn.Linear", block.get_submodule(reader)) for reader in readers]
+        scale = _balance(seen[keys[0]], layers[0].weight)
+        norm.weight, norm.bias = _fixed(norm.weight / scale), _fixed(norm.bias / scale)
+        for key, layer in zip(keys, layers, strict=True):
             layer.weight = _fixed(layer.weight * scale)
+            if key in seen:
+                seen[key] = seen[key].scaled(1 / scale)
     key = f"{dot}attn.proj"
     if key in seen:
         scale = _balance(seen[key], attn.proj.weight)
@@ -126,6 +132,12 @@ def _smooth(block: Block, name: str, seen: dict[str, Seen]) -> None:
         attn.proj.weight = _fixed(attn.proj.weight * scale)
         shrink = torch.cat([torch.ones(2 * len(scale)), 1 / scale])
         attn.qkv.weight, attn.qkv.bias = _fixed(attn.qkv.weight * shrink[:, None]), _fixed(attn.qkv.bias * shrink)
+
+
+def _adapters(block: Block) -> list[str]:
+    """What reads the second norm beside the MLP."""
+    names = ("MLP_X_DTE_Adapter", "MLP_X_X_DTE_Adapter") if isinstance(block, AdaptedBlock) else ()
+    return [f"{name}.D_fc1" for name in names]
 
 
 def _balance(seen: Seen, weight: Tensor) -> Tensor:

@@ -226,13 +226,15 @@ def test_quantising_leaves_the_network_it_was_made_from_alone() -> None:
 
 
 @torch.no_grad()
-def test_channels_of_unlike_size_are_balanced_before_rounding() -> None:
+@pytest.mark.parametrize("kind", ["plain", "two streams"])
+def test_channels_of_unlike_size_are_balanced_before_rounding(kind: str) -> None:
     """Layer norms of trained transformers have a few channels that are a hundred times the others."""
-    net = network("plain")
+    net = network(kind)
     for block in net.backbone.blocks:
         for norm in (block.get_submodule("norm1"), block.get_submodule("norm2")):
             norm.get_parameter("weight")[3] *= 100
-        for layer in ("attn.qkv", "mlp.fc1"):
+        adapters = ("MLP_X_DTE_Adapter.D_fc1", "MLP_X_X_DTE_Adapter.D_fc1") if kind == "two streams" else ()
+        for layer in ("attn.qkv", "mlp.fc1", *adapters):
             block.get_submodule(layer).get_parameter("weight")[:, 3] /= 100
     e = examples(prepare(net, PORTABLE), 2, seed=9)
     found, expected = (n.locate(e.tokens, e.search).feature for n in (in_8_bits(net), prepare(net, PORTABLE)))
