@@ -19,7 +19,14 @@ def build_network(config: Config, training: bool) -> TransT:
     """With DATA's sizes and initial weights for training, with TEST's sizes and no weights for testing."""
     data, test, model = config.data, config.test, config.model
     sides = (data.template.size, data.search.size) if training else (test.template_size, test.search_size)
-    size = FusionSize(model.hidden_dim, model.nheads, model.dim_feedforward, model.featurefusion_layers, model.dropout)
+    size = FusionSize(
+        model.hidden_dim,
+        model.nheads,
+        model.dim_feedforward,
+        model.featurefusion_layers,
+        model.dropout,
+        model.similar_queries,
+    )
     network = TransT(model.backbone.build(RESNETS), size, *sides)
     if training and model.pretrain_file:
         load_pretrained(network, model.pretrain_file)
