@@ -17,7 +17,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.paths import load_paths
+from lib.methods import load_experiment
+from lib.paths import checkpoint_folder, load_paths
 
 START = "synthetic_small"
 WAYS = {"sequence level": "slt_synthetic", "frame level": "slt_control"}
@@ -44,14 +45,16 @@ class Bench:
     def trained(self, config: str, seed: int) -> Path:
         """The folder of one training, finished."""
         folder = self.out / f"{config}_seed{seed}"
-        if not self.weights(folder, config):
+        if not self.weights(folder, config).is_file():
             load = [] if config == WAYS["sequence level"] else ["--load", str(self.start)]
             place = ["--script", "ostrack", "--config", config, "--save_dir", str(folder), "--mode", "single"]
             run("tracking/train.py", *place, *load, "--set", f"TRAIN.SEED={seed}")
         return folder
 
-    def weights(self, folder: Path, config: str) -> list[Path]:
-        return sorted((folder / "checkpoints" / "train" / "ostrack" / config).glob("*.safetensors"))
+    def weights(self, folder: Path, config: str) -> Path:
+        """Where the last epoch leaves its weights."""
+        epoch = load_experiment("ostrack", config).config.train.epoch
+        return checkpoint_folder(folder, "ostrack", config) / f"OSTrack_ep{epoch:04d}.safetensors"
 
     def scores(self, folder: Path, config: str, checkpoint: Path) -> dict[str, float]:
         """AUC of every sequence, in percent, and of the whole under an empty name."""
@@ -79,12 +82,12 @@ def main() -> None:
     bench.data()
     before = bench.scores(bench.out / "start", START, bench.start)
     print(f"before: AUC {before['']:.2f} on {len(before) - 1} held-out sequences", flush=True)
-    table = {}
+    table: dict[str, list[dict[str, float]]] = {}
     for way, config in WAYS.items():
         table[way] = []
         for seed in args.seeds:
             folder = bench.trained(config, seed)
-            after = bench.scores(folder, config, bench.weights(folder, config)[-1])
+            after = bench.scores(folder, config, bench.weights(folder, config))
             table[way].append(after)
             print(f"{way}, seed {seed}: AUC {after['']:.2f} ({after[''] - before['']:+.2f})", flush=True)
     for way, runs in table.items():
