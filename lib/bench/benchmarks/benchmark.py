@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, fields, replace
@@ -19,6 +20,8 @@ from lib.data.store import Store, open_store
 from lib.data.types import Boxes, Mask, Modality, Sequence
 from lib.registry import Registry
 
+log = logging.getLogger(__name__)
+
 
 class PathBook(Protocol):
     """Where data sets lie (`lib.paths.Paths`)."""
@@ -28,6 +31,10 @@ class PathBook(Protocol):
 
 class SequenceError(ValueError):
     """A sequence that cannot be tracked or scored as it lies on disk; the message names it and what is wrong."""
+
+
+class MissingSequenceError(SequenceError):
+    """A sequence of which a file is not there."""
 
 
 class BenchmarkError(ValueError):
@@ -186,7 +193,10 @@ class Benchmark:
     def sequences(
         self, paths: PathBook, names: Iterable[str] | None = None, skip_missing: bool = False
     ) -> list[BenchmarkSequence]:
-        """All sequences, or these. Raises BenchmarkError listing those that cannot be read, unless `skip_missing`."""
+        """All sequences, or these. Raises BenchmarkError listing those that cannot be read, unless `skip_missing`.
+
+        Then those that are not on disk are left out, and those that are damaged, too, with a warning that names them.
+        """
         reader = self.open(paths)
         found: list[BenchmarkSequence] = []
         troubles: list[str] = []
@@ -195,6 +205,8 @@ class Benchmark:
                 found.append(reader.sequence(name))
             except SequenceError as error:
                 troubles.append(str(error))
+                if skip_missing and not isinstance(error, MissingSequenceError):
+                    log.warning("left out: %s", error)
         if (troubles and not skip_missing) or not found:
             raise BenchmarkError(self._complaint(paths, troubles, len(found)))
         return found
@@ -227,7 +239,9 @@ class Reader:
             plain = self.dataset.by_name(name)
             self._check_rows(name, len(plain))
             more = self.benchmark.labels(self.dataset, plain) if self.benchmark.labels else {}
-        except (FileNotFoundError, NotADirectoryError, AnnotationError, KeyError) as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingSequenceError(f"{name}: {error}") from None
+        except (AnnotationError, KeyError) as error:
             raise SequenceError(f"{name}: {error.args[0] if isinstance(error, KeyError) else error}") from None
         base = {f.name: getattr(plain, f.name) for f in fields(Sequence)}
         sequence = BenchmarkSequence(**{**base, "dataset": self.benchmark.name, **more})

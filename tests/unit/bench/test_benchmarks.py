@@ -81,13 +81,24 @@ def test_lasot_takes_as_many_frames_as_rows_and_labels_say_what_is_present(tmp_p
     assert sequence.frame_path(0).endswith("monkey/monkey-17/img/00000001.jpg")
 
 
-def test_missing_sequences_are_listed_unless_they_may_be_skipped(tmp_path: Path) -> None:
+def test_missing_sequences_are_listed_unless_they_may_be_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     lasot_sequence(tmp_path / "lasot", "airplane-1", frames=3)
     lasot = get_benchmark("lasot")
     with pytest.raises(BenchmarkError, match="279 of 280 sequences") as caught:
         lasot.sequences(paths_at(tmp_path))
     assert "airplane-9" in str(caught.value)
     assert [s.name for s in lasot.sequences(paths_at(tmp_path), skip_missing=True)] == ["airplane-1"]
+    assert not caplog.text
+
+
+def test_a_damaged_sequence_is_not_left_out_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lasot_sequence(tmp_path / "lasot", "airplane-1", frames=3)
+    lasot_sequence(tmp_path / "lasot", "airplane-9", frames=3, lines=6)
+    found = get_benchmark("lasot").sequences(paths_at(tmp_path), skip_missing=True)
+    assert [s.name for s in found] == ["airplane-1"]
+    assert "left out: airplane-9: 3 frames for 6 rows" in caplog.text
 
 
 def test_one_frame_fewer_is_tolerated_and_more_are_not(tmp_path: Path) -> None:
