@@ -25,7 +25,6 @@ def build_network(config: Config, training: bool) -> TransT:
         model.dim_feedforward,
         model.featurefusion_layers,
         model.dropout,
-        model.similar_queries,
     )
     network = TransT(model.backbone.build(RESNETS), size, *sides)
     if training and model.pretrain_file:

@@ -31,8 +31,6 @@ class Data(schema.Data):
 class Model(schema.Model):
     """BACKBONE: a ResNet. HIDDEN_DIM, NHEADS, DIM_FEEDFORWARD, FEATUREFUSION_LAYERS, DROPOUT: of the fusion network.
 
-    SIMILAR_QUERIES: fresh attention looks for tokens that are alike; for networks that start from random weights.
-
     PRETRAIN_FILE: ImageNet weights of a ResNet, or a whole tracker if "transt" is in the file's name.
     """
 
@@ -42,7 +40,6 @@ class Model(schema.Model):
     dim_feedforward: int = 2048
     featurefusion_layers: int = 4
     dropout: float = 0.1
-    similar_queries: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,18 +23,13 @@ TEMPLATE, SEARCH = "1", "2"
 
 @dataclass(frozen=True)
 class FusionSize:
-    """width: channels of a token. hidden: of the perceptrons between. layers: of the encoder; the decoder has one.
-
-    similar_queries: fresh attention looks for tokens that are alike, which a small network that starts from random
-    weights otherwise takes long to learn.
-    """
+    """width: channels of a token. hidden: of the perceptrons between. layers: of the encoder; the decoder has one."""
 
     width: int = 256
     heads: int = 8
     hidden: int = 2048
     layers: int = 4
     dropout: float = 0.1
-    similar_queries: bool = False
 
 
 class EncoderLayer(nn.Module):
@@ -102,10 +97,6 @@ class FeatureFusion(nn.Module):
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
-        if size.similar_queries:
-            for module in self.modules():
-                if isinstance(module, CodedAttention):
-                    module.tie_queries_to_keys()
 
     def encode_template(self, template: Tensor) -> Tensor:
         """Once per target: template [B, Nz, C] -> what it is after looking at itself in the first layer."""

@@ -28,14 +28,6 @@ class CodedAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    @torch.no_grad()
-    def tie_queries_to_keys(self) -> None:
-        """Start with equal, orthonormal query and key projections per head: a token attends to its like."""
-        query, key, _ = self.in_proj_weight.chunk(3)
-        for of_query, of_key in zip(query.chunk(self.heads), key.chunk(self.heads), strict=True):
-            nn.init.orthogonal_(of_query)
-            of_key.copy_(of_query)
-
     def forward(self, x: Tensor, code: Tensor, memory: Tensor, memory_code: Tensor) -> Tensor:
         """x [B, N, C] looks at memory [B, M, C]: [B, N, C]."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
