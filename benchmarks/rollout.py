@@ -54,7 +54,7 @@ class Reader:
         return str(index)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Videos:
     """Videos of smooth noise in which a box wanders."""
 
@@ -153,15 +153,29 @@ def ours(track: OSTrackTracker, clips: list[Clip]) -> list[float]:
 Way = Callable[[OSTrackTracker, list[Clip]], list[float]]
 
 
-def clips_per_second(way: Way, track: OSTrackTracker, batches: Iterator[list[Clip]], seconds: float) -> float:
+@dataclass(frozen=True)
+class Pace:
+    """Clips per second, by the clock and by this process's processor time, which other processes do not touch."""
+
+    clock: float
+    processor: float
+
+    def line(self, name: str, plain: Pace) -> str:
+        return (
+            f"{name:24s}{self.clock:6.2f} clips/s {self.clock / plain.clock:5.2f}x  "
+            f"{self.processor:6.2f} per processor second {self.processor / plain.processor:5.2f}x"
+        )
+
+
+def pace(way: Way, track: OSTrackTracker, batches: Iterator[list[Clip]], seconds: float) -> Pace:
     """Decoding included; the first batch, for which worker processes start, is not counted."""
     way(track, next(batches))
-    done, began = 0, time.perf_counter()
+    done, began, used = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - began < seconds:
         clips = next(batches)
         way(track, clips)
         done += len(clips)
-    return done / (time.perf_counter() - began)
+    return Pace(done / (time.perf_counter() - began), done / (time.process_time() - used))
 
 
 def overlaps_per_second(vectorised: bool, count: int, frames: int, seconds: float) -> float:
@@ -199,13 +213,12 @@ def main() -> None:
         return (batch.clips for batch in loader.epoch(1))
 
     check_agreement(track, next(batches(0)))
-    plain = clips_per_second(straightforward, track, batches(0), args.seconds)
-    here = clips_per_second(ours, track, batches(0), args.seconds)
-    ahead = clips_per_second(ours, track, batches(args.workers), args.seconds)
     print(f"{args.clips} clips of {args.frames} frames, {args.width} x {args.height}, ostrack {args.config}")
-    print(f"straightforward        {plain:7.2f} clips/s")
-    print(f"ours                   {here:7.2f} clips/s  {here / plain:5.2f}x")
-    print(f"ours, decoding ahead   {ahead:7.2f} clips/s  {ahead / plain:5.2f}x  ({args.workers} processes)")
+    plain = pace(straightforward, track, batches(0), args.seconds)
+    print(plain.line("straightforward", plain))
+    print(pace(ours, track, batches(0), args.seconds).line("ours", plain))
+    ahead = pace(ours, track, batches(args.workers), args.seconds)
+    print(ahead.line(f"ours, {args.workers} decoding ahead", plain))
     loop, whole = (overlaps_per_second(v, args.clips, args.frames, 1.0) for v in (False, True))
     print(f"overlaps alone: {loop / 1e6:.2f} million/s in a loop, {whole / 1e6:.2f} at once, {whole / loop:.0f}x")
 
@@ -217,7 +230,9 @@ def tracker_of(config: str) -> OSTrackTracker:
     network = experiment.method.build_network(experiment.config, False)
     if config == SHIPPED:
         load_into(network, read_checkpoint(load_paths().pretrained / f"{SHIPPED}.safetensors").state_dict)
-    track: OSTrackTracker = experiment.method.build_tracker(experiment.config, network, None)
+    track = experiment.method.build_tracker(experiment.config, network, None)
+    if not isinstance(track, OSTrackTracker):
+        raise TypeError(f"{config} is no OSTrack")
     return track
 
 
