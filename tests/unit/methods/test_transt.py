@@ -121,6 +121,18 @@ def test_what_lies_outside_has_the_first_frame_s_colour() -> None:
     torch.testing.assert_close((corner * 255).round().to(torch.uint8), state.padding[0])
 
 
+def test_every_one_stream_method_tracks_with_either_style_of_crops() -> None:
+    e = load_experiment("ostrack", "synthetic_demo", ("DATA.CROP_STYLE=context",))
+    track = e.method.build_tracker(e.config, e.method.build_network(e.config, False).eval(), None)
+    frames = clip(5, 2, 90, 120)
+    state = track.init(frames[:1], torch.tensor([[0.0, 0.0, 25.0, 30.0]]))
+    assert state.padding.shape == (1, 3)
+    view = track.look(state, frames[1:])
+    # 25 and 30 grow by three times their mean.
+    assert view.sides.tolist() == [pytest.approx(np.ceil(np.sqrt((25 + 82.5) * (30 + 82.5))))]
+    assert torch.equal(view.crops[0, :, 0, 0], state.padding[0])
+
+
 def test_the_policy_chooses_the_cell_from_the_response() -> None:
     track = tracker()
     frames = clip(6, 2, 90, 120)
