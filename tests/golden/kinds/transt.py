@@ -139,8 +139,9 @@ def forward(case: Case) -> None:
     search, template = picture(case, "search"), picture(case, "template")
     with torch.inference_mode():
         cells = network(template, search)
+        seen = dict(tape.found)
         apart = network.locate(network.encode_template(template[:1]), search[:1])
-    named = tape.found | {"pred_logits": cells.logits, "pred_boxes": cells.boxes_cxcywh}
+    named = seen | {"pred_logits": cells.logits, "pred_boxes": cells.boxes_cxcywh}
     fusion = network.featurefusion_network
     for side, code in (("template", fusion.template_code), ("search", fusion.search_code)):
         grid = code.t().unflatten(1, (int(len(code) ** 0.5), -1))
