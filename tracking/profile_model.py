@@ -27,7 +27,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--frame", type=int, nargs=2, default=[1280, 720], metavar=("W", "H"), help="size of the frames"
     )
-    parser.add_argument("--aux", action="store_true", help="frames carry a second picture, as they do for RGB-X trackers")
+    parser.add_argument("--aux", action="store_true", help="frames have a second picture, as for RGB-X trackers")
     parser.add_argument("--repeats", type=int, default=100, help="measured calls per figure, at most (default: 100)")
     parser.add_argument("--seconds", type=float, default=10.0, help="time per figure, at most (default: 10)")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file too")
