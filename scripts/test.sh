@@ -10,9 +10,10 @@ python=.venv/bin/python
 "$python" -m ruff format --check .
 "$python" -m mypy
 if (($#)); then exec "$python" -m pytest "$@"; fi
-# In three processes: OpenVINO and the numba that the VOT toolkit brings crash at the next fork when both are loaded.
+# Tests of ONNX Runtime and OpenVINO in processes of their own: what they leave behind can crash a later fork.
+engines="tests/unit/models/test_engines.py tests/unit/bench/test_engines.py"
 code=0
 "$python" -m pytest tests/e2e tests/golden || code=$?
-"$python" -m pytest tests/unit/bench || code=$?
-"$python" -m pytest tests/unit --ignore tests/unit/bench || code=$?
+for file in $engines; do "$python" -m pytest "$file" || code=$?; done
+"$python" -m pytest tests/unit $(printf -- '--ignore %s ' $engines) || code=$?
 exit "$code"
