@@ -69,10 +69,10 @@ def draw_visible(visible: Mask, count: int, low: int, high: int, rng: random.Ran
 
 
 class GrowingPicker:
-    """A first template frame, and the others within an interval of it that grows until there are enough.
+    """A first frame, and the others within an interval of it that grows until there are enough.
 
-    The interval grows by five frames each time none is found, and another first frame is drawn. Subclasses say where
-    frames may lie.
+    The interval grows by five frames each time none is found, and another first frame is drawn. An image is picked as
+    often as frames are needed. Subclasses say which frames go with a first one.
     """
 
     def __init__(self, rule: PickRule) -> None:
@@ -85,29 +85,40 @@ class GrowingPicker:
         return enough_visible(sequence, self.rule)
 
     def pick(self, sequence: Sequence, rng: random.Random) -> Pick | None:
-        templates, searches = self.rule.templates, self.rule.searches
         if not sequence.is_video:
-            return Pick((0,) * templates, (0,) * searches)
+            return Pick((0,) * self.rule.templates, (0,) * self.rule.searches)
         visible, interval = sequence.visible, self.rule.intervals[0]
         for _ in range(MAX_ROUNDS):
             first = draw_visible(visible, 1, *self.firsts(len(visible)), rng)
             if first is None:
                 return None
-            base = first[0]
-            others = draw_visible(visible, templates - 1, *self.templates(base, interval), rng)
-            if others is not None:
-                search = draw_visible(visible, searches, *self.searches(base, interval), rng)
-                if search is not None:
-                    return Pick((base, *others), tuple(search))
+            pick = self.around(visible, first[0], interval, rng)
+            if pick is not None:
+                return pick
             interval += GAP_STEP
         return None
 
     def firsts(self, length: int) -> tuple[int, int]:
-        """First and last (exclusive) number of the first template frame in a video of `length` frames."""
+        """First and last (exclusive) number of the first frame in a video of `length` frames."""
+        return 0, length
+
+    def around(self, visible: Mask, base: int, interval: int, rng: random.Random) -> Pick | None:
+        """The frames of a sample whose first one is `base`, or None where the interval has none."""
         raise NotImplementedError
 
+
+class TemplateFirstPicker(GrowingPicker):
+    """The first frame is a template. Subclasses say where further templates and search frames may lie."""
+
+    def around(self, visible: Mask, base: int, interval: int, rng: random.Random) -> Pick | None:
+        others = draw_visible(visible, self.rule.templates - 1, *self.templates(base, interval), rng)
+        if others is None:
+            return None
+        search = draw_visible(visible, self.rule.searches, *self.searches(base, interval), rng)
+        return None if search is None else Pick((base, *others), tuple(search))
+
     def templates(self, base: int, interval: int) -> tuple[int, int]:
-        """The same for further templates, when the first one is `base`."""
+        """First and last (exclusive) number of further templates, when the first one is `base`."""
         raise NotImplementedError
 
     def searches(self, base: int, interval: int) -> tuple[int, int]:
@@ -116,7 +127,7 @@ class GrowingPicker:
 
 
 @SAMPLERS.register("causal")
-class CausalPicker(GrowingPicker):
+class CausalPicker(TemplateFirstPicker):
     """Search frames after the template, at most the interval behind it (OSTrack, ECCV 2022).
 
     Further templates come from the interval before the first one.
@@ -133,14 +144,27 @@ class CausalPicker(GrowingPicker):
 
 
 @SAMPLERS.register("interval")
-class IntervalPicker(GrowingPicker):
+class IntervalPicker(TemplateFirstPicker):
     """Search frames and further templates before or after the first template (TransT, CVPR 2021; DiMP, ICCV 2019)."""
-
-    def firsts(self, length: int) -> tuple[int, int]:
-        return 0, length
 
     def templates(self, base: int, interval: int) -> tuple[int, int]:
         return base - interval, base + interval
 
     def searches(self, base: int, interval: int) -> tuple[int, int]:
         return base - interval, base + interval
+
+
+@SAMPLERS.register("order")
+class OrderPicker(GrowingPicker):
+    """All frames drawn alike from both sides of one frame, then put in order, forward or backward (CSTrack, ICML 2025).
+
+    The first of them are the templates, so that all search frames lie on one side of them.
+    """
+
+    def around(self, visible: Mask, base: int, interval: int, rng: random.Random) -> Pick | None:
+        count = self.rule.templates + self.rule.searches
+        drawn = draw_visible(visible, count, base - interval, base + interval, rng)
+        if drawn is None:
+            return None
+        ordered = sorted(drawn, reverse=rng.random() < 0.5)
+        return Pick(tuple(ordered[: self.rule.templates]), tuple(ordered[self.rule.templates :]))

@@ -79,6 +79,36 @@ def test_interval_picks_lie_on_both_sides():
     assert sides == {-1, 0, 1}
 
 
+def test_order_picks_run_forward_or_backward_with_the_templates_first():
+    picker = SAMPLERS["order"](PickRule(templates=2, searches=6, intervals=(8,)))
+    video = TinyDataset(frames=60, visible_share=0.6)[0]
+    backward, repeated = [], 0
+    for seed in range(400):
+        pick = picker.pick(video, random.Random(seed))
+        frames = (*pick.template, *pick.search)
+        assert (len(pick.template), len(pick.search)) == (2, 6)
+        assert all(video.visible[i] for i in frames)
+        assert max(frames) - min(frames) < 16
+        assert list(frames) in (sorted(frames), sorted(frames, reverse=True))
+        repeated += len(set(frames)) < len(frames)
+        if frames[0] != frames[-1]:
+            backward.append(frames[0] > frames[-1])
+    assert np.mean(backward) == pytest.approx(0.5, abs=0.08)
+    assert repeated > 0
+
+
+def test_order_picks_widen_the_interval_where_nothing_is_near():
+    picker = SAMPLERS["order"](PickRule(templates=1, searches=2, intervals=(0,)))
+    assert picker.pick(TinyDataset()[0], random.Random(0)) is not None
+
+
+def test_order_picks_repeat_an_image():
+    images = sampler(TinyDataset(is_video=False), rule=PickRule(2, 6), mode="order")
+    sample = images(1, 0)
+    assert sample.frame_ids == (0,) * 8
+    assert (len(sample.template), len(sample.search)) == (2, 6)
+
+
 def test_an_image_serves_as_template_and_search():
     images = sampler(TinyDataset(is_video=False))
     assert images(1, 0).frame_ids == (0, 0)

@@ -67,7 +67,7 @@ def processing(training: bool = True, **options) -> Processing:
     return Processing(RegionRule(32, 2.0), search, training=training, **options)
 
 
-def sampler(*datasets: TinyDataset, ratios=None, rule=None, seed=1, **options) -> TrackingSampler:
+def sampler(*datasets: TinyDataset, ratios=None, rule=None, seed=1, mode="causal", **options) -> TrackingSampler:
     datasets = datasets or (TinyDataset(),)
-    picker = SAMPLERS["causal"](rule or PickRule())
+    picker = SAMPLERS[mode](rule or PickRule())
     return TrackingSampler(datasets, ratios or [1.0] * len(datasets), picker, processing(), seed, **options)
