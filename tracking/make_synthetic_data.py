@@ -1,12 +1,18 @@
-"""Write a synthetic benchmark to disk, in the layout of a published data set."""
+"""Write synthetic benchmarks to disk, in the layouts of published data sets."""
+
+from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import _bootstrap  # noqa: F401
 
 from lib.cores import available_cores
+
+if TYPE_CHECKING:
+    from lib.data.synthetic.writers import Job
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,12 +23,20 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="attributes:\n" + "\n".join(f"  {name:4s} {a.meaning}" for name, a in ATTRIBUTES.items())
-        + "\n\nexample: python tracking/make_synthetic_data.py --output data/synthetic/train --seed 1",
+        + "\n\nexamples:\n  python tracking/make_synthetic_data.py --output data/synthetic/train --seed 1"
+        + "\n  python tracking/make_synthetic_data.py --layout lasot got10k lasher --data_dir data --sequences 8",
     )  # fmt: skip
     add = parser.add_argument
-    add("--layout", help=f"one of {', '.join(WRITERS)}; 'synthetic' (the default) is LaSOT's with names of its own")
+    add(
+        "--layout",
+        nargs="+",
+        metavar="NAME",
+        help=f"of {', '.join(WRITERS)}; 'synthetic' (the default) is LaSOT's with names of its own. Several layouts "
+        "show the same worlds, as their sensors see them",
+    )
     add("--modality", choices=["rgb", "rgbt", "rgbd", "rgbe"], default="rgb", help="without --layout: picks the layout")
     add("--output", type=Path, help="folder that local.yaml points to for that data set")
+    add("--data_dir", type=Path, help="instead of --output: parent of all data sets, each at its usual place below")
     add("--split", choices=["train", "val", "test"], default="train", help="parts of one seed share no sequence")
     add("--sequences", type=int, default=60, help="how many (default 60)")
     add("--frames", type=int, default=60, help="frames of each (default 60)")
@@ -46,34 +60,39 @@ def parse_args() -> argparse.Namespace:
         help="also write a contact sheet with true boxes (alone without --output)",
     )
     args = parser.parse_args()
-    if args.output is None and args.preview is None:
-        parser.error("give --output FOLDER, --preview PICTURE, or both")
+    if args.output is not None and args.data_dir is not None:
+        parser.error("give --output or --data_dir, not both")
+    if args.output is None and args.data_dir is None and args.preview is None:
+        parser.error("give --output FOLDER, --data_dir FOLDER or --preview PICTURE")
     if args.layout is None:
-        args.layout = {"rgb": "synthetic", "rgbt": "lasher", "rgbd": "depthtrack", "rgbe": "visevent"}[args.modality]
+        args.layout = [{"rgb": "synthetic", "rgbt": "lasher", "rgbd": "depthtrack", "rgbe": "visevent"}[args.modality]]
+    if len(args.layout) > 1 and (args.data_dir is None or args.preview or args.names):
+        parser.error("several layouts go to --data_dir, without --output, --preview and --names")
     return args
 
 
-def main() -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+def jobs_of(args: argparse.Namespace) -> list[Job]:
     from lib.data.synthetic import WorldConfig
-    from lib.data.synthetic.preview import contact_sheet, save_sheet
-    from lib.data.synthetic.writers import Job, dataset_of, write_benchmark
+    from lib.data.synthetic.writers import Job, usual_place
 
-    args = parse_args()
     tags = tuple(args.attributes) if args.attributes is not None else None
     config = WorldConfig(args.width, args.height, args.frames, args.difficulty, args.distractors, tags)
-    names = tuple(args.names.read_text().split("\n")) if args.names else None
-    names = tuple(filter(None, names)) if names else None
-    job = Job(args.layout, args.output or Path(), args.sequences, args.seed, args.split, config, names)
-    if args.preview:
-        save_sheet(contact_sheet(dataset_of(job)), args.preview)
-        print(f"contact sheet: {args.preview}")
-    if args.output is None:
-        return
+    names = tuple(filter(None, args.names.read_text().split("\n"))) if args.names else None
+    roots = [usual_place(n, args.split, args.data_dir) if args.data_dir else args.output or Path() for n in args.layout]
+    return [
+        Job(layout, root, args.sequences, args.seed, args.split, config, names)
+        for layout, root in zip(args.layout, roots, strict=True)
+    ]
+
+
+def write(job: Job, workers: int) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from lib.data.synthetic.writers import write_benchmark
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
-        task = bar.add_task(f"{args.layout} {args.split}", total=args.sequences)
+        task = bar.add_task(f"{job.layout} {job.split}", total=job.sequences)
         fresh = 0
 
         def show(done: int, written: int) -> None:
@@ -81,9 +100,24 @@ def main() -> None:
             fresh = written
             bar.update(task, completed=done)
 
-        write_benchmark(job, args.workers, show)
-    there = args.sequences - fresh
-    print(f"{args.output}: {fresh} sequences written" + (f", {there} were there already" if there else ""))
+        write_benchmark(job, workers, show)
+    there = job.sequences - fresh
+    print(f"{job.root}: {fresh} sequences written" + (f", {there} were there already" if there else ""))
+
+
+def main() -> None:
+    from lib.data.synthetic.preview import contact_sheet, save_sheet
+    from lib.data.synthetic.writers import dataset_of
+
+    args = parse_args()
+    jobs = jobs_of(args)
+    if args.preview:
+        save_sheet(contact_sheet(dataset_of(jobs[0])), args.preview)
+        print(f"contact sheet: {args.preview}")
+    if args.output is None and args.data_dir is None:
+        return
+    for job in jobs:
+        write(job, args.workers)
 
 
 if __name__ == "__main__":

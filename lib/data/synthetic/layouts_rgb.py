@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from lib.data.datasets.trackingnet import ALL_CHUNKS
 from lib.data.lists import load_list
 from lib.data.synthetic.forms import FORMS
 from lib.data.synthetic.layout import (
@@ -112,15 +113,13 @@ class Got10kLayout(LayoutWriter):
 
 
 class TrackingNetLayout(LayoutWriter):
-    """TrackingNet: training videos in turn over the chunks TRAIN_0 and TRAIN_1; TEST has the first box only."""
-
-    chunks = 2
+    """TrackingNet: training videos in turn over all chunks (few leave some empty); TEST has the first box only."""
 
     def names(self, split: str, kinds: Names[str]) -> list[str]:
         return [f"synthetic{split}{k:06d}_0" for k in range(len(kinds))]
 
     def _chunk(self, root: Path, number: int, split: str) -> Path:
-        return root / ("TEST" if split == "test" else f"TRAIN_{number % self.chunks}")
+        return root / ("TEST" if split == "test" else f"TRAIN_{number % len(ALL_CHUNKS)}")
 
     def mark(self, root: Path, name: str, number: int, split: str) -> Path:
         return self._chunk(root, number, split) / "anno" / f"{name}.txt"
@@ -130,6 +129,11 @@ class TrackingNetLayout(LayoutWriter):
         in_one_step(chunk / "frames" / take.name, lambda folder: write_frames(folder, take, "%d.jpg", 0))
         boxes = take.boxes[:1] if take.split == "test" else take.boxes
         write_text(self.mark(root, take.name, take.number, take.split), float_rows(boxes, 2))
+
+    def finish(self, root: Path, split: str, names: Names[str], summaries: Names[dict[str, Any]]) -> None:
+        for number in ALL_CHUNKS:
+            for part in ("anno", "frames"):
+                (self._chunk(root, number, split) / part).mkdir(parents=True, exist_ok=True)
 
 
 class CocoLayout(LayoutWriter):

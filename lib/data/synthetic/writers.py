@@ -29,6 +29,7 @@ from lib.data.synthetic.layouts_rgb import (
 from lib.data.synthetic.layouts_rgbt import GtotLayout, Rgbt210Layout, Rgbt234Layout
 from lib.data.synthetic.layouts_rgbx import DepthTrackLayout, LasherLayout, VisEventLayout, VotRgbdLayout
 from lib.files import write_text
+from lib.layouts import LAYOUTS, layout_of
 from lib.registry import Registry
 
 WRITERS: Registry[LayoutWriter] = Registry("layout")
@@ -71,6 +72,16 @@ class Job:
     split: str = "train"
     config: WorldConfig = WorldConfig()
     names: tuple[str, ...] | None = None
+
+
+def usual_place(layout: str, split: str, data_dir: Path) -> Path:
+    """Where readers look for that part of a data set below the data folder; UnknownNameError for an unknown layout."""
+    WRITERS[layout]
+    if layout == "synthetic":
+        return data_dir / layout_of(layout).folders[0] / split
+    key = layout_of(layout).key
+    part = f"{key}_{split}"
+    return data_dir / LAYOUTS[part if part in LAYOUTS else key].folders[0]
 
 
 def _check(job: Job) -> tuple[LayoutWriter, SyntheticDataset]:

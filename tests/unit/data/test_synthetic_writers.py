@@ -18,7 +18,7 @@ from lib.bench.benchmarks.thermal import GtotDataset
 from lib.data import datasets
 from lib.data.store import open_store
 from lib.data.synthetic import WorldConfig
-from lib.data.synthetic.writers import WRITERS, Job, dataset_of, write_benchmark
+from lib.data.synthetic.writers import WRITERS, Job, dataset_of, usual_place, write_benchmark
 from lib.data.types import Dataset, Modality
 
 CONFIG = WorldConfig(width=96, height=72, length=24)
@@ -54,6 +54,22 @@ def _gtot(root: Path) -> GtotDataset:
 
 def _files(root: Path) -> list[str]:
     return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize(
+    ("layout", "split", "place"),
+    [
+        ("lasher", "train", "lasher/trainingset"),
+        ("lasher", "val", "lasher/trainingset"),
+        ("lasher", "test", "lasher/testingset"),
+        ("got10k", "val", "got10k/val"),
+        ("lasot", "test", "lasot"),
+        ("vid", "train", "vid"),
+        ("synthetic", "test", "synthetic/test"),
+    ],
+)
+def test_usual_places_are_those_that_readers_look_at(layout: str, split: str, place: str) -> None:
+    assert usual_place(layout, split, Path("data")) == Path("data", place)
 
 
 def test_every_layout_has_a_reader() -> None:
