@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,6 @@ import pytest
 import torch
 
 from lib.config import schema
-from lib.config.build import from_tree
-from lib.config.tree import read_tree
 from lib.data.augment import Augmentation
 from lib.data.check import check_part
 from lib.data.check_parts import training_parts
@@ -23,18 +22,20 @@ from lib.data.sampling import TrackingSampler
 from lib.data.synthetic import WorldConfig
 from lib.data.synthetic.writers import Job, usual_place, write_benchmark
 from lib.data.types import Batch, Dataset, Modality
-from lib.paths import Paths, load_paths, repository_root
+from lib.methods import load_experiment
+from lib.paths import Paths, load_paths
 
 LAYOUTS = ("lasot", "got10k", "trackingnet", "vasttrack", "tnl2k", "coco", "lasher", "depthtrack", "visevent")
 AUX = {"lasher": Modality.RGBT, "depthtrack": Modality.RGBD, "visevent": Modality.RGBE}
-TEMPLATES, SEARCHES, BATCH = 2, 6, 40
+BATCH = 40
 
 
 @functools.cache
 def published() -> schema.Data:
-    """The DATA section that both stages share."""
-    tree = read_tree(repository_root() / "experiments/_base_/cstrack.yaml", [])
-    return from_tree(schema.Config, tree).data
+    """The DATA section of stage 2."""
+    data = load_experiment("cstrack_s2", "cstrack_s2").config.data
+    assert isinstance(data, schema.Data)
+    return data
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +62,19 @@ def datasets(paths: Paths) -> list[Dataset]:
 
 def loader(paths: Paths, workers: int = 0) -> BatchLoader[Batch]:
     data = published()
+    numbers = data.template.number, data.search.number
     assert isinstance(data.max_sample_interval, int)
     crops = Processing(
         RegionRule(32, 2.0),
         RegionRule(64, 4.0, center_jitter=3.5, scale_jitter=0.5),
-        augmentation=Augmentation(grey_rule="rgb_and_equal_aux"),
+        augmentation=Augmentation(**asdict(data.augment)),
         box_unit="size_minus_one",
         reject_all_padding=data.reject_all_padding,
     )
     sampler = TrackingSampler(
         datasets(paths),
         data.train.datasets_ratio,
-        SAMPLERS[data.sampler_mode](PickRule(TEMPLATES, SEARCHES, (data.max_sample_interval,))),
+        SAMPLERS[data.sampler_mode](PickRule(*numbers, (data.max_sample_interval,))),
         crops,
         seed=1,
         max_bad_samples=0.5,
@@ -101,13 +103,13 @@ def test_published_names_and_ratios() -> None:
 def test_one_batch_of_all_kinds(paths: Paths) -> None:
     (batch,) = loader(paths, workers=1).epoch(1)
     assert {set_of(name) for name in batch.names} == set(LAYOUTS)
-    assert batch.template.shape == (BATCH, TEMPLATES, 6, 32, 32)
-    assert batch.search.shape == (BATCH, SEARCHES, 6, 64, 64)
+    assert batch.template.shape == (BATCH, 2, 6, 32, 32)
+    assert batch.search.shape == (BATCH, 6, 6, 64, 64)
     wanted = [list(Modality).index(AUX.get(set_of(name), Modality.RGB)) for name in batch.names]
     assert batch.modality.tolist() == wanted
     for name, template, search in zip(batch.names, batch.template, batch.search, strict=True):
         frames = frames_of(name)
-        assert len(frames) == TEMPLATES + SEARCHES
+        assert len(frames) == 2 + 6
         assert frames in (sorted(frames), sorted(frames, reverse=True))
         assert torch.equal(template[:, :3], template[:, 3:]) == (set_of(name) not in AUX)
         assert torch.equal(search[:, :3], search[:, 3:]) == (set_of(name) not in AUX)
@@ -161,7 +163,7 @@ def test_published_lists_hold_the_sequences_of_cstrack(paths: Paths, caplog: pyt
 def test_small_boxes_of_pictures_are_not_left_out(paths: Paths) -> None:
     """The rule of 50 pixels bounds no picture that is drawn."""
     coco = build_dataset("COCO17", paths)
-    picker = SAMPLERS["order"](PickRule(TEMPLATES, SEARCHES, (400,)))
+    picker = SAMPLERS["order"](PickRule(2, 6, (400,)))
     small = [s for s in (coco[i] for i in range(len(coco))) if np.min(s.boxes_xywh[:, 2:]) < 50]
     assert small
     assert all(picker.accepts(s) for s in small)
