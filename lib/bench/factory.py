@@ -15,7 +15,7 @@ from lib.bench.execution import AutocastTracker, Execution, choose_execution, en
 from lib.bench.manifest import Identity
 from lib.methods import Experiment, load_experiment
 from lib.models.engines import TORCH, get_engine
-from lib.models.weights import load_into, read_checkpoint, sha256_of
+from lib.models.weights import read_checkpoint, sha256_of
 from lib.paths import Paths, load_paths
 from lib.track.inference import Clip, Inference
 from lib.track.protocol import Tracker
@@ -150,7 +150,7 @@ class ExperimentFactory:
             torch.manual_seed(self.seed)
         network = method.build_network(config, False)
         if self.checkpoint is not None:
-            load_into(network, read_checkpoint(self.checkpoint).state_dict, strict=True, source=self.checkpoint)
+            method.load(network, config, read_checkpoint(self.checkpoint))
         network.to(where.device).eval().requires_grad_(False)
         return method.build_tracker(config, network, self.benchmark)
 

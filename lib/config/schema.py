@@ -248,6 +248,23 @@ class KD:
 
 
 @dataclass(frozen=True)
+class Init:
+    """Weights to begin with, of an earlier stage: before MODEL.PRETRAIN_FILE.
+
+    CHECKPOINT: a file, or one in the `pretrained` folder; empty: where a training or a download of SCRIPT and CONFIG
+    leaves the weights of its TEST.EPOCH.
+    """
+
+    script: str = ""
+    config: str = ""
+    checkpoint: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.checkpoint and not (self.script and self.config):
+            raise ValueError("INIT must name a CHECKPOINT, or a SCRIPT and its CONFIG")
+
+
+@dataclass(frozen=True)
 class SLT:
     """Sequence-level training: the network learns from what its tracker's decisions lead to. Published values.
 
@@ -288,7 +305,8 @@ class SLT:
 class Config:
     """A whole experiment. TEACHER, KD: only where one is distilled; any method with a one-stream network can be.
 
-    SLT: only for sequence-level training, of any method whose tracker can explore.
+    SLT: only for sequence-level training, of any method whose tracker can explore. INIT: only where training begins
+    with the weights of another experiment.
     """
 
     data: Data = Data()
@@ -298,6 +316,7 @@ class Config:
     teacher: Teacher | None = field(default=None, metadata={"section": True})
     kd: KD | None = field(default=None, metadata={"section": True})
     slt: SLT | None = field(default=None, metadata={"section": True})
+    init: Init | None = field(default=None, metadata={"section": True})
 
     def __post_init__(self) -> None:
         if self.kd is not None and self.teacher is None:

@@ -12,7 +12,7 @@ from lib.config import ConfigError
 from lib.config.schema import KD, Config, Teacher
 from lib.methods.checkpoints import CheckpointNotFoundError, find_checkpoint
 from lib.methods.experiment import Experiment, load_experiment
-from lib.models.weights import load_into, read_checkpoint
+from lib.models.weights import read_checkpoint
 from lib.objectives.base import Objective
 from lib.objectives.distillation import DistillationObjective, DistillationRule
 from lib.paths import Paths
@@ -40,8 +40,9 @@ class Distillation:
         Raises WeightsError for weights that do not fit, ConfigError for networks that cannot be compared.
         """
         test, kd = self.config.test, self.config.kd or KD()
-        network = self.teacher.method.build_network(self.teacher.config, False)
-        load_into(network, read_checkpoint(self.checkpoint).state_dict, strict=True, source=self.checkpoint)
+        teacher = self.teacher
+        network = teacher.method.build_network(teacher.config, False)
+        teacher.method.load(network, teacher.config, read_checkpoint(self.checkpoint))
         rule = DistillationRule(
             template_size=test.template_size,
             search_size=test.search_size,

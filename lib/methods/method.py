@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from lib.models.weights import Checkpoint, LoadReport, load_into
 from lib.objectives.base import Objective
 from lib.objectives.sequence_level import Auxiliary
 from lib.registry import Registry
@@ -26,6 +28,8 @@ class Method:
     build_objective(config, network); build_tracker(config, network, benchmark name or None).
     build_auxiliary(config): what a network is taught beside the policy in sequence-level training; None: the box losses
     of `BoxMaps`, which fit every network that gives these.
+    weights_of(config, checkpoint): what the network takes of a file, where that is not what the file says.
+    added: patterns of parameters that a later stage adds to an earlier one's, so that INIT's file may lack them.
     """
 
     name: str
@@ -35,8 +39,22 @@ class Method:
     build_objective: Callable[[Any, Any], Objective]
     build_tracker: Callable[[Any, Any, str | None], Tracker]
     build_auxiliary: Callable[[Any], Auxiliary] | None = None
+    weights_of: Callable[[Any, Checkpoint], dict[str, Tensor]] | None = None
+    added: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     parts: Mapping[str, Registry[Callable[..., Any]]] = field(default_factory=dict)
+
+    def load(
+        self, network: nn.Module, config: Any, checkpoint: Checkpoint, strict: bool = True, earlier: bool = False
+    ) -> LoadReport:
+        """Fill a network of this method; the one way that weights take.
+
+        strict: every name must fit. earlier: the file may be of a stage that lacks what this one adds.
+        Raises WeightsError.
+        """
+        state = checkpoint.state_dict if self.weights_of is None else self.weights_of(config, checkpoint)
+        absent = [p for p in self.added if not fnmatch.filter(state, p)] if earlier else []
+        return load_into(network, state, strict=strict, ignore=absent, source=checkpoint.path)
 
 
 METHODS: Registry[Method] = Registry("method")

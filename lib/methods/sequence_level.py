@@ -14,7 +14,7 @@ from lib.data.clip_picking import ClipPicker, ClipRule
 from lib.data.clips import WholeFrames
 from lib.methods.checkpoints import CheckpointNotFoundError
 from lib.methods.experiment import Experiment
-from lib.models.weights import load_into, read_checkpoint
+from lib.models.weights import read_checkpoint
 from lib.objectives.frame_level import BoxCriterion
 from lib.objectives.sequence_level import Auxiliary, BoxesInSight, SequenceObjective, SequenceRule, SoftmaxPolicy
 from lib.paths import Paths
@@ -47,7 +47,7 @@ class SequenceTraining:
     def load_start(self, network: nn.Module) -> None:
         """The weights of START, strictly."""
         if self.start is not None:
-            load_into(network, read_checkpoint(self.start).state_dict, strict=True, source=self.start)
+            self.experiment.method.load(network, self.experiment.config, read_checkpoint(self.start))
 
     def objective(self, network: nn.Module) -> SequenceObjective:
         """Raises ConfigError for a method whose tracker cannot explore."""

@@ -28,6 +28,10 @@ class BoxCriterion:
 
     def __call__(self, maps: BoxMaps, target_xywh: Tensor) -> Losses:
         """target_xywh: [B, 4] in units of the search crop's side."""
+        return self.compare(maps, target_xywh)[0]
+
+    def compare(self, maps: BoxMaps, target_xywh: Tensor) -> tuple[Losses, Tensor]:
+        """The losses, and the overlap [B] of the boxes with their targets, through which gradients may flow."""
         predicted = cxcywh_to_xyxy(maps.boxes_cxcywh)
         target = xywh_to_xyxy(target_xywh).clamp(0.0, 1.0)
         giou, iou = giou_loss(predicted, target)
@@ -40,4 +44,4 @@ class BoxCriterion:
             total = total + self.focal * location
             terms["Loss/location"] = location
         terms = {"Loss/total": total, **terms, "IoU": iou.mean()}
-        return Losses(total, {name: value.detach() for name, value in terms.items()})
+        return Losses(total, {name: value.detach() for name, value in terms.items()}), iou

@@ -61,11 +61,13 @@ class Judgement:
 
     response: [B, N] in 0..1, window applied, of every cell; None where the head gives one box and leaves no choice.
     scores: [B, N] in 0..1, before the window. output: what the network gave, for `decide` and the method's losses.
+    memory: what is to be remembered of this frame, by trackers that remember.
     """
 
     response: Tensor | None
     scores: Tensor
     output: Any
+    memory: Tensor | None = None
 
 
 def response_of(judgement: Judgement) -> Tensor:

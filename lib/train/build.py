@@ -21,6 +21,7 @@ from lib.data.sampling import TrackingSampler
 from lib.data.types import Batch, Clip, ClipBatch, Dataset, Modality, Rows
 from lib.methods import Experiment
 from lib.methods.distillation import Distillation, plan_distillation
+from lib.methods.initial import InitialWeights, plan_initial_weights
 from lib.methods.sequence_level import SequenceTraining, plan_sequence_training
 from lib.objectives.base import Objective
 from lib.paths import Paths
@@ -51,6 +52,7 @@ def build_parts(
     lr_factor(config.train, 1)  # an unusable schedule is told now, not when the first step is due
     # Teacher and data first: what is missing there is told within seconds, before a network is built.
     distillation, sequences = plan_distillation(experiment, paths), plan_sequence_training(experiment, paths)
+    initial = plan_initial_weights(experiment, paths)
     source = _Source(config, world, paths, use_lmdb, sequences)
     train_loader = source.loader(config.data.train, training=True)
     val_loader = None
@@ -61,7 +63,7 @@ def build_parts(
             raise FileNotFoundError(
                 f"{str(error).rstrip('.')}; TRAIN.VAL_EPOCH_INTERVAL=0 trains without validation"
             ) from None
-    network, objective, notes = _learner(experiment, distillation, sequences, world)
+    network, objective, notes = _learner(experiment, distillation, sequences, initial, world)
     metadata = {**metadata, **notes}
     if isinstance(objective, nn.Module):
         objective.to(world.device)
@@ -78,7 +80,11 @@ def build_parts(
 
 
 def _learner(
-    experiment: Experiment, distillation: Distillation | None, sequences: SequenceTraining | None, world: World
+    experiment: Experiment,
+    distillation: Distillation | None,
+    sequences: SequenceTraining | None,
+    initial: InitialWeights | None,
+    world: World,
 ) -> tuple[nn.Module, Objective, dict[str, str]]:
     """Network and objective, and what the metadata says of them."""
     method, own = experiment.method, experiment.config
@@ -86,14 +92,17 @@ def _learner(
         own = distillation.student_config
     elif sequences is not None:
         own = sequences.own_config
+    elif initial is not None:
+        own = initial.own_config
     network = method.build_network(own, True).to(world.device)
+    notes = {} if initial is None else {"initial": initial.load(network)}
     if sequences is not None:
         sequences.load_start(network)
-        return network, sequences.objective(network), {"sequences": sequences.describe()}
+        return network, sequences.objective(network), {**notes, "sequences": sequences.describe()}
     objective = method.build_objective(own, network)
     if distillation is not None:
-        return network, distillation.join(objective, network), {"teacher": distillation.describe()}
-    return network, objective, {}
+        return network, distillation.join(objective, network), {**notes, "teacher": distillation.describe()}
+    return network, objective, notes
 
 
 @dataclass(frozen=True)

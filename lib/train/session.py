@@ -17,7 +17,7 @@ import lib
 from lib.config import ConfigError
 from lib.files import write_text
 from lib.methods import Experiment, load_experiment
-from lib.models.weights import WeightsError, load_into, read_checkpoint
+from lib.models.weights import WeightsError, read_checkpoint
 from lib.paths import checkpoint_folder, load_paths
 from lib.train.build import build_parts
 from lib.train.checkpoint import CheckpointFolder, read_state
@@ -68,7 +68,7 @@ def open_session(options: TrainOptions, world: World) -> Session:
     state_path, notes = world.on_main(lambda: _settle(options, world, folder, log_paths, identity))
     parts = build_parts(experiment, world, paths, options.use_lmdb, identity, metadata(experiment, world))
     if state_path is None:
-        notes += _load_weights(options, parts.network, paths.save_dir)
+        notes += _load_weights(options, experiment, parts.network, paths.save_dir)
     trainer = Trainer(parts, train, world, folder, TrainLog())
     if state_path is not None:
         trainer.restore(state_path, read_state(state_path))
@@ -103,11 +103,12 @@ def _settle(
     return path, [*notes, f"state: {path}"]
 
 
-def _load_weights(options: TrainOptions, network: nn.Module, save_dir: Path) -> list[str]:
+def _load_weights(options: TrainOptions, experiment: Experiment, network: nn.Module, save_dir: Path) -> list[str]:
     """Starting weights of `--load` (every name must fit) or of another experiment (what fits, told)."""
+    method, config = experiment.method, experiment.config
     if options.load is not None:
         checkpoint = read_checkpoint(options.load)
-        report = load_into(network, checkpoint.state_dict, strict=True, source=options.load)
+        report = method.load(network, config, checkpoint)
         told = [f"starting weights: {checkpoint.describe()}", report.describe()]
         if checkpoint.kind == "published":
             told.append("a published checkpoint carries no usable training state: epoch 1 begins with fresh moments")
@@ -119,7 +120,7 @@ def _load_weights(options: TrainOptions, network: nn.Module, save_dir: Path) -> 
     if not files:
         raise WeightsError(f"--script_prv {options.script_prv}: no checkpoint in {folder}")
     newest = max(files, key=lambda p: p.name.partition("_ep")[2])
-    report = load_into(network, read_checkpoint(newest).state_dict, strict=False, source=newest)
+    report = method.load(network, config, read_checkpoint(newest), strict=False)
     if not report.loaded:
         raise WeightsError(f"{newest}: no name in common with the network")
     return [f"starting weights: {newest}", report.describe()]
@@ -174,7 +175,7 @@ def _header(experiment: Experiment, world: World, parts: Parts) -> list[str]:
         f"({world.size} x {train.batch_size}, accumulate {train.accumulate})",
         f"epochs: {train.epoch} of {len(parts.train_loader)} steps; validation: {validation}",
         f"parameters: {trained:,} of {of_all:,} are trained",
-        *[parts.metadata[key] for key in ("teacher", "sequences") if key in parts.metadata],
+        *[parts.metadata[key] for key in ("initial", "teacher", "sequences") if key in parts.metadata],
         *describe_groups(parts.optimizer.param_groups),
         "versions: " + ", ".join(f"{k} {v}" for k, v in versions().items()),
     ]

@@ -29,7 +29,7 @@ def build_network(config: Config, training: bool) -> OSTrack:
     return network
 
 
-def build_backbone(config: Config, registry: Registry[Callable[..., Any]], training: bool) -> Any:
+def build_backbone(config: schema.Config, registry: Registry[Callable[..., Any]], training: bool) -> Any:
     """MODEL.BACKBONE of a registry, at the sizes of training or of testing; stochastic depth in training alone."""
     data, test = config.data, config.test
     template, search = (data.template.size, data.search.size) if training else (test.template_size, test.search_size)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from lib.models.backbones.fast_itpn import FastITPN
 from lib.models.backbones.one_stream_vit import OneStreamViT
 from lib.models.backbones.resnet import ResNet
 from lib.models.backbones.two_stream_vit import TwoStreamViT
@@ -33,6 +34,47 @@ def resnet(
 ) -> ResNet:
     """ResNet of any size, for training from random weights."""
     return ResNet(depths, strides, dilations, width)
+
+
+ITPNS: Registry[Callable[..., FastITPN]] = Registry("iTPN backbone")
+"""For RGB-X trackers that make one stream of both modalities."""
+
+
+@ITPNS.register("itpn_base")
+def itpn_base(
+    stride: int = 16, cat_mode: str = "direct", template_size: int = 128, search_size: int = 256, drop_path: float = 0.0
+) -> FastITPN:
+    """Fast-iTPN-B, as published (CSTrack)."""
+    _check_unused(cat_mode)
+    return FastITPN(512, (3, 3, 24), 8, stride // 4, template_size, search_size, drop_path=drop_path)
+
+
+@ITPNS.register("itpn")
+def itpn(
+    embed_dim: int = 96,
+    depths: tuple[int, ...] = (0, 0, 4),
+    num_heads: int = 3,
+    stride: int = 8,
+    mlp_ratio: float = 3.0,
+    conv_stem: bool = True,
+    template_size: int = 48,
+    search_size: int = 96,
+    drop_path: float = 0.0,
+) -> FastITPN:
+    """Fast-iTPN of any size, for training from random weights; DEPTHS of its stem do not count with CONV_STEM."""
+    return FastITPN(
+        embed_dim,
+        depths,
+        num_heads,
+        stride // 4,
+        template_size,
+        search_size,
+        mlp_ratio=mlp_ratio,
+        drop_path=drop_path,
+        conv_stem=conv_stem,
+        init_std=_fresh_std(embed_dim),
+        similar_queries=True,
+    )
 
 
 @BACKBONES.register("vit")
@@ -150,7 +192,12 @@ def _published(width: int, depth: int, heads: int) -> Callable[..., OneStreamViT
 
 
 def _check_unused(
-    cat_mode: str, mid_pe: bool, merge_layer: int, add_cls_token: bool, cls_token_use_mode: str, sep_seg: bool = False
+    cat_mode: str = "direct",
+    mid_pe: bool = False,
+    merge_layer: int = 0,
+    add_cls_token: bool = False,
+    cls_token_use_mode: str = "ignore",
+    sep_seg: bool = False,
 ) -> None:
     """Switches that published files carry and none turns on."""
     unused = {"CAT_MODE": (cat_mode, "direct"), "MID_PE": (mid_pe, False), "MERGE_LAYER": (merge_layer, 0)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -44,6 +45,12 @@ class BoxMaps:
         """The maps of these rows, [M] int64."""
         given = {f.name: v[rows] for f in fields(self) if (v := getattr(self, f.name)) is not None}
         return BoxMaps(**given)
+
+    @staticmethod
+    def cat(parts: Sequence[BoxMaps]) -> BoxMaps:
+        """The rows of all maps, which are of one head, under one another."""
+        given = {f.name: [getattr(p, f.name) for p in parts] for f in fields(BoxMaps)}
+        return BoxMaps(**{name: torch.cat(v) for name, v in given.items() if v[0] is not None})
 
     def chunk(self, parts: int) -> list[BoxMaps]:
         """The maps of equal shares of the batch, in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,10 @@ class CodedAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
+    def projection(self, which: int) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of queries, keys or values."""
+        return self.in_proj_weight.chunk(3)[which], self.in_proj_bias.chunk(3)[which]
+
     def forward(self, x: Tensor, code: Tensor, memory: Tensor, memory_code: Tensor) -> Tensor:
         """x [B, N, C] looks at memory [B, M, C]: [B, N, C]."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
@@ -40,8 +45,17 @@ class CodedAttention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
+class Coded(Protocol):
+    """An attention that adds position codes to what becomes queries and keys."""
+
+    heads: int
+
+    def projection(self, which: int) -> tuple[Tensor, Tensor | None]:
+        """Weight [C, C] and bias of QUERY, KEY or VALUE."""
+
+
 QUERY, KEY, VALUE = 0, 1, 2
-Part = tuple[CodedAttention, int]
+Part = tuple[Coded, int]
 """What an attention wants of some tokens: its queries, keys or values."""
 
 
@@ -56,9 +70,9 @@ class CodedProjection(nn.Module):
     def __init__(self, parts: Sequence[Part], code: Tensor, plan: Plan) -> None:
         super().__init__()
         self.parts, self.heads = len(parts), parts[0][0].heads
-        weights = [attn.in_proj_weight.chunk(3)[which] for attn, which in parts]
-        biases = [attn.in_proj_bias.chunk(3)[which] for attn, which in parts]
-        self.product = Product(torch.cat(weights), torch.cat(biases), plan)
+        weights, given = zip(*(attn.projection(which) for attn, which in parts), strict=True)
+        biases = [b for b in given if b is not None]
+        self.product = Product(torch.cat(weights), torch.cat(biases) if biases else None, plan)
         coded = [
             torch.zeros_like(code, dtype=torch.float64) if which == VALUE else code.double() @ weight.double().t()
             for (_, which), weight in zip(parts, weights, strict=True)

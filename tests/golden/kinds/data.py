@@ -83,7 +83,7 @@ def _smooth(seed: int, height: int, width: int) -> np.ndarray:
     return np.floor(0.5 + upper * (1 - dy) + lower * dy).astype(np.uint8)
 
 
-def _smooth_video(spec: dict, frame: int) -> np.ndarray:
+def smooth_video(spec: dict, frame: int) -> np.ndarray:
     """A frame [H, W, 6] of the rule stated in CSTrack's cases."""
     seed, (th, tw) = spec["seed"], spec["target"]
     picture = np.concatenate([_smooth(seed + i, spec["height"], spec["width"]) for i in (0, 1)], axis=2)
@@ -95,9 +95,9 @@ def _smooth_video(spec: dict, frame: int) -> np.ndarray:
 
 
 @runner("cstrack/crop")
-def crops_smooth_video(case: Case) -> None:
+def cropssmooth_video(case: Case) -> None:
     stored = case.data["inputs"]["image"]
-    image = _smooth_video(stored["video"], stored["frame"])
+    image = smooth_video(stored["video"], stored["frame"])
     case.check(image, case.data["outputs"]["image"], "image")
     for item in case.data["outputs"]["crops"]:
         size = item["output"]

@@ -1,0 +1,215 @@
+"""CSTrack (Feng et al., ICML 2025): RGB and a second modality as one compact stream, with or without a memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lib.models.backbones.fast_itpn import FastITPN
+from lib.models.fusion.spatial_compact import SpatialCompactModule
+from lib.models.heads.boxes import BoxMaps
+from lib.models.heads.confidence import ConfidenceHead
+from lib.models.heads.task import TaskHead
+from lib.models.inference import with_fused_children
+from lib.models.layers.fused import Plan
+from lib.models.temporal.target_memory import best_tokens, box_prior, filled, relation, remembered, where_first
+from lib.models.temporal.temporal_compact import TemporalCompactModule
+
+
+@dataclass(frozen=True)
+class MemorySize:
+    """length: entries of the memory, the first frame's among them. tokens: of an entry."""
+
+    length: int = 4
+    tokens: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is found in search regions, R rows.
+
+    maps: the centre head's. memory: [R, T, K, C] for the next frame, None in stage 1. weight: [R, N] by which tokens
+    were chosen for it.
+    """
+
+    maps: BoxMaps
+    memory: Tensor | None = None
+    weight: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CSTrackOutput:
+    """The form of training: Ns * B rows, frame-major. class_logits: [Ns * B, 4]. confidence: [Ns * B, 1] in 0..1.
+
+    tokens: [Ns * B, 1 + 2 P + Nz + N, C], the encoder's: class, prompts, templates, search region.
+    """
+
+    maps: BoxMaps
+    class_logits: Tensor
+    confidence: Tensor
+    tokens: Tensor
+    weight: Tensor | None = None
+
+
+class CSTrack(nn.Module):
+    """Module names are those of published checkpoints. heads: of both compact modules.
+
+    memory: None for stage 1, which finds the target in every frame by itself.
+    """
+
+    def __init__(
+        self,
+        backbone: FastITPN,
+        box_head: nn.Module,
+        heads: int = 8,
+        prompts: int = 4,
+        memory: MemorySize | None = None,
+    ) -> None:
+        super().__init__()
+        width, std = backbone.width, backbone.init_std
+        self.memory, self.prompts = memory, prompts
+        self.backbone, self.box_head = backbone, box_head
+        self.confidence_pred = ConfidenceHead(backbone.grid_search)
+        self.task_cls = TaskHead(width)
+        self.rgb_prompts, self.det_prompts = nn.Embedding(prompts, width), nn.Embedding(prompts, width)
+        self.cls_prompts_pos = nn.Embedding(1 + 2 * prompts, width)
+        self.backbone_rgb_det_fusion = SpatialCompactModule(width, heads, prompts, init_std=std)
+        if memory is not None:
+            self.dy_template_pos_embed = nn.Embedding(memory.length, width)
+            self.temporal_fusion = TemporalCompactModule(width, heads, 2 * width, init_std=std)
+
+    @property
+    def search_length(self) -> int:
+        """Tokens of a search region."""
+        return self.backbone.grid_search**2
+
+    @property
+    def streams(self) -> int:
+        """For distillation: what the encoder reads is one stream."""
+        return 1
+
+    @property
+    def code(self) -> Tensor:
+        """Position code [1 + 2 P + Nz + N, C] of class token, prompts of both modalities, templates, search region."""
+        b = self.backbone
+        return torch.cat([self.cls_prompts_pos.weight, b.pos_embed_z[0], b.pos_embed_x[0]])
+
+    @property
+    def fusion_code(self) -> Tensor:
+        """[P + Nz + N, C] for both streams of the spatial module: the prompts of either one have the aux prompts' rows,
+        as published networks were trained."""
+        return self.code[1 + self.prompts :]
+
+    @property
+    def memory_code(self) -> Tensor:
+        """[T * K, C]: one row per entry, the same for all its tokens."""
+        if self.memory is None:
+            raise ValueError("a network of stage 1 has no memory")
+        return self.dy_template_pos_embed.weight.repeat_interleave(self.memory.tokens, dim=0)
+
+    def embed_template(self, template: Tensor) -> Tensor:
+        """Once per template: [B, 6, T, T], normalised -> tokens [B, 2, Nz, C] of both modalities, not yet typed."""
+        return self.backbone.embed(template)
+
+    def type_template(self, tokens: Tensor, shares: Tensor) -> Tensor:
+        """One template's tokens [B, 2, Nz, C] with their types.
+
+        shares: [B, i, Nz] of the target in the cells of the templates up to this one. They are multiplied, as published
+        networks were trained: a later template's cell is foreground as far as it is so in all templates before it.
+        """
+        return self.backbone.type_template(tokens, shares.prod(dim=1), (1 - shares).prod(dim=1))
+
+    def encode_templates(self, templates: Tensor, shares: Tensor) -> Tensor:
+        """All at once: [B, Nt, 6, T, T] with the target's shares [B, Nt, Nz] -> typed tokens [B, 2, Nt * Nz, C]."""
+        count = templates.shape[1]
+        tokens = self.embed_template(templates.flatten(0, 1)).unflatten(0, (-1, count))
+        return torch.cat([self.type_template(tokens[:, i], shares[:, : i + 1]) for i in range(count)], dim=2)
+
+    def encode(self, templates: Tensor, search: Tensor, first: int = 0) -> Tensor:
+        """Typed template tokens [R, 2, Nt * Nz, C] and search regions [R, 6, S, S] -> the encoder's tokens.
+
+        Those from `first` on: [R, 1 + 2 P + Nt * Nz + N - first, C].
+        """
+        found = self.backbone.type_search(self.backbone.embed(search))
+        prompts = torch.stack([self.rgb_prompts.weight, self.det_prompts.weight]).expand(len(found), -1, -1, -1)
+        rgb, aux = torch.cat([prompts, templates, found], dim=2).unbind(1)
+        fused = self.backbone_rgb_det_fusion(rgb, aux, self.fusion_code)
+        tokens = torch.cat([self.backbone.cls_token.expand(len(fused), -1, -1), fused], dim=1) + self.code
+        return self.backbone.encode(tokens, first)
+
+    def decode(self, search_tokens: Tensor) -> BoxMaps:
+        """Search tokens [R, N, C] -> maps."""
+        grid = self.backbone.grid_search
+        maps: BoxMaps = self.box_head(search_tokens.transpose(1, 2).unflatten(2, (grid, grid)))
+        return maps
+
+    def locate(
+        self, templates: Tensor, search: Tensor, memory: Tensor | None = None, first: Tensor | None = None
+    ) -> Found:
+        """Once per frame: typed template tokens [B, 2, Nt * Nz, C], search regions [B, 6, S, S], normalised.
+
+        memory: [B, T, K, C]; None in stage 1, and where all rows are at their first frame. first: [B] bool, which rows
+        are, None for none of them.
+        """
+        if self.memory is None:
+            before = 1 + 2 * self.prompts + templates.shape[2]
+            return Found(self.decode(self.encode(templates, search, before)))
+        return self.look_back(self.encode(templates, search), memory, first)
+
+    def look_back(
+        self, tokens: Tensor, memory: Tensor | None, first: Tensor | None = None, over_batch: bool = False
+    ) -> Found:
+        """Stage 2, of the encoder's tokens [R, ..., C]: search, and remember what was found.
+
+        memory, first: as in `locate`. over_batch: see `lib.models.temporal.target_memory.relation`.
+        """
+        size, n = self.memory or MemorySize(), self.search_length
+        search, others = tokens[:, -n:], tokens[:, :-n]
+        weight = relation(search, others, over_batch)
+        known = memory
+        if known is None or first is not None:
+            begun = filled(best_tokens(search, weight, size.tokens), size.length)
+            known = begun if known is None or first is None else where_first(first, begun, known)
+        seen = self.temporal_fusion(search, self.code[-n:], known.flatten(1, 2), self.memory_code)
+        maps = self.decode(seen)
+        weight = weight + box_prior(maps.boxes_cxcywh.detach(), self.backbone.grid_search)
+        entry = best_tokens(search, weight, size.tokens)
+        following = filled(entry, size.length) if memory is None else remembered(known, entry)
+        if memory is not None and first is not None:
+            following = where_first(first, filled(entry, size.length), following)
+        return Found(maps, following, weight)
+
+    def forward(self, template: Tensor, search: Tensor, shares: Tensor) -> CSTrackOutput:
+        """template [B, Nt, 6, T, T], search [B, Ns, 6, S, S] in the order of time, normalised; shares [B, Nt, Nz].
+
+        In stage 2, what is remembered of a search frame serves those after it; gradients flow through it. The heads see
+        one frame of all samples at a time, which matters to their batch norms.
+        """
+        frames = search.shape[1]
+        templates = self.encode_templates(template, shares).repeat(frames, 1, 1, 1)
+        tokens = self.encode(templates, search.transpose(0, 1).flatten(0, 1))
+        logits = self.task_cls(tokens[:, 0])
+        if self.memory is None:
+            maps = self.decode(tokens[:, -self.search_length :])
+            return CSTrackOutput(maps, logits, self.confidence_pred(maps), tokens)
+        memory, found, confidence = None, [], []
+        for frame in tokens.chunk(frames):
+            found.append(self.look_back(frame, memory, over_batch=True))
+            memory = found[-1].memory
+            confidence.append(self.confidence_pred(found[-1].maps))
+        weight = torch.cat([f.weight for f in found if f.weight is not None])
+        return CSTrackOutput(BoxMaps.cat([f.maps for f in found]), logits, torch.cat(confidence), tokens, weight)
+
+    def fused(self, plan: Plan) -> nn.Module:
+        """For inference; see `lib.models.inference`. What serves training alone stays behind."""
+        twin = with_fused_children(self, plan)
+        for name in ("confidence_pred", "task_cls"):
+            del twin._modules[name]
+        fusion = self.backbone_rgb_det_fusion.for_code(self.fusion_code.detach(), plan)
+        twin._modules["backbone_rgb_det_fusion"] = fusion
+        if self.memory is not None:
+            codes = self.code[-self.search_length :].detach(), self.memory_code.detach()
+            twin._modules["temporal_fusion"] = self.temporal_fusion.for_codes(*codes, plan)
+        return twin

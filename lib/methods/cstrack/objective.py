@@ -1,0 +1,58 @@
+"""How CSTrack learns: the box in every search frame, which modality it sees, and how good its box is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.data.soft_mask import soft_masks
+from lib.data.types import Batch, Modality
+from lib.methods.cstrack.network import CSTrack, CSTrackOutput
+from lib.objectives.base import Losses, Progress
+from lib.objectives.frame_level import BoxCriterion
+
+TASKS = {Modality.RGB: 0, Modality.RGBT: 1, Modality.RGBE: 2, Modality.RGBD: 3}
+"""Classes of the task head in published checkpoints."""
+
+
+@dataclass(frozen=True)
+class CSTrackCriterion:
+    """boxes: of every search frame. task, confidence: weights of the other two terms.
+
+    Confidence learns the overlap by its squared error, through which the box learns too, as published.
+    """
+
+    boxes: BoxCriterion
+    task: float = 1.0
+    confidence: float = 1.0
+
+    def __call__(self, output: CSTrackOutput, targets_xywh: Tensor, tasks: Tensor) -> Losses:
+        """targets_xywh: [Ns * B, 4] in units of the crop's side, frame-major. tasks: [B] int64 classes."""
+        losses, overlap = self.boxes.compare(output.maps, targets_xywh)
+        repeated = tasks.repeat(len(targets_xywh) // len(tasks))
+        task = F.cross_entropy(output.class_logits, repeated)
+        confidence = F.mse_loss(output.confidence.squeeze(1), overlap)
+        total = losses.total + self.task * task + self.confidence * confidence
+        own = {"Loss/total": total, "Loss/task": task, "Loss/confidence": confidence}
+        return Losses(total, {**losses.terms, **{name: value.detach() for name, value in own.items()}})
+
+
+class CSTrackObjective:
+    """Two templates and one or more search frames per sample; see `CSTrack.forward`."""
+
+    def __init__(self, criterion: CSTrackCriterion, network: CSTrack) -> None:
+        self.criterion = criterion
+        self.size, self.stride = network.backbone.template_size, network.backbone.stride
+        self.tasks = torch.tensor([TASKS[modality] for modality in Modality])
+
+    def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
+        output = network(batch.template, batch.search, self.shares(batch.template_boxes))
+        targets = batch.search_boxes.transpose(0, 1).flatten(0, 1)
+        return self.criterion(output, targets, self.tasks.to(batch.modality.device)[batch.modality])
+
+    def shares(self, template_boxes: Tensor) -> Tensor:
+        """Boxes [B, Nt, 4] in units of the template -> share of each cell that the target covers [B, Nt, Nz]."""
+        return soft_masks(template_boxes.flatten(0, 1), self.size, self.stride).unflatten(0, template_boxes.shape[:2])

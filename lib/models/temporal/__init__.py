@@ -1,0 +1,1 @@
+"""What a network remembers from frame to frame."""

@@ -1,0 +1,472 @@
+"""CSTrack: forward passes of both stages, modules, losses, training steps, set-up, trackers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from golden import Case, runner
+from torch import Tensor, nn
+
+from kinds.data import smooth_video
+from kinds.ostrack import MEAN, STD
+from lib.data.types import Batch, Frame, Modality
+from lib.methods.cstrack import build_network
+from lib.methods.cstrack.config import Config, TemporalConfig, Train
+from lib.methods.cstrack.network import CSTrack, CSTrackOutput, MemorySize
+from lib.methods.cstrack.objective import TASKS, CSTrackCriterion, CSTrackObjective
+from lib.methods.cstrack.pretrained import adapt_fast_itpn
+from lib.methods.cstrack.tracker import CSTrackState, CSTrackTracker, UpdateRule
+from lib.models.backbones.fast_itpn import FastITPN
+from lib.models.heads.boxes import BoxMaps
+from lib.models.heads.center import CenterHead
+from lib.models.inference import prepare
+from lib.models.layers.drop_path import DropPath
+from lib.models.layers.fused import Plan
+from lib.models.losses.heatmap import gaussian_heatmap
+from lib.models.temporal.target_memory import best_places, box_prior, relation
+from lib.models.weights import load_into
+from lib.objectives.base import Losses, Progress
+from lib.objectives.frame_level import BoxCriterion
+from lib.track.one_stream import CropSettings
+from lib.train.optim import build_optimizer, parameter_groups, set_lr
+from lib.train.schedule import lr_factor
+
+LABELS = {"lasher": Modality.RGBT, "visevent": Modality.RGBE, "depthtrack": Modality.RGBD}
+"""Modality of the data sets in cases; all others are plain RGB."""
+
+
+def build(case: Case) -> CSTrack:
+    """The case's network with its filled weights, loaded strictly under the published names."""
+    c, temporal = case.config, case.data["model"].endswith("s2")
+    memory = MemorySize(c.get("temporal_len", 4), c.get("topk", 16)) if temporal else None
+    template, search = (c.get(f"DATA.{kind}.SIZE", size) for kind, size in (("TEMPLATE", 128), ("SEARCH", 256)))
+    backbone = FastITPN(512, (3, 3, 24), 8, c.get("stride", 16) // 4, template, search)
+    network = CSTrack(backbone, CenterHead(512, 256), memory=memory)
+    state = case.state(re.findall(r"manifest\w*\.json", case.data["weights"])[0])
+    for rule in case.data.get("overrides", []):
+        name, value = rule["name"], rule.get("value")
+        if rule["op"] == "copy":
+            state[name] = sliced(state[rule["source"]], rule["slice"]).clone()
+        elif rule["op"] == "set":
+            state[name] = torch.full_like(state[name], value)
+        else:
+            state[name] = state[name] * np.float32(value) if rule["op"] == "scale" else state[name] + np.float32(value)
+    load_into(network, state)
+    return network.eval()
+
+
+def sliced(tensor: Tensor, text: str) -> Tensor:
+    """A slice as Python writes it, such as "[:, 0:1]"."""
+    parts = [[int(n) if n.strip() else None for n in part.split(":")] for part in text.strip("[] ").split(",")]
+    return tensor[tuple(slice(*part) if len(part) > 1 else part[0] for part in parts)]
+
+
+class Tape:
+    """What modules compute, under the names of cases: `module`, `module:which`, `module#call`."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, list[Tensor]] = {}
+
+    def keep(self, name: str, value: Tensor) -> None:
+        self.found.setdefault(name, []).append(value)
+
+    def get(self, name: str, shape: list[int]) -> Tensor:
+        """The value in the layout of the case."""
+        module, _, call = name.partition("#")
+        value = self.found[module][int(call or 0)]
+        if len(shape) == 4 and value.ndim == 4 and list(value.shape) != shape:
+            value = value.permute(0, 3, 1, 2)
+        return value.repeat(shape[0] // len(value), *[1] * (value.ndim - 1)) if len(value) < shape[0] else value
+
+
+@contextmanager
+def recorded(network: CSTrack) -> Iterator[Tape]:
+    """A tape of a forward pass over all search frames."""
+    tape, handles = Tape(), []
+    backbone = network.backbone
+
+    def watch(module: nn.Module, name: str) -> None:
+        handles.append(module.register_forward_hook(lambda _m, _i, out: tape.keep(name, out)))
+
+    def stem(name: str, grid: int | None) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, out: Tensor) -> None:
+            value = out if grid is None else out.unflatten(1, (round(out.shape[1] ** 0.5), -1))
+            which = ("template0", "template1") if is_template(value) else ("search",)
+            rows = value.unflatten(0, (-1, len(which), 2))
+            for i, kind in enumerate(which):
+                for j, modality in enumerate(("rgb", "x")):
+                    tape.keep(f"{name}:{kind}_{modality}", rows[:, i, j])
+
+        return hook
+
+    def is_template(value: Tensor) -> bool:
+        side, width = value.shape[1], value.shape[-1]
+        scale = {128: 4, 256: 2, 512: 1}[width]
+        return side == backbone.grid_template * scale
+
+    handles.append(backbone.patch_embed.register_forward_hook(stem("patch_embed", 1)))
+    for i, block in enumerate(backbone.blocks):
+        if i < backbone.stem_length:
+            handles.append(block.register_forward_hook(stem(f"blocks.{i}", None)))
+        else:
+            watch(block, f"blocks.{i}")
+            watch(block.get_submodule("attn"), f"blocks.{i}.attn")
+            watch(block.get_submodule("mlp"), f"blocks.{i}.mlp")
+    for name, module in network.backbone_rgb_det_fusion.layers[0].named_children():
+        watch(module, f"scm.{name}")
+    watch(backbone.norm, "backbone.norm")
+    if network.memory is not None:
+        for name, module in network.temporal_fusion.layers[0].named_children():
+            watch(module, f"tcm.{name}")
+    for name, module in network.box_head.named_children():
+        watch(module, f"box_head.{name}")
+    try:
+        yield tape
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def check_tape(case: Case, tape: Tape, tolerance: dict[str, float] | None = None) -> None:
+    for name, stored in case.data["intermediates"].items():
+        if name.startswith("tcm.") and stored["shape"][1] > 64:
+            continue  # of all tokens; here search tokens alone ask the memory
+        case.check(tape.get(name, stored["shape"]), stored, name, tolerance)
+
+
+def named_outputs(maps: BoxMaps, **more: Tensor) -> dict[str, Tensor]:
+    assert maps.size_map is not None
+    assert maps.offset_map is not None
+    own = {"pred_boxes": maps.boxes_cxcywh[:, None], "score_map": maps.score_map}
+    return {**own, "size_map": maps.size_map, "offset_map": maps.offset_map, **more}
+
+
+def of_output(network: CSTrack, output: CSTrackOutput) -> dict[str, Tensor]:
+    named = named_outputs(
+        output.maps,
+        confidence_pred=output.confidence,
+        task_res=output.class_logits,
+        backbone_feat=output.tokens,
+        gaussion_map=box_prior(output.maps.boxes_cxcywh.detach(), network.backbone.grid_search),
+    )
+    return named if output.weight is None else {**named, "attn_xz": output.weight}
+
+
+def templates_of(case: Case, second: str = "1") -> tuple[Tensor, Tensor]:
+    """Templates [B, 2, 6, T, T] and shares [B, 2, Nz]."""
+    kinds = [[case.tensor(f"{kind}{i}") for i in ("0", second)] for kind in ("template", "mask")]
+    return torch.stack(kinds[0], dim=1), torch.stack(kinds[1], dim=1).squeeze(-1)
+
+
+@runner("cstrack/s1_forward", "cstrack/s2_multiframe")
+def forward(case: Case) -> None:
+    """In the form of training, and stage 1 once more as trackers use it, before and after preparation."""
+    network = build(case)
+    templates, shares = templates_of(case)
+    names = sorted((n for n in case.data["inputs"] if n.startswith("search")), key=lambda n: int(n[6:] or 0))
+    search = torch.stack([case.tensor(name) for name in names], dim=1)
+    with torch.inference_mode(), recorded(network) as tape:
+        output = network(templates, search, shares)
+    named = of_output(network, output)
+    outputs = dict(case.data["outputs"])
+    chosen = outputs.pop("topk_indices", None)
+    if chosen is not None:
+        assert output.weight is not None
+        assert best_places(output.weight, len(chosen[0])).tolist() == chosen
+    for name, stored in outputs.items():
+        case.check(named[name], stored, name)
+    check_tape(case, tape)
+    if network.memory is None:
+        with torch.inference_mode():
+            for served in (network, prepare(network, Plan(grid=network.backbone.grid_search))):
+                maps = served.locate(served.encode_templates(templates, shares), search[:, 0]).maps
+                check_maps(case, maps, outputs)
+
+
+def check_maps(case: Case, maps: BoxMaps, stored: dict[str, Any]) -> None:
+    for name, value in named_outputs(maps).items():
+        case.check(value, stored[name], name)
+
+
+@runner("cstrack/s2_sequence")
+def sequence(case: Case) -> None:
+    """Frame by frame with what is remembered; the prepared network keeps pace on a memory of its own."""
+    network = build(case)
+    served = prepare(network, Plan(grid=network.backbone.grid_search))
+    switch = re.search(r"frame (\d+) on", case.data.get("template_switch", ""))
+    memory = quick = None
+    for i in range(case.data["frames"]):
+        templates, shares = templates_of(case, "1b" if switch and i >= int(switch[1]) else "1")
+        search, stored = case.tensor(f"search{i}"), dict(case.data["outputs"][f"frame{i}"])
+        with torch.inference_mode(), recorded(network) as tape:
+            tokens = network.encode(network.encode_templates(templates, shares), search)
+            found = network.look_back(tokens, memory)
+            confidence, logits = network.confidence_pred(found.maps), network.task_cls(tokens[:, 0])
+            prepared = served.locate(served.encode_templates(templates, shares), search, quick)
+        memory, quick = found.memory, prepared.memory
+        output = CSTrackOutput(found.maps, logits, confidence, tokens, found.weight)
+        assert memory is not None
+        named = of_output(network, output) | {"z0_filter": memory[:, -1], "temporal_memory": memory.flatten(1, 2)}
+        assert output.weight is not None
+        chosen = stored.pop("topk_indices")
+        assert best_places(output.weight, len(chosen)).tolist() == [chosen]
+        for name, value in stored.items():
+            case.check(named[name], value, f"frame {i} {name}")
+        check_maps(case, prepared.maps, stored)
+        check_frame(case, tape, i)
+
+
+def check_frame(case: Case, tape: Tape, frame: int) -> None:
+    """Intermediates of one frame; those of the first have no number."""
+    ending = f"#{frame}" if frame else ""
+    for name, stored in case.data["intermediates"].items():
+        module, sign, call = name.partition("#")
+        if (sign + call) == ending and not (module.startswith("tcm.") and stored["shape"][1] > 64):
+            case.check(tape.get(module, stored["shape"]), stored, f"frame {frame} {module}")
+
+
+@runner("cstrack/module_scm")
+def spatial(case: Case) -> None:
+    network, inputs = build(case), [case.tensor(name) for name in ("rgb_tokens", "x_tokens", "pos")]
+    module = network.backbone_rgb_det_fusion
+    with torch.inference_mode():
+        rows = [module(rgb[None], aux[None], code) for rgb, aux, code in zip(*inputs, strict=True)]
+        case.check(torch.cat(rows), case.data["outputs"]["fused"], "fused")
+        rgb, aux, codes = inputs
+        quick = [module.for_code(code, Plan(pack=False)) for code in codes]
+        rows = [f(rgb[i : i + 1].clone(), aux[i : i + 1].clone(), codes[i]) for i, f in enumerate(quick)]
+        case.check(torch.cat(rows), case.data["outputs"]["fused"], "fused, prepared")
+
+
+@runner("cstrack/module_tcm")
+def temporal(case: Case) -> None:
+    network = build(case)
+    tokens, memory, codes = (case.tensor(name) for name in ("tokens", "memory", "tokens_pos"))
+    code = network.memory_code
+    case.check(code.expand_as(memory), case.data["outputs"]["memory_pos"], "memory code")
+    with torch.inference_mode():
+        rows = [network.temporal_fusion(tokens[i : i + 1], c, memory[i : i + 1], code) for i, c in enumerate(codes)]
+        case.check(torch.cat(rows), case.data["outputs"]["tokens"], "tokens")
+        quick = [network.temporal_fusion.for_codes(c, code, Plan(pack=False)) for c in codes]
+        rows = [f(tokens[i : i + 1], codes[i], memory[i : i + 1], code) for i, f in enumerate(quick)]
+        case.check(torch.cat(rows), case.data["outputs"]["tokens"], "tokens, prepared")
+
+
+@runner("cstrack/module_head")
+def head(case: Case) -> None:
+    network = build(case)
+    with torch.inference_mode():
+        maps = network.box_head(case.tensor("feat"))
+        named = named_outputs(maps, confidence_pred=network.confidence_pred(maps))
+    for name, stored in case.data["outputs"].items():
+        case.check(named[name], stored, name)
+
+
+@runner("cstrack/module_gauss")
+def prior(case: Case) -> None:
+    stored = case.data["outputs"]["map"]
+    grid = round(stored["shape"][-1] ** 0.5)
+    case.check(box_prior(case.tensor("pred_boxes").flatten(0, 1), grid), stored, "map")
+
+
+@runner("cstrack/module_relation")
+def relation_map(case: Case) -> None:
+    tokens = case.tensor("tokens")
+    stored = case.data["outputs"]
+    n = stored["map"]["shape"][-1]
+    found = relation(tokens[:, -n:], tokens[:, :-n], over_batch=True)
+    case.check(found, stored["map"], "map")
+    assert best_places(found, len(stored["topk_indices"][0])).tolist() == stored["topk_indices"]
+
+
+def modalities_of(case: Case) -> list[Modality]:
+    return [LABELS.get(name, Modality.RGB) for name in case.data["dataset_names"]]
+
+
+def criterion_of(c: dict[str, Any]) -> CSTrackCriterion:
+    boxes = BoxCriterion(c.get("GIOU_WEIGHT", 2.0), c.get("L1_WEIGHT", 5.0), c.get("focal", 1.0))
+    return CSTrackCriterion(boxes, c.get("task_ce", 1.0), c.get("confidence_mse", 1.0))
+
+
+def check_losses(case: Case, found: Losses, tolerance: dict[str, float]) -> None:
+    names = {"giou": "giou", "l1": "l1", "focal": "location", "task_ce": "task"}
+    stored = case.data["outputs"]["loss"]
+    case.check(found.total, stored["total"], "total", tolerance)
+    for key, name in names.items():
+        case.check(found.terms[f"Loss/{name}"], stored[key], key, tolerance)
+    case.check(found.terms["IoU"], stored["mean_iou"], "mean IoU", tolerance)
+    # Told as a difference of much larger numbers.
+    case.check(found.terms["Loss/confidence"], stored["confidence_mse"], "confidence", {"rtol": 2e-3, "atol": 3e-5})
+
+
+@runner("cstrack/loss")
+def loss(case: Case) -> None:
+    boxes, scores, logits, confidence = (
+        case.tensor(name).requires_grad_() for name in ("pred_boxes_cxcywh", "score_map", "task_res", "confidence_pred")
+    )
+    empty = torch.zeros(len(boxes), 2, *scores.shape[-2:])
+    output = CSTrackOutput(BoxMaps(boxes.flatten(0, 1), scores, empty, empty), logits, confidence, empty)
+    targets = case.tensor("search_anno_xywh").flatten(0, 1)
+    tasks = torch.tensor([TASKS[m] for m in modalities_of(case)])
+    found = criterion_of(case.config)(output, targets, tasks)
+    found.total.backward()
+    tolerance = case.data["tolerance"]
+    check_losses(case, found, tolerance)
+    heatmap = gaussian_heatmap(targets, scores.shape[-1])[:, None]
+    case.check(heatmap, case.data["outputs"]["gt_heatmap"], "heat map")
+    grads = {"pred_boxes": boxes, "score_map": scores, "task_res": logits, "confidence_pred": confidence}
+    for name, tensor in grads.items():
+        case.check(tensor.grad, case.data["outputs"][f"grad.{name}"], f"gradient of {name}")
+
+
+def train_config(case: Case) -> Config:
+    temporal = case.data["model"].endswith("s2")
+    return TemporalConfig(train=Train()) if temporal else Config(train=Train())
+
+
+@runner("cstrack/train_step")
+def train_step(case: Case) -> None:
+    network, config = build(case), train_config(case)
+    optimizer = build_optimizer(parameter_groups(network, config.train), config.train)
+    for module in network.modules():
+        if isinstance(module, DropPath):
+            module.rate = 0.0
+        elif isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif hasattr(module, "dropout") and isinstance(module.dropout, float):
+            module.dropout = 0.0
+    network.train()
+    objective = CSTrackObjective(criterion_of(case.config), network)
+    outputs: list[CSTrackOutput] = []
+    handle = network.register_forward_hook(lambda _m, _i, out: outputs.append(out))
+    batch = batch_of(case)
+    with recorded(network) as tape:
+        found = objective(network, batch, Progress(epoch=1, epochs=1))
+    handle.remove()
+    tolerance = {k: case.data["tolerance"][k] for k in ("rtol", "atol")}
+    check_losses(case, found, tolerance)
+    named = of_output(network, outputs[0])
+    shares = objective.shares(batch.template_boxes)
+    named |= {f"soft_mask{i}": shares[:, i, :, None] for i in (0, 1)}
+    for name, stored in case.data["outputs"].items():
+        if name in named:
+            case.check(named[name], stored, name)
+    check_tape(case, tape, tolerance)
+    found.total.backward()
+    check_update(case, network, optimizer)
+
+
+def batch_of(case: Case) -> Batch:
+    """Normalised, batch first."""
+    t, s, tb, sb = (
+        case.tensor(name).transpose(0, 1).contiguous()
+        for name in ("template_images", "search_images", "template_anno", "search_anno")
+    )
+    modality = torch.tensor([list(Modality).index(m) for m in modalities_of(case)])
+    return Batch(t, s, tb, sb, torch.ones(t.shape[:2]), torch.ones(s.shape[:2]), modality, [""] * len(t))
+
+
+def check_update(case: Case, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    stored, tolerance = case.data["outputs"], case.data["tolerance"]
+    parameters = dict(network.named_parameters())
+    for name, digest in stored["gradients"].items():
+        gradient = parameters[name].grad
+        assert gradient is not None, name
+        close = {"rtol": tolerance["gradients"]["rtol"], "atol": tolerance["gradients"]["atol_times_l2"] * digest["l2"]}
+        case.check(gradient, digest, f"gradient of {name}", close)
+    assert sum(p.grad is None for p in parameters.values()) == stored["params_without_grad"]
+    given = [p for p in parameters.values() if p.grad is not None]
+    norm = nn.utils.clip_grad_norm_(given, case.config["grad_clip"])
+    case.check(norm, stored["grad_norm_before_clip"], "gradient norm", {"rtol": 2e-3, "atol": 1e-4})
+    before = {name: parameters[name].detach().clone() for name in stored["adamw_first_update"]}
+    optimizer.step()
+    for name, digest in stored["adamw_first_update"].items():
+        change = parameters[name].detach() - before[name]
+        case.check(change, digest, f"update of {name}", tolerance["adamw_first_update"])
+    buffers = dict(network.named_buffers())
+    for name, digest in stored["bn_buffers_after"].items():
+        case.check(buffers[name], digest, name)
+
+
+@runner("cstrack/init_pretrained")
+def init_pretrained(case: Case) -> None:
+    prefix = "module."
+    state = {name.removeprefix(prefix): case.tensor(name) for name in case.data["inputs"]}
+    adapted = adapt_fast_itpn(state, FastITPN(512, (0, 0, 1), 8, 4, 128, 256))
+    for name, stored in case.data["outputs"].items():
+        case.check(adapted[name.removeprefix("backbone.")], stored, name)
+
+
+@runner("cstrack/optimizer")
+def optimizer_groups(case: Case) -> None:
+    root = Path(__file__).parents[3] / "experiments"
+    for stage, stored in case.data["outputs"].items():
+        config = published(root / f"cstrack_{stage}" / f"cstrack_{stage}.yaml", stage)
+        with torch.device("meta"):
+            network = build_network(config, training=False)
+        optimizer = build_optimizer(parameter_groups(network, config.train), config.train)
+        for found, wanted in zip(optimizer.param_groups, stored["groups"], strict=True):
+            assert len(found["params"]) == wanted["tensors"]
+            assert sum(p.numel() for p in found["params"]) == wanted["scalars"]
+            assert [found["weight_decay"], *found["betas"], found["eps"]] == [
+                wanted["weight_decay"],
+                *wanted["betas"],
+                wanted["eps"],
+            ]
+        for epoch, rates in stored["lr_at_epoch"].items():
+            set_lr(optimizer, lr_factor(config.train, int(epoch)))
+            case.check([g["lr"] for g in optimizer.param_groups], rates, f"{stage} epoch {epoch}")
+
+
+def published(path: Path, stage: str) -> Config:
+    from lib.methods import load_experiment
+
+    config: Config = load_experiment(f"cstrack_{stage}", path.stem).config
+    return config
+
+
+@runner("cstrack/tracker")
+def tracker(case: Case) -> None:
+    """With the network as it was trained, and again as `tracking/test.py` uses it."""
+    for prepared in (False, True):
+        follow(case, prepared)
+
+
+def follow(case: Case, prepared: bool) -> None:
+    c, tolerance = case.config, case.data["tolerance"]
+    settings = CropSettings(c["template_size"], c["template_factor"], c["search_size"], c["search_factor"], MEAN, STD)
+    track = CSTrackTracker(build(case), settings, UpdateRule(c["update_interval"], c["update_threshold"]))
+    track.margin = float(c.get("clip_margin", 10))
+    if prepared:
+        assert track.prepare()
+    video = case.data["inputs"]["video"]
+    frames = [smooth_video(video, i) for i in range(video["frames"])]
+    if not prepared:
+        for name, i in (("frame0_image", 0), ("last_image", -1)):
+            if name in case.data["intermediates"]:
+                case.check(frames[i], case.data["intermediates"][name], name)
+    pairs = [Frame(np.ascontiguousarray(f[..., :3]), np.ascontiguousarray(f[..., 3:])) for f in frames]
+    state: CSTrackState = track.init(
+        pairs[:1], torch.tensor([case.data["inputs"]["init_box_xywh"]], dtype=torch.float64)
+    )
+    pixels = {"rtol": 0.0, "atol": tolerance["box_atol"]}
+    for frame, stored in zip(pairs[1:], case.data["outputs"]["frames"], strict=True):
+        template = state.template
+        state, prediction = track.step(state, [frame])
+        label = f"frame {stored['frame']}"
+        case.check(prediction.boxes_xywh[0], stored["box_xywh"], f"{label} box", pixels)
+        case.check(
+            prediction.scores[0], stored["best_score"], f"{label} score", {"rtol": 0.0, "atol": tolerance["score_atol"]}
+        )
+        assert prediction.response is not None
+        case.check(prediction.response.reshape(stored["response"]["shape"]), stored["response"], f"{label} response")
+        assert (state.template is not template) == stored["template_updated"], label
+        if "memory_l2" in stored:
+            assert state.memory is not None
+            case.check(state.memory[0].flatten(1).norm(dim=1), stored["memory_l2"], f"{label} memory")
