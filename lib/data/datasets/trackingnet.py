@@ -42,7 +42,7 @@ class TrackingNetDataset(StoredDataset):
         entries = [
             (number, video)
             for number, (label, store) in enumerate(self._chunks.items())
-            for video in (listed.get(label) or _videos(store))
+            for video in (listed.get(label) or _videos(store, may_be_empty=bool(listed)))
         ]
         super().__init__(top, [video for _, video in entries], name)
         self._labels = labels
@@ -111,7 +111,10 @@ def _listed_videos(top: Store) -> dict[str, list[str]]:
     return videos
 
 
-def _videos(store: Store) -> list[str]:
+def _videos(store: Store, may_be_empty: bool) -> list[str]:
+    """may_be_empty: a list names the videos, so that a chunk without any is no broken one (an LMDB has no folders)."""
+    if may_be_empty and not store.exists("anno"):
+        return []
     return [file.removesuffix(".txt") for file in store.listdir("anno") if file.endswith(".txt")]
 
 

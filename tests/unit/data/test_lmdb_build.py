@@ -107,6 +107,21 @@ def test_trackingnet_is_one_environment_per_chunk(tmp_path: Path) -> None:
         plan_build("trackingnet", source, target, [5])
 
 
+def test_trackingnet_chunks_may_be_empty(tmp_path: Path) -> None:
+    """As in small synthetic trees."""
+    files: dict[str, str | bytes] = {"TRAIN_4/anno/v.txt": "1,2,3,4\n", "TRAIN_4/frames/v/0.jpg": JPEG}
+    source, target = write(tmp_path / "tn", files), tmp_path / "lmdb"
+    for chunk in range(12):
+        for part in ("anno", "frames"):
+            (source / f"TRAIN_{chunk}/{part}").mkdir(parents=True, exist_ok=True)
+    for plan in plan_build("trackingnet", source, target):
+        build(plan)
+    write_sequence_list(target)
+    folders = build_dataset("TRACKINGNET", load_paths({"trackingnet": source}), store="directory")
+    copy = build_dataset("TRACKINGNET", load_paths({"trackingnet_lmdb": target}), store="lmdb")
+    assert [dataset[i].name for dataset in (folders, copy) for i in range(len(dataset))] == ["v", "v"]
+
+
 def test_coco_and_vid_take_what_readers_need(tmp_path: Path) -> None:
     coco = write(
         tmp_path / "coco",
