@@ -95,7 +95,7 @@ def smooth_video(spec: dict, frame: int) -> np.ndarray:
 
 
 @runner("cstrack/crop")
-def cropssmooth_video(case: Case) -> None:
+def crops_smooth_video(case: Case) -> None:
     stored = case.data["inputs"]["image"]
     image = smooth_video(stored["video"], stored["frame"])
     case.check(image, case.data["outputs"]["image"], "image")
