@@ -1,0 +1,80 @@
+"""Trainings that are killed outright and started again by the same command: frame by frame, and by sequences."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.e2e.support import REPOSITORY, Run
+
+SMALL = (
+    "TRAIN.EPOCH=2",
+    "TRAIN.NUM_WORKER=1",
+    "TRAIN.STATE_INTERVAL_STEPS=1",
+    "MODEL.BACKBONE.WIDTH=8",
+    "MODEL.HIDDEN_DIM=32",
+    "MODEL.DIM_FEEDFORWARD=64",
+)
+FRAMES = ("DATA.TRAIN.SAMPLE_PER_EPOCH=40", "TRAIN.BATCH_SIZE=4", "TRAIN.SCHEDULER.WARMUP_EPOCHS=0")
+CLIPS = (
+    "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:sequences=2,length=24,width=96,height=96']",
+    "DATA.TRAIN.SAMPLE_PER_EPOCH=20",
+    "TRAIN.BATCH_SIZE=2",
+    "SLT.FRAMES=4",
+    "SLT.MICRO_BATCH=1",
+)
+PATIENCE = 100.0
+"""Seconds, for a machine that has other things to do."""
+
+
+def kill_between_epochs(folder: Path, arguments: list[str]) -> None:
+    """Start a training; end it and its workers when two states of its first epoch are written."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    written: set[int] = set()
+    began = time.monotonic()
+    try:
+        while len(written) < 2:
+            written |= {p.stat().st_mtime_ns for p in folder.glob("*_latest_state.pt")}
+            assert process.poll() is None, "the training ended before it was killed"
+            assert time.monotonic() - began < PATIENCE, "no state was written"
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("script", "config", "own"), [("transt", "synthetic_small", FRAMES), ("slt_transt", "slt_synthetic", CLIPS)]
+)
+def test_killed_and_resumed_is_bit_identical(
+    tmp_path: Path, benchmark: Path, command: Run, script: str, config: str, own: tuple[str, ...]
+) -> None:
+    ends = {}
+    for name in ("whole", "parts"):
+        arguments = [
+            "tracking/train.py", "--script", script, "--config", config, "--save_dir", str(tmp_path / name),
+            "--data_dir", str(benchmark), "--set", *SMALL, *own,
+        ]  # fmt: skip
+        folder = tmp_path / name / "checkpoints/train" / script / config
+        if name == "parts":
+            kill_between_epochs(folder, arguments)
+            assert not list(folder.glob("*_ep0002*")), "nothing was left to resume"
+        assert ("resumed at epoch" in command(*arguments).stdout) == (name == "parts")
+        ends[name] = load_file(folder / "TransT_ep0002.safetensors")
+    assert ends["whole"].keys() == ends["parts"].keys()
+    assert all(torch.equal(value, ends["parts"][key]) for key, value in ends["whole"].items())
