@@ -72,11 +72,17 @@ class SequenceTraining:
 def plan_sequence_training(experiment: Experiment, paths: Paths) -> SequenceTraining | None:
     """What the experiment's SLT section asks for; None without one. Builds nothing, so a mistake is told at once.
 
-    Raises ConfigError for sizes that differ between training and tracking, CheckpointNotFoundError.
+    Raises ConfigError for sizes that differ between training and tracking and for TRAIN.COMPILE,
+    CheckpointNotFoundError.
     """
     config: Config = experiment.config
     if config.slt is None:
         return None
+    if config.train.compile:
+        raise ConfigError(
+            "TRAIN.COMPILE compiles the network's forward pass, which sequence-level training (SLT) never takes, since "
+            "it asks the network as the tracker does; leave COMPILE out"
+        )
     data, test = config.data, config.test
     for key, ours, tracked in (
         ("SEARCH", data.search.size, test.search_size),

@@ -172,6 +172,7 @@ def test_an_slt_section_is_enough_for_any_method(tmp_path: Path, script: str, co
     [
         ("TEST.SEARCH_SIZE=64", r"DATA.SEARCH.SIZE is 96 and TEST.SEARCH_SIZE 64"),
         ("TEACHER={SCRIPT: ostrack, CONFIG: synthetic_small}", "SLT and TEACHER"),
+        ("TRAIN.COMPILE=true", "TRAIN.COMPILE compiles the network's forward pass, which .* never takes"),
         ("SLT.FRAMES=1", "FRAMES must be at least 2"),
         ("SLT.EPSILON=0", "EPSILON 0.0 in 0..0.5"),
         ("SLT.TEMPRATURE=2", "TEMPERATURE"),
