@@ -23,7 +23,7 @@ def build_network(config: Config, training: bool) -> CSTrack:
     backbone = build_backbone(config, ITPNS, training)
     if model.hidden_dim not in (None, backbone.width):
         raise ConfigError(
-            f"MODEL.HIDDEN_DIM is {model.hidden_dim}, but the backbone's tokens have {backbone.width} values"
+            f"MODEL.HIDDEN_DIM is {model.hidden_dim}, but the backbone's tokens are {backbone.width} wide"
         )
     backbone.checkpointing = training and config.train.activation_checkpointing
     head = model.head.build(HEADS, inputs=backbone.width)

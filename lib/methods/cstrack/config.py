@@ -43,6 +43,8 @@ class Data(schema.Data):
             raise ValueError(
                 f"TEMPLATE.NUMBER must be 2, the first template and the renewed one, not {self.template.number}"
             )
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise ValueError("MEAN and STD have three values: one stem serves both pictures")
         for mix in ("train", "val"):
             given: schema.DataMix = getattr(self, mix)
             object.__setattr__(self, mix, replace(given, datasets_name=_published(given.datasets_name)))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lib.data.modalities import doubled
 from lib.data.soft_mask import soft_masks_of_targets
 from lib.data.types import Frame
 from lib.methods.cstrack.network import CSTrack, Found
@@ -65,6 +66,10 @@ class CSTrackTracker(OneStreamTracker):
     def __init__(self, network: CSTrack, settings: CropSettings, update: UpdateRule) -> None:
         super().__init__(network, settings, network.backbone.grid_search)
         self.update, self.cell = update, network.backbone.stride
+
+    def _seen(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """A frame without second picture shows its first one twice, as in training."""
+        return [doubled(frame) for frame in frames]
 
     def prepare(self, how: Inference = PLAIN) -> bool:
         return super().prepare(how) if how.engine == TORCH else Tracker.prepare(self, how)
