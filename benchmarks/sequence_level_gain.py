@@ -2,7 +2,8 @@
 
 The shipped network goes on learning, once by its own decisions (experiments/ostrack/slt_synthetic.yaml) and once frame
 by frame (slt_control.yaml), with as many steps and search regions and the same learning rate; both are tested on
-sequences that none of them saw. Data, trainings and results that are there already are not made again.
+sequences that none of them saw, nor any trial that settings were chosen by (those had --test_seed 21). Data, trainings
+and results that are there already are not made again.
 
     PYTHONPATH=. python benchmarks/sequence_level_gain.py --save_dir output/slt --seeds 1 2 3
 """
@@ -31,35 +32,38 @@ class Bench:
     out: Path
     sequences: int
     frames: int
+    test_seed: int
 
     @property
     def start(self) -> Path:
         return load_paths().pretrained / f"{START}.safetensors"
 
+    @property
+    def tests(self) -> Path:
+        """The held-out sequences, and below what trackers made of them."""
+        return self.out / f"test_seed{self.test_seed}"
+
     def data(self) -> None:
-        if not (self.out / "synthetic" / "test").is_dir():
-            size = ["--sequences", str(self.sequences), "--frames", str(self.frames)]
-            place = ["--output", str(self.out / "synthetic" / "test"), "--split", "test"]
-            run("tracking/make_synthetic_data.py", *place, *size, "--seed", "7")
+        size = ["--sequences", str(self.sequences), "--frames", str(self.frames)]
+        place = ["--output", str(self.tests / "synthetic" / "test"), "--split", "test"]
+        run("tracking/make_synthetic_data.py", *place, *size, "--seed", str(self.test_seed))
 
     def trained(self, config: str, seed: int) -> Path:
-        """The folder of one training, finished."""
+        """What one finished training leaves: its last epoch's weights."""
         folder = self.out / f"{config}_seed{seed}"
-        if not self.weights(folder, config).is_file():
+        epoch = load_experiment("ostrack", config).config.train.epoch
+        weights = checkpoint_folder(folder, "ostrack", config) / f"OSTrack_ep{epoch:04d}.safetensors"
+        if not weights.is_file():
             load = [] if config == WAYS["sequence level"] else ["--load", str(self.start)]
             place = ["--script", "ostrack", "--config", config, "--save_dir", str(folder), "--mode", "single"]
             run("tracking/train.py", *place, *load, "--set", f"TRAIN.SEED={seed}")
-        return folder
+        return weights
 
-    def weights(self, folder: Path, config: str) -> Path:
-        """Where the last epoch leaves its weights."""
-        epoch = load_experiment("ostrack", config).config.train.epoch
-        return checkpoint_folder(folder, "ostrack", config) / f"OSTrack_ep{epoch:04d}.safetensors"
-
-    def scores(self, folder: Path, config: str, checkpoint: Path) -> dict[str, float]:
+    def scores(self, name: str, config: str, checkpoint: Path) -> dict[str, float]:
         """AUC of every sequence, in percent, and of the whole under an empty name."""
+        folder = self.tests / name
         results = folder / "test" / "tracking_results" / "ostrack" / config / "synthetic"
-        place = ["--data_dir", str(self.out), "--save_dir", str(folder), "--checkpoint", str(checkpoint)]
+        place = ["--data_dir", str(self.tests), "--save_dir", str(folder), "--checkpoint", str(checkpoint)]
         run("tracking/test.py", "ostrack", config, "--dataset", "synthetic", "--batch", "8", *place)
         found = json.loads((results / "scores.json").read_text())
         return {"": found["headline"]["auc"], **{n: s["auc"] for n, s in found["sequences"].items()}}
@@ -75,19 +79,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save_dir", type=Path, default=Path("output/slt"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--sequences", type=int, default=32, help="held-out sequences")
+    parser.add_argument("--sequences", type=int, default=160, help="held-out sequences")
     parser.add_argument("--frames", type=int, default=80, help="of each")
+    parser.add_argument("--test_seed", type=int, default=90210, help="which held-out sequences")
     args = parser.parse_args()
-    bench = Bench(args.save_dir, args.sequences, args.frames)
+    bench = Bench(args.save_dir, args.sequences, args.frames, args.test_seed)
     bench.data()
-    before = bench.scores(bench.out / "start", START, bench.start)
+    before = bench.scores("start", START, bench.start)
     print(f"before: AUC {before['']:.2f} on {len(before) - 1} held-out sequences", flush=True)
     table: dict[str, list[dict[str, float]]] = {}
     for way, config in WAYS.items():
         table[way] = []
         for seed in args.seeds:
-            folder = bench.trained(config, seed)
-            after = bench.scores(folder, config, bench.weights(folder, config))
+            after = bench.scores(f"{config}_seed{seed}", config, bench.trained(config, seed))
             table[way].append(after)
             print(f"{way}, seed {seed}: AUC {after['']:.2f} ({after[''] - before['']:+.2f})", flush=True)
     for way, runs in table.items():
