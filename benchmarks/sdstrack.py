@@ -22,6 +22,7 @@ from plain_ostrack import MEAN, STD
 from plain_sdstrack import Pass, PlainSDSTrack
 from torch import Tensor, nn
 from torch.nn import functional as F
+from training_step import kernels, saved_mib, show, step
 from ways import WAYS
 
 from lib.bench.cost import counting
@@ -107,15 +108,6 @@ def make_batch(samples: int) -> Batch:
     return Batch(z, x, boxes, boxes, gain, gain, torch.zeros(samples, dtype=torch.int64))
 
 
-def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> float:
-    optimizer.zero_grad(set_to_none=True)
-    total = loss()
-    total.backward()
-    torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 0.1)
-    optimizer.step()
-    return float(total.detach())
-
-
 def our_loss(objective: Any, network: nn.Module, data: Batch, masks: PatchMasks) -> Callable[[], Tensor]:
     progress = Progress(epoch=40, epochs=40)
     return lambda: objective.learn(network, data, progress, masks).total
@@ -139,35 +131,6 @@ def plain_loss(network: PlainSDSTrack, data: Batch, masks: PatchMasks) -> Callab
         return 0.6 * frame_level(clean) + 0.2 * frame_level(masked) + 0.1 * mse
 
     return loss
-
-
-def saved_mib(run: Callable[[], float]) -> float:
-    """What a step keeps for its backward pass: distinct memory of saved tensors, weights left out."""
-    seen: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter) and not (
-            tensor._base is not None and isinstance(tensor._base, nn.Parameter)
-        ):
-            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        run()
-    return sum(seen.values()) / 2**20
-
-
-def kernels(run: Callable[[], float]) -> int:
-    """Operations that a step dispatches, backward pass and update included."""
-    with counting() as cost:
-        run()
-    return cost.kernels
-
-
-def show(title: str, rows: dict[str, dict[str, Any]]) -> None:
-    print(title)
-    for name, row in rows.items():
-        print(f"  {name:<9}" + "  ".join(f"{k} {v:.4g}" for k, v in row.items()), flush=True)
 
 
 def main() -> None:

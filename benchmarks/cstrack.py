@@ -1,0 +1,181 @@
+"""CSTrack on the CPU against a plain implementation (`plain_cstrack.py`): a frame of either stage, and a training step.
+
+Tracking: time of the network for one frame, plain, official (float32) and fast (bfloat16 where the processor has it),
+operations and multiply-accumulates per frame, and the share of this machine's matrix-product rate that the plain
+network's products would need. In stage 2 the memory is full. Training: time of forward, backward and update, operations,
+and the memory that a step takes, with and without activation checkpointing. Runs are interleaved, the quickest of each
+counts. Weights are random.
+
+    PYTHONPATH=. python benchmarks/cstrack.py --threads 1 2 --output cstrack.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from inference import best_times, inference, limit_ways, limits_of, no_grad
+from plain_cstrack import PlainCSTrack
+from plain_ostrack import MEAN, STD
+from torch import Tensor, nn
+from torch.nn import functional as F
+from training_step import kernels, peak_mib, show, step
+from ways import WAYS
+
+from lib.bench.cost import counting
+from lib.data.boxes import cxcywh_to_xyxy, xywh_to_xyxy
+from lib.data.normalise import Normalise
+from lib.data.types import Batch
+from lib.methods import load_experiment
+from lib.methods.cstrack.network import CSTrack
+from lib.models.inference import prepare
+from lib.models.layers.fused import Plan
+from lib.models.losses.box import giou_loss
+from lib.models.losses.heatmap import focal_loss, gaussian_heatmap
+from lib.objectives.base import Progress
+from lib.train.optim import build_optimizer, parameter_groups
+
+LONGEST = 60.0
+"""Seconds of one measurement, beyond the rounds that were asked for."""
+FRAMES = {1: 1, 2: 6}
+"""Search frames of a training sample, by stage."""
+
+
+def networks(stage: int) -> tuple[Any, CSTrack, PlainCSTrack]:
+    """The experiment, our network and the plain one, with the same random weights."""
+    experiment = load_experiment(f"cstrack_s{stage}", f"cstrack_s{stage}", ["MODEL.PRETRAIN_FILE=''"])
+    torch.manual_seed(0)
+    ours = experiment.method.build_network(experiment.config, False).eval()
+    plain = PlainCSTrack(stage == 2, dropout=0.0).eval()
+    plain.load_state_dict(ours.state_dict())
+    return experiment, ours, plain
+
+
+def tracking(ours: CSTrack, plain: PlainCSTrack, repeats: int) -> dict[str, Any]:
+    template, search = (torch.randint(0, 256, (1, 6, s, s), dtype=torch.uint8) for s in (128, 256))
+    normalise, shares = Normalise(MEAN, STD), torch.rand(1, 2, 64)
+    z, x = normalise(template), normalise(search)
+    masks = [shares[:, 0, :, None], shares[:, 1, :, None]]
+    memory = [torch.randn(1, 16, 512) for _ in range(4)]
+    with torch.no_grad(), counting() as cost:
+        expected = plain([z, z], x, masks, memory)
+    found: dict[str, Any] = {"plain": {"gmacs": cost.macs / 1e9, "operations": cost.kernels}}
+    ways = limit_ways()
+    ways["plain"] = lambda: no_grad(lambda: plain([z, z], x, masks, memory))
+    for name, dtype in ((w, WAYS[w].dtype) for w in ("official", "fast")):
+        quick = prepare(ours, Plan(dtype, normalise))
+        remembered = None if ours.memory is None else torch.stack(memory, dim=1).to(dtype)
+        with torch.inference_mode():
+            tokens = quick.embed_template(template)
+            typed = torch.cat([quick.type_template(tokens, shares[:, : i + 1]) for i in range(2)], dim=2)
+            with counting() as cost:
+                maps = quick.locate(typed, search, remembered).maps
+        difference = float((maps.boxes_cxcywh - expected.boxes).abs().max())
+        found[name] = {"gmacs": cost.macs / 1e9, "operations": cost.kernels, "box_difference": difference}
+        ways[name] = lambda q=quick, t=typed, m=remembered: inference(lambda: q.locate(t, search, m))
+    times = best_times(ways, repeats, LONGEST)
+    for name, row in found.items():
+        limit, packed = limits_of(times, WAYS["fast" if name == "fast" else "official"])
+        rate = found["plain"]["gmacs"] / times[name]
+        row |= {"ms": times[name] * 1e3, "times_plain": times["plain"] / times[name], "rate": rate}
+        row |= {"limit": limit, "packed_limit": packed, "share": rate / limit}
+    return found
+
+
+def training(stage: int, samples: int, repeats: int) -> dict[str, Any]:
+    experiment, ours, plain = networks(stage)
+    config, data = experiment.config.train, make_batch(samples, FRAMES[stage])
+    without_chance(ours.train())
+    without_chance(plain.train())
+    objective = experiment.method.build_objective(experiment.config, ours)
+    steps: dict[str, Callable[[], float]] = {}
+    for name, network in (("plain", plain), ("ours", ours), ("checkpointed", ours)):
+        optimizer = build_optimizer(parameter_groups(network, config), config)
+        loss = plain_loss(plain, data, objective.shares(data.template_boxes)) if name == "plain" else None
+        steps[name] = lambda o=optimizer, f=loss, c=name: run_step(o, f, objective, ours, data, c == "checkpointed")
+    found = {
+        name: {"loss": run(), "peak_mib": peak_mib(run), "operations": kernels(run)} for name, run in steps.items()
+    }
+    times = best_times(dict(steps), repeats, LONGEST)
+    for name, row in found.items():
+        row |= {"ms": times[name] * 1e3, "times_plain": times["plain"] / times[name]}
+    return found
+
+
+def run_step(
+    optimizer: torch.optim.Optimizer,
+    plain: Callable[[], Tensor] | None,
+    objective: Any,
+    ours: CSTrack,
+    data: Batch,
+    checkpointing: bool,
+) -> float:
+    ours.backbone.checkpointing = checkpointing
+    return step(optimizer, plain or (lambda: objective(ours, data, Progress(epoch=1, epochs=1)).total))
+
+
+def without_chance(network: nn.Module) -> None:
+    """No dropout and no stochastic depth, so that losses are equal."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0  # type: ignore[assignment]
+        if hasattr(module, "rate"):
+            module.rate = 0.0  # type: ignore[assignment]
+
+
+def make_batch(samples: int, frames: int) -> Batch:
+    boxes = torch.tensor([[0.36, 0.41, 0.27, 0.19]]).expand(samples, 2 + frames, 4).contiguous()
+    z, x = (torch.randn(samples, n, 6, s, s) for n, s in ((2, 128), (frames, 256)))
+    gains = torch.ones(samples, 2), torch.ones(samples, frames)
+    return Batch(z, x, boxes[:, :2], boxes[:, 2:], *gains, torch.zeros(samples, dtype=torch.int64))
+
+
+def plain_loss(network: PlainCSTrack, data: Batch, shares: Tensor) -> Callable[[], Tensor]:
+    target = data.search_boxes.transpose(0, 1).flatten(0, 1)
+    corners = xywh_to_xyxy(target).clamp(0, 1)
+    templates, searches, masks = data.template.unbind(1), data.search.unbind(1), shares[..., None].unbind(1)
+
+    def loss() -> Tensor:
+        found = network.clip(list(templates), list(searches), list(masks))
+        boxes, score, confidence = (torch.cat([getattr(f, n) for f in found]) for n in ("boxes", "score", "confidence"))
+        giou, iou = giou_loss(cxcywh_to_xyxy(boxes), corners)
+        focal = focal_loss(score, gaussian_heatmap(target, 16))
+        task = F.cross_entropy(torch.cat([f.task for f in found]), torch.zeros(len(target), dtype=torch.int64))
+        l1, error = F.l1_loss(cxcywh_to_xyxy(boxes), corners), F.mse_loss(confidence[:, 0], iou)
+        return 2 * giou + 5 * l1 + focal + task + error
+
+    return loss
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--stages", nargs="+", type=int, default=[1, 2], choices=[1, 2])
+    parser.add_argument("--repeats", type=int, default=8, help="rounds, of which the quickest counts")
+    parser.add_argument("--samples", type=int, default=2, help="of the training batch; 0: no training step")
+    parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
+    options = parser.parse_args()
+    found: dict[str, Any] = {"torch": torch.__version__}
+    for stage in options.stages:
+        _, ours, plain = networks(stage)
+        for threads in options.threads:
+            torch.set_num_threads(threads)
+            title = f"stage {stage}, a frame, {threads} thread(s)"
+            found[title] = tracking(ours, plain, options.repeats)
+            show(title, found[title])
+        if options.samples:
+            title = f"stage {stage}, a training step of {options.samples} samples, {options.threads[-1]} thread(s)"
+            found[title] = training(stage, options.samples, max(1, options.repeats // 3))
+            show(title, found[title])
+    if options.output:
+        options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
