@@ -2,9 +2,9 @@
 
 Tracking: time of the network for one frame, plain, official (float32) and fast (bfloat16 where the processor has it),
 operations and multiply-accumulates per frame, and the share of this machine's matrix-product rate that the plain
-network's products would need. In stage 2 the memory is full. Training: time of forward, backward and update, operations,
-and the memory that a step takes, with and without activation checkpointing. Runs are interleaved, the quickest of each
-counts. Weights are random.
+network's products would need. In stage 2 the memory is full. Training: time of forward, backward and update,
+operations, and the memory that a step takes, with and without activation checkpointing. Runs are interleaved, the
+quickest of each counts. Weights are random.
 
     PYTHONPATH=. python benchmarks/cstrack.py --threads 1 2 --output cstrack.json
 """

@@ -67,7 +67,7 @@ class _Watch(TorchDispatchMode):
 
 
 def peak_mib(run: Callable[[], float]) -> float:
-    """The most memory that tensors made by a step take at once, gradients and the optimiser's first moments included."""
+    """The most memory that tensors made by a step take at once, gradients included."""
     with _Watch() as watch:
         run()
     return watch.peak / 2**20
