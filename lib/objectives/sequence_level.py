@@ -8,7 +8,7 @@ cells of a trajectory that did better become more probable, of one that did wors
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lib.data.types import ClipBatch
 from lib.models.heads.boxes import BoxMaps
+from lib.models.losses.matching import cells_under
 from lib.objectives.base import Losses, Progress
 from lib.objectives.cell_level import CellCriterion
 from lib.track.exploring import ExploringTracker, Judgement, TargetView, View, response_of
@@ -189,6 +190,8 @@ class BoxesOfCells:
 class BoxesInSight:
     """Auxiliary losses of a network that gives `BoxMaps`: its box losses, where the target's centre is in the crop.
 
+    The box is that of the best cell, if that one is under the target, and of the cell of the target's centre otherwise:
+    a cell on something else would learn to give boxes far away from itself.
     criterion: (maps, targets [m, 4]) -> losses without any for the score map, which the policy alone teaches.
     """
 
@@ -202,4 +205,16 @@ class BoxesInSight:
             # The graph must be the same in all processes.
             zero = output.boxes_cxcywh.sum() * 0.0
             return Losses(zero, {})
-        return self.criterion(output.select(rows), targets_xywh[rows])
+        seen, targets = output.select(rows), targets_xywh[rows]
+        cells = own_cells(seen.score_map, targets)
+        return self.criterion(replace(seen, boxes_cxcywh=seen.boxes_at(cells)), targets)
+
+
+def own_cells(score_map: Tensor, targets_xywh: Tensor) -> Tensor:
+    """[m] int64, row-major: the best cell of maps [m, 1, g, g] where it is under the target, else the centre's."""
+    grid = score_map.shape[-1]
+    best = score_map.flatten(1).argmax(dim=1)
+    place = (targets_xywh[:, :2] + targets_xywh[:, 2:] / 2) * grid
+    column, row = place.long().clamp(max=grid - 1).unbind(dim=1)
+    under = cells_under(targets_xywh, grid).gather(1, best[:, None]).squeeze(1)
+    return torch.where(under, best, row * grid + column)

@@ -115,24 +115,31 @@ def test_averaged_parts_have_the_gradient_of_the_whole_and_summed_parts_twice_th
         torch.testing.assert_close(summed[name], 2 * gradient, rtol=1e-3, atol=2e-6)
 
 
-def maps(rows: int) -> BoxMaps:
-    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2]]).repeat(rows, 1).requires_grad_()
-    return BoxMaps(boxes, torch.rand(rows, 1, 2, 2), torch.rand(rows, 2, 2, 2), torch.rand(rows, 2, 2, 2))
+def maps(best: list[int]) -> BoxMaps:
+    """Of 4 x 4 cells, with the best one of each row; every cell gives a box of 0.2 at its corner."""
+    score = torch.full((len(best), 1, 4, 4), 0.1)
+    score.flatten(1)[torch.arange(len(best)), torch.tensor(best)] = 0.9
+    size = torch.full((len(best), 2, 4, 4), 0.2).requires_grad_()
+    return BoxMaps(torch.rand(len(best), 4, requires_grad=True), score, size, torch.zeros(len(best), 2, 4, 4))
+
+
+def taught(output: BoxMaps, targets: list[list[float]]) -> list[list[int]]:
+    """The cells of each row that learn a size."""
+    BoxesInSight(BoxCriterion(focal=0.0))(output, torch.tensor(targets)).total.backward()
+    assert output.size_map is not None
+    gradient = torch.zeros_like(output.size_map) if output.size_map.grad is None else output.size_map.grad
+    return [row.nonzero().flatten().tolist() for row in gradient.abs().sum(dim=1).flatten(1)]
 
 
 def test_boxes_are_learned_only_where_the_target_is_in_sight() -> None:
-    learn = BoxesInSight(BoxCriterion(focal=0.0))
     inside, beside, absent = [0.4, 0.4, 0.3, 0.3], [1.2, 0.4, 0.3, 0.3], [0.0, 0.0, 0.0, 0.0]
-    output = maps(3)
-    learn(output, torch.tensor([inside, beside, absent])).total.backward()
-    assert output.boxes_cxcywh.grad is not None
-    assert (output.boxes_cxcywh.grad.abs().sum(dim=1) > 0).tolist() == [True, False, False]
-    lost = maps(2)
-    losses = learn(lost, torch.tensor([beside, absent]))
-    losses.total.backward()
-    assert float(losses.total.detach()) == 0.0
-    assert lost.boxes_cxcywh.grad is not None
-    assert lost.boxes_cxcywh.grad.eq(0).all()
+    assert taught(maps([10, 10, 10]), [inside, beside, absent]) == [[10], [], []]
+    assert taught(maps([10, 10]), [beside, absent]) == [[], []]
+
+
+def test_the_box_of_a_cell_beside_the_target_learns_nothing() -> None:
+    target = [0.2, 0.5, 0.6, 0.45]
+    assert taught(maps([13, 0]), [target, target]) == [[13], [10]]
 
 
 @pytest.mark.parametrize("published", [False, True])
