@@ -123,6 +123,16 @@ class AuxRecipe:
         return depth_to_levels(decode_depth(data, name), self.clip, self.style)
 
 
+def as_read(frame: Frame) -> Frame:
+    """The frame as it is."""
+    return frame
+
+
+def rgb_alone(frame: Frame) -> Frame:
+    """The frame without its second picture, for methods that read RGB alone."""
+    return frame if frame.second is None else Frame(frame.rgb)
+
+
 def doubled(frame: Frame) -> Frame:
     """An RGB frame that shows its picture as the second modality too; an RGB+X frame as it is."""
     return Frame(frame.rgb, frame.rgb) if frame.second is None else frame

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from lib.data.broken import FILE_ERRORS, BrokenFiles, TooManyBadSamplesError
-from lib.data.modalities import doubled
+from lib.data.modalities import as_read
 from lib.data.picking import FramePicker, Pick
 from lib.data.processing import InvalidSampleError
 from lib.data.types import Clip, Dataset, Frame, Sequence
@@ -44,11 +44,11 @@ class TrackingSampler(Generic[T]):
         make_sample: Callable[[Clip, np.random.Generator], T],
         seed: int,
         max_bad_samples: float = 0.01,
-        rgb_as_aux: bool = False,
+        pictures: Callable[[Frame], Frame] = as_read,
     ) -> None:
         """ratios: weights of the data sets, of any sum. make_sample: a `Processing` for crops, `WholeFrames` for clips.
 
-        rgb_as_aux: frames of plain RGB sets show their picture as the second modality too (CSTrack).
+        pictures: which of a frame's pictures samples show, see `lib.data.modalities`.
         Raises ValueError naming a data set from which nothing can be sampled.
         """
         _check_ratios(datasets, ratios)
@@ -57,7 +57,7 @@ class TrackingSampler(Generic[T]):
         self.picker = picker
         self.make_sample = make_sample
         self.seed = seed
-        self.rgb_as_aux = rgb_as_aux
+        self.pictures = pictures
         self.broken = BrokenFiles(max_share=max_bad_samples)
         self._fruitless = [0] * len(self.datasets)
         for dataset, weight in zip(self.datasets, self.weights, strict=True):
@@ -107,8 +107,7 @@ class TrackingSampler(Generic[T]):
         frames: dict[int, Frame] = {}
         for i in ids:
             if i not in frames:
-                frame = sequence.read_frame(i)
-                frames[i] = doubled(frame) if self.rgb_as_aux else frame
+                frames[i] = self.pictures(sequence.read_frame(i))
         boxes = sequence.boxes_xywh
         return Clip(
             template=tuple(frames[i] for i in pick.template),

@@ -81,6 +81,9 @@ def plan_distillation(experiment: Experiment, paths: Paths) -> Distillation | No
         teacher = load_experiment(section.script, section.config)
     except ConfigError as error:
         raise ConfigError(f"TEACHER: {error}") from None
+    if teacher.method.reads_aux != experiment.method.reads_aux:
+        one, other = (m.name for m in (teacher.method, experiment.method))
+        raise ConfigError(f"TEACHER: of {one} and {other}, one reads RGB alone and the other a second picture, too")
     _check_inputs(config, teacher)
     return Distillation(config, section, teacher, _find_weights(section, teacher, paths))
 

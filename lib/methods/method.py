@@ -28,6 +28,7 @@ class Method:
     build_objective(config, network); build_tracker(config, network, benchmark name or None).
     build_auxiliary(config): what a network is taught beside the policy in sequence-level training; None: the box losses
     of `BoxMaps`, which fit every network that gives these.
+    reads_aux: whether its network takes the second picture of RGB-X frames; one that does not is trained on RGB alone.
     weights_of(config, checkpoint): what the network takes of a file, where that is not what the file says.
     added: patterns of parameters that a later stage adds to an earlier one's, so that INIT's file may lack them.
     """
@@ -39,6 +40,7 @@ class Method:
     build_objective: Callable[[Any, Any], Objective]
     build_tracker: Callable[[Any, Any, str | None], Tracker]
     build_auxiliary: Callable[[Any], Auxiliary] | None = None
+    reads_aux: bool = False
     weights_of: Callable[[Any, Checkpoint], dict[str, Tensor]] | None = None
     added: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()

@@ -14,11 +14,12 @@ from lib.data.augment import Augmentation
 from lib.data.crop import CropStyle
 from lib.data.datasets import build_dataset
 from lib.data.loader import BatchLoader, build_clip_loader, build_loader
+from lib.data.modalities import as_read, doubled, rgb_alone
 from lib.data.normalise import Normalise, normalise_batch
 from lib.data.picking import SAMPLERS, FramePicker, PickRule
 from lib.data.processing import BoxUnit, Processing, RegionRule
 from lib.data.sampling import TrackingSampler
-from lib.data.types import Batch, Clip, ClipBatch, Dataset, Modality, Rows
+from lib.data.types import Batch, Clip, ClipBatch, Dataset, Frame, Modality, Rows
 from lib.methods import Experiment
 from lib.methods.distillation import Distillation, plan_distillation
 from lib.methods.initial import InitialWeights, plan_initial_weights
@@ -53,7 +54,7 @@ def build_parts(
     # Teacher and data first: what is missing there is told within seconds, before a network is built.
     distillation, sequences = plan_distillation(experiment, paths), plan_sequence_training(experiment, paths)
     initial = plan_initial_weights(experiment, paths)
-    source = _Source(config, world, paths, use_lmdb, sequences)
+    source = _Source(config, experiment.method.reads_aux, world, paths, use_lmdb, sequences)
     train_loader = source.loader(config.data.train, training=True)
     val_loader = None
     if config.data.val.names and config.data.val.sample_per_epoch and config.train.val_epoch_interval > 0:
@@ -110,6 +111,7 @@ class _Source:
     """Where loaders come from: of crops, or of clips for sequence-level training."""
 
     config: Config
+    reads_aux: bool
     world: World
     paths: Paths
     use_lmdb: bool
@@ -139,12 +141,10 @@ class _Source:
     def _sampler(
         self, mix: DataMix, training: bool, picker: FramePicker, make: Callable[[Clip, np.random.Generator], T]
     ) -> TrackingSampler[T]:
-        data, train = self.config.data, self.config.train
+        train = self.config.train
         # A published file may write [null] for none; its ratio goes with it.
         ratios = [r for n, r in zip(mix.datasets_name, mix.datasets_ratio, strict=True) if n is not None]
         datasets = [build_dataset(name, self.paths, "lmdb" if self.use_lmdb else "auto") for name in mix.names]
-        if not data.multi_modal_vision:
-            _check_one_kind(datasets)
         return TrackingSampler(
             datasets,
             ratios,
@@ -152,8 +152,16 @@ class _Source:
             make,
             seed=train.seed if training else train.seed + VALIDATION_SEED,
             max_bad_samples=train.max_bad_samples,
-            rgb_as_aux=data.multi_modal_vision,
+            pictures=self._pictures(datasets),
         )
+
+    def _pictures(self, datasets: Sequence[Dataset]) -> Callable[[Frame], Frame]:
+        if not self.reads_aux:
+            return rgb_alone
+        if self.config.data.multi_modal_vision:
+            return doubled
+        _check_one_kind(datasets)
+        return as_read
 
 
 def _check_one_kind(datasets: Sequence[Dataset]) -> None:

@@ -57,6 +57,7 @@ for stage, keys in ((1, Config), (2, TemporalConfig)):
             build_network=build_network,
             build_objective=build_objective,
             build_tracker=build_tracker,
+            reads_aux=True,
             weights_of=weights_of,
             added=("temporal_fusion.*", "dy_template_pos_embed.*"),
             parts={"model.backbone": ITPNS, "model.head": HEADS},

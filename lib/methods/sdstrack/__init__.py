@@ -47,6 +47,7 @@ register_method(
         build_network=build_network,
         build_objective=build_objective,
         build_tracker=build_tracker,
+        reads_aux=True,
         parts={"model.backbone": RGBX_BACKBONES, "model.head": HEADS},
     )
 )

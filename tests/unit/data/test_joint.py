@@ -16,6 +16,7 @@ from lib.data.check import check_part
 from lib.data.check_parts import training_parts
 from lib.data.datasets import build_dataset
 from lib.data.loader import BatchLoader, build_loader
+from lib.data.modalities import as_read, doubled
 from lib.data.picking import SAMPLERS, PickRule
 from lib.data.processing import Processing, RegionRule
 from lib.data.sampling import TrackingSampler
@@ -78,7 +79,7 @@ def loader(paths: Paths, workers: int = 0) -> BatchLoader[Batch]:
         crops,
         seed=1,
         max_bad_samples=0.5,
-        rgb_as_aux=data.multi_modal_vision,
+        pictures=doubled if data.multi_modal_vision else as_read,
     )
     return build_loader(sampler, BATCH, BATCH, workers=workers)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lib.data.loader import TooManyBadSamplesError, WorkerError, build_loader, collate
+from lib.data.modalities import doubled
 from lib.data.types import Modality
 from tests.unit.data.tiny import TinyDataset, sampler
 
@@ -48,7 +49,7 @@ def test_rgb_and_rgbx_in_one_batch_is_a_clear_error():
 
 def test_rgb_and_rgbx_sets_make_one_batch_where_rgb_stands_for_the_second_picture():
     plain, both = TinyDataset("PLAIN"), TinyDataset("BOTH", aux=True, modality=Modality.RGBT)
-    source = sampler(plain, both, rgb_as_aux=True)
+    source = sampler(plain, both, pictures=doubled)
     batch = next(build_loader(source, 16, 16).epoch(1))
     assert batch.search.shape[2] == 6
     is_plain = torch.tensor([name.startswith("PLAIN") for name in batch.names])

@@ -17,19 +17,29 @@ SMALL = ("TRAIN.BATCH_SIZE=4", "TRAIN.NUM_WORKER=0", "DATA.TRAIN.SAMPLE_PER_EPOC
 MIXED = "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:sequences=2,length=24','SYNTHETIC:rgbt,sequences=2,length=24']"
 
 
-def parts_of(tmp_path: Path, *overrides: str):
-    experiment = load_experiment("ostrack", "synthetic_small", (*SMALL, *overrides))
+FRESH = ("MODEL.PRETRAIN_FILE=''", "MODEL.COPY_STEM=false")
+
+
+def parts_of(tmp_path: Path, *overrides: str, method: str = "ostrack", config: str = "synthetic_small"):
+    experiment = load_experiment(method, config, (*SMALL, *overrides))
     paths = Paths(workspace=tmp_path, data_dir=tmp_path, save_dir=tmp_path, pretrained=tmp_path)
     return build_parts(experiment, World(torch.device("cpu")), paths, False, {}, {})
 
 
 def test_rgb_and_rgbx_sets_are_mixed_only_where_the_configuration_says_how(tmp_path: Path) -> None:
-    ratio = "DATA.TRAIN.DATASETS_RATIO=[1,1]"
+    mixed = (MIXED, "DATA.TRAIN.DATASETS_RATIO=[1,1]", *FRESH)
+    both = {"method": "sdstrack", "config": "synthetic_demo"}
     with pytest.raises(ValueError, match=r"plain RGB \(synthetic\).*DATA.MULTI_MODAL_VISION: true"):
-        parts_of(tmp_path, MIXED, ratio)
-    parts = parts_of(tmp_path, MIXED, ratio, "DATA.MULTI_MODAL_VISION=true")
+        parts_of(tmp_path, *mixed, **both)
+    parts = parts_of(tmp_path, *mixed, "DATA.MULTI_MODAL_VISION=true", **both)
     batch = next(parts.train_loader.epoch(1))
     assert batch.search.shape[2] == 6
+
+
+@pytest.mark.parametrize("names", [MIXED, "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:rgbt,sequences=2,length=24']"])
+def test_a_method_that_reads_rgb_is_trained_on_the_rgb_pictures_of_any_set(tmp_path: Path, names: str) -> None:
+    parts = parts_of(tmp_path, names, f"DATA.TRAIN.DATASETS_RATIO={[1] * (names.count('SYNTHETIC'))}")
+    assert next(parts.train_loader.epoch(1)).search.shape[2] == 3
 
 
 def test_how_samples_are_made_is_in_the_configuration(tmp_path: Path) -> None:
