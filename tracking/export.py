@@ -38,7 +38,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="for int8: data set, as in DATASETS_NAME of a configuration (default: procedural sequences)",
     )
     parser.add_argument(
-        "--checkpoint", metavar="FILE", help="weights, or 'latest' (default: epoch TEST.EPOCH of the experiment)"
+        "--checkpoint",
+        metavar="FILE",
+        help="weights, also in the checkpoint folder, or 'latest' (default: epoch TEST.EPOCH)",
     )
     parser.add_argument("--untrained", action="store_true", help="random weights, to try the way")
     parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")

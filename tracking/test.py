@@ -50,7 +50,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--tracker", choices=["static", "classical", "mil"], help="a reference tracker, no SCRIPT CONFIG"
     )
     tracker.add_argument(
-        "--checkpoint", metavar="FILE", help="weights, or 'latest' (default: epoch TEST.EPOCH of the experiment)"
+        "--checkpoint",
+        metavar="FILE",
+        help="weights, also in the checkpoint folder, or 'latest' (default: epoch TEST.EPOCH)",
     )
     tracker.add_argument("--untrained", action="store_true", help="random weights, drawn with --seed")
     tracker.add_argument("--seed", type=int, default=42, help="for --untrained (default: 42)")

@@ -74,7 +74,7 @@ def parse(workspace: Workspace, folder: Path, argv: Sequence[str] | None) -> arg
     add("--debug", type=int, default=0, help="1: one process, the first failure in full")
     add("--video", default="", help="only this sequence")
     add("--root", type=Path, help="folder of the data set (default: local.yaml)")
-    add("--checkpoint", metavar="FILE", help="weights, or 'latest'")
+    add("--checkpoint", "--ckpt_name", metavar="FILE", help="weights, also in the checkpoint folder, or 'latest'")
     add("--untrained", action="store_true", help="random weights")
     add("--rerun", action="store_true", help="track finished sequences again")
     add("--output", type=Path, default=folder / "results", help="where results go (default: results/ in the workspace)")

@@ -20,7 +20,7 @@ class CheckpointNotFoundError(FileNotFoundError):
 def find_checkpoint(
     experiment: Experiment, save_dir: Path, wish: str | None, pretrained: Path, option: str = "--checkpoint"
 ) -> Path:
-    """The weights of a trained network: a file, "latest", or epoch TEST.EPOCH.
+    """The weights of a trained network: a file, also one in its checkpoint folder, "latest", or epoch TEST.EPOCH.
 
     Where training has left no such epoch: `pretrained/<script>/<config>.safetensors`, then
     `models/<network>_<config>.pth.tar`, the link that published evaluation scripts make.
@@ -34,8 +34,9 @@ def find_checkpoint(
             return found[max(found)]
         raise CheckpointNotFoundError(f"no checkpoint in {folder} ({_listing(folder, found)})")
     if wish is not None:
-        if Path(wish).is_file():
-            return Path(wish)
+        for path in (Path(wish), folder / wish):
+            if path.is_file():
+                return path
         there = _listing(folder, found)
         raise CheckpointNotFoundError(f"{option} {wish}: no such file (checkpoint folder: {folder}, {there})")
     epoch = experiment.config.test.epoch

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.e2e.support import REPOSITORY, Run
+from tests.e2e.support import Run, kill_between_epochs
 
 SMALL = (
     "TRAIN.EPOCH=2",
@@ -31,31 +26,6 @@ CLIPS = (
     "SLT.FRAMES=4",
     "SLT.MICRO_BATCH=1",
 )
-PATIENCE = 100.0
-"""Seconds, for a machine that has other things to do."""
-
-
-def kill_between_epochs(folder: Path, arguments: list[str]) -> None:
-    """Start a training; end it and its workers when two states of its first epoch are written."""
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    written: set[int] = set()
-    began = time.monotonic()
-    try:
-        while len(written) < 2:
-            written |= {p.stat().st_mtime_ns for p in folder.glob("*_latest_state.pt")}
-            assert process.poll() is None, "the training ended before it was killed"
-            assert time.monotonic() - began < PATIENCE, "no state was written"
-            time.sleep(0.01)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @pytest.mark.parametrize(

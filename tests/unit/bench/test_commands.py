@@ -76,6 +76,7 @@ def test_a_missing_checkpoint_says_where_it_was_looked_for_and_what_is_there(tmp
     with pytest.raises(CheckpointNotFoundError, match=r"epoch 1 .*Toy_ep0002.safetensors, Toy_ep0010.pth.tar\)"):
         find_checkpoint(experiment, tmp_path, None, tmp_path / "pretrained")
     assert find_checkpoint(experiment, tmp_path, "latest", tmp_path).name == "Toy_ep0010.pth.tar"
+    assert find_checkpoint(experiment, tmp_path, "Other_ep0001.safetensors", tmp_path).parent == folder
     released = tmp_path / "pretrained" / "toy" / "toy.safetensors"
     released.parent.mkdir(parents=True)
     released.touch()
