@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -11,6 +14,8 @@ from lib.models.backbones.one_stream_vit import OneStreamViT
 from lib.models.backbones.resnet import ResNet
 from lib.models.backbones.two_stream_vit import TwoStreamViT
 from lib.registry import Registry
+
+N = TypeVar("N", bound=nn.Module)
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
 RGBX_BACKBONES: Registry[Callable[..., nn.Module]] = Registry("RGB-X backbone")
@@ -40,15 +45,6 @@ ITPNS: Registry[Callable[..., FastITPN]] = Registry("iTPN backbone")
 """For RGB-X trackers that make one stream of both modalities."""
 
 
-@ITPNS.register("itpn_base")
-def itpn_base(
-    stride: int = 16, cat_mode: str = "direct", template_size: int = 128, search_size: int = 256, drop_path: float = 0.0
-) -> FastITPN:
-    """Fast-iTPN-B, as published (CSTrack)."""
-    _check_unused(cat_mode)
-    return FastITPN(512, (3, 3, 24), 8, stride // 4, template_size, search_size, drop_path=drop_path)
-
-
 @ITPNS.register("itpn")
 def itpn(
     embed_dim: int = 96,
@@ -66,7 +62,7 @@ def itpn(
         embed_dim,
         depths,
         num_heads,
-        stride // 4,
+        stride,
         template_size,
         search_size,
         mlp_ratio=mlp_ratio,
@@ -155,8 +151,39 @@ def _fresh_std(width: int) -> float:
     return 0.02 * (768 / width) ** 0.5
 
 
-def _published(width: int, depth: int, heads: int) -> Callable[..., OneStreamViT]:
-    """A ViT of fixed size with the switches that published configuration files may carry."""
+UNUSED_SWITCHES: dict[str, Any] = {
+    "cat_mode": "direct",
+    "mid_pe": False,
+    "merge_layer": 0,
+    "add_cls_token": False,
+    "cls_token_use_mode": "ignore",
+}
+"""What published configuration files carry beside arguments, and the one value that they all give it."""
+
+
+def with_published_switches(build: Callable[..., N]) -> Callable[..., N]:
+    """The same builder, with further arguments that must have the value of UNUSED_SWITCHES."""
+
+    @functools.wraps(build)
+    def checked(**given: Any) -> N:
+        for name, only in UNUSED_SWITCHES.items():
+            value = given.pop(name, only)
+            if value != only:
+                raise ValueError(
+                    f"MODEL.BACKBONE.{name.upper()} {value!r} is not supported; published files use {only!r}"
+                )
+        return build(**given)
+
+    own = inspect.signature(build)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    more = [inspect.Parameter(name, kind, default=only) for name, only in UNUSED_SWITCHES.items()]
+    named = [p.replace(kind=kind) for p in own.parameters.values()]
+    checked.__signature__ = own.replace(parameters=[*named, *more])  # type: ignore[attr-defined]
+    return checked
+
+
+def _one_stream(width: int, depth: int, heads: int) -> Callable[..., OneStreamViT]:
+    """A ViT of fixed size, as published (OSTrack)."""
 
     def build(
         stride: int = 16,
@@ -164,55 +191,22 @@ def _published(width: int, depth: int, heads: int) -> Callable[..., OneStreamViT
         ce_keep_ratio: tuple[float, ...] = (),
         ce_template_range: str = "ALL",
         sep_seg: bool = False,
-        cat_mode: str = "direct",
-        mid_pe: bool = False,
-        merge_layer: int = 0,
-        add_cls_token: bool = False,
-        cls_token_use_mode: str = "ignore",
         template_size: int = 128,
         search_size: int = 256,
         drop_path: float = 0.0,
     ) -> OneStreamViT:
-        _check_unused(cat_mode, mid_pe, merge_layer, add_cls_token, cls_token_use_mode)
-        return OneStreamViT(
-            width,
-            depth,
-            heads,
-            stride,
-            template_size,
-            search_size,
-            drop_path,
-            ce_loc,
-            ce_keep_ratio,
-            ce_template_range,
-            sep_seg,
-        )
+        sizes = (stride, template_size, search_size, drop_path)
+        return OneStreamViT(width, depth, heads, *sizes, ce_loc, ce_keep_ratio, ce_template_range, sep_seg)
 
-    return build
+    return with_published_switches(build)
 
 
-def _check_unused(
-    cat_mode: str = "direct",
-    mid_pe: bool = False,
-    merge_layer: int = 0,
-    add_cls_token: bool = False,
-    cls_token_use_mode: str = "ignore",
-    sep_seg: bool = False,
-) -> None:
-    """Switches that published files carry and none turns on."""
-    unused = {"CAT_MODE": (cat_mode, "direct"), "MID_PE": (mid_pe, False), "MERGE_LAYER": (merge_layer, 0)}
-    unused |= {"ADD_CLS_TOKEN": (add_cls_token, False), "CLS_TOKEN_USE_MODE": (cls_token_use_mode, "ignore")}
-    unused |= {"SEP_SEG": (sep_seg, False)}
-    for key, (value, only) in unused.items():
-        if value != only:
-            raise ValueError(f"MODEL.BACKBONE.{key} {value!r} is not supported; published files use {only!r}")
-
-
-BACKBONES.register("vit_base_patch16_224", "vit_base_patch16_224_ce")(_published(768, 12, 12))
-BACKBONES.register("vit_large_patch16_224", "vit_large_patch16_224_ce")(_published(1024, 24, 16))
+BACKBONES.register("vit_base_patch16_224", "vit_base_patch16_224_ce")(_one_stream(768, 12, 12))
+BACKBONES.register("vit_large_patch16_224", "vit_large_patch16_224_ce")(_one_stream(1024, 24, 16))
 
 
 @RGBX_BACKBONES.register("vit_base_patch16_224", "vit_base_patch16_224_ce")
+@with_published_switches
 def two_stream_vit_base(
     stride: int = 16,
     fusion_loc: tuple[int, ...] = (3, 6, 9, 11),
@@ -221,17 +215,13 @@ def two_stream_vit_base(
     ce_keep_ratio: tuple[float, ...] = (),
     ce_template_range: str = "ALL",
     sep_seg: bool = False,
-    cat_mode: str = "direct",
-    mid_pe: bool = False,
-    merge_layer: int = 0,
-    add_cls_token: bool = False,
-    cls_token_use_mode: str = "ignore",
     template_size: int = 128,
     search_size: int = 256,
     drop_path: float = 0.0,
 ) -> TwoStreamViT:
     """ViT-B/16 with adapters, as published (SDSTrack)."""
-    _check_unused(cat_mode, mid_pe, merge_layer, add_cls_token, cls_token_use_mode, sep_seg)
+    if sep_seg:
+        raise ValueError("MODEL.BACKBONE.SEP_SEG True is not supported; published files use False")
     return TwoStreamViT(
         768,
         12,
@@ -246,3 +236,10 @@ def two_stream_vit_base(
         ce_keep_ratio=ce_keep_ratio,
         ce_template_range=ce_template_range,
     )
+
+
+@ITPNS.register("itpn_base")
+@with_published_switches
+def itpn_base(stride: int = 16, template_size: int = 128, search_size: int = 256, drop_path: float = 0.0) -> FastITPN:
+    """Fast-iTPN-B, as published (CSTrack)."""
+    return FastITPN(512, (3, 3, 24), 8, stride, template_size, search_size, drop_path=drop_path)

@@ -26,9 +26,9 @@ PRETRAINED_GRID = 14
 class FastITPN(nn.Module):
     """width: of a token; a quarter and half of it in the stem. depths: blocks at the three scales.
 
-    patch: of the first convolution; two mergings make the stride four times that. conv_stem: overlapping convolutions
-    instead of patches and perceptrons, for small networks that start from random weights. checkpointing: in training,
-    blocks of the encoder keep their input alone and are computed again in the backward pass.
+    stride: of all; the first convolution's patches are a quarter of it, and two mergings follow. conv_stem: overlapping
+    convolutions instead of patches and perceptrons, for small networks that start from random weights. checkpointing:
+    in training, blocks of the encoder keep their input alone and are computed again in the backward pass.
     `pos_embed` takes no part in the forward pass; it is kept since published checkpoints have it, and since the class
     token of some is to be found there (see `lib.methods.cstrack.pretrained`).
     """
@@ -38,7 +38,7 @@ class FastITPN(nn.Module):
         width: int,
         depths: tuple[int, ...],
         heads: int,
-        patch: int,
+        stride: int,
         template_size: int,
         search_size: int,
         *,
@@ -51,18 +51,18 @@ class FastITPN(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.width, self.patch, self.stride = width, patch, 4 * patch
+        self.width, self.patch, self.stride = width, stride // 4, stride
         self.init_std, self.checkpointing = init_std, checkpointing
-        check_sizes(width, depths, self.stride, template_size, search_size)
+        check_sizes(width, depths, stride, template_size, search_size)
         self.template_size, self.search_size = template_size, search_size
-        self.grid_template, self.grid_search = template_size // self.stride, search_size // self.stride
+        self.grid_template, self.grid_search = template_size // stride, search_size // stride
         rates = torch.linspace(0, drop_path, sum(depths), device="cpu").tolist()
         fine, middle, _ = depths
         stem: list[nn.Module] = []
         if conv_stem:
-            self.patch_embed: PatchEmbed | ConvStem = ConvStem(self.stride, width)
+            self.patch_embed: PatchEmbed | ConvStem = ConvStem(stride, width)
         else:
-            self.patch_embed = PatchEmbed(patch, width // 4)
+            self.patch_embed = PatchEmbed(self.patch, width // 4)
             stem = [ConvBlock(width // 4, mlp_ratio, rates[i]) for i in range(fine)] + [Merge(width // 4)]
             stem += [ConvBlock(width // 2, mlp_ratio, rates[fine + i]) for i in range(middle)] + [Merge(width // 2)]
         blocks = [ScaledBlock(width, heads, mlp_ratio, rate) for rate in rates[fine + middle :]]
@@ -139,8 +139,8 @@ def check_sizes(width: int, depths: tuple[int, ...], stride: int, template_size:
     """Raises ValueError for what cannot be built."""
     if len(depths) != 3 or min(depths) < 0 or depths[2] < 1:
         raise ValueError(f"DEPTHS {list(depths)}: three numbers are expected, the last one at least 1")
-    if width % 4:
-        raise ValueError(f"EMBED_DIM {width} is not a multiple of 4")
+    if width % 4 or stride % 4:
+        raise ValueError(f"EMBED_DIM {width} and STRIDE {stride} must be multiples of 4")
     for name, size in (("template", template_size), ("search", search_size)):
         if size % stride:
             raise ValueError(f"{name} size {size} is not a multiple of the stride {stride}")

@@ -46,7 +46,7 @@ def build(case: Case) -> CSTrack:
     c, temporal = case.config, case.data["model"].endswith("s2")
     memory = MemorySize(c.get("temporal_len", 4), c.get("topk", 16)) if temporal else None
     template, search = (c.get(f"DATA.{kind}.SIZE", size) for kind, size in (("TEMPLATE", 128), ("SEARCH", 256)))
-    backbone = FastITPN(512, (3, 3, 24), 8, c.get("stride", 16) // 4, template, search)
+    backbone = FastITPN(512, (3, 3, 24), 8, c.get("stride", 16), template, search)
     network = CSTrack(backbone, CenterHead(512, 256), memory=memory)
     state = case.state(re.findall(r"manifest\w*\.json", case.data["weights"])[0])
     for rule in case.data.get("overrides", []):
@@ -398,7 +398,7 @@ def check_update(case: Case, network: nn.Module, optimizer: torch.optim.Optimize
 def init_pretrained(case: Case) -> None:
     prefix = "module."
     state = {name.removeprefix(prefix): case.tensor(name) for name in case.data["inputs"]}
-    adapted = adapt_fast_itpn(state, FastITPN(512, (0, 0, 1), 8, 4, 128, 256))
+    adapted = adapt_fast_itpn(state, FastITPN(512, (0, 0, 1), 8, 16, 128, 256))
     for name, stored in case.data["outputs"].items():
         case.check(adapted[name.removeprefix("backbone.")], stored, name)
 
