@@ -33,6 +33,8 @@ def load_fast_itpn(backbone: FastITPN, name: str) -> None:
         state = read_checkpoint(path, PRETRAINING_KEY).state_dict
     except WeightsError:
         state = read_checkpoint(path).state_dict
+    if "pos_embed" not in state:
+        raise WeightsError(f"MODEL.PRETRAIN_FILE {path}: no pos_embed in it, so this is no pre-trained Fast-iTPN")
     adapted = adapt_fast_itpn(state, backbone)
     known = backbone.state_dict().keys()
     log.info("MODEL.PRETRAIN_FILE %s: %d of its tensors have no place", name, len(adapted.keys() - known))

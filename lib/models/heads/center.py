@@ -39,10 +39,11 @@ class CenterHead(nn.Module):
     def _branch(self, name: str, x: Tensor) -> Tensor:
         for i in range(1, 6):
             x = self.get_submodule(f"conv{i}_{name}")(x)
-        return x
+        # HIGH is 1 in half precision, and the focal loss of a cell that is so certain infinite.
+        return x if x.dtype == torch.float64 else x.float()
 
     def forward(self, feature: Tensor) -> BoxMaps:
-        """feature: [B, inputs, g, g]."""
+        """feature: [B, inputs, g, g]; maps in float32, under autocast too."""
         feature = feature.contiguous()
         score = self._branch("ctr", feature).sigmoid().clamp(LOW, HIGH)
         size = self._branch("size", feature).sigmoid().clamp(LOW, HIGH)

@@ -18,7 +18,9 @@ def relation(search: Tensor, others: Tensor, over_batch: bool = False) -> Tensor
     """
     s = search.float()
     mean = others.float().mean(dim=1)[:, :, None]
-    raw = (s @ (s.transpose(1, 2) @ (s @ mean))).squeeze(2)
+    # Beyond half precision's range, which autocast would take for products of float32 tensors too.
+    with torch.autocast(search.device.type, enabled=False):
+        raw = (s @ (s.transpose(1, 2) @ (s @ mean))).squeeze(2)
     high, low = (raw.max(), raw.min()) if over_batch else (raw.amax(1, keepdim=True), raw.amin(1, keepdim=True))
     return (high - raw) / (high - low)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lib.bench.cost import counting
+from lib.bench.execution import AutocastTracker
 from lib.config import ConfigError
 from lib.data.normalise import Normalise
 from lib.data.types import Batch, Frame
@@ -24,7 +25,8 @@ from lib.methods.initial import plan_initial_weights
 from lib.models.engines import EngineError
 from lib.models.inference import prepare
 from lib.models.layers.fused import Plan
-from lib.models.weights import read_checkpoint, save_release
+from lib.models.temporal.target_memory import relation
+from lib.models.weights import WeightsError, read_checkpoint, save_release
 from lib.objectives.base import Progress
 from lib.paths import load_paths
 from lib.track.inference import Inference
@@ -217,6 +219,40 @@ def test_a_tracker_in_half_precision_goes_on_for_a_whole_clip() -> None:
         assert torch.isfinite(prediction.boxes_xywh).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.inference_mode()
+def test_tokens_to_remember_are_chosen_in_full_precision(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(2, 393, 512, generator=generator) + torch.randn(512, generator=generator)
+    expected = relation(tokens[:, -256:], tokens[:, :-256])
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.equal(relation(tokens[:, -256:], tokens[:, :-256]), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rows_of_any_age_go_on_together_under_autocast(dtype: torch.dtype) -> None:
+    frames, start = clip(1, 4, 90, 120), torch.tensor([[30.0, 20.0, 25.0, 30.0]])
+    track = AutocastTracker(tracker(2, UpdateRule(2, 0.0)), "cpu", dtype)
+    older, _ = track.step(track.init(frames[:1], start), frames[1:2])
+    state: Any = CSTrackState.cat([older, track.init(frames[1:2], start)])
+    for frame in frames[2:]:
+        state, prediction = track.step(state, [frame, frame])
+        assert torch.isfinite(state.memory).all()
+        assert torch.isfinite(prediction.boxes_xywh).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_stage_2_learns_in_half_precision(dtype: torch.dtype) -> None:
+    e, net = experiment(2), network(2, training=True)
+    parameter_groups(net, e.config.train)
+    with torch.autocast("cpu", dtype=dtype):
+        losses = e.method.build_objective(e.config, net)(net.train(), batch(3), Progress(1, 2))
+    losses.total.backward()
+    gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
+    assert {"rgb_prompts.weight", "temporal_fusion.layers.0.linear1.weight"} <= gradients.keys()
+    assert all(torch.isfinite(g).all() for g in gradients.values())
+
+
 def test_engines_are_refused_in_words() -> None:
     with pytest.raises(EngineError, match="cannot be served by engine onnx"):
         tracker(1).prepare(Inference(engine="onnx"))
@@ -335,6 +371,9 @@ def test_pre_trained_weights_fill_the_backbone(tmp_path: Path) -> None:
     torch.testing.assert_close(own["cls_token"], position.mean(dim=1, keepdim=True))
     torch.testing.assert_close(own["pos_embed"][:, 1:], position)
     assert torch.equal(own["pos_embed_z"][:, :36], own["pos_embed_z"][:, 36:])
+    torch.save({"net": network(2).state_dict()}, tmp_path / "tracker.pt")
+    with pytest.raises(WeightsError, match=r"tracker\.pt: no pos_embed in it"):
+        load_fast_itpn(net.backbone, str(tmp_path / "tracker.pt"))
 
 
 @torch.inference_mode()
@@ -417,6 +456,7 @@ def test_a_file_as_published_means_what_ours_means(tmp_path: Path) -> None:
     ours = load_experiment("cstrack_s2", "cstrack_s2").config
     assert theirs.data == ours.data
     assert theirs.train == ours.train
+    assert theirs.test.update == ours.test.update
     assert not theirs.train.fix_bn
     assert theirs.model.temporal
     assert theirs.model.backbone.args == ours.model.backbone.args
@@ -430,3 +470,6 @@ def test_what_does_not_fit_is_told() -> None:
         network(1, "MODEL.HIDDEN_DIM=512")
     with pytest.raises(ConfigError, match=r"INIT must name a CHECKPOINT, or a SCRIPT and its CONFIG"):
         experiment(1, "INIT={SCRIPT: cstrack_s1}")
+    with pytest.raises(ConfigError, match=r"INIT must say where stage 1 left it"):
+        experiment(1, "MODEL.TEMPORAL=true")
+    assert experiment(1, "MODEL.TEMPORAL=true", "TRAIN.PARAM_GROUPS=[{PATTERN: .*}]").config.init is None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from lib.models.heads.boxes import BoxMaps, decode_cells
+from lib.models.heads.center import CenterHead
 from lib.models.losses.box import generalised_iou, giou_loss
 from lib.models.losses.heatmap import focal_loss, gaussian_heatmap
 from lib.objectives.frame_level import BoxCriterion
@@ -35,6 +37,18 @@ def test_a_target_outside_the_crop_has_no_positive_cell() -> None:
     score = torch.full((2, 1, 8, 8), 0.5)
     assert torch.isfinite(focal_loss(score, heat))
     assert torch.isfinite(focal_loss(score[:1], heat[:1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_cells_of_which_a_head_is_certain_have_a_finite_loss_in_half_precision(dtype: torch.dtype) -> None:
+    head = CenterHead(4, 8)
+    torch.nn.init.constant_(head.conv5_ctr.bias, 9.0)
+    with torch.autocast("cpu", dtype=dtype):
+        maps = head(torch.zeros(2, 4, 8, 8))
+        loss = BoxCriterion()(maps, torch.tensor([[0.4, 0.4, 0.2, 0.2]] * 2)).total
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
 
 
 def test_decoding_takes_cell_plus_offset() -> None:
