@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,8 +46,7 @@ def build(case: Case) -> CSTrack:
     """The case's network with its filled weights, loaded strictly under the published names."""
     c, temporal = case.config, case.data["model"].endswith("s2")
     memory = MemorySize(c.get("temporal_len", 4), c.get("topk", 16)) if temporal else None
-    template, search = (c.get(f"DATA.{kind}.SIZE", size) for kind, size in (("TEMPLATE", 128), ("SEARCH", 256)))
-    backbone = FastITPN(512, (3, 3, 24), 8, c.get("stride", 16), template, search)
+    backbone = FastITPN(512, (3, 3, 24), 8, c.get("stride", 16), *crop_sizes(case))
     network = CSTrack(backbone, CenterHead(512, 256), memory=memory)
     state = case.state(re.findall(r"manifest\w*\.json", case.data["weights"])[0])
     for rule in case.data.get("overrides", []):
@@ -59,6 +59,12 @@ def build(case: Case) -> CSTrack:
             state[name] = state[name] * np.float32(value) if rule["op"] == "scale" else state[name] + np.float32(value)
     load_into(network, state)
     return network.eval()
+
+
+def crop_sizes(case: Case) -> tuple[int, int]:
+    """Sides of template and search region."""
+    c = case.config
+    return c.get("DATA.TEMPLATE.SIZE", 128), c.get("DATA.SEARCH.SIZE", 256)
 
 
 def sliced(tensor: Tensor, text: str) -> Tensor:
@@ -86,51 +92,48 @@ class Tape:
 
 
 @contextmanager
-def recorded(network: CSTrack) -> Iterator[Tape]:
-    """A tape of a forward pass over all search frames."""
+def recorded(case: Case, network: CSTrack) -> Iterator[Tape]:
+    """A tape of a forward pass over all search frames, of the modules that the case has intermediates of."""
     tape, handles = Tape(), []
-    backbone = network.backbone
-
-    def watch(module: nn.Module, name: str) -> None:
-        handles.append(module.register_forward_hook(lambda _m, _i, out: tape.keep(name, out)))
-
-    def stem(name: str, grid: int | None) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, out: Tensor) -> None:
-            value = out if grid is None else out.unflatten(1, (round(out.shape[1] ** 0.5), -1))
-            which = ("template0", "template1") if is_template(value) else ("search",)
-            rows = value.unflatten(0, (-1, len(which), 2))
-            for i, kind in enumerate(which):
-                for j, modality in enumerate(("rgb", "x")):
-                    tape.keep(f"{name}:{kind}_{modality}", rows[:, i, j])
-
-        return hook
-
-    def is_template(value: Tensor) -> bool:
-        side, width = value.shape[1], value.shape[-1]
-        scale = {128: 4, 256: 2, 512: 1}[width]
-        return side == backbone.grid_template * scale
-
-    handles.append(backbone.patch_embed.register_forward_hook(stem("patch_embed", 1)))
-    for i, block in enumerate(backbone.blocks):
-        if i < backbone.stem_length:
-            handles.append(block.register_forward_hook(stem(f"blocks.{i}", None)))
-        else:
-            watch(block, f"blocks.{i}")
-            watch(block.get_submodule("attn"), f"blocks.{i}.attn")
-            watch(block.get_submodule("mlp"), f"blocks.{i}.mlp")
-    for name, module in network.backbone_rgb_det_fusion.layers[0].named_children():
-        watch(module, f"scm.{name}")
-    watch(backbone.norm, "backbone.norm")
-    if network.memory is not None:
-        for name, module in network.temporal_fusion.layers[0].named_children():
-            watch(module, f"tcm.{name}")
-    for name, module in network.box_head.named_children():
-        watch(module, f"box_head.{name}")
+    for name in dict.fromkeys(name.partition("#")[0].partition(":")[0] for name in case.data["intermediates"]):
+        parts = any(key.startswith(f"{name}:") for key in case.data["intermediates"])
+        hook = stem_hook(tape, name) if parts else plain_hook(tape, name)
+        handles.append(module_of(network, name).register_forward_hook(hook))
     try:
         yield tape
     finally:
         for handle in handles:
             handle.remove()
+
+
+def module_of(network: CSTrack, name: str) -> nn.Module:
+    """The module that cases call so."""
+    first, _, rest = name.partition(".")
+    if first == "scm":
+        return network.backbone_rgb_det_fusion.layers[0].get_submodule(rest)
+    if first == "tcm":
+        return network.temporal_fusion.layers[0].get_submodule(rest)
+    within = network.backbone if first in ("patch_embed", "blocks") else network
+    return within.get_submodule(name)
+
+
+def plain_hook(tape: Tape, name: str) -> Any:
+    return lambda _module, _inputs, out: tape.keep(name, out)
+
+
+def stem_hook(tape: Tape, name: str) -> Any:
+    """Of modules that see both templates first, search regions then, RGB and aux as one batch each time."""
+    calls = itertools.cycle((("template0", "template1"), ("search",)))
+
+    def hook(_module: nn.Module, _inputs: Any, out: Tensor) -> None:
+        value = out.unflatten(1, (round(out.shape[1] ** 0.5), -1)) if out.ndim == 3 else out
+        kinds = next(calls)
+        rows = value.unflatten(0, (-1, len(kinds), 2))
+        for i, kind in enumerate(kinds):
+            for j, modality in enumerate(("rgb", "x")):
+                tape.keep(f"{name}:{kind}_{modality}", rows[:, i, j])
+
+    return hook
 
 
 def check_tape(case: Case, tape: Tape, tolerance: dict[str, float] | None = None) -> None:
@@ -171,7 +174,7 @@ def forward(case: Case) -> None:
     templates, shares = templates_of(case)
     names = sorted((n for n in case.data["inputs"] if n.startswith("search")), key=lambda n: int(n[6:] or 0))
     search = torch.stack([case.tensor(name) for name in names], dim=1)
-    with torch.inference_mode(), recorded(network) as tape:
+    with torch.inference_mode(), recorded(case, network) as tape:
         output = network(templates, search, shares)
     named = of_output(network, output)
     outputs = dict(case.data["outputs"])
@@ -199,15 +202,15 @@ def sequence(case: Case) -> None:
     """Frame by frame with what is remembered; the prepared network keeps pace on a memory of its own."""
     network = build(case)
     served = prepare(network, Plan(grid=network.backbone.grid_search))
-    switch = re.search(r"frame (\d+) on", case.data.get("template_switch", ""))
     memory = quick = None
     for i in range(case.data["frames"]):
-        templates, shares = templates_of(case, "1b" if switch and i >= int(switch[1]) else "1")
+        templates, shares = templates_of(case, second_template(case, i))
         search, stored = case.tensor(f"search{i}"), dict(case.data["outputs"][f"frame{i}"])
-        with torch.inference_mode(), recorded(network) as tape:
+        with torch.inference_mode(), recorded(case, network) as tape:
             tokens = network.encode(network.encode_templates(templates, shares), search)
-            found = network.look_back(tokens, memory)
+            found = network.look_back(tokens, memory, over_batch=True)
             confidence, logits = network.confidence_pred(found.maps), network.task_cls(tokens[:, 0])
+        with torch.inference_mode():
             prepared = served.locate(served.encode_templates(templates, shares), search, quick)
         memory, quick = found.memory, prepared.memory
         output = CSTrackOutput(found.maps, logits, confidence, tokens, found.weight)
@@ -215,11 +218,19 @@ def sequence(case: Case) -> None:
         named = of_output(network, output) | {"z0_filter": memory[:, -1], "temporal_memory": memory.flatten(1, 2)}
         assert output.weight is not None
         chosen = stored.pop("topk_indices")
-        assert best_places(output.weight, len(chosen)).tolist() == [chosen]
+        chosen = np.reshape(chosen, (len(search), -1)).tolist()
+        assert best_places(output.weight, len(chosen[0])).tolist() == chosen
         for name, value in stored.items():
             case.check(named[name], value, f"frame {i} {name}")
         check_maps(case, prepared.maps, stored)
         check_frame(case, tape, i)
+
+
+def second_template(case: Case, frame: int) -> str:
+    """Name of the second template at a frame: "1", or after switches "1b" and so on."""
+    names = sorted(name.removeprefix("template") for name in case.data["inputs"] if name.startswith("template1"))
+    switches = [int(n) for n in re.findall(r"frame (\d+)", case.data.get("template_switch", ""))]
+    return names[sum(frame >= n for n in switches)]
 
 
 def check_frame(case: Case, tape: Tape, frame: int) -> None:
@@ -233,12 +244,12 @@ def check_frame(case: Case, tape: Tape, frame: int) -> None:
 
 @runner("cstrack/module_scm")
 def spatial(case: Case) -> None:
-    network, inputs = build(case), [case.tensor(name) for name in ("rgb_tokens", "x_tokens", "pos")]
+    network, (rgb, aux, codes) = build(case), (case.tensor(name) for name in ("rgb_tokens", "x_tokens", "pos"))
+    codes = codes.expand_as(rgb)
     module = network.backbone_rgb_det_fusion
     with torch.inference_mode():
-        rows = [module(rgb[None], aux[None], code) for rgb, aux, code in zip(*inputs, strict=True)]
+        rows = [module(rgb[i : i + 1], aux[i : i + 1], code) for i, code in enumerate(codes)]
         case.check(torch.cat(rows), case.data["outputs"]["fused"], "fused")
-        rgb, aux, codes = inputs
         quick = [module.for_code(code, Plan(pack=False)) for code in codes]
         rows = [f(rgb[i : i + 1].clone(), aux[i : i + 1].clone(), codes[i]) for i, f in enumerate(quick)]
         case.check(torch.cat(rows), case.data["outputs"]["fused"], "fused, prepared")
@@ -248,7 +259,7 @@ def spatial(case: Case) -> None:
 def temporal(case: Case) -> None:
     network = build(case)
     tokens, memory, codes = (case.tensor(name) for name in ("tokens", "memory", "tokens_pos"))
-    code = network.memory_code
+    codes, code = codes.expand_as(tokens), network.memory_code
     case.check(code.expand_as(memory), case.data["outputs"]["memory_pos"], "memory code")
     with torch.inference_mode():
         rows = [network.temporal_fusion(tokens[i : i + 1], c, memory[i : i + 1], code) for i, c in enumerate(codes)]
@@ -346,7 +357,7 @@ def train_step(case: Case) -> None:
     outputs: list[CSTrackOutput] = []
     handle = network.register_forward_hook(lambda _m, _i, out: outputs.append(out))
     batch = batch_of(case)
-    with recorded(network) as tape:
+    with recorded(case, network) as tape:
         found = objective(network, batch, Progress(epoch=1, epochs=1))
     handle.remove()
     tolerance = {k: case.data["tolerance"][k] for k in ("rtol", "atol")}
@@ -398,9 +409,10 @@ def check_update(case: Case, network: nn.Module, optimizer: torch.optim.Optimize
 def init_pretrained(case: Case) -> None:
     prefix = "module."
     state = {name.removeprefix(prefix): case.tensor(name) for name in case.data["inputs"]}
-    adapted = adapt_fast_itpn(state, FastITPN(512, (0, 0, 1), 8, 16, 128, 256))
+    backbone = FastITPN(512, (0, 0, 1), 8, 16, *crop_sizes(case))
+    filled = {**backbone.state_dict(), **adapt_fast_itpn(state, backbone)}
     for name, stored in case.data["outputs"].items():
-        case.check(adapted[name.removeprefix("backbone.")], stored, name)
+        case.check(filled[name.removeprefix("backbone.")], stored, name)
 
 
 @runner("cstrack/optimizer")
@@ -451,7 +463,7 @@ def follow(case: Case, prepared: bool) -> None:
         for name, i in (("frame0_image", 0), ("last_image", -1)):
             if name in case.data["intermediates"]:
                 case.check(frames[i], case.data["intermediates"][name], name)
-    pairs = [Frame(np.ascontiguousarray(f[..., :3]), np.ascontiguousarray(f[..., 3:])) for f in frames]
+    pairs = [Frame(*(np.ascontiguousarray(p) for p in np.split(f, f.shape[2] // 3, axis=2))) for f in frames]
     state: CSTrackState = track.init(
         pairs[:1], torch.tensor([case.data["inputs"]["init_box_xywh"]], dtype=torch.float64)
     )
