@@ -157,14 +157,21 @@ class Config(schema.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.model.pretrained_path:
-            object.__setattr__(self, "init", schema.Init(checkpoint=self.model.pretrained_path))
+            self._begin_with(self.model.pretrained_path)
         if self.model.temporal and not self.train.param_groups:
-            if self.init is None:
+            if self.init is None and not (self.slt and self.slt.start):
                 raise ValueError(
                     "MODEL.TEMPORAL trains on a frozen backbone: INIT must say where stage 1 left it, "
                     "or TRAIN.PARAM_GROUPS what is trained instead"
                 )
             object.__setattr__(self, "train", replace(self.train, param_groups=STAGE_2_GROUPS))
+
+    def _begin_with(self, file: str) -> None:
+        if self.init is not None and self.init.checkpoint not in ("", file):
+            raise ValueError(
+                f"MODEL.PRETRAINED_PATH {file} and INIT.CHECKPOINT {self.init.checkpoint} name different files"
+            )
+        object.__setattr__(self, "init", schema.Init(checkpoint=file))
 
 
 STAGE_2_GROUPS = (schema.ParamGroup("backbone", freeze=True), schema.ParamGroup(".*"))

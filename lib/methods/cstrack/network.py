@@ -86,11 +86,6 @@ class CSTrack(nn.Module):
         return self.backbone.grid_search**2
 
     @property
-    def streams(self) -> int:
-        """For distillation: what the encoder reads is one stream."""
-        return 1
-
-    @property
     def code(self) -> Tensor:
         """Position code [1 + 2 P + Nz + N, C] of class token, prompts of both modalities, templates, search region."""
         b = self.backbone

@@ -472,4 +472,6 @@ def test_what_does_not_fit_is_told() -> None:
         experiment(1, "INIT={SCRIPT: cstrack_s1}")
     with pytest.raises(ConfigError, match=r"INIT must say where stage 1 left it"):
         experiment(1, "MODEL.TEMPORAL=true")
+    with pytest.raises(ConfigError, match=r"INIT\.CHECKPOINT other\.pt name different files"):
+        experiment(2, "MODEL.PRETRAINED_PATH=one.pt", "INIT.CHECKPOINT=other.pt")
     assert experiment(1, "MODEL.TEMPORAL=true", "TRAIN.PARAM_GROUPS=[{PATTERN: .*}]").config.init is None
