@@ -40,12 +40,13 @@ class InitialWeights:
 
 
 def plan_initial_weights(experiment: Experiment, paths: Paths) -> InitialWeights | None:
-    """What the experiment's INIT section asks for; None without one. Builds nothing, so a mistake is told at once.
+    """What the experiment's INIT section asks for; None without one, or where SLT.START names the weights.
 
+    Builds nothing, so a mistake is told at once.
     Raises ConfigError for an experiment that is not there, CheckpointNotFoundError.
     """
     config: Config = experiment.config
-    if config.init is None:
+    if config.init is None or (config.slt is not None and config.slt.start):
         return None
     return InitialWeights(experiment, _find(config.init, paths))
 

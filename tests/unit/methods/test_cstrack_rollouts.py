@@ -1,0 +1,122 @@
+"""Sequence-level training of CSTrack: what is judged again is what was seen, memory included."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lib.data.types import Clip, Modality
+from lib.methods.cstrack.tracker import CSTrackTracker, CSTrackView, UpdateRule
+from lib.methods.initial import plan_initial_weights
+from lib.methods.sequence_level import SequenceTraining, plan_sequence_training
+from lib.models.heads.boxes import BoxMaps
+from lib.objectives.base import Progress
+from lib.objectives.sequence_level import SequenceObjective
+from lib.paths import load_paths
+from lib.track.exploring import Judgement, response_of
+from lib.track.rollout import for_present_weights, roll_out
+from tests.unit.methods.test_cstrack import clip, experiment, network
+
+LENGTH = 6
+
+
+def clips(count: int) -> list[Clip]:
+    """Frames without content, and targets that wander."""
+    found = []
+    for seed in range(1, count + 1):
+        template, *search = clip(seed, 1 + LENGTH, 90, 120)
+        boxes = np.array([[30.0 + seed * t, 20.0 + t, 25.0, 30.0] for t in range(LENGTH)])
+        names = Modality.RGBT, "made", f"clip_{seed}", tuple(range(1 + LENGTH))
+        found.append(Clip((template,), tuple(search), boxes[:1], boxes, *names))
+    return found
+
+
+def plan(stage: int, folder: Path, *more: str) -> SequenceTraining:
+    start = folder / "start.safetensors"
+    start.touch()
+    section = f"SLT={{START: {start}, FRAMES: {LENGTH}, MICRO_BATCH: 2}}"
+    found = plan_sequence_training(experiment(stage, section, *more), load_paths(save_dir=folder))
+    assert found is not None
+    return found
+
+
+def objective(stage: int, folder: Path) -> tuple[SequenceObjective, CSTrackTracker]:
+    made = plan(stage, folder).objective(network(stage))
+    track = made.tracker
+    assert isinstance(track, CSTrackTracker)
+    track.update = UpdateRule(1, 0.0)  # so that a second template, were it renewed, would be seen
+    return made, track
+
+
+def live(track: CSTrackTracker, data: list[Clip], cells: Tensor) -> Judgement:
+    """Frame after frame with gradients, the given cells [K, b] taken; memory is what it was, not what it may become."""
+    first = torch.stack([torch.from_numpy(c.template_boxes[0]) for c in data])
+    target = track.look_at_target([c.template[0] for c in data], first)
+    state = track.begin(target, torch.stack([torch.from_numpy(c.search_boxes[0]) for c in data]))
+    seen = []
+    for t, taken in enumerate(cells, 1):
+        view = track.look(state, [c.search[t] for c in data])
+        seen.append(track.judge(state, view))
+        memory = seen[-1].memory
+        with torch.no_grad():
+            state, _ = track.decide(state, view, seen[-1], lambda _, taken=taken: taken)  # type: ignore[misc]
+        state = replace(state, memory=None if memory is None else memory.detach())
+    responses = torch.cat([response_of(j) for j in seen])
+    return Judgement(responses, torch.cat([j.scores for j in seen]), BoxMaps.cat([j.output for j in seen]))
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_what_is_judged_again_is_what_was_seen(stage: int, tmp_path: Path) -> None:
+    made, track = objective(stage, tmp_path)
+    data, seen = clips(3), []
+
+    def explore(response: Tensor) -> Tensor:
+        seen.append(response)
+        return made.rule.policy.draw(response)
+
+    torch.manual_seed(5)
+    rollout = roll_out(for_present_weights(track), data, explore)
+    for rows, part in zip(([0, 1], [2]), made.parts(rollout, [c.name for c in data]), strict=True):
+        assert isinstance(part.views, CSTrackView)
+        state = track.begin(part.target, torch.zeros(len(rows), 4, dtype=torch.float64))
+        again = track.judge(state.select([*range(len(rows))] * (LENGTH - 1)), part.views)
+        before = torch.cat([response[rows] for response in seen])
+        torch.testing.assert_close(response_of(again), before, rtol=2e-4, atol=2e-6)
+    responses = torch.stack(seen)
+    assert not torch.allclose(responses[1:], responses[:-1], rtol=1e-2)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_gradients_are_those_of_tracking_itself(stage: int, tmp_path: Path) -> None:
+    made, track = objective(stage, tmp_path)
+    data = clips(2)
+    torch.manual_seed(5)
+    (part,) = made.parts(roll_out(track, data, made.rule.policy.draw), [c.name for c in data])
+    found = []
+    for losses in (
+        made(track.network, part, Progress(1, 1)),
+        made.losses(live(track, data, part.cells.unflatten(0, (-1, 2))), part),
+    ):
+        track.network.zero_grad(set_to_none=True)
+        losses.total.backward()
+        found.append((losses, {n: p.grad for n, p in track.network.named_parameters() if p.grad is not None}))
+    (again, mine), (lived, theirs) = found
+    assert part.rewards.abs().max() > 0
+    torch.testing.assert_close(again.total, lived.total)
+    assert mine.keys() == theirs.keys()
+    assert ("temporal_fusion.layers.0.linear1.weight" in mine) == (stage == 2)
+    largest = max(float(g.abs().max()) for g in theirs.values())
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(mine[name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name)
+
+
+def test_the_start_of_sequence_level_training_goes_before_an_earlier_stage(tmp_path: Path) -> None:
+    made = plan(2, tmp_path)
+    assert made.experiment.config.init is not None
+    assert plan_initial_weights(made.experiment, load_paths(save_dir=tmp_path)) is None
+    assert plan(2, tmp_path, "INIT=null").start == made.start
