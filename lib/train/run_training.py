@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train; returns 0, 130 after Ctrl-C, 143 after SIGTERM, 2 for a wrong setup, 1 when the training failed."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add_training_options(parser)
+    # What torch.distributed.launch of published commands passes; the environment says the same.
+    parser.add_argument("--local-rank", "--local_rank", help=argparse.SUPPRESS)
     options = training_options(parser.parse_args(arguments))
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()

@@ -90,6 +90,7 @@ def test_a_signal_has_its_usual_code(
             "in LaSOT's layout; TRAIN.VAL_EPOCH_INTERVAL=0 trains without validation",
         ),
         (["--resume", "must"], "no *_state.pt"),
+        (["--local-rank=0", "--resume", "must"], "no *_state.pt"),
         (["--load", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["--script_prv", "ostrack", "--config_prv", "none"], "no checkpoint in"),
     ],
