@@ -12,6 +12,7 @@ overlaps, which is checked first. Both run the network once per frame, for all t
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -219,6 +220,10 @@ def main() -> None:
     print(pace(ours, track, batches(0), args.seconds).line("ours", plain))
     ahead = pace(ours, track, batches(args.workers), args.seconds)
     print(ahead.line(f"ours, {args.workers} decoding ahead", plain))
+    decoded = [next(batches(0))]
+    plain = pace(straightforward, track, itertools.cycle(decoded), args.seconds)
+    print(plain.line("straightforward, decoded", plain))
+    print(pace(ours, track, itertools.cycle(decoded), args.seconds).line("ours, decoded", plain))
     loop, whole = (overlaps_per_second(v, args.clips, args.frames, 1.0) for v in (False, True))
     print(f"overlaps alone: {loop / 1e6:.2f} million/s in a loop, {whole / 1e6:.2f} at once, {whole / loop:.0f}x")
 
