@@ -5,17 +5,15 @@ Everything goes through the readers that training and evaluation use: what passe
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from lib.data.check_parts import Part
 from lib.data.datasets import Annotation, StoredDataset
-from lib.data.datasets.base import read_text
+from lib.data.datasets.base import quiet_readers, read_text
 from lib.data.io import AnnotationError, DecodeError
 from lib.data.listing import picture_names
 from lib.data.store import Store
@@ -88,7 +86,7 @@ def check_part(
         looked = paths.candidates(part.key)[0]
         return Finding(part, looked, there=False, missing_files=[f"{looked} is not there"])
     finding = Finding(part, place)
-    with _quiet_readers():
+    with quiet_readers():  # of what is counted and listed here
         try:
             dataset = part.read(place)
         except (*_READ_ERRORS, OSError, ValueError) as error:
@@ -225,15 +223,3 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)
-
-
-@contextmanager
-def _quiet_readers() -> Iterator[None]:
-    """Readers warn of what this check counts and lists."""
-    logger = logging.getLogger("lib.data")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

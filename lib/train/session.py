@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 
 import lib
 from lib.config import ConfigError
+from lib.data.datasets.base import quiet_readers
 from lib.files import write_text
 from lib.methods import Experiment, load_experiment
 from lib.models.weights import WeightsError, read_checkpoint
@@ -66,7 +68,8 @@ def open_session(options: TrainOptions, world: World) -> Session:
     identity = {"config": experiment.plain, "config_hash": experiment.hash}
     log_paths = LogPaths.of(paths.save_dir, experiment.script, experiment.name)
     state_path, notes = world.on_main(lambda: _settle(options, world, folder, log_paths, identity))
-    parts = build_parts(experiment, world, paths, options.use_lmdb, identity, metadata(experiment, world))
+    with nullcontext() if world.is_main else quiet_readers():
+        parts = build_parts(experiment, world, paths, options.use_lmdb, identity, metadata(experiment, world))
     if state_path is None:
         notes += _load_weights(options, experiment, parts.network, paths.save_dir)
     trainer = Trainer(parts, train, world, folder, TrainLog())

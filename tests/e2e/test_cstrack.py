@@ -111,21 +111,18 @@ def test_a_missing_stage_1_is_told_before_data_are_looked_for(tmp_path: Path, co
     assert "name a file with INIT.CHECKPOINT" in done.stderr
 
 
-def test_two_processes_learn_the_same_with_activations_kept_or_computed_again(
+def test_two_processes_learn_with_activations_computed_again(
     stage_1: Path, tmp_path: Path, data: Path, command: Run
 ) -> None:
-    found = []
-    for switch in ("false", "true"):
-        save = beside(stage_1, tmp_path / switch)
-        own = (f"TRAIN.ACTIVATION_CHECKPOINTING={switch}", "TRAIN.BATCH_SIZE=2", "TRAIN.NUM_WORKER=0")
-        arguments = [*training(2, save, data, *own, "DATA.TRAIN.SAMPLE_PER_EPOCH=8"), "--nproc_per_node", "2"]
-        assert "2 processes" in command(*arguments).stdout
-        found.append(weights(save, 2))
-    for name, value in found[0].items():
-        torch.testing.assert_close(found[1][name], value, rtol=1e-5, atol=1e-6)
-    begun = weights(stage_1, 1)
-    assert not torch.equal(found[0]["rgb_prompts.weight"], begun["rgb_prompts.weight"])
-    assert all(torch.equal(found[0][name], begun[name]) for name in begun if name.startswith(FROZEN))
+    """Heads are called once per frame, one parameter is never used, many are frozen."""
+    own = ("TRAIN.ACTIVATION_CHECKPOINTING=true", "TRAIN.BATCH_SIZE=2", "TRAIN.NUM_WORKER=0")
+    arguments = training(2, beside(stage_1, tmp_path), data, *own, "DATA.TRAIN.SAMPLE_PER_EPOCH=8")
+    done = command(*arguments, "--nproc_per_node", 2)
+    assert "2 processes" in done.stdout
+    assert done.stderr.count("1 of its 882 sequences are in") == 1, "one process speaks"
+    before, after = weights(stage_1, 1), weights(tmp_path, 2)
+    assert not torch.equal(after["rgb_prompts.weight"], before["rgb_prompts.weight"])
+    assert all(torch.equal(after[name], before[name]) for name in before if name.startswith(FROZEN))
 
 
 def test_benchmarks_of_all_kinds(stage_2: Path, tmp_path: Path, data: Path, command: Run) -> None:

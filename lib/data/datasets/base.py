@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Names
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,3 +214,15 @@ def locate_root(
         except (FileNotFoundError, NotADirectoryError):
             continue
     raise FileNotFoundError(f"{name}: nothing that looks like it in {store.describe('')}; wanted layout: {layout}")
+
+
+@contextmanager
+def quiet_readers() -> Iterator[None]:
+    """What readers warn of is not told: somebody else says it."""
+    logger = logging.getLogger("lib.data")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
