@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.e2e.support import REPOSITORY, Run
+from tests.e2e.support import Run, kill_between_epochs
 
 SMALL = (
     "MODEL.PRETRAIN_FILE=''",
@@ -83,15 +78,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, data: Pat
     more = ("--mode", "single", "--set", "TRAIN.STATE_INTERVAL_STEPS=1")
     command(*training(tmp_path / "whole", data, "cvpr2024_rgbe", *more))
     arguments = training(tmp_path / "killed", data, "cvpr2024_rgbe", *more)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, *arguments], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    folder = tmp_path / "killed/checkpoints/train/sdstrack/cvpr2024_rgbe"
-    while not list(folder.glob("*state*")) and process.poll() is None:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_between_epochs(tmp_path / "killed/checkpoints/train/sdstrack/cvpr2024_rgbe", arguments)
     command(*arguments)
     whole, killed = (
         load_file(tmp_path / run / "checkpoints/train/sdstrack/cvpr2024_rgbe/SDSTrack_ep0002.safetensors")
