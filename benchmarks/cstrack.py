@@ -88,15 +88,21 @@ def tracking(ours: CSTrack, plain: PlainCSTrack, repeats: int) -> dict[str, Any]
 
 def training(stage: int, samples: int, repeats: int) -> dict[str, Any]:
     experiment, ours, plain = networks(stage)
+    _, checkpointed, _ = networks(stage)
+    checkpointed.backbone.checkpointing = True
     config, data = experiment.config.train, make_batch(samples, FRAMES[stage])
-    without_chance(ours.train())
-    without_chance(plain.train())
     objective = experiment.method.build_objective(experiment.config, ours)
+    shares = objective.shares(data.template_boxes)
+    losses: dict[str, tuple[nn.Module, Callable[[], Tensor]]] = {
+        "plain": (plain, plain_loss(plain, data, shares)),
+        "ours": (ours, our_loss(objective, ours, data)),
+        "checkpointed": (checkpointed, our_loss(objective, checkpointed, data)),
+    }
     steps: dict[str, Callable[[], float]] = {}
-    for name, network in (("plain", plain), ("ours", ours), ("checkpointed", ours)):
+    for name, (network, loss) in losses.items():
+        without_chance(network.train())
         optimizer = build_optimizer(parameter_groups(network, config), config)
-        loss = plain_loss(plain, data, objective.shares(data.template_boxes)) if name == "plain" else None
-        steps[name] = lambda o=optimizer, f=loss, c=name: run_step(o, f, objective, ours, data, c == "checkpointed")
+        steps[name] = lambda o=optimizer, f=loss: step(o, f)
     found = {
         name: {"loss": run(), "peak_mib": peak_mib(run), "operations": kernels(run)} for name, run in steps.items()
     }
@@ -106,16 +112,8 @@ def training(stage: int, samples: int, repeats: int) -> dict[str, Any]:
     return found
 
 
-def run_step(
-    optimizer: torch.optim.Optimizer,
-    plain: Callable[[], Tensor] | None,
-    objective: Any,
-    ours: CSTrack,
-    data: Batch,
-    checkpointing: bool,
-) -> float:
-    ours.backbone.checkpointing = checkpointing
-    return step(optimizer, plain or (lambda: objective(ours, data, Progress(epoch=1, epochs=1)).total))
+def our_loss(objective: Any, network: CSTrack, data: Batch) -> Callable[[], Tensor]:
+    return lambda: objective(network, data, Progress(epoch=1, epochs=1)).total
 
 
 def without_chance(network: nn.Module) -> None:

@@ -175,10 +175,13 @@ class OneStreamTracker(ExploringTracker[OneStreamState, OneStreamTarget, View]):
         return View(crops.to(self.device), boxes[:, :2] + boxes[:, 2:] / 2, s.search_size / resize, sizes)
 
     def judge(self, state: OneStreamState, view: View) -> Judgement:
-        maps = self.locate(state, self.normalise(view.crops))
+        return self.judgement(self.locate(state, self.normalise(view.crops)))
+
+    def judgement(self, maps: BoxMaps, memory: Tensor | None = None) -> Judgement:
+        """The network's maps as an opinion on every cell; memory: see `Judgement`."""
         scores = maps.score_map.flatten(1)
         scores = scores if scores.dtype == torch.float64 else scores.float()
-        return Judgement(self.respond(scores) if maps.per_cell else None, scores, maps)
+        return Judgement(self.respond(scores) if maps.per_cell else None, scores, maps, memory)
 
     def decide(
         self, state: OneStreamState, view: View, judgement: Judgement, policy: Policy = greedy

@@ -79,6 +79,8 @@ class Model(schema.Model):
         super().__post_init__()
         if min(self.memory_length - 1, self.memory_tokens, self.nheads, self.prompts) < 1:
             raise ValueError("MEMORY_LENGTH must be at least 2, MEMORY_TOKENS, NHEADS and PROMPTS at least 1")
+        if self.head.type != "CENTER":
+            raise ValueError(f"HEAD must be CENTER, whose maps confidence is told from, not {self.head.type}")
         if self.class_token not in CLASS_TOKENS:
             raise ValueError(f"CLASS_TOKEN must be {', '.join(CLASS_TOKENS[:-1])} or {CLASS_TOKENS[-1]}")
 

@@ -53,6 +53,22 @@ class CSTrackOutput:
     weight: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Position codes.
+
+    tokens: [1 + 2 P + Nz + N, C] of class token, prompts of both modalities, templates, search region.
+    fusion: [P + Nz + N, C] for both streams of the spatial module: prompts of either one have the aux prompts' rows, as
+    published networks were trained. search: [N, C]. memory: [T * K, C], one row per entry, the same for all its tokens;
+    None in stage 1.
+    """
+
+    tokens: Tensor
+    fusion: Tensor
+    search: Tensor
+    memory: Tensor | None
+
+
 class CSTrack(nn.Module):
     """Module names are those of published checkpoints. heads: of both compact modules.
 
@@ -76,6 +92,7 @@ class CSTrack(nn.Module):
         self.rgb_prompts, self.det_prompts = nn.Embedding(prompts, width), nn.Embedding(prompts, width)
         self.cls_prompts_pos = nn.Embedding(1 + 2 * prompts, width)
         self.backbone_rgb_det_fusion = SpatialCompactModule(width, heads, prompts, init_std=std)
+        self._codes: Codes | None = None
         if memory is not None:
             self.dy_template_pos_embed = nn.Embedding(memory.length, width)
             self.temporal_fusion = TemporalCompactModule(width, heads, 2 * width, init_std=std)
@@ -85,24 +102,15 @@ class CSTrack(nn.Module):
         """Tokens of a search region."""
         return self.backbone.grid_search**2
 
-    @property
-    def code(self) -> Tensor:
-        """Position code [1 + 2 P + Nz + N, C] of class token, prompts of both modalities, templates, search region."""
-        b = self.backbone
-        return torch.cat([self.cls_prompts_pos.weight, b.pos_embed_z[0], b.pos_embed_x[0]])
-
-    @property
-    def fusion_code(self) -> Tensor:
-        """[P + Nz + N, C] for both streams of the spatial module: the prompts of either one have the aux prompts' rows,
-        as published networks were trained."""
-        return self.code[1 + self.prompts :]
-
-    @property
-    def memory_code(self) -> Tensor:
-        """[T * K, C]: one row per entry, the same for all its tokens."""
-        if self.memory is None:
-            raise ValueError("a network of stage 1 has no memory")
-        return self.dy_template_pos_embed.weight.repeat_interleave(self.memory.tokens, dim=0)
+    def codes(self) -> Codes:
+        """Position codes by the present weights."""
+        if self._codes is not None:
+            return self._codes
+        b, memory = self.backbone, None
+        tokens = torch.cat([self.cls_prompts_pos.weight, b.pos_embed_z[0], b.pos_embed_x[0]])
+        if self.memory is not None:
+            memory = self.dy_template_pos_embed.weight.repeat_interleave(self.memory.tokens, dim=0)
+        return Codes(tokens, tokens[1 + self.prompts :], tokens[-self.search_length :], memory)
 
     def embed_template(self, template: Tensor) -> Tensor:
         """Once per template: [B, 6, T, T], normalised -> tokens [B, 2, Nz, C] of both modalities, not yet typed."""
@@ -130,8 +138,9 @@ class CSTrack(nn.Module):
         found = self.backbone.type_search(self.backbone.embed(search))
         prompts = torch.stack([self.rgb_prompts.weight, self.det_prompts.weight]).expand(len(found), -1, -1, -1)
         rgb, aux = torch.cat([prompts, templates, found], dim=2).unbind(1)
-        fused = self.backbone_rgb_det_fusion(rgb, aux, self.fusion_code)
-        tokens = torch.cat([self.backbone.cls_token.expand(len(fused), -1, -1), fused], dim=1) + self.code
+        codes = self.codes()
+        fused = self.backbone_rgb_det_fusion(rgb, aux, codes.fusion)
+        tokens = torch.cat([self.backbone.cls_token.expand(len(fused), -1, -1), fused], dim=1) + codes.tokens
         return self.backbone.encode(tokens, first)
 
     def decode(self, search_tokens: Tensor) -> BoxMaps:
@@ -167,7 +176,8 @@ class CSTrack(nn.Module):
         if known is None or first is not None:
             begun = filled(best_tokens(search, weight, size.tokens), size.length)
             known = begun if known is None or first is None else where_first(first, begun, known)
-        seen = self.temporal_fusion(search, self.code[-n:], known.flatten(1, 2), self.memory_code)
+        codes = self.codes()
+        seen = self.temporal_fusion(search, codes.search, known.flatten(1, 2), codes.memory)
         maps = self.decode(seen)
         weight = weight + box_prior(maps.boxes_cxcywh.detach(), self.backbone.grid_search)
         entry = best_tokens(search, weight, size.tokens)
@@ -202,9 +212,10 @@ class CSTrack(nn.Module):
         twin = with_fused_children(self, plan)
         for name in ("confidence_pred", "task_cls"):
             del twin._modules[name]
-        fusion = self.backbone_rgb_det_fusion.for_code(self.fusion_code.detach(), plan)
-        twin._modules["backbone_rgb_det_fusion"] = fusion
-        if self.memory is not None:
-            codes = self.code[-self.search_length :].detach(), self.memory_code.detach()
-            twin._modules["temporal_fusion"] = self.temporal_fusion.for_codes(*codes, plan)
+        codes = self.codes()
+        twin._modules["backbone_rgb_det_fusion"] = self.backbone_rgb_det_fusion.for_code(codes.fusion.detach(), plan)
+        if codes.memory is not None:
+            temporal = self.temporal_fusion.for_codes(codes.search.detach(), codes.memory.detach(), plan)
+            twin._modules["temporal_fusion"] = temporal
+        twin._codes = twin.codes()
         return twin

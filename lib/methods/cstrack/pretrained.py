@@ -16,8 +16,10 @@ from lib.models.weights import Checkpoint, WeightsError, load_into, read_checkpo
 log = logging.getLogger(__name__)
 
 CLASS_TOKEN, POSITION = "backbone.cls_token", "backbone.pos_embed"
-OWN = ("token_type_*",)
-"""What a backbone has and pre-training has not."""
+OWN = ("token_type_",)
+"""Names of what a backbone has and pre-training has not begin so."""
+CORE = ("patch_embed.", "blocks.")
+"""Names of what must be in the file begin so."""
 PRETRAINING_KEY = "module"
 
 
@@ -39,7 +41,10 @@ def load_fast_itpn(backbone: FastITPN, name: str) -> None:
     known = backbone.state_dict().keys()
     log.info("MODEL.PRETRAIN_FILE %s: %d of its tensors have no place", name, len(adapted.keys() - known))
     fitting = {key: value for key, value in adapted.items() if key in known}
-    load_into(backbone, fitting, strict=True, ignore=OWN, source=path)
+    beside = [k for k in known - fitting.keys() if not k.startswith(CORE) and not k.startswith(OWN)]
+    if beside:
+        log.warning("MODEL.PRETRAIN_FILE %s lacks %s; they begin fresh", name, ", ".join(sorted(beside)))
+    load_into(backbone, fitting, strict=True, ignore=[*beside, *(f"{prefix}*" for prefix in OWN)], source=path)
 
 
 def adapt_fast_itpn(state: dict[str, Tensor], backbone: FastITPN) -> dict[str, Tensor]:

@@ -103,8 +103,7 @@ class CSTrackTracker(OneStreamTracker):
     def judge(self, state: OneStreamState, view: View) -> Judgement:
         assert isinstance(view, CSTrackView)
         found = self._find(state.template, self.normalise(view.crops), view)
-        scores = found.maps.score_map.flatten(1).float()
-        return Judgement(self.respond(scores), scores, found.maps, found.memory)
+        return self.judgement(found.maps, found.memory)
 
     def _find(self, template: Tensor, crops: Tensor, view: CSTrackView) -> Found:
         if view.memory is None or view.steps is None:

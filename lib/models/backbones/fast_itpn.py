@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lib.models.inference import with_fused_children
 from lib.models.layers.fused import Plan
+from lib.models.layers.initial import trunc_normal_linears
 from lib.models.layers.itpn_stem import ConvBlock, Merge, run_stem
 from lib.models.layers.scaled_block import EPS, ScaledBlock
 from lib.models.layers.stem import ConvStem, PatchEmbed
@@ -78,11 +79,7 @@ class FastITPN(nn.Module):
         self._initialise(similar_queries)
 
     def _initialise(self, similar_queries: bool) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=self.init_std)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        trunc_normal_linears(self, self.init_std)
         for position in (self.pos_embed, self.pos_embed_z, self.pos_embed_x):
             nn.init.trunc_normal_(position, std=0.02)
         if similar_queries:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedProjection
 from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct, attention
+from lib.models.layers.initial import trunc_normal_linears
 
 
 class CrossAttention(nn.Module):
@@ -86,11 +87,7 @@ class SpatialCompactModule(nn.Module):
     def __init__(self, width: int, heads: int, prompts: int = 4, dropout: float = 0.1, init_std: float = 0.02) -> None:
         super().__init__()
         self.layers = nn.ModuleList([SpatialCompactLayer(width, heads, prompts, dropout)])
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=init_std)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        trunc_normal_linears(self, init_std)
 
     def forward(self, rgb: Tensor, aux: Tensor, code: Tensor) -> Tensor:
         """As `SpatialCompactLayer.forward`."""

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedAttention, CodedProjection
 from lib.models.layers.fused import Plan, Product, ResidualMlp, attention
+from lib.models.layers.initial import trunc_normal_linears
 
 
 class TemporalLayer(nn.Module):
@@ -37,10 +38,7 @@ class TemporalCompactModule(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.1, init_std: float = 0.02) -> None:
         super().__init__()
         self.layers = nn.ModuleList([TemporalLayer(width, heads, hidden, dropout)])
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=init_std)
-                nn.init.zeros_(module.bias)
+        trunc_normal_linears(self, init_std)
 
     def forward(self, x: Tensor, code: Tensor, memory: Tensor, memory_code: Tensor) -> Tensor:
         """As `TemporalLayer.forward`."""

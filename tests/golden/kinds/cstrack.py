@@ -259,7 +259,7 @@ def spatial(case: Case) -> None:
 def temporal(case: Case) -> None:
     network = build(case)
     tokens, memory, codes = (case.tensor(name) for name in ("tokens", "memory", "tokens_pos"))
-    codes, code = codes.expand_as(tokens), network.memory_code
+    codes, code = codes.expand_as(tokens), network.codes().memory
     case.check(code.expand_as(memory), case.data["outputs"]["memory_pos"], "memory code")
     with torch.inference_mode():
         rows = [network.temporal_fusion(tokens[i : i + 1], c, memory[i : i + 1], code) for i, c in enumerate(codes)]
