@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -22,12 +21,6 @@ class InitialWeights:
 
     experiment: Experiment
     checkpoint: Path
-
-    @property
-    def own_config(self) -> Any:
-        """The configuration that the network is built by: INIT goes before MODEL.PRETRAIN_FILE."""
-        config = self.experiment.config
-        return replace(config, model=replace(config.model, pretrain_file=""))
 
     def load(self, network: nn.Module) -> str:
         """Fill the network; what the method adds to an earlier stage may be missing. Returns a line for the log.
@@ -49,6 +42,12 @@ def plan_initial_weights(experiment: Experiment, paths: Paths) -> InitialWeights
     if config.init is None or (config.slt is not None and config.slt.start):
         return None
     return InitialWeights(experiment, _find(config.init, paths))
+
+
+def without_pretraining(experiment: Experiment) -> Experiment:
+    """The experiment whose network is built with fresh weights, since others take their place."""
+    config = experiment.config
+    return replace(experiment, config=replace(config, model=replace(config.model, pretrain_file="")))
 
 
 def _find(section: Init, paths: Paths) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from lib.data.clip_picking import ClipPicker, ClipRule
 from lib.data.clips import WholeFrames
 from lib.methods.checkpoints import CheckpointNotFoundError
 from lib.methods.experiment import Experiment
+from lib.methods.initial import without_pretraining
 from lib.models.weights import read_checkpoint
 from lib.objectives.frame_level import BoxCriterion
 from lib.objectives.sequence_level import Auxiliary, BoxesInSight, SequenceObjective, SequenceRule, SoftmaxPolicy
@@ -41,8 +42,7 @@ class SequenceTraining:
     @property
     def own_config(self) -> Any:
         """The configuration that the network is built by: START goes before MODEL.PRETRAIN_FILE."""
-        config = self.experiment.config
-        return config if self.start is None else replace(config, model=replace(config.model, pretrain_file=""))
+        return self.experiment.config if self.start is None else without_pretraining(self.experiment).config
 
     def load_start(self, network: nn.Module) -> None:
         """The weights of START, strictly."""

@@ -22,7 +22,8 @@ from lib.data.sampling import TrackingSampler
 from lib.data.types import Batch, Clip, ClipBatch, Dataset, Frame, Modality, Rows
 from lib.methods import Experiment
 from lib.methods.distillation import Distillation, plan_distillation
-from lib.methods.initial import InitialWeights, plan_initial_weights
+from lib.methods.initial import InitialWeights, plan_initial_weights, without_pretraining
+from lib.methods.ostrack.pretrained import TIMM, find_pretrained
 from lib.methods.sequence_level import SequenceTraining, plan_sequence_training
 from lib.objectives.base import Objective
 from lib.paths import Paths
@@ -43,17 +44,23 @@ def build_parts(
     use_lmdb: bool,
     identity: dict[str, Any],
     metadata: dict[str, Any],
+    begins: bool = True,
 ) -> Parts:
     """Everything a `Trainer` needs. The network has its initial weights, on the device of this process.
 
+    begins: False where a state or --load is going to replace the weights: MODEL.PRETRAIN_FILE and INIT are left aside
+    then, and need not be there any more.
     Raises ConfigError, CheckpointNotFoundError, MissingPathError, WeightsError or ValueError for what the configuration
     asks and is not there.
     """
     config: Config = experiment.config
     lr_factor(config.train, 1)  # an unusable schedule is told now, not when the first step is due
-    # Teacher and data first: what is missing there is told within seconds, before a network is built.
+    # Files of weights and data first: what is missing there is told within seconds, before a network is built.
+    initial = plan_initial_weights(experiment, paths) if begins else None
+    if initial is not None or not begins:
+        experiment = without_pretraining(experiment)
     distillation, sequences = plan_distillation(experiment, paths), plan_sequence_training(experiment, paths)
-    initial = plan_initial_weights(experiment, paths)
+    _check_pretraining(experiment, sequences)
     source = _Source(config, experiment.method.reads_aux, world, paths, use_lmdb, sequences)
     train_loader = source.loader(config.data.train, training=True)
     val_loader = None
@@ -80,6 +87,12 @@ def build_parts(
     return Parts(network, objective, optimizer, train_loader, val_loader, prepare, metadata, identity)
 
 
+def _check_pretraining(experiment: Experiment, sequences: SequenceTraining | None) -> None:
+    name = experiment.config.model.pretrain_file
+    if name and not name.startswith(TIMM) and (sequences is None or sequences.start is None):
+        find_pretrained(name)
+
+
 def _learner(
     experiment: Experiment,
     distillation: Distillation | None,
@@ -93,8 +106,6 @@ def _learner(
         own = distillation.student_config
     elif sequences is not None:
         own = sequences.own_config
-    elif initial is not None:
-        own = initial.own_config
     network = method.build_network(own, True).to(world.device)
     notes = {} if initial is None else {"initial": initial.load(network)}
     if sequences is not None:

@@ -69,7 +69,9 @@ def open_session(options: TrainOptions, world: World) -> Session:
     log_paths = LogPaths.of(paths.save_dir, experiment.script, experiment.name)
     state_path, notes = world.on_main(lambda: _settle(options, world, folder, log_paths, identity))
     with nullcontext() if world.is_main else quiet_readers():
-        parts = build_parts(experiment, world, paths, options.use_lmdb, identity, metadata(experiment, world))
+        told = metadata(experiment, world)
+        begins = state_path is None and options.load is None
+        parts = build_parts(experiment, world, paths, options.use_lmdb, identity, told, begins)
     if state_path is None:
         notes += _load_weights(options, experiment, parts.network, paths.save_dir)
     trainer = Trainer(parts, train, world, folder, TrainLog())

@@ -21,7 +21,7 @@ from lib.methods import load_experiment
 from lib.methods.cstrack.network import CSTrack
 from lib.methods.cstrack.pretrained import load_fast_itpn
 from lib.methods.cstrack.tracker import CSTrackState, CSTrackTracker, UpdateRule
-from lib.methods.initial import plan_initial_weights
+from lib.methods.initial import plan_initial_weights, without_pretraining
 from lib.models.engines import EngineError
 from lib.models.inference import prepare
 from lib.models.layers.fused import Plan
@@ -337,7 +337,7 @@ def test_stage_2_begins_with_all_that_stage_1_learned(tmp_path: Path) -> None:
     e = experiment(2, f"INIT.CHECKPOINT={file}")
     initial = plan_initial_weights(e, load_paths())
     assert initial is not None
-    net = e.method.build_network(initial.own_config, True)
+    net = e.method.build_network(without_pretraining(e).config, True)
     assert "ignored" in initial.load(net)
     own = net.state_dict()
     assert all(torch.equal(own[k], v) for k, v in state.items() if k != "backbone.cls_token")
