@@ -17,10 +17,12 @@ from lib.bench.metrics import METRICS, check_options
 from lib.bench.render import check_wish, choose, write_videos
 from lib.bench.scoring import Scored
 from lib.bench.submit import pack, shortfall
-from lib.methods import load_experiment
+from lib.config import ConfigError
+from lib.methods import Experiment, load_experiment
 from lib.methods.checkpoints import find_checkpoint
 from lib.models.engines import TORCH, get_engine
 from lib.paths import Paths
+from lib.registry import UnknownNameError
 
 SHOWN_FAILURES = 50
 
@@ -53,9 +55,10 @@ class TrackerChoice:
         engine = get_engine(self.engine)
         if engine is not None:
             engine.require()
+        experiment = load_experiment(self.script, self.config, self.overrides, self.plugins)
+        check_benchmark_keys(experiment)
         checkpoint = None
         if not self.untrained:
-            experiment = load_experiment(self.script, self.config, self.overrides, self.plugins)
             checkpoint = find_checkpoint(experiment, paths.save_dir, self.checkpoint, paths.pretrained)
         return ExperimentFactory(
             self.script,
@@ -73,6 +76,18 @@ class TrackerChoice:
             self.calibration,
             paths,
         )
+
+
+def check_benchmark_keys(experiment: Experiment) -> None:
+    """Raises ConfigError for a key that is to name a benchmark and names none, or not as it is called here."""
+    named = experiment.method.benchmarks_of
+    for name, key in ({} if named is None else named(experiment.config)).items():
+        try:
+            known = get_benchmark(name).name
+        except UnknownNameError as error:
+            raise ConfigError(f"{experiment.path}: {key}: {error}") from None
+        if known != name.lower():
+            raise ConfigError(f"{experiment.path}: {key}: write {known.upper()}")
 
 
 def check_wishes(

@@ -30,6 +30,8 @@ class Method:
     of `BoxMaps`, which fit every network that gives these.
     reads_aux: whether its network takes the second picture of RGB-X frames; one that does not is trained on RGB alone.
     weights_of(config, checkpoint): what the network takes of a file, where that is not what the file says.
+    benchmarks_of(config): names of benchmarks in a configuration -> the key they stand in, to be checked where
+    benchmarks are known.
     added: patterns of parameters that a later stage adds to an earlier one's, so that INIT's file may lack them.
     """
 
@@ -42,6 +44,7 @@ class Method:
     build_auxiliary: Callable[[Any], Auxiliary] | None = None
     reads_aux: bool = False
     weights_of: Callable[[Any, Checkpoint], dict[str, Tensor]] | None = None
+    benchmarks_of: Callable[[Any], Mapping[str, str]] | None = None
     added: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     parts: Mapping[str, Registry[Callable[..., Any]]] = field(default_factory=dict)

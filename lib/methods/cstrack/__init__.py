@@ -48,6 +48,11 @@ def build_tracker(config: Config, network: CSTrack, benchmark: str | None = None
     return CSTrackTracker(network, crop_settings(config), UpdateRule(rule.interval, rule.threshold))
 
 
+def benchmarks_of(config: Config) -> dict[str, str]:
+    """Whose updates the configuration tells."""
+    return {name: f"TEST.UPDATE.{name}" for name in config.test.update if name.upper() != DEFAULT}
+
+
 for stage, keys in ((1, Config), (2, TemporalConfig)):
     register_method(
         Method(
@@ -59,6 +64,7 @@ for stage, keys in ((1, Config), (2, TemporalConfig)):
             build_tracker=build_tracker,
             reads_aux=True,
             weights_of=weights_of,
+            benchmarks_of=benchmarks_of,
             added=("temporal_fusion.*", "dy_template_pos_embed.*"),
             parts={"model.backbone": ITPNS, "model.head": HEADS},
         )

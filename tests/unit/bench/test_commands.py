@@ -22,7 +22,8 @@ from lib.bench.render import choose
 from lib.bench.result_files import write_boxes
 from lib.bench.results import Result, ResultFolder
 from lib.bench.submit import SubmissionError, pack, shortfall
-from lib.bench.testing import check_wishes
+from lib.bench.testing import TrackerChoice, check_wishes
+from lib.config import ConfigError
 from lib.methods import load_experiment
 from lib.methods.checkpoints import CheckpointNotFoundError, find_checkpoint
 from lib.paths import Paths
@@ -185,3 +186,17 @@ def test_a_tracker_that_cannot_be_built_displaces_no_results(tmp_path: Path, mon
     with pytest.raises(ValueError, match="do not fit"):
         run_evaluation(replace(job, factory=Wrong("static")), Console(quiet=True))
     assert run_evaluation(job, Console(quiet=True)).kept == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("LASHR", r"TEST\.UPDATE\.LASHR: unknown benchmark 'LASHR'; did you mean 'lasher'"),
+        ("LASHER_TEST", r"TEST\.UPDATE\.LASHER_TEST: write LASHER"),
+    ],
+)
+def test_a_key_that_is_to_name_a_benchmark_must_name_one(tmp_path: Path, key: str, told: str) -> None:
+    wish = (f"TEST.UPDATE={{{key}: {{}}}}",)
+    choice = TrackerChoice("cstrack_s1", "synthetic_small", untrained=True, overrides=wish)
+    with pytest.raises(ConfigError, match=told):
+        choice.factory(Paths(tmp_path, tmp_path, tmp_path, tmp_path))
