@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from inference import best_times, inference, limit_ways, limits_of, no_grad
+from inference import add_rates, best_times, inference, limit_ways, no_grad
 from plain_cstrack import PlainCSTrack
 from plain_ostrack import MEAN, STD
 from torch import Tensor, nn
@@ -78,11 +78,7 @@ def tracking(ours: CSTrack, plain: PlainCSTrack, repeats: int) -> dict[str, Any]
         found[name] = {"gmacs": cost.macs / 1e9, "operations": cost.kernels, "box_difference": difference}
         ways[name] = lambda q=quick, t=typed, m=remembered: inference(lambda: q.locate(t, search, m))
     times = best_times(ways, repeats, LONGEST)
-    for name, row in found.items():
-        limit, packed = limits_of(times, WAYS["fast" if name == "fast" else "official"])
-        rate = found["plain"]["gmacs"] / times[name]
-        row |= {"ms": times[name] * 1e3, "times_plain": times["plain"] / times[name], "rate": rate}
-        row |= {"limit": limit, "packed_limit": packed, "share": rate / limit}
+    add_rates(found, times)
     return found
 
 

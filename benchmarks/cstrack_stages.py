@@ -16,9 +16,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.sequence_level_gain import run
-from lib.methods import load_experiment
-from lib.paths import checkpoint_folder
+from commands import run, trained
 
 TRAININGS = {
     "stage 1": ("cstrack_s1", "synthetic_small"),
@@ -51,20 +49,13 @@ class Bench:
             size = ("--sequences", str(self.sequences), "--frames", str(self.frames), "--difficulty", "0.3")
             run(*make, "--split", "test", "--seed", str(TEST_SEED), *size, "--attributes", *HAPPENING)
 
-    def places(self, seed: int) -> tuple[str, ...]:
-        return ("--data_dir", str(self.out / "data"), "--save_dir", str(self.out / f"seed{seed}"))
-
     def trained(self, script: str, config: str, seed: int) -> None:
-        experiment = load_experiment(script, config)
-        folder = checkpoint_folder(self.out / f"seed{seed}", script, config)
-        last = f"{experiment.method.network_name}_ep{experiment.config.train.epoch:04d}.safetensors"
-        if not (folder / last).is_file():
-            names = ("--script", script, "--config", config, "--mode", "single")
-            run("tracking/train.py", *names, *self.places(seed), "--set", f"TRAIN.SEED={seed}")
+        trained(script, config, seed, self.out / f"seed{seed}", "--data_dir", str(self.out / "data"))
 
     def scores(self, script: str, config: str, seed: int) -> dict[str, float]:
         """Headline of each benchmark, in percent."""
-        where = ("--dataset", *LAYOUTS, "--skip_missing", "--batch", "8", *self.places(seed))
+        places = ("--data_dir", str(self.out / "data"), "--save_dir", str(self.out / f"seed{seed}"))
+        where = ("--dataset", *LAYOUTS, "--skip_missing", "--batch", "8", *places)
         run("tracking/test.py", script, config, *where)
         results = self.out / f"seed{seed}" / "test" / "tracking_results" / script / config
         found = {name: json.loads((results / name / "scores.json").read_text()) for name in LAYOUTS}

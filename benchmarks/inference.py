@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -127,6 +128,15 @@ def limits_of(times: dict[str, float], way: Way) -> tuple[float, float]:
         return 0.0, 0.0
     plain = times[f"limit {way.dtype} plain"]
     return SIDE**3 / plain / 1e9, SIDE**3 / times.get(f"limit {way.dtype} packed", plain) / 1e9
+
+
+def add_rates(found: dict[str, dict[str, Any]], times: dict[str, float]) -> None:
+    """To rows of "plain", "official" and "fast": milliseconds, and the plain network's products by time and limit."""
+    for name, row in found.items():
+        limit, packed = limits_of(times, WAYS["fast" if name == "fast" else "official"])
+        rate = found["plain"]["gmacs"] / times[name]
+        row |= {"ms": times[name] * 1e3, "times_plain": times["plain"] / times[name], "rate": rate}
+        row |= {"limit": limit, "packed_limit": packed, "share": rate / limit}
 
 
 class Contestants:

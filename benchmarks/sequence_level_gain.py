@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.methods import load_experiment
-from lib.paths import checkpoint_folder, load_paths
+from commands import run, trained
+
+from lib.paths import load_paths
 
 START = "synthetic_small"
 WAYS = {"sequence level": "slt_synthetic", "frame level": "slt_control"}
@@ -49,15 +48,9 @@ class Bench:
         run("tracking/make_synthetic_data.py", *place, *size, "--seed", str(self.test_seed))
 
     def trained(self, config: str, seed: int) -> Path:
-        """What one finished training leaves: its last epoch's weights."""
-        folder = self.out / f"{config}_seed{seed}"
-        epoch = load_experiment("ostrack", config).config.train.epoch
-        weights = checkpoint_folder(folder, "ostrack", config) / f"OSTrack_ep{epoch:04d}.safetensors"
-        if not weights.is_file():
-            load = [] if config == WAYS["sequence level"] else ["--load", str(self.start)]
-            place = ["--script", "ostrack", "--config", config, "--save_dir", str(folder), "--mode", "single"]
-            run("tracking/train.py", *place, *load, "--set", f"TRAIN.SEED={seed}")
-        return weights
+        """The weights of one training, finished."""
+        load = () if config == WAYS["sequence level"] else ("--load", str(self.start))
+        return trained("ostrack", config, seed, self.out / f"{config}_seed{seed}", *load)
 
     def scores(self, name: str, config: str, checkpoint: Path) -> dict[str, float]:
         """AUC of every sequence, in percent, and of the whole under an empty name."""
@@ -67,12 +60,6 @@ class Bench:
         run("tracking/test.py", "ostrack", config, "--dataset", "synthetic", "--batch", "8", *place)
         found = json.loads((results / "scores.json").read_text())
         return {"": found["headline"]["auc"], **{n: s["auc"] for n, s in found["sequences"].items()}}
-
-
-def run(*command: str) -> None:
-    """One of the project's commands. Raises CalledProcessError."""
-    print("$ python", *command, flush=True)
-    subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
