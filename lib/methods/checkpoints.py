@@ -17,6 +17,17 @@ class CheckpointNotFoundError(FileNotFoundError):
     """No weights where they are looked for; the message says where, and what is there."""
 
 
+def find_file(wish: str, pretrained: Path, option: str, remark: str = "") -> Path:
+    """A file of weights that a configuration names: a path, or one in the `pretrained` folder.
+
+    option: the key, and remark: what is to be said beside it, for the message. Raises CheckpointNotFoundError.
+    """
+    for path in (Path(wish), pretrained / wish):
+        if path.is_file():
+            return path
+    raise CheckpointNotFoundError(f"{option} {wish}: no such file, neither as a path nor in {pretrained}{remark}")
+
+
 def find_checkpoint(
     experiment: Experiment, save_dir: Path, wish: str | None, pretrained: Path, option: str = "--checkpoint"
 ) -> Path:

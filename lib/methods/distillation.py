@@ -10,7 +10,7 @@ from torch import nn
 
 from lib.config import ConfigError
 from lib.config.schema import KD, Config, Teacher
-from lib.methods.checkpoints import CheckpointNotFoundError, find_checkpoint
+from lib.methods.checkpoints import find_checkpoint, find_file
 from lib.methods.experiment import Experiment, load_experiment
 from lib.models.weights import read_checkpoint
 from lib.objectives.base import Objective
@@ -108,10 +108,5 @@ def _check_inputs(config: Config, teacher: Experiment) -> None:
 
 def _find_weights(section: Teacher, teacher: Experiment, paths: Paths) -> Path:
     if section.checkpoint:
-        for path in (Path(section.checkpoint), paths.pretrained / section.checkpoint):
-            if path.is_file():
-                return path
-        raise CheckpointNotFoundError(
-            f"TEACHER.CHECKPOINT {section.checkpoint}: no such file, neither as a path nor in {paths.pretrained}"
-        )
+        return find_file(section.checkpoint, paths.pretrained, "TEACHER.CHECKPOINT")
     return find_checkpoint(teacher, paths.save_dir, None, paths.pretrained, option="TEACHER.CHECKPOINT")

@@ -9,7 +9,7 @@ from torch import nn
 
 from lib.config import ConfigError
 from lib.config.schema import Config, Init
-from lib.methods.checkpoints import CheckpointNotFoundError, find_checkpoint
+from lib.methods.checkpoints import find_checkpoint, find_file
 from lib.methods.experiment import Experiment, load_experiment
 from lib.models.weights import read_checkpoint
 from lib.paths import Paths
@@ -52,12 +52,7 @@ def without_pretraining(experiment: Experiment) -> Experiment:
 
 def _find(section: Init, paths: Paths) -> Path:
     if section.checkpoint:
-        for path in (Path(section.checkpoint), paths.pretrained / section.checkpoint):
-            if path.is_file():
-                return path
-        raise CheckpointNotFoundError(
-            f"INIT.CHECKPOINT {section.checkpoint}: no such file, neither as a path nor in {paths.pretrained}"
-        )
+        return find_file(section.checkpoint, paths.pretrained, "INIT.CHECKPOINT")
     try:
         earlier = load_experiment(section.script, section.config)
     except ConfigError as error:

@@ -12,7 +12,7 @@ from lib.config import ConfigError
 from lib.config.schema import SLT, Config
 from lib.data.clip_picking import ClipPicker, ClipRule
 from lib.data.clips import WholeFrames
-from lib.methods.checkpoints import CheckpointNotFoundError
+from lib.methods.checkpoints import find_file
 from lib.methods.experiment import Experiment
 from lib.methods.initial import without_pretraining
 from lib.models.weights import read_checkpoint
@@ -99,13 +99,8 @@ def plan_sequence_training(experiment: Experiment, paths: Paths) -> SequenceTrai
 def _find_start(section: SLT, paths: Paths) -> Path | None:
     if not section.start:
         return None
-    for path in (Path(section.start), paths.pretrained / section.start):
-        if path.is_file():
-            return path
-    raise CheckpointNotFoundError(
-        f"SLT.START {section.start}: no such file, neither as a path nor in {paths.pretrained}; sequence-level "
-        "training begins with a network that was trained on single frames"
-    )
+    remark = "; sequence-level training begins with a network that was trained on single frames"
+    return find_file(section.start, paths.pretrained, "SLT.START", remark)
 
 
 def _box_losses(config: Config) -> Auxiliary:
