@@ -8,15 +8,11 @@ import numpy as np
 import torch
 from ways import Way
 
-from lib.bench.demo import demo_factory
-from lib.bench.metrics.metric import evaluate
-from lib.bench.metrics.scores import SequenceResult
-from lib.data.boxes import iou_xywh
-from lib.data.synthetic.dataset import build_synthetic
-from lib.data.types import Frame, Sequence
-from lib.track.one_stream import OneStreamState
-from lib.track.protocol import Tracker
-from lib.track.session import TrackerSession
+from lib.bench import demo_factory
+from lib.bench.metrics import SequenceResult, evaluate
+from lib.data import Frame, Video, iou_xywh
+from lib.track import OneStreamState, Tracker, TrackerSession
+from synthetic import build_synthetic
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def _tracker(way: Way) -> Tracker:
     return demo_factory(None, None, None, "cpu", way.protocol, engine=way.engine).build(0)
 
 
-def follow(tracker: Tracker, sequence: Sequence, pictures: list[Frame]) -> SequenceResult:
+def follow(tracker: Tracker, sequence: Video, pictures: list[Frame]) -> SequenceResult:
     session = TrackerSession(tracker)
     first = sequence.boxes_xywh[0]
     session.init(pictures[0], first.tolist())

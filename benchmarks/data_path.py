@@ -21,12 +21,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lib.data.augment import Draws, draw_sample, grey_picture, mirror_box
-from lib.data.boxes import jitter_box
-from lib.data.modalities import depth_to_levels
-from lib.data.normalise import Normalise
-from lib.data.processing import InvalidSampleError, Processing, RegionRule
-from lib.data.types import Clip, Frame, Image, Levels, Mask, Modality, Sample
+from lib.data import (
+    Draws,
+    Frame,
+    FrameSet,
+    Image,
+    InvalidSampleError,
+    Levels,
+    Mask,
+    Modality,
+    Normalise,
+    Processing,
+    RegionRule,
+    Sample,
+    depth_to_levels,
+    draw_sample,
+    grey_picture,
+    jitter_box,
+    mirror_box,
+)
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROCESS = Processing(RegionRule(128, 2.0), RegionRule(256, 4.0, center_jitter=3.0, scale_jitter=0.25))
@@ -40,10 +53,10 @@ Way = Callable[["Shot", Draws], object]
 class Shot:
     """What a sample is made of, as decoded. depth: maps of template and search frame, in place of second pictures."""
 
-    clip: Clip
+    clip: FrameSet
     depth: tuple[Depth, Depth] | None = None
 
-    def seen(self, colour: Callable[[Depth], Image | Levels]) -> Clip:
+    def seen(self, colour: Callable[[Depth], Image | Levels]) -> FrameSet:
         """The frames with their second pictures."""
         if self.depth is None:
             return self.clip
@@ -119,7 +132,7 @@ def make_shots(height: int, width: int, modality: Modality, count: int) -> list[
         corner = rng.random(2) * (np.array([width, height]) - side)
         box = np.array([[*corner, *side]])
         pair = (frames[i % 4],), (frames[(i + 1) % 4],)
-        clip = Clip(*pair, box, box + rng.uniform(-8, 8, (1, 4)), modality, "noise", str(i), (0, 1))
+        clip = FrameSet(*pair, box, box + rng.uniform(-8, 8, (1, 4)), modality, "noise", str(i), (0, 1))
         shots.append(Shot(clip, (maps[i % 4], maps[(i + 1) % 4]) if modality is Modality.RGBD else None))
     return shots
 

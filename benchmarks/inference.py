@@ -34,20 +34,15 @@ from plain_ostrack import MEAN, STD, PlainOSTrack, PlainTracker
 from torch import Tensor
 from ways import WAYS, Way, installed
 
-from lib.bench.calibration import PROCEDURAL, calibration_clips
-from lib.bench.cost import Cost, counting
-from lib.bench.environment import package_version
-from lib.bench.profile import made_up_picture
-from lib.data.types import Frame
-from lib.methods.ostrack.network import OSTrack
-from lib.methods.ostrack.tracker import OSTrackTracker
-from lib.models.backbones.one_stream_vit import OneStreamViT
-from lib.models.engines.folder import open_graphs, write_graphs
-from lib.models.heads.center import CenterHead
-from lib.models.layers.fused import Plan, Product, packing_works
+from lib.bench import PROCEDURAL, Cost, calibration_clips, counting, made_up_picture, package_version
+from lib.data import Frame
+from lib.methods.ostrack import OSTrack, OSTrackTracker
+from lib.models.backbones import OneStreamViT
+from lib.models.engines import open_graphs, write_graphs
+from lib.models.heads import CenterHead
+from lib.models.layers import FuseOptions, Product, packing_works
 from lib.paths import load_paths
-from lib.track.inference import Inference
-from lib.track.one_stream import CropSettings, OneStreamState
+from lib.track import CropSettings, Inference, OneStreamState
 
 BOX = [500.0, 300.0, 120.0, 90.0]
 ELIMINATING = (3, 6, 9)
@@ -117,7 +112,7 @@ def limit_ways() -> dict[str, Callable[[], object]]:
         a, b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
         ways[f"limit {dtype} plain"] = lambda a=a, b=b: a @ b
         if packing_works(dtype):
-            packed = Product(b, None, Plan(dtype))
+            packed = Product(b, None, FuseOptions(dtype))
             ways[f"limit {dtype} packed"] = lambda a=a, p=packed: p(a)
     return ways
 

@@ -23,19 +23,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data.boxes import clip_box, iou_xywh
-from lib.data.clip_picking import ClipPicker, ClipRule
-from lib.data.clips import WholeFrames
-from lib.data.io import decode_image
-from lib.data.loader import build_clip_loader
-from lib.data.sampling import TrackingSampler
-from lib.data.types import Clip, Frame, Modality, Sequence
+from lib.data import (
+    ClipPicker,
+    ClipRule,
+    Frame,
+    FrameSet,
+    Modality,
+    TrackingSampler,
+    Video,
+    WholeFrames,
+    build_clip_loader,
+    clip_box,
+    decode_image,
+    iou_xywh,
+)
 from lib.methods import load_experiment
-from lib.methods.ostrack.tracker import OSTrackTracker
-from lib.models.weights import load_into, read_checkpoint
-from lib.objectives.sequence_level import SoftmaxPolicy
+from lib.methods.ostrack import OSTrackTracker
+from lib.models import load_into, read_checkpoint
+from lib.objectives import SoftmaxPolicy
 from lib.paths import load_paths
-from lib.track.rollout import for_present_weights, roll_out
+from lib.track import for_present_weights, roll_out
 
 MEAN, STD = (torch.tensor(v).reshape(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 POLICY = SoftmaxPolicy()
@@ -70,7 +77,7 @@ class Videos:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> Sequence:
+    def __getitem__(self, index: int) -> Video:
         rng = np.random.default_rng(index)
         side = rng.uniform(0.06, 0.15, 2) * min(self.height, self.width)
         start = rng.uniform(0.2, 0.6, 2) * (self.width, self.height)
@@ -82,7 +89,7 @@ class Videos:
             files.append(cv2.imencode(".jpg", cv2.resize(coarse, (self.width, self.height)))[1].tobytes())
         there = np.ones(self.frames, dtype=bool)
         reader = Reader(files)
-        return Sequence(str(index), boxes, there, there, reader, reader.path)
+        return Video(str(index), boxes, there, there, reader, reader.path)
 
 
 def one_crop(frame: Frame, box_xywh: list[float], factor: float, size: int) -> tuple[Tensor, float]:
@@ -106,7 +113,7 @@ def one_overlap(a: list[float], b: list[float]) -> float:
 
 
 @torch.no_grad()
-def straightforward(track: OSTrackTracker, clips: list[Clip]) -> list[float]:
+def straightforward(track: OSTrackTracker, clips: list[FrameSet]) -> list[float]:
     """Each clip's advantage."""
     s, count = track.settings, len(clips)
     boxes = [c.search_boxes[0].tolist() for c in clips] * 2
@@ -136,7 +143,7 @@ def straightforward(track: OSTrackTracker, clips: list[Clip]) -> list[float]:
     return [(sums[count + i] - sums[i]) / steps for i in range(count)]
 
 
-def template_box(clip: Clip, factor: float, size: int) -> Tensor:
+def template_box(clip: FrameSet, factor: float, size: int) -> Tensor:
     """The target in its template, in units of the crop's side."""
     _, _, w, h = clip.template_boxes[0].tolist()
     resize = size / math.ceil(math.sqrt(w * h) * factor)
@@ -144,14 +151,14 @@ def template_box(clip: Clip, factor: float, size: int) -> Tensor:
     return torch.cat([(size - 1) / 2 - extent / 2, extent]) / size
 
 
-def ours(track: OSTrackTracker, clips: list[Clip]) -> list[float]:
+def ours(track: OSTrackTracker, clips: list[FrameSet]) -> list[float]:
     """The library's way."""
     quick = for_present_weights(track)
     advantage: list[float] = roll_out(quick, clips, POLICY.draw).advantage().tolist()
     return advantage
 
 
-Way = Callable[[OSTrackTracker, list[Clip]], list[float]]
+Way = Callable[[OSTrackTracker, list[FrameSet]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -168,7 +175,7 @@ class Pace:
         )
 
 
-def pace(way: Way, track: OSTrackTracker, batches: Iterator[list[Clip]], seconds: float) -> Pace:
+def pace(way: Way, track: OSTrackTracker, batches: Iterator[list[FrameSet]], seconds: float) -> Pace:
     """Decoding included; the first batch, for which worker processes start, is not counted."""
     way(track, next(batches))
     done, began, used = 0, time.perf_counter(), time.process_time()
@@ -209,7 +216,7 @@ def main() -> None:
     videos = Videos(args.height, args.width, 8, 3 * args.frames + 4)
     sampler = TrackingSampler([videos], [1.0], ClipPicker(rule), WholeFrames(), seed=0)
 
-    def batches(workers: int) -> Iterator[list[Clip]]:
+    def batches(workers: int) -> Iterator[list[FrameSet]]:
         loader = build_clip_loader(sampler, 1000 * args.clips, args.clips, workers=workers)
         return (batch.clips for batch in loader.epoch(1))
 
@@ -241,7 +248,7 @@ def tracker_of(config: str) -> OSTrackTracker:
     return track
 
 
-def check_agreement(track: OSTrackTracker, clips: list[Clip]) -> None:
+def check_agreement(track: OSTrackTracker, clips: list[FrameSet]) -> None:
     """Raises AssertionError where the two ways part."""
     found = []
     for way in (straightforward, ours):

@@ -25,18 +25,14 @@ from torch.nn import functional as F
 from training_step import kernels, saved_mib, show, step
 from ways import WAYS
 
-from lib.bench.cost import counting
-from lib.data.boxes import cxcywh_to_xyxy, xywh_to_xyxy
-from lib.data.normalise import Normalise
-from lib.data.types import Batch
+from lib.bench import counting
+from lib.data import Batch, Normalise, cxcywh_to_xyxy, xywh_to_xyxy
 from lib.methods import load_experiment
-from lib.models.inference import prepare
-from lib.models.layers.fused import Plan
-from lib.models.layers.masking import MaskRates, PatchMasks
-from lib.models.losses.box import giou_loss
-from lib.models.losses.heatmap import focal_loss, gaussian_heatmap
-from lib.objectives.base import Progress
-from lib.train.optim import build_optimizer, parameter_groups
+from lib.models import prepare
+from lib.models.layers import FuseOptions, MaskRates, PatchMasks
+from lib.models.losses import focal_loss, gaussian_heatmap, giou_loss
+from lib.objectives import Progress
+from lib.train import build_optimizer, parameter_groups
 
 LONGEST = 30.0
 """Seconds of one measurement, beyond the rounds that were asked for."""
@@ -65,7 +61,7 @@ def tracking(ours: Any, plain: PlainSDSTrack, repeats: int) -> dict[str, Any]:
     ways = limit_ways()
     ways["plain"] = lambda: no_grad(lambda: plain(z, x, mask))
     for name, dtype in ((w, WAYS[w].dtype) for w in ("official", "fast")):
-        quick = prepare(ours, Plan(dtype, normalise))
+        quick = prepare(ours, FuseOptions(dtype, normalise))
         with torch.inference_mode():
             tokens = quick.encode_template(template)
             with counting() as cost:

@@ -11,7 +11,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lib.bench.cost import counting
+from lib.bench import counting
 
 
 def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> float:

@@ -20,14 +20,13 @@ from plain_ostrack import MEAN, STD
 from plain_transt import PlainTransT
 from torch import Tensor
 
-from lib.bench.cost import counting
-from lib.bench.execution import choose_dtype
-from lib.data.normalise import Normalise
+from lib.bench import choose_dtype, counting
+from lib.data import Normalise
 from lib.methods import load_experiment
-from lib.methods.transt.network import TransT
-from lib.models.heads.cells import CellBoxes
-from lib.models.inference import prepare
-from lib.models.layers.fused import Plan
+from lib.methods.transt import TransT
+from lib.models import prepare
+from lib.models.heads import CellBoxes
+from lib.models.layers import FuseOptions
 
 
 def networks() -> tuple[TransT, PlainTransT]:
@@ -55,7 +54,7 @@ def frame(ours: TransT, plain: PlainTransT, repeats: int, seconds: float) -> dic
     ways: dict[str, Callable[[], object]] = {"plain": lambda: no_grad(lambda: plain(features, x))}
     for name, network, picture, start in (
         ("as trained", ours, x, tokens),
-        *((n, prepare(ours, Plan(t, normalise, grid=32)), search, None) for n, t in protocols(fast)),
+        *((n, prepare(ours, FuseOptions(t, normalise, grid=32)), search, None) for n, t in protocols(fast)),
     ):
         with torch.inference_mode():
             known = network.encode_template(template) if start is None else start

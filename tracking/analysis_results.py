@@ -15,14 +15,11 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.bench.analysis import ResultSource, Scorable, Scoring, load_runs, with_attributes
+from lib.bench import ResultSource, Scorable, Scoring, load_runs, read_truth, with_attributes
 from lib.bench.benchmarks import get_benchmark
 from lib.bench.metrics import METRICS, MetricError, parse_options
-from lib.bench.report import TrackerRun, build_report
-from lib.bench.report.export import comparison_tables, export
-from lib.bench.report.runs import by_attribute
-from lib.bench.text_truth import read_truth
-from lib.data.types import Sequence
+from lib.bench.report import TrackerRun, build_report, by_attribute, comparison_tables, export
+from lib.data import Video
 from lib.paths import Paths, load_paths, results_folder
 from lib.registry import UnknownNameError
 
@@ -96,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     variant = args.variant or (benchmark.metric if benchmark else "ostrack")
     if benchmark and not benchmark.scored and not args.gt:
         raise MetricError(f"{benchmark.title} is scored by its server; make a submission instead")
-    videos: list[Sequence] = []
+    videos: list[Video] = []
     sequences: list[Scorable]
     if args.gt:
         sequences = list(read_truth(args.gt, args.absent))

@@ -10,18 +10,19 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.data.lmdb_build import (
+from lib.data import (
     BuildError,
     BuildReport,
+    PlanError,
     build,
     count_files,
     finished_build,
     partial_folder,
+    plan_build,
+    show_progress,
     write_broken_list,
     write_sequence_list,
 )
-from lib.data.lmdb_plan import PlanError, plan_build
-from lib.data.progress import show_progress
 from lib.layouts import LAYOUTS, UnknownKeyError, layout_of
 from lib.paths import MissingPathError, Paths, PathsError, load_paths
 

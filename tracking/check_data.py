@@ -12,13 +12,19 @@ import _bootstrap  # noqa: F401
 from rich.console import Console
 
 from lib.bench.benchmarks import BENCHMARKS, Benchmark
-from lib.data.check import Depth, Finding, check_part
-from lib.data.check_parts import Part, choose, training_parts
-from lib.data.check_table import print_findings
+from lib.data import (
+    Depth,
+    Finding,
+    Part,
+    check_part,
+    choose,
+    open_store,
+    print_findings,
+    show_progress,
+    training_parts,
+    write_vot_list,
+)
 from lib.data.datasets import StoredDataset
-from lib.data.progress import show_progress
-from lib.data.store import open_store
-from lib.data.vot_lists import write_vot_list
 from lib.layouts import UnknownKeyError
 from lib.paths import MissingPathError, Paths, PathsError, load_paths, parse_overrides
 

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from lib.bench.compare import compare_runs
+    from lib.bench import compare_runs
 
     console = Console()
     found = compare_runs(options.run_a, options.run_b, options.tolerance)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.models.weights import WeightsError, read_checkpoint, save_release
+from lib.models import WeightsError, read_checkpoint, save_release
 
 SUFFIXES = (".pth.tar", ".pth", ".pt", ".tar", ".ckpt")
 

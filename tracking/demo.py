@@ -8,7 +8,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_engine_options, add_experiment_options
+from lib.config import add_engine_options, add_experiment_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,11 +57,10 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lib.bench.demo import demo_factory, first_frame, follow, open_video, summary, write_boxes
-    from lib.data.types import Image
-    from lib.data.video import open_source
-    from lib.track.session import TrackerSession, check_box
-    from lib.viz.window import draw_box_with_mouse, require_display, show
+    from lib.bench import demo_factory, first_frame, follow, open_video, summary, write_demo_boxes
+    from lib.data import Image, open_source
+    from lib.track import TrackerSession, check_box
+    from lib.viz import draw_box_with_mouse, require_display, show
 
     wish = None if options.init == "mouse" else parse_box(options.init)
     if options.show or wish is None:
@@ -103,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
             return show(drawn(), source.name) if options.show else True
 
         out = follow(session, grabs, first, box, video, options.max_frames, on_frame)
-    write_boxes(boxes, out.boxes_xywh)
+    write_demo_boxes(boxes, out.boxes_xywh)
     print("\n".join(summary(out, source)))
     print(f"boxes:   {boxes}" + ("" if video is None else f"\nvideo:   {video.path}"))
     return 130 if out.stopped else 0

@@ -2,7 +2,7 @@
 
 import _bootstrap  # noqa: F401
 
-from lib.bench.environment import print_environment
+from lib.bench import print_environment
 
 if __name__ == "__main__":
     print_environment()

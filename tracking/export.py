@@ -16,7 +16,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_experiment_options
+from lib.config import add_experiment_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,9 +50,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    from lib.bench.export import export_text, export_tracker
-    from lib.bench.factory import ExperimentFactory
-    from lib.bench.testing import TrackerChoice
+    from lib.bench import ExperimentFactory, TrackerChoice, export_text, export_tracker
     from lib.paths import load_paths
 
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)

@@ -12,12 +12,11 @@ import _bootstrap  # noqa: F401
 from lib.cores import available_cores
 
 if TYPE_CHECKING:
-    from lib.data.synthetic.writers import Job
+    from synthetic import Job
 
 
 def parse_args() -> argparse.Namespace:
-    from lib.data.synthetic import ATTRIBUTES
-    from lib.data.synthetic.writers import WRITERS
+    from synthetic import ATTRIBUTES, WRITERS
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -72,8 +71,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def jobs_of(args: argparse.Namespace) -> list[Job]:
-    from lib.data.synthetic import WorldConfig
-    from lib.data.synthetic.writers import Job, usual_place
+    from synthetic import Job, WorldConfig, usual_place
 
     tags = tuple(args.attributes) if args.attributes is not None else None
     config = WorldConfig(args.width, args.height, args.frames, args.difficulty, args.distractors, tags)
@@ -88,7 +86,7 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
 def write(job: Job, workers: int) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lib.data.synthetic.writers import write_benchmark
+    from synthetic import write_benchmark
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
@@ -106,8 +104,7 @@ def write(job: Job, workers: int) -> None:
 
 
 def main() -> None:
-    from lib.data.synthetic.preview import contact_sheet, save_sheet
-    from lib.data.synthetic.writers import dataset_of
+    from synthetic import contact_sheet, dataset_of, save_sheet
 
     args = parse_args()
     jobs = jobs_of(args)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_engine_options, add_experiment_options
+from lib.config import add_engine_options, add_experiment_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,9 +42,7 @@ def run(options: argparse.Namespace) -> None:
     import cv2
     import torch
 
-    from lib.bench.factory import ExperimentFactory
-    from lib.bench.profile import Effort, profile_tracker
-    from lib.bench.profile_text import profile_text
+    from lib.bench import Effort, ExperimentFactory, profile_text, profile_tracker
     from lib.files import write_text
 
     if options.threads:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_experiment_options, add_machine_options
+from lib.config import add_experiment_options, add_machine_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -59,11 +59,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from lib.bench import Evaluation, TrackerChoice, corruption_sweep, drop_sweep, measure
     from lib.bench.benchmarks import get_benchmark
-    from lib.bench.evaluation import Evaluation
-    from lib.bench.report.robustness import by_kind, robustness_table, write_robustness
-    from lib.bench.robustness import corruption_sweep, drop_sweep, measure
-    from lib.bench.testing import TrackerChoice
+    from lib.bench.report import by_kind, robustness_table, write_robustness
     from lib.paths import load_paths
 
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)

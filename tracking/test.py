@@ -17,12 +17,7 @@ import sys
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import (
-    add_degradation_options,
-    add_engine_options,
-    add_experiment_options,
-    add_machine_options,
-)
+from lib.config import add_degradation_options, add_engine_options, add_experiment_options, add_machine_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -85,10 +80,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from lib.bench.evaluation import Evaluation
+    from lib.bench import Evaluation, TrackerChoice, check_wishes, evaluations, run_test
     from lib.bench.metrics import parse_options
-    from lib.bench.testing import TrackerChoice, check_wishes, evaluations, run_test
-    from lib.data.degradation import Degradation
+    from lib.data import Degradation
     from lib.paths import load_paths
 
     console = Console(quiet=int(os.environ.get("RANK", "0")) > 0)  # under torchrun only the first process talks

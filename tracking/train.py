@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-from lib.train.launch import main
+from lib.train import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -24,8 +24,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
+    from lib.bench import choose, write_videos
     from lib.bench.benchmarks import get_benchmark
-    from lib.bench.render import choose, write_videos
     from lib.paths import load_paths
 
     folders = {}

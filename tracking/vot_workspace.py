@@ -18,7 +18,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.config.options import add_engine_options, add_experiment_options
+from lib.config import add_engine_options, add_experiment_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,7 +49,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> int:
-    from lib.bench.testing import TrackerChoice
+    from lib.bench import TrackerChoice
     from lib.bench.vot import workspace as vot
     from lib.paths import load_paths
 

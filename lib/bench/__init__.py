@@ -1,1 +1,33 @@
 """Evaluation: benchmarks, the runner and its workers, metrics, reports, and tools that measure or show a tracker."""
+
+from lib.bench.analysis import ResultSource, Scorable, Scoring, find_results, load_runs, read_results, with_attributes
+from lib.bench.calibration import PROCEDURAL, calibration_clips
+from lib.bench.classical import REFERENCES
+from lib.bench.compare import compare_runs
+from lib.bench.cost import Cost, counting
+from lib.bench.demo import SHIPPED, demo_factory, first_frame, follow, open_video, summary, write_demo_boxes
+from lib.bench.environment import package_version, print_environment
+from lib.bench.evaluation import Evaluation, Outcome, run_evaluation
+from lib.bench.execution import AutocastTracker, Execution, choose_dtype, engine_execution
+from lib.bench.export import export_text, export_tracker
+from lib.bench.factory import ExperimentFactory, ReferenceFactory
+from lib.bench.manifest import Identity
+from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_tracker
+from lib.bench.profile_text import profile_text
+from lib.bench.queue import WorkQueue
+from lib.bench.render import choose, write_videos
+from lib.bench.result_files import (
+    FORMATS,
+    ResultFileError,
+    read_boxes,
+    read_column,
+    read_rows,
+    write_boxes,
+    write_column,
+)
+from lib.bench.results import Result, ResultFolder
+from lib.bench.robustness import Curve, Robustness, corruption_sweep, drop_sweep, measure
+from lib.bench.submit import SubmissionError, pack, shortfall, submission_command
+from lib.bench.testing import TrackerChoice, check_wishes, evaluations, run_test
+from lib.bench.text_truth import read_truth
+from lib.bench.workspace import RGBE, RGBT, main

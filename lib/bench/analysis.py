@@ -15,8 +15,8 @@ from lib.bench.metrics.scores import listed
 from lib.bench.report.runs import TrackerRun
 from lib.bench.result_files import Floats, read_rows
 from lib.bench.results import Result, exact_file
-from lib.bench.vot.trajectories import is_trajectory, read_regions, read_values, trajectory_file
-from lib.data.types import Boxes
+from lib.bench.trajectories import is_trajectory, read_regions, read_values, trajectory_file
+from lib.data import Boxes
 
 
 class Scorable(Protocol):

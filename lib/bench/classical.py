@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.data.types import Frame
+from lib.data import Frame
 from lib.registry import Registry
-from lib.track.protocol import Policy, Prediction, State, Tracker, checked_boxes, greedy
+from lib.track import Policy, Prediction, State, Tracker, checked_boxes, greedy
 
 REFERENCES: Registry[type[Tracker]] = Registry("reference tracker")
 

@@ -13,9 +13,8 @@ import numpy as np
 from lib.bench.manifest import read_manifest
 from lib.bench.result_files import read_boxes
 from lib.bench.results import exact_file
-from lib.bench.vot.trajectories import is_trajectory, read_regions
-from lib.data.boxes import iou_xywh
-from lib.data.types import Boxes
+from lib.bench.trajectories import is_trajectory, read_regions
+from lib.data import Boxes, iou_xywh
 
 ASIDE = ("_time", "_score", "_all_boxes", "_all_scores")
 

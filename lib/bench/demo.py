@@ -10,18 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from lib.bench.factory import ExperimentFactory
-from lib.data.types import Frame, Image
-from lib.data.video import FrameSource, Grab, SourceError
+from lib.data import Frame, FrameSource, Grab, Image, SourceError
 from lib.files import write_text
-from lib.methods import load_experiment
-from lib.methods.checkpoints import find_checkpoint
+from lib.methods import find_checkpoint, load_experiment
+from lib.models import WeightsError, read_checkpoint
 from lib.models.engines import TORCH
-from lib.models.weights import WeightsError, read_checkpoint
 from lib.paths import load_paths, repository_root
-from lib.track.session import Box, TrackerSession, check_box
-from lib.viz.draw import BoxMark, draw_boxes, draw_caption, side_by_side
-from lib.viz.palette import colour
-from lib.viz.video import VideoWriter
+from lib.track import Box, TrackerSession, check_box
+from lib.viz import BoxMark, VideoWriter, colour, draw_boxes, draw_caption, side_by_side
 
 SHIPPED = repository_root() / "pretrained" / "synthetic_small.safetensors"
 """The small network that comes with the project; its JSON names method and configuration."""
@@ -152,7 +148,7 @@ def _drawn(frame: Frame, box: Box, score: float, index: int) -> Callable[[], Ima
     return draw
 
 
-def write_boxes(path: Path, boxes: Sequence[Box]) -> None:
+def write_demo_boxes(path: Path, boxes: Sequence[Box]) -> None:
     """One line x,y,w,h per frame, in pixels, the first frame's given box included."""
     write_text(path, "".join(",".join(f"{v:.3f}" for v in box) + "\n" for box in boxes))
 

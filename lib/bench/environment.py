@@ -18,7 +18,7 @@ def environment() -> dict[str, str]:
     """What works, one short sentence per topic."""
     import torch
 
-    from lib.data.io import jpeg_decoder
+    from lib.data import jpeg_decoder
     from lib.device import choose_device
 
     device, reason = choose_device("auto")

@@ -26,9 +26,7 @@ from lib.bench.runner import Runner, Work
 from lib.bench.scoring import Scored, score
 from lib.bench.workers import Watcher, WorkerPool
 from lib.cores import threads_per_process
-from lib.data.degradation import Degradation
-from lib.data.types import Modality
-from lib.data.types import Sequence as VideoSequence
+from lib.data import Degradation, Modality, Video
 from lib.paths import Paths, results_folder
 from lib.registry import suggest
 
@@ -141,7 +139,7 @@ class TrackSequences:
         tracker = self.factory.build(slot)
         reader = get_benchmark(self.benchmark).open(self.paths)
 
-        def load(name: str) -> tuple[VideoSequence, int]:
+        def load(name: str) -> tuple[Video, int]:
             found = reader.sequence(self.owners[name])
             self._open[name] = whole = self.degradation.apply(found, found.starts)
             run = whole.runs[whole.run_names.index(name)]

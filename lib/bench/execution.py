@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.data.types import Frame
+from lib.data import Frame
 from lib.device import choose_device
 from lib.models.engines import TORCH, Engine, EngineError
-from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
+from lib.track import Policy, Prediction, State, Tracker, greedy
 
 PROTOCOLS = ("official", "fast")
 

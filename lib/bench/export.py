@@ -7,8 +7,7 @@ from typing import Any
 
 from lib.bench.factory import ExperimentFactory
 from lib.bench.manifest import versions
-from lib.models.engines import EngineError, get_engine
-from lib.models.engines.folder import write_description
+from lib.models.engines import EngineError, get_engine, write_description
 
 FORMAT = 1
 

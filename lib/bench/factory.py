@@ -14,11 +14,10 @@ from lib.bench.calibration import PROCEDURAL, calibration_clips
 from lib.bench.execution import AutocastTracker, Execution, choose_execution, engine_execution, use_exact_float32
 from lib.bench.manifest import Identity
 from lib.methods import Experiment, load_experiment
+from lib.models import read_checkpoint, sha256_of
 from lib.models.engines import TORCH, get_engine
-from lib.models.weights import read_checkpoint, sha256_of
 from lib.paths import Paths, load_paths
-from lib.track.inference import Clip, Inference
-from lib.track.protocol import Tracker
+from lib.track import CalibrationClip, Inference, Tracker
 
 
 class TrackerFactory(Protocol):
@@ -132,7 +131,7 @@ class ExperimentFactory:
     def inference(self, tracker: Tracker) -> Inference:
         """How the tracker's network is to be computed. Raises EngineError for an engine that is not installed."""
         engine = get_engine(self.engine)
-        clips: list[Clip] = []
+        clips: list[CalibrationClip] = []
         if engine is not None:
             engine.require()
             if engine.int8:

@@ -20,10 +20,9 @@ import torch
 from torch import nn
 
 from lib.bench.cost import Cost, counting
-from lib.data.io import decode_image
-from lib.data.types import Frame, Image
+from lib.data import Frame, Image, decode_image
 from lib.device import synchronise
-from lib.track.protocol import State, Tracker
+from lib.track import State, Tracker
 
 JPEG_QUALITY = 95
 

@@ -10,11 +10,9 @@ import numpy as np
 
 from lib.bench.analysis import read_results
 from lib.bench.benchmarks import BenchmarkSequence
-from lib.data.types import Boxes
-from lib.data.types import Sequence as VideoSequence
+from lib.data import Boxes, Video
 from lib.registry import suggest
-from lib.viz.draw import BoxMark, draw_boxes, draw_caption, fit, side_by_side
-from lib.viz.video import VideoWriter
+from lib.viz import BoxMark, VideoWriter, draw_boxes, draw_caption, fit, side_by_side
 
 TRUTH_COLOUR = "#2e9e4f"
 COLOURS = ("#d62728", "#1f77b4", "#ff7f0e", "#9467bd", "#17becf", "#e377c2")
@@ -56,7 +54,7 @@ def _ranked(wish: str) -> re.Match[str] | None:
     return ranked
 
 
-def write_video(path: Path, sequence: VideoSequence, results: Mapping[str, Boxes], fps: float = 30.0) -> Path:
+def write_video(path: Path, sequence: Video, results: Mapping[str, Boxes], fps: float = 30.0) -> Path:
     """One mp4 with the boxes of each tracker (label -> [N, 4] x, y, w, h) and the true ones; returns its path.
 
     Pictures larger than 1280 pixels are made smaller. RGB-X shows both pictures side by side, boxes on the first.

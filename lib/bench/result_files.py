@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lib.data.types import Boxes
+from lib.data import Boxes
 from lib.files import write_text
 from lib.registry import suggest
 

@@ -9,7 +9,7 @@
     <folder>/stale-<hash>/        results of other weights or another configuration, moved aside
 
 VOT's benchmarks have the toolkit's layout below the same folder: `<seq>/<run>.txt`, `<seq>/<run>_confidence.value`,
-`<seq>/<run>_time.value` (see `lib.bench.vot.trajectories`); where several runs make a sequence, each has its files.
+`<seq>/<run>_time.value` (see `lib.bench.trajectories`); where several runs make a sequence, each has its files.
 
 `<seq>.txt` is written last and by a rename: where it exists, the sequence is finished, whenever the power went.
 """
@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from lib.bench.manifest import MANIFEST, Identity, read_manifest
 from lib.bench.result_files import box_format, read_boxes, read_column, write_boxes, write_column
-from lib.bench.vot.trajectories import format_values, read_regions, read_values
-from lib.data.types import Boxes, Sequence
+from lib.bench.trajectories import format_values, read_regions, read_values
+from lib.data import Boxes, Video
 from lib.files import write_text
 
 SCORES = "scores.json"
@@ -115,7 +115,7 @@ class ResultFolder:
             return np.zeros(0)
         return read_values(file) if self.toolkit else read_column(file)
 
-    def finished(self, sequence: Sequence, start: int = 0) -> bool:
+    def finished(self, sequence: Video, start: int = 0) -> bool:
         """Whether the run `sequence` has a result, of this very annotation: as many rows, and the same first box."""
         if not self.boxes_file(sequence.name).is_file() or not self.float_file(sequence.name).is_file():
             return False

@@ -10,8 +10,7 @@ from rich.markup import escape
 
 from lib.bench.evaluation import Evaluation, Outcome, run_evaluation
 from lib.bench.metrics import METRICS, MetricError
-from lib.data.degradation import Corruption, Degradation
-from lib.data.types import Modality
+from lib.data import Corruption, Degradation, Modality
 
 SECOND = {Modality.RGBT: "thermal", Modality.RGBD: "depth", Modality.RGBE: "events", Modality.RGB: "second"}
 """What the second picture is called."""

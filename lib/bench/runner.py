@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from lib.bench.results import Result
-from lib.data.types import Frame, Sequence
-from lib.track.protocol import Prediction, State, Tracker
+from lib.data import Frame, Video
+from lib.track import Prediction, State, Tracker
 
 
 class OutOfMemoryError(RuntimeError):
@@ -49,7 +49,7 @@ class TrackingError(RuntimeError):
 class _Row:
     """One sequence on its way through the batch. `at` is the number of the frame that comes next."""
 
-    sequence: Sequence
+    sequence: Video
     start: int
     at: int
     pending: deque[Future[Frame]] = field(default_factory=deque)
@@ -91,7 +91,7 @@ class Runner:
     """
 
     tracker: Tracker
-    load: Callable[[str], tuple[Sequence, int]]
+    load: Callable[[str], tuple[Video, int]]
     work: Work
     batch: int = 1
     lookahead: int = 4

@@ -14,7 +14,7 @@ from lib.bench.benchmarks import Benchmark, BenchmarkSequence, get_benchmark
 from lib.bench.benchmarks.benchmark import PathBook
 from lib.bench.result_files import format_boxes, read_boxes, read_column
 from lib.bench.results import exact_file
-from lib.data.types import Boxes
+from lib.data import Boxes
 from lib.files import replacing
 from lib.paths import load_paths, results_folder
 

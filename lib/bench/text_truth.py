@@ -9,8 +9,7 @@ from pathlib import Path
 from lib.bench.metrics import SequenceResult
 from lib.bench.result_files import ResultFileError, read_column, read_rows
 from lib.bench.results import Result
-from lib.data.boxes import opposite_corners_to_xywh
-from lib.data.types import Boxes, Mask
+from lib.data import Boxes, Mask, opposite_corners_to_xywh
 
 SINGLE = ("groundtruth.txt", "groundtruth_rect.txt", "init.txt")
 DOUBLE = (("visible.txt", "infrared.txt"), ("groundTruth_v.txt", "groundTruth_i.txt"))

@@ -18,8 +18,8 @@ from lib.bench.benchmarks import get_benchmark
 from lib.bench.evaluation import Evaluation
 from lib.bench.results import ResultFolder
 from lib.bench.testing import TrackerChoice, run_test
-from lib.config.options import add_degradation_options, add_experiment_options, add_machine_options
-from lib.data.degradation import Degradation
+from lib.config import add_degradation_options, add_experiment_options, add_machine_options
+from lib.data import Degradation
 from lib.files import write_text
 from lib.paths import load_paths
 from lib.registry import suggest

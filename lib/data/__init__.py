@@ -1,1 +1,111 @@
 """Pictures and boxes: stores, readers, crops, sampling, loading, synthetic worlds. Knows no network."""
+
+from lib.data.augment import (
+    Augmentation,
+    CropDraw,
+    Draws,
+    becomes_grey,
+    draw_sample,
+    grey_picture,
+    mirror_box,
+    mirror_box_in_crop,
+)
+from lib.data.boxes import (
+    box_in_crop,
+    clip_box,
+    clip_boxes,
+    clip_centres,
+    cxcywh_to_xywh,
+    cxcywh_to_xyxy,
+    iou_xywh,
+    jitter_box,
+    opposite_corners_to_xywh,
+    xywh_to_cxcywh,
+    xywh_to_xyxy,
+)
+from lib.data.broken import BrokenFiles, BrokenReport, TooManyBadSamplesError
+from lib.data.check import Depth, Finding, check_part
+from lib.data.check_parts import Part, choose, training_parts
+from lib.data.check_table import print_findings
+from lib.data.clip_picking import ClipPicker, ClipRule
+from lib.data.clips import WholeFrames, pack, unpack
+from lib.data.crop import (
+    CropError,
+    CropStyle,
+    Region,
+    TooLargeBoxError,
+    TooSmallBoxError,
+    crop_batch,
+    crop_region,
+    cut,
+    mean_colours,
+    padding_mask,
+    sample_target,
+)
+from lib.data.degradation import Corruption, Degradation
+from lib.data.io import (
+    AnnotationError,
+    DecodeError,
+    decode_depth,
+    decode_image,
+    jpeg_decoder,
+    parse_boxes,
+    parse_numbers,
+)
+from lib.data.listing import folder_names, natural_order, picture_names
+from lib.data.lmdb_build import (
+    BuildError,
+    BuildReport,
+    build,
+    count_files,
+    finished_build,
+    partial_folder,
+    write_broken_list,
+    write_sequence_list,
+)
+from lib.data.lmdb_plan import PlanError, plan_build
+from lib.data.loader import (
+    WORKER_DIED,
+    BatchLoader,
+    WorkerError,
+    build_clip_loader,
+    build_loader,
+    collate,
+    is_worker_death,
+)
+from lib.data.modalities import (
+    AuxRecipe,
+    as_read,
+    clip_depth,
+    depth_to_levels,
+    depth_to_picture,
+    doubled,
+    read_frame,
+    rgb_alone,
+    three_channels,
+    x_frame,
+)
+from lib.data.normalise import Normalise, normalise_batch
+from lib.data.picking import SAMPLERS, FramePicker, PickRule
+from lib.data.processing import BoxUnit, InvalidSampleError, Processing, RegionRule
+from lib.data.progress import show_progress
+from lib.data.sampling import TrackingSampler, random_streams
+from lib.data.soft_mask import centred_boxes, soft_masks, soft_masks_of_targets
+from lib.data.store import DirectoryStore, LmdbStore, Store, SubStore, ZipStore, open_store
+from lib.data.types import (
+    Batch,
+    Boxes,
+    ClipBatch,
+    Dataset,
+    Frame,
+    FrameSet,
+    Image,
+    Levels,
+    Mask,
+    Modality,
+    Rows,
+    Sample,
+    Video,
+)
+from lib.data.video import FrameSource, Grab, SourceError, open_source
+from lib.data.vot_lists import DEPTHTRACK_SEQUENCES, VOT_RGBD22_SEQUENCES, VotList, write_vot_list

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.data.picking import Pick, draw_visible
-from lib.data.types import Mask, Sequence
+from lib.data.types import Mask, Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class ClipPicker:
             f"more than {2 * (rule.frames + 1)} frames with a visible target, as clips of {rule.frames} frames need"
         )
 
-    def accepts(self, sequence: Sequence) -> bool:
+    def accepts(self, sequence: Video) -> bool:
         if not sequence.is_video:
             return True
         count = self.rule.frames
         return len(sequence) >= count + 1 and int(usable(sequence).sum()) > 2 * (count + 1)
 
-    def pick(self, sequence: Sequence, rng: random.Random) -> Pick | None:
+    def pick(self, sequence: Video, rng: random.Random) -> Pick | None:
         rule = self.rule
         if not sequence.is_video:
             return Pick((0,), (0,) * rule.frames)
@@ -117,7 +117,7 @@ class ClipPicker:
         return sorted(taken)
 
 
-def usable(sequence: Sequence) -> Mask:
+def usable(sequence: Video) -> Mask:
     """[N] bool: frames in which the target can be seen and has a box."""
     return np.asarray(sequence.visible & sequence.valid)
 

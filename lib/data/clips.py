@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.utils.data import get_worker_info
 
 from lib.data.augment import becomes_grey, grey_picture, mirror_box
 from lib.data.processing import InvalidSampleError
-from lib.data.types import Boxes, Clip, ClipBatch, Frame, Image, Levels
+from lib.data.types import Boxes, ClipBatch, Frame, FrameSet, Image, Levels
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class WholeFrames:
     mirror: float = 0.0
     grey: float = 0.0
 
-    def __call__(self, clip: Clip, rng: np.random.Generator) -> Clip:
+    def __call__(self, clip: FrameSet, rng: np.random.Generator) -> FrameSet:
         """Draw and apply. Raises InvalidSampleError for a clip that cannot be started on."""
         mirrored, grey = rng.random() < self.mirror, rng.random() < self.grey
         for box in (clip.template_boxes[0], clip.search_boxes[0]):
@@ -44,7 +44,7 @@ class WholeFrames:
         )
 
 
-def _boxes(frames: Many[Frame], boxes: Boxes, mirrored: bool) -> Boxes:
+def _boxes(frames: Sequence[Frame], boxes: Boxes, mirrored: bool) -> Boxes:
     if not mirrored:
         return boxes
     turned = [mirror_box(box.astype(np.float32), f.size_hw[1]) for f, box in zip(frames, boxes, strict=True)]
@@ -71,13 +71,13 @@ class PackedClip:
     picture, or its levels and their table. shapes: of each array in `pixels`, in order.
     """
 
-    clip: Clip
+    clip: FrameSet
     pixels: Tensor
     frames: tuple[tuple[int, ...], ...]
     shapes: tuple[tuple[int, ...], ...]
 
 
-def pack(clip: Clip) -> PackedClip:
+def pack(clip: FrameSet) -> PackedClip:
     """Frames that occur several times are stored once."""
     arrays: list[NDArray[np.uint8]] = []
     place: dict[int, int] = {}
@@ -98,7 +98,7 @@ def pack(clip: Clip) -> PackedClip:
     return PackedClip(bare, pixels, frames, tuple(a.shape for a in arrays))
 
 
-def unpack(packed: PackedClip) -> Clip:
+def unpack(packed: PackedClip) -> FrameSet:
     """The clip again; its pictures are views of the tensor."""
     arrays = _split(packed.pixels, packed.shapes)
     frames = tuple(_frame([arrays[i] for i in places]) for places in packed.frames)
@@ -106,7 +106,7 @@ def unpack(packed: PackedClip) -> Clip:
     return replace(packed.clip, template=frames[:templates], search=frames[templates:])
 
 
-def pack_clips(clips: list[Clip]) -> list[PackedClip]:
+def pack_clips(clips: list[FrameSet]) -> list[PackedClip]:
     """What a worker hands over."""
     return [pack(clip) for clip in clips]
 
@@ -129,7 +129,7 @@ def _frame(arrays: list[Image]) -> Frame:
     return Frame(arrays[0], arrays[1] if len(arrays) == 2 else None)
 
 
-def _split(pixels: Tensor, shapes: Many[tuple[int, ...]]) -> list[Image]:
+def _split(pixels: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Image]:
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
     flat = pixels.numpy()
     return [

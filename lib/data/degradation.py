@@ -16,10 +16,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.types import Frame, Image, Sequence
+from lib.data.types import Frame, Image, Video
 from lib.registry import suggest
 
-S = TypeVar("S", bound=Sequence)
+S = TypeVar("S", bound=Video)
 Reader = Callable[[int], Frame]
 
 PICTURES = ("rgb", "aux", "both")

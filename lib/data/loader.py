@@ -23,7 +23,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from lib.data.broken import BrokenFiles, BrokenReport, TooManyBadSamplesError
 from lib.data.clips import clip_batch, pack_clips
-from lib.data.types import Batch, Clip, ClipBatch, Modality, Sample
+from lib.data.types import Batch, ClipBatch, FrameSet, Modality, Sample
 
 __all__ = [
     "WORKER_DIED", "BatchLoader", "SampleSource", "TooManyBadSamplesError", "WorkerError", "build_clip_loader",
@@ -213,7 +213,7 @@ def build_loader(
 
 
 def build_clip_loader(
-    sampler: SampleSource[Clip],
+    sampler: SampleSource[FrameSet],
     samples_per_epoch: int,
     batch_size: int,
     workers: int = 0,

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lib.data.types import Mask, Sequence
+from lib.data.types import Mask, Video
 from lib.registry import Registry
 
 MIN_LENGTH = 20
@@ -40,11 +40,11 @@ class FramePicker(Protocol):
     requirement: str
     """What `accepts` asks for, for messages."""
 
-    def accepts(self, sequence: Sequence) -> bool:
+    def accepts(self, sequence: Video) -> bool:
         """Whether samples can be picked from this video."""
         ...
 
-    def pick(self, sequence: Sequence, rng: random.Random) -> Pick | None:
+    def pick(self, sequence: Video, rng: random.Random) -> Pick | None:
         """Frames of an accepted sequence, or None where this attempt found none."""
         ...
 
@@ -52,7 +52,7 @@ class FramePicker(Protocol):
 SAMPLERS: Registry[Callable[[PickRule], FramePicker]] = Registry("sampler mode")
 
 
-def enough_visible(sequence: Sequence, rule: PickRule) -> bool:
+def enough_visible(sequence: Video, rule: PickRule) -> bool:
     """More than twice as many visible frames as a sample has, and not a very short video. Images always pass."""
     if not sequence.is_video:
         return True
@@ -81,10 +81,10 @@ class GrowingPicker:
             f"at least {MIN_LENGTH} frames, and more than {2 * (rule.templates + rule.searches)} with a visible target"
         )
 
-    def accepts(self, sequence: Sequence) -> bool:
+    def accepts(self, sequence: Video) -> bool:
         return enough_visible(sequence, self.rule)
 
-    def pick(self, sequence: Sequence, rng: random.Random) -> Pick | None:
+    def pick(self, sequence: Video, rng: random.Random) -> Pick | None:
         if not sequence.is_video:
             return Pick((0,) * self.rule.templates, (0,) * self.rule.searches)
         visible, interval = sequence.visible, self.rule.intervals[0]

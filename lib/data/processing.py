@@ -32,7 +32,7 @@ from lib.data.crop import (
     mean_colours,
     padding_mask,
 )
-from lib.data.types import Boxes, Clip, Frame, Image, Mask, Sample
+from lib.data.types import Boxes, Frame, FrameSet, Image, Mask, Sample
 
 STRIDE = 16
 """Image pixels per token, at which a crop must still show some of the image."""
@@ -85,7 +85,7 @@ class Processing:
     reject_all_padding: bool = True
     crop_style: CropStyle = "area"
 
-    def __call__(self, clip: Clip, rng: np.random.Generator) -> Sample:
+    def __call__(self, clip: FrameSet, rng: np.random.Generator) -> Sample:
         """Draw the random numbers and apply them. Raises InvalidSampleError."""
         return self.apply(clip, self.draw(rng, len(clip.template), len(clip.search)))
 
@@ -93,7 +93,7 @@ class Processing:
         """The random numbers of one sample; see `draw_sample` for their order."""
         return draw_sample(rng, templates, searches, self.augmentation, self.training)
 
-    def apply(self, clip: Clip, draws: Draws) -> Sample:
+    def apply(self, clip: FrameSet, draws: Draws) -> Sample:
         """The sample for given random numbers. Raises InvalidSampleError."""
         template = self._crops(clip.template, clip.template_boxes, self.template, draws.template, draws)
         search = self._crops(clip.search, clip.search_boxes, self.search, draws.search, draws)

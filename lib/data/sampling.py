@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
-from collections.abc import Sequence as Many
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from lib.data.broken import FILE_ERRORS, BrokenFiles, TooManyBadSamplesError
 from lib.data.modalities import as_read
 from lib.data.picking import FramePicker, Pick
 from lib.data.processing import InvalidSampleError
-from lib.data.types import Clip, Dataset, Frame, Sequence
+from lib.data.types import Dataset, Frame, FrameSet, Video
 
 MAX_FRUITLESS = 500
 """Attempts in a row that one data set may fail before it is given up on."""
@@ -38,10 +37,10 @@ class TrackingSampler(Generic[T]):
 
     def __init__(
         self,
-        datasets: Many[Dataset],
-        ratios: Many[float],
+        datasets: Sequence[Dataset],
+        ratios: Sequence[float],
         picker: FramePicker,
-        make_sample: Callable[[Clip, np.random.Generator], T],
+        make_sample: Callable[[FrameSet, np.random.Generator], T],
         seed: int,
         max_bad_samples: float = 0.01,
         pictures: Callable[[Frame], Frame] = as_read,
@@ -90,7 +89,7 @@ class TrackingSampler(Generic[T]):
         """Number of a data set, by the ratios."""
         return rng.choices(range(len(self.datasets)), self.weights)[0]
 
-    def draw_frames(self, number: int, rng: random.Random) -> tuple[Sequence, Pick]:
+    def draw_frames(self, number: int, rng: random.Random) -> tuple[Video, Pick]:
         """A sequence of data set `number` that the picker accepts, and frames of it. Raises InvalidSampleError."""
         dataset = self.datasets[number]
         for _ in range(max(1000, 20 * len(dataset))):
@@ -102,14 +101,14 @@ class TrackingSampler(Generic[T]):
                 return sequence, pick
         raise InvalidSampleError(f"no sequence with {self.picker.requirement} was drawn")
 
-    def _read(self, number: int, sequence: Sequence, pick: Pick) -> Clip:
+    def _read(self, number: int, sequence: Video, pick: Pick) -> FrameSet:
         ids = (*pick.template, *pick.search)
         frames: dict[int, Frame] = {}
         for i in ids:
             if i not in frames:
                 frames[i] = self.pictures(sequence.read_frame(i))
         boxes = sequence.boxes_xywh
-        return Clip(
+        return FrameSet(
             template=tuple(frames[i] for i in pick.template),
             search=tuple(frames[i] for i in pick.search),
             template_boxes=boxes[list(pick.template)],
@@ -140,7 +139,7 @@ class TrackingSampler(Generic[T]):
         raise ValueError(f"data set {dataset.name}: none of its {len(dataset)} sequences has {self.picker.requirement}")
 
 
-def _check_ratios(datasets: Many[Dataset], ratios: Many[float]) -> None:
+def _check_ratios(datasets: Sequence[Dataset], ratios: Sequence[float]) -> None:
     if not datasets:
         raise ValueError("no data set to sample from")
     if len(datasets) != len(ratios):

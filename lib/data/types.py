@@ -82,7 +82,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class Video:
     """One target in one video (or in one image that stands for a video of length 1).
 
     boxes_xywh: [N, 4] float64, as published; NaN where the annotation says so.
@@ -120,11 +120,11 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Sequence: ...
+    def __getitem__(self, index: int) -> Video: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class FrameSet:
     """Whole frames that were picked for one sample, templates first in `frame_ids`.
 
     template_boxes, search_boxes: [Nt, 4] and [Ns, 4] float64 x, y, w, h in image pixels.
@@ -210,7 +210,7 @@ class ClipBatch:
     All clips have the same number of search frames; their frames may differ in size.
     """
 
-    clips: list[Clip]
+    clips: list[FrameSet]
 
     def __len__(self) -> int:
         return len(self.clips)

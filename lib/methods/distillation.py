@@ -8,13 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from lib.config import ConfigError
-from lib.config.schema import KD, Config, Teacher
+from lib.config import KD, Config, ConfigError, Teacher
 from lib.methods.checkpoints import find_checkpoint, find_file
 from lib.methods.experiment import Experiment, load_experiment
-from lib.models.weights import read_checkpoint
-from lib.objectives.base import Objective
-from lib.objectives.distillation import DistillationObjective, DistillationRule
+from lib.models import read_checkpoint
+from lib.objectives import DistillationObjective, DistillationRule, Objective
 from lib.paths import Paths
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
-from lib.config import ConfigError
-from lib.config.schema import Config, Init
+from lib.config import Config, ConfigError, Init
 from lib.methods.checkpoints import find_checkpoint, find_file
 from lib.methods.experiment import Experiment, load_experiment
-from lib.models.weights import read_checkpoint
+from lib.models import read_checkpoint
 from lib.paths import Paths
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lib.models.weights import Checkpoint, LoadReport, load_into
-from lib.objectives.base import Objective
-from lib.objectives.sequence_level import Auxiliary
+from lib.models import Checkpoint, LoadReport, load_into
+from lib.objectives import Auxiliary, Objective
 from lib.registry import Registry
-from lib.track.protocol import Tracker
+from lib.track import Tracker
 
 
 @dataclass(frozen=True)

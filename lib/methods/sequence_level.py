@@ -8,18 +8,15 @@ from typing import Any
 
 from torch import nn
 
-from lib.config import ConfigError
-from lib.config.schema import SLT, Config
-from lib.data.clip_picking import ClipPicker, ClipRule
-from lib.data.clips import WholeFrames
+from lib.config import SLT, Config, ConfigError
+from lib.data import ClipPicker, ClipRule, WholeFrames
 from lib.methods.checkpoints import find_file
 from lib.methods.experiment import Experiment
 from lib.methods.initial import without_pretraining
-from lib.models.weights import read_checkpoint
-from lib.objectives.frame_level import BoxCriterion
-from lib.objectives.sequence_level import Auxiliary, BoxesInSight, SequenceObjective, SequenceRule, SoftmaxPolicy
+from lib.models import read_checkpoint
+from lib.objectives import Auxiliary, BoxCriterion, BoxesInSight, SequenceObjective, SequenceRule, SoftmaxPolicy
 from lib.paths import Paths
-from lib.track.exploring import ExploringTracker
+from lib.track import ExploringTracker
 
 
 @dataclass(frozen=True)

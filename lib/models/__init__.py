@@ -1,1 +1,5 @@
 """Parts of networks, and the reading of weights. No paper's whole system, no method, no configuration."""
+
+from lib.models.layers.inference import prepare, reads_pixels, with_fused_children
+from lib.models.pretrained import load_flax_npz, weights_from_timm
+from lib.models.weights import Checkpoint, LoadReport, WeightsError, load_into, read_checkpoint, save_release, sha256_of

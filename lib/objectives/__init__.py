@@ -1,1 +1,17 @@
 """Ways to learn, for any network: `objective(network, batch, progress) -> Losses`."""
+
+from lib.objectives.base import Losses, Objective, Progress, SplittingObjective
+from lib.objectives.cell_level import CellCriterion
+from lib.objectives.distillation import DistillationObjective, DistillationRule, Seen
+from lib.objectives.frame_level import BoxCriterion
+from lib.objectives.self_distillation import SelfDistillation
+from lib.objectives.sequence_level import (
+    Auxiliary,
+    BoxesInSight,
+    BoxesOfCells,
+    Explored,
+    SequenceObjective,
+    SequenceRule,
+    SoftmaxPolicy,
+    targets_in_crops,
+)

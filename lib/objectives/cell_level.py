@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.data.boxes import cxcywh_to_xyxy, xywh_to_cxcywh
-from lib.models.heads.cells import BACKGROUND, TARGET, CellBoxes
-from lib.models.losses.box import generalised_iou
-from lib.models.losses.matching import cells_under
+from lib.data import cxcywh_to_xyxy, xywh_to_cxcywh
+from lib.models.heads import BACKGROUND, TARGET, CellBoxes
+from lib.models.losses import cells_under, generalised_iou
 from lib.objectives.base import Losses
 
 

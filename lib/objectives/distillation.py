@@ -14,8 +14,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from lib.data.types import Batch
-from lib.models.losses.distillation import disc_kd, qkv_kd, resize_map
+from lib.data import Batch
+from lib.models.losses import disc_kd, qkv_kd, resize_map
 from lib.objectives.base import Losses, Objective, Progress
 
 TOTAL = "Loss/total"

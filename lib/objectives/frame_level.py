@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.data.boxes import cxcywh_to_xyxy, xywh_to_xyxy
-from lib.models.heads.boxes import BoxMaps
-from lib.models.losses.box import giou_loss
-from lib.models.losses.heatmap import focal_loss, gaussian_heatmap
+from lib.data import cxcywh_to_xyxy, xywh_to_xyxy
+from lib.models.heads import BoxMaps
+from lib.models.losses import focal_loss, gaussian_heatmap, giou_loss
 from lib.objectives.base import Losses
 
 

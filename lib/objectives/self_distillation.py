@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.models.heads.boxes import BoxMaps
+from lib.models.heads import BoxMaps
 from lib.objectives.base import Losses
 from lib.objectives.frame_level import BoxCriterion
 

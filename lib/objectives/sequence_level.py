@@ -14,13 +14,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from lib.data.types import ClipBatch
-from lib.models.heads.boxes import BoxMaps
-from lib.models.losses.matching import cells_under
+from lib.data import ClipBatch
+from lib.models.heads import BoxMaps
+from lib.models.losses import cells_under
 from lib.objectives.base import Losses, Progress
 from lib.objectives.cell_level import CellCriterion
-from lib.track.exploring import ExploringTracker, Judgement, TargetView, View, response_of
-from lib.track.rollout import Rollout, for_present_weights, roll_out
+from lib.track import ExploringTracker, Judgement, Rollout, TargetView, View, for_present_weights, response_of, roll_out
 
 ABSENT = 10.0
 """Corners whose coordinates' absolute values add up to no more (image pixels) mean that there is no target."""

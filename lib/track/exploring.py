@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from lib.data.types import Frame
+from lib.data import Frame
 from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.data.types import Frame
+from lib.data import Frame
 from lib.models.engines import TORCH
 
 
 @dataclass(frozen=True)
-class Clip:
+class CalibrationClip:
     """A target in a few frames, to see which values a network's layers take.
 
     frames: the first one shows the target at boxes_xywh[0]. boxes_xywh: [N, 4] float64, image pixels, one per frame.
@@ -33,7 +33,7 @@ class Inference:
     dtype: torch.dtype = torch.float32
     compiled: bool = False
     engine: str = TORCH
-    clips: Sequence[Clip] = ()
+    clips: Sequence[CalibrationClip] = ()
 
 
 PLAIN = Inference()

@@ -12,19 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.data.boxes import clip_boxes
-from lib.data.crop import CropStyle, crop_batch, mean_colours
-from lib.data.normalise import Normalise
-from lib.data.types import Frame
-from lib.models.engines import TORCH
-from lib.models.engines.graphs import Examples, Graph, graphs_of, served
-from lib.models.engines.quantise import quantised, watching
-from lib.models.engines.sessions import Session
-from lib.models.heads.boxes import BoxMaps
-from lib.models.inference import prepare, reads_pixels
-from lib.models.layers.fused import Plan
+from lib.data import CropStyle, Frame, Normalise, clip_boxes, crop_batch, mean_colours
+from lib.models import prepare, reads_pixels
+from lib.models.engines import TORCH, Examples, Graph, Session, graphs_of, quantised, served, watching
+from lib.models.heads import BoxMaps
+from lib.models.layers import FuseOptions
 from lib.track.exploring import ExploringTracker, Judgement, TargetView, View
-from lib.track.inference import PLAIN, Clip, Inference
+from lib.track.inference import PLAIN, CalibrationClip, Inference
 from lib.track.protocol import Policy, Prediction, State, checked_boxes, greedy
 from lib.track.serving import export, serve
 from lib.track.window import hann2d
@@ -94,13 +88,13 @@ class OneStreamTracker(ExploringTracker[OneStreamState, OneStreamTarget, View]):
         """Search crops [B, C, S, S] -> maps."""
 
     def prepare(self, how: Inference = PLAIN) -> bool:
-        """Fold what is constant into the weights, normalisation too; see `lib.models.inference`."""
+        """Fold what is constant into the weights, normalisation too; see `lib.models.layers.inference`."""
         if how.engine != TORCH:
             serve(self, how)
             return True
         if how.dtype not in (torch.float32, torch.bfloat16):
             return super().prepare(how)
-        self._fold(Plan(how.dtype, pack=not how.compiled, grid=self.grid))
+        self._fold(FuseOptions(how.dtype, pack=not how.compiled, grid=self.grid))
         if how.compiled:
             self.compile_network()
         return True
@@ -109,9 +103,9 @@ class OneStreamTracker(ExploringTracker[OneStreamState, OneStreamTarget, View]):
         """Graphs "template" and "frame", for any number of rows; crops are uint8 pixels."""
         return {**export(self, folder, how, file_format), "crop": asdict(self.settings)}
 
-    def graphs(self, int8: bool, clips: Sequence[Clip] = ()) -> dict[str, Graph]:
+    def graphs(self, int8: bool, clips: Sequence[CalibrationClip] = ()) -> dict[str, Graph]:
         """What `lib.track.serving` hands to an engine. The tracker's network becomes the one that is exported."""
-        self._fold(Plan(pack=False, grid=self.grid, portable=True))
+        self._fold(FuseOptions(pack=False, grid=self.grid, portable=True))
         if int8:
             with watching(self.network) as seen:
                 self._walk(clips)
@@ -122,13 +116,13 @@ class OneStreamTracker(ExploringTracker[OneStreamState, OneStreamTarget, View]):
         """Let these graphs, which normalise by themselves, do the network's work."""
         self.network, self.normalise = served(self.network, template, frame), nn.Identity()
 
-    def _fold(self, plan: Plan) -> None:
+    def _fold(self, plan: FuseOptions) -> None:
         pixels = self.normalise if isinstance(self.normalise, Normalise) else None
         self.network = prepare(self.network, replace(plan, pixels=pixels))
         if reads_pixels(self.network):
             self.normalise = nn.Identity()
 
-    def _walk(self, clips: Sequence[Clip]) -> None:
+    def _walk(self, clips: Sequence[CalibrationClip]) -> None:
         """Look for the target of every clip where it is, whatever is found there."""
         for clip in clips:
             state = self.init(clip.frames[:1], clip.boxes_xywh[:1])

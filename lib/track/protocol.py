@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data.types import Frame
+from lib.data import Frame
 from lib.models.engines import TORCH, EngineError
 from lib.track.inference import PLAIN, Inference
 

@@ -10,8 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lib.data.boxes import iou_xywh
-from lib.data.types import Clip
+from lib.data import FrameSet, iou_xywh
 from lib.track.exploring import ExploringTracker, S, T, V, response_of
 from lib.track.protocol import Policy, greedy
 
@@ -58,7 +57,7 @@ def for_present_weights(tracker: E) -> E:
 
 
 @torch.no_grad()
-def roll_out(tracker: ExploringTracker[S, T, V], clips: Sequence[Clip], explore: Policy) -> Rollout[T, V]:
+def roll_out(tracker: ExploringTracker[S, T, V], clips: Sequence[FrameSet], explore: Policy) -> Rollout[T, V]:
     """Follow each clip's target from its first search frame on; that frame gives the box, the template the looks.
 
     explore: how the second half of the batch chooses its cells. Templates are encoded once for both halves.

@@ -9,11 +9,18 @@ from typing import Any, Protocol
 
 import torch
 
-from lib.models.engines import TORCH, Engine, EngineError, get_engine
-from lib.models.engines.folder import check_parity, open_graphs, write_graphs
-from lib.models.engines.graphs import Graph
-from lib.models.engines.sessions import Session
-from lib.track.inference import Clip, Inference
+from lib.models.engines import (
+    TORCH,
+    Engine,
+    EngineError,
+    Graph,
+    Session,
+    check_parity,
+    get_engine,
+    open_graphs,
+    write_graphs,
+)
+from lib.track.inference import CalibrationClip, Inference
 
 
 class Servable(Protocol):
@@ -21,7 +28,7 @@ class Servable(Protocol):
 
     device: torch.device
 
-    def graphs(self, int8: bool, clips: Sequence[Clip] = ()) -> dict[str, Graph]:
+    def graphs(self, int8: bool, clips: Sequence[CalibrationClip] = ()) -> dict[str, Graph]:
         """The network's graphs "template" and "frame"; in 8 bits, after looking at the clips, where that is wanted."""
 
     def use(self, template: Session, frame: Session) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from lib.data.types import Frame, Image
+from lib.data import Frame, Image
 from lib.track.protocol import State, Tracker
 
 Box = tuple[float, float, float, float]

@@ -9,23 +9,46 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from torch import nn
 
-from lib.config.schema import Config, Data, DataMix, Region
-from lib.data.augment import Augmentation
-from lib.data.crop import CropStyle
+from lib.config import Config, Data, DataMix, Region
+from lib.data import (
+    SAMPLERS,
+    Augmentation,
+    Batch,
+    BatchLoader,
+    BoxUnit,
+    ClipBatch,
+    CropStyle,
+    Dataset,
+    Frame,
+    FramePicker,
+    FrameSet,
+    Modality,
+    Normalise,
+    PickRule,
+    Processing,
+    RegionRule,
+    Rows,
+    TrackingSampler,
+    as_read,
+    build_clip_loader,
+    build_loader,
+    doubled,
+    normalise_batch,
+    rgb_alone,
+)
 from lib.data.datasets import build_dataset
-from lib.data.loader import BatchLoader, build_clip_loader, build_loader
-from lib.data.modalities import as_read, doubled, rgb_alone
-from lib.data.normalise import Normalise, normalise_batch
-from lib.data.picking import SAMPLERS, FramePicker, PickRule
-from lib.data.processing import BoxUnit, Processing, RegionRule
-from lib.data.sampling import TrackingSampler
-from lib.data.types import Batch, Clip, ClipBatch, Dataset, Frame, Modality, Rows
-from lib.methods import Experiment
-from lib.methods.distillation import Distillation, plan_distillation
-from lib.methods.initial import InitialWeights, plan_initial_weights, without_pretraining
-from lib.methods.ostrack.pretrained import TIMM, find_pretrained
-from lib.methods.sequence_level import SequenceTraining, plan_sequence_training
-from lib.objectives.base import Objective
+from lib.methods import (
+    Distillation,
+    Experiment,
+    InitialWeights,
+    SequenceTraining,
+    plan_distillation,
+    plan_initial_weights,
+    plan_sequence_training,
+    without_pretraining,
+)
+from lib.methods.ostrack import TIMM, find_pretrained
+from lib.objectives import Objective
 from lib.paths import Paths
 from lib.train.distributed import World
 from lib.train.loop import Parts
@@ -150,7 +173,7 @@ class _Source:
         return build_loader(crops, **shares, pin_memory=self.world.device.type == "cuda")
 
     def _sampler(
-        self, mix: DataMix, training: bool, picker: FramePicker, make: Callable[[Clip, np.random.Generator], T]
+        self, mix: DataMix, training: bool, picker: FramePicker, make: Callable[[FrameSet, np.random.Generator], T]
     ) -> TrackingSampler[T]:
         train = self.config.train
         # A published file may write [null] for none; its ratio goes with it.

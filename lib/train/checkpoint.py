@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.config.schema import Train
+from lib.config import Train
 from lib.files import replacing
-from lib.models.weights import read_checkpoint, save_release
+from lib.models import read_checkpoint, save_release
 from lib.train.ownership import FolderLock
 
 FORMAT = 1

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from lib.data.types import Rows
+from lib.data import Rows
 from lib.train.rng import preserved_rng
 
 

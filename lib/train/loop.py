@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from lib.config.schema import Train
-from lib.data.types import Rows
-from lib.models.weights import load_into
-from lib.objectives.base import Objective, Progress, SplittingObjective
+from lib.config import Train
+from lib.data import Rows
+from lib.models import load_into
+from lib.objectives import Objective, Progress, SplittingObjective
 from lib.train.checkpoint import CheckpointFolder, Position, is_kept, position_of, weights_of
 from lib.train.clock import Clock, Span
 from lib.train.distributed import World

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lib.data.types import Rows
+from lib.data import Rows
 
 R = TypeVar("R", bound=Rows)
 

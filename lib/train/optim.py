@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from lib.config import ConfigError
-from lib.config.schema import ParamGroup, Train
+from lib.config import ConfigError, ParamGroup, Train
 from lib.registry import suggest
 
 BACKBONE = "backbone"

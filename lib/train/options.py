@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.config.options import add_experiment_options
+from lib.config import add_experiment_options
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib.config.schema import Train
+from lib.config import Train
 
 MAX_OVERFLOWS = 50
 

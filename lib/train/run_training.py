@@ -19,9 +19,9 @@ if __name__ == "__main__":
 
 import torch
 
-from lib.data.loader import WORKER_DIED, TooManyBadSamplesError, WorkerError, is_worker_death
+from lib.data import WORKER_DIED, TooManyBadSamplesError, WorkerError, is_worker_death
 from lib.layouts import UnknownKeyError
-from lib.models.weights import WeightsError
+from lib.models import WeightsError
 from lib.registry import UnknownNameError
 from lib.train import distributed
 from lib.train.checkpoint import CheckpointError, CheckpointFolder

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 
-from lib.config import ConfigError
-from lib.config.schema import Train
+from lib.config import ConfigError, Train
 from lib.registry import suggest
 
 STEP_GAMMA = 0.1

@@ -16,10 +16,10 @@ from torch import nn
 
 import lib
 from lib.config import ConfigError
-from lib.data.datasets.base import quiet_readers
+from lib.data.datasets import quiet_readers
 from lib.files import write_text
 from lib.methods import Experiment, load_experiment
-from lib.models.weights import WeightsError, read_checkpoint
+from lib.models import WeightsError, read_checkpoint
 from lib.paths import checkpoint_folder, load_paths
 from lib.train.build import build_parts
 from lib.train.checkpoint import CheckpointFolder, read_state

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib.data.types import Rows
-from lib.objectives.base import Objective, Progress, SplittingObjective
+from lib.data import Rows
+from lib.objectives import Objective, Progress, SplittingObjective
 from lib.train.meters import Meters
 from lib.train.precision import NonFiniteLossError, Precision
 

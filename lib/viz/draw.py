@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.data.types import Frame, Image
+from lib.data import Frame, Image
 from lib.viz.palette import rgb
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX

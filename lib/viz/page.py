@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.types import Image
+from lib.data import Image
 from lib.viz.table import Cell, Table
 
 ASSETS = Path(__file__).parent / "assets"

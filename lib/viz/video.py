@@ -9,7 +9,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from lib.data.types import Image
+from lib.data import Image
 
 CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
 

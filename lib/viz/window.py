@@ -8,7 +8,7 @@ import sys
 import cv2
 import numpy as np
 
-from lib.data.types import Image
+from lib.data import Image
 
 QUIT_KEYS = (ord("q"), 27)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from lib.models.weights import read_checkpoint
+from lib.models import read_checkpoint
 
 TOOL = Path(__file__).parents[2] / "tracking" / "convert_checkpoint.py"
 

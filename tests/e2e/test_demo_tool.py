@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lib.methods import load_experiment
-from lib.models.weights import save_release
+from lib.models import save_release
 
 ROOT = Path(__file__).parents[2]
 

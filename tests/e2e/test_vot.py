@@ -13,12 +13,10 @@ from typing import Any
 
 import pytest
 
-from lib.bench.analysis import ResultSource, Scoring, load_runs
+from lib.bench import ResultSource, Scoring, compare_runs, load_runs
 from lib.bench.benchmarks import get_benchmark
-from lib.bench.compare import compare_runs
-from lib.data.synthetic import WorldConfig
-from lib.data.synthetic.writers import Job, write_benchmark
 from lib.paths import load_paths
+from synthetic import Job, WorldConfig, write_benchmark
 from tests.e2e.support import REPOSITORY, Run
 
 pytest.importorskip("vot", reason="the VOT toolkit is not installed (bash install.sh)")

@@ -10,23 +10,4 @@ from lib.bench.benchmarks.benchmark import (
     SequenceError,
     get_benchmark,
 )
-
-__all__ = [
-    "BENCHMARKS",
-    "Benchmark",
-    "BenchmarkError",
-    "BenchmarkSequence",
-    "Reader",
-    "SequenceError",
-    "depth",
-    "event",
-    "get_benchmark",
-    "got10k",
-    "language",
-    "lasot",
-    "listed",
-    "synthetic",
-    "tables",
-    "thermal",
-    "trackingnet",
-]
+from lib.bench.benchmarks.thermal import GtotDataset

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from collections.abc import Sequence as Seq
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,11 +12,9 @@ import numpy as np
 
 from lib.bench.metrics import SequenceResult
 from lib.bench.results import Result
-from lib.data.datasets.base import StoredDataset, read_text
-from lib.data.io import AnnotationError
+from lib.data import AnnotationError, Boxes, Mask, Modality, Store, Video, open_store
+from lib.data.datasets import StoredDataset, read_text
 from lib.data.lists import load_list
-from lib.data.store import Store, open_store
-from lib.data.types import Boxes, Mask, Modality, Sequence
 from lib.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -48,7 +45,7 @@ class Run:
     start: position that tracking starts on; earlier result rows repeat its box.
     """
 
-    sequence: Sequence
+    sequence: Video
     start: int = 0
 
     @property
@@ -60,7 +57,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class BenchmarkSequence(Sequence):
+class BenchmarkSequence(Video):
     """A sequence with what its metric must know.
 
     start: frame that tracking starts on; earlier result rows repeat its box.
@@ -92,12 +89,12 @@ class BenchmarkSequence(Sequence):
     @property
     def runs(self) -> list[Run]:
         """What a tracker has to do here."""
-        plain = Sequence(**{f.name: getattr(self, f.name) for f in fields(Sequence)})
+        plain = Video(**{f.name: getattr(self, f.name) for f in fields(Video)})
         if not self.passes:
             return [Run(replace(plain, name=self.run_names[0]), self.start)]
         return [Run(reordered(plain, p, name)) for p, name in zip(self.passes, self.run_names, strict=True)]
 
-    def scored(self, runs: Seq[Result]) -> SequenceResult:
+    def scored(self, runs: Sequence[Result]) -> SequenceResult:
         """A tracker's results on this sequence, ready for `lib.bench.metrics.evaluate`.
 
         runs: results of `self.runs` (or repetitions of the one run), one row per frame, or per annotated frame.
@@ -134,7 +131,7 @@ class BenchmarkSequence(Sequence):
         return boxes if before <= 0 or before not in cuts else np.concatenate([boxes[:1].repeat(before, 0), boxes])
 
 
-def reordered(sequence: Sequence, frames: range, name: str) -> Sequence:
+def reordered(sequence: Video, frames: range, name: str) -> Video:
     """The sequence as its `frames` in this order, under another name."""
     order = np.array(frames)
     return replace(
@@ -167,7 +164,7 @@ class Benchmark:
     title: str
     root: str
     read: Callable[[Store], StoredDataset]
-    labels: Callable[[StoredDataset, Sequence], dict[str, Any]] | None = None
+    labels: Callable[[StoredDataset, Video], dict[str, Any]] | None = None
     truth_files: tuple[str, ...] = ("groundtruth.txt",)
     modality: Modality = Modality.RGB
     aliases: tuple[str, ...] = ()
@@ -243,7 +240,7 @@ class Reader:
             raise MissingSequenceError(f"{name}: {error}") from None
         except (AnnotationError, KeyError) as error:
             raise SequenceError(f"{name}: {error.args[0] if isinstance(error, KeyError) else error}") from None
-        base = {f.name: getattr(plain, f.name) for f in fields(Sequence)}
+        base = {f.name: getattr(plain, f.name) for f in fields(Video)}
         sequence = BenchmarkSequence(**{**base, "dataset": self.benchmark.name, **more})
         return self._tagged(sequence)
 

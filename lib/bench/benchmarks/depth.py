@@ -6,20 +6,23 @@ other has tracked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Names
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lib.bench.benchmarks.benchmark import Benchmark, register, sequence_folder
-from lib.data.datasets.base import StoredDataset, read_names, read_text
-from lib.data.datasets.depthtrack import DepthTrackDataset
-from lib.data.datasets.flat import locate_flat
-from lib.data.io import AnnotationError, parse_numbers
+from lib.data import (
+    DEPTHTRACK_SEQUENCES,
+    VOT_RGBD22_SEQUENCES,
+    AnnotationError,
+    Modality,
+    Store,
+    Video,
+    parse_numbers,
+)
+from lib.data.datasets import DepthTrackDataset, StoredDataset, locate_flat, read_names, read_text
 from lib.data.lists import load_list
-from lib.data.store import Store
-from lib.data.types import Modality, Sequence
-from lib.data.vot_lists import DEPTHTRACK_SEQUENCES, VOT_RGBD22_SEQUENCES
 
 TRUTH, LIST, ANCHORS = "groundtruth.txt", "list.txt", "anchor.value"
 
@@ -34,14 +37,14 @@ def read_vot_rgbd22(store: Store) -> DepthTrackDataset:
     return _read(store, "vot_rgbd22", None)
 
 
-def _read(store: Store, name: str, names: Names[str] | None) -> DepthTrackDataset:
+def _read(store: Store, name: str, names: Sequence[str] | None) -> DepthTrackDataset:
     """Also below `sequences/`, as in a workspace of the toolkit."""
     root = locate_flat(store, (TRUTH,), name, name, below=("sequences",))
     listed = read_names(root, LIST) if root.exists(LIST) else names
     return DepthTrackDataset(root, listed, name, min_side=0)
 
 
-def one_run(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+def one_run(dataset: StoredDataset, sequence: Video) -> dict[str, Any]:
     """One run from the first frame, never initialised again. Present: the annotation has a box, not `nan`."""
     present = np.asarray(np.isfinite(sequence.boxes_xywh).all(axis=1))
     if not present[0]:
@@ -49,7 +52,7 @@ def one_run(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
     return {"present": present, "sized": True, "run_name": "{name}_001"}
 
 
-def runs_from_anchors(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+def runs_from_anchors(dataset: StoredDataset, sequence: Video) -> dict[str, Any]:
     """A run from every anchor: forward to the last frame (value above 0) or backward to the first (below 0)."""
     key = f"{sequence_folder(dataset, sequence.name)}/{ANCHORS}"
     where = dataset.store.describe(key)
@@ -67,7 +70,7 @@ def runs_from_anchors(dataset: StoredDataset, sequence: Sequence) -> dict[str, A
     return {"passes": passes, "sized": True, "run_name": "{name}_{first:08d}", "attributes": tags}
 
 
-def _tags(dataset: StoredDataset, sequence: Sequence) -> frozenset[str]:
+def _tags(dataset: StoredDataset, sequence: Video) -> frozenset[str]:
     """The attributes that some frame has: names of `<attribute>.tag` files with a 1 in them."""
     folder = sequence_folder(dataset, sequence.name)
     files = [name for name in dataset.store.listdir(folder) if name.endswith(".tag")]

@@ -7,13 +7,9 @@ from typing import Any
 import numpy as np
 
 from lib.bench.benchmarks.benchmark import Benchmark, register, sequence_folder
-from lib.data.datasets.base import StoredDataset, positive, read_flags
-from lib.data.datasets.flat import listed_or_all
-from lib.data.datasets.visevent import VisEventDataset
-from lib.data.io import AnnotationError
+from lib.data import AnnotationError, Modality, Store, Video
+from lib.data.datasets import StoredDataset, VisEventDataset, listed_or_all, positive, read_flags
 from lib.data.lists import load_list
-from lib.data.store import Store
-from lib.data.types import Modality, Sequence
 
 
 def read_visevent(store: Store) -> VisEventDataset:
@@ -24,7 +20,7 @@ def read_visevent(store: Store) -> VisEventDataset:
     return listed_or_all(VisEventDataset(store, load_list("visevent_splits")["test_320"], "visevent", **options))
 
 
-def start_and_presence(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+def start_and_presence(dataset: StoredDataset, sequence: Video) -> dict[str, Any]:
     """Tracking starts on the first frame with a target. Present: 1 in `absent_label.txt` (the data set's polarity)."""
     folder = sequence_folder(dataset, sequence.name)
     labels = read_flags(dataset.store, f"{folder}/absent_label.txt", len(sequence))

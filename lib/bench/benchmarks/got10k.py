@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lib.bench.benchmarks.benchmark import Benchmark, register
-from lib.data.datasets.base import StoredDataset
-from lib.data.datasets.got10k import Got10kDataset, split_names
-from lib.data.io import AnnotationError
+from lib.data import AnnotationError, Store, Video
+from lib.data.datasets import Got10kDataset, StoredDataset, split_names
 from lib.data.lists import load_list
-from lib.data.store import Store
-from lib.data.types import Sequence
 
 
 def read_test(store: Store) -> Got10kDataset:
@@ -29,7 +26,7 @@ def read_ltrval(store: Store) -> Got10kDataset:
     return Got10kDataset(whole.store, split_names(whole.store, load_list("got10k_val_split"), "got10k_ltrval"))
 
 
-def covered(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+def covered(dataset: StoredDataset, sequence: Video) -> dict[str, Any]:
     """The metric wants the picture's size, and the cover labels."""
     if sequence.visible_ratio is None:
         raise AnnotationError(f"no cover.label beside {sequence.frame_path(0)}")

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lib.bench.benchmarks.benchmark import Benchmark, register
-from lib.data.datasets.base import StoredDataset
-from lib.data.datasets.tnl2k import Tnl2kDataset
-from lib.data.datasets.vasttrack import BOX_FILES, VastTrackDataset
+from lib.data import Store, Video
+from lib.data.datasets import BOX_FILES, StoredDataset, Tnl2kDataset, VastTrackDataset
 from lib.data.lists import load_list
-from lib.data.store import Store
-from lib.data.types import Sequence
 
 
 def read_tnl2k(store: Store) -> Tnl2kDataset:
@@ -23,7 +20,7 @@ def read_vasttrack(store: Store) -> VastTrackDataset:
     return VastTrackDataset(store, load_list("vasttrack_test"))
 
 
-def not_all_zero(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+def not_all_zero(dataset: StoredDataset, sequence: Video) -> dict[str, Any]:
     """Present: a box whose numbers are not all zero."""
     return {"present": (sequence.boxes_xywh != 0).any(axis=1)}
 

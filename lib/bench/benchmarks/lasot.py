@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lib.bench.benchmarks.benchmark import Benchmark, register, sequence_folder
-from lib.data.datasets.base import StoredDataset, read_flags
-from lib.data.datasets.lasot import LasotDataset
-from lib.data.io import AnnotationError
+from lib.data import AnnotationError, Store, Video
+from lib.data.datasets import LasotDataset, StoredDataset, read_flags
 from lib.data.lists import load_list
-from lib.data.store import Store
-from lib.data.types import Sequence
 
 
 def read_test(store: Store) -> LasotDataset:
@@ -23,7 +20,7 @@ def read_extension(store: Store) -> LasotDataset:
     return LasotDataset(store, load_list("lasot_extension_subset_test"), "lasot_extension_subset")
 
 
-def presence(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+def presence(dataset: StoredDataset, sequence: Video) -> dict[str, Any]:
     """Present: neither fully occluded nor out of view, whatever the box is. Both files have to be there."""
     folder = sequence_folder(dataset, sequence.name)
     count = len(sequence)

@@ -8,13 +8,30 @@ from functools import partial
 import numpy as np
 
 from lib.bench.benchmarks.benchmark import Benchmark, register
-from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive, read_boxes, read_names, read_text
-from lib.data.datasets.flat import locate_flat, sequence_names
-from lib.data.datasets.frames import FrameFiles, listed_files, numbered_files
-from lib.data.io import AnnotationError, parse_boxes, parse_numbers
-from lib.data.listing import folder_names, natural_order, picture_names
-from lib.data.store import Store
-from lib.data.types import Boxes
+from lib.data import (
+    AnnotationError,
+    Boxes,
+    Store,
+    folder_names,
+    natural_order,
+    parse_boxes,
+    parse_numbers,
+    picture_names,
+)
+from lib.data.datasets import (
+    Annotation,
+    FrameFiles,
+    StoredDataset,
+    listed_files,
+    locate_flat,
+    locate_root,
+    numbered_files,
+    positive,
+    read_boxes,
+    read_names,
+    read_text,
+    sequence_names,
+)
 from lib.layouts import layout_of
 
 TRUTH = "groundtruth.txt"

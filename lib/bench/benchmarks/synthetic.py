@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from lib.bench.benchmarks.benchmark import Benchmark, register
 from lib.bench.benchmarks.lasot import presence
-from lib.data.datasets.lasot import LasotDataset
-from lib.data.listing import natural_order
-from lib.data.store import Store, SubStore
+from lib.data import Store, SubStore, natural_order
+from lib.data.datasets import LasotDataset
 
 TEST_FOLDER = "test"
 

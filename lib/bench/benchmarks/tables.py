@@ -9,11 +9,9 @@ from __future__ import annotations
 from functools import partial
 
 from lib.bench.benchmarks.benchmark import Benchmark, register
-from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive, read_boxes
-from lib.data.datasets.frames import FrameFiles, numbered_files
-from lib.data.io import AnnotationError
+from lib.data import AnnotationError, Store
+from lib.data.datasets import Annotation, FrameFiles, StoredDataset, locate_root, numbered_files, positive, read_boxes
 from lib.data.lists import load_list
-from lib.data.store import Store
 from lib.layouts import layout_of
 
 

@@ -11,17 +11,32 @@ from typing import Any
 import numpy as np
 
 from lib.bench.benchmarks.benchmark import Benchmark, register, sequence_folder
-from lib.data.boxes import opposite_corners_to_xywh
-from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive, read_boxes, read_names
-from lib.data.datasets.flat import listed_or_all, locate_flat, sequence_names
-from lib.data.datasets.frames import FrameFiles
-from lib.data.datasets.lasher import LasherDataset, paired_by_position
-from lib.data.io import AnnotationError
-from lib.data.listing import folder_names, picture_names
+from lib.data import (
+    AnnotationError,
+    AuxRecipe,
+    Boxes,
+    Modality,
+    Store,
+    Video,
+    folder_names,
+    opposite_corners_to_xywh,
+    picture_names,
+)
+from lib.data.datasets import (
+    Annotation,
+    FrameFiles,
+    LasherDataset,
+    StoredDataset,
+    listed_or_all,
+    locate_flat,
+    locate_root,
+    paired_by_position,
+    positive,
+    read_boxes,
+    read_names,
+    sequence_names,
+)
 from lib.data.lists import load_list
-from lib.data.modalities import AuxRecipe
-from lib.data.store import Store
-from lib.data.types import Boxes, Modality, Sequence
 from lib.layouts import layout_of
 
 VTUAV_STEP = 10
@@ -42,7 +57,7 @@ def read_rgbt210(store: Store) -> LasherDataset:
     return listed_or_all(LasherDataset(store, load_list("rgbt210_sequences"), "rgbt210"))
 
 
-def infrared_truth(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+def infrared_truth(dataset: StoredDataset, sequence: Video) -> dict[str, Any]:
     """RGBT234 has a ground truth per camera; the better of both counts."""
     folder = sequence_folder(dataset, sequence.name)
     return {"second_boxes_xywh": _of_length(read_boxes(dataset.store, f"{folder}/infrared.txt"), len(sequence))}
@@ -73,7 +88,7 @@ class GtotDataset(StoredDataset):
         return Annotation(boxes, valid, valid, FrameFiles(self.store, rgb, aux, AuxRecipe("picture")))
 
 
-def gtot_infrared_truth(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+def gtot_infrared_truth(dataset: StoredDataset, sequence: Video) -> dict[str, Any]:
     """GTOT's second ground truth."""
     corners = read_boxes(dataset.store, f"{sequence.name}/groundTruth_i.txt")
     return {"second_boxes_xywh": _of_length(opposite_corners_to_xywh(corners), len(sequence))}
@@ -127,7 +142,7 @@ def spread(sparse: Boxes, count: int) -> Boxes:
     return rows
 
 
-def vtuav_infrared_truth(dataset: StoredDataset, sequence: Sequence) -> dict[str, Any]:
+def vtuav_infrared_truth(dataset: StoredDataset, sequence: Video) -> dict[str, Any]:
     """VTUAV's second ground truth, as sparse as the first."""
     sparse = read_boxes(dataset.store, f"{sequence_folder(dataset, sequence.name)}/ir.txt")
     return {"second_boxes_xywh": spread(sparse, len(sequence)), "scored_every": VTUAV_STEP}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lib.bench.benchmarks.benchmark import Benchmark, register
-from lib.data.datasets.trackingnet import TrackingNetDataset
-from lib.data.store import Store
+from lib.data import Store
+from lib.data.datasets import TrackingNetDataset
 
 
 def read(store: Store) -> TrackingNetDataset:

@@ -25,7 +25,7 @@ from lib.bench.metrics.curves import (
 from lib.bench.metrics.metric import METRICS, Metric
 from lib.bench.metrics.pytracking import ONE_PASS
 from lib.bench.metrics.scores import Aggregate, Measurement, SequenceResult
-from lib.data.types import Boxes
+from lib.data import Boxes
 
 
 def measure_matlab(result: SequenceResult) -> Measurement:

@@ -24,7 +24,7 @@ from lib.bench.metrics.curves import (
 )
 from lib.bench.metrics.metric import METRICS, Metric
 from lib.bench.metrics.scores import Floats, Measurement, MetricError, Reading, Rule, SequenceResult
-from lib.data.types import Boxes, Mask
+from lib.data import Boxes, Mask
 
 ONE_PASS = Rule(
     readings={

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.types import Boxes, Mask
+from lib.data import Boxes, Mask
 
 Floats = NDArray[np.float64]
 

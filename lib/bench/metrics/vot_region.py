@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lib.bench.metrics.curves import has_nan
 from lib.bench.metrics.scores import Floats
-from lib.data.types import Boxes
+from lib.data import Boxes
 
 Corners = NDArray[np.int64]
 

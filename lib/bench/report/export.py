@@ -11,8 +11,7 @@ from lib.bench.report.runs import TrackerRun
 from lib.bench.report.significance import compare
 from lib.bench.report.tables import attribute_table, comparison_table, headline_table, sequence_table
 from lib.files import write_text
-from lib.viz.plots import save
-from lib.viz.table import Table
+from lib.viz import Table, save
 
 MOST_PAIRS = 45
 

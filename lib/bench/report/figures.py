@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.bench.report.runs import TrackerRun
 from lib.bench.report.training_log import training_lines
-from lib.viz.plots import Line, curve_plot, radar_plot, training_plot
+from lib.viz import Line, curve_plot, radar_plot, training_plot
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 from lib.bench.metrics.curves import overlap
 from lib.bench.report.runs import TrackerRun
 from lib.bench.result_files import corners_to_xywh
-from lib.data.types import Boxes, Image
-from lib.data.types import Sequence as Video
-from lib.viz.draw import fit, side_by_side
-from lib.viz.page import Player, Track, jpeg
-from lib.viz.palette import TRUTH, colour
+from lib.data import Boxes, Image, Video
+from lib.viz import TRUTH, Player, Track, colour, fit, jpeg, side_by_side
 
 SIZES = (400, 320, 256, 200, 160)
 

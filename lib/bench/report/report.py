@@ -18,10 +18,9 @@ from lib.bench.report.tables import (
     sequence_table,
     summary,
 )
-from lib.data.types import Sequence as Video
+from lib.data import Video
 from lib.files import write_text
-from lib.viz.page import Page
-from lib.viz.plots import inline_svg
+from lib.viz import Page, inline_svg
 
 PICTURE_BYTES = 8_000_000
 """JPEG bytes of all players together; a third more as base64, which keeps the page below some 12 MB."""

@@ -10,9 +10,7 @@ import numpy as np
 
 from lib.bench.robustness import Curve, Robustness
 from lib.files import write_text
-from lib.viz.page import Page
-from lib.viz.plots import Line, inline_svg, level_plot, save
-from lib.viz.table import Cell, Column, Table
+from lib.viz import Cell, Column, Line, Page, Table, inline_svg, level_plot, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from lib.bench.metrics import MetricError, Scores
-from lib.data.types import Boxes
+from lib.data import Boxes
 
 
 class Tagged(Protocol):

@@ -10,8 +10,7 @@ from typing import Any
 
 from lib.bench.report.runs import TrackerRun
 from lib.bench.report.significance import Comparison
-from lib.viz.page import flat_items
-from lib.viz.table import Cell, Column, Table
+from lib.viz import Cell, Column, Table, flat_items
 
 MADE_BY = (
     ("Configuration", ("config_hash", "configuration")),

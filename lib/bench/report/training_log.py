@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.viz.plots import Line
+from lib.viz import Line
 
 FEW = 3
 TRAINING_ONLY = {"lr": "Learning rate", "grad_norm": "Gradient norm"}

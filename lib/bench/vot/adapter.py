@@ -23,11 +23,9 @@ from typing import Any
 from lib.bench.manifest import versions
 from lib.bench.runner import describe
 from lib.bench.testing import TrackerChoice
-from lib.data.modalities import AuxRecipe, read_frame
-from lib.data.store import DirectoryStore
-from lib.data.types import Frame
+from lib.data import AuxRecipe, DirectoryStore, Frame, read_frame
 from lib.paths import load_paths
-from lib.track.session import Box, TrackerSession
+from lib.track import Box, TrackerSession
 
 log = logging.getLogger(__name__)
 

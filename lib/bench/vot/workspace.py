@@ -27,7 +27,7 @@ from lib.bench.environment import package_version
 from lib.bench.factory import TrackerFactory
 from lib.bench.testing import TrackerChoice
 from lib.bench.vot.adapter import PREFIX
-from lib.data.vot_lists import VotList, write_vot_list
+from lib.data import VotList, write_vot_list
 from lib.files import write_text
 from lib.paths import Paths, repository_root, results_folder
 

@@ -6,8 +6,7 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from collections.abc import Sequence as Names
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from lib.data.datasets.frames import FrameFiles
 from lib.data.io import AnnotationError, decode_text, parse_boxes, parse_numbers
 from lib.data.store import Store, SubStore, ZipStore
-from lib.data.types import Boxes, Mask, Modality, Sequence
+from lib.data.types import Boxes, Mask, Modality, Video
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ class StoredDataset(ABC):
     modality = Modality.RGB
     is_video = True
 
-    def __init__(self, store: Store, names: Names[str], name: str) -> None:
+    def __init__(self, store: Store, names: Sequence[str], name: str) -> None:
         self.store = store
         self.names = list(names)
         self.name = name
@@ -66,13 +65,13 @@ class StoredDataset(ABC):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Sequence:
+    def __getitem__(self, index: int) -> Video:
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} sequences; there is no number {index}")
         index %= len(self)
         found = self.annotation(index)
         name = self.sequence_name(index)
-        return Sequence(
+        return Video(
             name=name,
             boxes_xywh=found.boxes_xywh,
             valid=found.valid,
@@ -87,13 +86,13 @@ class StoredDataset(ABC):
             dataset=self.name,
         )
 
-    def __iter__(self) -> Iterator[Sequence]:
+    def __iter__(self) -> Iterator[Video]:
         return (self[i] for i in range(len(self)))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": OrderedDict(), "_cached_bytes": 0}
 
-    def by_name(self, name: str) -> Sequence:
+    def by_name(self, name: str) -> Video:
         """The sequence of this name; KeyError says that there is none."""
         if self._positions is None:
             self._positions = {self.sequence_name(i): i for i in range(len(self))}
@@ -170,7 +169,7 @@ def shortest(rows: int, *flags: NDArray[np.float64] | None) -> int:
     return min([rows, *(len(f) for f in flags if f is not None)])
 
 
-def first_existing(store: Store, keys: Names[str]) -> str:
+def first_existing(store: Store, keys: Sequence[str]) -> str:
     """The first key that is there; FileNotFoundError names the first one and the alternatives."""
     for key in keys:
         if store.exists(key):
@@ -192,7 +191,7 @@ def only_first(boxes: Boxes, frames: int) -> Boxes:
 
 
 def locate_root(
-    store: Store, looks_right: Callable[[Store], bool], name: str, layout: str, below: Names[str] = ()
+    store: Store, looks_right: Callable[[Store], bool], name: str, layout: str, below: Sequence[str] = ()
 ) -> Store:
     """The store seen from the folder where a data set's own layout starts.
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from lib.data.datasets.lasot import LasotDataset
 from lib.data.datasets.registry import DATASETS, Source
 from lib.data.store import SubStore, open_store
-from lib.data.synthetic import SyntheticDataset, build_synthetic
+from lib.data.types import Dataset
 
 
 @DATASETS.register("SYNTHETIC")
-def build_procedural(source: Source) -> SyntheticDataset:
+def build_procedural(source: Source) -> Dataset:
     """Worlds rendered as they are asked for; `SYNTHETIC:seed=1,sequences=2000,modality=rgbt` says which."""
+    # The renderer stands above this package, whose stores and types it uses.
+    from synthetic import build_synthetic
+
     return build_synthetic(f"SYNTHETIC:{source.selection()}")
 
 

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lib.config import schema
-from lib.config.build import Part
+from lib.config import Part, schema
 
 PUBLISHED_NAMES = {"LasHeR_train": "LasHeR_train:882"}
 """What some names of data sets stand for in this method's files: a list of 882 sequences, not of all 979."""

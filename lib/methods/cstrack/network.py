@@ -7,15 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lib.models.backbones.fast_itpn import FastITPN
-from lib.models.fusion.spatial_compact import SpatialCompactModule
-from lib.models.heads.boxes import BoxMaps
-from lib.models.heads.confidence import ConfidenceHead
-from lib.models.heads.task import TaskHead
-from lib.models.inference import with_fused_children
-from lib.models.layers.fused import Plan
-from lib.models.temporal.target_memory import best_tokens, box_prior, filled, relation, remembered, where_first
-from lib.models.temporal.temporal_compact import TemporalCompactModule
+from lib.models import with_fused_children
+from lib.models.backbones import FastITPN
+from lib.models.fusion import SpatialCompactModule
+from lib.models.heads import BoxMaps, ConfidenceHead, TaskHead
+from lib.models.layers import FuseOptions
+from lib.models.temporal import TemporalCompactModule, best_tokens, box_prior, filled, relation, remembered, where_first
 
 
 @dataclass(frozen=True)
@@ -207,8 +204,8 @@ class CSTrack(nn.Module):
         weight = torch.cat([f.weight for f in found if f.weight is not None])
         return CSTrackOutput(BoxMaps.cat([f.maps for f in found]), logits, torch.cat(confidence), tokens, weight)
 
-    def fused(self, plan: Plan) -> nn.Module:
-        """For inference; see `lib.models.inference`. What serves training alone stays behind."""
+    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+        """For inference; see `lib.models.layers.inference`. What serves training alone stays behind."""
         twin = with_fused_children(self, plan)
         for name in ("confidence_pred", "task_cls"):
             del twin._modules[name]

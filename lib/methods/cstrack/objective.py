@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.data.soft_mask import soft_masks
-from lib.data.types import Batch, Modality
+from lib.data import Batch, Modality, soft_masks
 from lib.methods.cstrack.network import CSTrack, CSTrackOutput
-from lib.objectives.base import Losses, Progress
-from lib.objectives.frame_level import BoxCriterion
+from lib.objectives import BoxCriterion, Losses, Progress
 
 TASKS = {Modality.RGB: 0, Modality.RGBT: 1, Modality.RGBE: 2, Modality.RGBD: 3}
 """Classes of the task head in published checkpoints."""

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from lib.methods.cstrack.config import Config
 from lib.methods.ostrack.pretrained import find_pretrained
-from lib.models.backbones.fast_itpn import FastITPN
-from lib.models.backbones.position import resize_position
-from lib.models.weights import Checkpoint, WeightsError, load_into, read_checkpoint
+from lib.models import Checkpoint, WeightsError, load_into, read_checkpoint
+from lib.models.backbones import FastITPN, resize_position
 
 log = logging.getLogger(__name__)
 

@@ -10,16 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.data.modalities import doubled
-from lib.data.soft_mask import soft_masks_of_targets
-from lib.data.types import Frame
+from lib.data import Frame, doubled, soft_masks_of_targets
 from lib.methods.cstrack.network import CSTrack, Found
 from lib.models.engines import TORCH, EngineError
-from lib.models.heads.boxes import BoxMaps
-from lib.track.exploring import Judgement, View
-from lib.track.inference import PLAIN, Inference
-from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTarget, OneStreamTracker
-from lib.track.protocol import Policy, Prediction, Tracker, greedy
+from lib.models.heads import BoxMaps
+from lib.track import (
+    PLAIN,
+    CropSettings,
+    Inference,
+    Judgement,
+    OneStreamState,
+    OneStreamTarget,
+    OneStreamTracker,
+    Policy,
+    Prediction,
+    Tracker,
+    View,
+    greedy,
+)
 
 
 @dataclass(frozen=True)

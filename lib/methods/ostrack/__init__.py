@@ -9,9 +9,9 @@ from lib.config import schema
 from lib.data.crop import CropStyle
 from lib.methods.method import Method, register_method
 from lib.methods.ostrack.config import Config, Train
-from lib.methods.ostrack.network import OSTrack
+from lib.methods.ostrack.network import OSTrack, OSTrackOutput
 from lib.methods.ostrack.objective import Elimination, OSTrackObjective
-from lib.methods.ostrack.pretrained import load_pretrained
+from lib.methods.ostrack.pretrained import TIMM, find_pretrained, load_pretrained
 from lib.methods.ostrack.tracker import OSTrackTracker
 from lib.models.backbones import BACKBONES
 from lib.models.heads import HEADS

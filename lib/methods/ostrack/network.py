@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens
-from lib.models.heads.boxes import BoxMaps
-from lib.models.layers.candidate_elimination import box_rows
+from lib.models.backbones import OneStreamViT, Tokens
+from lib.models.heads import BoxMaps
+from lib.models.layers import box_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lib.data.types import Batch
+from lib.data import Batch
 from lib.methods.ostrack.network import OSTrack
-from lib.models.layers.candidate_elimination import keep_rate
-from lib.objectives.base import Losses, Progress
-from lib.objectives.frame_level import BoxCriterion
+from lib.models.layers import keep_rate
+from lib.objectives import BoxCriterion, Losses, Progress
 
 
 @dataclass(frozen=True)

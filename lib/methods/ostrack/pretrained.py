@@ -9,10 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from lib.methods.ostrack.network import OSTrack
-from lib.models.backbones.one_stream_vit import OneStreamViT
-from lib.models.backbones.position import adapt_vit
-from lib.models.pretrained import load_flax_npz, weights_from_timm
-from lib.models.weights import load_into, read_checkpoint
+from lib.models import load_flax_npz, load_into, read_checkpoint, weights_from_timm
+from lib.models.backbones import OneStreamViT, adapt_vit
 from lib.paths import load_paths
 
 log = logging.getLogger(__name__)

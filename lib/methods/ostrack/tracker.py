@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from lib.methods.ostrack.network import OSTrack
-from lib.models.heads.boxes import BoxMaps
-from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker
+from lib.models.heads import BoxMaps
+from lib.track import CropSettings, OneStreamState, OneStreamTracker
 
 
 class OSTrackTracker(OneStreamTracker):

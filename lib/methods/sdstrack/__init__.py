@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lib.methods.method import Method, register_method
 from lib.methods.ostrack import build_backbone, crop_settings, elimination_of
-from lib.methods.sdstrack.config import Config
+from lib.methods.sdstrack.config import Config, published_groups
 from lib.methods.sdstrack.network import SDSTrack
 from lib.methods.sdstrack.objective import SDSTrackObjective
 from lib.methods.sdstrack.pretrained import load_foundation

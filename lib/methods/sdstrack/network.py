@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from lib.methods.ostrack.network import OSTrack, OSTrackOutput
-from lib.models.backbones.two_stream_vit import TwoStreamViT
-from lib.models.layers.masking import PatchMasks
+from lib.models.backbones import TwoStreamViT
+from lib.models.layers import PatchMasks
 
 
 class SDSTrack(OSTrack):

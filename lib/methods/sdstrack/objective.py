@@ -5,14 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lib.data.types import Batch
+from lib.data import Batch
 from lib.methods.ostrack.objective import Elimination
 from lib.methods.sdstrack.network import SDSTrack
-from lib.models.backbones.two_stream_vit import Fusion
-from lib.models.layers.candidate_elimination import put_back
-from lib.models.layers.masking import MaskRates, PatchMasks
-from lib.objectives.base import Losses, Progress
-from lib.objectives.self_distillation import SelfDistillation
+from lib.models.backbones import Fusion
+from lib.models.layers import MaskRates, PatchMasks, put_back
+from lib.objectives import Losses, Progress, SelfDistillation
 
 
 class SDSTrackObjective:

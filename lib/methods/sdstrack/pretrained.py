@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lib.methods.ostrack.pretrained import TIMM, find_pretrained, load_vit
 from lib.methods.sdstrack.network import SDSTrack
-from lib.models.backbones.position import fit_positions
-from lib.models.weights import load_into, read_checkpoint
+from lib.models import load_into, read_checkpoint
+from lib.models.backbones import fit_positions
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.config import schema
-from lib.config.build import Part
+from lib.config import Part, schema
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from lib.models.backbones.resnet import ResNet
-from lib.models.fusion.feature_fusion import FeatureFusion, FusionSize
-from lib.models.heads.cells import CellBoxes, Perceptron
-from lib.models.inference import with_fused_children
-from lib.models.layers.fused import Convolution, Plan
+from lib.models import with_fused_children
+from lib.models.backbones import ResNet
+from lib.models.fusion import FeatureFusion, FusionSize
+from lib.models.heads import CellBoxes, Perceptron
+from lib.models.layers import Convolution, FuseOptions
 
 
 class TransT(nn.Module):
@@ -56,8 +56,8 @@ class TransT(nn.Module):
         search_tokens = self._tokens(search)
         return self._decide(self.encode_template(template), search_tokens)
 
-    def fused(self, plan: Plan) -> TransT:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> TransT:
+        """For inference; see `lib.models.layers.inference`."""
         twin = with_fused_children(self, plan)
         weight, bias = (self.input_proj.get_parameter(name) for name in ("weight", "bias"))
         twin.input_proj = Convolution(weight, bias, replace(plan, grid=self.grid_search))

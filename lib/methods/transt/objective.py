@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from lib.data.types import Batch
-from lib.objectives.base import Losses, Progress
-from lib.objectives.cell_level import CellCriterion
+from lib.data import Batch
+from lib.objectives import CellCriterion, Losses, Progress
 
 
 class TransTObjective:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from lib.methods.ostrack.pretrained import TIMM, find_pretrained
 from lib.methods.transt.network import TransT
-from lib.models.pretrained import weights_from_timm
-from lib.models.weights import load_into, read_checkpoint
+from lib.models import load_into, read_checkpoint, weights_from_timm
 
 # What a classifier has behind the layers that TransT reads.
 _ELSEWHERE = ("layer4.*", "fc.*")

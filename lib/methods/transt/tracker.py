@@ -7,12 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from lib.data.boxes import clip_centres
+from lib.data import clip_centres
 from lib.methods.transt.network import TransT
-from lib.models.heads.boxes import BoxMaps
-from lib.track.inference import Inference
-from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker
-from lib.track.window import hanning2d
+from lib.models.heads import BoxMaps
+from lib.track import CropSettings, Inference, OneStreamState, OneStreamTracker, hanning2d
 
 
 class TransTTracker(OneStreamTracker):

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from torch import nn
 
 from lib.models.backbones.fast_itpn import FastITPN
-from lib.models.backbones.one_stream_vit import OneStreamViT
+from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens
+from lib.models.backbones.position import adapt_vit, fit_positions, resize_patch_embed, resize_position
 from lib.models.backbones.resnet import ResNet
-from lib.models.backbones.two_stream_vit import TwoStreamViT
+from lib.models.backbones.two_stream_vit import Fusion, TwoStreamViT
 from lib.registry import Registry
 
 N = TypeVar("N", bound=nn.Module)

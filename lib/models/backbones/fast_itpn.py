@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lib.models.inference import with_fused_children
-from lib.models.layers.fused import Plan
+from lib.models.layers.fused import FuseOptions
+from lib.models.layers.inference import with_fused_children
 from lib.models.layers.initial import trunc_normal_linears
 from lib.models.layers.itpn_stem import ConvBlock, Merge, run_stem
 from lib.models.layers.scaled_block import EPS, ScaledBlock
@@ -127,8 +127,8 @@ class FastITPN(nn.Module):
             return cast("Tensor", checkpoint(block, tokens, first, use_reentrant=False))
         return cast("Tensor", block(tokens, first))
 
-    def fused(self, plan: Plan) -> FastITPN:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> FastITPN:
+        """For inference; see `lib.models.layers.inference`."""
         return with_fused_children(self, plan)
 
 

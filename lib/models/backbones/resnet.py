@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.fused import Convolution, Plan, folded
+from lib.models.layers.fused import Convolution, FuseOptions, folded
 
 EXPANSION = 4
 STEM_STRIDE = 4
@@ -84,8 +84,8 @@ class ResNet(nn.Module):
             x = self.get_submodule(f"layer{i}")(x)
         return x
 
-    def fused(self, plan: Plan) -> FusedResNet:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> FusedResNet:
+        """For inference; see `lib.models.layers.inference`."""
         return FusedResNet(self, plan)
 
 
@@ -98,7 +98,7 @@ class FusedResNet(nn.Module):
 
     mean: Tensor
 
-    def __init__(self, network: ResNet, plan: Plan) -> None:
+    def __init__(self, network: ResNet, plan: FuseOptions) -> None:
         super().__init__()
         self.dtype, self.reads_pixels = plan.dtype, plan.pixels is not None
         weight, bias = folded(network.conv1, network.bn1)
@@ -130,7 +130,7 @@ class FusedResNet(nn.Module):
 class FusedBottleneck(nn.Module):
     """A `Bottleneck` in three convolutions, or four."""
 
-    def __init__(self, block: Bottleneck, plan: Plan) -> None:
+    def __init__(self, block: Bottleneck, plan: FuseOptions) -> None:
         super().__init__()
         stride, dilation = block.conv2.stride[0], block.conv2.dilation[0]
         after = replace(plan, grid=plan.grid // stride)

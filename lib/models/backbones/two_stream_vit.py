@@ -13,12 +13,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lib.data.normalise import Normalise
+from lib.data import Normalise
 from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens
-from lib.models.inference import with_fused_children
 from lib.models.layers.adapted_block import AdaptedBlock
 from lib.models.layers.candidate_elimination import drop_candidates, put_back
-from lib.models.layers.fused import Plan
+from lib.models.layers.fused import FuseOptions
+from lib.models.layers.inference import with_fused_children
 from lib.models.layers.masking import PatchMasks, hide
 
 
@@ -198,11 +198,11 @@ class TwoStreamViT(OneStreamViT):
         tokens = self.embed_template(template, masks.template), self.embed_search(search, masks.search)
         return self.encode(*tokens, mask, keep_rate)
 
-    def fused(self, plan: Plan) -> TwoStreamViT:
-        """For inference; see `lib.models.inference`. Each stem has its own channels' normalisation folded in."""
+    def fuse_for_inference(self, plan: FuseOptions) -> TwoStreamViT:
+        """For inference; see `lib.models.layers.inference`. Each stem has its own channels' normalisation folded in."""
         twin = with_fused_children(self, plan)
         if plan.pixels is not None:
             mean, std = (v[3:].flatten() for v in (plan.pixels.mean, plan.pixels.std))
             plan = replace(plan, pixels=Normalise(mean.tolist(), std.tolist()).to(mean.device))
-        twin._modules["patch_embed_multimodal"] = self.patch_embed_multimodal.fused(plan)
+        twin._modules["patch_embed_multimodal"] = self.patch_embed_multimodal.fuse_for_inference(plan)
         return twin

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.files import write_text
-from lib.models.engines import EngineError, require_packages
+from lib.models.engines.engine import EngineError, require_packages
 from lib.models.engines.graphs import FRAME, TEMPLATE, Graph, write_onnx
 from lib.models.engines.sessions import Session, open_session
 

@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from lib.models.engines import EngineError, require_packages
+from lib.models.engines.engine import EngineError, require_packages
 from lib.models.engines.sessions import Session
 from lib.models.heads.boxes import BoxMaps
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from lib.models.engines import EngineError
+from lib.models.engines.engine import EngineError
 
 
 class Session(Protocol):

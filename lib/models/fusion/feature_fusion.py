@@ -13,9 +13,9 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.inference import with_fused_children
 from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedAttention, CodedProjection
-from lib.models.layers.fused import Plan, ResidualMlp, ResidualProduct, attention
+from lib.models.layers.fused import FuseOptions, ResidualMlp, ResidualProduct, attention
+from lib.models.layers.inference import with_fused_children
 from lib.models.layers.sine_code import sine_code
 
 TEMPLATE, SEARCH = "1", "2"
@@ -114,8 +114,8 @@ class FeatureFusion(nn.Module):
             search = decoder(search, x_code, template, z_code)
         return self.decoder["norm"](search)
 
-    def fused(self, plan: Plan) -> nn.Module:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+        """For inference; see `lib.models.layers.inference`."""
         return with_fused_children(self, plan) if plan.portable else FusedFeatureFusion(self, plan)
 
     def layers(self) -> list[EncoderLayer]:
@@ -126,7 +126,7 @@ class FeatureFusion(nn.Module):
 class FusedFeatureFusion(nn.Module):
     """A `FeatureFusion` for inference: position codes and biases belong to the products, sums are made in place."""
 
-    def __init__(self, fusion: FeatureFusion, plan: Plan) -> None:
+    def __init__(self, fusion: FeatureFusion, plan: FuseOptions) -> None:
         super().__init__()
         codes = {TEMPLATE: fusion.template_code, SEARCH: fusion.search_code}
         self.layers = nn.ModuleList(FusedEncoderLayer(layer, codes, plan) for layer in fusion.layers())
@@ -159,7 +159,7 @@ class FusedFeatureFusion(nn.Module):
 class FusedEncoderLayer(nn.Module):
     """An `EncoderLayer` for inference: each branch's tokens are projected once for both branches' attention."""
 
-    def __init__(self, layer: EncoderLayer, codes: dict[str, Tensor], plan: Plan) -> None:
+    def __init__(self, layer: EncoderLayer, codes: dict[str, Tensor], plan: FuseOptions) -> None:
         super().__init__()
         part = layer.get_submodule
         own, across = (
@@ -194,7 +194,7 @@ class FusedEncoderLayer(nn.Module):
 class _AfterAttention(nn.Module):
     """Output projection, sum and norm; the stream is overwritten."""
 
-    def __init__(self, attn: CodedAttention, norm: nn.Module, plan: Plan) -> None:
+    def __init__(self, attn: CodedAttention, norm: nn.Module, plan: FuseOptions) -> None:
         super().__init__()
         self.proj = ResidualProduct(attn.out_proj.weight, attn.out_proj.bias, plan)
         self.norm = copy.deepcopy(norm).to(plan.dtype)
@@ -207,7 +207,7 @@ class _AfterAttention(nn.Module):
 class _Feed(nn.Module):
     """Perceptron, sum and norm; the tokens are overwritten."""
 
-    def __init__(self, up: nn.Module, down: nn.Module, norm: nn.Module, plan: Plan) -> None:
+    def __init__(self, up: nn.Module, down: nn.Module, norm: nn.Module, plan: FuseOptions) -> None:
         super().__init__()
         (w1, b1), (w2, b2) = ((m.get_parameter("weight"), m.get_parameter("bias")) for m in (up, down))
         self.mlp = ResidualMlp(w1, b1, w2, b2, plan, "relu")

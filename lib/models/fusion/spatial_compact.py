@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedProjection
-from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct, attention
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention
 from lib.models.layers.initial import trunc_normal_linears
 
 
@@ -94,7 +94,7 @@ class SpatialCompactModule(nn.Module):
         fused: Tensor = self.layers[0](rgb, aux, code)
         return fused
 
-    def for_code(self, code: Tensor, plan: Plan) -> FusedSpatialCompact:
+    def for_code(self, code: Tensor, plan: FuseOptions) -> FusedSpatialCompact:
         """For inference with one code [P + N, C], whose share of every product is known then."""
         layer = self.layers[0]
         assert isinstance(layer, SpatialCompactLayer)
@@ -104,7 +104,7 @@ class SpatialCompactModule(nn.Module):
 class FusedSpatialCompact(nn.Module):
     """A `SpatialCompactModule` for inference: each stream is projected once per state it is in; sums are in place."""
 
-    def __init__(self, layer: SpatialCompactLayer, code: Tensor, plan: Plan) -> None:
+    def __init__(self, layer: SpatialCompactLayer, code: Tensor, plan: FuseOptions) -> None:
         super().__init__()
         ahead, back = layer.cross_attn, layer.cross_attn_det
         self.prompts = layer.prompts

@@ -6,8 +6,12 @@ from collections.abc import Callable
 
 from torch import nn
 
+from lib.models.heads.boxes import BoxMaps, decode_cells
+from lib.models.heads.cells import BACKGROUND, TARGET, CellBoxes, Perceptron
 from lib.models.heads.center import CenterHead
+from lib.models.heads.confidence import ConfidenceHead
 from lib.models.heads.corner import CornerHead
+from lib.models.heads.task import TaskHead
 from lib.registry import Registry
 
 HEADS: Registry[Callable[..., nn.Module]] = Registry("head")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lib.models.layers.fused import Convolution, Plan, folded
+from lib.models.layers.fused import Convolution, FuseOptions, folded
 
 
 def conv_bn_relu(inputs: int, outputs: int) -> nn.Sequential:
@@ -23,7 +23,7 @@ class FusedBranches(nn.Module):
     group of channels. The last layer is in float32: its maps are compared and become boxes.
     """
 
-    def __init__(self, head: nn.Module, branches: Sequence[str], plan: Plan) -> None:
+    def __init__(self, head: nn.Module, branches: Sequence[str], plan: FuseOptions) -> None:
         super().__init__()
         self.layers = nn.ModuleList()
         for level in range(1, 5):

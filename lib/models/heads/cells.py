@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.heads.boxes import BoxMaps, pick_cells
-from lib.models.inference import with_fused_children
-from lib.models.layers.fused import Plan, Product
+from lib.models.layers.fused import FuseOptions, Product
+from lib.models.layers.inference import with_fused_children
 
 TARGET, BACKGROUND = 0, 1
 
@@ -31,8 +31,8 @@ class Perceptron(nn.Module):
             x = F.relu(layer(x))
         return self.layers[-1](x)
 
-    def fused(self, plan: Plan) -> nn.Module:
-        """For inference; see `lib.models.inference`. Its last layer is in float32: scores are compared."""
+    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+        """For inference; see `lib.models.layers.inference`. Its last layer is in float32: scores are compared."""
         if plan.portable:
             return with_fused_children(self, plan)
         exact = replace(plan, dtype=torch.float32)

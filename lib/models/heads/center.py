@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lib.models.heads.boxes import BoxMaps, decode_cells, pick_cells
 from lib.models.heads.branches import FusedBranches, conv_bn_relu
-from lib.models.layers.fused import Plan
+from lib.models.layers.fused import FuseOptions
 
 LOW, HIGH = 1e-4, 1.0 - 1e-4
 
@@ -51,8 +51,8 @@ class CenterHead(nn.Module):
         boxes = decode_cells(score.flatten(1).argmax(dim=1), size, offset)
         return BoxMaps(boxes, score, size, offset)
 
-    def fused(self, plan: Plan) -> FusedCenterHead:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> FusedCenterHead:
+        """For inference; see `lib.models.layers.inference`."""
         return FusedCenterHead(self, plan)
 
 
@@ -61,7 +61,7 @@ class FusedCenterHead(nn.Module):
 
     corners: Tensor
 
-    def __init__(self, head: CenterHead, plan: Plan) -> None:
+    def __init__(self, head: CenterHead, plan: FuseOptions) -> None:
         super().__init__()
         # What becomes a probability comes first.
         self.branches = FusedBranches(head, ("ctr", "size", "offset"), plan)

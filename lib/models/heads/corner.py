@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lib.models.heads.boxes import BoxMaps
 from lib.models.heads.branches import FusedBranches, conv_bn_relu
-from lib.models.layers.fused import Plan
+from lib.models.layers.fused import FuseOptions
 
 
 class CornerHead(nn.Module):
@@ -61,15 +61,15 @@ class CornerHead(nn.Module):
         score = (p_first + p_second).view_as(top_left) / 2
         return BoxMaps(torch.cat([(first + second) / 2, second - first], dim=1), score)
 
-    def fused(self, plan: Plan) -> FusedCornerHead:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> FusedCornerHead:
+        """For inference; see `lib.models.layers.inference`."""
         return FusedCornerHead(self, plan)
 
 
 class FusedCornerHead(nn.Module):
     """A `CornerHead` for inference: both branches side by side."""
 
-    def __init__(self, head: CornerHead, plan: Plan) -> None:
+    def __init__(self, head: CornerHead, plan: FuseOptions) -> None:
         super().__init__()
         self.branches = FusedBranches(head, CornerHead.BRANCHES, plan)
 

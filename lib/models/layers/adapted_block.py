@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.adapters import Bottleneck
-from lib.models.inference import with_fused_children
-from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct, attention
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention
+from lib.models.layers.inference import with_fused_children
 from lib.models.layers.transformer import Attention, Block, Mlp, split_heads
 
 SCALE = 0.5
@@ -78,8 +78,8 @@ class AdaptedBlock(Block):
         pairs = x.unflatten(0, (2, -1)).transpose(0, 1)
         return self.drop_path(pairs).transpose(0, 1).flatten(0, 1)
 
-    def fused(self, plan: Plan) -> nn.Module:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+        """For inference; see `lib.models.layers.inference`."""
         if not plan.portable:
             return FusedAdaptedBlock(self, plan)
         twin = with_fused_children(self, plan)
@@ -114,7 +114,7 @@ class FusedAdaptedBlock(nn.Module):
     It computes in place where it can: the tokens it is given may be overwritten.
     """
 
-    def __init__(self, block: AdaptedBlock, plan: Plan) -> None:
+    def __init__(self, block: AdaptedBlock, plan: FuseOptions) -> None:
         super().__init__()
         attn, mlp = block.attn, block.mlp
         self.heads = attn.heads
@@ -151,7 +151,7 @@ class FusedAdaptedBlock(nn.Module):
         return self.fusion_mlp(x, self.norm2(x))
 
 
-def _behind(attn: Attention, adapter: Bottleneck, plan: Plan) -> ResidualMlp:
+def _behind(attn: Attention, adapter: Bottleneck, plan: FuseOptions) -> ResidualMlp:
     """What an adapter adds behind an output projection, as a function of what the projection reads."""
     down, up, proj = adapter.D_fc1, adapter.D_fc2, attn.proj
     weight = down.weight.double() @ proj.weight.double()
@@ -160,7 +160,7 @@ def _behind(attn: Attention, adapter: Bottleneck, plan: Plan) -> ResidualMlp:
     return ResidualMlp(weight.to(dtype), bias.to(dtype), up.weight, up.bias, plan)
 
 
-def _beside(mlp: Mlp, adapter: Bottleneck, plan: Plan) -> ResidualMlp:
+def _beside(mlp: Mlp, adapter: Bottleneck, plan: FuseOptions) -> ResidualMlp:
     """An MLP and the adapter beside it as one MLP with more hidden units."""
     down, up = adapter.D_fc1, adapter.D_fc2
     return ResidualMlp(

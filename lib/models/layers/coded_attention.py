@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.fused import Plan, Product
+from lib.models.layers.fused import FuseOptions, Product
 
 
 class CodedAttention(nn.Module):
@@ -67,7 +67,7 @@ class CodedProjection(nn.Module):
 
     table: Tensor
 
-    def __init__(self, parts: Sequence[Part], code: Tensor, plan: Plan) -> None:
+    def __init__(self, parts: Sequence[Part], code: Tensor, plan: FuseOptions) -> None:
         super().__init__()
         self.parts, self.heads = len(parts), parts[0][0].heads
         weights, given = zip(*(attn.projection(which) for attn, which in parts), strict=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.data.normalise import Normalise
+from lib.data import Normalise
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "gelu": F.gelu, "relu": F.relu}
 _ONE_AT = {"gelu": 1.1444507183528787, "relu": 1.0}
@@ -23,7 +23,7 @@ _ONE_AT = {"gelu": 1.1444507183528787, "relu": 1.0}
 
 
 @dataclass(frozen=True)
-class Plan:
+class FuseOptions:
     """How a network is going to be used.
 
     dtype: of the products. pixels: the normalisation to fold into the first layers, which then read uint8 pictures;
@@ -49,7 +49,7 @@ class Product(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, plan: Plan, act: str = "none") -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, plan: FuseOptions, act: str = "none") -> None:
         super().__init__()
         self.act = act
         self.packed = plan.packs(weight)
@@ -65,7 +65,7 @@ class Product(nn.Module):
 class ResidualProduct(nn.Module):
     """``stream + x W^T + b`` for x [..., K] and stream [..., C]; the stream is overwritten."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, plan: Plan) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, plan: FuseOptions) -> None:
         super().__init__()
         self.product = Product(weight, bias, plan)
 
@@ -84,7 +84,7 @@ class ResidualMlp(nn.Module):
     down: Tensor
 
     def __init__(
-        self, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, plan: Plan, act: str = "gelu"
+        self, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, plan: FuseOptions, act: str = "gelu"
     ) -> None:
         super().__init__()
         up, bias, down = (t.detach().to(plan.dtype) for t in (up, up_bias, down))
@@ -116,7 +116,7 @@ class Convolution(nn.Module):
         self,
         weight: Tensor,
         bias: Tensor | None,
-        plan: Plan,
+        plan: FuseOptions,
         relu: bool = False,
         groups: int = 1,
         stride: int = 1,
@@ -180,7 +180,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys, values, each [B, heads, N, d] -> [B, heads, N, d]."""
 
 
-def attention(plan: Plan, device: torch.device) -> Attend:
+def attention(plan: FuseOptions, device: torch.device) -> Attend:
     """The quicker softmax attention for a plan: fused, or on processors in bfloat16 as two products.
 
     PyTorch's fused kernel is made for long sequences and, without AMX, takes twice as long as the products do.
@@ -213,7 +213,7 @@ def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor
     return weight.to(convolution.weight.dtype).detach(), bias.to(convolution.weight.dtype).detach()
 
 
-def _hold(module: nn.Module, weight: Tensor, bias: Tensor | None, plan: Plan) -> None:
+def _hold(module: nn.Module, weight: Tensor, bias: Tensor | None, plan: FuseOptions) -> None:
     module.register_buffer("weight", weight, persistent=False)
     module.register_buffer("bias", None if bias is None else bias.detach().to(plan.dtype), persistent=False)
 
@@ -244,7 +244,7 @@ def packing_works(dtype: torch.dtype) -> bool:
     picture = picture.to(dtype, memory_format=torch.channels_last)
     x, stream = x.to(dtype), stream.to(dtype)
 
-    def results(plan: Plan) -> list[Tensor]:
+    def results(plan: FuseOptions) -> list[Tensor]:
         return [
             Product(weight, bias, plan)(x),
             Product(weight, bias, plan, "relu")(x),
@@ -255,9 +255,9 @@ def packing_works(dtype: torch.dtype) -> bool:
 
     with torch.inference_mode():
         try:
-            found = results(Plan(dtype, pack=True))
+            found = results(FuseOptions(dtype, pack=True))
         except (RuntimeError, AttributeError, TypeError):
             return False
         tolerance = 1e-4 if dtype == torch.float32 else 0.1
-        expected = results(Plan(dtype, pack=False))
+        expected = results(FuseOptions(dtype, pack=False))
         return all(torch.allclose(a, b, tolerance, tolerance) for a, b in zip(found, expected, strict=True))

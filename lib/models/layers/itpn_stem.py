@@ -12,9 +12,9 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.inference import with_fused_children
 from lib.models.layers.drop_path import DropPath
-from lib.models.layers.fused import Plan, Product, ResidualProduct
+from lib.models.layers.fused import FuseOptions, Product, ResidualProduct
+from lib.models.layers.inference import with_fused_children
 from lib.models.layers.scaled_block import EPS
 from lib.models.layers.stem import FusedPatchEmbed, PatchEmbed
 
@@ -47,15 +47,15 @@ class ConvBlock(nn.Module):
         """x: [B, H, W, C]."""
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
-    def fused(self, plan: Plan) -> nn.Module:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+        """For inference; see `lib.models.layers.inference`."""
         return with_fused_children(self, plan) if plan.portable else FusedConvBlock(self, plan)
 
 
 class FusedConvBlock(nn.Module):
     """A `ConvBlock` for inference, in place."""
 
-    def __init__(self, block: ConvBlock, plan: Plan) -> None:
+    def __init__(self, block: ConvBlock, plan: FuseOptions) -> None:
         super().__init__()
         mlp = block.mlp
         self.norm, self.inner = (copy.deepcopy(norm).to(plan.dtype) for norm in (block.norm2, mlp.ffn_ln))
@@ -79,15 +79,15 @@ class Merge(nn.Module):
         """x: [B, H, W, C] -> [B, H / 2, W / 2, 2 C]."""
         return F.linear(neighbours(self.norm(x)), merging_weight(self.reduction), self.reduction.bias)
 
-    def fused(self, plan: Plan) -> nn.Module:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+        """For inference; see `lib.models.layers.inference`."""
         return with_fused_children(self, plan) if plan.portable else FusedMerge(self, plan)
 
 
 class FusedMerge(nn.Module):
     """A `Merge` for inference."""
 
-    def __init__(self, merge: Merge, plan: Plan) -> None:
+    def __init__(self, merge: Merge, plan: FuseOptions) -> None:
         super().__init__()
         self.norm = copy.deepcopy(merge.norm).to(plan.dtype)
         self.reduction = Product(merging_weight(merge.reduction), merge.reduction.bias, plan)

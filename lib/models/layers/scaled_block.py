@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.inference import with_fused_children
 from lib.models.layers.drop_path import DropPath
-from lib.models.layers.fused import Plan, Product, ResidualProduct, attention
+from lib.models.layers.fused import FuseOptions, Product, ResidualProduct, attention
+from lib.models.layers.inference import with_fused_children
 from lib.models.layers.transformer import split_heads
 
 EPS = 1e-6
@@ -78,8 +78,8 @@ class ScaledBlock(nn.Module):
         x = x[:, first:] + self.drop_path(self.gamma_1 * self.attn(self.norm1(x), first))
         return x + self.drop_path(self.gamma_2 * self.mlp(self.norm2(x)))
 
-    def fused(self, plan: Plan) -> nn.Module:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+        """For inference; see `lib.models.layers.inference`."""
         return with_fused_children(self, plan) if plan.portable else FusedScaledBlock(self, plan)
 
 
@@ -87,7 +87,7 @@ class FusedScaledBlock(nn.Module):
     """A `ScaledBlock` for inference: one product for queries, keys and values, one for both halves of the SwiGLU, the
     layer scale inside the last product of each branch. It computes in place, as `FusedBlock` does."""
 
-    def __init__(self, block: ScaledBlock, plan: Plan) -> None:
+    def __init__(self, block: ScaledBlock, plan: FuseOptions) -> None:
         super().__init__()
         attn, mlp = block.attn, block.mlp
         self.heads = attn.heads

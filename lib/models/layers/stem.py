@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lib.models.layers.fused import Plan, Product, folded
+from lib.models.layers.fused import FuseOptions, Product, folded
 
 
 class PatchEmbed(nn.Module):
@@ -23,8 +23,8 @@ class PatchEmbed(nn.Module):
         """image [B, 3, H, W] -> [B, (H / patch) * (W / patch), width]."""
         return self.proj(image).flatten(2).transpose(1, 2)
 
-    def fused(self, plan: Plan) -> FusedPatchEmbed:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> FusedPatchEmbed:
+        """For inference; see `lib.models.layers.inference`."""
         return FusedPatchEmbed(self.proj, plan)
 
 
@@ -34,7 +34,7 @@ class FusedPatchEmbed(nn.Module):
     The product is always in float32: pixels are far from zero mean, and it is a small part of a network.
     """
 
-    def __init__(self, proj: nn.Conv2d, plan: Plan) -> None:
+    def __init__(self, proj: nn.Conv2d, plan: FuseOptions) -> None:
         super().__init__()
         self.patch = proj.kernel_size[0]
         self.dtype = plan.dtype
@@ -87,15 +87,15 @@ class ConvStem(nn.Module):
         """image [B, 3, H, W] -> [B, (H / patch) * (W / patch), width]."""
         return self.proj(image).flatten(2).transpose(1, 2)
 
-    def fused(self, plan: Plan) -> FusedConvStem:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> FusedConvStem:
+        """For inference; see `lib.models.layers.inference`."""
         return FusedConvStem(self.proj, plan)
 
 
 class FusedConvStem(nn.Module):
     """Batch norm inside the convolutions; it normalises pixels itself, since padding is zero after normalisation."""
 
-    def __init__(self, proj: nn.Sequential, plan: Plan) -> None:
+    def __init__(self, proj: nn.Sequential, plan: FuseOptions) -> None:
         super().__init__()
         self.dtype = plan.dtype
         self.normalise = plan.pixels

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.inference import with_fused_children
 from lib.models.layers.drop_path import DropPath
-from lib.models.layers.fused import Plan, Product, ResidualMlp, ResidualProduct, attention
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention
+from lib.models.layers.inference import with_fused_children
 
 
 class Attention(nn.Module):
@@ -96,8 +96,8 @@ class Block(nn.Module):
         """The second half of `forward`."""
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
-    def fused(self, plan: Plan) -> nn.Module:
-        """For inference; see `lib.models.inference`."""
+    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+        """For inference; see `lib.models.layers.inference`."""
         return with_fused_children(self, plan) if plan.portable else FusedBlock(self, plan)
 
 
@@ -107,7 +107,7 @@ class FusedBlock(nn.Module):
     It computes in place: the tokens it is given are overwritten by those it returns.
     """
 
-    def __init__(self, block: Block, plan: Plan) -> None:
+    def __init__(self, block: Block, plan: FuseOptions) -> None:
         super().__init__()
         attn, mlp = block.attn, block.mlp
         self.heads = attn.heads

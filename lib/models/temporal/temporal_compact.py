@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedAttention, CodedProjection
-from lib.models.layers.fused import Plan, Product, ResidualMlp, attention
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, attention
 from lib.models.layers.initial import trunc_normal_linears
 
 
@@ -45,7 +45,7 @@ class TemporalCompactModule(nn.Module):
         tokens: Tensor = self.layers[0](x, code, memory, memory_code)
         return tokens
 
-    def for_codes(self, code: Tensor, memory_code: Tensor, plan: Plan) -> FusedTemporal:
+    def for_codes(self, code: Tensor, memory_code: Tensor, plan: FuseOptions) -> FusedTemporal:
         """For inference with given codes, whose share of every product is known then."""
         layer = self.layers[0]
         assert isinstance(layer, TemporalLayer)
@@ -55,7 +55,7 @@ class TemporalCompactModule(nn.Module):
 class FusedTemporal(nn.Module):
     """A `TemporalCompactModule` for inference; what it is given stays as it was, since it is going to be remembered."""
 
-    def __init__(self, layer: TemporalLayer, code: Tensor, memory_code: Tensor, plan: Plan) -> None:
+    def __init__(self, layer: TemporalLayer, code: Tensor, memory_code: Tensor, plan: FuseOptions) -> None:
         super().__init__()
         own, across = layer.self_attn, layer.multihead_attn
         self.attend = attention(plan, code.device)

@@ -16,27 +16,32 @@ from torch import Tensor, nn
 
 from kinds.data import smooth_video
 from kinds.ostrack import MEAN, STD
-from lib.data.types import Batch, Frame, Modality
-from lib.methods.cstrack import build_network
-from lib.methods.cstrack.config import Config, TemporalConfig, Train
-from lib.methods.cstrack.network import CSTrack, CSTrackOutput, MemorySize
-from lib.methods.cstrack.objective import TASKS, CSTrackCriterion, CSTrackObjective
-from lib.methods.cstrack.pretrained import adapt_fast_itpn
-from lib.methods.cstrack.tracker import CSTrackState, CSTrackTracker, UpdateRule
-from lib.models.backbones.fast_itpn import FastITPN
-from lib.models.heads.boxes import BoxMaps
-from lib.models.heads.center import CenterHead
-from lib.models.inference import prepare
-from lib.models.layers.drop_path import DropPath
-from lib.models.layers.fused import Plan
-from lib.models.losses.heatmap import gaussian_heatmap
-from lib.models.temporal.target_memory import best_places, box_prior, relation
-from lib.models.weights import load_into
-from lib.objectives.base import Losses, Progress
-from lib.objectives.frame_level import BoxCriterion
-from lib.track.one_stream import CropSettings
-from lib.train.optim import build_optimizer, parameter_groups, set_lr
-from lib.train.schedule import lr_factor
+from lib.data import Batch, Frame, Modality
+from lib.methods.cstrack import (
+    TASKS,
+    Config,
+    CSTrack,
+    CSTrackCriterion,
+    CSTrackObjective,
+    CSTrackOutput,
+    CSTrackState,
+    CSTrackTracker,
+    MemorySize,
+    TemporalConfig,
+    Train,
+    UpdateRule,
+    adapt_fast_itpn,
+    build_network,
+)
+from lib.models import load_into, prepare
+from lib.models.backbones import FastITPN
+from lib.models.heads import BoxMaps, CenterHead
+from lib.models.layers import DropPath, FuseOptions
+from lib.models.losses import gaussian_heatmap
+from lib.models.temporal import best_places, box_prior, relation
+from lib.objectives import BoxCriterion, Losses, Progress
+from lib.track import CropSettings
+from lib.train import build_optimizer, lr_factor, parameter_groups, set_lr
 
 LABELS = {"lasher": Modality.RGBT, "visevent": Modality.RGBE, "depthtrack": Modality.RGBD}
 """Modality of the data sets in cases; all others are plain RGB."""
@@ -187,7 +192,7 @@ def forward(case: Case) -> None:
     check_tape(case, tape)
     if network.memory is None:
         with torch.inference_mode():
-            for served in (network, prepare(network, Plan(grid=network.backbone.grid_search))):
+            for served in (network, prepare(network, FuseOptions(grid=network.backbone.grid_search))):
                 maps = served.locate(served.encode_templates(templates, shares), search[:, 0]).maps
                 check_maps(case, maps, outputs)
 
@@ -201,7 +206,7 @@ def check_maps(case: Case, maps: BoxMaps, stored: dict[str, Any]) -> None:
 def sequence(case: Case) -> None:
     """Frame by frame with what is remembered; the prepared network keeps pace on a memory of its own."""
     network = build(case)
-    served = prepare(network, Plan(grid=network.backbone.grid_search))
+    served = prepare(network, FuseOptions(grid=network.backbone.grid_search))
     memory = quick = None
     for i in range(case.data["frames"]):
         templates, shares = templates_of(case, second_template(case, i))
@@ -250,7 +255,7 @@ def spatial(case: Case) -> None:
     with torch.inference_mode():
         rows = [module(rgb[i : i + 1], aux[i : i + 1], code) for i, code in enumerate(codes)]
         case.check(torch.cat(rows), case.data["outputs"]["fused"], "fused")
-        quick = [module.for_code(code, Plan(pack=False)) for code in codes]
+        quick = [module.for_code(code, FuseOptions(pack=False)) for code in codes]
         rows = [f(rgb[i : i + 1].clone(), aux[i : i + 1].clone(), codes[i]) for i, f in enumerate(quick)]
         case.check(torch.cat(rows), case.data["outputs"]["fused"], "fused, prepared")
 
@@ -264,7 +269,7 @@ def temporal(case: Case) -> None:
     with torch.inference_mode():
         rows = [network.temporal_fusion(tokens[i : i + 1], c, memory[i : i + 1], code) for i, c in enumerate(codes)]
         case.check(torch.cat(rows), case.data["outputs"]["tokens"], "tokens")
-        quick = [network.temporal_fusion.for_codes(c, code, Plan(pack=False)) for c in codes]
+        quick = [network.temporal_fusion.for_codes(c, code, FuseOptions(pack=False)) for c in codes]
         rows = [f(tokens[i : i + 1], codes[i], memory[i : i + 1], code) for i, f in enumerate(quick)]
         case.check(torch.cat(rows), case.data["outputs"]["tokens"], "tokens, prepared")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from golden import Case, runner
 
-from lib.data.soft_mask import centred_boxes, soft_masks, soft_masks_of_targets
+from lib.data import centred_boxes, soft_masks, soft_masks_of_targets
 
 TEMPLATE = 128
 

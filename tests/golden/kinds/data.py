@@ -9,23 +9,33 @@ import numpy as np
 import torch
 from golden import Case, runner
 
-from lib.data.augment import (
+from lib.data import (
+    SAMPLERS,
     Augmentation,
     CropDraw,
     Draws,
+    Frame,
+    FrameSet,
+    Modality,
+    Normalise,
+    PickRule,
+    Processing,
+    RegionRule,
+    TrackingSampler,
+    Video,
     becomes_grey,
+    box_in_crop,
+    clip_box,
+    clip_boxes,
+    clip_depth,
+    crop_batch,
     grey_picture,
+    jitter_box,
     mirror_box,
     mirror_box_in_crop,
+    sample_target,
+    x_frame,
 )
-from lib.data.boxes import box_in_crop, clip_box, clip_boxes, jitter_box
-from lib.data.crop import crop_batch, sample_target
-from lib.data.modalities import clip_depth, x_frame
-from lib.data.normalise import Normalise
-from lib.data.picking import SAMPLERS, PickRule
-from lib.data.processing import Processing, RegionRule
-from lib.data.sampling import TrackingSampler
-from lib.data.types import Clip, Frame, Modality, Sequence
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -149,10 +159,10 @@ def box_geometry(case: Case) -> None:
         assert batched[0].tolist() == list(clipped)
 
 
-def _clip(template: Frame, search: Frame, template_box: list[float], search_box: list[float]) -> Clip:
+def _clip(template: Frame, search: Frame, template_box: list[float], search_box: list[float]) -> FrameSet:
     modality = Modality.RGB if template.aux is None else Modality.RGBT
     boxes = _float64([template_box]), _float64([search_box])
-    return Clip((template,), (search,), *boxes, modality, "golden", "golden", (0, 1))
+    return FrameSet((template,), (search,), *boxes, modality, "golden", "golden", (0, 1))
 
 
 @runner("loretrack/processing")
@@ -292,10 +302,10 @@ class Visibility:
     def __len__(self) -> int:
         return len(self.visible)
 
-    def __getitem__(self, index: int) -> Sequence:
+    def __getitem__(self, index: int) -> Video:
         visible = self.visible[index]
         boxes = np.ones((len(visible), 4))
-        return Sequence(str(index), boxes, visible, visible, _no_frame, str, is_video=self.is_video)
+        return Video(str(index), boxes, visible, visible, _no_frame, str, is_video=self.is_video)
 
 
 def _no_frame(index: int) -> Frame:
@@ -307,7 +317,7 @@ def _draw_only(datasets: list[Visibility], ratios: list[float], rule: PickRule, 
     return TrackingSampler(datasets, ratios, SAMPLERS[mode](rule), _no_sample, seed=0)
 
 
-def _no_sample(clip: Clip, rng: np.random.Generator) -> None:
+def _no_sample(clip: FrameSet, rng: np.random.Generator) -> None:
     raise AssertionError("the cases of samplers have no pictures")
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from golden import Case, runner
 
+from lib.data import decode_depth, decode_image, open_store, x_frame
 from lib.data.datasets import (
     CocoDataset,
     DepthTrackDataset,
@@ -24,9 +25,6 @@ from lib.data.datasets import (
     VastTrackDataset,
     VisEventDataset,
 )
-from lib.data.io import decode_depth, decode_image
-from lib.data.modalities import x_frame
-from lib.data.store import open_store
 
 BUILDERS: dict[str, Callable[[Path, list[int]], StoredDataset]] = {
     "coco": lambda root, chunks: CocoDataset(open_store(root)),

@@ -10,16 +10,13 @@ from golden import Case, runner
 from torch import Tensor
 
 from kinds.ostrack import make_batch, network_outputs
-from lib.data.types import Batch
-from lib.methods.ostrack.network import OSTrack
-from lib.methods.ostrack.objective import OSTrackObjective
-from lib.models.backbones.one_stream_vit import OneStreamViT
-from lib.models.heads.center import CenterHead
-from lib.models.losses.distillation import disc_kd, kd_loss, qkv_kd, resize_map, saliency
-from lib.models.weights import load_into
-from lib.objectives.base import Losses, Progress
-from lib.objectives.distillation import DistillationObjective, DistillationRule, Seen
-from lib.objectives.frame_level import BoxCriterion
+from lib.data import Batch
+from lib.methods.ostrack import OSTrack, OSTrackObjective
+from lib.models import load_into
+from lib.models.backbones import OneStreamViT
+from lib.models.heads import CenterHead
+from lib.models.losses import disc_kd, kd_loss, qkv_kd, resize_map, saliency
+from lib.objectives import BoxCriterion, DistillationObjective, DistillationRule, Losses, Progress, Seen
 
 HEAD = 64
 """Width of an attention head in every published ViT."""

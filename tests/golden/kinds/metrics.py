@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from golden import Case, runner
 
-from lib.bench.metrics import Scores, SequenceResult, evaluate
-from lib.bench.metrics.got10k import speed
-from lib.bench.result_files import read_boxes, read_column, read_rows
+from lib.bench import read_boxes, read_column, read_rows
+from lib.bench.metrics import Scores, SequenceResult, evaluate, speed
 
 
 def _folder(case: Case) -> Path:

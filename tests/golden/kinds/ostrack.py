@@ -12,21 +12,15 @@ import torch
 from golden import Case, runner
 from torch import Tensor, nn
 
-from lib.data.types import Batch, Frame
-from lib.methods.ostrack.network import OSTrack, OSTrackOutput
-from lib.methods.ostrack.objective import Elimination, OSTrackObjective
-from lib.methods.ostrack.tracker import OSTrackTracker
-from lib.models.backbones.one_stream_vit import OneStreamViT
-from lib.models.backbones.position import resize_patch_embed, resize_position
-from lib.models.heads.center import CenterHead
-from lib.models.heads.corner import CornerHead
-from lib.models.layers.candidate_elimination import box_rows, center_rows, keep_rate
-from lib.models.losses.heatmap import gaussian_heatmap
-from lib.models.weights import load_into
-from lib.objectives.base import Progress
-from lib.objectives.frame_level import BoxCriterion
-from lib.track.one_stream import CropSettings
-from lib.track.window import hann2d
+from lib.data import Batch, Frame
+from lib.methods.ostrack import Elimination, OSTrack, OSTrackObjective, OSTrackOutput, OSTrackTracker
+from lib.models import load_into
+from lib.models.backbones import OneStreamViT, resize_patch_embed, resize_position
+from lib.models.heads import CenterHead, CornerHead
+from lib.models.layers import box_rows, center_rows, keep_rate
+from lib.models.losses import gaussian_heatmap
+from lib.objectives import BoxCriterion, Progress
+from lib.track import CropSettings, hann2d
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VARIANTS = {"vit_base_patch16_224": (768, 12, 12), "vit_large_patch16_224": (1024, 24, 16)}
@@ -247,7 +241,7 @@ def corner_head(case: Case) -> None:
 
 @runner("loretrack/losses")
 def losses(case: Case) -> None:
-    from lib.models.heads.boxes import BoxMaps
+    from lib.models.heads import BoxMaps
 
     for i, one in enumerate(case.data["cases"]):
         inputs = {k: torch.from_numpy(case.draw(v)) for k, v in one["inputs"].items()}

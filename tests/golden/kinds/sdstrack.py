@@ -16,30 +16,28 @@ from torch.nn import functional as F
 
 from kinds.data import textured_frame
 from kinds.ostrack import MEAN, STD, make_batch, network_outputs
-from lib.config.schema import Train
-from lib.data.crop import crop_batch
-from lib.data.normalise import Normalise
-from lib.methods.ostrack.network import OSTrackOutput
-from lib.methods.ostrack.objective import Elimination
-from lib.methods.sdstrack.config import published_groups
-from lib.methods.sdstrack.network import SDSTrack
-from lib.methods.sdstrack.objective import SDSTrackObjective
-from lib.methods.sdstrack.tracker import SDSTrackTracker
-from lib.models.backbones.two_stream_vit import TwoStreamViT
-from lib.models.heads.boxes import BoxMaps
-from lib.models.heads.center import CenterHead
-from lib.models.layers.adapted_block import AdaptedBlock
-from lib.models.layers.candidate_elimination import drop_candidates, keep_rate, put_back, template_attention
-from lib.models.layers.masking import MaskRates, PatchMasks, hide
-from lib.models.layers.transformer import split_heads
-from lib.models.losses.heatmap import gaussian_heatmap
-from lib.models.weights import load_into
-from lib.objectives.base import Progress
-from lib.objectives.frame_level import BoxCriterion
-from lib.objectives.self_distillation import SelfDistillation
-from lib.track.one_stream import CropSettings
-from lib.track.window import hann2d
-from lib.train.optim import build_optimizer, parameter_groups
+from lib.config import Train
+from lib.data import Normalise, crop_batch
+from lib.methods.ostrack import Elimination, OSTrackOutput
+from lib.methods.sdstrack import SDSTrack, SDSTrackObjective, SDSTrackTracker, published_groups
+from lib.models import load_into
+from lib.models.backbones import TwoStreamViT
+from lib.models.heads import BoxMaps, CenterHead
+from lib.models.layers import (
+    AdaptedBlock,
+    MaskRates,
+    PatchMasks,
+    drop_candidates,
+    hide,
+    keep_rate,
+    put_back,
+    split_heads,
+    template_attention,
+)
+from lib.models.losses import gaussian_heatmap
+from lib.objectives import BoxCriterion, Progress, SelfDistillation
+from lib.track import CropSettings, hann2d
+from lib.train import build_optimizer, parameter_groups
 
 PASSES = ("fine", "masked")
 

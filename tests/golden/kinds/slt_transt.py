@@ -11,22 +11,20 @@ from golden import Case, runner
 from torch import Tensor, nn
 
 from kinds.transt import MEAN, STD, build, picture, video
-from lib.data.types import Clip, Modality
-from lib.methods.transt.tracker import TransTTracker
-from lib.models.heads.cells import CellBoxes
-from lib.objectives.base import Progress
-from lib.objectives.cell_level import CellCriterion
-from lib.objectives.sequence_level import (
+from lib.data import FrameSet, Modality
+from lib.methods.transt import TransTTracker
+from lib.models.heads import CellBoxes
+from lib.objectives import (
     BoxesOfCells,
+    CellCriterion,
     Explored,
+    Progress,
     SequenceObjective,
     SequenceRule,
     SoftmaxPolicy,
     targets_in_crops,
 )
-from lib.track.exploring import Judgement, TargetView, View
-from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTarget
-from lib.track.rollout import roll_out
+from lib.track import CropSettings, Judgement, OneStreamState, OneStreamTarget, TargetView, View, roll_out
 
 SIDE = 256
 
@@ -134,11 +132,11 @@ def step(case: Case) -> None:
         case.check(named[name], stored, name)
 
 
-def clips_of(case: Case) -> Iterator[Clip]:
+def clips_of(case: Case) -> Iterator[FrameSet]:
     start, numbers = case.config["template_frame"], case.config["frames"]
     for spec in case.config["videos"]:
         frames, boxes = video(spec)
-        yield Clip(
+        yield FrameSet(
             template=(frames[start],),
             search=tuple(frames[i] for i in numbers),
             template_boxes=np.array([boxes[start]]),

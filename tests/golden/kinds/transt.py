@@ -10,19 +10,14 @@ import torch
 from golden import Case, runner
 from torch import Tensor, nn
 
-from lib.data.boxes import box_in_crop
-from lib.data.crop import crop_batch, crop_region, mean_colours
-from lib.data.types import Batch, Frame
-from lib.methods.transt.network import TransT
-from lib.methods.transt.objective import TransTObjective
-from lib.methods.transt.tracker import TransTTracker
-from lib.models.backbones.resnet import ResNet
-from lib.models.fusion.feature_fusion import FusionSize
-from lib.models.heads.cells import CellBoxes
-from lib.models.weights import load_into
-from lib.objectives.base import Progress
-from lib.objectives.cell_level import CellCriterion
-from lib.track.one_stream import CropSettings
+from lib.data import Batch, Frame, box_in_crop, crop_batch, crop_region, mean_colours
+from lib.methods.transt import TransT, TransTObjective, TransTTracker
+from lib.models import load_into
+from lib.models.backbones import ResNet
+from lib.models.fusion import FusionSize
+from lib.models.heads import CellBoxes
+from lib.objectives import CellCriterion, Progress
+from lib.track import CropSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

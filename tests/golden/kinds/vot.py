@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from golden import Case, runner
 
-from lib.bench.metrics import Scores, SequenceResult, evaluate
-from lib.bench.metrics.vot_region import vot_overlap
-from lib.bench.result_files import read_boxes, read_column
-from lib.bench.vot.trajectories import read_regions, read_values, trajectory_file
+from lib.bench import read_boxes, read_column
+from lib.bench.metrics import Scores, SequenceResult, evaluate, vot_overlap
+from lib.bench.vot import read_regions, read_values, trajectory_file
 
 
 @runner("benchmarks/vot_overlap")

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from lib.bench.result_files import write_boxes
+from lib.bench import write_boxes
 
 ROOT = Path(__file__).parents[3]
 BOXES = np.stack([np.arange(10) * 2.0 + 5, np.full(10, 9.0), np.full(10, 20.0), np.full(10, 20.0)], axis=1)

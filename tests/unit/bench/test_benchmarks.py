@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.bench import FORMATS, Result
 from lib.bench.benchmarks import BENCHMARKS, BenchmarkError, get_benchmark
 from lib.bench.metrics import METRICS, evaluate
-from lib.bench.result_files import FORMATS
-from lib.bench.results import Result
 from lib.data.lists import load_list
 from lib.layouts import layout_of
 from lib.paths import Paths

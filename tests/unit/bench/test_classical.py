@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.bench.classical import REFERENCES
-from lib.data.types import Frame
+from lib.bench import REFERENCES
+from lib.data import Frame
 
 START = torch.tensor([[60.0, 50.0, 30.0, 40.0], [90.0, 60.0, 30.0, 40.0]], dtype=torch.float64)
 

@@ -13,22 +13,28 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from lib.bench import (
+    Evaluation,
+    Identity,
+    ReferenceFactory,
+    Result,
+    ResultFolder,
+    SubmissionError,
+    TrackerChoice,
+    check_wishes,
+    choose,
+    compare_runs,
+    pack,
+    run_evaluation,
+    shortfall,
+    write_boxes,
+)
 from lib.bench.benchmarks import get_benchmark
-from lib.bench.compare import compare_runs
-from lib.bench.evaluation import Evaluation, run_evaluation
-from lib.bench.factory import ReferenceFactory
-from lib.bench.manifest import Identity
-from lib.bench.render import choose
-from lib.bench.result_files import write_boxes
-from lib.bench.results import Result, ResultFolder
-from lib.bench.submit import SubmissionError, pack, shortfall
-from lib.bench.testing import TrackerChoice, check_wishes
 from lib.config import ConfigError
-from lib.methods import load_experiment
-from lib.methods.checkpoints import CheckpointNotFoundError, find_checkpoint
+from lib.methods import CheckpointNotFoundError, find_checkpoint, load_experiment
 from lib.paths import Paths
 from lib.registry import UnknownNameError
-from lib.track.protocol import Tracker
+from lib.track import Tracker
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TOY = REPOSITORY / "tests" / "e2e" / "plugins" / "toy"

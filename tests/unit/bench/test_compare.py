@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.bench.compare import compare_runs
+from lib.bench import compare_runs
 
 HERE, AWAY, EMPTY, NONE = "10,10,20,20", "10,10,20,10", "5,5,0,0", "nan,nan,nan,nan"
 

@@ -11,12 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.bench.demo import demo_factory, first_frame, follow, write_boxes
-from lib.data.types import Frame
-from lib.data.video import Grab, SourceError
-from lib.models.weights import WeightsError, save_release
-from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
-from lib.track.session import TrackerSession
+from lib.bench import demo_factory, first_frame, follow, write_demo_boxes
+from lib.data import Frame, Grab, SourceError
+from lib.models import WeightsError, save_release
+from lib.track import Policy, Prediction, State, Tracker, TrackerSession, greedy
 
 
 @dataclass
@@ -74,7 +72,7 @@ def test_start_needs_a_frame() -> None:
 
 
 def test_box_file(tmp_path: Path) -> None:
-    write_boxes(tmp_path / "a" / "b.txt", [(1, 2, 3, 4.5), (0.25, -1, 2, 3)])
+    write_demo_boxes(tmp_path / "a" / "b.txt", [(1, 2, 3, 4.5), (0.25, -1, 2, 3)])
     assert (tmp_path / "a" / "b.txt").read_text() == "1.000,2.000,3.000,4.500\n0.250,-1.000,2.000,3.000\n"
 
 

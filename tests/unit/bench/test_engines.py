@@ -12,14 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib.bench.demo import SHIPPED, demo_factory
-from lib.bench.execution import engine_execution
-from lib.bench.export import export_tracker
-from lib.bench.factory import ExperimentFactory
-from lib.data.boxes import iou_xywh
-from lib.data.synthetic.dataset import build_synthetic
+from lib.bench import SHIPPED, ExperimentFactory, demo_factory, engine_execution, export_tracker
+from lib.data import iou_xywh
 from lib.models.engines import ENGINES, EngineError
-from lib.track.protocol import Tracker
+from lib.track import Tracker
+from synthetic import build_synthetic
 
 
 def needs(runtime: str) -> pytest.MarkDecorator:

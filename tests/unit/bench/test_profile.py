@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.bench.cost import counting
-from lib.bench.profile import Effort, ProfileError, profile_tracker
-from lib.bench.profile_text import profile_text
-from lib.data.types import Frame
-from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
+from lib.bench import Effort, ProfileError, counting, profile_text, profile_tracker
+from lib.data import Frame
+from lib.track import Policy, Prediction, State, Tracker, greedy
 
 N, D, HEADS = 10, 8, 2
 

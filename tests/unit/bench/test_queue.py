@@ -1,6 +1,6 @@
 """Claims survive the death of workers."""
 
-from lib.bench.queue import WorkQueue
+from lib.bench import WorkQueue
 
 
 def drain(queue: WorkQueue, worker: int) -> list[str]:

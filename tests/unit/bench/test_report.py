@@ -10,19 +10,23 @@ import numpy as np
 import pytest
 
 from lib.bench.metrics import MetricError, SequenceResult, evaluate
-from lib.bench.report import TrackerRun, build_report
-from lib.bench.report.export import export
-from lib.bench.report.players import worst_and_best
-from lib.bench.report.runs import by_attribute, on_common_sequences
-from lib.bench.report.significance import compare
-from lib.bench.report.training_log import training_lines
-from lib.data.types import Frame, Sequence
+from lib.bench.report import (
+    TrackerRun,
+    build_report,
+    by_attribute,
+    compare,
+    export,
+    on_common_sequences,
+    training_lines,
+    worst_and_best,
+)
+from lib.data import Frame, Video
 
 N = 12
 NAMES = [f"ball-{i}" for i in range(6)]
 
 
-def _sequence(name: str) -> Sequence:
+def _sequence(name: str) -> Video:
     boxes = np.stack([np.arange(N) * 2.0 + 10, np.full(N, 20.0), np.full(N, 24.0), np.full(N, 18.0)], axis=1)
     visible = np.ones(N, bool)
 
@@ -33,7 +37,7 @@ def _sequence(name: str) -> Sequence:
         return Frame(picture)
 
     tags = {"occlusion", "scale", "blur"} if int(name[-1]) % 2 else {"occlusion"}
-    return Sequence(name, boxes, visible, visible, read, lambda i: f"{i}.jpg", attributes=frozenset(tags))
+    return Video(name, boxes, visible, visible, read, lambda i: f"{i}.jpg", attributes=frozenset(tags))
 
 
 SEQUENCES = [_sequence(name) for name in NAMES]

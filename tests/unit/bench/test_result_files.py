@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.bench.result_files import FORMATS, ResultFileError, read_boxes, write_boxes, write_column
+from lib.bench import FORMATS, ResultFileError, read_boxes, write_boxes, write_column
 
 BOXES = np.array([[10.75, -3.9, 40.5, 20.25], [11.999, 4.001, 1e-3, 100000.5]])
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.bench.report.robustness import robustness_table, write_robustness
-from lib.bench.robustness import Curve, Robustness, corruption_sweep, drop_sweep
-from lib.data.types import Modality
+from lib.bench import Curve, Robustness, corruption_sweep, drop_sweep
+from lib.bench.report import robustness_table, write_robustness
+from lib.data import Modality
 from tests.unit.bench.test_commands import command
 from tests.unit.bench.test_workspace import TINY, pictures
 

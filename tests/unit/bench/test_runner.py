@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from lib.bench import Evaluation, Outcome, read_boxes, run_evaluation
 from lib.bench.benchmarks import get_benchmark
-from lib.bench.evaluation import Evaluation, Outcome, run_evaluation
-from lib.bench.result_files import read_boxes
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]

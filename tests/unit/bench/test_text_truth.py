@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.bench.text_truth import read_truth
+from lib.bench import read_truth
 
 
 def test_gtot_corners_may_come_in_any_order(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.bench.vot.adapter import Choice, main
+from lib.bench.vot import Choice, main
 from tests.unit.bench.vot_tree import write_sequence
 
 

@@ -11,11 +11,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lib.bench.analysis import ResultSource, Scoring, find_results, load_runs, read_results
+from lib.bench import (
+    Evaluation,
+    Outcome,
+    ResultSource,
+    Scoring,
+    find_results,
+    load_runs,
+    read_results,
+    run_evaluation,
+    write_videos,
+)
 from lib.bench.benchmarks import BenchmarkError, get_benchmark
-from lib.bench.evaluation import Evaluation, Outcome, run_evaluation
-from lib.bench.render import write_videos
-from lib.bench.report.export import export
+from lib.bench.report import export
 from tests.unit.bench.toy_tracker import ToyFactory, paths_at
 from tests.unit.bench.vot_tree import SMALL, write_sequence, write_tree
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.bench.result_files import ResultFileError
-from lib.bench.results import Result, ResultFolder
-from lib.bench.vot.trajectories import format_values, is_trajectory, read_regions, read_values
+from lib.bench import Result, ResultFileError, ResultFolder
+from lib.bench.vot import format_values, is_trajectory, read_regions, read_values
 
 BOXES = np.array([[1, 2, 30, 40], [1.23456, -2.5, 30.25, 40], [2, 3, 1e3, 5]])
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.bench.metrics import MetricError, Scores, SequenceResult, average_runs, evaluate, parse_options
-from lib.bench.metrics.vot_region import vot_overlap
+from lib.bench.metrics import MetricError, Scores, SequenceResult, average_runs, evaluate, parse_options, vot_overlap
 
 SIZE = (200, 100)
 

@@ -9,15 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from lib.bench.testing import TrackerChoice
-from lib.bench.vot.workspace import (
-    Workspace,
-    WorkspaceError,
-    link_results,
-    link_sequences,
-    open_workspace,
-    write_tracker,
-)
+from lib.bench import TrackerChoice
+from lib.bench.vot import Workspace, WorkspaceError, link_results, link_sequences, open_workspace, write_tracker
 from lib.paths import Paths, repository_root
 from tests.unit.bench.toy_tracker import paths_at
 from tests.unit.bench.vot_tree import write_tree

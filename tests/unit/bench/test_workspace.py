@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.bench import RGBE, RGBT, Result, main
 from lib.bench.benchmarks import get_benchmark
 from lib.bench.metrics import evaluate
-from lib.bench.results import Result
-from lib.bench.workspace import RGBE, RGBT, main
 from tests.unit.bench.test_benchmarks import paths_at
 
 TINY = ("MODEL.BACKBONE.EMBED_DIM=32", "MODEL.BACKBONE.NUM_HEADS=2", "MODEL.BACKBONE.ADAPTER_DIM=4")

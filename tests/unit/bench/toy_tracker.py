@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.bench.execution import Execution
-from lib.bench.manifest import Identity
-from lib.data.types import Frame
+from lib.bench import Execution, Identity
+from lib.data import Frame
 from lib.paths import Paths
-from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
+from lib.track import Policy, Prediction, State, Tracker, greedy
 
 
 @dataclass

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.config import ConfigError, Part, as_plain, config_hash, from_tree, read_tree
-from lib.config.schema import Config
+from lib.config import Config, ConfigError, Part, as_plain, config_hash, from_tree, read_tree
 from lib.registry import Registry
 
 

@@ -12,14 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data.check import Finding, check_part
-from lib.data.check_parts import Part, choose, training_parts
+from lib.data import Finding, Part, build, check_part, choose, open_store, plan_build, training_parts, write_vot_list
 from lib.data.datasets import LasherDataset, LasotDataset
 from lib.data.lists import load_list
-from lib.data.lmdb_build import build
-from lib.data.lmdb_plan import plan_build
-from lib.data.store import open_store
-from lib.data.vot_lists import write_vot_list
 from lib.layouts import UnknownKeyError
 from lib.paths import Paths, load_paths
 

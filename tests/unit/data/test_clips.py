@@ -8,18 +8,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib.data.clip_picking import ClipPicker, ClipRule
-from lib.data.clips import WholeFrames, pack, unpack
-from lib.data.loader import build_clip_loader
-from lib.data.sampling import TrackingSampler
-from lib.data.types import Clip, ClipBatch, Frame, Levels, Modality
+from lib.data import (
+    ClipBatch,
+    ClipPicker,
+    ClipRule,
+    Frame,
+    FrameSet,
+    Levels,
+    Modality,
+    TrackingSampler,
+    WholeFrames,
+    build_clip_loader,
+    pack,
+    unpack,
+)
 from tests.unit.data.tiny import TinyDataset
 
 RULE = ClipRule(frames=8, max_gap=20, max_interval=5, interval_prob=0.5)
 LONG = TinyDataset(frames=120, visible_share=0.7)
 
 
-def sampler(dataset: TinyDataset = LONG, rule: ClipRule = RULE, **options: float) -> TrackingSampler[Clip]:
+def sampler(dataset: TinyDataset = LONG, rule: ClipRule = RULE, **options: float) -> TrackingSampler[FrameSet]:
     return TrackingSampler((dataset,), [1.0], ClipPicker(rule), WholeFrames(**options), seed=1)
 
 
@@ -110,7 +119,7 @@ def test_packing_gives_back_every_kind_of_frame_and_stores_repeated_ones_once():
         Frame(picture(3, 3, 3), Levels(picture(3, 3), picture(256, 3))),
     ]
     boxes = np.ones((5, 4))
-    clip = Clip(
+    clip = FrameSet(
         (frames[0],),
         (frames[0], frames[1], frames[2], frames[2]),
         boxes[:1],

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data.crop import (
+from lib.data import (
     CropError,
+    Frame,
+    Levels,
     Region,
     TooLargeBoxError,
     TooSmallBoxError,
@@ -20,7 +22,6 @@ from lib.data.crop import (
     padding_mask,
     sample_target,
 )
-from lib.data.types import Frame, Levels
 
 
 def picture(height=90, width=120, channels=3, seed=0):

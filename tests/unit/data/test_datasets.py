@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.data import AnnotationError, DecodeError, Modality, depth_to_picture, open_store
 from lib.data.datasets import (
     CocoDataset,
     DepthTrackDataset,
@@ -24,13 +25,9 @@ from lib.data.datasets import (
     VastTrackDataset,
     VisEventDataset,
     build_dataset,
+    parse_chunks,
 )
-from lib.data.datasets.trackingnet import parse_chunks
-from lib.data.io import AnnotationError, DecodeError
 from lib.data.lists import load_list
-from lib.data.modalities import depth_to_picture
-from lib.data.store import open_store
-from lib.data.types import Modality
 from lib.registry import UnknownNameError
 from tests.unit.data.trees import WRITERS, Tree, as_folder, as_lmdb, as_zip, picture, pixels_of
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib.data.degradation import Corruption, Degradation
-from lib.data.types import Frame
+from lib.data import Corruption, Degradation, Frame
 from tests.unit.data.tiny import TinyDataset
 
 RGBX = TinyDataset(aux=True, frames=40)

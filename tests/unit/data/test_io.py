@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data import io
-from lib.data.io import (
+from lib.data import (
     AnnotationError,
     DecodeError,
     decode_depth,
     decode_image,
+    io,
     jpeg_decoder,
     parse_boxes,
     parse_numbers,

@@ -11,20 +11,27 @@ import pytest
 import torch
 
 from lib.config import schema
-from lib.data.augment import Augmentation
-from lib.data.check import check_part
-from lib.data.check_parts import training_parts
+from lib.data import (
+    SAMPLERS,
+    Augmentation,
+    Batch,
+    BatchLoader,
+    Dataset,
+    Modality,
+    PickRule,
+    Processing,
+    RegionRule,
+    TrackingSampler,
+    as_read,
+    build_loader,
+    check_part,
+    doubled,
+    training_parts,
+)
 from lib.data.datasets import build_dataset
-from lib.data.loader import BatchLoader, build_loader
-from lib.data.modalities import as_read, doubled
-from lib.data.picking import SAMPLERS, PickRule
-from lib.data.processing import Processing, RegionRule
-from lib.data.sampling import TrackingSampler
-from lib.data.synthetic import WorldConfig
-from lib.data.synthetic.writers import Job, usual_place, write_benchmark
-from lib.data.types import Batch, Dataset, Modality
 from lib.methods import load_experiment
 from lib.paths import Paths, load_paths
+from synthetic import Job, WorldConfig, usual_place, write_benchmark
 
 LAYOUTS = ("lasot", "got10k", "trackingnet", "vasttrack", "tnl2k", "coco", "lasher", "depthtrack", "visevent")
 AUX = {"lasher": Modality.RGBT, "depthtrack": Modality.RGBD, "visevent": Modality.RGBE}

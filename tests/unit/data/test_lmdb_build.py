@@ -18,10 +18,17 @@ import lmdb
 import numpy as np
 import pytest
 
-from lib.data import lmdb_build
+from lib.data import (
+    BuildError,
+    PlanError,
+    build,
+    finished_build,
+    lmdb_build,
+    partial_folder,
+    plan_build,
+    write_sequence_list,
+)
 from lib.data.datasets import build_dataset
-from lib.data.lmdb_build import BuildError, build, finished_build, partial_folder, write_sequence_list
-from lib.data.lmdb_plan import PlanError, plan_build
 from lib.paths import load_paths
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data.loader import TooManyBadSamplesError, WorkerError, build_loader, collate
-from lib.data.modalities import doubled
-from lib.data.types import Modality
+from lib.data import Modality, TooManyBadSamplesError, WorkerError, build_loader, collate, doubled
 from tests.unit.data.tiny import TinyDataset, sampler
 
 FIELDS = ("template", "search", "template_boxes", "search_boxes", "template_gain", "search_gain", "modality")

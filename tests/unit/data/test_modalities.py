@@ -8,9 +8,16 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data.io import DecodeError
-from lib.data.modalities import AuxRecipe, clip_depth, depth_to_picture, read_frame, three_channels, x_frame
-from lib.data.store import open_store
+from lib.data import (
+    AuxRecipe,
+    DecodeError,
+    clip_depth,
+    depth_to_picture,
+    open_store,
+    read_frame,
+    three_channels,
+    x_frame,
+)
 from tests.unit.data.trees import as_folder, picture, pixels_of
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data.normalise import Normalise, normalise_batch
-from lib.data.types import Batch
+from lib.data import Batch, Normalise, normalise_batch
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

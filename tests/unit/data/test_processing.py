@@ -4,10 +4,22 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data.augment import Augmentation, CropDraw, Draws, becomes_grey, draw_sample, mirror_box
-from lib.data.crop import sample_target
-from lib.data.processing import InvalidSampleError, Processing, RegionRule
-from lib.data.types import Clip, Frame, Levels, Modality
+from lib.data import (
+    Augmentation,
+    CropDraw,
+    Draws,
+    Frame,
+    FrameSet,
+    InvalidSampleError,
+    Levels,
+    Modality,
+    Processing,
+    RegionRule,
+    becomes_grey,
+    draw_sample,
+    mirror_box,
+    sample_target,
+)
 
 STILL = CropDraw(np.zeros(2, dtype=np.float32), np.full(2, 0.5, dtype=np.float32))
 
@@ -18,7 +30,7 @@ def picture(seed=0, height=90, width=120):
 
 def clip(template, search, box=(50.0, 40.0, 20.0, 12.0)):
     boxes = np.array([box])
-    return Clip((template,), (search,), boxes, boxes, Modality.RGB, "d", "s", (3, 5))
+    return FrameSet((template,), (search,), boxes, boxes, Modality.RGB, "d", "s", (3, 5))
 
 
 def draws(grey=False, mirrored=False, draw=STILL):

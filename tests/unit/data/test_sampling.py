@@ -6,9 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from lib.data.broken import BrokenFiles, BrokenReport, TooManyBadSamplesError
-from lib.data.picking import SAMPLERS, PickRule
-from lib.data.sampling import random_streams
+from lib.data import SAMPLERS, BrokenFiles, BrokenReport, PickRule, TooManyBadSamplesError, random_streams
 from lib.registry import UnknownNameError
 from tests.unit.data.tiny import TinyDataset, sampler
 

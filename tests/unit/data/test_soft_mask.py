@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib.data.soft_mask import soft_masks, soft_masks_of_targets
+from lib.data import soft_masks, soft_masks_of_targets
 
 
 def drawn(first: tuple[int, int], last: tuple[int, int], size: int, stride: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.data.store import LmdbStore, Store, ZipStore, open_store
+from lib.data import LmdbStore, Store, ZipStore, open_store
 from tests.unit.data.trees import WRITERS, as_folder, as_lmdb, as_zip
 
 TREE = {

@@ -7,10 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-from lib.data.synthetic import ATTRIBUTES, SyntheticDataset, World, WorldConfig, build_synthetic
-from lib.data.synthetic.dataset import Studio
-from lib.data.synthetic.draw import fill
-from lib.data.types import Modality
+from lib.data import Modality
+from synthetic import ATTRIBUTES, Studio, SyntheticDataset, World, WorldConfig, build_synthetic, fill
 
 SMALL = WorldConfig(width=160, height=120, length=40)
 

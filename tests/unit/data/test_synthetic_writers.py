@@ -14,12 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.bench.benchmarks.thermal import GtotDataset
-from lib.data import datasets
-from lib.data.store import open_store
-from lib.data.synthetic import WorldConfig
-from lib.data.synthetic.writers import WRITERS, Job, dataset_of, usual_place, write_benchmark
-from lib.data.types import Dataset, Modality
+from lib.bench.benchmarks import GtotDataset
+from lib.data import Dataset, Modality, datasets, open_store
+from synthetic import WRITERS, Job, WorldConfig, dataset_of, usual_place, write_benchmark
 
 CONFIG = WorldConfig(width=96, height=72, length=24)
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data.video import Grab, SourceError, open_source
+from lib.data import Grab, SourceError, open_source
 
 SIZE = (64, 48)
 

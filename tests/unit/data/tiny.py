@@ -6,11 +6,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lib.data.io import AnnotationError, DecodeError
-from lib.data.picking import SAMPLERS, PickRule
-from lib.data.processing import Processing, RegionRule
-from lib.data.sampling import TrackingSampler
-from lib.data.types import Frame, Modality, Sequence
+from lib.data import (
+    SAMPLERS,
+    AnnotationError,
+    DecodeError,
+    Frame,
+    Modality,
+    PickRule,
+    Processing,
+    RegionRule,
+    TrackingSampler,
+    Video,
+)
 
 HEIGHT, WIDTH = 60, 80
 
@@ -50,14 +57,14 @@ class TinyDataset:
     def __len__(self) -> int:
         return self.sequences
 
-    def __getitem__(self, index: int) -> Sequence:
+    def __getitem__(self, index: int) -> Video:
         if index in self.bad_annotations:
             raise AnnotationError(f"tiny/{index}/groundtruth.txt: no annotation row")
         length = self.frames if self.is_video else 1
         boxes = np.tile(np.array(self.box), (length, 1))
         visible = np.random.default_rng(index).random(length) < self.visible_share
         frames = TinyFrames(index, self.broken, self.aux)
-        return Sequence(
+        return Video(
             f"seq{index}", boxes, visible, visible, frames, frames.path, modality=self.modality, is_video=self.is_video
         )
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from lib.data.types import Frame
-from lib.track.one_stream import OneStreamTracker
+from lib.data import Frame
+from lib.track import OneStreamTracker
 
 MakeClip = Callable[[int, int, int, int], list[Frame]]
 

@@ -12,25 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.bench.cost import counting
-from lib.bench.execution import AutocastTracker
+from lib.bench import AutocastTracker, counting
 from lib.config import ConfigError
-from lib.data.normalise import Normalise
-from lib.data.types import Batch, Frame
-from lib.methods import load_experiment
-from lib.methods.cstrack.network import CSTrack
-from lib.methods.cstrack.pretrained import load_fast_itpn
-from lib.methods.cstrack.tracker import CSTrackState, CSTrackTracker, UpdateRule
-from lib.methods.initial import plan_initial_weights, without_pretraining
+from lib.data import Batch, Frame, Normalise
+from lib.methods import load_experiment, plan_initial_weights, without_pretraining
+from lib.methods.cstrack import CSTrack, CSTrackState, CSTrackTracker, UpdateRule, load_fast_itpn
+from lib.models import WeightsError, prepare, read_checkpoint, save_release
 from lib.models.engines import EngineError
-from lib.models.inference import prepare
-from lib.models.layers.fused import Plan
-from lib.models.temporal.target_memory import relation
-from lib.models.weights import WeightsError, read_checkpoint, save_release
-from lib.objectives.base import Progress
+from lib.models.layers import FuseOptions
+from lib.models.temporal import relation
+from lib.objectives import Progress
 from lib.paths import load_paths
-from lib.track.inference import Inference
-from lib.train.optim import parameter_groups
+from lib.track import Inference
+from lib.train import parameter_groups
 from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -197,7 +191,7 @@ def test_a_prepared_network_gives_the_same_maps(stage: int, stem: str, samples: 
     expected = [net.locate(typed, normalise(search))]
     again = expected[0].memory
     expected += [net.locate(typed, normalise(search), again)] if stage == 2 else []
-    for plan in (Plan(pixels=normalise, pack=pack, grid=12), Plan(pack=pack)):
+    for plan in (FuseOptions(pixels=normalise, pack=pack, grid=12), FuseOptions(pack=pack)):
         quick = prepare(net, plan)
         z, x = (template, search) if plan.pixels else (normalise(template), normalise(search))
         tokens = quick.embed_template(z)
@@ -394,7 +388,7 @@ def test_templates_that_stay_cost_nothing() -> None:
 
 @torch.inference_mode()
 def test_a_frame_takes_few_operations() -> None:
-    quick = prepare(network(1), Plan(pixels=Normalise(MEAN, STD), grid=12))
+    quick = prepare(network(1), FuseOptions(pixels=Normalise(MEAN, STD), grid=12))
     typed = torch.randn(1, 2, 72, 24)
     search = torch.zeros(1, 6, 96, 96, dtype=torch.uint8)
     with counting() as count:

@@ -10,29 +10,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.data.types import Clip, Modality
-from lib.methods.cstrack.tracker import CSTrackTracker, CSTrackView, UpdateRule
-from lib.methods.initial import plan_initial_weights
-from lib.methods.sequence_level import SequenceTraining, plan_sequence_training
-from lib.models.heads.boxes import BoxMaps
-from lib.objectives.base import Progress
-from lib.objectives.sequence_level import SequenceObjective
+from lib.data import FrameSet, Modality
+from lib.methods import SequenceTraining, plan_initial_weights, plan_sequence_training
+from lib.methods.cstrack import CSTrackTracker, CSTrackView, UpdateRule
+from lib.models.heads import BoxMaps
+from lib.objectives import Progress, SequenceObjective
 from lib.paths import load_paths
-from lib.track.exploring import Judgement, response_of
-from lib.track.rollout import for_present_weights, roll_out
+from lib.track import Judgement, for_present_weights, response_of, roll_out
 from tests.unit.methods.test_cstrack import clip, experiment, network
 
 LENGTH = 6
 
 
-def clips(count: int) -> list[Clip]:
+def clips(count: int) -> list[FrameSet]:
     """Frames without content, and targets that wander."""
     found = []
     for seed in range(1, count + 1):
         template, *search = clip(seed, 1 + LENGTH, 90, 120)
         boxes = np.array([[30.0 + seed * t, 20.0 + t, 25.0, 30.0] for t in range(LENGTH)])
         names = Modality.RGBT, "made", f"clip_{seed}", tuple(range(1 + LENGTH))
-        found.append(Clip((template,), tuple(search), boxes[:1], boxes, *names))
+        found.append(FrameSet((template,), tuple(search), boxes[:1], boxes, *names))
     return found
 
 
@@ -53,7 +50,7 @@ def objective(stage: int, folder: Path) -> tuple[SequenceObjective, CSTrackTrack
     return made, track
 
 
-def live(track: CSTrackTracker, data: list[Clip], cells: Tensor) -> Judgement:
+def live(track: CSTrackTracker, data: list[FrameSet], cells: Tensor) -> Judgement:
     """Frame after frame with gradients, the given cells [K, b] taken; memory is what it was, not what it may become."""
     first = torch.stack([torch.from_numpy(c.template_boxes[0]) for c in data])
     target = track.look_at_target([c.template[0] for c in data], first)

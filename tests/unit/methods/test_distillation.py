@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from lib.config import ConfigError
-from lib.methods import load_experiment
-from lib.methods.checkpoints import CheckpointNotFoundError
-from lib.methods.distillation import plan_distillation
-from lib.models.weights import WeightsError, save_release
-from lib.objectives.distillation import DistillationObjective
+from lib.methods import CheckpointNotFoundError, load_experiment, plan_distillation
+from lib.models import WeightsError, save_release
+from lib.objectives import DistillationObjective
 from lib.paths import Paths, repository_root
 
 EXPERIMENTS = repository_root() / "experiments"

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data.types import Frame
+from lib.data import Frame
 from lib.methods import load_experiment
-from lib.methods.ostrack.network import OSTrack
-from lib.methods.ostrack.pretrained import load_pretrained
-from lib.models.backbones.position import resize_position
-from lib.track.one_stream import OneStreamTracker
+from lib.methods.ostrack import OSTrack, load_pretrained
+from lib.models.backbones import resize_position
+from lib.track import OneStreamTracker
 from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
 
 

@@ -10,20 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.bench.cost import counting
+from lib.bench import counting
 from lib.config import ConfigError
-from lib.data.normalise import Normalise
-from lib.data.types import Batch, Frame
+from lib.data import Batch, Frame, Normalise
 from lib.methods import load_experiment
-from lib.methods.sdstrack.network import SDSTrack
-from lib.methods.sdstrack.pretrained import load_foundation
-from lib.models.inference import prepare
-from lib.models.layers.fused import Plan
-from lib.models.layers.masking import MaskRates
-from lib.models.weights import WeightsError
-from lib.objectives.base import Progress
-from lib.track.one_stream import OneStreamTracker
-from lib.train.optim import parameter_groups
+from lib.methods.sdstrack import SDSTrack, load_foundation
+from lib.models import WeightsError, prepare
+from lib.models.layers import FuseOptions, MaskRates
+from lib.objectives import Progress
+from lib.track import OneStreamTracker
+from lib.train import parameter_groups
 from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
 
 MEAN, STD = (0.485, 0.456, 0.406, 0.3, 0.4, 0.5), (0.229, 0.224, 0.225, 0.1, 0.2, 0.3)
@@ -113,14 +109,18 @@ def test_a_prepared_network_gives_the_same_maps(overrides: tuple[str, ...], samp
     net, normalise = network(*overrides), Normalise(MEAN, STD)
     template, search = pictures(samples)
     expected = net(normalise(template), normalise(search))
-    for plan in (Plan(pixels=normalise, pack=pack, grid=12), Plan(pack=pack), Plan(portable=True, pack=False)):
+    for plan in (
+        FuseOptions(pixels=normalise, pack=pack, grid=12),
+        FuseOptions(pack=pack),
+        FuseOptions(portable=True, pack=False),
+    ):
         quick = prepare(net, plan)
         z, x = (template, search) if plan.pixels else (normalise(template), normalise(search))
         found = quick.locate(quick.encode_template(z), x)
         for name in ("score_map", "size_map", "offset_map", "boxes_cxcywh"):
             torch.testing.assert_close(getattr(found.maps, name), getattr(expected.maps, name), rtol=2e-4, atol=2e-5)
         torch.testing.assert_close(found.feature, expected.feature, rtol=1e-4, atol=1e-4)
-    half = prepare(net, Plan(torch.bfloat16, normalise, pack=pack, grid=12))
+    half = prepare(net, FuseOptions(torch.bfloat16, normalise, pack=pack, grid=12))
     found = half.locate(half.encode_template(template), search)
     assert found.maps.score_map.dtype == torch.float32
     assert (found.maps.size_map - expected.maps.size_map).abs().max() < 0.05
@@ -242,7 +242,7 @@ def test_a_frame_takes_half_the_operations_of_the_published_network() -> None:
         "MODEL.BACKBONE={TYPE: vit, EMBED_DIM: 24, DEPTH: 12, NUM_HEADS: 3, STRIDE: 16, FUSION_LOC: [3, 6, 9, 11], "
         "ADAPTER_DIM: 8, CE_LOC: [3, 6, 9], CE_KEEP_RATIO: [0.7, 0.7, 0.7]}",
     )
-    quick = prepare(network(*settings), Plan(pixels=Normalise(MEAN, STD), grid=6))
+    quick = prepare(network(*settings), FuseOptions(pixels=Normalise(MEAN, STD), grid=6))
     template, search = pictures(1)
     tokens = quick.encode_template(template)
     with counting() as count:

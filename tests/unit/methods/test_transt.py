@@ -11,21 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.bench.cost import counting
+from lib.bench import counting
 from lib.config import ConfigError
-from lib.data.normalise import Normalise
-from lib.data.types import Batch, Frame
+from lib.data import Batch, Frame, Normalise
 from lib.methods import load_experiment
-from lib.methods.transt.network import TransT
-from lib.methods.transt.pretrained import load_pretrained
-from lib.methods.transt.tracker import TransTTracker
-from lib.models.inference import prepare
-from lib.models.layers.fused import Plan
-from lib.models.pretrained import weights_from_timm
-from lib.models.weights import WeightsError
-from lib.objectives.base import Progress
-from lib.track.inference import Inference
-from lib.train.optim import parameter_groups
+from lib.methods.transt import TransT, TransTTracker, load_pretrained
+from lib.models import WeightsError, prepare, weights_from_timm
+from lib.models.layers import FuseOptions
+from lib.objectives import Progress
+from lib.track import Inference
+from lib.train import parameter_groups
 from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -161,8 +156,8 @@ def test_a_prepared_network_gives_the_same(samples: int, pack: bool) -> None:
     net = network()
     template, search = pictures(samples)
     expected = net(NORMALISE(template), NORMALISE(search))
-    exact = Plan(pixels=NORMALISE, pack=pack, grid=12)
-    for plan in (exact, replace(exact, pixels=None), Plan(pixels=NORMALISE, pack=False, portable=True)):
+    exact = FuseOptions(pixels=NORMALISE, pack=pack, grid=12)
+    for plan in (exact, replace(exact, pixels=None), FuseOptions(pixels=NORMALISE, pack=False, portable=True)):
         quick = prepare(net, plan)
         z, x = (template, search) if plan.pixels else (NORMALISE(template), NORMALISE(search))
         found = quick.locate(quick.encode_template(z), x)
@@ -181,7 +176,7 @@ def test_a_frame_takes_little_more_than_half_the_operations() -> None:
     tokens = net.encode_template(NORMALISE(template))
     with counting() as plain:
         net.locate(tokens, NORMALISE(search))
-    quick = prepare(net, Plan(pixels=NORMALISE, grid=12))
+    quick = prepare(net, FuseOptions(pixels=NORMALISE, grid=12))
     tokens = quick.encode_template(template)
     with counting() as fused:
         quick.locate(tokens, search)

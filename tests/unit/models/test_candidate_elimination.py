@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib.models.backbones.one_stream_vit import OneStreamViT
-from lib.models.layers.candidate_elimination import box_rows, center_rows, keep_rate, put_back, template_attention
+from lib.models.backbones import OneStreamViT
+from lib.models.layers import box_rows, center_rows, keep_rate, put_back, template_attention
 
 
 def small(**settings: object) -> OneStreamViT:

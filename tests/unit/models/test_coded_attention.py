@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedAttention, CodedProjection
-from lib.models.layers.fused import Plan
-from lib.models.layers.sine_code import sine_code
+from lib.models.layers import KEY, QUERY, VALUE, CodedAttention, CodedProjection, FuseOptions, sine_code
 
 
 def test_equal_to_pytorch_s_attention_with_the_same_weights() -> None:
@@ -32,7 +30,7 @@ def test_one_product_gives_the_projections_of_several_attentions() -> None:
         nn.init.normal_(attn.in_proj_bias)
     x, code = torch.randn(2, 9, 32), torch.randn(9, 32)
     parts = [(first, QUERY), (second, KEY), (second, VALUE)]
-    found = CodedProjection(parts, code, Plan(pack=False))(x)
+    found = CodedProjection(parts, code, FuseOptions(pack=False))(x)
     for (attn, which), tokens in zip(parts, found, strict=True):
         weight, bias = attn.in_proj_weight.chunk(3)[which], attn.in_proj_bias.chunk(3)[which]
         expected = nn.functional.linear(x if which == VALUE else x + code, weight, bias)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.models.losses.distillation import disc_kd, kd_loss, qkv_kd, resize_map
+from lib.models.losses import disc_kd, kd_loss, qkv_kd, resize_map
 
 
 def plain_kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -13,30 +13,33 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.bench.calibration import calibration_clips
-from lib.data.normalise import Normalise
-from lib.data.types import Frame
-from lib.methods.ostrack.network import OSTrack
-from lib.methods.ostrack.tracker import OSTrackTracker
-from lib.methods.sdstrack.network import SDSTrack
-from lib.methods.sdstrack.tracker import SDSTrackTracker
-from lib.models.backbones.one_stream_vit import OneStreamViT
-from lib.models.backbones.two_stream_vit import TwoStreamViT
-from lib.models.engines import ENGINES, EngineError, get_engine
-from lib.models.engines.folder import check_parity, open_graphs, write_graphs
-from lib.models.engines.graphs import Examples, graphs_of, served
-from lib.models.engines.quantise import quantised, watching
-from lib.models.heads.center import CenterHead
-from lib.models.heads.corner import CornerHead
-from lib.models.inference import prepare
-from lib.models.layers.fused import Plan
+from lib.bench import calibration_clips
+from lib.data import Frame, Normalise
+from lib.methods.ostrack import OSTrack, OSTrackTracker
+from lib.methods.sdstrack import SDSTrack, SDSTrackTracker
+from lib.models import prepare
+from lib.models.backbones import OneStreamViT, TwoStreamViT
+from lib.models.engines import (
+    ENGINES,
+    EngineError,
+    Examples,
+    check_parity,
+    get_engine,
+    graphs_of,
+    open_graphs,
+    quantised,
+    served,
+    watching,
+    write_graphs,
+)
+from lib.models.heads import CenterHead, CornerHead
+from lib.models.layers import FuseOptions
 from lib.paths import load_paths
-from lib.track.inference import Inference
-from lib.track.one_stream import CropSettings
+from lib.track import CropSettings, Inference
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TEMPLATE, SEARCH = 64, 96
-PORTABLE = Plan(pixels=Normalise(MEAN, STD), pack=False, grid=SEARCH // 16, portable=True)
+PORTABLE = FuseOptions(pixels=Normalise(MEAN, STD), pack=False, grid=SEARCH // 16, portable=True)
 
 
 def runtimes() -> list[Any]:

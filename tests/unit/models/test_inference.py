@@ -9,18 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.bench.cost import counting
-from lib.data.normalise import Normalise
-from lib.data.types import Frame
-from lib.methods.ostrack.network import OSTrack
-from lib.methods.ostrack.tracker import OSTrackTracker
-from lib.models.backbones.one_stream_vit import OneStreamViT
-from lib.models.heads.center import CenterHead
-from lib.models.heads.corner import CornerHead
-from lib.models.inference import prepare, reads_pixels
-from lib.models.layers.fused import Plan, attention_by_products, packing_works
-from lib.track.inference import Inference
-from lib.track.one_stream import CropSettings
+from lib.bench import counting
+from lib.data import Frame, Normalise
+from lib.methods.ostrack import OSTrack, OSTrackTracker
+from lib.models import prepare, reads_pixels
+from lib.models.backbones import OneStreamViT
+from lib.models.heads import CenterHead, CornerHead
+from lib.models.layers import FuseOptions, attention_by_products, packing_works
+from lib.track import CropSettings, Inference
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NORMALISE = Normalise(MEAN, STD)
@@ -75,7 +71,7 @@ def test_a_prepared_network_gives_the_same_maps(parts: dict[str, object], batch:
     net = network(**parts)  # type: ignore[arg-type]
     template, search = pictures(batch)
     expected = net(NORMALISE(template), NORMALISE(search))
-    for plan in (Plan(pixels=NORMALISE, pack=pack, grid=8), Plan(pack=pack)):
+    for plan in (FuseOptions(pixels=NORMALISE, pack=pack, grid=8), FuseOptions(pack=pack)):
         quick = prepare(net, plan)
         assert reads_pixels(quick) == (plan.pixels is not None)
         found = quick(template, search) if plan.pixels else quick(NORMALISE(template), NORMALISE(search))
@@ -101,7 +97,7 @@ def test_bfloat16_is_near_and_its_maps_are_float32() -> None:
     net = network()
     template, search = pictures()
     expected = net(NORMALISE(template), NORMALISE(search)).maps
-    found = prepare(net, Plan(torch.bfloat16, NORMALISE, grid=8))(template, search).maps
+    found = prepare(net, FuseOptions(torch.bfloat16, NORMALISE, grid=8))(template, search).maps
     assert found.score_map.dtype == found.boxes_cxcywh.dtype == torch.float32
     assert 0 < difference(found.size_map, expected.size_map) < 0.05
     assert difference(found.score_map, expected.score_map) < 0.05
@@ -111,7 +107,7 @@ def test_the_original_goes_on_as_it_was() -> None:
     net = network()
     names, weights = list(net.state_dict()), {k: v.clone() for k, v in net.state_dict().items()}
     template, search = pictures()
-    quick = prepare(net, Plan(torch.bfloat16, NORMALISE))
+    quick = prepare(net, FuseOptions(torch.bfloat16, NORMALISE))
     with torch.inference_mode():
         quick(template, search)
     assert list(net.state_dict()) == names
@@ -148,10 +144,13 @@ def operations(net: OSTrack, search: Tensor, template: Tensor) -> int:
 def test_operations_per_frame() -> None:
     """Published networks of 12 blocks take 242 operations, 278 with three eliminating blocks; here it is half."""
     template, search = pictures()
-    count = {d: operations(prepare(network(depth=d), Plan(pixels=NORMALISE, grid=8)), search, template) for d in (4, 6)}
+    count = {
+        d: operations(prepare(network(depth=d), FuseOptions(pixels=NORMALISE, grid=8)), search, template)
+        for d in (4, 6)
+    }
     assert count[6] - count[4] == 2 * 8
     assert count[4] + 8 * 8 <= 121
-    quick = prepare(network(eliminating=True), Plan(pixels=NORMALISE, grid=8))
+    quick = prepare(network(eliminating=True), FuseOptions(pixels=NORMALISE, grid=8))
     eliminating = operations(quick, search, template) - count[4]
     # Two blocks eliminate here, three in published networks; 3 operations are per frame.
     assert count[4] + 8 * 8 + (eliminating - 3) // 2 * 3 + 3 <= 139
@@ -159,7 +158,7 @@ def test_operations_per_frame() -> None:
 
 def test_without_onednn_it_is_still_fewer() -> None:
     template, search = pictures()
-    loose = prepare(network(), Plan(pixels=NORMALISE, pack=False))
+    loose = prepare(network(), FuseOptions(pixels=NORMALISE, pack=False))
     plain = operations(network(), NORMALISE(search), NORMALISE(template))
     assert operations(loose, search, template) <= plain - 36
 

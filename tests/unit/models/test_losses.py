@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib.models.heads.boxes import BoxMaps, decode_cells
-from lib.models.heads.center import CenterHead
-from lib.models.losses.box import generalised_iou, giou_loss
-from lib.models.losses.heatmap import focal_loss, gaussian_heatmap
-from lib.objectives.frame_level import BoxCriterion
+from lib.models.heads import BoxMaps, CenterHead, decode_cells
+from lib.models.losses import focal_loss, gaussian_heatmap, generalised_iou, giou_loss
+from lib.objectives import BoxCriterion
 
 
 def test_giou_of_known_boxes() -> None:

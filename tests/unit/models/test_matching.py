@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.models.losses.matching import cells_under
+from lib.models.losses import cells_under
 
 
 def by_slices(box: list[float], grid: int, wrap: bool) -> np.ndarray:

@@ -9,8 +9,7 @@ import pytest
 import timm
 import torch
 
-from lib.models.pretrained import load_flax_npz, weights_from_timm
-from lib.models.weights import WeightsError
+from lib.models import WeightsError, load_flax_npz, weights_from_timm
 
 WIDTH, HEADS, HIDDEN = 192, 3, 768
 

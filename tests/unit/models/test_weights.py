@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.models.weights import WeightsError, load_into, read_checkpoint, save_release, sha256_of
+from lib.models import WeightsError, load_into, read_checkpoint, save_release, sha256_of
 
 
 def small_network() -> nn.Module:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from lib.models.heads.cells import CellBoxes
-from lib.objectives.cell_level import CellCriterion
+from lib.models.heads import CellBoxes
+from lib.objectives import CellCriterion
 
 TARGET = torch.tensor([[0.25, 0.25, 0.5, 0.25], [0.5, 0.5, 0.25, 0.25]])
 

@@ -8,20 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.data.types import Batch
-from lib.methods.ostrack.network import OSTrack
-from lib.methods.ostrack.objective import OSTrackObjective
-from lib.methods.sdstrack.network import SDSTrack
-from lib.methods.sdstrack.objective import SDSTrackObjective
-from lib.models.backbones.one_stream_vit import OneStreamViT
-from lib.models.backbones.two_stream_vit import TwoStreamViT
-from lib.models.heads.center import CenterHead
-from lib.models.layers.masking import MaskRates
-from lib.models.losses.distillation import disc_kd, qkv_kd
-from lib.objectives.base import Losses, Progress
-from lib.objectives.distillation import DistillationObjective, DistillationRule
-from lib.objectives.frame_level import BoxCriterion
-from lib.objectives.self_distillation import SelfDistillation
+from lib.data import Batch
+from lib.methods.ostrack import OSTrack, OSTrackObjective
+from lib.methods.sdstrack import SDSTrack, SDSTrackObjective
+from lib.models.backbones import OneStreamViT, TwoStreamViT
+from lib.models.heads import CenterHead
+from lib.models.layers import MaskRates
+from lib.models.losses import disc_kd, qkv_kd
+from lib.objectives import BoxCriterion, DistillationObjective, DistillationRule, Losses, Progress, SelfDistillation
 
 NOW = Progress(epoch=1, epochs=1)
 RULE = DistillationRule(template_size=16, search_size=32)

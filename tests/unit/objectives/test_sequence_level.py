@@ -9,20 +9,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.models.heads.boxes import BoxMaps
-from lib.objectives.base import Losses, Progress
-from lib.objectives.cell_level import CellCriterion
-from lib.objectives.frame_level import BoxCriterion
-from lib.objectives.sequence_level import (
+from lib.models.heads import BoxMaps
+from lib.objectives import (
+    BoxCriterion,
     BoxesInSight,
     BoxesOfCells,
+    CellCriterion,
     Explored,
+    Losses,
+    Progress,
     SequenceObjective,
     SequenceRule,
     SoftmaxPolicy,
     targets_in_crops,
 )
-from lib.track.exploring import Judgement, TargetView, View
+from lib.track import Judgement, TargetView, View
 from tests.unit.track.test_rollout import CLIPS, tracker
 
 PROGRESS = Progress(1, 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.track.protocol import State
+from lib.track import State
 
 
 @dataclass

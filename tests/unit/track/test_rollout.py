@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data.boxes import cxcywh_to_xywh
-from lib.data.types import Clip, Frame, Modality
+from lib.data import Frame, FrameSet, Modality, cxcywh_to_xywh
 from lib.methods import load_experiment
-from lib.track.exploring import View
-from lib.track.one_stream import OneStreamTracker, to_image
-from lib.track.protocol import greedy
-from lib.track.rollout import for_present_weights, roll_out
+from lib.track import OneStreamTracker, View, for_present_weights, greedy, roll_out, to_image
 
 DEPTH = ("MODEL.BACKBONE.DEPTH=1",)
 
@@ -27,12 +23,12 @@ def tracker(*overrides: str) -> OneStreamTracker:
     return track
 
 
-def clip(seed: int, height: int, width: int, frames: int = 4) -> Clip:
+def clip(seed: int, height: int, width: int, frames: int = 4) -> FrameSet:
     rng = np.random.default_rng(seed)
     pictures = [Frame(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for _ in range(frames + 1)]
     boxes = np.array([[20.0 + t, 15.0 + t, 24.0, 18.0 + seed] for t in range(frames + 1)])
     ids = tuple(range(frames + 1))
-    return Clip((pictures[0],), tuple(pictures[1:]), boxes[:1], boxes[1:], Modality.RGB, "made", f"clip{seed}", ids)
+    return FrameSet((pictures[0],), tuple(pictures[1:]), boxes[:1], boxes[1:], Modality.RGB, "made", f"clip{seed}", ids)
 
 
 CLIPS = [clip(1, 90, 120), clip(2, 70, 160)]

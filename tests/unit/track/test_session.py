@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.data.types import Frame
-from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
-from lib.track.session import TrackerSession
+from lib.data import Frame
+from lib.track import Policy, Prediction, State, Tracker, TrackerSession, greedy
 
 
 @dataclass

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.config.schema import Train
+from lib.config import Train
 from lib.files import replacing
-from lib.models.weights import read_checkpoint
-from lib.train.checkpoint import CheckpointError, CheckpointFolder, is_kept, read_state
-from lib.train.resume import ResumeError, config_changes, find_state
+from lib.models import read_checkpoint
+from lib.train import CheckpointError, CheckpointFolder, ResumeError, config_changes, find_state, is_kept, read_state
 from tests.unit.train.test_loop import in_child
 from tests.unit.train.toy import TRAIN, toy_trainer
 

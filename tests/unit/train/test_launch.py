@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.train.launch import parser, run_and_forward, torchrun_arguments, training_arguments
+from lib.train import parser, run_and_forward, torchrun_arguments, training_arguments
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -10,12 +10,7 @@ import pytest
 import torch
 
 from lib.device import DeviceError
-from lib.train.checkpoint import Position
-from lib.train.distributed import pick_device
-from lib.train.log import LinesSink, LogPaths, TextSink, TrainLog
-from lib.train.loop import Trainer
-from lib.train.meters import Meters
-from lib.train.report import Report, duration
+from lib.train import LinesSink, LogPaths, Meters, Position, Report, TextSink, Trainer, TrainLog, duration, pick_device
 from tests.unit.train.toy import TRAIN, toy_trainer
 
 

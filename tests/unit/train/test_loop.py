@@ -20,14 +20,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lib.data.types import Batch
-from lib.objectives.base import Losses, Progress
-from lib.train.checkpoint import Position, read_state
-from lib.train.log import LinesSink, TrainLog
-from lib.train.memory import BatchTooLargeError, first_rows
-from lib.train.precision import NonFiniteLossError
-from lib.train.resume import ResumeError
-from lib.train.signals import InterruptedTraining
+from lib.data import Batch
+from lib.objectives import Losses, Progress
+from lib.train import (
+    BatchTooLargeError,
+    InterruptedTraining,
+    LinesSink,
+    NonFiniteLossError,
+    Position,
+    ResumeError,
+    TrainLog,
+    first_rows,
+    read_state,
+)
 from tests.unit.train.toy import TRAIN, ToyNetwork, ToyObjective, killing, toy_trainer, train_in_world
 
 ROOT = Path(__file__).resolve().parents[3]

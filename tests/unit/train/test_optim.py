@@ -7,10 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lib.config import ConfigError
-from lib.config.schema import ParamGroup, Schedule, Train
-from lib.train.optim import build_optimizer, load_optimizer_state, optimizer_state, parameter_groups
-from lib.train.schedule import lr_factor
+from lib.config import ConfigError, ParamGroup, Schedule, Train
+from lib.train import build_optimizer, load_optimizer_state, lr_factor, optimizer_state, parameter_groups
 from tests.unit.train.toy import ToyNetwork
 
 

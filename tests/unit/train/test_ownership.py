@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.train.ownership import FolderLock, OccupiedError
+from lib.train import FolderLock, OccupiedError
 from tests.e2e.support import REPOSITORY
 
 HOLD = """

@@ -11,12 +11,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from lib.objectives.base import Progress
-from lib.train import run_training
-from lib.train.checkpoint import CheckpointFolder
-from lib.train.log import TextSink, TrainLog
-from lib.train.options import TrainOptions
-from lib.train.session import Session
+from lib.objectives import Progress
+from lib.train import CheckpointFolder, Session, TextSink, TrainLog, TrainOptions, run_training
 from tests.unit.train.toy import ToyObjective, toy_trainer
 
 At = Callable[[Progress, nn.Module], None]

@@ -12,21 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lib.config.tree import ConfigError
-from lib.data.types import ClipBatch
-from lib.methods import load_experiment
-from lib.methods.checkpoints import CheckpointNotFoundError
-from lib.models.weights import WeightsError
-from lib.objectives.base import Progress
-from lib.objectives.sequence_level import Explored, SequenceObjective
+from lib.config import ConfigError
+from lib.data import ClipBatch
+from lib.methods import CheckpointNotFoundError, load_experiment
+from lib.models import WeightsError
+from lib.objectives import Explored, Progress, SequenceObjective
 from lib.paths import Paths
-from lib.train.build import build_parts
-from lib.train.checkpoint import CheckpointFolder
-from lib.train.distributed import World
-from lib.train.log import TrainLog
-from lib.train.loop import Parts, Trainer
-from lib.train.resume import find_state
-from lib.train.rng import seed_everything
+from lib.train import CheckpointFolder, Parts, Trainer, TrainLog, World, build_parts, find_state, seed_everything
 from tests.unit.train.test_loop import assert_same, in_child
 
 SMALL = (

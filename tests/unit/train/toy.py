@@ -14,18 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.config import as_plain, config_hash
-from lib.config.schema import Schedule, Train
-from lib.data.types import Batch
-from lib.objectives.base import Losses, Progress
-from lib.train import distributed
-from lib.train.checkpoint import CheckpointFolder
-from lib.train.distributed import World
-from lib.train.log import TrainLog
-from lib.train.loop import Parts, Trainer
-from lib.train.optim import build_optimizer, parameter_groups
-from lib.train.resume import check_state, find_state
-from lib.train.rng import seed_everything
+from lib.config import Schedule, Train, as_plain, config_hash
+from lib.data import Batch
+from lib.objectives import Losses, Progress
+from lib.train import (
+    CheckpointFolder,
+    Parts,
+    Trainer,
+    TrainLog,
+    World,
+    build_optimizer,
+    check_state,
+    distributed,
+    find_state,
+    parameter_groups,
+    seed_everything,
+)
 
 ALONE = World(torch.device("cpu"))
 TRAIN = Train(

@@ -9,12 +9,25 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data.types import Frame
-from lib.viz.draw import BoxMark, draw_boxes, draw_caption, fit, side_by_side
-from lib.viz.page import Page, table_html
-from lib.viz.plots import Line, curve_plot, inline_svg, radar_plot, save, training_plot
-from lib.viz.table import Column, Table
-from lib.viz.video import VideoWriter
+from lib.data import Frame
+from lib.viz import (
+    BoxMark,
+    Column,
+    Line,
+    Page,
+    Table,
+    VideoWriter,
+    curve_plot,
+    draw_boxes,
+    draw_caption,
+    fit,
+    inline_svg,
+    radar_plot,
+    save,
+    side_by_side,
+    table_html,
+    training_plot,
+)
 
 
 def test_boxes_are_drawn_on_a_copy_in_their_colour() -> None:

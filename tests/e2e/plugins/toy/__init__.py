@@ -7,8 +7,8 @@ from typing import Any
 
 from lib.config import schema
 from lib.methods import Method, register_method
-from lib.objectives.frame_level import BoxCriterion
-from lib.track.one_stream import CropSettings
+from lib.objectives import BoxCriterion
+from lib.track import CropSettings
 
 from .network import Toy
 from .objective import ToyObjective

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lib.models.heads.boxes import BoxMaps
-from lib.models.heads.center import CenterHead
+from lib.models.heads import BoxMaps, CenterHead
 
 
 class Toy(nn.Module):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from lib.data.types import Batch
-from lib.objectives.base import Losses, Progress
-from lib.objectives.frame_level import BoxCriterion
+from lib.data import Batch
+from lib.objectives import BoxCriterion, Losses, Progress
 
 
 class ToyObjective:

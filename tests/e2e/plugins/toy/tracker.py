@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lib.models.heads.boxes import BoxMaps
-from lib.track.one_stream import OneStreamState, OneStreamTracker
+from lib.models.heads import BoxMaps
+from lib.track import OneStreamState, OneStreamTracker
 
 
 class ToyTracker(OneStreamTracker):

@@ -13,10 +13,13 @@ from typing import Any
 
 import cv2
 
-from lib.data.synthetic.config import GENERATOR_VERSION, WorldConfig
-from lib.data.synthetic.dataset import Studio, SyntheticDataset
-from lib.data.synthetic.layout import LayoutWriter, Take
-from lib.data.synthetic.layouts_rgb import (
+from lib.files import write_text
+from lib.layouts import LAYOUTS, layout_of
+from lib.registry import Registry
+from synthetic.config import GENERATOR_VERSION, WorldConfig
+from synthetic.dataset import Studio, SyntheticDataset
+from synthetic.layout import LayoutWriter, Take
+from synthetic.layouts_rgb import (
     CocoLayout,
     Got10kLayout,
     LasotLayout,
@@ -26,11 +29,8 @@ from lib.data.synthetic.layouts_rgb import (
     VastTrackLayout,
     VidLayout,
 )
-from lib.data.synthetic.layouts_rgbt import GtotLayout, Rgbt210Layout, Rgbt234Layout
-from lib.data.synthetic.layouts_rgbx import DepthTrackLayout, LasherLayout, VisEventLayout, VotRgbdLayout
-from lib.files import write_text
-from lib.layouts import LAYOUTS, layout_of
-from lib.registry import Registry
+from synthetic.layouts_rgbt import GtotLayout, Rgbt210Layout, Rgbt234Layout
+from synthetic.layouts_rgbx import DepthTrackLayout, LasherLayout, VisEventLayout, VotRgbdLayout
 
 WRITERS: Registry[LayoutWriter] = Registry("layout")
 for _name, _layout in {

@@ -11,10 +11,11 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from lib.data.datasets.trackingnet import ALL_CHUNKS
+from lib.data.datasets import ALL_CHUNKS
 from lib.data.lists import load_list
-from lib.data.synthetic.forms import FORMS
-from lib.data.synthetic.layout import (
+from lib.files import write_text
+from synthetic.forms import FORMS
+from synthetic.layout import (
     LayoutWriter,
     Take,
     extend_list,
@@ -26,7 +27,6 @@ from lib.data.synthetic.layout import (
     write_frames,
     write_rgb,
 )
-from lib.files import write_text
 
 
 def numbered_kinds(kinds: Names[str], title: bool = False) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.data.synthetic.dataset import SyntheticDataset
-from lib.data.types import Frame, Image
+from lib.data import Frame, Image
+from synthetic.dataset import SyntheticDataset
 
 _BOX, _INK = (255, 230, 0), (255, 255, 255)
 

@@ -1,7 +1,7 @@
 """Networks for tracking alone: what may be done once, at load, because weights no longer change.
 
-A module that can be had in a quicker, equal form offers ``fused(plan) -> nn.Module``. `prepare` puts these forms into a
-copy of the network and leaves the network itself, which may go on being trained, as it was.
+A module that has a quicker, equal form offers ``fuse_for_inference(options) -> nn.Module``. `prepare` puts these forms
+into a copy of the network and leaves the network itself, which may go on being trained, as it was.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, cast, runtime_checkable
 import torch
 from torch import nn
 
-from lib.models.layers.fused import Plan, packing_works
+from lib.models.layers.fused import FuseOptions, packing_works
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -22,11 +22,11 @@ M = TypeVar("M", bound=nn.Module)
 class Fusable(Protocol):
     """A module with a quicker form for fixed weights."""
 
-    def fused(self, plan: Plan) -> nn.Module:
+    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
         """Same inputs (but for `plan.pixels`) and outputs up to rounding; shares or copies weights, changes none."""
 
 
-def prepare(network: M, plan: Plan | None = None) -> M:
+def prepare(network: M, plan: FuseOptions | None = None) -> M:
     """The network for inference: every `Fusable` part in its quick form, everything else in the plan's number format.
 
     Weights that need no change are shared with `network`, so its memory is not doubled while both live. The result has
@@ -34,7 +34,7 @@ def prepare(network: M, plan: Plan | None = None) -> M:
     """
     if network.training:
         raise ValueError("only a network in eval mode can be prepared for inference")
-    plan = plan or Plan()
+    plan = plan or FuseOptions()
     plan = replace(plan, pack=plan.pack and packing_works(plan.dtype))
     # Exporters refuse tensors that were made in inference mode.
     with torch.no_grad() if plan.portable else torch.inference_mode():
@@ -46,7 +46,7 @@ def reads_pixels(network: nn.Module) -> bool:
     return any(getattr(m, "reads_pixels", False) for m in network.modules())
 
 
-def with_fused_children(module: M, plan: Plan) -> M:
+def with_fused_children(module: M, plan: FuseOptions) -> M:
     """A copy of `module` whose children are prepared and whose own weights have the plan's format."""
     twin = copy.copy(module)
     twin._modules = {name: None if child is None else _prepared(child, plan) for name, child in module._modules.items()}
@@ -61,5 +61,5 @@ def with_fused_children(module: M, plan: Plan) -> M:
     return twin
 
 
-def _prepared(module: nn.Module, plan: Plan) -> nn.Module:
-    return module.fused(plan) if isinstance(module, Fusable) else with_fused_children(module, plan)
+def _prepared(module: nn.Module, plan: FuseOptions) -> nn.Module:
+    return module.fuse_for_inference(plan) if isinstance(module, Fusable) else with_fused_children(module, plan)

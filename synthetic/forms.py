@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from lib.data.synthetic import shapes
-from lib.data.synthetic.figure import Part, Skin
-from lib.data.synthetic.palette import Palette
-from lib.data.synthetic.shapes import Contours
-from lib.data.synthetic.signals import STILL, Signal, wander
+from synthetic import shapes
+from synthetic.figure import Part, Skin
+from synthetic.palette import Palette
+from synthetic.shapes import Contours
+from synthetic.signals import STILL, Signal, wander
 
 Form = Callable[[np.random.Generator, Palette, float], list[Part]]
 

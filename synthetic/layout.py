@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.synthetic.dataset import Studio
-from lib.data.types import Boxes, Image, Modality
+from lib.data import Boxes, Image, Modality
 from lib.files import write_text
+from synthetic.dataset import Studio
 
 JPEG_QUALITY = 92
 

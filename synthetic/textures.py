@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.synthetic.arrays import f32, u8
-from lib.data.synthetic.palette import Lut
-from lib.data.types import Image
+from lib.data import Image
+from synthetic.arrays import f32, u8
+from synthetic.palette import Lut
 
 Field = NDArray[np.float32]
 Grey = NDArray[np.uint8]

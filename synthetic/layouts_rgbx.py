@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.data import Mask, Modality, three_channels
 from lib.data.lists import load_list
-from lib.data.modalities import three_channels
-from lib.data.synthetic.layout import (
+from synthetic.layout import (
     LayoutWriter,
     Take,
     extend_list,
@@ -24,7 +24,6 @@ from lib.data.synthetic.layout import (
     write_raw,
     write_rgb,
 )
-from lib.data.types import Mask, Modality
 
 
 class FlatLayout(LayoutWriter):

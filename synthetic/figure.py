@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.synthetic.palette import Palette
-from lib.data.synthetic.shapes import Contours
-from lib.data.synthetic.signals import STILL, Array, Signal
+from synthetic.palette import Palette
+from synthetic.shapes import Contours
+from synthetic.signals import STILL, Array, Signal
 
 Moment = float | Array
 """One time in frames, or [T] of them; results then have a leading axis T."""

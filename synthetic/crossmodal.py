@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.synthetic import textures
-from lib.data.synthetic.arrays import u8
-from lib.data.synthetic.draw import Grey, Sheet, draw_figure, fill, grey, window
-from lib.data.synthetic.figure import Figure
-from lib.data.synthetic.signals import stream
-from lib.data.synthetic.world import World
-from lib.data.types import Image
+from lib.data import Image
+from synthetic import textures
+from synthetic.arrays import u8
+from synthetic.draw import Grey, Sheet, draw_figure, fill, grey, window
+from synthetic.figure import Figure
+from synthetic.signals import stream
+from synthetic.world import World
 
 SCENE_WARMTH = 70.0
 """Mean grey level of the scene on the thermal picture."""

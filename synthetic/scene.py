@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lib.data.synthetic import textures
-from lib.data.synthetic.arrays import u8
-from lib.data.synthetic.draw import draw_figure, paint_part
-from lib.data.synthetic.figure import Figure
-from lib.data.synthetic.forms import build_parts, pick_form
-from lib.data.synthetic.palette import Palette, any_material, material, object_palette, ramp
-from lib.data.synthetic.signals import Signal
-from lib.data.types import Image
+from lib.data import Image
+from synthetic import textures
+from synthetic.arrays import u8
+from synthetic.draw import draw_figure, paint_part
+from synthetic.figure import Figure
+from synthetic.forms import build_parts, pick_form
+from synthetic.palette import Palette, any_material, material, object_palette, ramp
+from synthetic.signals import Signal
 
 MARGIN = 1.5
 """The canvas is that many times wider and higher than the frame; beyond it the scene is mirrored."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.data.synthetic.attributes import check_attributes
-from lib.data.types import Modality
+from lib.data import Modality
+from synthetic.attributes import check_attributes
 
 GENERATOR_VERSION = 1
 """Raised whenever the same seed gives other pictures or other truth."""

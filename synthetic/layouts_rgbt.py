@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.data import Boxes, Modality, three_channels
 from lib.data.lists import load_list
-from lib.data.modalities import three_channels
-from lib.data.synthetic.layout import Take, integer_rows, lines, official, write_rgb
-from lib.data.synthetic.layouts_rgbx import FlatLayout
-from lib.data.types import Boxes, Modality
+from synthetic.layout import Take, integer_rows, lines, official, write_rgb
+from synthetic.layouts_rgbx import FlatLayout
 
 
 class PairedLayout(FlatLayout):

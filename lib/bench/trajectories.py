@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.bench.result_files import ResultFileError
-from lib.data.types import Boxes
+from lib.data import Boxes
 
 Floats = NDArray[np.float64]
 SPECIAL, RECTANGLE = 0, 1

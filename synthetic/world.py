@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.synthetic.arrays import u8
-from lib.data.synthetic.config import WorldConfig
-from lib.data.synthetic.draw import Grey, Sheet, draw_figure, paint_part, silhouette, streak
-from lib.data.synthetic.effects import Darkroom
-from lib.data.synthetic.figure import Camera, Figure, inverse
-from lib.data.synthetic.plan import Plan, draw_up
-from lib.data.synthetic.scene import Scene, paint_scene
-from lib.data.synthetic.truth import Truth, find_truth
-from lib.data.types import Image
+from lib.data import Image
+from synthetic.arrays import u8
+from synthetic.config import WorldConfig
+from synthetic.draw import Grey, Sheet, draw_figure, paint_part, silhouette, streak
+from synthetic.effects import Darkroom
+from synthetic.figure import Camera, Figure, inverse
+from synthetic.plan import Plan, draw_up
+from synthetic.scene import Scene, paint_scene
+from synthetic.truth import Truth, find_truth
 
 Canvas = TypeVar("Canvas", NDArray[np.uint8], NDArray[np.float32])
 

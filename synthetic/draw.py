@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.synthetic import textures
-from lib.data.synthetic.arrays import u8
-from lib.data.synthetic.figure import Figure, Part, Skin, inverse
-from lib.data.synthetic.palette import ramp
-from lib.data.types import Image
+from lib.data import Image
+from synthetic import textures
+from synthetic.arrays import u8
+from synthetic.figure import Figure, Part, Skin, inverse
+from synthetic.palette import ramp
 
 Grey = NDArray[np.uint8]
 SHIFT = 4

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lib.data.synthetic.attributes import ATTRIBUTES
-from lib.data.synthetic.config import WorldConfig
-from lib.data.synthetic.effects import Look, plan_look
-from lib.data.synthetic.figure import Camera, Figure, Part, Wave, bounds, inverse
-from lib.data.synthetic.forms import build_parts, pick_form
-from lib.data.synthetic.palette import Palette, any_material, near, object_palette
-from lib.data.synthetic.scene import MARGIN, Backdrop, plan_backdrop
-from lib.data.synthetic.signals import STILL, Bump, Signal, shake, stream, wander
+from synthetic.attributes import ATTRIBUTES
+from synthetic.config import WorldConfig
+from synthetic.effects import Look, plan_look
+from synthetic.figure import Camera, Figure, Part, Wave, bounds, inverse
+from synthetic.forms import build_parts, pick_form
+from synthetic.palette import Palette, any_material, near, object_palette
+from synthetic.scene import MARGIN, Backdrop, plan_backdrop
+from synthetic.signals import STILL, Bump, Signal, shake, stream, wander
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.synthetic.draw import fill
-from lib.data.synthetic.figure import Figure, bounds
-from lib.data.synthetic.palette import distance
-from lib.data.synthetic.plan import Plan
-from lib.data.types import Boxes, Mask, Modality
+from lib.data import Boxes, Mask, Modality
+from synthetic.draw import fill
+from synthetic.figure import Figure, bounds
+from synthetic.palette import distance
+from synthetic.plan import Plan
 
 ABSENT = 0.05
 """A target of which less than this share can be seen is absent."""

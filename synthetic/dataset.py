@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lib.data.modalities import depth_to_picture, three_channels
-from lib.data.synthetic.config import WorldConfig
-from lib.data.synthetic.crossmodal import Depth, Events, Thermal
-from lib.data.synthetic.world import World
-from lib.data.types import Frame, Modality, Sequence
+from lib.data import Frame, Modality, Video, depth_to_picture, three_channels
 from lib.registry import suggest
+from synthetic.config import WorldConfig
+from synthetic.crossmodal import Depth, Events, Thermal
+from synthetic.world import World
 
 _SEED_STEP = 1_000_003
 
@@ -70,7 +69,7 @@ class SyntheticDataset:
     """`sequences` worlds of one configuration; world k of seed s is the same everywhere (for one generator version).
 
     cache: how many painted worlds each process keeps (about 2 MB each at 320 x 240).
-    Boxes of absent frames are zero and not valid; see `lib.data.synthetic.truth.Truth` for the conventions.
+    Boxes of absent frames are zero and not valid; see `synthetic.truth.Truth` for the conventions.
     """
 
     is_video = True
@@ -103,12 +102,12 @@ class SyntheticDataset:
         """World `index` with its cameras, from the cache where it is there."""
         return self._studios.get(self.world_seed(index))
 
-    def __getitem__(self, index: int) -> Sequence:
+    def __getitem__(self, index: int) -> Video:
         if not 0 <= index < self.sequences:
             raise IndexError(f"{self.name} has {self.sequences} sequences; there is no number {index}")
         truth = self.studio(index).world.truth
         name = f"{self.name}-{self.seed}-{index:06d}"
-        return Sequence(
+        return Video(
             name=name,
             boxes_xywh=truth.boxes_xywh,
             valid=np.asarray((truth.boxes_xywh[:, 2:] > 0).all(1)),
@@ -121,7 +120,7 @@ class SyntheticDataset:
             dataset=self.name,
         )
 
-    def __iter__(self) -> Iterator[Sequence]:
+    def __iter__(self) -> Iterator[Video]:
         return (self[i] for i in range(self.sequences))
 
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.synthetic.arrays import u8
-from lib.data.types import Image
+from lib.data import Image
+from synthetic.arrays import u8
 
 
 @dataclass(frozen=True, slots=True)
