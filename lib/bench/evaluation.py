@@ -333,7 +333,7 @@ def metric_of(job: Evaluation) -> str:
 
 def _score_label(job: Evaluation) -> str:
     name = metric_of(job)
-    return next(iter(METRICS[name].rule.readings.values())).label if name in METRICS else "score"
+    return next(iter(METRICS[name].scores.values())).label if name in METRICS else "score"
 
 
 def _manifest(job: Evaluation, state: str) -> dict[str, Any]:

@@ -1,10 +1,21 @@
 """Metric variants by name: `evaluate("ostrack", results, dataset="lasot") -> Scores`.
 
-A benchmark's numbers depend on the tool that made them, so every tool is a variant of its own here.
+A benchmark's numbers depend on the toolkit that computed them, so every toolkit is a variant of its own.
 """
 
-from lib.bench.metrics import got10k, matlab, pysot, pytracking, rgbt, vot_longterm, vot_multistart
+from lib.bench.metrics import got10k, one_pass, vot
 from lib.bench.metrics.got10k import speed
-from lib.bench.metrics.metric import METRICS, Metric, check_options, evaluate, parse_options
-from lib.bench.metrics.scores import MetricError, Scores, SequenceResult, average_runs
-from lib.bench.metrics.vot_region import vot_overlap
+from lib.bench.metrics.metric import (
+    METRICS,
+    MetricError,
+    MetricSpec,
+    Score,
+    Scores,
+    SequenceCurves,
+    SequenceResult,
+    average_runs,
+    check_options,
+    evaluate,
+    parse_options,
+)
+from lib.bench.metrics.vot import vot_overlap

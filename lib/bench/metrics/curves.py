@@ -1,4 +1,4 @@
-"""Primitives that every metric variant is made of: overlaps, centre errors, threshold curves, repair of bad rows.
+"""Parts of every metric variant: overlaps, centre errors, threshold curves, repair of unusable rows.
 
 Boxes are x, y, w, h in image pixels, float64 (or float32 where a tool computes so). Curves are shares in 0..1.
 """
@@ -11,16 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-
-OVERLAP_THRESHOLDS: NDArray[np.float64] = np.arange(21, dtype=np.float64) * 0.05
-PIXEL_THRESHOLDS: NDArray[np.float64] = np.arange(51, dtype=np.float64)
-NORMALISED_THRESHOLDS: NDArray[np.float64] = np.arange(51) / 100.0
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 
 def overlap(a_xywh: Array, b_xywh: Array, eps: float = 0.0) -> Array:
-    """Intersection over union of N pairs of boxes, [N]; NaN where both boxes are empty or a number is NaN.
+    """Intersection over union of N pairs of boxes.
 
-    eps is added to the union (the got10k toolkit does so).
+    Args:
+        a_xywh, b_xywh: [N, 4].
+        eps: added to the union, as the got10k toolkit does.
+
+    Returns:
+        [N]; NaN where both boxes are empty or a number is NaN.
     """
     low = np.maximum(a_xywh[:, :2], b_xywh[:, :2])
     high = np.minimum(a_xywh[:, :2] + a_xywh[:, 2:], b_xywh[:, :2] + b_xywh[:, 2:])
@@ -31,7 +34,7 @@ def overlap(a_xywh: Array, b_xywh: Array, eps: float = 0.0) -> Array:
 
 
 def centres(xywh: Array) -> Array:
-    """Box centres, [N, 2], in the inclusive-pixel form x + (w - 1) / 2 that the tools use.
+    """[N, 2] box centres in the inclusive-pixel form x + (w - 1) / 2 of the toolkits.
 
     The half pixel cancels in a distance, but not in its rounding: ties at a threshold depend on it.
     """
@@ -40,58 +43,48 @@ def centres(xywh: Array) -> Array:
 
 
 def centre_error(prediction_xywh: Array, truth_xywh: Array) -> Array:
-    """Distance of the centres in pixels, [N]."""
-    return _norm(centres(prediction_xywh) - centres(truth_xywh))
+    """[N] distance of the centres in pixels."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.sqrt(((centres(prediction_xywh) - centres(truth_xywh)) ** 2).sum(axis=1))
 
 
 def normalised_centre_error(prediction_xywh: Array, truth_xywh: Array, eps: float = 0.0) -> Array:
-    """Distance of the centres in units of the true box, [N]: each is divided by the true (w, h) before subtraction."""
+    """[N] distance of the centres, each divided by the true (w, h) before the subtraction."""
     size = truth_xywh[:, 2:] + eps if eps else truth_xywh[:, 2:]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _norm(centres(prediction_xywh) / size - centres(truth_xywh) / size)
+    with np.errstate(all="ignore"):
+        return np.sqrt(((centres(prediction_xywh) / size - centres(truth_xywh) / size) ** 2).sum(axis=1))
 
 
-def _norm(difference: Array) -> Array:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.sqrt((difference**2).sum(axis=1))
+def share_above(values: Array, thresholds: Array, divisor: int) -> Floats:
+    """[T] count of values > threshold over `divisor` (not always the number of values); NaN never counts."""
+    known = np.sort(values[~np.isnan(values)].astype(np.float64))
+    counts = len(known) - np.searchsorted(known, thresholds, side="right")
+    return counts / divisor if divisor else np.zeros(len(thresholds))
 
 
-def share_above(values: Array, thresholds: Array, divisor: int) -> NDArray[np.float64]:
-    """Share of values > t for each threshold, [T]. NaN never counts. `divisor` need not be the number of values."""
-    ordered = _sorted(values)
-    return _share(len(ordered) - np.searchsorted(ordered, thresholds, side="right"), divisor)
+def share_within(values: Array, thresholds: Array, divisor: int, strict: bool = False) -> Floats:
+    """[T] count of values <= threshold (< if `strict`) over `divisor`; NaN never counts."""
+    known = np.sort(values[~np.isnan(values)].astype(np.float64))
+    counts = np.searchsorted(known, thresholds, side="left" if strict else "right")
+    return counts / divisor if divisor else np.zeros(len(thresholds))
 
 
-def share_within(values: Array, thresholds: Array, divisor: int, strict: bool = False) -> NDArray[np.float64]:
-    """Share of values <= t (or < t when strict) for each threshold, [T]. NaN never counts."""
-    return _share(np.searchsorted(_sorted(values), thresholds, side="left" if strict else "right"), divisor)
-
-
-def _sorted(values: Array) -> NDArray[np.float64]:
-    values = values.astype(np.float64)
-    return np.sort(values[~np.isnan(values)])
-
-
-def _share(counts: NDArray[np.intp], divisor: int) -> NDArray[np.float64]:
-    return counts / divisor if divisor else np.zeros(len(counts))
-
-
-def positive(rows: Array) -> NDArray[np.bool_]:
-    """[N] all numbers of the row are > 0 (NaN is not)."""
+def positive(rows: Array) -> Bools:
+    """[N] True where all numbers of the row are > 0 (NaN is not)."""
     return np.asarray((rows > 0).all(axis=1), dtype=np.bool_)
 
 
-def has_nan(rows: Array) -> NDArray[np.bool_]:
-    """[N] some number of the row is NaN."""
+def has_nan(rows: Array) -> Bools:
+    """[N] True where a number of the row is NaN."""
     return np.asarray(np.isnan(rows).any(axis=1), dtype=np.bool_)
 
 
-def repeat_previous(rows: Array, bad: NDArray[np.bool_]) -> Array:
-    """Each bad row replaced by the nearest earlier row that is not bad; row 0 stays. rows [N, D], bad [N]."""
+def repeat_previous(rows: Array, bad: Bools) -> Array:
+    """Replace each bad row by the nearest earlier good row; row 0 stays. rows: [N, D], bad: [N]."""
     source = np.where(bad, 0, np.arange(len(rows)))
     return rows[np.maximum.accumulate(source)]
 
 
-def mean_where(values: Array, mask: NDArray[np.bool_]) -> float:
-    """Mean of the masked values; NaN when there are none."""
+def mean_where(values: Array, mask: Bools) -> float:
+    """Mean of the masked values; NaN when the mask is empty."""
     return float(values[mask].mean()) if mask.any() else float("nan")

@@ -1,91 +1,393 @@
-"""The named metric variants and the one way to run them."""
+"""The contract of a metric variant and the registry of all variants.
+
+    SequenceResult --MetricSpec.measure--> SequenceCurves --Scores.combine--> Scores
+
+A variant is a `MetricSpec` registered in `METRICS`; `evaluate` runs it. Curves are shares in 0..1, scores
+are in percent.
+"""
 
 from __future__ import annotations
 
+import enum
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
-from lib.bench.metrics.scores import Join, Measurement, MetricError, Rule, Scores, SequenceResult, listed
 from lib.bench.result_files import corners_to_xywh
+from lib.data import Boxes, Mask
 from lib.registry import Registry, suggest
+
+Floats = NDArray[np.float64]
+
+
+class MetricError(ValueError):
+    """Results or ground truth that a metric cannot use; the message names the sequences."""
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """One variant: how a sequence is measured and how scores are read.
+class SequenceResult:
+    """Result of one tracker on one sequence, with what a metric needs to know about the sequence.
 
-    measure(result, dataset=..., **options) -> Measurement. corners: the variant itself converts corner results.
-    join(measurements, **options) -> measurements: for a variant whose curves need all sequences together.
+    Attributes:
+        name: name of the sequence.
+        gt_xywh: [N, 4] ground truth in image pixels.
+        prediction_xywh: [M, 4] boxes of the first run, or [M, 8] corners x1 y1 x2 y1 x2 y2 x1 y2.
+        visible: [N] bool, False where the target is absent; None where the data set has no such labels.
+        second_gt_xywh: [N, 4] ground truth of the second modality (GTOT, RGBT234).
+        image_size_wh: image size in pixels (GOT-10k, VOT).
+        cover: [N] visible share of the target (GOT-10k).
+        repetitions: boxes of further runs of the tracker, [M, 4] each (GOT-10k, VOT).
+        seconds: [M] time per frame of the first run.
+        confidence: [M] confidence of each row of the first run (VOT); NaN where the tracker gave none.
+        passes: frames of each run in tracking order, for runs that do not all go from the first frame to the last
+            (VOT): row i of run k belongs to frame passes[k][i].
+    """
+
+    name: str
+    gt_xywh: Boxes
+    prediction_xywh: Boxes
+    visible: Mask | None = None
+    second_gt_xywh: Boxes | None = None
+    image_size_wh: tuple[int, int] | None = None
+    cover: Floats | None = None
+    repetitions: tuple[Boxes, ...] = ()
+    seconds: Floats | None = None
+    confidence: Floats | None = None
+    passes: tuple[range, ...] = ()
+
+    @property
+    def runs(self) -> tuple[Boxes, ...]:
+        """Every run of the tracker on this sequence."""
+        return (self.prediction_xywh, *self.repetitions)
+
+    def require_size(self) -> tuple[int, int]:
+        """`image_size_wh`, or a MetricError where it is missing."""
+        if self.image_size_wh is None:
+            raise MetricError(f"{self.name}: the image size is missing, but boxes are clipped to the image")
+        return self.image_size_wh
+
+    def require_rows(self) -> Boxes:
+        """`prediction_xywh`, or a MetricError unless it has one row per frame of the ground truth."""
+        if len(self.prediction_xywh) != len(self.gt_xywh):
+            raise MetricError(f"{self.name}: {len(self.prediction_xywh)} rows for {len(self.gt_xywh)} frames")
+        return self.prediction_xywh
+
+    def padded_rows(self, pad: bool = False) -> Boxes:
+        """A copy of the prediction with as many rows as the ground truth; surplus rows are dropped.
+
+        Args:
+            pad: append empty boxes where rows are missing, instead of raising MetricError.
+        """
+        n = len(self.gt_xywh)
+        rows = self.prediction_xywh[:n]
+        if len(rows) < n and not pad:
+            raise MetricError(f"{self.name}: {len(rows)} rows for {n} frames")
+        return np.concatenate([rows, np.zeros((n - len(rows), rows.shape[1]))])
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceCurves:
+    """Curves of one sequence.
+
+    Attributes:
+        curves: curve name -> [T] share per threshold.
+        values: plain numbers by name ("mean_overlap", "fps").
+        frames: number of frames behind the curves.
+        weights: curve name -> [T] weight of each point in the average over sequences; a curve without weights is
+            averaged by `MetricSpec.averaging`.
+        thresholds: curve name -> [T] thresholds, where the metric does not fix them.
+        samples: numbers per frame, for a metric whose curves need all sequences (`MetricSpec.aggregator`).
+    """
+
+    curves: Mapping[str, Floats]
+    values: Mapping[str, float] = field(default_factory=dict)
+    frames: int = 0
+    weights: Mapping[str, Floats] = field(default_factory=dict)
+    thresholds: Mapping[str, Floats] = field(default_factory=dict)
+    samples: Mapping[str, Floats] = field(default_factory=dict)
+
+
+Aggregator = Callable[[Sequence[SequenceCurves]], Sequence[SequenceCurves]]
+"""Sequences with `samples` -> the same sequences with `curves`."""
+CurveLookup = Callable[[str], Floats]
+"""Curve name -> [..., T]."""
+
+
+class Averaging(enum.Enum):
+    """Average over sequences."""
+
+    MEAN = "every sequence counts the same"
+    MEAN_NONEMPTY = "every sequence counts the same, those whose curve is zero everywhere are left out"
+    POOLED = "every frame counts the same"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One score of a metric, read from a curve.
+
+    Attributes:
+        label: name as papers print it.
+        curve: name of the curve.
+        at: "mean" of the points, "area" below the curve, position of one threshold, or "best" for the threshold at
+            which `MetricSpec.best` has its maximum.
+    """
+
+    label: str
+    curve: str
+    at: int | str = "mean"
+
+    def read(self, curve: Floats, best: int = 0) -> Floats:
+        """[..., T] shares -> [...] percent; `best` is the position of the best threshold."""
+        if self.at == "mean":
+            return 100.0 * curve.mean(axis=-1)
+        if self.at == "area":
+            return 100.0 * ((curve[..., 1:] + curve[..., :-1]) / 2).mean(axis=-1)
+        return 100.0 * curve[..., best if self.at == "best" else int(self.at)]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """Declaration of a metric variant.
+
+    Attributes:
+        about: one line for users.
+        measure: `measure(result, **options) -> SequenceCurves`; raises MetricError for a result it cannot use. An
+            option called `dataset` gets the benchmark's name.
+        scores: score key -> score; the first one ranks trackers.
+        thresholds: curve name -> [T] thresholds.
+        averaging: average over sequences.
+        corners: `measure` reads corner results [N, 8] itself; otherwise they become boxes first.
+        aggregator: `aggregator(sequences, **options) -> sequences`, for curves that need all sequences together.
+        derived: curves computed from other curves after averaging, by name.
+        best: name of the curve whose first maximum is the "best" threshold.
+        note: remark that must accompany the scores, or None.
     """
 
     about: str
-    measure: Callable[..., Measurement]
-    rule: Rule
+    measure: Callable[..., SequenceCurves]
+    scores: Mapping[str, Score]
+    thresholds: Mapping[str, Floats] = field(default_factory=dict)
+    averaging: Averaging = Averaging.MEAN
     corners: bool = False
-    join: Callable[..., Sequence[Measurement]] | None = None
+    aggregator: Callable[..., Sequence[SequenceCurves]] | None = None
+    derived: Mapping[str, Callable[[CurveLookup], Floats]] = field(default_factory=dict)
+    best: str | None = None
+    note: Callable[[Scores], str | None] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of `measure` and `join` with their defaults."""
-        return {**_defaults(self.measure), **(_defaults(self.join) if self.join else {})}
-
-    def joined(self, options: dict[str, Any]) -> Join | None:
-        """`join` with its options settled."""
-        if self.join is None:
-            return None
-        return partial(self.join, **{k: v for k, v in options.items() if k in _defaults(self.join)})
+        """Options of `measure` and `aggregator` with their defaults."""
+        return {**_options(self.measure), **(_options(self.aggregator) if self.aggregator else {})}
 
 
-def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """The parameters behind the first."""
+def _options(function: Callable[..., Any]) -> dict[str, Any]:
+    """Name -> default of all parameters after the first."""
     return {p.name: p.default for p in list(inspect.signature(function).parameters.values())[1:]}
 
 
-METRICS: Registry[Metric] = Registry("metric variant")
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one tracker on S sequences.
 
-
-def evaluate(variant: str, sequences: Sequence[SequenceResult], **options: Any) -> Scores:
-    """Scores of one tracker.
-
-    variant: a name of `METRICS` ("ostrack", "pytracking", "matlab", "lasher", ...).
-    options: `dataset` (its benchmark's name: some variants treat "lasot" and "uav" in their own way) and what the
-    variant's `measure` and `join` take besides (`METRICS[variant].options`).
-    Raises MetricError naming every sequence that cannot be scored, TypeError for an unknown option.
+    Attributes:
+        variant: name of the metric variant.
+        names: S sequence names.
+        curves: curve name ("success", "precision", "norm_precision", ...) -> [S, T] shares in 0..1.
+        values: plain numbers by name ("mean_overlap", ...), [S].
+        frames: [S] number of frames behind each sequence's curves.
+        spec: the metric variant.
+        weights: curve name -> [S, T], where sequences do not count the same.
+        thresholds: curve name -> [T].
+        sequences, aggregator: input of the curves, where these depend on all sequences; otherwise empty and None.
     """
-    metric = METRICS[variant]
-    options = {k: v for k, v in options.items() if k != "dataset" or k in metric.options}
+
+    variant: str
+    names: tuple[str, ...]
+    curves: Mapping[str, Floats]
+    values: Mapping[str, Floats]
+    frames: NDArray[np.int64]
+    spec: MetricSpec
+    weights: Mapping[str, Floats] = field(default_factory=dict)
+    thresholds: Mapping[str, Floats] = field(default_factory=dict)
+    sequences: tuple[SequenceCurves, ...] = ()
+    aggregator: Aggregator | None = None
+
+    @classmethod
+    def combine(
+        cls,
+        variant: str,
+        spec: MetricSpec,
+        names: Sequence[str],
+        sequences: Sequence[SequenceCurves],
+        aggregator: Aggregator | None = None,
+    ) -> Scores:
+        """Stack the curves of all sequences."""
+        done = aggregator(sequences) if aggregator else sequences
+        first = done[0]
+        return cls(
+            variant,
+            tuple(names),
+            curves={k: np.stack([s.curves[k] for s in done]) for k in first.curves},
+            values={k: np.array([s.values[k] for s in done]) for k in first.values},
+            frames=np.array([s.frames for s in done], dtype=np.int64),
+            spec=spec,
+            weights={k: np.stack([s.weights[k] for s in done]) for k in first.weights},
+            thresholds={**spec.thresholds, **first.thresholds},
+            sequences=tuple(sequences) if aggregator else (),
+            aggregator=aggregator,
+        )
+
+    @property
+    def main(self) -> str:
+        """Key of the score that ranks trackers ("auc", "ao")."""
+        return next(iter(self.spec.scores))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Score key -> name as papers print it."""
+        return {key: score.label for key, score in self.spec.scores.items()}
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """Score key -> score over all sequences, in percent."""
+        best = self.best
+        return {key: float(score.read(self.overall(score.curve), best)) for key, score in self.spec.scores.items()}
+
+    @property
+    def best(self) -> int:
+        """Position of the best threshold over all sequences (`MetricSpec.best`); 0 where the metric has none."""
+        return int(np.argmax(self.overall(self.spec.best))) if self.spec.best else 0
+
+    @property
+    def note(self) -> str | None:
+        """Remark that must accompany these scores, or None."""
+        return self.spec.note(self) if self.spec.note else None
+
+    def overall(self, curve: str) -> Floats:
+        """[T] curve over all sequences, shares in 0..1."""
+        if curve in self.spec.derived:
+            return self.spec.derived[curve](self.overall)
+        rows = self.curves[curve]
+        if curve in self.weights:
+            return _weighted_mean(rows, self.weights[curve])
+        if self.spec.averaging is Averaging.POOLED:
+            return _weighted_mean(rows, self.frames[:, None].astype(np.float64))
+        if self.spec.averaging is Averaging.MEAN_NONEMPTY:
+            rows = rows[rows.sum(axis=1) != 0]
+        return rows.mean(axis=0) if len(rows) else np.zeros(self.curves[curve].shape[1])
+
+    def value(self, name: str) -> float:
+        """Plain number over all sequences; sequences without it (NaN) are left out."""
+        numbers = self.values[name]
+        known = ~np.isnan(numbers)
+        if not known.any():
+            return float("nan")
+        if self.spec.averaging is Averaging.POOLED:
+            return float(_weighted_mean(numbers[known], self.frames[known].astype(np.float64)))
+        return float(numbers[known].mean())
+
+    def per_sequence(self, key: str | None = None) -> dict[str, float]:
+        """Sequence name -> one score (the main one by default) in percent, at the threshold that is best overall."""
+        score = self.spec.scores[key or self.main]
+        derived = self.spec.derived.get(score.curve)
+        rows = derived(self.curves.__getitem__) if derived else self.curves[score.curve]
+        return dict(zip(self.names, map(float, score.read(rows, self.best)), strict=True))
+
+    def subset(self, names: Iterable[str]) -> Scores:
+        """Scores on these sequences only, in this order (an attribute, or the sequences that several trackers share).
+
+        Raises:
+            MetricError: a sequence is unknown, or none is given.
+        """
+        position = {name: i for i, name in enumerate(self.names)}
+        requested = list(names)
+        if missing := [name for name in requested if name not in position]:
+            raise MetricError(f"no scores for {listed(missing)}")
+        if not requested:
+            raise MetricError("a subset of scores needs at least one sequence")
+        rows = np.array([position[name] for name in requested])
+        if self.aggregator:
+            kept = [self.sequences[i] for i in rows]
+            return Scores.combine(self.variant, self.spec, requested, kept, self.aggregator)
+        return replace(
+            self,
+            names=tuple(requested),
+            curves={k: v[rows] for k, v in self.curves.items()},
+            values={k: v[rows] for k, v in self.values.items()},
+            frames=self.frames[rows],
+            weights={k: v[rows] for k, v in self.weights.items()},
+        )
+
+
+METRICS: Registry[MetricSpec] = Registry("metric variant")
+
+
+def evaluate(variant: str, results: Sequence[SequenceResult], **options: Any) -> Scores:
+    """Score one tracker.
+
+    Args:
+        variant: a name of `METRICS` ("ostrack", "pytracking", "matlab", "lasher", ...).
+        results: the tracker's result on every sequence.
+        options: `dataset` (the benchmark's name: some variants treat "lasot" and "uav" differently) and the options of
+            the variant (`METRICS[variant].options`).
+
+    Raises:
+        MetricError: names every sequence that cannot be scored.
+        TypeError: an option is unknown.
+    """
+    spec = METRICS[variant]
+    options = {k: v for k, v in options.items() if k != "dataset" or k in spec.options}
     check_options(variant, options)
-    if not sequences:
+    if not results:
         raise MetricError("no sequence to evaluate")
-    own = {k: v for k, v in options.items() if k in _defaults(metric.measure)}
-    measured, troubles = [], []
-    for result in sequences:
+    own = {k: v for k, v in options.items() if k in _options(spec.measure)}
+    sequences, errors = [], []
+    for result in results:
         try:
-            measured.append(metric.measure(_checked(result, metric.corners), **own))
+            sequences.append(spec.measure(_checked(result, spec.corners), **own))
         except MetricError as error:
-            troubles.append(str(error))
-    if troubles:
-        raise MetricError(f"{len(troubles)} of {len(sequences)} sequences cannot be scored: {listed(troubles, 5)}")
-    return Scores.of(variant, metric.rule, [s.name for s in sequences], measured, metric.joined(options))
+            errors.append(str(error))
+    if errors:
+        raise MetricError(f"{len(errors)} of {len(results)} sequences cannot be scored: {listed(errors, 5)}")
+    aggregator = None
+    if spec.aggregator is not None:
+        others = {k: v for k, v in options.items() if k in _options(spec.aggregator)}
+        aggregator = partial(spec.aggregator, **others)
+    return Scores.combine(variant, spec, [result.name for result in results], sequences, aggregator)
+
+
+def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
+    """The result with rows that a metric can read; `corners`: leave corner rows as they are."""
+    shape = result.prediction_xywh.shape
+    if len(shape) != 2 or shape[1] not in (4, 8):
+        raise MetricError(f"{result.name}: a result is [frames, 4] or [frames, 8], not {list(shape)}")
+    if not len(result.gt_xywh):
+        raise MetricError(f"{result.name}: the ground truth is empty")
+    if shape[0] and shape[1] == 4 and np.isnan(result.prediction_xywh[0]).all() and not result.passes:
+        # The VOT toolkit marks the initialisation frame in this way: the tracker was given this box.
+        result = replace(result, prediction_xywh=np.concatenate([result.gt_xywh[:1], result.prediction_xywh[1:]]))
+    if shape[1] == 8 and not corners:
+        return replace(result, prediction_xywh=corners_to_xywh(result.prediction_xywh))
+    return result
 
 
 def check_options(variant: str, options: Mapping[str, Any]) -> None:
-    """Raises TypeError, with the nearest name, for an option that the variant does not have."""
+    """Raise TypeError, with the nearest name, for an option that the variant does not have."""
     known = METRICS[variant].options
     for name in options:
         if name not in known:
-            told = ", ".join(sorted(k for k in known if k != "dataset")) or "none"
-            raise TypeError(f"metric {variant!r} has no option {name!r}{suggest(name, list(known))} (known: {told})")
+            names = ", ".join(sorted(k for k in known if k != "dataset")) or "none"
+            raise TypeError(f"metric {variant!r} has no option {name!r}{suggest(name, list(known))} (known: {names})")
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """``["low=20", "high=45"]`` of a command line as options: numbers, true and false are such, all else is text."""
+    """Options from a command line: `["low=20", "strict=true"]` -> `{"low": 20, "strict": True}`."""
     options = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
@@ -95,15 +397,41 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
     return options
 
 
-def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
-    shape = result.prediction_xywh.shape
-    if len(shape) != 2 or shape[1] not in (4, 8):
-        raise MetricError(f"{result.name}: a result is [frames, 4] or [frames, 8], not {list(shape)}")
-    if not len(result.gt_xywh):
-        raise MetricError(f"{result.name}: the ground truth is empty")
-    if shape[0] and shape[1] == 4 and np.isnan(result.prediction_xywh[0]).all() and not result.passes:
-        # The VOT toolkit's mark of the initialisation: the tracker was given this box.
-        result = replace(result, prediction_xywh=np.concatenate([result.gt_xywh[:1], result.prediction_xywh[1:]]))
-    if shape[1] == 8 and not corners:
-        return replace(result, prediction_xywh=corners_to_xywh(result.prediction_xywh))
-    return result
+def average_runs(runs: Sequence[Scores]) -> Scores:
+    """Average several runs of one tracker, sequence by sequence.
+
+    Raises:
+        MetricError: the runs differ in variant, sequences, or the number of thresholds.
+    """
+    first = runs[0]
+    if any(r.names != first.names or r.variant != first.variant for r in runs):
+        raise MetricError("runs can be averaged only when they have the same variant and sequences")
+    if any(r.curves[k].shape != first.curves[k].shape for r in runs for k in first.curves):
+        raise MetricError("runs can be averaged only when they have the same number of frames with a confidence")
+    curves = {}
+    for k in first.curves:
+        rows = np.stack([r.curves[k] for r in runs])
+        weighted = k in first.weights
+        curves[k] = _weighted_mean(rows, np.stack([r.weights[k] for r in runs])) if weighted else rows.mean(axis=0)
+    return replace(
+        first,
+        curves=curves,
+        values={k: np.mean([r.values[k] for r in runs], axis=0) for k in first.values},
+        weights={k: np.mean([r.weights[k] for r in runs], axis=0) for k in first.weights},
+        thresholds={k: np.mean([r.thresholds[k] for r in runs], axis=0) for k in first.thresholds},
+        sequences=(),
+        aggregator=None,
+    )
+
+
+def listed(names: Sequence[str], limit: int = 10) -> str:
+    """ "a, b, c and 4 more", for messages."""
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def _weighted_mean(rows: Floats, weights: Floats) -> Floats:
+    """Mean of rows [S, ...] along the first axis with weights [S, ...] that broadcast; 0 where all weights are 0."""
+    total = np.broadcast_to(weights.sum(axis=0), rows.shape[1:])
+    summed = (rows * weights).sum(axis=0)
+    return np.divide(summed, total, out=np.zeros(rows.shape[1:]), where=total > 0)

@@ -46,7 +46,7 @@ def curve_figures(runs: Sequence[TrackerRun], title: str = "") -> dict[str, Figu
     anchor-based one.
     """
     first = runs[0].scores
-    known = {*first.curves, *first.rule.derived}
+    known = {*first.curves, *first.spec.derived}
     return {
         kind: curve_plot(kind, [_line(run, plot) for run in runs], title)
         for kind, plot in PLOTS.items()
@@ -56,8 +56,8 @@ def curve_figures(runs: Sequence[TrackerRun], title: str = "") -> dict[str, Figu
 
 def _line(run: TrackerRun, plot: _Plot) -> Line:
     scores = run.scores
-    readings = scores.rule.readings
-    key = plot.score or next((k for k, r in readings.items() if r.curve == plot.curve), scores.main)
+    metric_scores = scores.spec.scores
+    key = plot.score or next((k for k, s in metric_scores.items() if s.curve == plot.curve), scores.main)
     x = scores.overall(plot.against) if plot.against else scores.thresholds[plot.curve]
     shown = np.isfinite(x)
     return Line(run.name, x[shown], scores.overall(plot.curve)[shown], scores.headline[key])

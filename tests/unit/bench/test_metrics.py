@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.bench.metrics import METRICS, MetricError, SequenceResult, average_runs, evaluate
+from lib.bench.metrics import (
+    METRICS,
+    MetricError,
+    MetricSpec,
+    Score,
+    SequenceCurves,
+    SequenceResult,
+    average_runs,
+    evaluate,
+)
 
 N = 20
 
@@ -26,7 +35,7 @@ def test_a_perfect_tracker_misses_only_the_threshold_one(variant: str) -> None:
     assert scores.headline["precision"] == pytest.approx(100)
 
 
-def test_every_variant_is_registered_and_says_what_it_is() -> None:
+def test_every_variant_is_registered_with_a_description() -> None:
     wanted = {"ostrack", "pytracking", "matlab", "lasher", "rgbt234", "rgbt210", "gtot", "pysot", "got10k"}
     assert wanted <= set(METRICS)
     assert all(METRICS[name].about for name in METRICS)
@@ -68,7 +77,7 @@ def test_a_short_result_is_an_error_that_names_the_sequence_on_lasot_and_padded_
             evaluate(variant, [short])
 
 
-def test_all_troubles_are_told_at_once() -> None:
+def test_one_error_names_all_sequences_that_cannot_be_scored() -> None:
     nan, negative = _truth(), _truth()
     nan[3] = np.nan
     negative[4, 2] = -5
@@ -125,7 +134,7 @@ def test_got10k_pools_frames_and_leaves_out_the_first() -> None:
     scores = evaluate("got10k", results)
     assert scores.headline["ao"] == pytest.approx(100 * 29 / 38)
     assert scores.subset(["short"]).headline["sr50"] == 0
-    with pytest.raises(MetricError, match="picture size"):
+    with pytest.raises(MetricError, match="image size"):
         evaluate("got10k", [_result()])
 
 
@@ -153,3 +162,23 @@ def test_an_unknown_option_or_variant_suggests_the_known_ones() -> None:
         evaluate("ostrack", [_result()], exclude_invalid=True)
     with pytest.raises(KeyError, match="did you mean 'ostrack'"):
         evaluate("ostrak", [_result()])
+
+
+def test_a_variant_from_outside_is_evaluated_like_the_others() -> None:
+    def count_close(result: SequenceResult, radius: float = 5.0) -> SequenceCurves:
+        rows = result.require_rows()
+        close = np.abs(rows[:, :2] - result.gt_xywh[:, :2]).max(axis=1) <= radius
+        return SequenceCurves({"close": np.array([close.mean()])}, {"mean_overlap": 0.0}, len(rows))
+
+    METRICS.register("close_corners")(MetricSpec("close corners", count_close, {"close": Score("CR", "close", 0)}))
+    away = _truth()
+    away[5:, 0] += 10
+    results = [_result("a"), _result("b", prediction_xywh=away)]
+    scores = evaluate("close_corners", results, dataset="lasot")
+    assert scores.headline == {"close": pytest.approx(100 * (1 + 5 / N) / 2)}
+    assert scores.per_sequence() == pytest.approx({"a": 100.0, "b": 25.0})
+    assert evaluate("close_corners", results, radius=10.0).headline["close"] == pytest.approx(100)
+    with pytest.raises(TypeError, match="did you mean 'radius'"):
+        evaluate("close_corners", results, radios=3)
+    with pytest.raises(MetricError, match="b: 19 rows for 20 frames"):
+        evaluate("close_corners", [_result("b", prediction_xywh=away[:-1])])

@@ -32,7 +32,7 @@ def multistart(name: str, fails_at: dict[int, int], frames: int = 30) -> Sequenc
     return SequenceResult(name, truth(frames), runs[0], image_size_wh=SIZE, repetitions=(runs[1],), passes=passes)
 
 
-def test_overlap_counts_pixels_within_the_picture() -> None:
+def test_overlap_counts_pixels_within_the_image() -> None:
     a = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [195, 0, 10, 10], [0, 0, 10, 10], [0, 0, 1, 9]], dtype=np.float64)
     b = np.array([[5, 0, 10, 10], [np.nan] * 4, [195, 0, 5, 10], [0.4, 0.4, 10.4, 9.6], [0, 0, 1, 3]])
     assert vot_overlap(a, b, SIZE).tolist() == [50 / 150, 0, 1, 1, 1]
@@ -56,21 +56,21 @@ def test_thresholds_of_a_subset_are_its_own() -> None:
     np.testing.assert_array_equal(part.thresholds["f_score"], alone.thresholds["f_score"])
 
 
-def test_confidence_that_says_nothing_is_told() -> None:
+def test_constant_confidence_is_noted() -> None:
     scores = evaluate("vot_longterm", [longterm("a", confidence=np.full(20, 1.0))])
     assert "confidence is the same" in (scores.note or "")
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"confidence": None}, "x: no confidence beside the boxes"),
-        ({"image_size_wh": None}, "x: the picture size is missing"),
+        ({"image_size_wh": None}, "x: the image size is missing"),
         ({"confidence": np.ones(19)}, "x: 19 confidences for 20 frames"),
     ],
 )
-def test_what_the_longterm_metric_lacks_is_named(changes: dict[str, object], told: str) -> None:
-    with pytest.raises(MetricError, match=told):
+def test_what_the_longterm_metric_lacks_is_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(MetricError, match=message):
         evaluate("vot_longterm", [longterm("x", **changes)])  # type: ignore[arg-type]
 
 
@@ -82,7 +82,7 @@ def test_a_failure_ends_a_run_ten_frames_later() -> None:
     assert kept.headline["robustness"] == pytest.approx(100)
 
 
-def test_a_run_that_did_not_fail_says_nothing_beyond_its_end() -> None:
+def test_a_run_that_did_not_fail_counts_up_to_its_end() -> None:
     scores = evaluate("vot_multistart", [multistart("a", {}), multistart("long", {0: 40}, frames=60)], low=50, high=60)
     assert scores.headline["eao"] == pytest.approx(100 * np.mean([(39 / j + 1) / 2 for j in range(50, 60)]))
     assert scores.note is None
@@ -115,11 +115,11 @@ def test_repetitions_of_one_tracker_are_pooled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [({"low": 10, "high": 10}, "expected 1 <= low < high"), ({"hihg": 3}, "did you mean 'high'")],
 )
-def test_wrong_limits_are_refused(options: dict[str, int], told: str) -> None:
-    with pytest.raises((MetricError, TypeError), match=told):
+def test_wrong_limits_are_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises((MetricError, TypeError), match=message):
         evaluate("vot_multistart", [multistart("a", {})], **options)
 
 
