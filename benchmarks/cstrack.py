@@ -66,7 +66,7 @@ def tracking(ours: CSTrack, plain: PlainCSTrack, repeats: int) -> dict[str, Any]
     for name, dtype in ((w, WAYS[w].dtype) for w in ("official", "fast")):
         quick = prepare(ours, FuseOptions(dtype, normalise))
         remembered = None if ours.memory is None else torch.stack(memory, dim=1).to(dtype)
-        with torch.inference_mode():
+        with torch.no_grad():
             tokens = quick.embed_template(template)
             typed = torch.cat([quick.type_template(tokens, shares[:, : i + 1]) for i in range(2)], dim=2)
             with counting() as cost:

@@ -213,7 +213,7 @@ def no_grad(call: Callable[[], object]) -> object:
 
 
 def inference(call: Callable[[], object]) -> object:
-    with torch.inference_mode():
+    with torch.no_grad():
         return call()
 
 
@@ -225,7 +225,7 @@ def plain_cost(plain: PlainTracker, search: int) -> Cost:
 
 
 def operations(tracker: OSTrackTracker, state: OneStreamState, crops: Tensor) -> int:
-    with torch.inference_mode(), counting() as cost:
+    with torch.no_grad(), counting() as cost:
         tracker.locate(state, crops)
     return cost.kernels
 

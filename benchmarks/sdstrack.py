@@ -62,7 +62,7 @@ def tracking(ours: Any, plain: PlainSDSTrack, repeats: int) -> dict[str, Any]:
     ways["plain"] = lambda: no_grad(lambda: plain(z, x, mask))
     for name, dtype in ((w, WAYS[w].dtype) for w in ("official", "fast")):
         quick = prepare(ours, FuseOptions(dtype, normalise))
-        with torch.inference_mode():
+        with torch.no_grad():
             tokens = quick.encode_template(template)
             with counting() as cost:
                 maps = quick.locate(tokens, search).maps

@@ -56,7 +56,7 @@ def frame(ours: TransT, plain: PlainTransT, repeats: int, seconds: float) -> dic
         ("as trained", ours, x, tokens),
         *((n, prepare(ours, FuseOptions(t, normalise, grid=32)), search, None) for n, t in protocols(fast)),
     ):
-        with torch.inference_mode():
+        with torch.no_grad():
             known = network.encode_template(template) if start is None else start
             with counting() as cost:
                 cells = network.locate(known, picture)

@@ -169,7 +169,7 @@ def measure(call: Callable[[], object], device: torch.device, effort: Effort) ->
     return Timing.of(taken)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def profile_tracker(
     tracker: Tracker,
     device: torch.device,

@@ -102,7 +102,7 @@ class Runner:
         """Work until the queue is empty."""
         pool = ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 self._loop(pool)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

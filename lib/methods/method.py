@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lib.models import Checkpoint, LoadReport, load_into
-from lib.objectives import Auxiliary, Objective
+from lib.objectives import AuxiliaryLoss, Objective
 from lib.registry import Registry
 from lib.track import Tracker
 
@@ -40,7 +40,7 @@ class Method:
     build_network: Callable[[Any, bool], nn.Module]
     build_objective: Callable[[Any, Any], Objective]
     build_tracker: Callable[[Any, Any, str | None], Tracker]
-    build_auxiliary: Callable[[Any], Auxiliary] | None = None
+    build_auxiliary: Callable[[Any], AuxiliaryLoss] | None = None
     reads_aux: bool = False
     weights_of: Callable[[Any, Checkpoint], dict[str, Tensor]] | None = None
     benchmarks_of: Callable[[Any], Mapping[str, str]] | None = None

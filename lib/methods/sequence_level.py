@@ -14,9 +14,9 @@ from lib.methods.checkpoints import find_file
 from lib.methods.experiment import Experiment
 from lib.methods.initial import without_pretraining
 from lib.models import read_checkpoint
-from lib.objectives import Auxiliary, BoxCriterion, BoxesInSight, SequenceObjective, SequenceRule, SoftmaxPolicy
+from lib.objectives import AuxiliaryLoss, BoxCriterion, CentreBoxLoss, SequenceObjective, SequenceRule, SoftmaxPolicy
 from lib.paths import Paths
-from lib.track import ExploringTracker
+from lib.track import StagedTracker
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SequenceTraining:
         """Raises ConfigError for a method whose tracker cannot explore."""
         s, method = self.section, self.experiment.method
         tracker = method.build_tracker(self.experiment.config, network, None)
-        if not isinstance(tracker, ExploringTracker):
+        if not isinstance(tracker, StagedTracker):
             raise ConfigError(f"SLT: the tracker of {method.name} does not say what it looks at, so it cannot explore")
         auxiliary = _box_losses if method.build_auxiliary is None else method.build_auxiliary
         rule = SequenceRule(s.policy_weight, s.micro_batch, s.average, SoftmaxPolicy(s.temperature, s.epsilon))
@@ -100,6 +100,6 @@ def _find_start(section: SLT, paths: Paths) -> Path | None:
     return find_file(section.start, paths.pretrained, "SLT.START", remark)
 
 
-def _box_losses(config: Config) -> Auxiliary:
+def _box_losses(config: Config) -> AuxiliaryLoss:
     """GIoU and L1 of the best cell's box by TRAIN's weights, nothing for the score map."""
-    return BoxesInSight(BoxCriterion(config.train.giou_weight, config.train.l1_weight, focal=0.0))
+    return CentreBoxLoss(BoxCriterion(config.train.giou_weight, config.train.l1_weight, focal=0.0))

@@ -6,9 +6,9 @@ from lib.objectives.distillation import DistillationObjective, DistillationRule,
 from lib.objectives.frame_level import BoxCriterion
 from lib.objectives.self_distillation import SelfDistillation
 from lib.objectives.sequence_level import (
-    Auxiliary,
-    BoxesInSight,
-    BoxesOfCells,
+    AuxiliaryLoss,
+    CentreBoxLoss,
+    DenseBoxLoss,
     Explored,
     SequenceObjective,
     SequenceRule,

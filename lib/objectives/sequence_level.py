@@ -19,7 +19,16 @@ from lib.models.heads import BoxMaps
 from lib.models.losses import cells_under
 from lib.objectives.base import Losses, Progress
 from lib.objectives.cell_level import CellCriterion
-from lib.track import ExploringTracker, Judgement, Rollout, TargetView, View, for_present_weights, response_of, roll_out
+from lib.track import (
+    Rollout,
+    SearchRegion,
+    StagedTracker,
+    TemplateRegion,
+    TrackerOutput,
+    for_present_weights,
+    roll_out,
+    windowed_scores_of,
+)
 
 ABSENT = 10.0
 """Corners whose coordinates' absolute values add up to no more (image pixels) mean that there is no target."""
@@ -48,11 +57,11 @@ class SoftmaxPolicy:
         return torch.searchsorted(below, drawn * below[:, -1:], right=True).squeeze(1).clamp(max=below.shape[1] - 1)
 
 
-class Auxiliary(Protocol):
+class AuxiliaryLoss(Protocol):
     """What a method's network is taught beside the policy, on the crops that the exploring tracker saw."""
 
     def __call__(self, output: Any, targets_xywh: Tensor) -> Losses:
-        """output: of `ExploringTracker.judge`, M rows. targets_xywh: [M, 4] in units of the crop's side.
+        """output: of `StagedTracker.forward`, M rows. targets_xywh: [M, 4] in units of the crop's side.
 
         Targets are zeros where there is none; they may lie partly or wholly outside the crop.
         """
@@ -80,8 +89,8 @@ class Explored:
     factor of the loss. terms: of the clips' roll-out, for the log.
     """
 
-    target: TargetView
-    views: View
+    target: TemplateRegion
+    views: SearchRegion
     cells: Tensor
     rewards: Tensor
     targets_xywh: Tensor
@@ -120,7 +129,7 @@ class SequenceObjective:
 
     keeps_eval_mode = True
 
-    def __init__(self, tracker: ExploringTracker[Any, Any, Any], auxiliary: Auxiliary, rule: SequenceRule) -> None:
+    def __init__(self, tracker: StagedTracker[Any, Any, Any], auxiliary: AuxiliaryLoss, rule: SequenceRule) -> None:
         self.tracker, self.auxiliary, self.rule = tracker, auxiliary, rule
 
     def split(self, network: nn.Module, batch: ClipBatch, progress: Progress) -> list[Explored]:
@@ -140,16 +149,16 @@ class SequenceObjective:
         """The same views once more, now with gradients."""
         clips, frames = len(batch), len(batch.cells) // len(batch)
         start = torch.zeros(clips, 4, dtype=torch.float64)
-        state = self.tracker.begin(batch.target, start).select([*range(clips)] * frames)
-        return self.losses(self.tracker.judge(state, batch.views), batch)
+        state = self.tracker.init_state(batch.target, start).select([*range(clips)] * frames)
+        return self.losses(self.tracker.forward(state, batch.views), batch)
 
-    def losses(self, judgement: Judgement, batch: Explored) -> Losses:
-        """judgement: K * b rows, frame-major."""
-        response = response_of(judgement)
+    def losses(self, output: TrackerOutput, batch: Explored) -> Losses:
+        """output: K * b rows, frame-major."""
+        response = windowed_scores_of(output)
         log_policy = self.rule.policy.log(response)
         taken = log_policy.gather(1, batch.cells[:, None]).squeeze(1)
         policy = -(batch.rewards.to(taken) * taken).mean()
-        auxiliary = self.auxiliary(judgement.output, batch.targets_xywh.to(response))
+        auxiliary = self.auxiliary(output.candidates, batch.targets_xywh.to(response))
         total = (self.rule.policy_weight * policy + auxiliary.total) * batch.share
         own = {name: value for name, value in auxiliary.terms.items() if name != "Loss/total"}
         entropy = -(log_policy.detach().exp() * log_policy.detach()).sum(dim=1).mean()
@@ -157,7 +166,7 @@ class SequenceObjective:
         return Losses(total, {name: value.detach().to(total.device) for name, value in terms.items()})
 
 
-def targets_in_crops(views: View, truth_xywh: Tensor) -> Tensor:
+def targets_in_crops(views: SearchRegion, truth_xywh: Tensor) -> Tensor:
     """[M, 4] true boxes in image pixels -> in units of the crops' sides, zeros where the target is absent."""
     truth = truth_xywh.nan_to_num(0.0)
     corners = torch.cat([truth[:, :2], truth[:, :2] + truth[:, 2:]], dim=1)
@@ -166,7 +175,7 @@ def targets_in_crops(views: View, truth_xywh: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class BoxesOfCells:
+class DenseBoxLoss:
     """Auxiliary losses of a network that gives every cell a box: those of the cells under the target.
 
     An absent target teaches nothing, unless the criterion wraps round: as published, the first cell then learns a box
@@ -186,7 +195,7 @@ class BoxesOfCells:
 
 
 @dataclass(frozen=True)
-class BoxesInSight:
+class CentreBoxLoss:
     """Auxiliary losses of a network that gives `BoxMaps`: its box losses, where the target's centre is in the crop.
 
     The box is that of the best cell, if that one is under the target, and of the cell of the target's centre otherwise:

@@ -1,8 +1,8 @@
-"""What a tracker offers beyond `step`, so that a network can learn from the tracker's own decisions.
+"""The stages of a tracker's step, so that a network can learn from the tracker's own decisions.
 
-A step is taken apart: `look` cuts what the network sees, `judge` runs the network and says how good every cell is,
-`decide` takes a cell and moves on. Only `judge` and `begin` can be differentiated; where crops are cut, and what a
-decision leads to, is given. A roll-out keeps what was looked at; the same `judge` is asked again with gradients.
+`crop_search` cuts the search regions, `forward` runs the network on them, `postprocess` chooses a candidate and moves
+on. Only `forward` and `init_state` are differentiable. A roll-out keeps the search regions; sequence-level training
+runs `forward` on them again, with gradients.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lib.track.protocol import Policy, Prediction, State, Tracker, greedy
 
 
 @dataclass
-class TargetView(State):
+class TemplateRegion(State):
     """What the network sees of the targets, once; methods add rows of what else they derive from the first frame.
 
     crops: [B, C, T, T] uint8, on the tracker's device. boxes_xywh: [B, 4] float64, the targets in units of the crop's
@@ -32,7 +32,7 @@ class TargetView(State):
 
 
 @dataclass
-class View(State):
+class SearchRegion(State):
     """What the network sees of one frame of each sequence; methods add rows of what else their decision depends on.
 
     crops: [B, C, S, S] uint8, on the tracker's device. centres: [B, 2] x, y of the crops' centres and sides: [B] of
@@ -51,41 +51,41 @@ class View(State):
 
 
 S = TypeVar("S", bound=State)
-T = TypeVar("T", bound=TargetView)
-V = TypeVar("V", bound=View)
+T = TypeVar("T", bound=TemplateRegion)
+V = TypeVar("V", bound=SearchRegion)
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What the network made of a view.
+class TrackerOutput:
+    """Network output for one search region per row.
 
-    response: [B, N] in 0..1, window applied, of every cell; None where the head gives one box and leaves no choice.
-    scores: [B, N] in 0..1, before the window. output: what the network gave, for `decide` and the method's losses.
+    windowed_scores: [B, N] in 0..1, window applied; None where the head gives one box and leaves no choice.
+    scores: [B, N] in 0..1, before the window. candidates: of the head, for `postprocess` and the method's losses.
     memory: what is to be remembered of this frame, by trackers that remember.
     """
 
-    response: Tensor | None
+    windowed_scores: Tensor | None
     scores: Tensor
-    output: Any
+    candidates: Any
     memory: Tensor | None = None
 
 
-def response_of(judgement: Judgement) -> Tensor:
+def windowed_scores_of(output: TrackerOutput) -> Tensor:
     """The response. Raises ValueError where there is none."""
-    if judgement.response is None:
+    if output.windowed_scores is None:
         raise ValueError("the network's head gives one box, not one per cell: there is nothing to explore")
-    return judgement.response
+    return output.windowed_scores
 
 
-class ExploringTracker(Tracker[S], Generic[S, T, V]):
+class StagedTracker(Tracker[S], Generic[S, T, V]):
     """A tracker whose steps are taken apart; `init` and `step` put them together again."""
 
     @abstractmethod
-    def look_at_target(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> T:
+    def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> T:
         """The templates. boxes_xywh: [B, 4] image pixels. Raises ValueError as `init`."""
 
     @abstractmethod
-    def begin(self, target: T, boxes_xywh: Tensor) -> S:
+    def init_state(self, target: T, boxes_xywh: Tensor) -> S:
         """The state after `init`; what it has of the network can be differentiated.
 
         boxes_xywh: [B, 4] float64 on the CPU, where the targets are, in image pixels; not necessarily in the frames
@@ -93,23 +93,23 @@ class ExploringTracker(Tracker[S], Generic[S, T, V]):
         """
 
     @abstractmethod
-    def look(self, state: S, frames: Sequence[Frame]) -> V:
+    def crop_search(self, state: S, frames: Sequence[Frame]) -> V:
         """The search regions of the next frames."""
 
     @abstractmethod
-    def judge(self, state: S, view: V) -> Judgement:
+    def forward(self, state: S, view: V) -> TrackerOutput:
         """The network's opinion; can be differentiated."""
 
     @abstractmethod
-    def decide(self, state: S, view: V, judgement: Judgement, policy: Policy = greedy) -> tuple[S, Prediction]:
+    def postprocess(self, state: S, view: V, output: TrackerOutput, policy: Policy = greedy) -> tuple[S, Prediction]:
         """Take a cell and go on from there."""
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> S:
-        target = self.look_at_target(frames, boxes_xywh)
-        return self.begin(target, boxes_xywh.detach().to("cpu", torch.float64, copy=True))
+        target = self.crop_template(frames, boxes_xywh)
+        return self.init_state(target, boxes_xywh.detach().to("cpu", torch.float64, copy=True))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(self, state: S, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[S, Prediction]:
-        view = self.look(state, frames)
-        return self.decide(state, view, self.judge(state, view), policy)
+        view = self.crop_search(state, frames)
+        return self.postprocess(state, view, self.forward(state, view), policy)

@@ -17,7 +17,7 @@ from lib.models import prepare, reads_pixels
 from lib.models.engines import TORCH, Examples, Graph, Session, graphs_of, quantised, served, watching
 from lib.models.heads import BoxMaps
 from lib.models.layers import FuseOptions
-from lib.track.exploring import ExploringTracker, Judgement, TargetView, View
+from lib.track.exploring import SearchRegion, StagedTracker, TemplateRegion, TrackerOutput
 from lib.track.inference import PLAIN, CalibrationClip, Inference
 from lib.track.protocol import Policy, Prediction, State, checked_boxes, greedy
 from lib.track.serving import export, serve
@@ -52,13 +52,13 @@ class OneStreamState(State):
 
 
 @dataclass
-class OneStreamTarget(TargetView):
+class OneStreamTemplate(TemplateRegion):
     """padding: [B, C] uint8 on the CPU, see `OneStreamState`."""
 
     padding: Tensor | None = None
 
 
-class OneStreamTracker(ExploringTracker[OneStreamState, OneStreamTarget, View]):
+class OneStreamTracker(StagedTracker[OneStreamState, OneStreamTemplate, SearchRegion]):
     """Crop round the last box, multiply the score map by a Hann window, take the best cell's box.
 
     Subclasses say how their network is called. margin: a box keeps at least this many pixels inside the image.
@@ -146,7 +146,7 @@ class OneStreamTracker(ExploringTracker[OneStreamState, OneStreamTarget, View]):
         locate = getattr(self.network, "locate", self.network.forward)
         setattr(self.network, locate.__name__, torch.compile(locate))
 
-    def look_at_target(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamTarget:
+    def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamTemplate:
         s = self.settings
         boxes = checked_boxes(frames, boxes_xywh)
         seen = self._seen(frames)
@@ -156,33 +156,33 @@ class OneStreamTracker(ExploringTracker[OneStreamState, OneStreamTarget, View]):
             [torch.full_like(boxes[:, :2], (s.template_size - 1) / 2), boxes[:, 2:] * resize[:, None]], 1
         )
         centred[:, :2] -= centred[:, 2:] / 2
-        return OneStreamTarget(crops.to(self.device), centred / s.template_size, padding)
+        return OneStreamTemplate(crops.to(self.device), centred / s.template_size, padding)
 
-    def begin(self, target: OneStreamTarget, boxes_xywh: Tensor) -> OneStreamState:
+    def init_state(self, target: OneStreamTemplate, boxes_xywh: Tensor) -> OneStreamState:
         tokens, mask = self.encode_template(self.normalise(target.crops), target.boxes_xywh)
         return OneStreamState(boxes_xywh, tokens, mask, target.padding)
 
-    def look(self, state: OneStreamState, frames: Sequence[Frame]) -> View:
+    def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SearchRegion:
         s, boxes = self.settings, state.boxes_xywh
         crops, resize = crop_batch(self._seen(frames), boxes, s.search_factor, s.search_size, s.style, state.padding)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
-        return View(crops.to(self.device), boxes[:, :2] + boxes[:, 2:] / 2, s.search_size / resize, sizes)
+        return SearchRegion(crops.to(self.device), boxes[:, :2] + boxes[:, 2:] / 2, s.search_size / resize, sizes)
 
-    def judge(self, state: OneStreamState, view: View) -> Judgement:
-        return self.judgement(self.locate(state, self.normalise(view.crops)))
+    def forward(self, state: OneStreamState, view: SearchRegion) -> TrackerOutput:
+        return self.output_of(self.locate(state, self.normalise(view.crops)))
 
-    def judgement(self, maps: BoxMaps, memory: Tensor | None = None) -> Judgement:
-        """The network's maps as an opinion on every cell; memory: see `Judgement`."""
+    def output_of(self, maps: BoxMaps, memory: Tensor | None = None) -> TrackerOutput:
+        """The network's maps as an opinion on every cell; memory: see `TrackerOutput`."""
         scores = maps.score_map.flatten(1)
         scores = scores if scores.dtype == torch.float64 else scores.float()
-        return Judgement(self.respond(scores) if maps.per_cell else None, scores, maps, memory)
+        return TrackerOutput(self.apply_window(scores) if maps.per_cell else None, scores, maps, memory)
 
-    def decide(
-        self, state: OneStreamState, view: View, judgement: Judgement, policy: Policy = greedy
+    def postprocess(
+        self, state: OneStreamState, view: SearchRegion, output: TrackerOutput, policy: Policy = greedy
     ) -> tuple[OneStreamState, Prediction]:
-        local, scores = self.choose(judgement, policy)
-        boxes = self.keep_inside(to_image(local, view.centres, view.sides), view.sizes_hw)
-        return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, judgement.response)
+        local, scores = self.select_box(output, policy)
+        boxes = self.clip_box(to_image(local, view.centres, view.sides), view.sizes_hw)
+        return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
 
     def _seen(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         if not self.reads_aux:
@@ -194,9 +194,9 @@ class OneStreamTracker(ExploringTracker[OneStreamState, OneStreamTarget, View]):
             )
         return frames
 
-    def choose(self, judgement: Judgement, policy: Policy) -> tuple[Tensor, Tensor]:
+    def select_box(self, output: TrackerOutput, policy: Policy) -> tuple[Tensor, Tensor]:
         """Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64) and scores [B], on the CPU."""
-        maps, scores, response = judgement.output, judgement.scores, judgement.response
+        maps, scores, response = output.candidates, output.scores, output.windowed_scores
         if response is None:
             return maps.boxes_cxcywh.double().cpu(), scores.amax(dim=1).cpu()
         cells = policy(response)
@@ -205,7 +205,7 @@ class OneStreamTracker(ExploringTracker[OneStreamState, OneStreamTarget, View]):
         packed = torch.cat([boxes, chosen], dim=1).double().cpu()
         return packed[:, :4], packed[:, 4].float()
 
-    def respond(self, scores: Tensor) -> Tensor:
+    def apply_window(self, scores: Tensor) -> Tensor:
         """Scores [B, N] in 0..1 -> what the cell is chosen by, the window applied; differentiable."""
         return scores * self.window
 
@@ -213,7 +213,7 @@ class OneStreamTracker(ExploringTracker[OneStreamState, OneStreamTarget, View]):
         """What is told of every cell [B, N] as a tracker's confidence, of the scores and the response to them."""
         return response
 
-    def keep_inside(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
+    def clip_box(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
         """Boxes [B, 4], of which enough lies in the images of [B, 2] height, width to be looked for again."""
         return clip_boxes(boxes_xywh, sizes_hw, self.margin)
 

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.data import Frame
@@ -102,26 +103,43 @@ def checked_boxes(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a tracker says about one frame of each sequence.
+    """Where the targets of B sequences are in one frame.
 
-    boxes_xywh: [B, 4] float64 on the CPU, x, y, w, h in image pixels.
-    scores: [B] float32 on the CPU, confidence in 0..1 (what VOT and DepthTrack read).
-    response: [B, N] the map the cell was chosen from, on the tracker's device, or None where a method has none.
+    Attributes:
+        boxes_xywh: [B, 4] float64 on the CPU, x, y, w, h in image pixels.
+        scores: [B] float32 on the CPU, confidence in 0..1 (what VOT and DepthTrack read).
+        windowed_scores: [B, N] on the tracker's device, what the best candidate was chosen by, or None.
+        polygons: [B, 4, 2] float64 on the CPU, corners x, y in image pixels, where `Tracker.regions` requests them.
+        masks: one [H, W] bool array per row, of the size of its frame, where `Tracker.regions` requests them.
     """
 
     boxes_xywh: Tensor
     scores: Tensor
-    response: Tensor | None = None
+    windowed_scores: Tensor | None = None
+    polygons: Tensor | None = None
+    masks: list[NDArray[np.bool_]] | None = None
 
 
 class Tracker(ABC, Generic[S]):
     """B independent sequences at a time. Row i of a batch gives the boxes that it gives alone.
 
-    reads_aux: whether it takes the second picture of RGB+X frames; a tracker that does not leaves it aside, one that
-    does raises ValueError for frames without.
+    Attributes:
+        reads_aux: Whether it takes the second picture of RGB+X frames; a tracker that does not leaves it aside, one
+            that does raises ValueError for frames without.
+        gives_regions: Kinds of regions that it can compute beside boxes: "polygon", "mask".
+        regions: Kinds that are requested of it, for all rows of every batch; see `request_regions`.
     """
 
     reads_aux: bool = False
+    gives_regions: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+
+    def request_regions(self, *kinds: str) -> None:
+        """From now on predictions have these regions beside boxes. Raises ValueError for kinds it cannot compute."""
+        missing = sorted({*kinds} - self.gives_regions)
+        if missing:
+            raise ValueError(f"{type(self).__name__} gives boxes, no {' or '.join(missing)}")
+        self.regions = frozenset(kinds)
 
     @abstractmethod
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> S:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lib.data import FrameSet, iou_xywh
-from lib.track.exploring import ExploringTracker, S, T, V, response_of
+from lib.track.exploring import S, StagedTracker, T, V, windowed_scores_of
 from lib.track.protocol import Policy, greedy
 
-E = TypeVar("E", bound=ExploringTracker[Any, Any, Any])
+E = TypeVar("E", bound=StagedTracker[Any, Any, Any])
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def for_present_weights(tracker: E) -> E:
 
 
 @torch.no_grad()
-def roll_out(tracker: ExploringTracker[S, T, V], clips: Sequence[FrameSet], explore: Policy) -> Rollout[T, V]:
+def roll_out(tracker: StagedTracker[S, T, V], clips: Sequence[FrameSet], explore: Policy) -> Rollout[T, V]:
     """Follow each clip's target from its first search frame on; that frame gives the box, the template the looks.
 
     explore: how the second half of the batch chooses its cells. Templates are encoded once for both halves.
@@ -67,17 +67,17 @@ def roll_out(tracker: ExploringTracker[S, T, V], clips: Sequence[FrameSet], expl
     if any(len(c.search) != length for c in clips):
         raise ValueError(f"clips of one batch have one length, not {sorted({len(c.search) for c in clips})}")
     truth = torch.stack([torch.from_numpy(c.search_boxes) for c in clips], dim=1)
-    target = tracker.look_at_target(
+    target = tracker.crop_template(
         [c.template[0] for c in clips], torch.stack([torch.from_numpy(c.template_boxes[0]) for c in clips])
     )
-    state = tracker.begin(target, truth[0].clone()).select([*range(count)] * 2)
+    state = tracker.init_state(target, truth[0].clone()).select([*range(count)] * 2)
     chooser = _Chooser(explore, count)
     views, boxes = [], []
     for t in range(1, length):
-        view = tracker.look(state, [c.search[t] for c in clips] * 2)
-        judgement = tracker.judge(state, view)
-        response_of(judgement)
-        state, prediction = tracker.decide(state, view, judgement, chooser)
+        view = tracker.crop_search(state, [c.search[t] for c in clips] * 2)
+        output = tracker.forward(state, view)
+        windowed_scores_of(output)
+        state, prediction = tracker.postprocess(state, view, output, chooser)
         views.append(view.select(range(count, 2 * count)))
         boxes.append(prediction.boxes_xywh)
     found = torch.stack(boxes).unflatten(1, (2, count)).transpose(0, 1)

@@ -27,7 +27,7 @@ class TrackerSession:
         self.tracker = tracker
         self._state: State | None = None
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def init(self, image: Image | Frame, box_xywh: Sequence[float], aux: Image | None = None) -> None:
         """Start on a picture: H x W x 3 uint8 in RGB order, or a `Frame`; `aux` is the picture of a second modality.
 
@@ -37,7 +37,7 @@ class TrackerSession:
         box = check_box(box_xywh, frame)
         self._state = self.tracker.init([frame], torch.tensor([box], dtype=torch.float64))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def update(self, image: Image | Frame, aux: Image | None = None) -> tuple[Box, float]:
         """The target's box in the next picture, and the confidence in it (0..1). Raises RuntimeError before `init`."""
         if self._state is None:

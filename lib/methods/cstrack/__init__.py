@@ -7,7 +7,7 @@ from lib.methods.cstrack.config import Config, TemporalConfig, Train, Update
 from lib.methods.cstrack.network import CSTrack, CSTrackOutput, MemorySize
 from lib.methods.cstrack.objective import TASKS, CSTrackCriterion, CSTrackObjective
 from lib.methods.cstrack.pretrained import adapt_fast_itpn, load_fast_itpn, weights_of
-from lib.methods.cstrack.tracker import CSTrackState, CSTrackTracker, CSTrackView, UpdateRule
+from lib.methods.cstrack.tracker import CSTrackRegion, CSTrackState, CSTrackTracker, UpdateRule
 from lib.methods.method import Method, register_method
 from lib.methods.ostrack import build_backbone, crop_settings
 from lib.models.backbones import ITPNS

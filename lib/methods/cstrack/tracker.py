@@ -18,14 +18,14 @@ from lib.track import (
     PLAIN,
     CropSettings,
     Inference,
-    Judgement,
     OneStreamState,
-    OneStreamTarget,
+    OneStreamTemplate,
     OneStreamTracker,
     Policy,
     Prediction,
+    SearchRegion,
     Tracker,
-    View,
+    TrackerOutput,
     greedy,
 )
 
@@ -55,7 +55,7 @@ class CSTrackState(OneStreamState):
 
 
 @dataclass
-class CSTrackView(View):
+class CSTrackRegion(SearchRegion):
     """steps, memory: as in `CSTrackState`; what a network of stage 2 makes of a frame depends on them."""
 
     steps: Tensor | None = None
@@ -96,24 +96,24 @@ class CSTrackTracker(OneStreamTracker):
         pixels = boxes_xywh[:, 2:] * size
         return soft_masks_of_targets(pixels, pixels.new_ones(len(pixels)), size, self.cell).to(self.device)
 
-    def begin(self, target: OneStreamTarget, boxes_xywh: Tensor) -> CSTrackState:
+    def init_state(self, target: OneStreamTemplate, boxes_xywh: Tensor) -> CSTrackState:
         tokens, shares = self.encode_template(self.normalise(target.crops), target.boxes_xywh)
         size, count = self.network.memory, len(boxes_xywh)
         memory = None if size is None else tokens.new_zeros(count, size.length, size.tokens, tokens.shape[-1])
         steps = torch.zeros(count, dtype=torch.int64)
         return CSTrackState(boxes_xywh, tokens, None, target.padding, shares, steps, memory)
 
-    def look(self, state: OneStreamState, frames: Sequence[Frame]) -> CSTrackView:
+    def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> CSTrackRegion:
         assert isinstance(state, CSTrackState)
-        view = super().look(state, frames)
-        return CSTrackView(view.crops, view.centres, view.sides, view.sizes_hw, state.steps, state.memory)
+        view = super().crop_search(state, frames)
+        return CSTrackRegion(view.crops, view.centres, view.sides, view.sizes_hw, state.steps, state.memory)
 
-    def judge(self, state: OneStreamState, view: View) -> Judgement:
-        assert isinstance(view, CSTrackView)
+    def forward(self, state: OneStreamState, view: SearchRegion) -> TrackerOutput:
+        assert isinstance(view, CSTrackRegion)
         found = self._find(state.template, self.normalise(view.crops), view)
-        return self.judgement(found.maps, found.memory)
+        return self.output_of(found.maps, found.memory)
 
-    def _find(self, template: Tensor, crops: Tensor, view: CSTrackView) -> Found:
+    def _find(self, template: Tensor, crops: Tensor, view: CSTrackRegion) -> Found:
         if view.memory is None or view.steps is None:
             return self.network.locate(template, crops)
         first = view.steps == 0
@@ -125,14 +125,14 @@ class CSTrackTracker(OneStreamTracker):
         """As if this were the first frame after the template's."""
         return self.network.locate(state.template, crops).maps
 
-    def decide(
-        self, state: OneStreamState, view: View, judgement: Judgement, policy: Policy = greedy
+    def postprocess(
+        self, state: OneStreamState, view: SearchRegion, output: TrackerOutput, policy: Policy = greedy
     ) -> tuple[CSTrackState, Prediction]:
         assert isinstance(state, CSTrackState)
         assert state.steps is not None
-        after, prediction = super().decide(state, view, judgement, policy)
+        after, prediction = super().postprocess(state, view, output, policy)
         assert isinstance(after, CSTrackState)
-        return replace(after, steps=state.steps + 1, memory=judgement.memory), prediction
+        return replace(after, steps=state.steps + 1, memory=output.memory), prediction
 
     def step(
         self, state: OneStreamState, frames: Sequence[Frame], policy: Policy = greedy
@@ -141,7 +141,7 @@ class CSTrackTracker(OneStreamTracker):
         assert isinstance(after, CSTrackState)
         return self.renewed(after, frames, prediction), prediction
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def renewed(self, state: CSTrackState, frames: Sequence[Frame], prediction: Prediction) -> CSTrackState:
         """The state with a new second template in the rows that are due, cut where the target was just found."""
         assert state.steps is not None
@@ -152,7 +152,7 @@ class CSTrackTracker(OneStreamTracker):
         rows = due.nonzero().squeeze(1).tolist()
         if not rows:
             return state
-        target = self.look_at_target([frames[i] for i in rows], state.boxes_xywh[rows])
+        target = self.crop_template([frames[i] for i in rows], state.boxes_xywh[rows])
         tokens, shares = self.network.embed_template(self.normalise(target.crops)), self._shares(target.boxes_xywh)
         both = torch.stack([state.shares[rows], shares], dim=1)
         template = state.template.clone()

@@ -12,7 +12,7 @@ from lib.methods.transt.tracker import TransTTracker
 from lib.models.backbones import RESNETS
 from lib.models.fusion.feature_fusion import FusionSize
 from lib.objectives.cell_level import CellCriterion
-from lib.objectives.sequence_level import BoxesOfCells
+from lib.objectives.sequence_level import DenseBoxLoss
 
 
 def build_network(config: Config, training: bool) -> TransT:
@@ -48,9 +48,9 @@ def build_tracker(config: Config, network: TransT, benchmark: str | None = None)
     return TransTTracker(network, crop_settings(config), config.test.window_influence)
 
 
-def build_auxiliary(config: Config) -> BoxesOfCells:
+def build_auxiliary(config: Config) -> DenseBoxLoss:
     """In sequence-level training, L1 and GIoU of the cells under the target; scores are the policy's alone."""
-    return BoxesOfCells(criterion_of(config))
+    return DenseBoxLoss(criterion_of(config))
 
 
 register_method(

@@ -38,11 +38,11 @@ class TransTTracker(OneStreamTracker):
     def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
         return self.network.locate(state.template, crops).maps
 
-    def respond(self, scores: Tensor) -> Tensor:
+    def apply_window(self, scores: Tensor) -> Tensor:
         return scores * (1 - self.influence) + self.window * self.influence
 
     def confidence(self, scores: Tensor, response: Tensor) -> Tensor:
         return scores
 
-    def keep_inside(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
+    def clip_box(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
         return clip_centres(boxes_xywh, sizes_hw, self.margin)

@@ -253,7 +253,7 @@ def packing_works(dtype: torch.dtype) -> bool:
             Convolution(kernel, bias[:12], plan, True, 2, stride=2, dilation=2)(picture, picture[:, :12, ::2, ::2]),
         ]
 
-    with torch.inference_mode():
+    with torch.no_grad():
         try:
             found = results(FuseOptions(dtype, pack=True))
         except (RuntimeError, AttributeError, TypeError):

@@ -36,8 +36,7 @@ def prepare(network: M, plan: FuseOptions | None = None) -> M:
         raise ValueError("only a network in eval mode can be prepared for inference")
     plan = plan or FuseOptions()
     plan = replace(plan, pack=plan.pack and packing_works(plan.dtype))
-    # Exporters refuse tensors that were made in inference mode.
-    with torch.no_grad() if plan.portable else torch.inference_mode():
+    with torch.no_grad():
         return cast("M", _prepared(network, plan))
 
 

@@ -179,7 +179,7 @@ def forward(case: Case) -> None:
     templates, shares = templates_of(case)
     names = sorted((n for n in case.data["inputs"] if n.startswith("search")), key=lambda n: int(n[6:] or 0))
     search = torch.stack([case.tensor(name) for name in names], dim=1)
-    with torch.inference_mode(), recorded(case, network) as tape:
+    with torch.no_grad(), recorded(case, network) as tape:
         output = network(templates, search, shares)
     named = of_output(network, output)
     outputs = dict(case.data["outputs"])
@@ -191,7 +191,7 @@ def forward(case: Case) -> None:
         case.check(named[name], stored, name)
     check_tape(case, tape)
     if network.memory is None:
-        with torch.inference_mode():
+        with torch.no_grad():
             for served in (network, prepare(network, FuseOptions(grid=network.backbone.grid_search))):
                 maps = served.locate(served.encode_templates(templates, shares), search[:, 0]).maps
                 check_maps(case, maps, outputs)
@@ -211,11 +211,11 @@ def sequence(case: Case) -> None:
     for i in range(case.data["frames"]):
         templates, shares = templates_of(case, second_template(case, i))
         search, stored = case.tensor(f"search{i}"), dict(case.data["outputs"][f"frame{i}"])
-        with torch.inference_mode(), recorded(case, network) as tape:
+        with torch.no_grad(), recorded(case, network) as tape:
             tokens = network.encode(network.encode_templates(templates, shares), search)
             found = network.look_back(tokens, memory, over_batch=True)
             confidence, logits = network.confidence_pred(found.maps), network.task_cls(tokens[:, 0])
-        with torch.inference_mode():
+        with torch.no_grad():
             prepared = served.locate(served.encode_templates(templates, shares), search, quick)
         memory, quick = found.memory, prepared.memory
         output = CSTrackOutput(found.maps, logits, confidence, tokens, found.weight)
@@ -252,7 +252,7 @@ def spatial(case: Case) -> None:
     network, (rgb, aux, codes) = build(case), (case.tensor(name) for name in ("rgb_tokens", "x_tokens", "pos"))
     codes = codes.expand_as(rgb)
     module = network.backbone_rgb_det_fusion
-    with torch.inference_mode():
+    with torch.no_grad():
         rows = [module(rgb[i : i + 1], aux[i : i + 1], code) for i, code in enumerate(codes)]
         case.check(torch.cat(rows), case.data["outputs"]["fused"], "fused")
         quick = [module.for_code(code, FuseOptions(pack=False)) for code in codes]
@@ -266,7 +266,7 @@ def temporal(case: Case) -> None:
     tokens, memory, codes = (case.tensor(name) for name in ("tokens", "memory", "tokens_pos"))
     codes, code = codes.expand_as(tokens), network.codes().memory
     case.check(code.expand_as(memory), case.data["outputs"]["memory_pos"], "memory code")
-    with torch.inference_mode():
+    with torch.no_grad():
         rows = [network.temporal_fusion(tokens[i : i + 1], c, memory[i : i + 1], code) for i, c in enumerate(codes)]
         case.check(torch.cat(rows), case.data["outputs"]["tokens"], "tokens")
         quick = [network.temporal_fusion.for_codes(c, code, FuseOptions(pack=False)) for c in codes]
@@ -277,7 +277,7 @@ def temporal(case: Case) -> None:
 @runner("cstrack/module_head")
 def head(case: Case) -> None:
     network = build(case)
-    with torch.inference_mode():
+    with torch.no_grad():
         maps = network.box_head(case.tensor("feat"))
         named = named_outputs(maps, confidence_pred=network.confidence_pred(maps))
     for name, stored in case.data["outputs"].items():
@@ -481,8 +481,10 @@ def follow(case: Case, prepared: bool) -> None:
         case.check(
             prediction.scores[0], stored["best_score"], f"{label} score", {"rtol": 0.0, "atol": tolerance["score_atol"]}
         )
-        assert prediction.response is not None
-        case.check(prediction.response.reshape(stored["response"]["shape"]), stored["response"], f"{label} response")
+        assert prediction.windowed_scores is not None
+        case.check(
+            prediction.windowed_scores.reshape(stored["response"]["shape"]), stored["response"], f"{label} response"
+        )
         assert (state.template is not template) == stored["template_updated"], label
         if "memory_l2" in stored:
             assert state.memory is not None

@@ -149,7 +149,7 @@ def forward(case: Case) -> None:
     ]
     template, search = case.tensor("template"), case.tensor("search")
     outputs: list[OSTrackOutput] = []
-    with torch.inference_mode(), recorded(network, hooks) as seen:
+    with torch.no_grad(), recorded(network, hooks) as seen:
         mask = template_mask(case, network)
         rate = case.config.get("ce_keep_rate_argument")
         blocks = block_outputs(network, case, lambda: outputs.append(network(template, search, mask, rate)))
@@ -225,7 +225,7 @@ def corner_head(case: Case) -> None:
     load_into(head, {n.removeprefix("box_head."): v for n, v in state.items()})
     holder = nn.ModuleDict({"box_head": head})
     wanted = case.data.get("intermediates", {})
-    with torch.inference_mode(), recorded(holder, list(wanted)) as seen:
+    with torch.no_grad(), recorded(holder, list(wanted)) as seen:
         feature = case.tensor("feature")
         top_left, bottom_right = head.corner_scores(feature)
         maps = head(feature)
@@ -354,8 +354,8 @@ def follow(case: Case, prepared: bool) -> None:
     for frame in frames[1:]:
         state, prediction = track.step(state, [frame])
         boxes.append(prediction.boxes_xywh[0].tolist())
-        assert prediction.response is not None
-        best = prediction.response[0].topk(2)
+        assert prediction.windowed_scores is not None
+        best = prediction.windowed_scores[0].topk(2)
         peaks.append((int(best.indices[0]), float(best.values[0])))
     case.check(boxes, case.data["outputs"]["boxes_xywh"], "boxes_xywh")
     for (cell, response), stored in zip(peaks, case.data["outputs"].get("peaks", []), strict=False):

@@ -220,14 +220,14 @@ def forward(case: Case) -> None:
     if listed:
         found = [row.nonzero().flatten().tolist() for row in mask] if mask is not None else None
         assert (found or [network.backbone.judges] * len(listed)) == listed
-    with torch.inference_mode(), recorded(network, len(template), mask) as tape:
+    with torch.no_grad(), recorded(network, len(template), mask) as tape:
         output = network(template, search, mask, c.get("ce_keep_rate_argument"))
     named = network_outputs(output)
     for name, stored in case.data["outputs"].items():
         case.check(named[name], stored, name)
     check_tape(case, tape)
     if c.get("ce_keep_rate_argument") is None and factor is None:
-        with torch.inference_mode():
+        with torch.no_grad():
             quick = network.locate(network.encode_template(template), search, mask)
         case.check(quick.maps.boxes_cxcywh[:, None], case.data["outputs"]["pred_boxes"], "pred_boxes, tracking")
         case.check(quick.maps.score_map, case.data["outputs"]["score_map"], "score_map, tracking")
@@ -431,10 +431,10 @@ def follow(case: Case, prepared: bool) -> None:
         state, prediction = track.step(state, [frame])
         boxes.append(prediction.boxes_xywh[0].tolist())
         scores.append(float(prediction.scores[0]))
-        assert prediction.response is not None
-        case.check(prediction.response.reshape(stored["response"]["shape"]), stored["response"], "response")
+        assert prediction.windowed_scores is not None
+        case.check(prediction.windowed_scores.reshape(stored["response"]["shape"]), stored["response"], "response")
         if stored["response_top2_relative_gap"] > 1e-3:
-            best = int(prediction.response.argmax())
+            best = int(prediction.windowed_scores.argmax())
             assert best in (stored["response_argmax"], flat(stored["response_argmax"], track.grid))
     case.check(boxes, case.data["boxes_xywh"], "boxes", {"rtol": 0.0, "atol": tolerance["box_px"]})
     case.check(scores, case.data["scores"], "scores", {"rtol": 0.0, "atol": tolerance["score"]})

@@ -15,8 +15,8 @@ from lib.data import FrameSet, Modality
 from lib.methods.transt import TransTTracker
 from lib.models.heads import CellBoxes
 from lib.objectives import (
-    BoxesOfCells,
     CellCriterion,
+    DenseBoxLoss,
     Explored,
     Progress,
     SequenceObjective,
@@ -24,7 +24,15 @@ from lib.objectives import (
     SoftmaxPolicy,
     targets_in_crops,
 )
-from lib.track import CropSettings, Judgement, OneStreamState, OneStreamTarget, TargetView, View, roll_out
+from lib.track import (
+    CropSettings,
+    OneStreamState,
+    OneStreamTemplate,
+    SearchRegion,
+    TemplateRegion,
+    TrackerOutput,
+    roll_out,
+)
 
 SIDE = 256
 
@@ -44,12 +52,12 @@ class Watched(TransTTracker):
 
     def __init__(self, network: Any, settings: CropSettings, influence: float) -> None:
         super().__init__(network, settings, influence)
-        self.seen: list[tuple[View, Judgement]] = []
+        self.seen: list[tuple[SearchRegion, TrackerOutput]] = []
 
-    def judge(self, state: OneStreamState, view: View) -> Judgement:
-        judgement = super().judge(state, view)
-        self.seen.append((view, judgement))
-        return judgement
+    def forward(self, state: OneStreamState, view: SearchRegion) -> TrackerOutput:
+        output = super().forward(state, view)
+        self.seen.append((view, output))
+        return output
 
 
 def tracker_of(case: Case, network: Any) -> Watched:
@@ -62,16 +70,16 @@ def objective_of(case: Case, tracker: TransTTracker) -> SequenceObjective:
     weights = c.get("weights", {"loss_bbox": 5.0, "loss_giou": 2.0})
     boxes = CellCriterion(weights["loss_giou"], weights["loss_bbox"], wrap=True)
     rule = SequenceRule(c["slt_loss_weight"], policy=SoftmaxPolicy(c["temp"], c["sig_eps"]))
-    return SequenceObjective(tracker, BoxesOfCells(boxes), rule)
+    return SequenceObjective(tracker, DenseBoxLoss(boxes), rule)
 
 
-def explored(case: Case, target: TargetView, crops: Tensor) -> Explored:
+def explored(case: Case, target: TemplateRegion, crops: Tensor) -> Explored:
     """What a case says was done: rows frame by frame."""
     targets, rewards = case.tensor("search_anno").flatten(0, 1) / SIDE, case.tensor("reward_tensor")
     numbers = torch.zeros(len(crops), 2, dtype=torch.float64)
     return Explored(
         target=target,
-        views=View(crops, numbers, numbers[:, 0], numbers),
+        views=SearchRegion(crops, numbers, numbers[:, 0], numbers),
         cells=case.tensor("action_tensor").flatten(),
         rewards=rewards.flatten(),
         targets_xywh=targets,
@@ -100,10 +108,10 @@ def objective(case: Case) -> None:
     learn = objective_of(case, tracker)
     maps = CellBoxes(logits, boxes).maps
     scores = maps.score_map.flatten(1)
-    response = tracker.respond(scores)
+    response = tracker.apply_window(scores)
     nothing = torch.zeros(len(logits), 0)
-    batch = explored(case, OneStreamTarget(nothing, nothing), nothing)
-    found = learn.losses(Judgement(response, scores, maps), batch)
+    batch = explored(case, OneStreamTemplate(nothing, nothing), nothing)
+    found = learn.losses(TrackerOutput(response, scores, maps), batch)
     found.total.backward()
     named = reported(found.terms) | {
         "log_policy": learn.rule.policy.log(response),
@@ -121,7 +129,7 @@ def step(case: Case) -> None:
     tracker.normalise = nn.Identity()
     learn = objective_of(case, tracker)
     template = picture(case, "template_images")
-    target = OneStreamTarget(template, torch.zeros(len(template), 4, dtype=torch.float64))
+    target = OneStreamTemplate(template, torch.zeros(len(template), 4, dtype=torch.float64))
     batch = explored(case, target, picture(case, "search_images").flatten(0, 1))
     found = learn(network, batch, Progress(1, 120))
     found.total.backward()
@@ -156,7 +164,7 @@ def explore(case: Case) -> None:
     actions = iter(case.tensor("sampled_actions")[:, len(clips) :])
     rollout = roll_out(tracker, clips, lambda response: next(actions))
     views = [view for view, _ in tracker.seen]
-    policies = [policy.log(j.response).exp() for _, j in tracker.seen if j.response is not None]
+    policies = [policy.log(j.windowed_scores).exp() for _, j in tracker.seen if j.windowed_scores is not None]
     best = torch.stack([p.argmax(dim=1) for p in policies])
     both = torch.cat([rollout.truth_xywh] * 2, dim=1)
     placed = torch.stack([targets_in_crops(v, t) for v, t in zip(views, both, strict=True)]) * SIDE

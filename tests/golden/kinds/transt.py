@@ -132,7 +132,7 @@ def forward(case: Case) -> None:
     network = build(case)
     tape = Tape(network)
     search, template = picture(case, "search"), picture(case, "template")
-    with torch.inference_mode():
+    with torch.no_grad():
         cells = network(template, search)
         seen = dict(tape.found)
         apart = network.locate(network.encode_template(template[:1]), search[:1])
@@ -256,9 +256,9 @@ def follow(case: Case, prepared: bool) -> None:
     for i, frame in enumerate(frames[1:]):
         state, prediction = tracker.step(state, [frame])
         boxes.append(prediction.boxes_xywh[0].tolist())
-        assert prediction.response is not None
-        case.check(prediction.response[0], outputs["penalised_score"][i], f"response in frame {i + 1}")
-        cells.append(int(prediction.response[0].argmax()))
+        assert prediction.windowed_scores is not None
+        case.check(prediction.windowed_scores[0], outputs["penalised_score"][i], f"response in frame {i + 1}")
+        cells.append(int(prediction.windowed_scores[0].argmax()))
     assert cells == outputs["best_idx"]
     tolerance = {"rtol": 0.0, "atol": case.config["tolerance_boxes_px"]}
     case.check(boxes, outputs["target_bbox"], "boxes", tolerance)

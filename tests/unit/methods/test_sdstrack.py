@@ -88,9 +88,9 @@ def test_both_pictures_decide() -> None:
     _, first = track.step(state, frames[1:])
     for changed in (Frame(frames[1].rgb, other[1].aux), Frame(other[1].rgb, frames[1].aux)):
         _, second = track.step(state, [changed])
-        assert second.response is not None
-        assert first.response is not None
-        assert not torch.allclose(first.response, second.response, rtol=1e-4)
+        assert second.windowed_scores is not None
+        assert first.windowed_scores is not None
+        assert not torch.allclose(first.windowed_scores, second.windowed_scores, rtol=1e-4)
 
 
 def test_a_frame_without_second_picture_is_told() -> None:
@@ -104,7 +104,7 @@ def test_a_frame_without_second_picture_is_told() -> None:
 @pytest.mark.parametrize(
     "overrides", [(), ELIMINATING, ("MODEL.BACKBONE.CONV_STEM=true",), ("MODEL.BACKBONE.FUSION_LOC=[1]",)]
 )
-@torch.inference_mode()
+@torch.no_grad()
 def test_a_prepared_network_gives_the_same_maps(overrides: tuple[str, ...], samples: int, pack: bool) -> None:
     net, normalise = network(*overrides), Normalise(MEAN, STD)
     template, search = pictures(samples)
@@ -126,7 +126,7 @@ def test_a_prepared_network_gives_the_same_maps(overrides: tuple[str, ...], samp
     assert (found.maps.size_map - expected.maps.size_map).abs().max() < 0.05
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_the_clean_half_of_a_masked_pass_is_the_plain_pass() -> None:
     net, data = network(*ELIMINATING), batch(3)
     masks = MaskRates().draw(3, *(s.shape[-1] ** 2 // 64 for s in (data.template, data.search)), torch.device("cpu"))
@@ -235,7 +235,7 @@ def test_a_fusion_beyond_the_last_block_is_told() -> None:
         network("MODEL.BACKBONE.FUSION_LOC=[4]")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_a_frame_takes_half_the_operations_of_the_published_network() -> None:
     """Published: 720 operations in 12 blocks with 4 fusions and 3 eliminations."""
     settings = (

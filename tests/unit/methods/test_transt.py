@@ -122,7 +122,7 @@ def test_every_one_stream_method_tracks_with_either_style_of_crops() -> None:
     frames = clip(5, 2, 90, 120)
     state = track.init(frames[:1], torch.tensor([[0.0, 0.0, 25.0, 30.0]]))
     assert state.padding.shape == (1, 3)
-    view = track.look(state, frames[1:])
+    view = track.crop_search(state, frames[1:])
     # 25 and 30 grow by three times their mean.
     assert view.sides.tolist() == [pytest.approx(np.ceil(np.sqrt((25 + 82.5) * (30 + 82.5))))]
     assert torch.equal(view.crops[0, :, 0, 0], state.padding[0])
@@ -140,8 +140,8 @@ def test_the_policy_chooses_the_cell_from_the_response() -> None:
 
     _, greedy = track.step(state, frames[1:])
     _, other = track.step(state, frames[1:], last)
-    assert greedy.response is not None
-    assert torch.equal(seen[0], greedy.response)
+    assert greedy.windowed_scores is not None
+    assert torch.equal(seen[0], greedy.windowed_scores)
     assert (seen[0] >= 0).all()
     assert (seen[0] <= 1).all()
     assert not torch.equal(other.boxes_xywh, greedy.boxes_xywh)
@@ -151,7 +151,7 @@ def test_the_policy_chooses_the_cell_from_the_response() -> None:
 
 @pytest.mark.parametrize("pack", [True, False])
 @pytest.mark.parametrize("samples", [1, 3])
-@torch.inference_mode()
+@torch.no_grad()
 def test_a_prepared_network_gives_the_same(samples: int, pack: bool) -> None:
     net = network()
     template, search = pictures(samples)
@@ -169,7 +169,7 @@ def test_a_prepared_network_gives_the_same(samples: int, pack: bool) -> None:
     assert (found.boxes_cxcywh - expected.boxes_cxcywh).abs().max() < 0.05
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_a_frame_takes_little_more_than_half_the_operations() -> None:
     net = network()
     template, search = pictures(1)

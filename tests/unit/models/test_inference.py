@@ -66,7 +66,7 @@ def difference(found: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize(
     "parts", [{}, {"eliminating": True}, {"conv_stem": True}, {"head": CornerHead}], ids=lambda p: "".join(p) or "plain"
 )
-@torch.inference_mode()
+@torch.no_grad()
 def test_a_prepared_network_gives_the_same_maps(parts: dict[str, object], batch: int, pack: bool) -> None:
     net = network(**parts)  # type: ignore[arg-type]
     template, search = pictures(batch)
@@ -92,7 +92,7 @@ def test_attention_in_two_products_is_attention() -> None:
     torch.testing.assert_close(found, torch.nn.functional.scaled_dot_product_attention(q, k, v))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_bfloat16_is_near_and_its_maps_are_float32() -> None:
     net = network()
     template, search = pictures()
@@ -108,7 +108,7 @@ def test_the_original_goes_on_as_it_was() -> None:
     names, weights = list(net.state_dict()), {k: v.clone() for k, v in net.state_dict().items()}
     template, search = pictures()
     quick = prepare(net, FuseOptions(torch.bfloat16, NORMALISE))
-    with torch.inference_mode():
+    with torch.no_grad():
         quick(template, search)
     assert list(net.state_dict()) == names
     assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
@@ -133,7 +133,7 @@ def test_a_network_in_training_is_not_prepared() -> None:
 
 
 def operations(net: OSTrack, search: Tensor, template: Tensor) -> int:
-    with torch.inference_mode():
+    with torch.no_grad():
         tokens = net.encode_template(template)
         with counting() as cost:
             net.locate(tokens, search)

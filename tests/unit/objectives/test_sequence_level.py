@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from lib.models.heads import BoxMaps
 from lib.objectives import (
     BoxCriterion,
-    BoxesInSight,
-    BoxesOfCells,
     CellCriterion,
+    CentreBoxLoss,
+    DenseBoxLoss,
     Explored,
     Losses,
     Progress,
@@ -23,7 +23,7 @@ from lib.objectives import (
     SoftmaxPolicy,
     targets_in_crops,
 )
-from lib.track import Judgement, TargetView, View
+from lib.track import SearchRegion, TemplateRegion, TrackerOutput
 from tests.unit.track.test_rollout import CLIPS, tracker
 
 PROGRESS = Progress(1, 1)
@@ -40,8 +40,8 @@ def objective(rule: SequenceRule, auxiliary: Any = nothing) -> SequenceObjective
 def explored(cells: list[int], rewards: list[float]) -> Explored:
     """Of one frame."""
     rows = len(cells)
-    view = View(torch.zeros(rows, 1), torch.zeros(rows, 2), torch.ones(rows), torch.zeros(rows, 2))
-    target = TargetView(torch.zeros(rows, 1), torch.zeros(rows, 4))
+    view = SearchRegion(torch.zeros(rows, 1), torch.zeros(rows, 2), torch.ones(rows), torch.zeros(rows, 2))
+    target = TemplateRegion(torch.zeros(rows, 1), torch.zeros(rows, 4))
     return Explored(target, view, torch.tensor(cells), torch.tensor(rewards), torch.zeros(rows, 4), [""] * rows)
 
 
@@ -64,7 +64,7 @@ def test_temperature_one_gives_back_the_odds() -> None:
 def test_what_did_better_becomes_more_probable(reward: float) -> None:
     learn = objective(SequenceRule())
     response = torch.full((2, 5), 0.5, requires_grad=True)
-    losses = learn.losses(Judgement(response, response, None), explored([3, 3], [reward] * 2))
+    losses = learn.losses(TrackerOutput(response, response, None), explored([3, 3], [reward] * 2))
     losses.total.backward()
     assert response.grad is not None
     assert torch.equal(response.grad[:, 3] < 0, torch.full((2,), reward > 0))
@@ -77,7 +77,7 @@ def test_an_action_is_weighted_by_its_reward() -> None:
     batch = explored([0, 1, 1, 0], [0.5, -0.25, 0.0, 2.0])
     taken = learn.rule.policy.log(response)[range(4), batch.cells]
     expected = -(taken * torch.tensor([0.5, -0.25, 0.0, 2.0])).mean()
-    torch.testing.assert_close(learn.losses(Judgement(response, response, None), batch).total, expected)
+    torch.testing.assert_close(learn.losses(TrackerOutput(response, response, None), batch).total, expected)
 
 
 def gradients(rule: SequenceRule) -> tuple[list[Explored], dict[str, Tensor]]:
@@ -126,7 +126,7 @@ def maps(best: list[int]) -> BoxMaps:
 
 def taught(output: BoxMaps, targets: list[list[float]]) -> list[list[int]]:
     """The cells of each row that learn a size."""
-    BoxesInSight(BoxCriterion(focal=0.0))(output, torch.tensor(targets)).total.backward()
+    CentreBoxLoss(BoxCriterion(focal=0.0))(output, torch.tensor(targets)).total.backward()
     assert output.size_map is not None
     gradient = torch.zeros_like(output.size_map) if output.size_map.grad is None else output.size_map.grad
     return [row.nonzero().flatten().tolist() for row in gradient.abs().sum(dim=1).flatten(1)]
@@ -147,7 +147,7 @@ def test_the_box_of_a_cell_beside_the_target_learns_nothing() -> None:
 def test_cells_learn_nothing_from_an_absent_target_unless_as_published(published: bool) -> None:
     boxes = torch.full((2, 4, 16), 0.3, requires_grad=True)
     output = BoxMaps(torch.zeros(2, 4), torch.zeros(2, 1, 4, 4), cell_boxes_cxcywh=boxes)
-    learn = BoxesOfCells(CellCriterion(wrap=published))
+    learn = DenseBoxLoss(CellCriterion(wrap=published))
     learn(output, torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.0] * 4])).total.backward()
     assert boxes.grad is not None
     taught = boxes.grad.abs().sum(dim=1) > 0
@@ -156,7 +156,7 @@ def test_cells_learn_nothing_from_an_absent_target_unless_as_published(published
 
 
 def test_absent_targets_are_zeros_in_the_crop() -> None:
-    view = View(torch.zeros(3, 1), torch.full((3, 2), 50.0), torch.full((3,), 100.0), torch.zeros(3, 2))
+    view = SearchRegion(torch.zeros(3, 1), torch.full((3, 2), 50.0), torch.full((3,), 100.0), torch.zeros(3, 2))
     truth = torch.tensor([[40.0, 40.0, 20.0, 20.0], [0.0] * 4, [float("nan")] * 4])
     expected = torch.tensor([[0.4, 0.4, 0.2, 0.2], [0.0] * 4, [0.0] * 4])
     torch.testing.assert_close(targets_in_crops(view, truth), expected)

@@ -10,7 +10,7 @@ import torch
 
 from lib.data import Frame, FrameSet, Modality, cxcywh_to_xywh
 from lib.methods import load_experiment
-from lib.track import OneStreamTracker, View, for_present_weights, greedy, roll_out, to_image
+from lib.track import OneStreamTracker, SearchRegion, for_present_weights, greedy, roll_out, to_image
 
 DEPTH = ("MODEL.BACKBONE.DEPTH=1",)
 
@@ -61,7 +61,7 @@ def test_a_prepared_copy_rolls_out_alike_and_leaves_the_network_to_learn() -> No
     torch.testing.assert_close(rollout.boxes_xywh, plain.boxes_xywh, rtol=1e-4, atol=1e-2)
     assert quick.network is not track.network
     assert list(track.network.state_dict()) == names
-    seen = track.judge(track.begin(rollout.target, torch.zeros(2, 4)), rollout.views[0]).scores
+    seen = track.forward(track.init_state(rollout.target, torch.zeros(2, 4)), rollout.views[0]).scores
     seen.sum().backward()
     assert sum(p.grad is not None for p in track.network.parameters()) > 10
 
@@ -80,10 +80,10 @@ def test_what_the_exploring_tracker_saw_is_kept_and_nothing_of_it_is_differentia
         torch.testing.assert_close(view.centres, before[:, :2] + before[:, 2:] / 2)
     assert all(v.crops.dtype == torch.uint8 for v in rollout.views)
     assert all(p.grad is None for p in track.network.parameters())
-    again = track.judge(track.begin(rollout.target, torch.zeros(2, 4)), rollout.views[0])
-    assert again.response is not None
-    assert torch.equal(last_cell(again.response), rollout.cells[0])
-    assert again.response.requires_grad
+    again = track.forward(track.init_state(rollout.target, torch.zeros(2, 4)), rollout.views[0])
+    assert again.windowed_scores is not None
+    assert torch.equal(last_cell(again.windowed_scores), rollout.cells[0])
+    assert again.windowed_scores.requires_grad
 
 
 def test_absent_targets_are_overlapped_by_nothing() -> None:
@@ -98,7 +98,7 @@ def test_a_box_is_placed_where_the_tracker_would_read_it() -> None:
     generator = torch.Generator().manual_seed(0)
     boxes = torch.rand(5, 4, generator=generator, dtype=torch.float64)
     centres, sides = torch.rand(5, 2, generator=generator, dtype=torch.float64) * 100, torch.full((5,), 80.0).double()
-    view = View(torch.zeros(5, 3, 2, 2), centres, sides, torch.zeros(5, 2))
+    view = SearchRegion(torch.zeros(5, 3, 2, 2), centres, sides, torch.zeros(5, 2))
     torch.testing.assert_close(view.place(to_image(boxes, centres, sides)), cxcywh_to_xywh(boxes))
 
 
