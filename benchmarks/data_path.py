@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lib.config import Data, Region
 from lib.data import (
     Draws,
     Frame,
@@ -32,7 +33,6 @@ from lib.data import (
     Modality,
     Normalise,
     Processing,
-    RegionRule,
     Sample,
     depth_to_levels,
     draw_sample,
@@ -42,7 +42,8 @@ from lib.data import (
 )
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PROCESS = Processing(RegionRule(128, 2.0), RegionRule(256, 4.0, center_jitter=3.0, scale_jitter=0.25))
+DATA = Data(template=Region(128, 2.0), search=Region(256, 4.0, center_jitter=3.0, scale_jitter=0.25))
+PROCESS = Processing(DATA)
 
 
 Depth = NDArray[np.uint16]
@@ -95,8 +96,8 @@ def straightforward(shot: Shot, draws: Draws) -> list[torch.Tensor]:
     crops, clip = [], shot.seen(coloured)
     mean, std = (torch.tensor([*v, *v]).reshape(6, 1, 1) for v in (MEAN, STD))
     kinds = (
-        (clip.template[0], clip.template_boxes[0], PROCESS.template, draws.template[0]),
-        (clip.search[0], clip.search_boxes[0], PROCESS.search, draws.search[0]),
+        (clip.template[0], clip.template_boxes[0], DATA.template, draws.template[0]),
+        (clip.search[0], clip.search_boxes[0], DATA.search, draws.search[0]),
     )
     for frame, box, rule, draw in kinds:
         image, target = frame.merged(), box.astype(np.float32)

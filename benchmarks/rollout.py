@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.config import SLT
 from lib.data import (
-    ClipPicker,
-    ClipRule,
     Frame,
     FrameSet,
     Modality,
     TrackingSampler,
     Video,
+    VisibleClipSampler,
     WholeFrames,
     build_clip_loader,
     clip_box,
@@ -212,9 +212,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="per measurement")
     args = parser.parse_args()
     track = tracker_of(args.config)
-    rule = ClipRule(args.frames, interval_prob=0.0)
+    slt = SLT(frames=args.frames, interval_prob=0.0)
     videos = Videos(args.height, args.width, 8, 3 * args.frames + 4)
-    sampler = TrackingSampler([videos], [1.0], ClipPicker(rule), WholeFrames(), seed=0)
+    sampler = TrackingSampler([videos], [1.0], VisibleClipSampler(slt), WholeFrames(slt), seed=0)
 
     def batches(workers: int) -> Iterator[list[FrameSet]]:
         loader = build_clip_loader(sampler, 1000 * args.clips, args.clips, workers=workers)

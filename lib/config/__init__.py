@@ -2,5 +2,18 @@
 
 from lib.config.build import Part, as_plain, config_hash, from_tree
 from lib.config.options import add_degradation_options, add_engine_options, add_experiment_options, add_machine_options
-from lib.config.schema import KD, SLT, Config, Data, DataMix, Init, ParamGroup, Region, Schedule, Teacher, Train
+from lib.config.schema import (
+    KD,
+    SLT,
+    Augment,
+    Config,
+    Data,
+    DataMix,
+    Init,
+    ParamGroup,
+    Region,
+    Schedule,
+    Teacher,
+    Train,
+)
 from lib.config.tree import ConfigError, Tree, read_tree

@@ -272,8 +272,8 @@ class SLT:
     in the `pretrained` folder, loaded strictly; empty: MODEL.PRETRAIN_FILE, --load or --script_prv.
     FRAMES: per clip; the first one gives the box only. MICRO_BATCH: clips per backward pass, 0 for all; AVERAGE: their
     gradients are averaged, not added up.
-    MAX_GAP, MAX_INTERVAL, INTERVAL_PROB, REVERSE: see `lib.data.clip_picking.ClipRule`; MIRROR, GREY: probabilities,
-    for a whole clip.
+    CLIP_SAMPLER: which frames make a clip, a name of `lib.data.CLIP_SAMPLERS`; MAX_GAP, MAX_INTERVAL, INTERVAL_PROB,
+    REVERSE: see `lib.data.clips.VisibleClipSampler`. MIRROR, GREY: probabilities, for a whole clip.
     TEMPERATURE, EPSILON: of the policy, softmax of TEMPERATURE * logit of the response kept EPSILON off 0 and 1.
     POLICY_WEIGHT: of its loss, beside the method's own box losses by their TRAIN weights.
     """
@@ -282,6 +282,7 @@ class SLT:
     frames: int = 24
     micro_batch: int = 2
     average: bool = False
+    clip_sampler: str = "visible"
     max_gap: int = 300
     max_interval: int = 10
     interval_prob: float = 0.3

@@ -1,7 +1,6 @@
 """Pictures and boxes: stores, readers, crops, sampling, loading, synthetic worlds. Knows no network."""
 
 from lib.data.augment import (
-    Augmentation,
     CropDraw,
     Draws,
     becomes_grey,
@@ -12,6 +11,7 @@ from lib.data.augment import (
 )
 from lib.data.boxes import (
     box_in_crop,
+    centred_boxes,
     clip_box,
     clip_boxes,
     clip_centres,
@@ -20,19 +20,19 @@ from lib.data.boxes import (
     iou_xywh,
     jitter_box,
     opposite_corners_to_xywh,
+    soft_masks,
+    soft_masks_of_targets,
     xywh_to_cxcywh,
     xywh_to_xyxy,
 )
-from lib.data.broken import BrokenFiles, BrokenReport, TooManyBadSamplesError
 from lib.data.check import Depth, Finding, check_part
 from lib.data.check_parts import Part, choose, training_parts
 from lib.data.check_table import print_findings
-from lib.data.clip_picking import ClipPicker, ClipRule
-from lib.data.clips import WholeFrames, pack, unpack
+from lib.data.clips import CLIP_SAMPLERS, VisibleClipSampler, WholeFrames, pack_clip, unpack_clip
 from lib.data.crop import (
     CropError,
+    CropRegion,
     CropStyle,
-    Region,
     TooLargeBoxError,
     TooSmallBoxError,
     crop_batch,
@@ -45,7 +45,10 @@ from lib.data.crop import (
 from lib.data.degradation import Corruption, Degradation
 from lib.data.io import (
     AnnotationError,
+    BrokenFiles,
+    BrokenReport,
     DecodeError,
+    TooManyBadSamplesError,
     decode_depth,
     decode_image,
     jpeg_decoder,
@@ -86,11 +89,9 @@ from lib.data.modalities import (
     x_frame,
 )
 from lib.data.normalise import Normalise, normalise_batch
-from lib.data.picking import SAMPLERS, FramePicker, PickRule
-from lib.data.processing import BoxUnit, InvalidSampleError, Processing, RegionRule
+from lib.data.processing import Processing
 from lib.data.progress import show_progress
-from lib.data.sampling import TrackingSampler, random_streams
-from lib.data.soft_mask import centred_boxes, soft_masks, soft_masks_of_targets
+from lib.data.sampling import FRAME_SAMPLERS, FrameIds, FrameSampler, TrackingSampler, random_streams, sample_visible
 from lib.data.store import DirectoryStore, LmdbStore, Store, SubStore, ZipStore, open_store
 from lib.data.types import (
     Batch,
@@ -100,6 +101,7 @@ from lib.data.types import (
     Frame,
     FrameSet,
     Image,
+    InvalidSampleError,
     Levels,
     Mask,
     Modality,

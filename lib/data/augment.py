@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.config import Augment
 from lib.data.types import Frame, Image
 
 Float32s = NDArray[np.float32]
-GreyRule = Literal["rgb_only", "rgb", "rgb_and_equal_aux"]
-"""What becomes grey in an RGB+X frame: nothing, RGB alone, or the aux picture too where it equals RGB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """How training pictures are changed (OSTrack, ECCV 2022).
-
-    grey, mirror: probabilities for the whole sample, the same draw for template and search frames. crop_flip:
-    probability for each crop by itself. brightness: each crop's factor is uniform in 1 - brightness .. 1 + brightness.
-    """
-
-    grey: float = 0.05
-    mirror: float = 0.5
-    crop_flip: float = 0.5
-    brightness: float = 0.2
-    grey_rule: GreyRule = "rgb_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +34,28 @@ class Draws:
     search: tuple[CropDraw, ...]
 
 
-def draw_sample(
-    rng: np.random.Generator, templates: int, searches: int, augmentation: Augmentation, training: bool
-) -> Draws:
+def draw_sample(rng: np.random.Generator, templates: int, searches: int, augment: Augment, training: bool) -> Draws:
     """All random numbers of one sample.
 
     Order: grey, mirror; then for the templates and after them for the search frames: the jitter of each frame (two
     normal numbers, two uniform ones), then brightness and flip of each frame. Validation (`training` False) draws no
     brightness and no crop flip.
     """
-    grey = rng.random() < augmentation.grey
-    mirrored = rng.random() < augmentation.mirror
-    kinds = [_draw_crops(rng, count, augmentation, training) for count in (templates, searches)]
+    grey = rng.random() < augment.grey
+    mirrored = rng.random() < augment.mirror
+    kinds = [_draw_crops(rng, count, augment, training) for count in (templates, searches)]
     return Draws(grey, mirrored, kinds[0], kinds[1])
 
 
-def _draw_crops(
-    rng: np.random.Generator, count: int, augmentation: Augmentation, training: bool
-) -> tuple[CropDraw, ...]:
+def _draw_crops(rng: np.random.Generator, count: int, augment: Augment, training: bool) -> tuple[CropDraw, ...]:
     jitters = [(rng.standard_normal(2).astype(np.float32), rng.random(2).astype(np.float32)) for _ in range(count)]
     if not training:
         return tuple(CropDraw(normal, uniform) for normal, uniform in jitters)
-    spread = augmentation.brightness
+    spread = augment.brightness
     crops = []
     for normal, uniform in jitters:
         gain = 1 - spread + 2 * spread * rng.random()
-        crops.append(CropDraw(normal, uniform, gain, rng.random() < augmentation.crop_flip))
+        crops.append(CropDraw(normal, uniform, gain, rng.random() < augment.crop_flip))
     return tuple(crops)
 
 
@@ -86,13 +65,22 @@ def grey_picture(image: Image) -> Image:
     return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
 
 
-def becomes_grey(frame: Frame, rule: GreyRule) -> tuple[bool, bool]:
+def becomes_grey(frame: Frame, rule: str) -> tuple[bool, bool]:
     """Whether the RGB picture and the aux picture of a frame change when its sample becomes grey."""
     if frame.second is None:
         return True, False
     if rule != "rgb_and_equal_aux":
         return rule == "rgb", False
     return True, frame.second is frame.rgb or np.array_equal(frame.rgb, frame.merged()[..., 3:])
+
+
+def grey_frame(frame: Frame, rule: str) -> Frame:
+    """The frame as it is after its sample became grey."""
+    rgb, aux = becomes_grey(frame, rule)
+    second = frame.second
+    if aux and frame.aux is not None:
+        second = grey_picture(frame.aux)
+    return Frame(grey_picture(frame.rgb) if rgb else frame.rgb, second)
 
 
 def mirror_box(box_xywh: Float32s, width: int) -> Float32s:

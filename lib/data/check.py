@@ -14,10 +14,9 @@ from typing import Literal
 from lib.data.check_parts import Part
 from lib.data.datasets import Annotation, StoredDataset
 from lib.data.datasets.base import quiet_readers, read_text
-from lib.data.io import AnnotationError, DecodeError
+from lib.data.io import AnnotationError, DecodeError, verify_picture
 from lib.data.listing import picture_names
 from lib.data.store import Store
-from lib.data.verify import verify_picture
 from lib.paths import Paths
 
 Depth = Literal["fast", "normal", "full"]

@@ -1,8 +1,13 @@
-"""Clips of whole frames: made of picked frames, packed for their way from a worker process, gathered to batches."""
+"""Clips of whole frames for sequence-level training: which frames, their augmentation, transport from worker processes.
+
+The default clip sampler is that of SLT (Kim et al., ECCV 2022, supplement): skipping frames is the augmentation of a
+sequence; with a probability a clip runs through the video in random steps, otherwise frame by frame.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,64 +16,160 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from lib.data.augment import becomes_grey, grey_picture, mirror_box
-from lib.data.processing import InvalidSampleError
-from lib.data.types import Boxes, ClipBatch, Frame, FrameSet, Image, Levels
+from lib.config import SLT
+from lib.data.augment import grey_frame, mirror_box
+from lib.data.sampling import FrameIds, FrameSampler, sample_visible
+from lib.data.types import ClipBatch, Frame, FrameSet, InvalidSampleError, Levels, Mask, Video
+from lib.registry import Registry
+
+CLIP_SAMPLERS: Registry[Callable[[SLT], FrameSampler]] = Registry("clip sampler")
+"""`SLT.CLIP_SAMPLER` -> builder, called with the SLT section."""
+
+
+@CLIP_SAMPLERS.register("visible")
+class VisibleClipSampler:
+    """One template, then FRAMES frames in which the target is visible.
+
+    A video that ends too soon is filled up with copies of its last frame, which do not count in `real_length`. A still
+    image is a clip of itself, all of whose frames count.
+
+    INTERVAL_PROB: how often a clip takes random steps of at most MAX_INTERVAL frames. MAX_GAP: frames after the
+    template within which the clip begins; negative: with the template's frame. REVERSE: how often time runs backwards.
+    """
+
+    def __init__(self, slt: SLT) -> None:
+        self.slt = slt
+        self.requirement = (
+            f"more than {2 * (slt.frames + 1)} frames with a visible target, as clips of {slt.frames} frames need"
+        )
+
+    def accepts(self, video: Video) -> bool:
+        if not video.is_video:
+            return True
+        count = self.slt.frames
+        return len(video) >= count + 1 and int((video.visible & video.valid).sum()) > 2 * (count + 1)
+
+    def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
+        frames = self.slt.frames
+        if not video.is_video:
+            return FrameIds((0,), (0,) * frames)
+        visible = np.asarray(video.visible & video.valid)
+        backwards = self.slt.reverse > 0 and rng.random() < self.slt.reverse
+        visible = visible[::-1] if backwards else visible
+        stepping = rng.random() < self.slt.interval_prob
+        found = self._in_steps(visible, rng) if stepping else self._one_by_one(visible, rng)
+        if found is None:
+            return None
+        template, search = found
+        if backwards:
+            template, search = len(visible) - 1 - template, [len(visible) - 1 - i for i in search]
+        return FrameIds((template,), (*search, *search[-1:] * (frames - len(search))), real_length=len(search))
+
+    def _one_by_one(self, visible: Mask, rng: random.Random) -> tuple[int, list[int]] | None:
+        """Template and at most FRAMES successive visible frames."""
+        last = len(visible) - self.slt.frames
+        template = sample_visible(visible, 1, 0, last, rng)
+        if template is None:
+            return None
+        start = self._start(visible, template[0], last, rng)
+        if start is None:
+            return None
+        return template[0], [int(i) + start for i in np.flatnonzero(visible[start:])[: self.slt.frames]]
+
+    def _in_steps(self, visible: Mask, rng: random.Random) -> tuple[int, list[int]]:
+        """Template and at most FRAMES frames in random steps; a step may stay where it is.
+
+        The room that is left for the steps shrinks until a visible frame to start from is found. Frames are added at
+        random if the video ends too soon.
+        """
+        frames, length, reach = self.slt.frames, len(visible), self.slt.max_interval
+        steps = frames - 1
+        widest = max(1, min(reach, length // steps))
+        template = start = int(visible.argmax())
+        for a in range(widest, 0, -1):
+            if found := sample_visible(visible, 1, 0, length - a * steps, rng):
+                template = start = found[0]
+                break
+        for a in range(widest, -1, -1):
+            begin = self._start(visible, template, max(length - a * steps, template + 1), rng)
+            if begin is not None:
+                start = begin
+                break
+        taken, last = [start], start
+        while len(taken) < frames and last < length - 1:
+            drawn = sample_visible(visible, 1, last, last + reach + 1, rng)
+            if drawn is None:
+                last += reach
+                continue
+            last = drawn[0]
+            taken.append(last)
+        if len(taken) < frames:
+            later = np.setdiff1d(np.flatnonzero(visible[start + 1 :]) + start + 1, taken)
+            missing = min(frames - len(taken), len(later))
+            taken += [int(i) for i in rng.choices(later, k=missing)] if missing else []
+        return template, sorted(taken)
+
+    def _start(self, visible: Mask, template: int, end: int, rng: random.Random) -> int | None:
+        """The first frame of the clip, from [template, end) within the gap."""
+        if self.slt.max_gap < 0:
+            return template
+        drawn = sample_visible(visible, 1, template, min(end, template + self.slt.max_gap), rng)
+        return None if drawn is None else drawn[0]
 
 
 @dataclass(frozen=True)
 class WholeFrames:
-    """Makes a clip of picked frames; what is drawn holds for the whole clip, so that a target moves as it did.
+    """Makes a clip of sampled frames. Drawn changes apply to the whole clip, so that the target's motion is kept.
 
-    mirror, grey: probabilities; published sequence-level training has neither.
+    SLT.MIRROR, SLT.GREY: probabilities; published sequence-level training has neither.
     """
 
-    mirror: float = 0.0
-    grey: float = 0.0
+    slt: SLT
 
     def __call__(self, clip: FrameSet, rng: np.random.Generator) -> FrameSet:
-        """Draw and apply. Raises InvalidSampleError for a clip that cannot be started on."""
-        mirrored, grey = rng.random() < self.mirror, rng.random() < self.grey
+        """Draw and apply. Raises InvalidSampleError for a clip that cannot be tracked."""
+        mirrored, grey = rng.random() < self.slt.mirror, rng.random() < self.slt.grey
         for box in (clip.template_boxes[0], clip.search_boxes[0]):
             if not (np.isfinite(box).all() and box[2] > 0 and box[3] > 0):
                 raise InvalidSampleError(f"{clip.name} would start from the box {box.tolist()}")
-        if not mirrored and not grey:
+        if clip.real_length < 2:
+            raise InvalidSampleError(f"{clip.name} has a single frame: there is nothing to track in it")
+        changed: dict[int, Frame] = {}
+        for frame in (*clip.template, *clip.search):
+            if id(frame) not in changed:
+                shown = grey_frame(frame, "rgb_and_equal_aux") if grey else frame
+                changed[id(frame)] = shown.mirrored() if mirrored else shown
+        template, search = (tuple(changed[id(f)] for f in frames) for frames in (clip.template, clip.search))
+        clip = replace(clip, template=template, search=search)
+        if not mirrored:
             return clip
-        changed = {id(f): _changed(f, mirrored, grey) for f in (*clip.template, *clip.search)}
+        boxes = [
+            np.array([mirror_box(box.astype(np.float32), f.size_hw[1]) for f, box in zip(frames, boxes, strict=True)])
+            for frames, boxes in ((clip.template, clip.template_boxes), (clip.search, clip.search_boxes))
+        ]
+        masks = [
+            None if given is None else tuple(None if m is None else np.ascontiguousarray(m[:, ::-1]) for m in given)
+            for given in (clip.template_masks, clip.search_masks)
+        ]
         return replace(
             clip,
-            template=tuple(changed[id(f)] for f in clip.template),
-            search=tuple(changed[id(f)] for f in clip.search),
-            template_boxes=_boxes(clip.template, clip.template_boxes, mirrored),
-            search_boxes=_boxes(clip.search, clip.search_boxes, mirrored),
+            template_boxes=boxes[0].astype(np.float64),
+            search_boxes=boxes[1].astype(np.float64),
+            template_masks=masks[0],
+            search_masks=masks[1],
         )
-
-
-def _boxes(frames: Sequence[Frame], boxes: Boxes, mirrored: bool) -> Boxes:
-    if not mirrored:
-        return boxes
-    turned = [mirror_box(box.astype(np.float32), f.size_hw[1]) for f, box in zip(frames, boxes, strict=True)]
-    return np.stack(turned).astype(np.float64)
-
-
-def _changed(frame: Frame, mirrored: bool, grey: bool) -> Frame:
-    rgb, second = frame.rgb, frame.aux
-    if grey:
-        grey_rgb, grey_second = becomes_grey(frame, "rgb_and_equal_aux")
-        rgb = grey_picture(rgb) if grey_rgb else rgb
-        second = grey_picture(second) if grey_second and second is not None else second
-    if mirrored:
-        rgb = np.ascontiguousarray(rgb[:, ::-1])
-        second = None if second is None else np.ascontiguousarray(second[:, ::-1])
-    return Frame(rgb, second)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedClip:
-    """A clip whose pictures lie in one tensor, which a worker process shares instead of copying it.
+    """A clip whose pictures lie in one tensor, which a worker process shares instead of copying.
 
-    pixels: [bytes] uint8. frames: per frame, templates first, the places of its arrays: RGB, then nothing, the second
-    picture, or its levels and their table. shapes: of each array in `pixels`, in order.
+    Attributes:
+        clip: The clip without frames.
+        pixels: [bytes] uint8.
+        frames: Per frame, templates first, the indices of its arrays: RGB, then nothing, the second picture, or its
+            levels and their table.
+        shapes: Of each array in `pixels`, in order.
     """
 
     clip: FrameSet
@@ -77,61 +178,53 @@ class PackedClip:
     shapes: tuple[tuple[int, ...], ...]
 
 
-def pack(clip: FrameSet) -> PackedClip:
-    """Frames that occur several times are stored once."""
+def pack_clip(clip: FrameSet) -> PackedClip:
+    """Copy the pictures of a clip into one tensor, repeated frames once."""
     arrays: list[NDArray[np.uint8]] = []
-    place: dict[int, int] = {}
-
-    def put(array: NDArray[np.uint8]) -> int:
-        if id(array) not in place:
-            place[id(array)] = len(arrays)
-            arrays.append(array)
-        return place[id(array)]
-
-    frames = tuple(tuple(put(a) for a in _arrays(f)) for f in (*clip.template, *clip.search))
+    index: dict[int, int] = {}
+    frames = []
+    for frame in (*clip.template, *clip.search):
+        second = frame.second
+        parts = [second.levels, second.table] if isinstance(second, Levels) else [] if second is None else [second]
+        for array in (frame.rgb, *parts):
+            if id(array) not in index:
+                index[id(array)] = len(arrays)
+                arrays.append(array)
+        frames.append(tuple(index[id(a)] for a in (frame.rgb, *parts)))
     pixels = torch.empty(sum(a.size for a in arrays), dtype=torch.uint8)
     if get_worker_info() is not None:
         pixels.share_memory_()
-    for part, array in zip(_split(pixels, [a.shape for a in arrays]), arrays, strict=True):
+    shapes = tuple(a.shape for a in arrays)
+    for part, array in zip(_views(pixels, shapes), arrays, strict=True):
         part[...] = array
-    bare = replace(clip, template=clip.template[:0], search=clip.search[:0])
-    return PackedClip(bare, pixels, frames, tuple(a.shape for a in arrays))
+    return PackedClip(replace(clip, template=(), search=()), pixels, tuple(frames), shapes)
 
 
-def unpack(packed: PackedClip) -> FrameSet:
-    """The clip again; its pictures are views of the tensor."""
-    arrays = _split(packed.pixels, packed.shapes)
-    frames = tuple(_frame([arrays[i] for i in places]) for places in packed.frames)
+def unpack_clip(packed: PackedClip) -> FrameSet:
+    """The clip; its pictures are views of the tensor."""
+    arrays = list(_views(packed.pixels, packed.shapes))
+    frames = []
+    for indices in packed.frames:
+        rgb, *second = (arrays[i] for i in indices)
+        frames.append(Frame(rgb, Levels(*second) if len(second) == 2 else second[0] if second else None))
     templates = len(packed.clip.template_boxes)
-    return replace(packed.clip, template=frames[:templates], search=frames[templates:])
+    return replace(packed.clip, template=tuple(frames[:templates]), search=tuple(frames[templates:]))
+
+
+def _views(pixels: Tensor, shapes: Sequence[tuple[int, ...]]) -> Iterator[NDArray[np.uint8]]:
+    """The parts of `pixels` as arrays of these shapes."""
+    flat, start = pixels.numpy(), 0
+    for shape in shapes:
+        end = start + int(np.prod(shape))
+        yield flat[start:end].reshape(shape)
+        start = end
 
 
 def pack_clips(clips: list[FrameSet]) -> list[PackedClip]:
-    """What a worker hands over."""
-    return [pack(clip) for clip in clips]
+    """What a worker process sends."""
+    return [pack_clip(clip) for clip in clips]
 
 
 def clip_batch(parts: list[list[PackedClip]]) -> ClipBatch:
-    """What the main process makes of it."""
-    return ClipBatch([unpack(packed) for part in parts for packed in part])
-
-
-def _arrays(frame: Frame) -> list[Image]:
-    second = frame.second
-    if second is None:
-        return [frame.rgb]
-    return [frame.rgb, second.levels, second.table] if isinstance(second, Levels) else [frame.rgb, second]
-
-
-def _frame(arrays: list[Image]) -> Frame:
-    if len(arrays) == 3:
-        return Frame(arrays[0], Levels(arrays[1], arrays[2]))
-    return Frame(arrays[0], arrays[1] if len(arrays) == 2 else None)
-
-
-def _split(pixels: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Image]:
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    flat = pixels.numpy()
-    return [
-        flat[end - int(np.prod(shape)) : end].reshape(shape) for end, shape in zip(ends.tolist(), shapes, strict=True)
-    ]
+    """The batch of what worker processes have sent."""
+    return ClipBatch([unpack_clip(packed) for part in parts for packed in part])

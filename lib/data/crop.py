@@ -62,7 +62,7 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class CropRegion:
     """A square of `side` image pixels with its top-left corner at `left`, `top`; it may leave the image.
 
     edge: how many of the image's last rows and columns count as outside.
@@ -88,7 +88,7 @@ class Region:
         return (bottom - top, right - left) != (self.side, self.side)
 
 
-def crop_region(box_xywh: Sequence[float], factor: float, style: CropStyle = "area") -> Region:
+def crop_region(box_xywh: Sequence[float], factor: float, style: CropStyle = "area") -> CropRegion:
     """The square round a box (image pixels) that is to be cropped.
 
     Raises TooSmallBoxError, TooLargeBoxError, or CropError for a box with NaN or infinity.
@@ -103,9 +103,9 @@ def crop_region(box_xywh: Sequence[float], factor: float, style: CropStyle = "ar
         raise TooLargeBoxError(f"the crop round box {[x, y, w, h]} would be more than {MAX_CROP_SIDE} pixels wide")
     side = math.ceil(wanted)
     if style == "area":
-        return Region(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
+        return CropRegion(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
     half = (side + 1) / 2
-    return Region(math.floor(x + w / 2 - half + 0.5), math.floor(y + h / 2 - half + 0.5), side, edge=0)
+    return CropRegion(math.floor(x + w / 2 - half + 0.5), math.floor(y + h / 2 - half + 0.5), side, edge=0)
 
 
 def _wanted_side(w: float, h: float, factor: float, style: CropStyle) -> float:
@@ -128,7 +128,7 @@ def mean_colours(frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, N
 
 def cut(
     image: Image | Levels,
-    region: Region,
+    region: CropRegion,
     mirrored: bool = False,
     edit: Edit | None = None,
     padding: Colours | None = None,
@@ -165,7 +165,7 @@ def resize(image: Image, size: int) -> Image:
     return np.concatenate([resize(p, size) for p in parts], axis=2)
 
 
-def padding_mask(region: Region, height: int, width: int, size: int) -> Mask:
+def padding_mask(region: CropRegion, height: int, width: int, size: int) -> Mask:
     """[size, size] bool: True where a crop pixel is padding, or a mixture with it after bilinear resizing."""
     top, bottom, left, right = region.inner(height, width)
     rows = _padding_line(top - region.top, bottom - region.top, region.side, size)
@@ -199,7 +199,7 @@ def write_planes(image: Image | cv2.typing.MatLike, planes: NDArray[np.uint8]) -
 
 def crop_frame(
     frame: Frame,
-    region: Region,
+    region: CropRegion,
     planes: NDArray[np.uint8],
     mirrored: bool = False,
     edits: tuple[Edit | None, Edit | None] = (None, None),

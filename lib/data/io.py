@@ -1,10 +1,14 @@
-"""Bytes of picture and annotation files into arrays; what is broken is an error that names the file."""
+"""Bytes of picture and annotation files into arrays.
+
+A broken file is an error that names it; `BrokenFiles` counts them.
+"""
 
 from __future__ import annotations
 
 import logging
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
 
@@ -14,7 +18,7 @@ from numpy.typing import NDArray
 
 from lib.data.types import Boxes, Image
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("lib.data")
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -45,6 +49,16 @@ def decode_image(data: bytes, name: str) -> Image:
             except Exception:  # whatever the binding dislikes (CMYK, odd subsampling) is OpenCV's to judge
                 log.debug("jpeg4py cannot read %s; OpenCV decides", name)
     return _opencv_rgb(data, name)
+
+
+def verify_picture(data: bytes, name: str) -> None:
+    """Raise `DecodeError`, naming the file, for a picture that is empty, cut short or no picture at all.
+
+    JPEG, PNG and BMP are judged by their end, without decoding; anything else has to decode.
+    """
+    check_complete(data, name)
+    if not data.startswith((JPEG_START, PNG_START, b"BM")):
+        decode_image(data, name)
 
 
 def decode_depth(data: bytes, name: str) -> NDArray[np.uint16]:
@@ -214,3 +228,82 @@ def _probe_jpegs() -> list[bytes]:
             options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
             pictures.append(cv2.imencode(".jpg", picture, options)[1].tobytes())
     return pictures
+
+
+FILE_ERRORS = (OSError, DecodeError, AnnotationError)
+"""What readers raise for a missing or damaged file; anything else is a defect of the code and is not caught."""
+PATIENCE = 200
+"""Attempts before the share of failures means anything."""
+SHOWN = 5
+
+
+class TooManyBadSamplesError(RuntimeError):
+    """So many files could not be read that training on the rest would be training on other data."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenReport:
+    """What happened in a worker process since its last report. messages: one per file that was new to it."""
+
+    attempts: int = 0
+    failures: int = 0
+    messages: tuple[str, ...] = ()
+
+
+@dataclass
+class BrokenFiles:
+    """Counter of samples that a file spoiled.
+
+    max_share: of all attempts, 0..1, that may fail like that. quiet: leave the warnings to whoever reads the reports.
+    messages: the error of each file, in order of appearance, and how often it came.
+    """
+
+    max_share: float = 0.01
+    quiet: bool = False
+    attempts: int = 0
+    failures: int = 0
+    messages: dict[str, int] = field(default_factory=dict)
+    _reported: tuple[int, int, int] = (0, 0, 0)
+
+    def good(self) -> None:
+        """An attempt that no file spoiled."""
+        self.attempts += 1
+
+    def add(self, error: Exception) -> None:
+        """An attempt spoiled by a file. Raises TooManyBadSamplesError beyond the tolerated share."""
+        self.attempts += 1
+        self.failures += 1
+        self._tell(str(error) or type(error).__name__)
+        self.check()
+
+    def take(self) -> BrokenReport:
+        """What is new since the last call."""
+        attempts, failures, messages = self._reported
+        self._reported = (self.attempts, self.failures, len(self.messages))
+        fresh = tuple(self.messages)[messages:]
+        return BrokenReport(self.attempts - attempts, self.failures - failures, fresh)
+
+    def merge(self, report: BrokenReport) -> None:
+        """Count what a worker process reports. Raises TooManyBadSamplesError beyond the tolerated share."""
+        self.attempts += report.attempts
+        self.failures += report.failures
+        for message in report.messages:
+            self._tell(message)
+        if report.failures:
+            self.check()
+
+    def check(self) -> None:
+        """Raises TooManyBadSamplesError beyond the tolerated share."""
+        if self.attempts < PATIENCE or self.failures <= self.max_share * self.attempts:
+            return
+        first = "; ".join(list(self.messages)[:SHOWN])
+        more = f"; and {len(self.messages) - SHOWN} more" if len(self.messages) > SHOWN else ""
+        raise TooManyBadSamplesError(
+            f"{self.failures} of {self.attempts} samples could not be read, more than "
+            f"TRAIN.MAX_BAD_SAMPLES {self.max_share:g} allows: {first}{more}"
+        )
+
+    def _tell(self, message: str) -> None:
+        if message not in self.messages and not self.quiet:
+            log.warning("left out: %s", message)
+        self.messages[message] = self.messages.get(message, 0) + 1

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import lmdb
 
-from lib.data.io import DecodeError
+from lib.data.io import DecodeError, verify_picture
 from lib.data.listing import PICTURE_SUFFIXES
 from lib.data.lmdb_plan import Plan
-from lib.data.verify import verify_picture
 from lib.files import write_text
 
 MARK, LOCK, DOUBTFUL = "build.json", "build.lock", "doubtful.jsonl"

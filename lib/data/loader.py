@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from lib.data.broken import BrokenFiles, BrokenReport, TooManyBadSamplesError
 from lib.data.clips import clip_batch, pack_clips
+from lib.data.io import BrokenFiles, BrokenReport, TooManyBadSamplesError
 from lib.data.types import Batch, ClipBatch, FrameSet, Modality, Sample
 
 __all__ = [

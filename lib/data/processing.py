@@ -5,13 +5,13 @@ Pictures stay uint8; brightness travels as a number and is applied when the crop
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
+from lib.config import Data, Region
 from lib.data.augment import (
-    Augmentation,
     CropDraw,
     Draws,
     Float32s,
@@ -24,35 +24,18 @@ from lib.data.augment import (
 from lib.data.boxes import box_in_crop, jitter_box
 from lib.data.crop import (
     CropError,
+    CropRegion,
     CropStyle,
     Edit,
-    Region,
     crop_frame,
     crop_region,
     mean_colours,
     padding_mask,
 )
-from lib.data.types import Boxes, Frame, FrameSet, Image, Mask, Sample
+from lib.data.types import Boxes, Frame, FrameSet, Image, InvalidSampleError, Mask, Sample
 
 STRIDE = 16
 """Image pixels per token, at which a crop must still show some of the image."""
-
-
-BoxUnit = Literal["size", "size_minus_one"]
-
-
-class InvalidSampleError(ValueError):
-    """These frames and random numbers give no usable sample; others will."""
-
-
-@dataclass(frozen=True, slots=True)
-class RegionRule:
-    """How a region is cut: output side in pixels, context factor, jitter (`lib.data.boxes.jitter_box`)."""
-
-    size: int
-    factor: float
-    center_jitter: float = 0.0
-    scale_jitter: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +46,7 @@ class Placement:
     crop, in units of its side. mask: [S, S] padding in the finished crop, or None where validity does not need it.
     """
 
-    region: Region
+    region: CropRegion
     box_xywh: Float32s
     mask: Mask | None
 
@@ -77,13 +60,8 @@ class Processing:
     it is off only crops beyond the image are. crop_style: see `lib.data.crop`; jitter follows it.
     """
 
-    template: RegionRule
-    search: RegionRule
+    data: Data
     training: bool = True
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    box_unit: BoxUnit = "size"
-    reject_all_padding: bool = True
-    crop_style: CropStyle = "area"
 
     def __call__(self, clip: FrameSet, rng: np.random.Generator) -> Sample:
         """Draw the random numbers and apply them. Raises InvalidSampleError."""
@@ -91,12 +69,12 @@ class Processing:
 
     def draw(self, rng: np.random.Generator, templates: int, searches: int) -> Draws:
         """The random numbers of one sample; see `draw_sample` for their order."""
-        return draw_sample(rng, templates, searches, self.augmentation, self.training)
+        return draw_sample(rng, templates, searches, self.data.augment, self.training)
 
     def apply(self, clip: FrameSet, draws: Draws) -> Sample:
         """The sample for given random numbers. Raises InvalidSampleError."""
-        template = self._crops(clip.template, clip.template_boxes, self.template, draws.template, draws)
-        search = self._crops(clip.search, clip.search_boxes, self.search, draws.search, draws)
+        template = self._crops(clip.template, clip.template_boxes, self.data.template, draws.template, draws)
+        search = self._crops(clip.search, clip.search_boxes, self.data.search, draws.search, draws)
         return Sample(
             template=template[0],
             search=search[0],
@@ -111,31 +89,31 @@ class Processing:
         )
 
     def place(
-        self, size_hw: tuple[int, int], box_xywh: Boxes, rule: RegionRule, draw: CropDraw, mirrored: bool
+        self, size_hw: tuple[int, int], box_xywh: Boxes, rule: Region, draw: CropDraw, mirrored: bool
     ) -> Placement:
         """Where the crop of one frame goes, before a pixel is touched. Raises InvalidSampleError."""
         height, width = size_hw
         target = np.asarray(box_xywh, dtype=np.float32)
         if mirrored:
             target = mirror_box(target, width)
-        jitters = rule.scale_jitter, rule.center_jitter, self.crop_style == "area"
+        jitters = rule.scale_jitter, rule.center_jitter, self.data.crop_style == "area"
         jittered = jitter_box(target, draw.normal, draw.uniform, *jitters)
         try:
-            region = crop_region(jittered.tolist(), rule.factor, self.crop_style)
+            region = crop_region(jittered.tolist(), rule.factor, cast(CropStyle, self.data.crop_style))
         except CropError as error:
             raise InvalidSampleError(str(error)) from None
         if region.inner(height, width) == (0, 0, 0, 0):
             raise InvalidSampleError("the crop lies beside the image")
-        unit = rule.size if self.box_unit == "size" else rule.size - 1
+        unit = rule.size if self.data.box_unit == "size" else rule.size - 1
         placed = box_in_crop(
             target.astype(np.float64), jittered.astype(np.float64), rule.size / region.side, rule.size, unit
         )
-        mask = self._valid_mask(region, size_hw, rule.size, draw.flipped) if self.reject_all_padding else None
+        mask = self._valid_mask(region, size_hw, rule.size, draw.flipped) if self.data.reject_all_padding else None
         box = placed.astype(np.float32)
         return Placement(region, mirror_box_in_crop(box) if draw.flipped else box, mask)
 
     @staticmethod
-    def _valid_mask(region: Region, size_hw: tuple[int, int], size: int, flipped: bool) -> Mask:
+    def _valid_mask(region: CropRegion, size_hw: tuple[int, int], size: int, flipped: bool) -> Mask:
         mask = padding_mask(region, *size_hw, size)
         if flipped:
             mask = mask[:, ::-1]
@@ -145,7 +123,7 @@ class Processing:
         return mask
 
     def _crops(
-        self, frames: tuple[Frame, ...], boxes: Boxes, rule: RegionRule, crop_draws: tuple[CropDraw, ...], draws: Draws
+        self, frames: tuple[Frame, ...], boxes: Boxes, rule: Region, crop_draws: tuple[CropDraw, ...], draws: Draws
     ) -> tuple[Image, Float32s]:
         """Crops [N, C, S, S] and boxes [N, 4] of one kind."""
         places = [
@@ -156,11 +134,11 @@ class Processing:
         crops = np.empty((len(frames), channels, rule.size, rule.size), dtype=np.uint8)
         for planes, frame, place, draw in zip(crops, frames, places, crop_draws, strict=True):
             edits = self._edits(frame) if draws.grey else (None, None)
-            padded = self.crop_style == "context" and place.region.leaves(*frame.size_hw)
+            padded = self.data.crop_style == "context" and place.region.leaves(*frame.size_hw)
             padding = mean_colours(frame, edits) if padded else None
             crop_frame(frame, place.region, planes, draws.mirrored, edits, draw.flipped, padding)
         return crops, np.stack([place.box_xywh for place in places])
 
     def _edits(self, frame: Frame) -> tuple[Edit | None, Edit | None]:
-        rgb, aux = becomes_grey(frame, self.augmentation.grey_rule)
+        rgb, aux = becomes_grey(frame, self.data.augment.grey_rule)
         return grey_picture if rgb else None, grey_picture if aux else None

@@ -1,64 +1,229 @@
-"""Training samples as a pure function of (seed, epoch, index)."""
+"""Training samples as a pure function of (seed, epoch, index), and which frames of a video make a sample.
+
+`TrackingSampler` draws a data set, a video and frames of it, reads them and makes a sample. Which frames is decided by
+a frame sampler (`DATA.SAMPLER_MODE`) or, for sequence-level training, a clip sampler (`lib.data.clips`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from lib.data.broken import FILE_ERRORS, BrokenFiles, TooManyBadSamplesError
+from lib.config import Data
+from lib.data.io import FILE_ERRORS, BrokenFiles, TooManyBadSamplesError
 from lib.data.modalities import as_read
-from lib.data.picking import FramePicker, Pick
-from lib.data.processing import InvalidSampleError
-from lib.data.types import Dataset, Frame, FrameSet, Video
+from lib.data.types import Dataset, Frame, FrameSet, InvalidSampleError, Mask, Video
+from lib.registry import Registry
 
-MAX_FRUITLESS = 500
-"""Attempts in a row that one data set may fail before it is given up on."""
+MIN_LENGTH = 20
+"""Frames of the shortest video that samples are taken from."""
+INTERVAL_STEP = 5
+"""Frames by which an interval grows when it holds too few visible frames."""
+MAX_ROUNDS = 10_000
+MAX_FAILED_ATTEMPTS = 500
+"""Failed attempts in a row after which a data set is given up."""
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class FrameIds:
+    """Frame numbers of one sample.
+
+    Attributes:
+        template: Frames that templates are cut from.
+        search: Frames that search regions are cut from, or the frames of a clip.
+        search_video: The video of the search frames of a negative pair; None for the video of the templates.
+        real_length: Search frames before the copies that fill up a short clip; None: there are no copies.
+    """
+
+    template: tuple[int, ...]
+    search: tuple[int, ...]
+    search_video: Video | None = None
+    real_length: int | None = None
+
+
+class FrameSampler(Protocol):
+    """Which frames make a sample; a pure function of the random generator."""
+
+    requirement: str
+    """What `accepts` requires, for messages."""
+
+    def accepts(self, video: Video) -> bool:
+        """Whether samples can be taken from this video."""
+        ...
+
+    def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
+        """Frames of an accepted video, or None if this attempt found none.
+
+        Args:
+            video: An accepted video.
+            rng: Source of all random numbers.
+            draw_video: Draws another accepted video, of any data set by the ratios, from the same generator; for
+                samplers whose search frame may show a different target.
+        """
+        ...
+
+
+FRAME_SAMPLERS: Registry[Callable[[Data], FrameSampler]] = Registry("sampler mode")
+"""`DATA.SAMPLER_MODE` -> builder, called with the DATA section."""
+
+
+def sample_visible(visible: Mask, count: int, low: int, high: int, rng: random.Random) -> list[int] | None:
+    """`count` visible frames of [low, high), clipped to the video, with replacement; None if there are none."""
+    if count == 0:
+        return []
+    low, high = max(0, low), min(len(visible), high)
+    candidates = np.flatnonzero(visible[low:high]) + low if high > low else np.empty(0, dtype=np.int64)
+    return [int(i) for i in rng.choices(candidates, k=count)] if len(candidates) else None
+
+
+class GrowingIntervalSampler(ABC):
+    """A base frame and further frames within an interval around it, which grows until it holds visible frames.
+
+    The interval starts at MAX_SAMPLE_INTERVAL and grows by five frames with every failed attempt; the base frame is
+    drawn again each time. The frame of a still image is used as often as frames are needed.
+    """
+
+    def __init__(self, data: Data) -> None:
+        self.templates, self.searches = data.template.number, data.search.number
+        interval = data.max_sample_interval
+        self.interval = interval if isinstance(interval, int) else interval[0]
+        self.least_visible = 2 * (self.templates + self.searches)
+        self.requirement = f"at least {MIN_LENGTH} frames, and more than {self.least_visible} with a visible target"
+
+    def accepts(self, video: Video) -> bool:
+        return not video.is_video or (len(video) >= MIN_LENGTH and int(video.visible.sum()) > self.least_visible)
+
+    def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
+        if not video.is_video:
+            return FrameIds((0,) * self.templates, (0,) * self.searches)
+        interval = self.interval
+        for _ in range(MAX_ROUNDS):
+            base = sample_visible(video.visible, 1, *self.base_range(len(video)), rng)
+            if base is None:
+                return None
+            ids = self.around(video.visible, base[0], interval, rng)
+            if ids is not None:
+                return ids
+            interval += INTERVAL_STEP
+        return None
+
+    def base_range(self, length: int) -> tuple[int, int]:
+        """First and last (exclusive) possible base frame of a video of `length` frames."""
+        return 0, length
+
+    @abstractmethod
+    def around(self, visible: Mask, base: int, interval: int, rng: random.Random) -> FrameIds | None:
+        """The sample with this base frame, or None if the interval holds no visible frame."""
+
+    def from_ranges(
+        self, visible: Mask, base: int, templates: tuple[int, int], searches: tuple[int, int], rng: random.Random
+    ) -> FrameIds | None:
+        """`base` and further templates from one range, search frames from another (ends exclusive)."""
+        others = sample_visible(visible, self.templates - 1, *templates, rng)
+        if others is None:
+            return None
+        search = sample_visible(visible, self.searches, *searches, rng)
+        return None if search is None else FrameIds((base, *others), tuple(search))
+
+
+@FRAME_SAMPLERS.register("causal")
+class CausalSampler(GrowingIntervalSampler):
+    """Further templates before the first one, search frames after it (OSTrack, ECCV 2022)."""
+
+    def base_range(self, length: int) -> tuple[int, int]:
+        return self.templates - 1, length - self.searches
+
+    def around(self, visible: Mask, base: int, interval: int, rng: random.Random) -> FrameIds | None:
+        return self.from_ranges(visible, base, (base - interval, base), (base + 1, base + interval), rng)
+
+
+@FRAME_SAMPLERS.register("interval")
+class IntervalSampler(GrowingIntervalSampler):
+    """All other frames on either side of the first template (TransT, CVPR 2021; DiMP, ICCV 2019)."""
+
+    def around(self, visible: Mask, base: int, interval: int, rng: random.Random) -> FrameIds | None:
+        both_sides = base - interval, base + interval
+        return self.from_ranges(visible, base, both_sides, both_sides, rng)
+
+
+@FRAME_SAMPLERS.register("order")
+class OrderSampler(GrowingIntervalSampler):
+    """All frames from both sides of a base frame, sorted forward or backward (CSTrack, ICML 2025).
+
+    The first ones are the templates, so that all search frames lie on one side of them.
+    """
+
+    def around(self, visible: Mask, base: int, interval: int, rng: random.Random) -> FrameIds | None:
+        drawn = sample_visible(visible, self.templates + self.searches, base - interval, base + interval, rng)
+        if drawn is None:
+            return None
+        ordered = sorted(drawn, reverse=rng.random() < 0.5)
+        return FrameIds(tuple(ordered[: self.templates]), tuple(ordered[self.templates :]))
+
+
 def random_streams(seed: int, epoch: int, index: int) -> tuple[random.Random, np.random.Generator]:
-    """Generators of one sample: which frames, and how they are augmented. The same on every platform."""
+    """Generators of one sample, for frame sampling and for augmentation; the same on every platform."""
     digest = hashlib.blake2b(f"sample {seed} {epoch} {index}".encode(), digest_size=32).digest()
-    picking, augmenting = int.from_bytes(digest[:16], "little"), int.from_bytes(digest[16:], "little")
-    return random.Random(picking), np.random.Generator(np.random.PCG64(augmenting))
+    sampling, augmenting = int.from_bytes(digest[:16], "little"), int.from_bytes(digest[16:], "little")
+    return random.Random(sampling), np.random.Generator(np.random.PCG64(augmenting))
 
 
 class TrackingSampler(Generic[T]):
-    """`sampler(epoch, index)` draws a data set by ratio, a sequence, frames, and makes a sample of them.
+    """`sampler(epoch, index)` draws a data set by ratio, a video and frames of it, and makes a sample.
 
-    What cannot be used is drawn anew: unreadable files (counted in `broken`), frames whose crop is invalid. Can be
-    pickled for worker processes as far as the data sets can.
+    Unusable draws are repeated: unreadable files (counted in `broken`) and frames whose crop is invalid. Can be pickled
+    for worker processes if the data sets can.
     """
 
     def __init__(
         self,
         datasets: Sequence[Dataset],
         ratios: Sequence[float],
-        picker: FramePicker,
+        frame_sampler: FrameSampler,
         make_sample: Callable[[FrameSet, np.random.Generator], T],
         seed: int,
         max_bad_samples: float = 0.01,
         pictures: Callable[[Frame], Frame] = as_read,
+        masks: bool = False,
     ) -> None:
-        """ratios: weights of the data sets, of any sum. make_sample: a `Processing` for crops, `WholeFrames` for clips.
+        """Check that samples can be taken from every data set.
 
-        pictures: which of a frame's pictures samples show, see `lib.data.modalities`.
-        Raises ValueError naming a data set from which nothing can be sampled.
+        Args:
+            datasets: Where videos come from.
+            ratios: Weights of the data sets, of any sum.
+            frame_sampler: Chooses the frames of a sample.
+            make_sample: A `Processing` for crops, `WholeFrames` for clips.
+            seed: Of all random numbers.
+            max_bad_samples: Tolerated share of unreadable samples, 0..1.
+            pictures: Which pictures of a frame are used, see `lib.data.modalities`.
+            masks: Also read the target's masks (DATA.MASKS).
+
+        Raises:
+            ValueError: Naming a data set from which nothing can be sampled.
         """
-        _check_ratios(datasets, ratios)
+        if not datasets:
+            raise ValueError("no data set to sample from")
+        if len(datasets) != len(ratios):
+            raise ValueError(f"{len(datasets)} data sets, but {len(ratios)} ratios")
+        if min(ratios) < 0 or sum(ratios) <= 0:
+            raise ValueError(f"the ratios of the data sets must not be negative, and not all zero: {list(ratios)}")
         self.datasets = list(datasets)
         self.weights = [ratio / sum(ratios) for ratio in ratios]
-        self.picker = picker
+        self.frame_sampler = frame_sampler
         self.make_sample = make_sample
         self.seed = seed
         self.pictures = pictures
+        self.masks = masks
         self.broken = BrokenFiles(max_share=max_bad_samples)
-        self._fruitless = [0] * len(self.datasets)
+        self._failed_attempts = [0] * len(self.datasets)
         for dataset, weight in zip(self.datasets, self.weights, strict=True):
             if weight > 0:
                 self._check_usable(dataset)
@@ -66,83 +231,93 @@ class TrackingSampler(Generic[T]):
     def __call__(self, epoch: int, index: int) -> T:
         """Sample `index` of an epoch.
 
-        Raises TooManyBadSamplesError when files fail more often than allowed, or when a data set yields nothing.
+        Raises:
+            TooManyBadSamplesError: Files fail more often than tolerated, or a data set yields no sample.
         """
-        picking, augmenting = random_streams(self.seed, epoch, index)
+        sampling, augmenting = random_streams(self.seed, epoch, index)
         while True:
-            number = self.draw_dataset(picking)
+            number = self.draw_dataset(sampling)
             try:
-                sequence, pick = self.draw_frames(number, picking)
-                sample = self.make_sample(self._read(number, sequence, pick), augmenting)
+                sample = self.make_sample(self.read(*self.draw_frames(number, sampling)), augmenting)
             except FILE_ERRORS as error:
                 self.broken.add(error)
-                self._failed(number, error)
+                self._count_failure(number, error)
             except InvalidSampleError as error:
                 self.broken.good()
-                self._failed(number, error)
+                self._count_failure(number, error)
             else:
                 self.broken.good()
-                self._fruitless[number] = 0
+                self._failed_attempts[number] = 0
                 return sample
 
     def draw_dataset(self, rng: random.Random) -> int:
         """Number of a data set, by the ratios."""
         return rng.choices(range(len(self.datasets)), self.weights)[0]
 
-    def draw_frames(self, number: int, rng: random.Random) -> tuple[Video, Pick]:
-        """A sequence of data set `number` that the picker accepts, and frames of it. Raises InvalidSampleError."""
+    def draw_video(self, number: int, rng: random.Random) -> Video:
+        """A video of data set `number` that the frame sampler accepts. Raises InvalidSampleError."""
         dataset = self.datasets[number]
         for _ in range(max(1000, 20 * len(dataset))):
-            sequence = dataset[rng.randint(0, len(dataset) - 1)]
-            if self.picker.accepts(sequence):
-                pick = self.picker.pick(sequence, rng)
-                if pick is None:
-                    raise InvalidSampleError(f"no frames to pick in {sequence.name}")
-                return sequence, pick
-        raise InvalidSampleError(f"no sequence with {self.picker.requirement} was drawn")
+            video = dataset[rng.randint(0, len(dataset) - 1)]
+            if self.frame_sampler.accepts(video):
+                return replace(video, dataset=dataset.name)
+        raise InvalidSampleError(f"no sequence with {self.frame_sampler.requirement} was drawn")
 
-    def _read(self, number: int, sequence: Video, pick: Pick) -> FrameSet:
-        ids = (*pick.template, *pick.search)
-        frames: dict[int, Frame] = {}
-        for i in ids:
-            if i not in frames:
-                frames[i] = self.pictures(sequence.read_frame(i))
-        boxes = sequence.boxes_xywh
+    def draw_frames(self, number: int, rng: random.Random) -> tuple[Video, FrameIds]:
+        """A video of data set `number` and frames of it. Raises InvalidSampleError."""
+        video = self.draw_video(number, rng)
+        ids = self.frame_sampler.sample(video, rng, lambda: self.draw_video(self.draw_dataset(rng), rng))
+        if ids is None:
+            raise InvalidSampleError(f"no frames to sample in {video.name}")
+        return video, ids
+
+    def read(self, video: Video, ids: FrameIds) -> FrameSet:
+        """The frames of a sample, each read once."""
+        other = ids.search_video or video
+        frames: dict[tuple[bool, int], Frame] = {}
+
+        def frame(of: Video, i: int) -> Frame:
+            key = of is video, i
+            if key not in frames:
+                frames[key] = self.pictures(of.read_frame(i))
+            return frames[key]
+
+        template, search = (tuple(frame(v, i) for i in n) for v, n in ((video, ids.template), (other, ids.search)))
+        has_masks = self.masks and video.read_mask is not None and other.read_mask is not None
         return FrameSet(
-            template=tuple(frames[i] for i in pick.template),
-            search=tuple(frames[i] for i in pick.search),
-            template_boxes=boxes[list(pick.template)],
-            search_boxes=boxes[list(pick.search)],
-            modality=sequence.modality,
-            dataset=self.datasets[number].name,
-            sequence=sequence.name,
-            frame_ids=ids,
+            template=template,
+            search=search,
+            template_boxes=video.boxes_xywh[list(ids.template)],
+            search_boxes=other.boxes_xywh[list(ids.search)],
+            modality=video.modality,
+            dataset=video.dataset,
+            sequence=video.name,
+            frame_ids=(*ids.template, *ids.search),
+            negative_sequence="" if ids.search_video is None else f"{other.dataset}/{other.name}",
+            real_length=len(ids.search) if ids.real_length is None else ids.real_length,
+            template_masks=video.masks(ids.template) if has_masks else None,
+            search_masks=other.masks(ids.search) if has_masks else None,
         )
 
-    def _failed(self, number: int, error: Exception) -> None:
-        self._fruitless[number] += 1
-        if self._fruitless[number] > MAX_FRUITLESS:
+    def _count_failure(self, number: int, error: Exception) -> None:
+        self._failed_attempts[number] += 1
+        if self._failed_attempts[number] > MAX_FAILED_ATTEMPTS:
             name = self.datasets[number].name
-            raise TooManyBadSamplesError(f"data set {name} gave no sample in {MAX_FRUITLESS} attempts; last: {error}")
+            raise TooManyBadSamplesError(
+                f"data set {name} gave no sample in {MAX_FAILED_ATTEMPTS} attempts; last: {error}"
+            )
 
     def _check_usable(self, dataset: Dataset) -> None:
-        """One acceptable sequence is enough; the first one usually is."""
+        """One acceptable video is enough; the first one usually is."""
         unreadable: Exception | None = None
         for i in range(len(dataset)):
             try:
-                if self.picker.accepts(dataset[i]):
+                if self.frame_sampler.accepts(dataset[i]):
                     return
             except FILE_ERRORS as error:
                 unreadable = unreadable or error
         if unreadable is not None:
             raise ValueError(f"data set {dataset.name} has no usable sequence; the first problem: {unreadable}")
-        raise ValueError(f"data set {dataset.name}: none of its {len(dataset)} sequences has {self.picker.requirement}")
-
-
-def _check_ratios(datasets: Sequence[Dataset], ratios: Sequence[float]) -> None:
-    if not datasets:
-        raise ValueError("no data set to sample from")
-    if len(datasets) != len(ratios):
-        raise ValueError(f"{len(datasets)} data sets, but {len(ratios)} ratios")
-    if min(ratios) < 0 or sum(ratios) <= 0:
-        raise ValueError(f"the ratios of the data sets must not be negative, and not all zero: {list(ratios)}")
+        raise ValueError(
+            f"data set {dataset.name}: none of its {len(dataset)} sequences has {self.frame_sampler.requirement}"
+        )

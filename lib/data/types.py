@@ -7,7 +7,7 @@ otherwise.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
@@ -20,10 +20,16 @@ from torch import Tensor
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Masks = tuple[Mask | None, ...]
+"""One per frame; None for a frame without."""
+
+
+class InvalidSampleError(ValueError):
+    """These frames and random numbers give no usable sample; others will."""
 
 
 class Modality(enum.Enum):
-    """What a frame carries beside RGB."""
+    """Pictures of a frame: RGB alone, or with depth, thermal or events."""
 
     RGB = "rgb"
     RGBD = "rgbd"
@@ -75,6 +81,13 @@ class Frame:
     def size_hw(self) -> tuple[int, int]:
         return self.rgb.shape[0], self.rgb.shape[1]
 
+    def mirrored(self) -> Frame:
+        """The frame, left and right exchanged."""
+        aux = self.aux
+        return Frame(
+            np.ascontiguousarray(self.rgb[:, ::-1]), None if aux is None else np.ascontiguousarray(aux[:, ::-1])
+        )
+
     def merged(self) -> Image:
         """H x W x 3, or H x W x 6 with the aux picture behind RGB."""
         aux = self.aux
@@ -85,13 +98,16 @@ class Frame:
 class Video:
     """One target in one video (or in one image that stands for a video of length 1).
 
-    boxes_xywh: [N, 4] float64, as published; NaN where the annotation says so.
-    valid: [N] bool, the box can serve as a regression target.
-    visible: [N] bool, the target can be seen.
-    read_frame: frame number 0..N-1 -> Frame; raises `lib.data.io.DecodeError` or FileNotFoundError naming the file.
-    frame_path: frame number -> path (or store key) of the RGB picture, for messages.
-    visible_ratio: [N] float64 in 0..1, where the data set has it (GOT-10k).
-    is_video: False for image data sets, whose single picture may serve as template and search frame.
+    Attributes:
+        boxes_xywh: [N, 4] float64, as published; NaN where the annotation says so.
+        valid: [N] bool, the box can serve as a regression target.
+        visible: [N] bool, the target can be seen.
+        read_frame: Frame number 0..N-1 -> Frame; raises `lib.data.io.DecodeError` or FileNotFoundError naming the file.
+        frame_path: Frame number -> path (or store key) of the RGB picture, for messages.
+        visible_ratio: [N] float64 in 0..1, if the data set has it (GOT-10k).
+        is_video: False for image data sets, whose single picture may serve as template and search frame.
+        read_mask: Frame number -> [H, W] bool, True on the target, or None if this frame has no mask; None for videos
+            without masks.
     """
 
     name: str
@@ -106,13 +122,19 @@ class Video:
     attributes: frozenset[str] = frozenset()
     is_video: bool = True
     dataset: str = ""
+    read_mask: Callable[[int], Mask | None] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes_xywh)
 
+    def masks(self, frames: Sequence[int]) -> Masks | None:
+        """Masks of these frames; None for a video without masks."""
+        read = self.read_mask
+        return None if read is None else tuple(read(i) for i in frames)
+
 
 class Dataset(Protocol):
-    """An index of sequences; annotations are read when a sequence is asked for, pictures when a frame is."""
+    """An index of videos; annotations are read when a video is asked for, pictures when a frame is."""
 
     name: str
     modality: Modality
@@ -125,9 +147,17 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FrameSet:
-    """Whole frames that were picked for one sample, templates first in `frame_ids`.
+    """Whole frames of one sample or one clip.
 
-    template_boxes, search_boxes: [Nt, 4] and [Ns, 4] float64 x, y, w, h in image pixels.
+    Attributes:
+        template, search: Frames.
+        template_boxes, search_boxes: [Nt, 4] and [Ns, 4] float64 x, y, w, h in image pixels.
+        frame_ids: [Nt + Ns] frame numbers in the video, templates first.
+        negative_sequence: "dataset/sequence" of the search frames, if they are of another video than the templates and
+            do not show their target.
+        real_length: Search frames before the copies that fill up a clip; -1 stands for all of them.
+        template_masks, search_masks: Target masks [H, W] bool per frame, None for a frame without; None unless masks
+            were asked for and the video has some.
     """
 
     template: tuple[Frame, ...]
@@ -138,11 +168,23 @@ class FrameSet:
     dataset: str
     sequence: str
     frame_ids: tuple[int, ...]
+    negative_sequence: str = ""
+    real_length: int = -1
+    template_masks: Masks | None = None
+    search_masks: Masks | None = None
+
+    def __post_init__(self) -> None:
+        if self.real_length < 0:
+            object.__setattr__(self, "real_length", len(self.search_boxes))
 
     @property
     def name(self) -> str:
-        """``dataset/sequence:frame,frame``, for messages."""
-        return f"{self.dataset}/{self.sequence}:{','.join(map(str, self.frame_ids))}"
+        """``dataset/sequence:frame,frame``, for messages; search frames of another video follow behind a semicolon."""
+        ids, templates = [str(i) for i in self.frame_ids], len(self.template_boxes)
+        if not self.negative_sequence:
+            return f"{self.dataset}/{self.sequence}:{','.join(ids)}"
+        own, other = ",".join(ids[:templates]), ",".join(ids[templates:])
+        return f"{self.dataset}/{self.sequence}:{own};{self.negative_sequence}:{other}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +261,11 @@ class ClipBatch:
     def names(self) -> list[str]:
         """One per clip, for messages."""
         return [clip.name for clip in self.clips]
+
+    @property
+    def real_lengths(self) -> list[int]:
+        """Search frames of each clip before the copies that fill it up."""
+        return [clip.real_length for clip in self.clips]
 
 
 class Rows(Protocol):

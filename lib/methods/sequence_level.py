@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from lib.config import SLT, Config, ConfigError
-from lib.data import ClipPicker, ClipRule, WholeFrames
 from lib.methods.checkpoints import find_file
 from lib.methods.experiment import Experiment
 from lib.methods.initial import without_pretraining
@@ -26,15 +25,6 @@ class SequenceTraining:
     experiment: Experiment
     section: SLT
     start: Path | None
-
-    def picker(self) -> ClipPicker:
-        """Which frames make a clip."""
-        s = self.section
-        return ClipPicker(ClipRule(s.frames, s.max_gap, s.max_interval, s.interval_prob, s.reverse))
-
-    def whole_frames(self) -> WholeFrames:
-        """What becomes of them."""
-        return WholeFrames(self.section.mirror, self.section.grey)
 
     @property
     def own_config(self) -> Any:

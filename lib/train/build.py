@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import nn
 
-from lib.config import Config, Data, DataMix, Region
+from lib.config import Config, DataMix
 from lib.data import (
-    SAMPLERS,
-    Augmentation,
+    CLIP_SAMPLERS,
+    FRAME_SAMPLERS,
     Batch,
     BatchLoader,
-    BoxUnit,
     ClipBatch,
-    CropStyle,
     Dataset,
     Frame,
-    FramePicker,
+    FrameSampler,
     FrameSet,
     Modality,
     Normalise,
-    PickRule,
     Processing,
-    RegionRule,
     Rows,
     TrackingSampler,
+    WholeFrames,
     as_read,
     build_clip_loader,
     build_loader,
@@ -163,17 +160,19 @@ class _Source:
             "world_size": self.world.size,
         }
         if sequences is not None:
-            clips = self._sampler(mix, training, sequences.picker(), sequences.whole_frames())
+            slt = sequences.section
+            clips = self._sampler(mix, training, CLIP_SAMPLERS[slt.clip_sampler](slt), WholeFrames(slt))
             return build_clip_loader(clips, **shares)
         data = self.config.data
-        interval = data.max_sample_interval
-        intervals = (interval,) if isinstance(interval, int) else tuple(interval)
-        picker = SAMPLERS[data.sampler_mode](PickRule(data.template.number, data.search.number, intervals))
-        crops = self._sampler(mix, training, picker, _processing(data, training))
+        crops = self._sampler(mix, training, FRAME_SAMPLERS[data.sampler_mode](data), Processing(data, training))
         return build_loader(crops, **shares, pin_memory=self.world.device.type == "cuda")
 
     def _sampler(
-        self, mix: DataMix, training: bool, picker: FramePicker, make: Callable[[FrameSet, np.random.Generator], T]
+        self,
+        mix: DataMix,
+        training: bool,
+        frame_sampler: FrameSampler,
+        make: Callable[[FrameSet, np.random.Generator], T],
     ) -> TrackingSampler[T]:
         train = self.config.train
         # A published file may write [null] for none; its ratio goes with it.
@@ -182,7 +181,7 @@ class _Source:
         return TrackingSampler(
             datasets,
             ratios,
-            picker,
+            frame_sampler,
             make,
             seed=train.seed if training else train.seed + VALIDATION_SEED,
             max_bad_samples=train.max_bad_samples,
@@ -205,19 +204,3 @@ def _check_one_kind(datasets: Sequence[Dataset]) -> None:
             f"RGB-X data sets are mixed with plain RGB ({', '.join(plain)}); with DATA.MULTI_MODAL_VISION: true these "
             "show their picture as the second modality too"
         )
-
-
-def _processing(data: Data, training: bool) -> Processing:
-    return Processing(
-        _rule(data.template),
-        _rule(data.search),
-        training=training,
-        augmentation=Augmentation(**asdict(data.augment)),
-        box_unit=cast(BoxUnit, data.box_unit),
-        reject_all_padding=data.reject_all_padding,
-        crop_style=cast(CropStyle, data.crop_style),
-    )
-
-
-def _rule(region: Region) -> RegionRule:
-    return RegionRule(region.size, region.factor, region.center_jitter, region.scale_jitter)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from golden import Case, runner
 
+from lib.config import Augment, Data, Region
 from lib.data import (
-    SAMPLERS,
-    Augmentation,
+    FRAME_SAMPLERS,
     CropDraw,
     Draws,
     Frame,
     FrameSet,
     Modality,
     Normalise,
-    PickRule,
     Processing,
-    RegionRule,
     TrackingSampler,
     Video,
     becomes_grey,
@@ -171,8 +169,10 @@ def processing(case: Case) -> None:
         template, search = (Frame(case.draw(item["inputs"][k])) for k in ("template_image", "search_image"))
         jitter = {"center_jitter": item["search_center_jitter"], "scale_jitter": item["search_scale_jitter"]}
         process = Processing(
-            RegionRule(item["template_size"], item["template_factor"]),
-            RegionRule(item["search_size"], item["search_factor"], **jitter),
+            Data(
+                template=Region(item["template_size"], item["template_factor"]),
+                search=Region(item["search_size"], item["search_factor"], **jitter),
+            )
         )
         crop_draws = [
             CropDraw(
@@ -187,8 +187,8 @@ def processing(case: Case) -> None:
         sample = process.apply(_clip(template, search, item["template_box"], item["search_box"]), draws)
         normalise, stored = Normalise(MEAN, STD), item["outputs"]
         for kind, rule, draw in (
-            ("template", process.template, crop_draws[0]),
-            ("search", process.search, crop_draws[1]),
+            ("template", process.data.template, crop_draws[0]),
+            ("search", process.data.search, crop_draws[1]),
         ):
             images, gain = getattr(sample, kind), getattr(sample, f"{kind}_gain")
             found = normalise(torch.from_numpy(images), torch.from_numpy(gain))
@@ -269,10 +269,10 @@ def x_frames_of_files(case: Case) -> None:
 
 @runner("sdstrack/processing")
 def processing_rgbx(case: Case) -> None:
-    process = Processing(
-        RegionRule(128, 2.0),
-        RegionRule(256, 4.0, center_jitter=3.0, scale_jitter=0.25),
-        augmentation=Augmentation(grey=0),
+    data = Data(
+        template=Region(128, 2.0),
+        search=Region(256, 4.0, center_jitter=3.0, scale_jitter=0.25),
+        augment=Augment(grey=0),
         reject_all_padding=False,
     )
     for item in case.data["items"]:
@@ -280,7 +280,7 @@ def processing_rgbx(case: Case) -> None:
         search, _ = textured_frame(item["video"], item["search_frame"])
         clip = _clip(template, search, item["template_box_xywh"], item["search_box_xywh"])
         replay = Replay(item["draws_in_order"])
-        sample = replace(process, training=not item["validation_transforms"])(clip, replay)
+        sample = Processing(data, training=not item["validation_transforms"])(clip, replay)
         assert not replay.listed, "random numbers were left over"
         normalise, anno = Normalise(MEAN, STD), {"rtol": 1e-5, "atol": case.data["tolerance"]["anno"]}
         for kind in ("template", "search"):
@@ -312,9 +312,9 @@ def _no_frame(index: int) -> Frame:
     raise AssertionError("the cases of samplers have no pictures")
 
 
-def _draw_only(datasets: list[Visibility], ratios: list[float], rule: PickRule, mode: str) -> TrackingSampler:
-    """A sampler whose picks are looked at without any picture."""
-    return TrackingSampler(datasets, ratios, SAMPLERS[mode](rule), _no_sample, seed=0)
+def _draw_only(datasets: list[Visibility], ratios: list[float], data: Data) -> TrackingSampler:
+    """A sampler of causal frames whose pictures nobody reads."""
+    return TrackingSampler(datasets, ratios, FRAME_SAMPLERS["causal"](data), _no_sample, seed=0)
 
 
 def _no_sample(clip: FrameSet, rng: np.random.Generator) -> None:
@@ -332,28 +332,29 @@ def sampler_causal(case: Case) -> None:
             visible = [np.random.RandomState(s["seed"]).random_sample(s["length"]) < s["p"] for s in stored]
             datasets.append(Visibility(name, visible))
     for run in case.data["runs"]:
-        sampler = _draw_only(datasets, case.data["ratio"], PickRule(intervals=(run["max_gap"],)), "causal")
+        sampler = _draw_only(datasets, case.data["ratio"], Data(max_sample_interval=run["max_gap"]))
         rng = random.Random(run["random_seed"])
         for expected in run["picks"]:
             number = sampler.draw_dataset(rng)
-            sequence, pick = sampler.draw_frames(number, rng)
+            sequence, ids = sampler.draw_frames(number, rng)
             # the cases number the only frame of an image 1
             dummy = 0 if sequence.is_video else 1
-            found = [datasets[number].name, int(sequence.name), pick.template[0] + dummy, pick.search[0] + dummy]
+            found = [datasets[number].name, int(sequence.name), ids.template[0] + dummy, ids.search[0] + dummy]
             assert found == expected, f"{case.path.name}: seed {run['random_seed']}: {found} != {expected}"
 
 
 @runner("sdstrack/sampler")
 def sampler_rgbx(case: Case) -> None:
     c = case.config
-    rule = PickRule(c["num_template"], c["num_search"], (c["max_gap"],))
+    numbers = {kind: Region(number=c[f"num_{kind}"]) for kind in ("template", "search")}
+    data = Data(max_sample_interval=c["max_gap"], **numbers)
     for item in case.data["items"]:
         state = np.random.RandomState(item["seed"])
         pairs = zip(item["sequence_lengths"], item["visible_probability"], strict=True)
         visible = [state.random_sample(n) < p for n, p in pairs]
         assert [int(v.sum()) for v in visible] == item["n_visible"]
-        sampler, rng = _draw_only([Visibility("all", visible)], [1.0], rule, "causal"), random.Random(item["seed"])
+        sampler, rng = _draw_only([Visibility("all", visible)], [1.0], data), random.Random(item["seed"])
         for expected in item["seq_template_search"]:
-            sequence, pick = sampler.draw_frames(sampler.draw_dataset(rng), rng)
-            found = [int(sequence.name), *pick.template, *pick.search]
+            sequence, ids = sampler.draw_frames(sampler.draw_dataset(rng), rng)
+            found = [int(sequence.name), *ids.template, *ids.search]
             assert found == expected, f"{case.path.name}: seed {item['seed']}: {found} != {expected}"

@@ -8,51 +8,52 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lib.config import SLT
 from lib.data import (
     ClipBatch,
-    ClipPicker,
-    ClipRule,
     Frame,
     FrameSet,
     Levels,
     Modality,
     TrackingSampler,
+    VisibleClipSampler,
     WholeFrames,
     build_clip_loader,
-    pack,
-    unpack,
+    pack_clip,
+    unpack_clip,
 )
-from tests.unit.data.tiny import TinyDataset
+from tests.unit.data.tiny import TinyDataset, no_other_video
 
-RULE = ClipRule(frames=8, max_gap=20, max_interval=5, interval_prob=0.5)
+SECTION = SLT(frames=8, max_gap=20, max_interval=5, interval_prob=0.5)
 LONG = TinyDataset(frames=120, visible_share=0.7)
 
 
-def sampler(dataset: TinyDataset = LONG, rule: ClipRule = RULE, **options: float) -> TrackingSampler[FrameSet]:
-    return TrackingSampler((dataset,), [1.0], ClipPicker(rule), WholeFrames(**options), seed=1)
+def sampler(dataset: TinyDataset = LONG, slt: SLT = SECTION, **keys: float) -> TrackingSampler[FrameSet]:
+    slt = replace(slt, **keys)
+    return TrackingSampler((dataset,), [1.0], VisibleClipSampler(slt), WholeFrames(slt), seed=1)
 
 
-def picks(rule: ClipRule, dataset: TinyDataset = LONG, count: int = 200):
-    video, picker = dataset[0], ClipPicker(rule)
-    assert picker.accepts(video)
-    found = [picker.pick(video, random.Random(seed)) for seed in range(count)]
+def samples(slt: SLT, dataset: TinyDataset = LONG, count: int = 200):
+    video, clip_sampler = dataset[0], VisibleClipSampler(slt)
+    assert clip_sampler.accepts(video)
+    found = [clip_sampler.sample(video, random.Random(seed), no_other_video) for seed in range(count)]
     return video, [p for p in found if p is not None]
 
 
 def test_frame_by_frame_takes_every_visible_frame_from_somewhere_near_the_template():
-    video, found = picks(replace(RULE, interval_prob=0.0))
+    video, found = samples(replace(SECTION, interval_prob=0.0))
     seen = np.flatnonzero(video.visible)
     assert len(found) == 200
-    for pick in found:
-        start = int(np.searchsorted(seen, pick.search[0]))
+    for ids in found:
+        start = int(np.searchsorted(seen, ids.search[0]))
         expected = seen[start : start + 8].tolist()
-        assert list(pick.search) == expected + expected[-1:] * (8 - len(expected))
-        assert pick.template[0] <= pick.search[0] < pick.template[0] + 20
+        assert list(ids.search) == expected + expected[-1:] * (8 - len(expected))
+        assert ids.template[0] <= ids.search[0] < ids.template[0] + 20
     assert len({p.search[0] for p in found}) > 30
 
 
 def test_random_steps_are_no_longer_than_the_interval():
-    _, found = picks(replace(RULE, interval_prob=1.0), TinyDataset(frames=120))
+    _, found = samples(replace(SECTION, interval_prob=1.0), TinyDataset(frames=120))
     steps = np.concatenate([np.diff(p.search) for p in found])
     assert steps.min() == 0, "a frame may be shown twice"
     assert steps.max() == 5
@@ -60,7 +61,7 @@ def test_random_steps_are_no_longer_than_the_interval():
 
 
 def test_the_target_is_visible_throughout():
-    video, found = picks(RULE, TinyDataset(frames=120, visible_share=0.4))
+    video, found = samples(SECTION, TinyDataset(frames=120, visible_share=0.4))
     assert all(video.visible[[*p.template, *p.search]].all() for p in found)
     assert all(list(p.search) == sorted(p.search) for p in found)
 
@@ -69,29 +70,32 @@ def test_a_video_that_ends_too_soon_ends_in_copies():
     visible = np.zeros(40, dtype=bool)
     visible[:24] = True
     video = replace(TinyDataset(frames=40)[0], visible=visible)
-    pick = next(
+    clip_sampler = VisibleClipSampler(replace(SECTION, interval_prob=0.0, max_gap=40))
+    ids = next(
         p
         for seed in range(500)
-        if (p := ClipPicker(replace(RULE, interval_prob=0.0, max_gap=40)).pick(video, random.Random(seed)))
-        and p.search[0] > 17
+        if (p := clip_sampler.sample(video, random.Random(seed), no_other_video)) and p.search[0] > 17
     )
-    assert pick.search[-2:] == (23, 23)
+    assert ids.search[-2:] == (23, 23)
+    assert ids.real_length is not None
+    assert ids.search[ids.real_length - 1 :] == (23,) * (9 - ids.real_length)
+    assert ids.search[ids.real_length - 2] < 23
 
 
 def test_time_runs_backwards_as_often_as_asked():
-    _, found = picks(replace(RULE, reverse=0.5))
+    _, found = samples(replace(SECTION, reverse=0.5))
     backwards = [p for p in found if p.search[0] > p.search[-1]]
     assert 60 < len(backwards) < 140
     assert all(list(p.search) == sorted(p.search, reverse=True) and p.template[0] >= p.search[0] for p in backwards)
 
 
 def test_without_a_gap_the_clip_starts_on_the_template():
-    _, found = picks(replace(RULE, max_gap=-1))
+    _, found = samples(replace(SECTION, max_gap=-1))
     assert all(p.template[0] == p.search[0] for p in found)
 
 
 def test_short_videos_are_not_taken_and_images_are_clips_of_themselves():
-    assert not ClipPicker(RULE).accepts(TinyDataset(frames=18)[0])
+    assert not VisibleClipSampler(SECTION).accepts(TinyDataset(frames=18)[0])
     with pytest.raises(ValueError, match="more than 18 frames with a visible target"):
         sampler(TinyDataset(frames=10))
     assert sampler(TinyDataset(is_video=False))(1, 0).frame_ids == (0,) * 9
@@ -129,8 +133,8 @@ def test_packing_gives_back_every_kind_of_frame_and_stores_repeated_ones_once():
         "b",
         (0,) * 5,
     )
-    packed = pack(clip)
-    again = unpack(packed)
+    packed = pack_clip(clip)
+    again = unpack_clip(packed)
     assert packed.pixels.numel() == 105 + 144 + 27 + 9 + 768
     assert again.name == clip.name
     for one, other in zip((*clip.template, *clip.search), (*again.template, *again.search), strict=True):

@@ -10,9 +10,9 @@ import torch
 
 from lib.data import (
     CropError,
+    CropRegion,
     Frame,
     Levels,
-    Region,
     TooLargeBoxError,
     TooSmallBoxError,
     crop_batch,
@@ -101,15 +101,15 @@ def test_equal_to_cropping_a_padded_frame(factor, size):
 
 def test_the_last_column_is_black_when_the_crop_reaches_it():
     image = np.full((100, 100, 3), 200, dtype=np.uint8)
-    reaching = cut(image, Region(60, 20, 40))
+    reaching = cut(image, CropRegion(60, 20, 40))
     assert reaching[:, -1].max() == 0
     assert reaching[:, -2].min() == 200
-    assert cut(image, Region(59, 20, 40)).min() == 200
+    assert cut(image, CropRegion(59, 20, 40)).min() == 200
 
 
 def test_no_copy_inside_the_image():
     image = picture()
-    assert np.shares_memory(cut(image, Region(10, 10, 30)), image)
+    assert np.shares_memory(cut(image, CropRegion(10, 10, 30)), image)
 
 
 def test_mirrored_equals_cropping_the_mirrored_image():
@@ -186,4 +186,4 @@ def test_the_frame_is_not_copied():
 
 
 def test_mask_size_follows_the_output():
-    assert padding_mask(Region(-10, 0, 40), 90, 120, 16).shape == (16, 16)
+    assert padding_mask(CropRegion(-10, 0, 40), 90, 120, 16).shape == (16, 16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,12 @@ import torch
 
 from lib.config import schema
 from lib.data import (
-    SAMPLERS,
-    Augmentation,
+    FRAME_SAMPLERS,
     Batch,
     BatchLoader,
     Dataset,
     Modality,
-    PickRule,
     Processing,
-    RegionRule,
     TrackingSampler,
     as_read,
     build_loader,
@@ -70,20 +67,16 @@ def datasets(paths: Paths) -> list[Dataset]:
 
 def loader(paths: Paths, workers: int = 0) -> BatchLoader[Batch]:
     data = published()
-    numbers = data.template.number, data.search.number
-    assert isinstance(data.max_sample_interval, int)
-    crops = Processing(
-        RegionRule(32, 2.0),
-        RegionRule(64, 4.0, center_jitter=3.5, scale_jitter=0.5),
-        augmentation=Augmentation(**asdict(data.augment)),
-        box_unit="size_minus_one",
-        reject_all_padding=data.reject_all_padding,
+    data = replace(
+        data,
+        template=replace(data.template, size=32),
+        search=replace(data.search, size=64, factor=4.0, center_jitter=3.5, scale_jitter=0.5),
     )
     sampler = TrackingSampler(
         datasets(paths),
         data.train.datasets_ratio,
-        SAMPLERS[data.sampler_mode](PickRule(*numbers, (data.max_sample_interval,))),
-        crops,
+        FRAME_SAMPLERS[data.sampler_mode](data),
+        Processing(data),
         seed=1,
         max_bad_samples=0.5,
         pictures=doubled if data.multi_modal_vision else as_read,
@@ -171,7 +164,7 @@ def test_published_lists_hold_the_sequences_of_cstrack(paths: Paths, caplog: pyt
 def test_small_boxes_of_pictures_are_not_left_out(paths: Paths) -> None:
     """The rule of 50 pixels bounds no picture that is drawn."""
     coco = build_dataset("COCO17", paths)
-    picker = SAMPLERS["order"](PickRule(2, 6, (400,)))
+    frame_sampler = FRAME_SAMPLERS["order"](published())
     small = [s for s in (coco[i] for i in range(len(coco))) if np.min(s.boxes_xywh[:, 2:]) < 50]
     assert small
-    assert all(picker.accepts(s) for s in small)
+    assert all(frame_sampler.accepts(s) for s in small)

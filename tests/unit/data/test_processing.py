@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.config import Augment, Data, Region
 from lib.data import (
-    Augmentation,
     CropDraw,
     Draws,
     Frame,
@@ -14,7 +14,6 @@ from lib.data import (
     Levels,
     Modality,
     Processing,
-    RegionRule,
     becomes_grey,
     draw_sample,
     mirror_box,
@@ -37,8 +36,8 @@ def draws(grey=False, mirrored=False, draw=STILL):
     return Draws(grey, mirrored, (draw,), (draw,))
 
 
-def process(**options):
-    return Processing(RegionRule(32, 2.0), RegionRule(64, 4.0, 3.0, 0.25), **options)
+def process(training=True, **keys):
+    return Processing(Data(template=Region(32, 2.0), search=Region(64, 4.0, 3.0, 0.25), **keys), training)
 
 
 def test_without_augmentation_it_is_the_tracker_s_crop():
@@ -85,7 +84,7 @@ def test_the_box_marks_the_target_in_the_crop():
     for _ in range(20):
         sample = process().apply(
             clip(Frame(image), Frame(image), (80.0, 90.0, 40.0, 20.0)),
-            draw_sample(rng, 1, 1, Augmentation(), training=True),
+            draw_sample(rng, 1, 1, Augment(), training=True),
         )
         x, y, w, h = sample.search_boxes[0] * 64
         lit = sample.search[0, 0] > 127
@@ -124,7 +123,7 @@ def test_grey_rules(rule, plain, same, other):
 def test_what_the_rule_names_is_grey_in_the_crop(rule):
     frame = Frame(picture(), picture(9))
     for shown in (frame, Frame(frame.rgb, frame.rgb)):
-        sample = process(augmentation=Augmentation(grey_rule=rule)).apply(clip(shown, shown), draws(grey=True))
+        sample = process(augment=Augment(grey_rule=rule)).apply(clip(shown, shown), draws(grey=True))
         found = [np.array_equal(sample.search[0, i], sample.search[0, i + 2]) for i in (0, 3)]
         assert tuple(found) == becomes_grey(shown, rule)
 
@@ -163,7 +162,7 @@ def test_validation_has_jitter_but_neither_brightness_nor_crop_flip():
 
 
 def test_training_draws_have_the_stated_shares():
-    drawn = [draw_sample(np.random.default_rng(i), 1, 2, Augmentation(), training=True) for i in range(3000)]
+    drawn = [draw_sample(np.random.default_rng(i), 1, 2, Augment(), training=True) for i in range(3000)]
     assert np.mean([d.grey for d in drawn]) == pytest.approx(0.05, abs=0.015)
     assert np.mean([d.mirrored for d in drawn]) == pytest.approx(0.5, abs=0.04)
     gains = [c.gain for d in drawn for c in d.search]

@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from lib.data import SAMPLERS, BrokenFiles, BrokenReport, PickRule, TooManyBadSamplesError, random_streams
+from lib.data import FRAME_SAMPLERS, BrokenFiles, BrokenReport, TooManyBadSamplesError, random_streams
 from lib.registry import UnknownNameError
-from tests.unit.data.tiny import TinyDataset, sampler
+from tests.unit.data.tiny import TinyDataset, no_other_video, sampler, section
 
 
 def same(a, b) -> bool:
@@ -36,8 +36,8 @@ def test_pure_function_of_seed_epoch_index():
 
 
 def test_streams_are_the_same_on_every_platform():
-    picking, augmenting = random_streams(42, 1, 7)
-    assert (picking.random(), augmenting.random()) == pytest.approx((0.5257559104424357, 0.3699635655089809), abs=1e-15)
+    frames, augmenting = random_streams(42, 1, 7)
+    assert (frames.random(), augmenting.random()) == pytest.approx((0.5257559104424357, 0.3699635655089809), abs=1e-15)
 
 
 def test_global_random_state_is_left_alone():
@@ -54,37 +54,37 @@ def test_ratios_decide_how_often_a_data_set_is_drawn():
     assert names.count("A") / 200 == pytest.approx(0.75, abs=0.08)
 
 
-def test_causal_picks():
-    picker = SAMPLERS["causal"](PickRule(templates=2, searches=2, intervals=(8,)))
+def test_causal_frames():
+    frame_sampler = FRAME_SAMPLERS["causal"](section(2, 2, interval=8))
     video = TinyDataset(frames=60, visible_share=0.6)[0]
     for seed in range(100):
-        pick = picker.pick(video, random.Random(seed))
-        base, earlier = pick.template
-        assert earlier < base < min(pick.search)
-        assert all(video.visible[i] for i in (*pick.template, *pick.search))
+        ids = frame_sampler.sample(video, random.Random(seed), no_other_video)
+        base, earlier = ids.template
+        assert earlier < base < min(ids.search)
+        assert all(video.visible[i] for i in (*ids.template, *ids.search))
 
 
-def test_interval_picks_lie_on_both_sides():
-    picker = SAMPLERS["interval"](PickRule(templates=2, searches=2, intervals=(8,)))
+def test_interval_frames_lie_on_both_sides():
+    frame_sampler = FRAME_SAMPLERS["interval"](section(2, 2, interval=8))
     video = TinyDataset(frames=60, visible_share=0.6)[0]
     sides = set()
     for seed in range(100):
-        pick = picker.pick(video, random.Random(seed))
-        base, others = pick.template[0], (*pick.template[1:], *pick.search)
+        ids = frame_sampler.sample(video, random.Random(seed), no_other_video)
+        base, others = ids.template[0], (*ids.template[1:], *ids.search)
         assert all(abs(i - base) <= 8 for i in others)
         assert all(video.visible[i] for i in (base, *others))
         sides |= {(i > base) - (i < base) for i in others}
     assert sides == {-1, 0, 1}
 
 
-def test_order_picks_run_forward_or_backward_with_the_templates_first():
-    picker = SAMPLERS["order"](PickRule(templates=2, searches=6, intervals=(8,)))
+def test_order_frames_run_forward_or_backward_with_the_templates_first():
+    frame_sampler = FRAME_SAMPLERS["order"](section(2, 6, interval=8))
     video = TinyDataset(frames=60, visible_share=0.6)[0]
     backward, repeated = [], 0
     for seed in range(400):
-        pick = picker.pick(video, random.Random(seed))
-        frames = (*pick.template, *pick.search)
-        assert (len(pick.template), len(pick.search)) == (2, 6)
+        ids = frame_sampler.sample(video, random.Random(seed), no_other_video)
+        frames = (*ids.template, *ids.search)
+        assert (len(ids.template), len(ids.search)) == (2, 6)
         assert all(video.visible[i] for i in frames)
         assert max(frames) - min(frames) < 16
         assert list(frames) in (sorted(frames), sorted(frames, reverse=True))
@@ -95,13 +95,13 @@ def test_order_picks_run_forward_or_backward_with_the_templates_first():
     assert repeated > 0
 
 
-def test_order_picks_widen_the_interval_where_nothing_is_near():
-    picker = SAMPLERS["order"](PickRule(templates=1, searches=2, intervals=(0,)))
-    assert picker.pick(TinyDataset()[0], random.Random(0)) is not None
+def test_order_frames_widen_the_interval_where_nothing_is_near():
+    frame_sampler = FRAME_SAMPLERS["order"](section(1, 2, interval=0))
+    assert frame_sampler.sample(TinyDataset()[0], random.Random(0), no_other_video) is not None
 
 
-def test_order_picks_repeat_an_image():
-    images = sampler(TinyDataset(is_video=False), rule=PickRule(2, 6), mode="order")
+def test_order_frames_repeat_an_image():
+    images = sampler(TinyDataset(is_video=False), data=section(2, 6), mode="order")
     sample = images(1, 0)
     assert sample.frame_ids == (0,) * 8
     assert (len(sample.template), len(sample.search)) == (2, 6)
@@ -114,7 +114,7 @@ def test_an_image_serves_as_template_and_search():
 
 def test_unknown_mode_names_the_known_ones():
     with pytest.raises(UnknownNameError, match="causal"):
-        SAMPLERS["causl"]
+        FRAME_SAMPLERS["causl"]
 
 
 def test_a_broken_file_is_told_once_and_left_out(caplog):

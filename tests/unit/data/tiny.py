@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lib.config import Data, Region
 from lib.data import (
-    SAMPLERS,
+    FRAME_SAMPLERS,
     AnnotationError,
     DecodeError,
     Frame,
     Modality,
-    PickRule,
     Processing,
-    RegionRule,
     TrackingSampler,
     Video,
 )
@@ -69,12 +68,21 @@ class TinyDataset:
         )
 
 
-def processing(training: bool = True, **options) -> Processing:
-    search = RegionRule(64, 4.0, center_jitter=3.0, scale_jitter=0.25)
-    return Processing(RegionRule(32, 2.0), search, training=training, **options)
+def section(templates: int = 1, searches: int = 1, interval: int = 200, **keys) -> Data:
+    """A DATA section with small crops."""
+    return Data(
+        template=Region(32, 2.0, number=templates),
+        search=Region(64, 4.0, 3.0, 0.25, number=searches),
+        max_sample_interval=interval,
+        **keys,
+    )
 
 
-def sampler(*datasets: TinyDataset, ratios=None, rule=None, seed=1, mode="causal", **options) -> TrackingSampler:
-    datasets = datasets or (TinyDataset(),)
-    picker = SAMPLERS[mode](rule or PickRule())
-    return TrackingSampler(datasets, ratios or [1.0] * len(datasets), picker, processing(), seed, **options)
+def sampler(*datasets: TinyDataset, ratios=None, data=None, seed=1, mode="causal", **options) -> TrackingSampler:
+    datasets, data = datasets or (TinyDataset(),), data or section()
+    ratios = ratios or [1.0] * len(datasets)
+    return TrackingSampler(datasets, ratios, FRAME_SAMPLERS[mode](data), Processing(data), seed, **options)
+
+
+def no_other_video() -> Video:
+    raise AssertionError("this sampler takes all frames from one video")
