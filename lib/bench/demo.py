@@ -12,7 +12,7 @@ from pathlib import Path
 from lib.bench.factory import ExperimentFactory
 from lib.data import Frame, FrameSource, Grab, Image, SourceError
 from lib.files import write_text
-from lib.methods import find_checkpoint, load_experiment
+from lib.methods import load_experiment
 from lib.models import WeightsError, read_checkpoint
 from lib.models.engines import TORCH
 from lib.paths import load_paths, repository_root
@@ -53,7 +53,7 @@ def demo_factory(
     """The tracker that the options name: a configuration, a file of weights, both, or neither (the shipped network).
 
     Weights without configuration must be a release whose JSON names "script" and "config_name".
-    Raises WeightsError or what `lib.methods` and `find_checkpoint` raise, all in one sentence.
+    Raises WeightsError or what `lib.methods` raises, all in one sentence.
     """
     described = partial(
         ExperimentFactory, overrides=overrides, plugins=plugins, protocol=protocol, device=device, engine=engine,
@@ -64,7 +64,7 @@ def demo_factory(
         if checkpoint is None:
             paths = load_paths()
             experiment = load_experiment(script, config, overrides, plugins)
-            checkpoint = find_checkpoint(experiment, paths.save_dir, None, paths.pretrained)
+            checkpoint = experiment.locate_weights("", paths)
         return described(script, config, checkpoint)
     if script is not None and checkpoint is None:
         raise WeightsError(f"--script {script} needs --config: a YAML file below experiments/{script}")

@@ -14,7 +14,7 @@ from lib.bench.calibration import PROCEDURAL, calibration_clips
 from lib.bench.execution import AutocastTracker, Execution, choose_execution, engine_execution, use_exact_float32
 from lib.bench.manifest import Identity
 from lib.methods import Experiment, load_experiment
-from lib.models import read_checkpoint, sha256_of
+from lib.models import sha256_of
 from lib.models.engines import TORCH, get_engine
 from lib.paths import Paths, load_paths
 from lib.track import CalibrationClip, Inference, Tracker
@@ -149,7 +149,7 @@ class ExperimentFactory:
             torch.manual_seed(self.seed)
         network = method.build_network(config, False)
         if self.checkpoint is not None:
-            method.load(network, config, read_checkpoint(self.checkpoint))
+            self.experiment.load_weights(network, self.checkpoint)
         network.to(where.device).eval().requires_grad_(False)
         return method.build_tracker(config, network, self.benchmark)
 

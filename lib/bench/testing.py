@@ -18,7 +18,7 @@ from lib.bench.render import check_wish, choose, write_videos
 from lib.bench.scoring import Scored
 from lib.bench.submit import pack, shortfall
 from lib.config import ConfigError
-from lib.methods import Experiment, find_checkpoint, load_experiment
+from lib.methods import Experiment, load_experiment
 from lib.models.engines import TORCH, get_engine
 from lib.paths import Paths
 from lib.registry import UnknownNameError
@@ -58,7 +58,7 @@ class TrackerChoice:
         check_benchmark_keys(experiment)
         checkpoint = None
         if not self.untrained:
-            checkpoint = find_checkpoint(experiment, paths.save_dir, self.checkpoint, paths.pretrained)
+            checkpoint = experiment.locate_weights(self.checkpoint or "", paths)
         return ExperimentFactory(
             self.script,
             self.config,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import importlib.util
 import os
@@ -10,13 +11,24 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from easydict import EasyDict
+from torch import nn
 
 from lib.config import ConfigError, as_plain, config_hash, from_tree, read_tree
 from lib.methods.method import METHODS, Method
-from lib.paths import repository_root
+from lib.models import (
+    Checkpoint,
+    LoadReport,
+    Mapped,
+    WeightPlaces,
+    WeightsError,
+    load_into,
+    locate,
+    read_checkpoint,
+)
+from lib.paths import Paths, checkpoint_folder, repository_root
 from lib.registry import suggest
 
 PLUGIN_VARIABLE = "TRACKING_PLUGINS"
@@ -42,6 +54,52 @@ class Experiment:
     def plain(self) -> dict[str, Any]:
         """The resolved configuration with upper-case keys, defaults included."""
         return as_plain(self.config)
+
+    def locate_weights(self, requested: str, paths: Paths, option: str = "--checkpoint", hint: str = "") -> Path:
+        """A file of weights by the name that `option` gave it; see `lib.models.locate`.
+
+        Raises:
+            CheckpointNotFoundError: says where it was looked for and what is there.
+        """
+        places = WeightPlaces(
+            paths.pretrained,
+            checkpoint_folder(paths.save_dir, self.script, self.name),
+            self.script,
+            self.name,
+            self.method.network_name,
+            self.config.test.epoch,
+        )
+        return locate(requested, places, option, hint)
+
+    def load_weights(
+        self,
+        network: nn.Module,
+        source: Path | Checkpoint,
+        role: Literal["trained", "earlier", "pretrained", "similar"] = "trained",
+    ) -> LoadReport:
+        """Read a file and fill a network of this experiment with it.
+
+        Args:
+            network: what is filled.
+            source: the file, or what was read from it.
+            role: ``trained``: every name must fit; ``earlier``: the file may be of a stage that lacks what this one
+                adds; ``pretrained``: what MODEL.PRETRAIN_FILE may name; ``similar``: what fits is taken.
+
+        Raises:
+            WeightsError: names what does not fit.
+        """
+        checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
+        method = self.method
+        if role == "pretrained":
+            if method.map_pretrained is None:
+                raise WeightsError(f"MODEL.PRETRAIN_FILE {checkpoint.path}: {method.name} does not begin with any file")
+            mapped = method.map_pretrained(self.config, network, checkpoint)
+            return load_into(network, mapped, source=f"MODEL.PRETRAIN_FILE {checkpoint.path}")
+        state = checkpoint.state_dict
+        if method.map_trained is not None:
+            state = method.map_trained(self.config, checkpoint)
+        fresh = [p for p in method.added if not fnmatch.filter(state, p)] if role == "earlier" else []
+        return load_into(network, Mapped(state, tuple(fresh)), strict=role != "similar", source=checkpoint.path)
 
 
 def load_experiment(

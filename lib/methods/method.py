@@ -1,16 +1,16 @@
-"""What a method hands to the library: its keys, and how its three parts are built."""
+"""The contract of a method: its configuration keys, and how its parts are built."""
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
-from lib.models import Checkpoint, LoadReport, load_into
-from lib.objectives import AuxiliaryLoss, Objective
+from lib.methods.data import DataParts, crop_data
+from lib.models import Checkpoint, Mapped
+from lib.objectives import Auxiliary, Objective
 from lib.registry import Registry
 from lib.track import Tracker
 
@@ -19,19 +19,23 @@ from lib.track import Tracker
 class Method:
     """A paper's system: network, objective, tracker.
 
-    name: as on the command line (`--script`), with `aliases` for further script names.
-    network_name: begins the names of its checkpoint files (``OSTrack_ep0300``).
-    config: frozen dataclass of its keys, a `lib.config.schema.Config` or a subclass.
-    parts: dotted field -> registry for every `TYPE` node, so that a wrong argument is told before anything is built.
-    build_network(config, training): `training` loads the initial weights that MODEL names.
-    build_objective(config, network); build_tracker(config, network, benchmark name or None).
-    build_auxiliary(config): what a network is taught beside the policy in sequence-level training; None: the box losses
-    of `BoxMaps`, which fit every network that gives these.
-    reads_aux: whether its network takes the second picture of RGB-X frames; one that does not is trained on RGB alone.
-    weights_of(config, checkpoint): what the network takes of a file, where that is not what the file says.
-    benchmarks_of(config): names of benchmarks in a configuration -> the key they stand in, to be checked where
-    benchmarks are known.
-    added: patterns of parameters that a later stage adds to an earlier one's, so that INIT's file may lack them.
+    Attributes:
+        name: as on the command line (`--script`); `aliases` are further script names.
+        network_name: beginning of the names of its checkpoint files (``OSTrack_ep0300``).
+        config: frozen dataclass of its keys, a `lib.config.schema.Config` or a subclass.
+        build_network: (config, training) -> network with fresh weights.
+        build_objective: (config, network) -> objective.
+        build_tracker: (config, network, benchmark name or None) -> tracker.
+        build_data: (config, training) -> frame sampler, transform and loader of its samples.
+        build_auxiliary: (config) -> losses next to the policy's in sequence-level training; None: the box losses of
+            `BoxMaps`.
+        reads_aux: the network takes the second picture of RGB-X frames; others are trained on RGB alone.
+        map_trained: (config, checkpoint) -> state dict, where a trained network is not what its file says.
+        map_pretrained: (config, network, checkpoint) -> what MODEL.PRETRAIN_FILE gives the network.
+        added: patterns of parameters that a later stage adds to an earlier one; INIT's file may lack them.
+        parts: dotted field -> registry for every `TYPE` node, so that a wrong argument is an error before anything is
+            built.
+        benchmarks_of: (config) -> names of benchmarks in it -> the key that they stand in.
     """
 
     name: str
@@ -40,30 +44,20 @@ class Method:
     build_network: Callable[[Any, bool], nn.Module]
     build_objective: Callable[[Any, Any], Objective]
     build_tracker: Callable[[Any, Any, str | None], Tracker]
-    build_auxiliary: Callable[[Any], AuxiliaryLoss] | None = None
+    build_data: Callable[[Any, bool], DataParts] = crop_data
+    build_auxiliary: Callable[[Any], Auxiliary] | None = None
     reads_aux: bool = False
-    weights_of: Callable[[Any, Checkpoint], dict[str, Tensor]] | None = None
+    map_trained: Callable[[Any, Checkpoint], dict[str, Tensor]] | None = None
+    map_pretrained: Callable[[Any, Any, Checkpoint], Mapped] | None = None
     benchmarks_of: Callable[[Any], Mapping[str, str]] | None = None
     added: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     parts: Mapping[str, Registry[Callable[..., Any]]] = field(default_factory=dict)
-
-    def load(
-        self, network: nn.Module, config: Any, checkpoint: Checkpoint, strict: bool = True, earlier: bool = False
-    ) -> LoadReport:
-        """Fill a network of this method; the one way that weights take.
-
-        strict: every name must fit. earlier: the file may be of a stage that lacks what this one adds.
-        Raises WeightsError.
-        """
-        state = checkpoint.state_dict if self.weights_of is None else self.weights_of(config, checkpoint)
-        absent = [p for p in self.added if not fnmatch.filter(state, p)] if earlier else []
-        return load_into(network, state, strict=strict, ignore=absent, source=checkpoint.path)
 
 
 METHODS: Registry[Method] = Registry("method")
 
 
 def register_method(method: Method) -> Method:
-    """Make a method known under its name and aliases; returns it."""
+    """Register a method under its name and aliases; returns it."""
     return METHODS.register(method.name, *method.aliases)(method)

@@ -22,6 +22,10 @@ LEGACY_PICKLES_BEFORE_THE_OBJECT = 3
 """The format of PyTorch < 1.6: magic number, protocol version, system information, the object, storage keys, bytes."""
 
 
+class WeightsError(RuntimeError):
+    """A file of weights that is missing, unreadable, or does not fit the network."""
+
+
 class Inert:
     """Stands where a foreign object was; keeps what the file said about it and does nothing.
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.models.weights import WeightsError
+from lib.models.inert import WeightsError
 
 CLASSIFIER = ("head.", "head_dist.", "fc_norm.", "pre_logits.", "fc.")
 

@@ -1,7 +1,14 @@
-"""Weights in files: reading any published checkpoint safely, loading strictly, writing our own release format.
+"""Weights: where they come from and how they get into a network.
 
-A release is `<stem>.safetensors` with `<stem>.json` beside it. Published `.pth.tar`, `.pth` and `.pt` files are read
-without running code from them (`lib.models.inert`).
+One road serves every name that a user gives to weights - ``MODEL.PRETRAIN_FILE``, ``INIT``, ``TEACHER``, ``SLT.START``,
+``MODEL.PRETRAINED_PATH``, ``--load``, ``--script_prv``, ``--checkpoint`` - in four steps:
+
+1. `locate` finds the file (the search order is in its docstring);
+2. `read_checkpoint` reads it without running code from it;
+3. a *key map* of the method turns the file's tensors into those of the network (`Mapped`);
+4. `load_into` copies them, strictly.
+
+A release is `<stem>.safetensors` with `<stem>.json` next to it (`save_release`).
 """
 
 from __future__ import annotations
@@ -9,8 +16,9 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,21 +27,137 @@ import torch
 from torch import Tensor, nn
 
 from lib.files import write_bytes, write_text
-from lib.models.inert import Inert, load_inert
+from lib.models.inert import Inert, WeightsError, load_inert
+from lib.models.pretrained import load_flax_npz, weights_from_timm
+from lib.paths import repository_root
 
-WEIGHT_KEYS = ("net", "model", "state_dict", "network")
+TIMM = "timm:"
+CHECKPOINT_ENDINGS = (".safetensors", ".pth.tar", ".pth", ".pt")
+WEIGHT_KEYS = ("net", "model", "state_dict", "network", "module")
 """Where published files keep their tensors, in the order in which they are looked for."""
 OPTIMIZER_KEYS = ("optimizer", "optimizer_state_dict")
 TOLERATED_MISSING = ("*.num_batches_tracked",)
 """Counters that files older than PyTorch 0.4.1 lack and that no forward pass in eval mode reads."""
 SHOWN = 10
 
-KeyMap = Mapping[str, str] | Callable[[str], str | None]
-"""Name in the file -> name in the network; None from a callable leaves the entry out (and the report says so)."""
+
+class CheckpointNotFoundError(FileNotFoundError):
+    """No weights where they are looked for; the message says where, and what is there."""
 
 
-class WeightsError(RuntimeError):
-    """A file of weights that is missing, unreadable, or does not fit the network."""
+@dataclass(frozen=True)
+class WeightPlaces:
+    """Where the weights of one experiment are looked for.
+
+    Attributes:
+        pretrained: the `pretrained` folder.
+        checkpoints: the folder that training of the experiment writes to.
+        script, config: the experiment's names.
+        network: how the names of its checkpoints begin ("OSTrack"); "*" for any.
+        epoch: the epoch that is taken where no file is named (TEST.EPOCH).
+    """
+
+    pretrained: Path
+    checkpoints: Path
+    script: str = ""
+    config: str = ""
+    network: str = "*"
+    epoch: int | None = None
+
+    def epochs(self) -> dict[int, Path]:
+        """Checkpoints by epoch; of several files of one epoch the first kind in CHECKPOINT_ENDINGS."""
+        pattern = re.compile(r".*_ep(\d{4})(" + "|".join(map(re.escape, CHECKPOINT_ENDINGS)) + ")")
+        files = [(m, p) for p in self.checkpoints.glob(f"{self.network}_ep*") if (m := pattern.fullmatch(p.name))]
+        files.sort(key=lambda x: -CHECKPOINT_ENDINGS.index(x[0].group(2)))
+        return {int(match.group(1)): path for match, path in files}
+
+    def describe(self) -> str:
+        """What is in the checkpoint folder, for messages."""
+        found = self.epochs()
+        if found:
+            return "there: " + ", ".join(found[epoch].name for epoch in sorted(found))
+        return "which has no checkpoint" if self.checkpoints.is_dir() else "which does not exist"
+
+
+def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") -> Path:
+    """Find a file of weights.
+
+    A name is looked for as
+
+    1. ``timm:NAME``, weights that timm knows (returned as it is),
+    2. a path,
+    3. a file in the experiment's checkpoint folder, where ``latest`` is the newest epoch,
+    4. a file in the `pretrained` folder (``pretrained/`` in front of the name may be left out).
+
+    An empty name stands for the experiment's trained network:
+
+    1. epoch TEST.EPOCH in its checkpoint folder,
+    2. ``pretrained/<script>/<config>.safetensors``,
+    3. ``pretrained/<config>.safetensors`` whose JSON file names the script and the configuration,
+    4. ``models/<network>_<config>.pth.tar``, the link that published evaluation scripts make.
+
+    Args:
+        requested: the name.
+        places: the folders.
+        option: the key or command-line option that gave the name, for messages.
+        hint: added to the message.
+
+    Raises:
+        CheckpointNotFoundError: says where it was looked for and what is there.
+    """
+    folder, found = places.checkpoints, places.epochs()
+    if not requested:
+        named = f"{places.config}.safetensors"
+        shared = places.pretrained / named
+        files = [
+            places.pretrained / places.script / named,
+            *([shared] if _belongs_to(shared, places) else []),
+            repository_root() / "models" / f"{places.network}_{places.config}.pth.tar",
+        ]
+        if places.epoch in found:
+            return found[places.epoch]
+        for file in files:
+            if file.is_file():
+                return file
+        latest = ", or take --checkpoint latest" if option == "--checkpoint" else ""
+        raise CheckpointNotFoundError(
+            f"no weights for {places.script} {places.config}: looked for epoch {places.epoch} (TEST.EPOCH) in {folder} "
+            f"({places.describe()}), for {files[0]}, {shared} and {files[-1]}; name a file with {option}{latest}{hint}"
+        )
+    if requested.startswith(TIMM):
+        return Path(requested)
+    if requested == "latest":
+        if found:
+            return found[max(found)]
+        raise CheckpointNotFoundError(f"{option} latest: no checkpoint in {folder} ({places.describe()}){hint}")
+    inside = Path(requested)
+    if inside.is_relative_to("pretrained"):
+        inside = inside.relative_to("pretrained")
+    for path in (Path(requested), folder / requested, places.pretrained / inside):
+        if path.is_file():
+            return path
+    raise CheckpointNotFoundError(
+        f"{option} {requested}: no such file of weights; looked for {Path(requested).absolute()}, in {folder} "
+        f"({places.describe()}) and in {places.pretrained} ({_weights_in(places.pretrained)}){hint}"
+    )
+
+
+def _belongs_to(file: Path, places: WeightPlaces) -> bool:
+    """Whether the JSON file of a release names the experiment."""
+    try:
+        metadata = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return [metadata.get("script"), metadata.get("config_name")] == [places.script, places.config]
+
+
+def _weights_in(folder: Path) -> str:
+    if not folder.is_dir():
+        return "which does not exist"
+    names = sorted(
+        str(p.relative_to(folder)) for p in folder.rglob("*") if p.name.endswith((*CHECKPOINT_ENDINGS, ".npz"))
+    )
+    return f"there: {_first(names)}" if names else "which has no weights"
 
 
 @dataclass(frozen=True)
@@ -80,24 +204,74 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Mapped:
+    """A file's tensors under the names of a network: what a key map gives.
+
+    Attributes:
+        state_dict: name in the network -> tensor.
+        fresh: shell patterns of names that such a file may lack; they keep their initial values.
+        unused: names of the file that have no place in the network.
+    """
+
+    state_dict: Mapping[str, Tensor]
+    fresh: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    @classmethod
+    def of_part(
+        cls,
+        network: nn.Module,
+        prefix: str,
+        state: Mapping[str, Tensor],
+        fresh: Sequence[str] = (),
+        elsewhere: Sequence[str] = (),
+    ) -> Mapped:
+        """Weights of one submodule; all others keep their initial values.
+
+        Args:
+            network: the whole network.
+            prefix: the submodule's name and a dot.
+            state: tensors under the submodule's names.
+            fresh: patterns of the submodule's names that `state` may lack.
+            elsewhere: patterns of names in `state` that are left out, such as those of a classifier.
+        """
+        unused = [name for name in state if _meets(name, elsewhere)]
+        given = {prefix + name: state[name] for name in state.keys() - set(unused)}
+        others = [name for name in network.state_dict() if not name.startswith(prefix)]
+        return cls(given, (*others, *(prefix + pattern for pattern in fresh)), tuple(unused))
+
+
+@dataclass(frozen=True)
 class LoadReport:
-    """What went where. missing: in the network only; unexpected: in the file only; ignored: left out on request."""
+    """Result of `load_into`.
+
+    Attributes:
+        loaded: names on both sides.
+        missing, unexpected: names in the network only, in the file only.
+        mismatched: names whose shapes differ.
+        fresh: names that the file was allowed to lack, and lacks.
+        unused: names of the file that a key map left out.
+    """
 
     loaded: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
-    tolerated: tuple[str, ...] = field(default=())
+    fresh: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """One line for the log, naming what was not loaded."""
         parts = [f"{len(self.loaded)} tensors loaded"]
-        for label in ("missing", "unexpected", "mismatched", "ignored", "tolerated"):
+        for label in ("missing", "unexpected", "mismatched", "fresh", "unused"):
             names = getattr(self, label)
             if names:
                 parts.append(f"{len(names)} {label} ({_first(names)})")
         return "; ".join(parts)
+
+
+def _meets(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _first(names: Sequence[str]) -> str:
@@ -115,17 +289,25 @@ def sha256_of(path: str | Path) -> str:
 
 
 def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
-    """Read `.safetensors` (+ `.json`) or anything that `torch.save` wrote; no code from the file runs.
+    """Read weights; no code from the file runs.
 
-    key: the entry that holds the tensors; by default the first of "net", "model", "state_dict", "network" that is
-    there, else the file itself must be a state dict.
-    Raises WeightsError, one sentence, when the file is missing, truncated, refused, or holds no weights.
+    Args:
+        path: `.safetensors` (with its `.json`), a Flax `.npz`, anything that `torch.save` wrote, or ``timm:NAME``.
+        key: the entry that holds the tensors; by default the first of WEIGHT_KEYS that is there, else the file itself
+            must be a state dict.
+
+    Raises:
+        WeightsError: one sentence, when the file is missing, truncated, refused, or holds no weights.
     """
+    if str(path).startswith(TIMM):
+        return Checkpoint(Path(path), weights_from_timm(str(path).removeprefix(TIMM)), {}, "timm")
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file of weights")
     if path.suffix == ".safetensors":
         return _read_release(path)
+    if path.suffix == ".npz":
+        return Checkpoint(path, load_flax_npz(path), {}, "flax")
     try:
         content, replaced = load_inert(path)
     except Exception as error:
@@ -227,72 +409,46 @@ def _read_release(path: Path) -> Checkpoint:
 
 def load_into(
     network: nn.Module,
-    state_dict: Mapping[str, Tensor],
+    state_dict: Mapping[str, Tensor] | Mapped,
     strict: bool = True,
-    key_map: KeyMap | None = None,
-    ignore: Sequence[str] = (),
     source: str | Path = "the checkpoint",
 ) -> LoadReport:
     """Copy tensors into the network's parameters and buffers, by name; the dtype and device stay the network's.
 
-    strict: every name must be on both sides (`*.num_batches_tracked` may be absent from the file). Without it, names on
-    one side only are reported. A shape that differs is an error either way. ignore: shell patterns of names (as they
-    are in the network) that are left as they are and reported. source: named in messages.
-    Raises WeightsError listing what is missing, unexpected and of another shape; the network is then untouched.
+    Args:
+        network: what is filled.
+        state_dict: tensors under the network's names, or what a key map made of them.
+        strict: every name must be on both sides, but for `Mapped.fresh` and `*.num_batches_tracked`, which the file
+            may lack. Without it, names on one side only are reported. A shape that differs is an error either way.
+        source: named in messages.
+
+    Raises:
+        WeightsError: lists what is missing, unexpected and of another shape; the network is then untouched.
     """
-    own = network.state_dict()
-    renamed, left_out = _rename(state_dict, key_map, source)
-    ignored = tuple(k for k in dict.fromkeys([*own, *renamed]) if _meets(k, ignore))
-    skip = set(ignored)
-    both = [k for k in renamed if k in own and k not in skip]
+    mapped = state_dict if isinstance(state_dict, Mapped) else Mapped(state_dict)
+    own, given = network.state_dict(), mapped.state_dict
+    loaded = tuple(name for name in given if name in own)
     mismatched = tuple(
-        f"{k} (file {tuple(renamed[k].shape)}, network {tuple(own[k].shape)})"
-        for k in both
-        if renamed[k].shape != own[k].shape
+        f"{k} (file {tuple(given[k].shape)}, network {tuple(own[k].shape)})"
+        for k in loaded
+        if given[k].shape != own[k].shape
     )
-    absent = [k for k in own if k not in renamed and k not in skip]
-    tolerated = tuple(k for k in absent if _meets(k, TOLERATED_MISSING))
-    missing = tuple(k for k in absent if k not in set(tolerated))
-    unexpected = tuple(k for k in renamed if k not in own and k not in skip)
-    report = LoadReport(tuple(both), missing, unexpected, mismatched, (*ignored, *left_out), tolerated)
-    if mismatched or (strict and (missing or unexpected)):
-        raise WeightsError(_complaint(source, report, strict))
-    with torch.no_grad():
-        for name in both:
-            own[name].copy_(renamed[name])
-    return report
-
-
-def _rename(
-    state_dict: Mapping[str, Tensor], key_map: KeyMap | None, source: str | Path
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    renamed: dict[str, Tensor] = {}
-    left_out = []
-    for name, tensor in state_dict.items():
-        new = name if key_map is None else key_map(name) if callable(key_map) else key_map.get(name, name)
-        if new is None:
-            left_out.append(name)
-            continue
-        if new in renamed:
-            raise WeightsError(f"{source}: two entries are mapped to {new!r}, one of them {name!r}")
-        renamed[new] = tensor
-    return renamed, tuple(left_out)
-
-
-def _meets(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, p) for p in patterns)
-
-
-def _complaint(source: str | Path, report: LoadReport, strict: bool) -> str:
-    wrong = {"of another shape": report.mismatched}
+    absent = [k for k in own if k not in given]
+    exact, patterns = set(mapped.fresh), [p for p in (*mapped.fresh, *TOLERATED_MISSING) if "*" in p]
+    fresh = [k for k in absent if k in exact or _meets(k, patterns)]
+    missing = tuple(k for k in absent if k not in set(fresh))
+    unexpected = tuple(k for k in given if k not in own)
+    report = LoadReport(loaded, missing, unexpected, mismatched, tuple(fresh), mapped.unused)
+    wrong = {"of another shape": mismatched}
     if strict:
-        wrong = {
-            "missing from the file": report.missing,
-            "unknown to the network": report.unexpected,
-            "of another shape": report.mismatched,
-        }
-    told = "; ".join(f"{len(names)} {label}: {_first(names)}" for label, names in wrong.items() if names)
-    return f"{source}: the weights do not fit the network ({len(report.loaded)} names agree). {told}"
+        wrong = {"missing from the file": missing, "unknown to the network": unexpected, **wrong}
+    if any(wrong.values()):
+        listed = "; ".join(f"{len(names)} {label}: {_first(names)}" for label, names in wrong.items() if names)
+        raise WeightsError(f"{source}: the weights do not fit the network ({len(loaded)} names agree). {listed}")
+    with torch.no_grad():
+        for name in loaded:
+            own[name].copy_(given[name])
+    return report
 
 
 def save_release(stem: str | Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
@@ -304,13 +460,10 @@ def save_release(stem: str | Path, state_dict: Mapping[str, Tensor], metadata: M
 
     stem = Path(stem)
     weights, beside = stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
-    data = save({k: _own_memory(v) for k, v in state_dict.items()}, metadata={"format": "pt"})
+    # Contiguous copies on the CPU: safetensors refuses tensors that share memory.
+    copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state_dict.items()}
+    data = save(copies, metadata={"format": "pt"})
     text = json.dumps({**metadata, "sha256": hashlib.sha256(data).hexdigest()}, indent=2) + "\n"
     write_bytes(weights, data)
     write_text(beside, text)
     return weights
-
-
-def _own_memory(tensor: Tensor) -> Tensor:
-    """Contiguous on the CPU, sharing memory with no other tensor (safetensors refuses shared memory)."""
-    return tensor.detach().to("cpu", copy=True).contiguous()

@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from torch import nn
 
 import lib
 from lib.config import ConfigError
 from lib.data.datasets import quiet_readers
 from lib.files import write_text
 from lib.methods import Experiment, load_experiment
-from lib.models import WeightsError, read_checkpoint
 from lib.paths import checkpoint_folder, load_paths
 from lib.train.build import build_parts
 from lib.train.checkpoint import CheckpointFolder, read_state
@@ -70,10 +68,9 @@ def open_session(options: TrainOptions, world: World) -> Session:
     state_path, notes = world.on_main(lambda: _settle(options, world, folder, log_paths, identity))
     with nullcontext() if world.is_main else quiet_readers():
         told = metadata(experiment, world)
-        begins = state_path is None and options.load is None
-        parts = build_parts(experiment, world, paths, options.use_lmdb, identity, told, begins)
-    if state_path is None:
-        notes += _load_weights(options, experiment, parts.network, paths.save_dir)
+        previous = None if options.script_prv is None else (options.script_prv, options.config_prv)
+        begins = state_path is None
+        parts = build_parts(experiment, world, paths, options.use_lmdb, identity, told, begins, options.load, previous)
     trainer = Trainer(parts, train, world, folder, TrainLog())
     if state_path is not None:
         trainer.restore(state_path, read_state(state_path))
@@ -106,29 +103,6 @@ def _settle(
     if options.load is not None:
         notes.append(f"--load {options.load} is not used, since the training goes on from {path.name}")
     return path, [*notes, f"state: {path}"]
-
-
-def _load_weights(options: TrainOptions, experiment: Experiment, network: nn.Module, save_dir: Path) -> list[str]:
-    """Starting weights of `--load` (every name must fit) or of another experiment (what fits, told)."""
-    method, config = experiment.method, experiment.config
-    if options.load is not None:
-        checkpoint = read_checkpoint(options.load)
-        report = method.load(network, config, checkpoint)
-        told = [f"starting weights: {checkpoint.describe()}", report.describe()]
-        if checkpoint.kind == "published":
-            told.append("a published checkpoint carries no usable training state: epoch 1 begins with fresh moments")
-        return told
-    if options.script_prv is None:
-        return []
-    folder = checkpoint_folder(save_dir, options.script_prv, options.config_prv)
-    files = [*folder.glob("*_ep*.safetensors"), *folder.glob("*_ep*.pth.tar")]
-    if not files:
-        raise WeightsError(f"--script_prv {options.script_prv}: no checkpoint in {folder}")
-    newest = max(files, key=lambda p: p.name.partition("_ep")[2])
-    report = method.load(network, config, read_checkpoint(newest), strict=False)
-    if not report.loaded:
-        raise WeightsError(f"{newest}: no name in common with the network")
-    return [f"starting weights: {newest}", report.describe()]
 
 
 def versions() -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from lib.config import ConfigError
+from lib.methods.common import build_backbone, crop_settings
 from lib.methods.cstrack.config import Config, TemporalConfig, Train, Update
 from lib.methods.cstrack.network import CSTrack, CSTrackOutput, MemorySize
 from lib.methods.cstrack.objective import TASKS, CSTrackCriterion, CSTrackObjective
-from lib.methods.cstrack.pretrained import adapt_fast_itpn, load_fast_itpn, weights_of
+from lib.methods.cstrack.pretrained import adapt_fast_itpn, map_pretrained, map_trained
 from lib.methods.cstrack.tracker import CSTrackRegion, CSTrackState, CSTrackTracker, UpdateRule
 from lib.methods.method import Method, register_method
-from lib.methods.ostrack import build_backbone, crop_settings
 from lib.models.backbones import ITPNS
 from lib.models.heads import HEADS
 from lib.objectives.frame_level import BoxCriterion
@@ -18,7 +18,7 @@ DEFAULT = "DEFAULT"
 
 
 def build_network(config: Config, training: bool) -> CSTrack:
-    """With DATA's sizes and initial weights for training, with TEST's sizes and no weights for testing."""
+    """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
     model = config.model
     backbone = build_backbone(config, ITPNS, training)
     if model.hidden_dim not in (None, backbone.width):
@@ -28,10 +28,7 @@ def build_network(config: Config, training: bool) -> CSTrack:
     backbone.checkpointing = training and config.train.activation_checkpointing
     head = model.head.build(HEADS, inputs=backbone.width)
     memory = MemorySize(model.memory_length, model.memory_tokens) if model.temporal else None
-    network = CSTrack(backbone, head, model.nheads, model.prompts, memory)
-    if training and model.pretrain_file:
-        load_fast_itpn(backbone, model.pretrain_file)
-    return network
+    return CSTrack(backbone, head, model.nheads, model.prompts, memory)
 
 
 def build_objective(config: Config, network: CSTrack) -> CSTrackObjective:
@@ -63,7 +60,8 @@ for stage, keys in ((1, Config), (2, TemporalConfig)):
             build_objective=build_objective,
             build_tracker=build_tracker,
             reads_aux=True,
-            weights_of=weights_of,
+            map_trained=map_trained,
+            map_pretrained=map_pretrained,
             benchmarks_of=benchmarks_of,
             added=("temporal_fusion.*", "dy_template_pos_embed.*"),
             parts={"model.backbone": ITPNS, "model.head": HEADS},

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+import fnmatch
+from dataclasses import replace
+
+from lib.methods.common import build_backbone, crop_settings, is_tracker, map_tracker, map_vit
 from lib.methods.method import Method, register_method
-from lib.methods.ostrack import build_backbone, crop_settings, elimination_of
+from lib.methods.ostrack import elimination_of
 from lib.methods.sdstrack.config import Config, published_groups
 from lib.methods.sdstrack.network import SDSTrack
 from lib.methods.sdstrack.objective import SDSTrackObjective
-from lib.methods.sdstrack.pretrained import load_foundation
 from lib.methods.sdstrack.tracker import SDSTrackTracker
+from lib.models import Checkpoint, Mapped
 from lib.models.backbones import RGBX_BACKBONES
 from lib.models.heads import HEADS
 from lib.models.layers.masking import MaskRates
 from lib.objectives.frame_level import BoxCriterion
 from lib.objectives.self_distillation import SelfDistillation
 
+OWN = (
+    "backbone.*_Adapter.*",
+    "backbone.patch_embed_multimodal.*",
+    "backbone.pos_embed_z_z_dte",
+    "backbone.pos_embed_x_x_dte",
+)
+"""What SDSTrack has and an RGB tracker has not."""
+
 
 def build_network(config: Config, training: bool) -> SDSTrack:
-    """With DATA's sizes and initial weights for training, with TEST's sizes and no weights for testing."""
+    """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
     backbone = build_backbone(config, RGBX_BACKBONES, training)
-    network = SDSTrack(backbone, config.model.head.build(HEADS, inputs=backbone.width))
-    if training and config.model.pretrain_file:
-        load_foundation(network, config.model.pretrain_file, config.model.copy_stem)
-    return network
+    return SDSTrack(backbone, config.model.head.build(HEADS, inputs=backbone.width))
+
+
+def map_pretrained(config: Config, network: SDSTrack, checkpoint: Checkpoint) -> Mapped:
+    """The foundation that stays frozen.
+
+    A whole RGB tracker (OSTrack), of which every weight must be there and have a place, or one of SDSTrack, to go on
+    from; a ViT pre-trained on pictures fills the backbone alone. MODEL.COPY_STEM: the patch embedding of the second
+    modality begins as the RGB one, where the file has none for it.
+    """
+    if any(fnmatch.filter(checkpoint.state_dict, pattern) for pattern in OWN):
+        return map_tracker(network, checkpoint)
+    if is_tracker(checkpoint):
+        mapped = map_tracker(network, checkpoint, OWN)
+    else:
+        mapped = map_vit(network, checkpoint, [pattern.removeprefix("backbone.") for pattern in OWN])
+    if not config.model.copy_stem:
+        return mapped
+    stem, other, state = "backbone.patch_embed.", "backbone.patch_embed_multimodal.", dict(mapped.state_dict)
+    state |= {other + name.removeprefix(stem): value for name, value in state.items() if name.startswith(stem)}
+    return replace(mapped, state_dict=state)
 
 
 def build_objective(config: Config, network: SDSTrack) -> SDSTrackObjective:
@@ -48,6 +77,7 @@ register_method(
         build_objective=build_objective,
         build_tracker=build_tracker,
         reads_aux=True,
+        map_pretrained=map_pretrained,
         parts={"model.backbone": RGBX_BACKBONES, "model.head": HEADS},
     )
 )

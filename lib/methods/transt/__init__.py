@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from lib.methods.common import crop_settings
 from lib.methods.method import Method, register_method
-from lib.methods.ostrack import crop_settings
 from lib.methods.transt.config import Config
 from lib.methods.transt.network import TransT
 from lib.methods.transt.objective import TransTObjective
-from lib.methods.transt.pretrained import load_pretrained
 from lib.methods.transt.tracker import TransTTracker
+from lib.models import Checkpoint, Mapped
 from lib.models.backbones import RESNETS
 from lib.models.fusion.feature_fusion import FusionSize
 from lib.objectives.cell_level import CellCriterion
@@ -16,7 +16,7 @@ from lib.objectives.sequence_level import DenseBoxLoss
 
 
 def build_network(config: Config, training: bool) -> TransT:
-    """With DATA's sizes and initial weights for training, with TEST's sizes and no weights for testing."""
+    """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
     data, test, model = config.data, config.test, config.model
     sides = (data.template.size, data.search.size) if training else (test.template_size, test.search_size)
     size = FusionSize(
@@ -26,10 +26,15 @@ def build_network(config: Config, training: bool) -> TransT:
         model.featurefusion_layers,
         model.dropout,
     )
-    network = TransT(model.backbone.build(RESNETS), size, *sides)
-    if training and model.pretrain_file:
-        load_pretrained(network, model.pretrain_file)
-    return network
+    return TransT(model.backbone.build(RESNETS), size, *sides)
+
+
+def map_pretrained(config: Config, network: TransT, checkpoint: Checkpoint) -> Mapped:
+    """An ImageNet ResNet, torchvision's or timm's, fills the backbone; a whole tracker must fit in every name."""
+    if any(name.startswith("featurefusion_network.") for name in checkpoint.state_dict):
+        return Mapped(checkpoint.state_dict)
+    # What a classifier has behind the layers that TransT reads.
+    return Mapped.of_part(network, "backbone.0.body.", checkpoint.state_dict, elsewhere=("layer4.*", "fc.*"))
 
 
 def build_objective(config: Config, network: TransT) -> TransTObjective:
@@ -62,6 +67,7 @@ register_method(
         build_objective=build_objective,
         build_tracker=build_tracker,
         build_auxiliary=build_auxiliary,
+        map_pretrained=map_pretrained,
         aliases=("slt_transt",),
         parts={"model.backbone": RESNETS},
     )

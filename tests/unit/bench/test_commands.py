@@ -31,7 +31,8 @@ from lib.bench import (
 )
 from lib.bench.benchmarks import get_benchmark
 from lib.config import ConfigError
-from lib.methods import CheckpointNotFoundError, find_checkpoint, load_experiment
+from lib.methods import load_experiment
+from lib.models import CheckpointNotFoundError
 from lib.paths import Paths
 from lib.registry import UnknownNameError
 from lib.track import Tracker
@@ -75,21 +76,22 @@ def test_usage_errors_are_one_line_and_exit_2(tmp_path: Path) -> None:
 def test_a_missing_checkpoint_says_where_it_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
     experiment = load_experiment("toy", "toy", plugins=[TOY])
     folder = tmp_path / "checkpoints" / "train" / "toy" / "toy"
+    paths = Paths(tmp_path, tmp_path, tmp_path, tmp_path / "pretrained")
     with pytest.raises(CheckpointNotFoundError, match="does not exist"):
-        find_checkpoint(experiment, tmp_path, None, tmp_path / "pretrained")
+        experiment.locate_weights("", paths)
     folder.mkdir(parents=True)
     for name in ("Toy_ep0002.safetensors", "Toy_ep0010.pth.tar", "Toy_ep0010_state.pt", "Other_ep0001.safetensors"):
         (folder / name).touch()
     with pytest.raises(CheckpointNotFoundError, match=r"epoch 1 .*Toy_ep0002.safetensors, Toy_ep0010.pth.tar\)"):
-        find_checkpoint(experiment, tmp_path, None, tmp_path / "pretrained")
-    assert find_checkpoint(experiment, tmp_path, "latest", tmp_path).name == "Toy_ep0010.pth.tar"
-    assert find_checkpoint(experiment, tmp_path, "Other_ep0001.safetensors", tmp_path).parent == folder
+        experiment.locate_weights("", paths)
+    assert experiment.locate_weights("latest", paths).name == "Toy_ep0010.pth.tar"
+    assert experiment.locate_weights("Other_ep0001.safetensors", paths).parent == folder
     released = tmp_path / "pretrained" / "toy" / "toy.safetensors"
     released.parent.mkdir(parents=True)
     released.touch()
-    assert find_checkpoint(experiment, tmp_path, None, tmp_path / "pretrained") == released
+    assert experiment.locate_weights("", paths) == released
     (folder / "Toy_ep0001.safetensors").touch()
-    assert find_checkpoint(experiment, tmp_path, None, tmp_path / "pretrained").name == "Toy_ep0001.safetensors"
+    assert experiment.locate_weights("", paths).name == "Toy_ep0001.safetensors"
 
 
 def test_compare_names_the_first_frame_that_parts(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor
 from lib.bench import AutocastTracker, counting
 from lib.config import ConfigError
 from lib.data import Batch, Frame, Normalise
-from lib.methods import load_experiment, plan_initial_weights, without_pretraining
-from lib.methods.cstrack import CSTrack, CSTrackState, CSTrackTracker, UpdateRule, load_fast_itpn
-from lib.models import WeightsError, prepare, read_checkpoint, save_release
+from lib.methods import load_experiment, resolve
+from lib.methods.cstrack import CSTrack, CSTrackState, CSTrackTracker, UpdateRule
+from lib.models import WeightsError, prepare, save_release
 from lib.models.engines import EngineError
 from lib.models.layers import FuseOptions
 from lib.models.temporal import relation
@@ -301,7 +301,7 @@ def stage_1_file(folder: Path, **metadata: Any) -> tuple[Path, dict[str, Tensor]
 
 def load(stage: int, file: Path, *overrides: str) -> CSTrack:
     e, net = experiment(stage, *overrides), network(stage, *overrides)
-    e.method.load(net, e.config, read_checkpoint(file), earlier=stage == 2)
+    e.load_weights(net, file, "earlier" if stage == 2 else "trained")
     return net
 
 
@@ -326,29 +326,32 @@ def test_the_class_token_of_published_files_is_the_position_code(
             assert torch.equal(net.backbone.cls_token, tokens[kind]), (path.name, kind)
 
 
-def test_stage_2_begins_with_all_that_stage_1_learned(tmp_path: Path) -> None:
+SYNTHETIC = (
+    "DATA.TRAIN={DATASETS_NAME: ['SYNTHETIC:rgbt,sequences=1,length=30,width=96,height=96'], DATASETS_RATIO: [1], "
+    "SAMPLE_PER_EPOCH: 8}",
+    "TRAIN.NUM_WORKER=0",
+    "TRAIN.BATCH_SIZE=2",
+)
+
+
+@pytest.mark.parametrize("key", ["INIT.CHECKPOINT", "MODEL.PRETRAINED_PATH"])
+def test_stage_2_begins_with_all_that_stage_1_learned(tmp_path: Path, key: str) -> None:
     file, state = stage_1_file(tmp_path)
-    e = experiment(2, f"INIT.CHECKPOINT={file}")
-    initial = plan_initial_weights(e, load_paths())
-    assert initial is not None
-    net = e.method.build_network(without_pretraining(e).config, True)
-    assert "ignored" in initial.load(net)
-    own = net.state_dict()
+    recipe = resolve(experiment(2, f"{key}={file}", *SYNTHETIC), load_paths(save_dir=tmp_path))
+    assert f"INIT): {file.name}" in recipe.notes["initial"]
+    assert "fresh (" in recipe.notes["initial"]
+    own = recipe.network.state_dict()
     assert all(torch.equal(own[k], v) for k, v in state.items() if k != "backbone.cls_token")
-    named = experiment(2, f"MODEL.PRETRAINED_PATH={file}")
-    found = plan_initial_weights(named, load_paths())
-    assert found is not None
-    assert found.checkpoint == file
 
 
-def test_a_missing_stage_1_is_told_before_anything_is_built(tmp_path: Path) -> None:
+def test_a_missing_stage_1_is_an_error_before_anything_is_built(tmp_path: Path) -> None:
     paths = load_paths(save_dir=tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"no weights for cstrack_s1 cstrack_s1.*name a file with INIT.CHECKPOINT"
     ):
-        plan_initial_weights(load_experiment("cstrack_s2", "cstrack_s2"), paths)
+        resolve(load_experiment("cstrack_s2", "cstrack_s2"), paths)
     with pytest.raises(FileNotFoundError, match=r"INIT.CHECKPOINT none\.pth\.tar: no such file"):
-        plan_initial_weights(experiment(2, "MODEL.PRETRAINED_PATH=none.pth.tar"), paths)
+        resolve(experiment(2, "MODEL.PRETRAINED_PATH=none.pth.tar"), paths)
 
 
 def test_pre_trained_weights_fill_the_backbone(tmp_path: Path) -> None:
@@ -359,15 +362,19 @@ def test_pre_trained_weights_fill_the_backbone(tmp_path: Path) -> None:
     position, decoder = torch.randn(1, 196, 24), {"decoder.weight": torch.zeros(3), "mask_token": torch.zeros(1, 1, 24)}
     extra = {"pos_embed": position, "cls_token": torch.zeros(1, 1, 24), **decoder}
     torch.save({"module": {**state, **extra}}, tmp_path / "fast_itpn.pt")
-    load_fast_itpn(net.backbone, str(tmp_path / "fast_itpn.pt"))
+    report = experiment(1).load_weights(net, tmp_path / "fast_itpn.pt", "pretrained")
+    assert report.unused == ("decoder.weight", "mask_token")
+    assert all(not n.startswith("backbone.") or "token_type" in n for n in report.fresh)
     own = net.backbone.state_dict()
     assert all(torch.equal(own[n], v) for n, v in state.items())
     torch.testing.assert_close(own["cls_token"], position.mean(dim=1, keepdim=True))
     torch.testing.assert_close(own["pos_embed"][:, 1:], position)
     assert torch.equal(own["pos_embed_z"][:, :36], own["pos_embed_z"][:, 36:])
-    torch.save({"net": network(2).state_dict()}, tmp_path / "tracker.pt")
-    with pytest.raises(WeightsError, match=r"tracker\.pt: no pos_embed in it"):
-        load_fast_itpn(net.backbone, str(tmp_path / "tracker.pt"))
+    torch.save({"net": {"conv.weight": position}}, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=r"other\.pt: no pos_embed in it"):
+        experiment(1).load_weights(net, tmp_path / "other.pt", "pretrained")
+    whole, _ = stage_1_file(tmp_path)
+    assert not experiment(1).load_weights(net, whole, "pretrained").fresh
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lib.config import ConfigError
-from lib.methods import CheckpointNotFoundError, load_experiment, plan_distillation
-from lib.models import WeightsError, save_release
+from lib.methods import Experiment, Recipe, load_experiment, resolve
+from lib.models import CheckpointNotFoundError, WeightsError, save_release
 from lib.objectives import DistillationObjective
 from lib.paths import Paths, repository_root
 
@@ -22,16 +22,33 @@ def paths(tmp_path: Path) -> Paths:
     return Paths(tmp_path, tmp_path / "data", tmp_path / "output", tmp_path / "pretrained")
 
 
+SYNTHETIC = (
+    "DATA.TRAIN={DATASETS_NAME: ['SYNTHETIC:sequences=1,length=24,width=96,height=96'], DATASETS_RATIO: [1], "
+    "SAMPLE_PER_EPOCH: 64}",
+    "DATA.VAL.SAMPLE_PER_EPOCH=0",
+    "TRAIN.NUM_WORKER=0",
+)
+
+
+def teacher_file(paths: Paths) -> Experiment:
+    """The shipped network's experiment, with random weights in `t.safetensors`."""
+    teacher = load_experiment("ostrack", "synthetic_small")
+    save_release(paths.pretrained / "t", teacher.method.build_network(teacher.config, False).state_dict(), {})
+    return teacher
+
+
+def student(paths: Paths, *overrides: str) -> Recipe:
+    settings = ("TEACHER.CHECKPOINT=t.safetensors", *SYNTHETIC, *overrides)
+    return resolve(load_experiment("loretrack", "synthetic_64", settings), paths)
+
+
 @pytest.mark.parametrize("name", STUDENTS)
-def test_students_and_teachers_fit(name: str, paths: Paths) -> None:
-    paths.pretrained.mkdir()
-    (paths.pretrained / "some.pth").touch()
-    experiment = load_experiment("loretrack", name, ["TEACHER.CHECKPOINT=some.pth"])
-    plan = plan_distillation(experiment, paths)
-    assert plan is not None
-    data, test = plan.student_config.data, experiment.config.test
-    assert (data.search.size, data.template.size) == (test.search_size, test.template_size)
-    assert plan.teacher.config.test.search_size == experiment.config.data.search.size
+def test_students_and_teachers_fit(name: str) -> None:
+    config = load_experiment("loretrack", name).config
+    teacher = load_experiment(config.teacher.script, config.teacher.config).config
+    assert teacher.test.search_size == config.data.search.size
+    assert teacher.test.template_size == config.data.template.size
+    assert (teacher.data.mean, teacher.test.search_factor) == (config.data.mean, config.data.search.factor)
 
 
 def test_published_values() -> None:
@@ -68,37 +85,29 @@ def test_experiments_without_a_teacher_are_what_they_were() -> None:
         ("DATA.SEARCH.SIZE=128", ConfigError, r"DATA\.SEARCH\.SIZE is 128, but the teacher .* reads 96"),
     ],
 )
-def test_a_teacher_that_cannot_be_is_told(override: str, error: type[Exception], message: str, paths: Paths) -> None:
-    experiment = load_experiment("loretrack", "synthetic_64", ["TEACHER.CHECKPOINT=x.pth", override])
+def test_a_teacher_that_cannot_be_is_an_error(
+    override: str, error: type[Exception], message: str, paths: Paths
+) -> None:
     with pytest.raises(error, match=message):
-        plan_distillation(experiment, paths)
+        student(paths, override)
 
 
 def test_the_teachers_weights_are_loaded_strictly(paths: Paths) -> None:
-    teacher = load_experiment("ostrack", "synthetic_small")
+    teacher = teacher_file(paths)
     network = teacher.method.build_network(teacher.config, False)
-    save_release(paths.pretrained / "t", network.state_dict(), {})
-    experiment = load_experiment("loretrack", "synthetic_64", ["TEACHER.CHECKPOINT=t.safetensors"])
-    plan = plan_distillation(experiment, paths)
-    assert plan is not None
-    student = experiment.method.build_network(plan.student_config, True)
-    base = experiment.method.build_objective(plan.student_config, student)
-    objective = plan.join(base, student)
+    teacher.load_weights(network, paths.pretrained / "t.safetensors")
+    recipe = student(paths)
+    objective, learner = recipe.objective, recipe.network
     assert isinstance(objective, DistillationObjective)
     torch.testing.assert_close(objective.teacher.state_dict(), network.state_dict(), rtol=0, atol=0)
-    assert student.backbone.grid_search == 8
-    save_release(paths.pretrained / "t", student.state_dict(), {})
+    assert learner.backbone.grid_search == 8
+    assert "teacher: ostrack synthetic_small at 96/48, fp32" in recipe.notes["teacher"]
+    save_release(paths.pretrained / "t", learner.state_dict(), {})
     with pytest.raises(WeightsError, match="pos_embed_x"):
-        plan.join(base, student)
+        student(paths)
 
 
-def test_widths_that_differ_are_told(paths: Paths) -> None:
-    teacher = load_experiment("ostrack", "synthetic_small")
-    save_release(paths.pretrained / "t", teacher.method.build_network(teacher.config, False).state_dict(), {})
-    settings = ["TEACHER.CHECKPOINT=t.safetensors", "MODEL.BACKBONE.EMBED_DIM=48"]
-    experiment = load_experiment("loretrack", "synthetic_64", settings)
-    plan = plan_distillation(experiment, paths)
-    assert plan is not None
-    student = experiment.method.build_network(plan.student_config, True)
+def test_widths_that_differ_are_an_error(paths: Paths) -> None:
+    teacher_file(paths)
     with pytest.raises(ConfigError, match="TEACHER ostrack synthetic_small: its features have 96 channels and the"):
-        plan.join(experiment.method.build_objective(plan.student_config, student), student)
+        student(paths, "MODEL.BACKBONE.EMBED_DIM=48")

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from lib.data import Frame
-from lib.methods import load_experiment
-from lib.methods.ostrack import OSTrack, load_pretrained
+from lib.methods import Experiment, load_experiment
+from lib.methods.ostrack import OSTrack
+from lib.models import CheckpointNotFoundError, WeightsError, save_release
 from lib.models.backbones import resize_position
+from lib.paths import Paths, load_paths
 from lib.track import OneStreamTracker
 from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
 
@@ -67,24 +69,69 @@ def test_an_rgb_tracker_leaves_the_second_picture_aside() -> None:
     assert thermal.boxes_xywh.tolist() == plain.boxes_xywh.tolist()
 
 
-def small_network() -> OSTrack:
-    settings = ["MODEL.BACKBONE={TYPE: vit, EMBED_DIM: 16, DEPTH: 2, NUM_HEADS: 2, STRIDE: 16}"]
-    experiment = load_experiment("ostrack", "synthetic_demo", settings)
-    return experiment.method.build_network(experiment.config, True)
+TINY = "MODEL.BACKBONE={TYPE: vit, EMBED_DIM: 16, DEPTH: 2, NUM_HEADS: 2, STRIDE: 16}"
+
+
+def small(*overrides: str) -> tuple[Experiment, OSTrack]:
+    experiment = load_experiment("ostrack", "synthetic_demo", [TINY, *overrides])
+    return experiment, experiment.method.build_network(experiment.config, True)
 
 
 def test_a_masked_autoencoder_fills_the_backbone(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    source, network = small_network(), small_network()
+    (_, source), (experiment, network) = small(), small()
     weights = {k: v for k, v in source.backbone.state_dict().items() if not k.startswith("pos_embed_")}
     weights |= {"mask_token": torch.zeros(1, 1, 8), "decoder_blocks.0.norm1.weight": torch.zeros(8)}
     torch.save({"model": weights}, tmp_path / "mae.pth")
-    load_pretrained(network, str(tmp_path / "mae.pth"))
+    report = experiment.load_weights(network, tmp_path / "mae.pth", "pretrained")
+    assert report.unused == ("mask_token", "decoder_blocks.0.norm1.weight")
+    assert {name.partition(".")[0] for name in report.fresh} == {"box_head"}
     torch.testing.assert_close(network.backbone.blocks[1].mlp.fc2.weight, source.backbone.blocks[1].mlp.fc2.weight)
     torch.testing.assert_close(network.backbone.pos_embed_x, resize_position(source.backbone.pos_embed, 6))
     torch.testing.assert_close(network.backbone.pos_embed_z, resize_position(source.backbone.pos_embed, 3))
 
 
-def test_a_missing_file_of_initial_weights_is_told() -> None:
-    with pytest.raises(FileNotFoundError, match=r"MODEL\.PRETRAIN_FILE 'nothing\.pth': no such file"):
-        load_pretrained(small_network(), "nothing.pth")
+@pytest.mark.parametrize("name", ["OSTrack_ep0300.pth.tar", "any.pth"])
+def test_a_whole_tracker_is_known_by_its_names_and_loaded_strictly(tmp_path: Path, name: str) -> None:
+    """In the `pretrained` folder or as a path, whatever the file is called; the grids may differ."""
+    torch.manual_seed(0)
+    _, source = small()
+    experiment, network = small("DATA.SEARCH.SIZE=128", f"MODEL.PRETRAIN_FILE={name}")
+    state = source.state_dict()
+    torch.save({"net": state, "epoch": 300}, tmp_path / name)
+    paths = Paths(tmp_path, tmp_path, tmp_path / "output", tmp_path)
+    file = experiment.locate_weights(name, paths, "MODEL.PRETRAIN_FILE")
+    assert file == tmp_path / name
+    experiment.load_weights(network, file, "pretrained")
+    assert torch.equal(network.box_head.conv1_ctr[0].weight, state["box_head.conv1_ctr.0.weight"])
+    torch.testing.assert_close(
+        network.backbone.pos_embed_x, resize_position(state["backbone.pos_embed_x"], 8, prefix=0)
+    )
+    del state["box_head.conv5_ctr.weight"]
+    torch.save({"net": state}, tmp_path / name)
+    with pytest.raises(WeightsError, match=r"1 missing from the file: box_head\.conv5_ctr\.weight"):
+        experiment.load_weights(network, file, "pretrained")
+
+
+def test_a_tracker_of_another_method_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    other = load_experiment("transt", "synthetic_small")
+    file = save_release(tmp_path / "transt", other.method.build_network(other.config, True).state_dict(), {})
+    experiment, network = small()
+    with pytest.raises(WeightsError, match=r"MODEL\.PRETRAIN_FILE .*transt\.safetensors: neither"):
+        experiment.load_weights(network, file, "pretrained")
+
+
+def test_the_shipped_network_is_found_under_the_name_of_its_experiment(tmp_path: Path) -> None:
+    paths = load_paths(save_dir=tmp_path)
+    found = load_experiment("ostrack", "synthetic_small").locate_weights("", paths)
+    assert found == paths.pretrained / "synthetic_small.safetensors"
+    with pytest.raises(CheckpointNotFoundError, match="no weights for transt synthetic_small"):
+        load_experiment("transt", "synthetic_small").locate_weights("", paths)
+
+
+def test_a_missing_file_says_where_it_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "other.pth").touch()
+    experiment, _ = small()
+    paths = Paths(tmp_path, tmp_path, tmp_path / "output", tmp_path)
+    with pytest.raises(CheckpointNotFoundError, match=r"PRETRAIN_FILE nothing\.pth: no such .*there: other\.pth"):
+        experiment.locate_weights("nothing.pth", paths, "MODEL.PRETRAIN_FILE")

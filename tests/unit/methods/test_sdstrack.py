@@ -14,10 +14,11 @@ from lib.bench import counting
 from lib.config import ConfigError
 from lib.data import Batch, Frame, Normalise
 from lib.methods import load_experiment
-from lib.methods.sdstrack import SDSTrack, load_foundation
+from lib.methods.sdstrack import SDSTrack
 from lib.models import WeightsError, prepare
 from lib.models.layers import FuseOptions, MaskRates
 from lib.objectives import Progress
+from lib.paths import Paths
 from lib.track import OneStreamTracker
 from lib.train import parameter_groups
 from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
@@ -202,11 +203,11 @@ def test_the_foundation_is_a_whole_rgb_tracker(tmp_path: Path) -> None:
     torch.save({"net": state, "epoch": 300}, tmp_path / "OSTrack_ep0300.pth.tar")
     net = network(training=True)
     fresh = net.backbone.patch_embed_multimodal.proj.weight.clone()
-    load_foundation(net, str(tmp_path / "OSTrack_ep0300.pth.tar"))
+    experiment().load_weights(net, tmp_path / "OSTrack_ep0300.pth.tar", "pretrained")
     own = net.state_dict()
     assert all(torch.equal(own[k], v) for k, v in state.items())
     assert torch.equal(net.backbone.patch_embed_multimodal.proj.weight, fresh)
-    load_foundation(net, str(tmp_path / "OSTrack_ep0300.pth.tar"), copy_stem=True)
+    experiment("MODEL.COPY_STEM=true").load_weights(net, tmp_path / "OSTrack_ep0300.pth.tar", "pretrained")
     assert torch.equal(net.backbone.patch_embed_multimodal.proj.weight, state["backbone.patch_embed.proj.weight"])
 
 
@@ -215,9 +216,15 @@ def test_a_foundation_that_lacks_something_is_refused(tmp_path: Path) -> None:
     del state["backbone.blocks.2.norm1.weight"]
     torch.save({"net": state}, tmp_path / "OSTrack_ep0300.pth.tar")
     with pytest.raises(WeightsError, match=r"1 missing from the file: backbone\.blocks\.2\.norm1\.weight"):
-        load_foundation(network(training=True), str(tmp_path / "OSTrack_ep0300.pth.tar"))
-    with pytest.raises(FileNotFoundError, match=r"MODEL\.PRETRAIN_FILE './pretrained/none\.pth': no such file"):
-        load_foundation(network(training=True), "./pretrained/none.pth")
+        experiment().load_weights(network(training=True), tmp_path / "OSTrack_ep0300.pth.tar", "pretrained")
+
+
+def test_the_name_of_a_foundation_may_begin_with_the_pretrained_folder(tmp_path: Path) -> None:
+    (tmp_path / "here.pth").touch()
+    paths = Paths(tmp_path, tmp_path, tmp_path / "output", tmp_path)
+    assert experiment().locate_weights("./pretrained/here.pth", paths) == tmp_path / "here.pth"
+    with pytest.raises(FileNotFoundError, match=r"MODEL\.PRETRAIN_FILE \./pretrained/none\.pth: no such file"):
+        experiment().locate_weights("./pretrained/none.pth", paths, "MODEL.PRETRAIN_FILE")
 
 
 def test_training_may_go_on_from_a_tracker_of_its_own_kind(tmp_path: Path) -> None:
@@ -226,7 +233,7 @@ def test_training_may_go_on_from_a_tracker_of_its_own_kind(tmp_path: Path) -> No
     torch.manual_seed(99)
     e = experiment()
     target = e.method.build_network(e.config, True)
-    load_foundation(target, str(tmp_path / "SDSTrack_ep0040.pth.tar"))
+    e.load_weights(target, tmp_path / "SDSTrack_ep0040.pth.tar", "pretrained")
     assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
 
 

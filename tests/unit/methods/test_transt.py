@@ -15,7 +15,7 @@ from lib.bench import counting
 from lib.config import ConfigError
 from lib.data import Batch, Frame, Normalise
 from lib.methods import load_experiment
-from lib.methods.transt import TransT, TransTTracker, load_pretrained
+from lib.methods.transt import TransT, TransTTracker
 from lib.models import WeightsError, prepare, weights_from_timm
 from lib.models.layers import FuseOptions
 from lib.objectives import Progress
@@ -215,7 +215,7 @@ def test_initial_weights_of_an_imagenet_resnet(tmp_path: Path) -> None:
     net = e.method.build_network(e.config, True)
     state = weights_from_timm("resnet50.tv_in1k", pretrained=False)
     torch.save(state | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, tmp_path / "resnet50.pth")
-    load_pretrained(net, str(tmp_path / "resnet50.pth"))
+    e.load_weights(net, tmp_path / "resnet50.pth", "pretrained")
     own = net.body.state_dict()
     assert all(torch.equal(own[k], v) for k, v in state.items() if not k.startswith("layer4"))
 
@@ -223,16 +223,16 @@ def test_initial_weights_of_an_imagenet_resnet(tmp_path: Path) -> None:
 def test_a_whole_tracker_is_loaded_strictly(tmp_path: Path) -> None:
     source = network(training=True)
     state = source.state_dict()
-    torch.save({"net": state, "epoch": 1}, tmp_path / "transt.pth")
+    torch.save({"net": state, "epoch": 1}, tmp_path / "net.pth")
     e = experiment()
     torch.manual_seed(9)
     target = e.method.build_network(e.config, True)
-    load_pretrained(target, str(tmp_path / "transt.pth"))
+    e.load_weights(target, tmp_path / "net.pth", "pretrained")
     assert all(torch.equal(v, state[k]) for k, v in target.state_dict().items())
     del state["class_embed.layers.0.weight"]
-    torch.save({"net": state}, tmp_path / "transt.pth")
+    torch.save({"net": state}, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=r"1 missing from the file: class_embed\.layers\.0\.weight"):
-        load_pretrained(target, str(tmp_path / "transt.pth"))
+        e.load_weights(target, tmp_path / "net.pth", "pretrained")
 
 
 @pytest.mark.parametrize(

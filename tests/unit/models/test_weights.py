@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.models import WeightsError, load_into, read_checkpoint, save_release, sha256_of
+from lib.models import Mapped, WeightsError, load_into, read_checkpoint, save_release, sha256_of
 
 
 def small_network() -> nn.Module:
@@ -187,21 +187,28 @@ def test_strict_loading_names_what_differs() -> None:
     for part in ("file.pth", "1 missing from the file: 0.bias", "extra.a", "2.weight (file (5, 5), network (2, 4))"):
         assert part in str(told.value)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
-    report = load_into(network, weights, strict=False, ignore=["2.weight"])
+    del weights["2.weight"]
+    report = load_into(network, Mapped(weights, ("2.*",)), strict=False)
     assert report.missing == ("0.bias",)
     assert report.unexpected == ("extra.a",)
-    assert report.ignored == ("2.weight",)
+    assert report.fresh == ("2.weight",)
     assert torch.equal(network.state_dict()["0.weight"], before["0.weight"] + 1)
     assert torch.equal(network.state_dict()["2.weight"], before["2.weight"])
 
 
-def test_key_maps_and_old_files_without_counters() -> None:
-    network = small_network()
-    weights = {f"old.{k}": v for k, v in network.state_dict().items() if "num_batches" not in k}
-    weights["old.decoder"] = torch.zeros(1)
-    report = load_into(network, weights, key_map=lambda k: None if "decoder" in k else k.removeprefix("old."))
-    assert report.ignored == ("old.decoder",)
-    assert report.tolerated == ("1.num_batches_tracked",)
+def test_a_part_of_a_network_is_filled_also_by_old_files_without_counters() -> None:
+    network = nn.ModuleDict({"body": small_network(), "head": nn.Linear(2, 2)})
+    weights = {k: v + 1 for k, v in small_network().state_dict().items() if "num_batches" not in k}
+    weights["decoder.bias"] = torch.zeros(1)
+    before = network["head"].weight.clone()
+    report = load_into(network, Mapped.of_part(network, "body.", weights, elsewhere=["decoder.*"]))
+    assert report.unused == ("decoder.bias",)
+    assert set(report.fresh) == {"body.1.num_batches_tracked", "head.weight", "head.bias"}
+    assert torch.equal(network["body"].state_dict()["0.weight"], weights["0.weight"])
+    assert torch.equal(network["head"].weight, before)
+    weights["other"] = torch.zeros(1)
+    with pytest.raises(WeightsError, match=r"2 unknown to the network: .*body\.other"):
+        load_into(network, Mapped.of_part(network, "body.", weights))
 
 
 def test_release_round_trip_and_pairs_that_do_not_belong(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from torch import nn
 
 from lib.config import ConfigError
 from lib.data import ClipBatch
-from lib.methods import CheckpointNotFoundError, load_experiment
-from lib.models import WeightsError
+from lib.methods import load_experiment
+from lib.models import CheckpointNotFoundError, WeightsError
 from lib.objectives import Explored, Progress, SequenceObjective
 from lib.paths import Paths
 from lib.train import CheckpointFolder, Parts, Trainer, TrainLog, World, build_parts, find_state, seed_everything
