@@ -203,7 +203,7 @@ def test_the_foundation_is_a_whole_rgb_tracker(tmp_path: Path) -> None:
     torch.save({"net": state, "epoch": 300}, tmp_path / "OSTrack_ep0300.pth.tar")
     net = network(training=True)
     fresh = net.backbone.patch_embed_multimodal.proj.weight.clone()
-    experiment().load_weights(net, tmp_path / "OSTrack_ep0300.pth.tar", "pretrained")
+    experiment("MODEL.COPY_STEM=false").load_weights(net, tmp_path / "OSTrack_ep0300.pth.tar", "pretrained")
     own = net.state_dict()
     assert all(torch.equal(own[k], v) for k, v in state.items())
     assert torch.equal(net.backbone.patch_embed_multimodal.proj.weight, fresh)
