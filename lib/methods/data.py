@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 from lib.config import Config, DataMix
 from lib.data import (
-    SAMPLERS,
-    Augmentation,
+    CLIP_SAMPLERS,
+    FRAME_SAMPLERS,
     BatchLoader,
-    BoxUnit,
-    ClipPicker,
-    ClipRule,
-    CropStyle,
-    FramePicker,
+    FrameSampler,
     Modality,
-    PickRule,
     Processing,
-    RegionRule,
     TrackingSampler,
     WholeFrames,
     as_read,
@@ -45,7 +39,7 @@ class DataParts:
         build_loader: (sampler, sizes and processes by name) -> loader, which collates.
     """
 
-    frames: FramePicker
+    frames: FrameSampler
     transform: Callable[..., Any]
     build_loader: Callable[..., BatchLoader[Any]]
 
@@ -53,27 +47,14 @@ class DataParts:
 def crop_data(config: Config, training: bool) -> DataParts:
     """Crops of template and search regions, as DATA says."""
     data = config.data
-    interval = data.max_sample_interval
-    intervals = (interval,) if isinstance(interval, int) else tuple(interval)
-    t, s = data.template, data.search
-    processing = Processing(
-        RegionRule(t.size, t.factor, t.center_jitter, t.scale_jitter),
-        RegionRule(s.size, s.factor, s.center_jitter, s.scale_jitter),
-        training=training,
-        augmentation=Augmentation(**asdict(data.augment)),
-        box_unit=cast(BoxUnit, data.box_unit),
-        reject_all_padding=data.reject_all_padding,
-        crop_style=cast(CropStyle, data.crop_style),
-    )
-    return DataParts(SAMPLERS[data.sampler_mode](PickRule(t.number, s.number, intervals)), processing, build_loader)
+    return DataParts(FRAME_SAMPLERS[data.sampler_mode](data), Processing(data, training), build_loader)
 
 
 def clip_data(config: Config, training: bool) -> DataParts:
     """Clips of whole frames for sequence-level training, as SLT says."""
     slt = config.slt
     assert slt is not None
-    rule = ClipRule(slt.frames, slt.max_gap, slt.max_interval, slt.interval_prob, slt.reverse)
-    return DataParts(ClipPicker(rule), WholeFrames(slt.mirror, slt.grey), build_clip_loader)
+    return DataParts(CLIP_SAMPLERS[slt.clip_sampler](slt), WholeFrames(slt), build_clip_loader)
 
 
 def open_loader(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lib.methods.data import DataParts, crop_data
 from lib.models import Checkpoint, Mapped
-from lib.objectives import Auxiliary, Objective
+from lib.objectives import AuxiliaryLoss, Objective
 from lib.registry import Registry
 from lib.track import Tracker
 
@@ -45,7 +45,7 @@ class Method:
     build_objective: Callable[[Any, Any], Objective]
     build_tracker: Callable[[Any, Any, str | None], Tracker]
     build_data: Callable[[Any, bool], DataParts] = crop_data
-    build_auxiliary: Callable[[Any], Auxiliary] | None = None
+    build_auxiliary: Callable[[Any], AuxiliaryLoss] | None = None
     reads_aux: bool = False
     map_trained: Callable[[Any, Checkpoint], dict[str, Tensor]] | None = None
     map_pretrained: Callable[[Any, Any, Checkpoint], Mapped] | None = None

@@ -15,9 +15,9 @@ from lib.methods.data import clip_data, open_loader
 from lib.methods.experiment import Experiment, load_experiment
 from lib.models import WeightPlaces, WeightsError, locate, read_checkpoint
 from lib.objectives import (
-    Auxiliary,
+    AuxiliaryLoss,
     BoxCriterion,
-    BoxesInSight,
+    CentreBoxLoss,
     DistillationObjective,
     DistillationRule,
     Objective,
@@ -26,7 +26,7 @@ from lib.objectives import (
     SoftmaxPolicy,
 )
 from lib.paths import Paths, checkpoint_folder
-from lib.track import ExploringTracker
+from lib.track import StagedTracker
 
 
 @dataclass(frozen=True)
@@ -269,12 +269,12 @@ def _sequence_objective(experiment: Experiment, network: nn.Module) -> SequenceO
     slt, method = config.slt, experiment.method
     assert slt is not None
     tracker = method.build_tracker(config, network, None)
-    if not isinstance(tracker, ExploringTracker):
+    if not isinstance(tracker, StagedTracker):
         raise ConfigError(f"SLT: the tracker of {method.name} has no stages of a step, so it cannot explore")
-    auxiliary: Auxiliary
+    auxiliary: AuxiliaryLoss
     if method.build_auxiliary is None:
         # The policy alone teaches the score map.
-        auxiliary = BoxesInSight(BoxCriterion(config.train.giou_weight, config.train.l1_weight, focal=0.0))
+        auxiliary = CentreBoxLoss(BoxCriterion(config.train.giou_weight, config.train.l1_weight, focal=0.0))
     else:
         auxiliary = method.build_auxiliary(config)
     policy = SoftmaxPolicy(slt.temperature, slt.epsilon)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from lib.data import FrameSet, Modality
 from lib.methods import Experiment, Recipe, resolve
-from lib.methods.cstrack import CSTrackTracker, CSTrackView, UpdateRule
+from lib.methods.cstrack import CSTrackRegion, CSTrackTracker, UpdateRule
 from lib.models import save_release
 from lib.models.heads import BoxMaps
 from lib.objectives import Progress, SequenceObjective
 from lib.paths import load_paths
-from lib.track import Judgement, for_present_weights, response_of, roll_out
+from lib.track import TrackerOutput, for_present_weights, roll_out, windowed_scores_of
 from tests.unit.methods.test_cstrack import SYNTHETIC, clip, experiment, network
 
 LENGTH = 6
@@ -52,21 +52,21 @@ def objective(stage: int, folder: Path) -> tuple[SequenceObjective, CSTrackTrack
     return made, track
 
 
-def live(track: CSTrackTracker, data: list[FrameSet], cells: Tensor) -> Judgement:
+def live(track: CSTrackTracker, data: list[FrameSet], cells: Tensor) -> TrackerOutput:
     """Frame after frame with gradients, the given cells [K, b] taken; memory is what it was, not what it may become."""
     first = torch.stack([torch.from_numpy(c.template_boxes[0]) for c in data])
-    target = track.look_at_target([c.template[0] for c in data], first)
-    state = track.begin(target, torch.stack([torch.from_numpy(c.search_boxes[0]) for c in data]))
+    target = track.crop_template([c.template[0] for c in data], first)
+    state = track.init_state(target, torch.stack([torch.from_numpy(c.search_boxes[0]) for c in data]))
     seen = []
     for t, taken in enumerate(cells, 1):
-        view = track.look(state, [c.search[t] for c in data])
-        seen.append(track.judge(state, view))
+        view = track.crop_search(state, [c.search[t] for c in data])
+        seen.append(track.forward(state, view))
         memory = seen[-1].memory
         with torch.no_grad():
-            state, _ = track.decide(state, view, seen[-1], lambda _, taken=taken: taken)  # type: ignore[misc]
+            state, _ = track.postprocess(state, view, seen[-1], lambda _, taken=taken: taken)  # type: ignore[misc]
         state = replace(state, memory=None if memory is None else memory.detach())
-    responses = torch.cat([response_of(j) for j in seen])
-    return Judgement(responses, torch.cat([j.scores for j in seen]), BoxMaps.cat([j.output for j in seen]))
+    responses = torch.cat([windowed_scores_of(j) for j in seen])
+    return TrackerOutput(responses, torch.cat([j.scores for j in seen]), BoxMaps.cat([j.candidates for j in seen]))
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -81,11 +81,11 @@ def test_what_is_judged_again_is_what_was_seen(stage: int, tmp_path: Path) -> No
     torch.manual_seed(5)
     rollout = roll_out(for_present_weights(track), data, explore)
     for rows, part in zip(([0, 1], [2]), made.parts(rollout, [c.name for c in data]), strict=True):
-        assert isinstance(part.views, CSTrackView)
-        state = track.begin(part.target, torch.zeros(len(rows), 4, dtype=torch.float64))
-        again = track.judge(state.select([*range(len(rows))] * (LENGTH - 1)), part.views)
+        assert isinstance(part.views, CSTrackRegion)
+        state = track.init_state(part.target, torch.zeros(len(rows), 4, dtype=torch.float64))
+        again = track.forward(state.select([*range(len(rows))] * (LENGTH - 1)), part.views)
         before = torch.cat([response[rows] for response in seen])
-        torch.testing.assert_close(response_of(again), before, rtol=2e-4, atol=2e-6)
+        torch.testing.assert_close(windowed_scores_of(again), before, rtol=2e-4, atol=2e-6)
     responses = torch.stack(seen)
     assert not torch.allclose(responses[1:], responses[:-1], rtol=1e-2)
 
