@@ -1,8 +1,8 @@
-"""Where data, weights and results lie on this machine.
+"""Where data, weights and results lie on this machine, and the ``local.yaml`` that says so.
 
-Sources, in rising priority: defaults beside the repository (``./data``, ``./output``, ``./pretrained``), ``local.yaml``
+Sources, in rising priority: defaults in the repository (``./data``, ``./output``, ``./pretrained``), ``local.yaml``
 in the repository root (or the file that ``$TRACKING_LOCAL_YAML`` names), environment variables (``TRACKING_DATA_DIR``,
-``TRACKING_SAVE_DIR``, ``TRACKING_LASOT_DIR`` and so on), and what a call or a command line says.
+``TRACKING_SAVE_DIR``, ``TRACKING_LASOT_DIR`` and so on), and arguments of a call or a command line.
 The higher source wins; within one source a data set's own key wins over ``data_dir``.
 Relative paths start at the folder of ``local.yaml`` in that file, at the working directory elsewhere.
 """
@@ -16,24 +16,45 @@ from pathlib import Path
 
 import yaml
 
-from lib.layouts import LAYOUTS, UnknownKeyError, layout_of
+from lib.catalogue import CATALOGUE
+from lib.files import write_text
 from lib.registry import suggest
 
 LOCAL_YAML_VARIABLE = "TRACKING_LOCAL_YAML"
-GENERAL_KEYS = ("workspace_dir", "data_dir", "save_dir", "pretrained_dir")
+GENERAL_KEYS = {
+    "workspace_dir": "the checkout",
+    "data_dir": "parent of every data set folder that is not set below",
+    "save_dir": "checkpoints, logs and results",
+    "pretrained_dir": "weight files to start from",
+}
+_LOCAL_YAML_HEAD = """\
+# Folders of this machine, read by every command. Not part of the repository.
+# Relative paths start at the folder of this file; ~ and $VARIABLES are replaced.
+# The environment (TRACKING_DATA_DIR, TRACKING_LASOT_DIR, ...) outranks this file, the command line outranks both.
+
+"""
+_LOCAL_YAML_DATASETS = """
+# Data sets. Remove the # and write the folder if one lies elsewhere; the value shown is the default.
+"""
 
 
 class PathsError(ValueError):
-    """A path setting that cannot be understood; the message names the file and line, variable or argument."""
+    """A path setting cannot be understood; the message names the file and line, variable or argument."""
 
 
 class MissingPathError(FileNotFoundError):
-    """A data set folder that is not there."""
+    """A data set folder is not there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A path that somebody set. rank: 1 local.yaml, 2 environment, 3 call or command line. origin: for messages."""
+    """A path that the user has set.
+
+    Attributes:
+        path: The folder.
+        rank: 1 for local.yaml, 2 for the environment, 3 for a call or command line.
+        origin: File and line, variable or argument, for messages.
+    """
 
     path: Path
     rank: int
@@ -44,8 +65,12 @@ class Setting:
 class Paths:
     """The folders of this machine.
 
-    workspace: the repository (or what `workspace_dir` says); save_dir: checkpoints, logs and results;
-    pretrained: weight files to start from; data_dir: the parent of every data set folder without a setting of its own.
+    Attributes:
+        workspace: The repository, or the folder that `workspace_dir` sets.
+        data_dir: Parent of every data set folder without a setting of its own.
+        save_dir: Checkpoints, logs and results.
+        pretrained: Weight files to start from.
+        settings: The user's settings by key.
     """
 
     workspace: Path
@@ -55,51 +80,48 @@ class Paths:
     settings: Mapping[str, Setting] = field(default_factory=dict, hash=False)
 
     def candidates(self, key: str) -> tuple[Path, ...]:
-        """Where a data set is looked for, in this order; a zip beside the default folder counts as the folder."""
-        layout = layout_of(key)
-        own = self._own(layout.key)
+        """Where a data set is looked for, in this order; a zip next to the default folder counts as the folder."""
+        spec = CATALOGUE[key]
+        own = self._own(spec.key)
         if own is not None:
             return (own.path,)
-        folders = [self.data_dir / name for name in layout.folders]
+        folders = [self.data_dir / name for name in spec.folders]
         return (*folders, *(f.with_name(f.name + ".zip") for f in folders))
 
     def find(self, key: str) -> Path | None:
-        """The data set's folder (or archive), None when there is none; an unknown key raises `UnknownKeyError`."""
+        """The data set's folder or archive, None if there is none; an unknown key raises `UnknownNameError`."""
         return next((path for path in self.candidates(key) if path.exists()), None)
 
     def dataset(self, key: str) -> Path:
-        """The data set's folder (or archive); `MissingPathError` says where it was looked for and how to set it."""
-        found = self.find(key)
-        if found is None:
-            raise MissingPathError(self._missing(key))
-        return found
+        """The data set's folder or archive.
 
-    def origin(self, key: str) -> str:
-        """Who decided where the data set is looked for: a line of ``local.yaml``, a variable, or ``data_dir``."""
-        own = self._own(layout_of(key).key)
-        return own.origin if own is not None else f"data_dir, from {self._origin_of_data_dir()}"
+        Raises:
+            MissingPathError: It is not there; the message says where it was looked for and how to set it.
+            UnknownNameError: No data set has this key.
+        """
+        found = self.find(key)
+        if found is not None:
+            return found
+        spec = CATALOGUE[key]
+        own, set_path = self._own(spec.key), self.settings.get(spec.key)
+        looked = " or ".join(str(p) for p in self.candidates(key) if p.suffix != ".zip" or own)
+        general = self.settings.get("data_dir")
+        general_origin = general.origin if general is not None else "the defaults"
+        origin = own.origin if own is not None else f"data_dir, from {general_origin}"
+        outranked = ""
+        if set_path is not None and own is None:
+            outranked = f" ({set_path.origin} says {set_path.path}, but {general_origin} outranks it)"
+        raise MissingPathError(
+            f"data set {spec.key!r} ({spec.description}) is not at {looked}, set by {origin}{outranked}. "
+            f"Expected layout: {spec.layout}. "
+            f"Set it by `{spec.key}: FOLDER` in {local_yaml_path()}, by the environment variable {spec.variable}, "
+            f"or by data_dir / {spec.key}=FOLDER on the command line."
+        )
 
     def _own(self, key: str) -> Setting | None:
+        """The setting of this data set, unless `data_dir` was set by a higher source."""
         own, general = self.settings.get(key), self.settings.get("data_dir")
         return own if own is not None and (general is None or own.rank >= general.rank) else None
-
-    def _origin_of_data_dir(self) -> str:
-        general = self.settings.get("data_dir")
-        return general.origin if general is not None else "the defaults"
-
-    def _missing(self, key: str) -> str:
-        layout = layout_of(key)
-        looked = " or ".join(map(str, (p for p in self.candidates(key) if p.suffix != ".zip" or self._own(layout.key))))
-        own = self.settings.get(layout.key)
-        outranked = ""
-        if own is not None and self._own(layout.key) is None:
-            outranked = f" ({own.origin} says {own.path}, but {self._origin_of_data_dir()} outranks it)"
-        return (
-            f"data set {layout.key!r} ({layout.purpose}) is not at {looked}, set by {self.origin(key)}{outranked}. "
-            f"Layout wanted there: {layout.tree}. "
-            f"Set it by `{layout.key}: FOLDER` in {local_yaml_path()}, by the environment variable {layout.variable}, "
-            f"or by data_dir / {layout.key}=FOLDER on the command line."
-        )
 
 
 def repository_root() -> Path:
@@ -132,11 +154,19 @@ def load_paths(
     save_dir: str | Path | None = None,
     pretrained: str | Path | None = None,
 ) -> Paths:
-    """Settle every folder from defaults, ``local.yaml``, the environment and these arguments.
+    """Collect the folders from defaults, ``local.yaml``, the environment and these arguments.
 
-    overrides: data set key -> folder.
-    Raises `PathsError` for a setting that cannot be understood, naming file and line, variable or key.
-    No folder has to exist yet: `Paths.dataset` looks when a data set is asked for.
+    No folder has to exist yet: `Paths.dataset` looks when a data set is needed.
+
+    Args:
+        overrides: Data set key -> folder.
+        workspace: The repository.
+        data_dir: Parent of the data set folders.
+        save_dir: Checkpoints, logs and results.
+        pretrained: Weight files.
+
+    Raises:
+        PathsError: A setting cannot be understood; the message names file and line, variable or key.
     """
     settings = _from_yaml(local_yaml_path())
     settings.update(_from_environment())
@@ -148,17 +178,15 @@ def load_paths(
         name = _known_key(key, "overrides")
         settings[name] = Setting(_resolve(value, Path.cwd()), 3, f"{name}=... on the call")
 
-    root = repository_root()
-
     def general(name: str, default: Path) -> Path:
         return settings[name].path if name in settings else default
 
-    place = general("workspace_dir", root)
+    root = general("workspace_dir", repository_root())
     return Paths(
-        workspace=place,
-        data_dir=general("data_dir", place / "data"),
-        save_dir=general("save_dir", place / "output"),
-        pretrained=general("pretrained_dir", place / "pretrained"),
+        workspace=root,
+        data_dir=general("data_dir", root / "data"),
+        save_dir=general("save_dir", root / "output"),
+        pretrained=general("pretrained_dir", root / "pretrained"),
         settings=settings,
     )
 
@@ -172,6 +200,35 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
             raise PathsError(f"{pair!r}: expected KEY=FOLDER, for example lasot=/data/LaSOT")
         parsed[_known_key(key.strip(), "the command line")] = value
     return parsed
+
+
+def default_local_yaml(workspace_dir: str | Path, data_dir: str | Path, save_dir: str | Path) -> str:
+    """The text of a new ``local.yaml``: general folders are set, every data set is a comment with default and layout.
+
+    Args:
+        workspace_dir: The checkout; relative folders start at the working directory.
+        data_dir: Parent of the data set folders.
+        save_dir: Checkpoints, logs and results.
+    """
+    workspace, data, save = (Path(p).expanduser().resolve() for p in (workspace_dir, data_dir, save_dir))
+    values = (workspace, data, save, workspace / "pretrained")
+    lines = [f"{key}: {_quoted(v)}  # {text}\n" for (key, text), v in zip(GENERAL_KEYS.items(), values, strict=True)]
+    lines.append(_LOCAL_YAML_DATASETS)
+    for spec in CATALOGUE.values():
+        lines.append(f"\n# {spec.description}: {spec.layout}\n# {spec.key}: {_quoted(data / spec.folders[0])}\n")
+    return _LOCAL_YAML_HEAD + "".join(lines)
+
+
+def write_local_yaml(path: Path, text: str, force: bool = False) -> None:
+    """Write the file atomically; an existing one raises `FileExistsError` unless `force`."""
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists; edit it, or give --force to overwrite it")
+    write_text(path, text)
+
+
+def _quoted(path: Path) -> str:
+    """The path as YAML, quoted only if it must be."""
+    return yaml.safe_dump(str(path), width=10**6, allow_unicode=True).removesuffix("\n...\n").rstrip("\n")
 
 
 def _from_yaml(path: Path) -> dict[str, Setting]:
@@ -194,7 +251,7 @@ def _from_yaml(path: Path) -> dict[str, Setting]:
         if key in settings:
             raise PathsError(f"{where}: key {key!r} is set twice (first in {settings[key].origin})")
         if not isinstance(value_node, yaml.ScalarNode):
-            raise PathsError(f"{where}: {key!r} wants one folder")
+            raise PathsError(f"{where}: {key!r} expects one folder")
         if value_node.tag != "tag:yaml.org,2002:null":
             settings[key] = Setting(_resolve(value_node.value, path.parent), 1, where)
     return settings
@@ -203,7 +260,7 @@ def _from_yaml(path: Path) -> dict[str, Setting]:
 def _from_environment() -> dict[str, Setting]:
     settings = {}
     names = {f"TRACKING_{name.upper()}": name for name in GENERAL_KEYS}
-    names.update({layout.variable: layout.key for layout in LAYOUTS.values()})
+    names.update({spec.variable: spec.key for spec in CATALOGUE.values()})
     for variable, value in os.environ.items():
         if not value or not variable.startswith("TRACKING_") or not variable.endswith("_DIR"):
             continue
@@ -217,12 +274,10 @@ def _from_environment() -> dict[str, Setting]:
 def _known_key(key: str, where: str) -> str:
     if key in GENERAL_KEYS:
         return key
-    try:
-        return layout_of(key).key
-    except UnknownKeyError:
-        known = [*GENERAL_KEYS, *LAYOUTS]
-        near = suggest(key, known)
-        raise PathsError(f"{where}: unknown key {key!r}{near} (known: {', '.join(known)})") from None
+    if key in CATALOGUE:
+        return CATALOGUE[key].key
+    known = [*GENERAL_KEYS, *(spec.key for spec in CATALOGUE.values())]
+    raise PathsError(f"{where}: unknown key {key!r}{suggest(key, known)} (known: {', '.join(known)})")
 
 
 def _resolve(value: str | Path, base: Path) -> Path:

@@ -67,3 +67,7 @@ class Registry(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._names.values()))
+
+    def values(self) -> list[T]:
+        """The parts, each once, in the order of registration."""
+        return list({id(part): part for part in self._parts.values()}.values())

@@ -13,8 +13,8 @@ from typing import Any
 
 import cv2
 
+from lib.catalogue import CATALOGUE
 from lib.files import write_text
-from lib.layouts import LAYOUTS, layout_of
 from lib.registry import Registry
 from synthetic.config import GENERATOR_VERSION, WorldConfig
 from synthetic.dataset import Studio, SyntheticDataset
@@ -78,10 +78,10 @@ def usual_place(layout: str, split: str, data_dir: Path) -> Path:
     """Where readers look for that part of a data set below the data folder; UnknownNameError for an unknown layout."""
     WRITERS[layout]
     if layout == "synthetic":
-        return data_dir / layout_of(layout).folders[0] / split
-    key = layout_of(layout).key
+        return data_dir / CATALOGUE[layout].folders[0] / split
+    key = CATALOGUE[layout].key
     part = f"{key}_{split}"
-    return data_dir / LAYOUTS[part if part in LAYOUTS else key].folders[0]
+    return data_dir / CATALOGUE[part if part in CATALOGUE else key].folders[0]
 
 
 def _check(job: Job) -> tuple[LayoutWriter, SyntheticDataset]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
+from lib.catalogue import CATALOGUE
 from lib.data import (
     BuildError,
     BuildReport,
@@ -23,8 +24,8 @@ from lib.data import (
     write_broken_list,
     write_sequence_list,
 )
-from lib.layouts import LAYOUTS, UnknownKeyError, layout_of
 from lib.paths import MissingPathError, Paths, PathsError, load_paths
+from lib.registry import UnknownNameError
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         paths = load_paths(data_dir=args.data_dir)
         target = args.target or default_target(args.dataset, paths)
         return run(args, args.source or paths.dataset(args.dataset), target)
-    except (UnknownKeyError, PathsError, MissingPathError, PlanError, BuildError, OSError) as error:
+    except (UnknownNameError, PathsError, MissingPathError, PlanError, BuildError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -59,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def default_target(dataset: str, paths: Paths) -> Path:
-    key = f"{layout_of(dataset).key}_lmdb"
-    if key not in LAYOUTS:
+    key = f"{CATALOGUE[dataset].key}_lmdb"
+    if key not in CATALOGUE:
         raise PlanError(f"there is no default place for an LMDB copy of {dataset}; give --target")
     return paths.candidates(key)[0]
 
@@ -75,9 +76,9 @@ def run(args: argparse.Namespace, source: Path, target: Path) -> int:
             print(f"{plan.target}: counting files in {plan.source}")
             with show_progress(plan.target.name, count_files(plan)) as advance:
                 report = build(plan, allow_broken=args.allow_broken, threads=args.threads, progress=advance)
-        tell(report)
+        print_report(report)
         reports.append(report)
-    if layout_of(args.dataset).key == "trackingnet":
+    if CATALOGUE[args.dataset].key == "trackingnet":
         print(f"{target / 'seq_list.json'}: {write_sequence_list(target)} videos")
     broken_list = target.with_name(target.name + ".broken.txt")
     broken = write_broken_list(broken_list, reports)
@@ -89,9 +90,9 @@ def run(args: argparse.Namespace, source: Path, target: Path) -> int:
     return 0
 
 
-def tell(report: BuildReport) -> None:
+def print_report(report: BuildReport) -> None:
     if report.state == "was complete":
-        print(f"{report.target}: complete ({report.files} files); delete the folder to build it anew")
+        print(f"{report.target}: complete ({report.files} files); delete the folder to build it again")
         return
     size = f"{report.written} written ({report.bytes / 1e6:.1f} MB), {report.already} were there"
     print(f"{report.target}: {report.state}: {report.files} files, {size}")

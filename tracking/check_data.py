@@ -5,28 +5,24 @@ Without names every data set that is there is checked. Exit code 1 when somethin
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
 from rich.console import Console
 
-from lib.bench.benchmarks import BENCHMARKS, Benchmark
 from lib.data import (
+    CheckPart,
+    CheckResult,
     Depth,
-    Finding,
-    Part,
     check_part,
-    choose,
-    open_store,
-    print_findings,
+    check_parts,
+    choose_parts,
+    print_results,
     show_progress,
-    training_parts,
     write_vot_list,
 )
-from lib.data.datasets import StoredDataset
-from lib.layouts import UnknownKeyError
 from lib.paths import MissingPathError, Paths, PathsError, load_paths, parse_overrides
+from lib.registry import UnknownNameError
 
 VOT_KEYS = ("depthtrack_test", "vot_rgbd22")
 
@@ -64,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.write_vot_lists:
             return write_vot_lists(paths)
         return run(args, paths)
-    except (UnknownKeyError, PathsError, MissingPathError, ValueError, OSError) as error:
+    except (UnknownNameError, PathsError, MissingPathError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -73,46 +69,22 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace, paths: Paths) -> int:
-    parts = all_parts()
-    asked = choose(parts, args.datasets) if args.datasets else [p for p in parts if paths.find(p.key) is not None]
-    if not asked:
+    parts = choose_parts(args.datasets) if args.datasets else [p for p in check_parts() if paths.find(p.spec.key)]
+    if not parts:
         print(f"no data set below {paths.data_dir}; data/README.md shows the layouts", file=sys.stderr)
         return 1
-    findings = [check(part, paths, args.depth, args.threads) for part in asked]
+    results = [check(part, paths, args.depth, args.threads) for part in parts]
     if not args.datasets:
-        findings = without_absent_parts(findings)
-    print_findings(findings, Console(), partial=args.partial, all_lines=args.all)
-    return int(any(finding.is_wrong(args.partial) for finding in findings))
+        # A folder may hold one part of a data set; its other parts were not asked for.
+        here = {result.part.spec.key for result in results if result.found}
+        results = [result for result in results if result.found or result.part.spec.key not in here]
+    print_results(results, Console(), partial=args.partial, all_lines=args.all)
+    return int(any(result.is_wrong(args.partial) for result in results))
 
 
-def all_parts() -> list[Part]:
-    """Training sets, their LMDB copies, and every test benchmark."""
-    parts = {part.name: part for part in training_parts()}
-    for name in BENCHMARKS:
-        part = test_part(BENCHMARKS[name])
-        parts.setdefault(part.name, part)
-    return list(parts.values())
-
-
-def test_part(benchmark: Benchmark) -> Part:
-    label = {"got10k_val": "validation", "got10k_ltrval": "ltrval"}.get(benchmark.name, "test")
-    truth = benchmark.truth_files if benchmark.scored else ()
-    return Part(benchmark.root, label, partial(open_test, benchmark), benchmark.complete, truth)
-
-
-def open_test(benchmark: Benchmark, path: Path) -> StoredDataset:
-    return benchmark.read(open_store(path))
-
-
-def check(part: Part, paths: Paths, depth: Depth, threads: int) -> Finding:
+def check(part: CheckPart, paths: Paths, depth: Depth, threads: int) -> CheckResult:
     with show_progress(part.name, 0, "sequences") as bar:
         return check_part(part, paths, depth, threads=threads, progress=bar, begin=bar.begin)
-
-
-def without_absent_parts(findings: list[Finding]) -> list[Finding]:
-    """Of a folder that holds one part of a data set, the other parts were not asked for."""
-    here = {finding.part.key for finding in findings if finding.found}
-    return [finding for finding in findings if finding.found or finding.part.key not in here]
 
 
 def write_vot_lists(paths: Paths) -> int:
@@ -123,8 +95,8 @@ def write_vot_lists(paths: Paths) -> int:
     wrong = False
     for key, place in places.items():
         made = write_vot_list(place, key)
-        told = "written" if made.changed else "was right"
-        print(f"{made.path}: {told}, {len(made.names)} sequences; {made.sequence_files} `sequence` files written")
+        state = "written" if made.changed else "was right"
+        print(f"{made.path}: {state}, {len(made.names)} sequences; {made.sequence_files} `sequence` files written")
         for problem in (*made.lacking, *made.problems):
             print(f"  {problem}", file=sys.stderr)
         wrong |= bool(made.lacking or made.problems)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.local_file import default_local_yaml, write_local_yaml
-from lib.paths import local_yaml_path
+from lib.paths import default_local_yaml, local_yaml_path, write_local_yaml
 
 
 def main() -> int:
@@ -16,7 +15,7 @@ def main() -> int:
     parser.add_argument("--workspace_dir", default=".", help="the checkout (default: here)")
     parser.add_argument("--data_dir", help="parent of the data set folders (default: WORKSPACE/data)")
     parser.add_argument("--save_dir", help="checkpoints, logs and results (default: WORKSPACE/output)")
-    parser.add_argument("--force", action="store_true", help="write the file anew when there is one")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     args = parser.parse_args()
     workspace = Path(args.workspace_dir)
     data_dir, save_dir = args.data_dir or workspace / "data", args.save_dir or workspace / "output"

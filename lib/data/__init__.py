@@ -25,9 +25,8 @@ from lib.data.boxes import (
     xywh_to_cxcywh,
     xywh_to_xyxy,
 )
-from lib.data.check import Depth, Finding, check_part
-from lib.data.check_parts import Part, choose, training_parts
-from lib.data.check_table import print_findings
+from lib.data.check import CheckPart, CheckResult, Depth, check_part, check_parts, choose_parts
+from lib.data.check_table import print_results
 from lib.data.clips import CLIP_SAMPLERS, VisibleClipSampler, WholeFrames, pack_clip, unpack_clip
 from lib.data.crop import (
     CropError,
@@ -59,14 +58,15 @@ from lib.data.listing import folder_names, natural_order, picture_names
 from lib.data.lmdb_build import (
     BuildError,
     BuildReport,
+    PlanError,
     build,
     count_files,
     finished_build,
     partial_folder,
+    plan_build,
     write_broken_list,
     write_sequence_list,
 )
-from lib.data.lmdb_plan import PlanError, plan_build
 from lib.data.loader import (
     WORKER_DIED,
     BatchLoader,
@@ -110,4 +110,4 @@ from lib.data.types import (
     Video,
 )
 from lib.data.video import FrameSource, Grab, SourceError, open_source
-from lib.data.vot_lists import DEPTHTRACK_SEQUENCES, VOT_RGBD22_SEQUENCES, VotList, write_vot_list
+from lib.data.vot_lists import VotList, write_vot_list

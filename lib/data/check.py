@@ -1,44 +1,101 @@
-"""Is a data set whole? Sequences found and missing, pictures against annotation rows, broken pictures.
+"""The data check: sequences found and missing, pictures compared with annotation rows, broken pictures.
 
 Everything goes through the readers that training and evaluation use: what passes here is read there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from lib.data.check_parts import Part
-from lib.data.datasets import Annotation, StoredDataset
-from lib.data.datasets.base import quiet_readers, read_text
+from lib.catalogue import CATALOGUE, DatasetSpec, Subset
+from lib.data.datasets import Annotation, StoredDataset, open_subset, parse_chunks
+from lib.data.datasets.base import quiet_readers
 from lib.data.io import AnnotationError, DecodeError, verify_picture
 from lib.data.listing import picture_names
-from lib.data.store import Store
+from lib.data.store import Store, open_store
 from lib.paths import Paths
+from lib.registry import UnknownNameError
 
 Depth = Literal["fast", "normal", "full"]
-"""fast: annotations, first and last picture; normal: every picture is there; full: every picture is read."""
+"""fast: annotations, first and last picture; normal: every picture exists; full: every picture is read."""
 
 _LISTINGS_KEPT = 2
 """Folders whose names are remembered: the two of an RGB-X sequence, or the one of an image data set."""
 
-_READ_ERRORS = (FileNotFoundError, NotADirectoryError, PermissionError, AnnotationError, DecodeError)
+_READ_ERRORS = (OSError, AnnotationError, DecodeError)
+
+
+@dataclass(frozen=True)
+class CheckPart:
+    """One part of a data set that can be checked."""
+
+    spec: DatasetSpec
+    subset: Subset
+
+    @property
+    def name(self) -> str:
+        """`lasot:training`, as on the command line."""
+        return f"{self.spec.key}:{self.subset.label}"
+
+    def open(self, place: Path) -> StoredDataset:
+        """The reader of the folder or archive."""
+        return open_subset(self.spec, self.subset, open_store(place), **self.subset.check_options)
+
+
+def check_parts() -> list[CheckPart]:
+    """Every published part in the catalogue, those of LMDB copies behind the others."""
+    specs = sorted(CATALOGUE.values(), key=lambda spec: bool(spec.copy_of))
+    return [CheckPart(spec, subset) for spec in specs for subset in spec.subsets if subset.label]
+
+
+def choose_parts(names: Iterable[str]) -> list[CheckPart]:
+    """The parts with these names: keys (`lasot`), aliases (`vid`), parts (`lasot:test`), chunks (`trackingnet:0-3`).
+
+    Raises:
+        UnknownNameError: There is no such part.
+        ValueError: Chunks cannot be understood.
+    """
+    chosen: list[CheckPart] = []
+    for name in names:
+        base, _, label = name.partition(":")
+        spec = CATALOGUE[base]
+        chunked = next((s for s in spec.subsets if s.selection == "chunks"), None)
+        if chunked is not None and label[:1].isdigit():
+            chunks = {"chunks": parse_chunks(label)}
+            chosen.append(CheckPart(spec, replace(chunked, label=label, count=None, check_options=chunks)))
+            continue
+        found = [CheckPart(spec, s) for s in spec.subsets if s.label and label in ("", s.label)]
+        if not found:
+            known = ", ".join(sorted(f"{spec.key}:{s.label}" for s in spec.subsets if s.label))
+            raise UnknownNameError(f"there is no part {name!r} to check (parts of {spec.key}: {known})")
+        chosen += [part for part in found if part not in chosen]
+    return chosen
 
 
 @dataclass
-class Finding:
-    """What was found of one part. found: sequences that can be used as they are.
+class CheckResult:
+    """What the check of one part found.
 
-    place: where it was looked for. missing: sequences that are not there; unreadable: those with damaged annotations or
-    lost pictures; mismatched: those with more or fewer pictures than annotation rows; broken: pictures that are cut
-    short or no pictures, of `pictures` that were read. missing_files, problems: a line for each missing sequence, and
-    for whatever else is wrong, files named.
+    Attributes:
+        part: The part.
+        place: Where it was looked for.
+        there: The part could be opened.
+        found: Sequences that can be used as they are.
+        total: Sequences that the reader lists.
+        missing: Sequences that do not exist.
+        unreadable: Sequences with damaged annotations or missing pictures.
+        mismatched: Sequences with more or fewer pictures than annotation rows.
+        broken: Pictures that are truncated or not pictures, of `pictures` that were read.
+        pictures: Pictures that were read.
+        missing_files: A line for each missing sequence.
+        problems: A line for anything else that is wrong, with the file.
     """
 
-    part: Part
+    part: CheckPart
     place: Path
     there: bool = True
     found: int = 0
@@ -53,98 +110,110 @@ class Finding:
 
     @property
     def expected(self) -> int:
-        """Sequences of the published set; those that are there where any number is right."""
-        return self.total if self.part.expected is None else self.part.expected
+        """Sequences of the published part; those that exist if any number is right."""
+        return self.total if self.part.subset.count is None else self.part.subset.count
 
     def first_trouble(self, partial: bool = False) -> str:
-        """The first line of what is missing or wrong, or ""; with `partial`, what is wrong goes before."""
+        """The first line of what is missing or wrong, or ""; with `partial`, what is wrong comes first."""
         first = (self.problems, self.missing_files) if partial else (self.missing_files, self.problems)
         return next((lines[0] for lines in first if lines), "")
 
     def is_wrong(self, partial: bool = False) -> bool:
-        """Not as published. More pictures than rows, or one fewer, is seen in the releases and no fault.
+        """Not as published. More pictures than rows, or one fewer, occurs in the releases and is accepted.
 
-        partial: sequences that are not there are no fault either, as long as there are some.
+        Args:
+            partial: Accept missing sequences, as long as some are there.
         """
         enough = self.found >= (1 if partial else max(1, self.expected))
         return not enough or self.broken > 0 or self.unreadable > 0
 
 
 def check_part(
-    part: Part,
+    part: CheckPart,
     paths: Paths,
     depth: Depth = "normal",
     *,
     threads: int = 4,
     progress: Callable[[int], None] = lambda sequences: None,
     begin: Callable[[int], None] = lambda sequences: None,
-) -> Finding:
-    """Check one part. begin(sequences) is called once it is open, progress(1) after every sequence."""
-    place = paths.find(part.key)
+) -> CheckResult:
+    """Check one part.
+
+    Args:
+        part: What to check.
+        paths: Where data sets are.
+        depth: How much is read.
+        threads: Pictures that are read at a time.
+        progress: Called with 1 after every sequence.
+        begin: Called with the number of sequences once the part is open.
+    """
+    place = paths.find(part.spec.key)
     if place is None:
-        looked = paths.candidates(part.key)[0]
-        return Finding(part, looked, there=False, missing_files=[f"{looked} is not there"])
-    finding = Finding(part, place)
-    with quiet_readers():  # of what is counted and listed here
+        looked = paths.candidates(part.spec.key)[0]
+        return CheckResult(part, looked, there=False, missing_files=[f"{looked} is not there"])
+    result = CheckResult(part, place)
+    with quiet_readers():  # what they warn of is counted and listed here
         try:
-            dataset = part.read(place)
-        except (*_READ_ERRORS, OSError, ValueError) as error:
-            finding.there = False
-            finding.missing_files.append(_message(error))
-            return finding
-        finding.total = len(dataset)
-        begin(finding.total)
-        look = _Look(part, depth, finding)
+            dataset = part.open(place)
+        except (*_READ_ERRORS, ValueError) as error:
+            result.there = False
+            result.missing_files.append(_message(error))
+            return result
+        result.total = len(dataset)
+        begin(result.total)
+        checker = _Checker(depth, result)
         with ThreadPoolExecutor(threads) as pool:
             for index in range(len(dataset)):
-                look.sequence(dataset, index, pool)
+                checker.check_sequence(dataset, index, pool)
                 progress(1)
-    if part.expected is not None and finding.total < part.expected:
-        finding.missing += part.expected - finding.total
-        finding.missing_files.append(f"{finding.total} sequences in {place}, {part.expected} are published")
-    return finding
+    count = part.subset.count
+    if count is not None and result.total < count:
+        result.missing += count - result.total
+        result.missing_files.append(f"{result.total} sequences in {place}, {count} are published")
+    return result
 
 
-class _Look:
-    """Goes through the sequences of one part and writes down what it finds."""
+class _Checker:
+    """Goes through the sequences of one part and records what it finds in `result`."""
 
-    def __init__(self, part: Part, depth: Depth, finding: Finding) -> None:
-        self._part, self._depth, self._finding = part, depth, finding
+    def __init__(self, depth: Depth, result: CheckResult) -> None:
+        self._depth, self._result = depth, result
         self._listings: dict[str, frozenset[str]] = {}
         self._read: set[str] = set()
 
-    def sequence(self, dataset: StoredDataset, index: int, pool: ThreadPoolExecutor) -> None:
-        """Look at one sequence."""
-        finding, name = self._finding, dataset.sequence_name(index)
+    def check_sequence(self, dataset: StoredDataset, index: int, pool: ThreadPoolExecutor) -> None:
+        """Check one sequence."""
+        result, name = self._result, dataset.sequence_name(index)
         try:
             annotation = dataset.annotation(index)
             absent = self._absent_pictures(annotation)
-            usable = self._depth == "fast" or self._compare_rows(name, annotation)
-        except (*_READ_ERRORS, OSError) as error:
-            if isinstance(error, FileNotFoundError) and not _has_folder(dataset, name):
-                finding.missing += 1
-                finding.missing_files.append(f"{name}: {_message(error)}")
+            usable = self._depth == "fast" or annotation.rows is None or self._compare_rows(annotation, annotation.rows)
+        except _READ_ERRORS as error:
+            places = (name, f"{name.partition('-')[0]}/{name}", f"{name.rpartition('-')[0]}/{name}")
+            if isinstance(error, FileNotFoundError) and not any(map(dataset.store.exists, places)):
+                result.missing += 1
+                result.missing_files.append(f"{name}: {_message(error)}")
             else:
-                finding.unreadable += 1
-                finding.problems.append(f"{name}: {_message(error)}")
+                result.unreadable += 1
+                result.problems.append(f"{name}: {_message(error)}")
             return
         if absent:
             count = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
             line = f"{annotation.frames.store.describe(absent[0])} is missing{count}"
-            if line not in finding.problems[-1:]:  # the objects of one COCO picture follow one another
-                finding.problems.append(line)
+            if line not in result.problems[-1:]:  # the objects of one COCO picture follow one another
+                result.problems.append(line)
         if usable and not absent:
-            finding.found += 1
+            result.found += 1
         else:
-            finding.unreadable += 1
+            result.unreadable += 1
         if self._depth == "full":
             self._verify(annotation, frozenset(absent), pool)
 
     def _absent_pictures(self, annotation: Annotation) -> list[str]:
         frames = annotation.frames
         if self._depth == "fast":
-            keys = dict.fromkeys(key for i in (0, len(frames) - 1) for key in frames.keys(i))
-            return [key for key in keys if not frames.store.exists(key)]
+            ends = dict.fromkeys(key for i in (0, len(frames) - 1) for key in frames.keys(i))
+            return [key for key in ends if not frames.store.exists(key)]
         absent = []
         for files in (frames.rgb, frames.aux):
             for key in (files.key(i) for i in range(len(files))) if files is not None else ():
@@ -161,64 +230,43 @@ class _Look:
             self._listings[place] = frozenset(store.listdir(folder))
         return self._listings[place]
 
-    def _compare_rows(self, name: str, annotation: Annotation) -> bool:
-        """Count pictures and rows; False when pictures are lost (one fewer than rows is common in the releases)."""
+    def _compare_rows(self, annotation: Annotation, rows: int) -> bool:
+        """Compare pictures and rows; False if pictures are missing (one fewer than rows is common in the releases)."""
         frames = annotation.frames
         folders = [f.key(0).rpartition("/")[0] for f in (frames.rgb, frames.aux) if f is not None]
-        rows = self._rows(frames.store, folders[0], name)
-        if rows is None:
-            return True
         counts = {folder: len(picture_names(self._names_in(frames.store, folder))) for folder in folders}
         if all(count == rows for count in counts.values()):
             return True
-        self._finding.mismatched += 1
-        told = " and ".join(f"{count} pictures in {frames.store.describe(f)}" for f, count in counts.items())
-        self._finding.problems.append(f"{told}, {rows} annotation rows")
+        self._result.mismatched += 1
+        found = " and ".join(f"{count} pictures in {frames.store.describe(f)}" for f, count in counts.items())
+        self._result.problems.append(f"{found}, {rows} annotation rows")
         return min(counts.values()) >= rows - 1
 
-    def _rows(self, store: Store, folder: str, name: str) -> int | None:
-        parent = folder.rpartition("/")[0]
-        for file in self._part.truth:
-            keys = (
-                [file.format(name=name)] if "{" in file else [f"{place}/{file}" for place in (parent, folder) if place]
-            )
-            for key in keys:
-                if store.exists(key):
-                    return sum(bool(line.strip()) for line in read_text(store, key).splitlines())
-        return None
-
     def _verify(self, annotation: Annotation, absent: frozenset[str], pool: ThreadPoolExecutor) -> None:
-        frames = annotation.frames
-        keys = [key for i in range(len(frames)) for key in frames.keys(i) if key not in absent]
-        if not self._part.truth:  # several sequences share pictures
+        store = annotation.frames.store
+        keys = [key for i in range(len(annotation.frames)) for key in annotation.frames.keys(i) if key not in absent]
+        if annotation.rows is None:  # several sequences may share pictures
             keys = [key for key in keys if key not in self._read]
             self._read.update(keys)
-        self._finding.pictures += len(keys)
-        for problem in pool.map(lambda key: _look_at(frames.store, key), keys):
-            if problem:
-                self._finding.broken += 1
-                self._finding.problems.append(problem)
+        self._result.pictures += len(keys)
 
+        def problem_of(key: str) -> str:
+            where = store.describe(key)
+            try:
+                verify_picture(store.read(key), where)
+            except DecodeError as error:
+                return str(error)
+            except OSError as error:
+                return f"{where}: {error.strerror or error}"
+            return ""
 
-def _has_folder(dataset: StoredDataset, name: str) -> bool:
-    """Whether a sequence that could not be read is there at all."""
-    places = (name, f"{name.partition('-')[0]}/{name}", f"{name.rpartition('-')[0]}/{name}")
-    return any(dataset.store.exists(place) for place in places)
-
-
-def _look_at(store: Store, key: str) -> str:
-    where = store.describe(key)
-    try:
-        verify_picture(store.read(key), where)
-    except DecodeError as error:
-        return str(error)
-    except OSError as error:
-        return f"{where}: {error.strerror or error}"
-    return ""
+        problems = [problem for problem in pool.map(problem_of, keys) if problem]
+        self._result.broken += len(problems)
+        self._result.problems += problems
 
 
 def _message(error: Exception) -> str:
-    """An operating system's error as "FILE: reason", ours as it is."""
+    """An operating system error as "FILE: reason", ours unchanged."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)

@@ -1,4 +1,4 @@
-"""What the data check found, as a table and a list of problems."""
+"""Results of the data check as a table and a list of problems."""
 
 from __future__ import annotations
 
@@ -8,62 +8,59 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lib.data.check import Finding
+from lib.data.check import CheckResult
 
 LINES_SHOWN = 5
 LEAST_WIDTH = 10
 
 
-def print_findings(
-    findings: Sequence[Finding], console: Console, *, partial: bool = False, all_lines: bool = False
+def print_results(
+    results: Sequence[CheckResult], console: Console, *, partial: bool = False, all_lines: bool = False
 ) -> None:
-    """One row per part; below it what is missing or wrong, where it was looked for, and the layout wanted.
+    """Print one row per part; below, what is missing or wrong, where it was looked for, and the expected layout.
 
-    partial: as for `Finding.is_wrong`.
+    Args:
+        results: One for each part.
+        console: Where to print.
+        partial: As for `CheckResult.is_wrong`.
+        all_lines: Print every problem instead of the first few.
     """
     heads = ("data set", "state", "sequences", "!= rows", "broken")
-    rows = [_numbers(finding, partial) for finding in findings]
+    rows = [_numbers(result, partial) for result in results]
     table = Table(box=None, pad_edge=False)
     widths = [max(len(text) for text in (head, *(row[i] for row in rows))) + 1 for i, head in enumerate(heads)]
     for i, (head, width) in enumerate(zip(heads, widths, strict=True)):
         table.add_column(head, min_width=width, no_wrap=True, justify="left" if i < 2 else "right")
-    # Cut here: rich would take whole columns away for a long last one.
+    # Shortened here: rich would drop whole columns for a long last one.
     left = max(LEAST_WIDTH, console.width - sum(widths) - 2 * len(widths))
     table.add_column("first missing or wrong"[:left], no_wrap=True)
-    for finding, row in zip(findings, rows, strict=True):
-        colour = "red" if finding.is_wrong(partial) else "green"
-        trouble = escape(_cut(_short(finding, partial), left))
+    for result, row in zip(results, rows, strict=True):
+        colour = "red" if result.is_wrong(partial) else "green"
+        # Paths are shown as seen from the data set folder, without the alternatives that were tried.
+        trouble = result.first_trouble(partial).replace(f"{result.place}/", "").partition(" (nor ")[0] or "-"
+        trouble = escape(trouble if len(trouble) <= left else f"{trouble[: left - 1]}…")
         table.add_row(escape(row[0]), f"[{colour}]{row[1]}[/{colour}]", *row[2:], trouble)
     console.print(table)
     console.print("!= rows: sequences whose pictures and annotation rows differ in number", style="dim", soft_wrap=True)
-    for finding in findings:
-        if finding.first_trouble(partial):
-            _print_lines(finding, console, partial, all_lines)
+    for result in results:
+        if result.first_trouble(partial):
+            _print_lines(result, console, partial, all_lines)
 
 
-def _numbers(finding: Finding, partial: bool) -> tuple[str, ...]:
-    state = "wrong" if finding.is_wrong(partial) else "ok"
-    broken = f"{finding.broken} of {finding.pictures}" if finding.pictures else "-"
-    counts = (f"{finding.found} / {finding.expected}", str(finding.mismatched), broken)
-    return (finding.part.name, state, *(counts if finding.there else ("-", "-", "-")))
+def _numbers(result: CheckResult, partial: bool) -> tuple[str, ...]:
+    state = "wrong" if result.is_wrong(partial) else "ok"
+    broken = f"{result.broken} of {result.pictures}" if result.pictures else "-"
+    counts = (f"{result.found} / {result.expected}", str(result.mismatched), broken)
+    return (result.part.name, state, *(counts if result.there else ("-", "-", "-")))
 
 
-def _short(finding: Finding, partial: bool) -> str:
-    """The first trouble with paths seen from the data set's folder, and without the other places looked at."""
-    return finding.first_trouble(partial).replace(f"{finding.place}/", "").partition(" (nor ")[0] or "-"
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
-def _print_lines(finding: Finding, console: Console, partial: bool, all_lines: bool) -> None:
-    console.print(f"\n[bold]{escape(finding.part.name)}[/bold] in {escape(str(finding.place))}", soft_wrap=True)
-    console.print(f"  layout wanted: {escape(finding.part.layout)}", highlight=False, soft_wrap=True)
-    missing = finding.missing_files
-    if partial and finding.found and not all_lines and len(missing) > 1:
-        missing = [f"{finding.missing} sequences are not there, which --partial allows (--all names them)"]
-    for lines in (missing, finding.problems):
+def _print_lines(result: CheckResult, console: Console, partial: bool, all_lines: bool) -> None:
+    console.print(f"\n[bold]{escape(result.part.name)}[/bold] in {escape(str(result.place))}", soft_wrap=True)
+    console.print(f"  expected layout: {escape(result.part.spec.layout)}", highlight=False, soft_wrap=True)
+    missing = result.missing_files
+    if partial and result.found and not all_lines and len(missing) > 1:
+        missing = [f"{result.missing} sequences are not there, which --partial accepts (--all names them)"]
+    for lines in (missing, result.problems):
         shown = lines if all_lines else lines[:LINES_SHOWN]
         for line in shown:
             console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)

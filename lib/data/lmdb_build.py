@@ -1,7 +1,9 @@
 """Copy a data set into LMDB: resumable after a kill, every picture verified, the finished copy marked.
 
-The environment grows in ``<target>.partial`` and gets its name when it is whole, so that no reader meets half of one.
-Files are written in transactions: after a kill, what was committed is there and the rest is written by the next run.
+Keys are those of the STARK / OSTrack family of readers: the path of the file below the data set's folder, with a prefix
+for some sets; `lib.catalogue.LmdbCopy` says what is stored. The environment grows in ``<target>.partial`` and is
+renamed when it is complete, so that no reader meets half of one. Files are written in transactions: after a kill, what
+was committed is there and the next run writes the rest.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import datetime
 import fcntl
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,24 +20,136 @@ from pathlib import Path
 
 import lmdb
 
+from lib.catalogue import CATALOGUE, LmdbCopy
+from lib.data.datasets.build import load_part
+from lib.data.datasets.trackingnet import ALL_CHUNKS
 from lib.data.io import DecodeError, verify_picture
-from lib.data.listing import PICTURE_SUFFIXES
-from lib.data.lmdb_plan import Plan
+from lib.data.listing import PICTURE_SUFFIXES, is_hidden
+from lib.data.store import LmdbStore
 from lib.files import write_text
 
 MARK, LOCK, DOUBTFUL = "build.json", "build.lock", "doubtful.jsonl"
 BATCH_FILES = 256
 FIRST_MAP_BYTES = 1 << 28
 LONGEST_KEY = 511
+TEXT_SUFFIXES = (".txt", ".json", ".label", ".ini", ".tag", ".value", ".csv", ".tsv")
+
+
+class PlanError(ValueError):
+    """A source folder does not look like the data set; the message says what was expected."""
 
 
 class BuildError(RuntimeError):
-    """A build that cannot go on; the message says what to do."""
+    """A build cannot go on; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class LmdbPlan:
+    """One LMDB environment to be made.
+
+    Attributes:
+        source: Folder whose files are stored.
+        target: Folder of the environment.
+        prefix: Text in front of relative paths.
+        parts: Files and folders below `source` to take; () for all.
+        extra: Key -> content that is not a file.
+    """
+
+    source: Path
+    target: Path
+    prefix: str = ""
+    parts: tuple[str, ...] = ()
+    extra: dict[str, bytes] = field(default_factory=dict)
+
+    def folders(self) -> Iterator[tuple[str, list[str]]]:
+        """(folder relative to `source`, sorted names of the files in it that are stored), folder by folder."""
+        if not self.parts:
+            yield from _walk(self.source, "", ())
+        for part in self.parts:
+            path = self.source / part
+            if path.is_dir():
+                yield from _walk(self.source, part, ())
+            elif path.is_file():
+                folder, _, name = part.rpartition("/")
+                yield folder, [name]
+            else:
+                raise PlanError(f"{path} is missing")
+
+    def key(self, folder: str, name: str) -> str:
+        """The key of a file."""
+        return f"{self.prefix}{folder}/{name}" if folder else f"{self.prefix}{name}"
+
+
+def plan_build(dataset: str, source: Path, target: Path, chunks: list[int] | None = None) -> list[LmdbPlan]:
+    """The environments that make up the LMDB copy of a data set.
+
+    Args:
+        dataset: Key in the catalogue, or an alias.
+        source: The data set folder.
+        target: Folder of the copy.
+        chunks: TrackingNet only, the training chunks to store; None takes those that are there.
+
+    Raises:
+        PlanError: The source does not look like the data set.
+    """
+    spec = CATALOGUE[dataset]
+    copy, layout = spec.lmdb or LmdbCopy(), f"expected layout: {spec.layout}"
+    if not source.is_dir():
+        raise PlanError(f"{spec.key}: the source {source} is not a folder; {layout}")
+    if chunks is not None and not copy.chunked:
+        raise PlanError(f"{spec.key} has no chunks to choose from")
+    if copy.inside and (source / copy.inside).is_dir():  # the whole release
+        source = source / copy.inside
+    needs_index = bool(copy.index) and not (source / copy.files[0]).is_file()
+    if copy.chunked:
+        found = [k for k in ALL_CHUNKS if (source / f"TRAIN_{k}" / copy.files[0]).is_dir()]
+        numbers = found if chunks is None else chunks
+        if not numbers:
+            raise PlanError(f"{spec.key}: no chunk in {source}; {layout}")
+        plans = [LmdbPlan(source / f"TRAIN_{k}", target / f"TRAIN_{k}_lmdb", parts=copy.files) for k in numbers]
+    else:
+        plans = [LmdbPlan(source, target, copy.prefix, copy.files[1:] if needs_index else copy.files)]
+    for plan in plans:
+        for part in plan.parts:
+            if not (plan.source / part).exists():
+                raise PlanError(f"{spec.key}: {plan.source / part} is missing; {layout}")
+    if needs_index:
+        try:
+            plans[0].extra[copy.files[0]] = load_part(copy.index)(source)
+        except FileNotFoundError as error:
+            raise PlanError(f"{spec.key}: {error}; {layout}") from None
+    if copy.required and not any(next(source.glob(pattern), None) for pattern in copy.required):
+        raise PlanError(f"{spec.key}: nothing like {copy.required[0]} in {source}; {layout}")
+    if not copy.chunked and next(plans[0].folders(), None) is None:
+        raise PlanError(f"{spec.key}: no picture or text file in {source}; {layout}")
+    return plans
+
+
+def _walk(root: Path, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, list[str]]]:
+    """Depth first in sorted order; `above` are the folders on the way, so that a link in a circle ends."""
+    place = root / folder if folder else root
+    status = place.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    files, folders = [], []
+    with os.scandir(place) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.name.lower().endswith((*PICTURE_SUFFIXES, *TEXT_SUFFIXES)):
+                files.append(entry.name)
+    if files:
+        yield folder, sorted(files)
+    for name in sorted(folders):
+        yield from _walk(root, f"{folder}/{name}" if folder else name, (*above, here))
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
-    """A file that was not stored, or stored although it is broken."""
+class BrokenFile:
+    """A file that was not stored, or was stored although it is broken."""
 
     path: str
     reason: str
@@ -42,9 +157,16 @@ class Broken:
 
 @dataclass
 class BuildReport:
-    """What one run did for one environment.
+    """Result of one run for one environment.
 
-    state: "complete" (by this run), "was complete" (nothing to do) or "unfinished" (see `broken`).
+    Attributes:
+        target: The environment.
+        state: "complete" (by this run), "was complete" (nothing to do) or "unfinished" (see `broken`).
+        files: Files that belong to it.
+        already: Of these, stored by earlier runs.
+        written: Of these, stored by this run.
+        bytes: Size of what was written.
+        broken: Files that are broken.
     """
 
     target: Path
@@ -53,28 +175,24 @@ class BuildReport:
     already: int = 0
     written: int = 0
     bytes: int = 0
-    broken: list[Broken] = field(default_factory=list)
+    broken: list[BrokenFile] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
         return self.state != "unfinished"
 
 
-Progress = Callable[[int], None]
-"""Called with the number of files just dealt with."""
-
-
 def partial_folder(target: Path) -> Path:
-    """Where an unfinished build lies."""
+    """Where an unfinished build is."""
     return target.with_name(target.name + ".partial")
 
 
 def finished_build(target: Path) -> BuildReport | None:
-    """The report of a finished build, None if there is none. BuildError for an environment that something else made."""
+    """The report of a finished build, None if there is none. BuildError for an environment of other origin."""
     mark = target / MARK
     if mark.is_file():
         saved = json.loads(mark.read_text(encoding="utf-8"))
-        broken = [Broken(**row) for row in saved["broken"]]
+        broken = [BrokenFile(**row) for row in saved["broken"]]
         return BuildReport(target, "was complete", files=saved["files"], already=saved["files"], broken=broken)
     if (target / "data.mdb").exists():
         raise BuildError(
@@ -84,36 +202,81 @@ def finished_build(target: Path) -> BuildReport | None:
     return None
 
 
-def count_files(plan: Plan) -> int:
-    """How many files the plan stores (walks through the source once)."""
+def count_files(plan: LmdbPlan) -> int:
+    """Number of files that the plan stores (walks through the source once)."""
     return len(plan.extra) + sum(len(names) for _, names in plan.folders())
 
 
 def build(
-    plan: Plan, *, allow_broken: bool = False, threads: int = 8, progress: Progress = lambda files: None
+    plan: LmdbPlan,
+    *,
+    allow_broken: bool = False,
+    threads: int = 8,
+    progress: Callable[[int], None] = lambda files: None,
 ) -> BuildReport:
     """Make one LMDB environment, or go on with an interrupted one; stored keys are not written again.
 
-    allow_broken: store pictures that are cut short as they are, and call the copy complete; otherwise the copy stays
-    unfinished until they are repaired. Raises BuildError (disk full, another build at work, foreign environment).
+    Args:
+        plan: What to store.
+        allow_broken: Store truncated pictures as they are and call the copy complete; otherwise the copy stays
+            unfinished until they are repaired.
+        threads: Files that are read at a time.
+        progress: Called with the number of files just handled.
+
+    Raises:
+        BuildError: The disk is full, another build is running, or the environment is of other origin.
     """
     done = finished_build(plan.target)
     if done is not None:
         return done
     folder = partial_folder(plan.target)
     folder.mkdir(parents=True, exist_ok=True)
+    report = BuildReport(plan.target)
+    # Keys that were stored although broken, one per line: a killed run leaves them to the next one, which looks again.
+    doubtful = folder / DOUBTFUL
+    lines = doubtful.read_text(encoding="utf-8").splitlines() if doubtful.exists() else []
+    again = {json.loads(line).encode() for line in lines}
     with _locked(folder), _Writer(folder) as writer, ThreadPoolExecutor(threads) as pool:
-        job = _Job(writer, pool, folder / DOUBTFUL, BuildReport(plan.target), allow_broken)
-        for keys, contents in _batches(plan):
-            job.store(keys, contents)
-            progress(len(keys))
-    if allow_broken or not job.report.broken:
-        _finish(plan, folder, job.report)
-    return job.report
+        for batch in _batches(plan):
+            encoded = [(key.encode("utf-8", "surrogateescape"), content) for key, content in batch]
+            missing = writer.missing([key[:LONGEST_KEY] for key, _ in encoded])
+            todo = [item for item, new in zip(encoded, missing, strict=True) if new or item[0] in again]
+            items: list[tuple[bytes, bytes]] = []
+            with open(doubtful, "a", encoding="utf-8") as file:
+                for (key, content), (data, reason) in zip(todo, pool.map(_read, todo), strict=True):
+                    if reason:
+                        report.broken.append(BrokenFile(str(content), reason))
+                    if data is not None and (not reason or allow_broken):
+                        items.append((key, data))
+                        if reason:
+                            file.write(json.dumps(key.decode()) + "\n")
+            if items:
+                writer.put(items)
+            report.files += len(batch)
+            report.already += len(batch) - len(todo)
+            report.written += len(items)
+            report.bytes += sum(len(data) for _, data in items)
+            progress(len(batch))
+    if report.broken and not allow_broken:
+        return report
+    report.state = "complete"
+    mark = {
+        "source": str(plan.source),
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "files": report.files,
+        "broken": [asdict(row) for row in report.broken],
+    }
+    write_text(folder / MARK, json.dumps(mark, indent=1))
+    for leftover in ("lock.mdb", LOCK, DOUBTFUL):
+        (folder / leftover).unlink(missing_ok=True)
+    if plan.target.is_dir():
+        plan.target.rmdir()
+    folder.rename(plan.target)
+    return report
 
 
 def write_broken_list(path: Path, reports: Iterable[BuildReport]) -> int:
-    """Write "file<TAB>what is wrong" per broken file, or remove an old list if there is none; returns their number."""
+    """Write "file<TAB>reason" for each broken file, or remove an old list if there is none; returns their number."""
     rows = [f"{row.path}\t{row.reason}\n" for report in reports for row in report.broken]
     if rows:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,10 +289,10 @@ def write_broken_list(path: Path, reports: Iterable[BuildReport]) -> int:
 def write_sequence_list(target: Path) -> int:
     """TrackingNet: ``seq_list.json`` with [chunk, video] of every finished chunk in `target`; returns their number."""
     pairs: list[tuple[int, str]] = []
-    for chunk in range(12):
+    for chunk in ALL_CHUNKS:
         folder = target / f"TRAIN_{chunk}_lmdb"
-        if (folder / "data.mdb").is_file():
-            pairs += [(chunk, video) for video in _videos(folder)]
+        if (folder / "data.mdb").is_file() and (store := LmdbStore(folder)).exists("anno"):
+            pairs += [(chunk, name.removesuffix(".txt")) for name in store.listdir("anno")]
     write_text(target / "seq_list.json", json.dumps(pairs))
     return len(pairs)
 
@@ -146,14 +309,14 @@ class _Writer:
         try:
             self._env = lmdb.open(str(self.folder), map_size=self._size, readahead=False, meminit=False)
         except lmdb.Error as error:
-            raise BuildError(f"{self.folder} cannot be opened ({error}); delete the folder to start anew") from None
+            raise BuildError(f"{self.folder} cannot be opened ({error}); delete the folder to start again") from None
         return self
 
     def __exit__(self, *_: object) -> None:
         self._env.close()
 
     def missing(self, keys: list[bytes]) -> list[bool]:
-        """For each key, whether it is not stored yet."""
+        """For each key, True if it is not stored yet."""
         with self._env.begin() as txn, txn.cursor() as cursor:
             return [not cursor.set_key(key) for key in keys]
 
@@ -174,65 +337,21 @@ class _Writer:
                 ) from None
 
 
-def _batches(plan: Plan) -> Iterator[tuple[list[str], list[Path | bytes]]]:
+def _batches(plan: LmdbPlan) -> Iterator[list[tuple[str, Path | bytes]]]:
     """Keys with the file, or the content, that belongs to each."""
-    keys: list[str] = list(plan.extra)
-    contents: list[Path | bytes] = list(plan.extra.values())
+    batch: list[tuple[str, Path | bytes]] = list(plan.extra.items())
     for folder, names in plan.folders():
         for name in names:
-            keys.append(plan.key(folder, name))
-            contents.append(plan.source / folder / name)
-            if len(keys) >= BATCH_FILES:
-                yield keys, contents
-                keys, contents = [], []
-    if keys:
-        yield keys, contents
-
-
-class _Job:
-    """One run: reads what is missing, looks at every picture, stores it, keeps count.
-
-    doubtful: file with the keys, one per line as JSON, that were stored although broken. A run that is killed leaves it
-    to the next one, which looks at those pictures again.
-    """
-
-    def __init__(
-        self, writer: _Writer, pool: ThreadPoolExecutor, doubtful: Path, report: BuildReport, allow_broken: bool
-    ) -> None:
-        self.report = report
-        self._writer, self._pool, self._doubtful, self._allow_broken = writer, pool, doubtful, allow_broken
-        lines = doubtful.read_text(encoding="utf-8").splitlines() if doubtful.exists() else []
-        self._again = {json.loads(line).encode() for line in lines}
-
-    def store(self, keys: list[str], contents: list[Path | bytes]) -> None:
-        """Store the files of one batch that are not there yet, all or nothing."""
-        encoded = [key.encode("utf-8", "surrogateescape") for key in keys]
-        missing = self._writer.missing([key[:LONGEST_KEY] for key in encoded])
-        todo = [
-            (key, content)
-            for key, content, new in zip(encoded, contents, missing, strict=True)
-            if new or key in self._again
-        ]
-        items, doubtful = [], []
-        for (key, content), (data, reason) in zip(todo, self._pool.map(_read, todo), strict=True):
-            if reason:
-                self.report.broken.append(Broken(str(content), reason))
-            if data is not None and (not reason or self._allow_broken):
-                items.append((key, data))
-                doubtful += [key] if reason else []
-        if doubtful:
-            with open(self._doubtful, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(key.decode()) + "\n" for key in doubtful)
-        if items:
-            self._writer.put(items)
-        self.report.files += len(keys)
-        self.report.already += len(keys) - len(todo)
-        self.report.written += len(items)
-        self.report.bytes += sum(len(data) for _, data in items)
+            batch.append((plan.key(folder, name), plan.source / folder / name))
+            if len(batch) >= BATCH_FILES:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
 
 
 def _read(item: tuple[bytes, Path | bytes]) -> tuple[bytes | None, str]:
-    """(content, what is wrong with it) of a key and its file; no content when it cannot be stored at all."""
+    """(content, what is wrong with it) of a key and its file; no content if it cannot be stored at all."""
     key, content = item
     if isinstance(content, bytes):
         return content, ""
@@ -252,22 +371,6 @@ def _read(item: tuple[bytes, Path | bytes]) -> tuple[bytes | None, str]:
     return data, ""
 
 
-def _finish(plan: Plan, folder: Path, report: BuildReport) -> None:
-    report.state = "complete"
-    mark = {
-        "source": str(plan.source),
-        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "files": report.files,
-        "broken": [asdict(row) for row in report.broken],
-    }
-    write_text(folder / MARK, json.dumps(mark, indent=1))
-    for leftover in ("lock.mdb", LOCK, DOUBTFUL):
-        (folder / leftover).unlink(missing_ok=True)
-    if plan.target.is_dir():
-        plan.target.rmdir()
-    folder.rename(plan.target)
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One build per folder; the lock goes with the process, however it ends."""
@@ -277,14 +380,3 @@ def _locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise BuildError(f"another process is building {folder}") from None
         yield
-
-
-def _videos(folder: Path) -> list[str]:
-    with lmdb.open(str(folder), readonly=True, lock=False) as env, env.begin() as txn, txn.cursor() as cursor:
-        videos = []
-        if cursor.set_range(b"anno/"):
-            for key in cursor.iternext(values=False):
-                if not key.startswith(b"anno/"):
-                    break
-                videos.append(key[len(b"anno/") :].decode().removesuffix(".txt"))
-        return videos

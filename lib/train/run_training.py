@@ -20,7 +20,6 @@ if __name__ == "__main__":
 import torch
 
 from lib.data import WORKER_DIED, TooManyBadSamplesError, WorkerError, is_worker_death
-from lib.layouts import UnknownKeyError
 from lib.models import WeightsError
 from lib.registry import UnknownNameError
 from lib.train import distributed
@@ -35,7 +34,7 @@ from lib.train.session import Session, open_session
 from lib.train.signals import InterruptedTraining
 
 WRONG_SETUP = (
-    ValueError, OSError, UnknownNameError, UnknownKeyError, WeightsError, CheckpointError, ResumeError, OccupiedError,
+    ValueError, OSError, UnknownNameError, WeightsError, CheckpointError, ResumeError, OccupiedError,
 )  # fmt: skip
 """What a user can put right, told in one sentence; anything else is a defect and comes with its traceback."""
 EXPLAINED = (NonFiniteLossError, LossScaleError, BatchTooLargeError, TooManyBadSamplesError, WorkerError)

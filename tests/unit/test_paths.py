@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from lib.layouts import LAYOUTS
-from lib.local_file import default_local_yaml
-from lib.paths import MissingPathError, PathsError, load_paths, parse_overrides, repository_root
+from lib.catalogue import CATALOGUE
+from lib.paths import (
+    MissingPathError,
+    PathsError,
+    default_local_yaml,
+    load_paths,
+    parse_overrides,
+    repository_root,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,7 +98,7 @@ def test_zip_beside_the_default_folder_is_found(local_yaml: Path, tmp_path: Path
     [
         ("data_dir: /d\nlasott: /x\n", r"local\.yaml:2: unknown key 'lasott'; did you mean 'lasot'\?"),
         ("lasot: /x\nlasot: /y\n", r"local\.yaml:2: key 'lasot' is set twice"),
-        ("lasot: [/x, /y]\n", r"local\.yaml:1: 'lasot' wants one folder"),
+        ("lasot: [/x, /y]\n", r"local\.yaml:1: 'lasot' expects one folder"),
         ("- lasot\n", "expected lines of the form"),
         ("lasot: {", "not valid YAML"),
     ],
@@ -131,12 +137,13 @@ def test_fresh_file_means_what_its_comments_say(local_yaml: Path, tmp_path: Path
     paths = load_paths()
     assert paths.data_dir == tmp_path / "my data: #1"
     assert paths.save_dir == tmp_path / "out"
+    keys = [spec.key for spec in CATALOGUE.values()]
     uncommented = [
-        line.removeprefix("# ") for line in text.splitlines() if line.startswith(tuple(f"# {k}: " for k in LAYOUTS))
+        line.removeprefix("# ") for line in text.splitlines() if line.startswith(tuple(f"# {k}: " for k in keys))
     ]
-    assert len(uncommented) == len(LAYOUTS)
+    assert len(uncommented) == len(keys)
     local_yaml.write_text(text + "\n" + "\n".join(uncommented) + "\n")
-    for key in LAYOUTS:
+    for key in keys:
         assert load_paths().candidates(key)[0] == paths.candidates(key)[0]
 
 
@@ -164,6 +171,6 @@ def test_command_writes_once(local_yaml: Path, tmp_path: Path) -> None:
 
 def test_documentation_has_every_key() -> None:
     text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
-    for layout in LAYOUTS.values():
-        folders = " or ".join(f"`{folder}`" for folder in layout.folders)
-        assert f"| `{layout.key}` | {folders} | {layout.purpose} | `{layout.tree}` |" in text
+    for spec in CATALOGUE.values():
+        folders = " or ".join(f"`{folder}`" for folder in spec.folders)
+        assert f"| `{spec.key}` | {folders} | {spec.description} | `{spec.layout}` |" in text

@@ -1,4 +1,4 @@
-"""What all data sets share: an index of names, annotations read when asked for and kept in a bounded cache."""
+"""What all data sets share: an index of names, and annotations that are read on demand and kept in a bounded cache."""
 
 from __future__ import annotations
 
@@ -19,15 +19,26 @@ from lib.data.io import AnnotationError, decode_text, parse_boxes, parse_numbers
 from lib.data.store import Store, SubStore, ZipStore
 from lib.data.types import Boxes, Mask, Modality, Video
 
-log = logging.getLogger(__name__)
-
 CACHE_BYTES = 64 << 20
 """Annotations that one data set keeps per process; all of LaSOT's are about 95 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What the files of one sequence say. Arrays have one row per frame that has both a picture and an annotation."""
+    """What the files of one sequence say; N frames have both a picture and an annotation row.
+
+    Attributes:
+        boxes_xywh: [N, 4] float64 boxes in image pixels; NaN if the file says so.
+        valid: [N] bool, the box can be a regression target.
+        visible: [N] bool, the target can be seen.
+        frames: The pictures.
+        visible_ratio: [N] in 0..1, if the data set has it.
+        object_class: What the target is.
+        present: [N] bool by the data set's own presence labels; None without (complete) labels.
+        second_boxes_xywh: [N, 4] ground truth in the second modality, if the reader was asked for it.
+        rows: Annotation rows before they were cut to the pictures; None if rows and pictures need not agree.
+        folder: Key of the folder with the annotation files.
+    """
 
     boxes_xywh: Boxes
     valid: Mask
@@ -35,19 +46,28 @@ class Annotation:
     frames: FrameFiles
     visible_ratio: NDArray[np.float64] | None = None
     object_class: str | None = None
+    present: Mask | None = None
+    second_boxes_xywh: Boxes | None = None
+    rows: int | None = None
+    folder: str = ""
 
     @property
     def nbytes(self) -> int:
         """Rough size in memory."""
+        arrays = (self.boxes_xywh, self.valid, self.visible, self.visible_ratio, self.present, self.second_boxes_xywh)
         names = sum(getattr(getattr(f, "names", None), "nbytes", 0) for f in (self.frames.rgb, self.frames.aux))
-        ratio = 0 if self.visible_ratio is None else self.visible_ratio.nbytes
-        return self.boxes_xywh.nbytes + self.valid.nbytes + self.visible.nbytes + ratio + names + 1024
+        return sum(a.nbytes for a in arrays if a is not None) + names + 1024
 
 
 class StoredDataset(ABC):
-    """A data set in a store. Subclasses say how one sequence is read (`_read`).
+    """A data set in a store; subclasses say how one sequence is read (`_read`).
 
-    Sequences are given by number, by iteration, or by name (`by_name`). Can be pickled; the cache stays behind.
+    Sequences are addressed by number, by iteration, or by name (`by_name`). Can be pickled, without the cache.
+
+    Args:
+        store: Files of the data set, seen from the folder where its layout starts.
+        names: Sequences.
+        name: Name of the data set, for messages.
     """
 
     modality = Modality.RGB
@@ -92,13 +112,23 @@ class StoredDataset(ABC):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": OrderedDict(), "_cached_bytes": 0}
 
-    def by_name(self, name: str) -> Video:
-        """The sequence of this name; KeyError says that there is none."""
+    def keep(self, names: Sequence[str]) -> None:
+        """Restrict the data set to these sequences, in this order."""
+        self.names, self._positions = list(names), None
+        self._cache.clear()
+        self._cached_bytes = 0
+
+    def position(self, name: str) -> int:
+        """The number of the sequence with this name; KeyError if there is none."""
         if self._positions is None:
             self._positions = {self.sequence_name(i): i for i in range(len(self))}
         if name not in self._positions:
             raise KeyError(f"{self.name} has no sequence {name!r}")
-        return self[self._positions[name]]
+        return self._positions[name]
+
+    def by_name(self, name: str) -> Video:
+        """The sequence with this name; KeyError if there is none."""
+        return self[self.position(name)]
 
     def sequence_name(self, index: int) -> str:
         """The name of sequence `index`; no file is read."""
@@ -120,7 +150,7 @@ class StoredDataset(ABC):
 
 
 def _read_attributes(store: Store) -> dict[str, frozenset[str]]:
-    """{sequence: tags} of an `attributes.json` at the root, where the data set has one."""
+    """{sequence: tags} of an `attributes.json` at the root, if the data set has one."""
     if not store.exists("attributes.json"):
         return {}
     where = store.describe("attributes.json")
@@ -137,7 +167,7 @@ def read_text(store: Store, key: str) -> str:
 
 
 def read_names(store: Store, key: str) -> list[str]:
-    """One name per line, blank lines left out."""
+    """One name per line, without blank lines."""
     return [line.strip() for line in read_text(store, key).lstrip("\ufeff").splitlines() if line.strip()]
 
 
@@ -152,7 +182,8 @@ def read_boxes(store: Store, key: str) -> Boxes:
 def read_flags(store: Store, key: str, rows: int) -> NDArray[np.float64] | None:
     """One number per frame from an optional file, cut to `rows`; it may be one short. None if there is no such file.
 
-    Raises AnnotationError when more than one number is missing.
+    Raises:
+        AnnotationError: More than one number is missing.
     """
     try:
         text = read_text(store, key)
@@ -164,13 +195,8 @@ def read_flags(store: Store, key: str, rows: int) -> NDArray[np.float64] | None:
     return values[:rows]
 
 
-def shortest(rows: int, *flags: NDArray[np.float64] | None) -> int:
-    """The number of rows for which every optional file has a value."""
-    return min([rows, *(len(f) for f in flags if f is not None)])
-
-
 def first_existing(store: Store, keys: Sequence[str]) -> str:
-    """The first key that is there; FileNotFoundError names the first one and the alternatives."""
+    """The first key that exists; FileNotFoundError names the first one and the alternatives."""
     for key in keys:
         if store.exists(key):
             return key
@@ -179,12 +205,12 @@ def first_existing(store: Store, keys: Sequence[str]) -> str:
 
 
 def positive(boxes: Boxes, more_than: float = 0) -> Mask:
-    """[N] bool: width and height above a bound; NaN is not."""
+    """[N] bool: width and height exceed a bound; False for NaN."""
     return (boxes[:, 2] > more_than) & (boxes[:, 3] > more_than)
 
 
 def only_first(boxes: Boxes, frames: int) -> Boxes:
-    """[frames, 4]: the first box, then NaN, for test sets that publish the first box alone."""
+    """[frames, 4]: the first box, then NaN, for test sets that publish nothing but the first box."""
     padded = np.full((frames, 4), np.nan)
     padded[0] = boxes[0]
     return padded
@@ -196,7 +222,10 @@ def locate_root(
     """The store seen from the folder where a data set's own layout starts.
 
     That is its root, one of the folders `below`, or the only folder at the root (archives are often packed with
-    their folder). Raises FileNotFoundError with the layout that was looked for.
+    their folder).
+
+    Raises:
+        FileNotFoundError: None of these `looks_right`; the message has the expected layout.
     """
     candidates: list[Callable[[], Store]] = [lambda: store]
     if isinstance(store, ZipStore):
@@ -212,12 +241,12 @@ def locate_root(
                 return view
         except (FileNotFoundError, NotADirectoryError):
             continue
-    raise FileNotFoundError(f"{name}: nothing that looks like it in {store.describe('')}; wanted layout: {layout}")
+    raise FileNotFoundError(f"{name}: nothing that looks like it in {store.describe('')}; expected layout: {layout}")
 
 
 @contextmanager
 def quiet_readers() -> Iterator[None]:
-    """What readers warn of is not told: somebody else says it."""
+    """Silence the warnings of readers, for callers that report the same themselves."""
     logger = logging.getLogger("lib.data")
     before = logger.level
     logger.setLevel(logging.ERROR)

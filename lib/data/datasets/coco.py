@@ -1,32 +1,50 @@
-"""COCO 2017 (Lin et al., ECCV 2014) as one-frame sequences: one per annotated object that is no crowd."""
+"""COCO 2017 (Lin et al., ECCV 2014) as videos of one frame: one per annotated object that is no crowd."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive
 from lib.data.datasets.frames import FrameFiles, Repeated
-from lib.data.datasets.registry import DATASETS, Source
 from lib.data.io import AnnotationError
 from lib.data.store import Store
-from lib.layouts import layout_of
 
 
 class CocoDataset(StoredDataset):
     """`annotations/instances_<split>.json` and `images/<split>/*.jpg` (`<split>/*.jpg` is found too).
 
-    Objects come in the order of the file. A box is valid, and visible, when both sides are longer than `min_side`
-    pixels: 50 in OSTrack and its family, 0 in PyTracking.
+    Objects come in the order of the file.
+
+    Args:
+        store: Folder, archive or LMDB.
+        names: Not used: names follow from the annotation file.
+        name: Name for messages.
+        split: Annotation file and picture folder.
+        min_side: A box is valid, and visible, if both sides are longer, in pixels: 50 in OSTrack and its family, 0 in
+            PyTracking.
+
+    Raises:
+        AnnotationError: The file is not a COCO annotation file.
     """
 
     is_video = False
 
-    def __init__(self, store: Store, split: str = "train2017", name: str = "coco", *, min_side: float = 50) -> None:
+    def __init__(
+        self,
+        store: Store,
+        names: Sequence[str] | None = None,
+        name: str = "coco",
+        *,
+        split: str = "train2017",
+        min_side: float = 50,
+    ) -> None:
         key = f"annotations/instances_{split}.json"
-        root = locate_root(store, lambda s: s.exists(key), name, layout_of("coco").tree)
+        root = locate_root(store, lambda s: s.exists(key), name, CATALOGUE["coco"].layout)
         where = root.describe(key)
         try:
             table = json.loads(root.read(key))
@@ -65,9 +83,3 @@ class CocoDataset(StoredDataset):
         number = int(self._class_of[index])
         object_class = self._classes[number] if number >= 0 else None
         return Annotation(boxes, valid, valid, FrameFiles(self.store, files), object_class=object_class)
-
-
-@DATASETS.register("COCO17")
-def build_coco17(source: Source) -> CocoDataset:
-    """The training pictures of 2017."""
-    return CocoDataset(source.store("coco"))

@@ -1,9 +1,9 @@
-"""Which files are the frames of a sequence, without an object per frame."""
+"""The files that are the frames of a sequence, without an object per frame, and how two cameras are paired."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence as Names
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -46,13 +46,13 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Listed:
-    """Files by their place in a listing, the names kept in one array."""
+    """Files in the order of a listing; the names are kept in one array."""
 
     folder: str
     names: NDArray[np.str_]
 
     @classmethod
-    def of(cls, folder: str, names: Names[str]) -> Listed:
+    def of(cls, folder: str, names: Sequence[str]) -> Listed:
         return cls(folder, np.array(list(names), dtype=np.str_))
 
     def __len__(self) -> int:
@@ -106,7 +106,17 @@ def numbered_files(store: Store, folder: str, pattern: str, first: int, rows: in
     """The pictures that belong to `rows` annotation rows, at most as many, under the data set's numbering.
 
     The folder is listed only if the last picture is missing. A copy with another extension or padding is taken in
-    order of its numbers if they have no gap. Raises AnnotationError or FileNotFoundError naming the folder.
+    order of its numbers if they have no gap.
+
+    Args:
+        store: Where the files are.
+        folder: Their folder.
+        pattern: File name such as "%08d.jpg".
+        first: Number of the first picture.
+        rows: Number of annotation rows.
+
+    Raises:
+        AnnotationError, FileNotFoundError: There are no such pictures; the message names the folder.
     """
     if rows and store.exists(f"{folder}/{pattern % (first + rows - 1)}"):
         return Numbered(folder, pattern, first, rows)
@@ -121,11 +131,12 @@ def numbered_files(store: Store, folder: str, pattern: str, first: int, rows: in
     return listed_files(store, folder, names, rows)
 
 
-def listed_files(store: Store, folder: str, names: Names[str], rows: int) -> Listed:
+def listed_files(store: Store, folder: str, names: Sequence[str], rows: int) -> Listed:
     """Pictures by position in their sorted listing, cut to `rows`.
 
-    With fewer pictures than rows, one that is missing within the numbering is an AnnotationError that names it,
-    since all rows behind it would go with the wrong picture.
+    Raises:
+        AnnotationError: There are fewer pictures than rows and one is missing within the numbering, so that all rows
+            behind it would go with the wrong picture; or there are none.
     """
     if not names:
         raise AnnotationError(f"no pictures in {store.describe(folder)}")
@@ -137,8 +148,8 @@ def listed_files(store: Store, folder: str, names: Names[str], rows: int) -> Lis
     return Listed.of(folder, names[:rows])
 
 
-def first_gap(names: Names[str]) -> str | None:
-    """What a numbered listing lacks: "the one after NAME" at its first gap; None without a gap, or without numbers."""
+def first_gap(names: Sequence[str]) -> str | None:
+    """The first picture that a numbered listing lacks, as "the one after NAME"; None without gap or numbers."""
     numbers = [n for name in names if (n := number_in(name)) is not None]
     steps = [b - a for a, b in pairwise(numbers)]
     if len(numbers) < len(names) or any(step < 1 for step in steps):
@@ -149,4 +160,50 @@ def first_gap(names: Names[str]) -> str | None:
 def _warn_if_short(store: Store, folder: str, pictures: int, rows: int) -> None:
     if pictures < rows - 1:
         where = store.describe(folder)
-        log.warning("%s: %d annotation rows but %d pictures; the rows behind are left out", where, rows, pictures)
+        log.warning("%s: %d annotation rows but %d pictures; the rows behind are ignored", where, rows, pictures)
+
+
+def paired_by_position(store: Store, rgb_folder: str, aux_folder: str, rows: int) -> tuple[Listed, Listed]:
+    """The pictures of two cameras whose file names do not agree: n-th with n-th in natural order, cut to `rows`.
+
+    One picture more at the end of either folder is ignored.
+
+    Raises:
+        AnnotationError: Any other difference, which would pair pictures of different moments; the message names the
+            first picture without a counterpart.
+    """
+    rgb, aux = picture_names(store.listdir(rgb_folder)), picture_names(store.listdir(aux_folder))
+    if len(rgb) != len(aux):
+        (long_folder, longer), (short_folder, shorter) = sorted(
+            ((rgb_folder, rgb), (aux_folder, aux)), key=lambda listing: -len(listing[1])
+        )
+        place = _first_difference(longer, shorter)
+        if place is None and len(longer) - len(shorter) > 1:
+            place = len(shorter)
+        elif (
+            place is not None
+            and len(longer) - len(shorter) == 1
+            and len(shorter) >= rows
+            and _first_difference(longer[:place] + longer[place + 1 :], shorter) is not None
+        ):
+            # There is a picture for every row, so other numbers may be an odd way of numbering. Only a picture without
+            # which all the others agree is an error.
+            place = None
+        if place is not None:
+            raise AnnotationError(
+                f"{store.describe(f'{long_folder}/{longer[place]}')} has no counterpart: {len(longer)} pictures there, "
+                f"{len(shorter)} in {store.describe(short_folder)}"
+            )
+    count = min(len(rgb), len(aux))
+    return listed_files(store, rgb_folder, rgb[:count], rows), listed_files(store, aux_folder, aux[:count], rows)
+
+
+def _first_difference(longer: list[str], shorter: list[str]) -> int | None:
+    """The first position where the numbers of two listings, counted from the first of each, differ."""
+
+    def steps(names: list[str]) -> list[int | None]:
+        numbers = [number_in(name) for name in names]
+        start = numbers[0] if numbers else None
+        return [None if n is None or start is None else n - start for n in numbers]
+
+    return next((i for i, (a, b) in enumerate(zip(steps(longer), steps(shorter), strict=False)) if a != b), None)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
+from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive
 from lib.data.datasets.frames import FrameFiles, Numbered
-from lib.data.datasets.registry import DATASETS, Source
 from lib.data.io import AnnotationError
 from lib.data.listing import folder_names, number_in
 from lib.data.store import DirectoryStore, Store
 from lib.files import write_text
-from lib.layouts import layout_of
 
 log = logging.getLogger(__name__)
 
@@ -30,18 +30,29 @@ class ImagenetVidDataset(StoredDataset):
     """One sequence per tracklet: an object from its first frame to the first one in which it is missing.
 
     Tracklets are read from `cache.json`; without it they are collected from the XML files, once, and written there
-    when the store is a folder that can be written to. Boxes of w, h > 0 are valid; visible when not marked occluded.
-    min_length: shortest tracklet. max_target_area: upper bound of the square root of the share that the first box
-    has of the picture's area.
+    if the store is a folder that can be written to. Visible: not marked occluded, and the box is valid.
+
+    Args:
+        store: Folder, archive or LMDB.
+        names: Not used: tracklets follow from the annotations.
+        name: Name for messages.
+        min_length: Shortest tracklet.
+        max_target_area: Upper bound of the square root of the first box's share of the picture area.
     """
 
     def __init__(
-        self, store: Store, name: str = "imagenet_vid", *, min_length: int = 0, max_target_area: float = 1.0
+        self,
+        store: Store,
+        names: Sequence[str] | None = None,
+        name: str = "imagenet",
+        *,
+        min_length: int = 0,
+        max_target_area: float = 1.0,
     ) -> None:
         def looks_right(root: Store) -> bool:
             return root.exists(CACHE) or root.exists(XML_ROOT)
 
-        root = locate_root(store, looks_right, name, layout_of("imagenet").tree, below=("ILSVRC2015", "ILSVRC"))
+        root = locate_root(store, looks_right, name, CATALOGUE["imagenet"].layout, below=("ILSVRC2015", "ILSVRC"))
         tracklets = _cached_tracklets(root) if root.exists(CACHE) else collect_tracklets(root)
         kept = [t for t in tracklets if len(t["anno"]) >= min_length and _first_extent(t) < max_target_area]
         lengths = np.array([len(t["anno"]) for t in kept], dtype=np.int64)
@@ -73,17 +84,18 @@ class ImagenetVidDataset(StoredDataset):
 
 def _cached_tracklets(root: Store) -> list[dict[str, Any]]:
     where = root.describe(CACHE)
-    wanted = {"set_id", "vid_id", "class_name", "start_frame", "anno", "target_visible", "image_size"}
+    required = {"set_id", "vid_id", "class_name", "start_frame", "anno", "target_visible", "image_size"}
     try:
         tracklets = json.loads(root.read(CACHE))
-        if not isinstance(tracklets, list) or any(wanted - set(t) for t in tracklets):
-            raise ValueError(f"expected a list of tracklets with {', '.join(sorted(wanted))}")
+        if not isinstance(tracklets, list) or any(required - set(t) for t in tracklets):
+            raise ValueError(f"expected a list of tracklets with {', '.join(sorted(required))}")
     except (ValueError, TypeError) as error:
-        raise AnnotationError(f"{where}: {error} (remove the file to have it made anew)") from None
+        raise AnnotationError(f"{where}: {error} (remove the file; it is then made again)") from None
     return tracklets
 
 
 def collect_tracklets(root: Store) -> list[dict[str, Any]]:
+    """The tracklets of all XML files; written to `cache.json` if the store is a folder that can be written to."""
     from rich.progress import track
 
     parts = folder_names(root.listdir(XML_ROOT))
@@ -95,8 +107,15 @@ def collect_tracklets(root: Store) -> list[dict[str, Any]]:
         try:
             write_text(path, json.dumps(tracklets))
         except OSError as error:
-            log.warning("tracklets cannot be kept in %s (%s); they will be collected again next time", path, error)
+            log.warning("tracklets cannot be stored in %s (%s); they will be collected again next time", path, error)
     return tracklets
+
+
+def tracklet_index(source: Path) -> bytes:
+    """The content of `cache.json` for a folder that has none (minutes)."""
+    if not (source / XML_ROOT).exists():
+        raise FileNotFoundError(f"{source / XML_ROOT} is missing")
+    return json.dumps(collect_tracklets(DirectoryStore(source))).encode()
 
 
 def _tracklets_of(root: Store, part: str, video: str) -> list[dict[str, Any]]:
@@ -170,9 +189,3 @@ def _video_name(tracklet: dict[str, Any]) -> str:
 
 def _numbered_name(prefix: str, number: int | str, digits: int) -> str:
     return f"{prefix}{number:0{digits}d}" if isinstance(number, int) else str(number)
-
-
-@DATASETS.register("VID")
-def build_vid(source: Source) -> ImagenetVidDataset:
-    """All tracklets of the training videos."""
-    return ImagenetVidDataset(source.store("imagenet"))

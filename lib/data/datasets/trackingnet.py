@@ -4,48 +4,67 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, only_first, positive, read_boxes, read_text
 from lib.data.datasets.frames import FrameFiles, Listed, numbered_files
-from lib.data.datasets.registry import DATASETS, Source
 from lib.data.io import AnnotationError
 from lib.data.listing import picture_names
 from lib.data.store import DirectoryStore, LmdbStore, Store, SubStore, open_store
-from lib.layouts import layout_of
 
 ALL_CHUNKS = tuple(range(12))
 CLASS_MAP = "trackingnet_classmap.txt"
-"""Optional file at the root: one `video<TAB>class` per line."""
+"""Optional file at the root, one `video<TAB>class` per line."""
 
 
 class TrackingNetDataset(StoredDataset):
-    """`TRAIN_k/frames/<video>/0.jpg` and `TRAIN_k/anno/<video>.txt`.
+    """`TRAIN_k/frames/<video>/0.jpg` and `TRAIN_k/anno/<video>.txt`; numbers start at 0 and are not padded.
 
-    Numbers start at 0 and are not padded. Boxes of w, h > 0 are valid and visible.
-
-    root: one folder, zip or LMDB with all chunks, or a folder with `TRAIN_k`, `TRAIN_k.zip` or `TRAIN_k_lmdb` per
-    chunk.
-    chunks: numbers of training chunks; None with `test` takes the `TEST` part, where only the first box is published.
     Videos are sorted by name within a chunk, or in the order of `seq_list.json` ([[chunk, video], ...]).
+
+    Args:
+        store: One folder, zip or LMDB with all chunks, or a folder with `TRAIN_k`, `TRAIN_k.zip` or `TRAIN_k_lmdb` for
+            each chunk; a path is opened.
+        names: Videos; None takes all of the chunks.
+        name: Name for messages.
+        chunks: Numbers of training chunks, or text such as "0-3,7"; None takes all.
+        partial: Leave out the chunks that are not there, unless all are missing.
+        test: Take the `TEST` part, of which only the first box is published.
     """
 
     def __init__(
-        self, root: Path | Store, chunks: Iterable[int] | None = None, name: str = "trackingnet", *, test: bool = False
+        self,
+        store: Path | Store,
+        names: Sequence[str] | None = None,
+        name: str = "trackingnet",
+        *,
+        chunks: Iterable[int] | str | None = None,
+        partial: bool = False,
+        test: bool = False,
     ) -> None:
-        top = open_store(root) if isinstance(root, (str, Path)) else root
-        labels = ["TEST"] if test else [f"TRAIN_{k}" for k in (ALL_CHUNKS if chunks is None else chunks)]
+        top = open_store(store) if isinstance(store, (str, Path)) else store
+        numbers = parse_chunks(chunks) if isinstance(chunks, str) else ALL_CHUNKS if chunks is None else chunks
         self.first_box_only = test
-        self._chunks = {label: _chunk_store(top, label, name) for label in labels}
+        self._chunks: dict[str, Store] = {}
+        missing: list[FileNotFoundError] = []
+        for label in ["TEST"] if test else [f"TRAIN_{k}" for k in numbers]:
+            try:
+                self._chunks[label] = _chunk_store(top, label, name)
+            except FileNotFoundError as error:
+                missing.append(error)
+        if missing and not (partial and self._chunks):
+            raise missing[0]
+        self._labels = list(self._chunks)
         listed = {} if test else _listed_videos(top)
         entries = [
             (number, video)
-            for number, (label, store) in enumerate(self._chunks.items())
-            for video in (listed.get(label) or _videos(store, may_be_empty=bool(listed)))
+            for number, (label, chunk) in enumerate(self._chunks.items())
+            for video in (listed.get(label) or _videos(chunk, may_be_empty=bool(listed)))
+            if names is None or video in names
         ]
         super().__init__(top, [video for _, video in entries], name)
-        self._labels = labels
         self._chunk_of = bytes(number for number, _ in entries)
         self._classes = _read_classes(top)
 
@@ -58,12 +77,16 @@ class TrackingNetDataset(StoredDataset):
             pictures = picture_names(store.listdir(folder))
             if not pictures:
                 raise AnnotationError(f"no pictures in {store.describe(folder)}")
-            boxes, frames = only_first(boxes, len(pictures)), FrameFiles(store, Listed.of(folder, pictures))
+            boxes, rows, files = only_first(boxes, len(pictures)), None, Listed.of(folder, pictures)
         else:
-            files = numbered_files(store, folder, "%d.jpg", 0, len(boxes))
-            boxes, frames = boxes[: len(files)], FrameFiles(store, files)
+            rows = len(boxes)
+            files = numbered_files(store, folder, "%d.jpg", 0, rows)
+            boxes = boxes[: len(files)]
         valid = positive(boxes)
-        return Annotation(boxes, valid, valid, frames, object_class=self._classes.get(video, "Unknown"))
+        object_class = self._classes.get(video, "Unknown")
+        return Annotation(
+            boxes, valid, valid, FrameFiles(store, files), object_class=object_class, rows=rows, folder=folder
+        )
 
 
 def parse_chunks(selection: str) -> list[int]:
@@ -90,14 +113,14 @@ def _chunk_store(top: Store, label: str, name: str) -> Store:
             return SubStore(top, key)
     raise FileNotFoundError(
         f"{name}: no chunk {label} in {top.describe('')} (choose those you have by TRACKINGNET:0-3); "
-        f"wanted layout: {layout_of('trackingnet').tree}"
+        f"expected layout: {CATALOGUE['trackingnet'].layout}"
     )
 
 
 def _listed_videos(top: Store) -> dict[str, list[str]]:
     """{chunk: videos} of seq_list.json; empty where there is none."""
-    if isinstance(top, LmdbStore) and (beside := DirectoryStore(top.path)).exists("seq_list.json"):
-        top = beside
+    if isinstance(top, LmdbStore) and (folder := DirectoryStore(top.path)).exists("seq_list.json"):
+        top = folder
     if not top.exists("seq_list.json"):
         return {}
     where = top.describe("seq_list.json")
@@ -112,7 +135,7 @@ def _listed_videos(top: Store) -> dict[str, list[str]]:
 
 
 def _videos(store: Store, may_be_empty: bool) -> list[str]:
-    """may_be_empty: a list names the videos, so that a chunk without any is no broken one (an LMDB has no folders)."""
+    """The videos of a chunk; `may_be_empty` if a list names them, so that a chunk without any is not a broken one."""
     if may_be_empty and not store.exists("anno"):
         return []
     return [file.removesuffix(".txt") for file in store.listdir("anno") if file.endswith(".txt")]
@@ -123,10 +146,3 @@ def _read_classes(top: Store) -> dict[str, str]:
         return {}
     rows = (line.split("\t") for line in read_text(top, CLASS_MAP).splitlines())
     return {row[0]: row[1].strip() for row in rows if len(row) == 2}
-
-
-@DATASETS.register("TRACKINGNET")
-def build_trackingnet(source: Source) -> TrackingNetDataset:
-    """All training chunks, or those that the name selects (`TRACKINGNET:0-3`)."""
-    selection = source.selection()
-    return TrackingNetDataset(source.dataset("trackingnet"), parse_chunks(selection) if selection else None)

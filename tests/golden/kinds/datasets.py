@@ -34,7 +34,7 @@ BUILDERS: dict[str, Callable[[Path, list[int]], StoredDataset]] = {
     "lasher": lambda root, chunks: LasherDataset(open_store(root)),
     "lasot": lambda root, chunks: LasotDataset(open_store(root)),
     "tnl2k": lambda root, chunks: Tnl2kDataset(open_store(root)),
-    "trackingnet": lambda root, chunks: TrackingNetDataset(root, chunks),
+    "trackingnet": lambda root, chunks: TrackingNetDataset(root, chunks=chunks),
     "vasttrack": lambda root, chunks: VastTrackDataset(open_store(root)),
     "visevent": lambda root, chunks: VisEventDataset(open_store(root)),
 }

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data import Finding, Part, build, check_part, choose, open_store, plan_build, training_parts, write_vot_list
-from lib.data.datasets import LasherDataset, LasotDataset
+from lib.data import CheckPart, CheckResult, build, check_part, check_parts, choose_parts, plan_build, write_vot_list
+from lib.data.datasets import CATALOGUE, Subset
 from lib.data.lists import load_list
-from lib.layouts import UnknownKeyError
 from lib.paths import Paths, load_paths
+from lib.registry import UnknownNameError
 
 ROOT = Path(__file__).resolve().parents[3]
 JPEG = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8))[1].tobytes()
@@ -56,90 +56,100 @@ def main(monkeypatch: pytest.MonkeyPatch) -> Main:
     return cast(Main, importlib.import_module("check_data").main)
 
 
-def part(expected: int | None = 2, key: str = "lasot") -> Part:
-    return Part(key, "some", lambda path: LasotDataset(open_store(path), ["bear-2", "bear-4"]), expected)
+NAMES = ("bear-2", "bear-4")
 
 
-def look(paths: Paths, depth: str = "normal") -> Finding:
+@pytest.fixture(autouse=True)
+def two_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A published list of two sequences."""
+    real = load_list
+    monkeypatch.setattr("lib.data.datasets.build.load_list", lambda name: NAMES if name == "two" else real(name))
+
+
+def part(expected: int | None = 2, key: str = "lasot") -> CheckPart:
+    return CheckPart(CATALOGUE[key], Subset("some", expected, ("two",)))
+
+
+def check(paths: Paths, depth: str = "normal") -> CheckResult:
     return check_part(part(), paths, depth)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("depth", ["fast", "normal", "full"])
 def test_whole_set_passes(lasot: Path, depth: str) -> None:
-    finding = look(load_paths(), depth)
-    assert (finding.found, finding.expected, finding.problems, finding.is_wrong()) == (2, 2, [], False)
-    assert finding.pictures == (8 if depth == "full" else 0)
+    result = check(load_paths(), depth)
+    assert (result.found, result.expected, result.problems, result.is_wrong()) == (2, 2, [], False)
+    assert result.pictures == (8 if depth == "full" else 0)
 
 
 def test_lmdb_copy_passes_too(lasot: Path, tmp_path: Path) -> None:
     build(plan_build("lasot", lasot, tmp_path / "data" / "lasot_lmdb")[0])
-    finding = check_part(part(key="lasot_lmdb"), load_paths(), "full")
-    assert (finding.found, finding.pictures, finding.is_wrong()) == (2, 8, False)
+    result = check_part(part(key="lasot_lmdb"), load_paths(), "full")
+    assert (result.found, result.pictures, result.is_wrong()) == (2, 8, False)
 
 
 def test_folder_that_is_not_there(lasot: Path) -> None:
-    finding = check_part(part(), load_paths({"lasot": "/nowhere"}))
-    assert not finding.there
-    assert finding.is_wrong()
-    assert finding.first_trouble() == "/nowhere is not there"
+    result = check_part(part(), load_paths({"lasot": "/nowhere"}))
+    assert not result.there
+    assert result.is_wrong()
+    assert result.first_trouble() == "/nowhere is not there"
 
 
 @pytest.mark.parametrize("depth", ["fast", "normal"])
 def test_missing_annotation_file_is_named(lasot: Path, depth: str) -> None:
     (lasot / "bear/bear-4/groundtruth.txt").unlink()
-    finding = look(load_paths(), depth)
-    assert (finding.found, finding.unreadable, finding.missing) == (1, 1, 0)
-    assert finding.is_wrong(partial=True)
-    assert str(lasot / "bear/bear-4/groundtruth.txt") in finding.first_trouble()
+    result = check(load_paths(), depth)
+    assert (result.found, result.unreadable, result.missing) == (1, 1, 0)
+    assert result.is_wrong(partial=True)
+    assert str(lasot / "bear/bear-4/groundtruth.txt") in result.first_trouble()
 
 
 def test_missing_sequence_is_no_fault_of_a_partial_copy(lasot: Path) -> None:
     shutil.rmtree(lasot / "bear/bear-4")
-    finding = look(load_paths())
-    assert (finding.found, finding.missing, finding.unreadable) == (1, 1, 0)
-    assert finding.is_wrong()
-    assert not finding.is_wrong(partial=True)
+    result = check(load_paths())
+    assert (result.found, result.missing, result.unreadable) == (1, 1, 0)
+    assert result.is_wrong()
+    assert not result.is_wrong(partial=True)
     shutil.rmtree(lasot / "bear/bear-2/img")
-    assert look(load_paths()).is_wrong(partial=True)
+    assert check(load_paths()).is_wrong(partial=True)
 
 
 def test_missing_picture_within_a_sequence_is_named(lasot: Path) -> None:
     hole = lasot / "bear/bear-2/img/00000002.jpg"
     hole.unlink()
-    finding = look(load_paths())
-    assert (finding.found, finding.unreadable) == (1, 1)
-    assert f"{hole} is missing" in "\n".join(finding.problems)
-    assert finding.is_wrong()
+    result = check(load_paths())
+    assert (result.found, result.unreadable) == (1, 1)
+    assert f"{hole} is missing" in "\n".join(result.problems)
+    assert result.is_wrong()
 
 
 def test_pictures_against_rows(lasot: Path) -> None:
     write(lasot / "bear/bear-2/img/00000005.jpg", JPEG)
     (lasot / "bear/bear-4/img/00000004.jpg").unlink()
-    finding = look(load_paths())
-    assert (finding.mismatched, finding.found, finding.is_wrong()) == (2, 2, False)
+    result = check(load_paths())
+    assert (result.mismatched, result.found, result.is_wrong()) == (2, 2, False)
     (lasot / "bear/bear-4/img/00000003.jpg").unlink()
-    finding = look(load_paths())
-    assert (finding.mismatched, finding.found, finding.is_wrong()) == (2, 1, True)
-    assert any("2 pictures in" in line and "4 annotation rows" in line for line in finding.problems)
+    result = check(load_paths())
+    assert (result.mismatched, result.found, result.is_wrong()) == (2, 1, True)
+    assert any("2 pictures in" in line and "4 annotation rows" in line for line in result.problems)
 
 
 def test_broken_pictures_need_full(lasot: Path) -> None:
     cut = lasot / "bear/bear-2/img/00000002.jpg"
     cut.write_bytes(JPEG[:-30])
     write(lasot / "bear/bear-4/img/00000003.jpg", b"")
-    assert look(load_paths()).broken == 0
-    finding = look(load_paths(), "full")
-    assert (finding.broken, finding.pictures) == (2, 8)
-    assert str(cut) in finding.problems[0]
-    assert "is empty" in finding.problems[1]
-    assert finding.is_wrong()
+    assert check(load_paths()).broken == 0
+    result = check(load_paths(), "full")
+    assert (result.broken, result.pictures) == (2, 8)
+    assert str(cut) in result.problems[0]
+    assert "is empty" in result.problems[1]
+    assert result.is_wrong()
 
 
 def test_damaged_annotation_names_file_and_line(lasot: Path) -> None:
     write(lasot / "bear/bear-2/groundtruth.txt", "1,2,3,4\n1,2,x,4\n1,2,3,4\n1,2,3,4\n")
-    finding = look(load_paths(), "fast")
-    assert finding.unreadable == 1
-    assert "groundtruth.txt, line 2" in finding.first_trouble()
+    result = check(load_paths(), "fast")
+    assert result.unreadable == 1
+    assert "groundtruth.txt, line 2" in result.first_trouble()
 
 
 def test_second_modality_counts(tmp_path: Path) -> None:
@@ -150,36 +160,38 @@ def test_second_modality_counts(tmp_path: Path) -> None:
             write(root / name / f"visible/v{i}.jpg", JPEG)
         for i in range(thermal):
             write(root / name / f"infrared/i{i}.jpg", JPEG)
-    both = Part("lasher", "some", lambda path: LasherDataset(open_store(path)), 2, ("visible.txt",))
-    finding = check_part(both, load_paths({"lasher": root}))
-    assert (finding.found, finding.unreadable) == (1, 1)
-    assert "car" in finding.first_trouble()
+    both = CheckPart(CATALOGUE["lasher"], Subset("some", 2))
+    result = check_part(both, load_paths({"lasher": root}))
+    assert (result.found, result.unreadable) == (1, 1)
+    assert "car" in result.first_trouble()
 
 
 def test_published_size_counts_where_folders_are_listed(lasot: Path) -> None:
-    listed = Part("lasot", "some", lambda path: LasotDataset(open_store(path)), 3)
-    finding = check_part(listed, load_paths())
-    assert finding.is_wrong()
-    assert "2 sequences in" in finding.first_trouble()
+    listed = CheckPart(CATALOGUE["lasot"], Subset("some", 3))
+    result = check_part(listed, load_paths())
+    assert result.is_wrong()
+    assert "2 sequences in" in result.first_trouble()
 
 
-def test_choose() -> None:
-    parts = training_parts()
-    assert [p.name for p in choose(parts, ["vid", "lasot_lmdb"])] == ["imagenet:training", "lasot_lmdb:training"]
-    assert choose(parts, ["trackingnet:0-3"])[0].expected is None
-    with pytest.raises(UnknownKeyError, match="did you mean 'lasot'"):
-        choose(parts, ["lasott"])
-    with pytest.raises(UnknownKeyError, match=r"'lasot:val' \(parts of lasot: lasot:training\)"):
-        choose(parts, ["lasot:val"])
+def test_parts_by_name() -> None:
+    names = [p.name for p in choose_parts(["vid", "lasot_lmdb"])]
+    assert names == ["imagenet:training", "lasot_lmdb:training", "lasot_lmdb:test"]
+    chunks = choose_parts(["trackingnet:0-3"])[0]
+    assert (chunks.subset.count, chunks.subset.check_options) == (None, {"chunks": [0, 1, 2, 3]})
+    assert {p.name for p in check_parts()} >= {"got10k:ltrval", "trackingnet_lmdb:training", "vot_rgbd22:test"}
+    with pytest.raises(UnknownNameError, match="did you mean 'lasot'"):
+        choose_parts(["lasott"])
+    with pytest.raises(UnknownNameError, match=r"'lasot:val' to check \(parts of lasot: lasot:test, lasot:training\)"):
+        choose_parts(["lasot:val"])
 
 
 def test_command(lasot: Path, main: Main, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["lasot:test"]) == 1
-    told = capsys.readouterr().out
-    assert "2 / 280" in told
-    assert "layout wanted: <class>/<class>-<n>" in told
-    assert "airplane-1/groundtruth.txt" in told
+    printed = capsys.readouterr().out
+    assert "2 / 280" in printed
+    assert "expected layout: <class>/<class>-<n>" in printed
+    assert "airplane-1/groundtruth.txt" in printed
     for name in load_list("lasot_test"):
         add_lasot(lasot, name, frames=2)
     assert main([]) == 0, "the training part, not asked for, is not there"
@@ -209,9 +221,9 @@ def test_vot_lists(tmp_path: Path, main: Main, capsys: pytest.CaptureFixture[str
     (root / names[3] / "groundtruth.txt").unlink()
     (root / names[4] / "depth/00000002.png").unlink()
     assert main(["--write_vot_lists", "--data_dir", str(tmp_path / "data")]) == 1
-    told = capsys.readouterr().err
-    assert f"1 of the 50 test sequences are missing: {names[3]}" in told
-    assert "2 annotation rows, 2 color and 1 depth pictures" in told
+    printed = capsys.readouterr().err
+    assert f"1 of the 50 test sequences are missing: {names[3]}" in printed
+    assert "2 annotation rows, 2 color and 1 depth pictures" in printed
     assert len((root / "list.txt").read_text().splitlines()) == 49
     assert main(["--write_vot_lists", "--data_dir", str(tmp_path / "none")]) == 2
 
@@ -224,10 +236,10 @@ def test_damage_is_not_buried_under_what_a_partial_copy_lacks(
     add_lasot(tmp_path / "lasot", "airplane-11")
     (folder / "groundtruth.txt").write_text("1,2,3,4\nno,numbers\n")
     assert main(["lasot:training", "--partial", "--path", f"lasot={tmp_path / 'lasot'}"]) == 1
-    told = capsys.readouterr().out
-    assert "1118 sequences are not there, which --partial allows" in told
-    assert "no such file" not in told
-    assert told.count("line 2: ") == 2  # in the table and below it
+    printed = capsys.readouterr().out
+    assert "1118 sequences are not there, which --partial accepts" in printed
+    assert "no such file" not in printed
+    assert printed.count("line 2: ") == 2  # in the table and below it
     monkeypatch.setenv("COLUMNS", "80")
     main(["lasot:training", "--partial", "--path", f"lasot={tmp_path / 'lasot'}"])
     assert "lasot:training   wrong     1 / 1120         0        -  airplane-" in capsys.readouterr().out

@@ -158,7 +158,7 @@ def test_a_sequence_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_an_error_with_the_layout(tmp_path: Path) -> None:
     as_folder({"holiday/1.jpg": picture(1)}, tmp_path)
-    with pytest.raises(FileNotFoundError, match="wanted layout: <class>/<class>-<n>"):
+    with pytest.raises(FileNotFoundError, match="expected layout: <class>/<class>-<n>"):
         LasotDataset(open_store(tmp_path), ["dog-1"])
 
 
@@ -240,7 +240,7 @@ def test_trackingnet_in_one_store_or_one_per_chunk(tmp_path: Path, kind: str) ->
             (root / "seq_list.json").write_text(json.dumps([[0, "a_0"], [0, "b_0"], [11, "c_0"]]))
         elif kind.startswith("zip per"):
             as_zip(tree, root / label, top=label)
-    dataset = pickle.loads(pickle.dumps(TrackingNetDataset(root, [0, 11])))
+    dataset = pickle.loads(pickle.dumps(TrackingNetDataset(root, chunks=[0, 11])))
     assert dataset.names == ["a_0", "b_0", "c_0"]
     assert dataset[2].valid.tolist() == dataset[2].visible.tolist() == [True, True, False, True]
     assert "frames/c_0/0.jpg" in dataset[2].frame_path(0)
@@ -527,7 +527,7 @@ def test_the_kind_of_store(tmp_path: Path) -> None:
     assert build_dataset("LASOT", both, "lmdb").store.describe("").startswith(str(env))  # type: ignore[attr-defined]
     assert build_dataset("LASOT", only_lmdb).store.describe("").startswith(str(env))  # type: ignore[attr-defined]
     assert build_dataset("LASOT", both).store.describe("") == str(folder)  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="store 'zip' was asked for"):
+    with pytest.raises(ValueError, match="store 'zip' was requested"):
         build_dataset("LASOT", both, "zip")
 
 
@@ -538,7 +538,7 @@ def test_the_index_of_many_sequences_opens_no_file(tmp_path: Path, monkeypatch: 
         (root / f"video_{i}.txt").touch()
     opened: list[str] = []
     monkeypatch.setattr("lib.data.store.DirectoryStore.read", lambda _store, key: opened.append(key) or b"")
-    dataset = TrackingNetDataset(tmp_path, [0])
+    dataset = TrackingNetDataset(tmp_path, chunks=[0])
     assert len(dataset) == 5000
     assert opened == []
     with pytest.raises(ValueError, match="video_0"):
@@ -550,7 +550,7 @@ def test_the_annotation_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("lib.data.datasets.base.CACHE_BYTES", 3000)
     tree = {k: v for i in range(5) for k, v in trackingnet_chunk([f"v{i}"]).items() if k.startswith("anno")}
     tree |= {f"frames/v{i}/3.jpg": "" for i in range(5)}
-    dataset = TrackingNetDataset(as_folder({f"TRAIN_0/{k}": v for k, v in tree.items()}, tmp_path), [0])
+    dataset = TrackingNetDataset(as_folder({f"TRAIN_0/{k}": v for k, v in tree.items()}, tmp_path), chunks=[0])
     for i in [0, 1, 2, 3, 4, 0, 0, 1]:
         assert dataset[i].name == f"v{i}"
     assert len(dataset._cache) == 2

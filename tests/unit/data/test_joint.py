@@ -22,8 +22,8 @@ from lib.data import (
     as_read,
     build_loader,
     check_part,
+    check_parts,
     doubled,
-    training_parts,
 )
 from lib.data.datasets import build_dataset
 from lib.methods import load_experiment
@@ -148,9 +148,9 @@ def _earliest_picture(paths: Paths, name: str) -> Path:
 
 
 def test_the_data_check_passes_all_nine(paths: Paths) -> None:
-    for part in (p for p in training_parts() if p.key in LAYOUTS):
-        finding = check_part(part, paths, "full")
-        assert not finding.is_wrong(partial=True), (part.name, finding.problems)
+    for part in (p for p in check_parts() if p.spec.key in LAYOUTS and p.subset.label == "training"):
+        result = check_part(part, paths, "full")
+        assert not result.is_wrong(partial=True), (part.name, result.problems)
 
 
 def test_published_lists_hold_the_sequences_of_cstrack(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:

@@ -182,8 +182,7 @@ def test_sigkill_and_resume(tmp_path: Path) -> None:
     source, target = lasot_tree(tmp_path / "lasot", ("bear-1", "bear-2"), frames=100), tmp_path / "lasot_lmdb"
     code = (
         "import sys, time; from pathlib import Path; from lib.data import lmdb_build as b; b.BATCH_FILES = 10\n"
-        "from lib.data.lmdb_plan import plan_build\n"
-        "[plan] = plan_build('lasot', Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "[plan] = b.plan_build('lasot', Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "b.build(plan, progress=lambda n: (print('batch', flush=True), time.sleep(0.1)))\n"
     )
     command = [sys.executable, "-c", code, str(source), str(target)]
@@ -253,11 +252,11 @@ def test_broken_picture_of_a_killed_run_is_looked_at_again(tmp_path: Path, monke
 
 
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], main: Main) -> None:
-    with pytest.raises(PlanError, match="is not a folder; wanted there: <class>"):
+    with pytest.raises(PlanError, match="is not a folder; expected layout: <class>"):
         plan_build("lasot", tmp_path / "none", tmp_path / "x")
     (tmp_path / "empty").mkdir()
     for key in ("lasot", "got10k", "trackingnet", "coco", "vid", "lasher"):
-        with pytest.raises(PlanError, match="wanted"):
+        with pytest.raises(PlanError, match="expected layout"):
             plan_build(key, tmp_path / "empty", tmp_path / "x")
     source = lasot_tree(tmp_path / "lasot")
     foreign = tmp_path / "foreign"

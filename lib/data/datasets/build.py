@@ -1,0 +1,159 @@
+"""Data sets by name: YAML names of ``DATASETS_NAME``, and subsets of the catalogue for data check and benchmarks."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast, get_args
+
+from lib.catalogue import CATALOGUE, YAML_NAMES, DatasetSpec, Subset
+from lib.data.datasets.base import StoredDataset
+from lib.data.datasets.folders import FolderDataset
+from lib.data.listing import natural_order
+from lib.data.lists import load_list
+from lib.data.store import Store, SubStore, open_store
+from lib.data.types import Dataset
+
+log = logging.getLogger(__name__)
+
+StoreKind = Literal["auto", "directory", "zip", "lmdb"]
+
+
+class DatasetPaths(Protocol):
+    """The part of `lib.paths.Paths` that finds data sets."""
+
+    def dataset(self, key: str) -> Path:
+        """The folder or archive of a data set; FileNotFoundError says which key is missing and the expected layout."""
+        ...
+
+
+def load_part(name: str) -> Any:
+    """The reader or function that a row names, as "module:name"; a module without a dot is one of this package."""
+    module, _, attribute = name.partition(":")
+    here = f"{__package__}.{module}"
+    try:
+        found = importlib.import_module(here)
+    except ModuleNotFoundError as error:
+        if error.name != here:
+            raise
+        found = importlib.import_module(module)
+    return getattr(found, attribute)
+
+
+def listed_names(lists: Sequence[str]) -> list[Any] | None:
+    """The entries of lists "file" or "file/entry" (names, or positions for GOT-10k); None for no list."""
+    names: list[Any] = []
+    for reference in lists:
+        file, _, entry = reference.partition("/")
+        names += load_list(file)[entry] if entry else load_list(file)
+    return names if lists else None
+
+
+def open_subset(spec: DatasetSpec, subset: Subset, store: Store, **options: Any) -> StoredDataset:
+    """The reader of a subset. Sequences of the published list that are not in the store are errors when read.
+
+    Args:
+        spec: Row of the data set.
+        subset: One of its subsets.
+        store: The data set's folder, archive or LMDB.
+        **options: Further keyword arguments of the reader.
+
+    Raises:
+        FileNotFoundError: The store has another layout.
+    """
+    if subset.folder and store.exists(subset.folder):
+        store = SubStore(store, subset.folder)
+    names = listed_names(subset.names)
+    listing = {"listing": subset.listing} if subset.listing else {}
+    reader = load_part(spec.reader)
+    dataset: StoredDataset = reader(store, names, spec.key, **{**listing, **spec.options, **subset.options, **options})
+    if subset.own_sequences and isinstance(dataset, FolderDataset):
+        there = dataset.find_names(dataset.store)
+        if set(there).isdisjoint(dataset.names):
+            log.warning(
+                "%s: none of its %d sequences is in %s; all %d there are used",
+                subset.yaml or spec.key, len(dataset.names), dataset.store.describe(""), len(there),
+            )  # fmt: skip
+            dataset.keep(natural_order(there))
+    if subset.natural_order:
+        dataset.keep(natural_order(dataset.names))
+    return dataset
+
+
+def build_dataset(name: str, paths: DatasetPaths, store: StoreKind = "auto") -> Dataset:
+    """The training data set of a YAML name such as `LASOT`, `GOT10K_vottrain` or `TRACKINGNET:0-3`.
+
+    Sequences that a partial copy does not have are left out, with a warning.
+
+    Args:
+        name: Name in ``DATASETS_NAME``.
+        paths: Where data sets are.
+        store: "lmdb" requires the LMDB copy, "zip" and "directory" that kind; "auto" takes what is there.
+
+    Raises:
+        UnknownNameError: No data set has this name.
+        FileNotFoundError: The data set, or every sequence of it, is missing.
+        ValueError: The text behind the colon cannot be understood.
+    """
+    if store not in get_args(StoreKind):
+        raise ValueError(f"unknown store {store!r} (known: {', '.join(get_args(StoreKind))})")
+    base, colon, selection = name.partition(":")
+    spec, subset = YAML_NAMES[base]
+    if colon and not selection:
+        raise ValueError(f"{name}: nothing behind the colon")
+    if not spec.folders:
+        return cast(Callable[[str], Dataset], load_part(spec.reader))(name)
+    options: dict[str, Any] = {}
+    names = subset.names
+    if selection and subset.selection:
+        options[subset.selection] = selection
+    elif selection and subset.choices:
+        if selection not in subset.choices:
+            raise ValueError(f"{name}: expected {' or '.join(f'{base}:{choice}' for choice in subset.choices)}")
+        names = (subset.choices[selection],)
+    elif selection:
+        raise ValueError(f"{name}: {base} has no parts to choose from; leave out ':{selection}'")
+    source = open_store(_place(name, spec, paths, store))
+    dataset = open_subset(spec, replace(subset, names=names, yaml=name), source, **options)
+    if isinstance(dataset, FolderDataset) and dataset.chosen_by_name:
+        _keep_present(dataset, name)
+    if not len(dataset):
+        raise FileNotFoundError(f"{name}: no sequence found")
+    return dataset
+
+
+def _place(name: str, spec: DatasetSpec, paths: DatasetPaths, kind: StoreKind) -> Path:
+    """The data set's folder or archive of the requested kind; "auto" prefers it to the LMDB copy."""
+    copy = f"{spec.key}_lmdb"
+    if kind == "lmdb":
+        if copy not in CATALOGUE:
+            raise ValueError(f"{name}: there is no LMDB copy of {spec.key}")
+        return paths.dataset(copy)
+    try:
+        path = paths.dataset(spec.key)
+    except FileNotFoundError:
+        if kind == "auto" and copy in CATALOGUE:
+            try:
+                return paths.dataset(copy)
+            except FileNotFoundError:
+                pass
+        raise
+    found = "zip" if path.suffix.lower() == ".zip" else "directory"
+    if kind not in ("auto", found):
+        raise ValueError(f"{name}: store {kind!r} was requested, but {path} is a {found}")
+    return path
+
+
+def _keep_present(dataset: FolderDataset, name: str) -> None:
+    """Leave out the sequences that a partial copy does not have, with a warning."""
+    there = set(dataset.present_names())
+    count, where = len(dataset.names), dataset.store.describe("")
+    found = [n for n in dataset.names if n in there]
+    if not found:
+        raise FileNotFoundError(f"{name}: no sequence found: none of its {count} is in {where}")
+    if len(found) < count:
+        log.warning("%s: %d of its %d sequences are in %s; these are used", name, len(found), count, where)
+    dataset.keep(found)
