@@ -1,13 +1,18 @@
-"""Benchmarks by the names that users type: `get_benchmark("lasot").sequences(paths)`."""
+"""Benchmarks by the names that users type: `get_benchmark("lasot").sequences(paths)`.
 
-from lib.bench.benchmarks import depth, event, got10k, language, lasot, listed, synthetic, tables, thermal, trackingnet
+To add one, register a `Benchmark` for a row of the data set catalogue: docs/adding_a_dataset.md.
+"""
+
+from lib.bench.benchmarks import table
 from lib.bench.benchmarks.benchmark import (
     BENCHMARKS,
     Benchmark,
     BenchmarkError,
     BenchmarkSequence,
+    PathBook,
     Reader,
+    Run,
     SequenceError,
     get_benchmark,
+    register_benchmark,
 )
-from lib.bench.benchmarks.thermal import GtotDataset

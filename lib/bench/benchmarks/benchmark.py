@@ -1,19 +1,19 @@
-"""What a benchmark is: a declaration. Nothing here tracks or scores."""
+"""The declaration of a benchmark, and its videos with what the metric needs. Nothing here tracks or scores."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from lib.bench.metrics import SequenceResult
 from lib.bench.results import Result
 from lib.data import AnnotationError, Boxes, Mask, Modality, Store, Video, open_store
-from lib.data.datasets import StoredDataset, read_text
+from lib.data.datasets import CATALOGUE, Annotation, DatasetSpec, StoredDataset, Subset, open_subset, reader_class
 from lib.data.lists import load_list
 from lib.registry import Registry
 
@@ -21,28 +21,30 @@ log = logging.getLogger(__name__)
 
 
 class PathBook(Protocol):
-    """Where data sets lie (`lib.paths.Paths`)."""
+    """Where data sets are (`lib.paths.Paths`)."""
 
     def dataset(self, key: str) -> Path: ...
 
 
 class SequenceError(ValueError):
-    """A sequence that cannot be tracked or scored as it lies on disk; the message names it and what is wrong."""
+    """A sequence cannot be tracked or scored as it is on disk; the message names it and what is wrong."""
 
 
 class MissingSequenceError(SequenceError):
-    """A sequence of which a file is not there."""
+    """A file of a sequence is missing."""
 
 
 class BenchmarkError(ValueError):
-    """A benchmark folder that is not complete; the message lists what lacks."""
+    """A benchmark folder is not complete; the message lists what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a tracker: the frames in the order it sees them, as a sequence with the run's name.
+    """One run of a tracker: the frames in the order it sees them, as a video with the run's name.
 
-    start: position that tracking starts on; earlier result rows repeat its box.
+    Attributes:
+        sequence: The frames.
+        start: Position that tracking starts on; result rows before it repeat its box.
     """
 
     sequence: Video
@@ -58,14 +60,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkSequence(Video):
-    """A sequence with what its metric must know.
+    """A video with what its metric needs.
 
-    start: frame that tracking starts on; earlier result rows repeat its box.
-    passes: for several runs, the frames of each in the order they are tracked; else one run goes through all frames.
-    run_name: how a run is called, from the sequence's `name` and its `first` frame.
-    present: [N] bool as the annotation's own labels say, whatever the box is; None where there are none.
-    second_boxes_xywh: [N, 4] ground truth in the second modality. scored_every: every n-th row has ground truth.
-    sized: the metric needs the picture's size.
+    Attributes:
+        start: Frame that tracking starts on; result rows before it repeat its box.
+        passes: For several runs, the frames of each in tracking order; otherwise one run goes through all frames.
+        run_name: Name of a run, from the sequence's `name` and the run's `first` frame.
+        present: [N] bool by the annotation's own labels, whatever the box is; None without labels.
+        second_boxes_xywh: [N, 4] ground truth in the second modality, image pixels.
+        scored_every: Every n-th row has ground truth.
+        sized: The metric needs the image size.
     """
 
     start: int = 0
@@ -88,7 +92,7 @@ class BenchmarkSequence(Video):
 
     @property
     def runs(self) -> list[Run]:
-        """What a tracker has to do here."""
+        """The runs that a tracker has to do."""
         plain = Video(**{f.name: getattr(self, f.name) for f in fields(Video)})
         if not self.passes:
             return [Run(replace(plain, name=self.run_names[0]), self.start)]
@@ -97,7 +101,8 @@ class BenchmarkSequence(Video):
     def scored(self, runs: Sequence[Result]) -> SequenceResult:
         """A tracker's results on this sequence, ready for `lib.bench.metrics.evaluate`.
 
-        runs: results of `self.runs` (or repetitions of the one run), one row per frame, or per annotated frame.
+        Args:
+            runs: Results of `self.runs` (or repetitions of the one run), one row per frame or per annotated frame.
         """
         every = slice(None, None, self.scored_every)
         annotated = len(self.boxes_xywh[every])
@@ -122,7 +127,7 @@ class BenchmarkSequence(Video):
         )
 
     def _whole(self, boxes: Boxes) -> Boxes:
-        """One row per frame, also of a result that begins with the frame that tracking started on.
+        """One row per frame, also for a result that begins with the frame that tracking started on.
 
         Published VisEvent runners leave out the rows before the first frame that is labelled present.
         """
@@ -131,42 +136,64 @@ class BenchmarkSequence(Video):
         return boxes if before <= 0 or before not in cuts else np.concatenate([boxes[:1].repeat(before, 0), boxes])
 
 
-def reordered(sequence: Video, frames: range, name: str) -> Video:
-    """The sequence as its `frames` in this order, under another name."""
+def reordered(video: Video, frames: range, name: str) -> Video:
+    """The video as its `frames` in this order, under another name."""
     order = np.array(frames)
+    masks = video.read_mask
     return replace(
-        sequence,
+        video,
         name=name,
-        boxes_xywh=sequence.boxes_xywh[order],
-        valid=sequence.valid[order],
-        visible=sequence.visible[order],
-        visible_ratio=None if sequence.visible_ratio is None else sequence.visible_ratio[order],
-        read_frame=lambda i: sequence.read_frame(frames[i]),
-        frame_path=lambda i: sequence.frame_path(frames[i]),
+        boxes_xywh=video.boxes_xywh[order],
+        valid=video.valid[order],
+        visible=video.visible[order],
+        visible_ratio=None if video.visible_ratio is None else video.visible_ratio[order],
+        read_frame=lambda i: video.read_frame(frames[i]),
+        frame_path=lambda i: video.frame_path(frames[i]),
+        read_mask=None if masks is None else lambda i: masks(frames[i]),
     )
+
+
+Runs = Callable[[BenchmarkSequence, Annotation], BenchmarkSequence]
+"""Sets `start`, `passes`, `run_name` of a sequence; AnnotationError if it cannot be tracked."""
+
+
+def one_pass(sequence: BenchmarkSequence, annotation: Annotation) -> BenchmarkSequence:
+    """One run from the first frame to the last."""
+    return sequence
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark.
+    """The declaration of one benchmark.
 
-    name: as on the command line and in result paths; title: as papers print it; aliases: other spellings users type.
-    root: key of `Paths.dataset`. read: store -> its sequences. labels: (data set, sequence) -> what the metric needs
-    beside the boxes, as fields of BenchmarkSequence. truth_files: annotation in a sequence's folder, one row per frame.
-    metric, tag: default variant of `lib.bench.metrics` and the data set name it is given.
-    result_format: a name of `lib.bench.result_files.FORMATS`. scored: False where only a server has the ground truth.
-    submission: kind of archive that server takes. attributes: list file with an attribute table.
-    complete: how many sequences the published set has; scores of fewer or more say so.
-    note: printed under the scores.
+    Attributes:
+        name: Name on the command line and in result paths.
+        title: Name in papers.
+        root: Key of the data set in the catalogue.
+        part: Label of the data set's subset.
+        runs: Which runs a sequence has.
+        needs: Labels without which a sequence cannot be scored ("present", "visible_ratio").
+        sized: The metric needs the image size.
+        scored_every: Every n-th frame has ground truth.
+        aliases: Other spellings.
+        metric: Default variant of `lib.bench.metrics`.
+        tag: Data set name that the variant is given.
+        result_format: Name in `lib.bench.result_files.FORMATS`.
+        scored: False if only a server has the ground truth.
+        submission: Kind of archive that the server takes.
+        attributes: List file with an attribute table.
+        note: Printed below the scores.
+        options: Further keyword arguments of the reader.
     """
 
     name: str
     title: str
     root: str
-    read: Callable[[Store], StoredDataset]
-    labels: Callable[[StoredDataset, Video], dict[str, Any]] | None = None
-    truth_files: tuple[str, ...] = ("groundtruth.txt",)
-    modality: Modality = Modality.RGB
+    part: str = "test"
+    runs: Runs = one_pass
+    needs: tuple[Literal["present", "visible_ratio"], ...] = ()
+    sized: bool = False
+    scored_every: int = 1
     aliases: tuple[str, ...] = ()
     metric: str = "ostrack"
     tag: str = ""
@@ -174,14 +201,37 @@ class Benchmark:
     scored: bool = True
     submission: str | None = None
     attributes: str | None = None
-    complete: int | None = None
     note: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """The data set's row."""
+        return CATALOGUE[self.root]
+
+    @property
+    def subset(self) -> Subset:
+        """The part of the data set that is tested."""
+        return self.spec.subset(self.part)
+
+    @property
+    def modality(self) -> Modality:
+        """What a frame has besides RGB."""
+        return reader_class(self.spec).modality
+
+    @property
+    def complete(self) -> int | None:
+        """Sequences of the published set; scores of fewer or more say so. None if any number is right."""
+        return self.subset.count
+
+    def read(self, store: Store) -> StoredDataset:
+        """The sequences of the data set folder."""
+        return open_subset(self.spec, self.subset, store, **self.options)
 
     def open(self, paths: PathBook) -> Reader:
         """The benchmark's folder, opened once; raises MissingPathError, or FileNotFoundError for another layout."""
-        store = open_store(paths.dataset(self.root))
         table = load_list(self.attributes) if self.attributes else None
-        return Reader(self, self.read(store), table)
+        return Reader(self, self.read(open_store(paths.dataset(self.root))), table)
 
     def names(self, paths: PathBook) -> list[str]:
         """Every sequence name, in the benchmark's order."""
@@ -190,37 +240,47 @@ class Benchmark:
     def sequences(
         self, paths: PathBook, names: Iterable[str] | None = None, skip_missing: bool = False
     ) -> list[BenchmarkSequence]:
-        """All sequences, or these. Raises BenchmarkError listing those that cannot be read, unless `skip_missing`.
+        """All sequences, or some.
 
-        Then those that are not on disk are left out, and those that are damaged, too, with a warning that names them.
+        Args:
+            paths: Where data sets are.
+            names: Sequences; None takes all.
+            skip_missing: Leave out those that are not on disk, and those that are damaged, with a warning.
+
+        Raises:
+            BenchmarkError: Some cannot be read; the message lists them.
         """
         reader = self.open(paths)
         found: list[BenchmarkSequence] = []
-        troubles: list[str] = []
+        problems: list[str] = []
         for name in reader.names if names is None else names:
             try:
                 found.append(reader.sequence(name))
             except SequenceError as error:
-                troubles.append(str(error))
+                problems.append(str(error))
                 if skip_missing and not isinstance(error, MissingSequenceError):
                     log.warning("left out: %s", error)
-        if (troubles and not skip_missing) or not found:
-            raise BenchmarkError(self._complaint(paths, troubles, len(found)))
-        return found
-
-    def _complaint(self, paths: PathBook, troubles: list[str], found: int) -> str:
+        if found and (skip_missing or not problems):
+            return found
         where = f"{self.title} in {paths.dataset(self.root)}"
-        if not troubles:
-            return f"{where}: no sequence found there"
-        shown = "\n  ".join(troubles[:20])
-        more = f"\n  and {len(troubles) - 20} more" if len(troubles) > 20 else ""
-        hint = "" if not found else "\n(--skip_missing goes on without them)"
-        return f"{where}: {len(troubles)} of {len(troubles) + found} sequences cannot be used:\n  {shown}{more}{hint}"
+        if not problems:
+            raise BenchmarkError(f"{where}: no sequence found there")
+        shown = "\n  ".join(problems[:20])
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        hint = "\n(--skip_missing goes on without them)" if found else ""
+        count = f"{len(problems)} of {len(problems) + len(found)}"
+        raise BenchmarkError(f"{where}: {count} sequences cannot be used:\n  {shown}{more}{hint}")
 
 
 @dataclass(frozen=True)
 class Reader:
-    """An open benchmark. table: its attribute table, where there is one."""
+    """An open benchmark.
+
+    Attributes:
+        benchmark: The declaration.
+        dataset: Its data set.
+        table: Its attribute table, if there is one.
+    """
 
     benchmark: Benchmark
     dataset: StoredDataset
@@ -231,55 +291,46 @@ class Reader:
         return [self.dataset.sequence_name(i) for i in range(len(self.dataset))]
 
     def sequence(self, name: str) -> BenchmarkSequence:
-        """One sequence; SequenceError names what is wrong with it."""
+        """One sequence; SequenceError says what is wrong with it."""
+        benchmark = self.benchmark
         try:
-            plain = self.dataset.by_name(name)
-            self._check_rows(name, len(plain))
-            more = self.benchmark.labels(self.dataset, plain) if self.benchmark.labels else {}
+            video = self.dataset.by_name(name)
+            annotation = self.dataset.annotation(self.dataset.position(name))
+            # One picture fewer than rows is common; more of them missing would score half a sequence as a whole one.
+            if annotation.rows is not None and len(video) < annotation.rows - 1:
+                where = self.dataset.store.describe(annotation.folder)
+                raise AnnotationError(f"{len(video)} frames for {annotation.rows} rows in {where}")
+            labels = {"present": annotation.present, "visible_ratio": annotation.visible_ratio}
+            if any(labels[need] is None for need in benchmark.needs):
+                where = self.dataset.store.describe(annotation.folder)
+                raise AnnotationError(f"no complete {' and '.join(self.dataset.label_files)} in {where}")
+            attributes = video.attributes
+            if self.table is not None and name in self.table["sequences"]:
+                flags = self.table["sequences"][name]
+                attributes = frozenset(tag for tag, flag in zip(self.table["order"], flags, strict=True) if flag)
+            base = {f.name: getattr(video, f.name) for f in fields(Video)}
+            sequence = BenchmarkSequence(
+                **{**base, "dataset": benchmark.name, "attributes": attributes},
+                present=annotation.present,
+                second_boxes_xywh=annotation.second_boxes_xywh,
+                scored_every=benchmark.scored_every,
+                sized=benchmark.sized,
+            )
+            return benchmark.runs(sequence, annotation)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingSequenceError(f"{name}: {error}") from None
         except (AnnotationError, KeyError) as error:
             raise SequenceError(f"{name}: {error.args[0] if isinstance(error, KeyError) else error}") from None
-        base = {f.name: getattr(plain, f.name) for f in fields(Video)}
-        sequence = BenchmarkSequence(**{**base, "dataset": self.benchmark.name, **more})
-        return self._tagged(sequence)
-
-    def _check_rows(self, name: str, frames: int) -> None:
-        """One picture fewer than rows is common; more of them missing would score half a sequence as a whole one."""
-        store = self.dataset.store
-        inner = sequence_folder(self.dataset, name, 1)
-        places = [f"{p}/{f}" for p in (inner.rpartition("/")[0], inner) for f in self.benchmark.truth_files if p]
-        key = next((k for k in places if store.exists(k)), None)
-        if key is None or not self.benchmark.scored:
-            return
-        rows = sum(bool(line.strip()) for line in read_text(store, key).splitlines())
-        if frames < rows - 1:
-            raise AnnotationError(f"{frames} frames for {rows} rows in {store.describe(key)}")
-
-    def _tagged(self, sequence: BenchmarkSequence) -> BenchmarkSequence:
-        if self.table is None or sequence.name not in self.table["sequences"]:
-            return sequence
-        flags = self.table["sequences"][sequence.name]
-        tags = frozenset(tag for tag, flag in zip(self.table["order"], flags, strict=True) if flag)
-        return replace(sequence, attributes=tags)
-
-
-def sequence_folder(dataset: StoredDataset, name: str, levels: int = 2) -> str:
-    """Key of the folder `levels` above a sequence's first picture."""
-    key = dataset.annotation(dataset.names.index(name)).frames.rgb.key(0)
-    for _ in range(levels):
-        key = key.rpartition("/")[0]
-    return key
 
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
 
 
-def register(benchmark: Benchmark) -> Benchmark:
-    """Make a benchmark known under its name and aliases; returns it."""
+def register_benchmark(benchmark: Benchmark) -> Benchmark:
+    """Register a benchmark under its name and aliases, and return it."""
     return BENCHMARKS.register(benchmark.name, *benchmark.aliases)(benchmark)
 
 
 def get_benchmark(name: str) -> Benchmark:
-    """The benchmark of this name or alias, case-insensitive; raises UnknownNameError with the nearest name."""
+    """The benchmark with this name or alias, case-insensitive; raises UnknownNameError with the nearest name."""
     return BENCHMARKS[name]

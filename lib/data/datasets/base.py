@@ -72,6 +72,8 @@ class StoredDataset(ABC):
 
     modality = Modality.RGB
     is_video = True
+    label_files: tuple[str, ...] = ()
+    """Optional files of a sequence with a number per frame."""
 
     def __init__(self, store: Store, names: Sequence[str], name: str) -> None:
         self.store = store

@@ -43,6 +43,11 @@ def load_part(name: str) -> Any:
     return getattr(found, attribute)
 
 
+def reader_class(spec: DatasetSpec) -> type[StoredDataset]:
+    """The reader of a row."""
+    return cast(type[StoredDataset], load_part(spec.reader))
+
+
 def listed_names(lists: Sequence[str]) -> list[Any] | None:
     """The entries of lists "file" or "file/entry" (names, or positions for GOT-10k); None for no list."""
     names: list[Any] = []

@@ -80,8 +80,6 @@ class FolderDataset(StoredDataset):
     truth: tuple[str, ...] = ("groundtruth.txt",)
     """Annotation file in the sequence folder; alternatives in order of preference."""
     pictures = Pictures(("img",), "%08d.jpg")
-    label_files: tuple[str, ...] = ()
-    """Optional files with a number per frame, for `labels`."""
     list_file = ""
     below: tuple[str, ...] = ()
     """Folders that the layout may start in."""

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.bench.benchmarks import GtotDataset
 from lib.data import Dataset, Modality, datasets, open_store
 from synthetic import WRITERS, Job, WorldConfig, dataset_of, usual_place, write_benchmark
 
@@ -25,7 +24,7 @@ READERS = {
     "synthetic": lambda root: datasets.LasotDataset(open_store(root)),
     "lasot": lambda root: datasets.LasotDataset(open_store(root)),
     "got10k": lambda root: datasets.Got10kDataset(open_store(root)),
-    "trackingnet": lambda root: datasets.TrackingNetDataset(root, [0, 1]),
+    "trackingnet": lambda root: datasets.TrackingNetDataset(root, chunks=[0, 1]),
     "coco": lambda root: datasets.CocoDataset(open_store(root), min_side=0),
     "vid": lambda root: datasets.ImagenetVidDataset(open_store(root)),
     "tnl2k": lambda root: datasets.Tnl2kDataset(open_store(root)),
@@ -43,8 +42,8 @@ READERS = {
 JPEG_AUX = ("lasher", "rgbt234", "rgbt210")
 
 
-def _gtot(root: Path) -> GtotDataset:
-    dataset = GtotDataset(open_store(root))
+def _gtot(root: Path) -> datasets.GtotDataset:
+    dataset = datasets.GtotDataset(open_store(root))
     dataset.names = [name for name in dataset.names if (root / name).is_dir()]
     return dataset
 
