@@ -29,7 +29,7 @@ class LasherDataset(FolderDataset):
 
     key = "lasher"
     modality = Modality.RGBT
-    truth = ("visible.txt", "init.txt")
+    truth: tuple[str, ...] = ("visible.txt", "init.txt")
     picture_folders = ("visible", "infrared")
     second_truth = ""
     recipe = AuxRecipe("picture")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, only_first, positive, read_boxes, read_text
-from lib.data.datasets.frames import FrameFiles, Listed, numbered_files
+from lib.data.datasets.frames import Files, FrameFiles, Listed, numbered_files
 from lib.data.io import AnnotationError
 from lib.data.listing import picture_names
 from lib.data.store import DirectoryStore, LmdbStore, Store, SubStore, open_store
@@ -77,7 +77,8 @@ class TrackingNetDataset(StoredDataset):
             pictures = picture_names(store.listdir(folder))
             if not pictures:
                 raise AnnotationError(f"no pictures in {store.describe(folder)}")
-            boxes, rows, files = only_first(boxes, len(pictures)), None, Listed.of(folder, pictures)
+            files: Files = Listed.of(folder, pictures)
+            boxes, rows = only_first(boxes, len(pictures)), None
         else:
             rows = len(boxes)
             files = numbered_files(store, folder, "%d.jpg", 0, rows)
