@@ -12,7 +12,7 @@ import numpy as np
 from lib.bench.manifest import read_manifest
 from lib.bench.metrics import MetricError, Scores, SequenceResult, average_runs, evaluate
 from lib.bench.metrics.metric import listed
-from lib.bench.report.runs import TrackerRun
+from lib.bench.report.comparison import TrackerRun
 from lib.bench.result_files import Floats, read_rows
 from lib.bench.results import Result, exact_file
 from lib.bench.trajectories import is_trajectory, read_regions, read_values, trajectory_file

@@ -17,7 +17,7 @@ from lib.models import WeightsError, read_checkpoint
 from lib.models.engines import TORCH
 from lib.paths import load_paths, repository_root
 from lib.track import Box, TrackerSession, check_box
-from lib.viz import BoxMark, VideoWriter, colour, draw_boxes, draw_caption, side_by_side
+from lib.viz import BoxMark, VideoWriter, colour, draw_frame
 
 SHIPPED = repository_root() / "pretrained" / "synthetic_small.safetensors"
 """The small network that comes with the project; its JSON names method and configuration."""
@@ -140,9 +140,7 @@ def _drawn(frame: Frame, box: Box, score: float, index: int) -> Callable[[], Ima
 
     def draw() -> Image:
         if not made:
-            marks = [BoxMark(box, colour(0), f"{score:.2f}")]
-            rgb = draw_caption(draw_boxes(frame.rgb, marks), f"frame {index}")
-            made.append(side_by_side(Frame(rgb, None if frame.aux is None else draw_boxes(frame.aux, marks))))
+            made.append(draw_frame(frame, [BoxMark(box, colour(0), f"{score:.2f}")], f"frame {index}"))
         return made[0]
 
     return draw

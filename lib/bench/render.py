@@ -6,17 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from lib.bench.analysis import read_results
 from lib.bench.benchmarks import BenchmarkSequence
-from lib.data import Boxes, Video
 from lib.registry import suggest
-from lib.viz import BoxMark, VideoWriter, draw_boxes, draw_caption, fit, side_by_side
-
-TRUTH_COLOUR = "#2e9e4f"
-COLOURS = ("#d62728", "#1f77b4", "#ff7f0e", "#9467bd", "#17becf", "#e377c2")
-LONGEST_SIDE = 1280
+from lib.viz import video_tracks, write_video
 
 
 def choose(wish: str, names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
@@ -54,29 +47,6 @@ def _ranked(wish: str) -> re.Match[str] | None:
     return ranked
 
 
-def write_video(path: Path, sequence: Video, results: Mapping[str, Boxes], fps: float = 30.0) -> Path:
-    """One mp4 with the boxes of each tracker (label -> [N, 4] x, y, w, h) and the true ones; returns its path.
-
-    Pictures larger than 1280 pixels are made smaller. RGB-X shows both pictures side by side, boxes on the first.
-    """
-    with VideoWriter(path, fps) as video:
-        for i in range(len(sequence)):
-            frame = sequence.read_frame(i)
-            marks = [BoxMark(sequence.boxes_xywh[i], TRUTH_COLOUR, "truth", dashed=True)]
-            for (label, boxes), colour in zip(results.items(), _colours(len(results)), strict=True):
-                if i < len(boxes):
-                    marks.append(BoxMark(boxes[i], colour, label))
-            drawn = draw_boxes(frame.rgb, marks)
-            if frame.aux is not None:
-                drawn = np.ascontiguousarray(side_by_side(type(frame)(drawn, frame.aux)))
-            video.write(draw_caption(fit(drawn, LONGEST_SIDE), f"{sequence.name}  {i}/{len(sequence) - 1}"))
-    return video.path
-
-
-def _colours(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
-
-
 def write_videos(
     sequences: Iterable[BenchmarkSequence], folders: Mapping[str, Path], target: Path, chosen: Sequence[str]
 ) -> list[Path]:
@@ -89,6 +59,6 @@ def write_videos(
     for name in chosen:
         results = {label: read_results(folder, wanted[name], exact=True)[0] for label, folder in folders.items()}
         video = wanted[name].runs[0].sequence
-        boxes = {label: result.boxes_xywh for label, result in results.items()}
-        written.append(write_video(target / f"{name}.mp4", video, boxes))
+        tracks = video_tracks(video, {label: result.boxes_xywh for label, result in results.items()})
+        written.append(write_video(target / f"{name}.mp4", video, tracks))
     return written

@@ -1,4 +1,4 @@
-"""Boxes, labels and captions on RGB pictures (H x W x 3 uint8). Nothing is drawn in place."""
+"""Boxes, labels and captions on copies of RGB images (H x W x 3 uint8), and the colours of trackers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,29 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lib.data import Frame, Image
-from lib.viz.palette import rgb
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+# Colours that people with any colour vision can tell apart (Okabe and Ito, 2008).
+TRUTH = "#009E73"
+TRACKERS = ("#D55E00", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F", "#B2DF8A")
+
+
+def colour(index: int) -> str:
+    """Hex colour of the tracker at this position of a table; colours repeat after eight."""
+    return TRACKERS[index % len(TRACKERS)]
+
+
+def rgb(hex_colour: str) -> tuple[int, int, int]:
+    """`"#D55E00"` -> (213, 94, 0)."""
+    value = hex_colour.lstrip("#")
+    if len(value) != 6:
+        raise ValueError(f"{hex_colour!r} is not a colour of the form #RRGGBB")
+    return int(value[:2], 16), int(value[2:4], 16), int(value[4:], 16)
 
 
 @dataclass(frozen=True, slots=True)
 class BoxMark:
-    """A box to draw: x, y, w, h in image pixels, "#RRGGBB", and what to write at its corner."""
+    """A box to draw: x, y, w, h in image pixels, "#RRGGBB", and the text at its corner."""
 
     box_xywh: ArrayLike
     colour: str
@@ -26,72 +41,56 @@ class BoxMark:
     dashed: bool = False
 
 
+def draw_frame(frame: Frame, marks: Iterable[BoxMark] = (), caption: str = "", longest: int | None = None) -> Image:
+    """One image of a frame, for videos, windows and pages.
+
+    Args:
+        frame: RGB image and, for RGB-X, the second image, which is shown to the right at the same height.
+        marks: boxes drawn on both images; boxes that are NaN or empty are left out.
+        caption: ASCII text on a dark strip at the top.
+        longest: the result is made smaller until its longer side has at most so many pixels.
+    """
+    marks = list(marks)
+    drawn = draw_boxes(frame.rgb, marks)
+    if frame.aux is not None:
+        h, w = drawn.shape[:2]
+        aux = frame.aux
+        if aux.shape[:2] != (h, w):
+            aux = np.asarray(cv2.resize(aux, (w, h)), dtype=np.uint8)
+        drawn = np.concatenate([drawn, draw_boxes(aux, marks)], axis=1)
+    if longest is not None:
+        drawn = fit(drawn, longest)
+    return draw_caption(drawn, caption) if caption else drawn
+
+
 def draw_boxes(image: Image, marks: Iterable[BoxMark], thickness: int | None = None) -> Image:
-    """A copy of the picture with the boxes; boxes that are NaN or empty are left out."""
+    """A copy of the image with the boxes; boxes that are NaN or empty are left out."""
     out = np.ascontiguousarray(image).copy()
-    width = thickness or max(1, round(min(out.shape[:2]) / 200))
+    height, width = out.shape[:2]
+    thickness = thickness or max(1, round(min(height, width) / 200))
     for mark in marks:
         x, y, w, h = (float(v) for v in np.asarray(mark.box_xywh, dtype=np.float64))
         if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
             continue
-        low, high = _inside(x, y, out), _inside(x + w, y + h, out)
-        if mark.dashed:
-            _dashed_rectangle(out, low, high, rgb(mark.colour), width)
+        # Whole pixels, not so far outside that OpenCV's drawing overflows.
+        left, right = (round(min(max(v, -width), 2 * width)) for v in (x, x + w))
+        top, bottom = (round(min(max(v, -height), 2 * height)) for v in (y, y + h))
+        if not mark.dashed:
+            cv2.rectangle(out, (left, top), (right, bottom), rgb(mark.colour), thickness)
         else:
-            cv2.rectangle(out, low, high, rgb(mark.colour), width)
+            corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+            for a, b in itertools.pairwise(corners):
+                dashes = max(2, int(np.hypot(b[0] - a[0], b[1] - a[1]) // 8))
+                points = np.round(np.linspace(a, b, 2 * dashes)).astype(int).tolist()
+                for start, end in zip(points[0::2], points[1::2], strict=True):
+                    cv2.line(out, tuple(start), tuple(end), rgb(mark.colour), thickness, cv2.LINE_AA)
         if mark.label:
-            _label(out, mark.label, (low[0], low[1]), mark.colour)
+            _draw_label(out, mark.label, (left, top), mark.colour)
     return out
 
 
-def draw_caption(image: Image, text: str) -> Image:
-    """A copy of the picture with a dark strip at its top that carries `text` (ASCII)."""
-    out = np.ascontiguousarray(image).copy()
-    scale = max(0.4, out.shape[0] / 900)
-    (_, height), base = cv2.getTextSize(text, FONT, scale, 1)
-    strip = out[: height + base + 6]
-    strip[:] = (strip * 0.35).astype(np.uint8)
-    cv2.putText(out, text, (6, height + 4), FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
-    return out
-
-
-def side_by_side(frame: Frame) -> Image:
-    """RGB and aux picture next to each other (of equal height), or RGB alone."""
-    if frame.aux is None:
-        return frame.rgb
-    h, w = frame.rgb.shape[:2]
-    aux = frame.aux if frame.aux.shape[:2] == (h, w) else cv2.resize(frame.aux, (w, h))
-    return np.ascontiguousarray(np.concatenate([frame.rgb, aux], axis=1))
-
-
-def fit(image: Image, longest: int) -> Image:
-    """The picture made smaller, if need be, until its longer side has at most `longest` pixels."""
-    h, w = image.shape[:2]
-    factor = longest / max(h, w)
-    if factor >= 1:
-        return image
-    size = (max(1, round(w * factor)), max(1, round(h * factor)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _inside(x: float, y: float, image: Image) -> tuple[int, int]:
-    """A corner as whole pixels, not so far outside that OpenCV's drawing overflows."""
-    h, w = image.shape[:2]
-    return round(min(max(x, -w), 2 * w)), round(min(max(y, -h), 2 * h))
-
-
-def _dashed_rectangle(
-    image: Image, low: tuple[int, int], high: tuple[int, int], colour: tuple[int, int, int], width: int
-) -> None:
-    corners = [low, (high[0], low[1]), high, (low[0], high[1]), low]
-    for a, b in itertools.pairwise(corners):
-        pieces = max(2, int(np.hypot(b[0] - a[0], b[1] - a[1]) // 8))
-        points = np.round(np.linspace(a, b, 2 * pieces)).astype(int)
-        for start, end in zip(points[0::2], points[1::2], strict=True):
-            cv2.line(image, tuple(map(int, start)), tuple(map(int, end)), colour, width, cv2.LINE_AA)
-
-
-def _label(image: Image, text: str, corner: tuple[int, int], colour: str) -> None:
+def _draw_label(image: Image, text: str, corner: tuple[int, int], colour: str) -> None:
+    """Write `text` on a coloured ground above a box's corner, below it where there is no space."""
     scale = max(0.35, image.shape[0] / 1200)
     (w, h), base = cv2.getTextSize(text, FONT, scale, 1)
     x = min(max(corner[0], 0), max(0, image.shape[1] - w - 4))
@@ -101,3 +100,24 @@ def _label(image: Image, text: str, corner: tuple[int, int], colour: str) -> Non
     cv2.rectangle(image, (x, y), (x + w + 4, y + h + base + 2), (r, g, b), -1)
     bright = 0.299 * r + 0.587 * g + 0.114 * b > 140
     cv2.putText(image, text, (x + 2, y + h + 1), FONT, scale, (0, 0, 0) if bright else (255,) * 3, 1, cv2.LINE_AA)
+
+
+def draw_caption(image: Image, text: str) -> Image:
+    """A copy of the image with a dark strip at its top that carries `text` (ASCII)."""
+    out = np.ascontiguousarray(image).copy()
+    scale = max(0.4, out.shape[0] / 900)
+    (_, height), base = cv2.getTextSize(text, FONT, scale, 1)
+    strip = out[: height + base + 6]
+    strip[:] = (strip * 0.35).astype(np.uint8)
+    cv2.putText(out, text, (6, height + 4), FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    return out
+
+
+def fit(image: Image, longest: int) -> Image:
+    """The image, made smaller where its longer side has more than `longest` pixels."""
+    h, w = image.shape[:2]
+    factor = longest / max(h, w)
+    if factor >= 1:
+        return image
+    size = (max(1, round(w * factor)), max(1, round(h * factor)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -1,10 +1,11 @@
-"""Plots as papers show them. Each function returns a matplotlib figure; `save` writes files, `inline_svg` serves pages.
+"""Plots as papers show them. Each function returns a matplotlib figure for `save` (files) or `inline_svg` (pages).
 
-matplotlib is imported inside, and used without pyplot, so that nothing global is touched and no display is needed.
+matplotlib is used without pyplot, so that no global state changes and no display is needed.
 """
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.viz.palette import colour
+from lib.viz.draw import colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,8 @@ Floats = NDArray[np.float64]
 INK = "#1b2733"
 STYLES = ("-", "--", "-.", ":")
 
-_AXES = {
+AXES = {
+    # kind: title, x axis, y axis
     "success": ("Success plot", "Overlap threshold", "Success rate"),
     "precision": ("Precision plot", "Location error threshold [pixels]", "Precision"),
     "norm_precision": ("Normalized precision plot", "Location error threshold", "Precision"),
@@ -34,13 +36,19 @@ _AXES = {
     "expected_overlap": ("Expected average overlap", "Run length [frames]", "Expected overlap"),
     "accuracy_robustness": ("Accuracy and robustness", "Robustness", "Accuracy"),
 }
-_SHARES = ("precision_recall", "accuracy_robustness")
-"""Plots whose x axis is a share, too."""
+SHARES = ("precision_recall", "accuracy_robustness")
+"""Plots whose x axis is a share in 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One curve: label for the legend, score shown before it (or None), x and y values of equal length."""
+    """One curve.
+
+    Attributes:
+        label: text in the legend.
+        x, y: [P] values.
+        score: number before the label in the legend, or None.
+    """
 
     label: str
     x: Floats
@@ -49,17 +57,19 @@ class Line:
 
 
 def curve_plot(kind: str, lines: Sequence[Line], title: str = "") -> Figure:
-    """A plot of one kind for several trackers; a line of one point is drawn as a dot.
+    """Curves of several trackers.
 
-    kind: "success" | "precision" | "norm_precision" | "precision_recall" | "f_score" | "expected_overlap" |
-    "accuracy_robustness". y in 0..1. The legend is sorted by score, the best first; colours
-    follow the order of `lines`, so that a tracker has the same colour in every plot.
+    Args:
+        kind: a key of `AXES`: "success", "precision", "norm_precision", ...
+        lines: y in 0..1; a line of one point is drawn as a dot. Colours follow the order of the lines, so that a
+            tracker has the same colour in every plot; the legend is sorted by score, the best first.
+        title: added to the heading.
     """
-    heading, x_label, y_label = _AXES[kind]
-    figure, axes = _drawn(lines)
+    heading, x_label, y_label = AXES[kind]
+    figure, axes = _line_plot(lines)
     axes.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1), title=f"{heading}{f' - {title}' if title else ''}")
     ends = [float(end) for line in lines if len(line.x) for end in (line.x.min(), line.x.max())]
-    if kind in _SHARES:
+    if kind in SHARES:
         axes.set_xlim(0, 1)
     elif ends and min(ends) < max(ends):
         axes.set_xlim(min(ends), max(ends))
@@ -68,8 +78,8 @@ def curve_plot(kind: str, lines: Sequence[Line], title: str = "") -> Figure:
 
 
 def level_plot(lines: Sequence[Line], x_label: str, y_label: str, title: str = "") -> Figure:
-    """Scores in percent over the strength of something, measured at a few levels, which are marked."""
-    figure, axes = _drawn(lines, marker="o")
+    """Scores in percent over a strength, measured at a few levels, which are marked."""
+    figure, axes = _line_plot(lines, marker="o")
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     top = max((float(np.nanmax(line.y)) for line in lines if np.isfinite(line.y).any()), default=1.0)
     axes.set_ylim(0, max(1.0, 1.08 * top))
@@ -78,9 +88,11 @@ def level_plot(lines: Sequence[Line], x_label: str, y_label: str, title: str = "
     return figure
 
 
-def _drawn(lines: Sequence[Line], marker: str = "") -> tuple[Figure, Axes]:
-    """The lines with a legend below, sorted by score, the best first; a line of one point is a dot."""
-    figure, axes = _figure(4.6, 3.7 + 0.17 * max(len(lines), 2) / (1 if len(lines) < 3 else 2))
+def _line_plot(lines: Sequence[Line], marker: str = "") -> tuple[Figure, Axes]:
+    """The lines with a legend below, sorted by score, the best first."""
+    columns = 1 if len(lines) < 3 else 2
+    figure, grid = _grid(4.6, 3.7 + 0.17 * max(len(lines), 2) / columns, 1, 1)
+    axes = grid[0, 0]
     order = sorted(range(len(lines)), key=lambda i: -(lines[i].score or 0.0))
     for rank, i in enumerate(order):
         line = lines[i]
@@ -88,13 +100,18 @@ def _drawn(lines: Sequence[Line], marker: str = "") -> tuple[Figure, Axes]:
         style = STYLES[(i // 8) % len(STYLES)] + marker if len(line.x) > 1 else "o"
         depth = 3 + len(lines) - rank
         axes.plot(line.x, line.y, style, color=colour(i), label=label, linewidth=2.0, markersize=4, zorder=depth)
-    columns = 1 if len(lines) < 3 else 2
     figure.legend(loc="outside lower center", ncols=columns, fontsize=8, framealpha=0.0, labelcolor=INK)
     return figure, axes
 
 
 def radar_plot(axes_labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str = "") -> Figure:
-    """Scores per attribute on a wheel; one line per tracker, values in percent. Needs three attributes or more."""
+    """Scores per attribute on a wheel, one line per tracker.
+
+    Args:
+        axes_labels: three attributes or more.
+        series: tracker -> score per attribute in percent.
+        title: heading.
+    """
     from matplotlib.figure import Figure
 
     if len(axes_labels) < 3:
@@ -116,7 +133,7 @@ def radar_plot(axes_labels: Sequence[str], series: Mapping[str, Sequence[float]]
     wheel.set_rlabel_position(180 / len(axes_labels))
     top = max((float(np.nanmax(v)) for v in series.values()), default=1.0)
     wheel.set_ylim(0, max(1.0, top * 1.05))
-    _dress(wheel)
+    _style(wheel)
     wheel.tick_params(axis="y", labelsize=7)
     wheel.tick_params(axis="x", pad=4)
     wheel.set_title(title, fontsize=10, color=INK)
@@ -135,8 +152,8 @@ def training_plot(panels: Mapping[str, Sequence[Line]], x_label: str = "Epoch") 
             axes.plot(line.x, line.y, color=colour(i), linewidth=1.6, marker=marker, markersize=2.5, label=line.label)
         axes.set_title(name, fontsize=9, color=INK)
         axes.set_xlabel(x_label, fontsize=8)
-        positive = np.concatenate([line.y for line in lines]) if lines else np.zeros(0)
-        if len(positive) and (positive > 0).all() and positive.max() > 50 * positive.min():
+        values = np.concatenate([line.y for line in lines]) if lines else np.zeros(0)
+        if len(values) and (values > 0).all() and values.max() > 50 * values.min():
             axes.set_yscale("log")
         if len(lines) > 1:
             axes.legend(fontsize=7, framealpha=0.0, labelcolor=INK)
@@ -146,7 +163,7 @@ def training_plot(panels: Mapping[str, Sequence[Line]], x_label: str = "Epoch") 
 
 
 def save(figure: Figure, stem: Path | str, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
-    """Write the figure as `<stem>.<format>` in each format; the paths written."""
+    """Write the figure as `<stem>.<format>` in each format; returns the paths."""
     paths = [Path(f"{stem}.{f}") for f in formats]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +172,12 @@ def save(figure: Figure, stem: Path | str, formats: Sequence[str] = ("png", "pdf
 
 
 def inline_svg(figure: Figure, label: str) -> str:
-    """The figure as an SVG element: no background, ink in the colour of the page's text, `label` for screen readers."""
+    """The figure as an SVG element for a page: transparent, text in the colour of the page.
+
+    Args:
+        figure: a matplotlib figure.
+        label: description for screen readers; different for each figure of a page.
+    """
     import matplotlib
 
     buffer = io.StringIO()
@@ -173,12 +195,7 @@ def inline_svg(figure: Figure, label: str) -> str:
     mark = re.sub(r"\W+", "_", label)
     text = re.sub(r'(id="|#)([A-Za-z])', rf"\1{mark}_\2", re.sub(r"#([0-9a-fA-F]{6})\b", r"@\1", text))
     text = re.sub(r"@([0-9a-fA-F]{6})\b", r"#\1", text)
-    return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure, grid = _grid(width, height, 1, 1)
-    return figure, grid[0, 0]
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
 
 
 def _grid(width: float, height: float, rows: int, columns: int) -> tuple[Figure, NDArray[Any]]:
@@ -187,11 +204,11 @@ def _grid(width: float, height: float, rows: int, columns: int) -> tuple[Figure,
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
-        _dress(axes)
+        _style(axes)
     return figure, grid
 
 
-def _dress(axes: Axes) -> None:
+def _style(axes: Axes) -> None:
     axes.grid(True, color="#9aa5b1", alpha=0.35, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_facecolor("none")

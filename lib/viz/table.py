@@ -1,4 +1,4 @@
-"""A table of results, and what it is written as: text, CSV, LaTeX (booktabs), JSON. `lib.viz.page` shows it in HTML."""
+"""A table of results as text, CSV, LaTeX (booktabs) and JSON; `assets/parts.html` shows it in HTML."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ Cell = str | float | int | None
 _LATEX = str.maketrans(
     {
         **{c: f"\\{c}" for c in "&%$#_{}"},
+        **{c: f"${c}$" for c in "<>"},
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         "\\": r"\textbackslash{}",
@@ -23,21 +24,38 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. digits: decimals of its numbers. best: whether its largest number is marked. note: a longer name."""
+    """One column.
+
+    Attributes:
+        title: heading.
+        digits: decimals of its numbers.
+        best: mark its largest number.
+        signed: show the sign of positive numbers.
+        smallest: smaller positive numbers are shown as "< smallest" (p-values).
+        note: a longer name.
+    """
 
     title: str
     digits: int = 1
     best: bool = False
     signed: bool = False
+    smallest: float = 0.0
     note: str = ""
 
     def show(self, value: Cell) -> str:
         """The value as the table prints it; None and NaN are a dash."""
-        if value is None or (isinstance(value, float) and math.isnan(value)):
+        if is_missing(value):
             return "-"
-        if isinstance(value, float):
-            return f"{value:+.{self.digits}f}" if self.signed else f"{value:.{self.digits}f}"
-        return str(value)
+        if not isinstance(value, float):
+            return str(value)
+        if 0 <= value < self.smallest:
+            return f"< {self.smallest:.{self.digits}f}"
+        return f"{value:+.{self.digits}f}" if self.signed else f"{value:.{self.digits}f}"
+
+
+def is_missing(value: Cell) -> bool:
+    """True for None and NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +67,20 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
     def best(self) -> list[set[int]]:
-        """For each column the rows that hold its largest number, as printed; empty for columns without a best."""
+        """For each column the rows that have its largest number, as printed; empty for columns without a best."""
         found: list[set[int]] = []
         for j, column in enumerate(self.columns):
-            shown = [column.show(row[j]) for row in self.rows]
-            numbers = [row[j] for row in self.rows if isinstance(row[j], (int, float)) and column.show(row[j]) != "-"]
+            numbers = [v for row in self.rows if isinstance(v := row[j], (int, float)) and not is_missing(v)]
             if not column.best or len(numbers) < 2:
                 found.append(set())
                 continue
-            top = column.show(max(n for n in numbers if isinstance(n, (int, float))))
-            found.append({i for i, text in enumerate(shown) if text == top})
+            top = column.show(max(numbers))
+            found.append({i for i, row in enumerate(self.rows) if column.show(row[j]) == top})
         return found
+
+    def is_numeric(self, j: int) -> bool:
+        """True where a row has a number in column `j`."""
+        return any(isinstance(row[j], (int, float)) for row in self.rows)
 
     def text(self) -> str:
         """Aligned plain text for a terminal; the best of a column carries a star."""
@@ -70,9 +91,9 @@ class Table:
         ]
         heads = [c.title + " " for c in self.columns]
         widths = [max(len(line[j]) for line in [heads, *shown]) for j in range(len(heads))]
-        words = [all(isinstance(row[j], str) for row in self.rows) for j in range(len(heads))]
+        texts = [all(isinstance(row[j], str) for row in self.rows) for j in range(len(heads))]
         lines = [
-            "  ".join(v.ljust(w) if word else v.rjust(w) for v, w, word in zip(line, widths, words, strict=True))
+            "  ".join(v.ljust(w) if text else v.rjust(w) for v, w, text in zip(line, widths, texts, strict=True))
             for line in [heads, *shown]
         ]
         title = [self.title] if self.title else []
@@ -83,7 +104,7 @@ class Table:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow([c.title for c in self.columns])
-        writer.writerows([["" if self._empty(v) else v for v in row] for row in self.rows])
+        writer.writerows([["" if is_missing(v) else v for v in row] for row in self.rows])
         return out.getvalue()
 
     def latex(self) -> str:
@@ -101,11 +122,6 @@ class Table:
     def json(self) -> str:
         """A list of objects, one per row, full precision."""
         rows = [
-            {c.title: None if self._empty(v) else v for c, v in zip(self.columns, row, strict=True)}
-            for row in self.rows
+            {c.title: None if is_missing(v) else v for c, v in zip(self.columns, row, strict=True)} for row in self.rows
         ]
         return json.dumps({"title": self.title, "rows": rows}, indent=1) + "\n"
-
-    @staticmethod
-    def _empty(value: Cell) -> bool:
-        return value is None or (isinstance(value, float) and math.isnan(value))

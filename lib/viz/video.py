@@ -1,17 +1,79 @@
-"""Video files through OpenCV."""
+"""Boxes over the frames of a video: tracks, video files, and a window on the screen. Only the window needs a screen."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from lib.data import Image
+from lib.data import Boxes, Image, Video, iou_xywh
+from lib.viz.draw import TRUTH, BoxMark, colour, draw_frame
 
 CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
+LONGEST_SIDE = 1280
+QUIT_KEYS = (ord("q"), 27)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Boxes of one tracker, or the true ones, over frames.
+
+    Attributes:
+        name: for legends and labels.
+        colour: "#RRGGBB".
+        boxes_xywh: [F, 4] in image pixels, NaN for no box.
+        values: [F] overlap with the true box, NaN where unknown; None for the true boxes.
+        dashed: draw dashed lines.
+    """
+
+    name: str
+    colour: str
+    boxes_xywh: NDArray[np.float64]
+    values: NDArray[np.float64] | None = None
+    dashed: bool = False
+
+
+def video_tracks(video: Video, boxes: Mapping[str, Boxes], colours: Mapping[str, str] | None = None) -> list[Track]:
+    """The ground truth and the boxes of each tracker as tracks over all N frames of a video.
+
+    Args:
+        video: gives the true boxes; none where the target is absent.
+        boxes: tracker -> [M, 4] x, y, w, h or [M, 8] corners; missing rows become NaN.
+        colours: tracker -> colour; by position where not given.
+    """
+    frames = len(video)
+    truth = np.where(video.visible[:, None], video.boxes_xywh, np.nan)
+    tracks = [Track("ground truth", TRUTH, truth, dashed=True)]
+    known = video.visible & video.valid
+    for i, (name, given) in enumerate(boxes.items()):
+        rows = np.full((frames, 4), np.nan)
+        given = given[:frames]
+        if given.shape[1] == 8:
+            corners = given.reshape(-1, 4, 2)
+            given = np.concatenate([corners.min(axis=1), np.ptp(corners, axis=1)], axis=1)
+        rows[: len(given)] = given
+        overlap = np.where(known, iou_xywh(rows, video.boxes_xywh), np.nan)
+        tracks.append(Track(name, (colours or {}).get(name, colour(i)), rows, overlap))
+    return tracks
+
+
+def write_video(path: Path, video: Video, tracks: Sequence[Track], fps: float = 30.0) -> Path:
+    """Write a video file with the boxes of all tracks on every frame; returns its path.
+
+    Images larger than 1280 pixels are made smaller. RGB-X shows both images side by side.
+    """
+    with VideoWriter(path, fps) as writer:
+        for i in range(len(video)):
+            marks = [BoxMark(t.boxes_xywh[i], t.colour, t.name, t.dashed) for t in tracks]
+            writer.write(draw_frame(video.read_frame(i), marks, f"{video.name}  {i}/{len(video) - 1}", LONGEST_SIDE))
+    return writer.path
 
 
 class VideoError(RuntimeError):
@@ -25,8 +87,8 @@ class VideoWriter:
     ...     video.write(frame)
 
     The first frame sets the size; later frames of another size are resized to it. Where OpenCV cannot write mp4, an avi
-    of the same name is written instead (`path` says which). The file appears when the block ends; after an exception
-    nothing is left behind.
+    of the same name is written instead (`path` names it). The file appears when the block ends; after an exception
+    nothing is left.
     """
 
     def __init__(self, path: Path | str, fps: float = 30.0) -> None:
@@ -42,14 +104,28 @@ class VideoWriter:
 
     def write(self, rgb: Image) -> None:
         """Append one H x W x 3 uint8 frame."""
+        # Codecs need even sides: the last row or column is cut off where one is odd.
+        h, w = rgb.shape[:2]
+        frame = rgb[: max(2, h - h % 2), : max(2, w - w % 2)]
         if self._writer is None:
-            self._open(rgb)
-        frame = self._even(rgb)
+            self._size = (frame.shape[1], frame.shape[0])
+            self._writer = self._open()
         if (frame.shape[1], frame.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        assert self._writer is not None
-        self._writer.write(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2BGR))
+        self._writer.write(_bgr(frame))
         self.frames += 1
+
+    def _open(self) -> cv2.VideoWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        suffix = self.path.suffix.lower()
+        for codec, ending in sorted(CODECS, key=lambda c: c[1] != suffix):
+            part = self.path.with_name(f".{self.path.stem}.part{ending}")
+            writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*codec), self.fps, self._size)
+            if writer.isOpened():
+                self._part, self.path = part, self.path.with_suffix(ending)
+                return writer
+            part.unlink(missing_ok=True)
+        raise VideoError(f"{self.path}: OpenCV can write neither mp4 nor avi here")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -63,22 +139,46 @@ class VideoWriter:
         else:
             self._part.unlink(missing_ok=True)
 
-    def _open(self, first: Image) -> None:
-        frame = self._even(first)
-        self._size = (frame.shape[1], frame.shape[0])
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        wanted = self.path.suffix.lower()
-        for codec, suffix in sorted(CODECS, key=lambda c: c[1] != wanted):
-            part = self.path.with_name(f".{self.path.stem}.part{suffix}")
-            writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*codec), self.fps, self._size)
-            if writer.isOpened():
-                self._writer, self._part, self.path = writer, part, self.path.with_suffix(suffix)
-                return
-            part.unlink(missing_ok=True)
-        raise VideoError(f"{self.path}: OpenCV can write neither mp4 nor avi here")
 
-    @staticmethod
-    def _even(image: Image) -> Image:
-        """Codecs want even sides: the last row or column goes where one is odd."""
-        h, w = image.shape[:2]
-        return image[: max(2, h - h % 2), : max(2, w - w % 2)]
+class DisplayError(RuntimeError):
+    """No window can be opened here."""
+
+
+def require_display(purpose: str) -> None:
+    """Raise DisplayError, in a sentence that names `purpose`, where no window can be opened.
+
+    OpenCV's window library ends the whole program when it finds no screen, so this is checked first.
+    """
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise DisplayError(f"{purpose} needs a screen, and there is none here (DISPLAY is not set)")
+    build = [line.strip() for line in cv2.getBuildInformation().splitlines()]
+    if any(line.startswith("GUI:") and "NONE" in line for line in build):
+        raise DisplayError(f"{purpose} needs windows, which this build of OpenCV (headless) does not have")
+
+
+def draw_box_with_mouse(image: Image, title: str = "draw a box, then press Enter") -> tuple[float, float, float, float]:
+    """Let the user draw a box over an RGB image.
+
+    Returns:
+        x, y, w, h in image pixels.
+
+    Raises:
+        DisplayError: there is no screen.
+        ValueError: no box was drawn.
+    """
+    require_display("drawing a box with the mouse")
+    x, y, w, h = cv2.selectROI(title, _bgr(image), showCrosshair=True)
+    cv2.destroyWindow(title)
+    if w <= 0 or h <= 0:
+        raise ValueError("no box was drawn")
+    return float(x), float(y), float(w), float(h)
+
+
+def show(image: Image, title: str) -> bool:
+    """Show an RGB image in a window; False once the user has pressed q or Escape."""
+    cv2.imshow(title, _bgr(image))
+    return cv2.waitKey(1) & 0xFF not in QUIT_KEYS
+
+
+def _bgr(image: Image) -> Image:
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), dtype=np.uint8)

@@ -1,66 +1,53 @@
-"""The plots of a comparison."""
+"""Plots of a comparison, and training curves from the log of a training."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lib.bench.report.runs import TrackerRun
-from lib.bench.report.training_log import training_lines
+from lib.bench.report.comparison import TrackerRun
 from lib.viz import Line, curve_plot, radar_plot, training_plot
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.figure import Figure
 
-
-@dataclass(frozen=True)
-class _Plot:
-    """A plot that a metric variant may have: its curve, what it is drawn against (the curve's thresholds if not
-    another curve), and the score before each name (of the curve's own reading if not another one).
-    """
-
-    curve: str
-    against: str | None = None
-    score: str | None = None
-
-
-PLOTS = {
-    "success": _Plot("success"),
-    "precision": _Plot("precision"),
-    "norm_precision": _Plot("norm_precision"),
-    "precision_recall": _Plot("tracking_precision", "tracking_recall", "f_score"),
-    "f_score": _Plot("f_score", score="f_score"),
-    "expected_overlap": _Plot("expected_overlap", score="eao"),
-    "accuracy_robustness": _Plot("accuracy", "robustness", "eao"),
+PLOTS: dict[str, tuple[str, str | None, str | None]] = {
+    "success": ("success", None, None),
+    "precision": ("precision", None, None),
+    "norm_precision": ("norm_precision", None, None),
+    "precision_recall": ("tracking_precision", "tracking_recall", "f_score"),
+    "f_score": ("f_score", None, "f_score"),
+    "expected_overlap": ("expected_overlap", None, "eao"),
+    "accuracy_robustness": ("accuracy", "robustness", "eao"),
 }
+"""Kind of plot -> its curve, the curve on the x axis (None: the thresholds), the score in the legend (None: the score
+that is read from the curve)."""
+FEW_EPOCHS = 3
+MOST_PANELS = 9
+TRAINING_ONLY = {"lr": "Learning rate", "grad_norm": "Gradient norm"}
 
 
 def curve_figures(runs: Sequence[TrackerRun], title: str = "") -> dict[str, Figure]:
-    """The plots that the metric variant has: success, precision and normalised precision of one pass, precision over
-    recall and F over confidence of the long-term protocol, expected overlap and accuracy-robustness of the
-    anchor-based one.
-    """
-    first = runs[0].scores
-    known = {*first.curves, *first.spec.derived}
-    return {
-        kind: curve_plot(kind, [_line(run, plot) for run in runs], title)
-        for kind, plot in PLOTS.items()
-        if plot.curve in known
-    }
-
-
-def _line(run: TrackerRun, plot: _Plot) -> Line:
-    scores = run.scores
-    metric_scores = scores.spec.scores
-    key = plot.score or next((k for k, s in metric_scores.items() if s.curve == plot.curve), scores.main)
-    x = scores.overall(plot.against) if plot.against else scores.thresholds[plot.curve]
-    shown = np.isfinite(x)
-    return Line(run.name, x[shown], scores.overall(plot.curve)[shown], scores.headline[key])
+    """The plots of `PLOTS` whose curves the metric variant has."""
+    spec = runs[0].scores.spec
+    known = {*runs[0].scores.curves, *spec.derived}
+    figures = {}
+    for kind, (curve, x_curve, shown_score) in PLOTS.items():
+        if curve not in known:
+            continue
+        own = next((key for key, score in spec.scores.items() if score.curve == curve), runs[0].scores.main)
+        lines = []
+        for run in runs:
+            x = run.scores.overall(x_curve) if x_curve else run.scores.thresholds[curve]
+            finite = np.isfinite(x)
+            score = run.scores.headline[shown_score or own]
+            lines.append(Line(run.name, x[finite], run.scores.overall(curve)[finite], score))
+        figures[kind] = curve_plot(kind, lines, title)
+    return figures
 
 
 def attribute_figure(runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]]) -> Figure | None:
@@ -74,6 +61,65 @@ def attribute_figure(runs: Sequence[TrackerRun], attributes: Mapping[str, Sequen
 
 
 def training_figure(log: Path) -> Figure | None:
-    """Training curves of a JSONL log; None when it holds no report yet."""
-    panels, x_label = training_lines(log)
-    return training_plot(panels, x_label) if panels else None
+    """Training curves of a JSONL log; None when it contains no report yet."""
+    panels = training_lines(log)
+    return training_plot(panels, "Epoch") if panels else None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a training log (`logs/<script>-<config>.jsonl`) in order.
+
+    A last line that was cut off by a kill is ignored.
+
+    Raises:
+        ValueError: another line is not JSON.
+    """
+    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    records = []
+    for i, line in enumerate(lines):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            if i == len(lines) - 1:
+                break
+            raise ValueError(f"{path}: line {i + 1} is not JSON") from None
+    return records
+
+
+def training_lines(path: Path) -> dict[str, list[Line]]:
+    """Quantity -> one line per loader ("train", "val"), over epochs.
+
+    The values are means per epoch; for a training of few epochs, the reports within them as well.
+    """
+    records = [r for r in read_log(path) if r.get("kind") in ("epoch", "step")]
+    epochs = [r for r in records if r["kind"] == "epoch"]
+    steps = [r for r in records if r["kind"] == "step"]
+    used = epochs if len({r["epoch"] for r in epochs}) > FEW_EPOCHS or not steps else steps + epochs
+    quantities = list(dict.fromkeys(name for r in used for name in r.get("terms", {})))
+    quantities += [name for name in TRAINING_ONLY if any(r.get(name) for r in used)]
+    panels: dict[str, list[Line]] = {}
+    for name in quantities:
+        lines = []
+        for loader in sorted({r["loader"] for r in used}):
+            if name in TRAINING_ONLY and loader != "train":
+                continue
+            points = _points([r for r in used if r["loader"] == loader], name)
+            if points:
+                x, y = zip(*sorted(points.items()), strict=True)
+                lines.append(Line(loader, np.array(x), np.array(y)))
+        if lines:
+            panels[TRAINING_ONLY.get(name, name)] = lines
+    return dict(list(panels.items())[:MOST_PANELS])
+
+
+def _points(records: Sequence[dict[str, Any]], name: str) -> dict[float, float]:
+    """Epoch -> value; where an epoch was repeated after a resume, the later record counts."""
+    points = {}
+    for record in records:
+        value = record.get("terms", {}).get(name, record.get(name))
+        if isinstance(value, list):
+            value = max(value, default=None)
+        if value is not None and np.isfinite(value):
+            done = record["step"] / max(1, record["steps"]) if record["kind"] == "step" else 1.0
+            points[record["epoch"] - 1 + done] = float(value)
+    return points

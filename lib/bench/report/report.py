@@ -1,4 +1,4 @@
-"""One self-contained HTML page that compares trackers on a benchmark."""
+"""A comparison of trackers on a benchmark as one self-contained HTML page, and as files for a paper."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lib.bench.report.comparison import TrackerRun, by_attribute, on_common_sequences
 from lib.bench.report.figures import attribute_figure, curve_figures, training_figure
-from lib.bench.report.players import build_player, tracker_colours, worst_and_best
-from lib.bench.report.runs import TrackerRun, by_attribute, on_common_sequences
-from lib.bench.report.significance import compare
 from lib.bench.report.tables import (
     attribute_table,
-    comparison_table,
+    comparison_tables,
     headline_table,
     origin_table,
+    paired_table,
     sequence_table,
     summary,
+    write_tables,
 )
 from lib.data import Video
 from lib.files import write_text
-from lib.viz import Page, inline_svg
+from lib.viz import Player, colour, inline_svg, render_page, save, video_tracks
 
-PICTURE_BYTES = 8_000_000
+TEMPLATES = Path(__file__).parent / "templates"
+IMAGE_BYTES = 8_000_000
 """JPEG bytes of all players together; a third more as base64, which keeps the page below some 12 MB."""
 
 
@@ -38,95 +39,100 @@ def build_report(
 ) -> Path:
     """Write the report; returns its path.
 
-    trackers: the first one is the subject (its best and worst sequences are shown). Only sequences that all trackers
-    have are compared. sequences: for the frame players and attributes; may be empty.
-    attributes: attribute -> sequence names; taken from `sequences` when None.
-    training_log: JSONL log of a training. examples: frame players of the worst, and of the best sequences.
-    out: an HTML file, or a folder that gets `report.html`.
+    Args:
+        title: heading of the page.
+        benchmark: name of the benchmark.
+        trackers: the first one is the subject, whose best and worst sequences are shown. Only sequences that all
+            trackers have are compared.
+        sequences: for the frame players and attributes; may be empty.
+        attributes: attribute -> sequence names; taken from `sequences` when None.
+        training_log: JSONL log of a training.
+        examples: number of frame players of the worst, and of the best sequences.
+        out: an HTML file, or a folder that gets `report.html`.
     """
     runs = on_common_sequences(trackers)
-    scored = runs[0].scores.names
+    subject, scores = runs[0], runs[0].scores
     if attributes is None:
-        attributes = by_attribute(sequences, scored)
-    page = Page(title, _subtitle(benchmark, runs))
-    _overview(page, runs)
-    if attributes:
-        _attributes(page, runs, attributes)
-    if sequences:
-        _examples(page, runs, {s.name: s for s in sequences}, examples)
-    page.section("Sequences", "Click a column to sort by it.")
-    page.table(sequence_table(runs), tall=True)
+        attributes = by_attribute(sequences, scores.names)
+    colours = {run.name: colour(i) for i, run in enumerate(runs)}
+    cards = [(label, f"{scores.headline[key]:.1f}", subject.name) for key, label in scores.labels.items()]
+    if len(runs) > 1:
+        lead = scores.headline[scores.main] - max(r.scores.headline[scores.main] for r in runs[1:])
+        heading = "Ahead of the next" if lead >= 0 else "Behind the best"
+        cards.append((heading, f"{abs(lead):.1f}", f"{scores.labels[scores.main]}, {subject.name}"))
+    radar = attribute_figure(runs, attributes)
+    training = None
     if training_log is not None:
-        _training(page, training_log)
-    _origins(page, runs)
+        figure = training_figure(training_log)
+        training = {"log": training_log.name, "figure": figure and inline_svg(figure, "training curves")}
+    worst, best = _players(runs, {video.name: video for video in sequences}, colours, examples)
+    known = [run for run in runs if run.manifest]
+    context = {
+        "title": title,
+        "subtitle": f"{benchmark}: {len(scores.names)} sequences, {int(scores.frames.sum())} frames; metric variant "
+        f"{scores.variant}; {time.strftime('%Y-%m-%d %H:%M')}",
+        "subject": subject.name,
+        "colours": colours,
+        "cards": cards,
+        "headline": headline_table(runs, "Scores in percent"),
+        "curves": [inline_svg(figure, f"{kind} curves") for kind, figure in curve_figures(runs).items()],
+        "pairs": paired_table([(subject, other) for other in runs[1:]])
+        if len(runs) > 1 and len(scores.names) > 1
+        else None,
+        "attributes": attribute_table(runs, attributes) if attributes else None,
+        "radar": radar and inline_svg(radar, "scores by attribute"),
+        "worst": worst,
+        "best": best,
+        "sequence_scores": sequence_table(runs),
+        "training": training,
+        "origins": origin_table(known) if known else None,
+        "manifests": {run.name: summary(run.manifest) for run in runs},
+    }
     path = out / "report.html" if out.suffix != ".html" else out
-    write_text(path, page.html())
+    write_text(path, render_page(TEMPLATES / "report.html", context))
     return path
 
 
-def _subtitle(benchmark: str, runs: Sequence[TrackerRun]) -> str:
-    scores = runs[0].scores
-    return (
-        f"{benchmark}: {len(scores.names)} sequences, {int(scores.frames.sum())} frames; "
-        f"metric variant {scores.variant}; "
-        f"{time.strftime('%Y-%m-%d %H:%M')}"
-    )
+def worst_and_best(run: TrackerRun, count: int) -> tuple[list[str], list[str]]:
+    """Names of the `count` sequences with the lowest and with the highest main score, no name in both."""
+    scores = run.scores.per_sequence()
+    order = sorted(scores, key=lambda name: scores[name])
+    worst = order[: min(count, (len(order) + 1) // 2)]
+    rest = order[len(worst) :]
+    return worst, rest[::-1][:count]
 
 
-def _overview(page: Page, runs: Sequence[TrackerRun]) -> None:
-    scores, colours = runs[0].scores, tracker_colours(runs)
-    page.section("Overview")
-    others = max((r.scores.headline[scores.main] for r in runs[1:]), default=None)
-    cards = [(label, f"{scores.headline[key]:.1f}", runs[0].name) for key, label in scores.labels.items()]
-    if others is not None:
-        cards.append(("Ahead of the next", f"{scores.headline[scores.main] - others:+.1f}", scores.labels[scores.main]))
-    page.cards(cards)
-    page.table(headline_table(runs, "Scores in percent"), colours)
-    page.figures([inline_svg(f, f"{kind} curves") for kind, f in curve_figures(runs).items()])
-    if len(runs) > 1 and len(scores.names) > 1:
-        pairs = [compare(scores, other.scores, (runs[0].name, other.name)) for other in runs[1:]]
-        page.table(comparison_table(pairs))
-
-
-def _attributes(page: Page, runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]]) -> None:
-    page.section("Attributes", "A sequence counts in every attribute it has.")
-    page.table(attribute_table(runs, attributes))
-    figure = attribute_figure(runs, attributes)
-    if figure is not None:
-        page.figures([inline_svg(figure, "scores by attribute")])
-
-
-def _examples(page: Page, runs: Sequence[TrackerRun], videos: Mapping[str, Video], count: int) -> None:
+def _players(
+    runs: Sequence[TrackerRun], videos: Mapping[str, Video], colours: Mapping[str, str], count: int
+) -> tuple[list[Player], list[Player]]:
+    """Players of the first tracker's worst and best sequences; empty where frames or boxes are missing."""
     worst, best = worst_and_best(runs[0], count)
-    shown = [r for r in runs if all(name in r.results for name in (*worst, *best))]
+    shown = [run for run in runs if all(name in run.results for name in (*worst, *best))]
     if not shown or not all(name in videos for name in (*worst, *best)):
-        return
-    colours = tracker_colours(runs)
-    budget = PICTURE_BYTES // max(1, len(worst) + len(best))
-    for heading, names in (("Worst sequences", worst), ("Best sequences", best)):
-        if names:
-            page.section(
-                heading, f"Of {runs[0].name}. The strip shows the overlap with the true box; click it to seek."
-            )
-            page.players([build_player(videos[name], shown, colours, budget) for name in names])
+        return [], []
+    label, scores = runs[0].scores.labels[runs[0].scores.main], runs[0].scores.per_sequence()
+    budget = IMAGE_BYTES // max(1, len(worst) + len(best))
+
+    def player(name: str) -> Player:
+        video = videos[name]
+        tags = f"; {', '.join(sorted(video.attributes))}" if video.attributes else ""
+        tracks = video_tracks(video, {run.name: run.results[name] for run in shown}, colours)
+        return Player.of_video(video, tracks, budget, f"{label} {scores[name]:.1f}, {len(video)} frames{tags}")
+
+    return [player(name) for name in worst], [player(name) for name in best]
 
 
-def _training(page: Page, log: Path) -> None:
-    page.section("Training")
-    figure = training_figure(log)
-    if figure is None:
-        page.text(f"{log.name} holds no report yet.")
-    else:
-        page.figures([inline_svg(figure, "training curves")])
+def export(
+    runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]], folder: Path, title: str = ""
+) -> list[Path]:
+    """Write every table (`.csv`, `.tex`, `.json`) and plot (`.png`, `.pdf`) into `folder`; returns the paths.
 
-
-def _origins(page: Page, runs: Sequence[TrackerRun]) -> None:
-    page.section("How these results were made")
-    known = [run for run in runs if run.manifest]
-    if known:
-        page.table(origin_table(known), tracker_colours(runs))
-    for run in runs:
-        if run.manifest:
-            page.details(run.name, summary(run.manifest))
-        else:
-            page.text(f"{run.name}: results without a manifest.")
+    The runs must be on the same sequences (`on_common_sequences`).
+    """
+    written = write_tables(comparison_tables(runs, attributes), folder)
+    for stem, figure in curve_figures(runs, title).items():
+        written += save(figure, folder / f"{stem}_plot")
+    radar = attribute_figure(runs, attributes)
+    if radar is not None:
+        written += save(radar, folder / "attribute_radar")
+    return written

@@ -1,17 +1,19 @@
-"""The tables of a comparison."""
+"""Tables of a comparison."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from lib.bench.report.runs import TrackerRun
-from lib.bench.report.significance import Comparison
+from lib.bench.report.comparison import PairedComparison, TrackerRun, compare
+from lib.files import write_text
 from lib.viz import Cell, Column, Table, flat_items
 
+MOST_PAIRS = 45
+TOO_FEW = "n too small"
 MADE_BY = (
     ("Configuration", ("config_hash", "configuration")),
     ("Weights", ("weights.sha256", "weights")),
@@ -23,7 +25,29 @@ MADE_BY = (
     ("Host", ("host.name", "host")),
     ("Written", ("written", "started")),
 )
-"""Column -> where a manifest may keep it, the first one found."""
+"""Column -> entries of a manifest that may hold it; the first one found is taken."""
+
+
+def comparison_tables(runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]]) -> dict[str, Table]:
+    """File stem -> table: scores, attributes and paired differences (where there are any), sequences."""
+    tables = {"scores": headline_table(runs)}
+    if attributes:
+        tables["attributes"] = attribute_table(runs, attributes)
+    if len(runs) > 1 and len(runs[0].scores.names) > 1:
+        pairs = list(combinations(runs, 2))
+        tables["differences"] = paired_table(pairs if len(pairs) <= MOST_PAIRS else [(runs[0], r) for r in runs[1:]])
+    tables["sequences"] = sequence_table(runs)
+    return tables
+
+
+def write_tables(tables: Mapping[str, Table], folder: Path) -> list[Path]:
+    """Write each table as `<stem>.csv`, `.tex` and `.json`; returns the paths."""
+    written = []
+    for stem, table in tables.items():
+        for ending, text in ((".csv", table.csv()), (".tex", table.latex()), (".json", table.json())):
+            written.append(folder / f"{stem}{ending}")
+            write_text(written[-1], text)
+    return written
 
 
 def headline_table(runs: Sequence[TrackerRun], title: str = "") -> Table:
@@ -37,16 +61,17 @@ def headline_table(runs: Sequence[TrackerRun], title: str = "") -> Table:
 def attribute_table(
     runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]], key: str | None = None
 ) -> Table:
-    """One row per attribute: sequences it has, and one score (the main one) of each tracker on them."""
+    """One row per attribute: its number of sequences, and one score (the main one) of each tracker on them."""
     key = key or runs[0].scores.main
-    meanings = _attribute_names()
-    explained = any(a in meanings for a in attributes)
+    names = Path(__file__).parent / "attribute_names.json"
+    meanings: dict[str, str] = json.loads(names.read_text(encoding="utf-8"))
+    explained = any(attribute in meanings for attribute in attributes)
     columns = [Column("Attribute"), *([Column("Meaning")] if explained else []), Column("Sequences")]
     columns += [Column(run.name, 2) for run in runs]
     rows: list[list[Cell]] = []
-    for attribute, names in attributes.items():
-        scores: list[Cell] = [run.scores.subset(names).headline[key] for run in runs]
-        rows.append([attribute, *([meanings.get(attribute, "")] if explained else []), len(names), *scores])
+    for attribute, members in attributes.items():
+        scores: list[Cell] = [run.scores.subset(members).headline[key] for run in runs]
+        rows.append([attribute, *([meanings.get(attribute, "")] if explained else []), len(members), *scores])
     return Table(f"{runs[0].scores.labels[key]} by attribute", columns, rows)
 
 
@@ -69,57 +94,48 @@ def sequence_table(runs: Sequence[TrackerRun], key: str | None = None) -> Table:
     return Table(f"{label} by sequence", columns, rows)
 
 
-def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """One row per pair of trackers, the difference of their per-sequence scores and its significance."""
+def paired_table(pairs: Sequence[tuple[TrackerRun, TrackerRun]]) -> Table:
+    """One row per pair of trackers: mean difference of their scores per sequence, and its significance."""
     columns = [
         Column("Trackers"),
-        Column("Difference", 2, signed=True, note="mean of the per-sequence differences, in points"),
+        Column("Difference", 2, signed=True, note="mean of the differences per sequence, in points"),
         Column("95% from", 2, signed=True, note="bootstrap over sequences"),
         Column("to", 2, signed=True),
-        Column("p (Wilcoxon)", 4, note="signed-rank test, two-sided"),
-        Column("p (bootstrap)", 4, note="two-sided"),
+        Column("p (Wilcoxon)", 4, smallest=1e-4, note="signed-rank test, two-sided"),
+        Column("p (bootstrap)", 4, smallest=1e-4, note="two-sided"),
         Column("Wins"),
         Column("Losses"),
     ]
-    rows: list[list[Cell]] = [
-        [f"{c.a} - {c.b}", c.mean, c.low, c.high, c.wilcoxon_p, c.bootstrap_p, c.wins, c.losses] for c in comparisons
-    ]
-    return Table(f"Paired differences in {comparisons[0].label}" if comparisons else "", columns, rows)
+    found: list[PairedComparison] = [compare(a.scores, b.scores, (a.name, b.name)) for a, b in pairs]
+    rows: list[list[Cell]] = []
+    for c in found:
+        p_values: list[Cell] = [TOO_FEW if p is None else p for p in (c.wilcoxon_p, c.bootstrap_p)]
+        rows.append([f"{c.a} - {c.b}", c.mean, c.low, c.high, *p_values, c.wins, c.losses])
+    return Table(f"Paired differences in {found[0].label}", columns, rows)
 
 
 def origin_table(runs: Sequence[TrackerRun]) -> Table:
-    """What made each tracker's results, as far as its manifest says."""
+    """Origin of each tracker's results, as far as its manifest says."""
     facts = [flat_items(summary(run.manifest)) for run in runs]
-    shown = [(title, keys) for title, keys in MADE_BY if any(_find(f, keys) for f in facts)]
+
+    def find(fact: Mapping[str, str], keys: Sequence[str]) -> str | None:
+        """The value under the first of `keys`: the whole dotted name, or its end."""
+        for key in keys:
+            for name, value in fact.items():
+                if (name == key or name.endswith(f".{key}")) and value:
+                    return value
+        return None
+
+    shown = [(title, keys) for title, keys in MADE_BY if any(find(fact, keys) for fact in facts)]
     columns = [Column("Tracker"), *(Column(title) for title, _ in shown)]
     rows: list[list[Cell]] = [
-        [run.name, *(_short(_find(fact, keys)) for _, keys in shown)] for run, fact in zip(runs, facts, strict=True)
+        [run.name, *(_shortened(find(fact, keys)) for _, keys in shown)] for run, fact in zip(runs, facts, strict=True)
     ]
     return Table("", columns, rows)
 
 
-def summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest without its long lists: no entry per sequence."""
-    return {key: value for key, value in manifest.items() if key != "sequences"}
-
-
-@cache
-def _attribute_names() -> dict[str, str]:
-    """Usual abbreviation -> what it stands for."""
-    return dict(json.loads((Path(__file__).parent / "attribute_names.json").read_text(encoding="utf-8")))
-
-
-def _find(facts: Mapping[str, str], keys: Sequence[str]) -> str | None:
-    """The value under the first of `keys` that is there: the whole dotted name, or the last part of one."""
-    for key in keys:
-        for name, value in facts.items():
-            if (name == key or name.endswith(f".{key}")) and value:
-                return value
-    return None
-
-
-def _short(value: str | None) -> str | None:
-    """Digests by their first twelve digits, numbers to a tenth."""
+def _shortened(value: str | None) -> str | None:
+    """The first twelve digits of a hash, numbers to a tenth, the end of long text."""
     if value is None:
         return None
     if len(value) >= 32 and all(c in "0123456789abcdef" for c in value):
@@ -128,3 +144,8 @@ def _short(value: str | None) -> str | None:
         return f"{float(value):.1f}" if "." in value else value
     except ValueError:
         return value if len(value) <= 40 else f"...{value[-37:]}"
+
+
+def summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest without its entries per sequence."""
+    return {key: value for key, value in manifest.items() if key != "sequences"}

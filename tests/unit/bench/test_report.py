@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from lib.bench.report import (
     build_report,
     by_attribute,
     compare,
+    comparison_tables,
     export,
     on_common_sequences,
     training_lines,
@@ -111,7 +113,77 @@ def test_paired_comparison_finds_a_difference_and_none() -> None:
     assert found.wilcoxon_p == pytest.approx(2 / 2**6)
     same = compare(a, a, ("a", "a"))
     assert (same.mean, same.wilcoxon_p, same.bootstrap_p) == (0.0, 1.0, 1.0)
-    assert "cannot be told apart" in same.sentence()
+    assert "cannot be distinguished" in same.sentence()
+
+
+def test_paired_bootstrap_has_the_interval_of_resampled_means() -> None:
+    a, b = _run("a", 1.0).scores, _run("b", 1.5).scores
+    difference = np.array([a.per_sequence()[name] - b.per_sequence()[name] for name in NAMES])
+    drawn = np.random.default_rng(0).integers(0, len(NAMES), (10_000, len(NAMES)))
+    means = difference[drawn].mean(axis=1)
+    found = compare(a, b, ("a", "b"))
+    assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]))
+    assert found.bootstrap_p == pytest.approx(min(1, 2 * max(1e-4, min((means <= 0).mean(), (means >= 0).mean()))))
+    assert found == compare(a, b, ("a", "b"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_sequences_have_no_p_value(count: int) -> None:
+    a, b = (_run(name, noise, keep=count) for name, noise in (("a", 0.2), ("b", 4.0)))
+    found = compare(a.scores, b.scores, ("a", "b"))
+    assert (found.wilcoxon_p, found.bootstrap_p) == (None, None)
+    assert found.low <= found.mean <= found.high
+    assert "n too small" in found.sentence()
+    if count > 1:
+        head, row = comparison_tables([a, b], {})["differences"].csv().splitlines()
+        shown = dict(zip(head.split(","), row.split(","), strict=True))
+        assert shown["p (Wilcoxon)"] == shown["p (bootstrap)"] == "n too small"
+
+
+class WellFormed(HTMLParser):
+    """Checks that tags close in order; collects ids, links within the page, and the text of scripts."""
+
+    ALONE = ("meta", "img", "path", "use")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.links += [values["href"] or ""] if tag == "a" else []
+        self.scripts += [""] if tag == "script" else []
+        self.open += [tag] if tag not in self.ALONE else []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [v or "" for k, v in attrs if k == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.ALONE:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+
+
+def test_text_cannot_leave_the_script_block_or_become_markup(tmp_path: Path) -> None:
+    name = "</script><script>alert(1)</script><!--"
+    page = build_report(name, name, [_run(name, 0.5), _run("b", 1.0)], SEQUENCES, out=tmp_path / "x.html").read_text()
+    found = WellFormed(page)
+    assert "<script>alert" not in page
+    assert set(found.links) <= {f"#{i}" for i in found.ids}
+    assert len(found.ids) == len(set(found.ids))
+    *players, code = found.scripts
+    assert [json.loads(text)["tracks"][1]["name"] for text in players] == [name] * 6
+    assert "alert" not in code
 
 
 def test_export_writes_every_table_and_plot(tmp_path: Path) -> None:
@@ -129,7 +201,7 @@ def test_the_log_of_a_killed_training_is_read(tmp_path: Path) -> None:
         {"loader": "train", "kind": "step", "epoch": 1, "step": s, "steps": 4, "terms": {"IoU": s / 4}} for s in (2, 4)
     ]
     log.write_text("\n".join(map(json.dumps, steps)) + '\n{"loader": "tr')
-    panels, _ = training_lines(log)
+    panels = training_lines(log)
     np.testing.assert_allclose(panels["IoU"][0].x, [0.5, 1.0])
     log.write_text('{"a": \n' + json.dumps(steps[0]) + "\n")
     with pytest.raises(ValueError, match="line 1"):

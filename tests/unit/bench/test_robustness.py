@@ -56,7 +56,7 @@ def test_levels_of_several_sweeps_share_a_table(tmp_path: Path) -> None:
     assert [c.title for c in table.columns] == ["Frames", "0", "0.5", "1", "Kept"]
     assert [row[:4] for row in table.rows] == [["a, thermal dropped", 60, 50, None], ["b, RGB dropped", 55, None, 10]]
     page = write_robustness(result, tmp_path).read_text()
-    assert "Missing pictures" in page
+    assert "Missing images" in page
     assert "noise on RGB and thermal" in page
     assert {"robustness_drop.pdf", "robustness_noise.png", "robustness_all.csv"} <= {p.name for p in tmp_path.iterdir()}
 

@@ -9,24 +9,25 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data import Frame
+from lib.data import Frame, Video
 from lib.viz import (
     BoxMark,
     Column,
     Line,
-    Page,
     Table,
     VideoWriter,
     curve_plot,
     draw_boxes,
     draw_caption,
+    draw_frame,
     fit,
     inline_svg,
     radar_plot,
+    render_page,
     save,
-    side_by_side,
-    table_html,
     training_plot,
+    video_tracks,
+    write_video,
 )
 
 
@@ -47,9 +48,19 @@ def test_any_box_can_be_drawn(box: list[float]) -> None:
     assert draw_caption(image, "frame 1").shape == image.shape
 
 
-def test_aux_stands_beside_rgb_and_fit_only_shrinks() -> None:
+def test_aux_is_shown_next_to_rgb_with_the_same_boxes() -> None:
     frame = Frame(np.zeros((40, 60, 3), np.uint8), np.full((20, 30, 3), 9, np.uint8))
-    assert side_by_side(frame).shape == (40, 120, 3)
+    plain = draw_frame(frame)
+    assert plain.shape == (40, 120, 3)
+    assert (plain[:, 60:] == 9).all()
+    drawn = draw_frame(frame, [BoxMark([10, 15, 20, 20], "#0072B2")])
+    assert tuple(drawn[35, 20]) == tuple(drawn[35, 80]) == (0, 0x72, 0xB2)
+    assert draw_frame(frame, caption="frame 1", longest=60).shape == (20, 60, 3)
+    assert not frame.rgb.any()
+
+
+def test_fit_only_shrinks() -> None:
+    frame = Frame(np.zeros((40, 60, 3), np.uint8))
     assert fit(frame.rgb, 30).shape == (20, 30, 3)
     assert fit(frame.rgb, 100) is frame.rgb
 
@@ -99,9 +110,6 @@ def test_tables_are_written_in_every_form() -> None:
     assert TABLE.csv().splitlines()[1] == "a_b,71.26,1.0"
     assert r"a\_b & \textbf{71.3} & +1.0 \\" in TABLE.latex()
     assert json.loads(TABLE.json())["rows"][2] == {"Tracker": "d", "AUC": None, "Lead": None}
-    html = table_html(TABLE, {"a_b": "#123456"})
-    assert "&lt;c&gt;" in html
-    assert html.count("best") == 2
 
 
 def test_figures_are_files_and_svg_in_the_colour_of_the_page(tmp_path: Path) -> None:
@@ -118,13 +126,72 @@ def test_figures_are_files_and_svg_in_the_colour_of_the_page(tmp_path: Path) -> 
         radar_plot(["a"], {"t": [1.0]})
 
 
-def test_a_page_escapes_what_it_is_given() -> None:
-    page = Page("<b>", "x & y")
-    page.section("One <two>", "5 < 6")
-    page.cards([("a", "<1>", "")])
-    page.details("d", {"k": {"<x>": "</script>"}})
-    html = page.html()
-    assert "&lt;b&gt;" in html
+def test_small_p_values_are_bounds() -> None:
+    table = Table("", [Column("p", 4, smallest=1e-4), Column("x", 4)], [[3e-6, 3e-6], [0.25, 1.0]])
+    assert [line.split() for line in table.text().splitlines()[2:]] == [["<", "0.0001", "0.0000"], ["0.2500", "1.0000"]]
+    assert "$<$ 0.0001" in table.latex()
+    assert table.csv().splitlines()[1] == "3e-06,3e-06"
+
+
+TEMPLATE = """{% extends "page.html" %}
+{% import "parts.html" as parts %}
+{% set sections = ["One <two>"] %}
+{% block content %}
+{% call parts.section("One <two>", "5 < 6") %}
+{{ parts.cards([("a", "<1>", "")]) }}{{ parts.table(table, {"a_b": "#123456"}) }}
+{{ parts.details("d", {"k": {"<x>": "</script>"}}) }}
+{% endcall %}
+{% endblock %}
+"""
+
+
+def test_a_page_escapes_its_values(tmp_path: Path) -> None:
+    (tmp_path / "t.html").write_text(TEMPLATE)
+    html = render_page(tmp_path / "t.html", {"title": "<b>", "subtitle": "x & y", "table": TABLE})
+    assert "<title>&lt;b&gt;</title>" in html
     assert "5 &lt; 6" in html
+    assert "k.&lt;x&gt;" in html
+    assert "&lt;c&gt;" in html
+    assert html.count(' best"') == 2
+    assert html.count("background:#123456") == 1
+    assert 'data-v="71.26"' in html
     assert html.count("</script>") == 1
-    assert html.count("<section") == html.count("</section>") == 1
+    assert html.count('<section id="one-two">') == html.count("</section>") == html.count('href="#one-two"') == 1
+
+
+def test_a_template_without_a_value_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "t.html").write_text(TEMPLATE)
+    with pytest.raises(Exception, match="'subtitle' is undefined"):
+        render_page(tmp_path / "t.html", {"title": "", "table": TABLE})
+
+
+def moving_target(frames: int = 6) -> Video:
+    x = np.arange(frames) * 4.0 + 8
+    boxes = np.stack([x, np.full(frames, 20.0), np.full(frames, 16.0), np.full(frames, 12.0)], axis=1)
+    visible = np.arange(frames) != 2
+    return Video("ball", boxes, visible, visible, lambda i: Frame(np.zeros((48, 64, 3), np.uint8)), str)
+
+
+def test_tracks_of_a_video_are_the_truth_and_each_tracker_with_overlaps() -> None:
+    video = moving_target()
+    x, y, w, h = video.boxes_xywh.T
+    corners = np.stack([x, y, x + w, y, x + w, y + h, x, y + h], axis=1)
+    given = {"short": video.boxes_xywh[:4] + np.array([8, 0, 0, 0]), "exact": corners}
+    truth, short, exact = video_tracks(video, given, {"exact": "#000000"})
+    assert np.flatnonzero(np.isnan(truth.boxes_xywh).any(axis=1)).tolist() == [2]
+    assert truth.dashed
+    assert short.values == pytest.approx([1 / 3, 1 / 3, np.nan, 1 / 3, np.nan, np.nan], nan_ok=True)
+    assert exact.boxes_xywh == pytest.approx(video.boxes_xywh)
+    assert exact.values == pytest.approx([1, 1, np.nan, 1, 1, 1], nan_ok=True)
+    assert exact.colour == "#000000"
+
+
+def test_a_written_video_shows_the_boxes_of_every_frame(tmp_path: Path) -> None:
+    video = moving_target()
+    path = write_video(tmp_path / "v.avi", video, video_tracks(video, {"t": video.boxes_xywh}, {"t": "#FF0000"}))
+    reader = cv2.VideoCapture(str(path))
+    images = []
+    while (read := reader.read())[0]:
+        images.append(read[1].astype(int))
+    assert len(images) == 6
+    assert min(((p[..., 2] - p[..., 1]) > 60).sum() for p in images) > 20

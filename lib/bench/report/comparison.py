@@ -1,0 +1,171 @@
+"""Trackers on common sequences, and paired tests of whether one is better than another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from lib.bench.metrics.metric import MetricError, Scores
+from lib.data import Boxes
+
+FEWEST = 6
+"""With fewer sequences Wilcoxon's two-sided p cannot fall below 0.05 (its minimum is 2 / 2^n)."""
+
+
+class Tagged(Protocol):
+    """A sequence with attributes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def attributes(self) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True)
+class TrackerRun:
+    """One tracker on one benchmark.
+
+    Attributes:
+        name: the tracker's name.
+        results: sequence name -> [N, 4] boxes x, y, w, h, for the frame players; may be empty.
+        scores: on all sequences.
+        manifest: origin of the results (`manifest.json`); empty where unknown.
+    """
+
+    name: str
+    results: Mapping[str, Boxes]
+    scores: Scores
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
+def on_common_sequences(runs: Sequence[TrackerRun]) -> list[TrackerRun]:
+    """The runs on the sequences that all of them have, in the first one's order.
+
+    Raises:
+        MetricError: the runs have different metric variants or no sequence in common.
+    """
+    variants = {run.scores.variant for run in runs}
+    if len(variants) != 1:
+        raise MetricError(f"only scores of one metric variant can be compared, not {sorted(variants)}")
+    shared = set.intersection(*(set(run.scores.names) for run in runs))
+    order = [name for name in runs[0].scores.names if name in shared]
+    if not order:
+        raise MetricError("the trackers have no sequence in common")
+    return [replace(run, scores=run.scores.subset(order)) for run in runs]
+
+
+def by_attribute(sequences: Iterable[Tagged], scored: Iterable[str]) -> dict[str, list[str]]:
+    """Attribute -> names of its sequences, sorted by attribute; sequences that are not `scored` are left out."""
+    known = set(scored)
+    found: dict[str, list[str]] = {}
+    for sequence in sequences:
+        if sequence.name in known:
+            for attribute in sequence.attributes:
+                found.setdefault(attribute, []).append(sequence.name)
+    return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class PairedComparison:
+    """Score of tracker `a` minus score of tracker `b`, sequence by sequence, in percentage points.
+
+    Attributes:
+        a, b: names of the trackers.
+        label: name of the score.
+        sequences: number of sequences.
+        mean, median: of the differences.
+        low, high: 95 % bootstrap interval of the mean difference.
+        wilcoxon_p, bootstrap_p: two-sided; None with fewer than `FEWEST` sequences.
+        wins, losses: number of sequences on which a (b) is better.
+    """
+
+    a: str
+    b: str
+    label: str
+    sequences: int
+    mean: float
+    median: float
+    low: float
+    high: float
+    wilcoxon_p: float | None
+    bootstrap_p: float | None
+    wins: int
+    losses: int
+
+    def sentence(self) -> str:
+        """The comparison in words."""
+        interval = f"95% bootstrap interval {self.low:+.2f} to {self.high:+.2f}"
+        if self.wilcoxon_p is None or self.bootstrap_p is None:
+            verdict, test = "cannot be compared by a test (n too small)", f"({interval})"
+        else:
+            differ = self.wilcoxon_p < 0.05 and not self.low <= 0.0 <= self.high
+            verdict = "differ" if differ else "cannot be distinguished"
+            bootstrap, wilcoxon = (
+                f"p = {p:.3g}" if p >= 1e-4 else "p < 0.0001" for p in (self.bootstrap_p, self.wilcoxon_p)
+            )
+            test = f"({interval}, {bootstrap}; Wilcoxon {wilcoxon})"
+        return (
+            f"{self.a} and {self.b} {verdict} in {self.label}: mean difference {self.mean:+.2f} points over "
+            f"{self.sequences} sequences {test}; {self.a} is better on {self.wins}, worse on {self.losses}."
+        )
+
+
+def compare(
+    a: Scores, b: Scores, names: tuple[str, str], key: str | None = None, resamples: int = 10_000, seed: int = 0
+) -> PairedComparison:
+    """Compare two trackers by the difference of one score on each sequence.
+
+    Wilcoxon's signed-rank test, and a percentile bootstrap that resamples sequences: its p is twice the share of
+    resampled means on the other side of zero.
+
+    Args:
+        a, b: scores on the same sequences.
+        names: names of the trackers.
+        key: the score; the main one by default.
+        resamples, seed: of the bootstrap.
+
+    Raises:
+        MetricError: the sequences differ.
+    """
+    from scipy import stats
+
+    key = key or a.main
+    scores_a, scores_b = a.per_sequence(key), b.per_sequence(key)
+    if set(scores_a) != set(scores_b):
+        raise MetricError("a paired comparison needs the same sequences for both trackers")
+    difference = np.array([scores_a[name] - scores_b[name] for name in scores_a])
+    n = len(difference)
+    low = high = float(difference[0])
+    wilcoxon_p = bootstrap_p = None
+    if n > 1:
+        bootstrap = stats.bootstrap(
+            (difference,),
+            np.mean,
+            n_resamples=resamples,
+            batch=max(1, min(resamples, 10_000_000 // n)),  # bounds the memory of the resampled indices
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+        low, high = map(float, bootstrap.confidence_interval)
+    if n >= FEWEST:
+        means = bootstrap.bootstrap_distribution
+        tail = min(float(np.mean(means <= 0)), float(np.mean(means >= 0)))
+        bootstrap_p = min(1.0, 2 * max(tail, 1 / resamples))
+        wilcoxon_p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
+    return PairedComparison(
+        *names,
+        label=a.labels[key],
+        sequences=n,
+        mean=float(difference.mean()),
+        median=float(np.median(difference)),
+        low=low,
+        high=high,
+        wilcoxon_p=wilcoxon_p,
+        bootstrap_p=bootstrap_p,
+        wins=int((difference > 0).sum()),
+        losses=int((difference < 0).sum()),
+    )
