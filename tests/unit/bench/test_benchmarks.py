@@ -11,8 +11,8 @@ import pytest
 from lib.bench import FORMATS, Result
 from lib.bench.benchmarks import BENCHMARKS, BenchmarkError, get_benchmark
 from lib.bench.metrics import METRICS, evaluate
+from lib.catalogue import CATALOGUE
 from lib.data.lists import load_list
-from lib.layouts import layout_of
 from lib.paths import Paths
 from lib.registry import UnknownNameError
 
@@ -65,7 +65,7 @@ def test_declarations_name_things_that_exist() -> None:
     for name in BENCHMARKS:
         benchmark = get_benchmark(name)
         assert benchmark.result_format in FORMATS, name
-        assert layout_of(benchmark.root).key == benchmark.root, name
+        assert benchmark.root in CATALOGUE, name
         assert benchmark.metric in METRICS or benchmark.metric == "vot_longterm", name
         if benchmark.attributes:
             assert "sequences" in load_list(benchmark.attributes), name
