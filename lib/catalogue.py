@@ -2,13 +2,13 @@
 
 Everything that speaks of a data set reads its row: paths and ``local.yaml`` (key, folders, layout), readers and the
 names of ``DATASETS_NAME`` (reader, subsets), the data check (counts), LMDB copies, and the benchmarks of ``lib.bench``.
-A row is plain data. Its reader is named by text and imported when the data set is opened, so this module stands below
+A row is plain data. Readers are named by text and imported when a data set is opened, so this module stands below
 everything that it names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -88,8 +88,8 @@ class DatasetSpec:
             data set is built by ``reader(yaml name)``.
         description: One line for tables and messages.
         layout: What is in the folder, in one line.
-        reader: "module:name" of the reader, ``reader(store, names, name, **options)``; a module without a dot is one of
-            `lib.data.datasets`.
+        reader: The reader, ``reader(store, names, name, **options)``, or its place as "module:name"; a module without a
+            dot is first looked for in `lib.data.datasets`.
         subsets: What is trained on and tested.
         aliases: Other names of the key.
         options: Keyword arguments of the reader, for every subset.
@@ -101,7 +101,7 @@ class DatasetSpec:
     folders: tuple[str, ...]
     description: str
     layout: str
-    reader: str
+    reader: str | Callable[..., Any]
     subsets: tuple[Subset, ...] = ()
     aliases: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -30,8 +30,10 @@ class DatasetPaths(Protocol):
         ...
 
 
-def load_part(name: str) -> Any:
-    """The reader or function that a row names, as "module:name"; a module without a dot is one of this package."""
+def load_part(name: str | Callable[..., Any]) -> Any:
+    """The reader or function that a row names, as "module:name"; a module without a dot may be one of this package."""
+    if not isinstance(name, str):
+        return name
     module, _, attribute = name.partition(":")
     here = f"{__package__}.{module}"
     try:
