@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from lib.data import Image
 from synthetic import textures
 from synthetic.arrays import u8
-from synthetic.draw import Grey, Sheet, draw_figure, fill, grey, window
+from synthetic.draw import Grey, PaintedPart, draw_figure, fill, grey, window
 from synthetic.figure import Figure
 from synthetic.signals import stream
-from synthetic.world import World
+from synthetic.world import SyntheticWorld
 
 SCENE_WARMTH = 70.0
 """Mean grey level of the scene on the thermal picture."""
@@ -26,13 +26,13 @@ _THRESHOLD = 0.18
 _SUBFRAMES = (-0.6, -0.3, 0.0)
 
 
-class Thermal:
+class ThermalCamera:
     """A thermal camera: warm objects on a cooler scene with textures of its own; no light, no shadows.
 
     Where the plan has a thermal crossover the target takes the temperature of the scene for a while.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SyntheticWorld) -> None:
         self._world = world
         self._noise = stream(world.seed, "thermal noise").uniform(0.8, 3.0)
 
@@ -51,12 +51,12 @@ class Thermal:
         return u8(cv2.GaussianBlur(canvas, (0, 0), 0.8))
 
     @cached_property
-    def _sheets(self) -> list[list[Sheet]]:
+    def _sheets(self) -> list[list[PaintedPart]]:
         rng = stream(self._world.seed, "thermal figures")
         return [self._warm(rng, figure, self._world.sheets[id(figure)]) for figure in self._world.figures]
 
     @staticmethod
-    def _warm(rng: np.random.Generator, figure: Figure, sheets: list[Sheet]) -> list[Sheet]:
+    def _warm(rng: np.random.Generator, figure: Figure, sheets: list[PaintedPart]) -> list[PaintedPart]:
         warm = []
         for sheet in sheets:
             texture = grey(sheet.picture).astype(np.float32)
@@ -68,7 +68,7 @@ class Thermal:
     def render(self, t: int) -> Grey:
         """[height, width] uint8, brighter is hotter."""
         frame = self._world.warp(self._canvas, t)
-        share = float(np.clip(self._world.plan.sameness(float(t)), 0, 1))
+        share = float(np.clip(self._world.plan.crossover(float(t)), 0, 1))
         for figure, sheets in zip(self._world.figures, self._sheets, strict=True):
             if figure is self._world.plan.target and share > 0:
                 sheets = [
@@ -81,10 +81,10 @@ class Thermal:
         return u8(cv2.add(frame, noise * np.float32(self._noise), dtype=cv2.CV_8U))
 
 
-class Depth:
+class DepthCamera:
     """A depth camera: layers in millimetres, a floor that comes nearer downwards, noisy far off, holes."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SyntheticWorld) -> None:
         self._world = world
         rng = stream(world.seed, "depth")
         self._base = float(np.exp(rng.uniform(np.log(1500), np.log(4500))))
@@ -136,10 +136,10 @@ class Depth:
         return np.where(hole, 0, np.clip(depth + noise, 1, 65535)).astype(np.uint16)
 
 
-class Events:
+class EventCamera:
     """An event camera: where the logarithm of brightness rose or fell since shortly before the frame, on white."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SyntheticWorld) -> None:
         self._world = world
 
     def _log_brightness(self, t: float) -> NDArray[np.float32]:

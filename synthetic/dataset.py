@@ -1,4 +1,4 @@
-"""Worlds as a data set: frames are rendered when they are asked for, nothing is on disk."""
+"""Worlds as a data set: frames are rendered on demand, nothing is on disk."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy as np
 from lib.data import Frame, Modality, Video, depth_to_picture, three_channels
 from lib.registry import suggest
 from synthetic.config import WorldConfig
-from synthetic.crossmodal import Depth, Events, Thermal
-from synthetic.world import World
+from synthetic.crossmodal import DepthCamera, EventCamera, ThermalCamera
+from synthetic.world import SyntheticWorld
 
 _SEED_STEP = 1_000_003
 
 
-class Studio:
+class WorldCameras:
     """A world and the cameras that look at it."""
 
     def __init__(self, seed: int, config: WorldConfig) -> None:
-        self.world = World(seed, config)
-        self.thermal = Thermal(self.world) if config.modality is Modality.RGBT else None
-        self.depth = Depth(self.world) if config.modality is Modality.RGBD else None
-        self.events = Events(self.world) if config.modality is Modality.RGBE else None
+        self.world = SyntheticWorld(seed, config)
+        self.thermal = ThermalCamera(self.world) if config.modality is Modality.RGBT else None
+        self.depth = DepthCamera(self.world) if config.modality is Modality.RGBD else None
+        self.events = EventCamera(self.world) if config.modality is Modality.RGBE else None
 
     def aux(self, t: int) -> np.ndarray | None:
         """The second sensor gives: thermal [H, W] uint8, depth [H, W] uint16, events [H, W, 3] uint8; else None."""
@@ -44,19 +44,19 @@ class Studio:
 
 
 @dataclass
-class _Studios:
+class _CameraCache:
     """The studios used last, per process; a copy sent to another process starts empty."""
 
     config: WorldConfig
     capacity: int
-    _open: OrderedDict[int, Studio] = field(default_factory=OrderedDict)
+    _open: OrderedDict[int, WorldCameras] = field(default_factory=OrderedDict)
 
-    def get(self, seed: int) -> Studio:
-        studio = self._open.pop(seed, None) or Studio(seed, self.config)
-        self._open[seed] = studio
+    def get(self, seed: int) -> WorldCameras:
+        cameras = self._open.pop(seed, None) or WorldCameras(seed, self.config)
+        self._open[seed] = cameras
         if len(self._open) > self.capacity:
             self._open.popitem(last=False)
-        return studio
+        return cameras
 
     def read(self, seed: int, t: int) -> Frame:
         return self.get(seed).frame(t)
@@ -68,7 +68,7 @@ class _Studios:
 class SyntheticDataset:
     """`sequences` worlds of one configuration; world k of seed s is the same everywhere (for one generator version).
 
-    cache: how many painted worlds each process keeps (about 2 MB each at 320 x 240).
+    cache: number of painted worlds that each process keeps (about 2 MB each at 320 x 240).
     Boxes of absent frames are zero and not valid; see `synthetic.truth.Truth` for the conventions.
     """
 
@@ -89,7 +89,7 @@ class SyntheticDataset:
         self.config = config or WorldConfig()
         self.name = name
         self.modality = self.config.modality
-        self._studios = _Studios(self.config, max(1, cache))
+        self._cameras = _CameraCache(self.config, max(1, cache))
 
     def __len__(self) -> int:
         return self.sequences
@@ -98,21 +98,21 @@ class SyntheticDataset:
         """The seed of world `index`."""
         return self.seed * _SEED_STEP + index
 
-    def studio(self, index: int) -> Studio:
-        """World `index` with its cameras, from the cache where it is there."""
-        return self._studios.get(self.world_seed(index))
+    def cameras(self, index: int) -> WorldCameras:
+        """SyntheticWorld `index` with its cameras, from the cache where it is there."""
+        return self._cameras.get(self.world_seed(index))
 
     def __getitem__(self, index: int) -> Video:
         if not 0 <= index < self.sequences:
             raise IndexError(f"{self.name} has {self.sequences} sequences; there is no number {index}")
-        truth = self.studio(index).world.truth
+        truth = self.cameras(index).world.truth
         name = f"{self.name}-{self.seed}-{index:06d}"
         return Video(
             name=name,
             boxes_xywh=truth.boxes_xywh,
             valid=np.asarray((truth.boxes_xywh[:, 2:] > 0).all(1)),
             visible=~truth.absent,
-            read_frame=partial(self._studios.read, self.world_seed(index)),
+            read_frame=partial(self._cameras.read, self.world_seed(index)),
             frame_path=partial(_frame_path, name),
             modality=self.modality,
             visible_ratio=truth.visible_fraction,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lib.data import Image
 from synthetic import textures
 from synthetic.arrays import u8
-from synthetic.figure import Figure, Part, Skin, inverse
+from synthetic.figure import Figure, FigurePart, Skin, inverse
 from synthetic.palette import ramp
 
 Grey = NDArray[np.uint8]
@@ -26,7 +26,7 @@ def grey(picture: Image) -> Grey:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class PaintedPart:
     """The painted surface of a part: picture, and the map from part units to its pixels (scale, then shift)."""
 
     picture: Image
@@ -77,7 +77,7 @@ def _light(rng: np.random.Generator, mask: Grey, skin: Skin) -> NDArray[np.float
     return np.asarray(light, dtype=np.float32)
 
 
-def paint_part(part: Part, pixels_per_unit: float) -> Sheet:
+def paint_part(part: FigurePart, pixels_per_unit: float) -> PaintedPart:
     """Paint the skin of `part` finely enough for the largest size at which it will be seen."""
     x0, y0, x1, y1 = part.extent()
     pad = _PAD * max(x1 - x0, y1 - y0)
@@ -95,7 +95,7 @@ def paint_part(part: Part, pixels_per_unit: float) -> Sheet:
     if part.skin.shade or part.skin.folds:
         light = cv2.merge([_light(rng, mask, part.skin)] * 3)
         picture = u8(cv2.multiply(picture, light, dtype=cv2.CV_8U))
-    return Sheet(picture, scale, (-x0 * scale[0], -y0 * scale[1]))
+    return PaintedPart(picture, scale, (-x0 * scale[0], -y0 * scale[1]))
 
 
 def window(
@@ -110,7 +110,12 @@ def window(
 
 
 def surface(
-    figure: Figure, part: Part, sheet: Sheet, t: float, back: NDArray[np.float64], view: tuple[int, int, int, int]
+    figure: Figure,
+    part: FigurePart,
+    sheet: PaintedPart,
+    t: float,
+    back: NDArray[np.float64],
+    view: tuple[int, int, int, int],
 ) -> Image:
     """The skin of `part` at time t in the pixels of `view`; back: [2, 3] image pixels -> units of the object."""
     x0, y0, x1, y1 = view
@@ -156,7 +161,7 @@ def mix(under: Image, over: Image, alpha: Grey) -> Image:
 
 
 def cast_shadow(frame: Image, outlines: list[NDArray[np.float64]], strength: float) -> None:
-    """Darken the ground beside an object: its silhouette laid down and softened. In place."""
+    """Darken the ground next to an object: its silhouette laid down and softened. In place."""
     foot = max(float(o[..., 1].max()) for o in outlines)
     top = min(float(o[..., 1].min()) for o in outlines)
     tall = foot - top
@@ -178,7 +183,7 @@ def cast_shadow(frame: Image, outlines: list[NDArray[np.float64]], strength: flo
 
 
 def draw_figure(
-    frame: Image, figure: Figure, sheets: list[Sheet], t: float, blur: NDArray[np.float32] | None = None
+    frame: Image, figure: Figure, sheets: list[PaintedPart], t: float, blur: NDArray[np.float32] | None = None
 ) -> None:
     """Draw one object into an RGB frame, part by part. In place."""
     height, width = frame.shape[:2]

@@ -13,8 +13,8 @@ from synthetic.arrays import u8
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How the pictures of one sequence are taken.
+class PhotoSettings:
+    """Light, lens, sensor and compression of one sequence.
 
     gains: colour cast; gamma: exponent on 0..1; contrast: around mid-grey; vignette: darkening of the corners (0..1);
     pool: strength of uneven light over the picture; noise: deviation in grey levels; defocus: sigma in pixels;
@@ -32,9 +32,9 @@ class Look:
     jpeg: int | None = None
 
 
-def plan_look(rng: np.random.Generator, difficulty: float, dark: bool) -> Look:
+def draw_photo_settings(rng: np.random.Generator, difficulty: float, dark: bool) -> PhotoSettings:
     rough = 0.4 + 1.2 * difficulty
-    return Look(
+    return PhotoSettings(
         gains=tuple(np.exp(rng.normal(0, 0.07, 3)).tolist()),
         gamma=float(np.exp(rng.normal(0, 0.18))),
         contrast=float(rng.uniform(0.65, 1.15)),
@@ -47,10 +47,10 @@ def plan_look(rng: np.random.Generator, difficulty: float, dark: bool) -> Look:
     )
 
 
-class Darkroom:
-    """Applies a `Look`; holds what is the same for all frames of a sequence (tables, maps, a sheet of noise)."""
+class PhotoEffects:
+    """Applies `PhotoSettings`; holds what all frames of a sequence share (tables, maps, a sheet of noise)."""
 
-    def __init__(self, look: Look, seed: int, width: int, height: int) -> None:
+    def __init__(self, look: PhotoSettings, seed: int, width: int, height: int) -> None:
         self._look = look
         self._seed = seed
         rng = np.random.default_rng(seed)

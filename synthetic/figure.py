@@ -70,7 +70,7 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Skin:
-    """How a part looks: a texture in the object's colours, shaded as if lit from one side."""
+    """Appearance of a part: a texture in the object's colours, shaded as if lit from one side."""
 
     texture: str
     colours: Palette
@@ -82,7 +82,7 @@ class Skin:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FigurePart:
     """One outline around its own joint; it may swing about the joint and morph into a second outline.
 
     contours: [C, 64, 2] in units of the object, relative to the joint; joint: (x, y) in the object.
@@ -106,7 +106,7 @@ class Part:
         return np.stack([c * x - s * y + self.joint[0], s * x + c * y + self.joint[1]], axis=-1)
 
     def extent(self) -> tuple[float, float, float, float]:
-        """x0, y0, x1, y1 around every outline the part can take, relative to the joint."""
+        """x0, y0, x1, y1 around every outline the part can task, relative to the joint."""
         both = self.contours if self.other is None else np.concatenate([self.contours, self.other])
         (x0, y0), (x1, y1) = both.min((0, 1)), both.max((0, 1))
         return float(x0), float(y0), float(x1), float(y1)
@@ -149,7 +149,7 @@ class Figure:
     kind: the form it was built from.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[FigurePart, ...]
     x: Signal
     y: Signal
     log_scale: Signal

@@ -1,4 +1,4 @@
-"""Kinds of objects: what parts they have and how these move. Every form is about two units across."""
+"""Kinds of objects: their parts and the motion of these. Every form is about two units across."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from synthetic import shapes
-from synthetic.figure import Part, Skin
+from synthetic.figure import FigurePart, Skin
 from synthetic.palette import Palette
 from synthetic.shapes import Contours
 from synthetic.signals import STILL, Signal, wander
 
-Form = Callable[[np.random.Generator, Palette, float], list[Part]]
+Form = Callable[[np.random.Generator, Palette, float], list[FigurePart]]
 
 _SKINS = ("cloud", "streaks", "gravel", "gradient", "stripes", "checks", "cells", "bricks", "blobs", "blades", "leaves",
           "script", "windows", "smooth")  # fmt: skip
@@ -46,46 +46,46 @@ def _sway(
     return Signal(base, (reach,), (pace * rng.uniform(0.02, 0.07),), (at,))
 
 
-def _single(rng: np.random.Generator, colours: Palette, contours: Contours) -> list[Part]:
-    return [Part(contours, skin(rng, colours))]
+def _single(rng: np.random.Generator, colours: Palette, contours: Contours) -> list[FigurePart]:
+    return [FigurePart(contours, skin(rng, colours))]
 
 
-def soft_blob(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def soft_blob(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     first = shapes.blob(rng, int(rng.integers(2, 7)), rng.uniform(0.1, 0.5), rng.choice([0.0, 0.0, 0.06]))
     other = shapes.blob(rng, int(rng.integers(2, 6)), rng.uniform(0.1, 0.5))
     morph = wander(rng, 0.5, min(0.5, bend), rng.uniform(25, 80), 2) if bend > 0 else STILL
-    return [Part(first, skin(rng, colours), other=other if bend > 0 else None, morph=morph)]
+    return [FigurePart(first, skin(rng, colours), other=other if bend > 0 else None, morph=morph)]
 
 
-def round_thing(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def round_thing(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     return _single(rng, colours, shapes.ellipse(1.0, rng.uniform(0.55, 1.0), rng.choice([2.0, 2.0, 2.5])))
 
 
-def slab(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
-    body = Part(shapes.ellipse(1.0, rng.uniform(0.35, 1.0), rng.uniform(4, 12)), skin(rng, colours))
+def slab(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
+    body = FigurePart(shapes.ellipse(1.0, rng.uniform(0.35, 1.0), rng.uniform(4, 12)), skin(rng, colours))
     if rng.random() < 0.5:
         return [body]
     label = shapes.ellipse(rng.uniform(0.3, 0.8), rng.uniform(0.15, 0.3), rng.uniform(2, 8))
-    return [body, Part(label, skin(rng, colours[::-1]), joint=(rng.uniform(-0.15, 0.15), rng.uniform(-0.1, 0.1)))]
+    return [body, FigurePart(label, skin(rng, colours[::-1]), joint=(rng.uniform(-0.15, 0.15), rng.uniform(-0.1, 0.1)))]
 
 
-def facets(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def facets(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     return _single(rng, colours, shapes.polygon(rng, int(rng.integers(3, 8))))
 
 
-def starry(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def starry(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     return _single(rng, colours, shapes.star(int(rng.integers(4, 8)), rng.uniform(0.35, 0.7)))
 
 
-def hoop(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def hoop(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     return _single(rng, colours, shapes.ring(rng))
 
 
-def sign(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def sign(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     return _single(rng, colours, shapes.letter(rng))
 
 
-def bag(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def bag(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     """Thin cloth or plastic that bulges and has loose ends."""
     look = replace(skin(rng, colours, "smooth"), folds=rng.uniform(0.2, 0.6), shade=rng.uniform(0.3, 0.8))
     first, other = (shapes.blob(rng, 5, rng.uniform(0.2, 0.6)) * np.float32(0.85) for _ in range(2))
@@ -94,12 +94,12 @@ def bag(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
         a = rng.uniform(0, 2 * np.pi)
         ear = shapes.moved(shapes.polygon(rng, 4), turn=a, sx=0.3, sy=0.25)
         ear_joint = (0.72 * np.cos(a), 0.72 * np.sin(a))
-        parts.append(Part(ear, replace(look, seed=look.seed + 1), joint=ear_joint, swing=_sway(rng, 0.5 + bend)))
+        parts.append(FigurePart(ear, replace(look, seed=look.seed + 1), joint=ear_joint, swing=_sway(rng, 0.5 + bend)))
     morph = wander(rng, 0.5, 0.5 * min(1.0, 0.4 + bend), rng.uniform(20, 60), 2)
-    return [*parts, Part(first, look, other=other, morph=morph)]
+    return [*parts, FigurePart(first, look, other=other, morph=morph)]
 
 
-def person(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def person(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     """Head, torso, arms and legs in stride; colours: torso, legs, hair or head."""
     pace, at = rng.uniform(0.6, 1.6), rng.uniform(0, 2 * np.pi)
     stride = rng.uniform(0.15, 0.6)
@@ -115,17 +115,17 @@ def person(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part
     head = shapes.ellipse(0.17, 0.21)
     hair = shapes.moved(shapes.ellipse(0.19, 0.14), y=-0.1)
     return [
-        Part(arm, coat, (-wide * 0.8, -0.5), step[1]),
-        Part(leg, trousers, (-0.12, 0.1), step[0]),
-        Part(leg, trousers, (0.12, 0.1), step[1]),
-        Part(shapes.moved(shapes.ellipse(wide, 0.42, 3.5), y=-0.22), coat),
-        Part(head, flesh, (0.0, -0.8), _sway(rng, 0.15)),
-        Part(hair, skin(rng, colours[2:], plain=0.8), (0.0, -0.82), _sway(rng, 0.1)),
-        Part(arm, coat, (wide * 0.8, -0.5), step[0]),
+        FigurePart(arm, coat, (-wide * 0.8, -0.5), step[1]),
+        FigurePart(leg, trousers, (-0.12, 0.1), step[0]),
+        FigurePart(leg, trousers, (0.12, 0.1), step[1]),
+        FigurePart(shapes.moved(shapes.ellipse(wide, 0.42, 3.5), y=-0.22), coat),
+        FigurePart(head, flesh, (0.0, -0.8), _sway(rng, 0.15)),
+        FigurePart(hair, skin(rng, colours[2:], plain=0.8), (0.0, -0.82), _sway(rng, 0.1)),
+        FigurePart(arm, coat, (wide * 0.8, -0.5), step[0]),
     ]
 
 
-def animal(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def animal(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     """A body on four legs with head and tail."""
     coat = skin(rng, colours)
     leg = shapes.limb(rng.uniform(0.45, 0.75), rng.uniform(0.13, 0.22))
@@ -133,17 +133,17 @@ def animal(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part
     phases = at + np.array([0, np.pi, np.pi * 0.7, np.pi * 1.7])
     beat, reach = rng.uniform(0.03, 0.09), rng.uniform(0.2, 0.6)
     legs = [
-        Part(leg, coat, (x, 0.1), Signal(0.0, (reach,), (beat,), (float(p),)))
+        FigurePart(leg, coat, (x, 0.1), Signal(0.0, (reach,), (beat,), (float(p),)))
         for x, p in zip((-0.55, -0.4, 0.35, 0.5), phases, strict=True)
     ]
-    body = Part(shapes.ellipse(rng.uniform(0.65, 0.8), rng.uniform(0.25, 0.38), 2.6), coat)
-    neck = Part(shapes.limb(0.5, 0.24), coat, (0.55, -0.1), _sway(rng, 0.25, base=np.pi * 1.2))
-    head = Part(shapes.blob(rng, 3, 0.25) * np.float32(0.27), coat, (0.82, -0.42), _sway(rng, 0.2))
-    tail = Part(shapes.limb(0.6, 0.12, 0.4), coat, (-0.68, -0.1), _sway(rng, 0.5, 2.0, base=1.1))
+    body = FigurePart(shapes.ellipse(rng.uniform(0.65, 0.8), rng.uniform(0.25, 0.38), 2.6), coat)
+    neck = FigurePart(shapes.limb(0.5, 0.24), coat, (0.55, -0.1), _sway(rng, 0.25, base=np.pi * 1.2))
+    head = FigurePart(shapes.blob(rng, 3, 0.25) * np.float32(0.27), coat, (0.82, -0.42), _sway(rng, 0.2))
+    tail = FigurePart(shapes.limb(0.6, 0.12, 0.4), coat, (-0.68, -0.1), _sway(rng, 0.5, 2.0, base=1.1))
     return [tail, *legs, body, neck, head]
 
 
-def vehicle(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def vehicle(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     paintwork = replace(skin(rng, colours, plain=0.8), shade=rng.uniform(0.3, 0.9))
     dark = Skin("smooth", np.array([[20, 20, 22], [40, 40, 45], [70, 75, 80]], np.uint8), int(rng.integers(2**31)))
     glass = Skin(
@@ -154,29 +154,29 @@ def vehicle(rng: np.random.Generator, colours: Palette, bend: float) -> list[Par
     cabin = shapes.moved(shapes.ellipse(rng.uniform(0.4, 0.65), 0.3, 4.0), y=-tall * 0.9)
     wheel = shapes.ellipse(0.2, 0.2)
     parts = [
-        Part(cabin, paintwork, (cabin_x, 0.0)),
-        Part(shapes.moved(cabin, sx=0.8, sy=0.62, y=-tall * 0.3), glass, (cabin_x, 0.0)),
-        Part(shapes.ellipse(1.0, tall, 5.0), paintwork),
+        FigurePart(cabin, paintwork, (cabin_x, 0.0)),
+        FigurePart(shapes.moved(cabin, sx=0.8, sy=0.62, y=-tall * 0.3), glass, (cabin_x, 0.0)),
+        FigurePart(shapes.ellipse(1.0, tall, 5.0), paintwork),
     ]
-    parts += [Part(wheel, dark, (x, tall), Signal(drift=0.2)) for x in (-0.6, 0.6)]
+    parts += [FigurePart(wheel, dark, (x, tall), Signal(drift=0.2)) for x in (-0.6, 0.6)]
     lamp = Skin("smooth", np.array([[255, 240, 190]] * 3, np.uint8), 1)
-    return [*parts, Part(shapes.ellipse(0.08, 0.06), lamp, (0.88, -0.03))]
+    return [*parts, FigurePart(shapes.ellipse(0.08, 0.06), lamp, (0.88, -0.03))]
 
 
-def hand(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def hand(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     """A palm and five fingers (also: crabs, leaves, gloves)."""
     look = skin(rng, colours, plain=0.7)
     fingers = [
-        Part(shapes.limb(rng.uniform(0.6, 0.9), 0.24), look, (0.3 * np.sin(a), -0.3 * np.cos(a)),
+        FigurePart(shapes.limb(rng.uniform(0.6, 0.9), 0.24), look, (0.3 * np.sin(a), -0.3 * np.cos(a)),
              _sway(rng, 0.1 + 0.3 * bend, base=a + np.pi))
         for a in np.linspace(-0.9, 0.9, 4)
     ]  # fmt: skip
-    thumb = Part(shapes.limb(0.6, 0.26), look, (0.35, 0.15), _sway(rng, 0.2 + 0.3 * bend, base=-1.9))
-    wrist = Part(shapes.limb(0.8, 0.5, 0.9), look, (0.0, 0.2))
-    return [wrist, *fingers, thumb, Part(shapes.ellipse(0.45, 0.45, 2.6), look)]
+    thumb = FigurePart(shapes.limb(0.6, 0.26), look, (0.35, 0.15), _sway(rng, 0.2 + 0.3 * bend, base=-1.9))
+    wrist = FigurePart(shapes.limb(0.8, 0.5, 0.9), look, (0.0, 0.2))
+    return [wrist, *fingers, thumb, FigurePart(shapes.ellipse(0.45, 0.45, 2.6), look)]
 
 
-def bird(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def bird(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     """Two flapping wings on a small body (also: butterflies, drones, aeroplanes when stiff)."""
     look, accent = skin(rng, colours), skin(rng, colours[1:])
     wing = shapes.moved(shapes.polygon(rng, 5), x=0.5, sx=0.5, sy=rng.uniform(0.2, 0.5))
@@ -184,14 +184,14 @@ def bird(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
     beat, reach = rng.uniform(0.03, 0.12), rng.uniform(0.0, 0.6) + 0.2 * bend
     body = shapes.ellipse(rng.uniform(0.12, 0.25), rng.uniform(0.4, 0.6))
     return [
-        Part(wing, look, swing=Signal(0.0, (reach,), (beat,), (0.0,))),
-        Part(left, look, swing=Signal(0.0, (-reach,), (beat,), (0.0,))),
-        Part(body, accent),
-        Part(shapes.ellipse(0.14, 0.14), skin(rng, colours[2:]), (0.0, -0.5)),
+        FigurePart(wing, look, swing=Signal(0.0, (reach,), (beat,), (0.0,))),
+        FigurePart(left, look, swing=Signal(0.0, (-reach,), (beat,), (0.0,))),
+        FigurePart(body, accent),
+        FigurePart(shapes.ellipse(0.14, 0.14), skin(rng, colours[2:]), (0.0, -0.5)),
     ]
 
 
-def chain(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def chain(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     """Segments in a row: caterpillar, fish, train, toy."""
     count = int(rng.integers(3, 7))
     look = [skin(rng, colours), skin(rng, colours[1:])]
@@ -200,7 +200,7 @@ def chain(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]
     squareness = rng.uniform(2, 5)
     alternate = rng.random() < 0.5
     return [
-        Part(
+        FigurePart(
             shapes.ellipse(1.1 / count + 0.1, r, squareness),
             look[k % 2 if alternate else 0],
             (float(x), 0.0),
@@ -210,7 +210,7 @@ def chain(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]
     ]
 
 
-def bottle(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def bottle(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     glass = skin(rng, colours)
     wide = rng.uniform(0.3, 0.55)
     body = shapes.moved(shapes.ellipse(wide, 0.65, 5.0), y=0.3)
@@ -218,14 +218,14 @@ def bottle(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part
     label = shapes.moved(shapes.ellipse(wide * 0.98, 0.25, 8.0), y=0.35)
     cap = shapes.moved(shapes.ellipse(wide * 0.5, 0.12, 6.0), y=-0.85)
     return [
-        Part(neck, glass),
-        Part(body, glass),
-        Part(label, skin(rng, colours[1:])),
-        Part(cap, skin(rng, colours[2:])),
+        FigurePart(neck, glass),
+        FigurePart(body, glass),
+        FigurePart(label, skin(rng, colours[1:])),
+        FigurePart(cap, skin(rng, colours[2:])),
     ]
 
 
-def face(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def face(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     """A head seen close: hair, face, eyes, mouth; also toys and masks."""
     tone = colours if rng.random() < 0.4 else np.clip(
         np.array([[210, 165, 135], [180, 130, 100], [240, 205, 180]]) * rng.uniform(0.35, 1.05), 0, 255
@@ -236,24 +236,24 @@ def face(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
     red = Skin("smooth", np.array([[150, 70, 70]] * 3, np.uint8), 1)
     blink = rng.uniform(0.2, 0.32)
     return [
-        Part(
+        FigurePart(
             shapes.moved(shapes.blob(rng, 4, 0.15, 0.04), y=-0.2, sx=0.82, sy=0.82), skin(rng, colours[2:], plain=0.2)
         ),
-        Part(shapes.moved(shapes.ellipse(0.66, 0.85, 2.3), y=0.12), flesh),
-        Part(eye, dark, (-blink, -0.02)),
-        Part(eye, dark, (blink, -0.02)),
-        Part(shapes.ellipse(0.25, 0.07), red, (0.0, 0.55), _sway(rng, 0.1)),
-        Part(shapes.ellipse(0.08, 0.15), replace(flesh, shade=0.9), (0.0, 0.22)),
+        FigurePart(shapes.moved(shapes.ellipse(0.66, 0.85, 2.3), y=0.12), flesh),
+        FigurePart(eye, dark, (-blink, -0.02)),
+        FigurePart(eye, dark, (blink, -0.02)),
+        FigurePart(shapes.ellipse(0.25, 0.07), red, (0.0, 0.55), _sway(rng, 0.1)),
+        FigurePart(shapes.ellipse(0.08, 0.15), replace(flesh, shade=0.9), (0.0, 0.22)),
     ]
 
 
-def bush(rng: np.random.Generator, colours: Palette, bend: float) -> list[Part]:
+def bush(rng: np.random.Generator, colours: Palette, bend: float) -> list[FigurePart]:
     """A ragged heap: plants, plush, piles, dishes of food."""
     parts = []
     for _ in range(int(rng.integers(3, 7))):
         lump = shapes.blob(rng, 6, 0.3, rng.uniform(0, 0.12)) * np.float32(rng.uniform(0.3, 0.6))
         at = (rng.uniform(-0.55, 0.55), rng.uniform(-0.5, 0.5))
-        parts.append(Part(lump, skin(rng, colours), at, _sway(rng, 0.1 + 0.2 * bend)))
+        parts.append(FigurePart(lump, skin(rng, colours), at, _sway(rng, 0.1 + 0.2 * bend)))
     return parts
 
 
@@ -284,6 +284,6 @@ def pick_form(rng: np.random.Generator) -> str:
     return list(FORMS)[rng.choice(len(FORMS), p=share / share.sum())]
 
 
-def build_parts(rng: np.random.Generator, form: str, colours: Palette, bend: float) -> tuple[Part, ...]:
-    """The parts of one object of the given form; `bend` (0..1) is how much it deforms."""
+def build_parts(rng: np.random.Generator, form: str, colours: Palette, bend: float) -> tuple[FigurePart, ...]:
+    """The parts of one object of the given form; `bend` (0..1) is the strength of its deformation."""
     return tuple(FORMS[form](rng, colours, bend))

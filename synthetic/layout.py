@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from collections.abc import Sequence as Names
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,43 +16,43 @@ from numpy.typing import NDArray
 
 from lib.data import Boxes, Image, Modality
 from lib.files import write_text
-from synthetic.dataset import Studio
+from synthetic.dataset import WorldCameras
 
 JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class WriteTask:
     """One world that is to be written: its name in the data set, its number there, its part (train, val, test)."""
 
     name: str
     number: int
     split: str
-    studio: Studio
+    cameras: WorldCameras
 
     @property
     def boxes(self) -> Boxes:
-        return self.studio.world.truth.boxes_xywh
+        return self.cameras.world.truth.boxes_xywh
 
     def aux(self, t: int) -> NDArray[Any]:
         """The second picture of frame t as its sensor gives it."""
-        picture = self.studio.aux(t)
+        picture = self.cameras.aux(t)
         assert picture is not None, "only layouts with a second modality ask for it"
         return picture
 
     @property
     def kind(self) -> str:
         """What the target is: person, bag, ..."""
-        return self.studio.world.plan.target.kind
+        return self.cameras.world.plan.target.kind
 
     @property
     def sentence(self) -> str:
         """A description, for the layouts that have one."""
-        return f"the {self.kind} that moves over the {self.studio.world.plan.backdrop.kind}"
+        return f"the {self.kind} that moves over the {self.cameras.world.plan.backdrop.kind}"
 
 
 class LayoutWriter(ABC):
-    """How one data set lies on disk, seen from the folder that `local.yaml` points to.
+    """Layout of one data set on disk, seen from the folder that `local.yaml` points to.
 
     A sequence counts as written once `mark` exists; `write` makes that file or folder last, in one step.
     """
@@ -62,7 +61,7 @@ class LayoutWriter(ABC):
     splits: tuple[str, ...] = ("train", "test")
 
     @abstractmethod
-    def names(self, split: str, kinds: Names[str]) -> list[str]:
+    def names(self, split: str, kinds: Sequence[str]) -> list[str]:
         """One name for each world, given what its target is."""
 
     @abstractmethod
@@ -70,28 +69,28 @@ class LayoutWriter(ABC):
         """What exists as soon as a sequence is written wholly."""
 
     @abstractmethod
-    def write(self, root: Path, take: Take) -> None:
+    def write(self, root: Path, task: WriteTask) -> None:
         """Write one sequence."""
 
-    def finish(self, root: Path, split: str, names: Names[str], summaries: Names[dict[str, Any]]) -> None:  # noqa: B027
+    def finish(self, root: Path, split: str, names: Sequence[str], summaries: Sequence[dict[str, Any]]) -> None:  # noqa: B027
         """Write what is there once per data set: lists, tables. Names of earlier runs stay in lists."""
 
-    def summary(self, take: Take) -> dict[str, Any]:
-        """What `finish` needs to know of a sequence beside its name."""
+    def summary(self, task: WriteTask) -> dict[str, Any]:
+        """What `finish` needs of a sequence in addition to its name."""
         return {}
 
 
-def official(names: Names[str], count: int, what: str) -> list[str]:
+def official(names: Sequence[str], count: int, what: str) -> list[str]:
     """The first `count` published names; ValueError when there are not so many."""
     if count > len(names):
         raise ValueError(
-            f"{what} has {len(names)} names, not the {count} asked for; write fewer or give names of your own"
+            f"{what} has {len(names)} names, not the {count} requested; write fewer or give names of your own"
         )
     return list(names[:count])
 
 
 def in_one_step(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a new folder under another name beside it, then rename: it never exists half written."""
+    """Fill a new folder under a temporary name, then rename it: it never exists half written."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -139,14 +138,14 @@ def _write(path: Path, picture: NDArray[Any]) -> None:
     path.write_bytes(data.tobytes())
 
 
-def write_frames(folder: Path, take: Take, pattern: str, first: int) -> None:
+def write_frames(folder: Path, task: WriteTask, pattern: str, first: int) -> None:
     """All RGB frames as `pattern % number`, numbered from `first`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for t in range(len(take.studio.world)):
-        write_rgb(folder / (pattern % (first + t)), take.studio.world.render(t))
+    for t in range(len(task.cameras.world)):
+        write_rgb(folder / (pattern % (first + t)), task.cameras.world.render(t))
 
 
-def extend_list(path: Path, names: Names[str]) -> None:
+def extend_list(path: Path, names: Sequence[str]) -> None:
     """Add names to a list file that may be there; a name stands in it once."""
     known = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
     write_text(path, lines(dict.fromkeys([*filter(None, known), *names])))

@@ -98,7 +98,7 @@ def ramp(colours: Palette) -> Lut:
 
 
 def distance(a: Palette, b: Palette) -> float:
-    """How far two sets of colours lie apart: distance of their mean colours in CIE Lab (about 2 is just noticeable)."""
+    """Difference of two sets of colours: distance of their mean colours in CIE Lab (about 2 is just noticeable)."""
     means = np.stack([a.mean(0), b.mean(0)])[None].round().astype(np.uint8)
     lab = cv2.cvtColor(means, cv2.COLOR_RGB2LAB)[0].astype(np.float64) * (100 / 255, 1, 1)
     return float(np.linalg.norm(lab[0] - lab[1]))

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from synthetic.attributes import ATTRIBUTES
-from synthetic.config import WorldConfig
-from synthetic.effects import Look, plan_look
-from synthetic.figure import Camera, Figure, Part, Wave, bounds, inverse
+from synthetic.config import ATTRIBUTES, WorldConfig
+from synthetic.effects import PhotoSettings, draw_photo_settings
+from synthetic.figure import Camera, Figure, FigurePart, Wave, bounds, inverse
 from synthetic.forms import build_parts, pick_form
 from synthetic.palette import Palette, any_material, near, object_palette
 from synthetic.scene import MARGIN, Backdrop, plan_backdrop
@@ -17,10 +16,10 @@ from synthetic.signals import STILL, Bump, Signal, shake, stream, wander
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """behind, front: other objects, further than and nearer than the target; twins: the look-alikes among them.
+class WorldPlan:
+    """behind, front: other objects, further than and nearer than the target; look_alikes: the look-alikes among them.
 
-    light: share of daylight over time; shutter: share of a frame's motion that is smeared; sameness: 1 where the
+    light: share of daylight over time; shutter: share of a frame's motion that is smeared; crossover: 1 where the
     target is as warm as the scene (thermal crossover), 0 where it is not.
     """
 
@@ -31,11 +30,11 @@ class Plan:
     target: Figure
     behind: tuple[Figure, ...]
     front: tuple[Figure, ...]
-    twins: tuple[Figure, ...]
+    look_alikes: tuple[Figure, ...]
     light: Signal
     shutter: float
-    look: Look
-    sameness: Signal
+    look: PhotoSettings
+    crossover: Signal
 
 
 def _draw_events(config: WorldConfig, seed: int) -> frozenset[str]:
@@ -155,7 +154,12 @@ def _with_shake(x: Signal, tremble: Signal) -> Signal:
 
 
 def _other(
-    rng: np.random.Generator, config: WorldConfig, kind: str, parts: tuple[Part, ...], log_size: float, bend: float
+    rng: np.random.Generator,
+    config: WorldConfig,
+    kind: str,
+    parts: tuple[FigurePart, ...],
+    log_size: float,
+    bend: float,
 ) -> Figure:
     w, h = config.width, config.height
     log_scale = wander(rng, log_size, rng.uniform(0, 0.2), rng.uniform(60, 160), 2)
@@ -189,24 +193,24 @@ def _distractors(
         count = int(rng.integers(0, 2 + round(4 * config.difficulty))) + ("SIM" in events)
     alike = 0 if "SIM" not in events else int(rng.integers(1, max(1, count) + 1))
     bend = 0.5 if "DEF" in events else 0.0
-    twins, others = [], []
+    look_alikes, others = [], []
     for k in range(count):
         if k < alike:
             seen = near(rng, colours, rng.uniform(4, 30))
             form = pick_form(stream(seed, "form"))
             parts = build_parts(stream(seed, "parts"), form, seen, bend)
-            twin = _other(rng, config, form, parts, target.log_scale.base + rng.normal(0, 0.15), bend)
-            beside = _beside(rng, target, config) if k == 0 else twin
-            twins.append(replace(twin, x=beside.x, y=beside.y))
+            look_alike = _other(rng, config, form, parts, target.log_scale.base + rng.normal(0, 0.15), bend)
+            near_target = _alongside(rng, target, config) if k == 0 else look_alike
+            look_alikes.append(replace(look_alike, x=near_target.x, y=near_target.y))
         else:
             size = target.log_scale.base + rng.uniform(-0.7, 0.6)
             form = pick_form(rng)
             parts = build_parts(rng, form, object_palette(rng), bend)
             others.append(_other(rng, config, form, parts, size, bend))
-    return others, twins
+    return others, look_alikes
 
 
-def _beside(rng: np.random.Generator, target: Figure, config: WorldConfig) -> Figure:
+def _alongside(rng: np.random.Generator, target: Figure, config: WorldConfig) -> Figure:
     """The target's path, shifted by one to two and a half sizes, with waves of its own on top."""
     size = 2 * np.exp(target.log_scale.base)
     away, side = size * rng.uniform(1.0, 2.2), rng.uniform(0, 2 * np.pi)
@@ -280,7 +284,7 @@ def _light(config: WorldConfig, events: frozenset[str], seed: int) -> Signal:
     return wander(rng, base, base * rng.uniform(0.45, 0.6), rng.uniform(30, 80), 2)
 
 
-def draw_up(seed: int, config: WorldConfig) -> Plan:
+def draw_plan(seed: int, config: WorldConfig) -> WorldPlan:
     """Decide the whole world of `seed`."""
     rng = stream(seed, "plan")
     events = _draw_events(config, seed)
@@ -291,17 +295,17 @@ def draw_up(seed: int, config: WorldConfig) -> Plan:
         near(palette, backdrop.colours[palette.permutation(4)[:3]], 14.0) if "BC" in events else object_palette(palette)
     )
     target = _target(config, events, seed, colours, camera)
-    others, twins = _distractors(config, events, seed, colours, target)
+    others, look_alikes = _distractors(config, events, seed, colours, target)
     front = []
     for full, name in ((False, "POC"), (True, "FOC")):
         tries = (_occluder(rng, config, camera, target, full) for _ in range(8 if name in events else 0))
         front += [f for f in tries if _clear_at_start(f, target)][:1]
     nearer = [f for f in others if rng.random() < 0.25 and _clear_at_start(f, target)]
-    behind = sorted([f for f in others if not any(f is g for g in nearer)] + twins, key=lambda f: -f.depth)
+    behind = sorted([f for f in others if not any(f is g for g in nearer)] + look_alikes, key=lambda f: -f.depth)
     front += [replace(f, depth=rng.uniform(0.6, 0.9)) for f in nearer]
     start = rng.uniform(0.3, 0.7) * config.length
     warm = rng.random() < 0.35 or "TC" in events
-    return Plan(
+    return WorldPlan(
         seed=seed,
         config=config,
         camera=camera,
@@ -309,9 +313,9 @@ def draw_up(seed: int, config: WorldConfig) -> Plan:
         target=target,
         behind=tuple(behind),
         front=tuple(sorted(front, key=lambda f: -f.depth)),
-        twins=tuple(twins),
+        look_alikes=tuple(look_alikes),
         light=_light(config, events, seed),
         shutter=rng.uniform(0.7, 1.0) if "MB" in events else rng.uniform(0.0, 0.3),
-        look=plan_look(stream(seed, "look"), config.difficulty, "LL" in events),
-        sameness=Signal(bumps=(Bump(start, 6.0, rng.uniform(5, 20), 1.0),)) if warm else STILL,
+        look=draw_photo_settings(stream(seed, "look"), config.difficulty, "LL" in events),
+        crossover=Signal(bumps=(Bump(start, 6.0, rng.uniform(5, 20), 1.0),)) if warm else STILL,
     )

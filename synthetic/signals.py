@@ -70,7 +70,7 @@ class Signal:
         return out
 
     def _at(self, t: float) -> float:
-        # One frame is asked for far more often than all of them, and arrays of one element are slow.
+        # Single frames are requested far more often than all of them, and arrays of one element are slow.
         value = self.base + self.drift * t
         for a, f, p in zip(self.amplitude, self.frequency, self.phase, strict=True):
             value += a * math.sin(2 * math.pi * f * t + p)

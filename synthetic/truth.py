@@ -11,7 +11,7 @@ from lib.data import Boxes, Mask, Modality
 from synthetic.draw import fill
 from synthetic.figure import Figure, bounds
 from synthetic.palette import distance
-from synthetic.plan import Plan
+from synthetic.plan import WorldPlan
 
 ABSENT = 0.05
 """A target of which less than this share can be seen is absent."""
@@ -56,7 +56,7 @@ def _raster(outlines: list[Array], k: int, box: Array) -> NDArray[np.uint8]:
     return total
 
 
-def _visibility(plan: Plan, full: Boxes, times: Array) -> tuple[Array, Array]:
+def _visibility(plan: WorldPlan, full: Boxes, times: Array) -> tuple[Array, Array]:
     """[N] share inside the frame, [N] share inside and uncovered."""
     w, h = plan.config.width, plan.config.height
     inside, seen = np.ones(len(times)), np.ones(len(times))
@@ -80,7 +80,7 @@ def _visibility(plan: Plan, full: Boxes, times: Array) -> tuple[Array, Array]:
 
 
 def _bending(figure: Figure, times: Array) -> float:
-    """How far outline points travel in the object's own frame, as a share of its size (95th percentile)."""
+    """Travel of outline points in the object's own frame, as a share of its size (95th percentile)."""
     worst = 0.0
     few = times[:: max(1, len(times) // 20)]
     for part in figure.parts:
@@ -91,7 +91,7 @@ def _bending(figure: Figure, times: Array) -> float:
     return worst / 2.0
 
 
-def _scene_speed(plan: Plan, times: Array) -> float:
+def _scene_speed(plan: WorldPlan, times: Array) -> float:
     """Mean travel in pixels per frame of the scene under the middle of the picture."""
     if len(times) < 2:
         return 0.0
@@ -101,7 +101,7 @@ def _scene_speed(plan: Plan, times: Array) -> float:
     return float(np.hypot(*np.diff(at, axis=0).T).mean())
 
 
-def _shape_tags(plan: Plan, full: Boxes, times: Array) -> set[str]:
+def _shape_tags(plan: WorldPlan, full: Boxes, times: Array) -> set[str]:
     """Tags of size, shape, pose and light."""
     side = full[:, 2:] - full[:, :2]
     area, aspect = side.prod(1), side[:, 0] / side[:, 1]
@@ -115,12 +115,12 @@ def _shape_tags(plan: Plan, full: Boxes, times: Array) -> set[str]:
         "LL": light.mean() < 0.4,
         "LR": area.min() < 400,
         "BC": distance(np.concatenate([p.skin.colours for p in plan.target.parts]), plan.backdrop.colours) < 12,
-        "TC": plan.config.modality is Modality.RGBT and plan.sameness(times).max() > 0.9,
+        "TC": plan.config.modality is Modality.RGBT and plan.crossover(times).max() > 0.9,
     }
     return {name for name, true in tests.items() if true}
 
 
-def _motion_tags(plan: Plan, full: Boxes, times: Array) -> set[str]:
+def _motion_tags(plan: WorldPlan, full: Boxes, times: Array) -> set[str]:
     """Tags of motion and of company."""
     centre = (full[:, :2] + full[:, 2:]) / 2
     size = np.sqrt((full[:, 2:] - full[:, :2]).prod(1))
@@ -130,14 +130,14 @@ def _motion_tags(plan: Plan, full: Boxes, times: Array) -> set[str]:
         "MB": np.mean(step * plan.shutter >= 4) >= 0.05,
         "CM": _scene_speed(plan, times) > 1.0,
     }
-    for twin in plan.twins:
-        box = bounds(twin.outlines(times))
+    for look_alike in plan.look_alikes:
+        box = bounds(look_alike.outlines(times))
         away = np.hypot(*((box[:, :2] + box[:, 2:]) / 2 - centre).T)
         tests["SIM"] = tests.get("SIM", False) or np.mean(away < 3 * size) >= 0.1
     return {name for name, true in tests.items() if true}
 
 
-def find_truth(plan: Plan) -> Truth:
+def find_truth(plan: WorldPlan) -> Truth:
     """The annotation of a planned world."""
     w, h = plan.config.width, plan.config.height
     times = np.arange(plan.config.length, dtype=np.float64)

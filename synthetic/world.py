@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from lib.data import Image
 from synthetic.arrays import u8
 from synthetic.config import WorldConfig
-from synthetic.draw import Grey, Sheet, draw_figure, paint_part, silhouette, streak
-from synthetic.effects import Darkroom
+from synthetic.draw import Grey, PaintedPart, draw_figure, paint_part, silhouette, streak
+from synthetic.effects import PhotoEffects
 from synthetic.figure import Camera, Figure, inverse
-from synthetic.plan import Plan, draw_up
+from synthetic.plan import WorldPlan, draw_plan
 from synthetic.scene import Scene, paint_scene
 from synthetic.truth import Truth, find_truth
 
 Canvas = TypeVar("Canvas", NDArray[np.uint8], NDArray[np.float32])
 
 
-class World:
-    """The world of `seed`: a plan (made at once), truth and paint (made when first asked for).
+class SyntheticWorld:
+    """The world of `seed`: a plan (made at once), truth and paint (made on first use).
 
     The same seed and configuration give the same frames on every machine, up to the rounding of OpenCV.
     Figures are drawn back to front: scene, objects behind, target, objects in front.
@@ -33,7 +33,7 @@ class World:
     def __init__(self, seed: int, config: WorldConfig | None = None) -> None:
         self.seed = seed
         self.config = config or WorldConfig()
-        self.plan: Plan = draw_up(seed, self.config)
+        self.plan: WorldPlan = draw_plan(seed, self.config)
 
     def __len__(self) -> int:
         return self.config.length
@@ -48,7 +48,7 @@ class World:
         return paint_scene(self.plan.backdrop, self.config.width, self.config.height)
 
     @cached_property
-    def sheets(self) -> dict[int, list[Sheet]]:
+    def sheets(self) -> dict[int, list[PaintedPart]]:
         """Painted skins of every figure, by its `id`."""
         t = np.arange(self.config.length, dtype=np.float64)
         sheets = {}
@@ -59,8 +59,8 @@ class World:
         return sheets
 
     @cached_property
-    def _darkroom(self) -> Darkroom:
-        return Darkroom(self.plan.look, self.seed, self.config.width, self.config.height)
+    def _photo_effects(self) -> PhotoEffects:
+        return PhotoEffects(self.plan.look, self.seed, self.config.width, self.config.height)
 
     @property
     def figures(self) -> tuple[Figure, ...]:
@@ -74,7 +74,7 @@ class World:
     def render(self, t: int) -> Image:
         """The RGB photograph of frame t, [height, width, 3] uint8."""
         self.check_frame(t)
-        return self._darkroom.develop(self.render_clean(t), t, max(0.02, self.plan.light(t)))
+        return self._photo_effects.develop(self.render_clean(t), t, max(0.02, self.plan.light(t)))
 
     def render_clean(self, t: float, sharp: bool = False) -> Image:
         """The scene at the moment t (fractions allowed) in daylight, by a perfect lens; motion blur unless `sharp`."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterator
-from collections.abc import Sequence as Names
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,20 +16,21 @@ from lib.catalogue import CATALOGUE
 from lib.files import write_text
 from lib.registry import Registry
 from synthetic.config import GENERATOR_VERSION, WorldConfig
-from synthetic.dataset import Studio, SyntheticDataset
-from synthetic.layout import LayoutWriter, Take
-from synthetic.layouts_rgb import (
+from synthetic.dataset import SyntheticDataset, WorldCameras
+from synthetic.layout import LayoutWriter, WriteTask
+from synthetic.layouts import (
     CocoLayout,
+    DepthTrackLayout,
     Got10kLayout,
+    LasherLayout,
     LasotLayout,
     SyntheticLayout,
     Tnl2kLayout,
     TrackingNetLayout,
     VastTrackLayout,
-    VidLayout,
+    VisEventLayout,
+    VotRgbdLayout,
 )
-from synthetic.layouts_rgbt import GtotLayout, Rgbt210Layout, Rgbt234Layout
-from synthetic.layouts_rgbx import DepthTrackLayout, LasherLayout, VisEventLayout, VotRgbdLayout
 
 WRITERS: Registry[LayoutWriter] = Registry("layout")
 for _name, _layout in {
@@ -39,13 +39,9 @@ for _name, _layout in {
     "got10k": Got10kLayout(),
     "trackingnet": TrackingNetLayout(),
     "coco": CocoLayout(),
-    "vid": VidLayout(),
     "tnl2k": Tnl2kLayout(),
     "vasttrack": VastTrackLayout(),
     "lasher": LasherLayout(),
-    "rgbt234": Rgbt234Layout(),
-    "rgbt210": Rgbt210Layout(),
-    "gtot": GtotLayout(),
     "depthtrack": DepthTrackLayout(),
     "vot_rgbd22": VotRgbdLayout(),
     "visevent": VisEventLayout(),
@@ -110,11 +106,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); remove it to write the data anew") from None
+        raise ValueError(f"{path}: not JSON ({error}); remove it to write the data again") from None
 
 
 def _open_record(job: Job) -> None:
-    """Note how this part is made; refuse to mix it with one that was made otherwise."""
+    """Record the arguments of this part; refuse to mix it with one of other arguments."""
     path = job.root / RECORD_FILE
     record = _read_json(path)
     wanted, found = _record(job), record.get(job.split)
@@ -132,7 +128,9 @@ def _open_record(job: Job) -> None:
 
 def _names(job: Job, layout: LayoutWriter, dataset: SyntheticDataset) -> list[str]:
     if job.names is None:
-        kinds = [Studio(dataset.world_seed(k), dataset.config).world.plan.target.kind for k in range(job.sequences)]
+        kinds = [
+            WorldCameras(dataset.world_seed(k), dataset.config).world.plan.target.kind for k in range(job.sequences)
+        ]
         return layout.names(job.split, kinds)
     if len(job.names) != job.sequences or len(set(job.names)) != job.sequences:
         raise ValueError(f"{job.sequences} sequences need as many different names; {len(set(job.names))} were given")
@@ -143,14 +141,14 @@ def _one(job: Job, number: int, name: str) -> tuple[int, list[str], dict[str, An
     """Write one sequence unless it is there. Returns its number, tags, summary, and whether it was written."""
     cv2.setNumThreads(1)
     layout, dataset = _check(job)
-    take = Take(name, number, job.split, Studio(dataset.world_seed(number), dataset.config))
+    task = WriteTask(name, number, job.split, WorldCameras(dataset.world_seed(number), dataset.config))
     fresh = not layout.mark(job.root, name, number, job.split).exists()
     if fresh:
-        layout.write(job.root, take)
-    return number, sorted(take.studio.world.truth.attributes), layout.summary(take), fresh
+        layout.write(job.root, task)
+    return number, sorted(task.cameras.world.truth.attributes), layout.summary(task), fresh
 
 
-def _results(job: Job, names: Names[str], workers: int) -> Iterator[tuple[int, list[str], dict[str, Any], bool]]:
+def _results(job: Job, names: Sequence[str], workers: int) -> Iterator[tuple[int, list[str], dict[str, Any], bool]]:
     if workers <= 1 or job.sequences == 1:
         for number, name in enumerate(names):
             yield _one(job, number, name)
@@ -169,8 +167,8 @@ def write_benchmark(job: Job, workers: int = 1, progress: Callable[[int, int], N
 
     Sequences that are there already are left alone, so that an interrupted run is taken up by the same call; the files
     are the same whatever the number of workers. Beside the data set's own files the root gets `attributes.json`
-    ({sequence: [tags]}) and `synthetic.json` (how each part was made).
-    progress: called with (sequences finished, sequences written anew among them).
+    ({sequence: [tags]}) and `synthetic.json` (the arguments of each part).
+    progress: called with (sequences finished, sequences written among them).
     Raises ValueError when the folder holds a part of other arguments, UnknownNameError for an unknown layout.
     """
     layout, dataset = _check(job)

@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 
 from lib.data import Modality
-from synthetic import ATTRIBUTES, Studio, SyntheticDataset, World, WorldConfig, build_synthetic, fill
+from synthetic import ATTRIBUTES, SyntheticDataset, SyntheticWorld, WorldCameras, WorldConfig, build_synthetic, fill
 
 SMALL = WorldConfig(width=160, height=120, length=40)
 
 
 def test_same_seed_gives_same_pictures_in_any_order() -> None:
-    forwards, backwards = World(5, SMALL), World(5, SMALL)
+    forwards, backwards = SyntheticWorld(5, SMALL), SyntheticWorld(5, SMALL)
     one = [forwards.render(t) for t in range(0, 40, 13)]
     two = [backwards.render(t) for t in reversed(range(0, 40, 13))][::-1]
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
     assert np.array_equal(forwards.truth.boxes_xywh, backwards.truth.boxes_xywh)
-    assert not np.array_equal(one[0], World(6, SMALL).render(0))
+    assert not np.array_equal(one[0], SyntheticWorld(6, SMALL).render(0))
 
 
 def test_boxes_fit_silhouettes() -> None:
     checked = 0
     for seed in range(12):
-        world = World(seed, SMALL)
+        world = SyntheticWorld(seed, SMALL)
         truth = world.truth
         for t in range(0, 40, 9):
             mask = world.silhouette(t) > 127
@@ -43,7 +43,7 @@ def test_target_differs_from_the_scene_without_it_inside_its_box_only() -> None:
     """What is rendered as the target lies where the truth says (shadows and blur aside)."""
     config = WorldConfig(160, 120, 20, distractors=0, attributes=())
     for seed in range(6):
-        world = World(seed, config)
+        world = SyntheticWorld(seed, config)
         if world.plan.target.shadow:
             continue
         empty = world.warp(world.scene.canvas, 7.0)
@@ -57,7 +57,7 @@ def test_target_differs_from_the_scene_without_it_inside_its_box_only() -> None:
 def test_visible_fraction_is_what_masks_say() -> None:
     found = 0
     for seed in range(30):
-        world = World(seed, WorldConfig(160, 120, 40, attributes=("POC", "FOC")))
+        world = SyntheticWorld(seed, WorldConfig(160, 120, 40, attributes=("POC", "FOC")))
         truth = world.truth
         for t in np.flatnonzero((truth.visible_fraction < 0.9) & (truth.inside > 0.999))[:3].tolist():
             target = world.silhouette(t) > 127
@@ -79,7 +79,7 @@ def test_absent_frames_are_flagged() -> None:
     reasons = {"OV": 0, "FOC": 0}
     for seed in range(14):
         for tag in reasons:
-            truth = World(seed, WorldConfig(160, 120, 60, attributes=(tag,))).truth
+            truth = SyntheticWorld(seed, WorldConfig(160, 120, 60, attributes=(tag,))).truth
             assert not truth.absent[:2].any()
             assert (truth.boxes_xywh[truth.absent] == 0).all()
             assert (truth.boxes_xywh[~truth.absent, 2:] > 0).all()
@@ -91,12 +91,14 @@ def test_absent_frames_are_flagged() -> None:
 
 @pytest.mark.parametrize("tag", ["SV", "ARC", "ROT", "DEF", "IV", "LL", "MB", "FM", "SIM", "CM", "BC"])
 def test_what_is_asked_for_happens(tag: str) -> None:
-    asked = [World(s, WorldConfig(length=60, attributes=(tag,))).truth.attributes for s in range(10)]
+    asked = [SyntheticWorld(s, WorldConfig(length=60, attributes=(tag,))).truth.attributes for s in range(10)]
     assert sum(tag in tags for tags in asked) >= 7
 
 
 def test_hardly_anything_happens_unasked() -> None:
-    plain = [World(s, WorldConfig(length=60, distractors=0, attributes=())).truth.attributes for s in range(20)]
+    plain = [
+        SyntheticWorld(s, WorldConfig(length=60, distractors=0, attributes=())).truth.attributes for s in range(20)
+    ]
     seen = [tag for tags in plain for tag in tags - {"DEF", "LR"}]  # some things walk, some are small
     assert not {"OCC", "OV", "SIM", "IV", "LL", "CM", "FM"} & set(seen)
     assert len(seen) <= 6
@@ -104,7 +106,7 @@ def test_hardly_anything_happens_unasked() -> None:
 
 def test_attributes_follow_from_the_truth() -> None:
     for seed in range(20):
-        truth = World(seed, SMALL).truth
+        truth = SyntheticWorld(seed, SMALL).truth
         assert truth.attributes <= set(ATTRIBUTES)
         side = truth.full_xyxy[:, 2:] - truth.full_xyxy[:, :2]
         area = side.prod(1)
@@ -116,7 +118,7 @@ def test_attributes_follow_from_the_truth() -> None:
 def test_targets_move_at_a_pace_that_a_tracker_can_follow() -> None:
     steps = []
     for seed in range(40):
-        full = World(seed, SMALL).truth.full_xyxy
+        full = SyntheticWorld(seed, SMALL).truth.full_xyxy
         centre = (full[:, :2] + full[:, 2:]) / 2
         size = np.sqrt((full[:, 2:] - full[:, :2]).prod(1))
         steps.append(np.hypot(*np.diff(centre, axis=0).T) / size[1:])
@@ -127,39 +129,41 @@ def test_targets_move_at_a_pace_that_a_tracker_can_follow() -> None:
 def test_thermal_sees_the_target_in_the_dark() -> None:
     told = 0
     for seed in range(8):
-        studio = Studio(seed, WorldConfig(160, 120, 20, distractors=0, attributes=("LL",), modality=Modality.RGBT))
-        thermal, rgb = studio.aux(5), studio.world.render(5)
+        cameras = WorldCameras(
+            seed, WorldConfig(160, 120, 20, distractors=0, attributes=("LL",), modality=Modality.RGBT)
+        )
+        thermal, rgb = cameras.aux(5), cameras.world.render(5)
         assert thermal is not None
         assert thermal.shape == (120, 160)
         assert thermal.dtype == np.uint8
-        inside = studio.world.silhouette(5) > 200
+        inside = cameras.world.silhouette(5) > 200
         told += float(thermal[inside].mean()) - float(thermal[~inside].mean()) > 40 and rgb.mean() < 80
     assert told >= 6
 
 
 def test_depth_has_layers_and_holes() -> None:
     for seed in range(4):
-        studio = Studio(seed, WorldConfig(160, 120, 20, distractors=0, attributes=(), modality=Modality.RGBD))
-        depth = studio.aux(5)
+        cameras = WorldCameras(seed, WorldConfig(160, 120, 20, distractors=0, attributes=(), modality=Modality.RGBD))
+        depth = cameras.aux(5)
         assert depth is not None
         assert depth.dtype == np.uint16
         assert (depth == 0).any()
-        inside = studio.world.silhouette(5) > 200
+        inside = cameras.world.silhouette(5) > 200
         target, scene = depth[inside & (depth > 0)], depth[~inside & (depth > 0)]
         assert np.median(target) < 0.8 * np.median(scene)
-        assert np.array_equal(depth, studio.aux(5))
+        assert np.array_equal(depth, cameras.aux(5))
 
 
 def test_events_lie_on_moving_edges() -> None:
     config = WorldConfig(160, 120, 20, distractors=0, attributes=("FM",), modality=Modality.RGBE)
     for seed in range(4):
-        studio = Studio(seed, config)
-        events = studio.aux(5)
+        cameras = WorldCameras(seed, config)
+        events = cameras.aux(5)
         assert events is not None
         assert events.shape == (120, 160, 3)
         colours = {tuple(c) for c in np.unique(events.reshape(-1, 3), axis=0).tolist()}
         assert colours <= {(255, 255, 255), (220, 30, 30), (30, 30, 200)}
-        x, y, w, h = np.round(studio.world.truth.boxes_xywh[5]).astype(int)
+        x, y, w, h = np.round(cameras.world.truth.boxes_xywh[5]).astype(int)
         fired = (events != 255).any(2)
         box = fired[max(0, y - 5) : y + h + 5, max(0, x - 5) : x + w + 5]
         assert box.mean() > 2 * fired.mean()
@@ -190,9 +194,9 @@ def test_dataset_fulfils_the_contract_and_travels() -> None:
 
 def test_cache_is_bounded() -> None:
     dataset = SyntheticDataset(config=WorldConfig(64, 64, 2), sequences=5, cache=2)
-    studios = [dataset.studio(k) for k in range(5)]
-    assert dataset.studio(4) is studios[4]
-    assert dataset.studio(0) is not studios[0]
+    studios = [dataset.cameras(k) for k in range(5)]
+    assert dataset.cameras(4) is studios[4]
+    assert dataset.cameras(0) is not studios[0]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 
 from lib.data import Dataset, Modality, datasets, open_store
 from synthetic import WRITERS, Job, WorldConfig, dataset_of, usual_place, write_benchmark
+from tests.support import layouts as _registered  # noqa: F401
 
 CONFIG = WorldConfig(width=96, height=72, length=24)
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,7 +83,7 @@ def test_layout_comes_back_through_its_reader(layout: str, tmp_path: Path) -> No
     lossless = layout in ("visevent", "gtot")
     for number, name in enumerate(names):
         found = _by_name(read, name)
-        truth = source.studio(number).world.truth
+        truth = source.cameras(number).world.truth
         here = ~truth.absent
         assert len(found) == 24
         assert np.abs(found.boxes_xywh[here] - truth.boxes_xywh[here]).max() <= 1.0
@@ -119,7 +120,7 @@ def test_vid_comes_back_as_a_tracklet_until_the_target_is_absent(tmp_path: Path)
     write_benchmark(job)
     read, source = READERS["vid"](tmp_path), dataset_of(job)
     for number in range(2):
-        truth = source.studio(number).world.truth
+        truth = source.cameras(number).world.truth
         first_absent = int(np.argmax(truth.absent)) if truth.absent.any() else 24
         assert len(read[number]) == first_absent
         assert np.abs(read[number].boxes_xywh - truth.boxes_xywh[:first_absent]).max() <= 1.0
