@@ -2,8 +2,7 @@
 
 from lib.train.build import build_parts
 from lib.train.checkpoint import CheckpointError, CheckpointFolder, Position, is_kept, read_state
-from lib.train.distributed import World, pick_device
-from lib.train.launch import main, parser, run_and_forward, torchrun_arguments, training_arguments
+from lib.train.launch import main, parser, processes_and_nodes, training_arguments
 from lib.train.log import LinesSink, LogPaths, TextSink, TrainLog
 from lib.train.loop import Parts, Trainer
 from lib.train.memory import BatchTooLargeError, first_rows

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lib.data import Batch, ClipBatch, Rows, normalise_batch
+from lib.distributed import World
 from lib.methods import Experiment, resolve
 from lib.paths import Paths
-from lib.train.distributed import World
 from lib.train.loop import Parts
 from lib.train.optim import build_optimizer, parameter_groups
 from lib.train.schedule import lr_factor

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
-from lib.cores import threads_per_process
+from lib.launch import meet_at, run_under_torchrun
 from lib.train.options import add_training_options
 
 RUN_TRAINING = Path(__file__).with_name("run_training.py")
-TORCHRUN = Path(__file__).with_name("torchrun.py")
-GRACE_SECONDS = 300
-"""How long processes may take to finish their step and write their state after Ctrl-C."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,38 +39,31 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a training as the command line says; returns its exit code (130 after Ctrl-C, 143 after SIGTERM)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser().parse_args(given)
-    launcher = torchrun_arguments(options)
+    processes, nodes = processes_and_nodes(parser().parse_args(given))
     passed_on = training_arguments(given)
-    if not launcher:
+    if not processes:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, str(RUN_TRAINING), *passed_on])
-    environment = {"OMP_NUM_THREADS": str(threads_per_process(options.nproc_per_node)), **os.environ}
-    return run_and_forward([sys.executable, *launcher, str(RUN_TRAINING), *passed_on], environment)
+    return run_under_torchrun(RUN_TRAINING, passed_on, processes, nodes)
 
 
-def torchrun_arguments(options: argparse.Namespace) -> list[str]:
-    """What follows `python` to start several processes; nothing for a single one. Exits with a message if unusable."""
+def processes_and_nodes(options: argparse.Namespace) -> tuple[int, list[str]]:
+    """Processes per machine (0: a single one without torchrun), and how several machines meet.
+
+    Exits with a message if the options do not fit together.
+    """
     mode = options.mode or ("single" if options.nproc_per_node in (None, 1) else "multiple")
     if mode == "single":
         if options.nproc_per_node not in (None, 1):
             parser().error(f"--mode single is one process; --nproc_per_node {options.nproc_per_node} needs multiple")
-        return []
+        return 0, []
     if not options.nproc_per_node or options.nproc_per_node < 1:
         parser().error(f"--mode {mode} needs --nproc_per_node, the number of processes (GPUs) per machine")
-    launcher = [str(TORCHRUN), f"--shutdown_timeout={GRACE_SECONDS}"]
-    launcher.append(f"--nproc_per_node={options.nproc_per_node}")
     if mode == "multiple":
-        return [*launcher, "--standalone"]
+        return options.nproc_per_node, []
     if options.world_size is None or not 0 <= options.rank < options.world_size:
         parser().error("--mode multi_node needs --world-size (number of nodes) and --rank from 0 to that minus 1")
-    return [
-        *launcher,
-        f"--nnodes={options.world_size}",
-        f"--node_rank={options.rank}",
-        f"--master_addr={options.ip}",
-        f"--master_port={options.port}",
-    ]
+    return options.nproc_per_node, meet_at(options.ip, options.port, options.world_size, options.rank)
 
 
 def training_arguments(given: Sequence[str]) -> list[str]:
@@ -87,29 +73,3 @@ def training_arguments(given: Sequence[str]) -> list[str]:
         own.add_argument(name)
     own.add_argument("--world-size", "--world_size")
     return own.parse_known_args(given)[1]
-
-
-def run_and_forward(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Run `command` apart from the terminal's signals, passing each of Ctrl-C and SIGTERM on once; its exit code."""
-    received: list[int] = []
-    # In a session of its own, the launcher gets one Ctrl-C from us instead of one from us and one from the terminal.
-    child = subprocess.Popen(list(command), env=environment, start_new_session=True)
-
-    def forward(signum: int, frame: FrameType | None) -> None:
-        if received and signum == signal.SIGINT and time.monotonic() - asked_at[0] > 1.0:
-            os.killpg(child.pid, signal.SIGKILL)
-        if not received:
-            received.append(signum)
-            asked_at.append(time.monotonic())
-            child.send_signal(signum)
-
-    asked_at: list[float] = []
-    before = {s: signal.signal(s, forward) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        code = child.wait()
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-    if received and code:  # the launcher may have been killed in its haste
-        return 128 + received[0]
-    return code if code >= 0 else 128 - code

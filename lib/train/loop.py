@@ -15,11 +15,11 @@ from torch.optim import Optimizer
 
 from lib.config import Train
 from lib.data import Rows
+from lib.distributed import World
 from lib.models import load_into
 from lib.objectives import Objective, Progress, SplittingObjective
 from lib.train.checkpoint import CheckpointFolder, Position, is_kept, position_of, weights_of
 from lib.train.clock import Clock, Span
-from lib.train.distributed import World
 from lib.train.feed import EpochLoader, Feed
 from lib.train.log import TrainLog
 from lib.train.memory import BatchTooLargeError, explain, largest_that_fits
@@ -30,7 +30,7 @@ from lib.train.report import Report
 from lib.train.rng import rng_state, set_rng_state
 from lib.train.schedule import lr_factor
 from lib.train.signals import InterruptedTraining, Interrupts
-from lib.train.step import Learner, Stepper, StepResult, start_mode
+from lib.train.step import Learner, Stepper, StepResult, data_parallel, start_mode
 
 DATA_SHARE_WARNING = 0.2
 SETTLING_SECONDS = 20.0
@@ -66,7 +66,7 @@ class Trainer:
         self.parts, self.train, self.world, self.folder, self.log = parts, train, world, folder, log
         self.precision = Precision(precision_name(train), world.device)
         self.learner = Learner(parts.network, parts.objective)
-        model = world.wrap(self.learner)
+        model = data_parallel(self.learner, world)
         self.stepper = Stepper(model, self.learner, parts.optimizer, self.precision, train.grad_clip_norm)
         self.position = Position()
         self._meters, self._clock = Meters(), Clock()

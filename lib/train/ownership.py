@@ -1,11 +1,9 @@
-"""One training per folder, and no process of a training that outlives the one that started it."""
+"""One training per folder."""
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
-import signal
 import socket
 import sys
 import time
@@ -14,7 +12,6 @@ from typing import IO
 
 PATIENCE_SECONDS = 30.0
 """How long to wait for a training that is about to end: one that was stopped a moment ago still writes its state."""
-_PR_SET_PDEATHSIG = 1
 
 
 class OccupiedError(RuntimeError):
@@ -67,9 +64,3 @@ def _lock(file: IO[str]) -> bool:
     except OSError:
         return True
     return True
-
-
-def end_with_parent() -> None:
-    """Ask for SIGTERM when the process that started this one is gone, even by SIGKILL (Linux; elsewhere nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

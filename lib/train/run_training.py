@@ -19,15 +19,16 @@ if __name__ == "__main__":
 
 import torch
 
+from lib import distributed
 from lib.data import WORKER_DIED, TooManyBadSamplesError, WorkerError, is_worker_death
+from lib.distributed import World
+from lib.launch import end_with_parent
 from lib.models import WeightsError
 from lib.registry import UnknownNameError
-from lib.train import distributed
 from lib.train.checkpoint import CheckpointError, CheckpointFolder
-from lib.train.distributed import World
 from lib.train.memory import BatchTooLargeError
 from lib.train.options import TrainOptions, add_training_options, training_options
-from lib.train.ownership import OccupiedError, end_with_parent
+from lib.train.ownership import OccupiedError
 from lib.train.precision import LossScaleError, NonFiniteLossError
 from lib.train.resume import ResumeError
 from lib.train.session import Session, open_session
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What torch.distributed.launch of published commands passes; the environment says the same.
     parser.add_argument("--local-rank", "--local_rank", help=argparse.SUPPRESS)
     options = training_options(parser.parse_args(arguments))
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if distributed.is_launched():
         end_with_parent()
     try:
         world = distributed.start(options.device)

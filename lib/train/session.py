@@ -16,12 +16,12 @@ import yaml
 import lib
 from lib.config import ConfigError
 from lib.data.datasets import quiet_readers
+from lib.distributed import World
 from lib.files import write_text
 from lib.methods import Experiment, load_experiment
 from lib.paths import checkpoint_folder, load_paths
 from lib.train.build import build_parts
 from lib.train.checkpoint import CheckpointFolder, read_state
-from lib.train.distributed import World
 from lib.train.log import (
     LinesSink,
     LogPaths,

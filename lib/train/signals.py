@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from types import FrameType, TracebackType
+
+from lib.distributed import is_launched
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -43,6 +44,6 @@ class Interrupts:
             signal.signal(signum, handler)  # type: ignore[arg-type]
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.received and signum == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
+        if self.received and signum == signal.SIGINT and not is_launched():
             raise KeyboardInterrupt
         self.received = self.received or signum

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lib.data import Rows
+from lib.distributed import World
 from lib.objectives import Objective, Progress, SplittingObjective
 from lib.train.meters import Meters
 from lib.train.precision import NonFiniteLossError, Precision
@@ -150,6 +151,15 @@ class Stepper:
         if now or not isinstance(self.model, nn.parallel.DistributedDataParallel):
             return nullcontext()
         return self.model.no_sync()
+
+
+def data_parallel(module: nn.Module, world: World) -> nn.Module:
+    """`module` with its gradients averaged over the processes; itself when there is one process.
+
+    Parameters that take no part in the loss (OSTrack keeps two) are found in every step. Batch normalisation uses each
+    process's own statistics; the running averages are those of process 0.
+    """
+    return module if world.size == 1 else nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
 
 
 def to_floats(terms: Mapping[str, Tensor]) -> dict[str, float]:

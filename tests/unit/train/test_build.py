@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from lib.config import ConfigError
+from lib.distributed import World
 from lib.methods import load_experiment
 from lib.paths import Paths
-from lib.train import World, build_parts
+from lib.train import build_parts
 
 SMALL = ("TRAIN.BATCH_SIZE=4", "TRAIN.NUM_WORKER=0", "DATA.TRAIN.SAMPLE_PER_EPOCH=8")
 MIXED = "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:sequences=2,length=24','SYNTHETIC:rgbt,sequences=2,length=24']"

@@ -6,11 +6,7 @@ import json
 import math
 from pathlib import Path
 
-import pytest
-import torch
-
-from lib.device import DeviceError
-from lib.train import LinesSink, LogPaths, Meters, Position, Report, TextSink, Trainer, TrainLog, duration, pick_device
+from lib.train import LinesSink, LogPaths, Meters, Position, Report, TextSink, Trainer, TrainLog, duration
 from tests.unit.train.toy import TRAIN, toy_trainer
 
 
@@ -72,15 +68,3 @@ def test_waiting_for_data_is_warned_of_once_an_epoch(tmp_path: Path) -> None:
 
 def test_duration() -> None:
     assert duration(3723.4) == "1:02:03"
-
-
-def test_missing_gpu_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(DeviceError, match="cuda"):
-        pick_device("cuda")
-    assert pick_device("auto", 1, 2)[0] == torch.device("cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(DeviceError, match=r"2 processes .* 1 CUDA"):
-        pick_device("auto", 1, 2)

@@ -1,11 +1,10 @@
-"""Two trainings in one folder, and processes whose starter is gone."""
+"""Two trainings in one folder."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,14 +20,6 @@ lock = FolderLock(Path(sys.argv[1]))
 lock.acquire()
 print("held", flush=True)
 time.sleep(float(sys.argv[2]))
-"""
-PARENT = """
-import subprocess, sys, time
-code = "import time; from lib.train.ownership import end_with_parent as e; e(); print(1, flush=True); time.sleep(60)"
-child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
-child.stdout.readline()
-print(child.pid, flush=True)
-time.sleep(60)
 """
 
 
@@ -60,15 +51,3 @@ def test_the_wait_ends_with_the_other_training(tmp_path: Path, capsys: pytest.Ca
     FolderLock(tmp_path).acquire(patience=20.0)
     assert f"waiting for process {holder.pid} on" in capsys.readouterr().err
     holder.wait()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux")
-def test_a_process_ends_with_the_one_that_started_it() -> None:
-    parent = start(PARENT)
-    child = int(line_of(parent))
-    parent.kill()
-    parent.wait()
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{child}/stat").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
-        assert time.monotonic() < deadline, "the child lives on"
-        time.sleep(0.05)

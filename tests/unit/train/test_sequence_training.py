@@ -14,11 +14,12 @@ from torch import nn
 
 from lib.config import ConfigError
 from lib.data import ClipBatch
+from lib.distributed import World
 from lib.methods import load_experiment
 from lib.models import CheckpointNotFoundError, WeightsError
 from lib.objectives import Explored, Progress, SequenceObjective
 from lib.paths import Paths
-from lib.train import CheckpointFolder, Parts, Trainer, TrainLog, World, build_parts, find_state, seed_everything
+from lib.train import CheckpointFolder, Parts, Trainer, TrainLog, build_parts, find_state, seed_everything
 from tests.unit.train.test_loop import assert_same, in_child
 
 SMALL = (

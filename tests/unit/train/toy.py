@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib import distributed
 from lib.config import Schedule, Train, as_plain, config_hash
 from lib.data import Batch
+from lib.distributed import World
 from lib.objectives import Losses, Progress
 from lib.train import (
     CheckpointFolder,
     Parts,
     Trainer,
     TrainLog,
-    World,
     build_optimizer,
     check_state,
-    distributed,
     find_state,
     parameter_groups,
     seed_everything,

@@ -1,0 +1,159 @@
+"""The processes of one run, as `torchrun` starts them: which one this is, its device, and how they communicate.
+
+Training and evaluation share this module; `lib.launch` starts the processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from lib.cores import threads_per_process
+from lib.device import DeviceError, choose_device
+
+T = TypeVar("T")
+TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of the run. One process without `torchrun` is a world of size 1.
+
+    Attributes:
+        device: Device of this process.
+        device_reason: Why it is that device, in a few words for the log.
+        rank: Number of this process, 0 to `size` - 1; rank 0 writes files and prints.
+        size: Number of processes.
+        local_rank: Number of this process on its machine.
+        local_size: Number of processes on its machine.
+        control: gloo group for flags and Python objects; None in a world of size 1.
+        store: Key-value store of all processes, for example for a work queue (`store.add("claims", 1)`). It lives in
+            the launcher, outlives a worker, and is empty after a restart by torchrun.
+    """
+
+    device: torch.device
+    device_reason: str = ""
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    control: dist.ProcessGroup | None = None
+    store: dist.Store = field(default_factory=dist.HashStore, compare=False)
+
+    @property
+    def is_main(self) -> bool:
+        """True in the process that writes files and prints."""
+        return self.rank == 0
+
+    def agree(self, *flags: int) -> tuple[int, ...]:
+        """The largest value of each flag over all processes."""
+        if self.control is None:
+            return flags
+        values = torch.tensor(flags, dtype=torch.int64)
+        dist.all_reduce(values, op=dist.ReduceOp.MAX, group=self.control)
+        return tuple(int(v) for v in values)
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes (plain types, CPU tensors), in the order of their ranks."""
+        if self.control is None:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Run `work` in rank 0 only; its result is returned, or its exception raised, in every process."""
+        outcome: tuple[bool, Any] = (False, None)
+        if self.is_main:
+            try:
+                outcome = (True, work())
+            except Exception as error:
+                if self.control is None:
+                    raise
+                outcome = (False, error)
+        done, value = self.gather(outcome)[0]
+        if not done:
+            raise value
+        return value
+
+    def barrier(self, timeout: timedelta = TIMEOUT) -> None:
+        """Wait for the others; raises an error that names those that did not come within `timeout`."""
+        if self.control is not None:
+            dist.monitored_barrier(self.control, timeout=timeout, wait_all_ranks=True)
+
+
+def is_launched(environment: Mapping[str, str] = os.environ) -> bool:
+    """True in a process that torchrun has started."""
+    return "TORCHELASTIC_RUN_ID" in environment
+
+
+def start(
+    device: str = "auto",
+    *,
+    share_gpus: int | None = None,
+    timeout: timedelta = TIMEOUT,
+    environment: Mapping[str, str] = os.environ,
+) -> World:
+    """Join the processes that `torchrun` started (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT).
+
+    Gradients travel by nccl between GPUs and by gloo between CPUs; flags and objects always by gloo.
+
+    Args:
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, or any torch device such as `cuda:1`.
+        share_gpus: None: one GPU per process, as training needs it. A number: processes take turns on the first
+            `share_gpus` GPUs (0: all there are), as evaluation does; there is no nccl group then.
+        timeout: How long a process waits for the others in a collective operation.
+        environment: Where the variables of torchrun are read from.
+
+    Raises:
+        DeviceError: The device is not there, or there are fewer GPUs than processes that need one.
+    """
+    size = int(environment.get("WORLD_SIZE", "1"))
+    rank, local_rank = int(environment.get("RANK", "0")), int(environment.get("LOCAL_RANK", "0"))
+    local_size = int(environment.get("LOCAL_WORLD_SIZE", str(size)))
+    chosen, reason = pick_device(device, local_rank, local_size, share_gpus)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if "OMP_NUM_THREADS" not in environment and chosen.type == "cpu":
+        torch.set_num_threads(threads_per_process(local_size))
+    if size == 1:
+        return World(chosen, reason)
+    store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+    # After a restart by torchrun the store still holds the addresses of the processes that are gone.
+    store = dist.PrefixStore(f"restart_{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "nccl" if chosen.type == "cuda" and share_gpus is None else "gloo"
+    dist.init_process_group(
+        backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=timeout
+    )
+    group = dist.new_group(backend="gloo", timeout=timeout)
+    control = group if isinstance(group, dist.ProcessGroup) else None
+    return World(chosen, reason, rank, size, local_rank, local_size, control, dist.PrefixStore("user", store))
+
+
+def stop(world: World) -> None:
+    """Leave the group in good order. After a failure simply exit: the others may be waiting inside a collective."""
+    if world.control is not None:
+        world.barrier()
+        dist.destroy_process_group()
+
+
+def pick_device(
+    name: str, local_rank: int = 0, local_size: int = 1, share_gpus: int | None = None
+) -> tuple[torch.device, str]:
+    """Device of one process and, in words, the reason; see `start` for `share_gpus`."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if local_size > 1 and name == "auto" and not gpus:
+        name = "cpu"
+    if name in ("auto", "cuda") and gpus and share_gpus is not None:
+        name = f"cuda:{local_rank % (min(share_gpus, gpus) if share_gpus else gpus)}"
+    elif name in ("auto", "cuda") and local_size > 1:
+        if 0 < gpus < local_size:
+            raise DeviceError(f"{local_size} processes were started on this machine, but it has {gpus} CUDA devices")
+        name = f"cuda:{local_rank}"
+    return choose_device(name)

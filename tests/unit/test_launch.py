@@ -1,0 +1,147 @@
+"""Processes under torchrun: how they meet, end, and get signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib.device import DeviceError
+from lib.distributed import World, pick_device
+from lib.launch import run_and_forward, run_under_torchrun
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PARENT = """
+import subprocess, sys, time
+code = "import time; from lib.launch import end_with_parent as e; e(); print(1, flush=True); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+PROGRAM = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from lib import distributed
+world = distributed.start("cpu")
+fresh = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+claim = world.store.add("claims", 1)
+assert sorted(world.gather(claim)) == [1, 2]
+if world.rank == 1 and fresh and sys.argv[2] == "die":
+    os.kill(os.getpid(), signal.SIGKILL)
+sockets = {line.split()[1] for name in ("tcp", "tcp6") for line in open(f"/proc/self/net/{name}") if " 0A " in line}
+address = f"0100007F:{int(os.environ['MASTER_PORT']):04X}"
+assert address in sockets, (address, sockets)
+assert not any(s.endswith(address[8:]) and s != address for s in sockets), "the store listens on other addresses too"
+agreed = world.agree(world.rank)
+if world.is_main:
+    print("agreed", agreed, flush=True)
+distributed.stop(world)
+sys.exit(int(sys.argv[3]))
+"""
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+    )
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def under_torchrun(tmp_path: Path, *arguments: str, restarts: int = 0) -> int:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    return run_under_torchrun(program, [str(REPOSITORY), *arguments], 2, restarts=restarts)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux")
+def test_processes_share_a_store_that_listens_on_loopback_only(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert under_torchrun(tmp_path, "live", "0") == 0
+    assert "agreed (1,)" in capfd.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux")
+def test_a_killed_process_is_started_again_with_an_empty_store(tmp_path: Path) -> None:
+    assert under_torchrun(tmp_path, "die", "0", restarts=1) == 0
+
+
+def test_the_exit_code_is_that_of_the_process_that_failed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert under_torchrun(tmp_path, "live", "7") == 7
+    error = capfd.readouterr().err
+    assert "ended with exit code 7" in error
+    assert "Traceback" not in error
+
+
+def test_exit_code_is_passed_on() -> None:
+    assert run_and_forward([sys.executable, "-S", "-c", "raise SystemExit(7)"], dict(os.environ)) == 7
+
+
+def test_ctrl_c_reaches_the_processes_once() -> None:
+    child = (
+        "import signal, sys, time\n"
+        "seen = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: seen.append(1))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(1.0); time.sleep(0.3)\n"
+        "print(len(seen), flush=True); sys.exit(1)\n"
+    )
+    program = (
+        "import os, sys\n"
+        "from lib.launch import run_and_forward\n"
+        f"sys.exit(run_and_forward([sys.executable, '-S', '-c', {child!r}], dict(os.environ)))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stdout.readline() == "1\n"
+    assert process.wait() == 130
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux")
+def test_a_process_ends_with_the_one_that_started_it() -> None:
+    parent = start(PARENT)
+    child = int(line_of(parent))
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{child}/stat").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline, "the child lives on"
+        time.sleep(0.05)
+
+
+def test_one_process_is_a_world_with_a_store_of_its_own() -> None:
+    first, second = World(torch.device("cpu")), World(torch.device("cpu"))
+    assert (first.store.add("claims", 1), first.store.add("claims", 1), second.store.add("claims", 1)) == (1, 2, 1)
+
+
+def test_missing_gpu_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(DeviceError, match="cuda"):
+        pick_device("cuda")
+    assert pick_device("auto", 1, 2)[0] == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DeviceError, match=r"2 processes .* 1 CUDA"):
+        pick_device("auto", 1, 2)
+    monkeypatch.setattr("lib.distributed.choose_device", lambda name: (name, ""))
+    assert [pick_device("auto", rank, 4, share_gpus=0)[0] for rank in range(3)] == ["cuda:0"] * 3
