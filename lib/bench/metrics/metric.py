@@ -1,6 +1,6 @@
 """The contract of a metric variant and the registry of all variants.
 
-    SequenceResult --MetricSpec.measure--> SequenceCurves --Scores.combine--> Scores
+    SequenceResult --MetricSpec.measure--> SequenceCurves --> Scores
 
 A variant is a `MetricSpec` registered in `METRICS`; `evaluate` runs it. Curves are shares in 0..1, scores
 are in percent.
@@ -12,7 +12,7 @@ import enum
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -197,51 +197,47 @@ class Scores:
 
     Attributes:
         variant: name of the metric variant.
-        names: S sequence names.
-        curves: curve name ("success", "precision", "norm_precision", ...) -> [S, T] shares in 0..1.
-        values: plain numbers by name ("mean_overlap", ...), [S].
-        frames: [S] number of frames behind each sequence's curves.
         spec: the metric variant.
-        weights: curve name -> [S, T], where sequences do not count the same.
-        thresholds: curve name -> [T].
-        sequences, aggregator: input of the curves, where these depend on all sequences; otherwise empty and None.
+        names: S sequence names.
+        measured: S curves, as `MetricSpec.measure` returns them.
+        aggregator: `MetricSpec.aggregator` with its options, or None.
+        sequences: `measured` after the aggregator.
     """
 
     variant: str
-    names: tuple[str, ...]
-    curves: Mapping[str, Floats]
-    values: Mapping[str, Floats]
-    frames: NDArray[np.int64]
     spec: MetricSpec
-    weights: Mapping[str, Floats] = field(default_factory=dict)
-    thresholds: Mapping[str, Floats] = field(default_factory=dict)
-    sequences: tuple[SequenceCurves, ...] = ()
+    names: tuple[str, ...]
+    measured: tuple[SequenceCurves, ...]
     aggregator: Aggregator | None = None
+    sequences: Sequence[SequenceCurves] = field(init=False)
 
-    @classmethod
-    def combine(
-        cls,
-        variant: str,
-        spec: MetricSpec,
-        names: Sequence[str],
-        sequences: Sequence[SequenceCurves],
-        aggregator: Aggregator | None = None,
-    ) -> Scores:
-        """Stack the curves of all sequences."""
-        done = aggregator(sequences) if aggregator else sequences
-        first = done[0]
-        return cls(
-            variant,
-            tuple(names),
-            curves={k: np.stack([s.curves[k] for s in done]) for k in first.curves},
-            values={k: np.array([s.values[k] for s in done]) for k in first.values},
-            frames=np.array([s.frames for s in done], dtype=np.int64),
-            spec=spec,
-            weights={k: np.stack([s.weights[k] for s in done]) for k in first.weights},
-            thresholds={**spec.thresholds, **first.thresholds},
-            sequences=tuple(sequences) if aggregator else (),
-            aggregator=aggregator,
-        )
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sequences", self.aggregator(self.measured) if self.aggregator else self.measured)
+
+    @cached_property
+    def curves(self) -> dict[str, Floats]:
+        """Curve name ("success", "precision", "norm_precision", ...) -> [S, T] shares in 0..1."""
+        return {k: np.stack([s.curves[k] for s in self.sequences]) for k in self.sequences[0].curves}
+
+    @cached_property
+    def weights(self) -> dict[str, Floats]:
+        """Curve name -> [S, T], where sequences do not count the same."""
+        return {k: np.stack([s.weights[k] for s in self.sequences]) for k in self.sequences[0].weights}
+
+    @cached_property
+    def values(self) -> dict[str, Floats]:
+        """Plain numbers by name ("mean_overlap", ...), [S]."""
+        return {k: np.array([s.values[k] for s in self.sequences]) for k in self.sequences[0].values}
+
+    @cached_property
+    def frames(self) -> NDArray[np.int64]:
+        """[S] number of frames behind each sequence's curves."""
+        return np.array([s.frames for s in self.sequences], dtype=np.int64)
+
+    @property
+    def thresholds(self) -> dict[str, Floats]:
+        """Curve name -> [T]."""
+        return {**self.spec.thresholds, **self.sequences[0].thresholds}
 
     @property
     def main(self) -> str:
@@ -311,18 +307,8 @@ class Scores:
             raise MetricError(f"no scores for {listed(missing)}")
         if not requested:
             raise MetricError("a subset of scores needs at least one sequence")
-        rows = np.array([position[name] for name in requested])
-        if self.aggregator:
-            kept = [self.sequences[i] for i in rows]
-            return Scores.combine(self.variant, self.spec, requested, kept, self.aggregator)
-        return replace(
-            self,
-            names=tuple(requested),
-            curves={k: v[rows] for k, v in self.curves.items()},
-            values={k: v[rows] for k, v in self.values.items()},
-            frames=self.frames[rows],
-            weights={k: v[rows] for k, v in self.weights.items()},
-        )
+        kept = tuple(self.measured[position[name]] for name in requested)
+        return replace(self, names=tuple(requested), measured=kept)
 
 
 METRICS: Registry[MetricSpec] = Registry("metric variant")
@@ -347,10 +333,10 @@ def evaluate(variant: str, results: Sequence[SequenceResult], **options: Any) ->
     if not results:
         raise MetricError("no sequence to evaluate")
     own = {k: v for k, v in options.items() if k in _options(spec.measure)}
-    sequences, errors = [], []
+    curves, errors = [], []
     for result in results:
         try:
-            sequences.append(spec.measure(_checked(result, spec.corners), **own))
+            curves.append(spec.measure(_checked(result, spec.corners), **own))
         except MetricError as error:
             errors.append(str(error))
     if errors:
@@ -359,7 +345,7 @@ def evaluate(variant: str, results: Sequence[SequenceResult], **options: Any) ->
     if spec.aggregator is not None:
         others = {k: v for k, v in options.items() if k in _options(spec.aggregator)}
         aggregator = partial(spec.aggregator, **others)
-    return Scores.combine(variant, spec, [result.name for result in results], sequences, aggregator)
+    return Scores(variant, spec, tuple(result.name for result in results), tuple(curves), aggregator)
 
 
 def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
@@ -408,20 +394,24 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
         raise MetricError("runs can be averaged only when they have the same variant and sequences")
     if any(r.curves[k].shape != first.curves[k].shape for r in runs for k in first.curves):
         raise MetricError("runs can be averaged only when they have the same number of frames with a confidence")
-    curves = {}
-    for k in first.curves:
-        rows = np.stack([r.curves[k] for r in runs])
-        weighted = k in first.weights
-        curves[k] = _weighted_mean(rows, np.stack([r.weights[k] for r in runs])) if weighted else rows.mean(axis=0)
-    return replace(
-        first,
-        curves=curves,
-        values={k: np.mean([r.values[k] for r in runs], axis=0) for k in first.values},
-        weights={k: np.mean([r.weights[k] for r in runs], axis=0) for k in first.weights},
-        thresholds={k: np.mean([r.thresholds[k] for r in runs], axis=0) for k in first.thresholds},
-        sequences=(),
-        aggregator=None,
-    )
+    averaged = []
+    for repeated in zip(*(r.sequences for r in runs), strict=True):
+        one = repeated[0]
+        curves = {}
+        for k in one.curves:
+            rows = np.stack([s.curves[k] for s in repeated])
+            weights = np.stack([s.weights[k] for s in repeated]) if k in one.weights else None
+            curves[k] = rows.mean(axis=0) if weights is None else _weighted_mean(rows, weights)
+        averaged.append(
+            SequenceCurves(
+                curves,
+                {k: float(np.mean([s.values[k] for s in repeated])) for k in one.values},
+                one.frames,
+                {k: np.mean([s.weights[k] for s in repeated], axis=0) for k in one.weights},
+                {k: np.mean([s.thresholds[k] for s in repeated], axis=0) for k in one.thresholds},
+            )
+        )
+    return replace(first, measured=tuple(averaged), aggregator=None)
 
 
 def listed(names: Sequence[str], limit: int = 10) -> str:

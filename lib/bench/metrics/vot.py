@@ -158,7 +158,7 @@ def _f_score(curve: CurveLookup) -> Floats:
 
 
 def _longterm_note(scores: Scores) -> str | None:
-    confidences = [s.samples["confidence"][1:] for s in scores.sequences]
+    confidences = [s.samples["confidence"][1:] for s in scores.measured if s.samples]
     if confidences and len(np.unique(np.concatenate(confidences))) < 2:
         return "the confidence is the same in all frames, so F does not show whether the tracker detects a loss"
     return None

@@ -77,7 +77,7 @@ class PairedComparison:
         a, b: names of the trackers.
         label: name of the score.
         sequences: number of sequences.
-        mean, median: of the differences.
+        mean: mean difference.
         low, high: 95 % bootstrap interval of the mean difference.
         wilcoxon_p, bootstrap_p: two-sided; None with fewer than `FEWEST` sequences.
         wins, losses: number of sequences on which a (b) is better.
@@ -88,30 +88,12 @@ class PairedComparison:
     label: str
     sequences: int
     mean: float
-    median: float
     low: float
     high: float
     wilcoxon_p: float | None
     bootstrap_p: float | None
     wins: int
     losses: int
-
-    def sentence(self) -> str:
-        """The comparison in words."""
-        interval = f"95% bootstrap interval {self.low:+.2f} to {self.high:+.2f}"
-        if self.wilcoxon_p is None or self.bootstrap_p is None:
-            verdict, test = "cannot be compared by a test (n too small)", f"({interval})"
-        else:
-            differ = self.wilcoxon_p < 0.05 and not self.low <= 0.0 <= self.high
-            verdict = "differ" if differ else "cannot be distinguished"
-            bootstrap, wilcoxon = (
-                f"p = {p:.3g}" if p >= 1e-4 else "p < 0.0001" for p in (self.bootstrap_p, self.wilcoxon_p)
-            )
-            test = f"({interval}, {bootstrap}; Wilcoxon {wilcoxon})"
-        return (
-            f"{self.a} and {self.b} {verdict} in {self.label}: mean difference {self.mean:+.2f} points over "
-            f"{self.sequences} sequences {test}; {self.a} is better on {self.wins}, worse on {self.losses}."
-        )
 
 
 def compare(
@@ -161,7 +143,6 @@ def compare(
         label=a.labels[key],
         sequences=n,
         mean=float(difference.mean()),
-        median=float(np.median(difference)),
         low=low,
         high=high,
         wilcoxon_p=wilcoxon_p,

@@ -113,7 +113,6 @@ def test_paired_comparison_finds_a_difference_and_none() -> None:
     assert found.wilcoxon_p == pytest.approx(2 / 2**6)
     same = compare(a, a, ("a", "a"))
     assert (same.mean, same.wilcoxon_p, same.bootstrap_p) == (0.0, 1.0, 1.0)
-    assert "cannot be distinguished" in same.sentence()
 
 
 def test_paired_bootstrap_has_the_interval_of_resampled_means() -> None:
@@ -133,7 +132,6 @@ def test_few_sequences_have_no_p_value(count: int) -> None:
     found = compare(a.scores, b.scores, ("a", "b"))
     assert (found.wilcoxon_p, found.bootstrap_p) == (None, None)
     assert found.low <= found.mean <= found.high
-    assert "n too small" in found.sentence()
     if count > 1:
         head, row = comparison_tables([a, b], {})["differences"].csv().splitlines()
         shown = dict(zip(head.split(","), row.split(","), strict=True))

@@ -127,3 +127,8 @@ def test_options_of_a_command_line() -> None:
     assert parse_options(["low=20", "strict=true"]) == {"low": 20, "strict": True}
     with pytest.raises(MetricError, match=r"'low': expected NAME=VALUE"):
         parse_options(["low"])
+
+
+def test_a_resolution_without_thresholds_is_an_error_at_once() -> None:
+    with pytest.raises(MetricError, match="at least 3 thresholds"):
+        evaluate("vot_longterm", [longterm("a")], resolution=2)
