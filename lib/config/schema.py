@@ -52,7 +52,6 @@ class Augment:
 
 
 BOX_UNITS = ("size", "size_minus_one")
-CROP_STYLES = ("area", "context")
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,6 @@ class Data:
     def __post_init__(self) -> None:
         if self.box_unit not in BOX_UNITS:
             raise ValueError(f"BOX_UNIT must be {' or '.join(BOX_UNITS)}, not {self.box_unit!r}")
-        if self.crop_style not in CROP_STYLES:
-            raise ValueError(f"CROP_STYLE must be {' or '.join(CROP_STYLES)}, not {self.crop_style!r}")
 
 
 @dataclass(frozen=True)

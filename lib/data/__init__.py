@@ -10,7 +10,6 @@ from lib.data.augment import (
     mirror_box_in_crop,
 )
 from lib.data.boxes import (
-    box_in_crop,
     centred_boxes,
     clip_box,
     clip_boxes,
@@ -29,17 +28,16 @@ from lib.data.check import CheckPart, CheckResult, Depth, check_part, check_part
 from lib.data.check_table import print_results
 from lib.data.clips import CLIP_SAMPLERS, VisibleClipSampler, WholeFrames, pack_clip, unpack_clip
 from lib.data.crop import (
+    CROP_STYLES,
+    Colours,
     CropError,
     CropRegion,
+    Crops,
     CropStyle,
+    Pixels,
     TooLargeBoxError,
     TooSmallBoxError,
-    crop_batch,
-    crop_region,
-    cut,
-    mean_colours,
-    padding_mask,
-    sample_target,
+    WholePixelStyle,
 )
 from lib.data.degradation import Corruption, Degradation
 from lib.data.io import (

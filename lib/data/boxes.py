@@ -149,24 +149,6 @@ def jitter_box(
     return np.concatenate([centre - half * size, size])
 
 
-def box_in_crop(
-    box_xywh: ArrayT, crop_box_xywh: ArrayT, resize_factor: float, output_size: int, divisor: float | None = None
-) -> ArrayT:
-    """Where a box of the image lies in a crop taken round `crop_box_xywh`; both [..., 4] in image pixels.
-
-    resize_factor: crop pixels per image pixel. The crop's centre is at (output_size - 1) / 2. divisor: what the result
-    is divided by - `output_size` for OSTrack, `output_size - 1` for CSTrack; None keeps crop pixels.
-    """
-    x, y, w, h = _columns(box_xywh)
-    cx, cy, cw, ch = _columns(crop_box_xywh)
-    middle = (output_size - 1) / 2
-    width, height = w * resize_factor, h * resize_factor
-    left = middle + ((x + w / 2) - (cx + cw / 2)) * resize_factor - width / 2
-    top = middle + ((y + h / 2) - (cy + ch / 2)) * resize_factor - height / 2
-    placed = _stack([left, top, width, height])
-    return placed if divisor is None else placed / divisor
-
-
 def soft_masks(boxes_xywh: Tensor, size: int, stride: int = 16) -> Tensor:
     """Share of each token that is covered, for boxes in units of the crop's side: the rule of training.
 

@@ -1,22 +1,17 @@
-"""Square crops round a box, resized: the geometry that training and tracking share, in two styles.
+"""Crops around a box, in training and in tracking: a registry of crop styles (`DATA.CROP_STYLE`).
 
-area (OSTrack, ECCV 2022): the side is ``ceil(sqrt(w * h) * factor)`` image pixels, the corner is rounded half to even,
-what lies outside the image is black - and so is the image's last column and row whenever a crop reaches them:
-published trackers were trained like that.
-
-context (SiamFC, TransT, CVPR 2021): width and height grow by ``factor - 1`` times their mean before the root is taken,
-``ceil(sqrt((w + (factor - 1) m) * (h + (factor - 1) m)))`` with ``m = (w + h) / 2``, the corner is rounded half up,
-what lies outside the image has the image's mean colour.
-
-The image itself is neither copied nor padded; only the region under the crop is touched.
+A style is one class that decides everything about a crop: which rectangle of the image it shows, how the pixels are
+resampled, what is beyond the image's border, how boxes are jittered, where a box of the image lies in the crop and
+back. Frames are neither copied nor padded; only the pixels under the crop are touched.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,20 +19,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib.config import Region
+from lib.data.boxes import Float32s, jitter_box
 from lib.data.types import Frame, Image, Levels, Mask
+from lib.registry import Registry
 
-CropStyle = Literal["area", "context"]
+Pixels = NDArray[Any]
+"""[S, S, C] uint8 or float32, 0..255."""
 Edit = Callable[[Image], Image]
 """A pixel-wise change of colours."""
-Colours = NDArray[np.uint8]
-"""[C] what is shown outside the image, one value per channel of all pictures of a frame."""
+Colours = NDArray[Any]
+"""[C] the colour beyond the image, one value per channel of all pictures of a frame."""
 
 MAX_CROP_SIDE = 20_000
 """Image pixels; larger crops come from degenerate boxes only (a 4K frame filled by the target needs 14400)."""
 
 
 class CropError(ValueError):
-    """A box that no crop can be taken round."""
+    """A box that cannot be cropped."""
 
 
 class TooSmallBoxError(CropError):
@@ -49,203 +48,369 @@ class TooLargeBoxError(CropError):
 
 
 @dataclass(frozen=True, slots=True)
-class Crop:
-    """image: S x S x C uint8. resize_factor: crop pixels per image pixel. crop_size: the side in image pixels.
+class CropRegion:
+    """The rectangle of an image that a crop shows; it may leave the image.
 
-    mask: [S, S] bool, True on padding (and where resizing mixes padding in); None unless it was asked for.
+    Attributes:
+        left, top, width, height: Image pixels; whole numbers in styles that cut whole pixels.
+        centre_xy, sides_wh: What boxes in the crop are relative to, in image pixels. They differ from the rectangle by
+            what a style rounds when it cuts, and leaves out of account when it converts boxes.
     """
 
-    image: Image
-    resize_factor: float
-    crop_size: int
-    mask: Mask | None = None
+    left: float
+    top: float
+    width: float
+    height: float
+    centre_xy: tuple[float, float]
+    sides_wh: tuple[float, float]
+
+    def leaves(self, size_hw: tuple[int, int]) -> bool:
+        """Whether some of the crop is beyond the image of this height and width."""
+        inside = self.left >= 0 and self.top >= 0 and self.left + self.width <= size_hw[1]
+        return not (inside and self.top + self.height <= size_hw[0])
 
 
 @dataclass(frozen=True, slots=True)
-class CropRegion:
-    """A square of `side` image pixels with its top-left corner at `left`, `top`; it may leave the image.
+class Crops:
+    """One crop per frame, as a tracker needs them.
 
-    edge: how many of the image's last rows and columns count as outside.
+    Attributes:
+        pixels: [B, C, S, S] of the style's dtype, on the CPU; C = 6 with auxiliary pictures.
+        boxes_xywh: [B, 4] float64, the given boxes in units of the crop's side.
+        centres, sides: [B, 2] float64, `CropRegion.centre_xy` and `CropRegion.sides_wh`.
     """
 
-    left: int
-    top: int
-    side: int
-    edge: int = 1
+    pixels: Tensor
+    boxes_xywh: Tensor
+    centres: Tensor
+    sides: Tensor
 
-    def inner(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Rows and columns of the image that show in the crop: top, bottom, left, right (ends exclusive).
 
-        An empty rectangle when nothing shows.
+class CropStyle(ABC):
+    """One way to cut crops. A style needs `place` and `resample`; everything else has a default.
+
+    Styles of other methods, and what they override:
+        GDSTrack: `place` with the side of "context" but without rounding, `resample` by an affine warp, a fixed colour
+            as `border`, `to_crop` by inclusive corners. The square crop of MAT is the same with two different sides.
+        TrDiMP: `dtype` float32, `place` that shifts and shrinks the rectangle into the image, `resample` with a
+            replicated border (and the last column as an edge); centre and sides are those of the rounded rectangle.
+        SiamRPN++: training `place` and `jitter` by shift and scale within the 511 crop, `resample` by an affine warp,
+            mean colour as `border`; tracking like "context", with the unrounded side in `sides_wh`.
+    """
+
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
+    geometric_jitter = True
+    """The centre's jitter is in units of the geometric mean of the box's sides, or else of the arithmetic one."""
+
+    @abstractmethod
+    def place(
+        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
+    ) -> CropRegion:
+        """The rectangle around a box of positive size; see `region`."""
+
+    @abstractmethod
+    def resample(self, image: Image, region: CropRegion, size: int, border: Colours | None) -> Pixels:
+        """The crop of a whole picture.
+
+        Args:
+            image: [H, W, C] uint8.
+            region: The rectangle.
+            size: Side of the crop in pixels.
+            border: [C] colour beyond the image; None: as the style has it.
+
+        Returns:
+            [size, size, C] of `dtype`.
         """
-        top, bottom = max(0, self.top), min(self.top + self.side, height - self.edge)
-        left, right = max(0, self.left), min(self.left + self.side, width - self.edge)
+
+    def border(self, frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, None)) -> Colours | None:
+        """[C] the colour beyond the (edited) pictures of a frame, C = 3 or 6; None where `resample` knows it."""
+        return None
+
+    def jitter(self, box_xywh: Float32s, normal: Float32s, uniform: Float32s, region: Region) -> Float32s:
+        """The box [4] that a training crop is cut around, for random numbers as in `jitter_box`."""
+        spread, reach = region.scale_jitter, region.center_jitter
+        return jitter_box(box_xywh, normal, uniform, spread, reach, self.geometric_jitter)
+
+    def region(self, box_xywh: Sequence[float], factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
+        """The rectangle to crop around a box.
+
+        Args:
+            box_xywh: Image pixels.
+            factor: Context: the crop's extent in units of the box's.
+            size: Side of the crop in pixels.
+            size_hw: Height and width of the image.
+
+        Raises:
+            TooSmallBoxError, TooLargeBoxError: For unusable sizes.
+            CropError: For a box with NaN or infinity.
+        """
+        x, y, w, h = (float(v) for v in box_xywh)
+        if not all(map(math.isfinite, (x, y, w, h))):
+            raise CropError(f"box {[x, y, w, h]} has a coordinate that is not a finite number")
+        try:
+            region = self.place((x, y, w, h), factor, size, size_hw) if w > 0 and h > 0 else None
+        except OverflowError:
+            raise TooLargeBoxError(f"box {[x, y, w, h]} is too large to be cropped") from None
+        if region is None or min(region.width, region.height) <= 0:
+            raise TooSmallBoxError(f"box {[x, y, w, h]} is too small to crop around it (factor {factor:g})")
+        if max(region.width, region.height) > MAX_CROP_SIDE:
+            raise TooLargeBoxError(f"the crop around box {[x, y, w, h]} would be more than {MAX_CROP_SIDE} pixels wide")
+        return region
+
+    def shows_image(self, region: CropRegion, size_hw: tuple[int, int]) -> bool:
+        """Whether any pixel of the image is in the crop."""
+        height, width = size_hw
+        columns = region.left < width and region.left + region.width > 0
+        return columns and region.top < height and region.top + region.height > 0
+
+    def crop(
+        self,
+        picture: Image | Levels,
+        region: CropRegion,
+        size: int,
+        mirrored: bool = False,
+        edit: Edit | None = None,
+        border: Colours | None = None,
+    ) -> Pixels:
+        """The crop of a picture that is first mirrored and edited, [size, size, C].
+
+        Args:
+            picture: [H, W, C].
+            region: In the coordinates of the mirrored picture, if it is mirrored.
+            size: Side of the crop in pixels.
+            mirrored: Exchange left and right of the picture.
+            edit: Change of the picture's colours.
+            border: [C] colour beyond the picture; see `border`.
+        """
+        image = picture.picture() if isinstance(picture, Levels) else picture
+        image = image if edit is None else edit(image)
+        image = np.ascontiguousarray(image[:, ::-1]) if mirrored else image
+        return self.resample(image, region, size, border)
+
+    def padding_mask(self, region: CropRegion, size_hw: tuple[int, int], size: int) -> Mask:
+        """[size, size] bool: True where a crop pixel is beyond the image, or a mixture with what is."""
+        inside = np.full((*size_hw, 1), 255, dtype=np.uint8)
+        return np.asarray(self.resample(inside, region, size, np.zeros(1, dtype=np.uint8))[..., 0] < 254.5)
+
+    def to_crop(self, box_xywh: Sequence[float], region: CropRegion, size: int) -> NDArray[np.float64]:
+        """[4] a box of the image as a training label: x, y, w, h in crop pixels, whose middle is (size - 1) / 2."""
+        x, y, w, h = box_xywh
+        (cx, cy), (side_x, side_y) = region.centre_xy, region.sides_wh
+        middle, per_x, per_y = (size - 1) / 2, size / side_x, size / side_y
+        width, height = w * per_x, h * per_y
+        left = middle + ((x + w / 2) - cx) * per_x - width / 2
+        top = middle + ((y + h / 2) - cy) * per_y - height / 2
+        return np.array([left, top, width, height])
+
+    def to_image(self, boxes_cxcywh: Tensor, centres: Tensor, sides: Tensor) -> Tensor:
+        """Predicted boxes as x, y, w, h in image pixels; the crop's centre is 0.5. All float64.
+
+        Published trackers do not subtract the half pixel that training labels have (`to_crop`).
+
+        Args:
+            boxes_cxcywh: [B, 4] in units of the crop's side.
+            centres, sides: [B, 2], see `Crops`.
+        """
+        extent = boxes_cxcywh[:, 2:] * sides
+        return torch.cat([centres + boxes_cxcywh[:, :2] * sides - sides / 2 - extent / 2, extent], dim=1)
+
+    def crop_frame(
+        self,
+        frame: Frame,
+        region: CropRegion,
+        planes: Pixels,
+        mirrored: bool = False,
+        edits: tuple[Edit | None, Edit | None] = (None, None),
+        finish: Callable[[Pixels], Pixels] | None = None,
+        border: Colours | None = None,
+    ) -> None:
+        """Write the crops of both pictures of a frame into `planes` [C, S, S], C = 3 or 6.
+
+        Args:
+            frame: RGB alone or with an auxiliary picture.
+            region: See `crop`.
+            planes: Output, of `dtype`.
+            mirrored: See `crop`.
+            edits: For RGB and for the auxiliary picture.
+            finish: Change of each finished crop [S, S, 3].
+            border: See `border`.
+
+        Raises:
+            ValueError: The pictures of the frame do not fit.
+        """
+        pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
+        if len(planes) != 3 * len(pictures):
+            raise ValueError("frames with and without an auxiliary picture are mixed in one batch")
+        for i, picture in enumerate(pictures):
+            if picture.shape != (*frame.size_hw, 3):
+                raise ValueError(f"expected pictures of shape {(*frame.size_hw, 3)} in a frame, found {picture.shape}")
+            if i and picture is frame.rgb and edits[i] is edits[0]:
+                planes[3:] = planes[:3]
+                continue
+            colour = None if border is None else border[3 * i : 3 * i + 3]
+            crop = self.crop(picture, region, planes.shape[1], mirrored, edits[i], colour)
+            crop = crop if finish is None else finish(crop)
+            if crop.dtype != planes.dtype:
+                raise ValueError(f"{type(self).__name__} gave a crop of {crop.dtype}, not of {planes.dtype}")
+            cv2.split(crop, [planes[3 * i], planes[3 * i + 1], planes[3 * i + 2]])
+
+    def crop_frames(
+        self, frames: Sequence[Frame], boxes_xywh: Tensor, factor: float, size: int, borders: Tensor | None = None
+    ) -> Crops:
+        """One crop per frame, for tracking.
+
+        Args:
+            frames: B frames.
+            boxes_xywh: [B, 4] image pixels.
+            factor: See `region`.
+            size: Side of the crops in pixels.
+            borders: [B, C] colours of `borders`, or None.
+
+        Raises:
+            CropError: As `region`.
+            ValueError: RGB and RGB-X frames are mixed.
+        """
+        channels = 6 if frames and frames[0].second is not None else 3
+        pixels = np.empty((len(frames), channels, size, size), dtype=self.dtype)
+        geometry = np.empty((len(frames), 8))
+        for i, (frame, box) in enumerate(zip(frames, boxes_xywh.tolist(), strict=True)):
+            region = self.region(box, factor, size, frame.size_hw)
+            self.crop_frame(frame, region, pixels[i], border=None if borders is None else borders[i].numpy())
+            geometry[i] = *(self.to_crop(box, region, size) / size), *region.centre_xy, *region.sides_wh
+        boxes, centres, sides = torch.from_numpy(geometry).split([4, 2, 2], dim=1)
+        return Crops(torch.from_numpy(pixels), boxes, centres, sides)
+
+    def borders(self, frames: Sequence[Frame]) -> Tensor | None:
+        """[B, C] the colours beyond these frames, or None; a tracker keeps those of the first frame."""
+        colours = [self.border(frame) for frame in frames]
+        known = [c for c in colours if c is not None]
+        return torch.from_numpy(np.stack(known)) if known else None
+
+
+CROP_STYLES: Registry[Callable[[], CropStyle]] = Registry("crop style")
+"""`DATA.CROP_STYLE` -> class."""
+
+
+class WholePixelStyle(CropStyle):
+    """A square of whole pixels, cut and resized bilinearly in uint8.
+
+    edge: how many of the image's last rows and columns count as beyond it. A border that is not given is black.
+    """
+
+    edge = 0
+
+    def resample(self, image: Image, region: CropRegion, size: int, border: Colours | None) -> Pixels:
+        return self.crop(image, region, size, border=border)
+
+    def crop(
+        self,
+        picture: Image | Levels,
+        region: CropRegion,
+        size: int,
+        mirrored: bool = False,
+        edit: Edit | None = None,
+        border: Colours | None = None,
+    ) -> Pixels:
+        cut = self.cut(picture, region, mirrored, edit, border)
+        return cv2.resize(cut, (size, size)).reshape(size, size, cut.shape[2]).astype(np.uint8, copy=False)
+
+    def cut(
+        self,
+        picture: Image | Levels,
+        region: CropRegion,
+        mirrored: bool = False,
+        edit: Edit | None = None,
+        border: Colours | None = None,
+    ) -> Image:
+        """The pixels of the region before resizing; a view where the crop is inside the image."""
+        height, width, channels = picture.shape
+        top, bottom, left, right = self.shown(region, (height, width))
+        pixels = picture.levels[..., None] if isinstance(picture, Levels) else picture
+        shown = pixels[top:bottom, width - right : width - left] if mirrored else pixels[top:bottom, left:right]
+        if shown.size:
+            shown = np.asarray(cv2.flip(shown, 1), dtype=np.uint8).reshape(shown.shape) if mirrored else shown
+            shown = picture.coloured(shown) if isinstance(picture, Levels) else shown
+            shown = shown if edit is None else edit(shown)
+            if shown.shape[:2] == (region.height, region.width):
+                return shown
+        whole = np.zeros((int(region.height), int(region.width), channels), dtype=np.uint8)
+        if border is not None:
+            whole[:] = border
+        if shown.size:
+            first_row, first_column = top - int(region.top), left - int(region.left)
+            whole[first_row : first_row + bottom - top, first_column : first_column + right - left] = shown
+        return whole
+
+    def shown(self, region: CropRegion, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Rows and columns of the image that are in the crop: top, bottom, left, right (ends exclusive).
+
+        An empty rectangle if nothing is.
+        """
+        height, width = size_hw
+        top, bottom = max(0, int(region.top)), min(int(region.top + region.height), height - self.edge)
+        left, right = max(0, int(region.left)), min(int(region.left + region.width), width - self.edge)
         return (0, 0, 0, 0) if bottom <= top or right <= left else (top, bottom, left, right)
 
-    def leaves(self, height: int, width: int) -> bool:
-        """Whether some of the crop is outside the image."""
-        top, bottom, left, right = self.inner(height, width)
-        return (bottom - top, right - left) != (self.side, self.side)
+    def shows_image(self, region: CropRegion, size_hw: tuple[int, int]) -> bool:
+        return self.shown(region, size_hw) != (0, 0, 0, 0)
+
+    def padding_mask(self, region: CropRegion, size_hw: tuple[int, int], size: int) -> Mask:
+        top, bottom, left, right = self.shown(region, size_hw)
+        lines = []
+        # a two-dimensional bilinear mask is nonzero exactly where one of its axes is
+        for start, stop, first, side in (
+            (top, bottom, region.top, region.height),
+            (left, right, region.left, region.width),
+        ):
+            line = np.ones((int(side), 1), dtype=np.float64)
+            line[max(start - int(first), 0) : max(stop - int(first), 0)] = 0.0
+            lines.append(cv2.resize(line, (1, size)).reshape(size).astype(bool))
+        return np.asarray(lines[0][:, None] | lines[1][None, :])
 
 
-def crop_region(box_xywh: Sequence[float], factor: float, style: CropStyle = "area") -> CropRegion:
-    """The square round a box (image pixels) that is to be cropped.
+@CROP_STYLES.register("area")
+class AreaStyle(WholePixelStyle):
+    """A square whose side is ``ceil(sqrt(w * h) * factor)``, its corner rounded half to even, on black.
 
-    Raises TooSmallBoxError, TooLargeBoxError, or CropError for a box with NaN or infinity.
+    The image's last column and row count as beyond it: published trackers were trained like that. (OSTrack, ECCV 2022)
     """
-    x, y, w, h = (float(v) for v in box_xywh)
-    if not all(map(math.isfinite, (x, y, w, h))):
-        raise CropError(f"box {[x, y, w, h]} has a coordinate that is not a finite number")
-    wanted = _wanted_side(w, h, factor, style) if w > 0 and h > 0 else 0.0
-    if wanted <= 0:
-        raise TooSmallBoxError(f"box {[x, y, w, h]} is too small to crop round it (factor {factor:g})")
-    if wanted > MAX_CROP_SIDE:
-        raise TooLargeBoxError(f"the crop round box {[x, y, w, h]} would be more than {MAX_CROP_SIDE} pixels wide")
-    side = math.ceil(wanted)
-    if style == "area":
-        return CropRegion(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
-    half = (side + 1) / 2
-    return CropRegion(math.floor(x + w / 2 - half + 0.5), math.floor(y + h / 2 - half + 0.5), side, edge=0)
+
+    edge = 1
+
+    def place(
+        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
+    ) -> CropRegion:
+        x, y, w, h = box_xywh
+        side = math.ceil(math.sqrt(w * h) * factor)
+        left, top = round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5)
+        return CropRegion(left, top, side, side, (x + w / 2, y + h / 2), (side, side))
 
 
-def _wanted_side(w: float, h: float, factor: float, style: CropStyle) -> float:
-    if style == "area":
-        return math.sqrt(w * h) * factor
-    around = (factor - 1) * (w + h) / 2
-    return math.sqrt((w + around) * (h + around))
+@CROP_STYLES.register("context")
+class ContextStyle(WholePixelStyle):
+    """A square with a margin of the mean side on the image's mean colour (SiamFC; TransT, CVPR 2021).
 
-
-def mean_colours(frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, None)) -> Colours:
-    """[C] the mean colour of each (edited) picture of a frame, cut to whole numbers; C = 3 or 6."""
-    pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
-    means: list[float] = []
-    for picture, edit in zip(pictures, edits, strict=False):
-        shown = picture.picture() if isinstance(picture, Levels) else picture
-        shown = shown if edit is None else edit(shown)
-        means += [total / (shown.shape[0] * shown.shape[1]) for total in cv2.sumElems(shown)[:3]]
-    return np.array(means).astype(np.uint8)
-
-
-def cut(
-    image: Image | Levels,
-    region: CropRegion,
-    mirrored: bool = False,
-    edit: Edit | None = None,
-    padding: Colours | None = None,
-) -> Image:
-    """The region's pixels, side x side x C; a view where the crop is inside the image.
-
-    mirrored: cut from the left-right mirrored image (`region` is then in its coordinates). edit: done on what shows
-    only. padding: [C] colour outside the image, black where None.
+    Its side is ``ceil(sqrt((w + (factor - 1) m) * (h + (factor - 1) m)))`` with ``m = (w + h) / 2``, its corner is
+    rounded half up.
     """
-    height, width = image.shape[:2]
-    top, bottom, left, right = region.inner(height, width)
-    pixels = image.levels[..., None] if isinstance(image, Levels) else image
-    shown = pixels[top:bottom, width - right : width - left] if mirrored else pixels[top:bottom, left:right]
-    if shown.size:
-        shown = np.asarray(cv2.flip(shown, 1), dtype=np.uint8).reshape(shown.shape) if mirrored else shown
-        shown = image.coloured(shown) if isinstance(image, Levels) else shown
-        shown = shown if edit is None else edit(shown)
-        if shown.shape[:2] == (region.side, region.side):
-            return shown
-    whole = np.zeros((region.side, region.side, image.shape[2]), dtype=np.uint8)
-    if padding is not None:
-        whole[:] = padding
-    if shown.size:
-        whole[top - region.top : bottom - region.top, left - region.left : right - region.left] = shown
-    return whole
 
+    geometric_jitter = False
 
-def resize(image: Image, size: int) -> Image:
-    """Bilinear, uint8, to size x size; the channels are resized by threes, which OpenCV does several times faster."""
-    channels = image.shape[2]
-    if channels <= 4:
-        return cv2.resize(image, (size, size)).reshape(size, size, channels).astype(np.uint8, copy=False)
-    parts = [np.ascontiguousarray(image[..., i : i + 3]) for i in range(0, channels, 3)]
-    return np.concatenate([resize(p, size) for p in parts], axis=2)
+    def place(
+        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
+    ) -> CropRegion:
+        x, y, w, h = box_xywh
+        margin = (factor - 1) * (w + h) / 2
+        side = math.ceil(math.sqrt((w + margin) * (h + margin)))
+        left, top = (math.floor(centre - (side + 1) / 2 + 0.5) for centre in (x + w / 2, y + h / 2))
+        return CropRegion(left, top, side, side, (x + w / 2, y + h / 2), (side, side))
 
-
-def padding_mask(region: CropRegion, height: int, width: int, size: int) -> Mask:
-    """[size, size] bool: True where a crop pixel is padding, or a mixture with it after bilinear resizing."""
-    top, bottom, left, right = region.inner(height, width)
-    rows = _padding_line(top - region.top, bottom - region.top, region.side, size)
-    columns = _padding_line(left - region.left, right - region.left, region.side, size)
-    return rows[:, None] | columns[None, :]
-
-
-def _padding_line(start: int, stop: int, side: int, size: int) -> Mask:
-    """[size] bool for one axis. A two-dimensional bilinear mask is nonzero exactly where one of its axes is."""
-    line = np.ones((side, 1), dtype=np.float64)
-    line[max(start, 0) : max(stop, 0)] = 0.0
-    return cv2.resize(line, (1, size)).reshape(size).astype(bool)
-
-
-def sample_target(
-    image: Image, box_xywh: Sequence[float], factor: float, output_size: int, with_mask: bool = False
-) -> Crop:
-    """The crop of `image` [H, W, C] round a box in image pixels, resized to output_size x output_size.
-
-    A box far outside the image gives black. Raises TooSmallBoxError, TooLargeBoxError, CropError.
-    """
-    region = crop_region(box_xywh, factor)
-    mask = padding_mask(region, image.shape[0], image.shape[1], output_size) if with_mask else None
-    return Crop(resize(cut(image, region), output_size), output_size / region.side, region.side, mask)
-
-
-def write_planes(image: Image | cv2.typing.MatLike, planes: NDArray[np.uint8]) -> None:
-    """S x S x 3 picture into contiguous [3, S, S] planes."""
-    cv2.split(image, [planes[0], planes[1], planes[2]])
-
-
-def crop_frame(
-    frame: Frame,
-    region: CropRegion,
-    planes: NDArray[np.uint8],
-    mirrored: bool = False,
-    edits: tuple[Edit | None, Edit | None] = (None, None),
-    flipped: bool = False,
-    padding: Colours | None = None,
-) -> None:
-    """Crop both pictures of a frame and resize them into `planes` [C, S, S], C = 3 or 6.
-
-    mirrored, edits (for RGB and for aux), padding: see `cut`. flipped: the finished crop is turned left to right.
-    Raises ValueError when the frame's pictures do not fit.
-    """
-    pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
-    if len(planes) != 3 * len(pictures):
-        raise ValueError("frames with and without an auxiliary picture are mixed in one batch")
-    for i, picture in enumerate(pictures):
-        if picture.shape != (*frame.size_hw, 3):
-            raise ValueError(f"expected pictures of shape {(*frame.size_hw, 3)} in a frame, found {picture.shape}")
-        if i and picture is frame.rgb and edits[i] is edits[0]:
-            planes[3:] = planes[:3]
-            continue
-        colour = None if padding is None else padding[3 * i : 3 * i + 3]
-        crop = resize(cut(picture, region, mirrored, edits[i], colour), planes.shape[1])
-        write_planes(cv2.flip(crop, 1) if flipped else crop, planes[3 * i : 3 * i + 3])
-
-
-def crop_batch(
-    frames: Sequence[Frame],
-    boxes_xywh: Tensor,
-    factor: float,
-    output_size: int,
-    style: CropStyle = "area",
-    padding: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """One crop per frame: uint8 [B, C, S, S] (C = 6 with aux pictures) and resize factors [B] float64, on the CPU.
-
-    boxes_xywh: [B, 4] image pixels. padding: [B, C] uint8 colours outside the images, black where None. Raises as
-    `sample_target` does; ValueError when RGB and RGB+X frames are mixed.
-    """
-    if len(frames) != len(boxes_xywh):
-        raise ValueError(f"{len(frames)} frames, but {len(boxes_xywh)} boxes")
-    channels = 6 if frames and frames[0].second is not None else 3
-    crops = torch.empty((len(frames), channels, output_size, output_size), dtype=torch.uint8)
-    factors = torch.empty(len(frames), dtype=torch.float64)
-    planes = crops.numpy()
-    for i, (frame, box) in enumerate(zip(frames, boxes_xywh.tolist(), strict=True)):
-        region = crop_region(box, factor, style)
-        crop_frame(frame, region, planes[i], padding=None if padding is None else padding[i].numpy())
-        factors[i] = output_size / region.side
-    return crops, factors
+    def border(self, frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, None)) -> Colours | None:
+        """The mean colour, truncated to whole numbers."""
+        pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
+        means: list[float] = []
+        for picture, edit in zip(pictures, edits, strict=False):
+            image = picture.picture() if isinstance(picture, Levels) else picture
+            image = image if edit is None else edit(image)
+            means += [total / (image.shape[0] * image.shape[1]) for total in cv2.sumElems(image)[:3]]
+        return np.array(means).astype(np.uint8)

@@ -5,9 +5,9 @@ Pictures stay uint8; brightness travels as a number and is applied when the crop
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from lib.config import Data, Region
@@ -21,17 +21,7 @@ from lib.data.augment import (
     mirror_box,
     mirror_box_in_crop,
 )
-from lib.data.boxes import box_in_crop, jitter_box
-from lib.data.crop import (
-    CropError,
-    CropRegion,
-    CropStyle,
-    Edit,
-    crop_frame,
-    crop_region,
-    mean_colours,
-    padding_mask,
-)
+from lib.data.crop import CROP_STYLES, CropError, CropRegion, CropStyle, Edit, Pixels
 from lib.data.types import Boxes, Frame, FrameSet, Image, InvalidSampleError, Mask, Sample
 
 STRIDE = 16
@@ -62,6 +52,10 @@ class Processing:
 
     data: Data
     training: bool = True
+    style: CropStyle = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "style", CROP_STYLES[self.data.crop_style]())
 
     def __call__(self, clip: FrameSet, rng: np.random.Generator) -> Sample:
         """Draw the random numbers and apply them. Raises InvalidSampleError."""
@@ -92,29 +86,24 @@ class Processing:
         self, size_hw: tuple[int, int], box_xywh: Boxes, rule: Region, draw: CropDraw, mirrored: bool
     ) -> Placement:
         """Where the crop of one frame goes, before a pixel is touched. Raises InvalidSampleError."""
-        height, width = size_hw
         target = np.asarray(box_xywh, dtype=np.float32)
         if mirrored:
-            target = mirror_box(target, width)
-        jitters = rule.scale_jitter, rule.center_jitter, self.data.crop_style == "area"
-        jittered = jitter_box(target, draw.normal, draw.uniform, *jitters)
+            target = mirror_box(target, size_hw[1])
+        jittered = self.style.jitter(target, draw.normal, draw.uniform, rule)
         try:
-            region = crop_region(jittered.tolist(), rule.factor, cast(CropStyle, self.data.crop_style))
+            region = self.style.region(jittered.tolist(), rule.factor, rule.size, size_hw)
         except CropError as error:
             raise InvalidSampleError(str(error)) from None
-        if region.inner(height, width) == (0, 0, 0, 0):
+        if not self.style.shows_image(region, size_hw):
             raise InvalidSampleError("the crop lies beside the image")
         unit = rule.size if self.data.box_unit == "size" else rule.size - 1
-        placed = box_in_crop(
-            target.astype(np.float64), jittered.astype(np.float64), rule.size / region.side, rule.size, unit
-        )
+        placed = self.style.to_crop(target.tolist(), region, rule.size) / unit
         mask = self._valid_mask(region, size_hw, rule.size, draw.flipped) if self.data.reject_all_padding else None
         box = placed.astype(np.float32)
         return Placement(region, mirror_box_in_crop(box) if draw.flipped else box, mask)
 
-    @staticmethod
-    def _valid_mask(region: CropRegion, size_hw: tuple[int, int], size: int, flipped: bool) -> Mask:
-        mask = padding_mask(region, *size_hw, size)
+    def _valid_mask(self, region: CropRegion, size_hw: tuple[int, int], size: int, flipped: bool) -> Mask:
+        mask = self.style.padding_mask(region, size_hw, size)
         if flipped:
             mask = mask[:, ::-1]
         cells = np.arange(size // STRIDE) * size // max(1, size // STRIDE)
@@ -131,14 +120,18 @@ class Processing:
             for frame, box, draw in zip(frames, boxes, crop_draws, strict=True)
         ]
         channels = 3 if frames[0].second is None else 6
-        crops = np.empty((len(frames), channels, rule.size, rule.size), dtype=np.uint8)
+        crops = np.empty((len(frames), channels, rule.size, rule.size), dtype=self.style.dtype)
         for planes, frame, place, draw in zip(crops, frames, places, crop_draws, strict=True):
             edits = self._edits(frame) if draws.grey else (None, None)
-            padded = self.data.crop_style == "context" and place.region.leaves(*frame.size_hw)
-            padding = mean_colours(frame, edits) if padded else None
-            crop_frame(frame, place.region, planes, draws.mirrored, edits, draw.flipped, padding)
+            border = self.style.border(frame, edits) if place.region.leaves(frame.size_hw) else None
+            finish = _flip if draw.flipped else None
+            self.style.crop_frame(frame, place.region, planes, draws.mirrored, edits, finish, border)
         return crops, np.stack([place.box_xywh for place in places])
 
     def _edits(self, frame: Frame) -> tuple[Edit | None, Edit | None]:
         rgb, aux = becomes_grey(frame, self.data.augment.grey_rule)
         return grey_picture if rgb else None, grey_picture if aux else None
+
+
+def _flip(crop: Pixels) -> Pixels:
+    return np.asarray(cv2.flip(crop, 1))

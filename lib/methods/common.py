@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
 from lib.config import Config
-from lib.data import CropStyle
 from lib.models import Checkpoint, Mapped, WeightsError
 from lib.models.backbones import adapt_vit, fit_positions
 from lib.registry import Registry
@@ -32,8 +31,8 @@ def build_backbone(config: Config, registry: Registry[Callable[..., Any]], train
 def crop_settings(config: Config) -> CropSettings:
     """Crops of template and search region, as TEST says."""
     t, d = config.test, config.data
-    style = cast(CropStyle, d.crop_style)
-    return CropSettings(t.template_size, t.template_factor, t.search_size, t.search_factor, d.mean, d.std, style)
+    sizes = t.template_size, t.template_factor, t.search_size, t.search_factor
+    return CropSettings(*sizes, d.mean, d.std, d.crop_style)
 
 
 def map_vit(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str] = ()) -> Mapped:

@@ -17,6 +17,7 @@ from easydict import EasyDict
 from torch import nn
 
 from lib.config import ConfigError, as_plain, config_hash, from_tree, read_tree
+from lib.data import CROP_STYLES, FRAME_SAMPLERS
 from lib.methods.method import METHODS, Method
 from lib.models import (
     Checkpoint,
@@ -29,7 +30,7 @@ from lib.models import (
     read_checkpoint,
 )
 from lib.paths import Paths, checkpoint_folder, repository_root
-from lib.registry import suggest
+from lib.registry import UnknownNameError, suggest
 
 PLUGIN_VARIABLE = "TRACKING_PLUGINS"
 
@@ -122,6 +123,11 @@ def load_experiment(
         for name in dotted.split("."):
             part = getattr(part, name)
         part.builder(registry)
+    data = resolved.data
+    try:
+        CROP_STYLES[data.crop_style], FRAME_SAMPLERS[data.sampler_mode]
+    except UnknownNameError as error:
+        raise ConfigError(f"DATA: {error}") from None
     return Experiment(script, path.stem, path, method, resolved, EasyDict(tree.plain()))
 
 

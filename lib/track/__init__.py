@@ -2,7 +2,7 @@
 
 from lib.track.exploring import SearchRegion, StagedTracker, TemplateRegion, TrackerOutput, windowed_scores_of
 from lib.track.inference import PLAIN, CalibrationClip, Inference
-from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTemplate, OneStreamTracker, to_image
+from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTemplate, OneStreamTracker
 from lib.track.protocol import Policy, Prediction, State, Tracker, checked_boxes, greedy
 from lib.track.rollout import Rollout, for_present_weights, roll_out
 from lib.track.session import Box, TrackerSession, check_box

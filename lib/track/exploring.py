@@ -35,8 +35,8 @@ class TemplateRegion(State):
 class SearchRegion(State):
     """What the network sees of one frame of each sequence; methods add rows of what else their decision depends on.
 
-    crops: [B, C, S, S] uint8, on the tracker's device. centres: [B, 2] x, y of the crops' centres and sides: [B] of
-    their sides, both image pixels; sizes_hw: [B, 2] of the frames; float64 on the CPU.
+    crops: [B, C, S, S] uint8, on the tracker's device. centres: [B, 2] x, y of the crops' centres and sides: [B, 2]
+    their widths and heights, both image pixels; sizes_hw: [B, 2] of the frames; float64 on the CPU.
     """
 
     crops: Tensor
@@ -46,8 +46,8 @@ class SearchRegion(State):
 
     def place(self, boxes_xywh: Tensor) -> Tensor:
         """Boxes [B, 4] x, y, w, h in image pixels -> in units of the crops' sides, as the tracker reads them there."""
-        side = self.sides[:, None]
-        return torch.cat([(boxes_xywh[:, :2] - self.centres) / side + 0.5, boxes_xywh[:, 2:] / side], dim=1)
+        corners = (boxes_xywh[:, :2] - self.centres) / self.sides + 0.5
+        return torch.cat([corners, boxes_xywh[:, 2:] / self.sides], dim=1)
 
 
 S = TypeVar("S", bound=State)

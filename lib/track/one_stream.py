@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.data import CropStyle, Frame, Normalise, clip_boxes, crop_batch, mean_colours
+from lib.data import CROP_STYLES, Frame, Normalise, clip_boxes
 from lib.models import prepare, reads_pixels
 from lib.models.engines import TORCH, Examples, Graph, Session, graphs_of, quantised, served, watching
 from lib.models.heads import BoxMaps
@@ -26,7 +25,7 @@ from lib.track.window import hann2d
 
 @dataclass(frozen=True)
 class CropSettings:
-    """Sides in pixels and context factors of the two regions; normalisation; style, see `lib.data.crop`."""
+    """Sides in pixels and context factors of both regions; normalisation; style: a name of `lib.data.CROP_STYLES`."""
 
     template_size: int
     template_factor: float
@@ -34,15 +33,15 @@ class CropSettings:
     search_factor: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    style: CropStyle = "area"
+    style: str = "area"
 
 
 @dataclass
 class OneStreamState(State):
     """boxes_xywh: [B, 4] float64 on the CPU, image pixels. template: [B, Nz, C] tokens, computed once.
 
-    template_mask: [B, Nz] bool, or None where the network needs none. padding: [B, C] uint8 on the CPU, the first
-    frames' mean colours, for crops of style "context".
+    template_mask: [B, Nz] bool, or None where the network needs none. padding: [B, C] on the CPU, the colours beyond
+    the first frames, in crop styles that have some.
     """
 
     boxes_xywh: Tensor
@@ -53,7 +52,7 @@ class OneStreamState(State):
 
 @dataclass
 class OneStreamTemplate(TemplateRegion):
-    """padding: [B, C] uint8 on the CPU, see `OneStreamState`."""
+    """padding: [B, C] on the CPU, see `OneStreamState`."""
 
     padding: Tensor | None = None
 
@@ -69,6 +68,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, OneStreamTemplate, SearchRe
     def __init__(self, network: nn.Module, settings: CropSettings, grid: int) -> None:
         self.network = network.eval()
         self.settings = settings
+        self.crop_style = CROP_STYLES[settings.style]()
         first = next(network.parameters())
         self.device = first.device
         self.grid = grid
@@ -150,23 +150,19 @@ class OneStreamTracker(StagedTracker[OneStreamState, OneStreamTemplate, SearchRe
         s = self.settings
         boxes = checked_boxes(frames, boxes_xywh)
         seen = self._seen(frames)
-        padding = torch.from_numpy(np.stack([mean_colours(f) for f in seen])) if s.style == "context" else None
-        crops, resize = crop_batch(seen, boxes, s.template_factor, s.template_size, s.style, padding)
-        centred = torch.cat(
-            [torch.full_like(boxes[:, :2], (s.template_size - 1) / 2), boxes[:, 2:] * resize[:, None]], 1
-        )
-        centred[:, :2] -= centred[:, 2:] / 2
-        return OneStreamTemplate(crops.to(self.device), centred / s.template_size, padding)
+        padding = self.crop_style.borders(seen)
+        crops = self.crop_style.crop_frames(seen, boxes, s.template_factor, s.template_size, padding)
+        return OneStreamTemplate(crops.pixels.to(self.device), crops.boxes_xywh, padding)
 
     def init_state(self, target: OneStreamTemplate, boxes_xywh: Tensor) -> OneStreamState:
         tokens, mask = self.encode_template(self.normalise(target.crops), target.boxes_xywh)
         return OneStreamState(boxes_xywh, tokens, mask, target.padding)
 
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SearchRegion:
-        s, boxes = self.settings, state.boxes_xywh
-        crops, resize = crop_batch(self._seen(frames), boxes, s.search_factor, s.search_size, s.style, state.padding)
+        s, seen = self.settings, self._seen(frames)
+        crops = self.crop_style.crop_frames(seen, state.boxes_xywh, s.search_factor, s.search_size, state.padding)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
-        return SearchRegion(crops.to(self.device), boxes[:, :2] + boxes[:, 2:] / 2, s.search_size / resize, sizes)
+        return SearchRegion(crops.pixels.to(self.device), crops.centres, crops.sides, sizes)
 
     def forward(self, state: OneStreamState, view: SearchRegion) -> TrackerOutput:
         return self.output_of(self.locate(state, self.normalise(view.crops)))
@@ -181,7 +177,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, OneStreamTemplate, SearchRe
         self, state: OneStreamState, view: SearchRegion, output: TrackerOutput, policy: Policy = greedy
     ) -> tuple[OneStreamState, Prediction]:
         local, scores = self.select_box(output, policy)
-        boxes = self.clip_box(to_image(local, view.centres, view.sides), view.sizes_hw)
+        boxes = self.clip_box(self.crop_style.to_image(local, view.centres, view.sides), view.sizes_hw)
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
 
     def _seen(self, frames: Sequence[Frame]) -> Sequence[Frame]:
@@ -216,14 +212,3 @@ class OneStreamTracker(StagedTracker[OneStreamState, OneStreamTemplate, SearchRe
     def clip_box(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
         """Boxes [B, 4], of which enough lies in the images of [B, 2] height, width to be looked for again."""
         return clip_boxes(boxes_xywh, sizes_hw, self.margin)
-
-
-def to_image(boxes_cxcywh: Tensor, centre: Tensor, side: Tensor) -> Tensor:
-    """Boxes of the search crop (units of its side) -> x, y, w, h in image pixels; all float64.
-
-    centre: [B, 2] x, y and side: [B] of the crops, in image pixels. The crop's rounding to whole pixels is left out of
-    account, as in published trackers.
-    """
-    side = side[:, None]
-    size = boxes_cxcywh[:, 2:] * side
-    return torch.cat([centre + boxes_cxcywh[:, :2] * side - side / 2 - size / 2, size], dim=1)

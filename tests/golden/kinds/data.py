@@ -11,8 +11,10 @@ from golden import Case, runner
 
 from lib.config import Augment, Data, Region
 from lib.data import (
+    CROP_STYLES,
     FRAME_SAMPLERS,
     CropDraw,
+    CropRegion,
     Draws,
     Frame,
     FrameSet,
@@ -22,19 +24,17 @@ from lib.data import (
     TrackingSampler,
     Video,
     becomes_grey,
-    box_in_crop,
     clip_box,
     clip_boxes,
     clip_depth,
-    crop_batch,
     grey_picture,
     jitter_box,
     mirror_box,
     mirror_box_in_crop,
-    sample_target,
     x_frame,
 )
 
+AREA = CROP_STYLES["area"]()
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -42,24 +42,23 @@ def _float64(values: list[float]) -> np.ndarray:
     return np.asarray(values, dtype=np.float64)
 
 
-def _check_crop(case: Case, image: np.ndarray, item: dict, output_size: int, stored: dict) -> float:
-    """One crop, its mask, and the same crop made by the batched function; the resize factor."""
+def _check_crop(case: Case, image: np.ndarray, item: dict, output_size: int, stored: dict) -> CropRegion:
+    """One crop, its mask, and its resize factor; the region that it shows."""
     box, factor = item.get("box", item.get("box_xywh")), item["factor"]
     tolerance = {"rtol": case.data["tolerance"]["rtol"], "atol": case.data["tolerance"].get("crop_atol", 1.0)}
-    crop = sample_target(image, box, factor, output_size, with_mask=True)
-    assert crop.mask is not None
-    case.check(crop.image, stored["crop"], f"crop {box}", tolerance)
-    case.check(crop.mask, stored["attention_mask"], f"mask {box}", {"rtol": 1e-6, "atol": 1e-6})
-    assert np.isclose(crop.resize_factor, item["resize_factor"], rtol=1e-6)
     frame = Frame(image[..., :3], image[..., 3:] if image.shape[2] == 6 else None)
-    batch, resize_factors = crop_batch([frame], torch.tensor([box], dtype=torch.float64), factor, output_size)
-    assert np.array_equal(batch[0].numpy().transpose(1, 2, 0), crop.image), f"{case.path.name}: crop_batch {box}"
-    assert float(resize_factors[0]) == crop.resize_factor
+    region = AREA.region(box, factor, output_size, frame.size_hw)
+    mask = AREA.padding_mask(region, frame.size_hw, output_size)
+    crops = AREA.crop_frames([frame], torch.tensor([box], dtype=torch.float64), factor, output_size)
+    case.check(crops.pixels[0].permute(1, 2, 0), stored["crop"], f"crop {box}", tolerance)
+    case.check(mask, stored["attention_mask"], f"mask {box}", {"rtol": 1e-6, "atol": 1e-6})
+    assert region.sides_wh == (region.width, region.height)
+    assert np.allclose(output_size / crops.sides, item["resize_factor"], rtol=1e-6, atol=0)
     if "crop_size" in item:
-        assert crop.crop_size == item["crop_size"]
+        assert region.width == region.height == item["crop_size"]
     if "attention_mask_true_count" in item:
-        assert int(crop.mask.sum()) == item["attention_mask_true_count"]
-    return crop.resize_factor
+        assert int(mask.sum()) == item["attention_mask_true_count"]
+    return region
 
 
 @runner("loretrack/crops")
@@ -72,10 +71,9 @@ def crops(case: Case) -> None:
 @runner("sdstrack/crops")
 def crops_rgbx(case: Case) -> None:
     for item in case.data["items"]:
-        factor = _check_crop(case, case.draw(item["image"]), item, item["output_size"], item)
         size = item["output_size"]
-        second, first = _float64(item["second_box_xywh"]), _float64(item["box_xywh"])
-        found = box_in_crop(second, first, factor, size, size)
+        region = _check_crop(case, case.draw(item["image"]), item, size, item)
+        found = AREA.to_crop(item["second_box_xywh"], region, size) / size
         tolerance = {"rtol": 1e-5, "atol": case.data["tolerance"]["boxes"]}
         case.check(found, item["second_box_in_crop_normalised"], f"box {item['box_xywh']}", tolerance)
 
@@ -109,9 +107,8 @@ def crops_smooth_video(case: Case) -> None:
     case.check(image, case.data["outputs"]["image"], "image")
     for item in case.data["outputs"]["crops"]:
         size = item["output"]
-        factor = _check_crop(case, image, item, size, item)
-        truth = _float64(item["gt_box_for_transform"])
-        found = box_in_crop(truth, _float64(item["box"]), factor, size, size - 1)
+        region = _check_crop(case, image, item, size, item)
+        found = AREA.to_crop(item["gt_box_for_transform"], region, size) / (size - 1)
         case.check(found, item["gt_box_normalised_xywh"], f"box {item['box']}")
 
 
@@ -141,8 +138,10 @@ def augment(case: Case) -> None:
 @runner("loretrack/box_geometry")
 def box_geometry(case: Case) -> None:
     for item in case.data["to_crop"]:
-        size = item["output_size"]
-        found = box_in_crop(_float64(item["box_in"]), _float64(item["box_extract"]), item["resize_factor"], size, size)
+        size, (x, y, w, h) = item["output_size"], item["box_extract"]
+        side = size / item["resize_factor"]
+        region = CropRegion(0, 0, side, side, (x + w / 2, y + h / 2), (side, side))
+        found = AREA.to_crop(item["box_in"], region, size) / size
         case.check(found, item["box_normalized_xywh"], "to_crop")
     for item in case.data["jitter"]:
         normal, uniform = (np.asarray(item[k], dtype=np.float32) for k in ("normal_2", "uniform_2"))

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from kinds.data import textured_frame
 from kinds.ostrack import MEAN, STD, make_batch, network_outputs
 from lib.config import Train
-from lib.data import Normalise, crop_batch
+from lib.data import CROP_STYLES, Normalise
 from lib.methods.ostrack import Elimination, OSTrackOutput
 from lib.methods.sdstrack import SDSTrack, SDSTrackObjective, SDSTrackTracker, published_groups
 from lib.models import load_into
@@ -420,10 +420,13 @@ def follow(case: Case, prepared: bool) -> None:
     video = case.data["inputs"]["video"]
     frames = [textured_frame(video, i)[0] for i in range(video["frames"])]
     if not prepared:
-        crops, resize = crop_batch(frames[:1], start_box(case), c["template_factor"], c["template_size"])
+        template = CROP_STYLES["area"]().crop_frames(
+            frames[:1], start_box(case), c["template_factor"], c["template_size"]
+        )
+        crops, resize = template.pixels, c["template_size"] / template.sides
         pixels = {"rtol": 5e-3, "atol": 1.0}
         case.check(crops[0].permute(1, 2, 0), case.data["outputs"]["template_crop"], "template crop", pixels)
-        case.check(resize[0], case.data["outputs"]["template_resize_factor"], "template resize factor")
+        case.check(resize[0, 0], case.data["outputs"]["template_resize_factor"], "template resize factor")
         case.check(Normalise(MEAN, STD)(crops), case.data["outputs"]["template_tensor"], "template", pixels)
     state = track.init(frames[:1], start_box(case))
     boxes, scores = [], []

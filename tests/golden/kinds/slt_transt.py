@@ -79,7 +79,7 @@ def explored(case: Case, target: TemplateRegion, crops: Tensor) -> Explored:
     numbers = torch.zeros(len(crops), 2, dtype=torch.float64)
     return Explored(
         target=target,
-        views=SearchRegion(crops, numbers, numbers[:, 0], numbers),
+        views=SearchRegion(crops, numbers, numbers, numbers),
         cells=case.tensor("action_tensor").flatten(),
         rewards=rewards.flatten(),
         targets_xywh=targets,

@@ -10,7 +10,7 @@ import torch
 from golden import Case, runner
 from torch import Tensor, nn
 
-from lib.data import Batch, Frame, box_in_crop, crop_batch, crop_region, mean_colours
+from lib.data import CROP_STYLES, Batch, Frame
 from lib.methods.transt import TransT, TransTObjective, TransTTracker
 from lib.models import load_into
 from lib.models.backbones import ResNet
@@ -214,19 +214,18 @@ def train_step(case: Case) -> None:
 @runner("slt_pytracking/transt_crops")
 def crops(case: Case) -> None:
     frame = video(case.config["video"])[0][0]
-    height, width = frame.size_hw
-    padding = torch.from_numpy(mean_colours(frame))[None]
+    style = CROP_STYLES["context"]()
+    border = style.borders([frame])
     items = case.draw(case.data["inputs"]["items"]).tolist()
     for (cx, cy, w, h, factor, size), stored in zip(items, case.data["outputs"]["crops"], strict=True):
         side, box = int(size), [cx - w / 2, cy - h / 2, w, h]
-        region = crop_region(box, factor, "context")
-        assert region.side == stored["crop_size_px"], (height, width, box)
-        rows = torch.tensor([box], dtype=torch.float64)
-        crop, resize = crop_batch([frame], rows, factor, side, "context", padding)
-        case.check(resize[0], stored["resize_factor"], f"resize factor {box}", {"rtol": 1e-7, "atol": 1e-7})
-        case.check(crop, stored["patch_raw_0_255"], f"crop {box}")
-        truth = np.array([cx - w / 2 + 3, cy - h / 2 - 2, 1.1 * w, 0.9 * h])
-        placed = box_in_crop(truth, np.array(box), float(resize[0]), side)
+        region = style.region(box, factor, side, frame.size_hw)
+        assert region.width == region.height == stored["crop_size_px"], (frame.size_hw, box)
+        found = style.crop_frames([frame], torch.tensor([box], dtype=torch.float64), factor, side, border)
+        resize = side / found.sides[0]
+        case.check(resize, [stored["resize_factor"]] * 2, f"resize factor {box}", {"rtol": 1e-7, "atol": 1e-7})
+        case.check(found.pixels, stored["patch_raw_0_255"], f"crop {box}")
+        placed = style.to_crop([cx - w / 2 + 3, cy - h / 2 - 2, 1.1 * w, 0.9 * h], region, side)
         case.check(placed, stored["train_box_in_crop"], f"box {box}", {"rtol": 1e-6, "atol": 1e-5})
 
 

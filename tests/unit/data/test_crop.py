@@ -9,19 +9,26 @@ import pytest
 import torch
 
 from lib.data import (
+    CROP_STYLES,
     CropError,
     CropRegion,
     Frame,
     Levels,
     TooLargeBoxError,
     TooSmallBoxError,
-    crop_batch,
-    crop_region,
-    cut,
-    mean_colours,
-    padding_mask,
-    sample_target,
 )
+
+AREA, CONTEXT = CROP_STYLES["area"](), CROP_STYLES["context"]()
+
+
+def square(left, top, side):
+    return CropRegion(left, top, side, side, (left + side / 2, top + side / 2), (side, side))
+
+
+def cropped(image, box, factor, size):
+    """The area crop of a picture and its padding mask."""
+    region = AREA.region(box, factor, size, image.shape[:2])
+    return AREA.crop(image, region, size), AREA.padding_mask(region, image.shape[:2], size)
 
 
 def picture(height=90, width=120, channels=3, seed=0):
@@ -70,69 +77,60 @@ def boxes_everywhere(n=150):
 def test_context_crops_equal_cropping_a_frame_padded_with_its_mean_colour(factor, size):
     image, aux = picture(), picture(seed=1)
     frame = Frame(image, aux)
-    padding = torch.from_numpy(mean_colours(frame))[None]
+    borders = CONTEXT.borders([frame])
     for box in boxes_everywhere(60):
-        region = crop_region(box, factor, "context")
-        box_row = torch.tensor([box], dtype=torch.float64)
-        crops, factors = crop_batch([frame], box_row, factor, size, "context", padding)
+        region = CONTEXT.region(box, factor, size, frame.size_hw)
+        crops = CONTEXT.crop_frames([frame], torch.tensor([box], dtype=torch.float64), factor, size, borders)
         expected = np.concatenate([crop_in_mean_colour(p, box, factor, size) for p in (image, aux)], axis=2)
-        assert np.array_equal(crops[0].numpy().transpose(1, 2, 0), expected), box
-        assert factors.tolist() == [size / region.side]
-        inside = region.left >= 0 and region.top >= 0 and region.left + region.side <= 120
-        assert region.leaves(90, 120) == (not (inside and region.top + region.side <= 90))
+        assert np.array_equal(crops.pixels[0].numpy().transpose(1, 2, 0), expected), box
+        assert crops.sides.tolist() == [[region.width, region.height]]
+        inside = region.left >= 0 and region.top >= 0 and region.left + region.width <= 120
+        assert region.leaves((90, 120)) == (not (inside and region.top + region.height <= 90))
 
 
 def test_mean_colours_of_a_picture_given_by_its_levels():
     table = picture(256, 1)[:, 0]
     levels = Levels(picture(30, 40, 1)[..., 0], table)
     frame = Frame(picture(30, 40), levels)
-    assert mean_colours(frame).tolist() == mean_colours(Frame(frame.rgb, frame.aux)).tolist()
+    assert CONTEXT.border(frame).tolist() == CONTEXT.border(Frame(frame.rgb, frame.aux)).tolist()
 
 
 @pytest.mark.parametrize(("factor", "size"), [(2.0, 32), (4.0, 64), (5.0, 48)])
 def test_equal_to_cropping_a_padded_frame(factor, size):
     image = picture()
     for box in boxes_everywhere():
-        crop = sample_target(image, box, factor, size, with_mask=True)
-        expected, mask = padded_crop(image, box, factor, size)
-        assert np.array_equal(crop.image, expected), box
-        assert np.array_equal(crop.mask, mask), box
+        crop, mask = cropped(image, box, factor, size)
+        expected, expected_mask = padded_crop(image, box, factor, size)
+        assert np.array_equal(crop, expected), box
+        assert np.array_equal(mask, expected_mask), box
 
 
 def test_the_last_column_is_black_when_the_crop_reaches_it():
     image = np.full((100, 100, 3), 200, dtype=np.uint8)
-    reaching = cut(image, CropRegion(60, 20, 40))
+    reaching = AREA.cut(image, square(60, 20, 40))
     assert reaching[:, -1].max() == 0
     assert reaching[:, -2].min() == 200
-    assert cut(image, CropRegion(59, 20, 40)).min() == 200
+    assert AREA.cut(image, square(59, 20, 40)).min() == 200
 
 
 def test_no_copy_inside_the_image():
     image = picture()
-    assert np.shares_memory(cut(image, CropRegion(10, 10, 30)), image)
+    assert np.shares_memory(AREA.cut(image, square(10, 10, 30)), image)
 
 
 def test_mirrored_equals_cropping_the_mirrored_image():
     image = picture()
     flipped = np.ascontiguousarray(image[:, ::-1])
     for box in boxes_everywhere():
-        region = crop_region(box, 3.0)
-        assert np.array_equal(cut(image, region, mirrored=True), cut(flipped, region))
-
-
-def test_six_channels_equal_two_pictures():
-    image = picture(channels=6)
-    box = [90.0, 50.0, 33.0, 21.0]
-    both = sample_target(image, box, 4.0, 64).image
-    assert np.array_equal(both[..., :3], sample_target(image[..., :3], box, 4.0, 64).image)
-    assert np.array_equal(both, cv2.resize(cut(image, crop_region(box, 4.0)), (64, 64)))
+        region = AREA.region(box, 3.0, 32, image.shape[:2])
+        assert np.array_equal(AREA.cut(image, region, mirrored=True), AREA.cut(flipped, region))
 
 
 @pytest.mark.parametrize("box", [[5000, 5000, 20, 20], [-900, 10, 20, 20], [121, 0, 1, 1], [119, 10, 0.2, 0.2]])
 def test_far_outside_is_black(box):
-    crop = sample_target(picture(), box, 4.0, 32, with_mask=True)
-    assert crop.image.max() == 0
-    assert crop.mask.all()
+    crop, mask = cropped(picture(), box, 4.0, 32)
+    assert crop.max() == 0
+    assert mask.all()
 
 
 @pytest.mark.parametrize(
@@ -148,42 +146,50 @@ def test_far_outside_is_black(box):
 )
 def test_degenerate_boxes(box, error):
     with pytest.raises(error):
-        sample_target(picture(), box, 4.0, 32)
+        AREA.region(box, 4.0, 32, (90, 120))
 
 
 def test_a_batch_of_different_frames_equals_single_crops():
     frames = [Frame(picture(seed=1), picture(seed=2)), Frame(picture(60, 50), picture(60, 50, seed=4))]
     boxes = torch.tensor([[70.5, 60.25, 30, 20], [-5, 3, 20, 40]], dtype=torch.float64)
-    crops, factors = crop_batch(frames, boxes, 4.0, 64)
-    assert (crops.dtype, crops.shape, factors.dtype) == (torch.uint8, (2, 6, 64, 64), torch.float64)
+    crops = AREA.crop_frames(frames, boxes, 4.0, 64)
+    assert (crops.pixels.dtype, crops.pixels.shape, crops.sides.dtype) == (torch.uint8, (2, 6, 64, 64), torch.float64)
     for i, frame in enumerate(frames):
-        alone = sample_target(frame.merged(), boxes[i].tolist(), 4.0, 64)
-        assert np.array_equal(crops[i].numpy(), alone.image.transpose(2, 0, 1))
-        assert float(factors[i]) == alone.resize_factor
+        alone = [cropped(p, boxes[i].tolist(), 4.0, 64)[0] for p in (frame.rgb, frame.aux)]
+        assert np.array_equal(crops.pixels[i].numpy(), np.concatenate(alone, axis=2).transpose(2, 0, 1))
+
+
+def test_the_target_of_a_crop_lies_half_a_pixel_before_its_middle():
+    box = [40.0, 30.0, 20.0, 20.0]
+    crops = AREA.crop_frames([Frame(picture())], torch.tensor([box], dtype=torch.float64), 2.0, 128)
+    region = AREA.region(box, 2.0, 128, (90, 120))
+    placed = AREA.to_crop(box, region, 128)
+    assert (placed[:2] + placed[2:] / 2).tolist() == [63.5, 63.5]
+    assert crops.boxes_xywh.tolist() == [(placed / 128).tolist()]
 
 
 def test_mixed_modalities_in_one_batch_are_refused():
     boxes = torch.tensor([[10.0, 10, 20, 20]] * 2)
     with pytest.raises(ValueError, match="mixed"):
-        crop_batch([Frame(picture(), picture()), Frame(picture())], boxes, 2.0, 32)
+        AREA.crop_frames([Frame(picture(), picture()), Frame(picture())], boxes, 2.0, 32)
 
 
 def test_a_view_with_negative_strides_can_be_cropped():
     bgr = picture()
     rgb = np.ascontiguousarray(bgr[..., ::-1])
     box = [60.0, 40.0, 20.0, 20.0]
-    assert np.array_equal(sample_target(bgr[..., ::-1], box, 2.0, 32).image, sample_target(rgb, box, 2.0, 32).image)
+    assert np.array_equal(cropped(bgr[..., ::-1], box, 2.0, 32)[0], cropped(rgb, box, 2.0, 32)[0])
 
 
 def test_the_frame_is_not_copied():
     image = np.zeros((2000, 3000, 3), dtype=np.uint8)
-    sample_target(image, [1000, 1000, 30, 30], 4.0, 64)
+    cropped(image, [1000, 1000, 30, 30], 4.0, 64)
     tracemalloc.start()
-    sample_target(image, [2990, 1000, 30, 30], 4.0, 64, with_mask=True)
+    cropped(image, [2990, 1000, 30, 30], 4.0, 64)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
 
 
 def test_mask_size_follows_the_output():
-    assert padding_mask(CropRegion(-10, 0, 40), 90, 120, 16).shape == (16, 16)
+    assert AREA.padding_mask(square(-10, 0, 40), (90, 120), 16).shape == (16, 16)

@@ -3,9 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lib.config import Augment, Data, Region
 from lib.data import (
+    CROP_STYLES,
     CropDraw,
     Draws,
     Frame,
@@ -17,7 +19,6 @@ from lib.data import (
     becomes_grey,
     draw_sample,
     mirror_box,
-    sample_target,
 )
 
 STILL = CropDraw(np.zeros(2, dtype=np.float32), np.full(2, 0.5, dtype=np.float32))
@@ -43,8 +44,8 @@ def process(training=True, **keys):
 def test_without_augmentation_it_is_the_tracker_s_crop():
     frame = Frame(picture(1), picture(2))
     sample = process().apply(clip(frame, frame), draws())
-    expected = sample_target(frame.merged(), [50, 40, 20, 12], 4.0, 64)
-    assert np.array_equal(sample.search[0], expected.image.transpose(2, 0, 1))
+    expected = CROP_STYLES["area"]().crop_frames([frame], torch.tensor([[50, 40, 20, 12]]), 4.0, 64)
+    assert np.array_equal(sample.search[0], expected.pixels[0])
     assert sample.search.shape == (1, 6, 64, 64)
     assert sample.template.shape == (1, 6, 32, 32)
     centre = sample.search_boxes[0, :2] + sample.search_boxes[0, 2:] / 2

@@ -124,7 +124,7 @@ def test_every_one_stream_method_tracks_with_either_style_of_crops() -> None:
     assert state.padding.shape == (1, 3)
     view = track.crop_search(state, frames[1:])
     # 25 and 30 grow by three times their mean.
-    assert view.sides.tolist() == [pytest.approx(np.ceil(np.sqrt((25 + 82.5) * (30 + 82.5))))]
+    assert view.sides.tolist() == [[np.ceil(np.sqrt((25 + 82.5) * (30 + 82.5)))] * 2]
     assert torch.equal(view.crops[0, :, 0, 0], state.padding[0])
 
 
@@ -241,7 +241,8 @@ def test_a_whole_tracker_is_loaded_strictly(tmp_path: Path) -> None:
         ("MODEL.HEAD={TYPE: CORNER}", "leave HEAD out"),
         ("TEST.WINDOW_INFLUENCE=1.5", "WINDOW_INFLUENCE must lie in 0..1"),
         ("MODEL.DROPOUT=1", "DROPOUT must lie in 0..1"),
-        ("DATA.CROP_STYLE=wide", "CROP_STYLE must be area or context"),
+        ("DATA.CROP_STYLE=contxt", "DATA: unknown crop style .contxt.; did you mean .context."),
+        ("DATA.SAMPLER_MODE=casual", "DATA: unknown sampler mode .casual.; did you mean .causal."),
         ("MODEL.BACKBONE={TYPE: resnet, WITH: 8}", "did you mean 'WIDTH'"),
     ],
 )

@@ -40,7 +40,7 @@ def objective(rule: SequenceRule, auxiliary: Any = nothing) -> SequenceObjective
 def explored(cells: list[int], rewards: list[float]) -> Explored:
     """Of one frame."""
     rows = len(cells)
-    view = SearchRegion(torch.zeros(rows, 1), torch.zeros(rows, 2), torch.ones(rows), torch.zeros(rows, 2))
+    view = SearchRegion(torch.zeros(rows, 1), torch.zeros(rows, 2), torch.ones(rows, 2), torch.zeros(rows, 2))
     target = TemplateRegion(torch.zeros(rows, 1), torch.zeros(rows, 4))
     return Explored(target, view, torch.tensor(cells), torch.tensor(rewards), torch.zeros(rows, 4), [""] * rows)
 
@@ -156,7 +156,7 @@ def test_cells_learn_nothing_from_an_absent_target_unless_as_published(published
 
 
 def test_absent_targets_are_zeros_in_the_crop() -> None:
-    view = SearchRegion(torch.zeros(3, 1), torch.full((3, 2), 50.0), torch.full((3,), 100.0), torch.zeros(3, 2))
+    view = SearchRegion(torch.zeros(3, 1), torch.full((3, 2), 50.0), torch.full((3, 2), 100.0), torch.zeros(3, 2))
     truth = torch.tensor([[40.0, 40.0, 20.0, 20.0], [0.0] * 4, [float("nan")] * 4])
     expected = torch.tensor([[0.4, 0.4, 0.2, 0.2], [0.0] * 4, [0.0] * 4])
     torch.testing.assert_close(targets_in_crops(view, truth), expected)

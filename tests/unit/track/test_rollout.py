@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data import Frame, FrameSet, Modality, cxcywh_to_xywh
+from lib.data import CROP_STYLES, Frame, FrameSet, Modality, cxcywh_to_xywh
 from lib.methods import load_experiment
-from lib.track import OneStreamTracker, SearchRegion, for_present_weights, greedy, roll_out, to_image
+from lib.track import OneStreamTracker, SearchRegion, for_present_weights, greedy, roll_out
 
 DEPTH = ("MODEL.BACKBONE.DEPTH=1",)
 
@@ -97,9 +97,9 @@ def test_absent_targets_are_overlapped_by_nothing() -> None:
 def test_a_box_is_placed_where_the_tracker_would_read_it() -> None:
     generator = torch.Generator().manual_seed(0)
     boxes = torch.rand(5, 4, generator=generator, dtype=torch.float64)
-    centres, sides = torch.rand(5, 2, generator=generator, dtype=torch.float64) * 100, torch.full((5,), 80.0).double()
+    centres, sides = torch.rand(5, 2, generator=generator, dtype=torch.float64) * 100, torch.full((5, 2), 80.0).double()
     view = SearchRegion(torch.zeros(5, 3, 2, 2), centres, sides, torch.zeros(5, 2))
-    torch.testing.assert_close(view.place(to_image(boxes, centres, sides)), cxcywh_to_xywh(boxes))
+    torch.testing.assert_close(view.place(CROP_STYLES["area"]().to_image(boxes, centres, sides)), cxcywh_to_xywh(boxes))
 
 
 def test_a_head_without_choice_is_told() -> None:
