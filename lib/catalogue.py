@@ -230,7 +230,8 @@ _ROWS = (
     ),
     DatasetSpec("coco", ("coco",), "COCO 2017 training pictures",
         "annotations/instances_train2017.json, images/train2017/*.jpg", "coco:CocoDataset",
-        (Subset("training", yaml="COCO17"),), ("coco17",), lmdb=LmdbCopy(
+        (Subset("training", yaml="COCO17"), Subset(yaml="COCO17_masks", options={"masks": True})), ("coco17",),
+        lmdb=LmdbCopy(
             description="COCO 2017 as LMDB", files=("annotations/instances_train2017.json", "images/train2017"),
         ),
     ),

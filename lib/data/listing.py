@@ -38,11 +38,11 @@ def natural_order(names: Iterable[str]) -> list[str]:
     names = list(names)
     if len({len(name) for name in names}) <= 1:
         return sorted(names)
-    return sorted(names, key=lambda name: ([_part(p) for p in _DIGITS.split(name)], name))
 
+    def by_numbers(name: str) -> tuple[list[tuple[int, str]], str]:
+        return [(int(p), "") if p.isdecimal() else (-1, p) for p in _DIGITS.split(name)], name
 
-def _part(text: str) -> tuple[int, str]:
-    return (int(text), "") if text.isdecimal() else (-1, text)
+    return sorted(names, key=by_numbers)
 
 
 def picture_names(names: Iterable[str]) -> list[str]:

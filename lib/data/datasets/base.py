@@ -35,9 +35,10 @@ class Annotation:
         visible_ratio: [N] in 0..1, if the data set has it.
         object_class: What the target is.
         present: [N] bool by the data set's own presence labels; None without (complete) labels.
-        second_boxes_xywh: [N, 4] ground truth in the second modality, if the reader was asked for it.
+        second_boxes_xywh: [N, 4] ground truth in the second modality, if the reader is set up to read it.
         rows: Annotation rows before they were cut to the pictures; None if rows and pictures need not agree.
         folder: Key of the folder with the annotation files.
+        read_mask: Masks of the target, see `Video`.
     """
 
     boxes_xywh: Boxes
@@ -50,6 +51,7 @@ class Annotation:
     second_boxes_xywh: Boxes | None = None
     rows: int | None = None
     folder: str = ""
+    read_mask: Callable[[int], Mask | None] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -106,6 +108,7 @@ class StoredDataset(ABC):
             attributes=self._attributes.get(name, frozenset()),
             is_video=self.is_video,
             dataset=self.name,
+            read_mask=found.read_mask,
         )
 
     def __iter__(self) -> Iterator[Video]:

@@ -126,7 +126,13 @@ def build_dataset(name: str, paths: DatasetPaths, store: StoreKind = "auto") -> 
     source = open_store(_place(name, spec, paths, store))
     dataset = open_subset(spec, replace(subset, names=names, yaml=name), source, **options)
     if isinstance(dataset, FolderDataset) and dataset.chosen_by_name:
-        _keep_present(dataset, name)
+        there = [n for n in dataset.names if any(map(dataset.store.exists, dataset.sequence_folders(n)))]
+        count, where = len(dataset.names), dataset.store.describe("")
+        if not there:
+            raise FileNotFoundError(f"{name}: no sequence found: none of its {count} is in {where}")
+        if len(there) < count:
+            log.warning("%s: %d of its %d sequences are in %s; these are used", name, len(there), count, where)
+            dataset.keep(there)
     if not len(dataset):
         raise FileNotFoundError(f"{name}: no sequence found")
     return dataset
@@ -152,15 +158,3 @@ def _place(name: str, spec: DatasetSpec, paths: DatasetPaths, kind: StoreKind) -
     if kind not in ("auto", found):
         raise ValueError(f"{name}: store {kind!r} was requested, but {path} is a {found}")
     return path
-
-
-def _keep_present(dataset: FolderDataset, name: str) -> None:
-    """Leave out the sequences that a partial copy does not have, with a warning."""
-    there = set(dataset.present_names())
-    count, where = len(dataset.names), dataset.store.describe("")
-    found = [n for n in dataset.names if n in there]
-    if not found:
-        raise FileNotFoundError(f"{name}: no sequence found: none of its {count} is in {where}")
-    if len(found) < count:
-        log.warning("%s: %d of its %d sequences are in %s; these are used", name, len(found), count, where)
-    dataset.keep(found)

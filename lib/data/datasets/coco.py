@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive
-from lib.data.datasets.frames import FrameFiles, Repeated
+from lib.data.datasets.frames import FrameFiles, Listed
 from lib.data.io import AnnotationError
 from lib.data.store import Store
+from lib.data.types import Mask
 
 
 class CocoDataset(StoredDataset):
@@ -27,6 +30,7 @@ class CocoDataset(StoredDataset):
         split: Annotation file and picture folder.
         min_side: A box is valid, and visible, if both sides are longer, in pixels: 50 in OSTrack and its family, 0 in
             PyTracking.
+        masks: Also give the masks of the objects, from their polygons (about 300 MB for all of train2017).
 
     Raises:
         AnnotationError: The file is not a COCO annotation file.
@@ -42,32 +46,34 @@ class CocoDataset(StoredDataset):
         *,
         split: str = "train2017",
         min_side: float = 50,
+        masks: bool = False,
     ) -> None:
         key = f"annotations/instances_{split}.json"
         root = locate_root(store, lambda s: s.exists(key), name, CATALOGUE["coco"].layout)
-        where = root.describe(key)
         try:
             table = json.loads(root.read(key))
             objects = [a for a in table["annotations"] if not a.get("iscrowd", 0)]
-            self._index(table, objects)
+            images = {image["id"]: number for number, image in enumerate(table["images"])}
+            categories = {c["id"]: number for number, c in enumerate(table.get("categories", []))}
+            # Numbers are kept in arrays, not in a Python object per annotation.
+            self._files = np.array([image["file_name"] for image in table["images"]], dtype=np.str_)
+            self._classes = [str(c["name"]) for c in table.get("categories", [])]
+            self._boxes = np.array([a["bbox"] for a in objects], dtype=np.float64).reshape(-1, 4)
+            self._ids = np.array([a["id"] for a in objects], dtype=np.int64)
+            self._image_of = np.array([images[a["image_id"]] for a in objects], dtype=np.int64)
+            self._class_of = np.array([categories.get(a.get("category_id"), -1) for a in objects], dtype=np.int64)
+            self._outlines: list[NDArray[np.float32]] | None = None
+            if masks:
+                self._outlines = [_joined(a["segmentation"]) for a in objects]
+                self._sizes = np.array([(image["height"], image["width"]) for image in table["images"]], dtype=np.int64)
         except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise AnnotationError(f"{where}: not a COCO annotation file ({type(error).__name__}: {error})") from None
+            what = f"{type(error).__name__}: {error}"
+            raise AnnotationError(f"{root.describe(key)}: not a COCO annotation file ({what})") from None
         super().__init__(root, (), name)
         self.min_side = min_side
         self._folder = f"images/{split}"
         if not root.exists(self._folder) and root.exists(split):
             self._folder = split
-
-    def _index(self, table: dict[str, Any], objects: list[dict[str, Any]]) -> None:
-        """Keep numbers in arrays, not in a Python object per annotation."""
-        images = {image["id"]: number for number, image in enumerate(table["images"])}
-        categories = {c["id"]: number for number, c in enumerate(table.get("categories", []))}
-        self._files = np.array([image["file_name"] for image in table["images"]], dtype=np.str_)
-        self._classes = [str(c["name"]) for c in table.get("categories", [])]
-        self._boxes = np.array([a["bbox"] for a in objects], dtype=np.float64).reshape(-1, 4)
-        self._ids = np.array([a["id"] for a in objects], dtype=np.int64)
-        self._image_of = np.array([images[a["image_id"]] for a in objects], dtype=np.int64)
-        self._class_of = np.array([categories.get(a.get("category_id"), -1) for a in objects], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -79,7 +85,40 @@ class CocoDataset(StoredDataset):
     def _read(self, index: int) -> Annotation:
         boxes = self._boxes[index : index + 1]
         valid = positive(boxes, self.min_side)
-        files = Repeated(f"{self._folder}/{self._files[self._image_of[index]]}")
-        number = int(self._class_of[index])
-        object_class = self._classes[number] if number >= 0 else None
-        return Annotation(boxes, valid, valid, FrameFiles(self.store, files), object_class=object_class)
+        image, category = int(self._image_of[index]), int(self._class_of[index])
+        files = Listed(self._folder, self._files[[image]])
+        mask = None
+        if self._outlines is not None:
+            height, width = map(int, self._sizes[image])
+            mask = PolygonMask(self._outlines[index], (height, width))
+        object_class = self._classes[category] if category >= 0 else None
+        return Annotation(boxes, valid, valid, FrameFiles(self.store, files), object_class=object_class, read_mask=mask)
+
+
+@dataclass(frozen=True)
+class PolygonMask:
+    """The mask inside polygons, for every frame of a video of length 1.
+
+    Attributes:
+        outline: [P, 2] x, y of all corners in image pixels, with a row of NaN behind each polygon.
+        size_hw: Height and width of the image.
+    """
+
+    outline: NDArray[np.float32]
+    size_hw: tuple[int, int]
+
+    def __call__(self, frame: int) -> Mask:
+        """[H, W] bool; a pixel belongs to the mask if its centre is inside a polygon or on its border."""
+        ends = np.flatnonzero(np.isnan(self.outline[:, 0]))
+        polygons = [part[~np.isnan(part[:, 0])] for part in np.split(self.outline, ends)]
+        mask = np.zeros(self.size_hw, dtype=np.uint8)
+        for polygon in polygons:
+            if len(polygon):
+                cv2.fillPoly(mask, [np.round((polygon - 0.5) * 16).astype(np.int32)], (1,), shift=4)
+        return mask.astype(np.bool_)
+
+
+def _joined(polygons: list[list[float]]) -> NDArray[np.float32]:
+    """[P, 2] corners of all polygons of an object, with a row of NaN behind each."""
+    corners = [np.array([*polygon, np.nan, np.nan], dtype=np.float32).reshape(-1, 2) for polygon in polygons]
+    return np.concatenate(corners) if corners else np.zeros((0, 2), dtype=np.float32)

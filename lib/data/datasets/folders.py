@@ -111,10 +111,6 @@ class FolderDataset(StoredDataset):
         """The sequences in the data set folder."""
         return folder_names(root.listdir(""))
 
-    def present_names(self) -> list[str]:
-        """Names in `names` are taken as present if they are among these; only folders are looked at."""
-        return self.find_names(self.store)
-
     def looks_right(self, root: Store, names: Sequence[str] | None) -> bool:
         """Is this the folder where the layout starts?"""
         return any(root.exists(key) for name in self.find_names(root)[:8] for key in self.truth_keys(name))
@@ -143,10 +139,6 @@ class FolderDataset(StoredDataset):
         """What the target of a sequence is."""
         return None
 
-    def read_second_truth(self, folder: str, frames: int) -> Boxes | None:
-        """[frames, 4] ground truth in the second modality, if there is one that was asked for."""
-        return None
-
     def _read(self, index: int) -> Annotation:
         name = self.names[index]
         key = first_existing(self.store, self.truth_keys(name))
@@ -167,9 +159,8 @@ class FolderDataset(StoredDataset):
             ratio,
             self.class_of(name),
             present,
-            self.read_second_truth(folder, n),
-            rows,
-            folder,
+            rows=rows,
+            folder=folder,
         )
 
 
@@ -195,10 +186,6 @@ class LasotDataset(FolderDataset):
 
     def find_names(self, root: Store) -> list[str]:
         return names_below(root, root.listdir(""), self.class_of)
-
-    def present_names(self) -> list[str]:
-        top = self.store.listdir("")
-        return [*names_below(self.store, top, self.class_of), *top]
 
     def looks_right(self, root: Store, names: Sequence[str] | None) -> bool:
         children = root.listdir("")

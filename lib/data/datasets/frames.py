@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +17,6 @@ from lib.data.store import Store
 from lib.data.types import Frame
 
 log = logging.getLogger(__name__)
-
-
-class Files(Protocol):
-    """Keys by frame number 0, 1, ..."""
-
-    def __len__(self) -> int: ...
-
-    def key(self, index: int) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -62,18 +53,8 @@ class Listed:
         return f"{self.folder}/{self.names[index]}"
 
 
-@dataclass(frozen=True)
-class Repeated:
-    """One picture that stands for a video of `count` frames."""
-
-    picture: str
-    count: int = 1
-
-    def __len__(self) -> int:
-        return self.count
-
-    def key(self, index: int) -> str:
-        return self.picture
+Files = Numbered | Listed
+"""Keys of pictures by frame number 0, 1, ..."""
 
 
 @dataclass(frozen=True)

@@ -54,15 +54,21 @@ class ImagenetVidDataset(StoredDataset):
 
         root = locate_root(store, looks_right, name, CATALOGUE["imagenet"].layout, below=("ILSVRC2015", "ILSVRC"))
         tracklets = _cached_tracklets(root) if root.exists(CACHE) else collect_tracklets(root)
-        kept = [t for t in tracklets if len(t["anno"]) >= min_length and _first_extent(t) < max_target_area]
+        kept = []
+        for tracklet in tracklets:
+            (width, height), (_, _, w, h) = tracklet["image_size"], tracklet["anno"][0]
+            extent = np.sqrt(max(w * h, 0) / (width * height))
+            if len(tracklet["anno"]) >= min_length and extent < max_target_area:
+                kept.append(tracklet)
         lengths = np.array([len(t["anno"]) for t in kept], dtype=np.int64)
         self._offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
         self._boxes = np.array([box for t in kept for box in t["anno"]], dtype=np.float64).reshape(-1, 4)
         self._unoccluded = np.array([v for t in kept for v in t["target_visible"]], dtype=np.bool_)
         self._starts = np.array([t["start_frame"] for t in kept], dtype=np.int64)
         self._classes = np.array([t["class_name"] for t in kept], dtype=np.str_)
-        folders = [f"{_numbered_name('ILSVRC2015_VID_train_', t['set_id'], 4)}/{_video_name(t)}" for t in kept]
-        super().__init__(root, folders, name)
+        parts = [_numbered_name("ILSVRC2015_VID_train_", t["set_id"], 4) for t in kept]
+        videos = [_numbered_name("ILSVRC2015_train_", t["vid_id"], 8) for t in kept]
+        super().__init__(root, [f"{part}/{video}" for part, video in zip(parts, videos, strict=True)], name)
 
     def sequence_name(self, index: int) -> str:
         """`<video>_<first frame>_<number of the tracklet>`."""
@@ -171,20 +177,10 @@ def _text(node: ElementTree.Element, path: str) -> str:
     return value.strip()
 
 
-def _first_extent(tracklet: dict[str, Any]) -> float:
-    width, height = tracklet["image_size"]
-    _, _, w, h = tracklet["anno"][0]
-    return float(np.sqrt(max(w * h, 0) / (width * height)))
-
-
 def _id_of(name: str) -> int | str:
     """The number at the end of a published folder name; another name stays as it is."""
     match = re.fullmatch(r"ILSVRC2015_(?:VID_train_\d{4}|train_\d{8})", name)
     return int(name.rpartition("_")[2]) if match else name
-
-
-def _video_name(tracklet: dict[str, Any]) -> str:
-    return _numbered_name("ILSVRC2015_train_", tracklet["vid_id"], 8)
 
 
 def _numbered_name(prefix: str, number: int | str, digits: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,13 +51,15 @@ class LasherDataset(FolderDataset):
         rgb, thermal = (f"{folder}/{name}" for name in self.picture_folders)
         return paired_by_position(self.store, rgb, thermal, rows)
 
-    def read_second_truth(self, folder: str, frames: int) -> Boxes | None:
+    def _read(self, index: int) -> Annotation:
+        found = super()._read(index)
         if not self.second_truth:
-            return None
-        boxes = self.read_truth(f"{folder}/{self.second_truth}")
-        if len(boxes) < frames:
-            raise AnnotationError(f"{len(boxes)} rows in {folder}/{self.second_truth} for {frames} frames")
-        return boxes[:frames]
+            return found
+        key = f"{found.folder}/{self.second_truth}"
+        second, frames = self.read_truth(key), len(found.boxes_xywh)
+        if len(second) < frames:
+            raise AnnotationError(f"{len(second)} rows in {self.store.describe(key)} for {frames} frames")
+        return replace(found, second_boxes_xywh=second[:frames])
 
 
 class GtotDataset(LasherDataset):

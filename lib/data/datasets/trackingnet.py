@@ -58,15 +58,18 @@ class TrackingNetDataset(StoredDataset):
             raise missing[0]
         self._labels = list(self._chunks)
         listed = {} if test else _listed_videos(top)
-        entries = [
-            (number, video)
-            for number, (label, chunk) in enumerate(self._chunks.items())
-            for video in (listed.get(label) or _videos(chunk, may_be_empty=bool(listed)))
-            if names is None or video in names
-        ]
+        entries: list[tuple[int, str]] = []
+        for number, (label, chunk) in enumerate(self._chunks.items()):
+            videos = listed.get(label, [])
+            # An LMDB has no folders: one whose videos are listed may have a chunk without any.
+            if not videos and not (listed and not chunk.exists("anno")):
+                videos = [file.removesuffix(".txt") for file in chunk.listdir("anno") if file.endswith(".txt")]
+            entries += [(number, video) for video in videos if names is None or video in names]
         super().__init__(top, [video for _, video in entries], name)
         self._chunk_of = bytes(number for number, _ in entries)
-        self._classes = _read_classes(top)
+        table = read_text(top, CLASS_MAP).splitlines() if top.exists(CLASS_MAP) else []
+        rows = [line.split("\t") for line in table]
+        self._classes = {row[0]: row[1].strip() for row in rows if len(row) == 2}
 
     def _read(self, index: int) -> Annotation:
         video = self.names[index]
@@ -133,17 +136,3 @@ def _listed_videos(top: Store) -> dict[str, list[str]]:
     for chunk_number, video in pairs:
         videos.setdefault(f"TRAIN_{chunk_number}", []).append(video)
     return videos
-
-
-def _videos(store: Store, may_be_empty: bool) -> list[str]:
-    """The videos of a chunk; `may_be_empty` if a list names them, so that a chunk without any is not a broken one."""
-    if may_be_empty and not store.exists("anno"):
-        return []
-    return [file.removesuffix(".txt") for file in store.listdir("anno") if file.endswith(".txt")]
-
-
-def _read_classes(top: Store) -> dict[str, str]:
-    if not top.exists(CLASS_MAP):
-        return {}
-    rows = (line.split("\t") for line in read_text(top, CLASS_MAP).splitlines())
-    return {row[0]: row[1].strip() for row in rows if len(row) == 2}

@@ -1,6 +1,6 @@
-"""Sequence lists, splits and attribute tables: facts about published data sets, kept as JSON files beside this module.
+"""Sequence lists, splits and attribute tables: facts about published data sets, as JSON files in this folder.
 
-`README.md` in this folder says what each file holds and where it comes from.
+`README.md` says what each file holds and where it comes from.
 """
 
 from __future__ import annotations
@@ -9,14 +9,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from lib.registry import suggest
-
-
-class UnknownListError(KeyError):
-    """A list name that no JSON file of this package has."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
+from lib.registry import UnknownNameError, suggest
 
 
 def list_names() -> list[str]:
@@ -26,13 +19,19 @@ def list_names() -> list[str]:
 
 
 def load_list(name: str) -> Any:
-    """The content of ``<name>.json`` (the suffix may be given or left out), read anew at each call.
+    """The content of ``<name>.json``, read again at each call.
 
-    Lists of names or of 0-based indices come as `list`, split collections and attribute tables as `dict`.
-    Raises `UnknownListError`, naming the known lists, when there is no such file.
+    Args:
+        name: Name of the file, with or without suffix.
+
+    Returns:
+        A list of names or of 0-based indices, or a dict for collections of splits and attribute tables.
+
+    Raises:
+        UnknownNameError: There is no such file.
     """
     stem = name.removesuffix(".json")
     known = list_names()
     if stem not in known:
-        raise UnknownListError(f"no sequence list {name!r}{suggest(stem, known)} (known: {', '.join(known)})")
+        raise UnknownNameError(f"no sequence list {name!r}{suggest(stem, known)} (known: {', '.join(known)})")
     return json.loads((files(__name__) / f"{stem}.json").read_text(encoding="utf-8"))

@@ -297,6 +297,25 @@ def test_a_coco_file_that_is_none_is_named(tmp_path: Path) -> None:
         CocoDataset(open_store(tmp_path))
 
 
+def test_coco_masks_are_the_inside_of_the_polygons(tmp_path: Path) -> None:
+    square, corner = [4, 6, 12, 6, 12, 10, 4, 10], [20, 20, 24, 20, 24, 24]
+    found = {"id": 1, "image_id": 5, "bbox": [4, 6, 20, 18], "segmentation": [square, corner]}
+    table = {"images": [{"id": 5, "file_name": "5.jpg", "width": 32, "height": 30}], "annotations": [found]}
+    tree: Tree = {
+        "annotations/instances_train2017.json": json.dumps(table),
+        "images/train2017/5.jpg": picture(1, ".jpg"),
+    }
+    paths = Folders(coco=as_folder(tree, tmp_path))
+    video = pickle.loads(pickle.dumps(build_dataset("COCO17_masks", paths)[0]))
+    (mask,) = video.masks([0])
+    assert (mask.shape, mask.dtype) == ((30, 32), np.bool_)
+    assert mask[6:10, 4:12].all()
+    assert mask[21, 23]
+    assert not mask[23, 20], "the other half of the triangle's box"
+    assert 32 + 6 <= mask.sum() <= 32 + 36
+    assert build_dataset("COCO17", paths)[0].read_mask is None
+
+
 def vid_xml(objects: dict[int, tuple[int, int]]) -> str:
     parts = "".join(
         f"<object><trackid>{t}</trackid><name>n0{t}</name><bndbox><xmax>{x + 10}</xmax><xmin>{x}</xmin>"
