@@ -85,7 +85,7 @@ def training(stage: int, samples: int, repeats: int) -> dict[str, Any]:
     checkpointed.backbone.checkpointing = True
     config, data = experiment.config.train, make_batch(samples, FRAMES[stage])
     objective = experiment.method.build_objective(experiment.config, ours)
-    shares = objective.shares(data.template_boxes)
+    shares = objective.foreground_masks(data.template_boxes)
     losses: dict[str, tuple[nn.Module, Callable[[], Tensor]]] = {
         "plain": (plain, plain_loss(plain, data, shares)),
         "ours": (ours, our_loss(objective, ours, data)),

@@ -242,7 +242,7 @@ def tracker_of(config: str) -> OSTrackTracker:
     network = experiment.method.build_network(experiment.config, False)
     if config == SHIPPED:
         load_into(network, read_checkpoint(load_paths().pretrained / f"{SHIPPED}.safetensors").state_dict)
-    track = experiment.method.build_tracker(experiment.config, network, None)
+    track = experiment.build_tracker(network)
     if not isinstance(track, OSTrackTracker):
         raise TypeError(f"{config} is no OSTrack")
     return track

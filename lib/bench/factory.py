@@ -151,7 +151,7 @@ class ExperimentFactory:
         if self.checkpoint is not None:
             self.experiment.load_weights(network, self.checkpoint)
         network.to(where.device).eval().requires_grad_(False)
-        return method.build_tracker(config, network, self.benchmark)
+        return self.experiment.build_tracker(network, self.benchmark)
 
 
 @dataclass(frozen=True)

@@ -78,15 +78,15 @@ class TrackerChoice:
 
 
 def check_benchmark_keys(experiment: Experiment) -> None:
-    """Raises ConfigError for a key that is to name a benchmark and names none, or not as it is called here."""
-    named = experiment.method.benchmarks_of
-    for name, key in ({} if named is None else named(experiment.config)).items():
+    """Raises ConfigError for a key of TEST.BY_BENCHMARK that names no benchmark, or not as it is called here."""
+    for name, where in experiment.config.test.by_benchmark.where.items():
+        key = f"{where}: TEST.BY_BENCHMARK.{name}"
         try:
             known = get_benchmark(name).name
         except UnknownNameError as error:
-            raise ConfigError(f"{experiment.path}: {key}: {error}") from None
+            raise ConfigError(f"{key}: {error}") from None
         if known != name.lower():
-            raise ConfigError(f"{experiment.path}: {key}: write {known.upper()}")
+            raise ConfigError(f"{key}: write {known.upper()}")
 
 
 def check_wishes(

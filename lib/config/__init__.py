@@ -1,6 +1,14 @@
 """Configuration: YAML with upper-case keys outside, frozen dataclasses inside."""
 
-from lib.config.build import Part, as_plain, config_hash, from_tree
+from lib.config.build import (
+    ConfigWarning,
+    InertKey,
+    Part,
+    as_plain,
+    config_hash,
+    from_tree,
+    take_inert,
+)
 from lib.config.options import add_degradation_options, add_engine_options, add_experiment_options, add_machine_options
 from lib.config.schema import (
     KD,

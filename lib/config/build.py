@@ -8,7 +8,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from lib.config.tree import ConfigError, Tree, as_nested
@@ -76,6 +76,10 @@ def _convert(hint: Any, value: Any, what: str, path: str) -> Any:
         return _convert_union(args, value, what, path)
     if hint is Any:
         return as_nested(value)
+    if hint is Tree:
+        if not isinstance(value, Tree):
+            raise ConfigError(f"{what}: expected a mapping of keys, found {value!r}")
+        return value
     if hint is Part:
         return _part(value, what)
     if dataclasses.is_dataclass(hint):
@@ -141,21 +145,68 @@ def _frozen(value: Any) -> Any:
 def as_plain(config: Any) -> Any:
     """The resolved configuration as YAML-able dictionaries and lists with upper-case keys.
 
-    A field with `section` metadata is left out when it is None, so that a new optional section changes no hash.
+    A field with `section` metadata is left out when it is None or empty, so that a new optional section changes no
+    hash.
     """
+    if isinstance(config, Tree):
+        return config.plain()
     if isinstance(config, Part):
         return {"TYPE": config.type, **{k.upper(): as_plain(v) for k, v in config.args.items()}}
     if dataclasses.is_dataclass(config):
         return {
             f.metadata.get("key", f.name.upper()): as_plain(value)
             for f in dataclasses.fields(config)
-            if (value := getattr(config, f.name)) is not None or not f.metadata.get("section")
+            if (value := getattr(config, f.name)) not in (None, Tree()) or not f.metadata.get("section")
         }
     if isinstance(config, dict):
         return {k: as_plain(v) for k, v in config.items()}
     if isinstance(config, (list, tuple)):
         return [as_plain(v) for v in config]
     return config
+
+
+@dataclasses.dataclass(frozen=True)
+class InertKey:
+    """A key of published files that has no effect here.
+
+    Attributes:
+        reason: why, for the warning.
+        usual: values that say what happens anyway; they cause no warning.
+        refused: another value is an error, since the network or the tracker would have to be another one.
+    """
+
+    reason: str
+    usual: tuple[Any, ...] = ()
+    refused: bool = False
+
+
+class ConfigWarning(UserWarning):
+    """A key that somebody set and that has no effect."""
+
+
+def take_inert(tree: Tree, inert: Mapping[str, InertKey]) -> list[str]:
+    """Take keys without effect out of a tree.
+
+    Args:
+        tree: the configuration as it was read; changed in place.
+        inert: dotted key -> what is to be said of it.
+
+    Returns:
+        A warning for each key that was set to an unusual value.
+
+    Raises:
+        ConfigError: for a refused value.
+    """
+    notes = []
+    for dotted, key in inert.items():
+        found = tree.pop(dotted)
+        if found is None or as_nested(found[0]) in key.usual:
+            continue
+        value, where = as_nested(found[0]), found[1]
+        if key.refused:
+            raise ConfigError(f"{where}: {dotted} {value!r} is not supported: {key.reason}")
+        notes.append(f"{where}: {dotted} has no effect: {key.reason}")
+    return notes
 
 
 def config_hash(config: Any) -> str:

@@ -6,8 +6,10 @@ Field names are the YAML keys in lower case. Defaults are those of the OSTrack f
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from lib.config.build import Part
+from lib.config.build import InertKey, Part, as_plain, from_tree
+from lib.config.tree import ConfigError, Tree
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Region:
         if self.size < 1 or self.factor <= 0 or self.number < 1:
             raise ValueError(f"SIZE {self.size}, FACTOR {self.factor} and NUMBER {self.number} must be positive")
 
+
+T = TypeVar("T", bound="Test")
 
 GREY_RULES = ("rgb_only", "rgb", "rgb_and_equal_aux")
 
@@ -107,20 +111,16 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """The network's parts."""
+    """Parts of a network.
+
+    Attributes:
+        pretrain_file: weights to begin with; see `lib.models.locate` for where they are looked for.
+        backbone, head: registered parts.
+    """
 
     pretrain_file: str = ""
-    extra_merger: bool = False
-    return_inter: bool = False
-    return_stages: tuple[int, ...] = ()
     backbone: Part = Part("vit_base_patch16_224")
     head: Part = Part("CENTER")
-
-    def __post_init__(self) -> None:
-        if self.return_inter or self.extra_merger or self.return_stages:
-            raise ValueError(
-                "RETURN_INTER, EXTRA_MERGER and RETURN_STAGES are known for published files' sake; leave them off"
-            )
 
 
 @dataclass(frozen=True)
@@ -192,13 +192,40 @@ class Train:
 
 @dataclass(frozen=True)
 class Test:
-    """How a network tracks."""
+    """Settings of a tracker.
+
+    Attributes:
+        template_factor, search_factor: side of a crop over the square root of the box's area.
+        template_size, search_size: sides of the resized crops in pixels.
+        epoch: which checkpoint is tested.
+        by_benchmark: benchmark, as ``--dataset`` takes it in capitals -> TEST settings that hold on this benchmark.
+    """
 
     template_factor: float = 2.0
     template_size: int = 128
     search_factor: float = 4.0
     search_size: int = 256
     epoch: int = 500
+    by_benchmark: Tree = field(default_factory=Tree, metadata={"section": True})
+
+    def for_benchmark(self: T, benchmark: str | None) -> T:
+        """The section with the BY_BENCHMARK settings of one benchmark laid over it.
+
+        Args:
+            benchmark: name as ``--dataset`` takes it, in any case; None for none.
+
+        Raises:
+            ConfigError: names file, line and key of a setting that does not fit the section.
+        """
+        name = {name.lower(): name for name in self.by_benchmark.values}.get((benchmark or "").lower())
+        if name is None:
+            return self
+        over, path = self.by_benchmark.values[name], f"TEST.BY_BENCHMARK.{name}"
+        if not isinstance(over, Tree):
+            raise ConfigError(f"{self.by_benchmark.where[name]}: {path}: expected a mapping of keys, found {over!r}")
+        tree = Tree.of(as_plain(self), "TEST")
+        tree.merge(over)
+        return from_tree(type(self), tree, f"{path}.")
 
 
 @dataclass(frozen=True)
@@ -321,5 +348,10 @@ class Config:
             raise ValueError("KD is given without a TEACHER")
         if self.slt is not None and self.teacher is not None:
             raise ValueError("SLT and TEACHER are given; sequence-level training cannot be joined by a teacher")
-        if self.kd is None and self.teacher is not None:
-            object.__setattr__(self, "kd", KD())
+
+
+INERT_KEYS = {
+    f"MODEL.{name}": InertKey("published files switch it off", usual=(off,), refused=True)
+    for name, off in (("EXTRA_MERGER", False), ("RETURN_INTER", False), ("RETURN_STAGES", []))
+}
+"""Keys of the OSTrack family's files that nothing reads."""

@@ -1,13 +1,16 @@
-"""Configuration text: YAML files with `BASE:` inheritance and dotted overrides, each value with its origin."""
+"""Configuration text: YAML files with `BASE:`, `MIXIN:` and dotted overrides, each value with its origin."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from lib.paths import repository_root
+from lib.registry import suggest
 
 
 class ConfigError(ValueError):
@@ -19,7 +22,13 @@ class Tree:
     """A mapping of YAML keys to plain values or further trees. `where` has "file:line" for every key."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    where: dict[str, str] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], where: str) -> Tree:
+        """A tree of nested dictionaries; all keys come from `where`."""
+        nested = {k: cls.of(v, where) if isinstance(v, Mapping) else v for k, v in values.items()}
+        return cls(nested, dict.fromkeys(nested, where))
 
     def plain(self) -> dict[str, Any]:
         """The same as nested dictionaries."""
@@ -37,6 +46,20 @@ class Tree:
             else:
                 self.values[key] = value
             self.where[key] = over.where[key]
+
+    def get(self, dotted: str) -> Any:
+        """The value at a path such as ``TRAIN.SCHEDULER.TYPE``, None where there is none."""
+        head, _, rest = dotted.partition(".")
+        value = self.values.get(head)
+        return (value.get(rest) if isinstance(value, Tree) else None) if rest else value
+
+    def pop(self, dotted: str) -> tuple[Any, str] | None:
+        """Take the value at a path out of the tree, with its "file:line"; None where there is none."""
+        head, _, name = dotted.rpartition(".")
+        tree = self.get(head) if head else self
+        if not isinstance(tree, Tree) or name not in tree.values:
+            return None
+        return tree.values.pop(name), tree.where.pop(name)
 
     def set(self, dotted: str, value: Any, where: str) -> None:
         """Set one value by its path, such as ``TRAIN.SCHEDULER.TYPE``."""
@@ -63,9 +86,14 @@ def _other_type(mine: Tree, over: Tree) -> bool:
 
 
 def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
-    """The tree of a YAML file, its `BASE` files below it, and ``KEY.PATH=value`` overrides on top.
+    """Read a YAML file, with ``KEY.PATH=value`` overrides on top.
 
-    Raises ConfigError for text that is not YAML, a duplicate key, a base that does not exist or a circle of bases.
+    ``BASE:`` names one or more files that the file changes (paths relative to it). ``MIXIN:`` names what cuts across
+    methods: each is laid over the bases, in order, and the file's own keys over all of them. A mixin is a YAML file in
+    a folder `_mixin_` next to the file, next to its folder, or in `experiments`.
+
+    Raises:
+        ConfigError: for text that is not YAML, a duplicate key, a file that does not exist or a circle of files.
     """
     tree = _read_file(path.resolve(), ())
     for text in overrides:
@@ -83,7 +111,8 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
 
 def _read_file(path: Path, children: tuple[Path, ...]) -> Tree:
     if path in children:
-        raise ConfigError(f"{path}: BASE goes round in a circle ({' -> '.join(p.name for p in (*children, path))})")
+        chain = " -> ".join(p.name for p in (*children, path))
+        raise ConfigError(f"{path}: BASE and MIXIN go round in a circle ({chain})")
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except FileNotFoundError:
@@ -95,13 +124,26 @@ def _read_file(path: Path, children: tuple[Path, ...]) -> Tree:
     own = Tree() if node is None else _from_node(node, str(path))
     if not isinstance(own, Tree):
         raise ConfigError(f"{path}: expected a mapping of keys at the top, found {type(own).__name__}")
-    bases = own.values.pop("BASE", [])
-    own.where.pop("BASE", None)
+    files: list[Path] = []
+    for key in ("BASE", "MIXIN"):
+        names, where = own.pop(key) or ([], "")
+        for name in [names] if isinstance(names, str) else names:
+            files.append((path.parent / name).resolve() if key == "BASE" else _find_mixin(name, path, where))
     tree = Tree()
-    for base in [bases] if isinstance(bases, str) else bases:
-        tree.merge(_read_file((path.parent / base).resolve(), (*children, path)))
+    for file in files:
+        tree.merge(_read_file(file, (*children, path)))
     tree.merge(own)
     return tree
+
+
+def _find_mixin(name: str, path: Path, where: str) -> Path:
+    parents = (path.parent, path.parent.parent, repository_root() / "experiments")
+    folders = [parent / "_mixin_" for parent in dict.fromkeys(parents)]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    raise ConfigError(f"{where}: unknown MIXIN {name!r}{suggest(name, known)} (known: {', '.join(known)})")
 
 
 def _from_node(node: yaml.Node | None, file: str, plain_where: bool = False) -> Any:

@@ -8,15 +8,25 @@ import importlib.util
 import os
 import pkgutil
 import sys
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import ConfigError, as_plain, config_hash, from_tree, read_tree
+from lib.config import (
+    ConfigError,
+    ConfigWarning,
+    as_plain,
+    config_hash,
+    from_tree,
+    read_tree,
+    schema,
+    take_inert,
+)
 from lib.data import CROP_STYLES, FRAME_SAMPLERS
 from lib.methods.method import METHODS, Method
 from lib.models import (
@@ -31,13 +41,26 @@ from lib.models import (
 )
 from lib.paths import Paths, checkpoint_folder, repository_root
 from lib.registry import UnknownNameError, suggest
+from lib.track import Tracker
 
 PLUGIN_VARIABLE = "TRACKING_PLUGINS"
+
+Role = Literal["trained", "earlier", "pretrained", "similar"]
+"""What a file of weights is to a network; see `Experiment.load_weights`."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """`experiments/<script>/<name>.yaml`, resolved."""
+    """`experiments/<script>/<name>.yaml`, read.
+
+    Attributes:
+        script, name: the two names that a user types.
+        path: the YAML file.
+        method: what the script stands for.
+        config: the effective configuration, an instance of `method.config`.
+        raw: keys as they were written, BASE and MIXIN files included.
+        notes: what was made of keys that are spelt as published, or have no effect; for the log.
+    """
 
     script: str
     name: str
@@ -45,16 +68,34 @@ class Experiment:
     method: Method
     config: Any
     raw: EasyDict
+    notes: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits of the resolved configuration."""
+        """Twelve hex digits of the effective configuration."""
         return config_hash(self.config)
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The resolved configuration with upper-case keys, defaults included."""
+        """The effective configuration with upper-case keys, defaults included."""
         return as_plain(self.config)
+
+    def for_benchmark(self, benchmark: str | None) -> Experiment:
+        """The experiment with the settings of TEST.BY_BENCHMARK for one benchmark; None: without any."""
+        return replace(self, config=replace(self.config, test=self.config.test.for_benchmark(benchmark)))
+
+    def build_tracker(self, network: nn.Module, benchmark: str | None = None) -> Tracker:
+        """The tracker, with the settings of a benchmark where one is named.
+
+        Raises:
+            ConfigError: the method has no tracker.
+        """
+        if self.method.build_tracker is None:
+            raise ConfigError(
+                f"{self.script} {self.name} trains a network and has no tracker: method {self.method.name} can be "
+                "trained, and its weights are for other methods to begin with"
+            )
+        return self.method.build_tracker(self.for_benchmark(benchmark).config, network)
 
     def locate_weights(self, requested: str, paths: Paths, option: str = "--checkpoint", hint: str = "") -> Path:
         """A file of weights by the name that `option` gave it; see `lib.models.locate`.
@@ -76,7 +117,7 @@ class Experiment:
         self,
         network: nn.Module,
         source: Path | Checkpoint,
-        role: Literal["trained", "earlier", "pretrained", "similar"] = "trained",
+        role: Role = "trained",
     ) -> LoadReport:
         """Read a file and fill a network of this experiment with it.
 
@@ -108,15 +149,29 @@ def load_experiment(
 ) -> Experiment:
     """Read `experiments/<script>/<config>.yaml`.
 
-    overrides: ``KEY.PATH=value``. plugins: folders of methods from outside the tree, each named as its script, with
-    an `__init__.py` that calls `register_method` and YAML files beside it; the environment variable TRACKING_PLUGINS
-    adds more, so that worker processes see them too.
-    Raises ConfigError for an unknown script, configuration file, key or part.
+    Warns (`ConfigWarning`) of keys that were set and have no effect.
+
+    Args:
+        script: the method's name, or a folder of experiments whose files name a METHOD.
+        config: the file's name without suffix, or the path of a YAML file.
+        overrides: ``KEY.PATH=value``.
+        plugins: folders of methods from outside the tree, each named as its script, with an `__init__.py` that calls
+            `register_method` and YAML files next to it. The environment variable TRACKING_PLUGINS adds more, so that
+            worker processes see them too.
+
+    Raises:
+        ConfigError: for an unknown script, configuration file, key or part.
     """
     folders = _plugin_folders(plugins)
     path = _find_yaml(script, config, folders)
     tree = read_tree(path, overrides)
     method = _find_method(str(tree.values.pop("METHOD", script)), folders)
+    raw = EasyDict(tree.plain())
+    notes = take_inert(tree, {**schema.INERT_KEYS, **method.inert_keys})
+    for note in notes:
+        warnings.warn(note, ConfigWarning, stacklevel=2)
+    if method.translate is not None:
+        notes += method.translate(tree)
     resolved = from_tree(method.config, tree)
     for dotted, registry in method.parts.items():
         part = resolved
@@ -128,7 +183,13 @@ def load_experiment(
         CROP_STYLES[data.crop_style], FRAME_SAMPLERS[data.sampler_mode]
     except UnknownNameError as error:
         raise ConfigError(f"DATA: {error}") from None
-    return Experiment(script, path.stem, path, method, resolved, EasyDict(tree.plain()))
+    for benchmark in resolved.test.by_benchmark.values:
+        resolved.test.for_benchmark(benchmark)
+    if resolved.teacher is not None and resolved.kd is None:
+        resolved = replace(resolved, kd=schema.KD())
+    if method.complete is not None:
+        resolved = method.complete(resolved)
+    return Experiment(script, path.stem, path, method, resolved, raw, tuple(notes))
 
 
 def _plugin_folders(plugins: Sequence[str | Path]) -> list[Path]:

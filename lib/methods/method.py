@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lib.config import InertKey, Tree
 from lib.methods.data import DataParts, crop_data
 from lib.models import Checkpoint, Mapped
 from lib.objectives import AuxiliaryLoss, Objective
@@ -25,7 +26,7 @@ class Method:
         config: frozen dataclass of its keys, a `lib.config.schema.Config` or a subclass.
         build_network: (config, training) -> network with fresh weights.
         build_objective: (config, network) -> objective.
-        build_tracker: (config, network, benchmark name or None) -> tracker.
+        build_tracker: (config, network) -> tracker; None for a pre-training, which tracks nothing.
         build_data: (config, training) -> frame sampler, transform and loader of its samples.
         build_auxiliary: (config) -> losses next to the policy's in sequence-level training; None: the box losses of
             `BoxMaps`.
@@ -35,7 +36,9 @@ class Method:
         added: patterns of parameters that a later stage adds to an earlier one; INIT's file may lack them.
         parts: dotted field -> registry for every `TYPE` node, so that a wrong argument is an error before anything is
             built.
-        benchmarks_of: (config) -> names of benchmarks in it -> the key that they stand in.
+        inert_keys: dotted key -> what is to be said of a published key that has no effect.
+        translate: (tree as it was read) -> notes; rewrites published spellings of keys in place.
+        complete: (config) -> config with defaults that depend on other keys.
     """
 
     name: str
@@ -43,13 +46,15 @@ class Method:
     config: type[Any]
     build_network: Callable[[Any, bool], nn.Module]
     build_objective: Callable[[Any, Any], Objective]
-    build_tracker: Callable[[Any, Any, str | None], Tracker]
+    build_tracker: Callable[[Any, Any], Tracker] | None = None
     build_data: Callable[[Any, bool], DataParts] = crop_data
     build_auxiliary: Callable[[Any], AuxiliaryLoss] | None = None
     reads_aux: bool = False
     map_trained: Callable[[Any, Checkpoint], dict[str, Tensor]] | None = None
     map_pretrained: Callable[[Any, Any, Checkpoint], Mapped] | None = None
-    benchmarks_of: Callable[[Any], Mapping[str, str]] | None = None
+    inert_keys: Mapping[str, InertKey] = field(default_factory=dict)
+    translate: Callable[[Tree], list[str]] | None = None
+    complete: Callable[[Any], Any] | None = None
     added: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     parts: Mapping[str, Registry[Callable[..., Any]]] = field(default_factory=dict)

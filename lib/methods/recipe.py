@@ -9,17 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib.config import KD, Config, ConfigError
+from lib.config import Config, ConfigError, Teacher
 from lib.data import BatchLoader, Normalise
 from lib.methods.data import clip_data, open_loader
-from lib.methods.experiment import Experiment, load_experiment
+from lib.methods.experiment import Experiment, Role, load_experiment
 from lib.models import WeightPlaces, WeightsError, locate, read_checkpoint
 from lib.objectives import (
     AuxiliaryLoss,
     BoxCriterion,
     CentreBoxLoss,
     DistillationObjective,
-    DistillationRule,
     Objective,
     SequenceObjective,
     SequenceRule,
@@ -84,15 +83,24 @@ def resolve(
     config: Config = experiment.config
     method, slt = experiment.method, config.slt
     start = _find_start(experiment, paths, load, previous) if begins else []
-    teacher = None if config.teacher is None else _find_teacher(experiment, paths)
+    teacher = None if config.teacher is None else _find_teacher(experiment, config.teacher, paths)
     if slt is not None:
         _check_sequence_training(config)
     build_data = method.build_data if slt is None else clip_data
 
     def loader(training: bool) -> BatchLoader[Any]:
         mix = config.data.train if training else config.data.val
-        parts, shares = build_data(config, training), {"rank": rank, "world_size": world_size, "use_lmdb": use_lmdb}
-        return open_loader(parts, config, mix, paths, training=training, reads_aux=method.reads_aux, **shares)
+        return open_loader(
+            build_data(config, training),
+            config,
+            mix,
+            paths,
+            training=training,
+            reads_aux=method.reads_aux,
+            rank=rank,
+            world_size=world_size,
+            use_lmdb=use_lmdb,
+        )
 
     train_loader, val_loader = loader(training=True), None
     if config.data.val.names and config.data.val.sample_per_epoch and config.train.val_epoch_interval > 0:
@@ -118,12 +126,17 @@ def resolve(
     else:
         objective = method.build_objective(own, network)
         if teacher is not None:
-            objective = _distillation(config, objective, network, *teacher).to(device)
-            (other, file), s = teacher, config.test
-            t = other.config.test
+            other, file = teacher
+            master = other.method.build_network(other.config, False)
+            other.load_weights(master, file)
+            try:
+                objective = DistillationObjective.from_config(config, objective, network, master).to(device)
+            except ValueError as error:
+                raise ConfigError(f"TEACHER {other.script} {other.name}: {error}") from None
+            t, s = other.config.test, config.test
             notes["teacher"] = (
                 f"teacher: {other.script} {other.name} at {t.search_size}/{t.template_size}, "
-                f"{config.teacher.precision}, {file}; student at {s.search_size}/{s.template_size}"
+                f"{objective.precision}, {file}; student at {s.search_size}/{s.template_size}"
             )
     normalise = Normalise(config.data.mean, config.data.std).to(device)
     return Recipe(network, objective, train_loader, val_loader, normalise, notes)
@@ -135,7 +148,7 @@ class _Start:
 
     option: str
     file: Path
-    role: str
+    role: Role
 
     def load(self, experiment: Experiment, network: nn.Module) -> str:
         checkpoint = read_checkpoint(self.file)
@@ -186,9 +199,9 @@ def _load_other(script: str, config: str, section: str) -> Experiment:
 # Teacher and student
 
 
-def _find_teacher(experiment: Experiment, paths: Paths) -> tuple[Experiment, Path]:
+def _find_teacher(experiment: Experiment, section: Teacher, paths: Paths) -> tuple[Experiment, Path]:
     """The experiment whose network teaches, and the file of its weights."""
-    config, section = experiment.config, experiment.config.teacher
+    config = experiment.config
     teacher = _load_other(section.script, section.config, "TEACHER")
     if teacher.method.reads_aux != experiment.method.reads_aux:
         one, other = (m.name for m in (teacher.method, experiment.method))
@@ -209,31 +222,6 @@ def _find_teacher(experiment: Experiment, paths: Paths) -> tuple[Experiment, Pat
                 "DATA describes the teacher's crops, TEST.SEARCH_SIZE and TEST.TEMPLATE_SIZE the student's"
             )
     return teacher, teacher.locate_weights(section.checkpoint, paths, "TEACHER.CHECKPOINT")
-
-
-def _distillation(
-    config: Config, base: Objective, student: nn.Module, teacher: Experiment, file: Path
-) -> DistillationObjective:
-    """The student's objective, joined by the teacher with its weights."""
-    network = teacher.method.build_network(teacher.config, False)
-    teacher.load_weights(network, file)
-    test, kd, section = config.test, config.kd or KD(), config.teacher
-    assert section is not None
-    rule = DistillationRule(
-        template_size=test.template_size,
-        search_size=test.search_size,
-        temperature=kd.temperature,
-        layers=kd.layers,
-        threshold=kd.saliency_threshold,
-        foreground=kd.foreground_weight,
-        background=kd.background_weight,
-        disc_weight=kd.disc_weight,
-        qkv_weight=kd.qkv_weight,
-    )
-    try:
-        return DistillationObjective(base, student, network, rule, section.precision)
-    except ValueError as error:
-        raise ConfigError(f"TEACHER {teacher.script} {teacher.name}: {error}") from None
 
 
 def _at_test_sizes(config: Any) -> Any:
@@ -268,13 +256,13 @@ def _sequence_objective(experiment: Experiment, network: nn.Module) -> SequenceO
     config: Config = experiment.config
     slt, method = config.slt, experiment.method
     assert slt is not None
-    tracker = method.build_tracker(config, network, None)
+    tracker = experiment.build_tracker(network)
     if not isinstance(tracker, StagedTracker):
         raise ConfigError(f"SLT: the tracker of {method.name} has no stages of a step, so it cannot explore")
     auxiliary: AuxiliaryLoss
     if method.build_auxiliary is None:
         # The policy alone teaches the score map.
-        auxiliary = CentreBoxLoss(BoxCriterion(config.train.giou_weight, config.train.l1_weight, focal=0.0))
+        auxiliary = CentreBoxLoss(BoxCriterion.from_config(config.train, focal_weight=0.0))
     else:
         auxiliary = method.build_auxiliary(config)
     policy = SoftmaxPolicy(slt.temperature, slt.epsilon)

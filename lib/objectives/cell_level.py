@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,35 +18,44 @@ from lib.objectives.base import Losses
 
 @dataclass(frozen=True)
 class CellCriterion:
-    """classification * cross-entropy of all cells, l1 * L1 and giou * GIoU loss of the boxes of matched ones.
+    """Weighted sum of the cross-entropy of all cells, and of L1 and GIoU loss of the boxes of matched ones.
 
-    Cells under the target are matched. background: weight of a background cell in the cross-entropy, against 1 of a
-    matched one. wrap: see `cells_under`.
+    Cells under the target are matched.
+
+    Attributes:
+        giou_weight, l1_weight, ce_weight: of the three losses.
+        background_weight: of a background cell in the cross-entropy, against 1 of a matched one.
+        wrap_matches: see `cells_under`.
     """
 
-    giou: float = 2.0
-    l1: float = 5.0
-    classification: float = 8.334
-    background: float = 0.0625
-    wrap: bool = False
+    giou_weight: float = 2.0
+    l1_weight: float = 5.0
+    ce_weight: float = 8.334
+    background_weight: float = 0.0625
+    wrap_matches: bool = False
+
+    @classmethod
+    def from_config(cls, train: Any) -> CellCriterion:
+        """With TRAIN's keys of the same names."""
+        return cls(**{f.name: getattr(train, f.name) for f in fields(cls)})
 
     def __call__(self, cells: CellBoxes, target_xywh: Tensor) -> Losses:
         """target_xywh: [B, 4] in units of the search crop's side."""
         matched = self.matched(cells.boxes_cxcywh, target_xywh)
         entropy = self.score_loss(cells, matched)
         boxes = self.box_losses(cells.boxes_cxcywh, target_xywh, matched)
-        total = self.classification * entropy + boxes.total
+        total = self.ce_weight * entropy + boxes.total
         terms = {"Loss/total": total.detach(), "Loss/ce": entropy.detach(), **boxes.terms}
         return Losses(total, terms)
 
     def matched(self, boxes_cxcywh: Tensor, target_xywh: Tensor) -> Tensor:
         """[B, N] bool: the cells under their sample's target; boxes_cxcywh: [B, N, 4]."""
-        return cells_under(target_xywh, isqrt(boxes_cxcywh.shape[1]), self.wrap)
+        return cells_under(target_xywh, isqrt(boxes_cxcywh.shape[1]), self.wrap_matches)
 
     def score_loss(self, cells: CellBoxes, matched: Tensor) -> Tensor:
         """Mean cross-entropy over all cells, weighted by class."""
         labels = torch.where(matched, TARGET, BACKGROUND)
-        weight = cells.logits.new_tensor([1.0, self.background])
+        weight = cells.logits.new_tensor([1.0, self.background_weight])
         return F.cross_entropy(cells.logits.transpose(1, 2), labels, weight)
 
     def box_losses(self, boxes_cxcywh: Tensor, target_xywh: Tensor, matched: Tensor) -> Losses:
@@ -57,6 +67,6 @@ class CellCriterion:
         l1 = (predicted - target).abs().sum() / count
         overlap, iou = generalised_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))
         giou = (1 - overlap).sum() / count
-        total = self.l1 * l1 + self.giou * giou
+        total = self.l1_weight * l1 + self.giou_weight * giou
         terms = {"Loss/bbox": l1, "Loss/giou": giou, "IoU": iou.sum() / count}
         return Losses(total, {name: value.detach() for name, value in terms.items()})

@@ -1,7 +1,7 @@
-"""Teacher and student: any objective of a one-stream network, with a frozen network of higher resolution beside it.
+"""Teacher and student: the objective of any one-stream network, joined by a frozen network of higher resolution.
 
-The student learns what its own objective teaches it; the teacher adds two terms (LoReTrack, arXiv 2405.17660).
-Both see the same crops: the teacher as they are, the student resized.
+The student learns by its own objective; the teacher adds two losses (LoReTrack, arXiv 2405.17660). Both see the same
+crops, the student resized.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from lib.config import KD, Config
 from lib.data import Batch
 from lib.models.losses import disc_kd, qkv_kd, resize_map
 from lib.objectives.base import Losses, Objective, Progress
@@ -23,7 +24,7 @@ TOTAL = "Loss/total"
 
 @runtime_checkable
 class Distillable(Protocol):
-    """What a network offers to be a teacher or a student, whatever its modalities.
+    """Contract of a network that can be teacher or student, whatever its modalities.
 
     box_head: the module whose first argument is the search feature map [B, C, g, g].
     feature_width: C. Teacher and student must agree in it, since channels are compared one by one.
@@ -57,8 +58,8 @@ class Distillable(Protocol):
 
 
 @dataclass
-class Seen:
-    """What a network showed in one pass. feature: [B, C, g, g]; qkv: block number -> [B, N, 3C]."""
+class Recorded:
+    """Tensors of one forward pass. features: [B, C, g, g]; qkv: block number -> [B, N, 3C]."""
 
     features: list[Tensor] = field(default_factory=list)
     qkv: dict[int, list[Tensor]] = field(default_factory=dict)
@@ -83,20 +84,20 @@ def _only(tensors: list[Tensor], what: str) -> Tensor:
 
 
 class Recorder:
-    """Keeps what the losses read, and nothing else, of the passes made inside ``with recorder as seen``.
+    """Keeps the tensors that the losses read, of the passes inside ``with recorder as recorded``.
 
-    Its hooks stay on the modules, so that a network that is compiled later knows them; outside they keep nothing.
+    Its hooks stay on the modules, so that a network that is compiled later has them; outside they keep nothing.
     """
 
     def __init__(self, qkv: Mapping[int, nn.Module], head: nn.Module | None = None) -> None:
-        self._seen: Seen | None = None
+        self._seen: Recorded | None = None
         for number, module in qkv.items():
             module.register_forward_hook(lambda _m, _i, output, n=number: self._keep_qkv(n, output))
         if head is not None:
             head.register_forward_pre_hook(lambda _m, inputs: self._keep_feature(inputs[0]))
 
-    def __enter__(self) -> Seen:
-        self._seen = Seen()
+    def __enter__(self) -> Recorded:
+        self._seen = Recorded()
         return self._seen
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -111,38 +112,34 @@ class Recorder:
             self._seen.features.append(feature)
 
 
-@dataclass(frozen=True)
-class DistillationRule:
-    """template_size, search_size: the student's, in pixels. layers: blocks whose q, k, v are compared (-1: the last).
-
-    threshold, foreground, background: see `disc_kd`. disc_weight, qkv_weight: of the two terms; a term of weight 0 is
-    not computed.
-    """
-
-    template_size: int
-    search_size: int
-    temperature: float = 4.0
-    layers: tuple[int, ...] = (-1,)
-    threshold: float = 0.2
-    foreground: float = 0.6
-    background: float = 0.4
-    disc_weight: float = 0.01
-    qkv_weight: float = 0.01
-
-
 class DistillationObjective(nn.Module):
-    """`base` on the student's crops, plus what the teacher says.
+    """`base` on the student's crops, plus two losses against the teacher (LoReTrack, sec. 3).
 
-    The teacher is frozen, in eval mode, runs without gradients in its own precision (``fp32``, ``bf16``, ``fp16``,
-    whatever the student's), and is neither saved nor wrapped for several processes. The batch has the teacher's
-    resolution. The base objective must run its network once per call.
+    The teacher is frozen, in eval mode, runs without gradients in its own precision, and is neither saved nor wrapped
+    for several processes. Batches have the teacher's resolution. The base objective must run its network once per call.
     Terms of the log: those of `base`, ``Loss/kd`` (Disc-KD) and ``Loss/qkv_11`` (QKV-KD, by the student's block),
     unweighted.
-    Raises ValueError for networks that cannot be compared.
+
+    Args:
+        base: the student's own objective.
+        student, teacher: `Distillable` networks.
+        kd: which losses, and their weights; a loss of weight 0 is not computed.
+        template_size, search_size: of the student, in pixels.
+        precision: of the teacher's forward pass: ``fp32``, ``bf16`` or ``fp16``.
+
+    Raises:
+        ValueError: for networks that cannot be compared.
     """
 
     def __init__(
-        self, base: Objective, student: nn.Module, teacher: nn.Module, rule: DistillationRule, precision: str = "fp32"
+        self,
+        base: Objective,
+        student: nn.Module,
+        teacher: nn.Module,
+        kd: KD,
+        template_size: int,
+        search_size: int,
+        precision: str = "fp32",
     ) -> None:
         super().__init__()
         if hasattr(base, "split"):
@@ -157,12 +154,22 @@ class DistillationObjective(nn.Module):
             raise ValueError(
                 f"it encodes {master.streams} streams and the student {learner.streams}; they are compared one by one"
             )
-        self.base, self.rule, self.precision, self.streams = base, rule, precision, learner.streams
+        self.base, self.kd, self.precision, self.streams = base, kd, precision, learner.streams
+        self.template_size, self.search_size = template_size, search_size
         self.teacher = teacher.eval().requires_grad_(False)
-        layers = rule.layers if rule.qkv_weight else ()
+        layers = kd.layers if kd.qkv_weight else ()
         mine, theirs = [learner.qkv_layer(i) for i in layers], [master.qkv_layer(i) for i in layers]
         self.pairs = [(own, other) for (own, _), (other, _) in zip(mine, theirs, strict=True)]
         self._student, self._teacher = Recorder(dict(mine), learner.box_head), Recorder(dict(theirs))
+
+    @classmethod
+    def from_config(
+        cls, config: Config, base: Objective, student: nn.Module, teacher: nn.Module
+    ) -> DistillationObjective:
+        """With KD, TEACHER.PRECISION, and TEST's sizes as those of the student."""
+        test = config.test
+        precision = "fp32" if config.teacher is None else config.teacher.precision
+        return cls(base, student, teacher, config.kd or KD(), test.template_size, test.search_size, precision)
 
     def train(self, mode: bool = True) -> DistillationObjective:
         """The teacher stays in eval mode."""
@@ -177,12 +184,12 @@ class DistillationObjective(nn.Module):
             losses = self.base(network, self.student_batch(batch), progress)
         return self.compare(losses, found, target, expected)
 
-    def _as_they_are(self, rows: Tensor, samples: int, streams: int = 1) -> Tensor:
-        """Of what a pass gave, the rows of the samples as they are."""
+    def _clean_rows(self, rows: Tensor, samples: int, streams: int = 1) -> Tensor:
+        """The rows of the samples without hidden patches, of all rows of a pass."""
         return rows.unflatten(0, (streams, -1, samples))[:, 0].flatten(0, 1)
 
     @torch.no_grad()
-    def observe(self, batch: Batch) -> tuple[Tensor, Seen]:
+    def observe(self, batch: Batch) -> tuple[Tensor, Recorded]:
         """The teacher's search feature map, and its queries, keys and values."""
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         with (
@@ -199,27 +206,29 @@ class DistillationObjective(nn.Module):
         def resized(crops: Tensor, size: int) -> Tensor:
             return resize_map(crops.flatten(0, 1), size).unflatten(0, crops.shape[:2])
 
-        rule = self.rule
-        return replace(
-            batch,
-            template=resized(batch.template, rule.template_size),
-            search=resized(batch.search, rule.search_size),
-        )
+        template, search = resized(batch.template, self.template_size), resized(batch.search, self.search_size)
+        return replace(batch, template=template, search=search)
 
-    def compare(self, losses: Losses, found: Seen, target: Tensor, expected: Seen) -> Losses:
+    def compare(self, losses: Losses, found: Recorded, target: Tensor, expected: Recorded) -> Losses:
         """The base objective's losses with the two terms of the teacher."""
-        rule = self.rule
-        samples = len(target)
-        feature = self._as_they_are(found.feature(), samples)
+        kd, samples = self.kd, len(target)
+        feature = self._clean_rows(found.feature(), samples)
         total, terms = losses.total, dict(losses.terms)
-        if rule.disc_weight:
-            disc = disc_kd(feature, target, rule.threshold, rule.foreground, rule.background, rule.temperature)
-            total = total + rule.disc_weight * disc
+        if kd.disc_weight:
+            disc = disc_kd(
+                feature,
+                target,
+                kd.saliency_threshold,
+                kd.foreground_weight,
+                kd.background_weight,
+                kd.temperature,
+            )
+            total = total + kd.disc_weight * disc
             terms["Loss/kd"] = disc.detach()
         for own, other in self.pairs:
             grids = feature.shape[-1], target.shape[-1]
-            mine = self._as_they_are(found.layer(own), samples, self.streams)
-            qkv = qkv_kd(mine, expected.layer(other), *grids, rule.temperature)
-            total = total + rule.qkv_weight * qkv
+            mine = self._clean_rows(found.layer(own), samples, self.streams)
+            qkv = qkv_kd(mine, expected.layer(other), *grids, kd.temperature)
+            total = total + kd.qkv_weight * qkv
             terms[f"Loss/qkv_{own}"] = qkv.detach()
         return Losses(total, {TOTAL: total.detach(), **{k: v for k, v in terms.items() if k != TOTAL}})

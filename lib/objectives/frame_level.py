@@ -1,4 +1,4 @@
-"""Frame-level learning: one template, one search region, the box and the score map right in that frame."""
+"""Frame-level learning: losses of the box and the score map of one search region."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from lib.config import Train
 from lib.data import cxcywh_to_xyxy, xywh_to_xyxy
 from lib.models.heads import BoxMaps
 from lib.models.losses import focal_loss, gaussian_heatmap, giou_loss
@@ -15,15 +16,20 @@ from lib.objectives.base import Losses
 
 @dataclass(frozen=True)
 class BoxCriterion:
-    """giou * GIoU loss + l1 * mean absolute corner error + focal * focal loss of the score map (OSTrack, sec. 3.4).
+    """Weighted sum of GIoU loss, mean absolute corner error, and focal loss of the score map (OSTrack, sec. 3.4).
 
-    A head without size and offset maps (corner head) has no centre map to teach; its focal term is left out, as it is
+    A head without size and offset maps (corner head) has no centre map to learn; its focal loss is left out, as it is
     for the weight 0.
     """
 
-    giou: float = 2.0
-    l1: float = 5.0
-    focal: float = 1.0
+    giou_weight: float = 2.0
+    l1_weight: float = 5.0
+    focal_weight: float = 1.0
+
+    @classmethod
+    def from_config(cls, train: Train, focal_weight: float = 1.0) -> BoxCriterion:
+        """With TRAIN.GIOU_WEIGHT and L1_WEIGHT."""
+        return cls(train.giou_weight, train.l1_weight, focal_weight)
 
     def __call__(self, maps: BoxMaps, target_xywh: Tensor) -> Losses:
         """target_xywh: [B, 4] in units of the search crop's side."""
@@ -35,12 +41,12 @@ class BoxCriterion:
         target = xywh_to_xyxy(target_xywh).clamp(0.0, 1.0)
         giou, iou = giou_loss(predicted, target)
         l1 = F.l1_loss(predicted, target)
-        total = self.giou * giou + self.l1 * l1
+        total = self.giou_weight * giou + self.l1_weight * l1
         terms = {"Loss/giou": giou, "Loss/l1": l1}
-        if self.focal and maps.size_map is not None:
+        if self.focal_weight and maps.size_map is not None:
             heatmap = gaussian_heatmap(target_xywh, maps.score_map.shape[-1])
             location = focal_loss(maps.score_map, heatmap)
-            total = total + self.focal * location
+            total = total + self.focal_weight * location
             terms["Loss/location"] = location
         terms = {"Loss/total": total, **terms, "IoU": iou.mean()}
         return Losses(total, {name: value.detach() for name, value in terms.items()}), iou

@@ -1,13 +1,14 @@
-"""Self-distillation: a network sees a sample as it is and with hidden patches, and shall think the same of both.
+"""Self-distillation: a network learns from a sample as it is and with hidden patches, and to agree with itself.
 
-SDSTrack (Hou et al., CVPR 2024, sec. 3.3). Nothing is detached and there is no second network: both passes are taught
-by the frame-level losses, and what they give at each fusion is drawn together.
+SDSTrack (Hou et al., CVPR 2024, sec. 3.3). Nothing is detached and there is no second network: both passes have
+frame-level losses, and their tokens at each fusion are drawn together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,29 +21,38 @@ from lib.objectives.frame_level import BoxCriterion
 
 @dataclass(frozen=True)
 class SelfDistillation:
-    """clean * losses of the clean pass + hidden * losses of the other + agreement * mean squared difference."""
+    """Weighted sum of the losses of the clean and the masked pass, and of their mean squared difference."""
 
     criterion: BoxCriterion
-    clean: float = 0.6
-    hidden: float = 0.2
-    agreement: float = 0.1
+    clean_weight: float = 0.6
+    masked_weight: float = 0.2
+    agreement_weight: float = 0.1
+
+    @classmethod
+    def from_config(cls, train: Any) -> SelfDistillation:
+        """With TRAIN's keys of the same names, and its box losses."""
+        criterion = BoxCriterion.from_config(train)
+        return cls(criterion, train.clean_weight, train.masked_weight, train.agreement_weight)
 
     def __call__(self, maps: BoxMaps, target_xywh: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Losses:
-        """maps: 2B rows, the clean pass first. target_xywh: [B, 4] in units of the search crop's side.
+        """Losses of one batch.
 
-        pairs: what the clean and the other pass gave at each place of comparison, of equal shape; averaged over places.
+        Args:
+            maps: 2B rows, the clean pass first.
+            target_xywh: [B, 4] in units of the search crop's side.
+            pairs: tokens of the clean and the masked pass at each place of comparison, of equal shape.
         """
-        clean, hidden = (self.criterion(part, target_xywh) for part in maps.chunk(2))
+        clean, masked = (self.criterion(part, target_xywh) for part in maps.chunk(2))
         difference = torch.stack([F.mse_loss(a, b) for a, b in pairs]).mean()
-        total = self.clean * clean.total + self.hidden * hidden.total + self.agreement * difference
+        total = self.clean_weight * clean.total + self.masked_weight * masked.total + self.agreement_weight * difference
         return Losses(
             total,
             {
                 "Loss/total": total.detach(),
                 "Loss/total_f": clean.terms["Loss/total"],
-                "Loss/total_m": hidden.terms["Loss/total"],
+                "Loss/total_m": masked.terms["Loss/total"],
                 "Loss/mse_m": difference.detach(),
                 "IoU_f": clean.terms["IoU"],
-                "IoU_m": hidden.terms["IoU"],
+                "IoU_m": masked.terms["IoU"],
             },
         )

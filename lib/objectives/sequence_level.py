@@ -189,7 +189,7 @@ class DenseBoxLoss:
             raise ValueError("box losses by cell need a head that gives every cell a box")
         boxes = output.cell_boxes_cxcywh.transpose(1, 2)
         matched = self.criterion.matched(boxes, targets_xywh)
-        if not self.criterion.wrap:
+        if not self.criterion.wrap_matches:
             matched = matched & (targets_xywh[:, 2:] > 0).all(dim=1, keepdim=True)
         return self.criterion.box_losses(boxes, targets_xywh, matched)
 

@@ -49,7 +49,7 @@ METHODS = {
             "MODEL.NHEADS=2",
             "INIT=null",
             "TRAIN.PARAM_GROUPS=[{PATTERN: '.*'}]",
-            "TEST.UPDATE={DEFAULT: {INTERVAL: 3, THRESHOLD: 0.0}}",
+            "TEST.UPDATE={INTERVAL: 3, THRESHOLD: 0.0}",
         ),
         (
             "DATA.TRAIN.DATASETS_RATIO=[1]",

@@ -1,4 +1,4 @@
-"""How CSTrack learns: the box in every search frame, which modality it sees, and how good its box is."""
+"""Objective of CSTrack: the box in every search frame, the modality of the sample, the overlap of the box."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.data import Batch, Modality, soft_masks
+from lib.methods.cstrack.config import CSTrackConfig
 from lib.methods.cstrack.network import CSTrack, CSTrackOutput
 from lib.objectives import BoxCriterion, Losses, Progress
 
@@ -18,14 +19,14 @@ TASKS = {Modality.RGB: 0, Modality.RGBT: 1, Modality.RGBE: 2, Modality.RGBD: 3}
 
 @dataclass(frozen=True)
 class CSTrackCriterion:
-    """boxes: of every search frame. task, confidence: weights of the other two terms.
+    """Box losses of every search frame, cross-entropy of the modality, squared error of the confidence.
 
-    Confidence learns the overlap by its squared error, through which the box learns too, as published.
+    The confidence learns the overlap; the box learns through it too, as published.
     """
 
     boxes: BoxCriterion
-    task: float = 1.0
-    confidence: float = 1.0
+    task_weight: float = 1.0
+    confidence_weight: float = 1.0
 
     def __call__(self, output: CSTrackOutput, targets_xywh: Tensor, tasks: Tensor) -> Losses:
         """targets_xywh: [Ns * B, 4] in units of the crop's side, frame-major. tasks: [B] int64 classes."""
@@ -33,24 +34,31 @@ class CSTrackCriterion:
         repeated = tasks.repeat(len(targets_xywh) // len(tasks))
         task = F.cross_entropy(output.class_logits, repeated)
         confidence = F.mse_loss(output.confidence.squeeze(1), overlap)
-        total = losses.total + self.task * task + self.confidence * confidence
+        total = losses.total + self.task_weight * task + self.confidence_weight * confidence
         own = {"Loss/total": total, "Loss/task": task, "Loss/confidence": confidence}
         return Losses(total, {**losses.terms, **{name: value.detach() for name, value in own.items()}})
 
 
 class CSTrackObjective:
-    """Two templates and one or more search frames per sample; see `CSTrack.forward`."""
+    """Losses of two templates and one or more search frames per sample; see `CSTrack.forward`."""
 
     def __init__(self, criterion: CSTrackCriterion, network: CSTrack) -> None:
         self.criterion = criterion
         self.size, self.stride = network.backbone.template_size, network.backbone.stride
         self.tasks = torch.tensor([TASKS[modality] for modality in Modality])
 
+    @classmethod
+    def from_config(cls, config: CSTrackConfig, network: CSTrack) -> CSTrackObjective:
+        """With TRAIN's weights."""
+        train = config.train
+        boxes = BoxCriterion.from_config(train)
+        return cls(CSTrackCriterion(boxes, train.task_weight, train.confidence_weight), network)
+
     def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
-        output = network(batch.template, batch.search, self.shares(batch.template_boxes))
+        output = network(batch.template, batch.search, self.foreground_masks(batch.template_boxes))
         targets = batch.search_boxes.transpose(0, 1).flatten(0, 1)
         return self.criterion(output, targets, self.tasks.to(batch.modality.device)[batch.modality])
 
-    def shares(self, template_boxes: Tensor) -> Tensor:
-        """Boxes [B, Nt, 4] in units of the template -> share of each cell that the target covers [B, Nt, Nz]."""
+    def foreground_masks(self, template_boxes: Tensor) -> Tensor:
+        """Boxes [B, Nt, 4] in units of the template -> share of each cell that the target covers, [B, Nt, Nz]."""
         return soft_masks(template_boxes.flatten(0, 1), self.size, self.stride).unflatten(0, template_boxes.shape[:2])

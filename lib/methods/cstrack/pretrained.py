@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lib.methods.common import is_tracker
-from lib.methods.cstrack.config import Config
+from lib.methods.cstrack.config import CSTrackConfig
 from lib.methods.cstrack.network import CSTrack
 from lib.models import Checkpoint, Mapped, WeightsError
 from lib.models.backbones import FastITPN, resize_position
@@ -16,7 +16,7 @@ CORE = ("patch_embed.", "blocks.")
 """How names begin that must be in a pre-trained file."""
 
 
-def map_pretrained(config: Config, network: CSTrack, checkpoint: Checkpoint) -> Mapped:
+def map_pretrained(config: CSTrackConfig, network: CSTrack, checkpoint: Checkpoint) -> Mapped:
     """A pre-trained Fast-iTPN, such as `fast_itpn_base_clipl_e1600.pt`, fills the backbone; or a whole CSTrack.
 
     What only pre-training needs is left out; what is not a layer of the encoder may be missing.
@@ -52,7 +52,7 @@ def adapt_fast_itpn(state: dict[str, Tensor], backbone: FastITPN) -> dict[str, T
     return adapted
 
 
-def map_trained(config: Config, checkpoint: Checkpoint) -> dict[str, Tensor]:
+def map_trained(config: CSTrackConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
     """A trained CSTrack with the class token that MODEL.CLASS_TOKEN chooses.
 
     In the official code, both parameters share their memory while weights are loaded, so that the class token of every

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.data import Frame, doubled, soft_masks_of_targets
+from lib.methods.cstrack.config import TemplateUpdate
 from lib.methods.cstrack.network import CSTrack, Found
 from lib.models.engines import TORCH, EngineError
 from lib.models.heads import BoxMaps
@@ -28,17 +29,6 @@ from lib.track import (
     TrackerOutput,
     greedy,
 )
-
-
-@dataclass(frozen=True)
-class UpdateRule:
-    """The second template is cut anew in every `interval`-th frame in which the best score is above `threshold`.
-
-    interval: 0 for never.
-    """
-
-    interval: int = 25
-    threshold: float = 0.7
 
 
 @dataclass
@@ -71,7 +61,7 @@ class CSTrackTracker(OneStreamTracker):
     network: CSTrack
     reads_aux = True
 
-    def __init__(self, network: CSTrack, settings: CropSettings, update: UpdateRule) -> None:
+    def __init__(self, network: CSTrack, settings: CropSettings, update: TemplateUpdate) -> None:
         super().__init__(network, settings, network.backbone.grid_search)
         self.update, self.cell = update, network.backbone.stride
 

@@ -8,15 +8,20 @@ from lib.config import schema
 
 
 @dataclass(frozen=True)
-class Train(schema.Train):
-    """CE_START_EPOCH, CE_WARM_EPOCH: when elimination begins and over how many epochs it reaches its ratio."""
+class OSTrackTrain(schema.Train):
+    """Training of OSTrack.
+
+    Attributes:
+        ce_start_epoch: the last epoch without candidate elimination.
+        ce_warm_epoch: epochs over which elimination reaches its ratio.
+    """
 
     ce_start_epoch: int = 20
     ce_warm_epoch: int = 80
 
 
 @dataclass(frozen=True)
-class Config(schema.Config):
+class OSTrackConfig(schema.Config):
     """An OSTrack experiment."""
 
-    train: Train = Train()
+    train: OSTrackTrain = OSTrackTrain()

@@ -7,17 +7,13 @@ from dataclasses import replace
 
 from lib.methods.common import build_backbone, crop_settings, is_tracker, map_tracker, map_vit
 from lib.methods.method import Method, register_method
-from lib.methods.ostrack import elimination_of
-from lib.methods.sdstrack.config import Config, published_groups
+from lib.methods.sdstrack.config import SDSTrackConfig, complete, published_groups
 from lib.methods.sdstrack.network import SDSTrack
 from lib.methods.sdstrack.objective import SDSTrackObjective
 from lib.methods.sdstrack.tracker import SDSTrackTracker
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import RGBX_BACKBONES
 from lib.models.heads import HEADS
-from lib.models.layers.masking import MaskRates
-from lib.objectives.frame_level import BoxCriterion
-from lib.objectives.self_distillation import SelfDistillation
 
 OWN = (
     "backbone.*_Adapter.*",
@@ -28,13 +24,13 @@ OWN = (
 """What SDSTrack has and an RGB tracker has not."""
 
 
-def build_network(config: Config, training: bool) -> SDSTrack:
+def build_network(config: SDSTrackConfig, training: bool) -> SDSTrack:
     """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
     backbone = build_backbone(config, RGBX_BACKBONES, training)
     return SDSTrack(backbone, config.model.head.build(HEADS, inputs=backbone.width))
 
 
-def map_pretrained(config: Config, network: SDSTrack, checkpoint: Checkpoint) -> Mapped:
+def map_pretrained(config: SDSTrackConfig, network: SDSTrack, checkpoint: Checkpoint) -> Mapped:
     """The foundation that stays frozen.
 
     A whole RGB tracker (OSTrack), of which every weight must be there and have a place, or one of SDSTrack, to go on
@@ -54,30 +50,17 @@ def map_pretrained(config: Config, network: SDSTrack, checkpoint: Checkpoint) ->
     return replace(mapped, state_dict=state)
 
 
-def build_objective(config: Config, network: SDSTrack) -> SDSTrackObjective:
-    """OSTrack's losses on both passes, and their agreement."""
-    train = config.train
-    criterion = BoxCriterion(train.giou_weight, train.l1_weight)
-    losses = SelfDistillation(criterion, train.clean_weight, train.masked_weight, train.agreement_weight)
-    rates = MaskRates(train.mask_rate_rgb, train.mask_rate_x)
-    return SDSTrackObjective(losses, network, rates, elimination_of(train, network), train.align_tokens)
-
-
-def build_tracker(config: Config, network: SDSTrack, benchmark: str | None = None) -> SDSTrackTracker:
-    """The same settings on every benchmark."""
-    return SDSTrackTracker(network, crop_settings(config))
-
-
 register_method(
     Method(
         name="sdstrack",
         network_name="SDSTrack",
-        config=Config,
+        config=SDSTrackConfig,
         build_network=build_network,
-        build_objective=build_objective,
-        build_tracker=build_tracker,
+        build_objective=SDSTrackObjective.from_config,
+        build_tracker=lambda config, network: SDSTrackTracker(network, crop_settings(config)),
         reads_aux=True,
         map_pretrained=map_pretrained,
+        complete=complete,
         parts={"model.backbone": RGBX_BACKBONES, "model.head": HEADS},
     )
 )

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lib.config import schema
-from lib.methods.ostrack import config as ostrack
+from lib.methods.ostrack.config import OSTrackConfig, OSTrackTrain
 
 
 @dataclass(frozen=True)
-class Data(schema.Data):
+class SDSTrackData(schema.Data):
     """Published training keeps every crop that shows some of the image."""
 
     reject_all_padding: bool = False
 
 
 @dataclass(frozen=True)
-class Train(ostrack.Train):
-    """Further keys, with published values.
+class SDSTrackTrain(OSTrackTrain):
+    """Training of SDSTrack, with published values.
 
-    MASK_RATE_RGB: share of RGB patches that are hidden in the masked pass; MASK_RATE_X: share of X patches that are,
-    where the RGB patch is not. CLEAN_WEIGHT, MASKED_WEIGHT, AGREEMENT_WEIGHT: of the losses of the two passes and of
-    the difference between their fused tokens. ALIGN_TOKENS: compare tokens place by place, also after elimination.
     PARAM_GROUPS, where a file has none: adapters and the X patch embedding learn, the last norm at LR *
     BACKBONE_MULTIPLIER, everything else is frozen.
+
+    Attributes:
+        mask_rate_rgb: share of RGB patches that are hidden in the masked pass.
+        mask_rate_x: share of X patches that are, where the RGB patch is not.
+        clean_weight, masked_weight, agreement_weight: of the losses of the two passes and of the difference between
+            their fused tokens.
+        align_tokens: compare tokens place by place, also after elimination.
     """
 
     mask_rate_rgb: float = 0.3
@@ -41,15 +45,22 @@ class Train(ostrack.Train):
         super().__post_init__()
         if not (0 <= self.mask_rate_rgb <= 1 and 0 <= self.mask_rate_x <= 1):
             raise ValueError(f"MASK_RATE_RGB {self.mask_rate_rgb} and MASK_RATE_X {self.mask_rate_x} must lie in 0..1")
-        if not self.param_groups:
-            object.__setattr__(self, "param_groups", published_groups(self.backbone_multiplier))
 
 
 @dataclass(frozen=True)
-class Model(schema.Model):
+class SDSTrackModel(schema.Model):
     """COPY_STEM: the X patch embedding begins as a copy of the foundation's, not fresh as published."""
 
     copy_stem: bool = False
+
+
+@dataclass(frozen=True)
+class SDSTrackConfig(OSTrackConfig):
+    """An SDSTrack experiment."""
+
+    model: SDSTrackModel = SDSTrackModel()
+    data: SDSTrackData = SDSTrackData()
+    train: SDSTrackTrain = SDSTrackTrain()
 
 
 def published_groups(norm_multiplier: float) -> tuple[schema.ParamGroup, ...]:
@@ -61,10 +72,9 @@ def published_groups(norm_multiplier: float) -> tuple[schema.ParamGroup, ...]:
     )
 
 
-@dataclass(frozen=True)
-class Config(ostrack.Config):
-    """An SDSTrack experiment."""
-
-    model: Model = Model()
-    data: Data = Data()
-    train: Train = Train()
+def complete(config: SDSTrackConfig) -> SDSTrackConfig:
+    """What TRAIN.PARAM_GROUPS is where a file has none."""
+    if config.train.param_groups:
+        return config
+    groups = published_groups(config.train.backbone_multiplier)
+    return replace(config, train=replace(config.train, param_groups=groups))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lib.methods.common import crop_settings
 from lib.methods.method import Method, register_method
-from lib.methods.transt.config import Config
+from lib.methods.transt.config import TransTConfig
 from lib.methods.transt.network import TransT
 from lib.methods.transt.objective import TransTObjective
 from lib.methods.transt.tracker import TransTTracker
@@ -15,7 +15,7 @@ from lib.objectives.cell_level import CellCriterion
 from lib.objectives.sequence_level import DenseBoxLoss
 
 
-def build_network(config: Config, training: bool) -> TransT:
+def build_network(config: TransTConfig, training: bool) -> TransT:
     """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
     data, test, model = config.data, config.test, config.model
     sides = (data.template.size, data.search.size) if training else (test.template_size, test.search_size)
@@ -29,7 +29,7 @@ def build_network(config: Config, training: bool) -> TransT:
     return TransT(model.backbone.build(RESNETS), size, *sides)
 
 
-def map_pretrained(config: Config, network: TransT, checkpoint: Checkpoint) -> Mapped:
+def map_pretrained(config: TransTConfig, network: TransT, checkpoint: Checkpoint) -> Mapped:
     """An ImageNet ResNet, torchvision's or timm's, fills the backbone; a whole tracker must fit in every name."""
     if any(name.startswith("featurefusion_network.") for name in checkpoint.state_dict):
         return Mapped(checkpoint.state_dict)
@@ -37,36 +37,20 @@ def map_pretrained(config: Config, network: TransT, checkpoint: Checkpoint) -> M
     return Mapped.of_part(network, "backbone.0.body.", checkpoint.state_dict, elsewhere=("layer4.*", "fc.*"))
 
 
-def build_objective(config: Config, network: TransT) -> TransTObjective:
-    """Cross-entropy of all cells; L1 and GIoU of those under the target."""
-    return TransTObjective(criterion_of(config))
-
-
-def criterion_of(config: Config) -> CellCriterion:
-    """TRAIN's weights."""
-    t = config.train
-    return CellCriterion(t.giou_weight, t.l1_weight, t.ce_weight, t.background_weight, t.wrap_matches)
-
-
-def build_tracker(config: Config, network: TransT, benchmark: str | None = None) -> TransTTracker:
-    """The same settings on every benchmark."""
+def build_tracker(config: TransTConfig, network: TransT) -> TransTTracker:
+    """With crops and window as TEST says."""
     return TransTTracker(network, crop_settings(config), config.test.window_influence)
-
-
-def build_auxiliary(config: Config) -> DenseBoxLoss:
-    """In sequence-level training, L1 and GIoU of the cells under the target; scores are the policy's alone."""
-    return DenseBoxLoss(criterion_of(config))
 
 
 register_method(
     Method(
         name="transt",
         network_name="TransT",
-        config=Config,
+        config=TransTConfig,
         build_network=build_network,
-        build_objective=build_objective,
+        build_objective=TransTObjective.from_config,
         build_tracker=build_tracker,
-        build_auxiliary=build_auxiliary,
+        build_auxiliary=lambda config: DenseBoxLoss(CellCriterion.from_config(config.train)),
         map_pretrained=map_pretrained,
         aliases=("slt_transt",),
         parts={"model.backbone": RESNETS},

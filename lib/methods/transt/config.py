@@ -8,7 +8,7 @@ from lib.config import Part, schema
 
 
 @dataclass(frozen=True)
-class Augment(schema.Augment):
+class TransTAugment(schema.Augment):
     """Nothing is mirrored."""
 
     mirror: float = 0.0
@@ -16,21 +16,23 @@ class Augment(schema.Augment):
 
 
 @dataclass(frozen=True)
-class Data(schema.Data):
+class TransTData(schema.Data):
     """Frames before and after the template, crops with a margin of the mean side."""
 
     sampler_mode: str = "interval"
     max_sample_interval: int | tuple[int, ...] = 100
     crop_style: str = "context"
     reject_all_padding: bool = False
-    augment: Augment = Augment()
+    augment: TransTAugment = TransTAugment()
 
 
 @dataclass(frozen=True)
-class Model(schema.Model):
-    """BACKBONE: a ResNet. HIDDEN_DIM, NHEADS, DIM_FEEDFORWARD, FEATUREFUSION_LAYERS, DROPOUT: of the fusion network.
+class TransTModel(schema.Model):
+    """Parts of TransT.
 
-    PRETRAIN_FILE: ImageNet weights of a ResNet, or a whole tracker if "transt" is in the file's name.
+    Attributes:
+        backbone: a ResNet. pretrain_file: ImageNet weights of one, or a whole tracker.
+        hidden_dim, nheads, dim_feedforward, featurefusion_layers, dropout: of the fusion network.
     """
 
     backbone: Part = Part("resnet50")
@@ -41,7 +43,6 @@ class Model(schema.Model):
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.head != schema.Model.head:
             raise ValueError("HEAD is not TransT's to choose: its heads belong to it; leave HEAD out")
         if not 0 <= self.dropout < 1 or self.featurefusion_layers < 1:
@@ -49,11 +50,14 @@ class Model(schema.Model):
 
 
 @dataclass(frozen=True)
-class Train(schema.Train):
-    """CE_WEIGHT: of the cells' cross-entropy. BACKGROUND_WEIGHT: of a background cell in it.
+class TransTTrain(schema.Train):
+    """Training of TransT.
 
-    WRAP_MATCHES: a target that sticks out of the crop to the left or the top mostly teaches nothing, as in published
-    training; where it is off, the cells that it covers learn.
+    Attributes:
+        ce_weight: of the cells' cross-entropy.
+        background_weight: of a background cell in it.
+        wrap_matches: a target that sticks out of the crop to the left or the top mostly teaches nothing, as in
+            published training; where it is off, the cells that it covers learn.
     """
 
     ce_weight: float = 8.334
@@ -63,8 +67,8 @@ class Train(schema.Train):
 
 
 @dataclass(frozen=True)
-class Test(schema.Test):
-    """WINDOW_INFLUENCE: share of the window in what the cell is chosen by."""
+class TransTTest(schema.Test):
+    """Settings of the tracker. window_influence: share of the window in the windowed scores."""
 
     window_influence: float = 0.49
 
@@ -74,10 +78,10 @@ class Test(schema.Test):
 
 
 @dataclass(frozen=True)
-class Config(schema.Config):
+class TransTConfig(schema.Config):
     """A TransT experiment."""
 
-    data: Data = Data()
-    model: Model = Model()
-    train: Train = Train()
-    test: Test = Test()
+    data: TransTData = TransTData()
+    model: TransTModel = TransTModel()
+    train: TransTTrain = TransTTrain()
+    test: TransTTest = TransTTest()

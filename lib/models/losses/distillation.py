@@ -57,16 +57,17 @@ def saliency(feature: Tensor) -> Tensor:
 def disc_kd(
     student: Tensor,
     teacher: Tensor,
-    threshold: float = 0.2,
-    foreground: float = 0.6,
-    background: float = 0.4,
+    saliency_threshold: float = 0.2,
+    foreground_weight: float = 0.6,
+    background_weight: float = 0.4,
     temperature: float = 4.0,
 ) -> Tensor:
     """Target-aware view (Disc-KD): search feature maps [B, C, g, g], weighted by where the teacher sees something.
 
-    Positions whose saliency in the teacher reaches `threshold` weigh `foreground`, the others `background`. Published
+    Positions whose saliency in the teacher reaches `saliency_threshold` weigh `foreground_weight`, the others
+    `background_weight`. Published
     as two passes over masked maps; a masked position is zero on both sides and adds nothing, so one pass is the same.
     """
     divergence = channel_kl(resize_map(student, teacher.shape[-1]), teacher, temperature)
-    weights = torch.where(saliency(teacher) >= threshold, foreground, background)
+    weights = torch.where(saliency(teacher) >= saliency_threshold, foreground_weight, background_weight)
     return (divergence * weights).sum() / len(student)

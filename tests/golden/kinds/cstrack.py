@@ -6,7 +6,6 @@ import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,44 +14,52 @@ from golden import Case, runner
 from torch import Tensor, nn
 
 from kinds.data import smooth_video
-from kinds.ostrack import MEAN, STD
+from kinds.ostrack import chosen, written
 from lib.data import Batch, Frame, Modality
+from lib.methods import Experiment, load_experiment
 from lib.methods.cstrack import (
     TASKS,
-    Config,
     CSTrack,
     CSTrackCriterion,
     CSTrackObjective,
     CSTrackOutput,
     CSTrackState,
-    CSTrackTracker,
-    MemorySize,
-    TemporalConfig,
-    Train,
-    UpdateRule,
     adapt_fast_itpn,
     build_network,
 )
 from lib.models import load_into, prepare
 from lib.models.backbones import FastITPN
-from lib.models.heads import BoxMaps, CenterHead
+from lib.models.heads import BoxMaps
 from lib.models.layers import DropPath, FuseOptions
 from lib.models.losses import gaussian_heatmap
 from lib.models.temporal import best_places, box_prior, relation
 from lib.objectives import BoxCriterion, Losses, Progress
-from lib.track import CropSettings
 from lib.train import build_optimizer, lr_factor, parameter_groups, set_lr
 
 LABELS = {"lasher": Modality.RGBT, "visevent": Modality.RGBE, "depthtrack": Modality.RGBD}
 """Modality of the data sets in cases; all others are plain RGB."""
 
 
+def experiment_of(case: Case) -> Experiment:
+    c, stage = case.config, case.data["model"][-2:]
+    template, search = crop_sizes(case)
+    settings: dict[str, Any] = {
+        "MODEL.BACKBONE": {"TYPE": "itpn_base", "STRIDE": c.get("stride", 16)},
+        "MODEL.MEMORY_LENGTH": c.get("temporal_len", 4),
+        "MODEL.MEMORY_TOKENS": c.get("topk", 16),
+        "TEST.TEMPLATE_SIZE": c.get("template_size", template),
+        "TEST.SEARCH_SIZE": c.get("search_size", search),
+        **chosen(case, "TEST", "template_factor", "search_factor"),
+    }
+    if "update_interval" in c:
+        settings["TEST.UPDATE"] = {"INTERVAL": c["update_interval"], "THRESHOLD": c["update_threshold"]}
+    return written(f"cstrack_{stage}", f"cstrack_{stage}", settings)
+
+
 def build(case: Case) -> CSTrack:
     """The case's network with its filled weights, loaded strictly under the published names."""
-    c, temporal = case.config, case.data["model"].endswith("s2")
-    memory = MemorySize(c.get("temporal_len", 4), c.get("topk", 16)) if temporal else None
-    backbone = FastITPN(512, (3, 3, 24), 8, c.get("stride", 16), *crop_sizes(case))
-    network = CSTrack(backbone, CenterHead(512, 256), memory=memory)
+    experiment = experiment_of(case)
+    network: CSTrack = experiment.method.build_network(experiment.config, False)
     state = case.state(re.findall(r"manifest\w*\.json", case.data["weights"])[0])
     for rule in case.data.get("overrides", []):
         name, value = rule["name"], rule.get("value")
@@ -341,14 +348,9 @@ def loss(case: Case) -> None:
         case.check(tensor.grad, case.data["outputs"][f"grad.{name}"], f"gradient of {name}")
 
 
-def train_config(case: Case) -> Config:
-    temporal = case.data["model"].endswith("s2")
-    return TemporalConfig(train=Train()) if temporal else Config(train=Train())
-
-
 @runner("cstrack/train_step")
 def train_step(case: Case) -> None:
-    network, config = build(case), train_config(case)
+    network, config = build(case), experiment_of(case).config
     optimizer = build_optimizer(parameter_groups(network, config.train), config.train)
     for module in network.modules():
         if isinstance(module, DropPath):
@@ -368,7 +370,7 @@ def train_step(case: Case) -> None:
     tolerance = {k: case.data["tolerance"][k] for k in ("rtol", "atol")}
     check_losses(case, found, tolerance)
     named = of_output(network, outputs[0])
-    shares = objective.shares(batch.template_boxes)
+    shares = objective.foreground_masks(batch.template_boxes)
     named |= {f"soft_mask{i}": shares[:, i, :, None] for i in (0, 1)}
     for name, stored in case.data["outputs"].items():
         if name in named:
@@ -422,9 +424,8 @@ def init_pretrained(case: Case) -> None:
 
 @runner("cstrack/optimizer")
 def optimizer_groups(case: Case) -> None:
-    root = Path(__file__).parents[3] / "experiments"
     for stage, stored in case.data["outputs"].items():
-        config = published(root / f"cstrack_{stage}" / f"cstrack_{stage}.yaml", stage)
+        config = load_experiment(f"cstrack_{stage}", f"cstrack_{stage}").config
         with torch.device("meta"):
             network = build_network(config, training=False)
         optimizer = build_optimizer(parameter_groups(network, config.train), config.train)
@@ -441,13 +442,6 @@ def optimizer_groups(case: Case) -> None:
             case.check([g["lr"] for g in optimizer.param_groups], rates, f"{stage} epoch {epoch}")
 
 
-def published(path: Path, stage: str) -> Config:
-    from lib.methods import load_experiment
-
-    config: Config = load_experiment(f"cstrack_{stage}", path.stem).config
-    return config
-
-
 @runner("cstrack/tracker")
 def tracker(case: Case) -> None:
     """With the network as it was trained, and again as `tracking/test.py` uses it."""
@@ -457,8 +451,7 @@ def tracker(case: Case) -> None:
 
 def follow(case: Case, prepared: bool) -> None:
     c, tolerance = case.config, case.data["tolerance"]
-    settings = CropSettings(c["template_size"], c["template_factor"], c["search_size"], c["search_factor"], MEAN, STD)
-    track = CSTrackTracker(build(case), settings, UpdateRule(c["update_interval"], c["update_threshold"]))
+    track: Any = experiment_of(case).build_tracker(build(case))
     track.margin = float(c.get("clip_margin", 10))
     if prepared:
         assert track.prepare()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import torch
 from golden import Case, runner
 from torch import Tensor
 
-from kinds.ostrack import make_batch, network_outputs
+from kinds.ostrack import chosen, make_batch, network_outputs, written
 from lib.data import Batch
 from lib.methods.ostrack import OSTrack, OSTrackObjective
 from lib.models import load_into
-from lib.models.backbones import OneStreamViT
-from lib.models.heads import CenterHead
 from lib.models.losses import disc_kd, kd_loss, qkv_kd, resize_map, saliency
-from lib.objectives import BoxCriterion, DistillationObjective, DistillationRule, Losses, Progress, Seen
+from lib.objectives import DistillationObjective, Losses, Progress, Recorded
 
 HEAD = 64
 """Width of an attention head in every published ViT."""
@@ -77,8 +76,20 @@ def build_at(case: Case, role: str) -> OSTrack:
     width = manifest["backbone.cls_token"]["shape"][-1]
     depth = 1 + max(int(n.split(".")[2]) for n in manifest if n.startswith("backbone.blocks."))
     patch = manifest["backbone.patch_embed.proj.weight"]["shape"][-1]
-    backbone = OneStreamViT(width, depth, width // HEAD, patch, c[f"{role}_template"], c[f"{role}_search"])
-    network = OSTrack(backbone, CenterHead(width, manifest["box_head.conv1_ctr.0.weight"]["shape"][0]))
+    settings = {
+        "MODEL.BACKBONE": {
+            "TYPE": "vit",
+            "EMBED_DIM": width,
+            "DEPTH": depth,
+            "NUM_HEADS": width // HEAD,
+            "STRIDE": patch,
+        },
+        "MODEL.HEAD": {"TYPE": "CENTER", "NUM_CHANNELS": manifest["box_head.conv1_ctr.0.weight"]["shape"][0]},
+        "TEST.TEMPLATE_SIZE": c[f"{role}_template"],
+        "TEST.SEARCH_SIZE": c[f"{role}_search"],
+    }
+    experiment = written("ostrack", "vitb_256_mae_32x4_ep300", settings)
+    network: OSTrack = experiment.method.build_network(experiment.config, False)
     overrides = case.data.get(f"{role}_overrides", case.data.get("overrides") if role == "student" else None)
     load_into(network, case.state(source, overrides))
     return network
@@ -92,7 +103,7 @@ class Watched(DistillationObjective):
         self.seen = {"student_template": small.template.transpose(0, 1), "student_search": small.search.transpose(0, 1)}
         return small
 
-    def compare(self, losses: Losses, found: Seen, target: Tensor, expected: Seen) -> Losses:
+    def compare(self, losses: Losses, found: Recorded, target: Tensor, expected: Recorded) -> Losses:
         self.seen |= {"teacher.opt_feat": target, "teacher.saliency": saliency(target).flatten(1)}
         for role, seen in (("student", found), ("teacher", expected)):
             for number in seen.qkv:
@@ -102,19 +113,31 @@ class Watched(DistillationObjective):
 
 
 def objective_of(case: Case, student: OSTrack, teacher: OSTrack) -> Watched:
+    """By the TRAIN, KD and TEST sections of a student's YAML file."""
     c = case.config
-    rule = DistillationRule(
-        template_size=c["student_template"],
-        search_size=c["student_search"],
-        temperature=c.get("temperature", 4.0),
-        threshold=c.get("saliency_threshold", 0.2),
-        foreground=c.get("foreground_weight", 0.6),
-        background=c.get("background_weight", 0.4),
-        disc_weight=c.get("disc_kd_weight", 0.01),
-        qkv_weight=c.get("qkv_kd_weight", 0.01),
-    )
-    criterion = BoxCriterion(c["giou_weight"], c["l1_weight"], c.get("focal_weight", 1.0))
-    return Watched(OSTrackObjective(criterion, student), student, teacher, rule)
+    kd = {
+        name: c.get(key, default)
+        for name, key, default in (
+            ("TEMPERATURE", "temperature", 4.0),
+            ("SALIENCY_THRESHOLD", "saliency_threshold", 0.2),
+            ("FOREGROUND_WEIGHT", "foreground_weight", 0.6),
+            ("BACKGROUND_WEIGHT", "background_weight", 0.4),
+            ("DISC_WEIGHT", "disc_kd_weight", 0.01),
+            ("QKV_WEIGHT", "qkv_kd_weight", 0.01),
+        )
+    }
+    settings = {
+        "KD": kd,
+        "TEST.TEMPLATE_SIZE": c["student_template"],
+        "TEST.SEARCH_SIZE": c["student_search"],
+        **chosen(case, "TRAIN", "giou_weight", "l1_weight"),
+    }
+    config = written("loretrack", "loretrack_128", settings).config
+    base = OSTrackObjective.from_config(config, student)
+    base.criterion = replace(base.criterion, focal_weight=c.get("focal_weight", 1.0))
+    objective = Watched.from_config(config, base, student, teacher)
+    assert isinstance(objective, Watched)
+    return objective
 
 
 @runner("loretrack/train_step")
@@ -136,7 +159,8 @@ def train_step(case: Case) -> None:
         case.check(named[name], stored, name)
     for name, stored in case.data.get("intermediates", {}).items():
         case.check(seen[name], stored, name)
-    check_salient(seen["teacher.saliency"], objective.rule.threshold, case.data.get("salient_count"))
+    check_salient(seen["teacher.saliency"], objective.kd.saliency_threshold, case.data.get("salient_count"))
     assert all(p.grad is None for p in teacher.parameters())
-    without = sorted(n for n, _ in student.named_parameters() if n not in gradients)
-    assert without == sorted(case.data.get("parameters_without_gradient", without))
+    if "parameters_without_gradient" in case.data:
+        without = sorted(n for n, _ in student.named_parameters() if n not in gradients)
+        assert without == sorted(case.data["parameters_without_gradient"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import fill
@@ -13,37 +15,52 @@ from golden import Case, runner
 from torch import Tensor, nn
 
 from lib.data import Batch, Frame
-from lib.methods.ostrack import Elimination, OSTrack, OSTrackObjective, OSTrackOutput, OSTrackTracker
+from lib.methods import Experiment, load_experiment
+from lib.methods.ostrack import OSTrack, OSTrackObjective, OSTrackOutput
 from lib.models import load_into
-from lib.models.backbones import OneStreamViT, resize_patch_embed, resize_position
-from lib.models.heads import CenterHead, CornerHead
+from lib.models.backbones import resize_patch_embed, resize_position
+from lib.models.heads import CornerHead
 from lib.models.layers import box_rows, center_rows, keep_rate
 from lib.models.losses import gaussian_heatmap
 from lib.objectives import BoxCriterion, Progress
-from lib.track import CropSettings, hann2d
+from lib.track import hann2d
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-VARIANTS = {"vit_base_patch16_224": (768, 12, 12), "vit_large_patch16_224": (1024, 24, 16)}
+
+
+def written(script: str, config: str, settings: dict[str, Any]) -> Experiment:
+    """An experiment with the settings of a case, as a user would write them."""
+    return load_experiment(script, config, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
+
+
+def chosen(case: Case, section: str, *names: str) -> dict[str, Any]:
+    """Those of a case's settings that a section of the configuration has under the same names."""
+    return {f"{section}.{name.upper()}": case.config[name] for name in names if name in case.config}
+
+
+def experiment_of(case: Case) -> Experiment:
+    c = case.config
+    backbone = {
+        "TYPE": c.get("backbone", "vit_base_patch16_224"),
+        "STRIDE": c.get("stride", 16),
+        "CE_LOC": c.get("ce_loc", []),
+        "CE_KEEP_RATIO": c.get("ce_keep_ratio", []),
+        "CE_TEMPLATE_RANGE": c.get("ce_template_range", "ALL"),
+        "SEP_SEG": c.get("sep_seg", False),
+    }
+    settings = {
+        "MODEL.BACKBONE": backbone,
+        "MODEL.HEAD": {"TYPE": c.get("head", "CENTER"), "NUM_CHANNELS": c.get("head_channels", 256)},
+        **chosen(case, "TEST", "template_size", "search_size", "template_factor", "search_factor"),
+        **chosen(case, "TRAIN", "giou_weight", "l1_weight", "ce_start_epoch", "ce_warm_epoch"),
+    }
+    return written("ostrack", "vitb_256_mae_32x4_ep300", settings)
 
 
 def build(case: Case) -> OSTrack:
     """The case's network with its filled weights, loaded strictly under the published names."""
-    c = case.config
-    width, depth, heads = VARIANTS[c.get("backbone", "vit_base_patch16_224").removesuffix("_ce")]
-    backbone = OneStreamViT(
-        width,
-        depth,
-        heads,
-        c.get("stride", 16),
-        c["template_size"],
-        c["search_size"],
-        ce_loc=tuple(c.get("ce_loc", ())),
-        ce_keep_ratio=tuple(c.get("ce_keep_ratio", ())),
-        ce_template_range=c.get("ce_template_range", "ALL"),
-        sep_seg=c.get("sep_seg", False),
-    )
-    head = CornerHead if c.get("head", "CENTER") == "CORNER" else CenterHead
-    network = OSTrack(backbone, head(width, c.get("head_channels", 256)))
+    experiment = experiment_of(case)
+    network: OSTrack = experiment.method.build_network(experiment.config, False)
     load_into(network, case.state(case.data["weights"].split()[0], case.data.get("overrides")))
     return network.eval()
 
@@ -168,15 +185,11 @@ def forward(case: Case) -> None:
 def train_step(case: Case) -> None:
     network = build(case).train()
     c = case.config
-    criterion = BoxCriterion(c["giou_weight"], c["l1_weight"], c.get("focal_weight", 1.0))
-    elimination = None
-    if c["ce_loc"]:
-        elimination = Elimination(c.get("ce_start_epoch", 20), c.get("ce_warm_epoch", 80), c["ce_keep_ratio"][0])
-        argument = c.get("ce_keep_rate_argument")
-        if argument is not None:
-            scheduled = keep_rate(c["epoch"], elimination.start, elimination.warm, elimination.base)
-            assert abs(scheduled - argument) < 1e-6
-    objective = OSTrackObjective(criterion, network, elimination)
+    objective = OSTrackObjective.from_config(experiment_of(case).config, network)
+    objective.criterion = replace(objective.criterion, focal_weight=c.get("focal_weight", 1.0))
+    argument = c.get("ce_keep_rate_argument")
+    if objective.schedule is not None and argument is not None:
+        assert abs(objective.schedule.keep_rate(c["epoch"]) - argument) < 1e-6
     outputs: list[OSTrackOutput] = []
     handle = network.register_forward_hook(lambda _m, _i, out: outputs.append(out))
     losses = objective(network, make_batch(case), Progress(epoch=c.get("epoch", 1), epochs=300))
@@ -192,8 +205,9 @@ def train_step(case: Case) -> None:
     for name, stored in case.data.get("intermediates", {}).items():
         case.check(network_outputs(outputs[0])[name], stored, name)
     check_removed(case, outputs[0].tokens.removed)
-    without = sorted(n for n, g in gradients.items() if g is None)
-    assert without == sorted(case.data.get("parameters_without_gradient", without))
+    if "parameters_without_gradient" in case.data:
+        without = sorted(n for n, g in gradients.items() if g is None)
+        assert without == sorted(case.data["parameters_without_gradient"])
 
 
 def make_batch(case: Case) -> Batch:
@@ -340,11 +354,8 @@ def tracker(case: Case) -> None:
 
 
 def follow(case: Case, prepared: bool) -> None:
-    c = case.config
-    network = build(case)
-    settings = CropSettings(c["template_size"], c["template_factor"], c["search_size"], c["search_factor"], MEAN, STD)
-    track = OSTrackTracker(network, settings)
-    track.margin = float(c.get("clip_margin", 10))
+    track: Any = experiment_of(case).build_tracker(build(case))
+    track.margin = float(case.config.get("clip_margin", 10))
     if prepared:
         assert track.prepare()
     spec = case.data["inputs"]["video"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import fill
@@ -15,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinds.data import textured_frame
-from kinds.ostrack import MEAN, STD, make_batch, network_outputs
-from lib.config import Train
+from kinds.ostrack import MEAN, STD, chosen, make_batch, network_outputs, written
 from lib.data import CROP_STYLES, Normalise
-from lib.methods.ostrack import Elimination, OSTrackOutput
-from lib.methods.sdstrack import SDSTrack, SDSTrackObjective, SDSTrackTracker, published_groups
+from lib.methods import Experiment
+from lib.methods.ostrack import OSTrackOutput
+from lib.methods.sdstrack import SDSTrack, SDSTrackObjective, published_groups
 from lib.models import load_into
 from lib.models.backbones import TwoStreamViT
-from lib.models.heads import BoxMaps, CenterHead
+from lib.models.heads import BoxMaps
 from lib.models.layers import (
     AdaptedBlock,
     MaskRates,
@@ -36,28 +37,36 @@ from lib.models.layers import (
 )
 from lib.models.losses import gaussian_heatmap
 from lib.objectives import BoxCriterion, Progress, SelfDistillation
-from lib.track import CropSettings, hann2d
+from lib.track import hann2d
 from lib.train import build_optimizer, parameter_groups
 
 PASSES = ("fine", "masked")
 
 
+def experiment_of(case: Case) -> Experiment:
+    c = case.config
+    ce_loc = c.get("ce_loc", [3, 6, 9])
+    backbone = {
+        "TYPE": "vit_base_patch16_224_ce",
+        "STRIDE": c.get("stride", 16),
+        "FUSION_LOC": c.get("fusion_blocks", [3, 6, 9, 11]),
+        "CE_LOC": ce_loc,
+        "CE_KEEP_RATIO": c.get("ce_keep_ratio", [0.7] * len(ce_loc)),
+        "CE_TEMPLATE_RANGE": c.get("ce_template_range", "CTR_POINT"),
+    }
+    settings: dict[str, Any] = {
+        "MODEL.BACKBONE": backbone,
+        **chosen(case, "TEST", "template_size", "search_size", "template_factor", "search_factor"),
+    }
+    if "weights_giou_l1_focal" in c:
+        settings["TRAIN.GIOU_WEIGHT"], settings["TRAIN.L1_WEIGHT"], _ = c["weights_giou_l1_focal"]
+    return written("sdstrack", c.get("yaml", "cvpr2024_rgbt"), settings)
+
+
 def build(case: Case) -> SDSTrack:
     """The case's network with its filled weights, loaded strictly under the published names."""
-    c = case.config
-    backbone = TwoStreamViT(
-        768,
-        12,
-        12,
-        c.get("stride", 16),
-        c.get("template_size", 128),
-        c.get("search_size", 256),
-        fusion_loc=tuple(c.get("fusion_blocks", (3, 6, 9, 11))),
-        ce_loc=tuple(c.get("ce_loc", (3, 6, 9))),
-        ce_keep_ratio=tuple(c.get("ce_keep_ratio", (0.7, 0.7, 0.7))),
-        ce_template_range=c.get("ce_template_range", "CTR_POINT"),
-    )
-    network = SDSTrack(backbone, CenterHead(768, 256))
+    experiment = experiment_of(case)
+    network: SDSTrack = experiment.method.build_network(experiment.config, False)
     state = case.state(case.data["weights"].split()[0], case.data.get("overrides"))
     for name, values in case.data.get("weight_overrides", {}).items():
         state[name] = torch.tensor(values)
@@ -217,7 +226,7 @@ def forward(case: Case) -> None:
     box = c.get("template_box_normalised")
     mask = network.template_mask(torch.tensor(box).reshape(-1, 4)) if box else None
     listed = c.get("template_mask_true_flat_indices")
-    if listed:
+    if listed and network.backbone.keep_ratio:
         found = [row.nonzero().flatten().tolist() for row in mask] if mask is not None else None
         assert (found or [network.backbone.judges] * len(listed)) == listed
     with torch.no_grad(), recorded(network, len(template), mask) as tape:
@@ -248,14 +257,17 @@ class Times(nn.Module):
 def train_step(case: Case) -> None:
     c, tolerance = case.config, case.data["tolerance"]
     network = build(case)
-    giou, l1, focal = c["weights_giou_l1_focal"]
-    losses = SelfDistillation(BoxCriterion(giou, l1, focal))
-    elimination = Elimination(4, 16, 0.7)
-    assert abs(elimination.rate(c["epoch"]) - c["ce_keep_rate"]) < 1e-6
-    rates = MaskRates()
-    objective = SDSTrackObjective(losses, network, rates, elimination)
+    config = experiment_of(case).config
+    objective = SDSTrackObjective.from_config(config, network)
+    focal = c["weights_giou_l1_focal"][2]
+    criterion = replace(objective.losses.criterion, focal_weight=focal)
+    objective.losses = replace(objective.losses, criterion=criterion)
+    if objective.schedule is not None:
+        assert abs(objective.schedule.keep_rate(c["epoch"]) - c["ce_keep_rate"]) < 1e-6
+    rates = objective.rates
     main, norm = c["param_groups"]
-    train = Train(lr=main["lr"], weight_decay=c["weight_decay"], param_groups=published_groups(norm["lr"] / main["lr"]))
+    groups = published_groups(norm["lr"] / main["lr"])
+    train = replace(config.train, lr=main["lr"], weight_decay=c["weight_decay"], param_groups=groups)
     optimizer = build_optimizer(parameter_groups(network, train), train)
     counts = [(len(g["params"]), sum(p.numel() for p in g["params"])) for g in optimizer.param_groups]
     assert counts == [(g["tensors"], g["values"]) for g in c["param_groups"]]
@@ -396,8 +408,8 @@ def candidate_elimination(case: Case) -> None:
         if rows is not None:
             mask = torch.zeros(len(tokens), n, dtype=torch.bool)
             mask[:, rows] = True
-        for judges, chosen in ((None, mask), (rows, None)):
-            kept, positions, gone = drop_candidates(tokens, q, k, index, n, float(ratio), judges, chosen)
+        for judges, rows_mask in ((None, mask), (rows, None)):
+            kept, positions, gone = drop_candidates(tokens, q, k, index, n, float(ratio), judges, rows_mask)
             case.check(kept, stored["tokens"], f"{name} tokens")
             assert positions.tolist() == stored["keep_index"], name
             assert gone.tolist() == (stored["removed_index"] or [[]] * len(tokens)), name
@@ -412,8 +424,7 @@ def tracker(case: Case) -> None:
 
 def follow(case: Case, prepared: bool) -> None:
     c, tolerance = case.config, case.data["tolerance"]
-    settings = CropSettings(c["template_size"], c["template_factor"], c["search_size"], c["search_factor"], MEAN, STD)
-    track = SDSTrackTracker(build(case), settings)
+    track: Any = experiment_of(case).build_tracker(build(case))
     track.margin = float(c.get("clip_margin", 10))
     if prepared:
         assert track.prepare()

@@ -68,7 +68,7 @@ def tracker_of(case: Case, network: Any) -> Watched:
 def objective_of(case: Case, tracker: TransTTracker) -> SequenceObjective:
     c = case.config
     weights = c.get("weights", {"loss_bbox": 5.0, "loss_giou": 2.0})
-    boxes = CellCriterion(weights["loss_giou"], weights["loss_bbox"], wrap=True)
+    boxes = CellCriterion(weights["loss_giou"], weights["loss_bbox"], wrap_matches=True)
     rule = SequenceRule(c["slt_loss_weight"], policy=SoftmaxPolicy(c["temp"], c["sig_eps"]))
     return SequenceObjective(tracker, DenseBoxLoss(boxes), rule)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from typing import Any
 
@@ -10,14 +11,13 @@ import torch
 from golden import Case, runner
 from torch import Tensor, nn
 
+from kinds.ostrack import chosen, written
 from lib.data import CROP_STYLES, Batch, Frame
-from lib.methods.transt import TransT, TransTObjective, TransTTracker
+from lib.methods import Experiment
+from lib.methods.transt import TransT, TransTObjective
 from lib.models import load_into
-from lib.models.backbones import ResNet
-from lib.models.fusion import FusionSize
 from lib.models.heads import CellBoxes
 from lib.objectives import CellCriterion, Progress
-from lib.track import CropSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -34,19 +34,35 @@ def filled(case: Case, manifest: str) -> dict[str, Tensor]:
     return state
 
 
+def experiment_of(case: Case) -> Experiment:
+    c = case.config
+    inputs = case.data["inputs"]
+    sides = {
+        side: inputs[name]["shape"][-1] * inputs[name].get("repeat_hw", 1)
+        for side, name in (("template", "template"), ("search", "search"))
+        if name in inputs
+    }
+    settings = {
+        "MODEL.DROPOUT": 0.0,
+        "TEST.TEMPLATE_SIZE": c.get("exemplar_size", sides.get("template", 128)),
+        "TEST.SEARCH_SIZE": c.get("instance_size", sides.get("search", 256)),
+        **chosen(case, "MODEL", "hidden_dim", "nheads", "dim_feedforward", "featurefusion_layers", "dropout"),
+        **chosen(case, "TEST", "window_influence"),
+    }
+    if "weights" in c:
+        names = {"GIOU_WEIGHT": "loss_giou", "L1_WEIGHT": "loss_bbox", "CE_WEIGHT": "loss_ce"}
+        settings |= {f"TRAIN.{key}": c["weights"][name] for key, name in names.items() if name in c["weights"]}
+    if "eos_coef" in c:
+        settings["TRAIN.BACKGROUND_WEIGHT"] = c["eos_coef"]
+    return written("transt", "transt", settings)
+
+
 def build(case: Case) -> TransT:
     """The case's network with its filled weights, loaded strictly under the published names, in the case's format."""
-    c = case.config
-    size = FusionSize(
-        c.get("hidden_dim", 256),
-        c.get("nheads", 8),
-        c.get("dim_feedforward", 2048),
-        c.get("featurefusion_layers", 4),
-        c.get("dropout", 0.0),
-    )
-    network = TransT(ResNet(), size, c.get("exemplar_size", 128), c.get("instance_size", 256))
+    experiment = experiment_of(case)
+    network: TransT = experiment.method.build_network(experiment.config, False)
     load_into(network, filled(case, case.data["weights"].split()[0]))
-    return network.to(getattr(torch, c.get("dtype", "float32"))).eval()
+    return network.to(getattr(torch, case.config.get("dtype", "float32"))).eval()
 
 
 def picture(case: Case, name: str) -> Tensor:
@@ -98,6 +114,8 @@ class Tape:
     def __init__(self, network: TransT) -> None:
         self.found: dict[str, Tensor] = {}
         self.side = ""
+        # The search region goes through the backbone first.
+        self.sides = itertools.cycle(("search", "template"))
         body, fusion = network.body, network.featurefusion_network
         body.register_forward_pre_hook(self.look)
         for i in range(1, 4):
@@ -115,7 +133,7 @@ class Tape:
         self.keep(network.bbox_embed, "bbox_embed", lead=True)
 
     def look(self, _module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self.side = "search" if args[0].shape[-1] == 256 else "template"
+        self.side = next(self.sides)
 
     def keep(self, module: nn.Module, name: str, tokens: bool = False, lead: bool = False) -> None:
         """tokens: cases have [N, B, C]. lead: cases have one dimension more."""
@@ -148,10 +166,7 @@ def forward(case: Case) -> None:
 
 def criterion(case: Case) -> CellCriterion:
     """The published criterion: its matches wrap round."""
-    weights = case.config["weights"]
-    return CellCriterion(
-        weights["loss_giou"], weights["loss_bbox"], weights["loss_ce"], case.config["eos_coef"], wrap=True
-    )
+    return TransTObjective.from_config(experiment_of(case).config, None).criterion  # type: ignore[arg-type]
 
 
 @runner("transt/losses")
@@ -236,16 +251,8 @@ def track(case: Case) -> None:
         follow(case, prepared)
 
 
-def tracker_of(case: Case, network: TransT) -> TransTTracker:
-    c = case.config
-    settings = CropSettings(
-        c.get("exemplar_size", 128), 2.0, c.get("instance_size", 256), 4.0, MEAN, STD, style="context"
-    )
-    return TransTTracker(network, settings, c["window_influence"])
-
-
 def follow(case: Case, prepared: bool) -> None:
-    tracker = tracker_of(case, build(case))
+    tracker: Any = experiment_of(case).build_tracker(build(case))
     if prepared:
         assert tracker.prepare()
     frames, truth = video(case.config["video"])

@@ -199,12 +199,12 @@ def test_a_tracker_that_cannot_be_built_displaces_no_results(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("LASHR", r"TEST\.UPDATE\.LASHR: unknown benchmark 'LASHR'; did you mean 'lasher'"),
-        ("LASHER_TEST", r"TEST\.UPDATE\.LASHER_TEST: write LASHER"),
+        ("LASHR", r"TEST\.BY_BENCHMARK\.LASHR: unknown benchmark 'LASHR'; did you mean 'lasher'"),
+        ("LASHER_TEST", r"TEST\.BY_BENCHMARK\.LASHER_TEST: write LASHER"),
     ],
 )
 def test_a_key_that_is_to_name_a_benchmark_must_name_one(tmp_path: Path, key: str, told: str) -> None:
-    wish = (f"TEST.UPDATE={{{key}: {{}}}}",)
-    choice = TrackerChoice("cstrack_s1", "synthetic_small", untrained=True, overrides=wish)
+    wish = (f"TEST.BY_BENCHMARK={{{key}: {{SEARCH_FACTOR: 3}}}}",)
+    choice = TrackerChoice("ostrack", "synthetic_small", untrained=True, overrides=wish)
     with pytest.raises(ConfigError, match=told):
         choice.factory(Paths(tmp_path, tmp_path, tmp_path, tmp_path))

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from lib.config import Config, ConfigError, Part, as_plain, config_hash, from_tree, read_tree
+from lib.config import (
+    Config,
+    ConfigError,
+    InertKey,
+    Part,
+    as_plain,
+    config_hash,
+    from_tree,
+    read_tree,
+    take_inert,
+)
 from lib.registry import Registry
 
 
@@ -55,6 +65,44 @@ def test_base_in_a_circle_or_missing(tmp_path: Path) -> None:
         read_tree(write(tmp_path, "a.yaml", "BASE: b.yaml\n"))
     with pytest.raises(ConfigError, match=r"none\.yaml: no such configuration file"):
         read_tree(write(tmp_path, "c.yaml", "BASE: none.yaml\n"))
+
+
+def test_mixins_lie_between_bases_and_own_keys(tmp_path: Path) -> None:
+    (tmp_path / "_mixin_").mkdir()
+    write(tmp_path, "_mixin_/quick.yaml", "TRAIN: {EPOCH: 2, LR: 0.5}\n")
+    write(tmp_path, "_mixin_/wide.yaml", "TRAIN: {LR: 0.7}\nDATA: {SEARCH: {SIZE: 64}}\n")
+    write(tmp_path, "base.yaml", "TRAIN: {EPOCH: 9, BATCH_SIZE: 3}\n")
+    text = "BASE: base.yaml\nMIXIN: [quick, wide]\nDATA: {SEARCH: {FACTOR: 3}}\n"
+    config = from_tree(Config, read_tree(write(tmp_path, "a.yaml", text)))
+    assert (config.train.epoch, config.train.lr, config.train.batch_size) == (2, 0.7, 3)
+    assert (config.data.search.size, config.data.search.factor) == (64, 3.0)
+    with pytest.raises(ConfigError, match=r"b\.yaml:1: unknown MIXIN 'quik'; did you mean 'quick'\? \(known: .*wide\)"):
+        read_tree(write(tmp_path, "b.yaml", "MIXIN: quik\n"))
+
+
+def test_settings_by_benchmark_lie_over_the_test_section(tmp_path: Path) -> None:
+    text = "TEST:\n  SEARCH_FACTOR: 4\n  BY_BENCHMARK:\n    LASOT:\n      SEARCH_FACTOR: 5\n"
+    test = from_tree(Config, read_tree(write(tmp_path, "a.yaml", text))).test
+    assert [test.for_benchmark(name).search_factor for name in (None, "lasot", "LaSOT", "otb")] == [4.0, 5.0, 5.0, 4.0]
+    assert as_plain(test)["BY_BENCHMARK"] == {"LASOT": {"SEARCH_FACTOR": 5}}
+    assert "BY_BENCHMARK" not in as_plain(Config().test)
+    test = from_tree(Config, read_tree(write(tmp_path, "a.yaml", text + "      SEARCH_SIDE: 3\n"))).test
+    with pytest.raises(ConfigError, match=r"a\.yaml:6: unknown key TEST\.BY_BENCHMARK\.LASOT\.SEARCH_SIDE; did you"):
+        test.for_benchmark("lasot")
+
+
+def test_keys_without_effect(tmp_path: Path) -> None:
+    keys = {
+        "MODEL.OLD": InertKey("gone", usual=(False,)),
+        "MODEL.WINDOW": InertKey("there is one", usual=(True,), refused=True),
+    }
+    tree = read_tree(write(tmp_path, "a.yaml", "MODEL:\n  OLD: false\n  WINDOW: true\n"))
+    assert take_inert(tree, keys) == []
+    assert from_tree(Config, tree) == Config()
+    tree = read_tree(write(tmp_path, "a.yaml", "MODEL:\n  OLD: true\n"))
+    assert take_inert(tree, keys) == [f"{tmp_path / 'a.yaml'}:2: MODEL.OLD has no effect: gone"]
+    with pytest.raises(ConfigError, match=r"a\.yaml:1: MODEL\.WINDOW 3 is not supported: there is one"):
+        take_inert(read_tree(write(tmp_path, "a.yaml", "MODEL: {WINDOW: 3}\n")), keys)
 
 
 def test_duplicate_key(tmp_path: Path) -> None:

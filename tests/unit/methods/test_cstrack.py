@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from lib.bench import AutocastTracker, counting
-from lib.config import ConfigError
+from lib.config import ConfigError, ConfigWarning
 from lib.data import Batch, Frame, Normalise
 from lib.methods import load_experiment, resolve
-from lib.methods.cstrack import CSTrack, CSTrackState, CSTrackTracker, UpdateRule
+from lib.methods.cstrack import CSTrack, CSTrackState, CSTrackTracker, TemplateUpdate
 from lib.models import WeightsError, prepare, save_release
 from lib.models.engines import EngineError
 from lib.models.layers import FuseOptions
@@ -48,9 +48,9 @@ def network(stage: int, *overrides: str, training: bool = False) -> CSTrack:
     return net.eval()
 
 
-def tracker(stage: int, rule: UpdateRule | None = None, *overrides: str) -> CSTrackTracker:
+def tracker(stage: int, rule: TemplateUpdate | None = None, *overrides: str) -> CSTrackTracker:
     e = experiment(stage, *overrides)
-    track: CSTrackTracker = e.method.build_tracker(e.config, network(stage, *overrides), None)
+    track: CSTrackTracker = e.build_tracker(network(stage, *overrides))
     track.update = rule or track.update
     return track
 
@@ -76,25 +76,25 @@ def batch(frames: int, samples: int = 2, seed: int = 0) -> Batch:
     return Batch(z, x, boxes[:, :2], boxes[:, 2:], *gains, torch.arange(samples) % 4)
 
 
-RULES = [UpdateRule(0), UpdateRule(2, 0.0), UpdateRule(3, 0.0)]
+RULES = [TemplateUpdate(0), TemplateUpdate(2, 0.0), TemplateUpdate(3, 0.0)]
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("stage", [1, 2])
-def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(stage: int, rule: UpdateRule) -> None:
+def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(stage: int, rule: TemplateUpdate) -> None:
     check_that_rows_know_nothing_of_each_other(tracker(stage, rule), clip)
 
 
 def test_rows_whose_score_is_high_renew_their_template_and_no_others() -> None:
     clips, start = [clip(s, 4, 90, 120) for s in (1, 2, 3)], torch.tensor([[30.0, 20.0, 25.0, 30.0]]).repeat(3, 1)
-    track = tracker(2, UpdateRule(3, 0.0))
+    track = tracker(2, TemplateUpdate(3, 0.0))
     state: CSTrackState = track.init([c[0] for c in clips], start)
     for i in (1, 2):
         before = state.template
         state, _ = track.step(state, [c[i] for c in clips])
         assert state.template is before
     state, prediction = track.step(replace(state, steps=torch.tensor([1, 2, 5])), [c[3] for c in clips])
-    track.update = UpdateRule(3, 0.5)
+    track.update = TemplateUpdate(3, 0.5)
     told = replace(prediction, scores=torch.tensor([0.9, 0.2, 0.6]))
     after = track.renewed(replace(state, steps=torch.tensor([2, 3, 6])), [c[2] for c in clips], told)
     changed = (after.template != state.template).flatten(1).any(dim=1)
@@ -105,7 +105,7 @@ def test_rows_whose_score_is_high_renew_their_template_and_no_others() -> None:
 
 def test_a_renewed_template_is_cut_where_the_target_was_found_and_typed_by_both_masks() -> None:
     frames = clip(1, 2, 90, 120)
-    track = tracker(1, UpdateRule(1, 0.0))
+    track = tracker(1, TemplateUpdate(1, 0.0))
     state: CSTrackState = track.init(frames[:1], torch.tensor([[30.0, 20.0, 25.0, 30.0]]))
     after, prediction = track.step(state, frames[1:])
     target = track.crop_template(frames[1:], prediction.boxes_xywh)
@@ -160,8 +160,8 @@ def test_updates_are_told_by_benchmark() -> None:
     with torch.device("meta"):
         net = e.method.build_network(e.config, False)
 
-    def rule(name: str | None) -> UpdateRule:
-        track: CSTrackTracker = e.method.build_tracker(e.config, net, name)
+    def rule(name: str | None) -> TemplateUpdate:
+        track: CSTrackTracker = e.build_tracker(net, name)
         return track.update
 
     assert [rule(name).threshold for name in ("lasher", "rgbt234", "visevent", "depthtrack", "lasot", None)] == [
@@ -205,7 +205,7 @@ def test_a_prepared_network_gives_the_same_maps(stage: int, stem: str, samples: 
 
 def test_a_tracker_in_half_precision_goes_on_for_a_whole_clip() -> None:
     frames = clip(1, 6, 90, 120)
-    track, start = tracker(2, UpdateRule(2, 0.0)), torch.tensor([[30.0, 20.0, 25.0, 30.0]])
+    track, start = tracker(2, TemplateUpdate(2, 0.0)), torch.tensor([[30.0, 20.0, 25.0, 30.0]])
     assert track.prepare(Inference(torch.bfloat16))
     state = track.init(frames[:1], start)
     for frame in frames[1:]:
@@ -226,7 +226,7 @@ def test_tokens_to_remember_are_chosen_in_full_precision(dtype: torch.dtype) -> 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_rows_of_any_age_go_on_together_under_autocast(dtype: torch.dtype) -> None:
     frames, start = clip(1, 4, 90, 120), torch.tensor([[30.0, 20.0, 25.0, 30.0]])
-    track = AutocastTracker(tracker(2, UpdateRule(2, 0.0)), "cpu", dtype)
+    track = AutocastTracker(tracker(2, TemplateUpdate(2, 0.0)), "cpu", dtype)
     older, _ = track.step(track.init(frames[:1], start), frames[1:2])
     state: Any = CSTrackState.cat([older, track.init(frames[1:2], start)])
     for frame in frames[2:]:
@@ -287,7 +287,7 @@ def test_frames_of_a_clip_learn_from_earlier_ones() -> None:
     net, data = network(2, training=True), batch(2)
     objective = experiment(2).method.build_objective(experiment(2).config, net)
     search = data.search.clone().requires_grad_()
-    output = net(data.template, search, objective.shares(data.template_boxes))
+    output = net(data.template, search, objective.foreground_masks(data.template_boxes))
     output.maps.score_map[len(data) :].sum().backward()
     assert search.grad is not None
     assert search.grad[:, 0].abs().sum() > 0
@@ -383,7 +383,7 @@ def test_templates_that_stay_cost_nothing() -> None:
     net = network(1)
     calls = []
     net.backbone.patch_embed.register_forward_hook(lambda _m, inputs, _o: calls.append(inputs[0].shape))
-    track = CSTrackTracker(net, tracker(1).settings, UpdateRule(2, 0.0))
+    track = CSTrackTracker(net, tracker(1).settings, TemplateUpdate(2, 0.0))
     frames = clip(1, 4, 90, 120)
     state: Any = track.init(frames[:1], torch.tensor([[30.0, 20.0, 25.0, 30.0]]))
     for frame in frames[1:]:
@@ -453,18 +453,43 @@ TEST:
 
 def test_a_file_as_published_means_what_ours_means(tmp_path: Path) -> None:
     (tmp_path / "theirs.yaml").write_text(PUBLISHED)
-    theirs = load_experiment("cstrack_s2", str(tmp_path / "theirs.yaml")).config
+    with pytest.warns(ConfigWarning) as warned:
+        experiment = load_experiment("cstrack_s2", str(tmp_path / "theirs.yaml"))
+    keys = [str(w.message).partition(": ")[2].partition(" has no effect")[0] for w in warned]
+    assert keys == ["TRAIN.FIX_BN", "TEST.UPDATE_INTERVALS", "TEST.UPDATE_THRESHOLD"]
+    notes = "; ".join(experiment.notes)
+    assert "LasHeR_train means LasHeR_train:882" in notes
+    assert "MODEL.PRETRAINED_PATH CSTRACK_S1_ep0180.pth.tar is read as INIT.CHECKPOINT" in notes
+    theirs = experiment.config
     ours = load_experiment("cstrack_s2", "cstrack_s2").config
     assert theirs.data == ours.data
     assert theirs.train == ours.train
-    assert theirs.test.update == ours.test.update
+    assert theirs.test == ours.test
     assert not theirs.train.fix_bn
     assert theirs.model.temporal
     assert theirs.model.backbone.args == ours.model.backbone.args
     assert theirs.init.checkpoint == "CSTRACK_S1_ep0180.pth.tar"
 
 
-def test_what_does_not_fit_is_told() -> None:
+def test_published_spellings_are_read_as_other_keys() -> None:
+    by_benchmark = "TEST.UPDATE={DEFAULT: {INTERVAL: 7}, LASOT: {THRESHOLD: 0.1}}"
+    e = experiment(1, "TRAIN.FREEZE_BN=true", "TRAIN.ENCODER_MULTIPLIER=0.3", by_benchmark)
+    assert (e.config.train.fix_bn, e.config.train.backbone_multiplier) == (True, 0.3)
+    assert e.config.test.update == TemplateUpdate(7, 0.7)
+    assert e.for_benchmark("lasot").config.test.update == TemplateUpdate(7, 0.1)
+    assert len(e.notes) == 3
+
+
+def test_keys_without_effect_are_warned_of_and_never_obeyed() -> None:
+    with pytest.warns(ConfigWarning, match=r"override 'TRAIN\.FIX_BN=true': TRAIN\.FIX_BN has no effect: batch norms"):
+        e = experiment(1, "TRAIN.FIX_BN=true")
+    assert not e.config.train.fix_bn
+    assert any("TRAIN.FIX_BN" in note for note in e.notes)
+    with pytest.raises(ConfigError, match=r"TEST\.NUM_TEMPLATES 3 is not supported"):
+        experiment(1, "TEST.NUM_TEMPLATES=3")
+
+
+def test_what_does_not_fit_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"TEMPLATE\.NUMBER must be 2"):
         experiment(1, "DATA.TEMPLATE.NUMBER=1")
     with pytest.raises(ConfigError, match=r"MODEL\.HIDDEN_DIM is 512, but the backbone's tokens are 24 wide"):

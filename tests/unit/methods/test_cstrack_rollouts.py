@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lib.data import FrameSet, Modality
 from lib.methods import Experiment, Recipe, resolve
-from lib.methods.cstrack import CSTrackRegion, CSTrackTracker, UpdateRule
+from lib.methods.cstrack import CSTrackRegion, CSTrackTracker, TemplateUpdate
 from lib.models import save_release
 from lib.models.heads import BoxMaps
 from lib.objectives import Progress, SequenceObjective
@@ -48,7 +48,7 @@ def objective(stage: int, folder: Path) -> tuple[SequenceObjective, CSTrackTrack
     track = made.tracker
     assert isinstance(track, CSTrackTracker)
     track.network.eval()
-    track.update = UpdateRule(1, 0.0)  # so that a second template, were it renewed, would be seen
+    track.update = TemplateUpdate(1, 0.0)  # so that a second template, were it renewed, would be seen
     return made, track
 
 

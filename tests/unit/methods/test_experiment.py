@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lib.config import ConfigError
-from lib.methods import load_experiment
-from lib.paths import repository_root
+from lib.methods import load_experiment, resolve
+from lib.paths import load_paths, repository_root
 
 PUBLISHED = sorted(p.stem for p in (repository_root() / "experiments" / "ostrack").glob("vitb_*.yaml"))
 
@@ -92,3 +93,26 @@ def test_unknown_names_tell_the_known_ones() -> None:
         load_experiment("ostrack", "vitb_256_mae_ce_32x4_ep30")
     with pytest.raises(ConfigError, match="backbone vit_base_patch16_224 has no argument CE_LOCS"):
         load_experiment("ostrack", "vitb_256_mae_32x4_ep300", ["MODEL.BACKBONE.CE_LOCS=[3]"])
+
+
+def test_a_method_without_a_tracker_says_so_in_one_sentence() -> None:
+    toy = load_experiment("ostrack", "synthetic_small")
+    experiment = replace(toy, method=replace(toy.method, name="pretraining", build_tracker=None))
+    network = experiment.method.build_network(experiment.config, False)
+    with pytest.raises(ConfigError, match="synthetic_small trains a network and has no tracker: method pretraining"):
+        experiment.build_tracker(network)
+    slt = replace(experiment, config=load_experiment("ostrack", "slt_synthetic", ["SLT.START=''"]).config)
+    with pytest.raises(ConfigError, match="has no tracker"):
+        resolve(slt, load_paths())
+
+
+def test_settings_of_a_benchmark_are_checked_when_the_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("TEST:\n  BY_BENCHMARK:\n    LASOT: {SEARCH_FACTR: 5}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml:3: unknown key TEST\.BY_BENCHMARK\.LASOT\.SEARCH_FACTR; did you"):
+        load_experiment("ostrack", str(path))
+    path.write_text("TEST:\n  BY_BENCHMARK:\n    LASOT: {SEARCH_FACTOR: 5}\n")
+    experiment = load_experiment("ostrack", str(path))
+    network = experiment.method.build_network(load_experiment("ostrack", "synthetic_small").config, False)
+    factors = [experiment.build_tracker(network, name).settings.search_factor for name in (None, "lasot", "otb")]
+    assert factors == [4.0, 5.0, 4.0]

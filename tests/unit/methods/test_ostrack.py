@@ -22,7 +22,7 @@ def tracker(*overrides: str) -> OneStreamTracker:
     experiment = load_experiment("ostrack", "synthetic_demo", overrides)
     torch.manual_seed(0)
     network = experiment.method.build_network(experiment.config, False)
-    return experiment.method.build_tracker(experiment.config, network, None)
+    return experiment.build_tracker(network)
 
 
 def clip(seed: int, frames: int, height: int, width: int) -> list[Frame]:

@@ -48,7 +48,7 @@ def network(*overrides: str, training: bool = False) -> SDSTrack:
 
 def tracker(*overrides: str) -> OneStreamTracker:
     e = experiment(*overrides)
-    track: OneStreamTracker = e.method.build_tracker(e.config, network(*overrides), None)
+    track: OneStreamTracker = e.build_tracker(network(*overrides))
     return track
 
 

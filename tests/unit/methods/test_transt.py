@@ -57,7 +57,7 @@ def network(*overrides: str, training: bool = False) -> TransT:
 
 def tracker() -> TransTTracker:
     e = experiment()
-    track: TransTTracker = e.method.build_tracker(e.config, network(), None)
+    track: TransTTracker = e.build_tracker(network())
     return track
 
 
@@ -118,7 +118,7 @@ def test_what_lies_outside_has_the_first_frame_s_colour() -> None:
 
 def test_every_one_stream_method_tracks_with_either_style_of_crops() -> None:
     e = load_experiment("ostrack", "synthetic_demo", ("DATA.CROP_STYLE=context",))
-    track = e.method.build_tracker(e.config, e.method.build_network(e.config, False).eval(), None)
+    track = e.build_tracker(e.method.build_network(e.config, False).eval())
     frames = clip(5, 2, 90, 120)
     state = track.init(frames[:1], torch.tensor([[0.0, 0.0, 25.0, 30.0]]))
     assert state.padding.shape == (1, 3)

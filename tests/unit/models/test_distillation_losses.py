@@ -20,7 +20,7 @@ def test_one_weighted_pass_is_the_two_masked_passes() -> None:
     enlarged = resize_map(student, 6)
     mask = (teacher.square().mean(dim=1, keepdim=True) >= 0.2).float()
     assert 0 < mask.mean() < 1
-    found = disc_kd(student, teacher, threshold=0.2, foreground=0.75, background=0.25, temperature=4.0)
+    found = disc_kd(student, teacher, 0.2, foreground_weight=0.75, background_weight=0.25, temperature=4.0)
     foreground = plain_kd(enlarged * mask, teacher * mask, 4.0)
     background = plain_kd(enlarged * (1 - mask), teacher * (1 - mask), 4.0)
     torch.testing.assert_close(found, 0.75 * foreground + 0.25 * background)

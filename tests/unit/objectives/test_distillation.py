@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lib.config import KD
 from lib.data import Batch
 from lib.methods.ostrack import OSTrack, OSTrackObjective
 from lib.methods.sdstrack import SDSTrack, SDSTrackObjective
@@ -15,10 +16,10 @@ from lib.models.backbones import OneStreamViT, TwoStreamViT
 from lib.models.heads import CenterHead
 from lib.models.layers import MaskRates
 from lib.models.losses import disc_kd, qkv_kd
-from lib.objectives import BoxCriterion, DistillationObjective, DistillationRule, Losses, Progress, SelfDistillation
+from lib.objectives import BoxCriterion, DistillationObjective, Losses, Progress, SelfDistillation
 
 NOW = Progress(epoch=1, epochs=1)
-RULE = DistillationRule(template_size=16, search_size=32)
+SIZES = 16, 32
 
 
 class TwoPictures(OSTrack):
@@ -61,15 +62,15 @@ def batch(channels: int = 3) -> Batch:
     )
 
 
-def distilled(student: OSTrack, teacher: OSTrack, rule: DistillationRule = RULE) -> DistillationObjective:
-    return DistillationObjective(OSTrackObjective(BoxCriterion(), student), student, teacher, rule)
+def distilled(student: OSTrack, teacher: OSTrack, kd: KD | None = None) -> DistillationObjective:
+    return DistillationObjective(OSTrackObjective(BoxCriterion(), student), student, teacher, kd or KD(), *SIZES)
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(OSTrack, 3), (TwoPictures, 6)])
 def test_the_student_comes_nearer_and_the_teacher_stays(kind: type[OSTrack], channels: int) -> None:
     student, teacher = build(kind, 32), build(kind, 64)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    objective = distilled(student, teacher, DistillationRule(16, 32, disc_weight=1.0, qkv_weight=1.0)).train()
+    objective = distilled(student, teacher, KD(disc_weight=1.0, qkv_weight=1.0)).train()
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2)
     kd, qkv = [], []
     for _ in range(25):
@@ -89,8 +90,8 @@ def test_the_student_comes_nearer_and_the_teacher_stays(kind: type[OSTrack], cha
 
 def test_the_total_is_the_students_own_and_the_two_weighted_terms() -> None:
     student, teacher = build(OSTrack, 32), build(OSTrack, 64)
-    rule = DistillationRule(16, 32, disc_weight=0.5, qkv_weight=0.25, layers=(0, -1))
-    objective = distilled(student.eval(), teacher, rule)
+    kd = KD(disc_weight=0.5, qkv_weight=0.25, layers=(0, -1))
+    objective = distilled(student.eval(), teacher, kd)
     found = objective(student, batch(), NOW)
     own = objective.base(student, objective.student_batch(batch()), NOW)
     t = found.terms
@@ -107,7 +108,7 @@ def test_the_teachers_precision_is_its_own() -> None:
     teacher.backbone.blocks[0].attn.qkv.register_forward_hook(lambda _m, _i, out: kinds.append(out.dtype))
     base = OSTrackObjective(BoxCriterion(), student)
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        objective = DistillationObjective(base, student, teacher, RULE, precision)
+        objective = DistillationObjective(base, student, teacher, KD(), *SIZES, precision)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found, seen = objective.observe(batch())
             objective(student, batch(), NOW).total.backward()
@@ -135,7 +136,7 @@ class Twice(OSTrackObjective):
 
 def test_a_network_that_runs_twice_is_told() -> None:
     student, teacher = build(OSTrack, 32), build(OSTrack, 64)
-    objective = DistillationObjective(Twice(BoxCriterion(), student), student, teacher, RULE)
+    objective = DistillationObjective(Twice(BoxCriterion(), student), student, teacher, KD(), *SIZES)
     with pytest.raises(RuntimeError, match="compares one pass, but the network computed its search feature 2 times"):
         objective(student, batch(), NOW)
 
@@ -154,12 +155,12 @@ ELIMINATING = {"ce_loc": (1,), "ce_keep_ratio": (0.7,)}
 def test_networks_that_cannot_be_compared_are_told(student: Callable[[], OSTrack], message: str) -> None:
     network = student()
     with pytest.raises(ValueError, match=message):
-        DistillationObjective(lambda *_: Losses(torch.zeros(())), network, build(OSTrack, 64), RULE)
+        DistillationObjective(lambda *_: Losses(torch.zeros(())), network, build(OSTrack, 64), KD(), *SIZES)
 
 
 def test_a_student_that_eliminates_learns_from_features_alone() -> None:
     student = build(OSTrack, 32, **ELIMINATING)
-    objective = distilled(student, build(OSTrack, 64), DistillationRule(16, 32, qkv_weight=0.0))
+    objective = distilled(student, build(OSTrack, 64), KD(qkv_weight=0.0))
     assert set(objective(student, batch(), NOW).terms) == {
         "Loss/total", "Loss/giou", "Loss/l1", "Loss/location", "IoU", "Loss/kd",
     }  # fmt: skip
@@ -169,7 +170,7 @@ def test_a_two_stream_student_is_compared_on_its_clean_pass_stream_by_stream() -
     """SDSTrack sees every sample twice in training; the teacher has a word on the pictures as they are alone."""
     student, teacher = build_two_streams(32), build_two_streams(64)
     base = SDSTrackObjective(SelfDistillation(BoxCriterion()), student, MaskRates())
-    objective = DistillationObjective(base, student, teacher, RULE)
+    objective = DistillationObjective(base, student, teacher, KD(), *SIZES)
     data = batch(6)
     losses = objective(student, data, NOW)
     losses.total.backward()
@@ -197,4 +198,4 @@ def test_an_rgb_teacher_cannot_teach_two_streams() -> None:
     student = build_two_streams(32)
     base = SDSTrackObjective(SelfDistillation(BoxCriterion()), student, MaskRates())
     with pytest.raises(ValueError, match="it encodes 1 streams and the student 2"):
-        DistillationObjective(base, student, build(OSTrack, 64), RULE)
+        DistillationObjective(base, student, build(OSTrack, 64), KD(), *SIZES)

@@ -126,7 +126,7 @@ def maps(best: list[int]) -> BoxMaps:
 
 def taught(output: BoxMaps, targets: list[list[float]]) -> list[list[int]]:
     """The cells of each row that learn a size."""
-    CentreBoxLoss(BoxCriterion(focal=0.0))(output, torch.tensor(targets)).total.backward()
+    CentreBoxLoss(BoxCriterion(focal_weight=0.0))(output, torch.tensor(targets)).total.backward()
     assert output.size_map is not None
     gradient = torch.zeros_like(output.size_map) if output.size_map.grad is None else output.size_map.grad
     return [row.nonzero().flatten().tolist() for row in gradient.abs().sum(dim=1).flatten(1)]
@@ -147,7 +147,7 @@ def test_the_box_of_a_cell_beside_the_target_learns_nothing() -> None:
 def test_cells_learn_nothing_from_an_absent_target_unless_as_published(published: bool) -> None:
     boxes = torch.full((2, 4, 16), 0.3, requires_grad=True)
     output = BoxMaps(torch.zeros(2, 4), torch.zeros(2, 1, 4, 4), cell_boxes_cxcywh=boxes)
-    learn = DenseBoxLoss(CellCriterion(wrap=published))
+    learn = DenseBoxLoss(CellCriterion(wrap_matches=published))
     learn(output, torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.0] * 4])).total.backward()
     assert boxes.grad is not None
     taught = boxes.grad.abs().sum(dim=1) > 0

@@ -19,7 +19,7 @@ def tracker(*overrides: str) -> OneStreamTracker:
     experiment = load_experiment("ostrack", "synthetic_demo", (*DEPTH, *overrides))
     torch.manual_seed(0)
     network = experiment.method.build_network(experiment.config, False)
-    track: OneStreamTracker = experiment.method.build_tracker(experiment.config, network, None)
+    track: OneStreamTracker = experiment.build_tracker(network)
     return track
 
 

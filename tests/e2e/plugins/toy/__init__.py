@@ -29,7 +29,7 @@ class Config(schema.Config):
     model: Model = Model()
 
 
-def build_tracker(config: Config, network: Any, benchmark: str | None) -> ToyTracker:
+def build_tracker(config: Config, network: Any) -> ToyTracker:
     t, d = config.test, config.data
     settings = CropSettings(t.template_size, t.template_factor, t.search_size, t.search_factor, d.mean, d.std)
     return ToyTracker(network, settings, grid=t.search_size // 8)
