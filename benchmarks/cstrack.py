@@ -28,9 +28,9 @@ from ways import WAYS
 
 from lib.bench import counting
 from lib.data import Batch, Normalise, cxcywh_to_xyxy, xywh_to_xyxy
+from lib.deploy import fuse_network
 from lib.methods import load_experiment
 from lib.methods.cstrack import CSTrack
-from lib.models import prepare
 from lib.models.layers import FuseOptions
 from lib.models.losses import focal_loss, gaussian_heatmap, giou_loss
 from lib.objectives import Progress
@@ -64,7 +64,7 @@ def tracking(ours: CSTrack, plain: PlainCSTrack, repeats: int) -> dict[str, Any]
     ways = limit_ways()
     ways["plain"] = lambda: no_grad(lambda: plain([z, z], x, masks, memory))
     for name, dtype in ((w, WAYS[w].dtype) for w in ("official", "fast")):
-        quick = prepare(ours, FuseOptions(dtype, normalise))
+        quick = fuse_network(ours, FuseOptions(dtype, normalise))
         remembered = None if ours.memory is None else torch.stack(memory, dim=1).to(dtype)
         with torch.no_grad():
             tokens = quick.embed_template(template)

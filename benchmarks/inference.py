@@ -24,25 +24,37 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import torch
 from agreement import agreement, agreement_table
 from page import write_into
 from plain_ostrack import MEAN, STD, PlainOSTrack, PlainTracker
-from torch import Tensor
+from torch import Tensor, nn
 from ways import WAYS, Way, installed
 
-from lib.bench import PROCEDURAL, Cost, calibration_clips, counting, made_up_picture, package_version
+from lib.bench import Cost, counting, made_up_picture, package_version
 from lib.data import Frame
+from lib.deploy import (
+    PROCEDURAL,
+    Inference,
+    calibrate,
+    calibration_clips,
+    engine_runtime,
+    fuse_tracker,
+    load_graphs,
+    network_graphs,
+    prepare,
+    quantise,
+    write_graphs,
+)
 from lib.methods.ostrack import OSTrack, OSTrackTracker
 from lib.models.backbones import OneStreamViT
-from lib.models.engines import open_graphs, write_graphs
 from lib.models.heads import CenterHead
 from lib.models.layers import FuseOptions, Product, packing_works
 from lib.paths import load_paths
-from lib.track import CropSettings, Inference, OneStreamState
+from lib.track import CropSettings, OneStreamState
 
 BOX = [500.0, 300.0, 120.0, 90.0]
 ELIMINATING = (3, 6, 9)
@@ -154,15 +166,19 @@ class Contestants:
     def tracker(self, way: Way) -> OSTrackTracker:
         tracker = self.fresh()
         if way.engine == "torch":
-            tracker.prepare(Inference(way.dtype))
-            return tracker
+            return cast("OSTrackTracker", prepare(tracker, Inference(way.dtype)))
         eight = way.engine.endswith("int8")
         folder = self.folder / ("8" if eight else "32")
         if eight not in self.written:
-            clips = calibration_clips(PROCEDURAL[False], load_paths())[::3] if eight else []
-            self.written[eight] = write_graphs(self.fresh().graphs(eight, clips), folder)
+            grid = tracker.grid
+            portable = fuse_tracker(self.fresh(), FuseOptions(pack=False, grid=grid, portable=True))
+            if eight:
+                clips = calibration_clips(PROCEDURAL[False], load_paths())[::3]
+                portable.network = quantise(portable.network, calibrate(portable, clips))
+            self.written[eight] = write_graphs(network_graphs(portable.network, portable.normalise), folder)
         runtime = way.engine.removesuffix("-int8")
-        tracker.use(*open_graphs(folder, self.written[eight], runtime, torch.get_num_threads(), way.dtype))
+        loaded = load_graphs(folder, self.written[eight], runtime, torch.get_num_threads(), way.dtype)
+        tracker.network, tracker.normalise = engine_runtime(tracker.network, loaded), nn.Identity()
         return tracker
 
 

@@ -37,12 +37,13 @@ from lib.data import (
     decode_image,
     iou_xywh,
 )
+from lib.deploy import prepare_for_rollout
 from lib.methods import load_experiment
 from lib.methods.ostrack import OSTrackTracker
 from lib.models import load_into, read_checkpoint
 from lib.objectives import SoftmaxPolicy
 from lib.paths import load_paths
-from lib.track import for_present_weights, roll_out
+from lib.track import roll_out
 
 MEAN, STD = (torch.tensor(v).reshape(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 POLICY = SoftmaxPolicy()
@@ -153,7 +154,7 @@ def template_box(clip: FrameSet, factor: float, size: int) -> Tensor:
 
 def ours(track: OSTrackTracker, clips: list[FrameSet]) -> list[float]:
     """The library's way."""
-    quick = for_present_weights(track)
+    quick = prepare_for_rollout(track)
     advantage: list[float] = roll_out(quick, clips, POLICY.draw).advantage().tolist()
     return advantage
 

@@ -27,8 +27,8 @@ from ways import WAYS
 
 from lib.bench import counting
 from lib.data import Batch, Normalise, cxcywh_to_xyxy, xywh_to_xyxy
+from lib.deploy import fuse_network
 from lib.methods import load_experiment
-from lib.models import prepare
 from lib.models.layers import FuseOptions, MaskRates, PatchMasks
 from lib.models.losses import focal_loss, gaussian_heatmap, giou_loss
 from lib.objectives import Progress
@@ -61,7 +61,7 @@ def tracking(ours: Any, plain: PlainSDSTrack, repeats: int) -> dict[str, Any]:
     ways = limit_ways()
     ways["plain"] = lambda: no_grad(lambda: plain(z, x, mask))
     for name, dtype in ((w, WAYS[w].dtype) for w in ("official", "fast")):
-        quick = prepare(ours, FuseOptions(dtype, normalise))
+        quick = fuse_network(ours, FuseOptions(dtype, normalise))
         with torch.no_grad():
             tokens = quick.encode_template(template)
             with counting() as cost:

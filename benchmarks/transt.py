@@ -22,9 +22,9 @@ from torch import Tensor
 
 from lib.bench import choose_dtype, counting
 from lib.data import Normalise
+from lib.deploy import fuse_network
 from lib.methods import load_experiment
 from lib.methods.transt import TransT
-from lib.models import prepare
 from lib.models.heads import CellBoxes
 from lib.models.layers import FuseOptions
 
@@ -54,7 +54,7 @@ def frame(ours: TransT, plain: PlainTransT, repeats: int, seconds: float) -> dic
     ways: dict[str, Callable[[], object]] = {"plain": lambda: no_grad(lambda: plain(features, x))}
     for name, network, picture, start in (
         ("as trained", ours, x, tokens),
-        *((n, prepare(ours, FuseOptions(t, normalise, grid=32)), search, None) for n, t in protocols(fast)),
+        *((n, fuse_network(ours, FuseOptions(t, normalise, grid=32)), search, None) for n, t in protocols(fast)),
     ):
         with torch.no_grad():
             known = network.encode_template(template) if start is None else start

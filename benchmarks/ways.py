@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from lib.bench import choose_dtype
-from lib.models.engines import EngineError, get_engine
+from lib.deploy import EngineError, get_engine
 
 HALF = choose_dtype(torch.device("cpu"), "fast")[0]
 

@@ -1,14 +1,13 @@
 """Evaluation: benchmarks, the runner and its workers, metrics, reports, and tools that measure or show a tracker."""
 
 from lib.bench.analysis import ResultSource, Scorable, Scoring, find_results, load_runs, read_results, with_attributes
-from lib.bench.calibration import PROCEDURAL, calibration_clips
 from lib.bench.classical import REFERENCES
 from lib.bench.compare import compare_runs
 from lib.bench.cost import Cost, counting
 from lib.bench.demo import SHIPPED, demo_factory, first_frame, follow, open_video, summary, write_demo_boxes
 from lib.bench.environment import package_version, print_environment
 from lib.bench.evaluation import Evaluation, Outcome, run_evaluation
-from lib.bench.execution import AutocastTracker, Execution, choose_dtype, engine_execution
+from lib.bench.execution import Execution, choose_dtype, engine_execution
 from lib.bench.export import export_text, export_tracker
 from lib.bench.factory import ExperimentFactory, ReferenceFactory
 from lib.bench.manifest import Identity

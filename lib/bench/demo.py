@@ -11,10 +11,10 @@ from pathlib import Path
 
 from lib.bench.factory import ExperimentFactory
 from lib.data import Frame, FrameSource, Grab, Image, SourceError
+from lib.deploy import TORCH
 from lib.files import write_text
 from lib.methods import load_experiment
 from lib.models import WeightsError, read_checkpoint
-from lib.models.engines import TORCH
 from lib.paths import load_paths, repository_root
 from lib.track import Box, TrackerSession, check_box
 from lib.viz import BoxMark, VideoWriter, colour, draw_frame

@@ -1,18 +1,13 @@
-"""Where a worker's tracker runs and in which number format; the tracker under autocast for the fast protocol."""
+"""Where a worker's tracker runs and in which number format."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from lib.data import Frame
+from lib.deploy import TORCH, Engine, EngineError
 from lib.device import choose_device
-from lib.models.engines import TORCH, Engine, EngineError
-from lib.track import Policy, Prediction, State, Tracker, greedy
 
 PROTOCOLS = ("official", "fast")
 
@@ -89,24 +84,3 @@ def use_exact_float32() -> None:
     """Switch TF32 off in this process, as the official protocol wants it."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-
-
-class AutocastTracker(Tracker):
-    """The same tracker with its network under autocast."""
-
-    def __init__(self, tracker: Tracker, device: str, dtype: torch.dtype) -> None:
-        self.tracker = tracker
-        self.reads_aux = tracker.reads_aux
-        self._kind = torch.device(device).type
-        self._dtype = dtype
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self._kind, dtype=self._dtype)
-
-    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> State:
-        with self._autocast():
-            return self.tracker.init(frames, boxes_xywh)
-
-    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[State, Prediction]:
-        with self._autocast():
-            return self.tracker.step(state, frames, policy)

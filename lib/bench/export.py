@@ -7,7 +7,7 @@ from typing import Any
 
 from lib.bench.factory import ExperimentFactory
 from lib.bench.manifest import versions
-from lib.models.engines import EngineError, get_engine, write_description
+from lib.deploy import EngineError, export, get_engine, write_description
 
 FORMAT = 1
 
@@ -24,7 +24,7 @@ def export_tracker(factory: ExperimentFactory, folder: Path) -> dict[str, Any]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise EngineError(f"{folder} is there and not empty; name another folder with --output, or remove it")
     tracker = factory.build_plain(0)
-    found = tracker.export(folder, factory.inference(tracker), engine.runtime)
+    found = export(tracker, folder, factory.inference(tracker), engine.runtime)
     details = factory.details()
     values = {
         "format": FORMAT,

@@ -10,14 +10,13 @@ from typing import Any, Protocol
 
 import torch
 
-from lib.bench.calibration import PROCEDURAL, calibration_clips
-from lib.bench.execution import AutocastTracker, Execution, choose_execution, engine_execution, use_exact_float32
+from lib.bench.execution import Execution, choose_execution, engine_execution, use_exact_float32
 from lib.bench.manifest import Identity
+from lib.deploy import PROCEDURAL, TORCH, CalibrationClip, Inference, calibration_clips, get_engine, prepare
 from lib.methods import Experiment, load_experiment
 from lib.models import sha256_of
-from lib.models.engines import TORCH, get_engine
 from lib.paths import Paths, load_paths
-from lib.track import CalibrationClip, Inference, Tracker
+from lib.track import Tracker
 
 
 class TrackerFactory(Protocol):
@@ -43,7 +42,7 @@ class TrackerFactory(Protocol):
 class ExperimentFactory:
     """A method with its YAML and weights. checkpoint: None = random weights drawn with `seed`.
 
-    engine: who computes the network (`lib.models.engines`). calibration: the data set that an engine in 8 bits is
+    engine: who computes the network (`lib.deploy.engines`). calibration: the data set that an engine in 8 bits is
     calibrated on, empty for procedural sequences; paths: where that lies.
     """
 
@@ -122,11 +121,8 @@ class ExperimentFactory:
         return choose_execution(self.device, self.protocol, slot, self.num_gpus)
 
     def build(self, slot: int) -> Tracker:
-        where = self.execution(slot)
         tracker = self.build_plain(slot)
-        if tracker.prepare(self.inference(tracker)):
-            return tracker
-        return AutocastTracker(tracker, where.device, where.dtype)
+        return prepare(tracker, self.inference(tracker))
 
     def inference(self, tracker: Tracker) -> Inference:
         """How the tracker's network is to be computed. Raises EngineError for an engine that is not installed."""

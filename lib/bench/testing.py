@@ -18,8 +18,8 @@ from lib.bench.render import check_wish, choose, write_videos
 from lib.bench.scoring import Scored
 from lib.bench.submit import pack, shortfall
 from lib.config import ConfigError
+from lib.deploy import TORCH, get_engine
 from lib.methods import Experiment, load_experiment
-from lib.models.engines import TORCH, get_engine
 from lib.paths import Paths
 from lib.registry import UnknownNameError
 

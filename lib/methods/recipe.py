@@ -11,6 +11,7 @@ from torch import nn
 
 from lib.config import Config, ConfigError, Teacher
 from lib.data import BatchLoader, Normalise
+from lib.deploy import prepare_for_rollout
 from lib.methods.data import clip_data, open_loader
 from lib.methods.experiment import Experiment, Role, load_experiment
 from lib.models import WeightPlaces, WeightsError, locate, read_checkpoint
@@ -266,4 +267,5 @@ def _sequence_objective(experiment: Experiment, network: nn.Module) -> SequenceO
     else:
         auxiliary = method.build_auxiliary(config)
     policy = SoftmaxPolicy(slt.temperature, slt.epsilon)
-    return SequenceObjective(tracker, auxiliary, SequenceRule(slt.policy_weight, slt.micro_batch, slt.average, policy))
+    rule = SequenceRule(slt.policy_weight, slt.micro_batch, slt.average, policy)
+    return SequenceObjective(tracker, auxiliary, rule, prepare_for_rollout)

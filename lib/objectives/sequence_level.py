@@ -25,7 +25,6 @@ from lib.track import (
     StagedTracker,
     TemplateRegion,
     TrackerOutput,
-    for_present_weights,
     roll_out,
     windowed_scores_of,
 )
@@ -129,12 +128,19 @@ class SequenceObjective:
 
     keeps_eval_mode = True
 
-    def __init__(self, tracker: StagedTracker[Any, Any, Any], auxiliary: AuxiliaryLoss, rule: SequenceRule) -> None:
-        self.tracker, self.auxiliary, self.rule = tracker, auxiliary, rule
+    def __init__(
+        self,
+        tracker: StagedTracker[Any, Any, Any],
+        auxiliary: AuxiliaryLoss,
+        rule: SequenceRule,
+        prepare: Callable[[StagedTracker[Any, Any, Any]], StagedTracker[Any, Any, Any]] = lambda tracker: tracker,
+    ) -> None:
+        """prepare: gives the tracker of a roll-out, with the same weights, possibly in a quicker form."""
+        self.tracker, self.auxiliary, self.rule, self.prepare = tracker, auxiliary, rule, prepare
 
     def split(self, network: nn.Module, batch: ClipBatch, progress: Progress) -> list[Explored]:
         """Explore, and deal the clips out to micro-batches."""
-        explorer = for_present_weights(self.tracker)
+        explorer = self.prepare(self.tracker)
         return self.parts(roll_out(explorer, batch.clips, self.rule.policy.draw), batch.names)
 
     def parts(self, rollout: Rollout[Any, Any], names: list[str]) -> list[Explored]:

@@ -5,21 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lib.data import CROP_STYLES, Frame, Normalise, clip_boxes
-from lib.models import prepare, reads_pixels
-from lib.models.engines import TORCH, Examples, Graph, Session, graphs_of, quantised, served, watching
 from lib.models.heads import BoxMaps
-from lib.models.layers import FuseOptions
 from lib.track.exploring import SearchRegion, StagedTracker, TemplateRegion, TrackerOutput
-from lib.track.inference import PLAIN, CalibrationClip, Inference
 from lib.track.protocol import Policy, Prediction, State, checked_boxes, greedy
-from lib.track.serving import export, serve
 from lib.track.window import hann2d
 
 
@@ -87,64 +81,9 @@ class OneStreamTracker(StagedTracker[OneStreamState, OneStreamTemplate, SearchRe
     def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
         """Search crops [B, C, S, S] -> maps."""
 
-    def prepare(self, how: Inference = PLAIN) -> bool:
-        """Fold what is constant into the weights, normalisation too; see `lib.models.layers.inference`."""
-        if how.engine != TORCH:
-            serve(self, how)
-            return True
-        if how.dtype not in (torch.float32, torch.bfloat16):
-            return super().prepare(how)
-        self._fold(FuseOptions(how.dtype, pack=not how.compiled, grid=self.grid))
-        if how.compiled:
-            self.compile_network()
-        return True
-
-    def export(self, folder: Path, how: Inference, file_format: str = "onnx") -> dict[str, Any]:
-        """Graphs "template" and "frame", for any number of rows; crops are uint8 pixels."""
-        return {**export(self, folder, how, file_format), "crop": asdict(self.settings)}
-
-    def graphs(self, int8: bool, clips: Sequence[CalibrationClip] = ()) -> dict[str, Graph]:
-        """What `lib.track.serving` hands to an engine. The tracker's network becomes the one that is exported."""
-        self._fold(FuseOptions(pack=False, grid=self.grid, portable=True))
-        if int8:
-            with watching(self.network) as seen:
-                self._walk(clips)
-            self.network = quantised(self.network, seen)
-        return graphs_of(self.network, self.normalise, self._examples())
-
-    def use(self, template: Session, frame: Session) -> None:
-        """Let these graphs, which normalise by themselves, do the network's work."""
-        self.network, self.normalise = served(self.network, template, frame), nn.Identity()
-
-    def _fold(self, plan: FuseOptions) -> None:
-        pixels = self.normalise if isinstance(self.normalise, Normalise) else None
-        self.network = prepare(self.network, replace(plan, pixels=pixels))
-        if reads_pixels(self.network):
-            self.normalise = nn.Identity()
-
-    def _walk(self, clips: Sequence[CalibrationClip]) -> None:
-        """Look for the target of every clip where it is, whatever is found there."""
-        for clip in clips:
-            state = self.init(clip.frames[:1], clip.boxes_xywh[:1])
-            for i in range(1, len(clip.frames)):
-                self.step(replace(state, boxes_xywh=clip.boxes_xywh[i : i + 1]), [clip.frames[i]])
-
-    @torch.no_grad()
-    def _examples(self) -> Examples:
-        s, channels = self.settings, 6 if self.reads_aux else 3
-        generator = torch.Generator().manual_seed(0)
-        template, search = (
-            torch.randint(0, 256, (2, channels, size, size), dtype=torch.uint8, generator=generator)
-            for size in (s.template_size, s.search_size)
-        )
-        boxes = torch.tensor([[0.25, 0.25, 0.5, 0.5]], dtype=torch.float64).expand(2, 4)
-        tokens, mask = self.encode_template(self.normalise(template), boxes)
-        return Examples(template, search, tokens, mask)
-
-    def compile_network(self) -> None:
-        """Compile what a step calls: the network's `locate`, or the whole network where that is missing."""
-        locate = getattr(self.network, "locate", self.network.forward)
-        setattr(self.network, locate.__name__, torch.compile(locate))
+    def procedure(self) -> dict[str, Any]:
+        """The tracker's settings for a program that tracks with the exported network alone; JSON-able."""
+        return {"crop": asdict(self.settings)}
 
     def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamTemplate:
         s = self.settings

@@ -11,7 +11,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -20,8 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.data import Frame
-from lib.models.engines import TORCH, EngineError
-from lib.track.inference import PLAIN, Inference
 
 S = TypeVar("S", bound="State")
 
@@ -152,26 +149,3 @@ class Tracker(ABC, Generic[S]):
     @abstractmethod
     def step(self, state: S, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[S, Prediction]:
         """The next frame of every sequence of `state`; `state` itself is left as it was."""
-
-    def prepare(self, how: Inference = PLAIN) -> bool:
-        """Make steps quick, given that the network's weights do not change any more; boxes stay equal up to rounding.
-
-        Returns whether products are in `how.dtype` from now on; if not, the caller may resort to autocast. Here only
-        `how.compiled` is obeyed; trackers that know their network do more. Raises EngineError for an engine that is
-        missing or cannot serve this tracker.
-        """
-        if how.engine != TORCH:
-            raise EngineError(f"{type(self).__name__} cannot be served by engine {how.engine}, only by {TORCH}")
-        if how.compiled:
-            network = getattr(self, "network", None)
-            if not isinstance(network, torch.nn.Module):
-                raise ValueError(f"{type(self).__name__} has no network that could be compiled")
-            network.compile()
-        return how.dtype == torch.float32
-
-    def export(self, folder: Path, how: Inference, file_format: str = "onnx") -> dict[str, Any]:
-        """Write the network's graphs for another runtime into `folder`; returns what a program must know to use them.
-
-        Raises EngineError where a tracker cannot be exported, or where the runtime gives other numbers than PyTorch.
-        """
-        raise EngineError(f"{type(self).__name__} cannot be exported")

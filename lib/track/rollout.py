@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.data import FrameSet, iou_xywh
 from lib.track.exploring import S, StagedTracker, T, V, windowed_scores_of
 from lib.track.protocol import Policy, greedy
-
-E = TypeVar("E", bound=StagedTracker[Any, Any, Any])
 
 
 @dataclass(frozen=True)
@@ -41,19 +38,6 @@ class Rollout(Generic[T, V]):
         """[S] how much better the exploring tracker did than the greedy one: difference of their mean overlaps."""
         greedy_mean, exploring_mean = self.overlaps().mean(dim=1)
         return exploring_mean - greedy_mean
-
-
-def for_present_weights(tracker: E) -> E:
-    """A copy of the tracker, prepared for weights that stay as they are: quicker, equal up to rounding.
-
-    The tracker itself may go on learning. Under autocast, which prepared networks leave aside, it is given back.
-    """
-    network = getattr(tracker, "network", None)
-    if not isinstance(network, nn.Module) or torch.is_autocast_enabled(next(network.parameters()).device.type):
-        return tracker
-    prepared = copy.copy(tracker)
-    prepared.prepare()
-    return prepared
 
 
 @torch.no_grad()

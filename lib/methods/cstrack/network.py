@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lib.models import with_fused_children
 from lib.models.backbones import FastITPN
 from lib.models.fusion import SpatialCompactModule
 from lib.models.heads import BoxMaps, ConfidenceHead, TaskHead
-from lib.models.layers import FuseOptions
+from lib.models.layers import FuseOptions, sample_pictures, with_fused_children
 from lib.models.temporal import TemporalCompactModule, best_tokens, box_prior, filled, relation, remembered, where_first
 
 
@@ -121,6 +120,49 @@ class CSTrack(nn.Module):
         """
         return self.backbone.type_template(tokens, shares.prod(dim=1), (1 - shares).prod(dim=1))
 
+    def encode_template(self, template: Tensor, foreground: Tensor) -> Tensor:
+        """Once per target: typed tokens of two equal templates.
+
+        Args:
+            template: [B, 6, T, T], normalised.
+            foreground: [B, Nz], share of each template cell that the target covers.
+
+        Returns:
+            [B, 2, 2 Nz, C], the tokens of both modalities: those of the first template, then those of the second.
+        """
+        tokens = self.embed_template(template)
+        masks = (foreground[:, None], torch.stack([foreground, foreground], dim=1))
+        return torch.cat([self.type_template(tokens, mask) for mask in masks], dim=2)
+
+    def update_template(self, tokens: Tensor, foreground: Tensor, template: Tensor, new_foreground: Tensor) -> Tensor:
+        """The tokens [B, 2, 2 Nz, C] with a new second template.
+
+        foreground: of the first template; template, new_foreground: of the new one, as in `encode_template`.
+        """
+        new = self.type_template(self.embed_template(template), torch.stack([foreground, new_foreground], dim=1))
+        return torch.cat([tokens[:, :, : foreground.shape[1]], new], dim=2)
+
+    def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
+        """Example inputs of all entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""
+        b, generator = self.backbone, torch.Generator().manual_seed(0)
+        template, length = sample_pictures(6, b.template_size), b.grid_template**2
+        tokens = torch.randn(2, 2, 2 * length, b.width, generator=generator)
+        masks = torch.rand(2, 2, length, generator=generator).unbind(0)
+        locate = {"tokens": tokens, "search": sample_pictures(6, b.search_size)}
+        if self.memory is not None:
+            memory = (2, self.memory.length, self.memory.tokens, b.width)
+            locate |= {"memory": torch.randn(memory, generator=generator), "first": torch.tensor([False, True])}
+        return {
+            "encode_template": {"template": template, "foreground": masks[0]},
+            "update_template": {
+                "tokens": tokens,
+                "foreground": masks[0],
+                "template": template,
+                "new_foreground": masks[1],
+            },
+            "locate": locate,
+        }
+
     def encode_templates(self, templates: Tensor, shares: Tensor) -> Tensor:
         """All at once: [B, Nt, 6, T, T] with the target's shares [B, Nt, Nz] -> typed tokens [B, 2, Nt * Nz, C]."""
         count = templates.shape[1]
@@ -133,11 +175,11 @@ class CSTrack(nn.Module):
         Those from `first` on: [R, 1 + 2 P + Nt * Nz + N - first, C].
         """
         found = self.backbone.type_search(self.backbone.embed(search))
-        prompts = torch.stack([self.rgb_prompts.weight, self.det_prompts.weight]).expand(len(found), -1, -1, -1)
+        prompts = torch.stack([self.rgb_prompts.weight, self.det_prompts.weight]).expand(found.shape[0], -1, -1, -1)
         rgb, aux = torch.cat([prompts, templates, found], dim=2).unbind(1)
         codes = self.codes()
         fused = self.backbone_rgb_det_fusion(rgb, aux, codes.fusion)
-        tokens = torch.cat([self.backbone.cls_token.expand(len(fused), -1, -1), fused], dim=1) + codes.tokens
+        tokens = torch.cat([self.backbone.cls_token.expand(fused.shape[0], -1, -1), fused], dim=1) + codes.tokens
         return self.backbone.encode(tokens, first)
 
     def decode(self, search_tokens: Tensor) -> BoxMaps:
@@ -205,7 +247,7 @@ class CSTrack(nn.Module):
         return CSTrackOutput(BoxMaps.cat([f.maps for f in found]), logits, torch.cat(confidence), tokens, weight)
 
     def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.inference`. What serves training alone stays behind."""
+        """For inference; see `lib.models.layers.fused`. What serves training alone stays behind."""
         twin = with_fused_children(self, plan)
         for name in ("confidence_pred", "task_cls"):
             del twin._modules[name]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -13,19 +12,15 @@ from torch import Tensor
 from lib.data import Frame, doubled, soft_masks_of_targets
 from lib.methods.cstrack.config import TemplateUpdate
 from lib.methods.cstrack.network import CSTrack, Found
-from lib.models.engines import TORCH, EngineError
 from lib.models.heads import BoxMaps
 from lib.track import (
-    PLAIN,
     CropSettings,
-    Inference,
     OneStreamState,
     OneStreamTemplate,
     OneStreamTracker,
     Policy,
     Prediction,
     SearchRegion,
-    Tracker,
     TrackerOutput,
     greedy,
 )
@@ -69,17 +64,14 @@ class CSTrackTracker(OneStreamTracker):
         """A frame without second picture shows its first one twice, as in training."""
         return [doubled(frame) for frame in frames]
 
-    def prepare(self, how: Inference = PLAIN) -> bool:
-        return super().prepare(how) if how.engine == TORCH else Tracker.prepare(self, how)
-
-    def export(self, folder: Path, how: Inference, file_format: str = "onnx") -> dict[str, Any]:
-        raise EngineError("CSTrack cannot be exported: its frames depend on memory and templates that change")
+    def procedure(self) -> dict[str, Any]:
+        """Crops, and when the second template is renewed."""
+        return {**super().procedure(), "update": asdict(self.update)}
 
     def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor]:
         """Typed tokens of two equal templates, and the target's shares in their cells."""
-        tokens, shares = self.network.embed_template(crops), self._shares(boxes_xywh)
-        kinds = [shares[:, None], torch.stack([shares, shares], dim=1)]
-        return torch.cat([self.network.type_template(tokens, kind) for kind in kinds], dim=2), shares
+        shares = self._shares(boxes_xywh)
+        return self.network.encode_template(crops, shares), shares
 
     def _shares(self, boxes_xywh: Tensor) -> Tensor:
         size = self.settings.template_size
@@ -100,20 +92,18 @@ class CSTrackTracker(OneStreamTracker):
 
     def forward(self, state: OneStreamState, view: SearchRegion) -> TrackerOutput:
         assert isinstance(view, CSTrackRegion)
-        found = self._find(state.template, self.normalise(view.crops), view)
+        found = self._find(state.template, self.normalise(view.crops), view.steps, view.memory)
         return self.output_of(found.maps, found.memory)
 
-    def _find(self, template: Tensor, crops: Tensor, view: CSTrackRegion) -> Found:
-        if view.memory is None or view.steps is None:
+    def _find(self, template: Tensor, crops: Tensor, steps: Tensor | None, memory: Tensor | None) -> Found:
+        if memory is None or steps is None:
             return self.network.locate(template, crops)
-        first = view.steps == 0
-        if bool(first.all()):
-            return self.network.locate(template, crops)
-        return self.network.locate(template, crops, view.memory, first.to(self.device) if bool(first.any()) else None)
+        first = steps == 0
+        return self.network.locate(template, crops, memory, first.to(self.device) if bool(first.any()) else None)
 
     def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
-        """As if this were the first frame after the template's."""
-        return self.network.locate(state.template, crops).maps
+        assert isinstance(state, CSTrackState)
+        return self._find(state.template, crops, state.steps, state.memory).maps
 
     def postprocess(
         self, state: OneStreamState, view: SearchRegion, output: TrackerOutput, policy: Policy = greedy
@@ -143,8 +133,7 @@ class CSTrackTracker(OneStreamTracker):
         if not rows:
             return state
         target = self.crop_template([frames[i] for i in rows], state.boxes_xywh[rows])
-        tokens, shares = self.network.embed_template(self.normalise(target.crops)), self._shares(target.boxes_xywh)
-        both = torch.stack([state.shares[rows], shares], dim=1)
-        template = state.template.clone()
-        template[rows, :, shares.shape[1] :] = self.network.type_template(tokens, both)
+        template, shares = state.template.clone(), self._shares(target.boxes_xywh)
+        crops = self.normalise(target.crops)
+        template[rows] = self.network.update_template(template[rows], state.shares[rows], crops, shares)
         return replace(state, template=template)

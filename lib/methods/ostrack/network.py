@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from lib.models.backbones import OneStreamViT, Tokens
 from lib.models.heads import BoxMaps
-from lib.models.layers import box_rows
+from lib.models.layers import box_rows, sample_pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,16 @@ class OSTrack(nn.Module):
     ) -> OSTrackOutput:
         """template [B, 3, T, T] and search [B, 3, S, S], normalised."""
         return self.locate(self.encode_template(template), search, template_mask, keep_rate)
+
+    def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
+        """Example inputs of both entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""
+        b, channels = self.backbone, 3 * self.streams
+        streams, length = (self.streams,) if self.streams > 1 else (), b.grid_template**2
+        tokens = torch.randn(2, *streams, length, b.width, generator=torch.Generator().manual_seed(0))
+        locate = {"tokens": tokens, "search": sample_pictures(channels, b.search_size)}
+        if b.needs_template_mask:
+            locate["mask"] = torch.arange(length).expand(2, -1) % 3 == 0
+        return {"encode_template": {"template": sample_pictures(channels, b.template_size)}, "locate": locate}
 
     @property
     def streams(self) -> int:

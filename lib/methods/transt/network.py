@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
-from lib.models import with_fused_children
 from lib.models.backbones import ResNet
 from lib.models.fusion import FeatureFusion, FusionSize
 from lib.models.heads import CellBoxes, Perceptron
-from lib.models.layers import Convolution, FuseOptions
+from lib.models.layers import Convolution, FuseOptions, sample_pictures, with_fused_children
 
 
 class TransT(nn.Module):
@@ -27,6 +27,7 @@ class TransT(nn.Module):
             raise ValueError(
                 f"template {template_size} and search region {search_size} must be multiples of the stride {stride}"
             )
+        self.template_size, self.search_size, self.width = template_size, search_size, size.width
         self.grid_template, self.grid_search = template_size // stride, search_size // stride
         # Published: index 0 the feature network, index 1 the position code, which has no parameters.
         self.backbone = nn.ModuleList([nn.ModuleDict({"body": backbone})])
@@ -56,8 +57,16 @@ class TransT(nn.Module):
         search_tokens = self._tokens(search)
         return self._decide(self.encode_template(template), search_tokens)
 
+    def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
+        """Example inputs of both entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""
+        tokens = torch.randn(2, self.grid_template**2, self.width, generator=torch.Generator().manual_seed(0))
+        return {
+            "encode_template": {"template": sample_pictures(3, self.template_size)},
+            "locate": {"tokens": tokens, "search": sample_pictures(3, self.search_size)},
+        }
+
     def fuse_for_inference(self, plan: FuseOptions) -> TransT:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         twin = with_fused_children(self, plan)
         weight, bias = (self.input_proj.get_parameter(name) for name in ("weight", "bias"))
         twin.input_proj = Convolution(weight, bias, replace(plan, grid=self.grid_search))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from lib.data import clip_centres
 from lib.methods.transt.network import TransT
 from lib.models.heads import BoxMaps
-from lib.track import CropSettings, Inference, OneStreamState, OneStreamTracker, hanning2d
+from lib.track import CropSettings, OneStreamState, OneStreamTracker, hanning2d
 
 
 class TransTTracker(OneStreamTracker):
@@ -27,10 +26,10 @@ class TransTTracker(OneStreamTracker):
         self.influence = influence
         self.window = hanning2d(network.grid_search).flatten().to(self.device)
 
-    def export(self, folder: Path, how: Inference, file_format: str = "onnx") -> dict[str, Any]:
-        """As every one-stream tracker, with how the cell is chosen."""
+    def procedure(self) -> dict[str, Any]:
+        """Crops, and the window by which the cell is chosen."""
         window = {"type": "hanning with zeros", "influence": self.influence, "smallest_side": self.margin}
-        return {**super().export(folder, how, file_format), "window": window}
+        return {**super().procedure(), "window": window}
 
     def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.network.encode_template(crops), None

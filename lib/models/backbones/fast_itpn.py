@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lib.models.layers.fused import FuseOptions
-from lib.models.layers.inference import with_fused_children
+from lib.models.layers.fused import FuseOptions, with_fused_children
 from lib.models.layers.initial import trunc_normal_linears
 from lib.models.layers.itpn_stem import ConvBlock, Merge, run_stem
 from lib.models.layers.scaled_block import EPS, ScaledBlock
@@ -128,7 +127,7 @@ class FastITPN(nn.Module):
         return cast("Tensor", block(tokens, first))
 
     def fuse_for_inference(self, plan: FuseOptions) -> FastITPN:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         return with_fused_children(self, plan)
 
 

@@ -85,7 +85,7 @@ class ResNet(nn.Module):
         return x
 
     def fuse_for_inference(self, plan: FuseOptions) -> FusedResNet:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         return FusedResNet(self, plan)
 
 

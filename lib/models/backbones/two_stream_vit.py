@@ -17,8 +17,7 @@ from lib.data import Normalise
 from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens
 from lib.models.layers.adapted_block import AdaptedBlock
 from lib.models.layers.candidate_elimination import drop_candidates, put_back
-from lib.models.layers.fused import FuseOptions
-from lib.models.layers.inference import with_fused_children
+from lib.models.layers.fused import FuseOptions, with_fused_children
 from lib.models.layers.masking import PatchMasks, hide
 
 
@@ -199,7 +198,7 @@ class TwoStreamViT(OneStreamViT):
         return self.encode(*tokens, mask, keep_rate)
 
     def fuse_for_inference(self, plan: FuseOptions) -> TwoStreamViT:
-        """For inference; see `lib.models.layers.inference`. Each stem has its own channels' normalisation folded in."""
+        """For inference; see `lib.models.layers.fused`. Each stem has its own channels' normalisation folded in."""
         twin = with_fused_children(self, plan)
         if plan.pixels is not None:
             mean, std = (v[3:].flatten() for v in (plan.pixels.mean, plan.pixels.std))

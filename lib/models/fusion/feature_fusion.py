@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedAttention, CodedProjection
-from lib.models.layers.fused import FuseOptions, ResidualMlp, ResidualProduct, attention
-from lib.models.layers.inference import with_fused_children
+from lib.models.layers.fused import FuseOptions, ResidualMlp, ResidualProduct, attention, with_fused_children
 from lib.models.layers.sine_code import sine_code
 
 TEMPLATE, SEARCH = "1", "2"
@@ -115,7 +114,7 @@ class FeatureFusion(nn.Module):
         return self.decoder["norm"](search)
 
     def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         return with_fused_children(self, plan) if plan.portable else FusedFeatureFusion(self, plan)
 
     def layers(self) -> list[EncoderLayer]:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.heads.boxes import BoxMaps, pick_cells
-from lib.models.layers.fused import FuseOptions, Product
-from lib.models.layers.inference import with_fused_children
+from lib.models.layers.fused import FuseOptions, Product, with_fused_children
 
 TARGET, BACKGROUND = 0, 1
 
@@ -32,7 +31,7 @@ class Perceptron(nn.Module):
         return self.layers[-1](x)
 
     def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.inference`. Its last layer is in float32: scores are compared."""
+        """For inference; see `lib.models.layers.fused`. Its last layer is in float32: scores are compared."""
         if plan.portable:
             return with_fused_children(self, plan)
         exact = replace(plan, dtype=torch.float32)

@@ -52,7 +52,7 @@ class CenterHead(nn.Module):
         return BoxMaps(boxes, score, size, offset)
 
     def fuse_for_inference(self, plan: FuseOptions) -> FusedCenterHead:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         return FusedCenterHead(self, plan)
 
 

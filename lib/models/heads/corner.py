@@ -62,7 +62,7 @@ class CornerHead(nn.Module):
         return BoxMaps(torch.cat([(first + second) / 2, second - first], dim=1), score)
 
     def fuse_for_inference(self, plan: FuseOptions) -> FusedCornerHead:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         return FusedCornerHead(self, plan)
 
 

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.adapters import Bottleneck
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention
-from lib.models.layers.inference import with_fused_children
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention, with_fused_children
 from lib.models.layers.transformer import Attention, Block, Mlp, split_heads
 
 SCALE = 0.5
@@ -79,7 +78,7 @@ class AdaptedBlock(Block):
         return self.drop_path(pairs).transpose(0, 1).flatten(0, 1)
 
     def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         if not plan.portable:
             return FusedAdaptedBlock(self, plan)
         twin = with_fused_children(self, plan)

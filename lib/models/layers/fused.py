@@ -1,15 +1,19 @@
 """Layers whose weights no longer change: fused with what follows them, and packed for oneDNN on processors.
 
+A module that has a quicker, equal form for fixed weights offers ``fuse_for_inference(options) -> nn.Module``;
+`lib.deploy.fuse_network` puts these forms into a copy of a network.
+
 oneDNN's operators are reached through `torch.ops.mkldnn`, as PyTorch's own compiler does. They are tried once against
 plain PyTorch; where they are missing or differ, the plain layers are used.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +21,7 @@ from torch.nn import functional as F
 
 from lib.data import Normalise
 
+M = TypeVar("M", bound=nn.Module)
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "gelu": F.gelu, "relu": F.relu}
 _ONE_AT = {"gelu": 1.1444507183528787, "relu": 1.0}
 """Where exact GELU, and ReLU, are 1."""
@@ -41,6 +46,36 @@ class FuseOptions:
 
     def packs(self, weight: Tensor) -> bool:
         return self.pack and weight.device.type == "cpu"
+
+
+@runtime_checkable
+class Fusable(Protocol):
+    """A module with a quicker form for fixed weights."""
+
+    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+        """Same inputs (except for `plan.pixels`) and outputs up to rounding; shares or copies weights, changes none."""
+
+
+def fuse_module(module: nn.Module, plan: FuseOptions) -> nn.Module:
+    """The module's fused form, or a copy whose children are in theirs."""
+    return module.fuse_for_inference(plan) if isinstance(module, Fusable) else with_fused_children(module, plan)
+
+
+def with_fused_children(module: M, plan: FuseOptions) -> M:
+    """A copy of `module` whose children are fused and whose own weights have the options' number format."""
+    twin = copy.copy(module)
+    twin._modules = {
+        name: None if child is None else fuse_module(child, plan) for name, child in module._modules.items()
+    }
+    twin._parameters = {
+        name: None if value is None else nn.Parameter(value.detach().to(plan.dtype), requires_grad=False)
+        for name, value in module._parameters.items()
+    }
+    twin._buffers = {
+        name: value.to(plan.dtype) if value is not None and value.is_floating_point() else value
+        for name, value in module._buffers.items()
+    }
+    return twin
 
 
 class Product(nn.Module):

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.drop_path import DropPath
-from lib.models.layers.fused import FuseOptions, Product, ResidualProduct
-from lib.models.layers.inference import with_fused_children
+from lib.models.layers.fused import FuseOptions, Product, ResidualProduct, with_fused_children
 from lib.models.layers.scaled_block import EPS
 from lib.models.layers.stem import FusedPatchEmbed, PatchEmbed
 
@@ -48,7 +47,7 @@ class ConvBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         return with_fused_children(self, plan) if plan.portable else FusedConvBlock(self, plan)
 
 
@@ -80,7 +79,7 @@ class Merge(nn.Module):
         return F.linear(neighbours(self.norm(x)), merging_weight(self.reduction), self.reduction.bias)
 
     def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         return with_fused_children(self, plan) if plan.portable else FusedMerge(self, plan)
 
 

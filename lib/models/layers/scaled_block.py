@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.drop_path import DropPath
-from lib.models.layers.fused import FuseOptions, Product, ResidualProduct, attention
-from lib.models.layers.inference import with_fused_children
+from lib.models.layers.fused import FuseOptions, Product, ResidualProduct, attention, with_fused_children
 from lib.models.layers.transformer import split_heads
 
 EPS = 1e-6
@@ -79,7 +78,7 @@ class ScaledBlock(nn.Module):
         return x + self.drop_path(self.gamma_2 * self.mlp(self.norm2(x)))
 
     def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         return with_fused_children(self, plan) if plan.portable else FusedScaledBlock(self, plan)
 
 

@@ -12,6 +12,12 @@ from torch import Tensor, nn
 from lib.models.layers.fused import FuseOptions, Product, folded
 
 
+def sample_pictures(channels: int, size: int, rows: int = 2) -> Tensor:
+    """Random uint8 pictures [rows, channels, size, size], the same ones at every call: for `sample_inputs`."""
+    generator = torch.Generator().manual_seed(size)
+    return torch.randint(0, 256, (rows, channels, size, size), dtype=torch.uint8, generator=generator)
+
+
 class PatchEmbed(nn.Module):
     """Non-overlapping patches to tokens, row-major (Dosovitskiy et al., ICLR 2021)."""
 
@@ -24,7 +30,7 @@ class PatchEmbed(nn.Module):
         return self.proj(image).flatten(2).transpose(1, 2)
 
     def fuse_for_inference(self, plan: FuseOptions) -> FusedPatchEmbed:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         return FusedPatchEmbed(self.proj, plan)
 
 
@@ -88,7 +94,7 @@ class ConvStem(nn.Module):
         return self.proj(image).flatten(2).transpose(1, 2)
 
     def fuse_for_inference(self, plan: FuseOptions) -> FusedConvStem:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         return FusedConvStem(self.proj, plan)
 
 

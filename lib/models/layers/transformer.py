@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.drop_path import DropPath
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention
-from lib.models.layers.inference import with_fused_children
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention, with_fused_children
 
 
 class Attention(nn.Module):
@@ -97,7 +96,7 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.inference`."""
+        """For inference; see `lib.models.layers.fused`."""
         return with_fused_children(self, plan) if plan.portable else FusedBlock(self, plan)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kinds.data import smooth_video
 from kinds.ostrack import chosen, written
 from lib.data import Batch, Frame, Modality
+from lib.deploy import fuse_network, prepare
 from lib.methods import Experiment, load_experiment
 from lib.methods.cstrack import (
     TASKS,
@@ -27,7 +28,7 @@ from lib.methods.cstrack import (
     adapt_fast_itpn,
     build_network,
 )
-from lib.models import load_into, prepare
+from lib.models import load_into
 from lib.models.backbones import FastITPN
 from lib.models.heads import BoxMaps
 from lib.models.layers import DropPath, FuseOptions
@@ -199,7 +200,7 @@ def forward(case: Case) -> None:
     check_tape(case, tape)
     if network.memory is None:
         with torch.no_grad():
-            for served in (network, prepare(network, FuseOptions(grid=network.backbone.grid_search))):
+            for served in (network, fuse_network(network, FuseOptions(grid=network.backbone.grid_search))):
                 maps = served.locate(served.encode_templates(templates, shares), search[:, 0]).maps
                 check_maps(case, maps, outputs)
 
@@ -213,7 +214,7 @@ def check_maps(case: Case, maps: BoxMaps, stored: dict[str, Any]) -> None:
 def sequence(case: Case) -> None:
     """Frame by frame with what is remembered; the prepared network keeps pace on a memory of its own."""
     network = build(case)
-    served = prepare(network, FuseOptions(grid=network.backbone.grid_search))
+    served = fuse_network(network, FuseOptions(grid=network.backbone.grid_search))
     memory = quick = None
     for i in range(case.data["frames"]):
         templates, shares = templates_of(case, second_template(case, i))
@@ -454,7 +455,7 @@ def follow(case: Case, prepared: bool) -> None:
     track: Any = experiment_of(case).build_tracker(build(case))
     track.margin = float(c.get("clip_margin", 10))
     if prepared:
-        assert track.prepare()
+        track = prepare(track)
     video = case.data["inputs"]["video"]
     frames = [smooth_video(video, i) for i in range(video["frames"])]
     if not prepared:

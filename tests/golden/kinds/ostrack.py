@@ -15,6 +15,7 @@ from golden import Case, runner
 from torch import Tensor, nn
 
 from lib.data import Batch, Frame
+from lib.deploy import prepare
 from lib.methods import Experiment, load_experiment
 from lib.methods.ostrack import OSTrack, OSTrackObjective, OSTrackOutput
 from lib.models import load_into
@@ -357,7 +358,7 @@ def follow(case: Case, prepared: bool) -> None:
     track: Any = experiment_of(case).build_tracker(build(case))
     track.margin = float(case.config.get("clip_margin", 10))
     if prepared:
-        assert track.prepare()
+        track = prepare(track)
     spec = case.data["inputs"]["video"]
     frames = video(spec)
     state = track.init(frames[:1], torch.tensor([spec["init_bbox"]], dtype=torch.float64))

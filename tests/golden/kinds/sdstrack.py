@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from kinds.data import textured_frame
 from kinds.ostrack import MEAN, STD, chosen, make_batch, network_outputs, written
 from lib.data import CROP_STYLES, Normalise
+from lib.deploy import prepare
 from lib.methods import Experiment
 from lib.methods.ostrack import OSTrackOutput
 from lib.methods.sdstrack import SDSTrack, SDSTrackObjective, published_groups
@@ -427,7 +428,7 @@ def follow(case: Case, prepared: bool) -> None:
     track: Any = experiment_of(case).build_tracker(build(case))
     track.margin = float(c.get("clip_margin", 10))
     if prepared:
-        assert track.prepare()
+        track = prepare(track)
     video = case.data["inputs"]["video"]
     frames = [textured_frame(video, i)[0] for i in range(video["frames"])]
     if not prepared:

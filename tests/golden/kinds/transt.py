@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kinds.ostrack import chosen, written
 from lib.data import CROP_STYLES, Batch, Frame
+from lib.deploy import prepare
 from lib.methods import Experiment
 from lib.methods.transt import TransT, TransTObjective
 from lib.models import load_into
@@ -254,7 +255,7 @@ def track(case: Case) -> None:
 def follow(case: Case, prepared: bool) -> None:
     tracker: Any = experiment_of(case).build_tracker(build(case))
     if prepared:
-        assert tracker.prepare()
+        tracker = prepare(tracker)
     frames, truth = video(case.config["video"])
     state = tracker.init(frames[:1], torch.tensor(truth[:1], dtype=torch.float64))
     outputs = case.data["outputs"]

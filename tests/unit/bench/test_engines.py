@@ -14,7 +14,7 @@ import torch
 
 from lib.bench import SHIPPED, ExperimentFactory, demo_factory, engine_execution, export_tracker
 from lib.data import iou_xywh
-from lib.models.engines import ENGINES, EngineError
+from lib.deploy import ENGINES, EngineError
 from lib.track import Tracker
 from synthetic import build_synthetic
 

@@ -12,18 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.bench import AutocastTracker, counting
+from lib.bench import counting
 from lib.config import ConfigError, ConfigWarning
 from lib.data import Batch, Frame, Normalise
+from lib.deploy import ENGINES, AutocastTracker, Inference, fuse_network, prepare
 from lib.methods import load_experiment, resolve
 from lib.methods.cstrack import CSTrack, CSTrackState, CSTrackTracker, TemplateUpdate
-from lib.models import WeightsError, prepare, save_release
-from lib.models.engines import EngineError
+from lib.models import WeightsError, save_release
 from lib.models.layers import FuseOptions
 from lib.models.temporal import relation
 from lib.objectives import Progress
 from lib.paths import load_paths
-from lib.track import Inference
 from lib.train import parameter_groups
 from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
 
@@ -192,7 +191,7 @@ def test_a_prepared_network_gives_the_same_maps(stage: int, stem: str, samples: 
     again = expected[0].memory
     expected += [net.locate(typed, normalise(search), again)] if stage == 2 else []
     for plan in (FuseOptions(pixels=normalise, pack=pack, grid=12), FuseOptions(pack=pack)):
-        quick = prepare(net, plan)
+        quick = fuse_network(net, plan)
         z, x = (template, search) if plan.pixels else (normalise(template), normalise(search))
         tokens = quick.embed_template(z)
         types = [quick.type_template(tokens, shares[:, : i + 1]) for i in range(2)]
@@ -206,7 +205,7 @@ def test_a_prepared_network_gives_the_same_maps(stage: int, stem: str, samples: 
 def test_a_tracker_in_half_precision_goes_on_for_a_whole_clip() -> None:
     frames = clip(1, 6, 90, 120)
     track, start = tracker(2, TemplateUpdate(2, 0.0)), torch.tensor([[30.0, 20.0, 25.0, 30.0]])
-    assert track.prepare(Inference(torch.bfloat16))
+    track = prepare(track, Inference(torch.bfloat16))
     state = track.init(frames[:1], start)
     for frame in frames[1:]:
         state, prediction = track.step(state, [frame])
@@ -247,9 +246,26 @@ def test_stage_2_learns_in_half_precision(dtype: torch.dtype) -> None:
     assert all(torch.isfinite(g).all() for g in gradients.values())
 
 
-def test_engines_are_refused_in_words() -> None:
-    with pytest.raises(EngineError, match="cannot be served by engine onnx"):
-        tracker(1).prepare(Inference(engine="onnx"))
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_an_engine_gives_the_boxes_of_pytorch_with_template_updates_and_rows_of_any_age(
+    stage: int, engine: str
+) -> None:
+    for package in ENGINES[engine].packages:
+        pytest.importorskip(package)
+    frames, start = clip(1, 9, 90, 120), torch.tensor([[30.0, 20.0, 25.0, 30.0]])
+    boxes = []
+    for inference in (Inference(), Inference(engine=engine)):
+        track = prepare(tracker(stage, TemplateUpdate(3, 0.0)), inference)
+        older: Any = track.init(frames[:1], start)
+        for frame in frames[1:3]:
+            older, _ = track.step(older, [frame])
+        state: Any = CSTrackState.cat([older, track.init(frames[2:3], start + 4)])
+        for frame in frames[3:]:
+            state, prediction = track.step(state, [frame, frame])
+            boxes.append(prediction.boxes_xywh)
+    count = len(frames) - 3
+    torch.testing.assert_close(torch.stack(boxes[count:]), torch.stack(boxes[:count]), rtol=1e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize(("stage", "frames"), [(1, 1), (1, 3), (2, 3)])
@@ -395,7 +411,7 @@ def test_templates_that_stay_cost_nothing() -> None:
 
 @torch.no_grad()
 def test_a_frame_takes_few_operations() -> None:
-    quick = prepare(network(1), FuseOptions(pixels=Normalise(MEAN, STD), grid=12))
+    quick = fuse_network(network(1), FuseOptions(pixels=Normalise(MEAN, STD), grid=12))
     typed = torch.randn(1, 2, 72, 24)
     search = torch.zeros(1, 6, 96, 96, dtype=torch.uint8)
     with counting() as count:

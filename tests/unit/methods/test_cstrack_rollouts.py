@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from lib.data import FrameSet, Modality
+from lib.deploy import prepare_for_rollout
 from lib.methods import Experiment, Recipe, resolve
 from lib.methods.cstrack import CSTrackRegion, CSTrackTracker, TemplateUpdate
 from lib.models import save_release
 from lib.models.heads import BoxMaps
 from lib.objectives import Progress, SequenceObjective
 from lib.paths import load_paths
-from lib.track import TrackerOutput, for_present_weights, roll_out, windowed_scores_of
+from lib.track import TrackerOutput, roll_out, windowed_scores_of
 from tests.unit.methods.test_cstrack import SYNTHETIC, clip, experiment, network
 
 LENGTH = 6
@@ -79,7 +80,7 @@ def test_what_is_judged_again_is_what_was_seen(stage: int, tmp_path: Path) -> No
         return made.rule.policy.draw(response)
 
     torch.manual_seed(5)
-    rollout = roll_out(for_present_weights(track), data, explore)
+    rollout = roll_out(prepare_for_rollout(track), data, explore)
     for rows, part in zip(([0, 1], [2]), made.parts(rollout, [c.name for c in data]), strict=True):
         assert isinstance(part.views, CSTrackRegion)
         state = track.init_state(part.target, torch.zeros(len(rows), 4, dtype=torch.float64))

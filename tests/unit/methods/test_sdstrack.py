@@ -13,9 +13,10 @@ from torch import Tensor
 from lib.bench import counting
 from lib.config import ConfigError
 from lib.data import Batch, Frame, Normalise
+from lib.deploy import fuse_network
 from lib.methods import load_experiment
 from lib.methods.sdstrack import SDSTrack
-from lib.models import WeightsError, prepare
+from lib.models import WeightsError
 from lib.models.layers import FuseOptions, MaskRates
 from lib.objectives import Progress
 from lib.paths import Paths
@@ -115,13 +116,13 @@ def test_a_prepared_network_gives_the_same_maps(overrides: tuple[str, ...], samp
         FuseOptions(pack=pack),
         FuseOptions(portable=True, pack=False),
     ):
-        quick = prepare(net, plan)
+        quick = fuse_network(net, plan)
         z, x = (template, search) if plan.pixels else (normalise(template), normalise(search))
         found = quick.locate(quick.encode_template(z), x)
         for name in ("score_map", "size_map", "offset_map", "boxes_cxcywh"):
             torch.testing.assert_close(getattr(found.maps, name), getattr(expected.maps, name), rtol=2e-4, atol=2e-5)
         torch.testing.assert_close(found.feature, expected.feature, rtol=1e-4, atol=1e-4)
-    half = prepare(net, FuseOptions(torch.bfloat16, normalise, pack=pack, grid=12))
+    half = fuse_network(net, FuseOptions(torch.bfloat16, normalise, pack=pack, grid=12))
     found = half.locate(half.encode_template(template), search)
     assert found.maps.score_map.dtype == torch.float32
     assert (found.maps.size_map - expected.maps.size_map).abs().max() < 0.05
@@ -249,7 +250,7 @@ def test_a_frame_takes_half_the_operations_of_the_published_network() -> None:
         "MODEL.BACKBONE={TYPE: vit, EMBED_DIM: 24, DEPTH: 12, NUM_HEADS: 3, STRIDE: 16, FUSION_LOC: [3, 6, 9, 11], "
         "ADAPTER_DIM: 8, CE_LOC: [3, 6, 9], CE_KEEP_RATIO: [0.7, 0.7, 0.7]}",
     )
-    quick = prepare(network(*settings), FuseOptions(pixels=Normalise(MEAN, STD), grid=6))
+    quick = fuse_network(network(*settings), FuseOptions(pixels=Normalise(MEAN, STD), grid=6))
     template, search = pictures(1)
     tokens = quick.encode_template(template)
     with counting() as count:

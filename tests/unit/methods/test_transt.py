@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from lib.bench import counting
 from lib.config import ConfigError
 from lib.data import Batch, Frame, Normalise
+from lib.deploy import Inference, fuse_network, prepare
 from lib.methods import load_experiment
 from lib.methods.transt import TransT, TransTTracker
-from lib.models import WeightsError, prepare, weights_from_timm
+from lib.models import WeightsError, weights_from_timm
 from lib.models.layers import FuseOptions
 from lib.objectives import Progress
-from lib.track import Inference
 from lib.train import parameter_groups
 from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
 
@@ -83,7 +83,7 @@ def batch(samples: int = 2) -> Batch:
 def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(prepared: bool) -> None:
     track = tracker()
     if prepared:
-        assert track.prepare()
+        track = prepare(track)
     check_that_rows_know_nothing_of_each_other(track, clip)
 
 
@@ -91,7 +91,7 @@ def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(prepared: b
 def test_a_step_leaves_the_state_as_it_was(prepared: bool) -> None:
     track = tracker()
     if prepared:
-        track.prepare()
+        track = prepare(track)
     frames = clip(4, 2, 90, 120)
     state = track.init(frames[:1], torch.tensor([[30.0, 20.0, 25.0, 30.0]]))
     tokens = state.template.clone()
@@ -158,12 +158,12 @@ def test_a_prepared_network_gives_the_same(samples: int, pack: bool) -> None:
     expected = net(NORMALISE(template), NORMALISE(search))
     exact = FuseOptions(pixels=NORMALISE, pack=pack, grid=12)
     for plan in (exact, replace(exact, pixels=None), FuseOptions(pixels=NORMALISE, pack=False, portable=True)):
-        quick = prepare(net, plan)
+        quick = fuse_network(net, plan)
         z, x = (template, search) if plan.pixels else (NORMALISE(template), NORMALISE(search))
         found = quick.locate(quick.encode_template(z), x)
         torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found.boxes_cxcywh, expected.boxes_cxcywh, rtol=1e-4, atol=1e-5)
-    half = prepare(net, replace(exact, dtype=torch.bfloat16))
+    half = fuse_network(net, replace(exact, dtype=torch.bfloat16))
     found = half.locate(half.encode_template(template), search)
     assert found.logits.dtype == torch.float32
     assert (found.boxes_cxcywh - expected.boxes_cxcywh).abs().max() < 0.05
@@ -176,7 +176,7 @@ def test_a_frame_takes_little_more_than_half_the_operations() -> None:
     tokens = net.encode_template(NORMALISE(template))
     with counting() as plain:
         net.locate(tokens, NORMALISE(search))
-    quick = prepare(net, FuseOptions(pixels=NORMALISE, grid=12))
+    quick = fuse_network(net, FuseOptions(pixels=NORMALISE, grid=12))
     tokens = quick.encode_template(template)
     with counting() as fused:
         quick.locate(tokens, search)
@@ -258,5 +258,5 @@ def test_sides_that_the_stride_does_not_divide_are_told() -> None:
 
 def test_half_precision_is_prepared_and_compiles_nothing_else() -> None:
     track = tracker()
-    assert track.prepare(Inference(torch.bfloat16))
+    track = prepare(track, Inference(torch.bfloat16))
     assert isinstance(track.normalise, nn.Identity)

@@ -13,29 +13,31 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.bench import calibration_clips
 from lib.data import Frame, Normalise
-from lib.methods.ostrack import OSTrack, OSTrackTracker
-from lib.methods.sdstrack import SDSTrack, SDSTrackTracker
-from lib.models import prepare
-from lib.models.backbones import OneStreamViT, TwoStreamViT
-from lib.models.engines import (
+from lib.deploy import (
     ENGINES,
     EngineError,
-    Examples,
+    Inference,
+    calibration_clips,
     check_parity,
+    engine_runtime,
+    fuse_network,
+    fuse_tracker,
     get_engine,
-    graphs_of,
-    open_graphs,
-    quantised,
-    served,
-    watching,
+    load_graphs,
+    network_graphs,
+    prepare,
+    quantise,
+    record_ranges,
     write_graphs,
 )
+from lib.methods.ostrack import OSTrack, OSTrackTracker
+from lib.methods.sdstrack import SDSTrack, SDSTrackTracker
+from lib.models.backbones import OneStreamViT, TwoStreamViT
 from lib.models.heads import CenterHead, CornerHead
 from lib.models.layers import FuseOptions
 from lib.paths import load_paths
-from lib.track import CropSettings, Inference
+from lib.track import CropSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TEMPLATE, SEARCH = 64, 96
@@ -125,14 +127,16 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
     folder = tmp_path_factory.mktemp("graphs")
-    return Written(request.param, folder, write_graphs(tracker(request.param).graphs(int8=False), folder))
+    portable = fuse_tracker(tracker(request.param), PORTABLE)
+    return Written(request.param, folder, write_graphs(network_graphs(portable.network, portable.normalise), folder))
 
 
 @pytest.mark.parametrize("runtime", runtimes())
 def test_an_engine_gives_the_boxes_that_pytorch_gives_and_rows_do_not_mix(written: Written, runtime: str) -> None:
     expected = follow(tracker(written.kind), [0, 1])
     engine = tracker(written.kind)
-    engine.use(*open_graphs(written.folder, written.graphs, runtime, 1))
+    loaded = load_graphs(written.folder, written.graphs, runtime, 1)
+    engine.network, engine.normalise = engine_runtime(engine.network, loaded), nn.Identity()
     both = follow(engine, [0, 1])
     torch.testing.assert_close(both, expected, rtol=1e-4, atol=2e-3)
     torch.testing.assert_close(follow(engine, [1]), both[:, 1:], rtol=1e-5, atol=1e-3)
@@ -141,8 +145,15 @@ def test_an_engine_gives_the_boxes_that_pytorch_gives_and_rows_do_not_mix(writte
 @pytest.mark.parametrize("runtime", runtimes())
 def test_a_tracker_is_prepared_for_an_engine(runtime: str) -> None:
     engine = tracker("plain")
-    assert engine.prepare(Inference(engine=runtime))
+    engine = prepare(engine, Inference(engine=runtime))
     torch.testing.assert_close(follow(engine, [0]), follow(tracker("plain"), [0]), rtol=1e-4, atol=2e-3)
+
+
+@dataclass(frozen=True)
+class Examples:
+    template: Tensor
+    search: Tensor
+    tokens: Tensor
 
 
 @torch.no_grad()
@@ -158,9 +169,9 @@ def examples(net: OSTrack, rows: int = 2, seed: int = 0) -> Examples:
 @pytest.mark.parametrize("runtime", runtimes())
 def test_maps_of_any_batch_size_equal_those_of_the_trained_network(runtime: str, tmp_path: Path) -> None:
     net = network("plain")
-    portable = prepare(net, PORTABLE)
-    graphs = graphs_of(portable, nn.Identity(), examples(portable))
-    twin = served(net, *open_graphs(tmp_path, write_graphs(graphs, tmp_path, runtime), runtime, 1))
+    portable = fuse_network(net, PORTABLE)
+    described = write_graphs(network_graphs(portable, nn.Identity()), tmp_path, runtime)
+    twin = engine_runtime(net, load_graphs(tmp_path, described, runtime, 1))
     normalise = Normalise(MEAN, STD)
     for rows in (1, 3):
         e = examples(portable, rows, seed=rows)
@@ -176,40 +187,41 @@ def test_maps_of_any_batch_size_equal_those_of_the_trained_network(runtime: str,
 
 
 def test_a_network_that_gives_something_else_is_refused() -> None:
-    portable = prepare(network("plain"), PORTABLE)
-    graphs = graphs_of(portable, nn.Identity(), examples(portable))
+    portable = fuse_network(network("plain"), PORTABLE)
+    graphs = network_graphs(portable, nn.Identity())
 
     class Wrong:
-        def __init__(self, name: str, factor: float) -> None:
-            self.name, self.factor = name, factor
+        def __init__(self, entry: str, factor: float) -> None:
+            self.entry, self.factor = entry, factor
 
         def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            graph = graphs[self.name]
             with torch.no_grad():
-                out = graph.module(*inputs.values())
-            outputs = dict(zip(graph.outputs, [out] if isinstance(out, Tensor) else out, strict=True))
+                outputs = graphs[self.entry].run(inputs)
             return {k: v * self.factor if k == "size_map" else v for k, v in outputs.items()}
 
-    assert max(check_parity(graphs, (Wrong("template", 1), Wrong("frame", 1)), 1e-4).values()) < 1e-6
+    def loaded(factor: float) -> dict[str, Wrong]:
+        return {entry: Wrong(entry, factor) for entry in graphs}
+
+    assert max(check_parity(graphs, loaded(1), 1e-4).values()) < 1e-6
     with pytest.raises(EngineError, match="size_map is off by"):
-        check_parity(graphs, (Wrong("template", 1), Wrong("frame", 1.01)), 1e-4)
+        check_parity(graphs, loaded(1.01), 1e-4)
 
 
 def in_8_bits(net: OSTrack) -> OSTrack:
-    portable = prepare(net, PORTABLE)
-    with torch.no_grad(), watching(portable) as seen:
+    portable = fuse_network(net, PORTABLE)
+    with torch.no_grad(), record_ranges(portable) as seen:
         for seed in range(4):
             e = examples(portable, 1, seed)
             portable.locate(e.tokens, e.search)
-    return quantised(portable, seen)
+    return quantise(portable, seen)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("kind", "linear_layers"), [("plain", 8), ("two streams", 24)])
 def test_8_bits_are_near_and_rows_do_not_mix(kind: str, linear_layers: int) -> None:
     net = network(kind)
-    e = examples(prepare(net, PORTABLE), 3, seed=9)
-    eight, exact = in_8_bits(net), prepare(net, PORTABLE)
+    e = examples(fuse_network(net, PORTABLE), 3, seed=9)
+    eight, exact = in_8_bits(net), fuse_network(net, PORTABLE)
     found, expected = (n.locate(e.tokens, e.search) for n in (eight, exact))
     off = (found.feature - expected.feature).abs().mean() / expected.feature.abs().mean()
     assert 1e-4 < off < 0.05
@@ -239,14 +251,14 @@ def test_channels_of_unlike_size_are_balanced_before_rounding(kind: str) -> None
         adapters = ("MLP_X_DTE_Adapter.D_fc1", "MLP_X_X_DTE_Adapter.D_fc1") if kind == "two streams" else ()
         for layer in ("attn.qkv", "mlp.fc1", *adapters):
             block.get_submodule(layer).get_parameter("weight")[:, 3] /= 100
-    e = examples(prepare(net, PORTABLE), 2, seed=9)
-    found, expected = (n.locate(e.tokens, e.search).feature for n in (in_8_bits(net), prepare(net, PORTABLE)))
+    e = examples(fuse_network(net, PORTABLE), 2, seed=9)
+    found, expected = (n.locate(e.tokens, e.search).feature for n in (in_8_bits(net), fuse_network(net, PORTABLE)))
     assert (found - expected).abs().mean() / expected.abs().mean() < 0.05
 
 
 def test_calibration_needs_something_to_look_at() -> None:
     with pytest.raises(ValueError, match="nothing to calibrate"):
-        quantised(prepare(network("plain"), PORTABLE), {})
+        quantise(fuse_network(network("plain"), PORTABLE), {})
     clips = calibration_clips("SYNTHETIC:seed=3,sequences=2,length=8", load_paths())
     assert len(clips) == 2
     assert all(len(c.frames) == len(c.boxes_xywh) == 4 for c in clips)
@@ -258,12 +270,12 @@ def test_what_cannot_be_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(EngineError, match=r"'onx' is unknown; did you mean 'onnx'\? \(known: torch, onnx"):
         get_engine("onx")
     with pytest.raises(EngineError, match="leave --compile out"):
-        tracker("plain").prepare(Inference(engine="onnx", compiled=True))
+        prepare(tracker("plain"), Inference(engine="onnx", compiled=True))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"\(onnx, onnxscript, openvino\); install with: bash install.sh openvino"):
-        tracker("plain").prepare(Inference(engine="openvino-int8"))
+        prepare(tracker("plain"), Inference(engine="openvino-int8"))
 
 
-def test_a_network_without_two_stages_is_refused() -> None:
+def test_a_network_without_sample_inputs_is_refused() -> None:
     with pytest.raises(EngineError, match="Linear cannot be exported"):
-        graphs_of(nn.Linear(3, 3), nn.Identity(), Examples(*torch.zeros(3, 2, 3).unbind(0)))
+        network_graphs(nn.Linear(3, 3), nn.Identity())

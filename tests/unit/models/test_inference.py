@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from lib.bench import counting
 from lib.data import Frame, Normalise
+from lib.deploy import AutocastTracker, Inference, fuse_network, prepare, reads_pixels
 from lib.methods.ostrack import OSTrack, OSTrackTracker
-from lib.models import prepare, reads_pixels
 from lib.models.backbones import OneStreamViT
 from lib.models.heads import CenterHead, CornerHead
 from lib.models.layers import FuseOptions, attention_by_products, packing_works
-from lib.track import CropSettings, Inference
+from lib.track import CropSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NORMALISE = Normalise(MEAN, STD)
@@ -72,7 +72,7 @@ def test_a_prepared_network_gives_the_same_maps(parts: dict[str, object], batch:
     template, search = pictures(batch)
     expected = net(NORMALISE(template), NORMALISE(search))
     for plan in (FuseOptions(pixels=NORMALISE, pack=pack, grid=8), FuseOptions(pack=pack)):
-        quick = prepare(net, plan)
+        quick = fuse_network(net, plan)
         assert reads_pixels(quick) == (plan.pixels is not None)
         found = quick(template, search) if plan.pixels else quick(NORMALISE(template), NORMALISE(search))
         assert difference(found.tokens.search, expected.tokens.search) < 1e-5
@@ -97,7 +97,7 @@ def test_bfloat16_is_near_and_its_maps_are_float32() -> None:
     net = network()
     template, search = pictures()
     expected = net(NORMALISE(template), NORMALISE(search)).maps
-    found = prepare(net, FuseOptions(torch.bfloat16, NORMALISE, grid=8))(template, search).maps
+    found = fuse_network(net, FuseOptions(torch.bfloat16, NORMALISE, grid=8))(template, search).maps
     assert found.score_map.dtype == found.boxes_cxcywh.dtype == torch.float32
     assert 0 < difference(found.size_map, expected.size_map) < 0.05
     assert difference(found.score_map, expected.score_map) < 0.05
@@ -107,7 +107,7 @@ def test_the_original_goes_on_as_it_was() -> None:
     net = network()
     names, weights = list(net.state_dict()), {k: v.clone() for k, v in net.state_dict().items()}
     template, search = pictures()
-    quick = prepare(net, FuseOptions(torch.bfloat16, NORMALISE))
+    quick = fuse_network(net, FuseOptions(torch.bfloat16, NORMALISE))
     with torch.no_grad():
         quick(template, search)
     assert list(net.state_dict()) == names
@@ -121,7 +121,7 @@ def test_preparing_draws_no_random_numbers() -> None:
     net = network()
     packing_works.cache_clear()
     torch.manual_seed(5)
-    prepare(net)
+    fuse_network(net)
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1))
@@ -129,7 +129,7 @@ def test_preparing_draws_no_random_numbers() -> None:
 
 def test_a_network_in_training_is_not_prepared() -> None:
     with pytest.raises(ValueError, match="eval mode"):
-        prepare(network().train())
+        fuse_network(network().train())
 
 
 def operations(net: OSTrack, search: Tensor, template: Tensor) -> int:
@@ -145,12 +145,12 @@ def test_operations_per_frame() -> None:
     """Published networks of 12 blocks take 242 operations, 278 with three eliminating blocks; here it is half."""
     template, search = pictures()
     count = {
-        d: operations(prepare(network(depth=d), FuseOptions(pixels=NORMALISE, grid=8)), search, template)
+        d: operations(fuse_network(network(depth=d), FuseOptions(pixels=NORMALISE, grid=8)), search, template)
         for d in (4, 6)
     }
     assert count[6] - count[4] == 2 * 8
     assert count[4] + 8 * 8 <= 121
-    quick = prepare(network(eliminating=True), FuseOptions(pixels=NORMALISE, grid=8))
+    quick = fuse_network(network(eliminating=True), FuseOptions(pixels=NORMALISE, grid=8))
     eliminating = operations(quick, search, template) - count[4]
     # Two blocks eliminate here, three in published networks; 3 operations are per frame.
     assert count[4] + 8 * 8 + (eliminating - 3) // 2 * 3 + 3 <= 139
@@ -158,7 +158,7 @@ def test_operations_per_frame() -> None:
 
 def test_without_onednn_it_is_still_fewer() -> None:
     template, search = pictures()
-    loose = prepare(network(), FuseOptions(pixels=NORMALISE, pack=False))
+    loose = fuse_network(network(), FuseOptions(pixels=NORMALISE, pack=False))
     plain = operations(network(), NORMALISE(search), NORMALISE(template))
     assert operations(loose, search, template) <= plain - 36
 
@@ -173,7 +173,7 @@ def test_a_prepared_tracker_gives_the_same_boxes(eliminating: bool) -> None:
         settings = CropSettings(TEMPLATE, 2.0, SEARCH, 4.0, MEAN, STD)
         tracker = OSTrackTracker(network(eliminating), settings)
         if prepared:
-            assert tracker.prepare()
+            tracker = prepare(tracker)
         state = tracker.init(frames[:1] * 2, boxes)
         found = []
         for frame in frames[1:]:
@@ -187,5 +187,5 @@ def test_a_prepared_tracker_gives_the_same_boxes(eliminating: bool) -> None:
 def test_half_formats_that_are_not_folded_are_left_to_autocast() -> None:
     tracker = OSTrackTracker(network(), CropSettings(TEMPLATE, 2.0, SEARCH, 4.0, MEAN, STD))
     before = tracker.network
-    assert not tracker.prepare(Inference(torch.float16))
+    assert isinstance(prepare(tracker, Inference(torch.float16)), AutocastTracker)
     assert tracker.network is before

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lib.data import CROP_STYLES, Frame, FrameSet, Modality, cxcywh_to_xywh
+from lib.deploy import prepare_for_rollout
 from lib.methods import load_experiment
-from lib.track import OneStreamTracker, SearchRegion, for_present_weights, greedy, roll_out
+from lib.track import OneStreamTracker, SearchRegion, greedy, roll_out
 
 DEPTH = ("MODEL.BACKBONE.DEPTH=1",)
 
@@ -56,7 +57,7 @@ def test_both_halves_give_the_boxes_that_step_gives() -> None:
 def test_a_prepared_copy_rolls_out_alike_and_leaves_the_network_to_learn() -> None:
     track = tracker()
     names = list(track.network.state_dict())
-    quick = for_present_weights(track)
+    quick = prepare_for_rollout(track)
     plain, rollout = roll_out(track, CLIPS, last_cell), roll_out(quick, CLIPS, last_cell)
     torch.testing.assert_close(rollout.boxes_xywh, plain.boxes_xywh, rtol=1e-4, atol=1e-2)
     assert quick.network is not track.network

@@ -11,26 +11,83 @@ QuantizeLinear and DequantizeLinear, from which runtimes make products of 8-bit 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.data import Frame, Video
+from lib.data.datasets import build_dataset
+from lib.deploy.engines import EngineError
 from lib.models.layers.adapted_block import AdaptedBlock
 from lib.models.layers.fused import Convolution, finished
 from lib.models.layers.transformer import Block
+from lib.paths import Paths
+from lib.track import OneStreamTracker
 
 M = TypeVar("M", bound=nn.Module)
 NARROW = 32
 """Layers with fewer inputs or outputs stay in float32: they cost little."""
 _INT8, _UINT8 = (-128, 127, torch.int8), (0, 255, torch.uint8)
+SEQUENCES, FRAMES = 12, 4
+PROCEDURAL = {False: "SYNTHETIC:seed=880001,sequences=12,length=24", True: "SYNTHETIC:rgbt,seed=880001,sequences=12"}
+"""Default data set for calibration, by whether a second picture is needed: nothing has to be downloaded."""
+
+
+@dataclass(frozen=True)
+class CalibrationClip:
+    """A target in a few frames, from which a network's layers get their ranges.
+
+    frames: the first one shows the target at boxes_xywh[0]. boxes_xywh: [N, 4] float64, image pixels, one per frame.
+    """
+
+    frames: Sequence[Frame]
+    boxes_xywh: Tensor
+
+
+def calibration_clips(name: str, paths: Paths) -> list[CalibrationClip]:
+    """Clips of `FRAMES` frames from up to `SEQUENCES` videos, evenly spread over a data set.
+
+    name: as in DATASETS_NAME of a training configuration.
+
+    Raises:
+        EngineError: If no video has enough frames with a visible target; and what `build_dataset` raises.
+    """
+    dataset = build_dataset(name, paths)
+    clips = []
+    for index in np.linspace(0, len(dataset) - 1, min(SEQUENCES, len(dataset))).round().astype(int):
+        video: Video = dataset[int(index)]
+        boxes = video.boxes_xywh
+        usable = video.valid & video.visible & np.isfinite(boxes).all(1) & (boxes[:, 2:] > 4).all(1)
+        visible = np.flatnonzero(usable)
+        if len(visible) >= FRAMES:
+            chosen = visible[np.linspace(0, len(visible) - 1, FRAMES).round().astype(int)]
+            frames = [video.read_frame(int(i)) for i in chosen]
+            clips.append(CalibrationClip(frames, torch.from_numpy(boxes[chosen].copy())))
+    if not clips:
+        raise EngineError(f"--calibration {name}: no video has {FRAMES} frames with a visible target")
+    return clips
+
+
+def calibrate(tracker: OneStreamTracker, clips: Sequence[CalibrationClip]) -> dict[str, ChannelRange]:
+    """Input ranges of the network's layers, by layer name, from tracking the clips.
+
+    Every frame is searched where its target is, whatever was found in the frame before.
+    """
+    with record_ranges(tracker.network) as ranges:
+        for clip in clips:
+            state = tracker.init(clip.frames[:1], clip.boxes_xywh[:1])
+            for i in range(1, len(clip.frames)):
+                state, _ = tracker.step(replace(state, boxes_xywh=clip.boxes_xywh[i : i + 1]), [clip.frames[i]])
+    return ranges
 
 
 @dataclass
-class Seen:
+class ChannelRange:
     """Least and greatest value of every input channel."""
 
     low: Tensor
@@ -45,27 +102,27 @@ class Seen:
     def magnitude(self) -> Tensor:
         return torch.maximum(-self.low, self.high)
 
-    def scaled(self, factor: Tensor) -> Seen:
-        return Seen(self.low * factor, self.high * factor)
+    def scaled(self, factor: Tensor) -> ChannelRange:
+        return ChannelRange(self.low * factor, self.high * factor)
 
 
 @contextmanager
-def watching(network: nn.Module) -> Iterator[dict[str, Seen]]:
+def record_ranges(network: nn.Module) -> Iterator[dict[str, ChannelRange]]:
     """While it is open, the inputs of all layers that could be in 8 bits are recorded under the layers' names."""
-    seen: dict[str, Seen] = {}
+    ranges: dict[str, ChannelRange] = {}
 
     def hook(name: str, channels: int) -> Any:
         def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             x = args[0].movedim(1, -1) if isinstance(module, Convolution) else args[0]
-            if name not in seen:
-                seen[name] = Seen(*torch.zeros(2, channels).unbind(0))
-            seen[name].add(x)
+            if name not in ranges:
+                ranges[name] = ChannelRange(*torch.zeros(2, channels).unbind(0))
+            ranges[name].add(x)
 
         return look
 
     handles = [m.register_forward_pre_hook(hook(n, _inputs(m))) for n, m in network.named_modules() if _suitable(m)]
     try:
-        yield seen
+        yield ranges
     finally:
         for handle in handles:
             handle.remove()
@@ -85,50 +142,50 @@ def _inputs(module: nn.Module) -> int:
 
 
 @torch.no_grad()
-def quantised(network: M, seen: dict[str, Seen]) -> M:
-    """The network, prepared with ``Plan(portable=True)``, in 8 bits; layers that were never used stay as they are.
+def quantise(network: M, ranges: dict[str, ChannelRange]) -> M:
+    """A network fused with ``FuseOptions(portable=True)`` in 8 bits; layers without recorded range stay in float32.
 
     The module tree is changed in place, its weights, which may be shared, are not. Raises ValueError when nothing was
-    seen.
+    recorded.
     """
-    if not seen:
-        raise ValueError("no layer was seen at work, so there is nothing to calibrate 8 bits on")
+    if not ranges:
+        raise ValueError("no layer was recorded, so there is nothing to calibrate 8 bits on")
     for name, block in network.named_modules():
         if type(block) in (Block, AdaptedBlock):
-            _smooth(block, name, seen)
+            _smooth(block, name, ranges)
     for name, module in list(network.named_modules()):
-        if name in seen:
+        if name in ranges:
             parent, _, leaf = name.rpartition(".")
-            network.get_submodule(parent).register_module(leaf, _in_8_bits(module, seen[name]))
+            network.get_submodule(parent).register_module(leaf, _in_8_bits(module, ranges[name]))
     return network
 
 
-def _in_8_bits(module: nn.Module, seen: Seen) -> nn.Module:
+def _in_8_bits(module: nn.Module, ranges: ChannelRange) -> nn.Module:
     if isinstance(module, Convolution):
-        return Convolution8(module, seen)
+        return Convolution8(module, ranges)
     assert isinstance(module, nn.Linear)
-    return Linear8(module, seen)
+    return Linear8(module, ranges)
 
 
-def _smooth(block: Block, name: str, seen: dict[str, Seen]) -> None:
+def _smooth(block: Block, name: str, ranges: dict[str, ChannelRange]) -> None:
     """Move scales from the inputs of a block's layers behind a norm or a product into these."""
     dot = f"{name}." if name else ""
     attn = block.attn
     for norm, readers in ((block.norm1, ["attn.qkv"]), (block.norm2, ["mlp.fc1", *_adapters(block)])):
         keys = [f"{dot}{reader}" for reader in readers]
-        if keys[0] not in seen:
+        if keys[0] not in ranges:
             continue
         layers = [cast("nn.Linear", block.get_submodule(reader)) for reader in readers]
-        scale = _balance(seen[keys[0]], layers[0].weight)
+        scale = _balance(ranges[keys[0]], layers[0].weight)
         norm.weight, norm.bias = _fixed(norm.weight / scale), _fixed(norm.bias / scale)
         for key, layer in zip(keys, layers, strict=True):
             layer.weight = _fixed(layer.weight * scale)
-            if key in seen:
-                seen[key] = seen[key].scaled(1 / scale)
+            if key in ranges:
+                ranges[key] = ranges[key].scaled(1 / scale)
     key = f"{dot}attn.proj"
-    if key in seen:
-        scale = _balance(seen[key], attn.proj.weight)
-        seen[key] = seen[key].scaled(1 / scale)
+    if key in ranges:
+        scale = _balance(ranges[key], attn.proj.weight)
+        ranges[key] = ranges[key].scaled(1 / scale)
         attn.proj.weight = _fixed(attn.proj.weight * scale)
         shrink = torch.cat([torch.ones(2 * len(scale)), 1 / scale])
         attn.qkv.weight, attn.qkv.bias = _fixed(attn.qkv.weight * shrink[:, None]), _fixed(attn.qkv.bias * shrink)
@@ -140,9 +197,9 @@ def _adapters(block: Block) -> list[str]:
     return [f"{name}.D_fc1" for name in names]
 
 
-def _balance(seen: Seen, weight: Tensor) -> Tensor:
+def _balance(ranges: ChannelRange, weight: Tensor) -> Tensor:
     """What to divide inputs by, and to multiply columns of the weight [N, K] with: [K]."""
-    x, w = seen.magnitude.clamp_min(1e-5), weight.abs().amax(0).clamp_min(1e-5)
+    x, w = ranges.magnitude.clamp_min(1e-5), weight.abs().amax(0).clamp_min(1e-5)
     scale = (x / w).sqrt()
     return scale / scale.log().mean().exp()
 
@@ -154,9 +211,9 @@ def _fixed(value: Tensor) -> nn.Parameter:
 class _Rounding(nn.Module):
     """Values of a known range, rounded to 8 bits: unsigned where they are lopsided, else signed around zero."""
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, ranges: ChannelRange) -> None:
         super().__init__()
-        low, high = min(float(seen.low.min()), 0.0), max(float(seen.high.max()), 1e-5)
+        low, high = min(float(ranges.low.min()), 0.0), max(float(ranges.high.max()), 1e-5)
         lopsided = -low < 0.5 * high
         self.low, self.high, self.dtype = _UINT8 if lopsided else _INT8
         self.scale = (high - low) / 255 if lopsided else max(-low, high) / 127
@@ -194,9 +251,9 @@ class _Weight(nn.Module):
 class Linear8(nn.Module):
     """A linear layer in 8 bits; its weight lies transposed, as runtimes expect the second factor of a product."""
 
-    def __init__(self, layer: nn.Linear, seen: Seen) -> None:
+    def __init__(self, layer: nn.Linear, ranges: ChannelRange) -> None:
         super().__init__()
-        self.rounding = _Rounding(seen)
+        self.rounding = _Rounding(ranges)
         self.weight = _Weight(layer.weight.t().contiguous(), 1)
         self.bias = layer.bias
 
@@ -211,10 +268,10 @@ class Convolution8(nn.Module):
 
     bias: Tensor | None
 
-    def __init__(self, layer: Convolution, seen: Seen) -> None:
+    def __init__(self, layer: Convolution, ranges: ChannelRange) -> None:
         super().__init__()
         self.relu, self.how = layer.relu, layer.how
-        self.rounding = _Rounding(seen)
+        self.rounding = _Rounding(ranges)
         self.weight = _Weight(layer.weight, 0)
         self.register_buffer("bias", layer.bias, persistent=False)
 

@@ -1,0 +1,139 @@
+"""Runtimes that compute an exported network outside PyTorch, on the CPU: ONNX Runtime and OpenVINO."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lib.registry import suggest
+
+TORCH = "torch"
+
+
+class EngineError(ValueError):
+    """An engine that is unknown, not installed, or cannot do what was requested."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A runtime and its number format, as named by `--engine`.
+
+    Attributes:
+        name: "onnx", "onnx-int8", "openvino", "openvino-int8".
+        runtime: "onnx" or "openvino".
+        int8: Most products are computed in 8 bits.
+        packages: Python packages that must be importable.
+    """
+
+    name: str
+    runtime: str
+    int8: bool
+    packages: tuple[str, ...]
+
+    def require(self) -> None:
+        """Raises EngineError that names the missing packages and how to install them."""
+        require_packages(f"engine {self.name}", self.packages, self.runtime)
+
+    def tolerance(self, dtype: torch.dtype) -> float:
+        """Largest accepted mean deviation of an output from PyTorch's, as a share of the output's range.
+
+        Values close to a rounding boundary may round to the other side, and later layers amplify the difference.
+        """
+        return 0.05 if self.int8 or dtype != torch.float32 else 1e-4
+
+
+_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
+ENGINES = {
+    name: Engine(name, runtime, int8, _PACKAGES[runtime])
+    for runtime in ("onnx", "openvino")
+    for name, int8 in ((runtime, False), (f"{runtime}-int8", True))
+}
+ENGINE_NAMES = (TORCH, *ENGINES)
+
+
+def get_engine(name: str) -> Engine | None:
+    """The engine of this name, None for PyTorch itself. Raises EngineError for an unknown name."""
+    if name == TORCH:
+        return None
+    if name not in ENGINES:
+        known = ", ".join(ENGINE_NAMES)
+        raise EngineError(f"engine {name!r} is unknown{suggest(name, ENGINE_NAMES)} (known: {known})")
+    return ENGINES[name]
+
+
+def require_packages(what: str, packages: tuple[str, ...], extra: str) -> None:
+    """Raises EngineError if one of `packages` is missing; the message names the extra of this project with them."""
+    missing = [p for p in packages if importlib.util.find_spec(p) is None]
+    if missing:
+        they = "a package that is" if len(missing) == 1 else "packages that are"
+        raise EngineError(
+            f"{what} needs {they} not installed ({', '.join(missing)}); install with: bash install.sh {extra} "
+            f"(or: pip install -c scripts/pins.txt -e '.[{extra}]')"
+        )
+
+
+class LoadedGraph(Protocol):
+    """One graph loaded into a runtime. Not thread-safe."""
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute the graph: CPU tensors by input name -> new CPU tensors by output name."""
+
+
+class OnnxGraph:
+    """A graph in ONNX Runtime, in float32 except for what the graph itself holds in 8 bits."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._inputs = {i.name for i in self._session.get_inputs()}
+        self._outputs = [o.name for o in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        feed = {k: v.contiguous().numpy() for k, v in inputs.items() if k in self._inputs}
+        found = self._session.run(self._outputs, feed)
+        return {k: torch.from_numpy(v) for k, v in zip(self._outputs, found, strict=True)}
+
+
+_PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+class OpenVinoGraph:
+    """A graph in OpenVINO. dtype: of the products that are not in 8 bits."""
+
+    def __init__(self, path: Path, threads: int, dtype: torch.dtype = torch.float32) -> None:
+        import openvino
+
+        if dtype not in _PRECISION:
+            raise EngineError(f"OpenVINO computes in {' or '.join(_PRECISION.values())} here, not in {dtype}")
+        core = openvino.Core()
+        options = {
+            "INFERENCE_PRECISION_HINT": _PRECISION[dtype],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        model: Any = core.compile_model(core.read_model(str(path)), "CPU", options)
+        self._inputs = [i.get_any_name() for i in model.inputs]
+        self._outputs = [o.get_any_name() for o in model.outputs]
+        self._request: Any = model.create_infer_request()
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        self._request.infer([inputs[k].contiguous().numpy() for k in self._inputs], share_inputs=True)
+        # Copied, because the next call overwrites the request's own memory.
+        found = [self._request.get_output_tensor(i).data.copy() for i in range(len(self._outputs))]
+        return {k: torch.from_numpy(v) for k, v in zip(self._outputs, found, strict=True)}
+
+
+def load_graph(path: Path, runtime: str, threads: int, dtype: torch.dtype = torch.float32) -> LoadedGraph:
+    """Load a graph file (.onnx or OpenVINO's .xml) into the runtime "onnx" or "openvino"."""
+    return OnnxGraph(path, threads) if runtime == "onnx" else OpenVinoGraph(path, threads, dtype)

@@ -1,0 +1,285 @@
+"""A network as exported graphs, one per entry point, and a network whose entry points are computed by them.
+
+A network can be exported if it has ``sample_inputs() -> {entry point: {input: tensor}}`` for its entry points:
+``encode_template`` (once per target), ``locate`` (once per frame) and, for trackers that renew their template,
+``update_template``. The inputs of an entry point are its method's arguments in order, under the names that they have
+in the graph. Pictures are uint8 crops, which the graphs normalise. Any number of rows is accepted, and row i of a
+batch gives what it gives alone.
+
+``encode_template`` and ``update_template`` return one tensor, the first input ``tokens`` of ``locate``. ``locate``
+returns a dataclass with the box maps in ``maps``. Its other fields are outputs of the graph only where they are inputs
+too: the state that a tracker carries from frame to frame. An output that is the next value of an input has the input's
+name with "next_" before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from lib.deploy.engines import EngineError, LoadedGraph, load_graph, require_packages
+from lib.files import write_text
+from lib.models.heads.boxes import BoxMaps
+
+GRAPH_NAMES = {"encode_template": "template", "locate": "frame", "update_template": "update"}
+"""Name of the graph of each entry point."""
+TOKENS = "tokens"
+"""The encoded template: output of `encode_template` and `update_template`, first input of `locate`."""
+NEXT = "next_"
+DESCRIPTION = "graphs.json"
+M = TypeVar("M", bound=nn.Module)
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A network whose entry points can be exported; see the module's docstring."""
+
+    def sample_inputs(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Example inputs of every entry point, two rows each."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One module to export. inputs: example tensors by name, in the order of `module.forward`'s arguments."""
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs of the module in PyTorch, by name."""
+        return dict(zip(self.outputs, self.module(*(inputs[k] for k in self.inputs)), strict=True))
+
+
+@dataclass(frozen=True)
+class EngineOutput:
+    """Output of `locate` when an engine computes it. memory: state for the next frame, if the network has one."""
+
+    maps: BoxMaps
+    memory: Tensor | None = None
+
+
+class _EntryPoint(nn.Module):
+    """One method of a network with its output as a tuple of tensors, pictures as uint8."""
+
+    def __init__(self, network: nn.Module, normalise: nn.Module, method: str, inputs: frozenset[str]) -> None:
+        super().__init__()
+        self.network, self.normalise, self.method, self.inputs = network, normalise, method, inputs
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.named(*inputs).values())
+
+    def named(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """The outputs by name."""
+        call = getattr(self.network, self.method)
+        output = call(*(self.normalise(x) if x.dtype == torch.uint8 else x for x in inputs))
+        if isinstance(output, Tensor):
+            return {NEXT + TOKENS if TOKENS in self.inputs else TOKENS: output}
+        found = {f.name: v for f in fields(output.maps) if (v := getattr(output.maps, f.name)) is not None}
+        state = self.inputs - {TOKENS}
+        return found | {NEXT + f.name: getattr(output, f.name) for f in fields(output) if f.name in state}
+
+
+@torch.no_grad()
+def network_graphs(network: nn.Module, normalise: nn.Module) -> dict[str, Graph]:
+    """The graphs of a network's entry points, by entry point.
+
+    Args:
+        network: In eval mode, usually fused with `FuseOptions(portable=True)`.
+        normalise: uint8 crops -> what the network reads; identity where the network reads uint8.
+
+    Raises:
+        EngineError: For a network without `sample_inputs`.
+    """
+    if not isinstance(network, Exportable):
+        raise EngineError(f"{type(network).__name__} cannot be exported: it has no sample_inputs()")
+    graphs = {}
+    for method, inputs in network.sample_inputs().items():
+        module = _EntryPoint(network, normalise, method, frozenset(inputs)).eval()
+        graphs[method] = Graph(module, inputs, tuple(module.named(*inputs.values())))
+    return graphs
+
+
+def write_graphs(graphs: Mapping[str, Graph], folder: Path, file_format: str = "onnx") -> dict[str, Any]:
+    """Write one file per graph; returns each graph's file, inputs and outputs by the graph's name, JSON-able.
+
+    file_format: "onnx", or "openvino" for OpenVINO's own files (.xml and .bin).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for method, graph in graphs.items():
+        path = folder / f"{GRAPH_NAMES[method]}.onnx"
+        _write_onnx(graph, path)
+        if file_format == "openvino":
+            path = _to_openvino(path)
+        with torch.no_grad():
+            outputs = graph.run(graph.inputs)
+        found[GRAPH_NAMES[method]] = {
+            "file": path.name, "inputs": _shapes(graph.inputs), "outputs": _shapes(outputs)
+        }  # fmt: skip
+    return found
+
+
+def _write_onnx(graph: Graph, path: Path) -> None:
+    """Write a graph of any batch size. Large weights go to a second file, `<path>.data`."""
+    require_packages("exporting to ONNX", ("onnx", "onnxscript"), "onnx")
+    batch = torch.export.Dim("batch", min=1)
+    inputs = {k: v.clone() for k, v in graph.inputs.items()}
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(
+            graph.module, tuple(inputs.values()), dynamic_shapes={"inputs": tuple({0: batch} for _ in inputs)}
+        )
+        found = torch.onnx.export(
+            program, dynamo=True, input_names=list(inputs), output_names=list(graph.outputs), verbose=False
+        )
+        assert found is not None
+        found.save(path, external_data=sum(t.nbytes for t in program.state_dict.values()) > 2**27)
+
+
+def _to_openvino(path: Path) -> Path:
+    """The same graph in OpenVINO's files, all digits kept; the ONNX files are removed."""
+    require_packages("writing OpenVINO's files", ("openvino",), "openvino")
+    import openvino
+
+    target = path.with_suffix(".xml")
+    openvino.save_model(openvino.Core().read_model(str(path)), str(target), compress_to_fp16=False)
+    for file in (path, path.with_name(f"{path.name}.data")):
+        file.unlink(missing_ok=True)
+    return target
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's progress messages; its exceptions say what matters."""
+    loggers = [logging.getLogger(n) for n in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [log.level for log in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for log in loggers:
+            log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for log, level in zip(loggers, levels, strict=True):
+                log.setLevel(level)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Shape and format of tensors whose first dimension is the number of rows."""
+    return {
+        k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.dtype).removeprefix("torch.")} for k, v in tensors.items()
+    }
+
+
+def write_description(folder: Path, values: Mapping[str, Any]) -> Path:
+    """Write `graphs.json`; returns its path."""
+    path = folder / DESCRIPTION
+    write_text(path, json.dumps(values, indent=1) + "\n")
+    return path
+
+
+def load_graphs(
+    folder: Path, description: Mapping[str, Any], runtime: str, threads: int, dtype: torch.dtype = torch.float32
+) -> dict[str, LoadedGraph]:
+    """Load the graphs that `write_graphs` described into a runtime; by entry point."""
+    return {
+        method: load_graph(folder / description[name]["file"], runtime, threads, dtype)
+        for method, name in GRAPH_NAMES.items()
+        if name in description
+    }
+
+
+class _EngineCall:
+    """A network's method, computed by a graph. Optional arguments that are missing are zeros."""
+
+    def __init__(self, graph: LoadedGraph, samples: Mapping[str, Tensor]) -> None:
+        self.graph, self.samples = graph, samples
+
+    def __call__(self, *arguments: Tensor | None) -> Any:
+        given = {k: v for k, v in zip(self.samples, arguments, strict=False) if v is not None}
+        rows = len(next(iter(given.values())))
+        absent = {k: v.new_zeros(rows, *v.shape[1:]) for k, v in self.samples.items() if k not in given}
+        found = {k.removeprefix(NEXT): v for k, v in self.graph.run(given | absent).items()}
+        if TOKENS in found:
+            return found[TOKENS]
+        memory = found.pop("memory", None)
+        return EngineOutput(BoxMaps(**found), memory)
+
+
+def engine_runtime(network: M, loaded: Mapping[str, LoadedGraph]) -> M:
+    """A copy of an exportable network whose entry points are computed by graphs and take uint8 crops.
+
+    Everything else is the network's own and shared with it.
+    """
+    assert isinstance(network, Exportable)
+    twin, samples = copy.copy(network), network.sample_inputs()
+    twin.__dict__.update({method: _EngineCall(graph, samples[method]) for method, graph in loaded.items()})
+    return twin
+
+
+@torch.no_grad()
+def check_parity(
+    graphs: Mapping[str, Graph], loaded: Mapping[str, LoadedGraph], tolerance: float, state: bool = True
+) -> dict[str, float]:
+    """Compare loaded graphs with PyTorch on random pictures, in a batch and row by row.
+
+    Candidates with equal scores up to rounding may change places in candidate elimination and in memories, which shows
+    in some values; so up to three sets of pictures are tried.
+
+    Args:
+        graphs, loaded: The same graphs in PyTorch and in a runtime, by entry point.
+        tolerance: Largest accepted mean deviation, as a share of the output's largest value.
+        state: Also compare outputs that are state for the next frame. Which tokens a memory takes depends on
+            comparisons, so it is comparable in float32 only.
+
+    Returns:
+        The mean deviation of every output.
+
+    Raises:
+        EngineError: If an output deviates by more on all three sets.
+    """
+    for seed in range(3):
+        deviations = _deviations(graphs, loaded, seed, state)
+        worst = max(deviations, key=lambda name: deviations[name])
+        if deviations[worst] <= tolerance:
+            return deviations
+    raise EngineError(
+        f"the exported network does not give what PyTorch gives: {worst} is off by {deviations[worst]:.2g} of its "
+        f"range, and {tolerance:g} is allowed; use --engine torch, and report this with the configuration's name"
+    )
+
+
+def _deviations(
+    graphs: Mapping[str, Graph], loaded: Mapping[str, LoadedGraph], seed: int, state: bool
+) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, float] = {}
+    known: dict[str, Tensor] = {}
+    for method, graph in graphs.items():
+        inputs = {
+            k: torch.randint(0, 256, v.shape, dtype=torch.uint8, generator=generator) if v.dtype == torch.uint8 else v
+            for k, v in graph.inputs.items()
+        }
+        inputs |= {k: v for k, v in known.items() if k in inputs}
+        expected = graph.run(inputs)
+        run, count = loaded[method].run, len(next(iter(inputs.values())))
+        rows = [run({k: v[i : i + 1] for k, v in inputs.items()}) for i in range(count)]
+        for got in (run(inputs), {k: torch.cat([r[k] for r in rows]) for k in rows[0]}):
+            for output, want in expected.items():
+                if not state and output.startswith(NEXT) and output != NEXT + TOKENS:
+                    continue
+                off = (got[output].float() - want.float()).abs().mean() / want.abs().max().clamp_min(1e-6)
+                found[output] = max(found.get(output, 0.0), float(off))
+        known |= {k.removeprefix(NEXT): v for k, v in expected.items()}
+    return found

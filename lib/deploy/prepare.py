@@ -1,0 +1,203 @@
+"""Trackers prepared for inference: networks fused, compiled, under autocast, or handed to an engine.
+
+Trackers know nothing of this: these are functions over a tracker and its network's `sample_inputs()`. They leave the
+tracker that they are given, which may go on learning, as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from lib.data import Frame, Normalise
+from lib.deploy.engines import TORCH, Engine, EngineError, LoadedGraph, get_engine
+from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network_graphs, write_graphs
+from lib.deploy.quantise import CalibrationClip, calibrate, quantise
+from lib.models.layers import FuseOptions, fuse_module, packing_works
+from lib.track import OneStreamTracker, Policy, Prediction, State, Tracker, greedy
+
+M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T", bound=Tracker)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a tracker's network is computed.
+
+    Attributes:
+        dtype: Number format of the network's products.
+        compiled: Hand the network to `torch.compile`.
+        engine: Name of the engine, see `lib.deploy.engines`.
+        clips: Sample data for the ranges of an engine in 8 bits.
+    """
+
+    dtype: torch.dtype = torch.float32
+    compiled: bool = False
+    engine: str = TORCH
+    clips: Sequence[CalibrationClip] = ()
+
+
+PLAIN = Inference()
+"""PyTorch in float32, not compiled."""
+
+
+def fuse_network(network: M, options: FuseOptions | None = None) -> M:
+    """A copy of the network for inference, equal up to rounding.
+
+    Every part that has a fused form (`fuse_for_inference`) takes it, everything else is converted to the options'
+    number format. Weights that need no change are shared with `network`, so memory is not doubled while both live. The
+    result has other parameter names; it can be neither trained nor saved. Call it after loading and moving to a device.
+
+    Raises:
+        ValueError: For a network in training mode.
+    """
+    if network.training:
+        raise ValueError("only a network in eval mode can be prepared for inference")
+    options = options or FuseOptions()
+    options = replace(options, pack=options.pack and packing_works(options.dtype))
+    with torch.no_grad():
+        return cast("M", fuse_module(network, options))
+
+
+def reads_pixels(network: nn.Module) -> bool:
+    """True if normalisation was fused into the network, so that it reads uint8 pictures."""
+    return any(getattr(m, "reads_pixels", False) for m in network.modules())
+
+
+def prepare(tracker: Tracker, inference: Inference = PLAIN) -> Tracker:
+    """A copy of the tracker for fixed weights: quicker, boxes equal up to rounding (of the number format).
+
+    float16, and half formats of trackers that are no `OneStreamTracker`, are left to autocast.
+
+    Raises:
+        EngineError: For an engine that is missing or cannot compute this tracker's network.
+        ValueError: If there is no network to compile.
+    """
+    if inference.engine != TORCH:
+        return attach_engine(tracker, inference)
+    if isinstance(tracker, OneStreamTracker) and inference.dtype in (torch.float32, torch.bfloat16):
+        prepared = fuse_tracker(tracker, FuseOptions(inference.dtype, pack=not inference.compiled, grid=tracker.grid))
+        if inference.compiled:
+            locate = getattr(prepared.network, "locate", prepared.network.forward)
+            setattr(prepared.network, locate.__name__, torch.compile(locate))
+        return prepared
+    network = network_of(tracker)
+    if inference.compiled:
+        if network is None:
+            raise ValueError(f"{type(tracker).__name__} has no network that could be compiled")
+        network.compile()
+    if inference.dtype == torch.float32:
+        return copy.copy(tracker)
+    first = None if network is None else next(network.parameters(), None)
+    return AutocastTracker(tracker, "cpu" if first is None else first.device.type, inference.dtype)
+
+
+def prepare_for_rollout(tracker: T) -> T:
+    """A copy of the tracker for as long as its weights stay as they are.
+
+    Under autocast, which fused networks do not take part in, the tracker itself is returned.
+    """
+    if not isinstance(tracker, OneStreamTracker) or torch.is_autocast_enabled(tracker.device.type):
+        return tracker
+    return cast("T", prepare(tracker))
+
+
+def network_of(tracker: Tracker) -> nn.Module | None:
+    """The tracker's network; None for a tracker without an attribute `network`."""
+    network = getattr(tracker, "network", None)
+    return network if isinstance(network, nn.Module) else None
+
+
+def fuse_tracker(tracker: OneStreamTracker, options: FuseOptions) -> OneStreamTracker:
+    """A copy of the tracker with its network fused, normalisation included where the network allows it."""
+    twin = copy.copy(tracker)
+    pixels = tracker.normalise if isinstance(tracker.normalise, Normalise) else None
+    twin.network = fuse_network(tracker.network, replace(options, pixels=pixels))
+    if reads_pixels(twin.network):
+        twin.normalise = nn.Identity()
+    return twin
+
+
+class AutocastTracker(Tracker):
+    """The same tracker with its network under autocast."""
+
+    def __init__(self, tracker: Tracker, device: str, dtype: torch.dtype) -> None:
+        self.tracker = tracker
+        self.reads_aux = tracker.reads_aux
+        self._kind = torch.device(device).type
+        self._dtype = dtype
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self._kind, dtype=self._dtype)
+
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> State:
+        with self._autocast():
+            return self.tracker.init(frames, boxes_xywh)
+
+    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[State, Prediction]:
+        with self._autocast():
+            return self.tracker.step(state, frames, policy)
+
+
+def attach_engine(tracker: Tracker, inference: Inference) -> OneStreamTracker:
+    """A copy of the tracker whose network is computed by `inference.engine`, after a comparison with PyTorch.
+
+    Raises:
+        EngineError: See `prepare`; also where the engine's outputs deviate from PyTorch's.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        twin, loaded, _, _ = _export(tracker, Path(folder), inference, "onnx")
+    twin.network, twin.normalise = engine_runtime(twin.network, loaded), nn.Identity()
+    return twin
+
+
+def export(tracker: Tracker, folder: Path, inference: Inference, file_format: str = "onnx") -> dict[str, Any]:
+    """Write a tracker's network as graphs into `folder`.
+
+    Returns:
+        Files, inputs and outputs of the graphs, their deviation from PyTorch, and what a program needs to know of the
+        tracker to use them (crops, window, updates); JSON-able.
+
+    Raises:
+        EngineError: If the tracker cannot be exported, or the engine's outputs deviate from PyTorch's.
+    """
+    twin, _, described, parity = _export(tracker, folder, inference, file_format)
+    return {"graphs": described, "engine": inference.engine, "parity": parity, **twin.procedure()}
+
+
+def _export(
+    tracker: Tracker, folder: Path, inference: Inference, file_format: str
+) -> tuple[OneStreamTracker, dict[str, LoadedGraph], dict[str, Any], dict[str, float]]:
+    """The tracker with the exported network, the loaded graphs, their description and their deviations."""
+    engine = _usable_engine(tracker, inference)
+    if not isinstance(tracker, OneStreamTracker):
+        raise EngineError(f"{type(tracker).__name__} cannot be exported: it is no OneStreamTracker")
+    twin = fuse_tracker(tracker, FuseOptions(pack=False, grid=tracker.grid, portable=True))
+    if engine.int8:
+        twin.network = quantise(twin.network, calibrate(twin, inference.clips))
+    graphs = network_graphs(twin.network, twin.normalise)
+    described = write_graphs(graphs, folder, file_format)
+    loaded = load_graphs(folder, described, engine.runtime, torch.get_num_threads(), inference.dtype)
+    exact = not engine.int8 and inference.dtype == torch.float32
+    parity = check_parity(graphs, loaded, engine.tolerance(inference.dtype), state=exact)
+    return twin, loaded, described, parity
+
+
+def _usable_engine(tracker: Tracker, inference: Inference) -> Engine:
+    engine = get_engine(inference.engine)
+    if engine is None:
+        raise EngineError(f"{TORCH} is no engine to export for")
+    if isinstance(tracker, OneStreamTracker) and tracker.device.type != "cpu":
+        raise EngineError(f"engine {engine.name} computes on the CPU, not on {tracker.device}; add --device cpu")
+    if inference.compiled:
+        raise EngineError(f"engine {engine.name} compiles by itself; leave --compile out")
+    engine.require()
+    return engine
