@@ -252,9 +252,11 @@ class CSTrack(nn.Module):
         for name in ("confidence_pred", "task_cls"):
             del twin._modules[name]
         codes = self.codes()
-        twin._modules["backbone_rgb_det_fusion"] = self.backbone_rgb_det_fusion.for_code(codes.fusion.detach(), plan)
-        if codes.memory is not None:
-            temporal = self.temporal_fusion.for_codes(codes.search.detach(), codes.memory.detach(), plan)
-            twin._modules["temporal_fusion"] = temporal
+        if not plan.portable:
+            fusion = self.backbone_rgb_det_fusion.for_code(codes.fusion.detach(), plan)
+            twin._modules["backbone_rgb_det_fusion"] = fusion
+            if codes.memory is not None:
+                temporal = self.temporal_fusion.for_codes(codes.search.detach(), codes.memory.detach(), plan)
+                twin._modules["temporal_fusion"] = temporal
         twin._codes = twin.codes()
         return twin

@@ -97,8 +97,8 @@ class FusedMerge(nn.Module):
 
 def neighbours(x: Tensor) -> Tensor:
     """[B, H, W, C] -> [B, H / 2, W / 2, 4 C]: rows, then columns, then channels."""
-    b, h, w, c = x.shape
-    return x.view(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
+    h, w, c = x.shape[1:]
+    return x.view(-1, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, h // 2, w // 2, 4 * c)
 
 
 def merging_weight(convolution: nn.Conv2d) -> Tensor:

@@ -57,11 +57,12 @@ class FusedPatchEmbed(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """image [B, 3, H, W], float or uint8 pixels -> [B, (H / patch) * (W / patch), width]."""
-        b, c, h, w = image.shape
+        c, h, w = image.shape[1:]
         p = self.patch
-        patches = image.view(b, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5)
+        # -1 for the number of rows: exporters fix a number that is computed.
+        patches = image.view(-1, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5)
         rows = torch.empty(patches.shape, dtype=torch.float32, device=image.device).copy_(patches)
-        return self.product(rows.view(b, -1, c * p * p)).to(self.dtype)
+        return self.product(rows.view(-1, (h // p) * (w // p), c * p * p)).to(self.dtype)
 
 
 class ConvStem(nn.Module):
