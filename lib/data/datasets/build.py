@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
 
-from lib.catalogue import CATALOGUE, YAML_NAMES, DatasetSpec, Subset
+from lib.catalogue import CATALOGUE, TRAINING_NAMES, DatasetSpec, Subset
 from lib.data.datasets.base import StoredDataset
 from lib.data.datasets.folders import FolderDataset
 from lib.data.listing import natural_order
@@ -82,7 +82,7 @@ def open_subset(spec: DatasetSpec, subset: Subset, store: Store, **options: Any)
         if set(there).isdisjoint(dataset.names):
             log.warning(
                 "%s: none of its %d sequences is in %s; all %d there are used",
-                subset.yaml or spec.key, len(dataset.names), dataset.store.describe(""), len(there),
+                subset.datasets_name or spec.key, len(dataset.names), dataset.store.describe(""), len(there),
             )  # fmt: skip
             dataset.keep(natural_order(there))
     if subset.natural_order:
@@ -108,7 +108,7 @@ def build_dataset(name: str, paths: DatasetPaths, store: StoreKind = "auto") -> 
     if store not in get_args(StoreKind):
         raise ValueError(f"unknown store {store!r} (known: {', '.join(get_args(StoreKind))})")
     base, colon, selection = name.partition(":")
-    spec, subset = YAML_NAMES[base]
+    spec, subset = TRAINING_NAMES[base]
     if colon and not selection:
         raise ValueError(f"{name}: nothing behind the colon")
     if not spec.folders:
@@ -124,7 +124,7 @@ def build_dataset(name: str, paths: DatasetPaths, store: StoreKind = "auto") -> 
     elif selection:
         raise ValueError(f"{name}: {base} has no parts to choose from; leave out ':{selection}'")
     source = open_store(_place(name, spec, paths, store))
-    dataset = open_subset(spec, replace(subset, names=names, yaml=name), source, **options)
+    dataset = open_subset(spec, replace(subset, names=names, datasets_name=name), source, **options)
     if isinstance(dataset, FolderDataset) and dataset.chosen_by_name:
         there = [n for n in dataset.names if any(map(dataset.store.exists, dataset.sequence_folders(n)))]
         count, where = len(dataset.names), dataset.store.describe("")

@@ -12,7 +12,15 @@ from lib.bench import Result
 from lib.bench.benchmarks import BENCHMARKS, get_benchmark
 from lib.bench.metrics import evaluate
 from lib.data import build, check_part, choose_parts, plan_build
-from lib.data.datasets import CATALOGUE, YAML_NAMES, DatasetSpec, Subset, build_dataset, reader_class, register_dataset
+from lib.data.datasets import (
+    CATALOGUE,
+    TRAINING_NAMES,
+    DatasetSpec,
+    Subset,
+    build_dataset,
+    reader_class,
+    register_dataset,
+)
 from lib.data.datasets.build import listed_names
 from lib.paths import load_paths
 from tests.unit.data.trees import Tree, as_folder, picture
@@ -23,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def registries() -> Iterator[None]:
     """What a test registers is gone afterwards."""
-    kept = [(r, dict(r._parts), dict(r._names)) for r in (CATALOGUE, YAML_NAMES, BENCHMARKS)]
+    kept = [(r, dict(r._parts), dict(r._names)) for r in (CATALOGUE, TRAINING_NAMES, BENCHMARKS)]
     yield
     for registry, parts, names in kept:
         registry._parts, registry._names = parts, names
@@ -43,8 +51,8 @@ def test_every_row_has_a_reader_and_lists_that_fit_its_counts(spec: DatasetSpec)
 
 def test_a_key_or_a_yaml_name_is_given_once(registries: None) -> None:
     for spec in (
-        DatasetSpec("other", ("other",), "", "", "folders:LasotDataset", aliases=("LaSOT",)),
-        DatasetSpec("another", ("other",), "", "", "folders:LasotDataset", (Subset(yaml="lasot"),)),
+        DatasetSpec("other", "", "folders:LasotDataset", (), ("other",), aliases=("LaSOT",)),
+        DatasetSpec("another", "", "folders:LasotDataset", (Subset(datasets_name="lasot"),), ("other",)),
     ):
         with pytest.raises(ValueError, match="registered twice"):
             register_dataset(spec)
@@ -57,7 +65,7 @@ def names_table() -> list[str]:
         keys[get_benchmark(name).root].append(get_benchmark(name).name)
     rows = []
     for spec in CATALOGUE.values():
-        trained = [s.yaml for s in spec.subsets if s.yaml]
+        trained = [s.datasets_name for s in spec.subsets if s.datasets_name]
         tested = sorted(dict.fromkeys(keys.get(spec.key, [])))
         if trained or tested:
             cells = (", ".join(f"`{name}`" for name in names) or "-" for names in (trained, tested))
