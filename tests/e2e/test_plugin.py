@@ -30,6 +30,24 @@ def test_a_method_outside_the_tree_trains_tracks_and_is_profiled(tmp_path: Path,
     assert "params" in done.stdout.lower()
 
 
+def test_a_pre_training_without_a_tracker_trains_and_the_other_commands_say_that_it_has_none(
+    tmp_path: Path, benchmark: Path, command: Run
+) -> None:
+    plugin = ("--plugin", PLUGIN.parent / "pretraining")
+    names = ("--script", "pretraining", "--config", "pretraining", *plugin)
+    places = ("--save_dir", tmp_path, "--data_dir", benchmark)
+    command("tracking/train.py", *names, "--mode", "single", *places)
+    assert (tmp_path / "checkpoints/train/pretraining/pretraining/Autoencoder_ep0001.safetensors").is_file()
+    for words in (
+        ("tracking/test.py", "pretraining", "pretraining", *plugin, "--dataset", "synthetic", *places),
+        ("tracking/profile_model.py", *names, "--device", "cpu"),
+        ("tracking/train.py", *names, "--mode", "single", *places, "--set", "SLT={FRAMES: 4}", "--resume", "never"),
+    ):
+        done = command(*words, expect=2)
+        assert "pretraining pretraining trains a network and has no tracker" in done.stderr + done.stdout, words
+        assert "Traceback" not in done.stderr + done.stdout, words
+
+
 def test_the_same_plugin_is_found_by_its_environment_variable(tmp_path: Path, benchmark: Path, command: Run) -> None:
     done = command(
         "tracking/test.py", "toy", "toy", "--dataset", "synthetic", "--untrained",
