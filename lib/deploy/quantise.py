@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from lib.data import Frame, Video
 from lib.data.datasets import build_dataset
 from lib.deploy.engines import EngineError
-from lib.models.layers.adapted_block import AdaptedBlock
+from lib.models.adapters.adapted_block import AdaptedBlock
+from lib.models.layers.blocks import Block
 from lib.models.layers.fused import Convolution, finished
-from lib.models.layers.transformer import Block
 from lib.paths import Paths
 from lib.track import OneStreamTracker
 

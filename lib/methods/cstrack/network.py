@@ -11,7 +11,15 @@ from lib.models.backbones import FastITPN
 from lib.models.fusion import SpatialCompactModule
 from lib.models.heads import BoxMaps, ConfidenceHead, TaskHead
 from lib.models.layers import FuseOptions, sample_pictures, with_fused_children
-from lib.models.temporal import TemporalCompactModule, best_tokens, box_prior, filled, relation, remembered, where_first
+from lib.models.temporal import (
+    TemporalCompactModule,
+    best_tokens,
+    box_prior,
+    inverse_affinity,
+    memory_init,
+    memory_push,
+    where_first,
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,8 @@ class CSTrackOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class Codes:
-    """Position codes.
+class PosEmbeds:
+    """Position embeddings.
 
     tokens: [1 + 2 P + Nz + N, C] of class token, prompts of both modalities, templates, search region.
     fusion: [P + Nz + N, C] for both streams of the spatial module: prompts of either one have the aux prompts' rows, as
@@ -88,7 +96,7 @@ class CSTrack(nn.Module):
         self.rgb_prompts, self.det_prompts = nn.Embedding(prompts, width), nn.Embedding(prompts, width)
         self.cls_prompts_pos = nn.Embedding(1 + 2 * prompts, width)
         self.backbone_rgb_det_fusion = SpatialCompactModule(width, heads, prompts, init_std=std)
-        self._codes: Codes | None = None
+        self._pos_embeds: PosEmbeds | None = None
         if memory is not None:
             self.dy_template_pos_embed = nn.Embedding(memory.length, width)
             self.temporal_fusion = TemporalCompactModule(width, heads, 2 * width, init_std=std)
@@ -98,27 +106,28 @@ class CSTrack(nn.Module):
         """Tokens of a search region."""
         return self.backbone.grid_search**2
 
-    def codes(self) -> Codes:
-        """Position codes by the present weights."""
-        if self._codes is not None:
-            return self._codes
+    def pos_embeds(self) -> PosEmbeds:
+        """Position embeddings by the present weights."""
+        if self._pos_embeds is not None:
+            return self._pos_embeds
         b, memory = self.backbone, None
         tokens = torch.cat([self.cls_prompts_pos.weight, b.pos_embed_z[0], b.pos_embed_x[0]])
         if self.memory is not None:
             memory = self.dy_template_pos_embed.weight.repeat_interleave(self.memory.tokens, dim=0)
-        return Codes(tokens, tokens[1 + self.prompts :], tokens[-self.search_length :], memory)
+        return PosEmbeds(tokens, tokens[1 + self.prompts :], tokens[-self.search_length :], memory)
 
     def embed_template(self, template: Tensor) -> Tensor:
         """Once per template: [B, 6, T, T], normalised -> tokens [B, 2, Nz, C] of both modalities, not yet typed."""
         return self.backbone.embed(template)
 
-    def type_template(self, tokens: Tensor, shares: Tensor) -> Tensor:
+    def type_template(self, tokens: Tensor, foreground_mask: Tensor) -> Tensor:
         """One template's tokens [B, 2, Nz, C] with their types.
 
-        shares: [B, i, Nz] of the target in the cells of the templates up to this one. They are multiplied, as published
-        networks were trained: a later template's cell is foreground as far as it is so in all templates before it.
+        foreground_mask: [B, i, Nz], the share of each cell that the target covers, in all templates so far. They are
+        multiplied, as published networks were trained: a later template's cell is foreground as far as it is in all
+        templates before it.
         """
-        return self.backbone.type_template(tokens, shares.prod(dim=1), (1 - shares).prod(dim=1))
+        return self.backbone.type_template(tokens, foreground_mask.prod(dim=1), (1 - foreground_mask).prod(dim=1))
 
     def encode_template(self, template: Tensor, foreground: Tensor) -> Tensor:
         """Once per target: typed tokens of two equal templates.
@@ -163,11 +172,11 @@ class CSTrack(nn.Module):
             "locate": locate,
         }
 
-    def encode_templates(self, templates: Tensor, shares: Tensor) -> Tensor:
-        """All at once: [B, Nt, 6, T, T] with the target's shares [B, Nt, Nz] -> typed tokens [B, 2, Nt * Nz, C]."""
+    def encode_templates(self, templates: Tensor, foreground_mask: Tensor) -> Tensor:
+        """Templates [B, Nt, 6, T, T] and foreground masks [B, Nt, Nz] -> typed tokens [B, 2, Nt * Nz, C]."""
         count = templates.shape[1]
         tokens = self.embed_template(templates.flatten(0, 1)).unflatten(0, (-1, count))
-        return torch.cat([self.type_template(tokens[:, i], shares[:, : i + 1]) for i in range(count)], dim=2)
+        return torch.cat([self.type_template(tokens[:, i], foreground_mask[:, : i + 1]) for i in range(count)], dim=2)
 
     def encode(self, templates: Tensor, search: Tensor, first: int = 0) -> Tensor:
         """Typed template tokens [R, 2, Nt * Nz, C] and search regions [R, 6, S, S] -> the encoder's tokens.
@@ -177,9 +186,9 @@ class CSTrack(nn.Module):
         found = self.backbone.type_search(self.backbone.embed(search))
         prompts = torch.stack([self.rgb_prompts.weight, self.det_prompts.weight]).expand(found.shape[0], -1, -1, -1)
         rgb, aux = torch.cat([prompts, templates, found], dim=2).unbind(1)
-        codes = self.codes()
-        fused = self.backbone_rgb_det_fusion(rgb, aux, codes.fusion)
-        tokens = torch.cat([self.backbone.cls_token.expand(fused.shape[0], -1, -1), fused], dim=1) + codes.tokens
+        pos_embeds = self.pos_embeds()
+        fused = self.backbone_rgb_det_fusion(rgb, aux, pos_embeds.fusion)
+        tokens = torch.cat([self.backbone.cls_token.expand(fused.shape[0], -1, -1), fused], dim=1) + pos_embeds.tokens
         return self.backbone.encode(tokens, first)
 
     def decode(self, search_tokens: Tensor) -> BoxMaps:
@@ -199,40 +208,40 @@ class CSTrack(nn.Module):
         if self.memory is None:
             before = 1 + 2 * self.prompts + templates.shape[2]
             return Found(self.decode(self.encode(templates, search, before)))
-        return self.look_back(self.encode(templates, search), memory, first)
+        return self.temporal_decode(self.encode(templates, search), memory, first)
 
-    def look_back(
+    def temporal_decode(
         self, tokens: Tensor, memory: Tensor | None, first: Tensor | None = None, over_batch: bool = False
     ) -> Found:
         """Stage 2, of the encoder's tokens [R, ..., C]: search, and remember what was found.
 
-        memory, first: as in `locate`. over_batch: see `lib.models.temporal.target_memory.relation`.
+        memory, first: as in `locate`. over_batch: see `lib.models.temporal.inverse_affinity`.
         """
         size, n = self.memory or MemorySize(), self.search_length
         search, others = tokens[:, -n:], tokens[:, :-n]
-        weight = relation(search, others, over_batch)
+        weight = inverse_affinity(search, others, over_batch)
         known = memory
         if known is None or first is not None:
-            begun = filled(best_tokens(search, weight, size.tokens), size.length)
+            begun = memory_init(best_tokens(search, weight, size.tokens), size.length)
             known = begun if known is None or first is None else where_first(first, begun, known)
-        codes = self.codes()
-        seen = self.temporal_fusion(search, codes.search, known.flatten(1, 2), codes.memory)
+        pos_embeds = self.pos_embeds()
+        seen = self.temporal_fusion(search, pos_embeds.search, known.flatten(1, 2), pos_embeds.memory)
         maps = self.decode(seen)
         weight = weight + box_prior(maps.boxes_cxcywh.detach(), self.backbone.grid_search)
         entry = best_tokens(search, weight, size.tokens)
-        following = filled(entry, size.length) if memory is None else remembered(known, entry)
+        following = memory_init(entry, size.length) if memory is None else memory_push(known, entry)
         if memory is not None and first is not None:
-            following = where_first(first, filled(entry, size.length), following)
+            following = where_first(first, memory_init(entry, size.length), following)
         return Found(maps, following, weight)
 
-    def forward(self, template: Tensor, search: Tensor, shares: Tensor) -> CSTrackOutput:
-        """template [B, Nt, 6, T, T], search [B, Ns, 6, S, S] in the order of time, normalised; shares [B, Nt, Nz].
+    def forward(self, template: Tensor, search: Tensor, foreground_mask: Tensor) -> CSTrackOutput:
+        """template [B, Nt, 6, T, T], search [B, Ns, 6, S, S] in temporal order, normalised; masks [B, Nt, Nz].
 
-        In stage 2, what is remembered of a search frame serves those after it; gradients flow through it. The heads see
+        In stage 2, later search frames attend to the memory of earlier ones; gradients flow through it. The heads see
         one frame of all samples at a time, which matters to their batch norms.
         """
         frames = search.shape[1]
-        templates = self.encode_templates(template, shares).repeat(frames, 1, 1, 1)
+        templates = self.encode_templates(template, foreground_mask).repeat(frames, 1, 1, 1)
         tokens = self.encode(templates, search.transpose(0, 1).flatten(0, 1))
         logits = self.task_cls(tokens[:, 0])
         if self.memory is None:
@@ -240,7 +249,7 @@ class CSTrack(nn.Module):
             return CSTrackOutput(maps, logits, self.confidence_pred(maps), tokens)
         memory, found, confidence = None, [], []
         for frame in tokens.chunk(frames):
-            found.append(self.look_back(frame, memory, over_batch=True))
+            found.append(self.temporal_decode(frame, memory, over_batch=True))
             memory = found[-1].memory
             confidence.append(self.confidence_pred(found[-1].maps))
         weight = torch.cat([f.weight for f in found if f.weight is not None])
@@ -251,12 +260,12 @@ class CSTrack(nn.Module):
         twin = with_fused_children(self, plan)
         for name in ("confidence_pred", "task_cls"):
             del twin._modules[name]
-        codes = self.codes()
+        pos_embeds = self.pos_embeds()
         if not plan.portable:
-            fusion = self.backbone_rgb_det_fusion.for_code(codes.fusion.detach(), plan)
+            fusion = self.backbone_rgb_det_fusion.for_pos_embed(pos_embeds.fusion.detach(), plan)
             twin._modules["backbone_rgb_det_fusion"] = fusion
-            if codes.memory is not None:
-                temporal = self.temporal_fusion.for_codes(codes.search.detach(), codes.memory.detach(), plan)
-                twin._modules["temporal_fusion"] = temporal
-        twin._codes = twin.codes()
+            if pos_embeds.memory is not None:
+                both = pos_embeds.search.detach(), pos_embeds.memory.detach()
+                twin._modules["temporal_fusion"] = self.temporal_fusion.for_pos_embeds(*both, plan)
+        twin._pos_embeds = twin.pos_embeds()
         return twin

@@ -30,11 +30,12 @@ from lib.track import (
 class CSTrackState(OneStreamState):
     """template: [B, 2, 2 * Nz, C] typed tokens of both modalities: those of the first template, then the second's.
 
-    shares: [B, Nz] of the target in the first template's cells. steps: [B] int64 on the CPU, frames since the first.
+    foreground_mask: [B, Nz], share of each cell of the first template that the target covers. steps: [B] int64 on the
+    CPU, frames since the first.
     memory: [B, T, K, C], zeros before the second frame; None in stage 1.
     """
 
-    shares: Tensor | None = None
+    foreground_mask: Tensor | None = None
     steps: Tensor | None = None
     memory: Tensor | None = None
 
@@ -69,21 +70,21 @@ class CSTrackTracker(OneStreamTracker):
         return {**super().procedure(), "update": asdict(self.update)}
 
     def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor]:
-        """Typed tokens of two equal templates, and the target's shares in their cells."""
-        shares = self._shares(boxes_xywh)
-        return self.network.encode_template(crops, shares), shares
+        """Typed tokens of two equal templates, and the target's foreground mask in their cells."""
+        foreground_mask = self._foreground_mask(boxes_xywh)
+        return self.network.encode_template(crops, foreground_mask), foreground_mask
 
-    def _shares(self, boxes_xywh: Tensor) -> Tensor:
+    def _foreground_mask(self, boxes_xywh: Tensor) -> Tensor:
         size = self.settings.template_size
         pixels = boxes_xywh[:, 2:] * size
         return soft_masks_of_targets(pixels, pixels.new_ones(len(pixels)), size, self.cell).to(self.device)
 
     def init_state(self, target: OneStreamTemplate, boxes_xywh: Tensor) -> CSTrackState:
-        tokens, shares = self.encode_template(self.normalise(target.crops), target.boxes_xywh)
+        tokens, foreground_mask = self.encode_template(self.normalise(target.crops), target.boxes_xywh)
         size, count = self.network.memory, len(boxes_xywh)
         memory = None if size is None else tokens.new_zeros(count, size.length, size.tokens, tokens.shape[-1])
         steps = torch.zeros(count, dtype=torch.int64)
-        return CSTrackState(boxes_xywh, tokens, None, target.padding, shares, steps, memory)
+        return CSTrackState(boxes_xywh, tokens, None, target.padding, foreground_mask, steps, memory)
 
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> CSTrackRegion:
         assert isinstance(state, CSTrackState)
@@ -125,7 +126,7 @@ class CSTrackTracker(OneStreamTracker):
     def renewed(self, state: CSTrackState, frames: Sequence[Frame], prediction: Prediction) -> CSTrackState:
         """The state with a new second template in the rows that are due, cut where the target was just found."""
         assert state.steps is not None
-        assert state.shares is not None
+        assert state.foreground_mask is not None
         if not self.update.interval:
             return state
         due = (state.steps % self.update.interval == 0) & (prediction.scores > self.update.threshold)
@@ -133,7 +134,7 @@ class CSTrackTracker(OneStreamTracker):
         if not rows:
             return state
         target = self.crop_template([frames[i] for i in rows], state.boxes_xywh[rows])
-        template, shares = state.template.clone(), self._shares(target.boxes_xywh)
-        crops = self.normalise(target.crops)
-        template[rows] = self.network.update_template(template[rows], state.shares[rows], crops, shares)
+        template, crops = state.template.clone(), self.normalise(target.crops)
+        masks = state.foreground_mask[rows], self._foreground_mask(target.boxes_xywh)
+        template[rows] = self.network.update_template(template[rows], masks[0], crops, masks[1])
         return replace(state, template=template)

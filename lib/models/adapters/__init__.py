@@ -1,5 +1,3 @@
-"""Small trainable parts that fit a frozen network to another task or modality."""
+"""Small trainable parts that adapt a frozen network to another task or modality."""
 
-from lib.models.adapters.bottleneck import Bottleneck
-
-__all__ = ["Bottleneck"]
+from lib.models.adapters.adapted_block import AdaptedBlock, BottleneckAdapter

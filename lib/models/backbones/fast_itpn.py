@@ -13,11 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lib.models.layers.blocks import EPS, ScaledBlock, trunc_normal_linears
 from lib.models.layers.fused import FuseOptions, with_fused_children
-from lib.models.layers.initial import trunc_normal_linears
-from lib.models.layers.itpn_stem import ConvBlock, Merge, run_stem
-from lib.models.layers.scaled_block import EPS, ScaledBlock
-from lib.models.layers.stem import ConvStem, PatchEmbed
+from lib.models.layers.stem import ConvBlock, ConvStem, Merge, PatchEmbed, run_stem
 
 PRETRAINED_GRID = 14
 """Side of the position embedding that pre-training leaves, of pictures of 224 pixels."""
@@ -126,9 +124,9 @@ class FastITPN(nn.Module):
             return cast("Tensor", checkpoint(block, tokens, first, use_reentrant=False))
         return cast("Tensor", block(tokens, first))
 
-    def fuse_for_inference(self, plan: FuseOptions) -> FastITPN:
+    def fuse_for_inference(self, options: FuseOptions) -> FastITPN:
         """For inference; see `lib.models.layers.fused`."""
-        return with_fused_children(self, plan)
+        return with_fused_children(self, options)
 
 
 def check_sizes(width: int, depths: tuple[int, ...], stride: int, template_size: int, search_size: int) -> None:

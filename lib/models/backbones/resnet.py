@@ -84,42 +84,42 @@ class ResNet(nn.Module):
             x = self.get_submodule(f"layer{i}")(x)
         return x
 
-    def fuse_for_inference(self, plan: FuseOptions) -> FusedResNet:
+    def fuse_for_inference(self, options: FuseOptions) -> FusedResNet:
         """For inference; see `lib.models.layers.fused`."""
-        return FusedResNet(self, plan)
+        return FusedResNet(self, options)
 
 
 class FusedResNet(nn.Module):
     """A `ResNet` for inference: batch norm, ReLU and sums belong to the convolutions, channels come last.
 
-    With `plan.pixels` it reads uint8 pictures: the mean colour is taken off them, so that padding is zero as before,
+    With `options.pixels` it reads uint8 pictures: the mean colour is taken off them, so that padding is zero as before,
     the deviation is in the first convolution's weights. That one is always in float32.
     """
 
     mean: Tensor
 
-    def __init__(self, network: ResNet, plan: FuseOptions) -> None:
+    def __init__(self, network: ResNet, options: FuseOptions) -> None:
         super().__init__()
-        self.dtype, self.reads_pixels = plan.dtype, plan.pixels is not None
+        self.dtype, self.reads_pixels = options.dtype, options.pixels is not None
         weight, bias = folded(network.conv1, network.bn1)
         mean = weight.new_zeros(3, 1, 1)
-        if plan.pixels is not None:
-            mean = plan.pixels.mean[:3].to(weight) * 255
-            weight = weight / (plan.pixels.std[:3].to(weight) * 255)
+        if options.pixels is not None:
+            mean = options.pixels.mean[:3].to(weight) * 255
+            weight = weight / (options.pixels.std[:3].to(weight) * 255)
         self.register_buffer("mean", mean.float(), persistent=False)
-        side = plan.grid * network.stride
-        exact = replace(plan, dtype=torch.float32, grid=side)
+        side = options.grid * network.stride
+        exact = replace(options, dtype=torch.float32, grid=side)
         self.stem = Convolution(weight.float(), bias.float(), exact, relu=True, stride=2)
         side //= STEM_STRIDE
         self.blocks = nn.ModuleList()
         for i in range(1, network.layers + 1):
             for block in network.get_submodule(f"layer{i}").children():
                 assert isinstance(block, Bottleneck)
-                self.blocks.append(FusedBottleneck(block, replace(plan, grid=side)))
+                self.blocks.append(FusedBottleneck(block, replace(options, grid=side)))
                 side //= block.conv2.stride[0]
 
     def forward(self, image: Tensor) -> Tensor:
-        """image [B, 3, H, W], float or uint8 pixels -> [B, channels, H / stride, W / stride] in the plan's format."""
+        """image [B, 3, H, W], float or uint8 pixels -> [B, channels, H / stride, W / stride], `options.dtype`."""
         x = image.to(torch.float32, memory_format=torch.channels_last, copy=True).sub_(self.mean)
         x = F.max_pool2d(self.stem(x).to(self.dtype), 3, stride=2, padding=1)
         for block in self.blocks:
@@ -130,19 +130,19 @@ class FusedResNet(nn.Module):
 class FusedBottleneck(nn.Module):
     """A `Bottleneck` in three convolutions, or four."""
 
-    def __init__(self, block: Bottleneck, plan: FuseOptions) -> None:
+    def __init__(self, block: Bottleneck, options: FuseOptions) -> None:
         super().__init__()
         stride, dilation = block.conv2.stride[0], block.conv2.dilation[0]
-        after = replace(plan, grid=plan.grid // stride)
-        self.conv1 = Convolution(*folded(block.conv1, block.bn1), plan, relu=True)
-        self.conv2 = Convolution(*folded(block.conv2, block.bn2), plan, relu=True, stride=stride, dilation=dilation)
+        after = replace(options, grid=options.grid // stride)
+        self.conv1 = Convolution(*folded(block.conv1, block.bn1), options, relu=True)
+        self.conv2 = Convolution(*folded(block.conv2, block.bn2), options, relu=True, stride=stride, dilation=dilation)
         self.conv3 = Convolution(*folded(block.conv3, block.bn3), after, relu=True)
         self.downsample: Convolution | None = None
         if block.downsample is not None:
             convolution, norm = block.downsample
             assert isinstance(convolution, nn.Conv2d)
             assert isinstance(norm, nn.BatchNorm2d)
-            self.downsample = Convolution(*folded(convolution, norm), plan, stride=stride)
+            self.downsample = Convolution(*folded(convolution, norm), options, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, inputs, H, W]."""

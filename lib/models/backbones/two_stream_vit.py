@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.data import Normalise
+from lib.models.adapters.adapted_block import AdaptedBlock
 from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens
-from lib.models.layers.adapted_block import AdaptedBlock
 from lib.models.layers.candidate_elimination import drop_candidates, put_back
 from lib.models.layers.fused import FuseOptions, with_fused_children
 from lib.models.layers.masking import PatchMasks, hide
@@ -197,11 +197,11 @@ class TwoStreamViT(OneStreamViT):
         tokens = self.embed_template(template, masks.template), self.embed_search(search, masks.search)
         return self.encode(*tokens, mask, keep_rate)
 
-    def fuse_for_inference(self, plan: FuseOptions) -> TwoStreamViT:
+    def fuse_for_inference(self, options: FuseOptions) -> TwoStreamViT:
         """For inference; see `lib.models.layers.fused`. Each stem has its own channels' normalisation folded in."""
-        twin = with_fused_children(self, plan)
-        if plan.pixels is not None:
-            mean, std = (v[3:].flatten() for v in (plan.pixels.mean, plan.pixels.std))
-            plan = replace(plan, pixels=Normalise(mean.tolist(), std.tolist()).to(mean.device))
-        twin._modules["patch_embed_multimodal"] = self.patch_embed_multimodal.fuse_for_inference(plan)
+        twin = with_fused_children(self, options)
+        if options.pixels is not None:
+            mean, std = (v[3:].flatten() for v in (options.pixels.mean, options.pixels.std))
+            options = replace(options, pixels=Normalise(mean.tolist(), std.tolist()).to(mean.device))
+        twin._modules["patch_embed_multimodal"] = self.patch_embed_multimodal.fuse_for_inference(options)
         return twin

@@ -13,9 +13,8 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedAttention, CodedProjection
+from lib.models.layers.attention import KEY, QUERY, VALUE, PosEmbedAttention, PosEmbedProjection, sine_pos_embed
 from lib.models.layers.fused import FuseOptions, ResidualMlp, ResidualProduct, attention, with_fused_children
-from lib.models.layers.sine_code import sine_code
 
 TEMPLATE, SEARCH = "1", "2"
 
@@ -37,24 +36,24 @@ class EncoderLayer(nn.Module):
     def __init__(self, size: FusionSize) -> None:
         super().__init__()
         for branch in (TEMPLATE, SEARCH):
-            self.add_module(f"self_attn{branch}", CodedAttention(size.width, size.heads, size.dropout))
-            self.add_module(f"multihead_attn{branch}", CodedAttention(size.width, size.heads, size.dropout))
+            self.add_module(f"self_attn{branch}", PosEmbedAttention(size.width, size.heads, size.dropout))
+            self.add_module(f"multihead_attn{branch}", PosEmbedAttention(size.width, size.heads, size.dropout))
             self.add_module(f"linear{branch}1", nn.Linear(size.width, size.hidden))
             self.add_module(f"linear{branch}2", nn.Linear(size.hidden, size.width))
             for i in (1, 2, 3):
                 self.add_module(f"norm{branch}{i}", nn.LayerNorm(size.width))
         self.dropout = nn.Dropout(size.dropout)
 
-    def look_at_itself(self, branch: str, x: Tensor, code: Tensor) -> Tensor:
-        """Ego-context augment (eq. 3) of one branch: x [B, N, C], code [N, C]."""
+    def self_attend(self, branch: str, x: Tensor, pos_embed: Tensor) -> Tensor:
+        """Ego-context augment (eq. 3) of one branch: x [B, N, C], pos_embed [N, C]."""
         part = self.get_submodule
-        attended = part(f"self_attn{branch}")(x, code, x, code)
+        attended = part(f"self_attn{branch}")(x, pos_embed, x, pos_embed)
         return part(f"norm{branch}1")(x + self.dropout(attended))
 
-    def look_at_other(self, branch: str, x: Tensor, code: Tensor, other: Tensor, other_code: Tensor) -> Tensor:
+    def cross_attend(self, branch: str, x: Tensor, pos_embed: Tensor, other: Tensor, other_pos_embed: Tensor) -> Tensor:
         """Cross-feature augment (eq. 4) of one branch: x [B, N, C] looks at other [B, M, C]."""
         part, drop = self.get_submodule, self.dropout
-        attended = part(f"multihead_attn{branch}")(x, code, other, other_code)
+        attended = part(f"multihead_attn{branch}")(x, pos_embed, other, other_pos_embed)
         x = part(f"norm{branch}2")(x + drop(attended))
         hidden = drop(F.relu(part(f"linear{branch}1")(x)))
         return part(f"norm{branch}3")(x + drop(part(f"linear{branch}2")(hidden)))
@@ -65,15 +64,15 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, size: FusionSize) -> None:
         super().__init__()
-        self.multihead_attn = CodedAttention(size.width, size.heads, size.dropout)
+        self.multihead_attn = PosEmbedAttention(size.width, size.heads, size.dropout)
         self.linear1 = nn.Linear(size.width, size.hidden)
         self.linear2 = nn.Linear(size.hidden, size.width)
         self.norm1, self.norm2 = nn.LayerNorm(size.width), nn.LayerNorm(size.width)
         self.dropout = nn.Dropout(size.dropout)
 
-    def forward(self, x: Tensor, code: Tensor, memory: Tensor, memory_code: Tensor) -> Tensor:
+    def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:
         """x [B, N, C] looks at memory [B, M, C]."""
-        x = self.norm1(x + self.dropout(self.multihead_attn(x, code, memory, memory_code)))
+        x = self.norm1(x + self.dropout(self.multihead_attn(x, pos_embed, memory, memory_pos_embed)))
         hidden = self.dropout(F.relu(self.linear1(x)))
         return self.norm2(x + self.dropout(self.linear2(hidden)))
 
@@ -81,41 +80,41 @@ class DecoderLayer(nn.Module):
 class FeatureFusion(nn.Module):
     """Template tokens and search tokens -> search tokens that know the target.
 
-    template_grid, search_grid: sides of the two feature maps, for their position codes (buffers that no file has).
+    template_grid, search_grid: sides of the two feature maps, for their position embeddings (buffers that no file has).
     """
 
-    template_code: Tensor
-    search_code: Tensor
+    template_pos_embed: Tensor
+    search_pos_embed: Tensor
 
     def __init__(self, size: FusionSize, template_grid: int, search_grid: int) -> None:
         super().__init__()
         self.encoder = nn.ModuleDict({"layers": nn.ModuleList(EncoderLayer(size) for _ in range(size.layers))})
         self.decoder = nn.ModuleDict({"layers": nn.ModuleList([DecoderLayer(size)]), "norm": nn.LayerNorm(size.width)})
-        self.register_buffer("template_code", sine_code(template_grid, size.width), persistent=False)
-        self.register_buffer("search_code", sine_code(search_grid, size.width), persistent=False)
+        self.register_buffer("template_pos_embed", sine_pos_embed(template_grid, size.width), persistent=False)
+        self.register_buffer("search_pos_embed", sine_pos_embed(search_grid, size.width), persistent=False)
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
 
     def encode_template(self, template: Tensor) -> Tensor:
         """Once per target: template [B, Nz, C] -> what it is after looking at itself in the first layer."""
-        return self.layers()[0].look_at_itself(TEMPLATE, template, self.template_code)
+        return self.layers()[0].self_attend(TEMPLATE, template, self.template_pos_embed)
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
         """template: what `encode_template` gives, search [B, Nx, C] -> [B, Nx, C]."""
-        z_code, x_code = self.template_code, self.search_code
+        z_pos, x_pos = self.template_pos_embed, self.search_pos_embed
         for i, layer in enumerate(self.layers()):
-            z = layer.look_at_itself(TEMPLATE, template, z_code) if i else template
-            x = layer.look_at_itself(SEARCH, search, x_code)
-            template = layer.look_at_other(TEMPLATE, z, z_code, x, x_code)
-            search = layer.look_at_other(SEARCH, x, x_code, z, z_code)
+            z = layer.self_attend(TEMPLATE, template, z_pos) if i else template
+            x = layer.self_attend(SEARCH, search, x_pos)
+            template = layer.cross_attend(TEMPLATE, z, z_pos, x, x_pos)
+            search = layer.cross_attend(SEARCH, x, x_pos, z, z_pos)
         for decoder in cast("nn.ModuleList", self.decoder["layers"]):
-            search = decoder(search, x_code, template, z_code)
+            search = decoder(search, x_pos, template, z_pos)
         return self.decoder["norm"](search)
 
-    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
         """For inference; see `lib.models.layers.fused`."""
-        return with_fused_children(self, plan) if plan.portable else FusedFeatureFusion(self, plan)
+        return with_fused_children(self, options) if options.portable else FusedFeatureFusion(self, options)
 
     def layers(self) -> list[EncoderLayer]:
         """The encoder's, in order."""
@@ -123,32 +122,32 @@ class FeatureFusion(nn.Module):
 
 
 class FusedFeatureFusion(nn.Module):
-    """A `FeatureFusion` for inference: position codes and biases belong to the products, sums are made in place."""
+    """A `FeatureFusion` for inference: position embeddings and biases inside the products, sums in place."""
 
-    def __init__(self, fusion: FeatureFusion, plan: FuseOptions) -> None:
+    def __init__(self, fusion: FeatureFusion, options: FuseOptions) -> None:
         super().__init__()
-        codes = {TEMPLATE: fusion.template_code, SEARCH: fusion.search_code}
-        self.layers = nn.ModuleList(FusedEncoderLayer(layer, codes, plan) for layer in fusion.layers())
+        pos_embeds = {TEMPLATE: fusion.template_pos_embed, SEARCH: fusion.search_pos_embed}
+        self.layers = nn.ModuleList(FusedEncoderLayer(layer, pos_embeds, options) for layer in fusion.layers())
         last = cast("DecoderLayer", fusion.get_submodule("decoder.layers.0"))
         attn = last.multihead_attn
-        self.queries = CodedProjection([(attn, QUERY)], codes[SEARCH], plan)
-        self.memory = CodedProjection([(attn, KEY), (attn, VALUE)], codes[TEMPLATE], plan)
-        self.attend = attention(plan, attn.in_proj_weight.device)
-        self.after = _AfterAttention(attn, last.norm1, plan)
-        self.feed = _Feed(last.linear1, last.linear2, last.norm2, plan)
-        self.norm = copy.deepcopy(fusion.get_submodule("decoder.norm")).to(plan.dtype)
+        self.queries = PosEmbedProjection([(attn, QUERY)], pos_embeds[SEARCH], options)
+        self.memory = PosEmbedProjection([(attn, KEY), (attn, VALUE)], pos_embeds[TEMPLATE], options)
+        self.attend = attention(options, attn.in_proj_weight.device)
+        self.after = _AfterAttention(attn, last.norm1, options)
+        self.feed = _Feed(last.linear1, last.linear2, last.norm2, options)
+        self.norm = copy.deepcopy(fusion.get_submodule("decoder.norm")).to(options.dtype)
 
     def encode_template(self, template: Tensor) -> Tensor:
         """As `FeatureFusion.encode_template`; overwrites the tokens that it is given."""
-        tokens: Tensor = cast("FusedEncoderLayer", self.layers[0]).look_at_itself(TEMPLATE, template)
+        tokens: Tensor = cast("FusedEncoderLayer", self.layers[0]).self_attend(TEMPLATE, template)
         return tokens
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
         """As `FeatureFusion.forward`; overwrites the search tokens that it is given."""
         z, x = template.clone(), search
         for i, layer in enumerate(cast("list[FusedEncoderLayer]", self.layers)):
-            z = layer.look_at_itself(TEMPLATE, z) if i else z
-            z, x = layer(z, layer.look_at_itself(SEARCH, x))
+            z = layer.self_attend(TEMPLATE, z) if i else z
+            z, x = layer(z, layer.self_attend(SEARCH, x))
         (queries,) = self.queries(x)
         x = self.after(x, self.attend(queries, *self.memory(z)))
         found: Tensor = self.norm(self.feed(x))
@@ -158,26 +157,27 @@ class FusedFeatureFusion(nn.Module):
 class FusedEncoderLayer(nn.Module):
     """An `EncoderLayer` for inference: each branch's tokens are projected once for both branches' attention."""
 
-    def __init__(self, layer: EncoderLayer, codes: dict[str, Tensor], plan: FuseOptions) -> None:
+    def __init__(self, layer: EncoderLayer, pos_embeds: dict[str, Tensor], options: FuseOptions) -> None:
         super().__init__()
         part = layer.get_submodule
         own, across = (
-            {b: cast("CodedAttention", part(f"{kind}{b}")) for b in codes} for kind in ("self_attn", "multihead_attn")
+            {branch: cast("PosEmbedAttention", part(f"{kind}{branch}")) for branch in pos_embeds}
+            for kind in ("self_attn", "multihead_attn")
         )
-        self.attend = attention(plan, own[TEMPLATE].in_proj_weight.device)
+        self.attend = attention(options, own[TEMPLATE].in_proj_weight.device)
         self.own, self.across, self.after_own, self.after_across, self.feed = (nn.ModuleDict() for _ in range(5))
         for branch, other in ((TEMPLATE, SEARCH), (SEARCH, TEMPLATE)):
             parts = [(own[branch], which) for which in (QUERY, KEY, VALUE)]
-            self.own[branch] = CodedProjection(parts, codes[branch], plan)
+            self.own[branch] = PosEmbedProjection(parts, pos_embeds[branch], options)
             parts = [(across[branch], QUERY), (across[other], KEY), (across[other], VALUE)]
-            self.across[branch] = CodedProjection(parts, codes[branch], plan)
-            self.after_own[branch] = _AfterAttention(own[branch], part(f"norm{branch}1"), plan)
-            self.after_across[branch] = _AfterAttention(across[branch], part(f"norm{branch}2"), plan)
+            self.across[branch] = PosEmbedProjection(parts, pos_embeds[branch], options)
+            self.after_own[branch] = _AfterAttention(own[branch], part(f"norm{branch}1"), options)
+            self.after_across[branch] = _AfterAttention(across[branch], part(f"norm{branch}2"), options)
             ends = (part(f"linear{branch}1"), part(f"linear{branch}2"), part(f"norm{branch}3"))
-            self.feed[branch] = _Feed(*ends, plan)
+            self.feed[branch] = _Feed(*ends, options)
 
-    def look_at_itself(self, branch: str, x: Tensor) -> Tensor:
-        """As `EncoderLayer.look_at_itself`, in place."""
+    def self_attend(self, branch: str, x: Tensor) -> Tensor:
+        """As `EncoderLayer.self_attend`, in place."""
         tokens: Tensor = self.after_own[branch](x, self.attend(*self.own[branch](x)))
         return tokens
 
@@ -193,10 +193,10 @@ class FusedEncoderLayer(nn.Module):
 class _AfterAttention(nn.Module):
     """Output projection, sum and norm; the stream is overwritten."""
 
-    def __init__(self, attn: CodedAttention, norm: nn.Module, plan: FuseOptions) -> None:
+    def __init__(self, attn: PosEmbedAttention, norm: nn.Module, options: FuseOptions) -> None:
         super().__init__()
-        self.proj = ResidualProduct(attn.out_proj.weight, attn.out_proj.bias, plan)
-        self.norm = copy.deepcopy(norm).to(plan.dtype)
+        self.proj = ResidualProduct(attn.out_proj.weight, attn.out_proj.bias, options)
+        self.norm = copy.deepcopy(norm).to(options.dtype)
 
     def forward(self, stream: Tensor, mixed: Tensor) -> Tensor:
         tokens: Tensor = self.norm(self.proj(stream, mixed.transpose(1, 2).flatten(2)))
@@ -206,11 +206,11 @@ class _AfterAttention(nn.Module):
 class _Feed(nn.Module):
     """Perceptron, sum and norm; the tokens are overwritten."""
 
-    def __init__(self, up: nn.Module, down: nn.Module, norm: nn.Module, plan: FuseOptions) -> None:
+    def __init__(self, up: nn.Module, down: nn.Module, norm: nn.Module, options: FuseOptions) -> None:
         super().__init__()
         (w1, b1), (w2, b2) = ((m.get_parameter("weight"), m.get_parameter("bias")) for m in (up, down))
-        self.mlp = ResidualMlp(w1, b1, w2, b2, plan, "relu")
-        self.norm = copy.deepcopy(norm).to(plan.dtype)
+        self.mlp = ResidualMlp(w1, b1, w2, b2, options, "relu")
+        self.norm = copy.deepcopy(norm).to(options.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens: Tensor = self.norm(self.mlp(x, x))

@@ -8,32 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedProjection
+from lib.models.layers.attention import KEY, QUERY, VALUE, CrossAttention, PosEmbedProjection
+from lib.models.layers.blocks import trunc_normal_linears
 from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention
-from lib.models.layers.initial import trunc_normal_linears
-
-
-class CrossAttention(nn.Module):
-    """Multi-head attention with separate projections without bias; position codes for queries and keys alone."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        if width % heads:
-            raise ValueError(f"width {width} is not a multiple of the number of heads {heads}")
-        self.heads, self.dropout = heads, dropout
-        self.q, self.k, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
-        self.proj = nn.Linear(width, width)
-
-    def projection(self, which: int) -> tuple[Tensor, None]:
-        """Weight and bias (there is none) of queries, keys or values, see `lib.models.layers.coded_attention`."""
-        return (self.q, self.k, self.v)[which].weight, None
-
-    def forward(self, x: Tensor, memory: Tensor, code: Tensor) -> Tensor:
-        """x [B, N, C] looks at memory [B, N, C]; both have the code [N, C]."""
-        q, k, v = self.q(x + code), self.k(memory + code), self.v(memory)
-        q, k, v = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
-        return self.proj(mixed.transpose(1, 2).flatten(2))
 
 
 class CompactMlp(nn.Module):
@@ -65,11 +42,11 @@ class SpatialCompactLayer(nn.Module):
             self.add_module(name, nn.LayerNorm(width))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, rgb: Tensor, aux: Tensor, code: Tensor) -> Tensor:
-        """Two streams [B, P + N, C] and their code [P + N, C] -> [B, 2 P + N, C]: RGB prompts, aux prompts, tokens."""
+    def forward(self, rgb: Tensor, aux: Tensor, pos_embed: Tensor) -> Tensor:
+        """Two streams [B, P + N, C], pos_embed [P + N, C] -> [B, 2 P + N, C]: RGB prompts, aux prompts, tokens."""
         norm, drop = self.get_submodule, self.dropout
-        rgb = norm("norm2")(rgb + drop(self.cross_attn(rgb, aux, code)))
-        aux = norm("norm2_det")(aux + drop(self.cross_attn_det(aux, rgb, code)))
+        rgb = norm("norm2")(rgb + drop(self.cross_attn(rgb, aux, pos_embed)))
+        aux = norm("norm2_det")(aux + drop(self.cross_attn_det(aux, rgb, pos_embed)))
         rgb = norm("norm3")(rgb + drop(self.MLP(rgb)))
         alone = self.MLP_det(aux)
         aux = norm("norm3_det")(alone + drop(alone))
@@ -89,40 +66,40 @@ class SpatialCompactModule(nn.Module):
         self.layers = nn.ModuleList([SpatialCompactLayer(width, heads, prompts, dropout)])
         trunc_normal_linears(self, init_std)
 
-    def forward(self, rgb: Tensor, aux: Tensor, code: Tensor) -> Tensor:
+    def forward(self, rgb: Tensor, aux: Tensor, pos_embed: Tensor) -> Tensor:
         """As `SpatialCompactLayer.forward`."""
-        fused: Tensor = self.layers[0](rgb, aux, code)
+        fused: Tensor = self.layers[0](rgb, aux, pos_embed)
         return fused
 
-    def for_code(self, code: Tensor, plan: FuseOptions) -> FusedSpatialCompact:
-        """For inference with one code [P + N, C], whose share of every product is known then."""
+    def for_pos_embed(self, pos_embed: Tensor, options: FuseOptions) -> FusedSpatialCompact:
+        """For inference with one pos_embed [P + N, C], whose share of every product is known then."""
         layer = self.layers[0]
         assert isinstance(layer, SpatialCompactLayer)
-        return FusedSpatialCompact(layer, code, plan)
+        return FusedSpatialCompact(layer, pos_embed, options)
 
 
 class FusedSpatialCompact(nn.Module):
     """A `SpatialCompactModule` for inference: each stream is projected once per state it is in; sums are in place."""
 
-    def __init__(self, layer: SpatialCompactLayer, code: Tensor, plan: FuseOptions) -> None:
+    def __init__(self, layer: SpatialCompactLayer, pos_embed: Tensor, options: FuseOptions) -> None:
         super().__init__()
         ahead, back = layer.cross_attn, layer.cross_attn_det
         self.prompts = layer.prompts
-        self.attend = attention(plan, code.device)
-        self.of_rgb = CodedProjection([(ahead, QUERY)], code, plan)
-        self.of_aux = CodedProjection([(ahead, KEY), (ahead, VALUE), (back, QUERY)], code, plan)
-        self.of_new_rgb = CodedProjection([(back, KEY), (back, VALUE)], code, plan)
-        self.proj, self.proj_det = (ResidualProduct(a.proj.weight, a.proj.bias, plan) for a in (ahead, back))
+        self.attend = attention(options, pos_embed.device)
+        self.of_rgb = PosEmbedProjection([(ahead, QUERY)], pos_embed, options)
+        self.of_aux = PosEmbedProjection([(ahead, KEY), (ahead, VALUE), (back, QUERY)], pos_embed, options)
+        self.of_new_rgb = PosEmbedProjection([(back, KEY), (back, VALUE)], pos_embed, options)
+        self.proj, self.proj_det = (ResidualProduct(a.proj.weight, a.proj.bias, options) for a in (ahead, back))
         m = layer.MLP
-        self.mlp = ResidualMlp(m.fc1.weight, m.fc1.bias, m.fc2.weight, m.fc2.bias, plan)
+        self.mlp = ResidualMlp(m.fc1.weight, m.fc1.bias, m.fc2.weight, m.fc2.bias, options)
         d = layer.MLP_det
-        self.up = Product(d.fc1.weight, d.fc1.bias, plan, "gelu")
-        self.down = Product(2 * d.fc2.weight.detach(), 2 * d.fc2.bias.detach(), plan)
+        self.up = Product(d.fc1.weight, d.fc1.bias, options, "gelu")
+        self.down = Product(2 * d.fc2.weight.detach(), 2 * d.fc2.bias.detach(), options)
         for name in ("norm2", "norm2_det", "norm3", "norm3_det", "norm_final"):
-            self.add_module(name, copy.deepcopy(layer.get_submodule(name)).to(plan.dtype))
+            self.add_module(name, copy.deepcopy(layer.get_submodule(name)).to(options.dtype))
 
-    def forward(self, rgb: Tensor, aux: Tensor, code: Tensor) -> Tensor:
-        """As `SpatialCompactLayer.forward`, with the code that it was made for; overwrites both streams."""
+    def forward(self, rgb: Tensor, aux: Tensor, pos_embed: Tensor) -> Tensor:
+        """As `SpatialCompactLayer.forward`, with the pos_embed that it was made for; overwrites both streams."""
         norm = self.get_submodule
         (asking,), (keys, values, queries) = self.of_rgb(rgb), self.of_aux(aux)
         mixed = self.attend(asking, keys, values)

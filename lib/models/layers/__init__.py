@@ -1,6 +1,15 @@
 """Building blocks of backbones."""
 
-from lib.models.layers.adapted_block import AdaptedBlock
+from lib.models.layers.attention import (
+    KEY,
+    QUERY,
+    VALUE,
+    PosEmbedAttention,
+    PosEmbedProjection,
+    sine_pos_embed,
+    split_heads,
+)
+from lib.models.layers.blocks import DropPath
 from lib.models.layers.candidate_elimination import (
     box_rows,
     center_rows,
@@ -9,8 +18,6 @@ from lib.models.layers.candidate_elimination import (
     put_back,
     template_attention,
 )
-from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedAttention, CodedProjection
-from lib.models.layers.drop_path import DropPath
 from lib.models.layers.fused import (
     Convolution,
     FuseOptions,
@@ -21,6 +28,4 @@ from lib.models.layers.fused import (
     with_fused_children,
 )
 from lib.models.layers.masking import MaskRates, PatchMasks, hide
-from lib.models.layers.sine_code import sine_code
 from lib.models.layers.stem import sample_pictures
-from lib.models.layers.transformer import split_heads

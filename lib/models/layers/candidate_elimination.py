@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.models.layers.transformer import attention_rows
+from lib.models.layers.attention import attention_rows
 
 RANGES = ("ALL", "CTR_POINT", "CTR_REC", "GT_BOX")
 # Published for these grids only; the even grids have no middle cell, so these are conventions, not arithmetic.

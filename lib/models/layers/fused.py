@@ -52,27 +52,27 @@ class FuseOptions:
 class Fusable(Protocol):
     """A module with a quicker form for fixed weights."""
 
-    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
-        """Same inputs (except for `plan.pixels`) and outputs up to rounding; shares or copies weights, changes none."""
+    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
+        """Same inputs (except for `options.pixels`) and outputs up to rounding; the module itself stays unchanged."""
 
 
-def fuse_module(module: nn.Module, plan: FuseOptions) -> nn.Module:
+def fuse_module(module: nn.Module, options: FuseOptions) -> nn.Module:
     """The module's fused form, or a copy whose children are in theirs."""
-    return module.fuse_for_inference(plan) if isinstance(module, Fusable) else with_fused_children(module, plan)
+    return module.fuse_for_inference(options) if isinstance(module, Fusable) else with_fused_children(module, options)
 
 
-def with_fused_children(module: M, plan: FuseOptions) -> M:
+def with_fused_children(module: M, options: FuseOptions) -> M:
     """A copy of `module` whose children are fused and whose own weights have the options' number format."""
     twin = copy.copy(module)
     twin._modules = {
-        name: None if child is None else fuse_module(child, plan) for name, child in module._modules.items()
+        name: None if child is None else fuse_module(child, options) for name, child in module._modules.items()
     }
     twin._parameters = {
-        name: None if value is None else nn.Parameter(value.detach().to(plan.dtype), requires_grad=False)
+        name: None if value is None else nn.Parameter(value.detach().to(options.dtype), requires_grad=False)
         for name, value in module._parameters.items()
     }
     twin._buffers = {
-        name: value.to(plan.dtype) if value is not None and value.is_floating_point() else value
+        name: value.to(options.dtype) if value is not None and value.is_floating_point() else value
         for name, value in module._buffers.items()
     }
     return twin
@@ -84,12 +84,12 @@ class Product(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, plan: FuseOptions, act: str = "none") -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, options: FuseOptions, act: str = "none") -> None:
         super().__init__()
         self.act = act
-        self.packed = plan.packs(weight)
-        weight = weight.detach().to(plan.dtype)
-        _hold(self, _onednn()._reorder_linear_weight(weight) if self.packed else weight, bias, plan)
+        self.packed = options.packs(weight)
+        weight = weight.detach().to(options.dtype)
+        _hold(self, _onednn()._reorder_linear_weight(weight) if self.packed else weight, bias, options)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.packed:
@@ -100,9 +100,9 @@ class Product(nn.Module):
 class ResidualProduct(nn.Module):
     """``stream + x W^T + b`` for x [..., K] and stream [..., C]; the stream is overwritten."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, plan: FuseOptions) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, options: FuseOptions) -> None:
         super().__init__()
-        self.product = Product(weight, bias, plan)
+        self.product = Product(weight, bias, options)
 
     def forward(self, stream: Tensor, x: Tensor) -> Tensor:
         return stream.add_(self.product(x))
@@ -119,17 +119,17 @@ class ResidualMlp(nn.Module):
     down: Tensor
 
     def __init__(
-        self, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, plan: FuseOptions, act: str = "gelu"
+        self, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, options: FuseOptions, act: str = "gelu"
     ) -> None:
         super().__init__()
-        up, bias, down = (t.detach().to(plan.dtype) for t in (up, up_bias, down))
+        up, bias, down = (t.detach().to(options.dtype) for t in (up, up_bias, down))
         constant = bias.new_tensor(_ONE_AT[act])
         extra, outgoing = bias.new_zeros(self.PADDING), down.new_zeros(len(down), self.PADDING)
         extra[0] = constant
         outgoing[:, 0] = down_bias.detach().float() / _ACTIVATIONS[act](constant).float()
-        self.up = Product(F.pad(up, (0, 0, 0, self.PADDING)), torch.cat([bias, extra]), plan, act)
+        self.up = Product(F.pad(up, (0, 0, 0, self.PADDING)), torch.cat([bias, extra]), options, act)
         down = torch.cat([down, outgoing], dim=1)
-        self.packed = plan.packs(down)
+        self.packed = options.packs(down)
         self.register_buffer("down", _onednn()._reorder_linear_weight(down) if self.packed else down, persistent=False)
 
     def forward(self, stream: Tensor, x: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class Convolution(nn.Module):
         self,
         weight: Tensor,
         bias: Tensor | None,
-        plan: FuseOptions,
+        options: FuseOptions,
         relu: bool = False,
         groups: int = 1,
         stride: int = 1,
@@ -160,9 +160,9 @@ class Convolution(nn.Module):
         super().__init__()
         self.relu = relu
         self.how = Sliding(stride, dilation * (weight.shape[-1] // 2), dilation, groups)
-        self.packed = plan.packs(weight)
-        weight = weight.detach().to(plan.dtype)
-        _hold(self, _pack_convolution(weight, self.how, plan.grid) if self.packed else weight, bias, plan)
+        self.packed = options.packs(weight)
+        weight = weight.detach().to(options.dtype)
+        _hold(self, _pack_convolution(weight, self.how, options.grid) if self.packed else weight, bias, options)
 
     @property
     def groups(self) -> int:
@@ -215,12 +215,12 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys, values, each [B, heads, N, d] -> [B, heads, N, d]."""
 
 
-def attention(plan: FuseOptions, device: torch.device) -> Attend:
-    """The quicker softmax attention for a plan: fused, or on processors in bfloat16 as two products.
+def attention(options: FuseOptions, device: torch.device) -> Attend:
+    """The quicker softmax attention for a options: fused, or on processors in bfloat16 as two products.
 
     PyTorch's fused kernel is made for long sequences and, without AMX, takes twice as long as the products do.
     """
-    apart = plan.pack and device.type == "cpu" and plan.dtype == torch.bfloat16 and not _has_amx()
+    apart = options.pack and device.type == "cpu" and options.dtype == torch.bfloat16 and not _has_amx()
     return attention_by_products if apart else F.scaled_dot_product_attention
 
 
@@ -248,9 +248,9 @@ def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor
     return weight.to(convolution.weight.dtype).detach(), bias.to(convolution.weight.dtype).detach()
 
 
-def _hold(module: nn.Module, weight: Tensor, bias: Tensor | None, plan: FuseOptions) -> None:
+def _hold(module: nn.Module, weight: Tensor, bias: Tensor | None, options: FuseOptions) -> None:
     module.register_buffer("weight", weight, persistent=False)
-    module.register_buffer("bias", None if bias is None else bias.detach().to(plan.dtype), persistent=False)
+    module.register_buffer("bias", None if bias is None else bias.detach().to(options.dtype), persistent=False)
 
 
 def _onednn() -> Any:
@@ -279,13 +279,13 @@ def packing_works(dtype: torch.dtype) -> bool:
     picture = picture.to(dtype, memory_format=torch.channels_last)
     x, stream = x.to(dtype), stream.to(dtype)
 
-    def results(plan: FuseOptions) -> list[Tensor]:
+    def results(options: FuseOptions) -> list[Tensor]:
         return [
-            Product(weight, bias, plan)(x),
-            Product(weight, bias, plan, "relu")(x),
-            ResidualMlp(weight, bias, weight[:, :16], bias, plan)(stream.clone(), x),
-            Convolution(kernel, bias[:12], plan, relu=True, groups=2)(picture),
-            Convolution(kernel, bias[:12], plan, True, 2, stride=2, dilation=2)(picture, picture[:, :12, ::2, ::2]),
+            Product(weight, bias, options)(x),
+            Product(weight, bias, options, "relu")(x),
+            ResidualMlp(weight, bias, weight[:, :16], bias, options)(stream.clone(), x),
+            Convolution(kernel, bias[:12], options, relu=True, groups=2)(picture),
+            Convolution(kernel, bias[:12], options, True, 2, stride=2, dilation=2)(picture, picture[:, :12, ::2, ::2]),
         ]
 
     with torch.no_grad():

@@ -1,15 +1,23 @@
-"""From pictures to tokens."""
+"""From pictures to tokens: patches, overlapping convolutions, and the hierarchical stem of Fast-iTPN.
+
+The stem of Fast-iTPN (Tian et al., TPAMI 2024) has small patches, perceptrons at two scales and two mergings. It has no
+attention, so the tokens of a crop depend on that crop alone. Maps are channels-last, where a 1 x 1 convolution is a
+linear layer and a norm over channels needs no transposition.
+"""
 
 from __future__ import annotations
 
 import copy
 import itertools
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from lib.models.layers.fused import FuseOptions, Product, folded
+from lib.models.layers.blocks import EPS, DropPath
+from lib.models.layers.fused import FuseOptions, Product, ResidualProduct, folded, with_fused_children
 
 
 def sample_pictures(channels: int, size: int, rows: int = 2) -> Tensor:
@@ -29,30 +37,30 @@ class PatchEmbed(nn.Module):
         """image [B, 3, H, W] -> [B, (H / patch) * (W / patch), width]."""
         return self.proj(image).flatten(2).transpose(1, 2)
 
-    def fuse_for_inference(self, plan: FuseOptions) -> FusedPatchEmbed:
+    def fuse_for_inference(self, options: FuseOptions) -> FusedPatchEmbed:
         """For inference; see `lib.models.layers.fused`."""
-        return FusedPatchEmbed(self.proj, plan)
+        return FusedPatchEmbed(self.proj, options)
 
 
 class FusedPatchEmbed(nn.Module):
-    """One product for all patches, with normalisation in its weights when `plan.pixels` is given.
+    """One product for all patches, with normalisation in its weights when `options.pixels` is given.
 
     The product is always in float32: pixels are far from zero mean, and it is a small part of a network.
     """
 
-    def __init__(self, proj: nn.Conv2d, plan: FuseOptions) -> None:
+    def __init__(self, proj: nn.Conv2d, options: FuseOptions) -> None:
         super().__init__()
         self.patch = proj.kernel_size[0]
-        self.dtype = plan.dtype
-        self.reads_pixels = plan.pixels is not None
+        self.dtype = options.dtype
+        self.reads_pixels = options.pixels is not None
         weight, bias = proj.weight.double(), proj.bias
         assert bias is not None
         bias = bias.double()
-        if plan.pixels is not None:
-            mean, std = (v[:3].to(weight) for v in (plan.pixels.mean, plan.pixels.std))
+        if options.pixels is not None:
+            mean, std = (v[:3].to(weight) for v in (options.pixels.mean, options.pixels.std))
             weight = weight / (255.0 * std)
             bias = bias - (weight * (255.0 * mean)).sum(dim=(1, 2, 3))
-        exact = replace(plan, dtype=torch.float32)
+        exact = replace(options, dtype=torch.float32)
         self.product = Product(weight.flatten(1).float(), bias.float(), exact)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -94,19 +102,19 @@ class ConvStem(nn.Module):
         """image [B, 3, H, W] -> [B, (H / patch) * (W / patch), width]."""
         return self.proj(image).flatten(2).transpose(1, 2)
 
-    def fuse_for_inference(self, plan: FuseOptions) -> FusedConvStem:
+    def fuse_for_inference(self, options: FuseOptions) -> FusedConvStem:
         """For inference; see `lib.models.layers.fused`."""
-        return FusedConvStem(self.proj, plan)
+        return FusedConvStem(self.proj, options)
 
 
 class FusedConvStem(nn.Module):
     """Batch norm inside the convolutions; it normalises pixels itself, since padding is zero after normalisation."""
 
-    def __init__(self, proj: nn.Sequential, plan: FuseOptions) -> None:
+    def __init__(self, proj: nn.Sequential, options: FuseOptions) -> None:
         super().__init__()
-        self.dtype = plan.dtype
-        self.normalise = plan.pixels
-        self.reads_pixels = plan.pixels is not None
+        self.dtype = options.dtype
+        self.normalise = options.pixels
+        self.reads_pixels = options.pixels is not None
         layers: list[nn.Module] = []
         for layer in proj:
             if isinstance(layer, nn.Sequential):
@@ -128,3 +136,104 @@ def _with_norm(convolution: nn.Module, norm: nn.Module) -> nn.Conv2d:
     weight, bias = folded(convolution, norm)
     twin.weight, twin.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
     return twin
+
+
+class ConvMlp(nn.Module):
+    """Perceptron of 1 x 1 convolutions with a norm inside; weights have the shape of published files."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(width, hidden, 1)
+        self.ffn_ln = nn.LayerNorm(hidden, eps=EPS)
+        self.fc2 = nn.Conv2d(hidden, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., width]."""
+        hidden = F.gelu(F.linear(x, self.fc1.weight.flatten(1), self.fc1.bias))
+        return F.linear(self.ffn_ln(hidden), self.fc2.weight.flatten(1), self.fc2.bias)
+
+
+class ConvBlock(nn.Module):
+    """x += mlp(norm2(x)), through stochastic depth."""
+
+    def __init__(self, width: int, mlp_ratio: float = 3.0, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.norm2 = nn.LayerNorm(width, eps=EPS)
+        self.mlp = ConvMlp(width, int(width * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, H, W, C]."""
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
+        """For inference; see `lib.models.layers.fused`."""
+        return with_fused_children(self, options) if options.portable else FusedConvBlock(self, options)
+
+
+class FusedConvBlock(nn.Module):
+    """A `ConvBlock` for inference, in place."""
+
+    def __init__(self, block: ConvBlock, options: FuseOptions) -> None:
+        super().__init__()
+        mlp = block.mlp
+        self.norm, self.inner = (copy.deepcopy(norm).to(options.dtype) for norm in (block.norm2, mlp.ffn_ln))
+        self.up = Product(mlp.fc1.weight.flatten(1), mlp.fc1.bias, options, "gelu")
+        self.down = ResidualProduct(mlp.fc2.weight.flatten(1), mlp.fc2.bias, options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `ConvBlock.forward`; overwrites x."""
+        return self.down(x, self.inner(self.up(self.norm(x))))
+
+
+class Merge(nn.Module):
+    """Four neighbours become one token of twice the width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=EPS)
+        self.reduction = nn.Conv2d(width, 2 * width, kernel_size=2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, H, W, C] -> [B, H / 2, W / 2, 2 C]."""
+        return F.linear(neighbours(self.norm(x)), merging_weight(self.reduction), self.reduction.bias)
+
+    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
+        """For inference; see `lib.models.layers.fused`."""
+        return with_fused_children(self, options) if options.portable else FusedMerge(self, options)
+
+
+class FusedMerge(nn.Module):
+    """A `Merge` for inference."""
+
+    def __init__(self, merge: Merge, options: FuseOptions) -> None:
+        super().__init__()
+        self.norm = copy.deepcopy(merge.norm).to(options.dtype)
+        self.reduction = Product(merging_weight(merge.reduction), merge.reduction.bias, options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reduction(neighbours(self.norm(x)))
+
+
+def neighbours(x: Tensor) -> Tensor:
+    """[B, H, W, C] -> [B, H / 2, W / 2, 4 C]: rows, then columns, then channels."""
+    h, w, c = x.shape[1:]
+    return x.view(-1, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, h // 2, w // 2, 4 * c)
+
+
+def merging_weight(convolution: nn.Conv2d) -> Tensor:
+    """Weight [out, C, 2, 2] of a 2 x 2 convolution as one for `neighbours`, [out, 4 C]."""
+    return convolution.weight.permute(0, 2, 3, 1).flatten(1)
+
+
+def to_map(tokens: Tensor, grid: int) -> Tensor:
+    """[B, g * g, C], row-major -> [B, g, g, C]."""
+    return tokens.unflatten(1, (grid, grid))
+
+
+def run_stem(patch_embed: PatchEmbed | FusedPatchEmbed, layers: list[nn.Module], patch: int, images: Tensor) -> Tensor:
+    """images [B, 3, S, S] -> tokens [B, N, C], row-major."""
+    x = to_map(patch_embed(images), images.shape[-1] // patch)
+    for layer in layers:
+        x = cast("Tensor", layer(x))
+    return x.flatten(1, 2)

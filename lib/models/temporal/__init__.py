@@ -1,12 +1,12 @@
 """What a network remembers from frame to frame."""
 
-from lib.models.temporal.target_memory import (
+from lib.models.temporal.temporal_compact import (
+    TemporalCompactModule,
     best_places,
     best_tokens,
     box_prior,
-    filled,
-    relation,
-    remembered,
+    inverse_affinity,
+    memory_init,
+    memory_push,
     where_first,
 )
-from lib.models.temporal.temporal_compact import TemporalCompactModule

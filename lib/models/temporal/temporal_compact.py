@@ -1,15 +1,74 @@
-"""Temporal Compact Module of CSTrack (ICML 2025, sec. 3.3): search tokens look at what is remembered of the target."""
+"""Temporal Compact Module of CSTrack (ICML 2025, sec. 3.3): search tokens attend to a memory of target tokens.
+
+The memory is a tensor [B, T, K, C] of T entries of K tokens. Entry 0 keeps the tokens of the first frame, the others
+are a queue.
+"""
 
 from __future__ import annotations
 
 import copy
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.coded_attention import KEY, QUERY, VALUE, CodedAttention, CodedProjection
+from lib.models.layers.attention import KEY, QUERY, VALUE, PosEmbedAttention, PosEmbedProjection
+from lib.models.layers.blocks import trunc_normal_linears
 from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, attention
-from lib.models.layers.initial import trunc_normal_linears
+
+
+@torch.no_grad()
+def inverse_affinity(search: Tensor, others: Tensor, over_batch: bool = False) -> Tensor:
+    """How little each search token [B, N, C] has to do with the other tokens [B, M, C]: [B, N] in 0..1, float32.
+
+    The mean row of ``others ((s s^T) s)^T``, inverted and stretched to 0..1, by products with vectors alone.
+    over_batch: stretched over the whole batch, as published training does it, not row by row.
+    """
+    s = search.float()
+    mean = others.float().mean(dim=1)[:, :, None]
+    # Beyond half precision's range, which autocast would take for products of float32 tensors too.
+    with torch.autocast(search.device.type, enabled=False):
+        raw = (s @ (s.transpose(1, 2) @ (s @ mean))).squeeze(2)
+    high, low = (raw.max(), raw.min()) if over_batch else (raw.amax(1, keepdim=True), raw.amin(1, keepdim=True))
+    return (high - raw) / (high - low)
+
+
+@torch.no_grad()
+def box_prior(boxes_cxcywh: Tensor, grid: int) -> Tensor:
+    """Gaussian round boxes [B, 4] in units of the crop's side, as wide as they are: [B, grid * grid], row-major.
+
+    Cells stand for their top-left corners; there is no half-cell shift.
+    """
+    cx, cy, w, h = (boxes_cxcywh.float() * grid)[..., None].unbind(1)
+    steps = torch.arange(grid, device=boxes_cxcywh.device, dtype=torch.float32)
+    across, down = ((steps - cx) / w) ** 2, ((steps - cy) / h) ** 2
+    return torch.exp(-0.5 * (down[:, :, None] + across[:, None, :])).flatten(1)
+
+
+def best_tokens(tokens: Tensor, weight: Tensor, count: int) -> Tensor:
+    """The `count` tokens of [B, N, C] with the largest weight [B, N], in their own order: [B, count, C]."""
+    index = best_places(weight, count)
+    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[2]))
+
+
+def best_places(weight: Tensor, count: int) -> Tensor:
+    """Positions [B, count] of the largest weights [B, N], ascending."""
+    return weight.topk(count, dim=1).indices.sort(dim=1).values
+
+
+def memory_init(entry: Tensor, length: int) -> Tensor:
+    """The memory [B, length, K, C] of a first frame, which is all that there is to remember: entry [B, K, C]."""
+    return entry[:, None].expand(-1, length, -1, -1)
+
+
+def memory_push(memory: Tensor, entry: Tensor) -> Tensor:
+    """The memory with one more entry [B, K, C]: the oldest one but the first goes."""
+    return torch.cat([memory[:, :1], memory[:, 2:], entry[:, None]], dim=1)
+
+
+def where_first(first: Tensor, begun: Tensor, memory: Tensor) -> Tensor:
+    """Row by row: `begun` where `first` [B] says so, else `memory`."""
+    return torch.where(first[:, None, None, None], begun, memory)
 
 
 class TemporalLayer(nn.Module):
@@ -17,17 +76,17 @@ class TemporalLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.self_attn = CodedAttention(width, heads, dropout)
-        self.multihead_attn = CodedAttention(width, heads, dropout)
+        self.self_attn = PosEmbedAttention(width, heads, dropout)
+        self.multihead_attn = PosEmbedAttention(width, heads, dropout)
         self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, code: Tensor, memory: Tensor, memory_code: Tensor) -> Tensor:
-        """x [B, N, C] with code [N, C], memory [B, M, C] with code [M, C] -> [B, N, C]."""
+    def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:
+        """x [B, N, C] with pos_embed [N, C], memory [B, M, C] with pos_embed [M, C] -> [B, N, C]."""
         drop = self.dropout
-        memory = self.norm1(memory + drop(self.self_attn(memory, memory_code, memory, memory_code)))
-        x = self.norm2(x + drop(self.multihead_attn(x, code, memory, memory_code)))
+        memory = self.norm1(memory + drop(self.self_attn(memory, memory_pos_embed, memory, memory_pos_embed)))
+        x = self.norm2(x + drop(self.multihead_attn(x, pos_embed, memory, memory_pos_embed)))
         return self.norm3(x + drop(self.linear2(drop(F.relu(self.linear1(x))))))
 
 
@@ -40,37 +99,37 @@ class TemporalCompactModule(nn.Module):
         self.layers = nn.ModuleList([TemporalLayer(width, heads, hidden, dropout)])
         trunc_normal_linears(self, init_std)
 
-    def forward(self, x: Tensor, code: Tensor, memory: Tensor, memory_code: Tensor) -> Tensor:
+    def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:
         """As `TemporalLayer.forward`."""
-        tokens: Tensor = self.layers[0](x, code, memory, memory_code)
+        tokens: Tensor = self.layers[0](x, pos_embed, memory, memory_pos_embed)
         return tokens
 
-    def for_codes(self, code: Tensor, memory_code: Tensor, plan: FuseOptions) -> FusedTemporal:
-        """For inference with given codes, whose share of every product is known then."""
+    def for_pos_embeds(self, pos_embed: Tensor, memory_pos_embed: Tensor, options: FuseOptions) -> FusedTemporal:
+        """For inference with given pos_embeds, whose share of every product is known then."""
         layer = self.layers[0]
         assert isinstance(layer, TemporalLayer)
-        return FusedTemporal(layer, code, memory_code, plan)
+        return FusedTemporal(layer, pos_embed, memory_pos_embed, options)
 
 
 class FusedTemporal(nn.Module):
     """A `TemporalCompactModule` for inference; what it is given stays as it was, since it is going to be remembered."""
 
-    def __init__(self, layer: TemporalLayer, code: Tensor, memory_code: Tensor, plan: FuseOptions) -> None:
+    def __init__(self, layer: TemporalLayer, pos_embed: Tensor, memory_pos_embed: Tensor, options: FuseOptions) -> None:
         super().__init__()
         own, across = layer.self_attn, layer.multihead_attn
-        self.attend = attention(plan, code.device)
-        self.own = CodedProjection([(own, QUERY), (own, KEY), (own, VALUE)], memory_code, plan)
-        self.queries = CodedProjection([(across, QUERY)], code, plan)
-        self.keys = CodedProjection([(across, KEY), (across, VALUE)], memory_code, plan)
-        self.after_own, self.after = (Product(a.out_proj.weight, a.out_proj.bias, plan) for a in (own, across))
+        self.attend = attention(options, pos_embed.device)
+        self.own = PosEmbedProjection([(own, QUERY), (own, KEY), (own, VALUE)], memory_pos_embed, options)
+        self.queries = PosEmbedProjection([(across, QUERY)], pos_embed, options)
+        self.keys = PosEmbedProjection([(across, KEY), (across, VALUE)], memory_pos_embed, options)
+        self.after_own, self.after = (Product(a.out_proj.weight, a.out_proj.bias, options) for a in (own, across))
         up, down = layer.linear1, layer.linear2
-        self.mlp = ResidualMlp(up.weight, up.bias, down.weight, down.bias, plan, "relu")
+        self.mlp = ResidualMlp(up.weight, up.bias, down.weight, down.bias, options, "relu")
         self.norm1, self.norm2, self.norm3 = (
-            copy.deepcopy(norm).to(plan.dtype) for norm in (layer.norm1, layer.norm2, layer.norm3)
+            copy.deepcopy(norm).to(options.dtype) for norm in (layer.norm1, layer.norm2, layer.norm3)
         )
 
-    def forward(self, x: Tensor, code: Tensor, memory: Tensor, memory_code: Tensor) -> Tensor:
-        """As `TemporalLayer.forward`; the codes are those that it was made for."""
+    def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:
+        """As `TemporalLayer.forward`; the pos_embeds are those that it was made for."""
         mixed = self.attend(*self.own(memory))
         memory = self.norm1(self.after_own(mixed.transpose(1, 2).flatten(2)).add_(memory))
         mixed = self.attend(*self.queries(x), *self.keys(memory))

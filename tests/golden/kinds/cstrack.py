@@ -33,7 +33,7 @@ from lib.models.backbones import FastITPN
 from lib.models.heads import BoxMaps
 from lib.models.layers import DropPath, FuseOptions
 from lib.models.losses import gaussian_heatmap
-from lib.models.temporal import best_places, box_prior, relation
+from lib.models.temporal import best_places, box_prior, inverse_affinity
 from lib.objectives import BoxCriterion, Losses, Progress
 from lib.train import build_optimizer, lr_factor, parameter_groups, set_lr
 
@@ -221,7 +221,7 @@ def sequence(case: Case) -> None:
         search, stored = case.tensor(f"search{i}"), dict(case.data["outputs"][f"frame{i}"])
         with torch.no_grad(), recorded(case, network) as tape:
             tokens = network.encode(network.encode_templates(templates, shares), search)
-            found = network.look_back(tokens, memory, over_batch=True)
+            found = network.temporal_decode(tokens, memory, over_batch=True)
             confidence, logits = network.confidence_pred(found.maps), network.task_cls(tokens[:, 0])
         with torch.no_grad():
             prepared = served.locate(served.encode_templates(templates, shares), search, quick)
@@ -257,28 +257,29 @@ def check_frame(case: Case, tape: Tape, frame: int) -> None:
 
 @runner("cstrack/module_scm")
 def spatial(case: Case) -> None:
-    network, (rgb, aux, codes) = build(case), (case.tensor(name) for name in ("rgb_tokens", "x_tokens", "pos"))
-    codes = codes.expand_as(rgb)
+    network, (rgb, aux, pos_embeds) = build(case), (case.tensor(name) for name in ("rgb_tokens", "x_tokens", "pos"))
+    pos_embeds = pos_embeds.expand_as(rgb)
     module = network.backbone_rgb_det_fusion
     with torch.no_grad():
-        rows = [module(rgb[i : i + 1], aux[i : i + 1], code) for i, code in enumerate(codes)]
+        rows = [module(rgb[i : i + 1], aux[i : i + 1], pos_embed) for i, pos_embed in enumerate(pos_embeds)]
         case.check(torch.cat(rows), case.data["outputs"]["fused"], "fused")
-        quick = [module.for_code(code, FuseOptions(pack=False)) for code in codes]
-        rows = [f(rgb[i : i + 1].clone(), aux[i : i + 1].clone(), codes[i]) for i, f in enumerate(quick)]
+        quick = [module.for_pos_embed(pos_embed, FuseOptions(pack=False)) for pos_embed in pos_embeds]
+        rows = [f(rgb[i : i + 1].clone(), aux[i : i + 1].clone(), pos_embeds[i]) for i, f in enumerate(quick)]
         case.check(torch.cat(rows), case.data["outputs"]["fused"], "fused, prepared")
 
 
 @runner("cstrack/module_tcm")
 def temporal(case: Case) -> None:
     network = build(case)
-    tokens, memory, codes = (case.tensor(name) for name in ("tokens", "memory", "tokens_pos"))
-    codes, code = codes.expand_as(tokens), network.codes().memory
-    case.check(code.expand_as(memory), case.data["outputs"]["memory_pos"], "memory code")
+    tokens, memory, pos_embeds = (case.tensor(name) for name in ("tokens", "memory", "tokens_pos"))
+    pos_embeds, pos_embed = pos_embeds.expand_as(tokens), network.pos_embeds().memory
+    case.check(pos_embed.expand_as(memory), case.data["outputs"]["memory_pos"], "memory pos_embed")
     with torch.no_grad():
-        rows = [network.temporal_fusion(tokens[i : i + 1], c, memory[i : i + 1], code) for i, c in enumerate(codes)]
+        fusion = network.temporal_fusion
+        rows = [fusion(tokens[i : i + 1], c, memory[i : i + 1], pos_embed) for i, c in enumerate(pos_embeds)]
         case.check(torch.cat(rows), case.data["outputs"]["tokens"], "tokens")
-        quick = [network.temporal_fusion.for_codes(c, code, FuseOptions(pack=False)) for c in codes]
-        rows = [f(tokens[i : i + 1], codes[i], memory[i : i + 1], code) for i, f in enumerate(quick)]
+        quick = [network.temporal_fusion.for_pos_embeds(c, pos_embed, FuseOptions(pack=False)) for c in pos_embeds]
+        rows = [f(tokens[i : i + 1], pos_embeds[i], memory[i : i + 1], pos_embed) for i, f in enumerate(quick)]
         case.check(torch.cat(rows), case.data["outputs"]["tokens"], "tokens, prepared")
 
 
@@ -304,7 +305,7 @@ def relation_map(case: Case) -> None:
     tokens = case.tensor("tokens")
     stored = case.data["outputs"]
     n = stored["map"]["shape"][-1]
-    found = relation(tokens[:, -n:], tokens[:, :-n], over_batch=True)
+    found = inverse_affinity(tokens[:, -n:], tokens[:, :-n], over_batch=True)
     case.check(found, stored["map"], "map")
     assert best_places(found, len(stored["topk_indices"][0])).tolist() == stored["topk_indices"]
 

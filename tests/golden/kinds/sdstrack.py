@@ -23,10 +23,10 @@ from lib.methods import Experiment
 from lib.methods.ostrack import OSTrackOutput
 from lib.methods.sdstrack import SDSTrack, SDSTrackObjective, published_groups
 from lib.models import load_into
+from lib.models.adapters import AdaptedBlock
 from lib.models.backbones import TwoStreamViT
 from lib.models.heads import BoxMaps
 from lib.models.layers import (
-    AdaptedBlock,
     MaskRates,
     PatchMasks,
     drop_candidates,

@@ -157,8 +157,8 @@ def forward(case: Case) -> None:
         apart = network.locate(network.encode_template(template[:1]), search[:1])
     named = seen | {"pred_logits": cells.logits, "pred_boxes": cells.boxes_cxcywh}
     fusion = network.featurefusion_network
-    for side, code in (("template", fusion.template_code), ("search", fusion.search_code)):
-        grid = code.t().unflatten(1, (int(len(code) ** 0.5), -1))
+    for side, pos_embed in (("template", fusion.template_pos_embed), ("search", fusion.search_pos_embed)):
+        grid = pos_embed.t().unflatten(1, (int(len(pos_embed) ** 0.5), -1))
         named[f"pos[{side}]"] = grid[None].expand(len(search), -1, -1, -1)
     for name, stored in (case.data["outputs"] | case.data.get("intermediates", {})).items():
         case.check(named[name], stored, name)

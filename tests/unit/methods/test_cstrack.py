@@ -20,7 +20,7 @@ from lib.methods import load_experiment, resolve
 from lib.methods.cstrack import CSTrack, CSTrackState, CSTrackTracker, TemplateUpdate
 from lib.models import WeightsError, save_release
 from lib.models.layers import FuseOptions
-from lib.models.temporal import relation
+from lib.models.temporal import inverse_affinity
 from lib.objectives import Progress
 from lib.paths import load_paths
 from lib.train import parameter_groups
@@ -108,10 +108,10 @@ def test_a_renewed_template_is_cut_where_the_target_was_found_and_typed_by_both_
     state: CSTrackState = track.init(frames[:1], torch.tensor([[30.0, 20.0, 25.0, 30.0]]))
     after, prediction = track.step(state, frames[1:])
     target = track.crop_template(frames[1:], prediction.boxes_xywh)
-    tokens, shares = track.encode_template(track.normalise(target.crops), target.boxes_xywh)
-    assert state.shares is not None
+    tokens, foreground_mask = track.encode_template(track.normalise(target.crops), target.boxes_xywh)
+    assert state.foreground_mask is not None
     plain = track.network.embed_template(track.normalise(target.crops))
-    wanted = track.network.type_template(plain, torch.stack([state.shares, shares], dim=1))
+    wanted = track.network.type_template(plain, torch.stack([state.foreground_mask, foreground_mask], dim=1))
     half = tokens.shape[2] // 2
     torch.testing.assert_close(after.template[:, :, half:], wanted)
     assert not torch.allclose(tokens[:, :, half:], wanted)
@@ -185,8 +185,8 @@ def test_a_prepared_network_gives_the_same_maps(stage: int, stem: str, samples: 
     template, search = (
         torch.randint(0, 256, (samples, 6, s, s), dtype=torch.uint8, generator=generator) for s in (48, 96)
     )
-    shares = torch.rand(samples, 2, 36, generator=generator)
-    typed = net.encode_templates(normalise(template)[:, None].repeat(1, 2, 1, 1, 1), shares)
+    foreground_mask = torch.rand(samples, 2, 36, generator=generator)
+    typed = net.encode_templates(normalise(template)[:, None].repeat(1, 2, 1, 1, 1), foreground_mask)
     expected = [net.locate(typed, normalise(search))]
     again = expected[0].memory
     expected += [net.locate(typed, normalise(search), again)] if stage == 2 else []
@@ -194,7 +194,7 @@ def test_a_prepared_network_gives_the_same_maps(stage: int, stem: str, samples: 
         quick = fuse_network(net, plan)
         z, x = (template, search) if plan.pixels else (normalise(template), normalise(search))
         tokens = quick.embed_template(z)
-        types = [quick.type_template(tokens, shares[:, : i + 1]) for i in range(2)]
+        types = [quick.type_template(tokens, foreground_mask[:, : i + 1]) for i in range(2)]
         found = [quick.locate(torch.cat(types, dim=2), x)]
         found += [quick.locate(torch.cat(types, dim=2), x, again)] if stage == 2 else []
         for ours, theirs in zip(found, expected, strict=True):
@@ -217,9 +217,9 @@ def test_a_tracker_in_half_precision_goes_on_for_a_whole_clip() -> None:
 def test_tokens_to_remember_are_chosen_in_full_precision(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(2, 393, 512, generator=generator) + torch.randn(512, generator=generator)
-    expected = relation(tokens[:, -256:], tokens[:, :-256])
+    expected = inverse_affinity(tokens[:, -256:], tokens[:, :-256])
     with torch.autocast("cpu", dtype=dtype):
-        assert torch.equal(relation(tokens[:, -256:], tokens[:, :-256]), expected)
+        assert torch.equal(inverse_affinity(tokens[:, -256:], tokens[:, :-256]), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

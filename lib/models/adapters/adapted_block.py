@@ -1,8 +1,8 @@
 """A transformer block that serves RGB, a second modality and their fusion with one set of frozen weights.
 
-SDSTrack (Hou et al., CVPR 2024, sec. 3.2): RGB goes through the block as it is; the second modality has adapters behind
-the attention and beside the MLP; in fusion every token attends to the other modality's tokens alone, with adapters of
-its own.
+SDSTrack (Hou et al., CVPR 2024, sec. 3.2): RGB passes through the block unchanged. The second modality has bottleneck
+adapters (Houlsby et al., ICML 2019) behind the attention and in parallel to the MLP. In fusion every token attends to
+the tokens of the other modality only, with adapters of its own.
 """
 
 from __future__ import annotations
@@ -13,9 +13,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.adapters import Bottleneck
+from lib.models.layers.attention import Attention, split_heads
+from lib.models.layers.blocks import Block, Mlp
 from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention, with_fused_children
-from lib.models.layers.transformer import Attention, Block, Mlp, split_heads
+
+
+class BottleneckAdapter(nn.Module):
+    """Down to `hidden` channels, exact GELU, up again; names `D_fc1` and `D_fc2` as in published checkpoints."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.D_fc1 = nn.Linear(width, hidden)
+        self.D_fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., width]."""
+        return self.D_fc2(F.gelu(self.D_fc1(x)))
+
 
 SCALE = 0.5
 """Of the adapters beside the MLP."""
@@ -31,17 +45,17 @@ class AdaptedBlock(Block):
 
     fusion_is_seen = False
 
-    Space_X_DTE_Adapter: Bottleneck
-    MLP_X_DTE_Adapter: Bottleneck
-    Space_X_X_DTE_Adapter: Bottleneck
-    MLP_X_X_DTE_Adapter: Bottleneck
+    Space_X_DTE_Adapter: BottleneckAdapter
+    MLP_X_DTE_Adapter: BottleneckAdapter
+    Space_X_X_DTE_Adapter: BottleneckAdapter
+    MLP_X_X_DTE_Adapter: BottleneckAdapter
 
     def __init__(
         self, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0, bottleneck: int = 192
     ) -> None:
         super().__init__(width, heads, mlp_ratio, drop_path)
         for name in ("MLP_X_DTE", "Space_X_DTE", "MLP_X_X_DTE", "Space_X_X_DTE"):
-            self.add_module(f"{name}_Adapter", Bottleneck(width, bottleneck))
+            self.add_module(f"{name}_Adapter", BottleneckAdapter(width, bottleneck))
 
     def attend(self, x: Tensor, rgb_rows: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The first half of a single-stream pass, with the queries and keys [R, heads, N, d] that it used."""
@@ -77,11 +91,11 @@ class AdaptedBlock(Block):
         pairs = x.unflatten(0, (2, -1)).transpose(0, 1)
         return self.drop_path(pairs).transpose(0, 1).flatten(0, 1)
 
-    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
         """For inference; see `lib.models.layers.fused`."""
-        if not plan.portable:
-            return FusedAdaptedBlock(self, plan)
-        twin = with_fused_children(self, plan)
+        if not options.portable:
+            return FusedAdaptedBlock(self, options)
+        twin = with_fused_children(self, options)
         twin.fusion_is_seen = True
         return twin
 
@@ -113,19 +127,19 @@ class FusedAdaptedBlock(nn.Module):
     It computes in place where it can: the tokens it is given may be overwritten.
     """
 
-    def __init__(self, block: AdaptedBlock, plan: FuseOptions) -> None:
+    def __init__(self, block: AdaptedBlock, options: FuseOptions) -> None:
         super().__init__()
         attn, mlp = block.attn, block.mlp
         self.heads = attn.heads
-        self.attention = attention(plan, attn.qkv.weight.device)
-        self.norm1, self.norm2 = (copy.deepcopy(norm).to(plan.dtype) for norm in (block.norm1, block.norm2))
-        self.qkv = Product(attn.qkv.weight, attn.qkv.bias, plan)
-        self.proj = ResidualProduct(attn.proj.weight, attn.proj.bias, plan)
-        self.rgb_mlp = ResidualMlp(mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias, plan)
-        self.aux_space = _behind(attn, block.Space_X_DTE_Adapter, plan)
-        self.aux_mlp = _beside(mlp, block.MLP_X_DTE_Adapter, plan)
-        self.fusion_space = _behind(attn, block.Space_X_X_DTE_Adapter, plan)
-        self.fusion_mlp = _beside(mlp, block.MLP_X_X_DTE_Adapter, plan)
+        self.attention = attention(options, attn.qkv.weight.device)
+        self.norm1, self.norm2 = (copy.deepcopy(norm).to(options.dtype) for norm in (block.norm1, block.norm2))
+        self.qkv = Product(attn.qkv.weight, attn.qkv.bias, options)
+        self.proj = ResidualProduct(attn.proj.weight, attn.proj.bias, options)
+        self.rgb_mlp = ResidualMlp(mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias, options)
+        self.aux_space = _behind(attn, block.Space_X_DTE_Adapter, options)
+        self.aux_mlp = _beside(mlp, block.MLP_X_DTE_Adapter, options)
+        self.fusion_space = _behind(attn, block.Space_X_X_DTE_Adapter, options)
+        self.fusion_mlp = _beside(mlp, block.MLP_X_X_DTE_Adapter, options)
 
     def attend(self, x: Tensor, rgb_rows: int) -> tuple[Tensor, Tensor, Tensor]:
         """As `AdaptedBlock.attend`."""
@@ -150,16 +164,16 @@ class FusedAdaptedBlock(nn.Module):
         return self.fusion_mlp(x, self.norm2(x))
 
 
-def _behind(attn: Attention, adapter: Bottleneck, plan: FuseOptions) -> ResidualMlp:
+def _behind(attn: Attention, adapter: BottleneckAdapter, options: FuseOptions) -> ResidualMlp:
     """What an adapter adds behind an output projection, as a function of what the projection reads."""
     down, up, proj = adapter.D_fc1, adapter.D_fc2, attn.proj
     weight = down.weight.double() @ proj.weight.double()
     bias = down.weight.double() @ proj.bias.double() + down.bias.double()
     dtype = down.weight.dtype
-    return ResidualMlp(weight.to(dtype), bias.to(dtype), up.weight, up.bias, plan)
+    return ResidualMlp(weight.to(dtype), bias.to(dtype), up.weight, up.bias, options)
 
 
-def _beside(mlp: Mlp, adapter: Bottleneck, plan: FuseOptions) -> ResidualMlp:
+def _beside(mlp: Mlp, adapter: BottleneckAdapter, options: FuseOptions) -> ResidualMlp:
     """An MLP and the adapter beside it as one MLP with more hidden units."""
     down, up = adapter.D_fc1, adapter.D_fc2
     return ResidualMlp(
@@ -167,5 +181,5 @@ def _beside(mlp: Mlp, adapter: Bottleneck, plan: FuseOptions) -> ResidualMlp:
         torch.cat([mlp.fc1.bias, down.bias]),
         torch.cat([mlp.fc2.weight, SCALE * up.weight], dim=1),
         mlp.fc2.bias + SCALE * up.bias,
-        plan,
+        options,
     )

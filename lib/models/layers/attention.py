@@ -1,0 +1,203 @@
+"""Multi-head attention in the four parameter layouts of published checkpoints, and position embeddings.
+
+`Attention` has one projection `qkv` (timm), `SplitAttention` three without a bias on keys (EVA, iTPN). In
+`PosEmbedAttention` (DETR, with PyTorch's names) and `CrossAttention` (CSTrack) position embeddings are added to what
+becomes queries and keys, not to values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.models.layers.fused import FuseOptions, Product
+
+
+def check_heads(width: int, heads: int) -> int:
+    """The number of heads. Raises ValueError if they do not divide the width."""
+    if width % heads:
+        raise ValueError(f"width {width} is not a multiple of the number of heads {heads}")
+    return heads
+
+
+def multi_head(q: Tensor, k: Tensor, v: Tensor, heads: int, dropout: float = 0.0) -> Tensor:
+    """Softmax attention of projected tokens: q [B, M, C], k and v [B, N, C] -> [B, M, C], heads merged."""
+    q, k, v = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(2)
+
+
+def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, N, 3 C] -> q, k, v, each [B, heads, N, C / heads]."""
+    q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    return q, k, v
+
+
+@torch.no_grad()
+def attention_rows(q: Tensor, k: Tensor) -> Tensor:
+    """Softmax attention of a few queries over all keys: q [B, h, R, d], k [B, h, N, d] -> [B, h, R, N]."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    return scores.softmax(dim=-1, dtype=torch.float32)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all tokens; names `qkv` and `proj` as in timm checkpoints."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = check_heads(width, heads)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    @torch.no_grad()
+    def tie_queries_to_keys(self) -> None:
+        """Initialise queries equal to keys and orthonormal per head, so that tokens attend to similar tokens."""
+        width = self.qkv.in_features
+        query, key, _ = self.qkv.weight.view(3, self.heads, width // self.heads, width).unbind(0)
+        for head in range(self.heads):
+            nn.init.orthogonal_(query[head])
+            key[head].copy_(query[head])
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, N, C] -> q, k, v, each [B, heads, N, C / heads], not yet scaled."""
+        return split_heads(self.qkv(x), self.heads)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Softmax attention and output projection: [B, N, C]."""
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attend(*self.project(x))
+
+
+class SplitAttention(nn.Module):
+    """Multi-head self-attention with separate projections of queries, keys and values; keys have no bias."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = check_heads(width, heads)
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(width)) for _ in range(2))
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """x [B, N, C] -> [B, N - first, C], for the tokens from `first` on."""
+        q = F.linear(x[:, first:], self.q_proj.weight, self.q_bias)
+        k, v = self.k_proj(x), F.linear(x, self.v_proj.weight, self.v_bias)
+        return self.proj(multi_head(q, k, v, self.heads))
+
+    @torch.no_grad()
+    def tie_queries_to_keys(self) -> None:
+        """As `Attention.tie_queries_to_keys`."""
+        for query in self.q_proj.weight.view(self.heads, -1, self.q_proj.in_features):
+            nn.init.orthogonal_(query)
+        self.k_proj.weight.copy_(self.q_proj.weight)
+
+
+class PosEmbedAttention(nn.Module):
+    """Multi-head attention with position embeddings (DETR, ECCV 2020); parameter names are PyTorch's."""
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.dropout = check_heads(width, heads), dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def projection(self, which: int) -> tuple[Tensor, Tensor | None]:
+        """Weight [C, C] and bias of QUERY, KEY or VALUE."""
+        return self.in_proj_weight.chunk(3)[which], self.in_proj_bias.chunk(3)[which]
+
+    def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:
+        """x [B, N, C] attends to memory [B, M, C]: [B, N, C]; position embeddings [N, C] and [M, C]."""
+        inputs = (x + pos_embed, memory + memory_pos_embed, memory)
+        q, k, v = (F.linear(tokens, *self.projection(which)) for which, tokens in enumerate(inputs))
+        return self.out_proj(multi_head(q, k, v, self.heads, self.dropout if self.training else 0.0))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention with separate projections without bias and one position embedding for both inputs."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = check_heads(width, heads), dropout
+        self.q, self.k, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.proj = nn.Linear(width, width)
+
+    def projection(self, which: int) -> tuple[Tensor, None]:
+        """Weight [C, C] of QUERY, KEY or VALUE; there is no bias."""
+        return (self.q, self.k, self.v)[which].weight, None
+
+    def forward(self, x: Tensor, memory: Tensor, pos_embed: Tensor) -> Tensor:
+        """x [B, N, C] attends to memory [B, N, C]; both have the position embedding [N, C]."""
+        q, k, v = self.q(x + pos_embed), self.k(memory + pos_embed), self.v(memory)
+        return self.proj(multi_head(q, k, v, self.heads, self.dropout if self.training else 0.0))
+
+
+QUERY, KEY, VALUE = 0, 1, 2
+
+
+class HasProjections(Protocol):
+    """An attention that adds position embeddings to what becomes queries and keys."""
+
+    heads: int
+
+    def projection(self, which: int) -> tuple[Tensor, Tensor | None]:
+        """Weight [C, C] and bias of QUERY, KEY or VALUE."""
+
+
+class PosEmbedProjection(nn.Module):
+    """Projections of the same tokens for several attentions as one product, for inference.
+
+    The contribution of position embeddings does not depend on the tokens: it is a table that is added.
+
+    Args:
+        parts: Attentions, each with QUERY, KEY or VALUE.
+        pos_embed: [N, C], of the tokens.
+    """
+
+    table: Tensor
+
+    def __init__(self, parts: Sequence[tuple[HasProjections, int]], pos_embed: Tensor, options: FuseOptions) -> None:
+        super().__init__()
+        self.parts, self.heads = len(parts), parts[0][0].heads
+        weights, given = zip(*(attn.projection(which) for attn, which in parts), strict=True)
+        biases = [b for b in given if b is not None]
+        self.product = Product(torch.cat(weights), torch.cat(biases) if biases else None, options)
+        exact = pos_embed.double()
+        projected = [
+            torch.zeros_like(exact) if which == VALUE else exact @ weight.double().t()
+            for (_, which), weight in zip(parts, weights, strict=True)
+        ]
+        self.register_buffer("table", torch.cat(projected, dim=1).to(options.dtype), persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """x [B, N, C] -> the parts, each [B, heads, N, C / heads]."""
+        projected = self.product(x).add_(self.table)
+        return projected.unflatten(2, (self.parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def sine_pos_embed(grid: int, width: int, temperature: float = 10000.0) -> Tensor:
+    """Sine position embedding of a square grid (DETR, Carion et al., ECCV 2020).
+
+    Rows and columns count from 1 and are scaled to 2 pi; even channels are sines, odd ones cosines.
+
+    Returns:
+        [grid * grid, width] float32, row-major: rows in the first half of the channels, columns in the second.
+    """
+    if width % 4:
+        raise ValueError(f"a position embedding needs a width that is a multiple of 4, not {width}")
+    half = width // 2
+    places = torch.arange(1, grid + 1, dtype=torch.float32) / (grid + 1e-6) * (2 * math.pi)
+    exponents = 2 * torch.arange(half).div(2, rounding_mode="floor") / half
+    angles = places[:, None] / temperature**exponents
+    line = torch.where(torch.arange(half) % 2 == 0, angles.sin(), angles.cos())
+    rows, columns = line[:, None].expand(-1, grid, -1), line[None].expand(grid, -1, -1)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)
