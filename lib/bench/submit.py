@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from lib.bench.benchmarks import Benchmark, BenchmarkSequence, get_benchmark
-from lib.bench.benchmarks.benchmark import PathBook
 from lib.bench.result_files import format_boxes, read_boxes, read_column
 from lib.bench.results import exact_file
 from lib.data import Boxes
+from lib.data.datasets import DatasetPaths
 from lib.files import replacing
 from lib.paths import load_paths, results_folder
 
@@ -25,7 +25,7 @@ class SubmissionError(ValueError):
     """Results that make no complete submission; the message lists what lacks."""
 
 
-def pack(benchmark: Benchmark, folder: Path, paths: PathBook, exact: bool = True) -> Path:
+def pack(benchmark: Benchmark, folder: Path, paths: DatasetPaths, exact: bool = True) -> Path:
     """Write `<folder>/<benchmark>_submission.zip` and return its path; the results themselves stay as they are.
 
     exact: take the boxes with all their digits; else the integers that the OSTrack family has submitted.

@@ -9,7 +9,6 @@ from lib.bench.benchmarks.benchmark import (
     Benchmark,
     BenchmarkError,
     BenchmarkSequence,
-    PathBook,
     Reader,
     Run,
     SequenceError,

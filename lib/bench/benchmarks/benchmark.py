@@ -5,25 +5,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from lib.bench.metrics import SequenceResult
 from lib.bench.results import Result
 from lib.data import AnnotationError, Boxes, Mask, Modality, Store, Video, open_store
-from lib.data.datasets import CATALOGUE, Annotation, DatasetSpec, StoredDataset, Subset, open_subset, reader_class
+from lib.data.datasets import (
+    CATALOGUE,
+    Annotation,
+    DatasetPaths,
+    DatasetSpec,
+    StoredDataset,
+    Subset,
+    open_subset,
+    reader_class,
+)
 from lib.data.lists import load_list
 from lib.registry import Registry
 
 log = logging.getLogger(__name__)
-
-
-class PathBook(Protocol):
-    """Where data sets are (`lib.paths.Paths`)."""
-
-    def dataset(self, key: str) -> Path: ...
 
 
 class SequenceError(ValueError):
@@ -228,17 +230,17 @@ class Benchmark:
         """The sequences of the data set folder."""
         return open_subset(self.spec, self.subset, store, **self.options)
 
-    def open(self, paths: PathBook) -> Reader:
+    def open(self, paths: DatasetPaths) -> Reader:
         """The benchmark's folder, opened once; raises MissingPathError, or FileNotFoundError for another layout."""
         table = load_list(self.attributes) if self.attributes else None
         return Reader(self, self.read(open_store(paths.dataset(self.root))), table)
 
-    def names(self, paths: PathBook) -> list[str]:
+    def names(self, paths: DatasetPaths) -> list[str]:
         """Every sequence name, in the benchmark's order."""
         return self.open(paths).names
 
     def sequences(
-        self, paths: PathBook, names: Iterable[str] | None = None, skip_missing: bool = False
+        self, paths: DatasetPaths, names: Iterable[str] | None = None, skip_missing: bool = False
     ) -> list[BenchmarkSequence]:
         """All sequences, or some.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +58,16 @@ def test_a_key_or_a_yaml_name_is_given_once(registries: None) -> None:
     ):
         with pytest.raises(ValueError, match="registered twice"):
             register_dataset(spec)
+
+
+def test_the_library_does_not_import_the_renderer_before_it_is_needed() -> None:
+    code = (
+        "import sys, lib.data, lib.bench.benchmarks, lib.methods; assert 'synthetic' not in sys.modules\n"
+        "from lib.data.datasets import build_dataset\n"
+        "assert len(build_dataset('SYNTHETIC:rgbt,sequences=3', None)) == 3; assert 'synthetic' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def names_table() -> list[str]:
