@@ -14,8 +14,9 @@ GENERATOR_VERSION = 1
 class Attribute:
     """One tag.
 
-    meaning: the test on the truth that gives it to a sequence.
-    chance: probability that it is requested at difficulty 0.5 (0: it only comes as a consequence).
+    Attributes:
+        meaning: The test on the truth that gives it to a sequence.
+        chance: Probability that it is requested at difficulty 0.5 (0: it only comes as a consequence).
     """
 
     meaning: str
@@ -52,12 +53,16 @@ def check_attributes(names: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WorldConfig:
-    """width, height: frame size in pixels; length: frames.
+    """Settings of a synthetic world.
 
-    difficulty: 0 (slow, clear, alone) to 1; scales the rate of events, the speed and the faintness of the target.
-    distractors: number of other moving objects; None draws it.
-    attributes: what must happen (names of `ATTRIBUTES`) and nothing else; None draws it by difficulty.
-    modality: what the second picture of a frame is.
+    Attributes:
+        width: Frame width in pixels.
+        height: Frame height in pixels.
+        length: Number of frames.
+        difficulty: 0 (slow, clear, alone) to 1; scales the rate of events, the speed and the faintness of the target.
+        distractors: Number of other moving objects; None draws it.
+        attributes: What must happen (names of `ATTRIBUTES`) and nothing else; None draws it by difficulty.
+        modality: What the second picture of a frame is.
     """
 
     width: int = 320

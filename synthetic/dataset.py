@@ -68,8 +68,14 @@ class _CameraCache:
 class SyntheticDataset:
     """`sequences` worlds of one configuration; world k of seed s is the same everywhere (for one generator version).
 
-    cache: number of painted worlds that each process keeps (about 2 MB each at 320 x 240).
     Boxes of absent frames are zero and not valid; see `synthetic.truth.Truth` for the conventions.
+
+    Args:
+        seed: Seed of the data set.
+        sequences: Number of worlds.
+        config: Their settings.
+        name: Name of the data set.
+        cache: Number of painted worlds that each process keeps (about 2 MB each at 320 x 240).
     """
 
     is_video = True

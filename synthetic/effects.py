@@ -16,9 +16,16 @@ from synthetic.arrays import u8
 class PhotoSettings:
     """Light, lens, sensor and compression of one sequence.
 
-    gains: colour cast; gamma: exponent on 0..1; contrast: around mid-grey; vignette: darkening of the corners (0..1);
-    pool: strength of uneven light over the picture; noise: deviation in grey levels; defocus: sigma in pixels;
-    shrink: the picture is taken at that share of its size (below 1 loses detail); jpeg: quality or None.
+    Attributes:
+        gains: Colour cast, a factor for each channel.
+        gamma: Exponent on 0..1.
+        contrast: Factor around mid-grey.
+        vignette: Darkening of the corners, 0..1.
+        pool: Strength of uneven light over the picture.
+        noise: Standard deviation in grey levels.
+        defocus: Sigma in pixels.
+        shrink: The picture is taken at that share of its size; below 1 loses detail.
+        jpeg: Quality, or None.
     """
 
     gains: tuple[float, float, float] = (1.0, 1.0, 1.0)

@@ -85,7 +85,13 @@ class Skin:
 class FigurePart:
     """One outline around its own joint; it may swing about the joint and morph into a second outline.
 
-    contours: [C, 64, 2] in units of the object, relative to the joint; joint: (x, y) in the object.
+    Attributes:
+        contours: [C, 64, 2] in units of the object, relative to the joint.
+        skin: Texture and shading.
+        joint: (x, y) in the object.
+        swing: Angle about the joint, radians.
+        other: Second outline, like `contours`.
+        morph: Share of the second outline.
     """
 
     contours: Contours
@@ -143,10 +149,23 @@ class Wave:
 class Figure:
     """An object: parts from back to front, and its pose over time.
 
-    x, y, scale (pixels per unit, as logarithm), aspect (logarithm of width over height), angle (radians) are in image
-    pixels, or in canvas pixels when a `camera` is given (then the object stands in the scene).
-    depth: distance relative to the target (below 1 is in front of it); heat: 0..1 on the thermal picture;
-    kind: the form it was built from.
+    Positions are in image pixels, or in canvas pixels if a `camera` is given (then the object stands in the scene).
+
+    Attributes:
+        parts: From back to front.
+        x: Position of the centre.
+        y: Position of the centre.
+        log_scale: Logarithm of the pixels per unit.
+        log_aspect: Logarithm of width over height.
+        angle: Radians.
+        wave: A bend that runs through the object.
+        camera: The camera of the scene that it stands in.
+        depth: Distance relative to the target; below 1 is in front of it.
+        heat: 0..1 on the thermal picture.
+        opacity: Share of what is behind that is hidden.
+        shadow: Strength of the shadow on the ground.
+        softness: Blur of the outline in pixels.
+        kind: The form that it was built from.
     """
 
     parts: tuple[FigurePart, ...]

@@ -23,7 +23,14 @@ JPEG_QUALITY = 92
 
 @dataclass(frozen=True, slots=True)
 class WriteTask:
-    """One world that is to be written: its name in the data set, its number there, its part (train, val, test)."""
+    """One world that is to be written.
+
+    Attributes:
+        name: Name of the sequence in the data set.
+        number: Its number there.
+        split: train, val or test.
+        cameras: The world and its cameras.
+    """
 
     name: str
     number: int

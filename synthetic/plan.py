@@ -17,10 +17,21 @@ from synthetic.signals import STILL, Bump, Signal, shake, stream, wander
 
 @dataclass(frozen=True, slots=True)
 class WorldPlan:
-    """behind, front: other objects, further than and nearer than the target; look_alikes: the look-alikes among them.
+    """Everything that will happen in one world.
 
-    light: share of daylight over time; shutter: share of a frame's motion that is smeared; crossover: 1 where the
-    target is as warm as the scene (thermal crossover), 0 where it is not.
+    Attributes:
+        seed: Seed of the world.
+        config: Its settings.
+        camera: Motion of the camera.
+        backdrop: What the scene will be.
+        target: The object to track.
+        behind: Other objects that are further away than the target.
+        front: Other objects that are nearer.
+        look_alikes: Those among them that look like the target.
+        light: Share of daylight over time.
+        shutter: Share of a frame's motion that is smeared.
+        look: Light, lens, sensor and compression.
+        crossover: 1 where the target is as warm as the scene (thermal crossover), 0 where it is not.
     """
 
     seed: int

@@ -44,7 +44,7 @@ _SMALL_FORMS = ("blob", "round", "slab", "facets", "star")
 
 @dataclass(frozen=True, slots=True)
 class Backdrop:
-    """What the scene will be, decided before anything is painted. colours: the main material."""
+    """What the scene will be, decided before anything is painted; `colours` are those of the main material."""
 
     kind: str
     colours: Palette
@@ -54,7 +54,7 @@ class Backdrop:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """canvas: the painted scene; things: what stands around in it, with the warmth of each."""
+    """The painted scene: the canvas, and the things that stand in it."""
 
     canvas: Image
     things: tuple[Figure, ...]

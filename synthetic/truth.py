@@ -1,4 +1,4 @@
-"""What a sequence's annotation says, computed from the plan of its world."""
+"""The annotation of a sequence, computed from the plan of its world."""
 
 from __future__ import annotations
 
@@ -24,11 +24,16 @@ Array = NDArray[np.float64]
 class Truth:
     """Annotation of N frames.
 
-    boxes_xywh: [N, 4] the smallest box around the target's whole silhouette - as if nothing were in front of it -
-    clipped to the frame; all zero where the target is absent.
-    full_xyxy: [N, 4] the same before clipping, in absent frames too.
-    visible_fraction: [N] share of the silhouette's area that is inside the frame and not covered.
-    inside: [N] share that is inside the frame. absent: [N] visible_fraction below 0.05.
+    Attributes:
+        boxes_xywh: [N, 4] the smallest box around the target's whole silhouette - as if nothing were in front of it -
+            clipped to the frame; all zero where the target is absent.
+        full_xyxy: [N, 4] the same before clipping, in absent frames too.
+        visible_fraction: [N] share of the silhouette's area that is inside the frame and not covered.
+        inside: [N] share that is inside the frame.
+        absent: [N] `visible_fraction` is below 0.05.
+        out_of_view: [N] `inside` is below 0.05.
+        covered: [N] absent, but not out of view.
+        attributes: Tags of the sequence.
     """
 
     boxes_xywh: Boxes

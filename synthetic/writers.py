@@ -55,10 +55,14 @@ ATTRIBUTES_FILE, RECORD_FILE = "attributes.json", "synthetic.json"
 class Job:
     """What to write where.
 
-    layout: a name of `WRITERS`; split: train, val or test.
-    root: the folder that `local.yaml` points to for that data set.
-    names: of the sequences; None takes published names where the data set has a list, else made-up ones.
-    The modality of `config` follows the layout.
+    Attributes:
+        layout: Name in `WRITERS`.
+        root: The folder that `local.yaml` points to for that data set.
+        sequences: How many.
+        seed: The same seed gives the same files.
+        split: train, val or test; parts of one seed share no world.
+        config: Settings of the worlds; the modality follows from the layout.
+        names: Of the sequences; None takes published names if the data set has a list, else generated ones.
     """
 
     layout: str
@@ -166,10 +170,17 @@ def write_benchmark(job: Job, workers: int = 1, progress: Callable[[int, int], N
     """Write the sequences of a job and return their names.
 
     Sequences that are there already are left alone, so that an interrupted run is taken up by the same call; the files
-    are the same whatever the number of workers. Beside the data set's own files the root gets `attributes.json`
+    are the same whatever the number of workers. In addition to the data set files the root gets `attributes.json`
     ({sequence: [tags]}) and `synthetic.json` (the arguments of each part).
-    progress: called with (sequences finished, sequences written among them).
-    Raises ValueError when the folder holds a part of other arguments, UnknownNameError for an unknown layout.
+
+    Args:
+        job: What to write where.
+        workers: Number of processes.
+        progress: Called with (sequences finished, sequences written among them).
+
+    Raises:
+        ValueError: The folder holds a part of other arguments.
+        UnknownNameError: There is no such layout.
     """
     layout, dataset = _check(job)
     job.root.mkdir(parents=True, exist_ok=True)
