@@ -99,7 +99,7 @@ def longterm_samples(result: SequenceResult) -> SequenceCurves:
     """Overlap and confidence of every frame; the first frame (initialisation) has overlap 0 and confidence 0."""
     size = result.require_size()
     if result.confidence is None:
-        raise MetricError(f"{result.name}: no confidence beside the boxes; the F-score is read over confidence")
+        raise MetricError(f"{result.name}: no confidence with the boxes; the F-score needs it")
     frames = len(result.gt_xywh)
     for what, rows in (("rows", result.prediction_xywh), ("confidences", result.confidence)):
         if len(rows) != frames:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lib.bench.report.comparison import TrackerRun
-from lib.viz import Line, curve_plot, radar_plot, training_plot
+from lib.viz import Line, curve_plot, radar_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,12 +58,6 @@ def attribute_figure(runs: Sequence[TrackerRun], attributes: Mapping[str, Sequen
     labels = [f"{name} ({len(members)})" for name, members in attributes.items()]
     series = {r.name: [r.scores.subset(members).headline[key] for members in attributes.values()] for r in runs}
     return radar_plot(labels, series, f"{runs[0].scores.labels[key]} by attribute")
-
-
-def training_figure(log: Path) -> Figure | None:
-    """Training curves of a JSONL log; None when it contains no report yet."""
-    panels = training_lines(log)
-    return training_plot(panels, "Epoch") if panels else None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

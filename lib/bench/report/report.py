@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lib.bench.report.comparison import TrackerRun, by_attribute, on_common_sequences
-from lib.bench.report.figures import attribute_figure, curve_figures, training_figure
+from lib.bench.report.figures import attribute_figure, curve_figures, training_lines
 from lib.bench.report.tables import (
     attribute_table,
     comparison_tables,
@@ -20,7 +20,7 @@ from lib.bench.report.tables import (
 )
 from lib.data import Video
 from lib.files import write_text
-from lib.viz import Player, colour, inline_svg, render_page, save, video_tracks
+from lib.viz import Player, colour, inline_svg, render_page, save, training_plot, video_tracks
 
 TEMPLATES = Path(__file__).parent / "templates"
 IMAGE_BYTES = 8_000_000
@@ -63,8 +63,9 @@ def build_report(
     radar = attribute_figure(runs, attributes)
     training = None
     if training_log is not None:
-        figure = training_figure(training_log)
-        training = {"log": training_log.name, "figure": figure and inline_svg(figure, "training curves")}
+        panels = training_lines(training_log)
+        figure = inline_svg(training_plot(panels), "training curves") if panels else None
+        training = {"log": training_log.name, "figure": figure}
     worst, best = _players(runs, {video.name: video for video in sequences}, colours, examples)
     known = [run for run in runs if run.manifest]
     context = {

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from lib.bench.metrics import (
     METRICS,
     MetricError,
-    MetricSpec,
-    Score,
-    SequenceCurves,
     SequenceResult,
     average_runs,
     evaluate,
@@ -164,13 +163,10 @@ def test_an_unknown_option_or_variant_suggests_the_known_ones() -> None:
         evaluate("ostrak", [_result()])
 
 
-def test_a_variant_from_outside_is_evaluated_like_the_others() -> None:
-    def count_close(result: SequenceResult, radius: float = 5.0) -> SequenceCurves:
-        rows = result.require_rows()
-        close = np.abs(rows[:, :2] - result.gt_xywh[:, :2]).max(axis=1) <= radius
-        return SequenceCurves({"close": np.array([close.mean()])}, {"mean_overlap": 0.0}, len(rows))
-
-    METRICS.register("close_corners")(MetricSpec("close corners", count_close, {"close": Score("CR", "close", 0)}))
+def test_the_variant_of_the_docs_is_evaluated_like_the_others() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "results_and_reports.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    exec(code, {})
     away = _truth()
     away[5:, 0] += 10
     results = [_result("a"), _result("b", prediction_xywh=away)]

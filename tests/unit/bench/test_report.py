@@ -1,4 +1,4 @@
-"""Reports and tables: what they say, and that they are whole and self-contained."""
+"""Reports and tables: contents, completeness, self-contained pages, significance."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def _sequence(name: str) -> Video:
     visible = np.ones(N, bool)
 
     def read(i: int) -> Frame:
-        picture = np.full((80, 120, 3), 90, np.uint8)
+        image = np.full((80, 120, 3), 90, np.uint8)
         x, y, w, h = boxes[i].astype(int)
-        picture[y : y + h, x : x + w] = (200, 40, 40)
-        return Frame(picture)
+        image[y : y + h, x : x + w] = (200, 40, 40)
+        return Frame(image)
 
     tags = {"occlusion", "scale", "blur"} if int(name[-1]) % 2 else {"occlusion"}
     return Video(name, boxes, visible, visible, read, lambda i: f"{i}.jpg", attributes=frozenset(tags))

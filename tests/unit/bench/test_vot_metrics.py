@@ -64,12 +64,12 @@ def test_constant_confidence_is_noted() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"confidence": None}, "x: no confidence beside the boxes"),
+        ({"confidence": None}, "x: no confidence with the boxes"),
         ({"image_size_wh": None}, "x: the image size is missing"),
         ({"confidence": np.ones(19)}, "x: 19 confidences for 20 frames"),
     ],
 )
-def test_what_the_longterm_metric_lacks_is_named(changes: dict[str, object], message: str) -> None:
+def test_missing_inputs_of_the_longterm_metric_are_named(changes: dict[str, object], message: str) -> None:
     with pytest.raises(MetricError, match=message):
         evaluate("vot_longterm", [longterm("x", **changes)])  # type: ignore[arg-type]
 

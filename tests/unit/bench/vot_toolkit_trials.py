@@ -25,7 +25,7 @@ def regions(boxes: np.ndarray) -> list[Any]:
 
 
 def walk(rng: np.random.Generator, frames: int) -> np.ndarray:
-    """A true box that wanders, partly out of the picture; absent at times."""
+    """A true box that wanders, partly outside the image; absent at times."""
     boxes = np.cumsum(rng.normal(0, 2, (frames, 4)), axis=0) + np.array([30, 20, 20, 15])
     boxes[:, 2:] = np.clip(boxes[:, 2:], 0.2, None)
     boxes[rng.random(frames) < rng.choice([0.0, 0.2])] = ABSENT
@@ -34,7 +34,7 @@ def walk(rng: np.random.Generator, frames: int) -> np.ndarray:
 
 
 def track(rng: np.random.Generator, truth: np.ndarray) -> np.ndarray:
-    """A result: near the truth, lost for a while, a row without a box now and then, the mark in front."""
+    """A result: near the truth, lost for a while, some rows without a box, the initialisation mark first."""
     rows = np.where(np.isnan(truth), [5, 5, 9, 9], truth) + rng.normal(0, rng.choice([1, 4, 15]), truth.shape)
     begin = rng.integers(len(truth))
     rows[begin : begin + rng.integers(5, 25), :2] += rng.choice([0, 200])
