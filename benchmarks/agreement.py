@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from ways import Way
 
-from lib.bench import demo_factory
+from lib.bench import TrackerSpec, demo_spec
 from lib.bench.metrics import SequenceResult, evaluate
 from lib.data import Frame, Video, iou_xywh
 from lib.track import OneStreamState, Tracker, TrackerSession
@@ -63,7 +63,7 @@ def agreement(ways: dict[str, Way], count: int, length: int) -> list[Agreement]:
 
 
 def _tracker(way: Way) -> Tracker:
-    return demo_factory(None, None, None, "cpu", way.protocol, engine=way.engine).build(0)
+    return demo_spec(TrackerSpec(device="cpu", protocol=way.protocol, engine=way.engine)).build()
 
 
 def follow(tracker: Tracker, sequence: Video, pictures: list[Frame]) -> SequenceResult:

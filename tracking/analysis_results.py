@@ -15,13 +15,13 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.bench import ResultSource, Scorable, Scoring, load_runs, read_truth, with_attributes
+from lib.bench import ResultSource, Scorable, Scoring, check_requests, load_runs, read_truth, with_attributes
 from lib.bench.benchmarks import get_benchmark
 from lib.bench.metrics import METRICS, MetricError, parse_options
 from lib.bench.report import TrackerRun, build_report, by_attribute, comparison_tables, export
+from lib.command import run_command
 from lib.data import Video
 from lib.paths import Paths, load_paths, results_folder
-from lib.registry import UnknownNameError
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -106,6 +106,7 @@ def run(args: argparse.Namespace) -> None:
     options = parse_options(args.metric_options)
     if args.exclude_invalid_frames:
         options["exclude_invalid_frames"] = True
+    check_requests(variant, None, options=options)
     scoring = Scoring(variant, benchmark.tag if benchmark else "", args.exact, options)
     runs = load_runs(sources(args, paths), sequences, scoring, args.skip_missing)
     left_out = len(sequences) - len(runs[0].scores.names)
@@ -136,13 +137,8 @@ def show(args: argparse.Namespace, runs: list[TrackerRun], attributes: dict[str,
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    try:
-        run(args)
-    except (ValueError, TypeError, OSError, UnknownNameError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    options = parse(argv)
+    return run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

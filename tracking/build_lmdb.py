@@ -1,7 +1,7 @@
 """Copy a data set into LMDB, so that training reads one big file in place of millions of small ones.
 
-Every picture is looked at on the way. A run that was interrupted goes on where it was when the same command is given
-again; a finished copy says "complete". Train from it with --use_lmdb 1.
+Every picture is checked on the way. The same command continues an interrupted run; a finished copy says "complete".
+Train from it with --use_lmdb 1.
 """
 
 import argparse
@@ -11,8 +11,8 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 
 from lib.catalogue import CATALOGUE
+from lib.command import run_command
 from lib.data import (
-    BuildError,
     BuildReport,
     PlanError,
     build,
@@ -24,8 +24,7 @@ from lib.data import (
     write_broken_list,
     write_sequence_list,
 )
-from lib.paths import MissingPathError, Paths, PathsError, load_paths
-from lib.registry import UnknownNameError
+from lib.paths import Paths, load_paths
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -44,21 +43,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """0: complete; 1: pictures are broken; 2: cannot be done; 130: interrupted."""
-    args = parse(argv)
-    try:
-        paths = load_paths(data_dir=args.data_dir)
-        target = args.target or default_target(args.dataset, paths)
-        return run(args, args.source or paths.dataset(args.dataset), target)
-    except (UnknownNameError, PathsError, MissingPathError, PlanError, BuildError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; give the same command again to go on", file=sys.stderr)
-        return 130
-
-
 def default_target(dataset: str, paths: Paths) -> Path:
     key = f"{CATALOGUE[dataset].key}_lmdb"
     if key not in CATALOGUE:
@@ -66,7 +50,10 @@ def default_target(dataset: str, paths: Paths) -> Path:
     return paths.candidates(key)[0]
 
 
-def run(args: argparse.Namespace, source: Path, target: Path) -> int:
+def run(args: argparse.Namespace) -> int:
+    paths = load_paths(data_dir=args.data_dir)
+    target = args.target or default_target(args.dataset, paths)
+    source = args.source or paths.dataset(args.dataset)
     reports = []
     for plan in plan_build(args.dataset, source, target, args.chunks):
         report = finished_build(plan.target)
@@ -96,6 +83,12 @@ def print_report(report: BuildReport) -> None:
         return
     size = f"{report.written} written ({report.bytes / 1e6:.1f} MB), {report.already} were there"
     print(f"{report.target}: {report.state}: {report.files} files, {size}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: complete; 1: pictures are broken; 2: an error; 130: interrupted."""
+    args = parse(argv)
+    return run_command(lambda: run(args), interrupted="interrupted; give the same command again to go on")
 
 
 if __name__ == "__main__":

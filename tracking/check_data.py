@@ -10,6 +10,7 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 from rich.console import Console
 
+from lib.command import run_command
 from lib.data import (
     CheckPart,
     CheckResult,
@@ -21,8 +22,7 @@ from lib.data import (
     show_progress,
     write_vot_list,
 )
-from lib.paths import MissingPathError, Paths, PathsError, load_paths, parse_overrides
-from lib.registry import UnknownNameError
+from lib.paths import Paths, load_paths, parse_overrides
 
 VOT_KEYS = ("depthtrack_test", "vot_rgbd22")
 
@@ -52,23 +52,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """0: all as published; 1: something is not; 2: cannot be asked so; 130: interrupted."""
-    args = parse(argv)
-    try:
-        paths = load_paths(parse_overrides(args.path), data_dir=args.data_dir)
-        if args.write_vot_lists:
-            return write_vot_lists(paths)
-        return run(args, paths)
-    except (UnknownNameError, PathsError, MissingPathError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-
-
-def run(args: argparse.Namespace, paths: Paths) -> int:
+def run(args: argparse.Namespace) -> int:
+    paths = load_paths(parse_overrides(args.path), data_dir=args.data_dir)
+    if args.write_vot_lists:
+        return write_vot_lists(paths)
     parts = choose_parts(args.datasets) if args.datasets else [p for p in check_parts() if paths.find(p.spec.key)]
     if not parts:
         print(f"no data set below {paths.data_dir}; data/README.md shows the layouts", file=sys.stderr)
@@ -101,6 +88,12 @@ def write_vot_lists(paths: Paths) -> int:
             print(f"  {problem}", file=sys.stderr)
         wrong |= bool(made.lacking or made.problems)
     return int(wrong)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: all as published; 1: something is not; 2: an error; 130: interrupted."""
+    args = parse(argv)
+    return run_command(lambda: run(args), interrupted="interrupted")
 
 
 if __name__ == "__main__":

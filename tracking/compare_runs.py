@@ -1,9 +1,9 @@
-"""Where two result folders of tracking/test.py part, and how the scores move.
+"""Compare two result folders of tracking/test.py: the first frame that differs in each sequence, and the scores.
 
   cd output/test/tracking_results/ostrack
   python ../../../../tracking/compare_runs.py x/lasot x_001/lasot
 
-Exit code: 0 they agree, 1 they part beyond the tolerance (or one lacks a sequence), 2 they cannot be compared.
+Exit code: 0 they agree, 1 they differ beyond the tolerance (or one lacks a sequence), 2 they cannot be compared.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
+
+from lib.command import run_command
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -31,29 +33,30 @@ def run(options: argparse.Namespace) -> int:
 
     console = Console()
     found = compare_runs(options.run_a, options.run_b, options.tolerance)
-    parted = [p for p in found.sequences if p.parted]
-    shown = found.sequences if options.all else parted
+    different = [s for s in found.sequences if s.differs]
+    shown = found.sequences if options.all else different
     if shown:
-        table = Table("sequence", "parts at frame", "by (px)", "largest (px)", "smallest IoU", "rows")
-        for p in shown:
-            at = "-" if p.frame is None else str(p.frame)
-            rows = str(p.rows[0]) if p.rows[0] == p.rows[1] else f"{p.rows[0]} / {p.rows[1]}"
-            table.add_row(p.name, at, f"{p.first:.3g}", f"{p.largest:.3g}", f"{p.overlap:.4f}", rows)
+        table = Table("sequence", "differs at frame", "by (px)", "largest (px)", "smallest IoU", "rows")
+        for s in shown:
+            at = "-" if s.frame is None else str(s.frame)
+            rows = str(s.rows[0]) if s.rows[0] == s.rows[1] else f"{s.rows[0]} / {s.rows[1]}"
+            table.add_row(s.name, at, f"{s.first:.3g}", f"{s.largest:.3g}", f"{s.overlap:.4f}", rows)
         console.print(table)
     for label, names in (("only in A", found.only_a), ("only in B", found.only_b)):
         if names:
             console.print(f"{label}: {', '.join(names)}", highlight=False)
     for key, (a, b) in found.settings.items():
         console.print(f"{key}: {a} / {b}", highlight=False, markup=False)
-    for label, a, b in score_moves(options.run_a, options.run_b):
+    for label, a, b in score_changes(options.run_a, options.run_b):
         console.print(f"{label}: {a:.3f} -> {b:.3f} ({b - a:+.3f})", highlight=False)
     console.print(
-        f"{len(parted)} of {len(found.sequences)} sequences part by more than {options.tolerance:g} px", highlight=False
+        f"{len(different)} of {len(found.sequences)} sequences differ by more than {options.tolerance:g} px",
+        highlight=False,
     )
     return 0 if found.agree else 1
 
 
-def score_moves(a: Path, b: Path) -> list[tuple[str, float, float]]:
+def score_changes(a: Path, b: Path) -> list[tuple[str, float, float]]:
     """(score, in A, in B) where both folders have scores of one metric with the same options; float boxes if any."""
     files = [folder / "scores.json" for folder in (a, b)]
     if not all(f.is_file() for f in files):
@@ -67,11 +70,7 @@ def score_moves(a: Path, b: Path) -> list[tuple[str, float, float]]:
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    try:
-        return run(options)
-    except (ValueError, OSError, LookupError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Convert a published checkpoint to safetensors, and say what the file held."""
+"""Convert a published checkpoint to safetensors, and print the content of the file."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
+from lib.command import run_command
 from lib.models import WeightsError, read_checkpoint, save_release
 
 SUFFIXES = (".pth.tar", ".pth", ".pt", ".tar", ".ckpt")
@@ -28,22 +29,21 @@ def stem_of(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(suffix))
 
 
-def main(argv: list[str] | None = None) -> int:
-    options = parse(argv)
-    try:
-        stem = options.output or stem_of(options.file)
-        if stem.with_name(f"{stem.name}.safetensors").resolve() == options.file.resolve():
-            raise WeightsError(f"{options.file}: this is safetensors already; name another place with --output")
-        found = read_checkpoint(options.file, options.key)
-        plain = {k: v for k, v in found.metadata.items() if isinstance(v, bool | int | float | str)}
-        origin = {"converted_from": options.file.name, "converted_from_sha256": found.sha256, "entry": found.key}
-        written = save_release(stem, found.state_dict, {**plain, **origin})
-    except (WeightsError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def run(options: argparse.Namespace) -> None:
+    stem = options.output or stem_of(options.file)
+    if stem.with_name(f"{stem.name}.safetensors").resolve() == options.file.resolve():
+        raise WeightsError(f"{options.file}: this is safetensors already; name another place with --output")
+    found = read_checkpoint(options.file, options.key)
+    plain = {k: v for k, v in found.metadata.items() if isinstance(v, bool | int | float | str)}
+    origin = {"converted_from": options.file.name, "converted_from_sha256": found.sha256, "entry": found.key}
+    written = save_release(stem, found.state_dict, {**plain, **origin})
     print(found.describe())
     print(f"written: {written} ({found.parameters:,} numbers)")
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    return run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

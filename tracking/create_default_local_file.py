@@ -1,4 +1,4 @@
-"""Write one commented `local.yaml`: where data, weights and results lie on this machine."""
+"""Write one commented `local.yaml`: the folders of data, weights and results on this machine."""
 
 import argparse
 import sys
@@ -6,28 +6,31 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
+from lib.command import run_command
 from lib.paths import default_local_yaml, local_yaml_path, write_local_yaml
 
 
-def main() -> int:
-    """Parse, write, say what was written; 2 when the file exists already."""
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workspace_dir", default=".", help="the checkout (default: here)")
     parser.add_argument("--data_dir", help="parent of the data set folders (default: WORKSPACE/data)")
     parser.add_argument("--save_dir", help="checkpoints, logs and results (default: WORKSPACE/output)")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
-    args = parser.parse_args()
-    workspace = Path(args.workspace_dir)
-    data_dir, save_dir = args.data_dir or workspace / "data", args.save_dir or workspace / "output"
+    return parser.parse_args(argv)
+
+
+def run(options: argparse.Namespace) -> None:
+    workspace = Path(options.workspace_dir)
+    data_dir, save_dir = options.data_dir or workspace / "data", options.save_dir or workspace / "output"
     path = local_yaml_path()
-    try:
-        write_local_yaml(path, default_local_yaml(workspace, data_dir, save_dir), args.force)
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    write_local_yaml(path, default_local_yaml(workspace, data_dir, save_dir), options.force)
     print(f"wrote {path}: data in {Path(data_dir).resolve()}, results in {Path(save_dir).resolve()}")
-    print("edit it where a data set lies elsewhere; `python tracking/check_data.py` says what is found")
-    return 0
+    print("edit it where a data set lies elsewhere; `python tracking/check_data.py` lists what is found")
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    return run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

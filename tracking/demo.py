@@ -8,6 +8,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
+from lib.command import run_command
 from lib.config import add_engine_options, add_experiment_options
 
 
@@ -57,31 +58,28 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lib.bench import demo_factory, first_frame, follow, open_video, summary, write_demo_boxes
+    from lib.bench import TrackerSpec, demo_spec, first_frame, follow, open_video, summary, write_demo_boxes
     from lib.data import Image, open_source
     from lib.track import TrackerSession, check_box
     from lib.viz import draw_box_with_mouse, require_display, show
 
-    wish = None if options.init == "mouse" else parse_box(options.init)
-    if options.show or wish is None:
+    given = None if options.init == "mouse" else parse_box(options.init)
+    if options.show or given is None:
         require_display("--show" if options.show else "--init mouse")
     source = open_source(options.source, options.aux)
     grabs = iter(source)
     first = first_frame(grabs, options.source)
     height, width = first.size_hw
-    if wish is not None:
-        check_box(wish, first)
+    if given is not None:
+        check_box(given, first)
     length = "live" if source.length is None else f"{source.length} frames"
     print(f"source:  {options.source}, {width} x {height}, {length}, {source.fps:g} frames/s")
-    factory = demo_factory(
-        options.script, options.config, options.checkpoint, options.device, options.protocol,
-        tuple(options.overrides), tuple(options.plugins), options.engine, options.calibration,
-    )  # fmt: skip
-    where = factory.execution(0)
-    print(f"tracker: {' '.join(factory.labels)}, weights {factory.checkpoint}")
-    print(f"device:  {where.device}, {where.dtype_name} ({where.why})", flush=True)
-    session = TrackerSession(factory.build(0))
-    box = wish or draw_box_with_mouse(first.rgb)
+    spec = demo_spec(TrackerSpec.from_options(options))
+    where = spec.execution(0)
+    print(f"tracker: {' '.join(spec.labels)}, weights {spec.checkpoint}")
+    print(f"device:  {where.device}, {where.dtype_name} ({where.reason})", flush=True)
+    session = TrackerSession(spec.build())
+    box = given or draw_box_with_mouse(first.rgb)
 
     output = options.output or Path("output") / "tracked" / f"{source.name}.mp4"
     boxes = options.boxes or output.with_suffix(".txt")
@@ -110,14 +108,10 @@ def run(options: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    # Broken frames and absent cameras are told by us, in one line.
+    # Broken frames and absent cameras are reported by us, in one line.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    try:
-        return run(options)
-    except (ValueError, OSError, RuntimeError, LookupError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
+from lib.command import run_command
 from lib.config import add_experiment_options
 
 
@@ -42,7 +43,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="weights, also in the checkpoint folder, or 'latest' (default: epoch TEST.EPOCH)",
     )
-    parser.add_argument("--untrained", action="store_true", help="random weights, to try the way")
+    parser.add_argument("--untrained", action="store_true", help="random weights, for a test")
     parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
     parser.add_argument("--save_dir", help="where checkpoints are (default: local.yaml)")
     add_experiment_options(parser)
@@ -50,30 +51,19 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    from lib.bench import ExperimentFactory, TrackerChoice, export_text, export_tracker
+    from lib.bench import TrackerSpec, export_text, export_tracker
     from lib.paths import load_paths
 
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     protocol = "fast" if options.engine.endswith("int8") else "official"
-    choice = TrackerChoice(
-        options.script, options.config, None, options.checkpoint, options.untrained, protocol=protocol, device="cpu",
-        overrides=tuple(options.overrides), plugins=tuple(options.plugins), engine=options.engine,
-        calibration=options.calibration,
-    )  # fmt: skip
-    factory = choice.factory(paths)
-    assert isinstance(factory, ExperimentFactory)
-    print(f"exporting {' '.join(factory.labels)} (a minute, for large networks) ...", flush=True)
-    print(export_text(options.output, export_tracker(factory, options.output)))
+    spec = TrackerSpec.from_options(options, protocol=protocol, device="cpu").resolve(paths)
+    print(f"exporting {' '.join(spec.labels)} (a minute, for large networks) ...", flush=True)
+    print(export_text(options.output, export_tracker(spec, options.output)))
 
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    try:
-        run(options)
-    except (ValueError, OSError, RuntimeError, LookupError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import _bootstrap  # noqa: F401
 
+from lib.command import run_command
 from lib.cores import available_cores
 
 if TYPE_CHECKING:
@@ -103,23 +104,18 @@ def write(job: Job, workers: int) -> None:
     print(f"{job.root}: {fresh} sequences written" + (f", {there} were there already" if there else ""))
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     from synthetic import contact_sheet, dataset_of, save_sheet
 
-    args = parse_args()
     jobs = jobs_of(args)
     if args.preview:
         save_sheet(contact_sheet(dataset_of(jobs[0])), args.preview)
         print(f"contact sheet: {args.preview}")
-    if args.output is None and args.data_dir is None:
-        return
-    for job in jobs:
-        write(job, args.workers)
+    if args.output is not None or args.data_dir is not None:
+        for job in jobs:
+            write(job, args.workers)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, KeyError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    options = parse_args()
+    sys.exit(run_command(lambda: run(options)))

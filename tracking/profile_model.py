@@ -7,6 +7,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
+from lib.command import run_command
 from lib.config import add_engine_options, add_experiment_options
 
 
@@ -42,35 +43,25 @@ def run(options: argparse.Namespace) -> None:
     import cv2
     import torch
 
-    from lib.bench import Effort, ExperimentFactory, profile_text, profile_tracker
+    from lib.bench import Effort, TrackerSpec, profile_text, profile_tracker
     from lib.files import write_text
 
     if options.threads:
         torch.set_num_threads(options.threads)
         cv2.setNumThreads(options.threads)
-    factory = ExperimentFactory(
-        options.script,
-        options.config,
-        options.checkpoint,
-        tuple(options.overrides),
-        tuple(options.plugins),
-        device=options.device,
-        protocol=options.protocol,
-        engine=options.engine,
-        calibration=options.calibration,
-    )
-    where = factory.execution(0)
-    run_on = f"device {where.device}, {where.dtype_name} ({where.why})"
+    spec = TrackerSpec.from_options(options, untrained=options.checkpoint is None)
+    where = spec.execution(0)
+    run_on = f"device {where.device}, {where.dtype_name} ({where.reason})"
     print(f"{options.script} {options.config}, {run_on}", flush=True)
     found = profile_tracker(
-        factory.build(0),
+        spec.build(),
         torch.device(where.device),
         options.batch,
         tuple(options.frame),
         Effort(repeats=options.repeats, seconds=options.seconds),
         options.aux,
         note=lambda text: print(f"  ... {text}", file=sys.stderr, flush=True),
-        plain=factory.build_plain(0),
+        plain=spec.build_plain(),
     )
     print(profile_text(found))
     if options.output:
@@ -79,12 +70,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    try:
-        run(options)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How much an RGB-X tracker leans on each of its pictures: its score as one is missing more often, or is spoilt.
+"""How much an RGB-X tracker depends on each of its pictures: its score as one is missing or corrupted more and more.
 
   python tracking/robustness.py sdstrack cvpr2024_rgbt --dataset lasher --report output/robustness
   python tracking/robustness.py sdstrack cvpr2024_rgbd --dataset depthtrack --drop aux --rates 0.2 0.5 1 --corrupt noise
@@ -9,11 +9,14 @@ ended is continued. Exit codes as there.
 """
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
+from lib.command import run_command
 from lib.config import add_experiment_options, add_machine_options
 
 
@@ -37,7 +40,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     worse.add_argument("--fill", default="black", choices=["black", "repeat"], help="what stands there instead")
     worse.add_argument("--corrupt", nargs="+", default=[], metavar="KIND", help="noise, occlusion, or both of them")
     worse.add_argument(
-        "--on", nargs="+", default=["rgb", "aux"], choices=["rgb", "aux", "both"], help="the pictures that are spoilt"
+        "--on",
+        nargs="+",
+        default=["rgb", "aux"],
+        choices=["rgb", "aux", "both"],
+        help="the pictures that are corrupted",
     )
     worse.add_argument(
         "--strengths", nargs="+", type=float, default=[0.1, 0.2, 0.4], metavar="S", help="(default: 0.1 0.2 0.4)"
@@ -56,10 +63,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     from rich.console import Console
 
-    from lib.bench import Evaluation, TrackerChoice, corruption_sweep, drop_sweep, measure
+    from lib.bench import EvalJob, TrackerSpec, corruption_sweep, drop_sweep, measure, start_processes
     from lib.bench.benchmarks import get_benchmark
     from lib.bench.report import by_kind, robustness_table, write_robustness
     from lib.paths import load_paths
@@ -72,19 +79,28 @@ def run(options: argparse.Namespace) -> int:
     sweeps += [corruption_sweep(kind, on, options.strengths, seed) for kind in options.corrupt for on in options.on]
     if not sweeps:
         raise ValueError("nothing gets worse: give --drop rgb aux, or --corrupt noise occlusion")
-    jobs = {}
-    for number, (script, config) in enumerate([(options.script, options.config), *options.others]):
-        choice = TrackerChoice(
-            script=script, config=config, checkpoint=None if number else options.checkpoint,
-            untrained=options.untrained, device=options.device, num_gpus=options.num_gpus,
-            overrides=() if number else tuple(options.overrides), plugins=tuple(options.plugins),
-        )  # fmt: skip
-        jobs[f"{script} {config}"] = Evaluation(
-            choice.factory(paths, benchmark.name), benchmark, paths, workers=options.threads, batch=options.batch,
-            names=tuple(options.sequence), metric=options.metric, skip_missing=options.skip_missing,
-        )  # fmt: skip
-    console = Console()
-    found = measure(jobs, sweeps, console)
+    specs = [TrackerSpec.from_options(options)]
+    for script, config in options.others:
+        specs.append(TrackerSpec.from_options(options, script=script, config=config, checkpoint=None, overrides=()))
+    jobs = {
+        f"{spec.script} {spec.config}": EvalJob(
+            spec.resolve(paths, benchmark.name),
+            benchmark,
+            paths,
+            processes=options.threads,
+            batch=options.batch,
+            names=tuple(options.sequence),
+            metric=options.metric,
+            skip_missing=options.skip_missing,
+        )
+        for spec in specs
+    }
+    code = start_processes(__file__, argv, options.threads)
+    if code is not None:
+        return code
+    found = measure(jobs, sweeps, Console(quiet=os.environ.get("RANK", "0") != "0"))
+    if found is None:
+        return 0
     for kind in by_kind(found):
         print(f"\n{robustness_table(found, kind).text()}")
     if options.report:
@@ -94,14 +110,9 @@ def run(options: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    try:
-        return run(options)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command continues", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError, LookupError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(
+        lambda: run(options, sys.argv[1:] if argv is None else argv), interrupted="stopped; the same command continues"
+    )
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ failed, 2 the command cannot be carried out, 130 ended by Ctrl-C.
 """
 
 import argparse
-import os
 import sys
+from collections.abc import Sequence
 
 import _bootstrap  # noqa: F401
 
+from lib.command import run_command
 from lib.config import add_degradation_options, add_engine_options, add_experiment_options, add_machine_options
 
 
@@ -42,7 +43,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     what.add_argument("--skip_missing", action="store_true", help="go on without sequences that are not on disk")
     tracker = parser.add_argument_group("tracker")
     tracker.add_argument(
-        "--tracker", choices=["static", "classical", "mil"], help="a reference tracker, no SCRIPT CONFIG"
+        "--tracker",
+        dest="reference",
+        choices=["static", "classical", "mil"],
+        help="a reference tracker, no SCRIPT CONFIG",
     )
     tracker.add_argument(
         "--checkpoint",
@@ -72,57 +76,53 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     results.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1: show the first failure in full")
     options = parser.parse_args(argv)
-    if options.tracker and options.script:
+    if options.reference and options.script:
         parser.error("--tracker stands in place of SCRIPT CONFIG")
     return options
 
 
-def run(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from lib.bench import Evaluation, TrackerChoice, check_wishes, evaluations, run_test
+def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
+    from lib.bench import EvalJob, TrackerSpec, check_requests, run_tests
+    from lib.bench.benchmarks import get_benchmark
     from lib.bench.metrics import parse_options
     from lib.data import Degradation
     from lib.paths import load_paths
 
-    console = Console(quiet=int(os.environ.get("RANK", "0")) > 0)  # under torchrun only the first process talks
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
-    choice = TrackerChoice(
-        options.script, options.config, options.tracker, options.checkpoint, options.untrained, options.seed,
-        options.protocol, options.compile, options.device, options.num_gpus,
-        tuple(options.overrides), tuple(options.plugins), options.engine, options.calibration,
-    )  # fmt: skip
     metric_options = parse_options(options.metric_options)
-    check_wishes(options.metric, options.save_video, options.dataset, metric_options)
-    degradation = Degradation.parse(
-        options.drop, options.drop_rate, options.drop_fill, options.corrupt, options.degradation_seed
-    )
-    code = 0
-    for benchmark, factory in evaluations(choice, options.dataset, paths):
-        job = Evaluation(
-            factory, benchmark, paths, 0 if options.debug else options.threads, options.batch, options.runid,
-            tuple(options.sequence), options.metric, options.skip_missing, options.rerun, bool(options.debug),
-            metric_options, degradation,
-        )  # fmt: skip
-        try:
-            code = max(code, run_test(job, console, options.save_video))
-        except KeyboardInterrupt:
-            console.print(
-                f"\nstopped; finished sequences are in {job.folder.path}, the same command continues", soft_wrap=True
-            )
-            return 130
-    return code
+    benchmarks = [get_benchmark(name) for name in options.dataset]
+    check_requests(options.metric, options.save_video, options.dataset, metric_options)
+    spec = TrackerSpec.from_options(options)
+    jobs = [
+        EvalJob(
+            spec.resolve(paths, benchmark.name),
+            benchmark,
+            paths,
+            processes=0 if options.debug else options.threads,
+            batch=options.batch,
+            run_id=options.runid,
+            names=tuple(options.sequence),
+            metric=options.metric,
+            metric_options=metric_options,
+            skip_missing=options.skip_missing,
+            rerun=options.rerun,
+            debug=bool(options.debug),
+            degradation=Degradation.parse(
+                options.drop, options.drop_rate, options.drop_fill, options.corrupt, options.degradation_seed
+            ),
+        )
+        for benchmark in benchmarks
+    ]
+    return run_tests(jobs, __file__, argv, options.save_video)
 
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    try:
-        return run(options)
-    except (ValueError, OSError, RuntimeError, LookupError) as error:
-        if options.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(
+        lambda: run(options, sys.argv[1:] if argv is None else argv),
+        debug=bool(options.debug),
+        interrupted="stopped; finished sequences are kept, the same command continues",
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Videos of results on disk: one mp4 per sequence with the boxes of each tracker and the true ones.
+"""Videos of results on disk: one mp4 per sequence with the boxes of each tracker and the ground truth.
 
 python tracking/vis_results.py --dataset lasot --results ours=output/test/tracking_results/ostrack/x/lasot b=other/lasot
 """
@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
+
+from lib.command import run_command
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,7 +26,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    from lib.bench import choose, write_videos
+    from lib.bench import select_videos, write_videos
     from lib.bench.benchmarks import get_benchmark
     from lib.paths import load_paths
 
@@ -40,19 +42,14 @@ def run(options: argparse.Namespace) -> None:
         scores = {name: next(iter(row.values())) for name, row in table.items()}
     paths = load_paths(data_dir=options.data_dir)
     sequences = get_benchmark(options.dataset).sequences(paths, skip_missing=True)
-    chosen = choose(options.which, [s.name for s in sequences], scores)
+    chosen = select_videos(options.which, [s.name for s in sequences], scores)
     for path in write_videos(sequences, folders, options.output or first / "videos", chosen):
         print(path)
 
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    try:
-        run(options)
-    except (ValueError, OSError, RuntimeError, LookupError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
   python tracking/vot_workspace.py Depthtrack_workspace --script sdstrack --config cvpr2024_rgbd
   cd Depthtrack_workspace && vot evaluate cvpr2024_rgbd && vot analysis cvpr2024_rgbd
 
-It links the sequences (from local.yaml, or --sequences FOLDER), writes list.txt, missing `sequence` files and the
-tracker's section of trackers.ini, and says what the data lack. Results made by other weights or another configuration
+Links the sequences (from local.yaml, or --sequences FOLDER), writes list.txt, missing `sequence` files and the
+tracker's section of trackers.ini, and reports what the data lack. Results of other weights or another configuration
 are set aside. --native_results lets the toolkit analyse what tracking/test.py has tracked.
-Exit code: 0 all is well (fewer sequences than published are only a warning), 1 a sequence cannot be run, 2 it cannot be
-done.
+Exit code: 0 ready (fewer sequences than published are only a warning), 1 a sequence cannot be run, 2 an error.
 """
 
 import argparse
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
+from lib.command import run_command
 from lib.config import add_engine_options, add_experiment_options
 
 
@@ -28,7 +28,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--script", help="method: a folder of experiments/")
     parser.add_argument("--config", help="YAML file in experiments/SCRIPT, without its ending")
     parser.add_argument("--name", help="the tracker's name in the toolkit (default: CONFIG)")
-    parser.add_argument("--tracker", choices=["static", "classical", "mil"], help="a reference tracker instead")
+    parser.add_argument(
+        "--tracker", dest="reference", choices=["static", "classical", "mil"], help="a reference tracker instead"
+    )
     parser.add_argument("--checkpoint", metavar="FILE", help="weights (default: epoch TEST.EPOCH, as tracking/test.py)")
     parser.add_argument("--untrained", action="store_true", help="random weights, drawn with --seed")
     parser.add_argument("--seed", type=int, default=42, help="for --untrained (default: 42)")
@@ -38,45 +40,53 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     parser.add_argument("--sequences", type=Path, metavar="FOLDER", help="the data set (default: local.yaml)")
     parser.add_argument("--timeout", type=int, default=600, help="seconds the toolkit waits for a reply (default: 600)")
+    parser.add_argument(
+        "--region",
+        default="rectangle",
+        choices=["rectangle", "polygon", "mask"],
+        help="kind of region that the tracker replies with, if it can (default: rectangle)",
+    )
     parser.add_argument("--native_results", action="store_true", help="link the results of tracking/test.py")
     parser.add_argument("--runid", type=int, help="with --native_results: the run's number")
     parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
     parser.add_argument("--save_dir", help="where checkpoints are (default: local.yaml)")
     options = parser.parse_args(argv)
-    if not options.tracker and not (options.script and options.config):
+    if not options.reference and not (options.script and options.config):
         parser.error("give --script METHOD and --config NAME, or --tracker static")
     return options
 
 
 def run(options: argparse.Namespace) -> int:
-    from lib.bench import TrackerChoice
-    from lib.bench.vot import workspace as vot
+    from lib.bench import TrackerSpec
+    from lib.bench.vot import (
+        anchor_problems,
+        link_results,
+        link_sequences,
+        open_workspace,
+        toolkit_problem,
+        write_tracker,
+    )
     from lib.paths import load_paths
 
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
-    choice = TrackerChoice(
-        script=options.script, config=options.config, reference=options.tracker, checkpoint=options.checkpoint,
-        untrained=options.untrained, seed=options.seed, protocol=options.protocol, device=options.device,
-        overrides=tuple(options.overrides), plugins=tuple(os.path.abspath(p) for p in options.plugins),
-        engine=options.engine, calibration=options.calibration,
-    )  # fmt: skip
-    place = vot.open_workspace(options.workspace, options.benchmark)
-    name = options.name or options.tracker or options.config
-    listed = vot.link_sequences(place, options.sequences, paths)
-    aside = vot.write_tracker(place, name, choice, paths, options.timeout)
+    spec = TrackerSpec.from_options(options, plugins=[os.path.abspath(p) for p in options.plugins])
+    place = open_workspace(options.workspace, options.benchmark)
+    name = options.name or options.reference or options.config
+    listed = link_sequences(place, options.sequences, paths)
+    aside = write_tracker(place, name, spec, paths, options.timeout, options.region)
     print(f"{listed.path}: {len(listed.names)} sequences, {listed.sequence_files} `sequence` files written")
-    print(f"{place.folder / vot.TRACKERS}: tracker {name}")
+    print(f"{place.folder / 'trackers.ini'}: tracker {name}")
     if aside:
         print(f"results of other weights or another configuration: moved to {aside}")
     if options.native_results:
-        print(f"results: linked to {vot.link_results(place, name, choice, paths, options.runid)}")
-    problems = [*listed.problems, *vot.anchor_problems(place, listed.names)]
+        print(f"results: linked to {link_results(place, name, spec, paths, options.runid)}")
+    problems = [*listed.problems, *anchor_problems(place, listed.names)]
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     for lack in listed.lacking:
         print(f"warning: {lack}", file=sys.stderr)
-    if trouble := vot.toolkit_problem():
-        print(f"warning: {trouble}", file=sys.stderr)
+    if missing := toolkit_problem():
+        print(f"warning: {missing}", file=sys.stderr)
     vot_command = "vot" if shutil.which("vot") else str(Path(sys.executable).with_name("vot"))
     steps = ("analysis",) if options.native_results else ("evaluate", "analysis")
     print(f"next: cd {place.folder} && " + " && ".join(f"{vot_command} {step} {name}" for step in steps))
@@ -85,11 +95,7 @@ def run(options: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    try:
-        return run(options)
-    except (ValueError, OSError, RuntimeError, LookupError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,18 @@
-"""Evaluation: benchmarks, the runner and its workers, metrics, reports, and tools that measure or show a tracker."""
+"""Evaluation: benchmarks, the runner and its queue, metrics, reports, and tools that measure or show a tracker."""
 
 from lib.bench.analysis import ResultSource, Scorable, Scoring, find_results, load_runs, read_results, with_attributes
 from lib.bench.classical import REFERENCES
+from lib.bench.commands import check_requests, run_test, run_tests, start_processes
 from lib.bench.compare import compare_runs
 from lib.bench.cost import Cost, counting
-from lib.bench.demo import SHIPPED, demo_factory, first_frame, follow, open_video, summary, write_demo_boxes
+from lib.bench.demo import SHIPPED, demo_spec, first_frame, follow, open_video, summary, write_demo_boxes
 from lib.bench.environment import package_version, print_environment
-from lib.bench.evaluation import Evaluation, Outcome, run_evaluation
-from lib.bench.execution import Execution, choose_dtype, engine_execution
+from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
 from lib.bench.export import export_text, export_tracker
-from lib.bench.factory import ExperimentFactory, ReferenceFactory
-from lib.bench.manifest import Identity
 from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_tracker
 from lib.bench.profile_text import profile_text
-from lib.bench.queue import WorkQueue
-from lib.bench.render import choose, write_videos
+from lib.bench.queue import Summary, Team, WorkQueue
+from lib.bench.render import select_videos, write_videos
 from lib.bench.result_files import (
     FORMATS,
     ResultFileError,
@@ -24,9 +22,10 @@ from lib.bench.result_files import (
     write_boxes,
     write_column,
 )
-from lib.bench.results import Result, ResultFolder
+from lib.bench.results import Identity, Result, ResultFolder
 from lib.bench.robustness import Curve, Robustness, corruption_sweep, drop_sweep, measure
+from lib.bench.runner import OnePass, Runner, Supervised
+from lib.bench.spec import Execution, TrackerSpec, choose_dtype, engine_execution
 from lib.bench.submit import SubmissionError, pack, shortfall, submission_command
-from lib.bench.testing import TrackerChoice, check_wishes, evaluations, run_test
 from lib.bench.text_truth import read_truth
 from lib.bench.workspace import RGBE, RGBT, main

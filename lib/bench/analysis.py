@@ -1,4 +1,4 @@
-"""Result folders, ours or any other tracker's, read and scored for a comparison."""
+"""Result folders of any tracker, read and scored for a comparison."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lib.bench.manifest import read_manifest
 from lib.bench.metrics import MetricError, Scores, SequenceResult, average_runs, evaluate
 from lib.bench.metrics.metric import listed
 from lib.bench.report.comparison import TrackerRun
-from lib.bench.result_files import Floats, read_rows
-from lib.bench.results import Result, exact_file
+from lib.bench.result_files import read_rows
+from lib.bench.results import Result, exact_file, read_manifest
 from lib.bench.trajectories import is_trajectory, read_regions, read_values, trajectory_file
 from lib.data import Boxes
 
 
 class Scorable(Protocol):
-    """A sequence that knows what its metric must know (`BenchmarkSequence`, `TextSequence`).
+    """A sequence that knows what its metric needs (`BenchmarkSequence`, `TextSequence`).
 
-    run_names: of its runs; one, called like the sequence, but for VOT.
+    run_names: of its runs; one, named like the sequence, except for VOT.
     """
 
     @property
@@ -56,7 +55,14 @@ class ResultSource:
 
 @dataclass(frozen=True)
 class Scoring:
-    """How results are scored. exact: take the copies with all digits (`float/`) where a folder has them."""
+    """Options of a comparison.
+
+    Attributes:
+        variant: Metric.
+        dataset: The name that the metric is given; some variants treat "lasot" and "uav" in their own way.
+        exact: Take the copies with all digits (`float/`) where a folder has them.
+        options: Of the metric.
+    """
 
     variant: str
     dataset: str = ""
@@ -64,8 +70,61 @@ class Scoring:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+def load_runs(
+    sources: Sequence[ResultSource], sequences: Sequence[Scorable], scoring: Scoring, skip_missing: bool = False
+) -> list[TrackerRun]:
+    """Every tracker's results and scores, on the same sequences.
+
+    A sequence that some tracker lacks is an error that names it, or left out for all of them with `skip_missing`.
+    Raises FileNotFoundError, ResultFileError, MetricError.
+    """
+    if len({s.label for s in sources}) != len(sources):
+        raise ValueError(f"two trackers have the same label: {', '.join(s.label for s in sources)} (use LABEL=FOLDER)")
+    lacking: dict[Path, list[str]] = {}
+    for source in sources:
+        for folder in source.folders:
+            if not folder.is_dir():
+                raise FileNotFoundError(f"{folder}: no such folder (results of {source.label})")
+            lacking[folder] = [s.name for s in sequences if not find_results(folder, s, scoring.exact)]
+    gone = {name for names in lacking.values() for name in names}
+    if gone and not skip_missing:
+        complaints = [
+            f"{folder}: no result for {len(names)} of {len(sequences)} sequences: {listed(names)}"
+            for folder, names in lacking.items()
+            if names
+        ]
+        raise FileNotFoundError("; ".join(complaints) + " (--skip_missing leaves them out for all trackers)")
+    kept = [s for s in sequences if s.name not in gone]
+    if not kept:
+        raise FileNotFoundError(f"no sequence has a result of every tracker ({', '.join(map(str, lacking))})")
+    return [_load_run(source, kept, scoring) for source in sources]
+
+
+def _load_run(source: ResultSource, sequences: Sequence[Scorable], scoring: Scoring) -> TrackerRun:
+    scores: list[Scores] = []
+    boxes: dict[str, Boxes] = {}
+    for folder in source.folders:
+        results = [s.scored(read_results(folder, s, scoring.exact)) for s in sequences]
+        boxes = boxes or {r.name: _by_frame(r) for r in results}
+        try:
+            scores.append(evaluate(scoring.variant, results, dataset=scoring.dataset, **scoring.options))
+        except MetricError as error:
+            raise MetricError(f"{source.label} ({folder}): {error}") from None
+    whole = scores[0] if len(scores) == 1 else average_runs(scores)
+    return TrackerRun(source.label, boxes, whole, read_manifest(source.folders[0]) or {})
+
+
+def _by_frame(result: SequenceResult) -> Boxes:
+    """The first run as one row per frame of the sequence, NaN where it has not been."""
+    if not result.passes:
+        return result.prediction_xywh
+    rows = np.full((len(result.gt_xywh), 4), np.nan)
+    rows[list(result.passes[0])] = result.prediction_xywh[: len(result.passes[0])]
+    return rows
+
+
 def find_results(folder: Path, sequence: Scorable, exact: bool = False) -> dict[str, Path]:
-    """The files of one sequence's runs by the runs' names; empty where one of them lacks.
+    """The files of one sequence's runs by the runs' names; empty where one of them is missing.
 
     They are `<seq>.txt`, `test_<seq>.txt`, the VOT toolkit's `<seq>/<run>.txt` or `.bin`, or GOT-10k's
     `<seq>/<seq>_001.txt` and further repetitions.
@@ -85,35 +144,27 @@ def find_results(folder: Path, sequence: Scorable, exact: bool = False) -> dict[
     return {path.stem: path for path in repeated}
 
 
-def load_runs(
-    sources: Sequence[ResultSource], sequences: Sequence[Scorable], protocol: Scoring, skip_missing: bool = False
-) -> list[TrackerRun]:
-    """Every tracker's results and scores, on the same sequences.
+def read_results(folder: Path, sequence: Scorable, exact: bool = False) -> list[Result]:
+    """The runs of one sequence, with confidence and time as far as there are files of them.
 
-    A sequence that some tracker lacks is an error that names it, or left out for all of them with `skip_missing`.
-    Raises FileNotFoundError, ResultFileError, MetricError.
+    Raises ResultFileError naming file and line; FileNotFoundError where `find_results` finds nothing.
     """
-    if len({s.label for s in sources}) != len(sources):
-        raise ValueError(f"two trackers have the same label: {', '.join(s.label for s in sources)} (use LABEL=FOLDER)")
-    lacking = {
-        folder: [s.name for s in sequences if not find_results(folder, s, protocol.exact)]
-        for source in sources
-        for folder in _existing(source)
-    }
-    gone = {name for names in lacking.values() for name in names}
-    if gone and not skip_missing:
-        raise FileNotFoundError(
-            "; ".join(
-                f"{folder}: no result for {len(names)} of {len(sequences)} sequences: {listed(names)}"
-                for folder, names in lacking.items()
-                if names
-            )
-            + " (--skip_missing leaves them out for all trackers)"
-        )
-    kept = [s for s in sequences if s.name not in gone]
-    if not kept:
-        raise FileNotFoundError(f"no sequence has a result of every tracker ({', '.join(map(str, lacking))})")
-    return [_run(source, kept, protocol) for source in sources]
+    name = sequence.name
+    files = find_results(folder, sequence, exact)
+    if not files:
+        raise FileNotFoundError(f"{folder}: no result for {name}")
+    results = []
+    for run, path in files.items():
+        rows = read_regions(path) if is_trajectory(path) else read_rows(path)
+        # Without their endings: the toolkits' folders, then the flat ones.
+        stems = (f"{name}/{run}", f"{name}/{name}", run, name, f"scores/{name}", f"times/{name}")
+        columns = []
+        for endings in (("_confidence.value", "_confidence.txt", "_score.txt"), ("_time.value", "_time.txt")):
+            candidates = [folder / f"{stem}{ending}" for stem in stems for ending in endings]
+            file = next((p for p in candidates if p.is_file()), None)
+            columns.append(np.zeros(0) if file is None else read_values(file))
+        results.append(Result(run, rows, columns[0], columns[1]))
+    return results
 
 
 def with_attributes(sequences: Sequence[Scorable], attributes: Sequence[str]) -> list[Scorable]:
@@ -129,64 +180,3 @@ def with_attributes(sequences: Sequence[Scorable], attributes: Sequence[str]) ->
     if not kept:
         raise MetricError(f"no sequence has all of the attributes {', '.join(attributes)}")
     return kept
-
-
-def _existing(source: ResultSource) -> tuple[Path, ...]:
-    for folder in source.folders:
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder (results of {source.label})")
-    return source.folders
-
-
-def _run(source: ResultSource, sequences: Sequence[Scorable], protocol: Scoring) -> TrackerRun:
-    scores: list[Scores] = []
-    boxes: dict[str, Boxes] = {}
-    for folder in source.folders:
-        results = [s.scored(read_results(folder, s, protocol.exact)) for s in sequences]
-        boxes = boxes or {r.name: _by_frame(r) for r in results}
-        try:
-            scores.append(evaluate(protocol.variant, results, dataset=protocol.dataset, **protocol.options))
-        except MetricError as error:
-            raise MetricError(f"{source.label} ({folder}): {error}") from None
-    whole = scores[0] if len(scores) == 1 else average_runs(scores)
-    return TrackerRun(source.label, boxes, whole, read_manifest(source.folders[0]) or {})
-
-
-def _by_frame(result: SequenceResult) -> Boxes:
-    """The first run as one row per frame of the sequence, NaN where it has not been."""
-    if not result.passes:
-        return result.prediction_xywh
-    rows = np.full((len(result.gt_xywh), 4), np.nan)
-    rows[list(result.passes[0])] = result.prediction_xywh[: len(result.passes[0])]
-    return rows
-
-
-def read_results(folder: Path, sequence: Scorable, exact: bool = False) -> list[Result]:
-    """The runs of one sequence with confidence and time, as far as there are files of them.
-
-    Raises ResultFileError naming file and line; FileNotFoundError where `find_results` finds nothing.
-    """
-    files = find_results(folder, sequence, exact)
-    if not files:
-        raise FileNotFoundError(f"{folder}: no result for {sequence.name}")
-    results = []
-    for run, path in files.items():
-        rows = read_regions(path) if is_trajectory(path) else read_rows(path)
-        columns = [
-            _column([folder / f"{name}{ending}" for name in _beside(sequence.name, run) for ending in endings])
-            for endings in (("_confidence.value", "_confidence.txt", "_score.txt"), ("_time.value", "_time.txt"))
-        ]
-        results.append(Result(run, rows, *columns))
-    return results
-
-
-def _beside(name: str, run: str) -> list[str]:
-    """Where files beside a run's boxes may lie, without their endings: the toolkits' folders, then the flat ones."""
-    return [f"{name}/{run}", f"{name}/{name}", run, name, f"scores/{name}", f"times/{name}"]
-
-
-def _column(candidates: Sequence[Path]) -> Floats:
-    file = next((path for path in candidates if path.is_file()), None)
-    if file is None:
-        return np.zeros(0)
-    return read_values(file)

@@ -1,19 +1,16 @@
-"""Tracking in a user's own video: frames in, boxes and a video with the boxes drawn out."""
+"""Tracking in a user's own video: frames in; boxes, and a video with the boxes drawn, out."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lib.bench.factory import ExperimentFactory
+from lib.bench.spec import TrackerSpec
 from lib.data import Frame, FrameSource, Grab, Image, SourceError
-from lib.deploy import TORCH
 from lib.files import write_text
-from lib.methods import load_experiment
 from lib.models import WeightsError, read_checkpoint
 from lib.paths import load_paths, repository_root
 from lib.track import Box, TrackerSession, check_box
@@ -24,11 +21,16 @@ SHIPPED = repository_root() / "pretrained" / "synthetic_small.safetensors"
 
 
 @dataclass
-class Followed:
-    """What came out. boxes_xywh and scores: one per frame, the first being the given box with score 1.
+class DemoResult:
+    """Boxes and figures of a tracked video.
 
-    broken: frame number and reason of frames that could not be read; they have the last box before them.
-    tracking_seconds: time in the tracker alone; seconds: with reading, drawing and writing.
+    Attributes:
+        boxes_xywh: One per frame, image pixels; the first is the given box.
+        scores: One per frame; the first is 1.
+        broken: Number and reason of frames that could not be read; they have the last box before them.
+        tracking_seconds: Time in the tracker alone.
+        seconds: With reading, drawing and writing.
+        stopped: True after Ctrl-C.
     """
 
     boxes_xywh: list[Box] = field(default_factory=list)
@@ -39,43 +41,26 @@ class Followed:
     stopped: bool = False
 
 
-def demo_factory(
-    script: str | None,
-    config: str | None,
-    checkpoint: Path | None,
-    device: str,
-    protocol: str,
-    overrides: tuple[str, ...] = (),
-    plugins: tuple[str, ...] = (),
-    engine: str = TORCH,
-    calibration: str = "",
-) -> ExperimentFactory:
-    """The tracker that the options name: a configuration, a file of weights, both, or neither (the shipped network).
+def demo_spec(spec: TrackerSpec) -> TrackerSpec:
+    """The tracker that a configuration, a file of weights, both, or neither (the shipped network) name.
 
-    Weights without configuration must be a release whose JSON names "script" and "config_name".
-    Raises WeightsError or what `lib.methods` raises, all in one sentence.
+    Weights without a configuration must be a release whose JSON names "script" and "config_name".
+
+    Raises:
+        WeightsError: No configuration is known; also what `TrackerSpec.resolve` raises.
     """
-    described = partial(
-        ExperimentFactory, overrides=overrides, plugins=plugins, protocol=protocol, device=device, engine=engine,
-        calibration=calibration,
-    )  # fmt: skip
-    if config is not None:
-        script = script or "ostrack"
-        if checkpoint is None:
-            paths = load_paths()
-            experiment = load_experiment(script, config, overrides, plugins)
-            checkpoint = experiment.locate_weights("", paths)
-        return described(script, config, checkpoint)
-    if script is not None and checkpoint is None:
-        raise WeightsError(f"--script {script} needs --config: a YAML file below experiments/{script}")
-    weights = checkpoint or SHIPPED
-    metadata = read_checkpoint(weights).metadata
-    if not isinstance(metadata.get("config_name"), str):
-        raise WeightsError(
-            f"{weights}: nothing says which configuration these weights belong to; name it with --config"
-        )
-    script = script or str(metadata.get("script", "ostrack"))
-    return described(script, metadata["config_name"], weights)
+    if spec.script and not spec.config and spec.checkpoint is None:
+        raise WeightsError(f"--script {spec.script} needs --config: a YAML file below experiments/{spec.script}")
+    if not spec.config:
+        weights = Path(spec.checkpoint or SHIPPED)
+        metadata = read_checkpoint(weights).metadata
+        if not isinstance(metadata.get("config_name"), str):
+            raise WeightsError(
+                f"{weights}: nothing says which configuration these weights belong to; name it with --config"
+            )
+        script = spec.script or str(metadata.get("script", "ostrack"))
+        spec = replace(spec, script=script, config=metadata["config_name"], checkpoint=weights)
+    return replace(spec, script=spec.script or "ostrack").resolve(load_paths())
 
 
 def first_frame(grabs: Iterator[Grab], name: str) -> Frame:
@@ -96,14 +81,24 @@ def follow(
     video: VideoWriter | None = None,
     max_frames: int | None = None,
     on_frame: Callable[[int, Callable[[], Image]], bool] = lambda index, drawn: True,
-) -> Followed:
+) -> DemoResult:
     """Track from `first` through the rest of `grabs`.
 
-    video: receives every frame with box and score. max_frames: stop after so many, the first included.
-    on_frame: called with the frame's number and a function that draws it; stops the run by giving False.
-    Ctrl-C ends the run as if the source had ended, so that what was tracked is kept. Raises ValueError for a bad box.
+    Ctrl-C ends the run as if the source had ended, so that what was tracked is kept.
+
+    Args:
+        session: The tracker.
+        grabs: The frames after the first.
+        first: The frame to start on.
+        box_xywh: Target in it, image pixels.
+        video: Receives every frame with box and score.
+        max_frames: Stop after so many, the first included.
+        on_frame: Called with the frame's number and a function that draws it; stops the run by returning False.
+
+    Raises:
+        ValueError: The box cannot be tracked.
     """
-    out = Followed()
+    out = DemoResult()
     begun = time.perf_counter()
     box, score, frame = check_box(box_xywh, first), 1.0, first
     session.init(first, box)
@@ -135,7 +130,7 @@ def follow(
 
 
 def _drawn(frame: Frame, box: Box, score: float, index: int) -> Callable[[], Image]:
-    """The frame with box, score and number, drawn when it is asked for, and once."""
+    """The frame with box, score and number, drawn at the first call."""
     made: list[Image] = []
 
     def draw() -> Image:
@@ -152,12 +147,12 @@ def write_demo_boxes(path: Path, boxes: Sequence[Box]) -> None:
 
 
 def open_video(path: Path | None, source: FrameSource) -> VideoWriter | nullcontext[None]:
-    """A writer with the source's rate, or nothing to write to."""
+    """A writer with the source's frame rate; without a path, a context that gives None."""
     return nullcontext() if path is None else VideoWriter(path, source.fps)
 
 
-def summary(out: Followed, source: FrameSource) -> list[str]:
-    """What was done, and what the user should know about it, as lines."""
+def summary(out: DemoResult, source: FrameSource) -> list[str]:
+    """Lines for the terminal: frames, speed, warnings."""
     tracked = len(out.boxes_xywh) - 1 - len(out.broken)
     lines = [f"{len(out.boxes_xywh)} frames in {out.seconds:.1f} s"]
     if tracked > 0:

@@ -1,4 +1,4 @@
-"""A summary of the environment, for the end of the installation and for bug reports."""
+"""Summary of the environment, for the end of the installation and for bug reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 
 
 def package_version(package: str) -> str | None:
-    """The installed version, None where the package is not there."""
+    """The installed version; None if the package is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -15,7 +15,7 @@ def package_version(package: str) -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """What works, one short sentence per topic."""
+    """Topic -> versions or devices, in a few words."""
     import torch
 
     from lib.data import jpeg_decoder

@@ -5,37 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lib.bench.factory import ExperimentFactory
-from lib.bench.manifest import versions
+from lib.bench.results import versions
+from lib.bench.spec import TrackerSpec
 from lib.deploy import EngineError, export, get_engine, write_description
 
 FORMAT = 1
 
 
-def export_tracker(factory: ExperimentFactory, folder: Path) -> dict[str, Any]:
-    """Write the graphs of the factory's tracker for its engine, compare them with PyTorch, describe them in JSON.
+def export_tracker(spec: TrackerSpec, folder: Path) -> dict[str, Any]:
+    """Write the graphs of the spec's tracker for its engine, compare them with PyTorch, describe them in JSON.
 
     Returns what was written to `graphs.json`. Raises EngineError, also for a folder that has something in it.
     """
-    engine = get_engine(factory.engine)
+    engine = get_engine(spec.engine)
     if engine is None:
-        raise EngineError(f"{factory.engine} needs no export")
+        raise EngineError(f"{spec.engine} needs no export")
     engine.require()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise EngineError(f"{folder} is there and not empty; name another folder with --output, or remove it")
-    tracker = factory.build_plain(0)
-    found = export(tracker, folder, factory.inference(tracker), engine.runtime)
-    details = factory.details()
+    tracker = spec.build_plain(0)
+    found = export(tracker, folder, spec.inference(tracker), engine.runtime)
+    details = spec.details()
     values = {
         "format": FORMAT,
         "method": details["method"],
-        "script": factory.script,
-        "config": factory.experiment.name,
+        "script": spec.script,
+        "config": spec.experiment.name,
         "config_hash": details["config_hash"],
         "weights": details["weights"],
         **found,
         "pixels": "uint8 RGB, channels first, 0..255; the graphs normalise",
-        "identity": factory.identity().plain(),
+        "identity": spec.identity().plain(),
         "versions": versions(),
     }
     write_description(folder, values)

@@ -1,64 +1,284 @@
-"""Which worker tracks which sequence: claims, and what happens to them when a worker dies."""
+"""The processes of one evaluation and the queue that they share: one process, N on this machine, or several machines.
+
+    python tracking/test.py SCRIPT CONFIG --dataset lasot --threads 16          # runs itself under torchrun
+    torchrun --nnodes 2 --nproc_per_node 8 tracking/test.py SCRIPT CONFIG --dataset lasot
+
+The queue lives in a key-value store: in the launcher's under torchrun, in this process's memory without. Under
+torchrun each rank tracks in a child process (`lib.command.run_in_child`), so that a death (kill -9, a crash in a
+driver) does not end the group: the rank's next child returns to the queue what the dead one had in flight. All
+processes must see the same result folder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from functools import cache
+from typing import Any, Protocol
+
+from torch.distributed import HashStore, PrefixStore, Store, rendezvous
+
+from lib.bench.results import Result
+from lib.command import DEATH, LIFE
+
+PATIENCE = timedelta(days=7)
+REPORT_SECONDS, POLL_SECONDS = 0.5, 0.1
+DONE = "done"
+
+
+class WorkersFailedError(RuntimeError):
+    """No process could work at all; the message has the reason of the last."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
-    """What a dead worker leaves: sequences that go back to the queue, and those given up (their second time)."""
+class Summary:
+    """Figures of a finished run: frames, seconds that the tracker spent on them, main score in percent."""
 
-    given_back: tuple[str, ...]
-    given_up: tuple[str, ...]
+    frames: int
+    seconds: float
+    score: float | None = None
+
+
+class Watcher(Protocol):
+    """Receives the progress of all processes, in the main one."""
+
+    def finished(self, name: str, summary: Summary) -> None: ...
+
+    def failed(self, name: str, reason: str) -> None: ...
+
+    def tracked(self, frames: int) -> None: ...
+
+    def say(self, message: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of one evaluation, seen from one of them.
+
+    Attributes:
+        store: Key-value store of all processes.
+        rank: Number of this process; 0 prepares, reports and scores.
+        size: Number of processes.
+        local_rank: Number of this process on its machine.
+        local_size: Number of processes on its machine.
+        life: How many children of this rank have died before this one.
+        death: Reason of the last death.
+    """
+
+    store: Store
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    life: int = 0
+    death: str = ""
+
+    @property
+    def is_main(self) -> bool:
+        """True in the process that prepares, reports and scores."""
+        return self.rank == 0
+
+    def share(self, key: str, make: Callable[[], Any]) -> Any:
+        """What `make` gave in the main process (a JSON value), in every process; made once, whoever dies."""
+        if self.is_main and not self.store.check([key]):
+            self.store.set(key, json.dumps(make()))
+        self.store.wait([key], PATIENCE)
+        return json.loads(self.store.get(key))
+
+
+def join_team(purpose: str) -> Team:
+    """The processes that torchrun has started, or this one alone. `purpose` keeps evaluations apart in the store."""
+    environment = os.environ
+    if "RANK" not in environment or int(environment.get("WORLD_SIZE", "1")) < 2:
+        return Team(HashStore())
+    rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    return Team(
+        PrefixStore(f"evaluation/{purpose}", _launcher_store()),
+        rank,
+        size,
+        int(environment.get("LOCAL_RANK", rank)),
+        int(environment.get("LOCAL_WORLD_SIZE", size)),
+        int(environment.get(LIFE, "0")),
+        environment.get(DEATH, ""),
+    )
+
+
+@cache
+def _launcher_store() -> Store:
+    store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+    return store
 
 
 @dataclass
 class WorkQueue:
-    """Sequences in the order they are to be handed out (longest first keeps the last worker from being alone for long).
+    """Runs that are still to be tracked, as one process sees them (`lib.bench.runner.Work`).
 
-    The sequences of a worker that dies are handed out once more. As nobody knows which of its rows killed it, each of
-    them then runs alone in its worker, so that an innocent one never pays for its neighbour.
+    Every run may be claimed twice: `run/<position>` and `retry/<position>` in the store hold the name of the claimant,
+    then `done`. What a dead process had in flight is tried once more. As nobody knows which of its rows killed it, each
+    of them then runs alone in its process, so that an innocent one never pays for its neighbour.
+
+    Attributes:
+        team: The processes that share the queue.
+        names: Runs in the order in which they are handed out (the longest first, so that no process has to work alone
+            for long at the end).
+        keep: Writes a finished result.
+        watcher: Receives the progress, in the main process.
     """
 
-    names: Iterable[str]
-    _waiting: list[str] = field(init=False)
-    _suspects: list[str] = field(init=False, default_factory=list)
-    _given_back: set[str] = field(init=False, default_factory=set)
-    _running: dict[int, list[str]] = field(init=False, default_factory=dict)
+    team: Team
+    names: Sequence[str]
+    keep: Callable[[Result], Summary]
+    watcher: Watcher | None = None
+    _claims: dict[str, str] = field(default_factory=dict)
+    _begun: bool = False
+    _retrying: bool = False
+    _next: int = 0
+    _next_retry: int = 0
+    _first_open: int = 0
+    _lives: int = 0
+    _events_heard: int = 0
+    _frames: int = 0
+    _frames_heard: int = 0
+    _reported: float = field(default_factory=time.monotonic)
 
-    def __post_init__(self) -> None:
-        self._waiting = list(self.names)
+    def take(self) -> str | None:
+        """Claim the next run; None when there is none for this process now."""
+        if self._retrying:
+            return None
+        while self._next < len(self.names):
+            self._next += 1
+            if self._claim("run", self._next - 1):
+                return self.names[self._next - 1]
+        returned = self.team.store.add("returned", 0)
+        while not self._claims and self._next_retry < returned:
+            position = int(self.team.store.get(f"returned/{self._next_retry}"))
+            self._next_retry += 1
+            if self._claim("retry", position):
+                self._retrying = True
+                return self.names[position]
+        return None
+
+    def _claim(self, attempt: str, position: int) -> bool:
+        key = f"{attempt}/{position}"
+        mine = f"{self.team.rank}.{self.team.life}.{self._lives}"
+        if self.team.store.compare_set(key, "", mine).decode() != mine:
+            return False
+        if not self._begun:
+            self.team.store.set(f"life/{self.team.rank}.{self.team.life}", "begun")
+            self._begun = True
+        self._claims[self.names[position]] = key
+        return True
+
+    def finished(self, result: Result) -> None:
+        """Keep a result and report it."""
+        self._settle(result.name, "finished", asdict(self.keep(result)))
+
+    def failed(self, name: str, reason: str) -> None:
+        """Report a run that cannot be tracked."""
+        self._settle(name, "failed", reason)
+
+    def _settle(self, name: str, event: str, value: Any) -> None:
+        self._post(event, name, value)  # first: a process that dies here has the run tracked again, not forgotten
+        self.team.store.set(self._claims.pop(name), DONE)
+        self._retrying = False
+        self.listen()
+
+    def tracked(self, frames: int) -> None:
+        """Report frames, now and then."""
+        self._frames += frames
+        if time.monotonic() - self._reported >= REPORT_SECONDS:
+            self.team.store.add("frames", self._frames)
+            self._frames, self._reported = 0, time.monotonic()
+            self.listen()
+
+    def over(self) -> bool:
+        """True when every run is finished or has failed, in whatever process."""
+        while self._first_open < len(self.names) and self._is_done(self._first_open):
+            self._first_open += 1
+        return self._first_open == len(self.names)
+
+    def _is_done(self, position: int) -> bool:
+        keys = [f"{attempt}/{position}" for attempt in ("run", "retry")]
+        return any(self.team.store.check([key]) and self.team.store.get(key).decode() == DONE for key in keys)
 
     @property
-    def waiting(self) -> int:
-        """How many sequences nobody has claimed yet."""
-        return len(self._waiting) + len(self._suspects)
+    def in_flight(self) -> bool:
+        """True if this process has claimed runs that are not settled."""
+        return bool(self._claims)
 
-    def take(self, worker: int) -> str | None:
-        """The next sequence for this worker, or None when there is nothing for it now."""
-        mine = self._running.setdefault(worker, [])
-        if any(name in self._given_back for name in mine):
-            return None
-        if self._waiting:
-            name = self._waiting.pop(0)
-        elif self._suspects and not mine:
-            name = self._suspects.pop(0)
-        else:
-            return None
-        mine.append(name)
-        return name
+    def recover(self) -> bool:
+        """Return what a dead child of this rank had in flight.
 
-    def done(self, worker: int, name: str) -> None:
-        """The worker has finished with a sequence, well or not."""
-        self._running[worker].remove(name)
+        Returns False if that child died before it had claimed anything, so that this one would die as well.
+        """
+        store, rank, life = self.team.store, self.team.rank, self.team.life
+        before = f"{rank}.{life - 1}"
+        store.set(f"life/{rank}.{life}", "joined")
+        if not store.check([f"life/{before}"]):
+            return True
+        keys = [(name, f"{attempt}/{i}") for i, name in enumerate(self.names) for attempt in ("run", "retry")]
+        for name, key in keys:
+            if store.check([key]) and store.get(key).decode().startswith(f"{before}."):
+                self._claims[name] = key
+        begun = store.get(f"life/{before}") == b"begun"
+        self.give_back(self.team.death, resume=begun)
+        return begun
 
-    def lost(self, worker: int) -> Loss:
-        """The worker is dead; its sequences go back, those that had come back before are given up."""
-        claimed = self._running.pop(worker, [])
-        again = [name for name in claimed if name in self._given_back]
-        back = [name for name in claimed if name not in self._given_back]
-        self._given_back.update(back)
-        self._suspects.extend(back)
-        return Loss(tuple(back), tuple(again))
+    def give_back(self, reason: str, resume: bool = True) -> None:
+        """Return the runs in flight after a failure of the whole process; those that come back twice have failed.
+
+        Args:
+            reason: Of the failure.
+            resume: This process goes on; else it leaves.
+        """
+        store = self.team.store
+        again = [name for name, key in self._claims.items() if key.startswith("run/")]
+        twice = [name for name in self._claims if name not in again]
+        tail = f"; given back to the queue: {', '.join(again)}" if again else ""
+        doing = ", ".join(self._claims) or "no sequence"
+        self._post("say", "", f"worker {self.team.rank} ended ({reason}) while tracking {doing}{tail}")
+        for name in again:
+            slot = store.add("slots", 1) - 1
+            store.set(f"returned/{slot}", self._claims.pop(name).partition("/")[2])
+            store.add("returned", 1)
+        for name in twice:
+            self.failed(name, f"its worker ended twice ({reason})")
+        self._retrying = False
+        self._lives += 1
+        if not resume:
+            store.set("last_reason", reason)
+            store.add("left", 1)
+
+    def wait(self) -> None:
+        """Wait a moment for other processes. Raises WorkersFailedError in the main process when all have left."""
+        if self.team.is_main and self.team.store.add("left", 0) >= self.team.size:
+            raise WorkersFailedError(f"no worker could start: {self.team.store.get('last_reason').decode()}")
+        time.sleep(POLL_SECONDS)
+        self.listen()
+
+    def _post(self, event: str, name: str, value: Any) -> None:
+        number = self.team.store.add("events", 1) - 1
+        self.team.store.set(f"event/{number}", json.dumps([event, name, value]))
+
+    def listen(self) -> None:
+        """Hand on to the watcher what has happened in all processes."""
+        if self.watcher is None:
+            return
+        store = self.team.store
+        events = store.add("events", 0)
+        while self._events_heard < events:
+            event, name, value = json.loads(store.get(f"event/{self._events_heard}"))
+            self._events_heard += 1
+            if event == "finished":
+                self.watcher.finished(name, Summary(**value))
+            elif event == "failed":
+                self.watcher.failed(name, value)
+            else:
+                self.watcher.say(value)
+        frames = store.add("frames", 0)
+        self.watcher.tracked(frames - self._frames_heard)
+        self._frames_heard = frames

@@ -1,4 +1,4 @@
-"""Videos of results: the tracker's box and the true one on every frame."""
+"""Videos of results: the boxes of trackers and the ground truth on every frame."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ from lib.registry import suggest
 from lib.viz import video_tracks, write_video
 
 
-def choose(wish: str, names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
-    """The sequences that ``all``, ``worst:10``, ``best:3`` or ``name,name`` means; ValueError for anything else.
+def select_videos(selection: str, names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
+    """The sequences that a selection means.
 
-    scores: sequence -> score, for worst and best.
+    Args:
+        selection: ``all``, ``worst:10``, ``best:3`` or names with commas.
+        names: All sequences.
+        scores: Sequence -> score, for worst and best.
+
+    Raises:
+        ValueError: The selection cannot be understood, or names an unknown sequence.
     """
-    if wish == "all":
+    if selection == "all":
         return list(names)
-    ranked = _ranked(wish)
+    ranked = check_selection(selection)
     if ranked:
         if not scores:
-            raise ValueError(f"{wish}: there are no scores to rank the sequences by")
+            raise ValueError(f"{selection}: there are no scores to rank the sequences by")
         order = sorted(scores, key=lambda name: scores[name], reverse=ranked.group(1) == "best")
         return order[: int(ranked.group(2))]
-    chosen = [part for part in wish.split(",") if part]
+    chosen = [part for part in selection.split(",") if part]
     for name in chosen:
         if name not in names:
-            known = list(names)
             raise ValueError(
-                f"no sequence {name!r}{suggest(name, known)} (expected all, worst:N, best:N or names with commas)"
+                f"no sequence {name!r}{suggest(name, list(names))} (expected all, worst:N, best:N or names with commas)"
             )
     return chosen
 
 
-def check_wish(wish: str) -> None:
-    """Raises ValueError for what `choose` cannot understand whatever the sequences are."""
-    _ranked(wish)
-
-
-def _ranked(wish: str) -> re.Match[str] | None:
-    ranked = re.fullmatch(r"(worst|best):(\d+)", wish)
-    if ranked is None and re.match(r"(worst|best)\b", wish):
-        raise ValueError(f"{wish!r}: expected worst:N, best:N, all, or names of sequences with commas")
+def check_selection(selection: str) -> re.Match[str] | None:
+    """The parts of ``worst:N`` or ``best:N``, None for names; ValueError for what is wrong whatever the names are."""
+    ranked = re.fullmatch(r"(worst|best):(\d+)", selection)
+    if ranked is None and re.match(r"(worst|best)\b", selection):
+        raise ValueError(f"{selection!r}: expected worst:N, best:N, all, or names of sequences with commas")
     return ranked
 
 

@@ -1,6 +1,6 @@
-"""Result text files: one box per line, in the format that a benchmark's official tool reads.
+"""Result text files: one region per line, in the format that a benchmark's official tool reads.
 
-Reading sniffs the delimiter and takes boxes (4 numbers) or corners (8 numbers); writing is atomic.
+Reading accepts any delimiter, boxes (4 numbers) or corners (8 numbers). Writing is atomic.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from lib.files import write_text
 from lib.registry import suggest
 
 Floats = NDArray[np.float64]
+Marks = NDArray[np.int64]
+TRACKED, SKIPPED, INITIALISED, FAILED = -1, 0, 1, 2
+"""Marks of frames in supervised runs: a frame that has a region, and the numbers that stand in place of one."""
 
 
 class ResultFileError(ValueError):
@@ -25,15 +28,21 @@ class ResultFileError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BoxFormat:
-    """How a number is printed and what stands between numbers; `whole` truncates toward zero first.
+    """Format of a result file.
 
-    toolkit: the files lie as the VOT toolkit has them, a folder per sequence, the first row a mark in place of its box.
+    Attributes:
+        number: printf format of a number.
+        delimiter: Text between two numbers.
+        whole: Numbers are truncated toward zero first.
+        toolkit: Files have the VOT toolkit's layout: a folder per sequence, the first row a mark in place of its box.
+        corners: Rows are the 8 numbers of a polygon's corners (x, y, x, y, ...) in place of x, y, w, h.
     """
 
     number: str
     delimiter: str
     whole: bool = False
     toolkit: bool = False
+    corners: bool = False
 
 
 FORMATS: dict[str, BoxFormat] = {
@@ -46,10 +55,12 @@ FORMATS: dict[str, BoxFormat] = {
     "got10k": BoxFormat("%.3f", ","),
     "trackingnet": BoxFormat("%.2f", ","),
     "vot": BoxFormat("%.4f", ",", toolkit=True),
+    "vot_polygon": BoxFormat("%.4f", ",", toolkit=True, corners=True),
+    "polygon": BoxFormat("%.4f", ",", corners=True),
 }
 """int_tab: OSTrack and its children. int_comma: their submissions. float_comma: VisEvent runners.
 float_space: numpy's default (RGB-T runners). float_comma3: GDSTrack. got10k, trackingnet, vot: the official toolkits
-(TraX carries four decimals)."""
+(TraX carries four decimals). vot_polygon, polygon: VOT2016 to VOT2019."""
 
 _BLANK = str.maketrans({",": " ", "\t": " ", ";": " "})
 
@@ -61,24 +72,43 @@ def box_format(name: str) -> BoxFormat:
     return FORMATS[name]
 
 
-def write_boxes(path: Path | str, boxes_xywh: ArrayLike, format: str = "float_comma") -> None:
-    """Write [N, 4] boxes (x, y, w, h in image pixels) in the named format; the file appears whole or not at all."""
-    boxes = np.asarray(boxes_xywh, dtype=np.float64)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"{path}: boxes must be [frames, 4], not {list(boxes.shape)}")
-    if box_format(format).whole and not np.isfinite(boxes).all():
-        raise ValueError(f"{path}: frame {int(np.argmin(np.isfinite(boxes).all(axis=1)))} has no finite box")
-    write_text(path, format_boxes(boxes, format))
+def write_boxes(path: Path | str, regions: ArrayLike, format: str = "float_comma", marks: Marks | None = None) -> None:
+    """Write regions in the named format; the file appears whole or not at all (see `format_boxes`).
+
+    Raises ValueError for another shape, and for a number that is not finite where the format has whole numbers.
+    """
+    rows = np.asarray(regions, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] not in (4, 8):
+        raise ValueError(f"{path}: boxes must be [frames, 4], polygons [frames, 8], not {list(rows.shape)}")
+    if box_format(format).whole and not np.isfinite(rows).all():
+        raise ValueError(f"{path}: frame {int(np.argmin(np.isfinite(rows).all(axis=1)))} has no finite box")
+    write_text(path, format_boxes(rows, format, marks))
 
 
-def format_boxes(boxes_xywh: Boxes, format: str) -> str:
-    """The text of [N, 4] boxes in the named format; they must be finite where it has whole numbers."""
-    how = box_format(format)
-    rows = np.trunc(boxes_xywh) if how.whole else boxes_xywh
-    line = how.delimiter.join([how.number] * 4) + "\n"
-    if how.toolkit:  # TraX has single precision
-        return "1\n" + "".join(line % tuple(row) for row in rows[1:].astype(np.float32).tolist())
-    return "".join(line % tuple(row) for row in rows.tolist())
+def format_boxes(regions: Floats, format: str, marks: Marks | None = None) -> str:
+    """The text of a result file.
+
+    Args:
+        regions: [N, 4] boxes x, y, w, h or [N, 8] corners, image pixels; converted to what the format has.
+        format: Name of the format; with whole numbers regions must be finite.
+        marks: [N] marks of a supervised run (`SKIPPED`, `INITIALISED`, `FAILED`, or `TRACKED` where the region is
+            written). None: all frames are tracked; in the VOT toolkit's format the first one is the initialisation.
+    """
+    form = box_format(format)
+    if form.corners and regions.shape[1] == 4:
+        regions = xywh_to_corners(regions)
+    if form.whole:
+        regions = np.trunc(regions)
+    if form.toolkit:
+        regions = regions.astype(np.float32)  # TraX has single precision
+        if marks is None:
+            marks = np.full(len(regions), TRACKED)
+            marks[:1] = INITIALISED
+    line = form.delimiter.join([form.number] * regions.shape[1]) + "\n"
+    if marks is None:
+        return "".join(line % tuple(row) for row in regions.tolist())
+    rows = zip(regions.tolist(), marks.tolist(), strict=True)
+    return "".join(line % tuple(row) if mark == TRACKED else f"{mark}\n" for row, mark in rows)
 
 
 def write_column(path: Path | str, values: Iterable[float], number: str = "%f") -> None:
@@ -87,9 +117,9 @@ def write_column(path: Path | str, values: Iterable[float], number: str = "%f") 
 
 
 def read_boxes(path: Path | str) -> Boxes:
-    """[N, 4] boxes x, y, w, h of any tracker's text file; 8 numbers a line are corners and become boxes.
+    """[N, 4] boxes x, y, w, h of any tracker's text file; 8 numbers a line are corners and become upright boxes.
 
-    Raises FileNotFoundError, or ResultFileError naming the line that is no box.
+    Raises FileNotFoundError, or ResultFileError naming the line that is not a box.
     """
     rows = read_rows(path)
     if rows.shape[1] == 8:
@@ -112,10 +142,15 @@ def read_rows(path: Path | str) -> Floats:
         if len(line.split()) != width or not width:
             raise ResultFileError(f"{path}: line {i + 1} has {len(line.split())} numbers, line 1 has {width}")
     try:
-        numbers = np.array(" ".join(lines).split(), dtype=np.float64)
-    except ValueError as error:
-        raise ResultFileError(f"{path}: {_first_word(lines, path)}") from error
-    return numbers.reshape(-1, width)
+        return np.array(" ".join(lines).split(), dtype=np.float64).reshape(-1, width)
+    except ValueError:
+        for i, line in enumerate(lines):
+            for word in line.split():
+                try:
+                    float(word)
+                except ValueError:
+                    raise ResultFileError(f"{path}: line {i + 1}: {word!r} is not a number") from None
+        raise
 
 
 def read_column(path: Path | str) -> Floats:
@@ -131,11 +166,7 @@ def corners_to_xywh(corners: Floats) -> Boxes:
     return np.concatenate([low, high - low], axis=1)
 
 
-def _first_word(lines: list[str], path: Path | str) -> str:
-    for i, line in enumerate(lines):
-        for word in line.split():
-            try:
-                float(word)
-            except ValueError:
-                return f"line {i + 1}: {word!r} is not a number"
-    return "not all words are numbers"
+def xywh_to_corners(boxes_xywh: Boxes) -> Floats:
+    """[N, 4] boxes -> [N, 8] their corners x, y, x, y, ..., clockwise from the upper left."""
+    x, y, w, h = boxes_xywh.T
+    return np.stack([x, y, x + w, y, x + w, y + h, x, y + h], axis=1)

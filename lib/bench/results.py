@@ -1,8 +1,8 @@
-"""The folder of one tracker on one benchmark: what is in it, what is finished, what is of another checkpoint.
+"""The folder of one tracker on one benchmark: its files, its manifest, what is finished and what is out of date.
 
-    <folder>/manifest.json        what made these results
-    <folder>/<seq>.txt            boxes as the benchmark's official toolkit reads them
-    <folder>/float/<seq>.txt      the same boxes with all their digits
+    <folder>/manifest.json        what made these results: tracker, configuration, weights, protocol, machine, time
+    <folder>/<seq>.txt            regions as the benchmark's official toolkit reads them
+    <folder>/float/<seq>.txt      the same regions with all digits
     <folder>/<seq>_time.txt       seconds per frame (the first one is the initialisation)
     <folder>/<seq>_score.txt      confidence per frame
     <folder>/scores.json          metrics, once every sequence is there
@@ -16,7 +16,11 @@ VOT's benchmarks have the toolkit's layout below the same folder: `<seq>/<run>.t
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import platform
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,107 +29,178 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.bench.manifest import MANIFEST, Identity, read_manifest
-from lib.bench.result_files import box_format, read_boxes, read_column, write_boxes, write_column
+from lib.bench.environment import package_version
+from lib.bench.result_files import Floats, Marks, box_format, read_boxes, read_column, write_boxes, write_column
 from lib.bench.trajectories import format_values, read_regions, read_values
 from lib.data import Boxes, Video
 from lib.files import write_text
 
-SCORES = "scores.json"
+MANIFEST, SCORES = "manifest.json", "scores.json"
+MANIFEST_FORMAT = 1
 FLOAT_FORMAT = "float_comma"
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "opencv-python",
+    "opencv-python-headless",
+    "onnxruntime",
+    "openvino",
+)
+"""Those that influence numbers."""
 
 
-def exact_file(folder: Path, name: str) -> Path:
-    """The copy of a sequence's boxes with all their digits; other trackers' folders have none."""
-    return folder / "float" / f"{name}.txt"
+@dataclass(frozen=True)
+class Identity:
+    """Everything that influences the boxes; results of different identities are never mixed.
+
+    Attributes:
+        values: JSON values, such as hashes of configuration and weights, and the protocol.
+    """
+
+    values: Mapping[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """Ten hex digits."""
+        text = json.dumps(self.plain(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON would give it back."""
+        return dict(json.loads(json.dumps(dict(self.values))))
+
+    def difference(self, old: Mapping[str, Any]) -> str:
+        """``"weights, protocol"``: the names of what is not as in `old`."""
+        mine = self.plain()
+        return ", ".join(k.replace("_", " ") for k in sorted({*mine, *old}) if mine.get(k) != old.get(k))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that influence numbers."""
+    found = {name: package_version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
+
+
+def host() -> dict[str, Any]:
+    """Name, system and number of CPUs of this machine."""
+    return {"name": socket.gethostname(), "system": platform.platform(), "cpus": os.cpu_count()}
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a result folder, or None where there is none; raises ValueError for one that is not JSON."""
+    path = folder / MANIFEST
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise ValueError(f"{path}: not a manifest (expected JSON)") from None
+
+
+def write_manifest(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write the manifest whole or not at all."""
+    write_text(folder / MANIFEST, json.dumps({"format": MANIFEST_FORMAT, **values}, indent=1) + "\n")
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A run of a tracker through a sequence. name: of the run, which is that of the sequence unless it has several.
+    """One run of a tracker through a sequence.
 
-    boxes_xywh: [N, 4] float64, image pixels, or [N, 8] corners; scores and seconds: [N] float64, [0] where unknown.
+    Attributes:
+        name: Of the run, which is that of the sequence unless it has several.
+        boxes_xywh: [N, 4] float64, image pixels, or [N, 8] corners; NaN in rows without a region.
+        scores: [N] confidence; empty where unknown.
+        seconds: [N] time per frame; empty where unknown.
+        corners: [N, 8] float64, image pixels, of a tracker that gives polygons.
+        marks: [N] of a supervised run, see `lib.bench.result_files.TRACKED`.
     """
 
     name: str
     boxes_xywh: Boxes
     scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     seconds: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    corners: Floats | None = None
+    marks: Marks | None = None
+
+
+def exact_file(folder: Path, name: str) -> Path:
+    """The copy of a sequence's boxes with all their digits; folders of other trackers have none."""
+    return folder / "float" / f"{name}.txt"
 
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """`path`, holding results in `box_format` (a format name of `lib.bench.result_files`). Files go by runs' names."""
+    """Result files of one tracker on one benchmark; they are named by runs.
+
+    Attributes:
+        path: The folder.
+        box_format: Name of the format of its box files (`lib.bench.result_files.FORMATS`).
+    """
 
     path: Path
     box_format: str
 
     @property
     def toolkit(self) -> bool:
-        """Whether files lie as the VOT toolkit has them."""
+        """True if files have the VOT toolkit's layout."""
         return box_format(self.box_format).toolkit
 
+    def _file(self, name: str, ending: str, toolkit_ending: str) -> Path:
+        if self.toolkit:
+            return self.path / name.rpartition("_")[0] / f"{name}{toolkit_ending}"
+        return self.path / f"{name}{ending}"
+
     def boxes_file(self, name: str) -> Path:
-        return self._place(name) / f"{name}.txt"
-
-    def scores_file(self, name: str) -> Path:
-        return self._place(name) / (f"{name}_confidence.value" if self.toolkit else f"{name}_score.txt")
-
-    def seconds_file(self, name: str) -> Path:
-        return self._place(name) / (f"{name}_time.value" if self.toolkit else f"{name}_time.txt")
-
-    def _place(self, name: str) -> Path:
-        return self.path / name.rpartition("_")[0] if self.toolkit else self.path
-
-    def float_file(self, name: str) -> Path:
-        return exact_file(self.path, name)
+        """The file that says "finished"."""
+        return self._file(name, ".txt", ".txt")
 
     def write(self, result: Result) -> None:
         """Write the files of one run; the one that says "finished" comes last."""
-        write_boxes(self.float_file(result.name), result.boxes_xywh, FLOAT_FORMAT)
+        regions = result.boxes_xywh
+        if result.corners is not None and box_format(self.box_format).corners:
+            regions = result.corners
+        write_boxes(exact_file(self.path, result.name), regions, FLOAT_FORMAT)
+        scores_file = self._file(result.name, "_score.txt", "_confidence.value")
+        seconds_file = self._file(result.name, "_time.txt", "_time.value")
         if self.toolkit:
-            scores = np.concatenate([[np.nan], result.scores[1:]])
-            write_text(self.scores_file(result.name), format_values(scores))
-            write_text(self.seconds_file(result.name), format_values(result.seconds))
+            write_text(scores_file, format_values(np.concatenate([[np.nan], result.scores[1:]])))
+            write_text(seconds_file, format_values(result.seconds))
         else:
-            write_column(self.seconds_file(result.name), result.seconds.tolist())
-            write_column(self.scores_file(result.name), result.scores.tolist())
-        write_boxes(self.boxes_file(result.name), result.boxes_xywh, self.box_format)
+            write_column(seconds_file, result.seconds.tolist())
+            write_column(scores_file, result.scores.tolist())
+        write_boxes(self.boxes_file(result.name), regions, self.box_format, result.marks)
 
     def read(self, name: str, exact: bool = False) -> Boxes:
         """[N, 4] boxes of one run; `exact` takes the copy with all digits. Raises FileNotFoundError."""
         if exact:
-            return read_boxes(self.float_file(name))
+            return read_boxes(exact_file(self.path, name))
         return read_regions(self.boxes_file(name)) if self.toolkit else read_boxes(self.boxes_file(name))
 
     def result(self, name: str, exact: bool = False) -> Result:
-        """One run as it is on disk."""
-        return Result(name, self.read(name, exact), self.scores(name), self.seconds(name))
-
-    def scores(self, name: str) -> NDArray[np.float64]:
-        """[N] confidence per frame, empty where the file lacks; NaN where the tracker gave none."""
-        return self._column(self.scores_file(name))
+        """One run as it is on disk, with empty scores and seconds where there is no file of them."""
+        scores = self._column(self._file(name, "_score.txt", "_confidence.value"))
+        return Result(name, self.read(name, exact), scores, self.seconds(name))
 
     def seconds(self, name: str) -> NDArray[np.float64]:
-        """[N] seconds per frame, empty where the file lacks."""
-        return self._column(self.seconds_file(name))
+        """[N] seconds per frame, empty where there is no file of them."""
+        return self._column(self._file(name, "_time.txt", "_time.value"))
 
     def _column(self, file: Path) -> NDArray[np.float64]:
         if not file.is_file():
             return np.zeros(0)
         return read_values(file) if self.toolkit else read_column(file)
 
-    def finished(self, sequence: Video, start: int = 0) -> bool:
-        """Whether the run `sequence` has a result, of this very annotation: as many rows, and the same first box."""
-        if not self.boxes_file(sequence.name).is_file() or not self.float_file(sequence.name).is_file():
+    def finished(self, video: Video, start: int = 0) -> bool:
+        """True if the run `video` has a result of this very annotation: as many rows, and the same first box."""
+        if not self.boxes_file(video.name).is_file() or not exact_file(self.path, video.name).is_file():
             return False
         try:
-            boxes = self.read(sequence.name, exact=True)
+            boxes = self.read(video.name, exact=True)
         except ValueError:
             return False
-        return len(boxes) == len(sequence) and bool(
-            np.allclose(boxes[start], sequence.boxes_xywh[start], rtol=0, atol=1e-3)
-        )
+        return len(boxes) == len(video) and bool(np.allclose(boxes[start], video.boxes_xywh[start], rtol=0, atol=1e-3))
 
     def set_stale_aside(self, identity: Identity) -> Path | None:
         """Move results that `identity` did not make into `stale-<hash>/`; returns that folder when there were any."""
@@ -136,7 +211,7 @@ class ResultFolder:
         if not present or (old is not None and old.get("identity") == identity.plain()):
             return None
         label = Identity(old["identity"]).hash if old and "identity" in old else "unknown"
-        aside = _unused(self.path / f"stale-{label}")
+        aside = unused_folder(self.path / f"stale-{label}")
         aside.mkdir()
         for path in [*present, *([self.path / MANIFEST] if old is not None else [])]:
             path.rename(aside / path.name)
@@ -147,12 +222,13 @@ class ResultFolder:
         write_text(self.path / SCORES, json.dumps(values, indent=1) + "\n")
 
     def forget(self, names: Iterable[str]) -> None:
-        """Make sequences unfinished, so that they run again; scores of the whole are gone with them."""
+        """Make runs unfinished, so that they are tracked again; `scores.json` is removed with them."""
         for name in names:
             self.boxes_file(name).unlink(missing_ok=True)
         (self.path / SCORES).unlink(missing_ok=True)
 
 
-def _unused(path: Path) -> Path:
+def unused_folder(path: Path) -> Path:
+    """`path`, or with the first ending -2, -3, ... that is not there yet."""
     candidates = [path, *(path.with_name(f"{path.name}-{i}") for i in range(2, 1000))]
     return next(p for p in candidates if not p.exists())

@@ -1,4 +1,4 @@
-"""How a tracker's score falls as one of its two pictures is missing more often, or is spoilt more strongly."""
+"""Score of a tracker as one of its two pictures is missing more often, or is corrupted more strongly."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 from rich.markup import escape
 
-from lib.bench.evaluation import Evaluation, Outcome, run_evaluation
-from lib.bench.metrics import METRICS, MetricError
+from lib.bench.evaluate import EvalJob, run_evaluation
+from lib.bench.metrics import METRICS, MetricError, Scores
 from lib.data import Corruption, Degradation, Modality
 
 SECOND = {Modality.RGBT: "thermal", Modality.RGBD: "depth", Modality.RGBE: "events", Modality.RGB: "second"}
-"""What the second picture is called."""
+"""Name of the second picture."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One way in which frames get worse.
+    """Frames that get worse in one way.
 
-    kind: "drop" or a corruption's name; pictures: "rgb", "aux" or "both". levels: ascending, the share of frames or the
-    strength; 0, frames as they are, is always measured besides. at: level -> what is done.
+    Attributes:
+        kind: "drop" or a corruption's name.
+        pictures: "rgb", "aux" or "both".
+        levels: Ascending, the share of frames or the strength; 0, frames as they are, is always among them.
+        at: Level -> degradation of the frames.
     """
 
     kind: str
@@ -31,7 +34,7 @@ class Sweep:
 
     @property
     def axis(self) -> str:
-        """What the level is."""
+        """Label of the levels."""
         return "Share of frames without the picture" if self.kind == "drop" else f"Strength of {self.kind}"
 
     def label(self, modality: Modality) -> str:
@@ -65,7 +68,13 @@ def _ascending(levels: Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores of one tracker along one sweep. scores: level -> headline score in percent, by the metric's keys."""
+    """Scores of one tracker along one sweep.
+
+    Attributes:
+        tracker: Its name.
+        sweep: The sweep.
+        scores: Level -> headline score in percent, by the metric's keys.
+    """
 
     tracker: str
     sweep: Sweep
@@ -87,7 +96,18 @@ class Curve:
 
 @dataclass(frozen=True)
 class Robustness:
-    """What came of a measurement. metric: variant; key: its main score; labels: key -> as papers print it."""
+    """Curves of several trackers.
+
+    Attributes:
+        benchmark: Title.
+        modality: Of the benchmark.
+        sequences: Their number.
+        metric: Variant.
+        key: Of its main score.
+        labels: Key -> as papers print it.
+        curves: One per tracker and sweep.
+        failures: Number of runs that failed.
+    """
 
     benchmark: str
     modality: Modality
@@ -99,45 +119,54 @@ class Robustness:
     failures: int = 0
 
 
-def measure(jobs: Mapping[str, Evaluation], sweeps: Sequence[Sweep], console: Console) -> Robustness:
-    """Run every tracker (name -> its evaluation on clean frames, all on one benchmark) along every sweep.
+def measure(jobs: Mapping[str, EvalJob], sweeps: Sequence[Sweep], console: Console) -> Robustness | None:
+    """Evaluate every tracker along every sweep; what is finished is not run again.
 
-    What is finished is not run again. Raises MetricError where the benchmark has no scores, and what `run_evaluation`
-    raises.
+    Args:
+        jobs: Name -> evaluation on clean frames, all on one benchmark.
+        sweeps: What gets worse.
+        console: For progress and messages.
+
+    Returns:
+        None in processes other than the main one.
+
+    Raises:
+        MetricError: The benchmark has no scores, or every sequence failed.
     """
     first = next(iter(jobs.values()))
-    variant = first.metric or first.benchmark.metric
-    if not first.benchmark.scored or variant not in METRICS:
+    if not first.benchmark.scored or first.variant not in METRICS:
         raise MetricError(f"{first.benchmark.title} has no public ground truth to be scored with")
     for job in jobs.values():
         for sweep in sweeps:
             replace(job, degradation=sweep.at(sweep.levels[-1])).check()
-    done = {(name, how.label): how for name in jobs for sweep in sweeps for how in map(sweep.at, sweep.levels)}
-    outcomes = {key: _track(key[0], replace(jobs[key[0]], degradation=how), console) for key, how in done.items()}
-    scores = {key: outcome.scored.filed for key, outcome in outcomes.items() if outcome.scored}
+    wanted = {(name, d.label): d for name in jobs for sweep in sweeps for d in map(sweep.at, sweep.levels)}
+    scores: dict[tuple[str, str], Scores] = {}
+    failures = 0
+    for (name, label), degradation in wanted.items():
+        what = label or "frames as they are"
+        console.print(escape(f"{name}: {what}"), highlight=False)
+        outcome = run_evaluation(replace(jobs[name], degradation=degradation), console)
+        failures += len(outcome.failures)
+        if outcome.scored is not None:
+            scores[name, label] = outcome.scored.filed
+        elif outcome.is_main:
+            reason = next((f"{run}: {reason}" for run, reason in outcome.failures.items()), "")
+            raise MetricError(f"{name}, {what}: every sequence failed; the first, {reason}")
+    if not scores:
+        return None
+    filed = next(iter(scores.values()))
     curves = [
         Curve(name, sweep, {level: scores[name, sweep.at(level).label].headline for level in sweep.levels})
         for name in jobs
         for sweep in sweeps
     ]
-    filed = next(iter(scores.values()))
     return Robustness(
         first.benchmark.title,
         first.benchmark.modality,
         len(filed.names),
-        variant,
+        first.variant,
         filed.main,
         filed.labels,
         tuple(curves),
-        sum(len(outcome.failures) for outcome in outcomes.values()),
+        failures,
     )
-
-
-def _track(name: str, job: Evaluation, console: Console) -> Outcome:
-    what = job.degradation.label or "frames as they are"
-    console.print(escape(f"{name}: {what}"), highlight=False)
-    outcome = run_evaluation(job, console)
-    if outcome.scored is None:
-        reason = next((f"{sequence}: {why}" for sequence, why in outcome.failures.items()), "")
-        raise MetricError(f"{name}, {what}: every sequence failed; the first, {reason}")
-    return outcome

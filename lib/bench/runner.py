@@ -1,8 +1,8 @@
-"""One process of an evaluation: sequences from a queue, B rows of one tracker at a time.
+"""One process of an evaluation: runs from a queue, B rows of one tracker at a time.
 
-Rows enter when a sequence is claimed and leave when it ends (`State.cat`, `State.select`), so a short sequence never
-waits for a long one. Frames are decoded ahead by a few threads. What goes wrong in a sequence is reported with its
-name and frame and touches no other row.
+Rows enter when a run is claimed and leave when it ends (`State.cat`, `State.select`), so a short sequence never waits
+for a long one. A protocol decides after each frame whether a run goes on, ends, or starts again some frames later.
+Frames are decoded ahead by a few threads. An error in one run is reported with its name and frame and affects no other.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lib.bench.metrics import vot_overlap
+from lib.bench.result_files import FAILED, INITIALISED, SKIPPED, TRACKED, Floats, xywh_to_corners
 from lib.bench.results import Result
-from lib.data import Frame, Video
+from lib.data import Boxes, Frame, Video
 from lib.track import Prediction, State, Tracker
 
 
@@ -27,11 +29,70 @@ class OutOfMemoryError(RuntimeError):
     """The device cannot hold the batch; no sequence is to blame."""
 
 
+class TrackingError(RuntimeError):
+    """A tracker that gave something other than a box."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The tracker failed in this frame and is initialised again.
+
+    Attributes:
+        frame: Position of the frame to start on; the frames between are skipped. Beyond the end: the run is over.
+        box_xywh: [4] target in that frame, image pixels.
+    """
+
+    frame: int
+    box_xywh: Boxes
+
+
+class RunProtocol(Protocol):
+    """Decides how a run proceeds."""
+
+    @property
+    def marks(self) -> bool:
+        """True if result rows are marked as initialisation, failure or skipped frame."""
+
+    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], box_xywh: Boxes) -> Restart | None:
+        """Asked after each tracked frame: None to go on to the next frame, or where to start again."""
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """From the first frame of a run to its last: one-pass evaluation, and each run of a multi-start experiment."""
+
+    marks: bool = False
+
+    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], box_xywh: Boxes) -> Restart | None:
+        """Go on."""
+        return None
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """VOT 2013 to 2019: where prediction and ground truth do not overlap, the tracker starts again some frames later.
+
+    Attributes:
+        skip: Frames from the failure to the next initialisation.
+    """
+
+    skip: int = 5
+    marks: bool = True
+
+    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], box_xywh: Boxes) -> Restart | None:
+        """Start again `skip` frames later where the overlap with the ground truth is 0."""
+        truth = video.boxes_xywh[frame : frame + 1]
+        if vot_overlap(box_xywh[None], truth, size_wh)[0] > 0:
+            return None
+        later = min(frame + self.skip, len(video))
+        return Restart(later, video.boxes_xywh[later] if later < len(video) else truth[0])
+
+
 class Work(Protocol):
-    """Where a runner gets its sequences and leaves what came of them."""
+    """Source of runs and destination of their results."""
 
     def take(self) -> str | None:
-        """The name of a sequence to track, or None when there is none for this runner now."""
+        """The name of a run to track, or None when there is none for this process now."""
 
     def finished(self, result: Result) -> None: ...
 
@@ -41,156 +102,195 @@ class Work(Protocol):
         """That many more frames are done; called after every step."""
 
 
-class TrackingError(RuntimeError):
-    """A tracker that gave something other than a box."""
-
-
-@dataclass
 class _Row:
-    """One sequence on its way through the batch. `at` is the number of the frame that comes next."""
+    """One run on its way through the batch. `at` is the position of the next frame."""
 
-    sequence: Video
-    start: int
-    at: int
-    pending: deque[Future[Frame]] = field(default_factory=deque)
-    requested: int = 0
-    boxes: NDArray[np.float64] = field(init=False)
-    scores: NDArray[np.float64] = field(init=False)
-    seconds: NDArray[np.float64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        count = len(self.sequence)
-        self.requested = self.at
-        self.boxes = np.repeat(self.sequence.boxes_xywh[self.start : self.start + 1], count, axis=0)
-        self.scores = np.zeros(count)
-        self.seconds = np.zeros(count)
-        self.scores[self.start] = 1.0
+    def __init__(self, video: Video, start: int) -> None:
+        count = len(video)
+        self.video, self.at, self.requested = video, start, start
+        self.pending: deque[Future[Frame]] = deque()
+        self.start_box = video.boxes_xywh[start]
+        self.boxes = np.repeat(self.start_box[None], count, axis=0)
+        self.scores, self.seconds = np.zeros(count), np.zeros(count)
+        self.corners: Floats | None = None
+        self.marks = np.full(count, TRACKED)
 
     @property
     def over(self) -> bool:
-        return self.at >= len(self.sequence)
+        return self.at >= len(self.video)
 
-    def record(self, box_xywh: NDArray[np.float64], score: float, seconds: float) -> None:
+    def record(self, box_xywh: Boxes, score: float, seconds: float, corners: Floats | None = None) -> None:
         if not np.isfinite(box_xywh).all():
             raise TrackingError(f"the tracker gave the box {box_xywh.tolist()}")
         self.boxes[self.at], self.scores[self.at], self.seconds[self.at] = box_xywh, score, seconds
+        if corners is not None:
+            if self.corners is None:
+                self.corners = np.repeat(xywh_to_corners(self.start_box[None]), len(self.video), axis=0)
+            self.corners[self.at] = corners
         self.at += 1
 
-    def result(self) -> Result:
-        return Result(self.sequence.name, self.boxes, self.scores, self.seconds)
+    def restart(self, restart: Restart) -> None:
+        """Mark the frame that was just recorded as a failure, and skip to the frame of the restart."""
+        self.boxes[self.at - 1 : restart.frame] = np.nan
+        self.marks[self.at - 1] = FAILED
+        self.marks[self.at : restart.frame] = SKIPPED
+        for _ in range(min(restart.frame - self.at, len(self.pending))):
+            self.pending.popleft().cancel()
+        self.at, self.requested = restart.frame, max(self.requested, restart.frame)
+        self.start_box = restart.box_xywh
+
+    def next_frame(self, pool: ThreadPoolExecutor, lookahead: int) -> Frame:
+        while self.requested < len(self.video) and len(self.pending) <= lookahead:
+            self.pending.append(pool.submit(self.video.read_frame, self.requested))
+            self.requested += 1
+        return self.pending.popleft().result()
+
+    def result(self, marked: bool) -> Result:
+        if self.corners is not None:
+            self.corners[np.isnan(self.boxes[:, 0])] = np.nan
+        marks = self.marks if marked else None
+        return Result(self.video.name, self.boxes, self.scores, self.seconds, self.corners, marks)
 
 
 @dataclass
 class Runner:
-    """Tracks what `work` hands out, at most `batch` sequences at a time, until nothing is left.
+    """Tracks what `work` hands out until nothing is left.
 
-    load: name -> the sequence and the number of the frame that tracking starts on (earlier rows repeat its box).
-    lookahead: how many frames of each row are decoded ahead. decode_threads: how many at the same time.
-    raise_errors: let the first failure through, for debugging.
-    Raises OutOfMemoryError when the device cannot hold the batch; all else that goes wrong belongs to one sequence.
+    Raises OutOfMemoryError when the device cannot hold the batch; all other errors belong to one run.
+
+    Attributes:
+        tracker: Tracks all rows.
+        load: Name of a run -> its video and the position of the frame that tracking starts on (result rows before it
+            repeat its box).
+        work: Queue of runs.
+        batch: Number of rows, at most.
+        protocol: Decides how runs proceed.
+        lookahead: Number of frames of each row that are decoded ahead.
+        decode_threads: Number of threads that decode.
+        raise_errors: Raise the first failure of a run, for debugging.
     """
 
     tracker: Tracker
     load: Callable[[str], tuple[Video, int]]
     work: Work
     batch: int = 1
+    protocol: RunProtocol = OnePass()
     lookahead: int = 4
     decode_threads: int = 2
     raise_errors: bool = False
 
+    @torch.no_grad()
     def run(self) -> None:
-        """Work until the queue is empty."""
+        """Work until the queue has nothing for this process."""
         pool = ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
-        try:
-            with torch.no_grad():
-                self._loop(pool)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def _loop(self, pool: ThreadPoolExecutor) -> None:
         rows: list[_Row] = []
         states: list[State] = []
         ask = True
-        while rows or ask:
-            while ask and len(rows) < self.batch:
-                name = self.work.take()
-                if name is None:
-                    ask = False
-                    break
-                entered = self._enter(name, pool)
-                if entered is not None:
-                    rows.append(entered[0])
-                    states.append(entered[1])
-            if rows:
-                before = len(rows)
-                states = [type(states[0]).cat(states)] if len(states) > 1 else states
-                rows, state = self._advance(rows, states[0], pool)
-                states = [state] if rows else []
-                ask = ask or len(rows) < before
+        try:
+            while rows or ask:
+                while ask and len(rows) < self.batch:
+                    name = self.work.take()
+                    if name is None:
+                        ask = False
+                        break
+                    entered = self._enter(name, pool)
+                    if entered is not None:
+                        rows.append(entered[0])
+                        states.append(entered[1])
+                if rows:
+                    before = len(rows)
+                    rows, states = self._advance(rows, _joined(states), pool)
+                    ask = ask or len(rows) < before
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _enter(self, name: str, pool: ThreadPoolExecutor) -> tuple[_Row, State] | None:
-        """Initialise one sequence; alone, so that a bad box is this sequence's failure and no other's."""
-        start = 0
+        """Load one run and initialise the tracker."""
         try:
-            sequence, start = self.load(name)
-            row = _Row(sequence, start, at=start)
-            frame = self._frame(row, pool)
-            began = time.perf_counter()
-            box = torch.from_numpy(sequence.boxes_xywh[start : start + 1].copy())
-            state = self.tracker.init([frame], box)
-            row.record(sequence.boxes_xywh[start], 1.0, time.perf_counter() - began)
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemoryError(f"{error}; a smaller --batch needs less") from error
+            row = _Row(*self.load(name))
         except Exception as error:
             if self.raise_errors:
                 raise
-            self.work.failed(name, f"frame {start}: {describe(error)}")
+            self.work.failed(name, f"frame 0: {describe(error)}")
             return None
-        self.work.tracked(start + 1)
-        if row.over:
-            self.work.finished(row.result())
-            return None
-        return row, state
+        self.work.tracked(row.at)  # the rows before the first tracked frame
+        state = self._initialise(row, pool)
+        return None if state is None else (row, state)
 
-    def _advance(self, rows: list[_Row], state: State, pool: ThreadPoolExecutor) -> tuple[list[_Row], State]:
-        """One frame further with every row; those that ended or failed are gone afterwards."""
+    def _initialise(self, row: _Row, pool: ThreadPoolExecutor) -> State | None:
+        """Start a run on its next frame; alone, so that a bad box is a failure of this run and of no other."""
+        try:
+            frame = row.next_frame(pool, self.lookahead)
+            began = time.perf_counter()
+            state = self.tracker.init([frame], torch.from_numpy(row.start_box[None].copy()))
+            row.marks[row.at] = INITIALISED
+            corners = None if row.corners is None else xywh_to_corners(row.start_box[None])[0]
+            row.record(row.start_box, 1.0, time.perf_counter() - began, corners)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(f"{error}; a smaller --batch needs less") from error
+        except Exception as error:
+            self._fail(row, error)
+            return None
+        self.work.tracked(1)
+        if row.over:
+            self.work.finished(row.result(self.protocol.marks))
+            return None
+        return state
+
+    def _advance(self, rows: list[_Row], state: State, pool: ThreadPoolExecutor) -> tuple[list[_Row], list[State]]:
+        """One frame further with every row; those that ended or failed are gone afterwards, restarted ones are last."""
         frames: list[Frame] = []
         readable: list[int] = []
         for i, row in enumerate(rows):
             try:
-                frames.append(self._frame(row, pool))
+                frames.append(row.next_frame(pool, self.lookahead))
                 readable.append(i)
             except Exception as error:
                 self._fail(row, error)
+        if not readable:
+            return [], []
         if len(readable) < len(rows):
-            rows = [rows[i] for i in readable]
-            if not rows:
-                return [], state
-            state = state.select(readable)
+            rows, state = [rows[i] for i in readable], state.select(readable)
+        sizes = {id(row): frame.size_hw[::-1] for row, frame in zip(rows, frames, strict=True)}
         rows, state = self._step(rows, state, frames)
-        stay = [i for i, row in enumerate(rows) if not row.over]
-        for row in rows:
+
+        stay: list[int] = []
+        restarted: list[tuple[_Row, State]] = []
+        for i, row in enumerate(rows):
+            restart = self.protocol.after_frame(row.video, row.at - 1, sizes[id(row)], row.boxes[row.at - 1])
+            if restart is not None:
+                self.work.tracked(restart.frame - row.at)
+                row.restart(restart)
             if row.over:
-                self.work.finished(row.result())
-        return [rows[i] for i in stay], (state if len(stay) == len(rows) or not stay else state.select(stay))
+                self.work.finished(row.result(self.protocol.marks))
+            elif restart is None:
+                stay.append(i)
+            elif (fresh := self._initialise(row, pool)) is not None:
+                restarted.append((row, fresh))
+        states = [state if len(stay) == len(rows) else state.select(stay)] if stay else []
+        return [*(rows[i] for i in stay), *(row for row, _ in restarted)], [*states, *(s for _, s in restarted)]
 
     def _step(self, rows: list[_Row], state: State, frames: list[Frame]) -> tuple[list[_Row], State]:
+        """Step the tracker and record its boxes; rows that failed are gone afterwards."""
         began = time.perf_counter()
         try:
             after, prediction = self.tracker.step(state, frames)
-            boxes, scores = _numbers(prediction)
+            boxes, scores, corners = _numbers(prediction)
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(f"{error}; a smaller --batch needs less") from error
         except Exception as error:
-            if len(rows) > 1:
-                return self._step_apart(rows, state, frames)
-            self._fail(rows[0], error)
-            return [], state
-        each = (time.perf_counter() - began) / len(rows)
+            if len(rows) == 1:
+                self._fail(rows[0], error)
+                return [], state
+            # Step the rows one by one from the same state, so that the failure has one name.
+            alone = [self._step([row], state.select([i]), [frames[i]]) for i, row in enumerate(rows)]
+            kept = [(left[0], one) for left, one in alone if left]
+            return [row for row, _ in kept], _joined([one for _, one in kept]) if kept else state
+        seconds = (time.perf_counter() - began) / len(rows)
         keep: list[int] = []
         for i, row in enumerate(rows):
             try:
-                row.record(boxes[i], float(scores[i]), each)
+                row.record(boxes[i], float(scores[i]), seconds, None if corners is None else corners[i])
                 keep.append(i)
             except TrackingError as error:
                 self._fail(row, error)
@@ -199,34 +299,24 @@ class Runner:
             return [rows[i] for i in keep], after
         return [rows[i] for i in keep], after.select(keep)
 
-    def _step_apart(self, rows: list[_Row], state: State, frames: list[Frame]) -> tuple[list[_Row], State]:
-        """A batch that raised: step its rows one by one from the same state, so that the failure has one name."""
-        kept: list[_Row] = []
-        states: list[State] = []
-        for i, row in enumerate(rows):
-            alive, after = self._step([row], state.select([i]), [frames[i]])
-            if alive:
-                kept.append(row)
-                states.append(after)
-        return kept, type(state).cat(states) if states else state
-
-    def _frame(self, row: _Row, pool: ThreadPoolExecutor) -> Frame:
-        while row.requested < len(row.sequence) and len(row.pending) <= self.lookahead:
-            row.pending.append(pool.submit(row.sequence.read_frame, row.requested))
-            row.requested += 1
-        return row.pending.popleft().result()
-
     def _fail(self, row: _Row, error: Exception) -> None:
         for future in row.pending:
             future.cancel()
         if self.raise_errors:
             raise error
-        self.work.failed(row.sequence.name, f"frame {row.at}: {describe(error)}")
+        self.work.failed(row.video.name, f"frame {row.at}: {describe(error)}")
 
 
-def _numbers(prediction: Prediction) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _joined(states: list[State]) -> State:
+    return type(states[0]).cat(states) if len(states) > 1 else states[0]
+
+
+def _numbers(prediction: Prediction) -> tuple[NDArray[np.float64], NDArray[np.float64], Floats | None]:
+    """Boxes [B, 4], scores [B] and corners [B, 8], where the tracker gives polygons."""
     boxes = prediction.boxes_xywh.detach().to("cpu", torch.float64).numpy()
-    return boxes, prediction.scores.detach().to("cpu", torch.float64).numpy()
+    scores = prediction.scores.detach().to("cpu", torch.float64).numpy()
+    polygons = prediction.polygons
+    return boxes, scores, None if polygons is None else polygons.detach().to("cpu", torch.float64).flatten(1).numpy()
 
 
 def describe(error: BaseException) -> str:

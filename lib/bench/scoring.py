@@ -14,8 +14,14 @@ from lib.bench.results import ResultFolder
 
 @dataclass(frozen=True)
 class Scored:
-    """filed: from `<seq>.txt`, the number that papers of this family quote. exact: from the float copies, where the
-    official format cuts digits; else None. options: of the metric, where not the usual ones.
+    """Scores of one result folder.
+
+    Attributes:
+        benchmark: The benchmark.
+        metric: Variant of `lib.bench.metrics`.
+        filed: Scores of the result files, the numbers that papers of this family quote.
+        exact: Scores of the copies with all digits, where the official format cuts them; else None.
+        options: Of the metric, where not the usual ones.
     """
 
     benchmark: Benchmark
@@ -26,14 +32,14 @@ class Scored:
 
     @property
     def notes(self) -> list[str]:
-        """What has to be said with the numbers."""
+        """Remarks that belong to the numbers."""
         count, complete = len(self.filed.names), self.benchmark.complete
         counted = f"these are {count} sequences, {self.benchmark.title} has {complete}" if complete else ""
         notes = [counted if count != complete else "", self.benchmark.note, self.filed.note]
         return [note for note in notes if note]
 
     def plain(self) -> dict[str, Any]:
-        """For `scores.json`: percent, overall and per sequence."""
+        """Content of `scores.json`: percent, overall and per sequence."""
         keys = list(self.filed.headline)
         each = {key: self.filed.per_sequence(key) for key in keys}
         return {
@@ -55,17 +61,28 @@ def score(
     metric: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Scored | None:
-    """Scores of finished sequences with `metric` or the benchmark's own; None where only a server can score.
+    """Scores of finished sequences.
 
-    options: of the metric. Raises MetricError naming the sequences that cannot be scored.
+    Args:
+        benchmark: The benchmark.
+        folder: Its results.
+        sequences: Those to score.
+        metric: Variant in place of the benchmark's own.
+        options: Of the metric.
+
+    Returns:
+        None where only a server can score.
+
+    Raises:
+        MetricError: Sequences cannot be scored; the message names them.
     """
     variant = metric or benchmark.metric
     if not benchmark.scored or variant not in METRICS:
         return None
 
-    def of(exact: bool) -> Scores:
+    def scores(exact: bool) -> Scores:
         results = [s.scored([folder.result(run, exact) for run in s.run_names]) for s in sequences]
         return evaluate(variant, results, dataset=benchmark.tag, **(options or {}))
 
     cut = box_format(benchmark.result_format).whole
-    return Scored(benchmark, variant, of(exact=False), of(exact=True) if cut else None, options or {})
+    return Scored(benchmark, variant, scores(exact=False), scores(exact=True) if cut else None, options or {})

@@ -1,4 +1,4 @@
-"""Archives for the servers of GOT-10k and TrackingNet, from results on disk; an incomplete one is refused."""
+"""Archives for the servers of GOT-10k and TrackingNet, from results on disk; incomplete ones are refused."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from lib.bench.benchmarks import Benchmark, BenchmarkSequence, get_benchmark
 from lib.bench.result_files import format_boxes, read_boxes, read_column
 from lib.bench.results import exact_file
+from lib.command import run_command
 from lib.data import Boxes
 from lib.data.datasets import DatasetPaths
 from lib.files import replacing
@@ -22,19 +23,24 @@ NAMED = 10
 
 
 class SubmissionError(ValueError):
-    """Results that make no complete submission; the message lists what lacks."""
+    """Results that make no complete submission; the message lists what is missing."""
 
 
 def pack(benchmark: Benchmark, folder: Path, paths: DatasetPaths, exact: bool = True) -> Path:
     """Write `<folder>/<benchmark>_submission.zip` and return its path; the results themselves stay as they are.
 
-    exact: take the boxes with all their digits; else the integers that the OSTrack family has submitted.
-    Raises SubmissionError listing sequences without a result, with too few or too many rows, or with no number in one.
+    Args:
+        benchmark: One with a server.
+        folder: Its results.
+        paths: Folders of this machine.
+        exact: Take the boxes with all their digits; else the integers that the OSTrack family has submitted.
+
+    Raises:
+        SubmissionError: Sequences without a result, with too few or too many rows, or with NaN; the message lists them.
     """
     if benchmark.submission is None:
         raise SubmissionError(f"{benchmark.title} has no evaluation server that takes result files")
-    sequences = benchmark.sequences(paths)
-    boxes = _complete(benchmark, folder, sequences, exact)
+    boxes = _complete_results(benchmark, folder, benchmark.sequences(paths), exact)
     content = _KINDS[benchmark.submission](folder, boxes, exact)
     target = folder / f"{benchmark.name}_submission.zip"
     with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -44,13 +50,13 @@ def pack(benchmark: Benchmark, folder: Path, paths: DatasetPaths, exact: bool = 
 
 
 def shortfall(benchmark: Benchmark, count: int) -> str:
-    """What to say of a submission of `count` sequences that are not all of the published set; empty where they are."""
+    """A remark on a submission of `count` sequences that are not all of the published set; empty if they are."""
     if benchmark.complete in (None, count):
         return ""
     return f"the data set on this disk has {count} of {benchmark.complete} sequences; the server wants every one"
 
 
-def _complete(
+def _complete_results(
     benchmark: Benchmark, folder: Path, sequences: Iterable[BenchmarkSequence], exact: bool
 ) -> dict[str, Boxes]:
     found: dict[str, Boxes] = {}
@@ -101,7 +107,7 @@ _KINDS: dict[str, Callable[[Path, Mapping[str, Boxes], bool], Iterable[tuple[str
 
 
 def submission_command(benchmark_name: str, description: str, argv: list[str] | None = None) -> int:
-    """What `tracking/transform_*.py` do; returns the exit code."""
+    """The command `tracking/transform_*.py`; returns its exit code."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracker_name", required=True, help="method, as given to tracking/test.py")
     parser.add_argument("--cfg_name", required=True, help="configuration, as given to tracking/test.py")
@@ -109,15 +115,13 @@ def submission_command(benchmark_name: str, description: str, argv: list[str] | 
     parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
     parser.add_argument("--save_dir", help="where results are (default: local.yaml)")
     options = parser.parse_args(argv)
-    try:
+
+    def run() -> None:
         paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
         benchmark = get_benchmark(benchmark_name)
         folder = results_folder(paths.save_dir, options.tracker_name, options.cfg_name) / benchmark.name
         print(pack(benchmark, folder, paths, exact=not options.integers))
-        note = shortfall(benchmark, len(benchmark.names(paths)))
-    except (ValueError, OSError, LookupError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if note:
-        print(f"note: {note}", file=sys.stderr)
-    return 0
+        if note := shortfall(benchmark, len(benchmark.names(paths))):
+            print(f"note: {note}", file=sys.stderr)
+
+    return run_command(run)

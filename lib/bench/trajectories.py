@@ -4,7 +4,7 @@
                                            <run>_confidence.value  a number per frame, an empty line where there is none
                                            <run>_time.value        seconds per frame
 
-A run is `<seq>_001` (long-term) or `<seq>_<anchor with 8 digits>` (anchor-based).
+A run is `<seq>_001` (long-term, supervised) or `<seq>_<anchor with 8 digits>` (anchor-based).
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lib.bench.result_files import ResultFileError
+from lib.bench.result_files import TRACKED, Floats, Marks, ResultFileError, corners_to_xywh
 from lib.data import Boxes
 
-Floats = NDArray[np.float64]
 SPECIAL, RECTANGLE = 0, 1
 _BINARY_MARK = struct.pack("<h", 1)
 
@@ -29,40 +27,53 @@ def trajectory_file(folder: Path, run: str) -> Path | None:
 
 
 def is_trajectory(path: Path) -> bool:
-    """Whether a file is binary, or text that begins with the mark of a run's first frame; else it has a box per row."""
+    """True for a binary file, and for text that begins with the mark of a run's first frame; others have only boxes."""
     with path.open("rb") as file:
         head = file.readline()
     return head.startswith(_BINARY_MARK) or (head.strip().isdigit() and path.suffix in (".txt", ".bin"))
 
 
 def read_regions(path: Path) -> Boxes:
-    """[N, 4] boxes x, y, w, h; NaN rows for special regions (the first of a run, a loss).
+    """[N, 4] boxes x, y, w, h, upright ones around polygons; NaN rows for marks (an initialisation, a failure).
 
     Raises ResultFileError naming the line.
     """
     data = path.read_bytes()
     if data.startswith(_BINARY_MARK):
         return _read_binary(data, path)
+    rows = _read_text(data, path)
+    boxes = np.full((len(rows), 4), np.nan)
+    for i, row in enumerate(rows):
+        if len(row) == 4:
+            boxes[i] = row
+        elif len(row) == 8:
+            boxes[i] = corners_to_xywh(np.array([row]))[0]
+    return boxes
+
+
+def read_marks(path: Path) -> Marks:
+    """[N] marks of a text file: the number that stands in place of a region, else `TRACKED`."""
+    rows = _read_text(path.read_bytes(), path)
+    return np.array([int(row[0]) if len(row) == 1 else TRACKED for row in rows])
+
+
+def _read_text(data: bytes, path: Path) -> list[list[float]]:
     lines = data.decode("utf-8-sig", errors="replace").splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
         raise ResultFileError(f"{path}: empty")
-    return np.array([_region(line, f"{path}: line {i + 1}") for i, line in enumerate(lines)])
-
-
-def _region(line: str, where: str) -> list[float]:
-    try:
-        numbers = [float(word) for word in line.split(",")]
-    except ValueError:
-        raise ResultFileError(f"{where}: {line.strip()[:40]!r} is neither a rectangle x,y,w,h nor a mark") from None
-    if len(numbers) == 1:
-        return [float("nan")] * 4
-    if len(numbers) != 4:
-        raise ResultFileError(
-            f"{where}: {len(numbers)} numbers; only rectangles x,y,w,h are read, no polygons or masks"
-        )
-    return numbers
+    rows = []
+    for i, line in enumerate(lines):
+        place = f"{path}: line {i + 1}"
+        try:
+            row = [float(word) for word in line.split(",")]
+        except ValueError:
+            raise ResultFileError(f"{place}: {line.strip()[:40]!r} is neither a region nor a mark") from None
+        if len(row) not in (1, 4, 8):
+            raise ResultFileError(f"{place}: {len(row)} numbers; expected a mark, x,y,w,h or 8 numbers of corners")
+        rows.append(row)
+    return rows
 
 
 def _read_binary(data: bytes, path: Path) -> Boxes:

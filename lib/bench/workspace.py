@@ -1,4 +1,4 @@
-"""What `RGBT_workspace/test_rgbt_mgpus.py` and `RGBE_workspace/test_rgbe_mgpus.py` do.
+"""The commands `RGBT_workspace/test_rgbt_mgpus.py` and `RGBE_workspace/test_rgbe_mgpus.py`.
 
 The arguments, result paths and formats are those of the published runners (ViPT, CVPR 2023; SDSTrack, CVPR 2024); the
 tracking is that of `tracking/test.py`, and sequences that are finished are kept in the same way.
@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from lib.bench.benchmarks import get_benchmark
-from lib.bench.evaluation import Evaluation
+from lib.bench.commands import run_tests
+from lib.bench.evaluate import EvalJob
 from lib.bench.results import ResultFolder
-from lib.bench.testing import TrackerChoice, run_test
+from lib.bench.spec import TrackerSpec
+from lib.command import run_command
 from lib.config import add_degradation_options, add_experiment_options, add_machine_options
 from lib.data import Degradation
 from lib.files import write_text
@@ -26,8 +26,15 @@ from lib.registry import suggest
 
 
 @dataclass(frozen=True)
-class Workspace:
-    """datasets: --dataset_name -> benchmark; fps_file: written beside the results by sequential mode."""
+class RgbxWorkspace:
+    """Names and defaults of a published workspace.
+
+    Attributes:
+        title: Modality, for the help.
+        datasets: --dataset_name -> benchmark.
+        config: Default of --yaml_name.
+        fps_file: File of speeds, written into the result folder by sequential mode.
+    """
 
     title: str
     datasets: Mapping[str, str]
@@ -43,7 +50,7 @@ class Workspace:
         return known[name.lower()]
 
 
-RGBT = Workspace(
+RGBT = RgbxWorkspace(
     "RGB-T",
     {
         "LasHeR": "lasher",
@@ -56,10 +63,10 @@ RGBT = Workspace(
     "cvpr2024_rgbt",
     "fps_rgbt.txt",
 )
-RGBE = Workspace("RGB-E", {"VisEvent": "visevent"}, "cvpr2024_rgbe", "fps_rgbe.txt")
+RGBE = RgbxWorkspace("RGB-E", {"VisEvent": "visevent"}, "cvpr2024_rgbe", "fps_rgbe.txt")
 
 
-def parse(workspace: Workspace, folder: Path, argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(workspace: RgbxWorkspace, folder: Path, argv: Sequence[str] | None) -> argparse.Namespace:
     """The published arguments, and those that replace edits in the published scripts."""
     first = next(iter(workspace.datasets))
     parser = argparse.ArgumentParser(
@@ -84,30 +91,25 @@ def parse(workspace: Workspace, folder: Path, argv: Sequence[str] | None) -> arg
     return parser.parse_args(argv)
 
 
-def make_job(workspace: Workspace, options: argparse.Namespace) -> Evaluation:
-    """The evaluation that the options ask for. Raises what `TrackerChoice.factory` raises, and ValueError."""
+def make_job(workspace: RgbxWorkspace, options: argparse.Namespace) -> EvalJob:
+    """The evaluation that the options name. Raises what `TrackerSpec.resolve` raises, and ValueError."""
     dataset = workspace.dataset(options.dataset_name)
     benchmark = get_benchmark(workspace.datasets[dataset])
     root = {} if options.root is None else {benchmark.root: options.root}
     paths = load_paths(root, data_dir=options.data_dir, save_dir=options.save_dir)
     epoch = () if options.epoch is None else (f"TEST.EPOCH={options.epoch}",)
-    choice = TrackerChoice(
+    spec = TrackerSpec.from_options(
+        options,
         script=options.script_name,
         config=options.yaml_name,
-        checkpoint=options.checkpoint,
-        untrained=options.untrained,
-        device=options.device,
-        num_gpus=options.num_gpus,
         overrides=(*options.overrides, *epoch),
-        plugins=tuple(options.plugins),
-    )
-    factory = choice.factory(paths, benchmark.name)
+    ).resolve(paths, benchmark.name)
     parallel = options.mode == "parallel" and not options.debug
-    return Evaluation(
-        factory,
+    return EvalJob(
+        spec,
         benchmark,
         paths,
-        workers=options.threads if parallel else 0,
+        processes=options.threads if parallel else 0,
         batch=options.batch if parallel else 1,
         names=(options.video,) if options.video else (),
         skip_missing=True,  # as published: the sequences that are there; the scores say how many of how many
@@ -116,7 +118,7 @@ def make_job(workspace: Workspace, options: argparse.Namespace) -> Evaluation:
         degradation=Degradation.parse(
             options.drop, options.drop_rate, options.drop_fill, options.corrupt, options.degradation_seed
         ),
-        root=options.output / dataset / factory.labels[1],
+        root=options.output / dataset / spec.labels[1],
     )
 
 
@@ -134,21 +136,24 @@ def write_speeds(results: ResultFolder, file: str) -> Path:
     return results.path / file
 
 
-def main(workspace: Workspace, script: Path, argv: Sequence[str] | None = None) -> int:
-    """The command of a workspace; `script` lies in the workspace's folder. Exit codes are those of tracking/test.py."""
+def main(workspace: RgbxWorkspace, script: Path, argv: Sequence[str] | None = None) -> int:
+    """The command of a workspace.
+
+    Args:
+        workspace: Its names and defaults.
+        script: The script in the workspace's folder.
+        argv: Command line; None for that of the process.
+
+    Returns:
+        Exit code, as of tracking/test.py.
+    """
     options = parse(workspace, script.resolve().parent, argv)
-    console = Console()
-    try:
+
+    def run() -> int:
         job = make_job(workspace, options)
-        code = run_test(job, console)
+        code = run_tests([job], script, sys.argv[1:] if argv is None else argv)
         if options.mode == "sequential":
-            console.print(f"fps: {write_speeds(job.folder, workspace.fps_file)}", highlight=False, soft_wrap=True)
+            print(f"fps: {write_speeds(job.folder, workspace.fps_file)}")
         return code
-    except KeyboardInterrupt:
-        console.print("\nstopped; the same command continues")
-        return 130
-    except (ValueError, OSError, RuntimeError, LookupError) as error:
-        if options.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+
+    return run_command(run, debug=bool(options.debug), interrupted="stopped; the same command continues")

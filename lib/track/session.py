@@ -15,16 +15,22 @@ import numpy as np
 import torch
 
 from lib.data import Frame, Image
-from lib.track.protocol import State, Tracker
+from lib.track.protocol import Prediction, State, Tracker
 
 Box = tuple[float, float, float, float]
 
 
 class TrackerSession:
-    """Holds the state of one target for a batch-first tracker. Boxes are x, y, w, h in image pixels."""
+    """Holds the state of one target for a batch-first tracker. Boxes are x, y, w, h in image pixels.
+
+    Attributes:
+        tracker: The tracker.
+        prediction: Of the last `update`, with polygon and mask where they are requested of the tracker.
+    """
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
+        self.prediction: Prediction | None = None
         self._state: State | None = None
 
     @torch.no_grad()
@@ -43,6 +49,7 @@ class TrackerSession:
         if self._state is None:
             raise RuntimeError("call init(image, box) before update(image)")
         self._state, prediction = self.tracker.step(self._state, [as_frame(image, aux)])
+        self.prediction = prediction
         x, y, w, h = prediction.boxes_xywh[0].tolist()
         return (x, y, w, h), float(prediction.scores[0])
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from lib.bench.metrics import SequenceResult
 from lib.bench.results import Result
+from lib.bench.runner import OnePass, RunProtocol
 from lib.data import AnnotationError, Boxes, Mask, Modality, Store, Video, open_store
 from lib.data.datasets import (
     CATALOGUE,
@@ -180,6 +181,7 @@ class Benchmark:
         aliases: Other spellings.
         metric: Default variant of `lib.bench.metrics`.
         tag: Data set name that the variant is given.
+        protocol: Decides how a run proceeds after each frame.
         result_format: Name in `lib.bench.result_files.FORMATS`.
         scored: False if only a server has the ground truth.
         submission: Kind of archive that the server takes.
@@ -199,6 +201,7 @@ class Benchmark:
     aliases: tuple[str, ...] = ()
     metric: str = "ostrack"
     tag: str = ""
+    protocol: RunProtocol = OnePass()
     result_format: str = "int_tab"
     scored: bool = True
     submission: str | None = None

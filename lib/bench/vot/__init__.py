@@ -1,12 +1,14 @@
 """The VOT toolkit: its result files, its workspaces, and the tracker it starts (`python -m lib.bench.vot`)."""
 
-from lib.bench.trajectories import format_values, is_trajectory, read_regions, read_values, trajectory_file
-from lib.bench.vot.adapter import Choice, main
+from lib.bench.trajectories import format_values, is_trajectory, read_marks, read_regions, read_values, trajectory_file
+from lib.bench.vot.adapter import AdapterOptions, main
 from lib.bench.vot.workspace import (
-    Workspace,
+    VotWorkspace,
     WorkspaceError,
+    anchor_problems,
     link_results,
     link_sequences,
     open_workspace,
+    toolkit_problem,
     write_tracker,
 )

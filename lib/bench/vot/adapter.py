@@ -1,9 +1,9 @@
 """The tracker process of the VOT toolkit: one of our trackers behind the TraX protocol (`python -m lib.bench.vot`).
 
-The toolkit starts it in a temporary folder with the environment that `trackers.ini` gives (see `Choice`). The network
-is loaded before the handshake, and one process serves all runs of a sequence: it never announces `vot=python`, which
-would have it restarted for each. What goes wrong is told to the toolkit as the reason of the farewell, on stderr in one
-sentence, and in the log file in full.
+The toolkit starts it in a temporary folder with the environment that `trackers.ini` gives (see `AdapterOptions`). The
+network is loaded before the handshake, and one process serves all runs of a sequence: it never announces `vot=python`,
+with which the toolkit would restart it for each. An error goes to the toolkit as the reason of `quit`, to stderr in one
+sentence, and to the log file in full.
 """
 
 from __future__ import annotations
@@ -20,50 +20,57 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lib.bench.manifest import versions
+import numpy as np
+
+from lib.bench.results import versions
 from lib.bench.runner import describe
-from lib.bench.testing import TrackerChoice
+from lib.bench.spec import TrackerSpec
 from lib.data import AuxRecipe, DirectoryStore, Frame, read_frame
 from lib.paths import load_paths
-from lib.track import Box, TrackerSession
+from lib.track import Box, Prediction, TrackerSession
 
 log = logging.getLogger(__name__)
 
 PREFIX = "TRACKING_"
 RECIPES = {"depth": AuxRecipe("depth"), "ir": AuxRecipe("picture")}
+REGIONS = ("rectangle", "polygon", "mask")
 CHANNELS = (("color",), ("color", "depth"), ("color", "ir"))
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the environment says, each name with `TRACKING_` before it.
+class AdapterOptions:
+    """Options from environment variables, each with `TRACKING_` before its name.
 
-    tracker: SCRIPT, CONFIG, CHECKPOINT, and OPTIONS, a JSON object of further fields of `TrackerChoice`.
-    SAVE_DIR: where checkpoints are. BENCHMARK: for settings that a method has for it. LOG: the log file.
-    CHANNELS: pictures of a frame, "color,depth", "color,ir" or "color".
-    IDENTITY: hash of the tracker that the workspace was made for.
-    WORKSPACE: whose cached analyses are out of date once this tracker has run.
+    Attributes:
+        spec: The tracker: SCRIPT, CONFIG, CHECKPOINT, and OPTIONS, a JSON object of further fields of `TrackerSpec`.
+        save_dir: SAVE_DIR, where checkpoints are.
+        benchmark: BENCHMARK, for settings by benchmark.
+        channels: CHANNELS, pictures of a frame: "color,depth", "color,ir" or "color".
+        region: REGION, kind of the replies: "rectangle", "polygon" or "mask".
+        identity: IDENTITY, hash of the tracker that the workspace was made for.
+        workspace: WORKSPACE, whose cached analyses are out of date once this tracker has run.
     """
 
-    tracker: TrackerChoice
+    spec: TrackerSpec
     save_dir: str | None = None
     benchmark: str | None = None
     channels: tuple[str, ...] = ("color", "depth")
+    region: str = REGIONS[0]
     identity: str | None = None
     workspace: Path | None = None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Choice:
+    def from_environment(cls, environment: Mapping[str, str]) -> AdapterOptions:
         """Raises ValueError naming the variable that is wrong."""
         given = {k.removeprefix(PREFIX): v for k, v in environment.items() if k.startswith(PREFIX) and v}
         try:
             more = json.loads(given.get("OPTIONS", "{}"))
             more = {k: tuple(v) if isinstance(v, list) else v for k, v in more.items()}
             named = {k.lower(): given[k] for k in ("SCRIPT", "CONFIG", "CHECKPOINT") if k in given}
-            tracker = TrackerChoice(**{**more, **named})
+            spec = TrackerSpec(**{**more, **named})
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{PREFIX}OPTIONS: expected a JSON object of tracker options ({error})") from None
-        if not tracker.reference and not (tracker.script and tracker.config):
+        if not spec.reference and not (spec.script and spec.config):
             raise ValueError(
                 f"{PREFIX}SCRIPT and {PREFIX}CONFIG are not set; tracking/vot_workspace.py writes them to trackers.ini"
             )
@@ -71,51 +78,61 @@ class Choice:
         if channels not in CHANNELS:
             known = " or ".join(map(",".join, CHANNELS))
             raise ValueError(f"{PREFIX}CHANNELS is {','.join(channels)!r}; expected {known}")
+        region = given.get("REGION", REGIONS[0])
+        if region not in REGIONS:
+            raise ValueError(f"{PREFIX}REGION is {region!r}; expected {' or '.join(REGIONS)}")
         workspace = given.get("WORKSPACE")
         return cls(
-            tracker,
+            spec,
             given.get("SAVE_DIR"),
             given.get("BENCHMARK"),
             channels,
+            region,
             given.get("IDENTITY"),
             Path(workspace) if workspace else None,
         )
 
     def open(self) -> TrackerSession:
         """The tracker, ready to be initialised; raises what building it raises, and ValueError for another identity."""
-        factory = self.tracker.factory(load_paths(save_dir=self.save_dir), self.benchmark)
-        found = factory.identity().hash
+        spec = self.spec.resolve(load_paths(save_dir=self.save_dir), self.benchmark)
+        found = spec.identity().hash
         if self.identity and found != self.identity:
             raise ValueError(
                 "weights, configuration or precision are not those that this workspace was made for; "
-                "tracking/vot_workspace.py sets old results aside and makes it anew"
+                "tracking/vot_workspace.py sets old results aside and makes it again"
             )
-        log.info("tracker %s, identity %s, device %s", "/".join(factory.labels), found, factory.execution(0))
-        return TrackerSession(factory.build(0))
+        log.info("tracker %s, identity %s, device %s", "/".join(spec.labels), found, spec.execution(0))
+        tracker = spec.build()
+        if self.region != REGIONS[0]:
+            tracker.request_regions(self.region)
+        return TrackerSession(tracker)
 
 
 class Channel:
     """The server side of TraX, alike for vot-trax 4 and 3, which has one object and no list of them."""
 
-    def __init__(self, trax: ModuleType, channels: Sequence[str]) -> None:
+    def __init__(self, trax: ModuleType, channels: Sequence[str], region: str = REGIONS[0]) -> None:
         self._trax = trax
         self._lists = "multiobject" in inspect.signature(trax.Server.__init__).parameters
-        self._server = trax.Server(["rectangle"], [trax.Image.PATH], list(channels))
+        regions = list(dict.fromkeys([REGIONS[0], region]))
+        self._server = trax.Server(regions, [trax.Image.PATH], list(channels))
 
     def wait(self) -> Any:
         """The next request."""
         return self._server.wait()
 
     def region(self, request: Any) -> Box:
-        """The box x, y, w, h of an initialisation: the four decimals that TraX sends, not what single precision makes
-        of them.
-        """
+        """The box x, y, w, h of an initialisation, rounded to TraX's four decimals (it arrives in single precision)."""
         x, y, w, h = (request.objects[0][0] if self._lists else request.region).bounds()
         return round(x, 4), round(y, 4), round(w, 4), round(h, 4)
 
-    def reply(self, box_xywh: Box, confidence: float | None = None) -> None:
-        """Answer the request."""
+    def reply(self, box_xywh: Box, confidence: float | None = None, prediction: Prediction | None = None) -> None:
+        """Answer the request, with the prediction's mask or polygon if it has one, else with the box."""
         region = self._trax.Rectangle.create(*box_xywh)
+        if prediction is not None and prediction.masks is not None:
+            region = self._trax.Mask.create(prediction.masks[0].astype(np.uint8))
+        elif prediction is not None and prediction.polygons is not None:
+            region = self._trax.Polygon.create([(x, y) for x, y in prediction.polygons[0].tolist()])
         properties = {} if confidence is None else {"confidence": confidence}
         if self._lists:
             self._server.status([(region, properties)])
@@ -123,7 +140,7 @@ class Channel:
             self._server.status(region, properties)
 
     def quit(self, reason: str | None = None) -> None:
-        """Say farewell; vot-trax 3 cannot give a reason."""
+        """End the session; vot-trax 3 cannot give a reason."""
         if reason is not None and self._lists:
             self._server.quit(reason)
         else:
@@ -140,7 +157,7 @@ def pictures(request: Any, channels: Sequence[str]) -> Frame:
 
 
 def serve(session: TrackerSession, channel: Channel, channels: Sequence[str]) -> None:
-    """Answer requests until the toolkit says quit. What goes wrong is raised; the channel is still open then."""
+    """Answer requests until the toolkit says quit. Errors are raised; the channel is still open then."""
     frames = 0
     while True:
         request = channel.wait()
@@ -155,7 +172,7 @@ def serve(session: TrackerSession, channel: Channel, channels: Sequence[str]) ->
             channel.reply(box)
         else:
             box, score = session.update(frame)
-            channel.reply(box, score)
+            channel.reply(box, score, session.prediction)
         frames += 1
 
 
@@ -168,20 +185,23 @@ def main(environment: Mapping[str, str] | None = None) -> int:
     except ImportError:
         return _failed("vot-trax is not installed in this interpreter: pip install vot-trax==4.0.2")
     channels: Sequence[str] = ("color",)
+    region = REGIONS[0]
     session, trouble = None, ""
     try:
-        choice = Choice.from_environment(environment)
-        channels = choice.channels
-        session = choice.open()
-        _forget_analyses(choice.workspace)
+        options = AdapterOptions.from_environment(environment)
+        channels, region = options.channels, options.region
+        session = options.open()
+        if options.workspace is not None:
+            # The toolkit keeps analyses by the tracker's name, and would give the old ones after new results.
+            shutil.rmtree(options.workspace / "cache" / "analysis", ignore_errors=True)
     except Exception as error:
         log.info("the tracker cannot start", exc_info=error)
         trouble = f"the tracker cannot start: {describe(error)}"
-    channel = Channel(trax, channels)
+    channel = Channel(trax, channels, region)
     log.info("connected by %s", trax.__file__)
     try:
         if session is None:
-            channel.wait()  # the reason of a farewell is heard in answer to a request only
+            channel.wait()  # the toolkit reads a reason in answer to a request only
             return _failed(trouble, channel)
         serve(session, channel, channels)
     except Exception as error:
@@ -210,11 +230,5 @@ def _failed(reason: str, channel: Channel | None = None) -> int:
         try:
             channel.quit(reason)
         except Exception as error:  # the toolkit may be gone; the reason is in the log all the same
-            log.info("no farewell: %s", describe(error))
+            log.info("quit was not sent: %s", describe(error))
     return 1
-
-
-def _forget_analyses(workspace: Path | None) -> None:
-    """The toolkit keeps analyses by the tracker's name, and would give the old ones after new results."""
-    if workspace is not None:
-        shutil.rmtree(workspace / "cache" / "analysis", ignore_errors=True)

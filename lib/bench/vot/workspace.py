@@ -2,8 +2,8 @@
 
 <workspace>/config.yaml, <stack>.yaml     kept in the repository; the stack has no `dataset`, so nothing is downloaded
            /sequences/<seq>/...           links to the pictures and annotations; `list.txt` and `sequence` files
-           /trackers.ini                  how this machine starts the tracker
-           /results/ analysis/ cache/ logs/ reports/   what the toolkit writes
+           /trackers.ini                  the command that starts the tracker on this machine
+           /results/ analysis/ cache/ logs/ reports/   written by the toolkit
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import yaml
 
 from lib.bench.benchmarks import Benchmark, get_benchmark
 from lib.bench.environment import package_version
-from lib.bench.factory import TrackerFactory
-from lib.bench.testing import TrackerChoice
-from lib.bench.vot.adapter import PREFIX
+from lib.bench.results import unused_folder
+from lib.bench.spec import TrackerSpec
+from lib.bench.vot.adapter import PREFIX, REGIONS
 from lib.data import VotList, write_vot_list
 from lib.files import write_text
 from lib.paths import Paths, repository_root, results_folder
@@ -43,8 +43,14 @@ class WorkspaceError(ValueError):
 
 
 @dataclass(frozen=True)
-class Workspace:
-    """A folder with a configuration. experiment: name in its stack; benchmark: the one of ours that it runs."""
+class VotWorkspace:
+    """A folder with a configuration of the toolkit.
+
+    Attributes:
+        folder: The folder.
+        experiment: Name of the experiment in its stack.
+        benchmark: Our benchmark that it runs.
+    """
 
     folder: Path
     experiment: str
@@ -55,9 +61,16 @@ class Workspace:
         return self.folder / "sequences"
 
 
-def open_workspace(folder: Path, benchmark: str | None = None) -> Workspace:
-    """The workspace in `folder`; made there from the repository's own when it has no `config.yaml` and `benchmark`
-    ("depthtrack", "vot_rgbd22") says which. Raises WorkspaceError, UnknownNameError.
+def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
+    """Open a workspace, or make one.
+
+    Args:
+        folder: The workspace.
+        benchmark: "depthtrack" or "vot_rgbd22": a folder without `config.yaml` becomes a copy of the repository's own.
+
+    Raises:
+        WorkspaceError: The folder is not a workspace that can be used.
+        UnknownNameError: There is no such benchmark.
     """
     folder = Path(os.path.abspath(folder))
     if not (folder / CONFIG).is_file():
@@ -66,7 +79,13 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> Workspace:
                 f"{folder}: no {CONFIG}; name Depthtrack_workspace or VOT22RGBD_workspace, or give --benchmark "
                 f"{' or '.join(TEMPLATES)} to make a new workspace there"
             )
-        _copy_template(folder, get_benchmark(benchmark).name)
+        name = get_benchmark(benchmark).name
+        if name not in TEMPLATES:
+            raise WorkspaceError(f"no workspace for {name!r}; there are some for {', '.join(TEMPLATES)}")
+        template = repository_root() / TEMPLATES[name]
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in (*template.glob("*.yaml"), template / ".gitignore"):
+            shutil.copyfile(file, folder / file.name)
     stack = _yaml(folder / CONFIG).get("stack")
     path = folder / str(stack)
     if not path.is_file():
@@ -80,17 +99,8 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> Workspace:
     for name, experiment in dict(content.get("experiments") or {}).items():
         kind = experiment.get("type") if isinstance(experiment, dict) else None
         if kind in EXPERIMENTS:
-            return Workspace(folder, str(name), get_benchmark(EXPERIMENTS[kind]))
+            return VotWorkspace(folder, str(name), get_benchmark(EXPERIMENTS[kind]))
     raise WorkspaceError(f"{path}: no experiment of type {' or '.join(EXPERIMENTS)}")
-
-
-def _copy_template(folder: Path, benchmark: str) -> None:
-    if benchmark not in TEMPLATES:
-        raise WorkspaceError(f"no workspace for {benchmark!r}; there are some for {', '.join(TEMPLATES)}")
-    template = repository_root() / TEMPLATES[benchmark]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in (*template.glob("*.yaml"), template / ".gitignore"):
-        shutil.copyfile(path, folder / path.name)
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -103,28 +113,30 @@ def _yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def link_sequences(workspace: Workspace, source: Path | None, paths: Paths) -> VotList:
-    """Fill `sequences/` with links to the data set and write `list.txt` and the `sequence` files that lack; the data
-    set itself is not touched. A `sequences` folder (or link) that the user has made is used as it is.
+def link_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -> VotList:
+    """Fill `sequences/` with links to the data set, and write `list.txt` and missing `sequence` files.
 
-    source: folder with the sequences; None takes what is in the workspace, else the benchmark's own folder.
-    Raises WorkspaceError, MissingPathError, FileNotFoundError.
+    The data set itself is not touched. A `sequences` folder (or link) that the user has made is used as it is.
+
+    Args:
+        workspace: The workspace.
+        source: Folder with the sequences; None for those in the workspace, else the benchmark's own folder.
+        paths: Folders of this machine.
+
+    Raises:
+        WorkspaceError, MissingPathError, FileNotFoundError: There are no sequences that can be used.
     """
     target, mark = workspace.sequences, workspace.sequences / MARK
     own = target.exists() and not mark.is_file() and any(target.iterdir())
     if own and source is not None and target.resolve() != source.resolve():
         raise WorkspaceError(f"{target} is there already and was not made here; remove it, or leave out --sequences")
-    if not own:
-        if source is None and mark.is_file():
-            source = Path(mark.read_text(encoding="utf-8").strip())
-        _link(source or paths.dataset(workspace.benchmark.root), target)
-    return write_vot_list(target, workspace.benchmark.root)
-
-
-def _link(source: Path, target: Path) -> None:
-    source = source.resolve()
+    if own:
+        return write_vot_list(target, workspace.benchmark.root)
+    if source is None and mark.is_file():
+        source = Path(mark.read_text(encoding="utf-8").strip())
+    source = (source or paths.dataset(workspace.benchmark.root)).resolve()
     if not source.is_dir():
-        kind = "is no folder; unpack it, the toolkit reads no archives" if source.exists() else "is not there"
+        kind = "is not a folder; unpack it, the toolkit reads no archives" if source.exists() else "is not there"
         raise WorkspaceError(f"{source} {kind}")
     source = source / "sequences" if (source / "sequences").is_dir() else source
     found = sorted(path.parent for path in source.glob("*/groundtruth.txt"))
@@ -137,15 +149,16 @@ def _link(source: Path, target: Path) -> None:
         target.unlink()
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    write_text(target / MARK, f"{source}\n")
+    write_text(mark, f"{source}\n")
     for sequence in found:
         (target / sequence.name).mkdir()
         for entry in sequence.iterdir():
             (target / sequence.name / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
+    return write_vot_list(target, workspace.benchmark.root)
 
 
-def anchor_problems(workspace: Workspace, names: tuple[str, ...]) -> list[str]:
-    """Sequences that the anchor-based experiment cannot run, in words."""
+def anchor_problems(workspace: VotWorkspace, names: tuple[str, ...]) -> list[str]:
+    """Messages for sequences that the anchor-based experiment cannot run."""
     if workspace.benchmark.name != "vot_rgbd22":
         return []
     files = [workspace.sequences / name / "anchor.value" for name in names]
@@ -157,57 +170,64 @@ def anchor_problems(workspace: Workspace, names: tuple[str, ...]) -> list[str]:
 
 
 def write_tracker(
-    workspace: Workspace, name: str, choice: TrackerChoice, paths: Paths, timeout: int = TIMEOUT_SECONDS
+    workspace: VotWorkspace,
+    name: str,
+    spec: TrackerSpec,
+    paths: Paths,
+    timeout: int = TIMEOUT_SECONDS,
+    region: str = REGIONS[0],
 ) -> Path | None:
-    """Write the tracker's section of `trackers.ini`; other sections stay. Results of this name that another tracker
-    made are moved aside, to the folder that is returned.
+    """Write the tracker's section of `trackers.ini`; other sections stay.
 
-    Raises WorkspaceError for a name that the toolkit refuses, and what building the tracker's description raises.
+    Args:
+        workspace: The workspace.
+        name: Of the tracker in the toolkit.
+        spec: The tracker.
+        paths: Folders of this machine.
+        timeout: Seconds that the toolkit waits for a reply.
+        region: Kind of region that the tracker replies with (`lib.bench.vot.adapter.REGIONS`).
+
+    Returns:
+        The folder that results of this name by another tracker were moved to, None if there were none.
+
+    Raises:
+        WorkspaceError: The toolkit refuses the name; also what `TrackerSpec.resolve` raises.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise WorkspaceError(f"tracker name {name!r}: the toolkit wants letters, digits, - and _ only; give --name")
-    factory = choice.factory(paths, workspace.benchmark.name)
-    identity = factory.identity().hash
+    resolved = spec.resolve(paths, workspace.benchmark.name)
+    identity = resolved.identity().hash
     file = workspace.folder / TRACKERS
     ini = configparser.ConfigParser(interpolation=None)
     ini.optionxform = str  # type: ignore[assignment, method-assign]
     if file.is_file():
         ini.read(file, encoding="utf-8")
     before = ini.get(name, f"env_{PREFIX}IDENTITY", fallback=None)
-    aside = _set_aside(workspace, name, before) if before != identity else None
-    ini[name] = {k: v.replace("%", "%%") for k, v in _section(workspace, name, choice, factory, paths, timeout).items()}
-    text = io.StringIO()
-    ini.write(text)
-    write_text(file, "; written by tracking/vot_workspace.py\n" + text.getvalue().rstrip() + "\n")
-    return aside
-
-
-def _section(
-    workspace: Workspace, name: str, choice: TrackerChoice, factory: TrackerFactory, paths: Paths, timeout: int
-) -> dict[str, str]:
-    script, config = factory.labels
-    checkpoint = getattr(factory, "checkpoint", None)
+    aside = None
+    if before != identity:
+        results = workspace.folder / "results" / name
+        shutil.rmtree(workspace.folder / "cache" / "analysis", ignore_errors=True)  # analyses of those results
+        if results.exists():
+            aside = unused_folder(results.with_name(f"{name}.stale-{before or 'unknown'}"))
+            results.rename(aside)
     named = ("script", "config", "checkpoint")
-    usual = TrackerChoice()
-    more = {
-        f.name: v
-        for f in fields(choice)
-        if f.name not in named and (v := getattr(choice, f.name)) != getattr(usual, f.name)
-    }
+    options = {f.name: getattr(spec, f.name) for f in fields(spec) if f.name not in named}
+    options = {key: value for key, value in options.items() if value != getattr(TrackerSpec(), key)}
     environment = {
-        "SCRIPT": choice.script,
-        "CONFIG": choice.config,
-        "CHECKPOINT": os.path.abspath(checkpoint) if checkpoint else None,
-        "OPTIONS": json.dumps(more) if more else None,
+        "SCRIPT": spec.script,
+        "CONFIG": spec.config,
+        "CHECKPOINT": os.path.abspath(resolved.checkpoint) if resolved.checkpoint else None,
+        "OPTIONS": json.dumps(options) if options else None,
         "SAVE_DIR": os.path.abspath(paths.save_dir),
         "BENCHMARK": workspace.benchmark.name,
         "CHANNELS": "color,depth",
-        "IDENTITY": factory.identity().hash,
+        "REGION": None if region == REGIONS[0] else region,
+        "IDENTITY": identity,
         "WORKSPACE": str(workspace.folder),
         "LOG": str(workspace.folder / "logs" / f"{name}_tracker.log"),
     }
-    return {
-        "label": f"{script} {config}",
+    section = {
+        "label": " ".join(resolved.labels),
         "protocol": "traxpython",
         "command": "lib.bench.vot",
         "paths": str(repository_root()),
@@ -215,28 +235,21 @@ def _section(
         "timeout": str(timeout),
         **{f"env_{PREFIX}{key}": value for key, value in environment.items() if value},
     }
-
-
-def _set_aside(workspace: Workspace, name: str, before: str | None) -> Path | None:
-    """Move results of another identity out of the toolkit's sight, with the analyses it has kept of them."""
-    results = workspace.folder / "results" / name
-    shutil.rmtree(workspace.folder / "cache" / "analysis", ignore_errors=True)
-    if not results.exists():
-        return None
-    stem = results.with_name(f"{name}.stale-{before or 'unknown'}")
-    aside = next(p for p in (stem, *(stem.with_name(f"{stem.name}-{i}") for i in range(2, 1000))) if not p.exists())
-    results.rename(aside)
+    ini[name] = {key: value.replace("%", "%%") for key, value in section.items()}
+    text = io.StringIO()
+    ini.write(text)
+    write_text(file, "; written by tracking/vot_workspace.py\n" + text.getvalue().rstrip() + "\n")
     return aside
 
 
 def link_results(
-    workspace: Workspace, name: str, choice: TrackerChoice, paths: Paths, run_id: int | None = None
+    workspace: VotWorkspace, name: str, spec: TrackerSpec, paths: Paths, run_id: int | None = None
 ) -> Path:
     """Let the toolkit analyse what `tracking/test.py` has tracked: `results/<name>/<experiment>` becomes a link to it.
 
     Returns the folder linked to. Raises WorkspaceError where there are no such results, or toolkit's own ones.
     """
-    script, config = choice.factory(paths, workspace.benchmark.name).labels
+    script, config = spec.resolve(paths, workspace.benchmark.name).labels
     suffix = "" if run_id is None else f"_{run_id:03d}"
     native = results_folder(paths.save_dir, script, f"{config}{suffix}") / workspace.benchmark.name
     if not native.is_dir():
@@ -255,7 +268,7 @@ def link_results(
 
 
 def toolkit_problem() -> str | None:
-    """Why `vot` would not run with this interpreter, in words."""
+    """The reason if `vot` does not run with this interpreter."""
     found = package_version("vot-toolkit")
     if found is None:
         return "vot-toolkit is not installed in this interpreter: bash install.sh"

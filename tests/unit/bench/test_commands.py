@@ -14,18 +14,17 @@ import pytest
 from rich.console import Console
 
 from lib.bench import (
-    Evaluation,
+    EvalJob,
     Identity,
-    ReferenceFactory,
     Result,
     ResultFolder,
     SubmissionError,
-    TrackerChoice,
-    check_wishes,
-    choose,
+    TrackerSpec,
+    check_requests,
     compare_runs,
     pack,
     run_evaluation,
+    select_videos,
     shortfall,
     write_boxes,
 )
@@ -105,19 +104,19 @@ def test_compare_names_the_first_frame_that_parts(tmp_path: Path) -> None:
     found = compare_runs(tmp_path / "a", tmp_path / "b")
     moved = next(p for p in found.sequences if p.name == "moved")
     assert (moved.frame, moved.first, moved.largest) == (3, 0.5, 2.0)
-    assert [p.name for p in found.sequences if p.parted] == ["moved"]
+    assert [p.name for p in found.sequences if p.differs] == ["moved"]
     assert (found.only_a, found.only_b, found.agree) == (["alone"], [], False)
     assert compare_runs(tmp_path / "a", tmp_path / "a").agree
-    assert not any(p.parted for p in compare_runs(tmp_path / "a", tmp_path / "b", tolerance=3).sequences)
+    assert not any(p.differs for p in compare_runs(tmp_path / "a", tmp_path / "b", tolerance=3).sequences)
 
 
 def test_videos_are_chosen_by_rank_or_name() -> None:
     scores = {"a": 30.0, "b": 10.0, "c": 20.0}
-    assert choose("worst:2", list(scores), scores) == ["b", "c"]
-    assert choose("best:1", list(scores), scores) == ["a"]
-    assert choose("c,a", list(scores), scores) == ["c", "a"]
+    assert select_videos("worst:2", list(scores), scores) == ["b", "c"]
+    assert select_videos("best:1", list(scores), scores) == ["a"]
+    assert select_videos("c,a", list(scores), scores) == ["c", "a"]
     with pytest.raises(ValueError, match="no sequence 'd'"):
-        choose("d", list(scores), scores)
+        select_videos("d", list(scores), scores)
 
 
 @pytest.fixture
@@ -168,11 +167,11 @@ def test_results_on_disk_are_read_back_as_written(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_scored_or_drawn_is_refused_before_the_tracking(tmp_path: Path) -> None:
-    check_wishes("pysot", "worst:3")
+    check_requests("pysot", "worst:3")
     with pytest.raises(UnknownNameError, match="unknown metric variant 'pysott'; did you mean 'pysot'"):
-        check_wishes("pysott", None)
+        check_requests("pysott", None)
     with pytest.raises(ValueError, match="'worst:x': expected worst:N"):
-        check_wishes(None, "worst:x")
+        check_requests(None, "worst:x")
 
 
 def test_a_tracker_that_cannot_be_built_displaces_no_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,18 +180,18 @@ def test_a_tracker_that_cannot_be_built_displaces_no_results(tmp_path: Path, mon
 
     write_benchmark(tmp_path / "synthetic", (4,))
 
-    class Wrong(ReferenceFactory):
+    class Wrong(TrackerSpec):
         def identity(self) -> Identity:
             return Identity({"tracker": "another"})
 
-        def build(self, slot: int) -> Tracker:
+        def build(self, slot: int = 0) -> Tracker:
             raise ValueError("the weights do not fit")
 
     paths = Paths(workspace=tmp_path, data_dir=tmp_path, save_dir=tmp_path / "output", pretrained=tmp_path)
-    job = Evaluation(ReferenceFactory("static"), get_benchmark("synthetic"), paths)
+    job = EvalJob(TrackerSpec(reference="static"), get_benchmark("synthetic"), paths)
     assert run_evaluation(job, Console(quiet=True)).tracked == 1
     with pytest.raises(ValueError, match="do not fit"):
-        run_evaluation(replace(job, factory=Wrong("static")), Console(quiet=True))
+        run_evaluation(replace(job, spec=Wrong(reference="static")), Console(quiet=True))
     assert run_evaluation(job, Console(quiet=True)).kept == 1
 
 
@@ -204,7 +203,7 @@ def test_a_tracker_that_cannot_be_built_displaces_no_results(tmp_path: Path, mon
     ],
 )
 def test_a_key_that_is_to_name_a_benchmark_must_name_one(tmp_path: Path, key: str, told: str) -> None:
-    wish = (f"TEST.BY_BENCHMARK={{{key}: {{SEARCH_FACTOR: 3}}}}",)
-    choice = TrackerChoice("ostrack", "synthetic_small", untrained=True, overrides=wish)
+    override = (f"TEST.BY_BENCHMARK={{{key}: {{SEARCH_FACTOR: 3}}}}",)
+    spec = TrackerSpec("ostrack", "synthetic_small", untrained=True, overrides=override)
     with pytest.raises(ConfigError, match=told):
-        choice.factory(Paths(tmp_path, tmp_path, tmp_path, tmp_path))
+        spec.resolve(Paths(tmp_path, tmp_path, tmp_path, tmp_path))

@@ -20,4 +20,4 @@ def test_smallest_overlap(tmp_path: Path, a: str, b: str, overlap: float) -> Non
         (tmp_path / name / "car-1.txt").write_text(f"{HERE}\n{row}\n")
     (found,) = compare_runs(tmp_path / "a", tmp_path / "b").sequences
     assert found.overlap == pytest.approx(overlap)
-    assert found.parted == (overlap < 1)
+    assert found.differs == (overlap < 1)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.bench import demo_factory, first_frame, follow, write_demo_boxes
+from lib.bench import TrackerSpec, demo_spec, first_frame, follow, write_demo_boxes
 from lib.data import Frame, Grab, SourceError
 from lib.models import WeightsError, save_release
 from lib.track import Policy, Prediction, State, Tracker, TrackerSession, greedy
@@ -79,11 +79,11 @@ def test_box_file(tmp_path: Path) -> None:
 def test_which_tracker(tmp_path: Path) -> None:
     named = {"script": "ostrack", "config_name": "synthetic_small"}
     told = save_release(tmp_path / "told", {"w": torch.zeros(1)}, named)
-    factory = demo_factory(None, None, told, "cpu", "official")
-    assert (factory.script, factory.config, factory.checkpoint) == ("ostrack", "synthetic_small", told)
+    spec = demo_spec(TrackerSpec(checkpoint=told, device="cpu"))
+    assert (spec.script, spec.config, spec.checkpoint) == ("ostrack", "synthetic_small", told)
     bare = save_release(tmp_path / "bare", {"w": torch.zeros(1)}, {})
     with pytest.raises(WeightsError, match="--config"):
-        demo_factory(None, None, bare, "cpu", "official")
-    assert demo_factory(None, "synthetic_small", bare, "cpu", "official").config == "synthetic_small"
+        demo_spec(TrackerSpec(checkpoint=bare, device="cpu"))
+    assert demo_spec(TrackerSpec(config="synthetic_small", checkpoint=bare, device="cpu")).config == "synthetic_small"
     with pytest.raises(WeightsError, match="needs --config"):
-        demo_factory("ostrack", None, None, "cpu", "official")
+        demo_spec(TrackerSpec("ostrack"))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.bench import SHIPPED, ExperimentFactory, demo_factory, engine_execution, export_tracker
+from lib.bench import SHIPPED, TrackerSpec, demo_spec, engine_execution, export_tracker
 from lib.data import iou_xywh
 from lib.deploy import ENGINES, EngineError
 from lib.track import Tracker
@@ -24,8 +24,8 @@ def needs(runtime: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
-def factory(engine: str, protocol: str = "fast", calibration: str = "") -> ExperimentFactory:
-    return demo_factory(None, None, None, "cpu", protocol, engine=engine, calibration=calibration)
+def factory(engine: str, protocol: str = "fast", calibration: str = "") -> TrackerSpec:
+    return demo_spec(TrackerSpec(device="cpu", protocol=protocol, engine=engine, calibration=calibration))
 
 
 def test_results_of_another_engine_or_calibration_are_other_results() -> None:

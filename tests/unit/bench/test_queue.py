@@ -1,38 +1,103 @@
 """Claims survive the death of workers."""
 
-from lib.bench import WorkQueue
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from torch.distributed import HashStore, Store
+
+from lib.bench import Result, Summary, Team, WorkQueue
 
 
-def drain(queue: WorkQueue, worker: int) -> list[str]:
+class Log:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.failures: dict[str, str] = {}
+        self.said: list[str] = []
+        self.frames = 0
+
+    def finished(self, name: str, summary: Summary) -> None:
+        self.done.append(name)
+
+    def failed(self, name: str, reason: str) -> None:
+        self.failures[name] = reason
+
+    def tracked(self, frames: int) -> None:
+        self.frames += frames
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+def queue(store: Store, names: str, rank: int = 0, life: int = 0, log: Log | None = None) -> WorkQueue:
+    team = Team(store, rank, 2, life=life, death="killed by SIGKILL")
+    made = WorkQueue(team, list(names), lambda result: Summary(1, 0.0), log)
+    assert made.recover()
+    return made
+
+
+def drain(work: WorkQueue) -> list[str]:
     names = []
-    while (name := queue.take(worker)) is not None:
+    while (name := work.take()) is not None:
         names.append(name)
     return names
 
 
+def finish(work: WorkQueue, name: str) -> None:
+    work.finished(Result(name, np.zeros((1, 4))))
+
+
 def test_every_sequence_is_handed_out_once_and_in_order() -> None:
-    queue = WorkQueue(["a", "b", "c"])
-    assert [queue.take(0), queue.take(1), queue.take(0), queue.take(1)] == ["a", "b", "c", None]
+    store = HashStore()
+    a, b = queue(store, "abc"), queue(store, "abc", 1)
+    assert [a.take(), b.take(), a.take(), b.take()] == ["a", "b", "c", None]
+    for worker, name in ((a, "a"), (a, "c"), (b, "b")):
+        assert not a.over()
+        finish(worker, name)
+    assert a.over()
+    assert b.over()
 
 
 def test_a_dead_worker_gives_its_sequences_back_once() -> None:
-    queue = WorkQueue(["a", "b"])
-    queue.take(0)
-    assert queue.lost(0).given_back == ("a",)
-    assert drain(queue, 1) == ["b"]
-    queue.done(1, "b")
-    assert queue.take(1) == "a"
-    loss = queue.lost(1)
-    assert (loss.given_back, loss.given_up) == ((), ("a",))
-    assert queue.take(2) is None
+    store, log = HashStore(), Log()
+    main = queue(store, "ab", 0, log=log)
+    queue(store, "ab", 1).take()
+    assert main.take() == "b"
+    successor = queue(store, "ab", 1, life=1)
+    finish(main, "b")
+    assert log.said == ["worker 1 ended (killed by SIGKILL) while tracking a; given back to the queue: a"]
+    assert successor.take() == "a"
+    queue(store, "ab", 1, life=2)
+    main.listen()
+    assert log.failures == {"a": "its worker ended twice (killed by SIGKILL)"}
+    assert log.done == ["b"]
+    assert main.over()
 
 
 def test_suspects_run_alone_so_that_an_innocent_row_is_not_given_up() -> None:
-    queue = WorkQueue(["innocent", "poison"])
-    assert drain(queue, 0) == ["innocent", "poison"]
-    queue.lost(0)
-    assert queue.take(1) == "innocent"
-    assert queue.take(1) is None
-    queue.done(1, "innocent")
-    assert queue.take(1) == "poison"
-    assert queue.lost(1).given_up == ("poison",)
+    store, log = HashStore(), Log()
+    assert drain(queue(store, "ip", 1)) == ["i", "p"]
+    successor = queue(store, "ip", 1, life=1)
+    assert successor.take() == "i"
+    assert successor.take() is None
+    finish(successor, "i")
+    assert successor.take() == "p"
+    main = queue(store, "ip", 0, log=log)
+    queue(store, "ip", 1, life=2)
+    main.listen()
+    assert list(log.failures) == ["p"]
+    assert main.over()
+
+
+def test_a_worker_that_dies_before_it_has_begun_is_not_started_for_ever() -> None:
+    store, log = HashStore(), Log()
+    main = queue(store, "a", 0, log=log)
+    queue(store, "a", 1)
+    team = Team(store, 1, 2, life=1, death="killed by SIGSEGV")
+    assert not WorkQueue(team, ["a"], lambda result: Summary(1, 0.0)).recover()
+    assert main.take() == "a"
+    main.give_back("no memory", resume=False)
+    with pytest.raises(RuntimeError, match="no worker could start: no memory"):
+        main.wait()

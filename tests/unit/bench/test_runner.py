@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -17,11 +19,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lib.bench import Evaluation, Outcome, read_boxes, run_evaluation
+from lib.bench import EvalJob, Outcome, read_boxes, run_evaluation
 from lib.bench.benchmarks import get_benchmark
 
 HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[2]
+PATIENCE = 120
 
 
 @pytest.fixture(autouse=True)
@@ -30,20 +32,57 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(HERE))
 
 
-def job(tmp: Path, **changes: object) -> Evaluation:
-    from toy_tracker import ToyFactory, paths_at
+def job(tmp: Path, **changes: object) -> EvalJob:
+    from toy_tracker import ToySpec, paths_at
 
-    return replace(Evaluation(ToyFactory(), get_benchmark("synthetic"), paths_at(tmp)), **changes)  # type: ignore[arg-type]
+    return replace(EvalJob(ToySpec(), get_benchmark("synthetic"), paths_at(tmp)), **changes)  # type: ignore[arg-type]
 
 
-def run(evaluation: Evaluation) -> tuple[Outcome, str]:
+def run(evaluation: EvalJob) -> tuple[Outcome, str]:
     text = StringIO()
     outcome = run_evaluation(evaluation, Console(file=text, width=200))
     return outcome, text.getvalue()
 
 
+def start(tmp: Path, processes: int = 1, batch: int = 1, run_id: int = 0) -> subprocess.Popen[str]:
+    """Start the command that evaluates the toy."""
+    line = [sys.executable, HERE / "toy_evaluation.py", tmp, processes, batch, run_id]
+    pipe = subprocess.PIPE
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.Popen([str(a) for a in line], stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} was not written"
+        time.sleep(0.02)
+
+
+def block(folder: Path, frame: int) -> Callable[[], None]:
+    """Let reading a frame wait, so that its run stays in flight; returns a function that lets it be read."""
+    picture = folder / "img" / f"{frame + 1:08d}.jpg"
+    good = picture.read_bytes()
+    picture.unlink()
+    os.mkfifo(picture)
+
+    def release() -> None:
+        pipe = picture.rename(picture.with_suffix(".pipe"))
+        picture.write_bytes(good)
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            os.write(descriptor, good)
+            os.close(descriptor)
+
+    return release
+
+
 def boxes_of(outcome: Outcome) -> dict[str, np.ndarray]:
-    return {p.stem: read_boxes(p) for p in sorted((outcome.folder / "float").glob("*.txt"))}
+    return boxes_in(outcome.folder)
+
+
+def boxes_in(folder: Path) -> dict[str, np.ndarray]:
+    return {p.stem: read_boxes(p) for p in sorted((folder / "float").glob("*.txt"))}
 
 
 def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
@@ -60,12 +99,21 @@ def test_any_batch_and_any_number_of_workers_give_the_same_files(tmp_path: Path)
     expected = boxes_of(reference)
     assert {n: len(b) for n, b in expected.items()} == {f"toy-{i}": n for i, n in enumerate((5, 9, 3, 7, 12, 4), 1)}
     assert not np.array_equal(expected["toy-5"][-1], expected["toy-5"][0])
-    for number, (batch, workers) in enumerate(((2, 0), (4, 0), (6, 0), (2, 2)), 1):
-        outcome, _ = run(job(tmp_path, run_id=number, batch=batch, workers=workers))
+    for number, batch in enumerate((2, 4, 6), 1):
+        outcome, _ = run(job(tmp_path, run_id=number, batch=batch))
         assert_same(expected, boxes_of(outcome))
         assert outcome.scored is not None
         assert reference.scored is not None
         assert outcome.scored.filed.headline == reference.scored.filed.headline
+    process = start(tmp_path, processes=2, batch=2, run_id=9)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert "6 sequences tracked" in said
+    assert said.count("Synthetic, metric") == 1
+    folder = job(tmp_path, run_id=9).folder.path
+    assert_same(expected, boxes_in(folder))
+    assert json.loads((folder / "manifest.json").read_text())["state"] == "complete"
+    assert json.loads((folder / "scores.json").read_text())["headline"] == reference.scored.filed.headline
 
 
 def test_result_files_are_complete_and_the_manifest_says_what_made_them(tmp_path: Path) -> None:
@@ -86,17 +134,17 @@ def test_result_files_are_complete_and_the_manifest_says_what_made_them(tmp_path
 
 
 def test_finished_sequences_do_not_run_again_until_weights_change(tmp_path: Path) -> None:
-    from toy_tracker import ToyFactory, write_benchmark
+    from toy_tracker import ToySpec, write_benchmark
 
     write_benchmark(tmp_path / "data" / "synthetic", (4, 3))
     log = tmp_path / "log"
-    first, _ = run(job(tmp_path, factory=ToyFactory(log=log)))
-    again, said = run(job(tmp_path, factory=ToyFactory(log=log)))
+    first, _ = run(job(tmp_path, spec=ToySpec(log=log)))
+    again, said = run(job(tmp_path, spec=ToySpec(log=log)))
     assert len(log.read_text().splitlines()) == 2
     assert (again.tracked, again.kept) == (0, 2)
     assert "finished already" in said
     old = boxes_of(first)
-    changed, said = run(job(tmp_path, factory=ToyFactory("b", speed=2.0, log=log)))
+    changed, said = run(job(tmp_path, spec=ToySpec(weights="b", speed=2.0, log=log)))
     assert "other weights" in said
     assert "stale-" in said
     assert len(log.read_text().splitlines()) == 4
@@ -172,51 +220,78 @@ def test_a_repaired_sequence_is_all_that_runs_next_time(tmp_path: Path) -> None:
     assert (outcome.exit_code, outcome.tracked, outcome.kept) == (0, 1, 1)
 
 
-def test_a_dying_worker_is_named_and_the_others_finish(tmp_path: Path) -> None:
+def test_a_run_that_kills_its_worker_twice_is_named_and_the_others_finish(tmp_path: Path) -> None:
     from toy_tracker import mark, write_benchmark
 
     folders = write_benchmark(tmp_path / "data" / "synthetic", (6, 7, 5))
     mark(folders["toy-2"], 3, 254)
-    outcome, said = run(job(tmp_path, workers=2, batch=2))
-    assert set(outcome.failures) == {"toy-2"}
-    assert "SIGKILL" in outcome.failures["toy-2"]
+    process = start(tmp_path, processes=2, batch=2)
+    said, _ = process.communicate(timeout=PATIENCE)
+    folder = job(tmp_path, run_id=0).folder.path
+    assert process.returncode == 1, said
+    failed = json.loads((folder / "manifest.json").read_text())["failed"]
+    assert set(failed) == {"toy-2"}
+    assert "SIGKILL" in failed["toy-2"]
     assert "given back" in said
-    assert set(boxes_of(outcome)) == {"toy-1", "toy-3"}
+    assert set(boxes_in(folder)) == {"toy-1", "toy-3"}
 
 
-SCRIPT = """
-import sys
-sys.path[:0] = [{here!r}, {repository!r}]
-from pathlib import Path
-from rich.console import Console
-from toy_tracker import ToyFactory, paths_at
-from lib.bench.benchmarks import get_benchmark
-from lib.bench.evaluation import Evaluation, run_evaluation
-tmp = Path({tmp!r})
-run_evaluation(Evaluation(ToyFactory(log=tmp / "log"), get_benchmark("synthetic"), paths_at(tmp)), Console())
-"""
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_worker_costs_its_rows_in_flight_and_nothing_else(tmp_path: Path, rank: int) -> None:
+    from toy_tracker import write_benchmark
+
+    folders = write_benchmark(tmp_path / "data" / "synthetic", (9, 8, 3, 4))
+    release = [block(folders[name], 5) for name in ("toy-1", "toy-2")]  # one for each process
+    process = start(tmp_path, processes=2)
+    log = tmp_path / "log"
+    deadline = time.monotonic() + PATIENCE
+    while not log.exists() or len({line.split()[0] for line in log.read_text().splitlines()}) < 2:
+        assert time.monotonic() < deadline, "two workers did not begin"
+        time.sleep(0.02)
+    workers = {int(line.split()[0]) for line in log.read_text().splitlines()}
+    ranks = {pid: Path(f"/proc/{pid}/environ").read_bytes().split(b"\0RANK=")[1].split(b"\0")[0] for pid in workers}
+    (victim,) = [pid for pid, found in ranks.items() if int(found) == rank]
+    os.kill(victim, signal.SIGKILL)
+    for let_go in release:
+        let_go()
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert f"worker {rank} ended (killed by SIGKILL) while tracking toy-" in said
+    expected, _ = run(job(tmp_path, run_id=1))
+    assert_same(boxes_of(expected), boxes_in(job(tmp_path, run_id=0).folder.path))
+    starts = [line.split()[1] for line in log.read_text().splitlines()]
+    assert len(starts) == 5, "only the killed row was tracked again"
+
+
+def test_ctrl_c_keeps_finished_results(tmp_path: Path) -> None:
+    from toy_tracker import write_benchmark
+
+    folders = write_benchmark(tmp_path / "data" / "synthetic", (9, 8, 3))
+    block(folders["toy-1"], 5)
+    process = start(tmp_path, processes=2)
+    folder = job(tmp_path, run_id=0).folder.path
+    wait_for(folder / "toy-3.txt")
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, said
+    assert said.count("stopped") == 1
+    assert (folder / "toy-2.txt").exists()
+    assert not (folder / "toy-1.txt").exists()
 
 
 def test_kill_9_loses_nothing_that_was_finished(tmp_path: Path) -> None:
-    from toy_tracker import ToyFactory, write_benchmark
+    from toy_tracker import write_benchmark
 
     folders = write_benchmark(tmp_path / "data" / "synthetic", (12, 3))
-    blocked = folders["toy-2"] / "img" / "00000002.jpg"
-    good = blocked.read_bytes()
-    blocked.unlink()
-    os.mkfifo(blocked)  # reading it waits for ever: the run is in the middle of toy-2 when it is killed
-    code = SCRIPT.format(here=str(HERE), repository=str(REPOSITORY), tmp=str(tmp_path))
-    process = subprocess.Popen([sys.executable, "-c", code])
-    folder = job(tmp_path).folder.path
-    deadline = time.monotonic() + 60
-    while not (folder / "toy-1.txt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    release = block(folders["toy-2"], 1)  # the run is in the middle of toy-2 when it is killed
+    process = start(tmp_path)
+    folder = job(tmp_path, run_id=0).folder.path
+    wait_for(folder / "toy-1.txt")
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     before = (folder / "toy-1.txt").stat().st_mtime_ns
-    blocked.unlink()
-    blocked.write_bytes(good)
-    outcome, _ = run(job(tmp_path, factory=ToyFactory(log=tmp_path / "log")))
+    release()
+    outcome, _ = run(job(tmp_path, run_id=0))
     assert (outcome.exit_code, outcome.tracked, outcome.kept) == (0, 1, 1)
     assert (folder / "toy-1.txt").stat().st_mtime_ns == before
     assert set(boxes_of(outcome)) == {"toy-1", "toy-2"}

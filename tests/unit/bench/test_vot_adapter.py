@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.bench.vot import Choice, main
+from lib.bench.vot import AdapterOptions, main
 from tests.unit.bench.vot_tree import write_sequence
 
 
@@ -178,7 +178,7 @@ def test_analyses_of_earlier_results_are_forgotten(tmp_path: Path, monkeypatch: 
 
 
 def test_an_experiment_is_named_by_its_variables() -> None:
-    choice = Choice.from_environment(
+    options = AdapterOptions.from_environment(
         {"TRACKING_SCRIPT": "s", "TRACKING_CONFIG": "c", "TRACKING_OPTIONS": '{"overrides": ["A=1"]}'}
     )
-    assert (choice.tracker.script, choice.tracker.config, choice.tracker.overrides) == ("s", "c", ("A=1",))
+    assert (options.spec.script, options.spec.config, options.spec.overrides) == ("s", "c", ("A=1",))

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from lib.bench import (
-    Evaluation,
+    EvalJob,
     Outcome,
     ResultSource,
     Scoring,
@@ -24,14 +24,14 @@ from lib.bench import (
 )
 from lib.bench.benchmarks import BenchmarkError, get_benchmark
 from lib.bench.report import export
-from tests.unit.bench.toy_tracker import ToyFactory, paths_at
+from tests.unit.bench.toy_tracker import ToySpec, paths_at
 from tests.unit.bench.vot_tree import SMALL, write_sequence, write_tree
 
 RUNS = {"a_00000000": 8, "a_00000004": 5, "a_00000007": 8, "b_00000000": 5, "b_00000003": 4}
 
 
 def tracked(tmp: Path, benchmark: str, **changes: object) -> Outcome:
-    job = Evaluation(ToyFactory(), get_benchmark(benchmark), paths_at(tmp))
+    job = EvalJob(ToySpec(), get_benchmark(benchmark), paths_at(tmp))
     return run_evaluation(replace(job, **changes), Console(file=StringIO(), width=200))  # type: ignore[arg-type]
 
 

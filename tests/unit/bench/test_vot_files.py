@@ -60,7 +60,7 @@ def test_values_keep_every_digit_and_their_gaps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"1\n1,2,3,4\n1,2,3,4,5,6,7,8\n", "line 3: 8 numbers; only rectangles"),
+        (b"1\n1,2,3,4\n1,2,3,4,5\n", "line 3: 5 numbers; expected a mark"),
         (b"1\nm0,0,2,2,1,3\n", "line 2: 'm0,0,2,2,1,3' is neither"),
         (b"", "empty"),
         (struct.pack("<hI", 1, 2) + struct.pack("<BI", 0, 1), "cut short"),

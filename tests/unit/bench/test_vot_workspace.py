@@ -9,13 +9,13 @@ from types import ModuleType
 
 import pytest
 
-from lib.bench import TrackerChoice
-from lib.bench.vot import Workspace, WorkspaceError, link_results, link_sequences, open_workspace, write_tracker
+from lib.bench import TrackerSpec
+from lib.bench.vot import VotWorkspace, WorkspaceError, link_results, link_sequences, open_workspace, write_tracker
 from lib.paths import Paths, repository_root
 from tests.unit.bench.toy_tracker import paths_at
 from tests.unit.bench.vot_tree import write_tree
 
-STATIC = TrackerChoice(reference="static")
+STATIC = TrackerSpec(reference="static")
 COMMITTED = {"Depthtrack_workspace": "depthtrack", "VOT22RGBD_workspace": "vot_rgbd22"}
 
 
@@ -75,7 +75,7 @@ def test_sequences_are_linked_and_the_data_set_stays_as_it_is(tmp_path: Path, pa
     assert link_sequences(workspace, None, paths).names == ("b",)
 
 
-def rebuilt(workspace: Workspace, paths: Paths, file: str) -> str:
+def rebuilt(workspace: VotWorkspace, paths: Paths, file: str) -> str:
     link_sequences(workspace, None, paths)
     return (workspace.sequences / file).read_text()
 
@@ -92,7 +92,7 @@ def test_a_users_own_sequences_are_left_alone(tmp_path: Path, paths: Paths) -> N
 def test_trackers_are_added_and_results_of_another_tracker_set_aside(tmp_path: Path, paths: Paths) -> None:
     workspace = open_workspace(tmp_path / "work", "depthtrack")
     assert write_tracker(workspace, "one", STATIC, paths) is None
-    assert write_tracker(workspace, "two", TrackerChoice(reference="classical"), paths, timeout=9) is None
+    assert write_tracker(workspace, "two", TrackerSpec(reference="classical"), paths, timeout=9) is None
     ini = configparser.ConfigParser()
     ini.read(workspace.folder / "trackers.ini")
     assert ini.sections() == ["one", "two"]
@@ -103,7 +103,7 @@ def test_trackers_are_added_and_results_of_another_tracker_set_aside(tmp_path: P
     (workspace.folder / "cache/analysis").mkdir(parents=True)
     assert write_tracker(workspace, "one", STATIC, paths) is None
     assert (workspace.folder / "results/one/x").is_dir()
-    aside = write_tracker(workspace, "one", TrackerChoice(reference="mil"), paths)
+    aside = write_tracker(workspace, "one", TrackerSpec(reference="mil"), paths)
     assert aside is not None
     assert (aside / "x").is_dir()
     assert not (workspace.folder / "cache/analysis").exists()

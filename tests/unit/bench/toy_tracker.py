@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.bench import Execution, Identity
+from lib.bench import Execution, Identity, TrackerSpec
 from lib.data import Frame
 from lib.paths import Paths
 from lib.track import Policy, Prediction, State, Tracker, greedy
@@ -60,7 +60,7 @@ class ToyTracker(Tracker):
 
 
 @dataclass(frozen=True)
-class ToyFactory:
+class ToySpec(TrackerSpec):
     """weights: what the identity says; speed: what it changes. log: a line per initialisation."""
 
     weights: str = "a"
@@ -80,7 +80,7 @@ class ToyFactory:
     def execution(self, slot: int) -> Execution:
         return Execution("cpu", torch.float32, "a toy")
 
-    def build(self, slot: int) -> Tracker:
+    def build(self, slot: int = 0) -> Tracker:
         return ToyTracker(self.log, self.speed)
 
 

@@ -1,0 +1,136 @@
+"""Shared by the commands that evaluate (`tracking/test.py`, the workspaces): checks, processes, the printed report."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lib.bench.benchmarks import get_benchmark
+from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
+from lib.bench.metrics import METRICS, check_options
+from lib.bench.render import check_selection, select_videos, write_videos
+from lib.bench.scoring import Scored
+from lib.bench.submit import pack, shortfall
+from lib.distributed import is_launched
+from lib.launch import run_under_torchrun
+
+SHOWN_FAILURES = 50
+
+
+def check_requests(
+    metric: str | None, videos: str | None, datasets: Sequence[str] = (), options: Mapping[str, Any] | None = None
+) -> None:
+    """Check before the tracking what is done after it. Raises UnknownNameError, ValueError."""
+    if metric is not None:
+        METRICS[metric]
+    variants = {get_benchmark(name).metric for name in datasets} if metric is None else {metric}
+    for variant in variants if options else ():
+        try:
+            check_options(variant, options or {})
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+    if videos is not None:
+        check_selection(videos)
+
+
+def run_tests(jobs: Sequence[EvalJob], program: Path | str, argv: Sequence[str], videos: str | None = None) -> int:
+    """Run evaluations one after the other, in as many processes as they request.
+
+    Args:
+        jobs: The evaluations.
+        program: File of the calling command, which torchrun starts again in every process.
+        argv: Its command line.
+        videos: Which results are drawn (`lib.bench.render.select_videos`).
+
+    Returns:
+        Exit code: 1 when a sequence failed.
+    """
+    code = start_processes(program, argv, jobs[0].processes)
+    if code is not None:
+        return code
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")
+    return max(run_test(job, console, videos) for job in jobs)
+
+
+def start_processes(program: Path | str, argv: Sequence[str], processes: int) -> int | None:
+    """Run a command again under torchrun if it asks for several processes; returns their exit code.
+
+    None where this process has to do the work: it is alone, or one of those that torchrun has started.
+    """
+    if processes < 2 or is_launched():
+        return None
+    sys.stdout.flush()
+    return run_under_torchrun(program, argv, processes)
+
+
+def run_test(job: EvalJob, console: Console, videos: str | None = None) -> int:
+    """Announce, track, score, print; returns the exit code (1 when a sequence failed)."""
+
+    def say(message: str) -> None:
+        console.print(message, highlight=False, soft_wrap=True)
+
+    execution = job.spec.execution(0)
+    say(f"[bold]{' '.join(job.spec.labels)}[/bold] on [bold]{job.benchmark.title}[/bold]")
+    weights = job.spec.details().get("weights")
+    if isinstance(weights, dict):
+        say(escape(f"weights: {weights['file'] or 'none'} ({weights['sha256'][:16]})"))
+    say(escape(f"device: {execution.device}, {execution.dtype_name} ({execution.reason})"))
+    if not job.degradation.is_none:
+        say(escape(f"frames: {job.degradation.label}"))
+    outcome = run_evaluation(job, console)
+    report(outcome, console)
+    if outcome.is_main:
+        if videos:
+            done = outcome.finished
+            ranking = outcome.scored.filed.per_sequence() if outcome.scored else {}
+            chosen = select_videos(videos, [s.name for s in done], ranking)
+            for path in write_videos(done, {"tracker": outcome.folder}, outcome.folder / "videos", chosen):
+                say(escape(f"video: {path}"))
+        if job.benchmark.submission and not outcome.failures and not job.names:
+            say(f"submission: {pack(job.benchmark, outcome.folder, job.paths)}")
+            if note := shortfall(job.benchmark, len(outcome.sequences)):
+                say(escape(f"note: {note}"))
+    return outcome.exit_code
+
+
+def report(outcome: Outcome, console: Console) -> None:
+    """Print the table of scores, the failures, and where the results are."""
+
+    def say(message: str) -> None:
+        console.print(message, highlight=False, soft_wrap=True)
+
+    if outcome.scored is not None:
+        console.print(score_table(outcome.scored, len(outcome.sequences)))
+        for note in outcome.scored.notes:
+            say(escape(f"note: {note}"))
+    elif not outcome.failures:
+        console.print("no scores here: the ground truth of this benchmark is not public, or its metric is not built in")
+    if outcome.failures:
+        say(f"[red]{len(outcome.failures)} {outcome.unit} failed:[/red]")
+        for name, reason in list(outcome.failures.items())[:SHOWN_FAILURES]:
+            say(escape(f"  {name}: {reason}"))
+    speed = f", {outcome.fps:.1f} frames/s over all workers" if outcome.tracked else ""
+    tracked = f"{outcome.tracked} {outcome.unit} tracked in {outcome.seconds:.1f} s{speed}"
+    say(f"{tracked}; {outcome.kept} were finished before")
+    say(escape(f"results: {outcome.folder}"))
+
+
+def score_table(scored: Scored, total: int) -> Table:
+    """One row for the result files, one for the boxes with all digits where the files cut them."""
+    count = len(scored.filed.names)
+    over = f"{count} sequences" if count == total else f"only {count} of {total} sequences"
+    table = Table(title=f"{scored.benchmark.title}, metric {scored.metric} ({over})", title_justify="left")
+    table.add_column("boxes")
+    for label in scored.filed.labels.values():
+        table.add_column(label, justify="right")
+    table.add_row("as filed", *(f"{v:.2f}" for v in scored.filed.headline.values()))
+    if scored.exact is not None:
+        table.add_row("all digits", *(f"{v:.2f}" for v in scored.exact.headline.values()))
+    return table

@@ -1,0 +1,430 @@
+"""One tracker on one benchmark: track what is not finished, then score the whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkSequence
+from lib.bench.metrics import METRICS, MetricError, evaluate
+from lib.bench.queue import Summary, Team, WorkQueue, join_team
+from lib.bench.result_files import box_format
+from lib.bench.results import Identity, Result, ResultFolder, host, read_manifest, versions, write_manifest
+from lib.bench.runner import Runner, describe
+from lib.bench.scoring import Scored, score
+from lib.bench.spec import TrackerSpec
+from lib.cores import threads_per_process
+from lib.data import Degradation, Modality, Video
+from lib.paths import Paths, results_folder
+from lib.registry import suggest
+
+LOG_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class EvalJob:
+    """One tracker on one benchmark.
+
+    Attributes:
+        spec: The tracker.
+        benchmark: The benchmark.
+        paths: Folders of this machine.
+        processes: Number of processes that were requested; 0 and 1 are this one.
+        batch: Rows per process.
+        run_id: Number of the run, part of the result folder's name.
+        names: Sequences (names, or positions as text); empty for all.
+        metric: Variant of `lib.bench.metrics` in place of the benchmark's own.
+        metric_options: Its options.
+        skip_missing: Go on without sequences that are not on disk.
+        rerun: Track finished sequences again.
+        debug: Raise the first failure.
+        degradation: What is wrong with the frames that the tracker sees.
+        root: Folder for the results, in place of the usual one below save_dir.
+    """
+
+    spec: TrackerSpec
+    benchmark: Benchmark
+    paths: Paths
+    processes: int = 0
+    batch: int = 1
+    run_id: int | None = None
+    names: tuple[str, ...] = ()
+    metric: str | None = None
+    metric_options: Mapping[str, Any] = field(default_factory=dict)
+    skip_missing: bool = False
+    rerun: bool = False
+    debug: bool = False
+    degradation: Degradation = Degradation()
+    root: Path | None = None
+
+    @property
+    def folder(self) -> ResultFolder:
+        """`<save_dir>/test/tracking_results/<script>/<config>[_<run id>]/<benchmark>[_<degradation>]`, or `root`."""
+        script, config = self.spec.labels
+        suffix = "" if self.run_id is None else f"_{self.run_id:03d}"
+        usual = results_folder(self.paths.save_dir, script, f"{config}{suffix}") / self.benchmark.name
+        path = self.root or usual
+        label = self.degradation.label
+        return ResultFolder(path.with_name(f"{path.name}_{label}") if label else path, self.benchmark.result_format)
+
+    @property
+    def identity(self) -> Identity:
+        """Everything that influences the boxes: the tracker, and the frames that it sees."""
+        own = self.spec.identity()
+        if self.degradation.is_none:
+            return own
+        return Identity({**own.values, "degradation": asdict(self.degradation)})
+
+    @property
+    def variant(self) -> str:
+        """The metric variant in use."""
+        return self.metric or self.benchmark.metric
+
+    def check(self) -> None:
+        """Raises ValueError for a degradation that no sequence of the benchmark can have."""
+        if self.degradation.needs_aux and self.benchmark.modality is Modality.RGB:
+            raise ValueError(f"{self.benchmark.title} has no second picture to drop or to corrupt")
+
+    def degraded(self, sequence: BenchmarkSequence) -> BenchmarkSequence:
+        """The sequence as the tracker sees it."""
+        return self.degradation.apply(sequence, sequence.starts)
+
+    def sequences(self) -> list[BenchmarkSequence]:
+        """The sequences as the tracker sees them, in the benchmark's order.
+
+        Raises BenchmarkError for an unknown name (with the nearest one), and for sequences that cannot be read.
+        """
+        chosen: dict[str, None] | None = None
+        if self.names:
+            known = self.benchmark.names(self.paths)
+            chosen = {}
+            for name in self.names:
+                if name not in known and name.isdigit() and int(name) < len(known):
+                    name = known[int(name)]
+                if name not in known:
+                    raise BenchmarkError(
+                        f"{self.benchmark.title} has no sequence {name!r}{suggest(name, known)} "
+                        f"(a name, or a position from 0 to {len(known) - 1})"
+                    )
+                chosen[name] = None
+        return [self.degraded(s) for s in self.benchmark.sequences(self.paths, chosen, self.skip_missing)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of an evaluation.
+
+    Attributes:
+        folder: Result folder.
+        sequences: All sequences of the job.
+        failures: Run (named like its sequence, unless that has several) -> reason.
+        scored: Scores; None when only a server can score, or nothing is finished.
+        tracked: Number of runs that were tracked.
+        kept: Number of runs that were finished before.
+        seconds: Duration of the tracking.
+        fps: Frames per second over all processes.
+        is_main: True in the process that reports.
+    """
+
+    folder: Path
+    sequences: Sequence[BenchmarkSequence]
+    failures: dict[str, str]
+    scored: Scored | None
+    tracked: int
+    kept: int
+    seconds: float
+    fps: float
+    is_main: bool = True
+
+    @property
+    def exit_code(self) -> int:
+        """1 when a run failed; the main process says so for all."""
+        return int(bool(self.failures) and self.is_main)
+
+    @property
+    def unit(self) -> str:
+        """What `tracked` and `kept` count: "sequences" or "runs"."""
+        return unit_of(self.sequences)
+
+    @property
+    def finished(self) -> list[BenchmarkSequence]:
+        """The sequences without a failure."""
+        return [s for s in self.sequences if self.failures.keys().isdisjoint(s.run_names)]
+
+
+def unit_of(sequences: Sequence[BenchmarkSequence]) -> str:
+    """What is counted: sequences, or runs where a sequence has several."""
+    return "runs" if any(len(s.run_names) > 1 for s in sequences) else "sequences"
+
+
+def run_evaluation(job: EvalJob, console: Console) -> Outcome:
+    """Track what is not finished, then score the whole.
+
+    Under torchrun every process calls this with the same job; the first one prepares, reports and scores. Results of
+    other weights or another configuration are moved aside first, with a message. A run that fails does not stop the
+    others; it is in `Outcome.failures`. On KeyboardInterrupt finished results stay.
+
+    Raises:
+        BenchmarkError, MissingPathError: The benchmark's data are not complete.
+        WorkersFailedError: No process could work.
+        ValueError: The degradation is not possible.
+    """
+    job.check()
+    team = join_team(str(job.folder.path))
+    if not team.is_main:
+        console = Console(quiet=True)
+    sequences = job.sequences()
+    runs = [run for s in sequences for run in s.runs]
+    lengths = {run.name: len(run) for run in runs}
+    todo: list[str] = team.share("todo", lambda: _prepare(job, sequences, console))
+    label = next(iter(METRICS[job.variant].scores.values())).label if job.variant in METRICS else "score"
+    display = Display(console, job.benchmark.title, len(todo), sum(lengths[n] for n in todo), label, unit_of(sequences))
+    with display:
+        if todo:
+            _track(job, team, todo, {run: s.name for s in sequences for run in s.run_names}, display)
+        seconds = display.seconds
+    failures: dict[str, str] = team.share("failures", lambda: display.failures)
+    lacking = [r.name for r in runs if r.name not in failures and not job.folder.finished(r.sequence, r.start)]
+    failures.update(dict.fromkeys(lacking, f"no result in {job.folder.path}"))
+    scored = None
+    if team.is_main:
+        complete = not failures and not job.names
+        _finish_manifest(job, {n: f for n, f in lengths.items() if n not in failures}, failures, complete, seconds)
+        done = [s for s in sequences if failures.keys().isdisjoint(s.run_names)]
+        scored = score(job.benchmark, job.folder, done, job.metric, job.metric_options) if done else None
+        if scored and complete:
+            job.folder.write_scores(scored.plain())
+    fps = sum(lengths[n] for n in todo) / seconds if todo and seconds > 0 else 0.0
+    tracked, kept = len(todo) - len(failures), len(runs) - len(todo)
+    return Outcome(job.folder.path, sequences, failures, scored, tracked, kept, seconds, fps, team.is_main)
+
+
+def _prepare(job: EvalJob, sequences: Sequence[BenchmarkSequence], console: Console) -> list[str]:
+    """Before anything is tracked: move stale results aside, write the manifest; returns the runs to track."""
+
+    def say(message: str) -> None:
+        console.print(message, highlight=False, soft_wrap=True)
+
+    folder, identity = job.folder, job.identity
+    before = (read_manifest(folder.path) or {}).get("identity", {}) if folder.path.is_dir() else {}
+    if before and identity.difference(before):
+        job.spec.build(0)  # a tracker that cannot be built must not displace results
+    aside = folder.set_stale_aside(identity)
+    if aside is not None:
+        changed = f"other {identity.difference(before)}" if before else "no manifest"
+        say(f"results in {folder.path} were made by something else ({changed}): moved to {aside.name}/")
+    if job.rerun:
+        folder.forget(name for s in sequences for name in s.run_names)
+    runs = [run for s in sequences for run in s.runs]
+    todo = [run for run in runs if not folder.finished(run.sequence, run.start)]
+    changed_data = [run.name for run in todo if folder.boxes_file(run.name).is_file()]
+    if changed_data:
+        shown = ", ".join(changed_data[:5]) + (" ..." if len(changed_data) > 5 else "")
+        say(f"{len(changed_data)} results do not fit the data as they are now and run again: {shown}")
+    if todo:
+        folder.forget(run.name for run in todo)
+    kept = len(runs) - len(todo)
+    if kept:
+        say(f"{kept} of {len(runs)} {unit_of(sequences)} are finished already (--rerun repeats them)")
+    write_manifest(folder.path, _manifest(job, "running"))
+    return [run.name for run in sorted(todo, key=lambda run: -len(run))]
+
+
+def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str], display: Display) -> None:
+    """Track runs until all of them are settled. owners: run -> its sequence."""
+    opened: dict[str, BenchmarkSequence] = {}
+
+    def load(name: str) -> tuple[Video, int]:
+        opened[name] = sequence = job.degraded(reader.sequence(owners[name]))
+        run = sequence.runs[sequence.run_names.index(name)]
+        return run.sequence, run.start
+
+    def keep(result: Result) -> Summary:
+        job.folder.write(result)
+        main_score = _main_score(job, opened.pop(result.name), result)
+        return Summary(len(result.seconds), float(result.seconds.sum()), main_score)
+
+    queue = WorkQueue(team, todo, keep, display if team.is_main else None)
+    if team.local_size > 1:
+        torch.set_num_threads(threads_per_process(team.local_size))
+        cv2.setNumThreads(1)
+    decoders = max(2, min(8, threads_per_process(team.local_size)))
+    works = queue.recover()
+    runner = None
+    while not queue.over():
+        if not works:
+            queue.wait()
+            continue
+        try:
+            if runner is None:
+                reader = job.benchmark.open(job.paths)
+                tracker = job.spec.build(team.local_rank)
+                if box_format(job.folder.box_format).corners and "polygon" in tracker.gives_regions:
+                    tracker.request_regions("polygon")
+                runner = Runner(
+                    tracker, load, queue, job.batch, job.benchmark.protocol, decode_threads=decoders,
+                    raise_errors=job.debug,
+                )  # fmt: skip
+            runner.run()
+        except Exception as error:
+            if team.size == 1 or job.debug:
+                raise
+            works = queue.in_flight  # what has claimed a run may go on with another one
+            queue.give_back(describe(error), resume=works)
+        else:
+            if not queue.over():
+                queue.wait()
+    queue.listen()
+
+
+def _main_score(job: EvalJob, sequence: BenchmarkSequence, result: Result) -> float | None:
+    """Main score of one sequence in percent, for the progress bar."""
+    if not job.benchmark.scored or job.variant not in METRICS or len(sequence.run_names) > 1:
+        return None
+    try:
+        scores = evaluate(job.variant, [sequence.scored([result])], dataset=job.benchmark.tag)
+    except MetricError:  # reported at the end, with the scores of the whole
+        return None
+    return scores.headline[scores.main]
+
+
+def _manifest(job: EvalJob, state: str) -> dict[str, Any]:
+    execution = job.spec.execution(0)
+    script, config = job.spec.labels
+    return {
+        "state": state,
+        "benchmark": job.benchmark.name,
+        "data": str(job.paths.dataset(job.benchmark.root)),
+        "tracker": {"script": script, "config": config, "run_id": job.run_id},
+        "identity": job.identity.plain(),
+        "hash": job.identity.hash,
+        **job.spec.details(),
+        "device": execution.device,
+        "dtype": execution.dtype_name,
+        "reason": execution.reason,
+        "batch": job.batch,
+        "workers": job.processes,
+        "versions": versions(),
+        "host": host(),
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _finish_manifest(
+    job: EvalJob, done: Mapping[str, int], failures: dict[str, str], complete: bool, seconds: float
+) -> None:
+    """Write the manifest of an evaluation that has ended. done: finished runs -> frames."""
+    speeds: dict[str, Any] = {}
+    frames, spent = 0, 0.0
+    for name, length in done.items():
+        times = job.folder.seconds(name)
+        tail = float(times[1:].sum())
+        frames, spent = frames + max(0, len(times) - 1), spent + tail
+        speeds[name] = {"frames": length, "fps": round((len(times) - 1) / tail, 3) if tail > 0 else None}
+    timing = {
+        "seconds": round(seconds, 3),
+        "frames": frames,
+        "tracker_fps": round(frames / spent, 3) if spent > 0 else None,
+    }
+    manifest = _manifest(job, "complete" if complete else "incomplete")
+    write_manifest(job.folder.path, {**manifest, "timing": timing, "failed": failures, "sequences": speeds})
+
+
+@dataclass
+class Display:
+    """Progress of an evaluation (`lib.bench.queue.Watcher`): a bar on a terminal, a line now and then elsewhere.
+
+    Attributes:
+        console: Where it is shown.
+        title: Of the benchmark.
+        runs: Number of runs to track.
+        frames: Number of their frames.
+        label: Of the main score.
+        unit: What is counted.
+        scores: Finished run -> main score in percent.
+        failures: Failed run -> reason.
+    """
+
+    console: Console
+    title: str
+    runs: int
+    frames: int
+    label: str = "AUC"
+    unit: str = "sequences"
+    scores: dict[str, float | None] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    _tracked: int = 0
+    _began: float = field(default_factory=time.monotonic)
+    _logged: float = field(default_factory=time.monotonic)
+    _bar: Progress | None = None
+
+    def __enter__(self) -> Display:
+        self._began = self._logged = time.monotonic()
+        if self.console.is_terminal and not self.console.quiet:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self._task = self._bar.add_task(self.title, total=max(1, self.frames), note="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def finished(self, name: str, summary: Summary) -> None:
+        """A run is finished."""
+        self.scores[name] = summary.score
+        self._show()
+
+    def failed(self, name: str, reason: str) -> None:
+        """A run has failed."""
+        self.failures[name] = reason
+        self.say(f"[red]failed[/red] {name}: {escape(reason)}")
+        self._show()
+
+    def tracked(self, frames: int) -> None:
+        """That many more frames are done."""
+        self._tracked += frames
+        self._show()
+
+    def say(self, message: str) -> None:
+        """A line above the bar; rich markup is understood."""
+        (self._bar.console if self._bar is not None else self.console).print(message, highlight=False, soft_wrap=True)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self._began
+
+    def _show(self) -> None:
+        scores = [score for score in self.scores.values() if score is not None]
+        shown = f"  {self.label} {sum(scores) / len(scores):.1f}" if scores else ""
+        rate = self._tracked / max(self.seconds, 1e-9)
+        note = f"{len(self.scores) + len(self.failures)}/{self.runs} {self.unit}  {rate:.1f} fps{shown}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._tracked, note=note)
+        elif time.monotonic() - self._logged >= LOG_SECONDS:
+            self._logged = time.monotonic()
+            share = min(1.0, self._tracked / max(1, self.frames))
+            left = self.seconds * (1 - share) / share if share > 0 else float("nan")
+            self.console.print(f"{self.title}: {100 * share:.0f}%  {note}  ETA {left:.0f} s", highlight=False)

@@ -1,0 +1,291 @@
+"""Which tracker runs: its description, from which any process builds it, and the device and number format it uses."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib.bench.benchmarks import get_benchmark
+from lib.bench.classical import REFERENCES
+from lib.bench.results import Identity
+from lib.config import ConfigError
+from lib.deploy import (
+    PROCEDURAL,
+    TORCH,
+    CalibrationClip,
+    Engine,
+    EngineError,
+    Inference,
+    calibration_clips,
+    get_engine,
+    prepare,
+)
+from lib.device import choose_device
+from lib.methods import Experiment, load_experiment
+from lib.models import sha256_of
+from lib.paths import Paths, load_paths
+from lib.registry import UnknownNameError
+from lib.track import Tracker
+
+PROTOCOLS = ("official", "fast")
+
+
+@dataclass(frozen=True)
+class TrackerSpec:
+    """An experiment with its weights, or a built-in reference tracker. Picklable; fields are named as on command lines.
+
+    Attributes:
+        script: Method, a folder of `experiments/`.
+        config: YAML file in it, without its ending.
+        reference: Name of a tracker without weights (`static`, `classical`, `mil`), in place of script and config.
+        checkpoint: File of weights, "latest", or None for epoch TEST.EPOCH; a path once `resolve` has found it.
+        untrained: Random weights, drawn with `seed`, in place of a checkpoint.
+        protocol: "official" (float32, TF32 off) or "fast" (half precision where the device has it).
+        compile: Compile the network with `torch.compile`.
+        device: auto, cpu, mps, cuda or cuda:N.
+        num_gpus: Number of GPUs that processes share in turn; 0 for all.
+        overrides: `KEY=VALUE` texts that override the configuration.
+        plugins: Folders of methods from outside the tree.
+        engine: Runtime that computes the network.
+        calibration: Data set that an 8-bit engine is calibrated on; empty for procedural sequences.
+        benchmark: Name of the benchmark, for settings by benchmark.
+        paths: Folders of this machine; None for those of local.yaml.
+    """
+
+    script: str = ""
+    config: str = ""
+    reference: str = ""
+    checkpoint: str | Path | None = None
+    untrained: bool = False
+    seed: int = 42
+    protocol: str = "official"
+    compile: bool = False
+    device: str = "auto"
+    num_gpus: int = 0
+    overrides: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    engine: str = TORCH
+    calibration: str = ""
+    benchmark: str | None = None
+    paths: Paths | None = None
+
+    @classmethod
+    def from_options(cls, options: argparse.Namespace, **changes: Any) -> TrackerSpec:
+        """The spec of a parsed command line: its options that are named like fields, with `changes`."""
+        given = {k: v for k, v in {**vars(options), **changes}.items() if k in {f.name for f in fields(cls)}}
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
+        return cls(**given)
+
+    def resolve(self, paths: Paths, benchmark: str | None = None) -> TrackerSpec:
+        """The spec with its weights found, after all checks that need no network.
+
+        Raises:
+            CheckpointNotFoundError: There are no such weights; the message says where they were looked for.
+            ConfigError: The configuration cannot be used.
+            EngineError: The engine is not installed.
+            ValueError: Neither script and config nor a reference tracker are named.
+        """
+        spec = replace(self, benchmark=benchmark, paths=paths)
+        if self.reference:
+            return spec
+        if not self.script or not self.config:
+            raise ValueError("expected SCRIPT CONFIG (such as: ostrack vitb_256_mae_ce_32x4_ep300) or --tracker NAME")
+        engine = get_engine(self.engine)
+        if engine is not None:
+            engine.require()
+        check_benchmark_keys(spec.experiment)
+        if self.untrained:
+            return replace(spec, checkpoint=None)
+        return replace(spec, checkpoint=spec.experiment.locate_weights(str(self.checkpoint or ""), paths))
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The resolved configuration and its method."""
+        return load_experiment(self.script, self.config, self.overrides, self.plugins)
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights' file, or a sentence for random weights."""
+        return f"random, seed {self.seed}" if self.checkpoint is None else sha256_of(Path(self.checkpoint))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "experiment"}
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """(script, configuration) as in result paths."""
+        if self.reference:
+            return "reference", self.reference
+        return self.script, f"{self.experiment.name}_untrained" if self.checkpoint is None else self.experiment.name
+
+    def identity(self) -> Identity:
+        """Everything that influences the boxes."""
+        if self.reference:
+            return Identity({"tracker": self.reference})
+        values = {
+            "configuration": self.experiment.hash,
+            "weights": self.weights_hash,
+            "protocol": self.protocol,
+            "dtype": self.execution(0).dtype_name,
+            "compiled": self.compile,
+        }
+        engine = get_engine(self.engine)
+        if engine is not None:
+            values["engine"] = engine.name
+            if engine.int8:
+                values["calibration"] = self.calibration or "procedural"
+        return Identity(values)
+
+    def details(self) -> Mapping[str, Any]:
+        """Further entries of the manifest: the whole configuration, the file of weights."""
+        if self.reference:
+            return {"method": f"reference tracker {self.reference}"}
+        return {
+            "method": self.experiment.method.name,
+            "config_file": str(self.experiment.path),
+            "config": self.experiment.plain,
+            "config_hash": self.experiment.hash,
+            "overrides": list(self.overrides),
+            "weights": {
+                "file": None if self.checkpoint is None else str(self.checkpoint),
+                "sha256": self.weights_hash,
+            },
+            "protocol": self.protocol,
+            "compiled": self.compile,
+            "engine": self.engine,
+        }
+
+    def execution(self, slot: int) -> Execution:
+        """Device and number format of process `slot` of this machine."""
+        if self.reference:
+            return choose_execution("cpu", "official")
+        engine = get_engine(self.engine)
+        if engine is not None:
+            return engine_execution(engine, self.device, self.protocol)
+        return choose_execution(self.device, self.protocol, slot, self.num_gpus)
+
+    def inference(self, tracker: Tracker) -> Inference:
+        """Options of `lib.deploy.prepare`. Raises EngineError for an engine that is not installed."""
+        engine = get_engine(self.engine)
+        clips: list[CalibrationClip] = []
+        if engine is not None:
+            engine.require()
+            if engine.int8:
+                name = self.calibration or PROCEDURAL[tracker.reads_aux]
+                clips = calibration_clips(name, self.paths or load_paths())
+        return Inference(self.execution(0).dtype, self.compile, self.engine, clips)
+
+    def build(self, slot: int = 0) -> Tracker:
+        """The tracker of process `slot`, prepared for inference."""
+        tracker = self.build_plain(slot)
+        return tracker if self.reference else prepare(tracker, self.inference(tracker))
+
+    def build_plain(self, slot: int = 0) -> Tracker:
+        """The same tracker with its network as it was trained: float32, nothing folded into weights."""
+        if self.reference:
+            return REFERENCES[self.reference]()
+        if self.protocol == "official":
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+        if self.checkpoint is None:
+            torch.manual_seed(self.seed)
+        network = self.experiment.method.build_network(self.experiment.config, False)
+        if self.checkpoint is not None:
+            self.experiment.load_weights(network, Path(self.checkpoint))
+        network.to(self.execution(slot).device).eval().requires_grad_(False)
+        return self.experiment.build_tracker(network, self.benchmark)
+
+
+def check_benchmark_keys(experiment: Experiment) -> None:
+    """Raises ConfigError for a key of TEST.BY_BENCHMARK that is not the name of a benchmark as it is used here."""
+    for name, where in experiment.config.test.by_benchmark.where.items():
+        key = f"{where}: TEST.BY_BENCHMARK.{name}"
+        try:
+            known = get_benchmark(name).name
+        except UnknownNameError as error:
+            raise ConfigError(f"{key}: {error}") from None
+        if known != name.lower():
+            raise ConfigError(f"{key}: write {known.upper()}")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where a tracker runs.
+
+    Attributes:
+        device: As torch writes it ("cuda:0").
+        dtype: Number format of the network's products.
+        reason: Reasons for both, in words.
+    """
+
+    device: str
+    dtype: torch.dtype
+    reason: str
+
+    @property
+    def dtype_name(self) -> str:
+        """`float32`, `bfloat16`, ..."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+def choose_execution(device: str, protocol: str, slot: int = 0, num_gpus: int = 0) -> Execution:
+    """Device and number format of process `slot`.
+
+    Args:
+        device: auto, cpu, mps, cuda or cuda:N. With auto and cuda, processes take turns on the GPUs.
+        protocol: "official" or "fast".
+        slot: Number of the process on its machine.
+        num_gpus: Number of GPUs to share, 0 for all there are.
+
+    Raises:
+        DeviceError: The device is not there.
+    """
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.strip().lower() in ("auto", "cuda") and available:
+        device = f"cuda:{slot % (min(num_gpus, available) if num_gpus > 0 else available)}"
+    chosen, device_reason = choose_device(device)
+    dtype, dtype_reason = choose_dtype(chosen, protocol)
+    return Execution(str(chosen), dtype, f"{device_reason}; {dtype_reason}")
+
+
+def engine_execution(engine: Engine, device: str, protocol: str) -> Execution:
+    """Device and number format of an engine: the CPU; half precision where protocol, engine and CPU allow it.
+
+    Raises EngineError for another device, and for 8 bits in the official protocol.
+    """
+    if device.strip().lower() not in ("auto", "cpu"):
+        raise EngineError(f"engine {engine.name} computes on the CPU; --device {device} is for --engine {TORCH}")
+    dtype, reason = choose_dtype(torch.device("cpu"), protocol)
+    if engine.int8:
+        if protocol == "official":
+            raise EngineError(
+                f"engine {engine.name} computes in 8 bits, but the official protocol is float32: add --protocol fast"
+            )
+        return Execution("cpu", torch.float32, f"engine {engine.name}: most products in 8 bits, the others in float32")
+    if engine.runtime == "onnx" and dtype != torch.float32:
+        dtype, reason = torch.float32, "float32; ONNX Runtime has no half precision on CPUs"
+    return Execution("cpu", dtype, f"engine {engine.name}: {reason}")
+
+
+def choose_dtype(device: torch.device, protocol: str) -> tuple[torch.dtype, str]:
+    """Number format of the network's products, and the reason: float32 for `official`, half for `fast` if it pays."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol {protocol!r} is unknown; expected {' or '.join(PROTOCOLS)}")
+    if protocol == "official":
+        return torch.float32, "float32 with TF32 off, the official protocol"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "bfloat16, the fast protocol"
+        return torch.float16, "float16, the fast protocol; this GPU has no bfloat16"
+    if device.type == "mps":
+        return torch.float16, "float16, the fast protocol"
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    if any(bool(check()) for name in checks if (check := getattr(torch.cpu, name, None)) is not None):
+        return torch.bfloat16, "bfloat16, the fast protocol"
+    return torch.float32, "float32; the fast protocol gains nothing from half formats on this CPU"

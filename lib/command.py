@@ -1,0 +1,62 @@
+"""How a command ends: its exit code, errors in one sentence, and deaths of processes that torchrun has started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+LIFE, DEATH = "TRACKING_WORKER_LIFE", "TRACKING_WORKER_DEATH"
+"""Environment of a child of `run_in_child`: how many have died before it, and why the last one did."""
+
+
+def run_command(run: Callable[[], int | None], debug: bool = False, interrupted: str = "stopped") -> int:
+    """Run a command and turn what it raises into a message on stderr.
+
+    Args:
+        run: The command; returns its exit code, None for 0.
+        debug: Let exceptions through.
+        interrupted: Message after Ctrl-C.
+
+    Returns:
+        Exit code: that of `run`, 2 for an error, 130 after Ctrl-C.
+    """
+    code = run_in_child()
+    if code is not None:
+        return code
+    try:
+        return run() or 0
+    except KeyboardInterrupt:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"\n{interrupted}", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError, LookupError) as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run_in_child() -> int | None:
+    """In a process that torchrun has started: run this command in a child, again whenever a signal kills it.
+
+    torchrun ends all processes as soon as one of them dies. This one survives its child's death (kill -9, a crash in a
+    driver), and the next child continues.
+
+    Returns:
+        The child's exit code; None in the child, and without torchrun, where the caller has to do the work.
+    """
+    if LIFE in os.environ or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    # torchrun signals the whole process group; this process has to wait for its child's exit code.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: None)
+    life, death = 0, ""
+    while True:
+        environment = {**os.environ, LIFE: str(life), DEATH: death}
+        code = subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment).wait()
+        if code >= 0 or -code in (signal.SIGINT, signal.SIGTERM):
+            return code if code >= 0 else 128 - code
+        life, death = life + 1, f"killed by {signal.Signals(-code).name}"
