@@ -131,12 +131,16 @@ class AutocastTracker(Tracker):
 
     def __init__(self, tracker: Tracker, device: str, dtype: torch.dtype) -> None:
         self.tracker = tracker
-        self.reads_aux = tracker.reads_aux
+        self.reads_aux, self.gives_regions = tracker.reads_aux, tracker.gives_regions
         self._kind = torch.device(device).type
         self._dtype = dtype
 
     def _autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self._kind, dtype=self._dtype)
+
+    def request_regions(self, *kinds: str) -> None:
+        """Pass the request on to the tracker."""
+        self.tracker.request_regions(*kinds)
 
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> State:
         with self._autocast():
