@@ -267,13 +267,18 @@ def test_ctrl_c_keeps_finished_results(tmp_path: Path) -> None:
     from toy_tracker import write_benchmark
 
     folders = write_benchmark(tmp_path / "data" / "synthetic", (9, 8, 3))
-    block(folders["toy-1"], 5)
+    release = block(folders["toy-1"], 5)
     process = start(tmp_path, processes=2)
     folder = job(tmp_path, run_id=0).folder.path
     wait_for(folder / "toy-3.txt")
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130, said
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if "stopped" in line:
+            release()  # so that the thread that reads the picture can end
+    assert process.wait(PATIENCE) == 130, said
     assert said.count("stopped") == 1
     assert (folder / "toy-2.txt").exists()
     assert not (folder / "toy-1.txt").exists()
