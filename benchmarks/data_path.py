@@ -35,7 +35,6 @@ from lib.data import (
     Processing,
     Sample,
     depth_to_levels,
-    draw_sample,
     grey_picture,
     jitter_box,
     mirror_box,
@@ -101,16 +100,17 @@ def straightforward(shot: Shot, draws: Draws) -> list[torch.Tensor]:
     )
     for frame, box, rule, draw in kinds:
         image, target = frame.merged(), box.astype(np.float32)
-        if draws.grey and frame.second is None:
+        if draws.changes[0] and frame.second is None:
             image = grey_picture(image)
-        if draws.mirrored:
+        if draws.changes[1]:
             image, target = np.ascontiguousarray(image[:, ::-1]), mirror_box(target, image.shape[1])
         jittered = jitter_box(target, draw.normal, draw.uniform, rule.scale_jitter, rule.center_jitter)
         crop, mask = padded_crop(image, jittered.tolist(), rule.factor, rule.size)
         if mask.all():
             raise InvalidSampleError("padding only")
-        x = torch.from_numpy(crop.transpose(2, 0, 1)).float().mul(draw.gain / 255).clamp(0, 1)
-        x = x.flip(2) if draw.flipped else x
+        gain, flipped = draw.changes
+        x = torch.from_numpy(crop.transpose(2, 0, 1)).float().mul(gain / 255).clamp(0, 1)
+        x = x.flip(2) if flipped else x
         crops.append((x - mean[: len(x)]) / std[: len(x)])
     return crops
 
@@ -163,11 +163,11 @@ def check_equal(shots: list[Shot], draws: list[Draws]) -> None:
             sample, plain = ours(shot, draw), straightforward(shot, draw)
         except InvalidSampleError:
             continue
-        for found, gain, expected in (
-            (sample.template, sample.template_gain, plain[0]),
-            (sample.search, sample.search_gain, plain[1]),
+        for found, colour, expected in (
+            (sample.template, sample.template_colour, plain[0]),
+            (sample.search, sample.search_colour, plain[1]),
         ):
-            torch.testing.assert_close(normalise(torch.from_numpy(found), torch.from_numpy(gain))[0], expected)
+            torch.testing.assert_close(normalise(torch.from_numpy(found), torch.from_numpy(colour))[0], expected)
 
 
 def main() -> None:
@@ -181,7 +181,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     shots = make_shots(options.height, options.width, options.modality, 40)
     rng = np.random.default_rng(1)
-    draws = [draw_sample(rng, 1, 1, PROCESS.augmentation, training=True) for _ in shots]
+    draws = [PROCESS.draw(rng, 1, 1) for _ in shots]
     check_equal(shots, draws)
     plain = rate(straightforward, shots, draws, options.seconds)
     quick = rate(ours, shots, draws, options.seconds)

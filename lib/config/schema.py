@@ -40,6 +40,7 @@ class Augment:
     crop's factor is drawn from 1 - BRIGHTNESS .. 1 + BRIGHTNESS.
     GREY_RULE: what becomes grey. `rgb_only`: frames without a second picture, as SDSTrack was trained; `rgb`: the RGB
     picture of every frame; `rgb_and_equal_aux`: that, and the second picture where it is the same one, as CSTrack was.
+    TRANSFORMS: further changes, such as {TYPE: saturation, SPREAD: 0.2}; names of `lib.data.AUGMENTATIONS`.
     """
 
     grey: float = 0.05
@@ -47,6 +48,7 @@ class Augment:
     crop_flip: float = 0.5
     brightness: float = 0.2
     grey_rule: str = "rgb_only"
+    transforms: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         if not all(0 <= share <= 1 for share in (self.grey, self.mirror, self.crop_flip, self.brightness)):
@@ -86,8 +88,10 @@ class Data:
     MULTI_MODAL_VISION: frames of plain RGB sets show their picture twice, as RGB and as the second modality; needed
     where RGB and RGB-X sets are drawn from together. BOX_UNIT: boxes are divided by the crop's side (`size`), or by a
     pixel less (`size_minus_one`, CSTrack). REJECT_ALL_PADDING: crops that show nothing but padding are drawn anew.
-    CROP_STYLE: how wide crops are and what surrounds the image, in training and in tracking: `area` (OSTrack: side from
-    the box's area, black) or `context` (TransT: a margin of the mean side, the image's mean colour).
+    CROP_STYLE: a name of `lib.data.CROP_STYLES`, for training and tracking: `area` (OSTrack: side from the box's area,
+    black beyond the image) or `context` (TransT: a margin of the mean side, the image's mean colour). CHANNELS: the
+    order in which the network reads a picture, RGB or BGR; MEAN and STD are in this order. MASKS: samples carry the
+    targets' masks. COLLATE: a name of `lib.data.COLLATES`.
     """
 
     sampler_mode: str = "causal"
@@ -96,6 +100,9 @@ class Data:
     box_unit: str = "size"
     reject_all_padding: bool = True
     crop_style: str = "area"
+    masks: bool = False
+    collate: str = "stack"
+    channels: str = "RGB"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     max_sample_interval: int | tuple[int, ...] = 200
@@ -107,6 +114,8 @@ class Data:
     def __post_init__(self) -> None:
         if self.box_unit not in BOX_UNITS:
             raise ValueError(f"BOX_UNIT must be {' or '.join(BOX_UNITS)}, not {self.box_unit!r}")
+        if self.channels not in ("RGB", "BGR"):
+            raise ValueError(f"CHANNELS must be RGB or BGR, not {self.channels!r}")
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,18 @@
 """Pictures and boxes: stores, readers, crops, sampling, loading, synthetic worlds. Knows no network."""
 
 from lib.data.augment import (
+    AUGMENTATIONS,
+    Augmentation,
     CropDraw,
+    CropPlan,
     Draws,
     becomes_grey,
+    build_augmentations,
     draw_sample,
     grey_picture,
     mirror_box,
     mirror_box_in_crop,
+    plan_crop,
 )
 from lib.data.boxes import (
     centred_boxes,
@@ -66,6 +71,7 @@ from lib.data.lmdb_build import (
     write_sequence_list,
 )
 from lib.data.loader import (
+    COLLATES,
     WORKER_DIED,
     BatchLoader,
     WorkerError,

@@ -1,62 +1,280 @@
-"""Augmentation as data: the random numbers of one sample, drawn in a fixed order, apart from what is done with them."""
+"""Random changes of training samples: a list of registered transforms.
+
+Each transform draws its numbers from the sample's generator and writes what they mean into a `CropPlan`. Drawing and
+applying are separate, so that a sample can be made again from given numbers. What can be done on the device is
+collected in one affine change of colours per crop and applied when crops are normalised.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.config import Augment
+from lib.data.boxes import Float32s
+from lib.data.crop import Edit, Pixels
 from lib.data.types import Frame, Image
+from lib.registry import Registry
 
-Float32s = NDArray[np.float32]
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of R, G and B in grey (ITU-R BT.601)."""
+
+
+def no_colour_change() -> Float32s:
+    """[3, 4] the identity."""
+    return np.eye(3, 4, dtype=np.float32)
+
+
+@dataclass
+class CropPlan:
+    """How one frame becomes a crop; transforms change it in their order.
+
+    Attributes:
+        frame: The frame that is cropped.
+        kind: Whether the crop is a template or a search region.
+        edits: Changes of the colours of its RGB and auxiliary picture before the crop is cut.
+        mirrored: Exchange left and right of the whole frame before the crop is cut.
+        flipped: Exchange left and right of the finished crop.
+        colour: [3, 4] R, G, B of the crop and 1 -> new R, G, B, in grey levels 0..255.
+        filters: Changes of the finished crop [S, S, 3] of either picture, such as blur.
+    """
+
+    frame: Frame
+    kind: Literal["template", "search"]
+    edits: tuple[Edit | None, Edit | None] = (None, None)
+    mirrored: bool = False
+    flipped: bool = False
+    colour: Float32s = field(default_factory=no_colour_change)
+    filters: list[Callable[[Pixels], Pixels]] = field(default_factory=list)
+
+    def recolour(self, change: NDArray[Any]) -> None:
+        """Apply the affine change [3, 4] after those before."""
+        matrix = np.asarray(change, dtype=np.float32)
+        self.colour = matrix[:, :3] @ self.colour
+        self.colour[:, 3] += matrix[:, 3]
+
+    def finish(self, crop: Pixels) -> Pixels:
+        """The finished crop [S, S, 3], filtered and flipped."""
+        for change in self.filters:
+            crop = change(crop)
+        return np.asarray(cv2.flip(crop, 1)) if self.flipped else crop
+
+
+class Augmentation(ABC):
+    """One kind of random change."""
+
+    per_crop = True
+    """Drawn for each crop by itself, in training alone; otherwise once for a whole sample, in validation too."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> Any:
+        """The numbers of one crop or one sample; draws equally often whatever the outcome."""
+
+    @abstractmethod
+    def apply(self, plan: CropPlan, numbers: Any) -> None:
+        """Write what `draw` gave into the plan of a crop."""
+
+
+AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation")
+"""`TYPE` of DATA.AUGMENT.TRANSFORMS -> class; other keys are arguments of its constructor."""
+
+
+@AUGMENTATIONS.register("grey")
+class Grey(Augmentation):
+    """A whole sample becomes grey; grey_rule: which pictures of RGB-X frames do, see `becomes_grey`."""
+
+    per_crop = False
+
+    def __init__(self, probability: float, grey_rule: str = "rgb_only") -> None:
+        self.probability, self.grey_rule = probability, grey_rule
+
+    def draw(self, rng: np.random.Generator) -> bool:
+        return rng.random() < self.probability
+
+    def apply(self, plan: CropPlan, numbers: bool) -> None:
+        if numbers:
+            rgb, aux = becomes_grey(plan.frame, self.grey_rule)
+            plan.edits = grey_picture if rgb else None, grey_picture if aux else None
+
+
+@AUGMENTATIONS.register("mirror")
+class Mirror(Augmentation):
+    """All frames of a sample are mirrored before crops are cut."""
+
+    per_crop = False
+
+    def __init__(self, probability: float) -> None:
+        self.probability = probability
+
+    def draw(self, rng: np.random.Generator) -> bool:
+        return rng.random() < self.probability
+
+    def apply(self, plan: CropPlan, numbers: bool) -> None:
+        plan.mirrored = plan.mirrored != numbers
+
+
+@AUGMENTATIONS.register("brightness")
+class Brightness(Augmentation):
+    """A factor, uniform in 1 - spread .. 1 + spread."""
+
+    def __init__(self, spread: float) -> None:
+        self.spread = spread
+
+    def draw(self, rng: np.random.Generator) -> float:
+        return 1 - self.spread + 2 * self.spread * rng.random()
+
+    def apply(self, plan: CropPlan, numbers: float) -> None:
+        plan.recolour(np.eye(3, 4) * numbers)
+
+
+@AUGMENTATIONS.register("saturation")
+class Saturation(Brightness):
+    """A mixture with the grey picture; the factor of the colours is uniform in 1 - spread .. 1 + spread."""
+
+    def apply(self, plan: CropPlan, numbers: float) -> None:
+        mixed = np.eye(3, 4) * numbers
+        mixed[:, :3] += (1 - numbers) * np.array(LUMA)
+        plan.recolour(mixed)
+
+
+@AUGMENTATIONS.register("contrast")
+class Contrast(Brightness):
+    """A mixture with the mean grey level of the crop; its factor is uniform in 1 - spread .. 1 + spread."""
+
+    def apply(self, plan: CropPlan, numbers: float) -> None:
+        def change(crop: Pixels) -> Pixels:
+            mean = float(np.dot(crop.reshape(-1, 3).mean(axis=0), LUMA))
+            mixed = np.clip(crop * np.float32(numbers) + np.float32((1 - numbers) * mean), 0, 255)
+            return mixed.round().astype(crop.dtype) if crop.dtype == np.uint8 else mixed.astype(crop.dtype)
+
+        plan.filters.append(change)
+
+
+@AUGMENTATIONS.register("crop_flip")
+class CropFlip(Augmentation):
+    """A finished crop is mirrored. kinds: of which crops."""
+
+    def __init__(self, probability: float, kinds: tuple[str, ...] = ("template", "search")) -> None:
+        self.probability, self.kinds = probability, kinds
+
+    def draw(self, rng: np.random.Generator) -> bool:
+        return rng.random() < self.probability
+
+    def apply(self, plan: CropPlan, numbers: bool) -> None:
+        plan.flipped = plan.flipped != (numbers and plan.kind in self.kinds)
+
+
+@AUGMENTATIONS.register("blur")
+class Blur(Augmentation):
+    """Gaussian blur, its standard deviation uniform between two values in crop pixels."""
+
+    def __init__(self, probability: float, least: float = 0.2, most: float = 1.0) -> None:
+        self.probability, self.least, self.most = probability, least, most
+
+    def draw(self, rng: np.random.Generator) -> tuple[bool, float]:
+        return rng.random() < self.probability, rng.uniform(self.least, self.most)
+
+    def apply(self, plan: CropPlan, numbers: tuple[bool, float]) -> None:
+        blurred, sigma = numbers
+        if blurred:
+            side = round(6 * sigma + 1) | 1
+            plan.filters.append(lambda crop: np.asarray(cv2.GaussianBlur(crop, (side, side), sigma)))
+
+
+@AUGMENTATIONS.register("motion_blur")
+class MotionBlur(Augmentation):
+    """Blur along a line between two cells of a square kernel of odd side, uniform between `least` and `most` pixels."""
+
+    def __init__(self, probability: float, least: int = 3, most: int = 15) -> None:
+        self.probability, self.least, self.most = probability, least, most
+
+    def draw(self, rng: np.random.Generator) -> tuple[bool, int, int, int]:
+        blurred = rng.random() < self.probability
+        side = 2 * int(rng.integers(self.least // 2, self.most // 2 + 1)) + 1
+        first = int(rng.integers(side * side))
+        return blurred, side, first, (first + 1 + int(rng.integers(side * side - 1))) % (side * side)
+
+    def apply(self, plan: CropPlan, numbers: tuple[bool, int, int, int]) -> None:
+        blurred, side, first, last = numbers
+        if blurred:
+            kernel = np.zeros((side, side), dtype=np.float32)
+            cv2.line(kernel, (first % side, first // side), (last % side, last // side), 1.0)
+            kernel /= kernel.sum()
+            plan.filters.append(lambda crop: np.asarray(cv2.filter2D(crop, -1, kernel)))
+
+
+def build_augmentations(augment: Augment) -> list[Augmentation]:
+    """The transforms of DATA.AUGMENT in their order: its own keys, then TRANSFORMS."""
+    own: list[Augmentation] = [
+        Grey(augment.grey, augment.grey_rule),
+        Mirror(augment.mirror),
+        Brightness(augment.brightness),
+        CropFlip(augment.crop_flip),
+    ]
+    return own + [part.build(AUGMENTATIONS) for part in augment.transforms]
 
 
 @dataclass(frozen=True, slots=True)
 class CropDraw:
-    """Random numbers of one crop: normal [2] and uniform [2] for the jitter, brightness factor, flip."""
+    """Random numbers of one crop.
+
+    Attributes:
+        normal, uniform: [2] each, for the jitter.
+        changes: One per transform that is drawn per crop; empty in validation.
+    """
 
     normal: Float32s
     uniform: Float32s
-    gain: float = 1.0
-    flipped: bool = False
+    changes: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Random numbers of one sample. grey and mirrored hold for all its frames."""
+    """Random numbers of one sample. changes: one per transform that is drawn per sample."""
 
-    grey: bool
-    mirrored: bool
+    changes: tuple[Any, ...]
     template: tuple[CropDraw, ...]
     search: tuple[CropDraw, ...]
 
 
-def draw_sample(rng: np.random.Generator, templates: int, searches: int, augment: Augment, training: bool) -> Draws:
+def draw_sample(
+    rng: np.random.Generator, templates: int, searches: int, augmentations: list[Augmentation], training: bool
+) -> Draws:
     """All random numbers of one sample.
 
-    Order: grey, mirror; then for the templates and after them for the search frames: the jitter of each frame (two
-    normal numbers, two uniform ones), then brightness and flip of each frame. Validation (`training` False) draws no
-    brightness and no crop flip.
+    Order: the transforms drawn per sample; then, for the templates and after them for the search frames, the jitter of
+    each frame (two normal numbers, two uniform ones), then the transforms drawn per crop of each frame. Validation
+    (`training` False) draws no changes per crop.
     """
-    grey = rng.random() < augment.grey
-    mirrored = rng.random() < augment.mirror
-    kinds = [_draw_crops(rng, count, augment, training) for count in (templates, searches)]
-    return Draws(grey, mirrored, kinds[0], kinds[1])
+    sample_changes = tuple(a.draw(rng) for a in augmentations if not a.per_crop)
+    per_crop = [a for a in augmentations if a.per_crop] if training else []
+    kinds = []
+    for count in (templates, searches):
+        jitters = [(rng.standard_normal(2).astype(np.float32), rng.random(2).astype(np.float32)) for _ in range(count)]
+        kinds.append(tuple(CropDraw(*jitter, tuple(a.draw(rng) for a in per_crop)) for jitter in jitters))
+    return Draws(sample_changes, *kinds)
 
 
-def _draw_crops(rng: np.random.Generator, count: int, augment: Augment, training: bool) -> tuple[CropDraw, ...]:
-    jitters = [(rng.standard_normal(2).astype(np.float32), rng.random(2).astype(np.float32)) for _ in range(count)]
-    if not training:
-        return tuple(CropDraw(normal, uniform) for normal, uniform in jitters)
-    spread = augment.brightness
-    crops = []
-    for normal, uniform in jitters:
-        gain = 1 - spread + 2 * spread * rng.random()
-        crops.append(CropDraw(normal, uniform, gain, rng.random() < augment.crop_flip))
-    return tuple(crops)
+def plan_crop(
+    frame: Frame,
+    kind: Literal["template", "search"],
+    augmentations: list[Augmentation],
+    sample_changes: tuple[Any, ...],
+    crop_changes: tuple[Any, ...],
+) -> CropPlan:
+    """The plan of one crop: sample_changes and crop_changes are those of `Draws` and `CropDraw`."""
+    plan = CropPlan(frame, kind)
+    for drawn, per_crop in ((sample_changes, False), (crop_changes, True)):
+        chosen = [a for a in augmentations if a.per_crop == per_crop] if drawn else []
+        for augmentation, numbers in zip(chosen, drawn, strict=True):
+            augmentation.apply(plan, numbers)
+    return plan
 
 
 def grey_picture(image: Image) -> Image:
@@ -66,7 +284,10 @@ def grey_picture(image: Image) -> Image:
 
 
 def becomes_grey(frame: Frame, rule: str) -> tuple[bool, bool]:
-    """Whether the RGB picture and the aux picture of a frame change when its sample becomes grey."""
+    """Whether the RGB picture and the auxiliary picture of a frame change when its sample becomes grey.
+
+    rule: "rgb_only": no picture of an RGB-X frame; "rgb": RGB alone; "rgb_and_equal_aux": the other one too if equal.
+    """
     if frame.second is None:
         return True, False
     if rule != "rgb_and_equal_aux":
@@ -75,7 +296,7 @@ def becomes_grey(frame: Frame, rule: str) -> tuple[bool, bool]:
 
 
 def grey_frame(frame: Frame, rule: str) -> Frame:
-    """The frame as it is after its sample became grey."""
+    """The frame after its sample became grey."""
     rgb, aux = becomes_grey(frame, rule)
     second = frame.second
     if aux and frame.aux is not None:
@@ -84,7 +305,7 @@ def grey_frame(frame: Frame, rule: str) -> Frame:
 
 
 def mirror_box(box_xywh: Float32s, width: int) -> Float32s:
-    """The box [4] in the left-right mirrored image; pixel column x becomes width - 1 - x.
+    """The box [4] in the mirrored image; pixel column x becomes width - 1 - x.
 
     Both corners are moved and the size taken from them, in single precision: the crop's rounding depends on it.
     """
@@ -95,7 +316,7 @@ def mirror_box(box_xywh: Float32s, width: int) -> Float32s:
 
 
 def mirror_box_in_crop(box_xywh: Float32s) -> Float32s:
-    """The box [..., 4], in units of the crop's side, in the left-right mirrored crop."""
+    """The box [..., 4], in units of the crop's side, in the mirrored crop."""
     mirrored = np.array(box_xywh)
     mirrored[..., 0] = 1 - (box_xywh[..., 0] + box_xywh[..., 2])
     return mirrored

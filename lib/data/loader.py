@@ -24,6 +24,7 @@ from torch.utils.data import Dataset as TorchDataset
 from lib.data.clips import clip_batch, pack_clips
 from lib.data.io import BrokenFiles, BrokenReport, TooManyBadSamplesError
 from lib.data.types import Batch, ClipBatch, FrameSet, Modality, Sample
+from lib.registry import Registry
 
 __all__ = [
     "WORKER_DIED", "BatchLoader", "SampleSource", "TooManyBadSamplesError", "WorkerError", "build_clip_loader",
@@ -50,6 +51,9 @@ def is_worker_death(error: BaseException) -> bool:
     told = str(error)
     return isinstance(error, RuntimeError) and ("exited unexpectedly" in told or "killed by signal" in told)
 
+
+COLLATES: Registry[Callable[[list[Sample]], Batch]] = Registry("collate")
+"""`DATA.COLLATE` -> function that makes a batch of samples."""
 
 S_co = TypeVar("S_co", covariant=True)
 B = TypeVar("B")
@@ -196,6 +200,7 @@ def build_loader(
     prefetch: int = 2,
     pin_memory: bool | None = None,
     start_method: str | None = None,
+    collate: Callable[[list[Sample]], Batch] | None = None,
 ) -> BatchLoader[Batch]:
     """A loader for one of `world_size` processes.
 
@@ -207,7 +212,12 @@ def build_loader(
     positions = _positions(samples_per_epoch, batch_size, rank, world_size)
     pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
     loader = _data_loader(
-        _Batches(sampler, samples_per_epoch, collate), positions, workers, prefetch, pinned, start_method
+        _Batches(sampler, samples_per_epoch, collate or COLLATES["stack"]),
+        positions,
+        workers,
+        prefetch,
+        pinned,
+        start_method,
     )
     return BatchLoader(sampler, positions, loader, _only)
 
@@ -277,22 +287,26 @@ def _only(parts: list[Batch]) -> Batch:
     return batch
 
 
+@COLLATES.register("stack")
 def collate(samples: list[Sample]) -> Batch:
-    """Samples of one shape, stacked. Raises ValueError where RGB and RGB+X samples are mixed."""
-    shapes = {s.template.shape for s in samples} | {s.search.shape for s in samples}
-    if len({shape[1] for shape in shapes}) > 1:
-        names = sorted({s.dataset for s in samples})
-        raise ValueError(f"RGB samples and RGB+X samples in one batch (data sets {', '.join(names)})")
+    """Samples of one shape, stacked. Raises ValueError if RGB and RGB-X samples, or different extras, are mixed."""
+    first, datasets = samples[0], ", ".join(sorted({s.dataset for s in samples}))
+    if len({s.template.shape[1] for s in samples} | {s.search.shape[1] for s in samples}) > 1:
+        raise ValueError(f"RGB samples and RGB+X samples in one batch (data sets {datasets})")
+    if any(s.extras.keys() != first.extras.keys() for s in samples):
+        raise ValueError(f"samples with different extras in one batch (data sets {datasets})")
     modalities = list(Modality)
     return Batch(
         template=_stack([s.template for s in samples]),
         search=_stack([s.search for s in samples]),
         template_boxes=_stack([s.template_boxes for s in samples]),
         search_boxes=_stack([s.search_boxes for s in samples]),
-        template_gain=_stack([s.template_gain for s in samples]),
-        search_gain=_stack([s.search_gain for s in samples]),
         modality=torch.tensor([modalities.index(s.modality) for s in samples]),
-        names=[f"{s.dataset}/{s.sequence}:{','.join(map(str, s.frame_ids))}" for s in samples],
+        names=[s.name for s in samples],
+        template_colour=_stack([s.template_colour for s in samples]),
+        search_colour=_stack([s.search_colour for s in samples]),
+        negative=torch.tensor([s.negative for s in samples]),
+        extras={name: _stack([s.extras[name] for s in samples]) for name in first.extras},
     )
 
 

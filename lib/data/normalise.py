@@ -1,4 +1,4 @@
-"""From uint8 crops to what networks read; the one place where it is done, on the device."""
+"""From crops to what networks read: colour change, channel order, mean and standard deviation, on the device."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from lib.data.types import Batch
 
 
 class Normalise(nn.Module):
-    """``(x / 255 - mean) / std`` per channel, after an optional brightness factor.
+    """``(x / 255 - mean) / std`` per channel, after an optional change of colours.
 
-    mean, std: one value per RGB channel (used for the aux picture too), or six. brighten_aux: whether the brightness
-    factor applies to the aux picture as well. dtype: of the result; the arithmetic is float32.
+    Attributes:
+        mean, std: [6, 1, 1] in the order of `source`, RGB and auxiliary picture.
+        source: For each of the six channels that the network reads, the channel of the crop; see DATA.CHANNELS.
     """
 
     mean: Tensor
@@ -25,51 +26,98 @@ class Normalise(nn.Module):
         self,
         mean: Sequence[float],
         std: Sequence[float],
-        brighten_aux: bool = True,
+        recolour_aux: bool = True,
         dtype: torch.dtype = torch.float32,
+        channels: str = "RGB",
     ) -> None:
+        """Store the constants.
+
+        Args:
+            mean, std: One value per channel in the order that the network reads; three (used for the auxiliary picture
+                too) or six.
+            recolour_aux: Whether the change of colours applies to the auxiliary picture as well.
+            dtype: Of the result; the arithmetic is float32.
+            channels: Order in which the network reads each picture, RGB or BGR. Crops are always RGB.
+        """
         super().__init__()
-        self.register_buffer("mean", _six(mean, "mean"), persistent=False)
-        self.register_buffer("std", _six(std, "std"), persistent=False)
-        self.brighten_aux = brighten_aux
+        if channels not in ("RGB", "BGR"):
+            raise ValueError(f"channels must be RGB or BGR, not {channels!r}")
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) not in (3, 6):
+                raise ValueError(f"{name} needs 3 or 6 values, one per channel, not {len(values)}")
+            buffer = torch.tensor([*values, *values][:6], dtype=torch.float32).reshape(6, 1, 1)
+            self.register_buffer(name, buffer, persistent=False)
+        self.channels = channels
+        self.source = (0, 1, 2, 3, 4, 5) if channels == "RGB" else (2, 1, 0, 5, 4, 3)
+        self.recolour_aux = recolour_aux
         self.dtype = dtype
 
-    def forward(self, crops: Tensor, gain: Tensor | None = None) -> Tensor:
-        """crops: uint8 [..., C, H, W], C = 3 or 6, on any device. gain: [...] brightness factors or None.
+    def affine(self) -> tuple[Tensor, Tensor, list[int]]:
+        """What `forward` does to the pixels of an RGB picture, for folding it into a first layer.
 
-        With a gain the picture is ``clamp(crops * gain / 255, 0, 1)`` before mean and std. Returns the same shape.
+        Returns:
+            mean and std [3, 1, 1] float64 in grey levels 0..255, and source: channel c of the network's input is
+            ``(pixels[source[c]] - mean[c]) / std[c]``. `source` is its own inverse.
+        """
+        return self.mean[:3].double() * 255, self.std[:3].double() * 255, list(self.source[:3])
+
+    def of_aux(self) -> Normalise:
+        """The normalisation of the auxiliary picture alone."""
+        mean, std = self.mean[3:].flatten().tolist(), self.std[3:].flatten().tolist()
+        return Normalise(mean, std, True, self.dtype, self.channels).to(self.mean.device)
+
+    def forward(self, crops: Tensor, colour: Tensor | None = None) -> Tensor:
+        """Normalise crops.
+
+        Args:
+            crops: [..., C, H, W] uint8 or float 0..255, C = 3 or 6, on any device.
+            colour: [..., 3, 4] affine change of R, G, B, or None; the result is clamped to 0..255.
+
+        Returns:
+            The same shape, in `dtype`.
         """
         channels = crops.shape[-3]
         if channels not in (3, 6):
             raise ValueError(f"crops [..., C, H, W] with C = 3 or 6 were expected, not shape {tuple(crops.shape)}")
         x = crops.to(torch.float32, copy=True)
-        if gain is None:
+        if colour is None:
             x.div_(255)
         else:
-            self._brighten(x, gain.to(x))
+            change = (colour.to(x) / 255)[..., None, None]
+            for first in range(0, channels, 3):
+                picture = x[..., first : first + 3, :, :]
+                if first and not self.recolour_aux:
+                    picture.div_(255)
+                else:
+                    _recolour(picture, change)
+            x.clamp_(0, 1)
+        if self.source[:3] != (0, 1, 2):
+            x = x[..., list(self.source[:channels]), :, :]
         x.sub_(self.mean[:channels].to(x)).div_(self.std[:channels].to(x))
         return x.to(self.dtype)
 
-    def _brighten(self, x: Tensor, gain: Tensor) -> None:
-        scale = (gain / 255)[..., None, None, None]
-        if x.shape[-3] == 6 and not self.brighten_aux:
-            x[..., :3, :, :].mul_(scale)
-            x[..., 3:, :, :].div_(255)
-        else:
-            x.mul_(scale)
-        x.clamp_(0, 1)
+
+def _recolour(picture: Tensor, change: Tensor) -> None:
+    """In place: [..., 3, H, W] by [..., 3, 4, 1, 1]; without mixing, exactly what one multiplication gives."""
+    weights = [torch.stack([change[..., c, (c + s) % 3, :, :] for c in range(3)], dim=-3) for s in range(3)]
+    offset = change[..., 3, :, :]
+    # On other devices looking would mean waiting for them; zeros change nothing.
+    ahead = change.device.type != "cpu"
+    mixing = [s for s in (1, 2) if ahead or bool(weights[s].any())]
+    source = picture.clone() if mixing else picture
+    picture.mul_(weights[0])
+    for shift in mixing:
+        picture.addcmul_(source[..., [(c + shift) % 3 for c in range(3)], :, :], weights[shift])
+    if ahead or bool(offset.any()):
+        picture.add_(offset)
 
 
 def normalise_batch(batch: Batch, normalise: Normalise) -> Batch:
-    """The batch with float crops, its brightness factors applied."""
+    """The batch with float crops, its change of colours applied."""
     return replace(
         batch,
-        template=normalise(batch.template, batch.template_gain),
-        search=normalise(batch.search, batch.search_gain),
+        template=normalise(batch.template, batch.template_colour),
+        search=normalise(batch.search, batch.search_colour),
+        template_colour=None,
+        search_colour=None,
     )
-
-
-def _six(values: Sequence[float], name: str) -> Tensor:
-    if len(values) not in (3, 6):
-        raise ValueError(f"{name} needs 3 or 6 values, one per channel, not {len(values)}")
-    return torch.tensor([*values, *values][:6], dtype=torch.float32).reshape(6, 1, 1)

@@ -1,137 +1,162 @@
-"""From full frames and boxes to one training sample: jitter, crop, labels, validity (OSTrack, ECCV 2022).
+"""From frames and boxes to one training sample: jitter, crop, labels, validity (OSTrack, ECCV 2022).
 
-Pictures stay uint8; brightness travels as a number and is applied when the crops are normalised on the device.
+Pictures stay as they were cropped; their change of colours travels as numbers and is applied on the device.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.config import Data, Region
 from lib.data.augment import (
     CropDraw,
+    CropPlan,
     Draws,
-    Float32s,
-    becomes_grey,
+    build_augmentations,
     draw_sample,
-    grey_picture,
     mirror_box,
     mirror_box_in_crop,
+    plan_crop,
 )
-from lib.data.crop import CROP_STYLES, CropError, CropRegion, CropStyle, Edit, Pixels
-from lib.data.types import Boxes, Frame, FrameSet, Image, InvalidSampleError, Mask, Sample
+from lib.data.boxes import Float32s
+from lib.data.crop import CROP_STYLES, CropError, CropRegion, Pixels
+from lib.data.types import Boxes, Frame, FrameSet, InvalidSampleError, Mask, Masks, Sample
 
 STRIDE = 16
-"""Image pixels per token, at which a crop must still show some of the image."""
+"""Image pixels per token, at which a crop must still show some of the image (DATA.REJECT_ALL_PADDING)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a crop is taken and what it will show.
+    """What a crop shows.
 
-    region: in the (mirrored, where the sample is mirrored) image. box_xywh: [4] float32, the target in the finished
-    crop, in units of its side. mask: [S, S] padding in the finished crop, or None where validity does not need it.
+    Attributes:
+        region: In the (mirrored, if the sample is) image.
+        box_xywh: [4] float32, the target in the finished crop, in units of its side.
+        padding: [S, S] padding in the finished crop, or None if validity does not need it.
     """
 
     region: CropRegion
     box_xywh: Float32s
-    mask: Mask | None
+    padding: Mask | None
 
 
-@dataclass(frozen=True)
 class Processing:
-    """Makes samples. The same object serves any number of threads; it holds rules only.
+    """Makes samples of frame sets, as DATA says. Holds no state, so that any number of threads may share it.
 
-    box_unit: boxes are divided by the crop's `size` (OSTrack) or by `size_minus_one` (CSTrack).
-    reject_all_padding: a sample whose crop shows nothing but padding, at pixel or token resolution, is invalid; where
-    it is off only crops beyond the image are. crop_style: see `lib.data.crop`; jitter follows it.
+    DATA.BOX_UNIT: boxes are divided by the crop's side (`size`, OSTrack) or a pixel less (`size_minus_one`, CSTrack).
+    DATA.REJECT_ALL_PADDING: a sample whose crop shows nothing but padding, at pixel or token resolution, is invalid;
+    otherwise only crops beyond the image are. DATA.MASKS: `Sample.extras` carries the target's masks.
     """
 
-    data: Data
-    training: bool = True
-    style: CropStyle = field(init=False)
+    def __init__(self, data: Data, training: bool = True) -> None:
+        self.data, self.training = data, training
+        self.style = CROP_STYLES[data.crop_style]()
+        self.augmentations = build_augmentations(data.augment)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "style", CROP_STYLES[self.data.crop_style]())
-
-    def __call__(self, clip: FrameSet, rng: np.random.Generator) -> Sample:
+    def __call__(self, frames: FrameSet, rng: np.random.Generator) -> Sample:
         """Draw the random numbers and apply them. Raises InvalidSampleError."""
-        return self.apply(clip, self.draw(rng, len(clip.template), len(clip.search)))
+        return self.apply(frames, self.draw(rng, len(frames.template), len(frames.search)))
 
     def draw(self, rng: np.random.Generator, templates: int, searches: int) -> Draws:
         """The random numbers of one sample; see `draw_sample` for their order."""
-        return draw_sample(rng, templates, searches, self.data.augment, self.training)
+        return draw_sample(rng, templates, searches, self.augmentations, self.training)
 
-    def apply(self, clip: FrameSet, draws: Draws) -> Sample:
+    def apply(self, frames: FrameSet, draws: Draws) -> Sample:
         """The sample for given random numbers. Raises InvalidSampleError."""
-        template = self._crops(clip.template, clip.template_boxes, self.data.template, draws.template, draws)
-        search = self._crops(clip.search, clip.search_boxes, self.data.search, draws.search, draws)
+        d = self.data
+        template = self._crop_all("template", frames.template, frames.template_boxes, d.template, draws)
+        search = self._crop_all("search", frames.search, frames.search_boxes, d.search, draws)
+        extras: dict[str, NDArray[np.generic]] = {}
+        if d.masks:
+            extras["template_masks"] = self._crop_masks(template, frames.template_masks, d.template.size)
+            extras["search_masks"] = self._crop_masks(search, frames.search_masks, d.search.size)
+            extras["has_masks"] = np.array(frames.search_masks is not None)
         return Sample(
-            template=template[0],
-            search=search[0],
-            template_boxes=template[1],
-            search_boxes=search[1],
-            template_gain=np.array([d.gain for d in draws.template], dtype=np.float32),
-            search_gain=np.array([d.gain for d in draws.search], dtype=np.float32),
-            modality=clip.modality,
-            dataset=clip.dataset,
-            sequence=clip.sequence,
-            frame_ids=clip.frame_ids,
+            template=template.crops,
+            search=search.crops,
+            template_boxes=np.stack([p.box_xywh for p in template.places]),
+            search_boxes=np.stack([p.box_xywh for p in search.places]),
+            template_colour=np.stack([p.colour for p in template.plans]),
+            search_colour=np.stack([p.colour for p in search.plans]),
+            modality=frames.modality,
+            dataset=frames.dataset,
+            sequence=frames.sequence,
+            frame_ids=frames.frame_ids,
+            name=frames.name,
+            negative=bool(frames.negative_sequence),
+            extras=extras,
         )
 
     def place(
-        self, size_hw: tuple[int, int], box_xywh: Boxes, rule: Region, draw: CropDraw, mirrored: bool
+        self, size_hw: tuple[int, int], box_xywh: Boxes, region: Region, draw: CropDraw, plan: CropPlan
     ) -> Placement:
-        """Where the crop of one frame goes, before a pixel is touched. Raises InvalidSampleError."""
+        """Where the crop of one frame is cut, before a pixel is touched. Raises InvalidSampleError."""
         target = np.asarray(box_xywh, dtype=np.float32)
-        if mirrored:
+        if plan.mirrored:
             target = mirror_box(target, size_hw[1])
-        jittered = self.style.jitter(target, draw.normal, draw.uniform, rule)
+        jittered = self.style.jitter(target, draw.normal, draw.uniform, region)
         try:
-            region = self.style.region(jittered.tolist(), rule.factor, rule.size, size_hw)
+            cut = self.style.region(jittered.tolist(), region.factor, region.size, size_hw)
         except CropError as error:
             raise InvalidSampleError(str(error)) from None
-        if not self.style.shows_image(region, size_hw):
+        if not self.style.shows_image(cut, size_hw):
             raise InvalidSampleError("the crop lies beside the image")
-        unit = rule.size if self.data.box_unit == "size" else rule.size - 1
-        placed = self.style.to_crop(target.tolist(), region, rule.size) / unit
-        mask = self._valid_mask(region, size_hw, rule.size, draw.flipped) if self.data.reject_all_padding else None
-        box = placed.astype(np.float32)
-        return Placement(region, mirror_box_in_crop(box) if draw.flipped else box, mask)
+        unit = region.size if self.data.box_unit == "size" else region.size - 1
+        box = (self.style.to_crop(target.tolist(), cut, region.size) / unit).astype(np.float32)
+        padding = None
+        if self.data.reject_all_padding:
+            padding = self.style.padding_mask(cut, size_hw, region.size)
+            padding = padding[:, ::-1] if plan.flipped else padding
+            cells = np.arange(region.size // STRIDE) * region.size // max(1, region.size // STRIDE)
+            if padding.all() or padding[np.ix_(cells, cells)].all():
+                raise InvalidSampleError("the crop shows nothing but padding")
+        return Placement(cut, mirror_box_in_crop(box) if plan.flipped else box, padding)
 
-    def _valid_mask(self, region: CropRegion, size_hw: tuple[int, int], size: int, flipped: bool) -> Mask:
-        mask = self.style.padding_mask(region, size_hw, size)
-        if flipped:
-            mask = mask[:, ::-1]
-        cells = np.arange(size // STRIDE) * size // max(1, size // STRIDE)
-        if mask.all() or mask[np.ix_(cells, cells)].all():
-            raise InvalidSampleError("the crop shows nothing but padding")
-        return mask
-
-    def _crops(
-        self, frames: tuple[Frame, ...], boxes: Boxes, rule: Region, crop_draws: tuple[CropDraw, ...], draws: Draws
-    ) -> tuple[Image, Float32s]:
-        """Crops [N, C, S, S] and boxes [N, 4] of one kind."""
+    def _crop_all(
+        self, kind: Literal["template", "search"], frames: tuple[Frame, ...], boxes: Boxes, region: Region, draws: Draws
+    ) -> _CropSet:
+        crop_draws = draws.template if kind == "template" else draws.search
+        plans = [
+            plan_crop(frame, kind, self.augmentations, draws.changes, draw.changes)
+            for frame, draw in zip(frames, crop_draws, strict=True)
+        ]
         places = [
-            self.place(frame.size_hw, box, rule, draw, draws.mirrored)
-            for frame, box, draw in zip(frames, boxes, crop_draws, strict=True)
+            self.place(plan.frame.size_hw, box, region, draw, plan)
+            for plan, box, draw in zip(plans, boxes, crop_draws, strict=True)
         ]
         channels = 3 if frames[0].second is None else 6
-        crops = np.empty((len(frames), channels, rule.size, rule.size), dtype=self.style.dtype)
-        for planes, frame, place, draw in zip(crops, frames, places, crop_draws, strict=True):
-            edits = self._edits(frame) if draws.grey else (None, None)
-            border = self.style.border(frame, edits) if place.region.leaves(frame.size_hw) else None
-            finish = _flip if draw.flipped else None
-            self.style.crop_frame(frame, place.region, planes, draws.mirrored, edits, finish, border)
-        return crops, np.stack([place.box_xywh for place in places])
+        crops = np.empty((len(frames), channels, region.size, region.size), dtype=self.style.dtype)
+        for planes, place, plan in zip(crops, places, plans, strict=True):
+            frame, cut = plan.frame, place.region
+            border = self.style.border(frame, plan.edits) if cut.leaves(frame.size_hw) else None
+            self.style.crop_frame(frame, cut, planes, plan.mirrored, plan.edits, plan.finish, border)
+        return _CropSet(crops, places, plans)
 
-    def _edits(self, frame: Frame) -> tuple[Edit | None, Edit | None]:
-        rgb, aux = becomes_grey(frame, self.data.augment.grey_rule)
-        return grey_picture if rgb else None, grey_picture if aux else None
+    def _crop_masks(self, cropped: _CropSet, masks: Masks | None, size: int) -> NDArray[np.uint8]:
+        """[N, S, S] 0..255, the share of each pixel that the target covers, resampled as pictures are; 0 beyond."""
+        out = np.zeros((len(cropped.places), size, size), dtype=np.uint8)
+        for i, mask in enumerate(masks or ()):
+            if mask is None:
+                continue
+            plan, place = cropped.plans[i], cropped.places[i]
+            if mask.shape != plan.frame.size_hw:
+                raise ValueError(f"a mask of {mask.shape} pixels for a frame of {plan.frame.size_hw}")
+            picture = mask.astype(np.uint8)[..., None] * np.uint8(255)
+            crop = self.style.crop(picture, place.region, size, plan.mirrored, border=np.zeros(1, dtype=np.uint8))
+            crop = np.clip(np.rint(crop[..., 0]), 0, 255).astype(np.uint8)
+            out[i] = crop[:, ::-1] if plan.flipped else crop
+        return out
 
 
-def _flip(crop: Pixels) -> Pixels:
-    return np.asarray(cv2.flip(crop, 1))
+@dataclass(frozen=True, slots=True)
+class _CropSet:
+    """The crops [N, C, S, S] of one kind, where they were cut and how they were changed."""
+
+    crops: Pixels
+    places: list[Placement]
+    plans: list[CropPlan]

@@ -189,45 +189,60 @@ class FrameSet:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One training sample: crops as uint8, what is still to be done on the device as numbers.
+    """One training sample: crops, and as numbers what is still to be done on the device.
 
-    template, search: [Nt, C, T, T] and [Ns, C, S, S] uint8, C = 3 or 6 (RGB, then aux).
-    template_boxes, search_boxes: [Nt, 4] and [Ns, 4] float32 x, y, w, h in units of the crop's side.
-    template_gain, search_gain: [Nt] and [Ns] float32 brightness factors, applied when the crops are normalised.
-    frame_ids: [Nt + Ns] frame numbers in the sequence, templates first.
+    Attributes:
+        template, search: [Nt, C, T, T] and [Ns, C, S, S] uint8 or float32 in 0..255, C = 3 or 6 (RGB, then auxiliary).
+        template_boxes, search_boxes: [Nt, 4] and [Ns, 4] float32 x, y, w, h in units of the crop's side.
+        template_colour, search_colour: [Nt, 3, 4] and [Ns, 3, 4] float32 affine change of R, G, B in grey levels,
+            applied when the crops are normalised.
+        frame_ids: [Nt + Ns] frame numbers in the video, templates first.
+        name: `FrameSet.name`.
+        negative: The search frames are of another video and do not show the target of the templates.
+        extras: Further arrays by name, as `Batch.extras` has them.
     """
 
-    template: Image
-    search: Image
+    template: NDArray[Any]
+    search: NDArray[Any]
     template_boxes: NDArray[np.float32]
     search_boxes: NDArray[np.float32]
-    template_gain: NDArray[np.float32]
-    search_gain: NDArray[np.float32]
+    template_colour: NDArray[np.float32]
+    search_colour: NDArray[np.float32]
     modality: Modality
     dataset: str
     sequence: str
     frame_ids: tuple[int, ...]
+    name: str
+    negative: bool = False
+    extras: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """B samples, batch first.
 
-    template: [B, Nt, C, T, T]; search: [B, Ns, C, S, S]; uint8 as loaded, float once normalised.
-    template_boxes: [B, Nt, 4], search_boxes: [B, Ns, 4], float32 x, y, w, h in units of the crop's side.
-    template_gain: [B, Nt], search_gain: [B, Ns], float32.
-    modality: [B] int64, position of the sample's modality in `Modality`.
-    names: one "dataset/sequence:frame,frame" per sample, for messages.
+    Attributes:
+        template, search: [B, Nt, C, T, T] and [B, Ns, C, S, S]; 0..255 as loaded, float32 once normalised.
+        template_boxes, search_boxes: [B, Nt, 4] and [B, Ns, 4] float32 x, y, w, h in units of the crop's side.
+        modality: [B] int64, position of the sample's modality in `Modality`.
+        names: One "dataset/sequence:frame,frame" per sample, for messages.
+        template_colour, search_colour: [B, Nt, 3, 4] and [B, Ns, 3, 4] float32, see `Sample`; None: no change, or it is
+            applied.
+        negative: [B] bool, the search frames do not show the target; None: all of them do.
+        extras: Further tensors [B, ...] by name: "template_masks" and "search_masks" [B, N, S, S] uint8 0..255 and
+            "has_masks" [B] bool with DATA.MASKS; qualities or labels of methods that add them.
     """
 
     template: Tensor
     search: Tensor
     template_boxes: Tensor
     search_boxes: Tensor
-    template_gain: Tensor
-    search_gain: Tensor
     modality: Tensor
     names: list[str] = field(default_factory=list)
+    template_colour: Tensor | None = None
+    search_colour: Tensor | None = None
+    negative: Tensor | None = None
+    extras: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.template.shape[0]
@@ -240,9 +255,15 @@ class Batch:
         """The same batch in page-locked memory (the loader calls this)."""
         return self._each(lambda t: t.pin_memory())
 
+    def select(self, rows: Sequence[int]) -> Batch:
+        """Some of the samples, in this order."""
+        index = torch.as_tensor(rows, dtype=torch.long)
+        picked = self._each(lambda t: t[index.to(t.device)])
+        return replace(picked, names=[self.names[i] for i in rows] if self.names else [])
+
     def _each(self, f: Callable[[Tensor], Tensor]) -> Batch:
         moved: dict[str, Any] = {x.name: f(v) for x in fields(self) if isinstance(v := getattr(self, x.name), Tensor)}
-        return replace(self, **moved)
+        return replace(self, **moved, extras={name: f(tensor) for name, tensor in self.extras.items()})
 
 
 @dataclass(frozen=True, slots=True)

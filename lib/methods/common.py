@@ -32,7 +32,7 @@ def crop_settings(config: Config) -> CropSettings:
     """Crops of template and search region, as TEST says."""
     t, d = config.test, config.data
     sizes = t.template_size, t.template_factor, t.search_size, t.search_factor
-    return CropSettings(*sizes, d.mean, d.std, d.crop_style)
+    return CropSettings(*sizes, d.mean, d.std, d.crop_style, d.channels)
 
 
 def map_vit(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str] = ()) -> Mapped:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lib.config import Config, DataMix
 from lib.data import (
     CLIP_SAMPLERS,
+    COLLATES,
     FRAME_SAMPLERS,
     BatchLoader,
     FrameSampler,
@@ -47,7 +49,8 @@ class DataParts:
 def crop_data(config: Config, training: bool) -> DataParts:
     """Crops of template and search regions, as DATA says."""
     data = config.data
-    return DataParts(FRAME_SAMPLERS[data.sampler_mode](data), Processing(data, training), build_loader)
+    stacked = partial(build_loader, collate=COLLATES[data.collate])
+    return DataParts(FRAME_SAMPLERS[data.sampler_mode](data), Processing(data, training), stacked)
 
 
 def clip_data(config: Config, training: bool) -> DataParts:
@@ -98,6 +101,7 @@ def open_loader(
         seed=train.seed if training else train.seed + VALIDATION_SEED,
         max_bad_samples=train.max_bad_samples,
         pictures=pictures,
+        masks=config.data.masks,
     )
     return parts.build_loader(
         sampler,

@@ -27,7 +27,7 @@ from lib.config import (
     schema,
     take_inert,
 )
-from lib.data import CROP_STYLES, FRAME_SAMPLERS
+from lib.data import AUGMENTATIONS, COLLATES, CROP_STYLES, FRAME_SAMPLERS
 from lib.methods.method import METHODS, Method
 from lib.models import (
     Checkpoint,
@@ -180,7 +180,9 @@ def load_experiment(
         part.builder(registry)
     data = resolved.data
     try:
-        CROP_STYLES[data.crop_style], FRAME_SAMPLERS[data.sampler_mode]
+        CROP_STYLES[data.crop_style], FRAME_SAMPLERS[data.sampler_mode], COLLATES[data.collate]
+        for part in data.augment.transforms:
+            part.builder(AUGMENTATIONS)
     except UnknownNameError as error:
         raise ConfigError(f"DATA: {error}") from None
     for benchmark in resolved.test.by_benchmark.values:

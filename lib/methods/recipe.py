@@ -139,7 +139,7 @@ def resolve(
                 f"teacher: {other.script} {other.name} at {t.search_size}/{t.template_size}, "
                 f"{objective.precision}, {file}; student at {s.search_size}/{s.template_size}"
             )
-    normalise = Normalise(config.data.mean, config.data.std).to(device)
+    normalise = Normalise(config.data.mean, config.data.std, channels=config.data.channels).to(device)
     return Recipe(network, objective, train_loader, val_loader, normalise, notes)
 
 

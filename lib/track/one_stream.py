@@ -28,6 +28,7 @@ class CropSettings:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     style: str = "area"
+    channels: str = "RGB"
 
 
 @dataclass
@@ -67,7 +68,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, OneStreamTemplate, SearchRe
         self.device = first.device
         self.grid = grid
         # Identity once it is part of the network.
-        self.normalise: nn.Module = Normalise(settings.mean, settings.std).to(self.device)
+        self.normalise: nn.Module = Normalise(settings.mean, settings.std, channels=settings.channels).to(self.device)
         self.window = hann2d(grid).flatten().to(self.device)
 
     @abstractmethod

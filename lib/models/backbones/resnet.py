@@ -104,8 +104,8 @@ class FusedResNet(nn.Module):
         weight, bias = folded(network.conv1, network.bn1)
         mean = weight.new_zeros(3, 1, 1)
         if options.pixels is not None:
-            mean = options.pixels.mean[:3].to(weight) * 255
-            weight = weight / (options.pixels.std[:3].to(weight) * 255)
+            mean, std, source = options.pixels.affine()
+            weight, mean = (weight / std.to(weight))[:, source], mean[source]
         self.register_buffer("mean", mean.float(), persistent=False)
         side = options.grid * network.stride
         exact = replace(options, dtype=torch.float32, grid=side)

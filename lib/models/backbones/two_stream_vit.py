@@ -13,7 +13,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lib.data import Normalise
 from lib.models.adapters.adapted_block import AdaptedBlock
 from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens
 from lib.models.layers.candidate_elimination import drop_candidates, put_back
@@ -201,7 +200,6 @@ class TwoStreamViT(OneStreamViT):
         """For inference; see `lib.models.layers.fused`. Each stem has its own channels' normalisation folded in."""
         twin = with_fused_children(self, options)
         if options.pixels is not None:
-            mean, std = (v[3:].flatten() for v in (options.pixels.mean, options.pixels.std))
-            options = replace(options, pixels=Normalise(mean.tolist(), std.tolist()).to(mean.device))
+            options = replace(options, pixels=options.pixels.of_aux())
         twin._modules["patch_embed_multimodal"] = self.patch_embed_multimodal.fuse_for_inference(options)
         return twin

@@ -57,9 +57,10 @@ class FusedPatchEmbed(nn.Module):
         assert bias is not None
         bias = bias.double()
         if options.pixels is not None:
-            mean, std = (v[:3].to(weight) for v in (options.pixels.mean, options.pixels.std))
-            weight = weight / (255.0 * std)
-            bias = bias - (weight * (255.0 * mean)).sum(dim=(1, 2, 3))
+            mean, std, source = options.pixels.affine()
+            weight = weight / std.to(weight)
+            bias = bias - (weight * mean.to(weight)).sum(dim=(1, 2, 3))
+            weight = weight[:, source]
         exact = replace(options, dtype=torch.float32)
         self.product = Product(weight.flatten(1).float(), bias.float(), exact)
 

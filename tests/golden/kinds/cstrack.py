@@ -389,7 +389,7 @@ def batch_of(case: Case) -> Batch:
         for name in ("template_images", "search_images", "template_anno", "search_anno")
     )
     modality = torch.tensor([list(Modality).index(m) for m in modalities_of(case)])
-    return Batch(t, s, tb, sb, torch.ones(t.shape[:2]), torch.ones(s.shape[:2]), modality, [""] * len(t))
+    return Batch(t, s, tb, sb, modality, [""] * len(t))
 
 
 def check_update(case: Case, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -31,6 +31,7 @@ from lib.data import (
     jitter_box,
     mirror_box,
     mirror_box_in_crop,
+    plan_crop,
     x_frame,
 )
 
@@ -131,7 +132,7 @@ def augment(case: Case) -> None:
             pixels, box = pixels[:, ::-1], mirror_box_in_crop(box)
         case.check(box, item[f"box_after_frame(normalised by {side - 1})"], "frame box")
         crop = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        found = Normalise(MEAN, STD)(crop, torch.tensor(rolls["brightness"]))
+        found = Normalise(MEAN, STD)(crop, torch.eye(3, 4) * rolls["brightness"])
         case.check(found, item["out_image"], "image")
 
 
@@ -177,28 +178,28 @@ def processing(case: Case) -> None:
             CropDraw(
                 np.asarray(item[f"{kind}_normal_2"], dtype=np.float32),
                 np.asarray(item[f"{kind}_uniform_2"], dtype=np.float32),
-                item["brightness_factor_both"],
-                item["per_crop_flip_both"],
+                (item["brightness_factor_both"], item["per_crop_flip_both"]),
             )
             for kind in ("template", "search")
         ]
-        draws = Draws(item["gray_both"], item["joint_flip_both"], (crop_draws[0],), (crop_draws[1],))
+        draws = Draws((item["gray_both"], item["joint_flip_both"]), (crop_draws[0],), (crop_draws[1],))
         sample = process.apply(_clip(template, search, item["template_box"], item["search_box"]), draws)
         normalise, stored = Normalise(MEAN, STD), item["outputs"]
         for kind, rule, draw in (
             ("template", process.data.template, crop_draws[0]),
             ("search", process.data.search, crop_draws[1]),
         ):
-            images, gain = getattr(sample, kind), getattr(sample, f"{kind}_gain")
-            found = normalise(torch.from_numpy(images), torch.from_numpy(gain))
+            images, colour = getattr(sample, kind), getattr(sample, f"{kind}_colour")
+            found = normalise(torch.from_numpy(images), torch.from_numpy(colour))
             case.check(found, stored[f"{kind}_images"], f"{kind} images")
             case.check(
                 getattr(sample, f"{kind}_boxes"), stored[f"{kind}_anno"], f"{kind} box", {"rtol": 1e-5, "atol": 1e-5}
             )
-            shape = (template if kind == "template" else search).size_hw
-            place = process.place(shape, _float64(item[f"{kind}_box"]), rule, draw, draws.mirrored)
-            assert place.mask is not None
-            case.check(place.mask[None], stored[f"{kind}_att"], f"{kind} padding", {"rtol": 1e-6, "atol": 1e-6})
+            frame = template if kind == "template" else search
+            plan = plan_crop(frame, kind, process.augmentations, draws.changes, draw.changes)
+            place = process.place(frame.size_hw, _float64(item[f"{kind}_box"]), rule, draw, plan)
+            assert place.padding is not None
+            case.check(place.padding[None], stored[f"{kind}_att"], f"{kind} padding", {"rtol": 1e-6, "atol": 1e-6})
 
 
 class Replay:
@@ -283,8 +284,8 @@ def processing_rgbx(case: Case) -> None:
         assert not replay.listed, "random numbers were left over"
         normalise, anno = Normalise(MEAN, STD), {"rtol": 1e-5, "atol": case.data["tolerance"]["anno"]}
         for kind in ("template", "search"):
-            gain = torch.from_numpy(getattr(sample, f"{kind}_gain"))
-            found = normalise(torch.from_numpy(getattr(sample, kind)), gain)
+            colour = torch.from_numpy(getattr(sample, f"{kind}_colour"))
+            found = normalise(torch.from_numpy(getattr(sample, kind)), colour)
             case.check(found[0], item[f"{kind}_image"], f"{kind} image")
             case.check(getattr(sample, f"{kind}_boxes")[0], item[f"{kind}_anno"], f"{kind} box", anno)
 

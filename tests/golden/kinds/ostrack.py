@@ -220,14 +220,11 @@ def make_batch(case: Case) -> Batch:
     )
     search_boxes = case.tensor("search_anno").reshape(-1, 1, 4)
     template_boxes = case.tensor("template_anno").reshape(-1, 1, 4) if "template_anno" in named else search_boxes
-    ones = torch.ones(len(search_boxes), 1)
     return Batch(
         template=template[:, None],
         search=search[:, None],
         template_boxes=template_boxes,
         search_boxes=search_boxes,
-        template_gain=ones,
-        search_gain=ones,
         modality=torch.zeros(len(search_boxes), dtype=torch.int64),
     )
 

@@ -202,14 +202,11 @@ def losses(case: Case) -> None:
 def train_step(case: Case) -> None:
     network = build(case).train(case.config.get("mode", "train") == "train")
     target = (case.tensor("search_anno") / case.config["search_size"])[:, None]
-    ones = torch.ones(len(target), 1)
     batch = Batch(
         template=picture(case, "template_images")[:, None],
         search=picture(case, "search_images")[:, None],
         template_boxes=target,
         search_boxes=target,
-        template_gain=ones,
-        search_gain=ones,
         modality=torch.zeros(len(target), dtype=torch.int64),
     )
     found = TransTObjective(criterion(case))(network, batch, Progress(1, 1000))

@@ -120,7 +120,7 @@ def test_whole_pixels_are_shown_as_they_are(mirrored: bool) -> None:
 def test_it_tracks_and_boxes_come_back_from_the_crop() -> None:
     chosen = experiment()
     network = chosen.method.build_network(chosen.config, False)
-    tracker = chosen.method.build_tracker(chosen.config, network, None)
+    tracker = chosen.build_tracker(network)
     state = tracker.init([frame()], torch.tensor([BOX], dtype=torch.float64))
     region = tracker.crop_search(state, [frame(2)])
     assert region.crops.dtype == torch.float32

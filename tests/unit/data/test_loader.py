@@ -4,15 +4,16 @@ import logging
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from lib.data import Modality, TooManyBadSamplesError, WorkerError, build_loader, collate, doubled
+from lib.data import COLLATES, Modality, TooManyBadSamplesError, WorkerError, build_loader, collate, doubled
 from tests.unit.data.tiny import TinyDataset, sampler
 
-FIELDS = ("template", "search", "template_boxes", "search_boxes", "template_gain", "search_gain", "modality")
+FIELDS = ("template", "search", "template_boxes", "search_boxes", "template_colour", "search_colour", "modality")
 
 
 def equal(a, b) -> bool:
@@ -28,7 +29,7 @@ def test_collate_shapes_and_types():
     batch = collate([source(1, i) for i in range(3)])
     assert batch.template.shape == (3, 1, 6, 32, 32)
     assert batch.search.shape == (3, 1, 6, 64, 64)
-    assert (batch.search.dtype, batch.search_boxes.dtype, batch.search_gain.dtype) == (
+    assert (batch.search.dtype, batch.search_boxes.dtype, batch.search_colour.dtype) == (
         torch.uint8,
         torch.float32,
         torch.float32,
@@ -179,3 +180,34 @@ def test_sigterm_to_all_processes_leaves_workers_to_the_main_one():
     for worker in multiprocessing.active_children():
         os.kill(worker.pid, signal.SIGTERM)
     assert len(list(batches)) == 5
+
+
+def with_extras(source, **extras):
+    """The sampler's samples with further arrays."""
+    sample = source(1, 0)
+    return replace(sample, extras={name: np.asarray(value) for name, value in extras.items()})
+
+
+def test_extras_are_stacked_moved_and_go_with_their_rows():
+    source = sampler()
+    batch = collate([with_extras(source, quality=0.25 * i, labels=np.full(3, i)) for i in range(3)])
+    assert batch.extras["quality"].tolist() == [0.0, 0.25, 0.5]
+    assert batch.extras["labels"].shape == (3, 3)
+    part = batch.to("cpu").select([2, 0])
+    assert part.extras["quality"].tolist() == [0.5, 0.0]
+    assert torch.equal(part.search, batch.search[[2, 0]])
+    assert part.names == [batch.names[2], batch.names[0]]
+    assert batch.to("meta").extras["labels"].device.type == "meta"
+    with pytest.raises(ValueError, match="different extras"):
+        collate([source(1, 0), with_extras(source, quality=1.0)])
+
+
+@COLLATES.register("toy_reversed")
+def reversed_batch(samples):
+    return collate(samples[::-1])
+
+
+def test_a_registered_collate_makes_the_batch():
+    plain = next(build_loader(sampler(), 4, 4).epoch(1))
+    turned = next(build_loader(sampler(), 4, 4, collate=COLLATES["toy_reversed"]).epoch(1))
+    assert turned.names == plain.names[::-1]

@@ -17,6 +17,7 @@ from lib.data import (
     Modality,
     Processing,
     becomes_grey,
+    build_augmentations,
     draw_sample,
     mirror_box,
 )
@@ -34,7 +35,7 @@ def clip(template, search, box=(50.0, 40.0, 20.0, 12.0)):
 
 
 def draws(grey=False, mirrored=False, draw=STILL):
-    return Draws(grey, mirrored, (draw,), (draw,))
+    return Draws((grey, mirrored), (draw,), (draw,))
 
 
 def process(training=True, **keys):
@@ -71,11 +72,11 @@ def test_crop_flip_turns_picture_and_box():
     frame = Frame(picture(1))
     jitter = {"normal": np.array([0.3, -0.2], dtype=np.float32), "uniform": np.array([0.7, 0.6], dtype=np.float32)}
     plain = process().apply(clip(frame, frame), draws(draw=CropDraw(**jitter)))
-    flipped = process().apply(clip(frame, frame), draws(draw=CropDraw(**jitter, gain=0.9, flipped=True)))
+    flipped = process().apply(clip(frame, frame), draws(draw=CropDraw(**jitter, changes=(0.9, True))))
     assert np.array_equal(flipped.search[0], plain.search[0, :, :, ::-1])
     x, y, w, h = plain.search_boxes[0]
     np.testing.assert_allclose(flipped.search_boxes[0], [1 - x - w, y, w, h], atol=1e-6)
-    np.testing.assert_allclose(flipped.search_gain, [0.9], rtol=1e-6)
+    np.testing.assert_allclose(flipped.search_colour, [np.eye(3, 4) * 0.9], rtol=1e-6)
 
 
 def test_the_box_marks_the_target_in_the_crop():
@@ -85,7 +86,7 @@ def test_the_box_marks_the_target_in_the_crop():
     for _ in range(20):
         sample = process().apply(
             clip(Frame(image), Frame(image), (80.0, 90.0, 40.0, 20.0)),
-            draw_sample(rng, 1, 1, Augment(), training=True),
+            draw_sample(rng, 1, 1, build_augmentations(Augment()), training=True),
         )
         x, y, w, h = sample.search_boxes[0] * 64
         lit = sample.search[0, 0] > 127
@@ -132,7 +133,7 @@ def test_what_the_rule_names_is_grey_in_the_crop(rule):
 def test_a_picture_given_by_its_levels_is_cropped_as_if_it_were_coloured():
     levels = Levels(picture()[..., 0], np.random.default_rng(5).integers(0, 256, (256, 3), dtype=np.uint8))
     lazy, eager = Frame(picture(), levels), Frame(picture(), levels.picture())
-    jitter = CropDraw(np.array([0.4, -0.3], dtype=np.float32), np.array([0.1, 0.9], dtype=np.float32), flipped=True)
+    jitter = CropDraw(np.array([0.4, -0.3], dtype=np.float32), np.array([0.1, 0.9], dtype=np.float32), (1.0, True))
     for box in ((50.0, 40.0, 20.0, 12.0), (-6.0, 60.0, 30.0, 40.0)):
         for mirrored in (False, True):
             found, wanted = (
@@ -157,16 +158,17 @@ def test_crops_that_show_nothing_are_invalid():
 
 def test_validation_has_jitter_but_neither_brightness_nor_crop_flip():
     drawn = [process(training=False).draw(np.random.default_rng(i), 1, 1) for i in range(30)]
-    assert all(d.search[0].gain == 1.0 and not d.search[0].flipped for d in drawn)
+    assert all(d.search[0].changes == () for d in drawn)
     assert len({float(d.search[0].normal[0]) for d in drawn}) == 30
-    assert any(d.mirrored for d in drawn)
+    assert any(d.changes[1] for d in drawn)
 
 
 def test_training_draws_have_the_stated_shares():
-    drawn = [draw_sample(np.random.default_rng(i), 1, 2, Augment(), training=True) for i in range(3000)]
-    assert np.mean([d.grey for d in drawn]) == pytest.approx(0.05, abs=0.015)
-    assert np.mean([d.mirrored for d in drawn]) == pytest.approx(0.5, abs=0.04)
-    gains = [c.gain for d in drawn for c in d.search]
+    transforms = build_augmentations(Augment())
+    drawn = [draw_sample(np.random.default_rng(i), 1, 2, transforms, training=True) for i in range(3000)]
+    assert np.mean([d.changes[0] for d in drawn]) == pytest.approx(0.05, abs=0.015)
+    assert np.mean([d.changes[1] for d in drawn]) == pytest.approx(0.5, abs=0.04)
+    gains = [c.changes[0] for d in drawn for c in d.search]
     assert 0.8 <= min(gains) < 0.81
     assert 1.19 < max(gains) <= 1.2
-    assert np.mean([c.flipped for d in drawn for c in d.search]) == pytest.approx(0.5, abs=0.04)
+    assert np.mean([c.changes[1] for d in drawn for c in d.search]) == pytest.approx(0.5, abs=0.04)

@@ -5,8 +5,17 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
-from lib.data import FRAME_SAMPLERS, BrokenFiles, BrokenReport, TooManyBadSamplesError, random_streams
+from lib.data import (
+    FRAME_SAMPLERS,
+    BrokenFiles,
+    BrokenReport,
+    FrameIds,
+    TooManyBadSamplesError,
+    build_loader,
+    random_streams,
+)
 from lib.registry import UnknownNameError
 from tests.unit.data.tiny import TinyDataset, no_other_video, sampler, section
 
@@ -16,7 +25,7 @@ def same(a, b) -> bool:
         np.array_equal(a.template, b.template)
         and np.array_equal(a.search, b.search)
         and np.array_equal(a.search_boxes, b.search_boxes)
-        and np.array_equal(a.search_gain, b.search_gain)
+        and np.array_equal(a.search_colour, b.search_colour)
         and (a.sequence, a.frame_ids) == (b.sequence, b.frame_ids)
     )
 
@@ -193,3 +202,49 @@ def test_reports_add_up():
     main.merge(worker.take())
     assert worker.take() == BrokenReport()
     assert (main.attempts, main.failures, list(main.messages)) == (7, 3, ["file 0", "file 1"])
+
+
+@FRAME_SAMPLERS.register("toy_negative_pairs")
+class NegativePairs:
+    """With a probability of 0.4 the search frame is of another video (as PySOT draws its negative pairs)."""
+
+    requirement = "a frame"
+
+    def __init__(self, data):
+        self.data = data
+
+    def accepts(self, video):
+        return len(video) > 0
+
+    def sample(self, video, rng, draw_video):
+        template = (rng.randrange(len(video)),)
+        if rng.random() < 0.4:
+            other = draw_video()
+            return FrameIds(template, (rng.randrange(len(other)),), search_video=other)
+        return FrameIds(template, (rng.randrange(len(video)),))
+
+
+def test_a_search_frame_may_be_of_another_video_of_any_data_set():
+    sets = TinyDataset("A", frames=20), TinyDataset("B", box=(5.0, 5.0, 20.0, 20.0), frames=20)
+    source = sampler(*sets, mode="toy_negative_pairs")
+    batch = next(build_loader(source, 60, 60).epoch(1))
+    assert torch.equal(batch.negative, torch.tensor([";" in name for name in batch.names]))
+    assert 10 < batch.negative.sum() < 40
+    pairs = {(n[0], n.partition(";")[2][0]) for n in batch.names if ";" in n}
+    assert pairs == {("A", "A"), ("A", "B"), ("B", "A"), ("B", "B")}
+    again = next(build_loader(sampler(*sets, mode="toy_negative_pairs"), 60, 60, workers=1).epoch(1))
+    assert again.names == batch.names
+    assert torch.equal(again.search, batch.search)
+
+
+def test_a_negative_pair_shows_and_places_the_other_target():
+    sets = TinyDataset("A", sequences=1), TinyDataset("B", sequences=1, box=(5.0, 5.0, 20.0, 20.0))
+    source = sampler(*sets, mode="toy_negative_pairs")
+    source.make_sample = lambda frames, rng: frames
+    found = [source(1, i) for i in range(60)]
+    negative = [f for f in found if f.negative_sequence == "B/seq0" and f.dataset == "A"]
+    assert negative
+    for frames in negative:
+        assert frames.name == f"A/seq0:{frames.frame_ids[0]};B/seq0:{frames.frame_ids[1]}"
+        assert frames.template_boxes.tolist() == [[30.0, 20.0, 16.0, 12.0]]
+        assert frames.search_boxes.tolist() == [[5.0, 5.0, 20.0, 20.0]]

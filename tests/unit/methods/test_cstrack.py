@@ -71,8 +71,7 @@ def batch(frames: int, samples: int = 2, seed: int = 0) -> Batch:
     )
     boxes = 0.25 + 0.2 * torch.rand(samples, 2 + frames, 4, generator=generator)
     z, x = z.unflatten(0, (samples, 2)), x.unflatten(0, (samples, frames))
-    gains = torch.ones(samples, 2), torch.ones(samples, frames)
-    return Batch(z, x, boxes[:, :2], boxes[:, 2:], *gains, torch.arange(samples) % 4)
+    return Batch(z, x, boxes[:, :2], boxes[:, 2:], torch.arange(samples) % 4)
 
 
 RULES = [TemplateUpdate(0), TemplateUpdate(2, 0.0), TemplateUpdate(3, 0.0)]

@@ -73,8 +73,7 @@ def batch(samples: int = 2) -> Batch:
     normalise = Normalise(MEAN, STD)
     z, x = (normalise(p)[:, None] for p in pictures(samples))
     boxes = torch.tensor([[0.3, 0.4, 0.2, 0.3], [0.5, 0.2, 0.25, 0.2], [0.4, 0.4, 0.2, 0.2]])[:samples, None]
-    gain = torch.ones(samples, 1)
-    return Batch(z, x, boxes, boxes, gain, gain, torch.zeros(samples, dtype=torch.int64))
+    return Batch(z, x, boxes, boxes, torch.zeros(samples, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("overrides", [(), ELIMINATING, GT_BOX])

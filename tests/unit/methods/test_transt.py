@@ -75,8 +75,7 @@ def pictures(samples: int) -> tuple[Tensor, Tensor]:
 def batch(samples: int = 2) -> Batch:
     z, x = (NORMALISE(p)[:, None] for p in pictures(samples))
     boxes = torch.tensor([[0.3, 0.4, 0.2, 0.3], [0.5, 0.2, 0.25, 0.2]])[:samples, None]
-    gain = torch.ones(samples, 1)
-    return Batch(z, x, boxes, boxes, gain, gain, torch.zeros(samples, dtype=torch.int64))
+    return Batch(z, x, boxes, boxes, torch.zeros(samples, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("prepared", [False, True])

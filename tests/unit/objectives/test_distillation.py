@@ -50,14 +50,11 @@ def build_two_streams(search: int) -> SDSTrack:
 
 def batch(channels: int = 3) -> Batch:
     torch.manual_seed(1)
-    ones = torch.ones(2, 1)
     return Batch(
         template=torch.randn(2, 1, channels, 32, 32),
         search=torch.randn(2, 1, channels, 64, 64),
         template_boxes=torch.tensor([0.3, 0.3, 0.4, 0.4]).expand(2, 1, 4),
         search_boxes=torch.tensor([[[0.4, 0.3, 0.2, 0.3]], [[0.1, 0.5, 0.3, 0.2]]]),
-        template_gain=ones,
-        search_gain=ones,
         modality=torch.zeros(2, dtype=torch.int64),
     )
 

@@ -47,7 +47,7 @@ def test_how_samples_are_made_is_in_the_configuration(tmp_path: Path) -> None:
     still = ("DATA.AUGMENT.MIRROR=0", "DATA.AUGMENT.CROP_FLIP=0", "DATA.AUGMENT.BRIGHTNESS=0")
     plain = next(parts_of(tmp_path, data, *still).train_loader.epoch(1))
     other = next(parts_of(tmp_path, data, *still, "DATA.BOX_UNIT=size_minus_one").train_loader.epoch(1))
-    assert (plain.search_gain == 1).all()
+    assert torch.equal(plain.search_colour, torch.eye(3, 4).expand_as(plain.search_colour))
     side = plain.search.shape[-1]
     torch.testing.assert_close(other.search_boxes * (side - 1), plain.search_boxes * side)
 

@@ -105,9 +105,8 @@ def toy_sample(seed: int, epoch: int, index: int) -> tuple[Tensor, Tensor]:
 
 def toy_batch(samples: list[tuple[Tensor, Tensor]]) -> Batch:
     crops, boxes = (torch.stack(x) for x in zip(*samples, strict=True))
-    ones = torch.ones(len(samples), 1)
     names = [f"toy/sequence:{i}" for i in range(len(samples))]
-    return Batch(crops, crops, boxes, boxes, ones, ones, torch.zeros(len(samples), dtype=torch.int64), names)
+    return Batch(crops, crops, boxes, boxes, torch.zeros(len(samples), dtype=torch.int64), names)
 
 
 def toy_trainer(
