@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lib.data import Rows
+from lib.data import Batch, Rows
 
 R = TypeVar("R", bound=Rows)
 
