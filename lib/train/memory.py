@@ -20,7 +20,7 @@ class BatchTooLargeError(RuntimeError):
 def first_rows(batch: R, rows: int) -> R:
     """The first `rows` samples of a batch."""
     if isinstance(batch, Batch):
-        return batch.select(range(rows))
+        return batch.select(range(rows))  # type: ignore[return-value]
     values: dict[str, Any] = {f.name: getattr(batch, f.name)[:rows] for f in fields(batch)}  # type: ignore[arg-type]
     return replace(batch, **values)  # type: ignore[type-var]
 
