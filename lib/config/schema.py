@@ -14,7 +14,14 @@ from lib.config.tree import ConfigError, Tree
 
 @dataclass(frozen=True)
 class Region:
-    """How a template or search region is cut: output side in pixels, context factor, jitter, frames per sample."""
+    """Crop of a template or search region in training.
+
+    Attributes:
+        size: output side in pixels.
+        factor: side of the crop over the square root of the box's area.
+        center_jitter, scale_jitter: of the box that is cropped round; see `lib.data.jitter_box`.
+        number: frames of this kind in a sample.
+    """
 
     size: int = 256
     factor: float = 4.0
@@ -25,6 +32,8 @@ class Region:
     def __post_init__(self) -> None:
         if self.size < 1 or self.factor <= 0 or self.number < 1:
             raise ValueError(f"SIZE {self.size}, FACTOR {self.factor} and NUMBER {self.number} must be positive")
+        if min(self.center_jitter, self.scale_jitter) < 0:
+            raise ValueError("CENTER_JITTER and SCALE_JITTER must not be negative")
 
 
 T = TypeVar("T", bound="Test")
@@ -34,13 +43,16 @@ GREY_RULES = ("rgb_only", "rgb", "rgb_and_equal_aux")
 
 @dataclass(frozen=True)
 class Augment:
-    """How training pictures are changed; OSTrack's values.
+    """Augmentation of training pictures; OSTrack's values.
 
-    GREY, MIRROR: probabilities for the whole sample. CROP_FLIP: probability for each crop by itself. BRIGHTNESS: each
-    crop's factor is drawn from 1 - BRIGHTNESS .. 1 + BRIGHTNESS.
-    GREY_RULE: what becomes grey. `rgb_only`: frames without a second picture, as SDSTrack was trained; `rgb`: the RGB
-    picture of every frame; `rgb_and_equal_aux`: that, and the second picture where it is the same one, as CSTrack was.
-    TRANSFORMS: further changes, such as {TYPE: saturation, SPREAD: 0.2}; names of `lib.data.AUGMENTATIONS`.
+    Attributes:
+        grey, mirror: probabilities for the whole sample.
+        crop_flip: probability for each crop by itself.
+        brightness: each crop's factor is drawn from 1 - BRIGHTNESS .. 1 + BRIGHTNESS.
+        grey_rule: what becomes grey. `rgb_only`: frames without a second picture, as SDSTrack was trained; `rgb`: the
+            RGB picture of every frame; `rgb_and_equal_aux`: that, and the second picture where it equals the first, as
+            CSTrack was trained.
+        transforms: further changes, such as {TYPE: saturation, SPREAD: 0.2}; names of `lib.data.AUGMENTATIONS`.
     """
 
     grey: float = 0.05
@@ -62,7 +74,13 @@ BOX_UNITS = ("size", "size_minus_one")
 
 @dataclass(frozen=True)
 class DataMix:
-    """Which data sets are drawn from, with which weights, how many samples make an epoch."""
+    """A mixture of data sets.
+
+    Attributes:
+        datasets_name: names of the data sets; published files write `[null]` for none.
+        datasets_ratio: weights by which they are drawn.
+        sample_per_epoch: samples of an epoch, over all processes.
+    """
 
     datasets_name: tuple[str | None, ...] = ()
     datasets_ratio: tuple[float, ...] = ()
@@ -77,21 +95,30 @@ class DataMix:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The data sets that are really there: published files write `[null]` for none."""
+        """The data sets without `null`."""
         return tuple(n for n in self.datasets_name if n is not None)
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a network is shown.
+    """Training samples, and what tracking shares with them.
 
-    MULTI_MODAL_VISION: frames of plain RGB sets show their picture twice, as RGB and as the second modality; needed
-    where RGB and RGB-X sets are drawn from together. BOX_UNIT: boxes are divided by the crop's side (`size`), or by a
-    pixel less (`size_minus_one`, CSTrack). REJECT_ALL_PADDING: crops that show nothing but padding are drawn anew.
-    CROP_STYLE: a name of `lib.data.CROP_STYLES`, for training and tracking: `area` (OSTrack: side from the box's area,
-    black beyond the image) or `context` (TransT: a margin of the mean side, the image's mean colour). CHANNELS: the
-    order in which the network reads a picture, RGB or BGR; MEAN and STD are in this order. MASKS: samples carry the
-    targets' masks. COLLATE: a name of `lib.data.COLLATES`.
+    Attributes:
+        sampler_mode: which frames make a sample; a name of `lib.data.FRAME_SAMPLERS`.
+        multi_modal_vision: frames of plain RGB sets show their picture twice, as RGB and as the second modality; needed
+            where RGB and RGB-X sets are mixed.
+        augment: augmentation.
+        box_unit: boxes are divided by the crop's side (`size`), or by one pixel less (`size_minus_one`, CSTrack).
+        reject_all_padding: crops that show nothing but padding are drawn again.
+        crop_style: geometry of crops and what surrounds the image, in training and in tracking; a name of
+            `lib.data.CROP_STYLES`, such as `area` (OSTrack) or `context` (TransT).
+        channels: order in which the network reads a picture, RGB or BGR; MEAN and STD are in this order.
+        mean, std: of the normalisation, per channel of values in 0..1.
+        masks: samples carry the masks of the targets.
+        collate: how samples become a batch; a name of `lib.data.COLLATES`.
+        max_sample_interval: how many frames apart template and search frames may lie.
+        search, template: their crops.
+        train, val: the mixtures of data sets.
     """
 
     sampler_mode: str = "causal"
@@ -241,9 +268,12 @@ class Test:
 class Teacher:
     """Another experiment whose trained network teaches this one.
 
-    CHECKPOINT: a file, or one in the `pretrained` folder; empty: where a training or a download of SCRIPT and CONFIG
-    leaves the weights of its TEST.EPOCH. PRECISION: of the teacher's forward pass.
-    The data pipeline gives the teacher's resolution; the student's is that of TEST.SEARCH_SIZE and TEST.TEMPLATE_SIZE.
+    DATA describes the teacher's crops; the student's sizes are TEST.SEARCH_SIZE and TEST.TEMPLATE_SIZE.
+
+    Attributes:
+        script, config: the experiment.
+        checkpoint: its weights; see `lib.models.locate`. Empty: those of its trained network.
+        precision: of the teacher's forward pass.
     """
 
     script: str
@@ -257,11 +287,14 @@ class Teacher:
 
 @dataclass(frozen=True)
 class KD:
-    """What a student takes from its teacher; published values of LoReTrack (0.75 and 0.25 under the GOT-10k protocol).
+    """Losses of a student against its teacher; LoReTrack's values (weights 0.75 and 0.25 under the GOT-10k protocol).
 
-    TEMPERATURE: of the softmax over channels. LAYERS: blocks whose queries, keys and values are compared, -1 the last.
-    SALIENCY_THRESHOLD: mean square of the teacher's feature from which a position counts as foreground, and
-    FOREGROUND_WEIGHT, BACKGROUND_WEIGHT of the two. DISC_WEIGHT, QKV_WEIGHT: of the two terms; 0 leaves one out.
+    Attributes:
+        temperature: of the softmax over channels.
+        layers: blocks whose queries, keys and values are compared, -1 the last.
+        saliency_threshold: mean square of the teacher's feature from which a position counts as foreground.
+        foreground_weight, background_weight: of the two kinds of positions.
+        disc_weight, qkv_weight: of the two losses; 0 leaves one out.
     """
 
     temperature: float = 4.0
@@ -282,10 +315,11 @@ class KD:
 
 @dataclass(frozen=True)
 class Init:
-    """Weights to begin with, of an earlier stage: before MODEL.PRETRAIN_FILE.
+    """Weights of an earlier stage to begin with, in place of MODEL.PRETRAIN_FILE.
 
-    CHECKPOINT: a file, or one in the `pretrained` folder; empty: where a training or a download of SCRIPT and CONFIG
-    leaves the weights of its TEST.EPOCH.
+    Attributes:
+        script, config: the experiment of the earlier stage.
+        checkpoint: its weights; see `lib.models.locate`. Empty: those of its trained network.
     """
 
     script: str = ""
@@ -337,10 +371,13 @@ class SLT:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole experiment. TEACHER, KD: only where one is distilled; any method with a one-stream network can be.
+    """A whole experiment.
 
-    SLT: only for sequence-level training, of any method whose tracker can explore. INIT: only where training begins
-    with the weights of another experiment.
+    Attributes:
+        data, model, train, test: sections that every experiment has.
+        teacher, kd: for distillation, of any method with a one-stream network.
+        slt: for sequence-level training, of any method whose tracker has the stages of a step.
+        init: for training that begins with the weights of another experiment.
     """
 
     data: Data = Data()
