@@ -1,4 +1,4 @@
-"""From an experiment to what a training needs of it: network with its first weights, objective, loaders."""
+"""From an experiment to the parts of its training: network with its first weights, objective, loaders."""
 
 from __future__ import annotations
 
@@ -156,10 +156,10 @@ class _Start:
         report = experiment.load_weights(network, checkpoint, self.role)
         if not report.loaded:
             raise WeightsError(f"{self.file}: no name in common with the network")
-        told = f"starting weights ({self.option}): {checkpoint.describe()}; {report.describe()}"
+        note = f"starting weights ({self.option}): {checkpoint.describe()}; {report.describe()}"
         if self.option == "--load" and checkpoint.kind == "published":
-            told += "; a published checkpoint carries no usable training state: epoch 1 begins with fresh moments"
-        return told
+            note += "; a published checkpoint carries no usable training state: epoch 1 begins with fresh moments"
+        return note
 
 
 def _find_start(
@@ -206,7 +206,7 @@ def _find_teacher(experiment: Experiment, section: Teacher, paths: Paths) -> tup
     teacher = _load_other(section.script, section.config, "TEACHER")
     if teacher.method.reads_aux != experiment.method.reads_aux:
         one, other = (m.name for m in (teacher.method, experiment.method))
-        raise ConfigError(f"TEACHER: of {one} and {other}, one reads RGB alone and the other a second picture, too")
+        raise ConfigError(f"TEACHER: of {one} and {other}, one reads RGB alone and the other a second picture")
     data, test, theirs = config.data, teacher.config.test, teacher.config.data
     given = {
         "DATA.SEARCH.SIZE": (data.search.size, test.search_size),

@@ -1,7 +1,7 @@
 """Reading pickled checkpoints without running code from them.
 
-A published checkpoint holds, beside its tensors, objects of its author's classes. Those classes are not here, and what
-a pickle asks to be called must not be called. So the file is gone through twice: once with every name replaced by an
+A published checkpoint holds objects of its author's classes next to its tensors. Those classes are not installed, and a
+pickle must not call anything. So the file is read twice: once with every name replaced by an
 inert class, to learn the names and what they are used for, and once by `torch.load(weights_only=True)` with an inert
 class under every name that PyTorch does not know as harmless.
 """
@@ -27,7 +27,7 @@ class WeightsError(RuntimeError):
 
 
 class Inert:
-    """Stands where a foreign object was; keeps what the file said about it and does nothing.
+    """Stand-in for a foreign object: keeps its state and does nothing.
 
     origin: dotted name in the file. Arguments of the call are in `call_args`, a state that is no dictionary in `state`.
     """

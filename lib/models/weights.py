@@ -162,13 +162,18 @@ def _weights_in(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file of weights held.
+    """Contents of a file of weights.
 
-    state_dict: name -> tensor on the CPU, without a leading "module.".
-    metadata: the other entries as plain types (numbers, strings, lists, dicts); stand-ins become dicts with "class".
-    kind: "release" (safetensors), "published" (a training checkpoint), "mae" (pre-training with its decoder), "plain".
-    key: the entry that the tensors were taken from, "" when the file is a bare state dict.
-    optimizer: the optimizer's state where the file has one. replaced: classes of the file that were not loaded.
+    Attributes:
+        path: the file.
+        state_dict: name -> tensor on the CPU, without a leading "module.".
+        metadata: the other entries as plain types; stand-ins for foreign objects become dictionaries with "class".
+        kind: "release" (safetensors), "published" (a training checkpoint), "mae" (pre-training with its decoder),
+            "timm", "flax" or "plain".
+        key: the entry that held the tensors, "" when the file is a bare state dict.
+        optimizer: the optimizer's state where the file has one.
+        replaced: classes of the file that were not loaded.
+        unwrapped: "module." of a data-parallel wrapper was taken off the names.
     """
 
     path: Path
@@ -190,7 +195,7 @@ class Checkpoint:
         return sum(t.numel() for t in self.state_dict.values() if t.is_floating_point())
 
     def describe(self) -> str:
-        """One line for the log: what was found and how it was taken."""
+        """One line for the log: kind, tensors, epoch, what was not loaded."""
         source = f'key "{self.key}"' if self.key else "the whole file"
         parts = [f"{self.path.name}: {self.kind} weights from {source}", f"{len(self.state_dict)} tensors"]
         if "epoch" in self.metadata:
@@ -205,7 +210,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A file's tensors under the names of a network: what a key map gives.
+    """A file's tensors under the names of a network: the result of a key map.
 
     Attributes:
         state_dict: name in the network -> tensor.
@@ -311,40 +316,48 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     try:
         content, replaced = load_inert(path)
     except Exception as error:
+        # The line that matters of PyTorch's many, without its advice to switch safety off.
+        text = (str(error).partition("WeightsUnpickler error: ")[2] or str(error)).strip() or type(error).__name__
         raise WeightsError(
             f"{path}: not a readable PyTorch checkpoint; it is truncated, damaged, of another kind or unsafe "
-            f"({_reason(error)})"
+            f"({text.splitlines()[0].strip()})"
         ) from error
-    taken, found = _find_weights(path, content, key)
-    state_dict, unwrapped = _unwrap(path, found)
+    taken = _key_of_weights(path, content, key)
+    found = content[taken] if taken else content
+    strange = [f"{k} ({_named(v)})" for k, v in found.items() if not isinstance(v, Tensor)]
+    if strange:
+        raise WeightsError(f"{path}: {len(strange)} entries of the weights are no tensors: {_first(strange)}")
+    unwrapped = bool(found) and all(k.startswith("module.") for k in found)
+    state_dict = {k.removeprefix("module.") if unwrapped else k: v.detach() for k, v in found.items()}
     others = {str(k): v for k, v in content.items() if k != taken} if taken else {}
     optimizer = next((others.pop(k) for k in OPTIMIZER_KEYS if others.get(k) is not None), None)
+    kind = "plain"
+    decoder = any(k.startswith("decoder_") or k == "mask_token" for k in state_dict)
+    if decoder or (taken == "model" and "cls_token" in state_dict):
+        kind = "mae"
+    elif taken and (optimizer is not None or {"actor_type", "net_type", "epoch"} & others.keys()):
+        kind = "published"
     metadata = {k: _plain(v) for k, v in others.items()}
-    kind = _kind(taken, state_dict, others, optimizer)
     return Checkpoint(path, state_dict, metadata, kind, taken, optimizer, replaced, unwrapped)
 
 
-def _reason(error: Exception) -> str:
-    """The line that matters of PyTorch's many, without its advice to switch safety off."""
-    text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-    return text.strip().splitlines()[0].strip() if text.strip() else type(error).__name__
-
-
-def _find_weights(path: Path, content: Any, key: str | None) -> tuple[str, Mapping[str, Any]]:
+def _key_of_weights(path: Path, content: Any, key: str | None) -> str:
+    """The entry of a file that holds the tensors, "" for the file itself."""
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: expected a state dict or a checkpoint, found {_named(content)}")
+    keys = _first([str(k) for k in content])
     if key is not None:
         if not isinstance(content.get(key), dict):
-            raise WeightsError(f"{path}: no weights under key {key!r} (keys: {_first([str(k) for k in content])})")
-        return key, content[key]
+            raise WeightsError(f"{path}: no weights under key {key!r} (keys: {keys})")
+        return key
     for name in WEIGHT_KEYS:
         if isinstance(content.get(name), dict):
-            return name, content[name]
+            return name
     if content and all(isinstance(v, Tensor) for v in content.values()):
-        return "", content
+        return ""
     raise WeightsError(
         f"{path}: no weights found; expected one of the keys {', '.join(WEIGHT_KEYS)} or a bare state dict "
-        f"(keys: {_first([str(k) for k in content])})"
+        f"(keys: {keys})"
     )
 
 
@@ -352,27 +365,8 @@ def _named(value: Any) -> str:
     return f"an object of {value.origin}" if isinstance(value, Inert) else f"a {type(value).__name__}"
 
 
-def _unwrap(path: Path, found: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
-    """The tensors under their own names: "module." of a data-parallel wrapper goes when every name has it."""
-    strange = [f"{k} ({_named(v)})" for k, v in found.items() if not isinstance(v, Tensor)]
-    if strange:
-        raise WeightsError(f"{path}: {len(strange)} entries of the weights are no tensors: {_first(strange)}")
-    unwrapped = bool(found) and all(k.startswith("module.") for k in found)
-    return {k.removeprefix("module.") if unwrapped else k: v.detach() for k, v in found.items()}, unwrapped
-
-
-def _kind(key: str, state_dict: Mapping[str, Tensor], others: Mapping[str, Any], optimizer: Any) -> str:
-    if any(k.startswith("decoder_") or k == "mask_token" for k in state_dict) or (
-        key == "model" and "cls_token" in state_dict
-    ):
-        return "mae"
-    if key and (optimizer is not None or {"actor_type", "net_type", "epoch"} & others.keys()):
-        return "published"
-    return "plain"
-
-
 def _plain(value: Any) -> Any:
-    """JSON-able picture of what a checkpoint holds beside its weights."""
+    """An entry of a checkpoint that is not its weights, as JSON types."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):
@@ -394,16 +388,16 @@ def _read_release(path: Path) -> Checkpoint:
         state_dict = load_file(path, device="cpu")
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
-    beside = path.with_suffix(".json")
+    description = path.with_suffix(".json")
     metadata: dict[str, Any] = {}
-    if beside.is_file():
+    if description.is_file():
         try:
-            metadata = json.loads(beside.read_text(encoding="utf-8"))
+            metadata = json.loads(description.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise WeightsError(f"{beside}: not readable JSON ({error})") from error
+            raise WeightsError(f"{description}: not readable JSON ({error})") from error
         expected = metadata.get("sha256")
         if expected is not None and expected != sha256_of(path):
-            raise WeightsError(f"{path}: these are not the weights that {beside.name} describes (sha256 differs)")
+            raise WeightsError(f"{path}: these are not the weights that {description.name} describes (sha256 differs)")
     return Checkpoint(path, state_dict, metadata, "release")
 
 
@@ -452,18 +446,24 @@ def load_into(
 
 
 def save_release(stem: str | Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
-    """Write `<stem>.safetensors` and `<stem>.json`, each at once or not at all; returns the former's path.
+    """Write `<stem>.safetensors` and `<stem>.json`, each atomically.
 
-    metadata must be JSON-able; "sha256" of the weights is added, which tells a pair that does not belong together.
+    Args:
+        stem: path without ending.
+        state_dict: the weights.
+        metadata: JSON types; "sha256" of the weights is added, by which a pair that does not match is found.
+
+    Returns:
+        The path of the weights.
     """
     from safetensors.torch import save
 
     stem = Path(stem)
-    weights, beside = stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
+    weights, description = stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
     # Contiguous copies on the CPU: safetensors refuses tensors that share memory.
     copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state_dict.items()}
     data = save(copies, metadata={"format": "pt"})
     text = json.dumps({**metadata, "sha256": hashlib.sha256(data).hexdigest()}, indent=2) + "\n"
     write_bytes(weights, data)
-    write_text(beside, text)
+    write_text(description, text)
     return weights
