@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.bench import counting
 from lib.config import ConfigError
 from lib.data import Batch, Frame, Normalise
 from lib.deploy import Inference, fuse_network, prepare
@@ -166,20 +165,6 @@ def test_a_prepared_network_gives_the_same(samples: int, pack: bool) -> None:
     found = half.locate(half.encode_template(template), search)
     assert found.logits.dtype == torch.float32
     assert (found.boxes_cxcywh - expected.boxes_cxcywh).abs().max() < 0.05
-
-
-@torch.no_grad()
-def test_a_frame_takes_little_more_than_half_the_operations() -> None:
-    net = network()
-    template, search = pictures(1)
-    tokens = net.encode_template(NORMALISE(template))
-    with counting() as plain:
-        net.locate(tokens, NORMALISE(search))
-    quick = fuse_network(net, FuseOptions(pixels=NORMALISE, grid=12))
-    tokens = quick.encode_template(template)
-    with counting() as fused:
-        quick.locate(tokens, search)
-    assert fused.kernels < 0.6 * plain.kernels
 
 
 def test_gradients_reach_every_parameter() -> None:
