@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from lib.bench import REFERENCES, StaticTracker
 from lib.bench.vot import AdapterOptions, main
 from tests.unit.bench.vot_tree import write_sequence
 
@@ -101,13 +104,34 @@ def requests(folder: Path) -> list[Any]:
     return [*run, *run, ("quit", {}, None)]
 
 
+class Polygon(list[Any]):
+    """A polygon of either version."""
+
+    @classmethod
+    def create(cls, points: Any) -> Polygon:
+        return cls(points)
+
+
+@REFERENCES.register("static_polygon")
+class PolygonTracker(StaticTracker):
+    """Replies with the diamond inside its box."""
+
+    gives_regions = frozenset({"polygon"})
+
+    def step(self, state: Any, frames: Any, policy: Any = None) -> Any:
+        state, prediction = super().step(state, frames)
+        x, y, w, h = prediction.boxes_xywh.T
+        points = torch.stack([x + w / 2, y, x + w, y + h / 2, x + w / 2, y + h, x, y + h / 2], dim=1)
+        return state, replace(prediction, polygons=points.reshape(-1, 4, 2) if self.regions else None)
+
+
 def talk(
     server: type[Server4], script: list[Any], monkeypatch: pytest.MonkeyPatch, **variables: str
 ) -> tuple[int, list[Any]]:
     trax = ModuleType("trax")
     trax.__file__ = "trax"
     server.script, server.said = iter(script), []
-    trax.Server, trax.Image, trax.Rectangle = server, Picture, Box  # type: ignore[attr-defined]
+    trax.Server, trax.Image, trax.Rectangle, trax.Polygon = server, Picture, Box, Polygon  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "trax", trax)
     return main({f"TRACKING_{k}": v for k, v in variables.items()}), server.said
 
@@ -129,6 +153,22 @@ def test_one_process_serves_several_runs(
     text = log.read_text()
     assert text.count("run from") == 2
     assert "quit after 6 frames" in text
+
+
+@pytest.mark.parametrize("region", ["", "polygon", "mask"])
+def test_polygons_are_the_reply_where_they_are_requested(
+    region: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sequence(tmp_path / "s", [1, 0, 0])
+    options = {"OPTIONS": '{"reference": "static_polygon"}', "REGION": region}
+    code, said = talk(Server4, requests(tmp_path / "s"), monkeypatch, **options)
+    if region == "mask":
+        assert code == 1
+        assert "the tracker cannot start: PolygonTracker gives boxes, no mask" in said[-1][1]
+        return
+    assert code == 0
+    diamond = [(11.1, 8), (17.1, 13), (11.1, 18), (5.1, 13)]
+    assert [r for r, properties in said[1:] if properties] == [diamond if region else (5.1, 8, 12, 10)] * 4
 
 
 def test_a_picture_that_is_missing_ends_the_session_with_its_name(
