@@ -23,5 +23,6 @@ from lib.config.schema import (
     Schedule,
     Teacher,
     Train,
+    TrainPhase,
 )
 from lib.config.tree import ConfigError, Tree, read_tree

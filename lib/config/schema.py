@@ -161,7 +161,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate over the epochs; `step`: times 0.1 every LR_DROP_EPOCH (DECAY_RATE is not read, as published)."""
+    """Learning rate over the epochs; see `lib.train.schedule.lr_factor` for the types.
+
+    USE_DECAY_RATE: `step` multiplies by DECAY_RATE; without it by 0.1, as OSTrack's published files are read.
+    WARMUP_TYPE: `ramp` (by the step), or by the epoch from WARMUP_RATIO on: `linear`, `log`, `step`.
+    """
 
     type: str = "step"
     decay_rate: float = 0.1
@@ -169,6 +173,9 @@ class Schedule:
     gamma: float = 0.1
     warmup_epochs: float = 0.0
     min_lr_ratio: float = 0.0
+    use_decay_rate: bool = False
+    warmup_type: str = "ramp"
+    warmup_ratio: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,34 @@ class ParamGroup:
     freeze: bool = False
 
 
+@dataclass(frozen=True)
+class TrainPhase:
+    """One of TRAIN.PHASES: a stretch of epochs with its own optimiser; keys that are left out are those of TRAIN.
+
+    EPOCHS: how many; left out, up to the next phase or the last epoch. START_EPOCH: may state where it begins.
+    EVAL_MODULES: regular expressions; modules with such a name stay in evaluation mode. CONTINUE_SCHEDULE: the learning
+    rate is that of a schedule over all epochs of the training, not one that counts from the phase's first epoch.
+    """
+
+    epochs: int | None = None
+    start_epoch: int | None = None
+    lr: float | None = None
+    weight_decay: float | None = None
+    optimizer: str | None = None
+    momentum: float | None = None
+    backbone_multiplier: float | None = None
+    lr_drop_epoch: int | None = None
+    grad_clip_norm: float | None = None
+    fix_bn: bool | None = None
+    scheduler: Schedule | None = None
+    param_groups: tuple[ParamGroup, ...] | None = None
+    eval_modules: tuple[str, ...] = ()
+    continue_schedule: bool = False
+
+
+ON_NONFINITE = ("raise", "skip")
+
+
 def _check_precision(name: str) -> None:
     if name not in ("fp32", "bf16", "fp16"):
         raise ValueError(f"PRECISION must be fp32, bf16 or fp16, not {name!r}")
@@ -188,7 +223,13 @@ def _check_precision(name: str) -> None:
 
 @dataclass(frozen=True)
 class Train:
-    """How a network learns. BATCH_SIZE is per process, as in published files; the log states the total."""
+    """How a network learns. BATCH_SIZE is per process, as in published files; the log states the total.
+
+    MOMENTUM: of SGD. SUM_GRADIENTS: gradients of several processes are added up; without it they are averaged.
+    ON_NONFINITE: what becomes of a step whose loss or gradient is not finite, or whose loss is above MAX_LOSS (0: no
+    bound): `raise` ends the training, `skip` leaves the step out; more than MAX_SKIPPED of them in a row end it, too.
+    PHASES: stretches of epochs with an optimiser each; none: one phase.
+    """
 
     lr: float = 1e-4
     weight_decay: float = 1e-4
@@ -219,9 +260,17 @@ class Train:
     state_interval_steps: int = 0
     max_bad_samples: float = 0.01
     compile: bool = False
+    momentum: float = 0.9
+    sum_gradients: bool = False
+    on_nonfinite: str = "raise"
+    max_loss: float = 0.0
+    max_skipped: int = 10
+    phases: tuple[TrainPhase, ...] = ()
 
     def __post_init__(self) -> None:
         _check_precision(self.precision)
+        if self.on_nonfinite not in ON_NONFINITE:
+            raise ValueError(f"ON_NONFINITE must be {' or '.join(ON_NONFINITE)}, not {self.on_nonfinite!r}")
         if min(self.epoch, self.batch_size, self.accumulate) < 1:
             raise ValueError("EPOCH, BATCH_SIZE and ACCUMULATE must be at least 1")
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: weights for use, and beside them the state that lets the training go on.
+"""Checkpoints of a training: weights for use, and the state that lets the training go on.
 
 ``<Net>_ep0040.safetensors`` and ``.json``: weights and what they are. ``<Net>_ep0040_state.pt``: optimiser, loss scale,
 random number generators of every process and position, in plain types, so that it opens with ``weights_only=True``.
@@ -7,13 +7,17 @@ random number generators of every process and position, in plain types, so that 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
+import socket
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -21,15 +25,29 @@ from torch import Tensor
 from lib.config import Train
 from lib.files import replacing
 from lib.models import read_checkpoint, save_release
-from lib.train.ownership import FolderLock
 
 FORMAT = 1
 STATES_KEPT = 2
 LATEST = "latest"
+PATIENCE_SECONDS = 30.0
+"""How long to wait for a training that is about to end: one that was stopped a moment ago still writes its state."""
+HARMLESS = (
+    "TEST.",
+    "TRAIN.NUM_WORKER",
+    "TRAIN.PRINT_INTERVAL",
+    "TRAIN.SAVE_",
+    "TRAIN.STATE_INTERVAL_",
+    "TRAIN.MAX_BAD_SAMPLES",
+)
+"""Keys that do not touch the parameters a training arrives at; they may change between its parts."""
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used; the message names the file."""
+
+
+class ResumeError(RuntimeError):
+    """A training that cannot go on as requested."""
 
 
 @dataclass(frozen=True, order=True)
@@ -50,6 +68,58 @@ def is_kept(train: Train, epoch: int) -> bool:
     )
 
 
+class OccupiedError(RuntimeError):
+    """Another training writes to the same folder."""
+
+
+class FolderLock:
+    """A claim on a folder that the system withdraws when the process ends, however it ends.
+
+    Locks by record (POSIX), so that data workers, which are forked, do not hold them on; they also work over NFS.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "training.lock"
+        self._file: IO[str] | None = None
+
+    def acquire(self, patience: float = PATIENCE_SECONDS) -> None:
+        """Wait up to `patience` seconds. Raises OccupiedError that names the process which holds the folder."""
+        if self._file is not None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = self.path.open("a+", encoding="utf-8")
+        deadline = time.monotonic() + patience
+        announced = False
+        while not _lock(file):
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            if time.monotonic() >= deadline:
+                file.close()
+                raise OccupiedError(
+                    f"{self.path.parent} is in use by {owner}: two trainings must not write to one folder; "
+                    "wait for it or end it, or name another --save_dir"
+                )
+            if not announced:
+                print(f"waiting for {owner}, which still writes to {self.path.parent}", file=sys.stderr, flush=True)
+                announced = True
+            time.sleep(0.2)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        self._file = file
+
+
+def _lock(file: IO[str]) -> bool:
+    """False while another process holds the lock; a file system without locks has nothing to ask."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 class CheckpointFolder:
     """The checkpoints of one experiment. One process writes; the others only read, after a barrier."""
 
@@ -63,7 +133,7 @@ class CheckpointFolder:
         """Write the checkpoint of a finished epoch, remove what it replaces. Returns the state's path."""
         stem = self._stem(f"ep{epoch:04d}")
         state_path = _state_path(stem)
-        # A state that is there belongs to the weights beside it, also when the process dies between the two writes.
+        # A state that is there belongs to the weights of that name, also if the process dies between the two writes.
         state_path.unlink(missing_ok=True)
         save_release(stem, weights, metadata)
         _save_state(state_path, {**state, "weights": stem.name})
@@ -176,3 +246,73 @@ def _weights_path(state_path: Path) -> Path:
 def _epoch_of(path: Path) -> int | None:
     match = re.search(r"_ep(\d+)(?:_state)?\.[a-z.]+$", path.name)
     return int(match.group(1)) if match else None
+
+
+def find_state(folder: CheckpointFolder, mode: str) -> tuple[Path, dict[str, Any]] | None:
+    """The state to go on from. mode: ``auto`` (if there is one), ``must`` (ResumeError without), ``never``."""
+    if mode == "never":
+        return None
+    path = folder.newest_state()
+    if path is not None:
+        return path, read_state(path)
+    if mode == "must":
+        published = folder.published()
+        hint = "" if published is None else f"; {no_state_in(published)}"
+        raise ResumeError(f"--resume must: no *_state.pt in {folder.folder}{hint}")
+    return None
+
+
+def no_state_in(published: Path) -> str:
+    """What to say of a published checkpoint."""
+    return (
+        f"{published} is a published checkpoint: it has weights, but no usable training state. "
+        f"--load {published} starts a new training from its weights"
+    )
+
+
+def check_state(state: Mapping[str, Any], identity: Mapping[str, Any], processes: int, allow_change: bool) -> list[str]:
+    """Sentences for the log about a state that will be gone on from.
+
+    identity: `config` (the resolved configuration) and `config_hash` of the present run.
+    Raises ResumeError, naming every changed key, when the configuration is not the state's and `allow_change` is False.
+    """
+    notes = []
+    changes = config_changes(state["config"], identity["config"])
+    serious = [c for c in changes if not c.startswith(HARMLESS)]
+    if serious and not allow_change:
+        raise ResumeError(
+            "the configuration changed since the training began "
+            f"({state['config_hash']} -> {identity['config_hash']}): {'; '.join(serious)}"
+            + ". --resume never begins from scratch, --allow_config_change goes on with the new values"
+        )
+    if changes:
+        notes.append("configuration changed: " + "; ".join(changes))
+    if state["world_size"] != processes:
+        notes.append(
+            f"{processes} processes now, {state['world_size']} before: the training goes on, but not bit for bit "
+            "as it would have"
+        )
+    position = position_of(state)
+    notes.append(f"resumed at epoch {position.epoch}, step {position.step}")
+    return notes
+
+
+def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """``KEY.PATH: old -> new`` for every value that differs."""
+    old, new = _flat(before), _flat(now)
+    absent = "absent"
+    return [
+        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,4 +1,4 @@
-"""Starts the processes of a training: this one turned into it, or several by torchrun on one node or more."""
+"""Command line of a training, and the processes that it starts: this one, or several by torchrun. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,93 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from lib.config import add_experiment_options
 from lib.launch import meet_at, run_under_torchrun
-from lib.train.options import add_training_options
 
 RUN_TRAINING = Path(__file__).with_name("run_training.py")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options of one training; see the parser's help texts."""
+
+    script: str
+    config: str = "baseline"
+    save_dir: Path | None = None
+    data_dir: Path | None = None
+    use_lmdb: bool = False
+    use_wandb: bool = False
+    resume: str = "auto"
+    allow_config_change: bool = False
+    load: Path | None = None
+    script_prv: str | None = None
+    config_prv: str = "baseline"
+    distill: bool = False
+    script_teacher: str | None = None
+    config_teacher: str | None = None
+    seed: int | None = None
+    overrides: tuple[str, ...] = ()
+    device: str = "auto"
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def all_overrides(self) -> list[str]:
+        """`--set` and what other options mean in the configuration."""
+        meant = {
+            "TRAIN.SEED": self.seed,
+            "TEACHER.SCRIPT": self.script_teacher,
+            "TEACHER.CONFIG": self.config_teacher,
+        }
+        return [*self.overrides, *(f"{key}={value}" for key, value in meant.items() if value is not None)]
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `lib/train/run_training.py` and `tracking/train.py` share."""
+    what = parser.add_argument_group("what to train")
+    what.add_argument("--script", required=True, help="method: the folder in experiments/, such as ostrack")
+    what.add_argument("--config", default="baseline", help="experiments/<script>/<config>.yaml, without suffix")
+    add_experiment_options(what)
+    what.add_argument("--seed", type=int, help="in place of TRAIN.SEED (42); process r uses seed + r")
+    where = parser.add_argument_group("where")
+    where.add_argument("--save_dir", type=Path, help="checkpoints and logs (default: save_dir of local.yaml, ./output)")
+    where.add_argument("--data_dir", type=Path, help="parent of the data set folders (default: local.yaml, ./data)")
+    where.add_argument("--use_lmdb", type=_flag, default=False, metavar="0|1", help="read data sets from LMDB stores")
+    where.add_argument("--use_wandb", type=_flag, default=False, metavar="0|1", help="log to Weights & Biases as well")
+    where.add_argument("--device", default="auto", help="auto (a GPU when there is one), cpu, cuda, cuda:1, mps")
+    start = parser.add_argument_group("where to start")
+    start.add_argument(
+        "--resume",
+        choices=("auto", "never", "must"),
+        default="auto",
+        help="auto: go on from the newest state of this experiment, if there is one; never: begin from scratch "
+        "(earlier files are moved aside); must: an error when there is nothing to go on from",
+    )
+    start.add_argument(
+        "--allow_config_change", action="store_true", help="resume although the configuration is not what it was"
+    )
+    start.add_argument("--load", type=Path, metavar="FILE", help="start from these weights (ours, or a *.pth.tar)")
+    start.add_argument("--script_prv", help="start from the last checkpoint of another experiment: its script ...")
+    start.add_argument("--config_prv", default="baseline", help="... and its configuration")
+    teacher = parser.add_argument_group("teacher (any method with a one-stream network)")
+    teacher.add_argument("--distill", type=_flag, default=False, metavar="0|1", help="1: an error without a teacher")
+    teacher.add_argument("--script_teacher", help="in place of TEACHER.SCRIPT: the teacher's script ...")
+    teacher.add_argument("--config_teacher", help="... and in place of TEACHER.CONFIG: its configuration")
+
+
+def training_options(arguments: argparse.Namespace) -> TrainOptions:
+    """The options out of parsed arguments; further arguments of the namespace are left alone."""
+    values = {k: v for k, v in vars(arguments).items() if k in TrainOptions.__dataclass_fields__}
+    values["overrides"], values["plugins"] = tuple(arguments.overrides), tuple(arguments.plugins)
+    return TrainOptions(**values)
+
+
+def _flag(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise argparse.ArgumentTypeError(f"expected 0 or 1, not {text!r}")
+    return text == "1"
 
 
 def parser() -> argparse.ArgumentParser:

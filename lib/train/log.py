@@ -1,4 +1,4 @@
-"""Where a training tells how it goes: terminal, text log, JSON lines, TensorBoard and, on wish, wandb."""
+"""Log of a training: terminal, text file, JSON lines, TensorBoard and, if requested, wandb."""
 
 from __future__ import annotations
 
@@ -7,15 +7,91 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from lib.files import write_text
 from lib.train.checkpoint import Position
-from lib.train.report import Report
 
 WANDB_PROJECT = "tracking"
+
+
+SHOWN_TERMS = 8
+
+
+@dataclass(frozen=True)
+class Report:
+    """Progress of one loader (``train`` or ``val``) at a print interval (kind ``step``) or an epoch's end (``epoch``).
+
+    step of steps: batches per process. terms: running means over the epoch and over all processes.
+    data_share: share of the time since the last report that was spent waiting for data.
+    eta_epoch, eta: seconds to the end of the epoch and of the training. seconds: what the epoch took so far.
+    """
+
+    loader: str
+    kind: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    terms: dict[str, float]
+    samples_per_second: float = 0.0
+    data_share: float = 0.0
+    eta_epoch: float | None = None
+    eta: float | None = None
+    seconds: float = 0.0
+    lr: list[float] = field(default_factory=list)
+    grad_norm: float | None = None
+    bad_samples: int = 0
+    skipped_steps: int = 0
+    nonfinite_steps: int | None = None
+    memory_gib: float | None = None
+
+    @property
+    def global_step(self) -> int:
+        """Batches per process since the training began."""
+        return (self.epoch - 1) * self.steps + self.step
+
+    def record(self) -> dict[str, Any]:
+        """A JSON object; what does not apply is left out."""
+        return {k: v for k, v in asdict(self).items() if v is not None}
+
+    def line(self) -> str:
+        """The line that a person reads."""
+        parts = [f"{self.loader} epoch {self.epoch}/{self.epochs}"]
+        parts.append(f"step {self.step}/{self.steps}" if self.kind == "step" else f"done in {duration(self.seconds)}")
+        parts.append(f"{self.samples_per_second:.1f} samples/s")
+        if self.kind == "step" and self.eta_epoch is not None:
+            parts.append(
+                f"eta {duration(self.eta_epoch)}" + ("" if self.eta is None else f", all {duration(self.eta)}")
+            )
+        elif self.eta is not None:
+            parts.append(f"eta {duration(self.eta)}")
+        parts.append(f"data {self.data_share:.0%}")
+        if self.lr:
+            parts.append("lr " + " ".join(f"{v:.3g}" for v in self.lr))
+        parts += [f"{name} {value:.4f}" for name, value in list(self.terms.items())[:SHOWN_TERMS]]
+        if self.grad_norm is not None:
+            parts.append(f"grad {self.grad_norm:.3g}")
+        if self.memory_gib is not None:
+            parts.append(f"mem {self.memory_gib:.1f} GiB")
+        if self.skipped_steps:
+            parts.append(f"{self.skipped_steps} overflowed steps skipped")
+        if self.nonfinite_steps:
+            parts.append(f"{self.nonfinite_steps} non-finite steps skipped")
+        if self.bad_samples:
+            parts.append(f"{self.bad_samples} broken samples skipped")
+        return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """``1:02:03``, with days in front where there are any."""
+    whole = max(0, round(seconds))
+    days, rest = divmod(whole, 86400)
+    hours, rest = divmod(rest, 3600)
+    clock = f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+    return f"{days} d {clock}" if days else clock
 
 
 @dataclass(frozen=True)
@@ -42,7 +118,7 @@ class LogPaths:
 
 
 class Sink(Protocol):
-    """One place to tell things to."""
+    """One destination of the log."""
 
     def message(self, text: str) -> None: ...
 
@@ -52,7 +128,7 @@ class Sink(Protocol):
 
 
 class TrainLog:
-    """Tells every sink. A process that is not the first one has no sinks and stays silent."""
+    """Passes everything to its sinks. Processes other than rank 0 have none."""
 
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self._sinks = list(sinks)
@@ -111,7 +187,7 @@ class TextSink:
 class LinesSink:
     """One JSON object per report, for reports and other readers; messages are not repeated here.
 
-    position: where the training goes on; what the file tells of later steps is dropped, as they will come again.
+    position: where the training goes on; records of later steps are dropped, as they will come again.
     """
 
     def __init__(self, path: Path, position: Position) -> None:
@@ -188,7 +264,7 @@ class WandbSink:
 
 
 def tensorboard_available() -> bool:
-    """Whether TensorBoard's writer can be imported; what is missing is told once in the log."""
+    """True if TensorBoard's writer can be imported; otherwise the log says what is missing."""
     try:
         from torch.utils import tensorboard
     except ImportError as error:
@@ -206,9 +282,9 @@ def _drop_after(path: Path, position: Position) -> None:
             record = json.loads(line)
         except ValueError:
             continue  # the half line of a killed process
-        told = Position(record["epoch"], record["step"])
-        within = told.epoch < position.epoch or (record["kind"], record["loader"]) == ("step", "train")
-        if within and told <= position:
+        at = Position(record["epoch"], record["step"])
+        within = at.epoch < position.epoch or (record["kind"], record["loader"]) == ("step", "train")
+        if within and at <= position:
             kept.append(line + "\n")
     write_text(path, "".join(kept))
 

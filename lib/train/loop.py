@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,24 +14,27 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from lib.config import Train
+from lib.config import ConfigError, Train
 from lib.data import Rows
 from lib.distributed import World
 from lib.models import load_into
 from lib.objectives import Objective, Progress, SplittingObjective
 from lib.train.checkpoint import CheckpointFolder, Position, is_kept, position_of, weights_of
-from lib.train.clock import Clock, Span
-from lib.train.feed import EpochLoader, Feed
-from lib.train.log import TrainLog
-from lib.train.memory import BatchTooLargeError, explain, largest_that_fits
-from lib.train.meters import Meters
-from lib.train.optim import load_optimizer_state, optimizer_state, set_lr
-from lib.train.precision import Precision, precision_name
-from lib.train.report import Report
-from lib.train.rng import rng_state, set_rng_state
-from lib.train.schedule import lr_factor
-from lib.train.signals import InterruptedTraining, Interrupts
-from lib.train.step import Learner, Stepper, StepResult, data_parallel, start_mode
+from lib.train.log import Report, TrainLog
+from lib.train.optim import (
+    build_optimizer,
+    check_eval_modules,
+    describe_groups,
+    load_optimizer_state,
+    optimizer_state,
+    parameter_groups,
+    set_train_mode,
+)
+from lib.train.precision import NonFiniteLossError, NonFiniteWeightsError, Precision, precision_name
+from lib.train.process import InterruptedTraining, Interrupts, rng_state, set_rng_state
+from lib.train.progress import EpochIterator, EpochLoader, MetricAverager, Span, ThroughputMeter
+from lib.train.schedule import Phase, phases_of
+from lib.train.step import BatchTooLargeError, ObjectiveModule, StepResult, TrainStep
 
 DATA_SHARE_WARNING = 0.2
 SETTLING_SECONDS = 20.0
@@ -38,16 +42,21 @@ SETTLING_SECONDS = 20.0
 
 
 @dataclass
-class Parts:
-    """What is trained, on what, and with what.
+class TrainingSetup:
+    """A network, its objective and its data.
 
-    prepare: brings a loaded batch to the device and normalises it. metadata: goes beside the weights (plain types).
-    identity: goes into the state, to tell what it belongs to (plain types).
+    Attributes:
+        network: On the device of this process.
+        objective: One of `lib.objectives`.
+        train_loader: Batches of this process.
+        val_loader: None without validation.
+        prepare: Brings a loaded batch to the device and normalises it.
+        metadata: Stored with the weights (plain types).
+        identity: Stored in the state, to check what it belongs to (plain types).
     """
 
     network: nn.Module
     objective: Objective
-    optimizer: Optimizer
     train_loader: EpochLoader
     val_loader: EpochLoader | None
     prepare: Callable[[Any], Rows]
@@ -56,40 +65,60 @@ class Parts:
 
 
 class Trainer:
-    """Drives an objective over the epochs of `train`; every process of `world` runs one.
+    """Trains over the epochs and phases of `train`; every process of `world` runs one.
 
     Exact resume: with the state of a run that was killed, the parameters become those of a run that was not, bit for
-    bit, with the same number of processes and deterministic operators. position: where the training is.
+    bit, with the same number of processes and deterministic operators.
+
+    Attributes:
+        position: Epoch and step of the training.
+        phase: The phase of `position`; `optimizer` and `train_step` are its own.
     """
 
-    def __init__(self, parts: Parts, train: Train, world: World, folder: CheckpointFolder, log: TrainLog) -> None:
-        self.parts, self.train, self.world, self.folder, self.log = parts, train, world, folder, log
+    phase: Phase
+    optimizer: Optimizer
+    train_step: TrainStep
+
+    def __init__(
+        self, setup: TrainingSetup, train: Train, world: World, folder: CheckpointFolder, log: TrainLog
+    ) -> None:
+        self.setup, self.train, self.world, self.folder, self.log = setup, train, world, folder, log
         self.precision = Precision(precision_name(train), world.device)
-        self.learner = Learner(parts.network, parts.objective)
-        model = data_parallel(self.learner, world)
-        self.stepper = Stepper(model, self.learner, parts.optimizer, self.precision, train.grad_clip_norm)
+        self.module = ObjectiveModule(setup.network, setup.objective)
         self.position = Position()
-        self._meters, self._clock = Meters(), Clock()
+        self._averager, self._meter = MetricAverager(), ThroughputMeter()
+        self._skipped = self._skipped_in_a_row = 0
         self._saved_at = time.monotonic()
         self._warned_epoch = 0
         self._interrupts = Interrupts()
         self._check_loaders()
+        # A phase may freeze what the next one trains; what the method itself froze stays frozen.
+        self._trainable = [p for p in setup.network.parameters() if p.requires_grad]
+        self._phases = phases_of(train)
+        for phase in self._phases[1:]:  # what is wrong with a later phase is an error now
+            self._groups(phase)
+        self._begin(self._phases[0])
 
     def restore(self, path: Path, state: dict[str, Any]) -> None:
         """Continue where the state in `path` was written.
 
-        With another number of processes the samples go on where they stopped; random numbers and means begin anew.
+        With another number of processes the samples go on where they stopped; random numbers and means begin again.
         """
-        load_into(self.parts.network, weights_of(path, state), source=path)
-        load_optimizer_state(self.parts.optimizer, state["optimizer"])
-        self.precision.load_state(state["precision"])
+        load_into(self.setup.network, weights_of(path, state), source=path)
         self.position = position_of(state)
+        phase = self._phase_of(self.position.epoch)
+        if phase is not self.phase:
+            self._begin(phase)
+        if state.get("phase", 1) == phase.number:  # else it was written exactly on a boundary
+            load_optimizer_state(self.optimizer, state["optimizer"])
+        self.precision.load_state(state["precision"])
+        self._skipped, self._skipped_in_a_row = state.get("skipped", (0, 0))
         if state["world_size"] != self.world.size:
             per_step = self.train.batch_size * self.world.size
             self.position = Position(self.position.epoch, state["samples_in_epoch"] // per_step)
             return
         mine = state["processes"][self.world.rank]
-        self._meters = Meters.of([mine["meters"]])
+        self._averager = MetricAverager([mine["meters"]])
         set_rng_state(mine["rng"])
 
     def run(self) -> None:
@@ -97,150 +126,180 @@ class Trainer:
         with self._interrupts:
             while self.position.epoch <= self.train.epoch:
                 epoch = self.position.epoch
+                phase = self._phase_of(epoch)
+                if phase is not self.phase:
+                    self._begin(phase)
+                    for line in self.describe_phase():
+                        self.log.message(line)
                 self._train_epoch(epoch)
                 interval = self.train.val_epoch_interval
-                if self.parts.val_loader is not None and interval > 0 and epoch % interval == 0:
-                    self._validate(epoch, self.parts.val_loader)
+                if self.setup.val_loader is not None and interval > 0 and epoch % interval == 0:
+                    self._validate(epoch, self.setup.val_loader)
                 self.position = Position(epoch + 1, 0)
-                self._meters = Meters()
+                self._averager = MetricAverager()
                 self._save_epoch(epoch)
+
+    def describe_phase(self) -> list[str]:
+        """Lines for the log: what the present phase trains, and how fast."""
+        phase, parameters = self.phase, list(self.setup.network.parameters())
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        lines = [f"parameters: {trained:,} of {sum(p.numel() for p in parameters):,} are trained"]
+        if len(self._phases) > 1:
+            lines.insert(0, f"phase {phase.number} of {len(self._phases)}: epochs {phase.first} to {phase.last}")
+        if self.train.sum_gradients and self.world.size > 1:
+            lines.append(f"gradients are summed over {self.world.size} processes")
+        return lines + describe_groups(self.optimizer.param_groups)
+
+    # Phases
+
+    def _phase_of(self, epoch: int) -> Phase:
+        return next((p for p in self._phases if epoch <= p.last), self._phases[-1])
+
+    def _groups(self, phase: Phase) -> list[dict[str, Any]]:
+        for parameter in self._trainable:
+            parameter.requires_grad_(True)
+        check_eval_modules(self.setup.network, phase.eval_modules)
+        try:
+            return parameter_groups(self.setup.network, phase.train)
+        except ConfigError as error:
+            if len(self._phases) == 1:
+                raise
+            raise ConfigError(f"TRAIN.PHASES[{phase.number - 1}]: {error}") from None
+
+    def _begin(self, phase: Phase) -> None:
+        """Parameter groups, optimiser and data-parallel wrapper of a phase, all of them new."""
+        if hasattr(self, "train_step"):
+            del self.train_step
+            gc.collect()  # the hooks of the old wrapper go with it
+        self.setup.network.zero_grad(set_to_none=True)
+        self.optimizer = build_optimizer(self._groups(phase), phase.train)
+        self.train_step = TrainStep(self.module, self.optimizer, self.precision, phase.train, self.world)
+        self.phase = phase
 
     # One epoch
 
     def _train_epoch(self, epoch: int) -> None:
-        steps = len(self.parts.train_loader)
-        start_mode(self.learner, training=True, fix_bn=self.train.fix_bn)
-        self._clock.restart()
+        steps = len(self.setup.train_loader)
+        set_train_mode(self.setup.network, self.setup.objective, self.phase.train.fix_bn, self.phase.eval_modules)
+        self._meter.restart()
         if self.position.step < steps:
-            feed = Feed(self.parts.train_loader, epoch, self.position.step, self.parts.prepare)
-            self._clock.restart()
+            batches = EpochIterator(self.setup.train_loader, epoch, self.position.step, self.setup.prepare)
+            self._meter.restart()
             while self.position.step < steps:
-                self._train_step(feed, Progress(epoch, self.train.epoch, self.position.step, steps))
-        self._clock.next_interval()
-        self._report(
-            "train", Progress(epoch, self.train.epoch, steps, steps), self._meters, self._clock, self._clock.epoch
-        )
+                self._train_batches(batches, Progress(epoch, self.train.epoch, self.position.step, steps))
+        self._meter.next_interval()
+        self._report("train", Progress(epoch, self.train.epoch, steps, steps), self._averager, self._meter.epoch)
 
-    def _train_step(self, feed: Feed, progress: Progress) -> None:
+    def _train_batches(self, batches: EpochIterator, progress: Progress) -> None:
+        """One training step over up to ACCUMULATE batches, and what is due after it: report, state, interruption."""
         count = min(self.train.accumulate, progress.steps - progress.step)
-        last = progress.step + count - 1
-        set_lr(self.parts.optimizer, lr_factor(self.train, progress.epoch, last, progress.steps))
+        factor = self.phase.lr_factor(progress.epoch, progress.step + count - 1, progress.steps)
         try:
-            result = self.stepper.step(feed.next, count, progress)
+            result = self.train_step(batches.next, count, progress, factor)
         except torch.OutOfMemoryError as error:
             reason = str(error).partition("\n")[0]
-        else:
-            self._count(result, count, feed.restart_clock())
-            return
-        # Outside of the handler, the frames that held the activations are gone.
-        raise self._too_large(progress, reason)
+            splits = isinstance(self.setup.objective, SplittingObjective)
+            size = self.train_step.batch_size or self.train.batch_size
+            raise BatchTooLargeError(size, self.train, self.world.size, splits, reason) from None
+        self._count_skipped(result)
+        before, after = progress.step, progress.step + count
+        self.position = Position(progress.epoch, after)
+        self._averager.add(result.terms, result.samples)
+        self._meter.count(result.samples, count, batches.take_waited())
+        if _passed(self.train.print_interval, before, after):
+            done = Progress(progress.epoch, self.train.epoch, after, progress.steps)
+            self._report("train", done, self._averager, self._meter.next_interval(), result.grad_norm)
 
-    def _count(self, result: StepResult, count: int, waited: float) -> None:
-        before = self.position.step
-        self.position = Position(self.position.epoch, before + count)
-        self._meters.add(result.terms, result.samples)
-        self._clock.count(result.samples, count, waited)
-        if _passed(self.train.print_interval, before, before + count):
-            done = Progress(self.position.epoch, self.train.epoch, before + count, len(self.parts.train_loader))
-            self._report("train", done, self._meters, self._clock, self._clock.next_interval(), result.grad_norm)
-        self._save_or_stop(before, before + count)
+        # All processes agree whether a state is due, by the clock of rank 0, and whether to stop.
+        due = _passed(self.train.state_interval_steps, before, after)
+        if self.world.is_main and self.train.state_interval_seconds > 0:
+            due = due or time.monotonic() - self._saved_at > self.train.state_interval_seconds
+        signum, save = self.world.agree(self._interrupts.received, int(due))
+        if signum:
+            raise InterruptedTraining(signum, self._save(self.folder.save_latest))
+        if save:
+            self._save(self.folder.save_latest)
+
+    def _count_skipped(self, result: StepResult) -> None:
+        if not result.skipped:
+            self._skipped_in_a_row = 0
+            return
+        self._skipped += 1
+        self._skipped_in_a_row += 1
+        problems = "; ".join(p for p in self.world.gather(result.problem) if p)
+        if self._skipped_in_a_row > self.train.max_skipped:
+            raise NonFiniteLossError(
+                f"{self._skipped_in_a_row} steps in a row had to be skipped (TRAIN.MAX_SKIPPED); the last: {problems}"
+            )
+        self.log.message(f"warning: step skipped: {problems}")
 
     def _validate(self, epoch: int, loader: EpochLoader) -> None:
-        start_mode(self.learner, training=False, fix_bn=False)
+        self.module.eval()
         steps = len(loader)
         random_numbers = rng_state()
         # Always the samples of epoch 1, so that validations can be compared with each other.
-        meters, feed, clock = Meters(), Feed(loader, 1, 0, self.parts.prepare), Clock()
+        averager, meter = MetricAverager(), ThroughputMeter()
+        batches = EpochIterator(loader, 1, 0, self.setup.prepare)
+        meter.restart()
         for step in range(steps):
-            batch = feed.next()
-            meters.add(self.stepper.evaluate(batch, Progress(epoch, self.train.epoch, step, steps)), len(batch))
-            clock.count(len(batch), 1, feed.restart_clock())
+            batch = batches.next()
+            terms = self.train_step.evaluate(batch, Progress(epoch, self.train.epoch, step, steps))
+            averager.add(terms, len(batch))
+            meter.count(len(batch), 1, batches.take_waited())
             (signum,) = self.world.agree(self._interrupts.received)
             if signum:
-                set_rng_state(random_numbers)  # the validation will begin anew
-                raise InterruptedTraining(signum, self._save_latest())
-        self._report("val", Progress(epoch, self.train.epoch, steps, steps), meters, clock, clock.epoch)
+                set_rng_state(random_numbers)  # the validation will begin again
+                raise InterruptedTraining(signum, self._save(self.folder.save_latest))
+        self._report("val", Progress(epoch, self.train.epoch, steps, steps), averager, meter.epoch)
 
-    # Telling
+    # Reports
 
     def _report(
-        self,
-        loader: str,
-        done: Progress,
-        meters: Meters,
-        clock: Clock,
-        span: Span,
-        grad_norm: float | None = None,
+        self, loader: str, done: Progress, averager: MetricAverager, span: Span, grad_norm: float | None = None
     ) -> None:
-        told = self.world.gather((meters.state(), self._bad_samples()))
-        training = loader == "train"
-        left = done.steps - done.step
+        """Log the means of all processes at a print interval, or at the end of an epoch (`span` is its whole)."""
+        loaders = (self.setup.train_loader, self.setup.val_loader)
+        bad_samples = sum(x.bad_samples for x in loaders if x is not None)
+        processes = self.world.gather((averager.state(), bad_samples))
+        training, device = loader == "train", self.world.device
+        left, step_seconds = done.steps - done.step, self._meter.step_seconds
+        is_step = training and span is not self._meter.epoch
         report = Report(
             loader=loader,
-            kind="epoch" if span is clock.epoch else "step",
+            kind="step" if is_step else "epoch",
             epoch=done.epoch,
             epochs=done.epochs,
             step=done.step,
             steps=done.steps,
-            terms=Meters.of(meters_state for meters_state, _ in told).means(),
-            samples_per_second=span.samples_per_second * self.world.size,
-            data_share=span.data_share,
-            eta_epoch=left * clock.step_seconds if training else None,
-            eta=(left + (done.epochs - done.epoch) * done.steps) * clock.step_seconds if training else None,
-            seconds=clock.epoch.seconds,
-            lr=[g["lr"] for g in self.parts.optimizer.param_groups] if training else [],
+            terms=MetricAverager(state for state, _ in processes).means(),
+            samples_per_second=span.samples / span.seconds * self.world.size,
+            data_share=min(1.0, span.waited / span.seconds),
+            eta_epoch=left * step_seconds if training else None,
+            eta=(left + (done.epochs - done.epoch) * done.steps) * step_seconds if training else None,
+            seconds=(self._meter.epoch if training else span).seconds,
+            lr=[g["lr"] for g in self.optimizer.param_groups] if training else [],
             grad_norm=grad_norm,
-            bad_samples=sum(bad for _, bad in told),
+            bad_samples=sum(bad for _, bad in processes),
             skipped_steps=self.precision.overflows,
-            memory_gib=self._peak_memory(),
+            nonfinite_steps=self._skipped or None,
+            memory_gib=torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None,
         )
         self.log.report(report)
-        if training and report.kind == "step":
+        if is_step:
             self._warn_of_waiting(report)
 
     def _warn_of_waiting(self, report: Report) -> None:
-        if report.seconds < SETTLING_SECONDS:
+        """Once an epoch, where a good part of the time is spent waiting for data."""
+        if report.seconds < SETTLING_SECONDS or self._warned_epoch == report.epoch:
             return
-        if report.data_share > DATA_SHARE_WARNING and self._warned_epoch != report.epoch:
+        if report.data_share > DATA_SHARE_WARNING:
             self._warned_epoch = report.epoch
             self.log.message(
                 f"warning: {report.data_share:.0%} of the time is spent waiting for data; raise TRAIN.NUM_WORKER (now "
                 f"{self.train.num_worker}), use LMDB stores (--use_lmdb 1), or put the data on a faster disk"
             )
 
-    def _bad_samples(self) -> int:
-        loaders = (self.parts.train_loader, self.parts.val_loader)
-        return sum(loader.bad_samples for loader in loaders if loader is not None)
-
-    def _peak_memory(self) -> float | None:
-        device = self.world.device
-        return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
-
-    def _too_large(self, progress: Progress, reason: str) -> BatchTooLargeError:
-        batch = self.stepper.current
-        if batch is None:
-            return BatchTooLargeError(reason)
-        fitting = largest_that_fits(batch, lambda part: self.stepper.fits(part, progress))
-        told = explain(len(batch), fitting, self.world.size, self.train.accumulate, reason)
-        if isinstance(self.parts.objective, SplittingObjective):
-            told += " Fewer clips per backward pass (SLT.MICRO_BATCH) need less memory."
-        return BatchTooLargeError(told)
-
-    # Writing
-
-    def _save_or_stop(self, before: int, after: int) -> None:
-        """All processes agree whether a state is due, by the first one's clock, and whether to stop."""
-        due = _passed(self.train.state_interval_steps, before, after)
-        if self.world.is_main and self.train.state_interval_seconds > 0:
-            due = due or time.monotonic() - self._saved_at > self.train.state_interval_seconds
-        signum, save = self.world.agree(self._interrupts.received, int(due))
-        if signum:
-            raise InterruptedTraining(signum, self._save_latest())
-        if save:
-            self._save_latest()
-
-    def _save_latest(self) -> Path | None:
-        return self._save(self.folder.save_latest)
+    # Checkpoints
 
     def _save_epoch(self, epoch: int) -> None:
         write = partial(self.folder.save_epoch, epoch) if is_kept(self.train, epoch) else self.folder.save_latest
@@ -250,29 +309,34 @@ class Trainer:
             raise InterruptedTraining(signum, path)
 
     def _save(self, write: Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], Path]) -> Path | None:
+        """Write weights and state in rank 0; returns the state's path there."""
         began = time.perf_counter()
-        processes = self.world.gather({"rng": rng_state(), "meters": self._meters.state()})
+        processes = self.world.gather({"rng": rng_state(), "meters": self._averager.state()})
         path = None
         if self.world.is_main:
+            weights = self.setup.network.state_dict()
+            for name, value in weights.items():
+                if value.is_floating_point() and not value.isfinite().all():
+                    raise NonFiniteWeightsError(f"{name} is not finite; no checkpoint was written")
             epoch, step = self.position.epoch, self.position.step
-            metadata = {**self.parts.metadata, "epoch": epoch - (step == 0), "step": step}
-            path = write(self.parts.network.state_dict(), metadata, {**self.parts.identity, **self._state(processes)})
+            state = {
+                "position": [epoch, step],
+                "phase": self.phase.number,
+                "samples_in_epoch": step * self.train.batch_size * self.world.size,
+                "world_size": self.world.size,
+                "optimizer": optimizer_state(self.optimizer),
+                "precision": self.precision.state(),
+                "skipped": [self._skipped, self._skipped_in_a_row],
+                "processes": processes,
+            }
+            metadata = {**self.setup.metadata, "epoch": epoch - (step == 0), "step": step}
+            path = write(weights, metadata, {**self.setup.identity, **state})
         self._saved_at = time.monotonic()
-        self._clock.skip(time.perf_counter() - began)
+        self._meter.exclude(time.perf_counter() - began)
         return path
 
-    def _state(self, processes: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "position": [self.position.epoch, self.position.step],
-            "samples_in_epoch": self.position.step * self.train.batch_size * self.world.size,
-            "world_size": self.world.size,
-            "optimizer": optimizer_state(self.parts.optimizer),
-            "precision": self.precision.state(),
-            "processes": processes,
-        }
-
     def _check_loaders(self) -> None:
-        lengths = [len(x) for x in (self.parts.train_loader, self.parts.val_loader) if x is not None]
+        lengths = [len(x) for x in (self.setup.train_loader, self.setup.val_loader) if x is not None]
         if not lengths[0]:
             raise ValueError(
                 "an epoch has no batch: DATA.TRAIN.SAMPLE_PER_EPOCH is less than TRAIN.BATCH_SIZE times the processes"
@@ -283,5 +347,5 @@ class Trainer:
 
 
 def _passed(interval: int, before: int, after: int) -> bool:
-    """Whether a multiple of `interval` lies in (before, after]; 0 is never."""
+    """True if a multiple of `interval` lies in (before, after]; 0 is never."""
     return interval > 0 and after // interval > before // interval

@@ -1,4 +1,4 @@
-"""Which parameters learn, how fast, and by which optimiser."""
+"""Parameter groups, optimisers, and which modules are in training mode."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lib.config import ConfigError, ParamGroup, Train
+from lib.objectives import Objective, SplittingObjective
 from lib.registry import suggest
 
 BACKBONE = "backbone"
-OPTIMIZERS = ("ADAMW", "SGD")
-SGD_MOMENTUM = 0.9
+OPTIMIZERS = ("ADAMW", "ADAM", "SGD")
 
 
 def parameter_groups(network: nn.Module, train: Train) -> list[dict[str, Any]]:
     """Groups for a torch optimiser; freezes what the configuration freezes.
 
-    A group has, beside torch's keys, `name`, `base_lr` and `names` (of its parameters, in order). Without
-    TRAIN.PARAM_GROUPS: group 0 the names without "backbone" at LR, group 1 those with it at LR * BACKBONE_MULTIPLIER
-    (OSTrack, ECCV 2022), weight decay on everything. With patterns: regular expressions searched in the parameter's
-    name, the first that meets decides. Parameters that the method itself froze stay frozen and are in no group.
-    Raises ConfigError for a parameter that no pattern meets, and for a pattern that is not the first to meet any.
+    Without TRAIN.PARAM_GROUPS: group 0 the names without "backbone" at LR, group 1 those with it at
+    LR * BACKBONE_MULTIPLIER (OSTrack, ECCV 2022), weight decay on everything. With patterns: regular expressions
+    searched in the parameter's name, the first that meets decides. Parameters that are frozen already stay frozen and
+    are in no group.
+
+    Returns:
+        Dictionaries with `name`, `base_lr` and `names` (of the parameters, in order) in addition to torch's keys.
+
+    Raises:
+        ConfigError: A parameter that no pattern meets, a pattern that is the first to meet none, or nothing to train.
     """
     groups = _by_patterns(network, train, train.param_groups) if train.param_groups else _by_backbone(network, train)
     if not groups:
@@ -34,21 +39,56 @@ def parameter_groups(network: nn.Module, train: Train) -> list[dict[str, Any]]:
 
 
 def build_optimizer(groups: list[dict[str, Any]], train: Train) -> Optimizer:
-    """AdamW (betas 0.9 and 0.999, eps 1e-8) or SGD (momentum 0.9) over `parameter_groups`."""
+    """AdamW, Adam (weight decay added to the gradient; both betas 0.9 and 0.999, eps 1e-8) or SGD with TRAIN.MOMENTUM.
+
+    Args:
+        groups: See `parameter_groups`.
+        train: OPTIMIZER, LR, WEIGHT_DECAY and MOMENTUM are read.
+
+    Raises:
+        ConfigError: TRAIN.OPTIMIZER is unknown.
+    """
     kind = train.optimizer.upper()
-    if kind == "ADAMW":
-        return torch.optim.AdamW(groups, lr=train.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=train.weight_decay)
     if kind == "SGD":
-        return torch.optim.SGD(groups, lr=train.lr, momentum=SGD_MOMENTUM, weight_decay=train.weight_decay)
-    raise ConfigError(
-        f"unknown TRAIN.OPTIMIZER {train.optimizer!r}{suggest(kind, list(OPTIMIZERS))} (known: {', '.join(OPTIMIZERS)})"
-    )
+        return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
+    if kind not in OPTIMIZERS:
+        near = suggest(kind, list(OPTIMIZERS))
+        raise ConfigError(f"unknown TRAIN.OPTIMIZER {train.optimizer!r}{near} (known: {', '.join(OPTIMIZERS)})")
+    adam = torch.optim.AdamW if kind == "ADAMW" else torch.optim.Adam
+    return adam(groups, lr=train.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=train.weight_decay)
 
 
 def set_lr(optimizer: Optimizer, factor: float) -> None:
     """Every group's learning rate becomes its base rate times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+def check_eval_modules(network: nn.Module, patterns: Sequence[str]) -> None:
+    """Raises ConfigError for a pattern of EVAL_MODULES that is no regular expression or meets no module."""
+    for pattern in patterns:
+        try:
+            found = any(re.search(pattern, name) for name, _ in network.named_modules() if name)
+        except re.error as error:
+            raise ConfigError(f"TRAIN.PHASES: EVAL_MODULES {pattern!r} is not a regular expression ({error})") from None
+        if not found:
+            raise ConfigError(f"TRAIN.PHASES: EVAL_MODULES {pattern!r} meets no module of the network")
+
+
+def set_train_mode(network: nn.Module, objective: Objective, fix_bn: bool, eval_modules: Sequence[str]) -> None:
+    """Training mode, except where something asks for evaluation mode.
+
+    Args:
+        network: What is trained.
+        objective: May keep the whole network in evaluation mode.
+        fix_bn: Batch normalisation keeps its running averages and uses them.
+        eval_modules: Regular expressions; a module with such a name, and all below it, is in evaluation mode.
+    """
+    network.train(not (isinstance(objective, SplittingObjective) and objective.keeps_eval_mode))
+    for name, module in network.named_modules():
+        is_fixed = fix_bn and isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_fixed or (name and any(re.search(pattern, name) for pattern in eval_modules)):
+            module.eval()
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
@@ -99,7 +139,10 @@ def _by_backbone(network: nn.Module, train: Train) -> list[dict[str, Any]]:
 
 def _by_patterns(network: nn.Module, train: Train, patterns: Sequence[ParamGroup]) -> list[dict[str, Any]]:
     members: list[list[tuple[str, nn.Parameter]]] = [[] for _ in patterns]
-    expressions = [_compiled(p.pattern) for p in patterns]
+    try:
+        expressions = [re.compile(p.pattern) for p in patterns]
+    except re.error as error:
+        raise ConfigError(f"TRAIN.PARAM_GROUPS: {error.pattern!r} is not a regular expression ({error})") from None
     orphans = []
     for name, parameter in network.named_parameters():
         first = next((i for i, e in enumerate(expressions) if e.search(name)), None)
@@ -128,13 +171,6 @@ def _by_patterns(network: nn.Module, train: Train, patterns: Sequence[ParamGroup
             _group(spec.pattern, [(n, p) for n, p in own if p.requires_grad], train.lr * spec.lr_multiplier, decay)
         )
     return [g for g in groups if g["params"]]
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"TRAIN.PARAM_GROUPS: {pattern!r} is not a regular expression ({error})") from None
 
 
 def _group(name: str, members: list[tuple[str, nn.Parameter]], lr: float, weight_decay: float) -> dict[str, Any]:

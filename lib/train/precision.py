@@ -12,18 +12,24 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lib.config import Train
+from lib.objectives import Progress
 
 MAX_OVERFLOWS = 50
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss or gradient that is not a number; the parameters were not touched by it."""
+    """A loss or gradient that is not finite (or above TRAIN.MAX_LOSS); the parameters were not touched by it."""
 
-    def __init__(self, what: str, epoch: int, step: int, terms: Mapping[str, float], names: Sequence[str]) -> None:
-        self.epoch, self.step, self.terms, self.names = epoch, step, dict(terms), list(names)
+    @classmethod
+    def at(cls, what: str, progress: Progress, terms: Mapping[str, float], names: Sequence[str]) -> NonFiniteLossError:
+        """`what` is "the loss is not finite", for instance; `names` are those of the samples."""
         shown = ", ".join(f"{k} {v:g}" for k, v in terms.items()) or "none"
         samples = ", ".join(names) or "unnamed"
-        super().__init__(f"{what} is not finite in epoch {epoch}, step {step}; terms: {shown}; samples: {samples}")
+        return cls(f"{what} in epoch {progress.epoch}, step {progress.step}; terms: {shown}; samples: {samples}")
+
+
+class NonFiniteWeightsError(RuntimeError):
+    """A weight that is not finite, found before a checkpoint was written."""
 
 
 class LossScaleError(RuntimeError):
@@ -38,7 +44,8 @@ def precision_name(train: Train) -> str:
 class Precision:
     """Autocast, loss scale and clipping for one of ``fp32``, ``bf16``, ``fp16``.
 
-    overflows: steps that were skipped because an fp16 gradient overflowed.
+    Attributes:
+        overflows: Steps that were skipped because an fp16 gradient overflowed.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
@@ -63,26 +70,31 @@ class Precision:
         self._scaler.unscale_(optimizer)
         return nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else math.inf)
 
-    def step(self, optimizer: Optimizer, grad_norm: float) -> bool:
-        """Update the parameters; False when an fp16 overflow made it a skipped step.
+    def step(self, optimizer: Optimizer, grad_norm: float) -> None:
+        """Update the parameters, or count an overflow if fp16 gradients are not finite.
 
-        Raises LossScaleError when nothing but overflows has come for long.
+        Raises:
+            LossScaleError: More than `MAX_OVERFLOWS` steps in a row overflowed.
         """
         if self.name != "fp16":
             optimizer.step()
-            return True
+            return
         self._scaler.step(optimizer)
         self._scaler.update()
         if math.isfinite(grad_norm):
             self._in_a_row = 0
-            return True
+            return
         self.overflows += 1
         self._in_a_row += 1
         if self._in_a_row > MAX_OVERFLOWS:
             raise LossScaleError(
                 f"fp16 gradients overflowed in {self._in_a_row} steps in a row; TRAIN.PRECISION bf16 or fp32 will help"
             )
-        return False
+
+    def skip(self) -> None:
+        """End a step after `clip` without an update."""
+        if self.name == "fp16":
+            self._scaler.update()
 
     def state(self) -> dict[str, Any]:
         """Plain values for the training state."""

@@ -25,20 +25,25 @@ from lib.distributed import World
 from lib.launch import end_with_parent
 from lib.models import WeightsError
 from lib.registry import UnknownNameError
-from lib.train.checkpoint import CheckpointError, CheckpointFolder
-from lib.train.memory import BatchTooLargeError
-from lib.train.options import TrainOptions, add_training_options, training_options
-from lib.train.ownership import OccupiedError
-from lib.train.precision import LossScaleError, NonFiniteLossError
-from lib.train.resume import ResumeError
+from lib.train.checkpoint import CheckpointError, CheckpointFolder, OccupiedError, ResumeError
+from lib.train.launch import TrainOptions, add_training_options, training_options
+from lib.train.precision import LossScaleError, NonFiniteLossError, NonFiniteWeightsError
+from lib.train.process import InterruptedTraining
 from lib.train.session import Session, open_session
-from lib.train.signals import InterruptedTraining
+from lib.train.step import BatchTooLargeError
 
 WRONG_SETUP = (
     ValueError, OSError, UnknownNameError, WeightsError, CheckpointError, ResumeError, OccupiedError,
 )  # fmt: skip
-"""What a user can put right, told in one sentence; anything else is a defect and comes with its traceback."""
-EXPLAINED = (NonFiniteLossError, LossScaleError, BatchTooLargeError, TooManyBadSamplesError, WorkerError)
+"""A user can put these right: their message is one sentence. Anything else is a defect and comes with its traceback."""
+EXPLAINED = (
+    NonFiniteLossError,
+    NonFiniteWeightsError,
+    LossScaleError,
+    BatchTooLargeError,
+    TooManyBadSamplesError,
+    WorkerError,
+)
 
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """A full, read-only or failing disk."""
@@ -65,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(session: Session, world: World, options: TrainOptions) -> int:
-    """Drive an open session to its end, whichever way it ends."""
+    """Run an open session to its end; returns the exit code of `main`."""
     try:
         session.trainer.run()
     except InterruptedTraining as stopped:
@@ -76,7 +81,7 @@ def run(session: Session, world: World, options: TrainOptions) -> int:
         return 130
     except Exception as error:
         reason = explain(error)
-        # The log belongs to the first process; the others speak for themselves.
+        # The log belongs to the first process; the others print.
         print(f"error: process {world.rank}: {reason}", file=sys.stderr, flush=True)
         session.log.message(f"training failed ({type(error).__name__}); {last_good(session.folder)}")
         session.log.close()
@@ -97,7 +102,7 @@ def explain(error: Exception) -> str:
 
 
 def last_good(folder: CheckpointFolder) -> str:
-    """What a user has after a failure."""
+    """What is left after a failure, for the log."""
     path = folder.last_good()
     return "nothing was saved yet" if path is None else f"last good checkpoint: {path}"
 

@@ -1,52 +1,151 @@
-"""The learning rate as a pure function of the position in the training: a resumed run needs no scheduler state."""
+"""Phases of a training and their learning rates, as pure functions of the position: resuming needs no scheduler."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from dataclasses import dataclass, fields, replace
 
 from lib.config import ConfigError, Train
 from lib.registry import suggest
 
 STEP_GAMMA = 0.1
-KINDS = ("step", "Mstep", "cosine")
+SCHEDULES = ("step", "Mstep", "cosine", "log")
+WARMUPS = ("ramp", "linear", "log", "step")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with one optimiser.
+
+    Attributes:
+        number: From 1.
+        first, last: Its epochs, counted from 1 over the whole training.
+        train: TRAIN with the values of this phase; EPOCH is the number of epochs of its learning-rate schedule.
+        schedule_from: Epoch that the schedule counts from.
+        eval_modules: Regular expressions; modules with such a name stay in evaluation mode.
+    """
+
+    number: int
+    first: int
+    last: int
+    train: Train
+    schedule_from: int = 1
+    eval_modules: tuple[str, ...] = ()
+
+    def lr_factor(self, epoch: int, step: int, steps: int) -> float:
+        """See `lr_factor`; `epoch` counts over the whole training."""
+        return lr_factor(self.train, epoch - self.schedule_from + 1, step, steps)
+
+
+def phases_of(train: Train) -> list[Phase]:
+    """The phases of TRAIN.PHASES; a single one, all of TRAIN, without it.
+
+    Raises:
+        ConfigError: Phases overlap, leave a gap, do not add up to TRAIN.EPOCH, or a schedule is unusable.
+    """
+    if not train.phases:
+        phases = [Phase(1, 1, train.epoch, train)]
+    else:
+        phases = []
+        first = 1
+        for i, spec in enumerate(train.phases):
+            key, last = f"TRAIN.PHASES[{i}]", train.epoch
+            if spec.start_epoch not in (None, first):
+                trouble = "overlaps the phase before it" if spec.start_epoch < first else "leaves a gap before it"
+                raise ConfigError(f"{key}.START_EPOCH {spec.start_epoch} {trouble}; it has to begin at epoch {first}")
+            if spec.epochs is not None:
+                last = first + spec.epochs - 1
+            elif i + 1 < len(train.phases):
+                following = train.phases[i + 1].start_epoch
+                if following is None:
+                    raise ConfigError(f"{key} needs EPOCHS, or the phase after it START_EPOCH")
+                last = following - 1
+            if last < first:
+                raise ConfigError(f"{key} has no epoch: it would begin at epoch {first} and end at {last}")
+            own = {f.name: getattr(spec, f.name) for f in fields(spec) if hasattr(train, f.name)}
+            values = {name: value for name, value in own.items() if value is not None}
+            span = train.epoch if spec.continue_schedule else last - first + 1
+            phase_train = replace(train, **values, phases=(), epoch=span)
+            start = 1 if spec.continue_schedule else first
+            phases.append(Phase(i + 1, first, last, phase_train, start, spec.eval_modules))
+            first = last + 1
+        if phases[-1].last != train.epoch:
+            raise ConfigError(f"TRAIN.PHASES end at epoch {phases[-1].last}, but TRAIN.EPOCH is {train.epoch}")
+    for phase in phases:
+        phase.lr_factor(phase.first, 0, 1)  # an unusable schedule is an error now, not when its first step is due
+    return phases
 
 
 def lr_factor(train: Train, epoch: int, step: int = 0, steps: int = 1) -> float:
-    """What the base learning rates are multiplied by.
+    """Factor of the base learning rates.
 
-    epoch counts from 1; step from 0: of the epoch's `steps` batches, the last one that goes into the update.
-    Without warm-up the factor is constant over an epoch:
+    Decay, by TRAIN.SCHEDULER.TYPE:
 
-    * ``step``: 0.1 for every LR_DROP_EPOCH finished epochs (DECAY_RATE is not read, as in OSTrack, ECCV 2022);
+    * ``step``: 0.1 for every LR_DROP_EPOCH finished epochs (OSTrack, ECCV 2022, whose files state a DECAY_RATE that is
+      not read), or SCHEDULER.DECAY_RATE in place of 0.1 where SCHEDULER.USE_DECAY_RATE is set;
     * ``Mstep``: SCHEDULER.GAMMA for every one of SCHEDULER.MILESTONES that is finished;
-    * ``cosine``: half a cosine from 1, after the warm-up, to SCHEDULER.MIN_LR_RATIO after the last epoch.
+    * ``cosine``: half a cosine from 1, after the warm-up, to SCHEDULER.MIN_LR_RATIO after the last epoch;
+    * ``log``: log-spaced from 1, after the warm-up, to SCHEDULER.MIN_LR_RATIO in the last epoch (PySOT).
 
-    SCHEDULER.WARMUP_EPOCHS lays a linear ramp over the first steps; its last step has the whole rate.
-    Raises ConfigError for an unknown SCHEDULER.TYPE or one that lacks its keys.
+    Warm-up over SCHEDULER.WARMUP_EPOCHS, by SCHEDULER.WARMUP_TYPE:
+
+    * ``ramp``: linear over the steps; the last step has the whole rate. It multiplies the decay;
+    * ``linear``, ``log``: the epochs' rates are spaced so from WARMUP_RATIO to 1, both included;
+    * ``step``: epoch k of n has WARMUP_RATIO ** (1 - k / n), k from 0 (PySOT).
+
+    Args:
+        train: TRAIN; its EPOCH is what the schedule spans.
+        epoch: Counted from 1.
+        step: The last batch that goes into the update, from 0.
+        steps: Batches of the epoch.
+
+    Raises:
+        ConfigError: An unknown type, or one that lacks its keys.
     """
-    factor = _epoch_factor(train, epoch - 1)
-    warm_steps = train.scheduler.warmup_epochs * steps
-    done = (epoch - 1) * steps + step
-    if done + 1 < warm_steps:
-        factor *= (done + 1) / warm_steps
-    return factor
+    schedule, finished = train.scheduler, epoch - 1
+    if schedule.warmup_type not in WARMUPS:
+        near = suggest(schedule.warmup_type, list(WARMUPS))
+        raise ConfigError(
+            f"unknown TRAIN.SCHEDULER.WARMUP_TYPE {schedule.warmup_type!r}{near} (known: {', '.join(WARMUPS)})"
+        )
+    warm = math.floor(schedule.warmup_epochs)
+    decay = _decay(train, finished, warm)
+    if schedule.warmup_type == "ramp":
+        warm_steps = schedule.warmup_epochs * steps
+        done = finished * steps + step
+        return decay * (done + 1) / warm_steps if done + 1 < warm_steps else decay
+    if not 0 < schedule.warmup_ratio <= 1:
+        raise ConfigError(f"TRAIN.SCHEDULER.WARMUP_RATIO must lie in 0..1, not {schedule.warmup_ratio}")
+    if finished >= warm:
+        return decay
+    if schedule.warmup_type == "step":
+        return schedule.warmup_ratio ** (1 - finished / warm)
+    share = finished / max(1, warm - 1)
+    if schedule.warmup_type == "log":
+        return schedule.warmup_ratio ** (1 - share)
+    return schedule.warmup_ratio + (1 - schedule.warmup_ratio) * share
 
 
-def _epoch_factor(train: Train, finished: int) -> float:
+def _decay(train: Train, finished: int, warm: int) -> float:
+    """Factor after `finished` epochs, of which `warm` are a warm-up."""
     schedule = train.scheduler
-    kind = {k.lower(): k for k in KINDS}.get(schedule.type.lower())
+    kind = {k.lower(): k for k in SCHEDULES}.get(schedule.type.lower())
     if kind == "step":
         if train.lr_drop_epoch < 1:
             raise ConfigError(f"TRAIN.LR_DROP_EPOCH must be at least 1, not {train.lr_drop_epoch}")
-        return STEP_GAMMA ** (finished // train.lr_drop_epoch)
+        gamma = schedule.decay_rate if schedule.use_decay_rate else STEP_GAMMA
+        return gamma ** (finished // train.lr_drop_epoch)
     if kind == "Mstep":
         if not schedule.milestones:
             raise ConfigError("TRAIN.SCHEDULER.TYPE Mstep needs TRAIN.SCHEDULER.MILESTONES, such as [80, 120]")
         return schedule.gamma ** bisect_right(sorted(schedule.milestones), finished)
     if kind == "cosine":
-        warm = math.floor(schedule.warmup_epochs)
         share = max(0, finished - warm) / max(1, train.epoch - warm)
         return schedule.min_lr_ratio + (1 - schedule.min_lr_ratio) * (1 + math.cos(math.pi * share)) / 2
-    near = suggest(schedule.type, list(KINDS))
-    raise ConfigError(f"unknown TRAIN.SCHEDULER.TYPE {schedule.type!r}{near} (known: {', '.join(KINDS)})")
+    if kind == "log":
+        if schedule.min_lr_ratio <= 0:
+            raise ConfigError("TRAIN.SCHEDULER.TYPE log needs TRAIN.SCHEDULER.MIN_LR_RATIO above 0, such as 0.1")
+        return schedule.min_lr_ratio ** (max(0, finished - warm) / max(1, train.epoch - warm - 1))
+    near = suggest(schedule.type, list(SCHEDULES))
+    raise ConfigError(f"unknown TRAIN.SCHEDULER.TYPE {schedule.type!r}{near} (known: {', '.join(SCHEDULES)})")

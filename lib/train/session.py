@@ -1,4 +1,4 @@
-"""From the options of a command line to a trainer that is ready to run: where it starts, what it tells at first."""
+"""From the options of a command line to a trainer that is ready to run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import yaml
 
 import lib
 from lib.config import ConfigError
+from lib.data import Batch, ClipBatch, Rows, normalise_batch
 from lib.data.datasets import quiet_readers
 from lib.distributed import World
 from lib.files import write_text
-from lib.methods import Experiment, load_experiment
-from lib.paths import checkpoint_folder, load_paths
-from lib.train.build import build_parts
-from lib.train.checkpoint import CheckpointFolder, read_state
+from lib.methods import Experiment, load_experiment, resolve
+from lib.paths import Paths, checkpoint_folder, load_paths
+from lib.train.checkpoint import CheckpointFolder, check_state, find_state, no_state_in, read_state
+from lib.train.launch import TrainOptions
 from lib.train.log import (
     LinesSink,
     LogPaths,
@@ -33,12 +34,10 @@ from lib.train.log import (
     WandbSink,
     tensorboard_available,
 )
-from lib.train.loop import Parts, Trainer
-from lib.train.optim import describe_groups
-from lib.train.options import TrainOptions
+from lib.train.loop import Trainer, TrainingSetup
 from lib.train.precision import precision_name
-from lib.train.resume import check_state, find_state, no_state_in
-from lib.train.rng import seed_everything
+from lib.train.process import seed_everything
+from lib.train.schedule import phases_of
 
 
 @dataclass
@@ -57,37 +56,91 @@ def open_session(options: TrainOptions, world: World) -> Session:
         raise ConfigError(
             "--distill 1 needs a teacher: TEACHER in the YAML file, or --script_teacher, --config_teacher"
         )
-    train = experiment.config.train
+    train, plain = experiment.config.train, experiment.plain
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     seed_everything(train.seed + world.rank)
     folder = CheckpointFolder(
         checkpoint_folder(paths.save_dir, experiment.script, experiment.name), experiment.method.network_name
     )
-    identity = {"config": experiment.plain, "config_hash": experiment.hash}
+    identity = {"config": plain, "config_hash": experiment.hash}
     log_paths = LogPaths.of(paths.save_dir, experiment.script, experiment.name)
-    state_path, notes = world.on_main(lambda: _settle(options, world, folder, log_paths, identity))
+    state_path, notes = world.on_main(lambda: _find_start(options, world, folder, log_paths, identity))
     with nullcontext() if world.is_main else quiet_readers():
-        told = metadata(experiment, world)
-        previous = None if options.script_prv is None else (options.script_prv, options.config_prv)
-        begins = state_path is None
-        parts = build_parts(experiment, world, paths, options.use_lmdb, identity, told, begins, options.load, previous)
-    trainer = Trainer(parts, train, world, folder, TrainLog())
+        setup = build_setup(experiment, world, paths, options, identity, begins=state_path is None)
+    trainer = Trainer(setup, train, world, folder, TrainLog())
     if state_path is not None:
         trainer.restore(state_path, read_state(state_path))
     if world.is_main:
-        _write_config(folder.folder / "config.yaml", experiment)
+        header = f"# {experiment.script} {experiment.name}, resolved; hash {experiment.hash}\n"
+        write_text(folder.folder / "config.yaml", header + yaml.safe_dump(plain, sort_keys=False))
         trainer.log = _open_log(options, log_paths, experiment, trainer)
     if trainer.position.epoch > train.epoch:
-        notes.append("this training had already come to its end; --resume never begins anew")
-    for line in (*_header(experiment, world, parts), *notes):
+        notes.append("this training had already come to its end; --resume never begins from scratch")
+    for line in (*_header(experiment, world, trainer), *notes):
         trainer.log.message(line)
     return Session(trainer, folder, trainer.log)
 
 
-def _settle(
+def build_setup(
+    experiment: Experiment,
+    world: World,
+    paths: Paths,
+    options: TrainOptions,
+    identity: dict[str, Any],
+    begins: bool = True,
+) -> TrainingSetup:
+    """Network with its first weights, objective and loaders, as `lib.methods.resolve` builds them.
+
+    Args:
+        experiment: What to train.
+        world: This process among all.
+        paths: Where data and weights are.
+        options: `load`, `script_prv`, `config_prv` and `use_lmdb` are read.
+        identity: Stored in the training state.
+        begins: False where a training state is going to replace the weights.
+    """
+    train = experiment.config.train
+    phases_of(train)  # unusable phases are an error now, before data sets are read
+    recipe = resolve(
+        experiment,
+        paths,
+        device=world.device,
+        rank=world.rank,
+        world_size=world.size,
+        use_lmdb=options.use_lmdb,
+        begins=begins,
+        load=options.load,
+        previous=None if options.script_prv is None else (options.script_prv, options.config_prv),
+    )
+    if train.compile:
+        recipe.network.compile()
+
+    def prepare(batch: Batch | ClipBatch) -> Rows:
+        # Whole frames stay where crops are cut from them.
+        return batch if isinstance(batch, ClipBatch) else normalise_batch(batch.to(world.device), recipe.normalise)
+
+    metadata = {
+        "method": experiment.method.name,
+        "network": experiment.method.network_name,
+        "script": experiment.script,
+        "config_name": experiment.name,
+        "config_hash": experiment.hash,
+        "config": experiment.plain,
+        "seed": train.seed,
+        "processes": world.size,
+        "total_batch_size": train.batch_size * world.size * train.accumulate,
+        "precision": precision_name(train),
+        "versions": versions(),
+        **recipe.notes,
+    }
+    loaders = recipe.train_loader, recipe.val_loader
+    return TrainingSetup(recipe.network, recipe.objective, *loaders, prepare, metadata, identity)
+
+
+def _find_start(
     options: TrainOptions, world: World, folder: CheckpointFolder, logs: LogPaths, identity: Mapping[str, Any]
 ) -> tuple[Path | None, list[str]]:
-    """In the first process: the state to go on from, if any, and what to say about it."""
+    """In rank 0: the state to go on from, if any, and what to say about it."""
     folder.claim()
     if options.resume == "never":
         aside = folder.set_aside()
@@ -96,8 +149,7 @@ def _settle(
     found = find_state(folder, options.resume)
     if found is None:
         published = folder.published()
-        told = published is not None and options.load is None
-        return None, [no_state_in(published)] if told and published is not None else []
+        return None, [] if published is None or options.load is not None else [no_state_in(published)]
     path, state = found
     notes = check_state(state, identity, world.size, options.allow_config_change)
     if options.load is not None:
@@ -106,7 +158,7 @@ def _settle(
 
 
 def versions() -> dict[str, str]:
-    """What the numbers of a training may depend on."""
+    """Versions that the numbers of a training may depend on."""
     return {
         "library": lib.__version__,
         "python": platform.python_version(),
@@ -116,59 +168,25 @@ def versions() -> dict[str, str]:
     }
 
 
-def metadata(experiment: Experiment, world: World) -> dict[str, Any]:
-    """What goes beside the weights."""
-    train = experiment.config.train
-    return {
-        "method": experiment.method.name,
-        "network": experiment.method.network_name,
-        "script": experiment.script,
-        "config_name": experiment.name,
-        "config_hash": experiment.hash,
-        "config": experiment.plain,
-        "seed": train.seed,
-        "processes": world.size,
-        "total_batch_size": total_batch_size(experiment, world),
-        "precision": precision_name(train),
-        "versions": versions(),
-    }
-
-
-def total_batch_size(experiment: Experiment, world: World) -> int:
-    """Samples that go into one update."""
-    train = experiment.config.train
-    return train.batch_size * world.size * train.accumulate
-
-
-def _header(experiment: Experiment, world: World, parts: Parts) -> list[str]:
-    train = experiment.config.train
-    network = parts.network
-    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    of_all = sum(p.numel() for p in network.parameters())
-    validation = "none" if parts.val_loader is None else f"{len(parts.val_loader)} steps"
+def _header(experiment: Experiment, world: World, trainer: Trainer) -> list[str]:
+    train, setup = experiment.config.train, trainer.setup
+    validation = "none" if setup.val_loader is None else f"{len(setup.val_loader)} steps"
     return [
         f"{experiment.script} {experiment.name}, configuration {experiment.hash}, seed {train.seed}",
         f"device {world.device} ({world.device_reason}), {precision_name(train)}, {world.size} "
         f"process{'es' if world.size > 1 else ''}, {torch.get_num_threads()} CPU threads each",
-        f"batch: {train.batch_size} per process, {total_batch_size(experiment, world)} in total "
+        f"batch: {train.batch_size} per process, {setup.metadata['total_batch_size']} in total "
         f"({world.size} x {train.batch_size}, accumulate {train.accumulate})",
-        f"epochs: {train.epoch} of {len(parts.train_loader)} steps; validation: {validation}",
-        f"parameters: {trained:,} of {of_all:,} are trained",
-        *[parts.metadata[key] for key in ("initial", "teacher", "sequences") if key in parts.metadata],
-        *describe_groups(parts.optimizer.param_groups),
+        f"epochs: {train.epoch} of {len(setup.train_loader)} steps; validation: {validation}",
+        *[setup.metadata[key] for key in ("initial", "teacher", "sequences") if key in setup.metadata],
+        *trainer.describe_phase(),
         "versions: " + ", ".join(f"{k} {v}" for k, v in versions().items()),
     ]
 
 
-def _write_config(path: Path, experiment: Experiment) -> None:
-    text = f"# {experiment.script} {experiment.name}, resolved; hash {experiment.hash}\n"
-    text += yaml.safe_dump(experiment.plain, sort_keys=False)
-    write_text(path, text)
-
-
 def _open_log(options: TrainOptions, paths: LogPaths, experiment: Experiment, trainer: Trainer) -> TrainLog:
     position = trainer.position
-    done = (position.epoch - 1) * len(trainer.parts.train_loader) + position.step
+    done = (position.epoch - 1) * len(trainer.setup.train_loader) + position.step
     sinks: list[Sink] = [TerminalSink(), TextSink(paths.text), LinesSink(paths.lines, position)]
     if tensorboard_available():
         sinks.append(TensorboardSink(paths.tensorboard, purge_step=done + 1))

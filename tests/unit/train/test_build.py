@@ -11,7 +11,7 @@ from lib.config import ConfigError
 from lib.distributed import World
 from lib.methods import load_experiment
 from lib.paths import Paths
-from lib.train import build_parts
+from lib.train import TrainOptions, build_setup
 
 SMALL = ("TRAIN.BATCH_SIZE=4", "TRAIN.NUM_WORKER=0", "DATA.TRAIN.SAMPLE_PER_EPOCH=8")
 MIXED = "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:sequences=2,length=24','SYNTHETIC:rgbt,sequences=2,length=24']"
@@ -23,7 +23,7 @@ FRESH = ("MODEL.PRETRAIN_FILE=''", "MODEL.COPY_STEM=false")
 def parts_of(tmp_path: Path, *overrides: str, method: str = "ostrack", config: str = "synthetic_small"):
     experiment = load_experiment(method, config, (*SMALL, *overrides))
     paths = Paths(workspace=tmp_path, data_dir=tmp_path, save_dir=tmp_path, pretrained=tmp_path)
-    return build_parts(experiment, World(torch.device("cpu")), paths, False, {}, {})
+    return build_setup(experiment, World(torch.device("cpu")), paths, TrainOptions("x"), {})
 
 
 def test_rgb_and_rgbx_sets_are_mixed_only_where_the_configuration_says_how(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from lib.train import LinesSink, LogPaths, Meters, Position, Report, TextSink, Trainer, TrainLog, duration
+from lib.train import LinesSink, LogPaths, MetricAverager, Position, Report, TextSink, Trainer, TrainLog, duration
 from tests.unit.train.toy import TRAIN, toy_trainer
 
 
@@ -50,10 +50,10 @@ def test_files_lie_where_ostrack_users_look(tmp_path: Path) -> None:
 
 
 def test_means_are_weighted_and_add_up_over_processes() -> None:
-    a, b = Meters(), Meters()
+    a, b = MetricAverager(), MetricAverager()
     a.add({"x": 1.0, "only": 2.0}, 3)
     b.add({"x": 5.0}, 1)
-    assert Meters.of([a.state(), b.state()]).means() == {"x": 2.0, "only": 2.0}
+    assert MetricAverager([a.state(), b.state()]).means() == {"x": 2.0, "only": 2.0}
 
 
 def test_waiting_for_data_is_warned_of_once_an_epoch(tmp_path: Path) -> None:

@@ -27,13 +27,14 @@ from lib.train import (
     InterruptedTraining,
     LinesSink,
     NonFiniteLossError,
+    NonFiniteWeightsError,
     Position,
     ResumeError,
+    TextSink,
     TrainLog,
-    first_rows,
     read_state,
 )
-from tests.unit.train.toy import TRAIN, ToyNetwork, ToyObjective, killing, toy_trainer, train_in_world
+from tests.unit.train.toy import TRAIN, ToyNetwork, ToyObjective, first_rows, killing, toy_trainer, train_in_world
 
 ROOT = Path(__file__).resolve().parents[3]
 TOY = Path(__file__).with_name("toy.py")
@@ -158,7 +159,7 @@ def test_rest_of_an_epoch_is_a_smaller_step_of_its_own(tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, replace(TRAIN, epoch=1, accumulate=3), objective=objective, steps=5)
     trainer.run()
     assert len(seen) == 5
-    assert next(iter(trainer.parts.optimizer.state.values()))["step"] == 2
+    assert next(iter(trainer.optimizer.state.values()))["step"] == 2
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -215,7 +216,86 @@ def test_non_finite_loss_names_the_samples_and_touches_nothing(tmp_path: Path) -
     trainer = toy_trainer(tmp_path, objective=Broken())
     with pytest.raises(NonFiniteLossError, match=r"epoch 1, step 1.*Loss/error.*toy/sequence:0"):
         trainer.run()
-    assert all(p.isfinite().all() for p in trainer.parts.network.parameters())
+    assert all(p.isfinite().all() for p in trainer.setup.network.parameters())
+
+
+class Poisoned(ToyObjective):
+    """A loss that is not a number in some batches of epoch 1; `rank` alone sees it. Batch norm has seen it, too."""
+
+    def __init__(self, steps: Sequence[int], rank: int = 0, value: float = math.nan) -> None:
+        super().__init__()
+        self.steps, self.rank, self.value = steps, rank, value
+
+    def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
+        poisoned = network.training and progress.epoch == 1 and progress.step in self.steps
+        if poisoned and os.environ.get("RANK", "0") == str(self.rank):
+            network(batch.search[:, 0] * self.value)
+            losses = super().__call__(network, batch, progress)
+            return Losses(losses.total * self.value, losses.terms)
+        return super().__call__(network, batch, progress)
+
+
+SKIP = replace(TRAIN, epoch=2, on_nonfinite="skip", max_skipped=2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_skipped_step_changes_nothing_and_is_logged_by_its_samples(tmp_path: Path, precision: str) -> None:
+    log = TrainLog([TextSink(tmp_path / "x.log"), LinesSink(tmp_path / "x.jsonl", Position())])
+    train = replace(SKIP, precision=precision)
+    trainer = toy_trainer(tmp_path, train, objective=Poisoned([1, 3]), log=log)
+    trainer.run()
+    assert all(v.isfinite().all() for v in trainer.setup.network.state_dict().values())
+    text = (tmp_path / "x.log").read_text()
+    assert text.count("warning: step skipped: the loss is not finite in epoch 1") == 2
+    assert "toy/sequence:0" in text
+    assert "2 non-finite steps skipped" in text
+    last = json.loads((tmp_path / "x.jsonl").read_text().splitlines()[-1])
+    assert last["nonfinite_steps"] == 2
+    assert all(math.isfinite(value) for value in last["terms"].values())
+    assert next(iter(trainer.optimizer.state.values()))["step"] == 8 - trainer.precision.overflows
+
+
+def test_too_many_skipped_steps_in_a_row_are_an_error(tmp_path: Path) -> None:
+    toy_trainer(tmp_path / "a", SKIP, objective=Poisoned([0, 1, 3, 4])).run()
+    with pytest.raises(NonFiniteLossError, match=r"3 steps in a row .*MAX_SKIPPED.*epoch 1, step 3.*toy/sequence:0"):
+        toy_trainer(tmp_path / "b", SKIP, objective=Poisoned([1, 2, 3])).run()
+
+
+def test_a_loss_above_the_bound_counts_as_not_finite(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLossError, match=r"the loss is above TRAIN.MAX_LOSS in epoch 1, step 2"):
+        toy_trainer(tmp_path, replace(TRAIN, max_loss=1e4), objective=Poisoned([2], value=1e9)).run()
+
+
+def test_all_processes_skip_the_step_that_one_of_them_cannot_use(tmp_path: Path) -> None:
+    in_two_children(lambda: train_in_world(tmp_path, train=SKIP, objective=Poisoned([1, 3], rank=1)))
+    other, mine = torch.load(tmp_path / "rank1.pt"), weights(tmp_path, 2)
+    own = {k: v for k, v in mine.items() if "running" not in k and "tracked" not in k}
+    assert_same(own, {k: other[k] for k in own})
+    assert all(v.isfinite().all() for v in other.values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    def spoil(progress: Progress, network: nn.Module) -> None:
+        if network.training and (progress.epoch, progress.step) == (3, 4):
+            network.unused.data[1] = math.inf  # type: ignore[union-attr, index, operator]
+
+    with pytest.raises(NonFiniteWeightsError, match=r"^unused is not finite"):
+        toy_trainer(tmp_path, objective=ToyObjective(at=spoil)).run()
+    assert not list(tmp_path.glob("Toy_ep0003*"))
+
+
+def test_gradients_of_processes_are_summed_on_request(tmp_path: Path) -> None:
+    def plain(batch_size: int, **own: Any) -> dict[str, Any]:
+        torch.manual_seed(0)
+        train = replace(TRAIN, epoch=1, batch_size=batch_size, val_epoch_interval=0, optimizer="SGD", **own)
+        train = replace(train, grad_clip_norm=0.0, weight_decay=0.0)
+        return {"train": train, "network": ToyNetwork(0.0, batch_norm=False), "objective": ToyObjective(noise=False)}
+
+    in_two_children(lambda: train_in_world(tmp_path / "two", **plain(4, sum_gradients=True)))
+    toy_trainer(tmp_path / "one", **plain(8, lr=2 * TRAIN.lr)).run()
+    one, two = weights(tmp_path / "one", 1), weights(tmp_path / "two", 1)
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6)
 
 
 class Hungry(ToyObjective):
@@ -227,8 +307,8 @@ class Hungry(ToyObjective):
         return super().__call__(network, batch, progress)
 
 
-def test_out_of_memory_says_what_fits(tmp_path: Path) -> None:
-    with pytest.raises(BatchTooLargeError, match=r"BATCH_SIZE 8 .*3 samples.*BATCH_SIZE=2 TRAIN.ACCUMULATE=4"):
+def test_out_of_memory_says_what_to_set_instead(tmp_path: Path) -> None:
+    with pytest.raises(BatchTooLargeError, match=r"BATCH_SIZE 8 .*BATCH_SIZE=4 TRAIN.ACCUMULATE=2; .*bf16"):
         toy_trainer(tmp_path, replace(TRAIN, batch_size=8), objective=Hungry()).run()
 
 
@@ -256,8 +336,8 @@ def test_objective_that_splits_adds_gradients(tmp_path: Path) -> None:
         trainer = toy_trainer(
             tmp_path / type(objective).__name__, train, network=ToyNetwork(0.0, False), objective=objective
         )
-        batch = first_rows(next(trainer.parts.train_loader.epoch(1)), 2)
-        norms.append(trainer.stepper.step(lambda b=batch: b, 1, Progress(1, 1)).grad_norm)
+        batch = first_rows(next(trainer.setup.train_loader.epoch(1)), 2)
+        norms.append(trainer.train_step(lambda b=batch: b, 1, Progress(1, 1), 1.0).grad_norm)
     assert norms[1] == pytest.approx(2 * norms[0], rel=1e-5)
 
 

@@ -58,11 +58,11 @@ def test_what_the_method_froze_stays_frozen() -> None:
 
 def test_unknown_optimizer_is_refused() -> None:
     train = Train(optimizer="ADAMQ")
-    with pytest.raises(ConfigError, match="did you mean 'ADAMW'"):
+    with pytest.raises(ConfigError, match="did you mean 'ADAM'"):
         build_optimizer(parameter_groups(ToyNetwork(), train), train)
 
 
-@pytest.mark.parametrize("kind", ["ADAMW", "SGD"])
+@pytest.mark.parametrize("kind", ["ADAMW", "ADAM", "SGD"])
 def test_optimizer_state_survives(kind: str) -> None:
     train = Train(optimizer=kind)
     networks = [ToyNetwork(0.0), ToyNetwork(0.0)]
@@ -131,9 +131,39 @@ def test_warm_up_rises_by_the_step_and_then_is_gone() -> None:
     assert factors[8:] == [1.0] * 4
 
 
+def test_step_reads_decay_rate_on_request() -> None:
+    train = Train(epoch=30, lr_drop_epoch=12, scheduler=Schedule("step", decay_rate=0.5, use_decay_rate=True))
+    expected = torch_factors(torch.optim.lr_scheduler.StepLR, 30, step_size=12, gamma=0.5)
+    assert our_factors(train) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("linear", [0.25, 0.5, 0.75, 1.0]), ("log", [0.25, 0.25 ** (2 / 3), 0.25 ** (1 / 3), 1.0])]
+)
+def test_warm_up_by_epoch_is_constant_over_an_epoch(kind: str, expected: list[float]) -> None:
+    schedule = Schedule("step", warmup_epochs=4, warmup_type=kind, warmup_ratio=0.25)
+    train = Train(epoch=10, lr_drop_epoch=8, scheduler=schedule)
+    assert our_factors(train) == pytest.approx([*expected, 1.0, 1.0, 1.0, 1.0, 0.1, 0.1])
+    assert lr_factor(train, 2, 3, 4) == lr_factor(train, 2, 0, 4)
+
+
+def test_adam_adds_weight_decay_to_the_gradient() -> None:
+    network = ToyNetwork()
+    train = Train(optimizer="ADAM", weight_decay=0.5, lr=0.1)
+    optimizer = build_optimizer(parameter_groups(network, train), train)
+    network.unused.grad = torch.zeros(3)
+    optimizer.step()
+    torch.testing.assert_close(network.unused.data, torch.full((3,), 0.9))
+
+
 @pytest.mark.parametrize(
     ("schedule", "message"),
-    [(Schedule("stepp"), "did you mean 'step'"), (Schedule("Mstep"), "MILESTONES")],
+    [
+        (Schedule("stepp"), "did you mean 'step'"),
+        (Schedule("Mstep"), "MILESTONES"),
+        (Schedule("log"), "MIN_LR_RATIO"),
+        (Schedule(warmup_type="rampp"), "did you mean 'ramp'"),
+    ],
 )
 def test_unusable_schedule_is_told(schedule: Schedule, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

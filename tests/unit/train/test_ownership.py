@@ -15,7 +15,7 @@ from tests.e2e.support import REPOSITORY
 HOLD = """
 import sys, time
 from pathlib import Path
-from lib.train.ownership import FolderLock
+from lib.train import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
 lock.acquire()
 print("held", flush=True)

@@ -19,7 +19,16 @@ from lib.methods import load_experiment
 from lib.models import CheckpointNotFoundError, WeightsError
 from lib.objectives import Explored, Progress, SequenceObjective
 from lib.paths import Paths
-from lib.train import CheckpointFolder, Parts, Trainer, TrainLog, build_parts, find_state, seed_everything
+from lib.train import (
+    CheckpointFolder,
+    Trainer,
+    TrainingSetup,
+    TrainLog,
+    TrainOptions,
+    build_setup,
+    find_state,
+    seed_everything,
+)
 from tests.unit.train.test_loop import assert_same, in_child
 
 SMALL = (
@@ -45,10 +54,10 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def parts_of(folder: Path, *overrides: str, script: str = "ostrack") -> Parts:
+def parts_of(folder: Path, *overrides: str, script: str = "ostrack") -> TrainingSetup:
     experiment = load_experiment(script, "slt_synthetic", (*SMALL, *overrides))
     paths = Paths(workspace=folder, data_dir=folder, save_dir=folder, pretrained=folder)
-    return build_parts(experiment, World(torch.device("cpu")), paths, False, {}, {})
+    return build_setup(experiment, World(torch.device("cpu")), paths, TrainOptions("x"), {})
 
 
 def trainer_in(folder: Path, kill_at: tuple[int, int] | None = None) -> Trainer:
@@ -92,7 +101,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
 
 def test_the_network_learns_in_eval_mode(tmp_path: Path) -> None:
     trainer = trainer_in(tmp_path)
-    network = trainer.parts.network
+    network = trainer.setup.network
     before = {n: v.clone() for n, v in network.state_dict().items()}
     network.train()
     trainer.run()
@@ -115,7 +124,7 @@ def test_validation_explores_too_and_leaves_no_gradient(tmp_path: Path) -> None:
         TrainLog(),
     )
     assert parts.val_loader is not None
-    terms = trainer.stepper.evaluate(next(iter(parts.val_loader.epoch(1))), Progress(1, 1))
+    terms = trainer.train_step.evaluate(next(iter(parts.val_loader.epoch(1))), Progress(1, 1))
     assert {"Reward", "IoU/greedy", "IoU/explore", "Loss/policy"} <= terms.keys()
     assert all(p.grad is None for p in parts.network.parameters())
 
@@ -149,7 +158,7 @@ RGBT = "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:rgbt,sequences=2,length=24,width=96
 def test_an_slt_section_is_enough_for_any_method(tmp_path: Path, script: str, config: str, own: list[str]) -> None:
     experiment = load_experiment(script, config, [*COMMON, ANY_SLT, *own], plugins=[TOY])
     paths = Paths(workspace=tmp_path, data_dir=tmp_path, save_dir=tmp_path, pretrained=tmp_path)
-    parts = build_parts(experiment, World(torch.device("cpu")), paths, False, {}, {})
+    parts = build_setup(experiment, World(torch.device("cpu")), paths, TrainOptions("x"), {})
     batch = parts.prepare(next(iter(parts.train_loader.epoch(1))))
     assert isinstance(parts.objective, SequenceObjective)
     for part in parts.objective.split(parts.network, batch, Progress(1, 1)):  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from lib import distributed
-from lib.config import Schedule, Train, as_plain, config_hash
+from lib.config import ParamGroup, Schedule, Train, TrainPhase, as_plain, config_hash
 from lib.data import Batch
 from lib.distributed import World
 from lib.objectives import Losses, Progress
 from lib.train import (
     CheckpointFolder,
-    Parts,
     Trainer,
+    TrainingSetup,
     TrainLog,
-    build_optimizer,
     check_state,
     find_state,
-    parameter_groups,
     seed_everything,
 )
 
@@ -46,6 +45,21 @@ TRAIN = Train(
     save_epoch_interval=2,
     save_epochs=(),
     state_interval_steps=2,
+)
+
+PHASED = replace(
+    TRAIN,
+    epoch=4,
+    phases=(
+        TrainPhase(
+            epochs=2,
+            optimizer="SGD",
+            momentum=0.5,
+            param_groups=(ParamGroup("backbone", freeze=True), ParamGroup(".*")),
+            eval_modules=("^norm$",),
+        ),
+        TrainPhase(lr=2e-3, optimizer="ADAM"),
+    ),
 )
 
 
@@ -109,6 +123,12 @@ def toy_batch(samples: list[tuple[Tensor, Tensor]]) -> Batch:
     return Batch(crops, crops, boxes, boxes, torch.zeros(len(samples), dtype=torch.int64), names)
 
 
+def first_rows(batch: Batch, rows: int) -> Batch:
+    """The first `rows` samples of a batch."""
+    values: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return Batch(**{k: v[:rows] if isinstance(v, (Tensor, list)) else v for k, v in values.items()})
+
+
 def toy_trainer(
     folder: Path,
     train: Train = TRAIN,
@@ -121,10 +141,9 @@ def toy_trainer(
 ) -> Trainer:
     seed_everything(train.seed + world.rank)
     network = network or ToyNetwork()
-    parts = Parts(
+    setup = TrainingSetup(
         network,
         objective or ToyObjective(),
-        build_optimizer(parameter_groups(network, train), train),
         ToyLoader(steps, train.batch_size, world.rank, world.size),
         ToyLoader(2, train.batch_size, world.rank, world.size, seed=8),
         prepare=lambda batch: batch,
@@ -132,10 +151,10 @@ def toy_trainer(
         identity={"config": as_plain(train), "config_hash": config_hash(train)},
     )
     store = CheckpointFolder(folder, "Toy")
-    trainer = Trainer(parts, train, world, store, log or TrainLog())
+    trainer = Trainer(setup, train, world, store, log or TrainLog())
     found = find_state(store, resume)
     if found is not None:
-        check_state(found[1], parts.identity, world.size, allow_change=False)
+        check_state(found[1], setup.identity, world.size, allow_change=False)
         trainer.restore(*found)
     return trainer
 
@@ -158,7 +177,7 @@ def train_in_world(folder: Path, **options: Any) -> None:
     trainer = toy_trainer(folder, world=world, **options)
     trainer.run()
     if world.rank == 1:
-        torch.save(trainer.parts.network.state_dict(), folder / "rank1.pt")
+        torch.save(trainer.setup.network.state_dict(), folder / "rank1.pt")
     distributed.stop(world)
 
 
@@ -166,8 +185,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--kill", type=int, nargs=2, required=True)
+    parser.add_argument("--phases", action="store_true")
     arguments = parser.parse_args()
-    train_in_world(arguments.folder, objective=ToyObjective(at=killing(*arguments.kill)))
+    train = PHASED if arguments.phases else TRAIN
+    train_in_world(arguments.folder, train=train, objective=ToyObjective(at=killing(*arguments.kill)))
 
 
 if __name__ == "__main__":

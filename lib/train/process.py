@@ -1,14 +1,21 @@
-"""The global random number generators of one process, as plain values."""
+"""What belongs to a process and not to the network: random number generators, and signals that end a training."""
 
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
 import torch
+
+from lib.distributed import is_launched
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def seed_everything(seed: int) -> None:
@@ -59,3 +66,41 @@ def preserved_rng() -> Iterator[None]:
         yield
     finally:
         set_rng_state(state)
+
+
+class InterruptedTraining(Exception):  # noqa: N818 - not an error: the user asked for it
+    """The training stopped on a signal after its state was written."""
+
+    def __init__(self, signum: int, state: Path | None) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}; {state or 'the state'} resumes it")
+        self.signum, self.state = signum, state
+
+    @property
+    def exit_code(self) -> int:
+        """130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.signum
+
+
+class Interrupts:
+    """While entered, signals are noted in `received` (0 for none) instead of ending the process.
+
+    A second Ctrl-C ends a lone process at once. Under `torchrun` one Ctrl-C arrives twice (from the terminal and from
+    the launcher), so there a repetition means nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Interrupts:
+        self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.received and signum == signal.SIGINT and not is_launched():
+            raise KeyboardInterrupt
+        self.received = self.received or signum
