@@ -126,7 +126,7 @@ def toy_batch(samples: list[tuple[Tensor, Tensor]]) -> Batch:
 def first_rows(batch: Batch, rows: int) -> Batch:
     """The first `rows` samples of a batch."""
     values: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return Batch(**{k: v[:rows] if isinstance(v, (Tensor, list)) else v for k, v in values.items()})
+    return replace(batch, **{k: v[:rows] for k, v in values.items() if isinstance(v, (Tensor, list))})
 
 
 def toy_trainer(
