@@ -7,7 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,7 @@ def toy_batch(samples: list[tuple[Tensor, Tensor]]) -> Batch:
 
 def first_rows(batch: Batch, rows: int) -> Batch:
     """The first `rows` samples of a batch."""
-    values: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return replace(batch, **{k: v[:rows] for k, v in values.items() if isinstance(v, (Tensor, list))})
+    return batch.select(range(rows))
 
 
 def toy_trainer(
