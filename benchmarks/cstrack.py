@@ -70,8 +70,8 @@ def tracking(ours: CSTrack, plain: PlainCSTrack, repeats: int) -> dict[str, Any]
             tokens = quick.embed_template(template)
             typed = torch.cat([quick.type_template(tokens, shares[:, : i + 1]) for i in range(2)], dim=2)
             with counting() as cost:
-                maps = quick.locate(typed, search, remembered).maps
-        difference = float((maps.boxes_cxcywh - expected.boxes).abs().max())
+                output = quick.locate(typed, search, remembered)
+        difference = float((output.candidates.best_boxes() - expected.boxes).abs().max())
         found[name] = {"gmacs": cost.macs / 1e9, "operations": cost.kernels, "box_difference": difference}
         ways[name] = lambda q=quick, t=typed, m=remembered: inference(lambda: q.locate(t, search, m))
     times = best_times(ways, repeats, LONGEST)

@@ -128,11 +128,11 @@ def straightforward(track: OSTrackTracker, clips: list[FrameSet]) -> list[float]
         crops = [one_crop(f, b, s.search_factor, s.search_size) for f, b in zip(frames, boxes, strict=True)]
         template = torch.stack(templates * 2)
         mask = track.network.template_mask(centred)
-        maps = track.network(template, torch.stack([c for c, _ in crops]), mask).maps
-        response = maps.score_map.flatten(1) * track.window
+        output = track.network(template, torch.stack([c for c, _ in crops]), mask)
+        response = output.candidates.scores * track.window
         cells = response.argmax(dim=1)
         cells[count:] = POLICY.draw(response[count:])
-        chosen = maps.boxes_at(cells)
+        chosen = output.candidates.boxes_at(cells)
         for i, (_, resize) in enumerate(crops):
             side = s.search_size / resize
             cx, cy, w, h = (float(v) * side for v in chosen[i])

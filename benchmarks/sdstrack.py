@@ -65,8 +65,8 @@ def tracking(ours: Any, plain: PlainSDSTrack, repeats: int) -> dict[str, Any]:
         with torch.no_grad():
             tokens = quick.encode_template(template)
             with counting() as cost:
-                maps = quick.locate(tokens, search).maps
-        difference = float((maps.boxes_cxcywh - expected.boxes).abs().max())
+                output = quick.locate(tokens, search)
+        difference = float((output.candidates.best_boxes() - expected.boxes).abs().max())
         found[name] = {"gmacs": cost.macs / 1e9, "operations": cost.kernels, "box_difference": difference}
         ways[name] = lambda q=quick, t=tokens: inference(lambda: q.locate(t, search))
     times = best_times(ways, repeats, LONGEST)

@@ -25,7 +25,7 @@ from lib.data import Normalise
 from lib.deploy import fuse_network
 from lib.methods import load_experiment
 from lib.methods.transt import TransT
-from lib.models.heads import CellBoxes
+from lib.models.heads import dense_candidates
 from lib.models.layers import FuseOptions
 
 
@@ -49,7 +49,7 @@ def frame(ours: TransT, plain: PlainTransT, repeats: int, seconds: float) -> dic
         features = plain.features(z)
         tokens = ours.encode_template(z)
         with counting() as cost:
-            expected = CellBoxes(*plain(features, x))
+            expected = dense_candidates(*plain(features, x))
     found: dict[str, Any] = {"plain": described(cost)}
     ways: dict[str, Callable[[], object]] = {"plain": lambda: no_grad(lambda: plain(features, x))}
     for name, network, picture, start in (
@@ -60,7 +60,7 @@ def frame(ours: TransT, plain: PlainTransT, repeats: int, seconds: float) -> dic
             known = network.encode_template(template) if start is None else start
             with counting() as cost:
                 cells = network.locate(known, picture)
-        difference = float((cells.boxes_cxcywh - expected.boxes_cxcywh).abs().max())
+        difference = float((cells.boxes - expected.boxes).abs().max())
         found[name] = described(cost) | {"box_difference": difference}
         ways[name] = locating(network, known, picture)
     times = best_times(ways, repeats, seconds)

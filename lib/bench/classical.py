@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lib.data import Frame
 from lib.registry import Registry
-from lib.track import Policy, Prediction, State, Tracker, checked_boxes, greedy
+from lib.track import Prediction, State, Tracker, checked_boxes
 
 REFERENCES: Registry[type[Tracker]] = Registry("reference tracker")
 
@@ -38,7 +38,7 @@ class StaticTracker(Tracker):
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> StaticState:
         return StaticState(checked_boxes(frames, boxes_xywh))
 
-    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[StaticState, Prediction]:
+    def step(self, state: State, frames: Sequence[Frame]) -> tuple[StaticState, Prediction]:
         """The same boxes again, score 1."""
         assert isinstance(state, StaticState)
         return state, Prediction(state.boxes_xywh.clone(), torch.ones(len(frames)))
@@ -79,7 +79,7 @@ class MilTracker(Tracker):
             rows.append(MilRow(tracker))
         return MilState(rows, torch.zeros(len(rows), dtype=torch.long), boxes)
 
-    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[MilState, Prediction]:
+    def step(self, state: State, frames: Sequence[Frame]) -> tuple[MilState, Prediction]:
         """The box OpenCV reports, score 1; where it reports a loss, the last box and score 0."""
         assert isinstance(state, MilState)
         boxes, scores = state.boxes_xywh.clone(), torch.ones(len(frames))
@@ -113,7 +113,7 @@ class MedianFlowTracker(Tracker):
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> FlowState:
         return FlowState([_grey(frame) for frame in frames], checked_boxes(frames, boxes_xywh))
 
-    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[FlowState, Prediction]:
+    def step(self, state: State, frames: Sequence[Frame]) -> tuple[FlowState, Prediction]:
         """The box moved by the median flow and scaled by the median change of distances; score 0 where it was lost."""
         assert isinstance(state, FlowState)
         grey = [_grey(frame) for frame in frames]

@@ -390,7 +390,8 @@ class SLT:
     gradients are averaged, not added up.
     CLIP_SAMPLER: which frames make a clip, a name of `lib.data.CLIP_SAMPLERS`; MAX_GAP, MAX_INTERVAL, INTERVAL_PROB,
     REVERSE: see `lib.data.clips.VisibleClipSampler`. MIRROR, GREY: probabilities, for a whole clip.
-    TEMPERATURE, EPSILON: of the policy, softmax of TEMPERATURE * logit of the response kept EPSILON off 0 and 1.
+    POLICY: {TYPE: softmax_logit} (the default), softmax of TEMPERATURE * logit of windowed scores kept EPSILON off 0
+    and 1, or another one of `lib.objectives.POLICIES`; TEMPERATURE and EPSILON may be given here or in POLICY.
     POLICY_WEIGHT: of its loss, beside the method's own box losses by their TRAIN weights.
     """
 
@@ -407,6 +408,7 @@ class SLT:
     grey: float = 0.0
     temperature: float = 4.0
     epsilon: float = 0.01
+    policy: Part | None = field(default=None, metadata={"section": True})
     policy_weight: float = 15.0
 
     def __post_init__(self) -> None:

@@ -7,7 +7,8 @@ in the graph. Pictures are uint8 crops, which the graphs normalise. Any number o
 batch gives what it gives alone.
 
 ``encode_template`` and ``update_template`` return one tensor, the first input ``tokens`` of ``locate``. ``locate``
-returns a dataclass with the box maps in ``maps``. Its other fields are outputs of the graph only where they are inputs
+returns a dataclass with its `Candidates` in ``candidates``, or `Candidates`. Its
+other fields are outputs of the graph only where they are inputs
 too: the state that a tracker carries from frame to frame. An output that is the next value of an input has the input's
 name with "next_" before it.
 """
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 
 from lib.deploy.engines import EngineError, LoadedGraph, load_graph, require_packages
 from lib.files import write_text
-from lib.models.heads.boxes import BoxMaps
+from lib.models.heads import Candidates
 
 GRAPH_NAMES = {"encode_template": "template", "locate": "frame", "update_template": "update"}
 """Name of the graph of each entry point."""
@@ -66,7 +67,7 @@ class Graph:
 class EngineOutput:
     """Output of `locate` when an engine computes it. memory: state for the next frame, if the network has one."""
 
-    maps: BoxMaps
+    candidates: Candidates
     memory: Tensor | None = None
 
 
@@ -86,9 +87,25 @@ class _EntryPoint(nn.Module):
         output = call(*(self.normalise(x) if x.dtype == torch.uint8 else x for x in inputs))
         if isinstance(output, Tensor):
             return {NEXT + TOKENS if TOKENS in self.inputs else TOKENS: output}
-        found = {f.name: v for f in fields(output.maps) if (v := getattr(output.maps, f.name)) is not None}
+        found = graph_outputs(output.candidates)
         state = self.inputs - {TOKENS}
         return found | {NEXT + f.name: getattr(output, f.name) for f in fields(output) if f.name in state}
+
+
+def graph_outputs(candidates: Candidates) -> dict[str, Tensor]:
+    """Outputs of a frame's graph: the best box by plain score, the head's maps, boxes of all cells [B, 4, N] if any."""
+    maps = {k: v for k, v in candidates.maps.items() if k in ("score_map", "size_map", "offset_map")}
+    found = {"boxes_cxcywh": candidates.best_boxes(), **maps}
+    return found if candidates.boxes.shape[1] == 1 else found | {"cell_boxes_cxcywh": candidates.boxes.transpose(1, 2)}
+
+
+def candidates_of(outputs: Mapping[str, Tensor]) -> Candidates:
+    """The inverse of `graph_outputs`."""
+    maps = {k: v for k, v in outputs.items() if k.endswith("_map")}
+    scores = maps["score_map"].flatten(1)
+    if "cell_boxes_cxcywh" in outputs:
+        return Candidates(scores, outputs["cell_boxes_cxcywh"].transpose(1, 2), maps)
+    return Candidates(scores.amax(dim=1, keepdim=True), outputs["boxes_cxcywh"][:, None], maps)
 
 
 @torch.no_grad()
@@ -214,7 +231,7 @@ class _EngineCall:
         if TOKENS in found:
             return found[TOKENS]
         memory = found.pop("memory", None)
-        return EngineOutput(BoxMaps(**found), memory)
+        return EngineOutput(candidates_of(found), memory)
 
 
 def engine_runtime(network: M, loaded: Mapping[str, LoadedGraph]) -> M:

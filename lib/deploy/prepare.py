@@ -22,7 +22,7 @@ from lib.deploy.engines import TORCH, Engine, EngineError, LoadedGraph, get_engi
 from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network_graphs, write_graphs
 from lib.deploy.quantise import CalibrationClip, calibrate, quantise
 from lib.models.layers import FuseOptions, fuse_module, packing_works
-from lib.track import OneStreamTracker, Policy, Prediction, State, Tracker, greedy
+from lib.track import OneStreamTracker, Prediction, State, Tracker
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T", bound=Tracker)
@@ -146,9 +146,9 @@ class AutocastTracker(Tracker):
         with self._autocast():
             return self.tracker.init(frames, boxes_xywh)
 
-    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[State, Prediction]:
+    def step(self, state: State, frames: Sequence[Frame]) -> tuple[State, Prediction]:
         with self._autocast():
-            return self.tracker.step(state, frames, policy)
+            return self.tracker.step(state, frames)
 
 
 def attach_engine(tracker: Tracker, inference: Inference) -> OneStreamTracker:

@@ -29,7 +29,7 @@ class Method:
         build_tracker: (config, network) -> tracker; None for a pre-training, which tracks nothing.
         build_data: (config, training) -> frame sampler, transform and loader of its samples.
         build_auxiliary: (config) -> losses next to the policy's in sequence-level training; None: the box losses of
-            `BoxMaps`.
+            `Candidates`.
         reads_aux: the network takes the second picture of RGB-X frames; others are trained on RGB alone.
         map_trained: (config, checkpoint) -> state dict, where a trained network is not what its file says.
         map_pretrained: (config, network, checkpoint) -> what MODEL.PRETRAIN_FILE gives the network.

@@ -22,8 +22,6 @@ from lib.objectives import (
     DistillationObjective,
     Objective,
     SequenceObjective,
-    SequenceRule,
-    SoftmaxPolicy,
 )
 from lib.paths import Paths, checkpoint_folder
 from lib.track import StagedTracker
@@ -266,6 +264,4 @@ def _sequence_objective(experiment: Experiment, network: nn.Module) -> SequenceO
         auxiliary = CentreBoxLoss(BoxCriterion.from_config(config.train, focal_weight=0.0))
     else:
         auxiliary = method.build_auxiliary(config)
-    policy = SoftmaxPolicy(slt.temperature, slt.epsilon)
-    rule = SequenceRule(slt.policy_weight, slt.micro_batch, slt.average, policy)
-    return SequenceObjective(tracker, auxiliary, rule, prepare_for_rollout)
+    return SequenceObjective(tracker, auxiliary, slt, prepare_for_rollout)

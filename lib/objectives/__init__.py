@@ -6,12 +6,14 @@ from lib.objectives.distillation import DistillationObjective, Recorded
 from lib.objectives.frame_level import BoxCriterion
 from lib.objectives.self_distillation import SelfDistillation
 from lib.objectives.sequence_level import (
+    POLICIES,
     AuxiliaryLoss,
     CentreBoxLoss,
     DenseBoxLoss,
     Explored,
+    MeanMaxPolicy,
     SequenceObjective,
-    SequenceRule,
     SoftmaxPolicy,
+    build_policy,
     targets_in_crops,
 )

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib.data import cxcywh_to_xyxy, xywh_to_cxcywh
-from lib.models.heads import BACKGROUND, TARGET, CellBoxes
+from lib.models.heads import BACKGROUND, TARGET, Candidates
 from lib.models.losses import cells_under, generalised_iou
 from lib.objectives.base import Losses
 
@@ -39,30 +39,34 @@ class CellCriterion:
         """With TRAIN's keys of the same names."""
         return cls(**{f.name: getattr(train, f.name) for f in fields(cls)})
 
-    def __call__(self, cells: CellBoxes, target_xywh: Tensor) -> Losses:
+    def __call__(self, candidates: Candidates, target_xywh: Tensor) -> Losses:
         """target_xywh: [B, 4] in units of the search crop's side."""
-        matched = self.matched(cells.boxes_cxcywh, target_xywh)
-        entropy = self.score_loss(cells, matched)
-        boxes = self.box_losses(cells.boxes_cxcywh, target_xywh, matched)
-        total = self.ce_weight * entropy + boxes.total
-        terms = {"Loss/total": total.detach(), "Loss/ce": entropy.detach(), **boxes.terms}
+        matched = self.matched(candidates.boxes, target_xywh)
+        entropy = self.score_loss(candidates, matched)
+        losses = self.box_losses(candidates.boxes, target_xywh, matched)
+        total = self.ce_weight * entropy + losses.total
+        terms = {"Loss/total": total.detach(), "Loss/ce": entropy.detach(), **losses.terms}
         return Losses(total, terms)
 
-    def matched(self, boxes_cxcywh: Tensor, target_xywh: Tensor) -> Tensor:
-        """[B, N] bool: the cells under their sample's target; boxes_cxcywh: [B, N, 4]."""
-        return cells_under(target_xywh, isqrt(boxes_cxcywh.shape[1]), self.wrap_matches)
+    def matched(self, boxes: Tensor, target_xywh: Tensor) -> Tensor:
+        """[B, N] bool: the cells under their sample's target; boxes: [B, N, 4]."""
+        return cells_under(target_xywh, isqrt(boxes.shape[1]), self.wrap_matches)
 
-    def score_loss(self, cells: CellBoxes, matched: Tensor) -> Tensor:
+    def score_loss(self, candidates: Candidates, matched: Tensor) -> Tensor:
         """Mean cross-entropy over all cells, weighted by class."""
         labels = torch.where(matched, TARGET, BACKGROUND)
-        weight = cells.logits.new_tensor([1.0, self.background_weight])
-        return F.cross_entropy(cells.logits.transpose(1, 2), labels, weight)
+        logits = candidates.maps["logits"]
+        weight = logits.new_tensor([1.0, self.background_weight])
+        return F.cross_entropy(logits.transpose(1, 2), labels, weight)
 
-    def box_losses(self, boxes_cxcywh: Tensor, target_xywh: Tensor, matched: Tensor) -> Losses:
-        """The box part alone, of boxes [B, N, 4]: means over all matched cells of the batch; 0 where there is none."""
+    def box_losses(self, boxes: Tensor, target_xywh: Tensor, matched: Tensor) -> Losses:
+        """The box part alone: means over all matched cells of the batch, 0 where there is none.
+
+        boxes: [B, N, 4] cx, cy, w, h in units of the search crop's side.
+        """
         rows = matched.nonzero()[:, 0]
         count = max(1, len(rows))
-        predicted = boxes_cxcywh[matched]
+        predicted = boxes[matched]
         target = xywh_to_cxcywh(target_xywh)[rows].to(predicted)
         l1 = (predicted - target).abs().sum() / count
         overlap, iou = generalised_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.models.heads import BoxMaps
+from lib.models.heads import Candidates
 from lib.objectives.base import Losses
 from lib.objectives.frame_level import BoxCriterion
 
@@ -34,15 +34,15 @@ class SelfDistillation:
         criterion = BoxCriterion.from_config(train)
         return cls(criterion, train.clean_weight, train.masked_weight, train.agreement_weight)
 
-    def __call__(self, maps: BoxMaps, target_xywh: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Losses:
+    def __call__(self, candidates: Candidates, target_xywh: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Losses:
         """Losses of one batch.
 
         Args:
-            maps: 2B rows, the clean pass first.
+            candidates: 2B rows, the clean pass first.
             target_xywh: [B, 4] in units of the search crop's side.
             pairs: tokens of the clean and the masked pass at each place of comparison, of equal shape.
         """
-        clean, masked = (self.criterion(part, target_xywh) for part in maps.chunk(2))
+        clean, masked = (self.criterion(part, target_xywh) for part in candidates.chunk(2))
         difference = torch.stack([F.mse_loss(a, b) for a, b in pairs]).mean()
         total = self.clean_weight * clean.total + self.masked_weight * masked.total + self.agreement_weight * difference
         return Losses(

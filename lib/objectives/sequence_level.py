@@ -1,12 +1,13 @@
 """Sequence-level training: a tracker learns from what its decisions lead to (SLT, Kim et al., ECCV 2022).
 
-Self-critical REINFORCE. Two trackers follow the target of a clip with the present network: one takes the best cell of
-every frame, the other one draws it. What the second gains or loses in mean overlap is the reward of all its decisions:
-cells of a trajectory that did better become more probable, of one that did worse less.
+Self-critical REINFORCE. Two trackers follow the target of a clip with the present network: one takes the best candidate
+of every frame, the other one draws it. What the second gains or loses in mean overlap is the reward of all its
+decisions: choices of a trajectory that did better become more probable, of one that did worse less.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -14,83 +15,118 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from lib.config import SLT, ConfigError
 from lib.data import ClipBatch
-from lib.models.heads import BoxMaps
+from lib.models.heads import Candidates
 from lib.models.losses import cells_under
 from lib.objectives.base import Losses, Progress
 from lib.objectives.cell_level import CellCriterion
-from lib.track import (
-    Rollout,
-    SearchRegion,
-    StagedTracker,
-    TemplateRegion,
-    TrackerOutput,
-    roll_out,
-    windowed_scores_of,
-)
+from lib.registry import Registry
+from lib.track import Rollout, SearchRegion, StagedTracker, TemplateRegion, TrackerOutput, roll_out
 
 ABSENT = 10.0
 """Corners whose coordinates' absolute values add up to no more (image pixels) mean that there is no target."""
 
 
-@dataclass(frozen=True)
-class SoftmaxPolicy:
-    """How probable each cell is: softmax of temperature * logit(response), the response kept off 0 and 1 by epsilon.
+class SequencePolicy(ABC):
+    """Probabilities of a tracker's choices; policy logits are [B, N], or [B, K, N] for K choices per frame."""
 
-    Since a response is a probability, its logit brings back the scale of the network's own output (SLT, sec. 3.3).
+    @abstractmethod
+    def scaled(self, policy_logits: Tensor) -> Tensor:
+        """Float64 logits of a softmax over the last dimension."""
+
+    def log(self, policy_logits: Tensor) -> Tensor:
+        """Logarithms of probabilities, float64, of the same shape; they add up to 1 over the last dimension."""
+        return torch.log_softmax(self.scaled(policy_logits), dim=-1)
+
+    def draw(self, policy_logits: Tensor) -> Tensor:
+        """Choices [B] or [B, K] int64. Random numbers come from the CPU, so that they are the same for all devices."""
+        below = self.log(policy_logits).exp().cumsum(dim=-1)
+        drawn = torch.rand(*below.shape[:-1], 1, dtype=torch.float64).to(below.device)
+        # Rounding may leave the sum a little off 1; a candidate of no probability is never drawn.
+        return torch.searchsorted(below, drawn * below[..., -1:], right=True).squeeze(-1).clamp(max=below.shape[-1] - 1)
+
+
+POLICIES: Registry[Callable[..., SequencePolicy]] = Registry("policy")
+"""By `SLT.POLICY.TYPE`."""
+
+
+@POLICIES.register("softmax_logit")
+@dataclass(frozen=True)
+class SoftmaxPolicy(SequencePolicy):
+    """Softmax of temperature * logit(p) for windowed scores or probabilities p, kept off 0 and 1 by epsilon.
+
+    The logit of a probability brings back the scale of the network's own output (SLT, sec. 3.3).
     """
 
     temperature: float = 4.0
     epsilon: float = 0.01
 
-    def log(self, response: Tensor) -> Tensor:
-        """[B, N] in 0..1 -> [B, N] float64 logarithms of probabilities that add up to 1 in every row."""
-        kept = response.double() * (1 - 2 * self.epsilon) + self.epsilon
-        return torch.log_softmax(self.temperature * kept.logit(), dim=1)
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or not 0 < self.epsilon < 0.5:
+            raise ValueError(f"TEMPERATURE {self.temperature} must be positive, EPSILON {self.epsilon} in 0..0.5")
 
-    def draw(self, response: Tensor) -> Tensor:
-        """A cell per row, [B] int64. Random numbers come from the CPU, so that they are the same for all devices."""
-        below = self.log(response).exp().cumsum(dim=1)
-        drawn = torch.rand(len(response), 1, dtype=torch.float64).to(response.device)
-        # Rounding may leave the sum a little off 1; a cell of no probability is never drawn.
-        return torch.searchsorted(below, drawn * below[:, -1:], right=True).squeeze(1).clamp(max=below.shape[1] - 1)
+    def scaled(self, policy_logits: Tensor) -> Tensor:
+        kept = policy_logits.double() * (1 - 2 * self.epsilon) + self.epsilon
+        return self.temperature * kept.logit()
+
+
+@POLICIES.register("mean_max")
+@dataclass(frozen=True)
+class MeanMaxPolicy(SequencePolicy):
+    """Softmax of raw scores of any scale, whose mean is mapped to -spread and whose maximum to +spread (SLT-TrDiMP).
+
+    Gradients flow through mean and maximum.
+    """
+
+    spread: float = 7.0
+
+    def __post_init__(self) -> None:
+        if self.spread <= 0:
+            raise ValueError(f"SPREAD {self.spread} must be positive")
+
+    def scaled(self, policy_logits: Tensor) -> Tensor:
+        raw = policy_logits.double()
+        mean, largest = raw.mean(dim=-1, keepdim=True), raw.amax(dim=-1, keepdim=True)
+        # Equal scores are equally probable.
+        return (raw - mean) / (largest - mean).clamp(min=1e-12) * (2 * self.spread) - self.spread
 
 
 class AuxiliaryLoss(Protocol):
-    """What a method's network is taught beside the policy, on the crops that the exploring tracker saw."""
+    """What a method's network is taught besides the policy, on the exploring tracker's search regions."""
 
-    def __call__(self, output: Any, targets_xywh: Tensor) -> Losses:
-        """output: of `StagedTracker.forward`, M rows. targets_xywh: [M, 4] in units of the crop's side.
+    def __call__(self, candidates: Candidates, targets_xywh: Tensor) -> Losses:
+        """Losses and their terms.
 
-        Targets are zeros where there is none; they may lie partly or wholly outside the crop.
+        Args:
+            candidates: Of M search regions.
+            targets_xywh: [M, 4] in units of the crop's side, zeros where there is no target; they may lie partly or
+                wholly outside the crop.
         """
 
 
 @dataclass(frozen=True)
-class SequenceRule:
-    """policy_weight: of the policy's loss. micro_batch: clips per backward pass; 0 for all.
-
-    average: the gradients of the parts of a batch are averaged; as published, they add up.
-    """
-
-    policy_weight: float = 15.0
-    micro_batch: int = 2
-    average: bool = False
-    policy: SoftmaxPolicy = field(default_factory=SoftmaxPolicy)
-
-
-@dataclass(frozen=True)
 class Explored:
-    """What some clips' exploring trackers went through, to be learned from.
+    """Decisions of some clips' exploring trackers, to be learned from; M search regions, frame-major.
 
-    target: b rows. views: K * b rows, frame-major, as all that follows. cells, rewards: [K * b], what was taken and how
-    much better than expected it was. targets_xywh: [K * b, 4] in units of the crops' sides. names: one per clip. share:
-    factor of the loss. terms: of the clips' roll-out, for the log.
+    Attributes:
+        template: b template regions.
+        start_xywh: [b, 4] float64, boxes that tracking started from, image pixels.
+        regions: M search regions; copies that fill up short clips are left out.
+        rows: [M] int64, the clip of each search region.
+        choices: [M] or [M, C] int64, what was chosen.
+        rewards: [M] how much better than the greedy tracker the clip went.
+        targets_xywh: [M, 4] in units of the crops' sides.
+        names: One per clip.
+        share: Factor of the loss.
+        terms: Of the clips' roll-out, for the log.
     """
 
-    target: TemplateRegion
-    views: SearchRegion
-    cells: Tensor
+    template: TemplateRegion
+    start_xywh: Tensor
+    regions: SearchRegion
+    rows: Tensor
+    choices: Tensor
     rewards: Tensor
     targets_xywh: Tensor
     names: list[str]
@@ -101,22 +137,34 @@ class Explored:
         return len(self.names)
 
     @classmethod
-    def of(cls, rollout: Rollout[Any, Any], rows: list[int], names: list[str], share: float) -> Explored:
-        """What became of the clips in these rows of a roll-out; names: of all its clips."""
-        seen = [view.select(rows) for view in rollout.views]
-        views = type(seen[0]).cat(seen)
-        rewards = rollout.advantage()[rows]
-        greedy, exploring = rollout.overlaps()[:, :, rows].mean(dim=(1, 2))
+    def of(cls, rollout: Rollout[Any, Any], clips: list[int], names: list[str], share: float) -> Explored:
+        """Decisions in some clips of a roll-out; names: of all its clips."""
+        real = rollout.real[:, clips].flatten().nonzero().flatten()
+        seen = [region.select(clips) for region in rollout.regions]
+        regions = type(seen[0]).cat(seen)
+        rewards = rollout.advantage()[clips]
+        rows = torch.arange(len(clips)).repeat(len(seen))
+        targets = targets_in_crops(regions, rollout.truth_xywh[:, clips].flatten(0, 1))
+        choices = rollout.choices[:, clips].flatten(0, 1)
+        if len(real) < len(rows):
+            regions, rows, targets = regions.select(real.tolist()), rows[real], targets[real]
+            choices = choices[real.to(choices.device)]
+        overlaps = rollout.overlaps()[:, :, clips].sum(dim=(1, 2)) / len(real)
         return cls(
-            target=rollout.target.select(rows),
-            views=views,
-            cells=rollout.cells[:, rows].flatten(),
-            rewards=rewards.repeat(len(seen)),
-            targets_xywh=targets_in_crops(views, rollout.truth_xywh[:, rows].flatten(0, 1)),
-            names=[names[i] for i in rows],
+            template=rollout.template.select(clips),
+            start_xywh=rollout.start_xywh[clips],
+            regions=regions,
+            rows=rows,
+            choices=choices,
+            rewards=rewards[rows],
+            targets_xywh=targets,
+            names=[names[i] for i in clips],
             share=share,
-            terms={"Reward": rewards.mean(), "IoU/greedy": greedy, "IoU/explore": exploring},
+            terms={"Reward": rewards.mean(), "IoU/greedy": overlaps[0], "IoU/explore": overlaps[1]},
         )
+
+
+Prepare = Callable[[StagedTracker[Any, Any, Any]], StagedTracker[Any, Any, Any]]
 
 
 class SequenceObjective:
@@ -124,6 +172,12 @@ class SequenceObjective:
 
     No gradient passes through crops, boxes or rewards. Terms: ``Loss/policy``, those of the method, ``Reward``,
     ``IoU/greedy``, ``IoU/explore`` (means over frames and clips), ``Entropy`` of the policy in nats.
+
+    Args:
+        tracker: Its network is the one that learns.
+        auxiliary: The method's own losses.
+        section: `SLT` of the configuration: weight and kind of the policy, clips per backward pass.
+        prepare: Gives the tracker of a roll-out, with the same weights, possibly in a quicker form.
     """
 
     keeps_eval_mode = True
@@ -132,57 +186,73 @@ class SequenceObjective:
         self,
         tracker: StagedTracker[Any, Any, Any],
         auxiliary: AuxiliaryLoss,
-        rule: SequenceRule,
-        prepare: Callable[[StagedTracker[Any, Any, Any]], StagedTracker[Any, Any, Any]] = lambda tracker: tracker,
+        section: SLT,
+        prepare: Prepare = lambda tracker: tracker,
     ) -> None:
-        """prepare: gives the tracker of a roll-out, with the same weights, possibly in a quicker form."""
-        self.tracker, self.auxiliary, self.rule, self.prepare = tracker, auxiliary, rule, prepare
+        self.tracker, self.auxiliary, self.section, self.prepare = tracker, auxiliary, section, prepare
+        self.policy = build_policy(section)
 
     def split(self, network: nn.Module, batch: ClipBatch, progress: Progress) -> list[Explored]:
         """Explore, and deal the clips out to micro-batches."""
-        explorer = self.prepare(self.tracker)
-        return self.parts(roll_out(explorer, batch.clips, self.rule.policy.draw), batch.names)
+        return self.parts(roll_out(self.prepare(self.tracker), batch.clips, self.policy.draw), batch.names)
 
     def parts(self, rollout: Rollout[Any, Any], names: list[str]) -> list[Explored]:
-        """A roll-out as parts to learn from."""
+        """A roll-out as micro-batches; gradients add up, as published, or are averaged over all frames (AVERAGE)."""
         count = len(names)
-        size = self.rule.micro_batch or count
+        size = self.section.micro_batch or count
         groups = [[*range(i, min(i + size, count))] for i in range(0, count, size)]
-        share = 1 / len(groups) if self.rule.average else 1.0
-        return [Explored.of(rollout, rows, names, share) for rows in groups]
+        frames = [int(rollout.real[:, clips].sum()) for clips in groups]
+        shares = [n / sum(frames) if self.section.average else 1.0 for n in frames]
+        return [Explored.of(rollout, clips, names, share) for clips, share in zip(groups, shares, strict=True)]
 
     def __call__(self, network: nn.Module, batch: Explored, progress: Progress) -> Losses:
-        """The same views once more, now with gradients."""
-        clips, frames = len(batch), len(batch.cells) // len(batch)
-        start = torch.zeros(clips, 4, dtype=torch.float64)
-        state = self.tracker.init_state(batch.target, start).select([*range(clips)] * frames)
-        return self.losses(self.tracker.forward(state, batch.views), batch)
+        """The same search regions once more, now with gradients; each clip's template is encoded once."""
+        tracker = self.tracker
+        state = tracker.init_state(batch.template, tracker.encode_template(batch.template), batch.start_xywh)
+        rows = batch.rows.to(batch.regions.crops.device)
+        return self.losses(tracker.forward(state, batch.regions, rows), batch)
 
     def losses(self, output: TrackerOutput, batch: Explored) -> Losses:
-        """output: K * b rows, frame-major."""
-        response = windowed_scores_of(output)
-        log_policy = self.rule.policy.log(response)
-        taken = log_policy.gather(1, batch.cells[:, None]).squeeze(1)
+        """output: Of the batch's search regions. A frame's choices are independent: their log-probabilities add up."""
+        assert output.policy_logits is not None
+        log_policy = self.policy.log(output.policy_logits)
+        taken = log_policy.gather(-1, batch.choices[..., None]).squeeze(-1)
+        if taken.ndim == 2:
+            taken = taken.sum(dim=1)
         policy = -(batch.rewards.to(taken) * taken).mean()
-        auxiliary = self.auxiliary(output.candidates, batch.targets_xywh.to(response))
-        total = (self.rule.policy_weight * policy + auxiliary.total) * batch.share
+        auxiliary = self.auxiliary(output.candidates, batch.targets_xywh.to(output.policy_logits))
+        total = (self.section.policy_weight * policy + auxiliary.total) * batch.share
         own = {name: value for name, value in auxiliary.terms.items() if name != "Loss/total"}
-        entropy = -(log_policy.detach().exp() * log_policy.detach()).sum(dim=1).mean()
+        certain = log_policy.detach()
+        entropy = -(certain.exp() * certain).flatten(1).sum(dim=1).mean()
         terms = {"Loss/total": total, "Loss/policy": policy, **own, **batch.terms, "Entropy": entropy}
         return Losses(total, {name: value.detach().to(total.device) for name, value in terms.items()})
 
 
-def targets_in_crops(views: SearchRegion, truth_xywh: Tensor) -> Tensor:
+def build_policy(section: SLT) -> SequencePolicy:
+    """The policy of `SLT.POLICY`; `SLT.TEMPERATURE` and `SLT.EPSILON` are those of its arguments that it lacks."""
+    if section.policy is None:
+        return SoftmaxPolicy(section.temperature, section.epsilon)
+    try:
+        policy: SequencePolicy = section.policy.build(
+            POLICIES, temperature=section.temperature, epsilon=section.epsilon
+        )
+    except ValueError as error:
+        raise ConfigError(f"SLT.POLICY: {error}") from None
+    return policy
+
+
+def targets_in_crops(regions: SearchRegion, truth_xywh: Tensor) -> Tensor:
     """[M, 4] true boxes in image pixels -> in units of the crops' sides, zeros where the target is absent."""
     truth = truth_xywh.nan_to_num(0.0)
     corners = torch.cat([truth[:, :2], truth[:, :2] + truth[:, 2:]], dim=1)
     absent = corners.abs().sum(dim=1) <= ABSENT
-    return torch.where(absent[:, None], 0.0, views.place(truth))
+    return torch.where(absent[:, None], 0.0, regions.to_crop(truth))
 
 
 @dataclass(frozen=True)
 class DenseBoxLoss:
-    """Auxiliary losses of a network that gives every cell a box: those of the cells under the target.
+    """Auxiliary loss of a dense head: box losses of the cells under the target.
 
     An absent target teaches nothing, unless the criterion wraps round: as published, the first cell then learns a box
     of no size.
@@ -190,38 +260,38 @@ class DenseBoxLoss:
 
     criterion: CellCriterion
 
-    def __call__(self, output: BoxMaps, targets_xywh: Tensor) -> Losses:
-        if output.cell_boxes_cxcywh is None:
-            raise ValueError("box losses by cell need a head that gives every cell a box")
-        boxes = output.cell_boxes_cxcywh.transpose(1, 2)
-        matched = self.criterion.matched(boxes, targets_xywh)
+    def __call__(self, candidates: Candidates, targets_xywh: Tensor) -> Losses:
+        matched = self.criterion.matched(candidates.boxes, targets_xywh)
         if not self.criterion.wrap_matches:
             matched = matched & (targets_xywh[:, 2:] > 0).all(dim=1, keepdim=True)
-        return self.criterion.box_losses(boxes, targets_xywh, matched)
+        return self.criterion.box_losses(candidates.boxes, targets_xywh, matched)
 
 
 @dataclass(frozen=True)
 class CentreBoxLoss:
-    """Auxiliary losses of a network that gives `BoxMaps`: its box losses, where the target's centre is in the crop.
+    """Auxiliary loss of a centre or corner head: box losses where the target's centre is in the crop.
 
-    The box is that of the best cell, if that one is under the target, and of the cell of the target's centre otherwise:
-    a cell on something else would learn to give boxes far away from itself.
-    criterion: (maps, targets [m, 4]) -> losses without any for the score map, which the policy alone teaches.
+    Of a centre head it is the box of the best cell, if that one is under the target, and of the cell of the target's
+    centre otherwise: a cell on something else would learn to give boxes far away from itself.
+
+    criterion: (candidates, targets [m, 4]) -> losses without any for the score map, which the policy alone teaches.
     """
 
-    criterion: Callable[[BoxMaps, Tensor], Losses]
+    criterion: Callable[[Candidates, Tensor], Losses]
 
-    def __call__(self, output: BoxMaps, targets_xywh: Tensor) -> Losses:
+    def __call__(self, candidates: Candidates, targets_xywh: Tensor) -> Losses:
         centre = targets_xywh[:, :2] + targets_xywh[:, 2:] / 2
         sized = (targets_xywh[:, 2:] > 0).all(dim=1)
         rows = (sized & (centre > 0).all(dim=1) & (centre < 1).all(dim=1)).nonzero().squeeze(1)
         if not len(rows):
             # The graph must be the same in all processes.
-            zero = output.boxes_cxcywh.sum() * 0.0
+            zero = candidates.boxes.sum() * 0.0
             return Losses(zero, {})
-        seen, targets = output.select(rows), targets_xywh[rows]
-        cells = own_cells(seen.score_map, targets)
-        return self.criterion(replace(seen, boxes_cxcywh=seen.boxes_at(cells)), targets)
+        seen, targets = candidates.select(rows), targets_xywh[rows]
+        if seen.boxes.shape[1] > 1:
+            boxes = seen.boxes_at(own_cells(seen.maps["score_map"], targets))
+            seen = replace(seen, scores=seen.scores[:, :1], boxes=boxes[:, None])
+        return self.criterion(seen, targets)
 
 
 def own_cells(score_map: Tensor, targets_xywh: Tensor) -> Tensor:

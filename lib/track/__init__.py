@@ -1,8 +1,16 @@
-"""The tracker contract (`protocol`), what trackers share, and a session for one video."""
+"""The tracker contract (`tracker`, `state`), the base of one-stream trackers, roll-outs, a session for one video."""
 
-from lib.track.exploring import SearchRegion, StagedTracker, TemplateRegion, TrackerOutput, windowed_scores_of
-from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTemplate, OneStreamTracker
-from lib.track.protocol import Policy, Prediction, State, Tracker, checked_boxes, greedy
+from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker, hann2d, hanning2d
 from lib.track.rollout import Rollout, roll_out
 from lib.track.session import Box, TrackerSession, check_box
-from lib.track.window import hann2d, hanning2d
+from lib.track.state import Slots, State, row_keys, row_noise, update_rows
+from lib.track.tracker import (
+    Policy,
+    Prediction,
+    SearchRegion,
+    StagedTracker,
+    TemplateRegion,
+    Tracker,
+    TrackerOutput,
+    checked_boxes,
+)

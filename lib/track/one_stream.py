@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lib.data import CROP_STYLES, Frame, Normalise, clip_boxes
-from lib.models.heads import BoxMaps
-from lib.track.exploring import SearchRegion, StagedTracker, TemplateRegion, TrackerOutput
-from lib.track.protocol import Policy, Prediction, State, checked_boxes, greedy
-from lib.track.window import hann2d
+from lib.models.heads import Candidates, boxes_from_corners
+from lib.track.state import State
+from lib.track.tracker import (
+    Policy,
+    Prediction,
+    SearchRegion,
+    StagedTracker,
+    TemplateRegion,
+    TrackerOutput,
+    checked_boxes,
+)
 
 
 @dataclass(frozen=True)
@@ -33,10 +40,13 @@ class CropSettings:
 
 @dataclass
 class OneStreamState(State):
-    """boxes_xywh: [B, 4] float64 on the CPU, image pixels. template: [B, Nz, C] tokens, computed once.
+    """State of B targets.
 
-    template_mask: [B, Nz] bool, or None where the network needs none. padding: [B, C] on the CPU, the colours beyond
-    the first frames, in crop styles that have some.
+    Attributes:
+        boxes_xywh: [B, 4] float64 on the CPU, image pixels.
+        template: [B, Nz, C] tokens, computed once.
+        template_mask: [B, Nz] bool, or None where the network needs none.
+        padding: see `TemplateRegion`.
     """
 
     boxes_xywh: Tensor
@@ -44,18 +54,24 @@ class OneStreamState(State):
     template_mask: Tensor | None = None
     padding: Tensor | None = None
 
+    def template_of(self, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Tokens and mask of the targets of M search regions; rows: see `StagedTracker.forward`."""
+        mask = self.template_mask
+        if rows is None:
+            return self.template, mask
+        return self.template[rows], None if mask is None else mask[rows]
 
-@dataclass
-class OneStreamTemplate(TemplateRegion):
-    """padding: [B, C] on the CPU, see `OneStreamState`."""
 
-    padding: Tensor | None = None
+class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegion]):
+    """Crop round the last box, multiply the scores by a Hann window, take the best candidate's box.
 
+    Subclasses implement `encode_template`, giving tokens [B, Nz, C] and a mask [B, Nz] or None, and `forward`. Crops
+    are normalised by `self.normalise`, which is the identity once normalisation is part of the network.
 
-class OneStreamTracker(StagedTracker[OneStreamState, OneStreamTemplate, SearchRegion]):
-    """Crop round the last box, multiply the score map by a Hann window, take the best cell's box.
-
-    Subclasses say how their network is called. margin: a box keeps at least this many pixels inside the image.
+    Attributes:
+        margin: A box keeps at least this many pixels inside the image.
+        grid: Cells along a side of the score map.
+        window: [grid * grid], row-major.
     """
 
     margin = 10.0
@@ -64,63 +80,58 @@ class OneStreamTracker(StagedTracker[OneStreamState, OneStreamTemplate, SearchRe
         self.network = network.eval()
         self.settings = settings
         self.crop_style = CROP_STYLES[settings.style]()
-        first = next(network.parameters())
-        self.device = first.device
+        self.device = next(network.parameters()).device
         self.grid = grid
-        # Identity once it is part of the network.
         self.normalise: nn.Module = Normalise(settings.mean, settings.std, channels=settings.channels).to(self.device)
         self.window = hann2d(grid).flatten().to(self.device)
-
-    @abstractmethod
-    def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Crops [B, C, T, T] and the targets in them [B, 4] (units of the crop's side) -> tokens, mask.
-
-        Crops are normalised here and in `locate`, unless the network does that.
-        """
-
-    @abstractmethod
-    def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
-        """Search crops [B, C, S, S] -> maps."""
 
     def procedure(self) -> dict[str, Any]:
         """The tracker's settings for a program that tracks with the exported network alone; JSON-able."""
         return {"crop": asdict(self.settings)}
 
-    def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamTemplate:
-        s = self.settings
-        boxes = checked_boxes(frames, boxes_xywh)
-        seen = self._seen(frames)
+    def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> TemplateRegion:
+        s, seen, boxes = self.settings, self.input_frames(frames), checked_boxes(frames, boxes_xywh)
         padding = self.crop_style.borders(seen)
         crops = self.crop_style.crop_frames(seen, boxes, s.template_factor, s.template_size, padding)
-        return OneStreamTemplate(crops.pixels.to(self.device), crops.boxes_xywh, padding)
+        return TemplateRegion(crops.pixels.to(self.device), crops.boxes_xywh, padding)
 
-    def init_state(self, target: OneStreamTemplate, boxes_xywh: Tensor) -> OneStreamState:
-        tokens, mask = self.encode_template(self.normalise(target.crops), target.boxes_xywh)
-        return OneStreamState(boxes_xywh, tokens, mask, target.padding)
+    def init_state(
+        self, region: TemplateRegion, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor
+    ) -> OneStreamState:
+        return OneStreamState(boxes_xywh, *encoded, region.padding)
 
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SearchRegion:
-        s, seen = self.settings, self._seen(frames)
+        s, seen = self.settings, self.input_frames(frames)
         crops = self.crop_style.crop_frames(seen, state.boxes_xywh, s.search_factor, s.search_size, state.padding)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
         return SearchRegion(crops.pixels.to(self.device), crops.centres, crops.sides, sizes)
 
-    def forward(self, state: OneStreamState, view: SearchRegion) -> TrackerOutput:
-        return self.output_of(self.locate(state, self.normalise(view.crops)))
+    def output(
+        self,
+        candidates: Candidates,
+        state: OneStreamState,
+        region: SearchRegion,
+        rows: Tensor | None = None,
+        memory: Tensor | None = None,
+    ) -> TrackerOutput:
+        """The head's candidates as the result of `forward`, with window and policy logits.
 
-    def output_of(self, maps: BoxMaps, memory: Tensor | None = None) -> TrackerOutput:
-        """The network's maps as an opinion on every cell; memory: see `TrackerOutput`."""
-        scores = maps.score_map.flatten(1)
-        scores = scores if scores.dtype == torch.float64 else scores.float()
-        return TrackerOutput(self.apply_window(scores) if maps.per_cell else None, scores, maps, memory)
+        Policies draw from the windowed scores, or from the probabilities of a corner head's two corners.
+        """
+        if candidates.scores.shape[1] == 1:
+            return TrackerOutput(candidates, None, candidates.maps.get("corners"), memory)
+        windowed = self.apply_window(candidates, state, region, rows)
+        return TrackerOutput(candidates, windowed, windowed, memory)
 
     def postprocess(
-        self, state: OneStreamState, view: SearchRegion, output: TrackerOutput, policy: Policy = greedy
+        self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[OneStreamState, Prediction]:
-        local, scores = self.select_box(output, policy)
-        boxes = self.clip_box(self.crop_style.to_image(local, view.centres, view.sides), view.sizes_hw)
+        local, scores = self.select_box(state, region, output, policy)
+        boxes = self.clip_box(self.crop_style.to_image(local, region.centres, region.sides), region.sizes_hw)
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
 
-    def _seen(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+    def input_frames(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """The frames with the pictures that the network reads. Raises ValueError where the second one is missing."""
         if not self.reads_aux:
             return [f if f.second is None else Frame(f.rgb) for f in frames]
         if any(f.second is None for f in frames):
@@ -130,25 +141,47 @@ class OneStreamTracker(StagedTracker[OneStreamState, OneStreamTemplate, SearchRe
             )
         return frames
 
-    def select_box(self, output: TrackerOutput, policy: Policy) -> tuple[Tensor, Tensor]:
-        """Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64) and scores [B], on the CPU."""
-        maps, scores, response = output.candidates, output.scores, output.windowed_scores
-        if response is None:
-            return maps.boxes_cxcywh.double().cpu(), scores.amax(dim=1).cpu()
-        cells = policy(response)
-        boxes = maps.boxes_at(cells)
-        chosen = self.confidence(scores, response).gather(1, cells[:, None])
-        packed = torch.cat([boxes, chosen], dim=1).double().cpu()
+    def apply_window(
+        self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
+    ) -> Tensor:
+        """Windowed scores [M, N]; differentiable. rows: see `StagedTracker.forward`."""
+        return candidates.scores * self.window
+
+    def select_box(
+        self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64) and scores [B] (float32), on the CPU."""
+        candidates, windowed = output.candidates, output.windowed_scores
+        choice = None if policy is None or output.policy_logits is None else policy(output.policy_logits)
+        if windowed is None:
+            boxes = candidates.boxes[:, 0].double()
+            if choice is not None:
+                drawn = boxes_from_corners(choice, isqrt(candidates.maps["corners"].shape[2]))
+                boxes = torch.where(choice[:, :1] < 0, boxes, drawn)
+            return boxes.cpu(), candidates.scores[:, 0].float().cpu()
+        best = windowed.argmax(dim=1)
+        index = best if choice is None else torch.where(choice < 0, best, choice)
+        score = self.confidence(candidates.scores, windowed).gather(1, index[:, None])
+        packed = torch.cat([candidates.boxes_at(index), score], dim=1).double().cpu()
         return packed[:, :4], packed[:, 4].float()
 
-    def apply_window(self, scores: Tensor) -> Tensor:
-        """Scores [B, N] in 0..1 -> what the cell is chosen by, the window applied; differentiable."""
-        return scores * self.window
-
-    def confidence(self, scores: Tensor, response: Tensor) -> Tensor:
-        """What is told of every cell [B, N] as a tracker's confidence, of the scores and the response to them."""
-        return response
+    def confidence(self, scores: Tensor, windowed: Tensor) -> Tensor:
+        """A tracker's confidence in every candidate [B, N], from its score without and with the window."""
+        return windowed
 
     def clip_box(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
-        """Boxes [B, 4], of which enough lies in the images of [B, 2] height, width to be looked for again."""
+        """Boxes [B, 4] moved and cut so that enough of each lies in its image; sizes_hw: [B, 2] height, width."""
         return clip_boxes(boxes_xywh, sizes_hw, self.margin)
+
+
+def hann2d(size: int) -> Tensor:
+    """[size, size] float32 outer product of Hann windows without their zeros: 0.5 (1 - cos(2 pi i / (size + 1)))."""
+    steps = torch.arange(1, size + 1, dtype=torch.float32)
+    one = 0.5 * (1 - torch.cos((2 * torch.pi / (size + 1)) * steps))
+    return one[:, None] * one[None, :]
+
+
+def hanning2d(size: int) -> Tensor:
+    """[size, size] float32 outer product of symmetric Hann windows with zeros at the border (numpy's `hanning`)."""
+    one = torch.hann_window(size, periodic=False, dtype=torch.float64)
+    return (one[:, None] * one[None, :]).float()

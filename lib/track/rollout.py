@@ -10,71 +10,97 @@ import torch
 from torch import Tensor
 
 from lib.data import FrameSet, iou_xywh
-from lib.track.exploring import S, StagedTracker, T, V, windowed_scores_of
-from lib.track.protocol import Policy, greedy
+from lib.track.state import S
+from lib.track.tracker import Policy, R, StagedTracker, T
 
 
 @dataclass(frozen=True)
-class Rollout(Generic[T, V]):
-    """What came of S clips of K tracked frames.
+class Rollout(Generic[T, R]):
+    """What an exploring and a greedy tracker did in S clips of up to K tracked frames.
 
-    target: S rows. views: K times S rows, what the exploring trackers saw. cells: [K, S] int64, what they took, on the
-    tracker's device. boxes_xywh: [2, K, S, 4] float64 in image pixels, of the greedy and of the exploring trackers.
-    truth_xywh: [K, S, 4] float64, NaN or zeros where the target is absent.
+    Attributes:
+        template: S template regions.
+        start_xywh: [S, 4] float64, boxes that tracking started from, image pixels.
+        regions: K times S search regions of the exploring trackers.
+        choices: [K, S] int64, or [K, S, C] for C choices per frame, of the exploring trackers, on their device.
+        boxes_xywh: [2, K, S, 4] float64 in image pixels, of the greedy and of the exploring trackers.
+        truth_xywh: [K, S, 4] float64, NaN or zeros where the target is absent.
+        real: [K, S] bool, False for copies that fill up a shorter clip.
     """
 
-    target: T
-    views: list[V]
-    cells: Tensor
+    template: T
+    start_xywh: Tensor
+    regions: list[R]
+    choices: Tensor
     boxes_xywh: Tensor
     truth_xywh: Tensor
+    real: Tensor
 
     def overlaps(self) -> Tensor:
-        """[2, K, S] intersection over union with the truth, 0 where the target is absent."""
+        """[2, K, S] intersection over union with the truth, 0 where the target is absent and in copies."""
         truth = self.truth_xywh.expand_as(self.boxes_xywh)
-        return iou_xywh(self.boxes_xywh, truth).nan_to_num(0.0)
+        return iou_xywh(self.boxes_xywh, truth).nan_to_num(0.0) * self.real
+
+    def mean_overlaps(self) -> Tensor:
+        """[2, S] over the real frames of each clip."""
+        return self.overlaps().sum(dim=1) / self.real.sum(dim=0)
 
     def advantage(self) -> Tensor:
-        """[S] how much better the exploring tracker did than the greedy one: difference of their mean overlaps."""
-        greedy_mean, exploring_mean = self.overlaps().mean(dim=1)
-        return exploring_mean - greedy_mean
+        """[S] difference of mean overlaps, exploring minus greedy."""
+        greedy, exploring = self.mean_overlaps()
+        return exploring - greedy
 
 
 @torch.no_grad()
-def roll_out(tracker: StagedTracker[S, T, V], clips: Sequence[FrameSet], explore: Policy) -> Rollout[T, V]:
-    """Follow each clip's target from its first search frame on; that frame gives the box, the template the looks.
+def roll_out(
+    tracker: StagedTracker[S, T, R], clips: Sequence[FrameSet], explore: Policy, update: bool = False
+) -> Rollout[T, R]:
+    """Follow each clip's target from its first search frame on; that frame gives the box, the template frame the crop.
 
-    explore: how the second half of the batch chooses its cells. Templates are encoded once for both halves.
-    Raises ValueError for clips of different lengths, and for a head that leaves no choice.
+    Templates are encoded once for both halves of the batch. Clips may differ in length; a clip that has ended stays
+    where its last frame is until all have.
+
+    Args:
+        tracker: Its first S rows are greedy, the other S exploring.
+        clips: S clips.
+        explore: Policy of the exploring rows.
+        update: Run the tracker's `update` after every frame.
+
+    Raises:
+        ValueError: For a head that leaves no choice.
     """
-    count, length = len(clips), len(clips[0].search)
-    if any(len(c.search) != length for c in clips):
-        raise ValueError(f"clips of one batch have one length, not {sorted({len(c.search) for c in clips})}")
-    truth = torch.stack([torch.from_numpy(c.search_boxes) for c in clips], dim=1)
-    target = tracker.crop_template(
+    count, length = len(clips), max(len(c.search) for c in clips)
+
+    def at(t: int, clip: FrameSet) -> int:
+        return min(t, len(clip.search) - 1)
+
+    truth = torch.stack(
+        [torch.from_numpy(c.search_boxes[[at(t, c) for t in range(length)]]) for c in clips], dim=1
+    ).double()
+    real = torch.tensor([[t < min(c.real_length, len(c.search)) for c in clips] for t in range(1, length)])
+    template = tracker.crop_template(
         [c.template[0] for c in clips], torch.stack([torch.from_numpy(c.template_boxes[0]) for c in clips])
     )
-    state = tracker.init_state(target, truth[0].clone()).select([*range(count)] * 2)
-    chooser = _Chooser(explore, count)
-    views, boxes = [], []
+    start = truth[0].clone()
+    state = tracker.init_state(template, tracker.encode_template(template), start).select([*range(count)] * 2)
+    regions: list[R] = []
+    choices: list[Tensor] = []
+    boxes: list[Tensor] = []
+
+    def greedy_and_exploring(logits: Tensor) -> Tensor:
+        choices.append(explore(logits[count:]))
+        return torch.cat([torch.full_like(choices[-1], -1), choices[-1]])
+
     for t in range(1, length):
-        view = tracker.crop_search(state, [c.search[t] for c in clips] * 2)
-        output = tracker.forward(state, view)
-        windowed_scores_of(output)
-        state, prediction = tracker.postprocess(state, view, output, chooser)
-        views.append(view.select(range(count, 2 * count)))
+        frames = [c.search[at(t, c)] for c in clips] * 2
+        region = tracker.crop_search(state, frames)
+        output = tracker.forward(state, region)
+        if output.policy_logits is None:
+            raise ValueError("the network's head gives one box and no choice: there is nothing to explore")
+        state, prediction = tracker.postprocess(state, region, output, greedy_and_exploring)
+        if update:
+            state = tracker.update(state, frames, output, prediction)
+        regions.append(region.select(range(count, 2 * count)))
         boxes.append(prediction.boxes_xywh)
     found = torch.stack(boxes).unflatten(1, (2, count)).transpose(0, 1)
-    return Rollout(target, views, torch.stack(chooser.taken), found, truth[1:])
-
-
-class _Chooser:
-    """The policy of both halves; keeps what the second one took."""
-
-    def __init__(self, explore: Policy, count: int) -> None:
-        self.explore, self.count = explore, count
-        self.taken: list[Tensor] = []
-
-    def __call__(self, response: Tensor) -> Tensor:
-        self.taken.append(self.explore(response[self.count :]))
-        return torch.cat([greedy(response[: self.count]), self.taken[-1]])
+    return Rollout(template, start, regions, torch.stack(choices), found, truth[1:], real)

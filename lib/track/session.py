@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from lib.data import Frame, Image
-from lib.track.protocol import Prediction, State, Tracker
+from lib.track.state import State
+from lib.track.tracker import Prediction, Tracker
 
 Box = tuple[float, float, float, float]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lib.models.backbones import FastITPN
 from lib.models.fusion import SpatialCompactModule
-from lib.models.heads import BoxMaps, ConfidenceHead, TaskHead
+from lib.models.heads import Candidates, ConfidenceHead, TaskHead
 from lib.models.layers import FuseOptions, sample_pictures, with_fused_children
 from lib.models.temporal import (
     TemporalCompactModule,
@@ -34,11 +34,11 @@ class MemorySize:
 class Found:
     """What is found in search regions, R rows.
 
-    maps: the centre head's. memory: [R, T, K, C] for the next frame, None in stage 1. weight: [R, N] by which tokens
-    were chosen for it.
+    candidates: of the centre head. memory: [R, T, K, C] for the next frame, None in stage 1. weight: [R, N] by which
+    tokens were chosen for it.
     """
 
-    maps: BoxMaps
+    candidates: Candidates
     memory: Tensor | None = None
     weight: Tensor | None = None
 
@@ -50,7 +50,7 @@ class CSTrackOutput:
     tokens: [Ns * B, 1 + 2 P + Nz + N, C], the encoder's: class, prompts, templates, search region.
     """
 
-    maps: BoxMaps
+    candidates: Candidates
     class_logits: Tensor
     confidence: Tensor
     tokens: Tensor
@@ -191,11 +191,11 @@ class CSTrack(nn.Module):
         tokens = torch.cat([self.backbone.cls_token.expand(fused.shape[0], -1, -1), fused], dim=1) + pos_embeds.tokens
         return self.backbone.encode(tokens, first)
 
-    def decode(self, search_tokens: Tensor) -> BoxMaps:
-        """Search tokens [R, N, C] -> maps."""
+    def decode(self, search_tokens: Tensor) -> Candidates:
+        """Search tokens [R, N, C] -> candidates."""
         grid = self.backbone.grid_search
-        maps: BoxMaps = self.box_head(search_tokens.transpose(1, 2).unflatten(2, (grid, grid)))
-        return maps
+        candidates: Candidates = self.box_head(search_tokens.transpose(1, 2).unflatten(2, (grid, grid)))
+        return candidates
 
     def locate(
         self, templates: Tensor, search: Tensor, memory: Tensor | None = None, first: Tensor | None = None
@@ -226,13 +226,13 @@ class CSTrack(nn.Module):
             known = begun if known is None or first is None else where_first(first, begun, known)
         pos_embeds = self.pos_embeds()
         seen = self.temporal_fusion(search, pos_embeds.search, known.flatten(1, 2), pos_embeds.memory)
-        maps = self.decode(seen)
-        weight = weight + box_prior(maps.boxes_cxcywh.detach(), self.backbone.grid_search)
+        candidates = self.decode(seen)
+        weight = weight + box_prior(candidates.best_boxes().detach(), self.backbone.grid_search)
         entry = best_tokens(search, weight, size.tokens)
         following = memory_init(entry, size.length) if memory is None else memory_push(known, entry)
         if memory is not None and first is not None:
             following = where_first(first, memory_init(entry, size.length), following)
-        return Found(maps, following, weight)
+        return Found(candidates, following, weight)
 
     def forward(self, template: Tensor, search: Tensor, foreground_mask: Tensor) -> CSTrackOutput:
         """template [B, Nt, 6, T, T], search [B, Ns, 6, S, S] in temporal order, normalised; masks [B, Nt, Nz].
@@ -245,15 +245,17 @@ class CSTrack(nn.Module):
         tokens = self.encode(templates, search.transpose(0, 1).flatten(0, 1))
         logits = self.task_cls(tokens[:, 0])
         if self.memory is None:
-            maps = self.decode(tokens[:, -self.search_length :])
-            return CSTrackOutput(maps, logits, self.confidence_pred(maps), tokens)
+            candidates = self.decode(tokens[:, -self.search_length :])
+            return CSTrackOutput(candidates, logits, self.confidence_pred(candidates), tokens)
         memory, found, confidence = None, [], []
         for frame in tokens.chunk(frames):
             found.append(self.temporal_decode(frame, memory, over_batch=True))
             memory = found[-1].memory
-            confidence.append(self.confidence_pred(found[-1].maps))
+            confidence.append(self.confidence_pred(found[-1].candidates))
         weight = torch.cat([f.weight for f in found if f.weight is not None])
-        return CSTrackOutput(BoxMaps.cat([f.maps for f in found]), logits, torch.cat(confidence), tokens, weight)
+        return CSTrackOutput(
+            Candidates.cat([f.candidates for f in found]), logits, torch.cat(confidence), tokens, weight
+        )
 
     def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
         """For inference; see `lib.models.layers.fused`. What serves training alone stays behind."""

@@ -30,7 +30,7 @@ class CSTrackCriterion:
 
     def __call__(self, output: CSTrackOutput, targets_xywh: Tensor, tasks: Tensor) -> Losses:
         """targets_xywh: [Ns * B, 4] in units of the crop's side, frame-major. tasks: [B] int64 classes."""
-        losses, overlap = self.boxes.compare(output.maps, targets_xywh)
+        losses, overlap = self.boxes.compare(output.candidates, targets_xywh)
         repeated = tasks.repeat(len(targets_xywh) // len(tasks))
         task = F.cross_entropy(output.class_logits, repeated)
         confidence = F.mse_loss(output.confidence.squeeze(1), overlap)

@@ -11,28 +11,29 @@ from torch import Tensor
 
 from lib.data import Frame, doubled, soft_masks_of_targets
 from lib.methods.cstrack.config import TemplateUpdate
-from lib.methods.cstrack.network import CSTrack, Found
-from lib.models.heads import BoxMaps
+from lib.methods.cstrack.network import CSTrack
 from lib.track import (
     CropSettings,
     OneStreamState,
-    OneStreamTemplate,
     OneStreamTracker,
     Policy,
     Prediction,
     SearchRegion,
+    TemplateRegion,
     TrackerOutput,
-    greedy,
+    update_rows,
 )
 
 
 @dataclass
 class CSTrackState(OneStreamState):
-    """template: [B, 2, 2 * Nz, C] typed tokens of both modalities: those of the first template, then the second's.
+    """State of B targets.
 
-    foreground_mask: [B, Nz], share of each cell of the first template that the target covers. steps: [B] int64 on the
-    CPU, frames since the first.
-    memory: [B, T, K, C], zeros before the second frame; None in stage 1.
+    Attributes:
+        template: [B, 2, 2 * Nz, C] typed tokens of both modalities: those of the first template, then the second's.
+        foreground_mask: [B, Nz] share of the first template's cells that the target covers.
+        steps: [B] int64 on the CPU, frames since the first.
+        memory: [B, T, K, C], zeros before the second frame; None in stage 1.
     """
 
     foreground_mask: Tensor | None = None
@@ -42,99 +43,88 @@ class CSTrackState(OneStreamState):
 
 @dataclass
 class CSTrackRegion(SearchRegion):
-    """steps, memory: as in `CSTrackState`; what a network of stage 2 makes of a frame depends on them."""
+    """steps, memory: as in `CSTrackState`; the output of a network of stage 2 depends on them."""
 
     steps: Tensor | None = None
     memory: Tensor | None = None
 
 
 class CSTrackTracker(OneStreamTracker):
-    """The confidence is the windowed maximum. Rows are at frames of their own, and update at times of their own.
+    """The confidence is the windowed maximum. Each row has its own frame count and renews its template on its own.
 
-    Roll-outs of sequence-level training keep the first template, since they leave `renewed` aside.
+    Roll-outs of sequence-level training keep the first template unless they run `update`.
     """
 
     network: CSTrack
     reads_aux = True
 
-    def __init__(self, network: CSTrack, settings: CropSettings, update: TemplateUpdate) -> None:
+    def __init__(self, network: CSTrack, settings: CropSettings, update_rule: TemplateUpdate) -> None:
         super().__init__(network, settings, network.backbone.grid_search)
-        self.update, self.cell = update, network.backbone.stride
+        self.update_rule, self.cell = update_rule, network.backbone.stride
 
-    def _seen(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+    def input_frames(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """A frame without second picture shows its first one twice, as in training."""
         return [doubled(frame) for frame in frames]
 
     def procedure(self) -> dict[str, Any]:
         """Crops, and when the second template is renewed."""
-        return {**super().procedure(), "update": asdict(self.update)}
+        return {**super().procedure(), "update": asdict(self.update_rule)}
 
-    def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor]:
-        """Typed tokens of two equal templates, and the target's foreground mask in their cells."""
-        foreground_mask = self._foreground_mask(boxes_xywh)
-        return self.network.encode_template(crops, foreground_mask), foreground_mask
+    def encode_template(self, region: TemplateRegion) -> tuple[Tensor, Tensor]:
+        """Typed tokens of two equal templates, and the foreground of the first."""
+        foreground_mask = self._foreground_mask(region)
+        return self.network.encode_template(self.normalise(region.crops), foreground_mask), foreground_mask
 
-    def _foreground_mask(self, boxes_xywh: Tensor) -> Tensor:
+    def _foreground_mask(self, region: TemplateRegion) -> Tensor:
         size = self.settings.template_size
-        pixels = boxes_xywh[:, 2:] * size
+        pixels = region.boxes_xywh[:, 2:] * size
         return soft_masks_of_targets(pixels, pixels.new_ones(len(pixels)), size, self.cell).to(self.device)
 
-    def init_state(self, target: OneStreamTemplate, boxes_xywh: Tensor) -> CSTrackState:
-        tokens, foreground_mask = self.encode_template(self.normalise(target.crops), target.boxes_xywh)
-        size, count = self.network.memory, len(boxes_xywh)
+    def init_state(
+        self, region: TemplateRegion, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor
+    ) -> CSTrackState:
+        (tokens, foreground_mask), size, count = encoded, self.network.memory, len(boxes_xywh)
         memory = None if size is None else tokens.new_zeros(count, size.length, size.tokens, tokens.shape[-1])
         steps = torch.zeros(count, dtype=torch.int64)
-        return CSTrackState(boxes_xywh, tokens, None, target.padding, foreground_mask, steps, memory)
+        return CSTrackState(boxes_xywh, tokens, None, region.padding, foreground_mask, steps, memory)
 
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> CSTrackRegion:
         assert isinstance(state, CSTrackState)
-        view = super().crop_search(state, frames)
-        return CSTrackRegion(view.crops, view.centres, view.sides, view.sizes_hw, state.steps, state.memory)
+        region = super().crop_search(state, frames)
+        return CSTrackRegion(**vars(region), steps=state.steps, memory=state.memory)
 
-    def forward(self, state: OneStreamState, view: SearchRegion) -> TrackerOutput:
-        assert isinstance(view, CSTrackRegion)
-        found = self._find(state.template, self.normalise(view.crops), view.steps, view.memory)
-        return self.output_of(found.maps, found.memory)
-
-    def _find(self, template: Tensor, crops: Tensor, steps: Tensor | None, memory: Tensor | None) -> Found:
-        if memory is None or steps is None:
-            return self.network.locate(template, crops)
-        first = steps == 0
-        return self.network.locate(template, crops, memory, first.to(self.device) if bool(first.any()) else None)
-
-    def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
-        assert isinstance(state, CSTrackState)
-        return self._find(state.template, crops, state.steps, state.memory).maps
+    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
+        assert isinstance(region, CSTrackRegion)
+        template, _ = state.template_of(rows)
+        first = None
+        if region.memory is not None and region.steps is not None and bool((region.steps == 0).any()):
+            first = (region.steps == 0).to(self.device)
+        found = self.network.locate(template, self.normalise(region.crops), region.memory, first)
+        return self.output(found.candidates, state, region, rows, found.memory)
 
     def postprocess(
-        self, state: OneStreamState, view: SearchRegion, output: TrackerOutput, policy: Policy = greedy
+        self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[CSTrackState, Prediction]:
+        after, prediction = super().postprocess(state, region, output, policy)
+        assert isinstance(after, CSTrackState)
+        assert after.steps is not None
+        return replace(after, steps=after.steps + 1, memory=output.memory), prediction
+
+    def update(
+        self, state: OneStreamState, frames: Sequence[Frame], output: TrackerOutput, prediction: Prediction
+    ) -> CSTrackState:
+        """Cut a new second template, where the target was just found, in the rows that are due."""
         assert isinstance(state, CSTrackState)
         assert state.steps is not None
-        after, prediction = super().postprocess(state, view, output, policy)
-        assert isinstance(after, CSTrackState)
-        return replace(after, steps=state.steps + 1, memory=output.memory), prediction
-
-    def step(
-        self, state: OneStreamState, frames: Sequence[Frame], policy: Policy = greedy
-    ) -> tuple[CSTrackState, Prediction]:
-        after, prediction = super().step(state, frames, policy)
-        assert isinstance(after, CSTrackState)
-        return self.renewed(after, frames, prediction), prediction
-
-    @torch.no_grad()
-    def renewed(self, state: CSTrackState, frames: Sequence[Frame], prediction: Prediction) -> CSTrackState:
-        """The state with a new second template in the rows that are due, cut where the target was just found."""
-        assert state.steps is not None
-        assert state.foreground_mask is not None
-        if not self.update.interval:
+        rule = self.update_rule
+        if not rule.interval:
             return state
-        due = (state.steps % self.update.interval == 0) & (prediction.scores > self.update.threshold)
-        rows = due.nonzero().squeeze(1).tolist()
-        if not rows:
-            return state
-        target = self.crop_template([frames[i] for i in rows], state.boxes_xywh[rows])
-        template, crops = state.template.clone(), self.normalise(target.crops)
-        masks = state.foreground_mask[rows], self._foreground_mask(target.boxes_xywh)
-        template[rows] = self.network.update_template(template[rows], masks[0], crops, masks[1])
-        return replace(state, template=template)
+
+        def renewed(part: CSTrackState, rows: list[int]) -> CSTrackState:
+            assert part.foreground_mask is not None
+            region = self.crop_template([frames[i] for i in rows], part.boxes_xywh)
+            new = self.normalise(region.crops), self._foreground_mask(region)
+            return replace(part, template=self.network.update_template(part.template, part.foreground_mask, *new))
+
+        due = (state.steps % rule.interval == 0) & (prediction.scores > rule.threshold)
+        return update_rows(state, due, renewed)

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.backbones import OneStreamViT, Tokens
-from lib.models.heads import BoxMaps
+from lib.models.heads import Candidates
 from lib.models.layers import box_rows, sample_pictures
 
 
 @dataclass(frozen=True, slots=True)
 class OSTrackOutput:
-    """maps: what the head gives. feature: [B, C, g, g], what the head read. tokens: the backbone's output."""
+    """candidates: of the head. feature: [B, C, g, g], what the head read. tokens: the backbone's output."""
 
-    maps: BoxMaps
+    candidates: Candidates
     feature: Tensor
     tokens: Tokens = field(repr=False)
 

@@ -56,4 +56,4 @@ class OSTrackObjective:
         rate = None if self.schedule is None else self.schedule.keep_rate(progress.epoch)
         mask = self.template_mask(batch.template_boxes[:, 0])
         output = network(batch.template[:, 0], batch.search[:, 0], mask, rate)
-        return self.criterion(output.maps, batch.search_boxes[:, 0])
+        return self.criterion(output.candidates, batch.search_boxes[:, 0])

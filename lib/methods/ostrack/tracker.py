@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lib.methods.ostrack.network import OSTrack
-from lib.models.heads import BoxMaps
-from lib.track import CropSettings, OneStreamState, OneStreamTracker
+from lib.track import CropSettings, OneStreamState, OneStreamTracker, SearchRegion, TemplateRegion, TrackerOutput
 
 
 class OSTrackTracker(OneStreamTracker):
@@ -17,9 +16,12 @@ class OSTrackTracker(OneStreamTracker):
     def __init__(self, network: OSTrack, settings: CropSettings) -> None:
         super().__init__(network, settings, network.backbone.grid_search)
 
-    def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor | None]:
-        mask = self.network.template_mask(boxes_xywh)
-        return self.network.encode_template(crops), None if mask is None else mask.to(self.device)
+    def encode_template(self, region: TemplateRegion) -> tuple[Tensor, Tensor | None]:
+        mask = self.network.template_mask(region.boxes_xywh)
+        tokens = self.network.encode_template(self.normalise(region.crops))
+        return tokens, None if mask is None else mask.to(self.device)
 
-    def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
-        return self.network.locate(state.template, crops, state.template_mask).maps
+    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
+        template, mask = state.template_of(rows)
+        found = self.network.locate(template, self.normalise(region.crops), mask)
+        return self.output(found.candidates, state, region, rows)

@@ -54,7 +54,7 @@ class SDSTrackObjective:
         mask = self.template_mask(batch.template_boxes[:, 0])
         output = network(batch.template[:, 0], batch.search[:, 0], mask, rate, masks)
         pairs = [self._pair(fusion) for fusion in output.tokens.fusions]
-        return self.losses(output.maps, batch.search_boxes[:, 0], pairs)
+        return self.losses(output.candidates, batch.search_boxes[:, 0], pairs)
 
     def _pair(self, fusion: Fusion) -> tuple[Tensor, Tensor]:
         """Tokens of the clean and the masked pass at one fusion."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lib.models.backbones import ResNet
 from lib.models.fusion import FeatureFusion, FusionSize
-from lib.models.heads import CellBoxes, Perceptron
+from lib.models.heads import Candidates, Perceptron, dense_candidates
 from lib.models.layers import Convolution, FuseOptions, sample_pictures, with_fused_children
 
 
@@ -45,11 +45,11 @@ class TransT(nn.Module):
         """Once per target: template [B, 3, T, T], normalised -> tokens [B, Nz, C], which have looked at themselves."""
         return self.featurefusion_network.encode_template(self._tokens(template))
 
-    def locate(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None = None) -> CellBoxes:
+    def locate(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None = None) -> Candidates:
         """Once per frame: search [B, 3, S, S], normalised. template_mask: None, for TransT has no use for one."""
         return self._decide(template_tokens, self._tokens(search))
 
-    def forward(self, template: Tensor, search: Tensor) -> CellBoxes:
+    def forward(self, template: Tensor, search: Tensor) -> Candidates:
         """template [B, 3, T, T] and search [B, 3, S, S], normalised.
 
         The search region goes through the backbone first: running averages of batch norms depend on the order.
@@ -76,6 +76,6 @@ class TransT(nn.Module):
         """[B, 3, H, W] -> [B, N, C], row-major."""
         return self.input_proj(self.body(picture)).flatten(2).transpose(1, 2)
 
-    def _decide(self, template_tokens: Tensor, search_tokens: Tensor) -> CellBoxes:
+    def _decide(self, template_tokens: Tensor, search_tokens: Tensor) -> Candidates:
         tokens = self.featurefusion_network(template_tokens, search_tokens)
-        return CellBoxes(self.class_embed(tokens), self.bbox_embed(tokens).sigmoid())
+        return dense_candidates(self.class_embed(tokens), self.bbox_embed(tokens).sigmoid())

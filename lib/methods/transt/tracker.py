@@ -8,15 +8,26 @@ from torch import Tensor
 
 from lib.data import clip_centres
 from lib.methods.transt.network import TransT
-from lib.models.heads import BoxMaps
-from lib.track import CropSettings, OneStreamState, OneStreamTracker, hanning2d
+from lib.models.heads import Candidates
+from lib.track import (
+    CropSettings,
+    OneStreamState,
+    OneStreamTracker,
+    SearchRegion,
+    TemplateRegion,
+    TrackerOutput,
+    hanning2d,
+)
 
 
 class TransTTracker(OneStreamTracker):
-    """The template's tokens are computed once, to where they first look at the search region.
+    """The template's tokens are computed once, up to its first cross-attention with the search region.
 
-    influence: share of the window in the response ``(1 - influence) * score + influence * window``. margin: smallest
-    side of a box, in pixels. Confidence is the chosen cell's score, without the window.
+    Confidence is the chosen cell's score, without the window.
+
+    Attributes:
+        influence: Share of the window in the windowed score ``(1 - influence) * score + influence * window``.
+        margin: Smallest side of a box, in pixels.
     """
 
     network: TransT
@@ -31,16 +42,20 @@ class TransTTracker(OneStreamTracker):
         window = {"type": "hanning with zeros", "influence": self.influence, "smallest_side": self.margin}
         return {**super().procedure(), "window": window}
 
-    def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.network.encode_template(crops), None
+    def encode_template(self, region: TemplateRegion) -> tuple[Tensor, Tensor | None]:
+        return self.network.encode_template(self.normalise(region.crops)), None
 
-    def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
-        return self.network.locate(state.template, crops).maps
+    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
+        template, _ = state.template_of(rows)
+        found = self.network.locate(template, self.normalise(region.crops))
+        return self.output(found.candidates, state, region, rows)
 
-    def apply_window(self, scores: Tensor) -> Tensor:
-        return scores * (1 - self.influence) + self.window * self.influence
+    def apply_window(
+        self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
+    ) -> Tensor:
+        return candidates.scores * (1 - self.influence) + self.window * self.influence
 
-    def confidence(self, scores: Tensor, response: Tensor) -> Tensor:
+    def confidence(self, scores: Tensor, windowed: Tensor) -> Tensor:
         return scores
 
     def clip_box(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 from torch import nn
 
-from lib.models.heads.boxes import BoxMaps, decode_cells
-from lib.models.heads.cells import BACKGROUND, TARGET, CellBoxes, Perceptron
+from lib.models.heads.auxiliary import ConfidenceHead, TaskHead
+from lib.models.heads.candidates import Candidates
 from lib.models.heads.center import CenterHead
-from lib.models.heads.confidence import ConfidenceHead
-from lib.models.heads.corner import CornerHead
-from lib.models.heads.task import TaskHead
+from lib.models.heads.corner import CornerHead, boxes_from_corners, corner_candidates
+from lib.models.heads.dense import BACKGROUND, TARGET, Perceptron, dense_candidates
 from lib.registry import Registry
 
 HEADS: Registry[Callable[..., nn.Module]] = Registry("head")
@@ -19,7 +18,7 @@ HEADS: Registry[Callable[..., nn.Module]] = Registry("head")
 
 @HEADS.register("CENTER")
 def center(inputs: int, num_channels: int = 256, prior: float | None = None) -> CenterHead:
-    """Centre head on a feature map of `inputs` channels; `prior`: what a fresh score map says everywhere."""
+    """Centre head on a feature map of `inputs` channels; `prior`: score of every cell of a fresh head."""
     return CenterHead(inputs, num_channels, prior)
 
 

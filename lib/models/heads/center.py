@@ -7,18 +7,22 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lib.models.heads.boxes import BoxMaps, decode_cells, pick_cells
 from lib.models.heads.branches import FusedBranches, conv_bn_relu
+from lib.models.heads.candidates import Candidates, at_least_float32
 from lib.models.layers.fused import FuseOptions
 
 LOW, HIGH = 1e-4, 1.0 - 1e-4
 
 
 class CenterHead(nn.Module):
-    """inputs: channels of the feature map; channels: width of the first convolution, halved three times.
+    """One candidate per cell: the cell's corner plus its offset is the box's centre; there is no half-cell shift.
 
-    prior: score that a fresh head gives every cell (RetinaNet's trick); None leaves 0.5, as published. A network that
-    starts from random weights saves its first epoch with a small prior, since nearly all cells are background.
+    Args:
+        inputs: Channels of the feature map.
+        channels: Width of the first convolution, halved three times.
+        prior: Score that a fresh head gives every cell (RetinaNet's trick); None leaves 0.5, as published. A network
+            that starts from random weights saves its first epoch with a small prior, since nearly all cells are
+            background.
     """
 
     BRANCHES = (("ctr", 1), ("offset", 2), ("size", 2))
@@ -40,24 +44,25 @@ class CenterHead(nn.Module):
         for i in range(1, 6):
             x = self.get_submodule(f"conv{i}_{name}")(x)
         # HIGH is 1 in half precision, and the focal loss of a cell that is so certain infinite.
-        return x if x.dtype == torch.float64 else x.float()
+        return at_least_float32(x)
 
-    def forward(self, feature: Tensor) -> BoxMaps:
-        """feature: [B, inputs, g, g]; maps in float32, under autocast too."""
+    def forward(self, feature: Tensor) -> Candidates:
+        """feature: [B, inputs, g, g]. Maps are in float32, under autocast too."""
         feature = feature.contiguous()
         score = self._branch("ctr", feature).sigmoid().clamp(LOW, HIGH)
         size = self._branch("size", feature).sigmoid().clamp(LOW, HIGH)
         offset = self._branch("offset", feature)
-        boxes = decode_cells(score.flatten(1).argmax(dim=1), size, offset)
-        return BoxMaps(boxes, score, size, offset)
+        grid = score.shape[-1]
+        centres = (cell_corners(grid, score.device) + offset.flatten(2)) / grid
+        return _candidates(score, size, offset, centres)
 
     def fuse_for_inference(self, plan: FuseOptions) -> FusedCenterHead:
-        """For inference; see `lib.models.layers.fused`."""
+        """For inference; see `FuseOptions`."""
         return FusedCenterHead(self, plan)
 
 
 class FusedCenterHead(nn.Module):
-    """A `CenterHead` for inference: the branches side by side, the boxes of all cells decoded together."""
+    """A `CenterHead` for inference: the branches side by side."""
 
     corners: Tensor
 
@@ -66,24 +71,26 @@ class FusedCenterHead(nn.Module):
         # What becomes a probability comes first.
         self.branches = FusedBranches(head, ("ctr", "size", "offset"), plan)
         self.grid = plan.grid
-        corners = _corners(plan.grid).to(next(head.parameters()).device)
+        corners = cell_corners(plan.grid, next(head.parameters()).device) / plan.grid
         self.register_buffer("corners", corners, persistent=False)
 
-    def forward(self, feature: Tensor) -> BoxMaps:
+    def forward(self, feature: Tensor) -> Candidates:
         """feature: [B, inputs, g, g]; float32 maps, whatever the format of the products."""
         grid = feature.shape[-1]
         maps = self.branches(feature)
         probable = maps[:, :3].sigmoid().clamp_(LOW, HIGH)
         score, size, offset = probable[:, :1], probable[:, 1:], maps[:, 3:]
-        corners = self.corners if grid == self.grid else _corners(grid).to(maps.device)
-        centres = torch.add(corners, offset.flatten(2), alpha=1.0 / grid)
-        boxes = torch.cat([centres, size.flatten(2)], dim=1)
-        best = pick_cells(boxes, score.flatten(1).argmax(dim=1))
-        return BoxMaps(best, score, size, offset, boxes)
+        corners = self.corners if grid == self.grid else cell_corners(grid, maps.device) / grid
+        return _candidates(score, size, offset, torch.add(corners, offset.flatten(2), alpha=1.0 / grid))
 
 
-def _corners(grid: int) -> Tensor:
-    """x and y of every cell in units of the crop's side, [1, 2, g * g]."""
-    steps = torch.arange(grid, dtype=torch.float32) / grid
-    y, x = torch.meshgrid(steps, steps, indexing="ij")
-    return torch.stack([x.flatten(), y.flatten()])[None]
+def _candidates(score: Tensor, size: Tensor, offset: Tensor, centres: Tensor) -> Candidates:
+    """centres: [B, 2, g * g] x, y in units of the crop's side."""
+    boxes = torch.cat([centres, size.flatten(2)], dim=1).transpose(1, 2)
+    return Candidates(score.flatten(1), boxes, {"score_map": score, "size_map": size, "offset_map": offset})
+
+
+def cell_corners(grid: int, device: torch.device) -> Tensor:
+    """x and y of every cell's top-left corner in cells, [1, 2, g * g] float32, row-major."""
+    steps = torch.arange(grid, dtype=torch.float32, device=device)
+    return torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)])[None]

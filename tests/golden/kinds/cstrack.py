@@ -30,7 +30,7 @@ from lib.methods.cstrack import (
 )
 from lib.models import load_into
 from lib.models.backbones import FastITPN
-from lib.models.heads import BoxMaps
+from lib.models.heads import Candidates
 from lib.models.layers import DropPath, FuseOptions
 from lib.models.losses import gaussian_heatmap
 from lib.models.temporal import best_places, box_prior, inverse_affinity
@@ -156,20 +156,17 @@ def check_tape(case: Case, tape: Tape, tolerance: dict[str, float] | None = None
         case.check(tape.get(name, stored["shape"]), stored, name, tolerance)
 
 
-def named_outputs(maps: BoxMaps, **more: Tensor) -> dict[str, Tensor]:
-    assert maps.size_map is not None
-    assert maps.offset_map is not None
-    own = {"pred_boxes": maps.boxes_cxcywh[:, None], "score_map": maps.score_map}
-    return {**own, "size_map": maps.size_map, "offset_map": maps.offset_map, **more}
+def named_outputs(candidates: Candidates, **more: Tensor) -> dict[str, Tensor]:
+    return {"pred_boxes": candidates.best_boxes()[:, None], **candidates.maps, **more}
 
 
 def of_output(network: CSTrack, output: CSTrackOutput) -> dict[str, Tensor]:
     named = named_outputs(
-        output.maps,
+        output.candidates,
         confidence_pred=output.confidence,
         task_res=output.class_logits,
         backbone_feat=output.tokens,
-        gaussion_map=box_prior(output.maps.boxes_cxcywh.detach(), network.backbone.grid_search),
+        gaussion_map=box_prior(output.candidates.best_boxes().detach(), network.backbone.grid_search),
     )
     return named if output.weight is None else {**named, "attn_xz": output.weight}
 
@@ -201,12 +198,12 @@ def forward(case: Case) -> None:
     if network.memory is None:
         with torch.no_grad():
             for served in (network, fuse_network(network, FuseOptions(grid=network.backbone.grid_search))):
-                maps = served.locate(served.encode_templates(templates, shares), search[:, 0]).maps
-                check_maps(case, maps, outputs)
+                found = served.locate(served.encode_templates(templates, shares), search[:, 0])
+                check_maps(case, found.candidates, outputs)
 
 
-def check_maps(case: Case, maps: BoxMaps, stored: dict[str, Any]) -> None:
-    for name, value in named_outputs(maps).items():
+def check_maps(case: Case, candidates: Candidates, stored: dict[str, Any]) -> None:
+    for name, value in named_outputs(candidates).items():
         case.check(value, stored[name], name)
 
 
@@ -222,11 +219,11 @@ def sequence(case: Case) -> None:
         with torch.no_grad(), recorded(case, network) as tape:
             tokens = network.encode(network.encode_templates(templates, shares), search)
             found = network.temporal_decode(tokens, memory, over_batch=True)
-            confidence, logits = network.confidence_pred(found.maps), network.task_cls(tokens[:, 0])
+            confidence, logits = network.confidence_pred(found.candidates), network.task_cls(tokens[:, 0])
         with torch.no_grad():
             prepared = served.locate(served.encode_templates(templates, shares), search, quick)
         memory, quick = found.memory, prepared.memory
-        output = CSTrackOutput(found.maps, logits, confidence, tokens, found.weight)
+        output = CSTrackOutput(found.candidates, logits, confidence, tokens, found.weight)
         assert memory is not None
         named = of_output(network, output) | {"z0_filter": memory[:, -1], "temporal_memory": memory.flatten(1, 2)}
         assert output.weight is not None
@@ -235,7 +232,7 @@ def sequence(case: Case) -> None:
         assert best_places(output.weight, len(chosen[0])).tolist() == chosen
         for name, value in stored.items():
             case.check(named[name], value, f"frame {i} {name}")
-        check_maps(case, prepared.maps, stored)
+        check_maps(case, prepared.candidates, stored)
         check_frame(case, tape, i)
 
 
@@ -287,8 +284,8 @@ def temporal(case: Case) -> None:
 def head(case: Case) -> None:
     network = build(case)
     with torch.no_grad():
-        maps = network.box_head(case.tensor("feat"))
-        named = named_outputs(maps, confidence_pred=network.confidence_pred(maps))
+        found = network.box_head(case.tensor("feat"))
+        named = named_outputs(found, confidence_pred=network.confidence_pred(found))
     for name, stored in case.data["outputs"].items():
         case.check(named[name], stored, name)
 
@@ -336,7 +333,9 @@ def loss(case: Case) -> None:
         case.tensor(name).requires_grad_() for name in ("pred_boxes_cxcywh", "score_map", "task_res", "confidence_pred")
     )
     empty = torch.zeros(len(boxes), 2, *scores.shape[-2:])
-    output = CSTrackOutput(BoxMaps(boxes.flatten(0, 1), scores, empty, empty), logits, confidence, empty)
+    best = scores.flatten(1).amax(dim=1, keepdim=True)
+    candidates = Candidates(best, boxes.reshape(-1, 1, 4), {"score_map": scores, "size_map": empty})
+    output = CSTrackOutput(candidates, logits, confidence, empty)
     targets = case.tensor("search_anno_xywh").flatten(0, 1)
     tasks = torch.tensor([TASKS[m] for m in modalities_of(case)])
     found = criterion_of(case.config)(output, targets, tasks)

@@ -20,7 +20,7 @@ from lib.methods import Experiment, load_experiment
 from lib.methods.ostrack import OSTrack, OSTrackObjective, OSTrackOutput
 from lib.models import load_into
 from lib.models.backbones import resize_patch_embed, resize_position
-from lib.models.heads import CornerHead
+from lib.models.heads import Candidates, CornerHead
 from lib.models.layers import box_rows, center_rows, keep_rate
 from lib.models.losses import gaussian_heatmap
 from lib.objectives import BoxCriterion, Progress
@@ -122,15 +122,14 @@ def block_outputs(network: OSTrack, case: Case, run: Any) -> dict[str, Tensor]:
 
 def network_outputs(output: OSTrackOutput) -> dict[str, Tensor]:
     """A network's output under the names that cases use."""
-    maps, tokens = output.maps, output.tokens
+    found, tokens = output.candidates, output.tokens
     named = {
-        "pred_boxes": maps.boxes_cxcywh[:, None],
-        "score_map": maps.score_map,
+        "pred_boxes": found.best_boxes()[:, None],
+        "score_map": found.maps["score_map"],
         "backbone_feat": torch.cat([tokens.template, tokens.search], dim=1),
         "opt_feat": output.feature,
     }
-    if maps.size_map is not None and maps.offset_map is not None:
-        named |= {"size_map": maps.size_map, "offset_map": maps.offset_map}
+    named |= {name: found.maps[name] for name in ("size_map", "offset_map") if name in found.maps}
     return named
 
 
@@ -239,11 +238,10 @@ def corner_head(case: Case) -> None:
     wanted = case.data.get("intermediates", {})
     with torch.no_grad(), recorded(holder, list(wanted)) as seen:
         feature = case.tensor("feature")
-        top_left, bottom_right = head.corner_scores(feature)
-        maps = head(feature)
-        named = {"score_tl": top_left, "score_br": bottom_right}
-        named["prob_tl"], named["prob_br"] = (head.expected_corner(m)[1] for m in (top_left, bottom_right))
-    centre, size = maps.boxes_cxcywh.split(2, dim=1)
+        found = head(feature)
+        named = dict(zip(("score_tl", "score_br"), head.corner_logits(feature).split(1, dim=1), strict=True))
+        named["prob_tl"], named["prob_br"] = found.maps["corners"].unbind(1)
+    centre, size = found.best_boxes().split(2, dim=1)
     named["boxes_xyxy"] = torch.cat([centre - size / 2, centre + size / 2], dim=1)
     for name, stored in case.data["outputs"].items():
         case.check(named[name], stored, name)
@@ -253,8 +251,6 @@ def corner_head(case: Case) -> None:
 
 @runner("loretrack/losses")
 def losses(case: Case) -> None:
-    from lib.models.heads import BoxMaps
-
     for i, one in enumerate(case.data["cases"]):
         inputs = {k: torch.from_numpy(case.draw(v)) for k, v in one["inputs"].items()}
         boxes = inputs["pred_boxes"].reshape(-1, 4).requires_grad_()
@@ -262,7 +258,8 @@ def losses(case: Case) -> None:
         target = inputs["search_anno"].reshape(-1, 4)
         weights = one["config"]["weights"]
         criterion = BoxCriterion(weights["giou"], weights["l1"], weights["focal"])
-        found = criterion(BoxMaps(boxes, score, size_map=score, offset_map=score), target)
+        maps = {"score_map": score, "size_map": score}
+        found = criterion(Candidates(score.flatten(1).amax(1, keepdim=True), boxes[:, None], maps), target)
         found.total.backward()
         assert boxes.grad is not None
         named = {

@@ -25,7 +25,7 @@ from lib.methods.sdstrack import SDSTrack, SDSTrackObjective, published_groups
 from lib.models import load_into
 from lib.models.adapters import AdaptedBlock
 from lib.models.backbones import TwoStreamViT
-from lib.models.heads import BoxMaps
+from lib.models.heads import Candidates
 from lib.models.layers import (
     MaskRates,
     PatchMasks,
@@ -239,8 +239,8 @@ def forward(case: Case) -> None:
     if c.get("ce_keep_rate_argument") is None and factor is None:
         with torch.no_grad():
             quick = network.locate(network.encode_template(template), search, mask)
-        case.check(quick.maps.boxes_cxcywh[:, None], case.data["outputs"]["pred_boxes"], "pred_boxes, tracking")
-        case.check(quick.maps.score_map, case.data["outputs"]["score_map"], "score_map, tracking")
+        case.check(quick.candidates.best_boxes()[:, None], case.data["outputs"]["pred_boxes"], "pred_boxes, tracking")
+        case.check(quick.candidates.maps["score_map"], case.data["outputs"]["score_map"], "score_map, tracking")
 
 
 class Times(nn.Module):
@@ -350,8 +350,9 @@ def losses(case: Case) -> None:
     c = case.config
     rule = SelfDistillation(BoxCriterion(c["giou"], c["l1"], c["focal"]))
     target = case.tensor("search_anno_xywh").reshape(-1, 4)
-    maps = BoxMaps(box, score, size_map=torch.zeros(len(score), 2, 1, 1), offset_map=torch.zeros(len(score), 2, 1, 1))
-    found = rule(maps, target, pairs)
+    maps = {"score_map": score, "size_map": torch.zeros(len(score), 2, 1, 1)}
+    candidates = Candidates(score.flatten(1).amax(1, keepdim=True), box[:, None], maps)
+    found = rule(candidates, target, pairs)
     found.total.backward()
     stored = case.data["losses"]
     for key, name in (("Loss/total_f", "fine"), ("Loss/total_m", "masked"), ("Loss/mse_m", "mse")):

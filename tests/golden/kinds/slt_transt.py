@@ -11,23 +11,22 @@ from golden import Case, runner
 from torch import Tensor, nn
 
 from kinds.transt import MEAN, STD, build, picture, video
+from lib.config import SLT
 from lib.data import FrameSet, Modality
 from lib.methods.transt import TransTTracker
-from lib.models.heads import CellBoxes
+from lib.models.heads import dense_candidates
 from lib.objectives import (
     CellCriterion,
     DenseBoxLoss,
     Explored,
     Progress,
     SequenceObjective,
-    SequenceRule,
     SoftmaxPolicy,
     targets_in_crops,
 )
 from lib.track import (
     CropSettings,
     OneStreamState,
-    OneStreamTemplate,
     SearchRegion,
     TemplateRegion,
     TrackerOutput,
@@ -54,9 +53,9 @@ class Watched(TransTTracker):
         super().__init__(network, settings, influence)
         self.seen: list[tuple[SearchRegion, TrackerOutput]] = []
 
-    def forward(self, state: OneStreamState, view: SearchRegion) -> TrackerOutput:
-        output = super().forward(state, view)
-        self.seen.append((view, output))
+    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
+        output = super().forward(state, region, rows)
+        self.seen.append((region, output))
         return output
 
 
@@ -69,22 +68,29 @@ def objective_of(case: Case, tracker: TransTTracker) -> SequenceObjective:
     c = case.config
     weights = c.get("weights", {"loss_bbox": 5.0, "loss_giou": 2.0})
     boxes = CellCriterion(weights["loss_giou"], weights["loss_bbox"], wrap_matches=True)
-    rule = SequenceRule(c["slt_loss_weight"], policy=SoftmaxPolicy(c["temp"], c["sig_eps"]))
-    return SequenceObjective(tracker, DenseBoxLoss(boxes), rule)
+    section = SLT(policy_weight=c["slt_loss_weight"], temperature=c["temp"], epsilon=c["sig_eps"])
+    return SequenceObjective(tracker, DenseBoxLoss(boxes), section)
 
 
-def explored(case: Case, target: TemplateRegion, crops: Tensor) -> Explored:
+def explored(case: Case, template: TemplateRegion, crops: Tensor) -> Explored:
     """What a case says was done: rows frame by frame."""
     targets, rewards = case.tensor("search_anno").flatten(0, 1) / SIDE, case.tensor("reward_tensor")
-    numbers = torch.zeros(len(crops), 2, dtype=torch.float64)
+    frames, clips = rewards.shape
     return Explored(
-        target=target,
-        views=SearchRegion(crops, numbers, numbers, numbers),
-        cells=case.tensor("action_tensor").flatten(),
+        template=template,
+        start_xywh=torch.zeros(clips, 4, dtype=torch.float64),
+        regions=region_of(crops),
+        rows=torch.arange(clips).repeat(frames),
+        choices=case.tensor("action_tensor").flatten(),
         rewards=rewards.flatten(),
         targets_xywh=targets,
-        names=[""] * rewards.shape[1],
+        names=[""] * clips,
     )
+
+
+def region_of(crops: Tensor) -> SearchRegion:
+    numbers = torch.zeros(len(crops), 2, dtype=torch.float64)
+    return SearchRegion(crops, numbers, numbers, numbers)
 
 
 def reported(terms: dict[str, Tensor]) -> dict[str, Any]:
@@ -106,15 +112,14 @@ def objective(case: Case) -> None:
     logits, boxes = (case.tensor(n).requires_grad_() for n in ("pred_logits", "pred_boxes"))
     tracker = tracker_of(case, Nothing())
     learn = objective_of(case, tracker)
-    maps = CellBoxes(logits, boxes).maps
-    scores = maps.score_map.flatten(1)
-    response = tracker.apply_window(scores)
+    candidates = dense_candidates(logits, boxes)
     nothing = torch.zeros(len(logits), 0)
-    batch = explored(case, OneStreamTemplate(nothing, nothing), nothing)
-    found = learn.losses(TrackerOutput(response, scores, maps), batch)
+    batch = explored(case, TemplateRegion(nothing, nothing), nothing)
+    output = tracker.output(candidates, OneStreamState(nothing, nothing), region_of(nothing))
+    found = learn.losses(output, batch)
     found.total.backward()
     named = reported(found.terms) | {
-        "log_policy": learn.rule.policy.log(response),
+        "log_policy": learn.policy.log(output.windowed_scores),
         "grad_pred_logits": logits.grad,
         "grad_pred_boxes": boxes.grad,
     }
@@ -128,9 +133,9 @@ def step(case: Case) -> None:
     tracker = tracker_of(case, network)
     tracker.normalise = nn.Identity()
     learn = objective_of(case, tracker)
-    template = picture(case, "template_images")
-    target = OneStreamTemplate(template, torch.zeros(len(template), 4, dtype=torch.float64))
-    batch = explored(case, target, picture(case, "search_images").flatten(0, 1))
+    crops = picture(case, "template_images")
+    template = TemplateRegion(crops, torch.zeros(len(crops), 4, dtype=torch.float64))
+    batch = explored(case, template, picture(case, "search_images").flatten(0, 1))
     found = learn(network, batch, Progress(1, 120))
     found.total.backward()
     gradients = {n: p.grad for n, p in network.named_parameters()}
@@ -170,15 +175,15 @@ def explore(case: Case) -> None:
     placed = torch.stack([targets_in_crops(v, t) for v, t in zip(views, both, strict=True)]) * SIDE
     overlaps = rollout.overlaps()
     named: dict[str, Any] = {
-        "selected_indices": torch.cat([best[:, : len(clips)], rollout.cells], dim=1),
+        "selected_indices": torch.cat([best[:, : len(clips)], rollout.choices], dim=1),
         "gt_in_crop": placed,
         "policy_argmax": best,
         "baseline_iou": overlaps[0],
         "explore_iou": overlaps[1],
-        "action_tensor": rollout.cells,
+        "action_tensor": rollout.choices,
         "reward": rollout.advantage(),
-        "template_images": tracker.normalise(rollout.target.crops),
-        "search_images": torch.stack([tracker.normalise(v.crops) for v in rollout.views]),
+        "template_images": tracker.normalise(rollout.template.crops),
+        "search_images": torch.stack([tracker.normalise(v.crops) for v in rollout.regions]),
         "search_anno": placed[:, len(clips) :],
     }
     outputs = dict(case.data["outputs"])

@@ -17,7 +17,7 @@ from lib.deploy import prepare
 from lib.methods import Experiment
 from lib.methods.transt import TransT, TransTObjective
 from lib.models import load_into
-from lib.models.heads import CellBoxes
+from lib.models.heads import dense_candidates
 from lib.objectives import CellCriterion, Progress
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -152,17 +152,17 @@ def forward(case: Case) -> None:
     tape = Tape(network)
     search, template = picture(case, "search"), picture(case, "template")
     with torch.no_grad():
-        cells = network(template, search)
+        found = network(template, search)
         seen = dict(tape.found)
         apart = network.locate(network.encode_template(template[:1]), search[:1])
-    named = seen | {"pred_logits": cells.logits, "pred_boxes": cells.boxes_cxcywh}
+    named = seen | {"pred_logits": found.maps["logits"], "pred_boxes": found.boxes}
     fusion = network.featurefusion_network
     for side, pos_embed in (("template", fusion.template_pos_embed), ("search", fusion.search_pos_embed)):
         grid = pos_embed.t().unflatten(1, (int(len(pos_embed) ** 0.5), -1))
         named[f"pos[{side}]"] = grid[None].expand(len(search), -1, -1, -1)
     for name, stored in (case.data["outputs"] | case.data.get("intermediates", {})).items():
         case.check(named[name], stored, name)
-    torch.testing.assert_close(apart.logits, cells.logits[:1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(apart.maps["logits"], found.maps["logits"][:1], rtol=1e-9, atol=1e-9)
 
 
 def criterion(case: Case) -> CellCriterion:
@@ -174,7 +174,7 @@ def criterion(case: Case) -> CellCriterion:
 def losses(case: Case) -> None:
     logits, boxes = (case.tensor(n).requires_grad_() for n in ("pred_logits", "pred_boxes"))
     target = case.tensor("search_anno") / case.config["search_size"]
-    cells, learn = CellBoxes(logits, boxes), criterion(case)
+    cells, learn = dense_candidates(logits, boxes), criterion(case)
     found = learn(cells, target)
     found.total.backward()
     matched = [row.nonzero().flatten() for row in learn.matched(boxes, target)]

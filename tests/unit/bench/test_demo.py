@@ -14,7 +14,7 @@ from torch import Tensor
 from lib.bench import TrackerSpec, demo_spec, first_frame, follow, write_demo_boxes
 from lib.data import Frame, Grab, SourceError
 from lib.models import WeightsError, save_release
-from lib.track import Policy, Prediction, State, Tracker, TrackerSession, greedy
+from lib.track import Prediction, State, Tracker, TrackerSession
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Counting(Tracker):
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> Count:
         return Count(boxes_xywh)
 
-    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[State, Prediction]:
+    def step(self, state: State, frames: Sequence[Frame]) -> tuple[State, Prediction]:
         assert isinstance(state, Count)
         moved = state.seen + torch.tensor([1.0, 0, 0, 0])
         return Count(moved), Prediction(moved, torch.tensor([0.5]))

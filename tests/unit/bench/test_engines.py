@@ -93,9 +93,9 @@ def test_an_exported_folder_is_all_that_a_program_needs(tmp_path: Path) -> None:
     plain = made.build_plain(0)
     with torch.no_grad():
         z, x = (plain.normalise(torch.from_numpy(c)) for c in crops)  # type: ignore[attr-defined]
-        expected = plain.network(z, x).maps  # type: ignore[attr-defined]
-    np.testing.assert_allclose(maps["score_map"], expected.score_map.numpy(), rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(maps["boxes_cxcywh"], expected.boxes_cxcywh.numpy(), rtol=1e-3, atol=1e-5)
+        expected = plain.network(z, x).candidates  # type: ignore[attr-defined]
+    np.testing.assert_allclose(maps["score_map"], expected.maps["score_map"].numpy(), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(maps["boxes_cxcywh"], expected.best_boxes().numpy(), rtol=1e-3, atol=1e-5)
     with pytest.raises(EngineError, match="not empty"):
         export_tracker(made, folder)
 

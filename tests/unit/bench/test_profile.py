@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lib.bench import Effort, ProfileError, counting, profile_text, profile_tracker
 from lib.data import Frame
-from lib.track import Policy, Prediction, State, Tracker, greedy
+from lib.track import Prediction, State, Tracker
 
 N, D, HEADS = 10, 8, 2
 
@@ -50,7 +50,7 @@ class Toy(Tracker):
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> Tokens:
         return Tokens(self.network.encode(torch.zeros(len(frames), N, D)))
 
-    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[State, Prediction]:
+    def step(self, state: State, frames: Sequence[Frame]) -> tuple[State, Prediction]:
         assert isinstance(state, Tokens)
         time.sleep(0.004)
         self.network.locate(state.tokens)

@@ -17,7 +17,7 @@ from torch import Tensor
 from lib.bench import Execution, Identity, TrackerSpec
 from lib.data import Frame
 from lib.paths import Paths
-from lib.track import Policy, Prediction, State, Tracker, greedy
+from lib.track import Prediction, State, Tracker
 
 
 @dataclass
@@ -42,7 +42,7 @@ class ToyTracker(Tracker):
                 file.write(f"{os.getpid()} {frames[0].rgb.mean():.4f}\n")
         return ToyState(boxes_xywh.clone(), torch.zeros(len(frames)))
 
-    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[ToyState, Prediction]:
+    def step(self, state: State, frames: Sequence[Frame]) -> tuple[ToyState, Prediction]:
         assert isinstance(state, ToyState)
         markers = [int(f.rgb[0, 0, 0]) for f in frames]
         if 255 in markers:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from lib.data import Frame
+from lib.models.heads import Candidates
 from lib.track import OneStreamTracker
 
 MakeClip = Callable[[int, int, int, int], list[Frame]]
@@ -45,3 +46,13 @@ def check_that_rows_know_nothing_of_each_other(track: OneStreamTracker, clip: Ma
         state, rows = state.select(left), [rows[i] for i in left]
     for i in range(3):
         torch.testing.assert_close(torch.stack(together[i]), alone(i), rtol=1e-4, atol=1e-2)
+
+
+def check_candidates(found: Candidates, expected: Candidates) -> None:
+    """Scores, boxes and the head's own maps are equal up to rounding."""
+    close = {"rtol": 2e-4, "atol": 2e-5}
+    torch.testing.assert_close(found.scores, expected.scores, **close)
+    torch.testing.assert_close(found.boxes, expected.boxes, **close)
+    assert found.maps.keys() == expected.maps.keys()
+    for name, value in expected.maps.items():
+        torch.testing.assert_close(found.maps[name], value, **close)

@@ -18,12 +18,14 @@ from lib.deploy import ENGINES, AutocastTracker, Inference, fuse_network, prepar
 from lib.methods import load_experiment, resolve
 from lib.methods.cstrack import CSTrack, CSTrackState, CSTrackTracker, TemplateUpdate
 from lib.models import WeightsError, save_release
+from lib.models.heads import Candidates
 from lib.models.layers import FuseOptions
 from lib.models.temporal import inverse_affinity
 from lib.objectives import Progress
 from lib.paths import load_paths
+from lib.track import TrackerOutput
 from lib.train import parameter_groups
-from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
+from tests.unit.methods.invariance import check_candidates, check_that_rows_know_nothing_of_each_other
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TINY = ("MODEL.BACKBONE={TYPE: itpn, EMBED_DIM: 24, DEPTHS: [1, 1, 3], NUM_HEADS: 3, CONV_STEM: false}",)
@@ -49,7 +51,7 @@ def network(stage: int, *overrides: str, training: bool = False) -> CSTrack:
 def tracker(stage: int, rule: TemplateUpdate | None = None, *overrides: str) -> CSTrackTracker:
     e = experiment(stage, *overrides)
     track: CSTrackTracker = e.build_tracker(network(stage, *overrides))
-    track.update = rule or track.update
+    track.update_rule = rule or track.update_rule
     return track
 
 
@@ -91,9 +93,11 @@ def test_rows_whose_score_is_high_renew_their_template_and_no_others() -> None:
         state, _ = track.step(state, [c[i] for c in clips])
         assert state.template is before
     state, prediction = track.step(replace(state, steps=torch.tensor([1, 2, 5])), [c[3] for c in clips])
-    track.update = TemplateUpdate(3, 0.5)
+    track.update_rule = TemplateUpdate(3, 0.5)
     told = replace(prediction, scores=torch.tensor([0.9, 0.2, 0.6]))
-    after = track.renewed(replace(state, steps=torch.tensor([2, 3, 6])), [c[2] for c in clips], told)
+    at = replace(state, steps=torch.tensor([2, 3, 6]))
+    output = TrackerOutput(Candidates(told.scores[:, None], told.boxes_xywh[:, None]))
+    after = track.update(at, [c[2] for c in clips], output, told)
     changed = (after.template != state.template).flatten(1).any(dim=1)
     assert changed.tolist() == [False, False, True]
     first = state.template.shape[2] // 2
@@ -105,10 +109,10 @@ def test_a_renewed_template_is_cut_where_the_target_was_found_and_typed_by_both_
     track = tracker(1, TemplateUpdate(1, 0.0))
     state: CSTrackState = track.init(frames[:1], torch.tensor([[30.0, 20.0, 25.0, 30.0]]))
     after, prediction = track.step(state, frames[1:])
-    target = track.crop_template(frames[1:], prediction.boxes_xywh)
-    tokens, foreground_mask = track.encode_template(track.normalise(target.crops), target.boxes_xywh)
+    region = track.crop_template(frames[1:], prediction.boxes_xywh)
+    tokens, foreground_mask = track.encode_template(region)
     assert state.foreground_mask is not None
-    plain = track.network.embed_template(track.normalise(target.crops))
+    plain = track.network.embed_template(track.normalise(region.crops))
     wanted = track.network.type_template(plain, torch.stack([state.foreground_mask, foreground_mask], dim=1))
     half = tokens.shape[2] // 2
     torch.testing.assert_close(after.template[:, :, half:], wanted)
@@ -159,7 +163,7 @@ def test_updates_are_told_by_benchmark() -> None:
 
     def rule(name: str | None) -> TemplateUpdate:
         track: CSTrackTracker = e.build_tracker(net, name)
-        return track.update
+        return track.update_rule
 
     assert [rule(name).threshold for name in ("lasher", "rgbt234", "visevent", "depthtrack", "lasot", None)] == [
         0.45,
@@ -196,8 +200,7 @@ def test_a_prepared_network_gives_the_same_maps(stage: int, stem: str, samples: 
         found = [quick.locate(torch.cat(types, dim=2), x)]
         found += [quick.locate(torch.cat(types, dim=2), x, again)] if stage == 2 else []
         for ours, theirs in zip(found, expected, strict=True):
-            for name in ("score_map", "size_map", "offset_map", "boxes_cxcywh"):
-                torch.testing.assert_close(getattr(ours.maps, name), getattr(theirs.maps, name), rtol=2e-4, atol=2e-5)
+            check_candidates(ours.candidates, theirs.candidates)
 
 
 def test_a_tracker_in_half_precision_goes_on_for_a_whole_clip() -> None:
@@ -302,7 +305,7 @@ def test_frames_of_a_clip_learn_from_earlier_ones() -> None:
     objective = experiment(2).method.build_objective(experiment(2).config, net)
     search = data.search.clone().requires_grad_()
     output = net(data.template, search, objective.foreground_masks(data.template_boxes))
-    output.maps.score_map[len(data) :].sum().backward()
+    output.candidates.scores[len(data) :].sum().backward()
     assert search.grad is not None
     assert search.grad[:, 0].abs().sum() > 0
 

@@ -15,10 +15,10 @@ from lib.deploy import prepare_for_rollout
 from lib.methods import Experiment, Recipe, resolve
 from lib.methods.cstrack import CSTrackRegion, CSTrackTracker, TemplateUpdate
 from lib.models import save_release
-from lib.models.heads import BoxMaps
+from lib.models.heads import Candidates
 from lib.objectives import Progress, SequenceObjective
 from lib.paths import load_paths
-from lib.track import TrackerOutput, roll_out, windowed_scores_of
+from lib.track import TrackerOutput, roll_out
 from tests.unit.methods.test_cstrack import SYNTHETIC, clip, experiment, network
 
 LENGTH = 6
@@ -49,25 +49,30 @@ def objective(stage: int, folder: Path) -> tuple[SequenceObjective, CSTrackTrack
     track = made.tracker
     assert isinstance(track, CSTrackTracker)
     track.network.eval()
-    track.update = TemplateUpdate(1, 0.0)  # so that a second template, were it renewed, would be seen
+    track.update_rule = TemplateUpdate(1, 0.0)  # so that a second template, were it renewed, would be seen
     return made, track
 
 
 def live(track: CSTrackTracker, data: list[FrameSet], cells: Tensor) -> TrackerOutput:
     """Frame after frame with gradients, the given cells [K, b] taken; memory is what it was, not what it may become."""
     first = torch.stack([torch.from_numpy(c.template_boxes[0]) for c in data])
-    target = track.crop_template([c.template[0] for c in data], first)
-    state = track.init_state(target, torch.stack([torch.from_numpy(c.search_boxes[0]) for c in data]))
+    region = track.crop_template([c.template[0] for c in data], first)
+    start = torch.stack([torch.from_numpy(c.search_boxes[0]) for c in data])
+    state = track.init_state(region, track.encode_template(region), start)
     seen = []
     for t, taken in enumerate(cells, 1):
-        view = track.crop_search(state, [c.search[t] for c in data])
-        seen.append(track.forward(state, view))
+        search = track.crop_search(state, [c.search[t] for c in data])
+        seen.append(track.forward(state, search))
         memory = seen[-1].memory
         with torch.no_grad():
-            state, _ = track.postprocess(state, view, seen[-1], lambda _, taken=taken: taken)  # type: ignore[misc]
+            state, _ = track.postprocess(state, search, seen[-1], lambda _, taken=taken: taken)  # type: ignore[misc]
         state = replace(state, memory=None if memory is None else memory.detach())
-    responses = torch.cat([windowed_scores_of(j) for j in seen])
-    return TrackerOutput(responses, torch.cat([j.scores for j in seen]), BoxMaps.cat([j.candidates for j in seen]))
+    return TrackerOutput(Candidates.cat([j.candidates for j in seen]), None, torch.cat([logits_of(j) for j in seen]))
+
+
+def logits_of(output: TrackerOutput) -> Tensor:
+    assert output.policy_logits is not None
+    return output.policy_logits
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -77,16 +82,17 @@ def test_what_is_judged_again_is_what_was_seen(stage: int, tmp_path: Path) -> No
 
     def explore(response: Tensor) -> Tensor:
         seen.append(response)
-        return made.rule.policy.draw(response)
+        return made.policy.draw(response)
 
     torch.manual_seed(5)
     rollout = roll_out(prepare_for_rollout(track), data, explore)
     for rows, part in zip(([0, 1], [2]), made.parts(rollout, [c.name for c in data]), strict=True):
-        assert isinstance(part.views, CSTrackRegion)
-        state = track.init_state(part.target, torch.zeros(len(rows), 4, dtype=torch.float64))
-        again = track.forward(state.select([*range(len(rows))] * (LENGTH - 1)), part.views)
+        assert isinstance(part.regions, CSTrackRegion)
+        assert torch.equal(part.start_xywh, rollout.start_xywh[rows])
+        state = track.init_state(part.template, track.encode_template(part.template), part.start_xywh)
+        again = track.forward(state, part.regions, part.rows)
         before = torch.cat([response[rows] for response in seen])
-        torch.testing.assert_close(windowed_scores_of(again), before, rtol=2e-4, atol=2e-6)
+        torch.testing.assert_close(logits_of(again), before, rtol=2e-4, atol=2e-6)
     responses = torch.stack(seen)
     assert not torch.allclose(responses[1:], responses[:-1], rtol=1e-2)
 
@@ -96,11 +102,11 @@ def test_gradients_are_those_of_tracking_itself(stage: int, tmp_path: Path) -> N
     made, track = objective(stage, tmp_path)
     data = clips(2)
     torch.manual_seed(5)
-    (part,) = made.parts(roll_out(track, data, made.rule.policy.draw), [c.name for c in data])
+    (part,) = made.parts(roll_out(track, data, made.policy.draw), [c.name for c in data])
     found = []
     for losses in (
         made(track.network, part, Progress(1, 1)),
-        made.losses(live(track, data, part.cells.unflatten(0, (-1, 2))), part),
+        made.losses(live(track, data, part.choices.unflatten(0, (-1, 2))), part),
     ):
         track.network.zero_grad(set_to_none=True)
         losses.total.backward()

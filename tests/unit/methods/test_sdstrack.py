@@ -21,7 +21,7 @@ from lib.objectives import Progress
 from lib.paths import Paths
 from lib.track import OneStreamTracker
 from lib.train import parameter_groups
-from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
+from tests.unit.methods.invariance import check_candidates, check_that_rows_know_nothing_of_each_other
 
 MEAN, STD = (0.485, 0.456, 0.406, 0.3, 0.4, 0.5), (0.229, 0.224, 0.225, 0.1, 0.2, 0.3)
 FRESH = ("MODEL.PRETRAIN_FILE=''",)
@@ -117,13 +117,12 @@ def test_a_prepared_network_gives_the_same_maps(overrides: tuple[str, ...], samp
         quick = fuse_network(net, plan)
         z, x = (template, search) if plan.pixels else (normalise(template), normalise(search))
         found = quick.locate(quick.encode_template(z), x)
-        for name in ("score_map", "size_map", "offset_map", "boxes_cxcywh"):
-            torch.testing.assert_close(getattr(found.maps, name), getattr(expected.maps, name), rtol=2e-4, atol=2e-5)
+        check_candidates(found.candidates, expected.candidates)
         torch.testing.assert_close(found.feature, expected.feature, rtol=1e-4, atol=1e-4)
     half = fuse_network(net, FuseOptions(torch.bfloat16, normalise, pack=pack, grid=12))
     found = half.locate(half.encode_template(template), search)
-    assert found.maps.score_map.dtype == torch.float32
-    assert (found.maps.size_map - expected.maps.size_map).abs().max() < 0.05
+    assert found.candidates.scores.dtype == torch.float32
+    assert (found.candidates.maps["size_map"] - expected.candidates.maps["size_map"]).abs().max() < 0.05
 
 
 @torch.no_grad()
@@ -132,10 +131,10 @@ def test_the_clean_half_of_a_masked_pass_is_the_plain_pass() -> None:
     masks = MaskRates().draw(3, *(s.shape[-1] ** 2 // 64 for s in (data.template, data.search)), torch.device("cpu"))
     plain = net(data.template[:, 0], data.search[:, 0])
     both = net(data.template[:, 0], data.search[:, 0], patch_masks=masks)
-    clean, hidden = both.maps.chunk(2)
-    torch.testing.assert_close(clean.score_map, plain.maps.score_map)
-    torch.testing.assert_close(clean.boxes_cxcywh, plain.maps.boxes_cxcywh)
-    assert not torch.allclose(hidden.score_map, plain.maps.score_map, rtol=1e-3)
+    clean, hidden = both.candidates.chunk(2)
+    torch.testing.assert_close(clean.scores, plain.candidates.scores)
+    torch.testing.assert_close(clean.boxes, plain.candidates.boxes)
+    assert not torch.allclose(hidden.scores, plain.candidates.scores, rtol=1e-3)
 
 
 def test_masks_never_hide_a_place_in_both_modalities() -> None:

@@ -136,13 +136,13 @@ def test_the_policy_chooses_the_cell_from_the_response() -> None:
         seen.append(response)
         return torch.full((1,), response.shape[1] - 1)
 
-    _, greedy = track.step(state, frames[1:])
+    _, best = track.step(state, frames[1:])
     _, other = track.step(state, frames[1:], last)
-    assert greedy.windowed_scores is not None
-    assert torch.equal(seen[0], greedy.windowed_scores)
+    assert best.windowed_scores is not None
+    assert torch.equal(seen[0], best.windowed_scores)
     assert (seen[0] >= 0).all()
     assert (seen[0] <= 1).all()
-    assert not torch.equal(other.boxes_xywh, greedy.boxes_xywh)
+    assert not torch.equal(other.boxes_xywh, best.boxes_xywh)
     # The window is zero in the corner, so that the response there tells the score that is given as confidence.
     torch.testing.assert_close(other.scores, seen[0][:, -1] / 0.51)
 
@@ -159,12 +159,12 @@ def test_a_prepared_network_gives_the_same(samples: int, pack: bool) -> None:
         quick = fuse_network(net, plan)
         z, x = (template, search) if plan.pixels else (NORMALISE(template), NORMALISE(search))
         found = quick.locate(quick.encode_template(z), x)
-        torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(found.boxes_cxcywh, expected.boxes_cxcywh, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.maps["logits"], expected.maps["logits"], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-4, atol=1e-5)
     half = fuse_network(net, replace(exact, dtype=torch.bfloat16))
     found = half.locate(half.encode_template(template), search)
-    assert found.logits.dtype == torch.float32
-    assert (found.boxes_cxcywh - expected.boxes_cxcywh).abs().max() < 0.05
+    assert found.maps["logits"].dtype == torch.float32
+    assert (found.boxes - expected.boxes).abs().max() < 0.05
 
 
 def test_gradients_reach_every_parameter() -> None:

@@ -77,13 +77,11 @@ def test_a_prepared_network_gives_the_same_maps(parts: dict[str, object], batch:
         found = quick(template, search) if plan.pixels else quick(NORMALISE(template), NORMALISE(search))
         assert difference(found.tokens.search, expected.tokens.search) < 1e-5
         assert difference(found.feature, expected.feature) < 1e-5
-        assert difference(found.maps.score_map, expected.maps.score_map) < 1e-5
-        assert difference(found.maps.boxes_cxcywh, expected.maps.boxes_cxcywh) < 1e-5
-        if expected.maps.size_map is not None and found.maps.size_map is not None:
-            assert difference(found.maps.size_map, expected.maps.size_map) < 1e-5
-            assert difference(found.maps.offset_map, expected.maps.offset_map) < 1e-5
-            cells = torch.arange(batch) * 7
-            assert difference(found.maps.boxes_at(cells), expected.maps.boxes_at(cells)) < 1e-5
+        ours, theirs = found.candidates, expected.candidates
+        assert ours.maps.keys() == theirs.maps.keys()
+        for a, b in ((ours.scores, theirs.scores), (ours.boxes, theirs.boxes)):
+            assert difference(a, b) < 1e-5
+        assert all(difference(ours.maps[name], theirs.maps[name]) < 1e-5 for name in theirs.maps)
 
 
 def test_attention_in_two_products_is_attention() -> None:
@@ -96,11 +94,11 @@ def test_attention_in_two_products_is_attention() -> None:
 def test_bfloat16_is_near_and_its_maps_are_float32() -> None:
     net = network()
     template, search = pictures()
-    expected = net(NORMALISE(template), NORMALISE(search)).maps
-    found = fuse_network(net, FuseOptions(torch.bfloat16, NORMALISE, grid=8))(template, search).maps
-    assert found.score_map.dtype == found.boxes_cxcywh.dtype == torch.float32
-    assert 0 < difference(found.size_map, expected.size_map) < 0.05
-    assert difference(found.score_map, expected.score_map) < 0.05
+    expected = net(NORMALISE(template), NORMALISE(search)).candidates
+    found = fuse_network(net, FuseOptions(torch.bfloat16, NORMALISE, grid=8))(template, search).candidates
+    assert found.scores.dtype == found.boxes.dtype == torch.float32
+    assert 0 < difference(found.maps["size_map"], expected.maps["size_map"]) < 0.05
+    assert difference(found.scores, expected.scores) < 0.05
 
 
 def test_the_original_goes_on_as_it_was() -> None:
@@ -113,7 +111,7 @@ def test_the_original_goes_on_as_it_was() -> None:
     assert list(net.state_dict()) == names
     assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
     net.train()
-    net(NORMALISE(template), NORMALISE(search)).maps.score_map.sum().backward()
+    net(NORMALISE(template), NORMALISE(search)).candidates.scores.sum().backward()
     assert net.backbone.blocks[0].get_submodule("attn.qkv").get_parameter("weight").grad is not None
 
 

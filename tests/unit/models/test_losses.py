@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from lib.models.heads import BoxMaps, CenterHead, decode_cells
+from lib.models.heads import Candidates, CenterHead
 from lib.models.losses import focal_loss, gaussian_heatmap, generalised_iou, giou_loss
 from lib.objectives import BoxCriterion
 
@@ -51,14 +53,17 @@ def test_cells_of_which_a_head_is_certain_have_a_finite_loss_in_half_precision(d
 
 
 def test_decoding_takes_cell_plus_offset() -> None:
-    size = torch.full((1, 2, 4, 4), 0.25)
-    offset = torch.zeros(1, 2, 4, 4)
-    offset[0, :, 2, 1] = torch.tensor([0.5, 0.25])
-    assert decode_cells(torch.tensor([9]), size, offset).tolist() == [[0.375, 0.5625, 0.25, 0.25]]
+    head = CenterHead(4, 16).eval()
+    for name in ("offset", "size"):
+        torch.nn.init.zeros_(head.get_submodule(f"conv5_{name}").weight)
+    head.conv5_offset.bias.data = torch.tensor([0.5, 0.25])
+    head.conv5_size.bias.data = torch.full((2,), math.log(1 / 3))
+    found = head(torch.zeros(1, 4, 4, 4))
+    torch.testing.assert_close(found.boxes_at(torch.tensor([9])), torch.tensor([[0.375, 0.5625, 0.25, 0.25]]))
 
 
 def test_a_head_without_maps_has_no_focal_term() -> None:
-    maps = BoxMaps(torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.rand(1, 1, 4, 4))
-    losses = BoxCriterion()(maps, torch.tensor([[0.4, 0.4, 0.2, 0.2]]))
+    found = Candidates(torch.rand(1, 1), torch.tensor([[[0.5, 0.5, 0.2, 0.2]]]), {"score_map": torch.rand(1, 1, 4, 4)})
+    losses = BoxCriterion()(found, torch.tensor([[0.4, 0.4, 0.2, 0.2]]))
     assert set(losses.terms) == {"Loss/total", "Loss/giou", "Loss/l1", "IoU"}
     torch.testing.assert_close(losses.terms["IoU"], torch.tensor(1.0))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.models.heads import BoxMaps
+from lib.config import SLT, ConfigError, Part
+from lib.data import FrameSet
+from lib.models.heads import Candidates
 from lib.objectives import (
     BoxCriterion,
     CellCriterion,
@@ -17,13 +20,14 @@ from lib.objectives import (
     DenseBoxLoss,
     Explored,
     Losses,
+    MeanMaxPolicy,
     Progress,
     SequenceObjective,
-    SequenceRule,
     SoftmaxPolicy,
+    build_policy,
     targets_in_crops,
 )
-from lib.track import SearchRegion, TemplateRegion, TrackerOutput
+from lib.track import SearchRegion, TemplateRegion, TrackerOutput, roll_out
 from tests.unit.track.test_rollout import CLIPS, tracker
 
 PROGRESS = Progress(1, 1)
@@ -33,16 +37,21 @@ def nothing(output: Any, targets: Tensor) -> Losses:
     return Losses(torch.zeros(()), {})
 
 
-def objective(rule: SequenceRule, auxiliary: Any = nothing) -> SequenceObjective:
-    return SequenceObjective(tracker(), auxiliary, rule)
+def objective(section: SLT, auxiliary: Any = nothing) -> SequenceObjective:
+    return SequenceObjective(tracker(), auxiliary, section)
 
 
 def explored(cells: list[int], rewards: list[float]) -> Explored:
     """Of one frame."""
     rows = len(cells)
-    view = SearchRegion(torch.zeros(rows, 1), torch.zeros(rows, 2), torch.ones(rows, 2), torch.zeros(rows, 2))
-    target = TemplateRegion(torch.zeros(rows, 1), torch.zeros(rows, 4))
-    return Explored(target, view, torch.tensor(cells), torch.tensor(rewards), torch.zeros(rows, 4), [""] * rows)
+    region = SearchRegion(torch.zeros(rows, 1), torch.zeros(rows, 2), torch.ones(rows, 2), torch.zeros(rows, 2))
+    template, boxes = TemplateRegion(torch.zeros(rows, 1), torch.zeros(rows, 4)), torch.zeros(rows, 4)
+    taken = torch.tensor(cells), torch.tensor(rewards)
+    return Explored(template, boxes, region, torch.arange(rows), *taken, boxes, [""] * rows)
+
+
+def output_of(policy_logits: Tensor) -> TrackerOutput:
+    return TrackerOutput(Candidates(policy_logits, policy_logits[..., None]), policy_logits, policy_logits)
 
 
 def test_cells_are_drawn_as_often_as_the_policy_says() -> None:
@@ -62,9 +71,9 @@ def test_temperature_one_gives_back_the_odds() -> None:
 
 @pytest.mark.parametrize("reward", [0.5, -0.5])
 def test_what_did_better_becomes_more_probable(reward: float) -> None:
-    learn = objective(SequenceRule())
+    learn = objective(SLT())
     response = torch.full((2, 5), 0.5, requires_grad=True)
-    losses = learn.losses(TrackerOutput(response, response, None), explored([3, 3], [reward] * 2))
+    losses = learn.losses(output_of(response), explored([3, 3], [reward] * 2))
     losses.total.backward()
     assert response.grad is not None
     assert torch.equal(response.grad[:, 3] < 0, torch.full((2,), reward > 0))
@@ -72,18 +81,18 @@ def test_what_did_better_becomes_more_probable(reward: float) -> None:
 
 
 def test_an_action_is_weighted_by_its_reward() -> None:
-    learn = objective(SequenceRule(policy_weight=1.0))
+    learn = objective(SLT(policy_weight=1.0))
     response = torch.tensor([[0.2, 0.4], [0.3, 0.9], [0.5, 0.5], [0.8, 0.1]])
     batch = explored([0, 1, 1, 0], [0.5, -0.25, 0.0, 2.0])
-    taken = learn.rule.policy.log(response)[range(4), batch.cells]
+    taken = learn.policy.log(response)[range(4), batch.choices]
     expected = -(taken * torch.tensor([0.5, -0.25, 0.0, 2.0])).mean()
-    torch.testing.assert_close(learn.losses(TrackerOutput(response, response, None), batch).total, expected)
+    torch.testing.assert_close(learn.losses(output_of(response), batch).total, expected)
 
 
-def gradients(rule: SequenceRule) -> tuple[list[Explored], dict[str, Tensor]]:
+def gradients(section: SLT) -> tuple[list[Explored], dict[str, Tensor]]:
     """Of a whole batch, its parts one after the other."""
     torch.manual_seed(3)
-    learn = objective(rule, lambda maps, targets: Losses(maps.size_map.mean(), {}))
+    learn = objective(section, lambda found, targets: Losses(found.maps["size_map"].mean(), {}))
     with torch.no_grad():
         parts = learn.split(learn.tracker.network, ClipsOf(), PROGRESS)  # type: ignore[arg-type]
     for part in parts:
@@ -100,9 +109,9 @@ class ClipsOf:
 
 
 def test_averaged_parts_have_the_gradient_of_the_whole_and_summed_parts_twice_that() -> None:
-    whole_parts, whole = gradients(SequenceRule(micro_batch=0))
-    parts, averaged = gradients(SequenceRule(micro_batch=1, average=True))
-    _, summed = gradients(SequenceRule(micro_batch=1))
+    whole_parts, whole = gradients(SLT(micro_batch=0))
+    parts, averaged = gradients(SLT(micro_batch=1, average=True))
+    _, summed = gradients(SLT(micro_batch=1))
     assert [len(p) for p in whole_parts] == [2]
     assert [p.names for p in parts] == [["one"], ["two"]]
     rewards = torch.stack([p.rewards for p in parts], dim=1)
@@ -116,20 +125,21 @@ def test_averaged_parts_have_the_gradient_of_the_whole_and_summed_parts_twice_th
         torch.testing.assert_close(summed[name], 2 * gradient, rtol=1e-3, atol=2e-6)
 
 
-def maps(best: list[int]) -> BoxMaps:
+def maps(best: list[int]) -> Candidates:
     """Of 4 x 4 cells, with the best one of each row; every cell gives a box of 0.2 at its corner."""
     score = torch.full((len(best), 1, 4, 4), 0.1)
     score.flatten(1)[torch.arange(len(best)), torch.tensor(best)] = 0.9
-    size = torch.full((len(best), 2, 4, 4), 0.2).requires_grad_()
-    return BoxMaps(torch.rand(len(best), 4, requires_grad=True), score, size, torch.zeros(len(best), 2, 4, 4))
+    place = torch.arange(16)
+    centres = torch.stack([place % 4, place // 4], dim=1).expand(len(best), -1, -1) / 4
+    boxes = torch.cat([centres, torch.full((len(best), 16, 2), 0.2)], dim=2).requires_grad_()
+    return Candidates(score.flatten(1), boxes, {"score_map": score, "size_map": boxes})
 
 
-def taught(output: BoxMaps, targets: list[list[float]]) -> list[list[int]]:
+def taught(output: Candidates, targets: list[list[float]]) -> list[list[int]]:
     """The cells of each row that learn a size."""
     CentreBoxLoss(BoxCriterion(focal_weight=0.0))(output, torch.tensor(targets)).total.backward()
-    assert output.size_map is not None
-    gradient = torch.zeros_like(output.size_map) if output.size_map.grad is None else output.size_map.grad
-    return [row.nonzero().flatten().tolist() for row in gradient.abs().sum(dim=1).flatten(1)]
+    gradient = torch.zeros_like(output.boxes) if output.boxes.grad is None else output.boxes.grad
+    return [row.nonzero().flatten().tolist() for row in gradient.abs().sum(dim=2)]
 
 
 def test_boxes_are_learned_only_where_the_target_is_in_sight() -> None:
@@ -145,18 +155,101 @@ def test_the_box_of_a_cell_beside_the_target_learns_nothing() -> None:
 
 @pytest.mark.parametrize("published", [False, True])
 def test_cells_learn_nothing_from_an_absent_target_unless_as_published(published: bool) -> None:
-    boxes = torch.full((2, 4, 16), 0.3, requires_grad=True)
-    output = BoxMaps(torch.zeros(2, 4), torch.zeros(2, 1, 4, 4), cell_boxes_cxcywh=boxes)
+    boxes = torch.full((2, 16, 4), 0.3, requires_grad=True)
+    output = Candidates(torch.zeros(2, 16), boxes)
     learn = DenseBoxLoss(CellCriterion(wrap_matches=published))
     learn(output, torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.0] * 4])).total.backward()
     assert boxes.grad is not None
-    taught = boxes.grad.abs().sum(dim=1) > 0
+    taught = boxes.grad.abs().sum(dim=2) > 0
     assert taught[0].nonzero().flatten().tolist() == [5, 6, 9, 10]
     assert taught[1].nonzero().flatten().tolist() == ([0] if published else [])
 
 
 def test_absent_targets_are_zeros_in_the_crop() -> None:
-    view = SearchRegion(torch.zeros(3, 1), torch.full((3, 2), 50.0), torch.full((3, 2), 100.0), torch.zeros(3, 2))
+    region = SearchRegion(torch.zeros(3, 1), torch.full((3, 2), 50.0), torch.full((3, 2), 100.0), torch.zeros(3, 2))
     truth = torch.tensor([[40.0, 40.0, 20.0, 20.0], [0.0] * 4, [float("nan")] * 4])
     expected = torch.tensor([[0.4, 0.4, 0.2, 0.2], [0.0] * 4, [0.0] * 4])
-    torch.testing.assert_close(targets_in_crops(view, truth), expected)
+    torch.testing.assert_close(targets_in_crops(region, truth), expected)
+
+
+def test_mean_and_maximum_of_raw_scores_become_minus_seven_and_seven() -> None:
+    raw = torch.tensor([[4.0, -2.0, 10.0]])
+    scaled = MeanMaxPolicy().scaled(raw)
+    assert scaled.tolist() == [[-7.0, -21.0, 7.0]]
+    torch.testing.assert_close(MeanMaxPolicy().scaled(raw * 5 + 2), scaled)
+    assert MeanMaxPolicy().log(torch.full((1, 4), 2.0)).exp().tolist() == [[0.25] * 4]
+
+
+def test_the_policy_is_a_registered_part_and_the_old_keys_still_count() -> None:
+    assert build_policy(SLT(temperature=2.0, epsilon=0.1)) == SoftmaxPolicy(2.0, 0.1)
+    assert build_policy(SLT(temperature=2.0, policy=Part("SOFTMAX_LOGIT", {"epsilon": 0.2}))) == SoftmaxPolicy(2.0, 0.2)
+    assert build_policy(SLT(policy=Part("mean_max"))) == MeanMaxPolicy()
+    with pytest.raises(ConfigError, match=r"no argument SPRAED; did you mean 'SPREAD'"):
+        build_policy(SLT(policy=Part("mean_max", {"spraed": 3.0})))
+    with pytest.raises(ConfigError, match=r"SLT.POLICY: SPREAD -1 must be positive"):
+        build_policy(SLT(policy=Part("mean_max", {"spread": -1})))
+
+
+def shorter(clip: FrameSet, real: int, padded: bool) -> FrameSet:
+    """The clip with `real` search frames; filled up to its length with copies of the last one, or cut."""
+    keep = [*range(real), *[real - 1] * (len(clip.search) - real if padded else 0)]
+    frames, boxes = tuple(clip.search[i] for i in keep), clip.search_boxes[keep]
+    return replace(clip, search=frames, search_boxes=boxes, real_length=real)
+
+
+def learned(clips: list[FrameSet], section: SLT, auxiliary: Any) -> tuple[Losses, Explored, dict[str, Tensor]]:
+    learn = objective(section, auxiliary)
+    torch.manual_seed(3)
+    rollout = roll_out(learn.tracker, clips, lambda logits: logits.argmin(dim=-1))
+    (part,) = learn.parts(rollout, [""] * len(clips))
+    losses = learn(nn.Identity(), part, PROGRESS)
+    losses.total.backward()
+    return losses, part, {n: p.grad for n, p in learn.tracker.network.named_parameters() if p.grad is not None}
+
+
+def test_copies_that_fill_up_a_clip_weigh_nothing() -> None:
+    section, boxes = SLT(micro_batch=0), CentreBoxLoss(BoxCriterion(focal_weight=0.0))
+    whole, part, expected = learned([shorter(CLIPS[0], 3, False), CLIPS[1]], section, boxes)
+    padded, filled, gradients = learned([shorter(CLIPS[0], 3, True), CLIPS[1]], section, boxes)
+    assert part.rows.tolist() == filled.rows.tolist() == [0, 1, 0, 1, 1]
+    assert whole.terms.keys() == padded.terms.keys()
+    for name, value in whole.terms.items():
+        torch.testing.assert_close(padded.terms[name], value)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(gradients[name], gradient)
+    alone, _, _ = learned([shorter(CLIPS[0], 3, False)], section, boxes)
+    assert alone.terms["Reward"] != 0
+    torch.testing.assert_close(part.rewards[0], alone.terms["Reward"])
+
+
+def test_a_corner_head_learns_from_both_of_its_choices() -> None:
+    """A frame's choices are one cell per corner; the greedy half takes the expected corners, as at test time."""
+    track = tracker("MODEL.HEAD={TYPE: CORNER, NUM_CHANNELS: 32}")
+    learn = SequenceObjective(track, CentreBoxLoss(BoxCriterion(focal_weight=0.0)), SLT(micro_batch=0, temperature=1.0))
+    torch.manual_seed(3)
+    (part,) = learn.split(track.network, ClipsOf(), PROGRESS)  # type: ignore[arg-type]
+    frames = len(CLIPS) * (len(CLIPS[0].search) - 1)
+    assert part.choices.shape == (frames, 2)
+    template = track.encode_template(part.template)
+    output = track.forward(track.init_state(part.template, template, part.start_xywh), part.regions, part.rows)
+    assert output.policy_logits is not None
+    log_policy = learn.policy.log(output.policy_logits)
+    rows = torch.arange(frames)
+    both = log_policy[rows, 0, part.choices[:, 0]] + log_policy[rows, 1, part.choices[:, 1]]
+    losses = learn(track.network, part, PROGRESS)
+    torch.testing.assert_close(losses.terms["Loss/policy"], -(part.rewards * both).mean().detach())
+    assert part.rewards.abs().max() > 0
+    learn.auxiliary = nothing
+    learn(track.network, part, PROGRESS).total.backward()
+    for branch in ("tl", "br"):
+        gradient = track.network.get_parameter(f"box_head.conv5_{branch}.weight").grad
+        assert gradient is not None
+        assert gradient.abs().sum() > 0
+
+
+def test_a_corner_head_s_better_choices_become_more_probable() -> None:
+    logits = torch.full((1, 2, 4), 0.25, requires_grad=True)
+    batch = replace(explored([1], [0.5]), choices=torch.tensor([[1, 3]]))
+    objective(SLT()).losses(output_of(logits), batch).total.backward()
+    assert logits.grad is not None
+    assert [row.argmin().item() for row in logits.grad[0]] == [1, 3]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.data import Frame
-from lib.track import Policy, Prediction, State, Tracker, TrackerSession, greedy
+from lib.track import Prediction, State, Tracker, TrackerSession
 
 
 @dataclass
@@ -26,7 +26,7 @@ class DriftTracker(Tracker):
         assert boxes_xywh.dtype == torch.float64
         return Drift(boxes_xywh)
 
-    def step(self, state: State, frames: Sequence[Frame], policy: Policy = greedy) -> tuple[State, Prediction]:
+    def step(self, state: State, frames: Sequence[Frame]) -> tuple[State, Prediction]:
         assert isinstance(state, Drift)
         moved = state.boxes + torch.tensor([[float(f.rgb[0, 0, 0]), 0, 0, 0] for f in frames], dtype=torch.float64)
         return replace(state, boxes=moved), Prediction(moved, torch.full((len(frames),), 0.5))

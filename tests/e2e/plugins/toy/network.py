@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lib.models.heads import BoxMaps, CenterHead
+from lib.models.heads import Candidates, CenterHead
 
 
 class Toy(nn.Module):
@@ -20,11 +20,11 @@ class Toy(nn.Module):
         """template [B, 3, T, T] -> [B, 1, C]."""
         return self.stem(template).flatten(2).mean(dim=2)[:, None]
 
-    def locate(self, template: Tensor, search: Tensor) -> BoxMaps:
+    def locate(self, template: Tensor, search: Tensor) -> Candidates:
         """template [B, 1, C], search [B, 3, S, S]."""
         feature = self.stem(search)
         weighed = feature * template.transpose(1, 2)[..., None]
         return self.box_head(torch.cat([feature, weighed], dim=1))
 
-    def forward(self, template: Tensor, search: Tensor) -> BoxMaps:
+    def forward(self, template: Tensor, search: Tensor) -> Candidates:
         return self.locate(self.encode_template(template), search)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lib.models.heads import BoxMaps
-from lib.track import OneStreamState, OneStreamTracker
+from lib.track import OneStreamState, OneStreamTracker, SearchRegion, TemplateRegion, TrackerOutput
 
 
 class ToyTracker(OneStreamTracker):
-    def encode_template(self, crops: Tensor, boxes_xywh: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.network.encode_template(crops), None
+    def encode_template(self, region: TemplateRegion) -> tuple[Tensor, Tensor | None]:
+        return self.network.encode_template(self.normalise(region.crops)), None
 
-    def locate(self, state: OneStreamState, crops: Tensor) -> BoxMaps:
-        return self.network.locate(state.template, crops)
+    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
+        template, _ = state.template_of(rows)
+        candidates = self.network.locate(template, self.normalise(region.crops))
+        return self.output(candidates, state, region, rows)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isqrt
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.heads.boxes import BoxMaps, pick_cells
+from lib.models.heads.candidates import Candidates, at_least_float32
 from lib.models.layers.fused import FuseOptions, Product, with_fused_children
 
 TARGET, BACKGROUND = 0, 1
@@ -31,7 +31,7 @@ class Perceptron(nn.Module):
         return self.layers[-1](x)
 
     def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.fused`. Its last layer is in float32: scores are compared."""
+        """For inference; see `FuseOptions`. Its last layer is in float32: scores are compared."""
         if plan.portable:
             return with_fused_children(self, plan)
         exact = replace(plan, dtype=torch.float32)
@@ -45,25 +45,14 @@ class _InFloat32(nn.Module):
         return x.float()
 
 
-@dataclass(frozen=True, slots=True)
-class CellBoxes:
-    """What is said of N = g * g cells, row-major.
+def dense_candidates(logits: Tensor, boxes: Tensor) -> Candidates:
+    """One candidate per cell, its score the probability of the target.
 
-    logits: [B, N, 2] target and background. boxes_cxcywh: [B, N, 4] in units of the search crop's side.
+    Args:
+        logits: [B, N, 2] of target and background, row-major.
+        boxes: [B, N, 4] cx, cy, w, h in units of the search crop's side.
     """
-
-    logits: Tensor
-    boxes_cxcywh: Tensor
-
-    @property
-    def scores(self) -> Tensor:
-        """[B, N] probability of the target."""
-        return (self.logits[..., TARGET] - self.logits[..., BACKGROUND]).sigmoid()
-
-    @property
-    def maps(self) -> BoxMaps:
-        """The same as dense maps, float32; the score map is [B, 1, g, g]."""
-        scores, boxes = self.scores.float(), self.boxes_cxcywh.transpose(1, 2).float()
-        grid = isqrt(scores.shape[1])
-        best = pick_cells(boxes, scores.argmax(dim=1))
-        return BoxMaps(best, scores.unflatten(1, (1, grid, grid)), cell_boxes_cxcywh=boxes)
+    scores = at_least_float32((logits[..., TARGET] - logits[..., BACKGROUND]).sigmoid())
+    grid = isqrt(scores.shape[1])
+    maps = {"logits": logits, "score_map": scores.unflatten(1, (1, grid, grid))}
+    return Candidates(scores, at_least_float32(boxes), maps)

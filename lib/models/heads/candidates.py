@@ -1,0 +1,64 @@
+"""Scored boxes: the output of every box head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Boxes that a head proposes in each of B search regions, with their scores.
+
+    N is the number of cells, row-major, or of anchors (several per cell), or 1 for a head that gives one box.
+
+    Attributes:
+        scores: [B, N] in 0..1, before any window.
+        boxes: [B, N, 4] cx, cy, w, h in units of the search crop's side.
+        maps: The head's own output by name, one row per search region, for losses and policies: `score_map`
+            [B, 1, g, g], `size_map` and `offset_map` [B, 2, g, g] (centre head), `logits` [B, N, 2] (dense head),
+            `corners` [B, 2, g * g] (corner head).
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def candidates(self) -> Candidates:
+        """These: a network's output may consist of its candidates alone."""
+        return self
+
+    def boxes_at(self, index: Tensor) -> Tensor:
+        """Boxes [B, 4] of one candidate per search region; index: [B] int64."""
+        return self.boxes.gather(1, index[:, None, None].expand(-1, 1, 4)).squeeze(1)
+
+    def best_boxes(self) -> Tensor:
+        """Boxes [B, 4] with the highest score, the first one among equals."""
+        return self.boxes[:, 0] if self.scores.shape[1] == 1 else self.boxes_at(self.scores.argmax(dim=1))
+
+    def select(self, rows: Tensor) -> Candidates:
+        """Candidates of some search regions; rows: [M] int64."""
+        return self._each(lambda x: x[rows])
+
+    def chunk(self, parts: int) -> list[Candidates]:
+        """Candidates of equal shares of the batch, in order."""
+        return [self._each(lambda x, i=i: x.chunk(parts)[i]) for i in range(parts)]  # type: ignore[misc]
+
+    @staticmethod
+    def cat(parts: Sequence[Candidates]) -> Candidates:
+        """The rows of several batches, all of one head."""
+        maps = {name: torch.cat([p.maps[name] for p in parts]) for name in parts[0].maps}
+        return Candidates(torch.cat([p.scores for p in parts]), torch.cat([p.boxes for p in parts]), maps)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Candidates:
+        maps = {name: change(value) for name, value in self.maps.items()}
+        return Candidates(change(self.scores), change(self.boxes), maps)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in float32, or as it is in float64: scores are compared and boxes decoded in no less."""
+    return x if x.dtype == torch.float64 else x.float()

@@ -1,0 +1,228 @@
+"""State of B sequences: rows that enter and leave a batch, large stores that rows share, random numbers per row."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.data import Frame
+
+S = TypeVar("S", bound="State")
+
+
+@dataclass
+class State:
+    """Base of a tracker's state; subclasses are dataclasses.
+
+    A field is a tensor or numpy array with one row per sequence, a list with one entry per sequence (for what differs
+    in size from row to row), `Slots`, another `State`, or None.
+    """
+
+    def select(self: S, rows: Sequence[int]) -> S:
+        """The state of these rows, in this order."""
+        return replace(self, **{f.name: _select(getattr(self, f.name), rows) for f in fields(self)})
+
+    @classmethod
+    def cat(cls: type[S], states: Sequence[S]) -> S:
+        """The rows of all `states`, one after the other."""
+        if not states:
+            raise ValueError("State.cat needs at least one state")
+        return replace(
+            states[0], **{f.name: _cat([getattr(s, f.name) for s in states], f.name) for f in fields(states[0])}
+        )
+
+
+def update_rows(state: S, due: Tensor, update: Callable[[S, list[int]], S]) -> S:
+    """Update the rows that are due, gathered in one batch; the state itself is left as it was.
+
+    Args:
+        state: Of B rows.
+        due: [B] bool on the CPU.
+        update: (state of the due rows, their numbers) -> the same state with some fields replaced.
+
+    Returns:
+        The state with those fields' rows exchanged; other fields are not copied. `state` where no row is due.
+    """
+    rows = due.nonzero().flatten().tolist()
+    if not rows:
+        return state
+    part = state.select(rows)
+    after = update(part, rows)
+    changed = [f.name for f in fields(state) if getattr(after, f.name) is not getattr(part, f.name)]
+    return replace(state, **{name: _put(getattr(state, name), rows, getattr(after, name)) for name in changed})
+
+
+def _select(value: Any, rows: Sequence[int]) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, (State, Slots)):
+        return value.select(rows)
+    if isinstance(value, Tensor):
+        return value[torch.as_tensor(rows, dtype=torch.long, device=value.device)]
+    if isinstance(value, np.ndarray):
+        return value[np.asarray(rows, dtype=np.int64)]
+    if isinstance(value, list):
+        return [value[i] for i in rows]
+    raise TypeError(f"a state field must be a tensor, an array, a list, Slots, a State or None, not {type(value)}")
+
+
+def _cat(values: list[Any], name: str) -> Any:
+    first = values[0]
+    if any(type(v) is not type(first) for v in values):
+        raise TypeError(f"state field {name!r} has different types in the states to be joined")
+    if first is None:
+        return None
+    if isinstance(first, (State, Slots)):
+        return type(first).cat(values)
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, np.ndarray):
+        return np.concatenate(values)
+    if isinstance(first, list):
+        return [x for v in values for x in v]
+    raise TypeError(f"state field {name!r} must be a tensor, an array, a list, Slots, a State or None")
+
+
+def _put(value: Any, rows: list[int], part: Any) -> Any:
+    """A copy of the field with some rows exchanged."""
+    if isinstance(value, Tensor):
+        return value.index_copy(0, torch.tensor(rows, device=value.device), part)
+    if isinstance(value, np.ndarray):
+        copied = value.copy()
+        copied[rows] = part
+        return copied
+    if isinstance(value, State):
+        names = [f.name for f in fields(value)]
+        return replace(value, **{name: _put(getattr(value, name), rows, getattr(part, name)) for name in names})
+    if isinstance(value, (list, Slots)):
+        entries = dict(zip(rows, part.stores if isinstance(part, Slots) else part, strict=True))
+        old = value.stores if isinstance(value, Slots) else value
+        new = [entries.get(i, entry) for i, entry in enumerate(old)]
+        return Slots(new) if isinstance(value, Slots) else new
+    return part
+
+
+class Slots:
+    """Large memories as a state field: one store of a fixed number of slots per row.
+
+    `select` and `cat` copy no store: rows of several states refer to the same one. Writing a slot happens in place and
+    keeps the old value of that slot alone, as long as an older state refers to it. Only a second write to the same
+    older store (two branches of one history) copies the store.
+
+    stores: one per row.
+    """
+
+    def __init__(self, stores: list[_Store]) -> None:
+        self.stores = stores
+
+    @classmethod
+    def zeros(
+        cls,
+        rows: int,
+        capacity: int,
+        shape: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Slots:
+        """`rows` stores [capacity, *shape] of zeros."""
+        return cls([_Store(torch.zeros(capacity, *shape, dtype=dtype, device=device)) for _ in range(rows)])
+
+    def __len__(self) -> int:
+        return len(self.stores)
+
+    def read(self, row: int) -> Tensor:
+        """A row's store [capacity, ...]; of the newest state no copy, so it must not be written to."""
+        return self.stores[row].read()
+
+    def gather(self, rows: Sequence[int]) -> Tensor:
+        """A copy of some rows' stores, [R, capacity, ...]."""
+        return torch.stack([self.read(row) for row in rows])
+
+    def write(self, rows: Sequence[int], slots: Sequence[int], values: Tensor) -> Slots:
+        """Slots with one slot written in each of these rows.
+
+        Args:
+            rows: R row numbers.
+            slots: The slot of each of them.
+            values: [R, ...].
+        """
+        stores = list(self.stores)
+        for row, slot, value in zip(rows, slots, values, strict=True):
+            stores[row] = stores[row].written(slot, value)
+        return Slots(stores)
+
+    def select(self, rows: Sequence[int]) -> Slots:
+        """The slots of these rows, in this order."""
+        return Slots([self.stores[i] for i in rows])
+
+    @classmethod
+    def cat(cls, parts: Sequence[Slots]) -> Slots:
+        """The rows of all parts."""
+        return cls([store for part in parts for store in part.stores])
+
+
+class _Store:
+    """A version of a store: the newest one holds the tensor, an older one what differs from the next (Baker, 1991)."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._values: Tensor | None = values
+        self._next: tuple[_Store, int, Tensor] | None = None
+
+    def read(self) -> Tensor:
+        if self._values is not None:
+            return self._values
+        differences = []
+        version = self
+        while version._next is not None:
+            version, slot, value = version._next
+            differences.append((slot, value))
+        assert version._values is not None
+        values = version._values.clone()
+        for slot, value in reversed(differences):
+            values[slot] = value
+        self._values, self._next = values, None
+        return values
+
+    @torch.no_grad()
+    def written(self, slot: int, value: Tensor) -> _Store:
+        """The next version, with one slot written."""
+        values = self.read()
+        after = _Store(values)
+        self._values, self._next = None, (after, slot, values[slot].clone())
+        values[slot] = value
+        return after
+
+
+def row_keys(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
+    """[B] int64 numbers that stand for the rows' sequences, from their first frame and box; see `row_noise`."""
+    boxes = boxes_xywh.detach().to("cpu", torch.float64).numpy()
+    checks = [
+        zlib.crc32(box.tobytes(), zlib.crc32(np.ascontiguousarray(f.rgb))) for f, box in zip(frames, boxes, strict=True)
+    ]
+    return torch.tensor(checks, dtype=torch.int64)
+
+
+def row_noise(seed: int, keys: Tensor, steps: Tensor, shape: Sequence[int]) -> Tensor:
+    """Uniform random numbers that depend on nothing but seed, sequence and frame, whatever else is in the batch.
+
+    A tracker that draws keeps `row_keys` and a count of frames in its state, and calls a function of (keys, steps,
+    shape) that can be set from outside: `functools.partial(row_noise, seed)` unless something else is wanted.
+
+    Args:
+        seed: Of the tracker, not negative.
+        keys: [B] int64, see `row_keys`.
+        steps: [B] int64, frames since the start of each row.
+        shape: Of one row.
+
+    Returns:
+        [B, *shape] float64 in 0..1 on the CPU.
+    """
+    rows = zip(keys.tolist(), steps.tolist(), strict=True)
+    drawn = [np.random.default_rng([seed, key, step]).random(tuple(shape)) for key, step in rows]
+    return torch.from_numpy(np.stack(drawn)) if drawn else torch.zeros(0, *shape, dtype=torch.float64)

@@ -1,0 +1,232 @@
+"""The contract of a tracker: batch first, with all that a sequence needs in an explicit state.
+
+One tracker object serves benchmarks, roll-outs of sequence-level training, VOT, webcam and export, because it keeps
+nothing about a sequence: `init` gives a `State` with one row per sequence, `step` takes it and gives the next one.
+Rows know nothing of each other, so sequences may enter (`State.cat`) and leave (`State.select`) a running batch.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.data import Frame
+from lib.models.heads import Candidates
+from lib.track.state import S, State
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Where the targets of B sequences are in one frame.
+
+    Attributes:
+        boxes_xywh: [B, 4] float64 on the CPU, x, y, w, h in image pixels.
+        scores: [B] float32 on the CPU, confidence in 0..1 (what VOT and DepthTrack read).
+        windowed_scores: [B, N] on the tracker's device, what the best candidate was chosen by, or None.
+        polygons: [B, 4, 2] float64 on the CPU, corners x, y in image pixels, where `Tracker.regions` requests them.
+        masks: one [H, W] bool array per row, of the size of its frame, where `Tracker.regions` requests them.
+    """
+
+    boxes_xywh: Tensor
+    scores: Tensor
+    windowed_scores: Tensor | None = None
+    polygons: Tensor | None = None
+    masks: list[NDArray[np.bool_]] | None = None
+
+
+class Tracker(ABC, Generic[S]):
+    """B independent sequences at a time. Row i of a batch gives the boxes that it gives alone.
+
+    Callers run it under `torch.no_grad`; a tracker may open `torch.enable_grad` inside a step.
+
+    Attributes:
+        reads_aux: Whether it takes the second picture of RGB+X frames; a tracker that does not leaves it aside, one
+            that does raises ValueError for frames without.
+        gives_regions: Kinds of regions that it can compute besides boxes: "polygon", "mask".
+        regions: Kinds that are requested of it, for all rows of every batch; see `request_regions`.
+    """
+
+    reads_aux: bool = False
+    gives_regions: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+
+    def request_regions(self, *kinds: str) -> None:
+        """From now on predictions have these regions besides boxes. Raises ValueError for kinds it cannot compute."""
+        missing = sorted({*kinds} - self.gives_regions)
+        if missing:
+            raise ValueError(f"{type(self).__name__} gives boxes, no {' or '.join(missing)}")
+        self.regions = frozenset(kinds)
+
+    @abstractmethod
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> S:
+        """Start on the first frames.
+
+        Args:
+            frames: B frames, of any sizes.
+            boxes_xywh: [B, 4] targets in image pixels; kept in float64.
+
+        Raises:
+            ValueError: When a box cannot be cropped round (zero or negative size, NaN).
+        """
+
+    @abstractmethod
+    def step(self, state: S, frames: Sequence[Frame]) -> tuple[S, Prediction]:
+        """The next frame of every sequence of `state`; `state` itself is left as it was."""
+
+
+def checked_boxes(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
+    """The targets of `Tracker.init`: a [B, 4] float64 copy on the CPU.
+
+    Raises ValueError when their number is not that of the frames, or one is not finite or has no area.
+    """
+    boxes = boxes_xywh.detach().to("cpu", torch.float64, copy=True)
+    if boxes.shape != (len(frames), 4):
+        raise ValueError(f"{len(frames)} frames need boxes of shape [{len(frames)}, 4], not {list(boxes.shape)}")
+    for i, box in enumerate(boxes.tolist()):
+        if not (all(map(math.isfinite, box)) and box[2] > 0 and box[3] > 0):
+            raise ValueError(f"initial box {i} is {box}: expected finite x, y and positive w, h in pixels")
+    return boxes
+
+
+# The stages of a step
+
+
+Policy = Callable[[Tensor], Tensor]
+"""What is chosen in a frame: policy logits [B, N] or, for K choices per frame, [B, K, N] -> choices [B] or [B, K]
+int64; a row of -1 leaves the choice to the tracker."""
+
+
+@dataclass
+class TemplateRegion(State):
+    """Crops of the targets in the first frames; methods add rows of what else they derive from these frames.
+
+    Attributes:
+        crops: [B, C, T, T] uint8 (float32 where a method resamples in floating point), on the tracker's device.
+        boxes_xywh: [B, 4] float64, the targets in units of the crop's side.
+        padding: [B, C] on the CPU, the colours beyond the frames, in crop styles that have some.
+    """
+
+    crops: Tensor
+    boxes_xywh: Tensor
+    padding: Tensor | None = None
+
+
+@dataclass
+class SearchRegion(State):
+    """Crops of the next frames; methods add rows of what else their output depends on, such as a memory.
+
+    Attributes:
+        crops: [B, C, S, S] uint8 (float32 where a method resamples in floating point), on the tracker's device.
+        centres: [B, 2] x, y of the crops' centres, image pixels, float64 on the CPU.
+        sides: [B, 2] widths and heights of the crops, image pixels, float64 on the CPU.
+        sizes_hw: [B, 2] of the frames, float64 on the CPU.
+    """
+
+    crops: Tensor
+    centres: Tensor
+    sides: Tensor
+    sizes_hw: Tensor
+
+    def to_crop(self, boxes_xywh: Tensor) -> Tensor:
+        """Boxes [B, 4] x, y, w, h in image pixels -> in units of the crops' sides, as the tracker reads them there."""
+        corners = (boxes_xywh[:, :2] - self.centres) / self.sides + 0.5
+        return torch.cat([corners, boxes_xywh[:, 2:] / self.sides], dim=1)
+
+
+T = TypeVar("T", bound=TemplateRegion)
+R = TypeVar("R", bound=SearchRegion)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerOutput:
+    """Network output for M search regions.
+
+    Attributes:
+        candidates: Scored boxes, with the head's own maps.
+        windowed_scores: [M, N], window and penalties applied; None for a head that gives one box.
+        policy_logits: [M, N], or [M, K, N] for K choices per frame; what a policy of sequence-level training draws
+            from (see `lib.objectives.POLICIES` for their scale); None where there is no choice.
+        memory: What the state keeps of this frame, by trackers with a memory.
+    """
+
+    candidates: Candidates
+    windowed_scores: Tensor | None = None
+    policy_logits: Tensor | None = None
+    memory: Tensor | None = None
+
+
+class StagedTracker(Tracker[S], Generic[S, T, R]):
+    """A tracker whose `init` and `step` consist of stages, so that its network can learn from its own decisions.
+
+    `encode_template`, `init_state` and `forward` are differentiable. A roll-out keeps the search regions of an
+    exploring tracker; sequence-level training runs `forward` on them again, with gradients.
+    """
+
+    @abstractmethod
+    def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> T:
+        """The template regions. boxes_xywh: [B, 4] image pixels. Raises ValueError as `init` does."""
+
+    @abstractmethod
+    def encode_template(self, region: T) -> Any:
+        """What the network computes once per target; needs no box of the picture."""
+
+    @abstractmethod
+    def init_state(self, region: T, encoded: Any, boxes_xywh: Tensor) -> S:
+        """The state after `init`.
+
+        Args:
+            region, encoded: Of B targets.
+            boxes_xywh: [B, 4] float64 on the CPU, where the targets are, in image pixels; not necessarily in the frames
+                that the templates were cut from.
+        """
+
+    @abstractmethod
+    def crop_search(self, state: S, frames: Sequence[Frame]) -> R:
+        """The search regions of the next frames."""
+
+    @abstractmethod
+    def forward(self, state: S, region: R, rows: Tensor | None = None) -> TrackerOutput:
+        """Run the network.
+
+        Args:
+            state: Of B rows. Only what stays the same from frame to frame may be read from it.
+            region: M search regions.
+            rows: [M] int64 on the tracker's device, the state's row that each search region belongs to; None: M is B,
+                in order.
+        """
+
+    @abstractmethod
+    def postprocess(
+        self, state: S, region: R, output: TrackerOutput, policy: Policy | None = None
+    ) -> tuple[S, Prediction]:
+        """Choose a candidate, by `policy` or, without one, the best, and go on from there."""
+
+    def update(self, state: S, frames: Sequence[Frame], output: TrackerOutput, prediction: Prediction) -> S:
+        """Renew templates, memories and online filters after a frame; the identity by default.
+
+        Args:
+            state: After `postprocess`.
+            frames, output, prediction: Of the frame that `state` is in now.
+        """
+        return state
+
+    @torch.no_grad()
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> S:
+        region = self.crop_template(frames, boxes_xywh)
+        boxes = boxes_xywh.detach().to("cpu", torch.float64, copy=True)
+        return self.init_state(region, self.encode_template(region), boxes)
+
+    @torch.no_grad()
+    def step(self, state: S, frames: Sequence[Frame], policy: Policy | None = None) -> tuple[S, Prediction]:
+        region = self.crop_search(state, frames)
+        output = self.forward(state, region)
+        after, prediction = self.postprocess(state, region, output, policy)
+        return self.update(after, frames, output, prediction), prediction
