@@ -35,7 +35,7 @@ class Sweep:
     @property
     def axis(self) -> str:
         """Label of the levels."""
-        return "Share of frames without the picture" if self.kind == "drop" else f"Strength of {self.kind}"
+        return "Share of frames without the image" if self.kind == "drop" else f"Strength of {self.kind}"
 
     def label(self, modality: Modality) -> str:
         """`thermal dropped`, `noise on RGB`."""
