@@ -19,7 +19,7 @@ from lib.data import Boxes
 
 
 class Scorable(Protocol):
-    """A sequence that knows what its metric needs (`BenchmarkSequence`, `TextSequence`).
+    """A sequence that knows what its metric needs (`BenchmarkVideo`).
 
     run_names: of its runs; one, named like the sequence, except for VOT.
     """

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkSequence
+from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkVideo
 from lib.bench.metrics import METRICS, MetricError, evaluate
 from lib.bench.queue import Summary, Team, WorkQueue, join_team
 from lib.bench.result_files import box_format
@@ -95,11 +95,11 @@ class EvalJob:
         if self.degradation.needs_aux and self.benchmark.modality is Modality.RGB:
             raise ValueError(f"{self.benchmark.title} has no second picture to drop or to corrupt")
 
-    def degraded(self, sequence: BenchmarkSequence) -> BenchmarkSequence:
+    def degraded(self, sequence: BenchmarkVideo) -> BenchmarkVideo:
         """The sequence as the tracker sees it."""
         return self.degradation.apply(sequence, sequence.starts)
 
-    def sequences(self) -> list[BenchmarkSequence]:
+    def sequences(self) -> list[BenchmarkVideo]:
         """The sequences as the tracker sees them, in the benchmark's order.
 
         Raises BenchmarkError for an unknown name (with the nearest one), and for sequences that cannot be read.
@@ -137,7 +137,7 @@ class Outcome:
     """
 
     folder: Path
-    sequences: Sequence[BenchmarkSequence]
+    sequences: Sequence[BenchmarkVideo]
     failures: dict[str, str]
     scored: Scored | None
     tracked: int
@@ -157,12 +157,12 @@ class Outcome:
         return unit_of(self.sequences)
 
     @property
-    def finished(self) -> list[BenchmarkSequence]:
+    def finished(self) -> list[BenchmarkVideo]:
         """The sequences without a failure."""
         return [s for s in self.sequences if self.failures.keys().isdisjoint(s.run_names)]
 
 
-def unit_of(sequences: Sequence[BenchmarkSequence]) -> str:
+def unit_of(sequences: Sequence[BenchmarkVideo]) -> str:
     """What is counted: sequences, or runs where a sequence has several."""
     return "runs" if any(len(s.run_names) > 1 for s in sequences) else "sequences"
 
@@ -209,7 +209,7 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     return Outcome(job.folder.path, sequences, failures, scored, tracked, kept, seconds, fps, team.is_main)
 
 
-def _prepare(job: EvalJob, sequences: Sequence[BenchmarkSequence], console: Console) -> list[str]:
+def _prepare(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: Console) -> list[str]:
     """Before anything is tracked: move stale results aside, write the manifest; returns the runs to track."""
 
     def say(message: str) -> None:
@@ -242,7 +242,7 @@ def _prepare(job: EvalJob, sequences: Sequence[BenchmarkSequence], console: Cons
 
 def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str], display: Display) -> None:
     """Track runs until all of them are settled. owners: run -> its sequence."""
-    opened: dict[str, BenchmarkSequence] = {}
+    opened: dict[str, BenchmarkVideo] = {}
 
     def load(name: str) -> tuple[Video, int]:
         opened[name] = sequence = job.degraded(reader.sequence(owners[name]))
@@ -287,7 +287,7 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
     queue.listen()
 
 
-def _main_score(job: EvalJob, sequence: BenchmarkSequence, result: Result) -> float | None:
+def _main_score(job: EvalJob, sequence: BenchmarkVideo, result: Result) -> float | None:
     """Main score of one sequence in percent, for the progress bar."""
     if not job.benchmark.scored or job.variant not in METRICS or len(sequence.run_names) > 1:
         return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lib.bench.analysis import read_results
-from lib.bench.benchmarks import BenchmarkSequence
+from lib.bench.benchmarks import BenchmarkVideo
 from lib.registry import suggest
 from lib.viz import video_tracks, write_video
 
@@ -49,7 +49,7 @@ def check_selection(selection: str) -> re.Match[str] | None:
 
 
 def write_videos(
-    sequences: Iterable[BenchmarkSequence], folders: Mapping[str, Path], target: Path, chosen: Sequence[str]
+    sequences: Iterable[BenchmarkVideo], folders: Mapping[str, Path], target: Path, chosen: Sequence[str]
 ) -> list[Path]:
     """Videos of the chosen sequences from result folders (label -> folder); a missing result file is an error.
 

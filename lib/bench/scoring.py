@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib.bench.benchmarks import Benchmark, BenchmarkSequence
+from lib.bench.benchmarks import Benchmark, BenchmarkVideo
 from lib.bench.metrics import METRICS, Scores, evaluate
 from lib.bench.result_files import box_format
 from lib.bench.results import ResultFolder
@@ -57,7 +57,7 @@ class Scored:
 def score(
     benchmark: Benchmark,
     folder: ResultFolder,
-    sequences: Sequence[BenchmarkSequence],
+    sequences: Sequence[BenchmarkVideo],
     metric: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Scored | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.bench.benchmarks import Benchmark, BenchmarkSequence, get_benchmark
+from lib.bench.benchmarks import Benchmark, BenchmarkVideo, get_benchmark
 from lib.bench.result_files import format_boxes, read_boxes, read_column
 from lib.bench.results import exact_file
 from lib.command import run_command
@@ -57,7 +57,7 @@ def shortfall(benchmark: Benchmark, count: int) -> str:
 
 
 def _complete_results(
-    benchmark: Benchmark, folder: Path, sequences: Iterable[BenchmarkSequence], exact: bool
+    benchmark: Benchmark, folder: Path, sequences: Iterable[BenchmarkVideo], exact: bool
 ) -> dict[str, Boxes]:
     found: dict[str, Boxes] = {}
     lacking: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lib.bench.benchmarks import BenchmarkSequence
+from lib.bench.benchmarks import BenchmarkVideo
 from lib.bench.result_files import ResultFileError, read_column, read_rows
 from lib.data import opposite_corners_to_xywh
 from lib.data.datasets import positive
@@ -14,7 +14,7 @@ SINGLE = ("groundtruth.txt", "groundtruth_rect.txt", "init.txt")
 DOUBLE = (("visible.txt", "infrared.txt"), ("groundTruth_v.txt", "groundTruth_i.txt"))
 
 
-def read_truth(folder: Path, absent: Path | None = None) -> list[BenchmarkSequence]:
+def read_truth(folder: Path, absent: Path | None = None) -> list[BenchmarkVideo]:
     """The sequences of a folder, without pictures: `<seq>.txt`, `<seq>/groundtruth.txt`, or a file per modality.
 
     Args:
@@ -43,7 +43,7 @@ def _inside(folder: Path) -> list[Path]:
     return [folder / name for name in SINGLE if (folder / name).is_file()][:1]
 
 
-def _sequence(name: str, files: list[Path], absent: Path | None) -> BenchmarkSequence:
+def _sequence(name: str, files: list[Path], absent: Path | None) -> BenchmarkVideo:
     truths = []
     for path in files:
         rows = read_rows(path)
@@ -62,6 +62,6 @@ def _sequence(name: str, files: list[Path], absent: Path | None) -> BenchmarkSeq
         raise FileNotFoundError(f"{files[0]} is ground truth without pictures; there is no frame {index}")
 
     second = truths[1] if len(truths) > 1 else None
-    return BenchmarkSequence(
+    return BenchmarkVideo(
         name, truths[0], valid, valid, no_pictures, no_pictures, present=present, second_boxes_xywh=second
     )

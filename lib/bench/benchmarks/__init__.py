@@ -8,7 +8,7 @@ from lib.bench.benchmarks.benchmark import (
     BENCHMARKS,
     Benchmark,
     BenchmarkError,
-    BenchmarkSequence,
+    BenchmarkVideo,
     Reader,
     Run,
     SequenceError,

@@ -62,7 +62,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class BenchmarkSequence(Video):
+class BenchmarkVideo(Video):
     """A video with what its metric needs.
 
     Attributes:
@@ -156,11 +156,11 @@ def reordered(video: Video, frames: range, name: str) -> Video:
     )
 
 
-Runs = Callable[[BenchmarkSequence, Annotation], BenchmarkSequence]
+Runs = Callable[[BenchmarkVideo, Annotation], BenchmarkVideo]
 """Sets `start`, `passes`, `run_name` of a sequence; AnnotationError if it cannot be tracked."""
 
 
-def one_pass(sequence: BenchmarkSequence, annotation: Annotation) -> BenchmarkSequence:
+def one_pass(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
     """One run from the first frame to the last."""
     return sequence
 
@@ -244,7 +244,7 @@ class Benchmark:
 
     def sequences(
         self, paths: DatasetPaths, names: Iterable[str] | None = None, skip_missing: bool = False
-    ) -> list[BenchmarkSequence]:
+    ) -> list[BenchmarkVideo]:
         """All sequences, or some.
 
         Args:
@@ -256,7 +256,7 @@ class Benchmark:
             BenchmarkError: Some cannot be read; the message lists them.
         """
         reader = self.open(paths)
-        found: list[BenchmarkSequence] = []
+        found: list[BenchmarkVideo] = []
         problems: list[str] = []
         for name in reader.names if names is None else names:
             try:
@@ -295,7 +295,7 @@ class Reader:
     def names(self) -> list[str]:
         return [self.dataset.sequence_name(i) for i in range(len(self.dataset))]
 
-    def sequence(self, name: str) -> BenchmarkSequence:
+    def sequence(self, name: str) -> BenchmarkVideo:
         """One sequence; SequenceError says what is wrong with it."""
         benchmark = self.benchmark
         try:
@@ -314,7 +314,7 @@ class Reader:
                 flags = self.table["sequences"][name]
                 attributes = frozenset(tag for tag, flag in zip(self.table["order"], flags, strict=True) if flag)
             base = {f.name: getattr(video, f.name) for f in fields(Video)}
-            sequence = BenchmarkSequence(
+            sequence = BenchmarkVideo(
                 **{**base, "dataset": benchmark.name, "attributes": attributes},
                 present=annotation.present,
                 second_boxes_xywh=annotation.second_boxes_xywh,

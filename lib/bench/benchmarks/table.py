@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from lib.bench.benchmarks.benchmark import Benchmark, BenchmarkSequence, register_benchmark
+from lib.bench.benchmarks.benchmark import Benchmark, BenchmarkVideo, register_benchmark
 from lib.data import AnnotationError, parse_numbers
 from lib.data.datasets import Annotation, positive, read_text
 
 
-def from_first_present(sequence: BenchmarkSequence, annotation: Annotation) -> BenchmarkSequence:
+def from_first_present(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
     """One run from the first frame with a target (VisEvent)."""
     usable = positive(sequence.boxes_xywh)
     if annotation.present is not None and (usable & annotation.present).any():
@@ -24,7 +24,7 @@ def from_first_present(sequence: BenchmarkSequence, annotation: Annotation) -> B
     return replace(sequence, start=int(np.argmax(usable)))
 
 
-def unsupervised(sequence: BenchmarkSequence, annotation: Annotation) -> BenchmarkSequence:
+def unsupervised(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
     """One run from the first frame, without re-initialisation (VOT's long-term experiment).
 
     Present: the annotation has a box, not `nan`.
@@ -35,7 +35,7 @@ def unsupervised(sequence: BenchmarkSequence, annotation: Annotation) -> Benchma
     return replace(sequence, present=present, run_name="{name}_001")
 
 
-def from_anchors(sequence: BenchmarkSequence, annotation: Annotation) -> BenchmarkSequence:
+def from_anchors(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
     """A run from every anchor (VOT's multi-start experiment).
 
     `anchor.value` has a number per frame: 1 starts a run forward to the last frame, -1 backward to the first. The
