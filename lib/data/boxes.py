@@ -94,7 +94,7 @@ def iou_xywh(a: ArrayT, b: ArrayT) -> ArrayT:
 def clip_box(
     box_xywh: Sequence[float], height: float, width: float, margin: float = 0.0
 ) -> tuple[float, float, float, float]:
-    """The box moved and cut so that at least `margin` pixels of it, in each direction, lie in the image (pixels)."""
+    """The box moved and clipped so that at least `margin` pixels of it, in each direction, lie in the image."""
     x, y, w, h = (float(v) for v in box_xywh)
     x1, x2 = min(max(0.0, x), width - margin), min(max(margin, x + w), width)
     y1, y2 = min(max(0.0, y), height - margin), min(max(margin, y + h), height)
@@ -158,7 +158,7 @@ def soft_masks(boxes_xywh: Tensor, size: int, stride: int = 16) -> Tensor:
     Raises ValueError where tokens do not fill the crop.
     """
     first, extent = (boxes_xywh * size).split(2, dim=-1)
-    return _shares(first.trunc(), (first + extent - 1).trunc(), size, stride)
+    return _coverage(first.trunc(), (first + extent - 1).trunc(), size, stride)
 
 
 def soft_masks_of_targets(sizes_wh: Tensor, resize: Tensor, size: int, stride: int = 16) -> Tensor:
@@ -167,7 +167,7 @@ def soft_masks_of_targets(sizes_wh: Tensor, resize: Tensor, size: int, stride: i
     sizes_wh: [B, 2] width and height in image pixels. resize: [B] crop pixels per image pixel.
     """
     boxes = centred_boxes(sizes_wh, resize, size)
-    return _shares(boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1, size, stride)
+    return _coverage(boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1, size, stride)
 
 
 def centred_boxes(sizes_wh: Tensor, resize: Tensor, size: int) -> Tensor:
@@ -176,7 +176,7 @@ def centred_boxes(sizes_wh: Tensor, resize: Tensor, size: int) -> Tensor:
     return torch.cat([(size / 2 - 0.5 * extent).trunc(), extent], dim=1).long()
 
 
-def _shares(first: Tensor, last: Tensor, size: int, stride: int) -> Tensor:
+def _coverage(first: Tensor, last: Tensor, size: int, stride: int) -> Tensor:
     """Masks of the pixels `first` up to, without, `last`: both [B, 2] whole numbers, columns and rows."""
     if size % stride:
         raise ValueError(f"a crop of {size} pixels cannot be divided into tokens of {stride}")

@@ -1,8 +1,8 @@
-"""Frames as worse sensors would give them: a picture that is missing, noise, something in the way.
+"""Degraded frames for robustness tests: a missing picture, noise, occlusion.
 
-For the question how much an RGB-X tracker leans on each of its two pictures (SDSTrack, CVPR 2024, masks patches in
-training to be spared of that). What becomes of a frame follows from the seed, the sequence's name and the frame's
-number alone; the frames dropped at a low rate are among those dropped at a higher one.
+They measure how much an RGB-X tracker depends on each of its two pictures (SDSTrack, CVPR 2024, masks patches in
+training against this). The result is a function of the seed, the name of the video and the frame number; the frames
+dropped at a low rate are among those dropped at a higher one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from lib.data.types import Frame, Image, Video
 from lib.registry import suggest
 
-S = TypeVar("S", bound=Video)
 Reader = Callable[[int], Frame]
 
 PICTURES = ("rgb", "aux", "both")
@@ -29,7 +27,13 @@ GREY = 127
 
 @dataclass(frozen=True)
 class Corruption:
-    """kind: a name of `CORRUPTIONS`; strength: 0..1; pictures: "rgb", "aux" or "both" of a frame."""
+    """One corruption of pictures.
+
+    Attributes:
+        kind: A name of `CORRUPTIONS`.
+        strength: 0..1.
+        pictures: "rgb", "aux" or "both" of a frame.
+    """
 
     kind: str
     strength: float
@@ -62,11 +66,14 @@ class Corruption:
 
 @dataclass(frozen=True)
 class Degradation:
-    """What is wrong with every frame but those that tracking starts on.
+    """Degradation of every frame except those that tracking starts on.
 
-    drop: the picture that is missing, "rgb" or "aux", or None; drop_rate: in that share of the frames. At a rate of 1
-    the modality does not exist: the first frame lacks it too. fill: what stands there instead, "black", or "repeat" for
-    the last picture that was there.
+    Attributes:
+        drop: The missing picture, "rgb" or "aux", or None.
+        drop_rate: Share of the frames that lack it. At 1 the modality does not exist: the first frame lacks it too.
+        fill: Replacement of a missing picture: "black", or "repeat" for the last picture before it.
+        corruptions: Applied in this order.
+        seed: Of all random numbers.
     """
 
     drop: str | None = None
@@ -85,17 +92,17 @@ class Degradation:
 
     @classmethod
     def parse(cls, drop: str | None, drop_rate: float, fill: str, corrupt: Iterable[str], seed: int) -> Degradation:
-        """From the options of `lib.config.options.add_degradation_options`; ValueError says what is wrong."""
+        """From the options of `lib.config.options.add_degradation_options`. Raises ValueError."""
         return cls(drop, drop_rate, fill, tuple(map(Corruption.parse, corrupt)), seed)
 
     @property
     def is_none(self) -> bool:
-        """Whether frames stay as they are."""
+        """Whether frames stay unchanged."""
         return (self.drop is None or self.drop_rate == 0) and all(c.strength == 0 for c in self.corruptions)
 
     @property
     def needs_aux(self) -> bool:
-        """Whether only frames with a second picture can be treated so."""
+        """Whether frames need a second picture."""
         return self.drop is not None or any(c.pictures == "aux" for c in self.corruptions)
 
     @property
@@ -108,12 +115,12 @@ class Degradation:
             parts.insert(0, f"drop-{self.drop}-{self.drop_rate:g}" + ("-repeat" if self.fill == "repeat" else ""))
         return "_".join([*parts, *([f"seed{self.seed}"] if self.seed else [])])
 
-    def apply(self, sequence: S, starts: Collection[int] = (0,)) -> S:
-        """The sequence with degraded frames. starts: numbers of the frames that tracking starts on."""
+    def apply(self, video: Video, starts: Collection[int] = (0,)) -> Video:
+        """The video with degraded frames. starts: numbers of the frames that tracking starts on."""
         if self.is_none:
-            return sequence
-        lost = self._lost(sequence.name, len(sequence), starts)
-        return replace(sequence, read_frame=partial(_read, self, sequence.name, sequence.read_frame, lost, set(starts)))
+            return video
+        lost = self._lost(video.name, len(video), starts)
+        return replace(video, read_frame=partial(_read, self, video.name, video.read_frame, lost, set(starts)))
 
     def _lost(self, name: str, frames: int, starts: Collection[int]) -> NDArray[np.bool_]:
         """[N] which frames lack the dropped picture."""
@@ -126,20 +133,22 @@ class Degradation:
 
 
 def _read(
-    how: Degradation, name: str, read: Reader, lost: NDArray[np.bool_], starts: Collection[int], index: int
+    degradation: Degradation, name: str, read: Reader, lost: NDArray[np.bool_], starts: Collection[int], index: int
 ) -> Frame:
     frame = read(index)
     rgb, aux = frame.rgb, frame.aux
-    if how.needs_aux and aux is None:
+    if degradation.needs_aux and aux is None:
         raise ValueError(f"{name}, frame {index}: there is no second picture to drop or to corrupt")
     if lost[index]:
-        last = int(np.flatnonzero(~lost[:index])[-1]) if how.fill == "repeat" and not lost[:index].all() else None
+        last = (
+            int(np.flatnonzero(~lost[:index])[-1]) if degradation.fill == "repeat" and not lost[:index].all() else None
+        )
         stand_in = Frame(np.zeros_like(rgb), np.zeros_like(rgb)) if last is None else read(last)
-        rgb, aux = (stand_in.rgb, aux) if how.drop == "rgb" else (rgb, stand_in.aux)
+        rgb, aux = (stand_in.rgb, aux) if degradation.drop == "rgb" else (rgb, stand_in.aux)
     if index not in starts:
-        for number, corruption in enumerate(how.corruptions):
+        for number, corruption in enumerate(degradation.corruptions):
             spoil = CORRUPTIONS[corruption.kind]
-            shot = Shot(how.seed, name, f"{number} {corruption.kind}", index, corruption.strength)
+            shot = Shot(degradation.seed, name, f"{number} {corruption.kind}", index, corruption.strength)
             if corruption.pictures != "aux":
                 rgb = spoil(rgb, replace(shot, stream=f"{shot.stream} rgb"))
             if corruption.pictures != "rgb" and aux is not None:
@@ -149,7 +158,7 @@ def _read(
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture that is to be corrupted, and where its random numbers come from."""
+    """One picture to corrupt and the source of its random numbers."""
 
     seed: int
     sequence: str
@@ -172,7 +181,7 @@ def add_noise(picture: Image, shot: Shot) -> Image:
     return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
 
 
-def put_in_the_way(picture: Image, shot: Shot) -> Image:
+def occlude(picture: Image, shot: Shot) -> Image:
     """A grey block of the picture's shape, covering `strength` of it, that wanders over it."""
     height, width = picture.shape[:2]
     h, w = (round(side * float(np.sqrt(shot.strength))) for side in (height, width))
@@ -185,7 +194,7 @@ def put_in_the_way(picture: Image, shot: Shot) -> Image:
     return covered
 
 
-CORRUPTIONS: dict[str, Callable[[Image, Shot], Image]] = {"noise": add_noise, "occlusion": put_in_the_way}
+CORRUPTIONS: dict[str, Callable[[Image, Shot], Image]] = {"noise": add_noise, "occlusion": occlude}
 """Name on the command line -> what is done to a picture [H, W, 3] uint8."""
 
 

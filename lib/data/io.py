@@ -46,7 +46,7 @@ def decode_image(data: bytes, name: str) -> Image:
         if turbo is not None and not _is_oriented(data):
             try:
                 return turbo(data)
-            except Exception:  # whatever the binding dislikes (CMYK, odd subsampling) is OpenCV's to judge
+            except Exception:  # OpenCV decides about what the binding refuses (CMYK, odd subsampling)
                 log.debug("jpeg4py cannot read %s; OpenCV decides", name)
     return _opencv_rgb(data, name)
 
@@ -72,7 +72,7 @@ def decode_depth(data: bytes, name: str) -> NDArray[np.uint16]:
 
 
 def jpeg_decoder() -> str:
-    """Which JPEG decoder is in use, and why, in one line."""
+    """The JPEG decoder in use and the reason, in one line."""
     return _jpeg_backend()[1]
 
 
@@ -145,7 +145,7 @@ def _imdecode(data: bytes, flags: int, name: str) -> NDArray[np.integer[Any]]:
 
 
 def check_complete(data: bytes, name: str) -> None:
-    """Decoders fill what a cut file lacks with grey and say nothing, so look for the end of the file first."""
+    """Raise DecodeError for a file without its end: decoders fill the missing part with grey without an error."""
     if not data:
         raise DecodeError(f"{name}: the file is empty")
     if data.startswith(JPEG_START):
@@ -161,7 +161,7 @@ def check_complete(data: bytes, name: str) -> None:
 
 
 def _first_scan(data: bytes) -> int:
-    """Where a JPEG's compressed data start; a segment before it (a thumbnail) may hold an end marker of its own."""
+    """Offset of a JPEG's compressed data; a segment before it (a thumbnail) may have an end marker of its own."""
     at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:
@@ -188,7 +188,7 @@ def _bmp_is_complete(data: bytes) -> bool:
 
 
 def _is_oriented(data: bytes) -> bool:
-    """Whether a camera's tags are there, which OpenCV obeys (rotation) and libjpeg-turbo does not."""
+    """Whether there are camera tags, whose rotation OpenCV applies and libjpeg-turbo does not."""
     return data.find(b"Exif\0\0", 0, 65536) >= 0
 
 
@@ -231,10 +231,11 @@ def _probe_jpegs() -> list[bytes]:
 
 
 FILE_ERRORS = (OSError, DecodeError, AnnotationError)
-"""What readers raise for a missing or damaged file; anything else is a defect of the code and is not caught."""
+"""Errors of readers for a missing or damaged file; anything else is a defect of the code and is not caught."""
 PATIENCE = 200
 """Attempts before the share of failures means anything."""
 SHOWN = 5
+"""Files that a message names."""
 
 
 class TooManyBadSamplesError(RuntimeError):
@@ -243,7 +244,7 @@ class TooManyBadSamplesError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class BrokenReport:
-    """What happened in a worker process since its last report. messages: one per file that was new to it."""
+    """Attempts of a worker process since its last report. messages: one per file that was new to it."""
 
     attempts: int = 0
     failures: int = 0
@@ -252,10 +253,12 @@ class BrokenReport:
 
 @dataclass
 class BrokenFiles:
-    """Counter of samples that a file spoiled.
+    """Counter of attempts to make a sample, and of those that an unreadable file made fail.
 
-    max_share: of all attempts, 0..1, that may fail like that. quiet: leave the warnings to whoever reads the reports.
-    messages: the error of each file, in order of appearance, and how often it came.
+    Attributes:
+        max_share: Tolerated share of failures, 0..1.
+        quiet: Leave the warnings to whoever merges the reports.
+        messages: The error of each file, in order of appearance, and how often it occurred.
     """
 
     max_share: float = 0.01
@@ -266,29 +269,29 @@ class BrokenFiles:
     _reported: tuple[int, int, int] = (0, 0, 0)
 
     def good(self) -> None:
-        """An attempt that no file spoiled."""
+        """Count an attempt whose files were read."""
         self.attempts += 1
 
     def add(self, error: Exception) -> None:
-        """An attempt spoiled by a file. Raises TooManyBadSamplesError beyond the tolerated share."""
+        """Count an attempt whose file could not be read. Raises TooManyBadSamplesError beyond the tolerated share."""
         self.attempts += 1
         self.failures += 1
-        self._tell(str(error) or type(error).__name__)
+        self._warn_once(str(error) or type(error).__name__)
         self.check()
 
     def take(self) -> BrokenReport:
-        """What is new since the last call."""
+        """The changes since the last call."""
         attempts, failures, messages = self._reported
         self._reported = (self.attempts, self.failures, len(self.messages))
         fresh = tuple(self.messages)[messages:]
         return BrokenReport(self.attempts - attempts, self.failures - failures, fresh)
 
     def merge(self, report: BrokenReport) -> None:
-        """Count what a worker process reports. Raises TooManyBadSamplesError beyond the tolerated share."""
+        """Add the report of a worker process. Raises TooManyBadSamplesError beyond the tolerated share."""
         self.attempts += report.attempts
         self.failures += report.failures
         for message in report.messages:
-            self._tell(message)
+            self._warn_once(message)
         if report.failures:
             self.check()
 
@@ -303,7 +306,7 @@ class BrokenFiles:
             f"TRAIN.MAX_BAD_SAMPLES {self.max_share:g} allows: {first}{more}"
         )
 
-    def _tell(self, message: str) -> None:
+    def _warn_once(self, message: str) -> None:
         if message not in self.messages and not self.quiet:
             log.warning("left out: %s", message)
         self.messages[message] = self.messages.get(message, 0) + 1

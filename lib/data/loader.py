@@ -26,265 +26,39 @@ from lib.data.io import BrokenFiles, BrokenReport, TooManyBadSamplesError
 from lib.data.types import Batch, ClipBatch, FrameSet, Modality, Sample
 from lib.registry import Registry
 
-__all__ = [
-    "WORKER_DIED", "BatchLoader", "SampleSource", "TooManyBadSamplesError", "WorkerError", "build_clip_loader",
-    "build_loader", "collate", "is_worker_death",
-]  # fmt: skip
-
 Position = tuple[int, int]
 """Epoch and index of a sample."""
 WORKER_GRACE_SECONDS = 60
-"""How long a worker lives on after SIGTERM, unless the main process ends it in good order before."""
+"""Seconds that a worker lives on after SIGTERM, unless the main process ends it before."""
+WORKER_DIED = (
+    "a data loading process died (out of memory, or killed from outside); fewer TRAIN.NUM_WORKER need less memory"
+)
 
 
 class WorkerError(RuntimeError):
     """A worker process that died."""
 
 
-WORKER_DIED = (
-    "a data loading process died (out of memory, or killed from outside); fewer TRAIN.NUM_WORKER need less memory"
-)
-
-
 def is_worker_death(error: BaseException) -> bool:
     """Whether a worker process died. PyTorch raises at once, so that it may surface anywhere in a training step."""
-    told = str(error)
-    return isinstance(error, RuntimeError) and ("exited unexpectedly" in told or "killed by signal" in told)
+    message = str(error)
+    return isinstance(error, RuntimeError) and ("exited unexpectedly" in message or "killed by signal" in message)
 
-
-COLLATES: Registry[Callable[[list[Sample]], Batch]] = Registry("collate")
-"""`DATA.COLLATE` -> function that makes a batch of samples."""
 
 S_co = TypeVar("S_co", covariant=True)
 B = TypeVar("B")
 
 
 class SampleSource(Protocol[S_co]):
-    """What a loader draws from; `lib.data.sampling.TrackingSampler` is one. Picklable when workers are spawned."""
+    """What a loader draws samples from, such as `TrackingSampler`. Picklable if workers are spawned."""
 
     broken: BrokenFiles
 
     def __call__(self, epoch: int, index: int) -> S_co: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """What travels from a worker: a (part of a) batch, or the sentence with which it gave up."""
-
-    batch: Any
-    report: BrokenReport | None
-    failure: str | None = None
-
-    def pin_memory(self) -> _Loaded:
-        return replace(self, batch=self.batch.pin_memory()) if isinstance(self.batch, Batch) else self
-
-
-class _Batches(TorchDataset[Any]):
-    """As torch's loader wants it: a list of positions in, what `collate` makes of the samples out."""
-
-    def __init__(self, sampler: SampleSource[Any], length: int, collate: Callable[[list[Any]], Any]) -> None:
-        self.sampler = sampler
-        self.length = length
-        self.collate = collate
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitems__(self, positions: list[Position]) -> _Loaded:
-        working = get_worker_info() is not None
-        try:
-            samples = [self.sampler(epoch, index) for epoch, index in positions]
-        except TooManyBadSamplesError as error:
-            if not working:
-                raise
-            # sent as a value: an exception would come out of the loader wrapped in the worker's traceback
-            return _Loaded(None, self.sampler.broken.take(), str(error))
-        return _Loaded(self.collate(samples), self.sampler.broken.take() if working else None)
-
-
-@dataclass
-class _Positions:
-    """Which samples make the batches of this process: of global batch b, every world_size-th one from `rank` on.
-
-    They are asked for in `parts` equal shares per batch.
-    """
-
-    batch_size: int
-    batches: int
-    rank: int
-    world_size: int
-    parts: int = 1
-    epoch: int = 1
-    start: int = 0
-
-    def __len__(self) -> int:
-        return self.batches * self.parts
-
-    def __iter__(self) -> Iterator[list[Position]]:
-        epoch, share = self.epoch, self.batch_size // self.parts
-        for batch in range(self.start, self.batches):
-            first = batch * self.batch_size * self.world_size + self.rank
-            own = [(epoch, first + i * self.world_size) for i in range(self.batch_size)]
-            yield from (own[i : i + share] for i in range(0, self.batch_size, share))
-
-
-class BatchLoader(Generic[B]):
-    """Batches of any epoch from any position on. Worker processes live as long as the loader.
-
-    One epoch is read at a time: asking for another one ends the one before.
-    """
-
-    def __init__(
-        self,
-        sampler: SampleSource[Any],
-        positions: _Positions,
-        loader: DataLoader[Any],
-        join: Callable[[list[Any]], B],
-    ) -> None:
-        """join: makes a batch of what was loaded for its parts."""
-        self._sampler = sampler
-        self._positions = positions
-        self._loader = loader
-        self._join = join
-
-    def __len__(self) -> int:
-        """Batches per epoch for this process; the same in all processes."""
-        return self._positions.batches
-
-    @property
-    def bad_samples(self) -> int:
-        """How many samples could not be read so far, in this process and its workers."""
-        return self._sampler.broken.failures
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[B]:
-        """Batches `start`, `start + 1`, ... of an epoch (counted from 1); the ones before are not loaded.
-
-        Raises TooManyBadSamplesError, and WorkerError when a worker process died.
-        """
-        parts = []
-        for part in self._parts(epoch, start):
-            parts.append(part)
-            if len(parts) == self._positions.parts:
-                yield self._join(parts)
-                parts = []
-
-    def _parts(self, epoch: int, start: int) -> Iterator[Any]:
-        self._positions.epoch, self._positions.start = epoch, start
-        iterator = iter(self._loader)
-        while True:
-            try:
-                loaded = next(iterator)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if not is_worker_death(error):
-                    raise
-                raise WorkerError(f"{WORKER_DIED} in epoch {epoch} ({error})") from error
-            yield self._unpack(loaded)
-
-    def _unpack(self, loaded: _Loaded) -> Any:
-        if loaded.report is not None:
-            self._sampler.broken.merge(loaded.report)
-        if loaded.batch is None:
-            raise TooManyBadSamplesError(loaded.failure)
-        return loaded.batch
-
-
-def build_loader(
-    sampler: SampleSource[Sample],
-    samples_per_epoch: int,
-    batch_size: int,
-    workers: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    prefetch: int = 2,
-    pin_memory: bool | None = None,
-    start_method: str | None = None,
-    collate: Callable[[list[Sample]], Batch] | None = None,
-) -> BatchLoader[Batch]:
-    """A loader for one of `world_size` processes.
-
-    batch_size: per process. An incomplete last batch (over all processes) is dropped. workers: processes; 0 loads in
-    this one. prefetch: batches that each worker prepares ahead. pin_memory: page-locked batches; None means with CUDA.
-    start_method: "fork", "spawn" or "forkserver"; None leaves it to Python. Raises ValueError when not even one batch
-    fits into an epoch.
-    """
-    positions = _positions(samples_per_epoch, batch_size, rank, world_size)
-    pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
-    loader = _data_loader(
-        _Batches(sampler, samples_per_epoch, collate or COLLATES["stack"]),
-        positions,
-        workers,
-        prefetch,
-        pinned,
-        start_method,
-    )
-    return BatchLoader(sampler, positions, loader, _only)
-
-
-def build_clip_loader(
-    sampler: SampleSource[FrameSet],
-    samples_per_epoch: int,
-    batch_size: int,
-    workers: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    prefetch: int = 2,
-    start_method: str | None = None,
-) -> BatchLoader[ClipBatch]:
-    """As `build_loader`, for clips. prefetch: clips that each worker decodes ahead."""
-    positions = replace(_positions(samples_per_epoch, batch_size, rank, world_size), parts=batch_size)
-    batches = _Batches(sampler, samples_per_epoch, pack_clips)
-    return BatchLoader(
-        sampler, positions, _data_loader(batches, positions, workers, prefetch, False, start_method), clip_batch
-    )
-
-
-def _positions(samples_per_epoch: int, batch_size: int, rank: int, world_size: int) -> _Positions:
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank {rank} does not exist among {world_size} processes")
-    batches = samples_per_epoch // (batch_size * world_size)
-    if batches < 1:
-        raise ValueError(
-            f"SAMPLE_PER_EPOCH {samples_per_epoch} is less than one batch of {world_size} x {batch_size} samples"
-        )
-    return _Positions(batch_size, batches, rank, world_size)
-
-
-def _data_loader(
-    batches: _Batches,
-    positions: _Positions,
-    workers: int,
-    prefetch: int,
-    pin_memory: bool,
-    start_method: str | None,
-) -> DataLoader[Any]:
-    several: dict[str, Any] = {}
-    if workers > 0:
-        share = batches.sampler.broken.max_share
-        several = {
-            "persistent_workers": True,
-            "prefetch_factor": prefetch,
-            "multiprocessing_context": start_method,
-            "worker_init_fn": partial(_start_worker, share),
-        }
-    with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
-        warnings.filterwarnings("ignore", message="This DataLoader will create")
-        return DataLoader(
-            batches,
-            batch_sampler=positions,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            pin_memory=pin_memory,
-            # its own generator: the training's random numbers do not depend on when workers start
-            generator=torch.Generator(),
-            **several,
-        )
-
-
-def _only(parts: list[Batch]) -> Batch:
-    (batch,) = parts
-    return batch
+COLLATES: Registry[Callable[[list[Sample]], Batch]] = Registry("collate")
+"""`DATA.COLLATE` -> function that makes a batch of samples."""
 
 
 @COLLATES.register("stack")
@@ -320,13 +94,213 @@ def _stack(arrays: list[Any]) -> Tensor:
     return stacked
 
 
-def _as_it_is(loaded: Any) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What a worker sends: a (part of a) batch, or the message with which it gave up."""
+
+    batch: Any
+    report: BrokenReport | None
+    failure: str | None = None
+
+    def pin_memory(self) -> _Loaded:
+        return replace(self, batch=self.batch.pin_memory()) if isinstance(self.batch, Batch) else self
+
+
+class _Batches(TorchDataset[Any]):
+    """A map from lists of positions to collated samples, as torch's loader reads it."""
+
+    def __init__(self, sampler: SampleSource[Any], length: int, collate: Callable[[list[Any]], Any]) -> None:
+        self.sampler = sampler
+        self.length = length
+        self.collate = collate
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitems__(self, positions: list[Position]) -> _Loaded:
+        working = get_worker_info() is not None
+        try:
+            samples = [self.sampler(epoch, index) for epoch, index in positions]
+        except TooManyBadSamplesError as error:
+            if not working:
+                raise
+            # sent as a value: an exception would come out of the loader wrapped in the worker's traceback
+            return _Loaded(None, self.sampler.broken.take(), str(error))
+        return _Loaded(self.collate(samples), self.sampler.broken.take() if working else None)
+
+
+@dataclass
+class _Positions:
+    """The samples of this process's batches: of global batch b, every world_size-th one from `rank` on.
+
+    They are requested in `parts` equal shares per batch.
+    """
+
+    batch_size: int
+    batches: int
+    rank: int
+    world_size: int
+    parts: int = 1
+    epoch: int = 1
+    start: int = 0
+
+    def __len__(self) -> int:
+        return self.batches * self.parts
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        epoch, share = self.epoch, self.batch_size // self.parts
+        for batch in range(self.start, self.batches):
+            first = batch * self.batch_size * self.world_size + self.rank
+            own = [(epoch, first + i * self.world_size) for i in range(self.batch_size)]
+            yield from (own[i : i + share] for i in range(0, self.batch_size, share))
+
+
+class BatchLoader(Generic[B]):
+    """Batches of any epoch from any position on. Worker processes live as long as the loader.
+
+    One epoch is read at a time: requesting another one ends the one before. Made by `build_loader`.
+    """
+
+    def __init__(
+        self,
+        sampler: SampleSource[Any],
+        positions: _Positions,
+        loader: DataLoader[Any],
+        join: Callable[[list[Any]], B],
+    ) -> None:
+        """join: makes a batch of what was loaded for its parts."""
+        self._sampler = sampler
+        self._positions = positions
+        self._loader = loader
+        self._join = join
+
+    def __len__(self) -> int:
+        """Batches per epoch for this process; the same in all processes."""
+        return self._positions.batches
+
+    @property
+    def bad_samples(self) -> int:
+        """Samples that could not be read so far, in this process and its workers."""
+        return self._sampler.broken.failures
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[B]:
+        """Batches `start`, `start + 1`, ... of an epoch (counted from 1); the ones before are not loaded.
+
+        Raises:
+            TooManyBadSamplesError: Files fail more often than tolerated.
+            WorkerError: A worker process died.
+        """
+        self._positions.epoch, self._positions.start = epoch, start
+        iterator, parts = iter(self._loader), []
+        while True:
+            try:
+                loaded: _Loaded = next(iterator)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not is_worker_death(error):
+                    raise
+                raise WorkerError(f"{WORKER_DIED} in epoch {epoch} ({error})") from error
+            if loaded.report is not None:
+                self._sampler.broken.merge(loaded.report)
+            if loaded.batch is None:
+                raise TooManyBadSamplesError(loaded.failure)
+            parts.append(loaded.batch)
+            if len(parts) == self._positions.parts:
+                yield self._join(parts)
+                parts = []
+
+
+def build_loader(
+    sampler: SampleSource[Sample],
+    samples_per_epoch: int,
+    batch_size: int,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    prefetch: int = 2,
+    pin_memory: bool | None = None,
+    start_method: str | None = None,
+    collate: Callable[[list[Sample]], Batch] | None = None,
+) -> BatchLoader[Batch]:
+    """A loader of crops for one of `world_size` processes.
+
+    Args:
+        sampler: Makes the samples.
+        samples_per_epoch: Over all processes; an incomplete last batch is dropped.
+        batch_size: Per process.
+        workers: Processes; 0 loads in this one.
+        rank, world_size: Of this process.
+        prefetch: Batches that each worker prepares ahead.
+        pin_memory: Page-locked batches; None: with CUDA.
+        start_method: "fork", "spawn" or "forkserver"; None leaves it to Python.
+        collate: Makes a batch of samples; None: stacks them.
+
+    Raises:
+        ValueError: Not even one batch fits into an epoch.
+    """
+    positions = _positions(samples_per_epoch, batch_size, rank, world_size)
+    pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
+    batches = _Batches(sampler, samples_per_epoch, collate or COLLATES["stack"])
+    loader = _data_loader(batches, positions, workers, prefetch, pinned, start_method)
+    return BatchLoader(sampler, positions, loader, lambda parts: parts[0])
+
+
+def build_clip_loader(
+    sampler: SampleSource[FrameSet],
+    samples_per_epoch: int,
+    batch_size: int,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    prefetch: int = 2,
+    start_method: str | None = None,
+) -> BatchLoader[ClipBatch]:
+    """A loader of clips; see `build_loader`. prefetch: clips that each worker decodes ahead."""
+    positions = replace(_positions(samples_per_epoch, batch_size, rank, world_size), parts=batch_size)
+    batches = _Batches(sampler, samples_per_epoch, pack_clips)
+    loader = _data_loader(batches, positions, workers, prefetch, False, start_method)
+    return BatchLoader(sampler, positions, loader, clip_batch)
+
+
+def _positions(samples_per_epoch: int, batch_size: int, rank: int, world_size: int) -> _Positions:
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank} does not exist among {world_size} processes")
+    batches = samples_per_epoch // (batch_size * world_size)
+    if batches < 1:
+        raise ValueError(
+            f"SAMPLE_PER_EPOCH {samples_per_epoch} is less than one batch of {world_size} x {batch_size} samples"
+        )
+    return _Positions(batch_size, batches, rank, world_size)
+
+
+def _data_loader(
+    batches: _Batches, positions: _Positions, workers: int, prefetch: int, pin_memory: bool, start_method: str | None
+) -> DataLoader[Any]:
+    several: dict[str, Any] = {}
+    if workers > 0:
+        several = {
+            "persistent_workers": True,
+            "prefetch_factor": prefetch,
+            "multiprocessing_context": start_method,
+            "worker_init_fn": partial(_start_worker, batches.sampler.broken.max_share),
+        }
+    with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        return DataLoader(
+            batches,
+            batch_sampler=positions,
+            num_workers=workers,
+            collate_fn=_collated_already,
+            pin_memory=pin_memory,
+            # its own generator: the training's random numbers do not depend on when workers start
+            generator=torch.Generator(),
+            **several,
+        )
+
+
+def _collated_already(loaded: _Loaded) -> _Loaded:
     return loaded
-
-
-def _end_later(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM to all processes of a training (torchrun, a batch system): the main one still needs its step's data."""
-    signal.alarm(WORKER_GRACE_SECONDS)
 
 
 def _start_worker(max_share: float, worker: int) -> None:
@@ -338,3 +312,8 @@ def _start_worker(max_share: float, worker: int) -> None:
     info = get_worker_info()
     if info is not None:
         info.dataset.sampler.broken = BrokenFiles(max_share=max_share, quiet=True)  # type: ignore[attr-defined]
+
+
+def _end_later(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM to all processes of a training (torchrun, a batch system): the main one still needs its step's data."""
+    signal.alarm(WORKER_GRACE_SECONDS)

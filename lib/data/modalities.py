@@ -1,4 +1,4 @@
-"""How RGB and a second picture become a frame.
+"""RGB and a second picture as one frame.
 
 The recipes are those of the published RGB-D, RGB-T and RGB-E trackers (ViPT, CVPR 2023; SDSTrack, CVPR 2024), under
 their names: ``rgbrgb`` for thermal and event pictures, ``rgbcolormap`` for depth, and so on. For parity with them the
@@ -33,7 +33,7 @@ def clip_depth(depth: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 
 def _median(depth: NDArray[np.uint16]) -> float:
-    """`np.median`, ten times as quick: without its look for NaN, which whole numbers cannot be."""
+    """`np.median` without its search for NaN, ten times as fast."""
     half = depth.size // 2
     sorted_at_half = np.partition(depth, half, axis=None)
     upper = int(sorted_at_half[half])
@@ -107,9 +107,11 @@ def x_frame(rgb: Image, x: NDArray[Any], kind: str, depth_clip: bool = False) ->
 
 @dataclass(frozen=True)
 class AuxRecipe:
-    """What becomes of the second file of a frame.
+    """Decoding of the second file of a frame.
 
-    kind: "picture" (thermal, events: read as colour) or "depth" (16 bit, made a picture by `depth_to_levels`).
+    Attributes:
+        kind: "picture" (thermal, events: read as colour) or "depth" (16 bit, made a picture by `depth_to_levels`).
+        clip, style: See `depth_to_levels`.
     """
 
     kind: AuxKind = "picture"

@@ -105,7 +105,7 @@ class Processing:
         except CropError as error:
             raise InvalidSampleError(str(error)) from None
         if not self.style.shows_image(cut, size_hw):
-            raise InvalidSampleError("the crop lies beside the image")
+            raise InvalidSampleError("the crop lies outside the image")
         unit = region.size if self.data.box_unit == "size" else region.size - 1
         box = (self.style.to_crop(target.tolist(), cut, region.size) / unit).astype(np.float32)
         padding = None
@@ -155,7 +155,7 @@ class Processing:
 
 @dataclass(frozen=True, slots=True)
 class _CropSet:
-    """The crops [N, C, S, S] of one kind, where they were cut and how they were changed."""
+    """The crops [N, C, S, S] of one kind, their regions and their changes."""
 
     crops: Pixels
     places: list[Placement]

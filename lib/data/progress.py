@@ -1,4 +1,4 @@
-"""How far a long walk over files has come: a bar with ETA on a terminal, a line now and then elsewhere."""
+"""Progress of long work over files: a bar with ETA on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LINE_SECONDS = 15.0
 
 
 class Meter(ABC):
-    """Counts what is done: call it with the number of things just dealt with."""
+    """Counter of finished items: call it with the number of items just finished."""
 
     @abstractmethod
     def __call__(self, n: int) -> None: ...
 
     @abstractmethod
     def begin(self, total: int) -> None:
-        """Say how many there are, where that was not known before."""
+        """Set the number of items, if it was not known before."""
 
 
 @contextmanager
@@ -75,7 +75,7 @@ class _Lines(Meter):
     def __init__(self, title: str, total: int, unit: str) -> None:
         self._title, self._total, self._unit = title, total, unit
         self._done = 0
-        self._began = self._told = time.monotonic()
+        self._began = self._printed = time.monotonic()
 
     def begin(self, total: int) -> None:
         self._total = total
@@ -83,8 +83,8 @@ class _Lines(Meter):
     def __call__(self, n: int) -> None:
         self._done += n
         now = time.monotonic()
-        if now - self._told >= LINE_SECONDS:
-            self._told = now
+        if now - self._printed >= LINE_SECONDS:
+            self._printed = now
             left = (now - self._began) * max(0, self._total - self._done) / max(1, self._done)
-            told = f"{self._done} of {self._total} {self._unit}, ETA {left:.0f} s"
-            print(f"{self._title}: {told}", file=sys.stderr, flush=True)
+            done = f"{self._done} of {self._total} {self._unit}, ETA {left:.0f} s"
+            print(f"{self._title}: {done}", file=sys.stderr, flush=True)

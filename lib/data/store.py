@@ -1,4 +1,4 @@
-"""Where the files of a data set lie: a directory, a zip archive or an LMDB environment behind one interface.
+"""Files of a data set: a directory, a zip archive or an LMDB environment behind one interface.
 
 Keys are relative paths with '/' between their parts. Nothing is held open until the first read, every process has
 handles of its own (safe after a fork), and a store can be pickled.
@@ -26,7 +26,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 @runtime_checkable
 class Store(Protocol):
-    """Files by key."""
+    """Files by key, a relative path."""
 
     def read(self, key: str) -> bytes:
         """The file's bytes; FileNotFoundError names where it was looked for."""

@@ -1,4 +1,4 @@
-"""What travels through the library: frames, sequences, data sets, samples and batches.
+"""Types of the data path: frames, videos, data sets, samples and batches.
 
 Boxes are ``x, y, w, h`` with the top-left corner, in image pixels as the data set publishes them, unless a name says
 otherwise.
@@ -39,9 +39,11 @@ class Modality(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """A picture by its levels; its colours are looked up where they are needed, which for a crop is a small part.
+    """A picture as levels and a colour table; colours are looked up only where they are needed.
 
-    levels: H x W uint8. table: [256, 3] uint8, the colour of each level.
+    Attributes:
+        levels: H x W uint8.
+        table: [256, 3] uint8, the colour of each level.
     """
 
     levels: Image
@@ -49,7 +51,7 @@ class Levels:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(H, W, 3), as the picture has it."""
+        """(H, W, 3), the shape of the picture."""
         return self.levels.shape[0], self.levels.shape[1], 3
 
     def coloured(self, levels: Image) -> Image:
@@ -65,8 +67,9 @@ class Levels:
 class Frame:
     """One moment of a video.
 
-    rgb: H x W x 3 uint8, channels in RGB order.
-    second: the picture of the second modality (thermal, depth colour map, events), or None for plain RGB.
+    Attributes:
+        rgb: H x W x 3 uint8, channels in RGB order.
+        second: The picture of the second modality (thermal, depth colour map, events), or None for plain RGB.
     """
 
     rgb: Image
@@ -74,7 +77,7 @@ class Frame:
 
     @property
     def aux(self) -> Image | None:
-        """`second` as H x W x 3 uint8; computed for every call where it is given by its levels."""
+        """`second` as H x W x 3 uint8; computed in every call if it is given as levels."""
         return self.second.picture() if isinstance(self.second, Levels) else self.second
 
     @property
@@ -290,7 +293,7 @@ class ClipBatch:
 
 
 class Rows(Protocol):
-    """What a training step knows of a batch, whatever is in it: `Batch`, `ClipBatch`, or a part of one."""
+    """A batch of any kind, as a training step needs it: `Batch`, `ClipBatch`, or a part of one."""
 
     @property
     def names(self) -> list[str]: ...

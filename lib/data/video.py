@@ -1,4 +1,4 @@
-"""Where a user's own frames come from: a video file, a folder of pictures, one picture, or a camera."""
+"""Sources of a user's own frames: a video file, a folder of pictures, one picture, or a camera."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ DEFAULT_FPS = 25.0
 
 
 class SourceError(ValueError):
-    """A source that cannot be opened; the message says what it was taken for."""
+    """A source that cannot be opened; the message says what it was read as."""
 
 
 @dataclass(frozen=True)
 class Grab:
-    """One moment of a source: a frame, or None and what is wrong with it. index counts from 0."""
+    """One moment of a source: a frame, or None and the problem. index counts from 0."""
 
     index: int
     frame: Frame | None
@@ -35,10 +35,13 @@ class Grab:
 
 
 class FrameSource(Protocol):
-    """An iterable of `Grab`s, to be gone through once.
+    """An iterable of `Grab`s, to be read once.
 
-    name: for messages and file names. fps: of the source, or a guess. length: frames as the source states them, None
-    for a camera. unread: frames at the end that a file states but that could not be read, known after the last one.
+    Attributes:
+        name: For messages and file names.
+        fps: Of the source, or a guess.
+        length: Frames as the source states them, None for a camera.
+        unread: Frames at the end that a file states but that could not be read, known after the last one.
     """
 
     name: str
