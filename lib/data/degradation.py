@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from lib.data.types import Frame, Image, Video
 from lib.registry import suggest
 
+V = TypeVar("V", bound=Video)
 Reader = Callable[[int], Frame]
 
 PICTURES = ("rgb", "aux", "both")
@@ -115,7 +117,7 @@ class Degradation:
             parts.insert(0, f"drop-{self.drop}-{self.drop_rate:g}" + ("-repeat" if self.fill == "repeat" else ""))
         return "_".join([*parts, *([f"seed{self.seed}"] if self.seed else [])])
 
-    def apply(self, video: Video, starts: Collection[int] = (0,)) -> Video:
+    def apply(self, video: V, starts: Collection[int] = (0,)) -> V:
         """The video with degraded frames. starts: numbers of the frames that tracking starts on."""
         if self.is_none:
             return video
@@ -140,10 +142,9 @@ def _read(
     if degradation.needs_aux and aux is None:
         raise ValueError(f"{name}, frame {index}: there is no second picture to drop or to corrupt")
     if lost[index]:
-        last = (
-            int(np.flatnonzero(~lost[:index])[-1]) if degradation.fill == "repeat" and not lost[:index].all() else None
-        )
-        stand_in = Frame(np.zeros_like(rgb), np.zeros_like(rgb)) if last is None else read(last)
+        kept = np.flatnonzero(~lost[:index])
+        repeats = degradation.fill == "repeat" and len(kept) > 0
+        stand_in = read(int(kept[-1])) if repeats else Frame(np.zeros_like(rgb), np.zeros_like(rgb))
         rgb, aux = (stand_in.rgb, aux) if degradation.drop == "rgb" else (rgb, stand_in.aux)
     if index not in starts:
         for number, corruption in enumerate(degradation.corruptions):
