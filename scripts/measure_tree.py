@@ -220,7 +220,7 @@ def trace(root: Path, folder: Path) -> list[Walk]:
     )  # fmt: skip
     step = Walk(
         "training step", 4, ("lib/train/", "lib/objectives/", "lib/methods/"),
-        entries=(("lib/train/step.py", "__call__"), ("lib/train/step.py", "step")),
+        entries=(("lib/train/step.py", "__call__"),),
     )  # fmt: skip
     evaluation = Walk(
         "evaluation", 6, ("lib/bench/",), ("lib/bench/metrics/", "lib/bench/benchmarks"),
