@@ -21,5 +21,5 @@ from lib.train.precision import NonFiniteLossError, NonFiniteWeightsError
 from lib.train.process import InterruptedTraining, seed_everything
 from lib.train.progress import MetricAverager
 from lib.train.schedule import lr_factor, phases_of
-from lib.train.session import Session, build_setup
+from lib.train.session import build_setup
 from lib.train.step import BatchTooLargeError

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from lib.files import write_text
 from lib.train.checkpoint import Position
@@ -117,14 +117,17 @@ class LogPaths:
                 path.rename(path.with_name(f"{path.stem}.{stamp}{path.suffix}"))
 
 
-class Sink(Protocol):
-    """One destination of the log."""
+class Sink:
+    """One destination of the log; takes nothing by itself."""
 
-    def message(self, text: str) -> None: ...
+    def message(self, text: str) -> None:
+        """One sentence for the reader."""
 
-    def report(self, report: Report) -> None: ...
+    def report(self, report: Report) -> None:
+        """One line of progress."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Write out what is buffered."""
 
 
 class TrainLog:
@@ -149,7 +152,7 @@ class TrainLog:
             sink.close()
 
 
-class TerminalSink:
+class TerminalSink(Sink):
     """Lines on standard output, coloured where it is a terminal."""
 
     def __init__(self) -> None:
@@ -163,11 +166,8 @@ class TerminalSink:
     def report(self, report: Report) -> None:
         self._console.print(report.line(), markup=False, style="bold" if report.kind == "epoch" else None)
 
-    def close(self) -> None:
-        """Nothing is buffered."""
 
-
-class TextSink:
+class TextSink(Sink):
     """The same lines, each with its time, appended to a file."""
 
     def __init__(self, path: Path) -> None:
@@ -184,7 +184,7 @@ class TextSink:
         self._file.close()
 
 
-class LinesSink:
+class LinesSink(Sink):
     """One JSON object per report, for reports and other readers; messages are not repeated here.
 
     position: where the training goes on; records of later steps are dropped, as they will come again.
@@ -193,9 +193,6 @@ class LinesSink:
     def __init__(self, path: Path, position: Position) -> None:
         _drop_after(path, position)
         self._file = _append(path)
-
-    def message(self, text: str) -> None:
-        """Not for machines."""
 
     def report(self, report: Report) -> None:
         record = {"time": round(time.time(), 3), **_finite(report.record())}
@@ -206,15 +203,12 @@ class LinesSink:
         self._file.close()
 
 
-class TensorboardSink:
+class TensorboardSink(Sink):
     """Scalars under `<folder>/train` and `<folder>/val`; the x axis is the epoch for epoch means, else the step."""
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
         self._folder, self._purge_step = folder, purge_step
         self._writers: dict[str, Any] = {}
-
-    def message(self, text: str) -> None:
-        """Scalars only."""
 
     def report(self, report: Report) -> None:
         writer = self._writer(report.loader)
@@ -242,7 +236,7 @@ class TensorboardSink:
         return self._writers[loader]
 
 
-class WandbSink:
+class WandbSink(Sink):
     """Scalars to Weights & Biases (project "tracking"); needs the `wandb` extra."""
 
     def __init__(self, name: str, config: Mapping[str, Any], folder: Path) -> None:
@@ -250,9 +244,6 @@ class WandbSink:
 
         folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(project=WANDB_PROJECT, name=name, config=dict(config), dir=str(folder), resume="allow")
-
-    def message(self, text: str) -> None:
-        """Scalars only."""
 
     def report(self, report: Report) -> None:
         values = {f"{report.loader}/{k}": v for k, v in report.terms.items()}

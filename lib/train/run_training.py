@@ -26,10 +26,11 @@ from lib.launch import end_with_parent
 from lib.models import WeightsError
 from lib.registry import UnknownNameError
 from lib.train.checkpoint import CheckpointError, CheckpointFolder, OccupiedError, ResumeError
-from lib.train.launch import TrainOptions, add_training_options, training_options
+from lib.train.launch import add_training_options, training_options
+from lib.train.loop import Trainer
 from lib.train.precision import LossScaleError, NonFiniteLossError, NonFiniteWeightsError
 from lib.train.process import InterruptedTraining
-from lib.train.session import Session, open_session
+from lib.train.session import open_session
 from lib.train.step import BatchTooLargeError
 
 WRONG_SETUP = (
@@ -60,36 +61,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         end_with_parent()
     try:
         world = distributed.start(options.device)
-        session = open_session(options, world)
+        trainer = open_session(options, world)
     except KeyboardInterrupt:
         return 130
     except WRONG_SETUP as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return run(session, world, options)
+    return run(trainer, world)
 
 
-def run(session: Session, world: World, options: TrainOptions) -> int:
-    """Run an open session to its end; returns the exit code of `main`."""
+def run(trainer: Trainer, world: World) -> int:
+    """Train to the end; returns the exit code of `main`."""
     try:
-        session.trainer.run()
+        trainer.run()
     except InterruptedTraining as stopped:
-        session.log.message(f"{stopped}: run the same command again")
+        trainer.log.message(f"{stopped}: run the same command again")
         code = stopped.exit_code
     except KeyboardInterrupt:
-        session.log.message(f"stopped at once; {last_good(session.folder)}")
+        trainer.log.message(f"stopped at once; {last_good(trainer.folder)}")
         return 130
     except Exception as error:
         reason = explain(error)
         # The log belongs to the first process; the others print.
         print(f"error: process {world.rank}: {reason}", file=sys.stderr, flush=True)
-        session.log.message(f"training failed ({type(error).__name__}); {last_good(session.folder)}")
-        session.log.close()
+        trainer.log.message(f"training failed ({type(error).__name__}); {last_good(trainer.folder)}")
+        trainer.log.close()
         return 1
     else:
-        session.log.message(f"training is complete: {session.folder.newest_weights()}")
+        trainer.log.message(f"training is complete: {trainer.folder.newest_weights()}")
         code = 0
-    session.log.close()
+    trainer.log.close()
     distributed.stop(world)
     return code
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +39,11 @@ from lib.train.process import seed_everything
 from lib.train.schedule import phases_of
 
 
-@dataclass
-class Session:
-    """A trainer with the places it writes to."""
+def open_session(options: TrainOptions, world: World) -> Trainer:
+    """Build a trainer with its data, log and checkpoints, at the position where the training starts or goes on.
 
-    trainer: Trainer
-    folder: CheckpointFolder
-    log: TrainLog
-
-
-def open_session(options: TrainOptions, world: World) -> Session:
-    """Build everything and find the starting point. Raises what is wrong with the setup, each with its own message."""
+    Whatever is wrong with the setup is raised, each with its own message.
+    """
     experiment = load_experiment(options.script, options.config, options.all_overrides, options.plugins)
     if options.distill and experiment.config.teacher is None:
         raise ConfigError(
@@ -78,7 +71,7 @@ def open_session(options: TrainOptions, world: World) -> Session:
         notes.append("this training had already come to its end; --resume never begins from scratch")
     for line in (*_header(experiment, world, trainer), *notes):
         trainer.log.message(line)
-    return Session(trainer, folder, trainer.log)
+    return trainer
 
 
 def build_setup(

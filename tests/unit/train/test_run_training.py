@@ -12,7 +12,7 @@ import pytest
 from torch import nn
 
 from lib.objectives import Progress
-from lib.train import CheckpointFolder, Session, TextSink, TrainLog, TrainOptions, run_training
+from lib.train import TextSink, Trainer, TrainLog, TrainOptions, run_training
 from tests.unit.train.toy import ToyObjective, toy_trainer
 
 At = Callable[[Progress, nn.Module], None]
@@ -32,10 +32,9 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[At | Non
     """Run the program over the toy training; gives exit code and log."""
 
     def run(at: At | None) -> tuple[int, str]:
-        def session(options: TrainOptions, world: object) -> Session:
+        def session(options: TrainOptions, world: object) -> Trainer:
             log = TrainLog([TextSink(tmp_path / "x.log")])
-            trainer = toy_trainer(tmp_path / "toy", objective=ToyObjective(at=at), log=log)
-            return Session(trainer, CheckpointFolder(tmp_path / "toy", "Toy"), log)
+            return toy_trainer(tmp_path / "toy", objective=ToyObjective(at=at), log=log)
 
         monkeypatch.setattr(run_training, "open_session", session)
         return run_training.main(ARGUMENTS), (tmp_path / "x.log").read_text()
