@@ -69,7 +69,7 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
         trainer.log = _open_log(options, log_paths, experiment, trainer)
     if trainer.position.epoch > train.epoch:
         notes.append("this training had already come to its end; --resume never begins from scratch")
-    for line in (*_header(experiment, world, trainer), *notes):
+    for line in (*_header(experiment, world, trainer), *experiment.notes, *notes):
         trainer.log.message(line)
     return trainer
 
