@@ -1,4 +1,4 @@
-"""Track RGB-E benchmarks; -h shows how."""
+"""Track RGB-E benchmarks; -h lists the options."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Track RGB-T benchmarks; -h shows how."""
+"""Track RGB-T benchmarks; -h lists the options."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, errors in one sentence, and deaths of processes that torchrun has started."""
+"""End of a command: exit code, errors in one sentence, and deaths of processes that torchrun has started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 LIFE, DEATH = "TRACKING_WORKER_LIFE", "TRACKING_WORKER_DEATH"
-"""Environment of a child of `run_in_child`: how many have died before it, and why the last one did."""
+"""Environment of a child of `run_in_child`: number of its predecessors, and reason of the last one's death."""
 
 
 def run_command(run: Callable[[], int | None], debug: bool = False, interrupted: str = "stopped") -> int:

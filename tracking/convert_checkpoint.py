@@ -15,10 +15,10 @@ SUFFIXES = (".pth.tar", ".pth", ".pt", ".tar", ".ckpt")
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Read a checkpoint (.pth.tar, .pth, .pt) without running code from it and write FILE.safetensors "
-        "with FILE.json beside it. The weights keep their names and values; optimizer state is not carried over."
+        "with FILE.json next to it. The weights keep their names and values; optimizer state is not carried over."
     )
     parser.add_argument("file", type=Path, help="the published checkpoint")
-    parser.add_argument("--output", type=Path, help="where to write, without suffix (default: beside the file)")
+    parser.add_argument("--output", type=Path, help="where to write, without suffix (default: next to the file)")
     parser.add_argument("--key", help="the entry that holds the weights (default: net, model, state_dict or network)")
     return parser.parse_args(argv)
 

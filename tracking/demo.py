@@ -30,7 +30,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--checkpoint", type=Path, help="weights: ours (.safetensors) or published (.pth.tar, .pth)")
     add_experiment_options(parser)
     add("--output", type=Path, help="video to write (default: output/tracked/<source>.mp4)")
-    add("--boxes", type=Path, help="box file to write (default: beside the video, .txt)")
+    add("--boxes", type=Path, help="box file to write (default: next to the video, .txt)")
     add("--no_video", action="store_true", help="write the box file only")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps (default: auto)")
     add("--protocol", default="official", help="official (float32, the default) or fast (half precision where it pays)")

@@ -1,4 +1,4 @@
-"""What of this environment works: versions, device, JPEG decoder, VOT toolkit."""
+"""Print the state of the environment: versions, device, JPEG decoder, VOT toolkit."""
 
 import _bootstrap  # noqa: F401
 

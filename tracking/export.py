@@ -1,4 +1,4 @@
-r"""Write a tracker's network for another runtime: two graphs, and a JSON file that says how to use them.
+r"""Write a tracker's network for another runtime: two graphs, and a JSON file that describes their use.
 
   python tracking/export.py loretrack loretrack_128 --output exported/loretrack_128
   python tracking/export.py ostrack vitb_256_mae_ce_32x4_ep300 --output exported/ostrack --engine openvino

@@ -1,4 +1,4 @@
-"""Pack results for the TrackingNet server: a zip beside the results, refused while a sequence lacks.
+"""Pack results for the TrackingNet server: a zip in the result folder, refused while a sequence is missing.
 
 python tracking/transform_trackingnet.py --tracker_name ostrack --cfg_name vitb_256_mae_ce_32x4_ep300
 """

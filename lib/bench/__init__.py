@@ -6,7 +6,7 @@ from lib.bench.commands import check_requests, run_test, run_tests, start_proces
 from lib.bench.compare import compare_runs
 from lib.bench.cost import Cost, counting
 from lib.bench.demo import SHIPPED, demo_spec, first_frame, follow, open_video, summary, write_demo_boxes
-from lib.bench.environment import package_version, print_environment
+from lib.bench.environment import print_environment
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
 from lib.bench.export import export_text, export_tracker
 from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker
@@ -21,7 +21,7 @@ from lib.bench.result_files import (
     write_boxes,
     write_column,
 )
-from lib.bench.results import Identity, Result, ResultFolder
+from lib.bench.results import Identity, Result, ResultFolder, package_version
 from lib.bench.robustness import Curve, Robustness, corruption_sweep, drop_sweep, measure
 from lib.bench.runner import OnePass, Runner, Supervised
 from lib.bench.spec import Execution, TrackerSpec, choose_dtype, engine_execution

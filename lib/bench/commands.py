@@ -13,10 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from lib.bench.benchmarks import get_benchmark
-from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
+from lib.bench.evaluate import EvalJob, Outcome, Scored, run_evaluation
 from lib.bench.metrics import METRICS, check_options
 from lib.bench.render import check_selection, select_videos, write_videos
-from lib.bench.scoring import Scored
 from lib.bench.submit import pack, shortfall
 from lib.distributed import is_launched
 from lib.launch import run_under_torchrun

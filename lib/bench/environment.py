@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 
-
-def package_version(package: str) -> str | None:
-    """The installed version; None if the package is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+from lib.bench.results import package_version
 
 
 def environment() -> dict[str, str]:

@@ -6,29 +6,23 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
 import torch
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkVideo
-from lib.bench.metrics import METRICS, MetricError, evaluate
-from lib.bench.queue import Summary, Team, WorkQueue, join_team
+from lib.bench.metrics import METRICS, MetricError, Scores, evaluate
+from lib.bench.queue import Display, Summary, Team, WorkQueue, join_team
 from lib.bench.result_files import box_format
 from lib.bench.results import Identity, Result, ResultFolder, host, read_manifest, versions, write_manifest
 from lib.bench.runner import Runner, describe
-from lib.bench.scoring import Scored, score
 from lib.bench.spec import TrackerSpec
 from lib.cores import threads_per_process
 from lib.data import Degradation, Modality, Video
 from lib.paths import Paths, results_folder
 from lib.registry import suggest
-
-LOG_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -121,6 +115,48 @@ class EvalJob:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """Scores of one result folder.
+
+    Attributes:
+        benchmark: The benchmark.
+        metric: Variant of `lib.bench.metrics`.
+        filed: Scores of the result files, the numbers that papers of this family quote.
+        exact: Scores of the copies with all digits, where the official format cuts them; else None.
+        options: Of the metric, where not the usual ones.
+    """
+
+    benchmark: Benchmark
+    metric: str
+    filed: Scores
+    exact: Scores | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """Remarks that belong to the numbers."""
+        count, complete = len(self.filed.names), self.benchmark.complete
+        counted = f"these are {count} sequences, {self.benchmark.title} has {complete}" if complete else ""
+        notes = [counted if count != complete else "", self.benchmark.note, self.filed.note]
+        return [note for note in notes if note]
+
+    def plain(self) -> dict[str, Any]:
+        """Content of `scores.json`: percent, overall and per sequence."""
+        keys = list(self.filed.headline)
+        each = {key: self.filed.per_sequence(key) for key in keys}
+        return {
+            "benchmark": self.benchmark.name,
+            "metric": self.metric,
+            "metric_options": dict(self.options),
+            "labels": self.filed.labels,
+            "headline": self.filed.headline,
+            "float_boxes": self.exact.headline if self.exact else None,
+            "result_format": self.benchmark.result_format,
+            "sequences": {name: {key: each[key][name] for key in keys} for name in self.filed.names},
+        }
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Result of an evaluation.
 
@@ -153,7 +189,7 @@ class Outcome:
 
     @property
     def unit(self) -> str:
-        """What `tracked` and `kept` count: "sequences" or "runs"."""
+        """Unit of `tracked` and `kept`: "sequences" or "runs"."""
         return unit_of(self.sequences)
 
     @property
@@ -163,7 +199,7 @@ class Outcome:
 
 
 def unit_of(sequences: Sequence[BenchmarkVideo]) -> str:
-    """What is counted: sequences, or runs where a sequence has several."""
+    """Unit of counts: sequences, or runs where a sequence has several."""
     return "runs" if any(len(s.run_names) > 1 for s in sequences) else "sequences"
 
 
@@ -298,6 +334,40 @@ def _main_score(job: EvalJob, sequence: BenchmarkVideo, result: Result) -> float
     return scores.headline[scores.main]
 
 
+def score(
+    benchmark: Benchmark,
+    folder: ResultFolder,
+    sequences: Sequence[BenchmarkVideo],
+    metric: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Scored | None:
+    """Scores of finished sequences.
+
+    Args:
+        benchmark: The benchmark.
+        folder: Its results.
+        sequences: Those to score.
+        metric: Variant in place of the benchmark's own.
+        options: Of the metric.
+
+    Returns:
+        None where only a server can score.
+
+    Raises:
+        MetricError: Sequences cannot be scored; the message names them.
+    """
+    variant = metric or benchmark.metric
+    if not benchmark.scored or variant not in METRICS:
+        return None
+
+    def scores(exact: bool) -> Scores:
+        results = [s.scored([folder.result(run, exact) for run in s.run_names]) for s in sequences]
+        return evaluate(variant, results, dataset=benchmark.tag, **(options or {}))
+
+    cut = box_format(benchmark.result_format).whole
+    return Scored(benchmark, variant, scores(exact=False), scores(exact=True) if cut else None, options or {})
+
+
 def _manifest(job: EvalJob, state: str) -> dict[str, Any]:
     execution = job.spec.execution(0)
     script, config = job.spec.labels
@@ -338,93 +408,3 @@ def _finish_manifest(
     }
     manifest = _manifest(job, "complete" if complete else "incomplete")
     write_manifest(job.folder.path, {**manifest, "timing": timing, "failed": failures, "sequences": speeds})
-
-
-@dataclass
-class Display:
-    """Progress of an evaluation (`lib.bench.queue.Watcher`): a bar on a terminal, a line now and then elsewhere.
-
-    Attributes:
-        console: Where it is shown.
-        title: Of the benchmark.
-        runs: Number of runs to track.
-        frames: Number of their frames.
-        label: Of the main score.
-        unit: What is counted.
-        scores: Finished run -> main score in percent.
-        failures: Failed run -> reason.
-    """
-
-    console: Console
-    title: str
-    runs: int
-    frames: int
-    label: str = "AUC"
-    unit: str = "sequences"
-    scores: dict[str, float | None] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    _tracked: int = 0
-    _began: float = field(default_factory=time.monotonic)
-    _logged: float = field(default_factory=time.monotonic)
-    _bar: Progress | None = None
-
-    def __enter__(self) -> Display:
-        self._began = self._logged = time.monotonic()
-        if self.console.is_terminal and not self.console.quiet:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
-                console=self.console,
-            )
-            self._task = self._bar.add_task(self.title, total=max(1, self.frames), note="")
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def finished(self, name: str, summary: Summary) -> None:
-        """A run is finished."""
-        self.scores[name] = summary.score
-        self._show()
-
-    def failed(self, name: str, reason: str) -> None:
-        """A run has failed."""
-        self.failures[name] = reason
-        self.say(f"[red]failed[/red] {name}: {escape(reason)}")
-        self._show()
-
-    def tracked(self, frames: int) -> None:
-        """That many more frames are done."""
-        self._tracked += frames
-        self._show()
-
-    def say(self, message: str) -> None:
-        """A line above the bar; rich markup is understood."""
-        (self._bar.console if self._bar is not None else self.console).print(message, highlight=False, soft_wrap=True)
-
-    @property
-    def seconds(self) -> float:
-        """Time since the start."""
-        return time.monotonic() - self._began
-
-    def _show(self) -> None:
-        scores = [score for score in self.scores.values() if score is not None]
-        shown = f"  {self.label} {sum(scores) / len(scores):.1f}" if scores else ""
-        rate = self._tracked / max(self.seconds, 1e-9)
-        note = f"{len(self.scores) + len(self.failures)}/{self.runs} {self.unit}  {rate:.1f} fps{shown}"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._tracked, note=note)
-        elif time.monotonic() - self._logged >= LOG_SECONDS:
-            self._logged = time.monotonic()
-            share = min(1.0, self._tracked / max(1, self.frames))
-            left = self.seconds * (1 - share) / share if share > 0 else float("nan")
-            self.console.print(f"{self.title}: {100 * share:.0f}%  {note}  ETA {left:.0f} s", highlight=False)

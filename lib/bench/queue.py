@@ -18,15 +18,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import cache
+from types import TracebackType
 from typing import Any, Protocol
 
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.distributed import HashStore, PrefixStore, Store, rendezvous
 
 from lib.bench.results import Result
 from lib.command import DEATH, LIFE
 
 PATIENCE = timedelta(days=7)
-REPORT_SECONDS, POLL_SECONDS = 0.5, 0.1
+REPORT_SECONDS, POLL_SECONDS, LOG_SECONDS = 0.5, 0.1, 15.0
 DONE = "done"
 
 
@@ -83,7 +87,7 @@ class Team:
         return self.rank == 0
 
     def share(self, key: str, make: Callable[[], Any]) -> Any:
-        """What `make` gave in the main process (a JSON value), in every process; made once, whoever dies."""
+        """The JSON value that `make` returned in the main process, in every process; made once, whoever dies."""
         if self.is_main and not self.store.check([key]):
             self.store.set(key, json.dumps(make()))
         self.store.wait([key], PATIENCE)
@@ -265,7 +269,7 @@ class WorkQueue:
         self.team.store.set(f"event/{number}", json.dumps([event, name, value]))
 
     def listen(self) -> None:
-        """Hand on to the watcher what has happened in all processes."""
+        """Report the events of all processes to the watcher."""
         if self.watcher is None:
             return
         store = self.team.store
@@ -282,3 +286,93 @@ class WorkQueue:
         frames = store.add("frames", 0)
         self.watcher.tracked(frames - self._frames_heard)
         self._frames_heard = frames
+
+
+@dataclass
+class Display:
+    """Progress of an evaluation (a `Watcher`): a bar on a terminal, a line now and then elsewhere.
+
+    Attributes:
+        console: Where it is shown.
+        title: Of the benchmark.
+        runs: Number of runs to track.
+        frames: Number of their frames.
+        label: Of the main score.
+        unit: What is counted.
+        scores: Finished run -> main score in percent.
+        failures: Failed run -> reason.
+    """
+
+    console: Console
+    title: str
+    runs: int
+    frames: int
+    label: str = "AUC"
+    unit: str = "sequences"
+    scores: dict[str, float | None] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    _tracked: int = 0
+    _began: float = field(default_factory=time.monotonic)
+    _logged: float = field(default_factory=time.monotonic)
+    _bar: Progress | None = None
+
+    def __enter__(self) -> Display:
+        self._began = self._logged = time.monotonic()
+        if self.console.is_terminal and not self.console.quiet:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self._task = self._bar.add_task(self.title, total=max(1, self.frames), note="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def finished(self, name: str, summary: Summary) -> None:
+        """A run is finished."""
+        self.scores[name] = summary.score
+        self._show()
+
+    def failed(self, name: str, reason: str) -> None:
+        """A run has failed."""
+        self.failures[name] = reason
+        self.say(f"[red]failed[/red] {name}: {escape(reason)}")
+        self._show()
+
+    def tracked(self, frames: int) -> None:
+        """That many more frames are done."""
+        self._tracked += frames
+        self._show()
+
+    def say(self, message: str) -> None:
+        """A line above the bar; rich markup is understood."""
+        (self._bar.console if self._bar is not None else self.console).print(message, highlight=False, soft_wrap=True)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self._began
+
+    def _show(self) -> None:
+        scores = [score for score in self.scores.values() if score is not None]
+        shown = f"  {self.label} {sum(scores) / len(scores):.1f}" if scores else ""
+        rate = self._tracked / max(self.seconds, 1e-9)
+        note = f"{len(self.scores) + len(self.failures)}/{self.runs} {self.unit}  {rate:.1f} fps{shown}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._tracked, note=note)
+        elif time.monotonic() - self._logged >= LOG_SECONDS:
+            self._logged = time.monotonic()
+            share = min(1.0, self._tracked / max(1, self.frames))
+            left = self.seconds * (1 - share) / share if share > 0 else float("nan")
+            self.console.print(f"{self.title}: {100 * share:.0f}%  {note}  ETA {left:.0f} s", highlight=False)

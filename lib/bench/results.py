@@ -17,6 +17,7 @@ VOT's benchmarks have the toolkit's layout below the same folder: `<seq>/<run>.t
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -29,7 +30,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.bench.environment import package_version
 from lib.bench.result_files import Floats, Marks, box_format, read_boxes, read_column, write_boxes, write_column
 from lib.bench.trajectories import format_values, read_regions, read_values
 from lib.data import Boxes, Video
@@ -75,6 +75,14 @@ class Identity:
         """``"weights, protocol"``: the names of what is not as in `old`."""
         mine = self.plain()
         return ", ".join(k.replace("_", " ") for k in sorted({*mine, *old}) if mine.get(k) != old.get(k))
+
+
+def package_version(package: str) -> str | None:
+    """The installed version; None if the package is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def versions() -> dict[str, str]:

@@ -23,8 +23,7 @@ from typing import Any
 import yaml
 
 from lib.bench.benchmarks import Benchmark, get_benchmark
-from lib.bench.environment import package_version
-from lib.bench.results import unused_folder
+from lib.bench.results import package_version, unused_folder
 from lib.bench.spec import TrackerSpec
 from lib.bench.vot.adapter import PREFIX, REGIONS
 from lib.data import VotList, write_vot_list
