@@ -13,7 +13,7 @@ import argparse
 import torch
 from torch import Tensor, nn
 
-from lib.bench import ExperimentFactory, counting
+from lib.bench import TrackerSpec, counting
 from lib.deploy import fuse_tracker
 from lib.models.layers import FuseOptions
 from lib.track import OneStreamTracker
@@ -43,7 +43,7 @@ def main() -> None:
     print(f"{'configuration':<40} {'entry point':<16} {'trained':>8} {'fused':>8}")
     for name in parser.parse_args().configs:
         script, config = name.split("/")
-        tracker = ExperimentFactory(script, config, None, device="cpu").build_plain(0)
+        tracker = TrackerSpec(script, config, untrained=True, device="cpu").build_plain(0)
         assert isinstance(tracker, OneStreamTracker)
         fused = fuse_tracker(tracker, FuseOptions(grid=tracker.grid))
         for entry_point, inputs in tracker.network.sample_inputs().items():

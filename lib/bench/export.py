@@ -58,6 +58,6 @@ def export_text(folder: Path, values: dict[str, Any]) -> str:
 
 
 def _size(folder: Path, name: str) -> str:
-    """Of a graph's file and those beside it that hold its weights."""
+    """Size of a graph's file and of its weight files."""
     stem = Path(name).stem
     return f"{sum(f.stat().st_size for f in folder.glob(f'{stem}.*')) / 2**20:.1f} MiB"

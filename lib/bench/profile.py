@@ -1,4 +1,4 @@
-"""Cost and speed of a tracker: parameters, multiply-accumulates, and four times that are often taken for each other.
+"""Cost and speed of a tracker: parameters, multiply-accumulates, and four durations that are often confused.
 
 The network is measured where it is used: its calls inside `tracker.init` and `tracker.step` are intercepted, so that
 whatever a method computes once per target or once per frame is counted as such, with no code per method.
@@ -182,7 +182,7 @@ def profile_tracker(
 ) -> Profile:
     """Measure a tracker on made-up frames. Every step starts from the same state, so that every step costs the same.
 
-    aux: give the frames a second picture, also for trackers that leave it aside. note: told what is being measured.
+    aux: give the frames a second picture, also for trackers that ignore it. note: gets the name of each measurement.
     plain: the same tracker, not prepared for inference, whose parameters and products are counted as papers do.
     Raises ProfileError when the tracker has no network to measure.
     """

@@ -35,7 +35,7 @@ NARROW = 32
 _INT8, _UINT8 = (-128, 127, torch.int8), (0, 255, torch.uint8)
 SEQUENCES, FRAMES = 12, 4
 PROCEDURAL = {False: "SYNTHETIC:seed=880001,sequences=12,length=24", True: "SYNTHETIC:rgbt,seed=880001,sequences=12"}
-"""Default data set for calibration, by whether a second picture is needed: nothing has to be downloaded."""
+"""Default data set for calibration, RGB and RGB-X; nothing has to be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _smooth(block: Block, name: str, ranges: dict[str, ChannelRange]) -> None:
 
 
 def _adapters(block: Block) -> list[str]:
-    """What reads the second norm beside the MLP."""
+    """Names of the adapter layers that read the second norm."""
     names = ("MLP_X_DTE_Adapter", "MLP_X_X_DTE_Adapter") if isinstance(block, AdaptedBlock) else ()
     return [f"{name}.D_fc1" for name in names]
 
@@ -270,14 +270,14 @@ class Convolution8(nn.Module):
 
     def __init__(self, layer: Convolution, ranges: ChannelRange) -> None:
         super().__init__()
-        self.relu, self.how = layer.relu, layer.how
+        self.relu, self.sliding = layer.relu, layer.sliding
         self.rounding = _Rounding(ranges)
         self.weight = _Weight(layer.weight, 0)
         self.register_buffer("bias", layer.bias, persistent=False)
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """x: [B, C, H, W]."""
-        return finished(self.how(self.rounding(x), self.weight(), self.bias), shortcut, self.relu)
+        return finished(self.sliding(self.rounding(x), self.weight(), self.bias), shortcut, self.relu)
 
 
 def _through(x: Tensor, scale: float, zero: int, low: int, high: int, dtype: torch.dtype) -> Tensor:

@@ -257,17 +257,17 @@ class CSTrack(nn.Module):
             Candidates.cat([f.candidates for f in found]), logits, torch.cat(confidence), tokens, weight
         )
 
-    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
         """For inference; see `lib.models.layers.fused`. What serves training alone stays behind."""
-        twin = with_fused_children(self, plan)
+        twin = with_fused_children(self, options)
         for name in ("confidence_pred", "task_cls"):
             del twin._modules[name]
         pos_embeds = self.pos_embeds()
-        if not plan.portable:
-            fusion = self.backbone_rgb_det_fusion.for_pos_embed(pos_embeds.fusion.detach(), plan)
+        if not options.portable:
+            fusion = self.backbone_rgb_det_fusion.for_pos_embed(pos_embeds.fusion.detach(), options)
             twin._modules["backbone_rgb_det_fusion"] = fusion
             if pos_embeds.memory is not None:
                 both = pos_embeds.search.detach(), pos_embeds.memory.detach()
-                twin._modules["temporal_fusion"] = self.temporal_fusion.for_pos_embeds(*both, plan)
+                twin._modules["temporal_fusion"] = self.temporal_fusion.for_pos_embeds(*both, options)
         twin._pos_embeds = twin.pos_embeds()
         return twin

@@ -65,11 +65,11 @@ class TransT(nn.Module):
             "locate": {"tokens": tokens, "search": sample_pictures(3, self.search_size)},
         }
 
-    def fuse_for_inference(self, plan: FuseOptions) -> TransT:
+    def fuse_for_inference(self, options: FuseOptions) -> TransT:
         """For inference; see `lib.models.layers.fused`."""
-        twin = with_fused_children(self, plan)
+        twin = with_fused_children(self, options)
         weight, bias = (self.input_proj.get_parameter(name) for name in ("weight", "bias"))
-        twin.input_proj = Convolution(weight, bias, replace(plan, grid=self.grid_search))
+        twin.input_proj = Convolution(weight, bias, replace(options, grid=self.grid_search))
         return twin
 
     def _tokens(self, picture: Tensor) -> Tensor:

@@ -32,14 +32,14 @@ class BottleneckAdapter(nn.Module):
 
 
 SCALE = 0.5
-"""Of the adapters beside the MLP."""
+"""Scale of the adapters parallel to the MLP."""
 
 
 class AdaptedBlock(Block):
     """Streams lie under one another: of x [R, N, C] the first `rgb_rows` are RGB, the others the second modality.
 
     Names of the adapters are those of published checkpoints: `X_DTE` of the second modality, `X_X_DTE` of the fusion.
-    fusion_is_seen: whether hooks on `attn.qkv` see the fusion's pass, too. Distillation compares single-stream passes
+    fusion_is_seen: hooks on `attn.qkv` see the fusion's pass, too. Distillation compares single-stream passes
     alone; ranges for 8 bits are taken from all of them.
     """
 
@@ -111,7 +111,7 @@ def _joined(rgb: Tensor, aux: Tensor) -> Tensor:
 
 
 def cross_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Every token looks at the tokens of the other modality, and at no other.
+    """Attention of every token to the tokens of the other modality only.
 
     q [2B, heads, M, d], k and v [2B, heads, N, d]: B rows of one modality, then B of the other -> [2B, M, heads * d].
     The same as one attention over both token lists with the pairs of one modality masked, at half the cost.
@@ -122,7 +122,7 @@ def cross_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class FusedAdaptedBlock(nn.Module):
-    """An `AdaptedBlock` for inference: adapters become further units of the layers they stand beside.
+    """An `AdaptedBlock` for inference: adapters become further units of their layers.
 
     It computes in place where it can: the tokens it is given may be overwritten.
     """
@@ -174,7 +174,7 @@ def _behind(attn: Attention, adapter: BottleneckAdapter, options: FuseOptions) -
 
 
 def _beside(mlp: Mlp, adapter: BottleneckAdapter, options: FuseOptions) -> ResidualMlp:
-    """An MLP and the adapter beside it as one MLP with more hidden units."""
+    """An MLP and its parallel adapter as one MLP with more hidden units."""
     down, up = adapter.D_fc1, adapter.D_fc2
     return ResidualMlp(
         torch.cat([mlp.fc1.weight, down.weight]),

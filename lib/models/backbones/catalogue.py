@@ -160,7 +160,7 @@ UNUSED_SWITCHES: dict[str, Any] = {
     "add_cls_token": False,
     "cls_token_use_mode": "ignore",
 }
-"""What published configuration files carry beside arguments, and the one value that they all give it."""
+"""Keys of published configuration files that are no arguments here, with the only value that these files give."""
 
 
 def with_published_switches(build: Callable[..., N]) -> Callable[..., N]:

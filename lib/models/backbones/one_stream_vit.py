@@ -96,7 +96,7 @@ class OneStreamViT(nn.Module):
 
     @property
     def needs_template_mask(self) -> bool:
-        """Whether `template_mask` must be given: elimination judged by the tokens inside the target's box."""
+        """True if `template_mask` is required: elimination scored by the tokens inside the target's box."""
         return bool(self.keep_ratio) and self.ce_template_range == "GT_BOX"
 
     def qkv_layer(self, layer: int) -> tuple[int, nn.Module]:

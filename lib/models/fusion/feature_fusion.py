@@ -31,7 +31,7 @@ class FusionSize:
 
 
 class EncoderLayer(nn.Module):
-    """Each branch looks at itself, then at the other one as it was before that; post-norm."""
+    """Each branch attends to itself, then to the other branch after its self-attention; post-norm."""
 
     def __init__(self, size: FusionSize) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class EncoderLayer(nn.Module):
         return part(f"norm{branch}1")(x + self.dropout(attended))
 
     def cross_attend(self, branch: str, x: Tensor, pos_embed: Tensor, other: Tensor, other_pos_embed: Tensor) -> Tensor:
-        """Cross-feature augment (eq. 4) of one branch: x [B, N, C] looks at other [B, M, C]."""
+        """Cross-feature augment (eq. 4) of one branch: x [B, N, C] attends to other [B, M, C]."""
         part, drop = self.get_submodule, self.dropout
         attended = part(f"multihead_attn{branch}")(x, pos_embed, other, other_pos_embed)
         x = part(f"norm{branch}2")(x + drop(attended))
@@ -60,7 +60,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """The search region looks at the template a last time."""
+    """The search region attends to the template a last time."""
 
     def __init__(self, size: FusionSize) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(size.dropout)
 
     def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:
-        """x [B, N, C] looks at memory [B, M, C]."""
+        """x [B, N, C] attends to memory [B, M, C]."""
         x = self.norm1(x + self.dropout(self.multihead_attn(x, pos_embed, memory, memory_pos_embed)))
         hidden = self.dropout(F.relu(self.linear1(x)))
         return self.norm2(x + self.dropout(self.linear2(hidden)))
@@ -182,7 +182,7 @@ class FusedEncoderLayer(nn.Module):
         return tokens
 
     def forward(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Both branches look at each other as they were: template [B, Nz, C], search [B, Nx, C], in place."""
+        """Cross-attention of both branches: template [B, Nz, C], search [B, Nx, C], in place."""
         z_queries, z_keys, z_values = self.across[TEMPLATE](z)
         x_queries, x_keys, x_values = self.across[SEARCH](x)
         z = self.after_across[TEMPLATE](z, self.attend(z_queries, x_keys, x_values))

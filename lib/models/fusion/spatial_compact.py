@@ -26,10 +26,10 @@ class CompactMlp(nn.Module):
 
 
 class SpatialCompactLayer(nn.Module):
-    """RGB looks at the second modality, which then looks at RGB as it has become; post-norm.
+    """RGB attends to the second modality, which then attends to the updated RGB tokens; post-norm.
 
     prompts: how many tokens each stream begins with that stay apart; all others are added place by place. The second
-    stream loses the residual beside its MLP, as published networks were trained.
+    stream has no residual around its MLP, as published networks were trained.
     """
 
     def __init__(self, width: int, heads: int, prompts: int, dropout: float = 0.1) -> None:

@@ -23,16 +23,16 @@ class FusedBranches(nn.Module):
     group of channels. The last layer is in float32: its maps are compared and become boxes.
     """
 
-    def __init__(self, head: nn.Module, branches: Sequence[str], plan: FuseOptions) -> None:
+    def __init__(self, head: nn.Module, branches: Sequence[str], options: FuseOptions) -> None:
         super().__init__()
         self.layers = nn.ModuleList()
         for level in range(1, 5):
             pairs = [_folded_block(head.get_submodule(f"conv{level}_{name}")) for name in branches]
             weight, bias = (torch.cat(parts) for parts in zip(*pairs, strict=True))
             groups = 1 if level == 1 else len(branches)
-            self.layers.append(Convolution(weight, bias, plan, relu=True, groups=groups))
+            self.layers.append(Convolution(weight, bias, options, relu=True, groups=groups))
         last = [head.get_submodule(f"conv5_{name}") for name in branches]
-        self.last = Convolution(*_diagonal(last), replace(plan, dtype=torch.float32))
+        self.last = Convolution(*_diagonal(last), replace(options, dtype=torch.float32))
 
     def forward(self, feature: Tensor) -> Tensor:
         """feature [B, C, g, g] -> the branches' maps after one another [B, sum of outputs, g, g], float32."""

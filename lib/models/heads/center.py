@@ -56,9 +56,9 @@ class CenterHead(nn.Module):
         centres = (cell_corners(grid, score.device) + offset.flatten(2)) / grid
         return _candidates(score, size, offset, centres)
 
-    def fuse_for_inference(self, plan: FuseOptions) -> FusedCenterHead:
+    def fuse_for_inference(self, options: FuseOptions) -> FusedCenterHead:
         """For inference; see `FuseOptions`."""
-        return FusedCenterHead(self, plan)
+        return FusedCenterHead(self, options)
 
 
 class FusedCenterHead(nn.Module):
@@ -66,12 +66,12 @@ class FusedCenterHead(nn.Module):
 
     corners: Tensor
 
-    def __init__(self, head: CenterHead, plan: FuseOptions) -> None:
+    def __init__(self, head: CenterHead, options: FuseOptions) -> None:
         super().__init__()
         # What becomes a probability comes first.
-        self.branches = FusedBranches(head, ("ctr", "size", "offset"), plan)
-        self.grid = plan.grid
-        corners = cell_corners(plan.grid, next(head.parameters()).device) / plan.grid
+        self.branches = FusedBranches(head, ("ctr", "size", "offset"), options)
+        self.grid = options.grid
+        corners = cell_corners(options.grid, next(head.parameters()).device) / options.grid
         self.register_buffer("corners", corners, persistent=False)
 
     def forward(self, feature: Tensor) -> Candidates:

@@ -45,17 +45,17 @@ class CornerHead(nn.Module):
         """feature: [B, inputs, g, g]. Maps are in float32, under autocast too."""
         return corner_candidates(at_least_float32(self.corner_logits(feature.contiguous())))
 
-    def fuse_for_inference(self, plan: FuseOptions) -> FusedCornerHead:
+    def fuse_for_inference(self, options: FuseOptions) -> FusedCornerHead:
         """For inference; see `FuseOptions`."""
-        return FusedCornerHead(self, plan)
+        return FusedCornerHead(self, options)
 
 
 class FusedCornerHead(nn.Module):
     """A `CornerHead` for inference: both branches side by side."""
 
-    def __init__(self, head: CornerHead, plan: FuseOptions) -> None:
+    def __init__(self, head: CornerHead, options: FuseOptions) -> None:
         super().__init__()
-        self.branches = FusedBranches(head, CornerHead.BRANCHES, plan)
+        self.branches = FusedBranches(head, CornerHead.BRANCHES, options)
 
     def forward(self, feature: Tensor) -> Candidates:
         """feature: [B, inputs, g, g]; float32 maps, whatever the format of the products."""

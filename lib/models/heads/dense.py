@@ -30,13 +30,13 @@ class Perceptron(nn.Module):
             x = F.relu(layer(x))
         return self.layers[-1](x)
 
-    def fuse_for_inference(self, plan: FuseOptions) -> nn.Module:
+    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
         """For inference; see `FuseOptions`. Its last layer is in float32: scores are compared."""
-        if plan.portable:
-            return with_fused_children(self, plan)
-        exact = replace(plan, dtype=torch.float32)
+        if options.portable:
+            return with_fused_children(self, options)
+        exact = replace(options, dtype=torch.float32)
         pairs = [(layer.get_parameter("weight"), layer.get_parameter("bias")) for layer in self.layers]
-        hidden = [Product(*pair, plan, "relu") for pair in pairs[:-1]]
+        hidden = [Product(*pair, options, "relu") for pair in pairs[:-1]]
         return nn.Sequential(*hidden, _InFloat32(), Product(*pairs[-1], exact))
 
 

@@ -1,4 +1,4 @@
-"""Candidate elimination: search tokens that the template does not look at leave the network (OSTrack, sec. 3.3)."""
+"""Candidate elimination: search tokens with little attention from the template are dropped (OSTrack, sec. 3.3)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def keep_rate(epoch: int, start: int, warm: int, base: float) -> float:
 
 
 def template_attention(q: Tensor, k: Tensor, n_template: int, rows: list[int] | None, mask: Tensor | None) -> Tensor:
-    """How much the template looks at every search token.
+    """Mean attention of the template to every search token.
 
     q, k: [B, heads, N, d] with the template's tokens first. rows: the template tokens that count (None: all);
     mask: [B, n_template] bool, which count in each sample (None: `rows` decides). Returns [B, N - n_template].

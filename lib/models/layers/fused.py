@@ -29,7 +29,7 @@ _ONE_AT = {"gelu": 1.1444507183528787, "relu": 1.0}
 
 @dataclass(frozen=True)
 class FuseOptions:
-    """How a network is going to be used.
+    """Options of a network's form for inference.
 
     dtype: of the products. pixels: the normalisation to fold into the first layers, which then read uint8 pictures;
     None leaves it outside. pack: lay weights out for this processor, where `packing_works`; not for networks that are
@@ -159,38 +159,38 @@ class Convolution(nn.Module):
     ) -> None:
         super().__init__()
         self.relu = relu
-        self.how = Sliding(stride, dilation * (weight.shape[-1] // 2), dilation, groups)
+        self.sliding = Sliding(stride, dilation * (weight.shape[-1] // 2), dilation, groups)
         self.packed = options.packs(weight)
         weight = weight.detach().to(options.dtype)
-        _hold(self, _pack_convolution(weight, self.how, options.grid) if self.packed else weight, bias, options)
+        _hold(self, _pack_convolution(weight, self.sliding, options.grid) if self.packed else weight, bias, options)
 
     @property
     def groups(self) -> int:
-        return self.how.groups
+        return self.sliding.groups
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """x [B, C, H, W]; shortcut is added to the result, before the ReLU."""
         if not self.packed:
-            return finished(self.how(x, self.weight, self.bias), shortcut, self.relu)
+            return finished(self.sliding(x, self.weight, self.bias), shortcut, self.relu)
         if shortcut is None:
             return self._packed(x, self.relu)
         if x.dtype != torch.float32:  # oneDNN's operator with a sum refuses bfloat16
             return finished(self._packed(x, False), shortcut, self.relu)
         act = "relu" if self.relu else None
         y: Tensor = _onednn()._convolution_pointwise.binary(
-            x, shortcut, self.weight, self.bias, *self.how.lists(), "add", 1.0, act, [], ""
+            x, shortcut, self.weight, self.bias, *self.sliding.lists(), "add", 1.0, act, [], ""
         )
         return y
 
     def _packed(self, x: Tensor, relu: bool) -> Tensor:
         act = "relu" if relu else "none"
-        y: Tensor = _onednn()._convolution_pointwise(x, self.weight, self.bias, *self.how.lists(), act, [], "")
+        y: Tensor = _onednn()._convolution_pointwise(x, self.weight, self.bias, *self.sliding.lists(), act, [], "")
         return y
 
 
 @dataclass(frozen=True)
 class Sliding:
-    """How a square kernel goes over a map."""
+    """Stride, padding, dilation and groups of a square convolution."""
 
     stride: int
     padding: int
@@ -262,15 +262,17 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, act: str) -> Tensor:
     return y
 
 
-def _pack_convolution(weight: Tensor, how: Sliding, grid: int) -> Tensor:
-    size = [1, weight.shape[1] * how.groups, grid, grid]
-    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight.contiguous().to_mkldnn(), *how.lists(), size)
+def _pack_convolution(weight: Tensor, sliding: Sliding, grid: int) -> Tensor:
+    size = [1, weight.shape[1] * sliding.groups, grid, grid]
+    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
+        weight.contiguous().to_mkldnn(), *sliding.lists(), size
+    )
     return packed
 
 
 @cache
 def packing_works(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's fused operators are here and give what plain PyTorch gives in this format."""
+    """True if oneDNN's fused operators are available and agree with plain PyTorch in this number format."""
     if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
         return False
     generator = torch.Generator().manual_seed(0)
