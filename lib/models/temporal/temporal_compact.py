@@ -72,7 +72,10 @@ def where_first(first: Tensor, begun: Tensor, memory: Tensor) -> Tensor:
 
 
 class TemporalLayer(nn.Module):
-    """Self-attention of the memory, then cross-attention of the tokens to it; post-norm. Names are those of published checkpoints."""
+    """Self-attention of the memory, then cross-attention of the tokens to it; post-norm.
+
+    Names are those of published checkpoints.
+    """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.1) -> None:
         super().__init__()
