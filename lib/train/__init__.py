@@ -16,10 +16,8 @@ from lib.train.checkpoint import (
 from lib.train.launch import TrainOptions, main, parser, processes_and_nodes, training_arguments
 from lib.train.log import LinesSink, LogPaths, Report, TextSink, TrainLog, duration
 from lib.train.loop import Trainer, TrainingSetup
-from lib.train.optim import build_optimizer, load_optimizer_state, optimizer_state, parameter_groups, set_lr
-from lib.train.precision import NonFiniteLossError, NonFiniteWeightsError
+from lib.train.optim import build_optimizer, load_optimizer_state, optimizer_state, parameter_groups
 from lib.train.process import InterruptedTraining, seed_everything
-from lib.train.progress import MetricAverager
 from lib.train.schedule import lr_factor, phases_of
 from lib.train.session import build_setup
-from lib.train.step import BatchTooLargeError
+from lib.train.step import BatchTooLargeError, MetricAverager, NonFiniteLossError, NonFiniteWeightsError

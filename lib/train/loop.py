@@ -30,11 +30,20 @@ from lib.train.optim import (
     parameter_groups,
     set_train_mode,
 )
-from lib.train.precision import NonFiniteLossError, NonFiniteWeightsError, Precision, precision_name
 from lib.train.process import InterruptedTraining, Interrupts, rng_state, set_rng_state
-from lib.train.progress import EpochIterator, EpochLoader, MetricAverager, Span, ThroughputMeter
+from lib.train.progress import EpochIterator, EpochLoader, Span, ThroughputMeter
 from lib.train.schedule import Phase, phases_of
-from lib.train.step import BatchTooLargeError, ObjectiveModule, StepResult, TrainStep
+from lib.train.step import (
+    BatchTooLargeError,
+    MetricAverager,
+    NonFiniteLossError,
+    NonFiniteWeightsError,
+    ObjectiveModule,
+    Precision,
+    StepResult,
+    TrainStep,
+    precision_name,
+)
 
 DATA_SHARE_WARNING = 0.2
 SETTLING_SECONDS = 20.0
@@ -195,7 +204,7 @@ class Trainer:
         count = min(self.train.accumulate, progress.steps - progress.step)
         factor = self.phase.lr_factor(progress.epoch, progress.step + count - 1, progress.steps)
         try:
-            result = self.train_step(batches.next, count, progress, factor)
+            result = self.train_step([batches.next() for _ in range(count)], progress, factor)
         except torch.OutOfMemoryError as error:
             reason = str(error).partition("\n")[0]
             splits = isinstance(self.setup.objective, SplittingObjective)

@@ -58,12 +58,6 @@ def build_optimizer(groups: list[dict[str, Any]], train: Train) -> Optimizer:
     return adam(groups, lr=train.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=train.weight_decay)
 
 
-def set_lr(optimizer: Optimizer, factor: float) -> None:
-    """Every group's learning rate becomes its base rate times `factor`."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
-
-
 def check_eval_modules(network: nn.Module, patterns: Sequence[str]) -> None:
     """Raises ConfigError for a pattern of EVAL_MODULES that is no regular expression or meets no module."""
     for pattern in patterns:

@@ -1,9 +1,9 @@
-"""Batches of an epoch, how fast they are worked through, and the means of the loss terms."""
+"""The batches of an epoch and their throughput."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -117,31 +117,3 @@ class ThroughputMeter:
             known = self.step_seconds or measured
             self.step_seconds = SMOOTHING * known + (1 - SMOOTHING) * measured
         return ended
-
-
-class MetricAverager:
-    """Means of named values, weighted by the number of samples; a name may be absent from some steps."""
-
-    def __init__(self, states: Iterable[Mapping[str, list[float]]] = ()) -> None:
-        """Start from the `state` of other averagers: of earlier steps, or of other processes."""
-        self._sums: dict[str, list[float]] = {}
-        for state in states:
-            for name, (total, weight) in state.items():
-                entry = self._sums.setdefault(name, [0.0, 0.0])
-                entry[0] += total
-                entry[1] += weight
-
-    def add(self, values: Mapping[str, float], weight: float) -> None:
-        """Count `values` with `weight`."""
-        for name, value in values.items():
-            entry = self._sums.setdefault(name, [0.0, 0.0])
-            entry[0] += value * weight
-            entry[1] += weight
-
-    def means(self) -> dict[str, float]:
-        """The means so far."""
-        return {name: total / weight for name, (total, weight) in self._sums.items()}
-
-    def state(self) -> dict[str, list[float]]:
-        """Sums and weights, as plain values."""
-        return {name: list(entry) for name, entry in self._sums.items()}

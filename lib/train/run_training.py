@@ -28,10 +28,9 @@ from lib.registry import UnknownNameError
 from lib.train.checkpoint import CheckpointError, CheckpointFolder, OccupiedError, ResumeError
 from lib.train.launch import add_training_options, training_options
 from lib.train.loop import Trainer
-from lib.train.precision import LossScaleError, NonFiniteLossError, NonFiniteWeightsError
 from lib.train.process import InterruptedTraining
 from lib.train.session import open_session
-from lib.train.step import BatchTooLargeError
+from lib.train.step import BatchTooLargeError, LossScaleError, NonFiniteLossError, NonFiniteWeightsError
 
 WRONG_SETUP = (
     ValueError, OSError, UnknownNameError, WeightsError, CheckpointError, ResumeError, OccupiedError,

@@ -34,9 +34,9 @@ from lib.train.log import (
     tensorboard_available,
 )
 from lib.train.loop import Trainer, TrainingSetup
-from lib.train.precision import precision_name
 from lib.train.process import seed_everything
 from lib.train.schedule import phases_of
+from lib.train.step import precision_name
 
 
 def open_session(options: TrainOptions, world: World) -> Trainer:

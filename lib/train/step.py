@@ -1,11 +1,12 @@
-"""One training step: forward, backward, clip, update."""
+"""One training step in one place: forward, backward, clip, update; its number format and the means of its terms."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,9 @@ from lib.config import Train
 from lib.data import Rows
 from lib.distributed import World
 from lib.objectives import Objective, Progress, SplittingObjective
-from lib.train.optim import set_lr
-from lib.train.precision import NonFiniteLossError, Precision
-from lib.train.progress import MetricAverager
 
 TOTAL = "Loss/total"
+MAX_OVERFLOWS = 50
 
 
 class ObjectiveModule(nn.Module):
@@ -103,8 +102,13 @@ class TrainStep:
         self.parameters = [p for g in optimizer.param_groups for p in g["params"]]
         self.batch_size = 0
 
-    def __call__(self, next_batch: Callable[[], Rows], count: int, progress: Progress, lr_factor: float) -> StepResult:
-        """Update the parameters by the mean gradient of `count` batches, at the base rates times `lr_factor`.
+    def __call__(self, batches: Sequence[Rows], progress: Progress, lr_factor: float) -> StepResult:
+        """Update the parameters by the mean gradient of the batches.
+
+        Args:
+            batches: On the device, normalised; more than one where gradients are accumulated.
+            progress: Position of the first batch.
+            lr_factor: Multiplies the base learning rate of every parameter group.
 
         Raises:
             NonFiniteLossError: A loss (or, but for fp16, a gradient) is not finite and TRAIN.ON_NONFINITE is `raise`;
@@ -115,20 +119,20 @@ class TrainStep:
         problem: NonFiniteLossError | None = None
         buffers = [(b, b.clone()) for b in self.module.buffers()] if skips else []
         # DDP averages over the processes; the sum is that average times their number.
-        scale = (self.world.size if train.sum_gradients else 1) / count
+        scale = (self.world.size if train.sum_gradients else 1) / len(batches)
         forward = self.parallel or self.module
 
-        set_lr(self.optimizer, lr_factor)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * lr_factor
         self.optimizer.zero_grad(set_to_none=True)
-        for i in range(count):
-            batch = next_batch()
+        for i, batch in enumerate(batches):
             self.batch_size = len(batch)
             samples += len(batch)
             names += batch.names
             with self.precision.autocast():
                 parts = self.module.split(batch, progress)
             for j, part in enumerate(parts):
-                is_last = i == count - 1 and j == len(parts) - 1
+                is_last = i == len(batches) - 1 and j == len(parts) - 1
                 # Gradients of several processes meet in the last backward pass of a step only.
                 with nullcontext() if is_last or self.parallel is None else self.parallel.no_sync():
                     with self.precision.autocast():
@@ -166,6 +170,130 @@ class TrainStep:
         return averager.means()
 
 
+def precision_name(train: Train) -> str:
+    """``fp32``, ``bf16`` or ``fp16``; the published key `AMP: true` means fp16."""
+    return "fp16" if train.amp and train.precision == "fp32" else train.precision
+
+
+class Precision:
+    """Autocast, loss scale and clipping for one of ``fp32``, ``bf16``, ``fp16``.
+
+    Attributes:
+        overflows: Steps that were skipped because an fp16 gradient overflowed.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name, self.device = name, device
+        self.overflows = 0
+        self._in_a_row = 0
+        self._scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context of a forward pass."""
+        if self.name == "fp32":
+            return nullcontext()
+        kind = torch.bfloat16 if self.name == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=kind)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`."""
+        self._scaler.scale(loss).backward()
+
+    def clip(self, optimizer: Optimizer, parameters: Sequence[nn.Parameter], max_norm: float) -> Tensor:
+        """Clip to `max_norm` (0: not at all); returns the global norm of the true, unscaled gradients before that."""
+        self._scaler.unscale_(optimizer)
+        return nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else math.inf)
+
+    def step(self, optimizer: Optimizer, grad_norm: float) -> None:
+        """Update the parameters, or count an overflow if fp16 gradients are not finite.
+
+        Raises:
+            LossScaleError: More than `MAX_OVERFLOWS` steps in a row overflowed.
+        """
+        if self.name != "fp16":
+            optimizer.step()
+            return
+        self._scaler.step(optimizer)
+        self._scaler.update()
+        if math.isfinite(grad_norm):
+            self._in_a_row = 0
+            return
+        self.overflows += 1
+        self._in_a_row += 1
+        if self._in_a_row > MAX_OVERFLOWS:
+            raise LossScaleError(
+                f"fp16 gradients overflowed in {self._in_a_row} steps in a row; TRAIN.PRECISION bf16 or fp32 will help"
+            )
+
+    def skip(self) -> None:
+        """End a step after `clip` without an update."""
+        if self.name == "fp16":
+            self._scaler.update()
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the training state."""
+        return {"scaler": self._scaler.state_dict(), "overflows": self.overflows, "in_a_row": self._in_a_row}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""
+        if state["scaler"] and self.name == "fp16":
+            self._scaler.load_state_dict(state["scaler"])
+        self.overflows, self._in_a_row = state["overflows"], state["in_a_row"]
+
+
+class MetricAverager:
+    """Means of named values, weighted by the number of samples; a name may be absent from some steps."""
+
+    def __init__(self, states: Iterable[Mapping[str, list[float]]] = ()) -> None:
+        """Start from the `state` of other averagers: of earlier steps, or of other processes."""
+        self._sums: dict[str, list[float]] = {}
+        for state in states:
+            for name, (total, weight) in state.items():
+                entry = self._sums.setdefault(name, [0.0, 0.0])
+                entry[0] += total
+                entry[1] += weight
+
+    def add(self, values: Mapping[str, float], weight: float) -> None:
+        """Count `values` with `weight`."""
+        for name, value in values.items():
+            entry = self._sums.setdefault(name, [0.0, 0.0])
+            entry[0] += value * weight
+            entry[1] += weight
+
+    def means(self) -> dict[str, float]:
+        """The means so far."""
+        return {name: total / weight for name, (total, weight) in self._sums.items()}
+
+    def state(self) -> dict[str, list[float]]:
+        """Sums and weights, as plain values."""
+        return {name: list(entry) for name, entry in self._sums.items()}
+
+
+def to_floats(terms: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars from the device in one transfer."""
+    stacked = torch.stack([t.detach().double().reshape(()) for t in terms.values()])
+    return dict(zip(terms, stacked.tolist(), strict=True))
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss or gradient that is not finite (or above TRAIN.MAX_LOSS); the parameters were not touched by it."""
+
+    @classmethod
+    def at(cls, what: str, progress: Progress, terms: Mapping[str, float], names: Sequence[str]) -> NonFiniteLossError:
+        """`what` is "the loss is not finite", for instance; `names` are those of the samples."""
+        shown = ", ".join(f"{k} {v:g}" for k, v in terms.items()) or "none"
+        samples = ", ".join(names) or "unnamed"
+        return cls(f"{what} in epoch {progress.epoch}, step {progress.step}; terms: {shown}; samples: {samples}")
+
+
+class NonFiniteWeightsError(RuntimeError):
+    """A weight that is not finite, found before a checkpoint was written."""
+
+
+class LossScaleError(RuntimeError):
+    """fp16 gradients that overflow at any scale."""
+
+
 class BatchTooLargeError(RuntimeError):
     """A batch that the device's memory does not hold; the message says what to set instead."""
 
@@ -185,9 +313,3 @@ class BatchTooLargeError(RuntimeError):
             f"the device has no room for TRAIN.BATCH_SIZE {batch_size} ({processes} processes, ACCUMULATE "
             f"{train.accumulate}: total batch {total}); {'; '.join(advice)}. {reason}"
         )
-
-
-def to_floats(terms: Mapping[str, Tensor]) -> dict[str, float]:
-    """Scalars from the device in one transfer."""
-    stacked = torch.stack([t.detach().double().reshape(()) for t in terms.values()])
-    return dict(zip(terms, stacked.tolist(), strict=True))

@@ -35,7 +35,7 @@ from lib.models.layers import DropPath, FuseOptions
 from lib.models.losses import gaussian_heatmap
 from lib.models.temporal import best_places, box_prior, inverse_affinity
 from lib.objectives import BoxCriterion, Losses, Progress
-from lib.train import build_optimizer, lr_factor, parameter_groups, set_lr
+from lib.train import build_optimizer, lr_factor, parameter_groups
 
 LABELS = {"lasher": Modality.RGBT, "visevent": Modality.RGBE, "depthtrack": Modality.RGBD}
 """Modality of the data sets in cases; all others are plain RGB."""
@@ -439,7 +439,9 @@ def optimizer_groups(case: Case) -> None:
                 wanted["eps"],
             ]
         for epoch, rates in stored["lr_at_epoch"].items():
-            set_lr(optimizer, lr_factor(config.train, int(epoch)))
+            factor = lr_factor(config.train, int(epoch))
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
             case.check([g["lr"] for g in optimizer.param_groups], rates, f"{stage} epoch {epoch}")
 
 

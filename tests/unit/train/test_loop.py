@@ -337,7 +337,7 @@ def test_objective_that_splits_adds_gradients(tmp_path: Path) -> None:
             tmp_path / type(objective).__name__, train, network=ToyNetwork(0.0, False), objective=objective
         )
         batch = first_rows(next(trainer.setup.train_loader.epoch(1)), 2)
-        norms.append(trainer.train_step(lambda b=batch: b, 1, Progress(1, 1), 1.0).grad_norm)
+        norms.append(trainer.train_step([batch], Progress(1, 1), 1.0).grad_norm)
     assert norms[1] == pytest.approx(2 * norms[0], rel=1e-5)
 
 
