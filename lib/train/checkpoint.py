@@ -270,14 +270,30 @@ def no_state_in(published: Path) -> str:
     )
 
 
-def check_state(state: Mapping[str, Any], identity: Mapping[str, Any], processes: int, allow_change: bool) -> list[str]:
-    """Sentences for the log about a state that will be gone on from.
+def check_state(
+    state: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    processes: int,
+    allow_change: bool,
+    defaults: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Compare a training state with the run that resumes from it.
 
-    identity: `config` (the resolved configuration) and `config_hash` of the present run.
-    Raises ResumeError, naming every changed key, when the configuration is not the state's and `allow_change` is False.
+    Args:
+        state: As `read_state` gives it.
+        identity: `config` (the resolved configuration) and `config_hash` of the present run.
+        processes: Number of processes of the present run.
+        allow_change: Accept a configuration that differs from the state's.
+        defaults: The configuration with nothing set; keys newer than the state are no change if they have these values.
+
+    Returns:
+        Sentences for the log.
+
+    Raises:
+        ResumeError: The configuration changed and `allow_change` is False; the message names every changed key.
     """
     notes = []
-    changes = config_changes(state["config"], identity["config"])
+    changes = config_changes(state["config"], identity["config"], defaults or {})
     serious = [c for c in changes if not c.startswith(HARMLESS)]
     if serious and not allow_change:
         raise ResumeError(
@@ -297,13 +313,15 @@ def check_state(state: Mapping[str, Any], identity: Mapping[str, Any], processes
     return notes
 
 
-def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """``KEY.PATH: old -> new`` for every value that differs."""
-    old, new = _flat(before), _flat(now)
+def config_changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> list[str]:
+    """``KEY.PATH: old -> new`` for every value that differs; a key that `before` lacks counts by its default."""
+    old, new = {**_flat(defaults or {}), **_flat(before)}, _flat(now)
     absent = "absent"
     return [
         f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
-        for key in sorted(old.keys() | new.keys())
+        for key in sorted(_flat(before).keys() | new.keys())
         if old.get(key, absent) != new.get(key, absent)
     ]
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 import lib
-from lib.config import ConfigError
+from lib.config import ConfigError, as_plain
 from lib.data import Batch, ClipBatch, Rows, normalise_batch
 from lib.data.datasets import quiet_readers
 from lib.distributed import World
@@ -57,7 +57,8 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
     )
     identity = {"config": plain, "config_hash": experiment.hash}
     log_paths = LogPaths.of(paths.save_dir, experiment.script, experiment.name)
-    state_path, notes = world.on_main(lambda: _find_start(options, world, folder, log_paths, identity))
+    defaults = as_plain(experiment.method.config())
+    state_path, notes = world.on_main(lambda: _find_start(options, world, folder, log_paths, identity, defaults))
     with nullcontext() if world.is_main else quiet_readers():
         setup = build_setup(experiment, world, paths, options, identity, begins=state_path is None)
     trainer = Trainer(setup, train, world, folder, TrainLog())
@@ -131,7 +132,12 @@ def build_setup(
 
 
 def _find_start(
-    options: TrainOptions, world: World, folder: CheckpointFolder, logs: LogPaths, identity: Mapping[str, Any]
+    options: TrainOptions,
+    world: World,
+    folder: CheckpointFolder,
+    logs: LogPaths,
+    identity: Mapping[str, Any],
+    defaults: Mapping[str, Any],
 ) -> tuple[Path | None, list[str]]:
     """In rank 0: the state to go on from, if any, and what to say about it."""
     folder.claim()
@@ -144,7 +150,7 @@ def _find_start(
         published = folder.published()
         return None, [] if published is None or options.load is not None else [no_state_in(published)]
     path, state = found
-    notes = check_state(state, identity, world.size, options.allow_config_change)
+    notes = check_state(state, identity, world.size, options.allow_config_change, defaults)
     if options.load is not None:
         notes.append(f"--load {options.load} is not used, since the training goes on from {path.name}")
     return path, [*notes, f"state: {path}"]

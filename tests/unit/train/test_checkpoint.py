@@ -109,3 +109,6 @@ def test_changes_of_a_configuration_are_named() -> None:
     before = {"TRAIN": {"LR": 1e-4, "EPOCH": 3}, "DATA": {"MEAN": [0.5]}}
     now = {"TRAIN": {"LR": 2e-4, "EPOCH": 3}, "DATA": {"MEAN": [0.5], "STD": [1.0]}}
     assert config_changes(before, now) == ["DATA.STD: absent -> [1.0]", "TRAIN.LR: 0.0001 -> 0.0002"]
+    # A key that is newer than the state counts by its default.
+    assert config_changes(before, now, {"DATA": {"STD": [1.0]}}) == ["TRAIN.LR: 0.0001 -> 0.0002"]
+    assert config_changes(before, now, {"DATA": {"STD": [2.0]}})[0] == "DATA.STD: [2.0] -> [1.0]"
