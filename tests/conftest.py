@@ -12,3 +12,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="golden cases: run those below DIR (searched recursively) instead of the bundled ones; may be repeated",
     )
+
+
+SLOW_CASES = ("forward", "train_step", "tracker", "multiframe", "slt_t", "slt_track", "init_pretrained")
+"""Parts of the kinds of golden cases that build networks of published size."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what runs the user's commands or networks of published size; unit tests are marked one by one."""
+    for item in items:
+        case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+        is_command = "e2e" in item.path.parts
+        if is_command or (case is not None and any(part in case.kind for part in SLOW_CASES)):
+            item.add_marker(pytest.mark.slow)
