@@ -21,7 +21,7 @@ import numpy as np
 from lib.data.listing import children_of, is_hidden
 
 _LOCAL_HEADER = 30
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Bytes before the name in the header of each file of a zip archive."""
 
 
 @runtime_checkable
@@ -66,50 +66,113 @@ class DirectoryStore:
 
 
 class ZipStore:
-    """Files in a zip archive. One folder that holds them all (`zip -r lasot.zip lasot`) may be left out of keys.
+    """Files in a zip archive, stored or deflated.
 
-    top: that common folder; None finds it, "" takes keys literally.
+    One folder that holds them all (`zip -r lasot.zip lasot`) may be left out of keys. Reads do not move the file
+    offset, so threads and forked processes can share the open file. The index is read at the first use. Damage is found
+    by the checksum.
     """
 
     def __init__(self, path: Path, top: str | None = None) -> None:
-        self.path = Path(path)
-        self._wanted_top = top
-        self._archive = ZipArchive(self.path)
+        """Remember the archive; it is opened at the first use.
 
-    @property
-    def top(self) -> str:
-        """The folder that holds all files, or ""."""
-        return self._archive.common_top if self._wanted_top is None else self._wanted_top
+        Args:
+            path: The archive.
+            top: The common folder that keys may leave out; None finds it, "" takes keys literally.
+        """
+        self.path = Path(path)
+        self._given_top = top
+        self._index: _Index | None = None
+        self._file: BinaryIO | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_given_top": self._given_top, "_index": None, "_file": None}
 
     def read(self, key: str) -> bytes:
-        position = self._archive.find(self._full(key))
+        """The file's bytes.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OSError: The archive is damaged at this file, encrypted, or compressed by other means than deflate.
+        """
+        index, full, position, _ = self._find(key)
         if position is None:
-            raise FileNotFoundError(f"no such file: {self.describe(key)}")
-        return self._archive.read(position)
+            raise FileNotFoundError(f"no such file: {self.path}:{full}")
+        name = f"{self.path}:{full}"
+        offset, size, checksum, method, encrypted = (int(v) for v in index.places[position])
+        if encrypted or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise OSError(f"{name}: encrypted, or compressed by other means than deflate")
+        header = self._bytes_at(offset, _LOCAL_HEADER)
+        if len(header) < _LOCAL_HEADER or header[:4] != b"PK\3\4":
+            raise OSError(f"{name}: the archive is damaged here")
+        name_length, extra_length = struct.unpack_from("<HH", header, 26)
+        data = self._bytes_at(offset + _LOCAL_HEADER + name_length + extra_length, size)
+        try:
+            data = zlib.decompress(data, -zlib.MAX_WBITS) if method == zipfile.ZIP_DEFLATED else data
+        except zlib.error as error:
+            raise OSError(f"{name}: the archive is damaged here ({error})") from None
+        if zlib.crc32(data) != checksum:
+            raise OSError(f"{name}: the archive is damaged here (wrong checksum)")
+        return data
 
     def exists(self, key: str) -> bool:
-        return self._archive.find(full := self._full(key)) is not None or self._archive.has_folder(full)
+        _, _, position, is_folder = self._find(key)
+        return position is not None or is_folder
 
     def listdir(self, prefix: str = "") -> list[str]:
-        found = self._archive.listdir(self._full(prefix))
+        """Sorted names directly below a folder. Raises FileNotFoundError if there are none."""
+        index, full, _, _ = self._find(prefix)
+
+        def first_from(key: str) -> str | None:
+            at = bisect_left(index.names, key)
+            return index.names[at] if at < len(index.names) else None
+
+        # a zero byte makes the smallest name behind a name
+        found = children_of(full, first_from, lambda key: first_from(f"{key}\0"))
         if not found:
-            raise FileNotFoundError(f"no such folder: {self.describe(prefix)}")
+            raise FileNotFoundError(f"no such folder: {self.path}:{full}")
         return found
 
     def describe(self, key: str) -> str:
-        return f"{self.path}:{self._full(key)}"
+        return f"{self.path}:{self._find(key)[1]}"
 
-    def _full(self, key: str) -> str:
-        """The key as the archive has it: as given if that is there, else below the common folder."""
-        if not self.top:
-            return key
-        if key and (self._archive.find(key) is not None or self._archive.has_folder(key)):
-            return key
-        return f"{self.top}/{key}" if key else self.top
+    def _find(self, key: str) -> tuple[_Index, str, int | None, bool]:
+        """Where a key is in the archive: as given if that is there, else below the common folder.
+
+        Returns:
+            The index; the full name; its position in the index, None unless it is a file; whether it is a folder.
+        """
+        if self._index is None:
+            self._index = _Index(self.path)
+        names = self._index.names
+        top = self._index.top if self._given_top is None else self._given_top
+        below_top = f"{top}/{key}" if top and key else top or key
+        for full in (key, below_top) if key else (below_top,):
+            at, below = bisect_left(names, full), bisect_left(names, prefix := f"{full}/" if full else "")
+            position = at if at < len(names) and names[at] == full else None
+            is_folder = below < len(names) and names[below].startswith(prefix)
+            if position is not None or is_folder:
+                break
+        return self._index, full, position, is_folder
+
+    def _bytes_at(self, offset: int, size: int) -> bytes:
+        if self._file is None:
+            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115  (lives as long as the store)
+        parts, missing = [], size
+        while missing > 0 and (part := os.pread(self._file.fileno(), missing, offset)):
+            parts.append(part)
+            offset, missing = offset + len(part), missing - len(part)
+        return b"".join(parts)
 
 
 class _Index:
-    """The files of an archive: sorted names, and where each one's data are."""
+    """The files of an archive.
+
+    Attributes:
+        names: Sorted.
+        places: [N, 5] int64 offset of the header, compressed size, checksum, compression method, encrypted or not.
+        top: The folder that holds every file, or "".
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -128,91 +191,6 @@ class _Index:
         self.top = top if top and all(name.startswith(f"{top}/") for name in self.names) else ""
 
 
-class ZipArchive:
-    """Files of a zip archive, stored or deflated.
-
-    Reads do not move the file offset, so threads and forked processes can share the open file. The index is read at
-    the first use. Damage is found by the checksum.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._index: _Index | None = None
-        self._file: BinaryIO | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_index": None, "_file": None}
-
-    @property
-    def index(self) -> _Index:
-        """Names and places, read once per process."""
-        if self._index is None:
-            self._index = _Index(self.path)
-        return self._index
-
-    @property
-    def common_top(self) -> str:
-        """The folder that holds every file, or ""."""
-        return self.index.top
-
-    def find(self, name: str) -> int | None:
-        """Position of a file in the index."""
-        names = self.index.names
-        position = bisect_left(names, name)
-        return position if position < len(names) and names[position] == name else None
-
-    def has_folder(self, folder: str) -> bool:
-        """Whether any file lies below `folder` ("" is the archive itself)."""
-        names, prefix = self.index.names, f"{folder}/" if folder else ""
-        position = bisect_left(names, prefix)
-        return position < len(names) and names[position].startswith(prefix)
-
-    def listdir(self, folder: str) -> list[str]:
-        """Sorted names directly below `folder`; empty if there is no such folder."""
-        names = self.index.names
-        at = 0
-
-        def first_from(key: str) -> str | None:
-            nonlocal at
-            at = bisect_left(names, key)
-            return names[at] if at < len(names) else None
-
-        def following(key: str) -> str | None:
-            nonlocal at
-            at += 1
-            return names[at] if at < len(names) else None
-
-        return children_of(folder, first_from, following)
-
-    def read(self, position: int) -> bytes:
-        """The bytes of the file at this position of the index; OSError if the archive is damaged there."""
-        name = f"{self.path}:{self.index.names[position]}"
-        offset, size, checksum, method, encrypted = (int(v) for v in self.index.places[position])
-        if encrypted or method not in _METHODS:
-            raise OSError(f"{name}: encrypted, or compressed by other means than deflate")
-        header = self._bytes_at(offset, _LOCAL_HEADER)
-        if len(header) < _LOCAL_HEADER or header[:4] != b"PK\3\4":
-            raise OSError(f"{name}: the archive is damaged here")
-        name_length, extra_length = struct.unpack_from("<HH", header, 26)
-        data = self._bytes_at(offset + _LOCAL_HEADER + name_length + extra_length, size)
-        try:
-            data = zlib.decompress(data, -zlib.MAX_WBITS) if method == zipfile.ZIP_DEFLATED else data
-        except zlib.error as error:
-            raise OSError(f"{name}: the archive is damaged here ({error})") from None
-        if zlib.crc32(data) != checksum:
-            raise OSError(f"{name}: the archive is damaged here (wrong checksum)")
-        return data
-
-    def _bytes_at(self, offset: int, size: int) -> bytes:
-        if self._file is None:
-            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115  (lives as long as the archive object)
-        parts, missing = [], size
-        while missing > 0 and (part := os.pread(self._file.fileno(), missing, offset)):
-            parts.append(part)
-            offset, missing = offset + len(part), missing - len(part)
-        return b"".join(parts)
-
-
 class LmdbStore:
     """Files in an LMDB environment: key = UTF-8 path, value = the file's bytes."""
 
@@ -221,38 +199,33 @@ class LmdbStore:
         self._real_path = str(self.path.resolve())
 
     def read(self, key: str) -> bytes:
-        with self._begin() as txn:
+        with _environment(self._real_path).begin() as txn:
             value = txn.get(key.encode()) if key else None
         if value is None:
-            raise FileNotFoundError(f"no such file: {self.describe(key)}")
+            raise FileNotFoundError(f"no such file: {self.path}:{key}")
         return bytes(value)
 
     def exists(self, key: str) -> bool:
-        with self._begin() as txn, txn.cursor() as cursor:
+        with _environment(self._real_path).begin() as txn, txn.cursor() as cursor:
             if not key or cursor.set_key(key.encode()):
                 return True
             folder = f"{key}/".encode()
             return bool(cursor.set_range(folder)) and cursor.key().startswith(folder)
 
     def listdir(self, prefix: str = "") -> list[str]:
-        with self._begin() as txn, txn.cursor() as cursor:
-
-            def first_from(key: str) -> str | None:
-                return cursor.key().decode() if cursor.set_range(key.encode() or b"\0") else None
-
-            def following(key: str) -> str | None:
-                return cursor.key().decode() if cursor.next() else None
-
-            found = children_of(prefix, first_from, following)
+        """Sorted names directly below a folder. Raises FileNotFoundError if there are none."""
+        with _environment(self._real_path).begin() as txn, txn.cursor() as cursor:
+            found = children_of(
+                prefix,
+                first_from=lambda key: cursor.key().decode() if cursor.set_range(key.encode() or b"\0") else None,
+                following=lambda key: cursor.key().decode() if cursor.next() else None,
+            )
         if not found:
-            raise FileNotFoundError(f"no such folder: {self.describe(prefix)}")
+            raise FileNotFoundError(f"no such folder: {self.path}:{prefix}")
         return found
 
     def describe(self, key: str) -> str:
         return f"{self.path}:{key}"
-
-    def _begin(self) -> Any:
-        return _environment(self._real_path).begin(buffers=False)
 
 
 class SubStore:
@@ -282,40 +255,47 @@ _OPEN: dict[str, tuple[int, lmdb.Environment]] = {}
 _LOCKS: dict[int, Lock] = {}
 
 
-def _environment(key: str) -> lmdb.Environment:
-    """This process's handle on an environment. A forked child closes its copy of its parent's and opens its own."""
-    process = os.getpid()
-    held = _OPEN.get(key)
+def _environment(path: str) -> lmdb.Environment:
+    """This process's handle on an environment. A forked child closes its copy of its parent's and opens its own.
+
+    Raises:
+        FileNotFoundError: There is no environment.
+        OSError: It cannot be read, or is cut short: to read past the end of a mapped file would end the process.
+    """
+    process, file = os.getpid(), os.path.join(path, "data.mdb")
+    held = _OPEN.get(path)
     if held is not None and held[0] == process:
         return held[1]
     with _LOCKS.setdefault(process, Lock()):  # a lock per process: a fork may happen while the parent holds its own
-        held = _OPEN.get(key)
+        held = _OPEN.get(path)
         if held is not None and held[0] == process:
             return held[1]
-        if not os.path.isfile(os.path.join(key, "data.mdb")):
-            raise FileNotFoundError(f"no LMDB environment (data.mdb) in {key}")
+        if not os.path.isfile(file):
+            raise FileNotFoundError(f"no LMDB environment (data.mdb) in {path}")
         if held is not None:
             held[1].close()
         try:
-            handle = lmdb.open(key, readonly=True, lock=False, readahead=False, meminit=False, create=False)
+            handle = lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False, create=False)
         except lmdb.Error as error:
-            raise OSError(f"{key}: not a readable LMDB environment ({error})") from None
-        _check_whole(key, handle)
-        _OPEN[key] = (process, handle)
+            raise OSError(f"{path}: not a readable LMDB environment ({error})") from None
+        needed, found = (handle.info()["last_pgno"] + 1) * handle.stat()["psize"], os.path.getsize(file)
+        if found < needed:
+            handle.close()
+            raise OSError(f"{file} is cut short: {found} bytes of at least {needed}; copy or build it again")
+        _OPEN[path] = (process, handle)
         return handle
 
 
-def _check_whole(key: str, handle: lmdb.Environment) -> None:
-    """Raises OSError for a copy that was cut short: to read past the end of a mapped file would end the process."""
-    wanted = (handle.info()["last_pgno"] + 1) * handle.stat()["psize"]
-    found = os.path.getsize(os.path.join(key, "data.mdb"))
-    if found < wanted:
-        handle.close()
-        raise OSError(f"{key}/data.mdb is cut short: {found} bytes of at least {wanted}; copy or build it again")
-
-
 def open_store(path: Path | str) -> Store:
-    """The store at `path`: a `.zip` file, a folder with an LMDB environment (data.mdb), or a plain folder."""
+    """The store at a path.
+
+    Args:
+        path: A `.zip` file, a folder with an LMDB environment (data.mdb), or a plain folder; "~" is expanded.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        ValueError: It is another kind of file.
+    """
     path = Path(path).expanduser()
     if path.is_dir():
         return LmdbStore(path) if (path / "data.mdb").is_file() else DirectoryStore(path)
