@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.data import Frame, Modality, Video, depth_to_picture, three_channels
+from lib.data import Frame, Modality, Video, depth_to_picture
 from lib.registry import suggest
 from synthetic.config import WorldConfig
 from synthetic.crossmodal import DepthCamera, EventCamera, ThermalCamera
@@ -41,6 +41,16 @@ class WorldCameras:
         if aux is not None:
             aux = depth_to_picture(aux) if aux.dtype == np.uint16 else three_channels(aux)
         return Frame(self.world.render(t), aux)
+
+
+def three_channels(picture: np.ndarray) -> np.ndarray:
+    """[H, W, 3] from [H, W] or [H, W, 1] (a thermal camera), or from [H, W, 3]."""
+    if picture.ndim == 3 and picture.shape[2] == 3:
+        return picture
+    grey = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    if grey.ndim != 2:
+        raise ValueError(f"expected a picture of one or three channels, found shape {picture.shape}")
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 @dataclass

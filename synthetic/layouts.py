@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data import Mask, Modality, three_channels
+from lib.data import Mask, Modality
 from lib.data.datasets import ALL_CHUNKS
 from lib.data.lists import load_list
 from lib.files import write_text
+from synthetic.dataset import three_channels
 from synthetic.forms import FORMS
 from synthetic.layout import (
     LayoutWriter,

@@ -19,7 +19,6 @@ from lib.data.boxes import (
     clip_box,
     clip_boxes,
     clip_centres,
-    cxcywh_to_xywh,
     cxcywh_to_xyxy,
     iou_xywh,
     jitter_box,
@@ -89,8 +88,6 @@ from lib.data.modalities import (
     doubled,
     read_frame,
     rgb_alone,
-    three_channels,
-    x_frame,
 )
 from lib.data.normalise import Normalise, normalise_batch
 from lib.data.processing import Processing

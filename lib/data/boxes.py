@@ -19,50 +19,27 @@ ArrayT = TypeVar("ArrayT", NDArray[Any], Tensor)
 Float32s = NDArray[np.float32]
 
 
-def _stack(parts: list[ArrayT]) -> ArrayT:
-    if isinstance(parts[0], Tensor):
-        return torch.stack(parts, dim=-1)
-    return np.stack(parts, axis=-1)
-
-
-def _columns(boxes: ArrayT) -> tuple[ArrayT, ArrayT, ArrayT, ArrayT]:
-    return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
+def _join(first: ArrayT, second: ArrayT) -> ArrayT:
+    """Two halves [..., 2] of boxes -> [..., 4]."""
+    if isinstance(first, Tensor):
+        return torch.cat([first, second], dim=-1)
+    return np.concatenate([first, second], axis=-1)
 
 
 def xywh_to_xyxy(boxes: ArrayT) -> ArrayT:
     """[..., 4] top-left corner and size -> two corners."""
-    x, y, w, h = _columns(boxes)
-    return _stack([x, y, x + w, y + h])
-
-
-def xyxy_to_xywh(boxes: ArrayT) -> ArrayT:
-    """[..., 4] two corners -> top-left corner and size."""
-    x1, y1, x2, y2 = _columns(boxes)
-    return _stack([x1, y1, x2 - x1, y2 - y1])
+    return _join(boxes[..., :2], boxes[..., :2] + boxes[..., 2:])
 
 
 def xywh_to_cxcywh(boxes: ArrayT) -> ArrayT:
     """[..., 4] top-left corner and size -> centre and size."""
-    x, y, w, h = _columns(boxes)
-    return _stack([x + w / 2, y + h / 2, w, h])
-
-
-def cxcywh_to_xywh(boxes: ArrayT) -> ArrayT:
-    """[..., 4] centre and size -> top-left corner and size."""
-    x, y, w, h = _columns(boxes)
-    return _stack([x - w / 2, y - h / 2, w, h])
+    return _join(boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:])
 
 
 def cxcywh_to_xyxy(boxes: ArrayT) -> ArrayT:
     """[..., 4] centre and size -> two corners."""
-    x, y, w, h = _columns(boxes)
-    return _stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-
-
-def xyxy_to_cxcywh(boxes: ArrayT) -> ArrayT:
-    """[..., 4] two corners -> centre and size."""
-    x1, y1, x2, y2 = _columns(boxes)
-    return _stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
+    centre, half = boxes[..., :2], boxes[..., 2:] / 2
+    return _join(centre - half, centre + half)
 
 
 def opposite_corners_to_xywh(corners: NDArray[Any]) -> NDArray[Any]:
@@ -72,29 +49,38 @@ def opposite_corners_to_xywh(corners: NDArray[Any]) -> NDArray[Any]:
 
 
 def iou_xywh(a: ArrayT, b: ArrayT) -> ArrayT:
-    """[N, 4] and [N, 4] -> [N] intersection over union, row by row.
+    """Intersection over union, row by row.
 
-    Two boxes of no area overlap by 0; a row with NaN gives NaN.
+    Args:
+        a, b: [N, 4] x, y, w, h.
+
+    Returns:
+        [N] in 0..1. Two boxes of no area overlap by 0; a row with NaN gives NaN.
     """
-    ax, ay, aw, ah = _columns(a)
-    bx, by, bw, bh = _columns(b)
+    minimum, maximum = (torch.minimum, torch.maximum) if isinstance(a, Tensor) else (np.minimum, np.maximum)
+    low: Any = maximum(a[..., :2], b[..., :2])
+    high: Any = minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    sides = (high - low).clip(0)
+    inside = sides[..., 0] * sides[..., 1]
+    union = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3] - inside
     if isinstance(a, Tensor):
-        width = (torch.minimum(ax + aw, bx + bw) - torch.maximum(ax, bx)).clamp(min=0)
-        height = (torch.minimum(ay + ah, by + bh) - torch.maximum(ay, by)).clamp(min=0)
-        inside = width * height
-        union = aw * ah + bw * bh - inside
         return torch.where(union == 0, torch.zeros_like(union), inside / union)
-    width = np.maximum(np.minimum(ax + aw, bx + bw) - np.maximum(ax, bx), 0)
-    height = np.maximum(np.minimum(ay + ah, by + bh) - np.maximum(ay, by), 0)
-    inside = width * height
-    union = aw * ah + bw * bh - inside
     return np.divide(inside, union, out=np.zeros_like(inside), where=union != 0)
 
 
 def clip_box(
     box_xywh: Sequence[float], height: float, width: float, margin: float = 0.0
 ) -> tuple[float, float, float, float]:
-    """The box moved and clipped so that at least `margin` pixels of it, in each direction, lie in the image."""
+    """Move and clip a box so that some of it lies in the image.
+
+    Args:
+        box_xywh: Image pixels.
+        height, width: Of the image.
+        margin: Least side of the result, in pixels.
+
+    Returns:
+        x, y, w, h.
+    """
     x, y, w, h = (float(v) for v in box_xywh)
     x1, x2 = min(max(0.0, x), width - margin), min(max(margin, x + w), width)
     y1, y2 = min(max(0.0, y), height - margin), min(max(margin, y + h), height)
@@ -102,7 +88,16 @@ def clip_box(
 
 
 def clip_boxes(boxes_xywh: Tensor, sizes_hw: Tensor, margin: float = 0.0) -> Tensor:
-    """`clip_box` for [B, 4] boxes in images of [B, 2] height, width; same numbers, same dtype as the boxes."""
+    """`clip_box` for many boxes, with the same numbers.
+
+    Args:
+        boxes_xywh: [B, 4] image pixels.
+        sizes_hw: [B, 2] height and width of the images.
+        margin: Least side of the results, in pixels.
+
+    Returns:
+        [B, 4] of the boxes' dtype.
+    """
     size = sizes_hw.to(boxes_xywh).flip(-1)
     first, extent = boxes_xywh[..., :2], boxes_xywh[..., 2:]
     low = torch.minimum(first.clamp(min=0), size - margin)
@@ -111,10 +106,15 @@ def clip_boxes(boxes_xywh: Tensor, sizes_hw: Tensor, margin: float = 0.0) -> Ten
 
 
 def clip_centres(boxes_xywh: Tensor, sizes_hw: Tensor, smallest: float = 10.0) -> Tensor:
-    """[B, 4] boxes with their centres moved into images of [B, 2] height, width.
+    """Move the centres of boxes into their images and limit the sides (TransT, CVPR 2021, and the SiamFC family).
 
-    Their sides become at least `smallest`, and otherwise no longer than the image's. Same dtype as the boxes. (TransT,
-    CVPR 2021, and the SiamFC family)
+    Args:
+        boxes_xywh: [B, 4] image pixels.
+        sizes_hw: [B, 2] height and width of the images.
+        smallest: Least side of the results in pixels; above it, sides are no longer than the image's.
+
+    Returns:
+        [B, 4] x, y, w, h of the boxes' dtype.
     """
     size = sizes_hw.to(boxes_xywh).flip(-1)
     extent = boxes_xywh[..., 2:]
@@ -131,12 +131,20 @@ def jitter_box(
     center_jitter: float,
     geometric: bool = True,
 ) -> Float32s:
-    """A box of random size and place round `box_xywh` [4], for given random numbers.
+    """A box of random size and place around another one, for given random numbers (OSTrack, ECCV 2022).
 
-    normal: [2] N(0, 1) for the size, uniform: [2] U(0, 1) for the centre. scale_jitter: standard deviation of the
-    logarithm of width and height. center_jitter: 1 lets the centre move by half the new box's mean side, which is the
-    geometric mean (OSTrack) or the arithmetic one (TransT).
-    Single precision, as published training code has it: the crop's rounding depends on it. (OSTrack, ECCV 2022)
+    Single precision, as published training code has it: the crop's rounding depends on it.
+
+    Args:
+        box_xywh: [4] image pixels.
+        normal: [2] N(0, 1) for the size.
+        uniform: [2] U(0, 1) for the centre.
+        scale_jitter: Standard deviation of the logarithm of width and height.
+        center_jitter: 1 lets the centre move by half the new box's mean side.
+        geometric: That mean is the geometric one (OSTrack), or else the arithmetic one (TransT).
+
+    Returns:
+        [4] x, y, w, h.
     """
     box = np.asarray(box_xywh, dtype=np.float32)
     half = np.float32(0.5)
@@ -150,21 +158,35 @@ def jitter_box(
 
 
 def soft_masks(boxes_xywh: Tensor, size: int, stride: int = 16) -> Tensor:
-    """Share of each token that is covered, for boxes in units of the crop's side: the rule of training.
+    """Share of each token that a box covers, by the rule of training.
 
-    boxes_xywh: [B, 4], any floating type; pixels are counted in it. size, stride: side of the crop and of a token in
-    pixels. Returns [B, (size / stride) ** 2] float32, row-major. A box that begins before the crop begins as many
-    pixels before its end instead, as Python's slices have it: published weights were trained so.
-    Raises ValueError where tokens do not fill the crop.
+    A box that begins before the crop begins as many pixels before its end instead, as Python's slices have it:
+    published weights were trained so.
+
+    Args:
+        boxes_xywh: [B, 4] in units of the crop's side, any floating type; pixels are counted in it.
+        size, stride: Side of the crop and of a token in pixels.
+
+    Returns:
+        [B, (size / stride) ** 2] float32, row-major.
+
+    Raises:
+        ValueError: Tokens do not fill the crop.
     """
     first, extent = (boxes_xywh * size).split(2, dim=-1)
     return _coverage(first.trunc(), (first + extent - 1).trunc(), size, stride)
 
 
 def soft_masks_of_targets(sizes_wh: Tensor, resize: Tensor, size: int, stride: int = 16) -> Tensor:
-    """The same for targets in the middle of their crops: the rule of tracking.
+    """Share of each token that a target in the middle of its crop covers, by the rule of tracking.
 
-    sizes_wh: [B, 2] width and height in image pixels. resize: [B] crop pixels per image pixel.
+    Args:
+        sizes_wh: [B, 2] width and height of the targets in image pixels.
+        resize: [B] crop pixels per image pixel.
+        size, stride: Side of the crop and of a token in pixels.
+
+    Returns:
+        [B, (size / stride) ** 2] float32, row-major.
     """
     boxes = centred_boxes(sizes_wh, resize, size)
     return _coverage(boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1, size, stride)

@@ -19,7 +19,7 @@ from torch.utils.data import get_worker_info
 from lib.config import SLT
 from lib.data.augment import grey_frame, mirror_box
 from lib.data.sampling import FrameIds, FrameSampler, sample_visible
-from lib.data.types import ClipBatch, Frame, FrameSet, InvalidSampleError, Levels, Mask, Video
+from lib.data.types import Frame, FrameSet, InvalidSampleError, Levels, Mask, Video
 from lib.registry import Registry
 
 CLIP_SAMPLERS: Registry[Callable[[SLT], FrameSampler]] = Registry("clip sampler")
@@ -223,8 +223,3 @@ def _views(pixels: Tensor, shapes: Sequence[tuple[int, ...]]) -> Iterator[NDArra
 def pack_clips(clips: list[FrameSet]) -> list[PackedClip]:
     """What a worker process sends."""
     return [pack_clip(clip) for clip in clips]
-
-
-def clip_batch(parts: list[list[PackedClip]]) -> ClipBatch:
-    """The batch of what worker processes have sent."""
-    return ClipBatch([unpack_clip(packed) for part in parts for packed in part])

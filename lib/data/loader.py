@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
@@ -21,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from lib.data.clips import clip_batch, pack_clips
+from lib.data.clips import PackedClip, pack_clips, unpack_clip
 from lib.data.io import BrokenFiles, BrokenReport, TooManyBadSamplesError
 from lib.data.types import Batch, ClipBatch, FrameSet, Modality, Sample
 from lib.registry import Registry
@@ -40,7 +39,10 @@ class WorkerError(RuntimeError):
 
 
 def is_worker_death(error: BaseException) -> bool:
-    """Whether a worker process died. PyTorch raises at once, so that it may surface anywhere in a training step."""
+    """Whether an error says that a worker process died.
+
+    PyTorch raises at once, so that the error may surface anywhere in a training step.
+    """
     message = str(error)
     return isinstance(error, RuntimeError) and ("exited unexpectedly" in message or "killed by signal" in message)
 
@@ -63,7 +65,11 @@ COLLATES: Registry[Callable[[list[Sample]], Batch]] = Registry("collate")
 
 @COLLATES.register("stack")
 def collate(samples: list[Sample]) -> Batch:
-    """Samples of one shape, stacked. Raises ValueError if RGB and RGB-X samples, or different extras, are mixed."""
+    """Stack samples of one shape.
+
+    Raises:
+        ValueError: RGB and RGB-X samples, or samples with different extras, are mixed.
+    """
     first, datasets = samples[0], ", ".join(sorted({s.dataset for s in samples}))
     if len({s.template.shape[1] for s in samples} | {s.search.shape[1] for s in samples}) > 1:
         raise ValueError(f"RGB samples and RGB+X samples in one batch (data sets {datasets})")
@@ -96,7 +102,13 @@ def _stack(arrays: list[Any]) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What a worker sends: a (part of a) batch, or the message with which it gave up."""
+    """A (part of a) batch from a worker, or the message with which it gave up.
+
+    Attributes:
+        batch: The batch, or None.
+        report: Of a worker process; None if the batch was made in this one.
+        failure: The message.
+    """
 
     batch: Any
     report: BrokenReport | None
@@ -106,18 +118,14 @@ class _Loaded:
         return replace(self, batch=self.batch.pin_memory()) if isinstance(self.batch, Batch) else self
 
 
-class _Batches(TorchDataset[Any]):
-    """A map from lists of positions to collated samples, as torch's loader reads it."""
+@dataclass
+class _Batches(TorchDataset[_Loaded]):
+    """A map from lists of positions to collated samples."""
 
-    def __init__(self, sampler: SampleSource[Any], length: int, collate: Callable[[list[Any]], Any]) -> None:
-        self.sampler = sampler
-        self.length = length
-        self.collate = collate
+    sampler: SampleSource[Any]
+    collate: Callable[[list[Any]], Any]
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitems__(self, positions: list[Position]) -> _Loaded:
+    def __getitem__(self, positions: list[Position]) -> _Loaded:
         working = get_worker_info() is not None
         try:
             samples = [self.sampler(epoch, index) for epoch, index in positions]
@@ -165,14 +173,41 @@ class BatchLoader(Generic[B]):
         self,
         sampler: SampleSource[Any],
         positions: _Positions,
-        loader: DataLoader[Any],
+        collate: Callable[[list[Any]], Any],
         join: Callable[[list[Any]], B],
+        workers: int,
+        prefetch: int,
+        pin_memory: bool,
+        start_method: str | None,
     ) -> None:
-        """join: makes a batch of what was loaded for its parts."""
-        self._sampler = sampler
-        self._positions = positions
-        self._loader = loader
-        self._join = join
+        """Make the loader of PyTorch; see `build_loader` for the other arguments.
+
+        Args:
+            positions: The samples of each batch.
+            collate: Makes a part of a batch of samples, in the workers.
+            join: Makes a batch of its parts, in this process.
+        """
+        self._sampler, self._positions, self._join = sampler, positions, join
+        of_workers: dict[str, Any] = {}
+        if workers > 0:
+            of_workers = {
+                "persistent_workers": True,
+                "prefetch_factor": prefetch,
+                "multiprocessing_context": start_method,
+                "worker_init_fn": partial(_start_worker, sampler.broken.max_share),
+            }
+        with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            self._loader: DataLoader[_Loaded] = DataLoader(
+                _Batches(sampler, collate),
+                batch_size=None,
+                sampler=positions,
+                num_workers=workers,
+                pin_memory=pin_memory,
+                # its own generator: the training's random numbers do not depend on when workers start
+                generator=torch.Generator(),
+                **of_workers,
+            )
 
     def __len__(self) -> int:
         """Batches per epoch for this process; the same in all processes."""
@@ -241,9 +276,8 @@ def build_loader(
     """
     positions = _positions(samples_per_epoch, batch_size, rank, world_size)
     pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
-    batches = _Batches(sampler, samples_per_epoch, collate or COLLATES["stack"])
-    loader = _data_loader(batches, positions, workers, prefetch, pinned, start_method)
-    return BatchLoader(sampler, positions, loader, lambda parts: parts[0])
+    make_batch = collate or COLLATES["stack"]
+    return BatchLoader(sampler, positions, make_batch, lambda parts: parts[0], workers, prefetch, pinned, start_method)
 
 
 def build_clip_loader(
@@ -256,14 +290,21 @@ def build_clip_loader(
     prefetch: int = 2,
     start_method: str | None = None,
 ) -> BatchLoader[ClipBatch]:
-    """A loader of clips; see `build_loader`. prefetch: clips that each worker decodes ahead."""
+    """A loader of clips for one of `world_size` processes; see `build_loader`.
+
+    Args:
+        prefetch: Clips that each worker decodes ahead.
+    """
     positions = replace(_positions(samples_per_epoch, batch_size, rank, world_size), parts=batch_size)
-    batches = _Batches(sampler, samples_per_epoch, pack_clips)
-    loader = _data_loader(batches, positions, workers, prefetch, False, start_method)
-    return BatchLoader(sampler, positions, loader, clip_batch)
+
+    def join(parts: list[list[PackedClip]]) -> ClipBatch:
+        return ClipBatch([unpack_clip(packed) for part in parts for packed in part])
+
+    return BatchLoader(sampler, positions, pack_clips, join, workers, prefetch, False, start_method)
 
 
 def _positions(samples_per_epoch: int, batch_size: int, rank: int, world_size: int) -> _Positions:
+    """The samples of one process. Raises ValueError if there are none."""
     if not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} does not exist among {world_size} processes")
     batches = samples_per_epoch // (batch_size * world_size)
@@ -274,46 +315,13 @@ def _positions(samples_per_epoch: int, batch_size: int, rank: int, world_size: i
     return _Positions(batch_size, batches, rank, world_size)
 
 
-def _data_loader(
-    batches: _Batches, positions: _Positions, workers: int, prefetch: int, pin_memory: bool, start_method: str | None
-) -> DataLoader[Any]:
-    several: dict[str, Any] = {}
-    if workers > 0:
-        several = {
-            "persistent_workers": True,
-            "prefetch_factor": prefetch,
-            "multiprocessing_context": start_method,
-            "worker_init_fn": partial(_start_worker, batches.sampler.broken.max_share),
-        }
-    with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
-        warnings.filterwarnings("ignore", message="This DataLoader will create")
-        return DataLoader(
-            batches,
-            batch_sampler=positions,
-            num_workers=workers,
-            collate_fn=_collated_already,
-            pin_memory=pin_memory,
-            # its own generator: the training's random numbers do not depend on when workers start
-            generator=torch.Generator(),
-            **several,
-        )
-
-
-def _collated_already(loaded: Any) -> Any:
-    return loaded
-
-
 def _start_worker(max_share: float, worker: int) -> None:
     """One core per worker; signals are the main process's to answer; broken files are reported with the batches."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end_later)
+    # SIGTERM goes to all processes of a training (torchrun, a batch system): the main one still needs its step's data
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(WORKER_GRACE_SECONDS))
     info = get_worker_info()
     if info is not None:
         info.dataset.sampler.broken = BrokenFiles(max_share=max_share, quiet=True)  # type: ignore[attr-defined]
-
-
-def _end_later(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM to all processes of a training (torchrun, a batch system): the main one still needs its step's data."""
-    signal.alarm(WORKER_GRACE_SECONDS)

@@ -23,42 +23,45 @@ DepthStyle = Literal["colormap", "3x"]
 AuxKind = Literal["picture", "depth"]
 MAX_CLIP_MM = 10000
 
-X_FRAME_KINDS = ("color", "raw_x", "normalized_x", "colormap", "3x", "rgbrgb", "rgbcolormap", "rgb3x")
-
 
 def clip_depth(depth: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Depth [H, W] limited to min(3 x median, 10 m), truncated; missing pixels (zeros) count in the median."""
-    limit = min(_median(depth) * 3, MAX_CLIP_MM)
-    return np.asarray(cv2.min(depth, cast(Any, int(limit))), dtype=np.uint16)
+    """Limit depth to min(3 x median, 10 m), truncated; missing pixels (zeros) count in the median.
 
+    Args:
+        depth: [H, W] millimetres.
 
-def _median(depth: NDArray[np.uint16]) -> float:
-    """`np.median` without its search for NaN, ten times as fast."""
+    Returns:
+        [H, W] millimetres, a copy.
+    """
+    # np.median without its search for NaN, ten times as fast
     half = depth.size // 2
     sorted_at_half = np.partition(depth, half, axis=None)
     upper = int(sorted_at_half[half])
-    return float(upper) if depth.size % 2 else (int(sorted_at_half[:half].max()) + upper) / 2
-
-
-def normalise_depth(depth: NDArray[np.uint16]) -> Image:
-    """Depth [H, W] stretched so that its smallest value is 0 and its largest 255, rounded: [H, W] uint8."""
-    stretched = cv2.normalize(depth, cast(Any, None), alpha=0, beta=255, norm_type=cv2.NORM_MINMAX)
-    return stretched.astype(np.uint8)
+    median = float(upper) if depth.size % 2 else (int(sorted_at_half[:half].max()) + upper) / 2
+    limit = int(min(median * 3, MAX_CLIP_MM))
+    return np.asarray(cv2.min(depth, cast(Any, limit)), dtype=np.uint16)
 
 
 def depth_to_picture(depth: NDArray[np.uint16], clip: bool = True, style: DepthStyle = "colormap") -> Image:
-    """A depth map [H, W] uint16 in millimetres as H x W x 3 uint8; see `depth_to_levels`."""
+    """A depth map as a colour picture [H, W, 3] uint8; see `depth_to_levels`."""
     return depth_to_levels(depth, clip, style).picture()
 
 
 def depth_to_levels(depth: NDArray[np.uint16], clip: bool = True, style: DepthStyle = "colormap") -> Levels:
-    """A depth map [H, W] uint16 in millimetres as a picture whose colours are still to be looked up.
+    """A depth map as a picture whose colours are still to be looked up.
 
-    clip: limit far values first, as training and testing on DepthTrack and VOT-RGBD do.
-    style: "colormap" for OpenCV's JET (near is blue) in OpenCV's own BGR order, "3x" for the grey picture three times.
-    Clipping and stretching need the whole map, colours do not: a crop's pixels are the same either way.
+    The map is stretched so that its smallest value is level 0 and its largest 255. Clipping and stretching need the
+    whole map, colours do not: a crop's pixels are the same either way.
+
+    Args:
+        depth: [H, W] millimetres.
+        clip: Limit far values first, as training and testing on DepthTrack and VOT-RGBD do.
+        style: "colormap" for OpenCV's JET (near is blue) in OpenCV's own BGR order, "3x" for the grey picture three
+            times.
     """
-    return Levels(normalise_depth(clip_depth(depth) if clip else depth), colour_table(style))
+    clipped = clip_depth(depth) if clip else depth
+    stretched = cv2.normalize(clipped, cast(Any, None), alpha=0, beta=255, norm_type=cv2.NORM_MINMAX)
+    return Levels(stretched.astype(np.uint8), colour_table(style))
 
 
 @cache
@@ -70,39 +73,6 @@ def colour_table(style: DepthStyle) -> Image:
     if style == "3x":
         return np.repeat(levels, 3, axis=1)
     raise ValueError(f"unknown depth style {style!r} (known: 'colormap', '3x')")
-
-
-def three_channels(picture: Image) -> Image:
-    """H x W x 3 from H x W, H x W x 1 (a single-channel thermal camera) or H x W x 3."""
-    if picture.ndim == 3 and picture.shape[2] == 3:
-        return picture
-    grey = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
-    if grey.ndim != 2:
-        raise ValueError(f"expected a picture of one or three channels, found shape {picture.shape}")
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-def x_frame(rgb: Image, x: NDArray[Any], kind: str, depth_clip: bool = False) -> NDArray[Any]:
-    """A frame in one of the published arrangements.
-
-    rgb: H x W x 3. x: the second picture as decoded: H x W x 3 or H x W uint8 (RGB order), or H x W uint16 for depth.
-    kind: "rgbrgb", "rgbcolormap", "rgb3x" give H x W x 6, RGB first; "colormap", "3x" the second picture alone;
-    "normalized_x" the stretched depth [H, W]; "raw_x" and "color" one of the two as it is.
-    """
-    if kind == "color":
-        return rgb
-    if kind == "raw_x":
-        return x
-    if kind == "rgbrgb":
-        return Frame(rgb, three_channels(x.astype(np.uint8, copy=False))).merged()
-    if kind not in X_FRAME_KINDS:
-        raise ValueError(f"unknown frame arrangement {kind!r} (known: {', '.join(X_FRAME_KINDS)})")
-    depth = cast(NDArray[np.uint16], x)
-    if kind == "normalized_x":
-        return normalise_depth(clip_depth(depth) if depth_clip else depth)
-    style: DepthStyle = "3x" if kind.endswith("3x") else "colormap"
-    picture = depth_to_picture(depth, depth_clip, style)
-    return Frame(rgb, picture).merged() if kind.startswith("rgb") else picture
 
 
 @dataclass(frozen=True)
@@ -119,7 +89,18 @@ class AuxRecipe:
     style: DepthStyle = "colormap"
 
     def decode(self, data: bytes, name: str) -> Image | Levels:
-        """H x W x 3 uint8, or levels of that; DecodeError names the file."""
+        """Decode the file.
+
+        Args:
+            data: Its bytes.
+            name: File or store key, for messages.
+
+        Returns:
+            [H, W, 3] uint8, or levels that stand for it.
+
+        Raises:
+            DecodeError: The file is damaged.
+        """
         if self.kind == "picture":
             return decode_image(data, name)
         return depth_to_levels(decode_depth(data, name), self.clip, self.style)
@@ -141,7 +122,18 @@ def doubled(frame: Frame) -> Frame:
 
 
 def read_frame(store: Store, rgb_key: str, aux_key: str | None = None, recipe: AuxRecipe | None = None) -> Frame:
-    """One frame from a store. FileNotFoundError or DecodeError name the file, also when the two sizes differ."""
+    """Read one frame from a store.
+
+    Args:
+        store: Where the files are.
+        rgb_key: Of the RGB picture.
+        aux_key: Of the second picture, or None.
+        recipe: Decoding of the second picture; None reads it as a colour picture.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        DecodeError: A file is damaged, or the two sizes differ.
+    """
     rgb = decode_image(store.read(rgb_key), store.describe(rgb_key))
     if aux_key is None:
         return Frame(rgb)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
@@ -76,7 +75,17 @@ FRAME_SAMPLERS: Registry[Callable[[Data], FrameSampler]] = Registry("sampler mod
 
 
 def sample_visible(visible: Mask, count: int, low: int, high: int, rng: random.Random) -> list[int] | None:
-    """`count` visible frames of [low, high), clipped to the video, with replacement; None if there are none."""
+    """Draw visible frames with replacement.
+
+    Args:
+        visible: [N] bool, the frames that can be drawn.
+        count: Number of frames; 0 draws nothing.
+        low, high: Range of frame numbers, `high` exclusive, clipped to the video.
+        rng: Source of all random numbers.
+
+    Returns:
+        `count` frame numbers, or None if no frame of the range is visible.
+    """
     if count == 0:
         return []
     low, high = max(0, low), min(len(visible), high)
@@ -84,12 +93,17 @@ def sample_visible(visible: Mask, count: int, low: int, high: int, rng: random.R
     return [int(i) for i in rng.choices(candidates, k=count)] if len(candidates) else None
 
 
-class GrowingIntervalSampler(ABC):
-    """A base frame and further frames within an interval around it, which grows until it holds visible frames.
+@FRAME_SAMPLERS.register("interval")
+class IntervalSampler:
+    """A first template and all other frames on either side of it (TransT, CVPR 2021; DiMP, ICCV 2019).
 
-    The interval starts at MAX_SAMPLE_INTERVAL and grows by five frames with every failed attempt; the base frame is
-    drawn again each time. The frame of a still image is used as often as frames are needed.
+    The interval around the first template starts at MAX_SAMPLE_INTERVAL and grows by five frames with every failed
+    attempt; the first template is drawn again each time. The frame of a still image is used as often as frames are
+    needed.
     """
+
+    causal = False
+    """Further templates come before the first one, search frames after it."""
 
     def __init__(self, data: Data) -> None:
         self.templates, self.searches = data.template.number, data.search.number
@@ -104,9 +118,10 @@ class GrowingIntervalSampler(ABC):
     def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
         if not video.is_video:
             return FrameIds((0,) * self.templates, (0,) * self.searches)
+        low, high = (self.templates - 1, len(video) - self.searches) if self.causal else (0, len(video))
         interval = self.interval
         for _ in range(MAX_ROUNDS):
-            base = sample_visible(video.visible, 1, *self.base_range(len(video)), rng)
+            base = sample_visible(video.visible, 1, low, high, rng)
             if base is None:
                 return None
             ids = self.around(video.visible, base[0], interval, rng)
@@ -115,47 +130,36 @@ class GrowingIntervalSampler(ABC):
             interval += INTERVAL_STEP
         return None
 
-    def base_range(self, length: int) -> tuple[int, int]:
-        """First and last (exclusive) possible base frame of a video of `length` frames."""
-        return 0, length
-
-    @abstractmethod
     def around(self, visible: Mask, base: int, interval: int, rng: random.Random) -> FrameIds | None:
-        """The sample with this base frame, or None if the interval holds no visible frame."""
+        """The sample with this base frame.
 
-    def from_ranges(
-        self, visible: Mask, base: int, templates: tuple[int, int], searches: tuple[int, int], rng: random.Random
-    ) -> FrameIds | None:
-        """`base` and further templates from one range, search frames from another (ends exclusive)."""
-        others = sample_visible(visible, self.templates - 1, *templates, rng)
+        Args:
+            visible: [N] bool, the frames that can be drawn.
+            base: The frame that was drawn first.
+            interval: Largest distance in frames of the others from it.
+            rng: Source of all random numbers.
+
+        Returns:
+            The frames, or None if the interval holds too few visible ones.
+        """
+        end = base if self.causal else base + interval
+        others = sample_visible(visible, self.templates - 1, base - interval, end, rng)
         if others is None:
             return None
-        search = sample_visible(visible, self.searches, *searches, rng)
+        start = base + 1 if self.causal else base - interval
+        search = sample_visible(visible, self.searches, start, base + interval, rng)
         return None if search is None else FrameIds((base, *others), tuple(search))
 
 
 @FRAME_SAMPLERS.register("causal")
-class CausalSampler(GrowingIntervalSampler):
+class CausalSampler(IntervalSampler):
     """Further templates before the first one, search frames after it (OSTrack, ECCV 2022)."""
 
-    def base_range(self, length: int) -> tuple[int, int]:
-        return self.templates - 1, length - self.searches
-
-    def around(self, visible: Mask, base: int, interval: int, rng: random.Random) -> FrameIds | None:
-        return self.from_ranges(visible, base, (base - interval, base), (base + 1, base + interval), rng)
-
-
-@FRAME_SAMPLERS.register("interval")
-class IntervalSampler(GrowingIntervalSampler):
-    """All other frames on either side of the first template (TransT, CVPR 2021; DiMP, ICCV 2019)."""
-
-    def around(self, visible: Mask, base: int, interval: int, rng: random.Random) -> FrameIds | None:
-        both_sides = base - interval, base + interval
-        return self.from_ranges(visible, base, both_sides, both_sides, rng)
+    causal = True
 
 
 @FRAME_SAMPLERS.register("order")
-class OrderSampler(GrowingIntervalSampler):
+class OrderSampler(IntervalSampler):
     """All frames from both sides of a base frame, sorted forward or backward (CSTrack, ICML 2025).
 
     The first ones are the templates, so that all search frames lie on one side of them.
@@ -170,7 +174,16 @@ class OrderSampler(GrowingIntervalSampler):
 
 
 def random_streams(seed: int, epoch: int, index: int) -> tuple[random.Random, np.random.Generator]:
-    """Generators of one sample, for frame sampling and for augmentation; the same on every platform."""
+    """Random generators of one sample, the same on every platform.
+
+    Args:
+        seed: TRAIN.SEED.
+        epoch: Counted from 1.
+        index: Position in the epoch, over all processes.
+
+    Returns:
+        The generator of frame sampling and that of augmentation.
+    """
     digest = hashlib.blake2b(f"sample {seed} {epoch} {index}".encode(), digest_size=32).digest()
     sampling, augmenting = int.from_bytes(digest[:16], "little"), int.from_bytes(digest[16:], "little")
     return random.Random(sampling), np.random.Generator(np.random.PCG64(augmenting))
@@ -239,12 +252,17 @@ class TrackingSampler(Generic[T]):
             number = self.draw_dataset(sampling)
             try:
                 sample = self.make_sample(self.read(*self.draw_frames(number, sampling)), augmenting)
-            except FILE_ERRORS as error:
-                self.broken.add(error)
-                self._count_failure(number, error)
-            except InvalidSampleError as error:
-                self.broken.good()
-                self._count_failure(number, error)
+            except (*FILE_ERRORS, InvalidSampleError) as error:
+                if isinstance(error, InvalidSampleError):
+                    self.broken.good()
+                else:
+                    self.broken.add(error)
+                self._failed_attempts[number] += 1
+                if self._failed_attempts[number] > MAX_FAILED_ATTEMPTS:
+                    raise TooManyBadSamplesError(
+                        f"data set {self.datasets[number].name} gave no sample in {MAX_FAILED_ATTEMPTS} attempts; "
+                        f"last: {error}"
+                    ) from error
             else:
                 self.broken.good()
                 self._failed_attempts[number] = 0
@@ -255,7 +273,15 @@ class TrackingSampler(Generic[T]):
         return rng.choices(range(len(self.datasets)), self.weights)[0]
 
     def draw_video(self, number: int, rng: random.Random) -> Video:
-        """A video of data set `number` that the frame sampler accepts. Raises InvalidSampleError."""
+        """A video that the frame sampler accepts.
+
+        Args:
+            number: Of the data set.
+            rng: Source of all random numbers.
+
+        Raises:
+            InvalidSampleError: Many attempts gave none.
+        """
         dataset = self.datasets[number]
         for _ in range(max(1000, 20 * len(dataset))):
             video = dataset[rng.randint(0, len(dataset) - 1)]
@@ -264,7 +290,15 @@ class TrackingSampler(Generic[T]):
         raise InvalidSampleError(f"no sequence with {self.frame_sampler.requirement} was drawn")
 
     def draw_frames(self, number: int, rng: random.Random) -> tuple[Video, FrameIds]:
-        """A video of data set `number` and frames of it. Raises InvalidSampleError."""
+        """A video and frames of it.
+
+        Args:
+            number: Of the data set.
+            rng: Source of all random numbers.
+
+        Raises:
+            InvalidSampleError: No video, or no frames of the video, fit.
+        """
         video = self.draw_video(number, rng)
         ids = self.frame_sampler.sample(video, rng, lambda: self.draw_video(self.draw_dataset(rng), rng))
         if ids is None:
@@ -272,7 +306,11 @@ class TrackingSampler(Generic[T]):
         return video, ids
 
     def read(self, video: Video, ids: FrameIds) -> FrameSet:
-        """The frames of a sample, each read once."""
+        """Read the frames of a sample, each once.
+
+        Raises:
+            OSError, DecodeError: A picture is missing or damaged.
+        """
         other = ids.search_video or video
         frames: dict[tuple[bool, int], Frame] = {}
 
@@ -298,14 +336,6 @@ class TrackingSampler(Generic[T]):
             template_masks=video.masks(ids.template) if has_masks else None,
             search_masks=other.masks(ids.search) if has_masks else None,
         )
-
-    def _count_failure(self, number: int, error: Exception) -> None:
-        self._failed_attempts[number] += 1
-        if self._failed_attempts[number] > MAX_FAILED_ATTEMPTS:
-            name = self.datasets[number].name
-            raise TooManyBadSamplesError(
-                f"data set {name} gave no sample in {MAX_FAILED_ATTEMPTS} attempts; last: {error}"
-            )
 
     def _check_usable(self, dataset: Dataset) -> None:
         """One acceptable video is enough; the first one usually is."""

@@ -12,9 +12,10 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from lib.data import Boxes, Modality, three_channels
+from lib.data import Boxes, Modality
 from lib.data.lists import load_list
 from synthetic import WRITERS
+from synthetic.dataset import three_channels
 from synthetic.layout import (
     LayoutWriter,
     WriteTask,

@@ -32,8 +32,8 @@ from lib.data import (
     mirror_box,
     mirror_box_in_crop,
     plan_crop,
-    x_frame,
 )
+from tests.support.pictures import x_frame
 
 AREA = CROP_STYLES["area"]()
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from golden import Case, runner
 
-from lib.data import decode_depth, decode_image, open_store, x_frame
+from lib.data import decode_depth, decode_image, open_store
 from lib.data.datasets import (
     CocoDataset,
     DepthTrackDataset,
@@ -25,6 +25,7 @@ from lib.data.datasets import (
     VastTrackDataset,
     VisEventDataset,
 )
+from tests.support.pictures import x_frame
 
 BUILDERS: dict[str, Callable[[Path, list[int]], StoredDataset]] = {
     "coco": lambda root, chunks: CocoDataset(open_store(root)),

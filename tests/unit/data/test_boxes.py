@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lib.data import boxes
+from tests.support.boxes import cxcywh_to_xywh, xyxy_to_xywh
 
 
 def random_boxes(n: int = 50) -> np.ndarray:
@@ -15,10 +16,9 @@ def random_boxes(n: int = 50) -> np.ndarray:
 def test_formats_and_back(of):
     xywh = of(random_boxes())
     for there, back in [
-        (boxes.xywh_to_xyxy, boxes.xyxy_to_xywh),
-        (boxes.xywh_to_cxcywh, boxes.cxcywh_to_xywh),
-        (lambda b: boxes.cxcywh_to_xyxy(boxes.xywh_to_cxcywh(b)), boxes.xyxy_to_xywh),
-        (lambda b: boxes.xyxy_to_cxcywh(boxes.xywh_to_xyxy(b)), boxes.cxcywh_to_xywh),
+        (boxes.xywh_to_xyxy, xyxy_to_xywh),
+        (boxes.xywh_to_cxcywh, cxcywh_to_xywh),
+        (lambda b: boxes.cxcywh_to_xyxy(boxes.xywh_to_cxcywh(b)), xyxy_to_xywh),
     ]:
         assert type(there(xywh)) is type(xywh)
         np.testing.assert_allclose(back(there(xywh)), xywh, atol=1e-12)

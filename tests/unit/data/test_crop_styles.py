@@ -22,12 +22,12 @@ from lib.data import (
     Pixels,
     Processing,
     collate,
-    cxcywh_to_xywh,
     normalise_batch,
     xywh_to_cxcywh,
 )
 from lib.methods import load_experiment
 from lib.objectives import Progress
+from tests.support.boxes import cxcywh_to_xywh
 
 
 @CROP_STYLES.register("toy_warp")

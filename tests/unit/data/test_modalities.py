@@ -15,9 +15,9 @@ from lib.data import (
     depth_to_picture,
     open_store,
     read_frame,
-    three_channels,
-    x_frame,
 )
+from synthetic.dataset import three_channels
+from tests.support.pictures import x_frame
 from tests.unit.data.trees import as_folder, picture, pixels_of
 
 

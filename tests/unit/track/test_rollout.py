@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data import CROP_STYLES, Frame, FrameSet, Modality, cxcywh_to_xywh
+from lib.data import CROP_STYLES, Frame, FrameSet, Modality
 from lib.deploy import prepare_for_rollout
 from lib.methods import load_experiment
 from lib.track import OneStreamState, OneStreamTracker, Prediction, Rollout, SearchRegion, TrackerOutput, roll_out
+from tests.support.boxes import cxcywh_to_xywh
 
 DEPTH = ("MODEL.BACKBONE.DEPTH=1",)
 
