@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -24,11 +24,6 @@ from lib.registry import Registry
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in grey (ITU-R BT.601)."""
-
-
-def no_colour_change() -> Float32s:
-    """[3, 4] the identity."""
-    return np.eye(3, 4, dtype=np.float32)
 
 
 @dataclass
@@ -50,11 +45,15 @@ class CropPlan:
     edits: tuple[Edit | None, Edit | None] = (None, None)
     mirrored: bool = False
     flipped: bool = False
-    colour: Float32s = field(default_factory=no_colour_change)
+    colour: Float32s = field(default_factory=lambda: np.eye(3, 4, dtype=np.float32))
     filters: list[Callable[[Pixels], Pixels]] = field(default_factory=list)
 
     def recolour(self, change: NDArray[Any]) -> None:
-        """Apply the affine change [3, 4] after those before."""
+        """Apply a change of colours after those before.
+
+        Args:
+            change: [3, 4] affine, R, G, B and 1 -> new R, G, B in grey levels.
+        """
         matrix = np.asarray(change, dtype=np.float32)
         self.colour = matrix[:, :3] @ self.colour
         self.colour[:, 3] += matrix[:, 3]
@@ -69,7 +68,7 @@ class CropPlan:
 class Augmentation(ABC):
     """One kind of random change."""
 
-    per_crop = True
+    per_crop: ClassVar[bool] = True
     """Drawn for each crop by itself, in training alone; otherwise once for a whole sample, in validation too."""
 
     @abstractmethod
@@ -78,7 +77,26 @@ class Augmentation(ABC):
 
     @abstractmethod
     def apply(self, plan: CropPlan, numbers: Any) -> None:
-        """Write what `draw` gave into the plan of a crop."""
+        """Write the change into the plan of a crop.
+
+        Args:
+            plan: Changed in place.
+            numbers: What `draw` gave.
+        """
+
+
+@dataclass
+class OccasionalChange(Augmentation):
+    """A change that happens or does not.
+
+    Attributes:
+        probability: Of the change.
+    """
+
+    probability: float
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        return rng.random() < self.probability
 
 
 AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation")
@@ -86,16 +104,16 @@ AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation")
 
 
 @AUGMENTATIONS.register("grey")
-class Grey(Augmentation):
-    """A whole sample becomes grey; grey_rule: which pictures of RGB-X frames do, see `becomes_grey`."""
+@dataclass
+class Grey(OccasionalChange):
+    """A whole sample becomes grey.
 
+    Attributes:
+        grey_rule: Which pictures of RGB-X frames do, see `becomes_grey`.
+    """
+
+    grey_rule: str = "rgb_only"
     per_crop = False
-
-    def __init__(self, probability: float, grey_rule: str = "rgb_only") -> None:
-        self.probability, self.grey_rule = probability, grey_rule
-
-    def draw(self, rng: np.random.Generator) -> bool:
-        return rng.random() < self.probability
 
     def apply(self, plan: CropPlan, numbers: bool) -> None:
         if numbers:
@@ -104,27 +122,22 @@ class Grey(Augmentation):
 
 
 @AUGMENTATIONS.register("mirror")
-class Mirror(Augmentation):
+@dataclass
+class Mirror(OccasionalChange):
     """All frames of a sample are mirrored before crops are cut."""
 
     per_crop = False
-
-    def __init__(self, probability: float) -> None:
-        self.probability = probability
-
-    def draw(self, rng: np.random.Generator) -> bool:
-        return rng.random() < self.probability
 
     def apply(self, plan: CropPlan, numbers: bool) -> None:
         plan.mirrored = plan.mirrored != numbers
 
 
 @AUGMENTATIONS.register("brightness")
+@dataclass
 class Brightness(Augmentation):
     """A factor, uniform in 1 - spread .. 1 + spread."""
 
-    def __init__(self, spread: float) -> None:
-        self.spread = spread
+    spread: float
 
     def draw(self, rng: np.random.Generator) -> float:
         return 1 - self.spread + 2 * self.spread * rng.random()
@@ -157,25 +170,27 @@ class Contrast(Brightness):
 
 
 @AUGMENTATIONS.register("crop_flip")
-class CropFlip(Augmentation):
-    """A finished crop is mirrored. kinds: of which crops."""
+@dataclass
+class CropFlip(OccasionalChange):
+    """A finished crop is mirrored.
 
-    def __init__(self, probability: float, kinds: tuple[str, ...] = ("template", "search")) -> None:
-        self.probability, self.kinds = probability, kinds
+    Attributes:
+        kinds: Of which crops.
+    """
 
-    def draw(self, rng: np.random.Generator) -> bool:
-        return rng.random() < self.probability
+    kinds: tuple[str, ...] = ("template", "search")
 
     def apply(self, plan: CropPlan, numbers: bool) -> None:
         plan.flipped = plan.flipped != (numbers and plan.kind in self.kinds)
 
 
 @AUGMENTATIONS.register("blur")
-class Blur(Augmentation):
+@dataclass
+class Blur(OccasionalChange):
     """Gaussian blur, its standard deviation uniform between two values in crop pixels."""
 
-    def __init__(self, probability: float, least: float = 0.2, most: float = 1.0) -> None:
-        self.probability, self.least, self.most = probability, least, most
+    least: float = 0.2
+    most: float = 1.0
 
     def draw(self, rng: np.random.Generator) -> tuple[bool, float]:
         return rng.random() < self.probability, rng.uniform(self.least, self.most)
@@ -188,11 +203,12 @@ class Blur(Augmentation):
 
 
 @AUGMENTATIONS.register("motion_blur")
-class MotionBlur(Augmentation):
+@dataclass
+class MotionBlur(OccasionalChange):
     """Blur along a line between two cells of a square kernel of odd side, uniform between `least` and `most` pixels."""
 
-    def __init__(self, probability: float, least: int = 3, most: int = 15) -> None:
-        self.probability, self.least, self.most = probability, least, most
+    least: int = 3
+    most: int = 15
 
     def draw(self, rng: np.random.Generator) -> tuple[bool, int, int, int]:
         blurred = rng.random() < self.probability
@@ -210,7 +226,11 @@ class MotionBlur(Augmentation):
 
 
 def build_augmentations(augment: Augment) -> list[Augmentation]:
-    """The transforms of DATA.AUGMENT in their order: its own keys, then TRANSFORMS."""
+    """Build the transforms of DATA.AUGMENT.
+
+    Returns:
+        Its own keys, then TRANSFORMS, in the order in which they are applied.
+    """
     own: list[Augmentation] = [
         Grey(augment.grey, augment.grey_rule),
         Mirror(augment.mirror),
@@ -236,7 +256,12 @@ class CropDraw:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Random numbers of one sample. changes: one per transform that is drawn per sample."""
+    """Random numbers of one sample.
+
+    Attributes:
+        changes: One per transform that is drawn per sample.
+        template, search: One per crop.
+    """
 
     changes: tuple[Any, ...]
     template: tuple[CropDraw, ...]
@@ -246,11 +271,16 @@ class Draws:
 def draw_sample(
     rng: np.random.Generator, templates: int, searches: int, augmentations: list[Augmentation], training: bool
 ) -> Draws:
-    """All random numbers of one sample.
+    """Draw all random numbers of one sample.
 
     Order: the transforms drawn per sample; then, for the templates and after them for the search frames, the jitter of
-    each frame (two normal numbers, two uniform ones), then the transforms drawn per crop of each frame. Validation
-    (`training` False) draws no changes per crop.
+    each frame (two normal numbers, two uniform ones), then the transforms drawn per crop of each frame.
+
+    Args:
+        rng: Their source.
+        templates, searches: Number of crops.
+        augmentations: The transforms.
+        training: False, for validation, draws no changes per crop.
     """
     sample_changes = tuple(a.draw(rng) for a in augmentations if not a.per_crop)
     per_crop = [a for a in augmentations if a.per_crop] if training else []
@@ -268,7 +298,14 @@ def plan_crop(
     sample_changes: tuple[Any, ...],
     crop_changes: tuple[Any, ...],
 ) -> CropPlan:
-    """The plan of one crop: sample_changes and crop_changes are those of `Draws` and `CropDraw`."""
+    """Apply the drawn transforms to the plan of one crop.
+
+    Args:
+        frame: The frame that is cropped.
+        kind: Whether the crop is a template or a search region.
+        augmentations: The transforms.
+        sample_changes, crop_changes: See `Draws` and `CropDraw`.
+    """
     plan = CropPlan(frame, kind)
     for drawn, per_crop in ((sample_changes, False), (crop_changes, True)):
         chosen = [a for a in augmentations if a.per_crop == per_crop] if drawn else []
@@ -284,30 +321,31 @@ def grey_picture(image: Image) -> Image:
 
 
 def becomes_grey(frame: Frame, rule: str) -> tuple[bool, bool]:
-    """Whether the RGB picture and the auxiliary picture of a frame change when its sample becomes grey.
+    """The pictures of a frame that change when its sample becomes grey.
 
-    rule: "rgb_only": no picture of an RGB-X frame; "rgb": RGB alone; "rgb_and_equal_aux": the other one too if equal.
+    Args:
+        frame: The frame.
+        rule: For RGB-X frames, "rgb_only": none of their pictures; "rgb": RGB alone; "rgb_and_equal_aux": the other
+            one too if it is equal.
+
+    Returns:
+        Whether the RGB picture and whether the auxiliary picture changes.
     """
     if frame.second is None:
         return True, False
     if rule != "rgb_and_equal_aux":
         return rule == "rgb", False
-    return True, frame.second is frame.rgb or np.array_equal(frame.rgb, frame.merged()[..., 3:])
-
-
-def grey_frame(frame: Frame, rule: str) -> Frame:
-    """The frame after its sample became grey."""
-    rgb, aux = becomes_grey(frame, rule)
-    second = frame.second
-    if aux and frame.aux is not None:
-        second = grey_picture(frame.aux)
-    return Frame(grey_picture(frame.rgb) if rgb else frame.rgb, second)
+    return True, frame.second is frame.rgb or bool(np.array_equal(frame.rgb, np.asarray(frame.aux)))
 
 
 def mirror_box(box_xywh: Float32s, width: int) -> Float32s:
-    """The box [4] in the mirrored image; pixel column x becomes width - 1 - x.
+    """Mirror a box with its image; pixel column x becomes width - 1 - x.
 
     Both corners are moved and the size taken from them, in single precision: the crop's rounding depends on it.
+
+    Args:
+        box_xywh: [4] image pixels.
+        width: Of the image.
     """
     x, y, w, h = np.asarray(box_xywh, dtype=np.float32)
     last = np.float32(width - 1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from lib.config import SLT
-from lib.data.augment import grey_frame, mirror_box
+from lib.data.augment import becomes_grey, grey_picture, mirror_box
 from lib.data.sampling import FrameIds, FrameSampler, sample_visible
 from lib.data.types import Frame, FrameSet, InvalidSampleError, Levels, Mask, Video
 from lib.registry import Registry
@@ -33,8 +33,10 @@ class VisibleClipSampler:
     A video that ends too soon is filled up with copies of its last frame, which do not count in `real_length`. A still
     image is a clip of itself, all of whose frames count.
 
-    INTERVAL_PROB: how often a clip takes random steps of at most MAX_INTERVAL frames. MAX_GAP: frames after the
-    template within which the clip begins; negative: with the template's frame. REVERSE: how often time runs backwards.
+    Attributes:
+        slt: INTERVAL_PROB is how often a clip takes random steps of at most MAX_INTERVAL frames. MAX_GAP is the number
+            of frames after the template within which the clip begins; negative: with the template's frame. REVERSE is
+            how often time runs backwards.
     """
 
     def __init__(self, slt: SLT) -> None:
@@ -121,13 +123,22 @@ class VisibleClipSampler:
 class WholeFrames:
     """Makes a clip of sampled frames. Drawn changes apply to the whole clip, so that the target's motion is kept.
 
-    SLT.MIRROR, SLT.GREY: probabilities; published sequence-level training has neither.
+    Attributes:
+        slt: MIRROR and GREY are probabilities; published sequence-level training has neither.
     """
 
     slt: SLT
 
     def __call__(self, clip: FrameSet, rng: np.random.Generator) -> FrameSet:
-        """Draw and apply. Raises InvalidSampleError for a clip that cannot be tracked."""
+        """Draw the changes of a clip and apply them.
+
+        Args:
+            clip: The sampled frames.
+            rng: Source of all random numbers.
+
+        Raises:
+            InvalidSampleError: The clip cannot be tracked: a box to start from is invalid, or there is one frame only.
+        """
         mirrored, grey = rng.random() < self.slt.mirror, rng.random() < self.slt.grey
         for box in (clip.template_boxes[0], clip.search_boxes[0]):
             if not (np.isfinite(box).all() and box[2] > 0 and box[3] > 0):
@@ -137,8 +148,16 @@ class WholeFrames:
         changed: dict[int, Frame] = {}
         for frame in (*clip.template, *clip.search):
             if id(frame) not in changed:
-                shown = grey_frame(frame, "rgb_and_equal_aux") if grey else frame
-                changed[id(frame)] = shown.mirrored() if mirrored else shown
+                rgb, second = frame.rgb, frame.second
+                if grey:
+                    rgb = grey_picture(rgb)
+                    if frame.aux is not None and becomes_grey(frame, "rgb_and_equal_aux")[1]:
+                        second = grey_picture(frame.aux)
+                if mirrored:
+                    aux = Frame(rgb, second).aux
+                    rgb = np.ascontiguousarray(rgb[:, ::-1])
+                    second = None if aux is None else np.ascontiguousarray(aux[:, ::-1])
+                changed[id(frame)] = Frame(rgb, second)
         template, search = (tuple(changed[id(f)] for f in frames) for frames in (clip.template, clip.search))
         clip = replace(clip, template=template, search=search)
         if not mirrored:
@@ -179,7 +198,14 @@ class PackedClip:
 
 
 def pack_clip(clip: FrameSet) -> PackedClip:
-    """Copy the pictures of a clip into one tensor, repeated frames once."""
+    """Copy the pictures of a clip into one tensor, repeated frames once.
+
+    Args:
+        clip: Whole frames, whose arrays are uint8.
+
+    Returns:
+        The clip for a worker process to send; in one, the tensor lies in shared memory.
+    """
     arrays: list[NDArray[np.uint8]] = []
     index: dict[int, int] = {}
     frames = []

@@ -14,13 +14,14 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lib.data.types import Frame, Image, Video
+from lib.data.types import Frame, Image, Mask, Video
 from lib.registry import suggest
 
 V = TypeVar("V", bound=Video)
 Reader = Callable[[int], Frame]
+Stream = Callable[..., np.random.Generator]
+"""Called with further parts of the name of a stream of random numbers; none for what all frames share."""
 
 PICTURES = ("rgb", "aux", "both")
 FILLS = ("black", "repeat")
@@ -52,18 +53,20 @@ class Corruption:
 
     @classmethod
     def parse(cls, text: str) -> Corruption:
-        """`noise:0.3`, `occlusion:0.4:rgb`; ValueError for anything else."""
+        """The corruption of a command line option.
+
+        Args:
+            text: Such as `noise:0.3` or `occlusion:0.4:rgb`.
+
+        Raises:
+            ValueError: It is anything else.
+        """
         kind, *rest = text.split(":")
         try:
             strength = float(rest[0])
         except (IndexError, ValueError):
             raise ValueError(f"{text!r}: expected KIND:STRENGTH[:rgb|aux|both], such as noise:0.3:aux") from None
         return cls(kind, strength, *rest[1:2])
-
-    @property
-    def label(self) -> str:
-        """For file names: `noise-0.3-aux`."""
-        return f"{self.kind}-{self.strength:g}" + ("" if self.pictures == "both" else f"-{self.pictures}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,15 @@ class Degradation:
 
     @classmethod
     def parse(cls, drop: str | None, drop_rate: float, fill: str, corrupt: Iterable[str], seed: int) -> Degradation:
-        """From the options of `lib.config.options.add_degradation_options`. Raises ValueError."""
+        """The degradation of command line options.
+
+        Args:
+            drop, drop_rate, fill, seed: As the attributes.
+            corrupt: See `Corruption.parse`.
+
+        Raises:
+            ValueError: An option has a wrong value.
+        """
         return cls(drop, drop_rate, fill, tuple(map(Corruption.parse, corrupt)), seed)
 
     @property
@@ -112,93 +123,94 @@ class Degradation:
         """For folder names: `drop-aux-0.5_noise-0.3-rgb`; empty when nothing is degraded."""
         if self.is_none:
             return ""
-        parts = [c.label for c in self.corruptions if c.strength]
+        parts = [
+            f"{c.kind}-{c.strength:g}" + ("" if c.pictures == "both" else f"-{c.pictures}")
+            for c in self.corruptions
+            if c.strength
+        ]
         if self.drop and self.drop_rate:
             parts.insert(0, f"drop-{self.drop}-{self.drop_rate:g}" + ("-repeat" if self.fill == "repeat" else ""))
         return "_".join([*parts, *([f"seed{self.seed}"] if self.seed else [])])
 
     def apply(self, video: V, starts: Collection[int] = (0,)) -> V:
-        """The video with degraded frames. starts: numbers of the frames that tracking starts on."""
+        """Degrade the frames of a video.
+
+        Args:
+            video: The video; none of its frames is read here.
+            starts: Numbers of the frames that tracking starts on.
+
+        Returns:
+            The same video with another `read_frame`.
+        """
         if self.is_none:
             return video
-        lost = self._lost(video.name, len(video), starts)
-        return replace(video, read_frame=partial(_read, self, video.name, video.read_frame, lost, set(starts)))
+        lost = np.zeros(len(video), dtype=bool)
+        if self.drop is not None:
+            lost = np.asarray(_generator(self.seed, video.name, "drop").random(len(video)) < self.drop_rate)
+            if self.drop_rate < 1:
+                lost[list(starts)] = False
+        return replace(video, read_frame=partial(self._read, video.name, video.read_frame, lost, set(starts)))
 
-    def _lost(self, name: str, frames: int, starts: Collection[int]) -> NDArray[np.bool_]:
-        """[N] which frames lack the dropped picture."""
-        if self.drop is None:
-            return np.zeros(frames, dtype=bool)
-        lost = _generator(self.seed, name, "drop").random(frames) < self.drop_rate
-        if self.drop_rate < 1:
-            lost[list(starts)] = False
-        return np.asarray(lost)
-
-
-def _read(
-    degradation: Degradation, name: str, read: Reader, lost: NDArray[np.bool_], starts: Collection[int], index: int
-) -> Frame:
-    frame = read(index)
-    rgb, aux = frame.rgb, frame.aux
-    if degradation.needs_aux and aux is None:
-        raise ValueError(f"{name}, frame {index}: there is no second picture to drop or to corrupt")
-    if lost[index]:
-        kept = np.flatnonzero(~lost[:index])
-        repeats = degradation.fill == "repeat" and len(kept) > 0
-        stand_in = read(int(kept[-1])) if repeats else Frame(np.zeros_like(rgb), np.zeros_like(rgb))
-        rgb, aux = (stand_in.rgb, aux) if degradation.drop == "rgb" else (rgb, stand_in.aux)
-    if index not in starts:
-        for number, corruption in enumerate(degradation.corruptions):
-            spoil = CORRUPTIONS[corruption.kind]
-            shot = Shot(degradation.seed, name, f"{number} {corruption.kind}", index, corruption.strength)
-            if corruption.pictures != "aux":
-                rgb = spoil(rgb, replace(shot, stream=f"{shot.stream} rgb"))
-            if corruption.pictures != "rgb" and aux is not None:
-                aux = spoil(aux, replace(shot, stream=f"{shot.stream} aux"))
-    return Frame(rgb, aux)
+    def _read(self, name: str, read: Reader, lost: Mask, starts: Collection[int], index: int) -> Frame:
+        """Frame `index` of a video; lost: [N] which frames lack the dropped picture."""
+        frame = read(index)
+        rgb, aux = frame.rgb, frame.aux
+        if self.needs_aux and aux is None:
+            raise ValueError(f"{name}, frame {index}: there is no second picture to drop or to corrupt")
+        if lost[index]:
+            kept = np.flatnonzero(~lost[:index])
+            repeats = self.fill == "repeat" and len(kept) > 0
+            stand_in = read(int(kept[-1])) if repeats else Frame(np.zeros_like(rgb), np.zeros_like(rgb))
+            rgb, aux = (stand_in.rgb, aux) if self.drop == "rgb" else (rgb, stand_in.aux)
+        if index not in starts:
+            for number, corruption in enumerate(self.corruptions):
+                corrupt = CORRUPTIONS[corruption.kind]
+                stream = partial(_generator, self.seed, name, f"{number} {corruption.kind}")
+                if corruption.pictures != "aux":
+                    rgb = corrupt(rgb, corruption.strength, index, partial(stream, "rgb"))
+                if corruption.pictures != "rgb" and aux is not None:
+                    aux = corrupt(aux, corruption.strength, index, partial(stream, "aux"))
+        return Frame(rgb, aux)
 
 
-@dataclass(frozen=True)
-class Shot:
-    """One picture to corrupt and the source of its random numbers."""
+def add_noise(picture: Image, strength: float, index: int, stream: Stream) -> Image:
+    """Gaussian noise in every channel.
 
-    seed: int
-    sequence: str
-    stream: str
-    frame: int
-    strength: float
-
-    def of_frame(self) -> np.random.Generator:
-        """Random numbers of this picture."""
-        return _generator(self.seed, self.sequence, f"{self.stream} {self.frame}")
-
-    def of_sequence(self) -> np.random.Generator:
-        """Random numbers that all pictures of the sequence share."""
-        return _generator(self.seed, self.sequence, self.stream)
-
-
-def add_noise(picture: Image, shot: Shot) -> Image:
-    """Gaussian noise in every channel; its standard deviation is `strength` of the whole range."""
-    noise = shot.of_frame().standard_normal(picture.shape, dtype=np.float32) * np.float32(255 * shot.strength)
+    Args:
+        picture: [H, W, 3] uint8.
+        strength: Standard deviation of the noise in units of the whole range.
+        index: Frame number.
+        stream: Random numbers.
+    """
+    noise = stream(str(index)).standard_normal(picture.shape, dtype=np.float32) * np.float32(255 * strength)
     return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
 
 
-def occlude(picture: Image, shot: Shot) -> Image:
-    """A grey block of the picture's shape, covering `strength` of it, that wanders over it."""
+def occlude(picture: Image, strength: float, index: int, stream: Stream) -> Image:
+    """A grey block of the picture's shape that wanders over it.
+
+    Args:
+        picture: [H, W, 3] uint8.
+        strength: Share of the picture that the block covers.
+        index: Frame number.
+        stream: Random numbers; all pictures of the video have the same.
+    """
     height, width = picture.shape[:2]
-    h, w = (round(side * float(np.sqrt(shot.strength))) for side in (height, width))
-    rng = shot.of_sequence()
+    h, w = (round(side * float(np.sqrt(strength))) for side in (height, width))
+    rng = stream()
     periods, phases = rng.uniform(60, 160, 2), rng.uniform(0, 2 * np.pi, 2)
-    place = 0.5 + 0.5 * np.sin(2 * np.pi * shot.frame / periods + phases)
+    place = 0.5 + 0.5 * np.sin(2 * np.pi * index / periods + phases)
     top, left = round(float(place[0]) * (height - h)), round(float(place[1]) * (width - w))
     covered = picture.copy()
     covered[top : top + h, left : left + w] = GREY
     return covered
 
 
-CORRUPTIONS: dict[str, Callable[[Image, Shot], Image]] = {"noise": add_noise, "occlusion": occlude}
+CORRUPTIONS: dict[str, Callable[[Image, float, int, Stream], Image]] = {"noise": add_noise, "occlusion": occlude}
 """Name on the command line -> what is done to a picture [H, W, 3] uint8."""
 
 
-def _generator(seed: int, name: str, what: str) -> np.random.Generator:
-    digest = hashlib.blake2b(f"degradation {seed} {name} {what}".encode(), digest_size=16).digest()
+def _generator(seed: int, name: str, *parts: str) -> np.random.Generator:
+    """Random numbers that follow from a seed, the name of a video, and what they are for."""
+    digest = hashlib.blake2b(f"degradation {seed} {name} {' '.join(parts)}".encode(), digest_size=16).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))

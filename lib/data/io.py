@@ -35,26 +35,38 @@ class AnnotationError(ValueError):
 
 
 def decode_image(data: bytes, name: str) -> Image:
-    """The picture in `data` (JPEG, PNG, BMP, ...) as H x W x 3 uint8 in RGB order; grey becomes three equal channels.
+    """Decode a colour picture (JPEG, PNG, BMP, ...); the orientation tag of a camera is followed, as OpenCV does.
 
-    The orientation tag of a camera is followed, as OpenCV does. name: file or store key, for messages. Raises
-    DecodeError.
+    Args:
+        data: Bytes of the file.
+        name: File or store key, for messages.
+
+    Returns:
+        [H, W, 3] uint8 in RGB order; grey becomes three equal channels.
+
+    Raises:
+        DecodeError: The file is empty, cut short or damaged.
     """
     check_complete(data, name)
-    if data.startswith(JPEG_START):
-        turbo = _jpeg_backend()[0]
-        if turbo is not None and not _is_oriented(data):
-            try:
-                return turbo(data)
-            except Exception:  # OpenCV decides about what the binding refuses (CMYK, odd subsampling)
-                log.debug("jpeg4py cannot read %s; OpenCV decides", name)
+    turbo = _jpeg_backend()[0] if data.startswith(JPEG_START) else None
+    # OpenCV applies the rotation of a camera's tags, libjpeg-turbo does not
+    if turbo is not None and data.find(b"Exif\0\0", 0, 65536) < 0:
+        try:
+            return turbo(data)
+        except Exception:  # OpenCV decides about what the binding refuses (CMYK, odd subsampling)
+            log.debug("jpeg4py cannot read %s; OpenCV decides", name)
     return _opencv_rgb(data, name)
 
 
 def verify_picture(data: bytes, name: str) -> None:
-    """Raise `DecodeError`, naming the file, for a picture that is empty, cut short or no picture at all.
+    """Check a picture. JPEG, PNG and BMP are judged by their end, without decoding; anything else has to decode.
 
-    JPEG, PNG and BMP are judged by their end, without decoding; anything else has to decode.
+    Args:
+        data: Bytes of the file.
+        name: File or store key, for messages.
+
+    Raises:
+        DecodeError: The file is empty, cut short or no picture at all.
     """
     check_complete(data, name)
     if not data.startswith((JPEG_START, PNG_START, b"BM")):
@@ -62,7 +74,18 @@ def verify_picture(data: bytes, name: str) -> None:
 
 
 def decode_depth(data: bytes, name: str) -> NDArray[np.uint16]:
-    """The one-channel picture in `data`, H x W uint16, values unchanged (8-bit is widened). Raises DecodeError."""
+    """Decode a one-channel picture.
+
+    Args:
+        data: Bytes of the file.
+        name: File or store key, for messages.
+
+    Returns:
+        [H, W] uint16, values unchanged (8-bit is widened).
+
+    Raises:
+        DecodeError: The file is damaged, or has other channels.
+    """
     check_complete(data, name)
     picture = _imdecode(data, cv2.IMREAD_UNCHANGED, name)
     if picture.ndim != 2 or picture.dtype not in (np.uint16, np.uint8):
@@ -77,11 +100,21 @@ def jpeg_decoder() -> str:
 
 
 def parse_boxes(text: str, name: str, columns: int = 4) -> Boxes:
-    """One box per line: [N, columns] float64.
+    """Read one box per line.
 
     Commas, tabs or blanks separate; CRLF, trailing empty lines and nan in any spelling are accepted.
-    Raises AnnotationError with file and line for a wrong column count, an empty line between rows, or what is no
-    number.
+
+    Args:
+        text: Of the file.
+        name: Of the file, for messages.
+        columns: Numbers per line.
+
+    Returns:
+        [N, columns] float64.
+
+    Raises:
+        AnnotationError: With file and line, for a wrong column count, an empty line between rows, an infinite
+            coordinate, or what is no number.
     """
     lines = text.lstrip("\ufeff").rstrip().splitlines()
     rows = [line.replace(",", " ").split() for line in lines]
@@ -101,7 +134,18 @@ def parse_boxes(text: str, name: str, columns: int = 4) -> Boxes:
 
 
 def parse_numbers(text: str, name: str = "numbers") -> NDArray[np.float64]:
-    """All numbers of a text, however they are separated (commas, blanks, line ends): [N] float64."""
+    """Read all numbers of a text, separated by commas, blanks or line ends.
+
+    Args:
+        text: Of the file.
+        name: Of the file, for messages.
+
+    Returns:
+        [N] float64.
+
+    Raises:
+        AnnotationError: With file and line, for what is no number.
+    """
     lines = text.lstrip("\ufeff").splitlines()
     try:
         return np.array([float(v) for line in lines for v in line.replace(",", " ").split()], dtype=np.float64)
@@ -111,7 +155,15 @@ def parse_numbers(text: str, name: str = "numbers") -> NDArray[np.float64]:
 
 
 def decode_text(data: bytes, name: str) -> str:
-    """UTF-8 text of an annotation file; AnnotationError when it is binary."""
+    """Decode the UTF-8 text of an annotation file.
+
+    Args:
+        data: Bytes of the file.
+        name: Of the file, for messages.
+
+    Raises:
+        AnnotationError: The file is binary.
+    """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -145,17 +197,28 @@ def _imdecode(data: bytes, flags: int, name: str) -> NDArray[np.integer[Any]]:
 
 
 def check_complete(data: bytes, name: str) -> None:
-    """Raise DecodeError for a file without its end: decoders fill the missing part with grey without an error."""
+    """Check that a picture file has its end: decoders fill the missing part with grey without an error.
+
+    Args:
+        data: Bytes of the file.
+        name: File or store key, for messages.
+
+    Raises:
+        DecodeError: The file is empty or cut short.
+    """
     if not data:
         raise DecodeError(f"{name}: the file is empty")
+    complete = True
     if data.startswith(JPEG_START):
         complete = data.endswith(JPEG_END) or data.find(JPEG_END, _first_scan(data)) >= 0
     elif data.startswith(PNG_START):
         complete = data.rfind(PNG_END) >= 0
     elif data.startswith(b"BM"):
-        complete = _bmp_is_complete(data)
-    else:
-        complete = True
+        complete = len(data) >= 54
+        if complete:
+            offset, header, width, height, _, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
+            if header >= 40 and compression in (0, 3):
+                complete = len(data) >= offset + (abs(width) * bits + 31) // 32 * 4 * abs(height)
     if not complete:
         raise DecodeError(f"{name}: the picture is cut short ({len(data)} bytes)")
 
@@ -178,20 +241,6 @@ def _first_scan(data: bytes) -> int:
     return len(data)
 
 
-def _bmp_is_complete(data: bytes) -> bool:
-    if len(data) < 54:
-        return False
-    offset, header, width, height, _, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
-    if header < 40 or compression not in (0, 3):
-        return True
-    return len(data) >= offset + (abs(width) * bits + 31) // 32 * 4 * abs(height)
-
-
-def _is_oriented(data: bytes) -> bool:
-    """Whether there are camera tags, whose rotation OpenCV applies and libjpeg-turbo does not."""
-    return data.find(b"Exif\0\0", 0, 65536) >= 0
-
-
 @lru_cache(maxsize=1)
 def _jpeg_backend() -> tuple[Callable[[bytes], Image] | None, str]:
     """(decoder, reason), the decoder None where OpenCV is used. jpeg4py has to prove that its pixels are OpenCV's."""
@@ -207,8 +256,16 @@ def _jpeg_backend() -> tuple[Callable[[bytes], Image] | None, str]:
     def turbo(data: bytes) -> Image:
         return cast(Image, JPEG(np.frombuffer(data, np.uint8)).decode())
 
+    # small JPEGs over which two decoders would disagree if they ever do: colour subsampling, odd sizes, grey
+    y, x = np.mgrid[0:61, 0:83]
+    ramp = np.stack([x * 3 % 256, (x * y) % 256, (255 - 4 * y) % 256], axis=2).astype(np.uint8)
+    probes: list[bytes] = []
+    for picture in (ramp, ramp[..., 1]):
+        for factor in (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444):
+            options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+            probes.append(cv2.imencode(".jpg", picture, options)[1].tobytes())
     try:
-        same = all(np.array_equal(turbo(data), _opencv_rgb(data, "probe")) for data in _probe_jpegs())
+        same = all(np.array_equal(turbo(data), _opencv_rgb(data, "probe")) for data in probes)
     except Exception as error:  # a binding that fails on a plain JPEG is not to be used, whatever it raised
         log.warning("jpeg4py fails on a plain JPEG (%s); pictures are decoded with OpenCV", error)
         return None, f"OpenCV (jpeg4py fails: {error})"
@@ -216,18 +273,6 @@ def _jpeg_backend() -> tuple[Callable[[bytes], Image] | None, str]:
         log.warning("jpeg4py gives other pixels than OpenCV on this machine; pictures are decoded with OpenCV")
         return None, "OpenCV (jpeg4py gives other pixels here)"
     return turbo, "jpeg4py (libjpeg-turbo; the same pixels as OpenCV)"
-
-
-def _probe_jpegs() -> list[bytes]:
-    """Small JPEGs over which two decoders would disagree if they ever do: colour subsampling, odd sizes, grey."""
-    y, x = np.mgrid[0:61, 0:83]
-    ramp = np.stack([x * 3 % 256, (x * y) % 256, (255 - 4 * y) % 256], axis=2).astype(np.uint8)
-    pictures: list[bytes] = []
-    for picture in (ramp, ramp[..., 1]):
-        for factor in (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444):
-            options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
-            pictures.append(cv2.imencode(".jpg", picture, options)[1].tobytes())
-    return pictures
 
 
 FILE_ERRORS = (OSError, DecodeError, AnnotationError)
@@ -244,7 +289,12 @@ class TooManyBadSamplesError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class BrokenReport:
-    """Attempts of a worker process since its last report. messages: one per file that was new to it."""
+    """Attempts of a worker process since its last report.
+
+    Attributes:
+        attempts, failures: All of them, and those that an unreadable file made fail.
+        messages: One per file that was new to the process.
+    """
 
     attempts: int = 0
     failures: int = 0
@@ -273,11 +323,12 @@ class BrokenFiles:
         self.attempts += 1
 
     def add(self, error: Exception) -> None:
-        """Count an attempt whose file could not be read. Raises TooManyBadSamplesError beyond the tolerated share."""
-        self.attempts += 1
-        self.failures += 1
-        self._warn_once(str(error) or type(error).__name__)
-        self.check()
+        """Count an attempt whose file could not be read.
+
+        Raises:
+            TooManyBadSamplesError: The share of failures is larger than tolerated.
+        """
+        self.merge(BrokenReport(1, 1, (str(error) or type(error).__name__,)))
 
     def take(self) -> BrokenReport:
         """The changes since the last call."""
@@ -287,17 +338,19 @@ class BrokenFiles:
         return BrokenReport(self.attempts - attempts, self.failures - failures, fresh)
 
     def merge(self, report: BrokenReport) -> None:
-        """Add the report of a worker process. Raises TooManyBadSamplesError beyond the tolerated share."""
+        """Add the report of a worker process.
+
+        Raises:
+            TooManyBadSamplesError: The share of failures is larger than tolerated.
+        """
         self.attempts += report.attempts
         self.failures += report.failures
         for message in report.messages:
-            self._warn_once(message)
-        if report.failures:
-            self.check()
-
-    def check(self) -> None:
-        """Raises TooManyBadSamplesError beyond the tolerated share."""
-        if self.attempts < PATIENCE or self.failures <= self.max_share * self.attempts:
+            if message not in self.messages and not self.quiet:
+                log.warning("left out: %s", message)
+            self.messages[message] = self.messages.get(message, 0) + 1
+        tolerated = self.attempts < PATIENCE or self.failures <= self.max_share * self.attempts
+        if tolerated or not report.failures:
             return
         first = "; ".join(list(self.messages)[:SHOWN])
         more = f"; and {len(self.messages) - SHOWN} more" if len(self.messages) > SHOWN else ""
@@ -305,8 +358,3 @@ class BrokenFiles:
             f"{self.failures} of {self.attempts} samples could not be read, more than "
             f"TRAIN.MAX_BAD_SAMPLES {self.max_share:g} allows: {first}{more}"
         )
-
-    def _warn_once(self, message: str) -> None:
-        if message not in self.messages and not self.quiet:
-            log.warning("left out: %s", message)
-        self.messages[message] = self.messages.get(message, 0) + 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,22 +14,47 @@ if TYPE_CHECKING:
 LINE_SECONDS = 15.0
 
 
-class Meter(ABC):
-    """Counter of finished items: call it with the number of items just finished."""
+class Meter:
+    """Counter of finished items, shown as a bar of rich or as one line every `LINE_SECONDS`."""
 
-    @abstractmethod
-    def __call__(self, n: int) -> None: ...
+    def __init__(self, title: str, total: int, unit: str, bar: Progress | None = None) -> None:
+        """bar: to show the items in; None prints lines."""
+        self._title, self._total, self._unit, self._bar = title, total, unit, bar
+        self._task = None if bar is None else bar.add_task(title, total=total or None)
+        self._done = 0
+        self._began = self._printed = time.monotonic()
 
-    @abstractmethod
     def begin(self, total: int) -> None:
         """Set the number of items, if it was not known before."""
+        self._total = total
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=total)
+
+    def __call__(self, n: int) -> None:
+        """Count `n` items that were just finished."""
+        self._done += n
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, n)
+            return
+        now = time.monotonic()
+        if now - self._printed >= LINE_SECONDS:
+            self._printed = now
+            left = (now - self._began) * max(0, self._total - self._done) / max(1, self._done)
+            done = f"{self._done} of {self._total} {self._unit}, ETA {left:.0f} s"
+            print(f"{self._title}: {done}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def show_progress(title: str, total: int = 0, unit: str = "files") -> Iterator[Meter]:
-    """A meter shown on standard error while the block runs. total: 0 if not known yet."""
+    """A meter shown on standard error while the block runs.
+
+    Args:
+        title: Of the work.
+        total: Number of items; 0 if not known yet.
+        unit: Name of the items.
+    """
     if not sys.stderr.isatty():
-        yield _Lines(title, total, unit)
+        yield Meter(title, total, unit)
         return
     from rich.console import Console
     from rich.progress import (
@@ -52,39 +76,4 @@ def show_progress(title: str, total: int = 0, unit: str = "files") -> Iterator[M
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _Bar(progress, title, total)
-
-
-class _Bar(Meter):
-    """A bar of rich."""
-
-    def __init__(self, progress: Progress, title: str, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task(title, total=total or None)
-
-    def __call__(self, n: int) -> None:
-        self._progress.advance(self._task, n)
-
-    def begin(self, total: int) -> None:
-        self._progress.update(self._task, total=total)
-
-
-class _Lines(Meter):
-    """One line every `LINE_SECONDS`."""
-
-    def __init__(self, title: str, total: int, unit: str) -> None:
-        self._title, self._total, self._unit = title, total, unit
-        self._done = 0
-        self._began = self._printed = time.monotonic()
-
-    def begin(self, total: int) -> None:
-        self._total = total
-
-    def __call__(self, n: int) -> None:
-        self._done += n
-        now = time.monotonic()
-        if now - self._printed >= LINE_SECONDS:
-            self._printed = now
-            left = (now - self._began) * max(0, self._total - self._done) / max(1, self._done)
-            done = f"{self._done} of {self._total} {self._unit}, ETA {left:.0f} s"
-            print(f"{self._title}: {done}", file=sys.stderr, flush=True)
+        yield Meter(title, total, unit, progress)

@@ -55,7 +55,14 @@ class Levels:
         return self.levels.shape[0], self.levels.shape[1], 3
 
     def coloured(self, levels: Image) -> Image:
-        """H x W x 3 colours of any H x W (x 1) levels; they must not be empty."""
+        """Look up colours.
+
+        Args:
+            levels: [H, W] or [H, W, 1] uint8 levels of any picture, not empty.
+
+        Returns:
+            [H, W, 3] uint8.
+        """
         return np.asarray(cv2.applyColorMap(levels, self.table.reshape(256, 1, 3)), dtype=np.uint8)
 
     def picture(self) -> Image:
@@ -83,13 +90,6 @@ class Frame:
     @property
     def size_hw(self) -> tuple[int, int]:
         return self.rgb.shape[0], self.rgb.shape[1]
-
-    def mirrored(self) -> Frame:
-        """The frame, left and right exchanged."""
-        aux = self.aux
-        return Frame(
-            np.ascontiguousarray(self.rgb[:, ::-1]), None if aux is None else np.ascontiguousarray(aux[:, ::-1])
-        )
 
     def merged(self) -> Image:
         """H x W x 3, or H x W x 6 with the aux picture behind RGB."""
@@ -131,7 +131,14 @@ class Video:
         return len(self.boxes_xywh)
 
     def masks(self, frames: Sequence[int]) -> Masks | None:
-        """Masks of these frames; None for a video without masks."""
+        """Read the masks of some frames.
+
+        Args:
+            frames: Frame numbers.
+
+        Returns:
+            One per frame; None for a video without masks.
+        """
         read = self.read_mask
         return None if read is None else tuple(read(i) for i in frames)
 
@@ -251,7 +258,15 @@ class Batch:
         return self.template.shape[0]
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """The same batch with every tensor on `device`."""
+        """Move every tensor.
+
+        Args:
+            device: Where to.
+            non_blocking: Do not wait for copies from page-locked memory.
+
+        Returns:
+            The same batch on `device`.
+        """
         return self._each(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
@@ -259,7 +274,11 @@ class Batch:
         return self._each(lambda t: t.pin_memory())
 
     def select(self, rows: Sequence[int]) -> Batch:
-        """Some of the samples, in this order."""
+        """Take some of the samples.
+
+        Args:
+            rows: Their positions in the batch, in the order of the result.
+        """
         index = torch.as_tensor(rows, dtype=torch.long)
         picked = self._each(lambda t: t[index.to(t.device)])
         return replace(picked, names=[self.names[i] for i in rows] if self.names else [])
@@ -285,11 +304,6 @@ class ClipBatch:
     def names(self) -> list[str]:
         """One per clip, for messages."""
         return [clip.name for clip in self.clips]
-
-    @property
-    def real_lengths(self) -> list[int]:
-        """Search frames of each clip before the copies that fill it up."""
-        return [clip.real_length for clip in self.clips]
 
 
 class Rows(Protocol):

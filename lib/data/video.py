@@ -7,15 +7,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from lib.data.io import DecodeError, decode_depth, decode_image
 from lib.data.modalities import depth_to_picture
-from lib.data.types import Frame, Image
+from lib.data.types import Frame
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 DEFAULT_FPS = 25.0
@@ -27,7 +26,13 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Grab:
-    """One moment of a source: a frame, or None and the problem. index counts from 0."""
+    """One moment of a source.
+
+    Attributes:
+        index: Counted from 0.
+        frame: The frame, or None if it could not be read.
+        problem: The reason for that.
+    """
 
     index: int
     frame: Frame | None
@@ -53,126 +58,103 @@ class FrameSource(Protocol):
 
 
 def open_source(source: str, aux: str | None = None) -> FrameSource:
-    """`source`: a video file, a folder of pictures (in the order of their numbers), a picture, or a camera's number.
+    """Open a user's frames.
 
-    aux: folder or video of the second modality, one picture per frame; 16-bit pictures are taken as depth in mm.
-    Raises SourceError when either cannot be opened or the two differ in length.
+    Args:
+        source: A video file, a folder of pictures (in the order of their numbers), a picture, or a camera's number.
+        aux: Folder or video of the second modality, one picture per frame; 16-bit pictures are taken as depth in mm.
+
+    Raises:
+        SourceError: Either cannot be opened, or the two differ in length.
     """
     first = _open(source)
     if aux is None:
         return first
     second = _open(aux, depth=True)
     if first.length != second.length:
-        raise SourceError(
-            f"{source} has {_frames(first)} and {aux} {_frames(second)}; one aux picture per frame expected"
-        )
+        lengths = ["no known length" if s.length is None else f"{s.length} frames" for s in (first, second)]
+        raise SourceError(f"{source} has {lengths[0]} and {aux} {lengths[1]}; one aux picture per frame expected")
     return _Paired(first, second)
 
 
-def _frames(source: FrameSource) -> str:
-    return "no known length" if source.length is None else f"{source.length} frames"
-
-
 def _open(source: str, depth: bool = False) -> FrameSource:
+    """One source. depth: 16-bit pictures are depth."""
     path = Path(source)
     if re.fullmatch(r"\d+", source) and not path.exists():
-        return _Camera(int(source))
-    if path.is_dir():
-        return _Pictures(path, _pictures_in(path), depth)
+        return _Capture(int(source))
     if not path.exists():
         raise SourceError(f"{source}: no such video, folder or picture, and not the number of a camera")
-    if path.suffix.lower() in PICTURES:
-        return _Pictures(path, [path], depth)
-    return _VideoFile(path)
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
+    if not path.is_dir():
+        return _Pictures(path, [path], depth) if path.suffix.lower() in PICTURES else _Capture(path)
+    inside = sorted(path.iterdir(), key=lambda p: p.name)
+    found = [p for p in inside if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
     if not found:
-        inside = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
-        raise SourceError(f"{folder}: no pictures ({', '.join(PICTURES)}) in this folder, which holds {inside}")
-    return sorted(found, key=lambda p: [(int(t), "") if t.isdigit() else (-1, t) for t in re.split(r"(\d+)", p.name)])
+        names = ", ".join(p.name for p in inside[:5]) or "nothing"
+        raise SourceError(f"{path}: no pictures ({', '.join(PICTURES)}) in this folder, which holds {names}")
+    found.sort(key=lambda p: [(int(t), "") if t.isdigit() else (-1, t) for t in re.split(r"(\d+)", p.name)])
+    return _Pictures(path, found, depth)
 
 
 class _Pictures:
-    """A folder's pictures. depth: 16-bit ones are turned into colour pictures."""
+    """A folder's pictures, or one picture."""
 
     def __init__(self, path: Path, files: list[Path], depth: bool) -> None:
+        """depth: turn 16-bit pictures into colour pictures."""
         self.name, self.fps, self.unread = path.stem, DEFAULT_FPS, 0
         self.length: int | None = len(files)
         self._files = files
-        self._depth = depth and _is_16_bit(files[0])
+        first = cv2.imread(str(files[0]), cv2.IMREAD_UNCHANGED) if depth else None
+        self._depth = first is not None and first.dtype.itemsize == 2 and first.ndim == 2
 
     def __iter__(self) -> Iterator[Grab]:
         for index, file in enumerate(self._files):
             try:
-                data = file.read_bytes()
-                picture = self._decode(data, str(file))
+                data, name = file.read_bytes(), str(file)
+                picture = depth_to_picture(decode_depth(data, name)) if self._depth else decode_image(data, name)
             except (DecodeError, OSError) as error:
                 yield Grab(index, None, str(error))
                 continue
             yield Grab(index, Frame(picture))
 
-    def _decode(self, data: bytes, name: str) -> Image:
-        return depth_to_picture(decode_depth(data, name)) if self._depth else decode_image(data, name)
 
+class _Capture:
+    """A video file or a camera through OpenCV.
 
-def _is_16_bit(file: Path) -> bool:
-    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    return picture is not None and picture.dtype.itemsize == 2 and picture.ndim == 2
+    A frame of a file that fails between good ones is a broken frame; at the end, it is the end.
+    """
 
-
-class _VideoFile:
-    """A video file through OpenCV. A frame that fails between good ones is a broken frame; at the end, the end."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._capture = path, cv2.VideoCapture(str(path))
+    def __init__(self, source: Path | int) -> None:
+        camera = isinstance(source, int)
+        self._source, self._capture = source, cv2.VideoCapture(source if isinstance(source, int) else str(source))
         if not self._capture.isOpened():
-            raise SourceError(f"{path}: OpenCV cannot read this as a video; it is damaged, cut short, or no video")
-        stated = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.name, self.fps, self.unread = path.stem, _sane_fps(self._capture), 0
-        self.length = stated if stated > 0 else None
+            raise SourceError(
+                f"camera {source} cannot be opened; is it there, free, and may this program use it?"
+                if camera
+                else f"{source}: OpenCV cannot read this as a video; it is damaged, cut short, or no video"
+            )
+        self.name, self.unread = source.stem if isinstance(source, Path) else f"camera{source}", 0
+        stated, fps = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.length = stated if stated > 0 and not camera else None
+        self.fps = fps if math.isfinite(fps) and 1 <= fps <= 1000 else DEFAULT_FPS
 
     def __iter__(self) -> Iterator[Grab]:
         index = failed = 0
-        while True:
-            good, bgr = self._capture.read()
-            if good:
-                for _ in range(failed):
-                    yield Grab(index, None, f"{self._path}: frame {index} (from 0) cannot be decoded")
-                    index += 1
-                failed = 0
-                yield Grab(index, Frame(_rgb(bgr)))
-                index += 1
-                continue
-            if self.length is None or index + failed >= self.length:
-                break
-            failed += 1
-        self.unread = failed
-        self._capture.release()
-
-
-class _Camera:
-    """A camera, without an end."""
-
-    def __init__(self, number: int) -> None:
-        self.name, self.unread = f"camera{number}", 0
-        self.length: int | None = None
-        self._capture = cv2.VideoCapture(number)
-        if not self._capture.isOpened():
-            raise SourceError(f"camera {number} cannot be opened; is it there, free, and may this program use it?")
-        self.fps = _sane_fps(self._capture)
-
-    def __iter__(self) -> Iterator[Grab]:
-        index = 0
         try:
             while True:
                 good, bgr = self._capture.read()
                 if not good:
-                    return
-                yield Grab(index, Frame(_rgb(bgr)))
+                    if self.length is None or index + failed >= self.length:
+                        break
+                    failed += 1
+                    continue
+                for _ in range(failed):
+                    yield Grab(index, None, f"{self._source}: frame {index} (from 0) cannot be decoded")
+                    index += 1
+                failed = 0
+                yield Grab(index, Frame(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)))
                 index += 1
         finally:
+            self.unread = failed
             self._capture.release()
 
 
@@ -190,12 +172,3 @@ class _Paired:
                 continue
             yield Grab(one.index, Frame(one.frame.rgb, other.frame.rgb))
         self.unread = max(self._first.unread, self._second.unread)
-
-
-def _rgb(bgr: NDArray[Any]) -> Image:
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-
-
-def _sane_fps(capture: cv2.VideoCapture) -> float:
-    fps = float(capture.get(cv2.CAP_PROP_FPS))
-    return fps if math.isfinite(fps) and 1 <= fps <= 1000 else DEFAULT_FPS

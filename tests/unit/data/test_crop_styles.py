@@ -126,8 +126,8 @@ def test_it_tracks_and_boxes_come_back_from_the_crop() -> None:
     assert region.crops.dtype == torch.float32
     assert region.sides.tolist() == [[pytest.approx(BOX[2] * 4), pytest.approx(BOX[3] * 4)]]
     truth = torch.tensor([[45.0, 30.0, 28.0, 15.0]], dtype=torch.float64)
-    inside = xywh_to_cxcywh(region.place(truth))
+    inside = xywh_to_cxcywh(region.to_crop(truth))
     torch.testing.assert_close(tracker.crop_style.to_image(inside, region.centres, region.sides), truth)
-    torch.testing.assert_close(cxcywh_to_xywh(inside), region.place(truth))
+    torch.testing.assert_close(cxcywh_to_xywh(inside), region.to_crop(truth))
     _, prediction = tracker.step(state, [frame(2)])
     assert torch.isfinite(prediction.boxes_xywh).all()
