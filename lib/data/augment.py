@@ -59,7 +59,11 @@ class CropPlan:
         self.colour[:, 3] += matrix[:, 3]
 
     def finish(self, crop: Pixels) -> Pixels:
-        """The finished crop [S, S, 3], filtered and flipped."""
+        """Filter and flip a finished crop.
+
+        Args:
+            crop: [S, S, 3].
+        """
         for change in self.filters:
             crop = change(crop)
         return np.asarray(cv2.flip(crop, 1)) if self.flipped else crop
@@ -315,7 +319,11 @@ def plan_crop(
 
 
 def grey_picture(image: Image) -> Image:
-    """Luma (OpenCV's weights) in all three channels; black stays black."""
+    """Luma (OpenCV's weights) in all three channels.
+
+    Args:
+        image: [H, W, 3] uint8 in RGB order.
+    """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
 
@@ -354,7 +362,11 @@ def mirror_box(box_xywh: Float32s, width: int) -> Float32s:
 
 
 def mirror_box_in_crop(box_xywh: Float32s) -> Float32s:
-    """The box [..., 4], in units of the crop's side, in the mirrored crop."""
+    """Mirror a box with its crop.
+
+    Args:
+        box_xywh: [..., 4] in units of the crop's side.
+    """
     mirrored = np.array(box_xywh)
     mirrored[..., 0] = 1 - (box_xywh[..., 0] + box_xywh[..., 2])
     return mirrored

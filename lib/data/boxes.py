@@ -43,7 +43,14 @@ def cxcywh_to_xyxy(boxes: ArrayT) -> ArrayT:
 
 
 def opposite_corners_to_xywh(corners: NDArray[Any]) -> NDArray[Any]:
-    """[N, 4] two opposite corners in any order -> x, y, w, h, without a pixel added."""
+    """Boxes of two opposite corners in any order, without a pixel added.
+
+    Args:
+        corners: [N, 4] x, y of one corner, then of the other.
+
+    Returns:
+        [N, 4] x, y, w, h.
+    """
     low = np.minimum(corners[:, :2], corners[:, 2:])
     return np.concatenate([low, np.abs(corners[:, 2:] - corners[:, :2])], axis=1)
 
@@ -193,7 +200,14 @@ def soft_masks_of_targets(sizes_wh: Tensor, resize: Tensor, size: int, stride: i
 
 
 def centred_boxes(sizes_wh: Tensor, resize: Tensor, size: int) -> Tensor:
-    """[B, 4] int64 x, y, w, h in pixels of a crop of side `size`; see `soft_masks_of_targets`."""
+    """Boxes of targets in the middle of their crops.
+
+    Args:
+        sizes_wh, resize, size: See `soft_masks_of_targets`.
+
+    Returns:
+        [B, 4] int64 x, y, w, h in crop pixels.
+    """
     extent = (sizes_wh * resize[:, None].to(sizes_wh)).trunc()
     return torch.cat([(size / 2 - 0.5 * extent).trunc(), extent], dim=1).long()
 

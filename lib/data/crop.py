@@ -65,7 +65,11 @@ class CropRegion:
     sides_wh: tuple[float, float]
 
     def leaves(self, size_hw: tuple[int, int]) -> bool:
-        """Whether some of the crop is beyond the image of this height and width."""
+        """Whether some of the crop is beyond the image.
+
+        Args:
+            size_hw: Height and width of the image.
+        """
         inside = self.left >= 0 and self.top >= 0 and self.left + self.width <= size_hw[1]
         return not (inside and self.top + self.height <= size_hw[0])
 
@@ -106,7 +110,14 @@ class CropStyle(ABC):
     def place(
         self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
     ) -> CropRegion:
-        """The rectangle around a box of positive size; see `region`."""
+        """The rectangle around a box of positive size.
+
+        Args:
+            box_xywh, factor, size, size_hw: See `region`.
+
+        Returns:
+            The rectangle, of any size: `region` checks it.
+        """
 
     @abstractmethod
     def resample(self, image: Image, region: CropRegion, size: int, border: Colours | None) -> Pixels:
@@ -123,11 +134,28 @@ class CropStyle(ABC):
         """
 
     def border(self, frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, None)) -> Colours | None:
-        """[C] the colour beyond the (edited) pictures of a frame, C = 3 or 6; None where `resample` knows it."""
+        """The colour beyond the pictures of a frame.
+
+        Args:
+            frame: The frame.
+            edits: Changes of its RGB and auxiliary picture before they are cropped.
+
+        Returns:
+            [C] with C = 3 or 6; None where `resample` knows it.
+        """
         return None
 
     def jitter(self, box_xywh: Float32s, normal: Float32s, uniform: Float32s, region: Region) -> Float32s:
-        """The box [4] that a training crop is cut around, for random numbers as in `jitter_box`."""
+        """The box that a training crop is cut around.
+
+        Args:
+            box_xywh: [4] the target, image pixels.
+            normal, uniform: [2] each, random numbers as in `jitter_box`.
+            region: DATA.TEMPLATE or DATA.SEARCH.
+
+        Returns:
+            [4] x, y, w, h in image pixels.
+        """
         spread, reach = region.scale_jitter, region.center_jitter
         return jitter_box(box_xywh, normal, uniform, spread, reach, self.geometric_jitter)
 
@@ -158,7 +186,12 @@ class CropStyle(ABC):
         return region
 
     def shows_image(self, region: CropRegion, size_hw: tuple[int, int]) -> bool:
-        """Whether any pixel of the image is in the crop."""
+        """Whether any pixel of the image is in the crop.
+
+        Args:
+            region: The rectangle of the crop.
+            size_hw: Height and width of the image.
+        """
         height, width = size_hw
         columns = region.left < width and region.left + region.width > 0
         return columns and region.top < height and region.top + region.height > 0
@@ -188,12 +221,30 @@ class CropStyle(ABC):
         return self.resample(image, region, size, border)
 
     def padding_mask(self, region: CropRegion, size_hw: tuple[int, int], size: int) -> Mask:
-        """[size, size] bool: True where a crop pixel is beyond the image, or a mixture with what is."""
+        """The crop pixels that are beyond the image, or a mixture with what is.
+
+        Args:
+            region: The rectangle of the crop.
+            size_hw: Height and width of the image.
+            size: Side of the crop in pixels.
+
+        Returns:
+            [size, size] bool.
+        """
         inside = np.full((*size_hw, 1), 255, dtype=np.uint8)
         return np.asarray(self.resample(inside, region, size, np.zeros(1, dtype=np.uint8))[..., 0] < 254.5)
 
     def to_crop(self, box_xywh: Sequence[float], region: CropRegion, size: int) -> NDArray[np.float64]:
-        """[4] a box of the image as a training label: x, y, w, h in crop pixels, whose middle is (size - 1) / 2."""
+        """A box of the image as a training label.
+
+        Args:
+            box_xywh: [4] image pixels.
+            region: The rectangle of the crop.
+            size: Side of the crop in pixels.
+
+        Returns:
+            [4] x, y, w, h in crop pixels; the crop's middle is (size - 1) / 2.
+        """
         x, y, w, h = box_xywh
         (cx, cy), (side_x, side_y) = region.centre_xy, region.sides_wh
         middle, per_x, per_y = (size - 1) / 2, size / side_x, size / side_y
@@ -281,7 +332,14 @@ class CropStyle(ABC):
         return Crops(torch.from_numpy(pixels), boxes, centres, sides)
 
     def borders(self, frames: Sequence[Frame]) -> Tensor | None:
-        """[B, C] the colours beyond these frames, or None; a tracker keeps those of the first frame."""
+        """The colours beyond frames; a tracker keeps those of the first frame.
+
+        Args:
+            frames: B frames.
+
+        Returns:
+            [B, C], or None where `resample` knows them.
+        """
         colours = [self.border(frame) for frame in frames]
         known = [c for c in colours if c is not None]
         return torch.from_numpy(np.stack(known)) if known else None
@@ -292,9 +350,10 @@ CROP_STYLES: Registry[Callable[[], CropStyle]] = Registry("crop style")
 
 
 class WholePixelStyle(CropStyle):
-    """A square of whole pixels, cut and resized bilinearly in uint8.
+    """A square of whole pixels, cut and resized bilinearly in uint8. A border that is not given is black.
 
-    edge: how many of the image's last rows and columns count as beyond it. A border that is not given is black.
+    Attributes:
+        edge: Number of the image's last rows and columns that count as beyond it.
     """
 
     edge = 0
@@ -322,7 +381,14 @@ class WholePixelStyle(CropStyle):
         edit: Edit | None = None,
         border: Colours | None = None,
     ) -> Image:
-        """The pixels of the region before resizing; a view where the crop is inside the image."""
+        """The pixels of the region before resizing.
+
+        Args:
+            picture, region, mirrored, edit, border: See `crop`.
+
+        Returns:
+            [region.height, region.width, C]; a view where the crop is inside the image.
+        """
         height, width, channels = picture.shape
         top, bottom, left, right = self.shown(region, (height, width))
         pixels = picture.levels[..., None] if isinstance(picture, Levels) else picture

@@ -59,15 +59,36 @@ class Processing:
         self.augmentations = build_augmentations(data.augment)
 
     def __call__(self, frames: FrameSet, rng: np.random.Generator) -> Sample:
-        """Draw the random numbers and apply them. Raises InvalidSampleError."""
+        """Draw the random numbers of a sample and apply them.
+
+        Args:
+            frames: Whole frames and the target's boxes.
+            rng: Source of all random numbers.
+
+        Raises:
+            InvalidSampleError: See `place`.
+        """
         return self.apply(frames, self.draw(rng, len(frames.template), len(frames.search)))
 
     def draw(self, rng: np.random.Generator, templates: int, searches: int) -> Draws:
-        """The random numbers of one sample; see `draw_sample` for their order."""
+        """Draw the random numbers of one sample; see `draw_sample` for their order.
+
+        Args:
+            rng: Their source.
+            templates, searches: Number of crops.
+        """
         return draw_sample(rng, templates, searches, self.augmentations, self.training)
 
     def apply(self, frames: FrameSet, draws: Draws) -> Sample:
-        """The sample for given random numbers. Raises InvalidSampleError."""
+        """Make the sample for given random numbers.
+
+        Args:
+            frames: Whole frames and the target's boxes.
+            draws: What `draw` gave.
+
+        Raises:
+            InvalidSampleError: See `place`.
+        """
         d = self.data
         template = self._crop_all("template", frames.template, frames.template_boxes, d.template, draws)
         search = self._crop_all("search", frames.search, frames.search_boxes, d.search, draws)
@@ -95,7 +116,18 @@ class Processing:
     def place(
         self, size_hw: tuple[int, int], box_xywh: Boxes, region: Region, draw: CropDraw, plan: CropPlan
     ) -> Placement:
-        """Where the crop of one frame is cut, before a pixel is touched. Raises InvalidSampleError."""
+        """Place the crop of one frame before a pixel is touched.
+
+        Args:
+            size_hw: Height and width of the frame.
+            box_xywh: [4] the target, image pixels of the frame as it is read.
+            region: DATA.TEMPLATE or DATA.SEARCH.
+            draw: Random numbers of the crop.
+            plan: Changes of the crop.
+
+        Raises:
+            InvalidSampleError: The box cannot be cropped, or the crop shows nothing of the image.
+        """
         target = np.asarray(box_xywh, dtype=np.float32)
         if plan.mirrored:
             target = mirror_box(target, size_hw[1])

@@ -55,7 +55,11 @@ class FrameSampler(Protocol):
     """What `accepts` requires, for messages."""
 
     def accepts(self, video: Video) -> bool:
-        """Whether samples can be taken from this video."""
+        """Whether samples can be taken from a video.
+
+        Args:
+            video: The video; its annotations are read, its pictures are not.
+        """
         ...
 
     def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
@@ -269,7 +273,14 @@ class TrackingSampler(Generic[T]):
                 return sample
 
     def draw_dataset(self, rng: random.Random) -> int:
-        """Number of a data set, by the ratios."""
+        """Draw a data set by the ratios.
+
+        Args:
+            rng: Source of all random numbers.
+
+        Returns:
+            Its number.
+        """
         return rng.choices(range(len(self.datasets)), self.weights)[0]
 
     def draw_video(self, number: int, rng: random.Random) -> Video:

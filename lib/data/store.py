@@ -29,15 +29,37 @@ class Store(Protocol):
     """Files by key, a relative path."""
 
     def read(self, key: str) -> bytes:
-        """The file's bytes; FileNotFoundError names where it was looked for."""
+        """Read a file.
+
+        Args:
+            key: Its relative path.
+
+        Raises:
+            FileNotFoundError: Naming where it was looked for.
+            OSError: The store is damaged.
+        """
         ...
 
     def exists(self, key: str) -> bool:
-        """Whether there is a file or a folder of this name."""
+        """Look for a file or a folder without reading it.
+
+        Args:
+            key: Its relative path; "" for the root.
+        """
         ...
 
     def listdir(self, prefix: str = "") -> list[str]:
-        """Sorted names directly below a folder ("" for the root), hidden ones left out; FileNotFoundError if none."""
+        """List a folder.
+
+        Args:
+            prefix: Its relative path; "" for the root.
+
+        Returns:
+            Sorted names directly below it, hidden ones left out.
+
+        Raises:
+            FileNotFoundError: There is no such folder.
+        """
         ...
 
     def describe(self, key: str) -> str:
