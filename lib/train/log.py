@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lib.files import write_text
 from lib.train.checkpoint import Position
 
 WANDB_PROJECT = "tracking"
-
-
 SHOWN_TERMS = 8
+"""Terms of a report that fit on the line for a person; the files hold all of them."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Progress of one loader (``train`` or ``val``) at a print interval (kind ``step``) or an epoch's end (``epoch``).
+    """Progress of one loader at a print interval, or at the end of an epoch.
 
-    step of steps: batches per process. terms: running means over the epoch and over all processes.
-    data_share: share of the time since the last report that was spent waiting for data.
-    eta_epoch, eta: seconds to the end of the epoch and of the training. seconds: what the epoch took so far.
+    Attributes:
+        loader: ``train`` or ``val``.
+        kind: ``step`` at a print interval, ``epoch`` at the end of an epoch.
+        epoch: Current epoch, from 1.
+        epochs: Epochs of the training.
+        step: Finished batches of the epoch, per process.
+        steps: Batches of the epoch, per process.
+        terms: Means over the epoch so far and over all processes, by name.
+        samples_per_second: Throughput of all processes.
+        data_share: Share of the time since the last report that was spent waiting for data, 0 to 1.
+        eta_epoch: Seconds to the end of the epoch.
+        eta: Seconds to the end of the training.
+        seconds: Duration of the epoch so far.
+        lr: Learning rate of each parameter group.
+        grad_norm: Global gradient norm before clipping.
+        bad_samples: Unreadable samples that were skipped, in all processes.
+        skipped_steps: Steps skipped by the loss scaler.
+        nonfinite_steps: Steps skipped for a value that is not finite.
+        memory_gib: Largest amount of GPU memory in use so far, in GiB.
     """
 
     loader: str
@@ -53,12 +67,12 @@ class Report:
         """Batches per process since the training began."""
         return (self.epoch - 1) * self.steps + self.step
 
-    def record(self) -> dict[str, Any]:
-        """A JSON object; what does not apply is left out."""
-        return {k: v for k, v in asdict(self).items() if v is not None}
-
     def line(self) -> str:
-        """The line that a person reads."""
+        """Format the report for a person, as one line of text.
+
+        Returns:
+            Values that are known and not zero, separated by two spaces; at most `SHOWN_TERMS` terms.
+        """
         parts = [f"{self.loader} epoch {self.epoch}/{self.epochs}"]
         parts.append(f"step {self.step}/{self.steps}" if self.kind == "step" else f"done in {duration(self.seconds)}")
         parts.append(f"{self.samples_per_second:.1f} samples/s")
@@ -86,7 +100,11 @@ class Report:
 
 
 def duration(seconds: float) -> str:
-    """``1:02:03``, with days in front where there are any."""
+    """Format a duration as ``1:02:03``, from one day on as ``2 d 1:02:03``.
+
+    Args:
+        seconds: The duration; rounded, negative values count as zero.
+    """
     whole = max(0, round(seconds))
     days, rest = divmod(whole, 86400)
     hours, rest = divmod(rest, 3600)
@@ -96,7 +114,13 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class LogPaths:
-    """Files of one experiment's log, below `save_dir`."""
+    """Files of one experiment's log, below `save_dir`.
+
+    Attributes:
+        text: Lines for a person.
+        lines: The reports as JSON lines.
+        tensorboard: Folder of TensorBoard's event files.
+    """
 
     text: Path
     lines: Path
@@ -104,13 +128,21 @@ class LogPaths:
 
     @classmethod
     def of(cls, save_dir: Path, script: str, config: str) -> LogPaths:
-        """``logs/<script>-<config>.log`` and ``.jsonl``, ``tensorboard/train/<script>/<config>``."""
-        logs = save_dir / "logs"
-        name = f"{script}-{config}"
+        """Name the files as OSTrack does.
+
+        Args:
+            save_dir: Root of all outputs.
+            script: The experiment's method.
+            config: The experiment's configuration.
+
+        Returns:
+            ``logs/<script>-<config>.log`` and ``.jsonl``, ``tensorboard/train/<script>/<config>``.
+        """
+        logs, name = save_dir / "logs", f"{script}-{config}"
         return cls(logs / f"{name}.log", logs / f"{name}.jsonl", save_dir / "tensorboard" / "train" / script / config)
 
     def set_aside(self) -> None:
-        """Keep the log of an earlier training under another name, so that a fresh one begins empty."""
+        """Rename the log of an earlier training, so that a fresh one begins empty."""
         stamp = time.strftime("earlier_%Y%m%d_%H%M%S")
         for path in (self.text, self.lines, self.tensorboard):
             if path.exists():
@@ -118,36 +150,35 @@ class LogPaths:
 
 
 class Sink:
-    """One destination of the log; takes nothing by itself."""
+    """One destination of the log."""
 
-    def message(self, text: str) -> None:
-        """One sentence for the reader."""
+    def write(self, entry: str | Report) -> None:
+        """Take one entry.
 
-    def report(self, report: Report) -> None:
-        """One line of progress."""
+        Args:
+            entry: A sentence for the reader, or a report of progress; a sink may ignore either kind.
+        """
+        raise NotImplementedError
 
     def close(self) -> None:
         """Write out what is buffered."""
 
 
-class TrainLog:
-    """Passes everything to its sinks. Processes other than rank 0 have none."""
+class TrainLog(Sink):
+    """Passes every entry to its sinks.
+
+    Args:
+        sinks: Destinations; none in processes other than rank 0.
+    """
 
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self._sinks = list(sinks)
 
-    def message(self, text: str) -> None:
-        """One sentence for the reader."""
+    def write(self, entry: str | Report) -> None:
         for sink in self._sinks:
-            sink.message(text)
-
-    def report(self, report: Report) -> None:
-        """One line of progress."""
-        for sink in self._sinks:
-            sink.report(report)
+            sink.write(entry)
 
     def close(self) -> None:
-        """Write out what is buffered."""
         for sink in self._sinks:
             sink.close()
 
@@ -160,43 +191,62 @@ class TerminalSink(Sink):
 
         self._console = Console(soft_wrap=True, highlight=True)
 
-    def message(self, text: str) -> None:
-        self._console.print(text, markup=False)
-
-    def report(self, report: Report) -> None:
-        self._console.print(report.line(), markup=False, style="bold" if report.kind == "epoch" else None)
+    def write(self, entry: str | Report) -> None:
+        if isinstance(entry, str):
+            self._console.print(entry, markup=False)
+        else:
+            self._console.print(entry.line(), markup=False, style="bold" if entry.kind == "epoch" else None)
 
 
 class TextSink(Sink):
-    """The same lines, each with its time, appended to a file."""
+    """The same lines, each with its time, appended to a file.
+
+    Args:
+        path: The file; its folder is made.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = _append(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
 
-    def message(self, text: str) -> None:
+    def write(self, entry: str | Report) -> None:
+        text = entry if isinstance(entry, str) else entry.line()
         self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
         self._file.flush()
-
-    def report(self, report: Report) -> None:
-        self.message(report.line())
 
     def close(self) -> None:
         self._file.close()
 
 
 class LinesSink(Sink):
-    """One JSON object per report, for reports and other readers; messages are not repeated here.
+    """One JSON object per report, appended to a file; sentences are not repeated here.
 
-    position: where the training goes on; records of later steps are dropped, as they will come again.
+    Args:
+        path: The file; its folder is made.
+        position: Where the training continues; records of later steps are dropped, as they will come again.
     """
 
     def __init__(self, path: Path, position: Position) -> None:
-        _drop_after(path, position)
-        self._file = _append(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # the half line of a killed process
+            at = Position(record["epoch"], record["step"])
+            within = at.epoch < position.epoch or (record["kind"], record["loader"]) == ("step", "train")
+            if within and at <= position:
+                kept.append(line + "\n")
+        if path.is_file():
+            write_text(path, "".join(kept))
+        self._file = path.open("a", encoding="utf-8")
 
-    def report(self, report: Report) -> None:
-        record = {"time": round(time.time(), 3), **_finite(report.record())}
-        self._file.write(json.dumps(record) + "\n")
+    def write(self, entry: str | Report) -> None:
+        if isinstance(entry, str):
+            return
+        values = {name: value for name, value in asdict(entry).items() if value is not None}
+        self._file.write(json.dumps({"time": round(time.time(), 3), **_finite(values)}) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -204,40 +254,57 @@ class LinesSink(Sink):
 
 
 class TensorboardSink(Sink):
-    """Scalars under `<folder>/train` and `<folder>/val`; the x axis is the epoch for epoch means, else the step."""
+    """Scalars for TensorBoard; the x axis is the epoch for means of an epoch, else the step.
+
+    Args:
+        folder: Event files are written to ``train`` and ``val`` below it.
+        purge_step: Events of an earlier run from this step on are hidden.
+
+    Raises:
+        ImportError: TensorBoard is not installed.
+    """
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
-        self._folder, self._purge_step = folder, purge_step
-        self._writers: dict[str, Any] = {}
+        from torch.utils.tensorboard import SummaryWriter
 
-    def report(self, report: Report) -> None:
-        writer = self._writer(report.loader)
-        if report.kind == "epoch":
-            for name, value in report.terms.items():
-                writer.add_scalar(f"epoch/{name}", value, report.epoch)
+        self._writer_class = SummaryWriter
+        self._folder, self._purge_step = folder, purge_step
+        self._writers: dict[str, SummaryWriter] = {}
+
+    def write(self, entry: str | Report) -> None:
+        if isinstance(entry, str):
             return
-        for name, value in report.terms.items():
-            writer.add_scalar(name, value, report.global_step)
-        for i, lr in enumerate(report.lr):
-            writer.add_scalar(f"LearningRate/group{i}", lr, report.global_step)
-        for name in ("samples_per_second", "data_share", "grad_norm", "memory_gib"):
-            if (value := getattr(report, name)) is not None:
-                writer.add_scalar(f"info/{name}", value, report.global_step)
+        if entry.loader not in self._writers:
+            path = str(self._folder / entry.loader)
+            self._writers[entry.loader] = self._writer_class(path, purge_step=self._purge_step)
+        writer = self._writers[entry.loader]
+        if entry.kind == "epoch":
+            for name, value in entry.terms.items():
+                writer.add_scalar(f"epoch/{name}", value, entry.epoch)
+            return
+        values = dict(entry.terms)
+        values |= {f"LearningRate/group{i}": lr for i, lr in enumerate(entry.lr)}
+        values |= {"info/samples_per_second": entry.samples_per_second, "info/data_share": entry.data_share}
+        if entry.grad_norm is not None:
+            values["info/grad_norm"] = entry.grad_norm
+        if entry.memory_gib is not None:
+            values["info/memory_gib"] = entry.memory_gib
+        for name, value in values.items():
+            writer.add_scalar(name, value, entry.global_step)
 
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
 
-    def _writer(self, loader: str) -> Any:
-        if loader not in self._writers:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writers[loader] = SummaryWriter(str(self._folder / loader), purge_step=self._purge_step)
-        return self._writers[loader]
-
 
 class WandbSink(Sink):
-    """Scalars to Weights & Biases (project "tracking"); needs the `wandb` extra."""
+    """Scalars to Weights & Biases (project "tracking"); needs the `wandb` extra.
+
+    Args:
+        name: Name of the run.
+        config: The resolved configuration.
+        folder: Where wandb keeps its local files.
+    """
 
     def __init__(self, name: str, config: Mapping[str, Any], folder: Path) -> None:
         import wandb
@@ -245,48 +312,19 @@ class WandbSink(Sink):
         folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(project=WANDB_PROJECT, name=name, config=dict(config), dir=str(folder), resume="allow")
 
-    def report(self, report: Report) -> None:
-        values = {f"{report.loader}/{k}": v for k, v in report.terms.items()}
-        values |= {f"LearningRate/group{i}": lr for i, lr in enumerate(report.lr)}
-        self._run.log({**values, "epoch": report.epoch, "step": report.global_step})
+    def write(self, entry: str | Report) -> None:
+        if isinstance(entry, str):
+            return
+        values = {f"{entry.loader}/{k}": v for k, v in entry.terms.items()}
+        values |= {f"LearningRate/group{i}": lr for i, lr in enumerate(entry.lr)}
+        self._run.log({**values, "epoch": entry.epoch, "step": entry.global_step})
 
     def close(self) -> None:
         self._run.finish()
 
 
-def tensorboard_available() -> bool:
-    """True if TensorBoard's writer can be imported; otherwise the log says what is missing."""
-    try:
-        from torch.utils import tensorboard
-    except ImportError as error:
-        logging.getLogger(__name__).warning("no TensorBoard log: %s", error)
-        return False
-    return hasattr(tensorboard, "SummaryWriter")
-
-
-def _drop_after(path: Path, position: Position) -> None:
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # the half line of a killed process
-        at = Position(record["epoch"], record["step"])
-        within = at.epoch < position.epoch or (record["kind"], record["loader"]) == ("step", "train")
-        if within and at <= position:
-            kept.append(line + "\n")
-    write_text(path, "".join(kept))
-
-
-def _append(path: Path) -> TextIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a", encoding="utf-8")
-
-
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: such numbers become null."""
+    """Floats with 7 digits; JSON has no NaN, so that numbers which are not finite become null."""
     if isinstance(value, float):
         return float(f"{value:.7g}") if math.isfinite(value) else None
     if isinstance(value, dict):

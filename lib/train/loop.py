@@ -139,7 +139,7 @@ class Trainer:
                 if phase is not self.phase:
                     self._begin(phase)
                     for line in self.describe_phase():
-                        self.log.message(line)
+                        self.log.write(line)
                 self._train_epoch(epoch)
                 interval = self.train.val_epoch_interval
                 if self.setup.val_loader is not None and interval > 0 and epoch % interval == 0:
@@ -240,7 +240,7 @@ class Trainer:
             raise NonFiniteLossError(
                 f"{self._skipped_in_a_row} steps in a row had to be skipped (TRAIN.MAX_SKIPPED); the last: {problems}"
             )
-        self.log.message(f"warning: step skipped: {problems}")
+        self.log.write(f"warning: step skipped: {problems}")
 
     def _validate(self, epoch: int, loader: EpochLoader) -> None:
         self.module.eval()
@@ -293,7 +293,7 @@ class Trainer:
             nonfinite_steps=self._skipped or None,
             memory_gib=torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None,
         )
-        self.log.report(report)
+        self.log.write(report)
         if is_step:
             self._warn_of_waiting(report)
 
@@ -303,7 +303,7 @@ class Trainer:
             return
         if report.data_share > DATA_SHARE_WARNING:
             self._warned_epoch = report.epoch
-            self.log.message(
+            self.log.write(
                 f"warning: {report.data_share:.0%} of the time is spent waiting for data; raise TRAIN.NUM_WORKER (now "
                 f"{self.train.num_worker}), use LMDB stores (--use_lmdb 1), or put the data on a faster disk"
             )

@@ -74,20 +74,20 @@ def run(trainer: Trainer, world: World) -> int:
     try:
         trainer.run()
     except InterruptedTraining as stopped:
-        trainer.log.message(f"{stopped}: run the same command again")
+        trainer.log.write(f"{stopped}: run the same command again")
         code = stopped.exit_code
     except KeyboardInterrupt:
-        trainer.log.message(f"stopped at once; {last_good(trainer.folder)}")
+        trainer.log.write(f"stopped at once; {last_good(trainer.folder)}")
         return 130
     except Exception as error:
         reason = explain(error)
         # The log belongs to the first process; the others print.
         print(f"error: process {world.rank}: {reason}", file=sys.stderr, flush=True)
-        trainer.log.message(f"training failed ({type(error).__name__}); {last_good(trainer.folder)}")
+        trainer.log.write(f"training failed ({type(error).__name__}); {last_good(trainer.folder)}")
         trainer.log.close()
         return 1
     else:
-        trainer.log.message(f"training is complete: {trainer.folder.newest_weights()}")
+        trainer.log.write(f"training is complete: {trainer.folder.newest_weights()}")
         code = 0
     trainer.log.close()
     distributed.stop(world)

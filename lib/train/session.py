@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -31,7 +32,6 @@ from lib.train.log import (
     TextSink,
     TrainLog,
     WandbSink,
-    tensorboard_available,
 )
 from lib.train.loop import Trainer, TrainingSetup
 from lib.train.process import seed_everything
@@ -40,9 +40,19 @@ from lib.train.step import precision_name
 
 
 def open_session(options: TrainOptions, world: World) -> Trainer:
-    """Build a trainer with its data, log and checkpoints, at the position where the training starts or goes on.
+    """Build a trainer with its data, log and checkpoints, at the position where the training starts or continues.
 
-    Whatever is wrong with the setup is raised, each with its own message.
+    Args:
+        options: Options of the command line.
+        world: This process among all; every process calls this function.
+
+    Returns:
+        A trainer whose `run` trains to the last epoch; its log already holds the header.
+
+    Raises:
+        ConfigError: The configuration is unusable. Other errors of the setup come with their own classes and messages.
+        OccupiedError: Another training writes to the same folder.
+        ResumeError: The training cannot be resumed as requested.
     """
     experiment = load_experiment(options.script, options.config, options.all_overrides, options.plugins)
     if options.distill and experiment.config.teacher is None:
@@ -71,7 +81,7 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
     if trainer.position.epoch > train.epoch:
         notes.append("this training had already come to its end; --resume never begins from scratch")
     for line in (*_header(experiment, world, trainer), *experiment.notes, *notes):
-        trainer.log.message(line)
+        trainer.log.write(line)
     return trainer
 
 
@@ -83,7 +93,7 @@ def build_setup(
     identity: dict[str, Any],
     begins: bool = True,
 ) -> TrainingSetup:
-    """Network with its first weights, objective and loaders, as `lib.methods.resolve` builds them.
+    """Build network with first weights, objective and loaders, by `lib.methods.resolve`.
 
     Args:
         experiment: What to train.
@@ -92,6 +102,12 @@ def build_setup(
         options: `load`, `script_prv`, `config_prv` and `use_lmdb` are read.
         identity: Stored in the training state.
         begins: False where a training state is going to replace the weights.
+
+    Returns:
+        The parts of a `Trainer`, on the device of this process.
+
+    Raises:
+        ConfigError: TRAIN.PHASES or a schedule is unusable.
     """
     train = experiment.config.train
     phases_of(train)  # unusable phases are an error now, before data sets are read
@@ -124,7 +140,13 @@ def build_setup(
         "processes": world.size,
         "total_batch_size": train.batch_size * world.size * train.accumulate,
         "precision": precision_name(train),
-        "versions": versions(),
+        "versions": {
+            "library": lib.__version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "cuda": str(torch.version.cuda),
+        },
         **recipe.notes,
     }
     loaders = recipe.train_loader, recipe.val_loader
@@ -139,7 +161,18 @@ def _find_start(
     identity: Mapping[str, Any],
     defaults: Mapping[str, Any],
 ) -> tuple[Path | None, list[str]]:
-    """In rank 0: the state to go on from, if any, and what to say about it."""
+    """Claim the folder and choose the state to continue from (in rank 0).
+
+    Args:
+        options: `resume`, `load` and `allow_config_change` are read.
+        world: Its size is compared with that of the state.
+        folder: Checkpoints of the experiment.
+        logs: Renamed where the training begins from scratch on request.
+        identity: Configuration of this run and its hash.
+
+    Returns:
+        The path of the state, None for a fresh training; and sentences for the log.
+    """
     folder.claim()
     if options.resume == "never":
         aside = folder.set_aside()
@@ -156,18 +189,8 @@ def _find_start(
     return path, [*notes, f"state: {path}"]
 
 
-def versions() -> dict[str, str]:
-    """Versions that the numbers of a training may depend on."""
-    return {
-        "library": lib.__version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "cuda": str(torch.version.cuda),
-    }
-
-
 def _header(experiment: Experiment, world: World, trainer: Trainer) -> list[str]:
+    """First lines of the log: experiment, device, batch, epochs, parameters and versions."""
     train, setup = experiment.config.train, trainer.setup
     validation = "none" if setup.val_loader is None else f"{len(setup.val_loader)} steps"
     return [
@@ -179,16 +202,19 @@ def _header(experiment: Experiment, world: World, trainer: Trainer) -> list[str]
         f"epochs: {train.epoch} of {len(setup.train_loader)} steps; validation: {validation}",
         *[setup.metadata[key] for key in ("initial", "teacher", "sequences") if key in setup.metadata],
         *trainer.describe_phase(),
-        "versions: " + ", ".join(f"{k} {v}" for k, v in versions().items()),
+        "versions: " + ", ".join(f"{k} {v}" for k, v in setup.metadata["versions"].items()),
     ]
 
 
 def _open_log(options: TrainOptions, paths: LogPaths, experiment: Experiment, trainer: Trainer) -> TrainLog:
+    """Open all sinks at the position of the trainer (in rank 0)."""
     position = trainer.position
     done = (position.epoch - 1) * len(trainer.setup.train_loader) + position.step
     sinks: list[Sink] = [TerminalSink(), TextSink(paths.text), LinesSink(paths.lines, position)]
-    if tensorboard_available():
+    try:
         sinks.append(TensorboardSink(paths.tensorboard, purge_step=done + 1))
+    except ImportError as error:
+        logging.getLogger(__name__).warning("no TensorBoard log: %s", error)
     if options.use_wandb:
         sinks.append(WandbSink(f"{experiment.script}-{experiment.name}", experiment.plain, paths.text.parent))
     return TrainLog(sinks)

@@ -37,7 +37,7 @@ def test_a_line_says_what_a_person_wants_to_know() -> None:
 
 def test_nan_does_not_break_the_json_lines(tmp_path: Path) -> None:
     sink = LinesSink(tmp_path / "x.jsonl", Position())
-    sink.report(report(terms={"Loss/total": math.nan, "IoU": 0.5}))
+    sink.write(report(terms={"Loss/total": math.nan, "IoU": 0.5}))
     sink.close()
     assert json.loads((tmp_path / "x.jsonl").read_text())["terms"] == {"Loss/total": None, "IoU": 0.5}
 
