@@ -30,7 +30,7 @@ FORMAT = 1
 STATES_KEPT = 2
 LATEST = "latest"
 PATIENCE_SECONDS = 30.0
-"""How long to wait for a training that is about to end: one that was stopped a moment ago still writes its state."""
+"""Wait for a training that is about to end: one that was stopped a moment ago still writes its state."""
 HARMLESS = (
     "TEST.",
     "TRAIN.NUM_WORKER",
@@ -52,14 +52,24 @@ class ResumeError(RuntimeError):
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """Where a training is: the epoch being trained (from 1), and how many of its batches (per process) are done."""
+    """Point in a training.
+
+    Attributes:
+        epoch: The epoch being trained, from 1.
+        step: Its finished batches, per process.
+    """
 
     epoch: int = 1
     step: int = 0
 
 
 def is_kept(train: Train, epoch: int) -> bool:
-    """Whether the weights of this epoch stay: as published every 40th, 79, 159, 239 and the last five."""
+    """True if the weights of an epoch are kept: in OSTrack every 40th, 79, 159, 239 and the last five.
+
+    Args:
+        train: SAVE_EPOCH_INTERVAL, SAVE_EPOCHS, SAVE_LAST_N_EPOCH and EPOCH are read; the last epoch is always kept.
+        epoch: Counted from 1.
+    """
     interval = train.save_epoch_interval
     return (
         (interval > 0 and epoch % interval == 0)
@@ -76,6 +86,9 @@ class FolderLock:
     """A claim on a folder that the system withdraws when the process ends, however it ends.
 
     Locks by record (POSIX), so that data workers, which are forked, do not hold them on; they also work over NFS.
+
+    Args:
+        folder: Made when the lock is acquired.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,16 +96,29 @@ class FolderLock:
         self._file: IO[str] | None = None
 
     def acquire(self, patience: float = PATIENCE_SECONDS) -> None:
-        """Wait up to `patience` seconds. Raises OccupiedError that names the process which holds the folder."""
+        """Take the lock; does nothing where this object holds it.
+
+        Args:
+            patience: Seconds to wait for another process that holds it.
+
+        Raises:
+            OccupiedError: Another process still holds the folder; the message names it.
+        """
         if self._file is not None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.open("a+", encoding="utf-8")
         deadline = time.monotonic() + patience
         announced = False
-        while not _lock(file):
-            file.seek(0)
-            owner = file.read().strip() or "another process"
+        while True:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except (BlockingIOError, PermissionError):
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+            except OSError:
+                break  # a file system without locks
             if time.monotonic() >= deadline:
                 file.close()
                 raise OccupiedError(
@@ -109,71 +135,102 @@ class FolderLock:
         self._file = file
 
 
-def _lock(file: IO[str]) -> bool:
-    """False while another process holds the lock; a file system without locks has nothing to ask."""
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
 class CheckpointFolder:
-    """The checkpoints of one experiment. One process writes; the others only read, after a barrier."""
+    """The checkpoints of one experiment. One process writes; the others only read, after a barrier.
+
+    Args:
+        folder: Made when it is claimed.
+        network_name: First part of the file names.
+    """
 
     def __init__(self, folder: Path, network_name: str) -> None:
         self.folder, self.network_name = folder, network_name
         self._lock = FolderLock(folder)
 
+    def claim(self) -> None:
+        """Keep other trainings out while this process lives; delete what killed ones left half written.
+
+        Raises:
+            OccupiedError: Another training writes here.
+        """
+        self._lock.acquire()
+        for path in self.folder.glob(f"{self.network_name}_*.tmp"):
+            path.unlink(missing_ok=True)
+
     def save_epoch(
         self, epoch: int, weights: Mapping[str, Tensor], metadata: dict[str, Any], state: dict[str, Any]
     ) -> Path:
-        """Write the checkpoint of a finished epoch, remove what it replaces. Returns the state's path."""
-        stem = self._stem(f"ep{epoch:04d}")
-        state_path = _state_path(stem)
+        """Write the checkpoint of a finished epoch and remove what it replaces.
+
+        Args:
+            epoch: The finished epoch, from 1.
+            weights: Parameters and buffers of the network.
+            metadata: Stored with the weights (plain types).
+            state: State of the training (plain types and tensors).
+
+        Returns:
+            Path of the state.
+        """
+        stem = self._path(f"ep{epoch:04d}")
+        state_path = self._path(f"ep{epoch:04d}_state.pt")
         # A state that is there belongs to the weights of that name, also if the process dies between the two writes.
         state_path.unlink(missing_ok=True)
         save_release(stem, weights, metadata)
-        _save_state(state_path, {**state, "weights": stem.name})
+        with replacing(state_path) as file:
+            torch.save({**state, "weights": stem.name, "format": FORMAT}, file)
         for old in self._epoch_states()[:-STATES_KEPT]:
             old.unlink()
-        self._remove_latest()
+        for suffix in ("_state.pt", ".safetensors", ".json"):
+            self._path(LATEST + suffix).unlink(missing_ok=True)
         return state_path
 
     def save_latest(self, weights: Mapping[str, Tensor], metadata: dict[str, Any], state: dict[str, Any]) -> Path:
-        """Write a checkpoint between two kept epochs, in the place of the one before. Returns the state's path."""
-        stem = self._stem(LATEST)
+        """Write a checkpoint between two kept epochs, in the place of the one before.
+
+        Args:
+            weights: Parameters and buffers of the network.
+            metadata: Stored with the weights (plain types).
+            state: State of the training (plain types and tensors).
+
+        Returns:
+            Path of the state.
+        """
+        state_path = self._path(f"{LATEST}_state.pt")
         network = {k: v.detach() for k, v in weights.items()}
-        _save_state(_state_path(stem), {**state, "network": network})
-        save_release(stem, weights, metadata)
-        return _state_path(stem)
+        with replacing(state_path) as file:
+            torch.save({**state, "network": network, "format": FORMAT}, file)
+        save_release(self._path(LATEST), weights, metadata)
+        return state_path
 
     def newest_state(self) -> Path | None:
-        """The state that is furthest in the training."""
-        candidates = [*self._epoch_states()[-1:], *self.folder.glob(_state_path(self._stem(LATEST)).name)]
+        """The state that is furthest in the training; None without one."""
+        candidates = [*self._epoch_states()[-1:], *self.folder.glob(f"{self.network_name}_{LATEST}_state.pt")]
         return max(candidates, key=lambda p: position_of(read_state(p)), default=None)
 
     def newest_weights(self) -> Path | None:
         """The weights of the last kept epoch, else the latest ones, else a published ``*.pth.tar``."""
-        epochs = sorted(p for p in self.folder.glob(f"{self.network_name}_ep*.safetensors") if _epoch_of(p) is not None)
-        latest = self._stem(LATEST).with_suffix(".safetensors")
+        epochs = self._epoch_files(".safetensors")
+        latest = self._path(f"{LATEST}.safetensors")
         return epochs[-1] if epochs else latest if latest.is_file() else self.published()
 
     def published(self) -> Path | None:
         """The newest published checkpoint of the folder; such a file has weights but no usable training state."""
         return max(self.folder.glob(f"{self.network_name}_ep*.pth.tar"), default=None)
 
-    def last_good(self) -> Path | None:
-        """What to name after a crash: the newest state, else the newest weights."""
+    def last_good(self) -> str:
+        """Sentence for the log after a failure: names the newest state, else the newest weights."""
         try:
-            return self.newest_state() or self.newest_weights()
+            path = self.newest_state() or self.newest_weights()
         except CheckpointError:
-            return self.newest_weights()
+            path = self.newest_weights()
+        return "nothing was saved yet" if path is None else f"last good checkpoint: {path}"
 
     def set_aside(self) -> Path | None:
-        """Move the files of an earlier training into a folder of their own, apart from those of a fresh one."""
+        """Move the files of an earlier training into a folder of their own, apart from those of a fresh one.
+
+        Returns:
+            The folder; None where there was nothing to move.
+        """
         files = [p for p in self.folder.glob(f"{self.network_name}_*") if p.suffix in (".safetensors", ".json", ".pt")]
         if not files:
             return None
@@ -183,30 +240,31 @@ class CheckpointFolder:
             shutil.move(path, aside / path.name)
         return aside
 
-    def claim(self) -> None:
-        """Keep other trainings out while this process lives; delete what killed ones left half written.
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{self.network_name}_{name}"
 
-        Raises OccupiedError when another training writes here.
-        """
-        self._lock.acquire()
-        for path in self.folder.glob(f"{self.network_name}_*.tmp"):
-            path.unlink(missing_ok=True)
-
-    def _stem(self, what: str) -> Path:
-        return self.folder / f"{self.network_name}_{what}"
+    def _epoch_files(self, suffix: str) -> list[Path]:
+        """Files ``<Net>_ep<number><suffix>``, the last epoch at the end."""
+        name = re.compile(rf"{re.escape(self.network_name)}_ep\d+{re.escape(suffix)}")
+        return sorted(p for p in self.folder.glob(f"{self.network_name}_ep*{suffix}") if name.fullmatch(p.name))
 
     def _epoch_states(self) -> list[Path]:
-        states = (p for p in self.folder.glob(f"{self.network_name}_ep*_state.pt") if _epoch_of(p) is not None)
-        return sorted(s for s in states if _weights_path(s).is_file())
-
-    def _remove_latest(self) -> None:
-        stem = self._stem(LATEST)
-        for path in (_state_path(stem), stem.with_suffix(".safetensors"), stem.with_suffix(".json")):
-            path.unlink(missing_ok=True)
+        """States of kept epochs whose weights exist, the last epoch at the end."""
+        return [p for p in self._epoch_files("_state.pt") if _weights_path(p).is_file()]
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The training state; tensors stay in the file until they are used. Raises CheckpointError when it is not one."""
+    """Read a training state; tensors stay in the file until they are used.
+
+    Args:
+        path: File of the state.
+
+    Returns:
+        Plain types and tensors on the CPU.
+
+    Raises:
+        CheckpointError: The file is missing, broken or no training state of this library.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file here; every node of a training must see the same --save_dir")
     try:
@@ -220,36 +278,42 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _save_state(path: Path, state: Mapping[str, Any]) -> None:
-    with replacing(path) as file:
-        torch.save({**state, "format": FORMAT}, file)
-
-
 def position_of(state: Mapping[str, Any]) -> Position:
-    """Where the training was when the state was written."""
+    """Point of the training at which a state was written."""
     return Position(*state["position"])
 
 
 def weights_of(path: Path, state: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    """The network's weights that belong to the state in `path`."""
+    """The network's weights that belong to a state.
+
+    Args:
+        path: File of the state.
+        state: Its content.
+
+    Returns:
+        Those in the state where it holds them, else those of the file next to it.
+    """
     return state["network"] if "network" in state else read_checkpoint(_weights_path(path)).state_dict
-
-
-def _state_path(stem: Path) -> Path:
-    return stem.with_name(f"{stem.name}_state.pt")
 
 
 def _weights_path(state_path: Path) -> Path:
     return state_path.with_name(state_path.name.removesuffix("_state.pt") + ".safetensors")
 
 
-def _epoch_of(path: Path) -> int | None:
-    match = re.search(r"_ep(\d+)(?:_state)?\.[a-z.]+$", path.name)
-    return int(match.group(1)) if match else None
-
-
 def find_state(folder: CheckpointFolder, mode: str) -> tuple[Path, dict[str, Any]] | None:
-    """The state to go on from. mode: ``auto`` (if there is one), ``must`` (ResumeError without), ``never``."""
+    """Find the state to resume from.
+
+    Args:
+        folder: Checkpoints of the experiment.
+        mode: ``auto`` (the newest, if there is one), ``must`` (an error without one) or ``never``.
+
+    Returns:
+        Path and content of the state; None for a training from scratch.
+
+    Raises:
+        ResumeError: `mode` is ``must`` and there is no state.
+        CheckpointError: The state cannot be read.
+    """
     if mode == "never":
         return None
     path = folder.newest_state()
@@ -263,7 +327,7 @@ def find_state(folder: CheckpointFolder, mode: str) -> tuple[Path, dict[str, Any
 
 
 def no_state_in(published: Path) -> str:
-    """What to say of a published checkpoint."""
+    """Sentence for a published checkpoint where a training state was expected."""
     return (
         f"{published} is a published checkpoint: it has weights, but no usable training state. "
         f"--load {published} starts a new training from its weights"

@@ -17,7 +17,7 @@ RUN_TRAINING = Path(__file__).with_name("run_training.py")
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Options of one training; see the parser's help texts."""
+    """Options of one training; the help texts of `add_training_options` describe them."""
 
     script: str
     config: str = "baseline"
@@ -40,17 +40,17 @@ class TrainOptions:
 
     @property
     def all_overrides(self) -> list[str]:
-        """`--set` and what other options mean in the configuration."""
-        meant = {
-            "TRAIN.SEED": self.seed,
-            "TEACHER.SCRIPT": self.script_teacher,
-            "TEACHER.CONFIG": self.config_teacher,
-        }
-        return [*self.overrides, *(f"{key}={value}" for key, value in meant.items() if value is not None)]
+        """``KEY=VALUE`` of every `--set`, and of the options that stand for a key of the configuration."""
+        keys = {"TRAIN.SEED": self.seed, "TEACHER.SCRIPT": self.script_teacher, "TEACHER.CONFIG": self.config_teacher}
+        return [*self.overrides, *(f"{key}={value}" for key, value in keys.items() if value is not None)]
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `lib/train/run_training.py` and `tracking/train.py` share."""
+    """Add the options that `lib/train/run_training.py` and `tracking/train.py` share.
+
+    Args:
+        parser: Gets the options in groups.
+    """
     what = parser.add_argument_group("what to train")
     what.add_argument("--script", required=True, help="method: the folder in experiments/, such as ostrack")
     what.add_argument("--config", default="baseline", help="experiments/<script>/<config>.yaml, without suffix")
@@ -83,20 +83,25 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 def training_options(arguments: argparse.Namespace) -> TrainOptions:
-    """The options out of parsed arguments; further arguments of the namespace are left alone."""
+    """Options of a training from parsed arguments.
+
+    Args:
+        arguments: Of a parser with `add_training_options`; other arguments are ignored.
+    """
     values = {k: v for k, v in vars(arguments).items() if k in TrainOptions.__dataclass_fields__}
     values["overrides"], values["plugins"] = tuple(arguments.overrides), tuple(arguments.plugins)
     return TrainOptions(**values)
 
 
 def _flag(text: str) -> bool:
+    """Parse ``0`` or ``1``, the published commands' switches."""
     if text not in ("0", "1"):
         raise argparse.ArgumentTypeError(f"expected 0 or 1, not {text!r}")
     return text == "1"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of `tracking/train.py`."""
+    """Build the parser of `tracking/train.py`."""
     built = argparse.ArgumentParser(
         description="Train a tracker. Interrupt with Ctrl-C; the same command goes on where it stopped.",
         allow_abbrev=False,
@@ -118,7 +123,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a training as the command line says; returns its exit code (130 after Ctrl-C, 143 after SIGTERM)."""
+    """Run a training in one process or in several.
+
+    Args:
+        arguments: The command line without the program's name; None reads `sys.argv`.
+
+    Returns:
+        Exit code of the training (130 after Ctrl-C, 143 after SIGTERM); a single process takes the place of this one.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     processes, nodes = processes_and_nodes(parser().parse_args(given))
     passed_on = training_arguments(given)
@@ -129,9 +141,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def processes_and_nodes(options: argparse.Namespace) -> tuple[int, list[str]]:
-    """Processes per machine (0: a single one without torchrun), and how several machines meet.
+    """Decide on the processes to start.
 
-    Exits with a message if the options do not fit together.
+    Args:
+        options: Of `parser`.
+
+    Returns:
+        Processes per machine (0: a single one without torchrun), and torchrun's arguments for several machines.
+
+    Raises:
+        SystemExit: The options contradict each other; the message is printed.
     """
     mode = options.mode or ("single" if options.nproc_per_node in (None, 1) else "multiple")
     if mode == "single":
@@ -148,7 +167,14 @@ def processes_and_nodes(options: argparse.Namespace) -> tuple[int, list[str]]:
 
 
 def training_arguments(given: Sequence[str]) -> list[str]:
-    """The arguments without those that only say how processes are started."""
+    """Remove the options of the group "processes" from a command line.
+
+    Args:
+        given: The command line of `tracking/train.py`.
+
+    Returns:
+        The command line of `lib/train/run_training.py`.
+    """
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("--mode", "--nproc_per_node", "--rank", "--ip", "--port"):
         own.add_argument(name)

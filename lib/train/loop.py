@@ -74,10 +74,21 @@ class TrainingSetup:
 
 
 class Trainer:
-    """Trains over the epochs and phases of `train`; every process of `world` runs one.
+    """Trains over the epochs and phases of a configuration; every process runs one.
 
     Exact resume: with the state of a run that was killed, the parameters become those of a run that was not, bit for
     bit, with the same number of processes and deterministic operators.
+
+    Args:
+        setup: Network, objective and data of this process.
+        train: TRAIN of the configuration.
+        world: This process among all.
+        folder: Where checkpoints are written.
+        log: Where reports and messages are written.
+
+    Raises:
+        ValueError: An epoch without batches, or of different lengths in the processes.
+        ConfigError: An unusable phase.
 
     Attributes:
         position: Epoch and step of the training.
@@ -100,25 +111,37 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._warned_epoch = 0
         self._interrupts = Interrupts()
-        self._check_loaders()
+        lengths = [len(x) for x in (setup.train_loader, setup.val_loader) if x is not None]
+        if not lengths[0]:
+            raise ValueError(
+                "an epoch has no batch: DATA.TRAIN.SAMPLE_PER_EPOCH is less than TRAIN.BATCH_SIZE times the processes"
+            )
+        everyone = world.gather(lengths)
+        if any(other != lengths for other in everyone):
+            raise ValueError(f"the processes have epochs of different length: {everyone}")
         # A phase may freeze what the next one trains; what the method itself froze stays frozen.
         self._trainable = [p for p in setup.network.parameters() if p.requires_grad]
         self._phases = phases_of(train)
-        for phase in self._phases[1:]:  # what is wrong with a later phase is an error now
+        for phase in self._phases[1:]:  # an unusable later phase is an error now
             self._groups(phase)
-        self._begin(self._phases[0])
+        self._enter_phase(1)
 
     def restore(self, path: Path, state: dict[str, Any]) -> None:
-        """Continue where the state in `path` was written.
+        """Continue where a training state was written.
 
-        With another number of processes the samples go on where they stopped; random numbers and means begin again.
+        With another number of processes the samples continue where they stopped; random numbers and means begin again.
+
+        Args:
+            path: File of the state; the weights are in it or lie next to it.
+            state: Its content, from `read_state`.
+
+        Raises:
+            ValueError: The state holds moments of other parameters than those trained now.
         """
         load_into(self.setup.network, weights_of(path, state), source=path)
         self.position = position_of(state)
-        phase = self._phase_of(self.position.epoch)
-        if phase is not self.phase:
-            self._begin(phase)
-        if state.get("phase", 1) == phase.number:  # else it was written exactly on a boundary
+        self._enter_phase(self.position.epoch)
+        if state.get("phase", 1) == self.phase.number:  # else it was written exactly on a boundary
             load_optimizer_state(self.optimizer, state["optimizer"])
         self.precision.load_state(state["precision"])
         self._skipped, self._skipped_in_a_row = state.get("skipped", (0, 0))
@@ -131,13 +154,18 @@ class Trainer:
         set_rng_state(mine["rng"])
 
     def run(self) -> None:
-        """Train to the last epoch. Raises InterruptedTraining after a signal, and whatever goes wrong."""
-        with self._interrupts:
+        """Train to the last epoch.
+
+        Raises:
+            InterruptedTraining: A signal arrived; the state is written.
+            NonFiniteLossError: A loss is not finite, or more than TRAIN.MAX_SKIPPED steps in a row were skipped.
+            NonFiniteWeightsError: The weights are not finite when a checkpoint is due.
+            BatchTooLargeError: The device's memory does not hold a batch.
+        """
+        with self._interrupts.noted():
             while self.position.epoch <= self.train.epoch:
                 epoch = self.position.epoch
-                phase = self._phase_of(epoch)
-                if phase is not self.phase:
-                    self._begin(phase)
+                if self._enter_phase(epoch):
                     for line in self.describe_phase():
                         self.log.write(line)
                 self._train_epoch(epoch)
@@ -146,10 +174,19 @@ class Trainer:
                     self._validate(epoch, self.setup.val_loader)
                 self.position = Position(epoch + 1, 0)
                 self._averager = MetricAverager()
-                self._save_epoch(epoch)
+                kept = is_kept(self.train, epoch)
+                path = self._save(partial(self.folder.save_epoch, epoch) if kept else self.folder.save_latest)
+                (signum,) = self.world.agree(self._interrupts.received)
+                if signum:
+                    raise InterruptedTraining(signum, path)
 
     def describe_phase(self) -> list[str]:
-        """Lines for the log: what the present phase trains, and how fast."""
+        """Describe the present phase for the log.
+
+        Returns:
+            Lines: the phase and its epochs where there are several, numbers of parameters, and the parameter groups
+            with their learning rates.
+        """
         phase, parameters = self.phase, list(self.setup.network.parameters())
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         lines = [f"parameters: {trained:,} of {sum(p.numel() for p in parameters):,} are trained"]
@@ -161,10 +198,8 @@ class Trainer:
 
     # Phases
 
-    def _phase_of(self, epoch: int) -> Phase:
-        return next((p for p in self._phases if epoch <= p.last), self._phases[-1])
-
     def _groups(self, phase: Phase) -> list[dict[str, Any]]:
+        """Parameter groups of a phase; freezes what the phase freezes and nothing else."""
         for parameter in self._trainable:
             parameter.requires_grad_(True)
         check_eval_modules(self.setup.network, phase.eval_modules)
@@ -175,19 +210,31 @@ class Trainer:
                 raise
             raise ConfigError(f"TRAIN.PHASES[{phase.number - 1}]: {error}") from None
 
-    def _begin(self, phase: Phase) -> None:
-        """Parameter groups, optimiser and data-parallel wrapper of a phase, all of them new."""
+    def _enter_phase(self, epoch: int) -> bool:
+        """Make parameter groups, optimiser and data-parallel wrapper of the phase of `epoch`.
+
+        Args:
+            epoch: Counted from 1 over the whole training; later ones than the last belong to the last phase.
+
+        Returns:
+            False where this phase is the present one already.
+        """
+        phase = next((p for p in self._phases if epoch <= p.last), self._phases[-1])
         if hasattr(self, "train_step"):
+            if phase is self.phase:
+                return False
             del self.train_step
             gc.collect()  # the hooks of the old wrapper go with it
         self.setup.network.zero_grad(set_to_none=True)
         self.optimizer = build_optimizer(self._groups(phase), phase.train)
         self.train_step = TrainStep(self.module, self.optimizer, self.precision, phase.train, self.world)
         self.phase = phase
+        return True
 
     # One epoch
 
     def _train_epoch(self, epoch: int) -> None:
+        """Train from the present step to the end of the epoch and report its means."""
         steps = len(self.setup.train_loader)
         set_train_mode(self.setup.network, self.setup.objective, self.phase.train.fix_bn, self.phase.eval_modules)
         self._meter.restart()
@@ -204,7 +251,8 @@ class Trainer:
         count = min(self.train.accumulate, progress.steps - progress.step)
         factor = self.phase.lr_factor(progress.epoch, progress.step + count - 1, progress.steps)
         try:
-            result = self.train_step([batches.next() for _ in range(count)], progress, factor)
+            taken, waited = batches.take(count)
+            result = self.train_step(taken, progress, factor)
         except torch.OutOfMemoryError as error:
             reason = str(error).partition("\n")[0]
             splits = isinstance(self.setup.objective, SplittingObjective)
@@ -214,7 +262,7 @@ class Trainer:
         before, after = progress.step, progress.step + count
         self.position = Position(progress.epoch, after)
         self._averager.add(result.terms, result.samples)
-        self._meter.count(result.samples, count, batches.take_waited())
+        self._meter.count(result.samples, count, waited)
         if _passed(self.train.print_interval, before, after):
             done = Progress(progress.epoch, self.train.epoch, after, progress.steps)
             self._report("train", done, self._averager, self._meter.next_interval(), result.grad_norm)
@@ -230,6 +278,7 @@ class Trainer:
             self._save(self.folder.save_latest)
 
     def _count_skipped(self, result: StepResult) -> None:
+        """Count skipped steps and log their reasons; too many in a row end the training."""
         if not result.skipped:
             self._skipped_in_a_row = 0
             return
@@ -243,18 +292,18 @@ class Trainer:
         self.log.write(f"warning: step skipped: {problems}")
 
     def _validate(self, epoch: int, loader: EpochLoader) -> None:
+        """Report the means of the objective over the validation data, in evaluation mode."""
         self.module.eval()
         steps = len(loader)
         random_numbers = rng_state()
         # Always the samples of epoch 1, so that validations can be compared with each other.
-        averager, meter = MetricAverager(), ThroughputMeter()
         batches = EpochIterator(loader, 1, 0, self.setup.prepare)
-        meter.restart()
+        averager, meter = MetricAverager(), ThroughputMeter()
         for step in range(steps):
-            batch = batches.next()
+            (batch,), waited = batches.take(1)
             terms = self.train_step.evaluate(batch, Progress(epoch, self.train.epoch, step, steps))
             averager.add(terms, len(batch))
-            meter.count(len(batch), 1, batches.take_waited())
+            meter.count(len(batch), 1, waited)
             (signum,) = self.world.agree(self._interrupts.received)
             if signum:
                 set_rng_state(random_numbers)  # the validation will begin again
@@ -266,7 +315,15 @@ class Trainer:
     def _report(
         self, loader: str, done: Progress, averager: MetricAverager, span: Span, grad_norm: float | None = None
     ) -> None:
-        """Log the means of all processes at a print interval, or at the end of an epoch (`span` is its whole)."""
+        """Log the means of all processes.
+
+        Args:
+            loader: ``train`` or ``val``.
+            done: Position after the last finished batch.
+            averager: Means of this process.
+            span: The print interval that ended, or the whole epoch.
+            grad_norm: Global gradient norm of the last step.
+        """
         loaders = (self.setup.train_loader, self.setup.val_loader)
         bad_samples = sum(x.bad_samples for x in loaders if x is not None)
         processes = self.world.gather((averager.state(), bad_samples))
@@ -310,15 +367,15 @@ class Trainer:
 
     # Checkpoints
 
-    def _save_epoch(self, epoch: int) -> None:
-        write = partial(self.folder.save_epoch, epoch) if is_kept(self.train, epoch) else self.folder.save_latest
-        path = self._save(write)
-        (signum,) = self.world.agree(self._interrupts.received)
-        if signum:
-            raise InterruptedTraining(signum, path)
-
     def _save(self, write: Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], Path]) -> Path | None:
-        """Write weights and state in rank 0; returns the state's path there."""
+        """Write weights and state in rank 0.
+
+        Args:
+            write: Method of the folder; takes weights, metadata and state.
+
+        Returns:
+            Path of the state; None in other processes.
+        """
         began = time.perf_counter()
         processes = self.world.gather({"rng": rng_state(), "meters": self._averager.state()})
         path = None
@@ -343,16 +400,6 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._meter.exclude(time.perf_counter() - began)
         return path
-
-    def _check_loaders(self) -> None:
-        lengths = [len(x) for x in (self.setup.train_loader, self.setup.val_loader) if x is not None]
-        if not lengths[0]:
-            raise ValueError(
-                "an epoch has no batch: DATA.TRAIN.SAMPLE_PER_EPOCH is less than TRAIN.BATCH_SIZE times the processes"
-            )
-        everyone = self.world.gather(lengths)
-        if any(other != lengths for other in everyone):
-            raise ValueError(f"the processes have epochs of different length: {everyone}")
 
 
 def _passed(interval: int, before: int, after: int) -> bool:

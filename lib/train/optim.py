@@ -1,4 +1,4 @@
-"""Parameter groups, optimisers, and which modules are in training mode."""
+"""Parameter groups, optimisers, and the training mode of modules."""
 
 from __future__ import annotations
 
@@ -26,13 +26,27 @@ def parameter_groups(network: nn.Module, train: Train) -> list[dict[str, Any]]:
     searched in the parameter's name, the first that meets decides. Parameters that are frozen already stay frozen and
     are in no group.
 
+    Args:
+        network: Its parameters are grouped.
+        train: LR, BACKBONE_MULTIPLIER, WEIGHT_DECAY and PARAM_GROUPS are read.
+
     Returns:
         Dictionaries with `name`, `base_lr` and `names` (of the parameters, in order) in addition to torch's keys.
 
     Raises:
         ConfigError: A parameter that no pattern meets, a pattern that is the first to meet none, or nothing to train.
     """
-    groups = _by_patterns(network, train, train.param_groups) if train.param_groups else _by_backbone(network, train)
+    if train.param_groups:
+        groups = _by_patterns(network, train, train.param_groups)
+    else:
+        trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+        other = [(n, p) for n, p in trained if BACKBONE not in n]
+        backbone = [(n, p) for n, p in trained if BACKBONE in n]
+        groups = [
+            _group(f"without {BACKBONE}", other, train.lr, train.weight_decay),
+            _group(BACKBONE, backbone, train.lr * train.backbone_multiplier, train.weight_decay),
+        ]
+    groups = [g for g in groups if g["params"]]
     if not groups:
         raise ConfigError("no parameter is left to be trained: TRAIN.PARAM_GROUPS freezes all of them")
     return groups
@@ -59,7 +73,15 @@ def build_optimizer(groups: list[dict[str, Any]], train: Train) -> Optimizer:
 
 
 def check_eval_modules(network: nn.Module, patterns: Sequence[str]) -> None:
-    """Raises ConfigError for a pattern of EVAL_MODULES that is no regular expression or meets no module."""
+    """Check the patterns of EVAL_MODULES.
+
+    Args:
+        network: Its module names are searched.
+        patterns: Regular expressions.
+
+    Raises:
+        ConfigError: A pattern is no regular expression or meets no module.
+    """
     for pattern in patterns:
         try:
             found = any(re.search(pattern, name) for name, _ in network.named_modules() if name)
@@ -86,33 +108,61 @@ def set_train_mode(network: nn.Module, objective: Objective, fix_bn: bool, eval_
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
-    """The optimiser's moments by parameter name: plain types and tensors. Rates and decays are the configuration's."""
-    moments = {}
+    """Read the optimiser's moments. Rates and decays are the configuration's.
+
+    Args:
+        optimizer: Made of groups of `parameter_groups`.
+
+    Returns:
+        `names` of all its parameters and `moments` by name: plain types and tensors.
+    """
+    names, moments = [], {}
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
+            names.append(name)
             if parameter in optimizer.state:
                 moments[name] = dict(optimizer.state[parameter])
-    return {"names": _names(optimizer), "moments": moments}
+    return {"names": names, "moments": moments}
 
 
 def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Undo `optimizer_state`. Raises ValueError when the state was written for other parameters."""
-    if sorted(state["names"]) != sorted(_names(optimizer)):
-        differing = sorted(set(state["names"]) ^ set(_names(optimizer)))
+    """Set the optimiser's moments.
+
+    Args:
+        optimizer: Made of groups of `parameter_groups`.
+        state: As `optimizer_state` returned it, tensors on any device.
+
+    Raises:
+        ValueError: The state was written for other parameters.
+    """
+    names = [name for group in optimizer.param_groups for name in group["names"]]
+    if sorted(state["names"]) != sorted(names):
+        differing = sorted(set(state["names"]) ^ set(names))
         raise ValueError(
             f"the training state holds moments of other parameters than those trained now: {', '.join(differing[:5])}"
             + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
         )
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
-            if name in state["moments"]:
-                optimizer.state[parameter] = {
-                    key: _placed(key, value, parameter) for key, value in state["moments"][name].items()
-                }
+            if name not in state["moments"]:
+                continue
+            # Copies, since the file may be mapped into memory. The step count stays on the CPU, where torch keeps it.
+            moments = dict(state["moments"][name])
+            for key, value in moments.items():
+                if isinstance(value, torch.Tensor):
+                    moments[key] = value.clone() if key == "step" else value.to(parameter.device, copy=True)
+            optimizer.state[parameter] = moments
 
 
 def describe_groups(groups: Sequence[dict[str, Any]]) -> list[str]:
-    """One line per group: name, tensors, values, learning rate, weight decay."""
+    """Describe parameter groups for the log.
+
+    Args:
+        groups: See `parameter_groups`.
+
+    Returns:
+        One line per group: name, number of tensors and values, learning rate, weight decay.
+    """
     return [
         f"group {i} ({g['name']}): {len(g['params'])} tensors, {sum(p.numel() for p in g['params']):,} values, "
         f"lr {g['base_lr']:g}, weight decay {g['weight_decay']:g}"
@@ -120,18 +170,8 @@ def describe_groups(groups: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _by_backbone(network: nn.Module, train: Train) -> list[dict[str, Any]]:
-    trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
-    other = [(n, p) for n, p in trained if BACKBONE not in n]
-    backbone = [(n, p) for n, p in trained if BACKBONE in n]
-    groups = [
-        _group(f"without {BACKBONE}", other, train.lr, train.weight_decay),
-        _group(BACKBONE, backbone, train.lr * train.backbone_multiplier, train.weight_decay),
-    ]
-    return [g for g in groups if g["params"]]
-
-
 def _by_patterns(network: nn.Module, train: Train, patterns: Sequence[ParamGroup]) -> list[dict[str, Any]]:
+    """Groups by the first pattern that meets a parameter's name; frozen groups are left out."""
     members: list[list[tuple[str, nn.Parameter]]] = [[] for _ in patterns]
     try:
         expressions = [re.compile(p.pattern) for p in patterns]
@@ -164,10 +204,11 @@ def _by_patterns(network: nn.Module, train: Train, patterns: Sequence[ParamGroup
         groups.append(
             _group(spec.pattern, [(n, p) for n, p in own if p.requires_grad], train.lr * spec.lr_multiplier, decay)
         )
-    return [g for g in groups if g["params"]]
+    return groups
 
 
 def _group(name: str, members: list[tuple[str, nn.Parameter]], lr: float, weight_decay: float) -> dict[str, Any]:
+    """One group for a torch optimiser, with `name`, `names` and `base_lr` added."""
     return {
         "params": [p for _, p in members],
         "names": [n for n, _ in members],
@@ -176,14 +217,3 @@ def _group(name: str, members: list[tuple[str, nn.Parameter]], lr: float, weight
         "base_lr": lr,
         "weight_decay": weight_decay,
     }
-
-
-def _names(optimizer: Optimizer) -> list[str]:
-    return [name for group in optimizer.param_groups for name in group["names"]]
-
-
-def _placed(key: str, value: Any, parameter: nn.Parameter) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    # The step count stays on the CPU, where torch keeps it. Copies, since the file may be mapped into memory.
-    return value.clone() if key == "step" else value.to(parameter.device, copy=True)

@@ -1,4 +1,4 @@
-"""What belongs to a process and not to the network: random number generators, and signals that end a training."""
+"""State of a process outside the network: random number generators, and signals that end a training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def seed_everything(seed: int) -> None:
-    """Seed python, numpy and torch; convolutions take deterministic algorithms, as the published trainers do."""
+    """Seed python, numpy and torch; convolutions take deterministic algorithms, as the published trainers do.
+
+    Args:
+        seed: For all three generators; the processes of a training get different ones.
+    """
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -28,7 +32,12 @@ def seed_everything(seed: int) -> None:
 
 
 def rng_state() -> dict[str, Any]:
-    """The generators of python, numpy, torch and (once CUDA is in use) the current GPU; plain types and tensors."""
+    """Read the random number generators of this process.
+
+    Returns:
+        States of python's, numpy's and torch's generator and, once CUDA is in use, of the current GPU's: plain types
+        and tensors, so that they open with ``weights_only=True``.
+    """
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
@@ -48,7 +57,11 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Undo `rng_state`."""
+    """Set the random number generators of this process.
+
+    Args:
+        state: As `rng_state` returned it.
+    """
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -58,49 +71,51 @@ def set_rng_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
-@contextmanager
-def preserved_rng() -> Iterator[None]:
-    """Whatever is drawn inside leaves no trace outside."""
-    state = rng_state()
-    try:
-        yield
-    finally:
-        set_rng_state(state)
-
-
 class InterruptedTraining(Exception):  # noqa: N818 - not an error: the user asked for it
-    """The training stopped on a signal after its state was written."""
+    """The training stopped on a signal after its state was written.
+
+    Args:
+        signum: The signal.
+        state: Path of the state; None in processes other than rank 0.
+
+    Attributes:
+        exit_code: 130 for Ctrl-C, 143 for SIGTERM.
+    """
 
     def __init__(self, signum: int, state: Path | None) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}; {state or 'the state'} resumes it")
-        self.signum, self.state = signum, state
-
-    @property
-    def exit_code(self) -> int:
-        """130 for Ctrl-C, 143 for SIGTERM."""
-        return 128 + self.signum
+        self.signum, self.state, self.exit_code = signum, state, 128 + signum
 
 
 class Interrupts:
-    """While entered, signals are noted in `received` (0 for none) instead of ending the process.
+    """Notes the signals that end a training, so that it can write its state first.
 
-    A second Ctrl-C ends a lone process at once. Under `torchrun` one Ctrl-C arrives twice (from the terminal and from
-    the launcher), so there a repetition means nothing.
+    Attributes:
+        received: Number of the first signal; 0 for none.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        self._before: dict[int, object] = {}
 
-    def __enter__(self) -> Interrupts:
-        self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
-        return self
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note SIGINT and SIGTERM in `received` instead of ending the process.
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)  # type: ignore[arg-type]
+        A second Ctrl-C ends a lone process at once. Under `torchrun` one Ctrl-C arrives twice (from the terminal and
+        from the launcher), so there a repetition means nothing.
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.received and signum == signal.SIGINT and not is_launched():
-            raise KeyboardInterrupt
-        self.received = self.received or signum
+        Raises:
+            KeyboardInterrupt: Ctrl-C after another signal, outside `torchrun`.
+        """
+
+        def note(signum: int, frame: FrameType | None) -> None:
+            if self.received and signum == signal.SIGINT and not is_launched():
+                raise KeyboardInterrupt
+            self.received = self.received or signum
+
+        before = {s: signal.signal(s, note) for s in SIGNALS}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)

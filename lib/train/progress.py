@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lib.data import Rows
-from lib.train.process import preserved_rng
+from lib.train.process import rng_state, set_rng_state
 
 SMOOTHING = 0.7
 """Weight of the step time known so far when a new interval has been measured."""
 
 
 class EpochLoader(Protocol):
-    """Batches of any epoch from any position on; what a batch holds depends on the epoch and its number alone."""
+    """Batches of any epoch from any position on; the content of a batch depends on the epoch and its number alone."""
 
     @property
     def bad_samples(self) -> int:
@@ -27,49 +27,73 @@ class EpochLoader(Protocol):
         ...
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        """Batches `start`, `start + 1`, ... of an epoch (counted from 1)."""
+        """Iterate over the rest of an epoch.
+
+        Args:
+            epoch: Counted from 1.
+            start: Number of the first batch, from 0.
+
+        Returns:
+            Batches `start`, `start + 1`, ... to the end of the epoch.
+        """
         ...
 
 
 class EpochIterator:
-    """The batches of an epoch from `start` on, brought to the device and normalised by `prepare`.
+    """The batches of an epoch, brought to the device and normalised.
 
     Starting the loader's worker processes draws random numbers; those of the training are left as they were.
 
-    Attributes:
-        waited: Seconds spent waiting for the loader since the last `take_waited`; the first batch, for which worker
-            processes are started, is not counted.
+    Args:
+        loader: Where the batches come from.
+        epoch: Counted from 1.
+        start: Number of the first batch, from 0.
+        prepare: Brings a loaded batch to the device and normalises it.
     """
 
     def __init__(self, loader: EpochLoader, epoch: int, start: int, prepare: Callable[[Any], Rows]) -> None:
         self._prepare = prepare
-        self.waited = 0.0
-        with preserved_rng():
-            self._batches = iter(loader.epoch(epoch, start))
-            self._first: Any = next(self._batches, None)
+        generators = rng_state()
+        self._batches = iter(loader.epoch(epoch, start))
+        self._first: Any = next(self._batches, None)
+        set_rng_state(generators)
 
-    def next(self) -> Rows:
-        """The next batch. Raises RuntimeError when the loader ends before its announced length."""
-        if self._first is not None:
+    def take(self, count: int) -> tuple[list[Rows], float]:
+        """Take the next batches.
+
+        Args:
+            count: Number of batches.
+
+        Returns:
+            The batches, and the seconds spent waiting for the loader. The very first batch, for which worker
+            processes are started, does not count as waiting.
+
+        Raises:
+            RuntimeError: The loader ends before its announced length.
+        """
+        taken, waited = [], 0.0
+        for _ in range(count):
             batch, self._first = self._first, None
-            return self._prepare(batch)
-        began = time.perf_counter()
-        try:
-            batch = next(self._batches)
-        except StopIteration:
-            raise RuntimeError("the loader gave fewer batches than it announced") from None
-        self.waited += time.perf_counter() - began
-        return self._prepare(batch)
-
-    def take_waited(self) -> float:
-        """Seconds waited since the last call."""
-        waited, self.waited = self.waited, 0.0
-        return waited
+            if batch is None:
+                began = time.perf_counter()
+                batch = next(self._batches, None)
+                waited += time.perf_counter() - began
+            if batch is None:
+                raise RuntimeError("the loader gave fewer batches than it announced")
+            taken.append(self._prepare(batch))
+        return taken, waited
 
 
 @dataclass
 class Span:
-    """Work done by this process since `began` (of `time.perf_counter`); `waited`: seconds spent waiting for data."""
+    """Work of this process in a stretch of time.
+
+    Attributes:
+        began: Its beginning, by `time.perf_counter`.
+        samples: Samples trained on.
+        steps: Batches trained on.
+        waited: Seconds spent waiting for data.
+    """
 
     began: float
     samples: int = 0
@@ -78,7 +102,7 @@ class Span:
 
     @property
     def seconds(self) -> float:
-        """Since it began; never zero."""
+        """Seconds since it began; never zero."""
         return max(time.perf_counter() - self.began, 1e-9)
 
 
@@ -98,19 +122,33 @@ class ThroughputMeter:
         self.epoch, self.interval = Span(time.perf_counter()), Span(time.perf_counter())
 
     def count(self, samples: int, steps: int, waited: float) -> None:
-        """Add one step."""
+        """Add one step to the epoch and the interval.
+
+        Args:
+            samples: Samples of the step, in this process.
+            steps: Batches of the step.
+            waited: Seconds spent waiting for them.
+        """
         for span in (self.epoch, self.interval):
             span.samples += samples
             span.steps += steps
             span.waited += waited
 
     def exclude(self, seconds: float) -> None:
-        """Leave out time that went into something else (writing a checkpoint)."""
+        """Leave out time that went into something else.
+
+        Args:
+            seconds: Time spent, for example on writing a checkpoint.
+        """
         self.epoch.began += seconds
         self.interval.began += seconds
 
     def next_interval(self) -> Span:
-        """End the interval and return it."""
+        """End the interval, update `step_seconds` and begin the next.
+
+        Returns:
+            The interval that ended.
+        """
         ended, self.interval = self.interval, Span(time.perf_counter())
         if ended.steps:
             measured = ended.seconds / ended.steps

@@ -25,7 +25,7 @@ from lib.distributed import World
 from lib.launch import end_with_parent
 from lib.models import WeightsError
 from lib.registry import UnknownNameError
-from lib.train.checkpoint import CheckpointError, CheckpointFolder, OccupiedError, ResumeError
+from lib.train.checkpoint import CheckpointError, OccupiedError, ResumeError
 from lib.train.launch import add_training_options, training_options
 from lib.train.loop import Trainer
 from lib.train.process import InterruptedTraining
@@ -35,7 +35,7 @@ from lib.train.step import BatchTooLargeError, LossScaleError, NonFiniteLossErro
 WRONG_SETUP = (
     ValueError, OSError, UnknownNameError, WeightsError, CheckpointError, ResumeError, OccupiedError,
 )  # fmt: skip
-"""A user can put these right: their message is one sentence. Anything else is a defect and comes with its traceback."""
+"""Errors of the setup that a user can correct: the message is one sentence. Other errors come with their traceback."""
 EXPLAINED = (
     NonFiniteLossError,
     NonFiniteWeightsError,
@@ -50,7 +50,14 @@ DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train; returns 0, 130 after Ctrl-C, 143 after SIGTERM, 2 for a wrong setup, 1 when the training failed."""
+    """Train in this process.
+
+    Args:
+        arguments: The command line without the program's name; None reads `sys.argv`.
+
+    Returns:
+        Exit code: 0, 130 after Ctrl-C, 143 after SIGTERM, 2 for a wrong setup, 1 when the training failed.
+    """
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add_training_options(parser)
     # What torch.distributed.launch of published commands passes; the environment says the same.
@@ -70,20 +77,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(trainer: Trainer, world: World) -> int:
-    """Train to the end; returns the exit code of `main`."""
+    """Train to the last epoch and report the end in the log.
+
+    Args:
+        trainer: At its position, with an open log.
+        world: This process among all.
+
+    Returns:
+        The exit code of `main`.
+    """
     try:
         trainer.run()
     except InterruptedTraining as stopped:
         trainer.log.write(f"{stopped}: run the same command again")
         code = stopped.exit_code
     except KeyboardInterrupt:
-        trainer.log.write(f"stopped at once; {last_good(trainer.folder)}")
+        trainer.log.write(f"stopped at once; {trainer.folder.last_good()}")
         return 130
     except Exception as error:
-        reason = explain(error)
+        if isinstance(error, EXPLAINED) or (isinstance(error, OSError) and error.errno in DISK_TROUBLE):
+            reason = str(error)
+        else:
+            reason = f"{WORKER_DIED} ({error})" if is_worker_death(error) else traceback.format_exc()
         # The log belongs to the first process; the others print.
         print(f"error: process {world.rank}: {reason}", file=sys.stderr, flush=True)
-        trainer.log.write(f"training failed ({type(error).__name__}); {last_good(trainer.folder)}")
+        trainer.log.write(f"training failed ({type(error).__name__}); {trainer.folder.last_good()}")
         trainer.log.close()
         return 1
     else:
@@ -94,21 +112,12 @@ def run(trainer: Trainer, world: World) -> int:
     return code
 
 
-def explain(error: Exception) -> str:
-    """A sentence for what a user can put right, the traceback for anything else."""
-    if isinstance(error, EXPLAINED) or (isinstance(error, OSError) and error.errno in DISK_TROUBLE):
-        return str(error)
-    return f"{WORKER_DIED} ({error})" if is_worker_death(error) else traceback.format_exc()
-
-
-def last_good(folder: CheckpointFolder) -> str:
-    """What is left after a failure, for the log."""
-    path = folder.last_good()
-    return "nothing was saved yet" if path is None else f"last good checkpoint: {path}"
-
-
 def leave(code: int) -> None:
-    """End this process. After a failure among several, without tidying up connections that others still wait at."""
+    """End this process; after a failure among several, without closing connections that others still wait at.
+
+    Args:
+        code: Exit code.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     if code and torch.distributed.is_initialized():

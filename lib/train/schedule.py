@@ -20,7 +20,8 @@ class Phase:
 
     Attributes:
         number: From 1.
-        first, last: Its epochs, counted from 1 over the whole training.
+        first: Its first epoch, counted from 1 over the whole training.
+        last: Its last epoch.
         train: TRAIN with the values of this phase; EPOCH is the number of epochs of its learning-rate schedule.
         schedule_from: Epoch that the schedule counts from.
         eval_modules: Regular expressions; modules with such a name stay in evaluation mode.
@@ -34,12 +35,24 @@ class Phase:
     eval_modules: tuple[str, ...] = ()
 
     def lr_factor(self, epoch: int, step: int, steps: int) -> float:
-        """See `lr_factor`; `epoch` counts over the whole training."""
+        """Factor of the base learning rates in this phase; see the function `lr_factor`.
+
+        Args:
+            epoch: Counted from 1 over the whole training.
+            step: The last batch that goes into the update, from 0.
+            steps: Batches of the epoch.
+        """
         return lr_factor(self.train, epoch - self.schedule_from + 1, step, steps)
 
 
 def phases_of(train: Train) -> list[Phase]:
-    """The phases of TRAIN.PHASES; a single one, all of TRAIN, without it.
+    """The phases of a training.
+
+    Args:
+        train: TRAIN with its PHASES.
+
+    Returns:
+        One phase for each of TRAIN.PHASES, in order; without them a single one that is all of TRAIN.
 
     Raises:
         ConfigError: Phases overlap, leave a gap, do not add up to TRAIN.EPOCH, or a schedule is unusable.
@@ -52,8 +65,8 @@ def phases_of(train: Train) -> list[Phase]:
         for i, spec in enumerate(train.phases):
             key, last = f"TRAIN.PHASES[{i}]", train.epoch
             if spec.start_epoch not in (None, first):
-                trouble = "overlaps the phase before it" if spec.start_epoch < first else "leaves a gap before it"
-                raise ConfigError(f"{key}.START_EPOCH {spec.start_epoch} {trouble}; it has to begin at epoch {first}")
+                problem = "overlaps the phase before it" if spec.start_epoch < first else "leaves a gap before it"
+                raise ConfigError(f"{key}.START_EPOCH {spec.start_epoch} {problem}; it has to begin at epoch {first}")
             if spec.epochs is not None:
                 last = first + spec.epochs - 1
             elif i + 1 < len(train.phases):
@@ -128,7 +141,16 @@ def lr_factor(train: Train, epoch: int, step: int = 0, steps: int = 1) -> float:
 
 
 def _decay(train: Train, finished: int, warm: int) -> float:
-    """Factor after `finished` epochs, of which `warm` are a warm-up."""
+    """Factor of the decay.
+
+    Args:
+        train: TRAIN with its SCHEDULER.
+        finished: Number of finished epochs.
+        warm: Number of warm-up epochs, which the cosine and the log schedule leave out.
+
+    Raises:
+        ConfigError: An unknown type, or one that lacks its keys.
+    """
     schedule = train.scheduler
     kind = {k.lower(): k for k in SCHEDULES}.get(schedule.type.lower())
     if kind == "step":
