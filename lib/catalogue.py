@@ -117,14 +117,21 @@ class DatasetSpec:
         return f"TRACKING_{self.key.upper()}_DIR"
 
     def subset(self, label: str) -> Subset:
-        """The subset with this label; KeyError if there is none."""
+        """One of the published parts.
+
+        Args:
+            label: "training", "test", ...
+
+        Raises:
+            KeyError: There is no such part.
+        """
         for subset in self.subsets:
             if label and subset.label == label:
                 return subset
         raise KeyError(f"{self.key} has no part {label!r}")
 
     def lmdb_spec(self) -> DatasetSpec | None:
-        """The row of the LMDB copy."""
+        """The row of the LMDB copy, with the subsets that the copy holds; None if there is no copy."""
         if self.lmdb is None:
             return None
         held = self.lmdb.subsets
@@ -152,6 +159,12 @@ TRAINING_NAMES: Registry[tuple[DatasetSpec, Subset]] = Registry("data set")
 
 def register_dataset(spec: DatasetSpec) -> DatasetSpec:
     """Add a row, and the row of its LMDB copy, to the catalogue.
+
+    Args:
+        spec: The row.
+
+    Returns:
+        The same row.
 
     Raises:
         ValueError: A key, an alias or a name in ``DATASETS_NAME`` is taken.

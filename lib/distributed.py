@@ -27,7 +27,7 @@ class World:
 
     Attributes:
         device: Device of this process.
-        device_reason: Why it is that device, in a few words for the log.
+        device_reason: Reason for that device, in a few words for the log.
         rank: Number of this process, 0 to `size` - 1; rank 0 writes files and prints.
         size: Number of processes.
         local_rank: Number of this process on its machine.
@@ -48,11 +48,18 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """True in the process that writes files and prints."""
+        """True in rank 0, the process that writes files and prints."""
         return self.rank == 0
 
     def agree(self, *flags: int) -> tuple[int, ...]:
-        """The largest value of each flag over all processes."""
+        """The largest value of each flag over all processes.
+
+        Args:
+            *flags: Integers of this process; every process gives equally many.
+
+        Returns:
+            The same tuple in every process.
+        """
         if self.control is None:
             return flags
         values = torch.tensor(flags, dtype=torch.int64)
@@ -60,7 +67,11 @@ class World:
         return tuple(int(v) for v in values)
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes (plain types, CPU tensors), in the order of their ranks."""
+        """The values of all processes, in the order of their ranks.
+
+        Args:
+            value: Value of this process; it is pickled, so plain types and CPU tensors.
+        """
         if self.control is None:
             return [value]
         values: list[Any] = [None] * self.size
@@ -68,7 +79,17 @@ class World:
         return values
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """Run `work` in rank 0 only; its result is returned, or its exception raised, in every process."""
+        """Run a function in rank 0 only.
+
+        Args:
+            work: Function whose result can be pickled.
+
+        Returns:
+            Its result, in every process.
+
+        Raises:
+            Exception: What `work` raised, in every process.
+        """
         outcome: tuple[bool, Any] = (False, None)
         if self.is_main:
             try:
@@ -83,7 +104,14 @@ class World:
         return value
 
     def barrier(self, timeout: timedelta = TIMEOUT) -> None:
-        """Wait for the others; raises an error that names those that did not come within `timeout`."""
+        """Wait until every process has come here.
+
+        Args:
+            timeout: Longest wait.
+
+        Raises:
+            RuntimeError: Some did not come in time; the message has their ranks.
+        """
         if self.control is not None:
             dist.monitored_barrier(self.control, timeout=timeout, wait_all_ranks=True)
 
@@ -108,8 +136,11 @@ def start(
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, or any torch device such as `cuda:1`.
         share_gpus: None: one GPU per process, as training needs it. A number: processes take turns on the first
             `share_gpus` GPUs (0: all there are), as evaluation does; there is no nccl group then.
-        timeout: How long a process waits for the others in a collective operation.
-        environment: Where the variables of torchrun are read from.
+        timeout: Longest wait for the others in a collective operation.
+        environment: Variables of torchrun.
+
+    Returns:
+        The world as this process sees it, with its groups connected if there is more than one process.
 
     Raises:
         DeviceError: The device is not there, or there are fewer GPUs than processes that need one.
@@ -137,7 +168,13 @@ def start(
 
 
 def stop(world: World) -> None:
-    """Leave the group in good order. After a failure simply exit: the others may be waiting inside a collective."""
+    """Leave the group in good order, all processes together.
+
+    After a failure simply exit: the others may be waiting inside a collective.
+
+    Args:
+        world: What `start` returned.
+    """
     if world.control is not None:
         world.barrier()
         dist.destroy_process_group()
@@ -146,7 +183,20 @@ def stop(world: World) -> None:
 def pick_device(
     name: str, local_rank: int = 0, local_size: int = 1, share_gpus: int | None = None
 ) -> tuple[torch.device, str]:
-    """Device of one process and, in words, the reason; see `start` for `share_gpus`."""
+    """Choose the device of one process.
+
+    Args:
+        name: `auto`, `cpu`, `cuda`, or any torch device.
+        local_rank: Number of the process on its machine.
+        local_size: Number of processes on its machine.
+        share_gpus: See `start`.
+
+    Returns:
+        (device, the reason for it in words).
+
+    Raises:
+        DeviceError: The device is not there, or there are fewer GPUs than processes that need one.
+    """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if local_size > 1 and name == "auto" and not gpus:
         name = "cpu"

@@ -14,7 +14,13 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
     """A binary file to write; it takes the place of `path` when the block ends well.
 
     Whatever happens meanwhile, a kill and a power cut included, `path` holds what it held before or all that the block
-    wrote. The folder is made where it lacks. A killed process leaves `<name>.<process id>.tmp` behind.
+    wrote. A killed process leaves `<name>.<process id>.tmp` behind.
+
+    Args:
+        path: File to write or replace; its folder is made if it does not exist.
+
+    Yields:
+        The open temporary file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,26 +33,30 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    if os.name == "posix":  # a rename lasts once its folder is on the disk
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write a file in one step (see `replacing`)."""
+    """Write a file in one step (see `replacing`).
+
+    Args:
+        path: File to write or replace.
+        data: Its content.
+    """
     with replacing(path) as file:
         file.write(data)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a UTF-8 text file in one step (see `replacing`); lines end with a line feed on every system."""
+    """Write a UTF-8 text file in one step (see `replacing`); lines end with a line feed on every system.
+
+    Args:
+        path: File to write or replace.
+        text: Its content.
+    """
     write_bytes(path, text.encode())
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename lasts once its folder is on the disk."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

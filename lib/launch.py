@@ -10,6 +10,7 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
 
 GRACE_SECONDS = 300
-"""How long processes may take to finish their step and write their state after Ctrl-C."""
+"""Time that processes have to finish their step and write their state after Ctrl-C."""
 LOOPBACK = "loopback"
 QUIET_LOGGERS = ("torch.distributed.elastic.agent.server.api", "torch.distributed.elastic.multiprocessing.api")
-"""They report every signal that is passed on; the processes and `main` say what a user needs to know."""
+"""Silenced: they report every signal that is passed on, while the processes and `main` print what matters."""
 _PR_SET_PDEATHSIG = 1
+"""Option of Linux's `prctl` that asks for a signal when the parent process has ended."""
 
 
 def run_under_torchrun(
@@ -44,8 +46,8 @@ def run_under_torchrun(
         program: Python file; it calls `lib.distributed.start` in each process.
         arguments: Its command line.
         processes: Processes on this machine.
-        nodes: Arguments of `torchrun` that say how several machines meet (see `meet_at`); none: this machine only.
-        restarts: How often torchrun starts all processes again when one of them has failed.
+        nodes: Arguments of `torchrun` by which several machines meet (see `meet_at`); none: this machine only.
+        restarts: Number of times that torchrun starts all processes again when one of them has failed.
 
     Returns:
         Exit code: 0, that of the process that failed, 130 after Ctrl-C, 143 after SIGTERM.
@@ -60,14 +62,35 @@ def run_under_torchrun(
 
 
 def meet_at(address: str, port: int, nodes: int, rank: int) -> list[str]:
-    """Arguments of torchrun for node `rank` of `nodes` machines that meet at node 0."""
+    """Arguments of torchrun for one of several machines, which meet at node 0.
+
+    Args:
+        address: Host name or IP address of node 0.
+        port: Port of node 0 that the others connect to.
+        nodes: Number of machines.
+        rank: Number of this machine, 0 to `nodes` - 1.
+
+    Returns:
+        The arguments that name the meeting point, for `run_under_torchrun`.
+    """
     return [f"--nnodes={nodes}", f"--node_rank={rank}", f"--master_addr={address}", f"--master_port={port}"]
 
 
 def run_and_forward(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Run `command` apart from the terminal's signals, passing Ctrl-C or SIGTERM on once; returns its exit code."""
+    """Run a command apart from the terminal's signals, and pass on the first Ctrl-C or SIGTERM.
+
+    The command is expected to end in good order then. A second Ctrl-C, more than a second after the first signal,
+    kills it together with its children.
+
+    Args:
+        command: Program and arguments.
+        environment: All of its environment variables.
+
+    Returns:
+        Its exit code; 128 + n where it failed after signal n was passed on, or was ended by signal n.
+    """
     received: list[tuple[int, float]] = []
-    # In a session of its own, the launcher gets one Ctrl-C from us instead of one from us and one from the terminal.
+    # In a session of its own, the launcher receives one Ctrl-C from here, and not a second one from the terminal.
     child = subprocess.Popen(list(command), env=environment, start_new_session=True)
 
     def forward(signum: int, frame: FrameType | None) -> None:
@@ -89,13 +112,21 @@ def run_and_forward(command: Sequence[str], environment: dict[str, str]) -> int:
 
 
 def end_with_parent() -> None:
-    """Ask for SIGTERM when the process that started this one is gone, even by SIGKILL (Linux; elsewhere nothing)."""
+    """Ask the system for a SIGTERM when the process that started this one ends, even by SIGKILL.
+
+    A launcher that is killed would otherwise leave its processes running. Only Linux has this; elsewhere nothing
+    happens.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
 
 def main() -> int:
-    """Run torchrun with the arguments of the command line; the exit code of its processes, 128 + n for signal n."""
+    """Run torchrun with the arguments of the command line.
+
+    Returns:
+        Exit code: 0, that of the first process that failed, or 128 + n after signal n.
+    """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
@@ -119,11 +150,20 @@ def main() -> int:
 
 
 def _loopback_rendezvous(parameters: RendezvousParameters) -> RendezvousHandler:
-    """torchrun's meeting point for one machine: a store that no other machine can reach."""
-    import socket
+    """Meeting point of torchrun's processes on one machine: a store that no other machine can reach.
 
+    torchrun's own static rendezvous listens on every network interface. Here the socket is bound to 127.0.0.1 before
+    the store gets it.
+
+    Args:
+        parameters: Arguments of torchrun; not needed.
+
+    Returns:
+        The rendezvous of node 0 of 1, whose store the processes share.
+    """
     from torch.distributed import PrefixStore, TCPStore
-    from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
+    from torch.distributed.elastic.rendezvous import RendezvousInfo, RendezvousStoreInfo
+    from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -131,33 +171,14 @@ def _loopback_rendezvous(parameters: RendezvousParameters) -> RendezvousHandler:
     port = listener.getsockname()[1]
     store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
 
-    class Loopback(RendezvousHandler):
-        """Node 0 of 1."""
-
-        use_agent_store = True
-
+    class Loopback(StaticTCPRendezvous):
         def get_backend(self) -> str:
             return LOOPBACK
 
         def next_rendezvous(self) -> RendezvousInfo:
             return RendezvousInfo(PrefixStore("agent", store), 0, 1, RendezvousStoreInfo("127.0.0.1", port))
 
-        def is_closed(self) -> bool:
-            return False
-
-        def set_closed(self) -> None:
-            """There is nobody else to be told."""
-
-        def num_nodes_waiting(self) -> int:
-            return 0
-
-        def get_run_id(self) -> str:
-            return LOOPBACK
-
-        def shutdown(self) -> bool:
-            return True
-
-    return Loopback()
+    return Loopback("127.0.0.1", port, rank=0, world_size=1, run_id=LOOPBACK, timeout=GRACE_SECONDS)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,17 @@ class Paths:
     settings: Mapping[str, Setting] = field(default_factory=dict, hash=False)
 
     def candidates(self, key: str) -> tuple[Path, ...]:
-        """Where a data set is looked for, in this order; a zip next to the default folder counts as the folder."""
+        """Places where a data set is looked for, in this order.
+
+        Args:
+            key: Key of the data set, or an alias.
+
+        Returns:
+            The user's own setting alone; without one the default folders, then zip archives of the same names.
+
+        Raises:
+            UnknownNameError: No data set has this key.
+        """
         spec = CATALOGUE[key]
         own = self._own(spec.key)
         if own is not None:
@@ -89,14 +99,24 @@ class Paths:
         return (*folders, *(f.with_name(f.name + ".zip") for f in folders))
 
     def find(self, key: str) -> Path | None:
-        """The data set's folder or archive, None if there is none; an unknown key raises `UnknownNameError`."""
+        """The data set's folder or archive, None if there is none.
+
+        Args:
+            key: Key of the data set, or an alias.
+
+        Raises:
+            UnknownNameError: No data set has this key.
+        """
         return next((path for path in self.candidates(key) if path.exists()), None)
 
     def dataset(self, key: str) -> Path:
         """The data set's folder or archive.
 
+        Args:
+            key: Key of the data set, or an alias.
+
         Raises:
-            MissingPathError: It is not there; the message says where it was looked for and how to set it.
+            MissingPathError: It is not there; the message names the places that were tried and the ways to set it.
             UnknownNameError: No data set has this key.
         """
         found = self.find(key)
@@ -137,12 +157,30 @@ def local_yaml_path() -> Path:
 
 
 def checkpoint_folder(save_dir: Path, script: str, config: str) -> Path:
-    """``<save_dir>/checkpoints/train/<script>/<config>``, where training writes and testing looks."""
+    """Folder where training writes checkpoints and testing looks for them.
+
+    Args:
+        save_dir: Folder of everything that is written.
+        script: Name of the method, as in `experiments/<script>`.
+        config: Name of the YAML file without its suffix.
+
+    Returns:
+        ``<save_dir>/checkpoints/train/<script>/<config>``.
+    """
     return save_dir / "checkpoints" / "train" / script / config
 
 
 def results_folder(save_dir: Path, script: str, config: str) -> Path:
-    """``<save_dir>/test/tracking_results/<script>/<config>``, with a folder for each benchmark."""
+    """Folder of the result files, with a sub-folder for each benchmark.
+
+    Args:
+        save_dir: Folder of everything that is written.
+        script: Name of the method, as in `experiments/<script>`.
+        config: Name of the YAML file without its suffix.
+
+    Returns:
+        ``<save_dir>/test/tracking_results/<script>/<config>``.
+    """
     return save_dir / "test" / "tracking_results" / script / config
 
 
@@ -168,8 +206,7 @@ def load_paths(
     Raises:
         PathsError: A setting cannot be understood; the message names file and line, variable or key.
     """
-    settings = _from_yaml(local_yaml_path())
-    settings.update(_from_environment())
+    settings = {**_from_yaml(local_yaml_path()), **_from_environment()}
     given = {"workspace_dir": workspace, "data_dir": data_dir, "save_dir": save_dir, "pretrained_dir": pretrained}
     for name, value in given.items():
         if value is not None:
@@ -177,22 +214,26 @@ def load_paths(
     for key, value in (overrides or {}).items():
         name = _known_key(key, "overrides")
         settings[name] = Setting(_resolve(value, Path.cwd()), 3, f"{name}=... on the call")
-
-    def general(name: str, default: Path) -> Path:
-        return settings[name].path if name in settings else default
-
-    root = general("workspace_dir", repository_root())
+    folders = {name: setting.path for name, setting in settings.items()}
+    root = folders.get("workspace_dir", repository_root())
     return Paths(
         workspace=root,
-        data_dir=general("data_dir", root / "data"),
-        save_dir=general("save_dir", root / "output"),
-        pretrained=general("pretrained_dir", root / "pretrained"),
+        data_dir=folders.get("data_dir", root / "data"),
+        save_dir=folders.get("save_dir", root / "output"),
+        pretrained=folders.get("pretrained_dir", root / "pretrained"),
         settings=settings,
     )
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
-    """``["lasot=/data/LaSOT"]`` from a command line as `overrides` of `load_paths`."""
+    """Folders from a command line, as `overrides` of `load_paths`.
+
+    Args:
+        pairs: Texts such as ``lasot=/data/LaSOT``.
+
+    Raises:
+        PathsError: A text has another form, or no data set has the key.
+    """
     parsed = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
@@ -212,26 +253,36 @@ def default_local_yaml(workspace_dir: str | Path, data_dir: str | Path, save_dir
     """
     workspace, data, save = (Path(p).expanduser().resolve() for p in (workspace_dir, data_dir, save_dir))
     values = (workspace, data, save, workspace / "pretrained")
-    lines = [f"{key}: {_quoted(v)}  # {text}\n" for (key, text), v in zip(GENERAL_KEYS.items(), values, strict=True)]
+
+    def quoted(path: Path) -> str:
+        """The path as YAML, quoted only if it must be."""
+        return yaml.safe_dump(str(path), width=10**6, allow_unicode=True).removesuffix("\n...\n").rstrip("\n")
+
+    lines = [f"{key}: {quoted(v)}  # {text}\n" for (key, text), v in zip(GENERAL_KEYS.items(), values, strict=True)]
     lines.append(_LOCAL_YAML_DATASETS)
     for spec in CATALOGUE.values():
-        lines.append(f"\n# {spec.description}: {spec.layout}\n# {spec.key}: {_quoted(data / spec.folders[0])}\n")
+        lines.append(f"\n# {spec.description}: {spec.layout}\n# {spec.key}: {quoted(data / spec.folders[0])}\n")
     return _LOCAL_YAML_HEAD + "".join(lines)
 
 
 def write_local_yaml(path: Path, text: str, force: bool = False) -> None:
-    """Write the file atomically; an existing one raises `FileExistsError` unless `force`."""
+    """Write the settings file in one step.
+
+    Args:
+        path: The file.
+        text: Its content, see `default_local_yaml`.
+        force: Replace an existing file.
+
+    Raises:
+        FileExistsError: The file exists, and `force` is False.
+    """
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists; edit it, or give --force to overwrite it")
     write_text(path, text)
 
 
-def _quoted(path: Path) -> str:
-    """The path as YAML, quoted only if it must be."""
-    return yaml.safe_dump(str(path), width=10**6, allow_unicode=True).removesuffix("\n...\n").rstrip("\n")
-
-
 def _from_yaml(path: Path) -> dict[str, Setting]:
+    """The settings of a `local.yaml`; none if there is no file, unless the environment names it."""
     if not path.is_file():
         if os.environ.get(LOCAL_YAML_VARIABLE):
             raise PathsError(f"${LOCAL_YAML_VARIABLE} names {path}, which is not a file")
@@ -258,6 +309,7 @@ def _from_yaml(path: Path) -> dict[str, Setting]:
 
 
 def _from_environment() -> dict[str, Setting]:
+    """The settings of the variables TRACKING_..._DIR; one that names nothing known is an error."""
     settings = {}
     names = {f"TRACKING_{name.upper()}": name for name in GENERAL_KEYS}
     names.update({spec.variable: spec.key for spec in CATALOGUE.values()})
@@ -272,6 +324,7 @@ def _from_environment() -> dict[str, Setting]:
 
 
 def _known_key(key: str, where: str) -> str:
+    """A key of a setting by its usual name; PathsError, which names the place, if there is no such key."""
     if key in GENERAL_KEYS:
         return key
     if key in CATALOGUE:
@@ -281,5 +334,6 @@ def _known_key(key: str, where: str) -> str:
 
 
 def _resolve(value: str | Path, base: Path) -> Path:
+    """An absolute path; ~ and variables are replaced, and relative paths start at `base`."""
     path = Path(os.path.expandvars(value)).expanduser()
     return path if path.is_absolute() else Path(os.path.normpath(base.absolute() / path))

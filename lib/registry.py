@@ -11,7 +11,15 @@ P = TypeVar("P")
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
+    """A hint for the message about an unknown name.
+
+    Args:
+        name: The unknown name.
+        known: Names that exist; case is ignored.
+
+    Returns:
+        ``"; did you mean 'x'?"`` for the nearest known name, or an empty string.
+    """
     folded = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
     return f"; did you mean {folded[near[0]]!r}?" if near else ""
@@ -32,6 +40,9 @@ class Registry(Generic[T]):
     ... class Center: ...
     >>> heads["center"] is Center
     True
+
+    Args:
+        kind: Word for a part, for messages.
     """
 
     def __init__(self, kind: str) -> None:
@@ -40,7 +51,14 @@ class Registry(Generic[T]):
         self._names: dict[str, str] = {}
 
     def register(self, *names: str) -> Callable[[P], P]:
-        """Decorator: make the part known under every one of ``names``; a name is given once only."""
+        """Decorator that makes a part known under names.
+
+        Args:
+            *names: Name and aliases of the part.
+
+        Raises:
+            ValueError: Another part has one of the names.
+        """
 
         def add(part: P) -> P:
             for name in names:

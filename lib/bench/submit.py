@@ -15,9 +15,8 @@ from lib.bench.result_files import format_boxes, read_boxes, read_column
 from lib.bench.results import exact_file
 from lib.command import run_command
 from lib.data import Boxes
-from lib.data.datasets import DatasetPaths
 from lib.files import replacing
-from lib.paths import load_paths, results_folder
+from lib.paths import Paths, load_paths, results_folder
 
 NAMED = 10
 
@@ -26,7 +25,7 @@ class SubmissionError(ValueError):
     """Results that make no complete submission; the message lists what is missing."""
 
 
-def pack(benchmark: Benchmark, folder: Path, paths: DatasetPaths, exact: bool = True) -> Path:
+def pack(benchmark: Benchmark, folder: Path, paths: Paths, exact: bool = True) -> Path:
     """Write `<folder>/<benchmark>_submission.zip` and return its path; the results themselves stay as they are.
 
     Args:

@@ -18,7 +18,7 @@ def read_truth(folder: Path, absent: Path | None = None) -> list[BenchmarkVideo]
     """The sequences of a folder, without pictures: `<seq>.txt`, `<seq>/groundtruth.txt`, or a file per modality.
 
     Args:
-        folder: Folder of ground truth.
+        folder: Folder of ground truth, x, y, w, h in image pixels per line (GTOT: two opposite corners).
         absent: Folder of `<seq>.txt` with one label per frame, 1 where the target is absent.
 
     Raises:
@@ -29,21 +29,20 @@ def read_truth(folder: Path, absent: Path | None = None) -> list[BenchmarkVideo]
         raise FileNotFoundError(
             f"{folder}: no such folder (expected <sequence>.txt files or <sequence>/groundtruth.txt)"
         )
-    flat = [_sequence(p.stem, [p], absent) for p in sorted(folder.glob("*.txt"))]
-    nested = [_sequence(p.name, files, absent) for p in sorted(folder.iterdir()) if (files := _inside(p))]
-    if not flat and not nested:
+    files = {path.stem: [path] for path in sorted(folder.glob("*.txt"))}
+    if not files:
+        layouts = (*DOUBLE, *((name,) for name in SINGLE))
+        for inner in sorted(folder.iterdir()):
+            complete = (names for names in layouts if all((inner / name).is_file() for name in names))
+            if found := next(complete, ()):
+                files[inner.name] = [inner / name for name in found]
+    if not files:
         raise FileNotFoundError(f"{folder}: no ground truth (expected <sequence>.txt or <sequence>/groundtruth.txt)")
-    return flat or nested
+    return [_read_sequence(name, paths, absent) for name, paths in files.items()]
 
 
-def _inside(folder: Path) -> list[Path]:
-    for pair in DOUBLE:
-        if all((folder / name).is_file() for name in pair):
-            return [folder / name for name in pair]
-    return [folder / name for name in SINGLE if (folder / name).is_file()][:1]
-
-
-def _sequence(name: str, files: list[Path], absent: Path | None) -> BenchmarkVideo:
+def _read_sequence(name: str, files: list[Path], absent: Path | None) -> BenchmarkVideo:
+    """One sequence, from a file per modality and the labels of its name in `absent`."""
     truths = []
     for path in files:
         rows = read_rows(path)

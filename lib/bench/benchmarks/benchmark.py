@@ -12,18 +12,16 @@ import numpy as np
 from lib.bench.metrics import SequenceResult
 from lib.bench.results import Result
 from lib.bench.runner import OnePass, RunProtocol
-from lib.data import AnnotationError, Boxes, Mask, Modality, Store, Video, open_store
+from lib.data import AnnotationError, Boxes, Mask, Modality, Video, open_store
 from lib.data.datasets import (
     CATALOGUE,
     Annotation,
-    DatasetPaths,
-    DatasetSpec,
     StoredDataset,
-    Subset,
     open_subset,
     reader_class,
 )
 from lib.data.lists import load_list
+from lib.paths import Paths
 from lib.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -105,7 +103,11 @@ class BenchmarkVideo(Video):
         """A tracker's results on this sequence, ready for `lib.bench.metrics.evaluate`.
 
         Args:
-            runs: Results of `self.runs` (or repetitions of the one run), one row per frame or per annotated frame.
+            runs: Results of `self.runs` (or repetitions of the one run), one row per frame or per annotated frame;
+                boxes x, y, w, h in image pixels.
+
+        Returns:
+            Predictions and ground truth, cut to the annotated frames.
         """
         every = slice(None, None, self.scored_every)
         annotated = len(self.boxes_xywh[every])
@@ -140,7 +142,13 @@ class BenchmarkVideo(Video):
 
 
 def reordered(video: Video, frames: range, name: str) -> Video:
-    """The video as its `frames` in this order, under another name."""
+    """A video of some frames of another one.
+
+    Args:
+        video: The other video.
+        frames: Its frames in the new order.
+        name: Name of the new video.
+    """
     order = np.array(frames)
     masks = video.read_mask
     return replace(
@@ -157,11 +165,19 @@ def reordered(video: Video, frames: range, name: str) -> Video:
 
 
 Runs = Callable[[BenchmarkVideo, Annotation], BenchmarkVideo]
-"""Sets `start`, `passes`, `run_name` of a sequence; AnnotationError if it cannot be tracked."""
+"""Sets `start`, `passes` and `run_name` of a sequence; raises AnnotationError if it cannot be tracked."""
 
 
 def one_pass(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
-    """One run from the first frame to the last."""
+    """One run from the first frame to the last.
+
+    Args:
+        sequence: The video with its labels.
+        annotation: Its annotation.
+
+    Returns:
+        The video as it is.
+    """
     return sequence
 
 
@@ -174,7 +190,7 @@ class Benchmark:
         title: Name in papers.
         root: Key of the data set in the catalogue.
         part: Label of the data set's subset.
-        runs: Which runs a sequence has.
+        runs: Sets the runs of a sequence.
         needs: Labels without which a sequence cannot be scored ("present", "visible_ratio").
         sized: The metric needs the image size.
         scored_every: Every n-th frame has ground truth.
@@ -210,45 +226,47 @@ class Benchmark:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def spec(self) -> DatasetSpec:
-        """The data set's row."""
-        return CATALOGUE[self.root]
-
-    @property
-    def subset(self) -> Subset:
-        """The part of the data set that is tested."""
-        return self.spec.subset(self.part)
-
-    @property
     def modality(self) -> Modality:
         """What a frame has besides RGB."""
-        return reader_class(self.spec).modality
+        return reader_class(CATALOGUE[self.root]).modality
 
     @property
     def complete(self) -> int | None:
         """Sequences of the published set; scores of fewer or more say so. None if any number is right."""
-        return self.subset.count
+        return CATALOGUE[self.root].subset(self.part).count
 
-    def read(self, store: Store) -> StoredDataset:
-        """The sequences of the data set folder."""
-        return open_subset(self.spec, self.subset, store, **self.options)
+    def open(self, paths: Paths) -> Reader:
+        """Open the benchmark's folder.
 
-    def open(self, paths: DatasetPaths) -> Reader:
-        """The benchmark's folder, opened once; raises MissingPathError, or FileNotFoundError for another layout."""
-        table = load_list(self.attributes) if self.attributes else None
-        return Reader(self, self.read(open_store(paths.dataset(self.root))), table)
+        Args:
+            paths: Places of the data sets.
 
-    def names(self, paths: DatasetPaths) -> list[str]:
-        """Every sequence name, in the benchmark's order."""
+        Raises:
+            MissingPathError: The folder is not there.
+            FileNotFoundError: It has another layout.
+        """
+        spec = CATALOGUE[self.root]
+        dataset = open_subset(spec, spec.subset(self.part), open_store(paths.dataset(self.root)), **self.options)
+        return Reader(self, dataset, load_list(self.attributes) if self.attributes else None)
+
+    def names(self, paths: Paths) -> list[str]:
+        """Every sequence name, in the benchmark's order.
+
+        Args:
+            paths: Places of the data sets.
+
+        Raises:
+            FileNotFoundError: As for `open`.
+        """
         return self.open(paths).names
 
     def sequences(
-        self, paths: DatasetPaths, names: Iterable[str] | None = None, skip_missing: bool = False
+        self, paths: Paths, names: Iterable[str] | None = None, skip_missing: bool = False
     ) -> list[BenchmarkVideo]:
         """All sequences, or some.
 
         Args:
-            paths: Where data sets are.
+            paths: Places of the data sets.
             names: Sequences; None takes all.
             skip_missing: Leave out those that are not on disk, and those that are damaged, with a warning.
 
@@ -296,18 +314,25 @@ class Reader:
         return [self.dataset.sequence_name(i) for i in range(len(self.dataset))]
 
     def sequence(self, name: str) -> BenchmarkVideo:
-        """One sequence; SequenceError says what is wrong with it."""
+        """One sequence with its labels, attributes and runs.
+
+        Args:
+            name: Name of the sequence.
+
+        Raises:
+            MissingSequenceError: One of its files is missing.
+            SequenceError: It cannot be tracked or scored; the message names the file.
+        """
         benchmark = self.benchmark
         try:
             video = self.dataset.by_name(name)
             annotation = self.dataset.annotation(self.dataset.position(name))
+            where = self.dataset.store.describe(annotation.folder)
             # One picture fewer than rows is common; more of them missing would score half a sequence as a whole one.
             if annotation.rows is not None and len(video) < annotation.rows - 1:
-                where = self.dataset.store.describe(annotation.folder)
                 raise AnnotationError(f"{len(video)} frames for {annotation.rows} rows in {where}")
             labels = {"present": annotation.present, "visible_ratio": annotation.visible_ratio}
             if any(labels[need] is None for need in benchmark.needs):
-                where = self.dataset.store.describe(annotation.folder)
                 raise AnnotationError(f"no complete {' and '.join(self.dataset.label_files)} in {where}")
             attributes = video.attributes
             if self.table is not None and name in self.table["sequences"]:
@@ -332,10 +357,27 @@ BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
 
 
 def register_benchmark(benchmark: Benchmark) -> Benchmark:
-    """Register a benchmark under its name and aliases, and return it."""
+    """Register a benchmark under its name and aliases.
+
+    Args:
+        benchmark: The declaration.
+
+    Returns:
+        The same benchmark.
+
+    Raises:
+        ValueError: Another benchmark has one of the names.
+    """
     return BENCHMARKS.register(benchmark.name, *benchmark.aliases)(benchmark)
 
 
 def get_benchmark(name: str) -> Benchmark:
-    """The benchmark with this name or alias, case-insensitive; raises UnknownNameError with the nearest name."""
+    """The benchmark with this name or alias.
+
+    Args:
+        name: Name or alias in any case.
+
+    Raises:
+        UnknownNameError: There is none; the message has the nearest name.
+    """
     return BENCHMARKS[name]

@@ -1,4 +1,4 @@
-"""The table of benchmarks, and which runs their sequences have.
+"""The table of benchmarks, and the runs of their sequences.
 
 Readers, folders and counts are those of the data set's row in `lib.catalogue`.
 """
@@ -15,7 +15,15 @@ from lib.data.datasets import Annotation, positive, read_text
 
 
 def from_first_present(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
-    """One run from the first frame with a target (VisEvent)."""
+    """One run from the first frame with a target (VisEvent).
+
+    Args:
+        sequence: The video with its labels.
+        annotation: Its annotation.
+
+    Raises:
+        AnnotationError: No frame has a box.
+    """
     usable = positive(sequence.boxes_xywh)
     if annotation.present is not None and (usable & annotation.present).any():
         usable = usable & annotation.present
@@ -27,7 +35,14 @@ def from_first_present(sequence: BenchmarkVideo, annotation: Annotation) -> Benc
 def unsupervised(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
     """One run from the first frame, without re-initialisation (VOT's long-term experiment).
 
-    Present: the annotation has a box, not `nan`.
+    The target is present where the annotation has a box, not `nan`.
+
+    Args:
+        sequence: The video with its labels.
+        annotation: Its annotation.
+
+    Raises:
+        AnnotationError: The first frame has no box.
     """
     present = np.asarray(np.isfinite(sequence.boxes_xywh).all(axis=1))
     if not present[0]:
@@ -40,6 +55,13 @@ def from_anchors(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkV
 
     `anchor.value` has a number per frame: 1 starts a run forward to the last frame, -1 backward to the first. The
     attributes are the `<attribute>.tag` files with a 1 in them.
+
+    Args:
+        sequence: The video with its labels.
+        annotation: Its annotation.
+
+    Raises:
+        AnnotationError: `anchor.value` is missing or has no anchor, or an anchor's frame has no box.
     """
     store, folder = annotation.frames.store, annotation.folder
     key = f"{folder}/anchor.value"

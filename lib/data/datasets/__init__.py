@@ -6,7 +6,7 @@ data set, write a reader and a row: docs/adding_a_dataset.md.
 
 from lib.catalogue import CATALOGUE, TRAINING_NAMES, DatasetSpec, LmdbCopy, Subset, register_dataset
 from lib.data.datasets.base import Annotation, StoredDataset, positive, quiet_readers, read_text
-from lib.data.datasets.build import DatasetPaths, build_dataset, open_subset, reader_class
+from lib.data.datasets.build import build_dataset, open_subset, reader_class
 from lib.data.datasets.coco import CocoDataset
 from lib.data.datasets.folders import (
     FolderDataset,

@@ -1,4 +1,4 @@
-"""What all data sets share: an index of names, and annotations that are read on demand and kept in a bounded cache."""
+"""Base of all data sets: an index of names, and annotations that are read on demand and kept in a bounded cache."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ CACHE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What the files of one sequence say; N frames have both a picture and an annotation row.
+    """Content of the files of one sequence; N frames have both a picture and an annotation row.
 
     Attributes:
-        boxes_xywh: [N, 4] float64 boxes in image pixels; NaN if the file says so.
+        boxes_xywh: [N, 4] float64 boxes x, y, w, h in image pixels; NaN where the file has NaN.
         valid: [N] bool, the box can be a regression target.
         visible: [N] bool, the target can be seen.
         frames: The pictures.
@@ -62,12 +62,12 @@ class Annotation:
 
 
 class StoredDataset(ABC):
-    """A data set in a store; subclasses say how one sequence is read (`_read`).
+    """A data set in a store; subclasses read one sequence (`_read`).
 
     Sequences are addressed by number, by iteration, or by name (`by_name`). Can be pickled, without the cache.
 
     Args:
-        store: Files of the data set, seen from the folder where its layout starts.
+        store: Files of the data set; keys are relative to the folder where its layout starts.
         names: Sequences.
         name: Name of the data set, for messages.
     """
@@ -118,13 +118,24 @@ class StoredDataset(ABC):
         return {**self.__dict__, "_cache": OrderedDict(), "_cached_bytes": 0}
 
     def keep(self, names: Sequence[str]) -> None:
-        """Restrict the data set to these sequences, in this order."""
+        """Restrict the data set to some sequences.
+
+        Args:
+            names: The sequences in their new order.
+        """
         self.names, self._positions = list(names), None
         self._cache.clear()
         self._cached_bytes = 0
 
     def position(self, name: str) -> int:
-        """The number of the sequence with this name; KeyError if there is none."""
+        """The number of a sequence.
+
+        Args:
+            name: Its name, as `sequence_name` gives it.
+
+        Raises:
+            KeyError: The data set has no sequence of this name.
+        """
         if self._positions is None:
             self._positions = {self.sequence_name(i): i for i in range(len(self))}
         if name not in self._positions:
@@ -140,7 +151,15 @@ class StoredDataset(ABC):
         return self.names[index]
 
     def annotation(self, index: int) -> Annotation:
-        """The annotation of sequence `index` >= 0. Raises FileNotFoundError or AnnotationError naming the file."""
+        """The annotation of a sequence, from the cache or from its files.
+
+        Args:
+            index: Number of the sequence, not negative.
+
+        Raises:
+            FileNotFoundError: A file is missing; the message names it.
+            AnnotationError: A file is damaged; the message names it.
+        """
         found = self._cache.pop(index, None)
         if found is None:
             found = self._read(index)
@@ -151,7 +170,16 @@ class StoredDataset(ABC):
         return found
 
     @abstractmethod
-    def _read(self, index: int) -> Annotation: ...
+    def _read(self, index: int) -> Annotation:
+        """Read the files of a sequence.
+
+        Args:
+            index: Number of the sequence, not negative.
+
+        Raises:
+            FileNotFoundError: A file is missing; the message names it.
+            AnnotationError: A file is damaged; the message names it.
+        """
 
 
 def _read_attributes(store: Store) -> dict[str, frozenset[str]]:
@@ -167,17 +195,46 @@ def _read_attributes(store: Store) -> dict[str, frozenset[str]]:
 
 
 def read_text(store: Store, key: str) -> str:
-    """A text file of a store."""
+    """A text file of a store.
+
+    Args:
+        store: Files of the data set.
+        key: The file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is not text.
+    """
     return decode_text(store.read(key), store.describe(key))
 
 
 def read_names(store: Store, key: str) -> list[str]:
-    """One name per line, without blank lines."""
+    """A list file with one name per line; blank lines are left out.
+
+    Args:
+        store: Files of the data set.
+        key: The list file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
     return [line.strip() for line in read_text(store, key).lstrip("\ufeff").splitlines() if line.strip()]
 
 
 def read_boxes(store: Store, key: str) -> Boxes:
-    """[N, 4] float64, N > 0; AnnotationError if the file is empty or damaged."""
+    """An annotation file with one box per line.
+
+    Args:
+        store: Files of the data set.
+        key: The annotation file.
+
+    Returns:
+        [N, 4] float64 boxes x, y, w, h in image pixels, N > 0.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is empty or damaged.
+    """
     boxes = parse_boxes(read_text(store, key), store.describe(key))
     if not len(boxes):
         raise AnnotationError(f"{store.describe(key)}: no annotation row")
@@ -185,7 +242,15 @@ def read_boxes(store: Store, key: str) -> Boxes:
 
 
 def read_flags(store: Store, key: str, rows: int) -> NDArray[np.float64] | None:
-    """One number per frame from an optional file, cut to `rows`; it may be one short. None if there is no such file.
+    """One number per frame from an optional file.
+
+    Args:
+        store: Files of the data set.
+        key: The label file.
+        rows: Number of annotation rows.
+
+    Returns:
+        [rows] or [rows - 1] float64, since files may be one number short; None if there is no such file.
 
     Raises:
         AnnotationError: More than one number is missing.
@@ -201,7 +266,15 @@ def read_flags(store: Store, key: str, rows: int) -> NDArray[np.float64] | None:
 
 
 def first_existing(store: Store, keys: Sequence[str]) -> str:
-    """The first key that exists; FileNotFoundError names the first one and the alternatives."""
+    """The first of several keys that exists.
+
+    Args:
+        store: Files of the data set.
+        keys: Files or folders in order of preference.
+
+    Raises:
+        FileNotFoundError: None exists; the message names all of them.
+    """
     for key in keys:
         if store.exists(key):
             return key
@@ -210,12 +283,28 @@ def first_existing(store: Store, keys: Sequence[str]) -> str:
 
 
 def positive(boxes: Boxes, more_than: float = 0) -> Mask:
-    """[N] bool: width and height exceed a bound; False for NaN."""
+    """Select the boxes that are large enough to be regression targets.
+
+    Args:
+        boxes: [N, 4] x, y, w, h.
+        more_than: Bound for width and height, in the unit of the boxes.
+
+    Returns:
+        [N] bool: width and height exceed the bound; False for NaN.
+    """
     return (boxes[:, 2] > more_than) & (boxes[:, 3] > more_than)
 
 
 def only_first(boxes: Boxes, frames: int) -> Boxes:
-    """[frames, 4]: the first box, then NaN, for test sets that publish nothing but the first box."""
+    """Boxes of a test sequence of which nothing but the first box is published.
+
+    Args:
+        boxes: [N, 4] boxes, N > 0.
+        frames: Number of pictures.
+
+    Returns:
+        [frames, 4]: the first box, then NaN.
+    """
     padded = np.full((frames, 4), np.nan)
     padded[0] = boxes[0]
     return padded
@@ -224,23 +313,35 @@ def only_first(boxes: Boxes, frames: int) -> Boxes:
 def locate_root(
     store: Store, looks_right: Callable[[Store], bool], name: str, layout: str, below: Sequence[str] = ()
 ) -> Store:
-    """The store seen from the folder where a data set's own layout starts.
+    """Find the folder where a data set's own layout starts.
 
-    That is its root, one of the folders `below`, or the only folder at the root (archives are often packed with
+    That is the root, one of the folders `below`, or the only folder at the root (archives are often packed with
     their folder).
 
+    Args:
+        store: Folder, archive or LMDB of the data set.
+        looks_right: Returns True for a store whose root has the layout.
+        name: Name of the data set, for the message.
+        layout: Expected layout, for the message.
+        below: Folders that the layout may start in.
+
+    Returns:
+        The store with keys relative to that folder.
+
     Raises:
-        FileNotFoundError: None of these `looks_right`; the message has the expected layout.
+        FileNotFoundError: No folder has the layout.
     """
-    candidates: list[Callable[[], Store]] = [lambda: store]
-    if isinstance(store, ZipStore):
-        candidates.append(lambda: ZipStore(store.path, top=""))
-    candidates += [lambda folder=folder: SubStore(store, folder) for folder in below]  # type: ignore[misc]
-    children = store.listdir("")
-    if len(children) == 1:
-        candidates.append(lambda: SubStore(store, children[0]))
-    for candidate in candidates:
-        view = candidate()
+
+    def candidates() -> Iterator[Store]:
+        yield store
+        if isinstance(store, ZipStore):
+            yield ZipStore(store.path, top="")
+        yield from (SubStore(store, folder) for folder in below)
+        children = store.listdir("")
+        if len(children) == 1:
+            yield SubStore(store, children[0])
+
+    for view in candidates():
         try:
             if looks_right(view):
                 return view

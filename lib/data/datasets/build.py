@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from lib.catalogue import CATALOGUE, TRAINING_NAMES, DatasetSpec, Subset
 from lib.data.datasets.base import StoredDataset
@@ -16,22 +16,23 @@ from lib.data.listing import natural_order
 from lib.data.lists import load_list
 from lib.data.store import Store, SubStore, open_store
 from lib.data.types import Dataset
+from lib.paths import Paths
 
 log = logging.getLogger(__name__)
 
 StoreKind = Literal["auto", "directory", "zip", "lmdb"]
 
 
-class DatasetPaths(Protocol):
-    """The part of `lib.paths.Paths` that finds data sets."""
-
-    def dataset(self, key: str) -> Path:
-        """The folder or archive of a data set; FileNotFoundError says which key is missing and the expected layout."""
-        ...
-
-
 def load_part(name: str | Callable[..., Any]) -> Any:
-    """The reader or function that a row names, as "module:name"; a module without a dot may be one of this package."""
+    """The reader or function that a row names.
+
+    Args:
+        name: "module:name"; a module without a dot is first looked for in this package. Anything else is returned.
+
+    Raises:
+        ModuleNotFoundError: There is no such module.
+        AttributeError: The module has no such name.
+    """
     if not isinstance(name, str):
         return name
     module, _, attribute = name.partition(":")
@@ -46,17 +47,12 @@ def load_part(name: str | Callable[..., Any]) -> Any:
 
 
 def reader_class(spec: DatasetSpec) -> type[StoredDataset]:
-    """The reader of a row."""
+    """The reader class of a row, for its modality and other class attributes.
+
+    Args:
+        spec: Row of the data set.
+    """
     return cast(type[StoredDataset], load_part(spec.reader))
-
-
-def listed_names(lists: Sequence[str]) -> list[Any] | None:
-    """The entries of lists "file" or "file/entry" (names, or positions for GOT-10k); None for no list."""
-    names: list[Any] = []
-    for reference in lists:
-        file, _, entry = reference.partition("/")
-        names += load_list(file)[entry] if entry else load_list(file)
-    return names if lists else None
 
 
 def open_subset(spec: DatasetSpec, subset: Subset, store: Store, **options: Any) -> StoredDataset:
@@ -68,12 +64,18 @@ def open_subset(spec: DatasetSpec, subset: Subset, store: Store, **options: Any)
         store: The data set's folder, archive or LMDB.
         **options: Further keyword arguments of the reader.
 
+    Returns:
+        The data set in the order of the list.
+
     Raises:
         FileNotFoundError: The store has another layout.
     """
     if subset.folder and store.exists(subset.folder):
         store = SubStore(store, subset.folder)
-    names = listed_names(subset.names)
+    names: list[Any] | None = [] if subset.names else None
+    for reference in subset.names:
+        file, _, entry = reference.partition("/")
+        names = [*(names or ()), *(load_list(file)[entry] if entry else load_list(file))]
     listing = {"listing": subset.listing} if subset.listing else {}
     reader = load_part(spec.reader)
     dataset: StoredDataset = reader(store, names, spec.key, **{**listing, **spec.options, **subset.options, **options})
@@ -90,15 +92,15 @@ def open_subset(spec: DatasetSpec, subset: Subset, store: Store, **options: Any)
     return dataset
 
 
-def build_dataset(name: str, paths: DatasetPaths, store: StoreKind = "auto") -> Dataset:
+def build_dataset(name: str, paths: Paths, store: StoreKind = "auto") -> Dataset:
     """The training data set of a YAML name such as `LASOT`, `GOT10K_vottrain` or `TRACKINGNET:0-3`.
 
     Sequences that a partial copy does not have are left out, with a warning.
 
     Args:
         name: Name in ``DATASETS_NAME``.
-        paths: Where data sets are.
-        store: "lmdb" requires the LMDB copy, "zip" and "directory" that kind; "auto" takes what is there.
+        paths: Places of the data sets.
+        store: "lmdb" requires the LMDB copy, "zip" and "directory" that kind; "auto" takes what exists.
 
     Raises:
         UnknownNameError: No data set has this name.
@@ -138,7 +140,7 @@ def build_dataset(name: str, paths: DatasetPaths, store: StoreKind = "auto") -> 
     return dataset
 
 
-def _place(name: str, spec: DatasetSpec, paths: DatasetPaths, kind: StoreKind) -> Path:
+def _place(name: str, spec: DatasetSpec, paths: Paths, kind: StoreKind) -> Path:
     """The data set's folder or archive of the requested kind; "auto" prefers it to the LMDB copy."""
     copy = f"{spec.key}_lmdb"
     if kind == "lmdb":

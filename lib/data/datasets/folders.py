@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +48,20 @@ class Pictures:
     first: int = 1
 
     def find(self, store: Store, folder: str, rows: int) -> Files:
-        """The pictures that belong to `rows` annotation rows of the sequence in `folder`, at most as many."""
+        """The pictures of a sequence that belong to annotation rows.
+
+        Args:
+            store: Files of the data set.
+            folder: The sequence folder.
+            rows: Number of annotation rows.
+
+        Returns:
+            At most `rows` pictures.
+
+        Raises:
+            FileNotFoundError: The folder of the pictures does not exist.
+            AnnotationError: It has no pictures, or one is missing within their numbering.
+        """
         places = [f"{folder}/{name}" if name else folder for name in self.folders]
         place = first_existing(store, places) if len(places) > 1 else places[0]
         if self.pattern:
@@ -56,7 +70,7 @@ class Pictures:
 
 
 class Labels(NamedTuple):
-    """What the label files of a sequence say; [N] each, see `Annotation`."""
+    """Labels of a sequence; [N] each, see `Annotation`."""
 
     visible: Mask
     present: Mask | None = None
@@ -85,6 +99,8 @@ class FolderDataset(StoredDataset):
     """Folders that the layout may start in."""
     min_side: float = 0
     recipe: AuxRecipe | None = None
+    class_pattern = ""
+    """Regular expression for the start of a sequence name, whose group 1 is the class of the target."""
 
     def __init__(
         self,
@@ -108,36 +124,95 @@ class FolderDataset(StoredDataset):
             self.min_side = min_side
 
     def find_names(self, root: Store) -> list[str]:
-        """The sequences in the data set folder."""
+        """The sequences in the data set folder.
+
+        Args:
+            root: The folder where the layout starts.
+
+        Returns:
+            Their names, in the order of the data set.
+        """
         return folder_names(root.listdir(""))
 
     def looks_right(self, root: Store, names: Sequence[str] | None) -> bool:
-        """Is this the folder where the layout starts?"""
+        """Decide if a layout starts in a folder.
+
+        Args:
+            root: The folder.
+            names: Requested sequences; None for all.
+        """
         return any(root.exists(key) for name in self.find_names(root)[:8] for key in self.truth_keys(name))
 
     def sequence_folders(self, name: str) -> list[str]:
-        """Where the folder of a sequence can be; some archives unpack as `name/name`."""
+        """Places where the folder of a sequence can be; some archives unpack as `name/name`.
+
+        Args:
+            name: The sequence.
+
+        Returns:
+            Keys in order of preference.
+        """
         return [name, f"{name}/{name}"]
 
     def truth_keys(self, name: str) -> list[str]:
-        """Where the annotation file can be."""
+        """Places where the annotation file of a sequence can be.
+
+        Args:
+            name: The sequence.
+
+        Returns:
+            Keys in order of preference.
+        """
         return [f"{folder}/{file}" for folder in self.sequence_folders(name) for file in self.truth]
 
     def read_truth(self, key: str) -> Boxes:
-        """[N, 4] boxes x, y, w, h of an annotation file."""
+        """Read an annotation file.
+
+        Args:
+            key: The file.
+
+        Returns:
+            [N, 4] boxes x, y, w, h in image pixels, N > 0.
+        """
         return read_boxes(self.store, key)
 
     def find_pictures(self, folder: str, rows: int) -> tuple[Files, Files | None]:
-        """The RGB pictures and those of the second modality, equally many, at most `rows`."""
+        """The pictures of a sequence.
+
+        Args:
+            folder: The sequence folder.
+            rows: Number of annotation rows.
+
+        Returns:
+            (RGB pictures, pictures of the second modality if there is one), equally many, at most `rows`.
+        """
         return self.pictures.find(self.store, folder, rows), None
 
     def labels(self, boxes: Boxes, valid: Mask, flags: list[NDArray[np.float64] | None]) -> Labels:
-        """Visibility from the boxes and from `label_files`, each None if it is not there."""
+        """Visibility of the target.
+
+        Args:
+            boxes: [N, 4] x, y, w, h in image pixels.
+            valid: [N] bool, the box is large enough.
+            flags: Content of each of `label_files`, [N]; None for a file that does not exist.
+        """
         return Labels(valid)
 
     def class_of(self, name: str) -> str | None:
-        """What the target of a sequence is."""
-        return None
+        """The class of the target, from the name of the sequence; None if names do not have it."""
+        found = re.match(self.class_pattern, name) if self.class_pattern else None
+        return None if found is None else found[1]
+
+    def _names_below(self, root: Store, folders: Sequence[str]) -> list[str]:
+        """`<class>-<n>` of every folder `<class>/<class>-<n>` below some of the class folders."""
+        found: list[str] = []
+        for folder in folders:
+            try:
+                names = root.listdir(folder)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            found += [name for name in names if self.class_of(name) == folder and name != folder]
+        return found
 
     def _read(self, index: int) -> Annotation:
         name = self.names[index]
@@ -164,17 +239,6 @@ class FolderDataset(StoredDataset):
         )
 
 
-def names_below(root: Store, folders: Sequence[str], class_of: Callable[[str], str | None]) -> list[str]:
-    """`<class>-<n>` of every folder `<class>/<class>-<n>`."""
-    found: list[str] = []
-    for folder in folders:
-        try:
-            found += [name for name in root.listdir(folder) if class_of(name) == folder and name != folder]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return found
-
-
 class LasotDataset(FolderDataset):
     """LaSOT (Fan et al., CVPR 2019) and its extension subset: `<class>/<class>-<n>/img/00000001.jpg`.
 
@@ -183,22 +247,20 @@ class LasotDataset(FolderDataset):
 
     key = "lasot"
     label_files = ("full_occlusion.txt", "out_of_view.txt")
+    class_pattern = "([^-]*)"
 
     def find_names(self, root: Store) -> list[str]:
-        return names_below(root, root.listdir(""), self.class_of)
+        return self._names_below(root, root.listdir(""))
 
     def looks_right(self, root: Store, names: Sequence[str] | None) -> bool:
         children = root.listdir("")
         if names is None:
-            return bool(names_below(root, children[:4], self.class_of))
-        return not {self.class_of(n) for n in names}.union(names).isdisjoint(children)
+            return bool(self._names_below(root, children[:4]))
+        return any(name in children or self.class_of(name) in children for name in names)
 
     def sequence_folders(self, name: str) -> list[str]:
         below = f"{self.class_of(name)}/{name}"
         return [below, name, f"{below}/{name}", f"{name}/{name}"]
-
-    def class_of(self, name: str) -> str:
-        return name.split("-", 1)[0]
 
     def labels(self, boxes: Boxes, valid: Mask, flags: list[NDArray[np.float64] | None]) -> Labels:
         known = [f == 0 for f in flags if f is not None]
@@ -207,7 +269,14 @@ class LasotDataset(FolderDataset):
 
 
 def open_folder(yaml_name: str) -> LasotDataset:
-    """`FOLDER:path`: every `<class>/<class>-<n>/{img/00000001.jpg, groundtruth.txt}` of a user's own folder."""
+    """The sequences `<class>/<class>-<n>/{img/00000001.jpg, groundtruth.txt}` of a user's own folder.
+
+    Args:
+        yaml_name: Name in ``DATASETS_NAME``: `FOLDER:path/to/a/folder`.
+
+    Raises:
+        FileNotFoundError: The folder does not exist or has another layout.
+    """
     selection = yaml_name.partition(":")[2]
     path = Path(selection)
     if not selection or not path.exists():
@@ -225,21 +294,19 @@ class VastTrackDataset(FolderDataset):
     key = "vasttrack"
     truth = ("Groundtruth.txt", "groundtruth.txt")
     pictures = Pictures(("imgs", "img"), "%05d.jpg")
+    class_pattern = "(.+(?=-)|.+)"
 
     def find_names(self, root: Store) -> list[str]:
-        return names_below(root, folder_names(root.listdir("")), self.class_of)
+        return self._names_below(root, folder_names(root.listdir("")))
 
     def looks_right(self, root: Store, names: Sequence[str] | None) -> bool:
         folders = folder_names(root.listdir(""))[:4]
         flat = any(root.exists(f"{folder}/{file}") for folder in folders for file in self.truth)
-        return flat or bool(names_below(root, folders, self.class_of))
+        return flat or bool(self._names_below(root, folders))
 
     def sequence_folders(self, name: str) -> list[str]:
         spellings = dict.fromkeys((name, name.replace(" ", "_")))
         return [p for n in spellings for p in (f"{self.class_of(n)}/{n}", n, f"{self.class_of(n)}/{n}/{n}")]
-
-    def class_of(self, name: str) -> str:
-        return name.rpartition("-")[0] or name
 
     def labels(self, boxes: Boxes, valid: Mask, flags: list[NDArray[np.float64] | None]) -> Labels:
         annotated = (boxes != 0).any(axis=1)
@@ -251,10 +318,7 @@ class Tnl2kDataset(FolderDataset):
 
     key = "tnl2k"
     pictures = Pictures(("imgs",))
-
-    def class_of(self, name: str) -> str:
-        parts = name.split("_")
-        return parts[1] if parts[0] in ("CM", "INF") and len(parts) > 1 else parts[0]
+    class_pattern = "(?:CM_|INF_)?([^_]*)"
 
 
 class ItbDataset(FolderDataset):
@@ -297,7 +361,18 @@ class VotDataset(FolderDataset):
 
 
 def upright_box(line: str, where: str) -> Boxes:
-    """[4] x, y, w, h of a VOT region: four numbers, a polygon `x,y,x,y,...`, or a mask `m x,y,w,h,runs...`."""
+    """The upright box of a VOT region.
+
+    Args:
+        line: Four numbers x, y, w, h, a polygon `x,y,x,y,...`, or a mask `m x,y,w,h,runs...`, in image pixels.
+        where: File and line, for the message.
+
+    Returns:
+        [4] float64 x, y, w, h: the box round a polygon, the box that a mask is stored in.
+
+    Raises:
+        AnnotationError: It is none of these.
+    """
     if line.startswith("m"):
         line = ",".join(line[1:].split(",")[:4])
     columns = len(line.replace(",", " ").split())

@@ -1,4 +1,4 @@
-"""The files that are the frames of a sequence, without an object per frame, and how two cameras are paired."""
+"""The picture files of a sequence, without an object per frame, and the pairing of two cameras."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Numbered:
-    """Files numbered without a gap: `pattern % (first + index)` below `folder`."""
+    """Files numbered without a gap.
+
+    Attributes:
+        folder: Their folder.
+        pattern: File name with a place for the number, such as "%08d.jpg".
+        first: Number of the first file.
+        count: Number of files.
+    """
 
     folder: str
     pattern: str
@@ -37,7 +44,12 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Listed:
-    """Files in the order of a listing; the names are kept in one array."""
+    """Files in the order of a listing.
+
+    Attributes:
+        folder: Their folder.
+        names: [N] file names, in one array instead of an object each.
+    """
 
     folder: str
     names: NDArray[np.str_]
@@ -59,7 +71,14 @@ Files = Numbered | Listed
 
 @dataclass(frozen=True)
 class FrameFiles:
-    """The frames of one sequence: RGB files and, for RGB-X, the files of the second modality. Can be pickled."""
+    """The frames of one sequence. Can be pickled.
+
+    Attributes:
+        store: Files of the data set.
+        rgb: RGB pictures.
+        aux: Pictures of the second modality, equally many; None for RGB.
+        recipe: Conversion of the second picture to an image; None for RGB.
+    """
 
     store: Store
     rgb: Files
@@ -70,7 +89,15 @@ class FrameFiles:
         return len(self.rgb)
 
     def read(self, index: int) -> Frame:
-        """Frame `index`; FileNotFoundError or DecodeError names the file."""
+        """Read and decode a frame.
+
+        Args:
+            index: Number of the frame, 0 for the first.
+
+        Raises:
+            FileNotFoundError: A picture is missing; the message names it.
+            DecodeError: A picture is broken; the message names it.
+        """
         aux_key = None if self.aux is None else self.aux.key(index)
         return read_frame(self.store, self.rgb.key(index), aux_key, self.recipe)
 
@@ -90,8 +117,8 @@ def numbered_files(store: Store, folder: str, pattern: str, first: int, rows: in
     order of its numbers if they have no gap.
 
     Args:
-        store: Where the files are.
-        folder: Their folder.
+        store: Files of the data set.
+        folder: Folder of the pictures.
         pattern: File name such as "%08d.jpg".
         first: Number of the first picture.
         rows: Number of annotation rows.
@@ -113,7 +140,16 @@ def numbered_files(store: Store, folder: str, pattern: str, first: int, rows: in
 
 
 def listed_files(store: Store, folder: str, names: Sequence[str], rows: int) -> Listed:
-    """Pictures by position in their sorted listing, cut to `rows`.
+    """Pictures by position in their sorted listing.
+
+    Args:
+        store: Files of the data set.
+        folder: Folder of the pictures.
+        names: The pictures in it, in natural order.
+        rows: Number of annotation rows.
+
+    Returns:
+        The first `rows` pictures.
 
     Raises:
         AnnotationError: There are fewer pictures than rows and one is missing within the numbering, so that all rows
@@ -130,7 +166,14 @@ def listed_files(store: Store, folder: str, names: Sequence[str], rows: int) -> 
 
 
 def first_gap(names: Sequence[str]) -> str | None:
-    """The first picture that a numbered listing lacks, as "the one after NAME"; None without gap or numbers."""
+    """The first picture that a numbered listing lacks.
+
+    Args:
+        names: File names in natural order.
+
+    Returns:
+        "the one after NAME"; None if there is no gap, or names have no rising numbers.
+    """
     numbers = [n for name in names if (n := number_in(name)) is not None]
     steps = [b - a for a, b in pairwise(numbers)]
     if len(numbers) < len(names) or any(step < 1 for step in steps):
@@ -145,9 +188,18 @@ def _warn_if_short(store: Store, folder: str, pictures: int, rows: int) -> None:
 
 
 def paired_by_position(store: Store, rgb_folder: str, aux_folder: str, rows: int) -> tuple[Listed, Listed]:
-    """The pictures of two cameras whose file names do not agree: n-th with n-th in natural order, cut to `rows`.
+    """The pictures of two cameras whose file names do not agree: n-th with n-th in natural order.
 
     One picture more at the end of either folder is ignored.
+
+    Args:
+        store: Files of the data set.
+        rgb_folder: Pictures of the RGB camera.
+        aux_folder: Pictures of the other camera.
+        rows: Number of annotation rows.
+
+    Returns:
+        (RGB pictures, pictures of the other camera), at most `rows` each.
 
     Raises:
         AnnotationError: Any other difference, which would pair pictures of different moments; the message names the

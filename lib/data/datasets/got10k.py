@@ -54,10 +54,16 @@ class Got10kDataset(FolderDataset):
         super().__init__(store, None if positions else cast("Sequence[str] | None", names), name)
         self.chosen_by_name = False  # list.txt and positions are trusted; no folder is looked for
         if positions:
-            self._select(cast(Sequence[int], names))
+            self._keep_positions(cast(Sequence[int], names))
 
-    def _select(self, positions: Sequence[int]) -> None:
-        """Keep the sequences at these positions; those that a partial copy has, with a warning."""
+    def _keep_positions(self, positions: Sequence[int]) -> None:
+        """Keep the sequences at some positions of the published list.
+
+        A partial copy without list.txt has them under the published names; what it lacks is left out with a warning.
+
+        Args:
+            positions: 0-based lines of list.txt.
+        """
         root = self.store
         if root.exists(self.list_file):
             listed = read_names(root, self.list_file)
@@ -77,7 +83,14 @@ class Got10kDataset(FolderDataset):
         return root.exists(self.list_file) or super().looks_right(root, names)
 
     def object_meta(self, index: int) -> dict[str, str | None]:
-        """Entries of meta_info.ini: object, motion, major and root class, motion adverb; None if not given."""
+        """Object class, motion class, major and root class, and motion adverb of a sequence, from `meta_info.ini`.
+
+        Args:
+            index: Number of the sequence.
+
+        Returns:
+            One entry for each of `META_KEYS`; None if the file does not have it.
+        """
         folder = first_existing(self.store, self.truth_keys(self.names[index])).rpartition("/")[0]
         try:
             text = read_text(self.store, f"{folder}/meta_info.ini")

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 CACHE = "cache.json"
 XML_ROOT, PICTURE_ROOT = "Annotations/VID/train", "Data/VID/train"
+PUBLISHED_NAME = re.compile(r"ILSVRC2015_(?:VID_train_\d{4}|train_\d{8})")
 
 
 class ImagenetVidDataset(StoredDataset):
@@ -49,10 +50,8 @@ class ImagenetVidDataset(StoredDataset):
         min_length: int = 0,
         max_target_area: float = 1.0,
     ) -> None:
-        def looks_right(root: Store) -> bool:
-            return root.exists(CACHE) or root.exists(XML_ROOT)
-
-        root = locate_root(store, looks_right, name, CATALOGUE["imagenet"].layout, below=("ILSVRC2015", "ILSVRC"))
+        layout, below = CATALOGUE["imagenet"].layout, ("ILSVRC2015", "ILSVRC")
+        root = locate_root(store, lambda s: s.exists(CACHE) or s.exists(XML_ROOT), name, layout, below)
         tracklets = _cached_tracklets(root) if root.exists(CACHE) else collect_tracklets(root)
         kept = []
         for tracklet in tracklets:
@@ -66,8 +65,8 @@ class ImagenetVidDataset(StoredDataset):
         self._unoccluded = np.array([v for t in kept for v in t["target_visible"]], dtype=np.bool_)
         self._starts = np.array([t["start_frame"] for t in kept], dtype=np.int64)
         self._classes = np.array([t["class_name"] for t in kept], dtype=np.str_)
-        parts = [_numbered_name("ILSVRC2015_VID_train_", t["set_id"], 4) for t in kept]
-        videos = [_numbered_name("ILSVRC2015_train_", t["vid_id"], 8) for t in kept]
+        parts = [f"ILSVRC2015_VID_train_{n:04d}" if isinstance(n := t["set_id"], int) else n for t in kept]
+        videos = [f"ILSVRC2015_train_{n:08d}" if isinstance(n := t["vid_id"], int) else n for t in kept]
         super().__init__(root, [f"{part}/{video}" for part, video in zip(parts, videos, strict=True)], name)
 
     def sequence_name(self, index: int) -> str:
@@ -75,7 +74,11 @@ class ImagenetVidDataset(StoredDataset):
         return f"{self.names[index].rpartition('/')[2]}_{self._starts[index]}_{index}"
 
     def start_frame(self, index: int) -> int:
-        """Number, in its video, of the tracklet's first picture."""
+        """Number of the tracklet's first picture in its video.
+
+        Args:
+            index: Number of the tracklet.
+        """
         return int(self._starts[index])
 
     def _read(self, index: int) -> Annotation:
@@ -89,6 +92,7 @@ class ImagenetVidDataset(StoredDataset):
 
 
 def _cached_tracklets(root: Store) -> list[dict[str, Any]]:
+    """The content of `cache.json`; AnnotationError if it is damaged."""
     where = root.describe(CACHE)
     required = {"set_id", "vid_id", "class_name", "start_frame", "anno", "target_visible", "image_size"}
     try:
@@ -101,7 +105,18 @@ def _cached_tracklets(root: Store) -> list[dict[str, Any]]:
 
 
 def collect_tracklets(root: Store) -> list[dict[str, Any]]:
-    """The tracklets of all XML files; written to `cache.json` if the store is a folder that can be written to."""
+    """Read the tracklets of all XML files, and write them to `cache.json` if the store is a writable folder.
+
+    Args:
+        root: The folder, archive or LMDB where the layout starts.
+
+    Returns:
+        One dictionary for each tracklet: `set_id`, `vid_id`, `class_name`, `start_frame`, `anno` (x, y, w, h per
+        frame), `target_visible` per frame, `image_size` (width, height).
+
+    Raises:
+        AnnotationError: An XML file is damaged or missing.
+    """
     from rich.progress import track
 
     parts = folder_names(root.listdir(XML_ROOT))
@@ -118,7 +133,14 @@ def collect_tracklets(root: Store) -> list[dict[str, Any]]:
 
 
 def tracklet_index(source: Path) -> bytes:
-    """The content of `cache.json` for a folder that has none (minutes)."""
+    """The content of `cache.json` for a folder that has none. Takes minutes for all of the data set.
+
+    Args:
+        source: The data set folder.
+
+    Raises:
+        FileNotFoundError: It has no annotations.
+    """
     if not (source / XML_ROOT).exists():
         raise FileNotFoundError(f"{source / XML_ROOT} is missing")
     return json.dumps(collect_tracklets(DirectoryStore(source))).encode()
@@ -127,6 +149,8 @@ def tracklet_index(source: Path) -> bytes:
 def _tracklets_of(root: Store, part: str, video: str) -> list[dict[str, Any]]:
     """Tracklets of one video, by track number. `finished` are those whose target has been missing in a frame since."""
     folder = f"{XML_ROOT}/{part}/{video}"
+    # The numbers at the end of published folder names; other names stay as they are.
+    set_id, vid_id = (int(n.rpartition("_")[2]) if PUBLISHED_NAME.fullmatch(n) else n for n in (part, video))
     open_tracks: dict[int, dict[str, Any]] = {}
     finished: dict[int, dict[str, Any]] = {}
     for frame, file in enumerate(f for f in root.listdir(folder) if f.endswith(".xml")):
@@ -141,8 +165,8 @@ def _tracklets_of(root: Store, part: str, video: str) -> list[dict[str, Any]]:
             tracklet = open_tracks.setdefault(
                 track_id,
                 {
-                    "set_id": _id_of(part),
-                    "vid_id": _id_of(video),
+                    "set_id": set_id,
+                    "vid_id": vid_id,
                     "class_name": class_name,
                     "start_frame": frame,
                     "anno": [],
@@ -156,32 +180,25 @@ def _tracklets_of(root: Store, part: str, video: str) -> list[dict[str, Any]]:
 
 
 def _read_xml(root: Store, key: str) -> tuple[list[int], dict[int, tuple[str, list[int], bool]]]:
-    """([width, height], {track number: (class, [x, y, w, h], not occluded)}) of one frame."""
+    """([width, height], {track number: (class, [x, y, w, h], not occluded)}) of one frame.
+
+    Boxes are in image pixels.
+    """
+
+    def text(node: ElementTree.Element, path: str) -> str:
+        value = node.findtext(path)
+        if value is None:
+            raise ValueError(f"no <{path}>")
+        return value.strip()
+
     try:
         tree = ElementTree.fromstring(root.read(key))
-        size = [int(_text(tree, "size/width")), int(_text(tree, "size/height"))]
+        size = [int(text(tree, "size/width")), int(text(tree, "size/height"))]
         objects = {}
         for found in tree.findall("object"):
-            x1, y1, x2, y2 = (int(_text(found, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-            unoccluded = int(_text(found, "occluded")) == 0
-            objects[int(_text(found, "trackid"))] = (_text(found, "name"), [x1, y1, x2 - x1, y2 - y1], unoccluded)
+            x1, y1, x2, y2 = (int(text(found, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
+            unoccluded = int(text(found, "occluded")) == 0
+            objects[int(text(found, "trackid"))] = (text(found, "name"), [x1, y1, x2 - x1, y2 - y1], unoccluded)
     except (ElementTree.ParseError, ValueError) as error:
         raise AnnotationError(f"{root.describe(key)}: not an annotation of ImageNet VID ({error})") from None
     return size, objects
-
-
-def _text(node: ElementTree.Element, path: str) -> str:
-    value = node.findtext(path)
-    if value is None:
-        raise ValueError(f"no <{path}>")
-    return value.strip()
-
-
-def _id_of(name: str) -> int | str:
-    """The number at the end of a published folder name; another name stays as it is."""
-    match = re.fullmatch(r"ILSVRC2015_(?:VID_train_\d{4}|train_\d{8})", name)
-    return int(name.rpartition("_")[2]) if match else name
-
-
-def _numbered_name(prefix: str, number: int | str, digits: int) -> str:
-    return f"{prefix}{number:0{digits}d}" if isinstance(number, int) else str(number)

@@ -108,23 +108,21 @@ class VtuavDataset(LasherDataset):
         folder = self._places[self.names[index]]
         count = len(picture_names(self.store.listdir(f"{folder}/rgb")))
         rgb, thermal = self.find_pictures(folder, count)
-        boxes, second = (
-            self._spread(read_boxes(self.store, f"{folder}/{file}"), len(rgb)) for file in ("rgb.txt", "ir.txt")
-        )
+        expected = -(-len(rgb) // self.step)
+        modalities = []
+        for file in (*self.truth, self.second_truth):
+            sparse = read_boxes(self.store, f"{folder}/{file}")
+            if abs(len(sparse) - expected) > 1:
+                raise AnnotationError(
+                    f"{len(sparse)} annotation rows for {len(rgb)} frames, expected {expected} (every tenth)"
+                )
+            boxes = np.full((len(rgb), 4), np.nan)
+            boxes[:: self.step][: len(sparse)] = sparse[:expected]
+            modalities.append(boxes)
+        boxes, second = modalities
         valid = positive(boxes)
         frames = FrameFiles(self.store, rgb, thermal, self.recipe)
         return Annotation(boxes, valid, valid, frames, second_boxes_xywh=second, folder=folder)
-
-    def _spread(self, sparse: Boxes, count: int) -> Boxes:
-        """[count, 4] with the rows of `sparse` at every tenth place, NaN between."""
-        expected = -(-count // self.step)
-        if abs(len(sparse) - expected) > 1:
-            raise AnnotationError(
-                f"{len(sparse)} annotation rows for {count} frames, expected {expected} (every tenth)"
-            )
-        rows = np.full((count, 4), np.nan)
-        rows[:: self.step][: len(sparse)] = sparse[:expected]
-        return rows
 
 
 class DepthTrackDataset(FolderDataset):
@@ -139,14 +137,12 @@ class DepthTrackDataset(FolderDataset):
     below = ("sequences",)
     recipe = AuxRecipe("depth", clip=True, style="colormap")
     colour, depth = Pictures(("color",), "%08d.jpg"), Pictures(("depth",), "%08d.png")
+    class_pattern = "([^_]*)"
 
     def find_pictures(self, folder: str, rows: int) -> tuple[Files, Files | None]:
         rgb = self.colour.find(self.store, folder, rows)
         aux = self.depth.find(self.store, folder, len(rgb))
         return (rgb if len(aux) == len(rgb) else self.colour.find(self.store, folder, len(aux))), aux
-
-    def class_of(self, name: str) -> str:
-        return name.split("_", 1)[0]
 
 
 class VisEventDataset(FolderDataset):
@@ -184,11 +180,19 @@ class VisEventDataset(FolderDataset):
         return Labels(valid if present is None else valid & present, present)
 
     def find_pictures(self, folder: str, rows: int) -> tuple[Files, Files | None]:
-        """RGB pictures by position, each with the event picture of its name (in any picture format)."""
+        """RGB pictures by position, each with the event picture of its name (in any picture format).
+
+        Args:
+            folder: The sequence folder.
+            rows: Number of annotation rows.
+
+        Raises:
+            AnnotationError: An RGB picture is missing while its event picture is there, or there are none.
+        """
         rgb_folder, event_folder = f"{folder}/vis_imgs", f"{folder}/event_imgs"
         rgb_names = picture_names(self.store.listdir(rgb_folder))
-        events = {_stem(name): name for name in picture_names(self.store.listdir(event_folder))}
-        known = {_stem(name) for name in rgb_names}
+        events = {name.rpartition(".")[0]: name for name in picture_names(self.store.listdir(event_folder))}
+        known = {name.rpartition(".")[0] for name in rgb_names}
         alone = [stem for stem in natural_order(events) if stem not in known]
         if alone and len(rgb_names) < rows:
             missing = f"{rgb_folder}/{alone[0]}.{rgb_names[0].rpartition('.')[2] if rgb_names else 'bmp'}"
@@ -196,12 +200,8 @@ class VisEventDataset(FolderDataset):
         rgb = listed_files(self.store, rgb_folder, rgb_names, rows)
         paired: list[str] = []
         for name in map(str, rgb.names):
-            partner = events.get(_stem(name))
+            partner = events.get(name.rpartition(".")[0])
             if partner is None and self.reuse_missing_events and (paired or events):
                 partner = paired[-1] if paired else next(iter(events.values()))
             paired.append(partner or name)
         return rgb, Listed.of(event_folder, paired)
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0]

@@ -94,7 +94,17 @@ class TrackingNetDataset(StoredDataset):
 
 
 def parse_chunks(selection: str) -> list[int]:
-    """`0-3` or `0,2,6-11` -> chunk numbers; ValueError says what was wrong."""
+    """Read a selection of training chunks.
+
+    Args:
+        selection: Numbers and ranges such as `0-3` or `0,2,6-11`.
+
+    Returns:
+        Chunk numbers in this order, each once.
+
+    Raises:
+        ValueError: The text has another form, or there is no such chunk.
+    """
     chunks: list[int] = []
     for part in selection.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
