@@ -31,7 +31,12 @@ _READ_ERRORS = (OSError, AnnotationError, DecodeError)
 
 @dataclass(frozen=True)
 class CheckPart:
-    """One part of a data set that can be checked."""
+    """One part of a data set that can be checked.
+
+    Attributes:
+        spec: Row of the data set.
+        subset: The part.
+    """
 
     spec: DatasetSpec
     subset: Subset
@@ -41,10 +46,6 @@ class CheckPart:
         """`lasot:training`, as on the command line."""
         return f"{self.spec.key}:{self.subset.label}"
 
-    def open(self, place: Path) -> StoredDataset:
-        """The reader of the folder or archive."""
-        return open_subset(self.spec, self.subset, open_store(place), **self.subset.check_options)
-
 
 def check_parts() -> list[CheckPart]:
     """Every published part in the catalogue, those of LMDB copies behind the others."""
@@ -53,7 +54,13 @@ def check_parts() -> list[CheckPart]:
 
 
 def choose_parts(names: Iterable[str]) -> list[CheckPart]:
-    """The parts with these names: keys (`lasot`), aliases (`vid`), parts (`lasot:test`), chunks (`trackingnet:0-3`).
+    """Find parts by the names that users type.
+
+    Args:
+        names: Keys (`lasot`), aliases (`vid`), parts (`lasot:test`) or chunks (`trackingnet:0-3`).
+
+    Returns:
+        The parts in this order; all parts of a data set for a key or alias.
 
     Raises:
         UnknownNameError: There is no such part.
@@ -78,11 +85,11 @@ def choose_parts(names: Iterable[str]) -> list[CheckPart]:
 
 @dataclass
 class CheckResult:
-    """What the check of one part found.
+    """Result of the check of one part.
 
     Attributes:
         part: The part.
-        place: Where it was looked for.
+        place: Folder or archive that was opened, or is expected.
         there: The part could be opened.
         found: Sequences that can be used as they are.
         total: Sequences that the reader lists.
@@ -114,7 +121,11 @@ class CheckResult:
         return self.total if self.part.subset.count is None else self.part.subset.count
 
     def first_trouble(self, partial: bool = False) -> str:
-        """The first line of what is missing or wrong, or ""; with `partial`, what is wrong comes first."""
+        """The first line about missing sequences or other problems, or "".
+
+        Args:
+            partial: Prefer other problems to missing sequences, instead of the other way round.
+        """
         first = (self.problems, self.missing_files) if partial else (self.missing_files, self.problems)
         return next((lines[0] for lines in first if lines), "")
 
@@ -140,12 +151,15 @@ def check_part(
     """Check one part.
 
     Args:
-        part: What to check.
-        paths: Where data sets are.
-        depth: How much is read.
+        part: The part.
+        paths: Places of the data sets.
+        depth: Files that are read, see `Depth`.
         threads: Pictures that are read at a time.
         progress: Called with 1 after every sequence.
         begin: Called with the number of sequences once the part is open.
+
+    Returns:
+        Counts and problems. Damaged files are problems, not exceptions.
     """
     place = paths.find(part.spec.key)
     if place is None:
@@ -154,7 +168,7 @@ def check_part(
     result = CheckResult(part, place)
     with quiet_readers():  # what they warn of is counted and listed here
         try:
-            dataset = part.open(place)
+            dataset = open_subset(part.spec, part.subset, open_store(place), **part.subset.check_options)
         except (*_READ_ERRORS, ValueError) as error:
             result.there = False
             result.missing_files.append(_message(error))
@@ -182,7 +196,13 @@ class _Checker:
         self._read: set[str] = set()
 
     def check_sequence(self, dataset: StoredDataset, index: int, pool: ThreadPoolExecutor) -> None:
-        """Check one sequence."""
+        """Check one sequence.
+
+        Args:
+            dataset: The part.
+            index: Number of the sequence.
+            pool: Threads that read pictures.
+        """
         result, name = self._result, dataset.sequence_name(index)
         try:
             annotation = dataset.annotation(index)
@@ -210,6 +230,7 @@ class _Checker:
             self._verify(annotation, frozenset(absent), pool)
 
     def _absent_pictures(self, annotation: Annotation) -> list[str]:
+        """Keys of the pictures that do not exist; with depth "fast", among the first and the last frame."""
         frames = annotation.frames
         if self._depth == "fast":
             ends = dict.fromkeys(key for i in (0, len(frames) - 1) for key in frames.keys(i))
@@ -223,6 +244,7 @@ class _Checker:
         return absent
 
     def _names_in(self, store: Store, folder: str) -> frozenset[str]:
+        """The names in a folder; the last few listings are kept."""
         place = store.describe(folder)
         if place not in self._listings:
             if len(self._listings) >= _LISTINGS_KEPT:
@@ -243,6 +265,7 @@ class _Checker:
         return min(counts.values()) >= rows - 1
 
     def _verify(self, annotation: Annotation, absent: frozenset[str], pool: ThreadPoolExecutor) -> None:
+        """Read all pictures of a sequence, except absent ones, and record those that are broken."""
         store = annotation.frames.store
         keys = [key for i in range(len(annotation.frames)) for key in annotation.frames.keys(i) if key not in absent]
         if annotation.rows is None:  # several sequences may share pictures

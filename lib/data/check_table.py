@@ -26,7 +26,12 @@ def print_results(
         all_lines: Print every problem instead of the first few.
     """
     heads = ("data set", "state", "sequences", "!= rows", "broken")
-    rows = [_numbers(result, partial) for result in results]
+    rows = []
+    for result in results:
+        state = "wrong" if result.is_wrong(partial) else "ok"
+        broken = f"{result.broken} of {result.pictures}" if result.pictures else "-"
+        counts = (f"{result.found} / {result.expected}", str(result.mismatched), broken)
+        rows.append((result.part.name, state, *(counts if result.there else ("-", "-", "-"))))
     table = Table(box=None, pad_edge=False)
     widths = [max(len(text) for text in (head, *(row[i] for row in rows))) + 1 for i, head in enumerate(heads)]
     for i, (head, width) in enumerate(zip(heads, widths, strict=True)):
@@ -47,14 +52,8 @@ def print_results(
             _print_lines(result, console, partial, all_lines)
 
 
-def _numbers(result: CheckResult, partial: bool) -> tuple[str, ...]:
-    state = "wrong" if result.is_wrong(partial) else "ok"
-    broken = f"{result.broken} of {result.pictures}" if result.pictures else "-"
-    counts = (f"{result.found} / {result.expected}", str(result.mismatched), broken)
-    return (result.part.name, state, *(counts if result.there else ("-", "-", "-")))
-
-
 def _print_lines(result: CheckResult, console: Console, partial: bool, all_lines: bool) -> None:
+    """Print the place and layout of one part, and the first lines of its problems, or all of them."""
     console.print(f"\n[bold]{escape(result.part.name)}[/bold] in {escape(str(result.place))}", soft_wrap=True)
     console.print(f"  expected layout: {escape(result.part.spec.layout)}", highlight=False, soft_wrap=True)
     missing = result.missing_files

@@ -10,17 +10,22 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def is_hidden(name: str) -> bool:
-    """Names that an operating system leaves behind: `.DS_Store`, `._x`, `__MACOSX`."""
+    """Recognise names that an operating system leaves behind: `.DS_Store`, `._x`, `__MACOSX`."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def children_of(
     folder: str, first_from: Callable[[str], str | None], following: Callable[[str], str | None]
 ) -> list[str]:
-    """Sorted names directly below `folder` ("" for the root) in a sorted range of keys.
+    """Names directly below a folder, in a sorted range of keys. A sub-folder costs one look-up, however large.
 
-    first_from: the smallest key not below the given one; following: the key after the one given; None at the end.
-    A sub-folder costs one look-up however many files it holds.
+    Args:
+        folder: The folder; "" for the root.
+        first_from: Returns the smallest key that is not below the given text; None at the end.
+        following: Returns the key after the given one; None at the end.
+
+    Returns:
+        Sorted names of files and sub-folders, without hidden ones.
     """
     prefix = f"{folder}/" if folder else ""
     found: set[str] = set()
@@ -34,7 +39,14 @@ def children_of(
 
 
 def natural_order(names: Iterable[str]) -> list[str]:
-    """Names sorted by the numbers in them: v2 before v10, and v999 before v1000."""
+    """Sort names by the numbers in them.
+
+    Args:
+        names: File or folder names.
+
+    Returns:
+        The names, v2 before v10, and v999 before v1000.
+    """
     names = list(names)
     if len({len(name) for name in names}) <= 1:
         return sorted(names)
@@ -46,17 +58,38 @@ def natural_order(names: Iterable[str]) -> list[str]:
 
 
 def picture_names(names: Iterable[str]) -> list[str]:
-    """The pictures among the names of a folder, in natural order."""
+    """The pictures among the names of a folder.
+
+    Args:
+        names: File names.
+
+    Returns:
+        Those with the suffix of a picture format, in natural order.
+    """
     return natural_order(name for name in names if name.lower().endswith(PICTURE_SUFFIXES))
 
 
 def folder_names(names: Iterable[str]) -> list[str]:
-    """What can be a sequence folder: names without the suffix of a text, archive, picture or database file."""
+    """The names that can be sequence folders.
+
+    Args:
+        names: Names of files and folders.
+
+    Returns:
+        Names without the suffix of a text, archive, picture or database file, in the given order.
+    """
     files = (*PICTURE_SUFFIXES, ".txt", ".json", ".csv", ".md", ".zip", ".mdb", ".ini", ".yaml", ".yml", ".mat", ".py")
     return [name for name in names if not name.lower().endswith(files)]
 
 
 def number_in(name: str) -> int | None:
-    """The last number of a file name's stem (`frame0007.bmp` -> 7), or None."""
+    """The last number of a file name's stem (`frame0007.bmp`: 7).
+
+    Args:
+        name: The file name.
+
+    Returns:
+        The number; None if there is none.
+    """
     found = _DIGITS.findall(name.rpartition(".")[0] or name)
     return int(found[-1]) if found else None

@@ -75,10 +75,6 @@ class LmdbPlan:
             else:
                 raise PlanError(f"{path} is missing")
 
-    def key(self, folder: str, name: str) -> str:
-        """The key of a file."""
-        return f"{self.prefix}{folder}/{name}" if folder else f"{self.prefix}{name}"
-
 
 def plan_build(dataset: str, source: Path, target: Path, chunks: list[int] | None = None) -> list[LmdbPlan]:
     """The environments that make up the LMDB copy of a data set.
@@ -179,16 +175,31 @@ class BuildReport:
 
     @property
     def finished(self) -> bool:
+        """True for a complete environment, by this run or an earlier one."""
         return self.state != "unfinished"
 
 
 def partial_folder(target: Path) -> Path:
-    """Where an unfinished build is."""
+    """Folder of an unfinished build.
+
+    Args:
+        target: Folder of the finished environment.
+    """
     return target.with_name(target.name + ".partial")
 
 
 def finished_build(target: Path) -> BuildReport | None:
-    """The report of a finished build, None if there is none. BuildError for an environment of other origin."""
+    """The report of a finished build.
+
+    Args:
+        target: Folder of the environment.
+
+    Returns:
+        The report; None if nothing was finished there.
+
+    Raises:
+        BuildError: There is an environment that this module did not make.
+    """
     mark = target / MARK
     if mark.is_file():
         saved = json.loads(mark.read_text(encoding="utf-8"))
@@ -203,7 +214,11 @@ def finished_build(target: Path) -> BuildReport | None:
 
 
 def count_files(plan: LmdbPlan) -> int:
-    """Number of files that the plan stores (walks through the source once)."""
+    """Number of files that a plan stores; walks through the source once.
+
+    Args:
+        plan: The plan.
+    """
     return len(plan.extra) + sum(len(names) for _, names in plan.folders())
 
 
@@ -217,11 +232,14 @@ def build(
     """Make one LMDB environment, or go on with an interrupted one; stored keys are not written again.
 
     Args:
-        plan: What to store.
+        plan: The environment.
         allow_broken: Store truncated pictures as they are and call the copy complete; otherwise the copy stays
             unfinished until they are repaired.
         threads: Files that are read at a time.
         progress: Called with the number of files just handled.
+
+    Returns:
+        Counts and broken files; `finished` is False if broken files were found and not allowed.
 
     Raises:
         BuildError: The disk is full, another build is running, or the environment is of other origin.
@@ -236,10 +254,11 @@ def build(
     doubtful = folder / DOUBTFUL
     lines = doubtful.read_text(encoding="utf-8").splitlines() if doubtful.exists() else []
     again = {json.loads(line).encode() for line in lines}
-    with _locked(folder), _Writer(folder) as writer, ThreadPoolExecutor(threads) as pool:
+    with _locked(folder), _open_environment(folder) as env, ThreadPoolExecutor(threads) as pool:
         for batch in _batches(plan):
             encoded = [(key.encode("utf-8", "surrogateescape"), content) for key, content in batch]
-            missing = writer.missing([key[:LONGEST_KEY] for key, _ in encoded])
+            with env.begin() as txn, txn.cursor() as cursor:
+                missing = [not cursor.set_key(key[:LONGEST_KEY]) for key, _ in encoded]
             todo = [item for item, new in zip(encoded, missing, strict=True) if new or item[0] in again]
             items: list[tuple[bytes, bytes]] = []
             with open(doubtful, "a", encoding="utf-8") as file:
@@ -251,7 +270,7 @@ def build(
                         if reason:
                             file.write(json.dumps(key.decode()) + "\n")
             if items:
-                writer.put(items)
+                _put(env, items)
             report.files += len(batch)
             report.already += len(batch) - len(todo)
             report.written += len(items)
@@ -276,7 +295,15 @@ def build(
 
 
 def write_broken_list(path: Path, reports: Iterable[BuildReport]) -> int:
-    """Write "file<TAB>reason" for each broken file, or remove an old list if there is none; returns their number."""
+    """Write the list of broken files, one "file<TAB>reason" per line; without any, remove an old list.
+
+    Args:
+        path: The list file.
+        reports: Reports of builds.
+
+    Returns:
+        Number of broken files.
+    """
     rows = [f"{row.path}\t{row.reason}\n" for report in reports for row in report.broken]
     if rows:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -287,7 +314,14 @@ def write_broken_list(path: Path, reports: Iterable[BuildReport]) -> int:
 
 
 def write_sequence_list(target: Path) -> int:
-    """TrackingNet: ``seq_list.json`` with [chunk, video] of every finished chunk in `target`; returns their number."""
+    """Write ``seq_list.json`` of TrackingNet, with [chunk, video] for every video of the finished chunks.
+
+    Args:
+        target: Folder with the environments of the chunks.
+
+    Returns:
+        Number of videos.
+    """
     pairs: list[tuple[int, str]] = []
     for chunk in ALL_CHUNKS:
         folder = target / f"TRAIN_{chunk}_lmdb"
@@ -297,44 +331,30 @@ def write_sequence_list(target: Path) -> int:
     return len(pairs)
 
 
-class _Writer:
-    """An LMDB environment that is written batch by batch; its map doubles whenever it is full."""
+def _open_environment(folder: Path) -> lmdb.Environment:
+    """A new or unfinished LMDB environment, with room to write."""
+    data = folder / "data.mdb"
+    size = max(FIRST_MAP_BYTES, 2 * data.stat().st_size if data.exists() else 0)
+    try:
+        return lmdb.open(str(folder), map_size=size, readahead=False, meminit=False)
+    except lmdb.Error as error:
+        raise BuildError(f"{folder} cannot be opened ({error}); delete the folder to start again") from None
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        data = folder / "data.mdb"
-        self._size = max(FIRST_MAP_BYTES, 2 * data.stat().st_size if data.exists() else 0)
 
-    def __enter__(self) -> _Writer:
+def _put(env: lmdb.Environment, items: list[tuple[bytes, bytes]]) -> None:
+    """Store all or nothing; the map doubles whenever it is full."""
+    while True:
         try:
-            self._env = lmdb.open(str(self.folder), map_size=self._size, readahead=False, meminit=False)
-        except lmdb.Error as error:
-            raise BuildError(f"{self.folder} cannot be opened ({error}); delete the folder to start again") from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._env.close()
-
-    def missing(self, keys: list[bytes]) -> list[bool]:
-        """For each key, True if it is not stored yet."""
-        with self._env.begin() as txn, txn.cursor() as cursor:
-            return [not cursor.set_key(key) for key in keys]
-
-    def put(self, items: list[tuple[bytes, bytes]]) -> None:
-        """Store all or nothing."""
-        while True:
-            try:
-                with self._env.begin(write=True) as txn:
-                    for key, value in items:
-                        txn.put(key, value)
-                return
-            except lmdb.MapFullError:
-                self._size *= 2
-                self._env.set_mapsize(self._size)
-            except (lmdb.DiskError, lmdb.Error, OSError) as error:
-                raise BuildError(
-                    f"{self.folder}: {error}; what is stored stays, run the same command again to go on"
-                ) from None
+            with env.begin(write=True) as txn:
+                for key, value in items:
+                    txn.put(key, value)
+            return
+        except lmdb.MapFullError:
+            env.set_mapsize(2 * env.info()["map_size"])
+        except (lmdb.Error, OSError) as error:
+            raise BuildError(
+                f"{env.path()}: {error}; what is stored stays, run the same command again to go on"
+            ) from None
 
 
 def _batches(plan: LmdbPlan) -> Iterator[list[tuple[str, Path | bytes]]]:
@@ -342,7 +362,8 @@ def _batches(plan: LmdbPlan) -> Iterator[list[tuple[str, Path | bytes]]]:
     batch: list[tuple[str, Path | bytes]] = list(plan.extra.items())
     for folder, names in plan.folders():
         for name in names:
-            batch.append((plan.key(folder, name), plan.source / folder / name))
+            relative = f"{folder}/{name}" if folder else name
+            batch.append((plan.prefix + relative, plan.source / relative))
             if len(batch) >= BATCH_FILES:
                 yield batch
                 batch = []

@@ -27,7 +27,7 @@ _USUAL_PATTERNS = {"color": "%08d.jpg", "depth": "%08d.png"}
 
 @dataclass(frozen=True)
 class VotList:
-    """What was written for one folder.
+    """Result of `write_vot_list` for one folder.
 
     Attributes:
         path: The `list.txt`.
@@ -53,7 +53,10 @@ def write_vot_list(root: Path, key: str) -> VotList:
 
     Args:
         root: The data set folder.
-        key: "depthtrack_test" or "vot_rgbd22": what is expected there.
+        key: "depthtrack_test" or "vot_rgbd22", the published set to compare with.
+
+    Returns:
+        The written list, with differences from the published set and problems of sequences.
 
     Raises:
         FileNotFoundError: There is no sequence.
@@ -75,7 +78,11 @@ def write_vot_list(root: Path, key: str) -> VotList:
             counts = " and ".join(f"{len(files)} {part}" for part, files in pictures.items())
             problems.append(f"{sequence}: {rows} annotation rows, {counts} pictures")
         if not (sequence / "sequence").exists():
-            patterns = {part: _pattern(files, _USUAL_PATTERNS[part]) for part, files in pictures.items()}
+            patterns = dict(_USUAL_PATTERNS)
+            for part, files in pictures.items():
+                stem, ending = os.path.splitext(files[0] if files else "")
+                if stem.isdigit():
+                    patterns[part] = f"%0{len(stem)}d{ending}"
             write_text(sequence / "sequence", _SEQUENCE_FILE.format(name=name, **patterns))
             written += 1
     path, text = folder / "list.txt", "".join(f"{name}\n" for name in names)
@@ -103,9 +110,3 @@ def _lacking(key: str, names: list[str]) -> list[str]:
 
 def _shown(names: list[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _pattern(pictures: list[str], usual: str) -> str:
-    """Naming of the pictures, as `%08d.jpg`; the usual one if there are none or they are not numbered."""
-    stem, ending = os.path.splitext(pictures[0] if pictures else "")
-    return f"%0{len(stem)}d{ending}" if stem.isdigit() else usual

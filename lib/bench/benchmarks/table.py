@@ -1,4 +1,4 @@
-"""The table of benchmarks, and the runs of their sequences.
+"""The runs of a benchmark's sequences, and the benchmarks of `benchmarks.yaml`.
 
 Readers, folders and counts are those of the data set's row in `lib.catalogue`.
 """
@@ -6,10 +6,12 @@ Readers, folders and counts are those of the data set's row in `lib.catalogue`.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import yaml
 
-from lib.bench.benchmarks.benchmark import Benchmark, BenchmarkVideo, register_benchmark
+from lib.bench.benchmarks.benchmark import Benchmark, BenchmarkVideo, one_pass, register_benchmark
 from lib.data import AnnotationError, parse_numbers
 from lib.data.datasets import Annotation, positive, read_text
 
@@ -82,76 +84,8 @@ def from_anchors(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkV
     return replace(sequence, passes=passes, run_name="{name}_{first:08d}", attributes=attributes)
 
 
-_VTUAV = "MPR/MSR as on RGBT234, on the annotated frames; not compared with the official MATLAB tool"
-_VOT = "one-pass scores on the upright boxes round VOT's regions; VOT's own measures come from its toolkit"
+_RUNS = {function.__name__: function for function in (one_pass, from_first_present, unsupervised, from_anchors)}
 
-for _benchmark in (
-    Benchmark("lasot", "LaSOT", "lasot", needs=("present",), tag="lasot"),
-    Benchmark("lasot_lmdb", "LaSOT from LMDB", "lasot_lmdb", needs=("present",), tag="lasot"),
-    Benchmark(
-        "lasot_extension_subset", "LaSOT extension", "lasot_extension_subset", needs=("present",),
-        aliases=("lasot_ext", "lasotext", "lasot_extension"), tag="lasot_extension_subset",
-    ),
-    Benchmark(
-        "synthetic", "Synthetic", "synthetic", needs=("present",), aliases=("synthetic_test",), tag="lasot",
-        result_format="float_comma",
-    ),
-    Benchmark(
-        "got10k_test", "GOT-10k test", "got10k_test", aliases=("got10k",), metric="got10k", scored=False,
-        submission="got10k",
-    ),
-    Benchmark(
-        "got10k_val", "GOT-10k validation", "got10k_val", "validation", needs=("visible_ratio",), sized=True,
-        metric="got10k",
-    ),
-    # The training sequences that OSTrack's family holds out.
-    Benchmark(
-        "got10k_ltrval", "GOT-10k ltrval", "got10k", "ltrval", needs=("visible_ratio",), sized=True, metric="got10k"
-    ),
-    Benchmark(
-        "trackingnet", "TrackingNet", "trackingnet", aliases=("trackingnet_test",), scored=False,
-        submission="trackingnet",
-    ),
-    Benchmark("uav", "UAV123", "uav", aliases=("uav123",), tag="uav"),
-    Benchmark("nfs", "NFS", "nfs", aliases=("nfs30",), tag="nfs"),
-    Benchmark("otb", "OTB-2015", "otb", aliases=("otb100", "otb2015"), tag="otb"),
-    Benchmark("itb", "ITB", "itb", tag="otb"),
-    Benchmark("tc128", "TC-128", "tc128", tag="tc128"),
-    Benchmark("tc128ce", "TC-128 (_ce)", "tc128", tag="tc128", options={"ending": "_ce"}),
-    Benchmark("vot2018", "VOT2018, one pass", "vot2018", aliases=("vot18",), tag="vot", note=_VOT),
-    Benchmark("vot2019", "VOT2019, one pass", "vot2019", aliases=("vot19",), tag="vot", note=_VOT),
-    Benchmark("vot2022", "VOT2022, one pass", "vot2022", aliases=("vot22",), tag="vot", note=_VOT),
-    Benchmark("tnl2k", "TNL2K", "tnl2k_test", aliases=("tnl2k_test",), tag="tnl2k"),
-    Benchmark("vasttrack", "VastTrack", "vasttrack_test", aliases=("vasttrack_test",), tag="vasttrack"),
-    Benchmark(
-        "lasher", "LasHeR", "lasher_test", aliases=("lasher_test",), metric="lasher", result_format="float_space",
-        attributes="lasher_test_attributes",
-    ),
-    Benchmark(
-        "rgbt234", "RGBT234", "rgbt234", metric="rgbt234", result_format="float_space", attributes="rgbt234_attributes"
-    ),
-    Benchmark("rgbt210", "RGBT210", "rgbt210", metric="rgbt210", result_format="float_space"),
-    Benchmark("gtot", "GTOT", "gtot", metric="gtot", result_format="float_space"),
-    Benchmark(
-        "vtuav", "VTUAV short-term", "vtuav", scored_every=10, aliases=("vtuav_st", "vtuavst"), metric="rgbt234",
-        result_format="float_space", note=_VTUAV,
-    ),
-    Benchmark(
-        "vtuav_lt", "VTUAV long-term", "vtuav_lt", scored_every=10, aliases=("vtuavlt",), metric="rgbt234",
-        result_format="float_space", note=_VTUAV,
-    ),
-    Benchmark(
-        "visevent", "VisEvent", "visevent_test", runs=from_first_present, aliases=("visevent_test",), metric="matlab",
-        result_format="float_comma", attributes="visevent_test_attributes",
-    ),
-    Benchmark(
-        "depthtrack", "DepthTrack", "depthtrack_test", runs=unsupervised, sized=True, aliases=("depthtrack_test",),
-        metric="vot_longterm", result_format="vot",
-    ),
-    Benchmark(
-        "vot_rgbd22", "VOT-RGBD2022", "vot_rgbd22", runs=from_anchors, sized=True,
-        aliases=("votrgbd22", "vot_rgbd2022", "votrgbd2022", "vot22_rgbd", "vot22rgbd"), metric="vot_multistart",
-        result_format="vot",
-    ),
-):  # fmt: skip
-    register_benchmark(_benchmark)
+for _name, _row in yaml.safe_load(Path(__file__).with_name("benchmarks.yaml").read_text(encoding="utf-8")).items():
+    _fields = {key: tuple(value) if isinstance(value, list) else value for key, value in _row.items()}
+    register_benchmark(Benchmark(_name, **{**_fields, "runs": _RUNS[_fields.get("runs", "one_pass")]}))
