@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.datasets.frames import FrameFiles
+from lib.data.datasets.frames import FrameFiles, Listed
 from lib.data.io import AnnotationError, decode_text, parse_boxes, parse_numbers
+from lib.data.listing import picture_names
 from lib.data.store import Store, SubStore, ZipStore
 from lib.data.types import Boxes, Mask, Modality, Video
 
@@ -295,19 +296,29 @@ def positive(boxes: Boxes, more_than: float = 0) -> Mask:
     return (boxes[:, 2] > more_than) & (boxes[:, 3] > more_than)
 
 
-def only_first(boxes: Boxes, frames: int) -> Boxes:
-    """Boxes of a test sequence of which nothing but the first box is published.
+def first_box_only(store: Store, folder: str, boxes: Boxes, object_class: str | None = None) -> Annotation:
+    """The annotation of a test sequence of which nothing but the first box is published.
 
     Args:
-        boxes: [N, 4] boxes, N > 0.
-        frames: Number of pictures.
+        store: Files of the data set.
+        folder: Folder of the pictures.
+        boxes: [N, 4] boxes x, y, w, h in image pixels, N > 0.
+        object_class: Class of the target, if it is known.
 
     Returns:
-        [frames, 4]: the first box, then NaN.
+        One row per picture: the first box, then NaN.
+
+    Raises:
+        AnnotationError: There are no pictures.
     """
-    padded = np.full((frames, 4), np.nan)
+    pictures = picture_names(store.listdir(folder))
+    if not pictures:
+        raise AnnotationError(f"no pictures in {store.describe(folder)}")
+    padded = np.full((len(pictures), 4), np.nan)
     padded[0] = boxes[0]
-    return padded
+    valid = positive(padded)
+    frames = FrameFiles(store, Listed.of(folder, pictures))
+    return Annotation(padded, valid, valid, frames, object_class=object_class, folder=folder)
 
 
 def locate_root(

@@ -141,7 +141,10 @@ def build_dataset(name: str, paths: Paths, store: StoreKind = "auto") -> Dataset
 
 
 def _place(name: str, spec: DatasetSpec, paths: Paths, kind: StoreKind) -> Path:
-    """The data set's folder or archive of the requested kind; "auto" prefers it to the LMDB copy."""
+    """The data set's folder or archive of the requested kind, for the YAML name `name`.
+
+    "auto" prefers folder and archive to the LMDB copy. ValueError if another kind is there.
+    """
     copy = f"{spec.key}_lmdb"
     if kind == "lmdb":
         if copy not in CATALOGUE:
@@ -150,12 +153,10 @@ def _place(name: str, spec: DatasetSpec, paths: Paths, kind: StoreKind) -> Path:
     try:
         path = paths.dataset(spec.key)
     except FileNotFoundError:
-        if kind == "auto" and copy in CATALOGUE:
-            try:
-                return paths.dataset(copy)
-            except FileNotFoundError:
-                pass
-        raise
+        lmdb = paths.find(copy) if kind == "auto" and copy in CATALOGUE else None
+        if lmdb is None:
+            raise
+        return lmdb
     found = "zip" if path.suffix.lower() == ".zip" else "directory"
     if kind not in ("auto", found):
         raise ValueError(f"{name}: store {kind!r} was requested, but {path} is a {found}")

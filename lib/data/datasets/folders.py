@@ -226,17 +226,8 @@ class FolderDataset(StoredDataset):
         boxes, flags = boxes[:n], [None if f is None else f[:n] for f in flags]
         valid = positive(boxes, self.min_side)
         visible, present, ratio = self.labels(boxes, valid, flags)
-        return Annotation(
-            boxes,
-            valid,
-            visible,
-            FrameFiles(self.store, rgb, aux, self.recipe),
-            ratio,
-            self.class_of(name),
-            present,
-            rows=rows,
-            folder=folder,
-        )
+        frames = FrameFiles(self.store, rgb, aux, self.recipe)
+        return Annotation(boxes, valid, visible, frames, ratio, self.class_of(name), present, rows=rows, folder=folder)
 
 
 class LasotDataset(FolderDataset):

@@ -9,11 +9,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.datasets.base import Annotation, first_existing, only_first, positive, read_names, read_text
+from lib.data.datasets.base import Annotation, first_box_only, first_existing, read_names, read_text
 from lib.data.datasets.folders import FolderDataset, Labels, Pictures
-from lib.data.datasets.frames import FrameFiles, Listed
-from lib.data.io import AnnotationError
-from lib.data.listing import folder_names, picture_names
+from lib.data.listing import folder_names
 from lib.data.store import Store
 from lib.data.types import Boxes, Mask
 
@@ -115,10 +113,4 @@ class Got10kDataset(FolderDataset):
         if not self.first_box_only:
             return super()._read(index)
         key = first_existing(self.store, self.truth_keys(self.names[index]))
-        folder = key.rpartition("/")[0]
-        pictures = picture_names(self.store.listdir(folder))
-        if not pictures:
-            raise AnnotationError(f"no pictures in {self.store.describe(folder)}")
-        boxes = only_first(self.read_truth(key), len(pictures))
-        valid = positive(boxes)
-        return Annotation(boxes, valid, valid, FrameFiles(self.store, Listed.of(folder, pictures)), folder=folder)
+        return first_box_only(self.store, key.rpartition("/")[0], self.read_truth(key))

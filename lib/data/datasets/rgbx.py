@@ -25,7 +25,11 @@ class LasherDataset(FolderDataset):
     File names are irregular and differ between the two cameras: pictures are paired by position.
 
     Args:
-        second_truth: Annotation file of the thermal camera to read as well; "" for none.
+        store: Folder, archive or LMDB.
+        names: Sequences; None takes every one there is.
+        name: Name for messages.
+        listing: File at the root with one name per line, which takes precedence over `names`.
+        second_truth: Annotation file of the thermal camera to read as well; "" for that of the class, if any.
     """
 
     key = "lasher"
@@ -148,7 +152,9 @@ class DepthTrackDataset(FolderDataset):
 class VisEventDataset(FolderDataset):
     """VisEvent (Wang et al., TCyb 2023): `<seq>/vis_imgs/frame0000.bmp`, the event picture of its name in `event_imgs`.
 
-    Numbering may start above 0. Visible: `absent_label.txt` says 1 (present) and the box is valid.
+    Numbering may start above 0. Visible: `absent_label.txt` has 1 (present) and the box is valid.
+
+    The other arguments are those of `FolderDataset`.
 
     Args:
         reuse_missing_events: Show the previous event picture if one is missing; otherwise reading that frame is an

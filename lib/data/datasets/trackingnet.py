@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lib.catalogue import CATALOGUE
-from lib.data.datasets.base import Annotation, StoredDataset, only_first, positive, read_boxes, read_text
-from lib.data.datasets.frames import Files, FrameFiles, Listed, numbered_files
+from lib.data.datasets.base import Annotation, StoredDataset, first_box_only, positive, read_boxes, read_text
+from lib.data.datasets.frames import FrameFiles, numbered_files
 from lib.data.io import AnnotationError
-from lib.data.listing import picture_names
 from lib.data.store import DirectoryStore, LmdbStore, Store, SubStore, open_store
 
 ALL_CHUNKS = tuple(range(12))
@@ -75,19 +74,13 @@ class TrackingNetDataset(StoredDataset):
         video = self.names[index]
         store = self._chunks[self._labels[self._chunk_of[index]]]
         boxes = read_boxes(store, f"anno/{video}.txt")
-        folder = f"frames/{video}"
+        folder, object_class = f"frames/{video}", self._classes.get(video, "Unknown")
         if self.first_box_only:
-            pictures = picture_names(store.listdir(folder))
-            if not pictures:
-                raise AnnotationError(f"no pictures in {store.describe(folder)}")
-            files: Files = Listed.of(folder, pictures)
-            boxes, rows = only_first(boxes, len(pictures)), None
-        else:
-            rows = len(boxes)
-            files = numbered_files(store, folder, "%d.jpg", 0, rows)
-            boxes = boxes[: len(files)]
+            return first_box_only(store, folder, boxes, object_class)
+        rows = len(boxes)
+        files = numbered_files(store, folder, "%d.jpg", 0, rows)
+        boxes = boxes[: len(files)]
         valid = positive(boxes)
-        object_class = self._classes.get(video, "Unknown")
         return Annotation(
             boxes, valid, valid, FrameFiles(store, files), object_class=object_class, rows=rows, folder=folder
         )
