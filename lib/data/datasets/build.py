@@ -153,10 +153,12 @@ def _place(name: str, spec: DatasetSpec, paths: Paths, kind: StoreKind) -> Path:
     try:
         path = paths.dataset(spec.key)
     except FileNotFoundError:
-        lmdb = paths.find(copy) if kind == "auto" and copy in CATALOGUE else None
-        if lmdb is None:
-            raise
-        return lmdb
+        if kind == "auto" and copy in CATALOGUE:
+            try:
+                return paths.dataset(copy)
+            except FileNotFoundError:
+                pass
+        raise
     found = "zip" if path.suffix.lower() == ".zip" else "directory"
     if kind not in ("auto", found):
         raise ValueError(f"{name}: store {kind!r} was requested, but {path} is a {found}")
