@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -55,6 +55,22 @@ def reader_class(spec: DatasetSpec) -> type[StoredDataset]:
     return cast(type[StoredDataset], load_part(spec.reader))
 
 
+def listed_names(lists: Sequence[str]) -> list[Any] | None:
+    """The entries of published lists.
+
+    Args:
+        lists: Files of `lib.data.lists`, as "file" or "file/entry".
+
+    Returns:
+        Names, or positions for GOT-10k; None for no list.
+    """
+    names: list[Any] = []
+    for reference in lists:
+        file, _, entry = reference.partition("/")
+        names += load_list(file)[entry] if entry else load_list(file)
+    return names if lists else None
+
+
 def open_subset(spec: DatasetSpec, subset: Subset, store: Store, **options: Any) -> StoredDataset:
     """The reader of a subset. Sequences of the published list that are not in the store are errors when read.
 
@@ -72,10 +88,7 @@ def open_subset(spec: DatasetSpec, subset: Subset, store: Store, **options: Any)
     """
     if subset.folder and store.exists(subset.folder):
         store = SubStore(store, subset.folder)
-    names: list[Any] | None = [] if subset.names else None
-    for reference in subset.names:
-        file, _, entry = reference.partition("/")
-        names = [*(names or ()), *(load_list(file)[entry] if entry else load_list(file))]
+    names = listed_names(subset.names)
     listing = {"listing": subset.listing} if subset.listing else {}
     reader = load_part(spec.reader)
     dataset: StoredDataset = reader(store, names, spec.key, **{**listing, **spec.options, **subset.options, **options})
