@@ -26,7 +26,7 @@ def print_results(
         all_lines: Print every problem instead of the first few.
     """
     heads = ("data set", "state", "sequences", "!= rows", "broken")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for result in results:
         state = "wrong" if result.is_wrong(partial) else "ok"
         broken = f"{result.broken} of {result.pictures}" if result.pictures else "-"
