@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -87,5 +88,5 @@ def from_anchors(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkV
 _RUNS = {function.__name__: function for function in (one_pass, from_first_present, unsupervised, from_anchors)}
 
 for _name, _row in yaml.safe_load(Path(__file__).with_name("benchmarks.yaml").read_text(encoding="utf-8")).items():
-    _fields = {key: tuple(value) if isinstance(value, list) else value for key, value in _row.items()}
+    _fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in _row.items()}
     register_benchmark(Benchmark(_name, **{**_fields, "runs": _RUNS[_fields.get("runs", "one_pass")]}))
