@@ -79,7 +79,7 @@ def corner_candidates(logits: Tensor) -> Candidates:
     first, second = (corners[:, :, None] * cells).sum(dim=3).unbind(1)
     boxes = torch.cat([(first + second) / 2, second - first], dim=1)
     score = corners.mean(dim=1)
-    score_map = score.view(len(logits), 1, grid, grid)
+    score_map = score.unflatten(1, (1, grid, grid))
     return Candidates(score.amax(dim=1, keepdim=True), boxes[:, None], {"score_map": score_map, "corners": corners})
 
 
