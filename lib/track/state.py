@@ -202,9 +202,7 @@ class _Store:
 def row_keys(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
     """[B] int64 numbers that stand for the rows' sequences, from their first frame and box; see `row_noise`."""
     boxes = boxes_xywh.detach().to("cpu", torch.float64).numpy()
-    checks = [
-        zlib.crc32(box.tobytes(), zlib.crc32(np.ascontiguousarray(f.rgb))) for f, box in zip(frames, boxes, strict=True)
-    ]
+    checks = [zlib.crc32(box.tobytes(), zlib.crc32(f.rgb.tobytes())) for f, box in zip(frames, boxes, strict=True)]
     return torch.tensor(checks, dtype=torch.int64)
 
 
