@@ -20,7 +20,7 @@ OTHER_FILES = ("_time", "_score", "_all_boxes", "_all_scores")
 
 @dataclass(frozen=True, slots=True)
 class SequenceDifference:
-    """One sequence of two runs. Differences are in pixels, the largest of x, y, w, h.
+    """Differences of one sequence between two runs, in pixels, the largest of x, y, w, h.
 
     Attributes:
         name: Of the run.
@@ -50,7 +50,8 @@ class RunComparison:
 
     Attributes:
         sequences: Those that both have.
-        only_a, only_b: Those that one run has and the other lacks.
+        only_a: Those that only the first run has.
+        only_b: Those that only the second run has.
         settings: Entries of the manifests that differ.
     """
 
@@ -84,8 +85,9 @@ def compare_runs(a: Path, b: Path, tolerance: float = 1e-3) -> RunComparison:
     """Compare two result folders box by box, from the copies with all digits where both runs have them.
 
     Args:
-        a, b: The folders.
-        tolerance: In pixels.
+        a: First result folder.
+        b: Second result folder.
+        tolerance: Largest difference of x, y, w or h that counts as agreement, in pixels.
 
     Raises:
         FileNotFoundError: A folder is not there or has no result.
@@ -109,7 +111,14 @@ def compare_runs(a: Path, b: Path, tolerance: float = 1e-3) -> RunComparison:
 
 
 def result_files(folder: Path) -> dict[str, Path]:
-    """Run -> file of its boxes: `<seq>.txt`, or `<seq>/<run>.txt` and `.bin` as the VOT toolkit has them."""
+    """Box files of a result folder: `<seq>.txt`, or `<seq>/<run>.txt` and `.bin` of the VOT toolkit.
+
+    Returns:
+        Run -> its file.
+
+    Raises:
+        FileNotFoundError: The folder is not there or has no result.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"no such result folder: {folder}")
     flat = [p for p in folder.glob("*.txt") if not p.stem.endswith(OTHER_FILES)]
@@ -123,6 +132,7 @@ def result_files(folder: Path) -> dict[str, Path]:
 
 
 def _difference(name: str, a: Boxes, b: Boxes, tolerance: float) -> SequenceDifference:
+    """Compare the boxes [N, 4] and [M, 4] of one sequence over the rows that both have."""
     count = min(len(a), len(b))
     with np.errstate(invalid="ignore"):
         difference = np.abs(a[:count] - b[:count])

@@ -7,8 +7,8 @@ import platform
 from lib.bench.results import package_version
 
 
-def environment() -> dict[str, str]:
-    """Topic -> versions or devices, in a few words."""
+def print_environment() -> None:
+    """Print versions, device, engines and JPEG decoder, a line each."""
     import torch
 
     from lib.data import jpeg_decoder
@@ -18,7 +18,7 @@ def environment() -> dict[str, str]:
     torchvision = package_version("torchvision")
     vot = package_version("vot-toolkit")
     engines = {name: package_version(package) for name, package in (("onnx", "onnxruntime"), ("openvino", "openvino"))}
-    return {
+    lines = {
         "python": platform.python_version(),
         "torch": f"{torch.__version__}, torchvision {torchvision}, {torch.get_num_threads()} threads",
         "device": f"{device} ({reason})",
@@ -26,9 +26,5 @@ def environment() -> dict[str, str]:
         "JPEG decoder": jpeg_decoder(),
         "vot": f"toolkit {vot}" if vot else "not installed (bash install.sh)",
     }
-
-
-def print_environment() -> None:
-    """Print `environment()` as a short list."""
-    for topic, text in environment().items():
+    for topic, text in lines.items():
         print(f"  {topic + ':':<14} {text}")

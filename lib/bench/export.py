@@ -13,9 +13,17 @@ FORMAT = 1
 
 
 def export_tracker(spec: TrackerSpec, folder: Path) -> dict[str, Any]:
-    """Write the graphs of the spec's tracker for its engine, compare them with PyTorch, describe them in JSON.
+    """Write the graphs of a tracker for its engine, compare them with PyTorch, and describe them in JSON.
 
-    Returns what was written to `graphs.json`. Raises EngineError, also for a folder that has something in it.
+    Args:
+        spec: The tracker, with an engine other than PyTorch.
+        folder: Where to write; it must be empty or absent.
+
+    Returns:
+        Content of `graphs.json`.
+
+    Raises:
+        EngineError: The engine is not installed or disagrees with PyTorch, or the folder is not empty.
     """
     engine = get_engine(spec.engine)
     if engine is None:
@@ -43,10 +51,17 @@ def export_tracker(spec: TrackerSpec, folder: Path) -> dict[str, Any]:
 
 
 def export_text(folder: Path, values: dict[str, Any]) -> str:
-    """What was written, for a terminal."""
+    """Summary of an export for a terminal.
+
+    Args:
+        folder: Where the graphs were written.
+        values: Content of `graphs.json`, which `export_tracker` returned.
+    """
     lines = []
     for name, graph in values["graphs"].items():
-        lines.append(f"{folder / graph['file']}: {_size(folder, graph['file'])}, once per {name}")
+        files = folder.glob(f"{Path(graph['file']).stem}.*")  # the graph and its weight files
+        size = sum(f.stat().st_size for f in files) / 2**20
+        lines.append(f"{folder / graph['file']}: {size:.1f} MiB, once per {name}")
         for way in ("inputs", "outputs"):
             for tensor, about in graph[way].items():
                 shape = " x ".join(str(n) for n in about["shape"])
@@ -55,9 +70,3 @@ def export_text(folder: Path, values: dict[str, Any]) -> str:
     lines.append(f"compared with PyTorch: mean deviation of outputs at most {worst:.1e} of their range")
     lines.append(f"description: {folder / 'graphs.json'}")
     return "\n".join(lines)
-
-
-def _size(folder: Path, name: str) -> str:
-    """Size of a graph's file and of its weight files."""
-    stem = Path(name).stem
-    return f"{sum(f.stat().st_size for f in folder.glob(f'{stem}.*')) / 2**20:.1f} MiB"

@@ -13,12 +13,15 @@ from lib.viz import video_tracks, write_video
 
 
 def select_videos(selection: str, names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
-    """The sequences that a selection means.
+    """Sequences of a selection.
 
     Args:
         selection: ``all``, ``worst:10``, ``best:3`` or names with commas.
         names: All sequences.
         scores: Sequence -> score, for worst and best.
+
+    Returns:
+        Names of the sequences, the worst or best first.
 
     Raises:
         ValueError: The selection cannot be understood, or names an unknown sequence.
@@ -41,7 +44,14 @@ def select_videos(selection: str, names: Sequence[str], scores: Mapping[str, flo
 
 
 def check_selection(selection: str) -> re.Match[str] | None:
-    """The parts of ``worst:N`` or ``best:N``, None for names; ValueError for what is wrong whatever the names are."""
+    """Parse a selection as far as possible without the names of sequences.
+
+    Returns:
+        A match with the groups "worst" or "best", and N; None for ``all`` and for names.
+
+    Raises:
+        ValueError: The selection is malformed.
+    """
     ranked = re.fullmatch(r"(worst|best):(\d+)", selection)
     if ranked is None and re.match(r"(worst|best)\b", selection):
         raise ValueError(f"{selection!r}: expected worst:N, best:N, all, or names of sequences with commas")
@@ -51,9 +61,19 @@ def check_selection(selection: str) -> re.Match[str] | None:
 def write_videos(
     sequences: Iterable[BenchmarkVideo], folders: Mapping[str, Path], target: Path, chosen: Sequence[str]
 ) -> list[Path]:
-    """Videos of the chosen sequences from result folders (label -> folder); a missing result file is an error.
+    """Write a video of each chosen sequence; of several runs the first one is shown, in the order it was tracked.
 
-    Where several runs make a sequence, the first one is shown, in the order it was tracked.
+    Args:
+        sequences: All sequences of the benchmark.
+        folders: Label -> result folder.
+        target: Folder for the videos.
+        chosen: Names of the sequences to draw.
+
+    Returns:
+        The files, `<target>/<sequence>.mp4`.
+
+    Raises:
+        FileNotFoundError: A folder has no result of a sequence.
     """
     wanted = {s.name: s for s in sequences}
     written = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -40,16 +40,34 @@ def pack(benchmark: Benchmark, folder: Path, paths: Paths, exact: bool = True) -
     if benchmark.submission is None:
         raise SubmissionError(f"{benchmark.title} has no evaluation server that takes result files")
     boxes = _complete_results(benchmark, folder, benchmark.sequences(paths), exact)
-    content = _KINDS[benchmark.submission](folder, boxes, exact)
+    content: dict[str, str] = {}
+    for name, rows in boxes.items():
+        text = format_boxes(rows, benchmark.submission if exact else "int_comma")
+        if benchmark.submission == "trackingnet":
+            content[f"{name}.txt"] = text
+            continue
+        times = folder / f"{name}_time.txt"
+        if not times.is_file():
+            raise SubmissionError(f"{name}: no times ({times})")
+        content[f"{name}/{name}_001.txt"] = text
+        content[f"{name}/{name}_time.txt"] = "".join(f"{t:.6f}\n" for t in read_column(times))
     target = folder / f"{benchmark.name}_submission.zip"
     with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in content:
+        for name, text in content.items():
             archive.writestr(name, text)
     return target
 
 
 def shortfall(benchmark: Benchmark, count: int) -> str:
-    """A remark on a submission of `count` sequences that are not all of the published set; empty if they are."""
+    """Remark on an incomplete data set.
+
+    Args:
+        benchmark: The benchmark.
+        count: Number of its sequences on this disk.
+
+    Returns:
+        A sentence if the published set has another number of sequences, else "".
+    """
     if benchmark.complete in (None, count):
         return ""
     return f"the data set on this disk has {count} of {benchmark.complete} sequences; the server wants every one"
@@ -83,30 +101,17 @@ def _complete_results(
     return found
 
 
-def _got10k(folder: Path, boxes: Mapping[str, Boxes], exact: bool) -> Iterable[tuple[str, str]]:
-    """`<seq>/<seq>_001.txt` and `<seq>/<seq>_time.txt`."""
-    for name, rows in boxes.items():
-        times = folder / f"{name}_time.txt"
-        if not times.is_file():
-            raise SubmissionError(f"{name}: no times ({times})")
-        yield f"{name}/{name}_001.txt", format_boxes(rows, "got10k" if exact else "int_comma")
-        yield f"{name}/{name}_time.txt", "".join(f"{t:.6f}\n" for t in read_column(times))
-
-
-def _trackingnet(folder: Path, boxes: Mapping[str, Boxes], exact: bool) -> Iterable[tuple[str, str]]:
-    """`<video>.txt`, all in one level."""
-    for name, rows in boxes.items():
-        yield f"{name}.txt", format_boxes(rows, "trackingnet" if exact else "int_comma")
-
-
-_KINDS: dict[str, Callable[[Path, Mapping[str, Boxes], bool], Iterable[tuple[str, str]]]] = {
-    "got10k": _got10k,
-    "trackingnet": _trackingnet,
-}
-
-
 def submission_command(benchmark_name: str, description: str, argv: list[str] | None = None) -> int:
-    """The command `tracking/transform_*.py`; returns its exit code."""
+    """The commands `tracking/transform_*.py`.
+
+    Args:
+        benchmark_name: Benchmark of the server.
+        description: Text of `--help`.
+        argv: Command line; None for that of the process.
+
+    Returns:
+        Exit code.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracker_name", required=True, help="method, as given to tracking/test.py")
     parser.add_argument("--cfg_name", required=True, help="configuration, as given to tracking/test.py")
