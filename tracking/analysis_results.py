@@ -15,10 +15,10 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.bench import ResultSource, Scorable, Scoring, check_requests, load_runs, read_truth, with_attributes
-from lib.bench.benchmarks import get_benchmark
+from lib.bench import ResultSource, Scoring, check_requests, load_runs, read_truth, with_attributes
+from lib.bench.benchmarks import BenchmarkVideo, get_benchmark
 from lib.bench.metrics import METRICS, MetricError, parse_options
-from lib.bench.report import TrackerRun, build_report, by_attribute, comparison_tables, export
+from lib.bench.report import build_report, by_attribute, comparison_tables, export
 from lib.command import run_command
 from lib.data import Video
 from lib.paths import Paths, load_paths, results_folder
@@ -94,13 +94,13 @@ def run(args: argparse.Namespace) -> None:
     if benchmark and not benchmark.scored and not args.gt:
         raise MetricError(f"{benchmark.title} is scored by its server; make a submission instead")
     videos: list[Video] = []
-    sequences: list[Scorable]
+    sequences: list[BenchmarkVideo]
     if args.gt:
-        sequences = list(read_truth(args.gt, args.absent))
+        sequences = read_truth(args.gt, args.absent)
     else:
         assert benchmark is not None
-        known = benchmark.sequences(paths, skip_missing=args.skip_missing)
-        videos, sequences = list(known), list(known)
+        sequences = list(benchmark.sequences(paths, skip_missing=args.skip_missing))
+        videos = list(sequences)
     if args.attribute:
         sequences = with_attributes(sequences, args.attribute)
     options = parse_options(args.metric_options)
@@ -118,22 +118,18 @@ def run(args: argparse.Namespace) -> None:
         if run.scores.note:
             print(f"note: {run.name}: {run.scores.note}")
     attributes = by_attribute(sequences, runs[0].scores.names)
-    show(args, runs, attributes)
-    if args.report:
-        export(runs, attributes, args.report, title)
-        page = build_report(
-            args.title or f"{runs[0].name} on {title}", title, runs, videos, attributes, args.training_log, args.report
-        )
-        print(f"report: {page}")
-
-
-def show(args: argparse.Namespace, runs: list[TrackerRun], attributes: dict[str, list[str]]) -> None:
     tables = comparison_tables(runs, attributes)
     if not args.per_sequence:
         tables.pop("sequences")
     for table in tables.values():
         print()
         print(table.latex() if args.latex else table.csv() if args.csv else table.text())
+    if args.report:
+        export(runs, attributes, args.report, title)
+        page = build_report(
+            args.title or f"{runs[0].name} on {title}", title, runs, videos, attributes, args.training_log, args.report
+        )
+        print(f"report: {page}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,6 @@ import _bootstrap  # noqa: F401
 from lib.catalogue import CATALOGUE
 from lib.command import run_command
 from lib.data import (
-    BuildReport,
     PlanError,
     build,
     count_files,
@@ -24,7 +23,7 @@ from lib.data import (
     write_broken_list,
     write_sequence_list,
 )
-from lib.paths import Paths, load_paths
+from lib.paths import load_paths
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -43,16 +42,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def default_target(dataset: str, paths: Paths) -> Path:
-    key = f"{CATALOGUE[dataset].key}_lmdb"
-    if key not in CATALOGUE:
-        raise PlanError(f"there is no default place for an LMDB copy of {dataset}; give --target")
-    return paths.candidates(key)[0]
-
-
 def run(args: argparse.Namespace) -> int:
     paths = load_paths(data_dir=args.data_dir)
-    target = args.target or default_target(args.dataset, paths)
+    key = CATALOGUE[args.dataset].key
+    if args.target is None and f"{key}_lmdb" not in CATALOGUE:
+        raise PlanError(f"there is no default place for an LMDB copy of {args.dataset}; give --target")
+    target = args.target or paths.candidates(f"{key}_lmdb")[0]
     source = args.source or paths.dataset(args.dataset)
     reports = []
     for plan in plan_build(args.dataset, source, target, args.chunks):
@@ -63,9 +58,13 @@ def run(args: argparse.Namespace) -> int:
             print(f"{plan.target}: counting files in {plan.source}")
             with show_progress(plan.target.name, count_files(plan)) as advance:
                 report = build(plan, allow_broken=args.allow_broken, threads=args.threads, progress=advance)
-        print_report(report)
+        if report.state == "was complete":
+            print(f"{report.target}: complete ({report.files} files); delete the folder to build it again")
+        else:
+            size = f"{report.written} written ({report.bytes / 1e6:.1f} MB), {report.already} were there"
+            print(f"{report.target}: {report.state}: {report.files} files, {size}")
         reports.append(report)
-    if CATALOGUE[args.dataset].key == "trackingnet":
+    if key == "trackingnet":
         print(f"{target / 'seq_list.json'}: {write_sequence_list(target)} videos")
     broken_list = target.with_name(target.name + ".broken.txt")
     broken = write_broken_list(broken_list, reports)
@@ -77,16 +76,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def print_report(report: BuildReport) -> None:
-    if report.state == "was complete":
-        print(f"{report.target}: complete ({report.files} files); delete the folder to build it again")
-        return
-    size = f"{report.written} written ({report.bytes / 1e6:.1f} MB), {report.already} were there"
-    print(f"{report.target}: {report.state}: {report.files} files, {size}")
-
-
 def main(argv: list[str] | None = None) -> int:
-    """0: complete; 1: pictures are broken; 2: an error; 130: interrupted."""
+    """Run the command; exit code 0: complete; 1: pictures are broken; 2: an error; 130: interrupted."""
     args = parse(argv)
     return run_command(lambda: run(args), interrupted="interrupted; give the same command again to go on")
 

@@ -12,9 +12,6 @@ from rich.console import Console
 
 from lib.command import run_command
 from lib.data import (
-    CheckPart,
-    CheckResult,
-    Depth,
     check_part,
     check_parts,
     choose_parts,
@@ -60,18 +57,16 @@ def run(args: argparse.Namespace) -> int:
     if not parts:
         print(f"no data set below {paths.data_dir}; data/README.md shows the layouts", file=sys.stderr)
         return 1
-    results = [check(part, paths, args.depth, args.threads) for part in parts]
+    results = []
+    for part in parts:
+        with show_progress(part.name, 0, "sequences") as bar:
+            results.append(check_part(part, paths, args.depth, threads=args.threads, progress=bar, begin=bar.begin))
     if not args.datasets:
         # A folder may hold one part of a data set; its other parts were not asked for.
         here = {result.part.spec.key for result in results if result.found}
         results = [result for result in results if result.found or result.part.spec.key not in here]
     print_results(results, Console(), partial=args.partial, all_lines=args.all)
     return int(any(result.is_wrong(args.partial) for result in results))
-
-
-def check(part: CheckPart, paths: Paths, depth: Depth, threads: int) -> CheckResult:
-    with show_progress(part.name, 0, "sequences") as bar:
-        return check_part(part, paths, depth, threads=threads, progress=bar, begin=bar.begin)
 
 
 def write_vot_lists(paths: Paths) -> int:
@@ -91,7 +86,7 @@ def write_vot_lists(paths: Paths) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: all as published; 1: something is not; 2: an error; 130: interrupted."""
+    """Run the command; exit code 0: all as published; 1: something is not; 2: an error; 130: interrupted."""
     args = parse(argv)
     return run_command(lambda: run(args), interrupted="interrupted")
 

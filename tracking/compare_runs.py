@@ -57,7 +57,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def score_changes(a: Path, b: Path) -> list[tuple[str, float, float]]:
-    """(score, in A, in B) where both folders have scores of one metric with the same options; float boxes if any."""
+    """Headline scores of two result folders, of the boxes with all digits where there are any.
+
+    Args:
+        a: First result folder.
+        b: Second result folder.
+
+    Returns:
+        (label, score of A, score of B); empty unless both have scores of one metric with the same options.
+    """
     files = [folder / "scores.json" for folder in (a, b)]
     if not all(f.is_file() for f in files):
         return []

@@ -23,14 +23,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def stem_of(path: Path) -> Path:
-    """The file's path without what marks a checkpoint."""
-    suffix = next((s for s in SUFFIXES if path.name.endswith(s)), path.suffix)
-    return path.with_name(path.name.removesuffix(suffix))
-
-
 def run(options: argparse.Namespace) -> None:
-    stem = options.output or stem_of(options.file)
+    name = options.file.name
+    suffix = next((s for s in SUFFIXES if name.endswith(s)), options.file.suffix)
+    stem = options.output or options.file.with_name(name.removesuffix(suffix))
     if stem.with_name(f"{stem.name}.safetensors").resolve() == options.file.resolve():
         raise WeightsError(f"{options.file}: this is safetensors already; name another place with --output")
     found = read_checkpoint(options.file, options.key)

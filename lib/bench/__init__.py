@@ -1,6 +1,6 @@
 """Evaluation: benchmarks, the runner and its queue, metrics, reports, and tools that measure or show a tracker."""
 
-from lib.bench.analysis import ResultSource, Scorable, Scoring, find_results, load_runs, read_results, with_attributes
+from lib.bench.analysis import ResultSource, Scoring, find_results, load_runs, read_results, with_attributes
 from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import check_requests, run_test, run_tests, start_processes
 from lib.bench.compare import compare_runs

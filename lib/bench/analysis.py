@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from lib.bench.metrics import MetricError, Scores, SequenceResult, average_runs, evaluate
+from lib.bench.benchmarks import BenchmarkVideo
+from lib.bench.metrics import MetricError, Scores, average_runs, evaluate
 from lib.bench.metrics.metric import listed
 from lib.bench.report.comparison import TrackerRun
 from lib.bench.result_files import read_rows
@@ -18,34 +19,28 @@ from lib.bench.trajectories import is_trajectory, read_regions, read_values, tra
 from lib.data import Boxes
 
 
-class Scorable(Protocol):
-    """A sequence that knows what its metric needs (`BenchmarkVideo`).
-
-    run_names: of its runs; one, named like the sequence, except for VOT.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def run_names(self) -> list[str]: ...
-
-    @property
-    def attributes(self) -> frozenset[str]: ...
-
-    def scored(self, runs: Sequence[Result]) -> SequenceResult: ...
-
-
 @dataclass(frozen=True)
 class ResultSource:
-    """A tracker's name and its result folders: several are runs of the same tracker, and are averaged."""
+    """Results of one tracker.
+
+    Attributes:
+        label: Name of the tracker in tables.
+        folders: Result folders; several are repetitions, whose scores are averaged.
+    """
 
     label: str
     folders: tuple[Path, ...]
 
     @classmethod
     def parse(cls, text: str) -> ResultSource:
-        """`"LABEL=DIR[,DIR...]"` or `"DIR"`, whose last part then is the label."""
+        """Read a value of `--results`.
+
+        Args:
+            text: ``LABEL=DIR[,DIR...]``, or ``DIR``, whose last part is the label then.
+
+        Raises:
+            ValueError: It is neither.
+        """
         label, sign, folders = text.partition("=")
         paths = tuple(Path(f).expanduser() for f in (folders if sign else text).split(",") if f)
         if not paths or (sign and not label):
@@ -59,7 +54,7 @@ class Scoring:
 
     Attributes:
         variant: Metric.
-        dataset: The name that the metric is given; some variants treat "lasot" and "uav" in their own way.
+        dataset: Name of the data set; some variants treat "lasot" and "uav" in their own way.
         exact: Take the copies with all digits (`float/`) where a folder has them.
         options: Of the metric.
     """
@@ -71,12 +66,24 @@ class Scoring:
 
 
 def load_runs(
-    sources: Sequence[ResultSource], sequences: Sequence[Scorable], scoring: Scoring, skip_missing: bool = False
+    sources: Sequence[ResultSource], sequences: Sequence[BenchmarkVideo], scoring: Scoring, skip_missing: bool = False
 ) -> list[TrackerRun]:
-    """Every tracker's results and scores, on the same sequences.
+    """Read and score every tracker's results on the same sequences.
 
-    A sequence that some tracker lacks is an error that names it, or left out for all of them with `skip_missing`.
-    Raises FileNotFoundError, ResultFileError, MetricError.
+    Args:
+        sources: The trackers.
+        sequences: Sequences to score.
+        scoring: Metric and its options.
+        skip_missing: Leave out sequences that some tracker lacks, for all trackers.
+
+    Returns:
+        One run per source, in their order.
+
+    Raises:
+        ValueError: Two trackers have the same label.
+        FileNotFoundError: A folder is not there, or lacks sequences; the message names them.
+        ResultFileError: A file cannot be read.
+        MetricError: Results cannot be scored.
     """
     if len({s.label for s in sources}) != len(sources):
         raise ValueError(f"two trackers have the same label: {', '.join(s.label for s in sources)} (use LABEL=FOLDER)")
@@ -100,12 +107,18 @@ def load_runs(
     return [_load_run(source, kept, scoring) for source in sources]
 
 
-def _load_run(source: ResultSource, sequences: Sequence[Scorable], scoring: Scoring) -> TrackerRun:
+def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring: Scoring) -> TrackerRun:
+    """Boxes of a tracker's first folder, and scores over all of its folders."""
     scores: list[Scores] = []
     boxes: dict[str, Boxes] = {}
     for folder in source.folders:
         results = [s.scored(read_results(folder, s, scoring.exact)) for s in sequences]
-        boxes = boxes or {r.name: _by_frame(r) for r in results}
+        if not boxes:
+            for result in results:
+                boxes[result.name] = rows = result.prediction_xywh
+                if result.passes:  # the first run as one row per frame, NaN where it has not been
+                    boxes[result.name] = np.full((len(result.gt_xywh), 4), np.nan)
+                    boxes[result.name][list(result.passes[0])] = rows[: len(result.passes[0])]
         try:
             scores.append(evaluate(scoring.variant, results, dataset=scoring.dataset, **scoring.options))
         except MetricError as error:
@@ -114,20 +127,19 @@ def _load_run(source: ResultSource, sequences: Sequence[Scorable], scoring: Scor
     return TrackerRun(source.label, boxes, whole, read_manifest(source.folders[0]) or {})
 
 
-def _by_frame(result: SequenceResult) -> Boxes:
-    """The first run as one row per frame of the sequence, NaN where it has not been."""
-    if not result.passes:
-        return result.prediction_xywh
-    rows = np.full((len(result.gt_xywh), 4), np.nan)
-    rows[list(result.passes[0])] = result.prediction_xywh[: len(result.passes[0])]
-    return rows
-
-
-def find_results(folder: Path, sequence: Scorable, exact: bool = False) -> dict[str, Path]:
-    """The files of one sequence's runs by the runs' names; empty where one of them is missing.
+def find_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) -> dict[str, Path]:
+    """Find the box files of one sequence.
 
     They are `<seq>.txt`, `test_<seq>.txt`, the VOT toolkit's `<seq>/<run>.txt` or `.bin`, or GOT-10k's
     `<seq>/<seq>_001.txt` and further repetitions.
+
+    Args:
+        folder: Result folder.
+        sequence: The sequence.
+        exact: Take the copies with all digits where there are any.
+
+    Returns:
+        Run -> file; empty where a run has none.
     """
     name, runs = sequence.name, sequence.run_names
     copies = {run: exact_file(folder, run) for run in runs}
@@ -144,10 +156,17 @@ def find_results(folder: Path, sequence: Scorable, exact: bool = False) -> dict[
     return {path.stem: path for path in repeated}
 
 
-def read_results(folder: Path, sequence: Scorable, exact: bool = False) -> list[Result]:
-    """The runs of one sequence, with confidence and time as far as there are files of them.
+def read_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) -> list[Result]:
+    """Read the runs of one sequence, with confidence and time as far as there are files of them.
 
-    Raises ResultFileError naming file and line; FileNotFoundError where `find_results` finds nothing.
+    Args:
+        folder: Result folder.
+        sequence: The sequence.
+        exact: Take the copies with all digits where there are any.
+
+    Raises:
+        FileNotFoundError: There is no result.
+        ResultFileError: A file cannot be read; the message names the line.
     """
     name = sequence.name
     files = find_results(folder, sequence, exact)
@@ -167,8 +186,16 @@ def read_results(folder: Path, sequence: Scorable, exact: bool = False) -> list[
     return results
 
 
-def with_attributes(sequences: Sequence[Scorable], attributes: Sequence[str]) -> list[Scorable]:
-    """The sequences that have all of these attributes (case-insensitive); MetricError naming the known ones."""
+def with_attributes(sequences: Sequence[BenchmarkVideo], attributes: Sequence[str]) -> list[BenchmarkVideo]:
+    """Select sequences by attributes.
+
+    Args:
+        sequences: All sequences.
+        attributes: Attributes that a sequence must have all of, in any case.
+
+    Raises:
+        MetricError: An attribute is unknown (the message has the known ones), or no sequence has all of them.
+    """
     known = {a.lower() for s in sequences for a in s.attributes}
     for attribute in attributes:
         if attribute.lower() not in known:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lib.bench.benchmarks import get_benchmark
-from lib.bench.evaluate import EvalJob, Outcome, Scored, run_evaluation
+from lib.bench.evaluate import EvalJob, Scored, run_evaluation
 from lib.bench.metrics import METRICS, check_options
 from lib.bench.render import check_selection, select_videos, write_videos
 from lib.bench.submit import pack, shortfall
@@ -26,7 +26,18 @@ SHOWN_FAILURES = 50
 def check_requests(
     metric: str | None, videos: str | None, datasets: Sequence[str] = (), options: Mapping[str, Any] | None = None
 ) -> None:
-    """Check before the tracking what is done after it. Raises UnknownNameError, ValueError."""
+    """Check, before anything is tracked, what is used after it.
+
+    Args:
+        metric: Variant in place of the benchmarks' own.
+        videos: Selection of results that are drawn (`lib.bench.render.select_videos`).
+        datasets: Benchmarks whose own metrics are used where `metric` is None.
+        options: Of the metric.
+
+    Raises:
+        UnknownNameError: There is no such metric or benchmark.
+        ValueError: A metric does not have an option, or the selection is malformed.
+    """
     if metric is not None:
         METRICS[metric]
     variants = {get_benchmark(name).metric for name in datasets} if metric is None else {metric}
@@ -59,9 +70,15 @@ def run_tests(jobs: Sequence[EvalJob], program: Path | str, argv: Sequence[str],
 
 
 def start_processes(program: Path | str, argv: Sequence[str], processes: int) -> int | None:
-    """Run a command again under torchrun if it asks for several processes; returns their exit code.
+    """Run a command again under torchrun if it requests several processes.
 
-    None where this process has to do the work: it is alone, or one of those that torchrun has started.
+    Args:
+        program: File of the command.
+        argv: Its command line.
+        processes: Number of processes requested.
+
+    Returns:
+        Their exit code; None where this process has to do the work: it is alone, or started by torchrun.
     """
     if processes < 2 or is_launched():
         return None
@@ -70,7 +87,16 @@ def start_processes(program: Path | str, argv: Sequence[str], processes: int) ->
 
 
 def run_test(job: EvalJob, console: Console, videos: str | None = None) -> int:
-    """Announce, track, score, print; returns the exit code (1 when a sequence failed)."""
+    """Track and score one benchmark, and print device, scores, failures, videos and submission.
+
+    Args:
+        job: The evaluation.
+        console: For messages.
+        videos: Selection of results that are drawn.
+
+    Returns:
+        Exit code: 1 when a sequence failed.
+    """
 
     def say(message: str) -> None:
         console.print(message, highlight=False, soft_wrap=True)
@@ -84,27 +110,6 @@ def run_test(job: EvalJob, console: Console, videos: str | None = None) -> int:
     if not job.degradation.is_none:
         say(escape(f"frames: {job.degradation.label}"))
     outcome = run_evaluation(job, console)
-    report(outcome, console)
-    if outcome.is_main:
-        if videos:
-            done = outcome.finished
-            ranking = outcome.scored.filed.per_sequence() if outcome.scored else {}
-            chosen = select_videos(videos, [s.name for s in done], ranking)
-            for path in write_videos(done, {"tracker": outcome.folder}, outcome.folder / "videos", chosen):
-                say(escape(f"video: {path}"))
-        if job.benchmark.submission and not outcome.failures and not job.names:
-            say(f"submission: {pack(job.benchmark, outcome.folder, job.paths)}")
-            if note := shortfall(job.benchmark, len(outcome.sequences)):
-                say(escape(f"note: {note}"))
-    return outcome.exit_code
-
-
-def report(outcome: Outcome, console: Console) -> None:
-    """Print the table of scores, the failures, and where the results are."""
-
-    def say(message: str) -> None:
-        console.print(message, highlight=False, soft_wrap=True)
-
     if outcome.scored is not None:
         console.print(score_table(outcome.scored, len(outcome.sequences)))
         for note in outcome.scored.notes:
@@ -119,10 +124,27 @@ def report(outcome: Outcome, console: Console) -> None:
     tracked = f"{outcome.tracked} {outcome.unit} tracked in {outcome.seconds:.1f} s{speed}"
     say(f"{tracked}; {outcome.kept} were finished before")
     say(escape(f"results: {outcome.folder}"))
+    if outcome.is_main:
+        if videos:
+            done = outcome.finished
+            ranking = outcome.scored.filed.per_sequence() if outcome.scored else {}
+            chosen = select_videos(videos, [s.name for s in done], ranking)
+            for path in write_videos(done, {"tracker": outcome.folder}, outcome.folder / "videos", chosen):
+                say(escape(f"video: {path}"))
+        if job.benchmark.submission and not outcome.failures and not job.names:
+            say(f"submission: {pack(job.benchmark, outcome.folder, job.paths)}")
+            if note := shortfall(job.benchmark, len(outcome.sequences)):
+                say(escape(f"note: {note}"))
+    return outcome.exit_code
 
 
 def score_table(scored: Scored, total: int) -> Table:
-    """One row for the result files, one for the boxes with all digits where the files cut them."""
+    """Table with a row for the result files, and one for the boxes with all digits where the files cut them.
+
+    Args:
+        scored: The scores.
+        total: Number of sequences of the evaluation, scored or not.
+    """
     count = len(scored.filed.names)
     over = f"{count} sequences" if count == total else f"only {count} of {total} sequences"
     table = Table(title=f"{scored.benchmark.title}, metric {scored.metric} ({over})", title_justify="left")

@@ -1,4 +1,4 @@
-"""What a computation costs, whatever it runs on: multiply-accumulates and dispatched operations."""
+"""Cost of a computation, on any device: multiply-accumulates and dispatched operations."""
 
 from __future__ import annotations
 
@@ -60,10 +60,12 @@ if torch.backends.mkldnn.is_available():
 
 @dataclass
 class Cost:
-    """macs: multiply-accumulates by operation. kernels: dispatched operations that compute, by name.
+    """Cost of a computation.
 
-    attention_macs: those of products between activations, which counters of layers (thop) leave out.
-    uncounted: attention operations whose products are not in `macs`.
+    Attributes:
+        macs_by_operation: Operation -> multiply-accumulates.
+        kernels_by_operation: Operation -> number of times that it was dispatched; views are left out.
+        uncounted: Attention operations whose products are not in the multiply-accumulates.
     """
 
     macs_by_operation: dict[str, int] = field(default_factory=dict)
@@ -72,14 +74,17 @@ class Cost:
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates of all operations."""
         return sum(self.macs_by_operation.values())
 
     @property
     def attention_macs(self) -> int:
+        """Those of products between activations, which counters of layers (thop) leave out."""
         return sum(v for k, v in self.macs_by_operation.items() if any(p in k for p in _ACTIVATION_PRODUCTS))
 
     @property
     def kernels(self) -> int:
+        """Number of dispatched operations."""
         return sum(self.kernels_by_operation.values())
 
     def __add__(self, other: Cost) -> Cost:
@@ -118,7 +123,11 @@ class _KernelCounter(TorchDispatchMode):
 
 @contextmanager
 def counting() -> Iterator[Cost]:
-    """Count what is computed inside the block; the `Cost` is filled when the block ends."""
+    """Count what is computed inside the block.
+
+    Yields:
+        The cost, which is filled when the block ends.
+    """
     cost = Cost()
     flops = FlopCounterMode(display=False, custom_mapping={**_FUSED_ATTENTION, **_FUSED_PRODUCTS})
     kernels = _KernelCounter()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 
 from lib.bench.spec import TrackerSpec
@@ -42,9 +43,14 @@ class DemoResult:
 
 
 def demo_spec(spec: TrackerSpec) -> TrackerSpec:
-    """The tracker that a configuration, a file of weights, both, or neither (the shipped network) name.
+    """Complete the spec of a demo.
 
-    Weights without a configuration must be a release whose JSON names "script" and "config_name".
+    Args:
+        spec: With a configuration, a file of weights, both, or neither (the shipped network). Weights without a
+            configuration must be a release whose JSON names "script" and "config_name".
+
+    Returns:
+        The resolved spec.
 
     Raises:
         WeightsError: No configuration is known; also what `TrackerSpec.resolve` raises.
@@ -64,7 +70,15 @@ def demo_spec(spec: TrackerSpec) -> TrackerSpec:
 
 
 def first_frame(grabs: Iterator[Grab], name: str) -> Frame:
-    """The frame to start on. Raises SourceError when the source is empty or begins with a broken frame."""
+    """Read the frame to start on.
+
+    Args:
+        grabs: Frames of the source.
+        name: Of the source, for messages.
+
+    Raises:
+        SourceError: The source is empty, or begins with a broken frame.
+    """
     grab = next(grabs, None)
     if grab is None:
         raise SourceError(f"{name}: not one frame could be read")
@@ -107,7 +121,8 @@ def follow(
         while True:
             out.boxes_xywh.append(box)
             out.scores.append(score)
-            picture = _drawn(frame, box, score, index)
+            marks = [BoxMark(box, colour(0), f"{score:.2f}")]
+            picture = cache(partial(draw_frame, frame, marks, f"frame {index}"))
             if video is not None:
                 video.write(picture())
             if not on_frame(index, picture) or (max_frames is not None and index + 1 >= max_frames):
@@ -129,30 +144,33 @@ def follow(
     return out
 
 
-def _drawn(frame: Frame, box: Box, score: float, index: int) -> Callable[[], Image]:
-    """The frame with box, score and number, drawn at the first call."""
-    made: list[Image] = []
-
-    def draw() -> Image:
-        if not made:
-            made.append(draw_frame(frame, [BoxMark(box, colour(0), f"{score:.2f}")], f"frame {index}"))
-        return made[0]
-
-    return draw
-
-
 def write_demo_boxes(path: Path, boxes: Sequence[Box]) -> None:
-    """One line x,y,w,h per frame, in pixels, the first frame's given box included."""
+    """Write one line x,y,w,h per frame.
+
+    Args:
+        path: Text file.
+        boxes: Boxes of all frames, image pixels, the first frame's included.
+    """
     write_text(path, "".join(",".join(f"{v:.3f}" for v in box) + "\n" for box in boxes))
 
 
 def open_video(path: Path | None, source: FrameSource) -> VideoWriter | nullcontext[None]:
-    """A writer with the source's frame rate; without a path, a context that gives None."""
+    """Open a video for writing, with the source's frame rate.
+
+    Args:
+        path: The video; None for a context without one.
+        source: Frames that are tracked.
+    """
     return nullcontext() if path is None else VideoWriter(path, source.fps)
 
 
 def summary(out: DemoResult, source: FrameSource) -> list[str]:
-    """Lines for the terminal: frames, speed, warnings."""
+    """Lines for the terminal: frames, speed, warnings.
+
+    Args:
+        out: What `follow` returned.
+        source: Frames that were tracked.
+    """
     tracked = len(out.boxes_xywh) - 1 - len(out.broken)
     lines = [f"{len(out.boxes_xywh)} frames in {out.seconds:.1f} s"]
     if tracked > 0:

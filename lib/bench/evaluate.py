@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkVideo
 from lib.bench.metrics import METRICS, MetricError, Scores, evaluate
 from lib.bench.queue import Display, Summary, Team, WorkQueue, join_team
 from lib.bench.result_files import box_format
-from lib.bench.results import Identity, Result, ResultFolder, host, read_manifest, versions, write_manifest
+from lib.bench.results import Identity, Result, ResultFolder, read_manifest, versions, write_manifest
 from lib.bench.runner import Runner, describe
 from lib.bench.spec import TrackerSpec
 from lib.cores import threads_per_process
@@ -85,18 +89,19 @@ class EvalJob:
         return self.metric or self.benchmark.metric
 
     def check(self) -> None:
-        """Raises ValueError for a degradation that no sequence of the benchmark can have."""
+        """Check the degradation against the benchmark.
+
+        Raises:
+            ValueError: No sequence of the benchmark has the picture that is to be degraded.
+        """
         if self.degradation.needs_aux and self.benchmark.modality is Modality.RGB:
             raise ValueError(f"{self.benchmark.title} has no second picture to drop or to corrupt")
-
-    def degraded(self, sequence: BenchmarkVideo) -> BenchmarkVideo:
-        """The sequence as the tracker sees it."""
-        return self.degradation.apply(sequence, sequence.starts)
 
     def sequences(self) -> list[BenchmarkVideo]:
         """The sequences as the tracker sees them, in the benchmark's order.
 
-        Raises BenchmarkError for an unknown name (with the nearest one), and for sequences that cannot be read.
+        Raises:
+            BenchmarkError: A name is unknown (the message has the nearest one), or sequences cannot be read.
         """
         chosen: dict[str, None] | None = None
         if self.names:
@@ -111,7 +116,8 @@ class EvalJob:
                         f"(a name, or a position from 0 to {len(known) - 1})"
                     )
                 chosen[name] = None
-        return [self.degraded(s) for s in self.benchmark.sequences(self.paths, chosen, self.skip_missing)]
+        found = self.benchmark.sequences(self.paths, chosen, self.skip_missing)
+        return [self.degradation.apply(s, s.starts) for s in found]
 
 
 @dataclass(frozen=True)
@@ -277,17 +283,30 @@ def _prepare(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: Console
 
 
 def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str], display: Display) -> None:
-    """Track runs until all of them are settled. owners: run -> its sequence."""
+    """Track runs until all of them are settled.
+
+    Args:
+        job: The evaluation.
+        team: Its processes.
+        todo: Runs to track.
+        owners: Run -> name of its sequence.
+        display: Progress, shown in the main process.
+    """
     opened: dict[str, BenchmarkVideo] = {}
 
     def load(name: str) -> tuple[Video, int]:
-        opened[name] = sequence = job.degraded(reader.sequence(owners[name]))
+        clean = reader.sequence(owners[name])
+        opened[name] = sequence = job.degradation.apply(clean, clean.starts)
         run = sequence.runs[sequence.run_names.index(name)]
         return run.sequence, run.start
 
     def keep(result: Result) -> Summary:
         job.folder.write(result)
-        main_score = _main_score(job, opened.pop(result.name), result)
+        sequence, main_score = opened.pop(result.name), None
+        if job.benchmark.scored and job.variant in METRICS and len(sequence.run_names) == 1:
+            with suppress(MetricError):  # reported at the end, with the scores of the whole
+                scores = evaluate(job.variant, [sequence.scored([result])], dataset=job.benchmark.tag)
+                main_score = scores.headline[scores.main]
         return Summary(len(result.seconds), float(result.seconds.sum()), main_score)
 
     queue = WorkQueue(team, todo, keep, display if team.is_main else None)
@@ -321,17 +340,6 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
             if not queue.over():
                 queue.wait()
     queue.listen()
-
-
-def _main_score(job: EvalJob, sequence: BenchmarkVideo, result: Result) -> float | None:
-    """Main score of one sequence in percent, for the progress bar."""
-    if not job.benchmark.scored or job.variant not in METRICS or len(sequence.run_names) > 1:
-        return None
-    try:
-        scores = evaluate(job.variant, [sequence.scored([result])], dataset=job.benchmark.tag)
-    except MetricError:  # reported at the end, with the scores of the whole
-        return None
-    return scores.headline[scores.main]
 
 
 def score(
@@ -369,6 +377,7 @@ def score(
 
 
 def _manifest(job: EvalJob, state: str) -> dict[str, Any]:
+    """Entries of `manifest.json`; `state` is "running", "complete" or "incomplete"."""
     execution = job.spec.execution(0)
     script, config = job.spec.labels
     return {
@@ -385,7 +394,7 @@ def _manifest(job: EvalJob, state: str) -> dict[str, Any]:
         "batch": job.batch,
         "workers": job.processes,
         "versions": versions(),
-        "host": host(),
+        "host": {"name": socket.gethostname(), "system": platform.platform(), "cpus": os.cpu_count()},
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
@@ -393,7 +402,15 @@ def _manifest(job: EvalJob, state: str) -> dict[str, Any]:
 def _finish_manifest(
     job: EvalJob, done: Mapping[str, int], failures: dict[str, str], complete: bool, seconds: float
 ) -> None:
-    """Write the manifest of an evaluation that has ended. done: finished runs -> frames."""
+    """Write the manifest of an evaluation that has ended.
+
+    Args:
+        job: The evaluation.
+        done: Finished run -> number of frames.
+        failures: Failed run -> reason.
+        complete: True if all sequences of the benchmark are finished.
+        seconds: Duration of the tracking.
+    """
     speeds: dict[str, Any] = {}
     frames, spent = 0, 0.0
     for name, length in done.items():

@@ -33,7 +33,14 @@ class ProfileError(ValueError):
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds per call: median, 10th and 90th percentile of `runs` calls."""
+    """Milliseconds per call.
+
+    Attributes:
+        median: Over the measured calls.
+        low: Their 10th percentile.
+        high: Their 90th percentile.
+        runs: Number of measured calls.
+    """
 
     median: float
     low: float
@@ -42,13 +49,20 @@ class Timing:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Timing:
+        """Summarise measured seconds."""
         low, median, high = (float(v) * 1e3 for v in np.percentile(seconds, (10, 50, 90)))
         return cls(median, low, high, len(seconds))
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: at least `warm_up` unmeasured calls, then up to `repeats` calls or `seconds`, 3 at least."""
+    """Duration of a measurement.
+
+    Attributes:
+        warm_up: Number of calls before the measured ones.
+        repeats: Number of measured calls, at most; at least three are made.
+        seconds: Time after which no further call is measured.
+    """
 
     warm_up: int = 5
     repeats: int = 100
@@ -57,13 +71,24 @@ class Effort:
 
 @dataclass(frozen=True)
 class Profile:
-    """All that is measured. per_target, per_frame: cost of the network's calls in `init` and in one `step`, B = 1.
+    """Cost and speed of a tracker, at B = 1 unless stated otherwise.
 
     Operations are those of the tracker as it runs; products are those of the network as it was trained, where that was
     given, since weights that were prepared for inference may be padded.
 
-    network, step, step_with_decode: times of one frame at B = 1; the network's from inside the step.
-    throughput: batch size -> frames per second of whole steps. peak_memory: bytes on a CUDA device, else None.
+    Attributes:
+        parameters: Number of parameters.
+        trainable: Number of those that are trained.
+        per_target: Cost of the network's calls in `init`.
+        per_frame: Cost of the network's calls in one `step`.
+        network: Time of the network's calls inside a step.
+        init: Time of `init`.
+        step: Time of a step on a decoded frame.
+        step_with_decode: Time of decoding a frame's JPEG files and of the step.
+        throughput: Batch size -> frames per second of whole steps.
+        frame_size_wh: Size of the frames in pixels.
+        peak_memory: Bytes on a CUDA device; None on others.
+        setting: What the times depend on: versions, processor, threads.
     """
 
     parameters: int
@@ -81,21 +106,21 @@ class Profile:
 
     @property
     def macs(self) -> int:
-        """One pass of the network with template and search region, as papers quote it."""
+        """Multiply-accumulates of one pass with template and search region, the figure that papers quote."""
         return self.per_target.macs + self.per_frame.macs
 
     @property
     def layer_macs(self) -> int:
-        """The same without products between activations, as counters of layers (thop) have it."""
+        """The same without products between activations, the figure of counters of layers (thop)."""
         return self.macs - self.per_target.attention_macs - self.per_frame.attention_macs
 
     def plain(self) -> dict[str, Any]:
-        """JSON-able."""
+        """All figures as JSON values."""
         return {**asdict(self), "macs": self.macs, "layer_macs": self.layer_macs}
 
 
 class _Metered:
-    """A network whose outermost calls run inside `around()`; everything else is the network's own."""
+    """Proxy of a network whose outermost calls run inside `around()`."""
 
     def __init__(self, network: nn.Module, around: Callable[[], AbstractContextManager[Any]]) -> None:
         self._network, self._around, self._inside = network, around, False
@@ -123,7 +148,14 @@ class _Metered:
 
 
 def network_of(tracker: Tracker) -> nn.Module:
-    """The tracker's network. Raises ProfileError for a tracker that has none in an attribute `network`."""
+    """Network of a tracker.
+
+    Args:
+        tracker: The tracker, with or without wrappers that set the precision.
+
+    Raises:
+        ProfileError: It has no torch module in an attribute `network`.
+    """
     network = getattr(_innermost(tracker), "network", None)
     if not isinstance(network, nn.Module):
         raise ProfileError(f"{type(tracker).__name__} has no `network` (a torch module) that could be measured")
@@ -148,7 +180,16 @@ def _metered(tracker: Tracker, around: Callable[[], AbstractContextManager[Any]]
 
 
 def made_up_picture(width: int, height: int, seed: int = 0) -> Image:
-    """A picture with the detail of a photograph, more or less, so that decoding takes a realistic time."""
+    """Draw a picture with about the detail of a photograph, so that decoding takes a realistic time.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        seed: Of the draw.
+
+    Returns:
+        [height, width, 3] uint8.
+    """
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 24 + 2, width // 24 + 2, 3), dtype=np.uint8)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
@@ -156,7 +197,13 @@ def made_up_picture(width: int, height: int, seed: int = 0) -> Image:
 
 
 def measure(call: Callable[[], object], device: torch.device, effort: Effort) -> Timing:
-    """Time calls of `call`, the device's work included."""
+    """Time a call, the device's work included.
+
+    Args:
+        call: What to time.
+        device: Its device, which is waited for.
+        effort: Number of calls.
+    """
     for _ in range(effort.warm_up):
         call()
     synchronise(device)
@@ -182,9 +229,18 @@ def profile_tracker(
 ) -> Profile:
     """Measure a tracker on made-up frames. Every step starts from the same state, so that every step costs the same.
 
-    aux: give the frames a second picture, also for trackers that ignore it. note: gets the name of each measurement.
-    plain: the same tracker, not prepared for inference, whose parameters and products are counted as papers do.
-    Raises ProfileError when the tracker has no network to measure.
+    Args:
+        tracker: The tracker.
+        device: Where it runs.
+        batches: Batch sizes for the throughput.
+        frame_size_wh: Size of the frames in pixels.
+        effort: Duration of each measurement.
+        aux: Add a second picture to the frames, also for trackers that ignore it.
+        note: Receives the name of each measurement.
+        plain: The same tracker, not prepared for inference, whose parameters and products are counted.
+
+    Raises:
+        ProfileError: The tracker has no network to measure.
     """
     effort = effort or Effort()
     network = network_of(tracker)
@@ -210,8 +266,7 @@ def profile_tracker(
     init = measure(lambda: tracker.init([frame], boxes), device, effort)
     step = measure(lambda: tracker.step(state, [frame]), device, effort)
     note("tracker step with decoding")
-    files = [_encode(p) for p in (frame.rgb, frame.aux) if p is not None]
-    with_decode = measure(lambda: tracker.step(state, [_decode(files)]), device, effort)
+    with_decode = _decode_time(tracker, state, frame, device, effort)
     throughput = {}
     for size in batches:
         note(f"batch of {size}")
@@ -230,11 +285,12 @@ def profile_tracker(
         throughput=throughput,
         frame_size_wh=frame_size_wh,
         peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
-        setting=setting(device),
+        setting=_setting(device),
     )
 
 
 def _costs(tracker: Tracker, frame: Frame, boxes: torch.Tensor) -> tuple[Cost, Cost, State]:
+    """Cost of the network in `init` and in the first step, and the state between them."""
     found: list[Cost] = []
 
     @contextmanager
@@ -252,6 +308,7 @@ def _costs(tracker: Tracker, frame: Frame, boxes: torch.Tensor) -> tuple[Cost, C
 
 
 def _network_time(tracker: Tracker, state: State, frame: Frame, device: torch.device, effort: Effort) -> Timing:
+    """Time of the network's calls inside steps from `state`."""
     spent: list[float] = []
 
     @contextmanager
@@ -271,50 +328,66 @@ def _network_time(tracker: Tracker, state: State, frame: Frame, device: torch.de
     return Timing.of(spent[effort.warm_up :])
 
 
-def _encode(picture: Image) -> bytes:
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+def _decode_time(tracker: Tracker, state: State, frame: Frame, device: torch.device, effort: Effort) -> Timing:
+    """Time of decoding the frame's JPEG files and of a step from `state`."""
+    pictures = [cv2.cvtColor(p, cv2.COLOR_RGB2BGR) for p in (frame.rgb, frame.aux) if p is not None]
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    files = [cv2.imencode(".jpg", p, quality)[1].tobytes() for p in pictures]
+
+    def step() -> None:
+        tracker.step(state, [Frame(*(decode_image(data, "test picture") for data in files))])
+
+    return measure(step, device, effort)
 
 
-def _decode(files: Sequence[bytes]) -> Frame:
-    return Frame(*(decode_image(data, "test picture") for data in files))
-
-
-def setting(device: torch.device) -> dict[str, str]:
+def _setting(device: torch.device) -> dict[str, str]:
     """What the times depend on: versions, processor, threads."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none in use"
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": f"{torch.get_num_threads()} (torch), {cv2.getNumThreads()} (OpenCV)",
-        "GPU": gpu,
+        "GPU": torch.cuda.get_device_name(device) if device.type == "cuda" else "none in use",
     }
 
 
 def profile_text(profile: Profile) -> str:
-    """Every number with what it includes; lines that users of OSTrack's script know come last, in their wording."""
+    """Format a profile for a terminal; the lines of OSTrack's script come last, in their wording.
+
+    Args:
+        profile: The profile.
+    """
+
+    def giga(macs: int) -> str:
+        return f"{macs / 1e9:9.3f} G"
+
+    def time_of(t: Timing) -> str:
+        return f"{t.median:9.2f} ms [{t.low:.2f} .. {t.high:.2f}], {1e3 / t.median:8.1f}/s ({t.runs} runs)"
+
     p, frame, target = profile, profile.per_frame, profile.per_target
     width, height = p.frame_size_wh
+    operations = f"{frame.kernels}   dispatched, views left out ({target.kernels} per target)"
+    if frame.kernels == 0:
+        operations = "not known: another engine computes the network"
     lines = [f"  {k + ':':<12} {v}" for k, v in p.setting.items()]
     lines += ["", f"parameters                     {p.parameters:,}"]
     lines += [
         "multiply-accumulates, batch 1:",
-        f"  once per target              {_giga(target.macs)}",
-        f"  per frame                    {_giga(frame.macs)}",
-        f"  both                         {_giga(p.macs)}   every matrix product counted, fused attention too",
-        f"  both, layers only            {_giga(p.layer_macs)}   without products of activations, as thop counts",
-        _operations(frame.kernels, target.kernels),
+        f"  once per target              {giga(target.macs)}",
+        f"  per frame                    {giga(frame.macs)}",
+        f"  both                         {giga(p.macs)}   every matrix product counted, fused attention too",
+        f"  both, layers only            {giga(p.layer_macs)}   without products of activations, as thop counts",
+        f"operations per frame           {operations}",
     ]
     uncounted = sorted({*frame.uncounted, *target.uncounted})
     if uncounted:
         lines.append(f"  warning: the products of {', '.join(uncounted)} are not in these figures")
     lines += [
         f"times per frame, batch 1, pictures of {width} x {height}:   median [10 % .. 90 %], frames per second",
-        f"  network alone                {_time(p.network)}",
-        f"  tracker step                 {_time(p.step)}   crop, network, box",
-        f"  tracker step with decoding   {_time(p.step_with_decode)}   and the JPEG file of the frame",
-        f"  start on a target            {_time(p.init)}",
+        f"  network alone                {time_of(p.network)}",
+        f"  tracker step                 {time_of(p.step)}   crop, network, box",
+        f"  tracker step with decoding   {time_of(p.step_with_decode)}   and the JPEG file of the frame",
+        f"  start on a target            {time_of(p.init)}",
         "throughput of tracker steps:",
         *(f"  batch {size:<4}                   {rate:8.1f} frames/s" for size, rate in p.throughput.items()),
     ]
@@ -328,17 +401,3 @@ def profile_text(profile: Profile) -> str:
         f"FPS is {1e3 / p.network.median:.2f} fps",
     ]
     return "\n".join(lines)
-
-
-def _operations(frame: int, target: int) -> str:
-    if frame == 0:
-        return "operations per frame           not known: another engine computes the network"
-    return f"operations per frame           {frame}   dispatched, views left out ({target} per target)"
-
-
-def _giga(macs: int) -> str:
-    return f"{macs / 1e9:9.3f} G"
-
-
-def _time(t: Timing) -> str:
-    return f"{t.median:9.2f} ms [{t.low:.2f} .. {t.high:.2f}], {1e3 / t.median:8.1f}/s ({t.runs} runs)"

@@ -48,7 +48,7 @@ class Summary:
 
 
 class Watcher(Protocol):
-    """Receives the progress of all processes, in the main one."""
+    """Receives the progress of all processes, in the main one (see `Display`)."""
 
     def finished(self, name: str, summary: Summary) -> None: ...
 
@@ -87,7 +87,15 @@ class Team:
         return self.rank == 0
 
     def share(self, key: str, make: Callable[[], Any]) -> Any:
-        """The JSON value that `make` returned in the main process, in every process; made once, whoever dies."""
+        """Share a value of the main process; it is made once, whichever process dies.
+
+        Args:
+            key: Name of the value in the store.
+            make: Makes it, of JSON types; called in the main process only.
+
+        Returns:
+            The value, in every process.
+        """
         if self.is_main and not self.store.check([key]):
             self.store.set(key, json.dumps(make()))
         self.store.wait([key], PATIENCE)
@@ -95,7 +103,14 @@ class Team:
 
 
 def join_team(purpose: str) -> Team:
-    """The processes that torchrun has started, or this one alone. `purpose` keeps evaluations apart in the store."""
+    """Connect to the processes that torchrun has started, or to none.
+
+    Args:
+        purpose: Name that keeps evaluations apart in the store, the same in all processes.
+
+    Returns:
+        The team; of this process alone where torchrun has not started several.
+    """
     environment = os.environ
     if "RANK" not in environment or int(environment.get("WORLD_SIZE", "1")) < 2:
         return Team(HashStore())
@@ -150,7 +165,11 @@ class WorkQueue:
     _reported: float = field(default_factory=time.monotonic)
 
     def take(self) -> str | None:
-        """Claim the next run; None when there is none for this process now."""
+        """Claim the next run; those that dead processes left come last, and alone.
+
+        Returns:
+            Its name; None when there is none for this process now.
+        """
         if self._retrying:
             return None
         while self._next < len(self.names):
@@ -167,6 +186,7 @@ class WorkQueue:
         return None
 
     def _claim(self, attempt: str, position: int) -> bool:
+        """Claim run number `position` for its first ("run") or second ("retry") attempt; True if no other has it."""
         key = f"{attempt}/{position}"
         mine = f"{self.team.rank}.{self.team.life}.{self._lives}"
         if self.team.store.compare_set(key, "", mine).decode() != mine:
@@ -178,11 +198,20 @@ class WorkQueue:
         return True
 
     def finished(self, result: Result) -> None:
-        """Keep a result and report it."""
+        """Write a result and report it.
+
+        Args:
+            result: Of a run that `take` has returned.
+        """
         self._settle(result.name, "finished", asdict(self.keep(result)))
 
     def failed(self, name: str, reason: str) -> None:
-        """Report a run that cannot be tracked."""
+        """Report a run that cannot be tracked.
+
+        Args:
+            name: Of the run.
+            reason: For the report.
+        """
         self._settle(name, "failed", reason)
 
     def _settle(self, name: str, event: str, value: Any) -> None:
@@ -192,7 +221,11 @@ class WorkQueue:
         self.listen()
 
     def tracked(self, frames: int) -> None:
-        """Report frames, now and then."""
+        """Count frames; they are reported to the other processes twice a second at most.
+
+        Args:
+            frames: Number of frames since the last call.
+        """
         self._frames += frames
         if time.monotonic() - self._reported >= REPORT_SECONDS:
             self.team.store.add("frames", self._frames)
@@ -201,13 +234,13 @@ class WorkQueue:
 
     def over(self) -> bool:
         """True when every run is finished or has failed, in whatever process."""
-        while self._first_open < len(self.names) and self._is_done(self._first_open):
+        store = self.team.store
+        while self._first_open < len(self.names):
+            keys = [f"{attempt}/{self._first_open}" for attempt in ("run", "retry")]
+            if not any(store.check([key]) and store.get(key).decode() == DONE for key in keys):
+                return False
             self._first_open += 1
-        return self._first_open == len(self.names)
-
-    def _is_done(self, position: int) -> bool:
-        keys = [f"{attempt}/{position}" for attempt in ("run", "retry")]
-        return any(self.team.store.check([key]) and self.team.store.get(key).decode() == DONE for key in keys)
+        return True
 
     @property
     def in_flight(self) -> bool:
@@ -215,9 +248,10 @@ class WorkQueue:
         return bool(self._claims)
 
     def recover(self) -> bool:
-        """Return what a dead child of this rank had in flight.
+        """Return to the queue what a dead child of this rank had in flight.
 
-        Returns False if that child died before it had claimed anything, so that this one would die as well.
+        Returns:
+            False if that child died before it had claimed anything, so that this one would die as well.
         """
         store, rank, life = self.team.store, self.team.rank, self.team.life
         before = f"{rank}.{life - 1}"
@@ -258,7 +292,11 @@ class WorkQueue:
             store.add("left", 1)
 
     def wait(self) -> None:
-        """Wait a moment for other processes. Raises WorkersFailedError in the main process when all have left."""
+        """Wait a moment for other processes.
+
+        Raises:
+            WorkersFailedError: All processes have left; raised in the main one.
+        """
         if self.team.is_main and self.team.store.add("left", 0) >= self.team.size:
             raise WorkersFailedError(f"no worker could start: {self.team.store.get('last_reason').decode()}")
         time.sleep(POLL_SECONDS)
@@ -269,7 +307,7 @@ class WorkQueue:
         self.team.store.set(f"event/{number}", json.dumps([event, name, value]))
 
     def listen(self) -> None:
-        """Report the events of all processes to the watcher."""
+        """Pass events and frames of all processes since the last call to the watcher, if there is one."""
         if self.watcher is None:
             return
         store = self.team.store
@@ -340,23 +378,41 @@ class Display:
             self._bar.stop()
 
     def finished(self, name: str, summary: Summary) -> None:
-        """A run is finished."""
+        """Count a finished run and its score.
+
+        Args:
+            name: Of the run.
+            summary: Its figures.
+        """
         self.scores[name] = summary.score
         self._show()
 
     def failed(self, name: str, reason: str) -> None:
-        """A run has failed."""
+        """Count and print a failed run.
+
+        Args:
+            name: Of the run.
+            reason: For the report.
+        """
         self.failures[name] = reason
         self.say(f"[red]failed[/red] {name}: {escape(reason)}")
         self._show()
 
     def tracked(self, frames: int) -> None:
-        """That many more frames are done."""
+        """Count frames.
+
+        Args:
+            frames: Number of frames since the last call.
+        """
         self._tracked += frames
         self._show()
 
     def say(self, message: str) -> None:
-        """A line above the bar; rich markup is understood."""
+        """Print a line above the bar.
+
+        Args:
+            message: With rich markup.
+        """
         (self._bar.console if self._bar is not None else self.console).print(message, highlight=False, soft_wrap=True)
 
     @property

@@ -66,16 +66,30 @@ _BLANK = str.maketrans({",": " ", "\t": " ", ";": " "})
 
 
 def box_format(name: str) -> BoxFormat:
-    """The format of this name; ValueError with the known names otherwise."""
+    """Look up a format.
+
+    Args:
+        name: A key of `FORMATS`.
+
+    Raises:
+        ValueError: The name is unknown; the message has the known ones.
+    """
     if name not in FORMATS:
         raise ValueError(f"unknown result format {name!r}{suggest(name, list(FORMATS))} (known: {', '.join(FORMATS)})")
     return FORMATS[name]
 
 
 def write_boxes(path: Path | str, regions: ArrayLike, format: str = "float_comma", marks: Marks | None = None) -> None:
-    """Write regions in the named format; the file appears whole or not at all (see `format_boxes`).
+    """Write a result file, whole or not at all.
 
-    Raises ValueError for another shape, and for a number that is not finite where the format has whole numbers.
+    Args:
+        path: The file.
+        regions: [N, 4] boxes x, y, w, h or [N, 8] corners, image pixels.
+        format: Name of the format.
+        marks: [N] marks of a supervised run (see `format_boxes`).
+
+    Raises:
+        ValueError: Regions have another shape, or are not finite where the format has whole numbers.
     """
     rows = np.asarray(regions, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] not in (4, 8):
@@ -86,7 +100,7 @@ def write_boxes(path: Path | str, regions: ArrayLike, format: str = "float_comma
 
 
 def format_boxes(regions: Floats, format: str, marks: Marks | None = None) -> str:
-    """The text of a result file.
+    """Text of a result file.
 
     Args:
         regions: [N, 4] boxes x, y, w, h or [N, 8] corners, image pixels; converted to what the format has.
@@ -112,14 +126,28 @@ def format_boxes(regions: Floats, format: str, marks: Marks | None = None) -> st
 
 
 def write_column(path: Path | str, values: Iterable[float], number: str = "%f") -> None:
-    """Write one number per line: seconds (`%f`) or scores (`%.2f`, `%.8f`)."""
+    """Write one number per line, whole or not at all.
+
+    Args:
+        path: The file.
+        values: Seconds or scores.
+        number: printf format of a number.
+    """
     write_text(path, "".join(number % v + "\n" for v in values))
 
 
 def read_boxes(path: Path | str) -> Boxes:
-    """[N, 4] boxes x, y, w, h of any tracker's text file; 8 numbers a line are corners and become upright boxes.
+    """Read the boxes of any tracker's text file.
 
-    Raises FileNotFoundError, or ResultFileError naming the line that is not a box.
+    Args:
+        path: The file, with x, y, w, h or 8 numbers of corners in each line.
+
+    Returns:
+        [N, 4] boxes x, y, w, h; upright ones around corners.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ResultFileError: A line is not a box; the message names it.
     """
     rows = read_rows(path)
     if rows.shape[1] == 8:
@@ -130,7 +158,18 @@ def read_boxes(path: Path | str) -> Boxes:
 
 
 def read_rows(path: Path | str) -> Floats:
-    """[N, D] numbers of a text file, separated by commas, tabs, semicolons or blanks; NaN is a number."""
+    """Read a table of numbers.
+
+    Args:
+        path: Text file; numbers are separated by commas, tabs, semicolons or blanks, and NaN is a number.
+
+    Returns:
+        [N, D] numbers.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ResultFileError: It is empty, or a line has a word or another count of numbers; the message names the line.
+    """
     text = Path(path).read_text(encoding="utf-8-sig")
     lines = text.translate(_BLANK).split("\n")
     while lines and not lines[-1].strip():
@@ -154,12 +193,26 @@ def read_rows(path: Path | str) -> Floats:
 
 
 def read_column(path: Path | str) -> Floats:
-    """[N] the first number of each line (times, scores, absence labels)."""
+    """Read the first number of each line (times, scores, labels of absence).
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError, ResultFileError: As of `read_rows`.
+    """
     return read_rows(path)[:, 0]
 
 
 def corners_to_xywh(corners: Floats) -> Boxes:
-    """[N, 8] four corners x, y, x, y, ... -> [N, 4] the upright box around them."""
+    """Upright boxes around corners.
+
+    Args:
+        corners: [N, 8] four corners x, y, x, y, ...
+
+    Returns:
+        [N, 4] boxes x, y, w, h.
+    """
     x, y = corners[:, 0::2], corners[:, 1::2]
     low = np.stack([x.min(axis=1), y.min(axis=1)], axis=1)
     high = np.stack([x.max(axis=1), y.max(axis=1)], axis=1)
@@ -167,6 +220,13 @@ def corners_to_xywh(corners: Floats) -> Boxes:
 
 
 def xywh_to_corners(boxes_xywh: Boxes) -> Floats:
-    """[N, 4] boxes -> [N, 8] their corners x, y, x, y, ..., clockwise from the upper left."""
+    """Corners of boxes.
+
+    Args:
+        boxes_xywh: [N, 4] boxes x, y, w, h.
+
+    Returns:
+        [N, 8] corners x, y, x, y, ..., clockwise from the upper left.
+    """
     x, y, w, h = boxes_xywh.T
     return np.stack([x, y, x + w, y, x + w, y + h, x, y + h], axis=1)

@@ -19,9 +19,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,13 +70,27 @@ class Identity:
         return dict(json.loads(json.dumps(dict(self.values))))
 
     def difference(self, old: Mapping[str, Any]) -> str:
-        """``"weights, protocol"``: the names of what is not as in `old`."""
+        """Compare with another identity.
+
+        Args:
+            old: Its values.
+
+        Returns:
+            Names of the values that differ, such as ``"protocol, weights"``.
+        """
         mine = self.plain()
         return ", ".join(k.replace("_", " ") for k in sorted({*mine, *old}) if mine.get(k) != old.get(k))
 
 
 def package_version(package: str) -> str | None:
-    """The installed version; None if the package is not installed."""
+    """Version of an installed package.
+
+    Args:
+        package: Name of its distribution.
+
+    Returns:
+        None if it is not installed.
+    """
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -91,13 +103,18 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
 
 
-def host() -> dict[str, Any]:
-    """Name, system and number of CPUs of this machine."""
-    return {"name": socket.gethostname(), "system": platform.platform(), "cpus": os.cpu_count()}
-
-
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a result folder, or None where there is none; raises ValueError for one that is not JSON."""
+    """Read the manifest of a result folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        None where there is no manifest, as in folders of other programs.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
     path = folder / MANIFEST
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -108,7 +125,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def write_manifest(folder: Path, values: Mapping[str, Any]) -> None:
-    """Write the manifest whole or not at all."""
+    """Write the manifest of a result folder, whole or not at all.
+
+    Args:
+        folder: The folder.
+        values: Its entries, of JSON types.
+    """
     write_text(folder / MANIFEST, json.dumps({"format": MANIFEST_FORMAT, **values}, indent=1) + "\n")
 
 
@@ -134,7 +156,12 @@ class Result:
 
 
 def exact_file(folder: Path, name: str) -> Path:
-    """The copy of a sequence's boxes with all their digits; folders of other trackers have none."""
+    """File of a run's boxes with all their digits; folders of other programs have none.
+
+    Args:
+        folder: Result folder.
+        name: Of the run.
+    """
     return folder / "float" / f"{name}.txt"
 
 
@@ -165,7 +192,11 @@ class ResultFolder:
         return self._file(name, ".txt", ".txt")
 
     def write(self, result: Result) -> None:
-        """Write the files of one run; the one that says "finished" comes last."""
+        """Write the files of one run; the box file, which makes it finished, comes last.
+
+        Args:
+            result: The run, with scores and seconds.
+        """
         regions = result.boxes_xywh
         if result.corners is not None and box_format(self.box_format).corners:
             regions = result.corners
@@ -181,13 +212,30 @@ class ResultFolder:
         write_boxes(self.boxes_file(result.name), regions, self.box_format, result.marks)
 
     def read(self, name: str, exact: bool = False) -> Boxes:
-        """[N, 4] boxes of one run; `exact` takes the copy with all digits. Raises FileNotFoundError."""
+        """Read the boxes of one run.
+
+        Args:
+            name: Of the run.
+            exact: Read the copy with all digits.
+
+        Returns:
+            [N, 4] boxes x, y, w, h, image pixels.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ResultFileError: It cannot be read.
+        """
         if exact:
             return read_boxes(exact_file(self.path, name))
         return read_regions(self.boxes_file(name)) if self.toolkit else read_boxes(self.boxes_file(name))
 
     def result(self, name: str, exact: bool = False) -> Result:
-        """One run as it is on disk, with empty scores and seconds where there is no file of them."""
+        """Read one run, with empty scores and seconds where there is no file of them.
+
+        Args:
+            name: Of the run.
+            exact: Read the boxes with all digits.
+        """
         scores = self._column(self._file(name, "_score.txt", "_confidence.value"))
         return Result(name, self.read(name, exact), scores, self.seconds(name))
 
@@ -201,7 +249,12 @@ class ResultFolder:
         return read_values(file) if self.toolkit else read_column(file)
 
     def finished(self, video: Video, start: int = 0) -> bool:
-        """True if the run `video` has a result of this very annotation: as many rows, and the same first box."""
+        """Check that a run has a result of its present annotation: as many rows, and the same first box.
+
+        Args:
+            video: The run.
+            start: Position of the frame that tracking starts on.
+        """
         if not self.boxes_file(video.name).is_file() or not exact_file(self.path, video.name).is_file():
             return False
         try:
@@ -211,7 +264,14 @@ class ResultFolder:
         return len(boxes) == len(video) and bool(np.allclose(boxes[start], video.boxes_xywh[start], rtol=0, atol=1e-3))
 
     def set_stale_aside(self, identity: Identity) -> Path | None:
-        """Move results that `identity` did not make into `stale-<hash>/`; returns that folder when there were any."""
+        """Move results of another identity into `stale-<hash>/`.
+
+        Args:
+            identity: Of the tracker that is about to run.
+
+        Returns:
+            That folder; None where there was nothing to move.
+        """
         if not self.path.is_dir():
             return None
         old = read_manifest(self.path)
@@ -230,13 +290,24 @@ class ResultFolder:
         write_text(self.path / SCORES, json.dumps(values, indent=1) + "\n")
 
     def forget(self, names: Iterable[str]) -> None:
-        """Make runs unfinished, so that they are tracked again; `scores.json` is removed with them."""
+        """Make runs unfinished, so that they are tracked again; `scores.json` is removed with them.
+
+        Args:
+            names: Of the runs.
+        """
         for name in names:
             self.boxes_file(name).unlink(missing_ok=True)
         (self.path / SCORES).unlink(missing_ok=True)
 
 
 def unused_folder(path: Path) -> Path:
-    """`path`, or with the first ending -2, -3, ... that is not there yet."""
+    """A path that is not in use.
+
+    Args:
+        path: The preferred path.
+
+    Returns:
+        `path`, or with the first ending -2, -3, ... that does not exist.
+    """
     candidates = [path, *(path.with_name(f"{path.name}-{i}") for i in range(2, 1000))]
     return next(p for p in candidates if not p.exists())

@@ -38,19 +38,43 @@ class Sweep:
         return "Share of frames without the image" if self.kind == "drop" else f"Strength of {self.kind}"
 
     def label(self, modality: Modality) -> str:
-        """`thermal dropped`, `noise on RGB`."""
+        """Name of the curve, such as "thermal dropped" or "noise on RGB".
+
+        Args:
+            modality: Of the benchmark, which names the second picture.
+        """
         names = {"rgb": "RGB", "aux": SECOND[modality], "both": f"RGB and {SECOND[modality]}"}
         what = names[self.pictures]
         return f"{what} dropped" if self.kind == "drop" else f"{self.kind} on {what}"
 
 
 def drop_sweep(picture: str, rates: Sequence[float], fill: str = "black", seed: int = 0) -> Sweep:
-    """A picture ("rgb" or "aux") missing in more and more frames."""
+    """Sweep of a picture that is missing in more and more frames.
+
+    Args:
+        picture: "rgb" or "aux".
+        rates: Shares of the frames, 0..1.
+        fill: What stands in its place, "black" or "repeat" (the last picture that was there).
+        seed: Of the draw of frames.
+
+    Raises:
+        ValueError: A rate is not within 0..1.
+    """
     return Sweep("drop", picture, _ascending(rates), lambda rate: Degradation(picture, rate, fill, seed=seed))
 
 
 def corruption_sweep(kind: str, pictures: str, strengths: Sequence[float], seed: int = 0) -> Sweep:
-    """Noise or occlusion ("rgb", "aux" or "both" pictures) that grows. Raises ValueError for what is unknown."""
+    """Sweep of a corruption that grows.
+
+    Args:
+        kind: "noise" or "occlusion".
+        pictures: "rgb", "aux" or "both".
+        strengths: 0..1.
+        seed: Of the corruption's draws.
+
+    Raises:
+        ValueError: The kind is unknown, or a strength is not within 0..1.
+    """
     Corruption(kind, 0.0, pictures)
     return Sweep(
         kind,
@@ -61,6 +85,7 @@ def corruption_sweep(kind: str, pictures: str, strengths: Sequence[float], seed:
 
 
 def _ascending(levels: Sequence[float]) -> tuple[float, ...]:
+    """The levels and 0, sorted; ValueError for one that is not within 0..1."""
     if not levels or not all(0 <= level <= 1 for level in levels):
         raise ValueError(f"levels must lie in 0..1, not {', '.join(f'{v:g}' for v in levels) or 'none at all'}")
     return tuple(sorted({0.0, *levels}))
@@ -81,11 +106,22 @@ class Curve:
     scores: Mapping[float, Mapping[str, float]]
 
     def of(self, key: str) -> list[float]:
-        """One score at every level, in their order."""
+        """One score at every level, in their order.
+
+        Args:
+            key: Of the metric's score.
+        """
         return [self.scores[level][key] for level in self.sweep.levels]
 
     def kept(self, key: str) -> float:
-        """The mean score over the whole range of levels (area by the trapezoid rule), in percent of the clean one."""
+        """Mean score over the range of levels (area by the trapezoid rule), in percent of the clean one.
+
+        Args:
+            key: Of the metric's score.
+
+        Returns:
+            NaN where there is one level only, or the clean score is 0.
+        """
         levels, values = self.sweep.levels, self.of(key)
         width = levels[-1] - levels[0]
         if width == 0 or values[0] == 0:

@@ -16,13 +16,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lib.bench.metrics import vot_overlap
 from lib.bench.result_files import FAILED, INITIALISED, SKIPPED, TRACKED, Floats, xywh_to_corners
 from lib.bench.results import Result
 from lib.data import Boxes, Frame, Video
-from lib.track import Prediction, State, Tracker
+from lib.track import State, Tracker
 
 
 class OutOfMemoryError(RuntimeError):
@@ -54,12 +53,26 @@ class RunProtocol(Protocol):
         """True if result rows are marked as initialisation, failure or skipped frame."""
 
     def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], box_xywh: Boxes) -> Restart | None:
-        """Asked after each tracked frame: None to go on to the next frame, or where to start again."""
+        """Decide after a tracked frame.
+
+        Args:
+            video: The run.
+            frame: Position of the frame.
+            size_wh: Its width and height in pixels.
+            box_xywh: [4] prediction, image pixels.
+
+        Returns:
+            Where to start again; None to go on with the next frame.
+        """
 
 
 @dataclass(frozen=True)
 class OnePass:
-    """From the first frame of a run to its last: one-pass evaluation, and each run of a multi-start experiment."""
+    """From the first frame of a run to its last: one-pass evaluation, and each run of a multi-start experiment.
+
+    Attributes:
+        marks: False; rows are boxes only.
+    """
 
     marks: bool = False
 
@@ -73,7 +86,8 @@ class Supervised:
     """VOT 2013 to 2019: where prediction and ground truth do not overlap, the tracker starts again some frames later.
 
     Attributes:
-        skip: Frames from the failure to the next initialisation.
+        skip: Number of frames from the failure to the next initialisation.
+        marks: True; rows of initialisations, failures and skipped frames are marked.
     """
 
     skip: int = 5
@@ -103,7 +117,20 @@ class Work(Protocol):
 
 
 class _Row:
-    """One run on its way through the batch. `at` is the position of the next frame."""
+    """One run in the batch.
+
+    Attributes:
+        video: The run.
+        at: Position of the next frame to track.
+        requested: Position of the next frame to decode.
+        pending: Frames that are being decoded, from `at` on.
+        start_box: [4] box of the last initialisation, image pixels.
+        boxes: [N, 4] predictions; rows that are not tracked yet have the start box.
+        scores: [N] confidence.
+        seconds: [N] time per frame.
+        corners: [N, 8] polygons, once the tracker has given one.
+        marks: [N] marks of a supervised run.
+    """
 
     def __init__(self, video: Video, start: int) -> None:
         count = len(video)
@@ -120,6 +147,7 @@ class _Row:
         return self.at >= len(self.video)
 
     def record(self, box_xywh: Boxes, score: float, seconds: float, corners: Floats | None = None) -> None:
+        """Store the prediction of frame `at` and go on to the next; TrackingError for a box that is not finite."""
         if not np.isfinite(box_xywh).all():
             raise TrackingError(f"the tracker gave the box {box_xywh.tolist()}")
         self.boxes[self.at], self.scores[self.at], self.seconds[self.at] = box_xywh, score, seconds
@@ -140,12 +168,14 @@ class _Row:
         self.start_box = restart.box_xywh
 
     def next_frame(self, pool: ThreadPoolExecutor, lookahead: int) -> Frame:
+        """Wait for frame `at`, while `lookahead` further frames are being decoded. Raises what reading it raises."""
         while self.requested < len(self.video) and len(self.pending) <= lookahead:
             self.pending.append(pool.submit(self.video.read_frame, self.requested))
             self.requested += 1
         return self.pending.popleft().result()
 
     def result(self, marked: bool) -> Result:
+        """Result of the whole run, with marks if `marked`; corners of frames without a box are NaN."""
         if self.corners is not None:
             self.corners[np.isnan(self.boxes[:, 0])] = np.nan
         marks = self.marks if marked else None
@@ -154,9 +184,7 @@ class _Row:
 
 @dataclass
 class Runner:
-    """Tracks what `work` hands out until nothing is left.
-
-    Raises OutOfMemoryError when the device cannot hold the batch; all other errors belong to one run.
+    """Tracks runs from a queue, several at a time.
 
     Attributes:
         tracker: Tracks all rows.
@@ -181,7 +209,11 @@ class Runner:
 
     @torch.no_grad()
     def run(self) -> None:
-        """Work until the queue has nothing for this process."""
+        """Track until the queue has nothing more for this process; errors of one run are reported to the queue.
+
+        Raises:
+            OutOfMemoryError: The device cannot hold the batch.
+        """
         pool = ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
         rows: list[_Row] = []
         states: list[State] = []
@@ -275,7 +307,11 @@ class Runner:
         began = time.perf_counter()
         try:
             after, prediction = self.tracker.step(state, frames)
-            boxes, scores, corners = _numbers(prediction)
+            boxes = prediction.boxes_xywh.detach().to("cpu", torch.float64).numpy()
+            scores = prediction.scores.detach().to("cpu", torch.float64).numpy()
+            corners: Floats | None = None
+            if prediction.polygons is not None:
+                corners = prediction.polygons.detach().to("cpu", torch.float64).flatten(1).numpy()
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(f"{error}; a smaller --batch needs less") from error
         except Exception as error:
@@ -300,6 +336,7 @@ class Runner:
         return [rows[i] for i in keep], after.select(keep)
 
     def _fail(self, row: _Row, error: Exception) -> None:
+        """Report the failure of a run, or raise it when debugging."""
         for future in row.pending:
             future.cancel()
         if self.raise_errors:
@@ -311,16 +348,15 @@ def _joined(states: list[State]) -> State:
     return type(states[0]).cat(states) if len(states) > 1 else states[0]
 
 
-def _numbers(prediction: Prediction) -> tuple[NDArray[np.float64], NDArray[np.float64], Floats | None]:
-    """Boxes [B, 4], scores [B] and corners [B, 8], where the tracker gives polygons."""
-    boxes = prediction.boxes_xywh.detach().to("cpu", torch.float64).numpy()
-    scores = prediction.scores.detach().to("cpu", torch.float64).numpy()
-    polygons = prediction.polygons
-    return boxes, scores, None if polygons is None else polygons.detach().to("cpu", torch.float64).flatten(1).numpy()
-
-
 def describe(error: BaseException) -> str:
-    """One line for a report: the message, with the kind of error where the message alone would say little."""
+    """Describe an error in one line for a report.
+
+    Args:
+        error: The error.
+
+    Returns:
+        Its message, preceded by the error's class where the message alone would say little.
+    """
     text = " ".join(str(error).split())
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return f"no such file: {error.filename}"

@@ -77,13 +77,25 @@ class TrackerSpec:
 
     @classmethod
     def from_options(cls, options: argparse.Namespace, **changes: Any) -> TrackerSpec:
-        """The spec of a parsed command line: its options that are named like fields, with `changes`."""
+        """Make the spec of a parsed command line.
+
+        Args:
+            options: Parsed options; those that are named like fields are taken, unless they are None.
+            changes: Fields in place of options.
+        """
         given = {k: v for k, v in {**vars(options), **changes}.items() if k in {f.name for f in fields(cls)}}
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
         return cls(**given)
 
     def resolve(self, paths: Paths, benchmark: str | None = None) -> TrackerSpec:
-        """The spec with its weights found, after all checks that need no network.
+        """Find the weights, after all checks that need no network.
+
+        Args:
+            paths: Folders of this machine.
+            benchmark: Name of the benchmark, for settings by benchmark.
+
+        Returns:
+            The spec with paths, benchmark, and the checkpoint's file.
 
         Raises:
             CheckpointNotFoundError: There are no such weights; the message says where they were looked for.
@@ -99,7 +111,14 @@ class TrackerSpec:
         engine = get_engine(self.engine)
         if engine is not None:
             engine.require()
-        check_benchmark_keys(spec.experiment)
+        for name, where in spec.experiment.config.test.by_benchmark.where.items():
+            key = f"{where}: TEST.BY_BENCHMARK.{name}"
+            try:
+                known = get_benchmark(name).name
+            except UnknownNameError as error:
+                raise ConfigError(f"{key}: {error}") from None
+            if known != name.lower():
+                raise ConfigError(f"{key}: write {known.upper()}")
         if self.untrained:
             return replace(spec, checkpoint=None)
         return replace(spec, checkpoint=spec.experiment.locate_weights(str(self.checkpoint or ""), paths))
@@ -162,7 +181,11 @@ class TrackerSpec:
         }
 
     def execution(self, slot: int) -> Execution:
-        """Device and number format of process `slot` of this machine."""
+        """Device and number format of a process.
+
+        Args:
+            slot: Number of the process on its machine.
+        """
         if self.reference:
             return choose_execution("cpu", "official")
         engine = get_engine(self.engine)
@@ -171,7 +194,14 @@ class TrackerSpec:
         return choose_execution(self.device, self.protocol, slot, self.num_gpus)
 
     def inference(self, tracker: Tracker) -> Inference:
-        """Options of `lib.deploy.prepare`. Raises EngineError for an engine that is not installed."""
+        """Options of `lib.deploy.prepare`.
+
+        Args:
+            tracker: The plain tracker; if it reads a second picture, 8-bit engines are calibrated on pairs.
+
+        Raises:
+            EngineError: The engine is not installed.
+        """
         engine = get_engine(self.engine)
         clips: list[CalibrationClip] = []
         if engine is not None:
@@ -182,12 +212,20 @@ class TrackerSpec:
         return Inference(self.execution(0).dtype, self.compile, self.engine, clips)
 
     def build(self, slot: int = 0) -> Tracker:
-        """The tracker of process `slot`, prepared for inference."""
+        """Build the tracker, prepared for inference.
+
+        Args:
+            slot: Number of the process on its machine.
+        """
         tracker = self.build_plain(slot)
         return tracker if self.reference else prepare(tracker, self.inference(tracker))
 
     def build_plain(self, slot: int = 0) -> Tracker:
-        """The same tracker with its network as it was trained: float32, nothing folded into weights."""
+        """Build the tracker with its network as it was trained: float32, nothing folded into weights.
+
+        Args:
+            slot: Number of the process on its machine.
+        """
         if self.reference:
             return REFERENCES[self.reference]()
         if self.protocol == "official":
@@ -200,18 +238,6 @@ class TrackerSpec:
             self.experiment.load_weights(network, Path(self.checkpoint))
         network.to(self.execution(slot).device).eval().requires_grad_(False)
         return self.experiment.build_tracker(network, self.benchmark)
-
-
-def check_benchmark_keys(experiment: Experiment) -> None:
-    """Raises ConfigError for a key of TEST.BY_BENCHMARK that is not the name of a benchmark as it is used here."""
-    for name, where in experiment.config.test.by_benchmark.where.items():
-        key = f"{where}: TEST.BY_BENCHMARK.{name}"
-        try:
-            known = get_benchmark(name).name
-        except UnknownNameError as error:
-            raise ConfigError(f"{key}: {error}") from None
-        if known != name.lower():
-            raise ConfigError(f"{key}: write {known.upper()}")
 
 
 @dataclass(frozen=True)
@@ -257,7 +283,13 @@ def choose_execution(device: str, protocol: str, slot: int = 0, num_gpus: int = 
 def engine_execution(engine: Engine, device: str, protocol: str) -> Execution:
     """Device and number format of an engine: the CPU; half precision where protocol, engine and CPU allow it.
 
-    Raises EngineError for another device, and for 8 bits in the official protocol.
+    Args:
+        engine: The engine.
+        device: auto or cpu.
+        protocol: "official" or "fast".
+
+    Raises:
+        EngineError: The device is another one, or 8 bits are requested in the official protocol.
     """
     if device.strip().lower() not in ("auto", "cpu"):
         raise EngineError(f"engine {engine.name} computes on the CPU; --device {device} is for --engine {TORCH}")
@@ -274,7 +306,18 @@ def engine_execution(engine: Engine, device: str, protocol: str) -> Execution:
 
 
 def choose_dtype(device: torch.device, protocol: str) -> tuple[torch.dtype, str]:
-    """Number format of the network's products, and the reason: float32 for `official`, half for `fast` if it pays."""
+    """Choose the number format of the network's products.
+
+    Args:
+        device: The device.
+        protocol: "official" (float32) or "fast" (half precision where the device is quicker in it).
+
+    Returns:
+        The format, and the reason in words.
+
+    Raises:
+        ValueError: The protocol is unknown.
+    """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol {protocol!r} is unknown; expected {' or '.join(PROTOCOLS)}")
     if protocol == "official":

@@ -22,21 +22,40 @@ _BINARY_MARK = struct.pack("<h", 1)
 
 
 def trajectory_file(folder: Path, run: str) -> Path | None:
-    """The file of a run's regions in its sequence's folder: text before binary, as the toolkit looks; None if none."""
+    """Find the file of a run's regions: text before binary, the order of the toolkit.
+
+    Args:
+        folder: Folder of the sequence.
+        run: Name of the run.
+
+    Returns:
+        None if there is no such file.
+    """
     return next((p for p in (folder / f"{run}.txt", folder / f"{run}.bin") if p.is_file()), None)
 
 
 def is_trajectory(path: Path) -> bool:
-    """True for a binary file, and for text that begins with the mark of a run's first frame; others have only boxes."""
+    """Recognise a toolkit's file: it is binary, or its text begins with the mark of the first frame.
+
+    Args:
+        path: A result file.
+    """
     with path.open("rb") as file:
         head = file.readline()
     return head.startswith(_BINARY_MARK) or (head.strip().isdigit() and path.suffix in (".txt", ".bin"))
 
 
 def read_regions(path: Path) -> Boxes:
-    """[N, 4] boxes x, y, w, h, upright ones around polygons; NaN rows for marks (an initialisation, a failure).
+    """Read the boxes of a toolkit's file.
 
-    Raises ResultFileError naming the line.
+    Args:
+        path: Text or binary file.
+
+    Returns:
+        [N, 4] boxes x, y, w, h, upright ones around polygons; NaN rows for marks (an initialisation, a failure).
+
+    Raises:
+        ResultFileError: A line cannot be read (the message names it), or a binary file has polygons or masks.
     """
     data = path.read_bytes()
     if data.startswith(_BINARY_MARK):
@@ -52,12 +71,20 @@ def read_regions(path: Path) -> Boxes:
 
 
 def read_marks(path: Path) -> Marks:
-    """[N] marks of a text file: the number that stands in place of a region, else `TRACKED`."""
+    """Read the marks of a toolkit's text file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        [N] the number that stands in place of a region, else `TRACKED`.
+    """
     rows = _read_text(path.read_bytes(), path)
     return np.array([int(row[0]) if len(row) == 1 else TRACKED for row in rows])
 
 
 def _read_text(data: bytes, path: Path) -> list[list[float]]:
+    """One list of numbers per line: a mark, a box, or corners."""
     lines = data.decode("utf-8-sig", errors="replace").splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
@@ -94,7 +121,17 @@ def _read_binary(data: bytes, path: Path) -> Boxes:
 
 
 def read_values(path: Path) -> Floats:
-    """[N] the numbers of a `.value` file; NaN for an empty line."""
+    """Read a `.value` file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        [N] numbers; NaN for an empty line.
+
+    Raises:
+        ResultFileError: A line is not a number.
+    """
     text = path.read_text(encoding="utf-8-sig")
     lines = text.removesuffix("\n").split("\n")
     try:
@@ -104,5 +141,9 @@ def read_values(path: Path) -> Floats:
 
 
 def format_values(values: Floats) -> str:
-    """The text of a `.value` file: every digit, an empty line for NaN."""
+    """Text of a `.value` file.
+
+    Args:
+        values: [N] numbers, written with every digit; NaN becomes an empty line.
+    """
     return "".join("\n" if np.isnan(v) else f"{float(v)!r}\n" for v in values)

@@ -42,7 +42,14 @@ class RgbxWorkspace:
     fps_file: str
 
     def dataset(self, name: str) -> str:
-        """The published spelling of a --dataset_name; ValueError with the nearest one."""
+        """Find the published spelling of a --dataset_name.
+
+        Args:
+            name: In any case.
+
+        Raises:
+            ValueError: It is unknown; the message has the nearest name.
+        """
         known = {n.lower(): n for n in self.datasets}
         if name.lower() not in known:
             wanted = suggest(name, list(self.datasets))
@@ -67,7 +74,13 @@ RGBE = RgbxWorkspace("RGB-E", {"VisEvent": "visevent"}, "cvpr2024_rgbe", "fps_rg
 
 
 def parse(workspace: RgbxWorkspace, folder: Path, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The published arguments, and those that replace edits in the published scripts."""
+    """Parse the published arguments, and those that replace edits in the published scripts.
+
+    Args:
+        workspace: Names and defaults.
+        folder: The workspace, where results go.
+        argv: Command line; None for that of the process.
+    """
     first = next(iter(workspace.datasets))
     parser = argparse.ArgumentParser(
         description=f"Track a {workspace.title} benchmark; results go to {folder.name}/results/DATASET/YAML/SEQ.txt."
@@ -92,7 +105,15 @@ def parse(workspace: RgbxWorkspace, folder: Path, argv: Sequence[str] | None) ->
 
 
 def make_job(workspace: RgbxWorkspace, options: argparse.Namespace) -> EvalJob:
-    """The evaluation that the options name. Raises what `TrackerSpec.resolve` raises, and ValueError."""
+    """Make the evaluation of a command line.
+
+    Args:
+        workspace: Names and defaults.
+        options: What `parse` returned.
+
+    Raises:
+        ValueError: The data set is unknown; also what `TrackerSpec.resolve` raises.
+    """
     dataset = workspace.dataset(options.dataset_name)
     benchmark = get_benchmark(workspace.datasets[dataset])
     root = {} if options.root is None else {benchmark.root: options.root}
@@ -123,10 +144,18 @@ def make_job(workspace: RgbxWorkspace, options: argparse.Namespace) -> EvalJob:
 
 
 def write_speeds(results: ResultFolder, file: str) -> Path:
-    """`<seq>: <fps>` lines and `ave:<fps>`: frames after the first, by the seconds they were tracked in."""
-    times = {path.stem.removesuffix("_time"): path for path in sorted(results.path.glob("*_time.txt"))}
+    """Write `<seq>: <fps>` lines and `ave:<fps>`, from the frames after the first of each sequence.
+
+    Args:
+        results: Result folder.
+        file: Name of the file in it.
+
+    Returns:
+        Path of the file.
+    """
     rates: dict[str, float] = {}
-    for name in times:
+    for path in sorted(results.path.glob("*_time.txt")):
+        name = path.stem.removesuffix("_time")
         seconds = results.seconds(name)[1:]
         if seconds.sum() > 0:
             rates[name] = len(seconds) / float(seconds.sum())

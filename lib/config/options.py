@@ -1,4 +1,4 @@
-"""Command-line options that every command has which reads an experiment."""
+"""Command-line options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Callable
 
 
 def add_experiment_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """`--set KEY=VALUE ...` (argument `overrides`) and `--plugin FOLDER` (argument `plugins`), both repeatable."""
+    """Add `--set KEY=VALUE ...` and `--plugin FOLDER`, both repeatable.
+
+    Args:
+        parser: Receives the options, as `overrides` and `plugins`.
+    """
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -28,8 +32,11 @@ def add_experiment_options(parser: argparse.ArgumentParser | argparse._ArgumentG
 
 
 def add_machine_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup, threads: int = 0) -> None:
-    """How sequences are shared out, and where things lie: `--threads` (default `threads`), `--num_gpus`, `--batch`,
-    `--device`, `--data_dir`, `--save_dir`.
+    """Add `--threads`, `--num_gpus`, `--batch`, `--device`, `--data_dir` and `--save_dir`.
+
+    Args:
+        parser: Receives the options.
+        threads: Default of `--threads`.
     """
     add = parser.add_argument
     add("--threads", type=_from(0), default=threads, help=f"worker processes, 0: in this one (default: {threads})")
@@ -41,7 +48,7 @@ def add_machine_options(parser: argparse.ArgumentParser | argparse._ArgumentGrou
 
 
 def _from(least: int) -> Callable[[str], int]:
-    """Reads whole numbers from `least` on."""
+    """A converter for whole numbers that are at least `least`."""
 
     def read(text: str) -> int:
         value = int(text)
@@ -54,7 +61,11 @@ def _from(least: int) -> Callable[[str], int]:
 
 
 def add_engine_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """`--engine NAME` and `--calibration DATASET`."""
+    """Add `--engine NAME` and `--calibration DATASET`.
+
+    Args:
+        parser: Receives the options.
+    """
     parser.add_argument(
         "--engine",
         default="torch",
@@ -72,7 +83,11 @@ def add_engine_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
 
 
 def add_degradation_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """What is wrong with the frames: `--drop`, `--drop_rate`, `--drop_fill`, `--corrupt`, `--degradation_seed`."""
+    """Add `--drop`, `--drop_rate`, `--drop_fill`, `--corrupt` and `--degradation_seed`: frames that are worse.
+
+    Args:
+        parser: Receives the options, the arguments of `Degradation.parse`.
+    """
     parser.add_argument(
         "--drop", choices=["rgb", "aux"], help="leave out this picture of every frame (aux: thermal, depth, events)"
     )

@@ -61,7 +61,14 @@ class AdapterOptions:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> AdapterOptions:
-        """Raises ValueError naming the variable that is wrong."""
+        """Read the options.
+
+        Args:
+            environment: Variables; those without the prefix, and empty ones, are ignored.
+
+        Raises:
+            ValueError: A variable is wrong; the message names it.
+        """
         given = {k.removeprefix(PREFIX): v for k, v in environment.items() if k.startswith(PREFIX) and v}
         try:
             more = json.loads(given.get("OPTIONS", "{}"))
@@ -93,7 +100,14 @@ class AdapterOptions:
         )
 
     def open(self) -> TrackerSession:
-        """The tracker, ready to be initialised; raises what building it raises, and ValueError for another identity."""
+        """Build the tracker.
+
+        Returns:
+            A session that can be initialised.
+
+        Raises:
+            ValueError: The tracker is not the one that the workspace was made for; also what building it raises.
+        """
         spec = self.spec.resolve(load_paths(save_dir=self.save_dir), self.benchmark)
         found = spec.identity().hash
         if self.identity and found != self.identity:
@@ -109,9 +123,16 @@ class AdapterOptions:
 
 
 class Channel:
-    """The server side of TraX, alike for vot-trax 4 and 3, which has one object and no list of them."""
+    """Server side of TraX, for vot-trax 4, and for 3, which has one object in place of a list."""
 
     def __init__(self, trax: ModuleType, channels: Sequence[str], region: str = REGIONS[0]) -> None:
+        """Connect to the toolkit.
+
+        Args:
+            trax: The module of vot-trax.
+            channels: Pictures of a frame.
+            region: Kind of region in replies, announced in addition to rectangles.
+        """
         self._trax = trax
         self._lists = "multiobject" in inspect.signature(trax.Server.__init__).parameters
         regions = list(dict.fromkeys([REGIONS[0], region]))
@@ -122,12 +143,25 @@ class Channel:
         return self._server.wait()
 
     def region(self, request: Any) -> Box:
-        """The box x, y, w, h of an initialisation, rounded to TraX's four decimals (it arrives in single precision)."""
+        """Read the box of an initialisation.
+
+        Args:
+            request: An "initialize" request.
+
+        Returns:
+            Box x, y, w, h, image pixels, rounded to TraX's four decimals (it arrives in single precision).
+        """
         x, y, w, h = (request.objects[0][0] if self._lists else request.region).bounds()
         return round(x, 4), round(y, 4), round(w, 4), round(h, 4)
 
     def reply(self, box_xywh: Box, confidence: float | None = None, prediction: Prediction | None = None) -> None:
-        """Answer the request, with the prediction's mask or polygon if it has one, else with the box."""
+        """Answer the request, with the prediction's mask or polygon if it has one, else with the box.
+
+        Args:
+            box_xywh: Box, image pixels.
+            confidence: Score; None for none.
+            prediction: Of one row.
+        """
         region = self._trax.Rectangle.create(*box_xywh)
         if prediction is not None and prediction.masks is not None:
             region = self._trax.Mask.create(prediction.masks[0].astype(np.uint8))
@@ -140,7 +174,11 @@ class Channel:
             self._server.status(region, properties)
 
     def quit(self, reason: str | None = None) -> None:
-        """End the session; vot-trax 3 cannot give a reason."""
+        """End the session.
+
+        Args:
+            reason: For the toolkit; vot-trax 3 cannot transmit it.
+        """
         if reason is not None and self._lists:
             self._server.quit(reason)
         else:
@@ -148,7 +186,15 @@ class Channel:
 
 
 def pictures(request: Any, channels: Sequence[str]) -> Frame:
-    """The frame of a request: files by channel, colour first, the second one by the recipe of its kind."""
+    """Read the frame of a request.
+
+    Args:
+        request: With a file per channel, colour first.
+        channels: Their names; the second one is read by the recipe of its kind.
+
+    Raises:
+        ValueError: The request has another number of files.
+    """
     paths = [image.path() for _, image in request.image.items()]
     if len(paths) != len(channels):
         raise ValueError(f"{len(paths)} pictures in a frame, expected {', '.join(channels)}")
@@ -157,7 +203,13 @@ def pictures(request: Any, channels: Sequence[str]) -> Frame:
 
 
 def serve(session: TrackerSession, channel: Channel, channels: Sequence[str]) -> None:
-    """Answer requests until the toolkit says quit. Errors are raised; the channel is still open then."""
+    """Answer requests until the toolkit quits.
+
+    Args:
+        session: The tracker.
+        channel: Connection to the toolkit; it is still open if an error is raised.
+        channels: Pictures of a frame.
+    """
     frames = 0
     while True:
         request = channel.wait()
@@ -177,7 +229,14 @@ def serve(session: TrackerSession, channel: Channel, channels: Sequence[str]) ->
 
 
 def main(environment: Mapping[str, str] | None = None) -> int:
-    """The process; 0 when the toolkit said quit, 1 when something went wrong."""
+    """Run the tracker process.
+
+    Args:
+        environment: Variables of `AdapterOptions`; None for those of the process.
+
+    Returns:
+        Exit code: 0 when the toolkit has quit, 1 after an error.
+    """
     environment = os.environ if environment is None else environment
     _open_log(environment.get(f"{PREFIX}LOG"))
     try:
@@ -211,7 +270,7 @@ def main(environment: Mapping[str, str] | None = None) -> int:
 
 
 def _open_log(path: str | None) -> None:
-    """Where the log goes: to the file, or nowhere."""
+    """Direct the log to the file, or to nowhere, and write the versions of the libraries."""
     log.setLevel(logging.INFO)
     log.propagate = False
     log.handlers.clear()
@@ -224,6 +283,7 @@ def _open_log(path: str | None) -> None:
 
 
 def _failed(reason: str, channel: Channel | None = None) -> int:
+    """Report an error to log, stderr and toolkit; returns the exit code 1."""
     log.error("error: %s", reason)
     print(f"error: {reason}", file=sys.stderr, flush=True)
     if channel is not None:

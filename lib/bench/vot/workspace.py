@@ -57,6 +57,7 @@ class VotWorkspace:
 
     @property
     def sequences(self) -> Path:
+        """Folder of the sequences, or link to it."""
         return self.folder / "sequences"
 
 
@@ -103,6 +104,7 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
+    """A mapping from a YAML file; WorkspaceError for anything else."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -157,7 +159,15 @@ def link_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -
 
 
 def anchor_problems(workspace: VotWorkspace, names: tuple[str, ...]) -> list[str]:
-    """Messages for sequences that the anchor-based experiment cannot run."""
+    """Find sequences that the anchor-based experiment cannot run.
+
+    Args:
+        workspace: The workspace; other experiments need no anchors.
+        names: Its sequences.
+
+    Returns:
+        A message for each of them.
+    """
     if workspace.benchmark.name != "vot_rgbd22":
         return []
     files = [workspace.sequences / name / "anchor.value" for name in names]
@@ -244,9 +254,20 @@ def write_tracker(
 def link_results(
     workspace: VotWorkspace, name: str, spec: TrackerSpec, paths: Paths, run_id: int | None = None
 ) -> Path:
-    """Let the toolkit analyse what `tracking/test.py` has tracked: `results/<name>/<experiment>` becomes a link to it.
+    """Make `results/<name>/<experiment>` a link to results of `tracking/test.py`, for the toolkit's analysis.
 
-    Returns the folder linked to. Raises WorkspaceError where there are no such results, or toolkit's own ones.
+    Args:
+        workspace: The workspace.
+        name: Of the tracker in the toolkit.
+        spec: The tracker.
+        paths: Folders of this machine.
+        run_id: Number of the run, part of the result folder's name.
+
+    Returns:
+        The folder linked to.
+
+    Raises:
+        WorkspaceError: There are no such results, or the toolkit has written results of this name.
     """
     script, config = spec.resolve(paths, workspace.benchmark.name).labels
     suffix = "" if run_id is None else f"_{run_id:03d}"
@@ -267,7 +288,11 @@ def link_results(
 
 
 def toolkit_problem() -> str | None:
-    """The reason if `vot` does not run with this interpreter."""
+    """Check that the VOT toolkit can run with this interpreter.
+
+    Returns:
+        The reason if it cannot.
+    """
     found = package_version("vot-toolkit")
     if found is None:
         return "vot-toolkit is not installed in this interpreter: bash install.sh"
