@@ -11,14 +11,7 @@ import _bootstrap  # noqa: F401
 from rich.console import Console
 
 from lib.command import run_command
-from lib.data import (
-    check_part,
-    check_parts,
-    choose_parts,
-    print_results,
-    show_progress,
-    write_vot_list,
-)
+from lib.data import check_part, check_parts, choose_parts, print_results, show_progress, write_vot_list
 from lib.paths import Paths, load_paths, parse_overrides
 
 VOT_KEYS = ("depthtrack_test", "vot_rgbd22")

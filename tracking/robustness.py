@@ -1,4 +1,4 @@
-"""How much an RGB-X tracker depends on each of its pictures: its score as one is missing or corrupted more and more.
+"""Measure an RGB-X tracker's dependence on each picture: its score as one is missing or corrupted more and more.
 
   python tracking/robustness.py sdstrack cvpr2024_rgbt --dataset lasher --report output/robustness
   python tracking/robustness.py sdstrack cvpr2024_rgbd --dataset depthtrack --drop aux --rates 0.2 0.5 1 --corrupt noise

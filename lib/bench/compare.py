@@ -113,6 +113,9 @@ def compare_runs(a: Path, b: Path, tolerance: float = 1e-3) -> RunComparison:
 def result_files(folder: Path) -> dict[str, Path]:
     """Box files of a result folder: `<seq>.txt`, or `<seq>/<run>.txt` and `.bin` of the VOT toolkit.
 
+    Args:
+        folder: The folder.
+
     Returns:
         Run -> its file.
 

@@ -205,7 +205,14 @@ class Outcome:
 
 
 def unit_of(sequences: Sequence[BenchmarkVideo]) -> str:
-    """Unit of counts: sequences, or runs where a sequence has several."""
+    """Unit of counts.
+
+    Args:
+        sequences: Of one benchmark.
+
+    Returns:
+        "runs" where a sequence has several, else "sequences".
+    """
     return "runs" if any(len(s.run_names) > 1 for s in sequences) else "sequences"
 
 
@@ -215,6 +222,10 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     Under torchrun every process calls this with the same job; the first one prepares, reports and scores. Results of
     other weights or another configuration are moved aside first, with a message. A run that fails does not stop the
     others; it is in `Outcome.failures`. On KeyboardInterrupt finished results stay.
+
+    Args:
+        job: The evaluation.
+        console: For progress and messages, in the first process.
 
     Raises:
         BenchmarkError, MissingPathError: The benchmark's data are not complete.

@@ -69,7 +69,7 @@ class Team:
         size: Number of processes.
         local_rank: Number of this process on its machine.
         local_size: Number of processes on its machine.
-        life: How many children of this rank have died before this one.
+        life: Number of children of this rank that have died before this one.
         death: Reason of the last death.
     """
 

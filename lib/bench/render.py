@@ -46,6 +46,9 @@ def select_videos(selection: str, names: Sequence[str], scores: Mapping[str, flo
 def check_selection(selection: str) -> re.Match[str] | None:
     """Parse a selection as far as possible without the names of sequences.
 
+    Args:
+        selection: As of `select_videos`.
+
     Returns:
         A match with the groups "worst" or "best", and N; None for ``all`` and for names.
 

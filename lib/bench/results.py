@@ -188,7 +188,11 @@ class ResultFolder:
         return self.path / f"{name}{ending}"
 
     def boxes_file(self, name: str) -> Path:
-        """The file that says "finished"."""
+        """Box file of a run, whose existence makes it finished.
+
+        Args:
+            name: Of the run.
+        """
         return self._file(name, ".txt", ".txt")
 
     def write(self, result: Result) -> None:
@@ -240,7 +244,14 @@ class ResultFolder:
         return Result(name, self.read(name, exact), scores, self.seconds(name))
 
     def seconds(self, name: str) -> NDArray[np.float64]:
-        """[N] seconds per frame, empty where there is no file of them."""
+        """Read the times of one run.
+
+        Args:
+            name: Of the run.
+
+        Returns:
+            [N] seconds per frame, empty where there is no file of them.
+        """
         return self._column(self._file(name, "_time.txt", "_time.value"))
 
     def _column(self, file: Path) -> NDArray[np.float64]:
@@ -286,7 +297,11 @@ class ResultFolder:
         return aside
 
     def write_scores(self, values: Mapping[str, Any]) -> None:
-        """Write `scores.json`."""
+        """Write `scores.json`.
+
+        Args:
+            values: Its entries, of JSON types.
+        """
         write_text(self.path / SCORES, json.dumps(values, indent=1) + "\n")
 
     def forget(self, names: Iterable[str]) -> None:

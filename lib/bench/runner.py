@@ -77,7 +77,7 @@ class OnePass:
     marks: bool = False
 
     def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], box_xywh: Boxes) -> Restart | None:
-        """Go on."""
+        """Always go on with the next frame."""
         return None
 
 
@@ -113,7 +113,7 @@ class Work(Protocol):
     def failed(self, name: str, reason: str) -> None: ...
 
     def tracked(self, frames: int) -> None:
-        """That many more frames are done; called after every step."""
+        """Count frames that are done; called after every step."""
 
 
 class _Row:

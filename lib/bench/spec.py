@@ -171,10 +171,7 @@ class TrackerSpec:
             "config": self.experiment.plain,
             "config_hash": self.experiment.hash,
             "overrides": list(self.overrides),
-            "weights": {
-                "file": None if self.checkpoint is None else str(self.checkpoint),
-                "sha256": self.weights_hash,
-            },
+            "weights": {"file": None if self.checkpoint is None else str(self.checkpoint), "sha256": self.weights_hash},
             "protocol": self.protocol,
             "compiled": self.compile,
             "engine": self.engine,

@@ -120,10 +120,7 @@ def make_job(workspace: RgbxWorkspace, options: argparse.Namespace) -> EvalJob:
     paths = load_paths(root, data_dir=options.data_dir, save_dir=options.save_dir)
     epoch = () if options.epoch is None else (f"TEST.EPOCH={options.epoch}",)
     spec = TrackerSpec.from_options(
-        options,
-        script=options.script_name,
-        config=options.yaml_name,
-        overrides=(*options.overrides, *epoch),
+        options, script=options.script_name, config=options.yaml_name, overrides=(*options.overrides, *epoch)
     ).resolve(paths, benchmark.name)
     parallel = options.mode == "parallel" and not options.debug
     return EvalJob(

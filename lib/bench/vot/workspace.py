@@ -171,11 +171,8 @@ def anchor_problems(workspace: VotWorkspace, names: tuple[str, ...]) -> list[str
     if workspace.benchmark.name != "vot_rgbd22":
         return []
     files = [workspace.sequences / name / "anchor.value" for name in names]
-    return [
-        f"{file} is missing (a number per frame: 1 start forward, -1 start backward)"
-        for file in files
-        if not file.is_file()
-    ]
+    content = "a number per frame: 1 start forward, -1 start backward"
+    return [f"{file} is missing ({content})" for file in files if not file.is_file()]
 
 
 def write_tracker(
@@ -219,9 +216,8 @@ def write_tracker(
         if results.exists():
             aside = unused_folder(results.with_name(f"{name}.stale-{before or 'unknown'}"))
             results.rename(aside)
-    named = ("script", "config", "checkpoint")
-    options = {f.name: getattr(spec, f.name) for f in fields(spec) if f.name not in named}
-    options = {key: value for key, value in options.items() if value != getattr(TrackerSpec(), key)}
+    further = [f for f in fields(spec) if f.name not in ("script", "config", "checkpoint")]
+    options = {f.name: getattr(spec, f.name) for f in further if getattr(spec, f.name) != f.default}
     environment = {
         "SCRIPT": spec.script,
         "CONFIG": spec.config,
