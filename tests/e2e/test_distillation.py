@@ -64,7 +64,7 @@ def test_a_teacher_on_the_command_line(save: Path, benchmark: Path, command: Run
     (save / "plain.yaml").write_text(TINY)
     told = train(command, save, benchmark, "ostrack", "plain.yaml", "--distill", 1, expect=2)
     assert "--distill 1 needs a teacher" in told
-    named = ("--script_teacher", "ostrack", "--config_teacher", "synthetic_small")
+    named = ("--script_teacher", "ostrack", "--config_teacher", "synthetic_demo")
     told = train(command, save, benchmark, "ostrack", "plain.yaml", "--distill", 1, *named, expect=2)
     assert "name a file with TEACHER.CHECKPOINT" in told
     assert "Traceback" not in told
