@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lib.config import ConfigError, ConfigWarning
 from lib.data import Batch, Frame, Normalise
-from lib.deploy import ENGINES, AutocastTracker, Inference, fuse_network, prepare
+from lib.deploy import AutocastTracker, Inference, fuse_network, prepare
 from lib.methods import load_experiment, resolve
 from lib.methods.cstrack import CSTrack, CSTrackState, CSTrackTracker, TemplateUpdate
 from lib.models import WeightsError, save_release
@@ -245,28 +245,6 @@ def test_stage_2_learns_in_half_precision(dtype: torch.dtype) -> None:
     gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
     assert {"rgb_prompts.weight", "temporal_fusion.layers.0.linear1.weight"} <= gradients.keys()
     assert all(torch.isfinite(g).all() for g in gradients.values())
-
-
-@pytest.mark.parametrize("engine", ["onnx", "openvino"])
-@pytest.mark.parametrize("stage", [1, 2])
-def test_an_engine_gives_the_boxes_of_pytorch_with_template_updates_and_rows_of_any_age(
-    stage: int, engine: str
-) -> None:
-    for package in ENGINES[engine].packages:
-        pytest.importorskip(package)
-    frames, start = clip(1, 9, 90, 120), torch.tensor([[30.0, 20.0, 25.0, 30.0]])
-    boxes = []
-    for inference in (Inference(), Inference(engine=engine)):
-        track = prepare(tracker(stage, TemplateUpdate(3, 0.0)), inference)
-        older: Any = track.init(frames[:1], start)
-        for frame in frames[1:3]:
-            older, _ = track.step(older, [frame])
-        state: Any = CSTrackState.cat([older, track.init(frames[2:3], start + 4)])
-        for frame in frames[3:]:
-            state, prediction = track.step(state, [frame, frame])
-            boxes.append(prediction.boxes_xywh)
-    count = len(frames) - 3
-    torch.testing.assert_close(torch.stack(boxes[count:]), torch.stack(boxes[:count]), rtol=1e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize(("stage", "frames"), [(1, 1), (1, 3), (2, 3)])
