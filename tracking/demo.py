@@ -45,13 +45,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def parse_box(text: str) -> list[float]:
     """Four numbers, separated by commas or blanks."""
+    from lib.data import AnnotationError, parse_boxes
+
     try:
-        values = [float(v) for v in text.replace(",", " ").split()]
-    except ValueError:
-        values = []
-    if len(values) != 4:
-        raise ValueError(f"--init {text!r}: expected x,y,w,h (four numbers, in pixels) or the word mouse")
-    return values
+        return parse_boxes(text, "--init")[0].tolist()
+    except (AnnotationError, IndexError):
+        raise ValueError(f"--init {text!r}: expected x,y,w,h (four numbers, in pixels) or the word mouse") from None
 
 
 def run(options: argparse.Namespace) -> int:

@@ -108,7 +108,7 @@ class EvalJob:
             known = self.benchmark.names(self.paths)
             chosen = {}
             for name in self.names:
-                if name not in known and name.isdigit() and int(name) < len(known):
+                if name not in known and name.isascii() and name.isdecimal() and int(name) < len(known):
                     name = known[int(name)]
                 if name not in known:
                     raise BenchmarkError(

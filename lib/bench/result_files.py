@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lib.data import Boxes
+from lib.data import AnnotationError, Boxes, decode_text, number_rows
 from lib.files import write_text
 from lib.registry import suggest
 
@@ -61,8 +61,6 @@ FORMATS: dict[str, BoxFormat] = {
 """int_tab: OSTrack and its children. int_comma: their submissions. float_comma: VisEvent runners.
 float_space: numpy's default (RGB-T runners). float_comma3: GDSTrack. got10k, trackingnet, vot: the official toolkits
 (TraX carries four decimals). vot_polygon, polygon: VOT2016 to VOT2019."""
-
-_BLANK = str.maketrans({",": " ", "\t": " ", ";": " "})
 
 
 def box_format(name: str) -> BoxFormat:
@@ -170,26 +168,16 @@ def read_rows(path: Path | str) -> Floats:
         FileNotFoundError: There is no such file.
         ResultFileError: It is empty, or a line has a word or another count of numbers; the message names the line.
     """
-    text = Path(path).read_text(encoding="utf-8-sig")
-    lines = text.translate(_BLANK).split("\n")
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines:
-        raise ResultFileError(f"{path}: empty")
-    width = len(lines[0].split())
-    for i, line in enumerate(lines):
-        if len(line.split()) != width or not width:
-            raise ResultFileError(f"{path}: line {i + 1} has {len(line.split())} numbers, line 1 has {width}")
     try:
-        return np.array(" ".join(lines).split(), dtype=np.float64).reshape(-1, width)
-    except ValueError:
-        for i, line in enumerate(lines):
-            for word in line.split():
-                try:
-                    float(word)
-                except ValueError:
-                    raise ResultFileError(f"{path}: line {i + 1}: {word!r} is not a number") from None
-        raise
+        rows = number_rows(decode_text(Path(path).read_bytes(), str(path)), str(path))
+    except AnnotationError as error:
+        raise ResultFileError(str(error)) from None
+    if not rows:
+        raise ResultFileError(f"{path}: empty")
+    for i, row in enumerate(rows):
+        if len(row) != len(rows[0]):
+            raise ResultFileError(f"{path}: line {i + 1} has {len(row)} numbers, line 1 has {len(rows[0])}")
+    return np.array(rows)
 
 
 def read_column(path: Path | str) -> Floats:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from lib.bench.result_files import Floats, Marks, box_format, read_boxes, read_column, write_boxes, write_column
 from lib.bench.trajectories import format_values, read_regions, read_values
-from lib.data import Boxes, Video
+from lib.data import Boxes, Video, check_name
 from lib.files import write_text
 
 MANIFEST, SCORES = "manifest.json", "scores.json"
@@ -162,7 +162,7 @@ def exact_file(folder: Path, name: str) -> Path:
         folder: Result folder.
         name: Of the run.
     """
-    return folder / "float" / f"{name}.txt"
+    return folder / "float" / f"{check_name(name)}.txt"
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,7 @@ class ResultFolder:
         return box_format(self.box_format).toolkit
 
     def _file(self, name: str, ending: str, toolkit_ending: str) -> Path:
+        check_name(name)
         if self.toolkit:
             return self.path / name.rpartition("_")[0] / f"{name}{toolkit_ending}"
         return self.path / f"{name}{ending}"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.bench.result_files import TRACKED, Floats, Marks, ResultFileError, corners_to_xywh
-from lib.data import Boxes
+from lib.data import Boxes, to_number
 
 SPECIAL, RECTANGLE = 0, 1
 _BINARY_MARK = struct.pack("<h", 1)
@@ -94,10 +94,10 @@ def _read_text(data: bytes, path: Path) -> list[list[float]]:
     for i, line in enumerate(lines):
         place = f"{path}: line {i + 1}"
         try:
-            row = [float(word) for word in line.split(",")]
+            row = [to_number(word) for word in line.split(",")]
         except ValueError:
             raise ResultFileError(f"{place}: {line.strip()[:40]!r} is neither a region nor a mark") from None
-        if len(row) not in (1, 4, 8):
+        if len(row) not in (1, 4, 8) or (len(row) == 1 and not row[0].is_integer()):
             raise ResultFileError(f"{place}: {len(row)} numbers; expected a mark, x,y,w,h or 8 numbers of corners")
         rows.append(row)
     return rows
@@ -135,7 +135,7 @@ def read_values(path: Path) -> Floats:
     text = path.read_text(encoding="utf-8-sig")
     lines = text.removesuffix("\n").split("\n")
     try:
-        return np.array([float(line) if line.strip() else np.nan for line in lines])
+        return np.array([to_number(line) if line.strip() else np.nan for line in lines])
     except ValueError as error:
         raise ResultFileError(f"{path}: {error}") from None
 

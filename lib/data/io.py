@@ -6,6 +6,7 @@ A broken file is an error that names it; `BrokenFiles` counts them.
 from __future__ import annotations
 
 import logging
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ log = logging.getLogger("lib.data")
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 _START_OF_SCAN = 0xDA
+_EMPTY_FIELD = re.compile(r"[,;][ \t]*[,;]|^[ \t]*[,;]|\t *\t(?!\s)")
 _MARKERS_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
@@ -100,9 +102,7 @@ def jpeg_decoder() -> str:
 
 
 def parse_boxes(text: str, name: str, columns: int = 4) -> Boxes:
-    """Read one box per line.
-
-    Commas, tabs or blanks separate; CRLF, trailing empty lines and nan in any spelling are accepted.
+    """Read one box per line; see `number_rows` for the text.
 
     Args:
         text: Of the file.
@@ -110,48 +110,116 @@ def parse_boxes(text: str, name: str, columns: int = 4) -> Boxes:
         columns: Numbers per line.
 
     Returns:
-        [N, columns] float64.
+        [N, columns] float64; NaN where the file has it.
 
     Raises:
-        AnnotationError: With file and line, for a wrong column count, an empty line between rows, an infinite
-            coordinate, or what is no number.
+        AnnotationError: With file and line, for a wrong column count, an infinite coordinate, or what is no number.
     """
-    lines = text.lstrip("\ufeff").rstrip().splitlines()
-    rows = [line.replace(",", " ").split() for line in lines]
+    rows = number_rows(text, name)
     for number, row in enumerate(rows, 1):
         if len(row) != columns:
-            found = f"found {len(row)}: {lines[number - 1][:80]!r}"
-            raise AnnotationError(f"{name}, line {number}: expected {columns} numbers, {found}")
-    try:
-        boxes = np.array([float(value) for row in rows for value in row], dtype=np.float64).reshape(-1, columns)
-    except ValueError:
-        number = next(n for n, row in enumerate(rows, 1) if not all(map(_is_number, row)))
-        raise AnnotationError(f"{name}, line {number}: not a row of numbers: {lines[number - 1]!r}") from None
+            line = text.lstrip("\ufeff").splitlines()[number - 1]
+            raise AnnotationError(f"{name}, line {number}: expected {columns} numbers, found {len(row)}: {line[:80]!r}")
+    boxes = np.array(rows, dtype=np.float64).reshape(-1, columns)
     if np.isinf(boxes).any():
-        number = int(np.isinf(boxes).any(axis=1).argmax()) + 1
-        raise AnnotationError(f"{name}, line {number}: a coordinate is infinite: {lines[number - 1]!r}")
+        number = int(np.isinf(boxes).any(axis=1).argmax())
+        raise AnnotationError(f"{name}, line {number + 1}: a coordinate is infinite: {rows[number]}")
     return boxes
 
 
 def parse_numbers(text: str, name: str = "numbers") -> NDArray[np.float64]:
-    """Read all numbers of a text, separated by commas, blanks or line ends.
+    """Read all numbers of a text, on one line or on many; see `number_rows` for the text.
 
     Args:
         text: Of the file.
         name: Of the file, for messages.
 
     Returns:
-        [N] float64.
+        [N] float64, finite.
 
     Raises:
-        AnnotationError: With file and line, for what is no number.
+        AnnotationError: With file and line, for what is no finite number.
     """
-    lines = text.lstrip("\ufeff").splitlines()
+    rows = number_rows(text, name)
+    values = np.array([value for row in rows for value in row], dtype=np.float64)
+    if not np.isfinite(values).all():
+        number = next(n for n, row in enumerate(rows, 1) if not np.isfinite(row).all())
+        raise AnnotationError(f"{name}, line {number}: expected finite numbers, found {rows[number - 1][:8]}")
+    return values
+
+
+def number_rows(text: str, name: str) -> list[list[float]]:
+    """Read the numbers of every line.
+
+    Commas, semicolons, tabs or blanks separate; CRLF, empty lines at the end and NaN in any spelling are accepted. What
+    Python reads as a number but no other program does (`1_0`, digits of other scripts) is an error, and so are an
+    empty field between two separators and an empty line between others: either would shift the numbers behind it.
+
+    Args:
+        text: Of the file.
+        name: Of the file, for messages.
+
+    Returns:
+        The numbers of each line; lines may differ in length.
+
+    Raises:
+        AnnotationError: With file and line.
+    """
+    text = text.lstrip("\ufeff").rstrip()
+    blank = text.replace(",", " ").replace(";", " ").splitlines()
+    dense = text.replace(";", ",").replace(" ", "").replace("\t,", ",")
+    suspicious = any(sign in f"\n{dense}" for sign in ("_", ",,", "\n,", "\r,", "\t\t"))
+    if text.isascii() and not suspicious:
+        try:
+            rows = [list(map(float, line.split())) for line in blank]
+            if all(rows):
+                return rows
+        except ValueError:
+            pass  # the line is named below
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        problem = "an empty field" if _EMPTY_FIELD.search(line) else "" if line.strip() else "an empty line"
+        try:
+            rows.append([to_number(word) for word in blank[number - 1].split()])
+        except ValueError as error:
+            problem = problem or str(error)
+        if problem:
+            raise AnnotationError(f"{name}, line {number}: {problem}: {line[:80]!r}")
+    return rows
+
+
+def to_number(text: str) -> float:
+    """Read a number as other programs do: no underscores between digits, and ASCII only.
+
+    Args:
+        text: One word; NaN and infinity count as numbers.
+
+    Raises:
+        ValueError: It is no number.
+    """
+    if not text.isascii() or "_" in text or not text.strip():
+        raise ValueError(f"{text!r} is not a number")
     try:
-        return np.array([float(v) for line in lines for v in line.replace(",", " ").split()], dtype=np.float64)
+        return float(text)
     except ValueError:
-        number = next(n for n, line in enumerate(lines, 1) if not all(map(_is_number, line.replace(",", " ").split())))
-        raise AnnotationError(f"{name}, line {number}: not a number: {lines[number - 1][:80]!r}") from None
+        raise ValueError(f"{text!r} is not a number") from None
+
+
+def number_array(values: Any, name: str) -> NDArray[np.float64]:
+    """Numbers of a JSON file as an array; text that looks like a number is none.
+
+    Args:
+        values: Nested lists of one shape.
+        name: Of the file, for messages.
+
+    Raises:
+        AnnotationError: Something else than numbers is among them.
+        ValueError: Lists differ in length.
+    """
+    array = np.array(values)
+    if array.size and array.dtype.kind not in "iuf":
+        raise AnnotationError(f"{name}: expected numbers, found text or nothing among them")
+    return array.astype(np.float64)
 
 
 def decode_text(data: bytes, name: str) -> str:
@@ -171,14 +239,6 @@ def decode_text(data: bytes, name: str) -> str:
     if "\0" in text:
         raise AnnotationError(f"{name}: not a text file (it contains zero bytes)")
     return text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _opencv_rgb(data: bytes, name: str) -> Image:

@@ -82,6 +82,23 @@ def folder_names(names: Iterable[str]) -> list[str]:
     return [name for name in names if not name.lower().endswith(files)]
 
 
+def check_name(name: str) -> str:
+    """Make sure that a video's name is a name: paths of pictures and of results are made of it.
+
+    Args:
+        name: A name, or a place such as `test_ST_001/animal_001`.
+
+    Returns:
+        The same name.
+
+    Raises:
+        ValueError: It is empty, leads out of its folder, or has a backslash or a control character.
+    """
+    if not name.isprintable() or "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        raise ValueError(f"{name!r} is not a name of a video (a name has no '..', no backslash, no '/' at its ends)")
+    return name
+
+
 def number_in(name: str) -> int | None:
     """The last number of a file name's stem (`frame0007.bmp`: 7).
 

@@ -74,17 +74,23 @@ class DirectoryStore:
         self.root = Path(root)
 
     def read(self, key: str) -> bytes:
-        with open(self.describe(key), "rb") as file:
+        with open(self._inside(key), "rb") as file:
             return file.read()
 
     def exists(self, key: str) -> bool:
-        return os.path.exists(self.describe(key))
+        return os.path.exists(self._inside(key))
 
     def listdir(self, prefix: str = "") -> list[str]:
-        return sorted(name for name in os.listdir(self.describe(prefix)) if not is_hidden(name))
+        return sorted(name for name in os.listdir(self._inside(prefix)) if not is_hidden(name))
 
     def describe(self, key: str) -> str:
         return os.path.join(self.root, key) if key else str(self.root)
+
+    def _inside(self, key: str) -> str:
+        """The full path. Raises OSError for a key that leads out of the folder."""
+        if key.startswith("/") or (".." in key and ".." in key.split("/")):
+            raise OSError(f"{key!r} leads out of {self.root}")
+        return self.describe(key)
 
 
 class ZipStore:

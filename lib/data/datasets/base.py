@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lib.data.datasets.frames import FrameFiles, Listed
 from lib.data.io import AnnotationError, decode_text, parse_boxes, parse_numbers
-from lib.data.listing import picture_names
+from lib.data.listing import check_name, picture_names
 from lib.data.store import Store, SubStore, ZipStore
 from lib.data.types import Boxes, Mask, Modality, Video
 
@@ -71,6 +71,9 @@ class StoredDataset(ABC):
         store: Files of the data set; keys are relative to the folder where its layout starts.
         names: Sequences.
         name: Name of the data set, for messages.
+
+    Raises:
+        AnnotationError: One of `names` is no name (`check_name`).
     """
 
     modality = Modality.RGB
@@ -80,7 +83,10 @@ class StoredDataset(ABC):
 
     def __init__(self, store: Store, names: Sequence[str], name: str) -> None:
         self.store = store
-        self.names = list(names)
+        try:
+            self.names = [check_name(video) for video in names]
+        except ValueError as error:
+            raise AnnotationError(f"{name} in {store.describe('')}: {error}") from None
         self.name = name
         self._attributes = _read_attributes(store)
         self._positions: dict[str, int] | None = None
@@ -218,8 +224,12 @@ def read_names(store: Store, key: str) -> list[str]:
 
     Raises:
         FileNotFoundError: There is no such file.
+        AnnotationError: It holds no name.
     """
-    return [line.strip() for line in read_text(store, key).lstrip("\ufeff").splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(store, key).lstrip("\ufeff").splitlines() if line.strip()]
+    if not names:
+        raise AnnotationError(f"{store.describe(key)}: the list is empty, expected one name per line")
+    return names
 
 
 def read_boxes(store: Store, key: str) -> Boxes:

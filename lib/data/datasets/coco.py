@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive
 from lib.data.datasets.frames import FrameFiles, Listed
-from lib.data.io import AnnotationError
+from lib.data.io import AnnotationError, number_array
 from lib.data.store import Store
 from lib.data.types import Mask
 
@@ -58,7 +58,7 @@ class CocoDataset(StoredDataset):
             # Numbers are kept in arrays, not in a Python object per annotation.
             self._files = np.array([image["file_name"] for image in table["images"]], dtype=np.str_)
             self._classes = [str(c["name"]) for c in table.get("categories", [])]
-            self._boxes = np.array([a["bbox"] for a in objects], dtype=np.float64).reshape(-1, 4)
+            self._boxes = number_array([a["bbox"] for a in objects], root.describe(key)).reshape(-1, 4)
             self._ids = np.array([a["id"] for a in objects], dtype=np.int64)
             self._image_of = np.array([images[a["image_id"]] for a in objects], dtype=np.int64)
             self._class_of = np.array([categories.get(a.get("category_id"), -1) for a in objects], dtype=np.int64)

@@ -402,7 +402,7 @@ class Tc128Dataset(FolderDataset):
         boxes = read_boxes(self.store, f"{name}/{name}_gt.txt")
         where = self.store.describe(f"{name}/{name}_frames.txt")
         numbers = parse_numbers(read_text(self.store, f"{name}/{name}_frames.txt"), where)
-        if len(numbers) < 2:
+        if len(numbers) < 2 or (numbers % 1).any():
             raise AnnotationError(f"{where}: expected the numbers of the first and the last picture")
         first, last = int(numbers[0]), int(numbers[1])
         if len(boxes) < last - first:

@@ -48,7 +48,7 @@ class Got10kDataset(FolderDataset):
     ) -> None:
         self.below = (part,)
         self.first_box_only = first_box_only
-        positions = names is not None and isinstance(names[0], int)
+        positions = names is not None and len(names) > 0 and isinstance(names[0], int)
         super().__init__(store, None if positions else cast("Sequence[str] | None", names), name)
         self.chosen_by_name = False  # list.txt and positions are trusted; no folder is looked for
         if positions:

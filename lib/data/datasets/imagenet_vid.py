@@ -15,7 +15,7 @@ import numpy as np
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive
 from lib.data.datasets.frames import FrameFiles, Numbered
-from lib.data.io import AnnotationError
+from lib.data.io import AnnotationError, number_array
 from lib.data.listing import folder_names, number_in
 from lib.data.store import DirectoryStore, Store
 from lib.files import write_text
@@ -61,9 +61,9 @@ class ImagenetVidDataset(StoredDataset):
                 kept.append(tracklet)
         lengths = np.array([len(t["anno"]) for t in kept], dtype=np.int64)
         self._offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
-        self._boxes = np.array([box for t in kept for box in t["anno"]], dtype=np.float64).reshape(-1, 4)
+        self._boxes = number_array([box for t in kept for box in t["anno"]], root.describe(CACHE)).reshape(-1, 4)
         self._unoccluded = np.array([v for t in kept for v in t["target_visible"]], dtype=np.bool_)
-        self._starts = np.array([t["start_frame"] for t in kept], dtype=np.int64)
+        self._starts = number_array([t["start_frame"] for t in kept], root.describe(CACHE)).astype(np.int64)
         self._classes = np.array([t["class_name"] for t in kept], dtype=np.str_)
         parts = [f"ILSVRC2015_VID_train_{n:04d}" if isinstance(n := t["set_id"], int) else n for t in kept]
         videos = [f"ILSVRC2015_train_{n:08d}" if isinstance(n := t["vid_id"], int) else n for t in kept]
@@ -191,14 +191,20 @@ def _read_xml(root: Store, key: str) -> tuple[list[int], dict[int, tuple[str, li
             raise ValueError(f"no <{path}>")
         return value.strip()
 
+    def whole(node: ElementTree.Element, path: str) -> int:
+        value = text(node, path)
+        if not re.fullmatch(r"-?[0-9]+", value):
+            raise ValueError(f"<{path}> is {value!r}, not a whole number")
+        return int(value)
+
     try:
         tree = ElementTree.fromstring(root.read(key))
-        size = [int(text(tree, "size/width")), int(text(tree, "size/height"))]
+        size = [whole(tree, "size/width"), whole(tree, "size/height")]
         objects = {}
         for found in tree.findall("object"):
-            x1, y1, x2, y2 = (int(text(found, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-            unoccluded = int(text(found, "occluded")) == 0
-            objects[int(text(found, "trackid"))] = (text(found, "name"), [x1, y1, x2 - x1, y2 - y1], unoccluded)
+            x1, y1, x2, y2 = (whole(found, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
+            unoccluded = whole(found, "occluded") == 0
+            objects[whole(found, "trackid")] = (text(found, "name"), [x1, y1, x2 - x1, y2 - y1], unoccluded)
     except (ElementTree.ParseError, ValueError) as error:
         raise AnnotationError(f"{root.describe(key)}: not an annotation of ImageNet VID ({error})") from None
     return size, objects

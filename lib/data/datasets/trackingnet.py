@@ -100,7 +100,7 @@ def parse_chunks(selection: str) -> list[int]:
     """
     chunks: list[int] = []
     for part in selection.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last or last >= len(ALL_CHUNKS):
             raise ValueError(f"TRACKINGNET:{selection}: expected chunks of 0-11 such as 0-3 or 0,2,6-11")
@@ -132,10 +132,12 @@ def _listed_videos(top: Store) -> dict[str, list[str]]:
         return {}
     where = top.describe("seq_list.json")
     try:
-        pairs = [(int(chunk), str(video)) for chunk, video in json.loads(read_text(top, "seq_list.json"))]
+        pairs = [(chunk, video) for chunk, video in json.loads(read_text(top, "seq_list.json"))]
     except (ValueError, TypeError) as error:
         raise AnnotationError(f"{where}: expected [[chunk, video], ...] ({error})") from None
     videos: dict[str, list[str]] = {}
     for chunk_number, video in pairs:
+        if type(chunk_number) is not int or not isinstance(video, str):
+            raise AnnotationError(f"{where}: expected [[chunk, video], ...], found {[chunk_number, video]}")
         videos.setdefault(f"TRAIN_{chunk_number}", []).append(video)
     return videos

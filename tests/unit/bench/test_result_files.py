@@ -53,6 +53,9 @@ def test_corners_become_boxes(tmp_path: Path) -> None:
         ("1,2,3,4\n1,2,3\n", "line 2 has 3 numbers"),
         ("1,2,3,4\n1,2,oops,4\n", "line 2: 'oops' is not a number"),
         ("1,2,3\n", "3 numbers a line"),
+        ("1,2,3,4\n1,,2,3,4\n", "line 2: an empty field"),
+        ("1 2 3 1_0\n", "line 1: '1_0' is not a number"),
+        ("1,2,3,4\n\n1,2,3,4\n", "line 2: an empty line"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:

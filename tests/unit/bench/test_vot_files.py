@@ -62,6 +62,8 @@ def test_values_keep_every_digit_and_their_gaps(tmp_path: Path) -> None:
     [
         (b"1\n1,2,3,4\n1,2,3,4,5\n", "line 3: 5 numbers; expected a mark"),
         (b"1\nm0,0,2,2,1,3\n", "line 2: 'm0,0,2,2,1,3' is neither"),
+        (b"1\n1,2,3,1_0\n", "line 2: '1,2,3,1_0' is neither"),
+        (b"1.5\n1,2,3,4\n", "line 1: 1 numbers; expected a mark"),
         (b"", "empty"),
         (struct.pack("<hI", 1, 2) + struct.pack("<BI", 0, 1), "cut short"),
         (struct.pack("<hI", 1, 1) + struct.pack("<BH", 2, 0), "frame 0 is a polygon or mask"),

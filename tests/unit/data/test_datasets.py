@@ -132,7 +132,7 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
         ("groundtruth.txt", "", r"groundtruth\.txt: no annotation row"),
         ("groundtruth.txt", b"\xff\xfe\x00", r"groundtruth\.txt: not a text file"),
         ("full_occlusion.txt", "0,0", r"full_occlusion\.txt: 2 values for 4 annotation rows"),
-        ("out_of_view.txt", "0,0,x,0", r"out_of_view\.txt, line 1: not a number"),
+        ("out_of_view.txt", "0,0,x,0", r"out_of_view\.txt, line 1: .x. is not a number"),
     ],
 )
 def test_damaged_annotations_are_named(tmp_path: Path, file: str, content: str | bytes, message: str) -> None:
@@ -257,6 +257,28 @@ def test_trackingnet_chunks_by_name(tmp_path: Path) -> None:
     for wrong in ("12", "3-1", "x", "0-", "-1"):
         with pytest.raises(ValueError, match="expected chunks"):
             parse_chunks(wrong)
+
+
+@pytest.mark.parametrize("entry", ['[1.5, "a_0"]', '["1_0", "a_0"]', "[0, 3]", '[true, "a_0"]'])
+def test_trackingnet_list_with_something_else_than_chunk_and_video(tmp_path: Path, entry: str) -> None:
+    as_folder({f"TRAIN_0/{k}": v for k, v in trackingnet_chunk(["a_0"]).items()}, tmp_path)
+    (tmp_path / "seq_list.json").write_text(f"[{entry}]")
+    with pytest.raises(AnnotationError, match=r"seq_list\.json: expected \[\[chunk, video\]"):
+        TrackingNetDataset(tmp_path, chunks=[0])
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc", "a/../../b", "..", "a\\b", "a/"])
+def test_a_list_names_videos_and_no_other_places(tmp_path: Path, name: str) -> None:
+    as_folder(lasher_tree(["1.png"], ["1.png"], "1,2,3,4"), tmp_path / "a/b")
+    (tmp_path / "a/b/list.txt").write_text(f"2up\n{name}\n")
+    with pytest.raises(AnnotationError, match="is not a name of a video"):
+        LasherDataset(open_store(tmp_path / "a/b"), listing="list.txt")
+
+
+def test_an_empty_list_is_named(tmp_path: Path) -> None:
+    tree: Tree = {**lasher_tree(["1.png"], ["1.png"], "1,2,3,4"), "list.txt": "\n"}
+    with pytest.raises(AnnotationError, match=r"list\.txt: the list is empty"):
+        LasherDataset(open_store(as_folder(tree, tmp_path)), listing="list.txt")
 
 
 def test_trackingnet_test_part(tmp_path: Path) -> None:

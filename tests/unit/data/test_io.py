@@ -17,6 +17,7 @@ from lib.data import (
     decode_image,
     io,
     jpeg_decoder,
+    number_array,
     parse_boxes,
     parse_numbers,
 )
@@ -109,6 +110,13 @@ def test_boxes_keep_all_their_digits() -> None:
         ("1,2,3,4\n1,2,3,4,5\n", 2),
         ("1,2,3,4\n\n1,2,3,4\n", 2),
         ("1,,3,4\n", 1),
+        ("1,2,3,4\n1,,2,3,4\n", 2),
+        (",1,2,3,4\n", 1),
+        ("1\t\t2\t3\t4\n", 1),
+        ("1;2;3;4\n1;2; ;3;4\n", 2),
+        ("1,2,3,4\n1_0,2,3,4\n", 2),
+        ("1,2,3,\u0664\n", 1),
+        ("1,2,3,0x4\n", 1),
         ("1,2,3,4\n1,2,3,4\n1,x,3,4", 3),
         ("1,2,3,inf\n", 1),
     ],
@@ -124,8 +132,15 @@ def test_no_row_is_an_empty_array() -> None:
 
 def test_numbers_on_one_line_or_many() -> None:
     assert parse_numbers("0,1,0\n").tolist() == parse_numbers("0\r\n1\r\n0\r\n\r\n").tolist() == [0, 1, 0]
-    with pytest.raises(AnnotationError, match=r"cover\.label, line 2"):
-        parse_numbers("0\nx\n", "cover.label")
+    for text in ("0\nx\n", "0\n\n1\n", "0\nnan\n", "0\n1_0\n", "0\n1,,0\n"):
+        with pytest.raises(AnnotationError, match=r"cover\.label, line 2"):
+            parse_numbers(text, "cover.label")
+
+
+def test_numbers_of_a_json_file_are_no_text() -> None:
+    np.testing.assert_array_equal(number_array([[1, 2.5]], "x.json"), [[1, 2.5]])
+    with pytest.raises(AnnotationError, match=r"x\.json: expected numbers"):
+        number_array([[1, "1_0"]], "x.json")
 
 
 def fake_jpeg4py(monkeypatch: pytest.MonkeyPatch, shift: int) -> None:

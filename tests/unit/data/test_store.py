@@ -149,3 +149,13 @@ def test_what_is_no_store(tmp_path: Path) -> None:
     as_folder({"x.tar": "?"}, tmp_path)
     with pytest.raises(ValueError, match=r"x\.tar is neither"):
         open_store(tmp_path / "x.tar")
+
+
+@pytest.mark.parametrize("key", ["../secret.txt", "a/../../secret.txt", "/etc/hostname"])
+def test_a_key_does_not_lead_out_of_the_folder(tmp_path: Path, key: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "secret.txt").write_text("x")
+    store = open_store(tmp_path / "data")
+    for use in (store.read, store.exists, store.listdir):
+        with pytest.raises(OSError, match="leads out of"):
+            use(key)
