@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from lib.bench.results import versions
 from lib.bench.spec import TrackerSpec
-from lib.deploy import EngineError, export, get_engine, write_description
+from lib.deploy import EngineError, export, get_engine
+from lib.files import write_text
 
 FORMAT = 1
 
@@ -32,7 +34,7 @@ def export_tracker(spec: TrackerSpec, folder: Path) -> dict[str, Any]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise EngineError(f"{folder} is there and not empty; name another folder with --output, or remove it")
     tracker = spec.build_plain(0)
-    found = export(tracker, folder, spec.inference(tracker), engine.runtime)
+    _, found = export(tracker, folder, spec.inference(tracker), engine.runtime)
     details = spec.details()
     values = {
         "format": FORMAT,
@@ -46,7 +48,7 @@ def export_tracker(spec: TrackerSpec, folder: Path) -> dict[str, Any]:
         "identity": spec.identity().plain(),
         "versions": versions(),
     }
-    write_description(folder, values)
+    write_text(folder / "graphs.json", json.dumps(values, indent=1) + "\n")
     return values
 
 

@@ -1,23 +1,13 @@
 """Networks for inference: fused, packed, quantised, exported, computed by other runtimes; functions over a tracker."""
 
-from lib.deploy.engines import ENGINE_NAMES, ENGINES, TORCH, Engine, EngineError, get_engine
-from lib.deploy.graphs import (
-    check_parity,
-    engine_runtime,
-    load_graphs,
-    network_graphs,
-    write_description,
-    write_graphs,
-)
+from lib.deploy.engines import ENGINES, TORCH, Engine, EngineError, get_engine
+from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network_graphs, write_graphs
 from lib.deploy.prepare import (
-    PLAIN,
     AutocastTracker,
     Inference,
-    attach_engine,
     export,
     fuse_network,
     fuse_tracker,
-    network_of,
     prepare,
     prepare_for_rollout,
     reads_pixels,

@@ -48,27 +48,36 @@ class Engine:
         return 0.05 if self.int8 or dtype != torch.float32 else 1e-4
 
 
-_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
 ENGINES = {
-    name: Engine(name, runtime, int8, _PACKAGES[runtime])
-    for runtime in ("onnx", "openvino")
-    for name, int8 in ((runtime, False), (f"{runtime}-int8", True))
+    name: Engine(name, runtime, name.endswith("-int8"), ("onnx", "onnxscript", package))
+    for runtime, package in (("onnx", "onnxruntime"), ("openvino", "openvino"))
+    for name in (runtime, f"{runtime}-int8")
 }
-ENGINE_NAMES = (TORCH, *ENGINES)
 
 
 def get_engine(name: str) -> Engine | None:
-    """The engine of this name, None for PyTorch itself. Raises EngineError for an unknown name."""
-    if name == TORCH:
-        return None
-    if name not in ENGINES:
-        known = ", ".join(ENGINE_NAMES)
-        raise EngineError(f"engine {name!r} is unknown{suggest(name, ENGINE_NAMES)} (known: {known})")
-    return ENGINES[name]
+    """The engine of a name as `--engine` takes it; None for PyTorch itself.
+
+    Raises:
+        EngineError: The name is unknown.
+    """
+    known = (TORCH, *ENGINES)
+    if name not in known:
+        raise EngineError(f"engine {name!r} is unknown{suggest(name, known)} (known: {', '.join(known)})")
+    return ENGINES.get(name)
 
 
 def require_packages(what: str, packages: tuple[str, ...], extra: str) -> None:
-    """Raises EngineError if one of `packages` is missing; the message names the extra of this project with them."""
+    """Check that packages are installed.
+
+    Args:
+        what: What needs them, for the message.
+        packages: Their import names.
+        extra: The extra of this project that installs them.
+
+    Raises:
+        EngineError: One of them is missing.
+    """
     missing = [p for p in packages if importlib.util.find_spec(p) is None]
     if missing:
         they = "a package that is" if len(missing) == 1 else "packages that are"
@@ -104,20 +113,18 @@ class OnnxGraph:
         return {k: torch.from_numpy(v) for k, v in zip(self._outputs, found, strict=True)}
 
 
-_PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16"}
-
-
 class OpenVinoGraph:
     """A graph in OpenVINO. dtype: of the products that are not in 8 bits."""
 
     def __init__(self, path: Path, threads: int, dtype: torch.dtype = torch.float32) -> None:
         import openvino
 
-        if dtype not in _PRECISION:
-            raise EngineError(f"OpenVINO computes in {' or '.join(_PRECISION.values())} here, not in {dtype}")
+        precision = {torch.float32: "f32", torch.bfloat16: "bf16"}.get(dtype)
+        if precision is None:
+            raise EngineError(f"OpenVINO computes in f32 or bf16 here, not in {dtype}")
         core = openvino.Core()
         options = {
-            "INFERENCE_PRECISION_HINT": _PRECISION[dtype],
+            "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",

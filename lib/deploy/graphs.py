@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -30,7 +29,6 @@ import torch
 from torch import Tensor, nn
 
 from lib.deploy.engines import EngineError, LoadedGraph, load_graph, require_packages
-from lib.files import write_text
 from lib.models.heads import Candidates
 
 GRAPH_NAMES = {"encode_template": "template", "locate": "frame", "update_template": "update"}
@@ -38,7 +36,6 @@ GRAPH_NAMES = {"encode_template": "template", "locate": "frame", "update_templat
 TOKENS = "tokens"
 """The encoded template: output of `encode_template` and `update_template`, first input of `locate`."""
 NEXT = "next_"
-DESCRIPTION = "graphs.json"
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -93,7 +90,12 @@ class _EntryPoint(nn.Module):
 
 
 def graph_outputs(candidates: Candidates) -> dict[str, Tensor]:
-    """Outputs of a frame's graph: the best box by plain score, the head's maps, boxes of all cells [B, 4, N] if any."""
+    """Outputs of a frame's graph by name.
+
+    Returns:
+        `boxes_cxcywh` [B, 4], the best box by plain score, in units of the crop; the head's maps; and, where the head
+        has a box per cell, `cell_boxes_cxcywh` [B, 4, N].
+    """
     maps = {k: v for k, v in candidates.maps.items() if k in ("score_map", "size_map", "offset_map")}
     found = {"boxes_cxcywh": candidates.best_boxes(), **maps}
     return found if candidates.boxes.shape[1] == 1 else found | {"cell_boxes_cxcywh": candidates.boxes.transpose(1, 2)}
@@ -128,88 +130,85 @@ def network_graphs(network: nn.Module, normalise: nn.Module) -> dict[str, Graph]
     return graphs
 
 
+@torch.no_grad()
 def write_graphs(graphs: Mapping[str, Graph], folder: Path, file_format: str = "onnx") -> dict[str, Any]:
-    """Write one file per graph; returns each graph's file, inputs and outputs by the graph's name, JSON-able.
+    """Write one file per graph, of any batch size; large weights go to a second file.
 
-    file_format: "onnx", or "openvino" for OpenVINO's own files (.xml and .bin).
+    Args:
+        graphs: By entry point, as `network_graphs` gives them.
+        folder: Made if it is missing.
+        file_format: "onnx", or "openvino" for OpenVINO's own files (.xml and .bin), with all digits.
+
+    Returns:
+        File, inputs and outputs of each graph, by the graph's name; JSON-able.
+
+    Raises:
+        EngineError: A package that writes the format is not installed.
     """
+    require_packages("exporting to ONNX", ("onnx", "onnxscript"), "onnx")
+    if file_format == "openvino":
+        require_packages("writing OpenVINO's files", ("openvino",), "openvino")
     folder.mkdir(parents=True, exist_ok=True)
-    found = {}
+    batch, found = torch.export.Dim("batch", min=1), dict[str, Any]()
     for method, graph in graphs.items():
         path = folder / f"{GRAPH_NAMES[method]}.onnx"
-        _write_onnx(graph, path)
+        inputs = {k: v.clone() for k, v in graph.inputs.items()}
+        rows = tuple({0: batch} for _ in inputs)
+        with _quiet():
+            program = torch.export.export(graph.module, tuple(inputs.values()), dynamic_shapes={"inputs": rows})
+            written = torch.onnx.export(
+                program, dynamo=True, input_names=list(inputs), output_names=list(graph.outputs), verbose=False
+            )
+            assert written is not None
+            written.save(path, external_data=sum(t.nbytes for t in program.state_dict.values()) > 2**27)
         if file_format == "openvino":
-            path = _to_openvino(path)
-        with torch.no_grad():
-            outputs = graph.run(graph.inputs)
-        found[GRAPH_NAMES[method]] = {
-            "file": path.name, "inputs": _shapes(graph.inputs), "outputs": _shapes(outputs)
-        }  # fmt: skip
+            import openvino
+
+            model = openvino.Core().read_model(str(path))
+            openvino.save_model(model, str(path.with_suffix(".xml")), compress_to_fp16=False)
+            del model  # its weights may be mapped from the files that are removed
+            for file in (path, path.with_name(f"{path.name}.data")):
+                file.unlink(missing_ok=True)
+            path = path.with_suffix(".xml")
+        tensors = {"inputs": graph.inputs, "outputs": graph.run(graph.inputs)}
+        found[GRAPH_NAMES[method]] = {"file": path.name} | {
+            kind: {
+                name: {"shape": ["batch", *t.shape[1:]], "dtype": str(t.dtype).removeprefix("torch.")}
+                for name, t in named.items()
+            }
+            for kind, named in tensors.items()
+        }
     return found
-
-
-def _write_onnx(graph: Graph, path: Path) -> None:
-    """Write a graph of any batch size. Large weights go to a second file, `<path>.data`."""
-    require_packages("exporting to ONNX", ("onnx", "onnxscript"), "onnx")
-    batch = torch.export.Dim("batch", min=1)
-    inputs = {k: v.clone() for k, v in graph.inputs.items()}
-    with _quiet(), torch.no_grad():
-        program = torch.export.export(
-            graph.module, tuple(inputs.values()), dynamic_shapes={"inputs": tuple({0: batch} for _ in inputs)}
-        )
-        found = torch.onnx.export(
-            program, dynamo=True, input_names=list(inputs), output_names=list(graph.outputs), verbose=False
-        )
-        assert found is not None
-        found.save(path, external_data=sum(t.nbytes for t in program.state_dict.values()) > 2**27)
-
-
-def _to_openvino(path: Path) -> Path:
-    """The same graph in OpenVINO's files, all digits kept; the ONNX files are removed."""
-    require_packages("writing OpenVINO's files", ("openvino",), "openvino")
-    import openvino
-
-    target = path.with_suffix(".xml")
-    openvino.save_model(openvino.Core().read_model(str(path)), str(target), compress_to_fp16=False)
-    for file in (path, path.with_name(f"{path.name}.data")):
-        file.unlink(missing_ok=True)
-    return target
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporter's progress messages; its exceptions say what matters."""
-    loggers = [logging.getLogger(n) for n in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [log.level for log in loggers]
+    level = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        for log in loggers:
-            log.setLevel(logging.ERROR)
+        logging.disable(logging.WARNING)
         try:
             yield
         finally:
-            for log, level in zip(loggers, levels, strict=True):
-                log.setLevel(level)
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Shape and format of tensors whose first dimension is the number of rows."""
-    return {
-        k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.dtype).removeprefix("torch.")} for k, v in tensors.items()
-    }
-
-
-def write_description(folder: Path, values: Mapping[str, Any]) -> Path:
-    """Write `graphs.json`; returns its path."""
-    path = folder / DESCRIPTION
-    write_text(path, json.dumps(values, indent=1) + "\n")
-    return path
+            logging.disable(level)
 
 
 def load_graphs(
     folder: Path, description: Mapping[str, Any], runtime: str, threads: int, dtype: torch.dtype = torch.float32
 ) -> dict[str, LoadedGraph]:
-    """Load the graphs that `write_graphs` described into a runtime; by entry point."""
+    """Load written graphs into a runtime.
+
+    Args:
+        folder: Where they are.
+        description: What `write_graphs` returned.
+        runtime: "onnx" or "openvino".
+        threads: CPU threads of each graph.
+        dtype: Number format of products that are not in 8 bits.
+
+    Returns:
+        The loaded graphs by entry point.
+    """
     return {
         method: load_graph(folder / description[name]["file"], runtime, threads, dtype)
         for method, name in GRAPH_NAMES.items()
@@ -237,7 +236,9 @@ class _EngineCall:
 def engine_runtime(network: M, loaded: Mapping[str, LoadedGraph]) -> M:
     """A copy of an exportable network whose entry points are computed by graphs and take uint8 crops.
 
-    Everything else is the network's own and shared with it.
+    Args:
+        network: Everything else is shared with it.
+        loaded: The graphs by entry point.
     """
     assert isinstance(network, Exportable)
     twin, samples = copy.copy(network), network.sample_inputs()

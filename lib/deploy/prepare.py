@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.data import Frame, Normalise
-from lib.deploy.engines import TORCH, Engine, EngineError, LoadedGraph, get_engine
+from lib.deploy.engines import TORCH, EngineError, get_engine
 from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network_graphs, write_graphs
 from lib.deploy.quantise import CalibrationClip, calibrate, quantise
 from lib.models.layers import FuseOptions, fuse_module, packing_works
@@ -77,19 +77,24 @@ def prepare(tracker: Tracker, inference: Inference = PLAIN) -> Tracker:
 
     float16, and half formats of trackers that are no `OneStreamTracker`, are left to autocast.
 
+    Args:
+        tracker: Its network is in eval mode and on its device.
+        inference: Number format, compilation and engine.
+
     Raises:
-        EngineError: For an engine that is missing or cannot compute this tracker's network.
-        ValueError: If there is no network to compile.
+        EngineError: See `export`.
+        ValueError: There is no network to compile.
     """
     if inference.engine != TORCH:
-        return attach_engine(tracker, inference)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            return export(tracker, Path(folder), inference)[0]
     if isinstance(tracker, OneStreamTracker) and inference.dtype in (torch.float32, torch.bfloat16):
         prepared = fuse_tracker(tracker, FuseOptions(inference.dtype, pack=not inference.compiled, grid=tracker.grid))
         if inference.compiled:
             locate = getattr(prepared.network, "locate", prepared.network.forward)
             setattr(prepared.network, locate.__name__, torch.compile(locate))
         return prepared
-    network = network_of(tracker)
+    network = getattr(tracker, "network", None)
     if inference.compiled:
         if network is None:
             raise ValueError(f"{type(tracker).__name__} has no network that could be compiled")
@@ -110,12 +115,6 @@ def prepare_for_rollout(tracker: T) -> T:
     return cast("T", prepare(tracker))
 
 
-def network_of(tracker: Tracker) -> nn.Module | None:
-    """The tracker's network; None for a tracker without an attribute `network`."""
-    network = getattr(tracker, "network", None)
-    return network if isinstance(network, nn.Module) else None
-
-
 def fuse_tracker(tracker: OneStreamTracker, options: FuseOptions) -> OneStreamTracker:
     """A copy of the tracker with its network fused, normalisation included where the network allows it."""
     twin = copy.copy(tracker)
@@ -132,11 +131,7 @@ class AutocastTracker(Tracker):
     def __init__(self, tracker: Tracker, device: str, dtype: torch.dtype) -> None:
         self.tracker = tracker
         self.reads_aux, self.gives_regions = tracker.reads_aux, tracker.gives_regions
-        self._kind = torch.device(device).type
-        self._dtype = dtype
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self._kind, dtype=self._dtype)
+        self._autocast = partial(torch.autocast, device, dtype=dtype)
 
     def request_regions(self, *kinds: str) -> None:
         """Pass the request on to the tracker."""
@@ -151,39 +146,36 @@ class AutocastTracker(Tracker):
             return self.tracker.step(state, frames)
 
 
-def attach_engine(tracker: Tracker, inference: Inference) -> OneStreamTracker:
-    """A copy of the tracker whose network is computed by `inference.engine`, after a comparison with PyTorch.
+def export(
+    tracker: Tracker, folder: Path, inference: Inference, file_format: str = "onnx"
+) -> tuple[OneStreamTracker, dict[str, Any]]:
+    """Write a tracker's network as graphs for an engine, and compare them with PyTorch.
 
-    Raises:
-        EngineError: See `prepare`; also where the engine's outputs deviate from PyTorch's.
-    """
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        twin, loaded, _, _ = _export(tracker, Path(folder), inference, "onnx")
-    twin.network, twin.normalise = engine_runtime(twin.network, loaded), nn.Identity()
-    return twin
-
-
-def export(tracker: Tracker, folder: Path, inference: Inference, file_format: str = "onnx") -> dict[str, Any]:
-    """Write a tracker's network as graphs into `folder`.
+    Args:
+        tracker: An `OneStreamTracker` on the CPU; others are refused.
+        folder: Where the graphs go.
+        inference: The engine, its number format and, for 8 bits, clips.
+        file_format: See `write_graphs`.
 
     Returns:
-        Files, inputs and outputs of the graphs, their deviation from PyTorch, and what a program needs to know of the
-        tracker to use them (crops, window, updates); JSON-able.
+        A copy of the tracker whose network is computed by the engine; and files, inputs and outputs of the graphs,
+        their deviation from PyTorch, and what a program needs to know of the tracker to use them (crops, window,
+        updates), JSON-able.
 
     Raises:
-        EngineError: If the tracker cannot be exported, or the engine's outputs deviate from PyTorch's.
+        EngineError: The engine is missing or cannot compute this tracker's network, or its outputs deviate from
+            PyTorch's.
     """
-    twin, _, described, parity = _export(tracker, folder, inference, file_format)
-    return {"graphs": described, "engine": inference.engine, "parity": parity, **twin.procedure()}
-
-
-def _export(
-    tracker: Tracker, folder: Path, inference: Inference, file_format: str
-) -> tuple[OneStreamTracker, dict[str, LoadedGraph], dict[str, Any], dict[str, float]]:
-    """The tracker with the exported network, the loaded graphs, their description and their deviations."""
-    engine = _usable_engine(tracker, inference)
+    engine = get_engine(inference.engine)
+    if engine is None:
+        raise EngineError(f"{TORCH} is no engine to export for")
     if not isinstance(tracker, OneStreamTracker):
         raise EngineError(f"{type(tracker).__name__} cannot be exported: it is no OneStreamTracker")
+    if tracker.device.type != "cpu":
+        raise EngineError(f"engine {engine.name} computes on the CPU, not on {tracker.device}; add --device cpu")
+    if inference.compiled:
+        raise EngineError(f"engine {engine.name} compiles by itself; leave --compile out")
+    engine.require()
     twin = fuse_tracker(tracker, FuseOptions(pack=False, grid=tracker.grid, portable=True))
     if engine.int8:
         twin.network = quantise(twin.network, calibrate(twin, inference.clips))
@@ -192,16 +184,6 @@ def _export(
     loaded = load_graphs(folder, described, engine.runtime, torch.get_num_threads(), inference.dtype)
     exact = not engine.int8 and inference.dtype == torch.float32
     parity = check_parity(graphs, loaded, engine.tolerance(inference.dtype), state=exact)
-    return twin, loaded, described, parity
-
-
-def _usable_engine(tracker: Tracker, inference: Inference) -> Engine:
-    engine = get_engine(inference.engine)
-    if engine is None:
-        raise EngineError(f"{TORCH} is no engine to export for")
-    if isinstance(tracker, OneStreamTracker) and tracker.device.type != "cpu":
-        raise EngineError(f"engine {engine.name} computes on the CPU, not on {tracker.device}; add --device cpu")
-    if inference.compiled:
-        raise EngineError(f"engine {engine.name} compiles by itself; leave --compile out")
-    engine.require()
-    return engine
+    values = {"graphs": described, "engine": engine.name, "parity": parity, **twin.procedure()}
+    twin.network, twin.normalise = engine_runtime(twin.network, loaded), nn.Identity()
+    return twin, values

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -42,7 +43,9 @@ PROCEDURAL = {False: "SYNTHETIC:seed=880001,sequences=12,length=24", True: "SYNT
 class CalibrationClip:
     """A target in a few frames, from which a network's layers get their ranges.
 
-    frames: the first one shows the target at boxes_xywh[0]. boxes_xywh: [N, 4] float64, image pixels, one per frame.
+    Attributes:
+        frames: N frames; the first one shows the target at boxes_xywh[0].
+        boxes_xywh: [N, 4] float64, image pixels.
     """
 
     frames: Sequence[Frame]
@@ -52,10 +55,12 @@ class CalibrationClip:
 def calibration_clips(name: str, paths: Paths) -> list[CalibrationClip]:
     """Clips of `FRAMES` frames from up to `SEQUENCES` videos, evenly spread over a data set.
 
-    name: as in DATASETS_NAME of a training configuration.
+    Args:
+        name: As in DATASETS_NAME of a training configuration.
+        paths: Folders of this machine.
 
     Raises:
-        EngineError: If no video has enough frames with a visible target; and what `build_dataset` raises.
+        EngineError: No video has enough frames with a visible target.
     """
     dataset = build_dataset(name, paths)
     clips = []
@@ -74,9 +79,16 @@ def calibration_clips(name: str, paths: Paths) -> list[CalibrationClip]:
 
 
 def calibrate(tracker: OneStreamTracker, clips: Sequence[CalibrationClip]) -> dict[str, ChannelRange]:
-    """Input ranges of the network's layers, by layer name, from tracking the clips.
+    """Input ranges of the network's layers from tracking clips.
 
     Every frame is searched where its target is, whatever was found in the frame before.
+
+    Args:
+        tracker: Its network is fused with ``FuseOptions(portable=True)``.
+        clips: Sample data.
+
+    Returns:
+        Ranges by layer name.
     """
     with record_ranges(tracker.network) as ranges:
         for clip in clips:
@@ -98,10 +110,6 @@ class ChannelRange:
         flat = x.detach().flatten(0, -2).float()
         self.low, self.high = torch.minimum(self.low, flat.amin(0)), torch.maximum(self.high, flat.amax(0))
 
-    @property
-    def magnitude(self) -> Tensor:
-        return torch.maximum(-self.low, self.high)
-
     def scaled(self, factor: Tensor) -> ChannelRange:
         return ChannelRange(self.low * factor, self.high * factor)
 
@@ -111,16 +119,14 @@ def record_ranges(network: nn.Module) -> Iterator[dict[str, ChannelRange]]:
     """While it is open, the inputs of all layers that could be in 8 bits are recorded under the layers' names."""
     ranges: dict[str, ChannelRange] = {}
 
-    def hook(name: str, channels: int) -> Any:
-        def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            x = args[0].movedim(1, -1) if isinstance(module, Convolution) else args[0]
-            if name not in ranges:
-                ranges[name] = ChannelRange(*torch.zeros(2, channels).unbind(0))
-            ranges[name].add(x)
+    def record(name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        x = args[0].movedim(1, -1) if isinstance(module, Convolution) else args[0]
+        if name not in ranges:
+            ranges[name] = ChannelRange(*torch.zeros(2, x.shape[-1]).unbind(0))
+        ranges[name].add(x)
 
-        return look
-
-    handles = [m.register_forward_pre_hook(hook(n, _inputs(m))) for n, m in network.named_modules() if _suitable(m)]
+    layers = [(name, module) for name, module in network.named_modules() if _is_suitable(module)]
+    handles = [module.register_forward_pre_hook(partial(record, name)) for name, module in layers]
     try:
         yield ranges
     finally:
@@ -128,25 +134,29 @@ def record_ranges(network: nn.Module) -> Iterator[dict[str, ChannelRange]]:
             handle.remove()
 
 
-def _suitable(module: nn.Module) -> bool:
+def _is_suitable(module: nn.Module) -> bool:
+    """True for layers that 8 bits make quicker without much loss."""
     if isinstance(module, Convolution):
         # A last layer has no ReLU; its maps are compared and become boxes.
-        return module.relu and not module.packed and min(_inputs(module), len(module.weight)) >= NARROW
+        inputs = module.weight.shape[1] * module.groups
+        return module.relu and not module.packed and min(inputs, len(module.weight)) >= NARROW
     return type(module) is nn.Linear and min(module.weight.shape) >= NARROW
-
-
-def _inputs(module: nn.Module) -> int:
-    if isinstance(module, Convolution):
-        return module.weight.shape[1] * module.groups
-    return int(module.in_features) if isinstance(module, nn.Linear) else 0
 
 
 @torch.no_grad()
 def quantise(network: M, ranges: dict[str, ChannelRange]) -> M:
-    """A network fused with ``FuseOptions(portable=True)`` in 8 bits; layers without recorded range stay in float32.
+    """Turn a network's layers into 8 bits; those without recorded range stay in float32.
 
-    The module tree is changed in place, its weights, which may be shared, are not. Raises ValueError when nothing was
-    recorded.
+    Args:
+        network: Fused with ``FuseOptions(portable=True)``. Its module tree is changed in place, its weights, which may
+            be shared, are not.
+        ranges: From `calibrate` or `record_ranges`.
+
+    Returns:
+        The same network.
+
+    Raises:
+        ValueError: Nothing was recorded.
     """
     if not ranges:
         raise ValueError("no layer was recorded, so there is nothing to calibrate 8 bits on")
@@ -156,22 +166,17 @@ def quantise(network: M, ranges: dict[str, ChannelRange]) -> M:
     for name, module in list(network.named_modules()):
         if name in ranges:
             parent, _, leaf = name.rpartition(".")
-            network.get_submodule(parent).register_module(leaf, _in_8_bits(module, ranges[name]))
+            kind: type[Any] = Convolution8 if isinstance(module, Convolution) else Linear8
+            network.get_submodule(parent).register_module(leaf, kind(module, ranges[name]))
     return network
-
-
-def _in_8_bits(module: nn.Module, ranges: ChannelRange) -> nn.Module:
-    if isinstance(module, Convolution):
-        return Convolution8(module, ranges)
-    assert isinstance(module, nn.Linear)
-    return Linear8(module, ranges)
 
 
 def _smooth(block: Block, name: str, ranges: dict[str, ChannelRange]) -> None:
     """Move scales from the inputs of a block's layers behind a norm or a product into these."""
     dot = f"{name}." if name else ""
     attn = block.attn
-    for norm, readers in ((block.norm1, ["attn.qkv"]), (block.norm2, ["mlp.fc1", *_adapters(block)])):
+    adapters = ("MLP_X_DTE_Adapter.D_fc1", "MLP_X_X_DTE_Adapter.D_fc1") if isinstance(block, AdaptedBlock) else ()
+    for norm, readers in ((block.norm1, ["attn.qkv"]), (block.norm2, ["mlp.fc1", *adapters])):
         keys = [f"{dot}{reader}" for reader in readers]
         if keys[0] not in ranges:
             continue
@@ -191,15 +196,10 @@ def _smooth(block: Block, name: str, ranges: dict[str, ChannelRange]) -> None:
         attn.qkv.weight, attn.qkv.bias = _fixed(attn.qkv.weight * shrink[:, None]), _fixed(attn.qkv.bias * shrink)
 
 
-def _adapters(block: Block) -> list[str]:
-    """Names of the adapter layers that read the second norm."""
-    names = ("MLP_X_DTE_Adapter", "MLP_X_X_DTE_Adapter") if isinstance(block, AdaptedBlock) else ()
-    return [f"{name}.D_fc1" for name in names]
-
-
 def _balance(ranges: ChannelRange, weight: Tensor) -> Tensor:
     """What to divide inputs by, and to multiply columns of the weight [N, K] with: [K]."""
-    x, w = ranges.magnitude.clamp_min(1e-5), weight.abs().amax(0).clamp_min(1e-5)
+    x = torch.maximum(-ranges.low, ranges.high).clamp_min(1e-5)
+    w = weight.abs().amax(0).clamp_min(1e-5)
     scale = (x / w).sqrt()
     return scale / scale.log().mean().exp()
 
@@ -220,7 +220,9 @@ class _Rounding(nn.Module):
         self.zero = round(-low / self.scale) if lopsided else 0
 
     def forward(self, x: Tensor) -> Tensor:
-        return _through(x, self.scale, self.zero, self.low, self.high, self.dtype)
+        ops, grid = _ops(), (self.scale, self.zero, self.low, self.high, self.dtype)
+        rounded: Tensor = ops.dequantize_per_tensor(ops.quantize_per_tensor(x, *grid), *grid)
+        return rounded
 
 
 class _Weight(nn.Module):
@@ -278,14 +280,6 @@ class Convolution8(nn.Module):
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """x: [B, C, H, W]."""
         return finished(self.sliding(self.rounding(x), self.weight(), self.bias), shortcut, self.relu)
-
-
-def _through(x: Tensor, scale: float, zero: int, low: int, high: int, dtype: torch.dtype) -> Tensor:
-    ops = _ops()
-    y: Tensor = ops.dequantize_per_tensor(
-        ops.quantize_per_tensor(x, scale, zero, low, high, dtype), scale, zero, low, high, dtype
-    )
-    return y
 
 
 def _ops() -> Any:
