@@ -19,39 +19,58 @@ C = TypeVar("C")
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A node with `TYPE`: the registered part and the arguments of its builder (lower-case)."""
+    """A node with `TYPE`.
+
+    Attributes:
+        type: Name of the registered part.
+        args: Arguments of its builder, lower-case.
+        where: "file:line" of each argument, and of TYPE.
+    """
 
     type: str
     args: dict[str, Any] = dataclasses.field(default_factory=dict)
     where: dict[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def builder(self, registry: Registry[Callable[..., Any]]) -> Callable[..., Any]:
-        """The registered builder, once the arguments were found in its signature."""
+        """The registered builder.
+
+        Raises:
+            ConfigError: There is none, or its signature lacks one of the arguments.
+        """
         try:
             build = registry[self.type]
         except KeyError as error:
             raise ConfigError(f"{self.where.get('TYPE', 'configuration')}: {error}") from None
-        known = list(inspect.signature(build).parameters)
+        known = [name.upper() for name in inspect.signature(build).parameters]
         for name in self.args:
-            if name not in known:
-                upper = [k.upper() for k in known]
-                raise ConfigError(
-                    f"{self.where.get(name, 'configuration')}: {registry.kind} {self.type} has no argument "
-                    f"{name.upper()}{suggest(name.upper(), upper)}"
-                )
+            if name.upper() not in known:
+                where, hint = self.where.get(name, "configuration"), suggest(name.upper(), known)
+                raise ConfigError(f"{where}: {registry.kind} {self.type} has no argument {name.upper()}{hint}")
         return build
 
     def build(self, registry: Registry[Callable[..., Any]], **given: Any) -> Any:
-        """Build the part. `given` is what the method decides; what the builder does not take of it is left out."""
+        """Build the part.
+
+        Args:
+            registry: Where its type is looked up.
+            **given: Arguments that the method decides; those that the builder does not take are left out, and those
+                that the configuration states take precedence.
+        """
         build = self.builder(registry)
         known = inspect.signature(build).parameters
         return build(**{k: v for k, v in given.items() if k in known and k not in self.args}, **self.args)
 
 
 def from_tree(schema: type[C], tree: Tree, path: str = "") -> C:
-    """An instance of the frozen dataclass `schema`; keys are field names in upper case, or the field's `key` metadata.
+    """Make a section from a tree.
 
-    Raises ConfigError naming file, line, key and, for an unknown key, the nearest known one.
+    Args:
+        schema: Frozen dataclass; keys are its field names in upper case, or the field's `key` metadata.
+        tree: The keys and values.
+        path: Dotted path of the section with a dot behind it, for messages.
+
+    Raises:
+        ConfigError: Names file, line, key and, for an unknown key, the nearest known one.
     """
     hints = typing.get_type_hints(schema)
     by_key = {f.metadata.get("key", f.name.upper()): f for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
@@ -71,44 +90,34 @@ def from_tree(schema: type[C], tree: Tree, path: str = "") -> C:
 
 
 def _convert(hint: Any, value: Any, what: str, path: str) -> Any:
+    """A value as the type `hint`. what: place and key for messages. path: key with a dot behind it."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return _convert_union(args, value, what, path)
+        if value is None and type(None) in args:
+            return None
+        problems = []
+        for option in args:
+            try:
+                if option is not type(None):
+                    return _convert(option, value, what, path)
+            except ConfigError as error:
+                problems.append(error)
+        raise problems[0]
     if hint is Any:
         return as_nested(value)
-    if hint is Tree:
-        if not isinstance(value, Tree):
-            raise ConfigError(f"{what}: expected a mapping of keys, found {value!r}")
-        return value
     if hint is Part:
         return _part(value, what)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Tree):
-            raise ConfigError(f"{what}: expected a mapping of keys, found {value!r}")
-        return from_tree(typing.cast(type, hint), value, path)
     if origin is tuple:
         if not isinstance(value, list):
             raise ConfigError(f"{what}: expected a list, found {value!r}")
         return tuple(_convert(args[0], v, f"{what}[{i}]", path) for i, v in enumerate(value))
+    if origin is not dict and not dataclasses.is_dataclass(hint):
+        return _scalar(hint, value, what)
+    if not isinstance(value, Tree):
+        raise ConfigError(f"{what}: expected a mapping of keys, found {value!r}")
     if origin is dict:
-        if not isinstance(value, Tree):
-            raise ConfigError(f"{what}: expected a mapping of keys, found {value!r}")
         return {k: _convert(args[1], v, f"{what}.{k}", f"{path}{k}.") for k, v in value.values.items()}
-    return _scalar(hint, value, what)
-
-
-def _convert_union(options: tuple[Any, ...], value: Any, what: str, path: str) -> Any:
-    if value is None and type(None) in options:
-        return None
-    problem: ConfigError | None = None
-    for option in options:
-        if option is type(None):
-            continue
-        try:
-            return _convert(option, value, what, path)
-        except ConfigError as error:
-            problem = problem or error
-    raise problem or ConfigError(f"{what}: unexpected value {value!r}")
+    return value if hint is Tree else from_tree(typing.cast(type, hint), value, path)
 
 
 def _scalar(hint: Any, value: Any, what: str) -> Any:
@@ -145,8 +154,9 @@ def _frozen(value: Any) -> Any:
 def as_plain(config: Any) -> Any:
     """The resolved configuration as YAML-able dictionaries and lists with upper-case keys.
 
-    A field with `section` metadata is left out when it is None or empty, so that a new optional section changes no
-    hash.
+    Args:
+        config: A section, or a value in one. A field with `section` metadata is left out when it is None or empty, so
+            that a new optional section changes no hash.
     """
     if isinstance(config, Tree):
         return config.plain()
@@ -170,9 +180,9 @@ class InertKey:
     """A key of published files that has no effect here.
 
     Attributes:
-        reason: why, for the warning.
-        usual: values that say what happens anyway; they cause no warning.
-        refused: another value is an error, since the network or the tracker would have to be another one.
+        reason: Reason, for the warning.
+        usual: Values that cause no warning, since they agree with what this library does.
+        refused: Another value is an error, since the network or the tracker would have to be another one.
     """
 
     reason: str
@@ -188,14 +198,14 @@ def take_inert(tree: Tree, inert: Mapping[str, InertKey]) -> list[str]:
     """Take keys without effect out of a tree.
 
     Args:
-        tree: the configuration as it was read; changed in place.
-        inert: dotted key -> what is to be said of it.
+        tree: The configuration as it was read; changed in place.
+        inert: By dotted key.
 
     Returns:
         A warning for each key that was set to an unusual value.
 
     Raises:
-        ConfigError: for a refused value.
+        ConfigError: For a refused value.
     """
     notes = []
     for dotted, key in inert.items():

@@ -5,33 +5,23 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 
-def add_experiment_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+
+def add_experiment_options(parser: Parser) -> None:
     """Add `--set KEY=VALUE ...` and `--plugin FOLDER`, both repeatable.
 
     Args:
         parser: Receives the options, as `overrides` and `plugins`.
     """
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override keys of the configuration, such as TRAIN.LR=1e-4; may be repeated",
-    )
-    parser.add_argument(
-        "--plugin",
-        dest="plugins",
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="folder of a method from outside this tree; may be repeated",
-    )
+    add = parser.add_argument
+    text = "override keys of the configuration, such as TRAIN.LR=1e-4; may be repeated"
+    add("--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=text)
+    text = "folder of a method from outside this tree; may be repeated"
+    add("--plugin", dest="plugins", action="append", default=[], metavar="FOLDER", help=text)
 
 
-def add_machine_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup, threads: int = 0) -> None:
+def add_machine_options(parser: Parser, threads: int = 0) -> None:
     """Add `--threads`, `--num_gpus`, `--batch`, `--device`, `--data_dir` and `--save_dir`.
 
     Args:
@@ -60,55 +50,32 @@ def _from(least: int) -> Callable[[str], int]:
     return read
 
 
-def add_engine_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+def add_engine_options(parser: Parser) -> None:
     """Add `--engine NAME` and `--calibration DATASET`.
 
     Args:
         parser: Receives the options.
     """
-    parser.add_argument(
-        "--engine",
-        default="torch",
-        metavar="NAME",
-        help="who computes the network: torch (default), onnx, openvino, or in 8 bits onnx-int8, openvino-int8, which "
-        "need --protocol fast",
-    )
-    parser.add_argument(
-        "--calibration",
-        default="",
-        metavar="DATASET",
-        help="data set, as in DATASETS_NAME of a configuration, that ranges of 8-bit numbers are taken from "
-        "(default: procedural sequences)",
-    )
+    add = parser.add_argument
+    text = "torch (default), onnx, openvino, or in 8 bits onnx-int8, openvino-int8, which need --protocol fast"
+    add("--engine", default="torch", metavar="NAME", help=f"runtime that computes the network: {text}")
+    text = "data set, as in DATASETS_NAME of a configuration, for the ranges of 8-bit numbers"
+    add("--calibration", default="", metavar="DATASET", help=f"{text} (default: procedural sequences)")
 
 
-def add_degradation_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add `--drop`, `--drop_rate`, `--drop_fill`, `--corrupt` and `--degradation_seed`: frames that are worse.
+def add_degradation_options(parser: Parser) -> None:
+    """Add `--drop`, `--drop_rate`, `--drop_fill`, `--corrupt` and `--degradation_seed` for degraded frames.
 
     Args:
         parser: Receives the options, the arguments of `Degradation.parse`.
     """
-    parser.add_argument(
-        "--drop", choices=["rgb", "aux"], help="leave out this picture of every frame (aux: thermal, depth, events)"
-    )
-    parser.add_argument(
-        "--drop_rate",
-        type=float,
-        default=1.0,
-        metavar="R",
-        help="leave it out in this share of the frames, the first one not among them (default: 1, in every frame)",
-    )
-    parser.add_argument(
-        "--drop_fill",
-        default="black",
-        choices=["black", "repeat"],
-        help="what stands there instead: black, or the last picture that was there",
-    )
-    parser.add_argument(
-        "--corrupt",
-        nargs="+",
-        default=[],
-        metavar="KIND:STRENGTH[:PICTURE]",
-        help="noise:0.3 or occlusion:0.4, on rgb, aux or both (default) pictures of every frame but the first",
-    )
-    parser.add_argument("--degradation_seed", type=int, default=0, help="another draw of all that (default: 0)")
+    add = parser.add_argument
+    text = "leave out this picture of every frame (aux: thermal, depth, events)"
+    add("--drop", choices=["rgb", "aux"], help=text)
+    text = "leave it out in this share of the frames, the first one not among them (default: 1, in every frame)"
+    add("--drop_rate", type=float, default=1.0, metavar="R", help=text)
+    text = "replacement for the missing picture: black, or the last picture that was there"
+    add("--drop_fill", default="black", choices=["black", "repeat"], help=text)
+    text = "noise:0.3 or occlusion:0.4, on rgb, aux or both (default) pictures of every frame but the first"
+    add("--corrupt", nargs="+", default=[], metavar="KIND:STRENGTH[:PICTURE]", help=text)
+    add("--degradation_seed", type=int, default=0, help="seed of all that is drawn for these options (default: 0)")

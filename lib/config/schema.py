@@ -5,11 +5,46 @@ Field names are the YAML keys in lower case. Defaults are those of the OSTrack f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lib.config.build import InertKey, Part, as_plain, from_tree
 from lib.config.tree import ConfigError, Tree
+
+T = TypeVar("T", bound="Test")
+
+
+def require(condition: bool, message: str) -> None:
+    """Check the values of a section.
+
+    Args:
+        condition: True if they are accepted.
+        message: Sentence that names the keys and what is expected.
+
+    Raises:
+        ValueError: They are not; `from_tree` adds file, line and section to the message.
+    """
+    if not condition:
+        raise ValueError(message)
+
+
+def require_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Check that a value is one of several.
+
+    Args:
+        key: For the message.
+        value: As the user wrote it.
+        choices: At least two.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    expected = f"{', '.join(choices[:-1])} or {choices[-1]}"
+    require(value in choices, f"{key} must be {expected}, not {value!r}")
+
+
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -17,10 +52,10 @@ class Region:
     """Crop of a template or search region in training.
 
     Attributes:
-        size: output side in pixels.
-        factor: side of the crop over the square root of the box's area.
-        center_jitter, scale_jitter: of the box that is cropped round; see `lib.data.jitter_box`.
-        number: frames of this kind in a sample.
+        size: Output side in pixels.
+        factor: Side of the crop over the square root of the box's area.
+        center_jitter, scale_jitter: Jitter of the box around which the crop is cut; see `lib.data.jitter_box`.
+        number: Frames of this kind in a sample.
     """
 
     size: int = 256
@@ -30,15 +65,9 @@ class Region:
     number: int = 1
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.factor <= 0 or self.number < 1:
-            raise ValueError(f"SIZE {self.size}, FACTOR {self.factor} and NUMBER {self.number} must be positive")
-        if min(self.center_jitter, self.scale_jitter) < 0:
-            raise ValueError("CENTER_JITTER and SCALE_JITTER must not be negative")
-
-
-T = TypeVar("T", bound="Test")
-
-GREY_RULES = ("rgb_only", "rgb", "rgb_and_equal_aux")
+        positive = self.size >= 1 and self.factor > 0 and self.number >= 1
+        require(positive, f"SIZE {self.size}, FACTOR {self.factor} and NUMBER {self.number} must be positive")
+        require(min(self.center_jitter, self.scale_jitter) >= 0, "CENTER_JITTER and SCALE_JITTER must not be negative")
 
 
 @dataclass(frozen=True)
@@ -46,13 +75,13 @@ class Augment:
     """Augmentation of training pictures; OSTrack's values.
 
     Attributes:
-        grey, mirror: probabilities for the whole sample.
-        crop_flip: probability for each crop by itself.
-        brightness: each crop's factor is drawn from 1 - BRIGHTNESS .. 1 + BRIGHTNESS.
-        grey_rule: what becomes grey. `rgb_only`: frames without a second picture, as SDSTrack was trained; `rgb`: the
-            RGB picture of every frame; `rgb_and_equal_aux`: that, and the second picture where it equals the first, as
-            CSTrack was trained.
-        transforms: further changes, such as {TYPE: saturation, SPREAD: 0.2}; names of `lib.data.AUGMENTATIONS`.
+        grey, mirror: Probabilities for the whole sample.
+        crop_flip: Probability for each crop by itself.
+        brightness: Each crop's factor is drawn from 1 - BRIGHTNESS .. 1 + BRIGHTNESS.
+        grey_rule: Pictures that become grey. `rgb_only`: of frames without a second picture, as SDSTrack was trained;
+            `rgb`: the RGB picture of every frame; `rgb_and_equal_aux`: that, and the second picture where it equals the
+            first, as CSTrack was trained.
+        transforms: Further changes, such as {TYPE: saturation, SPREAD: 0.2}; names of `lib.data.AUGMENTATIONS`.
     """
 
     grey: float = 0.05
@@ -63,13 +92,9 @@ class Augment:
     transforms: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
-        if not all(0 <= share <= 1 for share in (self.grey, self.mirror, self.crop_flip, self.brightness)):
-            raise ValueError("GREY, MIRROR, CROP_FLIP and BRIGHTNESS must lie in 0..1")
-        if self.grey_rule not in GREY_RULES:
-            raise ValueError(f"GREY_RULE must be {', '.join(GREY_RULES[:-1])} or {GREY_RULES[-1]}")
-
-
-BOX_UNITS = ("size", "size_minus_one")
+        shares = (self.grey, self.mirror, self.crop_flip, self.brightness)
+        require(all(0 <= s <= 1 for s in shares), "GREY, MIRROR, CROP_FLIP and BRIGHTNESS must lie in 0..1")
+        require_choice("GREY_RULE", self.grey_rule, ("rgb_only", "rgb", "rgb_and_equal_aux"))
 
 
 @dataclass(frozen=True)
@@ -77,9 +102,9 @@ class DataMix:
     """A mixture of data sets.
 
     Attributes:
-        datasets_name: names of the data sets; published files write `[null]` for none.
-        datasets_ratio: weights by which they are drawn.
-        sample_per_epoch: samples of an epoch, over all processes.
+        datasets_name: Names of the data sets; published files write `[null]` for none.
+        datasets_ratio: Weights by which they are drawn.
+        sample_per_epoch: Samples of an epoch, over all processes.
     """
 
     datasets_name: tuple[str | None, ...] = ()
@@ -87,11 +112,9 @@ class DataMix:
     sample_per_epoch: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.datasets_ratio) != len(self.datasets_name):
-            raise ValueError(
-                f"DATASETS_NAME has {len(self.datasets_name)} entries and DATASETS_RATIO {len(self.datasets_ratio)}; "
-                "one ratio per data set is expected"
-            )
+        names, ratios = len(self.datasets_name), len(self.datasets_ratio)
+        found = f"DATASETS_NAME has {names} entries and DATASETS_RATIO {ratios}"
+        require(names == ratios, f"{found}; one ratio per data set is expected")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,21 +127,21 @@ class Data:
     """Training samples, and what tracking shares with them.
 
     Attributes:
-        sampler_mode: which frames make a sample; a name of `lib.data.FRAME_SAMPLERS`.
-        multi_modal_vision: frames of plain RGB sets show their picture twice, as RGB and as the second modality; needed
+        sampler_mode: Choice of the frames of a sample; a name of `lib.data.FRAME_SAMPLERS`.
+        multi_modal_vision: Frames of plain RGB sets show their picture twice, as RGB and as the second modality; needed
             where RGB and RGB-X sets are mixed.
-        augment: augmentation.
-        box_unit: boxes are divided by the crop's side (`size`), or by one pixel less (`size_minus_one`, CSTrack).
-        reject_all_padding: crops that show nothing but padding are drawn again.
-        crop_style: geometry of crops and what surrounds the image, in training and in tracking; a name of
+        augment: Augmentation.
+        box_unit: Boxes are divided by the crop's side (`size`), or by one pixel less (`size_minus_one`, CSTrack).
+        reject_all_padding: Crops that show nothing but padding are drawn again.
+        crop_style: Geometry of crops and content beyond the image's border, in training and in tracking; a name of
             `lib.data.CROP_STYLES`, such as `area` (OSTrack) or `context` (TransT).
-        channels: order in which the network reads a picture, RGB or BGR; MEAN and STD are in this order.
-        mean, std: of the normalisation, per channel of values in 0..1.
-        masks: samples carry the masks of the targets.
-        collate: how samples become a batch; a name of `lib.data.COLLATES`.
-        max_sample_interval: how many frames apart template and search frames may lie.
-        search, template: their crops.
-        train, val: the mixtures of data sets.
+        masks: Samples carry the masks of the targets.
+        collate: Function that makes a batch of samples; a name of `lib.data.COLLATES`.
+        channels: Order in which the network reads a picture, RGB or BGR; MEAN and STD are in this order.
+        mean, std: Normalisation, per channel of values in 0..1.
+        max_sample_interval: Largest distance of template and search frames in frames.
+        search, template: Their crops.
+        train, val: The mixtures of data sets.
     """
 
     sampler_mode: str = "causal"
@@ -139,10 +162,8 @@ class Data:
     val: DataMix = DataMix()
 
     def __post_init__(self) -> None:
-        if self.box_unit not in BOX_UNITS:
-            raise ValueError(f"BOX_UNIT must be {' or '.join(BOX_UNITS)}, not {self.box_unit!r}")
-        if self.channels not in ("RGB", "BGR"):
-            raise ValueError(f"CHANNELS must be RGB or BGR, not {self.channels!r}")
+        require_choice("BOX_UNIT", self.box_unit, ("size", "size_minus_one"))
+        require_choice("CHANNELS", self.channels, ("RGB", "BGR"))
 
 
 @dataclass(frozen=True)
@@ -150,8 +171,8 @@ class Model:
     """Parts of a network.
 
     Attributes:
-        pretrain_file: weights to begin with; see `lib.models.locate` for where they are looked for.
-        backbone, head: registered parts.
+        pretrain_file: Weights to begin with; see `lib.models.locate` for where they are looked for.
+        backbone, head: Registered parts.
     """
 
     pretrain_file: str = ""
@@ -161,10 +182,17 @@ class Model:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate over the epochs; see `lib.train.schedule.lr_factor` for the types.
+    """Learning rate over the epochs; see `lib.train.schedule.lr_factor`.
 
-    USE_DECAY_RATE: `step` multiplies by DECAY_RATE; without it by 0.1, as OSTrack's published files are read.
-    WARMUP_TYPE: `ramp` (by the step), or by the epoch from WARMUP_RATIO on: `linear`, `log`, `step`.
+    Attributes:
+        type: Kind of decay.
+        decay_rate: Factor of `step` with USE_DECAY_RATE.
+        milestones, gamma: Epochs after which `Mstep` multiplies by GAMMA.
+        warmup_epochs: Length of the warm-up.
+        min_lr_ratio: Share of the base rate at which `cosine` and `log` end.
+        use_decay_rate: `step` multiplies by DECAY_RATE; without it by 0.1, as OSTrack's published files are read.
+        warmup_type: `ramp` (by the step), or by the epoch from WARMUP_RATIO on: `linear`, `log`, `step`.
+        warmup_ratio: Share of the base rate in the first epoch of such a warm-up.
     """
 
     type: str = "step"
@@ -180,7 +208,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """Parameters whose name meets `pattern` (regular expression; the first group that meets wins)."""
+    """Optimiser settings of some parameters.
+
+    Attributes:
+        pattern: Regular expression for their names; the first group that matches wins.
+        lr_multiplier: Factor of TRAIN.LR.
+        weight_decay: Of these parameters; None for TRAIN.WEIGHT_DECAY.
+        freeze: They are not trained.
+    """
 
     pattern: str
     lr_multiplier: float = 1.0
@@ -192,9 +227,14 @@ class ParamGroup:
 class TrainPhase:
     """One of TRAIN.PHASES: a stretch of epochs with its own optimiser; keys that are left out are those of TRAIN.
 
-    EPOCHS: how many; left out, up to the next phase or the last epoch. START_EPOCH: may state where it begins.
-    EVAL_MODULES: regular expressions; modules with such a name stay in evaluation mode. CONTINUE_SCHEDULE: the learning
-    rate is that of a schedule over all epochs of the training, not one that counts from the phase's first epoch.
+    Attributes:
+        epochs: Their number; None: up to the next phase or the last epoch.
+        start_epoch: First epoch, if it is stated.
+        lr, weight_decay, optimizer, momentum, backbone_multiplier, lr_drop_epoch: See `Train`.
+        grad_clip_norm, fix_bn, scheduler, param_groups: See `Train`.
+        eval_modules: Regular expressions; modules with such a name stay in evaluation mode.
+        continue_schedule: The learning rate is that of a schedule over all epochs of the training, not one that counts
+            from the phase's first epoch.
     """
 
     epochs: int | None = None
@@ -213,22 +253,42 @@ class TrainPhase:
     continue_schedule: bool = False
 
 
-ON_NONFINITE = ("raise", "skip")
-
-
-def _check_precision(name: str) -> None:
-    if name not in ("fp32", "bf16", "fp16"):
-        raise ValueError(f"PRECISION must be fp32, bf16 or fp16, not {name!r}")
-
-
 @dataclass(frozen=True)
 class Train:
-    """How a network learns. BATCH_SIZE is per process, as in published files; the log states the total.
+    """Optimisation of a network.
 
-    MOMENTUM: of SGD. SUM_GRADIENTS: gradients of several processes are added up; without it they are averaged.
-    ON_NONFINITE: what becomes of a step whose loss or gradient is not finite, or whose loss is above MAX_LOSS (0: no
-    bound): `raise` ends the training, `skip` leaves the step out; more than MAX_SKIPPED of them in a row end it, too.
-    PHASES: stretches of epochs with an optimiser each; none: one phase.
+    Attributes:
+        lr, weight_decay: Of the optimiser.
+        epoch: Number of epochs.
+        lr_drop_epoch: Epoch at which a `step` schedule drops the rate.
+        batch_size: Per process, as in published files; the log states the total.
+        num_worker: Data workers per process.
+        optimizer: See `lib.train.build_optimizer`.
+        backbone_multiplier: Factor of LR for the backbone.
+        giou_weight, l1_weight: Weights of the box losses.
+        freeze_layers: Layers of the backbone that are not trained, as published files list them.
+        print_interval: Steps between lines of the log.
+        val_epoch_interval: Epochs between validations.
+        grad_clip_norm: Largest norm of the gradient; 0 for no clipping.
+        amp: As `precision: fp16`, in published files.
+        scheduler: Learning rate over the epochs.
+        drop_path_rate: Stochastic depth of the backbone.
+        fix_bn: Batch norms stay in evaluation mode.
+        precision: fp32, bf16 or fp16.
+        accumulate: Batches per step.
+        param_groups: Settings of some parameters.
+        seed: Of all random numbers.
+        save_epoch_interval, save_epochs, save_last_n_epoch: Epochs whose weights are kept.
+        state_interval_seconds, state_interval_steps: Time and steps between states within an epoch; 0 for none.
+        max_bad_samples: Tolerated share of samples whose files cannot be read.
+        compile: Use `torch.compile`.
+        momentum: Of SGD.
+        sum_gradients: Gradients of several processes are added up; without it they are averaged.
+        on_nonfinite: Treatment of a step whose loss or gradient is not finite, or whose loss is above MAX_LOSS:
+            `raise` ends the training, `skip` leaves the step out.
+        max_loss: Bound of the loss; 0 for none.
+        max_skipped: More skipped steps in a row end the training.
+        phases: Stretches of epochs with an optimiser each; empty: one phase.
     """
 
     lr: float = 1e-4
@@ -268,11 +328,10 @@ class Train:
     phases: tuple[TrainPhase, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_precision(self.precision)
-        if self.on_nonfinite not in ON_NONFINITE:
-            raise ValueError(f"ON_NONFINITE must be {' or '.join(ON_NONFINITE)}, not {self.on_nonfinite!r}")
-        if min(self.epoch, self.batch_size, self.accumulate) < 1:
-            raise ValueError("EPOCH, BATCH_SIZE and ACCUMULATE must be at least 1")
+        require_choice("PRECISION", self.precision, PRECISIONS)
+        require_choice("ON_NONFINITE", self.on_nonfinite, ("raise", "skip"))
+        least = min(self.epoch, self.batch_size, self.accumulate)
+        require(least >= 1, "EPOCH, BATCH_SIZE and ACCUMULATE must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -280,10 +339,10 @@ class Test:
     """Settings of a tracker.
 
     Attributes:
-        template_factor, search_factor: side of a crop over the square root of the box's area.
-        template_size, search_size: sides of the resized crops in pixels.
-        epoch: which checkpoint is tested.
-        by_benchmark: benchmark, as ``--dataset`` takes it in capitals -> TEST settings that hold on this benchmark.
+        template_factor, search_factor: Side of a crop over the square root of the box's area.
+        template_size, search_size: Sides of the resized crops in pixels.
+        epoch: Epoch whose checkpoint is tested.
+        by_benchmark: Benchmark, as ``--dataset`` takes it in capitals -> TEST settings that hold on this benchmark.
     """
 
     template_factor: float = 2.0
@@ -297,10 +356,10 @@ class Test:
         """The section with the BY_BENCHMARK settings of one benchmark laid over it.
 
         Args:
-            benchmark: name as ``--dataset`` takes it, in any case; None for none.
+            benchmark: Name as ``--dataset`` takes it, in any case; None for none.
 
         Raises:
-            ConfigError: names file, line and key of a setting that does not fit the section.
+            ConfigError: Names file, line and key of a setting that does not fit the section.
         """
         name = {name.lower(): name for name in self.by_benchmark.values}.get((benchmark or "").lower())
         if name is None:
@@ -320,9 +379,9 @@ class Teacher:
     DATA describes the teacher's crops; the student's sizes are TEST.SEARCH_SIZE and TEST.TEMPLATE_SIZE.
 
     Attributes:
-        script, config: the experiment.
-        checkpoint: its weights; see `lib.models.locate`. Empty: those of its trained network.
-        precision: of the teacher's forward pass.
+        script, config: The experiment.
+        checkpoint: Its weights; see `lib.models.locate`. Empty: those of its trained network.
+        precision: Of the teacher's forward pass.
     """
 
     script: str
@@ -331,7 +390,7 @@ class Teacher:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        _check_precision(self.precision)
+        require_choice("PRECISION", self.precision, PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -339,11 +398,11 @@ class KD:
     """Losses of a student against its teacher; LoReTrack's values (weights 0.75 and 0.25 under the GOT-10k protocol).
 
     Attributes:
-        temperature: of the softmax over channels.
-        layers: blocks whose queries, keys and values are compared, -1 the last.
-        saliency_threshold: mean square of the teacher's feature from which a position counts as foreground.
-        foreground_weight, background_weight: of the two kinds of positions.
-        disc_weight, qkv_weight: of the two losses; 0 leaves one out.
+        temperature: Of the softmax over channels.
+        layers: Blocks whose queries, keys and values are compared, -1 the last.
+        saliency_threshold: Mean square of the teacher's feature from which a position counts as foreground.
+        foreground_weight, background_weight: Weights of the two kinds of positions.
+        disc_weight, qkv_weight: Weights of the two losses; 0 leaves one out.
     """
 
     temperature: float = 4.0
@@ -355,11 +414,10 @@ class KD:
     qkv_weight: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"TEMPERATURE {self.temperature} must be positive")
-        weights = (self.foreground_weight, self.background_weight, self.disc_weight, self.qkv_weight)
-        if min(weights) < 0:
-            raise ValueError("FOREGROUND_WEIGHT, BACKGROUND_WEIGHT, DISC_WEIGHT and QKV_WEIGHT must not be negative")
+        require(self.temperature > 0, f"TEMPERATURE {self.temperature} must be positive")
+        least = min(self.foreground_weight, self.background_weight, self.disc_weight, self.qkv_weight)
+        keys = "FOREGROUND_WEIGHT, BACKGROUND_WEIGHT, DISC_WEIGHT and QKV_WEIGHT"
+        require(least >= 0, f"{keys} must not be negative")
 
 
 @dataclass(frozen=True)
@@ -367,8 +425,8 @@ class Init:
     """Weights of an earlier stage to begin with, in place of MODEL.PRETRAIN_FILE.
 
     Attributes:
-        script, config: the experiment of the earlier stage.
-        checkpoint: its weights; see `lib.models.locate`. Empty: those of its trained network.
+        script, config: The experiment of the earlier stage.
+        checkpoint: Its weights; see `lib.models.locate`. Empty: those of its trained network.
     """
 
     script: str = ""
@@ -376,23 +434,29 @@ class Init:
     checkpoint: str = ""
 
     def __post_init__(self) -> None:
-        if not self.checkpoint and not (self.script and self.config):
-            raise ValueError("INIT must name a CHECKPOINT, or a SCRIPT and its CONFIG")
+        named = self.checkpoint or (self.script and self.config)
+        require(bool(named), "INIT must name a CHECKPOINT, or a SCRIPT and its CONFIG")
 
 
 @dataclass(frozen=True)
 class SLT:
-    """Sequence-level training: the network learns from what its tracker's decisions lead to. Published values.
+    """Sequence-level training on roll-outs of the tracker; published values (Kim et al., ECCV 2022).
 
-    TRAIN.BATCH_SIZE counts clips then, and DATA.TRAIN.SAMPLE_PER_EPOCH too. START: weights to begin with, a file, also
-    in the `pretrained` folder, loaded strictly; empty: MODEL.PRETRAIN_FILE, --load or --script_prv.
-    FRAMES: per clip; the first one gives the box only. MICRO_BATCH: clips per backward pass, 0 for all; AVERAGE: their
-    gradients are averaged, not added up.
-    CLIP_SAMPLER: which frames make a clip, a name of `lib.data.CLIP_SAMPLERS`; MAX_GAP, MAX_INTERVAL, INTERVAL_PROB,
-    REVERSE: see `lib.data.clips.VisibleClipSampler`. MIRROR, GREY: probabilities, for a whole clip.
-    POLICY: {TYPE: softmax_logit} (the default), softmax of TEMPERATURE * logit of windowed scores kept EPSILON off 0
-    and 1, or another one of `lib.objectives.POLICIES`; TEMPERATURE and EPSILON may be given here or in POLICY.
-    POLICY_WEIGHT: of its loss, beside the method's own box losses by their TRAIN weights.
+    TRAIN.BATCH_SIZE and DATA.TRAIN.SAMPLE_PER_EPOCH count clips.
+
+    Attributes:
+        start: Weights to begin with: a file, also in the `pretrained` folder, loaded strictly; empty:
+            MODEL.PRETRAIN_FILE, --load or --script_prv.
+        frames: Per clip; the first one gives the box only.
+        micro_batch: Clips per backward pass, 0 for all.
+        average: Gradients of these passes are averaged, not added up.
+        clip_sampler: Choice of the frames of a clip, a name of `lib.data.CLIP_SAMPLERS`.
+        max_gap, max_interval, interval_prob, reverse: See `lib.data.VisibleClipSampler`.
+        mirror, grey: Probabilities, for a whole clip.
+        temperature, epsilon: Of the default policy; may be given in POLICY too.
+        policy: {TYPE: softmax_logit} (the default), softmax of TEMPERATURE * logit of windowed scores kept EPSILON off
+            0 and 1, or another one of `lib.objectives.POLICIES`.
+        policy_weight: Of the policy's loss, which is added to the method's box losses by their TRAIN weights.
     """
 
     start: str = ""
@@ -412,12 +476,12 @@ class SLT:
     policy_weight: float = 15.0
 
     def __post_init__(self) -> None:
-        if self.frames < 2 or self.micro_batch < 0 or self.max_interval < 1:
-            raise ValueError("FRAMES must be at least 2, MAX_INTERVAL at least 1, MICRO_BATCH not negative")
-        if not all(0 <= share <= 1 for share in (self.interval_prob, self.reverse, self.mirror, self.grey)):
-            raise ValueError("INTERVAL_PROB, REVERSE, MIRROR and GREY must lie in 0..1")
-        if self.temperature <= 0 or not 0 < self.epsilon < 0.5:
-            raise ValueError(f"TEMPERATURE {self.temperature} must be positive, EPSILON {self.epsilon} in 0..0.5")
+        counts = self.frames >= 2 and self.micro_batch >= 0 and self.max_interval >= 1
+        require(counts, "FRAMES must be at least 2, MAX_INTERVAL at least 1, MICRO_BATCH not negative")
+        shares = (self.interval_prob, self.reverse, self.mirror, self.grey)
+        require(all(0 <= s <= 1 for s in shares), "INTERVAL_PROB, REVERSE, MIRROR and GREY must lie in 0..1")
+        policy = f"TEMPERATURE {self.temperature} must be positive, EPSILON {self.epsilon} in 0..0.5"
+        require(self.temperature > 0 and 0 < self.epsilon < 0.5, policy)
 
 
 @dataclass(frozen=True)
@@ -425,10 +489,10 @@ class Config:
     """A whole experiment.
 
     Attributes:
-        data, model, train, test: sections that every experiment has.
-        teacher, kd: for distillation, of any method with a one-stream network.
-        slt: for sequence-level training, of any method whose tracker has the stages of a step.
-        init: for training that begins with the weights of another experiment.
+        data, model, train, test: Sections that every experiment has.
+        teacher, kd: For distillation, of any method with a one-stream network.
+        slt: For sequence-level training, of any method whose tracker has the stages of a step.
+        init: For training that begins with the weights of another experiment.
     """
 
     data: Data = Data()
@@ -441,10 +505,9 @@ class Config:
     init: Init | None = field(default=None, metadata={"section": True})
 
     def __post_init__(self) -> None:
-        if self.kd is not None and self.teacher is None:
-            raise ValueError("KD is given without a TEACHER")
-        if self.slt is not None and self.teacher is not None:
-            raise ValueError("SLT and TEACHER are given; sequence-level training cannot be joined by a teacher")
+        require(self.kd is None or self.teacher is not None, "KD is given without a TEACHER")
+        both = self.slt is not None and self.teacher is not None
+        require(not both, "SLT and TEACHER are given; sequence-level training cannot be joined by a teacher")
 
 
 INERT_KEYS = {
