@@ -9,7 +9,7 @@ from lib.bench.demo import SHIPPED, demo_spec, first_frame, follow, open_video, 
 from lib.bench.environment import print_environment
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
 from lib.bench.export import export_text, export_tracker
-from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker
+from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker, time_calls
 from lib.bench.queue import Summary, Team, WorkQueue
 from lib.bench.render import select_videos, write_videos
 from lib.bench.result_files import (

@@ -6,7 +6,6 @@ whatever a method computes once per target or once per frame is counted as such,
 
 from __future__ import annotations
 
-import inspect
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -127,7 +126,7 @@ class _Metered:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._network, name)
-        is_call = inspect.ismethod(value) or inspect.isfunction(value)
+        is_call = callable(value) and not isinstance(value, nn.Module)
         return self._wrap(value) if is_call and not name.startswith("_") else value
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -196,7 +195,7 @@ def made_up_picture(width: int, height: int, seed: int = 0) -> Image:
     return np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
 
 
-def measure(call: Callable[[], object], device: torch.device, effort: Effort) -> Timing:
+def time_calls(call: Callable[[], object], device: torch.device, effort: Effort) -> Timing:
     """Time a call, the device's work included.
 
     Args:
@@ -263,15 +262,15 @@ def profile_tracker(
     note("network")
     network_time = _network_time(tracker, state, frame, device, effort)
     note("tracker step")
-    init = measure(lambda: tracker.init([frame], boxes), device, effort)
-    step = measure(lambda: tracker.step(state, [frame]), device, effort)
+    init = time_calls(lambda: tracker.init([frame], boxes), device, effort)
+    step = time_calls(lambda: tracker.step(state, [frame]), device, effort)
     note("tracker step with decoding")
     with_decode = _decode_time(tracker, state, frame, device, effort)
     throughput = {}
     for size in batches:
         note(f"batch of {size}")
         many = type(state).cat([state] * size)
-        taken = measure(lambda s=many, n=size: tracker.step(s, [frame] * n), device, effort)  # type: ignore[misc]
+        taken = time_calls(lambda s=many, n=size: tracker.step(s, [frame] * n), device, effort)  # type: ignore[misc]
         throughput[size] = size / taken.median * 1e3
     return Profile(
         parameters=sum(p.numel() for p in network.parameters()),
@@ -324,7 +323,7 @@ def _network_time(tracker: Tracker, state: State, frame: Frame, device: torch.de
         tracker.step(state, [frame])
 
     with _metered(tracker, around):
-        measure(step, device, effort)
+        time_calls(step, device, effort)
     return Timing.of(spent[effort.warm_up :])
 
 
@@ -337,7 +336,7 @@ def _decode_time(tracker: Tracker, state: State, frame: Frame, device: torch.dev
     def step() -> None:
         tracker.step(state, [Frame(*(decode_image(data, "test picture") for data in files))])
 
-    return measure(step, device, effort)
+    return time_calls(step, device, effort)
 
 
 def _setting(device: torch.device) -> dict[str, str]:

@@ -206,7 +206,7 @@ class TrackerSpec:
             if engine.int8:
                 name = self.calibration or PROCEDURAL[tracker.reads_aux]
                 clips = calibration_clips(name, self.paths or load_paths())
-        return Inference(self.execution(0).dtype, self.compile, self.engine, clips)
+        return Inference(self.execution(0).dtype, self.compile, self.engine, clips, cuda_graph=True)
 
     def build(self, slot: int = 0) -> Tracker:
         """Build the tracker, prepared for inference.

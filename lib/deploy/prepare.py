@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.data import Frame, Normalise
+from lib.deploy.cuda_graphs import GraphedCall
 from lib.deploy.engines import TORCH, EngineError, get_engine
 from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network_graphs, write_graphs
 from lib.deploy.quantise import CalibrationClip, calibrate, quantise
@@ -37,12 +38,14 @@ class Inference:
         compiled: Hand the network to `torch.compile`.
         engine: Name of the engine, see `lib.deploy.engines`.
         clips: Sample data for the ranges of an engine in 8 bits.
+        cuda_graph: On a CUDA device, replay the network's work per frame as one CUDA graph per batch size.
     """
 
     dtype: torch.dtype = torch.float32
     compiled: bool = False
     engine: str = TORCH
     clips: Sequence[CalibrationClip] = ()
+    cuda_graph: bool = False
 
 
 PLAIN = Inference()
@@ -90,9 +93,11 @@ def prepare(tracker: Tracker, inference: Inference = PLAIN) -> Tracker:
             return export(tracker, Path(folder), inference)[0]
     if isinstance(tracker, OneStreamTracker) and inference.dtype in (torch.float32, torch.bfloat16):
         prepared = fuse_tracker(tracker, FuseOptions(inference.dtype, pack=not inference.compiled, grid=tracker.grid))
-        if inference.compiled:
-            locate = getattr(prepared.network, "locate", prepared.network.forward)
-            setattr(prepared.network, locate.__name__, torch.compile(locate))
+        locate = getattr(prepared.network, "locate", prepared.network.forward)
+        call = torch.compile(locate) if inference.compiled else locate
+        call = GraphedCall(call) if inference.cuda_graph and tracker.device.type == "cuda" else call
+        if call is not locate:
+            setattr(prepared.network, locate.__name__, call)
         return prepared
     network = getattr(tracker, "network", None)
     if inference.compiled:

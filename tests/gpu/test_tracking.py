@@ -1,0 +1,172 @@
+"""Trackers on a GPU: the boxes of the CPU, row by row, as graphs, compiled and in half precision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.bench import TrackerSpec, demo_spec
+from lib.data import Frame, Image, iou_xywh
+from lib.deploy import AutocastTracker, GraphedCall, Inference, prepare
+from lib.track import OneStreamTracker, Tracker
+from synthetic import build_synthetic
+
+METHODS = [
+    ("ostrack", "synthetic_small", ()),
+    ("ostrack", "synthetic_small", ("MODEL.BACKBONE.CE_LOC=[1,2]", "MODEL.BACKBONE.CE_KEEP_RATIO=[0.7,0.7]")),
+    ("sdstrack", "synthetic_demo", ("MODEL.PRETRAIN_FILE=''",)),
+    ("cstrack_s1", "synthetic_small", ()),
+    ("cstrack_s2", "synthetic_small", ()),
+    ("transt", "synthetic_small", ()),
+]
+IDS = ["ostrack", "ostrack_elimination", "sdstrack", "cstrack_s1", "cstrack_s2", "transt"]
+method = pytest.mark.parametrize(("script", "config", "overrides"), METHODS, ids=IDS)
+
+
+def build(script: str, config: str, overrides: tuple[str, ...], device: str, protocol: str = "official") -> Tracker:
+    """A small tracker with random weights, the same on every device."""
+    spec = TrackerSpec(
+        script=script, config=config, untrained=True, overrides=overrides, device=device, protocol=protocol
+    )
+    return spec.build()
+
+
+def clip(seed: int, count: int, height: int = 120, width: int = 160) -> list[Frame]:
+    """Frames of smooth noise that moves by a few pixels, with a second picture."""
+    rng = np.random.default_rng(seed)
+    world: Image = rng.integers(0, 256, (height + 4 * count, width + 4 * count, 3), dtype=np.uint8)
+    cuts = [np.ascontiguousarray(world[2 * i : 2 * i + height, 3 * i : 3 * i + width]) for i in range(count)]
+    return [Frame(c, np.ascontiguousarray(255 - c)) for c in cuts]
+
+
+def follow(tracker: Tracker, clips: list[list[Frame]], boxes: torch.Tensor) -> torch.Tensor:
+    """Boxes [frames - 1, B, 4] of a batch."""
+    state, found = tracker.init([c[0] for c in clips], boxes), []
+    for i in range(1, len(clips[0])):
+        state, prediction = tracker.step(state, [c[i] for c in clips])
+        found.append(prediction.boxes_xywh)
+    return torch.stack(found)
+
+
+BOXES = torch.tensor([[30.0, 20.0, 25.0, 30.0], [60.0, 15.0, 18.0, 22.0], [10.0, 40.0, 40.0, 20.0]]).double()
+
+
+@method
+def test_official_gives_the_boxes_of_the_cpu(script: str, config: str, overrides: tuple[str, ...]) -> None:
+    clips = [clip(i, 12) for i in range(3)]
+    expected = follow(build(script, config, overrides, "cpu"), clips, BOXES)
+    found = follow(build(script, config, overrides, "cuda"), clips, BOXES)
+    assert (found - expected).abs().max() <= 1e-3
+
+
+@method
+def test_rows_of_a_batch_know_nothing_of_each_other(script: str, config: str, overrides: tuple[str, ...]) -> None:
+    clips = [clip(i, 12) for i in range(3)]
+    tracker = build(script, config, overrides, "cuda")
+    together = follow(tracker, clips, BOXES)
+    alone = torch.cat([follow(tracker, [c], BOXES[i : i + 1]) for i, c in enumerate(clips)], dim=1)
+    assert (together - alone).abs().max() <= 1e-3
+
+
+@method
+def test_graphs_give_the_boxes_of_single_kernels_to_the_bit(
+    script: str, config: str, overrides: tuple[str, ...]
+) -> None:
+    clips = [clip(i, 12) for i in range(3)]
+    graphed = build(script, config, overrides, "cuda")
+    assert isinstance(graphed, OneStreamTracker)
+    assert isinstance(graphed.network.locate, GraphedCall)
+    spec = TrackerSpec(script=script, config=config, untrained=True, overrides=overrides, device="cuda")
+    eager = prepare(spec.build_plain())
+    torch.testing.assert_close(follow(graphed, clips, BOXES), follow(eager, clips, BOXES), rtol=0, atol=0)
+
+
+def shipped(device: str, protocol: str = "official", compiled: bool = False) -> Tracker:
+    """The network that comes with the project."""
+    return demo_spec(TrackerSpec(device=device, protocol=protocol, compile=compiled)).build()
+
+
+@pytest.fixture(scope="module")
+def videos() -> tuple[list[list[Frame]], torch.Tensor]:
+    """Four synthetic videos of 101 frames, and their first boxes."""
+    data = build_synthetic("SYNTHETIC:seed=990002,sequences=4,length=101,difficulty=0.2")
+    clips = [[v.read_frame(i) for i in range(101)] for v in data]
+    return clips, torch.stack([torch.from_numpy(v.boxes_xywh[0].copy()) for v in data])
+
+
+@pytest.fixture(scope="module")
+def official(videos: tuple[list[list[Frame]], torch.Tensor]) -> torch.Tensor:
+    """Boxes of the shipped network on the CPU, [100, 4, 4]."""
+    return follow(shipped("cpu"), *videos)
+
+
+def overlap(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Mean overlap of boxes [..., 4]."""
+    return float(iou_xywh(found.reshape(-1, 4).numpy(), expected.reshape(-1, 4).numpy()).mean())
+
+
+def test_official_agrees_with_the_cpu_over_a_hundred_frames(
+    videos: tuple[list[list[Frame]], torch.Tensor], official: torch.Tensor
+) -> None:
+    found = follow(shipped("cuda"), *videos)
+    assert (found - official).abs().max() <= 1e-3
+
+
+def test_the_same_run_twice_gives_the_same_boxes(videos: tuple[list[list[Frame]], torch.Tensor]) -> None:
+    tracker = shipped("cuda", "fast")
+    torch.testing.assert_close(follow(tracker, *videos), follow(tracker, *videos), rtol=0, atol=0)
+
+
+def test_compiled_agrees_with_the_cpu(videos: tuple[list[list[Frame]], torch.Tensor], official: torch.Tensor) -> None:
+    found = follow(shipped("cuda", compiled=True), *videos)
+    assert (found - official).abs().max() <= 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_on_the_same_targets(
+    videos: tuple[list[list[Frame]], torch.Tensor], official: torch.Tensor, dtype: torch.dtype
+) -> None:
+    plain = demo_spec(TrackerSpec(device="cuda")).build_plain()
+    tracker = prepare(plain, Inference(dtype, cuda_graph=True))
+    assert isinstance(tracker, AutocastTracker) == (dtype == torch.float16)
+    clips, boxes = videos
+    state, found = tracker.init([c[0] for c in clips], boxes), []
+    for i, expected in enumerate(official, start=1):
+        _, prediction = tracker.step(state, [c[i] for c in clips])
+        found.append(prediction.boxes_xywh)
+        state = replace(state, boxes_xywh=expected)  # every step starts where float32 was
+    assert overlap(torch.stack(found), official) > 0.95
+
+
+def test_official_computes_without_tf32() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    shipped("cuda")
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(512, 512, generator=generator) for _ in range(2))
+    exact = a.double() @ b.double()
+    assert ((a.cuda() @ b.cuda()).cpu().double() - exact).abs().max() < 1e-3
+    picture, kernel = torch.randn(1, 64, 16, 16, generator=generator), torch.randn(64, 64, 3, 3, generator=generator)
+    want = torch.nn.functional.conv2d(picture.double(), kernel.double())
+    got = torch.nn.functional.conv2d(picture.cuda(), kernel.cuda()).cpu().double()
+    assert (got - want).abs().max() < 1e-3
+
+
+def test_evaluation_by_the_command_gives_the_boxes_of_the_cpu(tmp_path: Path, command) -> None:  # type: ignore[no-untyped-def]
+    make = ("--split", "test", "--sequences", 5, "--frames", 12, "--width", 160, "--height", 120, "--workers", 2)
+    command("tracking/make_synthetic_data.py", "--output", tmp_path / "data/synthetic/test", *make)
+    found = {}
+    for run, device, more in ((1, "cpu", ()), (2, "cuda", ("--batch", 3)), (3, "cuda", ("--batch", 2, "--threads", 2))):
+        command(
+            "tracking/test.py", "ostrack", "synthetic_small", "--dataset", "synthetic", "--untrained", "--runid", run,
+            "--device", device, "--data_dir", tmp_path / "data", "--save_dir", tmp_path, *more,
+        )  # fmt: skip
+        files = sorted((tmp_path / "test/tracking_results/ostrack").glob(f"*_00{run}/synthetic/*.txt"))
+        boxes = [np.loadtxt(p, delimiter=",") for p in files if not p.stem.endswith(("_time", "_score"))]
+        assert len(boxes) == 5
+        found[run] = np.concatenate(boxes)
+    np.testing.assert_allclose(found[2], found[1], atol=2e-3)
+    np.testing.assert_allclose(found[3], found[1], atol=2e-3)
