@@ -14,6 +14,7 @@ from typing import Literal
 from lib.catalogue import CATALOGUE, DatasetSpec, Subset
 from lib.data.datasets import Annotation, StoredDataset, open_subset, parse_chunks
 from lib.data.datasets.base import quiet_readers
+from lib.data.datasets.frames import PairingError
 from lib.data.io import AnnotationError, DecodeError, verify_picture
 from lib.data.listing import picture_names
 from lib.data.store import Store, open_store
@@ -207,9 +208,12 @@ class _Checker:
         try:
             annotation = dataset.annotation(index)
             absent = self._absent_pictures(annotation)
-            usable = self._depth == "fast" or annotation.rows is None or self._compare_rows(annotation, annotation.rows)
+            if self._depth != "fast" and annotation.rows is not None:
+                self._compare_rows(annotation, annotation.rows)
         except _READ_ERRORS as error:
-            places = (name, f"{name.partition('-')[0]}/{name}", f"{name.rpartition('-')[0]}/{name}")
+            result.mismatched += isinstance(error, PairingError)
+            classes = [name.partition("-")[0], name.rpartition("-")[0]]
+            places = [name, *(f"{folder}/{name}" for folder in classes if folder)]
             if isinstance(error, FileNotFoundError) and not any(map(dataset.store.exists, places)):
                 result.missing += 1
                 result.missing_files.append(f"{name}: {_message(error)}")
@@ -222,7 +226,7 @@ class _Checker:
             line = f"{annotation.frames.store.describe(absent[0])} is missing{count}"
             if line not in result.problems[-1:]:  # the objects of one COCO picture follow one another
                 result.problems.append(line)
-        if usable and not absent:
+        if not absent:
             result.found += 1
         else:
             result.unreadable += 1
@@ -252,17 +256,16 @@ class _Checker:
             self._listings[place] = frozenset(store.listdir(folder))
         return self._listings[place]
 
-    def _compare_rows(self, annotation: Annotation, rows: int) -> bool:
-        """Compare pictures and rows; False if pictures are missing (one fewer than rows is common in the releases)."""
+    def _compare_rows(self, annotation: Annotation, rows: int) -> None:
+        """Count a sequence with more pictures than rows, or one fewer; the readers refuse any other difference."""
         frames = annotation.frames
         folders = [f.key(0).rpartition("/")[0] for f in (frames.rgb, frames.aux) if f is not None]
         counts = {folder: len(picture_names(self._names_in(frames.store, folder))) for folder in folders}
         if all(count == rows for count in counts.values()):
-            return True
+            return
         self._result.mismatched += 1
         found = " and ".join(f"{count} pictures in {frames.store.describe(f)}" for f, count in counts.items())
         self._result.problems.append(f"{found}, {rows} annotation rows")
-        return min(counts.values()) >= rows - 1
 
     def _verify(self, annotation: Annotation, absent: frozenset[str], pool: ThreadPoolExecutor) -> None:
         """Read all pictures of a sequence, except absent ones, and record those that are broken."""

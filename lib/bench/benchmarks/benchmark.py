@@ -328,9 +328,6 @@ class Reader:
             video = self.dataset.by_name(name)
             annotation = self.dataset.annotation(self.dataset.position(name))
             where = self.dataset.store.describe(annotation.folder)
-            # One picture fewer than rows is common; more of them missing would score half a sequence as a whole one.
-            if annotation.rows is not None and len(video) < annotation.rows - 1:
-                raise AnnotationError(f"{len(video)} frames for {annotation.rows} rows in {where}")
             labels = {"present": annotation.present, "visible_ratio": annotation.visible_ratio}
             if any(labels[need] is None for need in benchmark.needs):
                 raise AnnotationError(f"no complete {' and '.join(self.dataset.label_files)} in {where}")

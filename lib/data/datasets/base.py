@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.datasets.frames import FrameFiles, Listed
+from lib.data.datasets.frames import FrameFiles, cut_rows, numbered_files
 from lib.data.io import AnnotationError, decode_text, parse_boxes, parse_numbers
-from lib.data.listing import check_name, picture_names
+from lib.data.listing import check_name, number_in, picture_names
 from lib.data.store import Store, SubStore, ZipStore
 from lib.data.types import Boxes, Mask, Modality, Video
 
@@ -273,7 +273,7 @@ def read_flags(store: Store, key: str, rows: int) -> NDArray[np.float64] | None:
     values = parse_numbers(text, store.describe(key))
     if len(values) < rows - 1:
         raise AnnotationError(f"{store.describe(key)}: {len(values)} values for {rows} annotation rows")
-    return values[:rows]
+    return cut_rows(values, rows, store.describe(key))
 
 
 def first_existing(store: Store, keys: Sequence[str]) -> str:
@@ -306,12 +306,15 @@ def positive(boxes: Boxes, more_than: float = 0) -> Mask:
     return (boxes[:, 2] > more_than) & (boxes[:, 3] > more_than)
 
 
-def first_box_only(store: Store, folder: str, boxes: Boxes, object_class: str | None = None) -> Annotation:
+def first_box_only(
+    store: Store, folder: str, pattern: str, first: int, boxes: Boxes, object_class: str | None = None
+) -> Annotation:
     """The annotation of a test sequence of which nothing but the first box is published.
 
     Args:
         store: Files of the data set.
         folder: Folder of the pictures.
+        pattern, first: Their names and the number of the first one, see `numbered_files`.
         boxes: [N, 4] boxes x, y, w, h in image pixels, N > 0.
         object_class: Class of the target, if it is known.
 
@@ -319,16 +322,16 @@ def first_box_only(store: Store, folder: str, boxes: Boxes, object_class: str | 
         One row per picture: the first box, then NaN.
 
     Raises:
-        AnnotationError: There are no pictures.
+        AnnotationError: There are no pictures, or they are numbered in another way.
     """
     pictures = picture_names(store.listdir(folder))
     if not pictures:
         raise AnnotationError(f"no pictures in {store.describe(folder)}")
-    padded = np.full((len(pictures), 4), np.nan)
+    files = numbered_files(store, folder, pattern, first, max(1, (number_in(pictures[-1]) or 0) - first + 1))
+    padded = np.full((len(files), 4), np.nan)
     padded[0] = boxes[0]
     valid = positive(padded)
-    frames = FrameFiles(store, Listed.of(folder, pictures))
-    return Annotation(padded, valid, valid, frames, object_class=object_class, folder=folder)
+    return Annotation(padded, valid, valid, FrameFiles(store, files), object_class=object_class, folder=folder)
 
 
 def locate_root(

@@ -24,7 +24,7 @@ from lib.data.datasets.base import (
     read_names,
     read_text,
 )
-from lib.data.datasets.frames import Files, FrameFiles, listed_files, numbered_files
+from lib.data.datasets.frames import Files, FrameFiles, cut_rows, listed_files, numbered_files
 from lib.data.io import AnnotationError, parse_boxes, parse_numbers
 from lib.data.listing import folder_names, natural_order, picture_names
 from lib.data.lists import load_list
@@ -407,9 +407,11 @@ class Tc128Dataset(FolderDataset):
         first, last = int(numbers[0]), int(numbers[1])
         if len(boxes) < last - first:
             raise AnnotationError(f"{len(boxes)} rows in {name}_gt.txt for pictures {first} to {last} ({where})")
-        files = numbered_files(self.store, f"{name}/img", "%04d.jpg", first, min(last - first + 1, len(boxes)))
-        valid = positive(boxes[: len(files)])
-        return Annotation(boxes[: len(files)], valid, valid, FrameFiles(self.store, files), folder=name)
+        boxes = cut_rows(boxes, last - first + 1, self.store.describe(f"{name}/{name}_gt.txt"))
+        files = numbered_files(self.store, f"{name}/img", "%04d.jpg", first, len(boxes), min(first, 1))
+        boxes = boxes[: len(files)]
+        valid = positive(boxes)
+        return Annotation(boxes, valid, valid, FrameFiles(self.store, files), folder=name)
 
 
 class TableDataset(StoredDataset):
@@ -434,12 +436,12 @@ class TableDataset(StoredDataset):
         omit = int(row.get("initOmit", 0))
         first, last = int(row["startFrame"]) + omit, int(row["endFrame"])
         count = last - first + 1
-        boxes = read_boxes(self.store, row["anno_path"])[omit:]
+        where = self.store.describe(row["anno_path"])
+        boxes = cut_rows(read_boxes(self.store, row["anno_path"])[omit:], count, where)
         if len(boxes) < count - 1:
-            where = self.store.describe(row["anno_path"])
             raise AnnotationError(f"{len(boxes)} rows in {where} for frames {first} to {last}")
         pattern = f"%0{row['nz']}d.{row['ext']}"
-        files = numbered_files(self.store, row["path"], pattern, first, min(count, len(boxes)))
+        files = numbered_files(self.store, row["path"], pattern, first, len(boxes), min(first, 1))
         if len(files) < count - 1:
             raise AnnotationError(f"{len(files)} frames in {self.store.describe(row['path'])}, expected {count}")
         boxes = boxes[: len(files)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -110,33 +111,69 @@ class FrameFiles:
         return [files.key(index) for files in (self.rgb, self.aux) if files is not None]
 
 
-def numbered_files(store: Store, folder: str, pattern: str, first: int, rows: int) -> Files:
+class PairingError(AnnotationError):
+    """Pictures and annotation rows that do not belong together one to one; the message has both ends of both."""
+
+
+def unpaired(store: Store, folder: str, names: Sequence[str], rows: int, reason: str) -> PairingError:
+    """The error for pictures that cannot be paired with annotation rows.
+
+    Args:
+        store: Files of the data set.
+        folder: Folder of the pictures.
+        names: The pictures in it, in natural order, at least one.
+        rows: Number of annotation rows.
+        reason: What is wrong with them, by the data set's rule.
+    """
+    found = f"{len(names)} pictures in {store.describe(folder)} ({names[0]} to {names[-1]})"
+    return PairingError(f"{found} cannot be paired with {rows} annotation rows (1 to {rows}): {reason}")
+
+
+def numbered_files(store: Store, folder: str, pattern: str, first: int, rows: int, lowest: int | None = None) -> Files:
     """The pictures that belong to `rows` annotation rows, at most as many, under the data set's numbering.
 
-    The folder is listed only if the last picture is missing. A copy with another extension or padding is taken in
+    The folder is listed only if the numbering is not as expected. A copy with another extension or padding is taken in
     order of its numbers if they have no gap.
 
     Args:
         store: Files of the data set.
         folder: Folder of the pictures.
         pattern: File name such as "%08d.jpg".
-        first: Number of the first picture.
+        first: Number of the picture of row 1.
         rows: Number of annotation rows.
+        lowest: Smallest number in the folder, for sequences that are a part of a longer video; None for `first`.
 
     Raises:
+        PairingError: Numbers begin elsewhere, or at least two pictures are missing at the end.
         AnnotationError, FileNotFoundError: There are no such pictures; the message names the folder.
     """
-    if rows and store.exists(f"{folder}/{pattern % (first + rows - 1)}"):
+    lowest = first if lowest is None else lowest
+
+    def exists(number: int) -> bool:
+        return store.exists(f"{folder}/{pattern % number}")
+
+    below = lowest > 0 and exists(lowest - 1)
+    if rows and exists(first) and exists(first + rows - 1) and not below:
+        if lowest == first and exists(first + rows + 1):
+            _warn_once(f"{store.describe(folder)}: more pictures than the {rows} annotation rows; those have no row")
         return Numbered(folder, pattern, first, rows)
     names = picture_names(store.listdir(folder))
-    usual = [n for name in names if (n := number_in(name)) is not None and name == pattern % n]
-    if usual:
-        count = min(rows, max(usual) - first + 1)
-        _warn_if_short(store, folder, count, rows)
-        return Numbered(folder, pattern, first, count)
     if not names:
         raise AnnotationError(f"no pictures like {pattern % first} in {store.describe(folder)}")
-    return listed_files(store, folder, names, rows)
+    numbered = [(n, name) for name in names if (n := number_in(name)) is not None]
+    usual = [(n, name) for n, name in numbered if name == pattern % n]
+    numbers = [n for n, _ in usual or numbered]
+    if first not in numbers or min(numbers) < lowest:
+        rule = f"numbers begin with {lowest}" if lowest == first else f"row 1 is picture {first}, numbers from {lowest}"
+        raise unpaired(store, folder, [name for _, name in usual] or names, rows, f"in this data set {rule}")
+    if not usual:
+        behind = numbers[numbers.index(first) :]
+        if behind != list(range(first, first + len(behind))):
+            raise unpaired(store, folder, names, rows, f"{first_gap(names) or 'a number'} is missing")
+        return listed_files(store, folder, [name for n, name in numbered if n >= first], rows)
+    count = min(rows, max(numbers) - first + 1)
+    _check_count(store, folder, [name for n, name in usual if n >= first], count, rows)
+    return Numbered(folder, pattern, first, count)
 
 
 def listed_files(store: Store, folder: str, names: Sequence[str], rows: int) -> Listed:
@@ -152,16 +189,15 @@ def listed_files(store: Store, folder: str, names: Sequence[str], rows: int) -> 
         The first `rows` pictures.
 
     Raises:
-        AnnotationError: There are fewer pictures than rows and one is missing within the numbering, so that all rows
-            behind it would go with the wrong picture; or there are none.
+        PairingError: At least two pictures fewer than rows, or one that is missing within the numbering, so that all
+            rows behind it would go with the wrong picture.
+        AnnotationError: There are none.
     """
     if not names:
         raise AnnotationError(f"no pictures in {store.describe(folder)}")
     if len(names) < rows and (missing := first_gap(names)):
-        raise AnnotationError(
-            f"{store.describe(folder)}: {len(names)} pictures for {rows} annotation rows; {missing} is missing"
-        )
-    _warn_if_short(store, folder, len(names), rows)
+        raise unpaired(store, folder, names, rows, f"{missing} is missing")
+    _check_count(store, folder, names, len(names), rows)
     return Listed.of(folder, names[:rows])
 
 
@@ -181,10 +217,32 @@ def first_gap(names: Sequence[str]) -> str | None:
     return next((f"the one after {name}" for name, step in zip(names, steps, strict=False) if step > 1), None)
 
 
-def _warn_if_short(store: Store, folder: str, pictures: int, rows: int) -> None:
-    if pictures < rows - 1:
-        where = store.describe(folder)
-        log.warning("%s: %d annotation rows but %d pictures; the rows behind are ignored", where, rows, pictures)
+def _check_count(store: Store, folder: str, names: Sequence[str], count: int, rows: int) -> None:
+    """PairingError if at least two of `rows` have no picture; a warning for one, and for pictures without a row."""
+    if count < rows - 1:
+        raise unpaired(store, folder, names, rows, f"the last {rows - count} rows have no picture")
+    if count == rows - 1 or len(names) > rows + 1:
+        rest = f"{rows} annotation rows; the surplus is left out"
+        _warn_once(f"{store.describe(folder)}: {len(names)} pictures ({names[0]} to {names[-1]}), {rest}")
+
+
+def cut_rows(values: NDArray[np.float64], count: int, where: str) -> NDArray[np.float64]:
+    """The first rows of an annotation file, with a warning that names the file if there are more.
+
+    Args:
+        values: One row per frame.
+        count: Number of frames.
+        where: The file, for the message.
+    """
+    if len(values) > count:
+        _warn_once(f"{where}: {len(values)} rows for {count} frames; the rows behind are left out")
+    return values[:count]
+
+
+@lru_cache(maxsize=1024)
+def _warn_once(message: str) -> None:
+    """Annotations are read again whenever the cache has dropped them; the warning is not repeated."""
+    log.warning("%s", message)
 
 
 def paired_by_position(store: Store, rgb_folder: str, aux_folder: str, rows: int) -> tuple[Listed, Listed]:
@@ -202,7 +260,7 @@ def paired_by_position(store: Store, rgb_folder: str, aux_folder: str, rows: int
         (RGB pictures, pictures of the other camera), at most `rows` each.
 
     Raises:
-        AnnotationError: Any other difference, which would pair pictures of different moments; the message names the
+        PairingError: Any other difference, which would pair pictures of different moments; the message names the
             first picture without a counterpart.
     """
     rgb, aux = picture_names(store.listdir(rgb_folder)), picture_names(store.listdir(aux_folder))
@@ -223,9 +281,10 @@ def paired_by_position(store: Store, rgb_folder: str, aux_folder: str, rows: int
             # which all the others agree is an error.
             place = None
         if place is not None:
-            raise AnnotationError(
-                f"{store.describe(f'{long_folder}/{longer[place]}')} has no counterpart: {len(longer)} pictures there, "
-                f"{len(shorter)} in {store.describe(short_folder)}"
+            raise PairingError(
+                f"{store.describe(f'{long_folder}/{longer[place]}')} has no counterpart: {len(longer)} pictures there "
+                f"({longer[0]} to {longer[-1]}), {len(shorter)} in {store.describe(short_folder)}"
+                + (f" ({shorter[0]} to {shorter[-1]})" if shorter else "")
             )
     count = min(len(rgb), len(aux))
     return listed_files(store, rgb_folder, rgb[:count], rows), listed_files(store, aux_folder, aux[:count], rows)

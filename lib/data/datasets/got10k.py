@@ -113,4 +113,5 @@ class Got10kDataset(FolderDataset):
         if not self.first_box_only:
             return super()._read(index)
         key = first_existing(self.store, self.truth_keys(self.names[index]))
-        return first_box_only(self.store, key.rpartition("/")[0], self.read_truth(key))
+        folder, pictures = key.rpartition("/")[0], self.pictures
+        return first_box_only(self.store, folder, pictures.pattern, pictures.first, self.read_truth(key))

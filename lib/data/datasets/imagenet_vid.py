@@ -14,7 +14,7 @@ import numpy as np
 
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive
-from lib.data.datasets.frames import FrameFiles, Numbered
+from lib.data.datasets.frames import FrameFiles, Numbered, unpaired
 from lib.data.io import AnnotationError, number_array
 from lib.data.listing import folder_names, number_in
 from lib.data.store import DirectoryStore, Store
@@ -86,6 +86,9 @@ class ImagenetVidDataset(StoredDataset):
         boxes = self._boxes[rows]
         valid = positive(boxes)
         folder = f"{PICTURE_ROOT}/{self.names[index]}"
+        if not self.store.exists(f"{folder}/000000.JPEG"):
+            names = self.store.listdir(folder)
+            raise unpaired(self.store, folder, names, len(boxes), "in this data set numbers begin with 0")
         files = Numbered(folder, "%06d.JPEG", self.start_frame(index), len(boxes))
         frames = FrameFiles(self.store, files)
         return Annotation(boxes, valid, self._unoccluded[rows] & valid, frames, object_class=str(self._classes[index]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lib.data.boxes import opposite_corners_to_xywh
 from lib.data.datasets.base import Annotation, positive, read_boxes
 from lib.data.datasets.folders import FolderDataset, Labels, Pictures
-from lib.data.datasets.frames import Files, FrameFiles, Listed, listed_files, paired_by_position
+from lib.data.datasets.frames import Files, FrameFiles, Listed, cut_rows, listed_files, paired_by_position
 from lib.data.io import AnnotationError
 from lib.data.listing import folder_names, natural_order, picture_names
 from lib.data.modalities import AuxRecipe
@@ -63,6 +63,8 @@ class LasherDataset(FolderDataset):
         second, frames = self.read_truth(key), len(found.boxes_xywh)
         if len(second) < frames:
             raise AnnotationError(f"{len(second)} rows in {self.store.describe(key)} for {frames} frames")
+        if len(second) > (found.rows or 0):
+            second = cut_rows(second, frames, self.store.describe(key))
         return replace(found, second_boxes_xywh=second[:frames])
 
 
@@ -121,7 +123,8 @@ class VtuavDataset(LasherDataset):
                     f"{len(sparse)} annotation rows for {len(rgb)} frames, expected {expected} (every tenth)"
                 )
             boxes = np.full((len(rgb), 4), np.nan)
-            boxes[:: self.step][: len(sparse)] = sparse[:expected]
+            sparse = cut_rows(sparse, expected, self.store.describe(f"{folder}/{file}"))
+            boxes[:: self.step][: len(sparse)] = sparse
             modalities.append(boxes)
         boxes, second = modalities
         valid = positive(boxes)

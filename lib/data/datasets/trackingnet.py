@@ -76,7 +76,7 @@ class TrackingNetDataset(StoredDataset):
         boxes = read_boxes(store, f"anno/{video}.txt")
         folder, object_class = f"frames/{video}", self._classes.get(video, "Unknown")
         if self.first_box_only:
-            return first_box_only(store, folder, boxes, object_class)
+            return first_box_only(store, folder, "%d.jpg", 0, boxes, object_class)
         rows = len(boxes)
         files = numbered_files(store, folder, "%d.jpg", 0, rows)
         boxes = boxes[: len(files)]

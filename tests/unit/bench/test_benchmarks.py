@@ -97,7 +97,7 @@ def test_a_damaged_sequence_is_not_left_out_without_a_word(tmp_path: Path, caplo
     lasot_sequence(tmp_path / "lasot", "airplane-9", frames=3, lines=6)
     found = get_benchmark("lasot").sequences(paths_at(tmp_path), skip_missing=True)
     assert [s.name for s in found] == ["airplane-1"]
-    assert "left out: airplane-9: 3 frames for 6 rows" in caplog.text
+    assert "left out: airplane-9: 3 pictures in" in caplog.text
 
 
 def test_one_frame_fewer_is_tolerated_and_more_are_not(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_one_frame_fewer_is_tolerated_and_more_are_not(tmp_path: Path) -> None:
     lasot_sequence(tmp_path / "lasot", "airplane-9", frames=3, lines=6)
     lasot = get_benchmark("lasot")
     assert len(lasot.sequences(paths_at(tmp_path), ["airplane-1"])[0]) == 5
-    with pytest.raises(BenchmarkError, match="airplane-9: 3 frames for 6 rows"):
+    with pytest.raises(BenchmarkError, match=r"airplane-9: 3 pictures in .* 6 annotation rows"):
         lasot.sequences(paths_at(tmp_path), ["airplane-9"])
 
 
@@ -136,6 +136,34 @@ def test_tables_cut_sequences_from_shared_folders(tmp_path: Path) -> None:
     (sequence,) = get_benchmark("uav").sequences(paths_at(tmp_path), ["uav_bird1_2"])
     assert (len(sequence), sequence.frame_path(0)[-10:]) == (703, "000775.jpg")
     assert sequence.valid.tolist()[:3] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "name", "folder", "pattern", "anno", "count"),
+    [
+        ("uav", "uav_bike1", "uav/data_seq/UAV123/bike1", "{:06d}.jpg", "uav/anno/UAV123/bike1.txt", 3085),
+        ("otb", "Basketball", "otb/Basketball/img", "{:04d}.jpg", "otb/Basketball/groundtruth_rect.txt", 725),
+    ],
+)
+def test_tables_refuse_pictures_numbered_from_zero(
+    tmp_path: Path, benchmark: str, name: str, folder: str, pattern: str, anno: str, count: int
+) -> None:
+    touch(tmp_path / folder, [pattern.format(i) for i in (0, 1, count - 1, count)])
+    (tmp_path / anno).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / anno).write_text(rows(count))
+    with pytest.raises(BenchmarkError, match=rf"{pattern.format(0)} to .* annotation rows"):
+        get_benchmark(benchmark).sequences(paths_at(tmp_path), [name])
+    (tmp_path / folder / pattern.format(0)).unlink()
+    (sequence,) = get_benchmark(benchmark).sequences(paths_at(tmp_path), [name])
+    assert len(sequence) == count
+
+
+def test_rows_behind_the_frames_of_a_table_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path / "otb/Basketball/img", [f"{i:04d}.jpg" for i in (1, 725)])
+    (tmp_path / "otb/Basketball/groundtruth_rect.txt").write_text(rows(728))
+    (sequence,) = get_benchmark("otb").sequences(paths_at(tmp_path), ["Basketball"])
+    assert len(sequence) == 725
+    assert "groundtruth_rect.txt: 728 rows for 725 frames" in caplog.text
 
 
 @pytest.mark.parametrize(

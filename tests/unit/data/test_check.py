@@ -133,6 +133,15 @@ def test_pictures_against_rows(lasot: Path) -> None:
     assert any("2 pictures in" in line and "4 annotation rows" in line for line in result.problems)
 
 
+@pytest.mark.parametrize("depth", ["fast", "normal", "full"])
+def test_pictures_numbered_from_zero(lasot: Path, depth: str) -> None:
+    img = lasot / "bear/bear-2/img"
+    (img / "00000004.jpg").rename(img / "00000000.jpg")
+    result = check(load_paths(), depth)
+    assert (result.found, result.unreadable, result.mismatched, result.is_wrong()) == (1, 1, 1, True)
+    assert "(00000000.jpg to 00000003.jpg) cannot be paired with 4 annotation rows (1 to 4)" in result.first_trouble()
+
+
 def test_broken_pictures_need_full(lasot: Path) -> None:
     cut = lasot / "bear/bear-2/img/00000002.jpg"
     cut.write_bytes(JPEG[:-30])

@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -20,10 +21,12 @@ from lib.data.datasets import (
     ImagenetVidDataset,
     LasherDataset,
     LasotDataset,
+    Tc128Dataset,
     Tnl2kDataset,
     TrackingNetDataset,
     VastTrackDataset,
     VisEventDataset,
+    VotDataset,
     build_dataset,
     parse_chunks,
 )
@@ -116,6 +119,98 @@ def test_a_missing_picture_within_a_sequence_is_an_error_at_that_frame_only(tmp_
     sequence.read_frame(3)
     with pytest.raises(FileNotFoundError, match=r"img/00000002\.jpg"):
         sequence.read_frame(1)
+
+
+SHIFTED = {
+    "lasot": (LasotDataset, {"dog/dog-1/groundtruth.txt": BOXES}, "dog/dog-1/img", "%08d.jpg", 1),
+    "got10k": (Got10kDataset, {"x/groundtruth.txt": BOXES, "list.txt": "x"}, "x", "%08d.jpg", 1),
+    "got10k test": (
+        partial(Got10kDataset, part="test", first_box_only=True),
+        {"x/groundtruth.txt": "1,2,3,4", "list.txt": "x"},
+        "x",
+        "%08d.jpg",
+        1,
+    ),
+    "trackingnet": (
+        partial(TrackingNetDataset, chunks=[0]),
+        {"TRAIN_0/anno/v.txt": BOXES},
+        "TRAIN_0/frames/v",
+        "%d.jpg",
+        0,
+    ),
+    "trackingnet test": (
+        partial(TrackingNetDataset, test=True),
+        {"TEST/anno/v.txt": "1,2,3,4"},
+        "TEST/frames/v",
+        "%d.jpg",
+        0,
+    ),
+    "vasttrack": (VastTrackDataset, {"Dog/Dog-1/Groundtruth.txt": BOXES}, "Dog/Dog-1/imgs", "%05d.jpg", 1),
+    "vot": (VotDataset, {"ball/groundtruth.txt": BOXES}, "ball/color", "%08d.jpg", 1),
+    "tc128": (
+        Tc128Dataset,
+        {"Bolt/Bolt_gt.txt": BOXES, "Bolt/Bolt_frames.txt": "1,4"},
+        "Bolt/img",
+        "%04d.jpg",
+        1,
+    ),
+    "depthtrack": (
+        DepthTrackDataset,
+        {"x/groundtruth.txt": BOXES, **frames("x/depth", "%08d.png")},
+        "x/color",
+        "%08d.jpg",
+        1,
+    ),
+    "depthtrack depth": (
+        DepthTrackDataset,
+        {"x/groundtruth.txt": BOXES, **frames("x/color", "%08d.jpg")},
+        "x/depth",
+        "%08d.png",
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("shift", [-1, 1, 4])
+@pytest.mark.parametrize("layout", sorted(SHIFTED))
+def test_pictures_with_other_numbers_are_an_error_with_both_ends(tmp_path: Path, layout: str, shift: int) -> None:
+    """Four rows and four pictures, numbered from one less or more than the set has: row 1 has another picture."""
+    reader, tree, folder, pattern, first = SHIFTED[layout]
+    if first + shift < 0:
+        pytest.skip("numbers of this set begin with 0")
+    pictures = {f"{folder}/{pattern % (first + shift + i)}": "" for i in range(5)}
+    dataset = reader(open_store(as_folder({**tree, **pictures}, tmp_path)))
+    ends = rf"{pattern % (first + shift)} to {pattern % (first + shift + 4)}".replace(".", r"\.")
+    with pytest.raises(AnnotationError, match=rf"5 pictures in .*{folder} \({ends}\) .* annotation rows \(1 to "):
+        dataset[0]
+
+
+def test_another_padding_is_read_from_the_first_number_of_the_set(tmp_path: Path) -> None:
+    tree = {"dog/dog-1/groundtruth.txt": BOXES, **{f"dog/dog-1/img/{i}.png": "" for i in range(1, 5)}}
+    dataset = LasotDataset(open_store(as_folder(tree, tmp_path)), ["dog-1"])
+    assert dataset[0].frame_path(0).endswith("img/1.png")
+    (tmp_path / "dog/dog-1/img/4.png").rename(tmp_path / "dog/dog-1/img/0.png")
+    with pytest.raises(AnnotationError, match=r"\(0\.png to 3\.png\).*numbers begin with 1"):
+        LasotDataset(open_store(tmp_path), ["dog-1"])[0]
+
+
+def test_rows_without_pictures_are_an_error_and_one_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for pictures in (2, 3):
+        as_folder(lasot_tree(f"dog-{pictures}", pictures=pictures), tmp_path)
+    as_folder(lasot_tree("dog-7", pictures=7), tmp_path)
+    dataset = LasotDataset(open_store(tmp_path))
+    with pytest.raises(AnnotationError, match=r"2 pictures .*4 annotation rows .*the last 2 rows have no picture"):
+        dataset.by_name("dog-2")
+    assert len(dataset.by_name("dog-3")) == 3
+    assert len(dataset.by_name("dog-7")) == 4
+    assert "3 pictures (00000001.jpg to 00000003.jpg), 4 annotation rows; the surplus is left out" in caplog.text
+    assert "dog-7/img: more pictures than the 4 annotation rows" in caplog.text
+
+
+def test_labels_for_more_frames_than_rows_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tree = {**lasot_tree(), "dog/dog-1/out_of_view.txt": "0,0,0,0,1,1"}
+    assert len(LasotDataset(open_store(as_folder(tree, tmp_path)))[0]) == 4
+    assert "out_of_view.txt: 6 rows for 4 frames" in caplog.text
 
 
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
@@ -430,7 +525,11 @@ def test_lasher_one_more_at_the_end_is_left_out(tmp_path: Path) -> None:
         ([0, 1, 2, 3], [0, 2, 3], r"visible/v1\.png has no counterpart"),
         ([0, 2, 3], [0, 1, 2, 3], r"infrared/i1\.png has no counterpart"),
         ([0, 1, 2, 3], [0, 1], r"visible/v2\.png has no counterpart"),
-        ([0, 1, 3], [0, 1, 3], r"visible: 3 pictures for 4 annotation rows; the one after v1\.png is missing"),
+        (
+            [0, 1, 3],
+            [0, 1, 3],
+            r"3 pictures in .*visible \(v0\.png to v3\.png\) .*4 annotation rows .*the one after v1\.png",
+        ),
     ],
 )
 def test_lasher_a_missing_picture_is_named_not_shifted(
@@ -590,7 +689,7 @@ def test_the_index_of_many_sequences_opens_no_file(tmp_path: Path, monkeypatch: 
 def test_the_annotation_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lib.data.datasets.base.CACHE_BYTES", 3000)
     tree = {k: v for i in range(5) for k, v in trackingnet_chunk([f"v{i}"]).items() if k.startswith("anno")}
-    tree |= {f"frames/v{i}/3.jpg": "" for i in range(5)}
+    tree |= {f"frames/v{i}/{n}.jpg": "" for i in range(5) for n in range(4)}
     dataset = TrackingNetDataset(as_folder({f"TRAIN_0/{k}": v for k, v in tree.items()}, tmp_path), chunks=[0])
     for i in [0, 1, 2, 3, 4, 0, 0, 1]:
         assert dataset[i].name == f"v{i}"
