@@ -54,8 +54,10 @@ def run_under_torchrun(
     """
     meeting = list(nodes) or [f"--rdzv_backend={LOOPBACK}", "--rdzv_endpoint=127.0.0.1:0"]
     launcher = [str(Path(__file__).resolve()), f"--nproc_per_node={processes}", *meeting]
-    launcher += [f"--shutdown_timeout={GRACE_SECONDS}", f"--max_restarts={restarts}"]
+    launcher.append(f"--max_restarts={restarts}")
     environment = {"OMP_NUM_THREADS": str(threads_per_process(processes)), **os.environ}
+    # As a variable: torch before 2.12 knows no such option, and grants 30 seconds.
+    environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE_SECONDS))
     if not nodes and sys.platform == "linux":
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
     return run_and_forward([sys.executable, *launcher, str(program), *arguments], environment)

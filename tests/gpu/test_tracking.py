@@ -113,7 +113,9 @@ def test_official_agrees_with_the_cpu_over_a_hundred_frames(
     videos: tuple[list[list[Frame]], torch.Tensor], official: torch.Tensor
 ) -> None:
     found = follow(shipped("cuda"), *videos)
-    assert (found - official).abs().max() <= 1e-3
+    # Boxes are parts of the search region's side, four times the target's, with the 24 bits of float32.
+    sides = 4 * official[..., 2:].prod(dim=-1, keepdim=True).sqrt()
+    assert ((found - official).abs() <= torch.clamp(2.5e-6 * sides, min=1e-3)).all()
 
 
 def test_the_same_run_twice_gives_the_same_boxes(videos: tuple[list[list[Frame]], torch.Tensor]) -> None:

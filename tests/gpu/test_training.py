@@ -26,7 +26,13 @@ SMALL = (
 DATA = "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:sequences=3,length=24,width=96,height=96{}']"
 METHODS = [
     ("ostrack", "synthetic_small", DATA.format("")),
-    ("cstrack_s1", "synthetic_small", DATA.format(",modality=rgbt"), "DATA.TRAIN.DATASETS_RATIO=[1]"),
+    (
+        "cstrack_s1",
+        "synthetic_small",
+        DATA.format(",modality=rgbt"),
+        "DATA.TRAIN.DATASETS_RATIO=[1]",
+        "TRAIN.DROP_PATH_RATE=0",
+    ),
     ("transt", "synthetic_small", DATA.format("")),
 ]
 
