@@ -63,16 +63,11 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--use_wandb", type=_flag, default=False, metavar="0|1", help="log to Weights & Biases as well")
     where.add_argument("--device", default="auto", help="auto (a GPU when there is one), cpu, cuda, cuda:1, mps")
     start = parser.add_argument_group("where to start")
-    start.add_argument(
-        "--resume",
-        choices=("auto", "never", "must"),
-        default="auto",
-        help="auto: go on from the newest state of this experiment, if there is one; never: begin from scratch "
-        "(earlier files are moved aside); must: an error when there is nothing to go on from",
-    )
-    start.add_argument(
-        "--allow_config_change", action="store_true", help="resume although the configuration is not what it was"
-    )
+    text = "auto: go on from the newest state of this experiment, if there is one; never: begin from scratch "
+    text += "(earlier files are moved aside); must: an error when there is nothing to go on from"
+    start.add_argument("--resume", choices=("auto", "never", "must"), default="auto", help=text)
+    text = "resume although the configuration is not what it was"
+    start.add_argument("--allow_config_change", action="store_true", help=text)
     start.add_argument("--load", type=Path, metavar="FILE", help="start from these weights (ours, or a *.pth.tar)")
     start.add_argument("--script_prv", help="start from the last checkpoint of another experiment: its script ...")
     start.add_argument("--config_prv", default="baseline", help="... and its configuration")
@@ -100,24 +95,25 @@ def _flag(text: str) -> bool:
     return text == "1"
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of `tracking/train.py`."""
-    built = argparse.ArgumentParser(
-        description="Train a tracker. Interrupt with Ctrl-C; the same command goes on where it stopped.",
-        allow_abbrev=False,
-    )
+def _process_parser() -> argparse.ArgumentParser:
+    """Parser of the options that decide on processes."""
+    built = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     start = built.add_argument_group("processes")
-    start.add_argument(
-        "--mode",
-        choices=("single", "multiple", "multi_node"),
-        help="single: one process (the default); multiple: --nproc_per_node processes on this machine (the default "
-        "when that is given); multi_node: the same on every node, run this command on each with its --rank",
-    )
+    text = "single: one process (the default); multiple: --nproc_per_node processes on this machine (the default "
+    text += "when that is given); multi_node: the same on every node, run this command on each with its --rank"
+    start.add_argument("--mode", choices=("single", "multiple", "multi_node"), help=text)
     start.add_argument("--nproc_per_node", type=int, help="processes per machine, one per GPU")
     start.add_argument("--rank", type=int, default=0, help="multi_node: number of this node, from 0")
     start.add_argument("--world-size", "--world_size", dest="world_size", type=int, help="multi_node: number of nodes")
     start.add_argument("--ip", default="127.0.0.1", help="multi_node: address of node 0")
     start.add_argument("--port", type=int, default=20000, help="multi_node: free port of node 0")
+    return built
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of `tracking/train.py`."""
+    text = "Train a tracker. Interrupt with Ctrl-C; the same command goes on where it stopped."
+    built = argparse.ArgumentParser(description=text, parents=[_process_parser()], allow_abbrev=False)
     add_training_options(built)
     return built
 
@@ -175,8 +171,4 @@ def training_arguments(given: Sequence[str]) -> list[str]:
     Returns:
         The command line of `lib/train/run_training.py`.
     """
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--mode", "--nproc_per_node", "--rank", "--ip", "--port"):
-        own.add_argument(name)
-    own.add_argument("--world-size", "--world_size")
-    return own.parse_known_args(given)[1]
+    return _process_parser().parse_known_args(given)[1]

@@ -218,7 +218,7 @@ class TextSink(Sink):
         self._file.close()
 
 
-class LinesSink(Sink):
+class LinesSink(TextSink):
     """One JSON object per report, appended to a file; sentences are not repeated here.
 
     Args:
@@ -227,7 +227,6 @@ class LinesSink(Sink):
     """
 
     def __init__(self, path: Path, position: Position) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
             try:
@@ -240,7 +239,7 @@ class LinesSink(Sink):
                 kept.append(line + "\n")
         if path.is_file():
             write_text(path, "".join(kept))
-        self._file = path.open("a", encoding="utf-8")
+        super().__init__(path)
 
     def write(self, entry: str | Report) -> None:
         if isinstance(entry, str):
@@ -248,9 +247,6 @@ class LinesSink(Sink):
         values = {name: value for name, value in asdict(entry).items() if value is not None}
         self._file.write(json.dumps({"time": round(time.time(), 3), **_finite(values)}) + "\n")
         self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class TensorboardSink(Sink):
@@ -284,11 +280,9 @@ class TensorboardSink(Sink):
             return
         values = dict(entry.terms)
         values |= {f"LearningRate/group{i}": lr for i, lr in enumerate(entry.lr)}
-        values |= {"info/samples_per_second": entry.samples_per_second, "info/data_share": entry.data_share}
-        if entry.grad_norm is not None:
-            values["info/grad_norm"] = entry.grad_norm
-        if entry.memory_gib is not None:
-            values["info/memory_gib"] = entry.memory_gib
+        for name in ("samples_per_second", "data_share", "grad_norm", "memory_gib"):
+            if getattr(entry, name) is not None:
+                values[f"info/{name}"] = getattr(entry, name)
         for name, value in values.items():
             writer.add_scalar(name, value, entry.global_step)
 

@@ -24,7 +24,6 @@ from lib.train.log import Report, TrainLog
 from lib.train.optim import (
     build_optimizer,
     check_eval_modules,
-    describe_groups,
     load_optimizer_state,
     optimizer_state,
     parameter_groups,
@@ -40,7 +39,6 @@ from lib.train.step import (
     NonFiniteWeightsError,
     ObjectiveModule,
     Precision,
-    StepResult,
     TrainStep,
     precision_name,
 )
@@ -184,8 +182,8 @@ class Trainer:
         """Describe the present phase for the log.
 
         Returns:
-            Lines: the phase and its epochs where there are several, numbers of parameters, and the parameter groups
-            with their learning rates.
+            Lines: the phase and its epochs where there are several, numbers of parameters, and each parameter group
+            with its number of tensors and values, learning rate and weight decay.
         """
         phase, parameters = self.phase, list(self.setup.network.parameters())
         trained = sum(p.numel() for p in parameters if p.requires_grad)
@@ -194,7 +192,11 @@ class Trainer:
             lines.insert(0, f"phase {phase.number} of {len(self._phases)}: epochs {phase.first} to {phase.last}")
         if self.train.sum_gradients and self.world.size > 1:
             lines.append(f"gradients are summed over {self.world.size} processes")
-        return lines + describe_groups(self.optimizer.param_groups)
+        for i, group in enumerate(self.optimizer.param_groups):
+            size = f"{len(group['params'])} tensors, {sum(p.numel() for p in group['params']):,} values"
+            rates = f"lr {group['base_lr']:g}, weight decay {group['weight_decay']:g}"
+            lines.append(f"group {i} ({group['name']}): {size}, {rates}")
+        return lines
 
     # Phases
 
@@ -247,7 +249,17 @@ class Trainer:
         self._report("train", Progress(epoch, self.train.epoch, steps, steps), self._averager, self._meter.epoch)
 
     def _train_batches(self, batches: EpochIterator, progress: Progress) -> None:
-        """One training step over up to ACCUMULATE batches, and what is due after it: report, state, interruption."""
+        """One training step over up to ACCUMULATE batches; after it report, state and interruption where due.
+
+        Args:
+            batches: Of the epoch.
+            progress: Position before the step.
+
+        Raises:
+            BatchTooLargeError: The device's memory does not hold a batch.
+            InterruptedTraining: A signal arrived; the state is written.
+            NonFiniteLossError: More than TRAIN.MAX_SKIPPED steps in a row were skipped.
+        """
         count = min(self.train.accumulate, progress.steps - progress.step)
         factor = self.phase.lr_factor(progress.epoch, progress.step + count - 1, progress.steps)
         try:
@@ -258,17 +270,28 @@ class Trainer:
             splits = isinstance(self.setup.objective, SplittingObjective)
             size = self.train_step.batch_size or self.train.batch_size
             raise BatchTooLargeError(size, self.train, self.world.size, splits, reason) from None
-        self._count_skipped(result)
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if result.skipped else 0
+        if result.skipped:
+            self._skipped += 1
+            problems = "; ".join(p for p in self.world.gather(result.problem) if p)
+            if self._skipped_in_a_row > self.train.max_skipped:
+                skipped = f"{self._skipped_in_a_row} steps in a row had to be skipped (TRAIN.MAX_SKIPPED)"
+                raise NonFiniteLossError(f"{skipped}; the last: {problems}")
+            self.log.write(f"warning: step skipped: {problems}")
         before, after = progress.step, progress.step + count
         self.position = Position(progress.epoch, after)
         self._averager.add(result.terms, result.samples)
         self._meter.count(result.samples, count, waited)
-        if _passed(self.train.print_interval, before, after):
+
+        def passes(interval: int) -> bool:
+            return interval > 0 and after // interval > before // interval
+
+        if passes(self.train.print_interval):
             done = Progress(progress.epoch, self.train.epoch, after, progress.steps)
             self._report("train", done, self._averager, self._meter.next_interval(), result.grad_norm)
 
         # All processes agree whether a state is due, by the clock of rank 0, and whether to stop.
-        due = _passed(self.train.state_interval_steps, before, after)
+        due = passes(self.train.state_interval_steps)
         if self.world.is_main and self.train.state_interval_seconds > 0:
             due = due or time.monotonic() - self._saved_at > self.train.state_interval_seconds
         signum, save = self.world.agree(self._interrupts.received, int(due))
@@ -276,20 +299,6 @@ class Trainer:
             raise InterruptedTraining(signum, self._save(self.folder.save_latest))
         if save:
             self._save(self.folder.save_latest)
-
-    def _count_skipped(self, result: StepResult) -> None:
-        """Count skipped steps and log their reasons; too many in a row end the training."""
-        if not result.skipped:
-            self._skipped_in_a_row = 0
-            return
-        self._skipped += 1
-        self._skipped_in_a_row += 1
-        problems = "; ".join(p for p in self.world.gather(result.problem) if p)
-        if self._skipped_in_a_row > self.train.max_skipped:
-            raise NonFiniteLossError(
-                f"{self._skipped_in_a_row} steps in a row had to be skipped (TRAIN.MAX_SKIPPED); the last: {problems}"
-            )
-        self.log.write(f"warning: step skipped: {problems}")
 
     def _validate(self, epoch: int, loader: EpochLoader) -> None:
         """Report the means of the objective over the validation data, in evaluation mode."""
@@ -351,14 +360,8 @@ class Trainer:
             memory_gib=torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None,
         )
         self.log.write(report)
-        if is_step:
-            self._warn_of_waiting(report)
-
-    def _warn_of_waiting(self, report: Report) -> None:
-        """Once an epoch, where a good part of the time is spent waiting for data."""
-        if report.seconds < SETTLING_SECONDS or self._warned_epoch == report.epoch:
-            return
-        if report.data_share > DATA_SHARE_WARNING:
+        settled = is_step and report.seconds >= SETTLING_SECONDS and self._warned_epoch != report.epoch
+        if settled and report.data_share > DATA_SHARE_WARNING:
             self._warned_epoch = report.epoch
             self.log.write(
                 f"warning: {report.data_share:.0%} of the time is spent waiting for data; raise TRAIN.NUM_WORKER (now "
@@ -400,8 +403,3 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._meter.exclude(time.perf_counter() - began)
         return path
-
-
-def _passed(interval: int, before: int, after: int) -> bool:
-    """True if a multiple of `interval` lies in (before, after]; 0 is never."""
-    return interval > 0 and after // interval > before // interval

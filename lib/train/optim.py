@@ -14,7 +14,6 @@ from lib.config import ConfigError, ParamGroup, Train
 from lib.objectives import Objective, SplittingObjective
 from lib.registry import suggest
 
-BACKBONE = "backbone"
 OPTIMIZERS = ("ADAMW", "ADAM", "SGD")
 
 
@@ -23,7 +22,7 @@ def parameter_groups(network: nn.Module, train: Train) -> list[dict[str, Any]]:
 
     Without TRAIN.PARAM_GROUPS: group 0 the names without "backbone" at LR, group 1 those with it at
     LR * BACKBONE_MULTIPLIER (OSTrack, ECCV 2022), weight decay on everything. With patterns: regular expressions
-    searched in the parameter's name, the first that meets decides. Parameters that are frozen already stay frozen and
+    searched in the parameter's name, the first that matches decides. Parameters that are frozen already stay frozen and
     are in no group.
 
     Args:
@@ -34,19 +33,44 @@ def parameter_groups(network: nn.Module, train: Train) -> list[dict[str, Any]]:
         Dictionaries with `name`, `base_lr` and `names` (of the parameters, in order) in addition to torch's keys.
 
     Raises:
-        ConfigError: A parameter that no pattern meets, a pattern that is the first to meet none, or nothing to train.
+        ConfigError: A parameter that no pattern matches, a pattern that is the first to match none, or nothing to
+            train.
     """
-    if train.param_groups:
-        groups = _by_patterns(network, train, train.param_groups)
-    else:
-        trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
-        other = [(n, p) for n, p in trained if BACKBONE not in n]
-        backbone = [(n, p) for n, p in trained if BACKBONE in n]
-        groups = [
-            _group(f"without {BACKBONE}", other, train.lr, train.weight_decay),
-            _group(BACKBONE, backbone, train.lr * train.backbone_multiplier, train.weight_decay),
-        ]
-    groups = [g for g in groups if g["params"]]
+    specs = [(spec.pattern, spec) for spec in train.param_groups] or [
+        ("without backbone", ParamGroup("^(?!.*backbone)")),
+        ("backbone", ParamGroup("backbone", train.backbone_multiplier)),
+    ]
+    try:
+        expressions = [re.compile(spec.pattern) for _, spec in specs]
+    except re.error as error:
+        raise ConfigError(f"TRAIN.PARAM_GROUPS: {error.pattern!r} is not a regular expression ({error})") from None
+    members: list[dict[str, nn.Parameter]] = [{} for _ in specs]
+    orphans = []
+    for name, parameter in network.named_parameters():
+        first = next((i for i, e in enumerate(expressions) if e.search(name)), None)
+        if first is None:
+            orphans.append(name)
+        else:
+            members[first][name] = parameter
+    if orphans:
+        raise ConfigError(
+            f"TRAIN.PARAM_GROUPS: no pattern meets {len(orphans)} parameters (first: {orphans[0]}); "
+            'add a last group with PATTERN ".*" for the rest'
+        )
+    for spec, own in zip(train.param_groups, members, strict=False):
+        if not own:
+            left = "meets no parameter that an earlier pattern left"
+            raise ConfigError(f"TRAIN.PARAM_GROUPS: pattern {spec.pattern!r} {left}")
+        for parameter in own.values() if spec.freeze else ():
+            parameter.requires_grad_(False)
+    groups: list[dict[str, Any]] = []
+    for (name, spec), own in zip(specs, members, strict=True):
+        trained = {n: p for n, p in own.items() if p.requires_grad}
+        lr = train.lr * spec.lr_multiplier
+        decay = train.weight_decay if spec.weight_decay is None else spec.weight_decay
+        if trained:
+            group = {"params": list(trained.values()), "lr": lr, "weight_decay": decay}
+            groups.append({**group, "name": name, "names": list(trained), "base_lr": lr})
     if not groups:
         raise ConfigError("no parameter is left to be trained: TRAIN.PARAM_GROUPS freezes all of them")
     return groups
@@ -80,7 +104,7 @@ def check_eval_modules(network: nn.Module, patterns: Sequence[str]) -> None:
         patterns: Regular expressions.
 
     Raises:
-        ConfigError: A pattern is no regular expression or meets no module.
+        ConfigError: A pattern is no regular expression or matches no module.
     """
     for pattern in patterns:
         try:
@@ -152,68 +176,3 @@ def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
                 if isinstance(value, torch.Tensor):
                     moments[key] = value.clone() if key == "step" else value.to(parameter.device, copy=True)
             optimizer.state[parameter] = moments
-
-
-def describe_groups(groups: Sequence[dict[str, Any]]) -> list[str]:
-    """Describe parameter groups for the log.
-
-    Args:
-        groups: See `parameter_groups`.
-
-    Returns:
-        One line per group: name, number of tensors and values, learning rate, weight decay.
-    """
-    return [
-        f"group {i} ({g['name']}): {len(g['params'])} tensors, {sum(p.numel() for p in g['params']):,} values, "
-        f"lr {g['base_lr']:g}, weight decay {g['weight_decay']:g}"
-        for i, g in enumerate(groups)
-    ]
-
-
-def _by_patterns(network: nn.Module, train: Train, patterns: Sequence[ParamGroup]) -> list[dict[str, Any]]:
-    """Groups by the first pattern that meets a parameter's name; frozen groups are left out."""
-    members: list[list[tuple[str, nn.Parameter]]] = [[] for _ in patterns]
-    try:
-        expressions = [re.compile(p.pattern) for p in patterns]
-    except re.error as error:
-        raise ConfigError(f"TRAIN.PARAM_GROUPS: {error.pattern!r} is not a regular expression ({error})") from None
-    orphans = []
-    for name, parameter in network.named_parameters():
-        first = next((i for i, e in enumerate(expressions) if e.search(name)), None)
-        if first is None:
-            orphans.append(name)
-        else:
-            members[first].append((name, parameter))
-    if orphans:
-        raise ConfigError(
-            f"TRAIN.PARAM_GROUPS: no pattern meets {len(orphans)} parameters (first: {orphans[0]}); "
-            'add a last group with PATTERN ".*" that says what becomes of the rest'
-        )
-    for spec, own in zip(patterns, members, strict=True):
-        if not own:
-            raise ConfigError(
-                f"TRAIN.PARAM_GROUPS: pattern {spec.pattern!r} meets no parameter that an earlier pattern left"
-            )
-    groups = []
-    for spec, own in zip(patterns, members, strict=True):
-        if spec.freeze:
-            for _, parameter in own:
-                parameter.requires_grad_(False)
-            continue
-        decay = train.weight_decay if spec.weight_decay is None else spec.weight_decay
-        groups.append(
-            _group(spec.pattern, [(n, p) for n, p in own if p.requires_grad], train.lr * spec.lr_multiplier, decay)
-        )
-    return groups
-
-
-def _group(name: str, members: list[tuple[str, nn.Parameter]], lr: float, weight_decay: float) -> dict[str, Any]:
-    """One group for a torch optimiser, with `name`, `names` and `base_lr` added."""
-    return {
-        "params": [p for _, p in members],
-        "names": [n for n, _ in members],
-        "name": name,
-        "lr": lr,
-        "base_lr": lr,
-        "weight_decay": weight_decay,
-    }

@@ -20,11 +20,9 @@ class EpochLoader(Protocol):
     @property
     def bad_samples(self) -> int:
         """Number of samples that could not be read so far, in this process."""
-        ...
 
     def __len__(self) -> int:
         """Batches per epoch for this process; the same in all processes."""
-        ...
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Iterate over the rest of an epoch.
@@ -36,7 +34,6 @@ class EpochLoader(Protocol):
         Returns:
             Batches `start`, `start + 1`, ... to the end of the epoch.
         """
-        ...
 
 
 class EpochIterator:
