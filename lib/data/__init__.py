@@ -28,7 +28,7 @@ from lib.data.boxes import (
     xywh_to_cxcywh,
     xywh_to_xyxy,
 )
-from lib.data.check import CheckPart, CheckResult, Depth, check_part, check_parts, choose_parts
+from lib.data.check import CheckPart, CheckResult, check_part, check_parts, choose_parts
 from lib.data.check_table import print_results
 from lib.data.clips import CLIP_SAMPLERS, VisibleClipSampler, WholeFrames, pack_clip, unpack_clip
 from lib.data.crop import (
@@ -38,10 +38,10 @@ from lib.data.crop import (
     CropRegion,
     Crops,
     CropStyle,
+    PictureChanges,
     Pixels,
     TooLargeBoxError,
     TooSmallBoxError,
-    WholePixelStyle,
 )
 from lib.data.degradation import Corruption, Degradation
 from lib.data.io import (
@@ -63,7 +63,6 @@ from lib.data.io import (
 from lib.data.listing import check_name, folder_names, natural_order, picture_names
 from lib.data.lmdb_build import (
     BuildError,
-    BuildReport,
     PlanError,
     build,
     count_files,
@@ -96,7 +95,7 @@ from lib.data.modalities import (
 from lib.data.normalise import Normalise, normalise_batch
 from lib.data.processing import Processing
 from lib.data.progress import show_progress
-from lib.data.sampling import FRAME_SAMPLERS, FrameIds, FrameSampler, TrackingSampler, random_streams, sample_visible
+from lib.data.sampling import FRAME_SAMPLERS, FrameIds, FrameSampler, TrackingSampler, random_streams
 from lib.data.store import DirectoryStore, LmdbStore, Store, SubStore, ZipStore, open_store
 from lib.data.types import (
     Batch,

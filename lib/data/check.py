@@ -15,7 +15,7 @@ from lib.catalogue import CATALOGUE, DatasetSpec, Subset
 from lib.data.datasets import Annotation, StoredDataset, open_subset, parse_chunks
 from lib.data.datasets.base import quiet_readers
 from lib.data.datasets.frames import PairingError
-from lib.data.io import AnnotationError, DecodeError, verify_picture
+from lib.data.io import FILE_ERRORS, DecodeError, verify_picture
 from lib.data.listing import picture_names
 from lib.data.store import Store, open_store
 from lib.paths import Paths
@@ -26,8 +26,6 @@ Depth = Literal["fast", "normal", "full"]
 
 _LISTINGS_KEPT = 2
 """Folders whose names are remembered: the two of an RGB-X sequence, or the one of an image data set."""
-
-_READ_ERRORS = (OSError, AnnotationError, DecodeError)
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ def check_part(
     with quiet_readers():  # what they warn of is counted and listed here
         try:
             dataset = open_subset(part.spec, part.subset, open_store(place), **part.subset.check_options)
-        except (*_READ_ERRORS, ValueError) as error:
+        except (*FILE_ERRORS, ValueError) as error:
             result.there = False
             result.missing_files.append(_message(error))
             return result
@@ -210,7 +208,7 @@ class _Checker:
             absent = self._absent_pictures(annotation)
             if self._depth != "fast" and annotation.rows is not None:
                 self._compare_rows(annotation, annotation.rows)
-        except _READ_ERRORS as error:
+        except FILE_ERRORS as error:
             result.mismatched += isinstance(error, PairingError)
             classes = [name.partition("-")[0], name.rpartition("-")[0]]
             places = [name, *(f"{folder}/{name}" for folder in classes if folder)]

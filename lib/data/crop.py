@@ -65,13 +65,28 @@ class CropRegion:
     sides_wh: tuple[float, float]
 
     def leaves(self, size_hw: tuple[int, int]) -> bool:
-        """Whether some of the crop is beyond the image.
+        """True if some of the crop is beyond the image.
 
         Args:
             size_hw: Height and width of the image.
         """
         inside = self.left >= 0 and self.top >= 0 and self.left + self.width <= size_hw[1]
         return not (inside and self.top + self.height <= size_hw[0])
+
+
+@dataclass(frozen=True, slots=True)
+class PictureChanges:
+    """What is done to a picture before it is cropped.
+
+    Attributes:
+        mirrored: Exchange left and right of the picture.
+        edit: Change of the picture's colours.
+        border: [C] colour beyond the picture; None: as the style has it.
+    """
+
+    mirrored: bool = False
+    edit: Edit | None = None
+    border: Colours | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +201,7 @@ class CropStyle(ABC):
         return region
 
     def shows_image(self, region: CropRegion, size_hw: tuple[int, int]) -> bool:
-        """Whether any pixel of the image is in the crop.
+        """True if any pixel of the image is in the crop.
 
         Args:
             region: The rectangle of the crop.
@@ -197,13 +212,7 @@ class CropStyle(ABC):
         return columns and region.top < height and region.top + region.height > 0
 
     def crop(
-        self,
-        picture: Image | Levels,
-        region: CropRegion,
-        size: int,
-        mirrored: bool = False,
-        edit: Edit | None = None,
-        border: Colours | None = None,
+        self, picture: Image | Levels, region: CropRegion, size: int, changes: PictureChanges = PictureChanges()
     ) -> Pixels:
         """The crop of a picture that is first mirrored and edited, [size, size, C].
 
@@ -211,14 +220,12 @@ class CropStyle(ABC):
             picture: [H, W, C].
             region: In the coordinates of the mirrored picture, if it is mirrored.
             size: Side of the crop in pixels.
-            mirrored: Exchange left and right of the picture.
-            edit: Change of the picture's colours.
-            border: [C] colour beyond the picture; see `border`.
+            changes: What is done to the picture, and what is beyond it.
         """
         image = picture.picture() if isinstance(picture, Levels) else picture
-        image = image if edit is None else edit(image)
-        image = np.ascontiguousarray(image[:, ::-1]) if mirrored else image
-        return self.resample(image, region, size, border)
+        image = image if changes.edit is None else changes.edit(image)
+        image = np.ascontiguousarray(image[:, ::-1]) if changes.mirrored else image
+        return self.resample(image, region, size, changes.border)
 
     def padding_mask(self, region: CropRegion, size_hw: tuple[int, int], size: int) -> Mask:
         """The crop pixels that are beyond the image, or a mixture with what is.
@@ -299,7 +306,7 @@ class CropStyle(ABC):
                 planes[3:] = planes[:3]
                 continue
             colour = None if border is None else border[3 * i : 3 * i + 3]
-            crop = self.crop(picture, region, planes.shape[1], mirrored, edits[i], colour)
+            crop = self.crop(picture, region, planes.shape[1], PictureChanges(mirrored, edits[i], colour))
             crop = crop if finish is None else finish(crop)
             if crop.dtype != planes.dtype:
                 raise ValueError(f"{type(self).__name__} gave a crop of {crop.dtype}, not of {planes.dtype}")
@@ -359,32 +366,19 @@ class WholePixelStyle(CropStyle):
     edge = 0
 
     def resample(self, image: Image, region: CropRegion, size: int, border: Colours | None) -> Pixels:
-        return self.crop(image, region, size, border=border)
+        return self.crop(image, region, size, PictureChanges(border=border))
 
     def crop(
-        self,
-        picture: Image | Levels,
-        region: CropRegion,
-        size: int,
-        mirrored: bool = False,
-        edit: Edit | None = None,
-        border: Colours | None = None,
+        self, picture: Image | Levels, region: CropRegion, size: int, changes: PictureChanges = PictureChanges()
     ) -> Pixels:
-        cut = self.cut(picture, region, mirrored, edit, border)
+        cut = self.cut(picture, region, changes)
         return cv2.resize(cut, (size, size)).reshape(size, size, cut.shape[2]).astype(np.uint8, copy=False)
 
-    def cut(
-        self,
-        picture: Image | Levels,
-        region: CropRegion,
-        mirrored: bool = False,
-        edit: Edit | None = None,
-        border: Colours | None = None,
-    ) -> Image:
+    def cut(self, picture: Image | Levels, region: CropRegion, changes: PictureChanges = PictureChanges()) -> Image:
         """The pixels of the region before resizing.
 
         Args:
-            picture, region, mirrored, edit, border: See `crop`.
+            picture, region, changes: See `crop`.
 
         Returns:
             [region.height, region.width, C]; a view where the crop is inside the image.
@@ -392,16 +386,17 @@ class WholePixelStyle(CropStyle):
         height, width, channels = picture.shape
         top, bottom, left, right = self.shown(region, (height, width))
         pixels = picture.levels[..., None] if isinstance(picture, Levels) else picture
-        shown = pixels[top:bottom, width - right : width - left] if mirrored else pixels[top:bottom, left:right]
+        first, last = (width - right, width - left) if changes.mirrored else (left, right)
+        shown = pixels[top:bottom, first:last]
         if shown.size:
-            shown = np.asarray(cv2.flip(shown, 1), dtype=np.uint8).reshape(shown.shape) if mirrored else shown
+            shown = np.asarray(cv2.flip(shown, 1), dtype=np.uint8).reshape(shown.shape) if changes.mirrored else shown
             shown = picture.coloured(shown) if isinstance(picture, Levels) else shown
-            shown = shown if edit is None else edit(shown)
+            shown = shown if changes.edit is None else changes.edit(shown)
             if shown.shape[:2] == (region.height, region.width):
                 return shown
         whole = np.zeros((int(region.height), int(region.width), channels), dtype=np.uint8)
-        if border is not None:
-            whole[:] = border
+        if changes.border is not None:
+            whole[:] = changes.border
         if shown.size:
             first_row, first_column = top - int(region.top), left - int(region.left)
             whole[first_row : first_row + bottom - top, first_column : first_column + right - left] = shown

@@ -39,9 +39,10 @@ class WorkerError(RuntimeError):
 
 
 def is_worker_death(error: BaseException) -> bool:
-    """Whether an error says that a worker process died.
+    """Recognise the error that PyTorch raises when a worker process dies.
 
-    PyTorch raises at once, so that the error may surface anywhere in a training step.
+    Args:
+        error: Of any place in a training step, since PyTorch raises at once.
     """
     message = str(error)
     return isinstance(error, RuntimeError) and ("exited unexpectedly" in message or "killed by signal" in message)
@@ -176,9 +177,8 @@ class BatchLoader(Generic[B]):
         collate: Callable[[list[Any]], Any],
         join: Callable[[list[Any]], B],
         workers: int,
-        prefetch: int,
         pin_memory: bool,
-        start_method: str | None,
+        start_method: str | None = None,
     ) -> None:
         """Make the loader of PyTorch; see `build_loader` for the other arguments.
 
@@ -192,7 +192,6 @@ class BatchLoader(Generic[B]):
         if workers > 0:
             of_workers = {
                 "persistent_workers": True,
-                "prefetch_factor": prefetch,
                 "multiprocessing_context": start_method,
                 "worker_init_fn": partial(_start_worker, sampler.broken.max_share),
             }
@@ -253,12 +252,10 @@ def build_loader(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    prefetch: int = 2,
-    pin_memory: bool | None = None,
     start_method: str | None = None,
     collate: Callable[[list[Sample]], Batch] | None = None,
 ) -> BatchLoader[Batch]:
-    """A loader of crops for one of `world_size` processes.
+    """A loader of crops for one of `world_size` processes; with CUDA its batches are page-locked.
 
     Args:
         sampler: Makes the samples.
@@ -266,8 +263,6 @@ def build_loader(
         batch_size: Per process.
         workers: Processes; 0 loads in this one.
         rank, world_size: Of this process.
-        prefetch: Batches that each worker prepares ahead.
-        pin_memory: Page-locked batches; None: with CUDA.
         start_method: "fork", "spawn" or "forkserver"; None leaves it to Python.
         collate: Makes a batch of samples; None: stacks them.
 
@@ -275,9 +270,8 @@ def build_loader(
         ValueError: Not even one batch fits into an epoch.
     """
     positions = _positions(samples_per_epoch, batch_size, rank, world_size)
-    pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
-    make_batch = collate or COLLATES["stack"]
-    return BatchLoader(sampler, positions, make_batch, lambda parts: parts[0], workers, prefetch, pinned, start_method)
+    pinned, make_batch = torch.cuda.is_available(), collate or COLLATES["stack"]
+    return BatchLoader(sampler, positions, make_batch, lambda parts: parts[0], workers, pinned, start_method)
 
 
 def build_clip_loader(
@@ -287,20 +281,23 @@ def build_clip_loader(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    prefetch: int = 2,
-    start_method: str | None = None,
 ) -> BatchLoader[ClipBatch]:
-    """A loader of clips for one of `world_size` processes; see `build_loader`.
+    """A loader of clips for one of `world_size` processes.
 
     Args:
-        prefetch: Clips that each worker decodes ahead.
+        sampler: Makes the clips.
+        samples_per_epoch: Clips over all processes; an incomplete last batch is dropped.
+        batch_size, workers, rank, world_size: See `build_loader`.
+
+    Raises:
+        ValueError: Not even one batch fits into an epoch.
     """
     positions = replace(_positions(samples_per_epoch, batch_size, rank, world_size), parts=batch_size)
 
     def join(parts: list[list[PackedClip]]) -> ClipBatch:
         return ClipBatch([unpack_clip(packed) for part in parts for packed in part])
 
-    return BatchLoader(sampler, positions, pack_clips, join, workers, prefetch, False, start_method)
+    return BatchLoader(sampler, positions, pack_clips, join, workers, pin_memory=False)
 
 
 def _positions(samples_per_epoch: int, batch_size: int, rank: int, world_size: int) -> _Positions:

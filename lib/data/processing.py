@@ -23,7 +23,7 @@ from lib.data.augment import (
     plan_crop,
 )
 from lib.data.boxes import Float32s
-from lib.data.crop import CROP_STYLES, CropError, CropRegion, Pixels
+from lib.data.crop import CROP_STYLES, CropError, CropRegion, PictureChanges, Pixels
 from lib.data.types import Boxes, Frame, FrameSet, InvalidSampleError, Mask, Masks, Sample
 
 STRIDE = 16
@@ -179,7 +179,8 @@ class Processing:
             if mask.shape != plan.frame.size_hw:
                 raise ValueError(f"a mask of {mask.shape} pixels for a frame of {plan.frame.size_hw}")
             picture = mask.astype(np.uint8)[..., None] * np.uint8(255)
-            crop = self.style.crop(picture, place.region, size, plan.mirrored, border=np.zeros(1, dtype=np.uint8))
+            changes = PictureChanges(plan.mirrored, border=np.zeros(1, dtype=np.uint8))
+            crop = self.style.crop(picture, place.region, size, changes)
             crop = np.clip(np.rint(crop[..., 0]), 0, 255).astype(np.uint8)
             out[i] = crop[:, ::-1] if plan.flipped else crop
         return out

@@ -56,24 +56,11 @@ def show_progress(title: str, total: int = 0, unit: str = "files") -> Iterator[M
     if not sys.stderr.isatty():
         yield Meter(title, total, unit)
         return
+    from rich import progress as parts
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    counts = parts.BarColumn(bar_width=30), parts.MofNCompleteColumn(), parts.TextColumn(unit)
+    times = parts.TimeElapsedColumn(), parts.TextColumn("ETA"), parts.TimeRemainingColumn()
+    columns = parts.TextColumn("{task.description}"), *counts, *times
+    with parts.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield Meter(title, total, unit, progress)

@@ -60,7 +60,6 @@ class FrameSampler(Protocol):
         Args:
             video: The video; its annotations are read, its pictures are not.
         """
-        ...
 
     def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
         """Frames of an accepted video, or None if this attempt found none.
@@ -71,7 +70,6 @@ class FrameSampler(Protocol):
             draw_video: Draws another accepted video, of any data set by the ratios, from the same generator; for
                 samplers whose search frame may show a different target.
         """
-        ...
 
 
 FRAME_SAMPLERS: Registry[Callable[[Data], FrameSampler]] = Registry("sampler mode")

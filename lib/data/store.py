@@ -38,7 +38,6 @@ class Store(Protocol):
             FileNotFoundError: Naming where it was looked for.
             OSError: The store is damaged.
         """
-        ...
 
     def exists(self, key: str) -> bool:
         """Look for a file or a folder without reading it.
@@ -46,7 +45,6 @@ class Store(Protocol):
         Args:
             key: Its relative path; "" for the root.
         """
-        ...
 
     def listdir(self, prefix: str = "") -> list[str]:
         """List a folder.
@@ -60,11 +58,9 @@ class Store(Protocol):
         Raises:
             FileNotFoundError: There is no such folder.
         """
-        ...
 
     def describe(self, key: str) -> str:
         """The key as a full path, for messages."""
-        ...
 
 
 class DirectoryStore:

@@ -360,7 +360,16 @@ class Trainer:
             memory_gib=torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None,
         )
         self.log.write(report)
-        settled = is_step and report.seconds >= SETTLING_SECONDS and self._warned_epoch != report.epoch
+        if is_step:
+            self._warn_of_waiting(report)
+
+    def _warn_of_waiting(self, report: Report) -> None:
+        """Warn where a good part of the time is spent waiting for data.
+
+        Args:
+            report: Of a print interval; the first seconds of an epoch do not count, nor a second warning in it.
+        """
+        settled = report.seconds >= SETTLING_SECONDS and self._warned_epoch != report.epoch
         if settled and report.data_share > DATA_SHARE_WARNING:
             self._warned_epoch = report.epoch
             self.log.write(

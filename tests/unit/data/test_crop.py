@@ -14,6 +14,7 @@ from lib.data import (
     CropRegion,
     Frame,
     Levels,
+    PictureChanges,
     TooLargeBoxError,
     TooSmallBoxError,
 )
@@ -123,7 +124,7 @@ def test_mirrored_equals_cropping_the_mirrored_image():
     flipped = np.ascontiguousarray(image[:, ::-1])
     for box in boxes_everywhere():
         region = AREA.region(box, 3.0, 32, image.shape[:2])
-        assert np.array_equal(AREA.cut(image, region, mirrored=True), AREA.cut(flipped, region))
+        assert np.array_equal(AREA.cut(image, region, PictureChanges(mirrored=True)), AREA.cut(flipped, region))
 
 
 @pytest.mark.parametrize("box", [[5000, 5000, 20, 20], [-900, 10, 20, 20], [121, 0, 1, 1], [119, 10, 0.2, 0.2]])

@@ -19,6 +19,7 @@ from lib.data import (
     Image,
     Modality,
     Normalise,
+    PictureChanges,
     Pixels,
     Processing,
     collate,
@@ -113,7 +114,7 @@ def test_whole_pixels_are_shown_as_they_are(mirrored: bool) -> None:
     image, style = frame().rgb, ToyWarp()
     shown = image[:, ::-1] if mirrored else image
     region = style.region((20.0, 10.0, 32.0, 16.0), 1.0, 32, (90, 120))
-    crop = style.crop(image, replace(region, height=32, sides_wh=(32, 32)), 32, mirrored)
+    crop = style.crop(image, replace(region, height=32, sides_wh=(32, 32)), 32, PictureChanges(mirrored))
     np.testing.assert_allclose(crop, shown[10:42, 20:52], atol=1e-3)
 
 
