@@ -1,4 +1,4 @@
-"""Which device a run uses, and why: every command states it in its first lines."""
+"""Device of a run and the reason for it, which every command states in its first lines."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ import torch
 
 
 class DeviceError(ValueError):
-    """A device that was asked for and is not there."""
+    """A device that was requested and is not there."""
 
 
 def choose_device(name: str = "auto") -> tuple[torch.device, str]:
-    """The device for "auto", "cpu", "cuda", "cuda:1" or "mps", and the reason in a few words.
+    """Choose the device of a run.
 
-    "auto" takes the first CUDA device, else Apple's, else the CPU. Raises DeviceError when a named one is not there.
+    Args:
+        name: "auto" (the first CUDA device, else Apple's, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
+
+    Returns:
+        The device, and the reason in a few words.
+
+    Raises:
+        DeviceError: The name is unknown, or the device is not there.
     """
     name = name.strip().lower()
     if name == "auto":
@@ -22,7 +29,7 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
             return torch.device("cuda:0"), f"{torch.cuda.get_device_name(0)}, the first CUDA device"
         if torch.backends.mps.is_available():
             return torch.device("mps"), "no CUDA device is there"
-        return torch.device("cpu"), f"{torch.get_num_threads()} threads; {_why_no_gpu()}"
+        return torch.device("cpu"), f"{torch.get_num_threads()} threads; {_no_gpu_reason()}"
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
         raise DeviceError(f"device {name!r} is unknown; expected auto, cpu, cuda, cuda:<number> or mps")
     device = torch.device(name)
@@ -37,19 +44,23 @@ def _cuda(name: str, device: torch.device) -> tuple[torch.device, str]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     index = device.index or 0
     if index >= count:
-        there = f"there are {count} CUDA devices" if count else _why_no_gpu()
+        there = f"there are {count} CUDA devices" if count else _no_gpu_reason()
         raise DeviceError(f"device {name!r} was asked for, but {there}; use --device auto or cpu")
     return torch.device("cuda", index), f"{torch.cuda.get_device_name(index)}, as asked for"
 
 
-def _why_no_gpu() -> str:
+def _no_gpu_reason() -> str:
     if torch.version.cuda is None:
         return "this PyTorch is built without CUDA and no Apple GPU is there"
     return "PyTorch finds no GPU on this machine"
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given, so that a clock reads true."""
+    """Wait until the device has finished its work, so that time is measured right.
+
+    Args:
+        device: Any device; nothing happens on the CPU.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

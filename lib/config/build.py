@@ -220,6 +220,13 @@ def take_inert(tree: Tree, inert: Mapping[str, InertKey]) -> list[str]:
 
 
 def config_hash(config: Any) -> str:
-    """Twelve hex digits that change when any resolved value changes."""
+    """Identity of a resolved configuration.
+
+    Args:
+        config: A section, or a whole experiment's configuration.
+
+    Returns:
+        Twelve hex digits that change when any resolved value changes.
+    """
     text = json.dumps(as_plain(config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

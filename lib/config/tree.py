@@ -48,13 +48,27 @@ class Tree:
             self.where[key] = over.where[key]
 
     def get(self, dotted: str) -> Any:
-        """The value at a path such as ``TRAIN.SCHEDULER.TYPE``, None where there is none."""
+        """Look up a value.
+
+        Args:
+            dotted: Path such as ``TRAIN.SCHEDULER.TYPE``.
+
+        Returns:
+            The value, a tree for a mapping; None where there is none.
+        """
         head, _, rest = dotted.partition(".")
         value = self.values.get(head)
         return (value.get(rest) if isinstance(value, Tree) else None) if rest else value
 
     def pop(self, dotted: str) -> tuple[Any, str] | None:
-        """Take the value at a path out of the tree, with its "file:line"; None where there is none."""
+        """Take a value out of the tree.
+
+        Args:
+            dotted: Path such as ``TRAIN.SCHEDULER.TYPE``.
+
+        Returns:
+            The value and its "file:line"; None where there is none.
+        """
         head, _, name = dotted.rpartition(".")
         tree = self.get(head) if head else self
         if not isinstance(tree, Tree) or name not in tree.values:
@@ -62,7 +76,13 @@ class Tree:
         return tree.values.pop(name), tree.where.pop(name)
 
     def set(self, dotted: str, value: Any, where: str) -> None:
-        """Set one value by its path, such as ``TRAIN.SCHEDULER.TYPE``."""
+        """Set one value; trees on the way are made.
+
+        Args:
+            dotted: Path such as ``TRAIN.SCHEDULER.TYPE``, in any case.
+            value: Plain value, list or tree.
+            where: Its origin, for messages.
+        """
         head, _, rest = dotted.partition(".")
         key = next((k for k in self.values if k.lower() == head.lower()), head)
         if not rest:
@@ -92,8 +112,12 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
     methods: each is laid over the bases, in order, and the file's own keys over all of them. A mixin is a YAML file in
     a folder `_mixin_` next to the file, next to its folder, or in `experiments`.
 
+    Args:
+        path: The file.
+        overrides: Texts such as ``TRAIN.LR=1e-4``; their values are YAML.
+
     Raises:
-        ConfigError: for text that is not YAML, a duplicate key, a file that does not exist or a circle of files.
+        ConfigError: For text that is not YAML, a duplicate key, a file that does not exist or a circle of files.
     """
     tree = _read_file(path.resolve(), ())
     for text in overrides:

@@ -28,7 +28,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass
 class CropPlan:
-    """How one frame becomes a crop; transforms change it in their order.
+    """Plan of one crop; transforms change it in their order.
 
     Attributes:
         frame: The frame that is cropped.

@@ -247,5 +247,5 @@ def _views(pixels: Tensor, shapes: Sequence[tuple[int, ...]]) -> Iterator[NDArra
 
 
 def pack_clips(clips: list[FrameSet]) -> list[PackedClip]:
-    """What a worker process sends."""
+    """Pack the clips that a worker process sends."""
     return [pack_clip(clip) for clip in clips]

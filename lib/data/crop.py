@@ -76,7 +76,7 @@ class CropRegion:
 
 @dataclass(frozen=True, slots=True)
 class PictureChanges:
-    """What is done to a picture before it is cropped.
+    """Changes of a picture before it is cropped.
 
     Attributes:
         mirrored: Exchange left and right of the picture.
@@ -220,7 +220,7 @@ class CropStyle(ABC):
             picture: [H, W, C].
             region: In the coordinates of the mirrored picture, if it is mirrored.
             size: Side of the crop in pixels.
-            changes: What is done to the picture, and what is beyond it.
+            changes: Of the picture.
         """
         image = picture.picture() if isinstance(picture, Levels) else picture
         image = image if changes.edit is None else changes.edit(image)

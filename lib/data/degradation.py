@@ -110,12 +110,12 @@ class Degradation:
 
     @property
     def is_none(self) -> bool:
-        """Whether frames stay unchanged."""
+        """True if frames stay unchanged."""
         return (self.drop is None or self.drop_rate == 0) and all(c.strength == 0 for c in self.corruptions)
 
     @property
     def needs_aux(self) -> bool:
-        """Whether frames need a second picture."""
+        """True if frames need a second picture."""
         return self.drop is not None or any(c.pictures == "aux" for c in self.corruptions)
 
     @property

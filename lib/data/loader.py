@@ -53,7 +53,7 @@ B = TypeVar("B")
 
 
 class SampleSource(Protocol[S_co]):
-    """What a loader draws samples from, such as `TrackingSampler`. Picklable if workers are spawned."""
+    """Source of a loader's samples, such as `TrackingSampler`. Picklable if workers are spawned."""
 
     broken: BrokenFiles
 

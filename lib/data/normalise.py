@@ -53,7 +53,7 @@ class Normalise(nn.Module):
         self.dtype = dtype
 
     def affine(self) -> tuple[Tensor, Tensor, list[int]]:
-        """What `forward` does to the pixels of an RGB picture, for folding it into a first layer.
+        """The normalisation of an RGB picture, for folding it into a first layer.
 
         Returns:
             mean and std [3, 1, 1] float64 in grey levels 0..255, and source: channel c of the network's input is

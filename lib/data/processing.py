@@ -32,7 +32,7 @@ STRIDE = 16
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What a crop shows.
+    """Content of one crop.
 
     Attributes:
         region: In the (mirrored, if the sample is) image.

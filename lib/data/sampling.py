@@ -49,13 +49,13 @@ class FrameIds:
 
 
 class FrameSampler(Protocol):
-    """Which frames make a sample; a pure function of the random generator."""
+    """Choice of the frames of a sample; a pure function of the random generator."""
 
     requirement: str
-    """What `accepts` requires, for messages."""
+    """Requirement of `accepts`, for messages."""
 
     def accepts(self, video: Video) -> bool:
-        """Whether samples can be taken from a video.
+        """True if samples can be taken from a video.
 
         Args:
             video: The video; its annotations are read, its pictures are not.

@@ -56,7 +56,14 @@ class Graph:
     outputs: tuple[str, ...]
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs of the module in PyTorch, by name."""
+        """Compute the module in PyTorch.
+
+        Args:
+            inputs: By name, any number of rows.
+
+        Returns:
+            Outputs by name.
+        """
         return dict(zip(self.outputs, self.module(*(inputs[k] for k in self.inputs)), strict=True))
 
 
@@ -102,7 +109,14 @@ def graph_outputs(candidates: Candidates) -> dict[str, Tensor]:
 
 
 def candidates_of(outputs: Mapping[str, Tensor]) -> Candidates:
-    """The inverse of `graph_outputs`."""
+    """The inverse of `graph_outputs`.
+
+    Args:
+        outputs: Of a frame's graph, by name.
+
+    Returns:
+        A candidate per cell where the graph has a box for each, or else the best one alone.
+    """
     maps = {k: v for k, v in outputs.items() if k.endswith("_map")}
     scores = maps["score_map"].flatten(1)
     if "cell_boxes_cxcywh" in outputs:

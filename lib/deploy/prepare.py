@@ -31,7 +31,7 @@ T = TypeVar("T", bound=Tracker)
 
 @dataclass(frozen=True)
 class Inference:
-    """How a tracker's network is computed.
+    """Options for computing a tracker's network.
 
     Attributes:
         dtype: Number format of the network's products.
@@ -56,11 +56,17 @@ def fuse_network(network: M, options: FuseOptions | None = None) -> M:
     """A copy of the network for inference, equal up to rounding.
 
     Every part that has a fused form (`fuse_for_inference`) takes it, everything else is converted to the options'
-    number format. Weights that need no change are shared with `network`, so memory is not doubled while both live. The
-    result has other parameter names; it can be neither trained nor saved. Call it after loading and moving to a device.
+    number format. Weights that need no change are shared with `network`, so memory is not doubled while both live.
+
+    Args:
+        network: In eval mode, loaded, on its device.
+        options: Number format, packing and normalisation; None: float32, packed.
+
+    Returns:
+        A network with other parameter names, which can be neither trained nor saved.
 
     Raises:
-        ValueError: For a network in training mode.
+        ValueError: The network is in training mode.
     """
     if network.training:
         raise ValueError("only a network in eval mode can be prepared for inference")

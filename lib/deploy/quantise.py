@@ -106,7 +106,11 @@ class ChannelRange:
     high: Tensor
 
     def add(self, x: Tensor) -> None:
-        """x: [..., C]."""
+        """Widen the range.
+
+        Args:
+            x: [..., C] input of the layer.
+        """
         flat = x.detach().flatten(0, -2).float()
         self.low, self.high = torch.minimum(self.low, flat.amin(0)), torch.maximum(self.high, flat.amax(0))
 
@@ -197,7 +201,15 @@ def _smooth(block: Block, name: str, ranges: dict[str, ChannelRange]) -> None:
 
 
 def _balance(ranges: ChannelRange, weight: Tensor) -> Tensor:
-    """What to divide inputs by, and to multiply columns of the weight [N, K] with: [K]."""
+    """Scales that even out the channels of a layer's input (SmoothQuant, equation 4, alpha 1/2).
+
+    Args:
+        ranges: Of the input's K channels.
+        weight: [N, K].
+
+    Returns:
+        [K] divisor of the inputs and factor of the weight's columns, of geometric mean 1.
+    """
     x = torch.maximum(-ranges.low, ranges.high).clamp_min(1e-5)
     w = weight.abs().amax(0).clamp_min(1e-5)
     scale = (x / w).sqrt()

@@ -23,10 +23,17 @@ MAX_OVERFLOWS = 50
 
 
 class ObjectiveModule(nn.Module):
-    """Network and objective as one module, so that a data-parallel wrapper sees one forward pass per backward pass,
-    however often and through whichever entry points the objective calls the network.
+    """Network and objective as one module.
 
-    Raises ValueError for trainable parameters of the objective's own, which no optimiser would get.
+    A data-parallel wrapper sees one forward pass per backward pass, however often and through whichever entry points
+    the objective calls the network.
+
+    Args:
+        network: What is trained.
+        objective: One of `lib.objectives`.
+
+    Raises:
+        ValueError: The objective has trainable parameters of its own, which no optimiser would get.
     """
 
     def __init__(self, network: nn.Module, objective: Objective) -> None:
@@ -48,12 +55,31 @@ class ObjectiveModule(nn.Module):
         return self._objective[0]
 
     def forward(self, batch: Rows, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total loss, and the terms with `Loss/total` among them."""
+        """Compute the objective.
+
+        Args:
+            batch: On the device, normalised; a part of a batch for a `SplittingObjective`.
+            progress: Position in the training.
+
+        Returns:
+            The total loss, a scalar with gradients, and all terms by name, `Loss/total` among them.
+        """
         losses = self.objective(self.network, batch, progress)
         return losses.total, {TOTAL: losses.total.detach(), **losses.terms}
 
     def split(self, batch: Rows, progress: Progress) -> Sequence[Rows]:
-        """The parts of a batch that get a backward pass each: the batch itself but for a `SplittingObjective`."""
+        """The parts of a batch that get a backward pass each.
+
+        Args:
+            batch: On the device, normalised.
+            progress: Position in the training.
+
+        Returns:
+            The batch itself, except for a `SplittingObjective`.
+
+        Raises:
+            ValueError: The objective gave no part.
+        """
         objective = self.objective
         if not isinstance(objective, SplittingObjective):
             return [batch]
@@ -72,7 +98,8 @@ class StepResult:
         samples: Number of samples of this process.
         grad_norm: Global gradient norm before clipping.
         terms: Means over the step's batches; empty if the step was skipped.
-        problem: Why this process had nothing to update with (`TRAIN.ON_NONFINITE: skip`); empty if all was well.
+        problem: Reason for which this process had nothing to update with (`TRAIN.ON_NONFINITE: skip`); empty if all
+            was well.
         skipped: True in all processes when one of them had a problem.
     """
 
@@ -161,7 +188,15 @@ class TrainStep:
         return StepResult(samples, norm, averager.means())
 
     def evaluate(self, batch: Rows, progress: Progress) -> dict[str, float]:
-        """The terms of one batch, without gradients."""
+        """The terms of one batch, without gradients.
+
+        Args:
+            batch: On the device, normalised.
+            progress: Position in the validation.
+
+        Returns:
+            Means over the samples of the batch, by name.
+        """
         averager = MetricAverager()
         with torch.no_grad(), self.precision.autocast():
             for part in self.module.split(batch, progress):
@@ -176,7 +211,11 @@ def precision_name(train: Train) -> str:
 
 
 class Precision:
-    """Autocast, loss scale and clipping for one of ``fp32``, ``bf16``, ``fp16``.
+    """Autocast, loss scale and clipping.
+
+    Args:
+        name: ``fp32``, ``bf16`` or ``fp16``.
+        device: Where the network is.
 
     Attributes:
         overflows: Steps that were skipped because an fp16 gradient overflowed.
@@ -200,12 +239,25 @@ class Precision:
         self._scaler.scale(loss).backward()
 
     def clip(self, optimizer: Optimizer, parameters: Sequence[nn.Parameter], max_norm: float) -> Tensor:
-        """Clip to `max_norm` (0: not at all); returns the global norm of the true, unscaled gradients before that."""
+        """Clip the gradients.
+
+        Args:
+            optimizer: Its gradients are unscaled first.
+            parameters: All that it trains.
+            max_norm: Largest global norm; 0 for no clipping.
+
+        Returns:
+            Scalar, the global norm of the true, unscaled gradients before clipping.
+        """
         self._scaler.unscale_(optimizer)
         return nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else math.inf)
 
     def step(self, optimizer: Optimizer, grad_norm: float) -> None:
         """Update the parameters, or count an overflow if fp16 gradients are not finite.
+
+        Args:
+            optimizer: After `clip`.
+            grad_norm: What `clip` returned.
 
         Raises:
             LossScaleError: More than `MAX_OVERFLOWS` steps in a row overflowed.
@@ -235,7 +287,11 @@ class Precision:
         return {"scaler": self._scaler.state_dict(), "overflows": self.overflows, "in_a_row": self._in_a_row}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Undo `state`."""
+        """Continue from a training state.
+
+        Args:
+            state: What `state` returned; a loss scale is used by fp16 only.
+        """
         if state["scaler"] and self.name == "fp16":
             self._scaler.load_state_dict(state["scaler"])
         self.overflows, self._in_a_row = state["overflows"], state["in_a_row"]
@@ -254,7 +310,12 @@ class MetricAverager:
                 entry[1] += weight
 
     def add(self, values: Mapping[str, float], weight: float) -> None:
-        """Count `values` with `weight`."""
+        """Count values.
+
+        Args:
+            values: By name.
+            weight: Number of samples that they are means of.
+        """
         for name, value in values.items():
             entry = self._sums.setdefault(name, [0.0, 0.0])
             entry[0] += value * weight
@@ -270,7 +331,14 @@ class MetricAverager:
 
 
 def to_floats(terms: Mapping[str, Tensor]) -> dict[str, float]:
-    """Scalars from the device in one transfer."""
+    """Scalars from the device in one transfer.
+
+    Args:
+        terms: Tensors of one element by name; at least one.
+
+    Returns:
+        The same names and values.
+    """
     stacked = torch.stack([t.detach().double().reshape(()) for t in terms.values()])
     return dict(zip(terms, stacked.tolist(), strict=True))
 
@@ -280,7 +348,14 @@ class NonFiniteLossError(RuntimeError):
 
     @classmethod
     def at(cls, what: str, progress: Progress, terms: Mapping[str, float], names: Sequence[str]) -> NonFiniteLossError:
-        """`what` is "the loss is not finite", for instance; `names` are those of the samples."""
+        """The error for one step.
+
+        Args:
+            what: Such as "the loss is not finite".
+            progress: Position of the step.
+            terms: Terms of the loss by name.
+            names: Names of the samples.
+        """
         shown = ", ".join(f"{k} {v:g}" for k, v in terms.items()) or "none"
         samples = ", ".join(names) or "unnamed"
         return cls(f"{what} in epoch {progress.epoch}, step {progress.step}; terms: {shown}; samples: {samples}")
