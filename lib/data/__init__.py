@@ -7,8 +7,6 @@ from lib.data.augment import (
     CropPlan,
     Draws,
     becomes_grey,
-    build_augmentations,
-    draw_sample,
     grey_picture,
     mirror_box,
     mirror_box_in_crop,

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.config import Augment
 from lib.data.boxes import Float32s
 from lib.data.crop import Edit, Pixels
 from lib.data.types import Frame, Image
@@ -229,21 +228,6 @@ class MotionBlur(OccasionalChange):
             plan.filters.append(lambda crop: np.asarray(cv2.filter2D(crop, -1, kernel)))
 
 
-def build_augmentations(augment: Augment) -> list[Augmentation]:
-    """Build the transforms of DATA.AUGMENT.
-
-    Returns:
-        Its own keys, then TRANSFORMS, in the order in which they are applied.
-    """
-    own: list[Augmentation] = [
-        Grey(augment.grey, augment.grey_rule),
-        Mirror(augment.mirror),
-        Brightness(augment.brightness),
-        CropFlip(augment.crop_flip),
-    ]
-    return own + [part.build(AUGMENTATIONS) for part in augment.transforms]
-
-
 @dataclass(frozen=True, slots=True)
 class CropDraw:
     """Random numbers of one crop.
@@ -270,29 +254,6 @@ class Draws:
     changes: tuple[Any, ...]
     template: tuple[CropDraw, ...]
     search: tuple[CropDraw, ...]
-
-
-def draw_sample(
-    rng: np.random.Generator, templates: int, searches: int, augmentations: list[Augmentation], training: bool
-) -> Draws:
-    """Draw all random numbers of one sample.
-
-    Order: the transforms drawn per sample; then, for the templates and after them for the search frames, the jitter of
-    each frame (two normal numbers, two uniform ones), then the transforms drawn per crop of each frame.
-
-    Args:
-        rng: Their source.
-        templates, searches: Number of crops.
-        augmentations: The transforms.
-        training: False, for validation, draws no changes per crop.
-    """
-    sample_changes = tuple(a.draw(rng) for a in augmentations if not a.per_crop)
-    per_crop = [a for a in augmentations if a.per_crop] if training else []
-    kinds = []
-    for count in (templates, searches):
-        jitters = [(rng.standard_normal(2).astype(np.float32), rng.random(2).astype(np.float32)) for _ in range(count)]
-        kinds.append(tuple(CropDraw(*jitter, tuple(a.draw(rng) for a in per_crop)) for jitter in jitters))
-    return Draws(sample_changes, *kinds)
 
 
 def plan_crop(

@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 
 from lib.config import Data, Region
 from lib.data.augment import (
+    AUGMENTATIONS,
+    Augmentation,
+    Brightness,
     CropDraw,
+    CropFlip,
     CropPlan,
     Draws,
-    build_augmentations,
-    draw_sample,
+    Grey,
+    Mirror,
     mirror_box,
     mirror_box_in_crop,
     plan_crop,
@@ -48,6 +52,7 @@ class Placement:
 class Processing:
     """Makes samples of frame sets, as DATA says. Holds no state, so that any number of threads may share it.
 
+    Its transforms are those of DATA.AUGMENT: its own keys, then TRANSFORMS, in the order in which they are applied.
     DATA.BOX_UNIT: boxes are divided by the crop's side (`size`, OSTrack) or a pixel less (`size_minus_one`, CSTrack).
     DATA.REJECT_ALL_PADDING: a sample whose crop shows nothing but padding, at pixel or token resolution, is invalid;
     otherwise only crops beyond the image are. DATA.MASKS: `Sample.extras` carries the target's masks.
@@ -56,7 +61,14 @@ class Processing:
     def __init__(self, data: Data, training: bool = True) -> None:
         self.data, self.training = data, training
         self.style = CROP_STYLES[data.crop_style]()
-        self.augmentations = build_augmentations(data.augment)
+        augment = data.augment
+        self.augmentations: list[Augmentation] = [
+            Grey(augment.grey, augment.grey_rule),
+            Mirror(augment.mirror),
+            Brightness(augment.brightness),
+            CropFlip(augment.crop_flip),
+            *(part.build(AUGMENTATIONS) for part in augment.transforms),
+        ]
 
     def __call__(self, frames: FrameSet, rng: np.random.Generator) -> Sample:
         """Draw the random numbers of a sample and apply them.
@@ -71,13 +83,25 @@ class Processing:
         return self.apply(frames, self.draw(rng, len(frames.template), len(frames.search)))
 
     def draw(self, rng: np.random.Generator, templates: int, searches: int) -> Draws:
-        """Draw the random numbers of one sample; see `draw_sample` for their order.
+        """Draw all random numbers of one sample.
+
+        Order: the transforms drawn per sample; then, for the templates and after them for the search frames, the jitter
+        of each frame (two normal numbers, two uniform ones), then the transforms drawn per crop of each frame, which
+        validation has not.
 
         Args:
             rng: Their source.
             templates, searches: Number of crops.
         """
-        return draw_sample(rng, templates, searches, self.augmentations, self.training)
+        sample_changes = tuple(a.draw(rng) for a in self.augmentations if not a.per_crop)
+        per_crop = [a for a in self.augmentations if a.per_crop and self.training]
+        kinds = []
+        for count in (templates, searches):
+            jitters = [
+                (rng.standard_normal(2).astype(np.float32), rng.random(2).astype(np.float32)) for _ in range(count)
+            ]
+            kinds.append(tuple(CropDraw(*jitter, tuple(a.draw(rng) for a in per_crop)) for jitter in jitters))
+        return Draws(sample_changes, *kinds)
 
     def apply(self, frames: FrameSet, draws: Draws) -> Sample:
         """Make the sample for given random numbers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -172,14 +173,14 @@ class TrainLog(Sink):
     """
 
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
-        self._sinks = list(sinks)
+        self.sinks = list(sinks)
 
     def write(self, entry: str | Report) -> None:
-        for sink in self._sinks:
+        for sink in self.sinks:
             sink.write(entry)
 
     def close(self) -> None:
-        for sink in self._sinks:
+        for sink in self.sinks:
             sink.close()
 
 
@@ -315,6 +316,22 @@ class WandbSink(Sink):
 
     def close(self) -> None:
         self._run.finish()
+
+
+def open_log(paths: LogPaths, position: Position, steps: int) -> TrainLog:
+    """Open the log of a training on the terminal, in files and, if it is installed, for TensorBoard.
+
+    Args:
+        paths: The files.
+        position: Where the training starts or continues.
+        steps: Batches of an epoch, per process.
+    """
+    sinks: list[Sink] = [TerminalSink(), TextSink(paths.text), LinesSink(paths.lines, position)]
+    try:
+        sinks.append(TensorboardSink(paths.tensorboard, (position.epoch - 1) * steps + position.step + 1))
+    except ImportError as error:
+        logging.getLogger(__name__).warning("no TensorBoard log: %s", error)
+    return TrainLog(sinks)
 
 
 def _finite(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -23,16 +22,7 @@ from lib.methods import Experiment, load_experiment, resolve
 from lib.paths import Paths, checkpoint_folder, load_paths
 from lib.train.checkpoint import CheckpointFolder, check_state, find_state, no_state_in, read_state
 from lib.train.launch import TrainOptions
-from lib.train.log import (
-    LinesSink,
-    LogPaths,
-    Sink,
-    TensorboardSink,
-    TerminalSink,
-    TextSink,
-    TrainLog,
-    WandbSink,
-)
+from lib.train.log import LogPaths, TrainLog, WandbSink, open_log
 from lib.train.loop import Trainer, TrainingSetup
 from lib.train.process import seed_everything
 from lib.train.schedule import phases_of
@@ -77,7 +67,10 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
     if world.is_main:
         header = f"# {experiment.script} {experiment.name}, resolved; hash {experiment.hash}\n"
         write_text(folder.folder / "config.yaml", header + yaml.safe_dump(plain, sort_keys=False))
-        trainer.log = _open_log(options, log_paths, experiment, trainer)
+        trainer.log = open_log(log_paths, trainer.position, len(setup.train_loader))
+        if options.use_wandb:
+            name = f"{experiment.script}-{experiment.name}"
+            trainer.log.sinks.append(WandbSink(name, plain, log_paths.text.parent))
     if trainer.position.epoch > train.epoch:
         notes.append("this training had already come to its end; --resume never begins from scratch")
     for line in (*_header(experiment, world, trainer), *experiment.notes, *notes):
@@ -204,17 +197,3 @@ def _header(experiment: Experiment, world: World, trainer: Trainer) -> list[str]
         *trainer.describe_phase(),
         "versions: " + ", ".join(f"{k} {v}" for k, v in setup.metadata["versions"].items()),
     ]
-
-
-def _open_log(options: TrainOptions, paths: LogPaths, experiment: Experiment, trainer: Trainer) -> TrainLog:
-    """Open all sinks at the position of the trainer (in rank 0)."""
-    position = trainer.position
-    done = (position.epoch - 1) * len(trainer.setup.train_loader) + position.step
-    sinks: list[Sink] = [TerminalSink(), TextSink(paths.text), LinesSink(paths.lines, position)]
-    try:
-        sinks.append(TensorboardSink(paths.tensorboard, purge_step=done + 1))
-    except ImportError as error:
-        logging.getLogger(__name__).warning("no TensorBoard log: %s", error)
-    if options.use_wandb:
-        sinks.append(WandbSink(f"{experiment.script}-{experiment.name}", experiment.plain, paths.text.parent))
-    return TrainLog(sinks)

@@ -24,9 +24,7 @@ from lib.data import (
     Processing,
     TrackingSampler,
     Video,
-    build_augmentations,
     build_loader,
-    draw_sample,
     plan_crop,
 )
 from lib.methods import load_experiment
@@ -65,7 +63,7 @@ def frames(masks: bool = False, box: tuple[float, ...] = (50.0, 40.0, 20.0, 12.0
 def test_the_usual_transforms_draw_in_the_published_order() -> None:
     """Grey, mirror; templates: jitter, then brightness and flip; search frames alike."""
     rng, by_hand = (np.random.default_rng(5) for _ in range(2))
-    drawn = draw_sample(rng, 1, 2, build_augmentations(Augment()), training=True)
+    drawn = Processing(Data()).draw(rng, 1, 2)
     assert drawn.changes == (by_hand.random() < 0.05, by_hand.random() < 0.5)
     for kind in (drawn.template, drawn.search):
         jitters = [(by_hand.standard_normal(2), by_hand.random(2)) for _ in kind]
@@ -93,7 +91,7 @@ def test_a_transform_from_outside_changes_no_other_number() -> None:
 def test_transforms_are_chosen_in_yaml() -> None:
     key = "DATA.AUGMENT.TRANSFORMS"
     chosen = load_experiment("ostrack", "synthetic_demo", (f"{key}=[{{TYPE: saturation, SPREAD: 0.3}}]",))
-    assert build_augmentations(chosen.config.data.augment)[-1].spread == 0.3
+    assert Processing(chosen.config.data).augmentations[-1].spread == 0.3
     for wrong, message in (
         ("[{TYPE: saturatoin}]", "did you mean 'saturation'"),
         ("[{TYPE: saturation, SPRED: 1}]", "did you mean 'SPREAD'"),

@@ -17,8 +17,6 @@ from lib.data import (
     Modality,
     Processing,
     becomes_grey,
-    build_augmentations,
-    draw_sample,
     mirror_box,
 )
 
@@ -84,10 +82,8 @@ def test_the_box_marks_the_target_in_the_crop():
     image[90:110, 80:120] = 255
     rng = np.random.default_rng(0)
     for _ in range(20):
-        sample = process().apply(
-            clip(Frame(image), Frame(image), (80.0, 90.0, 40.0, 20.0)),
-            draw_sample(rng, 1, 1, build_augmentations(Augment()), training=True),
-        )
+        drawn = Processing(Data()).draw(rng, 1, 1)
+        sample = process().apply(clip(Frame(image), Frame(image), (80.0, 90.0, 40.0, 20.0)), drawn)
         x, y, w, h = sample.search_boxes[0] * 64
         lit = sample.search[0, 0] > 127
         if x > 1 and y > 1 and x + w < 63 and y + h < 63:
@@ -164,8 +160,8 @@ def test_validation_has_jitter_but_neither_brightness_nor_crop_flip():
 
 
 def test_training_draws_have_the_stated_shares():
-    transforms = build_augmentations(Augment())
-    drawn = [draw_sample(np.random.default_rng(i), 1, 2, transforms, training=True) for i in range(3000)]
+    usual = Processing(Data())
+    drawn = [usual.draw(np.random.default_rng(i), 1, 2) for i in range(3000)]
     assert np.mean([d.changes[0] for d in drawn]) == pytest.approx(0.05, abs=0.015)
     assert np.mean([d.changes[1] for d in drawn]) == pytest.approx(0.5, abs=0.04)
     gains = [c.changes[0] for d in drawn for c in d.search]
