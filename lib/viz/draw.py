@@ -24,7 +24,11 @@ def colour(index: int) -> str:
 
 
 def rgb(hex_colour: str) -> tuple[int, int, int]:
-    """`"#D55E00"` -> (213, 94, 0)."""
+    """Red, green and blue of a colour: `"#D55E00"` -> (213, 94, 0).
+
+    Raises:
+        ValueError: It does not have the form #RRGGBB.
+    """
     value = hex_colour.lstrip("#")
     if len(value) != 6:
         raise ValueError(f"{hex_colour!r} is not a colour of the form #RRGGBB")
@@ -33,7 +37,14 @@ def rgb(hex_colour: str) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class BoxMark:
-    """A box to draw: x, y, w, h in image pixels, "#RRGGBB", and the text at its corner."""
+    """A box to draw.
+
+    Attributes:
+        box_xywh: [4] image pixels; a box that is NaN or empty is left out.
+        colour: "#RRGGBB".
+        label: Text at its corner.
+        dashed: Draw dashed lines.
+    """
 
     box_xywh: ArrayLike
     colour: str
@@ -46,9 +57,9 @@ def draw_frame(frame: Frame, marks: Iterable[BoxMark] = (), caption: str = "", l
 
     Args:
         frame: RGB image and, for RGB-X, the second image, which is shown to the right at the same height.
-        marks: boxes drawn on both images; boxes that are NaN or empty are left out.
+        marks: Boxes drawn on both images; boxes that are NaN or empty are left out.
         caption: ASCII text on a dark strip at the top.
-        longest: the result is made smaller until its longer side has at most so many pixels.
+        longest: The result is made smaller until its longer side has at most so many pixels.
     """
     marks = list(marks)
     drawn = draw_boxes(frame.rgb, marks)

@@ -30,9 +30,9 @@ def render_page(template: Path, context: Mapping[str, Any]) -> str:
     """The HTML text of a page.
 
     Args:
-        template: a file that extends `page.html`. Everything it inserts is escaped (autoescape), script blocks included
+        template: A file that extends `page.html`. Everything it inserts is escaped (autoescape), script blocks included
             (`tojson`).
-        context: variables of the template.
+        context: Variables of the template.
     """
     import jinja2
     from markupsafe import Markup
@@ -56,13 +56,13 @@ class Player:
     """Frames that can be played and scrubbed in a page, with boxes that can be switched on and off.
 
     Attributes:
-        title: heading.
-        size_wh: size of the shown images in pixels.
+        title: Heading.
+        size_wh: Size of the shown images in pixels.
         frames: JPEG bytes.
-        numbers: number of each frame in the video.
-        tracks: boxes in pixels of the shown images, one row per shown frame. The first one is drawn above the others.
-        note: line below the heading.
-        fps: frames per second when played.
+        numbers: Number of each frame in the video.
+        tracks: Boxes in pixels of the shown images, one row per shown frame. The first one is drawn above the others.
+        note: Line below the heading.
+        fps: Frames per second when played.
     """
 
     title: str
@@ -81,10 +81,10 @@ class Player:
 
         Args:
             video: RGB-X shows both images side by side.
-            tracks: boxes in image pixels, one row per frame of the video.
-            budget: bytes that the images may take as JPEG; they shrink to fit.
-            note: line below the heading.
-            most_frames: number of frames to choose.
+            tracks: Boxes in image pixels, one row per frame of the video.
+            budget: Bytes that the images may take as JPEG; they shrink to fit.
+            note: Line below the heading.
+            most_frames: Number of frames to choose.
         """
         chosen = np.unique(np.linspace(0, len(video) - 1, min(most_frames, len(video))).round().astype(int))
         images, scale = [], 1.0

@@ -45,9 +45,9 @@ class Line:
     """One curve.
 
     Attributes:
-        label: text in the legend.
+        label: Text in the legend.
         x, y: [P] values.
-        score: number before the label in the legend, or None.
+        score: Number before the label in the legend, or None.
     """
 
     label: str
@@ -60,10 +60,10 @@ def curve_plot(kind: str, lines: Sequence[Line], title: str = "") -> Figure:
     """Curves of several trackers.
 
     Args:
-        kind: a key of `AXES`: "success", "precision", "norm_precision", ...
-        lines: y in 0..1; a line of one point is drawn as a dot. Colours follow the order of the lines, so that a
+        kind: A key of `AXES`: "success", "precision", "norm_precision", ...
+        lines: With y in 0..1; a line of one point is drawn as a dot. Colours follow the order of the lines, so that a
             tracker has the same colour in every plot; the legend is sorted by score, the best first.
-        title: added to the heading.
+        title: Added to the heading.
     """
     heading, x_label, y_label = AXES[kind]
     figure, axes = _line_plot(lines)
@@ -78,7 +78,12 @@ def curve_plot(kind: str, lines: Sequence[Line], title: str = "") -> Figure:
 
 
 def level_plot(lines: Sequence[Line], x_label: str, y_label: str, title: str = "") -> Figure:
-    """Scores in percent over a strength, measured at a few levels, which are marked."""
+    """Scores over the strength of a degradation, measured at a few levels, which are marked.
+
+    Args:
+        lines: With x the strengths and y in percent.
+        x_label, y_label, title: Text at the axes and above them.
+    """
     figure, axes = _line_plot(lines, marker="o")
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     top = max((float(np.nanmax(line.y)) for line in lines if np.isfinite(line.y).any()), default=1.0)
@@ -108,9 +113,12 @@ def radar_plot(axes_labels: Sequence[str], series: Mapping[str, Sequence[float]]
     """Scores per attribute on a wheel, one line per tracker.
 
     Args:
-        axes_labels: three attributes or more.
-        series: tracker -> score per attribute in percent.
-        title: heading.
+        axes_labels: Three attributes or more.
+        series: Tracker -> score per attribute in percent.
+        title: Heading.
+
+    Raises:
+        ValueError: There are fewer than three attributes.
     """
     from matplotlib.figure import Figure
 
@@ -142,7 +150,13 @@ def radar_plot(axes_labels: Sequence[str], series: Mapping[str, Sequence[float]]
 
 
 def training_plot(panels: Mapping[str, Sequence[Line]], x_label: str = "Epoch") -> Figure:
-    """Training curves, one panel per quantity ("Loss/total", "IoU", "learning rate"), panels side by side."""
+    """Training curves, one panel per quantity, panels side by side.
+
+    Args:
+        panels: Quantity ("Loss/total", "IoU", "learning rate") -> its curves. Positive values over a wide range get a
+            logarithmic axis.
+        x_label: Text below the panels.
+    """
     columns = min(3, max(1, len(panels)))
     rows = -(-len(panels) // columns)
     figure, grid = _grid(3.7 * columns, 2.6 * rows, rows, columns)
@@ -163,7 +177,16 @@ def training_plot(panels: Mapping[str, Sequence[Line]], x_label: str = "Epoch") 
 
 
 def save(figure: Figure, stem: Path | str, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
-    """Write the figure as `<stem>.<format>` in each format; returns the paths."""
+    """Write a figure to files.
+
+    Args:
+        figure: A matplotlib figure.
+        stem: Path without suffix; its folder is made.
+        formats: Suffixes that matplotlib knows.
+
+    Returns:
+        `<stem>.<format>` for each format.
+    """
     paths = [Path(f"{stem}.{f}") for f in formats]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,8 +198,8 @@ def inline_svg(figure: Figure, label: str) -> str:
     """The figure as an SVG element for a page: transparent, text in the colour of the page.
 
     Args:
-        figure: a matplotlib figure.
-        label: description for screen readers; different for each figure of a page.
+        figure: A matplotlib figure.
+        label: Description for screen readers; different for each figure of a page.
     """
     import matplotlib
 

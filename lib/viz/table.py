@@ -11,15 +11,8 @@ from dataclasses import dataclass
 
 Cell = str | float | int | None
 
-_LATEX = str.maketrans(
-    {
-        **{c: f"\\{c}" for c in "&%$#_{}"},
-        **{c: f"${c}$" for c in "<>"},
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\\": r"\textbackslash{}",
-    }
-)
+_NAMED = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {c: f"${c}$" for c in "<>"} | _NAMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +20,12 @@ class Column:
     """One column.
 
     Attributes:
-        title: heading.
-        digits: decimals of its numbers.
-        best: mark its largest number.
-        signed: show the sign of positive numbers.
-        smallest: smaller positive numbers are shown as "< smallest" (p-values).
-        note: a longer name.
+        title: Heading.
+        digits: Decimals of its numbers.
+        best: Mark its largest number.
+        signed: Show the sign of positive numbers.
+        smallest: Smaller positive numbers are shown as "< smallest" (p-values).
+        note: A longer name.
     """
 
     title: str
@@ -43,7 +36,11 @@ class Column:
     note: str = ""
 
     def show(self, value: Cell) -> str:
-        """The value as the table prints it; None and NaN are a dash."""
+        """Format a value as the table prints it.
+
+        Args:
+            value: None and NaN are a dash.
+        """
         if is_missing(value):
             return "-"
         if not isinstance(value, float):
@@ -60,7 +57,13 @@ def is_missing(value: Cell) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells below columns; percentages are numbers in percent."""
+    """Rows of cells below columns.
+
+    Attributes:
+        title: Heading; may be empty.
+        columns: Of every row.
+        rows: One cell per column; percentages are numbers in percent.
+    """
 
     title: str
     columns: Sequence[Column]

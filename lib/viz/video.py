@@ -26,11 +26,11 @@ class Track:
     """Boxes of one tracker, or the true ones, over frames.
 
     Attributes:
-        name: for legends and labels.
+        name: For legends and labels.
         colour: "#RRGGBB".
         boxes_xywh: [F, 4] in image pixels, NaN for no box.
         values: [F] overlap with the true box, NaN where unknown; None for the true boxes.
-        dashed: draw dashed lines.
+        dashed: Draw dashed lines.
     """
 
     name: str
@@ -44,9 +44,9 @@ def video_tracks(video: Video, boxes: Mapping[str, Boxes], colours: Mapping[str,
     """The ground truth and the boxes of each tracker as tracks over all N frames of a video.
 
     Args:
-        video: gives the true boxes; none where the target is absent.
-        boxes: tracker -> [M, 4] x, y, w, h or [M, 8] corners; missing rows become NaN.
-        colours: tracker -> colour; by position where not given.
+        video: Gives the true boxes; none where the target is absent.
+        boxes: Tracker -> [M, 4] x, y, w, h or [M, 8] corners; missing rows become NaN.
+        colours: Tracker -> colour; by position where not given.
     """
     frames = len(video)
     truth = np.where(video.visible[:, None], video.boxes_xywh, np.nan)
