@@ -30,21 +30,12 @@ from lib.train.launch import add_training_options, training_options
 from lib.train.loop import Trainer
 from lib.train.process import InterruptedTraining
 from lib.train.session import open_session
-from lib.train.step import BatchTooLargeError, LossScaleError, NonFiniteLossError, NonFiniteWeightsError
+from lib.train.step import TrainingError
 
 WRONG_SETUP = (
     ValueError, OSError, UnknownNameError, WeightsError, CheckpointError, ResumeError, OccupiedError,
 )  # fmt: skip
 """Errors of the setup that a user can correct: the message is one sentence. Other errors come with their traceback."""
-EXPLAINED = (
-    NonFiniteLossError,
-    NonFiniteWeightsError,
-    LossScaleError,
-    BatchTooLargeError,
-    TooManyBadSamplesError,
-    WorkerError,
-)
-
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """A full, read-only or failing disk."""
 
@@ -95,7 +86,8 @@ def run(trainer: Trainer, world: World) -> int:
         trainer.log.write(f"stopped at once; {trainer.folder.last_good()}")
         return 130
     except Exception as error:
-        if isinstance(error, EXPLAINED) or (isinstance(error, OSError) and error.errno in DISK_TROUBLE):
+        explained = isinstance(error, (TrainingError, TooManyBadSamplesError, WorkerError))
+        if explained or (isinstance(error, OSError) and error.errno in DISK_TROUBLE):
             reason = str(error)
         else:
             reason = f"{WORKER_DIED} ({error})" if is_worker_death(error) else traceback.format_exc()

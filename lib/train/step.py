@@ -343,7 +343,11 @@ def to_floats(terms: Mapping[str, Tensor]) -> dict[str, float]:
     return dict(zip(terms, stacked.tolist(), strict=True))
 
 
-class NonFiniteLossError(RuntimeError):
+class TrainingError(RuntimeError):
+    """A failure in the middle of a training that its message explains, so that no traceback is needed."""
+
+
+class NonFiniteLossError(TrainingError):
     """A loss or gradient that is not finite (or above TRAIN.MAX_LOSS); the parameters were not touched by it."""
 
     @classmethod
@@ -361,15 +365,15 @@ class NonFiniteLossError(RuntimeError):
         return cls(f"{what} in epoch {progress.epoch}, step {progress.step}; terms: {shown}; samples: {samples}")
 
 
-class NonFiniteWeightsError(RuntimeError):
+class NonFiniteWeightsError(TrainingError):
     """A weight that is not finite, found before a checkpoint was written."""
 
 
-class LossScaleError(RuntimeError):
+class LossScaleError(TrainingError):
     """fp16 gradients that overflow at any scale."""
 
 
-class BatchTooLargeError(RuntimeError):
+class BatchTooLargeError(TrainingError):
     """A batch that the device's memory does not hold; the message says what to set instead."""
 
     def __init__(self, batch_size: int, train: Train, processes: int, splits: bool, reason: str) -> None:
