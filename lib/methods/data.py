@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lib.config import Config, DataMix
+from lib.config import Config
 from lib.data import (
     CLIP_SAMPLERS,
     COLLATES,
@@ -61,32 +61,41 @@ def clip_data(config: Config, training: bool) -> DataParts:
 
 
 def open_loader(
-    parts: DataParts,
+    build_data: Callable[[Any, bool], DataParts],
     config: Config,
-    mix: DataMix,
     paths: Paths,
     *,
     training: bool,
     reads_aux: bool,
+    use_lmdb: bool = False,
     rank: int = 0,
     world_size: int = 1,
-    use_lmdb: bool = False,
 ) -> BatchLoader[Any]:
-    """The loader of one process over the data sets of `mix`.
+    """The loader of one process over the data sets of DATA.TRAIN or DATA.VAL.
+
+    Args:
+        build_data: see `Method.build_data`.
+        config: of the experiment.
+        paths: where data sets lie.
+        training: DATA.TRAIN with augmentation; otherwise DATA.VAL, whose samples are drawn by another seed.
+        reads_aux: samples have the second picture of RGB-X frames.
+        use_lmdb: read data sets from LMDB stores.
+        rank, world_size: this process among all.
 
     Raises:
         ValueError: no data set is named, RGB and RGB-X sets are mixed, or not one batch fits into an epoch.
         MissingPathError: a data set is not there.
     """
+    data, train, parts = config.data, config.train, build_data(config, training)
+    mix = data.train if training else data.val
     if not mix.names:
         raise ValueError("DATA.TRAIN.DATASETS_NAME is empty: name at least one data set, such as SYNTHETIC")
-    train = config.train
     # A published file may write [null] for none; its ratio goes with it.
     ratios = [r for n, r in zip(mix.datasets_name, mix.datasets_ratio, strict=True) if n is not None]
     datasets = [build_dataset(name, paths, "lmdb" if use_lmdb else "auto") for name in mix.names]
     pictures = rgb_alone
     if reads_aux:
-        pictures = doubled if config.data.multi_modal_vision else as_read
+        pictures = doubled if data.multi_modal_vision else as_read
     plain = [d.name for d in datasets if d.modality is Modality.RGB]
     if pictures is as_read and plain and len(plain) < len(datasets):
         raise ValueError(
@@ -101,13 +110,8 @@ def open_loader(
         seed=train.seed if training else train.seed + VALIDATION_SEED,
         max_bad_samples=train.max_bad_samples,
         pictures=pictures,
-        masks=config.data.masks,
+        masks=data.masks,
     )
-    return parts.build_loader(
-        sampler,
-        samples_per_epoch=mix.sample_per_epoch,
-        batch_size=train.batch_size,
-        workers=train.num_worker,
-        rank=rank,
-        world_size=world_size,
-    )
+    share = {"rank": rank, "world_size": world_size}
+    sizes = {"samples_per_epoch": mix.sample_per_epoch, "batch_size": train.batch_size}
+    return parts.build_loader(sampler, workers=train.num_worker, **sizes, **share)

@@ -17,28 +17,10 @@ from typing import Any, Literal
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import (
-    ConfigError,
-    ConfigWarning,
-    as_plain,
-    config_hash,
-    from_tree,
-    read_tree,
-    schema,
-    take_inert,
-)
+from lib.config import ConfigError, ConfigWarning, as_plain, config_hash, from_tree, read_tree, schema, take_inert
 from lib.data import AUGMENTATIONS, COLLATES, CROP_STYLES, FRAME_SAMPLERS
 from lib.methods.method import METHODS, Method
-from lib.models import (
-    Checkpoint,
-    LoadReport,
-    Mapped,
-    WeightPlaces,
-    WeightsError,
-    load_into,
-    locate,
-    read_checkpoint,
-)
+from lib.models import Checkpoint, LoadReport, Mapped, WeightPlaces, WeightsError, load_into, locate, read_checkpoint
 from lib.paths import Paths, checkpoint_folder, repository_root
 from lib.registry import UnknownNameError, suggest
 from lib.track import Tracker
@@ -113,12 +95,7 @@ class Experiment:
         )
         return locate(requested, places, option, hint)
 
-    def load_weights(
-        self,
-        network: nn.Module,
-        source: Path | Checkpoint,
-        role: Role = "trained",
-    ) -> LoadReport:
+    def load_weights(self, network: nn.Module, source: Path | Checkpoint, role: Role = "trained") -> LoadReport:
         """Read a file and fill a network of this experiment with it.
 
         Args:

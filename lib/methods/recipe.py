@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,7 @@ from lib.deploy import prepare_for_rollout
 from lib.methods.data import clip_data, open_loader
 from lib.methods.experiment import Experiment, Role, load_experiment
 from lib.models import WeightPlaces, WeightsError, locate, read_checkpoint
-from lib.objectives import (
-    AuxiliaryLoss,
-    BoxCriterion,
-    CentreBoxLoss,
-    DistillationObjective,
-    Objective,
-    SequenceObjective,
-)
+from lib.objectives import BoxCriterion, CentreBoxLoss, DistillationObjective, Objective, SequenceObjective
 from lib.paths import Paths, checkpoint_folder
 from lib.track import StagedTracker
 
@@ -80,65 +74,23 @@ def resolve(
             asks and is not there or does not fit.
     """
     config: Config = experiment.config
-    method, slt = experiment.method, config.slt
     start = _find_start(experiment, paths, load, previous) if begins else []
     teacher = None if config.teacher is None else _find_teacher(experiment, config.teacher, paths)
-    if slt is not None:
+    if config.slt is not None:
         _check_sequence_training(config)
-    build_data = method.build_data if slt is None else clip_data
-
-    def loader(training: bool) -> BatchLoader[Any]:
-        mix = config.data.train if training else config.data.val
-        return open_loader(
-            build_data(config, training),
-            config,
-            mix,
-            paths,
-            training=training,
-            reads_aux=method.reads_aux,
-            rank=rank,
-            world_size=world_size,
-            use_lmdb=use_lmdb,
-        )
-
-    train_loader, val_loader = loader(training=True), None
-    if config.data.val.names and config.data.val.sample_per_epoch and config.train.val_epoch_interval > 0:
-        try:
-            val_loader = loader(training=False)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{str(error).rstrip('.')}; TRAIN.VAL_EPOCH_INTERVAL=0 trains without validation"
-            ) from None
-
-    own = config if teacher is None else _at_test_sizes(config)
-    network = method.build_network(own, True).to(device)
+    process = {"rank": rank, "world_size": world_size, "use_lmdb": use_lmdb}
+    train_loader, val_loader = _open_loaders(experiment, paths, process)
+    own = experiment if teacher is None else _at_test_sizes(experiment)
+    network = own.method.build_network(own.config, True).to(device)
     notes: dict[str, str] = {}
     for step in start:
-        notes["initial"] = step.load(replace(experiment, config=own), network)
-    objective: Objective
-    if slt is not None:
-        objective = _sequence_objective(experiment, network)
-        clips, size = config.train.batch_size, slt.micro_batch or config.train.batch_size
-        notes["sequences"] = (
-            f"sequence-level training: {clips} clips of {slt.frames} frames per step, {size} per backward pass"
-        )
-    else:
-        objective = method.build_objective(own, network)
-        if teacher is not None:
-            other, file = teacher
-            master = other.method.build_network(other.config, False)
-            other.load_weights(master, file)
-            try:
-                objective = DistillationObjective.from_config(config, objective, network, master).to(device)
-            except ValueError as error:
-                raise ConfigError(f"TEACHER {other.script} {other.name}: {error}") from None
-            t, s = other.config.test, config.test
-            notes["teacher"] = (
-                f"teacher: {other.script} {other.name} at {t.search_size}/{t.template_size}, "
-                f"{objective.precision}, {file}; student at {s.search_size}/{s.template_size}"
-            )
+        notes["initial"] = step.load(own, network)
+    objective = _build_objective(own, network, teacher, device, notes)
     normalise = Normalise(config.data.mean, config.data.std, channels=config.data.channels).to(device)
     return Recipe(network, objective, train_loader, val_loader, normalise, notes)
+
+
+# Network: the weights that it begins with
 
 
 @dataclass(frozen=True)
@@ -195,7 +147,61 @@ def _load_other(script: str, config: str, section: str) -> Experiment:
         raise ConfigError(f"{section}: {error}") from None
 
 
-# Teacher and student
+# Data
+
+
+def _open_loaders(
+    experiment: Experiment, paths: Paths, process: dict[str, Any]
+) -> tuple[BatchLoader[Any], BatchLoader[Any] | None]:
+    """Loaders of training and validation; process: further arguments of `open_loader`."""
+    method, config = experiment.method, experiment.config
+    build_data = method.build_data if config.slt is None else clip_data
+    opened = partial(open_loader, build_data, config, paths, reads_aux=method.reads_aux, **process)
+    train_loader, val = opened(training=True), config.data.val
+    if not (val.names and val.sample_per_epoch and config.train.val_epoch_interval > 0):
+        return train_loader, None
+    try:
+        return train_loader, opened(training=False)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{str(error).rstrip('.')}; TRAIN.VAL_EPOCH_INTERVAL=0 trains without validation"
+        ) from None
+
+
+# Objective
+
+
+def _build_objective(
+    experiment: Experiment,
+    network: nn.Module,
+    teacher: tuple[Experiment, Path] | None,
+    device: torch.device | str,
+    notes: dict[str, str],
+) -> Objective:
+    """Sequence-level training, or the method's own objective, joined by the teacher; adds to the notes."""
+    config, method = experiment.config, experiment.method
+    if config.slt is not None:
+        clips, size = config.train.batch_size, config.slt.micro_batch or config.train.batch_size
+        notes["sequences"] = (
+            f"sequence-level training: {clips} clips of {config.slt.frames} frames per step, {size} per backward pass"
+        )
+        return _sequence_objective(experiment, network)
+    own = method.build_objective(config, network)
+    if teacher is None:
+        return own
+    other, file = teacher
+    master = other.method.build_network(other.config, False)
+    other.load_weights(master, file)
+    try:
+        objective = DistillationObjective(own, network, master, config).to(device)
+    except ValueError as error:
+        raise ConfigError(f"TEACHER {other.script} {other.name}: {error}") from None
+    t, s = other.config.test, config.test
+    notes["teacher"] = (
+        f"teacher: {other.script} {other.name} at {t.search_size}/{t.template_size}, "
+        f"{objective.precision}, {file}; student at {s.search_size}/{s.template_size}"
+    )
+    return objective
 
 
 def _find_teacher(experiment: Experiment, section: Teacher, paths: Paths) -> tuple[Experiment, Path]:
@@ -223,14 +229,12 @@ def _find_teacher(experiment: Experiment, section: Teacher, paths: Paths) -> tup
     return teacher, teacher.locate_weights(section.checkpoint, paths, "TEACHER.CHECKPOINT")
 
 
-def _at_test_sizes(config: Any) -> Any:
-    """A student's configuration as its network is built in training: DATA gives the teacher's sizes, TEST its own."""
-    data, test = config.data, config.test
+def _at_test_sizes(experiment: Experiment) -> Experiment:
+    """A student's experiment as its network is built in training: DATA gives the teacher's sizes, TEST its own."""
+    config, data, test = experiment.config, experiment.config.data, experiment.config.test
     search, template = replace(data.search, size=test.search_size), replace(data.template, size=test.template_size)
-    return replace(config, data=replace(data, search=search, template=template))
-
-
-# Sequence-level training
+    data = replace(data, search=search, template=template)
+    return replace(experiment, config=replace(config, data=data))
 
 
 def _check_sequence_training(config: Config) -> None:
@@ -252,16 +256,12 @@ def _check_sequence_training(config: Config) -> None:
 
 
 def _sequence_objective(experiment: Experiment, network: nn.Module) -> SequenceObjective:
-    config: Config = experiment.config
-    slt, method = config.slt, experiment.method
-    assert slt is not None
+    config, method = experiment.config, experiment.method
     tracker = experiment.build_tracker(network)
     if not isinstance(tracker, StagedTracker):
         raise ConfigError(f"SLT: the tracker of {method.name} has no stages of a step, so it cannot explore")
-    auxiliary: AuxiliaryLoss
-    if method.build_auxiliary is None:
-        # The policy alone teaches the score map.
-        auxiliary = CentreBoxLoss(BoxCriterion.from_config(config.train, focal_weight=0.0))
-    else:
-        auxiliary = method.build_auxiliary(config)
-    return SequenceObjective(tracker, auxiliary, slt, prepare_for_rollout)
+    if method.build_auxiliary is not None:
+        return SequenceObjective(tracker, method.build_auxiliary(config), config.slt, prepare_for_rollout)
+    # The policy alone teaches the score map.
+    auxiliary = CentreBoxLoss(BoxCriterion.from_config(config.train, focal_weight=0.0))
+    return SequenceObjective(tracker, auxiliary, config.slt, prepare_for_rollout)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -25,6 +25,17 @@ class Losses:
 
     total: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WeightedLosses:
+    """Base of weighted sums of losses; subclasses are dataclasses whose weights have the names of TRAIN's keys."""
+
+    @classmethod
+    def from_config(cls, train: Any, **given: Any) -> Self:
+        """An instance by TRAIN's keys of the same names; `given` goes before them, other fields keep their defaults."""
+        values = {f.name: getattr(train, f.name) for f in fields(cls) if hasattr(train, f.name)}
+        return cls(**{**values, **given})
 
 
 class Objective(Protocol):

@@ -1,21 +1,27 @@
-"""Frame-level learning: losses of the box and the score map of one search region."""
+"""Frame-level learning: losses of the candidates of one search region.
+
+Of one box and a map of centres (`BoxCriterion`), of a box and a score in every cell (`CellCriterion`), and of the same
+sample as it is and with hidden patches (`SelfDistillation`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isqrt
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.config import Train
-from lib.data import cxcywh_to_xyxy, xywh_to_xyxy
-from lib.models.heads import Candidates
-from lib.models.losses import focal_loss, gaussian_heatmap, giou_loss
-from lib.objectives.base import Losses
+from lib.data import cxcywh_to_xyxy, xywh_to_cxcywh, xywh_to_xyxy
+from lib.models.heads import BACKGROUND, TARGET, Candidates
+from lib.models.losses import cells_under, focal_loss, gaussian_heatmap, generalised_iou, giou_loss
+from lib.objectives.base import Losses, WeightedLosses
 
 
 @dataclass(frozen=True)
-class BoxCriterion:
+class BoxCriterion(WeightedLosses):
     """Weighted sum of GIoU loss, mean absolute corner error, and focal loss of the score map (OSTrack, sec. 3.4).
 
     A head without size and offset maps (corner head) has no centre map to learn; its focal loss is left out, as it is
@@ -26,17 +32,20 @@ class BoxCriterion:
     l1_weight: float = 5.0
     focal_weight: float = 1.0
 
-    @classmethod
-    def from_config(cls, train: Train, focal_weight: float = 1.0) -> BoxCriterion:
-        """With TRAIN.GIOU_WEIGHT and L1_WEIGHT."""
-        return cls(train.giou_weight, train.l1_weight, focal_weight)
-
     def __call__(self, candidates: Candidates, target_xywh: Tensor) -> Losses:
         """target_xywh: [B, 4] in units of the search crop's side."""
         return self.compare(candidates, target_xywh)[0]
 
     def compare(self, candidates: Candidates, target_xywh: Tensor) -> tuple[Losses, Tensor]:
-        """The losses, and the overlap [B] of the boxes with their targets, through which gradients may flow."""
+        """As a call, with the overlaps of the boxes.
+
+        Args:
+            candidates: of B search regions.
+            target_xywh: [B, 4] in units of the search crop's side; its part inside the crop is compared.
+
+        Returns:
+            The losses, and the intersection over union [B] of boxes and targets, through which gradients may flow.
+        """
         predicted = cxcywh_to_xyxy(candidates.best_boxes())
         target = xywh_to_xyxy(target_xywh).clamp(0.0, 1.0)
         giou, iou = giou_loss(predicted, target)
@@ -51,3 +60,102 @@ class BoxCriterion:
             terms["Loss/location"] = location
         terms = {"Loss/total": total, **terms, "IoU": iou.mean()}
         return Losses(total, {name: value.detach() for name, value in terms.items()}), iou
+
+
+@dataclass(frozen=True)
+class CellCriterion(WeightedLosses):
+    """Weighted sum of the cross-entropy of all cells, and of L1 and GIoU loss of the boxes of matched ones.
+
+    Cells under the target are matched (TransT, sec. 3.3).
+
+    Attributes:
+        giou_weight, l1_weight, ce_weight: of the three losses.
+        background_weight: of a background cell in the cross-entropy, against 1 of a matched one.
+        wrap_matches: see `cells_under`.
+    """
+
+    giou_weight: float = 2.0
+    l1_weight: float = 5.0
+    ce_weight: float = 8.334
+    background_weight: float = 0.0625
+    wrap_matches: bool = False
+
+    def __call__(self, candidates: Candidates, target_xywh: Tensor) -> Losses:
+        """target_xywh: [B, 4] in units of the search crop's side."""
+        matched = self.matched(candidates.boxes, target_xywh)
+        entropy = self.score_loss(candidates, matched)
+        losses = self.box_losses(candidates.boxes, target_xywh, matched)
+        total = self.ce_weight * entropy + losses.total
+        terms = {"Loss/total": total.detach(), "Loss/ce": entropy.detach(), **losses.terms}
+        return Losses(total, terms)
+
+    def matched(self, boxes: Tensor, target_xywh: Tensor) -> Tensor:
+        """[B, N] bool: the cells under their sample's target; boxes: [B, N, 4]."""
+        return cells_under(target_xywh, isqrt(boxes.shape[1]), self.wrap_matches)
+
+    def score_loss(self, candidates: Candidates, matched: Tensor) -> Tensor:
+        """Mean cross-entropy over all cells, weighted by class."""
+        labels = torch.where(matched, TARGET, BACKGROUND)
+        logits = candidates.maps["logits"]
+        weight = logits.new_tensor([1.0, self.background_weight])
+        return F.cross_entropy(logits.transpose(1, 2), labels, weight)
+
+    def box_losses(self, boxes: Tensor, target_xywh: Tensor, matched: Tensor) -> Losses:
+        """The box part alone: means over all matched cells of the batch, 0 where there is none.
+
+        Args:
+            boxes: [B, N, 4] cx, cy, w, h in units of the search crop's side.
+            target_xywh: [B, 4] in the same units.
+            matched: [B, N] bool, see `matched`.
+        """
+        rows = matched.nonzero()[:, 0]
+        count = max(1, len(rows))
+        predicted = boxes[matched]
+        target = xywh_to_cxcywh(target_xywh)[rows].to(predicted)
+        l1 = (predicted - target).abs().sum() / count
+        overlap, iou = generalised_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))
+        giou = (1 - overlap).sum() / count
+        total = self.l1_weight * l1 + self.giou_weight * giou
+        terms = {"Loss/bbox": l1, "Loss/giou": giou, "IoU": iou.sum() / count}
+        return Losses(total, {name: value.detach() for name, value in terms.items()})
+
+
+@dataclass(frozen=True)
+class SelfDistillation(WeightedLosses):
+    """Weighted sum of the losses of a clean and a masked pass, and of the difference of their tokens.
+
+    SDSTrack (Hou et al., CVPR 2024, sec. 3.3). Nothing is detached and there is no second network: both passes have
+    frame-level losses, and their tokens at each fusion are drawn together by their mean squared difference.
+
+    Attributes:
+        criterion: of each pass.
+        clean_weight, masked_weight, agreement_weight: of the two passes and of the difference.
+    """
+
+    criterion: BoxCriterion
+    clean_weight: float = 0.6
+    masked_weight: float = 0.2
+    agreement_weight: float = 0.1
+
+    def __call__(self, candidates: Candidates, target_xywh: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Losses:
+        """Losses of one batch.
+
+        Args:
+            candidates: 2B rows, the clean pass first.
+            target_xywh: [B, 4] in units of the search crop's side.
+            pairs: tokens of the clean and the masked pass at each place of comparison, of equal shape.
+        """
+        clean, masked = (self.criterion(part, target_xywh) for part in candidates.chunk(2))
+        difference = torch.stack([F.mse_loss(a, b) for a, b in pairs]).mean()
+        total = self.clean_weight * clean.total + self.masked_weight * masked.total + self.agreement_weight * difference
+        return Losses(
+            total,
+            {
+                "Loss/total": total.detach(),
+                "Loss/total_f": clean.terms["Loss/total"],
+                "Loss/total_m": masked.terms["Loss/total"],
+                "Loss/mse_m": difference.detach(),
+                "IoU_f": clean.terms["IoU"],
+                "IoU_m": masked.terms["IoU"],
+            },
+        )

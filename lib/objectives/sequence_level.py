@@ -20,7 +20,7 @@ from lib.data import ClipBatch
 from lib.models.heads import Candidates
 from lib.models.losses import cells_under
 from lib.objectives.base import Losses, Progress
-from lib.objectives.cell_level import CellCriterion
+from lib.objectives.frame_level import CellCriterion
 from lib.registry import Registry
 from lib.track import Rollout, SearchRegion, StagedTracker, TemplateRegion, TrackerOutput, roll_out
 

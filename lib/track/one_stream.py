@@ -55,26 +55,31 @@ class OneStreamState(State):
     padding: Tensor | None = None
 
     def template_of(self, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Tokens and mask of the targets of M search regions; rows: see `StagedTracker.forward`."""
-        mask = self.template_mask
-        if rows is None:
-            return self.template, mask
-        return self.template[rows], None if mask is None else mask[rows]
+        """Tokens [M, Nz, C] and mask of the targets of M search regions; rows: see `StagedTracker.forward`."""
+        template, mask = self.template, self.template_mask
+        return (template, mask) if rows is None else (template[rows], None if mask is None else mask[rows])
 
 
 class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegion]):
-    """Crop round the last box, multiply the scores by a Hann window, take the best candidate's box.
+    """Crop around the last box, multiply the scores by a Hann window, take the best candidate's box.
 
-    Subclasses implement `encode_template`, giving tokens [B, Nz, C] and a mask [B, Nz] or None, and `forward`. Crops
-    are normalised by `self.normalise`, which is the identity once normalisation is part of the network.
+    The network has two entry points, for normalised crops: `encode_template(template)` -> tokens [B, Nz, C], and
+    `locate(tokens, search, template_mask)` -> an output with `Candidates` in its attribute `candidates`.
 
     Attributes:
-        margin: A box keeps at least this many pixels inside the image.
+        network: In eval mode.
+        settings: Of the crops.
+        device: The network's; crops go there.
+        normalise: From crops to what the network reads; the identity once normalisation is part of the network.
         grid: Cells along a side of the score map.
         window: [grid * grid], row-major.
+        margin: A box keeps at least this many pixels inside the image.
+        windowed_confidence: The confidence is the best candidate's score with the window, not without.
     """
 
+    network: Any
     margin = 10.0
+    windowed_confidence = True
 
     def __init__(self, network: nn.Module, settings: CropSettings, grid: int) -> None:
         self.network = network.eval()
@@ -95,6 +100,10 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         crops = self.crop_style.crop_frames(seen, boxes, s.template_factor, s.template_size, padding)
         return TemplateRegion(crops.pixels.to(self.device), crops.boxes_xywh, padding)
 
+    def encode_template(self, region: TemplateRegion) -> tuple[Tensor, Tensor | None]:
+        """Tokens of the templates [B, Nz, C], and a mask of them [B, Nz] bool for networks that need one."""
+        return self.network.encode_template(self.normalise(region.crops)), None
+
     def init_state(
         self, region: TemplateRegion, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor
     ) -> OneStreamState:
@@ -105,6 +114,11 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         crops = self.crop_style.crop_frames(seen, state.boxes_xywh, s.search_factor, s.search_size, state.padding)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
         return SearchRegion(crops.pixels.to(self.device), crops.centres, crops.sides, sizes)
+
+    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
+        template, mask = state.template_of(rows)
+        found = self.network.locate(template, self.normalise(region.crops), mask)
+        return self.output(found.candidates, state, region, rows)
 
     def output(
         self,
@@ -117,6 +131,11 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         """The head's candidates as the result of `forward`, with window and policy logits.
 
         Policies draw from the windowed scores, or from the probabilities of a corner head's two corners.
+
+        Args:
+            candidates: Of M search regions.
+            state, region, rows: The arguments of `forward`.
+            memory: What the state keeps of this frame.
         """
         if candidates.scores.shape[1] == 1:
             return TrackerOutput(candidates, None, candidates.maps.get("corners"), memory)
@@ -131,7 +150,11 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
 
     def input_frames(self, frames: Sequence[Frame]) -> Sequence[Frame]:
-        """The frames with the pictures that the network reads. Raises ValueError where the second one is missing."""
+        """The frames with the pictures that the network reads.
+
+        Raises:
+            ValueError: The network reads two pictures and a frame has one.
+        """
         if not self.reads_aux:
             return [f if f.second is None else Frame(f.rgb) for f in frames]
         if any(f.second is None for f in frames):
@@ -150,7 +173,15 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
     def select_box(
         self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64) and scores [B] (float32), on the CPU."""
+        """The chosen candidates' boxes.
+
+        Args:
+            state, region, output: Of B search regions.
+            policy: Chooses in place of the highest windowed score.
+
+        Returns:
+            Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64) and confidences [B] (float32), on the CPU.
+        """
         candidates, windowed = output.candidates, output.windowed_scores
         choice = None if policy is None or output.policy_logits is None else policy(output.policy_logits)
         if windowed is None:
@@ -161,13 +192,9 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
             return boxes.cpu(), candidates.scores[:, 0].float().cpu()
         best = windowed.argmax(dim=1)
         index = best if choice is None else torch.where(choice < 0, best, choice)
-        score = self.confidence(candidates.scores, windowed).gather(1, index[:, None])
+        score = (windowed if self.windowed_confidence else candidates.scores).gather(1, index[:, None])
         packed = torch.cat([candidates.boxes_at(index), score], dim=1).double().cpu()
         return packed[:, :4], packed[:, 4].float()
-
-    def confidence(self, scores: Tensor, windowed: Tensor) -> Tensor:
-        """A tracker's confidence in every candidate [B, N], from its score without and with the window."""
-        return windowed
 
     def clip_box(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
         """Boxes [B, 4] moved and cut so that enough of each lies in its image; sizes_hw: [B, 2] height, width."""

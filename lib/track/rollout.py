@@ -41,13 +41,9 @@ class Rollout(Generic[T, R]):
         truth = self.truth_xywh.expand_as(self.boxes_xywh)
         return iou_xywh(self.boxes_xywh, truth).nan_to_num(0.0) * self.real
 
-    def mean_overlaps(self) -> Tensor:
-        """[2, S] over the real frames of each clip."""
-        return self.overlaps().sum(dim=1) / self.real.sum(dim=0)
-
     def advantage(self) -> Tensor:
-        """[S] difference of mean overlaps, exploring minus greedy."""
-        greedy, exploring = self.mean_overlaps()
+        """[S] difference of mean overlaps over the real frames of each clip, exploring minus greedy."""
+        greedy, exploring = self.overlaps().sum(dim=1) / self.real.sum(dim=0)
         return exploring - greedy
 
 

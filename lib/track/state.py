@@ -25,12 +25,17 @@ class State:
     """
 
     def select(self: S, rows: Sequence[int]) -> S:
-        """The state of these rows, in this order."""
+        """The state of these rows, in this order; a row may be there several times, or not at all."""
         return replace(self, **{f.name: _select(getattr(self, f.name), rows) for f in fields(self)})
 
     @classmethod
     def cat(cls: type[S], states: Sequence[S]) -> S:
-        """The rows of all `states`, one after the other."""
+        """The rows of all `states`, one after the other.
+
+        Raises:
+            ValueError: There is no state.
+            TypeError: A field has different types in the states.
+        """
         if not states:
             raise ValueError("State.cat needs at least one state")
         return replace(
@@ -59,33 +64,35 @@ def update_rows(state: S, due: Tensor, update: Callable[[S, list[int]], S]) -> S
 
 
 def _select(value: Any, rows: Sequence[int]) -> Any:
+    """Some rows of a field."""
     if value is None:
         return None
-    if isinstance(value, (State, Slots)):
+    if isinstance(value, State):
         return value.select(rows)
     if isinstance(value, Tensor):
         return value[torch.as_tensor(rows, dtype=torch.long, device=value.device)]
     if isinstance(value, np.ndarray):
         return value[np.asarray(rows, dtype=np.int64)]
     if isinstance(value, list):
-        return [value[i] for i in rows]
+        return type(value)(value[i] for i in rows)
     raise TypeError(f"a state field must be a tensor, an array, a list, Slots, a State or None, not {type(value)}")
 
 
 def _cat(values: list[Any], name: str) -> Any:
+    """The rows of a field of several states. name: of the field, for messages."""
     first = values[0]
     if any(type(v) is not type(first) for v in values):
         raise TypeError(f"state field {name!r} has different types in the states to be joined")
     if first is None:
         return None
-    if isinstance(first, (State, Slots)):
+    if isinstance(first, State):
         return type(first).cat(values)
     if isinstance(first, Tensor):
         return torch.cat(values)
     if isinstance(first, np.ndarray):
         return np.concatenate(values)
     if isinstance(first, list):
-        return [x for v in values for x in v]
+        return type(first)(entry for value in values for entry in value)
     raise TypeError(f"state field {name!r} must be a tensor, an array, a list, Slots, a State or None")
 
 
@@ -100,26 +107,19 @@ def _put(value: Any, rows: list[int], part: Any) -> Any:
     if isinstance(value, State):
         names = [f.name for f in fields(value)]
         return replace(value, **{name: _put(getattr(value, name), rows, getattr(part, name)) for name in names})
-    if isinstance(value, (list, Slots)):
-        entries = dict(zip(rows, part.stores if isinstance(part, Slots) else part, strict=True))
-        old = value.stores if isinstance(value, Slots) else value
-        new = [entries.get(i, entry) for i, entry in enumerate(old)]
-        return Slots(new) if isinstance(value, Slots) else new
+    if isinstance(value, list):
+        entries = dict(zip(rows, part, strict=True))
+        return type(value)(entries.get(i, entry) for i, entry in enumerate(value))
     return part
 
 
-class Slots:
-    """Large memories as a state field: one store of a fixed number of slots per row.
+class Slots(list["_Store"]):
+    """Large memories as a state field: a list with one store of a fixed number of slots per row.
 
-    `select` and `cat` copy no store: rows of several states refer to the same one. Writing a slot happens in place and
-    keeps the old value of that slot alone, as long as an older state refers to it. Only a second write to the same
-    older store (two branches of one history) copies the store.
-
-    stores: one per row.
+    `State.select` and `State.cat` copy no store: rows of several states refer to the same one. Writing a slot happens
+    in place and keeps the old value of that slot alone, as long as an older state refers to it. Only a second write to
+    the same older store (two branches of one history) copies the store.
     """
-
-    def __init__(self, stores: list[_Store]) -> None:
-        self.stores = stores
 
     @classmethod
     def zeros(
@@ -131,14 +131,11 @@ class Slots:
         device: torch.device | str = "cpu",
     ) -> Slots:
         """`rows` stores [capacity, *shape] of zeros."""
-        return cls([_Store(torch.zeros(capacity, *shape, dtype=dtype, device=device)) for _ in range(rows)])
-
-    def __len__(self) -> int:
-        return len(self.stores)
+        return cls(_Store(torch.zeros(capacity, *shape, dtype=dtype, device=device)) for _ in range(rows))
 
     def read(self, row: int) -> Tensor:
         """A row's store [capacity, ...]; of the newest state no copy, so it must not be written to."""
-        return self.stores[row].read()
+        return self[row].read()
 
     def gather(self, rows: Sequence[int]) -> Tensor:
         """A copy of some rows' stores, [R, capacity, ...]."""
@@ -152,19 +149,10 @@ class Slots:
             slots: The slot of each of them.
             values: [R, ...].
         """
-        stores = list(self.stores)
+        stores = Slots(self)
         for row, slot, value in zip(rows, slots, values, strict=True):
             stores[row] = stores[row].written(slot, value)
-        return Slots(stores)
-
-    def select(self, rows: Sequence[int]) -> Slots:
-        """The slots of these rows, in this order."""
-        return Slots([self.stores[i] for i in rows])
-
-    @classmethod
-    def cat(cls, parts: Sequence[Slots]) -> Slots:
-        """The rows of all parts."""
-        return cls([store for part in parts for store in part.stores])
+        return stores
 
 
 class _Store:
@@ -175,6 +163,7 @@ class _Store:
         self._next: tuple[_Store, int, Tensor] | None = None
 
     def read(self) -> Tensor:
+        """This version's values; an older version becomes one of its own."""
         if self._values is not None:
             return self._values
         differences = []
@@ -200,7 +189,15 @@ class _Store:
 
 
 def row_keys(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
-    """[B] int64 numbers that stand for the rows' sequences, from their first frame and box; see `row_noise`."""
+    """Numbers that stand for the rows' sequences, from their first frame and box; see `row_noise`.
+
+    Args:
+        frames: B first frames.
+        boxes_xywh: [B, 4] targets in image pixels.
+
+    Returns:
+        [B] int64, the same for the same picture and box.
+    """
     boxes = boxes_xywh.detach().to("cpu", torch.float64).numpy()
     checks = [zlib.crc32(box.tobytes(), zlib.crc32(f.rgb.tobytes())) for f, box in zip(frames, boxes, strict=True)]
     return torch.tensor(checks, dtype=torch.int64)

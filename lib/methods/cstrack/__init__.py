@@ -48,7 +48,7 @@ for stage, keys in ((1, CSTrackConfig), (2, TemporalConfig)):
             network_name=f"CSTRACK_S{stage}",
             config=keys,
             build_network=build_network,
-            build_objective=CSTrackObjective.from_config,
+            build_objective=CSTrackObjective,
             build_tracker=build_tracker,
             reads_aux=True,
             map_trained=map_trained,

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from lib.data import Batch, Modality, soft_masks
 from lib.methods.cstrack.config import CSTrackConfig
 from lib.methods.cstrack.network import CSTrack, CSTrackOutput
-from lib.objectives import BoxCriterion, Losses, Progress
+from lib.objectives import BoxCriterion, Losses, Progress, WeightedLosses
 
 TASKS = {Modality.RGB: 0, Modality.RGBT: 1, Modality.RGBE: 2, Modality.RGBD: 3}
 """Classes of the task head in published checkpoints."""
 
 
 @dataclass(frozen=True)
-class CSTrackCriterion:
+class CSTrackCriterion(WeightedLosses):
     """Box losses of every search frame, cross-entropy of the modality, squared error of the confidence.
 
     The confidence learns the overlap; the box learns through it too, as published.
@@ -29,7 +29,13 @@ class CSTrackCriterion:
     confidence_weight: float = 1.0
 
     def __call__(self, output: CSTrackOutput, targets_xywh: Tensor, tasks: Tensor) -> Losses:
-        """targets_xywh: [Ns * B, 4] in units of the crop's side, frame-major. tasks: [B] int64 classes."""
+        """Losses of one batch.
+
+        Args:
+            output: of Ns * B search regions, frame-major.
+            targets_xywh: [Ns * B, 4] in units of the crop's side, frame-major.
+            tasks: [B] int64, classes of the modalities; see `TASKS`.
+        """
         losses, overlap = self.boxes.compare(output.candidates, targets_xywh)
         repeated = tasks.repeat(len(targets_xywh) // len(tasks))
         task = F.cross_entropy(output.class_logits, repeated)
@@ -42,17 +48,11 @@ class CSTrackCriterion:
 class CSTrackObjective:
     """Losses of two templates and one or more search frames per sample; see `CSTrack.forward`."""
 
-    def __init__(self, criterion: CSTrackCriterion, network: CSTrack) -> None:
-        self.criterion = criterion
+    def __init__(self, config: CSTrackConfig, network: CSTrack) -> None:
+        boxes = BoxCriterion.from_config(config.train)
+        self.criterion = CSTrackCriterion.from_config(config.train, boxes=boxes)
         self.size, self.stride = network.backbone.template_size, network.backbone.stride
         self.tasks = torch.tensor([TASKS[modality] for modality in Modality])
-
-    @classmethod
-    def from_config(cls, config: CSTrackConfig, network: CSTrack) -> CSTrackObjective:
-        """With TRAIN's weights."""
-        train = config.train
-        boxes = BoxCriterion.from_config(train)
-        return cls(CSTrackCriterion(boxes, train.task_weight, train.confidence_weight), network)
 
     def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
         output = network(batch.template, batch.search, self.foreground_masks(batch.template_boxes))

@@ -6,7 +6,7 @@ from lib.methods.common import build_backbone, crop_settings, is_tracker, map_tr
 from lib.methods.method import Method, register_method
 from lib.methods.ostrack.config import OSTrackConfig
 from lib.methods.ostrack.network import OSTrack, OSTrackOutput
-from lib.methods.ostrack.objective import CESchedule, OSTrackObjective
+from lib.methods.ostrack.objective import OSTrackObjective
 from lib.methods.ostrack.tracker import OSTrackTracker
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import BACKBONES
@@ -30,7 +30,7 @@ register_method(
         network_name="OSTrack",
         config=OSTrackConfig,
         build_network=build_network,
-        build_objective=OSTrackObjective.from_config,
+        build_objective=OSTrackObjective,
         build_tracker=lambda config, network: OSTrackTracker(network, crop_settings(config)),
         map_pretrained=map_pretrained,
         parts={"model.backbone": BACKBONES, "model.head": HEADS},

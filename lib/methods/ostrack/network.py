@@ -14,7 +14,13 @@ from lib.models.layers import box_rows, sample_pictures
 
 @dataclass(frozen=True, slots=True)
 class OSTrackOutput:
-    """candidates: of the head. feature: [B, C, g, g], what the head read. tokens: the backbone's output."""
+    """Network output for B search regions.
+
+    Attributes:
+        candidates: of the head.
+        feature: [B, C, g, g], the search feature map that the head reads.
+        tokens: the backbone's output.
+    """
 
     candidates: Candidates
     feature: Tensor
@@ -22,52 +28,73 @@ class OSTrackOutput:
 
 
 class OSTrack(nn.Module):
-    """Module names are those of published checkpoints: `backbone`, `box_head`."""
+    """The network of OSTrack; module names are those of published checkpoints: `backbone`, `box_head`.
+
+    It can be teacher or student of a distillation (`lib.objectives.distillation.Distillable`).
+
+    Attributes:
+        streams: modalities that are encoded apart; 1, since template and search region are one stream.
+        feature_width: channels C of the search feature map.
+    """
+
+    streams = 1
 
     def __init__(self, backbone: OneStreamViT, box_head: nn.Module) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.box_head = box_head
+        self.backbone, self.box_head = backbone, box_head
+        self.feature_width = backbone.width
 
     def encode_template(self, template: Tensor) -> Tensor:
         """Once per target: template [B, 3, T, T], normalised -> tokens [B, Nz, C]."""
         return self.backbone.embed_template(template)
 
     def template_mask(self, template_boxes_xywh: Tensor) -> Tensor | None:
-        """Which template tokens judge candidates, where the box decides that; [B, Nz] bool, else None.
+        """The template tokens that score candidates for elimination, where the target's box decides it.
 
-        template_boxes_xywh: [B, 4] in units of the template crop's side.
+        Args:
+            template_boxes_xywh: [B, 4] in units of the template crop's side.
+
+        Returns:
+            [B, Nz] bool; None for a network that does not choose by the box.
         """
         if not self.backbone.needs_template_mask:
             return None
         size = self.backbone.template_size
         return box_rows(template_boxes_xywh.float() * size, size, self.backbone.patch)
 
-    def locate(
-        self,
-        template_tokens: Tensor,
-        search: Tensor,
-        template_mask: Tensor | None = None,
-        keep_rate: float | None = None,
-    ) -> OSTrackOutput:
-        """Once per frame: search [B, 3, S, S], normalised. keep_rate: training override of the elimination ratios."""
-        tokens = self.backbone.encode(template_tokens, self.backbone.embed_search(search), template_mask, keep_rate)
-        return self.decode(tokens)
+    def locate(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None = None) -> OSTrackOutput:
+        """Once per frame.
+
+        Args:
+            template_tokens: [B, Nz, C], from `encode_template`.
+            search: [B, 3, S, S], normalised.
+            template_mask: [B, Nz], from `template_mask`.
+        """
+        embedded = self.backbone.embed_search(search)
+        return self.decode(self.backbone.encode(template_tokens, embedded, template_mask))
 
     def decode(self, tokens: Tokens) -> OSTrackOutput:
-        """The head's maps for a backbone's output."""
+        """The head's candidates for the backbone's output."""
         feature = self._feature(tokens)
         return OSTrackOutput(self.box_head(feature), feature, tokens)
 
     def _feature(self, tokens: Tokens) -> Tensor:
+        """Search tokens [B, N, C] as a map [B, C, g, g]."""
         grid = self.backbone.grid_search
         return tokens.search.transpose(1, 2).unflatten(2, (grid, grid))
 
     def forward(
         self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None
     ) -> OSTrackOutput:
-        """template [B, 3, T, T] and search [B, 3, S, S], normalised."""
-        return self.locate(self.encode_template(template), search, template_mask, keep_rate)
+        """The form of training.
+
+        Args:
+            template: [B, 3, T, T], normalised.
+            search: [B, 3, S, S], normalised.
+            template_mask: [B, Nz], from `template_mask`.
+            keep_rate: share of search tokens that an elimination keeps, in place of the configured ratios.
+        """
+        return self.decode(self.backbone(template, search, template_mask, keep_rate))
 
     def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
         """Example inputs of both entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""
@@ -79,18 +106,8 @@ class OSTrack(nn.Module):
             locate["mask"] = torch.arange(length).expand(2, -1) % 3 == 0
         return {"encode_template": {"template": sample_pictures(channels, b.template_size)}, "locate": locate}
 
-    @property
-    def streams(self) -> int:
-        """For distillation: template and search region are one stream."""
-        return 1
-
-    @property
-    def feature_width(self) -> int:
-        """Channels of the feature map."""
-        return self.backbone.width
-
     def qkv_layer(self, layer: int) -> tuple[int, nn.Module]:
-        """For distillation (`lib.objectives.distillation.Distillable`): a block's number and its qkv projection."""
+        """A block's number and its qkv projection; see `OneStreamViT.qkv_layer`."""
         return self.backbone.qkv_layer(layer)
 
     def search_feature(self, template: Tensor, search: Tensor, template_boxes: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from lib.methods.common import build_backbone, crop_settings, is_tracker, map_tracker, map_vit
 from lib.methods.method import Method, register_method
+from lib.methods.ostrack.tracker import OSTrackTracker
 from lib.methods.sdstrack.config import SDSTrackConfig, complete, published_groups
 from lib.methods.sdstrack.network import SDSTrack
 from lib.methods.sdstrack.objective import SDSTrackObjective
-from lib.methods.sdstrack.tracker import SDSTrackTracker
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import RGBX_BACKBONES
 from lib.models.heads import HEADS
@@ -56,8 +56,8 @@ register_method(
         network_name="SDSTrack",
         config=SDSTrackConfig,
         build_network=build_network,
-        build_objective=SDSTrackObjective.from_config,
-        build_tracker=lambda config, network: SDSTrackTracker(network, crop_settings(config)),
+        build_objective=SDSTrackObjective,
+        build_tracker=lambda config, network: OSTrackTracker(network, crop_settings(config)),
         reads_aux=True,
         map_pretrained=map_pretrained,
         complete=complete,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.methods.ostrack.network import OSTrack, OSTrackOutput
 from lib.models.backbones import TwoStreamViT
@@ -10,31 +10,24 @@ from lib.models.layers import PatchMasks
 
 
 class SDSTrack(OSTrack):
-    """OSTrack's network over pictures of six channels; module names are those of published checkpoints."""
+    """OSTrack's network over pictures of six channels, RGB first; its backbone is a `TwoStreamViT`.
+
+    Module names are those of published checkpoints. streams: 2, RGB and the second modality.
+    """
 
     backbone: TwoStreamViT
+    streams = 2
 
-    def __init__(self, backbone: TwoStreamViT, box_head: nn.Module) -> None:
-        super().__init__(backbone, box_head)
+    def locate(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None = None) -> OSTrackOutput:
+        """Once per frame; the template's tokens are not computed to the end, as they are in `forward`.
 
-    @property
-    def streams(self) -> int:
-        """For distillation: RGB and the second modality."""
-        return 2
-
-    def locate(
-        self,
-        template_tokens: Tensor,
-        search: Tensor,
-        template_mask: Tensor | None = None,
-        keep_rate: float | None = None,
-    ) -> OSTrackOutput:
-        """Once per frame: template_tokens [B, 2, Nz, C], search [B, 6, S, S], normalised.
-
-        What becomes of the template's tokens is not computed to the end; `forward` does that.
+        Args:
+            template_tokens: [B, 2, Nz, C], from `encode_template`.
+            search: [B, 6, S, S], normalised.
+            template_mask: [B, Nz], from `template_mask`.
         """
         embedded = self.backbone.embed_search(search)
-        return self.decode(self.backbone.encode(template_tokens, embedded, template_mask, keep_rate, search_only=True))
+        return self.decode(self.backbone.encode(template_tokens, embedded, template_mask, search_only=True))
 
     def forward(
         self,
@@ -44,12 +37,15 @@ class SDSTrack(OSTrack):
         keep_rate: float | None = None,
         patch_masks: PatchMasks | None = None,
     ) -> OSTrackOutput:
-        """template [B, 6, T, T] and search [B, 6, S, S], normalised.
+        """The form of training.
 
-        patch_masks: with them the output has 2B rows, those of the pictures as they are and then those with hidden
-        patches, computed as one batch.
+        Args:
+            template: [B, 6, T, T], normalised.
+            search: [B, 6, S, S], normalised.
+            template_mask, keep_rate: see `OSTrack.forward`.
+            patch_masks: hidden patches. With them the output has 2B rows, those of the pictures as they are and then
+                those with hidden patches, computed as one batch.
         """
         if patch_masks is None:
-            tokens = (self.backbone.embed_template(template), self.backbone.embed_search(search))
-            return self.decode(self.backbone.encode(*tokens, template_mask, keep_rate))
+            return super().forward(template, search, template_mask, keep_rate)
         return self.decode(self.backbone.encode_masked(template, search, patch_masks, template_mask, keep_rate))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.data import Batch
-from lib.methods.ostrack.objective import CESchedule
+from lib.methods.ostrack.objective import OSTrackObjective
 from lib.methods.sdstrack.config import SDSTrackConfig
 from lib.methods.sdstrack.network import SDSTrack
 from lib.models.backbones import Fusion
@@ -14,50 +14,36 @@ from lib.models.layers import MaskRates, PatchMasks, put_back
 from lib.objectives import Losses, Progress, SelfDistillation
 
 
-class SDSTrackObjective:
-    """Losses of one template and one search region per sample, both with six channels.
+class SDSTrackObjective(OSTrackObjective):
+    """Losses of one template and one search region per sample, both with six channels (SDSTrack, sec. 3.3).
 
-    Args:
+    TRAIN.ALIGN_TOKENS compares tokens of the two passes place by place, where both kept them; as published, they are
+    compared by their order after elimination.
+
+    Attributes:
         losses: of the two passes and their agreement.
-        network: whose template masks and grids are used.
         rates: shares of hidden patches.
-        schedule: of candidate elimination; None for a network without.
-        align_tokens: compare tokens of the two passes place by place, where both kept them; as published, they are
-            compared by their order after elimination.
+        grids: numbers of template tokens and of search tokens.
     """
 
-    def __init__(
-        self,
-        losses: SelfDistillation,
-        network: SDSTrack,
-        rates: MaskRates,
-        schedule: CESchedule | None = None,
-        align_tokens: bool = False,
-    ) -> None:
-        self.losses, self.rates, self.schedule, self.align_tokens = losses, rates, schedule, align_tokens
-        self.template_mask = network.template_mask
-        self.grids = network.backbone.grid_template**2, network.backbone.grid_search**2
-
-    @classmethod
-    def from_config(cls, config: SDSTrackConfig, network: SDSTrack) -> SDSTrackObjective:
-        """With TRAIN's weights, rates and epochs."""
-        train = config.train
-        rates, schedule = MaskRates(train.mask_rate_rgb, train.mask_rate_x), CESchedule.from_config(train, network)
-        return cls(SelfDistillation.from_config(train), network, rates, schedule, train.align_tokens)
+    def __init__(self, config: SDSTrackConfig, network: SDSTrack) -> None:
+        super().__init__(config, network)
+        train, backbone = config.train, network.backbone
+        self.losses = SelfDistillation.from_config(train, criterion=self.criterion)
+        self.rates, self.align_tokens = MaskRates(train.mask_rate_rgb, train.mask_rate_x), train.align_tokens
+        self.grids = backbone.grid_template**2, backbone.grid_search**2
 
     def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
         return self.learn(network, batch, progress, self.rates.draw(len(batch), *self.grids, batch.search.device))
 
     def learn(self, network: nn.Module, batch: Batch, progress: Progress, masks: PatchMasks) -> Losses:
-        """As a call, with given masks."""
-        rate = None if self.schedule is None else self.schedule.keep_rate(progress.epoch)
-        mask = self.template_mask(batch.template_boxes[:, 0])
-        output = network(batch.template[:, 0], batch.search[:, 0], mask, rate, masks)
+        """As a call, with given masks of hidden patches."""
+        output = network(*self.inputs(batch, progress.epoch), masks)
         pairs = [self._pair(fusion) for fusion in output.tokens.fusions]
         return self.losses(output.candidates, batch.search_boxes[:, 0], pairs)
 
     def _pair(self, fusion: Fusion) -> tuple[Tensor, Tensor]:
-        """Tokens of the clean and the masked pass at one fusion."""
+        """Tokens of the clean and the masked pass at one fusion, [2B, Nz + N, C] each, both modalities."""
         tokens, index = fusion.tokens, fusion.index
         if self.align_tokens and index is not None:
             n, length = self.grids

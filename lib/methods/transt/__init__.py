@@ -10,22 +10,15 @@ from lib.methods.transt.objective import TransTObjective
 from lib.methods.transt.tracker import TransTTracker
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import RESNETS
-from lib.models.fusion.feature_fusion import FusionSize
-from lib.objectives.cell_level import CellCriterion
-from lib.objectives.sequence_level import DenseBoxLoss
+from lib.models.fusion import FusionSize
+from lib.objectives import CellCriterion, DenseBoxLoss
 
 
 def build_network(config: TransTConfig, training: bool) -> TransT:
     """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
     data, test, model = config.data, config.test, config.model
     sides = (data.template.size, data.search.size) if training else (test.template_size, test.search_size)
-    size = FusionSize(
-        model.hidden_dim,
-        model.nheads,
-        model.dim_feedforward,
-        model.featurefusion_layers,
-        model.dropout,
-    )
+    size = FusionSize(model.hidden_dim, model.nheads, model.dim_feedforward, model.featurefusion_layers, model.dropout)
     return TransT(model.backbone.build(RESNETS), size, *sides)
 
 
@@ -48,7 +41,7 @@ register_method(
         network_name="TransT",
         config=TransTConfig,
         build_network=build_network,
-        build_objective=TransTObjective.from_config,
+        build_objective=TransTObjective,
         build_tracker=build_tracker,
         build_auxiliary=lambda config: DenseBoxLoss(CellCriterion.from_config(config.train)),
         map_pretrained=map_pretrained,

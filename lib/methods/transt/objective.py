@@ -6,21 +6,15 @@ from torch import nn
 
 from lib.data import Batch
 from lib.methods.transt.config import TransTConfig
-from lib.methods.transt.network import TransT
 from lib.objectives import CellCriterion, Losses, Progress
 
 
 class TransTObjective:
-    """Cross-entropy of all cells; L1 and GIoU of those under the target."""
+    """Cross-entropy of all cells; L1 and GIoU loss of those under the target (TransT, sec. 3.3)."""
 
-    def __init__(self, criterion: CellCriterion) -> None:
-        self.criterion = criterion
-
-    @classmethod
-    def from_config(cls, config: TransTConfig, network: TransT) -> TransTObjective:
-        """With TRAIN's weights."""
-        return cls(CellCriterion.from_config(config.train))
+    def __init__(self, config: TransTConfig, network: nn.Module) -> None:
+        self.criterion = CellCriterion.from_config(config.train)
 
     def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
-        cells = network(batch.template[:, 0], batch.search[:, 0])
-        return self.criterion(cells, batch.search_boxes[:, 0])
+        candidates = network(batch.template[:, 0], batch.search[:, 0])
+        return self.criterion(candidates, batch.search_boxes[:, 0])

@@ -9,28 +9,20 @@ from torch import Tensor
 from lib.data import clip_centres
 from lib.methods.transt.network import TransT
 from lib.models.heads import Candidates
-from lib.track import (
-    CropSettings,
-    OneStreamState,
-    OneStreamTracker,
-    SearchRegion,
-    TemplateRegion,
-    TrackerOutput,
-    hanning2d,
-)
+from lib.track import CropSettings, OneStreamState, OneStreamTracker, SearchRegion, hanning2d
 
 
 class TransTTracker(OneStreamTracker):
     """The template's tokens are computed once, up to its first cross-attention with the search region.
 
-    Confidence is the chosen cell's score, without the window.
+    The confidence is the chosen cell's score, without the window. `margin` is the smallest side of a box in pixels.
 
     Attributes:
         influence: Share of the window in the windowed score ``(1 - influence) * score + influence * window``.
-        margin: Smallest side of a box, in pixels.
     """
 
     network: TransT
+    windowed_confidence = False
 
     def __init__(self, network: TransT, settings: CropSettings, influence: float = 0.49) -> None:
         super().__init__(network, settings, network.grid_search)
@@ -42,21 +34,10 @@ class TransTTracker(OneStreamTracker):
         window = {"type": "hanning with zeros", "influence": self.influence, "smallest_side": self.margin}
         return {**super().procedure(), "window": window}
 
-    def encode_template(self, region: TemplateRegion) -> tuple[Tensor, Tensor | None]:
-        return self.network.encode_template(self.normalise(region.crops)), None
-
-    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
-        template, _ = state.template_of(rows)
-        found = self.network.locate(template, self.normalise(region.crops))
-        return self.output(found.candidates, state, region, rows)
-
     def apply_window(
         self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
     ) -> Tensor:
         return candidates.scores * (1 - self.influence) + self.window * self.influence
-
-    def confidence(self, scores: Tensor, windowed: Tensor) -> Tensor:
-        return scores
 
     def clip_box(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
         return clip_centres(boxes_xywh, sizes_hw, self.margin)

@@ -361,7 +361,8 @@ def train_step(case: Case) -> None:
         elif hasattr(module, "dropout") and isinstance(module.dropout, float):
             module.dropout = 0.0
     network.train()
-    objective = CSTrackObjective(criterion_of(case.config), network)
+    objective = CSTrackObjective(config, network)
+    objective.criterion = criterion_of(case.config)
     outputs: list[CSTrackOutput] = []
     handle = network.register_forward_hook(lambda _m, _i, out: outputs.append(out))
     batch = batch_of(case)

@@ -106,8 +106,8 @@ class Watched(DistillationObjective):
     def compare(self, losses: Losses, found: Recorded, target: Tensor, expected: Recorded) -> Losses:
         self.seen |= {"teacher.opt_feat": target, "teacher.saliency": saliency(target).flatten(1)}
         for role, seen in (("student", found), ("teacher", expected)):
-            for number in seen.qkv:
-                for x, value in zip("qkv", seen.layer(number).chunk(3, dim=2), strict=True):
+            for number in (key for key in seen if isinstance(key, int)):
+                for x, value in zip("qkv", seen.only(number).chunk(3, dim=2), strict=True):
                     self.seen[f"{role}.block{number}.{x}"] = value.unflatten(2, (-1, HEAD)).transpose(1, 2)
         return super().compare(losses, found, target, expected)
 
@@ -133,11 +133,9 @@ def objective_of(case: Case, student: OSTrack, teacher: OSTrack) -> Watched:
         **chosen(case, "TRAIN", "giou_weight", "l1_weight"),
     }
     config = written("loretrack", "loretrack_128", settings).config
-    base = OSTrackObjective.from_config(config, student)
+    base = OSTrackObjective(config, student)
     base.criterion = replace(base.criterion, focal_weight=c.get("focal_weight", 1.0))
-    objective = Watched.from_config(config, base, student, teacher)
-    assert isinstance(objective, Watched)
-    return objective
+    return Watched(base, student, teacher, config)
 
 
 @runner("loretrack/train_step")

@@ -185,11 +185,12 @@ def forward(case: Case) -> None:
 def train_step(case: Case) -> None:
     network = build(case).train()
     c = case.config
-    objective = OSTrackObjective.from_config(experiment_of(case).config, network)
+    objective = OSTrackObjective(experiment_of(case).config, network)
     objective.criterion = replace(objective.criterion, focal_weight=c.get("focal_weight", 1.0))
     argument = c.get("ce_keep_rate_argument")
-    if objective.schedule is not None and argument is not None:
-        assert abs(objective.schedule.keep_rate(c["epoch"]) - argument) < 1e-6
+    rate = objective.keep_rate(c["epoch"])
+    if rate is not None and argument is not None:
+        assert abs(rate - argument) < 1e-6
     outputs: list[OSTrackOutput] = []
     handle = network.register_forward_hook(lambda _m, _i, out: outputs.append(out))
     losses = objective(network, make_batch(case), Progress(epoch=c.get("epoch", 1), epochs=300))

@@ -259,12 +259,13 @@ def train_step(case: Case) -> None:
     c, tolerance = case.config, case.data["tolerance"]
     network = build(case)
     config = experiment_of(case).config
-    objective = SDSTrackObjective.from_config(config, network)
+    objective = SDSTrackObjective(config, network)
     focal = c["weights_giou_l1_focal"][2]
     criterion = replace(objective.losses.criterion, focal_weight=focal)
     objective.losses = replace(objective.losses, criterion=criterion)
-    if objective.schedule is not None:
-        assert abs(objective.schedule.keep_rate(c["epoch"]) - c["ce_keep_rate"]) < 1e-6
+    rate = objective.keep_rate(c["epoch"])
+    if rate is not None:
+        assert abs(rate - c["ce_keep_rate"]) < 1e-6
     rates = objective.rates
     main, norm = c["param_groups"]
     groups = published_groups(norm["lr"] / main["lr"])

@@ -167,7 +167,7 @@ def forward(case: Case) -> None:
 
 def criterion(case: Case) -> CellCriterion:
     """The published criterion: its matches wrap round."""
-    return TransTObjective.from_config(experiment_of(case).config, None).criterion  # type: ignore[arg-type]
+    return CellCriterion.from_config(experiment_of(case).config.train)
 
 
 @runner("transt/losses")
@@ -209,7 +209,7 @@ def train_step(case: Case) -> None:
         search_boxes=target,
         modality=torch.zeros(len(target), dtype=torch.int64),
     )
-    found = TransTObjective(criterion(case))(network, batch, Progress(1, 1000))
+    found = TransTObjective(experiment_of(case).config, network)(network, batch, Progress(1, 1000))
     found.total.backward()
     gradients = {n: p.grad for n, p in network.named_parameters()}
     named: dict[str, Any] = {

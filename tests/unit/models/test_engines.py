@@ -32,7 +32,7 @@ from lib.deploy import (
     write_graphs,
 )
 from lib.methods.ostrack import OSTrack, OSTrackTracker
-from lib.methods.sdstrack import SDSTrack, SDSTrackTracker
+from lib.methods.sdstrack import SDSTrack
 from lib.models.backbones import OneStreamViT, TwoStreamViT
 from lib.models.heads import CenterHead, CornerHead
 from lib.models.layers import FuseOptions
@@ -85,8 +85,7 @@ def network(kind: str) -> OSTrack:
 
 def tracker(kind: str) -> OSTrackTracker:
     settings = CropSettings(TEMPLATE, 2.0, SEARCH, 4.0, MEAN, STD)
-    net = network(kind)
-    return SDSTrackTracker(net, settings) if isinstance(net, SDSTrack) else OSTrackTracker(net, settings)
+    return OSTrackTracker(network(kind), settings)
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.config import KD
+from lib.config import KD, Config, Teacher, schema
 from lib.data import Batch
-from lib.methods.ostrack import OSTrack, OSTrackObjective
-from lib.methods.sdstrack import SDSTrack, SDSTrackObjective
+from lib.methods.ostrack import OSTrack, OSTrackConfig, OSTrackObjective
+from lib.methods.sdstrack import SDSTrack, SDSTrackConfig, SDSTrackObjective
 from lib.models.backbones import OneStreamViT, TwoStreamViT
 from lib.models.heads import CenterHead
-from lib.models.layers import MaskRates
 from lib.models.losses import disc_kd, qkv_kd
-from lib.objectives import BoxCriterion, DistillationObjective, Losses, Progress, SelfDistillation
+from lib.objectives import DistillationObjective, Losses, Progress
 
 NOW = Progress(epoch=1, epochs=1)
-SIZES = 16, 32
+
+
+def settings(kd: KD | None = None, precision: str = "fp32") -> Config:
+    """Of a student at 16 and 32 pixels."""
+    teacher = Teacher("ostrack", "any", precision=precision)
+    return Config(test=schema.Test(template_size=16, search_size=32), kd=kd, teacher=teacher)
 
 
 class TwoPictures(OSTrack):
@@ -60,7 +64,7 @@ def batch(channels: int = 3) -> Batch:
 
 
 def distilled(student: OSTrack, teacher: OSTrack, kd: KD | None = None) -> DistillationObjective:
-    return DistillationObjective(OSTrackObjective(BoxCriterion(), student), student, teacher, kd or KD(), *SIZES)
+    return DistillationObjective(OSTrackObjective(OSTrackConfig(), student), student, teacher, settings(kd))
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(OSTrack, 3), (TwoPictures, 6)])
@@ -103,14 +107,14 @@ def test_the_teachers_precision_is_its_own() -> None:
     expected, _ = distilled(student, teacher).observe(batch())
     kinds: list[torch.dtype] = []
     teacher.backbone.blocks[0].attn.qkv.register_forward_hook(lambda _m, _i, out: kinds.append(out.dtype))
-    base = OSTrackObjective(BoxCriterion(), student)
+    base = OSTrackObjective(OSTrackConfig(), student)
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        objective = DistillationObjective(base, student, teacher, KD(), *SIZES, precision)
+        objective = DistillationObjective(base, student, teacher, settings(precision=precision))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found, seen = objective.observe(batch())
             objective(student, batch(), NOW).total.backward()
         assert set(kinds) == {dtype}
-        assert seen.layer(2).dtype == dtype
+        assert seen.only(2).dtype == dtype
         torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1)
         kinds.clear()
     assert all(p.grad is None for p in teacher.parameters())
@@ -133,7 +137,7 @@ class Twice(OSTrackObjective):
 
 def test_a_network_that_runs_twice_is_told() -> None:
     student, teacher = build(OSTrack, 32), build(OSTrack, 64)
-    objective = DistillationObjective(Twice(BoxCriterion(), student), student, teacher, KD(), *SIZES)
+    objective = DistillationObjective(Twice(OSTrackConfig(), student), student, teacher, settings())
     with pytest.raises(RuntimeError, match="compares one pass, but the network computed its search feature 2 times"):
         objective(student, batch(), NOW)
 
@@ -152,7 +156,7 @@ ELIMINATING = {"ce_loc": (1,), "ce_keep_ratio": (0.7,)}
 def test_networks_that_cannot_be_compared_are_told(student: Callable[[], OSTrack], message: str) -> None:
     network = student()
     with pytest.raises(ValueError, match=message):
-        DistillationObjective(lambda *_: Losses(torch.zeros(())), network, build(OSTrack, 64), KD(), *SIZES)
+        DistillationObjective(lambda *_: Losses(torch.zeros(())), network, build(OSTrack, 64), settings())
 
 
 def test_a_student_that_eliminates_learns_from_features_alone() -> None:
@@ -166,8 +170,8 @@ def test_a_student_that_eliminates_learns_from_features_alone() -> None:
 def test_a_two_stream_student_is_compared_on_its_clean_pass_stream_by_stream() -> None:
     """SDSTrack sees every sample twice in training; the teacher has a word on the pictures as they are alone."""
     student, teacher = build_two_streams(32), build_two_streams(64)
-    base = SDSTrackObjective(SelfDistillation(BoxCriterion()), student, MaskRates())
-    objective = DistillationObjective(base, student, teacher, KD(), *SIZES)
+    base = SDSTrackObjective(SDSTrackConfig(), student)
+    objective = DistillationObjective(base, student, teacher, settings())
     data = batch(6)
     losses = objective(student, data, NOW)
     losses.total.backward()
@@ -193,6 +197,6 @@ def test_a_two_stream_student_is_compared_on_its_clean_pass_stream_by_stream() -
 
 def test_an_rgb_teacher_cannot_teach_two_streams() -> None:
     student = build_two_streams(32)
-    base = SDSTrackObjective(SelfDistillation(BoxCriterion()), student, MaskRates())
+    base = SDSTrackObjective(SDSTrackConfig(), student)
     with pytest.raises(ValueError, match="it encodes 1 streams and the student 2"):
-        DistillationObjective(base, student, build(OSTrack, 64), KD(), *SIZES)
+        DistillationObjective(base, student, build(OSTrack, 64), settings())

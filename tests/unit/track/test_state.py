@@ -95,7 +95,7 @@ def test_a_written_slot_is_new_in_the_new_state_and_old_in_the_old_one() -> None
 
 def test_two_rows_of_one_store_part_when_one_is_written() -> None:
     one = Slots.zeros(1, 2, ())
-    both = Slots.cat([one, one]).select([0, 1])
+    both = Slots([*one, *one])
     after = both.write([0, 1], [0, 0], torch.tensor([3.0, 4.0]))
     assert after.gather([0, 1]).tolist() == [[3, 0], [4, 0]]
     assert both.gather([0, 1]).tolist() == [[0, 0], [0, 0]]
