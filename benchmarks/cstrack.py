@@ -67,7 +67,7 @@ def tracking(ours: CSTrack, plain: PlainCSTrack, repeats: int) -> dict[str, Any]
         quick = fuse_network(ours, FuseOptions(dtype, normalise))
         remembered = None if ours.memory is None else torch.stack(memory, dim=1).to(dtype)
         with torch.no_grad():
-            tokens = quick.embed_template(template)
+            tokens = quick.backbone.embed(template)
             typed = torch.cat([quick.type_template(tokens, shares[:, : i + 1]) for i in range(2)], dim=2)
             with counting() as cost:
                 output = quick.locate(typed, search, remembered)

@@ -1,38 +1,48 @@
-"""What several methods share: backbones of one stream, crops of a tracker, weights to begin with."""
+"""What several methods share: backbone and head, parameter groups, key maps of first weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from torch import nn
 
-from lib.config import Config
+from lib.config import Config, ParamGroup
 from lib.models import Checkpoint, Mapped, WeightsError
 from lib.models.backbones import adapt_vit, fit_positions
+from lib.models.heads import HEADS
 from lib.registry import Registry
-from lib.track import CropSettings
 
+C = TypeVar("C", bound=Config)
 ELSEWHERE = ("head.*", "fc_norm.*", "decoder_*", "mask_token")
 """Names of a ViT's classifier, and of MAE's decoder and mask token, which have no place in a tracker."""
 
 
-def build_backbone(config: Config, registry: Registry[Callable[..., Any]], training: bool) -> Any:
-    """MODEL.BACKBONE of a registry, at the sizes of DATA for training, of TEST otherwise.
-
-    Stochastic depth is for training alone.
-    """
+def input_sizes(config: Config, training: bool) -> tuple[int, int]:
+    """Sides of template and search region in pixels: of DATA for training, of TEST otherwise."""
     data, test = config.data, config.test
-    template, search = (data.template.size, data.search.size) if training else (test.template_size, test.search_size)
+    return (data.template.size, data.search.size) if training else (test.template_size, test.search_size)
+
+
+def backbone_and_head(config: Config, registry: Registry[Callable[..., Any]], training: bool) -> tuple[Any, nn.Module]:
+    """MODEL.BACKBONE and MODEL.HEAD with fresh weights.
+
+    Args:
+        config: of the experiment.
+        registry: of the backbones.
+        training: the sizes are those of DATA and there is stochastic depth; otherwise the sizes of TEST and none.
+    """
+    template, search = input_sizes(config, training)
     drop_path = config.train.drop_path_rate if training else 0.0
-    return config.model.backbone.build(registry, template_size=template, search_size=search, drop_path=drop_path)
+    backbone = config.model.backbone.build(registry, template_size=template, search_size=search, drop_path=drop_path)
+    return backbone, config.model.head.build(HEADS, inputs=backbone.width)
 
 
-def crop_settings(config: Config) -> CropSettings:
-    """Crops of template and search region, as TEST says."""
-    t, d = config.test, config.data
-    sizes = t.template_size, t.template_factor, t.search_size, t.search_factor
-    return CropSettings(*sizes, d.mean, d.std, d.crop_style, d.channels)
+def with_param_groups(config: C, groups: tuple[ParamGroup, ...]) -> C:
+    """The configuration with these TRAIN.PARAM_GROUPS, where it has none."""
+    train = config.train
+    return config if train.param_groups else replace(config, train=replace(train, param_groups=groups))
 
 
 def map_vit(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str] = ()) -> Mapped:

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the training is. `epoch` counts from 1, `step` (in the epoch) from 0."""
+    """Where the training is.
+
+    Attributes:
+        epoch, epochs: number of the epoch, from 1, and of all epochs.
+        step, steps: number of the step in the epoch, from 0, and of the epoch's steps.
+    """
 
     epoch: int
     epochs: int
@@ -21,7 +26,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """total: scalar to be differentiated. terms: named scalars for the log, detached, unweighted (``Loss/giou``)."""
+    """Losses of one batch.
+
+    Attributes:
+        total: scalar to be differentiated.
+        terms: scalars for the log by name (``Loss/giou``), detached, without their weights.
+    """
 
     total: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
@@ -41,22 +51,34 @@ class WeightedLosses:
 class Objective(Protocol):
     """One way to learn: frame level, self-distillation, teacher and student, clip level, sequence level.
 
-    `batch` is what the loader gives: a `lib.data.types.Batch`, on the network's device and normalised, unless the
-    objective takes something else apart by itself (`SplittingObjective`). The same object serves validation (the loop
-    sets eval mode and switches gradients off).
+    The same object serves validation (the loop sets eval mode and switches gradients off).
     """
 
-    def __call__(self, network: nn.Module, batch: Any, progress: Progress) -> Losses: ...
+    def __call__(self, network: nn.Module, batch: Any, progress: Progress) -> Losses:
+        """Losses of one batch.
+
+        Args:
+            network: the one that learns, possibly in a wrapper of several processes, whose `forward` is to be called.
+            batch: what the loader gives, a `lib.data.Batch` on the network's device and normalised; a part of
+                `SplittingObjective.split`, where the objective has it.
+            progress: where the training is.
+        """
 
 
 @runtime_checkable
 class SplittingObjective(Protocol):
     """An objective that turns a batch into several, each with a backward pass of its own; their gradients add up.
 
-    Sequence-level training explores with the batch in `split` (which runs without gradients) and learns from the parts.
-    keeps_eval_mode: the network stays in eval mode while it learns.
+    Sequence-level training explores with the batch in `split` and learns from the parts.
+
+    Attributes:
+        keeps_eval_mode: the network stays in eval mode while it learns.
     """
 
     keeps_eval_mode: bool
 
-    def split(self, network: nn.Module, batch: Any, progress: Progress) -> Sequence[Any]: ...
+    def split(self, network: nn.Module, batch: Any, progress: Progress) -> Sequence[Any]:
+        """The parts of a batch, each of which `__call__` takes in its place.
+
+        Runs without gradients; network, batch, progress: see `Objective`.
+        """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +33,23 @@ class SequencePolicy(ABC):
 
     @abstractmethod
     def scaled(self, policy_logits: Tensor) -> Tensor:
-        """Float64 logits of a softmax over the last dimension."""
+        """Logits of a softmax over the last dimension, float64, of the shape of `policy_logits`."""
 
     def log(self, policy_logits: Tensor) -> Tensor:
         """Logarithms of probabilities, float64, of the same shape; they add up to 1 over the last dimension."""
         return torch.log_softmax(self.scaled(policy_logits), dim=-1)
 
     def draw(self, policy_logits: Tensor) -> Tensor:
-        """Choices [B] or [B, K] int64. Random numbers come from the CPU, so that they are the same for all devices."""
+        """Draw a choice per frame.
+
+        Random numbers come from the CPU, so that they are the same for all devices.
+
+        Args:
+            policy_logits: [B, N] or [B, K, N].
+
+        Returns:
+            [B] or [B, K] int64 in 0..N-1.
+        """
         below = self.log(policy_logits).exp().cumsum(dim=-1)
         drawn = torch.rand(*below.shape[:-1], 1, dtype=torch.float64).to(below.device)
         # Rounding may leave the sum a little off 1; a candidate of no probability is never drawn.
@@ -92,17 +101,10 @@ class MeanMaxPolicy(SequencePolicy):
         return (raw - mean) / (largest - mean).clamp(min=1e-12) * (2 * self.spread) - self.spread
 
 
-class AuxiliaryLoss(Protocol):
-    """What a method's network is taught besides the policy, on the exploring tracker's search regions."""
-
-    def __call__(self, candidates: Candidates, targets_xywh: Tensor) -> Losses:
-        """Losses and their terms.
-
-        Args:
-            candidates: Of M search regions.
-            targets_xywh: [M, 4] in units of the crop's side, zeros where there is no target; they may lie partly or
-                wholly outside the crop.
-        """
+AuxiliaryLoss = Callable[[Candidates, Tensor], Losses]
+"""What a method's network learns besides the policy: (candidates of M search regions of the exploring tracker, targets
+[M, 4] x, y, w, h in units of the crop's side) -> losses. A target is zeros where there is none, and may lie partly or
+wholly outside the crop."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,14 @@ class Explored:
 
     @classmethod
     def of(cls, rollout: Rollout[Any, Any], clips: list[int], names: list[str], share: float) -> Explored:
-        """Decisions in some clips of a roll-out; names: of all its clips."""
+        """Decisions in some clips of a roll-out.
+
+        Args:
+            rollout: of S clips.
+            clips: numbers of those to learn from.
+            names: of all S clips.
+            share: factor of the loss.
+        """
         real = rollout.real[:, clips].flatten().nonzero().flatten()
         seen = [region.select(clips) for region in rollout.regions]
         regions = type(seen[0]).cat(seen)
@@ -197,7 +206,14 @@ class SequenceObjective:
         return self.parts(roll_out(self.prepare(self.tracker), batch.clips, self.policy.draw), batch.names)
 
     def parts(self, rollout: Rollout[Any, Any], names: list[str]) -> list[Explored]:
-        """A roll-out as micro-batches; gradients add up, as published, or are averaged over all frames (AVERAGE)."""
+        """Deal a roll-out out to micro-batches.
+
+        Gradients of the parts add up, as published, or are averaged over all frames (SLT.AVERAGE).
+
+        Args:
+            rollout: of the batch's clips.
+            names: of these clips.
+        """
         count = len(names)
         size = self.section.micro_batch or count
         groups = [[*range(i, min(i + size, count))] for i in range(0, count, size)]
@@ -213,7 +229,14 @@ class SequenceObjective:
         return self.losses(tracker.forward(state, batch.regions, rows), batch)
 
     def losses(self, output: TrackerOutput, batch: Explored) -> Losses:
-        """output: Of the batch's search regions. A frame's choices are independent: their log-probabilities add up."""
+        """Policy gradient and auxiliary loss (SLT, sec. 3.2).
+
+        A frame's choices are independent, so their log-probabilities add up.
+
+        Args:
+            output: of the batch's search regions, with gradients.
+            batch: what was chosen there, and the rewards.
+        """
         assert output.policy_logits is not None
         log_policy = self.policy.log(output.policy_logits)
         taken = log_policy.gather(-1, batch.choices[..., None]).squeeze(-1)
@@ -243,7 +266,15 @@ def build_policy(section: SLT) -> SequencePolicy:
 
 
 def targets_in_crops(regions: SearchRegion, truth_xywh: Tensor) -> Tensor:
-    """[M, 4] true boxes in image pixels -> in units of the crops' sides, zeros where the target is absent."""
+    """True boxes in units of the crops' sides.
+
+    Args:
+        regions: M search regions.
+        truth_xywh: [M, 4] in image pixels; NaN or zeros where the target is absent.
+
+    Returns:
+        [M, 4], zeros where the target is absent.
+    """
     truth = truth_xywh.nan_to_num(0.0)
     corners = torch.cat([truth[:, :2], truth[:, :2] + truth[:, 2:]], dim=1)
     absent = corners.abs().sum(dim=1) <= ABSENT
@@ -295,7 +326,15 @@ class CentreBoxLoss:
 
 
 def own_cells(score_map: Tensor, targets_xywh: Tensor) -> Tensor:
-    """[m] int64, row-major: the best cell of maps [m, 1, g, g] where it is under the target, else the centre's."""
+    """Cells that learn a box: the best one where it is under the target, else the one of the target's centre.
+
+    Args:
+        score_map: [m, 1, g, g].
+        targets_xywh: [m, 4] in units of the crop's side, with their centres in the crop.
+
+    Returns:
+        [m] int64, row-major.
+    """
     grid = score_map.shape[-1]
     best = score_map.flatten(1).argmax(dim=1)
     place = (targets_xywh[:, :2] + targets_xywh[:, 2:] / 2) * grid

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib.config import Config
 from lib.data import CROP_STYLES, Frame, Normalise, clip_boxes
 from lib.models.heads import Candidates, boxes_from_corners
 from lib.track.state import State
@@ -26,7 +27,15 @@ from lib.track.tracker import (
 
 @dataclass(frozen=True)
 class CropSettings:
-    """Sides in pixels and context factors of both regions; normalisation; style: a name of `lib.data.CROP_STYLES`."""
+    """Crops of template and search region.
+
+    Attributes:
+        template_size, search_size: sides in pixels.
+        template_factor, search_factor: sides of the cut squares, as a multiple of the target's mean side.
+        mean, std: of the normalisation, per channel, for pixels in 0..1.
+        style: a name of `lib.data.CROP_STYLES`.
+        channels: order of the channels that the network reads.
+    """
 
     template_size: int
     template_factor: float
@@ -36,6 +45,13 @@ class CropSettings:
     std: tuple[float, ...]
     style: str = "area"
     channels: str = "RGB"
+
+    @classmethod
+    def from_config(cls, config: Config) -> CropSettings:
+        """Sizes and factors of TEST; style and normalisation of DATA."""
+        t, d = config.test, config.data
+        sizes = t.template_size, t.template_factor, t.search_size, t.search_factor
+        return cls(*sizes, d.mean, d.std, d.crop_style, d.channels)
 
 
 @dataclass
@@ -64,7 +80,8 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
     """Crop around the last box, multiply the scores by a Hann window, take the best candidate's box.
 
     The network has two entry points, for normalised crops: `encode_template(template)` -> tokens [B, Nz, C], and
-    `locate(tokens, search, template_mask)` -> an output with `Candidates` in its attribute `candidates`.
+    `locate(tokens, search)` -> `Candidates` or an output that has them in its attribute `candidates`. Where
+    `encode_template` of the tracker gives a mask, it is a third argument of `locate`.
 
     Attributes:
         network: In eval mode.
@@ -91,7 +108,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         self.window = hann2d(grid).flatten().to(self.device)
 
     def procedure(self) -> dict[str, Any]:
-        """The tracker's settings for a program that tracks with the exported network alone; JSON-able."""
+        """Settings for a program that tracks with the exported network alone, by name; JSON-able."""
         return {"crop": asdict(self.settings)}
 
     def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> TemplateRegion:
@@ -117,7 +134,8 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
 
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
         template, mask = state.template_of(rows)
-        found = self.network.locate(template, self.normalise(region.crops), mask)
+        masks = () if mask is None else (mask,)
+        found = self.network.locate(template, self.normalise(region.crops), *masks)
         return self.output(found.candidates, state, region, rows)
 
     def output(
@@ -167,7 +185,15 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
     def apply_window(
         self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
     ) -> Tensor:
-        """Windowed scores [M, N]; differentiable. rows: see `StagedTracker.forward`."""
+        """Weigh the scores by the window and by penalties.
+
+        Args:
+            candidates: Of M search regions.
+            state, region, rows: The arguments of `forward`; penalties on size and shape read them.
+
+        Returns:
+            Windowed scores [M, N], differentiable.
+        """
         return candidates.scores * self.window
 
     def select_box(
@@ -197,18 +223,31 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         return packed[:, :4], packed[:, 4].float()
 
     def clip_box(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
-        """Boxes [B, 4] moved and cut so that enough of each lies in its image; sizes_hw: [B, 2] height, width."""
+        """Move and cut boxes so that enough of each lies in its image.
+
+        Args:
+            boxes_xywh: [B, 4] in image pixels.
+            sizes_hw: [B, 2] height and width of the images.
+        """
         return clip_boxes(boxes_xywh, sizes_hw, self.margin)
 
 
 def hann2d(size: int) -> Tensor:
-    """[size, size] float32 outer product of Hann windows without their zeros: 0.5 (1 - cos(2 pi i / (size + 1)))."""
+    """Hann window of two dimensions without the zeros at its border, as OSTrack has it.
+
+    Returns:
+        [size, size] float32, the outer product of 0.5 (1 - cos(2 pi i / (size + 1))), i = 1..size.
+    """
     steps = torch.arange(1, size + 1, dtype=torch.float32)
     one = 0.5 * (1 - torch.cos((2 * torch.pi / (size + 1)) * steps))
     return one[:, None] * one[None, :]
 
 
 def hanning2d(size: int) -> Tensor:
-    """[size, size] float32 outer product of symmetric Hann windows with zeros at the border (numpy's `hanning`)."""
+    """Hann window of two dimensions with zeros at its border, as TransT has it.
+
+    Returns:
+        [size, size] float32, the outer product of symmetric windows as `numpy.hanning` computes them.
+    """
     one = torch.hann_window(size, periodic=False, dtype=torch.float64)
     return (one[:, None] * one[None, :]).float()

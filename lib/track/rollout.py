@@ -37,12 +37,20 @@ class Rollout(Generic[T, R]):
     real: Tensor
 
     def overlaps(self) -> Tensor:
-        """[2, K, S] intersection over union with the truth, 0 where the target is absent and in copies."""
+        """Intersection over union with the truth.
+
+        Returns:
+            [2, K, S] of the greedy and of the exploring trackers, 0 where the target is absent and in copies.
+        """
         truth = self.truth_xywh.expand_as(self.boxes_xywh)
         return iou_xywh(self.boxes_xywh, truth).nan_to_num(0.0) * self.real
 
     def advantage(self) -> Tensor:
-        """[S] difference of mean overlaps over the real frames of each clip, exploring minus greedy."""
+        """The reward of each clip (SLT, sec. 3.2).
+
+        Returns:
+            [S] difference of mean overlaps over the clip's real frames, exploring minus greedy.
+        """
         greedy, exploring = self.overlaps().sum(dim=1) / self.real.sum(dim=0)
         return exploring - greedy
 
@@ -66,13 +74,9 @@ def roll_out(
         ValueError: For a head that leaves no choice.
     """
     count, length = len(clips), max(len(c.search) for c in clips)
-
-    def at(t: int, clip: FrameSet) -> int:
-        return min(t, len(clip.search) - 1)
-
-    truth = torch.stack(
-        [torch.from_numpy(c.search_boxes[[at(t, c) for t in range(length)]]) for c in clips], dim=1
-    ).double()
+    shown = [[min(t, len(c.search) - 1) for t in range(length)] for c in clips]
+    boxes_of = [torch.from_numpy(c.search_boxes[places]) for c, places in zip(clips, shown, strict=True)]
+    truth = torch.stack(boxes_of, dim=1).double()
     real = torch.tensor([[t < min(c.real_length, len(c.search)) for c in clips] for t in range(1, length)])
     template = tracker.crop_template(
         [c.template[0] for c in clips], torch.stack([torch.from_numpy(c.template_boxes[0]) for c in clips])
@@ -88,7 +92,7 @@ def roll_out(
         return torch.cat([torch.full_like(choices[-1], -1), choices[-1]])
 
     for t in range(1, length):
-        frames = [c.search[at(t, c)] for c in clips] * 2
+        frames = [c.search[places[t]] for c, places in zip(clips, shown, strict=True)] * 2
         region = tracker.crop_search(state, frames)
         output = tracker.forward(state, region)
         if output.policy_logits is None:

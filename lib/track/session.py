@@ -36,9 +36,15 @@ class TrackerSession:
 
     @torch.no_grad()
     def init(self, image: Image | Frame, box_xywh: Sequence[float], aux: Image | None = None) -> None:
-        """Start on a picture: H x W x 3 uint8 in RGB order, or a `Frame`; `aux` is the picture of a second modality.
+        """Start on a picture; may be called again to begin another target.
 
-        May be called again to begin another target. Raises ValueError for a box or picture that cannot be tracked.
+        Args:
+            image: H x W x 3 uint8 in RGB order, or a `Frame`.
+            box_xywh: The target, x, y, w, h in image pixels.
+            aux: The picture of a second modality, of the same size.
+
+        Raises:
+            ValueError: A box or picture that cannot be tracked.
         """
         frame = as_frame(image, aux)
         box = check_box(box_xywh, frame)
@@ -46,7 +52,17 @@ class TrackerSession:
 
     @torch.no_grad()
     def update(self, image: Image | Frame, aux: Image | None = None) -> tuple[Box, float]:
-        """The target's box in the next picture, and the confidence in it (0..1). Raises RuntimeError before `init`."""
+        """Find the target in the next picture.
+
+        Args:
+            image, aux: As in `init`.
+
+        Returns:
+            The box x, y, w, h in image pixels, and the confidence in it, 0..1.
+
+        Raises:
+            RuntimeError: `init` was not called.
+        """
         if self._state is None:
             raise RuntimeError("call init(image, box) before update(image)")
         self._state, prediction = self.tracker.step(self._state, [as_frame(image, aux)])

@@ -134,7 +134,7 @@ class Slots(list["_Store"]):
         return cls(_Store(torch.zeros(capacity, *shape, dtype=dtype, device=device)) for _ in range(rows))
 
     def read(self, row: int) -> Tensor:
-        """A row's store [capacity, ...]; of the newest state no copy, so it must not be written to."""
+        """A row's store [capacity, ...]; in the newest state it is no copy, so it must not be written to."""
         return self[row].read()
 
     def gather(self, rows: Sequence[int]) -> Tensor:

@@ -59,7 +59,14 @@ class Tracker(ABC, Generic[S]):
     regions: frozenset[str] = frozenset()
 
     def request_regions(self, *kinds: str) -> None:
-        """From now on predictions have these regions besides boxes. Raises ValueError for kinds it cannot compute."""
+        """Have regions besides boxes in predictions from now on.
+
+        Args:
+            kinds: "polygon", "mask".
+
+        Raises:
+            ValueError: The tracker cannot compute a kind.
+        """
         missing = sorted({*kinds} - self.gives_regions)
         if missing:
             raise ValueError(f"{type(self).__name__} gives boxes, no {' or '.join(missing)}")
@@ -79,13 +86,22 @@ class Tracker(ABC, Generic[S]):
 
     @abstractmethod
     def step(self, state: S, frames: Sequence[Frame]) -> tuple[S, Prediction]:
-        """The next frame of every sequence of `state`; `state` itself is left as it was."""
+        """Find the targets in the next frame of every sequence.
+
+        Args:
+            state: Of B sequences; it is left as it was.
+            frames: B frames, of the sizes of those before.
+
+        Returns:
+            The state after these frames, and the targets in them.
+        """
 
 
 def checked_boxes(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
-    """The targets of `Tracker.init`: a [B, 4] float64 copy on the CPU.
+    """The targets of `Tracker.init`: a [B, 4] float64 copy on the CPU, image pixels.
 
-    Raises ValueError when their number is not that of the frames, or one is not finite or has no area.
+    Raises:
+        ValueError: Their number is not that of the frames, or one is not finite or has no area.
     """
     boxes = boxes_xywh.detach().to("cpu", torch.float64, copy=True)
     if boxes.shape != (len(frames), 4):
@@ -136,7 +152,11 @@ class SearchRegion(State):
     sizes_hw: Tensor
 
     def to_crop(self, boxes_xywh: Tensor) -> Tensor:
-        """Boxes [B, 4] x, y, w, h in image pixels -> in units of the crops' sides, as the tracker reads them there."""
+        """Boxes in units of the crops' sides, as the tracker reads them there.
+
+        Args:
+            boxes_xywh: [B, 4] in image pixels.
+        """
         corners = (boxes_xywh[:, :2] - self.centres) / self.sides + 0.5
         return torch.cat([corners, boxes_xywh[:, 2:] / self.sides], dim=1)
 
@@ -172,11 +192,26 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
 
     @abstractmethod
     def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> T:
-        """The template regions. boxes_xywh: [B, 4] image pixels. Raises ValueError as `init` does."""
+        """Cut the templates from the first frames.
+
+        Args:
+            frames: B frames, of any sizes.
+            boxes_xywh: [B, 4] targets in image pixels.
+
+        Raises:
+            ValueError: As `init`.
+        """
 
     @abstractmethod
     def encode_template(self, region: T) -> Any:
-        """What the network computes once per target; needs no box of the picture."""
+        """What the network computes once per target, such as tokens; needs no box of the picture.
+
+        Args:
+            region: Of B targets.
+
+        Returns:
+            What `init_state` keeps, B rows.
+        """
 
     @abstractmethod
     def init_state(self, region: T, encoded: Any, boxes_xywh: Tensor) -> S:
@@ -190,7 +225,12 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
 
     @abstractmethod
     def crop_search(self, state: S, frames: Sequence[Frame]) -> R:
-        """The search regions of the next frames."""
+        """Cut the search regions from the next frames, around the boxes of `state`.
+
+        Args:
+            state: Of B targets.
+            frames: B frames.
+        """
 
     @abstractmethod
     def forward(self, state: S, region: R, rows: Tensor | None = None) -> TrackerOutput:
@@ -207,7 +247,15 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
     def postprocess(
         self, state: S, region: R, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[S, Prediction]:
-        """Choose a candidate, by `policy` or, without one, the best, and go on from there."""
+        """Choose a candidate in every frame, and go on from there.
+
+        Args:
+            state, region, output: Of B targets.
+            policy: Chooses by the policy logits; None: the highest windowed score.
+
+        Returns:
+            The state with the new boxes, and the prediction.
+        """
 
     def update(self, state: S, frames: Sequence[Frame], output: TrackerOutput, prediction: Prediction) -> S:
         """Renew templates, memories and online filters after a frame; the identity by default.
@@ -221,8 +269,7 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
     @torch.no_grad()
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> S:
         region = self.crop_template(frames, boxes_xywh)
-        boxes = boxes_xywh.detach().to("cpu", torch.float64, copy=True)
-        return self.init_state(region, self.encode_template(region), boxes)
+        return self.init_state(region, self.encode_template(region), checked_boxes(frames, boxes_xywh))
 
     @torch.no_grad()
     def step(self, state: S, frames: Sequence[Frame], policy: Policy | None = None) -> tuple[S, Prediction]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from lib.config import ConfigError
-from lib.methods.common import build_backbone, crop_settings
+from lib.methods.common import backbone_and_head, is_tracker
 from lib.methods.cstrack.config import (
     INERT_KEYS,
     CSTrackConfig,
@@ -15,30 +18,78 @@ from lib.methods.cstrack.config import (
 )
 from lib.methods.cstrack.network import CSTrack, CSTrackOutput, MemorySize
 from lib.methods.cstrack.objective import TASKS, CSTrackCriterion, CSTrackObjective
-from lib.methods.cstrack.pretrained import adapt_fast_itpn, map_pretrained, map_trained
 from lib.methods.cstrack.tracker import CSTrackRegion, CSTrackState, CSTrackTracker
 from lib.methods.method import Method, register_method
-from lib.models.backbones import ITPNS
+from lib.models import Checkpoint, Mapped, WeightsError
+from lib.models.backbones import ITPNS, FastITPN, resize_position
 from lib.models.heads import HEADS
+from lib.track import CropSettings
+
+CLASS_TOKEN, POSITION = "backbone.cls_token", "backbone.pos_embed"
+CORE = ("patch_embed.", "blocks.")
+"""How names begin that must be in a pre-trained file."""
 
 
 def build_network(config: CSTrackConfig, training: bool) -> CSTrack:
     """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
     model = config.model
-    backbone = build_backbone(config, ITPNS, training)
+    backbone, head = backbone_and_head(config, ITPNS, training)
     if model.hidden_dim not in (None, backbone.width):
         raise ConfigError(
             f"MODEL.HIDDEN_DIM is {model.hidden_dim}, but the backbone's tokens are {backbone.width} wide"
         )
     backbone.checkpointing = training and config.train.activation_checkpointing
-    head = model.head.build(HEADS, inputs=backbone.width)
     memory = MemorySize(model.memory_length, model.memory_tokens) if model.temporal else None
     return CSTrack(backbone, head, model.nheads, model.prompts, memory)
 
 
-def build_tracker(config: CSTrackConfig, network: CSTrack) -> CSTrackTracker:
-    """With TEST.UPDATE."""
-    return CSTrackTracker(network, crop_settings(config), config.test.update)
+def map_pretrained(config: CSTrackConfig, network: CSTrack, checkpoint: Checkpoint) -> Mapped:
+    """A pre-trained Fast-iTPN, such as `fast_itpn_base_clipl_e1600.pt`, fills the backbone; or a whole CSTrack.
+
+    What only pre-training needs is left out; what is not a layer of the encoder may be missing.
+
+    Raises:
+        WeightsError: the file is no Fast-iTPN.
+    """
+    if is_tracker(checkpoint):
+        return Mapped(map_trained(config, checkpoint))
+    if "pos_embed" not in checkpoint.state_dict:
+        raise WeightsError(
+            f"MODEL.PRETRAIN_FILE {checkpoint.path}: no pos_embed in it, so this is no pre-trained Fast-iTPN"
+        )
+    adapted, known = adapt_fast_itpn(checkpoint.state_dict, network.backbone), network.backbone.state_dict()
+    optional = [name for name in known if not name.startswith(CORE)]
+    return Mapped.of_part(network, "backbone.", adapted, optional, elsewhere=[n for n in adapted if n not in known])
+
+
+def adapt_fast_itpn(state: dict[str, Tensor], backbone: FastITPN) -> dict[str, Tensor]:
+    """A pre-trained state dict with position embeddings for the backbone's grids, and their mean as class token.
+
+    Both templates begin with the same embedding. The class token is not that of the file, as in published training.
+    """
+    adapted = {
+        k: torch.cat([v.mean(dim=1, keepdim=True), v], dim=1) if "pos_embed" in k else v for k, v in state.items()
+    }
+    position = adapted["pos_embed"]
+    one = resize_position(position, backbone.grid_template)
+    count = backbone.pos_embed_z.shape[1] // one.shape[1]
+    adapted["pos_embed_z"] = torch.cat([one] * count, dim=1)
+    adapted["pos_embed_x"] = resize_position(position, backbone.grid_search)
+    adapted["cls_token"] = position[:, :1].clone()
+    return adapted
+
+
+def map_trained(config: CSTrackConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """A trained CSTrack with the class token that MODEL.CLASS_TOKEN chooses.
+
+    In the official code, both parameters share their memory while weights are loaded, so that the class token of every
+    file is overwritten by the position embedding's first row; published figures were measured so.
+    """
+    state, choice = checkpoint.state_dict, config.model.class_token
+    official = checkpoint.kind != "release" or "converted_from" in checkpoint.metadata
+    if choice == "trained" or (choice == "auto" and not official) or not {CLASS_TOKEN, POSITION} <= state.keys():
+        return state
+    return {**state, CLASS_TOKEN: state[POSITION][:, :1].clone()}
 
 
 for stage, keys in ((1, CSTrackConfig), (2, TemporalConfig)):
@@ -49,7 +100,7 @@ for stage, keys in ((1, CSTrackConfig), (2, TemporalConfig)):
             config=keys,
             build_network=build_network,
             build_objective=CSTrackObjective,
-            build_tracker=build_tracker,
+            build_tracker=lambda config, net: CSTrackTracker(net, CropSettings.from_config(config), config.test.update),
             reads_aux=True,
             map_trained=map_trained,
             map_pretrained=map_pretrained,

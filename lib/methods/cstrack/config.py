@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from lib.config import ConfigError, InertKey, Part, Tree, schema
+from lib.methods.common import with_param_groups
 
 PUBLISHED_NAMES = {"LasHeR_train": "LasHeR_train:882"}
 """Data sets that published files mean by a name: a list of 882 sequences of LasHeR, not all 979."""
@@ -208,7 +209,5 @@ def translate(tree: Tree) -> list[str]:
 
 
 def complete(config: CSTrackConfig) -> CSTrackConfig:
-    """What TRAIN.PARAM_GROUPS is where stage 2 has none."""
-    if not config.model.temporal or config.train.param_groups:
-        return config
-    return replace(config, train=replace(config.train, param_groups=STAGE_2_GROUPS))
+    """What learns in stage 2, where TRAIN.PARAM_GROUPS has none."""
+    return with_param_groups(config, STAGE_2_GROUPS) if config.model.temporal else config

@@ -24,7 +24,12 @@ from lib.models.temporal import (
 
 @dataclass(frozen=True)
 class MemorySize:
-    """length: entries of the memory, the first frame's among them. tokens: of an entry."""
+    """Size of the memory of stage 2.
+
+    Attributes:
+        length: entries T, the first frame's among them.
+        tokens: tokens K of an entry.
+    """
 
     length: int = 4
     tokens: int = 16
@@ -32,10 +37,12 @@ class MemorySize:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is found in search regions, R rows.
+    """Network output for R search regions of one frame.
 
-    candidates: of the centre head. memory: [R, T, K, C] for the next frame, None in stage 1. weight: [R, N] by which
-    tokens were chosen for it.
+    Attributes:
+        candidates: of the centre head.
+        memory: [R, T, K, C] for the next frame; None in stage 1.
+        weight: [R, N] by which tokens were chosen for the memory; None in stage 1.
     """
 
     candidates: Candidates
@@ -45,9 +52,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class CSTrackOutput:
-    """The form of training: Ns * B rows, frame-major. class_logits: [Ns * B, 4]. confidence: [Ns * B, 1] in 0..1.
+    """Network output in training, Ns * B rows, frame-major.
 
-    tokens: [Ns * B, 1 + 2 P + Nz + N, C], the encoder's: class, prompts, templates, search region.
+    Attributes:
+        candidates: of the centre head.
+        class_logits: [Ns * B, 4] of the modality.
+        confidence: [Ns * B, 1] in 0..1.
+        tokens: [Ns * B, 1 + 2 P + Nt * Nz + N, C], the encoder's: class, prompts, templates, search region.
+        weight: [Ns * B, N] by which tokens were chosen for the memory; None in stage 1.
     """
 
     candidates: Candidates
@@ -61,10 +73,12 @@ class CSTrackOutput:
 class PosEmbeds:
     """Position embeddings.
 
-    tokens: [1 + 2 P + Nz + N, C] of class token, prompts of both modalities, templates, search region.
-    fusion: [P + Nz + N, C] for both streams of the spatial module: prompts of either one have the aux prompts' rows, as
-    published networks were trained. search: [N, C]. memory: [T * K, C], one row per entry, the same for all its tokens;
-    None in stage 1.
+    Attributes:
+        tokens: [1 + 2 P + Nt * Nz + N, C] of class token, prompts of both modalities, templates, search region.
+        fusion: [P + Nt * Nz + N, C] for both streams of the spatial module: prompts of either one have the rows of the
+            second modality's prompts, as published networks were trained.
+        search: [N, C].
+        memory: [T * K, C], one row per entry, the same for all its tokens; None in stage 1.
     """
 
     tokens: Tensor
@@ -74,9 +88,14 @@ class PosEmbeds:
 
 
 class CSTrack(nn.Module):
-    """Module names are those of published checkpoints. heads: of both compact modules.
+    """The network of CSTrack (sec. 3); module names are those of published checkpoints.
 
-    memory: None for stage 1, which finds the target in every frame by itself.
+    Args:
+        backbone: a Fast-iTPN.
+        box_head: a centre head.
+        heads: attention heads of both compact modules.
+        prompts: prompt tokens P of a modality.
+        memory: of stage 2; None for stage 1, which finds the target in every frame by itself.
     """
 
     def __init__(
@@ -90,7 +109,7 @@ class CSTrack(nn.Module):
         super().__init__()
         width, std = backbone.width, backbone.init_std
         self.memory, self.prompts = memory, prompts
-        self.backbone, self.box_head = backbone, box_head
+        self.backbone, self.box_head, self.search_length = backbone, box_head, backbone.grid_search**2
         self.confidence_pred = ConfidenceHead(backbone.grid_search)
         self.task_cls = TaskHead(width)
         self.rgb_prompts, self.det_prompts = nn.Embedding(prompts, width), nn.Embedding(prompts, width)
@@ -101,13 +120,8 @@ class CSTrack(nn.Module):
             self.dy_template_pos_embed = nn.Embedding(memory.length, width)
             self.temporal_fusion = TemporalCompactModule(width, heads, 2 * width, init_std=std)
 
-    @property
-    def search_length(self) -> int:
-        """Tokens of a search region."""
-        return self.backbone.grid_search**2
-
     def pos_embeds(self) -> PosEmbeds:
-        """Position embeddings by the present weights."""
+        """Position embeddings by the present weights; kept ones in a network that is prepared for inference."""
         if self._pos_embeds is not None:
             return self._pos_embeds
         b, memory = self.backbone, None
@@ -116,16 +130,14 @@ class CSTrack(nn.Module):
             memory = self.dy_template_pos_embed.weight.repeat_interleave(self.memory.tokens, dim=0)
         return PosEmbeds(tokens, tokens[1 + self.prompts :], tokens[-self.search_length :], memory)
 
-    def embed_template(self, template: Tensor) -> Tensor:
-        """Once per template: [B, 6, T, T], normalised -> tokens [B, 2, Nz, C] of both modalities, not yet typed."""
-        return self.backbone.embed(template)
-
     def type_template(self, tokens: Tensor, foreground_mask: Tensor) -> Tensor:
-        """One template's tokens [B, 2, Nz, C] with their types.
+        """One template's tokens with their types, foreground and background.
 
-        foreground_mask: [B, i, Nz], the share of each cell that the target covers, in all templates so far. They are
-        multiplied, as published networks were trained: a later template's cell is foreground as far as it is in all
-        templates before it.
+        Args:
+            tokens: [B, 2, Nz, C].
+            foreground_mask: [B, i, Nz], the share of each cell that the target covers, in all templates so far. They
+                are multiplied, as published networks were trained: a later template's cell is foreground as far as it
+                is in all templates before it.
         """
         return self.backbone.type_template(tokens, foreground_mask.prod(dim=1), (1 - foreground_mask).prod(dim=1))
 
@@ -139,16 +151,19 @@ class CSTrack(nn.Module):
         Returns:
             [B, 2, 2 Nz, C], the tokens of both modalities: those of the first template, then those of the second.
         """
-        tokens = self.embed_template(template)
+        tokens = self.backbone.embed(template)
         masks = (foreground[:, None], torch.stack([foreground, foreground], dim=1))
         return torch.cat([self.type_template(tokens, mask) for mask in masks], dim=2)
 
     def update_template(self, tokens: Tensor, foreground: Tensor, template: Tensor, new_foreground: Tensor) -> Tensor:
-        """The tokens [B, 2, 2 Nz, C] with a new second template.
+        """The tokens with a new second template.
 
-        foreground: of the first template; template, new_foreground: of the new one, as in `encode_template`.
+        Args:
+            tokens: [B, 2, 2 Nz, C], from `encode_template`.
+            foreground: [B, Nz] of the first template.
+            template, new_foreground: [B, 6, T, T], normalised, and [B, Nz] of the new one.
         """
-        new = self.type_template(self.embed_template(template), torch.stack([foreground, new_foreground], dim=1))
+        new = self.type_template(self.backbone.embed(template), torch.stack([foreground, new_foreground], dim=1))
         return torch.cat([tokens[:, :, : foreground.shape[1]], new], dim=2)
 
     def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
@@ -173,15 +188,29 @@ class CSTrack(nn.Module):
         }
 
     def encode_templates(self, templates: Tensor, foreground_mask: Tensor) -> Tensor:
-        """Templates [B, Nt, 6, T, T] and foreground masks [B, Nt, Nz] -> typed tokens [B, 2, Nt * Nz, C]."""
+        """Typed tokens of several templates.
+
+        Args:
+            templates: [B, Nt, 6, T, T], normalised, in temporal order.
+            foreground_mask: [B, Nt, Nz], share of each template cell that the target covers.
+
+        Returns:
+            [B, 2, Nt * Nz, C], the tokens of both modalities.
+        """
         count = templates.shape[1]
-        tokens = self.embed_template(templates.flatten(0, 1)).unflatten(0, (-1, count))
+        tokens = self.backbone.embed(templates.flatten(0, 1)).unflatten(0, (-1, count))
         return torch.cat([self.type_template(tokens[:, i], foreground_mask[:, : i + 1]) for i in range(count)], dim=2)
 
     def encode(self, templates: Tensor, search: Tensor, first: int = 0) -> Tensor:
-        """Typed template tokens [R, 2, Nt * Nz, C] and search regions [R, 6, S, S] -> the encoder's tokens.
+        """Both modalities as one stream, encoded.
 
-        Those from `first` on: [R, 1 + 2 P + Nt * Nz + N - first, C].
+        Args:
+            templates: [R, 2, Nt * Nz, C] typed tokens.
+            search: [R, 6, S, S], normalised.
+            first: number of the first token that is wanted.
+
+        Returns:
+            The encoder's tokens from `first` on: [R, 1 + 2 P + Nt * Nz + N - first, C].
         """
         found = self.backbone.type_search(self.backbone.embed(search))
         prompts = torch.stack([self.rgb_prompts.weight, self.det_prompts.weight]).expand(found.shape[0], -1, -1, -1)
@@ -200,10 +229,13 @@ class CSTrack(nn.Module):
     def locate(
         self, templates: Tensor, search: Tensor, memory: Tensor | None = None, first: Tensor | None = None
     ) -> Found:
-        """Once per frame: typed template tokens [B, 2, Nt * Nz, C], search regions [B, 6, S, S], normalised.
+        """Once per frame.
 
-        memory: [B, T, K, C]; None in stage 1, and where all rows are at their first frame. first: [B] bool, which rows
-        are, None for none of them.
+        Args:
+            templates: [B, 2, Nt * Nz, C] typed tokens.
+            search: [B, 6, S, S], normalised.
+            memory: [B, T, K, C]; None in stage 1, and where all rows are at their first frame.
+            first: [B] bool, the rows that are at their first frame; None for none of them.
         """
         if self.memory is None:
             before = 1 + 2 * self.prompts + templates.shape[2]
@@ -213,9 +245,12 @@ class CSTrack(nn.Module):
     def temporal_decode(
         self, tokens: Tensor, memory: Tensor | None, first: Tensor | None = None, over_batch: bool = False
     ) -> Found:
-        """Stage 2, of the encoder's tokens [R, ..., C]: search, and remember what was found.
+        """Stage 2: find the target by the search tokens and the memory, and add its tokens to the memory.
 
-        memory, first: as in `locate`. over_batch: see `lib.models.temporal.inverse_affinity`.
+        Args:
+            tokens: [R, 1 + 2 P + Nt * Nz + N, C], the encoder's.
+            memory, first: as in `locate`.
+            over_batch: see `lib.models.temporal.inverse_affinity`.
         """
         size, n = self.memory or MemorySize(), self.search_length
         search, others = tokens[:, -n:], tokens[:, :-n]
@@ -235,10 +270,15 @@ class CSTrack(nn.Module):
         return Found(candidates, following, weight)
 
     def forward(self, template: Tensor, search: Tensor, foreground_mask: Tensor) -> CSTrackOutput:
-        """template [B, Nt, 6, T, T], search [B, Ns, 6, S, S] in temporal order, normalised; masks [B, Nt, Nz].
+        """The form of training.
 
         In stage 2, later search frames attend to the memory of earlier ones; gradients flow through it. The heads see
         one frame of all samples at a time, which matters to their batch norms.
+
+        Args:
+            template: [B, Nt, 6, T, T], normalised, in temporal order.
+            search: [B, Ns, 6, S, S], normalised, in temporal order.
+            foreground_mask: [B, Nt, Nz], share of each template cell that the target covers.
         """
         frames = search.shape[1]
         templates = self.encode_templates(template, foreground_mask).repeat(frames, 1, 1, 1)

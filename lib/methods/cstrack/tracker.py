@@ -25,7 +25,7 @@ from lib.track import (
 )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CSTrackState(OneStreamState):
     """State of B targets.
 
@@ -36,23 +36,32 @@ class CSTrackState(OneStreamState):
         memory: [B, T, K, C], zeros before the second frame; None in stage 1.
     """
 
-    foreground_mask: Tensor | None = None
-    steps: Tensor | None = None
+    foreground_mask: Tensor
+    steps: Tensor
     memory: Tensor | None = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CSTrackRegion(SearchRegion):
-    """steps, memory: as in `CSTrackState`; the output of a network of stage 2 depends on them."""
+    """Search regions of B targets.
 
-    steps: Tensor | None = None
+    Attributes:
+        steps, memory: as in `CSTrackState`; the output of a network of stage 2 depends on them.
+    """
+
+    steps: Tensor
     memory: Tensor | None = None
 
 
 class CSTrackTracker(OneStreamTracker):
-    """The confidence is the windowed maximum. Each row has its own frame count and renews its template on its own.
+    """Tracking with a second template, and in stage 2 a memory (CSTrack, sec. 3).
 
+    The confidence is the windowed maximum. Each row has its own frame count and renews its template on its own.
     Roll-outs of sequence-level training keep the first template unless they run `update`.
+
+    Attributes:
+        update_rule: when the second template is renewed.
+        cell: side of a cell of the template's grid, in pixels of the crop.
     """
 
     network: CSTrack
@@ -76,6 +85,7 @@ class CSTrackTracker(OneStreamTracker):
         return self.network.encode_template(self.normalise(region.crops), foreground_mask), foreground_mask
 
     def _foreground_mask(self, region: TemplateRegion) -> Tensor:
+        """[B, Nz] share of each template cell that the target covers; the target is in the middle of its crop."""
         size = self.settings.template_size
         pixels = region.boxes_xywh[:, 2:] * size
         return soft_masks_of_targets(pixels, pixels.new_ones(len(pixels)), size, self.cell).to(self.device)
@@ -86,7 +96,10 @@ class CSTrackTracker(OneStreamTracker):
         (tokens, foreground_mask), size, count = encoded, self.network.memory, len(boxes_xywh)
         memory = None if size is None else tokens.new_zeros(count, size.length, size.tokens, tokens.shape[-1])
         steps = torch.zeros(count, dtype=torch.int64)
-        return CSTrackState(boxes_xywh, tokens, None, region.padding, foreground_mask, steps, memory)
+        assert foreground_mask is not None
+        return CSTrackState(
+            boxes_xywh, tokens, None, region.padding, foreground_mask=foreground_mask, steps=steps, memory=memory
+        )
 
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> CSTrackRegion:
         assert isinstance(state, CSTrackState)
@@ -96,9 +109,8 @@ class CSTrackTracker(OneStreamTracker):
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
         assert isinstance(region, CSTrackRegion)
         template, _ = state.template_of(rows)
-        first = None
-        if region.memory is not None and region.steps is not None and bool((region.steps == 0).any()):
-            first = (region.steps == 0).to(self.device)
+        at_start = region.steps == 0
+        first = at_start.to(self.device) if region.memory is not None and bool(at_start.any()) else None
         found = self.network.locate(template, self.normalise(region.crops), region.memory, first)
         return self.output(found.candidates, state, region, rows, found.memory)
 
@@ -107,7 +119,6 @@ class CSTrackTracker(OneStreamTracker):
     ) -> tuple[CSTrackState, Prediction]:
         after, prediction = super().postprocess(state, region, output, policy)
         assert isinstance(after, CSTrackState)
-        assert after.steps is not None
         return replace(after, steps=after.steps + 1, memory=output.memory), prediction
 
     def update(
@@ -115,13 +126,11 @@ class CSTrackTracker(OneStreamTracker):
     ) -> CSTrackState:
         """Cut a new second template, where the target was just found, in the rows that are due."""
         assert isinstance(state, CSTrackState)
-        assert state.steps is not None
         rule = self.update_rule
         if not rule.interval:
             return state
 
         def renewed(part: CSTrackState, rows: list[int]) -> CSTrackState:
-            assert part.foreground_mask is not None
             region = self.crop_template([frames[i] for i in rows], part.boxes_xywh)
             new = self.normalise(region.crops), self._foreground_mask(region)
             return replace(part, template=self.network.update_template(part.template, part.foreground_mask, *new))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.methods.common import build_backbone, crop_settings, is_tracker, map_tracker, map_vit
+from lib.methods.common import backbone_and_head, is_tracker, map_tracker, map_vit
 from lib.methods.method import Method, register_method
 from lib.methods.ostrack.config import OSTrackConfig
 from lib.methods.ostrack.network import OSTrack, OSTrackOutput
@@ -11,12 +11,7 @@ from lib.methods.ostrack.tracker import OSTrackTracker
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import BACKBONES
 from lib.models.heads import HEADS
-
-
-def build_network(config: OSTrackConfig, training: bool) -> OSTrack:
-    """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
-    backbone = build_backbone(config, BACKBONES, training)
-    return OSTrack(backbone, config.model.head.build(HEADS, inputs=backbone.width))
+from lib.track import CropSettings
 
 
 def map_pretrained(config: OSTrackConfig, network: OSTrack, checkpoint: Checkpoint) -> Mapped:
@@ -29,9 +24,9 @@ register_method(
         name="ostrack",
         network_name="OSTrack",
         config=OSTrackConfig,
-        build_network=build_network,
+        build_network=lambda config, training: OSTrack(*backbone_and_head(config, BACKBONES, training)),
         build_objective=OSTrackObjective,
-        build_tracker=lambda config, network: OSTrackTracker(network, crop_settings(config)),
+        build_tracker=lambda config, network: OSTrackTracker(network, CropSettings.from_config(config)),
         map_pretrained=map_pretrained,
         parts={"model.backbone": BACKBONES, "model.head": HEADS},
     )

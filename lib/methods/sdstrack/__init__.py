@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import replace
 
-from lib.methods.common import build_backbone, crop_settings, is_tracker, map_tracker, map_vit
+from lib.methods.common import backbone_and_head, is_tracker, map_tracker, map_vit
 from lib.methods.method import Method, register_method
 from lib.methods.ostrack.tracker import OSTrackTracker
 from lib.methods.sdstrack.config import SDSTrackConfig, complete, published_groups
@@ -14,6 +14,7 @@ from lib.methods.sdstrack.objective import SDSTrackObjective
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import RGBX_BACKBONES
 from lib.models.heads import HEADS
+from lib.track import CropSettings
 
 OWN = (
     "backbone.*_Adapter.*",
@@ -22,12 +23,6 @@ OWN = (
     "backbone.pos_embed_x_x_dte",
 )
 """What SDSTrack has and an RGB tracker has not."""
-
-
-def build_network(config: SDSTrackConfig, training: bool) -> SDSTrack:
-    """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
-    backbone = build_backbone(config, RGBX_BACKBONES, training)
-    return SDSTrack(backbone, config.model.head.build(HEADS, inputs=backbone.width))
 
 
 def map_pretrained(config: SDSTrackConfig, network: SDSTrack, checkpoint: Checkpoint) -> Mapped:
@@ -55,9 +50,9 @@ register_method(
         name="sdstrack",
         network_name="SDSTrack",
         config=SDSTrackConfig,
-        build_network=build_network,
+        build_network=lambda config, training: SDSTrack(*backbone_and_head(config, RGBX_BACKBONES, training)),
         build_objective=SDSTrackObjective,
-        build_tracker=lambda config, network: OSTrackTracker(network, crop_settings(config)),
+        build_tracker=lambda config, network: OSTrackTracker(network, CropSettings.from_config(config)),
         reads_aux=True,
         map_pretrained=map_pretrained,
         complete=complete,

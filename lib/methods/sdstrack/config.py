@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lib.config import schema
+from lib.methods.common import with_param_groups
 from lib.methods.ostrack.config import OSTrackConfig, OSTrackTrain
 
 
@@ -73,8 +74,5 @@ def published_groups(norm_multiplier: float) -> tuple[schema.ParamGroup, ...]:
 
 
 def complete(config: SDSTrackConfig) -> SDSTrackConfig:
-    """What TRAIN.PARAM_GROUPS is where a file has none."""
-    if config.train.param_groups:
-        return config
-    groups = published_groups(config.train.backbone_multiplier)
-    return replace(config, train=replace(config.train, param_groups=groups))
+    """Published groups where TRAIN.PARAM_GROUPS has none."""
+    return with_param_groups(config, published_groups(config.train.backbone_multiplier))

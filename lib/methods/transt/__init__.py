@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.methods.common import crop_settings
+from lib.methods.common import input_sizes
 from lib.methods.method import Method, register_method
 from lib.methods.transt.config import TransTConfig
 from lib.methods.transt.network import TransT
@@ -12,14 +12,14 @@ from lib.models import Checkpoint, Mapped
 from lib.models.backbones import RESNETS
 from lib.models.fusion import FusionSize
 from lib.objectives import CellCriterion, DenseBoxLoss
+from lib.track import CropSettings
 
 
 def build_network(config: TransTConfig, training: bool) -> TransT:
     """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
-    data, test, model = config.data, config.test, config.model
-    sides = (data.template.size, data.search.size) if training else (test.template_size, test.search_size)
+    model = config.model
     size = FusionSize(model.hidden_dim, model.nheads, model.dim_feedforward, model.featurefusion_layers, model.dropout)
-    return TransT(model.backbone.build(RESNETS), size, *sides)
+    return TransT(model.backbone.build(RESNETS), size, *input_sizes(config, training))
 
 
 def map_pretrained(config: TransTConfig, network: TransT, checkpoint: Checkpoint) -> Mapped:
@@ -30,11 +30,6 @@ def map_pretrained(config: TransTConfig, network: TransT, checkpoint: Checkpoint
     return Mapped.of_part(network, "backbone.0.body.", checkpoint.state_dict, elsewhere=("layer4.*", "fc.*"))
 
 
-def build_tracker(config: TransTConfig, network: TransT) -> TransTTracker:
-    """With crops and window as TEST says."""
-    return TransTTracker(network, crop_settings(config), config.test.window_influence)
-
-
 register_method(
     Method(
         name="transt",
@@ -42,7 +37,9 @@ register_method(
         config=TransTConfig,
         build_network=build_network,
         build_objective=TransTObjective,
-        build_tracker=build_tracker,
+        build_tracker=lambda config, net: TransTTracker(
+            net, CropSettings.from_config(config), config.test.window_influence
+        ),
         build_auxiliary=lambda config: DenseBoxLoss(CellCriterion.from_config(config.train)),
         map_pretrained=map_pretrained,
         aliases=("slt_transt",),

@@ -15,9 +15,15 @@ from lib.models.layers import Convolution, FuseOptions, sample_pictures, with_fu
 
 
 class TransT(nn.Module):
-    """Module names are those of published checkpoints.
+    """The network of TransT (sec. 3); module names are those of published checkpoints.
 
-    template_size, search_size: sides of the pictures in pixels, multiples of the backbone's stride.
+    Args:
+        backbone: a ResNet with its last stage left out.
+        size: of the fusion network.
+        template_size, search_size: sides of the pictures in pixels, multiples of the backbone's stride.
+
+    Raises:
+        ValueError: a side is no multiple of the stride.
     """
 
     def __init__(self, backbone: ResNet, size: FusionSize, template_size: int, search_size: int) -> None:
@@ -42,20 +48,20 @@ class TransT(nn.Module):
         return cast("ResNet", cast("nn.ModuleDict", self.backbone[0])["body"])
 
     def encode_template(self, template: Tensor) -> Tensor:
-        """Once per target: template [B, 3, T, T], normalised -> tokens [B, Nz, C], which have looked at themselves."""
+        """Once per target: template [B, 3, T, T], normalised -> tokens [B, Nz, C], after self-attention."""
         return self.featurefusion_network.encode_template(self._tokens(template))
 
-    def locate(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None = None) -> Candidates:
-        """Once per frame: search [B, 3, S, S], normalised. template_mask: None, for TransT has no use for one."""
-        return self._decide(template_tokens, self._tokens(search))
+    def locate(self, template_tokens: Tensor, search: Tensor) -> Candidates:
+        """Once per frame: template_tokens [B, Nz, C], search [B, 3, S, S], normalised -> one candidate per cell."""
+        return self._fuse(template_tokens, self._tokens(search))
 
     def forward(self, template: Tensor, search: Tensor) -> Candidates:
-        """template [B, 3, T, T] and search [B, 3, S, S], normalised.
+        """The form of training: template [B, 3, T, T] and search [B, 3, S, S], normalised.
 
         The search region goes through the backbone first: running averages of batch norms depend on the order.
         """
         search_tokens = self._tokens(search)
-        return self._decide(self.encode_template(template), search_tokens)
+        return self._fuse(self.encode_template(template), search_tokens)
 
     def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
         """Example inputs of both entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""
@@ -76,6 +82,6 @@ class TransT(nn.Module):
         """[B, 3, H, W] -> [B, N, C], row-major."""
         return self.input_proj(self.body(picture)).flatten(2).transpose(1, 2)
 
-    def _decide(self, template_tokens: Tensor, search_tokens: Tensor) -> Candidates:
+    def _fuse(self, template_tokens: Tensor, search_tokens: Tensor) -> Candidates:
         tokens = self.featurefusion_network(template_tokens, search_tokens)
         return dense_candidates(self.class_embed(tokens), self.bbox_embed(tokens).sigmoid())

@@ -112,7 +112,7 @@ def test_a_renewed_template_is_cut_where_the_target_was_found_and_typed_by_both_
     region = track.crop_template(frames[1:], prediction.boxes_xywh)
     tokens, foreground_mask = track.encode_template(region)
     assert state.foreground_mask is not None
-    plain = track.network.embed_template(track.normalise(region.crops))
+    plain = track.network.backbone.embed(track.normalise(region.crops))
     wanted = track.network.type_template(plain, torch.stack([state.foreground_mask, foreground_mask], dim=1))
     half = tokens.shape[2] // 2
     torch.testing.assert_close(after.template[:, :, half:], wanted)
@@ -195,7 +195,7 @@ def test_a_prepared_network_gives_the_same_maps(stage: int, stem: str, samples: 
     for plan in (FuseOptions(pixels=normalise, pack=pack, grid=12), FuseOptions(pack=pack)):
         quick = fuse_network(net, plan)
         z, x = (template, search) if plan.pixels else (normalise(template), normalise(search))
-        tokens = quick.embed_template(z)
+        tokens = quick.backbone.embed(z)
         types = [quick.type_template(tokens, foreground_mask[:, : i + 1]) for i in range(2)]
         found = [quick.locate(torch.cat(types, dim=2), x)]
         found += [quick.locate(torch.cat(types, dim=2), x, again)] if stage == 2 else []

@@ -30,9 +30,7 @@ class Config(schema.Config):
 
 
 def build_tracker(config: Config, network: Any) -> ToyTracker:
-    t, d = config.test, config.data
-    settings = CropSettings(t.template_size, t.template_factor, t.search_size, t.search_factor, d.mean, d.std)
-    return ToyTracker(network, settings, grid=t.search_size // 8)
+    return ToyTracker(network, CropSettings.from_config(config), grid=config.test.search_size // 8)
 
 
 register_method(

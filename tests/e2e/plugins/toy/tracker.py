@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from lib.track import OneStreamState, OneStreamTracker, SearchRegion, TemplateRegion, TrackerOutput
+from lib.track import OneStreamTracker
 
 
 class ToyTracker(OneStreamTracker):
-    def encode_template(self, region: TemplateRegion) -> tuple[Tensor, Tensor | None]:
-        return self.network.encode_template(self.normalise(region.crops)), None
-
-    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
-        template, _ = state.template_of(rows)
-        candidates = self.network.locate(template, self.normalise(region.crops))
-        return self.output(candidates, state, region, rows)
+    """The base calls `encode_template` once per target and `locate` once per frame; nothing is to be changed."""
