@@ -11,10 +11,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from easydict import EasyDict
 from torch import nn
 
 from lib.config import ConfigError, ConfigWarning, as_plain, config_hash, from_tree, read_tree, schema, take_inert
@@ -40,7 +40,6 @@ class Experiment:
         path: the YAML file.
         method: what the script stands for.
         config: the effective configuration, an instance of `method.config`.
-        raw: keys as they were written, BASE and MIXIN files included.
         notes: what was made of keys that are spelt as published, or have no effect; for the log.
     """
 
@@ -49,7 +48,6 @@ class Experiment:
     path: Path
     method: Method
     config: Any
-    raw: EasyDict
     notes: tuple[str, ...] = ()
 
     @property
@@ -143,7 +141,6 @@ def load_experiment(
     path = _find_yaml(script, config, folders)
     tree = read_tree(path, overrides)
     method = _find_method(str(tree.values.pop("METHOD", script)), folders)
-    raw = EasyDict(tree.plain())
     notes = take_inert(tree, {**schema.INERT_KEYS, **method.inert_keys})
     for note in notes:
         warnings.warn(note, ConfigWarning, stacklevel=2)
@@ -151,10 +148,7 @@ def load_experiment(
         notes += method.translate(tree)
     resolved = from_tree(method.config, tree)
     for dotted, registry in method.parts.items():
-        part = resolved
-        for name in dotted.split("."):
-            part = getattr(part, name)
-        part.builder(registry)
+        attrgetter(dotted)(resolved).builder(registry)
     data = resolved.data
     try:
         CROP_STYLES[data.crop_style], FRAME_SAMPLERS[data.sampler_mode], COLLATES[data.collate]
@@ -168,7 +162,7 @@ def load_experiment(
         resolved = replace(resolved, kd=schema.KD())
     if method.complete is not None:
         resolved = method.complete(resolved)
-    return Experiment(script, path.stem, path, method, resolved, raw, tuple(notes))
+    return Experiment(script, path.stem, path, method, resolved, tuple(notes))
 
 
 def _plugin_folders(plugins: Sequence[str | Path]) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.config import ConfigError
+from lib.config import ConfigError, read_tree
 from lib.methods import load_experiment, resolve
 from lib.paths import load_paths, repository_root
 
@@ -19,7 +19,7 @@ def test_published_files_load(name: str) -> None:
     experiment = load_experiment("ostrack", name)
     assert experiment.method.name == "ostrack"
     assert experiment.config.test.epoch in (100, 300)
-    assert experiment.config.train.lr == experiment.raw.TRAIN.LR
+    assert experiment.config.train.lr == read_tree(experiment.path, ()).get("TRAIN.LR")
 
 
 def test_values_of_the_published_table() -> None:
