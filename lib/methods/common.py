@@ -1,4 +1,4 @@
-"""What several methods share: backbone and head, parameter groups, key maps of first weights."""
+"""Parts that several methods share: backbone and head, parameter groups, key maps of first weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ ELSEWHERE = ("head.*", "fc_norm.*", "decoder_*", "mask_token")
 
 
 def input_sizes(config: Config, training: bool) -> tuple[int, int]:
-    """Sides of template and search region in pixels: of DATA for training, of TEST otherwise."""
+    """Sides of the network's inputs.
+
+    Args:
+        config: of the experiment.
+        training: the sizes of DATA, otherwise those of TEST.
+
+    Returns:
+        Template and search region, in pixels.
+    """
     data, test = config.data, config.test
     return (data.template.size, data.search.size) if training else (test.template_size, test.search_size)
 
@@ -40,7 +48,12 @@ def backbone_and_head(config: Config, registry: Registry[Callable[..., Any]], tr
 
 
 def with_param_groups(config: C, groups: tuple[ParamGroup, ...]) -> C:
-    """The configuration with these TRAIN.PARAM_GROUPS, where it has none."""
+    """Give TRAIN.PARAM_GROUPS a default that depends on other keys.
+
+    Args:
+        config: of the experiment; returned as it is where it has groups.
+        groups: the default.
+    """
     train = config.train
     return config if train.param_groups else replace(config, train=replace(train, param_groups=groups))
 
@@ -68,11 +81,17 @@ def map_vit(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str] = (
 
 
 def map_tracker(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str] = ()) -> Mapped:
-    """Key map of a whole tracker with a one-stream `backbone`: position embeddings of other grids are resized."""
+    """Key map of a whole tracker; its position embeddings are resized to the network's grids.
+
+    Args:
+        network: a tracker with a one-stream `backbone`.
+        checkpoint: of a tracker.
+        fresh: patterns of names that the file may lack.
+    """
     backbone: Any = network.get_submodule("backbone")
     return Mapped(fit_positions(checkpoint.state_dict, backbone.grid_template, backbone.grid_search), tuple(fresh))
 
 
 def is_tracker(checkpoint: Checkpoint) -> bool:
-    """Whether a file holds a whole tracker of the OSTrack family, by its box head."""
+    """True for a file that holds a whole tracker of the OSTrack family: it has a box head."""
     return any(name.startswith("box_head.") for name in checkpoint.state_dict)

@@ -1,4 +1,4 @@
-"""Training data of an experiment: which frames make a sample, what becomes of them, how samples become batches."""
+"""Training data of an experiment: frames of a sample, their transform, and the loader that makes batches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VALIDATION_SEED = 1_000_003
 
 @dataclass(frozen=True)
 class DataParts:
-    """What a method chooses of its training data.
+    """Parts of the training data that a method chooses.
 
     Attributes:
         frames: chooses the frames of a sample.
@@ -47,14 +47,24 @@ class DataParts:
 
 
 def crop_data(config: Config, training: bool) -> DataParts:
-    """Crops of template and search regions, as DATA says."""
+    """Crops of template and search regions, by DATA: the usual training data.
+
+    Args:
+        config: of the experiment.
+        training: with augmentation.
+    """
     data = config.data
     stacked = partial(build_loader, collate=COLLATES[data.collate])
     return DataParts(FRAME_SAMPLERS[data.sampler_mode](data), Processing(data, training), stacked)
 
 
 def clip_data(config: Config, training: bool) -> DataParts:
-    """Clips of whole frames for sequence-level training, as SLT says."""
+    """Clips of whole frames for sequence-level training, by SLT.
+
+    Args:
+        config: of the experiment.
+        training: of no effect; frames are not augmented.
+    """
     slt = config.slt
     assert slt is not None
     return DataParts(CLIP_SAMPLERS[slt.clip_sampler](slt), WholeFrames(slt), build_clip_loader)

@@ -28,7 +28,7 @@ from lib.track import Tracker
 PLUGIN_VARIABLE = "TRACKING_PLUGINS"
 
 Role = Literal["trained", "earlier", "pretrained", "similar"]
-"""What a file of weights is to a network; see `Experiment.load_weights`."""
+"""Relation of a file of weights to a network; see `Experiment.load_weights`."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Experiment:
     Attributes:
         script, name: the two names that a user types.
         path: the YAML file.
-        method: what the script stands for.
+        method: of the script, or of the key METHOD.
         config: the effective configuration, an instance of `method.config`.
-        notes: what was made of keys that are spelt as published, or have no effect; for the log.
+        notes: keys that are spelt as published, or have no effect; for the log.
     """
 
     script: str
@@ -61,11 +61,19 @@ class Experiment:
         return as_plain(self.config)
 
     def for_benchmark(self, benchmark: str | None) -> Experiment:
-        """The experiment with the settings of TEST.BY_BENCHMARK for one benchmark; None: without any."""
+        """The experiment with the settings of TEST.BY_BENCHMARK for one benchmark.
+
+        Args:
+            benchmark: its name, in upper or lower case; None: TEST as it is.
+        """
         return replace(self, config=replace(self.config, test=self.config.test.for_benchmark(benchmark)))
 
     def build_tracker(self, network: nn.Module, benchmark: str | None = None) -> Tracker:
         """The tracker, with the settings of a benchmark where one is named.
+
+        Args:
+            network: of this experiment, with its weights.
+            benchmark: see `for_benchmark`.
 
         Raises:
             ConfigError: the method has no tracker.
@@ -78,10 +86,16 @@ class Experiment:
         return self.method.build_tracker(self.for_benchmark(benchmark).config, network)
 
     def locate_weights(self, requested: str, paths: Paths, option: str = "--checkpoint", hint: str = "") -> Path:
-        """A file of weights by the name that `option` gave it; see `lib.models.locate`.
+        """Find a file of weights; see `lib.models.locate`.
+
+        Args:
+            requested: the name; empty: the trained network of this experiment.
+            paths: where weights lie.
+            option: the option or key that gave the name, for messages.
+            hint: added to the message.
 
         Raises:
-            CheckpointNotFoundError: says where it was looked for and what is there.
+            CheckpointNotFoundError: names the places that were searched.
         """
         places = WeightPlaces(
             paths.pretrained,
@@ -97,13 +111,13 @@ class Experiment:
         """Read a file and fill a network of this experiment with it.
 
         Args:
-            network: what is filled.
-            source: the file, or what was read from it.
+            network: of this experiment.
+            source: the file, or a checkpoint that was read.
             role: ``trained``: every name must fit; ``earlier``: the file may be of a stage that lacks what this one
-                adds; ``pretrained``: what MODEL.PRETRAIN_FILE may name; ``similar``: what fits is taken.
+                adds; ``pretrained``: a file for MODEL.PRETRAIN_FILE; ``similar``: names that fit are taken.
 
         Raises:
-            WeightsError: names what does not fit.
+            WeightsError: the file does not fit; the message names the tensors.
         """
         checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
         method = self.method
@@ -166,6 +180,7 @@ def load_experiment(
 
 
 def _plugin_folders(plugins: Sequence[str | Path]) -> list[Path]:
+    """Folders of plugins, those of the environment too, which child processes inherit."""
     named = [Path(p).resolve() for p in plugins]
     if named:
         os.environ[PLUGIN_VARIABLE] = os.pathsep.join(map(str, named))
@@ -178,6 +193,7 @@ def _plugin_folders(plugins: Sequence[str | Path]) -> list[Path]:
 
 
 def _find_yaml(script: str, config: str, plugins: Sequence[Path]) -> Path:
+    """The YAML file of an experiment."""
     if config.endswith((".yaml", ".yml")):
         path = Path(config)
         if path.is_file():
@@ -201,6 +217,7 @@ def _find_yaml(script: str, config: str, plugins: Sequence[Path]) -> Path:
 
 
 def _find_method(name: str, plugins: Sequence[Path]) -> Method:
+    """The method of this name, once all are imported."""
     for folder in plugins:
         _import_folder(folder)
     package = importlib.import_module("lib.methods")
@@ -214,6 +231,7 @@ def _find_method(name: str, plugins: Sequence[Path]) -> Method:
 
 
 def _import_folder(folder: Path) -> None:
+    """Import a plugin, which registers its method; once per process."""
     name = f"tracking_plugin_{folder.name}"
     if name in sys.modules:
         first = sys.modules[name].__file__

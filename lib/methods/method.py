@@ -1,4 +1,4 @@
-"""The contract of a method: its configuration keys, and how its parts are built."""
+"""The contract of a method: its configuration keys, and the builders of its parts."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Method:
         build_auxiliary: (config) -> losses next to the policy's in sequence-level training; None: the box losses of
             `Candidates`.
         reads_aux: the network takes the second picture of RGB-X frames; others are trained on RGB alone.
-        map_trained: (config, checkpoint) -> state dict, where a trained network is not what its file says.
+        map_trained: (config, checkpoint) -> state dict, where a trained network differs from its file.
         map_pretrained: (config, network, checkpoint) -> what MODEL.PRETRAIN_FILE gives the network.
         added: patterns of parameters that a later stage adds to an earlier one; INIT's file may lack them.
         parts: dotted field -> registry for every `TYPE` node, so that a wrong argument is an error before anything is
             built.
-        inert_keys: dotted key -> what is to be said of a published key that has no effect.
+        inert_keys: dotted key of published files that has no effect -> its warning.
         translate: (tree as it was read) -> notes; rewrites published spellings of keys in place.
         complete: (config) -> config with defaults that depend on other keys.
     """
@@ -64,5 +64,12 @@ METHODS: Registry[Method] = Registry("method")
 
 
 def register_method(method: Method) -> Method:
-    """Register a method under its name and aliases; returns it."""
+    """Register a method under its name and aliases.
+
+    Args:
+        method: becomes a `--script` of every command.
+
+    Returns:
+        The method.
+    """
     return METHODS.register(method.name, *method.aliases)(method)

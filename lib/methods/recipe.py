@@ -23,7 +23,7 @@ from lib.track import StagedTracker
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, by which objective, on which data.
+    """Parts of a training: network, objective, data.
 
     Attributes:
         network: with its first weights, on the device of this process.
@@ -53,9 +53,10 @@ def resolve(
     load: Path | None = None,
     previous: tuple[str, str] | None = None,
 ) -> Recipe:
-    """Build what the experiment asks for. Files of weights and data sets are found before a network is built.
+    """Build the parts of a training. Files of weights and data sets are found before a network is built.
 
-    Which objective: SLT gives sequence-level training; otherwise the method's own, joined by the teacher of TEACHER.
+    The objective is sequence-level training where there is SLT; otherwise the method's own, joined by the teacher of
+    TEACHER.
 
     Args:
         experiment: what to train.
@@ -70,8 +71,8 @@ def resolve(
             its names agree (``--script_prv``, ``--config_prv``).
 
     Raises:
-        ConfigError, CheckpointNotFoundError, MissingPathError, WeightsError, ValueError: for what the configuration
-            asks and is not there or does not fit.
+        ConfigError, CheckpointNotFoundError, MissingPathError, WeightsError, ValueError: something that the
+            configuration names is not there or does not fit.
     """
     config: Config = experiment.config
     start = _find_start(experiment, paths, load, previous) if begins else []
@@ -95,13 +96,20 @@ def resolve(
 
 @dataclass(frozen=True)
 class _Start:
-    """A file of weights that the network begins with. role: see `Experiment.load_weights`."""
+    """A file of weights that the network begins with.
+
+    Attributes:
+        option: the key or option that named it.
+        file: its path.
+        role: see `Experiment.load_weights`.
+    """
 
     option: str
     file: Path
     role: Role
 
     def load(self, experiment: Experiment, network: nn.Module) -> str:
+        """Fill the network; returns a note for the log."""
         checkpoint = read_checkpoint(self.file)
         report = experiment.load_weights(network, checkpoint, self.role)
         if not report.loaded:
@@ -141,6 +149,7 @@ def _find_start(
 
 
 def _load_other(script: str, config: str, section: str) -> Experiment:
+    """The experiment that a section of the configuration names."""
     try:
         return load_experiment(script, config)
     except ConfigError as error:
@@ -238,16 +247,15 @@ def _at_test_sizes(experiment: Experiment) -> Experiment:
 
 
 def _check_sequence_training(config: Config) -> None:
+    """Raise ConfigError where other sections contradict SLT."""
     if config.train.compile:
         raise ConfigError(
             "TRAIN.COMPILE compiles the network's forward pass, which sequence-level training (SLT) never takes, since "
-            "it asks the network as the tracker does; leave COMPILE out"
+            "it calls the network as the tracker does; leave COMPILE out"
         )
     data, test = config.data, config.test
-    for key, ours, tracked in (
-        ("SEARCH", data.search.size, test.search_size),
-        ("TEMPLATE", data.template.size, test.template_size),
-    ):
+    template, search = (data.template.size, test.template_size), (data.search.size, test.search_size)
+    for key, (ours, tracked) in (("SEARCH", search), ("TEMPLATE", template)):
         if ours != tracked:
             raise ConfigError(
                 f"DATA.{key}.SIZE is {ours} and TEST.{key}_SIZE {tracked}: in sequence-level training the network "
@@ -256,6 +264,7 @@ def _check_sequence_training(config: Config) -> None:
 
 
 def _sequence_objective(experiment: Experiment, network: nn.Module) -> SequenceObjective:
+    """Sequence-level training of the method's tracker, with its auxiliary loss."""
     config, method = experiment.config, experiment.method
     tracker = experiment.build_tracker(network)
     if not isinstance(tracker, StagedTracker):

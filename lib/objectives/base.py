@@ -1,4 +1,4 @@
-"""The contract of an objective: how a network learns from one batch."""
+"""The contract of an objective: the losses of one batch."""
 
 from __future__ import annotations
 

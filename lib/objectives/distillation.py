@@ -114,6 +114,7 @@ class Recorder:
 
 
 def _distillable(network: nn.Module, role: str) -> Distillable:
+    """The network. Raises ValueError where it does not keep the contract."""
     if not isinstance(network, Distillable):
         raise ValueError(f"the {role} {type(network).__name__} is no one-stream network that can be distilled")
     return network
@@ -167,7 +168,13 @@ class DistillationObjective(nn.Module):
         return self
 
     def forward(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
-        """The base objective's losses and the teacher's; batch: at the teacher's resolution, normalised."""
+        """The base objective's losses and those of the teacher.
+
+        Args:
+            network: the student, possibly in a wrapper.
+            batch: at the teacher's resolution, normalised.
+            progress: for the base objective.
+        """
         target, expected = self.observe(batch)
         with self._student.recording() as found:
             losses = self.base(network, self.student_batch(batch), progress)
@@ -175,7 +182,14 @@ class DistillationObjective(nn.Module):
 
     @torch.no_grad()
     def observe(self, batch: Batch) -> tuple[Tensor, Recorded]:
-        """The teacher's search feature map, and its queries, keys and values."""
+        """Run the teacher.
+
+        Args:
+            batch: at the teacher's resolution, normalised.
+
+        Returns:
+            Its search feature map [B, C, g, g], and its queries, keys and values.
+        """
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         autocast = torch.autocast(batch.search.device.type, dtype=dtype, enabled=dtype != torch.float32)
         teacher = _distillable(self.teacher, "teacher")

@@ -33,7 +33,12 @@ class BoxCriterion(WeightedLosses):
     focal_weight: float = 1.0
 
     def __call__(self, candidates: Candidates, target_xywh: Tensor) -> Losses:
-        """target_xywh: [B, 4] in units of the search crop's side."""
+        """Losses of one batch.
+
+        Args:
+            candidates: of B search regions.
+            target_xywh: [B, 4] in units of the search crop's side.
+        """
         return self.compare(candidates, target_xywh)[0]
 
     def compare(self, candidates: Candidates, target_xywh: Tensor) -> tuple[Losses, Tensor]:
@@ -81,7 +86,12 @@ class CellCriterion(WeightedLosses):
     wrap_matches: bool = False
 
     def __call__(self, candidates: Candidates, target_xywh: Tensor) -> Losses:
-        """target_xywh: [B, 4] in units of the search crop's side."""
+        """Losses of one batch.
+
+        Args:
+            candidates: of B search regions, with `logits`.
+            target_xywh: [B, 4] in units of the search crop's side.
+        """
         matched = self.matched(candidates.boxes, target_xywh)
         entropy = self.score_loss(candidates, matched)
         losses = self.box_losses(candidates.boxes, target_xywh, matched)
@@ -90,11 +100,24 @@ class CellCriterion(WeightedLosses):
         return Losses(total, terms)
 
     def matched(self, boxes: Tensor, target_xywh: Tensor) -> Tensor:
-        """[B, N] bool: the cells under their sample's target; boxes: [B, N, 4]."""
+        """The cells under the targets.
+
+        Args:
+            boxes: [B, N, 4], of the cells of a square grid.
+            target_xywh: [B, 4] in units of the search crop's side.
+
+        Returns:
+            [B, N] bool.
+        """
         return cells_under(target_xywh, isqrt(boxes.shape[1]), self.wrap_matches)
 
     def score_loss(self, candidates: Candidates, matched: Tensor) -> Tensor:
-        """Mean cross-entropy over all cells, weighted by class."""
+        """Mean cross-entropy over all cells, weighted by class.
+
+        Args:
+            candidates: of B search regions, with `logits` [B, N, 2].
+            matched: [B, N] bool, see `matched`.
+        """
         labels = torch.where(matched, TARGET, BACKGROUND)
         logits = candidates.maps["logits"]
         weight = logits.new_tensor([1.0, self.background_weight])
@@ -125,7 +148,7 @@ class SelfDistillation(WeightedLosses):
     """Weighted sum of the losses of a clean and a masked pass, and of the difference of their tokens.
 
     SDSTrack (Hou et al., CVPR 2024, sec. 3.3). Nothing is detached and there is no second network: both passes have
-    frame-level losses, and their tokens at each fusion are drawn together by their mean squared difference.
+    frame-level losses, and the mean squared difference of their tokens at each fusion is a third loss.
 
     Attributes:
         criterion: of each pass.

@@ -1,4 +1,4 @@
-"""Sequence-level training: a tracker learns from what its decisions lead to (SLT, Kim et al., ECCV 2022).
+"""Sequence-level training: a tracker learns from the results of its decisions (SLT, Kim et al., ECCV 2022).
 
 Self-critical REINFORCE. Two trackers follow the target of a clip with the present network: one takes the best candidate
 of every frame, the other one draws it. What the second gains or loses in mean overlap is the reward of all its
@@ -102,22 +102,22 @@ class MeanMaxPolicy(SequencePolicy):
 
 
 AuxiliaryLoss = Callable[[Candidates, Tensor], Losses]
-"""What a method's network learns besides the policy: (candidates of M search regions of the exploring tracker, targets
+"""The method's own losses next to the policy's: (candidates of M search regions of the exploring tracker, targets
 [M, 4] x, y, w, h in units of the crop's side) -> losses. A target is zeros where there is none, and may lie partly or
 wholly outside the crop."""
 
 
 @dataclass(frozen=True)
 class Explored:
-    """Decisions of some clips' exploring trackers, to be learned from; M search regions, frame-major.
+    """Decisions of the exploring trackers of some clips; M search regions, frame-major.
 
     Attributes:
         template: b template regions.
         start_xywh: [b, 4] float64, boxes that tracking started from, image pixels.
         regions: M search regions; copies that fill up short clips are left out.
         rows: [M] int64, the clip of each search region.
-        choices: [M] or [M, C] int64, what was chosen.
-        rewards: [M] how much better than the greedy tracker the clip went.
+        choices: [M] or [M, C] int64, the chosen candidates.
+        rewards: [M] mean overlap of the clip, exploring minus greedy.
         targets_xywh: [M, 4] in units of the crops' sides.
         names: One per clip.
         share: Factor of the loss.
@@ -235,7 +235,7 @@ class SequenceObjective:
 
         Args:
             output: of the batch's search regions, with gradients.
-            batch: what was chosen there, and the rewards.
+            batch: the choices and their rewards.
         """
         assert output.policy_logits is not None
         log_policy = self.policy.log(output.policy_logits)
@@ -285,7 +285,7 @@ def targets_in_crops(regions: SearchRegion, truth_xywh: Tensor) -> Tensor:
 class DenseBoxLoss:
     """Auxiliary loss of a dense head: box losses of the cells under the target.
 
-    An absent target teaches nothing, unless the criterion wraps round: as published, the first cell then learns a box
+    An absent target teaches nothing, unless the criterion wraps around: as published, the first cell then learns a box
     of no size.
     """
 

@@ -1,4 +1,4 @@
-"""Tracking by one template and one search region per frame: what OSTrack and its descendants share."""
+"""Tracking by one template and one search region per frame: the base of OSTrack and its descendants."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         network: In eval mode.
         settings: Of the crops.
         device: The network's; crops go there.
-        normalise: From crops to what the network reads; the identity once normalisation is part of the network.
+        normalise: From crops to the network's input; the identity once normalisation is part of the network.
         grid: Cells along a side of the score map.
         window: [grid * grid], row-major.
         margin: A box keeps at least this many pixels inside the image.
@@ -153,7 +153,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         Args:
             candidates: Of M search regions.
             state, region, rows: The arguments of `forward`.
-            memory: What the state keeps of this frame.
+            memory: The memory after this frame, of trackers with one.
         """
         if candidates.scores.shape[1] == 1:
             return TrackerOutput(candidates, None, candidates.maps.get("corners"), memory)

@@ -16,7 +16,7 @@ from lib.track.tracker import Policy, R, StagedTracker, T
 
 @dataclass(frozen=True)
 class Rollout(Generic[T, R]):
-    """What an exploring and a greedy tracker did in S clips of up to K tracked frames.
+    """Decisions and boxes of an exploring and a greedy tracker in S clips of up to K tracked frames.
 
     Attributes:
         template: S template regions.

@@ -189,7 +189,7 @@ class _Store:
 
 
 def row_keys(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
-    """Numbers that stand for the rows' sequences, from their first frame and box; see `row_noise`.
+    """Numbers that identify the rows' sequences, by their first frame and box; see `row_noise`.
 
     Args:
         frames: B first frames.

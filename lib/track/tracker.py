@@ -29,8 +29,8 @@ class Prediction:
 
     Attributes:
         boxes_xywh: [B, 4] float64 on the CPU, x, y, w, h in image pixels.
-        scores: [B] float32 on the CPU, confidence in 0..1 (what VOT and DepthTrack read).
-        windowed_scores: [B, N] on the tracker's device, what the best candidate was chosen by, or None.
+        scores: [B] float32 on the CPU, confidence in 0..1 (VOT and DepthTrack read it).
+        windowed_scores: [B, N] on the tracker's device, by which the best candidate was chosen, or None.
         polygons: [B, 4, 2] float64 on the CPU, corners x, y in image pixels, where `Tracker.regions` requests them.
         masks: one [H, W] bool array per row, of the size of its frame, where `Tracker.regions` requests them.
     """
@@ -48,7 +48,7 @@ class Tracker(ABC, Generic[S]):
     Callers run it under `torch.no_grad`; a tracker may open `torch.enable_grad` inside a step.
 
     Attributes:
-        reads_aux: Whether it takes the second picture of RGB+X frames; a tracker that does not leaves it aside, one
+        reads_aux: It takes the second picture of RGB+X frames; a tracker that does not leaves it aside, one
             that does raises ValueError for frames without.
         gives_regions: Kinds of regions that it can compute besides boxes: "polygon", "mask".
         regions: Kinds that are requested of it, for all rows of every batch; see `request_regions`.
@@ -81,7 +81,7 @@ class Tracker(ABC, Generic[S]):
             boxes_xywh: [B, 4] targets in image pixels; kept in float64.
 
         Raises:
-            ValueError: When a box cannot be cropped round (zero or negative size, NaN).
+            ValueError: A box cannot be cropped (zero or negative size, NaN).
         """
 
     @abstractmethod
@@ -116,7 +116,7 @@ def checked_boxes(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
 
 
 Policy = Callable[[Tensor], Tensor]
-"""What is chosen in a frame: policy logits [B, N] or, for K choices per frame, [B, K, N] -> choices [B] or [B, K]
+"""Choices in a frame: policy logits [B, N] or, for K choices per frame, [B, K, N] -> choices [B] or [B, K]
 int64; a row of -1 leaves the choice to the tracker."""
 
 
@@ -172,9 +172,9 @@ class TrackerOutput:
     Attributes:
         candidates: Scored boxes, with the head's own maps.
         windowed_scores: [M, N], window and penalties applied; None for a head that gives one box.
-        policy_logits: [M, N], or [M, K, N] for K choices per frame; what a policy of sequence-level training draws
-            from (see `lib.objectives.POLICIES` for their scale); None where there is no choice.
-        memory: What the state keeps of this frame, by trackers with a memory.
+        policy_logits: [M, N], or [M, K, N] for K choices per frame; policies of sequence-level training draw from
+            them (see `lib.objectives.POLICIES` for their scale); None where there is no choice.
+        memory: The memory after this frame, of trackers with one.
     """
 
     candidates: Candidates
@@ -204,13 +204,13 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
 
     @abstractmethod
     def encode_template(self, region: T) -> Any:
-        """What the network computes once per target, such as tokens; needs no box of the picture.
+        """Run the network's part of once per target, such as template tokens; needs no box of the picture.
 
         Args:
             region: Of B targets.
 
         Returns:
-            What `init_state` keeps, B rows.
+            The encoded templates for `init_state`, B rows.
         """
 
     @abstractmethod
@@ -237,7 +237,7 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
         """Run the network.
 
         Args:
-            state: Of B rows. Only what stays the same from frame to frame may be read from it.
+            state: Of B rows. Only fields that stay the same from frame to frame may be read.
             region: M search regions.
             rows: [M] int64 on the tracker's device, the state's row that each search region belongs to; None: M is B,
                 in order.

@@ -27,7 +27,7 @@ from lib.track import CropSettings
 
 CLASS_TOKEN, POSITION = "backbone.cls_token", "backbone.pos_embed"
 CORE = ("patch_embed.", "blocks.")
-"""How names begin that must be in a pre-trained file."""
+"""Beginnings of the names that must be in a pre-trained file."""
 
 
 def build_network(config: CSTrackConfig, training: bool) -> CSTrack:
@@ -44,9 +44,14 @@ def build_network(config: CSTrackConfig, training: bool) -> CSTrack:
 
 
 def map_pretrained(config: CSTrackConfig, network: CSTrack, checkpoint: Checkpoint) -> Mapped:
-    """A pre-trained Fast-iTPN, such as `fast_itpn_base_clipl_e1600.pt`, fills the backbone; or a whole CSTrack.
+    """Key map of MODEL.PRETRAIN_FILE.
 
-    What only pre-training needs is left out; what is not a layer of the encoder may be missing.
+    Names of the pre-training alone are left out; those that are not layers of the encoder may be missing.
+
+    Args:
+        config: of the experiment.
+        network: to be filled.
+        checkpoint: a Fast-iTPN, such as `fast_itpn_base_clipl_e1600.pt`, which fills the backbone, or a whole CSTrack.
 
     Raises:
         WeightsError: the file is no Fast-iTPN.

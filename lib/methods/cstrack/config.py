@@ -145,14 +145,14 @@ class TemporalModel(CSTrackModel):
 
 @dataclass(frozen=True)
 class TemporalConfig(CSTrackConfig):
-    """A CSTrack experiment of stage 2, which begins with what stage 1 has learned."""
+    """A CSTrack experiment of stage 2, which begins with the weights of stage 1."""
 
     model: TemporalModel = TemporalModel()
     init: schema.Init | None = field(default=schema.Init("cstrack_s1", "cstrack_s1"), metadata={"section": True})
 
 
 STAGE_2_GROUPS = (schema.ParamGroup("backbone", freeze=True), schema.ParamGroup(".*"))
-"""What learns in stage 2. The pattern meets the spatial compact module too, as published."""
+"""Parameter groups of stage 2. The first pattern meets the spatial compact module too, as published."""
 
 _OTHER_UPDATE = "the published tracker does not read it; TEST.UPDATE and TEST.BY_BENCHMARK say when templates change"
 INERT_KEYS = {
@@ -168,11 +168,20 @@ INERT_KEYS = {
 
 
 def translate(tree: Tree) -> list[str]:
-    """Published spellings of other keys, in place; returns notes.
+    """Rewrite published spellings of keys.
 
     TRAIN.FREEZE_BN is TRAIN.FIX_BN, TRAIN.ENCODER_MULTIPLIER is TRAIN.BACKBONE_MULTIPLIER (and goes before it),
     MODEL.PRETRAINED_PATH is INIT.CHECKPOINT, TEST.UPDATE.<benchmark> is TEST.BY_BENCHMARK.<benchmark>.UPDATE;
     LasHeR_train means a shorter list.
+
+    Args:
+        tree: the configuration as it was read; changed in place.
+
+    Returns:
+        A note for each key that was rewritten.
+
+    Raises:
+        ConfigError: two spellings of a key name different files.
     """
     notes = []
     for old, new in (
@@ -209,5 +218,5 @@ def translate(tree: Tree) -> list[str]:
 
 
 def complete(config: CSTrackConfig) -> CSTrackConfig:
-    """What learns in stage 2, where TRAIN.PARAM_GROUPS has none."""
+    """Published groups of stage 2, where TRAIN.PARAM_GROUPS has none."""
     return with_param_groups(config, STAGE_2_GROUPS) if config.model.temporal else config

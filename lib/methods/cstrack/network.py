@@ -221,7 +221,11 @@ class CSTrack(nn.Module):
         return self.backbone.encode(tokens, first)
 
     def decode(self, search_tokens: Tensor) -> Candidates:
-        """Search tokens [R, N, C] -> candidates."""
+        """Run the box head.
+
+        Args:
+            search_tokens: [R, N, C], row-major.
+        """
         grid = self.backbone.grid_search
         candidates: Candidates = self.box_head(search_tokens.transpose(1, 2).unflatten(2, (grid, grid)))
         return candidates
@@ -298,7 +302,7 @@ class CSTrack(nn.Module):
         )
 
     def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.fused`. What serves training alone stays behind."""
+        """For inference; see `lib.models.layers.fused`. The heads of training alone are left out."""
         twin = with_fused_children(self, options)
         for name in ("confidence_pred", "task_cls"):
             del twin._modules[name]

@@ -60,5 +60,12 @@ class CSTrackObjective:
         return self.criterion(output, targets, self.tasks.to(batch.modality.device)[batch.modality])
 
     def foreground_masks(self, template_boxes: Tensor) -> Tensor:
-        """Boxes [B, Nt, 4] in units of the template -> share of each cell that the target covers, [B, Nt, Nz]."""
+        """Shares of the template's cells that the target covers.
+
+        Args:
+            template_boxes: [B, Nt, 4] x, y, w, h in units of the template crop's side.
+
+        Returns:
+            [B, Nt, Nz] in 0..1.
+        """
         return soft_masks(template_boxes.flatten(0, 1), self.size, self.stride).unflatten(0, template_boxes.shape[:2])

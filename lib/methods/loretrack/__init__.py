@@ -1,4 +1,4 @@
-"""LoReTrack: OSTrack at low resolution, taught by OSTrack at high resolution (Dong et al., arXiv 2405.17660).
+"""LoReTrack: OSTrack at low resolution, with OSTrack at high resolution as its teacher (Dong et al., arXiv 2405.17660).
 
 Network and tracker are OSTrack's without elimination. Its objective - OSTrack's losses and two terms of a frozen
 teacher - is the TEACHER section that any one-stream method may have (`lib.objectives.distillation`). A published file

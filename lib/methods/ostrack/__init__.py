@@ -15,7 +15,13 @@ from lib.track import CropSettings
 
 
 def map_pretrained(config: OSTrackConfig, network: OSTrack, checkpoint: Checkpoint) -> Mapped:
-    """A ViT, such as MAE's, fills the backbone; a whole tracker must fit in every name."""
+    """Key map of MODEL.PRETRAIN_FILE.
+
+    Args:
+        config: of the experiment.
+        network: to be filled.
+        checkpoint: a ViT, such as MAE's, which fills the backbone, or a whole tracker, which must fit in every name.
+    """
     return map_tracker(network, checkpoint) if is_tracker(checkpoint) else map_vit(network, checkpoint)
 
 

@@ -45,7 +45,14 @@ class OSTrack(nn.Module):
         self.feature_width = backbone.width
 
     def encode_template(self, template: Tensor) -> Tensor:
-        """Once per target: template [B, 3, T, T], normalised -> tokens [B, Nz, C]."""
+        """Once per target.
+
+        Args:
+            template: [B, 3, T, T], normalised.
+
+        Returns:
+            Tokens [B, Nz, C].
+        """
         return self.backbone.embed_template(template)
 
     def template_mask(self, template_boxes_xywh: Tensor) -> Tensor | None:
@@ -74,7 +81,11 @@ class OSTrack(nn.Module):
         return self.decode(self.backbone.encode(template_tokens, embedded, template_mask))
 
     def decode(self, tokens: Tokens) -> OSTrackOutput:
-        """The head's candidates for the backbone's output."""
+        """Run the head.
+
+        Args:
+            tokens: the backbone's output for B search regions.
+        """
         feature = self._feature(tokens)
         return OSTrackOutput(self.box_head(feature), feature, tokens)
 
@@ -107,10 +118,26 @@ class OSTrack(nn.Module):
         return {"encode_template": {"template": sample_pictures(channels, b.template_size)}, "locate": locate}
 
     def qkv_layer(self, layer: int) -> tuple[int, nn.Module]:
-        """A block's number and its qkv projection; see `OneStreamViT.qkv_layer`."""
+        """A block and the projection that gives its queries, keys and values.
+
+        Args:
+            layer: number of the block, counted from the end when negative.
+
+        Returns:
+            The number from 0, and the module, whose output is [streams * B, N, 3C].
+
+        Raises:
+            ValueError: not all search tokens reach the block.
+        """
         return self.backbone.qkv_layer(layer)
 
     def search_feature(self, template: Tensor, search: Tensor, template_boxes: Tensor) -> Tensor:
-        """The feature map [B, C, g, g] of a batch's first template [B, Nt, 3, T, T] and search region; no head."""
+        """The search feature map [B, C, g, g] of the first template and search region; no head is run.
+
+        Args:
+            template: [B, Nt, 3, T, T], normalised.
+            search: [B, Ns, 3, S, S], normalised.
+            template_boxes: [B, Nt, 4] x, y, w, h in units of the crop's side.
+        """
         mask = self.template_mask(template_boxes[:, 0])
         return self._feature(self.backbone(template[:, 0], search[:, 0], mask))

@@ -29,7 +29,15 @@ class OSTrackObjective:
         return self.criterion(output.candidates, batch.search_boxes[:, 0])
 
     def inputs(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor, Tensor | None, float | None]:
-        """Arguments of the network: template, search region, template mask, keep rate."""
+        """Arguments of the network.
+
+        Args:
+            batch: its first template and search region are used.
+            epoch: from 1.
+
+        Returns:
+            Template, search region, template mask, keep rate; see `OSTrack.forward`.
+        """
         mask = self.template_mask(batch.template_boxes[:, 0])
         return batch.template[:, 0], batch.search[:, 0], mask, self.keep_rate(epoch)
 

@@ -22,7 +22,7 @@ OWN = (
     "backbone.pos_embed_z_z_dte",
     "backbone.pos_embed_x_x_dte",
 )
-"""What SDSTrack has and an RGB tracker has not."""
+"""Names that an RGB tracker lacks."""
 
 
 def map_pretrained(config: SDSTrackConfig, network: SDSTrack, checkpoint: Checkpoint) -> Mapped:

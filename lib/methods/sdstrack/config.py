@@ -1,4 +1,4 @@
-"""Keys of SDSTrack configuration files: OSTrack's, with masks, the weights of three losses, and what is trained."""
+"""Keys of SDSTrack configuration files: OSTrack's, with masks, the weights of three losses, and parameter groups."""
 
 from __future__ import annotations
 
@@ -65,7 +65,11 @@ class SDSTrackConfig(OSTrackConfig):
 
 
 def published_groups(norm_multiplier: float) -> tuple[schema.ParamGroup, ...]:
-    """Which parameters learn, and how fast."""
+    """Parameter groups of published training: adapters and the X patch embedding learn, the rest is frozen.
+
+    Args:
+        norm_multiplier: of the learning rate of the last norm.
+    """
     return (
         schema.ParamGroup("Adapter|multimodal"),
         schema.ParamGroup(r"backbone\.norm\.", lr_multiplier=norm_multiplier),

@@ -37,7 +37,12 @@ class SDSTrackObjective(OSTrackObjective):
         return self.learn(network, batch, progress, self.rates.draw(len(batch), *self.grids, batch.search.device))
 
     def learn(self, network: nn.Module, batch: Batch, progress: Progress, masks: PatchMasks) -> Losses:
-        """As a call, with given masks of hidden patches."""
+        """As a call, with given masks.
+
+        Args:
+            network, batch, progress: see `lib.objectives.Objective`.
+            masks: hidden patches of both pictures.
+        """
         output = network(*self.inputs(batch, progress.epoch), masks)
         pairs = [self._pair(fusion) for fusion in output.tokens.fusions]
         return self.losses(output.candidates, batch.search_boxes[:, 0], pairs)

@@ -23,10 +23,17 @@ def build_network(config: TransTConfig, training: bool) -> TransT:
 
 
 def map_pretrained(config: TransTConfig, network: TransT, checkpoint: Checkpoint) -> Mapped:
-    """An ImageNet ResNet, torchvision's or timm's, fills the backbone; a whole tracker must fit in every name."""
+    """Key map of MODEL.PRETRAIN_FILE.
+
+    Args:
+        config: of the experiment.
+        network: to be filled.
+        checkpoint: a ResNet trained on ImageNet, torchvision's or timm's, which fills the backbone, or a whole tracker,
+            which must fit in every name.
+    """
     if any(name.startswith("featurefusion_network.") for name in checkpoint.state_dict):
         return Mapped(checkpoint.state_dict)
-    # What a classifier has behind the layers that TransT reads.
+    # Layers of a classifier behind those that TransT reads.
     return Mapped.of_part(network, "backbone.0.body.", checkpoint.state_dict, elsewhere=("layer4.*", "fc.*"))
 
 

@@ -44,21 +44,40 @@ class TransT(nn.Module):
 
     @property
     def body(self) -> ResNet:
-        """The ResNet."""
+        """The ResNet, under its published name ``backbone.0.body``."""
         return cast("ResNet", cast("nn.ModuleDict", self.backbone[0])["body"])
 
     def encode_template(self, template: Tensor) -> Tensor:
-        """Once per target: template [B, 3, T, T], normalised -> tokens [B, Nz, C], after self-attention."""
+        """Once per target.
+
+        Args:
+            template: [B, 3, T, T], normalised.
+
+        Returns:
+            Tokens [B, Nz, C], up to the first cross-attention with the search region.
+        """
         return self.featurefusion_network.encode_template(self._tokens(template))
 
     def locate(self, template_tokens: Tensor, search: Tensor) -> Candidates:
-        """Once per frame: template_tokens [B, Nz, C], search [B, 3, S, S], normalised -> one candidate per cell."""
+        """Once per frame.
+
+        Args:
+            template_tokens: [B, Nz, C], from `encode_template`.
+            search: [B, 3, S, S], normalised.
+
+        Returns:
+            One candidate per cell, row-major.
+        """
         return self._fuse(template_tokens, self._tokens(search))
 
     def forward(self, template: Tensor, search: Tensor) -> Candidates:
-        """The form of training: template [B, 3, T, T] and search [B, 3, S, S], normalised.
+        """The form of training.
 
         The search region goes through the backbone first: running averages of batch norms depend on the order.
+
+        Args:
+            template: [B, 3, T, T], normalised.
+            search: [B, 3, S, S], normalised.
         """
         search_tokens = self._tokens(search)
         return self._fuse(self.encode_template(template), search_tokens)
