@@ -1,4 +1,4 @@
-"""CPU cores and how processes share them; needs no torch."""
+"""CPU cores and their distribution over processes; needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of one run, as `torchrun` starts them: which one this is, its device, and how they communicate.
+"""The processes of one run, as `torchrun` starts them: rank, device and communication of each.
 
 Training and evaluation share this module; `lib.launch` starts the processes.
 """

@@ -34,9 +34,9 @@ class VisibleClipSampler:
     image is a clip of itself, all of whose frames count.
 
     Attributes:
-        slt: INTERVAL_PROB is how often a clip takes random steps of at most MAX_INTERVAL frames. MAX_GAP is the number
+        slt: INTERVAL_PROB is the share of clips with random steps of at most MAX_INTERVAL frames. MAX_GAP is the number
             of frames after the template within which the clip begins; negative: with the template's frame. REVERSE is
-            how often time runs backwards.
+            the share of clips whose time runs backwards.
     """
 
     def __init__(self, slt: SLT) -> None:

@@ -1,8 +1,8 @@
 """Crops around a box, in training and in tracking: a registry of crop styles (`DATA.CROP_STYLE`).
 
-A style is one class that decides everything about a crop: which rectangle of the image it shows, how the pixels are
-resampled, what is beyond the image's border, how boxes are jittered, where a box of the image lies in the crop and
-back. Frames are neither copied nor padded; only the pixels under the crop are touched.
+A style is one class that decides everything about a crop: its rectangle in the image, resampling, the colour beyond the
+image's border, jitter of boxes, and the conversion of boxes between image and crop. Frames are neither copied
+nor padded; only the pixels under the crop are touched.
 """
 
 from __future__ import annotations

@@ -301,7 +301,11 @@ def build_clip_loader(
 
 
 def _positions(samples_per_epoch: int, batch_size: int, rank: int, world_size: int) -> _Positions:
-    """The samples of one process. Raises ValueError if there are none."""
+    """The samples of one process.
+
+    Raises:
+        ValueError: There are none.
+    """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} does not exist among {world_size} processes")
     batches = samples_per_epoch // (batch_size * world_size)

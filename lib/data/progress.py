@@ -15,10 +15,16 @@ LINE_SECONDS = 15.0
 
 
 class Meter:
-    """Counter of finished items, shown as a bar of rich or as one line every `LINE_SECONDS`."""
+    """Counter of finished items, shown as a bar of rich or as one line every `LINE_SECONDS`.
+
+    Args:
+        title: Of the work.
+        total: Number of items; 0 if not known yet.
+        unit: Name of the items.
+        bar: Where the items are shown; None prints lines.
+    """
 
     def __init__(self, title: str, total: int, unit: str, bar: Progress | None = None) -> None:
-        """bar: to show the items in; None prints lines."""
         self._title, self._total, self._unit, self._bar = title, total, unit, bar
         self._task = None if bar is None else bar.add_task(title, total=total or None)
         self._done = 0

@@ -83,7 +83,11 @@ class DirectoryStore:
         return os.path.join(self.root, key) if key else str(self.root)
 
     def _inside(self, key: str) -> str:
-        """The full path. Raises OSError for a key that leads out of the folder."""
+        """The full path of a key.
+
+        Raises:
+            OSError: The key leads out of the folder.
+        """
         if key.startswith("/") or (".." in key and ".." in key.split("/")):
             raise OSError(f"{key!r} leads out of {self.root}")
         return self.describe(key)
@@ -144,7 +148,11 @@ class ZipStore:
         return position is not None or is_folder
 
     def listdir(self, prefix: str = "") -> list[str]:
-        """Sorted names directly below a folder. Raises FileNotFoundError if there are none."""
+        """Sorted names directly below a folder.
+
+        Raises:
+            FileNotFoundError: There are none.
+        """
         index, full, _, _ = self._find(prefix)
 
         def first_from(key: str) -> str | None:
@@ -237,7 +245,11 @@ class LmdbStore:
             return bool(cursor.set_range(folder)) and cursor.key().startswith(folder)
 
     def listdir(self, prefix: str = "") -> list[str]:
-        """Sorted names directly below a folder. Raises FileNotFoundError if there are none."""
+        """Sorted names directly below a folder.
+
+        Raises:
+            FileNotFoundError: There are none.
+        """
         with _environment(self._real_path).begin() as txn, txn.cursor() as cursor:
             found = children_of(
                 prefix,

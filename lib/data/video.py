@@ -96,10 +96,15 @@ def _open(source: str, depth: bool = False) -> FrameSource:
 
 
 class _Pictures:
-    """A folder's pictures, or one picture."""
+    """A folder's pictures, or one picture.
+
+    Args:
+        path: The folder or picture.
+        files: The pictures in order.
+        depth: Turn 16-bit pictures into colour pictures.
+    """
 
     def __init__(self, path: Path, files: list[Path], depth: bool) -> None:
-        """depth: turn 16-bit pictures into colour pictures."""
         self.name, self.fps, self.unread = path.stem, DEFAULT_FPS, 0
         self.length: int | None = len(files)
         self._files = files

@@ -37,7 +37,11 @@ class Engine:
     packages: tuple[str, ...]
 
     def require(self) -> None:
-        """Raises EngineError that names the missing packages and how to install them."""
+        """Check that the runtime is installed.
+
+        Raises:
+            EngineError: Names the missing packages and the command that installs them.
+        """
         require_packages(f"engine {self.name}", self.packages, self.runtime)
 
     def tolerance(self, dtype: torch.dtype) -> float:
@@ -95,7 +99,12 @@ class LoadedGraph(Protocol):
 
 
 class OnnxGraph:
-    """A graph in ONNX Runtime, in float32 except for what the graph itself holds in 8 bits."""
+    """A graph in ONNX Runtime, in float32 except for what the graph itself holds in 8 bits.
+
+    Args:
+        path: The `.onnx` file.
+        threads: Of one operator.
+    """
 
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
@@ -114,7 +123,16 @@ class OnnxGraph:
 
 
 class OpenVinoGraph:
-    """A graph in OpenVINO. dtype: of the products that are not in 8 bits."""
+    """A graph in OpenVINO.
+
+    Args:
+        path: The `.onnx` or `.xml` file.
+        threads: Of the whole graph.
+        dtype: Of the products that are not in 8 bits: float32 or bfloat16.
+
+    Raises:
+        EngineError: For another dtype.
+    """
 
     def __init__(self, path: Path, threads: int, dtype: torch.dtype = torch.float32) -> None:
         import openvino

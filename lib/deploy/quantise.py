@@ -272,7 +272,14 @@ class Linear8(nn.Module):
         self.bias = layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [..., K]."""
+        """Compute the layer.
+
+        Args:
+            x: [..., K] float32.
+
+        Returns:
+            [..., N] float32.
+        """
         y = self.rounding(x) @ self.weight()
         return y if self.bias is None else y + self.bias
 
@@ -290,7 +297,12 @@ class Convolution8(nn.Module):
         self.register_buffer("bias", layer.bias, persistent=False)
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """x: [B, C, H, W]."""
+        """Compute the layer.
+
+        Args:
+            x: [B, C, H, W] float32.
+            shortcut: Added to the result before ReLU, of its shape.
+        """
         return finished(self.sliding(self.rounding(x), self.weight(), self.bias), shortcut, self.relu)
 
 

@@ -54,12 +54,12 @@ def parameter_groups(network: nn.Module, train: Train) -> list[dict[str, Any]]:
             members[first][name] = parameter
     if orphans:
         raise ConfigError(
-            f"TRAIN.PARAM_GROUPS: no pattern meets {len(orphans)} parameters (first: {orphans[0]}); "
+            f"TRAIN.PARAM_GROUPS: no pattern matches {len(orphans)} parameters (first: {orphans[0]}); "
             'add a last group with PATTERN ".*" for the rest'
         )
     for spec, own in zip(train.param_groups, members, strict=False):
         if not own:
-            left = "meets no parameter that an earlier pattern left"
+            left = "matches no parameter that an earlier pattern left"
             raise ConfigError(f"TRAIN.PARAM_GROUPS: pattern {spec.pattern!r} {left}")
         for parameter in own.values() if spec.freeze else ():
             parameter.requires_grad_(False)
@@ -112,7 +112,7 @@ def check_eval_modules(network: nn.Module, patterns: Sequence[str]) -> None:
         except re.error as error:
             raise ConfigError(f"TRAIN.PHASES: EVAL_MODULES {pattern!r} is not a regular expression ({error})") from None
         if not found:
-            raise ConfigError(f"TRAIN.PHASES: EVAL_MODULES {pattern!r} meets no module of the network")
+            raise ConfigError(f"TRAIN.PHASES: EVAL_MODULES {pattern!r} matches no module of the network")
 
 
 def set_train_mode(network: nn.Module, objective: Objective, fix_bn: bool, eval_modules: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ def patterns(*groups: ParamGroup) -> Train:
     return Train(lr=1.0, param_groups=groups)
 
 
-def test_first_pattern_that_meets_decides_and_freezes() -> None:
+def test_first_pattern_that_matches_decides_and_freezes() -> None:
     network = ToyNetwork()
     groups = parameter_groups(
         network,
@@ -38,13 +38,13 @@ def test_first_pattern_that_meets_decides_and_freezes() -> None:
 
 
 def test_parameter_without_pattern_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"no pattern meets .* \(first: unused\)"):
+    with pytest.raises(ConfigError, match=r"no pattern matches .* \(first: unused\)"):
         parameter_groups(ToyNetwork(), patterns(ParamGroup("backbone|norm|head")))
 
 
 @pytest.mark.parametrize("useless", ["adapter", "backbone.weight"])
-def test_pattern_that_meets_nothing_is_named(useless: str) -> None:
-    with pytest.raises(ConfigError, match=f"'{useless}' meets no parameter"):
+def test_pattern_that_matches_nothing_is_named(useless: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{useless}' matches no parameter"):
         parameter_groups(ToyNetwork(), patterns(ParamGroup("backbone"), ParamGroup(useless), ParamGroup(".*")))
 
 

@@ -135,14 +135,14 @@ def test_siamrpnpp_of_pysot_is_two_phases_with_one_schedule() -> None:
         ((TrainPhase(epochs=4), TrainPhase()), r"PHASES\[1\] has no epoch"),
         ((TrainPhase(), TrainPhase()), r"PHASES\[0\] needs EPOCHS, or the phase after it START_EPOCH"),
         ((TrainPhase(epochs=2), TrainPhase(optimizer="ADAMW", scheduler=Schedule("stepp"))), "did you mean 'step'"),
-        ((TrainPhase(epochs=2), TrainPhase(eval_modules=("bacbone",))), "EVAL_MODULES 'bacbone' meets no module"),
+        ((TrainPhase(epochs=2), TrainPhase(eval_modules=("bacbone",))), "EVAL_MODULES 'bacbone' matches no module"),
         (
             (TrainPhase(epochs=2), TrainPhase(param_groups=(ParamGroup(".*", freeze=True),))),
             r"PHASES\[1\]: no parameter is left to be trained",
         ),
         (
             (TrainPhase(epochs=2), TrainPhase(param_groups=(ParamGroup("neck"), ParamGroup(".*")))),
-            r"PHASES\[1\]: .*pattern 'neck' meets no parameter",
+            r"PHASES\[1\]: .*pattern 'neck' matches no parameter",
         ),
     ],
 )

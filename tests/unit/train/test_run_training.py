@@ -77,7 +77,7 @@ def test_a_signal_has_its_usual_code(
     ("wrong", "message"),
     [
         (["--set", "TRAIN.LRR=1"], "LRR; did you mean 'LR'?"),
-        (["--set", "TRAIN.PARAM_GROUPS=[{PATTERN: nothing}]"], "no pattern meets"),
+        (["--set", "TRAIN.PARAM_GROUPS=[{PATTERN: nothing}]"], "no pattern matches"),
         (["--set", "TRAIN.SCHEDULER.TYPE=linear"], "unknown TRAIN.SCHEDULER.TYPE 'linear'"),
         (["--set", "DATA.TRAIN.DATASETS_NAME=[LASOTT]"], "LASOT"),
         (
