@@ -97,14 +97,9 @@ class Experiment:
         Raises:
             CheckpointNotFoundError: names the places that were searched.
         """
-        places = WeightPlaces(
-            paths.pretrained,
-            checkpoint_folder(paths.save_dir, self.script, self.name),
-            self.script,
-            self.name,
-            self.method.network_name,
-            self.config.test.epoch,
-        )
+        folder = checkpoint_folder(paths.save_dir, self.script, self.name)
+        names = self.script, self.name, self.method.network_name
+        places = WeightPlaces(paths.pretrained, folder, *names, self.config.test.epoch)
         return locate(requested, places, option, hint)
 
     def load_weights(self, network: nn.Module, source: Path | Checkpoint, role: Role = "trained") -> LoadReport:
