@@ -50,7 +50,7 @@ from lib.deploy import (
     write_graphs,
 )
 from lib.methods.ostrack import OSTrack, OSTrackTracker
-from lib.models.backbones import OneStreamViT
+from lib.models.backbones import OneStreamViT, ViTOptions
 from lib.models.heads import CenterHead
 from lib.models.layers import FuseOptions, Product, packing_works
 from lib.paths import load_paths
@@ -88,14 +88,14 @@ class Line:
 
 def random_network(search: int, ce: tuple[int, ...]) -> OSTrack:
     torch.manual_seed(0)
-    backbone = OneStreamViT(
+    options = ViTOptions(
         template_size=search // 2,
         search_size=search,
         ce_loc=ce,
         ce_keep_ratio=(0.7,) * len(ce),
         ce_template_range="CTR_POINT" if ce else "ALL",
     )
-    return OSTrack(backbone, CenterHead(768)).eval()
+    return OSTrack(OneStreamViT(options), CenterHead(768)).eval()
 
 
 def best_times(ways: dict[str, Callable[[], object]], repeats: int, seconds: float) -> dict[str, float]:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.backbones import FastITPN
-from lib.models.fusion import SpatialCompactModule
+from lib.models.fusion import FusedSpatialCompact, SpatialCompactModule
 from lib.models.heads import Candidates, ConfidenceHead, TaskHead
 from lib.models.layers import FuseOptions, sample_pictures, with_fused_children
 from lib.models.temporal import (
+    FusedTemporal,
     TemporalCompactModule,
     best_tokens,
     box_prior,
@@ -308,10 +309,10 @@ class CSTrack(nn.Module):
             del twin._modules[name]
         pos_embeds = self.pos_embeds()
         if not options.portable:
-            fusion = self.backbone_rgb_det_fusion.for_pos_embed(pos_embeds.fusion.detach(), options)
+            fusion = FusedSpatialCompact(self.backbone_rgb_det_fusion, pos_embeds.fusion.detach(), options)
             twin._modules["backbone_rgb_det_fusion"] = fusion
             if pos_embeds.memory is not None:
                 both = pos_embeds.search.detach(), pos_embeds.memory.detach()
-                twin._modules["temporal_fusion"] = self.temporal_fusion.for_pos_embeds(*both, options)
+                twin._modules["temporal_fusion"] = FusedTemporal(self.temporal_fusion, *both, options)
         twin._pos_embeds = twin.pos_embeds()
         return twin

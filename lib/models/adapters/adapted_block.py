@@ -7,15 +7,16 @@ the tokens of the other modality only, with adapters of its own.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import Attention, split_heads
-from lib.models.layers.blocks import Block, Mlp
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention, with_fused_children
+from lib.models.layers.blocks import Block, FusedBlock, Mlp
+from lib.models.layers.fused import FuseOptions, ResidualMlp, with_fused_children
+
+SCALE = 0.5
+"""Scale of the adapters parallel to the MLP."""
 
 
 class BottleneckAdapter(nn.Module):
@@ -27,20 +28,18 @@ class BottleneckAdapter(nn.Module):
         self.D_fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [..., width]."""
+        """x [..., width] -> [..., width]."""
         return self.D_fc2(F.gelu(self.D_fc1(x)))
 
 
-SCALE = 0.5
-"""Scale of the adapters parallel to the MLP."""
-
-
 class AdaptedBlock(Block):
-    """Streams lie under one another: of x [R, N, C] the first `rgb_rows` are RGB, the others the second modality.
+    """Transformer block over two streams: of its rows the first are RGB, the others the second modality.
 
     Names of the adapters are those of published checkpoints: `X_DTE` of the second modality, `X_X_DTE` of the fusion.
-    fusion_is_seen: hooks on `attn.qkv` see the fusion's pass, too. Distillation compares single-stream passes
-    alone; ranges for 8 bits are taken from all of them.
+
+    Attributes:
+        fusion_is_seen: Hooks on `attn.qkv` see the fusion's pass, too. Distillation compares single-stream passes
+            alone; ranges for 8 bits are taken from all of them.
     """
 
     fusion_is_seen = False
@@ -58,7 +57,15 @@ class AdaptedBlock(Block):
             self.add_module(f"{name}_Adapter", BottleneckAdapter(width, bottleneck))
 
     def attend(self, x: Tensor, rgb_rows: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """The first half of a single-stream pass, with the queries and keys [R, heads, N, d] that it used."""
+        """First half of a single-stream pass.
+
+        Args:
+            x: [R, N, C].
+            rgb_rows: Number of RGB rows; None for all.
+
+        Returns:
+            [R, N, C], and the queries and keys [R, heads, N, d] that it used.
+        """
         rgb_rows = x.shape[0] if rgb_rows is None else rgb_rows
         q, k, v = self.attn.project(self.norm1(x))
         mixed = self.attn.attend(q, k, v)
@@ -68,7 +75,7 @@ class AdaptedBlock(Block):
         return x + self.drop_path(mixed), q, k
 
     def feed(self, x: Tensor, rgb_rows: int | None = None) -> Tensor:
-        """The second half; the MLP of the RGB stream knows no stochastic depth, as published."""
+        """Second half; the MLP of the RGB stream has no stochastic depth, as published. Arguments as of `attend`."""
         rgb_rows = x.shape[0] if rgb_rows is None else rgb_rows
         y = self.norm2(x)
         hidden = self.mlp(y)
@@ -78,7 +85,15 @@ class AdaptedBlock(Block):
         return x + hidden
 
     def fuse(self, x: Tensor, first: int = 0) -> Tensor:
-        """x [2B, N, C], B rows of each modality -> [2B, N - first, C]: the tokens from `first` on, fused."""
+        """Fusion: every token attends to the tokens of the other modality.
+
+        Args:
+            x: [2B, N, C], B rows of each modality.
+            first: Tokens before this one are left out of the output.
+
+        Returns:
+            [2B, N - first, C].
+        """
         project = self.attn.qkv if self.fusion_is_seen else self.attn.qkv.forward
         q, k, v = split_heads(project(self.norm1(x)), self.attn.heads)
         mixed = self.attn.proj(cross_attention(q[:, :, first:], k, v))
@@ -101,47 +116,50 @@ class AdaptedBlock(Block):
 
 
 def _aux(x: Tensor, rgb_rows: int) -> Tensor:
-    """The rows of the second modality in memory of their own: an adapter keeps its input for the backward pass, and a
-    view would keep the RGB rows with it."""
+    """The rows of the second modality, in memory of their own.
+
+    An adapter keeps its input for the backward pass, and a view would keep the RGB rows with it.
+    """
     return x[rgb_rows:].clone() if rgb_rows else x
 
 
 def _joined(rgb: Tensor, aux: Tensor) -> Tensor:
+    """Rows of both streams."""
     return torch.cat([rgb, aux]) if rgb.shape[0] else aux
 
 
 def cross_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention of every token to the tokens of the other modality only.
 
-    q [2B, heads, M, d], k and v [2B, heads, N, d]: B rows of one modality, then B of the other -> [2B, M, heads * d].
     The same as one attention over both token lists with the pairs of one modality masked, at half the cost.
+
+    Args:
+        q: [2B, heads, M, d], B rows of one modality, then B of the other.
+        k, v: [2B, heads, N, d].
+
+    Returns:
+        [2B, M, heads * d].
     """
     (q1, q2), (k1, k2), (v1, v2) = (t.unflatten(0, (2, -1)).unbind(0) for t in (q, k, v))
     first, second = F.scaled_dot_product_attention(q1, k2, v2), F.scaled_dot_product_attention(q2, k1, v1)
     return torch.cat([first.transpose(1, 2), second.transpose(1, 2)]).flatten(2)
 
 
-class FusedAdaptedBlock(nn.Module):
+class FusedAdaptedBlock(FusedBlock):
     """An `AdaptedBlock` for inference: adapters become further units of their layers.
 
     It computes in place where it can: the tokens it is given may be overwritten.
     """
 
     def __init__(self, block: AdaptedBlock, options: FuseOptions) -> None:
-        super().__init__()
+        super().__init__(block, options)
         attn, mlp = block.attn, block.mlp
-        self.heads = attn.heads
-        self.attention = attention(options, attn.qkv.weight.device)
-        self.norm1, self.norm2 = (copy.deepcopy(norm).to(options.dtype) for norm in (block.norm1, block.norm2))
-        self.qkv = Product(attn.qkv.weight, attn.qkv.bias, options)
-        self.proj = ResidualProduct(attn.proj.weight, attn.proj.bias, options)
-        self.rgb_mlp = ResidualMlp(mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias, options)
         self.aux_space = _behind(attn, block.Space_X_DTE_Adapter, options)
-        self.aux_mlp = _beside(mlp, block.MLP_X_DTE_Adapter, options)
+        self.aux_mlp = _parallel(mlp, block.MLP_X_DTE_Adapter, options)
         self.fusion_space = _behind(attn, block.Space_X_X_DTE_Adapter, options)
-        self.fusion_mlp = _beside(mlp, block.MLP_X_X_DTE_Adapter, options)
+        self.fusion_mlp = _parallel(mlp, block.MLP_X_X_DTE_Adapter, options)
 
-    def attend(self, x: Tensor, rgb_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    def attend(self, x: Tensor, rgb_rows: int) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """As `AdaptedBlock.attend`."""
         q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
         mixed = self.attention(q, k, v).transpose(1, 2).flatten(2)
@@ -150,10 +168,10 @@ class FusedAdaptedBlock(nn.Module):
         aux.copy_(self.aux_space(aux, mixed[rgb_rows:]))
         return x, q, k
 
-    def feed(self, x: Tensor, rgb_rows: int) -> Tensor:
+    def feed(self, x: Tensor, rgb_rows: int) -> Tensor:  # type: ignore[override]
         """As `AdaptedBlock.feed`."""
         y = self.norm2(x)
-        rgb = self.rgb_mlp(x[:rgb_rows], y[:rgb_rows])
+        rgb = self.mlp(x[:rgb_rows], y[:rgb_rows])
         return torch.cat([rgb, self.aux_mlp(x[rgb_rows:], y[rgb_rows:])])
 
     def fuse(self, x: Tensor, first: int = 0) -> Tensor:
@@ -173,7 +191,7 @@ def _behind(attn: Attention, adapter: BottleneckAdapter, options: FuseOptions) -
     return ResidualMlp(weight.to(dtype), bias.to(dtype), up.weight, up.bias, options)
 
 
-def _beside(mlp: Mlp, adapter: BottleneckAdapter, options: FuseOptions) -> ResidualMlp:
+def _parallel(mlp: Mlp, adapter: BottleneckAdapter, options: FuseOptions) -> ResidualMlp:
     """An MLP and its parallel adapter as one MLP with more hidden units."""
     down, up = adapter.D_fc1, adapter.D_fc2
     return ResidualMlp(

@@ -1,14 +1,15 @@
 """Backbones and their registries; `catalogue` has the builders of every YAML `TYPE`."""
 
-from lib.models.backbones.catalogue import BACKBONES, ITPNS, RESNETS, RGBX_BACKBONES, with_published_switches
-from lib.models.backbones.fast_itpn import FastITPN
+from lib.models.backbones.catalogue import BACKBONES, ITPNS, RESNETS, RGBX_BACKBONES
+from lib.models.backbones.fast_itpn import FastITPN, ITPNOptions
 from lib.models.backbones.one_stream_vit import (
     OneStreamViT,
     Tokens,
+    ViTOptions,
     adapt_vit,
     fit_positions,
     resize_patch_embed,
     resize_position,
 )
 from lib.models.backbones.resnet import ResNet
-from lib.models.backbones.two_stream_vit import Fusion, TwoStreamViT
+from lib.models.backbones.two_stream_vit import Fusion, TwoStreamOptions, TwoStreamViT

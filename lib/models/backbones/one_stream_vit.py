@@ -11,17 +11,65 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import Attention
-from lib.models.layers.blocks import Block
+from lib.models.layers.blocks import Block, linear_std
 from lib.models.layers.candidate_elimination import center_rows, drop_candidates, put_back
 from lib.models.layers.stem import ConvStem, PatchEmbed
+
+
+@dataclass(frozen=True)
+class ViTOptions:
+    """Size of a one-stream ViT; the defaults are ViT-B/16.
+
+    Attributes:
+        embed_dim: Width of a token.
+        depth, num_heads: Blocks, and heads of their attention.
+        stride: Side of a patch in pixels.
+        template_size, search_size: Sides of the pictures in pixels; position embeddings belong to these grids.
+        drop_path: Rate of stochastic depth in the last block; it grows linearly from 0.
+        ce_loc, ce_keep_ratio: Blocks (from 0) that eliminate candidates, and the share of search tokens each keeps.
+        ce_template_range: Template tokens that score candidates: ALL, CTR_POINT, CTR_REC, or GT_BOX, which needs
+            `template_mask` in every call.
+        sep_seg: Learned segment embeddings for template and search region.
+        conv_stem: Overlapping convolutions instead of patches.
+        from_scratch: Fresh weights for training without pre-training: 0.02, the usual deviation of linear weights at
+            width 768, grows as 1 / sqrt(width), since narrow networks learn several times more slowly with it.
+    """
+
+    embed_dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    stride: int = 16
+    template_size: int = 128
+    search_size: int = 256
+    drop_path: float = 0.0
+    ce_loc: tuple[int, ...] = ()
+    ce_keep_ratio: tuple[float, ...] = ()
+    ce_template_range: str = "ALL"
+    sep_seg: bool = False
+    conv_stem: bool = False
+    from_scratch: bool = False
+
+    def __post_init__(self) -> None:
+        for name, size in (("template", self.template_size), ("search", self.search_size)):
+            if size % self.stride:
+                raise ValueError(f"{name} size {size} is not a multiple of the stride {self.stride}")
+        places, ratios = list(self.ce_loc), list(self.ce_keep_ratio)
+        if len(places) != len(ratios):
+            raise ValueError(f"CE_LOC has {len(places)} entries and CE_KEEP_RATIO {len(ratios)}; one each is expected")
+        if any(not 0 <= i < self.depth for i in places):
+            raise ValueError(f"CE_LOC {places} names blocks outside 0..{self.depth - 1}")
+        if any(not 0 < r <= 1 for r in ratios):
+            raise ValueError(f"CE_KEEP_RATIO {ratios} must lie in (0, 1]")
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """Output of a one-stream backbone.
 
-    template: [B, Nz, C]; search: [B, Nx, C] with zeros where a token was eliminated; removed: the positions that
-    left, [B, n] per eliminating block.
+    Attributes:
+        template: [B, Nz, C].
+        search: [B, Nx, C], row-major, with zeros where a token was eliminated.
+        removed: Positions of the eliminated search tokens, [B, n] per eliminating block.
     """
 
     template: Tensor
@@ -30,68 +78,48 @@ class Tokens:
 
 
 class OneStreamViT(nn.Module):
-    """ViT over template tokens followed by search tokens.
+    """ViT over template tokens followed by search tokens (OSTrack, Ye et al., ECCV 2022).
 
-    patch: patch size = stride. template_size, search_size: sides in pixels (position embeddings belong to these grids).
-    ce_loc, ce_keep_ratio: blocks (from 0) that eliminate candidates, and what share of search tokens each keeps.
-    ce_template_range: which template tokens judge; GT_BOX needs `template_mask` in every call.
-    sep_seg: learned segment embeddings for template and search. conv_stem: overlapping convolutions, not patches.
-    init_std: of fresh linear weights. similar_queries: fresh queries equal the keys, so that tokens begin by looking at
-    their like (after Trockman and Kolter, ICML 2023); template matching is learned sooner. block: builds one.
     `cls_token` and `pos_embed` are not used; they are kept so that published checkpoints load strictly.
+
+    Args:
+        options: Size and options.
+        block: Makes a block of width, heads and `drop_path`.
     """
 
-    def __init__(
-        self,
-        width: int = 768,
-        depth: int = 12,
-        heads: int = 12,
-        patch: int = 16,
-        template_size: int = 128,
-        search_size: int = 256,
-        drop_path: float = 0.0,
-        ce_loc: tuple[int, ...] = (),
-        ce_keep_ratio: tuple[float, ...] = (),
-        ce_template_range: str = "ALL",
-        sep_seg: bool = False,
-        pretraining_size: int = 224,
-        conv_stem: bool = False,
-        init_std: float = 0.02,
-        similar_queries: bool = False,
-        block: Callable[..., Block] = Block,
-    ) -> None:
+    PRETRAINED_GRID = 14
+    """Side of the position embedding that pre-training leaves, of pictures of 224 pixels."""
+
+    def __init__(self, options: ViTOptions, block: Callable[..., Block] = Block) -> None:
         super().__init__()
-        _check_geometry(patch, template_size, search_size, depth, ce_loc, ce_keep_ratio)
-        self.width, self.patch = width, patch
-        self.template_size, self.search_size = template_size, search_size
-        self.grid_template, self.grid_search = template_size // patch, search_size // patch
-        self.keep_ratio = dict(zip(ce_loc, ce_keep_ratio, strict=True))
-        self.ce_template_range = ce_template_range
-        self.judges = center_rows(ce_template_range, self.grid_template) if ce_loc else None
-        self.stem = ConvStem if conv_stem else PatchEmbed
-        self.patch_embed = self.stem(patch, width)
+        width, depth = options.embed_dim, options.depth
+        self.width, self.patch = width, options.stride
+        self.template_size, self.search_size = options.template_size, options.search_size
+        self.grid_template, self.grid_search = self.template_size // self.patch, self.search_size // self.patch
+        self.keep_ratio = dict(zip(options.ce_loc, options.ce_keep_ratio, strict=True))
+        self.ce_template_range = options.ce_template_range
+        self.judges = center_rows(options.ce_template_range, self.grid_template) if options.ce_loc else None
+        self.stem = ConvStem if options.conv_stem else PatchEmbed
+        self.patch_embed = self.stem(self.patch, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (pretraining_size // 16) ** 2, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.PRETRAINED_GRID**2, width))
         self.pos_embed_z = nn.Parameter(torch.zeros(1, self.grid_template**2, width))
         self.pos_embed_x = nn.Parameter(torch.zeros(1, self.grid_search**2, width))
-        if sep_seg:
+        self.sep_seg = options.sep_seg
+        if self.sep_seg:
             self.template_segment_pos_embed = nn.Parameter(torch.zeros(1, 1, width))
             self.search_segment_pos_embed = nn.Parameter(torch.zeros(1, 1, width))
-        self.sep_seg = sep_seg
-        rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
-        self.blocks = nn.ModuleList(block(width, heads, drop_path=rate) for rate in rates)
+        rates = [options.drop_path * i / max(1, depth - 1) for i in range(depth)]
+        self.blocks = nn.ModuleList(block(width, options.num_heads, drop_path=rate) for rate in rates)
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self._initialise(init_std, similar_queries)
-
-    def _initialise(self, std: float, similar_queries: bool) -> None:
-        for name, parameter in self.named_parameters(recurse=False):
-            if parameter.ndim == 3:
-                nn.init.trunc_normal_(getattr(self, name), std=0.02)
+        for parameter in self.parameters(recurse=False):
+            nn.init.trunc_normal_(parameter, std=0.02)
+        std = linear_std(width, options.from_scratch)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=std)
                 nn.init.zeros_(module.bias)
-            if similar_queries and isinstance(module, Attention):
+            if options.from_scratch and isinstance(module, Attention):
                 module.tie_queries_to_keys()
 
     @property
@@ -100,9 +128,16 @@ class OneStreamViT(nn.Module):
         return bool(self.keep_ratio) and self.ce_template_range == "GT_BOX"
 
     def qkv_layer(self, layer: int) -> tuple[int, nn.Module]:
-        """Number (from 0) of a block, counted from the end when `layer` is negative, and its qkv projection.
+        """The layer that projects a block's tokens to queries, keys and values, for distillation.
 
-        Raises ValueError for a block that is not there or that search tokens do not reach, since they were eliminated.
+        Args:
+            layer: Number of the block, from 0; counted from the end when negative.
+
+        Returns:
+            The block's number, and its qkv projection.
+
+        Raises:
+            ValueError: There is no such block, or search tokens were eliminated before it.
         """
         depth = len(self.blocks)
         if not -depth <= layer < depth:
@@ -114,12 +149,26 @@ class OneStreamViT(nn.Module):
         return number, self.blocks[number].get_submodule("attn.qkv")
 
     def embed_template(self, template: Tensor) -> Tensor:
-        """template [B, 3, T, T] normalised -> tokens [B, Nz, C]: all that can be computed once per target."""
+        """All that can be computed once per target.
+
+        Args:
+            template: [B, 3, T, T] normalised.
+
+        Returns:
+            Tokens [B, Nz, C], row-major, with position embeddings.
+        """
         tokens = self.patch_embed(template) + self.pos_embed_z
         return tokens + self.template_segment_pos_embed if self.sep_seg else tokens
 
     def embed_search(self, search: Tensor) -> Tensor:
-        """search [B, 3, S, S] normalised -> tokens [B, Nx, C]."""
+        """Tokens of a search region.
+
+        Args:
+            search: [B, 3, S, S] normalised.
+
+        Returns:
+            [B, Nx, C], row-major, with position embeddings.
+        """
         tokens = self.patch_embed(search) + self.pos_embed_x
         return tokens + self.search_segment_pos_embed if self.sep_seg else tokens
 
@@ -128,9 +177,17 @@ class OneStreamViT(nn.Module):
     ) -> Tokens:
         """Joint encoding of embedded tokens.
 
-        template_mask: [B, Nz] bool for the range GT_BOX. keep_rate: overrides the configured ratios (training warm-up).
+        Args:
+            template: [B, Nz, C].
+            search: [B, Nx, C].
+            template_mask: [B, Nz] bool, for the range GT_BOX: True for tokens inside the target's box.
+            keep_rate: Replaces the configured ratios of elimination, in training.
+
+        Raises:
+            ValueError: The range is GT_BOX, and there is no mask.
         """
-        self._check_mask(template_mask)
+        if self.needs_template_mask and template_mask is None:
+            raise ValueError("CE_TEMPLATE_RANGE GT_BOX needs the target's box in the template (template_mask)")
         n, length = template.shape[1], search.shape[1]
         x = torch.cat([template, search], dim=1)
         index: Tensor | None = None
@@ -150,10 +207,6 @@ class OneStreamViT(nn.Module):
         tokens = x[:, n:] if x.shape[1] == n + length else put_back(x[:, n:], cast("Tensor", index), length)
         return Tokens(x[:, :n], tokens, removed)
 
-    def _check_mask(self, template_mask: Tensor | None) -> None:
-        if self.needs_template_mask and template_mask is None:
-            raise ValueError("CE_TEMPLATE_RANGE GT_BOX needs the target's box in the template (template_mask)")
-
     def _ratio(self, block: int, keep_rate: float | None) -> float:
         """The share of search tokens that a block keeps."""
         ratio = self.keep_ratio.get(block, 1.0)
@@ -162,30 +215,31 @@ class OneStreamViT(nn.Module):
     def forward(
         self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None
     ) -> Tokens:
-        """template [B, 3, T, T], search [B, 3, S, S], normalised pictures."""
+        """Embed and encode pictures.
+
+        Args:
+            template: [B, 3, T, T] normalised.
+            search: [B, 3, S, S] normalised.
+            template_mask, keep_rate: As in `encode`.
+        """
         return self.encode(self.embed_template(template), self.embed_search(search), template_mask, keep_rate)
 
 
-def _check_geometry(
-    patch: int, template: int, search: int, depth: int, ce_loc: tuple[int, ...], ce_keep_ratio: tuple[float, ...]
-) -> None:
-    for name, size in (("template", template), ("search", search)):
-        if size % patch:
-            raise ValueError(f"{name} size {size} is not a multiple of the stride {patch}")
-    if len(ce_loc) != len(ce_keep_ratio):
-        raise ValueError(
-            f"CE_LOC has {len(ce_loc)} entries and CE_KEEP_RATIO {len(ce_keep_ratio)}; one each is expected"
-        )
-    if any(not 0 <= i < depth for i in ce_loc):
-        raise ValueError(f"CE_LOC {list(ce_loc)} names blocks outside 0..{depth - 1}")
-    if any(not 0 < r <= 1 for r in ce_keep_ratio):
-        raise ValueError(f"CE_KEEP_RATIO {list(ce_keep_ratio)} must lie in (0, 1]")
-
-
 def resize_position(pos_embed: Tensor, grid: int, prefix: int = 1) -> Tensor:
-    """pos_embed [1, prefix + g*g, C] without its prefix tokens, resized to [1, grid*grid, C].
+    """Position embedding of another grid: bicubic, half-pixel centres, no antialias.
 
-    Bicubic, half-pixel centres, no antialias: what published OSTrack checkpoints were initialised with.
+    Published OSTrack checkpoints were initialised with it.
+
+    Args:
+        pos_embed: [1, prefix + g * g, C].
+        grid: Side of the new grid in cells.
+        prefix: Number of tokens before those of patches; they are left out.
+
+    Returns:
+        [1, grid * grid, C].
+
+    Raises:
+        ValueError: The patches are no square grid.
     """
     patches = pos_embed[:, prefix:]
     side = round(patches.shape[1] ** 0.5)
@@ -197,14 +251,30 @@ def resize_position(pos_embed: Tensor, grid: int, prefix: int = 1) -> Tensor:
 
 
 def resize_patch_embed(weight: Tensor, patch: int) -> Tensor:
-    """Patch convolution [C, 3, p, p] resized bicubically to [C, 3, patch, patch]; unchanged when p is `patch`."""
+    """Weight of a patch convolution for another patch size, bicubic.
+
+    Args:
+        weight: [C, 3, p, p].
+        patch: Side of the new patches in pixels.
+
+    Returns:
+        [C, 3, patch, patch]; `weight` itself when p is `patch`.
+    """
     if weight.shape[-1] == patch:
         return weight
     return F.interpolate(weight, size=(patch, patch), mode="bicubic", align_corners=False)
 
 
 def fit_positions(state: dict[str, Tensor], grid_template: int, grid_search: int) -> dict[str, Tensor]:
-    """A tracker's state dict with ``backbone.pos_embed_z`` and ``_x`` resized to other grids, where they differ."""
+    """A tracker's weights for crops of other sizes.
+
+    Args:
+        state: State dict of the tracker.
+        grid_template, grid_search: Sides of the tracker's grids in cells.
+
+    Returns:
+        The state dict with ``backbone.pos_embed_z`` and ``_x`` resized, where they have another size.
+    """
     fitted = dict(state)
     for name, grid in (("backbone.pos_embed_z", grid_template), ("backbone.pos_embed_x", grid_search)):
         if name in state and state[name].shape[1] != grid * grid:
@@ -213,7 +283,16 @@ def fit_positions(state: dict[str, Tensor], grid_template: int, grid_search: int
 
 
 def adapt_vit(state: dict[str, Tensor], patch: int, grid_template: int, grid_search: int) -> dict[str, Tensor]:
-    """A pre-trained ViT's state dict with `pos_embed_z`, `pos_embed_x` and the patches fitted to a tracker."""
+    """A pre-trained ViT's weights for a tracker's backbone.
+
+    Args:
+        state: State dict of the ViT.
+        patch: Side of the backbone's patches in pixels.
+        grid_template, grid_search: Sides of the backbone's grids in cells.
+
+    Returns:
+        The state dict with `pos_embed_z` and `pos_embed_x`, and with patches of the backbone's size.
+    """
     adapted = dict(state)
     adapted["patch_embed.proj.weight"] = resize_patch_embed(state["patch_embed.proj.weight"], patch)
     adapted["pos_embed_x"] = resize_position(state["pos_embed"], grid_search)

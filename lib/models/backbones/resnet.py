@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.fused import Convolution, FuseOptions, folded
+from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
 
 EXPANSION = 4
 STEM_STRIDE = 4
@@ -33,7 +33,14 @@ class Bottleneck(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, inputs, H, W]."""
+        """Bottleneck and shortcut.
+
+        Args:
+            x: [B, inputs, H, W].
+
+        Returns:
+            [B, 4 * width, H / stride, W / stride].
+        """
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
         y = self.bn3(self.conv3(y))
@@ -41,18 +48,26 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Feature maps of the last layer; module names are torchvision's (`conv1`, `bn1`, `layer1` ..).
+    """Feature map of the last layer; module names are torchvision's (`conv1`, `bn1`, `layer1` ..).
 
-    depths: blocks per layer. strides, dilations: of each layer's first block; the others have 1. width: channels of the
-    stem; layer i has ``width * 2^i`` inside and four times as many at its end.
+    The defaults are a small network, for training from random weights.
+
+    Args:
+        depths: Blocks per layer.
+        strides, dilations: Of each layer's first block; the others have 1.
+        width: Channels of the stem; layer i has ``width * 2^i`` inside and four times as many at its end.
+
+    Attributes:
+        stride: Side in pixels of what a cell of the feature map stands for.
+        channels: Of the feature map.
     """
 
     def __init__(
         self,
-        depths: Sequence[int] = (3, 4, 6),
+        depths: Sequence[int] = (1, 1, 1),
         strides: Sequence[int] = (1, 2, 1),
         dilations: Sequence[int] = (1, 1, 2),
-        width: int = 64,
+        width: int = 16,
     ) -> None:
         super().__init__()
         if not depths or len({len(depths), len(strides), len(dilations)}) > 1 or min(depths) < 1:
@@ -77,18 +92,22 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, image: Tensor) -> Tensor:
-        """image [B, 3, H, W], normalised -> [B, channels, H / stride, W / stride]."""
+        """Feature map of the last layer.
+
+        Args:
+            image: [B, 3, H, W] normalised.
+
+        Returns:
+            [B, channels, H / stride, W / stride].
+        """
         x = F.relu(self.bn1(self.conv1(image)), inplace=True)
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         for i in range(1, self.layers + 1):
             x = self.get_submodule(f"layer{i}")(x)
         return x
 
-    def fuse_for_inference(self, options: FuseOptions) -> FusedResNet:
-        """For inference; see `lib.models.layers.fused`."""
-        return FusedResNet(self, options)
 
-
+@fused_form_of(ResNet, portable=True)
 class FusedResNet(nn.Module):
     """A `ResNet` for inference: batch norm, ReLU and sums belong to the convolutions, channels come last.
 
@@ -119,7 +138,14 @@ class FusedResNet(nn.Module):
                 side //= block.conv2.stride[0]
 
     def forward(self, image: Tensor) -> Tensor:
-        """image [B, 3, H, W], float or uint8 pixels -> [B, channels, H / stride, W / stride], `options.dtype`."""
+        """As `ResNet.forward`.
+
+        Args:
+            image: [B, 3, H, W], normalised or uint8 pixels.
+
+        Returns:
+            [B, channels, H / stride, W / stride] in the options' number format.
+        """
         x = image.to(torch.float32, memory_format=torch.channels_last, copy=True).sub_(self.mean)
         x = F.max_pool2d(self.stem(x).to(self.dtype), 3, stride=2, padding=1)
         for block in self.blocks:
@@ -140,12 +166,10 @@ class FusedBottleneck(nn.Module):
         self.downsample: Convolution | None = None
         if block.downsample is not None:
             convolution, norm = block.downsample
-            assert isinstance(convolution, nn.Conv2d)
-            assert isinstance(norm, nn.BatchNorm2d)
             self.downsample = Convolution(*folded(convolution, norm), options, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, inputs, H, W]."""
+        """As `Bottleneck.forward`."""
         shortcut = x if self.downsample is None else self.downsample(x)
         y: Tensor = self.conv3(self.conv2(self.conv1(x)), shortcut)
         return y

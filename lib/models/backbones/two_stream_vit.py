@@ -14,17 +14,40 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.adapters.adapted_block import AdaptedBlock
-from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens
+from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens, ViTOptions
 from lib.models.layers.candidate_elimination import drop_candidates, put_back
-from lib.models.layers.fused import FuseOptions, with_fused_children
+from lib.models.layers.fused import FuseOptions, fuse_module, with_fused_children
 from lib.models.layers.masking import PatchMasks, hide
+
+
+@dataclass(frozen=True)
+class TwoStreamOptions(ViTOptions):
+    """Size of a two-stream ViT; the defaults are SDSTrack's.
+
+    Attributes:
+        fusion_loc: Blocks (from 0) behind which the streams are fused, by the same block.
+        adapter_dim: Width of the adapters.
+    """
+
+    fusion_loc: tuple[int, ...] = (3, 6, 9, 11)
+    adapter_dim: int = 192
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sep_seg:
+            raise ValueError("MODEL.BACKBONE.SEP_SEG True is not supported; published files use False")
+        if not self.fusion_loc or any(not 0 <= i < self.depth for i in self.fusion_loc):
+            places = f"one or more of the blocks 0..{self.depth - 1}"
+            raise ValueError(f"FUSION_LOC {list(self.fusion_loc)} must name {places}")
 
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """What one fusion gave.
+    """Output of one fusion.
 
-    tokens: [2R, Nz + n, C], RGB rows first; index: [2R, n] positions of the search tokens, None when all are there.
+    Attributes:
+        tokens: [2R, Nz + n, C], RGB rows first.
+        index: Positions [2R, n] of the search tokens; None when all are there.
     """
 
     tokens: Tensor
@@ -33,7 +56,12 @@ class Fusion:
 
 @dataclass(frozen=True, slots=True)
 class TwoStreamTokens(Tokens):
-    """Template and search tokens are means over the two streams, normalised; removed: [2R, n], RGB rows first."""
+    """Means over the two streams, normalised.
+
+    Attributes:
+        fusions: One per block of `fusion_loc`.
+        removed: [2R, n] per eliminating block, RGB rows first.
+    """
 
     fusions: list[Fusion] = field(default_factory=list)
 
@@ -58,66 +86,44 @@ class _Stream:
 
 
 class TwoStreamViT(OneStreamViT):
-    """Further arguments: those of `OneStreamViT`.
+    """Two streams of tokens through shared blocks (SDSTrack, Hou et al., CVPR 2024, sec. 3.2).
 
-    fusion_loc: blocks (from 0) behind which the streams are fused, by the same block. adapter_dim: the adapters' width.
     `pos_embed_z_z_dte` and `pos_embed_x_x_dte` are not used; they are kept so that published checkpoints load strictly.
     """
 
-    def __init__(
-        self,
-        width: int,
-        depth: int,
-        heads: int,
-        patch: int,
-        template_size: int,
-        search_size: int,
-        *,
-        fusion_loc: tuple[int, ...] = (3, 6, 9, 11),
-        adapter_dim: int = 192,
-        drop_path: float = 0.0,
-        ce_loc: tuple[int, ...] = (),
-        ce_keep_ratio: tuple[float, ...] = (),
-        ce_template_range: str = "ALL",
-        conv_stem: bool = False,
-        init_std: float = 0.02,
-        similar_queries: bool = False,
-    ) -> None:
-        super().__init__(
-            width,
-            depth,
-            heads,
-            patch,
-            template_size,
-            search_size,
-            drop_path,
-            ce_loc,
-            ce_keep_ratio,
-            ce_template_range,
-            conv_stem=conv_stem,
-            init_std=init_std,
-            similar_queries=similar_queries,
-            block=partial(AdaptedBlock, bottleneck=adapter_dim),
-        )
-        if not fusion_loc or any(not 0 <= i < depth for i in fusion_loc):
-            raise ValueError(f"FUSION_LOC {list(fusion_loc)} must name one or more of the blocks 0..{depth - 1}")
-        self.fusion_loc = frozenset(fusion_loc)
-        self.patch_embed_multimodal = self.stem(patch, width)
-        self.pos_embed_z_z_dte = nn.Parameter(torch.zeros(1, 2 * self.grid_template**2, width))
-        self.pos_embed_x_x_dte = nn.Parameter(torch.zeros(1, 2 * self.grid_search**2, width))
+    def __init__(self, options: TwoStreamOptions) -> None:
+        super().__init__(options, partial(AdaptedBlock, bottleneck=options.adapter_dim))
+        self.fusion_loc = frozenset(options.fusion_loc)
+        self.patch_embed_multimodal = self.stem(self.patch, self.width)
+        self.pos_embed_z_z_dte = nn.Parameter(torch.zeros(1, 2 * self.grid_template**2, self.width))
+        self.pos_embed_x_x_dte = nn.Parameter(torch.zeros(1, 2 * self.grid_search**2, self.width))
 
     def embed_template(self, template: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """template [B, 6, T, T] normalised -> tokens [B, 2, Nz, C], RGB first.
+        """Tokens of both modalities of a template.
 
-        hidden: [B, 2, Nz] bool; with it come 2B rows, the clean ones and then those with hidden patches.
+        Args:
+            template: [B, 6, T, T] normalised, RGB first.
+            hidden: [B, 2, Nz] bool, the patches to hide.
+
+        Returns:
+            [B, 2, Nz, C], RGB first; with `hidden` 2B rows, the clean ones and then those with hidden patches.
         """
         return self._embed(template, hidden) + self.pos_embed_z
 
     def embed_search(self, search: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """search [B, 6, S, S] normalised -> tokens [B, 2, Nx, C]; `hidden` as in `embed_template`."""
+        """Tokens of both modalities of a search region.
+
+        Args:
+            search: [B, 6, S, S] normalised, RGB first.
+            hidden: [B, 2, Nx] bool, as in `embed_template`.
+
+        Returns:
+            [B, 2, Nx, C], or 2B rows.
+        """
         return self._embed(search, hidden) + self.pos_embed_x
 
     def _embed(self, images: Tensor, hidden: Tensor | None) -> Tensor:
+        """Tokens without positions."""
         if images.shape[1] != 6:
             raise ValueError(f"pictures of 6 channels are expected (RGB, then aux), not of {images.shape[1]}")
         tokens = torch.stack([self.patch_embed(images[:, :3]), self.patch_embed_multimodal(images[:, 3:])], dim=1)
@@ -131,35 +137,47 @@ class TwoStreamViT(OneStreamViT):
         keep_rate: float | None = None,
         search_only: bool = False,
     ) -> TwoStreamTokens:
-        """Joint encoding of embedded tokens [R, 2, Nz, C] and [R, 2, Nx, C].
+        """Joint encoding of embedded tokens.
 
-        template_mask, keep_rate: as in `OneStreamViT.encode`. search_only: the template's output is not wanted; where
-        the last block fuses, its template tokens are then left out, and `Tokens.template` is empty.
+        Args:
+            template: [R, 2, Nz, C], RGB first.
+            search: [R, 2, Nx, C].
+            template_mask: [R, Nz] bool, as in `OneStreamViT.encode`.
+            keep_rate: As in `OneStreamViT.encode`.
+            search_only: The template's output is not needed; where the last block fuses, its template tokens are then
+                left out, and `Tokens.template` is empty.
         """
-        self._check_mask(template_mask)
-        n, length, rows = template.shape[2], search.shape[2], template.shape[0]
+        if self.needs_template_mask and template_mask is None:
+            raise ValueError("CE_TEMPLATE_RANGE GT_BOX needs the target's box in the template (template_mask)")
+        rows, n, length = template.shape[0], template.shape[2], search.shape[2]
         x = torch.cat([template, search], dim=2).transpose(0, 1).flatten(0, 1)
-        streams = self._streams(x, rows, template_mask)
+        # Both streams as one batch; apart where gradients are computed, since a frozen RGB stream needs none of its own
+        # before the first fusion.
+        if torch.is_grad_enabled():
+            streams = [_Stream(x[:rows], rows, mask=template_mask), _Stream(x[rows:], 0, mask=template_mask)]
+        else:
+            streams = [_Stream(x, rows, mask=None if template_mask is None else template_mask.repeat(2, 1))]
         removed: list[Tensor] = []
         fusions: list[Fusion] = []
-        shorter = search_only and max(self.fusion_loc) == len(self.blocks) - 1
+        last = len(self.blocks) - 1
+        shorter = search_only and last in self.fusion_loc
         for i, block in enumerate(cast("Iterable[AdaptedBlock]", self.blocks)):
             ratio = self._ratio(i, keep_rate)
             gone = [self._pass(block, stream, n, length, ratio) for stream in streams]
             removed += [torch.cat([g for g in gone if g is not None])] if ratio < 1.0 else []
             if i in self.fusion_loc:
                 stream = _Stream.joined(streams)
-                stream.x = block.fuse(stream.x, n if shorter and i == len(self.blocks) - 1 else 0)
+                stream.x = block.fuse(stream.x, n if shorter and i == last else 0)
                 fusions.append(Fusion(stream.x, stream.index))
                 streams = [stream]
-        return self._mean(_Stream.joined(streams), rows, 0 if shorter else n, length, removed, fusions)
-
-    def _streams(self, x: Tensor, rows: int, template_mask: Tensor | None) -> list[_Stream]:
-        """Both streams as one batch; apart where gradients are wanted, since a frozen RGB stream needs none of its own
-        before the first fusion."""
-        if torch.is_grad_enabled():
-            return [_Stream(x[:rows], rows, mask=template_mask), _Stream(x[rows:], 0, mask=template_mask)]
-        return [_Stream(x, rows, mask=None if template_mask is None else template_mask.repeat(2, 1))]
+        # Streams averaged place by place; a place that is gone from one counts as zero there.
+        stream, n = _Stream.joined(streams), 0 if shorter else n
+        tokens = stream.x[:, n:]
+        if stream.index is not None and stream.index.shape[1] < length:
+            tokens = put_back(tokens, stream.index, length)
+        x = tokens if n == 0 else torch.cat([stream.x[:, :n], tokens], dim=1)
+        x = self.norm(x.unflatten(0, (2, rows)).mean(dim=0))
+        return TwoStreamTokens(x[:, :n], x[:, n:], removed, fusions)
 
     def _pass(self, block: AdaptedBlock, stream: _Stream, n: int, length: int, ratio: float) -> Tensor | None:
         """One block over the rows of a stream; returns the positions that were eliminated."""
@@ -172,17 +190,6 @@ class TwoStreamViT(OneStreamViT):
         stream.x = block.feed(x, stream.rgb_rows)
         return gone
 
-    def _mean(
-        self, stream: _Stream, rows: int, n: int, length: int, removed: list[Tensor], fusions: list[Fusion]
-    ) -> TwoStreamTokens:
-        """Both streams averaged place by place; a place that is gone from one counts as zero there."""
-        search = stream.x[:, n:]
-        if stream.index is not None and stream.index.shape[1] < length:
-            search = put_back(search, stream.index, length)
-        x = search if n == 0 else torch.cat([stream.x[:, :n], search], dim=1)
-        x = self.norm(x.unflatten(0, (2, rows)).mean(dim=0))
-        return TwoStreamTokens(x[:, :n], x[:, n:], removed, fusions)
-
     def encode_masked(
         self,
         template: Tensor,
@@ -191,7 +198,17 @@ class TwoStreamViT(OneStreamViT):
         template_mask: Tensor | None = None,
         keep_rate: float | None = None,
     ) -> TwoStreamTokens:
-        """Pictures [B, 6, T, T] and [B, 6, S, S] -> 2B rows: B clean ones, then the same with hidden patches."""
+        """Pictures as they are and with hidden patches, as one batch (self-distillation of SDSTrack).
+
+        Args:
+            template: [B, 6, T, T] normalised.
+            search: [B, 6, S, S] normalised.
+            masks: The patches to hide.
+            template_mask, keep_rate: As in `OneStreamViT.encode`.
+
+        Returns:
+            2B rows: B clean ones, then the same with hidden patches.
+        """
         mask = None if template_mask is None else template_mask.repeat(2, 1)
         tokens = self.embed_template(template, masks.template), self.embed_search(search, masks.search)
         return self.encode(*tokens, mask, keep_rate)
@@ -201,5 +218,5 @@ class TwoStreamViT(OneStreamViT):
         twin = with_fused_children(self, options)
         if options.pixels is not None:
             options = replace(options, pixels=options.pixels.of_aux())
-        twin._modules["patch_embed_multimodal"] = self.patch_embed_multimodal.fuse_for_inference(options)
+        twin._modules["patch_embed_multimodal"] = fuse_module(self.patch_embed_multimodal, options)
         return twin

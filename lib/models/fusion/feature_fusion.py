@@ -14,14 +14,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import KEY, QUERY, VALUE, PosEmbedAttention, PosEmbedProjection, sine_pos_embed
-from lib.models.layers.fused import FuseOptions, ResidualMlp, ResidualProduct, attention, with_fused_children
+from lib.models.layers.fused import FuseOptions, ResidualMlp, ResidualProduct, attention, fused_form_of
 
 TEMPLATE, SEARCH = "1", "2"
 
 
 @dataclass(frozen=True)
 class FusionSize:
-    """width: channels of a token. hidden: of the perceptrons between. layers: of the encoder; the decoder has one."""
+    """Size of the fusion network.
+
+    Attributes:
+        width: Channels of a token.
+        heads: Of every attention.
+        hidden: Width of the perceptrons' hidden layer.
+        layers: Of the encoder; the decoder has one.
+        dropout: Rate in training.
+    """
 
     width: int = 256
     heads: int = 8
@@ -45,13 +53,30 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(size.dropout)
 
     def self_attend(self, branch: str, x: Tensor, pos_embed: Tensor) -> Tensor:
-        """Ego-context augment (eq. 3) of one branch: x [B, N, C], pos_embed [N, C]."""
+        """Ego-context augment (eq. 3) of one branch.
+
+        Args:
+            branch: TEMPLATE or SEARCH.
+            x: [B, N, C], with `pos_embed` [N, C].
+
+        Returns:
+            [B, N, C].
+        """
         part = self.get_submodule
         attended = part(f"self_attn{branch}")(x, pos_embed, x, pos_embed)
         return part(f"norm{branch}1")(x + self.dropout(attended))
 
     def cross_attend(self, branch: str, x: Tensor, pos_embed: Tensor, other: Tensor, other_pos_embed: Tensor) -> Tensor:
-        """Cross-feature augment (eq. 4) of one branch: x [B, N, C] attends to other [B, M, C]."""
+        """Cross-feature augment (eq. 4) of one branch.
+
+        Args:
+            branch: TEMPLATE or SEARCH.
+            x: [B, N, C], with `pos_embed` [N, C].
+            other: Tokens [B, M, C] of the other branch, with `other_pos_embed` [M, C].
+
+        Returns:
+            [B, N, C].
+        """
         part, drop = self.get_submodule, self.dropout
         attended = part(f"multihead_attn{branch}")(x, pos_embed, other, other_pos_embed)
         x = part(f"norm{branch}2")(x + drop(attended))
@@ -71,16 +96,27 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(size.dropout)
 
     def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:
-        """x [B, N, C] attends to memory [B, M, C]."""
+        """Attention to the template.
+
+        Args:
+            x: [B, N, C], with `pos_embed` [N, C].
+            memory: [B, M, C], with `memory_pos_embed` [M, C].
+
+        Returns:
+            [B, N, C].
+        """
         x = self.norm1(x + self.dropout(self.multihead_attn(x, pos_embed, memory, memory_pos_embed)))
         hidden = self.dropout(F.relu(self.linear1(x)))
         return self.norm2(x + self.dropout(self.linear2(hidden)))
 
 
 class FeatureFusion(nn.Module):
-    """Template tokens and search tokens -> search tokens that know the target.
+    """Encoder of both branches, then a decoder of the search region.
 
-    template_grid, search_grid: sides of the two feature maps, for their position embeddings (buffers that no file has).
+    Args:
+        size: Width, heads, layers.
+        template_grid, search_grid: Sides of the two feature maps in cells, for their position embeddings (buffers that
+            no file has).
     """
 
     template_pos_embed: Tensor
@@ -97,11 +133,19 @@ class FeatureFusion(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def encode_template(self, template: Tensor) -> Tensor:
-        """Once per target: template [B, Nz, C] -> what it is after looking at itself in the first layer."""
+        """Self-attention of the first layer, once per target: template [B, Nz, C] -> [B, Nz, C]."""
         return self.layers()[0].self_attend(TEMPLATE, template, self.template_pos_embed)
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
-        """template: what `encode_template` gives, search [B, Nx, C] -> [B, Nx, C]."""
+        """Fuse template and search region.
+
+        Args:
+            template: [B, Nz, C], from `encode_template`.
+            search: [B, Nx, C].
+
+        Returns:
+            [B, Nx, C], search tokens that depend on the target.
+        """
         z_pos, x_pos = self.template_pos_embed, self.search_pos_embed
         for i, layer in enumerate(self.layers()):
             z = layer.self_attend(TEMPLATE, template, z_pos) if i else template
@@ -112,15 +156,12 @@ class FeatureFusion(nn.Module):
             search = decoder(search, x_pos, template, z_pos)
         return self.decoder["norm"](search)
 
-    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.fused`."""
-        return with_fused_children(self, options) if options.portable else FusedFeatureFusion(self, options)
-
     def layers(self) -> list[EncoderLayer]:
-        """The encoder's, in order."""
+        """Layers of the encoder, in order."""
         return cast("list[EncoderLayer]", list(cast("nn.ModuleList", self.encoder["layers"])))
 
 
+@fused_form_of(FeatureFusion)
 class FusedFeatureFusion(nn.Module):
     """A `FeatureFusion` for inference: position embeddings and biases inside the products, sums in place."""
 
@@ -182,7 +223,15 @@ class FusedEncoderLayer(nn.Module):
         return tokens
 
     def forward(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-attention of both branches: template [B, Nz, C], search [B, Nx, C], in place."""
+        """Cross-attention of both branches, in place.
+
+        Args:
+            z: Template tokens [B, Nz, C].
+            x: Search tokens [B, Nx, C].
+
+        Returns:
+            Both, of the same shapes.
+        """
         z_queries, z_keys, z_values = self.across[TEMPLATE](z)
         x_queries, x_keys, x_values = self.across[SEARCH](x)
         z = self.after_across[TEMPLATE](z, self.attend(z_queries, x_keys, x_values))
@@ -199,6 +248,7 @@ class _AfterAttention(nn.Module):
         self.norm = copy.deepcopy(norm).to(options.dtype)
 
     def forward(self, stream: Tensor, mixed: Tensor) -> Tensor:
+        """stream [B, N, C], mixed [B, heads, N, d] -> [B, N, C]."""
         tokens: Tensor = self.norm(self.proj(stream, mixed.transpose(1, 2).flatten(2)))
         return tokens
 
@@ -208,10 +258,10 @@ class _Feed(nn.Module):
 
     def __init__(self, up: nn.Module, down: nn.Module, norm: nn.Module, options: FuseOptions) -> None:
         super().__init__()
-        (w1, b1), (w2, b2) = ((m.get_parameter("weight"), m.get_parameter("bias")) for m in (up, down))
-        self.mlp = ResidualMlp(w1, b1, w2, b2, options, "relu")
+        self.mlp = ResidualMlp.of_linears(up, down, options, "relu")
         self.norm = copy.deepcopy(norm).to(options.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, N, C] -> [B, N, C]."""
         tokens: Tensor = self.norm(self.mlp(x, x))
         return tokens

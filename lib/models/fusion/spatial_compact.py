@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lib.models.layers.attention import KEY, QUERY, VALUE, CrossAttention, PosEmbedProjection
-from lib.models.layers.blocks import trunc_normal_linears
+from lib.models.layers.blocks import Mlp, trunc_normal_linears
 from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention
-
-
-class CompactMlp(nn.Module):
-    """Two linear layers of one width, with GELU between."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, width), nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.dropout(F.gelu(self.fc1(x))))
 
 
 class SpatialCompactLayer(nn.Module):
     """RGB attends to the second modality, which then attends to the updated RGB tokens; post-norm.
 
-    prompts: how many tokens each stream begins with that stay apart; all others are added place by place. The second
-    stream has no residual around its MLP, as published networks were trained.
+    The second stream has no residual around its MLP, as published networks were trained.
+
+    Args:
+        width, heads: Of both attentions.
+        prompts: Number of tokens that each stream begins with and that stay apart; all others are added place by place.
+        dropout: Rate in training.
     """
 
     def __init__(self, width: int, heads: int, prompts: int, dropout: float = 0.1) -> None:
@@ -37,13 +29,21 @@ class SpatialCompactLayer(nn.Module):
         self.prompts = prompts
         self.cross_attn = CrossAttention(width, heads, dropout)
         self.cross_attn_det = CrossAttention(width, heads, dropout)
-        self.MLP, self.MLP_det = CompactMlp(width, dropout), CompactMlp(width, dropout)
+        self.MLP, self.MLP_det = Mlp(width, width, dropout), Mlp(width, width, dropout)
         for name in ("norm2", "norm2_det", "norm3", "norm3_det", "norm_final"):
             self.add_module(name, nn.LayerNorm(width))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, rgb: Tensor, aux: Tensor, pos_embed: Tensor) -> Tensor:
-        """Two streams [B, P + N, C], pos_embed [P + N, C] -> [B, 2 P + N, C]: RGB prompts, aux prompts, tokens."""
+        """Two streams as one.
+
+        Args:
+            rgb, aux: [B, P + N, C].
+            pos_embed: [P + N, C], of both.
+
+        Returns:
+            [B, 2 P + N, C]: RGB prompts, aux prompts, tokens.
+        """
         norm, drop = self.get_submodule, self.dropout
         rgb = norm("norm2")(rgb + drop(self.cross_attn(rgb, aux, pos_embed)))
         aux = norm("norm2_det")(aux + drop(self.cross_attn_det(aux, rgb, pos_embed)))
@@ -54,7 +54,7 @@ class SpatialCompactLayer(nn.Module):
 
 
 def joined(rgb: Tensor, aux: Tensor, prompts: int) -> Tensor:
-    """[B, P + N, C] twice -> [B, 2 P + N, C]."""
+    """Streams [B, P + N, C] added place by place, but for P prompts: [B, 2 P + N, C]."""
     return torch.cat([rgb[:, :prompts], aux[:, :prompts], rgb[:, prompts:] + aux[:, prompts:]], dim=1)
 
 
@@ -71,18 +71,19 @@ class SpatialCompactModule(nn.Module):
         fused: Tensor = self.layers[0](rgb, aux, pos_embed)
         return fused
 
-    def for_pos_embed(self, pos_embed: Tensor, options: FuseOptions) -> FusedSpatialCompact:
-        """For inference with one pos_embed [P + N, C], whose share of every product is known then."""
-        layer = self.layers[0]
-        assert isinstance(layer, SpatialCompactLayer)
-        return FusedSpatialCompact(layer, pos_embed, options)
-
 
 class FusedSpatialCompact(nn.Module):
-    """A `SpatialCompactModule` for inference: each stream is projected once per state it is in; sums are in place."""
+    """A `SpatialCompactModule` for inference: each stream is projected once per state it is in; sums are in place.
 
-    def __init__(self, layer: SpatialCompactLayer, pos_embed: Tensor, options: FuseOptions) -> None:
+    Args:
+        module: The module.
+        pos_embed: [P + N, C], whose share of every product is computed here.
+        options: Number format and packing.
+    """
+
+    def __init__(self, module: SpatialCompactModule, pos_embed: Tensor, options: FuseOptions) -> None:
         super().__init__()
+        layer = cast("SpatialCompactLayer", module.layers[0])
         ahead, back = layer.cross_attn, layer.cross_attn_det
         self.prompts = layer.prompts
         self.attend = attention(options, pos_embed.device)
@@ -90,8 +91,7 @@ class FusedSpatialCompact(nn.Module):
         self.of_aux = PosEmbedProjection([(ahead, KEY), (ahead, VALUE), (back, QUERY)], pos_embed, options)
         self.of_new_rgb = PosEmbedProjection([(back, KEY), (back, VALUE)], pos_embed, options)
         self.proj, self.proj_det = (ResidualProduct(a.proj.weight, a.proj.bias, options) for a in (ahead, back))
-        m = layer.MLP
-        self.mlp = ResidualMlp(m.fc1.weight, m.fc1.bias, m.fc2.weight, m.fc2.bias, options)
+        self.mlp = ResidualMlp.of_linears(layer.MLP.fc1, layer.MLP.fc2, options)
         d = layer.MLP_det
         self.up = Product(d.fc1.weight, d.fc1.bias, options, "gelu")
         self.down = Product(2 * d.fc2.weight.detach(), 2 * d.fc2.bias.detach(), options)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.heads.branches import conv_bn_relu
 from lib.models.heads.candidates import Candidates
+from lib.models.heads.convolutional import ConvBranches
 
 
-class ConfidenceHead(nn.Module):
+class ConfidenceHead(ConvBranches):
     """Overlap of the best box with the target, estimated from a centre head's maps.
 
     Names are those of published checkpoints; weights start as the centre head's do (Xavier).
@@ -20,31 +20,41 @@ class ConfidenceHead(nn.Module):
         hidden: Width of the first linear layer.
     """
 
-    WIDTHS = (5, 16, 8, 4, 2)
-
     def __init__(self, grid: int, hidden: int = 512) -> None:
-        super().__init__()
-        for i in range(4):
-            self.add_module(f"conv{i + 1}_ctr", conv_bn_relu(self.WIDTHS[i], self.WIDTHS[i + 1]))
-        self.conv5_ctr = nn.Conv2d(self.WIDTHS[-1], 1, 1)
+        super().__init__((5, 16, 8, 4, 2), {"ctr": 1})
         self.fc1, self.fc2 = nn.Linear(grid * grid, hidden), nn.Linear(hidden, 1)
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
 
     def forward(self, candidates: Candidates) -> Tensor:
-        """Candidates of a centre head -> expected overlap with the target [B, 1], in 0..1."""
+        """Expected overlap of the best boxes with the target.
+
+        Args:
+            candidates: Of a centre head.
+
+        Returns:
+            [B, 1] in 0..1.
+
+        Raises:
+            ValueError: The head has no maps of score, size and offset.
+        """
         names = ("score_map", "size_map", "offset_map")
         if not candidates.maps.keys() >= {*names}:
             raise ValueError("the confidence head reads maps of score, size and offset, which this box head lacks")
-        x = torch.cat([candidates.maps[name] for name in names], dim=1)
-        for i in range(1, 6):
-            x = self.get_submodule(f"conv{i}_ctr")(x)
+        x = self.branch("ctr", torch.cat([candidates.maps[name] for name in names], dim=1))
         return self.fc2(F.relu(self.fc1(x.flatten(1)))).sigmoid()
 
 
 class TaskHead(nn.Module):
-    """Modality of the second picture, classified from one token; names are those of published checkpoints."""
+    """Modality of the second picture, classified from one token; names are those of published checkpoints.
+
+    Args:
+        width: Channels of the token.
+        classes: Number of modalities.
+        hidden: Width of the hidden layers.
+        dropout: Rate in training.
+    """
 
     def __init__(self, width: int, classes: int = 4, hidden: int = 256, dropout: float = 0.5) -> None:
         super().__init__()

@@ -11,13 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.heads.candidates import Candidates, at_least_float32
-from lib.models.layers.fused import FuseOptions, Product, with_fused_children
+from lib.models.layers.fused import FuseOptions, Product, fused_form_of
 
 TARGET, BACKGROUND = 0, 1
 
 
 class Perceptron(nn.Module):
-    """Linear layers `layers.0` .. with ReLU between."""
+    """Linear layers `layers.0` .. with ReLU between.
+
+    Args:
+        inputs, hidden, outputs: Widths of the first input, of what lies between, of the last output.
+        depth: Number of layers.
+    """
 
     def __init__(self, inputs: int, hidden: int, outputs: int, depth: int = 3) -> None:
         super().__init__()
@@ -25,24 +30,28 @@ class Perceptron(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [..., inputs]."""
+        """x [..., inputs] -> [..., outputs]."""
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
         return self.layers[-1](x)
 
-    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
-        """For inference; see `FuseOptions`. Its last layer is in float32: scores are compared."""
-        if options.portable:
-            return with_fused_children(self, options)
-        exact = replace(options, dtype=torch.float32)
-        pairs = [(layer.get_parameter("weight"), layer.get_parameter("bias")) for layer in self.layers]
-        hidden = [Product(*pair, options, "relu") for pair in pairs[:-1]]
-        return nn.Sequential(*hidden, _InFloat32(), Product(*pairs[-1], exact))
 
+@fused_form_of(Perceptron)
+class FusedPerceptron(nn.Sequential):
+    """A `Perceptron` for inference; its last layer is in float32, since scores are compared."""
 
-class _InFloat32(nn.Module):
+    def __init__(self, perceptron: Perceptron, options: FuseOptions) -> None:
+        pairs = [(layer.get_parameter("weight"), layer.get_parameter("bias")) for layer in perceptron.layers]
+        last = Product(*pairs[-1], replace(options, dtype=torch.float32))
+        super().__init__(*(Product(*pair, options, "relu") for pair in pairs[:-1]), last)
+
     def forward(self, x: Tensor) -> Tensor:
-        return x.float()
+        """As `Perceptron.forward`."""
+        *hidden, last = self
+        for layer in hidden:
+            x = layer(x)
+        y: Tensor = last(x.float())
+        return y
 
 
 def dense_candidates(logits: Tensor, boxes: Tensor) -> Candidates:

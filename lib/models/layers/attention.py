@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +18,28 @@ from lib.models.layers.fused import FuseOptions, Product
 
 
 def check_heads(width: int, heads: int) -> int:
-    """The number of heads. Raises ValueError if they do not divide the width."""
+    """The number of heads.
+
+    Raises:
+        ValueError: The width is not a multiple of it.
+    """
     if width % heads:
         raise ValueError(f"width {width} is not a multiple of the number of heads {heads}")
     return heads
 
 
 def multi_head(q: Tensor, k: Tensor, v: Tensor, heads: int, dropout: float = 0.0) -> Tensor:
-    """Softmax attention of projected tokens: q [B, M, C], k and v [B, N, C] -> [B, M, C], heads merged."""
+    """Softmax attention of projected tokens.
+
+    Args:
+        q: [B, M, C].
+        k, v: [B, N, C].
+        heads: Number of heads.
+        dropout: Rate for the attention weights.
+
+    Returns:
+        [B, M, C], heads merged.
+    """
     q, k, v = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(2)
 
@@ -35,13 +48,6 @@ def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """[B, N, 3 C] -> q, k, v, each [B, heads, N, C / heads]."""
     q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
     return q, k, v
-
-
-@torch.no_grad()
-def attention_rows(q: Tensor, k: Tensor) -> Tensor:
-    """Softmax attention of a few queries over all keys: q [B, h, R, d], k [B, h, N, d] -> [B, h, R, N]."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    return scores.softmax(dim=-1, dtype=torch.float32)
 
 
 class Attention(nn.Module):
@@ -67,11 +73,12 @@ class Attention(nn.Module):
         return split_heads(self.qkv(x), self.heads)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Softmax attention and output projection: [B, N, C]."""
+        """Softmax attention and output projection: q, k, v [B, heads, N, d] -> [B, N, C]."""
         mixed = F.scaled_dot_product_attention(q, k, v)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, N, C] -> [B, N, C]."""
         return self.attend(*self.project(x))
 
 
@@ -86,7 +93,15 @@ class SplitAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
-        """x [B, N, C] -> [B, N - first, C], for the tokens from `first` on."""
+        """Attention of some tokens to all.
+
+        Args:
+            x: [B, N, C].
+            first: Tokens before this one have no queries.
+
+        Returns:
+            [B, N - first, C].
+        """
         q = F.linear(x[:, first:], self.q_proj.weight, self.q_bias)
         k, v = self.k_proj(x), F.linear(x, self.v_proj.weight, self.v_bias)
         return self.proj(multi_head(q, k, v, self.heads))
@@ -116,7 +131,15 @@ class PosEmbedAttention(nn.Module):
         return self.in_proj_weight.chunk(3)[which], self.in_proj_bias.chunk(3)[which]
 
     def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:
-        """x [B, N, C] attends to memory [B, M, C]: [B, N, C]; position embeddings [N, C] and [M, C]."""
+        """Attention to other tokens.
+
+        Args:
+            x: [B, N, C], with `pos_embed` [N, C].
+            memory: [B, M, C], with `memory_pos_embed` [M, C].
+
+        Returns:
+            [B, N, C].
+        """
         inputs = (x + pos_embed, memory + memory_pos_embed, memory)
         q, k, v = (F.linear(tokens, *self.projection(which)) for which, tokens in enumerate(inputs))
         return self.out_proj(multi_head(q, k, v, self.heads, self.dropout if self.training else 0.0))
@@ -136,21 +159,20 @@ class CrossAttention(nn.Module):
         return (self.q, self.k, self.v)[which].weight, None
 
     def forward(self, x: Tensor, memory: Tensor, pos_embed: Tensor) -> Tensor:
-        """x [B, N, C] attends to memory [B, N, C]; both have the position embedding [N, C]."""
+        """Attention to other tokens of the same places.
+
+        Args:
+            x, memory: [B, N, C].
+            pos_embed: [N, C], of both.
+
+        Returns:
+            [B, N, C].
+        """
         q, k, v = self.q(x + pos_embed), self.k(memory + pos_embed), self.v(memory)
         return self.proj(multi_head(q, k, v, self.heads, self.dropout if self.training else 0.0))
 
 
 QUERY, KEY, VALUE = 0, 1, 2
-
-
-class HasProjections(Protocol):
-    """An attention that adds position embeddings to what becomes queries and keys."""
-
-    heads: int
-
-    def projection(self, which: int) -> tuple[Tensor, Tensor | None]:
-        """Weight [C, C] and bias of QUERY, KEY or VALUE."""
 
 
 class PosEmbedProjection(nn.Module):
@@ -161,11 +183,14 @@ class PosEmbedProjection(nn.Module):
     Args:
         parts: Attentions, each with QUERY, KEY or VALUE.
         pos_embed: [N, C], of the tokens.
+        options: Number format and packing.
     """
 
     table: Tensor
 
-    def __init__(self, parts: Sequence[tuple[HasProjections, int]], pos_embed: Tensor, options: FuseOptions) -> None:
+    def __init__(
+        self, parts: Sequence[tuple[PosEmbedAttention | CrossAttention, int]], pos_embed: Tensor, options: FuseOptions
+    ) -> None:
         super().__init__()
         self.parts, self.heads = len(parts), parts[0][0].heads
         weights, given = zip(*(attn.projection(which) for attn, which in parts), strict=True)
@@ -188,6 +213,11 @@ def sine_pos_embed(grid: int, width: int, temperature: float = 10000.0) -> Tenso
     """Sine position embedding of a square grid (DETR, Carion et al., ECCV 2020).
 
     Rows and columns count from 1 and are scaled to 2 pi; even channels are sines, odd ones cosines.
+
+    Args:
+        grid: Side in cells.
+        width: Channels, a multiple of 4.
+        temperature: Ratio of the longest period to the shortest.
 
     Returns:
         [grid * grid, width] float32, row-major: rows in the first half of the channels, columns in the second.

@@ -14,11 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import Attention, SplitAttention, split_heads
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention, with_fused_children
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention, fused_form_of
+
+EPS = 1e-6
+"""Of layer norms."""
 
 
 class DropPath(nn.Module):
-    """In training, zero the branch of a sample with probability `rate` and scale the others by 1 / (1 - rate)."""
+    """Stochastic depth (Huang et al., ECCV 2016): in training, the branch of a sample is zeroed at random.
+
+    Args:
+        rate: Probability, in [0, 1); branches that stay are scaled by 1 / (1 - rate).
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -38,8 +45,13 @@ class DropPath(nn.Module):
         return f"rate={self.rate:.3f}"
 
 
+def linear_std(width: int, from_scratch: bool) -> float:
+    """Deviation of fresh linear weights: 0.02 at width 768, as 1 / sqrt(width) without pre-training."""
+    return 0.02 * (768 / width) ** 0.5 if from_scratch else 0.02
+
+
 def trunc_normal_linears(module: nn.Module, std: float) -> None:
-    """Every linear layer below: truncated normal weights, no bias."""
+    """Initialise every linear layer below a module: truncated normal weights, zero bias."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=std)
@@ -48,15 +60,16 @@ def trunc_normal_linears(module: nn.Module, std: float) -> None:
 
 
 class Mlp(nn.Module):
-    """Two linear layers with exact GELU between."""
+    """Two linear layers with exact GELU, and dropout of the hidden units, between."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1, self.fc2, self.dropout = nn.Linear(width, hidden), nn.Linear(hidden, width), dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        """x [..., width] -> [..., width]."""
+        hidden = F.gelu(self.fc1(x))
+        return self.fc2(F.dropout(hidden, self.dropout, self.training) if self.dropout else hidden)
 
 
 class Block(nn.Module):
@@ -64,31 +77,35 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.norm1 = nn.LayerNorm(width, eps=EPS)
         self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.norm2 = nn.LayerNorm(width, eps=EPS)
         self.mlp = Mlp(width, int(width * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, N, C]."""
+        """x [B, N, C] -> [B, N, C]."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return self.feed(x)
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The first half of `forward`, with the queries and keys [B, heads, N, d] that it used."""
+        """First half of `forward`.
+
+        Args:
+            x: [B, N, C].
+
+        Returns:
+            [B, N, C], and the queries and keys [B, heads, N, d] that it used.
+        """
         q, k, v = self.attn.project(self.norm1(x))
         return x + self.drop_path(self.attn.attend(q, k, v)), q, k
 
     def feed(self, x: Tensor) -> Tensor:
-        """The second half of `forward`."""
+        """Second half of `forward`: x [B, N, C] -> [B, N, C]."""
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
-    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.fused`."""
-        return with_fused_children(self, options) if options.portable else FusedBlock(self, options)
 
-
+@fused_form_of(Block)
 class FusedBlock(nn.Module):
     """A `Block` for inference in eight operations: biases, GELU and one residual sum belong to the products.
 
@@ -103,10 +120,10 @@ class FusedBlock(nn.Module):
         self.norm1, self.norm2 = (copy.deepcopy(norm).to(options.dtype) for norm in (block.norm1, block.norm2))
         self.qkv = Product(attn.qkv.weight, attn.qkv.bias, options)
         self.proj = ResidualProduct(attn.proj.weight, attn.proj.bias, options)
-        self.mlp = ResidualMlp(mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias, options)
+        self.mlp = ResidualMlp.of_linears(mlp.fc1, mlp.fc2, options)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, N, C]."""
+        """As `Block.forward`, in place."""
         return self.feed(self.attend(x)[0])
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,11 +137,8 @@ class FusedBlock(nn.Module):
         return self.mlp(x, self.norm2(x))
 
 
-EPS = 1e-6
-
-
 class SwiGLU(nn.Module):
-    """w3(norm(SiLU(w1 x) * w2 x))."""
+    """w3(norm(SiLU(w1 x) * w2 x)) (Shazeer, GLU variants, 2020)."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -133,6 +147,7 @@ class SwiGLU(nn.Module):
         self.w3 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., width] -> [..., width]."""
         return self.w3(self.ffn_ln(F.silu(self.w1(x)) * self.w2(x)))
 
 
@@ -150,18 +165,26 @@ class ScaledBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
-        """x [B, N, C] -> [B, N - first, C]: the tokens before `first` are looked at, but not carried on."""
+        """The block, for some of the tokens.
+
+        Args:
+            x: [B, N, C].
+            first: Tokens before this one are attended to, but not part of the output.
+
+        Returns:
+            [B, N - first, C].
+        """
         x = x[:, first:] + self.drop_path(self.gamma_1 * self.attn(self.norm1(x), first))
         return x + self.drop_path(self.gamma_2 * self.mlp(self.norm2(x)))
 
-    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.fused`."""
-        return with_fused_children(self, options) if options.portable else FusedScaledBlock(self, options)
 
-
+@fused_form_of(ScaledBlock)
 class FusedScaledBlock(nn.Module):
-    """A `ScaledBlock` for inference: one product for queries, keys and values, one for both halves of the SwiGLU, the
-    layer scale inside the last product of each branch. It computes in place, as `FusedBlock` does."""
+    """A `ScaledBlock` for inference.
+
+    One product for queries, keys and values, one for both halves of the SwiGLU; the layer scale is inside the last
+    product of each branch. It computes in place, as `FusedBlock` does.
+    """
 
     def __init__(self, block: ScaledBlock, options: FuseOptions) -> None:
         super().__init__()
@@ -174,10 +197,12 @@ class FusedScaledBlock(nn.Module):
         weights = [p.weight.detach() for p in (attn.q_proj, attn.k_proj, attn.v_proj)]
         biases = [attn.q_bias.detach(), torch.zeros_like(attn.q_bias), attn.v_bias.detach()]
         self.qkv = Product(torch.cat(weights), torch.cat(biases), options)
-        self.proj = ResidualProduct(*scaled(attn.proj, block.gamma_1), options)
         gates = [torch.cat([getattr(mlp.w1, name), getattr(mlp.w2, name)]).detach() for name in ("weight", "bias")]
         self.gates = Product(gates[0], gates[1], options)
-        self.down = ResidualProduct(*scaled(mlp.w3, block.gamma_2), options)
+        self.proj, self.down = (
+            ResidualProduct(layer.weight.detach() * gamma[:, None], layer.bias.detach() * gamma, options)
+            for layer, gamma in ((attn.proj, block.gamma_1.detach()), (mlp.w3, block.gamma_2.detach()))
+        )
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
         """As `ScaledBlock.forward`, in place."""
@@ -187,9 +212,3 @@ class FusedScaledBlock(nn.Module):
         x = self.proj(x, mixed.transpose(1, 2).flatten(2))
         gate, value = self.gates(self.norm2(x)).chunk(2, dim=-1)
         return self.down(x, self.inner(F.silu(gate).mul_(value)))
-
-
-def scaled(linear: nn.Linear, gamma: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a linear layer whose outputs are multiplied by gamma [C]."""
-    gamma = gamma.detach()
-    return linear.weight.detach() * gamma[:, None], linear.bias.detach() * gamma

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.models.layers.attention import attention_rows
-
 RANGES = ("ALL", "CTR_POINT", "CTR_REC", "GT_BOX")
 # Published for these grids only; the even grids have no middle cell, so these are conventions, not arithmetic.
 _CENTER_POINT = {7: 3, 8: 3, 12: 5, 14: 6}
@@ -17,9 +15,17 @@ _CENTER_RECTANGLE = {7: (3, 3), 8: (3, 4), 12: (5, 6)}
 
 
 def center_rows(template_range: str, grid: int) -> list[int] | None:
-    """Template tokens (row-major indices) that judge the candidates; None where all do, or where a box decides.
+    """Template tokens that score the candidates.
 
-    Raises ValueError for an unknown range and for a grid that the range is not defined for.
+    Args:
+        template_range: One of RANGES.
+        grid: Side of the template in tokens.
+
+    Returns:
+        Row-major indices; None where all tokens do (ALL), or where a box decides (GT_BOX).
+
+    Raises:
+        ValueError: The range is unknown, or not defined for the grid.
     """
     if template_range not in RANGES:
         raise ValueError(f"CE_TEMPLATE_RANGE {template_range!r} is unknown (known: {', '.join(RANGES)})")
@@ -36,7 +42,13 @@ def center_rows(template_range: str, grid: int) -> list[int] | None:
 def box_rows(boxes_xywh: Tensor, size: int, stride: int) -> Tensor:
     """Template tokens that the target's box touches (range GT_BOX).
 
-    boxes_xywh: [B, 4] in template-crop pixels, `size` the crop's side. Returns [B, (size / stride) ** 2] bool.
+    Args:
+        boxes_xywh: [B, 4] in pixels of the template crop.
+        size: Side of the crop in pixels.
+        stride: Side of a token in pixels.
+
+    Returns:
+        [B, (size / stride) ** 2] bool, row-major.
     """
     image = torch.zeros(len(boxes_xywh), 1, size, size)
     for i, (x, y, w, h) in enumerate(boxes_xywh.tolist()):
@@ -46,7 +58,14 @@ def box_rows(boxes_xywh: Tensor, size: int, stride: int) -> Tensor:
 
 
 def keep_rate(epoch: int, start: int, warm: int, base: float) -> float:
-    """Share of search tokens kept in training: 1 before `start`, `base` after `start + warm`, a cosine between."""
+    """Share of search tokens that an eliminating block keeps in training.
+
+    Args:
+        epoch: The present epoch.
+        start: Elimination begins with this epoch; the share is 1 before.
+        warm: Epochs over which the share falls to `base`, by a cosine.
+        base: The share from then on.
+    """
     if epoch < start:
         return 1.0
     if epoch >= start + warm:
@@ -54,25 +73,32 @@ def keep_rate(epoch: int, start: int, warm: int, base: float) -> float:
     return base + (1.0 - base) * (math.cos(math.pi * (epoch - start) / warm) + 1.0) / 2.0
 
 
+@torch.no_grad()
 def template_attention(q: Tensor, k: Tensor, n_template: int, rows: list[int] | None, mask: Tensor | None) -> Tensor:
     """Mean attention of the template to every search token.
 
-    q, k: [B, heads, N, d] with the template's tokens first. rows: the template tokens that count (None: all);
-    mask: [B, n_template] bool, which count in each sample (None: `rows` decides). Returns [B, N - n_template].
+    Args:
+        q, k: [B, heads, N, d], the template's tokens first.
+        n_template: Number of template tokens.
+        rows: Template tokens that count; None for all.
+        mask: [B, n_template] bool, those that count in each sample; None where `rows` decides.
+
+    Returns:
+        [B, N - n_template] float32.
     """
-    judges = q[:, :, :n_template] if rows is None else q[:, :, _as_slice(rows)]
-    attention = attention_rows(judges, k)[..., n_template:]
+    if rows is not None:
+        first, last = rows[0], rows[-1] + 1
+        # A slice takes no copy.
+        queries = q[:, :, first:last] if rows == list(range(first, last)) else q[:, :, rows]
+    else:
+        queries = q[:, :, :n_template]
+    scores = (queries * queries.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    attention = scores.softmax(dim=-1, dtype=torch.float32)[..., n_template:]
     if mask is None:
         return attention.mean(dim=(1, 2))
     weights = mask.to(attention.dtype)
     weights = weights / weights.sum(dim=1, keepdim=True)
     return torch.einsum("bhts,bt->bhs", attention, weights).mean(dim=1)
-
-
-def _as_slice(rows: list[int]) -> slice | list[int]:
-    """A slice where the rows are consecutive, since that takes no copy."""
-    consecutive = rows == list(range(rows[0], rows[-1] + 1))
-    return slice(rows[0], rows[-1] + 1) if consecutive else rows
 
 
 def drop_candidates(
@@ -85,10 +111,19 @@ def drop_candidates(
     rows: list[int] | None,
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What happens between a block's attention and its MLP.
+    """Candidate elimination between a block's attention and its MLP.
 
-    x: [B, n_template + L, C]; q, k: what the attention compared; index: [B, L] original positions of the search tokens.
-    Returns the tokens that stay [B, n_template + keep, C], their positions [B, keep], best first, and the removed ones.
+    Args:
+        x: [B, n_template + L, C].
+        q, k: [B, heads, n_template + L, d], queries and keys of the attention.
+        index: [B, L], original positions of the search tokens.
+        n_template: Number of template tokens.
+        ratio: Share of the search tokens that stay, rounded up.
+        rows, mask: As of `template_attention`.
+
+    Returns:
+        The tokens that stay [B, n_template + keep, C], their positions [B, keep], best first, and those removed
+        [B, L - keep].
     """
     length = index.shape[1]
     keep = math.ceil(ratio * length)
@@ -101,6 +136,15 @@ def drop_candidates(
 
 
 def put_back(search: Tensor, index: Tensor, length: int) -> Tensor:
-    """Kept tokens [B, keep, C] at their original positions of [B, length, C]; zero where a token was removed."""
+    """Kept search tokens at their original positions.
+
+    Args:
+        search: [B, keep, C].
+        index: [B, keep], their positions.
+        length: Number of search tokens before elimination.
+
+    Returns:
+        [B, length, C], zero where a token was removed.
+    """
     full = search.new_zeros(search.shape[0], length, search.shape[2])
     return full.scatter(1, index[:, :, None].expand(-1, -1, search.shape[2]), search)

@@ -1,7 +1,7 @@
 """Layers whose weights no longer change: fused with what follows them, and packed for oneDNN on processors.
 
-A module that has a quicker, equal form for fixed weights offers ``fuse_for_inference(options) -> nn.Module``;
-`lib.deploy.fuse_network` puts these forms into a copy of a network.
+A module that has a quicker, equal form for fixed weights has a method ``fuse_for_inference(options) -> nn.Module``,
+written by hand or by `fused_form_of`; `lib.deploy.fuse_network` puts these forms into a copy of a network.
 
 oneDNN's operators are reached through `torch.ops.mkldnn`, as PyTorch's own compiler does. They are tried once against
 plain PyTorch; where they are missing or differ, the plain layers are used.
@@ -22,20 +22,26 @@ from torch.nn import functional as F
 from lib.data import Normalise
 
 M = TypeVar("M", bound=nn.Module)
+Form = TypeVar("Form", bound=Callable[..., nn.Module])
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "gelu": F.gelu, "relu": F.relu}
 _ONE_AT = {"gelu": 1.1444507183528787, "relu": 1.0}
 """Where exact GELU, and ReLU, are 1."""
+_ONEDNN: Any = torch.ops.mkldnn
 
 
 @dataclass(frozen=True)
 class FuseOptions:
     """Options of a network's form for inference.
 
-    dtype: of the products. pixels: the normalisation to fold into the first layers, which then read uint8 pictures;
-    None leaves it outside. pack: lay weights out for this processor, where `packing_works`; not for networks that are
-    compiled or exported, whose compiler does the like. grid: side of the maps that convolutions will see; weights are
-    laid out for it, and maps of other sizes may be slow. portable: for the compiler of another runtime, which fuses by
-    itself and is best given plain layers; only what takes knowledge of the weights is done here.
+    Attributes:
+        dtype: Number format of the products.
+        pixels: Normalisation to fold into the first layers, which then read uint8 pictures; None leaves it outside.
+        pack: Lay weights out for this processor, where `packing_works`; not for networks that are compiled or
+            exported, whose compiler does the same.
+        grid: Side of the maps that convolutions will see; weights are laid out for it, and maps of other sizes may be
+            slow.
+        portable: For the compiler of another runtime, which fuses by itself and is best given plain layers; only what
+            takes knowledge of the weights is done here.
     """
 
     dtype: torch.dtype = torch.float32
@@ -45,6 +51,7 @@ class FuseOptions:
     portable: bool = False
 
     def packs(self, weight: Tensor) -> bool:
+        """True if this weight is laid out for the processor."""
         return self.pack and weight.device.type == "cpu"
 
 
@@ -56,13 +63,32 @@ class Fusable(Protocol):
         """Same inputs (except for `options.pixels`) and outputs up to rounding; the module itself stays unchanged."""
 
 
+def fused_form_of(kind: type[nn.Module], portable: bool = False) -> Callable[[Form], Form]:
+    """Decorator of a class that is built as ``form(module, options)``; `kind` gets its `fuse_for_inference` from it.
+
+    Args:
+        kind: The class of modules that take this form.
+        portable: The form serves other runtimes too; without it they get a copy of the module with fused children.
+    """
+
+    def give(form: Form) -> Form:
+        def fuse_for_inference(module: nn.Module, options: FuseOptions) -> nn.Module:
+            plain = options.portable and not portable
+            return with_fused_children(module, options) if plain else form(module, options)
+
+        kind.fuse_for_inference = fuse_for_inference  # type: ignore[attr-defined]
+        return form
+
+    return give
+
+
 def fuse_module(module: nn.Module, options: FuseOptions) -> nn.Module:
     """The module's fused form, or a copy whose children are in theirs."""
     return module.fuse_for_inference(options) if isinstance(module, Fusable) else with_fused_children(module, options)
 
 
 def with_fused_children(module: M, options: FuseOptions) -> M:
-    """A copy of `module` whose children are fused and whose own weights have the options' number format."""
+    """A copy of a module whose children are fused and whose own weights have the options' number format."""
     twin = copy.copy(module)
     twin._modules = {
         name: None if child is None else fuse_module(child, options) for name, child in module._modules.items()
@@ -79,40 +105,58 @@ def with_fused_children(module: M, options: FuseOptions) -> M:
 
 
 class Product(nn.Module):
-    """``act(x W^T + b)`` for x [..., K]; act is "none", "relu" or (exact) "gelu"."""
+    """Linear layer with its activation: ``act(x W^T + b)``.
+
+    Args:
+        weight: [C, K].
+        bias: [C].
+        options: Number format and packing.
+        act: "none", "relu" or (exact) "gelu".
+    """
 
     weight: Tensor
     bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None, options: FuseOptions, act: str = "none") -> None:
         super().__init__()
-        self.act = act
-        self.packed = options.packs(weight)
+        self.act, self.packed = act, options.packs(weight)
         weight = weight.detach().to(options.dtype)
-        _hold(self, _onednn()._reorder_linear_weight(weight) if self.packed else weight, bias, options)
+        weight = _ONEDNN._reorder_linear_weight(weight) if self.packed else weight
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", None if bias is None else bias.detach().to(options.dtype), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.packed:
-            return _linear(x, self.weight, self.bias, self.act)
-        return _ACTIVATIONS[self.act](F.linear(x, self.weight, self.bias))
+        """x [..., K] -> [..., C]."""
+        if not self.packed:
+            return _ACTIVATIONS[self.act](F.linear(x, self.weight, self.bias))
+        kind = "none" if self.act == "gelu" else ""
+        y: Tensor = _ONEDNN._linear_pointwise(x, self.weight, self.bias, self.act, [], kind)
+        return y
 
 
 class ResidualProduct(nn.Module):
-    """``stream + x W^T + b`` for x [..., K] and stream [..., C]; the stream is overwritten."""
+    """``stream + x W^T + b``; arguments as of `Product`."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, options: FuseOptions) -> None:
         super().__init__()
         self.product = Product(weight, bias, options)
 
     def forward(self, stream: Tensor, x: Tensor) -> Tensor:
+        """stream [..., C], which is overwritten, and x [..., K] -> [..., C]."""
         return stream.add_(self.product(x))
 
 
 class ResidualMlp(nn.Module):
-    """``stream + act(x W1^T + b1) W2^T + b2`` in two operations, for x and stream [B, N, C]; overwrites the stream.
+    """Perceptron and residual in two operations: ``stream + act(x W1^T + b1) W2^T + b2``.
 
     A product can add to the stream or have a bias, but not both at full speed. So the hidden layer gets a unit that is
     constant, and its outgoing weights are b2. The padding keeps the hidden width a multiple of what vector units like.
+
+    Args:
+        up, up_bias: [H, K] and [H], of the first layer.
+        down, down_bias: [C, H] and [C], of the second.
+        options: Number format and packing.
+        act: "gelu" or "relu".
     """
 
     PADDING = 16
@@ -130,19 +174,34 @@ class ResidualMlp(nn.Module):
         self.up = Product(F.pad(up, (0, 0, 0, self.PADDING)), torch.cat([bias, extra]), options, act)
         down = torch.cat([down, outgoing], dim=1)
         self.packed = options.packs(down)
-        self.register_buffer("down", _onednn()._reorder_linear_weight(down) if self.packed else down, persistent=False)
+        self.register_buffer("down", _ONEDNN._reorder_linear_weight(down) if self.packed else down, persistent=False)
+
+    @classmethod
+    def of_linears(cls, up: nn.Module, down: nn.Module, options: FuseOptions, act: str = "gelu") -> ResidualMlp:
+        """The perceptron of two linear layers."""
+        (w1, b1), (w2, b2) = ((m.get_parameter("weight"), m.get_parameter("bias")) for m in (up, down))
+        return cls(w1, b1, w2, b2, options, act)
 
     def forward(self, stream: Tensor, x: Tensor) -> Tensor:
+        """stream [B, N, C], which is overwritten, and x [B, N, K] -> [B, N, C]."""
         hidden = self.up(x)
         if self.packed:
-            y: Tensor = _onednn()._linear_pointwise(hidden, stream, self.down, None, "add")
+            y: Tensor = _ONEDNN._linear_pointwise(hidden, stream, self.down, None, "add")
             return y
         stream.view(-1, stream.shape[-1]).addmm_(hidden.flatten(0, 1), self.down.t())
         return stream
 
 
 class Convolution(nn.Module):
-    """Square convolution, then optionally a sum and ReLU; with stride 1 it keeps the size. Maps are channels-last."""
+    """Square convolution, then optionally a sum and ReLU; with stride 1 it keeps the size. Maps are channels-last.
+
+    Args:
+        weight: [C, K / groups, k, k].
+        bias: [C].
+        options: Number format and packing.
+        relu: A ReLU follows.
+        groups, stride, dilation: As of `nn.Conv2d`.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -158,55 +217,44 @@ class Convolution(nn.Module):
         dilation: int = 1,
     ) -> None:
         super().__init__()
-        self.relu = relu
-        self.sliding = Sliding(stride, dilation * (weight.shape[-1] // 2), dilation, groups)
-        self.packed = options.packs(weight)
+        self.relu, self.groups, self.packed = relu, groups, options.packs(weight)
+        steps, around, apart = ([value] * 2 for value in (stride, dilation * (weight.shape[-1] // 2), dilation))
+        # The same in the order of PyTorch's convolution and of oneDNN's.
+        self.sliding, self.packed_sliding = (steps, around, apart, groups), (around, steps, apart, groups)
         weight = weight.detach().to(options.dtype)
-        _hold(self, _pack_convolution(weight, self.sliding, options.grid) if self.packed else weight, bias, options)
-
-    @property
-    def groups(self) -> int:
-        return self.sliding.groups
+        if self.packed:
+            size = [1, weight.shape[1] * groups, options.grid, options.grid]
+            weight = weight.contiguous().to_mkldnn()
+            weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight, *self.packed_sliding, size)
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", None if bias is None else bias.detach().to(options.dtype), persistent=False)
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """x [B, C, H, W]; shortcut is added to the result, before the ReLU."""
+        """Convolution, sum, ReLU.
+
+        Args:
+            x: [B, K, H, W].
+            shortcut: [B, C, H / stride, W / stride], added to the result before the ReLU.
+
+        Returns:
+            [B, C, H / stride, W / stride].
+        """
         if not self.packed:
-            return finished(self.sliding(x, self.weight, self.bias), shortcut, self.relu)
+            return finished(F.conv2d(x, self.weight, self.bias, *self.sliding), shortcut, self.relu)
+        layer, operator = (self.weight, self.bias, *self.packed_sliding), _ONEDNN._convolution_pointwise
+        relu = "relu" if self.relu else "none"
+        y: Tensor
         if shortcut is None:
-            return self._packed(x, self.relu)
-        if x.dtype != torch.float32:  # oneDNN's operator with a sum refuses bfloat16
-            return finished(self._packed(x, False), shortcut, self.relu)
-        act = "relu" if self.relu else None
-        y: Tensor = _onednn()._convolution_pointwise.binary(
-            x, shortcut, self.weight, self.bias, *self.sliding.lists(), "add", 1.0, act, [], ""
-        )
+            y = operator(x, *layer, relu, [], "")
+        elif x.dtype == torch.float32:
+            y = operator.binary(x, shortcut, *layer, "add", 1.0, relu if self.relu else None, [], "")
+        else:  # oneDNN's operator with a sum refuses bfloat16
+            y = finished(operator(x, *layer, "none", [], ""), shortcut, self.relu)
         return y
-
-    def _packed(self, x: Tensor, relu: bool) -> Tensor:
-        act = "relu" if relu else "none"
-        y: Tensor = _onednn()._convolution_pointwise(x, self.weight, self.bias, *self.sliding.lists(), act, [], "")
-        return y
-
-
-@dataclass(frozen=True)
-class Sliding:
-    """Stride, padding, dilation and groups of a square convolution."""
-
-    stride: int
-    padding: int
-    dilation: int
-    groups: int
-
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-
-    def lists(self) -> tuple[list[int], list[int], list[int], int]:
-        """As oneDNN's operators take it: padding, stride, dilation, groups."""
-        return [self.padding] * 2, [self.stride] * 2, [self.dilation] * 2, self.groups
 
 
 def finished(x: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
-    """What comes after a convolution, in place."""
+    """Sum and ReLU after a convolution, in place."""
     x = x if shortcut is None else x.add_(shortcut)
     return x.relu_() if relu else x
 
@@ -216,27 +264,34 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def attention(options: FuseOptions, device: torch.device) -> Attend:
-    """The quicker softmax attention for a options: fused, or on processors in bfloat16 as two products.
+    """The quicker softmax attention: fused, or on processors in bfloat16 as two products.
 
     PyTorch's fused kernel is made for long sequences and, without AMX, takes twice as long as the products do.
+
+    Args:
+        options: Number format and packing.
+        device: Of the queries.
     """
-    apart = options.pack and device.type == "cpu" and options.dtype == torch.bfloat16 and not _has_amx()
-    return attention_by_products if apart else F.scaled_dot_product_attention
+    if not options.pack or device.type != "cpu" or options.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return F.scaled_dot_product_attention if has_amx else attention_by_products
 
 
 def attention_by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention with its whole map between two products."""
+    """Softmax attention with its whole map between two products: q, k, v [B, heads, N, d] -> [B, heads, N, d]."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     return scores.softmax(dim=-1) @ v
 
 
-def _has_amx() -> bool:
-    check = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return check is not None and bool(check())
+def folded(convolution: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution that includes the batch norm behind it.
 
-
-def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution that includes the batch norm behind it."""
+    Raises:
+        ValueError: The norm has no running statistics.
+    """
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a batch norm without running statistics cannot be folded")
     scale = (norm.running_var.double() + norm.eps).rsqrt()
@@ -246,28 +301,6 @@ def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor
     weight = convolution.weight.double() * scale[:, None, None, None]
     bias = shift if convolution.bias is None else convolution.bias.double() * scale + shift
     return weight.to(convolution.weight.dtype).detach(), bias.to(convolution.weight.dtype).detach()
-
-
-def _hold(module: nn.Module, weight: Tensor, bias: Tensor | None, options: FuseOptions) -> None:
-    module.register_buffer("weight", weight, persistent=False)
-    module.register_buffer("bias", None if bias is None else bias.detach().to(options.dtype), persistent=False)
-
-
-def _onednn() -> Any:
-    return torch.ops.mkldnn
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, act: str) -> Tensor:
-    y: Tensor = _onednn()._linear_pointwise(x, weight, bias, act, [], "none" if act == "gelu" else "")
-    return y
-
-
-def _pack_convolution(weight: Tensor, sliding: Sliding, grid: int) -> Tensor:
-    size = [1, weight.shape[1] * sliding.groups, grid, grid]
-    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-        weight.contiguous().to_mkldnn(), *sliding.lists(), size
-    )
-    return packed
 
 
 @cache

@@ -10,7 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class PatchMasks:
-    """Which patches are hidden. template: [B, 2, Nz] bool, search: [B, 2, Nx] bool; RGB first, then aux."""
+    """Patches that are hidden, RGB first.
+
+    Attributes:
+        template: [B, 2, Nz] bool.
+        search: [B, 2, Nx] bool.
+    """
 
     template: Tensor
     search: Tensor
@@ -18,18 +23,36 @@ class PatchMasks:
 
 @dataclass(frozen=True)
 class MaskRates:
-    """rgb: share of RGB patches that are hidden; aux: share of aux patches that are, where the RGB patch is not."""
+    """Shares of patches to hide.
+
+    Attributes:
+        rgb: Of all RGB patches.
+        aux: Of the patches of the second modality whose RGB patch is visible.
+    """
 
     rgb: float = 0.3
     aux: float = 0.3
 
     def masks(self, rgb: Tensor, aux: Tensor) -> Tensor:
-        """Uniform draws in [0, 1), both [B, N] -> [B, 2, N] bool."""
+        """Masks of one picture's patches.
+
+        Args:
+            rgb, aux: Uniform draws in [0, 1), [B, N].
+
+        Returns:
+            [B, 2, N] bool, RGB first.
+        """
         hidden = rgb < self.rgb
         return torch.stack([hidden, ~hidden & (aux < self.aux)], dim=1)
 
     def draw(self, batch: int, template: int, search: int, device: torch.device) -> PatchMasks:
-        """Fresh masks for `template` and `search` patches; drawn on the device, template first, RGB first."""
+        """Fresh masks, drawn on the device: template first, RGB first.
+
+        Args:
+            batch: Number of samples.
+            template, search: Numbers of patches.
+            device: Of the masks.
+        """
         pairs = [[torch.rand(batch, n, device=device) for _ in range(2)] for n in (template, search)]
         return PatchMasks(*(self.masks(rgb, aux) for rgb, aux in pairs))
 

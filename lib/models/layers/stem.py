@@ -17,11 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.blocks import EPS, DropPath
-from lib.models.layers.fused import FuseOptions, Product, ResidualProduct, folded, with_fused_children
+from lib.models.layers.fused import FuseOptions, Product, ResidualProduct, folded, fused_form_of
 
 
 def sample_pictures(channels: int, size: int, rows: int = 2) -> Tensor:
-    """Random uint8 pictures [rows, channels, size, size], the same ones at every call: for `sample_inputs`."""
+    """Random pictures, the same ones at every call, for `sample_inputs` of networks.
+
+    Returns:
+        [rows, channels, size, size] uint8.
+    """
     generator = torch.Generator().manual_seed(size)
     return torch.randint(0, 256, (rows, channels, size, size), dtype=torch.uint8, generator=generator)
 
@@ -31,31 +35,25 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, patch: int, width: int) -> None:
         super().__init__()
+        self.patch = patch
         self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
 
     def forward(self, image: Tensor) -> Tensor:
         """image [B, 3, H, W] -> [B, (H / patch) * (W / patch), width]."""
         return self.proj(image).flatten(2).transpose(1, 2)
 
-    def fuse_for_inference(self, options: FuseOptions) -> FusedPatchEmbed:
-        """For inference; see `lib.models.layers.fused`."""
-        return FusedPatchEmbed(self.proj, options)
 
-
+@fused_form_of(PatchEmbed, portable=True)
 class FusedPatchEmbed(nn.Module):
     """One product for all patches, with normalisation in its weights when `options.pixels` is given.
 
     The product is always in float32: pixels are far from zero mean, and it is a small part of a network.
     """
 
-    def __init__(self, proj: nn.Conv2d, options: FuseOptions) -> None:
+    def __init__(self, layer: PatchEmbed, options: FuseOptions) -> None:
         super().__init__()
-        self.patch = proj.kernel_size[0]
-        self.dtype = options.dtype
-        self.reads_pixels = options.pixels is not None
-        weight, bias = proj.weight.double(), proj.bias
-        assert bias is not None
-        bias = bias.double()
+        self.patch, self.dtype, self.reads_pixels = layer.patch, options.dtype, options.pixels is not None
+        weight, bias = (layer.proj.get_parameter(name).double() for name in ("weight", "bias"))
         if options.pixels is not None:
             mean, std, source = options.pixels.affine()
             weight = weight / std.to(weight)
@@ -87,42 +85,35 @@ class ConvStem(nn.Module):
         if patch != 2**halvings or halvings < 1:
             raise ValueError(f"a convolutional stem needs a stride that is a power of 2, not {patch}")
         widths = [3, *(max(8, width >> i) for i in range(halvings - 1, -1, -1))]
-        self.proj = nn.Sequential(
-            *(self._halve(a, b) for a, b in itertools.pairwise(widths)), nn.Conv2d(width, width, 1)
-        )
-
-    @staticmethod
-    def _halve(inputs: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-        )
+        halves = [
+            nn.Sequential(
+                nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            )
+            for inputs, outputs in itertools.pairwise(widths)
+        ]
+        self.proj = nn.Sequential(*halves, nn.Conv2d(width, width, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """image [B, 3, H, W] -> [B, (H / patch) * (W / patch), width]."""
         return self.proj(image).flatten(2).transpose(1, 2)
 
-    def fuse_for_inference(self, options: FuseOptions) -> FusedConvStem:
-        """For inference; see `lib.models.layers.fused`."""
-        return FusedConvStem(self.proj, options)
 
-
+@fused_form_of(ConvStem, portable=True)
 class FusedConvStem(nn.Module):
     """Batch norm inside the convolutions; it normalises pixels itself, since padding is zero after normalisation."""
 
-    def __init__(self, proj: nn.Sequential, options: FuseOptions) -> None:
+    def __init__(self, stem: ConvStem, options: FuseOptions) -> None:
         super().__init__()
-        self.dtype = options.dtype
-        self.normalise = options.pixels
-        self.reads_pixels = options.pixels is not None
+        self.dtype, self.normalise, self.reads_pixels = options.dtype, options.pixels, options.pixels is not None
+        *halves, last = copy.deepcopy(stem.proj)
         layers: list[nn.Module] = []
-        for layer in proj:
-            if isinstance(layer, nn.Sequential):
-                layers += [_with_norm(layer[0], layer[1]), nn.ReLU(inplace=True)]
-            else:
-                layers.append(copy.deepcopy(layer))
-        self.proj = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        for convolution, norm, relu in cast("list[nn.Sequential]", halves):
+            weight, bias = folded(convolution, norm)
+            convolution.weight, convolution.bias = (nn.Parameter(t, requires_grad=False) for t in (weight, bias))
+            layers += [convolution, relu]
+        self.proj = nn.Sequential(*layers, last).to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> Tensor:
         """image [B, 3, H, W], float or uint8 pixels -> [B, (H / patch) * (W / patch), width]."""
@@ -130,17 +121,8 @@ class FusedConvStem(nn.Module):
         return self.proj(x.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2).to(self.dtype)
 
 
-def _with_norm(convolution: nn.Module, norm: nn.Module) -> nn.Conv2d:
-    assert isinstance(convolution, nn.Conv2d)
-    assert isinstance(norm, nn.BatchNorm2d)
-    twin = copy.deepcopy(convolution)
-    weight, bias = folded(convolution, norm)
-    twin.weight, twin.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
-    return twin
-
-
 class ConvMlp(nn.Module):
-    """Perceptron of 1 x 1 convolutions with a norm inside; weights have the shape of published files."""
+    """Perceptron with a norm inside; weights are those of 1 x 1 convolutions, as in published files."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -149,7 +131,7 @@ class ConvMlp(nn.Module):
         self.fc2 = nn.Conv2d(hidden, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [..., width]."""
+        """x [..., width] -> [..., width]."""
         hidden = F.gelu(F.linear(x, self.fc1.weight.flatten(1), self.fc1.bias))
         return F.linear(self.ffn_ln(hidden), self.fc2.weight.flatten(1), self.fc2.bias)
 
@@ -164,14 +146,11 @@ class ConvBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, H, W, C]."""
+        """x [B, H, W, C] -> [B, H, W, C]."""
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
-    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.fused`."""
-        return with_fused_children(self, options) if options.portable else FusedConvBlock(self, options)
 
-
+@fused_form_of(ConvBlock)
 class FusedConvBlock(nn.Module):
     """A `ConvBlock` for inference, in place."""
 
@@ -196,14 +175,11 @@ class Merge(nn.Module):
         self.reduction = nn.Conv2d(width, 2 * width, kernel_size=2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, H, W, C] -> [B, H / 2, W / 2, 2 C]."""
+        """x [B, H, W, C] -> [B, H / 2, W / 2, 2 C]."""
         return F.linear(neighbours(self.norm(x)), merging_weight(self.reduction), self.reduction.bias)
 
-    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
-        """For inference; see `lib.models.layers.fused`."""
-        return with_fused_children(self, options) if options.portable else FusedMerge(self, options)
 
-
+@fused_form_of(Merge)
 class FusedMerge(nn.Module):
     """A `Merge` for inference."""
 
@@ -213,6 +189,7 @@ class FusedMerge(nn.Module):
         self.reduction = Product(merging_weight(merge.reduction), merge.reduction.bias, options)
 
     def forward(self, x: Tensor) -> Tensor:
+        """As `Merge.forward`."""
         return self.reduction(neighbours(self.norm(x)))
 
 
@@ -225,16 +202,3 @@ def neighbours(x: Tensor) -> Tensor:
 def merging_weight(convolution: nn.Conv2d) -> Tensor:
     """Weight [out, C, 2, 2] of a 2 x 2 convolution as one for `neighbours`, [out, 4 C]."""
     return convolution.weight.permute(0, 2, 3, 1).flatten(1)
-
-
-def to_map(tokens: Tensor, grid: int) -> Tensor:
-    """[B, g * g, C], row-major -> [B, g, g, C]."""
-    return tokens.unflatten(1, (grid, grid))
-
-
-def run_stem(patch_embed: PatchEmbed | FusedPatchEmbed, layers: list[nn.Module], patch: int, images: Tensor) -> Tensor:
-    """images [B, 3, S, S] -> tokens [B, N, C], row-major."""
-    x = to_map(patch_embed(images), images.shape[-1] // patch)
-    for layer in layers:
-        x = cast("Tensor", layer(x))
-    return x.flatten(1, 2)

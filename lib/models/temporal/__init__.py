@@ -1,6 +1,7 @@
 """What a network remembers from frame to frame."""
 
 from lib.models.temporal.temporal_compact import (
+    FusedTemporal,
     TemporalCompactModule,
     best_places,
     best_tokens,

@@ -7,6 +7,7 @@ are a queue.
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,17 @@ from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, attention
 
 @torch.no_grad()
 def inverse_affinity(search: Tensor, others: Tensor, over_batch: bool = False) -> Tensor:
-    """How little each search token [B, N, C] has to do with the other tokens [B, M, C]: [B, N] in 0..1, float32.
+    """Weight of each search token for the memory: inverse of its affinity to the other tokens.
 
-    The mean row of ``others ((s s^T) s)^T``, inverted and stretched to 0..1, by products with vectors alone.
-    over_batch: stretched over the whole batch, as published training does it, not row by row.
+    The mean row of ``others ((s s^T) s)^T``, inverted and scaled to 0..1, by products with vectors alone.
+
+    Args:
+        search: s, [B, N, C].
+        others: [B, M, C].
+        over_batch: Scale over the whole batch, as published training does, instead of row by row.
+
+    Returns:
+        [B, N] float32 in 0..1.
     """
     s = search.float()
     mean = others.float().mean(dim=1)[:, :, None]
@@ -35,9 +43,16 @@ def inverse_affinity(search: Tensor, others: Tensor, over_batch: bool = False) -
 
 @torch.no_grad()
 def box_prior(boxes_cxcywh: Tensor, grid: int) -> Tensor:
-    """Gaussian round boxes [B, 4] in units of the crop's side, as wide as they are: [B, grid * grid], row-major.
+    """Gaussian round boxes, with their width and height as deviations.
 
     Cells stand for their top-left corners; there is no half-cell shift.
+
+    Args:
+        boxes_cxcywh: [B, 4] in units of the crop's side.
+        grid: Side of the map in cells.
+
+    Returns:
+        [B, grid * grid] float32, row-major.
     """
     cx, cy, w, h = (boxes_cxcywh.float() * grid)[..., None].unbind(1)
     steps = torch.arange(grid, device=boxes_cxcywh.device, dtype=torch.float32)
@@ -46,7 +61,16 @@ def box_prior(boxes_cxcywh: Tensor, grid: int) -> Tensor:
 
 
 def best_tokens(tokens: Tensor, weight: Tensor, count: int) -> Tensor:
-    """The `count` tokens of [B, N, C] with the largest weight [B, N], in their own order: [B, count, C]."""
+    """Tokens with the largest weights, in their own order.
+
+    Args:
+        tokens: [B, N, C].
+        weight: [B, N].
+        count: Number of tokens.
+
+    Returns:
+        [B, count, C].
+    """
     index = best_places(weight, count)
     return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[2]))
 
@@ -57,17 +81,17 @@ def best_places(weight: Tensor, count: int) -> Tensor:
 
 
 def memory_init(entry: Tensor, length: int) -> Tensor:
-    """The memory [B, length, K, C] of a first frame, which is all that there is to remember: entry [B, K, C]."""
+    """Memory [B, length, K, C] after the first frame: all its entries are that frame's, [B, K, C]."""
     return entry[:, None].expand(-1, length, -1, -1)
 
 
 def memory_push(memory: Tensor, entry: Tensor) -> Tensor:
-    """The memory with one more entry [B, K, C]: the oldest one but the first goes."""
+    """Memory [B, T, K, C] with one more entry [B, K, C] at its end; the oldest but the first is dropped."""
     return torch.cat([memory[:, :1], memory[:, 2:], entry[:, None]], dim=1)
 
 
 def where_first(first: Tensor, begun: Tensor, memory: Tensor) -> Tensor:
-    """Row by row: `begun` where `first` [B] says so, else `memory`."""
+    """Memories by row: `begun` where `first` [B] bool is true, else `memory`; both [B, T, K, C]."""
     return torch.where(first[:, None, None, None], begun, memory)
 
 
@@ -86,7 +110,15 @@ class TemporalLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:
-        """x [B, N, C] with pos_embed [N, C], memory [B, M, C] with pos_embed [M, C] -> [B, N, C]."""
+        """Attention to the memory.
+
+        Args:
+            x: [B, N, C], with `pos_embed` [N, C].
+            memory: [B, M, C], its entries one after another, with `memory_pos_embed` [M, C].
+
+        Returns:
+            [B, N, C].
+        """
         drop = self.dropout
         memory = self.norm1(memory + drop(self.self_attn(memory, memory_pos_embed, memory, memory_pos_embed)))
         x = self.norm2(x + drop(self.multihead_attn(x, pos_embed, memory, memory_pos_embed)))
@@ -94,8 +126,10 @@ class TemporalLayer(nn.Module):
 
 
 class TemporalCompactModule(nn.Module):
-    """One layer; `layers.0` is the name in published files. Queries know nothing of each other, so that a part of the
-    tokens may ask for itself."""
+    """One layer; `layers.0` is the name in published files.
+
+    Queries do not attend to each other, so that it can be computed for a part of the tokens.
+    """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.1, init_std: float = 0.02) -> None:
         super().__init__()
@@ -107,26 +141,28 @@ class TemporalCompactModule(nn.Module):
         tokens: Tensor = self.layers[0](x, pos_embed, memory, memory_pos_embed)
         return tokens
 
-    def for_pos_embeds(self, pos_embed: Tensor, memory_pos_embed: Tensor, options: FuseOptions) -> FusedTemporal:
-        """For inference with given pos_embeds, whose share of every product is known then."""
-        layer = self.layers[0]
-        assert isinstance(layer, TemporalLayer)
-        return FusedTemporal(layer, pos_embed, memory_pos_embed, options)
-
 
 class FusedTemporal(nn.Module):
-    """A `TemporalCompactModule` for inference; what it is given stays as it was, since it is going to be remembered."""
+    """A `TemporalCompactModule` for inference; its inputs are not overwritten, since the memory is made of them.
 
-    def __init__(self, layer: TemporalLayer, pos_embed: Tensor, memory_pos_embed: Tensor, options: FuseOptions) -> None:
+    Args:
+        module: The module.
+        pos_embed, memory_pos_embed: [N, C] and [M, C], whose share of every product is computed here.
+        options: Number format and packing.
+    """
+
+    def __init__(
+        self, module: TemporalCompactModule, pos_embed: Tensor, memory_pos_embed: Tensor, options: FuseOptions
+    ) -> None:
         super().__init__()
+        layer = cast("TemporalLayer", module.layers[0])
         own, across = layer.self_attn, layer.multihead_attn
         self.attend = attention(options, pos_embed.device)
         self.own = PosEmbedProjection([(own, QUERY), (own, KEY), (own, VALUE)], memory_pos_embed, options)
         self.queries = PosEmbedProjection([(across, QUERY)], pos_embed, options)
         self.keys = PosEmbedProjection([(across, KEY), (across, VALUE)], memory_pos_embed, options)
         self.after_own, self.after = (Product(a.out_proj.weight, a.out_proj.bias, options) for a in (own, across))
-        up, down = layer.linear1, layer.linear2
-        self.mlp = ResidualMlp(up.weight, up.bias, down.weight, down.bias, options, "relu")
+        self.mlp = ResidualMlp.of_linears(layer.linear1, layer.linear2, options, "relu")
         self.norm1, self.norm2, self.norm3 = (
             copy.deepcopy(norm).to(options.dtype) for norm in (layer.norm1, layer.norm2, layer.norm3)
         )

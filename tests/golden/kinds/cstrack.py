@@ -29,11 +29,12 @@ from lib.methods.cstrack import (
     build_network,
 )
 from lib.models import load_into
-from lib.models.backbones import FastITPN
+from lib.models.backbones import FastITPN, ITPNOptions
+from lib.models.fusion import FusedSpatialCompact
 from lib.models.heads import Candidates
 from lib.models.layers import DropPath, FuseOptions
 from lib.models.losses import gaussian_heatmap
-from lib.models.temporal import best_places, box_prior, inverse_affinity
+from lib.models.temporal import FusedTemporal, best_places, box_prior, inverse_affinity
 from lib.objectives import BoxCriterion, Losses, Progress
 from lib.train import build_optimizer, lr_factor, parameter_groups
 
@@ -260,7 +261,7 @@ def spatial(case: Case) -> None:
     with torch.no_grad():
         rows = [module(rgb[i : i + 1], aux[i : i + 1], pos_embed) for i, pos_embed in enumerate(pos_embeds)]
         case.check(torch.cat(rows), case.data["outputs"]["fused"], "fused")
-        quick = [module.for_pos_embed(pos_embed, FuseOptions(pack=False)) for pos_embed in pos_embeds]
+        quick = [FusedSpatialCompact(module, pos_embed, FuseOptions(pack=False)) for pos_embed in pos_embeds]
         rows = [f(rgb[i : i + 1].clone(), aux[i : i + 1].clone(), pos_embeds[i]) for i, f in enumerate(quick)]
         case.check(torch.cat(rows), case.data["outputs"]["fused"], "fused, prepared")
 
@@ -275,7 +276,7 @@ def temporal(case: Case) -> None:
         fusion = network.temporal_fusion
         rows = [fusion(tokens[i : i + 1], c, memory[i : i + 1], pos_embed) for i, c in enumerate(pos_embeds)]
         case.check(torch.cat(rows), case.data["outputs"]["tokens"], "tokens")
-        quick = [network.temporal_fusion.for_pos_embeds(c, pos_embed, FuseOptions(pack=False)) for c in pos_embeds]
+        quick = [FusedTemporal(fusion, c, pos_embed, FuseOptions(pack=False)) for c in pos_embeds]
         rows = [f(tokens[i : i + 1], pos_embeds[i], memory[i : i + 1], pos_embed) for i, f in enumerate(quick)]
         case.check(torch.cat(rows), case.data["outputs"]["tokens"], "tokens, prepared")
 
@@ -418,7 +419,8 @@ def check_update(case: Case, network: nn.Module, optimizer: torch.optim.Optimize
 def init_pretrained(case: Case) -> None:
     prefix = "module."
     state = {name.removeprefix(prefix): case.tensor(name) for name in case.data["inputs"]}
-    backbone = FastITPN(512, (0, 0, 1), 8, 16, *crop_sizes(case))
+    template, search = crop_sizes(case)
+    backbone = FastITPN(ITPNOptions(depths=(0, 0, 1), template_size=template, search_size=search))
     filled = {**backbone.state_dict(), **adapt_fast_itpn(state, backbone)}
     for name, stored in case.data["outputs"].items():
         case.check(filled[name.removeprefix("backbone.")], stored, name)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib.models.backbones import OneStreamViT
+from lib.models.backbones import OneStreamViT, ViTOptions
 from lib.models.layers import box_rows, center_rows, keep_rate, put_back, template_attention
 
 
 def small(**settings: object) -> OneStreamViT:
     torch.manual_seed(0)
-    return OneStreamViT(32, 3, 2, 16, 128, 160, init_std=0.1, **settings).eval()  # type: ignore[arg-type]
+    options = ViTOptions(32, 3, 2, 16, 128, 160, from_scratch=True, **settings)  # type: ignore[arg-type]
+    return OneStreamViT(options).eval()
 
 
 def test_each_sample_is_judged_by_its_own_rows() -> None:

@@ -33,7 +33,7 @@ from lib.deploy import (
 )
 from lib.methods.ostrack import OSTrack, OSTrackTracker
 from lib.methods.sdstrack import SDSTrack
-from lib.models.backbones import OneStreamViT, TwoStreamViT
+from lib.models.backbones import OneStreamViT, TwoStreamOptions, TwoStreamViT, ViTOptions
 from lib.models.heads import CenterHead, CornerHead
 from lib.models.layers import FuseOptions
 from lib.paths import load_paths
@@ -72,13 +72,13 @@ def network(kind: str) -> OSTrack:
     ce: Mapping[str, Any] = {}
     if kind == "eliminating":
         ce = {"ce_loc": (0, 1), "ce_keep_ratio": (0.7, 0.7), "ce_template_range": "GT_BOX"}
-    size = {"template_size": TEMPLATE, "search_size": SEARCH, "patch": 16, "init_std": 0.1}
+    size = {"template_size": TEMPLATE, "search_size": SEARCH, "from_scratch": True}
     if kind == "two streams":
-        two = TwoStreamViT(48, 2, 3, fusion_loc=(0, 1), adapter_dim=32, **size)  # type: ignore[arg-type]
-        net: OSTrack = SDSTrack(two, CenterHead(48, 64))
+        two = TwoStreamOptions(48, 2, 3, fusion_loc=(0, 1), adapter_dim=32, **size)  # type: ignore[arg-type]
+        net: OSTrack = SDSTrack(TwoStreamViT(two), CenterHead(48, 64))
     else:
-        one = OneStreamViT(48, 2, 3, **size, **ce, conv_stem=kind == "stem")  # type: ignore[arg-type]
-        net = OSTrack(one, CornerHead(48, 64) if kind == "corner" else CenterHead(48, 64))
+        one = ViTOptions(48, 2, 3, **size, **ce, conv_stem=kind == "stem")  # type: ignore[arg-type]
+        net = OSTrack(OneStreamViT(one), CornerHead(48, 64) if kind == "corner" else CenterHead(48, 64))
     made: OSTrack = stirred(net)
     return made
 

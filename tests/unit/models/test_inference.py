@@ -13,7 +13,7 @@ from lib.bench import counting
 from lib.data import Frame, Normalise
 from lib.deploy import AutocastTracker, Inference, fuse_network, prepare, reads_pixels
 from lib.methods.ostrack import OSTrack, OSTrackTracker
-from lib.models.backbones import OneStreamViT
+from lib.models.backbones import OneStreamViT, ViTOptions
 from lib.models.heads import CenterHead, CornerHead
 from lib.models.layers import FuseOptions, attention_by_products, packing_works
 from lib.track import CropSettings
@@ -33,10 +33,9 @@ def network(
     """Small, with weights that are nowhere neutral: shifted norms, biases, position embeddings."""
     torch.manual_seed(3)
     where, ratios = ((1, 2), (0.7, 0.7)) if eliminating else ((), ())
-    backbone = OneStreamViT(
-        48, depth, 3, 16, TEMPLATE, SEARCH, 0.1, where, ratios, "ALL", conv_stem=conv_stem, init_std=0.1
-    )
-    net = OSTrack(backbone, head(48, 32))
+    sizes = (48, depth, 3, 16, TEMPLATE, SEARCH, 0.1)
+    options = ViTOptions(*sizes, where, ratios, conv_stem=conv_stem, from_scratch=True)
+    net = OSTrack(OneStreamViT(options), head(48, 32))
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if parameter.ndim == 1 or "pos_embed" in name:

@@ -12,7 +12,7 @@ from lib.config import KD, Config, Teacher, schema
 from lib.data import Batch
 from lib.methods.ostrack import OSTrack, OSTrackConfig, OSTrackObjective
 from lib.methods.sdstrack import SDSTrack, SDSTrackConfig, SDSTrackObjective
-from lib.models.backbones import OneStreamViT, TwoStreamViT
+from lib.models.backbones import OneStreamViT, TwoStreamOptions, TwoStreamViT, ViTOptions
 from lib.models.heads import CenterHead
 from lib.models.losses import disc_kd, qkv_kd
 from lib.objectives import DistillationObjective, Losses, Progress
@@ -42,14 +42,14 @@ class TwoPictures(OSTrack):
 
 def build(kind: type[OSTrack], search: int, width: int = 16, **more: object) -> OSTrack:
     torch.manual_seed(search)
-    backbone = OneStreamViT(width, 3, 2, 8, search // 2, search, **more)  # type: ignore[arg-type]
-    return kind(backbone, CenterHead(width, 16))
+    options = ViTOptions(width, 3, 2, 8, search // 2, search, **more)  # type: ignore[arg-type]
+    return kind(OneStreamViT(options), CenterHead(width, 16))
 
 
 def build_two_streams(search: int) -> SDSTrack:
     torch.manual_seed(search)
-    backbone = TwoStreamViT(16, 3, 2, 8, search // 2, search, fusion_loc=(1, 2), adapter_dim=4)
-    return SDSTrack(backbone, CenterHead(16, 16))
+    options = TwoStreamOptions(16, 3, 2, 8, search // 2, search, fusion_loc=(1, 2), adapter_dim=4)
+    return SDSTrack(TwoStreamViT(options), CenterHead(16, 16))
 
 
 def batch(channels: int = 3) -> Batch:

@@ -1,0 +1,227 @@
+"""Box heads of convolutional branches over the search region's feature map (OSTrack, after CenterNet and STARK)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from lib.models.heads.candidates import Candidates, at_least_float32
+from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
+
+LOW, HIGH = 1e-4, 1.0 - 1e-4
+
+
+class ConvBranches(nn.Module):
+    """Branches ``conv1_<name>`` .. ``conv5_<name>``: 3 x 3 convolutions with batch norm and ReLU, the last one 1 x 1.
+
+    Names are those of published checkpoints.
+
+    Args:
+        widths: Channels of the branches' input and after each of the four convolutions.
+        branches: Name of a branch -> channels of its map.
+    """
+
+    def __init__(self, widths: Sequence[int], branches: Mapping[str, int]) -> None:
+        super().__init__()
+        for name, outputs in branches.items():
+            for i in range(4):
+                convolution = nn.Conv2d(widths[i], widths[i + 1], 3, padding=1)
+                layers = nn.Sequential(convolution, nn.BatchNorm2d(widths[i + 1]), nn.ReLU(inplace=True))
+                self.add_module(f"conv{i + 1}_{name}", layers)
+            self.add_module(f"conv5_{name}", nn.Conv2d(widths[4], outputs, 1))
+
+    def branch(self, name: str, x: Tensor) -> Tensor:
+        """Map of one branch.
+
+        Args:
+            name: The branch.
+            x: [B, widths[0], g, g].
+
+        Returns:
+            [B, outputs, g, g] in float32, under autocast too: in half precision the largest score would be 1, and the
+            focal loss of such a cell infinite.
+        """
+        for i in range(1, 6):
+            x = self.get_submodule(f"conv{i}_{name}")(x)
+        return at_least_float32(x)
+
+
+class FusedBranches(nn.Module):
+    """Branches of a head as five convolutions, batch norm inside.
+
+    All branches read the same feature map, so that their first layers are one convolution; from there on each has its
+    group of channels. The last layer is in float32: its maps are compared and become boxes.
+
+    Args:
+        head: The head.
+        branches: Names of its branches, in the order of the output.
+        options: Number format, packing, grid.
+    """
+
+    def __init__(self, head: ConvBranches, branches: Sequence[str], options: FuseOptions) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList()
+        for level in range(1, 5):
+            blocks = [head.get_submodule(f"conv{level}_{name}") for name in branches]
+            pairs = [folded(block.get_submodule("0"), block.get_submodule("1")) for block in blocks]
+            weight, bias = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+            groups = 1 if level == 1 else len(branches)
+            self.layers.append(Convolution(weight, bias, options, relu=True, groups=groups))
+        # 1 x 1 convolutions as one: each sees its own channels, zeros elsewhere.
+        last = [head.get_submodule(f"conv5_{name}") for name in branches]
+        weight = torch.block_diag(*(layer.get_parameter("weight").detach()[:, :, 0, 0] for layer in last))
+        bias = torch.cat([layer.get_parameter("bias").detach() for layer in last])
+        self.last = Convolution(weight[:, :, None, None], bias, replace(options, dtype=torch.float32))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """feature [B, C, g, g] -> the branches' maps after one another [B, sum of outputs, g, g], float32."""
+        x = feature
+        for layer in self.layers:
+            x = layer(x)
+        maps: Tensor = self.last(x.float())
+        return maps
+
+
+class CenterHead(ConvBranches):
+    """One candidate per cell: the cell's corner plus its offset is the box's centre; there is no half-cell shift.
+
+    Args:
+        inputs: Channels of the feature map.
+        num_channels: Width of the first convolution, halved three times.
+        prior: Score that a fresh head gives every cell (RetinaNet's trick); None leaves 0.5, as published. A network
+            that starts from random weights saves its first epoch with a small prior, since nearly all cells are
+            background.
+    """
+
+    def __init__(self, inputs: int, num_channels: int = 256, prior: float | None = None) -> None:
+        widths = [inputs, *(num_channels // 2**i for i in range(4))]
+        super().__init__(widths, {"ctr": 1, "offset": 2, "size": 2})
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.xavier_uniform_(parameter)
+        if prior is not None:
+            nn.init.constant_(self.get_submodule("conv5_ctr").get_parameter("bias"), math.log(prior / (1.0 - prior)))
+
+    def forward(self, feature: Tensor) -> Candidates:
+        """Candidates of a feature map [B, inputs, g, g]; maps are in float32, under autocast too."""
+        feature = feature.contiguous()
+        score = self.branch("ctr", feature).sigmoid().clamp(LOW, HIGH)
+        size = self.branch("size", feature).sigmoid().clamp(LOW, HIGH)
+        offset = self.branch("offset", feature)
+        grid = score.shape[-1]
+        centres = (cell_corners(grid, score.device) + offset.flatten(2)) / grid
+        return _center_candidates(score, size, offset, centres)
+
+
+@fused_form_of(CenterHead, portable=True)
+class FusedCenterHead(nn.Module):
+    """A `CenterHead` for inference: the branches side by side."""
+
+    corners: Tensor
+
+    def __init__(self, head: CenterHead, options: FuseOptions) -> None:
+        super().__init__()
+        # What becomes a probability comes first.
+        self.branches = FusedBranches(head, ("ctr", "size", "offset"), options)
+        self.grid = options.grid
+        corners = cell_corners(options.grid, next(head.parameters()).device) / options.grid
+        self.register_buffer("corners", corners, persistent=False)
+
+    def forward(self, feature: Tensor) -> Candidates:
+        """As `CenterHead.forward`; float32 maps, whatever the format of the products."""
+        grid = feature.shape[-1]
+        maps = self.branches(feature)
+        probable = maps[:, :3].sigmoid().clamp_(LOW, HIGH)
+        score, size, offset = probable[:, :1], probable[:, 1:], maps[:, 3:]
+        corners = self.corners if grid == self.grid else cell_corners(grid, maps.device) / grid
+        return _center_candidates(score, size, offset, torch.add(corners, offset.flatten(2), alpha=1.0 / grid))
+
+
+def cell_corners(grid: int, device: torch.device) -> Tensor:
+    """Top-left corners of cells: x and y in cells, [1, 2, g * g] float32, row-major."""
+    steps = torch.arange(grid, dtype=torch.float32, device=device)
+    return torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)])[None]
+
+
+def _center_candidates(score: Tensor, size: Tensor, offset: Tensor, centres: Tensor) -> Candidates:
+    """centres: [B, 2, g * g] x, y in units of the crop's side."""
+    boxes = torch.cat([centres, size.flatten(2)], dim=1).transpose(1, 2)
+    return Candidates(score.flatten(1), boxes, {"score_map": score, "size_map": size, "offset_map": offset})
+
+
+class CornerHead(ConvBranches):
+    """One candidate per search region: the box as the expected positions of its two corners.
+
+    The published network crashes with this head, since it unpacks two values where three come; the head itself is the
+    published one.
+
+    Args:
+        inputs: Channels of the feature map.
+        num_channels: Width of the first convolution, halved three times.
+    """
+
+    BRANCHES = ("tl", "br")
+
+    def __init__(self, inputs: int, num_channels: int = 256) -> None:
+        super().__init__([inputs, *(num_channels // 2**i for i in range(4))], dict.fromkeys(self.BRANCHES, 1))
+
+    def corner_logits(self, feature: Tensor) -> Tensor:
+        """Maps before softmax: [B, inputs, g, g] -> [B, 2, g, g] of the top-left and the bottom-right corner."""
+        return torch.cat([self.branch(name, feature) for name in self.BRANCHES], dim=1)
+
+    def forward(self, feature: Tensor) -> Candidates:
+        """Candidates of a feature map [B, inputs, g, g]; maps are in float32, under autocast too."""
+        return corner_candidates(self.corner_logits(feature.contiguous()))
+
+
+@fused_form_of(CornerHead, portable=True)
+class FusedCornerHead(nn.Module):
+    """A `CornerHead` for inference: both branches side by side."""
+
+    def __init__(self, head: CornerHead, options: FuseOptions) -> None:
+        super().__init__()
+        self.branches = FusedBranches(head, CornerHead.BRANCHES, options)
+
+    def forward(self, feature: Tensor) -> Candidates:
+        """As `CornerHead.forward`; float32 maps, whatever the format of the products."""
+        return corner_candidates(self.branches(feature))
+
+
+def corner_candidates(logits: Tensor) -> Candidates:
+    """The box between the expected corners; a cell stands for its top-left corner, there is no half-cell shift.
+
+    Args:
+        logits: [B, 2, g, g] of the top-left and the bottom-right corner.
+
+    Returns:
+        One candidate; its score is the largest of the mean of both corners' probabilities (the score map). The
+        probabilities are `corners` in its maps.
+    """
+    grid = logits.shape[-1]
+    corners = logits.flatten(2).softmax(dim=2)
+    steps = torch.arange(grid, device=logits.device, dtype=logits.dtype) / grid
+    cells = torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)])
+    first, second = (corners[:, :, None] * cells).sum(dim=3).unbind(1)
+    boxes = torch.cat([(first + second) / 2, second - first], dim=1)
+    score = corners.mean(dim=1)
+    score_map = score.unflatten(1, (1, grid, grid))
+    return Candidates(score.amax(dim=1, keepdim=True), boxes[:, None], {"score_map": score_map, "corners": corners})
+
+
+def boxes_from_corners(cells: Tensor, grid: int) -> Tensor:
+    """Boxes between two corners, which may come in any order; a box is at least one cell wide and high.
+
+    Args:
+        cells: [B, 2], the corners' cells, row-major.
+        grid: Side of the map in cells.
+
+    Returns:
+        [B, 4] float64, cx, cy, w, h in units of the crop's side.
+    """
+    place = torch.stack([cells % grid, cells.div(grid, rounding_mode="floor")], dim=2).double() / grid
+    low, high = place.amin(dim=1), place.amax(dim=1)
+    return torch.cat([(low + high) / 2, (high - low).clamp(min=1 / grid)], dim=1)
