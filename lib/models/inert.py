@@ -29,7 +29,11 @@ class WeightsError(RuntimeError):
 class Inert:
     """Stand-in for a foreign object: keeps its state and does nothing.
 
-    origin: dotted name in the file. Arguments of the call are in `call_args`, a state that is no dictionary in `state`.
+    Attributes:
+        origin: Dotted name in the file.
+        used: Origins of all objects that were made.
+        call_args: Arguments of the call.
+        state: A state that is no dictionary.
     """
 
     origin = ""
@@ -42,7 +46,7 @@ class Inert:
         return self
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Whatever the class was given, nothing is done with it."""
+        """The arguments are in `call_args` already."""
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):
@@ -72,17 +76,15 @@ class _InertList(Inert, list):
 class _Probe(Inert):
     """Stand-in of the first pass, which also notes whether it was filled like a dict or like a list."""
 
-    mappings: set[str]
-    lists: set[str]
+    bases: dict[str, type[Inert]]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.mappings.add(self.origin)
+        self.bases[self.origin] = _InertMapping
 
     def append(self, item: Any) -> None:
-        self.lists.add(self.origin)
+        self.bases.setdefault(self.origin, _InertList)
 
-    def extend(self, items: Any) -> None:
-        self.lists.add(self.origin)
+    extend = append
 
 
 class _Surveyor(pickle.Unpickler):
@@ -91,63 +93,58 @@ class _Surveyor(pickle.Unpickler):
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="latin1")
         self.names: dict[str, type[_Probe]] = {}
-        self.mappings: set[str] = set()
-        self.lists: set[str] = set()
+        self.bases: dict[str, type[Inert]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
+        """A probe under the name of the class."""
         origin = f"{module}.{name}"
         if origin not in self.names:
-            notes = {"origin": origin, "used": set(), "mappings": self.mappings, "lists": self.lists}
-            self.names[origin] = type(name, (_Probe,), notes)
+            self.names[origin] = type(name, (_Probe,), {"origin": origin, "used": set(), "bases": self.bases})
         return self.names[origin]
 
     def persistent_load(self, pid: Any) -> Any:
-        return None
+        """No tensor is read."""
 
 
-def _survey(path: Path) -> _Surveyor:
-    if zipfile.is_zipfile(path):
+def load_inert(path: Path, mmap: bool = True) -> tuple[Any, tuple[str, ...]]:
+    """Read what `torch.save` wrote.
+
+    Nothing that the file names is imported or called, harmless tensor builders of PyTorch excepted.
+
+    Args:
+        path: The file.
+        mmap: Map the tensors of a zip-format file into memory instead of reading them at once.
+
+    Returns:
+        The content, on the CPU, and the dotted names of the classes that were replaced.
+
+    Raises:
+        pickle.UnpicklingError: The file asks for functions of the operating system, or is broken. Files that are broken
+            in other ways raise what zipfile and torch raise.
+    """
+    zipped = zipfile.is_zipfile(path)
+    if zipped:
         with zipfile.ZipFile(path) as archive:
             inside = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
             if len(inside) != 1:
                 raise pickle.UnpicklingError("the archive holds no data.pkl")
             surveyor = _Surveyor(io.BytesIO(archive.read(inside[0])))
-        surveyor.load()
-        return surveyor
-    with path.open("rb") as file:
-        for _ in range(LEGACY_PICKLES_BEFORE_THE_OBJECT):
-            _Surveyor(file).load()
-        surveyor = _Surveyor(file)
-        surveyor.load()
-        return surveyor
-
-
-def _present_names(module: str, name: str) -> tuple[str, str]:
-    """Protocol 2 writes names as Python 2 had them; PyTorch translates some of them back before it looks them up."""
-    translated = ".".join(NAME_MAPPING.get((module, name), (module, name)))
-    return translated, f"{IMPORT_MAPPING.get(module, module)}.{name}"
-
-
-def load_inert(path: Path, mmap: bool = True) -> tuple[Any, tuple[str, ...]]:
-    """What `torch.save` wrote to `path`, on the CPU, and the dotted names of the classes that were replaced.
-
-    mmap: map the tensors of a zip-format file into memory instead of reading them at once.
-    Nothing that the file names is imported or called, harmless tensor builders of PyTorch excepted. A file that asks
-    for functions of the operating system is refused (pickle.UnpicklingError). Raises what pickle, zipfile and torch
-    raise on files that are broken.
-    """
-    surveyor = _survey(path)
+            surveyor.load()
+    else:
+        with path.open("rb") as file:
+            for _ in range(LEGACY_PICKLES_BEFORE_THE_OBJECT):
+                _Surveyor(file).load()
+            surveyor = _Surveyor(file)
+            surveyor.load()
     used: set[str] = set()
     stand_ins: list[Any] = []
     for origin in surveyor.names:
-        base = Inert
-        if origin in surveyor.mappings:
-            base = _InertMapping
-        elif origin in surveyor.lists:
-            base = _InertList
         module, _, name = origin.rpartition(".")
-        stand_in = type(name, (base,), {"origin": origin, "used": used})
-        stand_ins += [(stand_in, alias) for alias in {origin, *_present_names(module, name)}]
+        # Protocol 2 writes names as Python 2 had them; PyTorch translates some back before it looks them up.
+        translated = ".".join(NAME_MAPPING.get((module, name), (module, name)))
+        aliases = {origin, translated, f"{IMPORT_MAPPING.get(module, module)}.{name}"}
+        stand_in = type(name, (surveyor.bases.get(origin, Inert),), {"origin": origin, "used": used})
+        stand_ins += [(stand_in, alias) for alias in aliases]
     with torch.serialization.safe_globals(stand_ins):
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
     return content, tuple(sorted(used))

@@ -48,4 +48,7 @@ class SDSTrack(OSTrack):
         """
         if patch_masks is None:
             return super().forward(template, search, template_mask, keep_rate)
-        return self.decode(self.backbone.encode_masked(template, search, patch_masks, template_mask, keep_rate))
+        mask = None if template_mask is None else template_mask.repeat(2, 1)
+        templates = self.backbone.embed_template(template, patch_masks.template)
+        searches = self.backbone.embed_search(search, patch_masks.search)
+        return self.decode(self.backbone.encode(templates, searches, mask, keep_rate))

@@ -44,17 +44,13 @@ class AdaptedBlock(Block):
 
     fusion_is_seen = False
 
-    Space_X_DTE_Adapter: BottleneckAdapter
-    MLP_X_DTE_Adapter: BottleneckAdapter
-    Space_X_X_DTE_Adapter: BottleneckAdapter
-    MLP_X_X_DTE_Adapter: BottleneckAdapter
-
     def __init__(
         self, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0, bottleneck: int = 192
     ) -> None:
         super().__init__(width, heads, mlp_ratio, drop_path)
-        for name in ("MLP_X_DTE", "Space_X_DTE", "MLP_X_X_DTE", "Space_X_X_DTE"):
-            self.add_module(f"{name}_Adapter", BottleneckAdapter(width, bottleneck))
+        self.MLP_X_DTE_Adapter, self.Space_X_DTE_Adapter, self.MLP_X_X_DTE_Adapter, self.Space_X_X_DTE_Adapter = (
+            BottleneckAdapter(width, bottleneck) for _ in range(4)
+        )
 
     def attend(self, x: Tensor, rgb_rows: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """First half of a single-stream pass.
@@ -163,7 +159,7 @@ class FusedAdaptedBlock(FusedBlock):
         """As `AdaptedBlock.attend`."""
         q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
         mixed = self.attention(q, k, v).transpose(1, 2).flatten(2)
-        x = self.proj(x, mixed)
+        x.add_(self.proj(mixed))
         aux = x[rgb_rows:]
         aux.copy_(self.aux_space(aux, mixed[rgb_rows:]))
         return x, q, k
@@ -178,7 +174,7 @@ class FusedAdaptedBlock(FusedBlock):
         """As `AdaptedBlock.fuse`."""
         q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
         mixed = cross_attention(q[:, :, first:], k, v)
-        x = self.fusion_space(self.proj(x[:, first:].contiguous(), mixed), mixed)
+        x = self.fusion_space(x[:, first:].contiguous().add_(self.proj(mixed)), mixed)
         return self.fusion_mlp(x, self.norm2(x))
 
 

@@ -200,7 +200,7 @@ class OneStreamViT(nn.Module):
             if index is None:
                 index = torch.arange(length, device=x.device).expand(x.shape[0], -1)
             x, q, k = block.attend(x)
-            x, index, gone = drop_candidates(x, q, k, index, n, ratio, self.judges, template_mask)
+            x, index, gone = drop_candidates(x, q, k, index, ratio, self.judges, template_mask)
             x = block.feed(x)
             removed.append(gone)
         x = self.norm(x)

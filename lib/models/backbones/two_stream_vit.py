@@ -17,7 +17,7 @@ from lib.models.adapters.adapted_block import AdaptedBlock
 from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens, ViTOptions
 from lib.models.layers.candidate_elimination import drop_candidates, put_back
 from lib.models.layers.fused import FuseOptions, fuse_module, with_fused_children
-from lib.models.layers.masking import PatchMasks, hide
+from lib.models.layers.masking import hide
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,13 @@ class TwoStreamTokens(Tokens):
 
 @dataclass
 class _Stream:
-    """Rows on their way through the blocks: the first `rgb_rows` are RGB. index: as in `drop_candidates`."""
+    """Rows on their way through the blocks; arguments of `drop_candidates`.
+
+    Attributes:
+        x: [R, N, C], of which the first `rgb_rows` are RGB.
+        index: [R, L], original positions of the search tokens; None while all are there.
+        mask: [R, Nz] bool, template tokens that score candidates.
+    """
 
     x: Tensor
     rgb_rows: int
@@ -77,6 +83,7 @@ class _Stream:
 
     @staticmethod
     def joined(streams: list[_Stream]) -> _Stream:
+        """One batch of both streams, RGB rows first."""
         if len(streams) == 1:
             return streams[0]
         rgb, aux = streams
@@ -163,7 +170,7 @@ class TwoStreamViT(OneStreamViT):
         shorter = search_only and last in self.fusion_loc
         for i, block in enumerate(cast("Iterable[AdaptedBlock]", self.blocks)):
             ratio = self._ratio(i, keep_rate)
-            gone = [self._pass(block, stream, n, length, ratio) for stream in streams]
+            gone = [self._pass(block, stream, length, ratio) for stream in streams]
             removed += [torch.cat([g for g in gone if g is not None])] if ratio < 1.0 else []
             if i in self.fusion_loc:
                 stream = _Stream.joined(streams)
@@ -179,39 +186,16 @@ class TwoStreamViT(OneStreamViT):
         x = self.norm(x.unflatten(0, (2, rows)).mean(dim=0))
         return TwoStreamTokens(x[:, :n], x[:, n:], removed, fusions)
 
-    def _pass(self, block: AdaptedBlock, stream: _Stream, n: int, length: int, ratio: float) -> Tensor | None:
+    def _pass(self, block: AdaptedBlock, stream: _Stream, length: int, ratio: float) -> Tensor | None:
         """One block over the rows of a stream; returns the positions that were eliminated."""
         x, q, k = block.attend(stream.x, stream.rgb_rows)
         gone = None
         if ratio < 1.0:
             if stream.index is None:
                 stream.index = torch.arange(length, device=x.device).expand(x.shape[0], -1)
-            x, stream.index, gone = drop_candidates(x, q, k, stream.index, n, ratio, self.judges, stream.mask)
+            x, stream.index, gone = drop_candidates(x, q, k, stream.index, ratio, self.judges, stream.mask)
         stream.x = block.feed(x, stream.rgb_rows)
         return gone
-
-    def encode_masked(
-        self,
-        template: Tensor,
-        search: Tensor,
-        masks: PatchMasks,
-        template_mask: Tensor | None = None,
-        keep_rate: float | None = None,
-    ) -> TwoStreamTokens:
-        """Pictures as they are and with hidden patches, as one batch (self-distillation of SDSTrack).
-
-        Args:
-            template: [B, 6, T, T] normalised.
-            search: [B, 6, S, S] normalised.
-            masks: The patches to hide.
-            template_mask, keep_rate: As in `OneStreamViT.encode`.
-
-        Returns:
-            2B rows: B clean ones, then the same with hidden patches.
-        """
-        mask = None if template_mask is None else template_mask.repeat(2, 1)
-        tokens = self.embed_template(template, masks.template), self.embed_search(search, masks.search)
-        return self.encode(*tokens, mask, keep_rate)
 
     def fuse_for_inference(self, options: FuseOptions) -> TwoStreamViT:
         """For inference; see `lib.models.layers.fused`. Each stem has its own channels' normalisation folded in."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import KEY, QUERY, VALUE, PosEmbedAttention, PosEmbedProjection, sine_pos_embed
-from lib.models.layers.fused import FuseOptions, ResidualMlp, ResidualProduct, attention, fused_form_of
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, attention, fused_form_of
 
 TEMPLATE, SEARCH = "1", "2"
 
@@ -244,12 +244,12 @@ class _AfterAttention(nn.Module):
 
     def __init__(self, attn: PosEmbedAttention, norm: nn.Module, options: FuseOptions) -> None:
         super().__init__()
-        self.proj = ResidualProduct(attn.out_proj.weight, attn.out_proj.bias, options)
+        self.proj = Product(attn.out_proj.weight, attn.out_proj.bias, options)
         self.norm = copy.deepcopy(norm).to(options.dtype)
 
     def forward(self, stream: Tensor, mixed: Tensor) -> Tensor:
         """stream [B, N, C], mixed [B, heads, N, d] -> [B, N, C]."""
-        tokens: Tensor = self.norm(self.proj(stream, mixed.transpose(1, 2).flatten(2)))
+        tokens: Tensor = self.norm(stream.add_(self.proj(mixed.transpose(1, 2).flatten(2))))
         return tokens
 
 

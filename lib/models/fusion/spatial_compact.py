@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lib.models.layers.attention import KEY, QUERY, VALUE, CrossAttention, PosEmbedProjection
 from lib.models.layers.blocks import Mlp, trunc_normal_linears
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, attention
 
 
 class SpatialCompactLayer(nn.Module):
@@ -90,7 +90,7 @@ class FusedSpatialCompact(nn.Module):
         self.of_rgb = PosEmbedProjection([(ahead, QUERY)], pos_embed, options)
         self.of_aux = PosEmbedProjection([(ahead, KEY), (ahead, VALUE), (back, QUERY)], pos_embed, options)
         self.of_new_rgb = PosEmbedProjection([(back, KEY), (back, VALUE)], pos_embed, options)
-        self.proj, self.proj_det = (ResidualProduct(a.proj.weight, a.proj.bias, options) for a in (ahead, back))
+        self.proj, self.proj_det = (Product(a.proj.weight, a.proj.bias, options) for a in (ahead, back))
         self.mlp = ResidualMlp.of_linears(layer.MLP.fc1, layer.MLP.fc2, options)
         d = layer.MLP_det
         self.up = Product(d.fc1.weight, d.fc1.bias, options, "gelu")
@@ -103,9 +103,9 @@ class FusedSpatialCompact(nn.Module):
         norm = self.get_submodule
         (asking,), (keys, values, queries) = self.of_rgb(rgb), self.of_aux(aux)
         mixed = self.attend(asking, keys, values)
-        rgb = norm("norm2")(self.proj(rgb, mixed.transpose(1, 2).flatten(2)))
+        rgb = norm("norm2")(rgb.add_(self.proj(mixed.transpose(1, 2).flatten(2))))
         mixed = self.attend(queries, *self.of_new_rgb(rgb))
-        aux = norm("norm2_det")(self.proj_det(aux, mixed.transpose(1, 2).flatten(2)))
+        aux = norm("norm2_det")(aux.add_(self.proj_det(mixed.transpose(1, 2).flatten(2))))
         rgb, aux = norm("norm3")(self.mlp(rgb, rgb)), norm("norm3_det")(self.down(self.up(aux)))
         fused: Tensor = norm("norm_final")(joined(rgb, aux, self.prompts))
         return fused

@@ -8,7 +8,7 @@ from torch import nn
 
 from lib.models.heads.auxiliary import ConfidenceHead, TaskHead
 from lib.models.heads.candidates import Candidates
-from lib.models.heads.convolutional import CenterHead, CornerHead, boxes_from_corners, corner_candidates
+from lib.models.heads.convolutional import CenterHead, CornerHead, boxes_from_corners
 from lib.models.heads.dense import BACKGROUND, TARGET, Perceptron, dense_candidates
 from lib.registry import Registry
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import Attention, SplitAttention, split_heads
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, ResidualProduct, attention, fused_form_of
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, attention, fused_form_of
 
 EPS = 1e-6
 """Of layer norms."""
@@ -119,7 +119,7 @@ class FusedBlock(nn.Module):
         self.attention = attention(options, attn.qkv.weight.device)
         self.norm1, self.norm2 = (copy.deepcopy(norm).to(options.dtype) for norm in (block.norm1, block.norm2))
         self.qkv = Product(attn.qkv.weight, attn.qkv.bias, options)
-        self.proj = ResidualProduct(attn.proj.weight, attn.proj.bias, options)
+        self.proj = Product(attn.proj.weight, attn.proj.bias, options)
         self.mlp = ResidualMlp.of_linears(mlp.fc1, mlp.fc2, options)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class FusedBlock(nn.Module):
         """As `Block.attend`, in place."""
         q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
         mixed = self.attention(q, k, v)
-        return self.proj(x, mixed.transpose(1, 2).flatten(2)), q, k
+        return x.add_(self.proj(mixed.transpose(1, 2).flatten(2))), q, k
 
     def feed(self, x: Tensor) -> Tensor:
         """As `Block.feed`, in place."""
@@ -200,7 +200,7 @@ class FusedScaledBlock(nn.Module):
         gates = [torch.cat([getattr(mlp.w1, name), getattr(mlp.w2, name)]).detach() for name in ("weight", "bias")]
         self.gates = Product(gates[0], gates[1], options)
         self.proj, self.down = (
-            ResidualProduct(layer.weight.detach() * gamma[:, None], layer.bias.detach() * gamma, options)
+            Product(layer.weight.detach() * gamma[:, None], layer.bias.detach() * gamma, options)
             for layer, gamma in ((attn.proj, block.gamma_1.detach()), (mlp.w3, block.gamma_2.detach()))
         )
 
@@ -209,6 +209,6 @@ class FusedScaledBlock(nn.Module):
         q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
         mixed = self.attention(q[:, :, first:], k, v)
         x = x[:, first:].contiguous() if first else x
-        x = self.proj(x, mixed.transpose(1, 2).flatten(2))
+        x = x.add_(self.proj(mixed.transpose(1, 2).flatten(2)))
         gate, value = self.gates(self.norm2(x)).chunk(2, dim=-1)
-        return self.down(x, self.inner(F.silu(gate).mul_(value)))
+        return x.add_(self.down(self.inner(F.silu(gate).mul_(value))))

@@ -102,31 +102,23 @@ def template_attention(q: Tensor, k: Tensor, n_template: int, rows: list[int] | 
 
 
 def drop_candidates(
-    x: Tensor,
-    q: Tensor,
-    k: Tensor,
-    index: Tensor,
-    n_template: int,
-    ratio: float,
-    rows: list[int] | None,
-    mask: Tensor | None,
+    x: Tensor, q: Tensor, k: Tensor, index: Tensor, ratio: float, rows: list[int] | None, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Candidate elimination between a block's attention and its MLP.
 
     Args:
-        x: [B, n_template + L, C].
-        q, k: [B, heads, n_template + L, d], queries and keys of the attention.
+        x: [B, Nz + L, C], the template's tokens first.
+        q, k: [B, heads, Nz + L, d], queries and keys of the attention.
         index: [B, L], original positions of the search tokens.
-        n_template: Number of template tokens.
         ratio: Share of the search tokens that stay, rounded up.
         rows, mask: As of `template_attention`.
 
     Returns:
-        The tokens that stay [B, n_template + keep, C], their positions [B, keep], best first, and those removed
+        The tokens that stay [B, Nz + keep, C], their positions [B, keep], best first, and those removed
         [B, L - keep].
     """
     length = index.shape[1]
-    keep = math.ceil(ratio * length)
+    n_template, keep = x.shape[1] - length, math.ceil(ratio * length)
     if keep == length:
         return x, index, index[:, :0]
     order = template_attention(q, k, n_template, rows, mask).sort(dim=1, descending=True).indices

@@ -13,7 +13,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,14 +55,6 @@ class FuseOptions:
         return self.pack and weight.device.type == "cpu"
 
 
-@runtime_checkable
-class Fusable(Protocol):
-    """A module with a quicker form for fixed weights."""
-
-    def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
-        """Same inputs (except for `options.pixels`) and outputs up to rounding; the module itself stays unchanged."""
-
-
 def fused_form_of(kind: type[nn.Module], portable: bool = False) -> Callable[[Form], Form]:
     """Decorator of a class that is built as ``form(module, options)``; `kind` gets its `fuse_for_inference` from it.
 
@@ -83,8 +75,17 @@ def fused_form_of(kind: type[nn.Module], portable: bool = False) -> Callable[[Fo
 
 
 def fuse_module(module: nn.Module, options: FuseOptions) -> nn.Module:
-    """The module's fused form, or a copy whose children are in theirs."""
-    return module.fuse_for_inference(options) if isinstance(module, Fusable) else with_fused_children(module, options)
+    """The module's fused form, or a copy whose children are in theirs.
+
+    Args:
+        module: A module in eval mode; it stays unchanged.
+        options: How to fuse.
+
+    Returns:
+        A module with the same inputs (except for `options.pixels`), and the same outputs up to rounding.
+    """
+    fuse = getattr(module, "fuse_for_inference", None)
+    return with_fused_children(module, options) if fuse is None else cast("nn.Module", fuse(options))
 
 
 def with_fused_children(module: M, options: FuseOptions) -> M:
@@ -132,18 +133,6 @@ class Product(nn.Module):
         kind = "none" if self.act == "gelu" else ""
         y: Tensor = _ONEDNN._linear_pointwise(x, self.weight, self.bias, self.act, [], kind)
         return y
-
-
-class ResidualProduct(nn.Module):
-    """``stream + x W^T + b``; arguments as of `Product`."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, options: FuseOptions) -> None:
-        super().__init__()
-        self.product = Product(weight, bias, options)
-
-    def forward(self, stream: Tensor, x: Tensor) -> Tensor:
-        """stream [..., C], which is overwritten, and x [..., K] -> [..., C]."""
-        return stream.add_(self.product(x))
 
 
 class ResidualMlp(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.blocks import EPS, DropPath
-from lib.models.layers.fused import FuseOptions, Product, ResidualProduct, folded, fused_form_of
+from lib.models.layers.fused import FuseOptions, Product, folded, fused_form_of
 
 
 def sample_pictures(channels: int, size: int, rows: int = 2) -> Tensor:
@@ -159,11 +159,11 @@ class FusedConvBlock(nn.Module):
         mlp = block.mlp
         self.norm, self.inner = (copy.deepcopy(norm).to(options.dtype) for norm in (block.norm2, mlp.ffn_ln))
         self.up = Product(mlp.fc1.weight.flatten(1), mlp.fc1.bias, options, "gelu")
-        self.down = ResidualProduct(mlp.fc2.weight.flatten(1), mlp.fc2.bias, options)
+        self.down = Product(mlp.fc2.weight.flatten(1), mlp.fc2.bias, options)
 
     def forward(self, x: Tensor) -> Tensor:
         """As `ConvBlock.forward`; overwrites x."""
-        return self.down(x, self.inner(self.up(self.norm(x))))
+        return x.add_(self.down(self.inner(self.up(self.norm(x)))))
 
 
 class Merge(nn.Module):

@@ -412,7 +412,7 @@ def candidate_elimination(case: Case) -> None:
             mask = torch.zeros(len(tokens), n, dtype=torch.bool)
             mask[:, rows] = True
         for judges, rows_mask in ((None, mask), (rows, None)):
-            kept, positions, gone = drop_candidates(tokens, q, k, index, n, float(ratio), judges, rows_mask)
+            kept, positions, gone = drop_candidates(tokens, q, k, index, float(ratio), judges, rows_mask)
             case.check(kept, stored["tokens"], f"{name} tokens")
             assert positions.tolist() == stored["keep_index"], name
             assert gone.tolist() == (stored["removed_index"] or [[]] * len(tokens)), name
