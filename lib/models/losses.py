@@ -8,7 +8,14 @@ from torch.nn import functional as F
 
 
 def generalised_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """GIoU and IoU [B] of boxes row by row, both [B, 4] x1, y1, x2, y2 (Rezatofighi et al., CVPR 2019)."""
+    """GIoU (Rezatofighi et al., CVPR 2019) and IoU of boxes, row by row.
+
+    Args:
+        first, second: [B, 4] x1, y1, x2, y2.
+
+    Returns:
+        Both [B].
+    """
     area = (first[:, 2:] - first[:, :2]).prod(dim=1) + (second[:, 2:] - second[:, :2]).prod(dim=1)
     low, high = torch.max(first[:, :2], second[:, :2]), torch.min(first[:, 2:], second[:, 2:])
     intersection = (high - low).clamp(min=0).prod(dim=1)
@@ -19,9 +26,15 @@ def generalised_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def giou_loss(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of 1 - GIoU, and the IoU [B]; both [B, 4] x1, y1, x2, y2.
+    """Mean of 1 - GIoU.
 
     When any box of the batch has its corners swapped, loss and IoU of the batch are 0, as in published training.
+
+    Args:
+        predicted, target: [B, 4] x1, y1, x2, y2.
+
+    Returns:
+        The loss, and the IoU [B].
     """
     swapped = (predicted[:, 2:] < predicted[:, :2]).any() | (target[:, 2:] < target[:, :2]).any()
     # Sorted corners keep the branch that is not taken finite, so that its zero gradient stays a zero.
@@ -33,10 +46,17 @@ def giou_loss(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
-    """Radius [B] in cells for boxes of `size` [B, 2] (w, h) in cells.
+    """Radius of the Gaussians of heat maps (Law and Deng, CornerNet, ECCV 2018).
 
     The three quadratics as CornerNet's released code solves them (it forgets a factor 2a in two of them), since every
     tracker of this family was trained with these radii.
+
+    Args:
+        size: [B, 2], width and height of the boxes in cells.
+        overlap: IoU that a box within the radius has at least with the true one.
+
+    Returns:
+        [B], whole cells.
     """
     w, h = size.unbind(dim=1)
     b1, c1 = h + w, w * h * (1 - overlap) / (1 + overlap)
@@ -49,10 +69,15 @@ def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
 
 
 def gaussian_heatmap(boxes_xywh: Tensor, grid: int) -> Tensor:
-    """Heat maps [B, grid, grid], 1 at the rounded box centre.
+    """Heat maps with a Gaussian at the rounded centre of each box, where they are 1.
 
-    boxes_xywh: [B, 4] in units of the crop's side, not clipped; a centre outside the map leaves only the part of its
-    Gaussian that reaches into it.
+    Args:
+        boxes_xywh: [B, 4] in units of the crop's side, not clipped; a centre outside the map leaves only the part of
+            its Gaussian that reaches into it.
+        grid: Side of the maps in cells.
+
+    Returns:
+        [B, grid, grid] in 0..1.
     """
     cells = boxes_xywh * grid
     centre = (cells[:, :2] + cells[:, 2:] / 2).round()
@@ -68,9 +93,15 @@ def gaussian_heatmap(boxes_xywh: Tensor, grid: int) -> Tensor:
 
 
 def focal_loss(score: Tensor, target: Tensor, alpha: int = 2, beta: int = 4) -> Tensor:
-    """Penalty-reduced focal loss, summed and divided by the number of cells that are exactly 1 in the whole batch.
+    """Penalty-reduced focal loss (CornerNet, ECCV 2018, eq. 1).
 
-    score: probabilities in (0, 1), any shape; target: same number of values in 0..1.
+    Args:
+        score: Probabilities in (0, 1), any shape.
+        target: As many values in 0..1.
+        alpha, beta: Exponents.
+
+    Returns:
+        The sum, divided by the number of cells of the whole batch whose target is exactly 1.
     """
     target = target.reshape(score.shape)
     positive = target.eq(1.0)
@@ -81,12 +112,17 @@ def focal_loss(score: Tensor, target: Tensor, alpha: int = 2, beta: int = 4) -> 
 
 
 def cells_under(boxes_xywh: Tensor, grid: int, wrap: bool = False) -> Tensor:
-    """[B, N] bool, N = grid * grid, row-major: True where a cell's corner lies in its sample's box, for at least one
-    row and column of cells.
+    """Cells whose corner lies in their sample's box; at least one row and one column of cells.
 
-    boxes_xywh: [B, 4] in units of the crop's side. wrap: bounds below zero count from the far side, as Python's slices
-    do; so published training has it, where a box that sticks out to the left or the top mostly finds no cell at all.
-    Otherwise bounds are clamped to the map.
+    Args:
+        boxes_xywh: [B, 4] in units of the crop's side.
+        grid: Side of the map in cells.
+        wrap: Bounds below zero count from the far side, as Python's slices do; so published training has it, where a
+            box that sticks out to the left or the top mostly finds no cell at all. Otherwise bounds are clamped to the
+            map.
+
+    Returns:
+        [B, grid * grid] bool, row-major.
     """
     centre, extent = boxes_xywh[:, :2] + boxes_xywh[:, 2:] / 2, boxes_xywh[:, 2:]
     low = ((centre - extent / 2) * grid).ceil().long()
@@ -101,34 +137,70 @@ def cells_under(boxes_xywh: Tensor, grid: int, wrap: bool = False) -> Tensor:
 
 
 def channel_kl(student: Tensor, teacher: Tensor, temperature: float, dim: int = 1) -> Tensor:
-    """T^2 * KL(teacher || student) at every position, in float32; `dim` (the channels) is summed away."""
+    """T^2 * KL(teacher || student) of the distributions over channels, in float32.
+
+    Args:
+        student, teacher: Of the same shape.
+        temperature: T, by which both are divided before the softmax.
+        dim: The channels; it is summed away.
+    """
     expected = F.log_softmax(teacher.float() / temperature, dim=dim)
     found = F.log_softmax(student.float() / temperature, dim=dim)
     return F.kl_div(found, expected, reduction="none", log_target=True).sum(dim=dim) * temperature**2
 
 
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Sum of `channel_kl` over all positions of [B, C, ...] maps, divided by B."""
+    """Distillation loss of whole maps.
+
+    Args:
+        student, teacher: [B, C, ...].
+        temperature: As of `channel_kl`.
+
+    Returns:
+        Sum of `channel_kl` over all positions, divided by B.
+    """
     return channel_kl(student, teacher, temperature).sum() / len(student)
 
 
 def resize_map(maps: Tensor, size: int) -> Tensor:
-    """[B, C, h, w] -> [B, C, size, size]: bilinear, half-pixel centres, no antialias; untouched where it fits."""
+    """Maps of another size: bilinear, half-pixel centres, no antialias.
+
+    Args:
+        maps: [B, C, h, w].
+        size: Side of the new maps in cells.
+
+    Returns:
+        [B, C, size, size]; `maps` itself where it has that size.
+    """
     if maps.shape[-2:] == (size, size):
         return maps
     return F.interpolate(maps.float(), size=(size, size), mode="bilinear", align_corners=False)
 
 
 def search_map(tokens: Tensor, grid: int) -> Tensor:
-    """The last grid^2 of the tokens [B, N, C] (the search region's, row-major) as a map [B, C, grid, grid]."""
+    """Search tokens as a map.
+
+    Args:
+        tokens: [B, N, C], the search region's last, row-major.
+        grid: Side of the search region in tokens.
+
+    Returns:
+        [B, C, grid, grid].
+    """
     return tokens[:, -grid * grid :].unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
 
 
 def qkv_kd(student: Tensor, teacher: Tensor, student_grid: int, teacher_grid: int, temperature: float = 4.0) -> Tensor:
     """Global view (QKV-KD): queries, keys and values of the search tokens, each its own distribution over channels.
 
-    student, teacher: [B, N, 3C], what a block's qkv projection gives (before the scale of the queries), heads merged,
-    search tokens last. The student's map is resized to the teacher's grid.
+    Args:
+        student, teacher: [B, N, 3C], output of a block's qkv projection, before the scale of the queries; heads merged,
+            search tokens last. The student's map is resized to the teacher's grid.
+        student_grid, teacher_grid: Sides of the search regions in tokens.
+        temperature: As of `channel_kl`.
+
+    Returns:
+        Sum over positions, divided by B.
     """
     found = resize_map(search_map(student, student_grid), teacher_grid)
     expected = search_map(teacher, teacher_grid)
@@ -138,7 +210,7 @@ def qkv_kd(student: Tensor, teacher: Tensor, student_grid: int, teacher_grid: in
 
 @torch.no_grad()
 def saliency(feature: Tensor) -> Tensor:
-    """Mean square over channels of a feature map [B, C, g, g] -> [B, g, g]."""
+    """Mean square over channels: feature map [B, C, g, g] -> [B, g, g] float32."""
     return feature.float().square().mean(dim=1)
 
 
@@ -150,11 +222,19 @@ def disc_kd(
     background_weight: float = 0.4,
     temperature: float = 4.0,
 ) -> Tensor:
-    """Target-aware view (Disc-KD): search feature maps [B, C, g, g], weighted by where the teacher sees something.
+    """Target-aware view (Disc-KD): search feature maps, weighted by the teacher's saliency.
 
-    Positions whose saliency in the teacher reaches `saliency_threshold` weigh `foreground_weight`, the others
-    `background_weight`. Published
-    as two passes over masked maps; a masked position is zero on both sides and adds nothing, so one pass is the same.
+    Published as two passes over masked maps; a masked position is zero on both sides and adds nothing, so one pass is
+    the same.
+
+    Args:
+        student, teacher: [B, C, g, g]; the student's map is resized to the teacher's.
+        saliency_threshold: Positions whose saliency in the teacher reaches it are foreground.
+        foreground_weight, background_weight: Of the positions.
+        temperature: As of `channel_kl`.
+
+    Returns:
+        Weighted sum over positions, divided by B.
     """
     divergence = channel_kl(resize_map(student, teacher.shape[-1]), teacher, temperature)
     weights = torch.where(saliency(teacher) >= saliency_threshold, foreground_weight, background_weight)

@@ -128,7 +128,14 @@ class FastITPN(nn.Module):
         return tokens.unflatten(0, (-1, 2))
 
     def type_search(self, tokens: Tensor) -> Tensor:
-        """Search tokens [..., C] with the embedding that marks them as such."""
+        """Search tokens with the embedding that marks them as such.
+
+        Args:
+            tokens: [..., C].
+
+        Returns:
+            [..., C].
+        """
         return tokens + self.get_parameter("token_type_search")[0, 0]
 
     def type_template(self, tokens: Tensor, foreground: Tensor, background: Tensor) -> Tensor:

@@ -31,8 +31,7 @@ class ViTOptions:
             `template_mask` in every call.
         sep_seg: Learned segment embeddings for template and search region.
         conv_stem: Overlapping convolutions instead of patches.
-        from_scratch: Fresh weights for training without pre-training: 0.02, the usual deviation of linear weights at
-            width 768, grows as 1 / sqrt(width), since narrow networks learn several times more slowly with it.
+        from_scratch: Fresh weights are for training without pre-training, see `linear_std`.
     """
 
     embed_dim: int = 768

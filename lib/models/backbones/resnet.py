@@ -163,10 +163,8 @@ class FusedBottleneck(nn.Module):
         self.conv1 = Convolution(*folded(block.conv1, block.bn1), options, relu=True)
         self.conv2 = Convolution(*folded(block.conv2, block.bn2), options, relu=True, stride=stride, dilation=dilation)
         self.conv3 = Convolution(*folded(block.conv3, block.bn3), after, relu=True)
-        self.downsample: Convolution | None = None
-        if block.downsample is not None:
-            convolution, norm = block.downsample
-            self.downsample = Convolution(*folded(convolution, norm), options, stride=stride)
+        shortcut = block.downsample
+        self.downsample = None if shortcut is None else Convolution(*folded(*shortcut), options, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """As `Bottleneck.forward`."""

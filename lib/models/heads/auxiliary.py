@@ -58,8 +58,7 @@ class TaskHead(nn.Module):
 
     def __init__(self, width: int, classes: int = 4, hidden: int = 256, dropout: float = 0.5) -> None:
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, hidden)
-        self.fc3 = nn.Linear(hidden, classes)
+        self.fc1, self.fc2, self.fc3 = nn.Linear(width, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, classes)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, token: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -33,30 +33,49 @@ class Candidates:
         return self
 
     def boxes_at(self, index: Tensor) -> Tensor:
-        """Boxes [B, 4] of one candidate per search region; index: [B] int64."""
+        """Boxes of one candidate per search region.
+
+        Args:
+            index: [B] int64.
+
+        Returns:
+            [B, 4] cx, cy, w, h.
+        """
         return self.boxes.gather(1, index[:, None, None].expand(-1, 1, 4)).squeeze(1)
 
     def best_boxes(self) -> Tensor:
-        """Boxes [B, 4] with the highest score, the first one among equals."""
+        """Boxes with the highest score, the first one among equals.
+
+        Returns:
+            [B, 4] cx, cy, w, h.
+        """
         return self.boxes[:, 0] if self.scores.shape[1] == 1 else self.boxes_at(self.scores.argmax(dim=1))
 
     def select(self, rows: Tensor) -> Candidates:
-        """Candidates of some search regions; rows: [M] int64."""
-        return self._each(lambda x: x[rows])
+        """Candidates of some search regions.
+
+        Args:
+            rows: [M] int64, their rows.
+        """
+        maps = {name: value[rows] for name, value in self.maps.items()}
+        return Candidates(self.scores[rows], self.boxes[rows], maps)
 
     def chunk(self, parts: int) -> list[Candidates]:
         """Candidates of equal shares of the batch, in order."""
-        return [self._each(lambda x, i=i: x.chunk(parts)[i]) for i in range(parts)]  # type: ignore[misc]
+        names = list(self.maps)
+        values = (self.scores, self.boxes, *self.maps.values())
+        shares = zip(*(value.chunk(parts) for value in values), strict=True)
+        return [Candidates(scores, boxes, dict(zip(names, maps, strict=True))) for scores, boxes, *maps in shares]
 
     @staticmethod
     def cat(parts: Sequence[Candidates]) -> Candidates:
-        """The rows of several batches, all of one head."""
+        """Candidates of several batches as one.
+
+        Args:
+            parts: All of one head.
+        """
         maps = {name: torch.cat([p.maps[name] for p in parts]) for name in parts[0].maps}
         return Candidates(torch.cat([p.scores for p in parts]), torch.cat([p.boxes for p in parts]), maps)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Candidates:
-        maps = {name: change(value) for name, value in self.maps.items()}
-        return Candidates(change(self.scores), change(self.boxes), maps)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

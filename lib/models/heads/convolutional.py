@@ -78,7 +78,14 @@ class FusedBranches(nn.Module):
         self.last = Convolution(weight[:, :, None, None], bias, replace(options, dtype=torch.float32))
 
     def forward(self, feature: Tensor) -> Tensor:
-        """feature [B, C, g, g] -> the branches' maps after one another [B, sum of outputs, g, g], float32."""
+        """Maps of all branches.
+
+        Args:
+            feature: [B, C, g, g].
+
+        Returns:
+            [B, sum of outputs, g, g] float32.
+        """
         x = feature
         for layer in self.layers:
             x = layer(x)
@@ -107,7 +114,14 @@ class CenterHead(ConvBranches):
             nn.init.constant_(self.get_submodule("conv5_ctr").get_parameter("bias"), math.log(prior / (1.0 - prior)))
 
     def forward(self, feature: Tensor) -> Candidates:
-        """Candidates of a feature map [B, inputs, g, g]; maps are in float32, under autocast too."""
+        """Candidates of a feature map.
+
+        Args:
+            feature: [B, inputs, g, g].
+
+        Returns:
+            g * g candidates per search region; maps are in float32, under autocast too.
+        """
         feature = feature.contiguous()
         score = self.branch("ctr", feature).sigmoid().clamp(LOW, HIGH)
         size = self.branch("size", feature).sigmoid().clamp(LOW, HIGH)
@@ -142,7 +156,15 @@ class FusedCenterHead(nn.Module):
 
 
 def cell_corners(grid: int, device: torch.device) -> Tensor:
-    """Top-left corners of cells: x and y in cells, [1, 2, g * g] float32, row-major."""
+    """Top-left corners of cells.
+
+    Args:
+        grid: Side of the map in cells.
+        device: Of the result.
+
+    Returns:
+        x and y in cells, [1, 2, grid * grid] float32, row-major.
+    """
     steps = torch.arange(grid, dtype=torch.float32, device=device)
     return torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)])[None]
 
@@ -170,11 +192,25 @@ class CornerHead(ConvBranches):
         super().__init__([inputs, *(num_channels // 2**i for i in range(4))], dict.fromkeys(self.BRANCHES, 1))
 
     def corner_logits(self, feature: Tensor) -> Tensor:
-        """Maps before softmax: [B, inputs, g, g] -> [B, 2, g, g] of the top-left and the bottom-right corner."""
+        """Maps before softmax.
+
+        Args:
+            feature: [B, inputs, g, g].
+
+        Returns:
+            [B, 2, g, g] of the top-left and the bottom-right corner.
+        """
         return torch.cat([self.branch(name, feature) for name in self.BRANCHES], dim=1)
 
     def forward(self, feature: Tensor) -> Candidates:
-        """Candidates of a feature map [B, inputs, g, g]; maps are in float32, under autocast too."""
+        """Candidates of a feature map.
+
+        Args:
+            feature: [B, inputs, g, g].
+
+        Returns:
+            One candidate per search region; maps are in float32, under autocast too.
+        """
         return corner_candidates(self.corner_logits(feature.contiguous()))
 
 

@@ -45,7 +45,15 @@ def multi_head(q: Tensor, k: Tensor, v: Tensor, heads: int, dropout: float = 0.0
 
 
 def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """[B, N, 3 C] -> q, k, v, each [B, heads, N, C / heads]."""
+    """Queries, keys and values of a joint projection.
+
+    Args:
+        qkv: [B, N, 3 C].
+        heads: Number of heads.
+
+    Returns:
+        q, k, v, each [B, heads, N, C / heads].
+    """
     q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
     return q, k, v
 
@@ -73,7 +81,14 @@ class Attention(nn.Module):
         return split_heads(self.qkv(x), self.heads)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Softmax attention and output projection: q, k, v [B, heads, N, d] -> [B, N, C]."""
+        """Softmax attention and output projection.
+
+        Args:
+            q, k, v: [B, heads, N, d], from `project`.
+
+        Returns:
+            [B, N, C].
+        """
         mixed = F.scaled_dot_product_attention(q, k, v)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
@@ -127,7 +142,14 @@ class PosEmbedAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def projection(self, which: int) -> tuple[Tensor, Tensor | None]:
-        """Weight [C, C] and bias of QUERY, KEY or VALUE."""
+        """One of the three projections.
+
+        Args:
+            which: QUERY, KEY or VALUE.
+
+        Returns:
+            Weight [C, C] and bias [C].
+        """
         return self.in_proj_weight.chunk(3)[which], self.in_proj_bias.chunk(3)[which]
 
     def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:

@@ -127,7 +127,14 @@ class Product(nn.Module):
         self.register_buffer("bias", None if bias is None else bias.detach().to(options.dtype), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., K] -> [..., C]."""
+        """The product.
+
+        Args:
+            x: [..., K].
+
+        Returns:
+            [..., C].
+        """
         if not self.packed:
             return _ACTIVATIONS[self.act](F.linear(x, self.weight, self.bias))
         kind = "none" if self.act == "gelu" else ""
@@ -172,7 +179,15 @@ class ResidualMlp(nn.Module):
         return cls(w1, b1, w2, b2, options, act)
 
     def forward(self, stream: Tensor, x: Tensor) -> Tensor:
-        """stream [B, N, C], which is overwritten, and x [B, N, K] -> [B, N, C]."""
+        """Perceptron and sum.
+
+        Args:
+            stream: [B, N, C]; it is overwritten.
+            x: [B, N, K].
+
+        Returns:
+            [B, N, C].
+        """
         hidden = self.up(x)
         if self.packed:
             y: Tensor = _ONEDNN._linear_pointwise(hidden, stream, self.down, None, "add")
@@ -268,7 +283,14 @@ def attention(options: FuseOptions, device: torch.device) -> Attend:
 
 
 def attention_by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention with its whole map between two products: q, k, v [B, heads, N, d] -> [B, heads, N, d]."""
+    """Softmax attention with its whole map between two products.
+
+    Args:
+        q, k, v: [B, heads, N, d].
+
+    Returns:
+        [B, heads, N, d].
+    """
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     return scores.softmax(dim=-1) @ v
 

@@ -58,5 +58,13 @@ class MaskRates:
 
 
 def hide(tokens: Tensor, hidden: Tensor) -> Tensor:
-    """Tokens [..., N, C] with zeros where hidden [..., N] is true."""
+    """Tokens with zeros where they are hidden.
+
+    Args:
+        tokens: [..., N, C].
+        hidden: [..., N] bool.
+
+    Returns:
+        [..., N, C].
+    """
     return tokens.masked_fill(hidden[..., None], 0.0)

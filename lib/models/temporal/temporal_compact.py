@@ -76,22 +76,55 @@ def best_tokens(tokens: Tensor, weight: Tensor, count: int) -> Tensor:
 
 
 def best_places(weight: Tensor, count: int) -> Tensor:
-    """Positions [B, count] of the largest weights [B, N], ascending."""
+    """Positions of the largest weights.
+
+    Args:
+        weight: [B, N].
+        count: Number of positions.
+
+    Returns:
+        [B, count], ascending.
+    """
     return weight.topk(count, dim=1).indices.sort(dim=1).values
 
 
 def memory_init(entry: Tensor, length: int) -> Tensor:
-    """Memory [B, length, K, C] after the first frame: all its entries are that frame's, [B, K, C]."""
+    """Memory after the first frame: all its entries are that frame's.
+
+    Args:
+        entry: [B, K, C].
+        length: Number of entries.
+
+    Returns:
+        [B, length, K, C], a view.
+    """
     return entry[:, None].expand(-1, length, -1, -1)
 
 
 def memory_push(memory: Tensor, entry: Tensor) -> Tensor:
-    """Memory [B, T, K, C] with one more entry [B, K, C] at its end; the oldest but the first is dropped."""
+    """Memory with one more entry at its end; the oldest but the first is dropped.
+
+    Args:
+        memory: [B, T, K, C].
+        entry: [B, K, C].
+
+    Returns:
+        [B, T, K, C].
+    """
     return torch.cat([memory[:, :1], memory[:, 2:], entry[:, None]], dim=1)
 
 
 def where_first(first: Tensor, begun: Tensor, memory: Tensor) -> Tensor:
-    """Memories by row: `begun` where `first` [B] bool is true, else `memory`; both [B, T, K, C]."""
+    """Memories of rows of which some are at their first frame.
+
+    Args:
+        first: [B] bool.
+        begun: [B, T, K, C], for rows at their first frame.
+        memory: [B, T, K, C], for the others.
+
+    Returns:
+        [B, T, K, C].
+    """
     return torch.where(first[:, None, None, None], begun, memory)
 
 
