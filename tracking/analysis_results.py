@@ -11,6 +11,7 @@ sequence (comma, tab or space; boxes x y w h or eight corner numbers), or an exp
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
@@ -87,7 +88,7 @@ def sources(args: argparse.Namespace, paths: Paths) -> list[ResultSource]:
     return found + [ResultSource.parse(text) for text in args.results]
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     paths = load_paths(data_dir=args.data_dir, save_dir=args.save_dir)
     benchmark = get_benchmark(args.dataset) if args.dataset else None
     variant = args.variant or (benchmark.metric if benchmark else "ostrack")
@@ -97,6 +98,8 @@ def run(args: argparse.Namespace) -> None:
     sequences: list[BenchmarkVideo]
     if args.gt:
         sequences = read_truth(args.gt, args.absent)
+        if benchmark is not None:
+            sequences = [replace(s, other_names=benchmark.names_elsewhere(s.name)) for s in sequences]
     else:
         assert benchmark is not None
         sequences = list(benchmark.sequences(paths, skip_missing=args.skip_missing))
@@ -109,11 +112,14 @@ def run(args: argparse.Namespace) -> None:
     check_requests(variant, None, options=options)
     scoring = Scoring(variant, benchmark.tag if benchmark else "", args.exact, options)
     runs = load_runs(sources(args, paths), sequences, scoring, args.skip_missing)
-    left_out = len(sequences) - len(runs[0].scores.names)
+    unscored = {(run.name, name): reason for run in runs for name, reason in run.scores.unscored.items()}
+    left_out = [s.name for s in sequences if s.name not in {*runs[0].scores.names, *(name for _, name in unscored)}]
     title = benchmark.title if benchmark else str(args.gt)
     print(f"{title}: {len(runs[0].scores.names)} sequences, metric variant {variant} ({METRICS[variant].about})")
     if left_out:
-        print(f"left out: {left_out} sequences that some tracker has no result for")
+        print(f"left out: {len(left_out)} sequences that some tracker has no result for: {', '.join(left_out)}")
+    for (tracker, name), reason in unscored.items():
+        print(f"left out: {name} of {tracker} cannot be scored: {reason}")
     for run in runs:
         if run.scores.note:
             print(f"note: {run.name}: {run.scores.note}")
@@ -130,6 +136,7 @@ def run(args: argparse.Namespace) -> None:
             args.title or f"{runs[0].name} on {title}", title, runs, videos, attributes, args.training_log, args.report
         )
         print(f"report: {page}")
+    return 1 if unscored else 0
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from lib.bench.benchmarks import BenchmarkVideo
+from lib.bench.compare import OTHER_FILES
 from lib.bench.metrics import MetricError, Scores, average_runs, evaluate
 from lib.bench.metrics.metric import listed
-from lib.bench.report.comparison import TrackerRun
+from lib.bench.report.comparison import TrackerRun, on_common_sequences
 from lib.bench.result_files import read_rows
 from lib.bench.results import Result, exact_file, read_manifest
 from lib.bench.trajectories import is_trajectory, read_regions, read_values, trajectory_file
@@ -77,7 +78,7 @@ def load_runs(
         skip_missing: Leave out sequences that some tracker lacks, for all trackers.
 
     Returns:
-        One run per source, in their order.
+        One run per source, in their order, on the sequences that all of them have scores of.
 
     Raises:
         ValueError: Two trackers have the same label.
@@ -88,23 +89,33 @@ def load_runs(
     if len({s.label for s in sources}) != len(sources):
         raise ValueError(f"two trackers have the same label: {', '.join(s.label for s in sources)} (use LABEL=FOLDER)")
     lacking: dict[Path, list[str]] = {}
+    used: dict[Path, set[Path]] = {}
     for source in sources:
         for folder in source.folders:
             if not folder.is_dir():
                 raise FileNotFoundError(f"{folder}: no such folder (results of {source.label})")
-            lacking[folder] = [s.name for s in sequences if not find_results(folder, s, scoring.exact)]
+            files = {s.name: find_results(folder, s, scoring.exact) for s in sequences}
+            lacking[folder] = [name for name, found in files.items() if not found]
+            used[folder] = {path for found in files.values() for path in found.values()}
     gone = {name for names in lacking.values() for name in names}
     if gone and not skip_missing:
-        complaints = [
-            f"{folder}: no result for {len(names)} of {len(sequences)} sequences: {listed(names)}"
-            for folder, names in lacking.items()
-            if names
-        ]
+        complaints = []
+        for folder, names in lacking.items():
+            if names:
+                count = f"no result for {len(names)} of {len(sequences)} sequences"
+                complaints.append(f"{folder}: {count}: {listed(names)}{_unused(folder, used[folder])}")
         raise FileNotFoundError("; ".join(complaints) + " (--skip_missing leaves them out for all trackers)")
     kept = [s for s in sequences if s.name not in gone]
     if not kept:
         raise FileNotFoundError(f"no sequence has a result of every tracker ({', '.join(map(str, lacking))})")
-    return [_load_run(source, kept, scoring) for source in sources]
+    return on_common_sequences([_load_run(source, kept, scoring) for source in sources])
+
+
+def _unused(folder: Path, used: Container[Path]) -> str:
+    """The files in a result folder that belong to no sequence, for the message that some have none."""
+    files = [p for p in sorted(folder.rglob("*.txt")) if p not in used and not p.stem.endswith(OTHER_FILES)]
+    names = [str(p.relative_to(folder)) for p in files if p.parent.name != "float"]
+    return f"; files of no sequence are there: {listed(names)}" if names else ""
 
 
 def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring: Scoring) -> TrackerRun:
@@ -124,6 +135,7 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
         except MetricError as error:
             raise MetricError(f"{source.label} ({folder}): {error}") from None
     whole = scores[0] if len(scores) == 1 else average_runs(scores)
+    boxes = {name: boxes[name] for name in whole.names}
     return TrackerRun(source.label, boxes, whole, read_manifest(source.folders[0]) or {})
 
 
@@ -131,7 +143,8 @@ def find_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) ->
     """Find the box files of one sequence.
 
     They are `<seq>.txt`, `test_<seq>.txt`, the VOT toolkit's `<seq>/<run>.txt` or `.bin`, or GOT-10k's
-    `<seq>/<seq>_001.txt` and further repetitions.
+    `<seq>/<seq>_001.txt` and further repetitions. Without them, `<name>.txt` by a name of the sequence in another
+    toolkit, or in other case where only one file has it.
 
     Args:
         folder: Result folder.
@@ -153,7 +166,14 @@ def find_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) ->
         if (folder / candidate).is_file():
             return {name: folder / candidate}
     repeated = sorted(p for p in (folder / name).glob(f"{name}_*.txt") if p.stem.removeprefix(f"{name}_").isdigit())
-    return {path.stem: path for path in repeated}
+    if repeated:
+        return {path.stem: path for path in repeated}
+    for other in sequence.other_names:
+        if (folder / f"{other}.txt").is_file():
+            return {name: folder / f"{other}.txt"}
+    wanted = {f"{spelling}.txt".lower() for spelling in (name, *sequence.other_names)}
+    alike = [p for p in folder.glob("*.txt") if p.name.lower() in wanted]
+    return {name: alike[0]} if len(alike) == 1 else {}
 
 
 def read_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) -> list[Result]:
@@ -176,7 +196,8 @@ def read_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) ->
     for run, path in files.items():
         rows = read_regions(path) if is_trajectory(path) else read_rows(path)
         # Without their endings: the toolkits' folders, then the flat ones.
-        stems = (f"{name}/{run}", f"{name}/{name}", run, name, f"scores/{name}", f"times/{name}")
+        own = path.stem if run == name else name
+        stems = (f"{name}/{run}", f"{name}/{name}", run, name, own, f"scores/{own}", f"times/{own}")
         columns = []
         for endings in (("_confidence.value", "_confidence.txt", "_score.txt"), ("_time.value", "_time.txt")):
             candidates = [folder / f"{stem}{ending}" for stem in stems for ending in endings]

@@ -95,7 +95,7 @@ def run_test(job: EvalJob, console: Console, videos: str | None = None) -> int:
         videos: Selection of results that are drawn.
 
     Returns:
-        Exit code: 1 when a sequence failed.
+        Exit code: 1 when a sequence failed or cannot be scored.
     """
 
     def say(message: str) -> None:
@@ -114,12 +114,18 @@ def run_test(job: EvalJob, console: Console, videos: str | None = None) -> int:
         console.print(score_table(outcome.scored, len(outcome.sequences)))
         for note in outcome.scored.notes:
             say(escape(f"note: {note}"))
-    elif not outcome.failures:
+    elif not outcome.failures and not outcome.unscored:
         console.print("no scores here: the ground truth of this benchmark is not public, or its metric is not built in")
     if outcome.failures:
         say(f"[red]{len(outcome.failures)} {outcome.unit} failed:[/red]")
         for name, reason in list(outcome.failures.items())[:SHOWN_FAILURES]:
             say(escape(f"  {name}: {reason}"))
+    if outcome.unscored:
+        say(f"[red]{len(outcome.unscored)} sequences cannot be scored:[/red]")
+        for name, reason in outcome.unscored.items():
+            say(escape(f"  {name}: {reason}"))
+    for name, note in outcome.notes.items():
+        say(escape(f"note: {name}: {note}"))
     speed = f", {outcome.fps:.1f} frames/s over all workers" if outcome.tracked else ""
     tracked = f"{outcome.tracked} {outcome.unit} tracked in {outcome.seconds:.1f} s{speed}"
     say(f"{tracked}; {outcome.kept} were finished before")

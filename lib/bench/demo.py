@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
+from lib.bench.runner import PictureSize
 from lib.bench.spec import TrackerSpec
 from lib.data import Frame, FrameSource, Grab, Image, SourceError
 from lib.files import write_text
@@ -31,6 +32,7 @@ class DemoResult:
         broken: Number and reason of frames that could not be read; they have the last box before them.
         tracking_seconds: Time in the tracker alone.
         seconds: With reading, drawing and writing.
+        size: Size of the pictures, with a remark if it changes.
         stopped: True after Ctrl-C.
     """
 
@@ -39,6 +41,7 @@ class DemoResult:
     broken: list[tuple[int, str]] = field(default_factory=list)
     tracking_seconds: float = 0.0
     seconds: float = 0.0
+    size: PictureSize = field(default_factory=PictureSize)
     stopped: bool = False
 
 
@@ -116,6 +119,7 @@ def follow(
     begun = time.perf_counter()
     box, score, frame = check_box(box_xywh, first), 1.0, first
     session.init(first, box)
+    out.size.see(first, 0)
     index = 0
     try:
         while True:
@@ -135,6 +139,7 @@ def follow(
                 out.broken.append((index, grab.problem))
                 continue
             frame = grab.frame
+            out.size.see(frame, index)
             start = time.perf_counter()
             box, score = session.update(frame)
             out.tracking_seconds += time.perf_counter() - start
@@ -180,6 +185,8 @@ def summary(out: DemoResult, source: FrameSource) -> list[str]:
         named = "; ".join(reason for _, reason in out.broken[:5])
         more = f"; and {len(out.broken) - 5} more" if len(out.broken) > 5 else ""
         lines.append(f"warning: {len(out.broken)} broken frames have the last box before them: {named}{more}")
+    if out.size.note:
+        lines.append(f"warning: {out.size.note}")
     if source.unread:
         lines.append(f"warning: {source.name} states {source.length} frames; the last {source.unread} cannot be read")
     if out.stopped:

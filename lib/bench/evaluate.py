@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkVideo
-from lib.bench.metrics import METRICS, MetricError, Scores, evaluate
+from lib.bench.metrics import METRICS, MetricError, Scores, evaluate, unscorable
 from lib.bench.queue import Display, Summary, Team, WorkQueue, join_team
 from lib.bench.result_files import box_format
 from lib.bench.results import Identity, Result, ResultFolder, read_manifest, versions, write_manifest
@@ -106,10 +108,14 @@ class EvalJob:
         chosen: dict[str, None] | None = None
         if self.names:
             known = self.benchmark.names(self.paths)
+            elsewhere = {other: name for name in known for other in self.benchmark.names_elsewhere(name)}
             chosen = {}
             for name in self.names:
+                folded = [k for k in known if k.lower() == name.lower()]
                 if name not in known and name.isascii() and name.isdecimal() and int(name) < len(known):
                     name = known[int(name)]
+                elif name not in known:
+                    name = elsewhere.get(name, folded[0] if len(folded) == 1 else name)
                 if name not in known:
                     raise BenchmarkError(
                         f"{self.benchmark.title} has no sequence {name!r}{suggest(name, known)} "
@@ -158,6 +164,7 @@ class Scored:
             "headline": self.filed.headline,
             "float_boxes": self.exact.headline if self.exact else None,
             "result_format": self.benchmark.result_format,
+            "unscored": dict(self.filed.unscored),
             "sequences": {name: {key: each[key][name] for key in keys} for name in self.filed.names},
         }
 
@@ -175,6 +182,8 @@ class Outcome:
         kept: Number of runs that were finished before.
         seconds: Duration of the tracking.
         fps: Frames per second over all processes.
+        unscored: Tracked sequence that the metric cannot score -> reason.
+        notes: Run -> remark on its pictures.
         is_main: True in the process that reports.
     """
 
@@ -186,12 +195,14 @@ class Outcome:
     kept: int
     seconds: float
     fps: float
+    unscored: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
     is_main: bool = True
 
     @property
     def exit_code(self) -> int:
-        """1 when a run failed; the main process says so for all."""
-        return int(bool(self.failures) and self.is_main)
+        """1 when a run failed or cannot be scored; the main process says so for all."""
+        return int(bool(self.failures or self.unscored) and self.is_main)
 
     @property
     def unit(self) -> str:
@@ -221,7 +232,8 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
 
     Under torchrun every process calls this with the same job; the first one prepares, reports and scores. Results of
     other weights or another configuration are moved aside first, with a message. A run that fails does not stop the
-    others; it is in `Outcome.failures`. On KeyboardInterrupt finished results stay.
+    others; it is in `Outcome.failures`. Sequences that the metric cannot score are named before tracking. On
+    KeyboardInterrupt finished results stay.
 
     Args:
         job: The evaluation.
@@ -236,10 +248,20 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     team = join_team(str(job.folder.path))
     if not team.is_main:
         console = Console(quiet=True)
+        logging.getLogger("lib").setLevel(logging.ERROR)  # the first process says what is left out
     sequences = job.sequences()
     runs = [run for s in sequences for run in s.runs]
     lengths = {run.name: len(run) for run in runs}
     todo: list[str] = team.share("todo", lambda: _prepare(job, sequences, console))
+    unscored: dict[str, str] = {}
+    if team.is_main and job.benchmark.scored and job.variant in METRICS:
+        unscored = unscorable(
+            job.variant, [s.unsized_truth() for s in sequences], dataset=job.benchmark.tag, **job.metric_options
+        )
+        for name, reason in unscored.items():
+            console.print(
+                escape(f"{name} cannot be scored by {job.variant!r}: {reason}"), highlight=False, soft_wrap=True
+            )
     label = next(iter(METRICS[job.variant].scores.values())).label if job.variant in METRICS else "score"
     display = Display(console, job.benchmark.title, len(todo), sum(lengths[n] for n in todo), label, unit_of(sequences))
     with display:
@@ -254,12 +276,18 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
         complete = not failures and not job.names
         _finish_manifest(job, {n: f for n, f in lengths.items() if n not in failures}, failures, complete, seconds)
         done = [s for s in sequences if failures.keys().isdisjoint(s.run_names)]
-        scored = score(job.benchmark, job.folder, done, job.metric, job.metric_options) if done else None
+        scorable = [s for s in done if s.name not in unscored]
+        scored = score(job.benchmark, job.folder, scorable, job.metric, job.metric_options) if scorable else None
+        if scored:
+            unscored |= scored.filed.unscored
+            scored = replace(scored, filed=replace(scored.filed, unscored=unscored))
         if scored and complete:
             job.folder.write_scores(scored.plain())
     fps = sum(lengths[n] for n in todo) / seconds if todo and seconds > 0 else 0.0
     tracked, kept = len(todo) - len(failures), len(runs) - len(todo)
-    return Outcome(job.folder.path, sequences, failures, scored, tracked, kept, seconds, fps, team.is_main)
+    return Outcome(
+        job.folder.path, sequences, failures, scored, tracked, kept, seconds, fps, unscored, display.notes, team.is_main
+    )
 
 
 def _prepare(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: Console) -> list[str]:
@@ -318,7 +346,7 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
             with suppress(MetricError):  # reported at the end, with the scores of the whole
                 scores = evaluate(job.variant, [sequence.scored([result])], dataset=job.benchmark.tag)
                 main_score = scores.headline[scores.main]
-        return Summary(len(result.seconds), float(result.seconds.sum()), main_score)
+        return Summary(len(result.seconds), float(result.seconds.sum()), main_score, result.note)
 
     queue = WorkQueue(team, todo, keep, display if team.is_main else None)
     if team.local_size > 1:

@@ -40,11 +40,12 @@ class WorkersFailedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Figures of a finished run: frames, seconds that the tracker spent on them, main score in percent."""
+    """Figures of a finished run: frames, seconds that the tracker spent on them, main score in percent, a remark."""
 
     frames: int
     seconds: float
     score: float | None = None
+    note: str = ""
 
 
 class Watcher(Protocol):
@@ -339,6 +340,7 @@ class Display:
         unit: What is counted.
         scores: Finished run -> main score in percent.
         failures: Failed run -> reason.
+        notes: Finished run -> remark on it.
     """
 
     console: Console
@@ -349,6 +351,7 @@ class Display:
     unit: str = "sequences"
     scores: dict[str, float | None] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     _tracked: int = 0
     _began: float = field(default_factory=time.monotonic)
     _logged: float = field(default_factory=time.monotonic)
@@ -385,6 +388,8 @@ class Display:
             summary: Its figures.
         """
         self.scores[name] = summary.score
+        if summary.note:
+            self.notes[name] = summary.note
         self._show()
 
     def failed(self, name: str, reason: str) -> None:

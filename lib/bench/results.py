@@ -145,6 +145,7 @@ class Result:
         seconds: [N] time per frame; empty where unknown.
         corners: [N, 8] float64, image pixels, of a tracker that gives polygons.
         marks: [N] of a supervised run, see `lib.bench.result_files.TRACKED`.
+        note: Remark on the run, or "".
     """
 
     name: str
@@ -153,6 +154,7 @@ class Result:
     seconds: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     corners: Floats | None = None
     marks: Marks | None = None
+    note: str = ""
 
 
 def exact_file(folder: Path, name: str) -> Path:

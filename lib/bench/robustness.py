@@ -142,7 +142,7 @@ class Robustness:
         key: Of its main score.
         labels: Key -> as papers print it.
         curves: One per tracker and sweep.
-        failures: Number of runs that failed.
+        failures: Number of runs that failed or cannot be scored.
     """
 
     benchmark: str
@@ -182,11 +182,12 @@ def measure(jobs: Mapping[str, EvalJob], sweeps: Sequence[Sweep], console: Conso
         what = label or "frames as they are"
         console.print(escape(f"{name}: {what}"), highlight=False)
         outcome = run_evaluation(replace(jobs[name], degradation=degradation), console)
-        failures += len(outcome.failures)
+        failures += len(outcome.failures) + len(outcome.unscored)
         if outcome.scored is not None:
             scores[name, label] = outcome.scored.filed
         elif outcome.is_main:
-            reason = next((f"{run}: {reason}" for run, reason in outcome.failures.items()), "")
+            reasons = {**outcome.failures, **outcome.unscored}.items()
+            reason = next((f"{run}: {reason}" for run, reason in reasons), "")
             raise MetricError(f"{name}, {what}: every sequence failed; the first, {reason}")
     if not scores:
         return None

@@ -21,7 +21,7 @@ from lib.bench.metrics import vot_overlap
 from lib.bench.result_files import FAILED, INITIALISED, SKIPPED, TRACKED, Floats, xywh_to_corners
 from lib.bench.results import Result
 from lib.data import Boxes, Frame, Video
-from lib.track import State, Tracker
+from lib.track import State, Tracker, check_box
 
 
 class OutOfMemoryError(RuntimeError):
@@ -116,6 +116,31 @@ class Work(Protocol):
         """Count frames that are done; called after every step."""
 
 
+@dataclass
+class PictureSize:
+    """Size of a run's pictures. Boxes are pixels of their own picture, so a change in mid-video is remarked on.
+
+    Attributes:
+        size_hw: Height and width of the last picture; None before the first.
+        note: Remark on the first change; "" without one.
+    """
+
+    size_hw: tuple[int, int] | None = None
+    note: str = ""
+
+    def see(self, frame: Frame, index: int) -> None:
+        """Compare a picture with the one before.
+
+        Args:
+            frame: The picture.
+            index: Its position in the video.
+        """
+        before, self.size_hw = self.size_hw, frame.size_hw
+        if before is not None and before != self.size_hw and not self.note:
+            sizes = " to ".join(f"{width} x {height}" for height, width in (before, self.size_hw))
+            self.note = f"frame {index}: the picture changes its size from {sizes} pixels"
+
+
 class _Row:
     """One run in the batch.
 
@@ -130,6 +155,7 @@ class _Row:
         seconds: [N] time per frame.
         corners: [N, 8] polygons, once the tracker has given one.
         marks: [N] marks of a supervised run.
+        size: Size of the pictures.
     """
 
     def __init__(self, video: Video, start: int) -> None:
@@ -141,6 +167,7 @@ class _Row:
         self.scores, self.seconds = np.zeros(count), np.zeros(count)
         self.corners: Floats | None = None
         self.marks = np.full(count, TRACKED)
+        self.size = PictureSize()
 
     @property
     def over(self) -> bool:
@@ -172,14 +199,16 @@ class _Row:
         while self.requested < len(self.video) and len(self.pending) <= lookahead:
             self.pending.append(pool.submit(self.video.read_frame, self.requested))
             self.requested += 1
-        return self.pending.popleft().result()
+        frame = self.pending.popleft().result()
+        self.size.see(frame, self.at)
+        return frame
 
     def result(self, marked: bool) -> Result:
         """Result of the whole run, with marks if `marked`; corners of frames without a box are NaN."""
         if self.corners is not None:
             self.corners[np.isnan(self.boxes[:, 0])] = np.nan
         marks = self.marks if marked else None
-        return Result(self.video.name, self.boxes, self.scores, self.seconds, self.corners, marks)
+        return Result(self.video.name, self.boxes, self.scores, self.seconds, self.corners, marks, self.size.note)
 
 
 @dataclass
@@ -253,6 +282,7 @@ class Runner:
         """Start a run on its next frame; alone, so that a bad box is a failure of this run and of no other."""
         try:
             frame = row.next_frame(pool, self.lookahead)
+            check_box(row.start_box.tolist(), frame)
             began = time.perf_counter()
             state = self.tracker.init([frame], torch.from_numpy(row.start_box[None].copy()))
             row.marks[row.at] = INITIALISED

@@ -71,6 +71,7 @@ class BenchmarkVideo(Video):
         second_boxes_xywh: [N, 4] ground truth in the second modality, image pixels.
         scored_every: Every n-th row has ground truth.
         sized: The metric needs the image size.
+        other_names: Names of the sequence in other toolkits.
     """
 
     start: int = 0
@@ -80,6 +81,7 @@ class BenchmarkVideo(Video):
     second_boxes_xywh: Boxes | None = None
     scored_every: int = 1
     sized: bool = False
+    other_names: tuple[str, ...] = ()
 
     @property
     def starts(self) -> list[int]:
@@ -130,6 +132,11 @@ class BenchmarkVideo(Video):
             confidence=runs[0].scores if len(runs[0].scores) else None,
             passes=self.passes,
         )
+
+    def unsized_truth(self) -> SequenceResult:
+        """The ground truth as `scored` gives it, with boxes of no tracker; no picture is read."""
+        frames = self.passes or (range(len(self)),)
+        return replace(self, sized=False).scored([Result(self.name, np.zeros((len(p), 4))) for p in frames])
 
     def _whole(self, boxes: Boxes) -> Boxes:
         """One row per frame, also for a result that begins with the frame that tracking started on.
@@ -195,6 +202,8 @@ class Benchmark:
         sized: The metric needs the image size.
         scored_every: Every n-th frame has ground truth.
         aliases: Other spellings.
+        prefix: Start of every sequence name that other toolkits leave out.
+        other_names: Sequence -> its names in other toolkits.
         metric: Default variant of `lib.bench.metrics`.
         tag: Data set name that the variant is given.
         protocol: Decides how a run proceeds after each frame.
@@ -215,6 +224,8 @@ class Benchmark:
     sized: bool = False
     scored_every: int = 1
     aliases: tuple[str, ...] = ()
+    prefix: str = ""
+    other_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     metric: str = "ostrack"
     tag: str = ""
     protocol: RunProtocol = OnePass()
@@ -234,6 +245,15 @@ class Benchmark:
     def complete(self) -> int | None:
         """Sequences of the published set; scores of fewer or more say so. None if any number is right."""
         return CATALOGUE[self.root].subset(self.part).count
+
+    def names_elsewhere(self, name: str) -> tuple[str, ...]:
+        """The names that other toolkits give a sequence.
+
+        Args:
+            name: Its name here.
+        """
+        short = (name.removeprefix(self.prefix),) if self.prefix and name.startswith(self.prefix) else ()
+        return (*short, *self.other_names.get(name, ()))
 
     def open(self, paths: Paths) -> Reader:
         """Open the benchmark's folder.
@@ -268,7 +288,8 @@ class Benchmark:
         Args:
             paths: Places of the data sets.
             names: Sequences; None takes all.
-            skip_missing: Leave out those that are not on disk, and those that are damaged, with a warning.
+            skip_missing: Leave out those that are not on disk, and those that are damaged, with a warning that names
+                them.
 
         Raises:
             BenchmarkError: Some cannot be read; the message lists them.
@@ -276,14 +297,20 @@ class Benchmark:
         reader = self.open(paths)
         found: list[BenchmarkVideo] = []
         problems: list[str] = []
+        absent: list[str] = []
         for name in reader.names if names is None else names:
             try:
                 found.append(reader.sequence(name))
             except SequenceError as error:
                 problems.append(str(error))
-                if skip_missing and not isinstance(error, MissingSequenceError):
+                if isinstance(error, MissingSequenceError):
+                    absent.append(name)
+                elif skip_missing:
                     log.warning("left out: %s", error)
         if found and (skip_missing or not problems):
+            if absent:
+                total = len(found) + len(problems)
+                log.warning("left out: %d of %d sequences are not there: %s", len(absent), total, ", ".join(absent))
             return found
         where = f"{self.title} in {paths.dataset(self.root)}"
         if not problems:
@@ -342,6 +369,7 @@ class Reader:
                 second_boxes_xywh=annotation.second_boxes_xywh,
                 scored_every=benchmark.scored_every,
                 sized=benchmark.sized,
+                other_names=benchmark.names_elsewhere(name),
             )
             return benchmark.runs(sequence, annotation)
         except (FileNotFoundError, NotADirectoryError) as error:

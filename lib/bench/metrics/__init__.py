@@ -17,5 +17,6 @@ from lib.bench.metrics.metric import (
     check_options,
     evaluate,
     parse_options,
+    unscorable,
 )
 from lib.bench.metrics.vot import vot_overlap

@@ -27,6 +27,9 @@ def got10k_curves(result: SequenceResult) -> SequenceCurves:
     for run in result.runs:
         if len(run) != len(result.gt_xywh):
             raise MetricError(f"{result.name}: {len(run)} rows for {len(result.gt_xywh)} frames")
+    if np.isnan(result.gt_xywh).any() or any(np.isnan(run).any() for run in result.runs):
+        what = "ground truth" if np.isnan(result.gt_xywh).any() else "result"
+        raise MetricError(f"{result.name}: NaN in the {what}, for which GOT-10k's toolkit has no rule")
     keep = np.ones(len(result.gt_xywh) - 1, dtype=bool) if result.cover is None else result.cover[1:] > 0
     truth = clipped(result.gt_xywh[1:], size)[keep]
     overlaps = [overlap(clipped(run[1:], size)[keep], truth, EPS) for run in result.runs]

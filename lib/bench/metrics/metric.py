@@ -201,6 +201,8 @@ class Scores:
         names: S sequence names.
         measured: S curves, as `MetricSpec.measure` returns them.
         aggregator: `MetricSpec.aggregator` with its options, or None.
+        unscored: further sequences, which the variant cannot score -> the reason.
+        uneven: "name (12 rows, 10 frames)" of results that were cut or filled up to the frames.
         sequences: `measured` after the aggregator.
     """
 
@@ -209,6 +211,8 @@ class Scores:
     names: tuple[str, ...]
     measured: tuple[SequenceCurves, ...]
     aggregator: Aggregator | None = None
+    unscored: Mapping[str, str] = field(default_factory=dict)
+    uneven: tuple[str, ...] = ()
     sequences: Sequence[SequenceCurves] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -263,7 +267,9 @@ class Scores:
     @property
     def note(self) -> str | None:
         """Remark that must accompany these scores, or None."""
-        return self.spec.note(self) if self.spec.note else None
+        own = self.spec.note(self) if self.spec.note else None
+        uneven = f"results with other numbers of rows than frames: {', '.join(self.uneven)}" if self.uneven else None
+        return "; ".join(note for note in (own, uneven) if note) or None
 
     def overall(self, curve: str) -> Floats:
         """[T] curve over all sequences, shares in 0..1."""
@@ -319,33 +325,79 @@ def evaluate(variant: str, results: Sequence[SequenceResult], **options: Any) ->
 
     Args:
         variant: a name of `METRICS` ("ostrack", "pytracking", "matlab", "lasher", ...).
-        results: the tracker's result on every sequence.
+        results: the tracker's result on every sequence; those that cannot be scored are in `Scores.unscored`.
         options: `dataset` (the benchmark's name: some variants treat "lasot" and "uav" differently) and the options of
             the variant (`METRICS[variant].options`).
 
     Raises:
-        MetricError: names every sequence that cannot be scored.
+        MetricError: no sequence can be scored; the message has the reasons.
         TypeError: an option is unknown.
     """
     spec = METRICS[variant]
     options = {k: v for k, v in options.items() if k != "dataset" or k in spec.options}
-    check_options(variant, options)
-    if not results:
-        raise MetricError("no sequence to evaluate")
-    own = {k: v for k, v in options.items() if k in _options(spec.measure)}
-    curves, errors = [], []
-    for result in results:
-        try:
-            curves.append(spec.measure(_checked(result, spec.corners), **own))
-        except MetricError as error:
-            errors.append(str(error))
-    if errors:
-        raise MetricError(f"{len(errors)} of {len(results)} sequences cannot be scored: {listed(errors, 5)}")
+    measured, unscored = _measure(variant, results, options)
+    if not measured:
+        reasons = listed([f"{name}: {reason}" for name, reason in unscored.items()], 5)
+        raise MetricError(f"no sequence can be scored by {variant!r}: {reasons or 'there are none'}")
+    counts = {r.name: (len(r.prediction_xywh), len(r.gt_xywh)) for r in results if r.name in measured and not r.passes}
+    uneven = tuple(
+        f"{name} ({rows} rows, {frames} frames)" for name, (rows, frames) in counts.items() if rows != frames
+    )
     aggregator = None
     if spec.aggregator is not None:
         others = {k: v for k, v in options.items() if k in _options(spec.aggregator)}
         aggregator = partial(spec.aggregator, **others)
-    return Scores(variant, spec, tuple(result.name for result in results), tuple(curves), aggregator)
+    return Scores(variant, spec, tuple(measured), tuple(measured.values()), aggregator, unscored, uneven)
+
+
+def unscorable(variant: str, results: Sequence[SequenceResult], **options: Any) -> dict[str, str]:
+    """The sequences whose ground truth a variant cannot use, whatever a tracker's boxes are.
+
+    Args:
+        variant, options: as for `evaluate`.
+        results: the sequences; predictions, sizes and confidences are not looked at.
+
+    Returns:
+        Sequence name -> reason.
+    """
+    spec = METRICS[variant]
+    options = {k: v for k, v in options.items() if k != "dataset" or k in spec.options}
+    box = np.array([0.0, 0.0, 1.0, 1.0])
+    plain = []
+    for result in results:
+        lengths = [len(p) for p in result.passes] or [len(result.gt_xywh)]
+        runs = [np.tile(box, (count, 1)) for count in lengths]
+        confidence = np.zeros(lengths[0])
+        plain.append(
+            replace(
+                result,
+                prediction_xywh=runs[0],
+                repetitions=tuple(runs[1:]),
+                image_size_wh=(1, 1),
+                confidence=confidence,
+            )
+        )
+    return _measure(variant, plain, options)[1]
+
+
+def _measure(
+    variant: str, results: Sequence[SequenceResult], options: Mapping[str, Any]
+) -> tuple[dict[str, SequenceCurves], dict[str, str]]:
+    """({sequence: curves}, {sequence: reason for which it has none})."""
+    check_options(variant, options)
+    spec = METRICS[variant]
+    own = {k: v for k, v in options.items() if k in _options(spec.measure)}
+    measured: dict[str, SequenceCurves] = {}
+    unscored: dict[str, str] = {}
+    for result in results:
+        try:
+            curves = spec.measure(_checked(result, spec.corners), **own)
+            if not all(np.isfinite(curve).all() for curve in curves.curves.values()):
+                raise MetricError(f"{result.name}: a score is not finite")
+            measured[result.name] = curves
+        except MetricError as error:
+            unscored[result.name] = str(error).removeprefix(f"{result.name}: ")
+    return measured, unscored
 
 
 def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
@@ -389,6 +441,9 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
     Raises:
         MetricError: the runs differ in variant, sequences, or the number of thresholds.
     """
+    unscored = {name: reason for run in runs for name, reason in run.unscored.items()}
+    if unscored:
+        runs = [run.subset(name for name in run.names if name not in unscored) for run in runs]
     first = runs[0]
     if any(r.names != first.names or r.variant != first.variant for r in runs):
         raise MetricError("runs can be averaged only when they have the same variant and sequences")
@@ -411,7 +466,8 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
                 {k: np.mean([s.thresholds[k] for s in repeated], axis=0) for k in one.thresholds},
             )
         )
-    return replace(first, measured=tuple(averaged), aggregator=None)
+    uneven = tuple(dict.fromkeys(name for run in runs for name in run.uneven))
+    return replace(first, measured=tuple(averaged), aggregator=None, unscored=unscored, uneven=uneven)
 
 
 def listed(names: Sequence[str], limit: int = 10) -> str:

@@ -55,6 +55,8 @@ def on_common_sequences(runs: Sequence[TrackerRun]) -> list[TrackerRun]:
     order = [name for name in runs[0].scores.names if name in shared]
     if not order:
         raise MetricError("the trackers have no sequence in common")
+    if all(list(run.scores.names) == order for run in runs):
+        return list(runs)
     return [replace(run, scores=run.scores.subset(order)) for run in runs]
 
 

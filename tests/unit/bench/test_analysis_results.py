@@ -59,7 +59,53 @@ def test_missing_results_are_an_error_that_names_them_or_left_out(
     assert command.main([*args, "--skip_missing"]) == 0
     out = capsys.readouterr().out
     assert "2 sequences" in out
-    assert "left out: 1" in out
+    assert "left out: 1 sequences that some tracker has no result for: b" in out
+
+
+def test_files_of_no_sequence_are_shown_beside_missing_results(
+    command: ModuleType, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folders / "poor" / "b.txt").rename(folders / "poor" / "bb.txt")
+    (folders / "poor" / "c.txt").rename(folders / "poor" / "C.txt")
+    assert command.main(["--gt", str(folders / "gt"), "--results", str(folders / "poor")]) == 2
+    assert "no result for 1 of 3 sequences: b; files of no sequence are there: bb.txt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "ours", "theirs"),
+    [
+        ("otb", "Human4", "Human4-2"),
+        ("otb", "Jogging_1", "jogging-1"),
+        ("uav", "uav_uav2", "uav2"),
+        ("nfs", "nfs_ball", "Ball"),
+    ],
+)
+def test_results_by_the_names_of_other_toolkits(
+    command: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], benchmark: str, ours: str, theirs: str
+) -> None:
+    write_boxes(tmp_path / "gt" / f"{ours}.txt", BOXES)
+    write_boxes(tmp_path / "results" / f"{theirs}.txt", BOXES)
+    args = ["--gt", str(tmp_path / "gt"), "--dataset", benchmark, "--results", str(tmp_path / "results")]
+    assert command.main(args) == 0
+    assert "1 sequences, metric variant" in capsys.readouterr().out
+
+
+def test_a_sequence_that_cannot_be_scored_is_named_and_the_others_are_compared(
+    command: ModuleType, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = BOXES.copy()
+    rows[4] = np.nan
+    write_boxes(folders / "gt" / "b.txt", rows)
+    write_boxes(folders / "poor" / "c.txt", np.concatenate([BOXES, BOXES[-1:]]))
+    args = ["--gt", str(folders / "gt"), "--results", str(folders / "good"), str(folders / "poor")]
+    assert command.main(args) == 1
+    out = capsys.readouterr().out
+    assert "2 sequences, metric variant" in out
+    assert "left out: b of good cannot be scored: NaN in the ground truth" in out
+    assert "note: poor: results with other numbers of rows than frames: c (11 rows, 10 frames)" in out
+    both = f"mean={folders / 'good'},{folders / 'poor'}"
+    assert command.main(["--gt", str(folders / "gt"), "--results", both]) == 1
+    assert "2 sequences, metric variant" in capsys.readouterr().out
 
 
 def test_runs_of_one_tracker_are_averaged(

@@ -13,6 +13,7 @@ from lib.bench.metrics import (
     SequenceResult,
     average_runs,
     evaluate,
+    unscorable,
 )
 
 N = 20
@@ -68,21 +69,62 @@ def test_absent_frames_raise_normalised_precision_except_on_lasot() -> None:
 
 def test_a_short_result_is_an_error_that_names_the_sequence_on_lasot_and_padded_elsewhere() -> None:
     short = _result("car-3", prediction_xywh=_truth()[:15])
-    with pytest.raises(MetricError, match=r"car-3: 15 rows for 20 frames"):
-        evaluate("ostrack", [_result(), short], dataset="lasot")
-    assert evaluate("ostrack", [short], dataset="otb").headline["op50"] == pytest.approx(75)
+    scores = evaluate("ostrack", [_result(), short], dataset="lasot")
+    assert (scores.names, scores.unscored) == (("a",), {"car-3": "15 rows for 20 frames"})
+    padded = evaluate("ostrack", [short], dataset="otb")
+    assert padded.headline["op50"] == pytest.approx(75)
+    assert padded.note == "results with other numbers of rows than frames: car-3 (15 rows, 20 frames)"
     for variant in ("matlab", "lasher", "pysot", "rgbt210"):
         with pytest.raises(MetricError, match="car-3"):
             evaluate(variant, [short])
 
 
-def test_one_error_names_all_sequences_that_cannot_be_scored() -> None:
+@pytest.mark.parametrize("variant", ["ostrack", "pytracking", "matlab", "lasher"])
+def test_rows_behind_the_frames_are_not_cut_without_a_word(variant: str) -> None:
+    long = _result("monkey-17", prediction_xywh=_truth(N + 2))
+    scores = evaluate(variant, [_result(), long], dataset="lasot")
+    assert scores.headline["precision"] == pytest.approx(100)
+    assert scores.note is not None
+    assert "monkey-17 (22 rows, 20 frames)" in scores.note
+
+
+def test_every_sequence_that_cannot_be_scored_is_named_and_the_rest_is_scored() -> None:
     nan, negative = _truth(), _truth()
     nan[3] = np.nan
     negative[4, 2] = -5
     broken = [_result("x", prediction_xywh=nan), _result("y", prediction_xywh=negative), _result("z")]
-    with pytest.raises(MetricError, match=r"2 of 3 .*x: NaN.*y: negative"):
-        evaluate("ostrack", broken)
+    scores = evaluate("ostrack", broken)
+    assert scores.names == ("z",)
+    assert scores.headline == evaluate("ostrack", broken[2:]).headline
+    assert scores.unscored == {"x": "NaN in the result", "y": "negative width or height in the result"}
+    with pytest.raises(MetricError, match=r"no sequence can be scored by 'ostrack': x: NaN.*y: negative"):
+        evaluate("ostrack", broken[:2])
+
+
+@pytest.mark.parametrize("variant", sorted(METRICS))
+def test_a_truth_that_a_variant_cannot_score_is_named_before_tracking_as_after_it(variant: str) -> None:
+    """Every variant: NaN in a ground truth either has a rule, and finite scores, or its video alone is left out."""
+    truth = _truth()
+    truth[7] = np.nan
+    passes = (range(N), range(N - 1, -1, -1)) if variant == "vot_multistart" else ()
+    more = {
+        "second_gt_xywh": truth,
+        "image_size_wh": (300, 200),
+        "confidence": np.linspace(0, 1, N),
+        "passes": passes,
+        "repetitions": (_truth(),) * (len(passes) - 1),
+    }
+    results = [
+        _result("nan", gt_xywh=truth, **more),
+        *(_result(n, **{**more, "second_gt_xywh": _truth()}) for n in "ab"),
+    ]
+    options = {"low": 5, "high": 15} if variant == "vot_multistart" else {}
+    known = unscorable(variant, results, **options)
+    scores = evaluate(variant, results, **options)
+    assert scores.unscored == known
+    assert set(known) == ({"nan"} if variant in ("ostrack", "pytracking", "got10k") else set())
+    assert {*scores.names} | {*known} == {"nan", "a", "b"}
+    assert all(np.isfinite(v) for v in scores.headline.values())
 
 
 def test_nan_rows_of_the_truth_are_for_uav_only() -> None:

@@ -207,6 +207,37 @@ def test_failures_are_named_and_touch_no_other_sequence(tmp_path: Path, batch: i
     assert not (outcome.folder / "scores.json").exists()
 
 
+def test_a_first_box_outside_the_picture_is_a_failure_and_a_change_of_size_is_remarked_on(tmp_path: Path) -> None:
+    from toy_tracker import write_benchmark
+
+    folders = write_benchmark(tmp_path / "data" / "synthetic", (4, 5, 3))
+    truth = folders["toy-1"] / "groundtruth.txt"
+    truth.write_text(truth.read_text().replace("5,5,8,6", "40,5,8,6", 1))
+    cv2.imwrite(str(folders["toy-2"] / "img" / "00000003.jpg"), np.full((48, 64, 3), 90, dtype=np.uint8))
+    outcome, _ = run(job(tmp_path))
+    assert outcome.failures.keys() == {"toy-1"}
+    assert "frame 0: the box 40,5,8,6 (x,y,w,h) lies outside the picture" in outcome.failures["toy-1"]
+    assert outcome.notes == {"toy-2": "frame 2: the picture changes its size from 32 x 24 to 64 x 48 pixels"}
+
+
+def test_a_truth_that_cannot_be_scored_is_named_before_tracking_and_hides_no_other_score(tmp_path: Path) -> None:
+    from toy_tracker import write_benchmark
+
+    folders = write_benchmark(tmp_path / "data" / "synthetic", (4, 5, 3))
+    truth = folders["toy-2"] / "groundtruth.txt"
+    truth.write_text("\n".join([*truth.read_text().splitlines()[:3], "nan,nan,nan,nan", "6,5,8,6"]))
+    outcome, said = run(job(tmp_path))
+    assert outcome.scored is not None
+    assert outcome.scored.filed.names == ("toy-1", "toy-3")
+    assert (outcome.exit_code, outcome.tracked, outcome.failures) == (1, 3, {})
+    assert outcome.unscored.keys() == {"toy-2"}
+    assert "toy-2 cannot be scored by 'ostrack': NaN in the ground truth" in said
+    stored = json.loads((outcome.folder / "scores.json").read_text())
+    assert (set(stored["sequences"]), set(stored["unscored"])) == ({"toy-1", "toy-3"}, {"toy-2"})
+    matlab, _ = run(job(tmp_path, metric="matlab"))
+    assert (matlab.exit_code, matlab.kept, matlab.unscored) == (0, 3, {})
+
+
 def test_a_repaired_sequence_is_all_that_runs_next_time(tmp_path: Path) -> None:
     from toy_tracker import write_benchmark
 
@@ -309,6 +340,8 @@ def test_selected_sequences_only_and_unknown_names_are_told(tmp_path: Path) -> N
     outcome, _ = run(job(tmp_path, names=("1",)))
     assert set(boxes_of(outcome)) == {"toy-2"}
     assert not (outcome.folder / "scores.json").exists()
+    outcome, _ = run(job(tmp_path, names=("TOY-1",)))
+    assert [s.name for s in outcome.sequences] == ["toy-1"]
     with pytest.raises(ValueError, match="no sequence 'toy-3'; did you mean"):
         run(job(tmp_path, names=("toy-3",)))
 
