@@ -57,6 +57,9 @@ def losses(folder: Path, device: str, script: str, config: str, *overrides: str)
     paths = Paths(workspace=folder, data_dir=folder, save_dir=folder, pretrained=folder)
     parts = build_setup(experiment, world, paths, TrainOptions("x"), {})
     recording = parts.objective = Recording(parts.objective)
+    for module in parts.network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # devices draw different numbers
     Trainer(parts, experiment.config.train, world, CheckpointFolder(folder / device, "Toy"), TrainLog()).run()
     return torch.tensor(recording.losses)
 
