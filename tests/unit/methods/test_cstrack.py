@@ -94,10 +94,10 @@ def test_rows_whose_score_is_high_renew_their_template_and_no_others() -> None:
         assert state.template is before
     state, prediction = track.step(replace(state, steps=torch.tensor([1, 2, 5])), [c[3] for c in clips])
     track.update_rule = TemplateUpdate(3, 0.5)
-    told = replace(prediction, scores=torch.tensor([0.9, 0.2, 0.6]))
+    found = replace(prediction, scores=torch.tensor([0.9, 0.2, 0.6]))
     at = replace(state, steps=torch.tensor([2, 3, 6]))
-    output = TrackerOutput(Candidates(told.scores[:, None], told.boxes_xywh[:, None]))
-    after = track.update(at, [c[2] for c in clips], output, told)
+    output = TrackerOutput(Candidates(found.scores[:, None], found.boxes_xywh[:, None]))
+    after = track.update(at, [c[2] for c in clips], output, found)
     changed = (after.template != state.template).flatten(1).any(dim=1)
     assert changed.tolist() == [False, False, True]
     first = state.template.shape[2] // 2
@@ -156,7 +156,7 @@ def test_a_frame_without_second_picture_shows_its_first_one_twice() -> None:
     assert torch.equal(*found)
 
 
-def test_updates_are_told_by_benchmark() -> None:
+def test_updates_depend_on_the_benchmark() -> None:
     e = load_experiment("cstrack_s2", "cstrack_s2")
     with torch.device("meta"):
         net = e.method.build_network(e.config, False)
@@ -301,7 +301,7 @@ def load(stage: int, file: Path, *overrides: str) -> CSTrack:
 
 
 @pytest.mark.parametrize(
-    ("wish", "published", "ours", "converted"),
+    ("choice", "published", "ours", "converted"),
     [
         ("auto", "position", "trained", "position"),
         ("trained", "trained", "trained", "trained"),
@@ -309,7 +309,7 @@ def load(stage: int, file: Path, *overrides: str) -> CSTrack:
     ],
 )
 def test_the_class_token_of_published_files_is_the_position_code(
-    tmp_path: Path, wish: str, published: str, ours: str, converted: str
+    tmp_path: Path, choice: str, published: str, ours: str, converted: str
 ) -> None:
     file, state = stage_1_file(tmp_path)
     tokens = {"trained": state["backbone.cls_token"], "position": state["backbone.pos_embed"][:, :1]}
@@ -317,7 +317,7 @@ def test_the_class_token_of_published_files_is_the_position_code(
     again = save_release(tmp_path / "converted", state, {"converted_from": file.name})
     for path, kind in ((file, published), (release, ours), (again, converted)):
         for stage in (1, 2):
-            net = load(stage, path, f"MODEL.CLASS_TOKEN={wish}")
+            net = load(stage, path, f"MODEL.CLASS_TOKEN={choice}")
             assert torch.equal(net.backbone.cls_token, tokens[kind]), (path.name, kind)
 
 

@@ -1,4 +1,4 @@
-"""Experiments: published configurations load, wrong names are told."""
+"""Experiments: published configurations load, wrong names are errors."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(overrides: 
 
 
 @pytest.mark.parametrize("box", [[5.0, 5.0, 0.0, 3.0], [5.0, float("nan"), 4.0, 3.0], [1.0, 1.0, -2.0, 3.0]])
-def test_a_box_that_cannot_be_tracked_is_told(box: list[float]) -> None:
+def test_a_box_that_cannot_be_tracked_is_refused(box: list[float]) -> None:
     with pytest.raises(ValueError, match="expected finite x, y and positive w, h"):
         tracker().init(clip(0, 1, 60, 60), torch.tensor([box]))
 

@@ -93,7 +93,7 @@ def test_both_pictures_decide() -> None:
         assert not torch.allclose(first.windowed_scores, second.windowed_scores, rtol=1e-4)
 
 
-def test_a_frame_without_second_picture_is_told() -> None:
+def test_a_frame_without_second_picture_is_refused() -> None:
     frames = [Frame(f.rgb) for f in clip(1, 1, 90, 120)]
     with pytest.raises(ValueError, match="reads frames of two pictures"):
         tracker().init(frames, torch.tensor([[30.0, 20.0, 25.0, 30.0]]))
@@ -235,7 +235,7 @@ def test_training_may_go_on_from_a_tracker_of_its_own_kind(tmp_path: Path) -> No
     assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
 
 
-def test_a_fusion_beyond_the_last_block_is_told() -> None:
+def test_a_fusion_beyond_the_last_block_is_refused() -> None:
     with pytest.raises((ValueError, ConfigError), match=r"FUSION_LOC \[4\] must name one or more of the blocks 0\.\.3"):
         network("MODEL.BACKBONE.FUSION_LOC=[4]")
 

@@ -143,7 +143,7 @@ def test_the_policy_chooses_the_cell_from_the_response() -> None:
     assert (seen[0] >= 0).all()
     assert (seen[0] <= 1).all()
     assert not torch.equal(other.boxes_xywh, best.boxes_xywh)
-    # The window is zero in the corner, so that the response there tells the score that is given as confidence.
+    # The window is zero in the corner, so that the response there shows the score that is given as confidence.
     torch.testing.assert_close(other.scores, seen[0][:, -1] / 0.51)
 
 
@@ -230,12 +230,12 @@ def test_a_whole_tracker_is_loaded_strictly(tmp_path: Path) -> None:
         ("MODEL.BACKBONE={TYPE: resnet, WITH: 8}", "did you mean 'WIDTH'"),
     ],
 )
-def test_bad_settings_are_told(override: str, message: str) -> None:
+def test_bad_settings_are_refused(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         experiment(override)
 
 
-def test_sides_that_the_stride_does_not_divide_are_told() -> None:
+def test_sides_that_the_stride_does_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match="must be multiples of the stride 8"):
         network("TEST.SEARCH_SIZE=100")
 

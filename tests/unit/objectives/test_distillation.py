@@ -1,4 +1,4 @@
-"""A frozen teacher beside any one-stream network."""
+"""A frozen teacher of any one-stream network."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Twice(OSTrackObjective):
         return super().__call__(network, batch, progress)
 
 
-def test_a_network_that_runs_twice_is_told() -> None:
+def test_a_network_that_runs_twice_is_refused() -> None:
     student, teacher = build(OSTrack, 32), build(OSTrack, 64)
     objective = DistillationObjective(Twice(OSTrackConfig(), student), student, teacher, settings())
     with pytest.raises(RuntimeError, match="compares one pass, but the network computed its search feature 2 times"):
@@ -153,7 +153,7 @@ ELIMINATING = {"ce_loc": (1,), "ce_keep_ratio": (0.7,)}
         (lambda: nn.Linear(1, 1), "no one-stream network"),
     ],
 )
-def test_networks_that_cannot_be_compared_are_told(student: Callable[[], OSTrack], message: str) -> None:
+def test_networks_that_cannot_be_compared_are_refused(student: Callable[[], OSTrack], message: str) -> None:
     network = student()
     with pytest.raises(ValueError, match=message):
         DistillationObjective(lambda *_: Losses(torch.zeros(())), network, build(OSTrack, 64), settings())
@@ -168,7 +168,7 @@ def test_a_student_that_eliminates_learns_from_features_alone() -> None:
 
 
 def test_a_two_stream_student_is_compared_on_its_clean_pass_stream_by_stream() -> None:
-    """SDSTrack sees every sample twice in training; the teacher has a word on the pictures as they are alone."""
+    """SDSTrack sees every sample twice in training; the teacher is compared with the pictures as they are alone."""
     student, teacher = build_two_streams(32), build_two_streams(64)
     base = SDSTrackObjective(SDSTrackConfig(), student)
     objective = DistillationObjective(base, student, teacher, settings())

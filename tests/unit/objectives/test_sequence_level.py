@@ -143,12 +143,12 @@ def taught(output: Candidates, targets: list[list[float]]) -> list[list[int]]:
 
 
 def test_boxes_are_learned_only_where_the_target_is_in_sight() -> None:
-    inside, beside, absent = [0.4, 0.4, 0.3, 0.3], [1.2, 0.4, 0.3, 0.3], [0.0, 0.0, 0.0, 0.0]
-    assert taught(maps([10, 10, 10]), [inside, beside, absent]) == [[10], [], []]
-    assert taught(maps([10, 10]), [beside, absent]) == [[], []]
+    inside, outside, absent = [0.4, 0.4, 0.3, 0.3], [1.2, 0.4, 0.3, 0.3], [0.0, 0.0, 0.0, 0.0]
+    assert taught(maps([10, 10, 10]), [inside, outside, absent]) == [[10], [], []]
+    assert taught(maps([10, 10]), [outside, absent]) == [[], []]
 
 
-def test_the_box_of_a_cell_beside_the_target_learns_nothing() -> None:
+def test_the_box_of_a_cell_outside_the_target_learns_nothing() -> None:
     target = [0.2, 0.5, 0.6, 0.45]
     assert taught(maps([13, 0]), [target, target]) == [[13], [10]]
 

@@ -1,4 +1,4 @@
-"""The one-target session: batch of one underneath, plain numbers on top, wrong input told at once."""
+"""The one-target session: batch of one underneath, plain numbers on top, wrong input refused at once."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def test_state_is_carried_from_frame_to_frame() -> None:
     assert session.update(picture(1))[0] == (1, 0, 5, 5)
 
 
-def test_wrong_input_is_told() -> None:
+def test_wrong_input_is_refused() -> None:
     session = TrackerSession(DriftTracker())
     with pytest.raises(RuntimeError, match="init"):
         session.update(picture())
-    for box, told in (
+    for box, message in (
         ((70, 2, 5, 5), "60 x 40"),
         ((-5, 2, 5, 5), "outside"),
         ((1, 1, 0, 4), "no size"),
         ((1, 1, 4), "four"),
         ((1, 1, float("nan"), 4), "finite"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             session.init(picture(), box)
     with pytest.raises(ValueError, match="uint8"):
         session.init(picture().astype(np.float32), (1, 1, 4, 4))
