@@ -72,7 +72,7 @@ class WeightPlaces:
         return {int(match.group(1)): path for match, path in files}
 
     def describe(self) -> str:
-        """What is in the checkpoint folder, for messages."""
+        """Contents of the checkpoint folder, for messages."""
         found = self.epochs()
         if found:
             return "there: " + ", ".join(found[epoch].name for epoch in sorted(found))
@@ -143,7 +143,7 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
 
 
 def _belongs_to(file: Path, places: WeightPlaces) -> bool:
-    """Whether the JSON file of a release names the experiment."""
+    """True if the JSON file of a release names the experiment."""
     try:
         metadata = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -179,7 +179,7 @@ class FusedAdaptedBlock(FusedBlock):
 
 
 def _behind(attn: Attention, adapter: BottleneckAdapter, options: FuseOptions) -> ResidualMlp:
-    """What an adapter adds behind an output projection, as a function of what the projection reads."""
+    """An output projection and the adapter behind it as one perceptron."""
     down, up, proj = adapter.D_fc1, adapter.D_fc2, attn.proj
     weight = down.weight.double() @ proj.weight.double()
     bias = down.weight.double() @ proj.bias.double() + down.bias.double()

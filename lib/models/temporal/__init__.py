@@ -1,4 +1,4 @@
-"""What a network remembers from frame to frame."""
+"""Memory of a network from frame to frame."""
 
 from lib.models.temporal.temporal_compact import (
     FusedTemporal,
