@@ -39,6 +39,8 @@ class AnnotationError(ValueError):
 def decode_image(data: bytes, name: str) -> Image:
     """Decode a colour picture (JPEG, PNG, BMP, ...); the orientation tag of a camera is followed, as OpenCV does.
 
+    More than 8 bits per channel are stretched to 0..255, see `stretch`.
+
     Args:
         data: Bytes of the file.
         name: File or store key, for messages.
@@ -241,8 +243,39 @@ def decode_text(data: bytes, name: str) -> str:
     return text
 
 
+def stretch(picture: NDArray[Any], name: str) -> Image:
+    """Bring a picture of more than 8 bits to 0..255, linearly: its darkest thousandth to 0, its brightest to 255.
+
+    Sensors fill a small part of 16 bits: the upper byte, which OpenCV takes, is nearly the same everywhere.
+
+    Args:
+        picture: [H, W] or [H, W, C] of any number type; channels are stretched together.
+        name: File or store key, for messages.
+
+    Returns:
+        The same shape; all 0 if all values are the same.
+
+    Raises:
+        DecodeError: A value is not finite.
+    """
+    values = picture.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise DecodeError(f"{name}: the picture has values that are not finite")
+    low, high = np.percentile(values, (0.1, 99.9))
+    scale = 255 / (high - low) if high > low else 0.0
+    return np.clip(np.rint((values - low) * scale), 0, 255).astype(np.uint8)
+
+
+@lru_cache
+def _say_stretched(kind: str) -> None:
+    log.warning("pictures of %s: each is stretched so that its values fill 0..255 (docs/data_layouts.md)", kind)
+
+
 def _opencv_rgb(data: bytes, name: str) -> Image:
-    picture = _imdecode(data, cv2.IMREAD_COLOR, name)
+    picture = _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name)
+    if picture.dtype != np.uint8:
+        _say_stretched(str(picture.dtype))
+        picture = stretch(picture, name)
     return cast(Image, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture))
 
 

@@ -104,7 +104,7 @@ def compare(
     """Compare two trackers by the difference of one score on each sequence.
 
     Wilcoxon's signed-rank test, and a percentile bootstrap that resamples sequences: its p is twice the share of
-    resampled means on the other side of zero.
+    resampled means on the other side of zero, and at least 2 / 2^n, the probability that all n signs agree by chance.
 
     Args:
         a, b: scores on the same sequences.
@@ -138,7 +138,8 @@ def compare(
     if n >= FEWEST:
         means = bootstrap.bootstrap_distribution
         tail = min(float(np.mean(means <= 0)), float(np.mean(means >= 0)))
-        bootstrap_p = min(1.0, 2 * max(tail, 1 / resamples))
+        # no test can know more about n pairs than that all of them have one sign
+        bootstrap_p = min(1.0, max(2 * max(tail, 1 / resamples), 2 / 2**n))
         wilcoxon_p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
     return PairedComparison(
         *names,

@@ -122,7 +122,8 @@ def test_paired_bootstrap_has_the_interval_of_resampled_means() -> None:
     means = difference[drawn].mean(axis=1)
     found = compare(a, b, ("a", "b"))
     assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]))
-    assert found.bootstrap_p == pytest.approx(min(1, 2 * max(1e-4, min((means <= 0).mean(), (means >= 0).mean()))))
+    tail = max(1e-4, min((means <= 0).mean(), (means >= 0).mean()))
+    assert found.bootstrap_p == pytest.approx(min(1, max(2 / 2 ** len(NAMES), 2 * tail)))
     assert found == compare(a, b, ("a", "b"))
 
 
@@ -136,6 +137,13 @@ def test_few_sequences_have_no_p_value(count: int) -> None:
         head, row = comparison_tables([a, b], {})["differences"].csv().splitlines()
         shown = dict(zip(head.split(","), row.split(","), strict=True))
         assert shown["p (Wilcoxon)"] == shown["p (bootstrap)"] == "n too small"
+
+
+def test_the_bootstrap_claims_no_more_than_the_signs_of_so_few_sequences_can_show() -> None:
+    better, worse = (_run(name, noise, keep=6) for name, noise in (("a", 0.2), ("b", 9.0)))
+    found = compare(better.scores, worse.scores, ("a", "b"))
+    assert found.wins == 6
+    assert found.bootstrap_p == found.wilcoxon_p == pytest.approx(2 / 2**6)
 
 
 class WellFormed(HTMLParser):

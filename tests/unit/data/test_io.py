@@ -79,6 +79,42 @@ def test_depth_keeps_its_16_bits() -> None:
     np.testing.assert_array_equal(found, depth)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_raw_thermal_pictures_are_stretched(suffix: str) -> None:
+    raw = np.linspace(7168, 8448, 64 * 80).reshape(64, 80).astype(np.uint16)
+    found = decode_image(cv2.imencode(suffix, raw)[1].tobytes(), "t")
+    assert (found.shape, found.dtype) == ((64, 80, 3), np.uint8)
+    assert (found == found[..., :1]).all()
+    assert (int(found.min()), int(found.max()), int(found[32, 0, 0])) == (0, 255, 128)
+    raw[0, 0] = 0  # a dead pixel leaves the others as they are
+    assert np.abs(decode_image(cv2.imencode(suffix, raw)[1].tobytes(), "t")[1:].astype(int) - found[1:]).max() <= 1
+    assert (decode_image(cv2.imencode(suffix, raw * 0 + 7)[1].tobytes(), "t") == 0).all()
+
+
+def test_colour_pictures_of_16_bits_keep_their_colours() -> None:
+    wide = np.zeros((40, 50, 3), np.uint16)
+    wide[..., 0] = np.linspace(0, 65535, 50)
+    wide[..., 2] = 32768
+    found = decode_image(cv2.imencode(".png", wide)[1].tobytes(), "c")
+    np.testing.assert_allclose(found, wide[..., ::-1] / 257, atol=1)
+
+
+def test_a_picture_of_values_that_are_not_finite_is_an_error() -> None:
+    values = np.full((4, 4, 3), np.nan, np.float32)
+    with pytest.raises(DecodeError, match=r"n\.tiff: .*not finite"):
+        decode_image(cv2.imencode(".tiff", values)[1].tobytes(), "n.tiff")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".webp", ".jpg"])
+def test_8_bit_pictures_are_not_stretched(suffix: str) -> None:
+    grey = np.full((16, 16), 30, np.uint8)
+    grey[4:8] = 40
+    for pixels in (grey, np.repeat(grey[..., None], 3, axis=2)):
+        data = cv2.imencode(suffix, pixels)[1].tobytes()
+        wanted = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        np.testing.assert_array_equal(decode_image(data, "p"), wanted)
+
+
 def test_a_colour_picture_is_no_depth() -> None:
     with pytest.raises(DecodeError, match=r"d\.png: expected a depth picture of one 16-bit channel, found 3 x uint8"):
         decode_depth(picture(1), "d.png")
