@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +33,6 @@ Colours = NDArray[Any]
 
 MAX_CROP_SIDE = 20_000
 """Image pixels; larger crops come from degenerate boxes only (a 4K frame filled by the target needs 14400)."""
-
-ROWS_PER_THREAD = 4
-"""Crops that are worth a thread of their own."""
 
 
 class CropError(ValueError):
@@ -319,7 +315,7 @@ class CropStyle(ABC):
     def crop_frames(
         self, frames: Sequence[Frame], boxes_xywh: Tensor, factor: float, size: int, borders: Tensor | None = None
     ) -> Crops:
-        """One crop per frame, for tracking; large batches are cut by several threads.
+        """One crop per frame, for tracking.
 
         Args:
             frames: B frames.
@@ -335,20 +331,10 @@ class CropStyle(ABC):
         channels = 6 if frames and frames[0].second is not None else 3
         pixels = np.empty((len(frames), channels, size, size), dtype=self.dtype)
         geometry = np.empty((len(frames), 8))
-
-        def cut(job: tuple[int, tuple[Frame, list[float]]]) -> None:
-            i, (frame, box) = job
+        for i, (frame, box) in enumerate(zip(frames, boxes_xywh.tolist(), strict=True)):
             region = self.region(box, factor, size, frame.size_hw)
             self.crop_frame(frame, region, pixels[i], border=None if borders is None else borders[i].numpy())
             geometry[i] = *(self.to_crop(box, region, size) / size), *region.centre_xy, *region.sides_wh
-
-        jobs = enumerate(zip(frames, boxes_xywh.tolist(), strict=True))
-        threads = min(len(frames) // ROWS_PER_THREAD, torch.get_num_threads())
-        if threads < 2:
-            list(map(cut, jobs))
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(cut, jobs))
         boxes, centres, sides = torch.from_numpy(geometry).split([4, 2, 2], dim=1)
         return Crops(torch.from_numpy(pixels), boxes, centres, sides)
 

@@ -58,8 +58,9 @@ def losses(folder: Path, device: str, script: str, config: str, *overrides: str)
     parts = build_setup(experiment, world, paths, TrainOptions("x"), {})
     recording = parts.objective = Recording(parts.objective)
     for module in parts.network.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0  # devices draw different numbers
+        for name in ("p", "dropout"):  # devices draw different numbers
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
     Trainer(parts, experiment.config.train, world, CheckpointFolder(folder / device, "Toy"), TrainLog()).run()
     return torch.tensor(recording.losses)
 

@@ -160,20 +160,6 @@ def test_a_batch_of_different_frames_equals_single_crops():
         assert np.array_equal(crops.pixels[i].numpy(), np.concatenate(alone, axis=2).transpose(2, 0, 1))
 
 
-def test_threads_cut_the_same_crops_and_pass_errors_on(monkeypatch):
-    frames = [Frame(picture(60 + i, 80)) for i in range(20)]
-    boxes = torch.tensor([[10.0 + i, 20, 12, 9 + i] for i in range(20)], dtype=torch.float64)
-    found = {}
-    for threads in (1, 3):
-        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
-        crops = AREA.crop_frames(frames, boxes, 4.0, 64)
-        found[threads] = [crops.pixels, crops.boxes_xywh, crops.centres, crops.sides]
-    assert all(map(torch.equal, found[1], found[3]))
-    boxes[13, 2] = float("nan")
-    with pytest.raises(CropError, match="not a finite number"):
-        AREA.crop_frames(frames, boxes, 4.0, 64)
-
-
 def test_the_target_of_a_crop_lies_half_a_pixel_before_its_middle():
     box = [40.0, 30.0, 20.0, 20.0]
     crops = AREA.crop_frames([Frame(picture())], torch.tensor([box], dtype=torch.float64), 2.0, 128)
