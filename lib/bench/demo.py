@@ -116,7 +116,7 @@ def follow(
         ValueError: The box cannot be tracked.
     """
     out = DemoResult()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     box, score, frame = check_box(box_xywh, first), 1.0, first
     session.init(first, box)
     out.size.see(first, 0)
@@ -145,7 +145,7 @@ def follow(
             out.tracking_seconds += time.perf_counter() - start
     except KeyboardInterrupt:
         out.stopped = True
-    out.seconds = time.perf_counter() - begun
+    out.seconds = time.perf_counter() - started
     return out
 
 

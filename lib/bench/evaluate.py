@@ -378,7 +378,7 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
         else:
             if not queue.over():
                 queue.wait()
-    queue.listen()
+    queue.poll()
 
 
 def score(

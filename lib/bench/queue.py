@@ -57,7 +57,7 @@ class Watcher(Protocol):
 
     def tracked(self, frames: int) -> None: ...
 
-    def say(self, message: str) -> None: ...
+    def message(self, message: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -154,15 +154,15 @@ class WorkQueue:
     keep: Callable[[Result], Summary]
     watcher: Watcher | None = None
     _claims: dict[str, str] = field(default_factory=dict)
-    _begun: bool = False
+    _started: bool = False
     _retrying: bool = False
     _next: int = 0
     _next_retry: int = 0
     _first_open: int = 0
     _lives: int = 0
-    _events_heard: int = 0
+    _events_read: int = 0
     _frames: int = 0
-    _frames_heard: int = 0
+    _frames_read: int = 0
     _reported: float = field(default_factory=time.monotonic)
 
     def take(self) -> str | None:
@@ -192,9 +192,9 @@ class WorkQueue:
         mine = f"{self.team.rank}.{self.team.life}.{self._lives}"
         if self.team.store.compare_set(key, "", mine).decode() != mine:
             return False
-        if not self._begun:
-            self.team.store.set(f"life/{self.team.rank}.{self.team.life}", "begun")
-            self._begun = True
+        if not self._started:
+            self.team.store.set(f"life/{self.team.rank}.{self.team.life}", "started")
+            self._started = True
         self._claims[self.names[position]] = key
         return True
 
@@ -219,7 +219,7 @@ class WorkQueue:
         self._post(event, name, value)  # first: a process that dies here has the run tracked again, not forgotten
         self.team.store.set(self._claims.pop(name), DONE)
         self._retrying = False
-        self.listen()
+        self.poll()
 
     def tracked(self, frames: int) -> None:
         """Count frames; they are reported to the other processes twice a second at most.
@@ -231,7 +231,7 @@ class WorkQueue:
         if time.monotonic() - self._reported >= REPORT_SECONDS:
             self.team.store.add("frames", self._frames)
             self._frames, self._reported = 0, time.monotonic()
-            self.listen()
+            self.poll()
 
     def over(self) -> bool:
         """True when every run is finished or has failed, in whatever process."""
@@ -263,9 +263,9 @@ class WorkQueue:
         for name, key in keys:
             if store.check([key]) and store.get(key).decode().startswith(f"{before}."):
                 self._claims[name] = key
-        begun = store.get(f"life/{before}") == b"begun"
-        self.give_back(self.team.death, resume=begun)
-        return begun
+        started = store.get(f"life/{before}") == b"started"
+        self.give_back(self.team.death, resume=started)
+        return started
 
     def give_back(self, reason: str, resume: bool = True) -> None:
         """Return the runs in flight after a failure of the whole process; those that come back twice have failed.
@@ -279,7 +279,7 @@ class WorkQueue:
         twice = [name for name in self._claims if name not in again]
         tail = f"; given back to the queue: {', '.join(again)}" if again else ""
         doing = ", ".join(self._claims) or "no sequence"
-        self._post("say", "", f"worker {self.team.rank} ended ({reason}) while tracking {doing}{tail}")
+        self._post("message", "", f"worker {self.team.rank} ended ({reason}) while tracking {doing}{tail}")
         for name in again:
             slot = store.add("slots", 1) - 1
             store.set(f"returned/{slot}", self._claims.pop(name).partition("/")[2])
@@ -301,30 +301,30 @@ class WorkQueue:
         if self.team.is_main and self.team.store.add("left", 0) >= self.team.size:
             raise WorkersFailedError(f"no worker could start: {self.team.store.get('last_reason').decode()}")
         time.sleep(POLL_SECONDS)
-        self.listen()
+        self.poll()
 
     def _post(self, event: str, name: str, value: Any) -> None:
         number = self.team.store.add("events", 1) - 1
         self.team.store.set(f"event/{number}", json.dumps([event, name, value]))
 
-    def listen(self) -> None:
+    def poll(self) -> None:
         """Pass events and frames of all processes since the last call to the watcher, if there is one."""
         if self.watcher is None:
             return
         store = self.team.store
         events = store.add("events", 0)
-        while self._events_heard < events:
-            event, name, value = json.loads(store.get(f"event/{self._events_heard}"))
-            self._events_heard += 1
+        while self._events_read < events:
+            event, name, value = json.loads(store.get(f"event/{self._events_read}"))
+            self._events_read += 1
             if event == "finished":
                 self.watcher.finished(name, Summary(**value))
             elif event == "failed":
                 self.watcher.failed(name, value)
             else:
-                self.watcher.say(value)
+                self.watcher.message(value)
         frames = store.add("frames", 0)
-        self.watcher.tracked(frames - self._frames_heard)
-        self._frames_heard = frames
+        self.watcher.tracked(frames - self._frames_read)
+        self._frames_read = frames
 
 
 @dataclass
@@ -400,7 +400,7 @@ class Display:
             reason: For the report.
         """
         self.failures[name] = reason
-        self.say(f"[red]failed[/red] {name}: {escape(reason)}")
+        self.message(f"[red]failed[/red] {name}: {escape(reason)}")
         self._show()
 
     def tracked(self, frames: int) -> None:
@@ -412,7 +412,7 @@ class Display:
         self._tracked += frames
         self._show()
 
-    def say(self, message: str) -> None:
+    def message(self, message: str) -> None:
         """Print a line above the bar.
 
         Args:

@@ -14,7 +14,7 @@ import yaml
 
 from lib.bench.benchmarks.benchmark import Benchmark, BenchmarkVideo, one_pass, register_benchmark
 from lib.data import AnnotationError, parse_numbers
-from lib.data.datasets import Annotation, positive, read_text
+from lib.data.datasets import Annotation, cut_rows, positive, read_text
 
 
 def from_first_present(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
@@ -72,7 +72,7 @@ def from_anchors(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkV
     if not store.exists(key):
         raise AnnotationError(f"no {where} (a number per frame: 1 start forward, -1 start backward, 0 no start)")
     frames = len(sequence)
-    values = parse_numbers(read_text(store, key), where)[:frames]
+    values = cut_rows(parse_numbers(read_text(store, key), where), frames, where)
     anchors = np.flatnonzero(values).tolist()
     if not anchors:
         raise AnnotationError(f"{where}: no anchor, all values are 0")

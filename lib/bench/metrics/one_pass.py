@@ -253,57 +253,43 @@ def _whole_pixels(rows: Array) -> Array:
     return rows
 
 
-METRICS.register("ostrack")(
-    MetricSpec("pytracking's analysis as OSTrack has it: valid when w, h > 0", ostrack_curves, SCORES, THRESHOLDS)
-)
-METRICS.register("pytracking")(
-    MetricSpec("pytracking's analysis today: valid when x, y, w, h > 0", pytracking_curves, SCORES, THRESHOLDS)
-)
-METRICS.register("matlab")(
-    MetricSpec(
+def _rates(prefix: str = "", success: str = "mean", pixels: int = 20) -> dict[str, Score]:
+    """Success rate and precision rate, as the `rgbt` toolkit names them; `pixels` is the position of the threshold."""
+    return {
+        "auc": Score(f"{prefix}SR", "success", success),
+        "precision": Score(f"{prefix}PR", "precision", pixels),
+    }
+
+
+_RATE_CURVES = {"success": OVERLAP_THRESHOLDS, "precision": PIXEL_THRESHOLDS}
+_VARIANTS = {
+    "ostrack": MetricSpec(
+        "pytracking's analysis as OSTrack has it: valid when w, h > 0", ostrack_curves, SCORES, THRESHOLDS
+    ),
+    "pytracking": MetricSpec(
+        "pytracking's analysis today: valid when x, y, w, h > 0", pytracking_curves, SCORES, THRESHOLDS
+    ),
+    "matlab": MetricSpec(
         "MATLAB toolkits of LaSOT and VisEvent", matlab_curves, SCORES, THRESHOLDS, averaging=Averaging.MEAN_NONEMPTY
-    )
-)
-METRICS.register("pysot")(MetricSpec("pysot toolkit, one-pass evaluation", pysot_curves, SCORES, THRESHOLDS))
-METRICS.register("lasher")(
-    MetricSpec(
+    ),
+    "pysot": MetricSpec("pysot toolkit, one-pass evaluation", pysot_curves, SCORES, THRESHOLDS),
+    "lasher": MetricSpec(
         "LasHeR: PR, NPR, SR",
         lasher_curves,
-        {
-            "auc": Score("SR", "success"),
-            "precision": Score("PR", "precision", 20),
-            "norm_precision": Score("NPR", "norm_precision", 20),
-        },
+        {**_rates(), "norm_precision": Score("NPR", "norm_precision", 20)},
         THRESHOLDS,
         corners=True,
-    )
-)
-_TWO_CURVES = {"success": OVERLAP_THRESHOLDS, "precision": PIXEL_THRESHOLDS}
-METRICS.register("rgbt210")(
-    MetricSpec(
-        "RGBT210: PR, SR",
-        rgbt210_curves,
-        {"auc": Score("SR", "success"), "precision": Score("PR", "precision", 20)},
-        _TWO_CURVES,
-        corners=True,
-    )
-)
-METRICS.register("rgbt234")(
-    MetricSpec(
-        "RGBT234: MPR, MSR",
-        rgbt234_curves,
-        {"auc": Score("MSR", "success"), "precision": Score("MPR", "precision", 20)},
-        _TWO_CURVES,
-        corners=True,
-    )
-)
-METRICS.register("gtot")(
-    MetricSpec(
+    ),
+    "rgbt210": MetricSpec("RGBT210: PR, SR", rgbt210_curves, _rates(), _RATE_CURVES, corners=True),
+    "rgbt234": MetricSpec("RGBT234: MPR, MSR", rgbt234_curves, _rates("M"), _RATE_CURVES, corners=True),
+    "gtot": MetricSpec(
         "GTOT: MPR at 5 px, MSR, frames pooled",
         gtot_curves,
-        {"auc": Score("MSR", "success", "area"), "precision": Score("MPR", "precision", 10)},
+        _rates("M", "area", 10),
         {"success": OVERLAP_THRESHOLDS, "precision": GTOT_PIXELS},
         averaging=Averaging.POOLED,
         corners=True,
-    )
-)
+    ),
+}
+for _name, _spec in _VARIANTS.items():
+    METRICS.register(_name)(_spec)

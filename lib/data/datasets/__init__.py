@@ -18,7 +18,7 @@ from lib.data.datasets.folders import (
     VastTrackDataset,
     VotDataset,
 )
-from lib.data.datasets.frames import FrameFiles, listed_files, numbered_files
+from lib.data.datasets.frames import FrameFiles, cut_rows, listed_files, numbered_files
 from lib.data.datasets.got10k import Got10kDataset
 from lib.data.datasets.imagenet_vid import ImagenetVidDataset
 from lib.data.datasets.rgbx import DepthTrackDataset, GtotDataset, LasherDataset, VisEventDataset, VtuavDataset

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -386,9 +386,9 @@ class Tc128Dataset(FolderDataset):
 
     key = "tc128"
 
-    def __init__(self, store: Store, names: Sequence[str] | None = None, name: str = "", *, ending: str = "") -> None:
+    def __init__(self, *args: Any, ending: str = "", **options: Any) -> None:
         self.ending = ending
-        super().__init__(store, names, name)
+        super().__init__(*args, **options)
 
     def find_names(self, root: Store) -> list[str]:
         folders = folder_names(root.listdir(""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,10 @@ from lib.data.types import Boxes, Mask, Modality
 class LasherDataset(FolderDataset):
     """LasHeR (Li et al., TIP 2022), RGBT234 (PR 2019), RGBT210 (MM 2017): `<seq>/visible/*`, `<seq>/infrared/*`.
 
-    File names are irregular and differ between the two cameras: pictures are paired by position.
+    File names are irregular and differ between the two cameras: pictures are paired by position. The other arguments
+    are those of `FolderDataset`.
 
     Args:
-        store: Folder, archive or LMDB.
-        names: Sequences; None takes every one there is.
-        name: Name for messages.
-        listing: File at the root with one name per line, which takes precedence over `names`.
         second_truth: Annotation file of the thermal camera to read as well; "" for that of the class, if any.
     """
 
@@ -39,16 +37,8 @@ class LasherDataset(FolderDataset):
     second_truth = ""
     recipe = AuxRecipe("picture")
 
-    def __init__(
-        self,
-        store: Store,
-        names: Sequence[str] | None = None,
-        name: str = "",
-        *,
-        listing: str = "",
-        second_truth: str = "",
-    ) -> None:
-        super().__init__(store, names, name, listing=listing)
+    def __init__(self, *args: Any, second_truth: str = "", **options: Any) -> None:
+        super().__init__(*args, **options)
         self.second_truth = second_truth or self.second_truth
 
     def find_pictures(self, folder: str, rows: int) -> tuple[Files, Files | None]:
@@ -93,9 +83,9 @@ class VtuavDataset(LasherDataset):
     second_truth = "ir.txt"
     step = 10
 
-    def __init__(self, store: Store, names: Sequence[str] | None = None, name: str = "", *, listing: str = "") -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         self._places: dict[str, str] = {}
-        super().__init__(store, names, name, listing=listing)
+        super().__init__(*args, **options)
         self._places |= {place.rpartition("/")[2]: place for place in self.names if "/" in place}
         self.names = [place.rpartition("/")[2] for place in self.names]
 
@@ -171,17 +161,8 @@ class VisEventDataset(FolderDataset):
     label_files = ("absent_label.txt",)
     recipe = AuxRecipe("picture")
 
-    def __init__(
-        self,
-        store: Store,
-        names: Sequence[str] | None = None,
-        name: str = "",
-        *,
-        listing: str = "",
-        min_side: float | None = None,
-        reuse_missing_events: bool = False,
-    ) -> None:
-        super().__init__(store, names, name, listing=listing, min_side=min_side)
+    def __init__(self, *args: Any, reuse_missing_events: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.reuse_missing_events = reuse_missing_events
 
     def labels(self, boxes: Boxes, valid: Mask, flags: list[NDArray[np.float64] | None]) -> Labels:

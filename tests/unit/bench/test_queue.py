@@ -27,7 +27,7 @@ class Log:
     def tracked(self, frames: int) -> None:
         self.frames += frames
 
-    def say(self, message: str) -> None:
+    def message(self, message: str) -> None:
         self.said.append(message)
 
 
@@ -70,7 +70,7 @@ def test_a_dead_worker_gives_its_sequences_back_once() -> None:
     assert log.said == ["worker 1 ended (killed by SIGKILL) while tracking a; given back to the queue: a"]
     assert successor.take() == "a"
     queue(store, "ab", 1, life=2)
-    main.listen()
+    main.poll()
     assert log.failures == {"a": "its worker ended twice (killed by SIGKILL)"}
     assert log.done == ["b"]
     assert main.over()
@@ -86,7 +86,7 @@ def test_suspects_run_alone_so_that_an_innocent_row_is_not_given_up() -> None:
     assert successor.take() == "p"
     main = queue(store, "ip", 0, log=log)
     queue(store, "ip", 1, life=2)
-    main.listen()
+    main.poll()
     assert list(log.failures) == ["p"]
     assert main.over()
 
