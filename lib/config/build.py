@@ -61,13 +61,14 @@ class Part:
         return build(**{k: v for k, v in given.items() if k in known and k not in self.args}, **self.args)
 
 
-def from_tree(schema: type[C], tree: Tree, path: str = "") -> C:
+def from_tree(schema: type[C], tree: Tree, path: str = "", default: Any = None) -> C:
     """Make a section from a tree.
 
     Args:
         schema: Frozen dataclass; keys are its field names in upper case, or the field's `key` metadata.
         tree: The keys and values.
         path: Dotted path of the section with a dot behind it, for messages.
+        default: A section whose values stand for keys that are not stated; None: the defaults of `schema`.
 
     Raises:
         ConfigError: Names file, line, key and, for an unknown key, the nearest known one.
@@ -78,8 +79,12 @@ def from_tree(schema: type[C], tree: Tree, path: str = "") -> C:
     for key, value in tree.values.items():
         if key not in by_key:
             raise ConfigError(f"{tree.where[key]}: unknown key {path}{key}{suggest(key, list(by_key))}")
-        name = by_key[key].name
-        values[name] = _convert(hints[name], value, f"{tree.where[key]}: {path}{key}", f"{path}{key}.")
+        f, what = by_key[key], f"{tree.where[key]}: {path}{key}"
+        given = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        given = getattr(default, f.name) if isinstance(default, schema) else given
+        values[f.name] = _convert(hints[f.name], value, what, f"{path}{key}.", given)
+    if isinstance(default, schema):
+        values = {f.name: getattr(default, f.name) for f in by_key.values()} | values
     for key, f in by_key.items():
         if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ConfigError(f"configuration: {path}{key} is missing")
@@ -89,8 +94,8 @@ def from_tree(schema: type[C], tree: Tree, path: str = "") -> C:
         raise ConfigError(f"{next(iter(tree.where.values()), 'configuration')}: {path.rstrip('.')} {error}") from None
 
 
-def _convert(hint: Any, value: Any, what: str, path: str) -> Any:
-    """A value as the type `hint`. what: place and key for messages. path: key with a dot behind it."""
+def _convert(hint: Any, value: Any, what: str, path: str, default: Any = None) -> Any:
+    """A value as the type `hint`. what: place and key for messages. path: key with a dot behind it. default: of it."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
@@ -99,7 +104,7 @@ def _convert(hint: Any, value: Any, what: str, path: str) -> Any:
         for option in args:
             try:
                 if option is not type(None):
-                    return _convert(option, value, what, path)
+                    return _convert(option, value, what, path, default)
             except ConfigError as error:
                 problems.append(error)
         raise problems[0]
@@ -117,7 +122,7 @@ def _convert(hint: Any, value: Any, what: str, path: str) -> Any:
         raise ConfigError(f"{what}: expected a mapping of keys, found {value!r}")
     if origin is dict:
         return {k: _convert(args[1], v, f"{what}.{k}", f"{path}{k}.") for k, v in value.values.items()}
-    return value if hint is Tree else from_tree(typing.cast(type, hint), value, path)
+    return value if hint is Tree else from_tree(typing.cast(type, hint), value, path, default)
 
 
 def _scalar(hint: Any, value: Any, what: str) -> Any:

@@ -15,6 +15,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
+from easydict import EasyDict
 from torch import nn
 
 from lib.config import ConfigError, ConfigWarning, as_plain, config_hash, from_tree, read_tree, schema, take_inert
@@ -59,6 +60,11 @@ class Experiment:
     def plain(self) -> dict[str, Any]:
         """The effective configuration with upper-case keys, defaults included."""
         return as_plain(self.config)
+
+    @property
+    def cfg(self) -> EasyDict:
+        """The same as published code reads it: ``cfg.TRAIN.LR``."""
+        return EasyDict(self.plain)
 
     def for_benchmark(self, benchmark: str | None) -> Experiment:
         """The experiment with the settings of TEST.BY_BENCHMARK for one benchmark.

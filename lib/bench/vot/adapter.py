@@ -199,7 +199,9 @@ def pictures(request: Any, channels: Sequence[str]) -> Frame:
     if len(paths) != len(channels):
         raise ValueError(f"{len(paths)} pictures in a frame, expected {', '.join(channels)}")
     recipe = RECIPES[channels[1]] if len(channels) > 1 else None
-    return read_frame(DirectoryStore(Path()), paths[0], paths[1] if len(paths) > 1 else None, recipe)
+    root = Path(paths[0]).absolute().anchor
+    keys = [os.path.abspath(p).removeprefix(root) for p in paths]
+    return read_frame(DirectoryStore(Path(root)), keys[0], keys[1] if len(keys) > 1 else None, recipe)
 
 
 def serve(session: TrackerSession, channel: Channel, channels: Sequence[str]) -> None:

@@ -14,19 +14,15 @@ DEFAULT = "DEFAULT"
 
 
 @dataclass(frozen=True)
-class CSTrackAugment(schema.Augment):
-    """A grey picture takes its equal second picture with it."""
-
-    grey_rule: str = "rgb_and_equal_aux"
-
-
-@dataclass(frozen=True)
 class CSTrackData(schema.Data):
-    """Frames in order, RGB sets with their picture as aux, boxes in units of the crop's side less one pixel."""
+    """Frames in order, RGB sets with their picture as aux, boxes in units of the crop's side less one pixel.
+
+    A picture that is made grey takes its equal second picture with it.
+    """
 
     sampler_mode: str = "order"
     multi_modal_vision: bool = True
-    augment: CSTrackAugment = CSTrackAugment()
+    augment: schema.Augment = schema.Augment(grey_rule="rgb_and_equal_aux")
     box_unit: str = "size_minus_one"
     reject_all_padding: bool = False
     max_sample_interval: int | tuple[int, ...] = 400
@@ -137,17 +133,10 @@ class CSTrackConfig(schema.Config):
 
 
 @dataclass(frozen=True)
-class TemporalModel(CSTrackModel):
-    """With the temporal compact module."""
-
-    temporal: bool = True
-
-
-@dataclass(frozen=True)
 class TemporalConfig(CSTrackConfig):
     """A CSTrack experiment of stage 2, which begins with the weights of stage 1."""
 
-    model: TemporalModel = TemporalModel()
+    model: CSTrackModel = CSTrackModel(temporal=True)
     init: schema.Init | None = field(default=schema.Init("cstrack_s1", "cstrack_s1"), metadata={"section": True})
 
 

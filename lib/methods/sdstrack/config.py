@@ -10,13 +10,6 @@ from lib.methods.ostrack.config import OSTrackConfig, OSTrackTrain
 
 
 @dataclass(frozen=True)
-class SDSTrackData(schema.Data):
-    """Published training keeps every crop that shows some of the image."""
-
-    reject_all_padding: bool = False
-
-
-@dataclass(frozen=True)
 class SDSTrackTrain(OSTrackTrain):
     """Training of SDSTrack, with published values.
 
@@ -57,10 +50,10 @@ class SDSTrackModel(schema.Model):
 
 @dataclass(frozen=True)
 class SDSTrackConfig(OSTrackConfig):
-    """An SDSTrack experiment."""
+    """An SDSTrack experiment. Published training keeps every crop that shows some of the image."""
 
     model: SDSTrackModel = SDSTrackModel()
-    data: SDSTrackData = SDSTrackData()
+    data: schema.Data = schema.Data(reject_all_padding=False)
     train: SDSTrackTrain = SDSTrackTrain()
 
 

@@ -8,25 +8,6 @@ from lib.config import Part, schema
 
 
 @dataclass(frozen=True)
-class TransTAugment(schema.Augment):
-    """Nothing is mirrored."""
-
-    mirror: float = 0.0
-    crop_flip: float = 0.0
-
-
-@dataclass(frozen=True)
-class TransTData(schema.Data):
-    """Frames before and after the template, crops with a margin of the mean side."""
-
-    sampler_mode: str = "interval"
-    max_sample_interval: int | tuple[int, ...] = 100
-    crop_style: str = "context"
-    reject_all_padding: bool = False
-    augment: TransTAugment = TransTAugment()
-
-
-@dataclass(frozen=True)
 class TransTModel(schema.Model):
     """Parts of TransT.
 
@@ -79,9 +60,15 @@ class TransTTest(schema.Test):
 
 @dataclass(frozen=True)
 class TransTConfig(schema.Config):
-    """A TransT experiment."""
+    """A TransT experiment: frames before and after the template, crops with a margin of the mean side, no mirroring."""
 
-    data: TransTData = TransTData()
+    data: schema.Data = schema.Data(
+        sampler_mode="interval",
+        max_sample_interval=100,
+        crop_style="context",
+        reject_all_padding=False,
+        augment=schema.Augment(mirror=0.0, crop_flip=0.0),
+    )
     model: TransTModel = TransTModel()
     train: TransTTrain = TransTTrain()
     test: TransTTest = TransTTest()

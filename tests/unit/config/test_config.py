@@ -12,10 +12,12 @@ from lib.config import (
     ConfigError,
     InertKey,
     Part,
+    Tree,
     as_plain,
     config_hash,
     from_tree,
     read_tree,
+    schema,
     take_inert,
 )
 from lib.registry import Registry
@@ -32,6 +34,12 @@ def test_values_reach_their_fields(tmp_path: Path) -> None:
     config = from_tree(Config, read_tree(path))
     assert (config.train.lr, config.train.epoch) == (1e-4, 12)
     assert (config.data.search.size, config.data.search.factor) == (96, 4.0)
+
+
+def test_a_section_that_states_one_key_keeps_the_defaults_of_its_place() -> None:
+    found = from_tree(schema.Config, Tree.of({"DATA": {"TEMPLATE": {"NUMBER": 2}}}, "here"))
+    assert found.data.template == schema.Region(size=128, factor=2.0, number=2)
+    assert found.data.search == schema.Config().data.search
 
 
 def test_unknown_key_names_file_line_and_nearest(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_published_files_load(name: str) -> None:
     experiment = load_experiment("ostrack", name)
     assert experiment.method.name == "ostrack"
     assert experiment.config.test.epoch in (100, 300)
-    assert experiment.config.train.lr == read_tree(experiment.path, ()).get("TRAIN.LR")
+    assert experiment.config.train.lr == read_tree(experiment.path, ()).get("TRAIN.LR") == experiment.cfg.TRAIN.LR
 
 
 def test_values_of_the_published_table() -> None:
