@@ -1,6 +1,6 @@
 """Evaluation: benchmarks, the runner and its queue, metrics, reports, and tools that measure or show a tracker."""
 
-from lib.bench.analysis import ResultSource, Scoring, find_results, load_runs, read_results, with_attributes
+from lib.bench.analysis import ResultSource, Scoring, load_runs, with_attributes
 from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import check_requests, run_test, run_tests, start_processes
 from lib.bench.compare import compare_runs
@@ -9,6 +9,7 @@ from lib.bench.demo import SHIPPED, demo_spec, first_frame, follow, open_video, 
 from lib.bench.environment import print_environment
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
 from lib.bench.export import export_text, export_tracker
+from lib.bench.found_results import find_results, read_results
 from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker, time_calls
 from lib.bench.queue import Summary, Team, WorkQueue
 from lib.bench.render import select_videos, write_videos

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkVideo
+from lib.bench.found_results import read_results
 from lib.bench.metrics import METRICS, MetricError, Scores, evaluate, unscorable
 from lib.bench.queue import Display, Summary, Team, WorkQueue, join_team
 from lib.bench.result_files import box_format
@@ -408,7 +409,7 @@ def score(
         return None
 
     def scores(exact: bool) -> Scores:
-        results = [s.scored([folder.result(run, exact) for run in s.run_names]) for s in sequences]
+        results = [s.scored(read_results(folder.path, s, exact)) for s in sequences]
         return evaluate(variant, results, dataset=benchmark.tag, **(options or {}))
 
     cut = box_format(benchmark.result_format).whole

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lib.bench.analysis import read_results
 from lib.bench.benchmarks import BenchmarkVideo
+from lib.bench.found_results import read_results
 from lib.registry import suggest
 from lib.viz import video_tracks, write_video
 

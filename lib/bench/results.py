@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.bench.result_files import Floats, Marks, box_format, read_boxes, read_column, write_boxes, write_column
+from lib.bench.result_files import Floats, Marks, box_format, read_boxes, write_boxes, write_column
 from lib.bench.trajectories import format_values, read_regions, read_values
 from lib.data import Boxes, Video, check_name
 from lib.files import write_text
@@ -236,16 +236,6 @@ class ResultFolder:
             return read_boxes(exact_file(self.path, name))
         return read_regions(self.boxes_file(name)) if self.toolkit else read_boxes(self.boxes_file(name))
 
-    def result(self, name: str, exact: bool = False) -> Result:
-        """Read one run, with empty scores and seconds where there is no file of them.
-
-        Args:
-            name: Of the run.
-            exact: Read the boxes with all digits.
-        """
-        scores = self._column(self._file(name, "_score.txt", "_confidence.value"))
-        return Result(name, self.read(name, exact), scores, self.seconds(name))
-
     def seconds(self, name: str) -> NDArray[np.float64]:
         """Read the times of one run.
 
@@ -255,12 +245,8 @@ class ResultFolder:
         Returns:
             [N] seconds per frame, empty where there is no file of them.
         """
-        return self._column(self._file(name, "_time.txt", "_time.value"))
-
-    def _column(self, file: Path) -> NDArray[np.float64]:
-        if not file.is_file():
-            return np.zeros(0)
-        return read_values(file) if self.toolkit else read_column(file)
+        file = self._file(name, "_time.txt", "_time.value")
+        return read_values(file) if file.is_file() else np.zeros(0)
 
     def finished(self, video: Video, start: int = 0) -> bool:
         """Check that a run has a result of its present annotation: as many rows, and the same first box.

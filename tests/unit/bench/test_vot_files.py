@@ -27,12 +27,13 @@ def test_a_run_lies_as_the_toolkit_has_it(tmp_path: Path) -> None:
         "1.2346,-2.5000,30.2500,40.0000",
     ]
     assert (tmp_path / "a_seq/a_seq_00000007_confidence.value").read_text() == "\n0.1\n0.25\n"
-    back = results.result("a_seq_00000007")
-    np.testing.assert_allclose(back.boxes_xywh[1:], BOXES[1:], atol=6e-5)
-    assert np.isnan(back.boxes_xywh[0]).all()
-    assert np.isnan(back.scores[0])
-    assert back.scores[1:].tolist() == [0.1, 0.25]
-    assert back.seconds.tolist() == [0.5, 0.01, 0.02]
+    back = results.read("a_seq_00000007")
+    np.testing.assert_allclose(back[1:], BOXES[1:], atol=6e-5)
+    assert np.isnan(back[0]).all()
+    scores = read_values(tmp_path / "a_seq/a_seq_00000007_confidence.value")
+    assert np.isnan(scores[0])
+    assert scores[1:].tolist() == [0.1, 0.25]
+    assert results.seconds("a_seq_00000007").tolist() == [0.5, 0.01, 0.02]
     np.testing.assert_array_equal(results.read("a_seq_00000007", exact=True), BOXES)
 
 
