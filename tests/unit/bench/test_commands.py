@@ -166,6 +166,15 @@ def test_results_on_disk_are_read_back_as_written(tmp_path: Path) -> None:
     assert folder.read("t").shape == (1, 4)
 
 
+@pytest.mark.parametrize("name", ["../../secret", "/etc/x", "a/../b"])
+@pytest.mark.parametrize("format", ["float_comma", "vot"])
+def test_no_result_is_written_outside_its_folder(tmp_path: Path, name: str, format: str) -> None:
+    folder = ResultFolder(tmp_path / "a" / "b" / "c", format)
+    with pytest.raises(ValueError, match="is not a name of a video"):
+        folder.write(Result(name, np.ones((2, 4)), np.ones(2), np.ones(2)))
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_what_cannot_be_scored_or_drawn_is_refused_before_the_tracking(tmp_path: Path) -> None:
     check_requests("pysot", "worst:3")
     with pytest.raises(UnknownNameError, match="unknown metric variant 'pysott'; did you mean 'pysot'"):
