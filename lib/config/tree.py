@@ -13,6 +13,11 @@ from lib.paths import repository_root
 from lib.registry import suggest
 
 
+LARGEST_TEXT, MOST_VALUES, DEEPEST = 1 << 20, 20_000, 40
+"""Bounds of a configuration: characters, values with aliases written out, and levels."""
+SCALARS = ("null", "bool", "int", "float", "str")
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the file, line and key."""
 
@@ -125,11 +130,7 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
         if not equals or not key.strip():
             raise ConfigError(f"override {text!r}: expected KEY=VALUE, such as TRAIN.LR=1e-4")
         where = f"override {text!r}"
-        try:
-            parsed = _from_node(yaml.compose(value, Loader=yaml.SafeLoader), where, plain_where=True)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{where}: the value is not YAML ({error})") from None
-        tree.set(key.strip(), parsed, where)
+        tree.set(key.strip(), _parse(value, where, has_lines=False), where)
     return tree
 
 
@@ -138,20 +139,25 @@ def _read_file(path: Path, children: tuple[Path, ...]) -> Tree:
         chain = " -> ".join(p.name for p in (*children, path))
         raise ConfigError(f"{path}: BASE and MIXIN go round in a circle ({chain})")
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such configuration file" + (f" (BASE of {children[-1]})" if children else "")
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file ({error})") from None
-    own = Tree() if node is None else _from_node(node, str(path))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{path}: the configuration file cannot be read ({reason})") from None
+    own = _parse(text, str(path))
+    if own is None:
+        own = Tree()
     if not isinstance(own, Tree):
-        raise ConfigError(f"{path}: expected a mapping of keys at the top, found {type(own).__name__}")
+        raise ConfigError(f"{path}: expected a mapping of keys at the top, found {as_nested(own)!r:.80}")
     files: list[Path] = []
     for key in ("BASE", "MIXIN"):
         names, where = own.pop(key) or ([], "")
-        for name in [names] if isinstance(names, str) else names:
+        for name in names if isinstance(names, list) else [names]:
+            if not isinstance(name, str) or not name.isprintable():
+                raise ConfigError(f"{where}: {key}: expected the name of a file or a list of names, found {name!r:.80}")
             files.append((path.parent / name).resolve() if key == "BASE" else _find_mixin(name, path, where))
     tree = Tree()
     for file in files:
@@ -170,19 +176,83 @@ def _find_mixin(name: str, path: Path, where: str) -> Path:
     raise ConfigError(f"{where}: unknown MIXIN {name!r}{suggest(name, known)} (known: {', '.join(known)})")
 
 
-def _from_node(node: yaml.Node | None, file: str, plain_where: bool = False) -> Any:
-    if node is None:
-        return None
-    if isinstance(node, yaml.SequenceNode):
-        return [_from_node(item, file, plain_where) for item in node.value]
-    if not isinstance(node, yaml.MappingNode):
-        return yaml.SafeLoader("").construct_object(node, deep=True)
-    tree = Tree()
-    for key_node, value_node in node.value:
-        key = str(key_node.value)
-        where = file if plain_where else f"{file}:{key_node.start_mark.line + 1}"
-        if key in tree.values:
-            raise ConfigError(f"{where}: key {key} is given twice (first at {tree.where[key]})")
-        tree.values[key] = _from_node(value_node, file, plain_where)
-        tree.where[key] = where
-    return tree
+def _parse(text: str, file: str, has_lines: bool = True) -> Any:
+    """A YAML text as trees, lists and plain values.
+
+    Args:
+        text: The YAML text.
+        file: Its origin, for messages.
+        has_lines: Places are "file:line".
+
+    Raises:
+        ConfigError: It is not YAML, or not what a configuration can hold; names line and key.
+    """
+    try:
+        if len(text) > LARGEST_TEXT:
+            raise ConfigError(f"{file}: {len(text)} characters are no configuration (at most {LARGEST_TEXT})")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return None if node is None else _Nodes(file, has_lines).value(node, "", ())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed"
+        place = f"{file}:{mark.line + 1}" if mark is not None and has_lines else file
+        raise ConfigError(f"{place}: this is not YAML ({reason})") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: this is not a configuration, it is nested more than {DEEPEST} levels deep") from None
+
+
+@dataclass
+class _Nodes:
+    """Values of the YAML nodes of one text.
+
+    Attributes:
+        file, has_lines: See `_parse`.
+        count: Values so far; aliases count each time.
+    """
+
+    file: str
+    has_lines: bool
+    count: int = 0
+
+    def value(self, node: yaml.Node, path: str, parents: tuple[yaml.Node, ...]) -> Any:
+        """Value of a node.
+
+        Args:
+            node: The node.
+            path: Its dotted key.
+            parents: Nodes that it lies in.
+        """
+        place = f"{self.file}:{node.start_mark.line + 1}" if self.has_lines else self.file
+        what = f"{place}: {path}" if path else place
+        self.count += 1
+        if any(node is parent for parent in parents):
+            raise ConfigError(f"{what}: an alias (*) stands inside of what it names")
+        if self.count > MOST_VALUES or len(parents) > DEEPEST:
+            raise ConfigError(
+                f"{what}: no configuration has more than {MOST_VALUES} values, aliases (*) written out, or "
+                f"{DEEPEST} levels"
+            )
+        inside = (*parents, node)
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if isinstance(node, yaml.SequenceNode) and kind == "seq":
+            return [self.value(item, f"{path}[{i}]", inside) for i, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode) and kind in SCALARS:
+            try:
+                return yaml.SafeLoader("").construct_object(node)
+            except (ValueError, LookupError, ArithmeticError):
+                raise ConfigError(f"{what}: {node.value!r:.80} is not of type {kind}") from None
+        if isinstance(node, yaml.ScalarNode) and kind == "timestamp":
+            return node.value  # a date is text
+        if not isinstance(node, yaml.MappingNode) or kind != "map":
+            raise ConfigError(f"{what}: values of type {node.tag} are not supported")
+        tree = Tree()
+        for key_node, value_node in node.value:
+            where = f"{self.file}:{key_node.start_mark.line + 1}" if self.has_lines else self.file
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(f"{where}: a key must be a name, not a list or a mapping")
+            key = str(key_node.value)
+            if key in tree.values:
+                raise ConfigError(f"{where}: key {key} is given twice (first at {tree.where[key]})")
+            tree.values[key] = self.value(value_node, f"{path}.{key}" if path else key, inside)
+            tree.where[key] = where
+        return tree

@@ -160,3 +160,46 @@ def test_hash_changes_with_any_value_and_survives_a_round_trip() -> None:
     assert config_hash(Two()) == config_hash(Two(1, (0.5,)))
     assert config_hash(Two()) != config_hash(Two(1, (0.6,)))
     assert as_plain(Two()) == {"A": 1, "B": [0.5]}
+
+
+BOMB = "A0: &a0 [x, x]\n" + "".join(f"A{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, r"a\.yaml:\d+: A\d+\[.*no configuration has more than 20000 values"),
+        ("TRAIN: &t\n  LR: *t\n", r"a\.yaml:1: TRAIN\.LR: an alias \(\*\) stands inside of what it names"),
+        ("[" * 5000, r"a\.yaml: .*nested more than 40 levels"),
+        ("A: " + "{A: " * 50 + "1" + "}" * 50, r"a\.yaml:1: A\.A.*40 levels"),
+        ("BASE: 3\n", r"a\.yaml:1: BASE: expected the name of a file or a list of names, found 3"),
+        ("BASE: {A: 1}\n", r"a\.yaml:1: BASE: expected the name"),
+        ("BASE: .\n", r"the configuration file cannot be read \(Is a directory\)"),
+        ("TRAIN:\n  EPOCH: !!timestamp soon\n", r"a\.yaml:2: TRAIN\.EPOCH: expected int, found 'soon'"),
+        ("TRAIN:\n  EPOCH: 2024-01-01\n", r"a\.yaml:2: TRAIN\.EPOCH: expected int, found '2024-01-01'"),
+        ("TRAIN:\n  FIX_BN: !!bool maybe\n", r"a\.yaml:2: TRAIN\.FIX_BN: 'maybe' is not of type bool"),
+        ("TRAIN:\n  LR: !!float fast\n", r"a\.yaml:2: TRAIN\.LR: 'fast' is not of type float"),
+        ("TRAIN:\n  LR: !!python/name:os.system 3\n", r"a\.yaml:2: TRAIN\.LR: values of type .*os\.system are not"),
+        ("TRAIN: !mine {LR: 3}\n", r"a\.yaml:1: TRAIN: values of type !mine are not supported"),
+        ("? [a, b]\n: 3\n", r"a\.yaml:1: a key must be a name"),
+        ("TRAIN: [1\n", r"a\.yaml:2: this is not YAML \(.*\)"),
+        ("TRAIN: *none\n", r"a\.yaml:1: this is not YAML \(found undefined alias 'none'\)"),
+        ("A: 1\n---\nB: 2\n", r"a\.yaml:2: this is not YAML"),
+        ("A: \0\n", r"a\.yaml: this is not YAML \(special characters are not allowed\)"),
+        ("just words\n", r"a\.yaml: expected a mapping of keys at the top, found 'just words'"),
+    ],
+)
+def test_malformed_files_are_one_sentence_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        from_tree(Config, read_tree(write(tmp_path, "a.yaml", text)))
+    assert "\n" not in str(caught.value)
+
+
+def test_text_of_another_encoding_and_overrides_that_are_not_yaml(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes("A: ä\n".encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"a\.yaml: the configuration file cannot be read \(it is not UTF-8 text\)"):
+        read_tree(tmp_path / "a.yaml")
+    for value in ("[1", "!!bool maybe", "&a [*a]"):
+        with pytest.raises(ConfigError, match=r"^override 'TRAIN\.LR=") as caught:
+            read_tree(write(tmp_path, "b.yaml", ""), [f"TRAIN.LR={value}"])
+        assert "\n" not in str(caught.value)
