@@ -12,7 +12,6 @@ import yaml
 from lib.paths import repository_root
 from lib.registry import suggest
 
-
 LARGEST_TEXT, MOST_VALUES, DEEPEST = 1 << 20, 20_000, 40
 """Bounds of a configuration: characters, values with aliases written out, and levels."""
 SCALARS = ("null", "bool", "int", "float", "str")
@@ -198,7 +197,9 @@ def _parse(text: str, file: str, has_lines: bool = True) -> Any:
         place = f"{file}:{mark.line + 1}" if mark is not None and has_lines else file
         raise ConfigError(f"{place}: this is not YAML ({reason})") from None
     except RecursionError:
-        raise ConfigError(f"{file}: this is not a configuration, it is nested more than {DEEPEST} levels deep") from None
+        raise ConfigError(
+            f"{file}: this is not a configuration, it is nested more than {DEEPEST} levels deep"
+        ) from None
 
 
 @dataclass

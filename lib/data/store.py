@@ -127,17 +127,18 @@ class ZipStore:
         if position is None:
             raise FileNotFoundError(f"no such file: {self.path}:{full}")
         name = f"{self.path}:{full}"
-        offset, size, checksum, method, encrypted = (int(v) for v in index.places[position])
+        offset, size, checksum, method, encrypted, whole = (int(v) for v in index.places[position])
         if encrypted or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise OSError(f"{name}: encrypted, or compressed by other means than deflate")
-        header = self._bytes_at(offset, _LOCAL_HEADER)
-        if len(header) < _LOCAL_HEADER or header[:4] != b"PK\3\4":
-            raise OSError(f"{name}: the archive is damaged here")
-        name_length, extra_length = struct.unpack_from("<HH", header, 26)
-        data = self._bytes_at(offset + _LOCAL_HEADER + name_length + extra_length, size)
         try:
-            data = zlib.decompress(data, -zlib.MAX_WBITS) if method == zipfile.ZIP_DEFLATED else data
-        except zlib.error as error:
+            header = self._bytes_at(offset, _LOCAL_HEADER)
+            if len(header) < _LOCAL_HEADER or header[:4] != b"PK\3\4":
+                raise OSError(f"{name}: the archive is damaged here")
+            name_length, extra_length = struct.unpack_from("<HH", header, 26)
+            data = self._bytes_at(offset + _LOCAL_HEADER + name_length + extra_length, size)
+            if method == zipfile.ZIP_DEFLATED:  # no longer than the index says, which a damaged file may be
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, whole + 1)
+        except (zlib.error, OverflowError, MemoryError) as error:
             raise OSError(f"{name}: the archive is damaged here ({error})") from None
         if zlib.crc32(data) != checksum:
             raise OSError(f"{name}: the archive is damaged here (wrong checksum)")
@@ -191,6 +192,9 @@ class ZipStore:
         if self._file is None:
             self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115  (lives as long as the store)
         parts, missing = [], size
+        size_of_file = os.fstat(self._file.fileno()).st_size
+        if not 0 <= offset <= offset + size <= size_of_file:
+            raise OverflowError(f"bytes {offset} to {offset + size} of {size_of_file}")
         while missing > 0 and (part := os.pread(self._file.fileno(), missing, offset)):
             parts.append(part)
             offset, missing = offset + len(part), missing - len(part)
@@ -202,7 +206,8 @@ class _Index:
 
     Attributes:
         names: Sorted.
-        places: [N, 5] int64 offset of the header, compressed size, checksum, compression method, encrypted or not.
+        places: [N, 6] int64 offset of the header, compressed size, checksum, compression method, encrypted or not,
+            size.
         top: The folder that holds every file, or "".
     """
 
@@ -210,12 +215,14 @@ class _Index:
         try:
             with zipfile.ZipFile(path) as archive:
                 entries = [e for e in archive.infolist() if not e.is_dir() and not is_hidden(e.filename.split("/")[0])]
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
             raise OSError(f"{path}: not a complete zip archive ({error})") from None
         entries.sort(key=lambda e: e.filename)
         self.names = [e.filename for e in entries]
-        places = [(e.header_offset, e.compress_size, e.CRC, e.compress_type, e.flag_bits & 1) for e in entries]
-        self.places = np.array(places, dtype=np.int64).reshape(-1, 5)
+        places = [
+            (e.header_offset, e.compress_size, e.CRC, e.compress_type, e.flag_bits & 1, e.file_size) for e in entries
+        ]
+        self.places = np.array([[min(v, 2**62) for v in place] for place in places], dtype=np.int64).reshape(-1, 6)
         tops = {name.split("/", 1)[0] if "/" in name else "" for name in (self.names[:1] + self.names[-1:])}
         # Names are sorted: when the first and the last lie below one folder, those between do, unless one is a file
         # whose name begins like it.

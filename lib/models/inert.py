@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
+import sys
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
@@ -24,6 +26,63 @@ LEGACY_PICKLES_BEFORE_THE_OBJECT = 3
 
 class WeightsError(RuntimeError):
     """A file of weights that is missing, unreadable, or does not fit the network."""
+
+
+class UnexpectedNameError(pickle.UnpicklingError):
+    """A pickle that names what no checkpoint of this field holds; the message is the names."""
+
+
+DATA_NAMES = re.compile(
+    r"builtins\.(list|dict|tuple|set|frozenset|int|float|bool|str|bytes|bytearray|complex|slice|range|object)"
+    r"|collections\.(OrderedDict|defaultdict|Counter|deque)|argparse\.Namespace|types\.SimpleNamespace"
+    r"|pathlib(\._local)?\.\w*Path|datetime\.\w+|decimal\.Decimal|_codecs\.encode|copyreg\._reconstructor"
+    r"|numpy\.(_?core\.multiarray\.(scalar|_reconstruct|_frombuffer)|random\._pickle\.\w+|dtype|ndarray)"
+    r"|numpy\.(bool|u?int|float|complex|str|bytes|object)\d*_?"
+    r"|torch\.([\w.]+\._rebuild_\w+|device|dtype|serialization\._get_layout)"
+    r"|torch\.(bfloat|float|double|half|q?u?int|long|short|bool|complex|cfloat|cdouble|strided)\d*\w*"
+)
+"""Names of plain data: Python's own, and what numpy and PyTorch build arrays and tensors with."""
+FIELD_PACKAGES = ("lib", "ltr", "pytracking", "pysot")
+"""Packages of published trackers, whose functions checkpoints may name."""
+CLASS_NAME = re.compile(r"_*[A-Z]\w*")
+
+
+def is_expected(origin: str) -> bool:
+    """True for a name that checkpoints of this field hold: plain data, or a class of a package that is not Python's.
+
+    Args:
+        origin: Dotted name, as Python 3 has it.
+    """
+    package = origin.partition(".")[0]
+    module, _, name = origin.rpartition(".")
+    foreign = package not in sys.stdlib_module_names and not module.startswith(("torch.hub", "numpy.f2py"))
+    return bool(DATA_NAMES.fullmatch(origin)) or (
+        foreign and (package in FIELD_PACKAGES or bool(CLASS_NAME.fullmatch(name)))
+    )
+
+
+def kind_of_file(path: Path) -> str:
+    """What a file is that is no checkpoint, and what to do about it; empty where its first bytes do not say.
+
+    Args:
+        path: A file that exists.
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "the file is empty; download or copy it again"
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the weights themselves; `git lfs pull` fetches them"
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<script", b"<!--")):
+        return "a web page, not the weights (a log-in, warning or error page of the server); download it in a browser"
+    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return f"a truncated download ({path.stat().st_size} bytes, and the end is missing); download it again"
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")) or head[257:262] == b"ustar":
+        return "a packed archive; unpack it and name the file inside"
+    if head.startswith(b"\x89HDF"):
+        return "an HDF5 file of another framework; convert it to a PyTorch state dict"
+    return ""
 
 
 class Inert:
@@ -119,8 +178,9 @@ def load_inert(path: Path, mmap: bool = True) -> tuple[Any, tuple[str, ...]]:
         The content, on the CPU, and the dotted names of the classes that were replaced.
 
     Raises:
-        pickle.UnpicklingError: The file asks for functions of the operating system, or is broken. Files that are broken
-            in other ways raise what zipfile and torch raise.
+        UnexpectedNameError: The file names what no checkpoint of this field holds.
+        pickle.UnpicklingError: The file is broken. Files that are broken in other ways raise what zipfile and torch
+            raise.
     """
     zipped = zipfile.is_zipfile(path)
     if zipped:
@@ -128,6 +188,8 @@ def load_inert(path: Path, mmap: bool = True) -> tuple[Any, tuple[str, ...]]:
             inside = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
             if len(inside) != 1:
                 raise pickle.UnpicklingError("the archive holds no data.pkl")
+            if archive.getinfo(inside[0]).file_size > path.stat().st_size:
+                raise pickle.UnpicklingError("its data.pkl is larger than the file")
             surveyor = _Surveyor(io.BytesIO(archive.read(inside[0])))
             surveyor.load()
     else:
@@ -138,13 +200,19 @@ def load_inert(path: Path, mmap: bool = True) -> tuple[Any, tuple[str, ...]]:
             surveyor.load()
     used: set[str] = set()
     stand_ins: list[Any] = []
+    unexpected = []
     for origin in surveyor.names:
         module, _, name = origin.rpartition(".")
         # Protocol 2 writes names as Python 2 had them; PyTorch translates some back before it looks them up.
-        translated = ".".join(NAME_MAPPING.get((module, name), (module, name)))
-        aliases = {origin, translated, f"{IMPORT_MAPPING.get(module, module)}.{name}"}
+        moved = f"{IMPORT_MAPPING.get(module, module)}.{name}"
+        translated = ".".join(NAME_MAPPING.get((module, name), moved.rsplit(".", 1)))
+        aliases = {origin, translated, moved}
+        if not is_expected(translated):
+            unexpected.append(translated)
         stand_in = type(name, (surveyor.bases.get(origin, Inert),), {"origin": origin, "used": used})
         stand_ins += [(stand_in, alias) for alias in aliases]
+    if unexpected:
+        raise UnexpectedNameError(", ".join(sorted(unexpected)[:5]))
     with torch.serialization.safe_globals(stand_ins):
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
     return content, tuple(sorted(used))

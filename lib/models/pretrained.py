@@ -48,8 +48,9 @@ def load_flax_npz(path: str | Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {k.removeprefix("opt/target/"): torch.from_numpy(np.asarray(file[k])) for k in file.files}
-    except (OSError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: not a readable .npz file ({error})") from error
+    except Exception as error:  # numpy and zipfile raise a dozen kinds
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path}: not a readable .npz file of numbers ({text:.200})") from error
     named = {"norm": "Transformer/encoder_norm"}
     depth = sum(k.endswith("LayerNorm_0/scale") for k in arrays)
     for i in range(depth):
@@ -77,4 +78,7 @@ def load_flax_npz(path: str | Path) -> dict[str, Tensor]:
             }
     except KeyError as error:
         raise WeightsError(f"{path}: not a Flax vision transformer, {error.args[0]!r} is missing") from error
+    except (RuntimeError, IndexError) as error:
+        text = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: not a Flax vision transformer, its arrays have other shapes ({text})") from error
     return {k: v.contiguous() for k, v in weights.items()}

@@ -17,6 +17,7 @@ import fnmatch
 import hashlib
 import json
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.files import write_bytes, write_text
-from lib.models.inert import Inert, WeightsError, load_inert
+from lib.models.inert import Inert, UnexpectedNameError, WeightsError, kind_of_file, load_inert
 from lib.models.pretrained import load_flax_npz, weights_from_timm
 from lib.paths import repository_root
 
@@ -39,6 +40,8 @@ OPTIMIZER_KEYS = ("optimizer", "optimizer_state_dict")
 TOLERATED_MISSING = ("*.num_batches_tracked",)
 """Counters that files older than PyTorch 0.4.1 lack and that no forward pass in eval mode reads."""
 SHOWN = 10
+MOST_ENTRIES = 1_000_000
+"""Values of one entry next to the weights; published files have a few thousand."""
 
 
 class CheckpointNotFoundError(FileNotFoundError):
@@ -145,10 +148,13 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
 def _belongs_to(file: Path, places: WeightPlaces) -> bool:
     """True if the JSON file of a release names the experiment."""
     try:
-        metadata = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        metadata = json.loads(file.with_suffix(".json").read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
         return False
-    return [metadata.get("script"), metadata.get("config_name")] == [places.script, places.config]
+    return isinstance(metadata, dict) and [metadata.get("script"), metadata.get("config_name")] == [
+        places.script,
+        places.config,
+    ]
 
 
 def _weights_in(folder: Path) -> str:
@@ -309,18 +315,26 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file of weights")
+    known = kind_of_file(path)
+    if known:
+        raise WeightsError(f"{path}: not a checkpoint but {known}")
     if path.suffix == ".safetensors":
         return _read_release(path)
     if path.suffix == ".npz":
         return Checkpoint(path, load_flax_npz(path), {}, "flax")
     try:
         content, replaced = load_inert(path)
+    except UnexpectedNameError as error:
+        raise WeightsError(
+            f"{path}: refused as unsafe, since it names {error}, which no checkpoint of a tracker has a use for; "
+            "nothing of the file was run"
+        ) from None
     except Exception as error:
         # The line that matters of PyTorch's many, without its advice to switch safety off.
         text = (str(error).partition("WeightsUnpickler error: ")[2] or str(error)).strip() or type(error).__name__
         raise WeightsError(
             f"{path}: not a readable PyTorch checkpoint; it is truncated, damaged, of another kind or unsafe "
-            f"({text.splitlines()[0].strip()})"
+            f"({text.splitlines()[0].strip():.200})"
         ) from error
     taken = _key_of_weights(path, content, key)
     found = content[taken] if taken else content
@@ -337,7 +351,12 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
         kind = "mae"
     elif taken and (optimizer is not None or {"actor_type", "net_type", "epoch"} & others.keys()):
         kind = "published"
-    metadata = {k: _plain(v) for k, v in others.items()}
+    try:
+        metadata = {k: _plain(v, [MOST_ENTRIES]) for k, v in others.items()}
+    except RecursionError:
+        raise WeightsError(
+            f"{path}: the entries next to the weights are nested too deeply, or within themselves"
+        ) from None
     return Checkpoint(path, state_dict, metadata, kind, taken, optimizer, replaced, unwrapped)
 
 
@@ -365,36 +384,51 @@ def _named(value: Any) -> str:
     return f"an object of {value.origin}" if isinstance(value, Inert) else f"a {type(value).__name__}"
 
 
-def _plain(value: Any) -> Any:
-    """An entry of a checkpoint that is not its weights, as JSON types."""
+def _plain(value: Any, budget: list[int]) -> Any:
+    """An entry of a checkpoint that is not its weights, as JSON types.
+
+    Args:
+        value: The entry.
+        budget: Number of values that it may still have, lists that stand in several places counted each time.
+
+    Raises:
+        RecursionError: It has more, or lies in itself.
+    """
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise RecursionError
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):
         return value.item() if value.numel() == 1 else f"tensor {tuple(value.shape)}"
     if isinstance(value, Inert):
-        return {"class": value.origin, **{k: _plain(v) for k, v in vars(value).items() if k != "call_args"}}
+        items = {k: _plain(v, budget) for k, v in vars(value).items() if k != "call_args"}
+        return {"class": value.origin, **items}
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _plain(v, budget) for k, v in value.items()}
     if isinstance(value, list | tuple | set):
-        return [_plain(v) for v in value]
+        return [_plain(v, budget) for v in value]
     return str(value)
 
 
 def _read_release(path: Path) -> Checkpoint:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         state_dict = load_file(path, device="cpu")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+    except Exception as error:  # also of Python's and PyTorch's own kinds where the header is strange
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        kind = "a PyTorch file; name it *.pt" if zipfile.is_zipfile(path) else "a truncated or damaged download"
+        raise WeightsError(f"{path}: not a readable safetensors file but {kind} ({text:.200})") from error
     description = path.with_suffix(".json")
     metadata: dict[str, Any] = {}
     if description.is_file():
         try:
-            metadata = json.loads(description.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise WeightsError(f"{description}: not readable JSON ({error})") from error
+            metadata = json.loads(description.read_text(encoding="utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            raise WeightsError(f"{description}: not readable JSON ({str(error).splitlines()[0]})") from error
+        if not isinstance(metadata, dict):
+            raise WeightsError(f"{description}: expected a mapping of names, found a {type(metadata).__name__}")
         expected = metadata.get("sha256")
         if expected is not None and expected != sha256_of(path):
             raise WeightsError(f"{path}: these are not the weights that {description.name} describes (sha256 differs)")

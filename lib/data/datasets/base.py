@@ -195,10 +195,16 @@ def _read_attributes(store: Store) -> dict[str, frozenset[str]]:
         return {}
     where = store.describe("attributes.json")
     try:
-        table = json.loads(decode_text(store.read("attributes.json"), where))
-        return {str(name): frozenset(map(str, tags)) for name, tags in table.items()}
-    except (json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise AnnotationError(f"{where}: expected {{sequence: [tags]}} ({error})") from None
+        table = json.loads(decode_text(store.read("attributes.json"), where).lstrip("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f"{where}: not readable JSON ({error})") from None
+    expected = 'expected {"sequence": ["tag", "tag"]}, found'
+    if not isinstance(table, dict):
+        raise AnnotationError(f"{where}: {expected} {json.dumps(table)[:80]}")
+    for name, tags in table.items():
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise AnnotationError(f"{where}: {expected} {json.dumps(tags)[:80]} for {name!r:.40}")
+    return {name: frozenset(tags) for name, tags in table.items()}
 
 
 def read_text(store: Store, key: str) -> str:

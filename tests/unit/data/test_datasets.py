@@ -104,6 +104,27 @@ def test_lasot_from_any_store(tmp_path: Path, kind: str) -> None:
     assert pickle.loads(pickle.dumps(sequence)).read_frame(1).rgb.shape == (24, 32, 3)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"dog-1": {"tags": ["fast motion"]}}', r'expected .*found {"tags": \["fast motion"\]} for .dog-1'),
+        ('{"dog-1": "fast motion"}', "expected .*found .fast motion. for 'dog-1'"),
+        ('["dog-1"]', r'expected .*found \["dog-1"\]'),
+        ('{"dog-1": [', "not readable JSON"),
+        ("[" * 5000, "not readable JSON"),
+    ],
+)
+def test_attributes_of_another_form_are_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+    store = open_store(as_folder({**lasot_tree(), "attributes.json": text}, tmp_path))
+    with pytest.raises(AnnotationError, match=rf"attributes\.json: {message}"):
+        LasotDataset(store, ["dog-1"])
+
+
+def test_attributes_with_a_byte_order_mark(tmp_path: Path) -> None:
+    tree = {**lasot_tree(), "attributes.json": '\ufeff{"dog-1": ["fast motion"]}'}
+    assert LasotDataset(open_store(as_folder(tree, tmp_path)), ["dog-1"])[0].attributes == {"fast motion"}
+
+
 @pytest.mark.parametrize(("pictures", "wanted"), [(3, 3), (5, 4)])
 def test_one_picture_more_or_fewer_than_rows(tmp_path: Path, pictures: int, wanted: int) -> None:
     sequence = LasotDataset(open_store(as_folder(lasot_tree(pictures=pictures), tmp_path)), ["dog-1"])[0]

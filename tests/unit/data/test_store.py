@@ -135,6 +135,18 @@ def test_a_damaged_zip_is_an_error_that_names_file_or_entry(tmp_path: Path) -> N
         open_store(path).read("a/1.txt")
 
 
+@pytest.mark.parametrize(("field", "at"), [("offset", 42), ("size", 20)])
+def test_a_zip_entry_that_lies_outside_is_named(tmp_path: Path, field: str, at: int) -> None:
+    path = as_zip(TREE, tmp_path / "set", compression=zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\1\2")
+    data[entry + at : entry + at + 4] = b"\xf0\xff\xff\x7f"
+    path.write_bytes(data)
+    with pytest.raises(OSError, match=r"set\.zip:\S+: the archive is damaged here") as caught:
+        read_all(open_store(path))
+    assert "Errno" not in str(caught.value)
+
+
 def test_a_zip_index_is_read_only_when_needed(tmp_path: Path) -> None:
     path = as_zip(TREE, tmp_path / "set")
     store = ZipStore(path)

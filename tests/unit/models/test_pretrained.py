@@ -61,6 +61,29 @@ def test_wrong_files(tmp_path: Path) -> None:
         load_flax_npz(tmp_path / "absent.npz")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("embedding/kernel", np.zeros((3, 4)), "other shapes"),
+        ("Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel", np.zeros((2, 2, 2)), "other shapes"),
+        ("Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel", np.zeros(3), "other shapes"),
+        ("cls", np.array(["text"]), "not a readable .npz file of numbers"),
+        ("cls", np.array([{}], dtype=object), "not a readable .npz file of numbers"),
+    ],
+)
+def test_arrays_of_other_shapes_and_kinds(tmp_path: Path, name: str, value: np.ndarray, message: str) -> None:
+    np.savez(tmp_path / "a.npz", **{**flax_arrays(1), name: value})
+    with pytest.raises(WeightsError, match=rf"a\.npz: .*{message}"):
+        load_flax_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", b"\x93NUMPY\x01\x00\x10\x00{'descr': }     \n"])
+def test_files_that_are_no_archives(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"a\.npz: not a readable \.npz file of numbers"):
+        load_flax_npz(tmp_path / "a.npz")
+
+
 def test_timm_names() -> None:
     weights = weights_from_timm("vit_tiny_patch16_224", pretrained=False)
     assert {"cls_token", "pos_embed", "blocks.11.attn.qkv.weight", "norm.bias"} <= weights.keys()

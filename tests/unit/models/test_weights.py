@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.models import Mapped, WeightsError, load_into, read_checkpoint, save_release, sha256_of
+from lib.models import Mapped, WeightsError, is_expected, load_into, read_checkpoint, save_release, sha256_of
 
 
 def small_network() -> nn.Module:
@@ -126,24 +126,75 @@ class Attack:
         return self.call
 
 
+NAMES = {"eval": "eval", "exec": "exec", "open": "open", "popen": "Popen", "system": "system", "makedirs": "makedirs"}
+
+
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("where", ["eval", "popen", "system", "makedirs"])
+@pytest.mark.parametrize("where", [*NAMES])
 def test_no_code_of_the_file_runs(tmp_path: Path, where: str, legacy: bool) -> None:
     mark = tmp_path / "mark"
     attacks = {
         "eval": Attack(eval, f"open({str(mark)!r}, 'w').close()"),
+        "exec": Attack(exec, f"open({str(mark)!r}, 'w').close()"),
+        "open": Attack(open, str(mark), "w"),
         "popen": Attack(subprocess.Popen, ["touch", str(mark)]),
         "system": Attack(os.system, f"touch {mark}"),
         "makedirs": Attack(os.makedirs, str(mark)),
     }
     path = tmp_path / "bad.pth"
     torch.save({"net": {"w": torch.ones(2)}, "extra": attacks[where]}, path, _use_new_zipfile_serialization=not legacy)
-    if where in ("system", "makedirs"):
-        with pytest.raises(WeightsError, match="unsafe"):
-            read_checkpoint(path)
-    else:
-        assert read_checkpoint(path).state_dict["w"].tolist() == [1, 1]
+    with pytest.raises(WeightsError, match=r"bad\.pth: refused as unsafe, since it names \S*\b" + NAMES[where]):
+        read_checkpoint(path)
     assert not mark.exists()
+
+
+def test_names_of_this_field_are_known_and_others_are_not() -> None:
+    known = (
+        "lib.train.admin.stats.StatValue", "ltr.admin.settings.Settings", "easydict.EasyDict", "yacs.config.CfgNode",
+        "argparse.Namespace", "pathlib.PosixPath", "collections.OrderedDict", "numpy.core.multiarray.scalar",
+        "numpy.dtype", "numpy.float64", "torch._utils._rebuild_tensor_v2", "torch.FloatStorage", "torch.float32",
+        "torch.nn.modules.conv.Conv2d", "torch.device", "__main__.Settings", "mmengine.config.ConfigDict",
+    )  # fmt: skip
+    refused = (
+        "builtins.exec", "builtins.getattr", "builtins.__import__", "subprocess.Popen", "posix.system", "pty.spawn",
+        "importlib.import_module", "torch.load", "torch.hub.load", "torch.serialization.load", "numpy.load",
+        "numpy.memmap", "shutil.rmtree", "runpy.run_path", "webbrowser.open", "pip.main", "os.path.join", "io.open",
+    )  # fmt: skip
+    assert [name for name in known if not is_expected(name)] == []
+    assert [name for name in refused if is_expected(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.pth", b"", "the file is empty"),
+        (
+            "a.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "Git LFS pointer.*git lfs pull",
+        ),
+        ("a.npz", b"\n<!DOCTYPE html><html>quota</html>", "web page"),
+        ("a.pth.tar", b"PK\x03\x04" + b"\0" * 300, "truncated download"),
+        ("a.pt", b"\x1f\x8b\x08" + b"\0" * 30, "packed archive; unpack it"),
+        ("a.safetensors", b'\x08\0\0\0\0\0\0\0{"a":}', "truncated or damaged download"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"{name}: not a .*{message}"):
+        read_checkpoint(tmp_path / name)
+
+
+def test_entries_that_repeat_or_hold_themselves_end_in_a_sentence(tmp_path: Path) -> None:
+    bomb: list[object] = []
+    for _ in range(60):
+        bomb = [bomb, bomb]
+    ring: list[object] = []
+    ring.append(ring)
+    for entry in (bomb, ring):
+        torch.save({"net": {"w": torch.ones(2)}, "stats": entry}, tmp_path / "x.pth")
+        with pytest.raises(WeightsError, match=r"x\.pth: the entries next to the weights are nested too deeply"):
+            read_checkpoint(tmp_path / "x.pth")
 
 
 def test_where_the_weights_are_found(tmp_path: Path) -> None:
