@@ -51,14 +51,13 @@ from lib.data.io import (
     decode_depth,
     decode_image,
     decode_text,
-    jpeg_decoder,
     number_array,
     number_rows,
     parse_boxes,
     parse_numbers,
     to_number,
 )
-from lib.data.listing import check_name, folder_names, natural_order, picture_names
+from lib.data.listing import check_name, natural_order
 from lib.data.lmdb_build import (
     BuildError,
     PlanError,

@@ -6,20 +6,21 @@ sequence; with a probability a clip runs through the video in random steps, othe
 
 from __future__ import annotations
 
+import pickle
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from lib.config import SLT
 from lib.data.augment import becomes_grey, grey_picture, mirror_box
 from lib.data.sampling import FrameIds, FrameSampler, sample_visible
-from lib.data.types import Frame, FrameSet, InvalidSampleError, Levels, Mask, Video
+from lib.data.types import Frame, FrameSet, InvalidSampleError, Mask, Video
 from lib.registry import Registry
 
 CLIP_SAMPLERS: Registry[Callable[[SLT], FrameSampler]] = Registry("clip sampler")
@@ -184,66 +185,47 @@ class PackedClip:
     """A clip whose pictures lie in one tensor, which a worker process shares instead of copying.
 
     Attributes:
-        clip: The clip without frames.
-        pixels: [bytes] uint8.
-        frames: Per frame, templates first, the indices of its arrays: RGB, then nothing, the second picture, or its
-            levels and their table.
-        shapes: Of each array in `pixels`, in order.
+        clip: The pickled clip without the content of its pictures.
+        pixels: [bytes] uint8, their content.
+        sizes: Bytes of each array in `pixels`, in order.
     """
 
-    clip: FrameSet
+    clip: bytes
     pixels: Tensor
-    frames: tuple[tuple[int, ...], ...]
-    shapes: tuple[tuple[int, ...], ...]
+    sizes: list[int]
 
 
 def pack_clip(clip: FrameSet) -> PackedClip:
-    """Copy the pictures of a clip into one tensor, repeated frames once.
+    """Copy the pictures of a clip into one tensor, repeated ones once (pickle protocol 5, out-of-band buffers).
 
     Args:
-        clip: Whole frames, whose arrays are uint8.
+        clip: Whole frames.
 
     Returns:
         The clip for a worker process to send; in one, the tensor lies in shared memory.
     """
-    arrays: list[NDArray[np.uint8]] = []
-    index: dict[int, int] = {}
-    frames = []
-    for frame in (*clip.template, *clip.search):
-        second = frame.second
-        parts = [second.levels, second.table] if isinstance(second, Levels) else [] if second is None else [second]
-        for array in (frame.rgb, *parts):
-            if id(array) not in index:
-                index[id(array)] = len(arrays)
-                arrays.append(array)
-        frames.append(tuple(index[id(a)] for a in (frame.rgb, *parts)))
-    pixels = torch.empty(sum(a.size for a in arrays), dtype=torch.uint8)
+    buffers: list[memoryview] = []
+
+    def travels_inside(buffer: pickle.PickleBuffer) -> bool:
+        if memoryview(buffer).format == "B":
+            buffers.append(buffer.raw())
+            return False
+        return True  # boxes: their numbers need aligned memory
+
+    pickled = pickle.dumps(clip, protocol=5, buffer_callback=travels_inside)
+    sizes = [buffer.nbytes for buffer in buffers]
+    pixels = torch.empty(sum(sizes), dtype=torch.uint8)
     if get_worker_info() is not None:
         pixels.share_memory_()
-    shapes = tuple(a.shape for a in arrays)
-    for part, array in zip(_views(pixels, shapes), arrays, strict=True):
-        part[...] = array
-    return PackedClip(replace(clip, template=(), search=()), pixels, tuple(frames), shapes)
+    for part, buffer in zip(pixels.split(sizes), buffers, strict=True):
+        part.numpy()[:] = np.frombuffer(buffer, dtype=np.uint8)
+    return PackedClip(pickled, pixels, sizes)
 
 
 def unpack_clip(packed: PackedClip) -> FrameSet:
     """The clip; its pictures are views of the tensor."""
-    arrays = list(_views(packed.pixels, packed.shapes))
-    frames = []
-    for indices in packed.frames:
-        rgb, *second = (arrays[i] for i in indices)
-        frames.append(Frame(rgb, Levels(*second) if len(second) == 2 else second[0] if second else None))
-    templates = len(packed.clip.template_boxes)
-    return replace(packed.clip, template=tuple(frames[:templates]), search=tuple(frames[templates:]))
-
-
-def _views(pixels: Tensor, shapes: Sequence[tuple[int, ...]]) -> Iterator[NDArray[np.uint8]]:
-    """The parts of `pixels` as arrays of these shapes."""
-    flat, start = pixels.numpy(), 0
-    for shape in shapes:
-        end = start + int(np.prod(shape))
-        yield flat[start:end].reshape(shape)
-        start = end
+    parts = packed.pixels.split(packed.sizes)
+    return cast(FrameSet, pickle.loads(packed.clip, buffers=[part.numpy() for part in parts]))
 
 
 def pack_clips(clips: list[FrameSet]) -> list[PackedClip]:
