@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
             bar.update(task, completed=index + 1, rate=f"{speed:.1f} frames/s" if speed else "")
             return show(drawn(), source.name) if options.show else True
 
-        out = follow(session, grabs, first, box, video, options.max_frames, on_frame)
+        out = follow(session, grabs, first, box, video, options.max_frames, on_frame, options.source)
     write_demo_boxes(boxes, out.boxes_xywh)
     print("\n".join(summary(out, source)))
     print(f"boxes:   {boxes}" + ("" if video is None else f"\nvideo:   {video.path}"))

@@ -91,7 +91,10 @@ def compare_runs(a: Path, b: Path, tolerance: float = 1e-3) -> RunComparison:
 
     Raises:
         FileNotFoundError: A folder is not there or has no result.
+        ValueError: The tolerance is negative or NaN.
     """
+    if not tolerance >= 0:
+        raise ValueError(f"the tolerance must be at least 0 pixels, not {tolerance:g}")
     files_a, files_b = result_files(a), result_files(b)
     found = []
     for name in files_a:

@@ -15,7 +15,7 @@ from lib.data import Frame, FrameSource, Grab, Image, SourceError
 from lib.files import write_text
 from lib.models import WeightsError, read_checkpoint
 from lib.paths import load_paths, repository_root
-from lib.track import Box, TrackerSession, check_box
+from lib.track import Box, TrackerSession, TrackingError, check_box
 from lib.viz import BoxMark, VideoWriter, colour, draw_frame
 
 SHIPPED = repository_root() / "pretrained" / "synthetic_small.safetensors"
@@ -98,6 +98,7 @@ def follow(
     video: VideoWriter | None = None,
     max_frames: int | None = None,
     on_frame: Callable[[int, Callable[[], Image]], bool] = lambda index, drawn: True,
+    name: str = "video",
 ) -> DemoResult:
     """Track from `first` through the rest of `grabs`.
 
@@ -111,9 +112,11 @@ def follow(
         video: Receives every frame with box and score.
         max_frames: Stop after so many, the first included.
         on_frame: Called with the frame's number and a function that draws it; stops the run by returning False.
+        name: Of the source, for messages.
 
     Raises:
         ValueError: The box cannot be tracked.
+        TrackingError: The tracker gave NaN; the message names source and frame.
     """
     out = DemoResult()
     started = time.perf_counter()
@@ -141,7 +144,10 @@ def follow(
             frame = grab.frame
             out.size.see(frame, index)
             start = time.perf_counter()
-            box, score = session.update(frame)
+            try:
+                box, score = session.update(frame)
+            except TrackingError as error:
+                raise TrackingError(f"{name}, frame {index}: {error}") from None
             out.tracking_seconds += time.perf_counter() - start
     except KeyboardInterrupt:
         out.stopped = True

@@ -21,15 +21,11 @@ from lib.bench.metrics import vot_overlap
 from lib.bench.result_files import FAILED, INITIALISED, SKIPPED, TRACKED, Floats, xywh_to_corners
 from lib.bench.results import Result
 from lib.data import Boxes, Frame, Video
-from lib.track import State, Tracker, check_box
+from lib.track import State, Tracker, TrackingError, check_box, check_prediction
 
 
 class OutOfMemoryError(RuntimeError):
     """The device cannot hold the batch; no sequence is to blame."""
-
-
-class TrackingError(RuntimeError):
-    """A tracker that gave something other than a box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +170,8 @@ class _Row:
         return self.at >= len(self.video)
 
     def record(self, box_xywh: Boxes, score: float, seconds: float, corners: Floats | None = None) -> None:
-        """Store the prediction of frame `at` and go on to the next; TrackingError for a box that is not finite."""
-        if not np.isfinite(box_xywh).all():
-            raise TrackingError(f"the tracker gave the box {box_xywh.tolist()}")
+        """Store the prediction of frame `at` and go on to the next; raises what `check_prediction` raises."""
+        check_prediction(box_xywh.tolist(), score)
         self.boxes[self.at], self.scores[self.at], self.seconds[self.at] = box_xywh, score, seconds
         if corners is not None:
             if self.corners is None:

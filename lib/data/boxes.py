@@ -78,7 +78,7 @@ def iou_xywh(a: ArrayT, b: ArrayT) -> ArrayT:
 def clip_box(
     box_xywh: Sequence[float], height: float, width: float, margin: float = 0.0
 ) -> tuple[float, float, float, float]:
-    """Move and clip a box so that some of it lies in the image.
+    """Move and clip a box so that some of it lies in the image; NaN stays NaN.
 
     Args:
         box_xywh: Image pixels.
@@ -88,10 +88,9 @@ def clip_box(
     Returns:
         x, y, w, h.
     """
-    x, y, w, h = (float(v) for v in box_xywh)
-    x1, x2 = min(max(0.0, x), width - margin), min(max(margin, x + w), width)
-    y1, y2 = min(max(0.0, y), height - margin), min(max(margin, y + h), height)
-    return x1, y1, max(margin, x2 - x1), max(margin, y2 - y1)
+    box = torch.tensor([box_xywh], dtype=torch.float64)
+    x, y, w, h = clip_boxes(box, torch.tensor([[height, width]]), margin)[0].tolist()
+    return x, y, w, h
 
 
 def clip_boxes(boxes_xywh: Tensor, sizes_hw: Tensor, margin: float = 0.0) -> Tensor:

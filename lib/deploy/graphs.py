@@ -19,6 +19,7 @@ import contextlib
 import copy
 import io
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -279,13 +280,17 @@ def check_parity(
         The mean deviation of every output.
 
     Raises:
-        EngineError: If an output deviates by more on all three sets.
+        EngineError: If an output deviates by more on all three sets, or holds NaN or infinite values on either side.
     """
     for seed in range(3):
         deviations = _deviations(graphs, loaded, seed, state)
         worst = max(deviations, key=lambda name: deviations[name])
         if deviations[worst] <= tolerance:
             return deviations
+    if math.isinf(deviations[worst]):
+        raise EngineError(
+            f"the exported network cannot be used: {worst}, or PyTorch's, holds values that are not finite"
+        )
     raise EngineError(
         f"the exported network does not give what PyTorch gives: {worst} is off by {deviations[worst]:.2g} of its "
         f"range, and {tolerance:g} is allowed; use --engine torch, and report this with the configuration's name"
@@ -312,6 +317,7 @@ def _deviations(
                 if not state and output.startswith(NEXT) and output != NEXT + TOKENS:
                     continue
                 off = (got[output].float() - want.float()).abs().mean() / want.abs().max().clamp_min(1e-6)
-                found[output] = max(found.get(output, 0.0), float(off))
+                # NaN on either side is no agreement, and max(0.0, nan) would be 0.0.
+                found[output] = max(found.get(output, 0.0), float(off) if off.isfinite() else math.inf)
         known |= {k.removeprefix(NEXT): v for k, v in expected.items()}
     return found

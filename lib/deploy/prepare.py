@@ -22,6 +22,7 @@ from lib.deploy.cuda_graphs import GraphedCall
 from lib.deploy.engines import TORCH, EngineError, get_engine
 from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network_graphs, write_graphs
 from lib.deploy.quantise import CalibrationClip, calibrate, quantise
+from lib.models import require_finite
 from lib.models.layers import FuseOptions, fuse_module, packing_works
 from lib.track import OneStreamTracker, Prediction, State, Tracker
 
@@ -176,6 +177,7 @@ def export(
     Raises:
         EngineError: The engine is missing or cannot compute this tracker's network, or its outputs deviate from
             PyTorch's.
+        WeightsError: A weight is not finite.
     """
     engine = get_engine(inference.engine)
     if engine is None:
@@ -187,6 +189,8 @@ def export(
     if inference.compiled:
         raise EngineError(f"engine {engine.name} compiles by itself; leave --compile out")
     engine.require()
+    # In 8 bits NaN becomes a number, so that a comparison of outputs would not show it.
+    require_finite(tracker.network.state_dict(), f"{type(tracker.network).__name__} cannot be exported")
     twin = fuse_tracker(tracker, FuseOptions(pack=False, grid=tracker.grid, portable=True))
     if engine.int8:
         twin.network = quantise(twin.network, calibrate(twin, inference.clips))

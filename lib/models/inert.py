@@ -165,6 +165,23 @@ class _Surveyor(pickle.Unpickler):
         """No tensor is read."""
 
 
+def check_archive(archive: zipfile.ZipFile) -> None:
+    """Compare every entry of an archive of `torch.save` with its checksum, which `torch.load` does not.
+
+    Args:
+        archive: Open for reading.
+
+    Raises:
+        pickle.UnpicklingError: Names the first entry that is damaged, or is compressed, as `torch.save` leaves none.
+    """
+    for entry in archive.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise pickle.UnpicklingError(f"entry {entry.filename} is compressed")
+    damaged = archive.testzip()
+    if damaged is not None:
+        raise pickle.UnpicklingError(f"entry {damaged} does not have the checksum that it was saved with")
+
+
 def load_inert(path: Path, mmap: bool = True) -> tuple[Any, tuple[str, ...]]:
     """Read what `torch.save` wrote.
 
@@ -179,12 +196,13 @@ def load_inert(path: Path, mmap: bool = True) -> tuple[Any, tuple[str, ...]]:
 
     Raises:
         UnexpectedNameError: The file names what no checkpoint of this field holds.
-        pickle.UnpicklingError: The file is broken. Files that are broken in other ways raise what zipfile and torch
+        pickle.UnpicklingError: The file is damaged. Files that are broken in other ways raise what zipfile and torch
             raise.
     """
     zipped = zipfile.is_zipfile(path)
     if zipped:
         with zipfile.ZipFile(path) as archive:
+            check_archive(archive)
             inside = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
             if len(inside) != 1:
                 raise pickle.UnpicklingError("the archive holds no data.pkl")

@@ -435,6 +435,45 @@ def _read_release(path: Path) -> Checkpoint:
     return Checkpoint(path, state_dict, metadata, "release")
 
 
+def nonfinite_tensors(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Describe the tensors that hold NaN or infinite values.
+
+    Args:
+        tensors: By name; one read of each, and one synchronisation per device.
+
+    Returns:
+        ``name (n of N values)`` for each of them; empty if all is finite.
+    """
+    devices: dict[torch.device, list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            devices.setdefault(tensor.device, []).append(name)
+    found = []
+    for names in devices.values():
+        # A sum that is finite has finite terms; one that is not may be an overflow, so that its terms are counted.
+        sums = torch.stack([tensors[name].detach().sum(dtype=torch.float32) for name in names])
+        for i in (~sums.isfinite()).nonzero().flatten().tolist():
+            tensor = tensors[names[i]].detach()
+            count = tensor.numel() - int(tensor.isfinite().sum())
+            found += [f"{names[i]} ({count} of {tensor.numel()} values)"] if count else []
+    return found
+
+
+def require_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
+    """Refuse weights with NaN or infinite values.
+
+    Args:
+        tensors: By name.
+        source: Named in the message.
+
+    Raises:
+        WeightsError: Names the tensors and the numbers of such values.
+    """
+    if bad := nonfinite_tensors(tensors):
+        kind = "tensor holds" if len(bad) == 1 else "tensors hold"
+        raise WeightsError(f"{source}: {len(bad)} {kind} values that are not finite: {_first(bad)}")
+
+
 def load_into(
     network: nn.Module,
     state_dict: Mapping[str, Tensor] | Mapped,
@@ -451,7 +490,7 @@ def load_into(
         source: named in messages.
 
     Raises:
-        WeightsError: lists what is missing, unexpected and of another shape; the network is then untouched.
+        WeightsError: lists what is missing, unexpected, of another shape or not finite; the network is then untouched.
     """
     mapped = state_dict if isinstance(state_dict, Mapped) else Mapped(state_dict)
     own, given = network.state_dict(), mapped.state_dict
@@ -473,6 +512,7 @@ def load_into(
     if any(wrong.values()):
         listed = "; ".join(f"{len(names)} {label}: {_first(names)}" for label, names in wrong.items() if names)
         raise WeightsError(f"{source}: the weights do not fit the network ({len(loaded)} names agree). {listed}")
+    require_finite({name: given[name] for name in loaded}, source)
     with torch.no_grad():
         for name in loaded:
             own[name].copy_(given[name])
@@ -489,10 +529,14 @@ def save_release(stem: str | Path, state_dict: Mapping[str, Tensor], metadata: M
 
     Returns:
         The path of the weights.
+
+    Raises:
+        WeightsError: a value is not finite; nothing is written.
     """
     from safetensors.torch import save
 
     stem = Path(stem)
+    require_finite(state_dict, f"{stem}: not written")
     weights, description = stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
     # Contiguous copies on the CPU: safetensors refuses tensors that share memory.
     copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state_dict.items()}

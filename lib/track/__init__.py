@@ -2,7 +2,7 @@
 
 from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker, hann2d, hanning2d
 from lib.track.rollout import Rollout, roll_out
-from lib.track.session import Box, TrackerSession, check_box
+from lib.track.session import Box, TrackerSession, TrackingError, check_box, check_prediction
 from lib.track.state import Slots, State, row_keys, row_noise, update_rows
 from lib.track.tracker import (
     Policy,

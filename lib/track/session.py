@@ -21,6 +21,10 @@ from lib.track.tracker import Prediction, Tracker
 Box = tuple[float, float, float, float]
 
 
+class TrackingError(RuntimeError):
+    """A tracker that gave no finite box or score."""
+
+
 class TrackerSession:
     """Holds the state of one target for a batch-first tracker. Boxes are x, y, w, h in image pixels.
 
@@ -62,13 +66,16 @@ class TrackerSession:
 
         Raises:
             RuntimeError: `init` was not called.
+            TrackingError: Box or score is not finite.
         """
         if self._state is None:
             raise RuntimeError("call init(image, box) before update(image)")
         self._state, prediction = self.tracker.step(self._state, [as_frame(image, aux)])
         self.prediction = prediction
         x, y, w, h = prediction.boxes_xywh[0].tolist()
-        return (x, y, w, h), float(prediction.scores[0])
+        score = float(prediction.scores[0])
+        check_prediction((x, y, w, h), score)
+        return (x, y, w, h), score
 
 
 def as_frame(image: Image | Frame, aux: Image | None = None) -> Frame:
@@ -83,6 +90,21 @@ def as_frame(image: Image | Frame, aux: Image | None = None) -> Frame:
     if frame.aux is not None and frame.aux.shape != frame.rgb.shape:
         raise ValueError(f"the aux picture is {frame.aux.shape[:2]} and the picture {frame.rgb.shape[:2]}, as H x W")
     return frame
+
+
+def check_prediction(box_xywh: Sequence[float], score: float) -> None:
+    """Check what a tracker gave for one target in one frame.
+
+    Args:
+        box_xywh: Box in image pixels.
+        score: Confidence in it.
+
+    Raises:
+        TrackingError: One of the numbers is NaN or infinite.
+    """
+    if not all(map(math.isfinite, (*box_xywh, score))):
+        box = ", ".join(f"{v:g}" for v in box_xywh)
+        raise TrackingError(f"the tracker gave the box [{box}] with the score {score:g}; finite numbers are expected")
 
 
 def check_box(box_xywh: Sequence[float], frame: Frame) -> Box:

@@ -14,6 +14,7 @@ import shutil
 import socket
 import sys
 import time
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from lib.config import Train
 from lib.files import replacing
-from lib.models import read_checkpoint, save_release
+from lib.models import check_archive, read_checkpoint, save_release
 
 FORMAT = 1
 STATES_KEPT = 2
@@ -205,7 +206,7 @@ class CheckpointFolder:
     def newest_state(self) -> Path | None:
         """The state that is furthest in the training; None without one."""
         candidates = [*self._epoch_states()[-1:], *self.folder.glob(f"{self.network_name}_{LATEST}_state.pt")]
-        return max(candidates, key=lambda p: position_of(read_state(p)), default=None)
+        return max(candidates, key=lambda p: position_of(read_state(p, verify=False)), default=None)
 
     def newest_weights(self) -> Path | None:
         """The weights of the last kept epoch, else the latest ones, else a published ``*.pth.tar``."""
@@ -253,11 +254,12 @@ class CheckpointFolder:
         return [p for p in self._epoch_files("_state.pt") if _weights_path(p).is_file()]
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path, verify: bool = True) -> dict[str, Any]:
     """Read a training state; tensors stay in the file until they are used.
 
     Args:
         path: File of the state.
+        verify: Compare the whole file with its checksums first.
 
     Returns:
         Plain types and tensors on the CPU.
@@ -268,10 +270,14 @@ def read_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file here; every node of a training must see the same --save_dir")
     try:
+        if verify:
+            with zipfile.ZipFile(path) as archive:
+                check_archive(archive)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds for a broken file
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise CheckpointError(
-            f"{path}: not a readable training state ({type(error).__name__}); delete it, or train with --resume never"
+            f"{path}: not a readable training state ({reason}); delete it, or train with --resume never"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a training state of this library (format {FORMAT})")

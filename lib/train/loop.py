@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from lib.config import ConfigError, Train
 from lib.data import Rows
 from lib.distributed import World
-from lib.models import load_into
+from lib.models import load_into, nonfinite_tensors, require_finite
 from lib.objectives import Objective, Progress, SplittingObjective
 from lib.train.checkpoint import CheckpointFolder, Position, is_kept, position_of, weights_of
 from lib.train.log import Report, TrainLog
@@ -25,6 +25,7 @@ from lib.train.optim import (
     build_optimizer,
     check_eval_modules,
     load_optimizer_state,
+    moment_tensors,
     optimizer_state,
     parameter_groups,
     set_train_mode,
@@ -135,11 +136,13 @@ class Trainer:
 
         Raises:
             ValueError: The state holds moments of other parameters than those trained now.
+            WeightsError: Weights or moments do not fit, or are not finite.
         """
         load_into(self.setup.network, weights_of(path, state), source=path)
         self.position = position_of(state)
         self._enter_phase(self.position.epoch)
         if state.get("phase", 1) == self.phase.number:  # else it was written exactly on a boundary
+            require_finite(moment_tensors(state["optimizer"]), path)
             load_optimizer_state(self.optimizer, state["optimizer"])
         self.precision.load_state(state["precision"])
         self._skipped, self._skipped_in_a_row = state.get("skipped", (0, 0))
@@ -157,7 +160,7 @@ class Trainer:
         Raises:
             InterruptedTraining: A signal arrived; the state is written.
             NonFiniteLossError: A loss is not finite, or more than TRAIN.MAX_SKIPPED steps in a row were skipped.
-            NonFiniteWeightsError: The weights are not finite when a checkpoint is due.
+            NonFiniteWeightsError: Weights or moments are not finite when a checkpoint is due.
             BatchTooLargeError: The device's memory does not hold a batch.
         """
         with self._interrupts.noted():
@@ -392,17 +395,16 @@ class Trainer:
         processes = self.world.gather({"rng": rng_state(), "meters": self._averager.state()})
         path = None
         if self.world.is_main:
-            weights = self.setup.network.state_dict()
-            for name, value in weights.items():
-                if value.is_floating_point() and not value.isfinite().all():
-                    raise NonFiniteWeightsError(f"{name} is not finite; no checkpoint was written")
+            weights, moments = self.setup.network.state_dict(), optimizer_state(self.optimizer)
+            if bad := nonfinite_tensors({**weights, **moment_tensors(moments)}):
+                raise NonFiniteWeightsError(f"not finite, so that no checkpoint was written: {'; '.join(bad[:10])}")
             epoch, step = self.position.epoch, self.position.step
             state = {
                 "position": [epoch, step],
                 "phase": self.phase.number,
                 "samples_in_epoch": step * self.train.batch_size * self.world.size,
                 "world_size": self.world.size,
-                "optimizer": optimizer_state(self.optimizer),
+                "optimizer": moments,
                 "precision": self.precision.state(),
                 "skipped": [self._skipped, self._skipped_in_a_row],
                 "processes": processes,

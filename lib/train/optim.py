@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lib.config import ConfigError, ParamGroup, Train
@@ -147,6 +147,16 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
             if parameter in optimizer.state:
                 moments[name] = dict(optimizer.state[parameter])
     return {"names": names, "moments": moments}
+
+
+def moment_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of an optimiser's state by name, such as ``exp_avg of head.weight``.
+
+    Args:
+        state: As `optimizer_state` returned it.
+    """
+    moments = state["moments"].items()
+    return {f"{key} of {name}": v for name, own in moments for key, v in own.items() if isinstance(v, Tensor)}
 
 
 def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:

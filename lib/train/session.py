@@ -63,7 +63,7 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
         setup = build_setup(experiment, world, paths, options, identity, begins=state_path is None)
     trainer = Trainer(setup, train, world, folder, TrainLog())
     if state_path is not None:
-        trainer.restore(state_path, read_state(state_path))
+        trainer.restore(state_path, read_state(state_path, verify=False))
     if world.is_main:
         header = f"# {experiment.script} {experiment.name}, resolved; hash {experiment.hash}\n"
         write_text(folder.folder / "config.yaml", header + yaml.safe_dump(plain, sort_keys=False))

@@ -8,6 +8,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lib.bench.report.comparison import PairedComparison, TrackerRun, compare
 from lib.files import write_text
 from lib.viz import Cell, Column, Table, flat_items
@@ -89,7 +91,8 @@ def sequence_table(runs: Sequence[TrackerRun], key: str | None = None) -> Table:
         values = [table[name] for table in tables]
         row: list[Cell] = [name, int(frames), *values]
         if len(runs) > 1:
-            row += [runs[values.index(max(values))].name, values[0] - max(values[1:])]
+            best = int(np.argmax(np.nan_to_num(values, nan=-np.inf)))  # max() of Python depends on where a NaN stands
+            row += [runs[best].name, values[0] - float(np.fmax.reduce(values[1:]))]
         rows.append(row)
     return Table(f"{label} by sequence", columns, rows)
 

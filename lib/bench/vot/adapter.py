@@ -27,7 +27,7 @@ from lib.bench.runner import describe
 from lib.bench.spec import TrackerSpec
 from lib.data import AuxRecipe, DirectoryStore, Frame, read_frame
 from lib.paths import load_paths
-from lib.track import Box, Prediction, TrackerSession
+from lib.track import Box, Prediction, TrackerSession, TrackingError
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +225,10 @@ def serve(session: TrackerSession, channel: Channel, channels: Sequence[str]) ->
             session.init(frame, box)
             channel.reply(box)
         else:
-            box, score = session.update(frame)
+            try:
+                box, score = session.update(frame)
+            except TrackingError as error:
+                raise TrackingError(f"{next(iter(request.image.values())).path()}: {error}") from None
             channel.reply(box, score, session.prediction)
         frames += 1
 

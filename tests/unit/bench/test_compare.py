@@ -21,3 +21,9 @@ def test_smallest_overlap(tmp_path: Path, a: str, b: str, overlap: float) -> Non
     (found,) = compare_runs(tmp_path / "a", tmp_path / "b").sequences
     assert found.overlap == pytest.approx(overlap)
     assert found.differs == (overlap < 1)
+
+
+@pytest.mark.parametrize("tolerance", [float("nan"), -1.0])
+def test_a_tolerance_that_everything_passes_is_refused(tmp_path: Path, tolerance: float) -> None:
+    with pytest.raises(ValueError, match="tolerance must be at least 0 pixels"):
+        compare_runs(tmp_path, tmp_path, tolerance)

@@ -14,7 +14,7 @@ from torch import Tensor
 from lib.bench import TrackerSpec, demo_spec, first_frame, follow, write_demo_boxes
 from lib.data import Frame, Grab, SourceError
 from lib.models import WeightsError, save_release
-from lib.track import Prediction, State, Tracker, TrackerSession
+from lib.track import Prediction, State, Tracker, TrackerSession, TrackingError
 
 
 @dataclass
@@ -62,6 +62,17 @@ def test_it_stops_when_asked() -> None:
     out = follow(TrackerSession(Counting()), interrupted(), frame(), (1, 2, 8, 9))
     assert out.stopped
     assert len(out.boxes_xywh) == 2
+
+
+def test_a_score_that_is_not_finite_ends_the_run_and_names_the_frame() -> None:
+    class Broken(Counting):
+        def step(self, state: State, frames: Sequence[Frame]) -> tuple[State, Prediction]:
+            after, found = super().step(state, frames)
+            third = found.boxes_xywh[0, 0] == 4
+            return after, Prediction(found.boxes_xywh, torch.where(third, float("nan"), found.scores))
+
+    with pytest.raises(TrackingError, match=r"^clip.mp4, frame 3: the tracker gave the box .* with the score nan"):
+        follow(TrackerSession(Broken()), grabs(), frame(), (1, 2, 8, 9), name="clip.mp4")
 
 
 def test_start_needs_a_frame() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -181,18 +182,19 @@ def test_failures_are_named_and_touch_no_other_sequence(tmp_path: Path, batch: i
     from toy_tracker import mark, write_benchmark
 
     data = tmp_path / "data" / "synthetic"
-    folders = write_benchmark(data, (6, 7, 8, 9, 10, 6))
+    folders = write_benchmark(data, (6, 7, 8, 9, 10, 6, 7))
     clean, _ = run(job(tmp_path, run_id=1))
     (folders["toy-1"] / "img" / "00000003.jpg").unlink()
     corrupt = folders["toy-2"] / "img" / "00000004.jpg"
     corrupt.write_bytes(corrupt.read_bytes()[:100])
     mark(folders["toy-3"], 5, 255)
     mark(folders["toy-4"], 2, 253)
+    mark(folders["toy-7"], 4, 252)
     truth = folders["toy-5"] / "groundtruth.txt"
     truth.write_text(truth.read_text().replace("9,5,8,6", "9,5,0,6", 1))
     outcome, said = run(job(tmp_path, run_id=2, batch=batch))
     assert outcome.exit_code == 1
-    assert set(outcome.failures) == {f"toy-{i}" for i in range(1, 6)}
+    assert set(outcome.failures) == {f"toy-{i}" for i in (1, 2, 3, 4, 5, 7)}
     assert "frame 2" in outcome.failures["toy-1"]
     assert "00000003.jpg" in outcome.failures["toy-1"]
     assert "00000004.jpg" in outcome.failures["toy-2"]
@@ -200,6 +202,7 @@ def test_failures_are_named_and_touch_no_other_sequence(tmp_path: Path, batch: i
     assert "frame 2" in outcome.failures["toy-4"]
     assert "nan" in outcome.failures["toy-4"]
     assert "frame 0" in outcome.failures["toy-5"]
+    assert re.search(r"frame 4: the tracker gave the box .* with the score nan", outcome.failures["toy-7"])
     assert all(name in said for name in outcome.failures)
     np.testing.assert_array_equal(boxes_of(outcome)["toy-6"], boxes_of(clean)["toy-6"])
     assert set(boxes_of(outcome)) == {"toy-6"}

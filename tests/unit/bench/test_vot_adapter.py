@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -169,6 +170,22 @@ def test_polygons_are_the_reply_where_they_are_requested(
     assert code == 0
     diamond = [(11.1, 8), (17.1, 13), (11.1, 18), (5.1, 13)]
     assert [r for r, properties in said[1:] if properties] == [diamond if region else (5.1, 8, 12, 10)] * 4
+
+
+def test_a_score_that_is_not_finite_ends_the_session_with_the_name_of_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sequence(tmp_path / "s", [1, 0, 0])
+    step = StaticTracker.step
+
+    def broken(self: StaticTracker, *arguments: Any) -> Any:
+        after, found = step(self, *arguments)
+        return after, replace(found, scores=torch.full((1,), float("nan")))
+
+    monkeypatch.setattr(StaticTracker, "step", broken)
+    code, said = talk(Server4, requests(tmp_path / "s"), monkeypatch, OPTIONS='{"reference": "static"}')
+    assert code == 1
+    assert re.search(r"the tracker stopped: .*00000002\.jpg: .* with the score nan", said[-1][1])
 
 
 def test_a_picture_that_is_missing_ends_the_session_with_its_name(

@@ -29,7 +29,8 @@ class ToyState(State):
 
 
 class ToyTracker(Tracker):
-    """Moves by the picture's mean; the marker pixel (0, 0) = 255 makes it raise, 254 end its process, 253 give NaN."""
+    """Moves by the picture's mean; the marker pixel (0, 0) = 255 makes it raise, 254 end its process, 253 give a box
+    of NaN, 252 a score of NaN."""
 
     def __init__(self, log: Path | None = None, speed: float = 1.0) -> None:
         self.log, self.speed = log, speed
@@ -56,7 +57,8 @@ class ToyTracker(Tracker):
         after = replace(state, boxes_xywh=boxes, steps=state.steps + 1)
         shown = boxes.clone()
         shown[[m == 253 for m in markers]] = float("nan")
-        return after, Prediction(shown, torch.full((len(frames),), 0.5))
+        scores = torch.tensor([float("nan") if m == 252 else 0.5 for m in markers])
+        return after, Prediction(shown, scores)
 
 
 @dataclass(frozen=True)

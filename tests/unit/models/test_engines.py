@@ -33,6 +33,7 @@ from lib.deploy import (
 )
 from lib.methods.ostrack import OSTrack, OSTrackTracker
 from lib.methods.sdstrack import SDSTrack
+from lib.models import WeightsError
 from lib.models.backbones import OneStreamViT, TwoStreamOptions, TwoStreamViT, ViTOptions
 from lib.models.heads import CenterHead, CornerHead
 from lib.models.layers import FuseOptions
@@ -207,6 +208,17 @@ def test_a_network_that_gives_something_else_is_refused() -> None:
     assert max(check_parity(graphs, loaded(1), 1e-4).values()) < 1e-6
     with pytest.raises(EngineError, match="size_map is off by"):
         check_parity(graphs, loaded(1.01), 1e-4)
+    with pytest.raises(EngineError, match="size_map, or PyTorch's, holds values that are not finite"):
+        check_parity(graphs, loaded(float("nan")), 0.05)
+
+
+def test_a_network_of_nan_is_not_exported() -> None:
+    broken = tracker("plain")
+    broken.network.box_head.conv5_size.bias.data[1] = float("nan")
+    with pytest.raises(
+        WeightsError, match=r"cannot be exported: 1 tensor .*box_head.conv5_size.bias \(1 of 2 values\)"
+    ):
+        prepare(broken, Inference(engine="onnx"))
 
 
 def in_8_bits(net: OSTrack) -> OSTrack:

@@ -13,7 +13,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.models import Mapped, WeightsError, is_expected, load_into, read_checkpoint, save_release, sha256_of
+from lib.models import (
+    Mapped,
+    WeightsError,
+    is_expected,
+    load_into,
+    nonfinite_tensors,
+    read_checkpoint,
+    save_release,
+    sha256_of,
+)
 
 
 def small_network() -> nn.Module:
@@ -277,3 +286,49 @@ def test_release_round_trip_and_pairs_that_do_not_belong(tmp_path: Path) -> None
     path.write_bytes(other.read_bytes())
     with pytest.raises(WeightsError, match="sha256"):
         read_checkpoint(path)
+
+
+def test_weights_that_are_not_finite_are_neither_loaded_nor_saved(tmp_path: Path) -> None:
+    network, state = small_network(), small_network().state_dict()
+    state["0.weight"].view(-1)[[3, 7]] = torch.tensor([float("nan"), float("inf")])
+    state["2.bias"][0] = float("-inf")
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    with pytest.raises(
+        WeightsError, match=r"^x.pt: 2 tensors hold .*: 0.weight \(2 of 108 values\), 2.bias \(1 of 2 values\)$"
+    ):
+        load_into(network, state, source="x.pt")
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    with pytest.raises(WeightsError, match=r"release: not written: 2 tensors .* 0.weight"):
+        save_release(tmp_path / "release", state, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_large_finite_values_are_finite() -> None:
+    large = {"half": torch.full((100,), 6e4).half(), "single": torch.full((9,), 3e38), "count": torch.tensor(7)}
+    assert nonfinite_tensors({**large, "double": torch.full((2,), 1e300, dtype=torch.float64)}) == []
+    assert nonfinite_tensors({**large, "bf16": torch.tensor([1.0, float("nan")]).bfloat16()}) == [
+        "bf16 (1 of 2 values)"
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_one_flipped_byte_of_a_tensor_is_refused(tmp_path: Path, suffix: str) -> None:
+    path, state = tmp_path / f"x{suffix}", {"weight": torch.arange(1000, dtype=torch.float32)}
+    torch.save({"net": state}, path) if suffix == ".pt" else save_release(tmp_path / "x", state, {})
+    data = bytearray(path.read_bytes())
+    at = data.index(state["weight"].numpy().tobytes()) + 2001
+    data[at] ^= 1
+    path.write_bytes(data)
+    reason = r"entry x/data/0 does not have the checksum" if suffix == ".pt" else "sha256 differs"
+    with pytest.raises(WeightsError, match=rf"x\{suffix}: .*{reason}"):
+        read_checkpoint(path)
+
+
+def test_a_safetensors_file_of_another_length_is_refused(tmp_path: Path) -> None:
+    path = save_release(tmp_path / "x", {"weight": torch.ones(1000)}, {})
+    whole = path.read_bytes()
+    (tmp_path / "x.json").unlink()  # without the checksum, header and length speak for themselves
+    for damaged in (whole[:-4], whole + b"0000", whole[:6] + b"\xff\xff" + whole[8:], whole[:40]):
+        path.write_bytes(damaged)
+        with pytest.raises(WeightsError, match=r"x\.safetensors: not a readable safetensors file"):
+            read_checkpoint(path)

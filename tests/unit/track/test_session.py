@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.data import Frame
-from lib.track import Prediction, State, Tracker, TrackerSession
+from lib.track import Prediction, State, Tracker, TrackerSession, TrackingError
 
 
 @dataclass
@@ -43,6 +43,19 @@ def test_state_is_carried_from_frame_to_frame() -> None:
     assert session.update(Frame(picture(2)))[0] == (6, 2, 10.5, 8)
     session.init(picture(), (0, 0, 5, 5))
     assert session.update(picture(1))[0] == (1, 0, 5, 5)
+
+
+@pytest.mark.parametrize(("box", "score"), [(4.0, float("nan")), (float("inf"), 0.5)])
+def test_a_prediction_that_is_not_finite_is_an_error(box: float, score: float) -> None:
+    class Broken(DriftTracker):
+        def step(self, state: State, frames: Sequence[Frame]) -> tuple[State, Prediction]:
+            boxes = torch.tensor([[box, 2.0, 8.0, 9.0]], dtype=torch.float64)
+            return state, Prediction(boxes, torch.tensor([score]))
+
+    session = TrackerSession(Broken())
+    session.init(picture(), (1, 2, 10.5, 8))
+    with pytest.raises(TrackingError, match=rf"the box \[{box:g}, 2, 8, 9\] with the score {score:g}"):
+        session.update(picture())
 
 
 def test_wrong_input_is_refused() -> None:

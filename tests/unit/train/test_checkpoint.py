@@ -88,6 +88,17 @@ def test_broken_state_is_an_error_that_names_it(tmp_path: Path) -> None:
         read_state(path)
 
 
+def test_a_state_with_one_flipped_byte_is_not_resumed_from(tmp_path: Path) -> None:
+    toy_trainer(tmp_path, replace(TRAIN, epoch=1)).run()
+    path = tmp_path / "Toy_ep0001_state.pt"
+    data = bytearray(path.read_bytes())
+    moment = next(iter(read_state(path)["optimizer"]["moments"].values()))["exp_avg"]
+    data[data.index(moment.numpy().tobytes())] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"Toy_ep0001_state\.pt: not a readable .*does not have the checksum"):
+        find_state(CheckpointFolder(tmp_path, "Toy"), "auto")
+
+
 def test_fresh_training_moves_earlier_files_aside(tmp_path: Path) -> None:
     toy_trainer(tmp_path, replace(TRAIN, epoch=1)).run()
     folder = CheckpointFolder(tmp_path, "Toy")

@@ -21,9 +21,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lib.data import Batch
+from lib.models import WeightsError
 from lib.objectives import Losses, Progress
 from lib.train import (
     BatchTooLargeError,
+    CheckpointFolder,
     InterruptedTraining,
     LinesSink,
     NonFiniteLossError,
@@ -31,6 +33,7 @@ from lib.train import (
     Position,
     ResumeError,
     TextSink,
+    Trainer,
     TrainLog,
     read_state,
 )
@@ -279,9 +282,31 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
         if network.training and (progress.epoch, progress.step) == (3, 4):
             network.unused.data[1] = math.inf  # type: ignore[operator]
 
-    with pytest.raises(NonFiniteWeightsError, match=r"^unused is not finite"):
+    with pytest.raises(NonFiniteWeightsError, match=r"no checkpoint was written: unused \(1 of \d+ values\)$"):
         toy_trainer(tmp_path, objective=ToyObjective(at=spoil)).run()
     assert not list(tmp_path.glob("Toy_ep0003*"))
+
+
+def test_an_infinite_learning_rate_leaves_no_checkpoint_behind(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteWeightsError, match=r"no checkpoint was written: .* values\)"):
+        toy_trainer(tmp_path, replace(TRAIN, lr=math.inf, state_interval_steps=1)).run()
+    assert CheckpointFolder(tmp_path, "Toy").last_good() == "nothing was saved yet"
+
+
+def test_moments_that_are_not_finite_are_neither_saved_nor_resumed_from(tmp_path: Path) -> None:
+    def spoil(trainer: Trainer) -> None:
+        next(iter(trainer.optimizer.state.values()))["exp_avg_sq"].view(-1)[0] = math.inf
+
+    trainer = toy_trainer(tmp_path, replace(TRAIN, epoch=1))
+    trainer.run()
+    path = tmp_path / "Toy_ep0001_state.pt"
+    state = read_state(path)
+    next(iter(state["optimizer"]["moments"].values()))["exp_avg"].view(-1)[0] = math.nan
+    with pytest.raises(WeightsError, match=r"Toy_ep0001_state\.pt: 1 tensor holds .*exp_avg of .*\(1 of"):
+        trainer.restore(path, state)
+    spoil(trainer)
+    with pytest.raises(NonFiniteWeightsError, match="exp_avg_sq of "):
+        trainer._save(trainer.folder.save_latest)
 
 
 def test_gradients_of_processes_are_summed_on_request(tmp_path: Path) -> None:
