@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from lib.catalogue import CATALOGUE, DatasetSpec, Subset
-from lib.data.datasets import Annotation, StoredDataset, open_subset, parse_chunks
+from lib.data.datasets import PREFIX, Annotation, StoredDataset, folder_row, open_subset, parse_chunks
 from lib.data.datasets.base import quiet_readers
 from lib.data.datasets.frames import PairingError
 from lib.data.io import FILE_ERRORS, DecodeError, verify_picture
@@ -56,7 +56,8 @@ def choose_parts(names: Iterable[str]) -> list[CheckPart]:
     """Find parts by the names that users type.
 
     Args:
-        names: Keys (`lasot`), aliases (`vid`), parts (`lasot:test`) or chunks (`trackingnet:0-3`).
+        names: Keys (`lasot`), aliases (`vid`), parts (`lasot:test`) chunks (`trackingnet:0-3`),
+            or own folders (`FOLDER:path`).
 
     Returns:
         The parts in this order; all parts of a data set for a key or alias.
@@ -68,6 +69,10 @@ def choose_parts(names: Iterable[str]) -> list[CheckPart]:
     chosen: list[CheckPart] = []
     for name in names:
         base, _, label = name.partition(":")
+        if base.upper() == PREFIX:
+            spec = folder_row(name)
+            chosen.append(CheckPart(spec, spec.subset("test")))
+            continue
         spec = CATALOGUE[base]
         chunked = next((s for s in spec.subsets if s.selection == "chunks"), None)
         if chunked is not None and label[:1].isdigit():

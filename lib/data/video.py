@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,9 +20,13 @@ import numpy as np
 from lib.data.io import DecodeError, decode_depth, decode_image
 from lib.data.listing import PICTURE_SUFFIXES
 from lib.data.modalities import depth_to_picture
-from lib.data.types import Frame
+from lib.data.types import Frame, Image
+
+log = logging.getLogger(__name__)
 
 DEFAULT_FPS = 25.0
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp")
+JPEG_QUALITY = 95
 
 
 class SourceError(ValueError):
@@ -177,3 +186,51 @@ class _Paired:
                 continue
             yield Grab(one.index, Frame(one.frame.rgb, other.frame.rgb))
         self.unread = max(self._first.unread, self._second.unread)
+
+
+def unpack_video(video: Path, folder: Path) -> None:
+    """Write a video's frames as `00000001.jpg`, ..., if that was not done since the video changed.
+
+    Videos cannot be read quickly and exactly in any other order than from the start, as training reads them. A frame
+    that cannot be decoded repeats the one before it.
+
+    Args:
+        video: The video file.
+        folder: For its frames; appears when it is complete.
+
+    Raises:
+        SourceError: The file is no video, or not one frame can be read.
+        OSError: The folder cannot be written.
+    """
+    if folder.is_dir():
+        if folder.stat().st_mtime >= video.stat().st_mtime:
+            return
+        shutil.rmtree(folder)
+    source = _Capture(video)
+    log.info("%s: frames are unpacked into %s, once", video, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part") as part:
+        last = None
+        for grab in source:
+            last = grab.frame or last
+            if last is not None:
+                write_picture(Path(part) / f"{grab.index + 1:08d}.jpg", last.rgb)
+        if last is None:
+            raise SourceError(f"{video}: not one frame could be read")
+        with suppress(OSError):  # another process was quicker
+            os.rename(part, folder)
+            os.mkdir(part)  # for the context to remove
+
+
+def write_picture(path: Path, rgb: Image) -> None:
+    """Write a frame as JPEG.
+
+    Args:
+        path: The file.
+        rgb: [H, W, 3] uint8.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    path.write_bytes(data.tobytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +16,10 @@ from lib.bench.runner import OnePass, RunProtocol
 from lib.data import AnnotationError, Boxes, Mask, Modality, Video, open_store
 from lib.data.datasets import (
     CATALOGUE,
+    PREFIX,
     Annotation,
     StoredDataset,
+    folder_row,
     open_subset,
     reader_class,
 )
@@ -400,9 +403,13 @@ def get_benchmark(name: str) -> Benchmark:
     """The benchmark with this name or alias.
 
     Args:
-        name: Name or alias in any case.
+        name: Name or alias in any case, or `FOLDER:path` for an own folder.
 
     Raises:
         UnknownNameError: There is none; the message has the nearest name.
+        FileNotFoundError: There is no such folder.
     """
+    if name.upper().startswith(f"{PREFIX}:"):
+        spec = folder_row(name)
+        return Benchmark(spec.key, Path(spec.folders[0]).name, spec.key, result_format="float_comma")
     return BENCHMARKS[name]

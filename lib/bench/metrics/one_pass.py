@@ -110,8 +110,10 @@ def pytracking_curves(
 def _pytracking_family(result: SequenceResult, valid: Mask, dataset: str, exclude_invalid: bool) -> SequenceCurves:
     """Curves of `ostrack` and `pytracking`; valid: [N] by the true boxes alone."""
     truth, rows = result.gt_xywh, result.prediction_xywh
-    if np.isnan(truth).any() and dataset != "uav":
-        raise MetricError(f"{result.name}: NaN in the ground truth (only UAV123 has such rows)")
+    unknown = int(has_nan(truth).sum())
+    if unknown and dataset != "uav":
+        count = f"{unknown} of {len(truth)} frames"
+        raise MetricError(f"{result.name}: NaN in the ground truth of {count} (only UAV123 has such rows)")
     if np.isnan(rows).any():
         raise MetricError(f"{result.name}: NaN in the result")
     if (rows[:, 2:] < 0).any():

@@ -21,5 +21,6 @@ from lib.data.datasets.folders import (
 from lib.data.datasets.frames import FrameFiles, cut_rows, listed_files, numbered_files
 from lib.data.datasets.got10k import Got10kDataset
 from lib.data.datasets.imagenet_vid import ImagenetVidDataset
+from lib.data.datasets.own import PREFIX, OwnDataset, folder_row
 from lib.data.datasets.rgbx import DepthTrackDataset, GtotDataset, LasherDataset, VisEventDataset, VtuavDataset
 from lib.data.datasets.trackingnet import ALL_CHUNKS, TrackingNetDataset, parse_chunks

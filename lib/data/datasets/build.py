@@ -12,6 +12,7 @@ from typing import Any, Literal, cast, get_args
 from lib.catalogue import CATALOGUE, TRAINING_NAMES, DatasetSpec, Subset
 from lib.data.datasets.base import StoredDataset
 from lib.data.datasets.folders import FolderDataset
+from lib.data.datasets.own import folder_row
 from lib.data.listing import natural_order
 from lib.data.lists import load_list
 from lib.data.store import Store, SubStore, open_store
@@ -103,6 +104,19 @@ def open_subset(spec: DatasetSpec, subset: Subset, store: Store, **options: Any)
     if subset.natural_order:
         dataset.keep(natural_order(dataset.names))
     return dataset
+
+
+def open_folder(name: str) -> StoredDataset:
+    """The sequences of an own folder, for the row `folder` of the catalogue.
+
+    Args:
+        name: `FOLDER:path/to/a/folder`.
+
+    Raises:
+        FileNotFoundError: The folder does not exist, or has no sequence.
+    """
+    spec = folder_row(name)
+    return open_subset(spec, spec.subset("test"), open_store(Path(spec.folders[0])))
 
 
 def build_dataset(name: str, paths: Paths, store: StoreKind = "auto") -> Dataset:

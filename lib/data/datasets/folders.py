@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +28,7 @@ from lib.data.io import AnnotationError, parse_boxes, parse_numbers
 from lib.data.listing import folder_names, natural_order, picture_names
 from lib.data.lists import load_list
 from lib.data.modalities import AuxRecipe
-from lib.data.store import Store, open_store
+from lib.data.store import Store
 from lib.data.types import Boxes, Mask
 
 
@@ -259,22 +258,6 @@ class LasotDataset(FolderDataset):
         return Labels(valid & present, present if len(known) == len(flags) else None)
 
 
-def open_folder(yaml_name: str) -> LasotDataset:
-    """The sequences `<class>/<class>-<n>/{img/00000001.jpg, groundtruth.txt}` of a user's own folder.
-
-    Args:
-        yaml_name: Name in ``DATASETS_NAME``: `FOLDER:path/to/a/folder`.
-
-    Raises:
-        FileNotFoundError: The folder does not exist or has another layout.
-    """
-    selection = yaml_name.partition(":")[2]
-    path = Path(selection)
-    if not selection or not path.exists():
-        raise FileNotFoundError(f"{yaml_name}: no such folder; write FOLDER:path/to/a/folder in LaSOT's layout")
-    return LasotDataset(open_store(path), None, path.name)
-
-
 class VastTrackDataset(FolderDataset):
     """VastTrack (Peng et al., NeurIPS 2024): `<Class>/<Class>-<n>/imgs/00001.jpg` and `Groundtruth.txt`.
 
@@ -366,7 +349,7 @@ def upright_box(line: str, where: str) -> Boxes:
     """
     if line.startswith("m"):
         line = ",".join(line[1:].split(",")[:4])
-    columns = len(line.replace(",", " ").split())
+    columns = len(line.replace(",", " ").replace(";", " ").split())
     if columns == 4:
         return parse_boxes(line, where)[0]
     if columns < 6 or columns % 2:

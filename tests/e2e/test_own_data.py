@@ -1,0 +1,68 @@
+"""docs/own_data.md in miniature: own videos and frames are tracked, scored, shown, annotated and trained on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(tool: str, *arguments: object, code: int = 0) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    environment.pop("DISPLAY", None)
+    line = [sys.executable, str(ROOT / "tracking" / f"{tool}.py"), *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def scene(index: int) -> np.ndarray:
+    """A textured square that moves 3 pixels per frame over noise; its box is `box(index)`."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(60, 120, (120, 160, 3), dtype=np.uint8)
+    x, y, w, h = box(index)
+    picture[y : y + h, x : x + w] = rng.integers(120, 255, (h, w, 3), dtype=np.uint8)
+    return picture
+
+
+def box(index: int) -> list[int]:
+    return [20 + 3 * index, 40 + index, 36, 30]
+
+
+def write_clip(path: Path, count: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))
+    for i in range(count):
+        writer.write(scene(i))
+    writer.release()
+
+
+def rows(count: int) -> str:
+    return "".join(",".join(map(str, box(i))) + "\n" for i in range(count))
+
+
+@pytest.mark.slow
+def test_own_videos_are_tracked_scored_and_shown(tmp_path: Path) -> None:
+    data = tmp_path / "my videos"
+    write_clip(data / "clip.avi", 12)
+    (data / "clip.txt").write_text(rows(12))
+    write_clip(data / "started.avi", 8)
+    (data / "started.txt").write_text(rows(1))
+    where = ("--dataset", f"FOLDER:{data}", "--save_dir", tmp_path / "out")
+    said = command("test", "ostrack", "synthetic_small", *where, code=1)
+    assert "only 1 of 2 sequences" in said
+    assert "started: NaN in the ground truth of 7 of 8 frames" in said
+    (results,) = (tmp_path / "out" / "test" / "tracking_results" / "ostrack" / "synthetic_small").iterdir()
+    assert len(np.loadtxt(results / "started.txt", delimiter=",")) == 8
+    said = command("analysis_results", "ostrack", "synthetic_small", *where, "--report", tmp_path / "report", code=1)
+    assert "started of synthetic_small cannot be scored" in said
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "clip" in page

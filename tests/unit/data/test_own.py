@@ -1,0 +1,151 @@
+"""Own folders of videos and frames: where sequences and boxes are found, formats, names, partial annotation."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lib.data import AnnotationError, check_part, choose_parts
+from lib.data.datasets import build_dataset
+from lib.paths import load_paths
+
+BOXES = np.array([[10, 20, 30, 40], [11, 20, 30, 40], [12, 21, 30, 41]], dtype=float)
+
+
+def shades(count: int) -> list[np.ndarray]:
+    """Pictures that can be told apart by their brightness."""
+    return [np.full((96, 128, 3), 20 + 40 * i, np.uint8) for i in range(count)]
+
+
+def write_frames(folder: Path, count: int = 3, pattern: str = "{:04d}.png", first: int = 0) -> None:
+    folder.mkdir(parents=True)
+    for i, picture in enumerate(shades(count)):
+        cv2.imwrite(str(folder / pattern.format(first + i)), picture)
+
+
+def write_video(path: Path, count: int = 3) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (128, 96))
+    for picture in shades(count):
+        writer.write(picture)
+    writer.release()
+
+
+def text(rows: np.ndarray, separator: str = ",") -> str:
+    return "".join(separator.join(f"{v:g}" for v in row) + "\n" for row in rows)
+
+
+def opened(folder: Path):
+    return build_dataset(f"FOLDER:{folder}", load_paths())
+
+
+LOW, HIGH = BOXES[:, :2], BOXES[:, :2] + BOXES[:, 2:]
+CORNERS = np.stack([LOW[:, 0], LOW[:, 1], HIGH[:, 0], LOW[:, 1], HIGH[:, 0], HIGH[:, 1], LOW[:, 0], HIGH[:, 1]], axis=1)
+
+
+@pytest.mark.parametrize("separator", [",", " ", "\t", ";", ", "])
+@pytest.mark.parametrize("rows", [BOXES, CORNERS], ids=["box", "corners"])
+@pytest.mark.parametrize(
+    "place", ["seq/groundtruth.txt", "seq/groundtruth_rect.txt", "seq/GroundTruth.txt", "seq/seq.txt", "seq.txt"]
+)
+def test_box_files_of_the_usual_names_and_formats(tmp_path: Path, separator: str, rows: np.ndarray, place: str) -> None:
+    write_frames(tmp_path / "seq")
+    (tmp_path / place).write_text(text(rows, separator))
+    video = opened(tmp_path).by_name("seq")
+    np.testing.assert_allclose(video.boxes_xywh, BOXES)
+    assert [int(video.read_frame(i).rgb[0, 0, 0]) for i in range(3)] == [20, 60, 100]
+
+
+@pytest.mark.parametrize("pictures", ["img", "Frames", "color"])
+def test_pictures_in_a_folder_of_the_sequence(tmp_path: Path, pictures: str) -> None:
+    write_frames(tmp_path / "deep" / "er" / "seq" / pictures)
+    (tmp_path / "deep" / "er" / "seq" / "groundtruth.txt").write_text(text(BOXES))
+    assert len(opened(tmp_path).by_name("seq")) == 3
+
+
+def test_videos_are_unpacked_once_and_again_when_they_change(tmp_path: Path) -> None:
+    write_video(tmp_path / "my clip.avi")
+    (tmp_path / "my clip.txt").write_text(text(BOXES))
+    dataset = opened(tmp_path)
+    video = dataset.by_name("my clip")
+    assert [abs(int(video.read_frame(i).rgb[50, 50, 0]) - 20 - 40 * i) < 6 for i in (2, 0, 1)] == [True] * 3
+    kept = tmp_path / ".frames" / "my clip.avi" / "00000001.jpg"
+    stamp = kept.stat().st_mtime_ns
+    assert opened(tmp_path).names == ["my clip"]  # what was unpacked is no sequence of its own
+    assert len(opened(tmp_path)[0]) == 3
+    assert kept.stat().st_mtime_ns == stamp
+    write_video(tmp_path / "my clip.avi", 5)
+    (tmp_path / "my clip.txt").write_text(text(BOXES[[0, 1, 2, 2, 2]]))
+    os.utime(tmp_path / "my clip.avi", (time.time() + 5, time.time() + 5))
+    assert len(opened(tmp_path)[0]) == 5
+
+
+def test_one_video_alone_in_its_folder_takes_groundtruth_txt(tmp_path: Path) -> None:
+    write_video(tmp_path / "cat" / "IMG_0001.avi")
+    (tmp_path / "cat" / "groundtruth.txt").write_text(text(BOXES))
+    assert opened(tmp_path).names == ["IMG_0001"]
+
+
+def test_a_sequence_itself_and_equal_names(tmp_path: Path) -> None:
+    for run in ("a/run", "b/run", "b/walk"):
+        write_frames(tmp_path / run)
+        (tmp_path / run / "groundtruth.txt").write_text(text(BOXES))
+    assert opened(tmp_path).names == ["a_run", "b_run", "walk"]
+    assert opened(tmp_path / "a" / "run").names == ["run"]
+    assert len(opened(tmp_path / "a" / "run")[0]) == 3
+
+
+def test_first_box_only_and_frames_without_the_target(tmp_path: Path) -> None:
+    write_frames(tmp_path / "first", 5)
+    (tmp_path / "first" / "init.txt").write_text("1 2 3 4")
+    write_frames(tmp_path / "hidden", 4)
+    (tmp_path / "hidden" / "groundtruth.txt").write_text("1,2,3,4\nnan,nan,nan,nan\n0,0,0,0\n2,2,3,4\n")
+    dataset = opened(tmp_path)
+    first, hidden = dataset.by_name("first"), dataset.by_name("hidden")
+    assert len(first) == 5
+    assert first.valid.tolist() == [True] + 4 * [False]
+    assert np.isnan(first.boxes_xywh[1:]).all()
+    assert hidden.valid.tolist() == [True, False, False, True]
+    assert np.isfinite(hidden.boxes_xywh).all()
+
+
+def test_more_rows_than_pictures_is_an_error_of_both(tmp_path: Path) -> None:
+    write_frames(tmp_path / "seq", 1)
+    (tmp_path / "seq" / "groundtruth.txt").write_text(text(BOXES))
+    with pytest.raises(AnnotationError, match=r"1 pictures.*3 annotation rows"):
+        opened(tmp_path)[0]
+
+
+def test_sequences_without_boxes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_frames(tmp_path / "good")
+    (tmp_path / "good" / "groundtruth.txt").write_text(text(BOXES))
+    write_frames(tmp_path / "bare")
+    with caplog.at_level(logging.WARNING):
+        assert opened(tmp_path).names == ["good"]
+    assert "bare" in caplog.text
+    assert "groundtruth_rect.txt" in caplog.text
+    with pytest.raises(FileNotFoundError, match="box file"):
+        opened(tmp_path / "bare")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        opened(tmp_path / "gone")
+
+
+def test_flag_files_are_used_where_they_are(tmp_path: Path) -> None:
+    write_frames(tmp_path / "cat" / "cat-1" / "img")
+    (tmp_path / "cat" / "cat-1" / "groundtruth.txt").write_text(text(BOXES))
+    (tmp_path / "cat" / "cat-1" / "out_of_view.txt").write_text("0,1,0")
+    assert opened(tmp_path).by_name("cat-1").visible.tolist() == [True, False, True]
+
+
+def test_the_data_check_takes_an_own_folder(tmp_path: Path) -> None:
+    write_frames(tmp_path / "good")
+    (tmp_path / "good" / "groundtruth.txt").write_text(text(BOXES))
+    (part,) = choose_parts([f"FOLDER:{tmp_path}"])
+    result = check_part(part, load_paths(), "full")
+    assert (result.found, result.pictures, result.problems) == (1, 3, [])
