@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 import lmdb
@@ -28,9 +29,10 @@ from lib.data.listing import PICTURE_SUFFIXES, is_hidden
 from lib.data.store import LmdbStore
 from lib.files import write_text
 
-MARK, LOCK, DOUBTFUL = "build.json", "build.lock", "doubtful.jsonl"
+MARK, LOCK = "build.json", "build.lock"
 BATCH_FILES = 256
-FIRST_MAP_BYTES = 1 << 28
+MAP_BYTES = 1 << 40
+"""Largest environment. Address space, not memory or disk: the file grows as it is written."""
 LONGEST_KEY = 511
 TEXT_SUFFIXES = (".txt", ".json", ".label", ".ini", ".tag", ".value", ".csv", ".tsv")
 
@@ -61,17 +63,20 @@ class LmdbPlan:
     parts: tuple[str, ...] = ()
     extra: dict[str, bytes] = field(default_factory=dict)
 
-    def folders(self) -> Iterator[tuple[str, list[str]]]:
-        """(folder relative to `source`, sorted names of the files in it that are stored), folder by folder."""
+    def files(self) -> Iterator[str]:
+        """Paths below `source` of the files that are stored.
+
+        Raises:
+            PlanError: One of `parts` is missing.
+        """
         if not self.parts:
             yield from _walk(self.source, "", ())
         for part in self.parts:
             path = self.source / part
             if path.is_dir():
-                yield from _walk(self.source, part, ())
+                yield from _walk(self.source, f"{part}/", ())
             elif path.is_file():
-                folder, _, name = part.rpartition("/")
-                yield folder, [name]
+                yield part
             else:
                 raise PlanError(f"{path} is missing")
 
@@ -116,31 +121,27 @@ def plan_build(dataset: str, source: Path, target: Path, chunks: list[int] | Non
             raise PlanError(f"{spec.key}: {error}; {layout}") from None
     if copy.required and not any(next(source.glob(pattern), None) for pattern in copy.required):
         raise PlanError(f"{spec.key}: nothing like {copy.required[0]} in {source}; {layout}")
-    if not copy.chunked and next(plans[0].folders(), None) is None:
+    if not copy.chunked and next(plans[0].files(), None) is None:
         raise PlanError(f"{spec.key}: no picture or text file in {source}; {layout}")
     return plans
 
 
-def _walk(root: Path, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, list[str]]]:
-    """Depth first in sorted order; `above` are the folders on the way, so that a link in a circle ends."""
-    place = root / folder if folder else root
-    status = place.stat()
+def _walk(root: Path, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Files of `folder` ("" or "a/b/") in sorted order, then those of its folders.
+
+    `above` are the folders on the way, so that a link in a circle ends.
+    """
+    status = (root / folder).stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    files, folders = [], []
-    with os.scandir(place) as entries:
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            if entry.is_dir():
-                folders.append(entry.name)
-            elif entry.name.lower().endswith((*PICTURE_SUFFIXES, *TEXT_SUFFIXES)):
-                files.append(entry.name)
-    if files:
-        yield folder, sorted(files)
-    for name in sorted(folders):
-        yield from _walk(root, f"{folder}/{name}" if folder else name, (*above, here))
+    with os.scandir(root / folder) as entries:
+        names = sorted((entry.is_dir(), entry.name) for entry in entries if not is_hidden(entry.name))
+    for is_folder, name in names:
+        if is_folder:
+            yield from _walk(root, f"{folder}{name}/", (*above, here))
+        elif name.lower().endswith((*PICTURE_SUFFIXES, *TEXT_SUFFIXES)):
+            yield folder + name
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,13 @@ class BuildReport:
     def finished(self) -> bool:
         """True for a complete environment, by this run or an earlier one."""
         return self.state != "unfinished"
+
+    def store(self, env: lmdb.Environment, items: list[tuple[bytes, bytes]]) -> None:
+        """Store keys with their content, all or none, and count them."""
+        with env.begin(write=True) as txn, txn.cursor() as cursor:
+            cursor.putmulti(items)
+        self.written += len(items)
+        self.bytes += sum(len(data) for _, data in items)
 
 
 def partial_folder(target: Path) -> Path:
@@ -219,7 +227,7 @@ def count_files(plan: LmdbPlan) -> int:
     Args:
         plan: The plan.
     """
-    return len(plan.extra) + sum(len(names) for _, names in plan.folders())
+    return len(plan.extra) + sum(1 for _ in plan.files())
 
 
 def build(
@@ -250,32 +258,26 @@ def build(
     folder = partial_folder(plan.target)
     folder.mkdir(parents=True, exist_ok=True)
     report = BuildReport(plan.target)
-    # Keys that were stored although broken, one per line: a killed run leaves them to the next one, which looks again.
-    doubtful = folder / DOUBTFUL
-    lines = doubtful.read_text(encoding="utf-8").splitlines() if doubtful.exists() else []
-    again = {json.loads(line).encode() for line in lines}
-    with _locked(folder), _open_environment(folder) as env, ThreadPoolExecutor(threads) as pool:
-        for batch in _batches(plan):
+    files = ((plan.prefix + path, plan.source / path) for path in plan.files())
+    contents: Iterator[tuple[str, Path | bytes]] = chain(plan.extra.items(), files)
+    accepted: list[tuple[bytes, bytes]] = []
+    with _environment(folder) as env, ThreadPoolExecutor(threads) as pool:
+        while batch := list(islice(contents, BATCH_FILES)):
             encoded = [(key.encode("utf-8", "surrogateescape"), content) for key, content in batch]
             with env.begin() as txn, txn.cursor() as cursor:
-                missing = [not cursor.set_key(key[:LONGEST_KEY]) for key, _ in encoded]
-            todo = [item for item, new in zip(encoded, missing, strict=True) if new or item[0] in again]
-            items: list[tuple[bytes, bytes]] = []
-            with open(doubtful, "a", encoding="utf-8") as file:
-                for (key, content), (data, reason) in zip(todo, pool.map(_read, todo), strict=True):
-                    if reason:
-                        report.broken.append(BrokenFile(str(content), reason))
-                    if data is not None and (not reason or allow_broken):
-                        items.append((key, data))
-                        if reason:
-                            file.write(json.dumps(key.decode()) + "\n")
-            if items:
-                _put(env, items)
+                todo = [item for item in encoded if not cursor.set_key(item[0][:LONGEST_KEY])]
+            good: list[tuple[bytes, bytes]] = []
+            for (key, content), (data, reason) in zip(todo, pool.map(_read, todo), strict=True):
+                if reason:
+                    report.broken.append(BrokenFile(str(content), reason))
+                if data is not None and (not reason or allow_broken):
+                    (accepted if reason else good).append((key, data))
+            report.store(env, good)
             report.files += len(batch)
             report.already += len(batch) - len(todo)
-            report.written += len(items)
-            report.bytes += sum(len(data) for _, data in items)
             progress(len(batch))
+        # Last and at once: a run that is killed before leaves broken pictures to the next one, which looks again.
+        report.store(env, accepted)
     if report.broken and not allow_broken:
         return report
     report.state = "complete"
@@ -286,7 +288,7 @@ def build(
         "broken": [asdict(row) for row in report.broken],
     }
     write_text(folder / MARK, json.dumps(mark, indent=1))
-    for leftover in ("lock.mdb", LOCK, DOUBTFUL):
+    for leftover in ("lock.mdb", LOCK):
         (folder / leftover).unlink(missing_ok=True)
     if plan.target.is_dir():
         plan.target.rmdir()
@@ -331,44 +333,23 @@ def write_sequence_list(target: Path) -> int:
     return len(pairs)
 
 
-def _open_environment(folder: Path) -> lmdb.Environment:
-    """A new or unfinished LMDB environment, with room to write."""
-    data = folder / "data.mdb"
-    size = max(FIRST_MAP_BYTES, 2 * data.stat().st_size if data.exists() else 0)
-    try:
-        return lmdb.open(str(folder), map_size=size, readahead=False, meminit=False)
-    except lmdb.Error as error:
-        raise BuildError(f"{folder} cannot be opened ({error}); delete the folder to start again") from None
-
-
-def _put(env: lmdb.Environment, items: list[tuple[bytes, bytes]]) -> None:
-    """Store all or nothing; the map doubles whenever it is full."""
-    while True:
+@contextmanager
+def _environment(folder: Path) -> Iterator[lmdb.Environment]:
+    """A new or unfinished environment. One process may have it open; the lock goes with it, however it ends."""
+    with open(folder / LOCK, "w", encoding="utf-8") as file:
         try:
-            with env.begin(write=True) as txn:
-                for key, value in items:
-                    txn.put(key, value)
-            return
-        except lmdb.MapFullError:
-            env.set_mapsize(2 * env.info()["map_size"])
-        except (lmdb.Error, OSError) as error:
-            raise BuildError(
-                f"{env.path()}: {error}; what is stored stays, run the same command again to go on"
-            ) from None
-
-
-def _batches(plan: LmdbPlan) -> Iterator[list[tuple[str, Path | bytes]]]:
-    """Keys with the file, or the content, that belongs to each."""
-    batch: list[tuple[str, Path | bytes]] = list(plan.extra.items())
-    for folder, names in plan.folders():
-        for name in names:
-            relative = f"{folder}/{name}" if folder else name
-            batch.append((plan.prefix + relative, plan.source / relative))
-            if len(batch) >= BATCH_FILES:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BuildError(f"another process is building {folder}") from None
+        try:
+            env = lmdb.open(str(folder), map_size=MAP_BYTES, readahead=False, meminit=False)
+        except lmdb.Error as error:
+            raise BuildError(f"{folder} cannot be opened ({error}); delete the folder to start again") from None
+        try:
+            with env:
+                yield env
+        except lmdb.Error as error:
+            raise BuildError(f"{folder}: {error}; what is stored stays, run the same command again to go on") from None
 
 
 def _read(item: tuple[bytes, Path | bytes]) -> tuple[bytes | None, str]:
@@ -390,14 +371,3 @@ def _read(item: tuple[bytes, Path | bytes]) -> tuple[bytes | None, str]:
     except DecodeError as error:
         return data, str(error).removeprefix(f"{content}: ")
     return data, ""
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One build per folder; the lock goes with the process, however it ends."""
-    with open(folder / LOCK, "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BuildError(f"another process is building {folder}") from None
-        yield
