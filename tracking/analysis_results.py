@@ -6,7 +6,7 @@
 
 SCRIPT CONFIG [CONFIG ...] reads what tracking/test.py wrote; --results reads any folder with one text file per
 sequence (comma, tab or space; boxes x y w h or eight corner numbers), or an experiment's folder of the VOT toolkit
-(WORKSPACE/results/TRACKER/EXPERIMENT). Tables are in percent; * marks the best.
+(WORKSPACE/results/TRACKER/EXPERIMENT). Tables are in percent; the best are bold in a terminal, and marked by *.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
         tables.pop("sequences")
     for table in tables.values():
         print()
-        print(table.latex() if args.latex else table.csv() if args.csv else table.text())
+        print(table.latex() if args.latex else table.csv() if args.csv else table.text(bold=sys.stdout.isatty()))
     if args.report:
         export(runs, attributes, args.report, title)
         page = build_report(

@@ -62,6 +62,7 @@ class Player:
         numbers: Number of each frame in the video.
         tracks: Boxes in pixels of the shown images, one row per shown frame. The first one is drawn above the others.
         note: Line below the heading.
+        start: Position among the shown frames that the player opens at.
         fps: Frames per second when played.
     """
 
@@ -71,11 +72,12 @@ class Player:
     numbers: Sequence[int]
     tracks: Sequence[Track]
     note: str = ""
+    start: int = 0
     fps: float = 10.0
 
     @classmethod
     def of_video(
-        cls, video: Video, tracks: Sequence[Track], budget: int, note: str = "", most_frames: int = 60
+        cls, video: Video, tracks: Sequence[Track], budget: int, note: str = "", start: int = 0, most_frames: int = 60
     ) -> Player:
         """A player of some frames of a video, evenly chosen.
 
@@ -84,9 +86,11 @@ class Player:
             tracks: Boxes in image pixels, one row per frame of the video.
             budget: Bytes that the images may take as JPEG; they shrink to fit.
             note: Line below the heading.
+            start: Frame that the player opens at; it is among the chosen ones.
             most_frames: Number of frames to choose.
         """
-        chosen = np.unique(np.linspace(0, len(video) - 1, min(most_frames, len(video))).round().astype(int))
+        chosen = np.linspace(0, len(video) - 1, min(most_frames, len(video))).round().astype(int)
+        chosen = np.union1d(chosen, [start])
         images, scale = [], 1.0
         for i in chosen:
             whole = draw_frame(video.read_frame(int(i)))
@@ -103,13 +107,14 @@ class Player:
             for t in tracks
         ]
         size = (shown[0].shape[1], shown[0].shape[0])
-        return cls(video.name, size, frames, chosen.tolist(), scaled, note)
+        return cls(video.name, size, frames, chosen.tolist(), scaled, note, int(np.searchsorted(chosen, start)))
 
     def data(self) -> dict[str, Any]:
         """Plain types for the page's script: images in base64, None for boxes and values that are NaN."""
         return {
             "size": list(self.size_wh),
             "fps": self.fps,
+            "start": self.start,
             "numbers": list(map(int, self.numbers)),
             "frames": [base64.b64encode(frame).decode() for frame in self.frames],
             "tracks": [

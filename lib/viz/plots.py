@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 INK = "#1b2733"
+GREY = "#9aa5b1"
 STYLES = ("-", "--", "-.", ":")
 
 AXES = {
@@ -114,65 +115,98 @@ def radar_plot(axes_labels: Sequence[str], series: Mapping[str, Sequence[float]]
 
     Args:
         axes_labels: Three attributes or more.
-        series: Tracker -> score per attribute in percent.
+        series: Tracker -> score per attribute in percent. Attributes whose scores are NaN have a grey label and no
+            point.
         title: Heading.
 
     Raises:
-        ValueError: There are fewer than three attributes.
+        ValueError: There are fewer than three attributes with scores.
     """
     from matplotlib.figure import Figure
 
-    if len(axes_labels) < 3:
+    scores = np.array(list(series.values()), dtype=np.float64).reshape(len(series), len(axes_labels))
+    solid = np.asarray(np.isfinite(scores).all(axis=0))
+    if solid.sum() < 3:
         raise ValueError("a radar plot needs at least three attributes")
     figure = Figure(figsize=(5.6, 5.0), layout="constrained")
     wheel: Any = figure.add_subplot(projection="polar")
     angles = np.linspace(0, 2 * np.pi, len(axes_labels), endpoint=False)
-    closed = np.append(angles, angles[0])
-    for i, (name, values) in enumerate(series.items()):
-        shown = np.append(np.nan_to_num(values), np.nan_to_num(values[0]))
-        wheel.plot(closed, shown, color=colour(i), linewidth=2, label=name)
-        wheel.fill(closed, shown, color=colour(i), alpha=0.06)
+    closed = np.append(np.arange(len(axes_labels)), 0)
+    for i, (name, values) in enumerate(zip(series, scores, strict=True)):
+        wheel.plot(angles[closed], values[closed], color=colour(i), linewidth=2, marker=".", label=name)
+        wheel.fill(angles[closed], np.nan_to_num(values[closed]), color=colour(i), alpha=0.06, linewidth=0)
     wheel.set_theta_offset(np.pi / 2)
     wheel.set_theta_direction(-1)
     wheel.set_xticks(angles, axes_labels, fontsize=8)
-    for text, angle in zip(wheel.get_xticklabels(), angles, strict=True):
-        side = np.sin(angle)
-        text.set_horizontalalignment("left" if side > 0.1 else "right" if side < -0.1 else "center")
     wheel.set_rlabel_position(180 / len(axes_labels))
-    top = max((float(np.nanmax(v)) for v in series.values()), default=1.0)
-    wheel.set_ylim(0, max(1.0, top * 1.05))
+    wheel.set_ylim(0, max(1.0, float(scores[:, solid].max(initial=0.0)) * 1.05))
     _style(wheel)
     wheel.tick_params(axis="y", labelsize=7)
     wheel.tick_params(axis="x", pad=4)
-    wheel.set_title(title, fontsize=10, color=INK)
-    wheel.legend(loc="upper left", bbox_to_anchor=(-0.28, 1.12), fontsize=8, framealpha=0.0, labelcolor=INK)
+    for text, angle, known in zip(wheel.get_xticklabels(), angles, solid, strict=True):
+        side = np.sin(angle)
+        text.set_horizontalalignment("left" if side > 0.1 else "right" if side < -0.1 else "center")
+        text.set_color(INK if known else GREY)
+    wheel.set_title(title, fontsize=10, color=INK, pad=14)
+    figure.legend(loc="outside lower center", ncols=min(3, len(series)), fontsize=8, framealpha=0.0, labelcolor=INK)
     return figure
 
 
-def training_plot(panels: Mapping[str, Sequence[Line]], x_label: str = "Epoch") -> Figure:
-    """Training curves, one panel per quantity, panels side by side.
+def scatter_plot(
+    x: Sequence[float],
+    y: Sequence[float],
+    names: Sequence[str],
+    labels: tuple[str, str],
+    title: str = "",
+    colours: tuple[str, str] = (colour(1), colour(0)),
+    most: int = 8,
+) -> Figure:
+    """Two trackers video by video: above the diagonal the tracker of the y axis is better.
 
     Args:
-        panels: Quantity ("Loss/total", "IoU", "learning rate") -> its curves. Positive values over a wide range get a
-            logarithmic axis.
-        x_label: Text below the panels.
+        x, y: [S] scores in percent.
+        names: [S] names of the videos; those farthest from the diagonal are written at their points.
+        labels: Text of the two axes.
+        title: Heading.
+        colours: Of the points where the tracker of the x axis is better, and of the others.
+        most: Number of names, less those that would lie on another one.
     """
-    columns = min(3, max(1, len(panels)))
-    rows = -(-len(panels) // columns)
-    figure, grid = _grid(3.7 * columns, 2.6 * rows, rows, columns)
-    for axes, (name, lines) in zip(grid.flat, panels.items(), strict=False):
-        for i, line in enumerate(lines):
-            marker = "o" if len(line.x) <= 30 else ""
-            axes.plot(line.x, line.y, color=colour(i), linewidth=1.6, marker=marker, markersize=2.5, label=line.label)
-        axes.set_title(name, fontsize=9, color=INK)
-        axes.set_xlabel(x_label, fontsize=8)
-        values = np.concatenate([line.y for line in lines]) if lines else np.zeros(0)
-        if len(values) and (values > 0).all() and values.max() > 50 * values.min():
-            axes.set_yscale("log")
-        if len(lines) > 1:
-            axes.legend(fontsize=7, framealpha=0.0, labelcolor=INK)
-    for axes in list(grid.flat)[len(panels) :]:
-        axes.set_visible(False)
+    figure, grid = _grid(4.6, 4.4, 1, 1)
+    axes = grid[0, 0]
+    lead = np.asarray(y, dtype=np.float64) - np.asarray(x, dtype=np.float64)
+    axes.plot([0, 100], [0, 100], color=GREY, linewidth=1)
+    axes.scatter(x, y, s=22, c=[colours[int(ahead)] for ahead in lead > 0], alpha=0.9, linewidths=0, zorder=3)
+    named: list[tuple[float, float]] = []
+    for i in np.argsort(-np.abs(lead), kind="stable")[:most]:
+        if any(abs(x[i] - u) < 30 and abs(y[i] - v) < 4 for u, v in named):
+            continue
+        named.append((x[i], y[i]))
+        shift, side = (-5, "right") if x[i] > 60 else (5, "left")
+        near = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": INK}
+        axes.annotate(names[i], (x[i], y[i]), (shift, 0), ha=side, **near)
+    axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 100), ylim=(0, 100), title=title, aspect="equal")
+    return figure
+
+
+def training_plot(name: str, lines: Sequence[Line], x_label: str = "Epoch") -> Figure:
+    """Curves of one quantity of a training.
+
+    Args:
+        name: The quantity, such as "Loss/total".
+        lines: One per loader. Positive values over a wide range get a logarithmic axis.
+        x_label: Text below the plot.
+    """
+    figure, grid = _grid(3.9, 2.8, 1, 1)
+    axes = grid[0, 0]
+    for i, line in enumerate(lines):
+        marker = "o" if len(line.x) <= 30 else ""
+        axes.plot(line.x, line.y, color=colour(i), linewidth=1.6, marker=marker, markersize=2.5, label=line.label)
+    axes.set(title=name, xlabel=x_label)
+    values = np.concatenate([line.y for line in lines]) if lines else np.zeros(0)
+    if len(values) and (values > 0).all() and values.max() > 50 * values.min():
+        axes.set_yscale("log")
+    if len(lines) > 1:
+        axes.legend(fontsize=8, framealpha=0.0, labelcolor=INK)
     return figure
 
 
@@ -232,11 +266,11 @@ def _grid(width: float, height: float, rows: int, columns: int) -> tuple[Figure,
 
 
 def _style(axes: Axes) -> None:
-    axes.grid(True, color="#9aa5b1", alpha=0.35, linewidth=0.6)
+    axes.grid(True, color=GREY, alpha=0.35, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_facecolor("none")
     for name, spine in axes.spines.items():
-        spine.set_color("#9aa5b1")
+        spine.set_color(GREY)
         spine.set_visible(str(name) not in ("top", "right"))
     axes.tick_params(colors=INK, labelsize=8)
     axes.xaxis.label.set_color(INK)

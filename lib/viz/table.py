@@ -22,8 +22,9 @@ class Column:
     Attributes:
         title: Heading.
         digits: Decimals of its numbers.
-        best: Mark its largest number.
+        best: Mark its largest number (in a table `by_row`: it takes part in the comparison within each row).
         signed: Show the sign of positive numbers.
+        cited: Numbers that somebody published, which are shown in brackets.
         smallest: Smaller positive numbers are shown as "< smallest" (p-values).
         note: A longer name.
     """
@@ -32,6 +33,7 @@ class Column:
     digits: int = 1
     best: bool = False
     signed: bool = False
+    cited: bool = False
     smallest: float = 0.0
     note: str = ""
 
@@ -47,7 +49,8 @@ class Column:
             return str(value)
         if 0 <= value < self.smallest:
             return f"< {self.smallest:.{self.digits}f}"
-        return f"{value:+.{self.digits}f}" if self.signed else f"{value:.{self.digits}f}"
+        text = f"{value:+.{self.digits}f}" if self.signed else f"{value:.{self.digits}f}"
+        return f"({text})" if self.cited else text
 
 
 def is_missing(value: Cell) -> bool:
@@ -63,30 +66,39 @@ class Table:
         title: Heading; may be empty.
         columns: Of every row.
         rows: One cell per column; percentages are numbers in percent.
+        by_row: The best number of each row is marked in place of the best of each column; the trackers are columns.
+        faint: Rows that rest on too little to be compared, which are shown in grey.
     """
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
+    by_row: bool = False
+    faint: frozenset[int] = frozenset()
 
     def best(self) -> list[set[int]]:
-        """For each column the rows that have its largest number, as printed; empty for columns without a best."""
-        found: list[set[int]] = []
-        for j, column in enumerate(self.columns):
-            numbers = [v for row in self.rows if isinstance(v := row[j], (int, float)) and not is_missing(v)]
-            if not column.best or len(numbers) < 2:
-                found.append(set())
-                continue
-            top = column.show(max(numbers))
-            found.append({i for i, row in enumerate(self.rows) if column.show(row[j]) == top})
+        """For each column the rows whose number is marked: the largest, as printed, of two or more."""
+        found: list[set[int]] = [set() for _ in self.columns]
+        compared = [j for j, column in enumerate(self.columns) if column.best]
+        cells = [[(i, j) for i in range(len(self.rows))] for j in compared]
+        for group in zip(*cells, strict=True) if self.by_row else cells:
+            numbers = [v for i, j in group if isinstance(v := self.rows[i][j], (int, float)) and not is_missing(v)]
+            for i, j in group if len(numbers) > 1 else ():
+                show = self.columns[j].show
+                if show(self.rows[i][j]) == show(max(numbers)):
+                    found[j].add(i)
         return found
 
     def is_numeric(self, j: int) -> bool:
         """True where a row has a number in column `j`."""
         return any(isinstance(row[j], (int, float)) for row in self.rows)
 
-    def text(self) -> str:
-        """Aligned plain text for a terminal; the best of a column carries a star."""
+    def text(self, bold: bool = False) -> str:
+        """Aligned plain text; the best carry a star.
+
+        Args:
+            bold: They are bold too, by the terminal's escape codes.
+        """
         best = self.best()
         shown = [
             [c.show(v) + ("*" if i in best[j] else " ") for j, (c, v) in enumerate(zip(self.columns, row, strict=True))]
@@ -95,10 +107,14 @@ class Table:
         heads = [c.title + " " for c in self.columns]
         widths = [max(len(line[j]) for line in [heads, *shown]) for j in range(len(heads))]
         texts = [all(isinstance(row[j], str) for row in self.rows) for j in range(len(heads))]
-        lines = [
-            "  ".join(v.ljust(w) if text else v.rjust(w) for v, w, text in zip(line, widths, texts, strict=True))
+        padded = [
+            [v.ljust(w) if text else v.rjust(w) for v, w, text in zip(line, widths, texts, strict=True)]
             for line in [heads, *shown]
         ]
+        if bold:
+            for i, j in ((i, j) for j, rows in enumerate(best) for i in rows):
+                padded[i + 1][j] = f"\x1b[1m{padded[i + 1][j]}\x1b[0m"
+        lines = ["  ".join(line) for line in padded]
         title = [self.title] if self.title else []
         return "\n".join([*title, lines[0].rstrip(), "-" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
 
@@ -111,7 +127,7 @@ class Table:
         return out.getvalue()
 
     def latex(self) -> str:
-        """A booktabs tabular; the best of a column is bold."""
+        """A booktabs tabular; the best are bold."""
         best = self.best()
         lines = [rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}", r"\toprule"]
         lines.append(" & ".join(c.title.translate(_LATEX) for c in self.columns) + r" \\")

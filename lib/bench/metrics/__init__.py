@@ -19,4 +19,4 @@ from lib.bench.metrics.metric import (
     parse_options,
     unscorable,
 )
-from lib.bench.metrics.vot import vot_overlap
+from lib.bench.metrics.vot import failure_frame, vot_overlap

@@ -186,7 +186,7 @@ def multistart_curves(result: SequenceResult, low: int = 115, high: int = 755) -
             )
         truth = result.gt_xywh[list(frames)]
         runs.append(_run_overlap(rows, truth, size))
-        ends.append(_failure(runs[-1], truth))
+        ends.append(failure_frame(runs[-1], truth))
     tracked, total = sum(ends), sum(map(len, runs))
     overlap = sum(float(run[:end].sum()) for run, end in zip(runs, ends, strict=True))
     curve, count = expected_overlap(runs, ends, high)
@@ -210,8 +210,12 @@ def multistart_curves(result: SequenceResult, low: int = 115, high: int = 755) -
     )
 
 
-def _failure(overlap: Floats, truth_xywh: Boxes) -> int:
-    """First of `GRACE` frames in a row that are lost although there is a target; the run's length if there is none."""
+def failure_frame(overlap: Floats, truth_xywh: Boxes) -> int:
+    """Frame of failure: the first of `GRACE` frames in a row that are lost although there is a target.
+
+    Returns:
+        The run's length if it does not fail.
+    """
     present = np.asarray((truth_xywh[:, 2:] > 0).all(axis=1))
     lost = np.concatenate([[0], np.cumsum((overlap <= LOST) & present)])
     failures = np.flatnonzero(lost[GRACE:] - lost[:-GRACE] == GRACE)

@@ -1,7 +1,7 @@
 """Comparing trackers: tables, significance, plots, and one self-contained HTML page."""
 
 from lib.bench.report.comparison import PairedComparison, TrackerRun, by_attribute, compare, on_common_sequences
-from lib.bench.report.figures import training_lines
+from lib.bench.report.figures import attribute_figure, training_lines
 from lib.bench.report.report import build_report, export, worst_and_best
 from lib.bench.report.robustness import by_kind, robustness_table, write_robustness
 from lib.bench.report.tables import comparison_tables

@@ -34,12 +34,28 @@ class TrackerRun:
         results: sequence name -> [N, 4] boxes x, y, w, h, for the frame players; may be empty.
         scores: on all sequences.
         manifest: origin of the results (`manifest.json`); empty where unknown.
+        fps: frames per second while these results were made; None where unknown.
+        parameters: of the network; None where unknown.
+        published: label of a score -> figure in percent that the tracker's authors published on this benchmark.
     """
 
     name: str
     results: Mapping[str, Boxes]
     scores: Scores
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    fps: float | None = None
+    parameters: int | None = None
+    published: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def main_score(self) -> float:
+        """The score that ranks trackers, in percent."""
+        return self.scores.headline[self.scores.main]
+
+
+def ranked(runs: Iterable[TrackerRun]) -> list[TrackerRun]:
+    """The runs by their main score, the best first."""
+    return sorted(runs, key=lambda run: -run.main_score)
 
 
 def on_common_sequences(runs: Sequence[TrackerRun]) -> list[TrackerRun]:

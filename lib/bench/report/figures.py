@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lib.bench.report.comparison import TrackerRun
-from lib.viz import Line, curve_plot, radar_plot
+from lib.bench.report.comparison import TrackerRun, ranked
+from lib.bench.report.tables import FEW_SEQUENCES
+from lib.viz import Line, colour, curve_plot, radar_plot, scatter_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,13 +52,45 @@ def curve_figures(runs: Sequence[TrackerRun], title: str = "") -> dict[str, Figu
 
 
 def attribute_figure(runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]]) -> Figure | None:
-    """Main score per attribute on a wheel; None with fewer than three attributes."""
-    if len(attributes) < 3:
+    """Main score per attribute on a wheel; attributes of few sequences are grey there and have no score.
+
+    Returns:
+        None with fewer than three attributes of `FEW_SEQUENCES` sequences.
+    """
+    large_first = sorted(attributes.items(), key=lambda item: len(item[1]) < FEW_SEQUENCES)
+    enough = [len(members) >= FEW_SEQUENCES for _, members in large_first]
+    if sum(enough) < 3:
         return None
     key = runs[0].scores.main
-    labels = [f"{name} ({len(members)})" for name, members in attributes.items()]
-    series = {r.name: [r.scores.subset(members).headline[key] for members in attributes.values()] for r in runs}
-    return radar_plot(labels, series, f"{runs[0].scores.labels[key]} by attribute")
+    labels = [f"{name} ({len(members)})" for name, members in large_first]
+    series = {
+        run.name: [
+            run.scores.subset(members).headline[key] if shown else np.nan
+            for (_, members), shown in zip(large_first, enough, strict=True)
+        ]
+        for run in runs
+    }
+    note = "" if all(enough) else f" (grey: fewer than {FEW_SEQUENCES} sequences)"
+    return radar_plot(labels, series, f"{runs[0].scores.labels[key]} by attribute{note}")
+
+
+def sequence_figure(runs: Sequence[TrackerRun]) -> Figure | None:
+    """Main score of the first tracker over that of the best other one, a point per sequence; None for one tracker."""
+    if len(runs) < 2:
+        return None
+    a, b = runs[0], ranked(runs[1:])[0]
+    x, y = b.scores.per_sequence(), a.scores.per_sequence()
+    label = a.scores.labels[a.scores.main]
+    values = [x[name] for name in y]
+    won = sum(y[name] > x[name] for name in y)
+    return scatter_plot(
+        values,
+        list(y.values()),
+        list(y),
+        (f"{label} of {b.name}", f"{label} of {a.name}"),
+        f"{a.name} is better on {won} of {len(y)} sequences",
+        (colour(list(runs).index(b)), colour(0)),
+    )
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from lib.bench.report.comparison import TrackerRun, by_attribute, on_common_sequences
-from lib.bench.report.figures import attribute_figure, curve_figures, training_lines
+import numpy as np
+
+from lib.bench.metrics import failure_frame
+from lib.bench.report.comparison import TrackerRun, by_attribute, on_common_sequences, ranked
+from lib.bench.report.figures import attribute_figure, curve_figures, sequence_figure, training_lines
 from lib.bench.report.tables import (
     attribute_table,
     comparison_tables,
@@ -55,18 +59,17 @@ def build_report(
     if attributes is None:
         attributes = by_attribute(sequences, scores.names)
     colours = {run.name: colour(i) for i, run in enumerate(runs)}
-    cards = [(label, f"{scores.headline[key]:.1f}", subject.name) for key, label in scores.labels.items()]
-    if len(runs) > 1:
-        lead = scores.headline[scores.main] - max(r.scores.headline[scores.main] for r in runs[1:])
-        heading = "Ahead of the next" if lead >= 0 else "Behind the best"
-        cards.append((heading, f"{abs(lead):.1f}", f"{scores.labels[scores.main]}, {subject.name}"))
-    radar = attribute_figure(runs, attributes)
+    radar, scatter = attribute_figure(runs, attributes), sequence_figure(runs)
     training = None
     if training_log is not None:
-        panels = training_lines(training_log)
-        figure = inline_svg(training_plot(panels), "training curves") if panels else None
-        training = {"log": training_log.name, "figure": figure}
+        panels = [
+            inline_svg(training_plot(*item), f"{item[0]} of the training")
+            for item in training_lines(training_log).items()
+        ]
+        training = {"log": training_log.name, "figures": panels}
     worst, best = _players(runs, {video.name: video for video in sequences}, colours, examples)
+    table = sequence_table(runs)
+    lowest_first = sorted(table.rows, key=lambda row: scores.per_sequence()[str(row[0])])
     known = [run for run in runs if run.manifest]
     context = {
         "title": title,
@@ -74,7 +77,7 @@ def build_report(
         f"{scores.variant}; {time.strftime('%Y-%m-%d %H:%M')}",
         "subject": subject.name,
         "colours": colours,
-        "cards": cards,
+        "cards": _cards(runs),
         "headline": headline_table(runs, "Scores in percent"),
         "curves": [inline_svg(figure, f"{kind} curves") for kind, figure in curve_figures(runs).items()],
         "pairs": paired_table([(subject, other) for other in runs[1:]])
@@ -82,9 +85,11 @@ def build_report(
         else None,
         "attributes": attribute_table(runs, attributes) if attributes else None,
         "radar": radar and inline_svg(radar, "scores by attribute"),
+        "scatter": scatter and inline_svg(scatter, "scores of two trackers by sequence"),
         "worst": worst,
         "best": best,
-        "sequence_scores": sequence_table(runs),
+        "links": {player.title: f"video-{i}" for i, player in enumerate([*worst, *best])},
+        "sequence_scores": replace(table, rows=lowest_first),
         "training": training,
         "origins": origin_table(known) if known else None,
         "manifests": {run.name: summary(run.manifest) for run in runs},
@@ -92,6 +97,24 @@ def build_report(
     path = out / "report.html" if out.suffix != ".html" else out
     write_text(path, render_page(TEMPLATES / "report.html", context))
     return path
+
+
+def _cards(runs: Sequence[TrackerRun]) -> list[tuple[str, str, str]]:
+    """(score, the first tracker's value, whose it is and how far from the others)."""
+    subject, others = runs[0], ranked(runs[1:])
+    cards = []
+    for key, label in subject.scores.labels.items():
+        value, remark = subject.scores.headline[key], subject.name
+        top = max(others, key=lambda run: run.scores.headline[key], default=None)
+        if top is not None and top.scores.headline[key] > value:
+            remark += f"; best: {top.name} {top.scores.headline[key]:.1f}"
+        cards.append((label, f"{value:.1f}", remark))
+    if others:
+        lead = subject.main_score - others[0].main_score
+        heading = "Ahead of the next" if lead >= 0 else "Behind the best"
+        label = subject.scores.labels[subject.scores.main]
+        cards.append((heading, f"{abs(lead):.1f}", f"{label}: {subject.name} against {others[0].name}"))
+    return cards
 
 
 def worst_and_best(run: TrackerRun, count: int) -> tuple[list[str], list[str]]:
@@ -106,7 +129,8 @@ def worst_and_best(run: TrackerRun, count: int) -> tuple[list[str], list[str]]:
 def _players(
     runs: Sequence[TrackerRun], videos: Mapping[str, Video], colours: Mapping[str, str], count: int
 ) -> tuple[list[Player], list[Player]]:
-    """Players of the first tracker's worst and best sequences; empty where frames or boxes are missing."""
+    """Players of the first tracker's worst and best sequences, opened where it loses the target (the worst ones: at the
+    lowest overlap if it never does); empty where frames or boxes are missing."""
     worst, best = worst_and_best(runs[0], count)
     shown = [run for run in runs if all(name in run.results for name in (*worst, *best))]
     if not shown or not all(name in videos for name in (*worst, *best)):
@@ -118,7 +142,15 @@ def _players(
         video = videos[name]
         tags = f"; {', '.join(sorted(video.attributes))}" if video.attributes else ""
         tracks = video_tracks(video, {run.name: run.results[name] for run in shown}, colours)
-        return Player.of_video(video, tracks, budget, f"{label} {scores[name]:.1f}, {len(video)} frames{tags}")
+        overlap = next((t.values for t in tracks if t.name == runs[0].name), None)
+        note, start = f"{label} {scores[name]:.1f}, {len(video)} frames{tags}", 0
+        if overlap is not None and np.isfinite(overlap).any():
+            start = failure_frame(overlap, video.boxes_xywh)
+            if start < len(video):
+                note += f"; lost from frame {start}"
+            else:
+                start = int(np.nanargmin(overlap)) if name in worst else 0
+        return Player.of_video(video, tracks, budget, note, start)
 
     return [player(name) for name in worst], [player(name) for name in best]
 
@@ -136,4 +168,7 @@ def export(
     radar = attribute_figure(runs, attributes)
     if radar is not None:
         written += save(radar, folder / "attribute_radar")
+    scatter = sequence_figure(runs)
+    if scatter is not None:
+        written += save(scatter, folder / "sequence_scatter")
     return written

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from lib.bench.report.comparison import PairedComparison, TrackerRun, compare
+from lib.bench.report.comparison import PairedComparison, TrackerRun, compare, ranked
 from lib.files import write_text
 from lib.viz import Cell, Column, Table, flat_items
 
 MOST_PAIRS = 45
+FEW_SEQUENCES = 5
+"""Scores of fewer sequences are shown in grey, and are left out of the radar."""
 TOO_FEW = "n too small"
 MADE_BY = (
     ("Configuration", ("config_hash", "configuration")),
@@ -53,48 +55,64 @@ def write_tables(tables: Mapping[str, Table], folder: Path) -> list[Path]:
 
 
 def headline_table(runs: Sequence[TrackerRun], title: str = "") -> Table:
-    """One row per tracker, every headline score in percent."""
+    """One row per tracker, the best first: every headline score in percent, published figures, speed and size."""
     labels = runs[0].scores.labels
     columns = [Column("Tracker"), *(Column(label, 2, best=True) for label in labels.values())]
-    rows: list[list[Cell]] = [[run.name, *(run.scores.headline[key] for key in labels)] for run in runs]
+    cited = [label for label in labels.values() if any(label in run.published for run in runs)]
+    note = "figure of the tracker's publication, not measured here"
+    columns += [Column(f"{label} (published)", 1, cited=True, note=note) for label in cited]
+    if timed := any(run.fps is not None for run in runs):
+        columns.append(Column("fps", 1, note="frames per second while the results were made, each on its own machine"))
+    if sized := any(run.parameters is not None for run in runs):
+        columns.append(Column("Params [M]", 1, note="millions of parameters of the network"))
+    rows: list[list[Cell]] = []
+    for run in ranked(runs):
+        row: list[Cell] = [run.name, *(run.scores.headline[key] for key in labels)]
+        row += [run.published.get(label) for label in cited]
+        row += [run.fps] if timed else []
+        row += [None if run.parameters is None else run.parameters / 1e6] if sized else []
+        rows.append(row)
     return Table(title, columns, rows)
 
 
 def attribute_table(
     runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]], key: str | None = None
 ) -> Table:
-    """One row per attribute: its number of sequences, and one score (the main one) of each tracker on them."""
+    """One row per attribute: its number of sequences, and one score (the main one) of each tracker, the best first."""
     key = key or runs[0].scores.main
+    runs = ranked(runs)
     names = Path(__file__).parent / "attribute_names.json"
     meanings: dict[str, str] = json.loads(names.read_text(encoding="utf-8"))
     explained = any(attribute in meanings for attribute in attributes)
-    columns = [Column("Attribute"), *([Column("Meaning")] if explained else []), Column("Sequences")]
-    columns += [Column(run.name, 2) for run in runs]
+    columns = [Column("Attribute"), Column("Sequences"), *(Column(run.name, 2, best=True) for run in runs)]
+    columns += [Column("Meaning")] if explained else []
     rows: list[list[Cell]] = []
     for attribute, members in attributes.items():
         scores: list[Cell] = [run.scores.subset(members).headline[key] for run in runs]
-        rows.append([attribute, *([meanings.get(attribute, "")] if explained else []), len(members), *scores])
-    return Table(f"{runs[0].scores.labels[key]} by attribute", columns, rows)
+        rows.append([attribute, len(members), *scores, *([meanings.get(attribute, "")] if explained else [])])
+    few = frozenset(i for i, members in enumerate(attributes.values()) if len(members) < FEW_SEQUENCES)
+    return Table(f"{runs[0].scores.labels[key]} by attribute", columns, rows, by_row=True, faint=few)
 
 
 def sequence_table(runs: Sequence[TrackerRun], key: str | None = None) -> Table:
-    """One row per sequence: frames, one score of each tracker, the best one, and the first one's lead."""
-    key = key or runs[0].scores.main
-    label = runs[0].scores.labels[key]
-    columns = [Column("Sequence"), Column("Frames"), *(Column(run.name, 1) for run in runs)]
+    """One row per sequence: frames, one score of each tracker (the best tracker first), and the first one's lead."""
+    subject, key = runs[0], key or runs[0].scores.main
+    label = subject.scores.labels[key]
+    columns = [Column("Sequence"), Column("Frames"), *(Column(run.name, 1, best=True) for run in ranked(runs))]
     if len(runs) > 1:
-        note = f"{label} of {runs[0].name} minus the best of the others"
+        note = f"{label} of {subject.name} minus the best of the others"
         columns += [Column("Best"), Column("Difference", 1, signed=True, note=note)]
-    tables = [run.scores.per_sequence(key) for run in runs]
+    scores = {run.name: run.scores.per_sequence(key) for run in ranked(runs)}
     rows: list[list[Cell]] = []
-    for name, frames in zip(runs[0].scores.names, runs[0].scores.frames, strict=True):
-        values = [table[name] for table in tables]
-        row: list[Cell] = [name, int(frames), *values]
+    for name, frames in zip(subject.scores.names, subject.scores.frames, strict=True):
+        values = {tracker: table[name] for tracker, table in scores.items()}
+        row: list[Cell] = [name, int(frames), *values.values()]
         if len(runs) > 1:
-            best = int(np.argmax(np.nan_to_num(values, nan=-np.inf)))  # max() of Python depends on where a NaN stands
-            row += [runs[best].name, values[0] - float(np.fmax.reduce(values[1:]))]
+            others = [value for tracker, value in values.items() if tracker != subject.name]
+            best = int(np.argmax(np.nan_to_num(list(values.values()), nan=-np.inf)))  # max() depends on a NaN's place
+            row += [list(values)[best], values[subject.name] - float(np.fmax.reduce(others))]
         rows.append(row)
-    return Table(f"{label} by sequence", columns, rows)
+    return Table(f"{label} by sequence", columns, rows, by_row=True)
 
 
 def paired_table(pairs: Sequence[tuple[TrackerRun, TrackerRun]]) -> Table:

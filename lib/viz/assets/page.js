@@ -28,7 +28,7 @@ class Player {
     this.data = JSON.parse(root.querySelector("script").textContent);
     this.picture = root.querySelector("img");
     this.shown = this.data.tracks.map(() => true);
-    this.index = 0;
+    this.index = this.data.start;
     this.timer = null;
     this.overlay = this.add(root.querySelector(".screen"), "canvas");
     [this.overlay.width, this.overlay.height] = this.data.size.map(v => v * 2);
@@ -37,7 +37,7 @@ class Player {
     this.addLegend(root);
     new ResizeObserver(() => this.show(this.index)).observe(root);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.show(this.index));
-    this.show(0);
+    this.show(this.index);
   }
   add(parent, tag, properties = {}) {
     const element = Object.assign(document.createElement(tag), properties);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from lib.bench.metrics import MetricError, SequenceResult, evaluate
 from lib.bench.report import (
     TrackerRun,
+    attribute_figure,
     build_report,
     by_attribute,
     compare,
@@ -38,7 +40,7 @@ def _sequence(name: str) -> Video:
         image[y : y + h, x : x + w] = (200, 40, 40)
         return Frame(image)
 
-    tags = {"occlusion", "scale", "blur"} if int(name[-1]) % 2 else {"occlusion"}
+    tags = {"occlusion", "scale", "blur"} if int(name[-1]) else {"occlusion", "rare"}
     return Video(name, boxes, visible, visible, read, lambda i: f"{i}.jpg", attributes=frozenset(tags))
 
 
@@ -68,14 +70,76 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
     assert "url(http" not in page
     assert "ours &lt;1&gt;" in page
     assert "ours <1>" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
-    for text in ("Success plot", "by attribute", "Worst sequences", "Loss/total", "abc123"):
+    for text in ("Success plot", "by attribute", "Worst sequences", "Loss/total", "Learning rate", "abc123"):
         assert text in page
+    assert page.count('aria-label="Loss/total of the training"') == page.count('aria-label="Learning rate of the') == 1
     players = re.findall(r'<script type="application/json">(.*?)</script>', page, flags=re.DOTALL)
     assert len(players) == 6
     for text in players:
         data = json.loads(text)
         assert [t["name"] for t in data["tracks"]] == ["ground truth", "ours <1>", "other"]
         assert len(data["frames"]) == len(data["numbers"]) == len(data["tracks"][1]["boxes"]) == N
+
+
+def test_trackers_are_ranked_and_the_best_of_each_row_is_marked() -> None:
+    poor, good = (
+        _run("poor", 6.0),
+        replace(_run("good", 0.2), published={"AUC": 71.25}, fps=31.0, parameters=92_000_000),
+    )
+    tables = comparison_tables([poor, good], by_attribute(SEQUENCES, NAMES))
+    assert [row[0] for row in tables["scores"].rows] == ["good", "poor"]
+    titles = [column.title for column in tables["scores"].columns]
+    assert titles[-3:] == ["AUC (published)", "fps", "Params [M]"]
+    assert tables["scores"].text().splitlines()[2].split()[-3:] == ["(71.2)", "31.0", "92.0"]
+    assert tables["scores"].rows[1][-3:] == [None, None, None]
+    assert tables["scores"].best()[titles.index("AUC (published)")] == set()
+    attributes = tables["attributes"]
+    assert [column.title for column in attributes.columns][:4] == ["Attribute", "Sequences", "good", "poor"]
+    assert attributes.best()[2:] == [{0, 1, 2, 3}, set()]
+    assert [attributes.rows[i][0] for i in attributes.faint] == ["rare"]
+    assert tables["sequences"].latex().count(r"\textbf") == len(NAMES)
+    assert tables["sequences"].csv().splitlines()[1].split(",")[-1].startswith("-")
+
+
+def test_cards_name_their_tracker_and_say_behind_the_best(tmp_path: Path) -> None:
+    poor, good = _run("poor", 6.0), _run("good", 0.2)
+    page = build_report("T", "Toy", [poor, good], out=tmp_path / "x.html").read_text()
+    lead = good.scores.headline["auc"] - poor.scores.headline["auc"]
+    assert f"<span>Behind the best</span><b>{lead:.1f}</b><small>AUC: poor against good</small>" in page
+    assert f"<small>poor; best: good {good.scores.headline['auc']:.1f}</small>" in page
+    page = build_report("T", "Toy", [good, poor], out=tmp_path / "x.html").read_text()
+    assert f"<span>Ahead of the next</span><b>{lead:.1f}</b>" in page
+
+
+def test_players_open_where_the_target_is_lost_and_the_sequence_table_links_to_them(tmp_path: Path) -> None:
+    run = _run("a", 0.1)
+    boxes = dict(run.results)
+    boxes["ball-2"] = boxes["ball-2"] + np.where(np.arange(N)[:, None] < 2, 0, [500, 0, 0, 0])
+    scored = [SequenceResult(s.name, s.boxes_xywh, boxes[s.name]) for s in SEQUENCES]
+    lost = TrackerRun("a", boxes, evaluate("ostrack", scored))
+    page = build_report("T", "Toy", [lost, _run("b", 1.0)], SEQUENCES, out=tmp_path / "x.html").read_text()
+    found = WellFormed(page)
+    starts = [data["numbers"][data["start"]] for data in map(json.loads, found.scripts[:-1])]
+    assert starts[0] == 2
+    assert "lost from frame 2" in page
+    assert starts[3:] == [0, 0, 0]
+    linked = re.findall(r'<a href="#(video-\d)">(ball-\d)</a>', page)
+    assert len(linked) == 6
+    assert linked[0] == ("video-0", "ball-2")
+    assert {link for link, _ in linked} <= set(found.ids)
+
+
+def test_attributes_of_few_sequences_have_no_point_on_the_radar() -> None:
+    runs = [_run("a", 1.0), _run("b", 2.0)]
+    attributes = by_attribute(SEQUENCES, NAMES)
+    figure = attribute_figure(runs, attributes)
+    assert figure is not None
+    wheel = figure.axes[0]
+    labels = {text.get_text(): text.get_color() for text in wheel.get_xticklabels()}
+    assert list(labels)[-1] == "rare (1)"
+    assert labels["rare (1)"] != labels["blur (5)"]
+    assert np.flatnonzero(np.isnan(wheel.lines[0].get_ydata())).tolist() == [3]
+    assert attribute_figure(runs, {name: attributes[name] for name in ("blur", "occlusion", "rare")}) is None
 
 
 def test_a_report_without_frames_or_attributes_still_compares(tmp_path: Path) -> None:
@@ -197,6 +261,7 @@ def test_export_writes_every_table_and_plot(tmp_path: Path) -> None:
     written = {p.name for p in export(runs, by_attribute(SEQUENCES, NAMES), tmp_path)}
     assert {"scores.csv", "scores.tex", "attributes.json", "differences.csv", "sequences.tex"} <= written
     assert {"success_plot.pdf", "precision_plot.png", "norm_precision_plot.pdf", "attribute_radar.png"} <= written
+    assert {"sequence_scatter.png", "sequence_scatter.pdf"} <= written
     assert (tmp_path / "success_plot.pdf").read_bytes().startswith(b"%PDF")
     assert r"a\_1" in (tmp_path / "scores.tex").read_text()
 

@@ -25,6 +25,7 @@ from lib.viz import (
     radar_plot,
     render_page,
     save,
+    scatter_plot,
     training_plot,
     video_tracks,
     write_video,
@@ -103,6 +104,27 @@ def test_the_best_is_marked_as_printed_ties_too() -> None:
     assert TABLE.best()[1] == {0, 1}
 
 
+def test_the_best_of_each_row_is_marked_and_bold_in_a_terminal() -> None:
+    columns = [Column("Video"), Column("a", 1, best=True), Column("b", 1, best=True), Column("n", 1)]
+    table = Table("", columns, [["x", 1.0, 2.0, 9.0], ["y", None, 4.0, 9.0], ["z", 3.04, 3.0, 9.0]], by_row=True)
+    assert table.best() == [set(), {2}, {0, 2}, set()]
+    line = table.text(bold=True).splitlines()[2]
+    assert "\x1b[1m2.0*\x1b[0m" in line
+    assert line.replace("\x1b[1m", "").replace("\x1b[0m", "") == table.text().splitlines()[2]
+
+
+def test_figures_of_a_cited_value_are_in_brackets() -> None:
+    table = Table("", [Column("t"), Column("AUC (published)", 1, cited=True)], [["a", 69.1], ["b", None]])
+    assert [line.split()[-1] for line in table.text().splitlines()[2:]] == ["(69.1)", "-"]
+    assert "(69.1)" in table.latex()
+    assert table.csv().splitlines()[1] == "a,69.1"
+
+
+def test_the_scatter_names_the_videos_far_from_the_diagonal() -> None:
+    figure = scatter_plot([10.0, 50.0, 90.0], [80.0, 51.0, 20.0], ["up", "same", "down"], ("a", "b"), most=2)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["up", "down"]
+
+
 def test_tables_are_written_in_every_form() -> None:
     text = TABLE.text().splitlines()
     assert "71.3*" in text[3]
@@ -121,7 +143,7 @@ def test_figures_are_files_and_svg_in_the_colour_of_the_page(tmp_path: Path) -> 
     assert "currentColor" in svg
     assert "[50.0] a" in svg
     inline_svg(radar_plot(["a", "b", "c"], {"t": [1.0, 2.0, 3.0]}), "radar")
-    inline_svg(training_plot({"Loss": [Line("train", x, x + 1)]}), "training")
+    inline_svg(training_plot("Loss", [Line("train", x, x + 1)]), "training")
     with pytest.raises(ValueError, match="three attributes"):
         radar_plot(["a"], {"t": [1.0]})
 
