@@ -150,6 +150,16 @@ def repository_root() -> Path:
     return root if (root / "pyproject.toml").is_file() else Path.cwd()
 
 
+def shipped_folder(name: str) -> Path:
+    """Folder of files that come with the project: of the checkout, or in the installed package `unitrack`.
+
+    Args:
+        name: `experiments` or `pretrained`.
+    """
+    root = Path(__file__).resolve().parents[1]
+    return root / name if (root / "pyproject.toml").is_file() else root / "unitrack" / name
+
+
 def local_yaml_path() -> Path:
     """The settings file in force, there or not."""
     named = os.environ.get(LOCAL_YAML_VARIABLE)

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.bench import ResultSource, Scoring, check_requests, load_runs, read_truth, with_attributes
+from lib.bench import Comparison, ResultSource, Scoring, check_requests, load_runs, read_truth, with_attributes
 from lib.bench.benchmarks import BenchmarkVideo, get_benchmark
 from lib.bench.metrics import METRICS, MetricError, parse_options
-from lib.bench.report import build_report, by_attribute, comparison_tables, export
 from lib.command import run_command
 from lib.data import Video
 from lib.paths import Paths, load_paths, results_folder
@@ -112,31 +111,15 @@ def run(args: argparse.Namespace) -> int:
     check_requests(variant, None, options=options)
     scoring = Scoring(variant, benchmark.tag if benchmark else "", args.exact, options)
     runs = load_runs(sources(args, paths), sequences, scoring, args.skip_missing)
-    unscored = {(run.name, name): reason for run in runs for name, reason in run.scores.unscored.items()}
-    left_out = [s.name for s in sequences if s.name not in {*runs[0].scores.names, *(name for _, name in unscored)}]
-    title = benchmark.title if benchmark else str(args.gt)
-    print(f"{title}: {len(runs[0].scores.names)} sequences, metric variant {variant} ({METRICS[variant].about})")
-    if left_out:
-        print(f"left out: {len(left_out)} sequences that some tracker has no result for: {', '.join(left_out)}")
-    for (tracker, name), reason in unscored.items():
-        print(f"left out: {name} of {tracker} cannot be scored: {reason}")
-    for run in runs:
-        if run.scores.note:
-            print(f"note: {run.name}: {run.scores.note}")
-    attributes = by_attribute(sequences, runs[0].scores.names)
-    tables = comparison_tables(runs, attributes)
-    if not args.per_sequence:
-        tables.pop("sequences")
-    for table in tables.values():
-        print()
-        print(table.latex() if args.latex else table.csv() if args.csv else table.text(bold=sys.stdout.isatty()))
+    comparison = Comparison(benchmark.title if benchmark else str(args.gt), runs, sequences, videos)
+    print("\n".join(comparison.notes))
+    for stem, table in comparison.tables.items():
+        if stem != "sequences" or args.per_sequence:
+            print()
+            print(table.latex() if args.latex else table.csv() if args.csv else table.text(bold=sys.stdout.isatty()))
     if args.report:
-        export(runs, attributes, args.report, title)
-        page = build_report(
-            args.title or f"{runs[0].name} on {title}", title, runs, videos, attributes, args.training_log, args.report
-        )
-        print(f"report: {page}")
-    return 1 if unscored else 0
+        print(f"report: {comparison.write_report(args.report, args.title, args.training_log)}")
+    return 1 if comparison.unscored else 0
 
 
 def main(argv: list[str] | None = None) -> int:

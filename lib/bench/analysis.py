@@ -12,11 +12,12 @@ import numpy as np
 from lib.bench.benchmarks import BenchmarkVideo
 from lib.bench.compare import OTHER_FILES
 from lib.bench.found_results import find_results, read_results
-from lib.bench.metrics import MetricError, Scores, average_runs, evaluate
+from lib.bench.metrics import METRICS, MetricError, Scores, average_runs, evaluate
 from lib.bench.metrics.metric import listed
-from lib.bench.report.comparison import TrackerRun, on_common_sequences
+from lib.bench.report import TrackerRun, build_report, by_attribute, comparison_tables, export, on_common_sequences
 from lib.bench.results import read_manifest
-from lib.data import Boxes
+from lib.data import Boxes, Video
+from lib.viz import Table
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,77 @@ class Scoring:
     dataset: str = ""
     exact: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Trackers on the sequences of a benchmark.
+
+    Attributes:
+        title: Name of the benchmark.
+        runs: The trackers, on the sequences that all of them have scores of.
+        sequences: All sequences that were asked for.
+        videos: Their frames, for the players of the report; may be empty.
+    """
+
+    title: str
+    runs: Sequence[TrackerRun]
+    sequences: Sequence[BenchmarkVideo]
+    videos: Sequence[Video] = ()
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Tracker -> name of a score -> percent."""
+        return {run.name: {run.scores.labels[k]: v for k, v in run.scores.headline.items()} for run in self.runs}
+
+    @property
+    def unscored(self) -> dict[tuple[str, str], str]:
+        """Tracker and sequence that the metric cannot score -> reason."""
+        return {(run.name, name): reason for run in self.runs for name, reason in run.scores.unscored.items()}
+
+    @property
+    def attributes(self) -> dict[str, list[str]]:
+        """Attribute -> compared sequences that have it."""
+        return by_attribute(self.sequences, self.runs[0].scores.names)
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """File stem -> table; "sequences" has a row per sequence."""
+        return comparison_tables(self.runs, self.attributes)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was compared, and what was left out."""
+        unscored, scores = self.unscored, self.runs[0].scores
+        known = {*scores.names, *(name for _, name in unscored)}
+        left_out = [s.name for s in self.sequences if s.name not in known]
+        about = METRICS[scores.variant].about
+        notes = [f"{self.title}: {len(scores.names)} sequences, metric variant {scores.variant} ({about})"]
+        if left_out:
+            count = f"{len(left_out)} sequences that some tracker has no result for"
+            notes.append(f"left out: {count}: {', '.join(left_out)}")
+        for (tracker, name), reason in unscored.items():
+            notes.append(f"left out: {name} of {tracker} cannot be scored: {reason}")
+        return [*notes, *(f"note: {run.name}: {run.scores.note}" for run in self.runs if run.scores.note)]
+
+    def __str__(self) -> str:
+        tables = [table.text() for stem, table in self.tables.items() if stem != "sequences"]
+        return "\n\n".join(["\n".join(self.notes), *tables])
+
+    def write_report(self, folder: Path, title: str | None = None, training_log: Path | None = None) -> Path:
+        """Write tables, plots and `report.html`.
+
+        Args:
+            folder: Where to.
+            title: Heading of the page.
+            training_log: JSONL log of a training.
+
+        Returns:
+            The page.
+        """
+        export(self.runs, self.attributes, folder, self.title)
+        heading = title or f"{self.runs[0].name} on {self.title}"
+        return build_report(heading, self.title, self.runs, self.videos, self.attributes, training_log, folder)
 
 
 def load_runs(

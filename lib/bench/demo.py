@@ -9,16 +9,18 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
+
 from lib.bench.runner import PictureSize
 from lib.bench.spec import TrackerSpec
-from lib.data import Frame, FrameSource, Grab, Image, SourceError
+from lib.data import Boxes, Frame, FrameSource, Grab, Image, SourceError
 from lib.files import write_text
 from lib.models import WeightsError, read_checkpoint
-from lib.paths import load_paths, repository_root
-from lib.track import Box, TrackerSession, TrackingError, check_box
+from lib.paths import load_paths, shipped_folder
+from lib.track import Box, TrackerSession, TrackingError
 from lib.viz import BoxMark, VideoWriter, colour, draw_frame
 
-SHIPPED = repository_root() / "pretrained" / "synthetic_small.safetensors"
+SHIPPED = shipped_folder("pretrained") / "synthetic_small.safetensors"
 """The small network that comes with the project; its JSON names method and configuration."""
 
 
@@ -90,6 +92,67 @@ def first_frame(grabs: Iterator[Grab], name: str) -> Frame:
     return grab.frame
 
 
+@dataclass(frozen=True)
+class TrackedFrame:
+    """Targets in one frame of a source.
+
+    Attributes:
+        index: Number of the frame, from 0.
+        frame: The picture; the last one before if this one could not be read.
+        boxes_xywh: [B, 4] float64, image pixels.
+        scores: [B] confidences; 1 in the first frame.
+        problem: Why the frame could not be read; boxes and scores are those before it then. "" for others.
+        seconds: Time in the tracker.
+    """
+
+    index: int
+    frame: Frame
+    boxes_xywh: Boxes
+    scores: Boxes
+    problem: str = ""
+    seconds: float = 0.0
+
+
+def track_frames(
+    session: TrackerSession,
+    grabs: Iterator[Grab],
+    first: Frame,
+    boxes_xywh: Sequence[Sequence[float]],
+    name: str = "video",
+) -> Iterator[TrackedFrame]:
+    """Track targets from `first` through the rest of `grabs`.
+
+    Args:
+        session: The tracker.
+        grabs: The frames after the first.
+        first: The frame to start on.
+        boxes_xywh: [B, 4] targets in it, image pixels.
+        name: Of the source, for messages.
+
+    Yields:
+        Every frame, the first included.
+
+    Raises:
+        ValueError: A box cannot be tracked.
+        TrackingError: The tracker gave NaN; the message names source and frame.
+    """
+    session.start(first, boxes_xywh)
+    tracked = TrackedFrame(0, first, np.array(boxes_xywh, dtype=np.float64), np.ones(len(boxes_xywh)))
+    yield tracked
+    for grab in grabs:
+        if grab.frame is None:
+            tracked = replace(tracked, index=grab.index, problem=grab.problem, seconds=0.0)
+        else:
+            started = time.perf_counter()
+            try:
+                prediction = session.step(grab.frame)
+            except TrackingError as error:
+                raise TrackingError(f"{name}, frame {grab.index}: {error}") from None
+            boxes, scores = prediction.boxes_xywh.numpy(), prediction.scores.double().numpy()
+            tracked = TrackedFrame(grab.index, grab.frame, boxes, scores, seconds=time.perf_counter() - started)
+        yield tracked
+
+
 def follow(
     session: TrackerSession,
     grabs: Iterator[Grab],
@@ -120,35 +183,22 @@ def follow(
     """
     out = DemoResult()
     started = time.perf_counter()
-    box, score, frame = check_box(box_xywh, first), 1.0, first
-    session.init(first, box)
-    out.size.see(first, 0)
-    index = 0
     try:
-        while True:
-            out.boxes_xywh.append(box)
+        for tracked in track_frames(session, grabs, first, [box_xywh], name):
+            x, y, w, h = tracked.boxes_xywh[0].tolist()
+            score, index = float(tracked.scores[0]), tracked.index
+            out.boxes_xywh.append((x, y, w, h))
             out.scores.append(score)
-            marks = [BoxMark(box, colour(0), f"{score:.2f}")]
-            picture = cache(partial(draw_frame, frame, marks, f"frame {index}"))
+            out.tracking_seconds += tracked.seconds
+            if tracked.problem:
+                out.broken.append((index, tracked.problem))
+            out.size.see(tracked.frame, index)
+            marks = [BoxMark((x, y, w, h), colour(0), f"{score:.2f}")]
+            picture = cache(partial(draw_frame, tracked.frame, marks, f"frame {index}"))
             if video is not None:
                 video.write(picture())
             if not on_frame(index, picture) or (max_frames is not None and index + 1 >= max_frames):
                 break
-            grab = next(grabs, None)
-            if grab is None:
-                break
-            index = grab.index
-            if grab.frame is None:
-                out.broken.append((index, grab.problem))
-                continue
-            frame = grab.frame
-            out.size.see(frame, index)
-            start = time.perf_counter()
-            try:
-                box, score = session.update(frame)
-            except TrackingError as error:
-                raise TrackingError(f"{name}, frame {index}: {error}") from None
-            out.tracking_seconds += time.perf_counter() - start
     except KeyboardInterrupt:
         out.stopped = True
     out.seconds = time.perf_counter() - started

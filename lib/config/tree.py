@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lib.paths import repository_root
+from lib.paths import shipped_folder
 from lib.registry import suggest
 
 LARGEST_TEXT, MOST_VALUES, DEEPEST = 1 << 20, 20_000, 40
@@ -166,7 +166,7 @@ def _read_file(path: Path, children: tuple[Path, ...]) -> Tree:
 
 
 def _find_mixin(name: str, path: Path, where: str) -> Path:
-    parents = (path.parent, path.parent.parent, repository_root() / "experiments")
+    parents = (path.parent, path.parent.parent, shipped_folder("experiments"))
     folders = [parent / "_mixin_" for parent in dict.fromkeys(parents)]
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +66,17 @@ class FrameSource(Protocol):
     def __iter__(self) -> Iterator[Grab]: ...
 
 
-def open_source(source: str, aux: str | None = None) -> FrameSource:
+Source = str | Path | int | Iterable[Image]
+"""A video file, a folder of pictures (in the order of their numbers), a picture, a camera's number, or pictures in
+memory, H x W x 3 uint8 in RGB order."""
+
+
+def open_source(source: Source, aux: Source | None = None) -> FrameSource:
     """Open a user's frames.
 
     Args:
-        source: A video file, a folder of pictures (in the order of their numbers), a picture, or a camera's number.
-        aux: Folder or video of the second modality, one picture per frame; 16-bit pictures are taken as depth in mm.
+        source: Frames, see `Source`.
+        aux: Folder, video or pictures of the second modality, one picture per frame; 16-bit pictures are taken as depth in mm.
 
     Raises:
         SourceError: Either cannot be opened, or the two differ in length.
@@ -81,16 +86,18 @@ def open_source(source: str, aux: str | None = None) -> FrameSource:
         return first
     second = _open(aux, depth=True)
     if first.length != second.length:
-        lengths = ["no known length" if s.length is None else f"{s.length} frames" for s in (first, second)]
-        raise SourceError(f"{source} has {lengths[0]} and {aux} {lengths[1]}; one aux picture per frame expected")
+        lengths = [f"{s.name} has {s.length or 'an unknown number of'} frames" for s in (first, second)]
+        raise SourceError(f"{' and '.join(lengths)}; one aux picture per frame expected")
     return _Paired(first, second)
 
 
-def _open(source: str, depth: bool = False) -> FrameSource:
+def _open(source: Source, depth: bool = False) -> FrameSource:
     """One source. depth: 16-bit pictures are depth."""
-    path = Path(source)
-    if re.fullmatch(r"\d+", source) and not path.exists():
-        return _Capture(int(source))
+    if not isinstance(source, str | Path | int):
+        return _Arrays(source)
+    path = Path(str(source))
+    if re.fullmatch(r"\d+", str(source)) and not path.exists():
+        return _Capture(int(str(source)))
     if not path.exists():
         raise SourceError(f"{source}: no such video, folder or picture, and not the number of a camera")
     if not path.is_dir():
@@ -128,6 +135,19 @@ class _Pictures:
             except (DecodeError, OSError) as error:
                 yield Grab(index, None, str(error))
                 continue
+            yield Grab(index, Frame(picture))
+
+
+class _Arrays:
+    """Pictures in memory, each H x W x 3 uint8 in RGB order."""
+
+    def __init__(self, pictures: Iterable[Image]) -> None:
+        self.name, self.fps, self.unread = "frames", DEFAULT_FPS, 0
+        self.length = len(pictures) if isinstance(pictures, Sized) else None
+        self._pictures = pictures
+
+    def __iter__(self) -> Iterator[Grab]:
+        for index, picture in enumerate(self._pictures):
             yield Grab(index, Frame(picture))
 
 

@@ -22,7 +22,7 @@ from lib.config import ConfigError, ConfigWarning, as_plain, config_hash, from_t
 from lib.data import AUGMENTATIONS, COLLATES, CROP_STYLES, FRAME_SAMPLERS
 from lib.methods.method import METHODS, Method
 from lib.models import Checkpoint, LoadReport, Mapped, WeightPlaces, WeightsError, load_into, locate, read_checkpoint
-from lib.paths import Paths, checkpoint_folder, repository_root
+from lib.paths import Paths, checkpoint_folder, shipped_folder
 from lib.registry import UnknownNameError, suggest
 from lib.track import Tracker
 
@@ -200,7 +200,7 @@ def _find_yaml(script: str, config: str, plugins: Sequence[Path]) -> Path:
         if path.is_file():
             return path.resolve()
         raise ConfigError(f"{config}: no such configuration file")
-    shipped = repository_root() / "experiments"
+    shipped = shipped_folder("experiments")
     folders = [shipped / script, *(p for p in plugins if p.name == script)]
     for folder in folders:
         if (folder / f"{config}.yaml").is_file():

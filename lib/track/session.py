@@ -1,4 +1,4 @@
-"""One target in one video, for a user's own loop.
+"""Targets in one video, for a user's own loop.
 
 session = TrackerSession(tracker)
 session.init(first_image, (x, y, w, h))
@@ -26,40 +26,79 @@ class TrackingError(RuntimeError):
 
 
 class TrackerSession:
-    """Holds the state of one target for a batch-first tracker. Boxes are x, y, w, h in image pixels.
+    """Holds the state of one video for a batch-first tracker. Boxes are x, y, w, h in image pixels.
+
+    `init` and `update` are for one target, `start` and `step` for several, which are the rows of one batch.
 
     Attributes:
         tracker: The tracker.
-        prediction: Of the last `update`, with polygon and mask where they are requested of the tracker.
+        prediction: Of the last frame, with polygons and masks where they are requested of the tracker.
     """
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self.prediction: Prediction | None = None
         self._state: State | None = None
+        self._targets = 0
 
     @torch.no_grad()
-    def init(self, image: Image | Frame, box_xywh: Sequence[float], aux: Image | None = None) -> None:
-        """Start on a picture; may be called again to begin another target.
+    def start(self, image: Image | Frame, boxes_xywh: Sequence[Sequence[float]], aux: Image | None = None) -> None:
+        """Start on a picture; may be called again to begin with other targets.
 
         Args:
             image: H x W x 3 uint8 in RGB order, or a `Frame`.
-            box_xywh: The target, x, y, w, h in image pixels.
+            boxes_xywh: [B, 4] targets, x, y, w, h in image pixels.
             aux: The picture of a second modality, of the same size.
 
         Raises:
             ValueError: A box or picture that cannot be tracked.
         """
         frame = as_frame(image, aux)
-        box = check_box(box_xywh, frame)
-        self._state = self.tracker.init([frame], torch.tensor([box], dtype=torch.float64))
+        boxes = torch.tensor([check_box(box, frame) for box in boxes_xywh], dtype=torch.float64).reshape(-1, 4)
+        if not len(boxes):
+            raise ValueError("not one box to start on")
+        self._targets = len(boxes)
+        self._state = self.tracker.init([frame] * self._targets, boxes)
 
     @torch.no_grad()
-    def update(self, image: Image | Frame, aux: Image | None = None) -> tuple[Box, float]:
-        """Find the target in the next picture.
+    def step(self, image: Image | Frame, aux: Image | None = None) -> Prediction:
+        """Find the targets in the next picture.
 
         Args:
-            image, aux: As in `init`.
+            image, aux: As in `start`.
+
+        Returns:
+            B boxes in image pixels, and B confidences, 0..1.
+
+        Raises:
+            RuntimeError: `start` or `init` was not called.
+            TrackingError: A box or a score is not finite.
+        """
+        if self._state is None:
+            raise RuntimeError("call init(image, box) before update(image)")
+        self._state, prediction = self.tracker.step(self._state, [as_frame(image, aux)] * self._targets)
+        for box, score in zip(prediction.boxes_xywh.tolist(), prediction.scores.tolist(), strict=True):
+            check_prediction(box, score)
+        self.prediction = prediction
+        return prediction
+
+    def init(self, image: Image | Frame, box_xywh: Sequence[float], aux: Image | None = None) -> None:
+        """Start on one target.
+
+        Args:
+            image, aux: As in `start`.
+            box_xywh: The target, x, y, w, h in image pixels.
+
+        Raises:
+            ValueError: A box or picture that cannot be tracked.
+        """
+        self.start(image, [box_xywh], aux)
+
+    def update(self, image: Image | Frame, aux: Image | None = None) -> tuple[Box, float]:
+        """Find the one target in the next picture.
+
+        Args:
+            image, aux: As in `start`.
 
         Returns:
             The box x, y, w, h in image pixels, and the confidence in it, 0..1.
@@ -68,14 +107,9 @@ class TrackerSession:
             RuntimeError: `init` was not called.
             TrackingError: Box or score is not finite.
         """
-        if self._state is None:
-            raise RuntimeError("call init(image, box) before update(image)")
-        self._state, prediction = self.tracker.step(self._state, [as_frame(image, aux)])
-        self.prediction = prediction
+        prediction = self.step(image, aux)
         x, y, w, h = prediction.boxes_xywh[0].tolist()
-        score = float(prediction.scores[0])
-        check_prediction((x, y, w, h), score)
-        return (x, y, w, h), score
+        return (x, y, w, h), float(prediction.scores[0])
 
 
 def as_frame(image: Image | Frame, aux: Image | None = None) -> Frame:

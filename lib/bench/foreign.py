@@ -1,0 +1,153 @@
+"""Trackers that this project did not make: any object with `init(image, box)` and `update(image)`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lib.bench.results import Identity
+from lib.bench.spec import Execution, TrackerSpec
+from lib.data import Frame
+from lib.track import Prediction, State, Tracker, checked_boxes
+
+PICTURES = ("auto", "array", "pil")
+
+
+@dataclass
+class ForeignState(State):
+    """State of `ForeignTracker`.
+
+    Attributes:
+        boxes_xywh: [B, 4] float64, image pixels.
+    """
+
+    boxes_xywh: Tensor
+
+
+class ForeignTracker(Tracker):
+    """Drives an object that keeps its target to itself, so that a batch has one row.
+
+    Args:
+        tracker: `init(image, box)` and `update(image)`, which returns the box, or the box and a score.
+        pil: Pictures are `PIL.Image` in RGB, as the GOT-10k toolkit gives them; otherwise H x W x 3 uint8 arrays in RGB
+            order. Boxes are arrays [4] of x, y, w, h in image pixels.
+    """
+
+    def __init__(self, tracker: Any, pil: bool) -> None:
+        self.tracker, self.pil = tracker, pil
+
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ForeignState:
+        """Give the object its first picture and box.
+
+        Args:
+            frames: One frame.
+            boxes_xywh: [1, 4] target, image pixels.
+        """
+        boxes = checked_boxes(frames, boxes_xywh)
+        (frame,) = frames
+        self.tracker.init(self._picture(frame), boxes[0].numpy().copy())
+        return ForeignState(boxes)
+
+    def step(self, state: State, frames: Sequence[Frame]) -> tuple[ForeignState, Prediction]:
+        """Ask the object for its box.
+
+        Args:
+            state: What `init` or the previous `step` returned.
+            frames: One frame.
+
+        Returns:
+            The next state, and the box with the object's score, or with 1 if it gives none.
+
+        Raises:
+            ValueError: The answer is neither a box nor a box with a score.
+        """
+        (frame,) = frames
+        given = self.tracker.update(self._picture(frame))
+        box, score = given if isinstance(given, tuple | list) and len(given) == 2 else (given, 1.0)
+        try:
+            boxes = torch.as_tensor([float(v) for v in box], dtype=torch.float64).reshape(1, 4)
+            scores = torch.tensor([float(score)])
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"update() of {type(self.tracker).__name__} returned {given!r}; expected a box x, y, w, h, or (box, score)"
+            ) from None
+        return ForeignState(boxes), Prediction(boxes.clone(), scores)
+
+    def _picture(self, frame: Frame) -> Any:
+        if not self.pil:
+            return frame.rgb
+        from PIL import Image
+
+        return Image.fromarray(frame.rgb)
+
+
+@dataclass(frozen=True)
+class ForeignSpec(TrackerSpec):
+    """Spec of somebody's tracker in this process; it is neither pickled nor rebuilt.
+
+    Attributes:
+        tracker: The object.
+        name: Its name in result paths and tables.
+        pil: See `ForeignTracker`.
+    """
+
+    tracker: Any = None
+    name: str = ""
+    pil: bool = False
+
+    @classmethod
+    def of(cls, tracker: Any, name: str = "", pictures: str = "auto") -> ForeignSpec:
+        """Describe an object, or a class that is called without arguments.
+
+        Args:
+            tracker: Has `init(image, box)` and `update(image)`.
+            name: In place of its attribute `name`, or of its class's name.
+            pictures: "array", "pil", or "auto": PIL for trackers of the GOT-10k toolkit, which have `name` and
+                `is_deterministic`, and arrays for others.
+
+        Raises:
+            TypeError: It lacks a method.
+            ValueError: `pictures` is another word.
+        """
+        if pictures not in PICTURES:
+            raise ValueError(f"pictures {pictures!r} is unknown; expected {', '.join(PICTURES)}")
+        made = tracker() if inspect.isclass(tracker) else tracker
+        lacking = [method for method in ("init", "update") if not callable(getattr(made, method, None))]
+        if lacking:
+            raise TypeError(f"{type(made).__name__} has no {' and no '.join(lacking)}; expected init(image, box) and update(image)")
+        toolkit = hasattr(made, "is_deterministic") and hasattr(made, "name")
+        label = name or str(getattr(made, "name", "") or type(made).__name__)
+        return cls(tracker=made, name=re.sub(r"[^\w.+-]+", "_", label), pil=pictures == "pil" or (pictures == "auto" and toolkit))
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """("other", name) as in result paths."""
+        return "other", self.name
+
+    def resolve(self, paths: Any, benchmark: str | None = None) -> ForeignSpec:
+        """The spec for a benchmark; there is nothing to find."""
+        return replace(self, benchmark=benchmark, paths=paths)
+
+    def identity(self) -> Identity:
+        """Name and class; what the object computes is not known."""
+        kind = type(self.tracker)
+        return Identity({"tracker": self.name, "class": f"{kind.__module__}.{kind.__qualname__}"})
+
+    def details(self) -> Mapping[str, Any]:
+        """Further entries of the manifest."""
+        deterministic = getattr(self.tracker, "is_deterministic", None)
+        return {"method": f"an object with init and update ({self.identity().values['class']})", "pictures": "pil" if self.pil else "array", "is_deterministic": None if deterministic is None else bool(deterministic)}
+
+    def execution(self, slot: int) -> Execution:
+        """The object chooses its device itself."""
+        return Execution("cpu", torch.float32, "pictures are read on the CPU; the tracker computes where it likes")
+
+    def build(self, slot: int = 0) -> Tracker:
+        """The object behind the tracker's contract."""
+        return ForeignTracker(self.tracker, self.pil)

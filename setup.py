@@ -1,0 +1,23 @@
+"""Packages of a wheel; everything else is in pyproject.toml.
+
+Configurations and the small trained network stand at the root of a checkout; in a wheel they lie inside `unitrack`,
+where `lib.paths.shipped_folder` finds them.
+"""
+
+from setuptools import find_packages, setup
+
+SHIPPED = {"unitrack.experiments": "experiments", "unitrack.pretrained": "pretrained"}
+
+setup(
+    packages=[*find_packages(include=["lib*", "synthetic*", "unitrack*"]), *SHIPPED],
+    package_dir=SHIPPED,
+    package_data={
+        "lib": ["*.yaml"],
+        "lib.bench.benchmarks": ["*.yaml"],
+        "lib.bench.report": ["*.json", "templates/*"],
+        "lib.data.lists": ["*.json"],
+        "lib.viz": ["assets/*"],
+        "unitrack.experiments": ["*/*.yaml"],
+        "unitrack.pretrained": ["*.json", "*.safetensors"],
+    },
+)
