@@ -77,12 +77,12 @@ class Static:
 
 
 def measure(root: Path) -> Static:
-    """Read every file of `root/lib`."""
+    """Read every file of `root/lib` and `root/unitrack`."""
     found, classes = Static(), defaultdict(list)
-    for path in sorted((root / "lib").rglob("*.py")):
-        source, parts = path.read_text(encoding="utf-8"), path.relative_to(root / "lib").parts
+    for path in sorted(p for top in ("lib", "unitrack") for p in (root / top).rglob("*.py")):
+        source, (top, *parts) = path.read_text(encoding="utf-8"), path.relative_to(root).parts
         tree, place = ast.parse(source), path.relative_to(root).as_posix()
-        package = "/".join(parts[:-1][:2]) or "(modules)"
+        package = "unitrack" if top == "unitrack" else "/".join(parts[:-1][:2]) or "(modules)"
         found.lines[package] += code_lines(source, tree)
         found.files[package] += 1
         for node in ast.walk(tree):
@@ -91,7 +91,7 @@ def measure(root: Path) -> Static:
                 if not is_typed(node):
                     found.untyped.append(f"{place}:{node.lineno} {node.name}")
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                here = floor_of(".".join(("lib", *parts)))
+                here = floor_of(".".join((top, *parts)))
                 found.upward += [f"{place}:{node.lineno} {m}" for m in imported(node) if floor_of(m) > here]
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
@@ -132,7 +132,9 @@ def imported(node: ast.Import | ast.ImportFrom) -> list[str]:
 def floor_of(module: str) -> float:
     """Number of the floor; modules outside the project stand below all."""
     top, _, rest = module.partition(".")
-    if top in ("tracking", "examples", "benchmarks", "unitrack"):
+    if top in ("tracking", "examples", "benchmarks"):
+        return len(FLOORS) + 1
+    if top == "unitrack":
         return len(FLOORS)
     if top == "synthetic":
         return 1.5  # above lib.data

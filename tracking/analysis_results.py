@@ -16,9 +16,18 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from lib.bench import Comparison, ResultSource, Scoring, check_requests, load_runs, read_truth, with_attributes
+from lib.bench import (
+    Comparison,
+    ResultSource,
+    Scoring,
+    check_requests,
+    load_runs,
+    read_truth,
+    trackers_in,
+    with_attributes,
+)
 from lib.bench.benchmarks import BenchmarkVideo, get_benchmark
-from lib.bench.metrics import METRICS, MetricError, parse_options
+from lib.bench.metrics import METRICS, parse_options
 from lib.command import run_command
 from lib.data import Video
 from lib.paths import Paths, load_paths, results_folder
@@ -90,9 +99,15 @@ def sources(args: argparse.Namespace, paths: Paths) -> list[ResultSource]:
 def run(args: argparse.Namespace) -> int:
     paths = load_paths(data_dir=args.data_dir, save_dir=args.save_dir)
     benchmark = get_benchmark(args.dataset) if args.dataset else None
-    variant = args.variant or (benchmark.metric if benchmark else "ostrack")
-    if benchmark and not benchmark.scored and not args.gt:
-        raise MetricError(f"{benchmark.title} is scored by its server; make a submission instead")
+    options = parse_options(args.metric_options)
+    if args.exclude_invalid_frames:
+        options["exclude_invalid_frames"] = True
+    if benchmark is None or args.gt:
+        variant = args.variant or (benchmark.metric if benchmark else "ostrack")
+        scoring = Scoring(variant, benchmark.tag if benchmark else "", args.exact, options)
+    else:
+        scoring = Scoring.of(benchmark, args.variant, args.exact, **options)
+    check_requests(scoring.variant, None, options=options)
     videos: list[Video] = []
     sequences: list[BenchmarkVideo]
     if args.gt:
@@ -105,12 +120,8 @@ def run(args: argparse.Namespace) -> int:
         videos = list(sequences)
     if args.attribute:
         sequences = with_attributes(sequences, args.attribute)
-    options = parse_options(args.metric_options)
-    if args.exclude_invalid_frames:
-        options["exclude_invalid_frames"] = True
-    check_requests(variant, None, options=options)
-    scoring = Scoring(variant, benchmark.tag if benchmark else "", args.exact, options)
-    runs = load_runs(sources(args, paths), sequences, scoring, args.skip_missing)
+    found = [tracker for source in sources(args, paths) for tracker in trackers_in(source, sequences)]
+    runs = load_runs(found, sequences, scoring, args.skip_missing)
     comparison = Comparison(benchmark.title if benchmark else str(args.gt), runs, sequences, videos)
     print("\n".join(comparison.notes))
     for stem, table in comparison.tables.items():

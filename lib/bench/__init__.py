@@ -1,14 +1,25 @@
 """Evaluation: benchmarks, the runner and its queue, metrics, reports, and tools that measure or show a tracker."""
 
-from lib.bench.analysis import ResultSource, Scoring, load_runs, with_attributes
+from lib.bench.analysis import Comparison, ResultSource, Scoring, load_runs, trackers_in, with_attributes
 from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import check_requests, run_test, run_tests, start_processes
 from lib.bench.compare import compare_runs
 from lib.bench.cost import Cost, counting
-from lib.bench.demo import SHIPPED, demo_spec, first_frame, follow, open_video, summary, write_demo_boxes
+from lib.bench.demo import (
+    SHIPPED,
+    TrackedFrame,
+    demo_spec,
+    first_frame,
+    follow,
+    open_video,
+    summary,
+    track_frames,
+    write_demo_boxes,
+)
 from lib.bench.environment import print_environment
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
 from lib.bench.export import export_text, export_tracker
+from lib.bench.foreign import ForeignSpec, ForeignTracker
 from lib.bench.found_results import find_results, read_results
 from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker, time_calls
 from lib.bench.queue import Summary, Team, WorkQueue
@@ -25,7 +36,7 @@ from lib.bench.result_files import (
 from lib.bench.results import Identity, Result, ResultFolder, package_version
 from lib.bench.robustness import Curve, Robustness, corruption_sweep, drop_sweep, measure
 from lib.bench.runner import OnePass, Runner, Supervised
-from lib.bench.spec import Execution, TrackerSpec, choose_dtype, engine_execution
+from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution
 from lib.bench.submit import SubmissionError, pack, shortfall, submission_command
 from lib.bench.text_truth import read_truth
 from lib.bench.workspace import RGBE, RGBT, main

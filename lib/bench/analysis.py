@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.bench.benchmarks import BenchmarkVideo
+from lib.bench.benchmarks import Benchmark, BenchmarkVideo
 from lib.bench.compare import OTHER_FILES
 from lib.bench.found_results import find_results, read_results
 from lib.bench.metrics import METRICS, MetricError, Scores, average_runs, evaluate
@@ -64,6 +64,23 @@ class Scoring:
     dataset: str = ""
     exact: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, benchmark: Benchmark, variant: str | None = None, exact: bool = False, **options: Any) -> Scoring:
+        """The scoring of a benchmark.
+
+        Args:
+            benchmark: The benchmark.
+            variant: In place of its own metric.
+            exact: See `Scoring`.
+            options: Of the metric.
+
+        Raises:
+            MetricError: Only a server has its ground truth.
+        """
+        if not benchmark.scored:
+            raise MetricError(f"{benchmark.title} is scored by its server; make a submission instead")
+        return cls(variant or benchmark.metric, benchmark.tag, exact, options)
 
 
 @dataclass(frozen=True)
@@ -135,6 +152,24 @@ class Comparison:
         export(self.runs, self.attributes, folder, self.title)
         heading = title or f"{self.runs[0].name} on {self.title}"
         return build_report(heading, self.title, self.runs, self.videos, self.attributes, training_log, folder)
+
+
+def trackers_in(source: ResultSource, sequences: Sequence[BenchmarkVideo]) -> list[ResultSource]:
+    """The trackers of a folder: itself, or, where it has no results, the folders in it that have some.
+
+    Args:
+        source: The folder.
+        sequences: Sequences that results are looked for.
+    """
+
+    def has_results(folder: Path) -> bool:
+        return any(find_results(folder, sequence) for sequence in sequences)
+
+    folder = source.folders[0]
+    if len(source.folders) > 1 or not folder.is_dir() or has_results(folder):
+        return [source]
+    inside = [ResultSource(f.name, (f,)) for f in sorted(folder.iterdir()) if f.is_dir() and has_results(f)]
+    return inside or [source]
 
 
 def load_runs(

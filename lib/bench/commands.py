@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lib.bench.benchmarks import get_benchmark
-from lib.bench.evaluate import EvalJob, Scored, run_evaluation
+from lib.bench.evaluate import EvalJob, Outcome, Scored, run_evaluation
 from lib.bench.metrics import METRICS, check_options
 from lib.bench.render import check_selection, select_videos, write_videos
 from lib.bench.submit import pack, shortfall
@@ -66,7 +66,7 @@ def run_tests(jobs: Sequence[EvalJob], program: Path | str, argv: Sequence[str],
     if code is not None:
         return code
     console = Console(quiet=os.environ.get("RANK", "0") != "0")
-    return max(run_test(job, console, videos) for job in jobs)
+    return max(run_test(job, console, videos).exit_code for job in jobs)
 
 
 def start_processes(program: Path | str, argv: Sequence[str], processes: int) -> int | None:
@@ -86,7 +86,7 @@ def start_processes(program: Path | str, argv: Sequence[str], processes: int) ->
     return run_under_torchrun(program, argv, processes)
 
 
-def run_test(job: EvalJob, console: Console, videos: str | None = None) -> int:
+def run_test(job: EvalJob, console: Console, videos: str | None = None) -> Outcome:
     """Track and score one benchmark, and print device, scores, failures, videos and submission.
 
     Args:
@@ -95,7 +95,7 @@ def run_test(job: EvalJob, console: Console, videos: str | None = None) -> int:
         videos: Selection of results that are drawn.
 
     Returns:
-        Exit code: 1 when a sequence failed or cannot be scored.
+        What was printed.
     """
 
     def say(message: str) -> None:
@@ -141,7 +141,7 @@ def run_test(job: EvalJob, console: Console, videos: str | None = None) -> int:
             say(f"submission: {pack(job.benchmark, outcome.folder, job.paths)}")
             if note := shortfall(job.benchmark, len(outcome.sequences)):
                 say(escape(f"note: {note}"))
-    return outcome.exit_code
+    return outcome
 
 
 def score_table(scored: Scored, total: int) -> Table:

@@ -15,7 +15,7 @@ from lib.bench.runner import PictureSize
 from lib.bench.spec import TrackerSpec
 from lib.data import Boxes, Frame, FrameSource, Grab, Image, SourceError
 from lib.files import write_text
-from lib.models import WeightsError, read_checkpoint
+from lib.models import WeightPlaces, WeightsError, locate, read_checkpoint
 from lib.paths import load_paths, shipped_folder
 from lib.track import Box, TrackerSession, TrackingError
 from lib.viz import BoxMark, VideoWriter, colour, draw_frame
@@ -48,11 +48,12 @@ class DemoResult:
 
 
 def demo_spec(spec: TrackerSpec) -> TrackerSpec:
-    """Complete the spec of a demo.
+    """Complete the spec of a demo or of `unitrack.load`.
 
     Args:
         spec: With a configuration, a file of weights, both, or neither (the shipped network). Weights without a
-            configuration must be a release whose JSON names "script" and "config_name".
+            configuration must be a release whose JSON names "script" and "config_name". Reference trackers stay as
+            they are.
 
     Returns:
         The resolved spec.
@@ -60,18 +61,22 @@ def demo_spec(spec: TrackerSpec) -> TrackerSpec:
     Raises:
         WeightsError: No configuration is known; also what `TrackerSpec.resolve` raises.
     """
+    paths = load_paths()
+    if spec.reference:
+        return spec.resolve(paths)
     if spec.script and not spec.config and spec.checkpoint is None:
-        raise WeightsError(f"--script {spec.script} needs --config: a YAML file below experiments/{spec.script}")
+        raise WeightsError(f"script {spec.script} needs a configuration: a YAML file below experiments/{spec.script}")
     if not spec.config:
-        weights = Path(spec.checkpoint or SHIPPED)
+        places = WeightPlaces(paths.pretrained, paths.pretrained)
+        weights = locate(str(spec.checkpoint), places, "weights") if spec.checkpoint else SHIPPED
         metadata = read_checkpoint(weights).metadata
         if not isinstance(metadata.get("config_name"), str):
             raise WeightsError(
-                f"{weights}: nothing says which configuration these weights belong to; name it with --config"
+                f"{weights}: nothing says which configuration these weights belong to; name script and configuration"
             )
         script = spec.script or str(metadata.get("script", "ostrack"))
         spec = replace(spec, script=script, config=metadata["config_name"], checkpoint=weights)
-    return replace(spec, script=spec.script or "ostrack").resolve(load_paths())
+    return replace(spec, script=spec.script or "ostrack").resolve(paths)
 
 
 def first_frame(grabs: Iterator[Grab], name: str) -> Frame:

@@ -186,6 +186,7 @@ class Outcome:
         unscored: Tracked sequence that the metric cannot score -> reason.
         notes: Run -> remark on its pictures.
         is_main: True in the process that reports.
+        label: Name of the tracker.
     """
 
     folder: Path
@@ -199,6 +200,13 @@ class Outcome:
     unscored: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     is_main: bool = True
+    label: str = ""
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Name of a score -> percent, of the result files; empty without scores."""
+        filed = self.scored.filed if self.scored else None
+        return {} if filed is None else {filed.labels[key]: value for key, value in filed.headline.items()}
 
     @property
     def exit_code(self) -> int:
@@ -287,8 +295,9 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     fps = sum(lengths[n] for n in todo) / seconds if todo and seconds > 0 else 0.0
     tracked, kept = len(todo) - len(failures), len(runs) - len(todo)
     return Outcome(
-        job.folder.path, sequences, failures, scored, tracked, kept, seconds, fps, unscored, display.notes, team.is_main
-    )
+        job.folder.path, sequences, failures, scored, tracked, kept, seconds, fps, unscored, display.notes,
+        team.is_main, job.spec.labels[1],
+    )  # fmt: skip
 
 
 def _prepare(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: Console) -> list[str]:

@@ -49,8 +49,10 @@ class ForeignTracker(Tracker):
             frames: One frame.
             boxes_xywh: [1, 4] target, image pixels.
         """
+        if len(frames) != 1:
+            raise ValueError(f"{type(self.tracker).__name__} tracks one target at a time, not {len(frames)}")
         boxes = checked_boxes(frames, boxes_xywh)
-        (frame,) = frames
+        frame = frames[0]
         self.tracker.init(self._picture(frame), boxes[0].numpy().copy())
         return ForeignState(boxes)
 
@@ -75,7 +77,7 @@ class ForeignTracker(Tracker):
             scores = torch.tensor([float(score)])
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(
-                f"update() of {type(self.tracker).__name__} returned {given!r}; expected a box x, y, w, h, or (box, score)"
+                f"update() of {type(self.tracker).__name__} returned {given!r}; expected x, y, w, h, or (box, score)"
             ) from None
         return ForeignState(boxes), Prediction(boxes.clone(), scores)
 
@@ -120,10 +122,16 @@ class ForeignSpec(TrackerSpec):
         made = tracker() if inspect.isclass(tracker) else tracker
         lacking = [method for method in ("init", "update") if not callable(getattr(made, method, None))]
         if lacking:
-            raise TypeError(f"{type(made).__name__} has no {' and no '.join(lacking)}; expected init(image, box) and update(image)")
+            raise TypeError(
+                f"{type(made).__name__} has no {' and no '.join(lacking)}; expected init(image, box) and update(image)"
+            )
         toolkit = hasattr(made, "is_deterministic") and hasattr(made, "name")
         label = name or str(getattr(made, "name", "") or type(made).__name__)
-        return cls(tracker=made, name=re.sub(r"[^\w.+-]+", "_", label), pil=pictures == "pil" or (pictures == "auto" and toolkit))
+        return cls(
+            tracker=made,
+            name=re.sub(r"[^\w.+-]+", "_", label),
+            pil=pictures == "pil" or (pictures == "auto" and toolkit),
+        )
 
     @property
     def labels(self) -> tuple[str, str]:
@@ -142,7 +150,11 @@ class ForeignSpec(TrackerSpec):
     def details(self) -> Mapping[str, Any]:
         """Further entries of the manifest."""
         deterministic = getattr(self.tracker, "is_deterministic", None)
-        return {"method": f"an object with init and update ({self.identity().values['class']})", "pictures": "pil" if self.pil else "array", "is_deterministic": None if deterministic is None else bool(deterministic)}
+        return {
+            "method": f"an object with init and update ({self.identity().values['class']})",
+            "pictures": "pil" if self.pil else "array",
+            "is_deterministic": None if deterministic is None else bool(deterministic),
+        }
 
     def execution(self, slot: int) -> Execution:
         """The object chooses its device itself."""

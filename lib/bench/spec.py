@@ -31,7 +31,7 @@ from lib.methods import Experiment, load_experiment
 from lib.models import sha256_of
 from lib.paths import Paths, load_paths
 from lib.registry import UnknownNameError
-from lib.track import Tracker
+from lib.track import Tracker, TrackerSession
 
 PROTOCOLS = ("official", "fast")
 
@@ -235,6 +235,21 @@ class TrackerSpec:
             self.experiment.load_weights(network, Path(self.checkpoint))
         network.to(self.execution(slot).device).eval().requires_grad_(False)
         return self.experiment.build_tracker(network, self.benchmark)
+
+
+class LoadedTracker(TrackerSession):
+    """A tracker with its weights, ready to track: `init(image, box)`, then `update(image)` for every frame.
+
+    Attributes:
+        spec: Its description, resolved.
+    """
+
+    def __init__(self, spec: TrackerSpec) -> None:
+        super().__init__(spec.build())
+        self.spec = spec
+
+    def __repr__(self) -> str:
+        return f"<{' '.join(self.spec.labels)} on {self.spec.execution(0).device}, weights {self.spec.checkpoint}>"
 
 
 @dataclass(frozen=True)

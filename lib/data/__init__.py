@@ -110,5 +110,5 @@ from lib.data.types import (
     Sample,
     Video,
 )
-from lib.data.video import FrameSource, Grab, SourceError, open_source
+from lib.data.video import FrameSource, Grab, Source, SourceError, open_source
 from lib.data.vot_lists import VotList, write_vot_list

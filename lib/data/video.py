@@ -76,7 +76,8 @@ def open_source(source: Source, aux: Source | None = None) -> FrameSource:
 
     Args:
         source: Frames, see `Source`.
-        aux: Folder, video or pictures of the second modality, one picture per frame; 16-bit pictures are taken as depth in mm.
+        aux: Folder, video or pictures of the second modality, one picture per frame; 16-bit pictures are taken as depth
+            in mm.
 
     Raises:
         SourceError: Either cannot be opened, or the two differ in length.

@@ -1,7 +1,8 @@
-"""Initial weights of a backbone from other people's files: timm models and Flax `.npz` checkpoints."""
+"""Weights from elsewhere: the Hugging Face hub, timm models, and Flax `.npz` checkpoints."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,46 @@ from torch import Tensor
 
 from lib.models.inert import WeightsError
 
+HUB = "hf://"
 CLASSIFIER = ("head.", "head_dist.", "fc_norm.", "pre_logits.", "fc.")
+
+
+def fetch_from_hub(name: str) -> Path:
+    """Weights of a repository of the Hugging Face hub, downloaded unless its cache has them.
+
+    Args:
+        name: ``hf://owner/name``, whose one `.safetensors` file is taken together with its JSON; or
+            ``hf://owner/name/file``. ``@revision`` may follow the name.
+
+    Returns:
+        The file in the hub's cache.
+
+    Raises:
+        WeightsError: One sentence; the package, the network, the repository or the file is not there.
+    """
+    named = re.fullmatch(rf"{HUB}([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?", name)
+    if named is None:
+        raise WeightsError(f"{name}: expected hf://OWNER/NAME or hf://OWNER/NAME/FILE")
+    repository, revision, file = named.groups()
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise WeightsError(f"{name}: needs the package huggingface_hub (pip install huggingface-hub)") from None
+    patterns = [file, re.sub(r"\.safetensors$", ".json", file)] if file else ["*.safetensors", "*.json"]
+    try:
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"{name}: the Hugging Face hub gave no weights ({reason}); without a network, name a file on disk"
+        ) from error
+    found = [folder / file] if file else sorted(folder.glob("*.safetensors"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "no .safetensors file"
+        raise WeightsError(f"{name}: expected one file of weights, found {names}; name one as hf://OWNER/NAME/FILE")
+    if not found[0].is_file():
+        raise WeightsError(f"{name}: the repository {repository} has no file {file}")
+    return found[0]
 
 
 def weights_from_timm(name: str, pretrained: bool = True) -> dict[str, Tensor]:

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from lib.files import write_bytes, write_text
 from lib.models.inert import Inert, UnexpectedNameError, WeightsError, kind_of_file, load_inert
-from lib.models.pretrained import load_flax_npz, weights_from_timm
-from lib.paths import repository_root
+from lib.models.pretrained import HUB, fetch_from_hub, load_flax_npz, weights_from_timm
+from lib.paths import repository_root, shipped_folder
 
 TIMM = "timm:"
 CHECKPOINT_ENDINGS = (".safetensors", ".pth.tar", ".pth", ".pt")
@@ -88,15 +88,18 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
     A name is looked for as
 
     1. ``timm:NAME``, weights that timm knows (returned as it is),
-    2. a path,
-    3. a file in the experiment's checkpoint folder, where ``latest`` is the newest epoch,
-    4. a file in the `pretrained` folder (``pretrained/`` in front of the name may be left out).
+    2. ``hf://owner/name``, a release on the Hugging Face hub (see `fetch_from_hub`),
+    3. a path,
+    4. a file in the experiment's checkpoint folder, where ``latest`` is the newest epoch,
+    5. a file in the `pretrained` folder (``pretrained/`` in front of the name may be left out), or one that comes
+       with the project.
 
     An empty name stands for the experiment's trained network:
 
     1. epoch TEST.EPOCH in its checkpoint folder,
     2. ``pretrained/<script>/<config>.safetensors``,
-    3. ``pretrained/<config>.safetensors`` whose JSON file names the script and the configuration,
+    3. ``pretrained/<config>.safetensors`` whose JSON file names the script and the configuration, also among the
+       files that come with the project,
     4. ``models/<network>_<config>.pth.tar``, the link that published evaluation scripts make.
 
     Args:
@@ -111,10 +114,10 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
     folder, found = places.checkpoints, places.epochs()
     if not requested:
         named = f"{places.config}.safetensors"
-        shared = places.pretrained / named
+        shared, shipped = places.pretrained / named, shipped_folder("pretrained") / named
         files = [
             places.pretrained / places.script / named,
-            *([shared] if _belongs_to(shared, places) else []),
+            *[file for file in (shared, shipped) if _belongs_to(file, places)],
             repository_root() / "models" / f"{places.network}_{places.config}.pth.tar",
         ]
         if places.epoch in found:
@@ -129,6 +132,8 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
         )
     if requested.startswith(TIMM):
         return Path(requested)
+    if requested.startswith(HUB):
+        return fetch_from_hub(requested)
     if requested == "latest":
         if found:
             return found[max(found)]
@@ -136,7 +141,8 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
     inside = Path(requested)
     if inside.is_relative_to("pretrained"):
         inside = inside.relative_to("pretrained")
-    for path in (Path(requested), folder / requested, places.pretrained / inside):
+    shipped = shipped_folder("pretrained") / inside
+    for path in (Path(requested), folder / requested, places.pretrained / inside, shipped):
         if path.is_file():
             return path
     raise CheckpointNotFoundError(

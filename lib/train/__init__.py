@@ -19,5 +19,5 @@ from lib.train.loop import Trainer, TrainingSetup
 from lib.train.optim import build_optimizer, load_optimizer_state, optimizer_state, parameter_groups
 from lib.train.process import InterruptedTraining, seed_everything
 from lib.train.schedule import lr_factor, phases_of
-from lib.train.session import build_setup
+from lib.train.session import build_setup, train
 from lib.train.step import BatchTooLargeError, MetricAverager, NonFiniteLossError, NonFiniteWeightsError

@@ -16,7 +16,7 @@ import lib
 from lib.config import ConfigError, as_plain
 from lib.data import Batch, ClipBatch, Rows, normalise_batch
 from lib.data.datasets import quiet_readers
-from lib.distributed import World
+from lib.distributed import World, start, stop
 from lib.files import write_text
 from lib.methods import Experiment, load_experiment, resolve
 from lib.paths import Paths, checkpoint_folder, load_paths
@@ -27,6 +27,32 @@ from lib.train.loop import Trainer, TrainingSetup
 from lib.train.process import seed_everything
 from lib.train.schedule import phases_of
 from lib.train.step import precision_name
+
+
+def train(options: TrainOptions) -> Path | None:
+    """Train in this process, together with those that torchrun started besides it, to the last epoch.
+
+    Args:
+        options: Options of the training.
+
+    Returns:
+        The weights of the last kept epoch.
+
+    Raises:
+        InterruptedTraining: A signal arrived; the state is written, and the same call goes on.
+        TrainingError: The training cannot go on; also what `open_session` raises.
+    """
+    world = start(options.device)
+    trainer = open_session(options, world)
+    try:
+        trainer.run()
+    except Exception as error:
+        trainer.log.write(f"training ended ({type(error).__name__}); {trainer.folder.last_good()}")
+        raise
+    finally:
+        trainer.log.close()
+    stop(world)
+    return trainer.folder.newest_weights()
 
 
 def open_session(options: TrainOptions, world: World) -> Trainer:

@@ -55,6 +55,8 @@ def tree(tmp_path: Path) -> Path:
         "lib/viz/plot.py": PLOT,
         "lib/track/state.py": STATE,
         "lib/data/__init__.py": "def load() -> int:\n    return 1\n",
+        "lib/bench/api.py": "import unitrack\n",
+        "unitrack/__init__.py": "from lib.bench import api\nfrom tracking import test\n",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -63,12 +65,16 @@ def tree(tmp_path: Path) -> Path:
 
 def test_faults_of_a_small_tree(script: ModuleType, tree: Path) -> None:
     found = script.measure(tree)
-    assert found.lines == {"(modules)": 1, "viz": 8, "track": 4, "data": 2}
-    assert found.files.total() == 4
+    assert found.lines == {"(modules)": 1, "viz": 8, "track": 4, "data": 2, "bench": 1, "unitrack": 2}
+    assert found.files.total() == 6
     assert sorted(found.lengths) == [2, 2, 3, 6]
     assert found.untyped == ["lib/viz/plot.py:18 name"]
     assert found.twice == {"State": ["lib/track/state.py", "lib/viz/plot.py"]}
-    assert found.upward == ["lib/viz/plot.py:3 lib.track.state"]
+    assert found.upward == [
+        "lib/bench/api.py:1 unitrack",
+        "lib/viz/plot.py:3 lib.track.state",
+        "unitrack/__init__.py:2 tracking",
+    ]
     exceeded = script.report(found, [script.Walk("tracker", 4, ("lib/",))])
     assert any("median function 2.5 lines" in text for text in exceeded)
     assert any("tracker: no file was entered" in text for text in exceeded)

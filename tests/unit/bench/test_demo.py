@@ -93,8 +93,8 @@ def test_which_tracker(tmp_path: Path) -> None:
     spec = demo_spec(TrackerSpec(checkpoint=told, device="cpu"))
     assert (spec.script, spec.config, spec.checkpoint) == ("ostrack", "synthetic_small", told)
     bare = save_release(tmp_path / "bare", {"w": torch.zeros(1)}, {})
-    with pytest.raises(WeightsError, match="--config"):
+    with pytest.raises(WeightsError, match="name script and configuration"):
         demo_spec(TrackerSpec(checkpoint=bare, device="cpu"))
     assert demo_spec(TrackerSpec(config="synthetic_small", checkpoint=bare, device="cpu")).config == "synthetic_small"
-    with pytest.raises(WeightsError, match="needs --config"):
+    with pytest.raises(WeightsError, match="needs a configuration"):
         demo_spec(TrackerSpec("ostrack"))

@@ -1,0 +1,195 @@
+"""The public API: what is loaded, tracked, evaluated and compared, and the sentences of wrong calls."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import unitrack
+from lib.bench import SHIPPED, ForeignSpec
+from lib.data import SourceError
+from lib.models import CheckpointNotFoundError, WeightsError
+
+ROOT = Path(__file__).parents[3]
+BOX = (40.0, 30.0, 32.0, 28.0)
+
+
+def pictures(count: int = 3) -> list[np.ndarray]:
+    draw = np.random.default_rng(0)
+    return [draw.integers(0, 255, (120, 160, 3), dtype=np.uint8) for _ in range(count)]
+
+
+class Shift:
+    """Moves its box right by one pixel in every frame, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    def init(self, image: Any, box: np.ndarray) -> None:
+        self.box = box
+        self.given.append((image, box.copy()))
+
+    def update(self, image: Any) -> Any:
+        self.given.append(image)
+        self.box = self.box + np.array([1, 0, 0, 0])
+        return self.box
+
+
+class Toolkit(Shift):
+    """With the two attributes of the GOT-10k toolkit's base class."""
+
+    name, is_deterministic = "toolkit tracker", True
+
+
+def test_importing_it_does_not_import_torch() -> None:
+    code = "import sys, unitrack; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_shipped_network_is_loaded_by_default_by_its_experiment_and_by_its_name() -> None:
+    named = [unitrack.load(), unitrack.load("ostrack", "synthetic_small"), unitrack.load("synthetic_small.safetensors")]
+    for tracker in named:
+        assert tracker.spec.labels == ("ostrack", "synthetic_small")
+        assert Path(str(tracker.spec.checkpoint)).read_bytes() == SHIPPED.read_bytes()
+    tracker.init(pictures()[0], BOX)
+    box, score = tracker.update(pictures()[1])
+    assert len(box) == 4
+    assert 0 <= score <= 1
+
+
+def test_wrong_names_are_sentences() -> None:
+    with pytest.raises(CheckpointNotFoundError, match=r"no_such\.pth"):
+        unitrack.load("no_such.pth")
+    with pytest.raises(WeightsError, match="ostrack needs a configuration"):
+        unitrack.load("ostrack")
+    with pytest.raises(SourceError, match="no_such_clip"):
+        unitrack.track(unitrack.load("static"), "no_such_clip.mp4", BOX)
+    with pytest.raises(ValueError, match="outside the picture"):
+        next(unitrack.track(unitrack.load("static"), pictures(), (500, 0, 5, 5)))
+    with pytest.raises(TypeError, match="Path has no init and no update"):
+        unitrack.evaluate(Path(), "synthetic")
+
+
+def fake_hub(monkeypatch: pytest.MonkeyPatch, snapshot: Callable[..., str]) -> None:
+    module = types.ModuleType("huggingface_hub")
+    module.snapshot_download = snapshot  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+
+
+def test_weights_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def snapshot(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((repository, revision, allow_patterns))
+        return str(tmp_path)
+
+    fake_hub(monkeypatch, snapshot)
+    with pytest.raises(WeightsError, match=r"no \.safetensors file"):
+        unitrack.load("hf://someone/tracker")
+    for ending in (".safetensors", ".json"):
+        (tmp_path / f"net{ending}").write_bytes(SHIPPED.with_suffix(ending).read_bytes())
+    assert unitrack.load("hf://someone/tracker@v2").spec.config == "synthetic_small"
+    assert asked[-1] == ("someone/tracker", "v2", ["*.safetensors", "*.json"])
+    tracker = unitrack.load("ostrack", "synthetic_small", "hf://someone/tracker/net.safetensors")
+    assert asked[-1] == ("someone/tracker", None, ["net.safetensors", "net.json"])
+    assert tracker.spec.checkpoint == tmp_path / "net.safetensors"
+    (tmp_path / "other.safetensors").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"found net\.safetensors, other\.safetensors; name one"):
+        unitrack.load("hf://someone/tracker")
+    with pytest.raises(WeightsError, match=r"has no file gone\.pth"):
+        unitrack.load("ostrack", "synthetic_small", "hf://someone/tracker/gone.pth")
+    with pytest.raises(WeightsError, match="hf://OWNER/NAME"):
+        unitrack.load("hf://someone")
+
+
+def test_no_hub_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any, **__: Any) -> str:
+        raise ConnectionError("no route to host\nmore lines")
+
+    fake_hub(monkeypatch, unreachable)
+    with pytest.raises(WeightsError, match=r"gave no weights \(no route to host\); without a network"):
+        unitrack.load("hf://someone/tracker")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(WeightsError, match="needs the package huggingface_hub"):
+        unitrack.load("hf://someone/tracker")
+
+
+def test_several_targets_are_tracked_as_each_alone() -> None:
+    tracker, boxes = unitrack.load(), [BOX, (70.0, 20.0, 20.0, 40.0)]
+    together = list(unitrack.track(tracker, pictures(), boxes))
+    assert [(b.shape, s.shape) for b, s in together] == [((2, 4), (2,))] * 3
+    for i, box in enumerate(boxes):
+        alone = list(unitrack.track(tracker, iter(pictures()), box))
+        assert alone[0] == (box, 1.0)
+        np.testing.assert_allclose([b for b, _ in alone], [b[i] for b, _ in together], atol=1e-3)
+        np.testing.assert_allclose([s for _, s in alone], [s[i] for _, s in together], atol=1e-5)
+
+
+def test_files_folders_and_arrays_give_the_same_boxes(tmp_path: Path) -> None:
+    for i, picture in enumerate(pictures()):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    tracker = unitrack.load("classical")
+    expected = list(unitrack.track(tracker, pictures(), BOX))
+    assert list(unitrack.track(tracker, tmp_path, BOX)) == expected
+    assert list(unitrack.track(tracker, str(tmp_path), BOX, max_frames=2)) == expected[:2]
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"frame 1 has the box before it: .*1\.png"):
+        broken = list(unitrack.track(tracker, tmp_path, BOX))
+    assert broken[1] == broken[0]
+
+
+def test_an_object_gets_rgb_arrays_and_a_toolkit_tracker_pil_pictures() -> None:
+    plain, toolkit = Shift(), Toolkit()
+    assert list(unitrack.track(plain, pictures(), BOX))[2] == ((42.0, 30.0, 32.0, 28.0), 1.0)
+    list(unitrack.track(toolkit, pictures(), BOX))
+    (first, box), *later = plain.given
+    assert box.tolist() == list(BOX)
+    assert all((a == b).all() for a, b in zip([first, *later], pictures(), strict=True))
+    (first, _), *later = toolkit.given
+    assert [p.mode for p in (first, *later)] == ["RGB"] * 3
+    assert (np.asarray(later[1]) == pictures()[2]).all()
+    assert not ForeignSpec.of(Toolkit, pictures="array").pil
+    with pytest.raises(ValueError, match="one target at a time"):
+        next(unitrack.track(Shift(), pictures(), [BOX, BOX]))
+
+
+def test_wrong_answers_of_an_object_are_named() -> None:
+    class Silent(Shift):
+        def update(self, image: Any) -> Any:
+            return None
+
+    with pytest.raises(ValueError, match=r"update\(\) of Silent returned None; expected x, y, w, h"):
+        list(unitrack.track(Silent(), pictures(), BOX))
+
+
+def test_an_object_is_evaluated_and_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = unitrack.evaluate(Toolkit, "synthetic")
+    assert results.folder == here / "test/tracking_results/other/toolkit_tracker/synthetic"
+    assert "AUC" in capsys.readouterr().out
+    manifest = json.loads((results.folder / "manifest.json").read_text())
+    assert (manifest["state"], manifest["pictures"], manifest["is_deterministic"]) == ("complete", "pil", True)
+    again = unitrack.evaluate(Shift(), "synthetic", name="toolkit_tracker", verbose=False)
+    assert again.tracked == 2  # results of an object are not kept unless asked for
+    assert unitrack.evaluate(Shift(), "synthetic", name="toolkit_tracker", rerun=False, verbose=False).kept == 2
+    assert capsys.readouterr().out == ""
+    assert again.scores == results.scores
+    with pytest.raises(ValueError, match="one sequence at a time"):
+        unitrack.evaluate(Shift(), "synthetic", batch=2)
+
+    static = unitrack.evaluate(unitrack.load("static"), "synthetic", batch=2, verbose=False)
+    found = unitrack.compare([results, static, "other_trackers"], "synthetic")
+    assert list(found.scores) == ["toolkit_tracker", "static", "theirs"]
+    assert found.scores["theirs"]["AUC"] > found.scores["toolkit_tracker"]["AUC"]
+    assert found.scores["static"] == static.scores
+    assert "2 sequences, metric variant" in str(found)
+    labelled = unitrack.compare({"a": results, "b": Path("other_trackers/theirs")}, "synthetic")
+    assert list(labelled.scores) == ["a", "b"]

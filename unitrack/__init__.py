@@ -1,0 +1,326 @@
+"""Visual object tracking from Python: load a tracker, track, evaluate, compare, train.
+
+    import unitrack
+
+    tracker = unitrack.load()
+    for box, score in unitrack.track(tracker, "clip.mp4", init=(315, 139, 113, 116)):
+        print(box, score)
+
+Boxes are x, y, w, h in image pixels, counted from 0 at the top left corner. Pictures are H x W x 3 uint8 arrays in RGB
+order. This module is thin: each function fills in the objects of `lib` that the commands of `tracking/` use as well.
+PyTorch is imported by the first call.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib import __version__
+
+if TYPE_CHECKING:
+    from lib.bench import Comparison, LoadedTracker, Outcome
+    from lib.data import Source
+
+__all__ = ["__version__", "compare", "evaluate", "load", "track", "train"]
+
+
+def load(
+    name: str | Path | None = None,
+    config: str | None = None,
+    weights: str | Path | None = None,
+    *,
+    device: str = "auto",
+    protocol: str = "official",
+    overrides: Mapping[str, Any] | None = None,
+    plugins: Sequence[str | Path] = (),
+    **options: Any,
+) -> LoadedTracker:
+    """Load a tracker with its weights.
+
+        load()                                               the small network that comes with the project
+        load("ostrack", "vitb_256_mae_ce_32x4_ep300")        method and configuration: weights where training puts them
+        load("ostrack", "vitb_256_mae_ce_32x4_ep300", "OSTrack_ep0300.pth.tar")
+        load("my_tracker.safetensors")                       a release, whose JSON file names the configuration
+        load("hf://owner/name")                              the same from the Hugging Face hub
+        load("classical")                                    a reference tracker without weights: classical, mil, static
+
+    Args:
+        name: Method (a folder of `experiments/`), file of weights, `hf://owner/name`, or reference tracker.
+        config: YAML file of the method, without its ending, or a path.
+        weights: File or `hf://` name; by default the trained network of the configuration.
+        device: auto, cpu, mps, cuda or cuda:N.
+        protocol: "official" (float32, as papers report) or "fast".
+        overrides: Keys of the configuration, such as `{"TEST.SEARCH_SIZE": 320}`.
+        plugins: Folders of methods from outside the project.
+        options: Further fields of `lib.bench.TrackerSpec`, such as `engine="openvino"` or `untrained=True`.
+
+    Returns:
+        The tracker, for `track` and `evaluate`; it also has `init(image, box)` and `update(image) -> (box, score)`.
+
+    Raises:
+        CheckpointNotFoundError, WeightsError: The weights are not there, cannot be read, or do not fit.
+        ConfigError: The configuration cannot be used.
+    """
+    from lib.bench import REFERENCES, LoadedTracker, TrackerSpec, demo_spec
+    from lib.paths import shipped_folder
+
+    fields: dict[str, Any] = {
+        "script": "" if name is None else str(name),
+        "config": config or "",
+        "checkpoint": weights,
+    }
+    if config is None and name is not None:
+        if str(name) in REFERENCES:
+            fields = {"reference": str(name)}
+        elif not (shipped_folder("experiments") / str(name)).is_dir():
+            fields = {"checkpoint": str(name)}
+    fields |= {"device": device, "protocol": protocol, "overrides": _texts(overrides), **options}
+    spec = TrackerSpec(**fields, plugins=tuple(map(str, plugins)))
+    return LoadedTracker(demo_spec(spec))
+
+
+def track(
+    tracker: Any,
+    source: Source,
+    init: Sequence[float] | Sequence[Sequence[float]],
+    *,
+    aux: Source | None = None,
+    max_frames: int | None = None,
+) -> Iterator[tuple[Any, Any]]:
+    """Track one or several targets through a video.
+
+    Args:
+        tracker: What `load` returned, or any object with `init(image, box)` and `update(image)`.
+        source: A video file, a folder of pictures, a picture, a camera's number, or arrays: a list or any iterator of
+            H x W x 3 uint8 pictures in RGB order.
+        init: [4] the target in the first frame, or [B, 4] several, which are tracked as rows of one batch; x, y, w, h in
+            image pixels.
+        aux: Source of the second modality (thermal, depth, events), for RGB-X trackers.
+        max_frames: Stop after so many, the first included.
+
+    Returns:
+        (box, score) for every frame, the first included (with score 1): four floats x, y, w, h and a float; with several targets arrays [B, 4] and [B]. A frame that cannot be read has the box before it, with
+        a warning.
+
+    Raises:
+        SourceError: The source cannot be opened, or its first frame cannot be read.
+        ValueError: A box lies outside the first frame, or has no size.
+    """
+    import numpy as np
+
+    from lib.bench import ForeignSpec, LoadedTracker, first_frame, track_frames
+    from lib.data import open_source
+    from lib.track import TrackerSession
+
+    frames = open_source(source, aux)
+    grabs = iter(frames)
+    first = first_frame(grabs, frames.name)
+    boxes = np.asarray(init, dtype=np.float64)
+    built = tracker.tracker if isinstance(tracker, LoadedTracker) else ForeignSpec.of(tracker).build()
+    tracked = track_frames(TrackerSession(built), grabs, first, np.atleast_2d(boxes).tolist())
+
+    def results() -> Iterator[tuple[Any, Any]]:
+        for frame in islice(tracked, max_frames):
+            if frame.problem:
+                warnings.warn(f"frame {frame.index} has the box before it: {frame.problem}", stacklevel=2)
+            one = boxes.ndim == 1
+            yield (
+                (tuple(frame.boxes_xywh[0].tolist()), float(frame.scores[0]))
+                if one
+                else (frame.boxes_xywh, frame.scores)
+            )
+
+    return results()
+
+
+def evaluate(
+    tracker: Any,
+    benchmark: str,
+    *,
+    batch: int = 1,
+    name: str = "",
+    pictures: str = "auto",
+    sequences: Sequence[str] = (),
+    metric: str | None = None,
+    data_dir: str | Path | None = None,
+    save_dir: str | Path | None = None,
+    run_id: int | None = None,
+    rerun: bool | None = None,
+    skip_missing: bool = False,
+    verbose: bool = True,
+) -> Outcome:
+    """Track a benchmark and score it.
+
+    Args:
+        tracker: What `load` returned; or any object with `init(image, box)` and `update(image)`, which returns a box
+            x, y, w, h in image pixels, or (box, score), such as one written for the GOT-10k toolkit; or its class.
+        benchmark: Name such as "lasot", "got10k_val", "lasher" (`python tracking/test.py --help`), or `FOLDER:path`, a
+            folder of your own.
+        batch: Sequences that are tracked at a time; 1 for other objects.
+        name: Name of an object in tables and result paths; its attribute `name`, or its class's name, by default.
+        pictures: What an object is given: "array" (H x W x 3 uint8, RGB), "pil" (`PIL.Image`, RGB), or "auto": PIL for
+            objects that have `name` and `is_deterministic`, as trackers of the GOT-10k toolkit do.
+        sequences: Names or positions of some sequences.
+        metric: Variant in place of the benchmark's own.
+        data_dir: Parent of the data set folders (default: local.yaml, or `data`).
+        save_dir: Where results go (default: local.yaml, or `output`).
+        run_id: Number of a repetition.
+        rerun: Track finished sequences again. By default only for other objects, which may have changed unnoticed.
+        skip_missing: Go on without sequences that are not on disk.
+        verbose: Print progress and the score table.
+
+    Returns:
+        `scores` (name -> percent), `folder` (result files), `failures` and `unscored` (sequence -> reason); an argument
+        of `compare`.
+
+    Raises:
+        BenchmarkError, MissingPathError: The benchmark's data are not complete.
+        ValueError: An option is unusable.
+    """
+    import os
+
+    from rich.console import Console
+
+    from lib.bench import EvalJob, ForeignSpec, LoadedTracker, check_requests, run_test
+    from lib.bench.benchmarks import get_benchmark
+    from lib.paths import load_paths
+
+    check_requests(metric, None)
+    paths, chosen = load_paths(data_dir=data_dir, save_dir=save_dir), get_benchmark(benchmark)
+    ours = isinstance(tracker, LoadedTracker)
+    if batch > 1 and not ours:
+        raise ValueError("batch is for trackers of unitrack.load; other objects track one sequence at a time")
+    spec = tracker.spec if ours else ForeignSpec.of(tracker, name, pictures)
+    job = EvalJob(
+        spec.resolve(paths, chosen.name),
+        chosen,
+        paths,
+        batch=batch,
+        run_id=run_id,
+        names=tuple(map(str, sequences)),
+        metric=metric,
+        skip_missing=skip_missing,
+        rerun=not ours if rerun is None else rerun,
+    )
+    return run_test(job, Console(quiet=not verbose or os.environ.get("RANK", "0") != "0"))
+
+
+def compare(
+    results: Iterable[Outcome | str | Path] | Mapping[str, Outcome | str | Path],
+    benchmark: str,
+    *,
+    metric: str | None = None,
+    report: str | Path | None = None,
+    attributes: Sequence[str] = (),
+    skip_missing: bool = False,
+    data_dir: str | Path | None = None,
+    title: str | None = None,
+) -> Comparison:
+    """Compare trackers on a benchmark by their result files.
+
+    Args:
+        results: What `evaluate` returned, result folders of any origin (one text file per sequence, or a folder of such
+            folders), texts `LABEL=FOLDER`; or label -> one of these.
+        benchmark: As in `evaluate`.
+        metric: Variant in place of the benchmark's own.
+        report: Folder that gets `report.html`, tables and plots.
+        attributes: Only sequences that have all of these.
+        skip_missing: Leave out sequences that some tracker lacks.
+        data_dir: Parent of the data set folders (default: local.yaml, or `data`).
+        title: Heading of the report.
+
+    Returns:
+        `scores` (tracker -> name -> percent), `tables`; `print` shows them.
+
+    Raises:
+        FileNotFoundError: A folder is not there, or lacks sequences.
+        MetricError: Results cannot be scored.
+    """
+    from lib.bench import Comparison, Scoring, load_runs, trackers_in, with_attributes
+    from lib.bench.benchmarks import get_benchmark
+    from lib.paths import load_paths
+
+    chosen = get_benchmark(benchmark)
+    scoring = Scoring.of(chosen, metric)
+    found = chosen.sequences(load_paths(data_dir=data_dir), skip_missing=skip_missing)
+    if attributes:
+        found = with_attributes(found, attributes)
+    sources = [tracker for source in _sources(results) for tracker in trackers_in(source, found)]
+    comparison = Comparison(chosen.title, load_runs(sources, found, scoring, skip_missing), found, found)
+    if report is not None:
+        comparison.write_report(Path(report), title)
+    return comparison
+
+
+def train(
+    name: str,
+    config: str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    load: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    save_dir: str | Path | None = None,
+    device: str = "auto",
+    resume: str = "auto",
+    plugins: Sequence[str | Path] = (),
+    **options: Any,
+) -> Path | None:
+    """Train a tracker in this process; start your file with `torchrun --nproc_per_node N` for several GPUs.
+
+    Args:
+        name: Method, a folder of `experiments/`.
+        config: Its YAML file, without its ending, or a path.
+        overrides: Keys of the configuration, such as `{"TRAIN.EPOCH": 20, "DATA.TRAIN.DATASETS_NAME": ["LASOT"]}`.
+        load: Weights to begin with.
+        data_dir: Parent of the data set folders (default: local.yaml, or `data`).
+        save_dir: Where checkpoints and logs go (default: local.yaml, or `output`).
+        device: auto, cpu, mps, cuda or cuda:N.
+        resume: "auto" goes on where an earlier training of this configuration stopped; "never" begins from scratch;
+            "must" is an error without an earlier one.
+        plugins: Folders of methods from outside the project.
+        options: Further fields of `lib.train.TrainOptions`.
+
+    Returns:
+        The trained weights, for `load`.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+        TrainingError: The training cannot go on.
+        InterruptedTraining: Ctrl-C; the same call goes on.
+    """
+    from lib.train import TrainOptions
+    from lib.train import train as run
+
+    paths: dict[str, Any] = {"load": load, "data_dir": data_dir, "save_dir": save_dir}
+    paths = {key: None if path is None else Path(path) for key, path in paths.items()}
+    fields = {"device": device, "resume": resume, "overrides": _texts(overrides), **options}
+    return run(TrainOptions(name, config, plugins=tuple(map(str, plugins)), **paths, **fields))
+
+
+def _texts(overrides: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Overrides as the command line writes them; JSON values are YAML."""
+    return tuple(
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in (overrides or {}).items()
+    )
+
+
+def _sources(results: Any) -> Iterator[Any]:
+    """The argument of `compare` as `lib.bench.ResultSource`s."""
+    from lib.bench import Outcome, ResultSource
+
+    items = results.items() if isinstance(results, Mapping) else [("", result) for result in results]
+    for label, result in items:
+        if isinstance(result, Outcome):
+            yield ResultSource(label or result.label, (result.folder,))
+        else:
+            source = (
+                ResultSource.parse(str(result))
+                if not isinstance(result, Path)
+                else ResultSource(result.name, (result,))
+            )
+            yield ResultSource(label, source.folders) if label else source
