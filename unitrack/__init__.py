@@ -96,16 +96,16 @@ def track(
 
     Args:
         tracker: What `load` returned, or any object with `init(image, box)` and `update(image)`.
-        source: A video file, a folder of pictures, a picture, a camera's number, or arrays: a list or any iterator of
-            H x W x 3 uint8 pictures in RGB order.
-        init: [4] the target in the first frame, or [B, 4] several, which are tracked as rows of one batch; x, y, w, h in
-            image pixels.
+        source: A video file, a folder of pictures, a picture, a camera's number, or arrays: a list or any iterator
+            of H x W x 3 uint8 pictures in RGB order.
+        init: [4] the target in the first frame, or [B, 4] several, which are tracked as rows of one batch; x, y, w, h
+            in image pixels.
         aux: Source of the second modality (thermal, depth, events), for RGB-X trackers.
         max_frames: Stop after so many, the first included.
 
     Returns:
-        (box, score) for every frame, the first included (with score 1): four floats x, y, w, h and a float; with several targets arrays [B, 4] and [B]. A frame that cannot be read has the box before it, with
-        a warning.
+        (box, score) for every frame, the first included (with score 1): four floats x, y, w, h and a float; with
+        several targets arrays [B, 4] and [B]. A frame that cannot be read has the box before it, with a warning.
 
     Raises:
         SourceError: The source cannot be opened, or its first frame cannot be read.
@@ -122,7 +122,7 @@ def track(
     first = first_frame(grabs, frames.name)
     boxes = np.asarray(init, dtype=np.float64)
     built = tracker.tracker if isinstance(tracker, LoadedTracker) else ForeignSpec.of(tracker).build()
-    tracked = track_frames(TrackerSession(built), grabs, first, np.atleast_2d(boxes).tolist())
+    tracked = track_frames(TrackerSession(built), grabs, first, np.atleast_2d(boxes).tolist(), frames.name)
 
     def results() -> Iterator[tuple[Any, Any]]:
         for frame in islice(tracked, max_frames):

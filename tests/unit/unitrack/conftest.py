@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,19 @@ CONFIG = WorldConfig(length=4, width=160, height=120)
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`clip.mp4`, `data/synthetic/test` with two sequences, and `other_trackers/theirs` with their true boxes."""
+    """`clip.mp4`, `data/synthetic/test` with two sequences, and `other_trackers/theirs` with their true boxes.
+
+    `data/synthetic/train` and `my_videos` are for training.
+    """
     folder = tmp_path_factory.mktemp("work")
     world = SyntheticWorld(5, CONFIG)
     with VideoWriter(folder / "clip.mp4", 25) as video:
         for i in range(len(world)):
             video.write(world.render(i))
-    write_benchmark(Job("synthetic", folder / "data/synthetic/test", 2, seed=3, split="test", config=CONFIG), workers=1)
+    write_benchmark(Job("synthetic", folder / "data/synthetic/test", 2, seed=3, split="test", config=CONFIG))
+    longer = replace(CONFIG, length=24)
+    for root in ("data/synthetic/train", "my_videos"):
+        write_benchmark(Job("synthetic", folder / root, 2, seed=4, config=longer))
     for truth in folder.glob("data/synthetic/test/*/*/groundtruth.txt"):
         write_boxes(folder / "other_trackers/theirs" / f"{truth.parent.name}.txt", read_boxes(truth))
     return folder
