@@ -10,12 +10,12 @@ from torch import nn
 
 from lib.config import Config, ParamGroup
 from lib.models import Checkpoint, Mapped, WeightsError
-from lib.models.backbones import adapt_vit, fit_positions
+from lib.models.backbones import fit_positions
 from lib.models.heads import HEADS
 from lib.registry import Registry
 
 C = TypeVar("C", bound=Config)
-ELSEWHERE = ("head.*", "fc_norm.*", "decoder_*", "mask_token")
+ELSEWHERE = ("head.*", "fc_norm.*", "attn_pool.*", "decoder_*", "mask_token")
 """Names of a ViT's classifier, and of MAE's decoder and mask token, which have no place in a tracker."""
 
 
@@ -76,7 +76,7 @@ def map_vit(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str] = (
             f"MODEL.PRETRAIN_FILE {checkpoint.path}: neither a ViT that was pre-trained on pictures nor a whole tracker"
         )
     backbone: Any = network.get_submodule("backbone")
-    state = adapt_vit(checkpoint.state_dict, backbone.patch, backbone.grid_template, backbone.grid_search)
+    state = backbone.adapt_pretrained(checkpoint.state_dict)
     return Mapped.of_part(network, "backbone.", state, ("*_segment_pos_embed", *fresh), ELSEWHERE)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lib.models.backbones import OneStreamViT, Tokens
+from lib.models.backbones import OneStreamBackbone, Tokens
 from lib.models.heads import Candidates
 from lib.models.layers import box_rows, sample_pictures
 
@@ -39,7 +39,7 @@ class OSTrack(nn.Module):
 
     streams = 1
 
-    def __init__(self, backbone: OneStreamViT, box_head: nn.Module) -> None:
+    def __init__(self, backbone: OneStreamBackbone, box_head: nn.Module) -> None:
         super().__init__()
         self.backbone, self.box_head = backbone, box_head
         self.feature_width = backbone.width

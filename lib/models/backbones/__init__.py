@@ -3,13 +3,14 @@
 from lib.models.backbones.catalogue import BACKBONES, ITPNS, RESNETS, RGBX_BACKBONES
 from lib.models.backbones.fast_itpn import FastITPN, ITPNOptions
 from lib.models.backbones.one_stream_vit import (
+    OneStreamBackbone,
     OneStreamViT,
     Tokens,
     ViTOptions,
-    adapt_vit,
     fit_positions,
     resize_patch_embed,
     resize_position,
 )
 from lib.models.backbones.resnet import ResNet
+from lib.models.backbones.timm_vit import TimmViT
 from lib.models.backbones.two_stream_vit import Fusion, TwoStreamOptions, TwoStreamViT

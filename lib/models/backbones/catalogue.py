@@ -12,6 +12,7 @@ from torch import nn
 from lib.models.backbones.fast_itpn import FastITPN, ITPNOptions
 from lib.models.backbones.one_stream_vit import OneStreamViT, ViTOptions
 from lib.models.backbones.resnet import ResNet
+from lib.models.backbones.timm_vit import timm_vit
 from lib.models.backbones.two_stream_vit import TwoStreamOptions, TwoStreamViT
 from lib.registry import Registry
 
@@ -75,6 +76,7 @@ ITPNS.register("itpn")(
     _builder(FastITPN, ITPNOptions(96, (0, 0, 4), 3, 8, 48, 96, conv_stem=True, from_scratch=True), OWN)
 )
 RESNETS.register("resnet")(ResNet)
+BACKBONES.register("timm")(timm_vit)
 
 # Published networks: OSTrack, SDSTrack, CSTrack, TransT.
 BACKBONES.register("vit_base_patch16_224", "vit_base_patch16_224_ce")(_builder(OneStreamViT, ViTOptions()))

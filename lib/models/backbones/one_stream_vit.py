@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,62 @@ class Tokens:
     removed: list[Tensor] = field(default_factory=list)
 
 
+class OneStreamBackbone(Protocol):
+    """What OSTrack and the methods built on it need of a backbone, an `nn.Module` (docs/adding_a_backbone.md).
+
+    Attributes:
+        width: Channels C of a token.
+        patch: Side in pixels of what a token stands for.
+        template_size, search_size: Sides of the pictures in pixels.
+        grid_template, grid_search: Sides of the token grids: Nz and Nx are their squares.
+        keep_ratio: Block -> share of search tokens that it keeps; {} for a backbone that eliminates none.
+        needs_template_mask: True if `encode` requires `template_mask`.
+        pos_embed_z, pos_embed_x: [1, Nz, C] and [1, Nx, C], optional position embeddings. Under these names they are
+            resized when a trained file has other crop sizes.
+    """
+
+    width: int
+    patch: int
+    template_size: int
+    search_size: int
+    grid_template: int
+    grid_search: int
+    keep_ratio: dict[int, float]
+
+    @property
+    def needs_template_mask(self) -> bool: ...
+
+    def embed_template(self, template: Tensor) -> Tensor:
+        """Once per target: [B, 3, T, T] normalised -> tokens [B, Nz, C], row-major."""
+
+    def embed_search(self, search: Tensor) -> Tensor:
+        """Once per frame: [B, 3, S, S] normalised -> tokens [B, Nx, C], row-major."""
+
+    def encode(
+        self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None
+    ) -> Tokens:
+        """Joint encoding of embedded tokens [B, Nz, C] and [B, Nx, C], see `OneStreamViT.encode`."""
+
+    def __call__(
+        self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None
+    ) -> Tokens:
+        """Embed and encode, the form of training: `forward` of the module."""
+
+    def adapt_pretrained(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of MODEL.PRETRAIN_FILE under the names of the backbone, position embeddings resized to both grids.
+
+        Args:
+            state: State dict of a ViT that was trained on pictures: `patch_embed.proj.weight`, `pos_embed`, ...
+        """
+
+    def qkv_layer(self, layer: int) -> tuple[int, nn.Module]:
+        """Number of a block (counted from the end when negative) and its projection to [B, N, 3C], for distillation.
+
+        Raises:
+            ValueError: There is none, or not all search tokens reach it.
+        """
+
+
 class OneStreamViT(nn.Module):
     """ViT over template tokens followed by search tokens (OSTrack, Ye et al., ECCV 2022).
 
@@ -138,14 +194,20 @@ class OneStreamViT(nn.Module):
         Raises:
             ValueError: There is no such block, or search tokens were eliminated before it.
         """
-        depth = len(self.blocks)
-        if not -depth <= layer < depth:
-            raise ValueError(f"block {layer} was asked for, but the network has blocks 0..{depth - 1}")
-        number = layer % depth
+        number, projection = numbered_qkv(self.blocks, layer)
         early = [i for i, ratio in self.keep_ratio.items() if i < number and ratio < 1.0]
         if early:
             raise ValueError(f"block {number} does not see all search tokens: elimination begins in block {min(early)}")
-        return number, self.blocks[number].get_submodule("attn.qkv")
+        return number, projection
+
+    def adapt_pretrained(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See `OneStreamBackbone`."""
+        return {
+            **state,
+            "patch_embed.proj.weight": resize_patch_embed(state["patch_embed.proj.weight"], self.patch),
+            "pos_embed_x": resize_position(state["pos_embed"], self.grid_search),
+            "pos_embed_z": resize_position(state["pos_embed"], self.grid_template),
+        }
 
     def embed_template(self, template: Tensor) -> Tensor:
         """All that can be computed once per target.
@@ -224,6 +286,22 @@ class OneStreamViT(nn.Module):
         return self.encode(self.embed_template(template), self.embed_search(search), template_mask, keep_rate)
 
 
+def numbered_qkv(blocks: nn.ModuleList | nn.Sequential, layer: int) -> tuple[int, nn.Module]:
+    """A block's number from 0 and its projection `attn.qkv`.
+
+    Args:
+        blocks: Transformer blocks.
+        layer: Number of the block; counted from the end when negative.
+
+    Raises:
+        ValueError: There is no such block.
+    """
+    depth = len(blocks)
+    if not -depth <= layer < depth:
+        raise ValueError(f"block {layer} was asked for, but the network has blocks 0..{depth - 1}")
+    return layer % depth, blocks[layer % depth].get_submodule("attn.qkv")
+
+
 def resize_position(pos_embed: Tensor, grid: int, prefix: int = 1) -> Tensor:
     """Position embedding of another grid: bicubic, half-pixel centres, no antialias.
 
@@ -279,21 +357,3 @@ def fit_positions(state: dict[str, Tensor], grid_template: int, grid_search: int
         if name in state and state[name].shape[1] != grid * grid:
             fitted[name] = resize_position(state[name], grid, prefix=0)
     return fitted
-
-
-def adapt_vit(state: dict[str, Tensor], patch: int, grid_template: int, grid_search: int) -> dict[str, Tensor]:
-    """A pre-trained ViT's weights for a tracker's backbone.
-
-    Args:
-        state: State dict of the ViT.
-        patch: Side of the backbone's patches in pixels.
-        grid_template, grid_search: Sides of the backbone's grids in cells.
-
-    Returns:
-        The state dict with `pos_embed_z` and `pos_embed_x`, and with patches of the backbone's size.
-    """
-    adapted = dict(state)
-    adapted["patch_embed.proj.weight"] = resize_patch_embed(state["patch_embed.proj.weight"], patch)
-    adapted["pos_embed_x"] = resize_position(state["pos_embed"], grid_search)
-    adapted["pos_embed_z"] = resize_position(state["pos_embed"], grid_template)
-    return adapted
