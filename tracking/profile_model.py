@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
@@ -28,6 +29,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--frame", type=int, nargs=2, default=[1280, 720], metavar=("W", "H"), help="size of the frames"
     )
+    parser.add_argument(
+        "--ways", action="store_true", help="only the table of ways (engines, number formats): speed and agreement"
+    )
     parser.add_argument("--aux", action="store_true", help="frames have a second picture, as for RGB-X trackers")
     parser.add_argument("--repeats", type=int, default=100, help="measured calls per figure, at most (default: 100)")
     parser.add_argument("--seconds", type=float, default=10.0, help="time per figure, at most (default: 10)")
@@ -43,13 +47,19 @@ def run(options: argparse.Namespace) -> None:
     import cv2
     import torch
 
-    from lib.bench import Effort, TrackerSpec, profile_text, profile_tracker
+    from lib.bench import Effort, TrackerSpec, measure_ways, profile_text, profile_tracker, ways_here, ways_text
     from lib.files import write_text
+    from lib.paths import load_paths
 
     if options.threads:
         torch.set_num_threads(options.threads)
         cv2.setNumThreads(options.threads)
     spec = TrackerSpec.from_options(options, untrained=options.checkpoint is None)
+    if options.ways:
+        spec = replace(spec, engine="torch", device="cpu", protocol="official").resolve(load_paths())
+        print(ways_text(measure_ways(spec, ways_here(), 3 * options.seconds, _note)))
+        return
+    spec = spec.resolve(load_paths())
     where = spec.execution(0)
     run_on = f"device {where.device}, {where.dtype_name} ({where.reason})"
     print(f"{options.script} {options.config}, {run_on}", flush=True)
@@ -60,12 +70,16 @@ def run(options: argparse.Namespace) -> None:
         tuple(options.frame),
         Effort(repeats=options.repeats, seconds=options.seconds),
         options.aux,
-        note=lambda text: print(f"  ... {text}", file=sys.stderr, flush=True),
+        note=_note,
         plain=spec.build_plain(),
     )
     print(profile_text(found))
     if options.output:
         write_text(options.output, json.dumps({"run": run_on, **found.plain()}, indent=1) + "\n")
+
+
+def _note(text: str) -> None:
+    print(f"  ... {text}", file=sys.stderr, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,8 +14,10 @@ import torch
 from lib.bench.benchmarks import get_benchmark
 from lib.bench.classical import REFERENCES
 from lib.bench.results import Identity
+from lib.bench.ways import choose_way, has_bfloat16
 from lib.config import ConfigError
 from lib.deploy import (
+    AUTO,
     PROCEDURAL,
     TORCH,
     CalibrationClip,
@@ -52,7 +54,9 @@ class TrackerSpec:
         num_gpus: Number of GPUs that processes share in turn; 0 for all.
         overrides: `KEY=VALUE` texts that override the configuration.
         plugins: Folders of methods from outside the tree.
-        engine: Runtime that computes the network.
+        engine: Runtime that computes the network; "auto": PyTorch, but on a CPU in the fast protocol the quickest way.
+        dtype: Number format that goes with an engine that was chosen by timing, as torch writes it; else empty.
+        dtype_reason: Reason for that choice, in words.
         calibration: Data set that an 8-bit engine is calibrated on; empty for procedural sequences.
         benchmark: Name of the benchmark, for settings by benchmark.
         paths: Folders of this machine; None for those of local.yaml.
@@ -70,7 +74,9 @@ class TrackerSpec:
     num_gpus: int = 0
     overrides: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
-    engine: str = TORCH
+    engine: str = AUTO
+    dtype: str = ""
+    dtype_reason: str = ""
     calibration: str = ""
     benchmark: str | None = None
     paths: Paths | None = None
@@ -119,9 +125,14 @@ class TrackerSpec:
                 raise ConfigError(f"{key}: {error}") from None
             if known != name.lower():
                 raise ConfigError(f"{key}: write {known.upper()}")
-        if self.untrained:
-            return replace(spec, checkpoint=None)
-        return replace(spec, checkpoint=spec.experiment.locate_weights(str(self.checkpoint or ""), paths))
+        source = None if self.untrained else spec.experiment.locate_weights(str(self.checkpoint or ""), paths)
+        spec = replace(spec, checkpoint=source)
+        if self.engine != AUTO:
+            return spec
+        if self.protocol != "fast" or self.compile or torch.device(spec.execution(0).device).type != "cpu":
+            return replace(spec, engine=TORCH)
+        way, reason = choose_way(replace(spec, engine=TORCH))
+        return replace(spec, engine=way.engine, dtype=way.dtype, dtype_reason=reason)
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -187,8 +198,10 @@ class TrackerSpec:
             return choose_execution("cpu", "official")
         engine = get_engine(self.engine)
         if engine is not None:
-            return engine_execution(engine, self.device, self.protocol)
-        return choose_execution(self.device, self.protocol, slot, self.num_gpus)
+            chosen = engine_execution(engine, self.device, self.protocol)
+        else:
+            chosen = choose_execution(self.device, self.protocol, slot, self.num_gpus)
+        return replace(chosen, dtype=getattr(torch, self.dtype), reason=self.dtype_reason) if self.dtype else chosen
 
     def inference(self, tracker: Tracker) -> Inference:
         """Options of `lib.deploy.prepare`.
@@ -206,7 +219,8 @@ class TrackerSpec:
             if engine.int8:
                 name = self.calibration or PROCEDURAL[tracker.reads_aux]
                 clips = calibration_clips(name, self.paths or load_paths())
-        return Inference(self.execution(0).dtype, self.compile, self.engine, clips, cuda_graph=True)
+        name = TORCH if engine is None else engine.name
+        return Inference(self.execution(0).dtype, self.compile, name, clips, cuda_graph=True)
 
     def build(self, slot: int = 0) -> Tracker:
         """Build the tracker, prepared for inference.
@@ -340,7 +354,6 @@ def choose_dtype(device: torch.device, protocol: str) -> tuple[torch.dtype, str]
         return torch.float16, "float16, the fast protocol; this GPU has no bfloat16"
     if device.type == "mps":
         return torch.float16, "float16, the fast protocol"
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    if any(bool(check()) for name in checks if (check := getattr(torch.cpu, name, None)) is not None):
+    if has_bfloat16():
         return torch.bfloat16, "bfloat16, the fast protocol"
     return torch.float32, "float32; the fast protocol gains nothing from half formats on this CPU"

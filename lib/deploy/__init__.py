@@ -1,7 +1,7 @@
 """Networks for inference: fused, packed, quantised, exported, computed by other runtimes; functions over a tracker."""
 
 from lib.deploy.cuda_graphs import GraphedCall
-from lib.deploy.engines import ENGINES, TORCH, Engine, EngineError, get_engine
+from lib.deploy.engines import AUTO, ENGINES, TORCH, Engine, EngineError, get_engine
 from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network_graphs, write_graphs
 from lib.deploy.prepare import (
     AutocastTracker,

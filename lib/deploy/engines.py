@@ -14,6 +14,8 @@ from torch import Tensor
 from lib.registry import suggest
 
 TORCH = "torch"
+AUTO = "auto"
+"""PyTorch; on a CPU in the fast protocol the quickest way, by timing."""
 
 
 class EngineError(ValueError):
@@ -60,12 +62,12 @@ ENGINES = {
 
 
 def get_engine(name: str) -> Engine | None:
-    """The engine of a name as `--engine` takes it; None for PyTorch itself.
+    """The engine of a name as `--engine` takes it; None for PyTorch itself, and where it is not chosen yet.
 
     Raises:
         EngineError: The name is unknown.
     """
-    known = (TORCH, *ENGINES)
+    known = (AUTO, TORCH, *ENGINES)
     if name not in known:
         raise EngineError(f"engine {name!r} is unknown{suggest(name, known)} (known: {', '.join(known)})")
     return ENGINES.get(name)

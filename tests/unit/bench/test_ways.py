@@ -1,0 +1,90 @@
+"""The fast protocol on a CPU: the quickest way whose boxes agree, timed once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib.bench import SHIPPED, TrackerSpec, Way, WayTiming, demo_spec, measure_ways, quickest, ways_text
+from lib.deploy import prepare
+from lib.paths import load_paths
+from lib.track import OneStreamTracker, Tracker
+
+
+def timing(engine: str, seconds: float, problem: str = "") -> WayTiming:
+    return WayTiming(Way(engine), seconds, 1.0, 0.0, problem)
+
+
+def test_the_quickest_way_is_never_slower_than_the_first() -> None:
+    plain = timing("torch", 2.0)
+    assert quickest([plain, timing("openvino", 3.0)]) is plain
+    other = timing("openvino", 1.0)
+    assert quickest([plain, other, timing("openvino-int8", 0.5, "boxes overlap by 0.900")]) is other
+    assert quickest([plain, WayTiming(Way("onnx"), problem="not here")]) is plain
+
+
+@pytest.fixture
+def spec() -> TrackerSpec:
+    return demo_spec(TrackerSpec(device="cpu", engine="torch", checkpoint=SHIPPED))
+
+
+def test_a_way_whose_boxes_differ_is_measured_and_not_used(spec: TrackerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(tracker: Tracker, inference: object) -> Tracker:
+        found = prepare(tracker)
+        if getattr(inference, "dtype", None) == torch.bfloat16:
+            assert isinstance(found, OneStreamTracker)
+            found.window = found.window.flip(0).roll(40)
+        return found
+
+    monkeypatch.setattr("lib.bench.ways.prepare", damaged)
+    plain, other = measure_ways(spec, [Way(), Way(dtype="bfloat16")], seconds=0.1)
+    assert (plain.problem, plain.agreement, plain.loss) == ("", 1.0, 0.0)
+    assert "boxes overlap by" in other.problem
+    assert other.seconds < 1
+    assert quickest([plain, replace(other, seconds=0.0)]) is plain
+    assert "not used: boxes overlap" in ways_text([plain, other])
+
+
+def test_an_engine_that_fails_leaves_the_others(spec: TrackerSpec) -> None:
+    plain, broken = measure_ways(spec, [Way(), Way("openvino", "float16")], seconds=0.1)
+    assert broken.problem
+    assert quickest([plain, broken]) is plain
+    assert broken.problem in ways_text([plain, broken])
+
+
+def test_the_choice_is_made_once_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calls = []
+
+    def measured(spec: TrackerSpec, ways: list[Way]) -> list[WayTiming]:
+        calls.append(spec)
+        return [timing("torch", 3.0), timing("openvino-int8", 1.0)]
+
+    monkeypatch.setattr("lib.bench.ways.measure_ways", measured)
+    fast = TrackerSpec(device="cpu", protocol="fast", checkpoint=SHIPPED)
+    first, second = demo_spec(fast), demo_spec(fast)
+    assert len(calls) == 1
+    assert (first.engine, first.dtype, second.engine) == ("openvino-int8", "float32", "openvino-int8")
+    assert "3.00 times as quick as torch float32" in first.execution(0).reason
+    assert first.execution(0).reason.endswith("timed now")
+    assert second.execution(0).reason.endswith("timed before")
+    assert "this is done once" in capsys.readouterr().err
+    file = tmp_path / "unitrack/ways.json"
+    for damage in ("{", "[]", json.dumps({key: {"engine": "gone"} for key in json.loads(file.read_text())})):
+        file.write_text(damage)
+        assert demo_spec(fast).engine == "openvino-int8"
+    assert len(calls) == 4
+
+
+def test_only_the_fast_protocol_on_a_cpu_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("lib.bench.ways.measure_ways")
+    assert demo_spec(TrackerSpec(device="cpu", checkpoint=SHIPPED)).engine == "torch"
+    assert demo_spec(TrackerSpec(device="cpu", protocol="fast", engine="onnx", checkpoint=SHIPPED)).engine == "onnx"
+    spec = TrackerSpec("ostrack", "synthetic_small", device="cpu", protocol="fast", engine="torch", untrained=True)
+    assert spec.resolve(load_paths()).dtype == ""
