@@ -13,3 +13,5 @@ sys.path[:] = [
     *(p for p in sys.path if Path(p or ".").resolve() not in (_here, _here.parent)),
     str(_here),
 ]
+
+import lib  # noqa: E402, F401  # before torch: how its threads wait

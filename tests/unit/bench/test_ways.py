@@ -25,6 +25,7 @@ def test_the_quickest_way_is_never_slower_than_the_first() -> None:
     other = timing("openvino", 1.0)
     assert quickest([plain, other, timing("openvino-int8", 0.5, "boxes overlap by 0.900")]) is other
     assert quickest([plain, WayTiming(Way("onnx"), problem="not here")]) is plain
+    assert quickest([plain, timing("openvino-int8", 0.99), other]) is other
 
 
 @pytest.fixture
