@@ -11,6 +11,7 @@ SHIPPED = {"unitrack.experiments": "experiments", "unitrack.pretrained": "pretra
 setup(
     packages=[*find_packages(include=["lib*", "synthetic*", "unitrack*"]), *SHIPPED],
     package_dir=SHIPPED,
+    include_package_data=False,
     package_data={
         "lib": ["*.yaml"],
         "lib.bench.benchmarks": ["*.yaml"],

@@ -1,15 +1,20 @@
-"""Every example and every cell of the notebook runs as it stands, and is short."""
+"""Examples, cells of the notebook and code of the page run as they stand; what is cited is what is there."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 import runpy
 from pathlib import Path
 
 import pytest
+import yaml
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+import unitrack
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "examples"
 SLOW = {"compare_trackers.py", "train_tracker.py", "own_data.py"}
 FILES = [
     pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.name in SLOW else [])
@@ -42,3 +47,22 @@ def test_notebook(here: Path) -> None:
         exec(compile(source, f"cell {number}", "exec"), names)
     assert len(cells) >= 4
     assert all(not cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+
+
+@pytest.mark.slow
+def test_code_of_the_page(here: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for number, source in enumerate(blocks, 1):
+        exec(compile(source, f"docs/python.md, block {number}", "exec"), names)
+    assert len(blocks) >= 5
+
+
+def test_every_method_can_be_cited() -> None:
+    keys = re.findall(r"^@\w+\{(\w+),", (ROOT / "docs/citing.md").read_text(encoding="utf-8"), re.MULTILINE)
+    methods = {p.name.partition("_")[0] for p in (ROOT / "experiments").iterdir() if not p.name.startswith("_")}
+    assert methods <= set(keys)
+    assert len(keys) == len(set(keys))
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == unitrack.__version__
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
