@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
             if partial_folder(plan.target).exists():
                 print(f"{plan.target}: going on with an interrupted build")
             print(f"{plan.target}: counting files in {plan.source}")
-            with show_progress(plan.target.name, count_files(plan)) as advance:
-                report = build(plan, allow_broken=args.allow_broken, threads=args.threads, progress=advance)
+            with show_progress(plan.target.name, count_files(plan)) as meter:
+                report = build(plan, allow_broken=args.allow_broken, threads=args.threads, progress=meter.update)
         if report.state == "was complete":
             print(f"{report.target}: complete ({report.files} files); delete the folder to build it again")
         else:

@@ -53,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
     results = []
     for part in parts:
         with show_progress(part.name, 0, "sequences") as bar:
-            results.append(check_part(part, paths, args.depth, threads=args.threads, progress=bar, begin=bar.begin))
+            results.append(
+                check_part(part, paths, args.depth, threads=args.threads, progress=bar.update, begin=bar.reset)
+            )
     if not args.datasets:
         # A folder may hold one part of a data set; its other parts were not asked for.
         here = {result.part.spec.key for result in results if result.found}

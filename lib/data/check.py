@@ -8,24 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lib.catalogue import CATALOGUE, DatasetSpec, Subset
 from lib.data.datasets import PREFIX, Annotation, StoredDataset, folder_row, open_subset, parse_chunks
 from lib.data.datasets.base import quiet_readers
 from lib.data.datasets.frames import PairingError
-from lib.data.io import FILE_ERRORS, DecodeError, verify_picture
+from lib.data.io import FILE_ERRORS, verify_picture
 from lib.data.listing import picture_names
-from lib.data.store import Store, open_store
+from lib.data.store import open_store
 from lib.paths import Paths
 from lib.registry import UnknownNameError
 
 Depth = Literal["fast", "normal", "full"]
 """fast: annotations, first and last picture; normal: every picture exists; full: every picture is read."""
-
-_LISTINGS_KEPT = 2
-"""Folders whose names are remembered: the two of an RGB-X sequence, or the one of an image data set."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +194,10 @@ class _Checker:
 
     def __init__(self, depth: Depth, result: CheckResult) -> None:
         self._depth, self._result = depth, result
-        self._listings: dict[str, frozenset[str]] = {}
         self._read: set[str] = set()
+        # Two folders: those of an RGB-X sequence, or the one of an image data set.
+        names_in = lru_cache(maxsize=2)(lambda store, folder: frozenset(store.listdir(folder)))
+        self._names_in: Callable[[Any, str], frozenset[str]] = names_in
 
     def check_sequence(self, dataset: StoredDataset, index: int, pool: ThreadPoolExecutor) -> None:
         """Check one sequence.
@@ -229,10 +229,8 @@ class _Checker:
             line = f"{annotation.frames.store.describe(absent[0])} is missing{count}"
             if line not in result.problems[-1:]:  # the objects of one COCO picture follow one another
                 result.problems.append(line)
-        if not absent:
-            result.found += 1
-        else:
-            result.unreadable += 1
+        result.found += not absent
+        result.unreadable += bool(absent)
         if self._depth == "full":
             self._verify(annotation, frozenset(absent), pool)
 
@@ -249,15 +247,6 @@ class _Checker:
                 if name not in self._names_in(frames.store, folder):
                     absent.append(key)
         return absent
-
-    def _names_in(self, store: Store, folder: str) -> frozenset[str]:
-        """The names in a folder; the last few listings are kept."""
-        place = store.describe(folder)
-        if place not in self._listings:
-            if len(self._listings) >= _LISTINGS_KEPT:
-                self._listings.clear()
-            self._listings[place] = frozenset(store.listdir(folder))
-        return self._listings[place]
 
     def _compare_rows(self, annotation: Annotation, rows: int) -> None:
         """Count a sequence with more pictures than rows, or one fewer; the readers refuse any other difference."""
@@ -280,13 +269,10 @@ class _Checker:
         self._result.pictures += len(keys)
 
         def problem_of(key: str) -> str:
-            where = store.describe(key)
             try:
-                verify_picture(store.read(key), where)
-            except DecodeError as error:
-                return str(error)
-            except OSError as error:
-                return f"{where}: {error.strerror or error}"
+                verify_picture(store.read(key), store.describe(key))
+            except FILE_ERRORS as error:
+                return _message(error)
             return ""
 
         problems = [problem for problem in pool.map(problem_of, keys) if problem]

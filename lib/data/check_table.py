@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lib.data.check import CheckResult
 
 LINES_SHOWN = 5
-LEAST_WIDTH = 10
 
 
 def print_results(
@@ -25,26 +25,19 @@ def print_results(
         partial: As for `CheckResult.is_wrong`.
         all_lines: Print every problem instead of the first few.
     """
-    heads = ("data set", "state", "sequences", "!= rows", "broken")
-    rows: list[tuple[str, ...]] = []
+    table = Table(box=None, pad_edge=False)
+    for i, head in enumerate(("data set", "state", "sequences", "!= rows", "broken")):
+        table.add_column(head, no_wrap=True, justify="left" if i < 2 else "right")
+    table.add_column(Text("first missing or wrong", overflow="ellipsis", no_wrap=True))
     for result in results:
-        state = "wrong" if result.is_wrong(partial) else "ok"
+        state = "[red]wrong" if result.is_wrong(partial) else "[green]ok"
         broken = f"{result.broken} of {result.pictures}" if result.pictures else "-"
         counts = (f"{result.found} / {result.expected}", str(result.mismatched), broken)
-        rows.append((result.part.name, state, *(counts if result.there else ("-", "-", "-"))))
-    table = Table(box=None, pad_edge=False)
-    widths = [max(len(text) for text in (head, *(row[i] for row in rows))) + 1 for i, head in enumerate(heads)]
-    for i, (head, width) in enumerate(zip(heads, widths, strict=True)):
-        table.add_column(head, min_width=width, no_wrap=True, justify="left" if i < 2 else "right")
-    # Shortened here: rich would drop whole columns for a long last one.
-    left = max(LEAST_WIDTH, console.width - sum(widths) - 2 * len(widths))
-    table.add_column("first missing or wrong"[:left], no_wrap=True)
-    for result, row in zip(results, rows, strict=True):
-        colour = "red" if result.is_wrong(partial) else "green"
         # Paths are shown as seen from the data set folder, without the alternatives that were tried.
         trouble = result.first_trouble(partial).replace(f"{result.place}/", "").partition(" (nor ")[0] or "-"
-        trouble = escape(trouble if len(trouble) <= left else f"{trouble[: left - 1]}…")
-        table.add_row(escape(row[0]), f"[{colour}]{row[1]}[/{colour}]", *row[2:], trouble)
+        cells = (escape(result.part.name), state, *(counts if result.there else ("-", "-", "-")))
+        # Only its text is not wrapped: rich narrows this column first, and cuts the line.
+        table.add_row(*cells, Text(trouble, overflow="ellipsis", no_wrap=True))
     console.print(table)
     console.print("!= rows: sequences whose pictures and annotation rows differ in number", style="dim", soft_wrap=True)
     for result in results:

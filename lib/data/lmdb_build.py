@@ -29,6 +29,8 @@ from lib.data.listing import PICTURE_SUFFIXES, is_hidden
 from lib.data.store import LmdbStore
 from lib.files import write_text
 
+Items = list[tuple[bytes, bytes]]
+"""Keys with their content."""
 MARK, LOCK = "build.json", "build.lock"
 BATCH_FILES = 256
 MAP_BYTES = 1 << 40
@@ -179,7 +181,7 @@ class BuildReport:
         """True for a complete environment, by this run or an earlier one."""
         return self.state != "unfinished"
 
-    def store(self, env: lmdb.Environment, items: list[tuple[bytes, bytes]]) -> None:
+    def store(self, env: lmdb.Environment, items: Items) -> None:
         """Store keys with their content, all or none, and count them."""
         with env.begin(write=True) as txn, txn.cursor() as cursor:
             cursor.putmulti(items)
@@ -260,13 +262,13 @@ def build(
     report = BuildReport(plan.target)
     files = ((plan.prefix + path, plan.source / path) for path in plan.files())
     contents: Iterator[tuple[str, Path | bytes]] = chain(plan.extra.items(), files)
-    accepted: list[tuple[bytes, bytes]] = []
+    accepted: Items = []
     with _environment(folder) as env, ThreadPoolExecutor(threads) as pool:
         while batch := list(islice(contents, BATCH_FILES)):
             encoded = [(key.encode("utf-8", "surrogateescape"), content) for key, content in batch]
             with env.begin() as txn, txn.cursor() as cursor:
                 todo = [item for item in encoded if not cursor.set_key(item[0][:LONGEST_KEY])]
-            good: list[tuple[bytes, bytes]] = []
+            good: Items = []
             for (key, content), (data, reason) in zip(todo, pool.map(_read, todo), strict=True):
                 if reason:
                     report.broken.append(BrokenFile(str(content), reason))
