@@ -2,11 +2,13 @@
 
   python tracking/analysis_results.py ostrack vitb_256_mae_ce_32x4_ep300 --dataset lasot
   python tracking/analysis_results.py --dataset lasot --results ours=output/a theirs=downloads/b --report output/report
+  python tracking/analysis_results.py --dataset lasot --results downloads/*.zip --latex
   python tracking/analysis_results.py --gt annotations --results a b --variant matlab
 
 SCRIPT CONFIG [CONFIG ...] reads what tracking/test.py wrote; --results reads any folder with one text file per
 sequence (comma, tab or space; boxes x y w h or eight corner numbers), or an experiment's folder of the VOT toolkit
-(WORKSPACE/results/TRACKER/EXPERIMENT). Tables are in percent; the best are bold in a terminal, and marked by *.
+(WORKSPACE/results/TRACKER/EXPERIMENT), or a pack as authors publish them: zip, tar, .mat, or a folder of those, with
+folders per tracker, run or benchmark. Tables are in percent; the best are bold in a terminal, and marked by *.
 """
 
 import argparse
@@ -48,7 +50,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="LABEL=DIR",
-        help="result folders; the label may be left out; LABEL=DIR,DIR averages runs of one tracker",
+        help="result folders or archives; the label may be left out; LABEL=DIR,DIR averages runs of one tracker",
     )
     parser.add_argument(
         "--variant", help=f"metric: {', '.join(METRICS)} (default: the benchmark's own; ostrack with --gt)"

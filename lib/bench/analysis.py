@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import numpy as np
+import torch
 
-from lib.bench.benchmarks import Benchmark, BenchmarkVideo
+from lib.bench.benchmarks import Benchmark, BenchmarkVideo, get_benchmark
 from lib.bench.compare import OTHER_FILES
 from lib.bench.found_results import find_results, read_results
 from lib.bench.metrics import METRICS, MetricError, Scores, average_runs, evaluate
 from lib.bench.metrics.metric import listed
+from lib.bench.packs import archive_stem, unpack
 from lib.bench.report import TrackerRun, build_report, by_attribute, comparison_tables, export, on_common_sequences
+from lib.bench.result_files import Floats, ResultFileError
 from lib.bench.results import read_manifest
+from lib.config import ConfigError
 from lib.data import Boxes, Video
+from lib.methods import load_experiment
+from lib.paths import repository_root
 from lib.viz import Table
 
 
@@ -26,7 +35,7 @@ class ResultSource:
 
     Attributes:
         label: Name of the tracker in tables.
-        folders: Result folders; several are repetitions, whose scores are averaged.
+        folders: Result folders or archives; several are repetitions, whose scores are averaged.
     """
 
     label: str
@@ -37,7 +46,7 @@ class ResultSource:
         """Read a value of `--results`.
 
         Args:
-            text: ``LABEL=DIR[,DIR...]``, or ``DIR``, whose last part is the label then.
+            text: ``LABEL=DIR[,DIR...]``, or ``DIR``, whose last part is the label then; archives as folders.
 
         Raises:
             ValueError: It is neither.
@@ -46,7 +55,50 @@ class ResultSource:
         paths = tuple(Path(f).expanduser() for f in (folders if sign else text).split(",") if f)
         if not paths or (sign and not label):
             raise ValueError(f"--results {text!r}: expected FOLDER or LABEL=FOLDER[,FOLDER...]")
-        return cls(label if sign else paths[0].name, paths)
+        return cls(label if sign else cls._usual_label(paths[0]), paths)
+
+    @staticmethod
+    def _usual_label(path: Path) -> str:
+        return archive_stem(path.name) or path.name
+
+    def unpacked(self, sequences: Sequence[BenchmarkVideo], scratch: Path) -> list[ResultSource]:
+        """The trackers of this source; one, as it is, unless it is an archive, or a folder with results further below.
+
+        Args:
+            sequences: The benchmark's sequences.
+            scratch: Existing folder for the files of archives.
+
+        Raises:
+            FileNotFoundError: A file or folder is not there, or has no result of these sequences.
+            ResultFileError: An archive cannot be read.
+            ValueError: Several archives are given as runs of one tracker, and one of them has several trackers.
+        """
+        runs: dict[str, list[Path]] = {}
+        for path in self.folders:
+            if not path.exists():
+                raise FileNotFoundError(f"{path}: no such folder or archive (results of {self.label})")
+            here = _found_in(path, sequences) if path.is_dir() else 0
+            found = {"": [path]}
+            if not here:
+                found = unpack(path, sequences, Path(mkdtemp(dir=scratch)))
+            elif here < len(sequences):  # files may have other toolkits' spellings
+                other = unpack(path, sequences, Path(mkdtemp(dir=scratch)))
+                if len(other) == 1 and _found_in(next(iter(other.values()))[0], sequences) > here:
+                    found = other
+            if len(self.folders) > 1 and len(found) > 1:
+                trackers = ", ".join(found)
+                raise ValueError(f"{path}: results of several trackers ({trackers}) cannot be a run of {self.label}")
+            for name, folders in found.items():
+                runs.setdefault(name if len(self.folders) == 1 else "", []).extend(folders)
+        if len(runs) == 1:
+            return [replace(self, folders=tuple(folders)) for folders in runs.values()]
+        above = "" if self.label == self._usual_label(self.folders[0]) else f"{self.label}/"
+        return [ResultSource(f"{above}{name}", tuple(folders)) for name, folders in runs.items()]
+
+
+def _found_in(folder: Path, sequences: Sequence[BenchmarkVideo]) -> int:
+    """Number of sequences that a folder has results of."""
+    return sum(bool(find_results(folder, s)) for s in sequences)
 
 
 @dataclass(frozen=True)
@@ -178,13 +230,13 @@ def load_runs(
     """Read and score every tracker's results on the same sequences.
 
     Args:
-        sources: The trackers.
+        sources: The trackers; an archive of several ones becomes several.
         sequences: Sequences to score.
         scoring: Metric and its options.
         skip_missing: Leave out sequences that some tracker lacks, for all trackers.
 
     Returns:
-        One run per source, in their order, on the sequences that all of them have scores of.
+        One run per tracker, in their order, on the sequences that all of them have scores of.
 
     Raises:
         ValueError: Two trackers have the same label.
@@ -192,14 +244,25 @@ def load_runs(
         ResultFileError: A file cannot be read.
         MetricError: Results cannot be scored.
     """
+    with TemporaryDirectory(prefix="results-") as scratch:
+        try:
+            unpacked = [tracker for source in sources for tracker in source.unpacked(sequences, Path(scratch))]
+            return _load_unpacked(unpacked, sequences, scoring, skip_missing)
+        except (ResultFileError, FileNotFoundError, MetricError) as error:
+            # Files of archives are gone when the message is read: it shows the end of their paths.
+            raise type(error)(re.sub(rf"{re.escape(scratch)}/\w+/", "", str(error))) from None
+
+
+def _load_unpacked(
+    sources: Sequence[ResultSource], sequences: Sequence[BenchmarkVideo], scoring: Scoring, skip_missing: bool
+) -> list[TrackerRun]:
+    """As `load_runs`, of folders."""
     if len({s.label for s in sources}) != len(sources):
         raise ValueError(f"two trackers have the same label: {', '.join(s.label for s in sources)} (use LABEL=FOLDER)")
     lacking: dict[Path, list[str]] = {}
     used: dict[Path, set[Path]] = {}
     for source in sources:
         for folder in source.folders:
-            if not folder.is_dir():
-                raise FileNotFoundError(f"{folder}: no such folder (results of {source.label})")
             files = {s.name: find_results(folder, s, scoring.exact) for s in sequences}
             lacking[folder] = [name for name, found in files.items() if not found]
             used[folder] = {path for found in files.values() for path in found.values()}
@@ -228,8 +291,10 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
     """Boxes of a tracker's first folder, and scores over all of its folders."""
     scores: list[Scores] = []
     boxes: dict[str, Boxes] = {}
+    times: list[Floats] = []
     for folder in source.folders:
         results = [s.scored(read_results(folder, s, scoring.exact)) for s in sequences]
+        times += [result.seconds for result in results if result.seconds is not None]
         if not boxes:
             for result in results:
                 boxes[result.name] = rows = result.prediction_xywh
@@ -242,7 +307,47 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
             raise MetricError(f"{source.label} ({folder}): {error}") from None
     whole = scores[0] if len(scores) == 1 else average_runs(scores)
     boxes = {name: boxes[name] for name in whole.names}
-    return TrackerRun(source.label, boxes, whole, read_manifest(source.folders[0]) or {})
+    manifest = read_manifest(source.folders[0]) or {}
+    parameters, published = _experiment_facts(source.label, manifest, sequences[0].dataset)
+    fps = manifest.get("timing", {}).get("tracker_fps") or _fps(times)
+    return TrackerRun(source.label, boxes, whole, manifest, fps, parameters, published)
+
+
+def _fps(times: Sequence[Floats]) -> float | None:
+    """Frames per second without the first frames; None without times."""
+    known = [t[1:][np.isfinite(t[1:])] for t in times]
+    seconds = float(sum(t.sum() for t in known))
+    return sum(map(len, known)) / seconds if seconds > 0 else None
+
+
+def _experiment_facts(
+    label: str, manifest: Mapping[str, Any], benchmark: str
+) -> tuple[int | None, Mapping[str, float]]:
+    """(parameters, published figures on the benchmark) of a tracker of this library.
+
+    It is known by its manifest, or by a label that is the name of a configuration, as SCRIPT/CONFIG where several
+    scripts have one of this name.
+    """
+    tracker, overrides = manifest.get("tracker", {}), manifest.get("overrides", [])
+    script, config = str(tracker.get("script", "")), str(tracker.get("config", "")).removesuffix("_untrained")
+    if not config:
+        files = list((repository_root() / "experiments").glob("*/*.yaml"))
+        named = [f for f in files if label in (f.stem, f"{f.parent.name}/{f.stem}") and f.parent.name[0] != "_"]
+        if len(named) != 1:
+            return None, {}
+        script, config = named[0].parent.name, named[0].stem
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            experiment = load_experiment(script, config, overrides)
+    except (ConfigError, TypeError):
+        return None, {}
+    with torch.device("meta"):
+        network = experiment.method.build_network(experiment.config, False)
+    figures: Mapping[str, float] = {}
+    if not overrides and config == tracker.get("config", config):
+        all_figures = experiment.config.published.items()
+        figures = next((f for name, f in all_figures if get_benchmark(name).name == benchmark), {})
+    return sum(p.numel() for p in network.parameters()), figures
 
 
 def with_attributes(sequences: Sequence[BenchmarkVideo], attributes: Sequence[str]) -> list[BenchmarkVideo]:

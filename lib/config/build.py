@@ -161,7 +161,7 @@ def as_plain(config: Any) -> Any:
 
     Args:
         config: A section, or a value in one. A field with `section` metadata is left out when it is None or empty, so
-            that a new optional section changes no hash.
+            that a new optional section changes no hash; one with `remark` metadata always.
     """
     if isinstance(config, Tree):
         return config.plain()
@@ -171,6 +171,7 @@ def as_plain(config: Any) -> Any:
         return {
             f.metadata.get("key", f.name.upper()): as_plain(value)
             for f in dataclasses.fields(config)
+            if not f.metadata.get("remark")
             if (value := getattr(config, f.name)) not in (None, Tree()) or not f.metadata.get("section")
         }
     if isinstance(config, dict):

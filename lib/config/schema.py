@@ -493,6 +493,9 @@ class Config:
         teacher, kd: For distillation, of any method with a one-stream network.
         slt: For sequence-level training, of any method whose tracker has the stages of a step.
         init: For training that begins with the weights of another experiment.
+        published: Benchmark, as ``--dataset`` takes it in capitals -> label of a score -> figure in percent of the
+            publication, which tables show beside what is measured. It describes this file alone: a file that has it as
+            BASE does not inherit it, and no hash of a configuration changes with it.
     """
 
     data: Data = Data()
@@ -503,8 +506,13 @@ class Config:
     kd: KD | None = field(default=None, metadata={"section": True})
     slt: SLT | None = field(default=None, metadata={"section": True})
     init: Init | None = field(default=None, metadata={"section": True})
+    published: dict[str, dict[str, float]] = field(default_factory=dict, metadata={"remark": True})
 
     def __post_init__(self) -> None:
+        for benchmark, figures in self.published.items():
+            for label, value in figures.items():
+                found = f"PUBLISHED.{benchmark}.{label} is {value}"
+                require(0 <= value <= 100, f"{found}; a figure in percent is expected, 0..100")
         require(self.kd is None or self.teacher is not None, "KD is given without a TEACHER")
         both = self.slt is not None and self.teacher is not None
         require(not both, "SLT and TEACHER are given; sequence-level training cannot be joined by a teacher")

@@ -161,6 +161,7 @@ def _read_file(path: Path, children: tuple[Path, ...]) -> Tree:
     tree = Tree()
     for file in files:
         tree.merge(_read_file(file, (*children, path)))
+    tree.pop("PUBLISHED")  # figures of another configuration
     tree.merge(own)
     return tree
 

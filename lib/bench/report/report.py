@@ -69,7 +69,8 @@ def build_report(
         training = {"log": training_log.name, "figures": panels}
     worst, best = _players(runs, {video.name: video for video in sequences}, colours, examples)
     table = sequence_table(runs)
-    lowest_first = sorted(table.rows, key=lambda row: scores.per_sequence()[str(row[0])])
+    values = scores.per_sequence()
+    lowest_first = sorted(table.rows, key=lambda row: values[str(row[0])])
     known = [run for run in runs if run.manifest]
     context = {
         "title": title,

@@ -203,3 +203,20 @@ def test_text_of_another_encoding_and_overrides_that_are_not_yaml(tmp_path: Path
         with pytest.raises(ConfigError, match=r"^override 'TRAIN\.LR=") as caught:
             read_tree(write(tmp_path, "b.yaml", ""), [f"TRAIN.LR={value}"])
         assert "\n" not in str(caught.value)
+
+
+def test_published_figures_belong_to_their_file_alone_and_change_no_hash(tmp_path: Path) -> None:
+    write(tmp_path, "plain.yaml", "TRAIN: {EPOCH: 3}\n")
+    base = write(tmp_path, "base.yaml", "TRAIN: {EPOCH: 3}\nPUBLISHED: {LASOT: {AUC: 69.1}}\n")
+    derived = write(tmp_path, "derived.yaml", "BASE: base.yaml\nPUBLISHED: {UAV: {AUC: 68}}\n")
+    plain, own, other = (from_tree(Config, read_tree(tmp_path / n)) for n in ("plain.yaml", base.name, derived.name))
+    assert own.published == {"LASOT": {"AUC": 69.1}}
+    assert other.published == {"UAV": {"AUC": 68.0}}
+    assert config_hash(plain) == config_hash(own) == config_hash(other)
+    for value, message in (
+        ("0.691e3", r"PUBLISHED\.LASOT\.AUC is 691\.0"),
+        ("high", r"PUBLISHED\.LASOT\.AUC: expected"),
+    ):
+        path = write(tmp_path, "a.yaml", f"PUBLISHED: {{LASOT: {{AUC: {value}}}}}\n")
+        with pytest.raises(ConfigError, match=message):
+            from_tree(Config, read_tree(path))

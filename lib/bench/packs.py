@@ -1,0 +1,315 @@
+"""Result packs as authors publish them: archives and folders, nested by tracker, run or benchmark, and MATLAB files.
+
+A pack is searched for files that are named by the benchmark's sequences, with what trackers and toolkits add to a name:
+
+    <seq>.txt   <tracker>_<seq>.txt   <seq>_<tracker>.mat   <seq>_001.txt   <seq>/<seq>_001.txt (.bin)
+
+The files are copied to a folder per tracker and run, as `lib.bench.analysis` reads them. No path is made of a name in
+an archive but for the last part behind a sequence's name, so that no file can be written elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from tempfile import NamedTemporaryFile, mkdtemp
+from typing import IO, Any
+
+import numpy as np
+
+from lib.bench.benchmarks import BENCHMARKS, BenchmarkVideo, get_benchmark
+from lib.bench.result_files import Floats, ResultFileError, write_boxes, write_column
+from lib.bench.results import MANIFEST
+
+log = logging.getLogger(__name__)
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".mat")
+READ = (".txt", ".csv", ".value", ".bin", ".json", *ARCHIVES)
+FOREIGN = (".rar", ".7z")
+MOST_BYTES = 8 << 30
+"""Unpacked size from which a pack is refused."""
+SIDE = re.compile(r"_(times?|scores?|confidences?|all_boxes|all_scores)$")
+SIDE_NAMES = {"time": "_time", "scor": "_score", "conf": "_confidence"}
+RUN = re.compile(
+    r"^(run|rep|repeat|trial|seed)?[_-]?(\d{1,2}|0\d\d)$|[_-](run|rep|repeat|trial|seed)[_-]?\d+$|_0\d\d$", re.I
+)
+COMMON_WORDS = {"results", "result", "trackingresults", "rawresults", "test", "float", "times", "scores"}
+NESTED = 3
+"""Archives within archives are opened to this depth."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A file of a pack: the folders above it in the pack, its name, and where its bytes are."""
+
+    folders: tuple[str, ...]
+    name: str
+    file: Path
+
+
+@dataclass
+class _Group:
+    """The files of one run of one tracker: path in a result folder -> file; the sequences that have boxes."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+    sequences: set[str] = field(default_factory=set)
+
+
+@dataclass
+class _Scratch:
+    """A folder for the files of a pack, and the bytes that have been written there."""
+
+    folder: Path
+    written: int = 0
+
+
+_Key = tuple[tuple[str, ...], str, str]
+"""Folders, and the text before and behind the sequence's name."""
+
+
+def archive_stem(name: str) -> str | None:
+    """The name of an archive without its ending; None for other files."""
+    endings = [ending for ending in (*ARCHIVES, *FOREIGN) if name.lower().endswith(ending)]
+    return name[: -len(max(endings, key=len))] if endings else None
+
+
+def unpack(path: Path, sequences: Sequence[BenchmarkVideo], scratch: Path) -> dict[str, list[Path]]:
+    """Find the results of a benchmark's sequences in an archive or a folder.
+
+    Args:
+        path: Archive, MATLAB file or folder.
+        sequences: Sequences of the benchmark.
+        scratch: Empty folder for the copies.
+
+    Returns:
+        Tracker -> result folders, one per run. The name is empty if there is one tracker.
+
+    Raises:
+        FileNotFoundError: No file belongs to a sequence; the message shows some that are there.
+        ResultFileError: The archive cannot be read, or is too large.
+    """
+    files = scratch / "files"
+    files.mkdir(parents=True)
+    members = list(_members(path, _Scratch(files)))
+    groups = _grouped(members, sequences)
+    if not groups:
+        names = ", ".join("/".join((*m.folders, m.name)) for m in members[:3]) or "no text files"
+        raise FileNotFoundError(f"{path}: no result of the {len(sequences)} sequences; there is: {names}")
+    most = max(len(group.sequences) for group in groups.values())
+    trackers: dict[_Key, list[_Group]] = {}
+    for (folders, before, behind), group in sorted(groups.items()):
+        if 2 * len(group.sequences) < most:
+            count = f"{len(group.sequences)} sequences, others {most}"
+            log.warning("left out: %s of %s has results of %s", "/".join(folders) or "the top", path, count)
+            continue
+        plain = tuple(part for part in (RUN.sub("", part) for part in folders) if part)
+        trackers.setdefault((plain, before, RUN.sub("", behind)), []).append(group)
+    found: dict[str, list[Path]] = {}
+    for label, runs in zip(_labels(list(trackers)), trackers.values(), strict=True):
+        for i, run in enumerate(runs):
+            folder = scratch / re.sub(r"[^\w.-]+", "_", f"{path.name} {label} {i if len(runs) > 1 else ''}").strip("_")
+            for name, file in run.files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, folder / name)
+            found.setdefault(label, []).append(folder)
+    return found
+
+
+def _labels(keys: Sequence[_Key]) -> list[str]:
+    """Names that tell the trackers apart: the parts of their keys that differ."""
+    words = [[*folders, before.strip("_-"), behind.strip("_-")] for folders, before, behind in keys]
+    shared = set.intersection(*map(set, words)) | {w for line in words for w in line if _plain(w) in COMMON_WORDS}
+    labels = ["/".join(w.removesuffix("_tracking_result") for w in line if w and w not in shared) for line in words]
+    if len(set(labels)) < len(labels):
+        labels = ["/".join(filter(None, line)) for line in words]
+    return labels
+
+
+def _members(path: Path, scratch: _Scratch, folders: tuple[str, ...] = (), depth: int = 0) -> Iterator[_Member]:
+    """The files that may be results; those of archives are copied to `scratch` under names of our own."""
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            if parts := _parts(file.relative_to(path).as_posix()):
+                yield from _opened(parts, file, scratch, depth)
+        return
+    if path.suffix.lower() == ".mat" and depth == 0:
+        yield from _opened((path.name,), path, scratch, depth)
+        return
+    try:
+        for name, stream in _entries(path):
+            if not (parts := _parts(name)):
+                continue
+            with NamedTemporaryFile(dir=scratch.folder, delete=False) as copy:
+                while block := stream.read(1 << 20):
+                    scratch.written += copy.write(block)
+                    if scratch.written > MOST_BYTES:
+                        raise ResultFileError(f"{path}: more than {MOST_BYTES >> 30} GiB unpacked, at {name}")
+            yield from _opened((*folders, *parts), Path(copy.name), scratch, depth)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise ResultFileError(f"{path}: the archive cannot be read ({error})") from None
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Folders and name of a file that may be a result, without parts such as `..`; empty for other files."""
+    parts = tuple(part for part in name.replace("\\", "/").split("/") if part.strip("."))
+    hidden = not parts or parts[-1].startswith(".") or "__MACOSX" in parts
+    return () if hidden or not parts[-1].lower().endswith(READ) else parts
+
+
+def _entries(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """(name, open file) of each file in a zip or tar archive; links and devices are left out."""
+    if path.name.lower().endswith(FOREIGN):
+        raise ResultFileError(f"{path}: archives of this kind are not read; unpack it and give the folder")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if not info.is_dir():
+                    with archive.open(info) as stream:
+                        yield info.filename, stream
+        return
+    with tarfile.open(path) as tar:
+        for entry in tar:
+            content = tar.extractfile(entry) if entry.isreg() else None
+            if content is not None:
+                yield entry.name, content
+
+
+def _opened(parts: tuple[str, ...], file: Path, scratch: _Scratch, depth: int) -> Iterator[_Member]:
+    """A file as it is; an archive in a pack and a MATLAB file as the files that it holds."""
+    *folders, name = parts
+    inner = archive_stem(name)
+    if inner is None:
+        yield _Member(tuple(folders), name, file)
+    elif not name.lower().endswith(".mat"):
+        if depth < NESTED:
+            yield from _members(file, scratch, (*folders, inner), depth + 1)
+    else:
+        matrices = read_mat(file)
+        for keys, (rows, fps) in matrices.items():
+            *above, last = (*folders, inner, *keys) if len(matrices) > 1 else (*folders, inner)
+            copy = Path(mkdtemp(dir=scratch.folder))
+            write_boxes(copy / "boxes", rows, "float_space")
+            yield _Member(tuple(above), f"{last}.txt", copy / "boxes")
+            if fps:
+                write_column(copy / "times", [1 / fps] * len(rows), "%.9f")
+                yield _Member(tuple(above), f"{last}_time.txt", copy / "times")
+
+
+def read_mat(path: Path) -> dict[tuple[str, ...], tuple[Floats, float | None]]:
+    """The boxes in a MATLAB file: matrices of 4 or 8 columns, or OTB's structs with `res` and `fps`.
+
+    Args:
+        path: File of MATLAB's format 5 to 7.
+
+    Returns:
+        Names of the variable and fields -> ([N, 4] or [N, 8] rows, frames per second or None). Of a cell array of
+        several runs, as of OTB's temporal and spatial robustness, the first one.
+
+    Raises:
+        ResultFileError: It is of another format.
+    """
+    from scipy.io import loadmat
+
+    try:
+        variables = loadmat(path, simplify_cells=True)
+    except NotImplementedError:
+        raise ResultFileError(f"{path}: MATLAB file of format 7.3; save it with -v7") from None
+    except Exception as error:  # scipy raises many kinds for a damaged file
+        raise ResultFileError(f"{path}: not a MATLAB file ({error})") from None
+    found: dict[tuple[str, ...], tuple[Floats, float | None]] = {}
+
+    def walk(value: Any, keys: tuple[str, ...], fps: float | None) -> None:
+        if isinstance(value, dict) and "res" in value:
+            speed = value.get("fps")
+            walk(value["res"], keys, float(speed) if isinstance(speed, (int, float)) and speed > 0 else None)
+        elif isinstance(value, dict):
+            for key in (key for key in value if not key.startswith("__")):
+                walk(value[key], (*keys, key), None)
+        elif isinstance(value, list) or (isinstance(value, np.ndarray) and value.dtype == object):
+            if len(value):
+                walk(value[0], keys, None)
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and value.shape[-1:] in ((4,), (8,)):
+            found[keys] = (value.reshape(-1, value.shape[-1]).astype(np.float64), fps)
+
+    walk(variables, (), None)
+    return found
+
+
+def _plain(text: str) -> str:
+    """Letters and digits in lower case."""
+    return re.sub(r"[\W_]", "", text.lower())
+
+
+def _grouped(members: Sequence[_Member], sequences: Sequence[BenchmarkVideo]) -> dict[_Key, _Group]:
+    """The files by tracker and run; where some lie in a folder with the benchmark's name, these only."""
+    names = {other.lower().replace("-", "_"): s.name for s in sequences for other in s.other_names}
+    names |= {s.name.lower().replace("-", "_"): s.name for s in sequences}
+    exact = {s.name for s in sequences}
+    groups: dict[_Key, _Group] = {}
+    for member in members:
+        placed = _placed(member, names, exact)
+        if placed is not None:
+            key, sequence, path, is_boxes = placed
+            group = groups.setdefault(key, _Group())
+            group.files[path] = member.file
+            group.sequences |= {sequence} if is_boxes else set()
+    groups = {key: group for key, group in groups.items() if group.sequences}
+    for member in members:
+        if member.name == MANIFEST:
+            for key in (key for key in groups if key[0] == member.folders):
+                groups[key].files[MANIFEST] = member.file
+    if sequences[0].dataset in BENCHMARKS:
+        benchmark = get_benchmark(sequences[0].dataset)
+        words = {_plain(word) for word in (benchmark.name, benchmark.title, *benchmark.aliases)}
+        named = {key: group for key, group in groups.items() if any(_plain(part) in words for part in key[0])}
+        groups = named or groups
+    return groups
+
+
+def _placed(member: _Member, names: Mapping[str, str], exact: Container[str]) -> tuple[_Key, str, str, bool] | None:
+    """(tracker and run, sequence, path in a result folder, True for boxes) of a file; None if it is of no sequence."""
+    folders, name = member.folders, PurePosixPath(member.name)
+    if name.suffix.lower() == ".json" or any(part.startswith("stale-") for part in folders):
+        return None
+    copy = "float/" if folders[-1:] == ("float",) else ""
+    if folders and folders[-1].lower() in ("float", "times", "scores"):
+        folders = folders[:-1]
+    side = SIDE.search(name.stem)
+    stem = name.stem[: side.start()] if side else name.stem
+    found = _sequence_in(stem, names, exact)
+    if found is None or (side and side[1].startswith("all_")):
+        return None
+    before, sequence, behind = found
+    ending = name.suffix.lower() if name.suffix.lower() in (".value", ".bin") else ".txt"
+    if side:
+        ending = f"{SIDE_NAMES[side[1][:4]]}{ending}"
+    if folders and _sequence_in(folders[-1], names, exact) == ("", sequence, "") and not before:
+        return (
+            (folders[:-1], "", ""),
+            sequence,
+            f"{sequence}/{sequence}{behind or '_001' * (not side)}{ending}",
+            not side,
+        )
+    return (folders, before, behind), sequence, f"{copy}{sequence}{ending}", not side and not copy
+
+
+def _sequence_in(stem: str, names: Mapping[str, str], exact: Container[str]) -> tuple[str, str, str] | None:
+    """(text before, sequence, text behind) for a name that has a sequence's name at one of its ends."""
+    if stem in exact:
+        return "", stem, ""
+    text = stem.lower().replace("-", "_")
+    if text in names:
+        return "", names[text], ""
+    cuts = [i for i, letter in enumerate(text) if letter == "_"]
+    ends = [("", text[:i], stem[i:]) for i in cuts] + [(stem[: i + 1], text[i + 1 :], "") for i in cuts]
+    for before, middle, behind in sorted(ends, key=lambda end: -len(end[1])):
+        if middle in names:
+            return before, names[middle], behind
+    return None
