@@ -25,7 +25,6 @@ from lib.bench import (
     check_requests,
     load_runs,
     read_truth,
-    trackers_in,
     with_attributes,
 )
 from lib.bench.benchmarks import BenchmarkVideo, get_benchmark
@@ -122,8 +121,7 @@ def run(args: argparse.Namespace) -> int:
         videos = list(sequences)
     if args.attribute:
         sequences = with_attributes(sequences, args.attribute)
-    found = [tracker for source in sources(args, paths) for tracker in trackers_in(source, sequences)]
-    runs = load_runs(found, sequences, scoring, args.skip_missing)
+    runs = load_runs(sources(args, paths), sequences, scoring, args.skip_missing)
     comparison = Comparison(benchmark.title if benchmark else str(args.gt), runs, sequences, videos)
     print("\n".join(comparison.notes))
     for stem, table in comparison.tables.items():

@@ -225,7 +225,7 @@ def compare(
 
     Args:
         results: What `evaluate` returned, result folders of any origin (one text file per sequence, or a folder of such
-            folders), texts `LABEL=FOLDER`; or label -> one of these.
+            folders), archives, texts `LABEL=FOLDER`; or label -> one of these.
         benchmark: As in `evaluate`.
         metric: Variant in place of the benchmark's own.
         report: Folder that gets `report.html`, tables and plots.
@@ -241,7 +241,7 @@ def compare(
         FileNotFoundError: A folder is not there, or lacks sequences.
         MetricError: Results cannot be scored.
     """
-    from lib.bench import Comparison, Scoring, load_runs, trackers_in, with_attributes
+    from lib.bench import Comparison, Scoring, load_runs, with_attributes
     from lib.bench.benchmarks import get_benchmark
     from lib.paths import load_paths
 
@@ -250,8 +250,7 @@ def compare(
     found = chosen.sequences(load_paths(data_dir=data_dir), skip_missing=skip_missing)
     if attributes:
         found = with_attributes(found, attributes)
-    sources = [tracker for source in _sources(results) for tracker in trackers_in(source, found)]
-    comparison = Comparison(chosen.title, load_runs(sources, found, scoring, skip_missing), found, found)
+    comparison = Comparison(chosen.title, load_runs(_sources(results), found, scoring, skip_missing), found, found)
     if report is not None:
         comparison.write_report(Path(report), title)
     return comparison

@@ -1,6 +1,6 @@
 """Evaluation: benchmarks, the runner and its queue, metrics, reports, and tools that measure or show a tracker."""
 
-from lib.bench.analysis import Comparison, ResultSource, Scoring, load_runs, trackers_in, with_attributes
+from lib.bench.analysis import Comparison, ResultSource, Scoring, load_runs, with_attributes
 from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import check_requests, run_test, run_tests, start_processes
 from lib.bench.compare import compare_runs

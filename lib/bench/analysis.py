@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
@@ -90,9 +90,12 @@ class ResultSource:
                 raise ValueError(f"{path}: results of several trackers ({trackers}) cannot be a run of {self.label}")
             for name, folders in found.items():
                 runs.setdefault(name if len(self.folders) == 1 else "", []).extend(folders)
+        unnamed = self.label == self._usual_label(self.folders[0])
         if len(runs) == 1:
-            return [replace(self, folders=tuple(folders)) for folders in runs.values()]
-        above = "" if self.label == self._usual_label(self.folders[0]) else f"{self.label}/"
+            ((name, folders),) = runs.items()
+            inner = name if unnamed and self.folders[0].is_dir() else ""
+            return [ResultSource(inner or self.label, tuple(folders))]
+        above = "" if unnamed else f"{self.label}/"
         return [ResultSource(f"{above}{name}", tuple(folders)) for name, folders in runs.items()]
 
 
@@ -206,26 +209,8 @@ class Comparison:
         return build_report(heading, self.title, self.runs, self.videos, self.attributes, training_log, folder)
 
 
-def trackers_in(source: ResultSource, sequences: Sequence[BenchmarkVideo]) -> list[ResultSource]:
-    """The trackers of a folder: itself, or, where it has no results, the folders in it that have some.
-
-    Args:
-        source: The folder.
-        sequences: Sequences that results are looked for.
-    """
-
-    def has_results(folder: Path) -> bool:
-        return any(find_results(folder, sequence) for sequence in sequences)
-
-    folder = source.folders[0]
-    if len(source.folders) > 1 or not folder.is_dir() or has_results(folder):
-        return [source]
-    inside = [ResultSource(f.name, (f,)) for f in sorted(folder.iterdir()) if f.is_dir() and has_results(f)]
-    return inside or [source]
-
-
 def load_runs(
-    sources: Sequence[ResultSource], sequences: Sequence[BenchmarkVideo], scoring: Scoring, skip_missing: bool = False
+    sources: Iterable[ResultSource], sequences: Sequence[BenchmarkVideo], scoring: Scoring, skip_missing: bool = False
 ) -> list[TrackerRun]:
     """Read and score every tracker's results on the same sequences.
 

@@ -16,7 +16,7 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile, mkdtemp
@@ -89,7 +89,7 @@ def unpack(path: Path, sequences: Sequence[BenchmarkVideo], scratch: Path) -> di
         scratch: Empty folder for the copies.
 
     Returns:
-        Tracker -> result folders, one per run. The name is empty if there is one tracker.
+        Tracker -> result folders, one per run. The name may be empty if there is one tracker.
 
     Raises:
         FileNotFoundError: No file belongs to a sequence; the message shows some that are there.
@@ -112,7 +112,7 @@ def unpack(path: Path, sequences: Sequence[BenchmarkVideo], scratch: Path) -> di
         plain = tuple(part for part in (RUN.sub("", part) for part in folders) if part)
         trackers.setdefault((plain, before, RUN.sub("", behind)), []).append(group)
     found: dict[str, list[Path]] = {}
-    for label, runs in zip(_labels(list(trackers)), trackers.values(), strict=True):
+    for label, runs in zip(_labels(list(trackers), _benchmark_words(sequences)), trackers.values(), strict=True):
         for i, run in enumerate(runs):
             folder = scratch / re.sub(r"[^\w.-]+", "_", f"{path.name} {label} {i if len(runs) > 1 else ''}").strip("_")
             for name, file in run.files.items():
@@ -122,10 +122,13 @@ def unpack(path: Path, sequences: Sequence[BenchmarkVideo], scratch: Path) -> di
     return found
 
 
-def _labels(keys: Sequence[_Key]) -> list[str]:
-    """Names that tell the trackers apart: the parts of their keys that differ."""
+def _labels(keys: Sequence[_Key], benchmark: Set[str]) -> list[str]:
+    """Names that tell the trackers apart: the parts of their keys that differ; for one tracker its innermost part."""
     words = [[*folders, before.strip("_-"), behind.strip("_-")] for folders, before, behind in keys]
-    shared = set.intersection(*map(set, words)) | {w for line in words for w in line if _plain(w) in COMMON_WORDS}
+    if len(keys) == 1:
+        return [next((w for w in reversed(words[0]) if w and _plain(w) not in COMMON_WORDS | benchmark), "")]
+    shared = set.intersection(*map(set, words))
+    shared |= {w for line in words for w in line if _plain(w) in COMMON_WORDS | benchmark}
     labels = ["/".join(w.removesuffix("_tracking_result") for w in line if w and w not in shared) for line in words]
     if len(set(labels)) < len(labels):
         labels = ["/".join(filter(None, line)) for line in words]
@@ -265,12 +268,17 @@ def _grouped(members: Sequence[_Member], sequences: Sequence[BenchmarkVideo]) ->
         if member.name == MANIFEST:
             for key in (key for key in groups if key[0] == member.folders):
                 groups[key].files[MANIFEST] = member.file
-    if sequences[0].dataset in BENCHMARKS:
-        benchmark = get_benchmark(sequences[0].dataset)
-        words = {_plain(word) for word in (benchmark.name, benchmark.title, *benchmark.aliases)}
-        named = {key: group for key, group in groups.items() if any(_plain(part) in words for part in key[0])}
-        groups = named or groups
-    return groups
+    words = _benchmark_words(sequences)
+    named = {key: group for key, group in groups.items() if any(_plain(part) in words for part in key[0])}
+    return named or groups
+
+
+def _benchmark_words(sequences: Sequence[BenchmarkVideo]) -> set[str]:
+    """The names of the benchmark, as `_plain` text; none where it is not known."""
+    if sequences[0].dataset not in BENCHMARKS:
+        return set()
+    benchmark = get_benchmark(sequences[0].dataset)
+    return {_plain(word) for word in (benchmark.name, benchmark.title, *benchmark.aliases)}
 
 
 def _placed(member: _Member, names: Mapping[str, str], exact: Container[str]) -> tuple[_Key, str, str, bool] | None:

@@ -137,6 +137,13 @@ def test_runs_are_averaged_and_trackers_are_told_apart(truth: list[BenchmarkVide
         load(f"x={tmp_path / 'pack.zip'},{tmp_path / 'dimp.tar.gz'}", truth)
 
 
+def test_one_tracker_below_a_folder_has_the_name_of_its_own_folder(truth: list[BenchmarkVideo], tmp_path: Path) -> None:
+    for name in NAMES:
+        write_boxes(tmp_path / "downloads" / "theirs" / "results" / "lasot" / f"{name}.txt", boxes(name))
+    assert [run.name for run in load(tmp_path / "downloads", truth)] == ["theirs"]
+    assert [run.name for run in load(f"x={tmp_path / 'downloads'}", truth)] == ["x"]
+
+
 def test_a_tracker_of_few_sequences_is_named_and_left_out(
     truth: list[BenchmarkVideo], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
