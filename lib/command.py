@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 
 LIFE, DEATH = "TRACKING_WORKER_LIFE", "TRACKING_WORKER_DEATH"
 """Environment of a child of `run_in_child`: number of its predecessors, and reason of the last one's death."""
@@ -35,8 +37,28 @@ def run_command(run: Callable[[], int | None], debug: bool = False, interrupted:
     except (ValueError, OSError, RuntimeError, LookupError) as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        if is_first_to_report(str(error)):
+            print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def is_first_to_report(message: str) -> bool:
+    """True in the first of torchrun's processes that has this message; the others need not repeat it.
+
+    Args:
+        message: An error that may come up in every process.
+    """
+    environment = os.environ
+    if "TORCHELASTIC_RUN_ID" not in environment or int(environment.get("WORLD_SIZE", "1")) < 2:
+        return True
+    from torch.distributed import TCPStore
+
+    try:
+        address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+        store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=5))
+        return store.add(f"reported/{hashlib.sha256(message.encode()).hexdigest()}", 1) == 1
+    except (RuntimeError, KeyError):
+        return True  # better twice than never
 
 
 def run_in_child() -> int | None:

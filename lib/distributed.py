@@ -6,6 +6,7 @@ Training and evaluation share this module; `lib.launch` starts the processes.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -155,6 +156,9 @@ def start(
         torch.set_num_threads(threads_per_process(local_size))
     if size == 1:
         return World(chosen, reason)
+    if local_size == size and sys.platform == "linux":
+        for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(variable, "lo")
     store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
     # After a restart by torchrun the store still holds the addresses of the processes that are gone.
     store = dist.PrefixStore(f"restart_{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
@@ -165,6 +169,27 @@ def start(
     group = dist.new_group(backend="gloo", timeout=timeout)
     control = group if isinstance(group, dist.ProcessGroup) else None
     return World(chosen, reason, rank, size, local_rank, local_size, control, dist.PrefixStore("user", store))
+
+
+def network_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Sentences on what this run opens to the network; none where that is 127.0.0.1 alone.
+
+    Args:
+        environment: Variables of torchrun.
+    """
+    size = int(environment.get("WORLD_SIZE", "1"))
+    if not is_launched(environment) or size == 1 or environment["TORCHELASTIC_RUN_ID"] == "loopback":
+        return []
+    port = environment.get("MASTER_PORT")
+    if int(environment.get("LOCAL_WORLD_SIZE", size)) < size:
+        return [
+            f"network: node 0 ({environment.get('MASTER_ADDR')}) listens on port {port} of every interface (torchrun's "
+            "store), and every process on the interface of its host's name, without passwords: use a private network"
+        ]
+    return [
+        f"network: torchrun itself listens on port {port} of every interface, without a password; --nproc_per_node of "
+        "tracking/train.py and --threads of tracking/test.py listen on 127.0.0.1 alone"
+    ]
 
 
 def stop(world: World) -> None:

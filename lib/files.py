@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
     """A binary file to write; it takes the place of `path` when the block ends well.
 
     Whatever happens meanwhile, a kill and a power cut included, `path` holds what it held before or all that the block
-    wrote. A killed process leaves `<name>.<process id>.tmp` behind.
+    wrote. A killed process leaves `<name>.<process id>.tmp` behind, which the next writer of this file deletes.
 
     Args:
         path: File to write or replace; its folder is made if it does not exist.
@@ -25,6 +26,9 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        if not _may_run(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
     try:
         with temporary.open("wb") as file:
             yield file
@@ -39,6 +43,17 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _may_run(process: str) -> bool:
+    """True unless there is no process of that number on this machine."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError):
+        return True
+    return True
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(table)
     for label, names in (("only in A", found.only_a), ("only in B", found.only_b)):
         if names:
-            console.print(f"{label}: {', '.join(names)}", highlight=False)
+            console.print(f"{label}: {', '.join(names)}", highlight=False, markup=False)
     for key, (a, b) in found.settings.items():
         console.print(f"{key}: {a} / {b}", highlight=False, markup=False)
     for label, a, b in score_changes(options.run_a, options.run_b):

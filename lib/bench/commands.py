@@ -17,7 +17,7 @@ from lib.bench.evaluate import EvalJob, Outcome, Scored, run_evaluation
 from lib.bench.metrics import METRICS, check_options
 from lib.bench.render import check_selection, select_videos, write_videos
 from lib.bench.submit import pack, shortfall
-from lib.distributed import is_launched
+from lib.distributed import is_launched, network_notes
 from lib.launch import run_under_torchrun
 
 SHOWN_FAILURES = 50
@@ -102,7 +102,9 @@ def run_test(job: EvalJob, console: Console, videos: str | None = None) -> Outco
         console.print(message, highlight=False, soft_wrap=True)
 
     execution = job.spec.execution(0)
-    say(f"[bold]{' '.join(job.spec.labels)}[/bold] on [bold]{job.benchmark.title}[/bold]")
+    for note in network_notes():
+        say(escape(note))
+    say(f"[bold]{escape(' '.join(job.spec.labels))}[/bold] on [bold]{job.benchmark.title}[/bold]")
     weights = job.spec.details().get("weights")
     if isinstance(weights, dict):
         say(escape(f"weights: {weights['file'] or 'none'} ({weights['sha256'][:16]})"))
@@ -138,7 +140,7 @@ def run_test(job: EvalJob, console: Console, videos: str | None = None) -> Outco
             for path in write_videos(done, {"tracker": outcome.folder}, outcome.folder / "videos", chosen):
                 say(escape(f"video: {path}"))
         if job.benchmark.submission and not outcome.failures and not job.names:
-            say(f"submission: {pack(job.benchmark, outcome.folder, job.paths)}")
+            say(escape(f"submission: {pack(job.benchmark, outcome.folder, job.paths)}"))
             if note := shortfall(job.benchmark, len(outcome.sequences)):
                 say(escape(f"note: {note}"))
     return outcome

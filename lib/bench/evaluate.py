@@ -304,7 +304,7 @@ def _prepare(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: Console
     """Before anything is tracked: move stale results aside, write the manifest; returns the runs to track."""
 
     def say(message: str) -> None:
-        console.print(message, highlight=False, soft_wrap=True)
+        console.print(message, highlight=False, soft_wrap=True, markup=False)
 
     folder, identity = job.folder, job.identity
     before = (read_manifest(folder.path) or {}).get("identity", {}) if folder.path.is_dir() else {}

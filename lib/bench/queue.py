@@ -321,7 +321,7 @@ class WorkQueue:
             elif event == "failed":
                 self.watcher.failed(name, value)
             else:
-                self.watcher.message(value)
+                self.watcher.message(escape(value))
         frames = store.add("frames", 0)
         self.watcher.tracked(frames - self._frames_read)
         self._frames_read = frames

@@ -71,13 +71,12 @@ from lib.data.lmdb_build import (
 )
 from lib.data.loader import (
     COLLATES,
-    WORKER_DIED,
     BatchLoader,
     WorkerError,
     build_clip_loader,
     build_loader,
     collate,
-    is_worker_death,
+    machine_trouble,
 )
 from lib.data.modalities import (
     AuxRecipe,

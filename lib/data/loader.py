@@ -32,20 +32,45 @@ WORKER_GRACE_SECONDS = 60
 WORKER_DIED = (
     "a data loading process died (out of memory, or killed from outside); fewer TRAIN.NUM_WORKER need less memory"
 )
+TROUBLE = (
+    (
+        ("bus error", "shared memory", "</torch_"),
+        "the shared memory of this machine (/dev/shm), through which data loading processes send batches, is full; "
+        "containers get more by --shm-size=8g, and fewer TRAIN.NUM_WORKER need less",
+    ),
+    (
+        ("too many open files", "ancdata"),
+        "too many open files for one process; `ulimit -n 65536` allows more, and fewer TRAIN.NUM_WORKER need fewer",
+    ),
+    (("exited unexpectedly", "killed by signal"), WORKER_DIED),
+    (
+        ("enforce fail", "pytorchstreamwriter", "no space left"),
+        "the disk is full, a file could not be written",
+    ),
+)
+"""What messages of PyTorch and the system hold when the machine is short of something -> a sentence."""
+
+
+def machine_trouble(error: BaseException) -> str:
+    """Explain an error that comes from the machine and not from the program.
+
+    Args:
+        error: Of any place in a training step, since PyTorch raises at once when a worker process dies.
+
+    Returns:
+        A sentence with the first line of the message; "" for any other error.
+    """
+    if not isinstance(error, RuntimeError | OSError):
+        return ""
+    lines = str(error).strip().splitlines() or [""]
+    found = str(error).lower()
+    sentence = next((told for signs, told in TROUBLE if any(sign in found for sign in signs)), "")
+    # in a worker's traceback the last line has the reason
+    return f"{sentence} ({lines[-1] if lines[0].startswith('Caught') else lines[0]:.200})" if sentence else ""
 
 
 class WorkerError(RuntimeError):
     """A worker process that died."""
-
-
-def is_worker_death(error: BaseException) -> bool:
-    """Recognise the error that PyTorch raises when a worker process dies.
-
-    Args:
-        error: Of any place in a training step, since PyTorch raises at once.
-    """
-    message = str(error)
-    return isinstance(error, RuntimeError) and ("exited unexpectedly" in message or "killed by signal" in message)
 
 
 S_co = TypeVar("S_co", covariant=True)
@@ -231,10 +256,10 @@ class BatchLoader(Generic[B]):
                 loaded: _Loaded = next(iterator)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if not is_worker_death(error):
+            except (RuntimeError, OSError) as error:
+                if not (trouble := machine_trouble(error)):
                     raise
-                raise WorkerError(f"{WORKER_DIED} in epoch {epoch} ({error})") from error
+                raise WorkerError(f"epoch {epoch}: {trouble}") from error
             if loaded.report is not None:
                 self._sampler.broken.merge(loaded.report)
             if loaded.batch is None:

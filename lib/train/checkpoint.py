@@ -8,6 +8,7 @@ random number generators of every process and position, in plain types, so that 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -365,11 +366,16 @@ def check_state(
     notes = []
     changes = config_changes(state["config"], identity["config"], defaults or {})
     serious = [c for c in changes if not c.startswith(HARMLESS)]
+    before, now = (config.get("TRAIN", {}).get("EPOCH", 0) for config in (state["config"], identity["config"]))
+    if now > before:
+        serious = [c for c in serious if not c.startswith("TRAIN.EPOCH:")]
+        notes.append(
+            f"{now} epochs in place of {before}: from here on the learning rate is that of a training of {now}"
+        )
     if serious and not allow_change:
         raise ResumeError(
-            "the configuration changed since the training began "
-            f"({state['config_hash']} -> {identity['config_hash']}): {'; '.join(serious)}"
-            + ". --resume never begins from scratch, --allow_config_change goes on with the new values"
+            f"the folder holds a training with another configuration ({'; '.join(serious)}); to go on with the new "
+            "values add --allow_config_change, to begin from scratch add --resume never (its files are moved aside)"
         )
     if changes:
         notes.append("configuration changed: " + "; ".join(changes))
@@ -389,8 +395,12 @@ def config_changes(
     """``KEY.PATH: old -> new`` for every value that differs; a key that `before` lacks counts by its default."""
     old, new = {**_flat(defaults or {}), **_flat(before)}, _flat(now)
     absent = "absent"
+
+    def shown(value: Any) -> str:
+        return value if isinstance(value, str) else json.dumps(value, default=str)
+
     return [
-        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+        f"{key}: {shown(old.get(key, absent))} -> {shown(new.get(key, absent))}"
         for key in sorted(_flat(before).keys() | new.keys())
         if old.get(key, absent) != new.get(key, absent)
     ]

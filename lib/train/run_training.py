@@ -6,8 +6,11 @@ torchrun --nproc_per_node 4 lib/train/run_training.py --script ostrack --config 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,7 +23,8 @@ if __name__ == "__main__":
 import torch
 
 from lib import distributed
-from lib.data import WORKER_DIED, TooManyBadSamplesError, WorkerError, is_worker_death
+from lib.command import is_first_to_report
+from lib.data import TooManyBadSamplesError, WorkerError, machine_trouble
 from lib.distributed import World
 from lib.launch import end_with_parent
 from lib.models import WeightsError
@@ -38,6 +42,8 @@ WRONG_SETUP = (
 """Errors of the setup that a user can correct: the message is one sentence. Other errors come with their traceback."""
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """A full, read-only or failing disk."""
+LOST_PEER = ("closed by peer", "reset by peer", "broken pipe", "nccl communicator was aborted", "connection refused")
+"""Messages of gloo and nccl when another process of the training has ended; that one says why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except WRONG_SETUP as error:
-        print(f"error: {error}", file=sys.stderr)
+        if is_first_to_report(str(error)):
+            print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
     return run(trainer, world)
 
@@ -86,15 +93,18 @@ def run(trainer: Trainer, world: World) -> int:
         trainer.log.write(f"stopped at once; {trainer.folder.last_good()}")
         return 130
     except Exception as error:
+        end_workers()
         explained = isinstance(error, (TrainingError, TooManyBadSamplesError, WorkerError))
-        if explained or (isinstance(error, OSError) and error.errno in DISK_TROUBLE):
-            reason = str(error)
-        else:
-            reason = f"{WORKER_DIED} ({error})" if is_worker_death(error) else traceback.format_exc()
-        # The log belongs to the first process; the others print.
-        print(f"error: process {world.rank}: {reason}", file=sys.stderr, flush=True)
-        trainer.log.write(f"training failed ({type(error).__name__}); {trainer.folder.last_good()}")
-        trainer.log.close()
+        explained = explained or (isinstance(error, OSError) and error.errno in DISK_TROUBLE)
+        reason = machine_trouble(error) or (str(error) if explained else traceback.format_exc())
+        if world.size > 1 and not explained and any(sign in str(error).lower() for sign in LOST_PEER):
+            reason = "another process of this training has ended"
+        good = trainer.folder.last_good()
+        if is_first_to_report(reason):
+            print(f"error: process {world.rank}: {reason}; {good}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the log may be on the disk that is full
+            trainer.log.write(f"training failed ({type(error).__name__}); {good}")
+            trainer.log.close()
         return 1
     else:
         trainer.log.write(f"training is complete: {trainer.folder.newest_weights()}")
@@ -102,6 +112,14 @@ def run(trainer: Trainer, world: World) -> int:
     trainer.log.close()
     distributed.stop(world)
     return code
+
+
+def end_workers() -> None:
+    """End data loading processes at once; PyTorch would wait for what they still read."""
+    # PyTorch's handler would raise an error for each of them.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def leave(code: int) -> None:

@@ -16,7 +16,7 @@ import lib
 from lib.config import ConfigError, as_plain
 from lib.data import Batch, ClipBatch, Rows, normalise_batch
 from lib.data.datasets import quiet_readers
-from lib.distributed import World, start, stop
+from lib.distributed import World, network_notes, start, stop
 from lib.files import write_text
 from lib.methods import Experiment, load_experiment, resolve
 from lib.paths import Paths, checkpoint_folder, load_paths
@@ -99,7 +99,7 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
             trainer.log.sinks.append(WandbSink(name, plain, log_paths.text.parent))
     if trainer.position.epoch > train.epoch:
         notes.append("this training had already come to its end; --resume never begins from scratch")
-    for line in (*_header(experiment, world, trainer), *experiment.notes, *notes):
+    for line in (*_header(experiment, world, trainer), *network_notes(), *experiment.notes, *notes):
         trainer.log.write(line)
     return trainer
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +41,15 @@ def test_missing_folders_are_made_and_line_feeds_kept(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "sequence.txt"
     write_text(path, "1,2\r\nZürich\n")
     assert path.read_bytes() == "1,2\r\nZürich\n".encode()
+
+
+def test_what_a_killed_process_left_is_deleted_by_the_next_writer(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    ended.wait()
+    path = tmp_path / "boxes [1].txt"
+    left = tmp_path / f"{path.name}.{ended.pid}.tmp"
+    others = [tmp_path / f"{path.name}.{os.getppid()}.tmp", tmp_path / f"other.{ended.pid}.tmp"]
+    for file in (left, *others):
+        file.write_text("half")
+    write_text(path, "whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lib.device import DeviceError
-from lib.distributed import World, pick_device
+from lib.distributed import World, network_notes, pick_device
 from lib.launch import run_and_forward, run_under_torchrun
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -84,6 +84,36 @@ def test_the_exit_code_is_that_of_the_process_that_failed(tmp_path: Path, capfd:
     error = capfd.readouterr().err
     assert "ended with exit code 7" in error
     assert "Traceback" not in error
+
+
+FAILING = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from lib import command, distributed
+command.run_in_child = lambda: None
+world = distributed.start("cpu")
+assert distributed.network_notes() == []
+def fail():
+    raise ValueError("the same in all processes")
+code = command.run_command(fail)
+distributed.stop(world)
+sys.exit(code)
+"""
+
+
+def test_an_error_of_all_processes_is_printed_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(FAILING)
+    assert run_under_torchrun(program, [str(REPOSITORY)], 2) == 2
+    assert capfd.readouterr().err.count("the same in all processes") == 1
+
+
+def test_what_listens_beyond_loopback_is_stated() -> None:
+    one = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "MASTER_PORT": "29500"}
+    assert network_notes({}) == network_notes({**one, "TORCHELASTIC_RUN_ID": "loopback"}) == []
+    assert "torchrun itself listens on port 29500 of every interface" in network_notes(one)[0]
+    several = {**one, "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "node0"}
+    assert "node 0 (node0) listens on port 29500 of every interface" in network_notes(several)[0]
 
 
 def test_exit_code_is_passed_on() -> None:

@@ -159,7 +159,7 @@ class Deadly:
 
 def test_a_dead_worker_is_an_error_with_a_sentence(monkeypatch):
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
-    with pytest.raises(WorkerError, match=r"a data loading process died .* in epoch 4"):
+    with pytest.raises(WorkerError, match=r"epoch 4: a data loading process died"):
         list(build_loader(Deadly(), 4, 2, workers=1).epoch(4))
 
 

@@ -13,7 +13,16 @@ import torch
 from lib.config import Train
 from lib.files import replacing
 from lib.models import read_checkpoint
-from lib.train import CheckpointError, CheckpointFolder, ResumeError, config_changes, find_state, is_kept, read_state
+from lib.train import (
+    CheckpointError,
+    CheckpointFolder,
+    ResumeError,
+    check_state,
+    config_changes,
+    find_state,
+    is_kept,
+    read_state,
+)
 from tests.unit.train.test_loop import in_child
 from tests.unit.train.toy import TRAIN, toy_trainer
 
@@ -114,6 +123,22 @@ def test_published_checkpoint_is_no_training_state(tmp_path: Path) -> None:
     assert find_state(folder, "auto") is None
     with pytest.raises(ResumeError, match=r"no usable training state. --load .*Toy_ep0300.pth.tar"):
         find_state(folder, "must")
+
+
+def test_more_epochs_simply_go_on_and_other_changes_name_both_ways() -> None:
+    state = {"config": {"TRAIN": {"EPOCH": 3, "LR": 0.1}}, "world_size": 1, "position": [4, 0]}
+
+    def check(**train: object) -> list[str]:
+        return check_state(state, {"config": {"TRAIN": {"EPOCH": 3, "LR": 0.1, **train}}}, 1, False)
+
+    assert check(EPOCH=5)[0] == "5 epochs in place of 3: from here on the learning rate is that of a training of 5"
+    with pytest.raises(
+        ResumeError, match=r"TRAIN\.LR: 0\.1 -> 0\.2\); .*--allow_config_change.*--resume never"
+    ) as caught:
+        check(EPOCH=5, LR=0.2)
+    assert "EPOCH" not in str(caught.value)
+    with pytest.raises(ResumeError, match=r"TRAIN\.PHASES: absent -> \[\{\"EPOCHS\": 2\}\]"):
+        check(PHASES=[{"EPOCHS": 2}])
 
 
 def test_changes_of_a_configuration_are_named() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from lib.objectives import Progress
 from lib.train import TextSink, Trainer, TrainLog, TrainOptions, run_training
@@ -110,6 +112,14 @@ def test_a_wrong_setup_is_two_and_one_sentence(
             "fewer TRAIN.NUM_WORKER need less memory",
         ),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ..."),
+            "/dev/shm), through which data loading processes send batches, is full",
+        ),
+        (RuntimeError("unable to write to file </torch_7_1>: No space left on device (28)"), "--shm-size=8g"),
+        (OSError(errno.EMFILE, "Too many open files"), "`ulimit -n 65536` allows more"),
+        (RuntimeError("received 0 items of ancdata"), "too many open files"),
+        (RuntimeError("[enforce fail at inline_container.cc:8] . PytorchStreamWriter failed"), "the disk is full"),
     ],
 )
 def test_trouble_of_the_machine_is_a_sentence_wherever_it_is_noticed(
@@ -123,4 +133,40 @@ def test_trouble_of_the_machine_is_a_sentence_wherever_it_is_noticed(
     assert "last good checkpoint" in log
     error = capsys.readouterr().err
     assert told in error
+    assert "Toy_ep0002_state.pt" in error
     assert "Traceback" not in error
+
+
+class SlowReads(Dataset[int]):
+    """Files of a disk that does not answer."""
+
+    def __getitem__(self, index: int) -> int:
+        if index:
+            time.sleep(60)
+        return index
+
+    def __len__(self) -> int:
+        return 8
+
+
+def test_a_failed_training_does_not_wait_for_data_that_is_still_read(
+    train: Callable[[At | None], tuple[int, str]],
+) -> None:
+    handler = signal.getsignal(signal.SIGCHLD)
+    batches = iter(DataLoader(SlowReads(), batch_size=None, num_workers=2, worker_init_fn=ignore_sigterm))
+    next(batches)
+
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    began = time.monotonic()
+    try:
+        assert train(in_epoch_three(fail))[0] == 1
+        del batches
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+    assert time.monotonic() - began < 15
+
+
+def ignore_sigterm(worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
