@@ -77,14 +77,15 @@ class Static:
 
 
 def measure(root: Path) -> Static:
-    """Read every file of `root/lib` and `root/unitrack`."""
+    """Read every file of `root/lib`, and of `root/unitrack`, whose lines do not count."""
     found, classes = Static(), defaultdict(list)
     for path in sorted(p for top in ("lib", "unitrack") for p in (root / top).rglob("*.py")):
         source, (top, *parts) = path.read_text(encoding="utf-8"), path.relative_to(root).parts
         tree, place = ast.parse(source), path.relative_to(root).as_posix()
-        package = "unitrack" if top == "unitrack" else "/".join(parts[:-1][:2]) or "(modules)"
-        found.lines[package] += code_lines(source, tree)
-        found.files[package] += 1
+        if top == "lib":
+            package = "/".join(parts[:-1][:2]) or "(modules)"
+            found.lines[package] += code_lines(source, tree)
+            found.files[package] += 1
         for node in ast.walk(tree):
             if isinstance(node, Function):
                 found.lengths.append((node.end_lineno or node.lineno) - node.lineno + 1)

@@ -36,7 +36,7 @@ def load(
     *,
     device: str = "auto",
     protocol: str = "official",
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] | None = None,
     plugins: Sequence[str | Path] = (),
     **options: Any,
 ) -> LoadedTracker:
@@ -55,7 +55,7 @@ def load(
         weights: File or `hf://` name; by default the trained network of the configuration.
         device: auto, cpu, mps, cuda or cuda:N.
         protocol: "official" (float32, as papers report) or "fast".
-        overrides: Keys of the configuration, such as `{"TEST.SEARCH_SIZE": 320}`.
+        overrides: Keys of the configuration, such as `{"TEST.SEARCH_SIZE": 320}`, or texts `KEY=VALUE`.
         plugins: Folders of methods from outside the project.
         options: Further fields of `lib.bench.TrackerSpec`, such as `engine="openvino"` or `untrained=True`.
 
@@ -158,7 +158,8 @@ def evaluate(
 
     Args:
         tracker: What `load` returned; or any object with `init(image, box)` and `update(image)`, which returns a box
-            x, y, w, h in image pixels, or (box, score), such as one written for the GOT-10k toolkit; or its class.
+            x, y, w, h in image pixels, or (box, score), such as one written for the GOT-10k toolkit; or its class. It
+            sees RGB alone.
         benchmark: Name such as "lasot", "got10k_val", "lasher" (`python tracking/test.py --help`), or `FOLDER:path`, a
             folder of your own.
         batch: Sequences that are tracked at a time; 1 for other objects.
@@ -260,7 +261,7 @@ def train(
     name: str,
     config: str,
     *,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] | None = None,
     load: str | Path | None = None,
     data_dir: str | Path | None = None,
     save_dir: str | Path | None = None,
@@ -274,7 +275,8 @@ def train(
     Args:
         name: Method, a folder of `experiments/`.
         config: Its YAML file, without its ending, or a path.
-        overrides: Keys of the configuration, such as `{"TRAIN.EPOCH": 20, "DATA.TRAIN.DATASETS_NAME": ["LASOT"]}`.
+        overrides: Keys of the configuration, such as `{"TRAIN.EPOCH": 20, "DATA.TRAIN.DATASETS_NAME": ["LASOT"]}`, or
+            texts `KEY=VALUE`.
         load: Weights to begin with.
         data_dir: Parent of the data set folders (default: local.yaml, or `data`).
         save_dir: Where checkpoints and logs go (default: local.yaml, or `output`).
@@ -301,11 +303,11 @@ def train(
     return run(TrainOptions(name, config, plugins=tuple(map(str, plugins)), **paths, **fields))
 
 
-def _texts(overrides: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _texts(overrides: Mapping[str, Any] | Sequence[str] | None) -> tuple[str, ...]:
     """Overrides as the command line writes them; JSON values are YAML."""
-    return tuple(
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in (overrides or {}).items()
-    )
+    if not isinstance(overrides, Mapping):
+        return tuple(overrides or ())
+    return tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items())
 
 
 def _sources(results: Any) -> Iterator[Any]:

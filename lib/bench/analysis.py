@@ -189,7 +189,7 @@ class Comparison:
             notes.append(f"left out: {name} of {tracker} cannot be scored: {reason}")
         return [*notes, *(f"note: {run.name}: {run.scores.note}" for run in self.runs if run.scores.note)]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         tables = [table.text() for stem, table in self.tables.items() if stem != "sequences"]
         return "\n\n".join(["\n".join(self.notes), *tables])
 

@@ -17,6 +17,7 @@ from lib.data import Boxes, Frame, FrameSource, Grab, Image, SourceError
 from lib.files import write_text
 from lib.models import WeightPlaces, WeightsError, locate, read_checkpoint
 from lib.paths import load_paths, shipped_folder
+from lib.registry import suggest
 from lib.track import Box, TrackerSession, TrackingError
 from lib.viz import BoxMark, VideoWriter, colour, draw_frame
 
@@ -67,8 +68,11 @@ def demo_spec(spec: TrackerSpec) -> TrackerSpec:
     if spec.script and not spec.config and spec.checkpoint is None:
         raise WeightsError(f"script {spec.script} needs a configuration: a YAML file below experiments/{spec.script}")
     if not spec.config:
-        places = WeightPlaces(paths.pretrained, paths.pretrained)
-        weights = locate(str(spec.checkpoint), places, "weights") if spec.checkpoint else SHIPPED
+        weights = SHIPPED
+        if spec.checkpoint:
+            known = [p.name for p in shipped_folder("experiments").iterdir() if not p.name.startswith("_")]
+            places = WeightPlaces(paths.pretrained, paths.save_dir / "checkpoints/train")
+            weights = locate(str(spec.checkpoint), places, "weights", suggest(str(spec.checkpoint), known))
         metadata = read_checkpoint(weights).metadata
         if not isinstance(metadata.get("config_name"), str):
             raise WeightsError(

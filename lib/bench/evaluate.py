@@ -202,6 +202,11 @@ class Outcome:
     is_main: bool = True
     label: str = ""
 
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {value:.2f}" for name, value in self.scores.items()) or "no scores"
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"<{self.label}: {scores}; {len(self.sequences)} sequences{failed}; {self.folder}>"
+
     @property
     def scores(self) -> dict[str, float]:
         """Name of a score -> percent, of the result files; empty without scores."""

@@ -65,8 +65,8 @@ def tree(tmp_path: Path) -> Path:
 
 def test_faults_of_a_small_tree(script: ModuleType, tree: Path) -> None:
     found = script.measure(tree)
-    assert found.lines == {"(modules)": 1, "viz": 8, "track": 4, "data": 2, "bench": 1, "unitrack": 2}
-    assert found.files.total() == 6
+    assert found.lines == {"(modules)": 1, "viz": 8, "track": 4, "data": 2, "bench": 1}
+    assert found.files.total() == 5
     assert sorted(found.lengths) == [2, 2, 3, 6]
     assert found.untyped == ["lib/viz/plot.py:18 name"]
     assert found.twice == {"State": ["lib/track/state.py", "lib/viz/plot.py"]}

@@ -16,6 +16,7 @@ from PIL import Image
 
 import unitrack
 from lib.bench import SHIPPED, ForeignSpec
+from lib.config import ConfigError
 from lib.data import SourceError
 from lib.models import CheckpointNotFoundError, WeightsError
 
@@ -69,6 +70,12 @@ def test_the_shipped_network_is_loaded_by_default_by_its_experiment_and_by_its_n
 def test_wrong_names_are_sentences() -> None:
     with pytest.raises(CheckpointNotFoundError, match=r"no_such\.pth"):
         unitrack.load("no_such.pth")
+    with pytest.raises(CheckpointNotFoundError, match="ostrak: no such file of weights.*did you mean 'ostrack'"):
+        unitrack.load("ostrak")
+    with pytest.raises(ConfigError, match="unknown key TEST.NOPE"):
+        unitrack.load(overrides={"TEST.NOPE": [1]})
+    with pytest.raises(ConfigError, match="override 'a': expected KEY=VALUE"):
+        unitrack.load(overrides=["a"])
     with pytest.raises(WeightsError, match="ostrack needs a configuration"):
         unitrack.load("ostrack")
     with pytest.raises(SourceError, match="no_such_clip"):
@@ -182,6 +189,7 @@ def test_an_object_is_evaluated_and_compared(here: Path, capsys: pytest.CaptureF
     assert unitrack.evaluate(Shift(), "synthetic", name="toolkit_tracker", rerun=False, verbose=False).kept == 2
     assert capsys.readouterr().out == ""
     assert again.scores == results.scores
+    assert repr(again).startswith("<toolkit_tracker: AUC ")
     with pytest.raises(ValueError, match="one sequence at a time"):
         unitrack.evaluate(Shift(), "synthetic", batch=2)
 
