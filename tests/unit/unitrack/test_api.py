@@ -70,9 +70,9 @@ def test_the_shipped_network_is_loaded_by_default_by_its_experiment_and_by_its_n
 def test_wrong_names_are_sentences() -> None:
     with pytest.raises(CheckpointNotFoundError, match=r"no_such\.pth"):
         unitrack.load("no_such.pth")
-    with pytest.raises(CheckpointNotFoundError, match="ostrak: no such file of weights.*did you mean 'ostrack'"):
+    with pytest.raises(CheckpointNotFoundError, match=r"ostrak: no such file of weights.*did you mean 'ostrack'"):
         unitrack.load("ostrak")
-    with pytest.raises(ConfigError, match="unknown key TEST.NOPE"):
+    with pytest.raises(ConfigError, match=r"unknown key TEST\.NOPE"):
         unitrack.load(overrides={"TEST.NOPE": [1]})
     with pytest.raises(ConfigError, match="override 'a': expected KEY=VALUE"):
         unitrack.load(overrides=["a"])
