@@ -17,6 +17,7 @@ from lib.config.schema import (
     Config,
     Data,
     DataMix,
+    GreyRule,
     Init,
     ParamGroup,
     Region,

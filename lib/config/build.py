@@ -6,9 +6,10 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from lib.config.tree import ConfigError, Tree, as_nested
@@ -25,17 +26,19 @@ class Part:
         type: Name of the registered part.
         args: Arguments of its builder, lower-case.
         where: "file:line" of each argument, and of TYPE.
+        key: Dotted key of the node, for messages.
     """
 
     type: str
     args: dict[str, Any] = dataclasses.field(default_factory=dict)
     where: dict[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    key: str = dataclasses.field(default="", repr=False, compare=False)
 
     def builder(self, registry: Registry[Callable[..., Any]]) -> Callable[..., Any]:
         """The registered builder.
 
         Raises:
-            ConfigError: There is none, or its signature lacks one of the arguments.
+            ConfigError: There is none, its signature lacks one of the arguments, or a value is none that it accepts.
         """
         try:
             build = registry[self.type]
@@ -46,7 +49,22 @@ class Part:
             if name.upper() not in known:
                 where, hint = self.where.get(name, "configuration"), suggest(name.upper(), known)
                 raise ConfigError(f"{where}: {registry.kind} {self.type} has no argument {name.upper()}{hint}")
+        self._converted(build)
         return build
+
+    def _converted(self, build: Callable[..., Any]) -> dict[str, Any]:
+        """The arguments as the types that the builder's annotations state; one without an annotation as it is."""
+        plain = inspect.isfunction(build) or dataclasses.is_dataclass(build)
+        hints = typing.get_type_hints(build if plain else build.__init__, include_extras=True)
+
+        def convert(name: str, value: Any) -> Any:
+            path = ".".join(filter(None, (self.key, name.upper())))
+            value = list(value) if isinstance(value, tuple) else value
+            return _frozen(
+                _convert(hints.get(name, Any), value, f"{self.where.get(name, 'configuration')}: {path}", "")
+            )
+
+        return {name: convert(name, value) for name, value in self.args.items()}
 
     def build(self, registry: Registry[Callable[..., Any]], **given: Any) -> Any:
         """Build the part.
@@ -55,10 +73,18 @@ class Part:
             registry: Where its type is looked up.
             **given: Arguments that the method decides; those that the builder does not take are left out, and those
                 that the configuration states take precedence.
+
+        Raises:
+            ConfigError: As `builder`, and where the part refuses a combination of arguments.
         """
         build = self.builder(registry)
         known = inspect.signature(build).parameters
-        return build(**{k: v for k, v in given.items() if k in known and k not in self.args}, **self.args)
+        given = {k: v for k, v in given.items() if k in known and k not in self.args}
+        try:
+            return build(**given, **self._converted(build))
+        except ValueError as error:
+            key = self.key or registry.kind
+            raise ConfigError(f"{self.where.get('TYPE', 'configuration')}: {key} {self.type}: {error}") from None
 
 
 def from_tree(schema: type[C], tree: Tree, path: str = "", default: Any = None) -> C:
@@ -73,7 +99,7 @@ def from_tree(schema: type[C], tree: Tree, path: str = "", default: Any = None) 
     Raises:
         ConfigError: Names file, line, key and, for an unknown key, the nearest known one.
     """
-    hints = typing.get_type_hints(schema)
+    hints = typing.get_type_hints(schema, include_extras=True)
     by_key = {f.metadata.get("key", f.name.upper()): f for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in tree.values.items():
@@ -97,6 +123,11 @@ def from_tree(schema: type[C], tree: Tree, path: str = "", default: Any = None) 
 def _convert(hint: Any, value: Any, what: str, path: str, default: Any = None) -> Any:
     """A value as the type `hint`. what: place and key for messages. path: key with a dot behind it. default: of it."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        value = _convert(args[0], value, what, path, default)
+        if problem := "; ".join(filter(None, (accepted.problem(value) for accepted in args[1:]))):
+            raise ConfigError(f"{what} {problem}")
+        return value
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
@@ -107,12 +138,12 @@ def _convert(hint: Any, value: Any, what: str, path: str, default: Any = None) -
                     return _convert(option, value, what, path, default)
             except ConfigError as error:
                 problems.append(error)
-        raise problems[0]
+        raise problems[-1 if isinstance(value, list) else 0]
     if hint is Any:
         return as_nested(value)
     if hint is Part:
         return _part(value, what)
-    if origin is tuple:
+    if origin in (tuple, Sequence):
         if not isinstance(value, list):
             raise ConfigError(f"{what}: expected a list, found {value!r}")
         return tuple(_convert(args[0], v, f"{what}[{i}]", path) for i, v in enumerate(value))
@@ -129,7 +160,8 @@ def _scalar(hint: Any, value: Any, what: str) -> Any:
     if hint is float and not isinstance(value, bool):
         # YAML 1.1 reads 1e-4 as text, since it has no dot.
         try:
-            return float(value)
+            if "_" not in str(value) and math.isfinite(number := float(value)):
+                return number
         except (TypeError, ValueError):
             pass
     elif hint is bool and isinstance(value, (bool, int)) and value in (0, 1):
@@ -139,17 +171,19 @@ def _scalar(hint: Any, value: Any, what: str) -> Any:
     elif hint is str and isinstance(value, str):
         return value
     found = "a mapping" if isinstance(value, Tree) else repr(value)
-    raise ConfigError(f"{what}: expected {getattr(hint, '__name__', hint)}, found {found}")
+    expected = "a finite number" if hint is float else getattr(hint, "__name__", hint)
+    raise ConfigError(f"{what}: expected {expected}, found {found}")
 
 
 def _part(value: Any, what: str) -> Part:
+    where, _, key = what.rpartition(": ")
     if isinstance(value, str):
-        return Part(value, {}, {"TYPE": what})
+        return Part(value, {}, {"TYPE": where}, key)
     if not isinstance(value, Tree) or not isinstance(value.values.get("TYPE"), str):
         raise ConfigError(f"{what}: expected a mapping with a TYPE, such as {{TYPE: CENTER}}")
     plain = value.plain()
     args = {k.lower(): _frozen(v) for k, v in plain.items() if k != "TYPE"}
-    return Part(plain["TYPE"], args, {k if k == "TYPE" else k.lower(): w for k, w in value.where.items()})
+    return Part(plain["TYPE"], args, {k if k == "TYPE" else k.lower(): w for k, w in value.where.items()}, key)
 
 
 def _frozen(value: Any) -> Any:

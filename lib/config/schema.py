@@ -5,12 +5,12 @@ Field names are the YAML keys in lower case. Defaults are those of the OSTrack f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from lib.config.build import InertKey, Part, as_plain, from_tree
 from lib.config.tree import ConfigError, Tree
+from lib.ranges import Choice, Count, CountOrNone, NotNegative, Positive, Range, Rate, Ratio, Share, Side
 
 T = TypeVar("T", bound="Test")
 
@@ -29,22 +29,8 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def require_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    """Check that a value is one of several.
-
-    Args:
-        key: For the message.
-        value: As the user wrote it.
-        choices: At least two.
-
-    Raises:
-        ValueError: It is none of them.
-    """
-    expected = f"{', '.join(choices[:-1])} or {choices[-1]}"
-    require(value in choices, f"{key} must be {expected}, not {value!r}")
-
-
-PRECISIONS = ("fp32", "bf16", "fp16")
+Precision = Annotated[str, Choice(("fp32", "bf16", "fp16"))]
+GreyRule = Annotated[str, Choice(("rgb_only", "rgb", "rgb_and_equal_aux"))]
 
 
 @dataclass(frozen=True)
@@ -58,16 +44,11 @@ class Region:
         number: Frames of this kind in a sample.
     """
 
-    size: int = 256
-    factor: float = 4.0
-    center_jitter: float = 0.0
-    scale_jitter: float = 0.0
-    number: int = 1
-
-    def __post_init__(self) -> None:
-        positive = self.size >= 1 and self.factor > 0 and self.number >= 1
-        require(positive, f"SIZE {self.size}, FACTOR {self.factor} and NUMBER {self.number} must be positive")
-        require(min(self.center_jitter, self.scale_jitter) >= 0, "CENTER_JITTER and SCALE_JITTER must not be negative")
+    size: Side = 256
+    factor: Positive = 4.0
+    center_jitter: NotNegative = 0.0
+    scale_jitter: NotNegative = 0.0
+    number: Count = 1
 
 
 @dataclass(frozen=True)
@@ -84,17 +65,12 @@ class Augment:
         transforms: Further changes, such as {TYPE: saturation, SPREAD: 0.2}; names of `lib.data.AUGMENTATIONS`.
     """
 
-    grey: float = 0.05
-    mirror: float = 0.5
-    crop_flip: float = 0.5
-    brightness: float = 0.2
-    grey_rule: str = "rgb_only"
+    grey: Share = 0.05
+    mirror: Share = 0.5
+    crop_flip: Share = 0.5
+    brightness: Share = 0.2
+    grey_rule: GreyRule = "rgb_only"
     transforms: tuple[Part, ...] = ()
-
-    def __post_init__(self) -> None:
-        shares = (self.grey, self.mirror, self.crop_flip, self.brightness)
-        require(all(0 <= s <= 1 for s in shares), "GREY, MIRROR, CROP_FLIP and BRIGHTNESS must lie in 0..1")
-        require_choice("GREY_RULE", self.grey_rule, ("rgb_only", "rgb", "rgb_and_equal_aux"))
 
 
 @dataclass(frozen=True)
@@ -108,8 +84,8 @@ class DataMix:
     """
 
     datasets_name: tuple[str | None, ...] = ()
-    datasets_ratio: tuple[float, ...] = ()
-    sample_per_epoch: int = 0
+    datasets_ratio: tuple[NotNegative, ...] = ()
+    sample_per_epoch: CountOrNone = 0
 
     def __post_init__(self) -> None:
         names, ratios = len(self.datasets_name), len(self.datasets_ratio)
@@ -147,23 +123,23 @@ class Data:
     sampler_mode: str = "causal"
     multi_modal_vision: bool = False
     augment: Augment = Augment()
-    box_unit: str = "size"
+    box_unit: Annotated[str, Choice(("size", "size_minus_one"))] = "size"
     reject_all_padding: bool = True
     crop_style: str = "area"
     masks: bool = False
     collate: str = "stack"
-    channels: str = "RGB"
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    max_sample_interval: int | tuple[int, ...] = 200
+    channels: Annotated[str, Choice(("RGB", "BGR"))] = "RGB"
+    mean: tuple[Share, ...] = (0.485, 0.456, 0.406)
+    std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
+    max_sample_interval: Count | tuple[Count, ...] = 200
     search: Region = Region(number=1)
     template: Region = Region(size=128, factor=2.0)
     train: DataMix = DataMix()
     val: DataMix = DataMix()
 
     def __post_init__(self) -> None:
-        require_choice("BOX_UNIT", self.box_unit, ("size", "size_minus_one"))
-        require_choice("CHANNELS", self.channels, ("RGB", "BGR"))
+        for key, values in (("MEAN", self.mean), ("STD", self.std)):
+            require(len(values) in (3, 6), f"{key} needs 3 or 6 values, one per channel, not {len(values)}")
 
 
 @dataclass(frozen=True)
@@ -196,14 +172,14 @@ class Schedule:
     """
 
     type: str = "step"
-    decay_rate: float = 0.1
-    milestones: tuple[int, ...] = ()
-    gamma: float = 0.1
-    warmup_epochs: float = 0.0
-    min_lr_ratio: float = 0.0
+    decay_rate: Positive = 0.1
+    milestones: tuple[Count, ...] = ()
+    gamma: Positive = 0.1
+    warmup_epochs: NotNegative = 0.0
+    min_lr_ratio: Share = 0.0
     use_decay_rate: bool = False
     warmup_type: str = "ramp"
-    warmup_ratio: float = 0.1
+    warmup_ratio: Ratio = 0.1
 
 
 @dataclass(frozen=True)
@@ -218,8 +194,8 @@ class ParamGroup:
     """
 
     pattern: str
-    lr_multiplier: float = 1.0
-    weight_decay: float | None = None
+    lr_multiplier: NotNegative = 1.0
+    weight_decay: NotNegative | None = None
     freeze: bool = False
 
 
@@ -237,15 +213,15 @@ class TrainPhase:
             from the phase's first epoch.
     """
 
-    epochs: int | None = None
-    start_epoch: int | None = None
-    lr: float | None = None
-    weight_decay: float | None = None
+    epochs: Count | None = None
+    start_epoch: Count | None = None
+    lr: Positive | None = None
+    weight_decay: NotNegative | None = None
     optimizer: str | None = None
-    momentum: float | None = None
-    backbone_multiplier: float | None = None
-    lr_drop_epoch: int | None = None
-    grad_clip_norm: float | None = None
+    momentum: Rate | None = None
+    backbone_multiplier: NotNegative | None = None
+    lr_drop_epoch: Count | None = None
+    grad_clip_norm: NotNegative | None = None
     fix_bn: bool | None = None
     scheduler: Schedule | None = None
     param_groups: tuple[ParamGroup, ...] | None = None
@@ -291,47 +267,41 @@ class Train:
         phases: Stretches of epochs with an optimiser each; empty: one phase.
     """
 
-    lr: float = 1e-4
-    weight_decay: float = 1e-4
-    epoch: int = 500
-    lr_drop_epoch: int = 400
-    batch_size: int = 16
-    num_worker: int = 8
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 1e-4
+    epoch: Count = 500
+    lr_drop_epoch: Count = 400
+    batch_size: Count = 16
+    num_worker: CountOrNone = 8
     optimizer: str = "ADAMW"
-    backbone_multiplier: float = 0.1
-    giou_weight: float = 2.0
-    l1_weight: float = 5.0
-    freeze_layers: tuple[int, ...] = (0,)
-    print_interval: int = 50
-    val_epoch_interval: int = 20
-    grad_clip_norm: float = 0.1
+    backbone_multiplier: NotNegative = 0.1
+    giou_weight: NotNegative = 2.0
+    l1_weight: NotNegative = 5.0
+    freeze_layers: tuple[CountOrNone, ...] = (0,)
+    print_interval: CountOrNone = 50
+    val_epoch_interval: CountOrNone = 20
+    grad_clip_norm: NotNegative = 0.1
     amp: bool = False
     scheduler: Schedule = Schedule()
-    drop_path_rate: float = 0.1
+    drop_path_rate: Rate = 0.1
     fix_bn: bool = False
-    precision: str = "fp32"
-    accumulate: int = 1
+    precision: Precision = "fp32"
+    accumulate: Count = 1
     param_groups: tuple[ParamGroup, ...] = ()
-    seed: int = 42
-    save_epoch_interval: int = 40
-    save_epochs: tuple[int, ...] = (79, 159, 239)
-    save_last_n_epoch: int = 5
-    state_interval_seconds: float = 600.0
-    state_interval_steps: int = 0
-    max_bad_samples: float = 0.01
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 42
+    save_epoch_interval: CountOrNone = 40
+    save_epochs: tuple[Count, ...] = (79, 159, 239)
+    save_last_n_epoch: CountOrNone = 5
+    state_interval_seconds: NotNegative = 600.0
+    state_interval_steps: CountOrNone = 0
+    max_bad_samples: Share = 0.01
     compile: bool = False
-    momentum: float = 0.9
+    momentum: Rate = 0.9
     sum_gradients: bool = False
-    on_nonfinite: str = "raise"
-    max_loss: float = 0.0
-    max_skipped: int = 10
+    on_nonfinite: Annotated[str, Choice(("raise", "skip"))] = "raise"
+    max_loss: NotNegative = 0.0
+    max_skipped: CountOrNone = 10
     phases: tuple[TrainPhase, ...] = ()
-
-    def __post_init__(self) -> None:
-        require_choice("PRECISION", self.precision, PRECISIONS)
-        require_choice("ON_NONFINITE", self.on_nonfinite, ("raise", "skip"))
-        least = min(self.epoch, self.batch_size, self.accumulate)
-        require(least >= 1, "EPOCH, BATCH_SIZE and ACCUMULATE must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -345,11 +315,11 @@ class Test:
         by_benchmark: Benchmark, as ``--dataset`` takes it in capitals -> TEST settings that hold on this benchmark.
     """
 
-    template_factor: float = 2.0
-    template_size: int = 128
-    search_factor: float = 4.0
-    search_size: int = 256
-    epoch: int = 500
+    template_factor: Positive = 2.0
+    template_size: Side = 128
+    search_factor: Positive = 4.0
+    search_size: Side = 256
+    epoch: CountOrNone = 500
     by_benchmark: Tree = field(default_factory=Tree, metadata={"section": True})
 
     def for_benchmark(self: T, benchmark: str | None) -> T:
@@ -387,10 +357,7 @@ class Teacher:
     script: str
     config: str
     checkpoint: str = ""
-    precision: str = "fp32"
-
-    def __post_init__(self) -> None:
-        require_choice("PRECISION", self.precision, PRECISIONS)
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -405,19 +372,13 @@ class KD:
         disc_weight, qkv_weight: Weights of the two losses; 0 leaves one out.
     """
 
-    temperature: float = 4.0
-    layers: tuple[int, ...] = (-1,)
-    saliency_threshold: float = 0.2
-    foreground_weight: float = 0.6
-    background_weight: float = 0.4
-    disc_weight: float = 0.01
-    qkv_weight: float = 0.01
-
-    def __post_init__(self) -> None:
-        require(self.temperature > 0, f"TEMPERATURE {self.temperature} must be positive")
-        least = min(self.foreground_weight, self.background_weight, self.disc_weight, self.qkv_weight)
-        keys = "FOREGROUND_WEIGHT, BACKGROUND_WEIGHT, DISC_WEIGHT and QKV_WEIGHT"
-        require(least >= 0, f"{keys} must not be negative")
+    temperature: Positive = 4.0
+    layers: tuple[Annotated[int, Range(-1000, 999)], ...] = (-1,)
+    saliency_threshold: NotNegative = 0.2
+    foreground_weight: NotNegative = 0.6
+    background_weight: NotNegative = 0.4
+    disc_weight: NotNegative = 0.01
+    qkv_weight: NotNegative = 0.01
 
 
 @dataclass(frozen=True)
@@ -460,28 +421,20 @@ class SLT:
     """
 
     start: str = ""
-    frames: int = 24
-    micro_batch: int = 2
+    frames: Annotated[int, Range(2)] = 24
+    micro_batch: CountOrNone = 2
     average: bool = False
     clip_sampler: str = "visible"
-    max_gap: int = 300
-    max_interval: int = 10
-    interval_prob: float = 0.3
-    reverse: float = 0.0
-    mirror: float = 0.0
-    grey: float = 0.0
-    temperature: float = 4.0
-    epsilon: float = 0.01
+    max_gap: Count = 300
+    max_interval: Count = 10
+    interval_prob: Share = 0.3
+    reverse: Share = 0.0
+    mirror: Share = 0.0
+    grey: Share = 0.0
+    temperature: Positive = 4.0
+    epsilon: Annotated[float, Range(0, 0.5, above=True, below=True)] = 0.01
     policy: Part | None = field(default=None, metadata={"section": True})
-    policy_weight: float = 15.0
-
-    def __post_init__(self) -> None:
-        counts = self.frames >= 2 and self.micro_batch >= 0 and self.max_interval >= 1
-        require(counts, "FRAMES must be at least 2, MAX_INTERVAL at least 1, MICRO_BATCH not negative")
-        shares = (self.interval_prob, self.reverse, self.mirror, self.grey)
-        require(all(0 <= s <= 1 for s in shares), "INTERVAL_PROB, REVERSE, MIRROR and GREY must lie in 0..1")
-        policy = f"TEMPERATURE {self.temperature} must be positive, EPSILON {self.epsilon} in 0..0.5"
-        require(self.temperature > 0 and 0 < self.epsilon < 0.5, policy)
+    policy_weight: NotNegative = 15.0
 
 
 @dataclass(frozen=True)

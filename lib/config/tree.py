@@ -64,6 +64,12 @@ class Tree:
         value = self.values.get(head)
         return (value.get(rest) if isinstance(value, Tree) else None) if rest else value
 
+    def origin(self, dotted: str) -> str:
+        """The "file:line" of a key such as ``TRAIN.LR``; "configuration" where nothing states it."""
+        head, _, name = dotted.rpartition(".")
+        tree = self.get(head) if head else self
+        return tree.where.get(name, "configuration") if isinstance(tree, Tree) else "configuration"
+
     def pop(self, dotted: str) -> tuple[Any, str] | None:
         """Take a value out of the tree.
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.config import GreyRule
 from lib.data.boxes import Float32s
 from lib.data.crop import Edit, Pixels
 from lib.data.types import Frame, Image
+from lib.ranges import Choice, Positive, Range, Share
 from lib.registry import Registry
 
 LUMA = (0.299, 0.587, 0.114)
@@ -96,7 +98,7 @@ class OccasionalChange(Augmentation):
         probability: Of the change.
     """
 
-    probability: float
+    probability: Share
 
     def draw(self, rng: np.random.Generator) -> Any:
         return rng.random() < self.probability
@@ -115,7 +117,7 @@ class Grey(OccasionalChange):
         grey_rule: Which pictures of RGB-X frames do, see `becomes_grey`.
     """
 
-    grey_rule: str = "rgb_only"
+    grey_rule: GreyRule = "rgb_only"
     per_crop = False
 
     def apply(self, plan: CropPlan, numbers: bool) -> None:
@@ -140,7 +142,7 @@ class Mirror(OccasionalChange):
 class Brightness(Augmentation):
     """A factor, uniform in 1 - spread .. 1 + spread."""
 
-    spread: float
+    spread: Share
 
     def draw(self, rng: np.random.Generator) -> float:
         return 1 - self.spread + 2 * self.spread * rng.random()
@@ -181,7 +183,7 @@ class CropFlip(OccasionalChange):
         kinds: Of which crops.
     """
 
-    kinds: tuple[str, ...] = ("template", "search")
+    kinds: tuple[Annotated[str, Choice(("template", "search"))], ...] = ("template", "search")
 
     def apply(self, plan: CropPlan, numbers: bool) -> None:
         plan.flipped = plan.flipped != (numbers and plan.kind in self.kinds)
@@ -192,8 +194,12 @@ class CropFlip(OccasionalChange):
 class Blur(OccasionalChange):
     """Gaussian blur, its standard deviation uniform between two values in crop pixels."""
 
-    least: float = 0.2
-    most: float = 1.0
+    least: Positive = 0.2
+    most: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        if self.least > self.most:
+            raise ValueError(f"LEAST {self.least} is above MOST {self.most}")
 
     def draw(self, rng: np.random.Generator) -> tuple[bool, float]:
         return rng.random() < self.probability, rng.uniform(self.least, self.most)
@@ -210,8 +216,12 @@ class Blur(OccasionalChange):
 class MotionBlur(OccasionalChange):
     """Blur along a line between two cells of a square kernel of odd side, uniform between `least` and `most` pixels."""
 
-    least: int = 3
-    most: int = 15
+    least: Annotated[int, Range(2)] = 3
+    most: Annotated[int, Range(2)] = 15
+
+    def __post_init__(self) -> None:
+        if self.least > self.most:
+            raise ValueError(f"LEAST {self.least} is above MOST {self.most}")
 
     def draw(self, rng: np.random.Generator) -> tuple[bool, int, int, int]:
         blurred = rng.random() < self.probability

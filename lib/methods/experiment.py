@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import importlib.util
+import inspect
 import os
 import pkgutil
 import sys
@@ -18,10 +19,21 @@ from typing import Any, Literal
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import ConfigError, ConfigWarning, as_plain, config_hash, from_tree, read_tree, schema, take_inert
+from lib.config import (
+    ConfigError,
+    ConfigWarning,
+    Tree,
+    as_plain,
+    config_hash,
+    from_tree,
+    read_tree,
+    schema,
+    take_inert,
+)
 from lib.data import AUGMENTATIONS, COLLATES, CROP_STYLES, FRAME_SAMPLERS
 from lib.methods.method import METHODS, Method
 from lib.models import Checkpoint, LoadReport, Mapped, WeightPlaces, WeightsError, load_into, locate, read_checkpoint
+from lib.objectives import POLICIES
 from lib.paths import Paths, checkpoint_folder, shipped_folder
 from lib.registry import UnknownNameError, suggest
 from lib.track import Tracker
@@ -164,6 +176,9 @@ def load_experiment(
     resolved = from_tree(method.config, tree)
     for dotted, registry in method.parts.items():
         attrgetter(dotted)(resolved).builder(registry)
+    _check_sizes(tree, resolved, method)
+    if resolved.slt is not None and resolved.slt.policy is not None:
+        resolved.slt.policy.builder(POLICIES)
     data = resolved.data
     try:
         CROP_STYLES[data.crop_style], FRAME_SAMPLERS[data.sampler_mode], COLLATES[data.collate]
@@ -178,6 +193,20 @@ def load_experiment(
     if method.complete is not None:
         resolved = method.complete(resolved)
     return Experiment(script, path.stem, path, method, resolved, tuple(notes))
+
+
+def _check_sizes(tree: Tree, config: Any, method: Method) -> None:
+    """ConfigError for a side of a picture that is not a multiple of the backbone's STRIDE, where it has one."""
+    if "model.backbone" not in method.parts:
+        return
+    backbone = config.model.backbone
+    known = inspect.signature(backbone.builder(method.parts["model.backbone"])).parameters
+    stride = backbone.args.get("stride", known["stride"].default) if "stride" in known else 1
+    for key in ("DATA.TEMPLATE.SIZE", "DATA.SEARCH.SIZE", "TEST.TEMPLATE_SIZE", "TEST.SEARCH_SIZE"):
+        side = attrgetter(key.lower())(config)
+        if side % stride:
+            fault = f"{key} must be a multiple of the stride {stride} (MODEL.BACKBONE.STRIDE), not {side}"
+            raise ConfigError(f"{tree.origin(key)}: {fault}")
 
 
 def _plugin_folders(plugins: Sequence[str | Path]) -> list[Path]:

@@ -10,17 +10,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from lib.config import SLT, ConfigError
+from lib.config import SLT
 from lib.data import ClipBatch
 from lib.models.heads import Candidates
 from lib.models.losses import cells_under
 from lib.objectives.base import Losses, Progress
 from lib.objectives.frame_level import CellCriterion
+from lib.ranges import Positive, Range
 from lib.registry import Registry
 from lib.track import Rollout, SearchRegion, StagedTracker, TemplateRegion, TrackerOutput, roll_out
 
@@ -68,12 +69,8 @@ class SoftmaxPolicy(SequencePolicy):
     The logit of a probability brings back the scale of the network's own output (SLT, sec. 3.3).
     """
 
-    temperature: float = 4.0
-    epsilon: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0 or not 0 < self.epsilon < 0.5:
-            raise ValueError(f"TEMPERATURE {self.temperature} must be positive, EPSILON {self.epsilon} in 0..0.5")
+    temperature: Positive = 4.0
+    epsilon: Annotated[float, Range(0, 0.5, above=True, below=True)] = 0.01
 
     def scaled(self, policy_logits: Tensor) -> Tensor:
         kept = policy_logits.double() * (1 - 2 * self.epsilon) + self.epsilon
@@ -88,11 +85,7 @@ class MeanMaxPolicy(SequencePolicy):
     Gradients flow through mean and maximum.
     """
 
-    spread: float = 7.0
-
-    def __post_init__(self) -> None:
-        if self.spread <= 0:
-            raise ValueError(f"SPREAD {self.spread} must be positive")
+    spread: Positive = 7.0
 
     def scaled(self, policy_logits: Tensor) -> Tensor:
         raw = policy_logits.double()
@@ -256,12 +249,8 @@ def build_policy(section: SLT) -> SequencePolicy:
     """The policy of `SLT.POLICY`; `SLT.TEMPERATURE` and `SLT.EPSILON` are those of its arguments that it lacks."""
     if section.policy is None:
         return SoftmaxPolicy(section.temperature, section.epsilon)
-    try:
-        policy: SequencePolicy = section.policy.build(
-            POLICIES, temperature=section.temperature, epsilon=section.epsilon
-        )
-    except ValueError as error:
-        raise ConfigError(f"SLT.POLICY: {error}") from None
+    given = {"temperature": section.temperature, "epsilon": section.epsilon}
+    policy: SequencePolicy = section.policy.build(POLICIES, **given)
     return policy
 
 

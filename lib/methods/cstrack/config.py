@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from lib.config import ConfigError, InertKey, Part, Tree, schema
 from lib.methods.common import with_param_groups
+from lib.ranges import Choice, Count, CountOrNone, NotNegative, Range, Share
 
 PUBLISHED_NAMES = {"LasHeR_train": "LasHeR_train:882"}
 """Data sets that published files mean by a name: a list of 882 sequences of LasHeR, not all 979."""
-CLASS_TOKENS = ("auto", "trained", "position")
 DEFAULT = "DEFAULT"
 
 
@@ -23,9 +24,9 @@ class CSTrackData(schema.Data):
     sampler_mode: str = "order"
     multi_modal_vision: bool = True
     augment: schema.Augment = schema.Augment(grey_rule="rgb_and_equal_aux")
-    box_unit: str = "size_minus_one"
+    box_unit: Annotated[str, Choice(("size", "size_minus_one"))] = "size_minus_one"
     reject_all_padding: bool = False
-    max_sample_interval: int | tuple[int, ...] = 400
+    max_sample_interval: Count | tuple[Count, ...] = 400
     template: schema.Region = schema.Region(size=128, factor=2.0, number=2)
 
     def __post_init__(self) -> None:
@@ -52,22 +53,18 @@ class CSTrackModel(schema.Model):
             files, `trained` for files of this library.
     """
 
-    hidden_dim: int | None = None
+    hidden_dim: Count | None = None
     backbone: Part = Part("itpn_base")
     temporal: bool = False
-    memory_length: int = 4
-    memory_tokens: int = 16
-    nheads: int = 8
-    prompts: int = 4
-    class_token: str = "auto"
+    memory_length: Annotated[int, Range(2)] = 4
+    memory_tokens: Count = 16
+    nheads: Count = 8
+    prompts: Count = 4
+    class_token: Annotated[str, Choice(("auto", "trained", "position"))] = "auto"
 
     def __post_init__(self) -> None:
-        if min(self.memory_length - 1, self.memory_tokens, self.nheads, self.prompts) < 1:
-            raise ValueError("MEMORY_LENGTH must be at least 2, MEMORY_TOKENS, NHEADS and PROMPTS at least 1")
         if self.head.type != "CENTER":
             raise ValueError(f"HEAD must be CENTER, whose maps the confidence head reads, not {self.head.type}")
-        if self.class_token not in CLASS_TOKENS:
-            raise ValueError(f"CLASS_TOKEN must be {', '.join(CLASS_TOKENS[:-1])} or {CLASS_TOKENS[-1]}")
 
 
 @dataclass(frozen=True)
@@ -80,24 +77,20 @@ class CSTrackTrain(schema.Train):
             more time and a fraction of the memory.
     """
 
-    task_weight: float = 1.0
-    confidence_weight: float = 1.0
+    task_weight: NotNegative = 1.0
+    confidence_weight: NotNegative = 1.0
     activation_checkpointing: bool = False
-    save_epoch_interval: int = 10
-    save_epochs: tuple[int, ...] = ()
-    save_last_n_epoch: int = 10
+    save_epoch_interval: CountOrNone = 10
+    save_epochs: tuple[Count, ...] = ()
+    save_last_n_epoch: CountOrNone = 10
 
 
 @dataclass(frozen=True)
 class TemplateUpdate:
     """The second template is replaced in every INTERVAL-th frame whose score is above THRESHOLD; INTERVAL 0: never."""
 
-    interval: int = 25
-    threshold: float = 0.7
-
-    def __post_init__(self) -> None:
-        if self.interval < 0:
-            raise ValueError(f"INTERVAL must not be negative, but is {self.interval}")
+    interval: CountOrNone = 25
+    threshold: Share = 0.7
 
 
 def _published_updates() -> Tree:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from lib.config import schema
 from lib.methods.method import METHODS, register_method
 from lib.methods.ostrack.config import OSTrackConfig, OSTrackTrain
+from lib.ranges import CountOrNone
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class LoReTrackTeacher(schema.Teacher):
 class LoReTrackTrain(OSTrackTrain):
     """The last ten epochs are kept, since published students are picked among them (TEST.EPOCH 296)."""
 
-    save_last_n_epoch: int = 10
+    save_last_n_epoch: CountOrNone = 10
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lib.config import schema
+from lib.ranges import CountOrNone
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class OSTrackTrain(schema.Train):
         ce_warm_epoch: epochs over which elimination reaches its ratio.
     """
 
-    ce_start_epoch: int = 20
-    ce_warm_epoch: int = 80
+    ce_start_epoch: CountOrNone = 20
+    ce_warm_epoch: CountOrNone = 80
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lib.config import schema
 from lib.methods.common import with_param_groups
 from lib.methods.ostrack.config import OSTrackConfig, OSTrackTrain
+from lib.ranges import Count, CountOrNone, NotNegative, Share
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,16 @@ class SDSTrackTrain(OSTrackTrain):
         align_tokens: compare tokens place by place, also after elimination.
     """
 
-    mask_rate_rgb: float = 0.3
-    mask_rate_x: float = 0.3
-    clean_weight: float = 0.6
-    masked_weight: float = 0.2
-    agreement_weight: float = 0.1
+    mask_rate_rgb: Share = 0.3
+    mask_rate_x: Share = 0.3
+    clean_weight: NotNegative = 0.6
+    masked_weight: NotNegative = 0.2
+    agreement_weight: NotNegative = 0.1
     align_tokens: bool = False
     fix_bn: bool = True
-    save_epoch_interval: int = 5
-    save_epochs: tuple[int, ...] = ()
-    save_last_n_epoch: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (0 <= self.mask_rate_rgb <= 1 and 0 <= self.mask_rate_x <= 1):
-            raise ValueError(f"MASK_RATE_RGB {self.mask_rate_rgb} and MASK_RATE_X {self.mask_rate_x} must lie in 0..1")
+    save_epoch_interval: CountOrNone = 5
+    save_epochs: tuple[Count, ...] = ()
+    save_last_n_epoch: CountOrNone = 1
 
 
 @dataclass(frozen=True)

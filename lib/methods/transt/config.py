@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lib.config import Part, schema
+from lib.ranges import Count, NotNegative, Rate, Share
 
 
 @dataclass(frozen=True)
@@ -17,17 +18,15 @@ class TransTModel(schema.Model):
     """
 
     backbone: Part = Part("resnet50")
-    hidden_dim: int = 256
-    nheads: int = 8
-    dim_feedforward: int = 2048
-    featurefusion_layers: int = 4
-    dropout: float = 0.1
+    hidden_dim: Count = 256
+    nheads: Count = 8
+    dim_feedforward: Count = 2048
+    featurefusion_layers: Count = 4
+    dropout: Rate = 0.1
 
     def __post_init__(self) -> None:
         if self.head != schema.Model.head:
             raise ValueError("HEAD is not TransT's to choose: its heads belong to it; leave HEAD out")
-        if not 0 <= self.dropout < 1 or self.featurefusion_layers < 1:
-            raise ValueError("DROPOUT must lie in 0..1 (1 excluded) and FEATUREFUSION_LAYERS be at least 1")
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,17 @@ class TransTTrain(schema.Train):
             published training; where it is off, the cells that it covers learn.
     """
 
-    ce_weight: float = 8.334
-    background_weight: float = 0.0625
+    ce_weight: NotNegative = 8.334
+    background_weight: NotNegative = 0.0625
     wrap_matches: bool = False
-    grad_clip_norm: float = 0.0
+    grad_clip_norm: NotNegative = 0.0
 
 
 @dataclass(frozen=True)
 class TransTTest(schema.Test):
     """Settings of the tracker. window_influence: share of the window in the windowed scores."""
 
-    window_influence: float = 0.49
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.window_influence <= 1:
-            raise ValueError(f"WINDOW_INFLUENCE must lie in 0..1, not {self.window_influence}")
+    window_influence: Share = 0.49
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ class TransT(nn.Module):
         stride = backbone.stride
         if template_size % stride or search_size % stride:
             raise ValueError(
-                f"template {template_size} and search region {search_size} must be multiples of the stride {stride}"
+                f"template size {template_size} and search size {search_size} (SIZE of DATA.TEMPLATE and DATA.SEARCH, "
+                f"TEST.TEMPLATE_SIZE and TEST.SEARCH_SIZE) must be multiples of the stride {stride}"
             )
         self.template_size, self.search_size, self.width = template_size, search_size, size.width
         self.grid_template, self.grid_search = template_size // stride, search_size // stride

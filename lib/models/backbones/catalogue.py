@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
@@ -64,6 +65,8 @@ def _builder(network: Callable[[Any], Any], options: Any, fixed: set[str] = PUBL
     kind = inspect.Parameter.KEYWORD_ONLY
     named = [inspect.Parameter(name, kind, default=value) for name, value in {**defaults, **switches}.items()]
     build.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    hints = typing.get_type_hints(type(options), include_extras=True)
+    build.__annotations__ = {name: hints[name] for name in defaults}
     return build
 
 

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lib.models.layers.blocks import EPS, ScaledBlock, linear_std, trunc_normal_linears
 from lib.models.layers.stem import ConvBlock, ConvStem, Merge, PatchEmbed
+from lib.ranges import Count, CountOrNone, Positive, Rate, Side
 
 PRETRAINED_GRID = 14
 """Side of the position embedding that pre-training leaves, of pictures of 224 pixels."""
@@ -40,14 +41,14 @@ class ITPNOptions:
             template matching is learned sooner.
     """
 
-    embed_dim: int = 512
-    depths: tuple[int, ...] = (3, 3, 24)
-    num_heads: int = 8
-    stride: int = 16
-    template_size: int = 128
-    search_size: int = 256
-    mlp_ratio: float = 3.0
-    drop_path: float = 0.0
+    embed_dim: Count = 512
+    depths: tuple[CountOrNone, ...] = (3, 3, 24)
+    num_heads: Count = 8
+    stride: Count = 16
+    template_size: Side = 128
+    search_size: Side = 256
+    mlp_ratio: Positive = 3.0
+    drop_path: Rate = 0.0
     conv_stem: bool = False
     from_scratch: bool = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Annotated, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from lib.models.layers.attention import Attention
 from lib.models.layers.blocks import Block, linear_std
 from lib.models.layers.candidate_elimination import center_rows, drop_candidates, put_back
 from lib.models.layers.stem import ConvStem, PatchEmbed
+from lib.ranges import Choice, Count, CountOrNone, Rate, Ratio, Side
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,16 @@ class ViTOptions:
         from_scratch: Fresh weights are for training without pre-training, see `linear_std`.
     """
 
-    embed_dim: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    stride: int = 16
-    template_size: int = 128
-    search_size: int = 256
-    drop_path: float = 0.0
-    ce_loc: tuple[int, ...] = ()
-    ce_keep_ratio: tuple[float, ...] = ()
-    ce_template_range: str = "ALL"
+    embed_dim: Count = 768
+    depth: Count = 12
+    num_heads: Count = 12
+    stride: Count = 16
+    template_size: Side = 128
+    search_size: Side = 256
+    drop_path: Rate = 0.0
+    ce_loc: tuple[CountOrNone, ...] = ()
+    ce_keep_ratio: tuple[Ratio, ...] = ()
+    ce_template_range: Annotated[str, Choice(("ALL", "CTR_POINT", "CTR_REC", "GT_BOX"))] = "ALL"
     sep_seg: bool = False
     conv_stem: bool = False
     from_scratch: bool = False
@@ -57,8 +58,6 @@ class ViTOptions:
             raise ValueError(f"CE_LOC has {len(places)} entries and CE_KEEP_RATIO {len(ratios)}; one each is expected")
         if any(not 0 <= i < self.depth for i in places):
             raise ValueError(f"CE_LOC {places} names blocks outside 0..{self.depth - 1}")
-        if any(not 0 < r <= 1 for r in ratios):
-            raise ValueError(f"CE_KEEP_RATIO {ratios} must lie in (0, 1]")
 
 
 @dataclass(frozen=True, slots=True)

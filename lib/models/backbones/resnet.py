@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
+from lib.ranges import Count
 
 EXPANSION = 4
 STEM_STRIDE = 4
@@ -64,10 +65,10 @@ class ResNet(nn.Module):
 
     def __init__(
         self,
-        depths: Sequence[int] = (1, 1, 1),
-        strides: Sequence[int] = (1, 2, 1),
-        dilations: Sequence[int] = (1, 1, 2),
-        width: int = 16,
+        depths: Sequence[Count] = (1, 1, 1),
+        strides: Sequence[Count] = (1, 2, 1),
+        dilations: Sequence[Count] = (1, 1, 2),
+        width: Count = 16,
     ) -> None:
         super().__init__()
         if not depths or len({len(depths), len(strides), len(dilations)}) > 1 or min(depths) < 1:

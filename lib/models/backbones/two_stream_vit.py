@@ -18,6 +18,7 @@ from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens, ViTOptions
 from lib.models.layers.candidate_elimination import drop_candidates, put_back
 from lib.models.layers.fused import FuseOptions, fuse_module, with_fused_children
 from lib.models.layers.masking import hide
+from lib.ranges import Count, CountOrNone
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class TwoStreamOptions(ViTOptions):
         adapter_dim: Width of the adapters.
     """
 
-    fusion_loc: tuple[int, ...] = (3, 6, 9, 11)
-    adapter_dim: int = 192
+    fusion_loc: tuple[CountOrNone, ...] = (3, 6, 9, 11)
+    adapter_dim: Count = 192
 
     def __post_init__(self) -> None:
         super().__post_init__()

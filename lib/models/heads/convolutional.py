@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from lib.models.heads.candidates import Candidates, at_least_float32
 from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
+from lib.ranges import Range
 
 LOW, HIGH = 1e-4, 1.0 - 1e-4
+Channels = Annotated[int, Range(8)]
+"""Of the first convolution; the fourth has an eighth."""
+Prior = Annotated[float, Range(0, 1, above=True, below=True)]
 
 
 class ConvBranches(nn.Module):
@@ -104,7 +109,7 @@ class CenterHead(ConvBranches):
             background.
     """
 
-    def __init__(self, inputs: int, num_channels: int = 256, prior: float | None = None) -> None:
+    def __init__(self, inputs: int, num_channels: Channels = 256, prior: Prior | None = None) -> None:
         widths = [inputs, *(num_channels // 2**i for i in range(4))]
         super().__init__(widths, {"ctr": 1, "offset": 2, "size": 2})
         for parameter in self.parameters():
@@ -188,7 +193,7 @@ class CornerHead(ConvBranches):
 
     BRANCHES = ("tl", "br")
 
-    def __init__(self, inputs: int, num_channels: int = 256) -> None:
+    def __init__(self, inputs: int, num_channels: Channels = 256) -> None:
         super().__init__([inputs, *(num_channels // 2**i for i in range(4))], dict.fromkeys(self.BRANCHES, 1))
 
     def corner_logits(self, feature: Tensor) -> Tensor:

@@ -186,7 +186,7 @@ def test_the_policy_is_a_registered_part_and_the_old_keys_still_count() -> None:
     assert build_policy(SLT(policy=Part("mean_max"))) == MeanMaxPolicy()
     with pytest.raises(ConfigError, match=r"no argument SPRAED; did you mean 'SPREAD'"):
         build_policy(SLT(policy=Part("mean_max", {"spraed": 3.0})))
-    with pytest.raises(ConfigError, match=r"SLT.POLICY: SPREAD -1 must be positive"):
+    with pytest.raises(ConfigError, match=r"SPREAD must be above 0, not -1"):
         build_policy(SLT(policy=Part("mean_max", {"spread": -1})))
 
 
