@@ -57,9 +57,10 @@ class ITPNOptions:
             raise ValueError(f"DEPTHS {list(self.depths)}: three numbers are expected, the last one at least 1")
         if self.embed_dim % 4 or self.stride % 4:
             raise ValueError(f"EMBED_DIM {self.embed_dim} and STRIDE {self.stride} must be multiples of 4")
-        for name, size in (("template", self.template_size), ("search", self.search_size)):
+        for name, size in (("TEMPLATE", self.template_size), ("SEARCH", self.search_size)):
             if size % self.stride:
-                raise ValueError(f"{name} size {size} is not a multiple of the stride {self.stride}")
+                keys = f"DATA.{name}.SIZE and TEST.{name}_SIZE"
+                raise ValueError(f"{keys} must be multiples of the stride {self.stride}; {size} is not")
 
 
 class FastITPN(nn.Module):

@@ -50,9 +50,10 @@ class ViTOptions:
     from_scratch: bool = False
 
     def __post_init__(self) -> None:
-        for name, size in (("template", self.template_size), ("search", self.search_size)):
+        for name, size in (("TEMPLATE", self.template_size), ("SEARCH", self.search_size)):
             if size % self.stride:
-                raise ValueError(f"{name} size {size} is not a multiple of the stride {self.stride}")
+                keys = f"DATA.{name}.SIZE and TEST.{name}_SIZE"
+                raise ValueError(f"{keys} must be multiples of the stride {self.stride}; {size} is not")
         places, ratios = list(self.ce_loc), list(self.ce_keep_ratio)
         if len(places) != len(ratios):
             raise ValueError(f"CE_LOC has {len(places)} entries and CE_KEEP_RATIO {len(ratios)}; one each is expected")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lib.models.backbones.one_stream_vit import Tokens, numbered_qkv, resize_patch_embed, resize_position
 from lib.models.layers.stem import PatchEmbed
+from lib.ranges import Count, Rate, Side
 from lib.registry import suggest
 
 POSITION, PREFIX = "pos_embed", ("cls_token", "reg_token")
@@ -93,12 +94,12 @@ class TimmViT(nn.Module):
 
 def timm_vit(
     name: str = "",
-    template_size: int = 0,
-    search_size: int = 0,
-    drop_path: float = 0.0,
-    embed_dim: int | None = None,
-    depth: int | None = None,
-    num_heads: int | None = None,
+    template_size: Side = 0,
+    search_size: Side = 0,
+    drop_path: Rate = 0.0,
+    embed_dim: Count | None = None,
+    depth: Count | None = None,
+    num_heads: Count | None = None,
 ) -> TimmViT:
     """A ViT by its name in timm, with fresh weights.
 
