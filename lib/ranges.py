@@ -24,12 +24,17 @@ class Range:
         """A phrase such as ``must be at least 1, not 0``; empty for an accepted number."""
         low = self.low is None or (value > self.low if self.above else value >= self.low)
         high = self.high is None or (value < self.high if self.below else value <= self.high)
+        if low and high:
+            return ""
         bounds = []
         if self.low is not None:
             bounds.append(f"{'above' if self.above else 'at least'} {self.low:g}")
         if self.high is not None:
             bounds.append(f"{'below' if self.below else 'at most'} {self.high:g}")
-        return "" if low and high else f"must be {' and '.join(bounds)}, not {value!r}"
+        allowed = f"be {' and '.join(bounds)}"
+        if len(bounds) == 2 and not (self.above or self.below):
+            allowed = f"lie in {self.low:g}..{self.high:g}"
+        return f"must {allowed}, not {value!r}"
 
 
 @dataclass(frozen=True)
