@@ -30,6 +30,7 @@ def require(condition: bool, message: str) -> None:
 
 
 Precision = Annotated[str, Choice(("fp32", "bf16", "fp16"))]
+Percent = Annotated[float, Range(0, 100)]
 GreyRule = Annotated[str, Choice(("rgb_only", "rgb", "rgb_and_equal_aux"))]
 
 
@@ -459,13 +460,9 @@ class Config:
     kd: KD | None = field(default=None, metadata={"section": True})
     slt: SLT | None = field(default=None, metadata={"section": True})
     init: Init | None = field(default=None, metadata={"section": True})
-    published: dict[str, dict[str, float]] = field(default_factory=dict, metadata={"remark": True})
+    published: dict[str, dict[str, Percent]] = field(default_factory=dict, metadata={"remark": True})
 
     def __post_init__(self) -> None:
-        for benchmark, figures in self.published.items():
-            for label, value in figures.items():
-                found = f"PUBLISHED.{benchmark}.{label} is {value}"
-                require(0 <= value <= 100, f"{found}; a figure in percent is expected, 0..100")
         require(self.kd is None or self.teacher is not None, "KD is given without a TEACHER")
         both = self.slt is not None and self.teacher is not None
         require(not both, "SLT and TEACHER are given; sequence-level training cannot be joined by a teacher")

@@ -214,7 +214,7 @@ def test_published_figures_belong_to_their_file_alone_and_change_no_hash(tmp_pat
     assert other.published == {"UAV": {"AUC": 68.0}}
     assert config_hash(plain) == config_hash(own) == config_hash(other)
     for value, message in (
-        ("0.691e3", r"PUBLISHED\.LASOT\.AUC is 691\.0"),
+        ("0.691e3", r"PUBLISHED\.LASOT\.AUC must lie in 0..100, not 691\.0"),
         ("high", r"PUBLISHED\.LASOT\.AUC: expected"),
     ):
         path = write(tmp_path, "a.yaml", f"PUBLISHED: {{LASOT: {{AUC: {value}}}}}\n")
