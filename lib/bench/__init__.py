@@ -1,6 +1,7 @@
 """Evaluation: benchmarks, the runner and its queue, metrics, reports, and tools that measure or show a tracker."""
 
 from lib.bench.analysis import Comparison, ResultSource, Scoring, load_runs, with_attributes
+from lib.bench.annotate import parse_marks, propagate, truth_text, write_sequences
 from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import check_requests, run_test, run_tests, start_processes
 from lib.bench.compare import compare_runs
@@ -20,6 +21,7 @@ from lib.bench.environment import print_environment
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
 from lib.bench.export import export_text, export_tracker
 from lib.bench.foreign import ForeignSpec, ForeignTracker
+from lib.bench.foreign_boxes import read_cvat, read_labelme
 from lib.bench.found_results import find_results, read_results
 from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker, time_calls
 from lib.bench.queue import Summary, Team, WorkQueue

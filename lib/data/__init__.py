@@ -57,7 +57,7 @@ from lib.data.io import (
     parse_numbers,
     to_number,
 )
-from lib.data.listing import check_name, natural_order
+from lib.data.listing import check_name, natural_order, picture_names
 from lib.data.lmdb_build import (
     BuildError,
     PlanError,
@@ -109,5 +109,5 @@ from lib.data.types import (
     Sample,
     Video,
 )
-from lib.data.video import FrameSource, Grab, Source, SourceError, open_source
+from lib.data.video import FrameSource, Grab, Source, SourceError, encode_picture, open_source
 from lib.data.vot_lists import VotList, write_vot_list

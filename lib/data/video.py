@@ -235,7 +235,7 @@ def unpack_video(video: Path, folder: Path) -> None:
         for grab in source:
             last = grab.frame or last
             if last is not None:
-                write_picture(Path(part) / f"{grab.index + 1:08d}.jpg", last.rgb)
+                (Path(part) / f"{grab.index + 1:08d}.jpg").write_bytes(encode_picture(last.rgb))
         if last is None:
             raise SourceError(f"{video}: not one frame could be read")
         with suppress(OSError):  # another process was quicker
@@ -243,15 +243,11 @@ def unpack_video(video: Path, folder: Path) -> None:
             os.mkdir(part)  # for the context to remove
 
 
-def write_picture(path: Path, rgb: Image) -> None:
-    """Write a frame as JPEG.
+def encode_picture(rgb: Image) -> bytes:
+    """A frame as JPEG.
 
     Args:
-        path: The file.
         rgb: [H, W, 3] uint8.
-
-    Raises:
-        OSError: The file cannot be written.
     """
-    data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    path.write_bytes(data.tobytes())
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    return cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)[1].tobytes()

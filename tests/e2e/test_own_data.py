@@ -66,3 +66,51 @@ def test_own_videos_are_tracked_scored_and_shown(tmp_path: Path) -> None:
     assert "started of synthetic_small cannot be scored" in said
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "clip" in page
+
+
+@pytest.mark.slow
+def test_a_video_becomes_data_that_a_shipped_tracker_is_fine_tuned_on(tmp_path: Path) -> None:
+    """The commands of docs/own_data.md, without a screen."""
+    write_clip(tmp_path / "clip.avi", 30)
+    first = ",".join(map(str, box(0)))
+    mine, video = tmp_path / "mine", tmp_path / "look.mp4"
+    said = command("annotate", tmp_path / "clip.avi", "--init", first, "--output", mine, "--video", video)
+    assert "clip" in said
+    assert len(list((mine / "clip").glob("*.jpg"))) == 30
+    found = np.loadtxt(mine / "clip" / "groundtruth.txt", delimiter=",")
+    centres = found[:, :2] + found[:, 2:] / 2
+    true = np.array([box(i) for i in range(30)], dtype=float)
+    assert np.abs(centres - true[:, :2] - true[:, 2:] / 2).max() < 20
+    assert "is there already" in command("annotate", tmp_path / "clip.avi", "--init", first, "--output", mine, code=2)
+    command("annotate", tmp_path / "clip.avi", "--init", first)
+    assert len(np.loadtxt(tmp_path / "clip.txt", delimiter=",")) == 30
+    command("check_data", f"FOLDER:{mine}", "--full")
+    small = (
+        "DATA.TRAIN.SAMPLE_PER_EPOCH=16",
+        "TRAIN.BATCH_SIZE=8",
+        "TRAIN.EPOCH=1",
+        "TEST.EPOCH=1",
+        "TRAIN.NUM_WORKER=0",
+    )
+    data = f"DATA.TRAIN.DATASETS_NAME=['FOLDER:{mine}', 'SYNTHETIC:seed=1,sequences=4']"
+    experiment = ("--script", "ostrack", "--config", "own_data", "--mode", "single", "--save_dir", tmp_path / "out")
+    command("train", *experiment, "--set", *small, data)
+    where = ("--dataset", f"FOLDER:{mine}", "--save_dir", tmp_path / "out")
+    command("test", "ostrack", "synthetic_small", *where)
+    command("test", "ostrack", "own_data", *where, "--set", "TEST.EPOCH=1")
+    said = command("analysis_results", "ostrack", "synthetic_small", "own_data", *where)
+    assert "own_data" in said
+
+
+@pytest.mark.slow
+def test_boxes_of_other_programs_become_own_data(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.avi", 6)
+    shapes = "".join(
+        f'<box frame="{i}" outside="0" xtl="{x}" ytl="{y}" xbr="{x + w}" ybr="{y + h}"/>'
+        for i in (0, 5)
+        for x, y, w, h in [box(i)]
+    )
+    (tmp_path / "cvat.xml").write_text(f'<annotations><track id="0" label="car">{shapes}</track></annotations>')
+    command("annotate", tmp_path / "clip.avi", "--cvat", tmp_path / "cvat.xml", "--output", tmp_path / "mine")
+    found = np.loadtxt(tmp_path / "mine" / "clip" / "groundtruth.txt", delimiter=",")
+    np.testing.assert_allclose(found, [box(i) for i in range(6)])

@@ -1,0 +1,130 @@
+"""Make data of your own (docs/own_data.md): boxes for a video, carried from a drawn or typed box by a tracker.
+
+  python tracking/annotate.py clip.mp4 --init 315,139,113,116
+  python tracking/annotate.py clip.mp4 --init mouse --output data/mine
+  python tracking/annotate.py clip.mp4 --init 315,139,113,116 120:300,150,110,120 180:none 200:90,80,100,110
+  python tracking/annotate.py clip.mp4 --cvat annotations.xml --output data/mine
+  python tracking/annotate.py pictures --labelme pictures --output data/mine
+
+Without --output, boxes are written next to the video (clip.txt) or into the folder of pictures (groundtruth.txt); with
+it, pictures and boxes of each target into a folder of their own. `--dataset FOLDER:data/mine` tests on them.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+from lib.command import run_command
+from lib.config import add_experiment_options
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("source", help="video file or folder of pictures")
+    boxes = parser.add_mutually_exclusive_group(required=True)
+    text = (
+        "x,y,w,h in the first frame (pixels; --init=-5,3,20,20 where the first is negative), or the word mouse to draw "
+    )
+    text += "it; FRAME:x,y,w,h corrects a later frame (from 0), FRAME:none: cannot be seen from there on"
+    boxes.add_argument("--init", nargs="+", metavar="BOX", help=text)
+    boxes.add_argument("--labelme", type=Path, metavar="FOLDER", help="labelme's JSON files of these pictures")
+    boxes.add_argument("--cvat", type=Path, metavar="FILE", help='XML of "CVAT for video 1.1" or "CVAT for images 1.1"')
+    add("--output", type=Path, metavar="FOLDER", help="folder of own data that the sequence is added to")
+    add("--name", help="name of the sequence (default: the source's)")
+    add("--video", type=Path, metavar="FILE", help="write a video with the boxes drawn, to look them over")
+    add("--overwrite", action="store_true", help="replace a box file that is there")
+    add("--script", help="method of the tracker (default: the network that comes with the project)")
+    add("--config", help="YAML file below experiments/<script>, without its ending")
+    add("--checkpoint", type=Path, help="weights of the tracker")
+    add_experiment_options(parser)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps (default: auto)")
+    options = parser.parse_args(argv)
+    if options.init is None and options.output is None:
+        parser.error("--labelme and --cvat need --output FOLDER")
+    return options
+
+
+def imported(options: argparse.Namespace) -> int:
+    from lib.bench import read_cvat, read_labelme, write_sequences
+    from lib.data import open_source, picture_names
+
+    found = read_cvat(options.cvat) if options.cvat else read_labelme(options.labelme)
+    source = open_source(options.source)
+    folder = Path(options.source)
+    names = picture_names(os.listdir(folder)) if folder.is_dir() else []
+    numbers = {name: i for i, name in enumerate(names)}
+    unknown = [k for boxes in found.values() for k in boxes if isinstance(k, str) and k not in numbers]
+    if unknown:
+        raise FileNotFoundError(f"{len(unknown)} annotated pictures are not in {folder}: {', '.join(unknown[:5])}")
+    stem = options.name or source.name
+    targets = {
+        stem if len(found) == 1 else f"{stem}_{target}".replace("/", "_").replace("\\", "_"): {
+            numbers[key] if isinstance(key, str) else key: box for key, box in boxes.items()
+        }
+        for target, boxes in found.items()
+    }
+    for place in write_sequences(options.output, source, targets):
+        print(f"sequence: {place}")
+    return 0
+
+
+def tracked(options: argparse.Namespace) -> int:
+    from lib.bench import (
+        TrackerSpec,
+        demo_spec,
+        first_frame,
+        open_video,
+        parse_marks,
+        propagate,
+        truth_text,
+        write_sequences,
+    )
+    from lib.data import Frame, open_source
+    from lib.files import write_text
+    from lib.track import Box, TrackerSession
+    from lib.viz import BoxMark, colour, draw_box_with_mouse, draw_frame
+
+    source, path = open_source(options.source), Path(options.source)
+    beside = path / "groundtruth.txt" if path.is_dir() else path.with_suffix(".txt")
+    if options.output is None and beside.exists() and not options.overwrite:
+        raise FileExistsError(f"{beside} is there already; --overwrite replaces it, --output FOLDER writes elsewhere")
+    typed = [text for text in options.init if text != "mouse"]
+    if len(typed) < len(options.init):
+        drawn = draw_box_with_mouse(first_frame(iter(open_source(options.source)), options.source).rgb)
+        typed.insert(0, ",".join(map(str, drawn)))
+    marks = parse_marks(typed)
+    spec = demo_spec(TrackerSpec.from_options(options))
+    print(f"tracker:  {' '.join(spec.labels)}, weights {spec.checkpoint}", flush=True)
+    with open_video(options.video, source) as video:
+
+        def draw(index: int, frame: Frame, box: Box | None) -> None:
+            if video is not None:
+                video.write(draw_frame(frame, [BoxMark(box, colour(0))] if box else [], f"frame {index}"))
+
+        boxes = propagate(TrackerSession(spec.build()), source, marks, draw)
+    if options.output is None:
+        write_text(beside, truth_text(boxes, len(boxes)))
+        print(f"boxes:    {beside} ({len(boxes)} rows)")
+    else:
+        name = options.name or source.name
+        (place,) = write_sequences(options.output, open_source(options.source), {name: boxes})
+        print(f"sequence: {place}")
+    if video is not None:
+        print(f"video:    {video.path}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    # Broken frames are reported by us, in one line.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    return run_command(lambda: tracked(options) if options.init else imported(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
