@@ -27,7 +27,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--aux", help="folder or video of the second modality (thermal, depth, events), for RGB-X trackers")
     add("--script", help="method (default: ostrack)")
     add("--config", help="YAML file below experiments/<script>, without its ending")
-    add("--checkpoint", type=Path, help="weights: ours (.safetensors) or published (.pth.tar, .pth)")
+    add(
+        "--checkpoint",
+        metavar="FILE",
+        help="weights: ours (.safetensors), published (.pth.tar, .pth) or hf://OWNER/NAME",
+    )
     add_experiment_options(parser)
     add("--output", type=Path, help="video to write (default: output/tracked/<source>.mp4)")
     add("--boxes", type=Path, help="box file to write (default: next to the video, .txt)")

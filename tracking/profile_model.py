@@ -20,7 +20,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--script", default="ostrack", help="method (default: ostrack)")
     parser.add_argument("--config", required=True, help="YAML file below experiments/<script>, without its ending")
-    parser.add_argument("--checkpoint", type=Path, help="weights to load (default: random)")
+    parser.add_argument("--checkpoint", help="weights to load (default: random)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps")
     parser.add_argument("--protocol", default="official", help="official (float32, TF32 off) or fast (half precision)")
     add_engine_options(parser)

@@ -297,9 +297,15 @@ def train(
     from lib.train import TrainOptions
     from lib.train import train as run
 
-    paths: dict[str, Any] = {"load": load, "data_dir": data_dir, "save_dir": save_dir}
+    paths: dict[str, Any] = {"data_dir": data_dir, "save_dir": save_dir}
     paths = {key: None if path is None else Path(path) for key, path in paths.items()}
-    fields = {"device": device, "resume": resume, "overrides": _texts(overrides), **options}
+    fields: dict[str, Any] = {
+        "device": device,
+        "load": load,
+        "resume": resume,
+        "overrides": _texts(overrides),
+        **options,
+    }
     return run(TrainOptions(name, config, plugins=tuple(map(str, plugins)), **paths, **fields))
 
 

@@ -50,7 +50,7 @@ def resolve(
     world_size: int = 1,
     use_lmdb: bool = False,
     begins: bool = True,
-    load: Path | None = None,
+    load: str | Path | None = None,
     previous: tuple[str, str] | None = None,
 ) -> Recipe:
     """Build the parts of a training. Files of weights and data sets are found before a network is built.
@@ -121,7 +121,7 @@ class _Start:
 
 
 def _find_start(
-    experiment: Experiment, paths: Paths, load: Path | None, previous: tuple[str, str] | None
+    experiment: Experiment, paths: Paths, load: str | Path | None, previous: tuple[str, str] | None
 ) -> list[_Start]:
     """Files that the network begins with, in the order in which they are loaded; the last one that has a name wins."""
     config: Config = experiment.config

@@ -27,7 +27,7 @@ class TrainOptions:
     use_wandb: bool = False
     resume: str = "auto"
     allow_config_change: bool = False
-    load: Path | None = None
+    load: str | Path | None = None
     script_prv: str | None = None
     config_prv: str = "baseline"
     distill: bool = False
@@ -68,7 +68,9 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--resume", choices=("auto", "never", "must"), default="auto", help=text)
     text = "resume although the configuration is not what it was"
     start.add_argument("--allow_config_change", action="store_true", help=text)
-    start.add_argument("--load", type=Path, metavar="FILE", help="start from these weights (ours, or a *.pth.tar)")
+    start.add_argument(
+        "--load", metavar="FILE", help="start from these weights (ours, a *.pth.tar, or hf://OWNER/NAME)"
+    )
     start.add_argument("--script_prv", help="start from the last checkpoint of another experiment: its script ...")
     start.add_argument("--config_prv", default="baseline", help="... and its configuration")
     teacher = parser.add_argument_group("teacher (any method with a one-stream network)")

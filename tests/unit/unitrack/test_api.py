@@ -118,13 +118,15 @@ def test_weights_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         unitrack.load("hf://someone")
 
 
-def test_no_hub_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_hub_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def unreachable(*_: Any, **__: Any) -> str:
         raise ConnectionError("no route to host\nmore lines")
 
     fake_hub(monkeypatch, unreachable)
     with pytest.raises(WeightsError, match=r"gave no weights \(no route to host\); without a network"):
         unitrack.load("hf://someone/tracker")
+    with pytest.raises(WeightsError, match="hf://someone/tracker: the Hugging Face hub"):
+        unitrack.train("ostrack", "synthetic_small", load="hf://someone/tracker", save_dir=tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(WeightsError, match="needs the package huggingface_hub"):
         unitrack.load("hf://someone/tracker")
