@@ -13,7 +13,7 @@ if (($#)); then exec "$python" -m pytest "$@"; fi
 # Tests of ONNX Runtime and OpenVINO in processes of their own: what they leave behind can crash a later fork.
 engines="tests/unit/models/test_engines.py tests/unit/methods/test_engines.py tests/unit/bench/test_engines.py"
 code=0
-"$python" -m pytest tests/e2e tests/golden || code=$?
+"$python" -m pytest tests/e2e tests/golden tests/fuzz || code=$?
 for file in $engines; do "$python" -m pytest "$file" || code=$?; done
 "$python" -m pytest tests/unit $(printf -- '--ignore %s ' $engines) || code=$?
 exit "$code"

@@ -35,7 +35,7 @@ from lib.bench.result_files import (
     write_boxes,
     write_column,
 )
-from lib.bench.results import Identity, Result, ResultFolder, package_version
+from lib.bench.results import Identity, Result, ResultFolder, package_version, read_manifest
 from lib.bench.robustness import Curve, Robustness, corruption_sweep, drop_sweep, measure
 from lib.bench.runner import OnePass, Runner, Supervised
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution

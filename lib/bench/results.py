@@ -120,8 +120,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise ValueError(f"{path}: not a manifest (expected JSON)") from None
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError(f"{path}: not a manifest (expected a JSON object)") from None
 
 
 def write_manifest(folder: Path, values: Mapping[str, Any]) -> None:

@@ -215,7 +215,7 @@ class _Index:
         try:
             with zipfile.ZipFile(path) as archive:
                 entries = [e for e in archive.infolist() if not e.is_dir() and not is_hidden(e.filename.split("/")[0])]
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError, struct.error) as error:
             raise OSError(f"{path}: not a complete zip archive ({error})") from None
         entries.sort(key=lambda e: e.filename)
         self.names = [e.filename for e in entries]

@@ -230,9 +230,14 @@ def read_names(store: Store, key: str) -> list[str]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        AnnotationError: It holds no name.
+        AnnotationError: It holds no name, or a line is none (`check_name`).
     """
-    names = [line.strip() for line in read_text(store, key).lstrip("\ufeff").splitlines() if line.strip()]
+    names = []
+    for number, line in enumerate(read_text(store, key).lstrip("\ufeff").splitlines(), 1):
+        try:
+            names += [check_name(line.strip())] if line.strip() else []
+        except ValueError as error:
+            raise AnnotationError(f"{store.describe(key)}, line {number}: {error}") from None
     if not names:
         raise AnnotationError(f"{store.describe(key)}: the list is empty, expected one name per line")
     return names

@@ -1,0 +1,243 @@
+"""Malformed files of ten kinds: each is read, or refused in one sentence with its name, in seconds; nothing runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import random
+import string
+import subprocess
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save as save_safetensors
+
+from lib.bench import read_boxes, read_manifest
+from lib.config import Config, from_tree, read_tree
+from lib.data import decode_image, open_store
+from lib.data.datasets import Got10kDataset, LasotDataset
+from lib.models import read_checkpoint
+
+SEED = int(os.environ.get("FUZZ_SEED", "1"))
+FILES_PER_KIND = 120
+SECONDS_PER_FILE = 10.0
+YAML_PARTS = (
+    "TRAIN:", "  LR: 0.1", "  EPOCH: !!timestamp x", "&a [*a]", "*b", "<<: *c", "!!bool maybe", "? [a]", "BASE: [1]",
+    "!!python/name:os.system", "BASE: a.yaml", "MIXIN: {}", "DATA: {SEARCH: {SIZE: -1}}", "TEST: text", "---", "%YAML 9",
+    "\0", "{", "- ]", "\t", "'", "TRAIN: {EPOCH: 1e400}", "MODEL: {BACKBONE: {TYPE: 3}}",
+    "A: &x [1, 1]\nB: &y [*x, *x]\nC: [*y, *y]",
+)  # fmt: skip
+JSON_PARTS = ("{", "}", "[", "]", '"dog-1"', ":", ",", '"a"', "null", "1e999", "NaN", "\ufeff", "\\u0000", "[" * 3000)
+TEXT_PARTS = (
+    "1,2,3,4",
+    "\n",
+    "nan",
+    "inf",
+    "1,,2",
+    "1_0",
+    "\0",
+    "١",
+    "1e999",
+    "\t",
+    " ",
+    "x",
+    ";",
+    "-",
+    "\r",
+    "1 2 3 4 5",
+)
+NAME_PARTS = ("dog-1", "\n", "../x", "/etc", "\0", "\\", " ", "ü", "dog-2", "\ufeff", "." * 300)
+
+
+def damaged(rng: random.Random, data: bytes) -> bytes:
+    """A file as a broken download or disk leaves it: cut, with bytes changed, swapped, added, or something else."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 3, 20))):
+        at = rng.randrange(max(1, len(changed)))
+        act = rng.randrange(7)
+        if act == 0:
+            del changed[at:]
+        elif act == 1 and changed:
+            changed[at] = rng.randrange(256)
+        elif act == 2:
+            changed[at : at + 4] = rng.choice((b"\xff\xff\xff\x7f", b"\xff" * 4, b"\0" * 4))
+        elif act == 3:
+            del changed[at : at + rng.randrange(1, 64)]
+        elif act == 4:
+            changed[at:at] = rng.randbytes(rng.randrange(1, 64))
+        elif act == 5:
+            changed[:at] = rng.choice(
+                (b"", b"<html>", b"version https://git-lfs.github.com/spec/v1\n", b"\xef\xbb\xbf")
+            )
+        else:
+            changed[at : at + 200] = changed[:200]
+    return bytes(changed)
+
+
+def text_of(rng: random.Random, parts: tuple[str, ...]) -> bytes:
+    """A text of the pieces that readers stumble over, now and then in another encoding or with noise."""
+    words = [
+        rng.choice(parts) if rng.random() < 0.8 else rng.choice(string.printable) for _ in range(rng.randrange(12))
+    ]
+    text = rng.choice(("", "\n", " ")).join(words)
+    return text.encode(rng.choice(("utf-8", "utf-8", "utf-8", "utf-16")))
+
+
+class Attack:
+    """Asks whoever unpickles it to leave a mark."""
+
+    def __init__(self, mark: Path, kind: int) -> None:
+        calls = ((os.system, f"touch {mark}"), (exec, f"open({str(mark)!r}, 'w')"), (open, str(mark), "w"))
+        self.call, *self.arguments = (*calls, (subprocess.getoutput, f"touch {mark}"), (os.mkdir, str(mark)))[kind]
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return self.call, tuple(self.arguments)
+
+
+def checkpoint(rng: random.Random, mark: Path) -> bytes:
+    content: object = {"net": {"w": torch.ones(4, 4)}, "epoch": 3}
+    if rng.random() < 0.3:
+        content = {"net": {"w": torch.ones(2)}, "stats": Attack(mark, rng.randrange(5))}
+    elif rng.random() < 0.2:
+        content = rng.choice([[1], {"net": 3}, {"net": {"w": "text"}}, {1: torch.ones(1)}, None])
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=rng.random() < 0.5)
+    data = buffer.getvalue() if rng.random() < 0.9 else pickle.dumps(content, protocol=rng.randrange(6))
+    return data if rng.random() < 0.3 else damaged(rng, data)
+
+
+def arrays(rng: random.Random) -> bytes:
+    values = [np.ones((2, 3)), np.array(["text"]), np.array([{}], dtype=object), np.float32(3), np.ones((1, 1, 1, 1))]
+    names = ("cls", "Transformer/posembed_input/pos_embedding", "embedding/kernel", "embedding/bias",
+             "Transformer/encoder_norm/scale", "Transformer/encoder_norm/bias")  # fmt: skip
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: rng.choice(values) for name in names if rng.random() < 0.9})
+    return buffer.getvalue() if rng.random() < 0.5 else damaged(rng, buffer.getvalue())
+
+
+def archive(rng: random.Random) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as file:
+        file.writestr("list.txt", "dog-1\n")
+        file.writestr("a/groundtruth.txt", "1,2,3,4\n" * 50)
+    return damaged(rng, buffer.getvalue())
+
+
+def attributes(rng: random.Random, mark: Path) -> bytes:
+    plain = json.dumps({"dog-1": ["fast motion", "scale variation"]}).encode()
+    return damaged(rng, plain) if rng.random() < 0.3 else text_of(rng, JSON_PARTS)
+
+
+def picture(rng: random.Random) -> bytes:
+    pixels = np.frombuffer(rng.randbytes(40 * 30 * 3), np.uint8).reshape(30, 40, 3)
+    return damaged(rng, cv2.imencode(rng.choice((".jpg", ".png")), pixels)[1].tobytes())
+
+
+def read_attributes(path: Path) -> None:
+    """Open a folder in LaSOT's layout with the malformed file at its root."""
+    lasot(path.parent, b"1,2,3,4\n")
+
+
+def read_annotation(path: Path) -> None:
+    """Read the malformed file as the ground truth of a sequence of LaSOT."""
+    lasot(path.parent / "lasot", path.read_bytes())
+
+
+def lasot(root: Path, truth: bytes) -> None:
+    inner = root / "dog" / "dog-1"
+    (inner / "img").mkdir(parents=True)
+    (inner / "groundtruth.txt").write_bytes(truth)
+    (inner / "full_occlusion.txt").write_text("0")
+    (inner / "out_of_view.txt").write_text("0")
+    (inner / "img" / "00000001.jpg").write_bytes(b"")
+    _ = LasotDataset(open_store(root), ["dog-1"])[0]
+
+
+def read_list(path: Path) -> None:
+    """Open a folder in GOT-10k's layout with the malformed file as the list of its sequences."""
+    inner = path.parent / "dog-1"
+    inner.mkdir()
+    (inner / "groundtruth.txt").write_text("1,2,3,4\n")
+    (inner / "00000001.jpg").write_bytes(b"")
+    data = Got10kDataset(open_store(path.parent))
+    for index in range(len(data)):
+        try:
+            _ = data[index]
+        except FileNotFoundError as error:  # of a sequence that is listed and not there
+            if data.names[index] not in str(error):
+                raise
+
+
+def read_zip(path: Path) -> None:
+    store = open_store(path)
+    for name in ("list.txt", "a/groundtruth.txt"):
+        store.read(name)
+    store.listdir("")
+
+
+KINDS: dict[str, tuple[str, Callable[[random.Random, Path], bytes], Callable[[Path], object]]] = {
+    "yaml": ("a.yaml", lambda rng, _: text_of(rng, YAML_PARTS), lambda path: from_tree(Config, read_tree(path))),
+    "checkpoint": ("a.pt", checkpoint, read_checkpoint),
+    "safetensors": (
+        "a.safetensors",
+        lambda rng, _: damaged(rng, save_safetensors({"w": torch.ones(3, 3), "b": torch.zeros(2)})),
+        read_checkpoint,
+    ),
+    "npz": ("a.npz", lambda rng, _: arrays(rng), read_checkpoint),
+    "attributes": ("attributes.json", attributes, read_attributes),
+    "manifest": ("manifest.json", lambda rng, _: text_of(rng, JSON_PARTS), lambda path: read_manifest(path.parent)),
+    "annotation": ("groundtruth.txt", lambda rng, _: text_of(rng, TEXT_PARTS), read_annotation),
+    "list": ("list.txt", lambda rng, _: text_of(rng, NAME_PARTS), read_list),
+    "picture": ("a.jpg", lambda rng, _: picture(rng), lambda path: decode_image(path.read_bytes(), str(path))),
+    "result": ("dog-1.txt", lambda rng, _: text_of(rng, TEXT_PARTS), read_boxes),
+    "zip": ("a.zip", lambda rng, _: archive(rng), read_zip),
+}
+
+
+@pytest.fixture(autouse=True)
+def quiet_opencv() -> Iterator[None]:
+    """OpenCV reports broken pictures on stderr as well."""
+    before = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    yield
+    cv2.utils.logging.setLogLevel(before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_malformed_file_is_read_or_named_in_one_sentence(tmp_path: Path, kind: str) -> None:
+    name, make, read = KINDS[kind]
+    mark = tmp_path / "mark"
+    wrong, refused = [], 0
+    for i in range(FILES_PER_KIND):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        content = make(random.Random(f"{SEED} {kind} {i}"), mark)
+        (folder / name).write_bytes(content)
+        began = time.monotonic()
+        try:
+            read(folder / name)
+        except (ValueError, OSError, RuntimeError) as error:  # what commands print as a sentence (lib.command)
+            refused += 1
+            shown = str(error)
+            if (
+                isinstance(error, RecursionError | NotImplementedError | UnicodeError)
+                or "\n" in shown
+                or name not in shown
+            ):
+                wrong.append(f"file {i}: {type(error).__name__}: {shown[:300]!r}")
+        except Exception as error:
+            wrong.append(f"file {i}: {type(error).__name__}: {str(error)[:300]!r}")
+        if time.monotonic() - began > SECONDS_PER_FILE:
+            wrong.append(f"file {i}: {time.monotonic() - began:.0f} s")
+        assert not mark.exists(), f"file {i} ran code"
+    assert not wrong, f"{len(wrong)} of {FILES_PER_KIND}:\n" + "\n".join(wrong[:10])
+    assert refused > FILES_PER_KIND // 5
