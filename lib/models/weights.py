@@ -143,8 +143,9 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
         inside = inside.relative_to("pretrained")
     shipped = shipped_folder("pretrained") / inside
     for path in (Path(requested), folder / requested, places.pretrained / inside, shipped):
-        if path.is_file():
-            return path
+        for ending in ("", *CHECKPOINT_ENDINGS):
+            if (file := path.with_name(path.name + ending)).is_file():
+                return file
     raise CheckpointNotFoundError(
         f"{option} {requested}: no such file of weights; looked for {Path(requested).absolute()}, in {folder} "
         f"({places.describe()}) and in {places.pretrained} ({_weights_in(places.pretrained)}){hint}"
@@ -344,9 +345,9 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
         ) from error
     taken = _key_of_weights(path, content, key)
     found = content[taken] if taken else content
-    strange = [f"{k} ({_named(v)})" for k, v in found.items() if not isinstance(v, Tensor)]
+    strange = [f"{k} ({_named(v)})" for k, v in found.items() if not (isinstance(v, Tensor) and isinstance(k, str))]
     if strange:
-        raise WeightsError(f"{path}: {len(strange)} entries of the weights are no tensors: {_first(strange)}")
+        raise WeightsError(f"{path}: {len(strange)} entries of the weights are no named tensors: {_first(strange)}")
     unwrapped = bool(found) and all(k.startswith("module.") for k in found)
     state_dict = {k.removeprefix("module.") if unwrapped else k: v.detach() for k, v in found.items()}
     others = {str(k): v for k, v in content.items() if k != taken} if taken else {}

@@ -31,8 +31,8 @@ FILES_PER_KIND = 120
 SECONDS_PER_FILE = 10.0
 YAML_PARTS = (
     "TRAIN:", "  LR: 0.1", "  EPOCH: !!timestamp x", "&a [*a]", "*b", "<<: *c", "!!bool maybe", "? [a]", "BASE: [1]",
-    "!!python/name:os.system", "BASE: a.yaml", "MIXIN: {}", "DATA: {SEARCH: {SIZE: -1}}", "TEST: text", "---", "%YAML 9",
-    "\0", "{", "- ]", "\t", "'", "TRAIN: {EPOCH: 1e400}", "MODEL: {BACKBONE: {TYPE: 3}}",
+    "!!python/name:os.system", "BASE: a.yaml", "MIXIN: {}", "DATA: {SEARCH: {SIZE: -1}}", "TEST: text", "---",
+    "%YAML 9", "\0", "{", "- ]", "\t", "'", "TRAIN: {EPOCH: 1e400}", "MODEL: {BACKBONE: {TYPE: 3}}",
     "A: &x [1, 1]\nB: &y [*x, *x]\nC: [*y, *y]",
 )  # fmt: skip
 JSON_PARTS = ("{", "}", "[", "]", '"dog-1"', ":", ",", '"a"', "null", "1e999", "NaN", "\ufeff", "\\u0000", "[" * 3000)

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from lib.models import (
     Mapped,
+    WeightPlaces,
     WeightsError,
     is_expected,
     load_into,
+    locate,
     nonfinite_tensors,
     read_checkpoint,
     save_release,
@@ -204,6 +206,18 @@ def test_entries_that_repeat_or_hold_themselves_end_in_a_sentence(tmp_path: Path
         torch.save({"net": {"w": torch.ones(2)}, "stats": entry}, tmp_path / "x.pth")
         with pytest.raises(WeightsError, match=r"x\.pth: the entries next to the weights are nested too deeply"):
             read_checkpoint(tmp_path / "x.pth")
+
+
+def test_the_shipped_network_is_found_by_its_own_name(tmp_path: Path) -> None:
+    places = WeightPlaces(tmp_path / "pretrained", tmp_path)
+    for name in ("synthetic_small", "synthetic_small.safetensors", "pretrained/synthetic_small.safetensors"):
+        assert locate(name, places, "--checkpoint").name == "synthetic_small.safetensors"
+
+
+def test_tensors_without_names_are_no_weights(tmp_path: Path) -> None:
+    torch.save({1: torch.ones(1)}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"x\.pth: 1 entries of the weights are no named tensors: 1"):
+        read_checkpoint(tmp_path / "x.pth")
 
 
 def test_where_the_weights_are_found(tmp_path: Path) -> None:
