@@ -322,7 +322,8 @@ def _experiment_facts(
             return None, {}
         script, config = named[0].parent.name, named[0].stem
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             experiment = load_experiment(script, config, overrides)
     except (ConfigError, TypeError):
         return None, {}

@@ -11,8 +11,12 @@ an archive but for the last part behind a sequence's name, so that no file can b
 from __future__ import annotations
 
 import logging
+import lzma
 import re
 import shutil
+import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -20,12 +24,12 @@ from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile, mkdtemp
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from lib.bench.benchmarks import BENCHMARKS, BenchmarkVideo, get_benchmark
-from lib.bench.result_files import Floats, ResultFileError, write_boxes, write_column
+from lib.bench.result_files import ResultFileError, write_boxes, write_column
 from lib.bench.results import MANIFEST
 
 log = logging.getLogger(__name__)
@@ -35,6 +39,11 @@ READ = (".txt", ".csv", ".value", ".bin", ".json", *ARCHIVES)
 FOREIGN = (".rar", ".7z")
 MOST_BYTES = 8 << 30
 """Unpacked size from which a pack is refused."""
+DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, RuntimeError, UnicodeDecodeError),
+)
+"""Errors of the standard library for archives that are damaged, encrypted, or packed in an unknown way."""
 SIDE = re.compile(r"_(times?|scores?|confidences?|all_boxes|all_scores)$")
 SIDE_NAMES = {"time": "_time", "scor": "_score", "conf": "_confidence"}
 RUN = re.compile(
@@ -97,7 +106,7 @@ def unpack(path: Path, sequences: Sequence[BenchmarkVideo], scratch: Path) -> di
     """
     files = scratch / "files"
     files.mkdir(parents=True)
-    members = list(_members(path, _Scratch(files)))
+    members = _with_matrices(path, list(_members(path, _Scratch(files))), files)
     groups = _grouped(members, sequences)
     if not groups:
         names = ", ".join("/".join((*m.folders, m.name)) for m in members[:3]) or "no text files"
@@ -155,8 +164,9 @@ def _members(path: Path, scratch: _Scratch, folders: tuple[str, ...] = (), depth
                     if scratch.written > MOST_BYTES:
                         raise ResultFileError(f"{path}: more than {MOST_BYTES >> 30} GiB unpacked, at {name}")
             yield from _opened((*folders, *parts), Path(copy.name), scratch, depth)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise ResultFileError(f"{path}: the archive cannot be read ({error})") from None
+    except DAMAGED as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ResultFileError(f"{path}: the archive cannot be read ({reason.rstrip(':')})") from None
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -185,63 +195,44 @@ def _entries(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _opened(parts: tuple[str, ...], file: Path, scratch: _Scratch, depth: int) -> Iterator[_Member]:
-    """A file as it is; an archive in a pack and a MATLAB file as the files that it holds."""
+    """A file as it is, an archive in a pack as the files that it holds."""
     *folders, name = parts
     inner = archive_stem(name)
-    if inner is None:
+    if inner is None or name.lower().endswith(".mat"):
         yield _Member(tuple(folders), name, file)
-    elif not name.lower().endswith(".mat"):
-        if depth < NESTED:
-            yield from _members(file, scratch, (*folders, inner), depth + 1)
-    else:
-        matrices = read_mat(file)
-        for keys, (rows, fps) in matrices.items():
-            *above, last = (*folders, inner, *keys) if len(matrices) > 1 else (*folders, inner)
-            copy = Path(mkdtemp(dir=scratch.folder))
-            write_boxes(copy / "boxes", rows, "float_space")
-            yield _Member(tuple(above), f"{last}.txt", copy / "boxes")
-            if fps:
-                write_column(copy / "times", [1 / fps] * len(rows), "%.9f")
-                yield _Member(tuple(above), f"{last}_time.txt", copy / "times")
+    elif depth < NESTED:
+        yield from _members(file, scratch, (*folders, inner), depth + 1)
 
 
-def read_mat(path: Path) -> dict[tuple[str, ...], tuple[Floats, float | None]]:
-    """The boxes in a MATLAB file: matrices of 4 or 8 columns, or OTB's structs with `res` and `fps`.
-
-    Args:
-        path: File of MATLAB's format 5 to 7.
-
-    Returns:
-        Names of the variable and fields -> ([N, 4] or [N, 8] rows, frames per second or None). Of a cell array of
-        several runs, as of OTB's temporal and spatial robustness, the first one.
+def _with_matrices(path: Path, members: Sequence[_Member], scratch: Path) -> list[_Member]:
+    """The files of a pack, MATLAB files as text files of boxes and times.
 
     Raises:
-        ResultFileError: It is of another format.
+        ResultFileError: A MATLAB file cannot be read.
     """
-    from scipy.io import loadmat
-
-    try:
-        variables = loadmat(path, simplify_cells=True)
-    except NotImplementedError:
-        raise ResultFileError(f"{path}: MATLAB file of format 7.3; save it with -v7") from None
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        raise ResultFileError(f"{path}: not a MATLAB file ({error})") from None
-    found: dict[tuple[str, ...], tuple[Floats, float | None]] = {}
-
-    def walk(value: Any, keys: tuple[str, ...], fps: float | None) -> None:
-        if isinstance(value, dict) and "res" in value:
-            speed = value.get("fps")
-            walk(value["res"], keys, float(speed) if isinstance(speed, (int, float)) and speed > 0 else None)
-        elif isinstance(value, dict):
-            for key in (key for key in value if not key.startswith("__")):
-                walk(value[key], (*keys, key), None)
-        elif isinstance(value, list) or (isinstance(value, np.ndarray) and value.dtype == object):
-            if len(value):
-                walk(value[0], keys, None)
-        elif isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and value.shape[-1:] in ((4,), (8,)):
-            found[keys] = (value.reshape(-1, value.shape[-1]).astype(np.float64), fps)
-
-    walk(variables, (), None)
+    found = [member for member in members if not member.name.lower().endswith(".mat")]
+    matlab = [member for member in members if member.name.lower().endswith(".mat")]
+    if not matlab:
+        return found
+    out = Path(mkdtemp(dir=scratch))
+    line = [sys.executable, "-I", str(Path(__file__).with_name("mat_files.py")), str(out)]
+    done = subprocess.run(line, input="\0".join(str(m.file) for m in matlab), text=True, capture_output=True)
+    for i, member in enumerate(matlab):
+        if not (out / f"{i}.npz").is_file():
+            reason = done.stderr.strip() if done.returncode == 1 else "damaged"
+            inner = "/".join((*member.folders, member.name))
+            raise ResultFileError(f"{path}{f', {inner}' if inner != path.name else ''}: {reason}")
+        arrays = np.load(out / f"{i}.npz")
+        boxes = {name.partition("/")[2]: rows for name, rows in arrays.items() if name.startswith("boxes")}
+        for number, (keys, rows) in enumerate(boxes.items()):
+            place = (*member.folders, member.name[:-4], *(keys.split("/") if len(boxes) > 1 else ()))
+            copy = out / f"{i}_{number}.txt"
+            write_boxes(copy, rows, "float_space")
+            found.append(_Member(place[:-1], f"{place[-1]}.txt", copy))
+            speed = f"fps/{keys}".rstrip("/")
+            if speed in arrays:
+                write_column(copy.with_suffix(".times"), [1 / float(arrays[speed])] * len(rows), "%.9f")
+                found.append(_Member(place[:-1], f"{place[-1]}_time.txt", copy.with_suffix(".times")))
     return found
 
 

@@ -16,7 +16,7 @@ from scipy.io import savemat
 
 from lib.bench import ResultFileError, ResultSource, Scoring, load_runs, read_truth, write_boxes
 from lib.bench.benchmarks import BENCHMARKS, BenchmarkVideo, get_benchmark
-from lib.bench.metrics import METRICS
+from lib.bench.metrics import METRICS, MetricError
 from lib.bench.report import TrackerRun
 from lib.methods import load_experiment
 
@@ -188,6 +188,15 @@ def test_what_cannot_be_read_is_a_sentence(
     ):
         with pytest.raises(ResultFileError, match=f"{name}: .*{message}"):
             load(tmp_path / name, truth)
+    crash = matlab({"boxes": {n: boxes(n) for n in NAMES[1:]}})
+    for seed in range(4):
+        noise = np.random.default_rng(seed)
+        damaged = bytearray(crash)
+        for place in noise.integers(128, len(crash), 30):
+            damaged[place] = noise.integers(256)
+        (tmp_path / "noise.mat").write_bytes(damaged)
+        with pytest.raises((ResultFileError, FileNotFoundError, MetricError), match=r"noise"):
+            load(tmp_path / "noise.mat", truth)
     with pytest.raises(FileNotFoundError, match=r"none.zip: no such folder or archive"):
         load(tmp_path / "none.zip", truth)
     with pytest.raises(FileNotFoundError, match=r"other.zip: no result of the 3 sequences; there is: x/y.txt"):
