@@ -39,7 +39,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "tracker", nargs="*", metavar="NAME", help="SCRIPT CONFIG [CONFIG ...]: results of tracking/test.py"
     )
-    parser.add_argument("--dataset", help="benchmark: lasot, got10k_val, otb, uav, lasher, visevent, synthetic, ...")
+    parser.add_argument(
+        "--dataset", help="benchmark: lasot, got10k_val, otb, uav, lasher, visevent, synthetic, ... or FOLDER:path"
+    )
     parser.add_argument(
         "--gt", type=Path, help="folder of ground truth, <seq>.txt each, in place of the benchmark's files"
     )

@@ -20,7 +20,9 @@ VOT_KEYS = ("depthtrack_test", "vot_rgbd22")
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "datasets", nargs="*", help="such as lasot, lasot:test, trackingnet:0-3, lasher_test, lasot_lmdb, vid"
+        "datasets",
+        nargs="*",
+        help="such as lasot, lasot:test, trackingnet:0-3, lasher_test, lasot_lmdb, vid, FOLDER:path",
     )
     parser.add_argument("--data_dir", type=Path, help="parent of the data set folders")
     parser.add_argument("--path", action="append", default=[], metavar="KEY=FOLDER", help="folder of one data set")

@@ -33,7 +33,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         required=True,
         metavar="NAME",
         help="benchmarks: lasot, lasot_extension_subset, got10k_test, got10k_val, trackingnet, uav, nfs, otb, tnl2k, "
-        "vasttrack, lasher, rgbt234, visevent, depthtrack, vot_rgbd22, synthetic, ...",
+        "vasttrack, lasher, rgbt234, visevent, depthtrack, vot_rgbd22, synthetic, ...; FOLDER:path for your own data",
     )
     what.add_argument("--sequence", nargs="+", default=[], metavar="SEQ", help="only these: names or positions from 0")
     what.add_argument("--metric", help="metric variant (default: the benchmark's own)")
