@@ -84,7 +84,7 @@ def test_a_signal_has_its_usual_code(
         (["--set", "DATA.TRAIN.DATASETS_NAME=[LASOTT]"], "LASOT"),
         (
             ["--set", "DATA.VAL={DATASETS_NAME: ['FOLDER:nowhere'], DATASETS_RATIO: [1], SAMPLE_PER_EPOCH: 8}"],
-            "in LaSOT's layout; TRAIN.VAL_EPOCH_INTERVAL=0 trains without validation",
+            "docs/own_data.md); TRAIN.VAL_EPOCH_INTERVAL=0 trains without validation",
         ),
         (["--resume", "must"], "no *_state.pt"),
         (["--local-rank=0", "--resume", "must"], "no *_state.pt"),
