@@ -172,6 +172,7 @@ def test_no_name_in_an_archive_leads_elsewhere(truth: list[BenchmarkVideo], tmp_
     assert sorted(p.name for p in work.iterdir()) == ["absolute.tar.gz", "links.tar.gz", "up.zip"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_a_sentence(
     truth: list[BenchmarkVideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
