@@ -23,7 +23,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("source", help="video file, folder of pictures, one picture, or a webcam's number (0)")
     box = "x,y,w,h in the first frame (left, top, width, height, in pixels; write --init=-5,3,20,20 where the first is "
     box += "negative), or the word mouse to draw it"
-    add("--init", required=True, metavar="BOX", help=box)
+    add("--init", metavar="BOX", help=box)
     add("--aux", help="folder or video of the second modality (thermal, depth, events), for RGB-X trackers")
     add("--script", help="method (default: ostrack)")
     add("--config", help="YAML file below experiments/<script>, without its ending")
@@ -33,7 +33,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="weights: ours (.safetensors), published (.pth.tar, .pth) or hf://OWNER/NAME",
     )
     add_experiment_options(parser)
-    add("--output", type=Path, help="video to write (default: output/tracked/<source>.mp4)")
+    add(
+        "--output",
+        type=Path,
+        help="video to write (default: output/tracked/<source>.mp4, of a folder <parent>-<folder>.mp4)",
+    )
     add("--boxes", type=Path, help="box file to write (default: next to the video, .txt)")
     add("--no_video", action="store_true", help="write the box file only")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps (default: auto)")
@@ -42,6 +46,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max_frames", type=int, help="stop after so many frames")
     add("--show", action="store_true", help="show the frames while tracking; q ends")
     options = parser.parse_args(argv)
+    if not options.init:
+        ways = ["--init mouse draws it"] if options.source.isdecimal() else ["--init x,y,w,h", "--init mouse draws it"]
+        parser.error(f"the target's box in the first frame is needed: {', or '.join(ways)}")
     if options.max_frames is not None and options.max_frames < 1:
         parser.error("--max_frames must be at least 1")
     return options
@@ -84,7 +91,9 @@ def run(options: argparse.Namespace) -> int:
     session = TrackerSession(spec.build())
     box = given or draw_box_with_mouse(first.rgb)
 
-    output = options.output or Path("output") / "tracked" / f"{source.name}.mp4"
+    folder = Path(options.source).resolve()  # many are called `img`
+    name = f"{folder.parent.name}-{folder.name}" if folder.is_dir() else source.name
+    output = options.output or Path("output") / "tracked" / f"{name}.mp4"
     boxes = options.boxes or output.with_suffix(".txt")
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
@@ -106,6 +115,8 @@ def run(options: argparse.Namespace) -> int:
     write_demo_boxes(boxes, out.boxes_xywh)
     print("\n".join(summary(out, source)))
     print(f"boxes:   {boxes}" + ("" if video is None else f"\nvideo:   {video.path}"))
+    if video is not None and video.note:
+        print(f"note:    {video.note}")
     return 130 if out.stopped else 0
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
@@ -86,16 +88,21 @@ class VideoWriter:
     >>> with VideoWriter("out.mp4", fps=30) as video:   # doctest: +SKIP
     ...     video.write(frame)
 
-    The first frame sets the size; later frames of another size are resized to it. Where OpenCV cannot write mp4, an avi
-    of the same name is written instead (`path` names it). The file appears when the block ends; after an exception
-    nothing is left.
+    The first frame sets the size; later frames of another size are resized to it. The codec is H.264 where PyAV is
+    installed (the `video` extra), else OpenCV's MPEG-4; where that cannot be written either, an avi of the same name
+    (`path` names it). The file appears when the block ends; after an exception nothing is left.
+
+    Attributes:
+        note: A sentence where the file is none that browsers play; "" else.
     """
+
+    note = ""
 
     def __init__(self, path: Path | str, fps: float = 30.0) -> None:
         self.path = Path(path)
         self.fps = fps
         self.frames = 0
-        self._writer: cv2.VideoWriter | None = None
+        self._writer: cv2.VideoWriter | _H264Writer | None = None
         self._part = self.path
         self._size = (0, 0)
 
@@ -115,9 +122,14 @@ class VideoWriter:
         self._writer.write(_bgr(frame))
         self.frames += 1
 
-    def _open(self) -> cv2.VideoWriter:
+    def _open(self) -> cv2.VideoWriter | _H264Writer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         suffix = self.path.suffix.lower()
+        if suffix == ".mp4":
+            with suppress(ImportError):
+                self._part = self.path.with_name(f".{self.path.stem}.part.mp4")
+                return _H264Writer(self._part, self.fps, self._size)
+        self.note = "its codec is one that browsers do not play; after `pip install av` it is H.264"
         for codec, ending in sorted(CODECS, key=lambda c: c[1] != suffix):
             part = self.path.with_name(f".{self.path.stem}.part{ending}")
             writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*codec), self.fps, self._size)
@@ -138,6 +150,32 @@ class VideoWriter:
             os.replace(self._part, self.path)
         else:
             self._part.unlink(missing_ok=True)
+
+
+class _H264Writer:
+    """The interface of OpenCV's writer on PyAV.
+
+    Raises:
+        ImportError: PyAV is not installed, or has no H.264.
+    """
+
+    def __init__(self, path: Path, fps: float, size_wh: tuple[int, int]) -> None:
+        import av
+
+        if "libx264" not in av.codecs_available:
+            raise ImportError("PyAV without libx264")
+        self._file = av.open(str(path), "w", options={"movflags": "faststart"})
+        self._stream = self._file.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        self._stream.width, self._stream.height = size_wh
+        self._stream.pix_fmt = "yuv420p"
+        self._picture = av.VideoFrame.from_ndarray
+
+    def write(self, bgr: Image) -> None:
+        self._file.mux(self._stream.encode(self._picture(bgr, format="bgr24")))
+
+    def release(self) -> None:
+        self._file.mux(self._stream.encode())
+        self._file.close()
 
 
 class DisplayError(RuntimeError):

@@ -62,6 +62,25 @@ def test_video_in_video_and_boxes_out(weights: Path, clip: Path, tmp_path: Path)
     assert (video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (160, 120)
 
 
+def test_a_webcam_without_a_box_is_answered_with_the_mouse(tmp_path: Path) -> None:
+    done = demo("0")
+    assert done.returncode == 2
+    assert "the target's box in the first frame is needed: --init mouse draws it" in done.stderr
+    assert "x,y,w,h" in demo("clip.mp4").stderr.splitlines()[-1]
+
+
+def test_folders_of_one_name_write_two_videos(weights: Path, tmp_path: Path) -> None:
+    for parent in ("one", "two"):
+        folder = tmp_path / parent / "img"
+        folder.mkdir(parents=True)
+        for i in range(1, 3):
+            cv2.imwrite(str(folder / f"{i:04d}.png"), np.full((120, 160, 3), 90, np.uint8))
+        done = demo(folder, "--init", "40,40,30,30", "--checkpoint", weights, "--device", "cpu", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    written = {path.stem for path in (tmp_path / "output" / "tracked").iterdir()}
+    assert written == {"one-img", "two-img"}
+
+
 def test_mistakes_are_told_in_one_line(weights: Path, clip: Path, tmp_path: Path) -> None:
     for arguments, told in (
         ((clip, "--init", "300,40,30,30"), "160 x 120"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -78,6 +79,24 @@ def test_a_video_holds_its_frames(tmp_path: Path) -> None:
     assert len(frames) == 7
     assert frames[0].shape == (60, 80, 3)
     assert abs(int(frames[3][30, 40, 2]) - 200) < 16
+
+
+def test_a_video_is_h264_with_pyav_and_says_so_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def written(name: str) -> tuple[str, str]:
+        with VideoWriter(tmp_path / name, fps=29.97) as video:
+            for i in range(5):
+                video.write(np.full((60, 80, 3), 20 * i, np.uint8))
+        reader = cv2.VideoCapture(str(video.path))
+        assert reader.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+        return int(reader.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode(), video.note
+
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "av", None)
+        codec, note = written("a.mp4")
+        assert codec not in ("avc1", "h264")
+        assert "after `pip install av` it is H.264" in note
+    pytest.importorskip("av")
+    assert written("b.mp4") in (("avc1", ""), ("h264", ""))
 
 
 def test_a_failed_video_leaves_nothing(tmp_path: Path) -> None:
