@@ -39,11 +39,13 @@ class Placement:
     """Content of one crop.
 
     Attributes:
+        plan: The changes of the crop.
         region: In the (mirrored, if the sample is) image.
         box_xywh: [4] float32, the target in the finished crop, in units of its side.
         padding: [S, S] padding in the finished crop, or None if validity does not need it.
     """
 
+    plan: CropPlan
     region: CropRegion
     box_xywh: Float32s
     padding: Mask | None
@@ -114,20 +116,20 @@ class Processing:
             InvalidSampleError: See `place`.
         """
         d = self.data
-        template = self._crop_all("template", frames.template, frames.template_boxes, d.template, draws)
-        search = self._crop_all("search", frames.search, frames.search_boxes, d.search, draws)
+        template, in_template = self._crop_all("template", frames.template, frames.template_boxes, d.template, draws)
+        search, in_search = self._crop_all("search", frames.search, frames.search_boxes, d.search, draws)
         extras: dict[str, NDArray[np.generic]] = {}
         if d.masks:
-            extras["template_masks"] = self._crop_masks(template, frames.template_masks, d.template.size)
-            extras["search_masks"] = self._crop_masks(search, frames.search_masks, d.search.size)
+            extras["template_masks"] = self._crop_masks(in_template, frames.template_masks, d.template.size)
+            extras["search_masks"] = self._crop_masks(in_search, frames.search_masks, d.search.size)
             extras["has_masks"] = np.array(frames.search_masks is not None)
         return Sample(
-            template=template.crops,
-            search=search.crops,
-            template_boxes=np.stack([p.box_xywh for p in template.places]),
-            search_boxes=np.stack([p.box_xywh for p in search.places]),
-            template_colour=np.stack([p.colour for p in template.plans]),
-            search_colour=np.stack([p.colour for p in search.plans]),
+            template=template,
+            search=search,
+            template_boxes=np.stack([place.box_xywh for place in in_template]),
+            search_boxes=np.stack([place.box_xywh for place in in_search]),
+            template_colour=np.stack([place.plan.colour for place in in_template]),
+            search_colour=np.stack([place.plan.colour for place in in_search]),
             modality=frames.modality,
             dataset=frames.dataset,
             sequence=frames.sequence,
@@ -171,49 +173,36 @@ class Processing:
             cells = np.arange(region.size // STRIDE) * region.size // max(1, region.size // STRIDE)
             if padding.all() or padding[np.ix_(cells, cells)].all():
                 raise InvalidSampleError("the crop shows nothing but padding")
-        return Placement(cut, mirror_box_in_crop(box) if plan.flipped else box, padding)
+        return Placement(plan, cut, mirror_box_in_crop(box) if plan.flipped else box, padding)
 
     def _crop_all(
         self, kind: Literal["template", "search"], frames: tuple[Frame, ...], boxes: Boxes, region: Region, draws: Draws
-    ) -> _CropSet:
-        crop_draws = draws.template if kind == "template" else draws.search
-        plans = [
-            plan_crop(frame, kind, self.augmentations, draws.changes, draw.changes)
-            for frame, draw in zip(frames, crop_draws, strict=True)
-        ]
-        places = [
-            self.place(plan.frame.size_hw, box, region, draw, plan)
-            for plan, box, draw in zip(plans, boxes, crop_draws, strict=True)
-        ]
+    ) -> tuple[Pixels, list[Placement]]:
+        """The crops [N, C, S, S] of one kind, and what they hold; all are placed before a pixel is touched."""
+        places = []
+        for frame, box, draw in zip(frames, boxes, getattr(draws, kind), strict=True):
+            plan = plan_crop(frame, kind, self.augmentations, draws.changes, draw.changes)
+            places.append(self.place(frame.size_hw, box, region, draw, plan))
         channels = 3 if frames[0].second is None else 6
         crops = np.empty((len(frames), channels, region.size, region.size), dtype=self.style.dtype)
-        for planes, place, plan in zip(crops, places, plans, strict=True):
-            frame, cut = plan.frame, place.region
+        for frame, planes, place in zip(frames, crops, places, strict=True):
+            plan, cut = place.plan, place.region
             border = self.style.border(frame, plan.edits) if cut.leaves(frame.size_hw) else None
             self.style.crop_frame(frame, cut, planes, plan.mirrored, plan.edits, plan.finish, border)
-        return _CropSet(crops, places, plans)
+        return crops, places
 
-    def _crop_masks(self, cropped: _CropSet, masks: Masks | None, size: int) -> NDArray[np.uint8]:
+    def _crop_masks(self, places: list[Placement], masks: Masks | None, size: int) -> NDArray[np.uint8]:
         """[N, S, S] 0..255, the share of each pixel that the target covers, resampled as pictures are; 0 beyond."""
-        out = np.zeros((len(cropped.places), size, size), dtype=np.uint8)
+        out = np.zeros((len(places), size, size), dtype=np.uint8)
         for i, mask in enumerate(masks or ()):
             if mask is None:
                 continue
-            plan, place = cropped.plans[i], cropped.places[i]
+            plan = places[i].plan
             if mask.shape != plan.frame.size_hw:
                 raise ValueError(f"a mask of {mask.shape} pixels for a frame of {plan.frame.size_hw}")
             picture = mask.astype(np.uint8)[..., None] * np.uint8(255)
             changes = PictureChanges(plan.mirrored, border=np.zeros(1, dtype=np.uint8))
-            crop = self.style.crop(picture, place.region, size, changes)
+            crop = self.style.crop(picture, places[i].region, size, changes)
             crop = np.clip(np.rint(crop[..., 0]), 0, 255).astype(np.uint8)
             out[i] = crop[:, ::-1] if plan.flipped else crop
         return out
-
-
-@dataclass(frozen=True, slots=True)
-class _CropSet:
-    """The crops [N, C, S, S] of one kind, their regions and their changes."""
-
-    crops: Pixels
-    places: list[Placement]
-    plans: list[CropPlan]

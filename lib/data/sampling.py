@@ -39,13 +39,13 @@ class FrameIds:
         template: Frames that templates are cut from.
         search: Frames that search regions are cut from, or the frames of a clip.
         search_video: The video of the search frames of a negative pair; None for the video of the templates.
-        real_length: Search frames before the copies that fill up a short clip; None: there are no copies.
+        real_length: Search frames before the copies that fill up a short clip; -1: there are no copies.
     """
 
     template: tuple[int, ...]
     search: tuple[int, ...]
     search_video: Video | None = None
-    real_length: int | None = None
+    real_length: int = -1
 
 
 class FrameSampler(Protocol):
@@ -341,7 +341,7 @@ class TrackingSampler(Generic[T]):
             sequence=video.name,
             frame_ids=(*ids.template, *ids.search),
             negative_sequence="" if ids.search_video is None else f"{other.dataset}/{other.name}",
-            real_length=len(ids.search) if ids.real_length is None else ids.real_length,
+            real_length=ids.real_length,
             template_masks=video.masks(ids.template) if has_masks else None,
             search_masks=other.masks(ids.search) if has_masks else None,
         )

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from lib.data.io import DecodeError, decode_depth, decode_image
-from lib.data.listing import PICTURE_SUFFIXES
+from lib.data.listing import PICTURE_SUFFIXES, is_hidden, picture_names
 from lib.data.modalities import depth_to_picture
 from lib.data.types import Frame, Image
 
@@ -103,12 +103,11 @@ def _open(source: Source, depth: bool = False) -> FrameSource:
         raise SourceError(f"{source}: no such video, folder or picture, and not the number of a camera")
     if not path.is_dir():
         return _Pictures(path, [path], depth) if path.suffix.lower() in PICTURE_SUFFIXES else _Capture(path)
-    inside = sorted(path.iterdir(), key=lambda p: p.name)
-    found = [p for p in inside if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")]
+    inside = sorted(entry.name for entry in path.iterdir())
+    found = [path / name for name in picture_names(inside) if not is_hidden(name)]
     if not found:
-        names = ", ".join(p.name for p in inside[:5]) or "nothing"
+        names = ", ".join(inside[:5]) or "nothing"
         raise SourceError(f"{path}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder, which holds {names}")
-    found.sort(key=lambda p: [(int(t), "") if t.isdigit() else (-1, t) for t in re.split(r"(\d+)", p.name)])
     return _Pictures(path, found, depth)
 
 

@@ -343,7 +343,7 @@ def no_state_in(published: Path) -> str:
 
 def check_state(
     state: Mapping[str, Any],
-    identity: Mapping[str, Any],
+    current: Mapping[str, Any],
     processes: int,
     allow_change: bool,
     defaults: Mapping[str, Any] | None = None,
@@ -352,7 +352,7 @@ def check_state(
 
     Args:
         state: As `read_state` gives it.
-        identity: `config` (the resolved configuration) and `config_hash` of the present run.
+        current: `config` (the resolved configuration) and `config_hash` of the present run.
         processes: Number of processes of the present run.
         allow_change: Accept a configuration that differs from the state's.
         defaults: The configuration with nothing set; keys newer than the state are no change if they have these values.
@@ -364,9 +364,9 @@ def check_state(
         ResumeError: The configuration changed and `allow_change` is False; the message names every changed key.
     """
     notes = []
-    changes = config_changes(state["config"], identity["config"], defaults or {})
+    changes = config_changes(state["config"], current["config"], defaults or {})
     serious = [c for c in changes if not c.startswith(HARMLESS)]
-    before, now = (config.get("TRAIN", {}).get("EPOCH", 0) for config in (state["config"], identity["config"]))
+    before, now = (config.get("TRAIN", {}).get("EPOCH", 0) for config in (state["config"], current["config"]))
     if now > before:
         serious = [c for c in serious if not c.startswith("TRAIN.EPOCH:")]
         notes.append(

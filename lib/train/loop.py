@@ -59,8 +59,7 @@ class TrainingSetup:
         train_loader: Batches of this process.
         val_loader: None without validation.
         prepare: Brings a loaded batch to the device and normalises it.
-        metadata: Stored with the weights (plain types).
-        identity: Stored in the state, to check what it belongs to (plain types).
+        metadata: Stored with the weights (plain types); its `config` and `config_hash` also in the state.
     """
 
     network: nn.Module
@@ -69,7 +68,6 @@ class TrainingSetup:
     val_loader: EpochLoader | None
     prepare: Callable[[Any], Rows]
     metadata: dict[str, Any]
-    identity: dict[str, Any]
 
 
 class Trainer:
@@ -400,6 +398,8 @@ class Trainer:
                 raise NonFiniteWeightsError(f"not finite, so that no checkpoint was written: {'; '.join(bad[:10])}")
             epoch, step = self.position.epoch, self.position.step
             state = {
+                "config": self.setup.metadata["config"],
+                "config_hash": self.setup.metadata["config_hash"],
                 "position": [epoch, step],
                 "phase": self.phase.number,
                 "samples_in_epoch": step * self.train.batch_size * self.world.size,
@@ -410,7 +410,7 @@ class Trainer:
                 "processes": processes,
             }
             metadata = {**self.setup.metadata, "epoch": epoch - (step == 0), "step": step}
-            path = write(weights, metadata, {**self.setup.identity, **state})
+            path = write(weights, metadata, state)
         self._saved_at = time.monotonic()
         self._meter.exclude(time.perf_counter() - began)
         return path

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -81,12 +79,10 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
     folder = CheckpointFolder(
         checkpoint_folder(paths.save_dir, experiment.script, experiment.name), experiment.method.network_name
     )
-    identity = {"config": plain, "config_hash": experiment.hash}
     log_paths = LogPaths.of(paths.save_dir, experiment.script, experiment.name)
-    defaults = as_plain(experiment.method.config())
-    state_path, notes = world.on_main(lambda: _find_start(options, world, folder, log_paths, identity, defaults))
+    state_path, notes = world.on_main(lambda: _find_start(options, world, folder, log_paths, experiment))
     with nullcontext() if world.is_main else quiet_readers():
-        setup = build_setup(experiment, world, paths, options, identity, begins=state_path is None)
+        setup = build_setup(experiment, world, paths, options, begins=state_path is None)
     trainer = Trainer(setup, train, world, folder, TrainLog())
     if state_path is not None:
         trainer.restore(state_path, read_state(state_path, verify=False))
@@ -105,12 +101,7 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
 
 
 def build_setup(
-    experiment: Experiment,
-    world: World,
-    paths: Paths,
-    options: TrainOptions,
-    identity: dict[str, Any],
-    begins: bool = True,
+    experiment: Experiment, world: World, paths: Paths, options: TrainOptions, begins: bool = True
 ) -> TrainingSetup:
     """Build network with first weights, objective and loaders, by `lib.methods.resolve`.
 
@@ -119,7 +110,6 @@ def build_setup(
         world: This process among all.
         paths: Where data and weights are.
         options: `load`, `script_prv`, `config_prv` and `use_lmdb` are read.
-        identity: Stored in the training state.
         begins: False where a training state is going to replace the weights.
 
     Returns:
@@ -169,16 +159,11 @@ def build_setup(
         **recipe.notes,
     }
     loaders = recipe.train_loader, recipe.val_loader
-    return TrainingSetup(recipe.network, recipe.objective, *loaders, prepare, metadata, identity)
+    return TrainingSetup(recipe.network, recipe.objective, *loaders, prepare, metadata)
 
 
 def _find_start(
-    options: TrainOptions,
-    world: World,
-    folder: CheckpointFolder,
-    logs: LogPaths,
-    identity: Mapping[str, Any],
-    defaults: Mapping[str, Any],
+    options: TrainOptions, world: World, folder: CheckpointFolder, logs: LogPaths, experiment: Experiment
 ) -> tuple[Path | None, list[str]]:
     """Claim the folder and choose the state to continue from (in rank 0).
 
@@ -187,7 +172,7 @@ def _find_start(
         world: Its size is compared with that of the state.
         folder: Checkpoints of the experiment.
         logs: Renamed where the training begins from scratch on request.
-        identity: Configuration of this run and its hash.
+        experiment: Its configuration is compared with that of the state.
 
     Returns:
         The path of the state, None for a fresh training; and sentences for the log.
@@ -202,7 +187,9 @@ def _find_start(
         published = folder.published()
         return None, [] if published is None or options.load is not None else [no_state_in(published)]
     path, state = found
-    notes = check_state(state, identity, world.size, options.allow_config_change, defaults)
+    defaults = as_plain(experiment.method.config())
+    current = {"config": experiment.plain, "config_hash": experiment.hash}
+    notes = check_state(state, current, world.size, options.allow_config_change, defaults)
     if options.load is not None:
         notes.append(f"--load {options.load} is not used, since the training goes on from {path.name}")
     return path, [*notes, f"state: {path}"]

@@ -146,14 +146,13 @@ def toy_trainer(
         ToyLoader(steps, train.batch_size, world.rank, world.size),
         ToyLoader(2, train.batch_size, world.rank, world.size, seed=8),
         prepare=lambda batch: batch,
-        metadata={"method": "toy"},
-        identity={"config": as_plain(train), "config_hash": config_hash(train)},
+        metadata={"method": "toy", "config": as_plain(train), "config_hash": config_hash(train)},
     )
     store = CheckpointFolder(folder, "Toy")
     trainer = Trainer(setup, train, world, store, log or TrainLog())
     found = find_state(store, resume)
     if found is not None:
-        check_state(found[1], setup.identity, world.size, allow_change=False)
+        check_state(found[1], setup.metadata, world.size, allow_change=False)
         trainer.restore(*found)
     return trainer
 
