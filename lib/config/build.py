@@ -145,12 +145,12 @@ def _convert(hint: Any, value: Any, what: str, path: str, default: Any = None) -
         return _part(value, what)
     if origin in (tuple, Sequence):
         if not isinstance(value, list):
-            raise ConfigError(f"{what}: expected a list, found {value!r}")
+            raise ConfigError(f"{what}: expected a list, found {_shown(value)}")
         return tuple(_convert(args[0], v, f"{what}[{i}]", path) for i, v in enumerate(value))
     if origin is not dict and not dataclasses.is_dataclass(hint):
         return _scalar(hint, value, what)
     if not isinstance(value, Tree):
-        raise ConfigError(f"{what}: expected a mapping of keys, found {value!r}")
+        raise ConfigError(f"{what}: expected a mapping of keys, found {_shown(value)}")
     if origin is dict:
         return {k: _convert(args[1], v, f"{what}.{k}", f"{path}{k}.") for k, v in value.values.items()}
     return value if hint is Tree else from_tree(typing.cast(type, hint), value, path, default)
@@ -170,9 +170,15 @@ def _scalar(hint: Any, value: Any, what: str) -> Any:
         return int(value)
     elif hint is str and isinstance(value, str):
         return value
-    found = "a mapping" if isinstance(value, Tree) else repr(value)
     expected = "a finite number" if hint is float else getattr(hint, "__name__", hint)
-    raise ConfigError(f"{what}: expected {expected}, found {found}")
+    raise ConfigError(f"{what}: expected {expected}, found {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value of a tree for a message."""
+    if isinstance(value, Tree | list):
+        return "a mapping of keys" if isinstance(value, Tree) else f"a list of {len(value)}"
+    return repr(value)
 
 
 def _part(value: Any, what: str) -> Part:

@@ -186,6 +186,8 @@ BOMB = "A0: &a0 [x, x]\n" + "".join(f"A{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9
         ("TRAIN: *none\n", r"a\.yaml:1: this is not YAML \(found undefined alias 'none'\)"),
         ("A: 1\n---\nB: 2\n", r"a\.yaml:2: this is not YAML"),
         ("A: \0\n", r"a\.yaml: this is not YAML \(special characters are not allowed\)"),
+        ("DATA:\n  MEAN: {R: 0.5}\n", r"a\.yaml:2: DATA\.MEAN: expected a list, found a mapping of keys$"),
+        ("TRAIN:\n  EPOCH: [{A: 1}]\n", r"a\.yaml:2: TRAIN\.EPOCH: expected int, found a list of 1$"),
         ("just words\n", r"a\.yaml: expected a mapping of keys at the top, found 'just words'"),
     ],
 )
