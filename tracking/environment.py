@@ -1,4 +1,4 @@
-"""Print the state of the environment: versions, device, VOT toolkit."""
+"""Print the state of the environment: versions, device, JPEG decoder, VOT toolkit."""
 
 import _bootstrap  # noqa: F401
 

@@ -8,9 +8,10 @@ from lib.bench.results import package_version
 
 
 def print_environment() -> None:
-    """Print versions, device and engines, a line each."""
+    """Print versions, device, engines and JPEG decoder, a line each."""
     import torch
 
+    from lib.data import jpeg_decoder
     from lib.device import choose_device
 
     device, reason = choose_device("auto")
@@ -22,6 +23,7 @@ def print_environment() -> None:
         "torch": f"{torch.__version__}, torchvision {torchvision}, {torch.get_num_threads()} threads",
         "device": f"{device} ({reason})",
         "engines": ", ".join(["torch", *(f"{name} {version}" for name, version in engines.items() if version)]),
+        "JPEG decoder": jpeg_decoder(),
         "vot": f"toolkit {vot}" if vot else "not installed (bash install.sh)",
     }
     for topic, text in lines.items():

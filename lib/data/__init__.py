@@ -51,6 +51,7 @@ from lib.data.io import (
     decode_depth,
     decode_image,
     decode_text,
+    jpeg_decoder,
     number_array,
     number_rows,
     parse_boxes,
