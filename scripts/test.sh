@@ -11,7 +11,8 @@ python=.venv/bin/python
 "$python" -m mypy
 if (($#)); then exec "$python" -m pytest "$@"; fi
 # Tests of ONNX Runtime and OpenVINO in processes of their own: what they leave behind can crash a later fork.
-engines="tests/unit/models/test_engines.py tests/unit/methods/test_engines.py tests/unit/bench/test_engines.py tests/unit/bench/test_ways.py"
+engines="tests/unit/models/test_engines.py tests/unit/methods/test_engines.py tests/unit/bench/test_engines.py tests/unit/bench/test_ways.py
+tests/unit/models/test_timm_vit.py"
 code=0
 "$python" -m pytest tests/e2e tests/golden tests/fuzz || code=$?
 for file in $engines; do "$python" -m pytest "$file" || code=$?; done

@@ -59,6 +59,8 @@ class ViTOptions:
             raise ValueError(f"CE_LOC has {len(places)} entries and CE_KEEP_RATIO {len(ratios)}; one each is expected")
         if any(not 0 <= i < self.depth for i in places):
             raise ValueError(f"CE_LOC {places} names blocks outside 0..{self.depth - 1}")
+        if not all(0 < ratio <= 1 for ratio in ratios):
+            raise ValueError(f"CE_KEEP_RATIO must lie in 0..1 (0 excluded), not {ratios}")
 
 
 @dataclass(frozen=True, slots=True)

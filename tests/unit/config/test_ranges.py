@@ -136,6 +136,8 @@ def test_every_argument_of_a_part_refuses_what_is_outside_its_range(kind: str) -
     registry, unchecked = REGISTRIES[kind], []
     for name in registry:
         build = registry[name]
+        if not build.__module__.startswith("lib."):
+            continue  # of another test
         plain = inspect.isfunction(build) or dataclasses.is_dataclass(build)
         hints = typing.get_type_hints(build if plain else build.__init__, include_extras=True)  # type: ignore[misc]
         for argument in inspect.signature(build).parameters.keys() - UNUSED - {"inputs"}:

@@ -80,7 +80,11 @@ def test_experiments_without_a_teacher_are_what_they_were() -> None:
     ("override", "error", "message"),
     [
         ("TEACHER.CHECKPOINT=nothing.pth", CheckpointNotFoundError, r"TEACHER\.CHECKPOINT nothing\.pth: no such file"),
-        ("TEACHER.CHECKPOINT=''", CheckpointNotFoundError, r"looked for epoch .*name a file with TEACHER\.CHECKPOINT$"),
+        (
+            "TEACHER={SCRIPT: ostrack, CONFIG: synthetic_demo, CHECKPOINT: ''}",
+            CheckpointNotFoundError,
+            r"looked for epoch .*name a file with TEACHER\.CHECKPOINT$",
+        ),
         ("TEACHER.CONFIG=synthetic_smal", ConfigError, "TEACHER: no configuration .*did you mean 'synthetic_small'"),
         ("DATA.SEARCH.SIZE=128", ConfigError, r"DATA\.SEARCH\.SIZE is 128, but the teacher .* reads 96"),
     ],
