@@ -171,6 +171,7 @@ def test_command_writes_once(local_yaml: Path, tmp_path: Path) -> None:
 
 def test_documentation_has_every_key() -> None:
     text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
-    for spec in CATALOGUE.values():
+    shipped = [s for s in CATALOGUE.values() if not any(map(os.path.isabs, s.folders))]  # without own folders
+    for spec in shipped:
         folders = " or ".join(f"`{folder}`" for folder in spec.folders)
         assert f"| `{spec.key}` | {folders} | {spec.description} | `{spec.layout}` |" in text

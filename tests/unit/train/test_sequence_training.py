@@ -176,7 +176,7 @@ def test_an_slt_section_is_enough_for_any_method(tmp_path: Path, script: str, co
         ("TEACHER={SCRIPT: ostrack, CONFIG: synthetic_small}", "SLT and TEACHER"),
         ("TRAIN.COMPILE=true", "TRAIN.COMPILE compiles the network's forward pass, which .* never takes"),
         ("SLT.FRAMES=1", "FRAMES must be at least 2"),
-        ("SLT.EPSILON=0", "EPSILON 0.0 in 0..0.5"),
+        ("SLT.EPSILON=0", "EPSILON must be above 0 and below 0.5, not 0.0"),
         ("SLT.TEMPRATURE=2", "TEMPERATURE"),
     ],
 )
