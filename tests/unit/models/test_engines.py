@@ -281,7 +281,7 @@ def test_calibration_needs_something_to_look_at() -> None:
 
 
 def test_what_cannot_be_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EngineError, match=r"'onx' is unknown; did you mean 'onnx'\? \(known: torch, onnx"):
+    with pytest.raises(EngineError, match=r"'onx' is unknown; did you mean 'onnx'\? \(known: auto, torch, onnx"):
         get_engine("onx")
     with pytest.raises(EngineError, match="leave --compile out"):
         prepare(tracker("plain"), Inference(engine="onnx", compiled=True))
