@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from lib.bench import SHIPPED, Effort, TrackerSpec, counting, made_up_picture, time_calls
+from lib.bench import SHIPPED, Effort, TrackerSpec, counting, made_up_picture, processor_name, time_calls
 from lib.data import Frame
 from lib.track import OneStreamTracker
 
@@ -132,10 +131,8 @@ def evaluation(folder: Path, more: list[str], videos: int, length: int) -> float
 
 def machine() -> str:
     """Card, processor and versions in a sentence."""
-    info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    name = re.search(r"model name\s*:\s*(.+)", info)
     return (
-        f"{torch.cuda.get_device_name(0)}; {name.group(1) if name else platform.machine()}, {os.cpu_count()} cores; "
+        f"{torch.cuda.get_device_name(0)}; {processor_name()}, {os.cpu_count()} cores; "
         f"torch {torch.__version__}, OpenCV {cv2.__version__}."
     )
 

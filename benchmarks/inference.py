@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,7 +32,7 @@ from plain_ostrack import MEAN, STD, PlainOSTrack, PlainTracker
 from torch import Tensor, nn
 from ways import WAYS, Way, installed
 
-from lib.bench import Cost, counting, made_up_picture, package_version
+from lib.bench import Cost, counting, made_up_picture, package_version, processor_name
 from lib.data import Frame
 from lib.deploy import (
     PROCEDURAL,
@@ -269,17 +267,8 @@ def _limit(limit: float, share: float) -> str:
 
 def machine() -> str:
     """Processor and versions, in a sentence."""
-    name = re.search(r"model name\s*:\s*(.+)", _cpuinfo())
-    processor = name.group(1) if name else platform.processor() or platform.machine()
     runtimes = {name: package_version(name) for name in ("torch", "onnxruntime", "openvino")}
-    return f"{processor}, {os.cpu_count()} cores; {', '.join(f'{k} {v}' for k, v in runtimes.items() if v)}."
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return ""
+    return f"{processor_name()}, {os.cpu_count()} cores; {', '.join(f'{k} {v}' for k, v in runtimes.items() if v)}."
 
 
 def main() -> None:

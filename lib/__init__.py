@@ -8,8 +8,9 @@ Floors, top to bottom: ``bench``, ``train`` > ``methods`` > ``deploy`` > ``objec
 
 import os
 
-# Threads of a network that wait for each other give their core away instead of spinning: beside other work a small
-# network is ten times as fast that way. Only what is set before torch is imported counts.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that spin while they wait for each other are quickest on an idle machine and many times slower on a busy one,
+# where they take the cores that they wait for. Only what is set before torch is imported counts.
+if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"

@@ -89,9 +89,9 @@ def tracked(options: argparse.Namespace) -> int:
     from lib.viz import BoxMark, colour, draw_box_with_mouse, draw_frame
 
     source, path = open_source(options.source), Path(options.source)
-    beside = path / "groundtruth.txt" if path.is_dir() else path.with_suffix(".txt")
-    if options.output is None and beside.exists() and not options.overwrite:
-        raise FileExistsError(f"{beside} is there already; --overwrite replaces it, --output FOLDER writes elsewhere")
+    truth = path / "groundtruth.txt" if path.is_dir() else path.with_suffix(".txt")
+    if options.output is None and truth.exists() and not options.overwrite:
+        raise FileExistsError(f"{truth} is there already; --overwrite replaces it, --output FOLDER writes elsewhere")
     typed = [text for text in options.init if text != "mouse"]
     if len(typed) < len(options.init):
         drawn = draw_box_with_mouse(first_frame(iter(open_source(options.source)), options.source).rgb)
@@ -107,8 +107,8 @@ def tracked(options: argparse.Namespace) -> int:
 
         boxes = propagate(TrackerSession(spec.build()), source, marks, draw)
     if options.output is None:
-        write_text(beside, truth_text(boxes, len(boxes)))
-        print(f"boxes:    {beside} ({len(boxes)} rows)")
+        write_text(truth, truth_text(boxes, len(boxes)))
+        print(f"boxes:    {truth} ({len(boxes)} rows)")
     else:
         name = options.name or source.name
         (place,) = write_sequences(options.output, open_source(options.source), {name: boxes})

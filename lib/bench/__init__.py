@@ -41,5 +41,5 @@ from lib.bench.runner import OnePass, Runner, Supervised
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution
 from lib.bench.submit import SubmissionError, pack, shortfall, submission_command
 from lib.bench.text_truth import read_truth
-from lib.bench.ways import Way, WayTiming, measure_ways, quickest, ways_here, ways_text
+from lib.bench.ways import Way, WayTiming, measure_ways, processor_name, quickest, ways_here, ways_text
 from lib.bench.workspace import RGBE, RGBT, main

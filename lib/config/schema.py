@@ -448,7 +448,7 @@ class Config:
         slt: For sequence-level training, of any method whose tracker has the stages of a step.
         init: For training that begins with the weights of another experiment.
         published: Benchmark, as ``--dataset`` takes it in capitals -> label of a score -> figure in percent of the
-            publication, which tables show beside what is measured. It describes this file alone: a file that has it as
+            publication, which tables show next to what is measured. It describes this file alone: a file that has it as
             BASE does not inherit it, and no hash of a configuration changes with it.
     """
 

@@ -64,7 +64,7 @@ def machine_trouble(error: BaseException) -> str:
         return ""
     lines = str(error).strip().splitlines() or [""]
     found = str(error).lower()
-    sentence = next((told for signs, told in TROUBLE if any(sign in found for sign in signs)), "")
+    sentence = next((text for signs, text in TROUBLE if any(sign in found for sign in signs)), "")
     # in a worker's traceback the last line has the reason
     return f"{sentence} ({lines[-1] if lines[0].startswith('Caught') else lines[0]:.200})" if sentence else ""
 

@@ -175,3 +175,14 @@ def test_missing_gpu_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -
         pick_device("auto", 1, 2)
     monkeypatch.setattr("lib.distributed.choose_device", lambda name: (name, ""))
     assert [pick_device("auto", rank, 4, share_gpus=0)[0] for rank in range(3)] == ["cuda:0"] * 3
+
+
+@pytest.mark.parametrize(
+    ("load", "given", "expected"), [(0.0, None, None), (1e9, None, "PASSIVE"), (1e9, "ACTIVE", "ACTIVE")]
+)
+def test_threads_spin_unless_the_machine_is_busy(load: float, given: str | None, expected: str | None) -> None:
+    code = f"import os; os.getloadavg = lambda: ({load}, 0, 0); import lib; print(os.environ.get('OMP_WAIT_POLICY'))"
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.strip() == str(expected), done.stderr

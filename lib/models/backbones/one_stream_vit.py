@@ -155,7 +155,7 @@ class OneStreamViT(nn.Module):
         self.grid_template, self.grid_search = self.template_size // self.patch, self.search_size // self.patch
         self.keep_ratio = dict(zip(options.ce_loc, options.ce_keep_ratio, strict=True))
         self.ce_template_range = options.ce_template_range
-        self.judges = center_rows(options.ce_template_range, self.grid_template) if options.ce_loc else None
+        self.scoring_rows = center_rows(options.ce_template_range, self.grid_template) if options.ce_loc else None
         self.stem = ConvStem if options.conv_stem else PatchEmbed
         self.patch_embed = self.stem(self.patch, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -263,7 +263,7 @@ class OneStreamViT(nn.Module):
             if index is None:
                 index = torch.arange(length, device=x.device).expand(x.shape[0], -1)
             x, q, k = block.attend(x)
-            x, index, gone = drop_candidates(x, q, k, index, ratio, self.judges, template_mask)
+            x, index, gone = drop_candidates(x, q, k, index, ratio, self.scoring_rows, template_mask)
             x = block.feed(x)
             removed.append(gone)
         x = self.norm(x)

@@ -194,7 +194,7 @@ class TwoStreamViT(OneStreamViT):
         if ratio < 1.0:
             if stream.index is None:
                 stream.index = torch.arange(length, device=x.device).expand(x.shape[0], -1)
-            x, stream.index, gone = drop_candidates(x, q, k, stream.index, ratio, self.judges, stream.mask)
+            x, stream.index, gone = drop_candidates(x, q, k, stream.index, ratio, self.scoring_rows, stream.mask)
         stream.x = block.feed(x, stream.rgb_rows)
         return gone
 

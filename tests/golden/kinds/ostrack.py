@@ -144,7 +144,7 @@ def template_mask(case: Case, network: OSTrack) -> Tensor | None:
     mask = network.template_mask(case.tensor("template_box")) if "template_box" in case.data["inputs"] else None
     if listed is not None:
         found = [row.nonzero().flatten().tolist() for row in mask] if mask is not None else None
-        assert (found or [network.backbone.judges] * len(listed)) == listed
+        assert (found or [network.backbone.scoring_rows] * len(listed)) == listed
     return mask
 
 

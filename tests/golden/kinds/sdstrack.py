@@ -103,7 +103,7 @@ class Tape:
             values = {"@grid": grid, ".attn_out": self.last["attn.proj"], ".attn_prob": self.attention(q, k)}
             if gone is not None:
                 mask = self.mask if self.mask is None or len(self.mask) == len(q) else self.mask.repeat(2, 1)
-                values[".ce_score"] = template_attention(q, k, n, self.backbone.judges, mask)
+                values[".ce_score"] = template_attention(q, k, n, self.backbone.scoring_rows, mask)
             for key, value in values.items():
                 for name, rows in self.rows(value[part]):
                     self.found[f"block{i}.{name}_{modality}{key}"] = rows
@@ -229,7 +229,7 @@ def forward(case: Case) -> None:
     listed = c.get("template_mask_true_flat_indices")
     if listed and network.backbone.keep_ratio:
         found = [row.nonzero().flatten().tolist() for row in mask] if mask is not None else None
-        assert (found or [network.backbone.judges] * len(listed)) == listed
+        assert (found or [network.backbone.scoring_rows] * len(listed)) == listed
     with torch.no_grad(), recorded(network, len(template), mask) as tape:
         output = network(template, search, mask, c.get("ce_keep_rate_argument"))
     named = network_outputs(output)
