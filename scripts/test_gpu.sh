@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=${1:-output/gpu}
 python=${PYTHON:-python3}
 [ -z "${PYTHON:-}" ] && [ -x .venv/bin/python ] && python=.venv/bin/python
+"$python" -c 'import torch' 2>/dev/null || { echo "$python has no torch: run bash install.sh, or set PYTHON" >&2; exit 1; }
 "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { echo "no CUDA device is there" >&2; exit 1; }
 mkdir -p "$folder"
 export PYTHONPATH=".${PYTHONPATH:+:$PYTHONPATH}"
