@@ -25,6 +25,10 @@ from lib.registry import Registry
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in grey (ITU-R BT.601)."""
+KINDS = ("template", "search")
+PICTURES = ("rgb", "aux")
+Kinds = tuple[Annotated[str, Choice(KINDS)], ...]
+Pictures = tuple[Annotated[str, Choice(PICTURES)], ...]
 
 
 @dataclass
@@ -38,7 +42,7 @@ class CropPlan:
         mirrored: Exchange left and right of the whole frame before the crop is cut.
         flipped: Exchange left and right of the finished crop.
         colour: [3, 4] R, G, B of the crop and 1 -> new R, G, B, in grey levels 0..255.
-        filters: Changes of the finished crop [S, S, 3] of either picture, such as blur.
+        filters: Changes of the finished crop [S, S, 3], such as blur, each with the pictures that it changes.
     """
 
     frame: Frame
@@ -47,7 +51,12 @@ class CropPlan:
     mirrored: bool = False
     flipped: bool = False
     colour: Float32s = field(default_factory=lambda: np.eye(3, 4, dtype=np.float32))
-    filters: list[Callable[[Pixels], Pixels]] = field(default_factory=list)
+    filters: list[tuple[Callable[[Pixels], Pixels], tuple[str, ...]]] = field(default_factory=list)
+
+    @property
+    def alike(self) -> bool:
+        """True if both pictures of the frame are changed in the same way."""
+        return all(pictures == PICTURES for _change, pictures in self.filters)
 
     def recolour(self, change: NDArray[Any]) -> None:
         """Apply a change of colours after those before.
@@ -59,14 +68,15 @@ class CropPlan:
         self.colour = matrix[:, :3] @ self.colour
         self.colour[:, 3] += matrix[:, 3]
 
-    def finish(self, crop: Pixels) -> Pixels:
+    def finish(self, crop: Pixels, picture: int = 0) -> Pixels:
         """Filter and flip a finished crop.
 
         Args:
             crop: [S, S, 3].
+            picture: 0 for that of the RGB picture, 1 for that of the auxiliary one.
         """
-        for change in self.filters:
-            crop = change(crop)
+        for change, pictures in self.filters:
+            crop = change(crop) if PICTURES[picture] in pictures else crop
         return np.asarray(cv2.flip(crop, 1)) if self.flipped else crop
 
 
@@ -102,6 +112,29 @@ class OccasionalChange(Augmentation):
 
     def draw(self, rng: np.random.Generator) -> Any:
         return rng.random() < self.probability
+
+
+@dataclass(kw_only=True)
+class Filter(Augmentation):
+    """A change of finished crops; numbers are drawn for every crop, whether it is changed or not.
+
+    Attributes:
+        kinds: Crops that it changes.
+        pictures: Pictures that it changes, both with the same numbers. Two entries of TRANSFORMS, one for each picture,
+            have numbers of their own.
+    """
+
+    kinds: Kinds = KINDS
+    pictures: Pictures = PICTURES
+
+    @abstractmethod
+    def change(self, numbers: Any) -> Callable[[Pixels], Pixels] | None:
+        """The change [S, S, 3] -> [S, S, 3] that drawn numbers stand for, or None for no change."""
+
+    def apply(self, plan: CropPlan, numbers: Any) -> None:
+        change = self.change(numbers) if plan.kind in self.kinds else None
+        if change is not None:
+            plan.filters.append((change, self.pictures))
 
 
 AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation")
@@ -156,22 +189,53 @@ class Saturation(Brightness):
     """A mixture with the grey picture; the factor of the colours is uniform in 1 - spread .. 1 + spread."""
 
     def apply(self, plan: CropPlan, numbers: float) -> None:
-        mixed = np.eye(3, 4) * numbers
-        mixed[:, :3] += (1 - numbers) * np.array(LUMA)
-        plan.recolour(mixed)
+        plan.recolour(saturating(numbers))
 
 
 @AUGMENTATIONS.register("contrast")
-class Contrast(Brightness):
+@dataclass
+class Contrast(Filter):
     """A mixture with the mean grey level of the crop; its factor is uniform in 1 - spread .. 1 + spread."""
 
-    def apply(self, plan: CropPlan, numbers: float) -> None:
-        def change(crop: Pixels) -> Pixels:
-            mean = float(np.dot(crop.reshape(-1, 3).mean(axis=0), LUMA))
-            mixed = np.clip(crop * np.float32(numbers) + np.float32((1 - numbers) * mean), 0, 255)
-            return mixed.round().astype(crop.dtype) if crop.dtype == np.uint8 else mixed.astype(crop.dtype)
+    spread: Share
 
-        plan.filters.append(change)
+    def draw(self, rng: np.random.Generator) -> float:
+        return 1 - self.spread + 2 * self.spread * rng.random()
+
+    def change(self, numbers: float) -> Callable[[Pixels], Pixels]:
+        return lambda crop: recoloured(crop, contrasting(numbers, crop))
+
+
+@AUGMENTATIONS.register("colour_jitter")
+@dataclass
+class ColourJitter(Filter):
+    """Brightness, contrast and saturation in an order drawn anew, each followed by clipping (MAT, CVPR 2023).
+
+    Attributes:
+        brightness, contrast, saturation: Spreads of the factors, each uniform in 1 - spread .. 1 + spread.
+    """
+
+    brightness: Share
+    contrast: Share
+    saturation: Share
+
+    def draw(self, rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        order = tuple(rng.permutation(3).tolist())
+        spreads = (self.brightness, self.contrast, self.saturation)
+        return order, tuple(rng.uniform(1 - spread, 1 + spread) for spread in spreads)
+
+    def change(self, numbers: tuple[tuple[int, ...], tuple[float, ...]]) -> Callable[[Pixels], Pixels]:
+        order, (bright, contrast, saturation) = numbers
+
+        def jitter(crop: Pixels) -> Pixels:
+            for i in order:
+                if i == 1:
+                    crop = recoloured(crop, contrasting(contrast, crop))
+                else:
+                    crop = recoloured(crop, np.eye(3, 4) * bright if i == 0 else saturating(saturation))
+            return crop
+
+        return jitter
 
 
 @AUGMENTATIONS.register("crop_flip")
@@ -183,7 +247,7 @@ class CropFlip(OccasionalChange):
         kinds: Of which crops.
     """
 
-    kinds: tuple[Annotated[str, Choice(("template", "search"))], ...] = ("template", "search")
+    kinds: Kinds = KINDS
 
     def apply(self, plan: CropPlan, numbers: bool) -> None:
         plan.flipped = plan.flipped != (numbers and plan.kind in self.kinds)
@@ -191,9 +255,10 @@ class CropFlip(OccasionalChange):
 
 @AUGMENTATIONS.register("blur")
 @dataclass
-class Blur(OccasionalChange):
-    """Gaussian blur, its standard deviation uniform between two values in crop pixels."""
+class Blur(Filter):
+    """Gaussian blur with a probability, its standard deviation uniform between two values in crop pixels."""
 
+    probability: Share
     least: Positive = 0.2
     most: Positive = 1.0
 
@@ -204,18 +269,18 @@ class Blur(OccasionalChange):
     def draw(self, rng: np.random.Generator) -> tuple[bool, float]:
         return rng.random() < self.probability, rng.uniform(self.least, self.most)
 
-    def apply(self, plan: CropPlan, numbers: tuple[bool, float]) -> None:
+    def change(self, numbers: tuple[bool, float]) -> Callable[[Pixels], Pixels] | None:
         blurred, sigma = numbers
-        if blurred:
-            side = round(6 * sigma + 1) | 1
-            plan.filters.append(lambda crop: np.asarray(cv2.GaussianBlur(crop, (side, side), sigma)))
+        side = round(6 * sigma + 1) | 1
+        return (lambda crop: np.asarray(cv2.GaussianBlur(crop, (side, side), sigma))) if blurred else None
 
 
 @AUGMENTATIONS.register("motion_blur")
 @dataclass
-class MotionBlur(OccasionalChange):
+class MotionBlur(Filter):
     """Blur along a line between two cells of a square kernel of odd side, uniform between `least` and `most` pixels."""
 
+    probability: Share
     least: Annotated[int, Range(2)] = 3
     most: Annotated[int, Range(2)] = 15
 
@@ -229,13 +294,14 @@ class MotionBlur(OccasionalChange):
         first = int(rng.integers(side * side))
         return blurred, side, first, (first + 1 + int(rng.integers(side * side - 1))) % (side * side)
 
-    def apply(self, plan: CropPlan, numbers: tuple[bool, int, int, int]) -> None:
+    def change(self, numbers: tuple[bool, int, int, int]) -> Callable[[Pixels], Pixels] | None:
         blurred, side, first, last = numbers
-        if blurred:
-            kernel = np.zeros((side, side), dtype=np.float32)
-            cv2.line(kernel, (first % side, first // side), (last % side, last // side), 1.0)
-            kernel /= kernel.sum()
-            plan.filters.append(lambda crop: np.asarray(cv2.filter2D(crop, -1, kernel)))
+        if not blurred:
+            return None
+        kernel = np.zeros((side, side), dtype=np.float32)
+        cv2.line(kernel, (first % side, first // side), (last % side, last // side), 1.0)
+        kernel /= kernel.sum()
+        return lambda crop: np.asarray(cv2.filter2D(crop, -1, kernel))
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +353,26 @@ def plan_crop(
         for augmentation, numbers in zip(chosen, drawn, strict=True):
             augmentation.apply(plan, numbers)
     return plan
+
+
+def saturating(factor: float) -> NDArray[np.float64]:
+    """The change [3, 4] that mixes `factor` times a picture with its grey picture."""
+    mixed = np.eye(3, 4) * factor
+    mixed[:, :3] += (1 - factor) * np.array(LUMA)
+    return mixed
+
+
+def contrasting(factor: float, crop: Pixels) -> NDArray[np.float64]:
+    """The change [3, 4] that mixes `factor` times a crop [S, S, 3] with its mean grey level."""
+    mixed = np.eye(3, 4) * factor
+    mixed[:, 3] = (1 - factor) * np.dot(cv2.mean(crop)[:3], LUMA)
+    return mixed
+
+
+def recoloured(crop: Pixels, change: NDArray[np.float64]) -> Pixels:
+    """A crop [S, S, 3] after an affine change [3, 4] of its colours, clipped to 0..255; uint8 is rounded."""
+    changed = np.asarray(cv2.transform(crop, change))
+    return changed if crop.dtype == np.uint8 else np.clip(changed, 0, 255)
 
 
 def grey_picture(image: Image) -> Image:

@@ -33,6 +33,8 @@ Colours = NDArray[Any]
 
 MAX_CROP_SIDE = 20_000
 """Image pixels; larger crops come from degenerate boxes only (a 4K frame filled by the target needs 14400)."""
+MEAN_COLOUR = (123.675, 116.28, 103.53)
+"""R, G, B: the mean of ImageNet in grey levels."""
 
 
 class CropError(ValueError):
@@ -109,8 +111,6 @@ class CropStyle(ABC):
     """One way to cut crops. A style needs `place` and `resample`; everything else has a default.
 
     Styles of other methods, and what they override:
-        GDSTrack: `place` with the side of "context" but without rounding, `resample` by an affine warp, a fixed colour
-            as `border`, `to_crop` by inclusive corners. The square crop of MAT is the same with two different sides.
         TrDiMP: `dtype` float32, `place` that shifts and shrinks the rectangle into the image, `resample` with a
             replicated border (and the last column as an edge); centre and sides are those of the rounded rectangle.
         SiamRPN++: training `place` and `jitter` by shift and scale within the 511 crop, `resample` by an affine warp,
@@ -279,8 +279,9 @@ class CropStyle(ABC):
         planes: Pixels,
         mirrored: bool = False,
         edits: tuple[Edit | None, Edit | None] = (None, None),
-        finish: Callable[[Pixels], Pixels] | None = None,
+        finish: Callable[[Pixels, int], Pixels] | None = None,
         border: Colours | None = None,
+        alike: bool = True,
     ) -> None:
         """Write the crops of both pictures of a frame into `planes` [C, S, S], C = 3 or 6.
 
@@ -290,8 +291,9 @@ class CropStyle(ABC):
             planes: Output, of `dtype`.
             mirrored: See `crop`.
             edits: For RGB and for the auxiliary picture.
-            finish: Change of each finished crop [S, S, 3].
+            finish: Change of each finished crop [S, S, 3]; also told 0 for RGB and 1 for the auxiliary picture.
             border: See `border`.
+            alike: `finish` changes both pictures in the same way.
 
         Raises:
             ValueError: The pictures of the frame do not fit.
@@ -302,12 +304,12 @@ class CropStyle(ABC):
         for i, picture in enumerate(pictures):
             if picture.shape != (*frame.size_hw, 3):
                 raise ValueError(f"expected pictures of shape {(*frame.size_hw, 3)} in a frame, found {picture.shape}")
-            if i and picture is frame.rgb and edits[i] is edits[0]:
+            if i and alike and picture is frame.rgb and edits[i] is edits[0]:
                 planes[3:] = planes[:3]
                 continue
             colour = None if border is None else border[3 * i : 3 * i + 3]
             crop = self.crop(picture, region, planes.shape[1], PictureChanges(mirrored, edits[i], colour))
-            crop = crop if finish is None else finish(crop)
+            crop = crop if finish is None else finish(crop, i)
             if crop.dtype != planes.dtype:
                 raise ValueError(f"{type(self).__name__} gave a crop of {crop.dtype}, not of {planes.dtype}")
             cv2.split(crop, [planes[3 * i], planes[3 * i + 1], planes[3 * i + 2]])
@@ -475,3 +477,66 @@ class ContextStyle(WholePixelStyle):
             image = image if edit is None else edit(image)
             means += [total / (image.shape[0] * image.shape[1]) for total in cv2.sumElems(image)[:3]]
         return np.array(means).astype(np.uint8)
+
+
+@CROP_STYLES.register("affine")
+class AffineStyle(CropStyle):
+    """A square with a margin of the mean side, placed between pixels by an affine warp, on ImageNet's mean colour.
+
+    Its side is that of "context". Pixel (0, 0) of the crop shows the rectangle's corner, labels are pairs of inclusive
+    corners that end at the crop's border. (MAT, CVPR 2023; GDSTrack, IJCAI 2025)
+
+    Args:
+        truncates: Corners of labels lose their fraction of a pixel: published training data of whole-number boxes.
+    """
+
+    geometric_jitter = False
+
+    def __init__(self, truncates: bool = False) -> None:
+        self.truncates = truncates
+
+    def place(
+        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
+    ) -> CropRegion:
+        x, y, w, h = box_xywh
+        margin = (factor - 1) * (w + h) / 2
+        side = math.ceil(math.sqrt((w + margin) * (h + margin)))
+        return self.around((x + w / 2, y + h / 2), (side, side))
+
+    def around(self, centre_xy: tuple[float, float], sides_wh: tuple[float, float]) -> CropRegion:
+        """The rectangle of these sides around a centre."""
+        (cx, cy), (width, height) = centre_xy, sides_wh
+        return CropRegion(cx - width / 2, cy - height / 2, width, height, centre_xy, sides_wh)
+
+    def resample(self, image: Image, region: CropRegion, size: int, border: Colours | None) -> Pixels:
+        across, down = size / region.width, size / region.height
+        warp = np.array([[across, 0, -across * region.left], [0, down, -down * region.top]])
+        beyond = [float(level) for level in (MEAN_COLOUR if border is None else border)]
+        crop = cv2.warpAffine(image, warp, (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=beyond)
+        return np.asarray(crop).reshape(size, size, image.shape[2])
+
+    def to_crop(self, box_xywh: Sequence[float], region: CropRegion, size: int) -> NDArray[np.float64]:
+        x, y, w, h = box_xywh
+        scale = size / np.array([region.width, region.height] * 2)
+        corners = (np.array([x, y, x + w - 1, y + h - 1]) - [region.left, region.top] * 2) * scale
+        first, last = np.clip(np.trunc(corners) if self.truncates else corners, 0, size - 1).reshape(2, 2)
+        return np.concatenate([first, last - first + 1])
+
+
+@CROP_STYLES.register("affine_truncated")
+class TruncatedAffineStyle(AffineStyle):
+    """As "affine", with labels in whole pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(truncates=True)
+
+
+@CROP_STYLES.register("affine_stretched")
+class StretchedAffineStyle(AffineStyle):
+    """As "affine", but `factor` times the box's width and height, each stretched to the side of the crop (MAT)."""
+
+    def place(
+        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
+    ) -> CropRegion:
+        x, y, w, h = box_xywh
+        return self.around((x + w / 2, y + h / 2), (factor * w, factor * h))

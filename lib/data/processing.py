@@ -188,7 +188,7 @@ class Processing:
         for frame, planes, place in zip(frames, crops, places, strict=True):
             plan, cut = place.plan, place.region
             border = self.style.border(frame, plan.edits) if cut.leaves(frame.size_hw) else None
-            self.style.crop_frame(frame, cut, planes, plan.mirrored, plan.edits, plan.finish, border)
+            self.style.crop_frame(frame, cut, planes, plan.mirrored, plan.edits, plan.finish, border, plan.alike)
         return crops, places
 
     def _crop_masks(self, places: list[Placement], masks: Masks | None, size: int) -> NDArray[np.uint8]:

@@ -124,7 +124,45 @@ def test_colour_and_blur_transforms_do_what_they_say() -> None:
     assert np.count_nonzero(crop_of(AUGMENTATIONS["motion_blur"](1.0), (True, 5, 0, 4), line)[..., 0]) == 5
 
 
-@pytest.mark.parametrize("style", ["area", "context"])
+def test_colour_jitter_clips_after_every_change_and_draws_their_order() -> None:
+    crop = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    jitter = AUGMENTATIONS["colour_jitter"](0.2, 0.2, 0.2)
+    bright = np.clip(crop * 1.2, 0, 255)
+    mean = (bright @ np.array([0.299, 0.587, 0.114])).mean()
+    contrast = np.clip(0.8 * bright + 0.2 * mean, 0, 255)
+    grey = (contrast @ np.array([0.299, 0.587, 0.114]))[..., None]
+    expected = np.clip(1.1 * contrast - 0.1 * grey, 0, 255)
+    np.testing.assert_allclose(crop_of(jitter, ((0, 1, 2), (1.2, 0.8, 1.1)), crop), expected, atol=2)
+    other = crop_of(jitter, ((2, 1, 0), (1.2, 0.8, 1.1)), crop)
+    assert np.abs(other - expected).max() > 10
+    numbers = [jitter.draw(np.random.default_rng(i)) for i in range(40)]
+    assert len({order for order, _ in numbers}) == 6
+    assert all(0.8 <= factor <= 1.2 for _, factors in numbers for factor in factors)
+
+
+def test_filters_choose_crops_and_pictures() -> None:
+    crop = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    blur = AUGMENTATIONS["blur"](1.0, kinds=("template",), pictures=("aux",))
+    template, search = (plan_crop(Frame(crop), kind, [blur], (), ((True, 1.0),)) for kind in ("template", "search"))
+    assert np.array_equal(template.finish(crop, 0), crop)
+    assert template.finish(crop, 1).std() < 0.7 * crop.std()
+    assert np.array_equal(search.finish(crop, 1), crop)
+    assert not template.alike
+    assert search.alike
+
+
+def test_pictures_of_a_doubled_frame_can_be_changed_apart() -> None:
+    """One entry of TRANSFORMS per picture gives each of them numbers of its own, also where both are one object."""
+    parts = tuple(Part("colour_jitter", {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "pictures": (p,)})
+                  for p in ("rgb", "aux"))  # fmt: skip
+    plain = frames().search[0]
+    doubled = replace(frames(), template=(Frame(plain.rgb, plain.rgb),), search=(Frame(plain.rgb, plain.rgb),))
+    process = Processing(Data(augment=Augment(grey=0, transforms=parts), **SIZES))
+    crops = process(doubled, np.random.default_rng(1)).search[0]
+    assert not np.array_equal(crops[:3], crops[3:])
+
+
+@pytest.mark.parametrize("style", ["area", "context", "affine"])
 @pytest.mark.parametrize("box", [(50.0, 40.0, 20.0, 12.0), (-6.0, 60.0, 30.0, 40.0)])
 @pytest.mark.parametrize(("mirrored", "flipped"), [(False, False), (True, False), (False, True), (True, True)])
 def test_masks_follow_the_picture(style: str, box: tuple[float, ...], mirrored: bool, flipped: bool) -> None:

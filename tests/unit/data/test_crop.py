@@ -194,3 +194,29 @@ def test_the_frame_is_not_copied():
 
 def test_mask_size_follows_the_output():
     assert AREA.padding_mask(square(-10, 0, 40), (90, 120), 16).shape == (16, 16)
+
+
+def test_affine_crops_lie_between_pixels_and_show_a_fixed_colour_beyond_the_image() -> None:
+    style, image = CROP_STYLES["affine"](), np.full((60, 80, 3), 10, dtype=np.uint8)
+    image[:, 40:] = 200
+    region = style.region((30.25, 20.0, 20.0, 20.0), 2.0, 80, (60, 80))
+    assert (region.left, region.width) == (20.25, 40)
+    crop = style.crop(image, region, 80)
+    # Column u shows the image at 20.25 + u / 2: the edge between columns 39 and 40 is crossed in quarters of a pixel.
+    assert crop[40, 36:42, 0].tolist() == pytest.approx([10, 10, 57, 152, 200, 200], abs=2)
+    outside = style.crop(image, style.region((-90.0, 20.0, 20.0, 20.0), 2.0, 40, (60, 80)), 40)
+    assert np.unique(outside.reshape(-1, 3), axis=0).tolist() == [[124, 116, 104]]
+
+
+@pytest.mark.parametrize("name", ["affine", "affine_truncated", "affine_stretched"])
+def test_labels_of_affine_crops_are_inclusive_corners_within_the_crop(name: str) -> None:
+    style, box = CROP_STYLES[name](), (30.0, 20.0, 20.0, 10.0)
+    region = style.region(box, 2.0, 77, (60, 80))
+    assert (region.width, region.height) == ((40, 20) if name == "affine_stretched" else (30, 30))
+    scale = 77 / np.array([region.width, region.height])
+    first = (np.array(box[:2]) - [region.left, region.top]) * scale
+    last = first + (np.array(box[2:]) - 1) * scale
+    if name == "affine_truncated":
+        first, last = np.trunc(first), np.trunc(last)
+    np.testing.assert_allclose(style.to_crop(box, region, 77), [*first, *(last - first + 1)])
+    np.testing.assert_allclose(style.to_crop((-500.0, -500.0, 1000.0, 1000.0), region, 77), [0, 0, 77, 77])
