@@ -117,6 +117,9 @@ class Data:
         channels: Order in which the network reads a picture, RGB or BGR; MEAN and STD are in this order.
         mean, std: Normalisation, per channel of values in 0..1.
         max_sample_interval: Largest distance of template and search frames in frames.
+        video_quality: Sampler `quality`: videos of pseudo labels below this quality are exchanged for better ones.
+        max_corner_share: Sampler `quality`: so are those with this share of boxes at the picture's margin, or more.
+        frame_quality: Sampler `quality`: the quality of a frame counts the length of its smooth window (`long`) or not.
         search, template: Their crops.
         train, val: The mixtures of data sets.
     """
@@ -133,6 +136,9 @@ class Data:
     mean: tuple[Share, ...] = (0.485, 0.456, 0.406)
     std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
     max_sample_interval: Count | tuple[Count, ...] = 200
+    video_quality: Share = 0.4
+    max_corner_share: Share = 0.25
+    frame_quality: Annotated[str, Choice(("long", "short"))] = "long"
     search: Region = Region(number=1)
     template: Region = Region(size=128, factor=2.0)
     train: DataMix = DataMix()

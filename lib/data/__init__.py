@@ -106,6 +106,8 @@ from lib.data.types import (
     Levels,
     Mask,
     Modality,
+    Qualities,
+    RatedDataset,
     Rows,
     Sample,
     Video,

@@ -10,14 +10,14 @@ import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from lib.config import Data
 from lib.data.io import FILE_ERRORS, BrokenFiles, TooManyBadSamplesError
 from lib.data.modalities import as_read
-from lib.data.types import Dataset, Frame, FrameSet, InvalidSampleError, Mask, Video
+from lib.data.types import Dataset, Frame, FrameSet, InvalidSampleError, Mask, RatedDataset, Video
 from lib.registry import Registry
 
 MIN_LENGTH = 20
@@ -69,6 +69,20 @@ class FrameSampler(Protocol):
             rng: Source of all random numbers.
             draw_video: Draws another accepted video, of any data set by the ratios, from the same generator; for
                 samplers whose search frame may show a different target.
+        """
+
+
+@runtime_checkable
+class VideoChoice(Protocol):
+    """A frame sampler that prefers some videos to others."""
+
+    def choose_video(self, dataset: Dataset, index: int, rng: random.Random) -> int:
+        """The number of the video to sample from, in place of the one that was drawn.
+
+        Args:
+            dataset: Where it was drawn from.
+            index: Its number.
+            rng: Source of all random numbers.
         """
 
 
@@ -173,6 +187,81 @@ class OrderSampler(IntervalSampler):
             return None
         ordered = sorted(drawn, reverse=rng.random() < 0.5)
         return FrameIds(tuple(ordered[: self.templates]), tuple(ordered[self.templates :]))
+
+
+@FRAME_SAMPLERS.register("window")
+class WindowSampler:
+    """Templates from anywhere; a first search frame on either side of the first template, the others behind each other.
+
+    Each lies at most MAX_SAMPLE_INTERVAL frames from the one before. The search frame that was drawn last comes first
+    in the sample: of two, the second is next to the template (GDSTrack, IJCAI 2025, which learns from the first in one
+    stage and from the second in the other). Boxes need sides of a pixel.
+    """
+
+    def __init__(self, data: Data) -> None:
+        self.templates, self.searches = data.template.number, data.search.number
+        interval = data.max_sample_interval
+        self.interval = interval if isinstance(interval, int) else interval[0]
+        self.requirement = "a frame with a box of a pixel or more"
+
+    def accepts(self, video: Video) -> bool:
+        return bool(_usable(video).any())
+
+    def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
+        length = len(video)
+        templates = tuple(rng.randrange(length) for _ in range(self.templates))
+        search = [rng.randrange(max(0, templates[0] - self.interval), min(length, templates[0] + self.interval))]
+        while len(search) < self.searches:
+            search.append(rng.randrange(search[-1], min(length, search[-1] + self.interval)))
+        usable = _usable(video)
+        return FrameIds(templates, tuple(search[::-1])) if all(usable[[*templates, *search]]) else None
+
+
+def _usable(video: Video) -> Mask:
+    """[N] bool: frames whose target is visible in a box of a pixel or more."""
+    return np.asarray(video.visible & (video.boxes_xywh[:, 2:] >= 1).all(axis=1))
+
+
+@FRAME_SAMPLERS.register("quality")
+class QualitySampler:
+    """Successive frames of pseudo labels, from videos and at frames of good quality (GDSTrack, IJCAI 2025; USOT).
+
+    A drawn video below VIDEO_QUALITY, or with many boxes at the margin, is exchanged for a better one near it in the
+    data set. The first template is the best of some frames, the more the worse the video is. Further templates and the
+    search frames follow it without a gap.
+    """
+
+    near, rounds, videos = 30, 20, 3
+    """Videos on either side that may take the place of a bad one; how often that many of them are compared."""
+
+    def __init__(self, data: Data) -> None:
+        self.templates, self.length = data.template.number, data.template.number + data.search.number
+        self.least, self.most_corner, self.term = data.video_quality, data.max_corner_share, data.frame_quality
+        self.requirement = f"{self.length} frames of pseudo labels (a data set such as LASHER_pseudo)"
+
+    def accepts(self, video: Video) -> bool:
+        return video.qualities is not None and len(video) >= self.length
+
+    def choose_video(self, dataset: Dataset, index: int, rng: random.Random) -> int:
+        if not isinstance(dataset, RatedDataset):
+            return index
+        own = dataset.qualities(index)
+        if own.video >= self.least and own.corner < self.most_corner:
+            return index
+        around = range(max(0, index - self.near), max(1, min(len(dataset) - 1, index + self.near + 1)))
+        best = index
+        for _ in range(self.rounds):
+            best = max(rng.choices(around, k=self.videos), key=lambda i: dataset.qualities(i).video)
+            if dataset.qualities(best).video > self.least:
+                break
+        return best
+
+    def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
+        assert video.qualities is not None
+        starts = rng.choices(range(len(video) - self.length + 1), k=video.qualities.tries)
+        first = starts[int(video.qualities.frames(starts, self.term).argmax())]
+        ids = range(first, first + self.length)
+        return FrameIds(tuple(ids[: self.templates]), tuple(ids[self.templates :]))
 
 
 def random_streams(seed: int, epoch: int, index: int) -> tuple[random.Random, np.random.Generator]:
@@ -291,9 +380,10 @@ class TrackingSampler(Generic[T]):
         Raises:
             InvalidSampleError: Many attempts gave none.
         """
-        dataset = self.datasets[number]
+        dataset, sampler = self.datasets[number], self.frame_sampler
         for _ in range(max(1000, 20 * len(dataset))):
-            video = dataset[rng.randint(0, len(dataset) - 1)]
+            index = rng.randint(0, len(dataset) - 1)
+            video = dataset[sampler.choose_video(dataset, index, rng) if isinstance(sampler, VideoChoice) else index]
             if self.frame_sampler.accepts(video):
                 return replace(video, dataset=dataset.name)
         raise InvalidSampleError(f"no sequence with {self.frame_sampler.requirement} was drawn")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -98,6 +98,53 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Qualities:
+    """How far the boxes of a video can be trusted that no annotator drew (USOT, ICCV 2021, as GDSTrack draws by them).
+
+    Attributes:
+        picked: Share of the evaluated frames whose box was found in the optical flow, above 0; the others are
+            interpolated.
+        corner: Share of boxes at the picture's margin, where 1 stands for both axes and 0.3 for one.
+        short, long: [N] the same share as `picked` among the neighbouring frames, near and far ones.
+        window: [N, 2] first and last frame up to which the box changes smoothly.
+        corner_score: [N] distance from the margin, 0 to 0.2 of the picture's sides.
+    """
+
+    picked: float
+    corner: float
+    short: NDArray[np.float64]
+    long: NDArray[np.float64]
+    window: NDArray[np.int64]
+    corner_score: NDArray[np.float64]
+
+    @property
+    def video(self) -> float:
+        """Quality of the whole video, at most 1."""
+        return self.picked - self.corner / 3
+
+    @property
+    def tries(self) -> int:
+        """Frames to draw a sample's first one from: the more, the fewer of the boxes were found."""
+        return int(3 / self.picked)
+
+    def frames(self, ids: Sequence[int] | NDArray[np.int64], term: str = "long") -> NDArray[np.float64]:
+        """Quality of some frames.
+
+        Args:
+            ids: [K] frame numbers.
+            term: "long" counts the length of the window in, "short" does not.
+
+        Returns:
+            [K].
+        """
+        short, corner = self.short[ids], self.corner_score[ids]
+        if term == "short":
+            return np.asarray(short + 2 / 3 * corner)
+        first, last = self.window[ids].T
+        return np.asarray(short + corner / 2 + (last - first) / (2 * len(self.short)))
+
+
+@dataclass(frozen=True, slots=True)
 class Video:
     """One target in one video (or in one image that stands for a video of length 1).
 
@@ -111,6 +158,7 @@ class Video:
         is_video: False for image data sets, whose single picture may serve as template and search frame.
         read_mask: Frame number -> [H, W] bool, True on the target, or None if this frame has no mask; None for videos
             without masks.
+        qualities: Of pseudo labels; None for boxes that somebody drew.
     """
 
     name: str
@@ -126,6 +174,7 @@ class Video:
     is_video: bool = True
     dataset: str = ""
     read_mask: Callable[[int], Mask | None] | None = None
+    qualities: Qualities | None = None
 
     def __len__(self) -> int:
         return len(self.boxes_xywh)
@@ -141,6 +190,13 @@ class Video:
         """
         read = self.read_mask
         return None if read is None else tuple(read(i) for i in frames)
+
+
+@runtime_checkable
+class RatedDataset(Protocol):
+    """A data set of pseudo labels, which knows their qualities before a video is read."""
+
+    def qualities(self, index: int) -> Qualities: ...
 
 
 class Dataset(Protocol):
