@@ -15,6 +15,7 @@ setup(
     package_data={
         "lib": ["*.yaml"],
         "lib.bench.benchmarks": ["*.yaml"],
+        "lib.bench.metrics": ["*.yaml"],
         "lib.bench.report": ["*.json", "templates/*"],
         "lib.data.lists": ["*.json"],
         "lib.viz": ["assets/*"],

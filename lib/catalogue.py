@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from lib.files import read_rows
 from lib.registry import Registry
 
 
@@ -178,16 +177,8 @@ def register_dataset(spec: DatasetSpec) -> DatasetSpec:
     return spec
 
 
-def _read_rows(path: Path) -> None:
-    """Register the rows of a YAML file; lists are tuples in the rows."""
-
-    def fields(values: dict[str, Any]) -> dict[str, Any]:
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-    for key, row in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-        subsets = tuple(Subset(**fields(subset)) for subset in row.pop("subsets"))
-        lmdb = LmdbCopy(**fields(row.pop("lmdb"))) if "lmdb" in row else None
-        register_dataset(DatasetSpec(key, subsets=subsets, lmdb=lmdb, **fields(row)))
-
-
-_read_rows(Path(__file__).with_suffix(".yaml"))
+for _key, _row in read_rows(Path(__file__).with_suffix(".yaml")).items():
+    _row["subsets"] = tuple(Subset(**subset) for subset in _row["subsets"])
+    if "lmdb" in _row:
+        _row["lmdb"] = LmdbCopy(**_row["lmdb"])
+    register_dataset(DatasetSpec(_key, **_row))

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import yaml
 
 
 @contextmanager
@@ -75,3 +77,21 @@ def write_text(path: Path | str, text: str) -> None:
         text: Its content.
     """
     write_bytes(path, text.encode())
+
+
+def read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a YAML file that comes with the library, by name.
+
+    Args:
+        path: File with a mapping of keys under each name.
+
+    Returns:
+        Name -> its keys and values; lists are tuples.
+    """
+
+    def fixed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: fixed(inner) for key, inner in value.items()}
+        return tuple(map(fixed, value)) if isinstance(value, list) else value
+
+    return {name: fixed(row) for name, row in yaml.safe_load(path.read_text(encoding="utf-8")).items()}

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
 from lib.bench.benchmarks.benchmark import Benchmark, BenchmarkVideo, one_pass, register_benchmark
 from lib.data import AnnotationError, parse_numbers
 from lib.data.datasets import Annotation, cut_rows, positive, read_text
+from lib.files import read_rows
 
 
 def from_first_present(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
@@ -87,6 +86,5 @@ def from_anchors(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkV
 
 _RUNS = {function.__name__: function for function in (one_pass, from_first_present, unsupervised, from_anchors)}
 
-for _name, _row in yaml.safe_load(Path(__file__).with_name("benchmarks.yaml").read_text(encoding="utf-8")).items():
-    _fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in _row.items()}
-    register_benchmark(Benchmark(_name, **{**_fields, "runs": _RUNS[_fields.get("runs", "one_pass")]}))
+for _name, _row in read_rows(Path(__file__).with_name("benchmarks.yaml")).items():
+    register_benchmark(Benchmark(_name, **{**_row, "runs": _RUNS[_row.get("runs", "one_pass")]}))

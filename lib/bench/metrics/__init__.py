@@ -3,6 +3,8 @@
 A benchmark's numbers depend on the toolkit that computed them, so every toolkit is a variant of its own.
 """
 
+from pathlib import Path
+
 from lib.bench.metrics import got10k, one_pass, vot
 from lib.bench.metrics.got10k import speed
 from lib.bench.metrics.metric import (
@@ -20,3 +22,11 @@ from lib.bench.metrics.metric import (
     unscorable,
 )
 from lib.bench.metrics.vot import failure_frame, vot_overlap
+from lib.files import read_rows
+
+_FUNCTIONS = {**vars(got10k), **vars(one_pass), **vars(vot)}
+for _name, _row in read_rows(Path(__file__).with_name("metrics.yaml")).items():
+    _row["scores"] = {key: Score(*score) for key, score in _row["scores"].items()}
+    _row["derived"] = {curve: _FUNCTIONS[function] for curve, function in _row.get("derived", {}).items()}
+    _row |= {key: _FUNCTIONS[_row[key]] for key in ("measure", "aggregator", "note") if key in _row}
+    METRICS.register(_name)(MetricSpec(**_row))

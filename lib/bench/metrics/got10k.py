@@ -5,16 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lib.bench.metrics.curves import Array, Floats, overlap, share_above
-from lib.bench.metrics.metric import (
-    METRICS,
-    Averaging,
-    MetricError,
-    MetricSpec,
-    Score,
-    Scores,
-    SequenceCurves,
-    SequenceResult,
-)
+from lib.bench.metrics.metric import MetricError, Scores, SequenceCurves, SequenceResult
 
 OVERLAPS = np.linspace(0.0, 1.0, 101)
 RATES = np.array([0.5, 0.75])
@@ -47,7 +38,8 @@ def got10k_curves(result: SequenceResult) -> SequenceCurves:
         "success": share_above(iou, OVERLAPS, n),
         "rate": share_above(iou, RATES, n),
     }
-    return SequenceCurves(curves, values, n)
+    thresholds = {"overlap": np.zeros(1), "success": OVERLAPS, "rate": RATES}
+    return SequenceCurves(curves, values, n, thresholds=thresholds)
 
 
 def clipped(xywh: Array, size_wh: tuple[int, int]) -> Floats:
@@ -63,18 +55,3 @@ def speed(scores: Scores) -> float:
     if not known.any():
         return float("nan")
     return float(np.average(scores.values["fps"][known], weights=scores.values["timed_frames"][known]))
-
-
-METRICS.register("got10k")(
-    MetricSpec(
-        "GOT-10k validation: AO, SR0.5, SR0.75",
-        got10k_curves,
-        scores={
-            "ao": Score("AO", "overlap", 0),
-            "sr50": Score("SR 0.50", "rate", 0),
-            "sr75": Score("SR 0.75", "rate", 1),
-        },
-        thresholds={"success": OVERLAPS, "rate": RATES, "overlap": np.zeros(1)},
-        averaging=Averaging.POOLED,
-    )
-)

@@ -8,12 +8,11 @@ are in percent.
 
 from __future__ import annotations
 
-import enum
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -101,7 +100,7 @@ class SequenceCurves:
         frames: number of frames behind the curves.
         weights: curve name -> [T] weight of each point in the average over sequences; a curve without weights is
             averaged by `MetricSpec.averaging`.
-        thresholds: curve name -> [T] thresholds, where the metric does not fix them.
+        thresholds: curve name -> [T] thresholds.
         samples: numbers per frame, for a metric whose curves need all sequences (`MetricSpec.aggregator`).
     """
 
@@ -117,14 +116,6 @@ Aggregator = Callable[[Sequence[SequenceCurves]], Sequence[SequenceCurves]]
 """Sequences with `samples` -> the same sequences with `curves`."""
 CurveLookup = Callable[[str], Floats]
 """Curve name -> [..., T]."""
-
-
-class Averaging(enum.Enum):
-    """Average over sequences."""
-
-    MEAN = "every sequence counts the same"
-    MEAN_NONEMPTY = "every sequence counts the same, those whose curve is zero everywhere are left out"
-    POOLED = "every frame counts the same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +151,8 @@ class MetricSpec:
         measure: `measure(result, **options) -> SequenceCurves`; raises MetricError for a result it cannot use. An
             option called `dataset` gets the benchmark's name.
         scores: score key -> score; the first one ranks trackers.
-        thresholds: curve name -> [T] thresholds.
-        averaging: average over sequences.
+        averaging: average over sequences. "mean": every sequence counts the same; "nonempty": so do those whose curve
+            is not zero everywhere, the others are left out; "pooled": every frame counts the same.
         corners: `measure` reads corner results [N, 8] itself; otherwise they become boxes first.
         aggregator: `aggregator(sequences, **options) -> sequences`, for curves that need all sequences together.
         derived: curves computed from other curves after averaging, by name.
@@ -172,8 +163,7 @@ class MetricSpec:
     about: str
     measure: Callable[..., SequenceCurves]
     scores: Mapping[str, Score]
-    thresholds: Mapping[str, Floats] = field(default_factory=dict)
-    averaging: Averaging = Averaging.MEAN
+    averaging: Literal["mean", "nonempty", "pooled"] = "mean"
     corners: bool = False
     aggregator: Callable[..., Sequence[SequenceCurves]] | None = None
     derived: Mapping[str, Callable[[CurveLookup], Floats]] = field(default_factory=dict)
@@ -241,7 +231,7 @@ class Scores:
     @property
     def thresholds(self) -> dict[str, Floats]:
         """Curve name -> [T]."""
-        return {**self.spec.thresholds, **self.sequences[0].thresholds}
+        return dict(self.sequences[0].thresholds)
 
     @property
     def main(self) -> str:
@@ -278,9 +268,9 @@ class Scores:
         rows = self.curves[curve]
         if curve in self.weights:
             return _weighted_mean(rows, self.weights[curve])
-        if self.spec.averaging is Averaging.POOLED:
+        if self.spec.averaging == "pooled":
             return _weighted_mean(rows, self.frames[:, None].astype(np.float64))
-        if self.spec.averaging is Averaging.MEAN_NONEMPTY:
+        if self.spec.averaging == "nonempty":
             rows = rows[rows.sum(axis=1) != 0]
         return rows.mean(axis=0) if len(rows) else np.zeros(self.curves[curve].shape[1])
 
@@ -290,7 +280,7 @@ class Scores:
         known = ~np.isnan(numbers)
         if not known.any():
             return float("nan")
-        if self.spec.averaging is Averaging.POOLED:
+        if self.spec.averaging == "pooled":
             return float(_weighted_mean(numbers[known], self.frames[known].astype(np.float64)))
         return float(numbers[known].mean())
 
@@ -333,21 +323,19 @@ def evaluate(variant: str, results: Sequence[SequenceResult], **options: Any) ->
         MetricError: no sequence can be scored; the message has the reasons.
         TypeError: an option is unknown.
     """
-    spec = METRICS[variant]
-    options = {k: v for k, v in options.items() if k != "dataset" or k in spec.options}
     measured, unscored = _measure(variant, results, options)
     if not measured:
         reasons = listed([f"{name}: {reason}" for name, reason in unscored.items()], 5)
         raise MetricError(f"no sequence can be scored by {variant!r}: {reasons or 'there are none'}")
-    counts = {r.name: (len(r.prediction_xywh), len(r.gt_xywh)) for r in results if r.name in measured and not r.passes}
-    uneven = tuple(
-        f"{name} ({rows} rows, {frames} frames)" for name, (rows, frames) in counts.items() if rows != frames
-    )
-    aggregator = None
+    uneven = []
+    for result in results:
+        rows, frames = len(result.prediction_xywh), len(result.gt_xywh)
+        if rows != frames and result.name in measured and not result.passes:
+            uneven.append(f"{result.name} ({rows} rows, {frames} frames)")
+    spec, aggregator = METRICS[variant], None
     if spec.aggregator is not None:
-        others = {k: v for k, v in options.items() if k in _options(spec.aggregator)}
-        aggregator = partial(spec.aggregator, **others)
-    return Scores(variant, spec, tuple(measured), tuple(measured.values()), aggregator, unscored, uneven)
+        aggregator = partial(spec.aggregator, **{k: options[k] for k in _options(spec.aggregator) if k in options})
+    return Scores(variant, spec, tuple(measured), tuple(measured.values()), aggregator, unscored, tuple(uneven))
 
 
 def unscorable(variant: str, results: Sequence[SequenceResult], **options: Any) -> dict[str, str]:
@@ -360,33 +348,23 @@ def unscorable(variant: str, results: Sequence[SequenceResult], **options: Any) 
     Returns:
         Sequence name -> reason.
     """
-    spec = METRICS[variant]
-    options = {k: v for k, v in options.items() if k != "dataset" or k in spec.options}
-    box = np.array([0.0, 0.0, 1.0, 1.0])
     plain = []
     for result in results:
-        lengths = [len(p) for p in result.passes] or [len(result.gt_xywh)]
-        runs = [np.tile(box, (count, 1)) for count in lengths]
-        confidence = np.zeros(lengths[0])
-        plain.append(
-            replace(
-                result,
-                prediction_xywh=runs[0],
-                repetitions=tuple(runs[1:]),
-                image_size_wh=(1, 1),
-                confidence=confidence,
-            )
-        )
+        first, *others = [
+            np.tile([0.0, 0.0, 1.0, 1.0], (count, 1)) for count in map(len, result.passes or [result.gt_xywh])
+        ]
+        made_up = {"prediction_xywh": first, "repetitions": tuple(others), "confidence": np.zeros(len(first))}
+        plain.append(replace(result, image_size_wh=(1, 1), **made_up))
     return _measure(variant, plain, options)[1]
 
 
 def _measure(
     variant: str, results: Sequence[SequenceResult], options: Mapping[str, Any]
 ) -> tuple[dict[str, SequenceCurves], dict[str, str]]:
-    """({sequence: curves}, {sequence: reason for which it has none})."""
-    check_options(variant, options)
+    """({sequence: curves}, {sequence: reason for which it has none}); not every variant asks for the `dataset`."""
+    check_options(variant, {k: v for k, v in options.items() if k != "dataset"})
     spec = METRICS[variant]
-    own = {k: v for k, v in options.items() if k in _options(spec.measure)}
+    own = {k: options[k] for k in _options(spec.measure) if k in options}
     measured: dict[str, SequenceCurves] = {}
     unscored: dict[str, str] = {}
     for result in results:
@@ -455,17 +433,12 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
         curves = {}
         for k in one.curves:
             rows = np.stack([s.curves[k] for s in repeated])
-            weights = np.stack([s.weights[k] for s in repeated]) if k in one.weights else None
-            curves[k] = rows.mean(axis=0) if weights is None else _weighted_mean(rows, weights)
-        averaged.append(
-            SequenceCurves(
-                curves,
-                {k: float(np.mean([s.values[k] for s in repeated])) for k in one.values},
-                one.frames,
-                {k: np.mean([s.weights[k] for s in repeated], axis=0) for k in one.weights},
-                {k: np.mean([s.thresholds[k] for s in repeated], axis=0) for k in one.thresholds},
-            )
-        )
+            own = np.stack([s.weights[k] for s in repeated]) if k in one.weights else None
+            curves[k] = rows.mean(axis=0) if own is None else _weighted_mean(rows, own)
+        values = {k: float(np.mean([s.values[k] for s in repeated])) for k in one.values}
+        weights = {k: np.mean([s.weights[k] for s in repeated], axis=0) for k in one.weights}
+        thresholds = {k: np.mean([s.thresholds[k] for s in repeated], axis=0) for k in one.thresholds}
+        averaged.append(SequenceCurves(curves, values, one.frames, weights, thresholds))
     uneven = tuple(dict.fromkeys(name for run in runs for name in run.uneven))
     return replace(first, measured=tuple(averaged), aggregator=None, unscored=unscored, uneven=uneven)
 

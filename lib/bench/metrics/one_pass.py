@@ -16,6 +16,8 @@ The divisor of a curve is the number of all frames, removed ones included.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lib.bench.metrics.curves import (
@@ -32,15 +34,7 @@ from lib.bench.metrics.curves import (
     share_above,
     share_within,
 )
-from lib.bench.metrics.metric import (
-    METRICS,
-    Averaging,
-    MetricError,
-    MetricSpec,
-    Score,
-    SequenceCurves,
-    SequenceResult,
-)
+from lib.bench.metrics.metric import MetricError, SequenceCurves, SequenceResult
 from lib.data import Boxes, Mask
 
 OVERLAP_THRESHOLDS: Floats = np.arange(21, dtype=np.float64) * 0.05
@@ -48,44 +42,36 @@ PIXEL_THRESHOLDS: Floats = np.arange(51, dtype=np.float64)
 NORMALISED_THRESHOLDS: Floats = np.arange(51) / 100.0
 GTOT_PIXELS: Floats = np.arange(51, dtype=np.float64) * 0.5
 
-SCORES = {
-    "auc": Score("AUC", "success"),
-    "op50": Score("OP50", "success", 10),
-    "op75": Score("OP75", "success", 15),
-    "precision": Score("Precision", "precision", 20),
-    "norm_precision": Score("Norm Precision", "norm_precision", 20),
-}
-THRESHOLDS = {
-    "success": OVERLAP_THRESHOLDS,
-    "precision": PIXEL_THRESHOLDS,
-    "norm_precision": NORMALISED_THRESHOLDS,
-}
-
 
 def threshold_curves(
-    frames: int,
     overlaps: Array,
     pixel_errors: Array,
     normalised_errors: Array | None = None,
+    *,
+    frames: int,
+    mean_overlap: float,
     pixel_thresholds: Floats = PIXEL_THRESHOLDS,
     strict: bool = False,
-) -> dict[str, Floats]:
+) -> SequenceCurves:
     """Curves of one sequence.
 
     Args:
-        frames: the divisor.
         overlaps: [N]; frames above a threshold count.
         pixel_errors, normalised_errors: [N]; frames within a threshold count, -1 always does.
+        frames: the divisor.
+        mean_overlap: of the frames that count.
         pixel_thresholds: [T] for the pixel errors.
         strict: errors must be below a pixel threshold, not at it.
     """
+    thresholds = {"success": OVERLAP_THRESHOLDS, "precision": pixel_thresholds}
     curves = {
         "success": share_above(overlaps, OVERLAP_THRESHOLDS, frames),
         "precision": share_within(pixel_errors, pixel_thresholds, frames, strict),
     }
     if normalised_errors is not None:
+        thresholds["norm_precision"] = NORMALISED_THRESHOLDS
         curves["norm_precision"] = share_within(normalised_errors, NORMALISED_THRESHOLDS, frames)
-    return curves
+    return SequenceCurves(curves, {"mean_overlap": mean_overlap}, frames, thresholds=thresholds)
 
 
 def ostrack_curves(result: SequenceResult, dataset: str = "", exclude_invalid_frames: bool = False) -> SequenceCurves:
@@ -141,11 +127,8 @@ def _pytracking_family(result: SequenceResult, valid: Mask, dataset: str, exclud
     if not frames:
         raise MetricError(f"{result.name}: no valid frame")
     # The toolkits keep curves in single precision, and the last printed digit shows it.
-    curves = {
-        name: curve.astype(np.float32).astype(np.float64)
-        for name, curve in threshold_curves(frames, iou, pixels, normalised).items()
-    }
-    return SequenceCurves(curves, {"mean_overlap": mean_where(iou, valid)}, frames)
+    found = threshold_curves(iou, pixels, normalised, frames=frames, mean_overlap=mean_where(iou, valid))
+    return replace(found, curves={k: v.astype(np.float32).astype(np.float64) for k, v in found.curves.items()})
 
 
 def matlab_curves(result: SequenceResult) -> SequenceCurves:
@@ -176,8 +159,7 @@ def _matlab_family(prediction: Array, truth: Array, frames: int) -> SequenceCurv
     normalised = normalised_centre_error(prediction, truth)
     for values in (iou, pixels, normalised):
         values[invalid] = -1.0
-    curves = threshold_curves(frames, iou, pixels, normalised)
-    return SequenceCurves(curves, {"mean_overlap": mean_where(iou, ~invalid)}, frames)
+    return threshold_curves(iou, pixels, normalised, frames=frames, mean_overlap=mean_where(iou, ~invalid))
 
 
 def pysot_curves(result: SequenceResult) -> SequenceCurves:
@@ -193,8 +175,7 @@ def pysot_curves(result: SequenceResult) -> SequenceCurves:
     iou = np.where(has_area, np.clip(overlap(prediction, truth), 0.0, 1.0), -1.0)
     pixels = np.where(has_centre, centre_error(prediction, truth), -1.0)
     normalised = np.where(has_centre, normalised_centre_error(prediction, truth, eps=1e-16), -1.0)
-    curves = threshold_curves(frames, iou, pixels, normalised)
-    return SequenceCurves(curves, {"mean_overlap": mean_where(iou, has_area)}, frames)
+    return threshold_curves(iou, pixels, normalised, frames=frames, mean_overlap=mean_where(iou, has_area))
 
 
 def lasher_curves(result: SequenceResult) -> SequenceCurves:
@@ -209,16 +190,14 @@ def rgbt210_curves(result: SequenceResult) -> SequenceCurves:
     truth = result.gt_xywh.astype(np.float32)
     prediction = _whole_pixels(result.require_rows()).astype(np.float32)
     prediction[0] = truth[0]
-    iou = overlap(prediction, truth)
-    curves = threshold_curves(len(truth), iou, centre_error(prediction, truth))
-    return SequenceCurves(curves, {"mean_overlap": float(np.nanmean(iou))}, len(truth))
+    iou, pixels = overlap(prediction, truth), centre_error(prediction, truth)
+    return threshold_curves(iou, pixels, frames=len(truth), mean_overlap=float(np.nanmean(iou)))
 
 
 def rgbt234_curves(result: SequenceResult) -> SequenceCurves:
     """The better of the two true boxes in each frame ("maximum" success and precision rate)."""
     iou, pixels = _better_of_two(result)
-    curves = threshold_curves(len(iou), iou, pixels)
-    return SequenceCurves(curves, {"mean_overlap": float(np.nanmean(iou))}, len(iou))
+    return threshold_curves(iou, pixels, frames=len(iou), mean_overlap=float(np.nanmean(iou)))
 
 
 def gtot_curves(result: SequenceResult, strict: bool = False) -> SequenceCurves:
@@ -229,8 +208,8 @@ def gtot_curves(result: SequenceResult, strict: bool = False) -> SequenceCurves:
         strict: corners are inclusive pixels (w = x2 - x1 + 1).
     """
     iou, pixels = _better_of_two(result, grow=1.0 if strict else 0.0)
-    curves = threshold_curves(len(iou), iou, pixels, pixel_thresholds=GTOT_PIXELS, strict=True)
-    return SequenceCurves(curves, {"mean_overlap": float(np.nanmean(iou))}, len(iou))
+    mean = float(np.nanmean(iou))
+    return threshold_curves(iou, pixels, frames=len(iou), mean_overlap=mean, pixel_thresholds=GTOT_PIXELS, strict=True)
 
 
 def _better_of_two(result: SequenceResult, grow: float = 0.0) -> tuple[Array, Array]:
@@ -253,45 +232,3 @@ def _whole_pixels(rows: Array) -> Array:
     if rows.shape[1] == 8:
         return np.stack([rows[:, 0], rows[:, 1], rows[:, 2] - rows[:, 0], rows[:, 5] - rows[:, 1]], axis=1)
     return rows
-
-
-def _rates(prefix: str = "", success: str = "mean", pixels: int = 20) -> dict[str, Score]:
-    """Success rate and precision rate, as the `rgbt` toolkit names them; `pixels` is the position of the threshold."""
-    return {
-        "auc": Score(f"{prefix}SR", "success", success),
-        "precision": Score(f"{prefix}PR", "precision", pixels),
-    }
-
-
-_RATE_CURVES = {"success": OVERLAP_THRESHOLDS, "precision": PIXEL_THRESHOLDS}
-_VARIANTS = {
-    "ostrack": MetricSpec(
-        "pytracking's analysis as OSTrack has it: valid when w, h > 0", ostrack_curves, SCORES, THRESHOLDS
-    ),
-    "pytracking": MetricSpec(
-        "pytracking's analysis today: valid when x, y, w, h > 0", pytracking_curves, SCORES, THRESHOLDS
-    ),
-    "matlab": MetricSpec(
-        "MATLAB toolkits of LaSOT and VisEvent", matlab_curves, SCORES, THRESHOLDS, averaging=Averaging.MEAN_NONEMPTY
-    ),
-    "pysot": MetricSpec("pysot toolkit, one-pass evaluation", pysot_curves, SCORES, THRESHOLDS),
-    "lasher": MetricSpec(
-        "LasHeR: PR, NPR, SR",
-        lasher_curves,
-        {**_rates(), "norm_precision": Score("NPR", "norm_precision", 20)},
-        THRESHOLDS,
-        corners=True,
-    ),
-    "rgbt210": MetricSpec("RGBT210: PR, SR", rgbt210_curves, _rates(), _RATE_CURVES, corners=True),
-    "rgbt234": MetricSpec("RGBT234: MPR, MSR", rgbt234_curves, _rates("M"), _RATE_CURVES, corners=True),
-    "gtot": MetricSpec(
-        "GTOT: MPR at 5 px, MSR, frames pooled",
-        gtot_curves,
-        _rates("M", "area", 10),
-        {"success": OVERLAP_THRESHOLDS, "precision": GTOT_PIXELS},
-        averaging=Averaging.POOLED,
-        corners=True,
-    ),
-}
-for _name, _spec in _VARIANTS.items():
-    METRICS.register(_name)(_spec)

@@ -17,16 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.bench.metrics.curves import Floats, has_nan, mean_where
-from lib.bench.metrics.metric import (
-    METRICS,
-    CurveLookup,
-    MetricError,
-    MetricSpec,
-    Score,
-    Scores,
-    SequenceCurves,
-    SequenceResult,
-)
+from lib.bench.metrics.metric import CurveLookup, MetricError, Scores, SequenceCurves, SequenceResult
 from lib.data import Boxes
 
 Corners = NDArray[np.int64]
@@ -151,13 +142,13 @@ def confidence_thresholds(confidence: Floats, resolution: int) -> Floats:
     return np.concatenate([[np.inf], falling, [-np.inf]])
 
 
-def _f_score(curve: CurveLookup) -> Floats:
+def f_score(curve: CurveLookup) -> Floats:
     precision, recall = curve(PRECISION), curve(RECALL)
     total = precision + recall
     return np.divide(2 * precision * recall, total, out=np.zeros(total.shape), where=total > 0)
 
 
-def _longterm_note(scores: Scores) -> str | None:
+def longterm_note(scores: Scores) -> str | None:
     confidences = [s.samples["confidence"][1:] for s in scores.measured if s.samples]
     if confidences and len(np.unique(np.concatenate(confidences))) < 2:
         return "the confidence is the same in all frames, so F does not show whether the tracker detects a loss"
@@ -251,7 +242,7 @@ def expected_overlap(runs: Sequence[Floats], ends: Sequence[int], high: int) -> 
     return np.divide(summed, count, out=np.zeros(high - 1), where=count > 0), count
 
 
-def _multistart_note(scores: Scores) -> str | None:
+def multistart_note(scores: Scores) -> str | None:
     lengths, runs = scores.thresholds[EAO], scores.weights[EAO].sum(axis=0)
     if runs[0] == 0:
         longest = int((scores.weights[CURVE].sum(axis=0) > 0).sum())
@@ -265,32 +256,3 @@ def _multistart_note(scores: Scores) -> str | None:
             "as 0 in EAO, as in the toolkit (metric options low and high)"
         )
     return None
-
-
-METRICS.register("vot_longterm")(
-    MetricSpec(
-        "VOT long-term: F-score, precision, recall at the best confidence",
-        longterm_samples,
-        scores={
-            "f_score": Score("F", F_SCORE, "best"),
-            "precision": Score("Pr", PRECISION, "best"),
-            "recall": Score("Re", RECALL, "best"),
-        },
-        aggregator=aggregate_longterm,
-        derived={F_SCORE: _f_score},
-        best=F_SCORE,
-        note=_longterm_note,
-    )
-)
-METRICS.register("vot_multistart")(
-    MetricSpec(
-        "VOT anchor-based short-term: EAO, accuracy, robustness",
-        multistart_curves,
-        scores={
-            "eao": Score("EAO", EAO),
-            "accuracy": Score("A", ACCURACY, 0),
-            "robustness": Score("R", ROBUSTNESS, 0),
-        },
-        note=_multistart_note,
-    )
-)
