@@ -14,9 +14,10 @@ setup(
     include_package_data=False,
     package_data={
         "lib": ["*.yaml"],
+        "lib.bench": ["templates/*"],
         "lib.bench.benchmarks": ["*.yaml"],
         "lib.bench.metrics": ["*.yaml"],
-        "lib.bench.report": ["*.json", "templates/*"],
+        "lib.bench.report": ["*.json", "*.yaml", "templates/*"],
         "lib.data.lists": ["*.json"],
         "lib.viz": ["assets/*"],
         "unitrack.experiments": ["*/*.yaml"],

@@ -79,14 +79,14 @@ def write_text(path: Path | str, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def read_rows(path: Path) -> dict[str, dict[str, Any]]:
+def read_rows(path: Path) -> dict[str, Any]:
     """The rows of a YAML file that comes with the library, by name.
 
     Args:
-        path: File with a mapping of keys under each name.
+        path: File with a row under each name.
 
     Returns:
-        Name -> its keys and values; lists are tuples.
+        Name -> row; lists are tuples.
     """
 
     def fixed(value: Any) -> Any:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -22,6 +23,7 @@ from lib.bench.cost import Cost, counting
 from lib.data import Frame, Image, decode_image
 from lib.device import synchronise
 from lib.track import State, Tracker
+from lib.viz import render_page
 
 JPEG_QUALITY = 95
 
@@ -356,47 +358,11 @@ def profile_text(profile: Profile) -> str:
     Args:
         profile: The profile.
     """
-
-    def giga(macs: int) -> str:
-        return f"{macs / 1e9:9.3f} G"
-
-    def time_of(t: Timing) -> str:
-        return f"{t.median:9.2f} ms [{t.low:.2f} .. {t.high:.2f}], {1e3 / t.median:8.1f}/s ({t.runs} runs)"
-
-    p, frame, target = profile, profile.per_frame, profile.per_target
-    width, height = p.frame_size_wh
-    operations = f"{frame.kernels}   dispatched, views left out ({target.kernels} per target)"
-    if frame.kernels == 0:
-        operations = "not known: another engine computes the network"
-    lines = [f"  {k + ':':<12} {v}" for k, v in p.setting.items()]
-    lines += ["", f"parameters                     {p.parameters:,}"]
-    lines += [
-        "multiply-accumulates, batch 1:",
-        f"  once per target              {giga(target.macs)}",
-        f"  per frame                    {giga(frame.macs)}",
-        f"  both                         {giga(p.macs)}   every matrix product counted, fused attention too",
-        f"  both, layers only            {giga(p.layer_macs)}   without products of activations, as thop counts",
-        f"operations per frame           {operations}",
-    ]
-    uncounted = sorted({*frame.uncounted, *target.uncounted})
-    if uncounted:
-        lines.append(f"  warning: the products of {', '.join(uncounted)} are not in these figures")
-    lines += [
-        f"times per frame, batch 1, pictures of {width} x {height}:   median [10 % .. 90 %], frames per second",
-        f"  network alone                {time_of(p.network)}",
-        f"  tracker step                 {time_of(p.step)}   crop, network, box",
-        f"  tracker step with decoding   {time_of(p.step_with_decode)}   and the JPEG file of the frame",
-        f"  start on a target            {time_of(p.init)}",
-        "throughput of tracker steps:",
-        *(f"  batch {size:<4}                   {rate:8.1f} frames/s" for size, rate in p.throughput.items()),
-    ]
-    if p.peak_memory is not None:
-        lines.append(f"peak memory on the device      {p.peak_memory / 2**20:,.0f} MiB")
-    lines += [
-        "",
-        f"overall macs is  {p.layer_macs / 1e9:.1f}G",
-        f"overall params is  {p.parameters / 1e6:.1f}M",
-        f"The average overall latency is {p.network.median:.2f} ms",
-        f"FPS is {1e3 / p.network.median:.2f} fps",
-    ]
-    return "\n".join(lines)
+    frame, target = profile.per_frame, profile.per_target
+    context = {
+        "p": profile,
+        "frame": frame,
+        "target": target,
+        "uncounted": sorted({*frame.uncounted, *target.uncounted}),
+    }
+    return render_page(Path(__file__).parent / "templates" / "profile.txt", context).rstrip("\n")

@@ -27,11 +27,11 @@ PLAYER_SIZES = (400, 320, 256, 200, 160)
 
 
 def render_page(template: Path, context: Mapping[str, Any]) -> str:
-    """The HTML text of a page.
+    """The text of a page or of a report for a terminal.
 
     Args:
-        template: A file that extends `page.html`. Everything it inserts is escaped (autoescape), script blocks included
-            (`tojson`).
+        template: A text file, or an HTML file that extends `page.html`. Everything that goes into HTML is escaped
+            (autoescape), script blocks included (`tojson`).
         context: Variables of the template.
     """
     import jinja2
@@ -39,7 +39,7 @@ def render_page(template: Path, context: Mapping[str, Any]) -> str:
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, ASSETS]),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

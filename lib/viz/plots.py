@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.files import read_rows
 from lib.viz.draw import colour
 
 if TYPE_CHECKING:
@@ -27,18 +28,8 @@ INK = "#1b2733"
 GREY = "#9aa5b1"
 STYLES = ("-", "--", "-.", ":")
 
-AXES = {
-    # kind: title, x axis, y axis
-    "success": ("Success plot", "Overlap threshold", "Success rate"),
-    "precision": ("Precision plot", "Location error threshold [pixels]", "Precision"),
-    "norm_precision": ("Normalized precision plot", "Location error threshold", "Precision"),
-    "precision_recall": ("Tracking precision and recall", "Recall", "Precision"),
-    "f_score": ("F-score", "Confidence threshold", "F-score"),
-    "expected_overlap": ("Expected average overlap", "Run length [frames]", "Expected overlap"),
-    "accuracy_robustness": ("Accuracy and robustness", "Robustness", "Accuracy"),
-}
-SHARES = ("precision_recall", "accuracy_robustness")
-"""Plots whose x axis is a share in 0..1."""
+PLOTS = read_rows(Path(__file__).parent / "assets" / "plots.yaml")
+"""Kind of curve plot -> heading, labels and curves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +52,17 @@ def curve_plot(kind: str, lines: Sequence[Line], title: str = "") -> Figure:
     """Curves of several trackers.
 
     Args:
-        kind: A key of `AXES`: "success", "precision", "norm_precision", ...
+        kind: A key of `PLOTS`: "success", "precision", "norm_precision", ...
         lines: With y in 0..1; a line of one point is drawn as a dot. Colours follow the order of the lines, so that a
             tracker has the same colour in every plot; the legend is sorted by score, the best first.
         title: Added to the heading.
     """
-    heading, x_label, y_label = AXES[kind]
+    plot = PLOTS[kind]
     figure, axes = _line_plot(lines)
-    axes.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1), title=f"{heading}{f' - {title}' if title else ''}")
+    heading = f"{plot['heading']} - {title}" if title else plot["heading"]
+    axes.set(xlabel=plot["x"], ylabel=plot["y"], ylim=(0, 1), title=heading)
     ends = [float(end) for line in lines if len(line.x) for end in (line.x.min(), line.x.max())]
-    if kind in SHARES:
+    if "x_curve" in plot:
         axes.set_xlim(0, 1)
     elif ends and min(ends) < max(ends):
         axes.set_xlim(min(ends), max(ends))

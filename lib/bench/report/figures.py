@@ -11,22 +11,11 @@ import numpy as np
 
 from lib.bench.report.comparison import TrackerRun, ranked
 from lib.bench.report.tables import FEW_SEQUENCES
-from lib.viz import Line, colour, curve_plot, radar_plot, scatter_plot
+from lib.viz import PLOTS, Line, colour, curve_plot, radar_plot, scatter_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PLOTS: dict[str, tuple[str, str | None, str | None]] = {
-    "success": ("success", None, None),
-    "precision": ("precision", None, None),
-    "norm_precision": ("norm_precision", None, None),
-    "precision_recall": ("tracking_precision", "tracking_recall", "f_score"),
-    "f_score": ("f_score", None, "f_score"),
-    "expected_overlap": ("expected_overlap", None, "eao"),
-    "accuracy_robustness": ("accuracy", "robustness", "eao"),
-}
-"""Kind of plot -> its curve, the curve on the x axis (None: the thresholds), the score in the legend (None: the score
-that is read from the curve)."""
 FEW_EPOCHS = 3
 MOST_PANELS = 9
 TRAINING_ONLY = {"lr": "Learning rate", "grad_norm": "Gradient norm"}
@@ -37,15 +26,17 @@ def curve_figures(runs: Sequence[TrackerRun], title: str = "") -> dict[str, Figu
     spec = runs[0].scores.spec
     known = {*runs[0].scores.curves, *spec.derived}
     figures = {}
-    for kind, (curve, x_curve, shown_score) in PLOTS.items():
+    for kind, plot in PLOTS.items():
+        curve, x_curve = plot["curve"], plot.get("x_curve")
         if curve not in known:
             continue
-        own = next((key for key, score in spec.scores.items() if score.curve == curve), runs[0].scores.main)
+        read_here = [key for key, score in spec.scores.items() if score.curve == curve and not x_curve]
+        shown_score = next(iter(read_here), runs[0].scores.main)
         lines = []
         for run in runs:
             x = run.scores.overall(x_curve) if x_curve else run.scores.thresholds[curve]
             finite = np.isfinite(x)
-            score = run.scores.headline[shown_score or own]
+            score = run.scores.headline[shown_score]
             lines.append(Line(run.name, x[finite], run.scores.overall(curve)[finite], score))
         figures[kind] = curve_plot(kind, lines, title)
     return figures

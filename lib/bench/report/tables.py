@@ -11,25 +11,14 @@ from typing import Any
 import numpy as np
 
 from lib.bench.report.comparison import PairedComparison, TrackerRun, compare, ranked
-from lib.files import write_text
+from lib.files import read_rows, write_text
 from lib.viz import Cell, Column, Table, flat_items
 
 MOST_PAIRS = 45
 FEW_SEQUENCES = 5
 """Scores of fewer sequences are shown in grey, and are left out of the radar."""
 TOO_FEW = "n too small"
-MADE_BY = (
-    ("Configuration", ("config_hash", "configuration")),
-    ("Weights", ("weights.sha256", "weights")),
-    ("Protocol", ("protocol",)),
-    ("Precision", ("dtype",)),
-    ("Device", ("device",)),
-    ("fps", ("timing.tracker_fps", "fps")),
-    ("torch", ("versions.torch", "torch")),
-    ("Host", ("host.name", "host")),
-    ("Written", ("written", "started")),
-)
-"""Column -> entries of a manifest that may hold it; the first one found is taken."""
+MADE_BY = read_rows(Path(__file__).with_name("origins.yaml"))
 
 
 def comparison_tables(runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]]) -> dict[str, Table]:
@@ -147,7 +136,7 @@ def origin_table(runs: Sequence[TrackerRun]) -> Table:
                     return value
         return None
 
-    shown = [(title, keys) for title, keys in MADE_BY if any(find(fact, keys) for fact in facts)]
+    shown = [(title, keys) for title, keys in MADE_BY.items() if any(find(fact, keys) for fact in facts)]
     columns = [Column("Tracker"), *(Column(title) for title, _ in shown)]
     rows: list[list[Cell]] = [
         [run.name, *(_shortened(find(fact, keys)) for _, keys in shown)] for run, fact in zip(runs, facts, strict=True)
