@@ -42,6 +42,7 @@ from lib.data.crop import (
     TooSmallBoxError,
 )
 from lib.data.degradation import Corruption, Degradation
+from lib.data.inside_crop import InsideStyle, PatchStyle
 from lib.data.io import (
     AnnotationError,
     BrokenFiles,

@@ -418,12 +418,13 @@ def mirror_box(box_xywh: Float32s, width: int) -> Float32s:
     return np.array([left, y, right - left, (y + h) - y], dtype=np.float32)
 
 
-def mirror_box_in_crop(box_xywh: Float32s) -> Float32s:
+def mirror_box_in_crop(box_xywh: Float32s, end: float = 1.0) -> Float32s:
     """Mirror a box with its crop.
 
     Args:
         box_xywh: [..., 4] in units of the crop's side.
+        end: Where the crop ends; less than 1 where published training is a pixel short.
     """
     mirrored = np.array(box_xywh)
-    mirrored[..., 0] = 1 - (box_xywh[..., 0] + box_xywh[..., 2])
+    mirrored[..., 0] = end - (box_xywh[..., 0] + box_xywh[..., 2])
     return mirrored

@@ -57,6 +57,7 @@ class CropRegion:
         left, top, width, height: Image pixels; whole numbers in styles that cut whole pixels.
         centre_xy, sides_wh: What boxes in the crop are relative to, in image pixels. They differ from the rectangle by
             what a style rounds when it cuts, and leaves out of account when it converts boxes.
+        step: Of styles that cut every n-th pixel, n.
     """
 
     left: float
@@ -65,6 +66,7 @@ class CropRegion:
     height: float
     centre_xy: tuple[float, float]
     sides_wh: tuple[float, float]
+    step: int = 1
 
     def leaves(self, size_hw: tuple[int, int]) -> bool:
         """True if some of the crop is beyond the image.
@@ -111,8 +113,6 @@ class CropStyle(ABC):
     """One way to cut crops. A style needs `place` and `resample`; everything else has a default.
 
     Styles of other methods, and what they override:
-        TrDiMP: `dtype` float32, `place` that shifts and shrinks the rectangle into the image, `resample` with a
-            replicated border (and the last column as an edge); centre and sides are those of the rounded rectangle.
         SiamRPN++: training `place` and `jitter` by shift and scale within the 511 crop, `resample` by an affine warp,
             mean colour as `border`; tracking like "context", with the unrounded side in `sides_wh`.
     """
@@ -120,6 +120,8 @@ class CropStyle(ABC):
     dtype: np.dtype[Any] = np.dtype(np.uint8)
     geometric_jitter = True
     """The centre's jitter is in units of the geometric mean of the box's sides, or else of the arithmetic one."""
+    flip_gap = 0
+    """Pixels by which the box of a flipped crop is short of its mirror image."""
 
     @abstractmethod
     def place(

@@ -173,7 +173,9 @@ class Processing:
             cells = np.arange(region.size // STRIDE) * region.size // max(1, region.size // STRIDE)
             if padding.all() or padding[np.ix_(cells, cells)].all():
                 raise InvalidSampleError("the crop shows nothing but padding")
-        return Placement(plan, cut, mirror_box_in_crop(box) if plan.flipped else box, padding)
+        if plan.flipped:
+            box = mirror_box_in_crop(box, 1 - self.style.flip_gap / unit)
+        return Placement(plan, cut, box, padding)
 
     def _crop_all(
         self, kind: Literal["template", "search"], frames: tuple[Frame, ...], boxes: Boxes, region: Region, draws: Draws

@@ -92,6 +92,41 @@ def gaussian_heatmap(boxes_xywh: Tensor, grid: int) -> Tensor:
     return torch.where(inside & (value >= torch.finfo(torch.float64).eps), value, 0.0)
 
 
+def gaussian_labels(
+    boxes_xywh: Tensor, grid: int, sigma_factor: float, filter_size: int = 4, padded: bool = False
+) -> Tensor:
+    """Gaussians at the targets' centres, for correlation filters (Bhat et al., DiMP, ICCV 2019).
+
+    Args:
+        boxes_xywh: [..., 4] in units of the crop's side.
+        grid: Side of the maps in cells.
+        sigma_factor: Standard deviation in units of the map's side.
+        filter_size: Of the filter; an even one moves the centre by half a cell.
+        padded: The map is as large as an even filter's scores, a row and a column more.
+
+    Returns:
+        [..., grid, grid], 1 at a centre on a cell.
+    """
+    even, sigma = (filter_size + 1) % 2, sigma_factor * grid
+    centres = grid * (boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2 - 0.5) + 0.5 * even
+    count = grid + even * padded
+    cells = torch.arange(count, dtype=boxes_xywh.dtype, device=boxes_xywh.device) - (grid - 1) / 2
+    lines = torch.exp(-((cells - centres[..., None]) ** 2) / (2 * sigma**2))
+    return lines[..., 1, :, None] * lines[..., 0, None, :]
+
+
+def hinge_loss(scores: Tensor, labels: Tensor, threshold: float = 0.05) -> Tensor:
+    """Mean square error of a score map; where there is no target only positive scores count (DiMP, eq. 4).
+
+    Args:
+        scores: Any shape.
+        labels: The same shape; below the threshold there is no target.
+        threshold: See `labels`.
+    """
+    away = labels < threshold
+    return F.mse_loss(torch.where(away, scores.relu(), scores), labels.masked_fill(away, 0.0))
+
+
 def focal_loss(score: Tensor, target: Tensor, alpha: int = 2, beta: int = 4) -> Tensor:
     """Penalty-reduced focal loss (CornerNet, ECCV 2018, eq. 1).
 

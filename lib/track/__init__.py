@@ -1,6 +1,8 @@
 """The tracker contract (`tracker`, `state`), the base of one-stream trackers, roll-outs, a session for one video."""
 
+from lib.track.first_frame import FirstFrameAugment
 from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker, hann2d, hanning2d
+from lib.track.online import Flag, LocalisationRules, MemoryRules, SampleMemory
 from lib.track.rollout import Rollout, roll_out
 from lib.track.session import Box, TrackerSession, TrackingError, check_box, check_prediction
 from lib.track.state import Slots, State, row_keys, row_noise, update_rows

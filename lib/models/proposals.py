@@ -1,0 +1,71 @@
+"""Boxes around a target with their densities, and the loss of a network that scores them (Danelljan et al., PrDiMP,
+CVPR 2020, sec. 4.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """P boxes per target.
+
+    Attributes:
+        boxes_xywh: [..., P, 4] in the unit of the targets.
+        density: [..., P] probability density by which they were drawn.
+        target_density: [..., P] probability density of the target, around the true box.
+    """
+
+    boxes_xywh: Tensor
+    density: Tensor
+    target_density: Tensor
+
+
+def draw_proposals(
+    boxes_xywh: Tensor,
+    components: Tensor,
+    normal: Tensor,
+    sigmas: Sequence[float] = (0.05, 0.5),
+    target_sigma: float = 0.05,
+) -> Proposals:
+    """Draw boxes from a mixture of normal distributions of (dx / w, dy / h, d log w, d log h).
+
+    Args:
+        boxes_xywh: [..., 4] targets.
+        components: [..., P] int64, the component that each box is drawn from.
+        normal: [..., P, 4] standard normal numbers.
+        sigmas: Standard deviations of the components, which are equally probable.
+        target_sigma: Standard deviation of the target density.
+    """
+    spread = normal.new_tensor(sigmas)
+    moved = normal * spread[components][..., None]
+    size = boxes_xywh[..., None, 2:]
+    centres = boxes_xywh[..., None, :2] + size / 2 + moved[..., :2] * size
+    extent = size * moved[..., 2:].exp()
+    density = torch.stack([_density(moved, s) for s in sigmas]).mean(dim=0)
+    return Proposals(torch.cat([centres - extent / 2, extent], dim=-1), density, _density(moved, target_sigma))
+
+
+def _density(moved: Tensor, sigma: float) -> Tensor:
+    """[..., P] product of four normal densities of [..., P, 4]."""
+    return (torch.exp(-((moved / sigma) ** 2) / 2) / (math.sqrt(2 * math.pi) * sigma)).prod(dim=-1)
+
+
+def density_loss(scores: Tensor, proposals: Proposals) -> Tensor:
+    """Kullback-Leibler divergence of the target density from exp(scores), up to a constant, by importance sampling.
+
+    Args:
+        scores: [..., P] of the proposals' boxes, logarithms of an unnormalised density.
+        proposals: The boxes' densities.
+
+    Returns:
+        The mean over all targets.
+    """
+    density, target = proposals.density, proposals.target_density
+    normaliser = torch.logsumexp(scores - density.log(), dim=-1) - math.log(scores.shape[-1])
+    return (normaliser - (scores * (target / density)).mean(dim=-1)).mean()

@@ -1,0 +1,226 @@
+"""Online learning of a tracker: the samples that its filter learns from, and what it makes of a score map.
+
+Everything here has one row per sequence and knows no network (DiMP, ICCV 2019; ATOM, CVPR 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from lib.ranges import Count, NotNegative, Rate, Share
+from lib.track.state import Slots, State
+
+
+@dataclass(frozen=True)
+class MemoryRules:
+    """Weights of the samples that a filter learns from; TrDiMP's values.
+
+    Attributes:
+        sample_memory_size: Samples of a sequence.
+        learning_rate: Weight of a new sample.
+        hard_negative_learning_rate: Weight of a new sample with a distractor.
+        init_samples_minimum_weight: Samples of the first frame keep at least this weight together.
+    """
+
+    sample_memory_size: Count = 50
+    learning_rate: Rate = 0.01
+    hard_negative_learning_rate: Rate = 0.02
+    init_samples_minimum_weight: Share = 0.25
+
+
+@dataclass
+class SampleMemory(State):
+    """Samples of B sequences.
+
+    Attributes:
+        features: Stores [K, C, H, W].
+        boxes_xywh: [B, K, 4] targets in crop pixels, on the device of the features.
+        weights: [B, K] on the CPU; they add up to 1, or a little more where those of the first frame were raised.
+        stored: [B] int64 on the CPU, samples that were ever stored.
+        first: [B] int64 on the CPU, samples of the first frame.
+        latest: [B] int64 on the CPU, slot that was written last; -1 for none after the first frame.
+    """
+
+    features: Slots
+    boxes_xywh: Tensor
+    weights: Tensor
+    stored: Tensor
+    first: Tensor
+    latest: Tensor
+
+    @classmethod
+    def begin(cls, features: Tensor, boxes_xywh: Tensor, capacity: int) -> SampleMemory:
+        """The memory after the first frame, all samples of equal weight.
+
+        Args:
+            features: [B, n, C, H, W].
+            boxes_xywh: [B, n, 4] in crop pixels.
+            capacity: Samples of a sequence.
+
+        Raises:
+            ValueError: The capacity leaves no room for later samples.
+        """
+        rows, count = features.shape[:2]
+        if capacity <= count:
+            raise ValueError(f"a memory of {capacity} samples has no room besides the {count} of the first frame")
+        stores = Slots.zeros(rows, capacity, features.shape[2:], features.dtype, features.device)
+        for row in range(rows):
+            stores.read(row)[:count] = features[row]
+        boxes = boxes_xywh.new_zeros(rows, capacity, 4)
+        boxes[:, :count] = boxes_xywh
+        weights = torch.zeros(rows, capacity)
+        weights[:, :count] = 1 / count
+        counts = torch.full((rows,), count, dtype=torch.int64)
+        return cls(stores, boxes, weights, counts, counts.clone(), torch.full_like(counts, -1))
+
+    def add(self, rows: list[int], features: Tensor, boxes_xywh: Tensor, rate: Tensor, least: float) -> SampleMemory:
+        """Store a sample in some rows.
+
+        Args:
+            rows: R row numbers, each once.
+            features: [R, C, H, W].
+            boxes_xywh: [R, 4] in crop pixels.
+            rate: [R] weights of the new samples.
+            least: See `MemoryRules.init_samples_minimum_weight`.
+        """
+        if not rows:
+            return self
+        at = torch.tensor(rows)
+        weights, slots = next_weights(
+            self.weights[at], self.stored[at], self.first[at], self.latest[at], rate.to(self.weights), least
+        )
+        device = self.boxes_xywh.device
+        return replace(
+            self,
+            features=self.features.write(rows, slots.tolist(), features),
+            boxes_xywh=self.boxes_xywh.index_put((at.to(device), slots.to(device)), boxes_xywh.to(self.boxes_xywh)),
+            weights=self.weights.index_copy(0, at, weights),
+            stored=self.stored.index_copy(0, at, self.stored[at] + 1),
+            latest=self.latest.index_copy(0, at, slots),
+        )
+
+    def samples(self, rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the filters of some rows learn from; a row with fewer samples is filled up with some of weight 0.
+
+        Args:
+            rows: R row numbers.
+
+        Returns:
+            Features [R, n, C, H, W] (of a single row no copy), boxes [R, n, 4], weights [R, n] on their device.
+        """
+        count = min(int(self.stored[rows].max()), self.weights.shape[1])
+        stores = [self.features.read(row)[:count] for row in rows]
+        features = stores[0][None] if len(rows) == 1 else torch.stack(stores)
+        return features, self.boxes_xywh[rows, :count], self.weights[rows, :count].to(features)
+
+
+def next_weights(
+    weights: Tensor, stored: Tensor, first: Tensor, latest: Tensor, rate: Tensor, least: float
+) -> tuple[Tensor, Tensor]:
+    """Weights after a sample more, and its slot: a free one, or that of the smallest weight after the first frame's.
+
+    Args:
+        weights, stored, first, latest: See `SampleMemory`.
+        rate: [B] weights of the new samples.
+        least: See `MemoryRules.init_samples_minimum_weight`.
+
+    Returns:
+        [B, K], and [B] int64.
+    """
+    numbers = torch.arange(weights.shape[1])
+    of_first = numbers < first[:, None]
+    smallest = weights.masked_fill(of_first, torch.inf).argmin(dim=1)
+    slots = torch.where(stored < weights.shape[1], stored, smallest)
+    begins, kept = latest < 0, 1 - rate
+    previous = weights.gather(1, latest.clamp(min=0)[:, None]).squeeze(1)
+    weights = torch.where(begins[:, None], weights / kept[:, None], weights)
+    new = torch.where(begins, rate, previous / kept)
+    weights = weights.scatter(1, slots[:, None], new[:, None])
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    share = (weights * of_first).sum(dim=1, keepdim=True)
+    others = weights.sum(dim=1, keepdim=True) - share
+    raised = torch.where(of_first, least / first[:, None], weights / (least + others))
+    return torch.where(share < least, raised, weights), slots
+
+
+class Flag(IntEnum):
+    """What a score map says of the target."""
+
+    NORMAL = 0
+    HARD_NEGATIVE = 1
+    UNCERTAIN = 2
+    NOT_FOUND = 3
+
+
+@dataclass(frozen=True)
+class LocalisationRules:
+    """How a score map is read; TrDiMP's values.
+
+    Attributes:
+        advanced_localization: Look for distractors; without it the highest score is the target.
+        target_not_found_threshold: Least score of a target.
+        distractor_threshold: A second peak above this share of the first one may be the target.
+        hard_negative_threshold: A second peak above this share of the first one is a hard negative.
+        target_neighborhood_scale: Side of the first peak's surroundings in units of the target's.
+        displacement_scale: A target moves by less than this share of half the map.
+    """
+
+    advanced_localization: bool = True
+    target_not_found_threshold: NotNegative = 0.25
+    distractor_threshold: NotNegative = 0.8
+    hard_negative_threshold: NotNegative = 0.5
+    target_neighborhood_scale: NotNegative = 2.2
+    displacement_scale: NotNegative = 0.8
+
+    def localise(self, scores: Tensor, sides_hw: Tensor, previous_yx: Tensor) -> tuple[Tensor, Tensor]:
+        """The target's cell, unless a distractor is more probable to be it.
+
+        Args:
+            scores: [B, g, g] on the CPU.
+            sides_hw: [B, 2] of the targets, in cells.
+            previous_yx: [B, 2] where the targets were, in cells from the map's middle cell.
+
+        Returns:
+            Displacements [B, 2] y, x in cells from the middle one, and `Flag` [B] int64. Scores with NaN find nothing.
+        """
+        side = scores.shape[-1]
+        found = scores.isfinite().flatten(1).all(dim=1)
+        scores = torch.where(found[:, None, None], scores, -torch.inf)
+        first, at = _peak(scores)
+        moved = (at - side // 2).to(previous_yx)
+        if not self.advanced_localization:
+            return moved, torch.where(found, Flag.NORMAL, Flag.NOT_FOUND)
+        surroundings = self.target_neighborhood_scale * sides_hw
+        low = (at - surroundings / 2).round().clamp(min=0)
+        high = (at + surroundings / 2 + 1).round().clamp(max=side)
+        cells = torch.arange(side)
+        near = (cells >= low[..., None]) & (cells < high[..., None])
+        second, other = _peak(torch.where(near[:, 0, :, None] & near[:, 1, None, :], 0.0, scores))
+        elsewhere = (other - side // 2).to(previous_yx)
+        reach = self.displacement_scale * side / 2
+        distances = [(d - previous_yx).square().sum(dim=1).sqrt() for d in (moved, elsewhere)]
+        is_far, other_is_far = (d > reach for d in distances)
+        is_near, other_is_near = (d < reach for d in distances)
+        rival = second > self.distractor_threshold * first
+        switched = rival & other_is_near & is_far
+        told_apart = (other_is_far & is_near) | switched
+        noticed = (second > self.hard_negative_threshold * first) & (second > self.target_not_found_threshold)
+        flags = torch.where(
+            rival,
+            torch.where(told_apart, Flag.HARD_NEGATIVE, Flag.UNCERTAIN),
+            torch.where(noticed, Flag.HARD_NEGATIVE, Flag.NORMAL),
+        )
+        flags = torch.where(first < self.target_not_found_threshold, Flag.NOT_FOUND, flags)
+        switched = switched & (flags != Flag.NOT_FOUND)
+        return torch.where(switched[:, None], elsewhere, moved), flags
+
+
+def _peak(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest score [B] of maps [B, g, g] and its cell [B, 2] y, x; among equals the first of the first column."""
+    highest, index = scores.transpose(1, 2).flatten(1).max(dim=1)
+    side = scores.shape[-1]
+    return highest, torch.stack([index % side, index // side], dim=1)
