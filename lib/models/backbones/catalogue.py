@@ -15,6 +15,7 @@ from lib.models.backbones.one_stream_vit import OneStreamViT, ViTOptions
 from lib.models.backbones.resnet import ResNet
 from lib.models.backbones.timm_vit import timm_vit
 from lib.models.backbones.two_stream_vit import TwoStreamOptions, TwoStreamViT
+from lib.ranges import CountOrNone
 from lib.registry import Registry
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
@@ -94,3 +95,13 @@ ITPNS.register("itpn_base")(_builder(FastITPN, ITPNOptions()))
 def resnet50() -> ResNet:
     """ResNet-50 to its third layer, stride 8, as TransT reads it: the third layer is dilated instead of strided."""
     return ResNet((3, 4, 6), width=64)
+
+
+@RESNETS.register("resnet50_stride16")
+def resnet50_stride16(frozen: CountOrNone = 2) -> ResNet:
+    """ResNet-50 to its third layer, stride 16, as TrDiMP reads it.
+
+    Args:
+        frozen: Layers that learn nothing, the stem included; see `ResNet`.
+    """
+    return ResNet((3, 4, 6), strides=(1, 2, 2), dilations=(1, 1, 1), width=64, frozen=frozen)

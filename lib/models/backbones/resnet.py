@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
-from lib.ranges import Count
+from lib.ranges import Count, CountOrNone
 
 EXPANSION = 4
 STEM_STRIDE = 4
@@ -57,6 +57,7 @@ class ResNet(nn.Module):
         depths: Blocks per layer.
         strides, dilations: Of each layer's first block; the others have 1.
         width: Channels of the stem; layer i has ``width * 2^i`` inside and four times as many at its end.
+        frozen: Layers that learn nothing, from the first on and with the stem: no gradients, always in eval mode.
 
     Attributes:
         stride: Side in pixels of what a cell of the feature map stands for.
@@ -69,6 +70,7 @@ class ResNet(nn.Module):
         strides: Sequence[Count] = (1, 2, 1),
         dilations: Sequence[Count] = (1, 1, 2),
         width: Count = 16,
+        frozen: CountOrNone = 0,
     ) -> None:
         super().__init__()
         if not depths or len({len(depths), len(strides), len(dilations)}) > 1 or min(depths) < 1:
@@ -91,6 +93,20 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if frozen > self.layers:
+            raise ValueError(f"{frozen} layers cannot be frozen: the network has {self.layers}")
+        stem = [self.conv1, self.bn1] if frozen else []
+        self._frozen = (*stem, *(self.get_submodule(f"layer{i + 1}") for i in range(frozen)))
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> ResNet:
+        """As of `nn.Module`; frozen layers stay in eval mode."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """Feature map of the last layer.
@@ -101,11 +117,21 @@ class ResNet(nn.Module):
         Returns:
             [B, channels, H / stride, W / stride].
         """
+        return self.maps(image)[-1]
+
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """Feature maps of all layers, the first layer's first.
+
+        Args:
+            image: [B, 3, H, W] normalised.
+        """
         x = F.relu(self.bn1(self.conv1(image)), inplace=True)
         x = F.max_pool2d(x, 3, stride=2, padding=1)
+        found = []
         for i in range(1, self.layers + 1):
             x = self.get_submodule(f"layer{i}")(x)
-        return x
+            found.append(x)
+        return found
 
 
 @fused_form_of(ResNet, portable=True)
@@ -131,12 +157,14 @@ class FusedResNet(nn.Module):
         exact = replace(options, dtype=torch.float32, grid=side)
         self.stem = Convolution(weight.float(), bias.float(), exact, relu=True, stride=2)
         side //= STEM_STRIDE
-        self.blocks = nn.ModuleList()
+        self.layers = nn.ModuleList()
         for i in range(1, network.layers + 1):
+            blocks = []
             for block in network.get_submodule(f"layer{i}").children():
                 assert isinstance(block, Bottleneck)
-                self.blocks.append(FusedBottleneck(block, replace(options, grid=side)))
+                blocks.append(FusedBottleneck(block, replace(options, grid=side)))
                 side //= block.conv2.stride[0]
+            self.layers.append(nn.Sequential(*blocks))
 
     def forward(self, image: Tensor) -> Tensor:
         """As `ResNet.forward`.
@@ -147,11 +175,17 @@ class FusedResNet(nn.Module):
         Returns:
             [B, channels, H / stride, W / stride] in the options' number format.
         """
+        return self.maps(image)[-1]
+
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """As `ResNet.maps`, in the options' number format."""
         x = image.to(torch.float32, memory_format=torch.channels_last, copy=True).sub_(self.mean)
         x = F.max_pool2d(self.stem(x).to(self.dtype), 3, stride=2, padding=1)
-        for block in self.blocks:
-            x = block(x)
-        return x
+        found = []
+        for layer in self.layers:
+            x = layer(x)
+            found.append(x)
+        return found
 
 
 class FusedBottleneck(nn.Module):

@@ -10,6 +10,7 @@ from lib.models.heads.auxiliary import ConfidenceHead, TaskHead
 from lib.models.heads.candidates import Candidates
 from lib.models.heads.convolutional import CenterHead, CornerHead, boxes_from_corners
 from lib.models.heads.dense import BACKGROUND, TARGET, Perceptron, dense_candidates
+from lib.models.heads.iou_net import IoUFeatures, IoUNet
 from lib.registry import Registry
 
 HEADS: Registry[Callable[..., nn.Module]] = Registry("head")

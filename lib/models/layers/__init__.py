@@ -9,7 +9,7 @@ from lib.models.layers.attention import (
     sine_pos_embed,
     split_heads,
 )
-from lib.models.layers.blocks import DropPath
+from lib.models.layers.blocks import DropPath, instance_l2_norm
 from lib.models.layers.candidate_elimination import (
     box_rows,
     center_rows,
@@ -28,4 +28,5 @@ from lib.models.layers.fused import (
     with_fused_children,
 )
 from lib.models.layers.masking import MaskRates, PatchMasks, hide
+from lib.models.layers.precise_roi_pool import pool_with_gradient, precise_roi_pool
 from lib.models.layers.stem import sample_pictures

@@ -232,3 +232,19 @@ class FusedScaledBlock(nn.Module):
         x = x.add_(self.proj(mixed.transpose(1, 2).flatten(2)))
         gate, value = self.gates(self.norm2(x)).chunk(2, dim=-1)
         return x.add_(self.down(self.inner(F.silu(gate).mul_(value))))
+
+
+def instance_l2_norm(x: Tensor, scale: float, axes: int = 3) -> Tensor:
+    """Scale each map so that the root of its mean square is `scale`.
+
+    Args:
+        x: [..., C, H, W], or tokens [..., N, C] with `axes` 2.
+        scale: Of the result.
+        axes: Number of the last dimensions, which the mean goes over.
+
+    Returns:
+        The same shape.
+    """
+    over = tuple(range(-axes, 0))
+    size = x.shape[-axes:].numel()
+    return x * (scale * (size / (x.square().sum(dim=over, keepdim=True) + 1e-5)).sqrt())

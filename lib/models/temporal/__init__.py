@@ -1,5 +1,6 @@
 """Memory of a network from frame to frame."""
 
+from lib.models.temporal.label_attention import LabelMemory, LabelTransformer
 from lib.models.temporal.temporal_compact import (
     FusedTemporal,
     TemporalCompactModule,

@@ -1,0 +1,260 @@
+"""TrDiMP (Wang et al., CVPR 2021): a filter learned online, on features that attend to the template images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from lib.models.backbones import ResNet
+from lib.models.heads import IoUFeatures, IoUNet
+from lib.models.layers import instance_l2_norm
+from lib.models.online import FilterInitializer, Learned, SteepestDescent, apply_filter
+from lib.models.temporal import LabelMemory, LabelTransformer
+
+FILTER_SIZE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFeatures:
+    """Features of N crops.
+
+    Attributes:
+        fine, coarse: [N, C, H, W] of the backbone, strides 8 and 16; what boxes are scored on.
+        classification: [N, C, h, w], stride 16.
+    """
+
+    fine: Tensor
+    coarse: Tensor
+    classification: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TrDiMPOutput:
+    """Network output in training, for m search regions of S sequences.
+
+    Attributes:
+        scores: [S, m, h + 1, w + 1] under every iterate of the filter, the initial one first.
+        box_scores: [S, m, P] of the proposals.
+        learned: The filters.
+    """
+
+    scores: list[Tensor]
+    box_scores: Tensor
+    learned: Learned
+
+
+class Classifier(nn.Module):
+    """Everything that the filter needs; a container of published names."""
+
+    def __init__(self, inputs: int, width: int, key_width: int, stride: int, sigma: float, iterations: int) -> None:
+        super().__init__()
+        self.scale = (width * FILTER_SIZE**2) ** -0.5
+        self.feature_extractor = nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1, bias=False))
+        nn.init.kaiming_normal_(self.feature_extractor.get_submodule("0").get_parameter("weight"), mode="fan_out")
+        self.transformer = LabelTransformer(width, key_width, self.scale)
+        self.filter_initializer = FilterInitializer(width, FILTER_SIZE, stride)
+        self.filter_optimizer = SteepestDescent(FILTER_SIZE, stride, sigma, iterations)
+
+
+class TrDiMP(nn.Module):
+    """The network of TrDiMP; module names are those of published checkpoints.
+
+    Args:
+        backbone: A ResNet of stride 16, whose last but one layer has stride 8.
+        size: Side of the crops in pixels.
+        width: Channels of the classification features.
+        key_width: Of the attention's keys.
+        box_width: Of the box regressor.
+        sigma: Deviation of the search regions' Gaussian label, in units of the map's side.
+        iterations: Steps of the filter's optimisation, where no number is given.
+
+    Raises:
+        ValueError: The size is no multiple of the stride, or the backbone has another stride.
+    """
+
+    def __init__(
+        self,
+        backbone: ResNet,
+        size: int = 352,
+        width: int = 512,
+        key_width: int = 128,
+        box_width: int = 256,
+        sigma: float = 0.25 / 6,
+        iterations: int = 5,
+    ) -> None:
+        super().__init__()
+        if backbone.stride != 16 or backbone.layers < 2:
+            raise ValueError(
+                f"TrDiMP reads a ResNet of stride 16 with two layers or more; MODEL.BACKBONE has stride "
+                f"{backbone.stride} and {backbone.layers}"
+            )
+        if size % backbone.stride:
+            raise ValueError(f"the crops' side {size} (DATA.SEARCH.SIZE, TEST.SEARCH_SIZE) must be a multiple of 16")
+        self.size, self.stride, self.grid = size, backbone.stride, size // backbone.stride
+        self.width = width
+        self.feature_extractor = backbone
+        inputs = backbone.channels
+        self.classifier = Classifier(inputs, width, key_width, backbone.stride, self.grid * sigma, iterations)
+        self.bb_regressor = IoUNet(inputs // 2, inputs, box_width)
+
+    def extract(self, images: Tensor) -> ImageFeatures:
+        """Features of crops, once per crop.
+
+        Args:
+            images: [N, 3, S, S], normalised.
+        """
+        fine, coarse = self.feature_extractor.maps(images)[-2:]
+        c = self.classifier
+        return ImageFeatures(fine, coarse, instance_l2_norm(c.feature_extractor(coarse), c.scale))
+
+    def encode(self, features: Tensor, labels: Tensor, growing: bool = False) -> LabelMemory:
+        """Memory of the template images of B sequences; see `LabelTransformer.encode`.
+
+        Args:
+            features: [B, n, C, h, w], classification features.
+            labels: [B, n, h, w], the target's Gaussian in each of them.
+            growing: Images will enter it.
+        """
+        return self.classifier.transformer.encode(features, labels, growing)
+
+    def push(self, memory: LabelMemory, features: Tensor, labels: Tensor, limit: int) -> LabelMemory:
+        """Memory with one more image; see `LabelTransformer.push`.
+
+        Args:
+            memory: Of B rows.
+            features: [B, C, h, w].
+            labels: [B, h, w].
+            limit: Most images.
+        """
+        return self.classifier.transformer.push(memory, features, labels, limit)
+
+    def decode(
+        self, features: Tensor, memory: LabelMemory | Sequence[LabelMemory], rows: Sequence[int] | None = None
+    ) -> Tensor:
+        """Classification features in the light of the template images; see `LabelTransformer.decode`.
+
+        Args:
+            features: [N, C, h, w].
+            memory: Of B rows, to which N / B images belong each, in order; or memories of one row each.
+            rows: Which of these each image belongs to; None: as many images as memories, in order.
+
+        Returns:
+            [N, C, h, w].
+        """
+        return self.classifier.transformer.decode(features, memory, rows)
+
+    def initial_filter(self, decoded: Tensor, boxes_xywh: Tensor) -> Tensor:
+        """First filters.
+
+        Args:
+            decoded: [B, n, C, h, w], decoded template images.
+            boxes_xywh: [B, n, 4] targets in crop pixels.
+
+        Returns:
+            [B, C, 4, 4].
+        """
+        return self.classifier.filter_initializer(decoded, boxes_xywh)
+
+    def learn(
+        self,
+        weights: Tensor,
+        decoded: Tensor,
+        boxes_xywh: Tensor,
+        sample_weights: Tensor | None = None,
+        iterations: int | None = None,
+    ) -> Learned:
+        """Filters after steps of optimisation; see `SteepestDescent.forward`.
+
+        Args:
+            weights: [B, C, 4, 4] filters.
+            decoded: [B, n, C, h, w] samples; rows with fewer are filled up with finite ones of weight zero.
+            boxes_xywh: [B, n, 4] targets in crop pixels.
+            sample_weights: [B, n], 1 / n by default.
+            iterations: Number of steps.
+        """
+        return self.classifier.filter_optimizer(weights, decoded, boxes_xywh, sample_weights, iterations)
+
+    def classify(self, weights: Tensor, decoded: Tensor) -> Tensor:
+        """Scores of search regions.
+
+        Args:
+            weights: [N, C, 4, 4], a filter each.
+            decoded: [N, C, h, w].
+
+        Returns:
+            [N, h + 1, w + 1].
+        """
+        return apply_filter(decoded[:, None], weights)[:, 0]
+
+    def modulation(self, features: ImageFeatures, boxes_xywh: Tensor) -> Tensor:
+        """What the box regressor knows of the targets.
+
+        Args:
+            features: Of N reference crops.
+            boxes_xywh: [N, 4] targets in crop pixels.
+
+        Returns:
+            [N, 2, C].
+        """
+        return self.bb_regressor.modulation(features.fine, features.coarse, boxes_xywh)
+
+    def box_scores(self, modulation: Tensor, features: ImageFeatures, boxes_xywh: Tensor) -> Tensor:
+        """Score boxes; differentiable.
+
+        Args:
+            modulation: [N, 2, C].
+            features: Of N search regions.
+            boxes_xywh: [N, P, 4] in crop pixels.
+
+        Returns:
+            [N, P].
+        """
+        return self.bb_regressor(modulation, self._box_features(features), boxes_xywh)
+
+    def refine(
+        self, modulation: Tensor, features: ImageFeatures, boxes_xywh: Tensor, steps: int, step_length: float
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes that climbed to higher scores; see `IoUNet.refine`.
+
+        Args:
+            modulation: [N, 2, C].
+            features: Of N search regions.
+            boxes_xywh: [N, P, 4] in crop pixels, of any float format.
+            steps, step_length: Of the ascent.
+
+        Returns:
+            Boxes [N, P, 4], and scores [N, P] of the boxes before the last step.
+        """
+        boxes = boxes_xywh.to(features.fine.dtype)
+        return self.bb_regressor.refine(modulation, self._box_features(features), boxes, steps, step_length)
+
+    def forward(
+        self, templates: Tensor, searches: Tensor, boxes_xywh: Tensor, labels: Tensor, proposals_xywh: Tensor
+    ) -> TrDiMPOutput:
+        """The form of training; the filter is learned on the decoded template images.
+
+        Args:
+            templates: [S, n, 3, I, I], normalised.
+            searches: [S, m, 3, I, I], normalised.
+            boxes_xywh: [S, n, 4] targets of the templates in crop pixels.
+            labels: [S, n, h, w], their Gaussians.
+            proposals_xywh: [S, m, P, 4] boxes to score, in crop pixels.
+        """
+        (rows, count), moments = templates.shape[:2], searches.shape[1]
+        seen, found = self.extract(templates.flatten(0, 1)), self.extract(searches.flatten(0, 1))
+        train = seen.classification.unflatten(0, (rows, count))
+        memory = self.encode(train, labels.to(train.dtype))
+        encoded = self.decode(seen.classification, memory).unflatten(0, (rows, count))
+        decoded = self.decode(found.classification, memory).unflatten(0, (rows, moments))
+        learned = self.learn(self.initial_filter(encoded, boxes_xywh.to(train.dtype)), encoded, boxes_xywh)
+        scores = [apply_filter(decoded, weights) for weights in learned.iterates]
+        first = [level.unflatten(0, (rows, count))[:, 0] for level in (seen.fine, seen.coarse)]
+        modulation = self.bb_regressor.modulation(*first, boxes_xywh[:, 0])
+        modulation = modulation.repeat_interleave(moments, dim=0)
+        box_scores = self.box_scores(modulation, found, proposals_xywh.flatten(0, 1))
+        return TrDiMPOutput(scores, box_scores.unflatten(0, (rows, moments)), learned)
+
+    def _box_features(self, features: ImageFeatures) -> IoUFeatures:
+        return self.bb_regressor.features(features.fine, features.coarse)

@@ -1,0 +1,183 @@
+"""Transformer of TrDiMP (Wang et al., CVPR 2021, sec. 4): images of a target attend to each other and to their labels.
+
+Tokens are cells of feature maps. Queries and keys are unit vectors by one linear layer, values are not projected. Since
+products of unit vectors lie in -1..1, weights are ``exp(t (q k - 1))`` and need no maximum taken off. So their sums can
+be kept and changed: that is how an image enters a memory and another one leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.models.layers.blocks import instance_l2_norm
+
+TEMPERATURE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMemory:
+    """Template images of B sequences, encoded: n of h * w cells each, the newest first.
+
+    Attributes:
+        keys: [B, n * h * w, D] of the cross-attention.
+        values: [B, n * h * w, C + 2]: token times label, label, one.
+        labels: [B, n * h * w]; this and what follows is None in a memory that no image will enter.
+        tokens: [B, n * h * w, C + 1]: token as it came in, one.
+        own_keys: [B, n * h * w, D] of the attention among the images.
+        sums: [B, n * h * w, C + 1] of weights times `tokens` in that attention.
+    """
+
+    keys: Tensor
+    values: Tensor
+    labels: Tensor | None = None
+    tokens: Tensor | None = None
+    own_keys: Tensor | None = None
+    sums: Tensor | None = None
+
+    def split(self) -> list[LabelMemory]:
+        """One memory per row, without a copy."""
+        columns = [getattr(self, f.name) for f in fields(self)]
+        rows = [[None] * len(self.keys) if c is None else c.split(1) for c in columns]
+        return [LabelMemory(*row) for row in zip(*rows, strict=True)]
+
+
+class LabelTransformer(nn.Module):
+    """Encoder of template images, and decoder of any image against them; one layer and one head each.
+
+    Both have one self-attention. Module names are those of published checkpoints, which have it under both.
+
+    Args:
+        width: Channels C of the maps.
+        key_width: D.
+        scale: Root mean square of every map; see `instance_l2_norm`.
+    """
+
+    def __init__(self, width: int, key_width: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        units = {}
+        for name in ("self_attn", "cross_attn"):
+            linear = nn.Linear(width, key_width)
+            nn.init.kaiming_normal_(linear.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
+            units[name] = nn.ModuleDict({"head": nn.ModuleList([nn.ModuleDict({"WK": linear})])})
+        self.decoder = nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict(units)])})
+
+    def encode(self, features: Tensor, labels: Tensor, growing: bool = False) -> LabelMemory:
+        """Memory of the template images of B sequences.
+
+        Args:
+            features: [B, n, C, h, w].
+            labels: [B, n, h, w], the target's Gaussian.
+            growing: Images will enter it.
+        """
+        rows, height, width = len(features), *features.shape[-2:]
+        tokens = F.pad(features.flatten(3).transpose(2, 3).flatten(1, 2), (0, 1), value=1.0)
+        keys = self._keys("self_attn", tokens[..., :-1])
+        cells = height * width
+        # Image by image, since the whole map of weights would be the largest tensor by far.
+        sums = torch.cat([_weights(part, keys) @ tokens for part in keys.split(cells, dim=1)], dim=1)
+        return self._finished(tokens, keys, sums, labels.reshape(rows, -1), cells, growing)
+
+    def push(self, memory: LabelMemory, features: Tensor, labels: Tensor, limit: int) -> LabelMemory:
+        """Memory with one more image at its front, equal to encoding them all up to rounding.
+
+        Sums of an image are made when it enters and changed until it leaves, so errors do not grow with time.
+
+        Args:
+            memory: Growing, of B rows with n images each; it is left as it was.
+            features: [B, C, h, w] of the image.
+            labels: [B, h, w].
+            limit: Most images; the last one leaves where there are as many.
+        """
+        assert memory.labels is not None
+        assert memory.tokens is not None
+        assert memory.own_keys is not None
+        assert memory.sums is not None
+        cells = labels.shape[-2] * labels.shape[-1]
+        token = F.pad(features.flatten(2).transpose(1, 2), (0, 1), value=1.0)
+        key = self._keys("self_attn", token[..., :-1])
+        stay = min(memory.keys.shape[1], (limit - 1) * cells)
+        keys, tokens, sums = memory.own_keys[:, :stay], memory.tokens[:, :stay], memory.sums[:, :stay]
+        block = _weights(keys, key)
+        sums = torch.baddbmm(sums, block, token)
+        if stay < memory.keys.shape[1]:
+            sums.baddbmm_(_weights(keys, memory.own_keys[:, stay:]), memory.tokens[:, stay:], alpha=-1)
+        own = torch.baddbmm(_weights(key, key) @ token, block.transpose(1, 2), tokens)
+        tokens, keys, sums = (torch.cat(pair, dim=1) for pair in ((token, tokens), (key, keys), (own, sums)))
+        labels = torch.cat([labels.flatten(1), memory.labels[:, :stay]], dim=1)
+        return self._finished(tokens, keys, sums, labels, cells, True)
+
+    def decode(
+        self, features: Tensor, memory: LabelMemory | Sequence[LabelMemory], rows: Sequence[int] | None = None
+    ) -> Tensor:
+        """Maps of images in the light of the labelled memory, each image by itself.
+
+        Args:
+            features: [N, C, h, w].
+            memory: Of B rows, to which N / B images belong each, in order; or memories of one row each and of any
+                sizes.
+            rows: Which of these memories each image belongs to; None: as many images as memories, in order.
+
+        Returns:
+            [N, C, h, w].
+        """
+        height, width = features.shape[-2:]
+        tokens = features.flatten(2).transpose(1, 2)
+        keys = self._keys("self_attn", tokens)
+        weights = _weights(keys, keys)
+        attended = (weights @ tokens) / weights.sum(dim=2, keepdim=True)
+        tokens = instance_l2_norm(tokens + attended, self.scale, 2)
+        queries = self._keys("cross_attn", tokens)
+        if isinstance(memory, LabelMemory):
+            mixed = _weights(queries.view(len(memory.keys), -1, queries.shape[2]), memory.keys) @ memory.values
+            mixed = mixed.view(*tokens.shape[:2], -1)
+        else:
+            mixed = _attend_apart(queries, memory, range(len(memory)) if rows is None else rows)
+        mixed = mixed[..., :-1] / mixed[..., -1:]
+        labelled = instance_l2_norm(tokens * mixed[..., -1:], self.scale, 2)
+        moved = instance_l2_norm(tokens + mixed[..., :-1], self.scale, 2)
+        found = instance_l2_norm(labelled + moved, self.scale, 2)
+        return found.transpose(1, 2).unflatten(2, (height, width))
+
+    def _keys(self, unit: str, tokens: Tensor) -> Tensor:
+        """Unit vectors [.., D] of tokens [.., C]."""
+        linear = self.get_submodule(f"decoder.layers.0.{unit}.head.0.WK")
+        return F.normalize(linear(tokens), dim=-1)
+
+    def _finished(
+        self, tokens: Tensor, own_keys: Tensor, sums: Tensor, labels: Tensor, cells: int, growing: bool
+    ) -> LabelMemory:
+        """The memory by the sums of its images' attention to each other."""
+        encoded = (tokens[..., :-1] + sums[..., :-1] / sums[..., -1:]).unflatten(1, (-1, cells))
+        encoded = instance_l2_norm(encoded, self.scale, 2).flatten(1, 2)
+        keys = self._keys("cross_attn", encoded)
+        label = labels[..., None].to(encoded.dtype)
+        values = torch.cat([encoded * label, label, torch.ones_like(label)], dim=-1)
+        return LabelMemory(keys, values, *((labels, tokens, own_keys, sums) if growing else ()))
+
+
+def _weights(queries: Tensor, keys: Tensor) -> Tensor:
+    """[B, Nq, D] and [B, Nk, D], unit vectors -> [B, Nq, Nk] in 0..1, not normalised."""
+    base = queries.new_tensor(-TEMPERATURE)
+    return torch.baddbmm(base, queries, keys.transpose(1, 2), alpha=TEMPERATURE).exp_()
+
+
+def _attend_apart(queries: Tensor, memories: Sequence[LabelMemory], rows: Sequence[int]) -> Tensor:
+    """Cross-attention of images [N, h * w, D] to the memories they belong to -> [N, h * w, C + 2]."""
+    found: list[Tensor | None] = [None] * len(queries)
+    for number, memory in enumerate(memories):
+        members = [i for i, row in enumerate(rows) if row == number]
+        if members:
+            asked = torch.cat([queries[i : i + 1] for i in members], dim=1)
+            mixed = (_weights(asked, memory.keys) @ memory.values).chunk(len(members), dim=1)
+            found = [*found]
+            for i, value in zip(members, mixed, strict=True):
+                found[i] = value
+    return torch.cat(cast("list[Tensor]", found))
