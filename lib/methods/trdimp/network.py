@@ -250,8 +250,8 @@ class TrDiMP(nn.Module):
         decoded = self.decode(found.classification, memory).unflatten(0, (rows, moments))
         learned = self.learn(self.initial_filter(encoded, boxes_xywh.to(train.dtype)), encoded, boxes_xywh)
         scores = [apply_filter(decoded, weights) for weights in learned.iterates]
-        first = [level.unflatten(0, (rows, count))[:, 0] for level in (seen.fine, seen.coarse)]
-        modulation = self.bb_regressor.modulation(*first, boxes_xywh[:, 0])
+        fine, coarse = (level.unflatten(0, (rows, count))[:, 0] for level in (seen.fine, seen.coarse))
+        modulation = self.bb_regressor.modulation(fine, coarse, boxes_xywh[:, 0])
         modulation = modulation.repeat_interleave(moments, dim=0)
         box_scores = self.box_scores(modulation, found, proposals_xywh.flatten(0, 1))
         return TrDiMPOutput(scores, box_scores.unflatten(0, (rows, moments)), learned)

@@ -178,7 +178,7 @@ class IoUNet(nn.Module):
         Returns:
             [N, R] and [N, R, 4].
         """
-        scores, gradient = self.iou_predictor.bias, 0.0
+        scores, gradient = self.iou_predictor.bias.expand(boxes_xyxy.shape[:2]), torch.zeros_like(boxes_xyxy)
         for i, (level, layer) in enumerate(zip((features.fine, features.coarse), layers, strict=True)):
             bins, pull_back = pool_with_gradient(level, boxes_xyxy, POOLED[i], STRIDES[i])
             by_channel = modulation[:, None, i].repeat(1, 1, POOLED[i] ** 2)
@@ -193,9 +193,10 @@ class IoUNet(nn.Module):
         them."""
         found = []
         for i, block in enumerate((self.fc3_rt, self.fc4_rt)):
-            scale = block.bn.weight * (block.bn.running_var + block.bn.eps).rsqrt()
+            mean, variance = block.bn.get_buffer("running_mean"), block.bn.get_buffer("running_var")
+            scale = block.bn.weight * (variance + block.bn.eps).rsqrt()
             weight = (block.linear.weight * scale[:, None]).unflatten(1, (self.width, -1)).transpose(1, 2).flatten(1)
-            bias = (block.linear.bias - block.bn.running_mean) * scale + block.bn.bias
+            bias = (block.linear.bias - mean) * scale + block.bn.bias
             found.append(BoxLayer(weight, bias, self.iou_predictor.weight[0, i * self.width : (i + 1) * self.width]))
         return found
 

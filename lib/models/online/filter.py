@@ -70,7 +70,7 @@ class FilterInitializer(nn.Module):
         self.size, self.stride = size, stride
         self.filter_conv = nn.Conv2d(width, width, 3, padding=1)
         nn.init.kaiming_normal_(self.filter_conv.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.filter_conv.bias)
+        nn.init.zeros_(self.filter_conv.get_parameter("bias"))
 
     def forward(self, features: Tensor, boxes_xywh: Tensor) -> Tensor:
         """The filters.
@@ -97,8 +97,7 @@ class FilterInitializer(nn.Module):
         columns = columns.view(rows, count, 3 * size, width, channels)
         bins = (across[:, :, None] @ columns).mean(dim=1).view(rows, 3, size, 3, size, channels)
         weights = bins.permute(0, 2, 4, 5, 1, 3).flatten(3) @ conv.weight.flatten(1).t()
-        assert conv.bias is not None
-        return weights.permute(0, 3, 1, 2) + conv.bias[:, None, None] * inside[:, None]
+        return weights.permute(0, 3, 1, 2) + conv.get_parameter("bias")[:, None, None] * inside[:, None]
 
 
 @dataclass(frozen=True, slots=True)
