@@ -170,7 +170,7 @@ class Schedule:
     Attributes:
         type: Kind of decay.
         decay_rate: Factor of `step` with USE_DECAY_RATE.
-        milestones, gamma: Epochs after which `Mstep` multiplies by GAMMA.
+        milestones, gamma: Epochs after which `Mstep` multiplies by GAMMA; 0 stands for the whole training.
         warmup_epochs: Length of the warm-up.
         min_lr_ratio: Share of the base rate at which `cosine` and `log` end.
         use_decay_rate: `step` multiplies by DECAY_RATE; without it by 0.1, as OSTrack's published files are read.
@@ -180,7 +180,7 @@ class Schedule:
 
     type: str = "step"
     decay_rate: Positive = 0.1
-    milestones: tuple[Count, ...] = ()
+    milestones: tuple[CountOrNone, ...] = ()
     gamma: Positive = 0.1
     warmup_epochs: NotNegative = 0.0
     min_lr_ratio: Share = 0.0

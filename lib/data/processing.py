@@ -62,7 +62,8 @@ class Processing:
 
     def __init__(self, data: Data, training: bool = True) -> None:
         self.data, self.training = data, training
-        self.style = CROP_STYLES[data.crop_style]()
+        style = CROP_STYLES[data.crop_style]()
+        self.styles = {"template": style, "search": style}
         augment = data.augment
         self.augmentations: list[Augmentation] = [
             Grey(augment.grey, augment.grey_rule),
@@ -154,21 +155,21 @@ class Processing:
         Raises:
             InvalidSampleError: The box cannot be cropped, or the crop shows nothing of the image.
         """
-        target = np.asarray(box_xywh, dtype=np.float32)
+        target, style = np.asarray(box_xywh, dtype=np.float32), self.styles[plan.kind]
         if plan.mirrored:
             target = mirror_box(target, size_hw[1])
-        jittered = self.style.jitter(target, draw.normal, draw.uniform, region)
+        jittered = style.jitter(target, draw.normal, draw.uniform, region)
         try:
-            cut = self.style.region(jittered.tolist(), region.factor, region.size, size_hw)
+            cut = style.region(jittered.tolist(), region.factor, region.size, size_hw)
         except CropError as error:
             raise InvalidSampleError(str(error)) from None
-        if not self.style.shows_image(cut, size_hw):
+        if not style.shows_image(cut, size_hw):
             raise InvalidSampleError("the crop lies outside the image")
         unit = region.size if self.data.box_unit == "size" else region.size - 1
-        box = (self.style.to_crop(target.tolist(), cut, region.size) / unit).astype(np.float32)
+        box = (style.to_crop(target.tolist(), cut, region.size) / unit).astype(np.float32)
         padding = None
         if self.data.reject_all_padding:
-            padding = self.style.padding_mask(cut, size_hw, region.size)
+            padding = style.padding_mask(cut, size_hw, region.size)
             padding = padding[:, ::-1] if plan.flipped else padding
             cells = np.arange(region.size // STRIDE) * region.size // max(1, region.size // STRIDE)
             if padding.all() or padding[np.ix_(cells, cells)].all():
@@ -185,12 +186,12 @@ class Processing:
         for frame, box, draw in zip(frames, boxes, getattr(draws, kind), strict=True):
             plan = plan_crop(frame, kind, self.augmentations, draws.changes, draw.changes)
             places.append(self.place(frame.size_hw, box, region, draw, plan))
-        channels = 3 if frames[0].second is None else 6
-        crops = np.empty((len(frames), channels, region.size, region.size), dtype=self.style.dtype)
+        channels, style = 3 if frames[0].second is None else 6, self.styles[kind]
+        crops = np.empty((len(frames), channels, region.size, region.size), dtype=style.dtype)
         for frame, planes, place in zip(frames, crops, places, strict=True):
             plan, cut = place.plan, place.region
-            border = self.style.border(frame, plan.edits) if cut.leaves(frame.size_hw) else None
-            self.style.crop_frame(frame, cut, planes, plan.mirrored, plan.edits, plan.finish, border, plan.alike)
+            border = style.border(frame, plan.edits) if cut.leaves(frame.size_hw) else None
+            style.crop_frame(frame, cut, planes, plan.mirrored, plan.edits, plan.finish, border, plan.alike)
         return crops, places
 
     def _crop_masks(self, places: list[Placement], masks: Masks | None, size: int) -> NDArray[np.uint8]:
@@ -204,7 +205,7 @@ class Processing:
                 raise ValueError(f"a mask of {mask.shape} pixels for a frame of {plan.frame.size_hw}")
             picture = mask.astype(np.uint8)[..., None] * np.uint8(255)
             changes = PictureChanges(plan.mirrored, border=np.zeros(1, dtype=np.uint8))
-            crop = self.style.crop(picture, places[i].region, size, changes)
+            crop = self.styles[plan.kind].crop(picture, places[i].region, size, changes)
             crop = np.clip(np.rint(crop[..., 0]), 0, 255).astype(np.uint8)
             out[i] = crop[:, ::-1] if plan.flipped else crop
         return out

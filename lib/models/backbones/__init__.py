@@ -1,7 +1,19 @@
 """Backbones and their registries; `catalogue` has the builders of every YAML `TYPE`."""
 
-from lib.models.backbones.catalogue import BACKBONES, ITPNS, RESNETS, RGBX_BACKBONES
+from lib.models.backbones.catalogue import AUTOENCODERS, BACKBONES, ITPNS, RESNETS, RGBX_BACKBONES
 from lib.models.backbones.fast_itpn import FastITPN, ITPNOptions
+from lib.models.backbones.masked_autoencoder import (
+    MAT_PREFIX,
+    AutoencoderOptions,
+    MaskedAutoencoder,
+    Masking,
+    Reconstruction,
+    encoder_weights,
+    paired_weights,
+    resize_table,
+    to_patches,
+    to_pictures,
+)
 from lib.models.backbones.one_stream_vit import (
     OneStreamBackbone,
     OneStreamViT,

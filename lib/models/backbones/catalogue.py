@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from lib.models.backbones.fast_itpn import FastITPN, ITPNOptions
+from lib.models.backbones.masked_autoencoder import AutoencoderOptions, MaskedAutoencoder
 from lib.models.backbones.one_stream_vit import OneStreamViT, ViTOptions
 from lib.models.backbones.resnet import ResNet
 from lib.models.backbones.timm_vit import timm_vit
@@ -25,9 +26,12 @@ ITPNS: Registry[Callable[..., FastITPN]] = Registry("iTPN backbone")
 """For RGB-X trackers that make one stream of both modalities."""
 RESNETS: Registry[Callable[..., ResNet]] = Registry("ResNet")
 """For siamese trackers: a picture in, one feature map out."""
+AUTOENCODERS: Registry[Callable[..., MaskedAutoencoder]] = Registry("masked autoencoder")
+"""For pre-training."""
 
 OWN = {"from_scratch"}
-PUBLISHED = {"embed_dim", "depth", "depths", "num_heads", "mlp_ratio", "conv_stem", "from_scratch"}
+DECODER = {"decoder_embed_dim", "decoder_depth", "decoder_num_heads"}
+PUBLISHED = {"embed_dim", "depth", "depths", "num_heads", "mlp_ratio", "conv_stem", "from_scratch", *DECODER}
 """Fields of the options that configuration files do not set: of a network of any size, of a published one."""
 UNUSED_SWITCHES: dict[str, Any] = {
     "cat_mode": "direct",
@@ -80,15 +84,19 @@ ITPNS.register("itpn")(
     _builder(FastITPN, ITPNOptions(96, (0, 0, 4), 3, 8, 48, 96, conv_stem=True, from_scratch=True), OWN)
 )
 RESNETS.register("resnet")(ResNet)
+AUTOENCODERS.register("mae_vit")(_builder(MaskedAutoencoder, AutoencoderOptions(96, 4, 3, 64, 2, 2, 8), OWN))
 BACKBONES.register("timm")(timm_vit)
 
-# Published networks: OSTrack, SDSTrack, CSTrack, TransT.
+# Published networks: OSTrack, SDSTrack, CSTrack, TransT, MAT.
 BACKBONES.register("vit_base_patch16_224", "vit_base_patch16_224_ce")(_builder(OneStreamViT, ViTOptions()))
 BACKBONES.register("vit_large_patch16_224", "vit_large_patch16_224_ce")(
     _builder(OneStreamViT, ViTOptions(1024, 24, 16))
 )
 RGBX_BACKBONES.register("vit_base_patch16_224", "vit_base_patch16_224_ce")(_builder(TwoStreamViT, TwoStreamOptions()))
 ITPNS.register("itpn_base")(_builder(FastITPN, ITPNOptions()))
+AUTOENCODERS.register("mae_vit_base_patch16")(_builder(MaskedAutoencoder, AutoencoderOptions()))
+AUTOENCODERS.register("mae_vit_small_patch16")(_builder(MaskedAutoencoder, AutoencoderOptions(384)))
+AUTOENCODERS.register("mae_vit_large_patch16")(_builder(MaskedAutoencoder, AutoencoderOptions(1024, 24, 16)))
 
 
 @RESNETS.register("resnet50")

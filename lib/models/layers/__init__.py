@@ -6,6 +6,7 @@ from lib.models.layers.attention import (
     VALUE,
     PosEmbedAttention,
     PosEmbedProjection,
+    sincos_pos_embed,
     sine_pos_embed,
     split_heads,
 )

@@ -253,3 +253,24 @@ def sine_pos_embed(grid: int, width: int, temperature: float = 10000.0) -> Tenso
     line = torch.where(torch.arange(half) % 2 == 0, angles.sin(), angles.cos())
     rows, columns = line[:, None].expand(-1, grid, -1), line[None].expand(grid, -1, -1)
     return torch.cat([rows, columns], dim=2).flatten(0, 1)
+
+
+def sincos_pos_embed(grid: int, width: int) -> Tensor:
+    """Sine and cosine position embedding of a square grid (MAE, He et al., CVPR 2022).
+
+    Args:
+        grid: Side in cells.
+        width: Channels, a multiple of 4.
+
+    Returns:
+        [grid * grid, width] float32, row-major: columns in the first half of the channels, rows in the second, of each
+        the sines before the cosines.
+    """
+    if width % 4:
+        raise ValueError(f"a position embedding needs a width that is a multiple of 4, not {width}")
+    quarter = width // 4
+    rates = 10000 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    angles = torch.arange(grid, dtype=torch.float64)[:, None] * rates
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)
+    columns, rows = line[None].expand(grid, -1, -1), line[:, None].expand(-1, grid, -1)
+    return torch.cat([columns, rows], dim=2).flatten(0, 1).float()

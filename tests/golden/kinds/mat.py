@@ -1,15 +1,24 @@
-"""Masked appearance transfer: crops."""
+"""Masked appearance transfer: crops, forward pass with every block, training step, position tables, schedule."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import torch
 from golden import Case, runner
+from torch import Tensor, nn
 
+from kinds.ostrack import chosen, written
 from lib.config import Region
-from lib.data import CROP_STYLES, CropStyle, Frame, mirror_box_in_crop
+from lib.data import CROP_STYLES, Batch, CropStyle, Frame, Normalise, mirror_box_in_crop, normalise_batch
+from lib.methods import Experiment
+from lib.methods.mat import AppearanceTransfer, TransferObjective
+from lib.models import load_into
+from lib.models.backbones import resize_table
+from lib.objectives import Losses
+from lib.train import lr_factor
 
 
 def smooth(seed: int, height: int, width: int, channels: int) -> np.ndarray:
@@ -107,3 +116,118 @@ def crop_inference(case: Case) -> None:
         for name in named.keys() & stored.keys():
             exact = None if "crop" in name else {"rtol": 1e-6, "atol": 1e-5}
             case.check(named[name], stored[name], f"{name} {stored['box_xyxy']}", exact)
+
+
+class Tape:
+    """What modules of a network give, by the names that cases use."""
+
+    def __init__(self, network: AppearanceTransfer) -> None:
+        self.found: dict[str, Tensor] = {}
+        self.calls: dict[str, int] = {}
+        for name, module in network.autoencoder.named_modules():
+            module.register_forward_hook(self.keeper(name))
+
+    def keeper(self, name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, out: Any) -> None:
+            number = self.calls.get(name, -1) + 1
+            self.calls[name] = number
+            if isinstance(out, Tensor):
+                self.found[f"{name}#{number}"] = out.detach().clone()
+
+        return hook
+
+
+def experiment_of(case: Case) -> Experiment:
+    """The experiment, its sizes those of the case's pictures."""
+    inputs, config = case.data["inputs"], case.config
+    settings: dict[str, Any] = {
+        "DATA.TEMPLATE.SIZE": inputs["template_in"]["shape"][-1],
+        "DATA.SEARCH.SIZE": inputs["search"]["shape"][-1],
+        "MODEL.PRETRAIN_FILE": "",
+        **chosen(case, "MODEL", "mask_ratio"),
+        **chosen(case, "TRAIN", "norm_pix_loss"),
+    }
+    for name in ("embed_dim", "depth", "num_heads", "decoder_embed_dim", "decoder_depth", "decoder_num_heads"):
+        if name in config:
+            settings |= {"MODEL.BACKBONE.TYPE": "mae_vit", f"MODEL.BACKBONE.{name.upper()}": config[name]}
+    return written("translate_template", "common_pretrain", settings)
+
+
+def learn(case: Case) -> tuple[AppearanceTransfer, Tape, Batch, Losses]:
+    """Load the case's weights strictly under the published names and compute its losses, without gradients or with."""
+    experiment = experiment_of(case)
+    network: AppearanceTransfer = experiment.method.build_network(experiment.config, True)
+    manifest = case.data["weights"].split()[0]
+    computed = {name for name, spec in json.loads(case.beside(manifest).read_text()).items() if spec.get("computed")}
+    own = network.state_dict()
+    load_into(network, {**case.state(manifest), **{name: own[name] for name in computed}})
+    tape, normalise = Tape(network), Normalise(experiment.config.data.mean, experiment.config.data.std)
+    templates = torch.stack([case.tensor("template_in"), case.tensor("template_out")], dim=1)
+    boxes = torch.zeros(len(templates), 1, 4)
+    batch = Batch(
+        templates, case.tensor("search")[:, None], boxes, boxes, torch.zeros(len(templates), dtype=torch.long)
+    )
+    batch = normalise_batch(batch, normalise)
+    noise = case.tensor("mask_noise_search"), case.tensor("mask_noise_template")
+    objective = TransferObjective(experiment.config, network)
+    return network, tape, batch, objective.learn(network, batch, noise)
+
+
+@runner("gdstrack/mat_forward")
+def forward(case: Case) -> None:
+    with torch.no_grad():
+        network, tape, batch, losses = learn(case)
+        noise = case.tensor("mask_noise_search"), case.tensor("mask_noise_template")
+        found = dict(tape.found)
+        output = network(batch.template[:, 0], batch.search[:, 0], noise)
+    named: dict[str, Tensor] = {
+        **found,
+        "loss_template": losses.terms["Loss/template"],
+        "loss_search": losses.terms["Loss/search"],
+        "loss_total": losses.total,
+        "mask_template": output.template_masking.hidden,
+        "mask_search": output.search_masking.hidden,
+        "pred_template": network.predicted(output.template),
+        "pred_search": network.predicted(output.search),
+    }
+    named |= {f"vis_{k[0]}_pred": network.pixels(named[f"pred_{k}"]) for k in ("template", "search")}
+    for name, stored in (case.data["outputs"] | case.data["intermediates"]).items():
+        case.check(named[name], stored, name)
+
+
+@runner("gdstrack/mat_step")
+def step(case: Case) -> None:
+    network, _, _, losses = learn(case)
+    losses.total.backward()
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    named = {
+        "loss_template": losses.terms["Loss/template"],
+        "loss_search": losses.terms["Loss/search"],
+        "loss_total": losses.total,
+        **{f"grad:{name}": gradient for name, gradient in gradients.items()},
+    }
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert {n for n in trained if gradients[n] is None} == set(case.data["grad_none"])
+    for name, stored in (case.data["outputs"] | case.data["intermediates"]).items():
+        case.check(named[name], stored, name)
+
+
+@runner("gdstrack/pos_interpolation")
+def pos_interpolation(case: Case) -> None:
+    for name, stored in case.data["outputs"].items():
+        prefix = int(name == "pos_embed")
+        grid = round((stored["shape"][1] - prefix) ** 0.5)
+        case.check(resize_table(case.tensor(name), grid, prefix), stored, name)
+
+
+@runner("gdstrack/lr_factor")
+def rate_factors(case: Case) -> None:
+    """The published warm-up begins at 1 / (n + 1) of the rate; its epoch n has all of it."""
+    for stored in case.data["outputs"]:
+        count = stored["warmup"] + 1
+        warmup = {"WARMUP_TYPE": "linear", "WARMUP_EPOCHS": count, "WARMUP_RATIO": 1 / count} if count > 1 else {}
+        schedule = {"TYPE": "Mstep", "MILESTONES": stored["milestones"], "GAMMA": 0.1, **warmup}
+        train = written("translate_template", "common_pretrain", {"TRAIN.SCHEDULER": schedule}).config.train
+        # The case has nine digits.
+        factors = [float(f"{lr_factor(train, epoch + 1):.9g}") for epoch in stored["epochs"]]
+        case.check(factors, stored["factor"], str(stored["milestones"]))
