@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.bench.workspace import RGBE, main
+from tracking._rgbx import RGBE, main
 
 if __name__ == "__main__":
     sys.exit(main(RGBE, Path(__file__)))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.bench.workspace import RGBT, main
+from tracking._rgbx import RGBT, main
 
 if __name__ == "__main__":
     sys.exit(main(RGBT, Path(__file__)))

@@ -9,7 +9,8 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 
 from lib.command import run_command
-from lib.config import add_engine_options, add_experiment_options
+from lib.config import add_experiment_options
+from tracking._options import add_engine_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

@@ -17,7 +17,8 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 
 from lib.command import run_command
-from lib.config import add_experiment_options, add_machine_options
+from lib.config import add_experiment_options
+from tracking._options import add_machine_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 import _bootstrap  # noqa: F401
 
 from lib.command import run_command
-from lib.config import add_degradation_options, add_engine_options, add_experiment_options, add_machine_options
+from lib.config import add_experiment_options
+from tracking._options import add_degradation_options, add_engine_options, add_machine_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

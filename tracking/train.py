@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _bootstrap  # noqa: F401
 
-from lib.train import main
+from tracking._launch import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

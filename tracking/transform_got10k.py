@@ -7,7 +7,7 @@ import sys
 
 import _bootstrap  # noqa: F401
 
-from lib.bench import submission_command
+from tracking._submission import submission_command
 
 if __name__ == "__main__":
     sys.exit(submission_command("got10k_test", __doc__ or ""))

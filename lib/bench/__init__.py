@@ -17,7 +17,6 @@ from lib.bench.demo import (
     track_frames,
     write_demo_boxes,
 )
-from lib.bench.environment import print_environment
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
 from lib.bench.export import export_text, export_tracker
 from lib.bench.foreign import ForeignSpec, ForeignTracker
@@ -39,7 +38,6 @@ from lib.bench.results import Identity, Result, ResultFolder, package_version, r
 from lib.bench.robustness import Curve, Robustness, corruption_sweep, drop_sweep, measure
 from lib.bench.runner import OnePass, Runner, Supervised
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution
-from lib.bench.submit import SubmissionError, pack, shortfall, submission_command
+from lib.bench.submit import SubmissionError, pack, shortfall
 from lib.bench.text_truth import read_truth
 from lib.bench.ways import Way, WayTiming, measure_ways, processor_name, quickest, ways_here, ways_text
-from lib.bench.workspace import RGBE, RGBT, main

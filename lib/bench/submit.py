@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from lib.bench.benchmarks import Benchmark, BenchmarkVideo, get_benchmark
+from lib.bench.benchmarks import Benchmark, BenchmarkVideo
 from lib.bench.result_files import format_boxes, read_boxes, read_column
 from lib.bench.results import exact_file
-from lib.command import run_command
 from lib.data import Boxes
 from lib.files import replacing
-from lib.paths import Paths, load_paths, results_folder
+from lib.paths import Paths
 
 NAMED = 10
 
@@ -99,33 +96,3 @@ def _complete_results(
         shown = "\n  ".join(lacking[:NAMED])
         raise SubmissionError(f"{benchmark.title}: the submission is not complete:\n  {shown}{more}")
     return found
-
-
-def submission_command(benchmark_name: str, description: str, argv: list[str] | None = None) -> int:
-    """The commands `tracking/transform_*.py`.
-
-    Args:
-        benchmark_name: Benchmark of the server.
-        description: Text of `--help`.
-        argv: Command line; None for that of the process.
-
-    Returns:
-        Exit code.
-    """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tracker_name", required=True, help="method, as given to tracking/test.py")
-    parser.add_argument("--cfg_name", required=True, help="configuration, as given to tracking/test.py")
-    parser.add_argument("--integers", action="store_true", help="whole pixels, as the OSTrack family has submitted")
-    parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
-    parser.add_argument("--save_dir", help="where results are (default: local.yaml)")
-    options = parser.parse_args(argv)
-
-    def run() -> None:
-        paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
-        benchmark = get_benchmark(benchmark_name)
-        folder = results_folder(paths.save_dir, options.tracker_name, options.cfg_name) / benchmark.name
-        print(pack(benchmark, folder, paths, exact=not options.integers))
-        if note := shortfall(benchmark, len(benchmark.names(paths))):
-            print(f"note: {note}", file=sys.stderr)
-
-    return run_command(run)

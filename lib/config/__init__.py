@@ -9,7 +9,7 @@ from lib.config.build import (
     from_tree,
     take_inert,
 )
-from lib.config.options import add_degradation_options, add_engine_options, add_experiment_options, add_machine_options
+from lib.config.options import add_experiment_options
 from lib.config.schema import (
     KD,
     SLT,

@@ -1,14 +1,11 @@
-"""Command-line options that several commands share."""
+"""Command-line options for overrides of a configuration."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-
-Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
-def add_experiment_options(parser: Parser) -> None:
+def add_experiment_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add `--set KEY=VALUE ...` and `--plugin FOLDER`, both repeatable.
 
     Args:
@@ -19,64 +16,3 @@ def add_experiment_options(parser: Parser) -> None:
     add("--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=text)
     text = "folder of a method from outside this tree; may be repeated"
     add("--plugin", dest="plugins", action="append", default=[], metavar="FOLDER", help=text)
-
-
-def add_machine_options(parser: Parser, threads: int = 0) -> None:
-    """Add `--threads`, `--num_gpus`, `--batch`, `--device`, `--data_dir` and `--save_dir`.
-
-    Args:
-        parser: Receives the options.
-        threads: Default of `--threads`.
-    """
-    add = parser.add_argument
-    add("--threads", type=_from(0), default=threads, help=f"worker processes, 0: in this one (default: {threads})")
-    add("--num_gpus", type=_from(0), default=0, help="GPUs that workers share in turn (default: all)")
-    add("--batch", type=_from(1), default=1, help="sequences at a time in each process (default: 1)")
-    add("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
-    add("--data_dir", help="parent of the data set folders (default: local.yaml)")
-    add("--save_dir", help="where checkpoints are and results go (default: local.yaml)")
-
-
-def _from(least: int) -> Callable[[str], int]:
-    """A converter for whole numbers that are at least `least`."""
-
-    def read(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
-        return value
-
-    read.__name__ = "int"  # argparse: "invalid int value: 'x'"
-    return read
-
-
-def add_engine_options(parser: Parser) -> None:
-    """Add `--engine NAME` and `--calibration DATASET`.
-
-    Args:
-        parser: Receives the options.
-    """
-    add = parser.add_argument
-    text = "torch, onnx, openvino, or in 8 bits onnx-int8, openvino-int8, which need --protocol fast "
-    text += "(default: torch; with --protocol fast on a CPU the quickest of all, timed once)"
-    add("--engine", default="auto", metavar="NAME", help=f"runtime that computes the network: {text}")
-    text = "data set, as in DATASETS_NAME of a configuration, for the ranges of 8-bit numbers"
-    add("--calibration", default="", metavar="DATASET", help=f"{text} (default: procedural sequences)")
-
-
-def add_degradation_options(parser: Parser) -> None:
-    """Add `--drop`, `--drop_rate`, `--drop_fill`, `--corrupt` and `--degradation_seed` for degraded frames.
-
-    Args:
-        parser: Receives the options, the arguments of `Degradation.parse`.
-    """
-    add = parser.add_argument
-    text = "leave out this picture of every frame (aux: thermal, depth, events)"
-    add("--drop", choices=["rgb", "aux"], help=text)
-    text = "leave it out in this share of the frames, the first one not among them (default: 1, in every frame)"
-    add("--drop_rate", type=float, default=1.0, metavar="R", help=text)
-    text = "replacement for the missing picture: black, or the last picture that was there"
-    add("--drop_fill", default="black", choices=["black", "repeat"], help=text)
-    text = "noise:0.3 or occlusion:0.4, on rgb, aux or both (default) pictures of every frame but the first"
-    add("--corrupt", nargs="+", default=[], metavar="KIND:STRENGTH[:PICTURE]", help=text)
-    add("--degradation_seed", type=int, default=0, help="seed of all that is drawn for these options (default: 0)")

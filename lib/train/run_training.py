@@ -30,8 +30,8 @@ from lib.launch import end_with_parent
 from lib.models import WeightsError
 from lib.registry import UnknownNameError
 from lib.train.checkpoint import CheckpointError, OccupiedError, ResumeError
-from lib.train.launch import add_training_options, training_options
 from lib.train.loop import Trainer
+from lib.train.options import add_training_options, training_options
 from lib.train.process import InterruptedTraining
 from lib.train.session import open_session
 from lib.train.step import TrainingError

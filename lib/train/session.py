@@ -19,9 +19,9 @@ from lib.files import write_text
 from lib.methods import Experiment, load_experiment, resolve
 from lib.paths import Paths, checkpoint_folder, load_paths
 from lib.train.checkpoint import CheckpointFolder, check_state, find_state, no_state_in, read_state
-from lib.train.launch import TrainOptions
 from lib.train.log import LogPaths, TrainLog, WandbSink, open_log
 from lib.train.loop import Trainer, TrainingSetup
+from lib.train.options import TrainOptions
 from lib.train.process import seed_everything
 from lib.train.schedule import phases_of
 from lib.train.step import precision_name

@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.bench import RGBE, RGBT, Result, main
+from lib.bench import Result
 from lib.bench.benchmarks import get_benchmark
 from lib.bench.metrics import evaluate
 from tests.unit.bench.test_benchmarks import paths_at
+from tracking._rgbx import RGBE, RGBT, main
 
 TINY = ("MODEL.BACKBONE.EMBED_DIM=32", "MODEL.BACKBONE.NUM_HEADS=2", "MODEL.BACKBONE.ADAPTER_DIM=4")
 

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from lib.config import add_machine_options
+from tracking._options import add_machine_options
 
 
 def test_numbers_that_cannot_be_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:

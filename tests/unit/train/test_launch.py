@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lib.train import parser, processes_and_nodes, training_arguments
+from tracking._launch import parser, processes_and_nodes, training_arguments
 
 
 def launcher(*arguments: str) -> tuple[int, list[str]]:

@@ -12,17 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.bench import EvalJob, ResultFolder, TrackerSpec, run_tests
 from lib.bench.benchmarks import get_benchmark
-from lib.bench.commands import run_tests
-from lib.bench.evaluate import EvalJob
-from lib.bench.results import ResultFolder
-from lib.bench.spec import TrackerSpec
 from lib.command import run_command
-from lib.config import add_degradation_options, add_experiment_options, add_machine_options
+from lib.config import add_experiment_options
 from lib.data import Degradation
 from lib.files import write_text
 from lib.paths import load_paths
 from lib.registry import suggest
+from tracking._options import add_degradation_options, add_machine_options
 
 
 @dataclass(frozen=True)

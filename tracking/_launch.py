@@ -1,0 +1,93 @@
+"""The processes that a training starts: this one, or several by torchrun."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib.launch import meet_at, run_under_torchrun
+from lib.train import add_training_options
+
+RUN_TRAINING = Path(__file__).resolve().parents[1] / "lib" / "train" / "run_training.py"
+
+
+def _process_parser() -> argparse.ArgumentParser:
+    """Parser of the options that decide on processes."""
+    built = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    start = built.add_argument_group("processes")
+    text = "single: one process (the default); multiple: --nproc_per_node processes on this machine (the default "
+    text += "when that is given); multi_node: the same on every node, run this command on each with its --rank"
+    start.add_argument("--mode", choices=("single", "multiple", "multi_node"), help=text)
+    start.add_argument("--nproc_per_node", type=int, help="processes per machine, one per GPU")
+    start.add_argument("--rank", type=int, default=0, help="multi_node: number of this node, from 0")
+    start.add_argument("--world-size", "--world_size", dest="world_size", type=int, help="multi_node: number of nodes")
+    start.add_argument("--ip", default="127.0.0.1", help="multi_node: address of node 0")
+    start.add_argument("--port", type=int, default=20000, help="multi_node: free port of node 0")
+    return built
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of `tracking/train.py`."""
+    text = "Train a tracker. Interrupt with Ctrl-C; the same command goes on where it stopped."
+    built = argparse.ArgumentParser(description=text, parents=[_process_parser()], allow_abbrev=False)
+    add_training_options(built)
+    return built
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a training in one process or in several.
+
+    Args:
+        arguments: The command line without the program's name; None reads `sys.argv`.
+
+    Returns:
+        Exit code of the training (130 after Ctrl-C, 143 after SIGTERM); a single process takes the place of this one.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    processes, nodes = processes_and_nodes(parser().parse_args(given))
+    passed_on = training_arguments(given)
+    if not processes:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, str(RUN_TRAINING), *passed_on])
+    return run_under_torchrun(RUN_TRAINING, passed_on, processes, nodes)
+
+
+def processes_and_nodes(options: argparse.Namespace) -> tuple[int, list[str]]:
+    """Decide on the processes to start.
+
+    Args:
+        options: Of `parser`.
+
+    Returns:
+        Processes per machine (0: a single one without torchrun), and torchrun's arguments for several machines.
+
+    Raises:
+        SystemExit: The options contradict each other; the message is printed.
+    """
+    mode = options.mode or ("single" if options.nproc_per_node in (None, 1) else "multiple")
+    if mode == "single":
+        if options.nproc_per_node not in (None, 1):
+            parser().error(f"--mode single is one process; --nproc_per_node {options.nproc_per_node} needs multiple")
+        return 0, []
+    if not options.nproc_per_node or options.nproc_per_node < 1:
+        parser().error(f"--mode {mode} needs --nproc_per_node, the number of processes (GPUs) per machine")
+    if mode == "multiple":
+        return options.nproc_per_node, []
+    if options.world_size is None or not 0 <= options.rank < options.world_size:
+        parser().error("--mode multi_node needs --world-size (number of nodes) and --rank from 0 to that minus 1")
+    return options.nproc_per_node, meet_at(options.ip, options.port, options.world_size, options.rank)
+
+
+def training_arguments(given: Sequence[str]) -> list[str]:
+    """Remove the options of the group "processes" from a command line.
+
+    Args:
+        given: The command line of `tracking/train.py`.
+
+    Returns:
+        The command line of `lib/train/run_training.py`.
+    """
+    return _process_parser().parse_known_args(given)[1]
