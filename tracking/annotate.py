@@ -13,6 +13,7 @@ it, pictures and boxes of each target into a folder of their own. `--dataset FOL
 import argparse
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
@@ -77,16 +78,14 @@ def tracked(options: argparse.Namespace) -> int:
         TrackerSpec,
         demo_spec,
         first_frame,
-        open_video,
         parse_marks,
         propagate,
-        truth_text,
         write_sequences,
+        write_truth,
     )
     from lib.data import Frame, open_source
-    from lib.files import write_text
     from lib.track import Box, TrackerSession
-    from lib.viz import BoxMark, colour, draw_box_with_mouse, draw_frame
+    from lib.viz import BoxMark, VideoWriter, colour, draw_box_with_mouse, draw_frame
 
     source, path = open_source(options.source), Path(options.source)
     truth = path / "groundtruth.txt" if path.is_dir() else path.with_suffix(".txt")
@@ -99,7 +98,7 @@ def tracked(options: argparse.Namespace) -> int:
     marks = parse_marks(typed)
     spec = demo_spec(TrackerSpec.from_options(options))
     print(f"tracker:  {' '.join(spec.labels)}, weights {spec.checkpoint}", flush=True)
-    with open_video(options.video, source) as video:
+    with nullcontext() if options.video is None else VideoWriter(options.video, source.fps) as video:
 
         def draw(index: int, frame: Frame, box: Box | None) -> None:
             if video is not None:
@@ -107,7 +106,7 @@ def tracked(options: argparse.Namespace) -> int:
 
         boxes = propagate(TrackerSession(spec.build()), source, marks, draw)
     if options.output is None:
-        write_text(truth, truth_text(boxes, len(boxes)))
+        write_truth(truth, boxes, len(boxes))
         print(f"boxes:    {truth} ({len(boxes)} rows)")
     else:
         name = options.name or source.name

@@ -1,16 +1,24 @@
 """Track one target in a video, a folder of pictures, or a webcam."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
 from tracking._options import add_engine_options
+
+if TYPE_CHECKING:
+    from lib.bench import DemoResult
+    from lib.data import FrameSource
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -69,10 +77,10 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lib.bench import TrackerSpec, demo_spec, first_frame, follow, open_video, summary, write_demo_boxes
+    from lib.bench import TrackerSpec, demo_spec, first_frame, follow, write_boxes
     from lib.data import Image, open_source
     from lib.track import TrackerSession, check_box
-    from lib.viz import draw_box_with_mouse, require_display, show
+    from lib.viz import VideoWriter, draw_box_with_mouse, require_display, show
 
     given = None if options.init == "mouse" else parse_box(options.init)
     if options.show or given is None:
@@ -102,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
         Progress(
             TextColumn("tracking"), *columns, console=console, transient=True, disable=not console.is_terminal
         ) as bar,
-        open_video(None if options.no_video else output, source) as video,
+        nullcontext() if options.no_video else VideoWriter(output, source.fps) as video,
     ):
         total = source.length if options.max_frames is None else min(options.max_frames, source.length or 10**9)
         task = bar.add_task("tracking", total=total, rate="")
@@ -113,12 +121,37 @@ def run(options: argparse.Namespace) -> int:
             return show(drawn(), source.name) if options.show else True
 
         out = follow(session, grabs, first, box, video, options.max_frames, on_frame, options.source)
-    write_demo_boxes(boxes, out.boxes_xywh)
+    write_boxes(boxes, out.boxes_xywh, "float_comma3")
     print("\n".join(summary(out, source)))
     print(f"boxes:   {boxes}" + ("" if video is None else f"\nvideo:   {video.path}"))
     if video is not None and video.note:
         print(f"note:    {video.note}")
     return 130 if out.stopped else 0
+
+
+def summary(out: DemoResult, source: FrameSource) -> list[str]:
+    """Lines for the terminal: frames, speed, warnings.
+
+    Args:
+        out: What `follow` returned.
+        source: Frames that were tracked.
+    """
+    tracked = len(out.boxes_xywh) - 1 - len(out.broken)
+    lines = [f"{len(out.boxes_xywh)} frames in {out.seconds:.1f} s"]
+    if tracked > 0:
+        lines[0] += f"; tracking alone {tracked / out.tracking_seconds:.1f} frames/s, mean score "
+        lines[0] += f"{sum(out.scores[1:]) / max(1, len(out.scores) - 1):.2f}"
+    if out.broken:
+        named = "; ".join(reason for _, reason in out.broken[:5])
+        more = f"; and {len(out.broken) - 5} more" if len(out.broken) > 5 else ""
+        lines.append(f"warning: {len(out.broken)} broken frames have the last box before them: {named}{more}")
+    if out.size.note:
+        lines.append(f"warning: {out.size.note}")
+    if source.unread:
+        lines.append(f"warning: {source.name} states {source.length} frames; the last {source.unread} cannot be read")
+    if out.stopped:
+        lines.append("stopped by the user; what was tracked until then is kept")
+    return lines
 
 
 def main(argv: list[str] | None = None) -> int:

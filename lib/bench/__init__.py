@@ -1,21 +1,19 @@
 """Evaluation: benchmarks, the runner and its queue, metrics, reports, and tools that measure or show a tracker."""
 
 from lib.bench.analysis import Comparison, ResultSource, Scoring, load_runs, with_attributes
-from lib.bench.annotate import parse_marks, propagate, truth_text, write_sequences
+from lib.bench.annotate import parse_marks, propagate, write_sequences, write_truth
 from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import check_requests, run_test, run_tests, start_processes
 from lib.bench.compare import compare_runs
 from lib.bench.cost import Cost, counting
 from lib.bench.demo import (
     SHIPPED,
+    DemoResult,
     TrackedFrame,
     demo_spec,
     first_frame,
     follow,
-    open_video,
-    summary,
     track_frames,
-    write_demo_boxes,
 )
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
 from lib.bench.export import export_text, export_tracker

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
+from lib.bench.result_files import write_boxes
 from lib.data import AnnotationError, Frame, FrameSource, check_name, encode_picture, parse_boxes
-from lib.files import write_text
 from lib.track import Box, TrackerSession, check_box
 
 Marks = Mapping[int, Box | None]
@@ -82,10 +84,9 @@ def propagate(
     return boxes
 
 
-def truth_text(boxes: Marks, count: int) -> str:
-    """Text of a box file with a row for each of `count` frames; NaN where there is no box."""
-    rows = (boxes.get(i) for i in range(count))
-    return "".join(",".join(f"{v:.2f}" for v in box) + "\n" if box else "nan,nan,nan,nan\n" for box in rows)
+def write_truth(path: Path, boxes: Marks, count: int) -> None:
+    """Write a box file with two decimals and a row for each of `count` frames; NaN where there is no box."""
+    write_boxes(path, np.array([boxes.get(i) or (np.nan,) * 4 for i in range(count)]), "trackingnet")
 
 
 def write_sequences(folder: Path, source: FrameSource, targets: Mapping[str, Marks]) -> list[Path]:
@@ -126,5 +127,5 @@ def write_sequences(folder: Path, source: FrameSource, targets: Mapping[str, Mar
         if last >= count:
             raise ValueError(f"{place.name} has a box in frame {last} (from 0), but {source.name} has {count} frames")
         rows = {index - first: box for index, box in boxes.items()}
-        write_text(place / "groundtruth.txt", truth_text(rows, last - first + 1))
+        write_truth(place / "groundtruth.txt", rows, last - first + 1)
     return list(spans)

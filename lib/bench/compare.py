@@ -12,7 +12,6 @@ import numpy as np
 
 from lib.bench.result_files import read_boxes
 from lib.bench.results import exact_file, read_manifest
-from lib.bench.trajectories import is_trajectory, read_regions
 from lib.data import Boxes, iou_xywh
 
 OTHER_FILES = ("_time", "_score", "_all_boxes", "_all_scores")
@@ -101,8 +100,7 @@ def compare_runs(a: Path, b: Path, tolerance: float = 1e-3) -> RunComparison:
         if name in files_b:
             exact = [exact_file(folder, name) for folder in (a, b)]
             files = exact if all(p.is_file() for p in exact) else [files_a[name], files_b[name]]
-            boxes = [read_regions(f) if is_trajectory(f) else read_boxes(f) for f in files]
-            found.append(_difference(name, boxes[0], boxes[1], tolerance))
+            found.append(_difference(name, read_boxes(files[0]), read_boxes(files[1]), tolerance))
     manifests = [read_manifest(folder) or {} for folder in (a, b)]
     values = {key: (manifests[0].get(key), manifests[1].get(key)) for key in SETTINGS}
     return RunComparison(

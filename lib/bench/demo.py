@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 
 from lib.bench.runner import PictureSize
 from lib.bench.spec import TrackerSpec
-from lib.data import Boxes, Frame, FrameSource, Grab, Image, SourceError
-from lib.files import write_text
+from lib.data import Boxes, Frame, Grab, Image, SourceError
 from lib.models import WeightPlaces, WeightsError, locate, read_checkpoint
 from lib.paths import load_paths, shipped_folder
 from lib.registry import suggest
@@ -212,48 +209,3 @@ def follow(
         out.stopped = True
     out.seconds = time.perf_counter() - started
     return out
-
-
-def write_demo_boxes(path: Path, boxes: Sequence[Box]) -> None:
-    """Write one line x,y,w,h per frame.
-
-    Args:
-        path: Text file.
-        boxes: Boxes of all frames, image pixels, the first frame's included.
-    """
-    write_text(path, "".join(",".join(f"{v:.3f}" for v in box) + "\n" for box in boxes))
-
-
-def open_video(path: Path | None, source: FrameSource) -> VideoWriter | nullcontext[None]:
-    """Open a video for writing, with the source's frame rate.
-
-    Args:
-        path: The video; None for a context without one.
-        source: Frames that are tracked.
-    """
-    return nullcontext() if path is None else VideoWriter(path, source.fps)
-
-
-def summary(out: DemoResult, source: FrameSource) -> list[str]:
-    """Lines for the terminal: frames, speed, warnings.
-
-    Args:
-        out: What `follow` returned.
-        source: Frames that were tracked.
-    """
-    tracked = len(out.boxes_xywh) - 1 - len(out.broken)
-    lines = [f"{len(out.boxes_xywh)} frames in {out.seconds:.1f} s"]
-    if tracked > 0:
-        lines[0] += f"; tracking alone {tracked / out.tracking_seconds:.1f} frames/s, mean score "
-        lines[0] += f"{sum(out.scores[1:]) / max(1, len(out.scores) - 1):.2f}"
-    if out.broken:
-        named = "; ".join(reason for _, reason in out.broken[:5])
-        more = f"; and {len(out.broken) - 5} more" if len(out.broken) > 5 else ""
-        lines.append(f"warning: {len(out.broken)} broken frames have the last box before them: {named}{more}")
-    if out.size.note:
-        lines.append(f"warning: {out.size.note}")
-    if source.unread:
-        lines.append(f"warning: {source.name} states {source.length} frames; the last {source.unread} cannot be read")
-    if out.stopped:
-        lines.append("stopped by the user; what was tracked until then is kept")
-    return lines

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from lib.bench.benchmarks import BenchmarkVideo
-from lib.bench.result_files import read_rows
+from lib.bench.result_files import read_result, read_values, trajectory_file
 from lib.bench.results import Result, exact_file
-from lib.bench.trajectories import is_trajectory, read_regions, read_values, trajectory_file
 
 
 def find_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) -> dict[str, Path]:
@@ -67,7 +66,6 @@ def read_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) ->
         raise FileNotFoundError(f"{folder}: no result for {name}")
     results = []
     for run, path in files.items():
-        rows = read_regions(path) if is_trajectory(path) else read_rows(path)
         # Without their endings: the toolkits' folders, then the flat ones.
         own = path.stem if run == name else name
         stems = (f"{name}/{run}", f"{name}/{name}", run, name, own, f"scores/{own}", f"times/{own}")
@@ -76,5 +74,5 @@ def read_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) ->
             candidates = [folder / f"{stem}{ending}" for stem in stems for ending in endings]
             file = next((p for p in candidates if p.is_file()), None)
             columns.append(np.zeros(0) if file is None else read_values(file))
-        results.append(Result(run, rows, columns[0], columns[1]))
+        results.append(Result(run, read_result(path), columns[0], columns[1]))
     return results

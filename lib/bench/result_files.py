@@ -1,10 +1,18 @@
-"""Result text files: one region per line, in the format that a benchmark's official tool reads.
+"""Result files: one region per line, in the format that a benchmark's official tool reads.
 
-Reading accepts any delimiter, boxes (4 numbers) or corners (8 numbers). Writing is atomic.
+Reading accepts any delimiter, boxes (4 numbers) or corners (8 numbers), and the files of the VOT toolkit, text and
+binary, without the toolkit. Writing is atomic. The toolkit's folders:
+
+    <results>/<tracker>/<experiment>/<seq>/<run>.txt or .bin      a region per frame, `1` where the run was initialised
+                                           <run>_confidence.value  a number per frame, an empty line where there is none
+                                           <run>_time.value        seconds per frame
+
+A run is `<seq>_001` (long-term, supervised) or `<seq>_<anchor with 8 digits>` (anchor-based).
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lib.data import AnnotationError, Boxes, decode_text, number_rows
+from lib.data import AnnotationError, Boxes, decode_text, number_rows, to_number
 from lib.files import write_text
 from lib.registry import suggest
 
@@ -20,6 +28,11 @@ Floats = NDArray[np.float64]
 Marks = NDArray[np.int64]
 TRACKED, SKIPPED, INITIALISED, FAILED = -1, 0, 1, 2
 """Marks of frames in supervised runs: a frame that has a region, and the numbers that stand in place of one."""
+
+
+SPECIAL, RECTANGLE = 0, 1
+"""Kinds of regions in a binary file of the toolkit, of those that are read."""
+_BINARY_MARK = struct.pack("<h", 1)
 
 
 class ResultFileError(ValueError):
@@ -147,12 +160,28 @@ def read_boxes(path: Path | str) -> Boxes:
         FileNotFoundError: There is no such file.
         ResultFileError: A line is not a box; the message names it.
     """
-    rows = read_rows(path)
+    rows = read_result(Path(path))
     if rows.shape[1] == 8:
         return corners_to_xywh(rows)
     if rows.shape[1] != 4:
         raise ResultFileError(f"{path}: {rows.shape[1]} numbers a line, expected 4 (x, y, w, h) or 8 (corners)")
     return rows
+
+
+def read_result(path: Path) -> Floats:
+    """Read the regions of any tracker's file, the toolkit's or any other.
+
+    Args:
+        path: Text or binary file.
+
+    Returns:
+        [N, 4] boxes x, y, w, h or [N, 8] corners; a table of other text has as many columns as its lines.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ResultFileError: A line cannot be read; the message names it.
+    """
+    return read_regions(path) if is_trajectory(path) else read_rows(path)
 
 
 def read_rows(path: Path | str) -> Floats:
@@ -218,3 +247,118 @@ def xywh_to_corners(boxes_xywh: Boxes) -> Floats:
     """
     x, y, w, h = boxes_xywh.T
     return np.stack([x, y, x + w, y, x + w, y + h, x, y + h], axis=1)
+
+
+def trajectory_file(folder: Path, run: str) -> Path | None:
+    """Find the file of a run's regions: text before binary, the order of the toolkit.
+
+    Args:
+        folder: Folder of the sequence.
+        run: Name of the run.
+
+    Returns:
+        None if there is no such file.
+    """
+    return next((p for p in (folder / f"{run}.txt", folder / f"{run}.bin") if p.is_file()), None)
+
+
+def is_trajectory(path: Path) -> bool:
+    """Recognise a toolkit's file: it is binary, or its text begins with the mark of the first frame.
+
+    Args:
+        path: A result file.
+    """
+    with path.open("rb") as file:
+        head = file.readline()
+    return head.startswith(_BINARY_MARK) or (head.strip().isdigit() and path.suffix in (".txt", ".bin"))
+
+
+def read_regions(path: Path) -> Boxes:
+    """Read the boxes of a toolkit's file.
+
+    Args:
+        path: Text or binary file.
+
+    Returns:
+        [N, 4] boxes x, y, w, h, upright ones around polygons; NaN rows for marks (an initialisation, a failure).
+
+    Raises:
+        ResultFileError: A line cannot be read (the message names it), or a binary file has polygons or masks.
+    """
+    data = path.read_bytes()
+    if data.startswith(_BINARY_MARK):
+        return _read_binary(data, path)
+    rows = _read_text(data, path)
+    boxes = np.full((len(rows), 4), np.nan)
+    for i, row in enumerate(rows):
+        if len(row) == 4:
+            boxes[i] = row
+        elif len(row) == 8:
+            boxes[i] = corners_to_xywh(np.array([row]))[0]
+    return boxes
+
+
+def _read_text(data: bytes, path: Path) -> list[list[float]]:
+    """One list of numbers per line: a mark, a box, or corners."""
+    lines = data.decode("utf-8-sig", errors="replace").splitlines()
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise ResultFileError(f"{path}: empty")
+    rows = []
+    for i, line in enumerate(lines):
+        place = f"{path}: line {i + 1}"
+        try:
+            row = [to_number(word) for word in line.split(",")]
+        except ValueError:
+            raise ResultFileError(f"{place}: {line.strip()[:40]!r} is neither a region nor a mark") from None
+        if len(row) not in (1, 4, 8) or (len(row) == 1 and not row[0].is_integer()):
+            raise ResultFileError(f"{place}: {len(row)} numbers; expected a mark, x,y,w,h or 8 numbers of corners")
+        rows.append(row)
+    return rows
+
+
+def _read_binary(data: bytes, path: Path) -> Boxes:
+    """A mark (int16 1), the count (uint32), then a kind (uint8) and its numbers for each region, little-endian."""
+    try:
+        (count,) = struct.unpack_from("<I", data, 2)
+        rows, at = np.full((count, 4), np.nan), 6
+        for i in range(count):
+            kind = data[at]
+            if kind == RECTANGLE:
+                rows[i] = struct.unpack_from("<4f", data, at + 1)
+            elif kind != SPECIAL:
+                raise ResultFileError(f"{path}: frame {i} is a polygon or mask; only rectangles are read")
+            at += 17 if kind == RECTANGLE else 5
+    except (struct.error, IndexError):
+        raise ResultFileError(f"{path}: cut short") from None
+    return rows
+
+
+def read_values(path: Path) -> Floats:
+    """Read a `.value` file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        [N] numbers; NaN for an empty line.
+
+    Raises:
+        ResultFileError: A line is not a number.
+    """
+    text = path.read_text(encoding="utf-8-sig")
+    lines = text.removesuffix("\n").split("\n")
+    try:
+        return np.array([to_number(line) if line.strip() else np.nan for line in lines])
+    except ValueError as error:
+        raise ResultFileError(f"{path}: {error}") from None
+
+
+def format_values(values: Floats) -> str:
+    """Text of a `.value` file.
+
+    Args:
+        values: [N] numbers, written with every digit; NaN becomes an empty line.
+    """
+    return "".join("\n" if np.isnan(v) else f"{float(v)!r}\n" for v in values)

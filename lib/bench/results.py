@@ -28,8 +28,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.bench.result_files import Floats, Marks, box_format, read_boxes, write_boxes, write_column
-from lib.bench.trajectories import format_values, read_regions, read_values
+from lib.bench.result_files import (
+    Floats,
+    Marks,
+    box_format,
+    format_values,
+    read_boxes,
+    read_values,
+    write_boxes,
+    write_column,
+)
 from lib.data import Boxes, Video, check_name
 from lib.files import write_text
 
@@ -232,9 +240,7 @@ class ResultFolder:
             FileNotFoundError: There is no such file.
             ResultFileError: It cannot be read.
         """
-        if exact:
-            return read_boxes(exact_file(self.path, name))
-        return read_regions(self.boxes_file(name)) if self.toolkit else read_boxes(self.boxes_file(name))
+        return read_boxes(exact_file(self.path, name) if exact else self.boxes_file(name))
 
     def seconds(self, name: str) -> NDArray[np.float64]:
         """Read the times of one run.

@@ -350,11 +350,9 @@ def unscorable(variant: str, results: Sequence[SequenceResult], **options: Any) 
     """
     plain = []
     for result in results:
-        first, *others = [
-            np.tile([0.0, 0.0, 1.0, 1.0], (count, 1)) for count in map(len, result.passes or [result.gt_xywh])
-        ]
-        made_up = {"prediction_xywh": first, "repetitions": tuple(others), "confidence": np.zeros(len(first))}
-        plain.append(replace(result, image_size_wh=(1, 1), **made_up))
+        boxes = [np.tile([0.0, 0.0, 1.0, 1.0], (len(p), 1)) for p in result.passes or (result.gt_xywh,)]
+        made_up = replace(result, prediction_xywh=boxes[0], repetitions=tuple(boxes[1:]), image_size_wh=(1, 1))
+        plain.append(replace(made_up, confidence=np.zeros(len(boxes[0]))))
     return _measure(variant, plain, options)[1]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.bench import TrackerSpec, demo_spec, first_frame, follow, write_demo_boxes
+from lib.bench import TrackerSpec, demo_spec, first_frame, follow
 from lib.data import Frame, Grab, SourceError
 from lib.models import WeightsError, save_release
 from lib.track import Prediction, State, Tracker, TrackerSession, TrackingError
@@ -80,11 +80,6 @@ def test_start_needs_a_frame() -> None:
         first_frame(iter([]), "x.mp4")
     with pytest.raises(SourceError, match="first frame"):
         first_frame(iter([Grab(0, None, "bad")]), "x.mp4")
-
-
-def test_box_file(tmp_path: Path) -> None:
-    write_demo_boxes(tmp_path / "a" / "b.txt", [(1, 2, 3, 4.5), (0.25, -1, 2, 3)])
-    assert (tmp_path / "a" / "b.txt").read_text() == "1.000,2.000,3.000,4.500\n0.250,-1.000,2.000,3.000\n"
 
 
 def test_which_tracker(tmp_path: Path) -> None:
