@@ -6,7 +6,6 @@ torchrun --nproc_per_node 4 lib/train/run_training.py --script ostrack --config 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import multiprocessing
 import os
@@ -25,15 +24,13 @@ import torch
 from lib import distributed
 from lib.command import is_first_to_report
 from lib.data import TooManyBadSamplesError, WorkerError, machine_trouble
-from lib.distributed import World
 from lib.launch import end_with_parent
 from lib.models import WeightsError
 from lib.registry import UnknownNameError
 from lib.train.checkpoint import CheckpointError, OccupiedError, ResumeError
-from lib.train.loop import Trainer
 from lib.train.options import add_training_options, training_options
 from lib.train.process import InterruptedTraining
-from lib.train.session import open_session
+from lib.train.session import open_session, run_to_end
 from lib.train.step import TrainingError
 
 WRONG_SETUP = (
@@ -71,26 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_first_to_report(str(error)):
             print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
-    return run(trainer, world)
-
-
-def run(trainer: Trainer, world: World) -> int:
-    """Train to the last epoch and report the end in the log.
-
-    Args:
-        trainer: At its position, with an open log.
-        world: This process among all.
-
-    Returns:
-        The exit code of `main`.
-    """
     try:
-        trainer.run()
+        run_to_end(trainer, world)
     except InterruptedTraining as stopped:
-        trainer.log.write(f"{stopped}: run the same command again")
-        code = stopped.exit_code
+        distributed.stop(world)
+        return stopped.exit_code
     except KeyboardInterrupt:
-        trainer.log.write(f"stopped at once; {trainer.folder.last_good()}")
         return 130
     except Exception as error:
         end_workers()
@@ -99,19 +82,10 @@ def run(trainer: Trainer, world: World) -> int:
         reason = machine_trouble(error) or (str(error) if explained else traceback.format_exc())
         if world.size > 1 and not explained and any(sign in str(error).lower() for sign in LOST_PEER):
             reason = "another process of this training has ended"
-        good = trainer.folder.last_good()
         if is_first_to_report(reason):
-            print(f"error: process {world.rank}: {reason}; {good}", file=sys.stderr, flush=True)
-        with contextlib.suppress(OSError):  # the log may be on the disk that is full
-            trainer.log.write(f"training failed ({type(error).__name__}); {good}")
-            trainer.log.close()
+            print(f"error: process {world.rank}: {reason}; {trainer.folder.last_good()}", file=sys.stderr, flush=True)
         return 1
-    else:
-        trainer.log.write(f"training is complete: {trainer.folder.newest_weights()}")
-        code = 0
-    trainer.log.close()
-    distributed.stop(world)
-    return code
+    return 0
 
 
 def end_workers() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from lib.train.checkpoint import CheckpointFolder, check_state, find_state, no_s
 from lib.train.log import LogPaths, TrainLog, WandbSink, open_log
 from lib.train.loop import Trainer, TrainingSetup
 from lib.train.options import TrainOptions
-from lib.train.process import seed_everything
+from lib.train.process import InterruptedTraining, seed_everything
 from lib.train.schedule import phases_of
 from lib.train.step import precision_name
 
@@ -41,14 +41,39 @@ def train(options: TrainOptions) -> Path | None:
         TrainingError: The training cannot go on; also what `open_session` raises.
     """
     world = start(options.device)
-    trainer = open_session(options, world)
+    return run_to_end(open_session(options, world), world)
+
+
+def run_to_end(trainer: Trainer, world: World) -> Path | None:
+    """Train to the last epoch, report the end in the log, whatever it is, and leave the group of processes in order.
+
+    Args:
+        trainer: At its position, with an open log.
+        world: This process among all.
+
+    Returns:
+        The weights of the last kept epoch.
+
+    Raises:
+        InterruptedTraining, TrainingError: As `train`.
+    """
+    end = ""
     try:
         trainer.run()
+        end = f"training is complete: {trainer.folder.newest_weights()}"
+    except InterruptedTraining as stopped:
+        end = f"{stopped}: run the same command again"
+        raise
+    except KeyboardInterrupt:
+        end = f"stopped at once; {trainer.folder.last_good()}"
+        raise
     except Exception as error:
-        trainer.log.write(f"training ended ({type(error).__name__}); {trainer.folder.last_good()}")
+        end = f"training failed ({type(error).__name__}); {trainer.folder.last_good()}"
         raise
     finally:
-        trainer.log.close()
+        with suppress(OSError):  # the log may be on a disk that is full
+            trainer.log.write(end)
+            trainer.log.close()
     stop(world)
     return trainer.folder.newest_weights()
 
