@@ -14,7 +14,8 @@ if (($#)); then exec "$python" -m pytest "$@"; fi
 engines="tests/unit/models/test_engines.py tests/unit/methods/test_engines.py tests/unit/bench/test_engines.py tests/unit/bench/test_ways.py
 tests/unit/models/test_timm_vit.py"
 code=0
-"$python" -m pytest tests/e2e tests/golden tests/fuzz || code=$?
+# Files of tests side by side, one per core, those with most tests first; each takes one thread.
+export OMP_NUM_THREADS=1
+"$python" -m pytest -n auto --dist loadfile tests/e2e tests/unit tests/golden tests/fuzz $(printf -- '--ignore %s ' $engines) || code=$?
 for file in $engines; do "$python" -m pytest "$file" || code=$?; done
-"$python" -m pytest tests/unit $(printf -- '--ignore %s ' $engines) || code=$?
 exit "$code"
