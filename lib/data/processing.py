@@ -175,7 +175,7 @@ class Processing:
             if padding.all() or padding[np.ix_(cells, cells)].all():
                 raise InvalidSampleError("the crop shows nothing but padding")
         if plan.flipped:
-            box = mirror_box_in_crop(box, 1 - self.style.flip_gap / unit)
+            box = mirror_box_in_crop(box, 1 - style.flip_gap / unit)
         return Placement(plan, cut, box, padding)
 
     def _crop_all(
