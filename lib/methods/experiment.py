@@ -139,11 +139,13 @@ class Experiment:
                 raise WeightsError(f"MODEL.PRETRAIN_FILE {checkpoint.path}: {method.name} does not begin with any file")
             mapped = method.map_pretrained(self.config, network, checkpoint)
             return load_into(network, mapped, source=f"MODEL.PRETRAIN_FILE {checkpoint.path}")
-        state = checkpoint.state_dict
+        mapped = Mapped(checkpoint.state_dict)
         if method.map_trained is not None:
-            state = method.map_trained(self.config, checkpoint)
-        fresh = [p for p in method.added if not fnmatch.filter(state, p)] if role == "earlier" else []
-        return load_into(network, Mapped(state, tuple(fresh)), strict=role != "similar", source=checkpoint.path)
+            mapped = method.map_trained(self.config, checkpoint)
+        if role == "earlier":
+            added = [p for p in method.added if not fnmatch.filter(mapped.state_dict, p)]
+            mapped = replace(mapped, fresh=(*mapped.fresh, *added))
+        return load_into(network, mapped, strict=role != "similar", source=checkpoint.path)
 
 
 def load_experiment(

@@ -31,7 +31,9 @@ class Method:
         build_auxiliary: (config) -> losses next to the policy's in sequence-level training; None: the box losses of
             `Candidates`.
         reads_aux: the network takes the second picture of RGB-X frames; others are trained on RGB alone.
-        map_trained: (config, checkpoint) -> state dict, where a trained network differs from its file.
+        map_trained: (config, checkpoint) -> what the file gives the network, where a trained network differs from its
+            file.
+        map_published: (state dict of a network) -> the same under the names of published files, where they differ.
         map_pretrained: (config, network, checkpoint) -> what MODEL.PRETRAIN_FILE gives the network.
         added: patterns of parameters that a later stage adds to an earlier one; INIT's file may lack them.
         parts: dotted field -> registry for every `TYPE` node, so that a wrong argument is an error before anything is
@@ -50,7 +52,8 @@ class Method:
     build_data: Callable[[Any, bool], DataParts] = crop_data
     build_auxiliary: Callable[[Any], AuxiliaryLoss] | None = None
     reads_aux: bool = False
-    map_trained: Callable[[Any, Checkpoint], dict[str, Tensor]] | None = None
+    map_trained: Callable[[Any, Checkpoint], Mapped] | None = None
+    map_published: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     map_pretrained: Callable[[Any, Any, Checkpoint], Mapped] | None = None
     inert_keys: Mapping[str, InertKey] = field(default_factory=dict)
     translate: Callable[[Tree], list[str]] | None = None

@@ -229,11 +229,13 @@ class Mapped:
         state_dict: name in the network -> tensor.
         fresh: shell patterns of names that such a file may lack; they keep their initial values.
         unused: names of the file that have no place in the network.
+        notes: sentences for the log.
     """
 
     state_dict: Mapping[str, Tensor]
     fresh: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_part(
@@ -269,6 +271,7 @@ class LoadReport:
         mismatched: names whose shapes differ.
         fresh: names that the file was allowed to lack, and lacks.
         unused: names of the file that a key map left out.
+        notes: of the key map.
     """
 
     loaded: tuple[str, ...] = ()
@@ -277,6 +280,7 @@ class LoadReport:
     mismatched: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """One line for the log, naming what was not loaded."""
@@ -285,7 +289,7 @@ class LoadReport:
             names = getattr(self, label)
             if names:
                 parts.append(f"{len(names)} {label} ({_first(names)})")
-        return "; ".join(parts)
+        return "; ".join([*parts, *self.notes])
 
 
 def _meets(name: str, patterns: Sequence[str]) -> bool:
@@ -512,7 +516,7 @@ def load_into(
     fresh = [k for k in absent if k in exact or _meets(k, patterns)]
     missing = tuple(k for k in absent if k not in set(fresh))
     unexpected = tuple(k for k in given if k not in own)
-    report = LoadReport(loaded, missing, unexpected, mismatched, tuple(fresh), mapped.unused)
+    report = LoadReport(loaded, missing, unexpected, mismatched, tuple(fresh), mapped.unused, mapped.notes)
     wrong = {"of another shape": mismatched}
     if strict:
         wrong = {"missing from the file": missing, "unknown to the network": unexpected, **wrong}

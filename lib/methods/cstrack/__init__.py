@@ -57,7 +57,7 @@ def map_pretrained(config: CSTrackConfig, network: CSTrack, checkpoint: Checkpoi
         WeightsError: the file is no Fast-iTPN.
     """
     if is_tracker(checkpoint):
-        return Mapped(map_trained(config, checkpoint))
+        return map_trained(config, checkpoint)
     if "pos_embed" not in checkpoint.state_dict:
         raise WeightsError(
             f"MODEL.PRETRAIN_FILE {checkpoint.path}: no pos_embed in it, so this is no pre-trained Fast-iTPN"
@@ -84,7 +84,7 @@ def adapt_fast_itpn(state: dict[str, Tensor], backbone: FastITPN) -> dict[str, T
     return adapted
 
 
-def map_trained(config: CSTrackConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
+def map_trained(config: CSTrackConfig, checkpoint: Checkpoint) -> Mapped:
     """A trained CSTrack with the class token that MODEL.CLASS_TOKEN chooses.
 
     In the official code, both parameters share their memory while weights are loaded, so that the class token of every
@@ -93,8 +93,8 @@ def map_trained(config: CSTrackConfig, checkpoint: Checkpoint) -> dict[str, Tens
     state, choice = checkpoint.state_dict, config.model.class_token
     official = checkpoint.kind != "release" or "converted_from" in checkpoint.metadata
     if choice == "trained" or (choice == "auto" and not official) or not {CLASS_TOKEN, POSITION} <= state.keys():
-        return state
-    return {**state, CLASS_TOKEN: state[POSITION][:, :1].clone()}
+        return Mapped(state)
+    return Mapped({**state, CLASS_TOKEN: state[POSITION][:, :1].clone()})
 
 
 for stage, keys in ((1, CSTrackConfig), (2, TemporalConfig)):

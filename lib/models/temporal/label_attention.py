@@ -151,16 +151,28 @@ class LabelTransformer(nn.Module):
         linear = self.get_submodule(f"decoder.layers.0.{unit}.head.0.WK")
         return F.normalize(linear(tokens), dim=-1)
 
+    def encoded(self, tokens: Tensor, sums: Tensor, cells: int) -> Tensor:
+        """Tokens after the encoder.
+
+        Args:
+            tokens, sums: [B, n * cells, C + 1]; see `LabelMemory`.
+            cells: Of an image.
+
+        Returns:
+            [B, n * cells, C].
+        """
+        found = (tokens[..., :-1] + sums[..., :-1] / sums[..., -1:]).unflatten(1, (-1, cells))
+        return instance_l2_norm(found, self.scale, 2).flatten(1, 2)
+
     def _finished(
         self, tokens: Tensor, own_keys: Tensor, sums: Tensor, labels: Tensor, cells: int, growing: bool
     ) -> LabelMemory:
         """The memory by the sums of its images' attention to each other."""
-        encoded = (tokens[..., :-1] + sums[..., :-1] / sums[..., -1:]).unflatten(1, (-1, cells))
-        encoded = instance_l2_norm(encoded, self.scale, 2).flatten(1, 2)
-        keys = self._keys("cross_attn", encoded)
+        encoded = self.encoded(tokens, sums, cells)
         label = labels[..., None].to(encoded.dtype)
         values = torch.cat([encoded * label, label, torch.ones_like(label)], dim=-1)
-        return LabelMemory(keys, values, *((labels, tokens, own_keys, sums) if growing else ()))
+        rest = (labels, tokens, own_keys, sums) if growing else ()
+        return LabelMemory(self._keys("cross_attn", encoded), values, *rest)
 
 
 def _weights(queries: Tensor, keys: Tensor) -> Tensor:

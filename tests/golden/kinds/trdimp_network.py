@@ -1,0 +1,215 @@
+"""TrDiMP's network: pooling, filter, box regressor and transformer by themselves with gradients, and the whole."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import fill
+import numpy as np
+import torch
+from golden import Case, runner
+from torch import Tensor, nn
+
+from kinds.transt import filled
+from lib.methods.trdimp import TrDiMP, TrDiMPConfig, build_network, map_trained
+from lib.models import Checkpoint, load_into
+from lib.models.heads import IoUNet
+from lib.models.layers import pool_with_gradient, precise_roi_pool
+from lib.models.online import FilterInitializer, SteepestDescent
+from lib.models.temporal import LabelTransformer
+
+
+def tensor(case: Case, name: str) -> Tensor:
+    """An input in double precision, repeated along height and width, and multiplied in single precision."""
+    spec = case.data["inputs"][name]
+    drawn = case.draw(spec)
+    for axis in (-1, -2):
+        drawn = drawn.repeat(spec.get("repeat_hw", 1), axis=axis)
+    return torch.from_numpy(drawn * drawn.dtype.type(np.float32(spec.get("gain", 1.0)))).double()
+
+
+def by_sequence(case: Case, name: str) -> Tensor:
+    """An input [n, B, ...] as [B, n, ...]."""
+    return tensor(case, name).transpose(0, 1).contiguous()
+
+
+def fill_part(module: nn.Module, prefix: str) -> nn.Module:
+    """Fill a part under its names in the whole network."""
+    with torch.no_grad():
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(torch.from_numpy(fill.fill_param(prefix + name, tuple(value.shape))))
+    return module.double().eval()
+
+
+@runner("slt_pytracking/prroi_pool")
+def prroi_pool(case: Case) -> None:
+    for i, stored in enumerate(case.data["outputs"]["cases"]):
+        features = tensor(case, f"features_{i}").requires_grad_()
+        rois, outward = (tensor(case, f"{name}_{i}") for name in ("rois", "grad_output"))
+        boxes, of = rois[:, None, 1:].requires_grad_(), rois[:, 0].long()
+        (size, _), stride = stored["pooled"], 1 / stored["spatial_scale"]
+        out = precise_roi_pool(features[of], boxes, size, stride)[:, 0]
+        on_features, on_boxes = torch.autograd.grad((out * outward).sum(), (features, boxes))
+        bins, pull_back = pool_with_gradient(features.detach()[of], boxes.detach(), size, stride)
+        found = torch.cat([torch.zeros(len(rois), 1), pull_back(outward.permute(0, 2, 3, 1)[:, None])[:, 0]], dim=1)
+        case.check(out, stored["out"], f"out {i}")
+        case.check(bins[:, 0].permute(0, 3, 1, 2), stored["out"], f"out {i} in closed form")
+        case.check(on_features, stored["grad_features"], f"gradient of features {i}")
+        case.check(found, stored["grad_rois"], f"gradient of boxes {i} in closed form")
+        case.check(on_boxes[:, 0], np.asarray(stored["grad_rois"])[:, 1:], f"gradient of boxes {i}")
+
+
+@runner("slt_pytracking/dimp_initializer")
+def dimp_initializer(case: Case) -> None:
+    features, boxes = by_sequence(case, "feat"), by_sequence(case, "bb")
+    c = case.config
+    part = FilterInitializer(features.shape[2], c.get("filter_size", 4), c.get("feat_stride", 16))
+    fill_part(part, "classifier.filter_initializer.")
+    case.check(part(features, boxes), case.data["outputs"]["filter"], "filter")
+
+
+@runner("trdimp/dimp_optimizer")
+def dimp_optimizer(case: Case) -> None:
+    c = case.config
+    features, boxes = by_sequence(case, "feat").requires_grad_(), by_sequence(case, "bb")
+    weights = by_sequence(case, "sample_weight") if "sample_weight" in case.data["inputs"] else None
+    part = SteepestDescent(c["filter_size"], c["feat_stride"], 22 * 0.25 / 6).double()
+    initial = {name: value.detach().clone() for name, value in part.named_parameters()}
+    if "fill_param" in c["params"]:
+        fill_part(part, "classifier.filter_optimizer.")
+        with torch.no_grad():
+            for name, shift in re.findall(r"(\S+) then ([+-][\d.]+)", c["params"]):
+                part.get_parameter(name).add_(float(shift))
+    learned = part(tensor(case, "weights"), features, boxes, weights, c["num_iter"], with_losses=True)
+    (learned.filter * tensor(case, "G")).sum().backward()
+    assert features.grad is not None
+    named: dict[str, Any] = {
+        "final_filter": learned.filter,
+        "losses": torch.stack(learned.losses).flatten(),
+        "grad_feat": features.grad.transpose(0, 1),
+        **{f"grad:{name}": value.grad for name, value in part.named_parameters()},
+    }
+    outputs = dict(case.data["outputs"])
+    for found, stored in zip(learned.iterates, outputs.pop("iterates"), strict=True):
+        case.check(found, stored, "iterate")
+    for name, stored in outputs.pop("initial_params").items():
+        case.check(initial[name], stored, f"initial {name}")
+    for name, stored in outputs.items():
+        case.check(named[name], stored, name)
+
+
+@runner("trdimp/iounet")
+def iounet(case: Case) -> None:
+    c, levels = case.config, ("layer2", "layer3")
+    reference, test = ([tensor(case, f"{side}_{level}") for level in levels] for side in ("ref", "test"))
+    proposals = tensor(case, "proposals").requires_grad_()
+    moments, sequences = proposals.shape[:2]
+    part = IoUNet(reference[0].shape[2], reference[1].shape[2])
+    fill_part(part, "bb_regressor.")
+    modulation = part.modulation(reference[0][0], reference[1][0], tensor(case, "ref_boxes")[0])
+    features = part.features(*(x.flatten(0, 1) for x in test))
+    scores = part(modulation.repeat(moments, 1, 1), features, proposals.flatten(0, 1)).unflatten(0, (moments, -1))
+    gradient, first = torch.autograd.grad(scores.sum(), proposals)[0], proposals.detach()[0]
+    image = part.features(*(x[0] for x in test))
+    refined, last = part.refine(modulation, image, first, c["refine_iterations"], c["step_length"])
+    named = {
+        "scores": scores,
+        "grad_proposals": gradient,
+        "modulation_3": modulation[:, 0, :, None, None],
+        "modulation_4": modulation[:, 1, :, None, None],
+        "iou_feat_3": features.fine,
+        "iou_feat_4": features.coarse,
+        "refined_boxes": refined,
+        "last_scores_before_final_step": last,
+        "first_scores": scores[0],
+    }
+    assert len(modulation) == sequences
+    for name, stored in case.data["outputs"].items():
+        case.check(named[name], stored, name)
+
+
+@runner("slt_pytracking/trdimp_transformer")
+def trdimp_transformer(case: Case) -> None:
+    c = case.config
+    train, test, labels = (by_sequence(case, name) for name in ("train_feat", "test_feat", "train_label"))
+    train, test = train.requires_grad_(), test.requires_grad_()
+    part = LabelTransformer(c["d_model"], c["key_dim"], (c["d_model"] * 16) ** -0.5)
+    fill_part(part, "classifier.transformer.")
+    memory = part.encode(train, labels, growing=True)
+    encoded, decoded = (part.decode(x.flatten(0, 1), memory) for x in (train, test))
+    decoded = decoded.unflatten(0, test.shape[:2]).transpose(0, 1).flatten(0, 1)
+    (decoded * tensor(case, "G")).sum().backward()
+    assert train.grad is not None
+    assert test.grad is not None
+    assert memory.tokens is not None
+    assert memory.sums is not None
+    tokens = part.encoded(memory.tokens, memory.sums, labels[0, 0].numel())
+    named: dict[str, Any] = {
+        "encoder_memory": tokens.transpose(0, 1),
+        "encoded_feat": encoded.unflatten(0, train.shape[:2]).transpose(0, 1).flatten(0, 1),
+        "decoded_feat": decoded,
+        "grad_train_feat": train.grad.transpose(0, 1),
+        "grad_test_feat": test.grad.transpose(0, 1),
+        **{f"grad:{name}": value.grad for name, value in part.named_parameters()},
+    }
+    for name, stored in case.data["outputs"].items():
+        case.check(named[name], stored, name)
+
+
+def build(case: Case) -> TrDiMP:
+    """The case's network, filled under the published names as its file would be, in the case's format."""
+    c = case.config
+    config = TrDiMPConfig()
+    size = c.get("image_size", config.test.search_size)
+    config = replace(config, test=replace(config.test, search_size=size), model=replace(config.model, iterations=c.get("optim_iter", 5)))
+    network = build_network(config, False)
+    state = filled(case, case.data["weights"].split()[0])
+    mapped = map_trained(config, Checkpoint(case.path, state, {}, "plain"))
+    kept = c.get("keep_init", [])
+    given = {name: value for name, value in mapped.state_dict.items() if name not in kept}
+    report = load_into(network, replace(mapped, state_dict=given, fresh=(*mapped.fresh, *kept)))
+    assert len(report.unused) == 75, report.describe()
+    assert len(report.notes) == 2, report.describe()
+    return network.to(getattr(torch, c.get("dtype", "float32"))).eval()
+
+
+def labels_of(boxes_xywh: Tensor, size: int, grid: int, factor: float) -> Tensor:
+    """Gaussian labels [..., grid, grid] in single precision, cast back."""
+    centre = grid * ((boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2 - size / 2) / size) + 0.5
+    steps = torch.arange(grid) - (grid - 1) / 2
+    across, down = (
+        torch.exp(-((steps - centre[..., i, None].float()) ** 2) / (2 * (factor * grid) ** 2)) for i in (0, 1)
+    )
+    return (down[..., :, None] * across[..., None, :]).double()
+
+
+@runner("trdimp/forward")
+def forward(case: Case) -> None:
+    network = build(case)
+    size, dtype = case.config["image_size"], network.bb_regressor.iou_predictor.weight.dtype
+    templates, searches, boxes, proposals = (
+        by_sequence(case, name).to(dtype)
+        for name in ("template_images", "search_images", "template_anno", "search_proposals")
+    )
+    labels = labels_of(by_sequence(case, "template_anno"), size, network.grid, 0.1)
+    c, taken = network.classifier, dict[str, list[Any]]()
+    watched = {
+        "feature_extractor": network.extract,
+        "memory": network.encode,
+        "decoded": network.decode,
+        "filter_initializer": network.initial_filter,
+        "learned": network.learn,
+    }
+    for name, method in watched.items():
+
+        def watch(*args: Any, name: str = name, method: Any = method, **given: Any) -> Any:
+            taken.setdefault(name, []).append(method(*args, **given))
+            return taken[name][-1]
+
+        setattr(network, method.__name__, watch)
+    with torch.no_grad():
+        output = network(templates, searches, boxes, labels, proposals)
+        growing = c.transformer.encode(*watched_inputs)
