@@ -17,6 +17,7 @@ from lib.methods.trdimp import TrDiMP, TrDiMPConfig, build_network, map_trained
 from lib.models import Checkpoint, load_into
 from lib.models.heads import IoUNet
 from lib.models.layers import pool_with_gradient, precise_roi_pool
+from lib.models.losses import gaussian_labels
 from lib.models.online import FilterInitializer, SteepestDescent
 from lib.models.temporal import LabelTransformer
 
@@ -77,7 +78,6 @@ def dimp_optimizer(case: Case) -> None:
     features, boxes = by_sequence(case, "feat").requires_grad_(), by_sequence(case, "bb")
     weights = by_sequence(case, "sample_weight") if "sample_weight" in case.data["inputs"] else None
     part = SteepestDescent(c["filter_size"], c["feat_stride"], 22 * 0.25 / 6).double()
-    initial = {name: value.detach().clone() for name, value in part.named_parameters()}
     if "fill_param" in c["params"]:
         fill_part(part, "classifier.filter_optimizer.")
         with torch.no_grad():
@@ -96,7 +96,7 @@ def dimp_optimizer(case: Case) -> None:
     for found, stored in zip(learned.iterates, outputs.pop("iterates"), strict=True):
         case.check(found, stored, "iterate")
     for name, stored in outputs.pop("initial_params").items():
-        case.check(initial[name], stored, f"initial {name}")
+        case.check(part.get_parameter(name), stored, f"initial {name}")
     for name, stored in outputs.items():
         case.check(named[name], stored, name)
 
@@ -164,52 +164,70 @@ def build(case: Case) -> TrDiMP:
     c = case.config
     config = TrDiMPConfig()
     size = c.get("image_size", config.test.search_size)
-    config = replace(config, test=replace(config.test, search_size=size), model=replace(config.model, iterations=c.get("optim_iter", 5)))
+    config = replace(
+        config,
+        test=replace(config.test, search_size=size),
+        model=replace(config.model, iterations=c.get("optim_iter", 5)),
+    )
     network = build_network(config, False)
     state = filled(case, case.data["weights"].split()[0])
     mapped = map_trained(config, Checkpoint(case.path, state, {}, "plain"))
     kept = c.get("keep_init", [])
     given = {name: value for name, value in mapped.state_dict.items() if name not in kept}
-    report = load_into(network, replace(mapped, state_dict=given, fresh=(*mapped.fresh, *kept)))
-    assert len(report.unused) == 75, report.describe()
-    assert len(report.notes) == 2, report.describe()
+    load_into(network, replace(mapped, state_dict=given, fresh=(*mapped.fresh, *kept)))
     return network.to(getattr(torch, c.get("dtype", "float32"))).eval()
-
-
-def labels_of(boxes_xywh: Tensor, size: int, grid: int, factor: float) -> Tensor:
-    """Gaussian labels [..., grid, grid] in single precision, cast back."""
-    centre = grid * ((boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2 - size / 2) / size) + 0.5
-    steps = torch.arange(grid) - (grid - 1) / 2
-    across, down = (
-        torch.exp(-((steps - centre[..., i, None].float()) ** 2) / (2 * (factor * grid) ** 2)) for i in (0, 1)
-    )
-    return (down[..., :, None] * across[..., None, :]).double()
 
 
 @runner("trdimp/forward")
 def forward(case: Case) -> None:
+    """The network as it is trained; what is between comes from its parts, called one by one."""
     network = build(case)
-    size, dtype = case.config["image_size"], network.bb_regressor.iou_predictor.weight.dtype
-    templates, searches, boxes, proposals = (
-        by_sequence(case, name).to(dtype)
-        for name in ("template_images", "search_images", "template_anno", "search_proposals")
-    )
-    labels = labels_of(by_sequence(case, "template_anno"), size, network.grid, 0.1)
-    c, taken = network.classifier, dict[str, list[Any]]()
-    watched = {
-        "feature_extractor": network.extract,
-        "memory": network.encode,
-        "decoded": network.decode,
-        "filter_initializer": network.initial_filter,
-        "learned": network.learn,
-    }
-    for name, method in watched.items():
-
-        def watch(*args: Any, name: str = name, method: Any = method, **given: Any) -> Any:
-            taken.setdefault(name, []).append(method(*args, **given))
-            return taken[name][-1]
-
-        setattr(network, method.__name__, watch)
+    c, n = case.config, network.classifier
+    names = ("template_images", "search_images", "template_anno", "search_proposals")
+    templates, searches, boxes, proposals = (by_sequence(case, name) for name in names)
+    labels = gaussian_labels(boxes.float() / c["image_size"], network.grid, 0.1, c["filter_size"]).double()
     with torch.no_grad():
         output = network(templates, searches, boxes, labels, proposals)
-        growing = c.transformer.encode(*watched_inputs)
+        seen, found = network.extract(in_order(templates)), network.extract(in_order(searches))
+        train = out_of_order(seen.classification, templates)
+        memory = network.encode(train, labels, growing=True)
+        assert memory.tokens is not None
+        assert memory.sums is not None
+        tokens = n.transformer.encoded(memory.tokens, memory.sums, network.grid**2)
+        maps = tokens.unflatten(1, (templates.shape[1], -1)).transpose(2, 3).unflatten(3, (network.grid, -1))
+        encoded, decoded = (
+            network.decode(x.flatten(0, 1), memory) for x in (train, out_of_order(found.classification, searches))
+        )
+        first = network.initial_filter(encoded.view(train.shape), boxes)
+        learned = n.filter_optimizer(first, encoded.view(train.shape), boxes, with_losses=True)
+    named: dict[str, Any] = {
+        "feature_extractor.call0.layer2": seen.fine,
+        "feature_extractor.call0.layer3": seen.coarse,
+        "feature_extractor.call1.layer2": found.fine,
+        "feature_extractor.call1.layer3": found.coarse,
+        "classifier.feature_extractor.call0": seen.classification,
+        "classifier.feature_extractor.call1": found.classification,
+        "transformer.encoder.call0.0": tokens.transpose(0, 1),
+        "transformer.encoder.call0.1": in_order(maps),
+        "transformer.call0.0": in_order(encoded.view(train.shape)),
+        "transformer.call0.1": in_order(decoded.unflatten(0, searches.shape[:2])),
+        "filter_initializer.call0": first,
+        "filter_optimizer.final": learned.filter,
+        "filter_optimizer.losses": torch.stack(learned.losses).flatten(),
+        "iou_pred": output.box_scores.transpose(0, 1),
+    }
+    outputs = dict(case.data["outputs"])
+    for scores, stored in zip(output.scores, outputs.pop("target_scores"), strict=True):
+        case.check(scores.transpose(0, 1), stored, "target_scores")
+    for name, stored in (outputs | case.data.get("intermediates", {})).items():
+        case.check(named[name], stored, name)
+
+
+def in_order(images: Tensor) -> Tensor:
+    """[B, n, ...] -> [n * B, ...], as cases have them."""
+    return images.transpose(0, 1).flatten(0, 1)
+
+
+def out_of_order(images: Tensor, like: Tensor) -> Tensor:
+    """The inverse of `in_order`; `like` has the shape [B, n, ...]."""
+    return images.unflatten(0, (like.shape[1], like.shape[0])).transpose(0, 1)

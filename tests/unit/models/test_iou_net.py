@@ -1,0 +1,57 @@
+"""IoU-Net: refinement in closed form against autograd, rows of a batch."""
+
+import torch
+from torch import Tensor
+
+from lib.models.heads import IoUFeatures, IoUNet
+
+
+def network() -> IoUNet:
+    torch.manual_seed(0)
+    part = IoUNet(8, 12, 10).double().eval()
+    for module in part.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.get_buffer("running_mean"), std=0.1)
+            torch.nn.init.normal_(module.bias, std=0.1)
+    return part
+
+
+def inputs(part: IoUNet, rows: int = 2) -> tuple[Tensor, IoUFeatures, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(rows, *shape, dtype=torch.float64, generator=generator)
+
+    reference = part.modulation(normal(8, 16, 16), normal(12, 8, 8), torch.tensor([[40.0, 40, 30, 20]] * rows).double())
+    boxes = 30 + 40 * torch.rand(rows, 4, 4, dtype=torch.float64, generator=generator)
+    return reference, part.features(normal(8, 16, 16), normal(12, 8, 8)), boxes
+
+
+def test_refinement_climbs_as_autograd_does() -> None:
+    part = network()
+    modulation, features, boxes = inputs(part)
+    norm = boxes[:, :1, 2:]
+    relative = torch.cat([(boxes[..., :2] + boxes[..., 2:] / 2) / norm, boxes[..., 2:].log()], dim=2).detach()
+    for _ in range(4):
+        relative.requires_grad_()
+        size = relative[..., 2:].exp()
+        found = torch.cat([relative[..., :2] * norm - size / 2, size], dim=2)
+        scores = part(modulation, features, found)
+        (gradient,) = torch.autograd.grad(scores.sum(), relative, retain_graph=True)
+        relative = (relative + 0.05 * gradient).detach()
+    size = relative[..., 2:].exp()
+    expected = torch.cat([relative[..., :2] * norm - size / 2, size], dim=2)
+    refined, last = part.refine(modulation, features, boxes, 4, 0.05)
+    assert (expected - boxes).abs().max() > 0.01
+    torch.testing.assert_close(refined, expected)
+    torch.testing.assert_close(last, scores)
+    assert not refined.requires_grad
+
+
+def test_a_row_climbs_as_it_does_alone() -> None:
+    part = network()
+    modulation, features, boxes = inputs(part, 3)
+    both, _ = part.refine(modulation, features, boxes, 3, 0.05)
+    row = IoUFeatures(features.fine[1:2], features.coarse[1:2])
+    alone, _ = part.refine(modulation[1:2], row, boxes[1:2], 3, 0.05)
+    torch.testing.assert_close(both[1:2], alone)
