@@ -113,6 +113,8 @@ class Data:
         crop_style: Geometry of crops and content beyond the image's border, in training and in tracking; a name of
             `lib.data.CROP_STYLES`, such as `area` (OSTrack) or `context` (TransT).
         masks: Samples carry the masks of the targets.
+        negative_pairs: Share of pairs whose search frame shows another target, in sampler modes that draw some.
+        clip_colours: Changed colours are kept in 0..255.
         collate: Function that makes a batch of samples; a name of `lib.data.COLLATES`.
         channels: Order in which the network reads a picture, RGB or BGR; MEAN and STD are in this order.
         mean, std: Normalisation, per channel of values in 0..1.
@@ -131,6 +133,8 @@ class Data:
     reject_all_padding: bool = True
     crop_style: str = "area"
     masks: bool = False
+    negative_pairs: Share = 0.0
+    clip_colours: bool = True
     collate: str = "stack"
     channels: Annotated[str, Choice(("RGB", "BGR"))] = "RGB"
     mean: tuple[Share, ...] = (0.485, 0.456, 0.406)

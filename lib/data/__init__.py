@@ -9,7 +9,6 @@ from lib.data.augment import (
     becomes_grey,
     grey_picture,
     mirror_box,
-    mirror_box_in_crop,
     plan_crop,
 )
 from lib.data.boxes import (
@@ -20,6 +19,7 @@ from lib.data.boxes import (
     cxcywh_to_xyxy,
     iou_xywh,
     jitter_box,
+    mirror_box_in_crop,
     opposite_corners_to_xywh,
     soft_masks,
     soft_masks_of_targets,
@@ -38,8 +38,11 @@ from lib.data.crop import (
     CropStyle,
     PictureChanges,
     Pixels,
+    PySOTStyle,
     TooLargeBoxError,
     TooSmallBoxError,
+    context_side,
+    mean_colour,
 )
 from lib.data.degradation import Corruption, Degradation
 from lib.data.inside_crop import InsideStyle, PatchStyle

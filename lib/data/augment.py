@@ -253,6 +253,65 @@ class CropFlip(OccasionalChange):
         plan.flipped = plan.flipped != (numbers and plan.kind in self.kinds)
 
 
+@AUGMENTATIONS.register("pca_colour")
+@dataclass
+class PcaColour(OccasionalChange):
+    """One colour is added to the whole crop, drawn along the principal axes of natural colours (PySOT).
+
+    Attributes:
+        kinds: Of which crops.
+    """
+
+    AXES: ClassVar[NDArray[np.float64]] = np.array(
+        [
+            [-0.55919361, 0.98062831, -0.41940627],
+            [1.72091413, 0.19879334, -1.82968581],
+            [4.64467907, 4.73710203, 4.88324118],
+        ]
+    )
+    """R, G and B of three normal numbers, in grey levels; they are subtracted."""
+    kinds: Kinds = KINDS
+
+    def draw(self, rng: np.random.Generator) -> tuple[bool, NDArray[np.float64]]:
+        return rng.random() < self.probability, rng.standard_normal(3)
+
+    def apply(self, plan: CropPlan, numbers: tuple[bool, NDArray[np.float64]]) -> None:
+        drawn, normal = numbers
+        if drawn and plan.kind in self.kinds:
+            plan.recolour(np.column_stack([np.eye(3), -self.AXES @ normal]))
+
+
+@AUGMENTATIONS.register("cross_blur")
+@dataclass
+class CrossBlur(OccasionalChange):
+    """Blur by a horizontal and a vertical line of odd length, uniform between `least` and `most` pixels (PySOT).
+
+    Attributes:
+        kinds: Of which crops.
+    """
+
+    least: Annotated[int, Range(2)] = 5
+    most: Annotated[int, Range(2)] = 45
+    kinds: Kinds = KINDS
+
+    def __post_init__(self) -> None:
+        if self.least > self.most:
+            raise ValueError(f"LEAST {self.least} is above MOST {self.most}")
+
+    def draw(self, rng: np.random.Generator) -> tuple[bool, int, float]:
+        """Whether, length of the lines, weight of the vertical one."""
+        drawn = rng.random() < self.probability
+        return drawn, 2 * int(rng.integers(self.least // 2, self.most // 2 + 1)) + 1, rng.random()
+
+    def apply(self, plan: CropPlan, numbers: tuple[bool, int, float]) -> None:
+        drawn, side, vertical = numbers
+        if drawn and plan.kind in self.kinds:
+            kernel = np.zeros((side, side))
+            kernel[:, side // 2] += vertical / side
+            kernel[side // 2] += (1 - vertical) / side
+            plan.filters.append(lambda crop: np.asarray(cv2.filter2D(crop, -1, kernel)))
+
+
 @AUGMENTATIONS.register("blur")
 @dataclass
 class Blur(Filter):
@@ -309,7 +368,7 @@ class CropDraw:
     """Random numbers of one crop.
 
     Attributes:
-        normal, uniform: [2] each, for the jitter.
+        normal, uniform: For the jitter, as many as the crop style takes.
         changes: One per transform that is drawn per crop; empty in validation.
     """
 

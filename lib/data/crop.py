@@ -110,18 +110,19 @@ class Crops:
 
 
 class CropStyle(ABC):
-    """One way to cut crops. A style needs `place` and `resample`; everything else has a default.
-
-    Styles of other methods, and what they override:
-        SiamRPN++: training `place` and `jitter` by shift and scale within the 511 crop, `resample` by an affine warp,
-            mean colour as `border`; tracking like "context", with the unrounded side in `sides_wh`.
-    """
+    """One way to cut crops. A style needs `place` and `resample`; everything else has a default."""
 
     dtype: np.dtype[Any] = np.dtype(np.uint8)
     geometric_jitter = True
     """The centre's jitter is in units of the geometric mean of the box's sides, or else of the arithmetic one."""
     flip_gap = 0
     """Pixels by which the box of a flipped crop is short of its mirror image."""
+    jitter_numbers = 2, 2
+    """Normal and uniform random numbers that a training crop takes."""
+
+    def in_training(self) -> CropStyle:
+        """The style of training crops, where it differs from that of tracking."""
+        return self
 
     @abstractmethod
     def place(
@@ -175,6 +176,23 @@ class CropStyle(ABC):
         """
         spread, reach = region.scale_jitter, region.center_jitter
         return jitter_box(box_xywh, normal, uniform, spread, reach, self.geometric_jitter)
+
+    def training_region(
+        self, box_xywh: Float32s, normal: Float32s, uniform: Float32s, region: Region, size_hw: tuple[int, int]
+    ) -> CropRegion:
+        """The rectangle of a training crop.
+
+        Args:
+            box_xywh: [4] the target, image pixels.
+            normal, uniform: Random numbers, as many as `jitter_numbers` says.
+            region: DATA.TEMPLATE or DATA.SEARCH.
+            size_hw: Height and width of the image.
+
+        Raises:
+            CropError: As `region`.
+        """
+        jittered = self.jitter(box_xywh, normal, uniform, region)
+        return self.region(jittered.tolist(), region.factor, region.size, size_hw)
 
     def region(self, box_xywh: Sequence[float], factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         """The rectangle to crop around a box.
@@ -472,13 +490,7 @@ class ContextStyle(WholePixelStyle):
 
     def border(self, frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, None)) -> Colours | None:
         """The mean colour, truncated to whole numbers."""
-        pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
-        means: list[float] = []
-        for picture, edit in zip(pictures, edits, strict=False):
-            image = picture.picture() if isinstance(picture, Levels) else picture
-            image = image if edit is None else edit(image)
-            means += [total / (image.shape[0] * image.shape[1]) for total in cv2.sumElems(image)[:3]]
-        return np.array(means).astype(np.uint8)
+        return mean_colour(frame, edits).astype(np.uint8)
 
 
 @CROP_STYLES.register("affine")
@@ -542,3 +554,124 @@ class StretchedAffineStyle(AffineStyle):
     ) -> CropRegion:
         x, y, w, h = box_xywh
         return self.around((x + w / 2, y + h / 2), (factor * w, factor * h))
+
+
+@CROP_STYLES.register("pysot")
+class PySOTStyle(ContextStyle):
+    """As `ContextStyle`, with a side that is rounded where pixels are cut and left as it is where boxes are converted.
+
+    Training crops are warped; see `WarpedStyle`. (SiamRPN++, CVPR 2019, and its descendants)
+    """
+
+    def in_training(self) -> CropStyle:
+        return WarpedStyle()
+
+    def place(
+        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
+    ) -> CropRegion:
+        x, y, w, h = box_xywh
+        exact = context_side(w, h) * factor / 2
+        side = round(exact)
+        left, top = (math.floor(centre - (side + 1) / 2 + 0.5) for centre in (x + w / 2, y + h / 2))
+        return CropRegion(left, top, side, side, (x + w / 2, y + h / 2), (exact, exact))
+
+    def crop_mask(self, mask: Mask, region: CropRegion, size: int) -> Mask:
+        """The pixels of a crop into which any of a mask is mixed.
+
+        Args:
+            mask: [H, W] bool.
+            region: The rectangle of the crop.
+            size: Side of the crop in pixels.
+
+        Returns:
+            [size, size] bool.
+        """
+        cut = self.cut(mask.astype(np.uint8)[..., None], region).astype(np.float32)
+        return np.asarray(cv2.resize(cut, (size, size)) > 0)
+
+
+@CROP_STYLES.register("pysot_511")
+class PreparedStyle(PySOTStyle):
+    """As `PySOTStyle`, trained with crops of 511 pixels that PySOT's scripts have cut."""
+
+    def in_training(self) -> CropStyle:
+        return WarpedStyle(prepared=True)
+
+
+class WarpedStyle(CropStyle):
+    """Training crops of PySOT by one affine warp: what its crops of 511 pixels and their augmentation are in a row.
+
+    A square around the target shows four times the context of the template (511 pixels for a template of 127). The crop
+    is cut from its middle, scaled by 1 +- SCALE_JITTER along both axes and shifted by up to CENTER_JITTER of its pixels,
+    inside it. Corners of rectangles are centres of pixels. The colour beyond the image is its mean.
+
+    Attributes:
+        prepared: Frames are such squares already.
+    """
+
+    jitter_numbers = 0, 4
+    flip_gap = 1
+
+    def __init__(self, prepared: bool = False) -> None:
+        self.prepared = prepared
+
+    def training_region(
+        self, box_xywh: Float32s, normal: Float32s, uniform: Float32s, region: Region, size_hw: tuple[int, int]
+    ) -> CropRegion:
+        self.region(box_xywh.tolist(), region.factor, region.size, size_hw)  # a box that cannot be cropped is an error
+        x, y, w, h = box_xywh.astype(np.float64).tolist()
+        rx, ry, sx, sy = (2 * uniform.astype(np.float64) - 1).tolist()
+        template = round(2 * region.size / region.factor)
+        side, last = region.size - 1, 4 * template + 2  # of the crop and of the square, between centres of pixels
+        scales = [min(1 + r * region.scale_jitter, (last + 1) / side) for r in (rx, ry)]
+        reach = [max(0.0, (last - side * scale) / 2) for scale in scales]
+        shifts = [min(max(r * region.center_jitter, -far), far) for r, far in zip((sx, sy), reach, strict=True)]
+        pixel = context_side(w, h) / template
+        per = 1.0 if self.prepared else pixel * (last + 1) / last
+        centre = x + w / 2, y + h / 2
+        middle = (last / 2, last / 2) if self.prepared else centre
+        left, top = (
+            m + (shift - side * scale / 2) * per for m, shift, scale in zip(middle, shifts, scales, strict=True)
+        )
+        moved = [c + shift * pixel for c, shift in zip(centre, shifts, strict=True)]
+        sides = [region.size * scale * pixel for scale in scales]
+        return CropRegion(
+            left, top, side * scales[0] * per, side * scales[1] * per, (moved[0], moved[1]), (sides[0], sides[1])
+        )
+
+    def place(
+        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
+    ) -> CropRegion:
+        """The square around a box without any jitter."""
+        x, y, w, h = box_xywh
+        side = context_side(w, h) * factor / 2
+        centre = x + w / 2, y + h / 2
+        return CropRegion(centre[0] - side / 2, centre[1] - side / 2, side, side, centre, (side, side))
+
+    def resample(self, image: Image, region: CropRegion, size: int, border: Colours | None) -> Pixels:
+        ax, ay = (size - 1) / region.width, (size - 1) / region.height
+        matrix = np.array([[ax, 0, -ax * region.left], [0, ay, -ay * region.top]])
+        colour = [0.0] if border is None else [float(c) for c in border]
+        warped = cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=colour)
+        return np.asarray(warped).reshape(size, size, image.shape[2])
+
+    def border(self, frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, None)) -> Colours | None:
+        """The mean colour."""
+        return mean_colour(frame, edits)
+
+
+def context_side(width: float, height: float) -> float:
+    """Mean side of a box with half its mean side around it: the context of a template (SiamFC)."""
+    margin = (width + height) / 2
+    return math.sqrt((width + margin) * (height + margin))
+
+
+def mean_colour(frame: Frame, edits: tuple[Edit | None, Edit | None]) -> NDArray[np.float64]:
+    """[C] mean of each channel of a frame's pictures, edited as they will be."""
+    pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
+    means: list[float] = []
+    for picture, edit in zip(pictures, edits, strict=False):
+        image = picture.picture() if isinstance(picture, Levels) else picture
+        image = image if edit is None else edit(image)
+        means += [total / (image.shape[0] * image.shape[1]) for total in cv2.sumElems(image)[:3]]
+    return np.array(means)

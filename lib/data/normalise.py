@@ -29,6 +29,7 @@ class Normalise(nn.Module):
         recolour_aux: bool = True,
         dtype: torch.dtype = torch.float32,
         channels: str = "RGB",
+        clip_colours: bool = True,
     ) -> None:
         """Store the constants.
 
@@ -38,6 +39,7 @@ class Normalise(nn.Module):
             recolour_aux: Whether the change of colours applies to the auxiliary picture as well.
             dtype: Of the result; the arithmetic is float32.
             channels: Order in which the network reads each picture, RGB or BGR. Crops are always RGB.
+            clip_colours: The result of a change of colours is kept in 0..255.
         """
         super().__init__()
         if channels not in ("RGB", "BGR"):
@@ -49,7 +51,7 @@ class Normalise(nn.Module):
             self.register_buffer(name, buffer, persistent=False)
         self.channels = channels
         self.source = (0, 1, 2, 3, 4, 5) if channels == "RGB" else (2, 1, 0, 5, 4, 3)
-        self.recolour_aux = recolour_aux
+        self.recolour_aux, self.clip_colours = recolour_aux, clip_colours
         self.dtype = dtype
 
     def affine(self) -> tuple[Tensor, Tensor, list[int]]:
@@ -71,7 +73,7 @@ class Normalise(nn.Module):
 
         Args:
             crops: [..., C, H, W] uint8 or float 0..255, C = 3 or 6, on any device.
-            colour: [..., 3, 4] affine change of R, G, B, or None; the result is clamped to 0..255.
+            colour: [..., 3, 4] affine change of R, G, B, or None.
 
         Returns:
             The same shape, in `dtype`.
@@ -90,7 +92,8 @@ class Normalise(nn.Module):
                     picture.div_(255)
                 else:
                     _recolour(picture, change)
-            x.clamp_(0, 1)
+            if self.clip_colours:
+                x.clamp_(0, 1)
         if self.source[:3] != (0, 1, 2):
             x = x[..., list(self.source[:channels]), :, :]
         x.sub_(self.mean[:channels].to(x)).div_(self.std[:channels].to(x))

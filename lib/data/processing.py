@@ -23,7 +23,6 @@ from lib.data.augment import (
     Grey,
     Mirror,
     mirror_box,
-    mirror_box_in_crop,
     plan_crop,
 )
 from lib.data.boxes import Float32s
@@ -62,7 +61,7 @@ class Processing:
 
     def __init__(self, data: Data, training: bool = True) -> None:
         self.data, self.training = data, training
-        style = CROP_STYLES[data.crop_style]()
+        style = CROP_STYLES[data.crop_style]().in_training()
         self.styles = {"template": style, "search": style}
         augment = data.augment
         self.augmentations: list[Augmentation] = [
@@ -89,7 +88,7 @@ class Processing:
         """Draw all random numbers of one sample.
 
         Order: the transforms drawn per sample; then, for the templates and after them for the search frames, the jitter
-        of each frame (two normal numbers, two uniform ones), then the transforms drawn per crop of each frame, which
+        of each frame (two normal numbers, two uniform ones, or what the crop style takes), then the transforms drawn per crop of each frame, which
         validation has not.
 
         Args:
@@ -98,10 +97,12 @@ class Processing:
         """
         sample_changes = tuple(a.draw(rng) for a in self.augmentations if not a.per_crop)
         per_crop = [a for a in self.augmentations if a.per_crop and self.training]
+        normal, uniform = self.styles["search"].jitter_numbers
         kinds = []
         for count in (templates, searches):
             jitters = [
-                (rng.standard_normal(2).astype(np.float32), rng.random(2).astype(np.float32)) for _ in range(count)
+                (rng.standard_normal(normal).astype(np.float32), rng.random(uniform).astype(np.float32))
+                for _ in range(count)
             ]
             kinds.append(tuple(CropDraw(*jitter, tuple(a.draw(rng) for a in per_crop)) for jitter in jitters))
         return Draws(sample_changes, *kinds)
@@ -158,9 +159,8 @@ class Processing:
         target, style = np.asarray(box_xywh, dtype=np.float32), self.styles[plan.kind]
         if plan.mirrored:
             target = mirror_box(target, size_hw[1])
-        jittered = style.jitter(target, draw.normal, draw.uniform, region)
         try:
-            cut = style.region(jittered.tolist(), region.factor, region.size, size_hw)
+            cut = style.training_region(target, draw.normal, draw.uniform, region, size_hw)
         except CropError as error:
             raise InvalidSampleError(str(error)) from None
         if not style.shows_image(cut, size_hw):
@@ -190,7 +190,8 @@ class Processing:
         crops = np.empty((len(frames), channels, region.size, region.size), dtype=style.dtype)
         for frame, planes, place in zip(frames, crops, places, strict=True):
             plan, cut = place.plan, place.region
-            border = style.border(frame, plan.edits) if cut.leaves(frame.size_hw) else None
+            inner = frame.size_hw[0] - 1, frame.size_hw[1] - 1  # a warp mixes the border into the last pixels
+            border = style.border(frame, plan.edits) if cut.leaves(inner) else None
             style.crop_frame(frame, cut, planes, plan.mirrored, plan.edits, plan.finish, border, plan.alike)
         return crops, places
 

@@ -264,6 +264,37 @@ class QualitySampler:
         return FrameIds(tuple(ids[: self.templates]), tuple(ids[self.templates :]))
 
 
+@FRAME_SAMPLERS.register("pair")
+class PairSampler:
+    """One template and one search frame nearby, or of another video (DaSiamRPN, ECCV 2018; SiamRPN++, CVPR 2019).
+
+    The frames are drawn from those with a valid box, and MAX_SAMPLE_INTERVAL counts them. A share of NEGATIVE_PAIRS has
+    a search frame of any other video, which shows what does not match the template.
+    """
+
+    def __init__(self, data: Data) -> None:
+        interval = data.max_sample_interval
+        self.interval = interval if isinstance(interval, int) else interval[0]
+        self.negative = data.negative_pairs
+        self.requirement = "a frame with a valid box"
+        if (data.template.number, data.search.number) != (1, 1):
+            raise ValueError("DATA.SAMPLER_MODE pair draws one template and one search frame; leave NUMBER at 1")
+
+    def accepts(self, video: Video) -> bool:
+        return bool((video.visible & video.valid).any())
+
+    def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
+        strange = self.negative > 0 and rng.random() < self.negative
+        usable = np.flatnonzero(video.visible & video.valid)
+        place = rng.randrange(len(usable))
+        template = (int(usable[place]),)
+        if not strange:
+            near = usable[max(place - self.interval, 0) : place + self.interval + 1]
+            return FrameIds(template, (int(rng.choice(near)),))
+        other = draw_video()
+        return FrameIds(template, (int(rng.choice(np.flatnonzero(other.visible & other.valid))),), other)
+
+
 def random_streams(seed: int, epoch: int, index: int) -> tuple[random.Random, np.random.Generator]:
     """Random generators of one sample, the same on every platform.
 

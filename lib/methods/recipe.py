@@ -87,7 +87,8 @@ def resolve(
     for step in start:
         notes["initial"] = step.load(own, network)
     objective = _build_objective(own, network, teacher, device, notes)
-    normalise = Normalise(config.data.mean, config.data.std, channels=config.data.channels).to(device)
+    data = config.data
+    normalise = Normalise(data.mean, data.std, channels=data.channels, clip_colours=data.clip_colours).to(device)
     return Recipe(network, objective, train_loader, val_loader, normalise, notes)
 
 

@@ -171,6 +171,37 @@ def cells_under(boxes_xywh: Tensor, grid: int, wrap: bool = False) -> Tensor:
     return (rows[:, :, None] & columns[:, None, :]).flatten(1)
 
 
+def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Half the mean cross-entropy of all matched anchors of a batch, and half that of all background ones (PySOT).
+
+    Args:
+        logits: [B, 2, N] of background and target.
+        labels: [B, N] 1 for the target, 0 for the background, -1 for what is left out.
+
+    Returns:
+        Scalar; a kind without any anchor adds nothing.
+    """
+    surprise = -logits.log_softmax(dim=1)
+    halves = []
+    for kind in (1, 0):
+        chosen = (labels == kind).to(logits)
+        halves.append((surprise[:, kind] * chosen).sum() / chosen.sum().clamp(min=1) / 2)
+    return halves[0] + halves[1]
+
+
+def weighted_l1(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Sum of the absolute differences of weighted anchors, per sample (PySOT).
+
+    Args:
+        predicted, target: [B, 4, N].
+        weights: [B, N]; those of a sample add up to 1, or to 0 where nothing is to be learned.
+
+    Returns:
+        Scalar: the sum over the batch, divided by B.
+    """
+    return ((predicted - target).abs().sum(dim=1) * weights).sum() / len(predicted)
+
+
 def channel_kl(student: Tensor, teacher: Tensor, temperature: float, dim: int = 1) -> Tensor:
     """T^2 * KL(teacher || student) of the distributions over channels, in float32.
 

@@ -1,6 +1,13 @@
 """Backbones and their registries; `catalogue` has the builders of every YAML `TYPE`."""
 
-from lib.models.backbones.catalogue import AUTOENCODERS, BACKBONES, ITPNS, RESNETS, RGBX_BACKBONES
+from lib.models.backbones.catalogue import (
+    ATROUS_RESNETS,
+    AUTOENCODERS,
+    BACKBONES,
+    ITPNS,
+    RESNETS,
+    RGBX_BACKBONES,
+)
 from lib.models.backbones.fast_itpn import FastITPN, ITPNOptions
 from lib.models.backbones.masked_autoencoder import (
     MAT_PREFIX,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from lib.models.backbones.one_stream_vit import OneStreamViT, ViTOptions
 from lib.models.backbones.resnet import ResNet
 from lib.models.backbones.timm_vit import timm_vit
 from lib.models.backbones.two_stream_vit import TwoStreamOptions, TwoStreamViT
-from lib.ranges import CountOrNone
+from lib.ranges import Count, CountOrNone
 from lib.registry import Registry
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
@@ -28,6 +28,8 @@ RESNETS: Registry[Callable[..., ResNet]] = Registry("ResNet")
 """For siamese trackers: a picture in, one feature map out."""
 AUTOENCODERS: Registry[Callable[..., MaskedAutoencoder]] = Registry("masked autoencoder")
 """For pre-training."""
+ATROUS_RESNETS: Registry[Callable[..., ResNet]] = Registry("atrous ResNet")
+"""For SiamRPN++ and its descendants: four layers, three of them of stride 8."""
 
 OWN = {"from_scratch"}
 DECODER = {"decoder_embed_dim", "decoder_depth", "decoder_num_heads"}
@@ -113,3 +115,19 @@ def resnet50_stride16(frozen: CountOrNone = 2) -> ResNet:
         frozen: Layers that learn nothing, the stem included; see `ResNet`.
     """
     return ResNet((3, 4, 6), strides=(1, 2, 2), dilations=(1, 1, 1), width=64, frozen=frozen)
+
+
+@ATROUS_RESNETS.register("resnet")
+def atrous_resnet(depths: Sequence[Count] = (1, 1, 1, 1), width: Count = 8, frozen: CountOrNone = 0) -> ResNet:
+    """An atrous ResNet of any size, for training from random weights; its arguments are those of `ResNet`."""
+    return ResNet(depths, (1, 2, 1, 1), (1, 1, 2, 4), width, frozen, atrous=True)
+
+
+@ATROUS_RESNETS.register("resnet50")
+def atrous_resnet50(frozen: CountOrNone = 1) -> ResNet:
+    """ResNet-50 whose last two layers are dilated instead of strided, as SiamRPN++ reads it.
+
+    Args:
+        frozen: Layers that learn nothing, the stem included; see `ResNet`.
+    """
+    return atrous_resnet((3, 4, 6, 3), 64, frozen)

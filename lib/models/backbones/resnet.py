@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +19,30 @@ STEM_STRIDE = 4
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3, 1 x 1 convolutions round a shortcut; the stride and the dilation are those of the 3 x 3 one."""
+    """1 x 1, 3 x 3, 1 x 1 convolutions round a shortcut; the stride and the dilation are those of the 3 x 3 one.
 
-    def __init__(self, inputs: int, width: int, stride: int = 1, dilation: int = 1) -> None:
+    Args:
+        inputs, width: Channels of the input, and between the convolutions.
+        stride, dilation: Of the 3 x 3 convolution.
+        atrous: Nothing is padded where the map shrinks, and a shortcut between maps of different resolution is a
+            3 x 3 convolution like the one beside it; see `ResNet`.
+    """
+
+    def __init__(self, inputs: int, width: int, stride: int = 1, dilation: int = 1, atrous: bool = False) -> None:
         super().__init__()
         outputs = width * EXPANSION
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=dilation, dilation=dilation, bias=False)
+        padding = 0 if atrous and stride > 1 else dilation
+        sliding: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "bias": False}
+        self.conv2 = nn.Conv2d(width, width, 3, **sliding)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.downsample: nn.Sequential | None = None
-        if stride != 1 or inputs != outputs:
+        if atrous:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 3, **sliding), nn.BatchNorm2d(outputs))
+        elif stride != 1 or inputs != outputs:
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +61,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Feature map of the last layer; module names are torchvision's (`conv1`, `bn1`, `layer1` ..).
+    """Feature maps of a picture; module names are torchvision's (`conv1`, `bn1`, `layer1` ..).
 
     The defaults are a small network, for training from random weights.
 
@@ -58,10 +70,13 @@ class ResNet(nn.Module):
         strides, dilations: Of each layer's first block; the others have 1.
         width: Channels of the stem; layer i has ``width * 2^i`` inside and four times as many at its end.
         frozen: Layers that learn nothing, from the first on and with the stem: no gradients, always in eval mode.
+        atrous: The form of SiamRPN++ (Li et al., CVPR 2019): nothing is padded where a map shrinks, the stem included;
+            a layer's dilation is that of all its blocks, halved in the first one; the shortcuts of layers with a stride
+            or a dilation are 3 x 3 convolutions. A picture of 8 n + 7 pixels has n cells.
 
     Attributes:
-        stride: Side in pixels of what a cell of the feature map stands for.
-        channels: Of the feature map.
+        stride: Side in pixels of what a cell of the last feature map stands for.
+        channels: Of the last feature map.
     """
 
     def __init__(
@@ -71,6 +86,7 @@ class ResNet(nn.Module):
         dilations: Sequence[Count] = (1, 1, 2),
         width: Count = 16,
         frozen: CountOrNone = 0,
+        atrous: bool = False,
     ) -> None:
         super().__init__()
         if not depths or len({len(depths), len(strides), len(dilations)}) > 1 or min(depths) < 1:
@@ -78,14 +94,15 @@ class ResNet(nn.Module):
                 f"depths {list(depths)}, strides {list(strides)} and dilations {list(dilations)} need one number per "
                 "layer each"
             )
-        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=0 if atrous else 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         channels = width
         for i, (depth, stride, dilation) in enumerate(zip(depths, strides, dilations, strict=True)):
             inner = width * 2**i
-            blocks = [Bottleneck(channels, inner, stride, dilation)]
+            first = max(1, dilation // 2) if atrous else dilation
+            blocks = [Bottleneck(channels, inner, stride, first, atrous and (stride, dilation) != (1, 1))]
             channels = inner * EXPANSION
-            blocks += [Bottleneck(channels, inner) for _ in range(depth - 1)]
+            blocks += [Bottleneck(channels, inner, dilation=dilation if atrous else 1) for _ in range(depth - 1)]
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
         self.layers = len(depths)
         self.stride = STEM_STRIDE * math.prod(strides)
@@ -120,18 +137,17 @@ class ResNet(nn.Module):
         return self.maps(image)[-1]
 
     def maps(self, image: Tensor) -> list[Tensor]:
-        """Feature maps of all layers, the first layer's first.
+        """Feature maps of the stem, before it is pooled, and of every layer.
 
         Args:
             image: [B, 3, H, W] normalised.
         """
-        x = F.relu(self.bn1(self.conv1(image)), inplace=True)
-        x = F.max_pool2d(x, 3, stride=2, padding=1)
-        found = []
+        maps = [F.relu(self.bn1(self.conv1(image)), inplace=True)]
+        x = F.max_pool2d(maps[0], 3, stride=2, padding=1)
         for i in range(1, self.layers + 1):
             x = self.get_submodule(f"layer{i}")(x)
-            found.append(x)
-        return found
+            maps.append(x)
+        return maps
 
 
 @fused_form_of(ResNet, portable=True)
@@ -155,7 +171,9 @@ class FusedResNet(nn.Module):
         self.register_buffer("mean", mean.float(), persistent=False)
         side = options.grid * network.stride
         exact = replace(options, dtype=torch.float32, grid=side)
-        self.stem = Convolution(weight.float(), bias.float(), exact, relu=True, stride=2)
+        padding = network.conv1.padding[0]
+        assert isinstance(padding, int)
+        self.stem = Convolution(weight.float(), bias.float(), exact, relu=True, stride=2, padding=padding)
         side //= STEM_STRIDE
         self.layers = nn.ModuleList()
         for i in range(1, network.layers + 1):
@@ -178,14 +196,18 @@ class FusedResNet(nn.Module):
         return self.maps(image)[-1]
 
     def maps(self, image: Tensor) -> list[Tensor]:
-        """As `ResNet.maps`, in the options' number format."""
+        """As `ResNet.maps`, in the options' number format.
+
+        Args:
+            image: See `forward`.
+        """
         x = image.to(torch.float32, memory_format=torch.channels_last, copy=True).sub_(self.mean)
-        x = F.max_pool2d(self.stem(x).to(self.dtype), 3, stride=2, padding=1)
-        found = []
-        for layer in self.layers:
-            x = layer(x)
-            found.append(x)
-        return found
+        maps = [self.stem(x).to(self.dtype)]
+        x = F.max_pool2d(maps[0], 3, stride=2, padding=1)
+        for stage in self.layers:
+            x = stage(x)
+            maps.append(x)
+        return maps
 
 
 class FusedBottleneck(nn.Module):
@@ -193,13 +215,18 @@ class FusedBottleneck(nn.Module):
 
     def __init__(self, block: Bottleneck, options: FuseOptions) -> None:
         super().__init__()
-        stride, dilation = block.conv2.stride[0], block.conv2.dilation[0]
+        stride, dilation, padding = block.conv2.stride[0], block.conv2.dilation[0], block.conv2.padding[0]
+        assert isinstance(padding, int)
         after = replace(options, grid=options.grid // stride)
+        sliding = {"stride": stride, "dilation": dilation, "padding": padding}
         self.conv1 = Convolution(*folded(block.conv1, block.bn1), options, relu=True)
-        self.conv2 = Convolution(*folded(block.conv2, block.bn2), options, relu=True, stride=stride, dilation=dilation)
+        self.conv2 = Convolution(*folded(block.conv2, block.bn2), options, relu=True, **sliding)
         self.conv3 = Convolution(*folded(block.conv3, block.bn3), after, relu=True)
-        shortcut = block.downsample
-        self.downsample = None if shortcut is None else Convolution(*folded(*shortcut), options, stride=stride)
+        self.downsample: Convolution | None = None
+        if block.downsample is not None:
+            weight, bias = folded(*block.downsample)
+            around = sliding if weight.shape[-1] > 1 else {"stride": stride}
+            self.downsample = Convolution(weight, bias, options, **around)
 
     def forward(self, x: Tensor) -> Tensor:
         """As `Bottleneck.forward`."""

@@ -6,9 +6,18 @@ from collections.abc import Callable
 
 from torch import nn
 
+from lib.models.heads.anchors import (
+    AnchorMatcher,
+    AnchorTargets,
+    anchor_candidates,
+    anchor_grid,
+    anchor_shapes,
+    keep_random,
+)
 from lib.models.heads.auxiliary import ConfidenceHead, TaskHead
 from lib.models.heads.candidates import Candidates
 from lib.models.heads.convolutional import CenterHead, CornerHead, boxes_from_corners
+from lib.models.heads.correlation import AdjustLayers, DepthwiseHead, MultiLevelProposal, correlate, middle
 from lib.models.heads.dense import BACKGROUND, TARGET, Perceptron, dense_candidates
 from lib.models.heads.iou_net import IoUFeatures, IoUNet
 from lib.registry import Registry

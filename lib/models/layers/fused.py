@@ -197,14 +197,14 @@ class ResidualMlp(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Square convolution, then optionally a sum and ReLU; with stride 1 it keeps the size. Maps are channels-last.
+    """Square convolution, then optionally a sum and ReLU. Maps are channels-last.
 
     Args:
         weight: [C, K / groups, k, k].
         bias: [C].
         options: Number format and packing.
         relu: A ReLU follows.
-        groups, stride, dilation: As of `nn.Conv2d`.
+        groups, stride, dilation, padding: As of `nn.Conv2d`; without a padding, stride 1 keeps the size.
     """
 
     weight: Tensor
@@ -219,10 +219,12 @@ class Convolution(nn.Module):
         groups: int = 1,
         stride: int = 1,
         dilation: int = 1,
+        padding: int | None = None,
     ) -> None:
         super().__init__()
+        padding = dilation * (weight.shape[-1] // 2) if padding is None else padding
         self.relu, self.groups, self.packed = relu, groups, options.packs(weight)
-        steps, around, apart = ([value] * 2 for value in (stride, dilation * (weight.shape[-1] // 2), dilation))
+        steps, around, apart = ([value] * 2 for value in (stride, padding, dilation))
         # The same in the order of PyTorch's convolution and of oneDNN's.
         self.sliding, self.packed_sliding = (steps, around, apart, groups), (around, steps, apart, groups)
         weight = weight.detach().to(options.dtype)

@@ -1,0 +1,51 @@
+"""SiamRPN++: siamese tracking with very deep networks (Li et al., CVPR 2019)."""
+
+from __future__ import annotations
+
+from lib.methods.common import input_sizes
+from lib.methods.method import Method, register_method
+from lib.methods.siamrpnpp.config import SiamRPNConfig
+from lib.methods.siamrpnpp.network import SiamRPN
+from lib.methods.siamrpnpp.objective import AnchorBoxLoss, AnchorCriterion, SiamRPNObjective
+from lib.methods.siamrpnpp.tracker import SiamRPNTracker
+from lib.models import Checkpoint, Mapped
+from lib.models.backbones import ATROUS_RESNETS
+from lib.track import CropSettings
+
+
+def build_network(config: SiamRPNConfig, training: bool) -> SiamRPN:
+    """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
+    model = config.model
+    return SiamRPN(
+        model.backbone.build(ATROUS_RESNETS), model.hidden_dim, model.anchors, *input_sizes(config, training)
+    )
+
+
+def map_pretrained(config: SiamRPNConfig, network: SiamRPN, checkpoint: Checkpoint) -> Mapped:
+    """Key map of MODEL.PRETRAIN_FILE.
+
+    Args:
+        config: Of the experiment.
+        network: To be filled.
+        checkpoint: An atrous ResNet trained on ImageNet, PySOT's `resnet50.model`, which fills the backbone, or a whole
+            tracker, which must fit in every name.
+    """
+    if any(name.startswith("rpn_head.") for name in checkpoint.state_dict):
+        return Mapped(checkpoint.state_dict)
+    return Mapped.of_part(network, "backbone.", checkpoint.state_dict, elsewhere=("fc.*",))
+
+
+register_method(
+    Method(
+        name="siamrpnpp",
+        network_name="SiamRPNpp",
+        config=SiamRPNConfig,
+        build_network=build_network,
+        build_objective=SiamRPNObjective,
+        build_tracker=lambda config, net: SiamRPNTracker(net, CropSettings.from_config(config), config.test),
+        build_auxiliary=lambda config: AnchorBoxLoss(AnchorCriterion.from_config(config)),
+        map_pretrained=map_pretrained,
+        aliases=("slt_siamrpnpp",),
+        parts={"model.backbone": ATROUS_RESNETS},
+    )
+)

@@ -1,0 +1,94 @@
+"""SiamRPN++ (Li et al., CVPR 2019): three levels of an atrous ResNet, correlated depth-wise, a box per anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from lib.models.backbones import ResNet
+from lib.models.heads import AdjustLayers, Candidates, MultiLevelProposal, anchor_candidates, anchor_grid, middle
+
+LEVELS = 3
+"""Layers 2, 3 and 4 of the backbone."""
+
+
+class SiamRPN(nn.Module):
+    """The network of SiamRPN++; module names are those of published checkpoints.
+
+    Args:
+        backbone: An atrous ResNet of four layers.
+        width: Channels of neck and heads.
+        shapes: Widths and heights of the anchors in pixels.
+        template_size, search_size: Sides of the pictures in pixels.
+
+    Attributes:
+        grid: Cells along a side of the map of scores.
+        anchors: [N, 4] cx, cy, w, h in units of the search region's side.
+    """
+
+    anchors: Tensor
+
+    def __init__(
+        self,
+        backbone: ResNet,
+        width: int,
+        shapes: Sequence[tuple[float, float]],
+        template_size: int,
+        search_size: int,
+    ) -> None:
+        super().__init__()
+        self.template_size, self.search_size, self.width = template_size, search_size, width
+        self.backbone = backbone
+        channels = [backbone.channels // 2**i for i in reversed(range(LEVELS))]
+        self.neck = AdjustLayers(channels, width)
+        self.rpn_head = MultiLevelProposal(LEVELS, width, len(shapes))
+        cells = search_size // backbone.stride
+        # Two cells are lost to the 3 x 3 convolution, four to the kernels of five cells.
+        self.grid = cells - 6
+        anchors = anchor_grid(shapes, self.grid, backbone.stride) / search_size
+        anchors[:, :2] += 0.5
+        self.register_buffer("anchors", anchors, persistent=False)
+
+    def levels(self, picture: Tensor) -> list[Tensor]:
+        """Features of a picture at the width of the heads.
+
+        Args:
+            picture: [B, 3, H, W], normalised.
+
+        Returns:
+            [B, width, cells, cells] each.
+        """
+        return self.neck(self.backbone.maps(picture)[-LEVELS:])
+
+    def encode_template(self, template: Tensor) -> Tensor:
+        """Once per target.
+
+        Args:
+            template: [B, 3, T, T], normalised.
+
+        Returns:
+            Kernels [B, 6 * width, 5, 5] of all branches.
+        """
+        return self.rpn_head.encode_template([middle(x) for x in self.levels(template)])
+
+    def locate(self, kernels: Tensor, search: Tensor) -> Candidates:
+        """Once per frame.
+
+        Args:
+            kernels: [B, 6 * width, 5, 5], from `encode_template`.
+            search: [B, 3, S, S], normalised.
+
+        Returns:
+            One candidate per anchor, with the maps ``cls`` and ``loc``.
+        """
+        return anchor_candidates(*self.rpn_head(kernels, self.levels(search)), self.anchors)
+
+    def forward(self, template: Tensor, search: Tensor) -> Candidates:
+        """The form of training; the template goes through the backbone first.
+
+        Args:
+            template: [B, 3, T, T], normalised.
+            search: [B, 3, S, S], normalised.
+        """
+        return self.locate(self.encode_template(template), search)

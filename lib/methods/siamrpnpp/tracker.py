@@ -1,0 +1,137 @@
+"""SiamRPN++ at test time (SiamRPN, CVPR 2018, sec. 4.2): penalties on changes of size and shape, a window, smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from lib.data import Frame, clip_centres
+from lib.methods.siamrpnpp.config import SiamRPNTest
+from lib.methods.siamrpnpp.network import SiamRPN
+from lib.models.heads import Candidates
+from lib.track import (
+    CropSettings,
+    OneStreamState,
+    OneStreamTracker,
+    Policy,
+    Prediction,
+    SearchRegion,
+    TrackerOutput,
+    hanning2d,
+)
+
+
+@dataclass
+class SizedRegion(SearchRegion):
+    """A search region, and the size of the target that the penalty compares with.
+
+    Attributes:
+        target_wh: [B, 2] of the last box in units of the crop's side, float64 on the CPU.
+    """
+
+    target_wh: Tensor
+
+
+class SiamRPNTracker(OneStreamTracker):
+    """The kernels of the template are computed once and are rows of the state (`OneStreamState.template`).
+
+    A box keeps its centre in the picture and at least `margin` pixels of width and height. The confidence is the chosen
+    anchor's score, without penalty and window.
+
+    Attributes:
+        test: Penalty, window and smoothing.
+    """
+
+    network: SiamRPN
+    windowed_confidence = False
+
+    def __init__(self, network: SiamRPN, settings: CropSettings, test: SiamRPNTest) -> None:
+        super().__init__(network, settings, network.grid)
+        self.test = test
+        shapes = len(network.anchors) // network.grid**2
+        self.window = hanning2d(network.grid).flatten().repeat(shapes).to(self.device)
+
+    def procedure(self) -> dict[str, Any]:
+        """Crops, window, penalty and smoothing, by which boxes are chosen and followed."""
+        t = self.test
+        chosen = {"penalty_k": t.penalty_k, "window_influence": t.window_influence, "size_lr": t.size_lr}
+        return {**super().procedure(), **chosen, "smallest_side": self.margin}
+
+    def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SizedRegion:
+        region = super().crop_search(state, frames)
+        fields = region.crops, region.centres, region.sides, region.sizes_hw
+        return SizedRegion(*fields, state.boxes_xywh[:, 2:] / region.sides)
+
+    def penalties(self, boxes: Tensor, region: SizedRegion) -> Tensor:
+        """Factors in 0..1 for changes of size and of shape against the last box.
+
+        Args:
+            boxes: [M, N, 4] cx, cy, w, h in units of the crop's side.
+            region: Of M search regions.
+
+        Returns:
+            [M, N], without gradients.
+        """
+        sizes, last = boxes.detach()[..., 2:], region.target_wh.to(boxes)[:, None]
+        size = change(padded_extent(sizes) / padded_extent(last))
+        shape = change((last[..., 0] / last[..., 1]) / (sizes[..., 0] / sizes[..., 1]))
+        return torch.exp(-(size * shape - 1) * self.test.penalty_k)
+
+    def apply_window(
+        self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
+    ) -> Tensor:
+        penalised = candidates.scores * self.penalties(candidates.boxes, cast("SizedRegion", region))
+        influence = self.test.window_influence
+        return penalised * (1 - influence) + self.window * influence
+
+    def postprocess(
+        self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
+    ) -> tuple[OneStreamState, Prediction]:
+        """The chosen anchor's centre, and a size between its own and the last one."""
+        local, scores, share = self.select_anchor(region, output, policy)
+        boxes = self.crop_style.to_image(local, region.centres, region.sides)
+        centres = boxes[:, :2] + boxes[:, 2:] / 2
+        sizes = state.boxes_xywh[:, 2:] * (1 - share) + boxes[:, 2:] * share
+        boxes = clip_centres(torch.cat([centres - sizes / 2, sizes], dim=1), region.sizes_hw, self.margin)
+        return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
+
+    def select_anchor(
+        self, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The chosen anchors.
+
+        Args:
+            region, output, policy: See `postprocess`.
+
+        Returns:
+            Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64), confidences [B] (float32) and the shares
+            [B, 1] of the new sizes (float64), on the CPU.
+        """
+        candidates, windowed = output.candidates, output.windowed_scores
+        assert windowed is not None
+        best = windowed.argmax(dim=1)
+        choice = None if policy is None else policy(windowed)
+        index = best if choice is None else torch.where(choice < 0, best, choice)
+        box, score = candidates.boxes_at(index), candidates.scores.gather(1, index[:, None])
+        penalty = self.penalties(box[:, None], cast("SizedRegion", region))
+        packed = torch.cat([box, score, penalty], dim=1).double().cpu()
+        return packed[:, :4], packed[:, 4].float(), packed[:, 4:5] * packed[:, 5:] * self.test.size_lr
+
+
+def change(ratio: Tensor) -> Tensor:
+    """The larger one of a ratio and its inverse."""
+    return torch.maximum(ratio, 1 / ratio)
+
+
+def padded_extent(sizes: Tensor) -> Tensor:
+    """Mean side of boxes with half their mean side around them.
+
+    Args:
+        sizes: [..., 2] widths and heights.
+    """
+    padding = sizes.sum(dim=-1, keepdim=True) / 2
+    return (sizes + padding).prod(dim=-1).sqrt()

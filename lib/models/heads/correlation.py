@@ -1,0 +1,185 @@
+"""Depth-wise cross-correlation of a template with a search region, on several levels of features (SiamRPN++)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.models.layers.fused import Convolution, FuseOptions, folded
+
+KERNEL_CELLS = 7
+"""Side of the part of a template's map that is correlated: its middle."""
+
+
+def correlate(search: Tensor, kernels: Tensor) -> Tensor:
+    """Slide each row's own kernel over its own map, channel by channel.
+
+    Args:
+        search: [B, C, H, W].
+        kernels: [B, C, h, w].
+
+    Returns:
+        [B, C, H - h + 1, W - w + 1].
+    """
+    rows, channels, height, width = search.shape
+    maps = search.reshape(1, rows * channels, height, width)
+    found = F.conv2d(maps, kernels.reshape(rows * channels, 1, *kernels.shape[2:]), groups=rows * channels)
+    return found.view(rows, channels, *found.shape[2:])
+
+
+def middle(template: Tensor) -> Tensor:
+    """The middle cells of a template's map, where it has more.
+
+    Args:
+        template: [B, C, h, h].
+
+    Returns:
+        [B, C, 7, 7] at most.
+    """
+    first = max(0, (template.shape[-1] - KERNEL_CELLS) // 2)
+    cells = slice(first, first + KERNEL_CELLS)
+    return template[..., cells, cells]
+
+
+class AdjustLayer(nn.Module):
+    """One level of features at the width of the heads: 1 x 1 convolution and batch norm."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.downsample = nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, inputs, H, W] -> [B, width, H, W]."""
+        y: Tensor = self.downsample(x)
+        return y
+
+
+class AdjustLayers(nn.ModuleDict):
+    """An `AdjustLayer` per level.
+
+    Args:
+        inputs: Channels of each level; the first one is the backbone's layer 2.
+        width: Of the heads.
+    """
+
+    def __init__(self, inputs: Sequence[int], width: int) -> None:
+        super().__init__({f"downsample{i + 2}": AdjustLayer(channels, width) for i, channels in enumerate(inputs)})
+
+    def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """levels [B, inputs, H, W] -> [B, width, H, W] each."""
+        return [layer(x) for layer, x in zip(self.values(), levels, strict=True)]
+
+
+class DepthwiseHead(nn.Module):
+    """Template and search region, each behind a 3 x 3 convolution, correlated channel by channel; then two 1 x 1.
+
+    Args:
+        width: Channels of the inputs.
+        outputs: Channels of the result.
+    """
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.conv_kernel, self.conv_search = (
+            nn.Sequential(nn.Conv2d(width, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+            for _ in range(2)
+        )
+        first = nn.Conv2d(width, width, 1, bias=False)
+        last = nn.Conv2d(width, outputs, 1)
+        self.head = nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(inplace=True), last)
+
+    def encode_template(self, template: Tensor) -> Tensor:
+        """Kernels, once per target.
+
+        Args:
+            template: [B, width, h, h], see `middle`.
+
+        Returns:
+            [B, width, h - 2, h - 2].
+        """
+        kernels: Tensor = self.conv_kernel(template)
+        return kernels
+
+    def correlation(self, kernels: Tensor, search: Tensor) -> Tensor:
+        """The correlated maps.
+
+        Args:
+            kernels: [B, width, k, k], from `encode_template`.
+            search: [B, width, H, H].
+
+        Returns:
+            [B, width, H - 1 - k, H - 1 - k].
+        """
+        return correlate(self.conv_search(search), kernels)
+
+    def forward(self, kernels: Tensor, search: Tensor) -> Tensor:
+        """As `correlation`, then the head: [B, outputs, g, g]."""
+        found: Tensor = self.head(self.correlation(kernels, search))
+        return found
+
+
+class RegionProposal(nn.Module):
+    """Scores and box changes of all anchors from one level."""
+
+    def __init__(self, width: int, anchors: int) -> None:
+        super().__init__()
+        self.cls = DepthwiseHead(width, 2 * anchors)
+        self.loc = DepthwiseHead(width, 4 * anchors)
+
+
+class MultiLevelProposal(nn.Module):
+    """A `RegionProposal` per level; their results are mixed with learned weights (SiamRPN++, eq. 2).
+
+    Args:
+        levels: Number of levels; the first one is called `rpn2` as the backbone's layer is.
+        width: Channels of each.
+        anchors: Shapes per cell.
+    """
+
+    def __init__(self, levels: int, width: int, anchors: int) -> None:
+        super().__init__()
+        self.levels = levels
+        for i in range(levels):
+            self.add_module(f"rpn{i + 2}", RegionProposal(width, anchors))
+        self.cls_weight, self.loc_weight = nn.Parameter(torch.ones(levels)), nn.Parameter(torch.ones(levels))
+
+    def branches(self) -> list[DepthwiseHead]:
+        """cls and loc of every level in turn."""
+        levels = [cast("RegionProposal", self.get_submodule(f"rpn{i + 2}")) for i in range(self.levels)]
+        return [branch for level in levels for branch in (level.cls, level.loc)]
+
+    def encode_template(self, template: Sequence[Tensor]) -> Tensor:
+        """Kernels of all branches, once per target.
+
+        Args:
+            template: Levels [B, width, h, h], see `middle`.
+
+        Returns:
+            [B, 2 * levels * width, k, k], in the order of `branches`.
+        """
+        doubled = [x for x in template for _ in range(2)]
+        return torch.cat([b.encode_template(x) for b, x in zip(self.branches(), doubled, strict=True)], dim=1)
+
+    def forward(self, kernels: Tensor, search: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Once per frame.
+
+        Args:
+            kernels: From `encode_template`.
+            search: Levels [B, width, H, H].
+
+        Returns:
+            cls [B, 2 * anchors, g, g] and loc [B, 4 * anchors, g, g].
+        """
+        doubled = [x for x in search for _ in range(2)]
+        parts = kernels.chunk(2 * self.levels, dim=1)
+        maps = [b(k, x) for b, k, x in zip(self.branches(), parts, doubled, strict=True)]
+        cls, loc = (
+            sum(share * x for share, x in zip(weight.softmax(dim=0), found, strict=True))
+            for weight, found in ((self.cls_weight, maps[::2]), (self.loc_weight, maps[1::2]))
+        )
+        return cast("Tensor", cls), cast("Tensor", loc)

@@ -1,0 +1,398 @@
+"""SiamRPN++: forward pass with every level, anchors and losses, crops, augmentation, schedules, tracker, SLT."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from golden import Case, runner
+from torch import Tensor
+
+from kinds.ostrack import written
+from lib.config import Region
+from lib.data import (
+    CROP_STYLES,
+    CropDraw,
+    Draws,
+    Frame,
+    FrameSet,
+    Modality,
+    Normalise,
+    Processing,
+    PySOTStyle,
+    Sample,
+    context_side,
+    mean_colour,
+    xywh_to_xyxy,
+)
+from lib.deploy import prepare
+from lib.methods import Experiment, load_experiment
+from lib.methods.siamrpnpp import AnchorCriterion, SiamRPN
+from lib.models import load_into
+from lib.models.heads import AnchorTargets, anchor_candidates, anchor_grid
+from lib.track import hanning2d
+from lib.train import phases_of
+
+
+def overridden(case: Case, manifest: str) -> dict[str, Tensor]:
+    """Filled weights, then multiplied or set as the case says."""
+    state = case.state(manifest)
+    for name, how, value in case.data.get("weight_overrides", []):
+        state[name] = state[name] * np.float32(value) if how == "mul" else torch.full_like(state[name], value)
+    return state
+
+
+def experiment_of(case: Case, script: str = "siamrpnpp", **settings: Any) -> Experiment:
+    """The published experiment with what the case states."""
+    c = case.config | case.config.get("TRACK", {})
+    keys = {
+        "CLS_WEIGHT": "TRAIN.CLS_WEIGHT",
+        "LOC_WEIGHT": "TRAIN.LOC_WEIGHT",
+        "THR_HIGH": "TRAIN.THR_HIGH",
+        "THR_LOW": "TRAIN.THR_LOW",
+        "POS_NUM": "TRAIN.POS_NUM",
+        "NEG_NUM": "TRAIN.NEG_NUM",
+        "TOTAL_NUM": "TRAIN.TOTAL_NUM",
+        "RATIOS": "MODEL.ANCHOR_RATIOS",
+        "SCALES": "MODEL.ANCHOR_SCALES",
+        "PENALTY_K": "TEST.PENALTY_K",
+        "WINDOW_INFLUENCE": "TEST.WINDOW_INFLUENCE",
+        "LR": "TEST.SIZE_LR",
+        "GRAD_CLIP": "TRAIN.GRAD_CLIP_NORM",
+        "WEIGHT_DECAY": "TRAIN.WEIGHT_DECAY",
+        "TEMP": "SLT.TEMPERATURE",
+        "SIG_EPS": "SLT.EPSILON",
+    }
+    given = {key: c[name] for name, key in keys.items() if name in c}
+    template, search = c.get("EXEMPLAR_SIZE", 127), c.get("SEARCH_SIZE", c.get("INSTANCE_SIZE", 255))
+    for side, size in (("TEMPLATE", template), ("SEARCH", search)):
+        factor = 2.0 * size / template
+        given |= {f"DATA.{side}.SIZE": size, f"TEST.{side}_SIZE": size}
+        given |= {f"DATA.{side}.FACTOR": factor, f"TEST.{side}_FACTOR": factor}
+    slt = script.startswith("slt")
+    return written(script, script, {k: v for k, v in given.items() if slt or not k.startswith("SLT")} | settings)
+
+
+def build(case: Case, script: str = "siamrpnpp") -> SiamRPN:
+    """The published network with the case's weights, loaded strictly, in the case's format."""
+    experiment = experiment_of(case, script)
+    network: SiamRPN = experiment.method.build_network(experiment.config, False)
+    load_into(network, overridden(case, case.data["weights"].split()[0]))
+    return network.to(getattr(torch, case.config.get("dtype", "float32"))).eval()
+
+
+def picture(case: Case, name: str) -> Tensor:
+    """Pictures [B, 3, n, n] in 0..255: every pixel repeated, then cut."""
+    spec = case.data["inputs"][name]
+    drawn = case.draw(spec).repeat(spec.get("repeat", 1), axis=2).repeat(spec.get("repeat", 1), axis=3)
+    side = spec.get("crop", drawn.shape[-1])
+    return torch.from_numpy(drawn[..., :side, :side]).to(getattr(torch, case.config.get("dtype", "float32")))
+
+
+def video(spec: dict[str, Any]) -> tuple[list[Frame], list[list[float]]]:
+    """The synthetic video of these cases, and the target's boxes x, y, w, h."""
+    rng = np.random.RandomState(spec["seed"])
+    height, width, w, h = (spec[k] for k in ("height", "width", "w", "h"))
+    base = rng.randint(0, 256, (height // 8 + 2, width // 8 + 2, 3)).repeat(8, axis=0).repeat(8, axis=1)
+    total = sum(base[i : i + height, j : j + width] for i in range(9) for j in range(9))
+    ground = (total // 81).astype(np.uint8)
+    texture = rng.randint(0, 256, ((h + 5) // 6, (w + 5) // 6, 3)).repeat(6, axis=0).repeat(6, axis=1)[:h, :w]
+    frames, boxes = [], []
+    for t in range(spec["frames"]):
+        x, y = spec["x"] + spec["vx"] * t, spec["y"] + spec["vy"] * t
+        wide, high = w + spec["dw"] * t, h + spec["dh"] * t
+        shown = texture[np.arange(high) * h // high][:, np.arange(wide) * w // wide].astype(np.uint8)
+        image = ground.copy()
+        left, top, right, bottom = max(0, x), max(0, y), min(width, x + wide), min(height, y + high)
+        if right > left and bottom > top:
+            image[top:bottom, left:right] = shown[top - y : bottom - y, left - x : right - x]
+        frames.append(Frame(np.ascontiguousarray(image[..., ::-1])))
+        boxes.append([float(v) for v in (x, y, wide, high)])
+    return frames, boxes
+
+
+@runner("siamrpnpp/forward")
+def forward(case: Case) -> None:
+    network = build(case)
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str, value: Tensor) -> None:
+        seen[name] = value.detach().clone()
+
+    for i, branch in enumerate(network.rpn_head.branches()):
+        name = f"rpn{i // 2 + 2}.{'loc' if i % 2 else 'cls'}"
+        branch.register_forward_hook(lambda _m, _i, out, name=name: keep(name, out))
+        branch.head.register_forward_pre_hook(lambda _m, args, name=name: keep(f"{name}.xcorr", args[0]))
+    template, search = picture(case, "template"), picture(case, "search")
+    with torch.no_grad():
+        found = network(template, search)
+        for side, image in (("template", template), ("search", search)):
+            maps = network.backbone.maps(image)
+            for i, level in enumerate(network.neck(maps[2:])):
+                cut = (level.shape[-1] - 7) // 2
+                keep(f"{side}.neck.{i + 2}", level[..., cut : cut + 7, cut : cut + 7] if side == "template" else level)
+            for i, level in enumerate(maps):
+                keep(f"{side}.backbone.{f'layer{i}' if i else 'stem'}", level)
+    grid = network.grid
+    named = seen | {name: found.maps[name].unflatten(-1, (-1, grid, grid)).flatten(1, 2) for name in ("cls", "loc")}
+    for name, stored in (case.data["outputs"] | case.data.get("intermediates", {})).items():
+        case.check(named[name], stored, name)
+
+
+class Shuffled:
+    """PySOT's choice of anchors: numpy's global generator shuffles their numbers where there are too many."""
+
+    def __call__(self, candidates: Tensor, counts: Tensor) -> Tensor:
+        kept = torch.zeros_like(candidates)
+        for row, count in enumerate(counts.tolist()):
+            found = candidates[row].nonzero().flatten().numpy()
+            if len(found) > count:
+                order = np.arange(len(found))
+                np.random.shuffle(order)
+                found = found[order[:count]]
+            kept[row, torch.from_numpy(found)] = True
+        return kept
+
+
+def criterion_of(experiment: Experiment) -> Any:
+    """The criterion with PySOT's random numbers."""
+    criterion = AnchorCriterion.from_config(experiment.config)
+    return replace(criterion, matcher=replace(criterion.matcher, keep=Shuffled()))
+
+
+def labels(case: Case) -> AnchorTargets:
+    """Targets that a case draws by its rule."""
+    drawn, changes = case.tensor("label_u").flatten(1), case.tensor("label_loc").flatten(2)
+    kinds = torch.where(drawn > 0.985, 1, torch.where(drawn < 0.1, 0, -1))
+    dtype = getattr(torch, case.config.get("dtype", "float32"))
+    return AnchorTargets(kinds, changes.to(dtype), torch.where(kinds == 1, 0.0625, 0.0).to(dtype))
+
+
+def gradient_tolerance(case: Case, stored: Any) -> dict[str, float]:
+    """Of gradients and updates, which are small numbers."""
+    rule = case.data["gradient_tolerance"]
+    scale = max(abs(v) for v in stored["values"])
+    return {"rtol": rule["rtol"], "atol": rule["atol_times_scale"] * scale}
+
+
+@runner("slt_pysot/rpn_losses")
+def rpn_losses(case: Case) -> None:
+    cls, loc = (case.tensor(name).requires_grad_() for name in ("cls", "loc"))
+    experiment = experiment_of(case)
+    anchors = torch.rand(loc[0, 0].numel() * loc.shape[1] // 4, 4)
+    losses = criterion_of(experiment)(anchor_candidates(cls, loc, anchors), labels(case))
+    losses.total.backward()
+    assert cls.grad is not None
+    assert loc.grad is not None
+    named = {
+        "cls_loss": losses.terms["Loss/cls"],
+        "loc_loss": losses.terms["Loss/loc"],
+        "total_loss": losses.total,
+        "grad_cls": cls.grad,
+        "grad_loc": loc.grad,
+    }
+    for name, stored in case.data["outputs"].items():
+        tolerance = gradient_tolerance(case, stored) if name.startswith("grad") else None
+        case.check(named[name], stored, name, tolerance)
+
+
+@runner("slt_pysot/anchor_target")
+def anchor_target(case: Case) -> None:
+    c = case.config
+    criterion = criterion_of(experiment_of(case))
+    matcher, grid = criterion.matcher, c["OUTPUT_SIZE"]
+    assert (matcher.grid, matcher.stride) == (grid, c["STRIDE"])
+    training = matcher.anchors()
+    tracking = anchor_grid(matcher.shapes, grid, c["STRIDE"])
+    corners = torch.cat([training[:, :2] - training[:, 2:] / 2, training[:, :2] + training[:, 2:] / 2], dim=1)
+    shapes = torch.tensor(matcher.shapes)
+    named: dict[str, Any] = {
+        "train_anchors_center": training.T.unflatten(1, (-1, grid, grid)),
+        "train_anchors_corner": corners.T.unflatten(1, (-1, grid, grid)),
+        "base_anchors_corner": torch.cat([-shapes / 2, shapes / 2], dim=1),
+        "track_anchors_center": tracking,
+        "track_window": hanning2d(grid).flatten().repeat(len(shapes)),
+    }
+    for name, stored in case.data["outputs"].items():
+        case.check(named[name], stored, name)
+    for i, target in enumerate(case.data["targets"]):
+        x1, y1, x2, y2 = target["target_xyxy"]
+        box = torch.tensor([[x1, y1, x2 - x1, y2 - y1]], dtype=torch.float32)
+        np.random.seed(target["np_random_seed"])
+        found = matcher(box, torch.tensor([target["neg"]]))
+        overlap, kept = matcher.overlaps(box)[0], found.labels[0]
+        values = {
+            "overlap": overlap.unflatten(0, (-1, grid, grid)),
+            "delta": found.changes[0].unflatten(1, (-1, grid, grid)),
+            "cls": kept.unflatten(0, (-1, grid, grid)),
+            "delta_weight": found.weights[0].unflatten(0, (-1, grid, grid)),
+            "n_pos_before": int((overlap > c["THR_HIGH"]).sum()),
+            "n_neg_before": int((overlap < c["THR_LOW"]).sum()),
+            "positive_flat_indices": (kept == 1).nonzero().flatten().tolist(),
+            "negative_flat_indices": (kept == 0).nonzero().flatten().tolist(),
+        }
+        for name, value in values.items():
+            if name in target:
+                if isinstance(target[name], dict):
+                    case.check(value, target[name], f"target {i} {name}")
+                else:
+                    assert value == target[name], f"target {i} {name}: {value} != {target[name]}"
+
+
+@runner("slt_pysot/lr_schedule")
+def lr_schedule(case: Case) -> None:
+    for name, stored in case.data["outputs"].items():
+        if not (Path("experiments") / name).is_dir():
+            continue
+        experiment = load_experiment(name, name)
+        phases = phases_of(experiment.config.train)
+        groups = {g.pattern: g.lr_multiplier for g in phases[-1].train.param_groups if not g.freeze}
+        shares = {"backbone": groups.pop("^backbone"), "other": groups.pop(".*")}
+        assert not groups, groups
+        for key, rates in stored.items():
+            found = [
+                next(p for p in phases if epoch <= p.last).lr_factor(epoch, 0, 1)
+                * experiment.config.train.lr
+                * shares[key]
+                for epoch in range(1, len(rates) + 1)
+            ]
+            case.check(found, rates, f"{name} {key}")
+
+
+def image_of(spec: dict[str, Any]) -> Frame:
+    """The one frame of a case's image."""
+    return video(spec["video"])[0][0]
+
+
+def bgr(planes: Any) -> np.ndarray:
+    """[C, H, W] of an RGB crop with the blue channel first."""
+    return np.asarray(planes)[..., ::-1, :, :]
+
+
+def mask_of(text: str) -> np.ndarray:
+    """[H, W] bool of a sentence such as "zeros (120,160), ones at rows 40..69, columns 50..89"."""
+    height, width, top, bottom, left, right = (int(v) for v in re.findall(r"\d+", text))
+    mask = np.zeros((height, width), dtype=bool)
+    mask[top : bottom + 1, left : right + 1] = True
+    return mask
+
+
+@runner("slt_pysot/crops")
+def crops(case: Case) -> None:
+    data = case.data
+    frame = image_of(data["image"])
+    style = CROP_STYLES["pysot"]()
+    border = style.borders([frame])
+    case.check(mean_colour(frame, (None, None))[::-1], data["mean_bgr"], "mean", {"rtol": 0, "atol": 1e-3})
+    for item in [*data["crops"], *data["mask_crops"]]:
+        (x, y), side = item["center"], item["original_size"]
+        # The context of a square box is twice as wide.
+        box, size = [x - side / 4, y - side / 4, side / 2, side / 2], item.get("model_size", 255)
+        region = style.region(box, 2.0, size, frame.size_hw)
+        assert (region.width, region.sides_wh) == (side, (side, side))
+        found = style.crop_frames([frame], torch.tensor([box], dtype=torch.float64), 2.0, size, border)
+        case.check(bgr(found.pixels), item["crop"], f"crop {item['center']}")
+        if "mask_crop" in item:
+            assert isinstance(style, PySOTStyle)
+            mask = style.crop_mask(mask_of(data["mask"]), region, size)
+            case.check(mask[None], item["mask_crop"], f"mask {item['center']}")
+    warped = style.in_training()
+    for item in data["offline_crops"]:
+        x1, y1, x2, y2 = item["bbox_xyxy"]
+        for name, size in (("z127", 127), ("x511", 511)):
+            region = warped.region([x1, y1, x2 - x1, y2 - y1], 2 * size / 127, size, frame.size_hw)
+            found = warped.resample(frame.rgb, region, size, warped.border(frame))
+            case.check(found[..., ::-1], item[name], f"{name} {item['bbox_xyxy']}")
+
+
+@runner("siamrpnpp/tracker")
+def tracker(case: Case) -> None:
+    """With the network as it was trained, and again as `tracking/test.py` uses it."""
+    for prepared in (False, True):
+        follow(case, prepared)
+
+
+def follow(case: Case, prepared: bool) -> None:
+    script = "slt_siamrpnpp" if case.data["model"].startswith("slt") else "siamrpnpp"
+    tracker: Any = experiment_of(case, script).build_tracker(build(case, script))
+    if prepared:
+        tracker = prepare(tracker)
+    frames, truth = video(case.data["video"])
+    assert truth == case.data["ground_truth_xywh"]
+    state = tracker.init(frames[:1], torch.tensor(truth[:1], dtype=torch.float64))
+    for i, (frame, stored) in enumerate(zip(frames[1:], case.data["frames"][1:], strict=True), 1):
+        state, prediction = tracker.step(state, [frame])
+        box = prediction.boxes_xywh[0]
+        pixels = {"rtol": 0.0, "atol": case.data["tolerance"]["atol"]}
+        case.check(box, stored["written_xywh"], f"box {i}", pixels)
+        if "center" in stored:
+            case.check(box[:2] + box[2:] / 2, stored["center"], f"centre {i}", pixels)
+        if "best_index" in stored:
+            assert int(prediction.windowed_scores.argmax()) == stored["best_index"], f"frame {i}"
+        if "best_score" in stored:
+            case.check(prediction.scores[0], stored["best_score"], f"score {i}", {"rtol": 0.0, "atol": 1e-3})
+
+
+def augmented(case: Case, item: dict[str, Any], style: str, mask: np.ndarray | None) -> Sample:
+    """The search region of a frame that is a crop of 511 pixels, with PySOT's random numbers in PySOT's order."""
+    shift, scale, blur, flip, colour, size = item["shift_scale_blur_flip_color_size"]
+    transforms = [
+        {"TYPE": "pca_colour", "PROBABILITY": colour},
+        {"TYPE": "cross_blur", "PROBABILITY": blur},
+        {"TYPE": "crop_flip", "PROBABILITY": flip, "KINDS": ["search"]},
+    ]
+    settings = {
+        "DATA.CROP_STYLE": style,
+        "DATA.MASKS": mask is not None,
+        "DATA.AUGMENT.TRANSFORMS": transforms,
+        "DATA.SEARCH": {"SIZE": size, "FACTOR": 2 * size / 127, "CENTER_JITTER": shift, "SCALE_JITTER": scale},
+    }
+    data = replace(
+        written("siamrpnpp", "siamrpnpp", {k: v for k, v in settings.items() if not k.endswith("SEARCH")}).config.data,
+        search=Region(size, 2 * size / 127, shift, scale),
+    )
+    make = Processing(data)
+    np.random.seed(item["np_random_seed"])
+    draw = np.random.random
+    uniform = np.array([draw() if scale else 0.5 for _ in range(2)] + [draw() if shift else 0.5 for _ in range(2)])
+    coloured = colour > draw()
+    normal = np.random.randn(3, 1)[:, 0] if coloured else np.zeros(3)
+    blurred = blur > draw()
+    length, weight = (int(np.random.choice(np.arange(5, 46, 2))), draw()) if blurred else (5, 0.5)
+    flipped = bool(flip) and flip > draw()
+    # The transforms that stand before those of the list change nothing here.
+    numbers = (1.0, False, (coloured, normal), (blurred, length, weight), flipped)
+    still = CropDraw(np.zeros(0), np.full(4, 0.5), (1.0, False, (False, np.zeros(3)), (False, 5, 0.5), False))
+    draws = Draws((False, False), (still,), (CropDraw(np.zeros(0), uniform, numbers),))
+    x1, y1, x2, y2 = item["annotation_xyxy"]
+    w, h = x2 - x1, y2 - y1
+    per = 127 / context_side(w, h)
+    box = np.array([[255 - w * per / 2, 255 - h * per / 2, w * per, h * per]])
+    if "box_in_511_crop" in item:
+        case.check(xywh_to_xyxy(box)[0], item["box_in_511_crop"], "box", {"rtol": 0.0, "atol": 1e-4})
+    frame = image_of(item["image"])
+    masks = None if mask is None else (mask,)
+    return make.apply(
+        FrameSet((frame,), (frame,), box, box, Modality.RGB, "", "", (0, 0), template_masks=masks, search_masks=masks),
+        draws,
+    )
+
+
+@runner("slt_pysot/augmentation")
+def augmentation(case: Case) -> None:
+    data = written("siamrpnpp", "siamrpnpp", {}).config.data
+    normalise = Normalise(data.mean, data.std, channels=data.channels, clip_colours=data.clip_colours)
+    for item in [*case.data["frames"], *case.data["frames_with_mask"]]:
+        mask = mask_of(item["mask"]) if "mask" in item else None
+        sample = augmented(case, item, "pysot_511", mask)
+        size = sample.search.shape[-1]
+        box = xywh_to_xyxy(sample.search_boxes[0].astype(np.float64)) * size
+        case.check(box, item["bbox_xyxy"], "box", {"rtol": 0.0, "atol": 1e-4})
+        crop = normalise(torch.from_numpy(sample.search), torch.from_numpy(sample.search_colour))[0]
+        case.check(crop.permute(1, 2, 0), item["crop"], "crop")
+        if mask is not None:
+            case.check(sample.extras["search_masks"][0] / 255, item["mask_out"], "mask")
