@@ -9,6 +9,7 @@ from lib.data.augment import (
     becomes_grey,
     grey_picture,
     mirror_box,
+    mirror_box_in_crop,
     plan_crop,
 )
 from lib.data.boxes import (
@@ -19,7 +20,6 @@ from lib.data.boxes import (
     cxcywh_to_xyxy,
     iou_xywh,
     jitter_box,
-    mirror_box_in_crop,
     opposite_corners_to_xywh,
     soft_masks,
     soft_masks_of_targets,

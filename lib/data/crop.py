@@ -602,8 +602,8 @@ class WarpedStyle(CropStyle):
     """Training crops of PySOT by one affine warp: what its crops of 511 pixels and their augmentation are in a row.
 
     A square around the target shows four times the context of the template (511 pixels for a template of 127). The crop
-    is cut from its middle, scaled by 1 +- SCALE_JITTER along both axes and shifted by up to CENTER_JITTER of its pixels,
-    inside it. Corners of rectangles are centres of pixels. The colour beyond the image is its mean.
+    is its middle, scaled by 1 +- SCALE_JITTER along both axes and shifted by up to CENTER_JITTER pixels, inside it.
+    Corners of rectangles are centres of pixels. The colour beyond the image is its mean.
 
     Attributes:
         prepared: Frames are such squares already.

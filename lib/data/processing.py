@@ -23,6 +23,7 @@ from lib.data.augment import (
     Grey,
     Mirror,
     mirror_box,
+    mirror_box_in_crop,
     plan_crop,
 )
 from lib.data.boxes import Float32s
@@ -88,8 +89,8 @@ class Processing:
         """Draw all random numbers of one sample.
 
         Order: the transforms drawn per sample; then, for the templates and after them for the search frames, the jitter
-        of each frame (two normal numbers, two uniform ones, or what the crop style takes), then the transforms drawn per crop of each frame, which
-        validation has not.
+        of each frame (two normal numbers, two uniform ones, or what the crop style takes), then the transforms drawn
+        per crop of each frame, which validation has not.
 
         Args:
             rng: Their source.

@@ -37,8 +37,8 @@ def check_sides(template: int, search: int, section: str) -> None:
     for side, least in ((template, 63), (search, 79)):
         schema.require(
             side >= least and side % (2 * STRIDE) == 2 * STRIDE - 1,
-            f"{section}: the template ({template}) and the search region ({search}) must have 16 n + 15 pixels, at least "
-            "63 and 79, such as 127 and 255, so that the middle of the map of scores is a cell",
+            f"{section}: template ({template}) and search region ({search}) must have 16 n + 15 pixels, at least 63 "
+            "and 79, such as 127 and 255, so that a cell is in the middle of the map of scores",
         )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from lib.models.backbones import ResNet
 from lib.models.heads import AdjustLayers, Candidates, MultiLevelProposal, anchor_candidates, anchor_grid, middle
+from lib.models.layers import FuseOptions, sample_pictures, with_fused_children
 
 LEVELS = 3
 """Layers 2, 3 and 4 of the backbone."""
@@ -23,7 +26,7 @@ class SiamRPN(nn.Module):
         template_size, search_size: Sides of the pictures in pixels.
 
     Attributes:
-        grid: Cells along a side of the map of scores.
+        cells, grid: Cells along a side of the search region's features, and of the map of scores.
         anchors: [N, 4] cx, cy, w, h in units of the search region's side.
     """
 
@@ -43,9 +46,9 @@ class SiamRPN(nn.Module):
         channels = [backbone.channels // 2**i for i in reversed(range(LEVELS))]
         self.neck = AdjustLayers(channels, width)
         self.rpn_head = MultiLevelProposal(LEVELS, width, len(shapes))
-        cells = search_size // backbone.stride
+        self.cells = search_size // backbone.stride
         # Two cells are lost to the 3 x 3 convolution, four to the kernels of five cells.
-        self.grid = cells - 6
+        self.grid = self.cells - 6
         anchors = anchor_grid(shapes, self.grid, backbone.stride) / search_size
         anchors[:, :2] += 0.5
         self.register_buffer("anchors", anchors, persistent=False)
@@ -92,3 +95,17 @@ class SiamRPN(nn.Module):
             search: [B, 3, S, S], normalised.
         """
         return self.locate(self.encode_template(template), search)
+
+    def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
+        """Example inputs of both entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""
+        kernels = torch.randn(2, 2 * LEVELS * self.width, 5, 5, generator=torch.Generator().manual_seed(0))
+        return {
+            "encode_template": {"template": sample_pictures(3, self.template_size)},
+            "locate": {"kernels": kernels, "search": sample_pictures(3, self.search_size)},
+        }
+
+    def fuse_for_inference(self, options: FuseOptions) -> SiamRPN:
+        """For inference; see `lib.models.layers.fused`. Anchors stay in float32."""
+        twin = with_fused_children(self, replace(options, grid=self.cells))
+        twin.register_buffer("anchors", self.anchors, persistent=False)
+        return twin

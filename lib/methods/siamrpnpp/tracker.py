@@ -1,4 +1,4 @@
-"""SiamRPN++ at test time (SiamRPN, CVPR 2018, sec. 4.2): penalties on changes of size and shape, a window, smoothing."""
+"""SiamRPN++ at test time (SiamRPN, CVPR 2018, sec. 4.2): penalties on changes of size, a window, smoothing."""
 
 from __future__ import annotations
 

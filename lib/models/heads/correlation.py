@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.fused import Convolution, FuseOptions, folded
+from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
 
 KERNEL_CELLS = 7
 """Side of the part of a template's map that is correlated: its middle."""
@@ -183,3 +183,58 @@ class MultiLevelProposal(nn.Module):
             for weight, found in ((self.cls_weight, maps[::2]), (self.loc_weight, maps[1::2]))
         )
         return cast("Tensor", cls), cast("Tensor", loc)
+
+
+@fused_form_of(AdjustLayer)
+class FusedAdjustLayer(Convolution):
+    """An `AdjustLayer` for inference."""
+
+    def __init__(self, layer: AdjustLayer, options: FuseOptions) -> None:
+        super().__init__(*folded(*layer.downsample), options)
+
+
+@fused_form_of(MultiLevelProposal)
+class FusedProposal(nn.Module):
+    """A `MultiLevelProposal` for inference.
+
+    Both branches of a level are one convolution, and all rows and branches are correlated in one operation. The last
+    layers of all levels, with their shares, are one convolution too, in float32, since scores are compared.
+    """
+
+    def __init__(self, proposal: MultiLevelProposal, options: FuseOptions) -> None:
+        super().__init__()
+        branches = proposal.branches()
+        self.templates, self.searches = nn.ModuleList(), nn.ModuleList()
+        for pair in zip(branches[::2], branches[1::2], strict=True):
+            for layers, name, grid in (
+                (self.templates, "conv_kernel", KERNEL_CELLS),
+                (self.searches, "conv_search", options.grid),
+            ):
+                parts = [folded(*list(getattr(branch, name))[:2]) for branch in pair]
+                weight, bias = (torch.cat(values) for values in zip(*parts, strict=True))
+                layers.append(Convolution(weight, bias, replace(options, grid=grid), relu=True, padding=0))
+        firsts, biases = zip(*(folded(*list(branch.head)[:2]) for branch in branches), strict=True)
+        last = [cast("nn.Conv2d", branch.head[3]) for branch in branches]
+        shares = torch.stack([proposal.cls_weight.softmax(dim=0), proposal.loc_weight.softmax(dim=0)], dim=1).flatten()
+        outputs = []
+        bias = torch.cat([last[0].bias.new_zeros(layer.out_channels) for layer in last[:2]])  # type: ignore[union-attr]
+        cls = last[0].out_channels
+        for i, (share, layer) in enumerate(zip(shares, last, strict=True)):
+            rows = slice(cls, None) if i % 2 else slice(0, cls)
+            block = layer.weight.new_zeros(len(bias), *layer.weight.shape[1:])
+            block[rows] = share * layer.weight
+            outputs.append(block)
+            bias[rows] += share * cast("Tensor", layer.bias)
+        self.cls = cls
+        self.first = Convolution(torch.cat(firsts), torch.cat(biases), options, relu=True, groups=len(branches))
+        self.last = Convolution(torch.cat(outputs, dim=1).float(), bias, replace(options, dtype=torch.float32))
+
+    def encode_template(self, template: Sequence[Tensor]) -> Tensor:
+        """As `MultiLevelProposal.encode_template`."""
+        return torch.cat([layer(x) for layer, x in zip(self.templates, template, strict=True)], dim=1).contiguous()
+
+    def forward(self, kernels: Tensor, search: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """As `MultiLevelProposal.forward`."""
+        maps = torch.cat([layer(x) for layer, x in zip(self.searches, search, strict=True)], dim=1)
+        found = self.last(self.first(correlate(maps, kernels)).float())
+        return found[:, : self.cls], found[:, self.cls :]
