@@ -283,16 +283,12 @@ class PcaColour(OccasionalChange):
 
 @AUGMENTATIONS.register("cross_blur")
 @dataclass
-class CrossBlur(OccasionalChange):
-    """Blur by a horizontal and a vertical line of odd length, uniform between `least` and `most` pixels (PySOT).
+class CrossBlur(Filter):
+    """Blur by a horizontal and a vertical line of odd length, uniform between `least` and `most` pixels (PySOT)."""
 
-    Attributes:
-        kinds: Of which crops.
-    """
-
+    probability: Share
     least: Annotated[int, Range(2)] = 5
     most: Annotated[int, Range(2)] = 45
-    kinds: Kinds = KINDS
 
     def __post_init__(self) -> None:
         if self.least > self.most:
@@ -303,13 +299,12 @@ class CrossBlur(OccasionalChange):
         drawn = rng.random() < self.probability
         return drawn, 2 * int(rng.integers(self.least // 2, self.most // 2 + 1)) + 1, rng.random()
 
-    def apply(self, plan: CropPlan, numbers: tuple[bool, int, float]) -> None:
-        drawn, side, vertical = numbers
-        if drawn and plan.kind in self.kinds:
-            kernel = np.zeros((side, side))
-            kernel[:, side // 2] += vertical / side
-            kernel[side // 2] += (1 - vertical) / side
-            plan.filters.append(lambda crop: np.asarray(cv2.filter2D(crop, -1, kernel)))
+    def change(self, numbers: tuple[bool, int, float]) -> Callable[[Pixels], Pixels] | None:
+        blurred, side, vertical = numbers
+        kernel = np.zeros((side, side))
+        kernel[:, side // 2] += vertical / side
+        kernel[side // 2] += (1 - vertical) / side
+        return (lambda crop: np.asarray(cv2.filter2D(crop, -1, kernel))) if blurred else None
 
 
 @AUGMENTATIONS.register("blur")

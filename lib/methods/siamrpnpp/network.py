@@ -85,7 +85,8 @@ class SiamRPN(nn.Module):
         Returns:
             One candidate per anchor, with the maps ``cls`` and ``loc``.
         """
-        return anchor_candidates(*self.rpn_head(kernels, self.levels(search)), self.anchors)
+        cls, loc = self.rpn_head(kernels, self.levels(search))
+        return anchor_candidates(cls, loc, self.anchors)
 
     def forward(self, template: Tensor, search: Tensor) -> Candidates:
         """The form of training; the template goes through the backbone first.

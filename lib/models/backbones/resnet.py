@@ -218,7 +218,7 @@ class FusedBottleneck(nn.Module):
         stride, dilation, padding = block.conv2.stride[0], block.conv2.dilation[0], block.conv2.padding[0]
         assert isinstance(padding, int)
         after = replace(options, grid=options.grid // stride)
-        sliding = {"stride": stride, "dilation": dilation, "padding": padding}
+        sliding: dict[str, Any] = {"stride": stride, "dilation": dilation, "padding": padding}
         self.conv1 = Convolution(*folded(block.conv1, block.bn1), options, relu=True)
         self.conv2 = Convolution(*folded(block.conv2, block.bn2), options, relu=True, **sliding)
         self.conv3 = Convolution(*folded(block.conv3, block.bn3), after, relu=True)
