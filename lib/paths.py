@@ -26,6 +26,7 @@ GENERAL_KEYS = {
     "data_dir": "parent of every data set folder that is not set below",
     "save_dir": "checkpoints, logs and results",
     "pretrained_dir": "weight files to start from",
+    "pseudo_labels_dir": "labels that no annotator drew",
 }
 _LOCAL_YAML_HEAD = """\
 # Folders of this machine, read by every command. Not part of the repository.
@@ -78,6 +79,12 @@ class Paths:
     save_dir: Path
     pretrained: Path
     settings: Mapping[str, Setting] = field(default_factory=dict, hash=False)
+
+    @property
+    def pseudo_labels(self) -> Path:
+        """Parent of the folders with pseudo labels, one for each data set folder."""
+        own = self._own("pseudo_labels_dir")
+        return self.data_dir / "pseudo_labels" if own is None else own.path
 
     def candidates(self, key: str) -> tuple[Path, ...]:
         """Places where a data set is looked for, in this order.
@@ -139,7 +146,7 @@ class Paths:
         )
 
     def _own(self, key: str) -> Setting | None:
-        """The setting of this data set, unless `data_dir` was set by a higher source."""
+        """The setting of this data set, or of this general key, unless `data_dir` was set by a higher source."""
         own, general = self.settings.get(key), self.settings.get("data_dir")
         return own if own is not None and (general is None or own.rank >= general.rank) else None
 
@@ -262,7 +269,7 @@ def default_local_yaml(workspace_dir: str | Path, data_dir: str | Path, save_dir
         save_dir: Checkpoints, logs and results.
     """
     workspace, data, save = (Path(p).expanduser().resolve() for p in (workspace_dir, data_dir, save_dir))
-    values = (workspace, data, save, workspace / "pretrained")
+    values = (workspace, data, save, workspace / "pretrained", data / "pseudo_labels")
 
     def quoted(path: Path) -> str:
         """The path as YAML, quoted only if it must be."""

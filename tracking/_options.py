@@ -16,16 +16,20 @@ def add_machine_options(parser: Parser, threads: int = 0) -> None:
         threads: Default of `--threads`.
     """
     add = parser.add_argument
-    add("--threads", type=_from(0), default=threads, help=f"worker processes, 0: in this one (default: {threads})")
-    add("--num_gpus", type=_from(0), default=0, help="GPUs that workers share in turn (default: all)")
-    add("--batch", type=_from(1), default=1, help="sequences at a time in each process (default: 1)")
+    add("--threads", type=at_least(0), default=threads, help=f"worker processes, 0: in this one (default: {threads})")
+    add("--num_gpus", type=at_least(0), default=0, help="GPUs that workers share in turn (default: all)")
+    add("--batch", type=at_least(1), default=1, help="sequences at a time in each process (default: 1)")
     add("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     add("--data_dir", help="parent of the data set folders (default: local.yaml)")
     add("--save_dir", help="where checkpoints are and results go (default: local.yaml)")
 
 
-def _from(least: int) -> Callable[[str], int]:
-    """A converter for whole numbers that are at least `least`."""
+def at_least(least: int) -> Callable[[str], int]:
+    """A converter for whole numbers of the command line.
+
+    Args:
+        least: Smallest number that is accepted.
+    """
 
     def read(text: str) -> int:
         value = int(text)

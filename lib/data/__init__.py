@@ -96,6 +96,18 @@ from lib.data.modalities import (
 from lib.data.normalise import Normalise, normalise_batch
 from lib.data.processing import Processing
 from lib.data.progress import show_progress
+from lib.data.pseudo_labels import (
+    LabelSettings,
+    PseudoTrack,
+    best_path,
+    candidate_boxes,
+    corner_scores,
+    make_track,
+    path_agreement,
+    smooth_windows,
+    window_agreement,
+)
+from lib.data.pseudo_labels_run import AdaptiveFlow, LabelJob, LabelReport, StoredFlow, make_labels
 from lib.data.sampling import FRAME_SAMPLERS, FrameIds, FrameSampler, TrackingSampler, random_streams
 from lib.data.store import DirectoryStore, LmdbStore, Store, SubStore, ZipStore, open_store
 from lib.data.types import (

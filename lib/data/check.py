@@ -10,12 +10,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from lib.catalogue import CATALOGUE, DatasetSpec, Subset
-from lib.data.datasets import PREFIX, Annotation, StoredDataset, folder_row, open_subset, parse_chunks
+from lib.catalogue import CATALOGUE, TRAINING_NAMES, DatasetSpec, Subset
+from lib.data.datasets import (
+    PREFIX,
+    Annotation,
+    StoredDataset,
+    build_dataset,
+    folder_row,
+    open_subset,
+    parse_chunks,
+)
 from lib.data.datasets.base import quiet_readers
 from lib.data.datasets.frames import PairingError
+from lib.data.datasets.pseudo import SUFFIX
 from lib.data.io import FILE_ERRORS, verify_picture
 from lib.data.listing import picture_names
 from lib.data.store import open_store
@@ -33,15 +42,17 @@ class CheckPart:
     Attributes:
         spec: Row of the data set.
         subset: The part.
+        pseudo: For pseudo labels, their name in ``DATASETS_NAME``.
     """
 
     spec: DatasetSpec
     subset: Subset
+    pseudo: str = ""
 
     @property
     def name(self) -> str:
         """`lasot:training`, as on the command line."""
-        return f"{self.spec.key}:{self.subset.label}"
+        return self.pseudo or f"{self.spec.key}:{self.subset.label}"
 
 
 def check_parts() -> list[CheckPart]:
@@ -55,7 +66,7 @@ def choose_parts(names: Iterable[str]) -> list[CheckPart]:
 
     Args:
         names: Keys (`lasot`), aliases (`vid`), parts (`lasot:test`) chunks (`trackingnet:0-3`),
-            or own folders (`FOLDER:path`).
+            own folders (`FOLDER:path`), or pseudo labels (`LASHER_pseudo`).
 
     Returns:
         The parts in this order; all parts of a data set for a key or alias.
@@ -67,6 +78,11 @@ def choose_parts(names: Iterable[str]) -> list[CheckPart]:
     chosen: list[CheckPart] = []
     for name in names:
         base, _, label = name.partition(":")
+        if base.lower().endswith(SUFFIX):
+            spec, subset = TRAINING_NAMES[base[: -len(SUFFIX)]]
+            spec = folder_row(name) if base.upper().startswith(PREFIX) else spec
+            chosen.append(CheckPart(spec, replace(subset, count=None), name))
+            continue
         if base.upper() == PREFIX:
             spec = folder_row(name)
             chosen.append(CheckPart(spec, spec.subset("test")))
@@ -163,14 +179,14 @@ def check_part(
     Returns:
         Counts and problems. Damaged files are problems, not exceptions.
     """
-    place = paths.find(part.spec.key)
+    place = paths.pseudo_labels / part.spec.key if part.pseudo else paths.find(part.spec.key)
     if place is None:
         looked = paths.candidates(part.spec.key)[0]
         return CheckResult(part, looked, there=False, missing_files=[f"{looked} is not there"])
     result = CheckResult(part, place)
     with quiet_readers():  # what they warn of is counted and listed here
         try:
-            dataset = open_subset(part.spec, part.subset, open_store(place), **part.subset.check_options)
+            dataset = _open(part, place, paths)
         except (*FILE_ERRORS, ValueError) as error:
             result.there = False
             result.missing_files.append(_message(error))
@@ -187,6 +203,13 @@ def check_part(
         result.missing += count - result.total
         result.missing_files.append(f"{result.total} sequences in {place}, {count} are published")
     return result
+
+
+def _open(part: CheckPart, place: Path, paths: Paths) -> StoredDataset:
+    """The reader of a part."""
+    if part.pseudo:
+        return cast(StoredDataset, build_dataset(part.pseudo, paths))
+    return open_subset(part.spec, part.subset, open_store(place), **part.subset.check_options)
 
 
 class _Checker:

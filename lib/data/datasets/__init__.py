@@ -6,7 +6,7 @@ data set, write a reader and a row: docs/adding_a_dataset.md.
 
 from lib.catalogue import CATALOGUE, TRAINING_NAMES, DatasetSpec, LmdbCopy, Subset, register_dataset
 from lib.data.datasets.base import Annotation, StoredDataset, positive, quiet_readers, read_text
-from lib.data.datasets.build import build_dataset, open_subset, reader_class
+from lib.data.datasets.build import build_dataset, open_subset, open_videos, reader_class
 from lib.data.datasets.coco import CocoDataset
 from lib.data.datasets.folders import (
     FolderDataset,
@@ -22,5 +22,6 @@ from lib.data.datasets.frames import FrameFiles, cut_rows, listed_files, numbere
 from lib.data.datasets.got10k import Got10kDataset
 from lib.data.datasets.imagenet_vid import ImagenetVidDataset
 from lib.data.datasets.own import PREFIX, OwnDataset, folder_row
+from lib.data.datasets.pseudo import PseudoLabelDataset
 from lib.data.datasets.rgbx import DepthTrackDataset, GtotDataset, LasherDataset, VisEventDataset, VtuavDataset
 from lib.data.datasets.trackingnet import ALL_CHUNKS, TrackingNetDataset, parse_chunks

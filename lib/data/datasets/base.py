@@ -18,7 +18,7 @@ from lib.data.datasets.frames import FrameFiles, cut_rows, numbered_files
 from lib.data.io import AnnotationError, decode_text, parse_boxes, parse_numbers
 from lib.data.listing import check_name, number_in, picture_names
 from lib.data.store import Store, SubStore, ZipStore
-from lib.data.types import Boxes, Mask, Modality, Video
+from lib.data.types import Boxes, Mask, Modality, Qualities, Video
 
 CACHE_BYTES = 64 << 20
 """Annotations that one data set keeps per process; all of LaSOT's are about 95 MB."""
@@ -40,6 +40,7 @@ class Annotation:
         rows: Annotation rows before they were cut to the pictures; None if rows and pictures need not agree.
         folder: Key of the folder with the annotation files.
         read_mask: Masks of the target, see `Video`.
+        qualities: Of pseudo labels.
     """
 
     boxes_xywh: Boxes
@@ -53,6 +54,7 @@ class Annotation:
     rows: int | None = None
     folder: str = ""
     read_mask: Callable[[int], Mask | None] | None = None
+    qualities: Qualities | None = None
 
     @property
     def nbytes(self) -> int:
@@ -116,6 +118,7 @@ class StoredDataset(ABC):
             is_video=self.is_video,
             dataset=self.name,
             read_mask=found.read_mask,
+            qualities=found.qualities,
         )
 
     def __iter__(self) -> Iterator[Video]:

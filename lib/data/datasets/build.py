@@ -12,7 +12,8 @@ from typing import Any, Literal, cast, get_args
 from lib.catalogue import CATALOGUE, TRAINING_NAMES, DatasetSpec, Subset
 from lib.data.datasets.base import StoredDataset
 from lib.data.datasets.folders import FolderDataset
-from lib.data.datasets.own import folder_row
+from lib.data.datasets.own import PREFIX, folder_row
+from lib.data.datasets.pseudo import LABEL_FILE, SUFFIX, PseudoLabelDataset
 from lib.data.listing import natural_order
 from lib.data.lists import load_list
 from lib.data.store import Store, SubStore, open_store
@@ -106,23 +107,46 @@ def open_subset(spec: DatasetSpec, subset: Subset, store: Store, **options: Any)
     return dataset
 
 
-def open_folder(name: str) -> StoredDataset:
+def open_folder(name: str, **options: Any) -> StoredDataset:
     """The sequences of an own folder, for the row `folder` of the catalogue.
 
     Args:
         name: `FOLDER:path/to/a/folder`.
+        **options: Keyword arguments of the reader.
 
     Raises:
         FileNotFoundError: The folder does not exist, or has no sequence.
     """
     spec = folder_row(name)
-    return open_subset(spec, spec.subset("test"), open_store(Path(spec.folders[0])))
+    return open_subset(spec, spec.subset("test"), open_store(Path(spec.folders[0])), **options)
+
+
+def open_videos(name: str, paths: Paths, store: StoreKind = "auto") -> StoredDataset:
+    """The videos of a name in ``DATASETS_NAME`` for their pictures; an own folder needs no boxes.
+
+    Args:
+        name: A name without the suffix of pseudo labels.
+        paths: Places of the data sets.
+        store: See `build_dataset`.
+
+    Raises:
+        ValueError: The name stands for still images, or for videos without files.
+        FileNotFoundError, UnknownNameError: See `build_dataset`.
+    """
+    own = name.partition(":")[0].upper() == PREFIX
+    dataset = open_folder(name, needs_boxes=False) if own else build_dataset(name, paths, store)
+    if not isinstance(dataset, StoredDataset):
+        raise ValueError(f"{name} is rendered on demand; tracking/make_synthetic_data.py writes such videos to files")
+    if not dataset.is_video:
+        raise ValueError(f"{name} has still images, in which nothing moves; pseudo labels need videos")
+    return dataset
 
 
 def build_dataset(name: str, paths: Paths, store: StoreKind = "auto") -> Dataset:
-    """The training data set of a YAML name such as `LASOT`, `GOT10K_vottrain` or `TRACKINGNET:0-3`.
+    """The training data set of a YAML name such as `LASOT`, `GOT10K_vottrain`, `TRACKINGNET:0-3` or `LASHER_pseudo`.
 
-    Sequences that a partial copy does not have are left out, with a warning.
+    Sequences that a partial copy does not have are left out, with a warning. `_pseudo` behind a name stands for the
+    same pictures with pseudo labels in place of annotations.
 
     Args:
         name: Name in ``DATASETS_NAME``.
@@ -137,6 +161,9 @@ def build_dataset(name: str, paths: Paths, store: StoreKind = "auto") -> Dataset
     if store not in get_args(StoreKind):
         raise ValueError(f"unknown store {store!r} (known: {', '.join(get_args(StoreKind))})")
     base, colon, selection = name.partition(":")
+    if base.lower().endswith(SUFFIX):
+        videos = open_videos(base[: -len(SUFFIX)] + colon + selection, paths, store)
+        return PseudoLabelDataset(videos, paths.pseudo_labels / videos.name / LABEL_FILE)
     spec, subset = TRAINING_NAMES[base]
     if colon and not selection:
         raise ValueError(f"{name}: nothing behind the colon")

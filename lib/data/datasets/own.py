@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,15 +57,23 @@ class OwnDataset(LasotDataset):
 
     Boxes are x, y, w, h or polygons (four corners) in image pixels. A row of NaN or zeros is a frame without the
     target. Frames behind the last row have no annotation, NaN: they can be tracked, but neither trained on nor scored.
-    `full_occlusion.txt` and `out_of_view.txt` are used where there are any.
+    `full_occlusion.txt` and `out_of_view.txt` are used where there are any. The other arguments are those of
+    `FolderDataset`.
+
+    Args:
+        needs_boxes: Sequences without a file of boxes are left out; otherwise all their boxes are NaN.
     """
 
     class_pattern = ""
 
+    def __init__(self, *args: Any, needs_boxes: bool = True, **options: Any) -> None:
+        self.needs_boxes = needs_boxes
+        super().__init__(*args, **options)
+
     def find_names(self, root: Store) -> list[str]:
         places = list(_search(root, ""))
         lacking = [place.folder or root.describe("") for place in places if place.truth is None]
-        if lacking:
+        if lacking and self.needs_boxes:
             expected = ", ".join(name.format("<name>") for name in TRUTH)
             text = f"{len(lacking)} of {len(places)} sequences have no box file ({expected}): {', '.join(lacking[:10])}"
             if len(lacking) == len(places):
@@ -74,7 +83,7 @@ class OwnDataset(LasotDataset):
         self._places = {
             place.name if ends[place.name] == 1 else place.folder.replace("/", "_"): place
             for place in places
-            if place.truth is not None
+            if place.truth is not None or not self.needs_boxes
         }
         return natural_order(self._places)
 
@@ -88,15 +97,14 @@ class OwnDataset(LasotDataset):
 
     def _read(self, index: int) -> Annotation:
         place = self._places[self.names[index]]
-        assert place.truth is not None
-        boxes = self.read_truth(place.truth)
+        boxes = np.zeros((0, 4)) if place.truth is None else self.read_truth(place.truth)
         names = picture_names(self.store.listdir(self._unpacked(place)))
         if len(names) == len(boxes) + 1 and len(boxes) > 1:
             names.pop()
         files = listed_files(self.store, self._unpacked(place), names, max(len(boxes), len(names)))
         rows = np.full((len(files), 4), np.nan)
         rows[: len(boxes)] = boxes[: len(files)]
-        folder, valid = place.truth.rpartition("/")[0], positive(rows)
+        folder, valid = (place.truth or f"{place.folder}/").rpartition("/")[0], positive(rows)
         keys = [f"{folder}/{file}".lstrip("/") for file in self.label_files]
         flags = [read_flags(self.store, key, len(rows)) for key in keys]
         visible, present, _ = self.labels(rows, valid, flags)
