@@ -122,7 +122,7 @@ class PatchStyle(CropStyle):
             before = min(max(low - start, 0), side - 1)
             beyond += [before, side - before - (high - low)]
         cut = np.ascontiguousarray(image[slices[0], slices[1]])
-        patch = _replicated(cut, tuple(beyond)).astype(np.float32)
+        patch: Pixels = _replicated(cut, tuple(beyond)).astype(np.float32)
         patch = patch if len(patch) == size else cv2.resize(patch, (size, size))
         return patch.reshape(size, size, image.shape[2])
 
@@ -139,6 +139,5 @@ def _replicated(image: NDArray[np.uint8], beyond: Sequence[int]) -> NDArray[np.u
     if not any(beyond):
         return image
     top, bottom, left, right = beyond
-    return np.asarray(cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REPLICATE)).reshape(
-        image.shape[0] + top + bottom, image.shape[1] + left + right, image.shape[2]
-    )
+    padded = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REPLICATE)
+    return np.asarray(padded, dtype=np.uint8).reshape(-1, image.shape[1] + left + right, image.shape[2])
