@@ -1,5 +1,6 @@
 """The tracker contract (`tracker`, `state`), the base of one-stream trackers, roll-outs, a session for one video."""
 
+from lib.track.box_refinement import BoxRules
 from lib.track.first_frame import FirstFrameAugment
 from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker, hann2d, hanning2d
 from lib.track.online import Flag, LocalisationRules, MemoryRules, SampleMemory

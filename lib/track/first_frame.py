@@ -63,6 +63,11 @@ class FirstFrameAugment:
         """Number of crops that are moved at random."""
         return int(self.flip) + len(self.blur) + len(self.rotate)
 
+    @property
+    def draws(self) -> int:
+        """Random numbers that `shifts` needs."""
+        return 2 * self.moved if self.random_shift else 0
+
     def patch_side(self, size: int) -> int:
         """Side of the enlarged patch for crops of a side, pixels."""
         return round(size * self.expansion)
@@ -72,7 +77,7 @@ class FirstFrameAugment:
 
         Args:
             size: Side of a crop.
-            uniform: [moved, 2] random numbers in 0..1.
+            uniform: [draws] random numbers in 0..1.
 
         Returns:
             [crops, 2] y, x.
@@ -80,7 +85,8 @@ class FirstFrameAugment:
         fixed = [(0.0, 0.0), *((y * size / 2, x * size / 2) for y, x in self.relative_shift)]
         # In single precision, since whole numbers depend on it.
         drawn = (uniform.astype(np.float32) - np.float32(0.5)) * np.float32(size) * np.float32(self.random_shift)
-        return np.concatenate([np.array(fixed), drawn.reshape(-1, 2)]).astype(np.int64)
+        drawn = drawn.reshape(-1, 2) if len(drawn) else np.zeros((self.moved, 2), np.float32)
+        return np.concatenate([np.array(fixed), drawn]).astype(np.int64)
 
     def crop(self, patch: Pixels, size: int, shifts: NDArray[np.int64]) -> Pixels:
         """The crops of an enlarged patch.

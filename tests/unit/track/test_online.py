@@ -103,7 +103,7 @@ def test_crops_of_the_first_frame_show_the_target_where_it_was_moved_to() -> Non
     assert (augment.crops, augment.samples) == (13, 15)
     patch = np.zeros((88, 88, 3), dtype=np.float32)
     patch[42:46, 42:46] = 100.0
-    shifts = augment.shifts(44, np.random.default_rng(0).random((augment.moved, 2)))
+    shifts = augment.shifts(44, np.random.default_rng(0).random(augment.draws))
     for crop, (y, x) in zip(augment.crop(patch, 44, shifts), shifts.tolist(), strict=True):
         rows, columns = (crop.sum(axis=(axis, 2)) for axis in (1, 0))
         middle = np.arange(44) + 0.5
