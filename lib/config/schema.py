@@ -429,6 +429,8 @@ class SLT:
         policy: {TYPE: softmax_logit} (the default), softmax of TEMPERATURE * logit of windowed scores kept EPSILON off
             0 and 1, or another one of `lib.objectives.POLICIES`.
         policy_weight: Of the policy's loss, which is added to the method's box losses by their TRAIN weights.
+        initial_weight, iterate_weight: Of the policy's loss under the initial filter, and under those between it and
+            the last one, which share theirs; for trackers that learn a filter in steps.
     """
 
     start: str = ""
@@ -446,6 +448,8 @@ class SLT:
     epsilon: Annotated[float, Range(0, 0.5, above=True, below=True)] = 0.01
     policy: Part | None = field(default=None, metadata={"section": True})
     policy_weight: NotNegative = 15.0
+    initial_weight: NotNegative | None = field(default=None, metadata={"section": True})
+    iterate_weight: NotNegative | None = field(default=None, metadata={"section": True})
 
 
 @dataclass(frozen=True)

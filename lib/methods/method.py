@@ -28,7 +28,7 @@ class Method:
         build_objective: (config, network) -> objective.
         build_tracker: (config, network) -> tracker; None for a pre-training, which tracks nothing.
         build_data: (config, training) -> frame sampler, transform and loader of its samples.
-        build_auxiliary: (config) -> losses next to the policy's in sequence-level training; None: the box losses of
+        build_auxiliary: (config, network) -> losses next to the policy's in sequence-level training; None: the box losses of
             `Candidates`.
         reads_aux: the network takes the second picture of RGB-X frames; others are trained on RGB alone.
         map_trained: (config, checkpoint) -> what the file gives the network, where a trained network differs from its
@@ -50,7 +50,7 @@ class Method:
     build_objective: Callable[[Any, Any], Objective]
     build_tracker: Callable[[Any, Any], Tracker] | None = None
     build_data: Callable[[Any, bool], DataParts] = crop_data
-    build_auxiliary: Callable[[Any], AuxiliaryLoss] | None = None
+    build_auxiliary: Callable[[Any, Any], AuxiliaryLoss] | None = None
     reads_aux: bool = False
     map_trained: Callable[[Any, Checkpoint], Mapped] | None = None
     map_published: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None

@@ -270,8 +270,9 @@ def _sequence_objective(experiment: Experiment, network: nn.Module) -> SequenceO
     tracker = experiment.build_tracker(network)
     if not isinstance(tracker, StagedTracker):
         raise ConfigError(f"SLT: the tracker of {method.name} has no stages of a step, so it cannot explore")
+    tracker = tracker.explorer()
     if method.build_auxiliary is not None:
-        return SequenceObjective(tracker, method.build_auxiliary(config), config.slt, prepare_for_rollout)
+        return SequenceObjective(tracker, method.build_auxiliary(config, network), config.slt, prepare_for_rollout)
     # The policy alone teaches the score map.
     auxiliary = CentreBoxLoss(BoxCriterion.from_config(config.train, focal_weight=0.0))
     return SequenceObjective(tracker, auxiliary, config.slt, prepare_for_rollout)

@@ -25,6 +25,10 @@ class Proposals:
     density: Tensor
     target_density: Tensor
 
+    def select(self, rows: Tensor) -> Proposals:
+        """Those of some targets, by their rows [M] int64."""
+        return Proposals(self.boxes_xywh[rows], self.density[rows], self.target_density[rows])
+
 
 def draw_proposals(
     boxes_xywh: Tensor,

@@ -224,7 +224,7 @@ class SequenceObjective:
     def losses(self, output: TrackerOutput, batch: Explored) -> Losses:
         """Policy gradient and auxiliary loss (SLT, sec. 3.2).
 
-        A frame's choices are independent, so their log-probabilities add up.
+        Iterates of a filter before the last one have terms and weights of their own.
 
         Args:
             output: of the batch's search regions, with gradients.
@@ -232,17 +232,36 @@ class SequenceObjective:
         """
         assert output.policy_logits is not None
         log_policy = self.policy.log(output.policy_logits)
-        taken = log_policy.gather(-1, batch.choices[..., None]).squeeze(-1)
-        if taken.ndim == 2:
-            taken = taken.sum(dim=1)
-        policy = -(batch.rewards.to(taken) * taken).mean()
+        policy = policy_loss(log_policy, batch)
         auxiliary = self.auxiliary(output.candidates, batch.targets_xywh.to(output.policy_logits))
-        total = (self.section.policy_weight * policy + auxiliary.total) * batch.share
+        total = self.section.policy_weight * policy + auxiliary.total
+        earlier = {}
+        if (iterates := output.candidates.maps.get("iterates")) is not None and iterates.shape[1] > 1:
+            first, *between = (policy_loss(self.policy.log(i), batch) for i in iterates[:, :-1].unbind(1))
+            earlier["Loss/policy_initial"] = first
+            total = total + (self.section.initial_weight or 0.0) * first
+            if between:
+                earlier["Loss/policy_iterates"] = torch.stack(between).mean()
+                total = total + (self.section.iterate_weight or 0.0) * earlier["Loss/policy_iterates"]
+        total = total * batch.share
         own = {name: value for name, value in auxiliary.terms.items() if name != "Loss/total"}
         certain = log_policy.detach()
         entropy = -(certain.exp() * certain).flatten(1).sum(dim=1).mean()
-        terms = {"Loss/total": total, "Loss/policy": policy, **own, **batch.terms, "Entropy": entropy}
+        terms = {"Loss/total": total, "Loss/policy": policy, **earlier, **own, **batch.terms, "Entropy": entropy}
         return Losses(total, {name: value.detach().to(total.device) for name, value in terms.items()})
+
+
+def policy_loss(log_policy: Tensor, batch: Explored) -> Tensor:
+    """Mean of -reward * log-probability of what was chosen; a frame's choices are independent.
+
+    Args:
+        log_policy: [M, N] or [M, C, N].
+        batch: the M choices and rewards.
+    """
+    taken = log_policy.gather(-1, batch.choices[..., None]).squeeze(-1)
+    if taken.ndim == 2:
+        taken = taken.sum(dim=1)
+    return -(batch.rewards.to(taken) * taken).mean()
 
 
 def build_policy(section: SLT) -> SequencePolicy:

@@ -266,6 +266,10 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
         """
         return state
 
+    def explorer(self) -> StagedTracker[S, T, R]:
+        """The tracker of roll-outs, where it is another one than that of evaluation."""
+        return self
+
     @torch.no_grad()
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> S:
         region = self.crop_template(frames, boxes_xywh)

@@ -47,7 +47,7 @@ register_method(
         build_tracker=lambda config, net: TransTTracker(
             net, CropSettings.from_config(config), config.test.window_influence
         ),
-        build_auxiliary=lambda config: DenseBoxLoss(CellCriterion.from_config(config.train)),
+        build_auxiliary=lambda config, network: DenseBoxLoss(CellCriterion.from_config(config.train)),
         map_pretrained=map_pretrained,
         aliases=("slt_transt",),
         parts={"model.backbone": RESNETS},
