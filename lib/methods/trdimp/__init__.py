@@ -8,8 +8,11 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
-from lib.methods.trdimp.config import TrDiMPConfig, TrDiMPModel
+from lib.methods.method import Method, register_method
+from lib.methods.trdimp.config import TrDiMPConfig, TrDiMPModel, TrDiMPTest, TrDiMPTrain
 from lib.methods.trdimp.network import ImageFeatures, TrDiMP, TrDiMPOutput
+from lib.methods.trdimp.objective import ProposalLoss, TrDiMPObjective
+from lib.methods.trdimp.tracker import TrDiMPState, TrDiMPTemplate, TrDiMPTracker
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import RESNETS
 
@@ -63,3 +66,20 @@ def map_pretrained(config: TrDiMPConfig, network: TrDiMP, checkpoint: Checkpoint
     if any(name.startswith("classifier.") for name in checkpoint.state_dict):
         return map_trained(config, checkpoint)
     return Mapped.of_part(network, "feature_extractor.", checkpoint.state_dict, elsewhere=CLASSIFIER)
+
+
+register_method(
+    Method(
+        name="trdimp",
+        network_name="DiMPnet",
+        config=TrDiMPConfig,
+        build_network=build_network,
+        build_objective=TrDiMPObjective,
+        build_tracker=TrDiMPTracker.from_config,
+        build_auxiliary=lambda config, network: ProposalLoss(network, config.train),
+        map_trained=map_trained,
+        map_pretrained=map_pretrained,
+        aliases=("slt_trdimp",),
+        parts={"model.backbone": RESNETS},
+    )
+)

@@ -1,4 +1,4 @@
-"""Objectives of TrDiMP: scores under all iterates of the filter and densities of boxes; in roll-outs the latter alone."""
+"""Objectives of TrDiMP: scores under all iterates of a filter, and densities of boxes, which roll-outs learn too."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from lib.models.heads import Candidates
 from lib.models.losses import gaussian_labels, hinge_loss
 from lib.models.proposals import Proposals, density_loss, draw_proposals
 from lib.objectives import Losses, Progress
+
+Propose = Callable[[Tensor, TrDiMPTrain], Proposals]
+"""(targets [..., 4] in crop pixels, TRAIN) -> boxes around them."""
 
 
 def random_proposals(boxes_xywh: Tensor, train: TrDiMPTrain) -> Proposals:
@@ -37,12 +40,16 @@ def random_proposals(boxes_xywh: Tensor, train: TrDiMPTrain) -> Proposals:
 class TrDiMPObjective:
     """Hinge loss of the scores (DiMP, eq. 4 and 8), divergence of the boxes' densities (PrDiMP, sec. 4.2).
 
+    Attributes:
+        propose: see `ProposalLoss`.
+
     Raises:
         ConfigError: a batch of one sample.
     """
 
     def __init__(self, config: TrDiMPConfig, network: TrDiMP) -> None:
         self.train, self.size, self.grid = config.train, network.size, network.grid
+        self.propose: Propose = random_proposals
         if config.train.batch_size < 2:
             raise ConfigError(
                 f"TRAIN.BATCH_SIZE {config.train.batch_size}: TrDiMP needs at least 2 samples per process, since batch "
@@ -51,7 +58,7 @@ class TrDiMPObjective:
 
     def __call__(self, network: TrDiMP, batch: Batch, progress: Progress) -> Losses:
         targets = batch.search_boxes * self.size
-        proposals = random_proposals(targets, self.train)
+        proposals = self.propose(targets, self.train)
         labels = gaussian_labels(batch.template_boxes, self.grid, TEMPLATE_SIGMA)
         boxes = batch.template_boxes * self.size
         output = network(batch.template, batch.search, boxes, labels, proposals.boxes_xywh)
@@ -71,7 +78,13 @@ class TrDiMPObjective:
         boxes = density_loss(output.box_scores, proposals)
         middle = torch.stack(between).mean() if between else torch.zeros_like(last)
         total = t.test_clf * last + t.test_init_clf * first + t.test_iter_clf * middle + t.bb_ce * boxes
-        terms = {"Loss/total": total, "Loss/clf": last, "Loss/init_clf": first, "Loss/iter_clf": middle, "Loss/bb_ce": boxes}
+        terms = {
+            "Loss/total": total,
+            "Loss/clf": last,
+            "Loss/init_clf": first,
+            "Loss/iter_clf": middle,
+            "Loss/bb_ce": boxes,
+        }
         return Losses(total, {name: value.detach() for name, value in terms.items()})
 
 
@@ -82,12 +95,12 @@ class ProposalLoss:
     Attributes:
         network: whose regressor scores the proposals.
         train: TRAIN.
-        propose: (targets [M, 4] in crop pixels, TRAIN) -> proposals.
+        propose: gives the proposals.
     """
 
     network: TrDiMP
     train: TrDiMPTrain
-    propose: Callable[[Tensor, TrDiMPTrain], Proposals] = random_proposals
+    propose: Propose = random_proposals
 
     def __call__(self, candidates: Candidates, targets_xywh: Tensor) -> Losses:
         maps = candidates.maps

@@ -299,7 +299,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
         return moved.flip(1).double(), flags, scores.amax(dim=1).nan_to_num(0.0).clamp(0, 1)
 
     def _refine(self, state: TrDiMPState, found: Candidates, boxes_xywh: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes [B, 4] in crop pixels that climbed from the given and from random ones, and whether [B] one is usable."""
+        """Boxes [B, 4] in crop pixels that climbed from given and from random ones, and [B] whether any was usable."""
         rules, maps = self.settings.box_refinement, found.maps
         drawn = 1 if self.exploring else len(boxes_xywh)
         uniform = self.noise(state.keys[:drawn], state.steps[:drawn] + 1, (rules.num_init_random_boxes, 4)).float()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -145,27 +144,26 @@ def step(case: Case) -> None:
         case.check(named[name], stored, name)
 
 
-def clips_of(case: Case) -> Iterator[FrameSet]:
-    start, numbers = case.config["template_frame"], case.config["frames"]
-    for spec in case.config["videos"]:
-        frames, boxes = video(spec)
-        yield FrameSet(
-            template=(frames[start],),
-            search=tuple(frames[i] for i in numbers),
-            template_boxes=np.array([boxes[start]]),
-            search_boxes=np.array([boxes[i] for i in numbers]),
-            modality=Modality.RGB,
-            dataset="case",
-            sequence=str(spec["seed"]),
-            frame_ids=(start, *numbers),
-        )
+def clip_of(spec: dict[str, Any], start: int, numbers: list[int]) -> FrameSet:
+    """A clip of a synthetic video: the template's frame, and those that are tracked."""
+    frames, boxes = video(spec)
+    return FrameSet(
+        template=(frames[start],),
+        search=tuple(frames[i] for i in numbers),
+        template_boxes=np.array([boxes[start]]),
+        search_boxes=np.array([boxes[i] for i in numbers]),
+        modality=Modality.RGB,
+        dataset="case",
+        sequence=str(spec["seed"]),
+        frame_ids=(start, *numbers),
+    )
 
 
 @runner("slt_pytracking/slt_transt_explore")
 def explore(case: Case) -> None:
     tracker = tracker_of(case, build(case))
     policy = SoftmaxPolicy(case.config["temp"], case.config["sig_eps"])
-    clips = list(clips_of(case))
+    clips = [clip_of(spec, case.config["template_frame"], case.config["frames"]) for spec in case.config["videos"]]
     actions = iter(case.tensor("sampled_actions")[:, len(clips) :])
     rollout = roll_out(tracker, clips, lambda response: next(actions))
     views = [view for view, _ in tracker.seen]
