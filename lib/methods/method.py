@@ -28,9 +28,8 @@ class Method:
         build_objective: (config, network) -> objective.
         build_tracker: (config, network) -> tracker; None for a pre-training, which tracks nothing.
         build_data: (config, training) -> frame sampler, transform and loader of its samples.
-        build_auxiliary: (config, network) -> losses next to the policy's in sequence-level training; None: the box losses
-            of
-            `Candidates`.
+        build_auxiliary: (config, network) -> losses next to the policy's in sequence-level training; None: the box
+            losses of `Candidates`.
         reads_aux: the network takes the second picture of RGB-X frames; others are trained on RGB alone.
         map_trained: (config, checkpoint) -> what the file gives the network, where a trained network differs from its
             file.

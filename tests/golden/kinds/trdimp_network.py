@@ -170,6 +170,16 @@ def build(case: Case) -> TrDiMP:
         model=replace(config.model, iterations=c.get("optim_iter", 5)),
     )
     network = build_network(config, False)
+    if "init_gauss_sigma" in c:
+        # Initial values that the case keeps are those of the published size, whatever its crops.
+        network.classifier.filter_optimizer = SteepestDescent(
+            c["filter_size"],
+            c["feature_stride"],
+            c["init_gauss_sigma"],
+            config.model.iterations,
+            c["num_dist_bins"],
+            c["bin_displacement"],
+        )
     state = filled(case, case.data["weights"].split()[0])
     mapped = map_trained(config, Checkpoint(case.path, state, {}, "plain"))
     kept = c.get("keep_init", [])
