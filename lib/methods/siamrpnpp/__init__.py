@@ -43,7 +43,7 @@ register_method(
         build_network=build_network,
         build_objective=SiamRPNObjective,
         build_tracker=lambda config, net: SiamRPNTracker(net, CropSettings.from_config(config), config.test),
-        build_auxiliary=lambda config: AnchorBoxLoss(AnchorCriterion.from_config(config)),
+        build_auxiliary=lambda config, network: AnchorBoxLoss(AnchorCriterion.from_config(config)),
         map_pretrained=map_pretrained,
         aliases=("slt_siamrpnpp",),
         parts={"model.backbone": ATROUS_RESNETS},

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.config import ConfigError
 from lib.data import Batch
@@ -56,7 +56,7 @@ class TrDiMPObjective:
                 "norms of its box regressor see a single value per sample, which has no variance"
             )
 
-    def __call__(self, network: TrDiMP, batch: Batch, progress: Progress) -> Losses:
+    def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
         targets = batch.search_boxes * self.size
         proposals = self.propose(targets, self.train)
         labels = gaussian_labels(batch.template_boxes, self.grid, TEMPLATE_SIGMA)
