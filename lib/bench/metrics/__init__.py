@@ -5,7 +5,7 @@ A benchmark's numbers depend on the toolkit that computed them, so every toolkit
 
 from pathlib import Path
 
-from lib.bench.metrics import got10k, one_pass, vot
+from lib.bench.metrics import got10k, one_pass, supervised, vot
 from lib.bench.metrics.got10k import speed
 from lib.bench.metrics.metric import (
     METRICS,
@@ -21,10 +21,11 @@ from lib.bench.metrics.metric import (
     parse_options,
     unscorable,
 )
+from lib.bench.metrics.regions import polygon_overlap
 from lib.bench.metrics.vot import failure_frame, vot_overlap
 from lib.files import read_rows
 
-_FUNCTIONS = {**vars(got10k), **vars(one_pass), **vars(vot)}
+_FUNCTIONS = {**vars(got10k), **vars(one_pass), **vars(supervised), **vars(vot)}
 for _name, _row in read_rows(Path(__file__).with_name("metrics.yaml")).items():
     _row["scores"] = {key: Score(*score) for key, score in _row["scores"].items()}
     _row["derived"] = {curve: _FUNCTIONS[function] for curve, function in _row.get("derived", {}).items()}

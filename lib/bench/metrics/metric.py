@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lib.bench.result_files import corners_to_xywh
+from lib.bench.result_files import INITIALISED, TRACKED, Marks, corners_to_xywh
 from lib.data import Boxes, Mask
 from lib.registry import Registry, suggest
 
@@ -46,6 +46,8 @@ class SequenceResult:
         confidence: [M] confidence of each row of the first run (VOT); NaN where the tracker gave none.
         passes: frames of each run in tracking order, for runs that do not all go from the first frame to the last
             (VOT): row i of run k belongs to frame passes[k][i].
+        gt_corners: [N, 8] ground truth as polygons (VOT); NaN where the target is absent.
+        marks: [M] marks of each run (`lib.bench.result_files`), of supervised runs.
     """
 
     name: str
@@ -59,6 +61,8 @@ class SequenceResult:
     seconds: Floats | None = None
     confidence: Floats | None = None
     passes: tuple[range, ...] = ()
+    gt_corners: Floats | None = None
+    marks: tuple[Marks, ...] = ()
 
     @property
     def runs(self) -> tuple[Boxes, ...]:
@@ -352,7 +356,8 @@ def unscorable(variant: str, results: Sequence[SequenceResult], **options: Any) 
     for result in results:
         boxes = [np.tile([0.0, 0.0, 1.0, 1.0], (len(p), 1)) for p in result.passes or (result.gt_xywh,)]
         made_up = replace(result, prediction_xywh=boxes[0], repetitions=tuple(boxes[1:]), image_size_wh=(1, 1))
-        plain.append(replace(made_up, confidence=np.zeros(len(boxes[0]))))
+        marks = np.array([INITIALISED, *[TRACKED] * (len(boxes[0]) - 1)])
+        plain.append(replace(made_up, confidence=np.zeros(len(boxes[0])), marks=(marks,)))
     return _measure(variant, plain, options)[1]
 
 

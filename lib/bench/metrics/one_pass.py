@@ -165,17 +165,19 @@ def _matlab_family(prediction: Array, truth: Array, frames: int) -> SequenceCurv
 def pysot_curves(result: SequenceResult) -> SequenceCurves:
     """Overlap is valid when the true w, h > 0, an error when both numbers of the true centre are > 0.
 
-    What is not valid is -1: a miss, yet precise. Absent frames are removed but stay in the divisor.
+    What is not valid is -1: a miss, yet precise. Absent frames are removed but stay in the divisor. In the mean
+    overlap a true box without area counts as a miss.
     """
     truth, prediction, frames = result.gt_xywh, result.require_rows(), len(result.gt_xywh)
     if result.visible is not None:
         truth, prediction = truth[result.visible], prediction[result.visible]
     has_area, has_centre = positive(truth[:, 2:]), positive(centres(truth))
     # Rounding can push a perfect overlap to 1 + 2e-16, which would pass the threshold 1.
-    iou = np.where(has_area, np.clip(overlap(prediction, truth), 0.0, 1.0), -1.0)
+    share = np.clip(overlap(prediction, truth), 0.0, 1.0)
+    iou = np.where(has_area, share, -1.0)
     pixels = np.where(has_centre, centre_error(prediction, truth), -1.0)
     normalised = np.where(has_centre, normalised_centre_error(prediction, truth, eps=1e-16), -1.0)
-    return threshold_curves(iou, pixels, normalised, frames=frames, mean_overlap=mean_where(iou, has_area))
+    return threshold_curves(iou, pixels, normalised, frames=frames, mean_overlap=mean_where(share, ~np.isnan(share)))
 
 
 def lasher_curves(result: SequenceResult) -> SequenceCurves:

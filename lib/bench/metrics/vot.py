@@ -114,6 +114,16 @@ def aggregate_longterm(sequences: Sequence[SequenceCurves], resolution: int = 10
         resolution: number of thresholds.
     """
     thresholds = confidence_thresholds(np.concatenate([s.samples["confidence"] for s in sequences]), resolution)
+    return precision_and_recall(sequences, thresholds)
+
+
+def precision_and_recall(sequences: Sequence[SequenceCurves], thresholds: Floats) -> list[SequenceCurves]:
+    """Curves over given thresholds.
+
+    Args:
+        sequences: with the samples of `longterm_samples`.
+        thresholds: [T] of the confidence.
+    """
     aggregated = []
     for sequence in sequences:
         confidence, overlap = sequence.samples["confidence"], sequence.samples["overlap"]

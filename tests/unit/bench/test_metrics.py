@@ -113,12 +113,13 @@ def test_a_truth_that_a_variant_cannot_score_is_named_before_tracking_as_after_i
         "confidence": np.linspace(0, 1, N),
         "passes": passes,
         "repetitions": (_truth(),) * (len(passes) - 1),
+        "marks": (np.array([1] + [-1] * (N - 1)),),
     }
     results = [
         _result("nan", gt_xywh=truth, **more),
         *(_result(n, **{**more, "second_gt_xywh": _truth()}) for n in "ab"),
     ]
-    options = {"low": 5, "high": 15} if variant == "vot_multistart" else {}
+    options = {"low": 5, "high": 15} if variant in ("vot_multistart", "vot_supervised") else {}
     known = unscorable(variant, results, **options)
     scores = evaluate(variant, results, **options)
     assert scores.unscored == known

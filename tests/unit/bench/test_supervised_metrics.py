@@ -1,0 +1,79 @@
+"""Overlap of rasterised polygons, and the measures of supervised VOT runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lib.bench.metrics import MetricError, SequenceResult, evaluate, polygon_overlap
+
+N = 40
+
+
+def test_a_box_is_the_polygon_of_its_corners() -> None:
+    box, other = np.array([[10.2, 20.7, 30.0, 15.0]]), np.array([[15.0, 22.0, 30.0, 15.0]])
+    x, y, w, h = box[0]
+    corners = np.array([[x, y, x + w, y, x + w, y + h, x, y + h]])
+    assert polygon_overlap(box, other)[0] == polygon_overlap(corners, other)[0]
+    assert polygon_overlap(corners, box)[0] == 1.0
+
+
+def test_a_diamond_covers_half_of_its_box() -> None:
+    diamond = np.array([[50.0, 0.0, 100.0, 50.0, 50.0, 100.0, 0.0, 50.0]])
+    assert polygon_overlap(diamond, np.array([[0.0, 0.0, 100.0, 100.0]]))[0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_regions_are_cut_to_the_image_and_apart_beyond_it() -> None:
+    first, second = np.array([[-20.0, 0.0, 40.0, 20.0]]), np.array([[-10.0, 0.0, 30.0, 20.0]])
+    assert polygon_overlap(first, second)[0] < 1.0
+    assert polygon_overlap(first, second, (100, 100))[0] == 1.0
+    assert polygon_overlap(first, np.array([[60.0, 60.0, 5.0, 5.0]]))[0] == 0.0
+    assert polygon_overlap(first, np.array([[-50.0, 0.0, 20.0, 20.0]]), (100, 100))[0] == 0.0
+    assert np.isnan(polygon_overlap(first, np.full((1, 4), np.nan))[0])
+
+
+def run(failures: list[int], shift: float = 0.0, name: str = "a") -> SequenceResult:
+    """A perfect tracker, `shift` pixels off, that fails in some frames."""
+    truth = np.tile([50.0, 40.0, 30.0, 20.0], (N, 1))
+    found, marks = truth + np.array([shift, 0, 0, 0]), np.full(N, -1)
+    marks[0] = 1
+    for frame in failures:
+        marks[frame : frame + 5] = [2, 0, 0, 0, 0][: N - frame]
+        marks[frame + 5 : frame + 6] = 1
+    found[marks != -1] = np.nan
+    return SequenceResult(name, truth, found, image_size_wh=(200, 100), marks=(marks,))
+
+
+def test_a_run_without_failure_has_the_overlap_as_eao() -> None:
+    scores = evaluate("vot_supervised", [run([], 3.0)], low=10, high=20)
+    overlap = polygon_overlap(np.array([[53.0, 40.0, 30.0, 20.0]]), np.array([[50.0, 40.0, 30.0, 20.0]]))[0]
+    assert scores.headline["eao"] == pytest.approx(100 * overlap)
+    assert scores.headline["accuracy"] == pytest.approx(100 * overlap)
+    assert scores.headline["robustness"] == 0.0
+
+
+def test_failures_cost_expected_overlap_but_no_accuracy() -> None:
+    scores = evaluate("vot_supervised", [run([12])], low=10, high=20)
+    assert scores.headline["accuracy"] == 100.0
+    assert scores.headline["robustness"] == pytest.approx(100 / N)
+    assert 50 < scores.headline["eao"] < 100
+
+
+def test_a_failure_in_the_first_tracked_frame_and_one_before_the_end() -> None:
+    scores = evaluate("vot_supervised", [run([1]), run([N - 1], name="b")], low=3, high=6)
+    assert scores.values["failures"].tolist() == [1.0, 1.0]
+    assert np.isfinite(list(scores.headline.values())).all()
+
+
+def test_results_without_marks_are_named() -> None:
+    plain = SequenceResult("a", run([]).gt_xywh, run([]).gt_xywh, image_size_wh=(200, 100))
+    with pytest.raises(MetricError, match="no marks"):
+        evaluate("vot_supervised", [plain])
+    with pytest.raises(MetricError, match="low 20, high 10"):
+        evaluate("vot_supervised", [run([])], low=20, high=10)
+
+
+def test_an_eao_of_no_run_is_remarked_on() -> None:
+    scores = evaluate("vot_supervised", [run([])])
+    assert scores.headline["eao"] == 0.0
+    assert "EAO is 0" in str(scores.note)
