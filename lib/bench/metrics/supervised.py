@@ -99,7 +99,7 @@ def aggregate_supervised(sequences: Sequence[SequenceCurves], low: int = 100, hi
     """
     if not 1 < low < high:
         raise MetricError(f"low {low}, high {high}: expected 1 < low < high")
-    lengths = np.arange(1, max(low, *(s.frames for s in sequences)))
+    lengths = np.arange(1, max(low, *(s.frames for s in sequences)), dtype=np.float64)
     aggregated = []
     for sequence in sequences:
         summed, count = np.zeros(len(lengths)), np.zeros(len(lengths))
