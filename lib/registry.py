@@ -25,6 +25,18 @@ def suggest(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {folded[near[0]]!r}?" if near else ""
 
 
+def listed(items: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
+    """The first of some items for a message: "a, b, and 4 more".
+
+    Args:
+        items: Names or sentences.
+        limit: Number of those that are shown.
+        separator: Between two of them.
+    """
+    more = [f"and {len(items) - limit} more"] if len(items) > limit else []
+    return separator.join([*items[:limit], *more])
+
+
 class UnknownNameError(KeyError):
     """A name that no part was registered under."""
 

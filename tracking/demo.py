@@ -14,6 +14,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
+from lib.registry import listed
 from tracking._options import add_engine_options
 
 if TYPE_CHECKING:
@@ -142,9 +143,8 @@ def summary(out: DemoResult, source: FrameSource) -> list[str]:
         lines[0] += f"; tracking alone {tracked / out.tracking_seconds:.1f} frames/s, mean score "
         lines[0] += f"{sum(out.scores[1:]) / max(1, len(out.scores) - 1):.2f}"
     if out.broken:
-        named = "; ".join(reason for _, reason in out.broken[:5])
-        more = f"; and {len(out.broken) - 5} more" if len(out.broken) > 5 else ""
-        lines.append(f"warning: {len(out.broken)} broken frames have the last box before them: {named}{more}")
+        named = listed([reason for _, reason in out.broken], 5, "; ")
+        lines.append(f"warning: {len(out.broken)} broken frames have the last box before them: {named}")
     if out.size.note:
         lines.append(f"warning: {out.size.note}")
     if source.unread:

@@ -17,7 +17,6 @@ from lib.bench.benchmarks import Benchmark, BenchmarkVideo, get_benchmark
 from lib.bench.compare import OTHER_FILES
 from lib.bench.found_results import find_results, read_results
 from lib.bench.metrics import METRICS, MetricError, Scores, average_runs, evaluate
-from lib.bench.metrics.metric import listed
 from lib.bench.packs import archive_stem, unpack
 from lib.bench.report import TrackerRun, build_report, by_attribute, comparison_tables, export, on_common_sequences
 from lib.bench.result_files import Floats, ResultFileError
@@ -26,6 +25,7 @@ from lib.config import ConfigError
 from lib.data import Boxes, Video
 from lib.methods import load_experiment
 from lib.paths import repository_root
+from lib.registry import listed
 from lib.viz import Table
 
 

@@ -14,8 +14,7 @@ from lib.bench.results import exact_file
 from lib.data import Boxes
 from lib.files import replacing
 from lib.paths import Paths
-
-NAMED = 10
+from lib.registry import listed
 
 
 class SubmissionError(ValueError):
@@ -92,7 +91,6 @@ def _complete_results(
             lacking.append(f"{sequence.name}: a box that is no number")
         found[sequence.name] = boxes
     if lacking:
-        more = f"\n  and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
-        shown = "\n  ".join(lacking[:NAMED])
-        raise SubmissionError(f"{benchmark.title}: the submission is not complete:\n  {shown}{more}")
+        shown = listed(lacking, separator="\n  ")
+        raise SubmissionError(f"{benchmark.title}: the submission is not complete:\n  {shown}")
     return found

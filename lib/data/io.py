@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data.types import Boxes, Image
+from lib.registry import listed
 
 log = logging.getLogger("lib.data")
 
@@ -447,9 +448,7 @@ class BrokenFiles:
         tolerated = self.attempts < PATIENCE or self.failures <= self.max_share * self.attempts
         if tolerated or not report.failures:
             return
-        first = "; ".join(list(self.messages)[:SHOWN])
-        more = f"; and {len(self.messages) - SHOWN} more" if len(self.messages) > SHOWN else ""
         raise TooManyBadSamplesError(
             f"{self.failures} of {self.attempts} samples could not be read, more than "
-            f"TRAIN.MAX_BAD_SAMPLES {self.max_share:g} allows: {first}{more}"
+            f"TRAIN.MAX_BAD_SAMPLES {self.max_share:g} allows: {listed(list(self.messages), SHOWN, '; ')}"
         )

@@ -13,6 +13,7 @@ from lib.catalogue import CATALOGUE
 from lib.data.listing import picture_names
 from lib.data.lists import load_list
 from lib.files import write_text
+from lib.registry import listed
 
 _SEQUENCE_FILE = """\
 channels.color=color/{color}
@@ -102,11 +103,7 @@ def _lacking(key: str, names: list[str]) -> list[str]:
     other = [name for name in names if name not in published]
     sentences = []
     if missing:
-        sentences.append(f"{len(missing)} of the {len(published)} test sequences are missing: {_shown(missing)}")
+        sentences.append(f"{len(missing)} of the {len(published)} test sequences are missing: {listed(missing, 5)}")
     if other:
-        sentences.append(f"none of the {len(published)} test sequences: {_shown(other)}")
+        sentences.append(f"none of the {len(published)} test sequences: {listed(other, 5)}")
     return sentences
-
-
-def _shown(names: list[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

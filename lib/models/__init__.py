@@ -2,17 +2,12 @@
 
 from lib.models.inert import WeightsError, check_archive, is_expected
 from lib.models.pretrained import load_flax_npz, weights_from_timm
-from lib.models.weights import (
+from lib.models.weight_files import (
     Checkpoint,
     CheckpointNotFoundError,
-    LoadReport,
-    Mapped,
     WeightPlaces,
-    load_into,
     locate,
-    nonfinite_tensors,
     read_checkpoint,
-    require_finite,
-    save_release,
     sha256_of,
 )
+from lib.models.weights import LoadReport, Mapped, load_into, nonfinite_tensors, require_finite, save_release

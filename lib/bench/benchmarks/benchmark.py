@@ -25,7 +25,7 @@ from lib.data.datasets import (
 )
 from lib.data.lists import load_list
 from lib.paths import Paths
-from lib.registry import Registry
+from lib.registry import Registry, listed
 
 log = logging.getLogger(__name__)
 
@@ -318,11 +318,9 @@ class Benchmark:
         where = f"{self.title} in {paths.dataset(self.root)}"
         if not problems:
             raise BenchmarkError(f"{where}: no sequence found there")
-        shown = "\n  ".join(problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        hint = "\n(--skip_missing goes on without them)" if found else ""
+        shown, hint = listed(problems, 20, "\n  "), "\n(--skip_missing goes on without them)" if found else ""
         count = f"{len(problems)} of {len(problems) + len(found)}"
-        raise BenchmarkError(f"{where}: {count} sequences cannot be used:\n  {shown}{more}{hint}")
+        raise BenchmarkError(f"{where}: {count} sequences cannot be used:\n  {shown}{hint}")
 
 
 @dataclass(frozen=True)

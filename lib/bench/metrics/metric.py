@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lib.bench.result_files import INITIALISED, TRACKED, Marks, corners_to_xywh
 from lib.data import Boxes, Mask
-from lib.registry import Registry, suggest
+from lib.registry import Registry, listed, suggest
 
 Floats = NDArray[np.float64]
 
@@ -444,12 +444,6 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
         averaged.append(SequenceCurves(curves, values, one.frames, weights, thresholds))
     uneven = tuple(dict.fromkeys(name for run in runs for name in run.uneven))
     return replace(first, measured=tuple(averaged), aggregator=None, unscored=unscored, uneven=uneven)
-
-
-def listed(names: Sequence[str], limit: int = 10) -> str:
-    """ "a, b, c and 4 more", for messages."""
-    shown = ", ".join(names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
 def _weighted_mean(rows: Floats, weights: Floats) -> Floats:

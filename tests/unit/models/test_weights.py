@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.models import (
+    CheckpointNotFoundError,
     Mapped,
     WeightPlaces,
     WeightsError,
@@ -119,7 +120,7 @@ def test_published_checkpoint_loads_strictly_without_its_classes(
 def test_published_checkpoint_in_a_fresh_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.pth.tar"
     published(monkeypatch, path, small_network())
-    code = f"from lib.models.weights import read_checkpoint as r; print(r({str(path)!r}).describe())"
+    code = f"from lib.models import read_checkpoint as r; print(r({str(path)!r}).describe())"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3], check=True
     )
@@ -346,3 +347,13 @@ def test_a_safetensors_file_of_another_length_is_refused(tmp_path: Path) -> None
         path.write_bytes(damaged)
         with pytest.raises(WeightsError, match=r"x\.safetensors: not a readable safetensors file"):
             read_checkpoint(path)
+
+
+def test_latest_is_the_newest_epoch_and_before_the_first_what_was_saved_between(tmp_path: Path) -> None:
+    places = WeightPlaces(tmp_path / "pretrained", tmp_path, network="OSTrack")
+    with pytest.raises(CheckpointNotFoundError, match="latest: no checkpoint"):
+        locate("latest", places, "--checkpoint")
+    for name in ("OSTrack_latest", "OSTrack_ep0001", "OSTrack_ep0010"):
+        file = tmp_path / f"{name}.safetensors"
+        file.touch()
+        assert locate("latest", places, "--checkpoint") == file
