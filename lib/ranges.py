@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from lib.registry import suggest
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,43 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """Accepted words, two or more."""
+    """Accepted words, two or more.
+
+    Attributes:
+        words: The words.
+        any_case: They may be written in upper or lower case.
+    """
 
     words: tuple[str, ...]
+    any_case: bool = False
 
     def problem(self, value: str) -> str:
         """A phrase such as ``must be RGB or BGR, not 'x'``; empty for an accepted word."""
+        if value in self.words or (self.any_case and value.lower() in map(str.lower, self.words)):
+            return ""
         expected = f"{', '.join(self.words[:-1])} or {self.words[-1]}"
-        return "" if value in self.words else f"must be {expected}, not {value!r}"
+        return f"must be {expected}, not {value!r}{suggest(value, self.words)}"
+
+
+def problem_of(hint: Any, value: Any) -> str:
+    """What a type annotation says against a value.
+
+    Args:
+        hint: Type of a setting, such as `Count`, `Share | None` or `tuple[Count, ...]`.
+        value: Of that type, but for its range.
+
+    Returns:
+        A phrase, see `Range.problem`; empty for an accepted value.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return "; ".join(filter(None, (accepted.problem(value) for accepted in args[1:])))
+    if origin is tuple and isinstance(value, tuple):
+        return next(filter(None, (problem_of(args[0], item) for item in value)), "")
+    if origin in (Union, UnionType) and value is not None:
+        listed = isinstance(value, tuple)
+        return next((problem_of(a, value) for a in args if (get_origin(a) is tuple) is listed), "")
+    return ""
 
 
 Count = Annotated[int, Range(1)]

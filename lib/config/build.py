@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from lib.config.tree import ConfigError, Tree, as_nested
+from lib.ranges import problem_of
 from lib.registry import Registry, suggest
 
 C = TypeVar("C")
@@ -125,7 +126,7 @@ def _convert(hint: Any, value: Any, what: str, path: str, default: Any = None) -
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         value = _convert(args[0], value, what, path, default)
-        if problem := "; ".join(filter(None, (accepted.problem(value) for accepted in args[1:]))):
+        if problem := problem_of(hint, value):
             raise ConfigError(f"{what} {problem}")
         return value
     if origin in (typing.Union, types.UnionType):

@@ -5,12 +5,13 @@ Field names are the YAML keys in lower case. Defaults are those of the OSTrack f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, TypeVar
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from lib.config.build import InertKey, Part, as_plain, from_tree
 from lib.config.tree import ConfigError, Tree
-from lib.ranges import Choice, Count, CountOrNone, NotNegative, Positive, Range, Rate, Ratio, Share, Side
+from lib.ranges import Choice, Count, CountOrNone, NotNegative, Positive, Range, Rate, Ratio, Share, Side, problem_of
 
 T = TypeVar("T", bound="Test")
 
@@ -29,13 +30,31 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+@dataclass(frozen=True)
+class Section:
+    """A section of the configuration. The ranges of its keys hold in YAML files and where it is built in Python."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if problem := problem_of(_hints(type(self))[f.name], getattr(self, f.name)):
+                raise ValueError(f"{f.metadata.get('key', f.name.upper())} {problem}")
+
+
+@cache
+def _hints(section: type[Section]) -> dict[str, Any]:
+    return get_type_hints(section, include_extras=True)
+
+
 Precision = Annotated[str, Choice(("fp32", "bf16", "fp16"))]
 Percent = Annotated[float, Range(0, 100)]
 GreyRule = Annotated[str, Choice(("rgb_only", "rgb", "rgb_and_equal_aux"))]
+Optimizer = Annotated[str, Choice(("ADAMW", "ADAM", "SGD"), any_case=True)]
+Decay = Annotated[str, Choice(("step", "Mstep", "cosine", "log"), any_case=True)]
+Warmup = Annotated[str, Choice(("ramp", "linear", "log", "step"))]
 
 
 @dataclass(frozen=True)
-class Region:
+class Region(Section):
     """Crop of a template or search region in training.
 
     Attributes:
@@ -53,7 +72,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(Section):
     """Augmentation of training pictures; OSTrack's values.
 
     Attributes:
@@ -75,7 +94,7 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class DataMix:
+class DataMix(Section):
     """A mixture of data sets.
 
     Attributes:
@@ -89,6 +108,7 @@ class DataMix:
     sample_per_epoch: CountOrNone = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names, ratios = len(self.datasets_name), len(self.datasets_ratio)
         found = f"DATASETS_NAME has {names} entries and DATASETS_RATIO {ratios}"
         require(names == ratios, f"{found}; one ratio per data set is expected")
@@ -100,7 +120,7 @@ class DataMix:
 
 
 @dataclass(frozen=True)
-class Data:
+class Data(Section):
     """Training samples, and what tracking shares with them.
 
     Attributes:
@@ -149,12 +169,13 @@ class Data:
     val: DataMix = DataMix()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key, values in (("MEAN", self.mean), ("STD", self.std)):
             require(len(values) in (3, 6), f"{key} needs 3 or 6 values, one per channel, not {len(values)}")
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Section):
     """Parts of a network.
 
     Attributes:
@@ -168,7 +189,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Section):
     """Learning rate over the epochs; see `lib.train.schedule.lr_factor`.
 
     Attributes:
@@ -182,19 +203,19 @@ class Schedule:
         warmup_ratio: Share of the base rate in the first epoch of such a warm-up.
     """
 
-    type: str = "step"
+    type: Decay = "step"
     decay_rate: Positive = 0.1
     milestones: tuple[CountOrNone, ...] = ()
     gamma: Positive = 0.1
     warmup_epochs: NotNegative = 0.0
     min_lr_ratio: Share = 0.0
     use_decay_rate: bool = False
-    warmup_type: str = "ramp"
+    warmup_type: Warmup = "ramp"
     warmup_ratio: Ratio = 0.1
 
 
 @dataclass(frozen=True)
-class ParamGroup:
+class ParamGroup(Section):
     """Optimiser settings of some parameters.
 
     Attributes:
@@ -211,7 +232,7 @@ class ParamGroup:
 
 
 @dataclass(frozen=True)
-class TrainPhase:
+class TrainPhase(Section):
     """One of TRAIN.PHASES: a stretch of epochs with its own optimiser; keys that are left out are those of TRAIN.
 
     Attributes:
@@ -228,7 +249,7 @@ class TrainPhase:
     start_epoch: Count | None = None
     lr: Positive | None = None
     weight_decay: NotNegative | None = None
-    optimizer: str | None = None
+    optimizer: Optimizer | None = None
     momentum: Rate | None = None
     backbone_multiplier: NotNegative | None = None
     lr_drop_epoch: Count | None = None
@@ -241,7 +262,7 @@ class TrainPhase:
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Section):
     """Optimisation of a network.
 
     Attributes:
@@ -284,7 +305,7 @@ class Train:
     lr_drop_epoch: Count = 400
     batch_size: Count = 16
     num_worker: CountOrNone = 8
-    optimizer: str = "ADAMW"
+    optimizer: Optimizer = "ADAMW"
     backbone_multiplier: NotNegative = 0.1
     giou_weight: NotNegative = 2.0
     l1_weight: NotNegative = 5.0
@@ -316,7 +337,7 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Test:
+class Test(Section):
     """Settings of a tracker.
 
     Attributes:
@@ -354,7 +375,7 @@ class Test:
 
 
 @dataclass(frozen=True)
-class Teacher:
+class Teacher(Section):
     """Another experiment whose trained network teaches this one.
 
     DATA describes the teacher's crops; the student's sizes are TEST.SEARCH_SIZE and TEST.TEMPLATE_SIZE.
@@ -372,7 +393,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class KD:
+class KD(Section):
     """Losses of a student against its teacher; LoReTrack's values (weights 0.75 and 0.25 under the GOT-10k protocol).
 
     Attributes:
@@ -393,7 +414,7 @@ class KD:
 
 
 @dataclass(frozen=True)
-class Init:
+class Init(Section):
     """Weights of an earlier stage to begin with, in place of MODEL.PRETRAIN_FILE.
 
     Attributes:
@@ -406,12 +427,13 @@ class Init:
     checkpoint: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         named = self.checkpoint or (self.script and self.config)
         require(bool(named), "INIT must name a CHECKPOINT, or a SCRIPT and its CONFIG")
 
 
 @dataclass(frozen=True)
-class SLT:
+class SLT(Section):
     """Sequence-level training on roll-outs of the tracker; published values (Kim et al., ECCV 2022).
 
     TRAIN.BATCH_SIZE and DATA.TRAIN.SAMPLE_PER_EPOCH count clips.
@@ -453,7 +475,7 @@ class SLT:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Section):
     """A whole experiment.
 
     Attributes:
@@ -477,6 +499,7 @@ class Config:
     published: dict[str, dict[str, Percent]] = field(default_factory=dict, metadata={"remark": True})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.kd is None or self.teacher is not None, "KD is given without a TEACHER")
         both = self.slt is not None and self.teacher is not None
         require(not both, "SLT and TEACHER are given; sequence-level training cannot be joined by a teacher")

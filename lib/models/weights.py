@@ -182,8 +182,8 @@ def load_into(
     if strict:
         wrong = {"missing from the file": missing, "unknown to the network": unexpected, **wrong}
     if any(wrong.values()):
-        listed = "; ".join(f"{len(names)} {label}: {listed(names)}" for label, names in wrong.items() if names)
-        raise WeightsError(f"{source}: the weights do not fit the network ({len(loaded)} names agree). {listed}")
+        problems = "; ".join(f"{len(names)} {label}: {listed(names)}" for label, names in wrong.items() if names)
+        raise WeightsError(f"{source}: the weights do not fit the network ({len(loaded)} names agree). {problems}")
     require_finite({name: given[name] for name in loaded}, source)
     with torch.no_grad():
         for name in loaded:

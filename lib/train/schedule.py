@@ -7,11 +7,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, fields, replace
 
 from lib.config import ConfigError, Train
-from lib.registry import suggest
 
 STEP_GAMMA = 0.1
-SCHEDULES = ("step", "Mstep", "cosine", "log")
-WARMUPS = ("ramp", "linear", "log", "step")
 
 
 @dataclass(frozen=True)
@@ -114,22 +111,15 @@ def lr_factor(train: Train, epoch: int, step: int = 0, steps: int = 1) -> float:
         steps: Batches of the epoch.
 
     Raises:
-        ConfigError: An unknown type, or one that lacks its keys.
+        ConfigError: The type lacks keys.
     """
     schedule, finished = train.scheduler, epoch - 1
-    if schedule.warmup_type not in WARMUPS:
-        near = suggest(schedule.warmup_type, list(WARMUPS))
-        raise ConfigError(
-            f"unknown TRAIN.SCHEDULER.WARMUP_TYPE {schedule.warmup_type!r}{near} (known: {', '.join(WARMUPS)})"
-        )
     warm = math.floor(schedule.warmup_epochs)
     decay = _decay(train, finished, warm)
     if schedule.warmup_type == "ramp":
         warm_steps = schedule.warmup_epochs * steps
         done = finished * steps + step
         return decay * (done + 1) / warm_steps if done + 1 < warm_steps else decay
-    if not 0 < schedule.warmup_ratio <= 1:
-        raise ConfigError(f"TRAIN.SCHEDULER.WARMUP_RATIO must lie in 0..1, not {schedule.warmup_ratio}")
     if finished >= warm:
         return decay
     if schedule.warmup_type == "step":
@@ -149,25 +139,19 @@ def _decay(train: Train, finished: int, warm: int) -> float:
         warm: Number of warm-up epochs, which the cosine and the log schedule leave out.
 
     Raises:
-        ConfigError: An unknown type, or one that lacks its keys.
+        ConfigError: The type lacks keys.
     """
-    schedule = train.scheduler
-    kind = {k.lower(): k for k in SCHEDULES}.get(schedule.type.lower())
+    schedule, kind = train.scheduler, train.scheduler.type.lower()
     if kind == "step":
-        if train.lr_drop_epoch < 1:
-            raise ConfigError(f"TRAIN.LR_DROP_EPOCH must be at least 1, not {train.lr_drop_epoch}")
         gamma = schedule.decay_rate if schedule.use_decay_rate else STEP_GAMMA
         return gamma ** (finished // train.lr_drop_epoch)
-    if kind == "Mstep":
+    if kind == "mstep":
         if not schedule.milestones:
             raise ConfigError("TRAIN.SCHEDULER.TYPE Mstep needs TRAIN.SCHEDULER.MILESTONES, such as [80, 120]")
         return schedule.gamma ** bisect_right(sorted(schedule.milestones), finished)
     if kind == "cosine":
         share = max(0, finished - warm) / max(1, train.epoch - warm)
         return schedule.min_lr_ratio + (1 - schedule.min_lr_ratio) * (1 + math.cos(math.pi * share)) / 2
-    if kind == "log":
-        if schedule.min_lr_ratio <= 0:
-            raise ConfigError("TRAIN.SCHEDULER.TYPE log needs TRAIN.SCHEDULER.MIN_LR_RATIO above 0, such as 0.1")
-        return schedule.min_lr_ratio ** (max(0, finished - warm) / max(1, train.epoch - warm - 1))
-    near = suggest(schedule.type, list(SCHEDULES))
-    raise ConfigError(f"unknown TRAIN.SCHEDULER.TYPE {schedule.type!r}{near} (known: {', '.join(SCHEDULES)})")
+    if schedule.min_lr_ratio <= 0:
+        raise ConfigError("TRAIN.SCHEDULER.TYPE log needs TRAIN.SCHEDULER.MIN_LR_RATIO above 0, such as 0.1")
+    return schedule.min_lr_ratio ** (max(0, finished - warm) / max(1, train.epoch - warm - 1))

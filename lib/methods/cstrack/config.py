@@ -63,6 +63,7 @@ class CSTrackModel(schema.Model):
     class_token: Annotated[str, Choice(("auto", "trained", "position"))] = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.head.type != "CENTER":
             raise ValueError(f"HEAD must be CENTER, whose maps the confidence head reads, not {self.head.type}")
 

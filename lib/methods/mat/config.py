@@ -23,6 +23,7 @@ class MATModel(schema.Model):
     mask_ratio: Annotated[float, Range(0, 1, above=True, below=True)] = 0.25
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.head == schema.Model.head, "HEAD has no place in a pre-training; leave it out")
 
 

@@ -25,6 +25,7 @@ class TransTModel(schema.Model):
     dropout: Rate = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.head != schema.Model.head:
             raise ValueError("HEAD is not TransT's to choose: its heads belong to it; leave HEAD out")
 

@@ -28,6 +28,7 @@ class TrDiMPModel(schema.Model):
     iterations: Count = 5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.head != schema.Model.head:
             raise ValueError(
                 "HEAD is not TrDiMP's to choose: its filter and box regressor belong to it; leave HEAD out"

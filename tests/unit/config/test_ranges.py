@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from lib.config import ConfigError, Part, Tree, from_tree
+from lib.config import ConfigError, Part, Schedule, Train, TrainPhase, Tree, from_tree
 from lib.data import AUGMENTATIONS
 from lib.methods import METHODS, load_experiment
 from lib.objectives import POLICIES
@@ -24,8 +24,6 @@ load_experiment("ostrack", "synthetic_small")  # registers all methods
 NAMES = {
     # names of registered parts, which are looked up while a configuration is read or a training is set up
     "DATA.SAMPLER_MODE", "DATA.CROP_STYLE", "DATA.COLLATE", "SLT.CLIP_SAMPLER",
-    "TRAIN.OPTIMIZER", "TRAIN.PHASES.OPTIMIZER", "TRAIN.SCHEDULER.TYPE", "TRAIN.SCHEDULER.WARMUP_TYPE",
-    "TRAIN.PHASES.SCHEDULER.TYPE", "TRAIN.PHASES.SCHEDULER.WARMUP_TYPE",
     "DATA.TRAIN.DATASETS_NAME", "DATA.VAL.DATASETS_NAME",
     # files, experiments and regular expressions
     "MODEL.PRETRAIN_FILE", "SLT.START", "TRAIN.PARAM_GROUPS.PATTERN", "TRAIN.PHASES.PARAM_GROUPS.PATTERN",
@@ -186,3 +184,17 @@ def test_arguments_that_do_not_fit_together_name_file_line_and_key(tmp_path: Pat
     backbone = load_experiment("ostrack", str(tmp_path / "a.yaml")).config.model.backbone
     with pytest.raises(ConfigError, match=r"a\.yaml:4: MODEL\.BACKBONE vit: .*not a multiple of the number of heads 7"):
         backbone.build(REGISTRIES["ostrack model.backbone"])
+
+
+def test_ranges_hold_for_sections_that_are_built_in_python() -> None:
+    for made, message in (
+        (lambda: Train(lr=0.0), "LR must be above 0, not 0.0"),
+        (lambda: Train(save_epochs=(3, 0)), "SAVE_EPOCHS must be at least 1, not 0"),
+        (lambda: Train(scheduler=Schedule(warmup_type="rampp")), "WARMUP_TYPE must be .* did you mean 'ramp'"),
+        (lambda: Schedule("stepp"), "TYPE must be step, Mstep, cosine or log, not 'stepp'; did you mean 'step'"),
+        (lambda: TrainPhase(lr=-1.0), "LR must be above 0, not -1.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made()
+    assert Train(optimizer="adamw", scheduler=Schedule("mstep", milestones=(3,))).optimizer == "adamw"
+    assert TrainPhase().lr is None

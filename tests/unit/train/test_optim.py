@@ -57,9 +57,8 @@ def test_what_the_method_froze_stays_frozen() -> None:
 
 
 def test_unknown_optimizer_is_refused() -> None:
-    train = Train(optimizer="ADAMQ")
-    with pytest.raises(ConfigError, match="did you mean 'ADAM'"):
-        build_optimizer(parameter_groups(ToyNetwork(), train), train)
+    with pytest.raises(ValueError, match="OPTIMIZER must be ADAMW, ADAM or SGD, not 'ADAMQ'; did you mean 'ADAM'"):
+        Train(optimizer="ADAMQ")
 
 
 @pytest.mark.parametrize("kind", ["ADAMW", "ADAM", "SGD"])
@@ -159,10 +158,8 @@ def test_adam_adds_weight_decay_to_the_gradient() -> None:
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        (Schedule("stepp"), "did you mean 'step'"),
         (Schedule("Mstep"), "MILESTONES"),
         (Schedule("log"), "MIN_LR_RATIO"),
-        (Schedule(warmup_type="rampp"), "did you mean 'ramp'"),
     ],
 )
 def test_unusable_schedule_is_told(schedule: Schedule, message: str) -> None:

@@ -134,7 +134,7 @@ def test_siamrpnpp_of_pysot_is_two_phases_with_one_schedule() -> None:
         ((TrainPhase(epochs=2), TrainPhase(epochs=1)), r"PHASES end at epoch 3, but TRAIN.EPOCH is 4"),
         ((TrainPhase(epochs=4), TrainPhase()), r"PHASES\[1\] has no epoch"),
         ((TrainPhase(), TrainPhase()), r"PHASES\[0\] needs EPOCHS, or the phase after it START_EPOCH"),
-        ((TrainPhase(epochs=2), TrainPhase(optimizer="ADAMW", scheduler=Schedule("stepp"))), "did you mean 'step'"),
+        ((TrainPhase(epochs=2), TrainPhase(optimizer="ADAMW", scheduler=Schedule("log"))), "needs TRAIN.SCHEDULER.MIN"),
         ((TrainPhase(epochs=2), TrainPhase(eval_modules=("bacbone",))), "EVAL_MODULES 'bacbone' matches no module"),
         (
             (TrainPhase(epochs=2), TrainPhase(param_groups=(ParamGroup(".*", freeze=True),))),

@@ -80,7 +80,10 @@ def test_a_signal_has_its_usual_code(
     [
         (["--set", "TRAIN.LRR=1"], "LRR; did you mean 'LR'?"),
         (["--set", "TRAIN.PARAM_GROUPS=[{PATTERN: nothing}]"], "no pattern matches"),
-        (["--set", "TRAIN.SCHEDULER.TYPE=linear"], "unknown TRAIN.SCHEDULER.TYPE 'linear'"),
+        (
+            ["--set", "TRAIN.SCHEDULER.TYPE=linear"],
+            "TRAIN.SCHEDULER.TYPE must be step, Mstep, cosine",
+        ),
         (["--set", "DATA.TRAIN.DATASETS_NAME=[LASOTT]"], "LASOT"),
         (
             ["--set", "DATA.VAL={DATASETS_NAME: ['FOLDER:nowhere'], DATASETS_RATIO: [1], SAMPLE_PER_EPOCH: 8}"],
