@@ -19,11 +19,11 @@ from lib.data import (
     finished_build,
     partial_folder,
     plan_build,
-    show_progress,
     write_broken_list,
     write_sequence_list,
 )
 from lib.paths import load_paths
+from tracking._progress import show_progress
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

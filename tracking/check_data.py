@@ -11,8 +11,10 @@ import _bootstrap  # noqa: F401
 from rich.console import Console
 
 from lib.command import run_command
-from lib.data import check_part, check_parts, choose_parts, print_results, show_progress, write_vot_list
+from lib.data import check_part, check_parts, choose_parts, write_vot_list
 from lib.paths import Paths, load_paths, parse_overrides
+from tracking._check_table import print_results
+from tracking._progress import show_progress
 
 VOT_KEYS = ("depthtrack_test", "vot_rgbd22")
 

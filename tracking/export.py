@@ -13,6 +13,7 @@ SHA-256. Before anything is called done, the runtime computes both graphs and is
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import _bootstrap  # noqa: F401
 
@@ -51,7 +52,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    from lib.bench import TrackerSpec, export_text, export_tracker
+    from lib.bench import TrackerSpec, export_tracker
     from lib.paths import load_paths
 
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
@@ -59,6 +60,28 @@ def run(options: argparse.Namespace) -> None:
     spec = TrackerSpec.from_options(options, protocol=protocol, device="cpu").resolve(paths)
     print(f"exporting {' '.join(spec.labels)} (a minute, for large networks) ...", flush=True)
     print(export_text(options.output, export_tracker(spec, options.output)))
+
+
+def export_text(folder: Path, values: dict[str, Any]) -> str:
+    """Summary of an export for a terminal.
+
+    Args:
+        folder: Where the graphs were written.
+        values: Content of `graphs.json`, which `export_tracker` returned.
+    """
+    lines = []
+    for name, graph in values["graphs"].items():
+        files = folder.glob(f"{Path(graph['file']).stem}.*")  # the graph and its weight files
+        size = sum(f.stat().st_size for f in files) / 2**20
+        lines.append(f"{folder / graph['file']}: {size:.1f} MiB, once per {name}")
+        for way in ("inputs", "outputs"):
+            for tensor, about in graph[way].items():
+                shape = " x ".join(str(n) for n in about["shape"])
+                lines.append(f"  {way[:-1]:<7} {tensor:<18} {shape} {about['dtype']}")
+    worst = max(values["parity"].values())
+    lines.append(f"compared with PyTorch: mean deviation of outputs at most {worst:.1e} of their range")
+    lines.append(f"description: {folder / 'graphs.json'}")
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """Evaluation: benchmarks, the runner and its queue, metrics, reports, and tools that measure or show a tracker."""
 
 from lib.bench.analysis import Comparison, ResultSource, Scoring, load_runs, with_attributes
-from lib.bench.annotate import parse_marks, propagate, write_sequences, write_truth
+from lib.bench.annotate import parse_marks, propagate, read_cvat, read_labelme, write_sequences, write_truth
 from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import check_requests, run_test, run_tests, start_processes
 from lib.bench.compare import compare_runs
@@ -16,10 +16,9 @@ from lib.bench.demo import (
     track_frames,
 )
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
-from lib.bench.export import export_text, export_tracker
+from lib.bench.export import export_tracker
 from lib.bench.foreign import ForeignSpec, ForeignTracker
-from lib.bench.foreign_boxes import read_cvat, read_labelme
-from lib.bench.found_results import find_results, read_results
+from lib.bench.found_results import find_results, read_results, read_truth
 from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker, time_calls
 from lib.bench.queue import Summary, Team, WorkQueue
 from lib.bench.render import select_videos, write_videos
@@ -37,5 +36,4 @@ from lib.bench.robustness import Curve, Robustness, corruption_sweep, drop_sweep
 from lib.bench.runner import OnePass, Runner, Supervised
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution
 from lib.bench.submit import SubmissionError, pack, shortfall
-from lib.bench.text_truth import read_truth
 from lib.bench.ways import Way, WayTiming, measure_ways, processor_name, quickest, ways_here, ways_text

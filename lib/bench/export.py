@@ -50,25 +50,3 @@ def export_tracker(spec: TrackerSpec, folder: Path) -> dict[str, Any]:
     }
     write_text(folder / "graphs.json", json.dumps(values, indent=1) + "\n")
     return values
-
-
-def export_text(folder: Path, values: dict[str, Any]) -> str:
-    """Summary of an export for a terminal.
-
-    Args:
-        folder: Where the graphs were written.
-        values: Content of `graphs.json`, which `export_tracker` returned.
-    """
-    lines = []
-    for name, graph in values["graphs"].items():
-        files = folder.glob(f"{Path(graph['file']).stem}.*")  # the graph and its weight files
-        size = sum(f.stat().st_size for f in files) / 2**20
-        lines.append(f"{folder / graph['file']}: {size:.1f} MiB, once per {name}")
-        for way in ("inputs", "outputs"):
-            for tensor, about in graph[way].items():
-                shape = " x ".join(str(n) for n in about["shape"])
-                lines.append(f"  {way[:-1]:<7} {tensor:<18} {shape} {about['dtype']}")
-    worst = max(values["parity"].values())
-    lines.append(f"compared with PyTorch: mean deviation of outputs at most {worst:.1e} of their range")
-    lines.append(f"description: {folder / 'graphs.json'}")
-    return "\n".join(lines)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import cache
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -46,18 +46,6 @@ class Summary:
     seconds: float
     score: float | None = None
     note: str = ""
-
-
-class Watcher(Protocol):
-    """Receives the progress of all processes, in the main one (see `Display`)."""
-
-    def finished(self, name: str, summary: Summary) -> None: ...
-
-    def failed(self, name: str, reason: str) -> None: ...
-
-    def tracked(self, frames: int) -> None: ...
-
-    def message(self, message: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -135,7 +123,7 @@ def _launcher_store() -> Store:
 
 @dataclass
 class WorkQueue:
-    """Runs that are still to be tracked, as one process sees them (`lib.bench.runner.Work`).
+    """Runs that are still to be tracked, as one process sees them.
 
     Every run may be claimed twice: `run/<position>` and `retry/<position>` in the store hold the name of the claimant,
     then `done`. What a dead process had in flight is tried once more. As nobody knows which of its rows killed it, each
@@ -152,7 +140,7 @@ class WorkQueue:
     team: Team
     names: Sequence[str]
     keep: Callable[[Result], Summary]
-    watcher: Watcher | None = None
+    watcher: Display | None = None
     _claims: dict[str, str] = field(default_factory=dict)
     _started: bool = False
     _retrying: bool = False
@@ -329,7 +317,7 @@ class WorkQueue:
 
 @dataclass
 class Display:
-    """Progress of an evaluation (a `Watcher`): a bar on a terminal, a line now and then elsewhere.
+    """Progress of an evaluation, all processes included: a bar on a terminal, a line now and then elsewhere.
 
     Attributes:
         console: Where it is shown.

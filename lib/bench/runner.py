@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from lib.bench.metrics import vot_overlap
+from lib.bench.queue import WorkQueue
 from lib.bench.result_files import FAILED, INITIALISED, SKIPPED, TRACKED, Floats, xywh_to_corners
 from lib.bench.results import Result
 from lib.data import Boxes, Frame, Video
@@ -96,20 +97,6 @@ class Supervised:
             return None
         later = min(frame + self.skip, len(video))
         return Restart(later, video.boxes_xywh[later] if later < len(video) else truth[0])
-
-
-class Work(Protocol):
-    """Source of runs and destination of their results."""
-
-    def take(self) -> str | None:
-        """The name of a run to track, or None when there is none for this process now."""
-
-    def finished(self, result: Result) -> None: ...
-
-    def failed(self, name: str, reason: str) -> None: ...
-
-    def tracked(self, frames: int) -> None:
-        """Count frames that are done; called after every step."""
 
 
 @dataclass
@@ -224,7 +211,7 @@ class Runner:
 
     tracker: Tracker
     load: Callable[[str], tuple[Video, int]]
-    work: Work
+    work: WorkQueue
     batch: int = 1
     protocol: RunProtocol = OnePass()
     lookahead: int = 4

@@ -27,7 +27,6 @@ from lib.data.boxes import (
     xywh_to_xyxy,
 )
 from lib.data.check import CheckPart, CheckResult, check_part, check_parts, choose_parts
-from lib.data.check_table import print_results
 from lib.data.clips import CLIP_SAMPLERS, VisibleClipSampler, WholeFrames, pack_clip, unpack_clip
 from lib.data.crop import (
     CROP_STYLES,
@@ -95,7 +94,6 @@ from lib.data.modalities import (
 )
 from lib.data.normalise import Normalise, normalise_batch
 from lib.data.processing import Processing
-from lib.data.progress import show_progress
 from lib.data.pseudo_labels import (
     LabelSettings,
     PseudoTrack,

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from lib.data.check import CheckResult
+from lib.data import CheckResult
 
 LINES_SHOWN = 5
 
