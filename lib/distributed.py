@@ -125,7 +125,6 @@ def is_launched(environment: Mapping[str, str] = os.environ) -> bool:
 def start(
     device: str = "auto",
     *,
-    share_gpus: int | None = None,
     timeout: timedelta = TIMEOUT,
     environment: Mapping[str, str] = os.environ,
 ) -> World:
@@ -135,8 +134,6 @@ def start(
 
     Args:
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, or any torch device such as `cuda:1`.
-        share_gpus: None: one GPU per process, as training needs it. A number: processes take turns on the first
-            `share_gpus` GPUs (0: all there are), as evaluation does; there is no nccl group then.
         timeout: Longest wait for the others in a collective operation.
         environment: Variables of torchrun.
 
@@ -149,7 +146,7 @@ def start(
     size = int(environment.get("WORLD_SIZE", "1"))
     rank, local_rank = int(environment.get("RANK", "0")), int(environment.get("LOCAL_RANK", "0"))
     local_size = int(environment.get("LOCAL_WORLD_SIZE", str(size)))
-    chosen, reason = pick_device(device, local_rank, local_size, share_gpus)
+    chosen, reason = pick_device(device, local_rank, local_size)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if "OMP_NUM_THREADS" not in environment and chosen.type == "cpu":
@@ -162,7 +159,7 @@ def start(
     store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
     # After a restart by torchrun the store still holds the addresses of the processes that are gone.
     store = dist.PrefixStore(f"restart_{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    backend = "nccl" if chosen.type == "cuda" and share_gpus is None else "gloo"
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
     dist.init_process_group(
         backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=timeout
     )
@@ -214,7 +211,8 @@ def pick_device(
         name: `auto`, `cpu`, `cuda`, or any torch device.
         local_rank: Number of the process on its machine.
         local_size: Number of processes on its machine.
-        share_gpus: See `start`.
+        share_gpus: None: one GPU per process, as training needs it. A number: processes take turns on the first
+            `share_gpus` GPUs (0: all there are), as evaluation does.
 
     Returns:
         (device, the reason for it in words).
@@ -222,6 +220,7 @@ def pick_device(
     Raises:
         DeviceError: The device is not there, or there are fewer GPUs than processes that need one.
     """
+    name = name.strip().lower()
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if local_size > 1 and name == "auto" and not gpus:
         name = "cpu"

@@ -67,9 +67,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     from rich.console import Console
 
-    from lib.bench import EvalJob, TrackerSpec, corruption_sweep, drop_sweep, measure, start_processes
+    from lib.bench import (
+        EvalJob,
+        TrackerSpec,
+        by_kind,
+        corruption_sweep,
+        drop_sweep,
+        measure,
+        robustness_table,
+        start_processes,
+        write_robustness,
+    )  # fmt: skip
     from lib.bench.benchmarks import get_benchmark
-    from lib.bench.report import by_kind, robustness_table, write_robustness
     from lib.paths import load_paths
 
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)

@@ -3,7 +3,7 @@
 from lib.bench.analysis import Comparison, ResultSource, Scoring, load_runs, with_attributes
 from lib.bench.annotate import parse_marks, propagate, read_cvat, read_labelme, write_sequences, write_truth
 from lib.bench.classical import REFERENCES, StaticTracker
-from lib.bench.commands import check_requests, run_test, run_tests, start_processes
+from lib.bench.commands import check_requests, run_test, run_tests, select_videos, start_processes, write_videos
 from lib.bench.compare import compare_runs
 from lib.bench.cost import Cost, counting
 from lib.bench.demo import (
@@ -16,12 +16,10 @@ from lib.bench.demo import (
     track_frames,
 )
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
-from lib.bench.export import export_tracker
 from lib.bench.foreign import ForeignSpec, ForeignTracker
 from lib.bench.found_results import find_results, read_results, read_truth
 from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker, time_calls
 from lib.bench.queue import Summary, Team, WorkQueue
-from lib.bench.render import select_videos, write_videos
 from lib.bench.result_files import (
     FORMATS,
     ResultFileError,
@@ -32,8 +30,17 @@ from lib.bench.result_files import (
     write_column,
 )
 from lib.bench.results import Identity, Result, ResultFolder, package_version, read_manifest
-from lib.bench.robustness import Curve, Robustness, corruption_sweep, drop_sweep, measure
+from lib.bench.robustness import (
+    Curve,
+    Robustness,
+    by_kind,
+    corruption_sweep,
+    drop_sweep,
+    measure,
+    robustness_table,
+    write_robustness,
+)
 from lib.bench.runner import OnePass, Runner, Supervised
-from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution
+from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution, export_tracker
 from lib.bench.submit import SubmissionError, pack, shortfall
 from lib.bench.ways import Way, WayTiming, measure_ways, processor_name, quickest, ways_here, ways_text

@@ -1,10 +1,11 @@
-"""Shared by the commands that evaluate (`tracking/test.py`, the workspaces): checks, processes, the printed report."""
+"""Shared by the commands that evaluate (`tracking/test.py`, the workspaces): checks, processes, report, videos."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lib.bench.benchmarks import get_benchmark
+from lib.bench.benchmarks import BenchmarkVideo, get_benchmark
 from lib.bench.evaluate import EvalJob, Outcome, Scored, run_evaluation
+from lib.bench.found_results import read_results
 from lib.bench.metrics import METRICS, check_options
-from lib.bench.render import check_selection, select_videos, write_videos
 from lib.bench.submit import pack, shortfall
 from lib.distributed import is_launched, network_notes
 from lib.launch import run_under_torchrun
+from lib.registry import suggest
+from lib.viz import video_tracks, write_video
 
 SHOWN_FAILURES = 50
 
@@ -30,7 +33,7 @@ def check_requests(
 
     Args:
         metric: Variant in place of the benchmarks' own.
-        videos: Selection of results that are drawn (`lib.bench.render.select_videos`).
+        videos: Selection of results that are drawn (`select_videos`).
         datasets: Benchmarks whose own metrics are used where `metric` is None.
         options: Of the metric.
 
@@ -57,7 +60,7 @@ def run_tests(jobs: Sequence[EvalJob], program: Path | str, argv: Sequence[str],
         jobs: The evaluations.
         program: File of the calling command, which torchrun starts again in every process.
         argv: Its command line.
-        videos: Which results are drawn (`lib.bench.render.select_videos`).
+        videos: Which results are drawn (`select_videos`).
 
     Returns:
         Exit code: 1 when a sequence failed.
@@ -163,3 +166,79 @@ def score_table(scored: Scored, total: int) -> Table:
     if scored.exact is not None:
         table.add_row("all digits", *(f"{v:.2f}" for v in scored.exact.headline.values()))
     return table
+
+
+def select_videos(selection: str, names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
+    """Sequences of a selection.
+
+    Args:
+        selection: ``all``, ``worst:10``, ``best:3`` or names with commas.
+        names: All sequences.
+        scores: Sequence -> score, for worst and best.
+
+    Returns:
+        Names of the sequences, the worst or best first.
+
+    Raises:
+        ValueError: The selection cannot be understood, or names an unknown sequence.
+    """
+    if selection == "all":
+        return list(names)
+    ranked = check_selection(selection)
+    if ranked:
+        if not scores:
+            raise ValueError(f"{selection}: there are no scores to rank the sequences by")
+        order = sorted(scores, key=lambda name: scores[name], reverse=ranked.group(1) == "best")
+        return order[: int(ranked.group(2))]
+    chosen = [part for part in selection.split(",") if part]
+    for name in chosen:
+        if name not in names:
+            raise ValueError(
+                f"no sequence {name!r}{suggest(name, list(names))} (expected all, worst:N, best:N or names with commas)"
+            )
+    return chosen
+
+
+def check_selection(selection: str) -> re.Match[str] | None:
+    """Parse a selection as far as possible without the names of sequences.
+
+    Args:
+        selection: As of `select_videos`.
+
+    Returns:
+        A match with the groups "worst" or "best", and N; None for ``all`` and for names.
+
+    Raises:
+        ValueError: The selection is malformed.
+    """
+    ranked = re.fullmatch(r"(worst|best):(\d+)", selection)
+    if ranked is None and re.match(r"(worst|best)\b", selection):
+        raise ValueError(f"{selection!r}: expected worst:N, best:N, all, or names of sequences with commas")
+    return ranked
+
+
+def write_videos(
+    sequences: Iterable[BenchmarkVideo], folders: Mapping[str, Path], target: Path, chosen: Sequence[str]
+) -> list[Path]:
+    """Write a video of each chosen sequence; of several runs the first one is shown, in the order it was tracked.
+
+    Args:
+        sequences: All sequences of the benchmark.
+        folders: Label -> result folder.
+        target: Folder for the videos.
+        chosen: Names of the sequences to draw.
+
+    Returns:
+        The files, `<target>/<sequence>.mp4`.
+
+    Raises:
+        FileNotFoundError: A folder has no result of a sequence.
+    """
+    wanted = {s.name: s for s in sequences}
+    written = []
+    for name in chosen:
+        results = {label: read_results(folder, wanted[name], exact=True)[0] for label, folder in folders.items()}
+        video = wanted[name].runs[0].sequence
+        tracks = video_tracks(video, {label: result.boxes_xywh for label, result in results.items()})
+        written.append(write_video(target / f"{name}.mp4", video, tracks))
+    return written

@@ -65,18 +65,7 @@ class RunComparison:
         return not (self.only_a or self.only_b or any(s.differs for s in self.sequences))
 
 
-SETTINGS = (
-    "benchmark",
-    "config_hash",
-    "weights",
-    "protocol",
-    "dtype",
-    "device",
-    "batch",
-    "workers",
-    "versions",
-    "host",
-)
+CAUSES = ("benchmark", "config_hash", "weights", "protocol", "dtype", "device", "batch", "workers", "versions", "host")
 """Entries of a manifest that can explain a difference."""
 
 
@@ -102,7 +91,7 @@ def compare_runs(a: Path, b: Path, tolerance: float = 1e-3) -> RunComparison:
             files = exact if all(p.is_file() for p in exact) else [files_a[name], files_b[name]]
             found.append(_difference(name, read_boxes(files[0]), read_boxes(files[1]), tolerance))
     manifests = [read_manifest(folder) or {} for folder in (a, b)]
-    values = {key: (manifests[0].get(key), manifests[1].get(key)) for key in SETTINGS}
+    values = {key: (manifests[0].get(key), manifests[1].get(key)) for key in CAUSES}
     return RunComparison(
         found,
         sorted(set(files_a) - set(files_b)),

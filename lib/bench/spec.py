@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ import torch
 
 from lib.bench.benchmarks import get_benchmark
 from lib.bench.classical import REFERENCES
-from lib.bench.results import Identity
+from lib.bench.results import Identity, versions
 from lib.bench.ways import choose_way, has_bfloat16
 from lib.config import ConfigError
 from lib.deploy import (
@@ -25,10 +26,12 @@ from lib.deploy import (
     EngineError,
     Inference,
     calibration_clips,
+    export,
     get_engine,
     prepare,
 )
-from lib.device import choose_device
+from lib.distributed import pick_device
+from lib.files import write_text
 from lib.methods import Experiment, load_experiment
 from lib.models import sha256_of
 from lib.paths import Paths, load_paths
@@ -36,6 +39,8 @@ from lib.registry import UnknownNameError
 from lib.track import Tracker, TrackerSession
 
 PROTOCOLS = ("official", "fast")
+GRAPHS_FORMAT = 1
+"""Of the description of exported graphs."""
 
 
 @dataclass(frozen=True)
@@ -298,10 +303,7 @@ def choose_execution(device: str, protocol: str, slot: int = 0, num_gpus: int = 
     Raises:
         DeviceError: The device is not there.
     """
-    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.strip().lower() in ("auto", "cuda") and available:
-        device = f"cuda:{slot % (min(num_gpus, available) if num_gpus > 0 else available)}"
-    chosen, device_reason = choose_device(device)
+    chosen, device_reason = pick_device(device, slot, share_gpus=num_gpus)
     dtype, dtype_reason = choose_dtype(chosen, protocol)
     return Execution(str(chosen), dtype, f"{device_reason}; {dtype_reason}")
 
@@ -357,3 +359,41 @@ def choose_dtype(device: torch.device, protocol: str) -> tuple[torch.dtype, str]
     if has_bfloat16():
         return torch.bfloat16, "bfloat16, the fast protocol"
     return torch.float32, "float32; the fast protocol gains nothing from half formats on this CPU"
+
+
+def export_tracker(spec: TrackerSpec, folder: Path) -> dict[str, Any]:
+    """Write the graphs of a tracker for its engine, compare them with PyTorch, and describe them in JSON.
+
+    Args:
+        spec: The tracker, with an engine other than PyTorch.
+        folder: Where to write; it must be empty or absent.
+
+    Returns:
+        Content of `graphs.json`.
+
+    Raises:
+        EngineError: The engine is not installed or disagrees with PyTorch, or the folder is not empty.
+    """
+    engine = get_engine(spec.engine)
+    if engine is None:
+        raise EngineError(f"{spec.engine} needs no export")
+    engine.require()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise EngineError(f"{folder} is there and not empty; name another folder with --output, or remove it")
+    tracker = spec.build_plain(0)
+    _, found = export(tracker, folder, spec.inference(tracker), engine.runtime)
+    details = spec.details()
+    values = {
+        "format": GRAPHS_FORMAT,
+        "method": details["method"],
+        "script": spec.script,
+        "config": spec.experiment.name,
+        "config_hash": details["config_hash"],
+        "weights": details["weights"],
+        **found,
+        "pixels": "uint8 RGB, channels first, 0..255; the graphs normalise",
+        "identity": spec.identity().plain(),
+        "versions": versions(),
+    }
+    write_text(folder / "graphs.json", json.dumps(values, indent=1) + "\n")
+    return values

@@ -2,6 +2,5 @@
 
 from lib.bench.report.comparison import PairedComparison, TrackerRun, by_attribute, compare, on_common_sequences
 from lib.bench.report.figures import attribute_figure, training_lines
-from lib.bench.report.report import build_report, export, worst_and_best
-from lib.bench.report.robustness import by_kind, robustness_table, write_robustness
-from lib.bench.report.tables import comparison_tables
+from lib.bench.report.report import TEMPLATES, build_report, export, worst_and_best
+from lib.bench.report.tables import comparison_tables, write_tables

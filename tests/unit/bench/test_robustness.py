@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.bench import Curve, Robustness, corruption_sweep, drop_sweep
-from lib.bench.report import robustness_table, write_robustness
+from lib.bench import Curve, Robustness, corruption_sweep, drop_sweep, robustness_table, write_robustness
 from lib.data import Modality
 from tests.unit.bench.test_commands import command
 from tests.unit.bench.test_workspace import TINY, pictures
