@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ways import Way
 
-from lib.bench import TrackerSpec, demo_spec
+from lib.bench import TrackerSpec, Way, demo_spec, single_steps
 from lib.bench.metrics import SequenceResult, evaluate
 from lib.data import Frame, Video, iou_xywh
-from lib.track import OneStreamState, Tracker, TrackerSession
+from lib.deploy import CalibrationClip
+from lib.track import Tracker, TrackerSession
 from synthetic import build_synthetic
 
 
@@ -39,7 +39,7 @@ class Agreement:
 def agreement(ways: dict[str, Way], count: int, length: int) -> list[Agreement]:
     data = build_synthetic(f"SYNTHETIC:seed=990001,sequences={count},length={length},difficulty=0.2")
     pictures = [[sequence.read_frame(i) for i in range(length)] for sequence in data]
-    official = _tracker(Way("official", "torch", torch.float32))
+    official = _tracker(Way())
     expected = [follow(official, s, p) for s, p in zip(data, pictures, strict=True)]
     reference = np.concatenate([r.prediction_xywh for r in expected])
     base = _successes(expected)
@@ -77,12 +77,8 @@ def follow(tracker: Tracker, sequence: Video, pictures: list[Frame]) -> Sequence
 def guided(tracker: Tracker, path_xywh: np.ndarray, pictures: list[Frame]) -> np.ndarray:
     """Boxes [N, 4] of a tracker that starts every frame at the given path's box of the frame before."""
     path = torch.from_numpy(path_xywh)
-    state = tracker.init(pictures[:1], path[:1])
-    assert isinstance(state, OneStreamState)
-    boxes = [path[:1]]
-    for i, picture in enumerate(pictures[1:]):
-        boxes.append(tracker.step(replace(state, boxes_xywh=path[i : i + 1]), [picture])[1].boxes_xywh)
-    return torch.cat(boxes).numpy()
+    clip = CalibrationClip(pictures, torch.cat([path[:1], path[:-1]]))
+    return torch.cat([path[:1], single_steps(tracker, [clip])]).numpy()
 
 
 def _successes(results: list[SequenceResult]) -> np.ndarray:

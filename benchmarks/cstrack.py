@@ -24,7 +24,7 @@ from plain_ostrack import MEAN, STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 from training_step import kernels, peak_mib, show, step
-from ways import WAYS
+from ways import WAYS, dtype_of
 
 from lib.bench import counting
 from lib.data import Batch, Normalise, cxcywh_to_xyxy, xywh_to_xyxy
@@ -63,7 +63,7 @@ def tracking(ours: CSTrack, plain: PlainCSTrack, repeats: int) -> dict[str, Any]
     found: dict[str, Any] = {"plain": {"gmacs": cost.macs / 1e9, "operations": cost.kernels}}
     ways = limit_ways()
     ways["plain"] = lambda: no_grad(lambda: plain([z, z], x, masks, memory))
-    for name, dtype in ((w, WAYS[w].dtype) for w in ("official", "fast")):
+    for name, dtype in ((w, dtype_of(WAYS[w])) for w in ("official", "fast")):
         quick = fuse_network(ours, FuseOptions(dtype, normalise))
         remembered = None if ours.memory is None else torch.stack(memory, dim=1).to(dtype)
         with torch.no_grad():

@@ -30,9 +30,9 @@ from agreement import agreement, agreement_table
 from page import write_into
 from plain_ostrack import MEAN, STD, PlainOSTrack, PlainTracker
 from torch import Tensor, nn
-from ways import WAYS, Way, installed
+from ways import WAYS, dtype_of, installed
 
-from lib.bench import Cost, counting, made_up_picture, package_version, processor_name
+from lib.bench import Cost, Way, counting, made_up_picture, package_version, processor_name
 from lib.data import Frame
 from lib.deploy import (
     PROCEDURAL,
@@ -129,10 +129,10 @@ def limit_ways() -> dict[str, Callable[[], object]]:
 
 def limits_of(times: dict[str, float], way: Way) -> tuple[float, float]:
     """GMAC/s without and with packed weights; zeros for a format that has no such product."""
-    if way.engine.endswith("int8"):
+    if way.is_int8:
         return 0.0, 0.0
-    plain = times[f"limit {way.dtype} plain"]
-    return SIDE**3 / plain / 1e9, SIDE**3 / times.get(f"limit {way.dtype} packed", plain) / 1e9
+    plain = times[f"limit {dtype_of(way)} plain"]
+    return SIDE**3 / plain / 1e9, SIDE**3 / times.get(f"limit {dtype_of(way)} packed", plain) / 1e9
 
 
 def add_rates(found: dict[str, dict[str, Any]], times: dict[str, float]) -> None:
@@ -164,8 +164,8 @@ class Contestants:
     def tracker(self, way: Way) -> OSTrackTracker:
         tracker = self.fresh()
         if way.engine == "torch":
-            return cast("OSTrackTracker", prepare(tracker, Inference(way.dtype)))
-        eight = way.engine.endswith("int8")
+            return cast("OSTrackTracker", prepare(tracker, Inference(dtype_of(way))))
+        eight = way.is_int8
         folder = self.folder / ("8" if eight else "32")
         if eight not in self.written:
             grid = tracker.grid
@@ -175,7 +175,7 @@ class Contestants:
                 portable.network = quantise(portable.network, calibrate(portable, clips))
             self.written[eight] = write_graphs(network_graphs(portable.network, portable.normalise), folder)
         runtime = way.engine.removesuffix("-int8")
-        loaded = load_graphs(folder, self.written[eight], runtime, torch.get_num_threads(), way.dtype)
+        loaded = load_graphs(folder, self.written[eight], runtime, torch.get_num_threads(), dtype_of(way))
         tracker.network, tracker.normalise = engine_runtime(tracker.network, loaded), nn.Identity()
         return tracker
 

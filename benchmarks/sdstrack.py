@@ -23,7 +23,7 @@ from plain_sdstrack import Pass, PlainSDSTrack
 from torch import Tensor, nn
 from torch.nn import functional as F
 from training_step import kernels, saved_mib, show, step
-from ways import WAYS
+from ways import WAYS, dtype_of
 
 from lib.bench import counting
 from lib.data import Batch, Normalise, cxcywh_to_xyxy, xywh_to_xyxy
@@ -60,7 +60,7 @@ def tracking(ours: Any, plain: PlainSDSTrack, repeats: int) -> dict[str, Any]:
     found: dict[str, Any] = {"plain": {"gmacs": cost.macs / 1e9, "operations": cost.kernels}}
     ways = limit_ways()
     ways["plain"] = lambda: no_grad(lambda: plain(z, x, mask))
-    for name, dtype in ((w, WAYS[w].dtype) for w in ("official", "fast")):
+    for name, dtype in ((w, dtype_of(WAYS[w])) for w in ("official", "fast")):
         quick = fuse_network(ours, FuseOptions(dtype, normalise))
         with torch.no_grad():
             tokens = quick.encode_template(template)

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
-from lib.bench import choose_dtype
+from lib.bench import Way, choose_dtype
 from lib.deploy import EngineError, get_engine
 
-HALF = choose_dtype(torch.device("cpu"), "fast")[0]
-
-
-@dataclass(frozen=True)
-class Way:
-    """protocol and engine as on the command line; dtype: of products that are not in 8 bits."""
-
-    protocol: str
-    engine: str
-    dtype: torch.dtype
-
-
+HALF = str(choose_dtype(torch.device("cpu"), "fast")[0]).removeprefix("torch.")
 WAYS = {
-    "official": Way("official", "torch", torch.float32),
-    "fast": Way("fast", "torch", HALF),
-    "onnx": Way("official", "onnx", torch.float32),
-    "openvino": Way("official", "openvino", torch.float32),
-    "openvino fast": Way("fast", "openvino", HALF),
-    "onnx-int8": Way("fast", "onnx-int8", torch.float32),
-    "openvino-int8": Way("fast", "openvino-int8", torch.float32),
+    "official": Way(),
+    "fast": Way(dtype=HALF),
+    "onnx": Way("onnx"),
+    "openvino": Way("openvino"),
+    "openvino fast": Way("openvino", HALF),
+    "onnx-int8": Way("onnx-int8"),
+    "openvino-int8": Way("openvino-int8"),
 }
+
+
+def dtype_of(way: Way) -> torch.dtype:
+    """Number format of the products that are not in 8 bits."""
+    found: torch.dtype = getattr(torch, way.dtype)
+    return found
 
 
 def installed(names: Sequence[str]) -> dict[str, Way]:

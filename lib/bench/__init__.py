@@ -43,4 +43,13 @@ from lib.bench.robustness import (
 from lib.bench.runner import OnePass, Runner, Supervised
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution, export_tracker
 from lib.bench.submit import SubmissionError, pack, shortfall
-from lib.bench.ways import Way, WayTiming, measure_ways, processor_name, quickest, ways_here, ways_text
+from lib.bench.ways import (
+    Way,
+    WayTiming,
+    measure_ways,
+    processor_name,
+    quickest,
+    single_steps,
+    ways_here,
+    ways_text,
+)

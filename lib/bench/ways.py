@@ -59,9 +59,19 @@ class Way:
     dtype: str = "float32"
 
     @property
+    def is_int8(self) -> bool:
+        """True if most products are in 8 bits."""
+        return self.engine.endswith("int8")
+
+    @property
     def name(self) -> str:
         """For a line of text."""
-        return self.engine if self.engine.endswith("int8") else f"{self.engine} {self.dtype}"
+        return self.engine if self.is_int8 else f"{self.engine} {self.dtype}"
+
+    @property
+    def protocol(self) -> str:
+        """The protocol that allows it, as `--protocol` takes it."""
+        return "fast" if self.is_int8 or self.dtype != "float32" else "official"
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ def measure_ways(
         note(way.name)
         try:
             tracker = prepare(plain, Inference(getattr(torch, way.dtype), engine=way.engine, clips=clips))
-            boxes = _single_steps(tracker, clips)
+            boxes = single_steps(tracker, clips)
         except (EngineError, RuntimeError) as error:
             found[way] = WayTiming(way, problem=" ".join(str(error).split()))
             continue
@@ -147,8 +157,16 @@ def measure_ways(
     return [replace(t, seconds=min(times[w][1:])) if w in times else t for w, t in found.items()]
 
 
-def _single_steps(tracker: Tracker, clips: Sequence[CalibrationClip]) -> Tensor:
-    """Boxes [N, 4] of all frames but the first of each clip, searched for where the target is."""
+def single_steps(tracker: Tracker, clips: Sequence[CalibrationClip]) -> Tensor:
+    """Boxes of a tracker that searches every frame where it is told, so that no error adds up.
+
+    Args:
+        tracker: The tracker.
+        clips: Their boxes are those that frames are searched from; the first frame's is the target.
+
+    Returns:
+        [N, 4] boxes of all frames but the first of each clip.
+    """
     found = []
     for clip in clips:
         state: State = tracker.init(clip.frames[:1], clip.boxes_xywh[:1])
@@ -173,7 +191,7 @@ def quickest(timings: Sequence[WayTiming]) -> WayTiming:
     usable = [t for t in timings if not t.problem] or timings[:1]
     best = min(t.seconds for t in usable)
     close = [t for t in usable if t.seconds <= 1.05 * best]
-    return min(close, key=lambda t: (t.way.engine.endswith("int8"), t.way.dtype != "float32"))
+    return min(close, key=lambda t: (t.way.is_int8, t.way.dtype != "float32"))
 
 
 def choose_way(spec: TrackerSpec) -> tuple[Way, str]:
