@@ -104,38 +104,28 @@ class World:
             raise value
         return value
 
-    def barrier(self, timeout: timedelta = TIMEOUT) -> None:
+    def barrier(self) -> None:
         """Wait until every process has come here.
-
-        Args:
-            timeout: Longest wait.
 
         Raises:
             RuntimeError: Some did not come in time; the message has their ranks.
         """
         if self.control is not None:
-            dist.monitored_barrier(self.control, timeout=timeout, wait_all_ranks=True)
+            dist.monitored_barrier(self.control, timeout=TIMEOUT, wait_all_ranks=True)
 
 
-def is_launched(environment: Mapping[str, str] = os.environ) -> bool:
+def is_launched() -> bool:
     """True in a process that torchrun has started."""
-    return "TORCHELASTIC_RUN_ID" in environment
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def start(
-    device: str = "auto",
-    *,
-    timeout: timedelta = TIMEOUT,
-    environment: Mapping[str, str] = os.environ,
-) -> World:
+def start(device: str = "auto") -> World:
     """Join the processes that `torchrun` started (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT).
 
     Gradients travel by nccl between GPUs and by gloo between CPUs; flags and objects always by gloo.
 
     Args:
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, or any torch device such as `cuda:1`.
-        timeout: Longest wait for the others in a collective operation.
-        environment: Variables of torchrun.
 
     Returns:
         The world as this process sees it, with its groups connected if there is more than one process.
@@ -143,6 +133,7 @@ def start(
     Raises:
         DeviceError: The device is not there, or there are fewer GPUs than processes that need one.
     """
+    environment = os.environ
     size = int(environment.get("WORLD_SIZE", "1"))
     rank, local_rank = int(environment.get("RANK", "0")), int(environment.get("LOCAL_RANK", "0"))
     local_size = int(environment.get("LOCAL_WORLD_SIZE", str(size)))
@@ -156,14 +147,14 @@ def start(
     if local_size == size and sys.platform == "linux":
         for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(variable, "lo")
-    store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+    store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
     # After a restart by torchrun the store still holds the addresses of the processes that are gone.
     store = dist.PrefixStore(f"restart_{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     dist.init_process_group(
-        backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=timeout
+        backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=TIMEOUT
     )
-    group = dist.new_group(backend="gloo", timeout=timeout)
+    group = dist.new_group(backend="gloo", timeout=TIMEOUT)
     control = group if isinstance(group, dist.ProcessGroup) else None
     return World(chosen, reason, rank, size, local_rank, local_size, control, dist.PrefixStore("user", store))
 
@@ -175,7 +166,7 @@ def network_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
         environment: Variables of torchrun.
     """
     size = int(environment.get("WORLD_SIZE", "1"))
-    if not is_launched(environment) or size == 1 or environment["TORCHELASTIC_RUN_ID"] == "loopback":
+    if environment.get("TORCHELASTIC_RUN_ID", "loopback") == "loopback" or size == 1:
         return []
     port = environment.get("MASTER_PORT")
     if int(environment.get("LOCAL_WORLD_SIZE", size)) < size:

@@ -35,8 +35,9 @@ class Section:
     """A section of the configuration. The ranges of its keys hold in YAML files and where it is built in Python."""
 
     def __post_init__(self) -> None:
+        hints = _hints(type(self))  # type: ignore[arg-type]
         for f in fields(self):
-            if problem := problem_of(_hints(type(self))[f.name], getattr(self, f.name)):
+            if problem := problem_of(hints[f.name], getattr(self, f.name)):
                 raise ValueError(f"{f.metadata.get('key', f.name.upper())} {problem}")
 
 

@@ -89,8 +89,7 @@ def level_plot(lines: Sequence[Line], x_label: str, y_label: str, title: str = "
 def _line_plot(lines: Sequence[Line], marker: str = "") -> tuple[Figure, Axes]:
     """The lines with a legend below, sorted by score, the best first."""
     columns = 1 if len(lines) < 3 else 2
-    figure, grid = _grid(4.6, 3.7 + 0.17 * max(len(lines), 2) / columns, 1, 1)
-    axes = grid[0, 0]
+    figure, axes = _figure(4.6, 3.7 + 0.17 * max(len(lines), 2) / columns)
     order = sorted(range(len(lines)), key=lambda i: -(lines[i].score or 0.0))
     for rank, i in enumerate(order):
         line = lines[i]
@@ -163,8 +162,7 @@ def scatter_plot(
         colours: Of the points where the tracker of the x axis is better, and of the others.
         most: Number of names, less those that would lie on another one.
     """
-    figure, grid = _grid(4.6, 4.4, 1, 1)
-    axes = grid[0, 0]
+    figure, axes = _figure(4.6, 4.4)
     lead = np.asarray(y, dtype=np.float64) - np.asarray(x, dtype=np.float64)
     axes.plot([0, 100], [0, 100], color=GREY, linewidth=1)
     axes.scatter(x, y, s=22, c=[colours[int(ahead)] for ahead in lead > 0], alpha=0.9, linewidths=0, zorder=3)
@@ -180,20 +178,18 @@ def scatter_plot(
     return figure
 
 
-def training_plot(name: str, lines: Sequence[Line], x_label: str = "Epoch") -> Figure:
-    """Curves of one quantity of a training.
+def training_plot(name: str, lines: Sequence[Line]) -> Figure:
+    """Curves of one quantity of a training over its epochs.
 
     Args:
         name: The quantity, such as "Loss/total".
         lines: One per loader. Positive values over a wide range get a logarithmic axis.
-        x_label: Text below the plot.
     """
-    figure, grid = _grid(3.9, 2.8, 1, 1)
-    axes = grid[0, 0]
+    figure, axes = _figure(3.9, 2.8)
     for i, line in enumerate(lines):
         marker = "o" if len(line.x) <= 30 else ""
         axes.plot(line.x, line.y, color=colour(i), linewidth=1.6, marker=marker, markersize=2.5, label=line.label)
-    axes.set(title=name, xlabel=x_label)
+    axes.set(title=name, xlabel="Epoch")
     values = np.concatenate([line.y for line in lines]) if lines else np.zeros(0)
     if len(values) and (values > 0).all() and values.max() > 50 * values.min():
         axes.set_yscale("log")
@@ -202,18 +198,17 @@ def training_plot(name: str, lines: Sequence[Line], x_label: str = "Epoch") -> F
     return figure
 
 
-def save(figure: Figure, stem: Path | str, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
+def save(figure: Figure, stem: Path | str) -> list[Path]:
     """Write a figure to files.
 
     Args:
         figure: A matplotlib figure.
         stem: Path without suffix; its folder is made.
-        formats: Suffixes that matplotlib knows.
 
     Returns:
-        `<stem>.<format>` for each format.
+        `<stem>.png` and `<stem>.pdf`.
     """
-    paths = [Path(f"{stem}.{f}") for f in formats]
+    paths = [Path(f"{stem}.{f}") for f in ("png", "pdf")]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=200, bbox_inches="tight")
@@ -247,14 +242,14 @@ def inline_svg(figure: Figure, label: str) -> str:
     return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
 
 
-def _grid(width: float, height: float, rows: int, columns: int) -> tuple[Figure, NDArray[Any]]:
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of some inches with one pair of axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        _style(axes)
-    return figure, grid
+    axes = figure.subplots()
+    _style(axes)
+    return figure, axes
 
 
 def _style(axes: Axes) -> None:

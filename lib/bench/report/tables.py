@@ -64,12 +64,9 @@ def headline_table(runs: Sequence[TrackerRun], title: str = "") -> Table:
     return Table(title, columns, rows)
 
 
-def attribute_table(
-    runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]], key: str | None = None
-) -> Table:
-    """One row per attribute: its number of sequences, and one score (the main one) of each tracker, the best first."""
-    key = key or runs[0].scores.main
-    runs = ranked(runs)
+def attribute_table(runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]]) -> Table:
+    """One row per attribute: its number of sequences, and the main score of each tracker, the best first."""
+    key, runs = runs[0].scores.main, ranked(runs)
     names = Path(__file__).parent / "attribute_names.json"
     meanings: dict[str, str] = json.loads(names.read_text(encoding="utf-8"))
     explained = any(attribute in meanings for attribute in attributes)
@@ -83,15 +80,15 @@ def attribute_table(
     return Table(f"{runs[0].scores.labels[key]} by attribute", columns, rows, by_row=True, faint=few)
 
 
-def sequence_table(runs: Sequence[TrackerRun], key: str | None = None) -> Table:
-    """One row per sequence: frames, one score of each tracker (the best tracker first), and the first one's lead."""
-    subject, key = runs[0], key or runs[0].scores.main
-    label = subject.scores.labels[key]
+def sequence_table(runs: Sequence[TrackerRun]) -> Table:
+    """One row per sequence: frames, the main score of each tracker (the best first), and the first one's lead."""
+    subject = runs[0]
+    label = subject.scores.labels[subject.scores.main]
     columns = [Column("Sequence"), Column("Frames"), *(Column(run.name, 1, best=True) for run in ranked(runs))]
     if len(runs) > 1:
         note = f"{label} of {subject.name} minus the best of the others"
         columns += [Column("Best"), Column("Difference", 1, signed=True, note=note)]
-    scores = {run.name: run.scores.per_sequence(key) for run in ranked(runs)}
+    scores = {run.name: run.scores.per_sequence() for run in ranked(runs)}
     rows: list[list[Cell]] = []
     for name, frames in zip(subject.scores.names, subject.scores.frames, strict=True):
         values = {tracker: table[name] for tracker, table in scores.items()}
