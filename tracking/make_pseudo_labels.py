@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
-from _options import at_least
 
 from lib.command import run_command
 from lib.cores import available_cores
-from lib.data import LabelJob, LabelReport, LabelSettings, make_labels, show_progress
+from lib.data import LabelJob, LabelReport, LabelSettings, make_labels
 from lib.data.datasets import open_videos
 from lib.paths import load_paths
+from tracking._options import at_least
+from tracking._progress import show_progress
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
