@@ -19,6 +19,7 @@ setup(
         "lib.bench.metrics": ["*.yaml"],
         "lib.bench.report": ["*.json", "*.yaml", "templates/*"],
         "lib.data.lists": ["*.json"],
+        "lib.train": ["assets/*"],
         "lib.viz": ["assets/*"],
         "unitrack.experiments": ["*/*.yaml"],
         "unitrack.pretrained": ["*.json", "*.safetensors"],

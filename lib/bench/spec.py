@@ -130,6 +130,7 @@ class TrackerSpec:
                 raise ConfigError(f"{key}: {error}") from None
             if known != name.lower():
                 raise ConfigError(f"{key}: write {known.upper()}")
+        spec.experiment.tracker_builder()  # a pre-training is told before its weights are looked for
         source = None if self.untrained else spec.experiment.locate_weights(str(self.checkpoint or ""), paths)
         spec = replace(spec, checkpoint=source)
         if self.engine != AUTO:

@@ -10,13 +10,13 @@ from torch import nn
 
 from lib.config import Config, ParamGroup
 from lib.models import Checkpoint, Mapped, WeightsError
-from lib.models.backbones import fit_positions
+from lib.models.backbones import encoder_weights, fit_positions
 from lib.models.heads import HEADS
 from lib.registry import Registry
 
 C = TypeVar("C", bound=Config)
-ELSEWHERE = ("head.*", "fc_norm.*", "attn_pool.*", "decoder_*", "mask_token")
-"""Names of a ViT's classifier, and of MAE's decoder and mask token, which have no place in a tracker."""
+ELSEWHERE = ("head.*", "fc_norm.*", "attn_pool.*", "decoder_*", "mask_token", "z_*")
+"""Names without a place in a tracker: of a ViT's classifier, MAE's decoder and mask token, MAT's template patches."""
 
 
 def input_sizes(config: Config, training: bool) -> tuple[int, int]:
@@ -61,7 +61,8 @@ def with_param_groups(config: C, groups: tuple[ParamGroup, ...]) -> C:
 def map_vit(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str] = ()) -> Mapped:
     """Key map of a ViT that was pre-trained on pictures: it fills the backbone alone.
 
-    Position embeddings are resized to the two grids, the patch convolution to the stride.
+    Position embeddings are resized to the two grids, the patch convolution to the stride. Of a pre-training by masked
+    appearance transfer the encoder is taken, with the patches of the search region.
 
     Args:
         network: a tracker with a one-stream `backbone`.
@@ -71,12 +72,13 @@ def map_vit(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str] = (
     Raises:
         WeightsError: the file holds no ViT.
     """
-    if not {"patch_embed.proj.weight", "pos_embed"} <= checkpoint.state_dict.keys():
+    given = encoder_weights(checkpoint.state_dict) or checkpoint.state_dict
+    if not {"patch_embed.proj.weight", "pos_embed"} <= given.keys():
         raise WeightsError(
             f"MODEL.PRETRAIN_FILE {checkpoint.path}: neither a ViT that was pre-trained on pictures nor a whole tracker"
         )
     backbone: Any = network.get_submodule("backbone")
-    state = backbone.adapt_pretrained(checkpoint.state_dict)
+    state = backbone.adapt_pretrained(given)
     return Mapped.of_part(network, "backbone.", state, ("*_segment_pos_embed", *fresh), ELSEWHERE)
 
 

@@ -10,7 +10,7 @@ import os
 import pkgutil
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -96,12 +96,20 @@ class Experiment:
         Raises:
             ConfigError: the method has no tracker.
         """
+        return self.tracker_builder()(self.for_benchmark(benchmark).config, network)
+
+    def tracker_builder(self) -> Callable[[Any, Any], Tracker]:
+        """What builds the tracker of a configuration and a network.
+
+        Raises:
+            ConfigError: the method has none.
+        """
         if self.method.build_tracker is None:
             raise ConfigError(
                 f"{self.script} {self.name} trains a network and has no tracker: method {self.method.name} can be "
                 "trained, and its weights are for other methods to begin with"
             )
-        return self.method.build_tracker(self.for_benchmark(benchmark).config, network)
+        return self.method.build_tracker
 
     def locate_weights(self, requested: str, paths: Paths, option: str = "--checkpoint", hint: str = "") -> Path:
         """Find a file of weights; see `lib.models.locate`.

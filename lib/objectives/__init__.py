@@ -1,6 +1,13 @@
 """Ways to learn, for any network: `objective(network, batch, progress) -> Losses`."""
 
-from lib.objectives.base import Losses, Objective, Progress, SplittingObjective, WeightedLosses
+from lib.objectives.base import (
+    Losses,
+    Objective,
+    PicturingObjective,
+    Progress,
+    SplittingObjective,
+    WeightedLosses,
+)
 from lib.objectives.distillation import DistillationObjective, Recorded
 from lib.objectives.frame_level import BoxCriterion, CellCriterion, SelfDistillation
 from lib.objectives.sequence_level import (

@@ -82,3 +82,18 @@ class SplittingObjective(Protocol):
 
         Runs without gradients; network, batch, progress: see `Objective`.
         """
+
+
+@runtime_checkable
+class PicturingObjective(Protocol):
+    """An objective that can show what it learns from; the log has its pictures at the end of every epoch."""
+
+    def pictures(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Pictures of a few samples, the same ones at every call with the same network and batch.
+
+        Args:
+            network, batch: see `Objective`; the network is in evaluation mode.
+
+        Returns:
+            Name -> [B, 3, H, W] in 0..1.
+        """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import math
@@ -11,10 +12,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.files import write_text
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.files import write_bytes, write_text
 from lib.train.checkpoint import Position
+from lib.viz import jpeg, render_page
 
 WANDB_PROJECT = "tracking"
+PAGE = Path(__file__).parent / "assets" / "pictures.html"
+PAGE_EPOCHS = 12
+"""Epochs that a page of pictures shows, evenly chosen."""
+PICTURE_SIDE = 128
+"""Side of a picture on that page in pixels."""
 SHOWN_TERMS = 8
 """Terms of a report that fit on the line for a person; the files hold all of them."""
 
@@ -100,6 +112,30 @@ class Report:
         return "  ".join(parts)
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """What a network read and predicted at the end of an epoch.
+
+    Attributes:
+        epoch: From 1.
+        global_step: Batches per process since the training began.
+        images: Name -> [B, 3, S, S] in 0..1.
+    """
+
+    epoch: int
+    global_step: int
+    images: dict[str, Tensor]
+
+    def table(self) -> NDArray[np.uint8]:
+        """One row per sample, one column per name, [H, W, 3] RGB."""
+        columns = []
+        for images in self.images.values():
+            levels = images.float().mul(255).round().byte().cpu().permute(0, 2, 3, 1).numpy()
+            side = (PICTURE_SIDE, PICTURE_SIDE)
+            columns.append(np.concatenate([cv2.resize(x, side, interpolation=cv2.INTER_AREA) for x in levels]))
+        return np.concatenate(columns, axis=1)
+
+
 def duration(seconds: float) -> str:
     """Format a duration as ``1:02:03``, from one day on as ``2 d 1:02:03``.
 
@@ -121,11 +157,13 @@ class LogPaths:
         text: Lines for a person.
         lines: The reports as JSON lines.
         tensorboard: Folder of TensorBoard's event files.
+        pictures: Folder of pictures, with a page of them; only where an objective gives some.
     """
 
     text: Path
     lines: Path
     tensorboard: Path
+    pictures: Path
 
     @classmethod
     def of(cls, save_dir: Path, script: str, config: str) -> LogPaths:
@@ -137,15 +175,17 @@ class LogPaths:
             config: The experiment's configuration.
 
         Returns:
-            ``logs/<script>-<config>.log`` and ``.jsonl``, ``tensorboard/train/<script>/<config>``.
+            ``logs/<script>-<config>.log`` and ``.jsonl``, ``tensorboard/train/<script>/<config>``,
+            ``logs/<script>-<config>_pictures``.
         """
         logs, name = save_dir / "logs", f"{script}-{config}"
-        return cls(logs / f"{name}.log", logs / f"{name}.jsonl", save_dir / "tensorboard" / "train" / script / config)
+        events = save_dir / "tensorboard" / "train" / script / config
+        return cls(logs / f"{name}.log", logs / f"{name}.jsonl", events, logs / f"{name}_pictures")
 
     def set_aside(self) -> None:
         """Rename the log of an earlier training, so that a fresh one begins empty."""
         stamp = time.strftime("earlier_%Y%m%d_%H%M%S")
-        for path in (self.text, self.lines, self.tensorboard):
+        for path in (self.text, self.lines, self.tensorboard, self.pictures):
             if path.exists():
                 path.rename(path.with_name(f"{path.stem}.{stamp}{path.suffix}"))
 
@@ -160,6 +200,13 @@ class Sink:
             entry: A sentence for the reader, or a report of progress; a sink may ignore either kind.
         """
         raise NotImplementedError
+
+    def show(self, pictures: Pictures) -> None:
+        """Take the pictures of an epoch; most sinks ignore them.
+
+        Args:
+            pictures: Of a few samples.
+        """
 
     def close(self) -> None:
         """Write out what is buffered."""
@@ -178,6 +225,10 @@ class TrainLog(Sink):
     def write(self, entry: str | Report) -> None:
         for sink in self.sinks:
             sink.write(entry)
+
+    def show(self, pictures: Pictures) -> None:
+        for sink in self.sinks:
+            sink.show(pictures)
 
     def close(self) -> None:
         for sink in self.sinks:
@@ -271,10 +322,7 @@ class TensorboardSink(Sink):
     def write(self, entry: str | Report) -> None:
         if isinstance(entry, str):
             return
-        if entry.loader not in self._writers:
-            path = str(self._folder / entry.loader)
-            self._writers[entry.loader] = self._writer_class(path, purge_step=self._purge_step)
-        writer = self._writers[entry.loader]
+        writer = self._writer(entry.loader)
         if entry.kind == "epoch":
             for name, value in entry.terms.items():
                 writer.add_scalar(f"epoch/{name}", value, entry.epoch)
@@ -287,9 +335,42 @@ class TensorboardSink(Sink):
         for name, value in values.items():
             writer.add_scalar(name, value, entry.global_step)
 
+    def show(self, pictures: Pictures) -> None:
+        for name, images in pictures.images.items():
+            self._writer("train").add_images(f"pictures/{name}", images.float().cpu(), pictures.global_step)
+
+    def _writer(self, loader: str) -> Any:
+        if loader not in self._writers:
+            self._writers[loader] = self._writer_class(str(self._folder / loader), purge_step=self._purge_step)
+        return self._writers[loader]
+
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
+
+
+class PicturesSink(Sink):
+    """Pictures of every epoch as JPEG files, and `index.html`, which shows some of them.
+
+    Args:
+        folder: Made with the first pictures.
+        title: Heading of the page.
+    """
+
+    def __init__(self, folder: Path, title: str) -> None:
+        self._folder, self._title = folder, title
+
+    def write(self, entry: str | Report) -> None:
+        """Reports have other places."""
+
+    def show(self, pictures: Pictures) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(self._folder / f"epoch_{pictures.epoch:04d}.jpg", jpeg(pictures.table(), 85))
+        files = sorted(self._folder.glob("epoch_*.jpg"))
+        chosen = np.linspace(0, len(files) - 1, min(PAGE_EPOCHS, len(files))).round().astype(int)
+        shown = [(files[i].stem, base64.b64encode(files[i].read_bytes()).decode()) for i in chosen]
+        page = render_page(PAGE, {"title": self._title, "names": list(pictures.images), "epochs": shown})
+        write_text(self._folder / "index.html", page)
 
 
 class WandbSink(Sink):
@@ -327,6 +408,7 @@ def open_log(paths: LogPaths, position: Position, steps: int) -> TrainLog:
         steps: Batches of an epoch, per process.
     """
     sinks: list[Sink] = [TerminalSink(), TextSink(paths.text), LinesSink(paths.lines, position)]
+    sinks.append(PicturesSink(paths.pictures, paths.text.stem))
     try:
         sinks.append(TensorboardSink(paths.tensorboard, (position.epoch - 1) * steps + position.step + 1))
     except ImportError as error:

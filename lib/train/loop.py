@@ -18,9 +18,9 @@ from lib.config import ConfigError, Train
 from lib.data import Rows
 from lib.distributed import World
 from lib.models import load_into, nonfinite_tensors, require_finite
-from lib.objectives import Objective, Progress, SplittingObjective
+from lib.objectives import Objective, PicturingObjective, Progress, SplittingObjective
 from lib.train.checkpoint import CheckpointFolder, Position, is_kept, position_of, weights_of
-from lib.train.log import Report, TrainLog
+from lib.train.log import Pictures, Report, TrainLog
 from lib.train.optim import (
     build_optimizer,
     check_eval_modules,
@@ -44,6 +44,8 @@ from lib.train.step import (
     precision_name,
 )
 
+SHOWN_SAMPLES = 4
+"""Samples of an epoch that pictures are logged of."""
 DATA_SHARE_WARNING = 0.2
 SETTLING_SECONDS = 20.0
 """At the beginning of an epoch worker processes and caches are cold; waiting then means nothing."""
@@ -291,6 +293,9 @@ class Trainer:
             done = Progress(progress.epoch, self.train.epoch, after, progress.steps)
             self._report("train", done, self._averager, self._meter.next_interval(), result.grad_norm)
 
+        if after == progress.steps and self.world.is_main and isinstance(self.setup.objective, PicturingObjective):
+            self._show(taken[-1], Progress(progress.epoch, self.train.epoch, after, progress.steps))
+
         # All processes agree whether a state is due, by the clock of rank 0, and whether to stop.
         due = passes(self.train.state_interval_steps)
         if self.world.is_main and self.train.state_interval_seconds > 0:
@@ -363,6 +368,16 @@ class Trainer:
         self.log.write(report)
         if is_step:
             self._warn_of_waiting(report)
+
+    def _show(self, batch: Any, done: Progress) -> None:
+        """Log what the objective has to show of the first samples of a batch, at a position of the training."""
+        objective = self.setup.objective
+        assert isinstance(objective, PicturingObjective)
+        self.module.eval()
+        with torch.no_grad(), self.precision.autocast():
+            images = objective.pictures(self.setup.network, batch.select(range(min(SHOWN_SAMPLES, len(batch)))))
+        set_train_mode(self.setup.network, objective, self.phase.train.fix_bn, self.phase.eval_modules)
+        self.log.show(Pictures(done.epoch, (done.epoch - 1) * done.steps + done.step, images))
 
     def _warn_of_waiting(self, report: Report) -> None:
         """Warn where a good part of the time is spent waiting for data.

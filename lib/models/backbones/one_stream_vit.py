@@ -204,8 +204,12 @@ class OneStreamViT(nn.Module):
 
     def adapt_pretrained(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `OneStreamBackbone`."""
+        whole = state["pos_embed"]
+        if whole.shape != self.pos_embed.shape:  # of pictures of another size
+            whole = torch.cat([whole[:, :1], resize_position(whole, self.PRETRAINED_GRID)], dim=1)
         return {
             **state,
+            "pos_embed": whole,
             "patch_embed.proj.weight": resize_patch_embed(state["patch_embed.proj.weight"], self.patch),
             "pos_embed_x": resize_position(state["pos_embed"], self.grid_search),
             "pos_embed_z": resize_position(state["pos_embed"], self.grid_template),

@@ -137,19 +137,35 @@ class Tape:
         return hook
 
 
+def manifest_of(case: Case) -> dict[str, Any]:
+    return dict(json.loads(case.beside(case.data["weights"].split()[0]).read_text()))
+
+
 def experiment_of(case: Case) -> Experiment:
-    """The experiment, its sizes those of the case's pictures."""
+    """The experiment: pictures of the case's sizes, a network of the manifest's."""
     inputs, config = case.data["inputs"], case.config
+    shapes = {name.removeprefix("backbone.model."): spec["shape"] for name, spec in manifest_of(case).items()}
+    depths = [sum(name.startswith(part) and name.endswith(".norm1.weight") for name in shapes)
+              for part in ("blocks.", "decoder_blocks.")]  # fmt: skip
+    backbone = {
+        "TYPE": "mae_vit",
+        "EMBED_DIM": shapes["cls_token"][2],
+        "DEPTH": depths[0],
+        "NUM_HEADS": config.get("num_heads", 12),
+        "DECODER_EMBED_DIM": shapes["mask_token"][2],
+        "DECODER_DEPTH": depths[1],
+        "DECODER_NUM_HEADS": config.get("decoder_num_heads", 16),
+        "STRIDE": shapes["patch_embed.proj.weight"][2],
+    }
+    published = (768, 12, 12, 512, 8, 16, 16)
     settings: dict[str, Any] = {
         "DATA.TEMPLATE.SIZE": inputs["template_in"]["shape"][-1],
         "DATA.SEARCH.SIZE": inputs["search"]["shape"][-1],
         "MODEL.PRETRAIN_FILE": "",
         **chosen(case, "MODEL", "mask_ratio"),
         **chosen(case, "TRAIN", "norm_pix_loss"),
+        **({} if tuple(backbone.values())[1:] == published else {"MODEL.BACKBONE": backbone}),
     }
-    for name in ("embed_dim", "depth", "num_heads", "decoder_embed_dim", "decoder_depth", "decoder_num_heads"):
-        if name in config:
-            settings |= {"MODEL.BACKBONE.TYPE": "mae_vit", f"MODEL.BACKBONE.{name.upper()}": config[name]}
     return written("translate_template", "common_pretrain", settings)
 
 
@@ -157,10 +173,9 @@ def learn(case: Case) -> tuple[AppearanceTransfer, Tape, Batch, Losses]:
     """Load the case's weights strictly under the published names and compute its losses, without gradients or with."""
     experiment = experiment_of(case)
     network: AppearanceTransfer = experiment.method.build_network(experiment.config, True)
-    manifest = case.data["weights"].split()[0]
-    computed = {name for name, spec in json.loads(case.beside(manifest).read_text()).items() if spec.get("computed")}
     own = network.state_dict()
-    load_into(network, {**case.state(manifest), **{name: own[name] for name in computed}})
+    computed = {name: own[name] for name, spec in manifest_of(case).items() if spec.get("computed")}
+    load_into(network, {**case.state(case.data["weights"].split()[0]), **computed})
     tape, normalise = Tape(network), Normalise(experiment.config.data.mean, experiment.config.data.std)
     templates = torch.stack([case.tensor("template_in"), case.tensor("template_out")], dim=1)
     boxes = torch.zeros(len(templates), 1, 4)
