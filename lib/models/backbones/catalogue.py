@@ -13,6 +13,7 @@ from torch import nn
 from lib.models.backbones.fast_itpn import FastITPN, ITPNOptions
 from lib.models.backbones.masked_autoencoder import AutoencoderOptions, MaskedAutoencoder
 from lib.models.backbones.one_stream_vit import OneStreamViT, ViTOptions
+from lib.models.backbones.paired_vit import PairedOptions, PairedViT
 from lib.models.backbones.resnet import ResNet
 from lib.models.backbones.timm_vit import timm_vit
 from lib.models.backbones.two_stream_vit import TwoStreamOptions, TwoStreamViT
@@ -24,6 +25,8 @@ RGBX_BACKBONES: Registry[Callable[..., nn.Module]] = Registry("RGB-X backbone")
 """Known by the same names as their RGB relatives, as published files have it."""
 ITPNS: Registry[Callable[..., FastITPN]] = Registry("iTPN backbone")
 """For RGB-X trackers that make one stream of both modalities."""
+PAIRED_VITS: Registry[Callable[..., PairedViT]] = Registry("paired ViT")
+"""For visible and infrared streams of a masked autoencoder."""
 RESNETS: Registry[Callable[..., ResNet]] = Registry("ResNet")
 """For siamese trackers: a picture in, one feature map out."""
 AUTOENCODERS: Registry[Callable[..., MaskedAutoencoder]] = Registry("masked autoencoder")
@@ -85,6 +88,7 @@ RGBX_BACKBONES.register("vit")(
 ITPNS.register("itpn")(
     _builder(FastITPN, ITPNOptions(96, (0, 0, 4), 3, 8, 48, 96, conv_stem=True, from_scratch=True), OWN)
 )
+PAIRED_VITS.register("vit")(_builder(PairedViT, PairedOptions(96, 4, 3, 8, from_scratch=True), OWN))
 RESNETS.register("resnet")(ResNet)
 AUTOENCODERS.register("mae_vit")(_builder(MaskedAutoencoder, AutoencoderOptions(96, 4, 3, 64, 2, 2, 8), OWN))
 BACKBONES.register("timm")(timm_vit)
@@ -99,6 +103,7 @@ ITPNS.register("itpn_base")(_builder(FastITPN, ITPNOptions()))
 AUTOENCODERS.register("mae_vit_base_patch16")(_builder(MaskedAutoencoder, AutoencoderOptions()))
 AUTOENCODERS.register("mae_vit_small_patch16")(_builder(MaskedAutoencoder, AutoencoderOptions(384)))
 AUTOENCODERS.register("mae_vit_large_patch16")(_builder(MaskedAutoencoder, AutoencoderOptions(1024, 24, 16)))
+PAIRED_VITS.register("vit_base_patch16")(_builder(PairedViT, PairedOptions(), PUBLISHED | {"stride"}))
 
 
 @RESNETS.register("resnet50")

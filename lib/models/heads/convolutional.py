@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from lib.models.heads.candidates import Candidates, at_least_float32
 from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
-from lib.ranges import Range
+from lib.ranges import Choice, Range
 
 LOW, HIGH = 1e-4, 1.0 - 1e-4
 Channels = Annotated[int, Range(8)]
 """Of the first convolution; the fourth has an eighth."""
 Prior = Annotated[float, Range(0, 1, above=True, below=True)]
+CornerScore = Annotated[str, Choice(("mean", "product"))]
 
 
 class ConvBranches(nn.Module):
@@ -183,18 +184,20 @@ def _center_candidates(score: Tensor, size: Tensor, offset: Tensor, centres: Ten
 class CornerHead(ConvBranches):
     """One candidate per search region: the box as the expected positions of its two corners.
 
-    The published network crashes with this head, since it unpacks two values where three come; the head itself is the
-    published one.
+    The published network of OSTrack crashes with this head, since it unpacks two values where three come; the head
+    itself is the published one.
 
     Args:
         inputs: Channels of the feature map.
         num_channels: Width of the first convolution, halved three times.
+        score: See `corner_candidates`.
     """
 
     BRANCHES = ("tl", "br")
 
-    def __init__(self, inputs: int, num_channels: Channels = 256) -> None:
+    def __init__(self, inputs: int, num_channels: Channels = 256, score: CornerScore = "mean") -> None:
         super().__init__([inputs, *(num_channels // 2**i for i in range(4))], dict.fromkeys(self.BRANCHES, 1))
+        self.score = score
 
     def corner_logits(self, feature: Tensor) -> Tensor:
         """Maps before softmax.
@@ -216,7 +219,7 @@ class CornerHead(ConvBranches):
         Returns:
             One candidate per search region; maps are in float32, under autocast too.
         """
-        return corner_candidates(self.corner_logits(feature.contiguous()))
+        return corner_candidates(self.corner_logits(feature.contiguous()), self.score)
 
 
 @fused_form_of(CornerHead, portable=True)
@@ -225,22 +228,23 @@ class FusedCornerHead(nn.Module):
 
     def __init__(self, head: CornerHead, options: FuseOptions) -> None:
         super().__init__()
-        self.branches = FusedBranches(head, CornerHead.BRANCHES, options)
+        self.branches, self.score = FusedBranches(head, CornerHead.BRANCHES, options), head.score
 
     def forward(self, feature: Tensor) -> Candidates:
         """As `CornerHead.forward`; float32 maps, whatever the format of the products."""
-        return corner_candidates(self.branches(feature))
+        return corner_candidates(self.branches(feature), self.score)
 
 
-def corner_candidates(logits: Tensor) -> Candidates:
+def corner_candidates(logits: Tensor, score: CornerScore = "mean") -> Candidates:
     """The box between the expected corners; a cell stands for its top-left corner, there is no half-cell shift.
 
     Args:
         logits: [B, 2, g, g] of the top-left and the bottom-right corner.
+        score: The candidate's score: "mean", the largest of the mean of both corners' probabilities (the score map);
+            "product", the largest probability of the one times that of the other (MAT, CVPR 2023).
 
     Returns:
-        One candidate; its score is the largest of the mean of both corners' probabilities (the score map). The
-        probabilities are `corners` in its maps.
+        One candidate. The probabilities are `corners` in its maps.
     """
     grid = logits.shape[-1]
     corners = logits.flatten(2).softmax(dim=2)
@@ -248,9 +252,10 @@ def corner_candidates(logits: Tensor) -> Candidates:
     cells = torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)])
     first, second = (corners[:, :, None] * cells).sum(dim=3).unbind(1)
     boxes = torch.cat([(first + second) / 2, second - first], dim=1)
-    score = corners.mean(dim=1)
-    score_map = score.unflatten(1, (1, grid, grid))
-    return Candidates(score.amax(dim=1, keepdim=True), boxes[:, None], {"score_map": score_map, "corners": corners})
+    mean = corners.mean(dim=1)
+    maps = {"score_map": mean.unflatten(1, (1, grid, grid)), "corners": corners}
+    peaks = mean.amax(dim=1, keepdim=True) if score == "mean" else corners.amax(dim=2).prod(dim=1, keepdim=True)
+    return Candidates(peaks, boxes[:, None], maps)
 
 
 def boxes_from_corners(cells: Tensor, grid: int) -> Tensor:

@@ -92,9 +92,10 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, N, C] -> [B, N, C]."""
-        return self.attend(*self.project(x))
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """x [B, N, C] -> [B, N - first, C]; tokens before `first` have no queries."""
+        q, k, v = self.project(x)
+        return self.attend(q[:, :, first:], k, v)
 
 
 class SplitAttention(nn.Module):

@@ -96,9 +96,17 @@ class Block(nn.Module):
         self.mlp = Mlp(width, int(width * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, N, C] -> [B, N, C]."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """The block, for some of the tokens.
+
+        Args:
+            x: [B, N, C].
+            first: Tokens before this one are attended to, but not part of the output.
+
+        Returns:
+            [B, N - first, C].
+        """
+        x = x[:, first:] + self.drop_path(self.attn(self.norm1(x), first))
         return self.feed(x)
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,9 +150,13 @@ class FusedBlock(nn.Module):
         self.proj = Product(attn.proj.weight, attn.proj.bias, options)
         self.mlp = ResidualMlp.of_linears(mlp.fc1, mlp.fc2, options)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
         """As `Block.forward`, in place."""
-        return self.feed(self.attend(x)[0])
+        if not first:
+            return self.feed(self.attend(x)[0])
+        q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
+        mixed = self.attention(q[:, :, first:], k, v)
+        return self.feed(x[:, first:].contiguous().add_(self.proj(mixed.transpose(1, 2).flatten(2))))
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `Block.attend`, in place."""

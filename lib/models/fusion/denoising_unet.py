@@ -1,0 +1,333 @@
+"""Denoising of a feature map under conditions: the UNet of GDSTrack's diffusion (IJCAI 2025, sec. 3.3; after SR3).
+
+Names of modules are those of published checkpoints.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.models.layers.fused import Convolution, FuseOptions, Product
+from lib.ranges import Count, Positive, Range
+
+
+@dataclass(frozen=True)
+class UNetSize:
+    """Size of the UNet.
+
+    Attributes:
+        width: Channels of the map at full size.
+        multipliers: Factor of the width at each scale; each scale has half the side of the one before.
+        res_blocks: Residual blocks per scale on the way down; there is one more on the way up.
+        attention_scale: Scale (0 the full size) whose blocks have attention; the block in the middle has, too.
+        groups: Of group norms.
+    """
+
+    width: Count = 256
+    multipliers: tuple[Positive, ...] = (1.0, 1.5, 2.0)
+    res_blocks: Count = 3
+    attention_scale: Annotated[int, Range(0)] = 1
+    groups: Count = 32
+
+    def __post_init__(self) -> None:
+        uneven = [c for c in self.widths if c % self.groups]
+        if uneven:
+            raise ValueError(f"channels {uneven} of the UNet must be multiples of its norms' groups, {self.groups}")
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels at each scale."""
+        return [int(self.width * factor) for factor in self.multipliers]
+
+
+class NormConvolution(nn.Module):
+    """Group norm, x * sigmoid(x), 3 x 3 convolution."""
+
+    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
+        super().__init__()
+        layers = nn.GroupNorm(groups, inputs), nn.SiLU(), nn.Identity(), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.block = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, inputs, g, g] -> [B, outputs, g, g]."""
+        return self.block(x)
+
+
+class NoiseTerm(nn.Module):
+    """What the noise level adds to every place of a map."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.noise_func = nn.Sequential(nn.Linear(width, outputs))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """embedding [B, width] -> [B, outputs, 1, 1]."""
+        return self.noise_func(embedding)[:, :, None, None]
+
+
+class MapAttention(nn.Module):
+    """Attention of every place of a map to all others, with one head."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, width)
+        self.qkv = nn.Conv2d(width, 3 * width, 1, bias=False)
+        self.out = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, g, g] -> [B, C, g, g]."""
+        grid = x.shape[2:]
+        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)
+        mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        return x + self.out(mixed.transpose(1, 2).unflatten(2, grid))
+
+
+class ResBlock(nn.Module):
+    """Two convolutions, what the noise level adds between them, and a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, size: UNetSize) -> None:
+        super().__init__()
+        self.noise_func = NoiseTerm(size.width, outputs)
+        self.block1 = NormConvolution(inputs, outputs, size.groups)
+        self.block2 = NormConvolution(outputs, outputs, size.groups)
+        self.res_conv = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x [B, inputs, g, g], embedding [B, width] of the noise level -> [B, outputs, g, g]."""
+        hidden = self.block1(x) + self.noise_func(embedding)
+        return self.block2(hidden) + self.res_conv(x)
+
+
+class Stage(nn.Module):
+    """A residual block, and attention behind it at one of the scales."""
+
+    def __init__(self, inputs: int, outputs: int, size: UNetSize, attends: bool) -> None:
+        super().__init__()
+        self.res_block = ResBlock(inputs, outputs, size)
+        self.attn = MapAttention(outputs, size.groups) if attends else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """As `ResBlock.forward`."""
+        return self.attn(self.res_block(x, embedding))
+
+
+class Resize(nn.Module):
+    """Half or twice the side: a convolution of stride 2, or nearest neighbours and a convolution."""
+
+    def __init__(self, width: int, up: bool) -> None:
+        super().__init__()
+        self.up = up
+        self.conv = nn.Conv2d(width, width, 3, stride=1 if up else 2, padding=1)
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """x [B, C, g, g] -> [B, C, g', g']; the noise level is of no effect."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else x)
+
+
+class NoiseEmbedding(nn.Module):
+    """Sines and cosines of the noise level in `width` channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.half = width // 2
+
+    def forward(self, level: Tensor) -> Tensor:
+        """level [B] -> [B, width]."""
+        steps = torch.arange(self.half, dtype=level.dtype, device=level.device) / self.half
+        angles = level[:, None] * torch.exp(-math.log(1e4) * steps)
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class DenoisingUNet(nn.Module):
+    """Predicts the clean map from a noisy one, the maps of two modalities, and a map of the graph's first level.
+
+    Args:
+        size: Its size.
+        level_channels: Channels of the graph's map.
+    """
+
+    def __init__(self, size: UNetSize, level_channels: int) -> None:
+        super().__init__()
+        width, widths = size.width, size.widths
+        scales = range(len(widths))
+        self.size = size
+        self.noise_level_mlp = nn.Sequential(
+            NoiseEmbedding(width), nn.Linear(width, 3 * width), nn.SiLU(), nn.Linear(3 * width, width)
+        )
+        downs: list[nn.Module] = [nn.Conv2d(3 * width, width, 3, padding=1)]
+        skips, now = [width], width
+        for scale in scales:
+            for _ in range(size.res_blocks):
+                downs.append(Stage(now, widths[scale], size, scale == size.attention_scale))
+                now = widths[scale]
+                skips.append(now)
+            if scale != scales[-1]:
+                downs.append(Resize(now, up=False))
+                skips.append(now)
+        self.downs = nn.ModuleList(downs)
+        self.mid = nn.ModuleList(Stage(now, now, size, attends) for attends in (True, False))
+        ups: list[nn.Module] = []
+        for scale in reversed(scales):
+            for _ in range(size.res_blocks + 1):
+                ups.append(Stage(now + skips.pop(), widths[scale], size, scale == size.attention_scale))
+                now = widths[scale]
+            if scale:
+                ups.append(Resize(now, up=True))
+        self.ups = nn.ModuleList(ups)
+        self.final_conv = NormConvolution(now, width, size.groups)
+        self.final_conv2 = NormConvolution(width, width, size.groups)
+        self.norm = nn.GroupNorm(size.groups, width)
+        reduction = 2 ** scales[-1]
+        self.conv_GAT = nn.Conv2d(level_channels, level_channels, reduction, stride=reduction)
+        self.conv_11 = nn.Conv2d(widths[-1] + level_channels, widths[-1], 1)
+        self.norm1 = nn.GroupNorm(size.groups, widths[-1])
+
+    def embed(self, level: Tensor) -> Tensor:
+        """Embedding of noise levels.
+
+        Args:
+            level: [B], 0..1.
+
+        Returns:
+            [B, width].
+        """
+        return self.noise_level_mlp(level)
+
+    def forward(self, maps: Tensor, visible: Tensor, graph: Tensor, embedding: Tensor) -> Tensor:
+        """Denoise.
+
+        Args:
+            maps: [B, 3 * width, g, g]: the noisy fused map, then the maps of the visible and the infrared stream.
+            visible: [B, width, g, g], the map of the visible stream.
+            graph: [B, level_channels, g, g], map of the graph's first level.
+            embedding: [B, width] or [1, width], from `embed`.
+
+        Returns:
+            [B, width, g, g], the clean fused map.
+        """
+        x = self.downs[0](maps)
+        skips = [x]
+        for layer in self.downs[1:]:
+            x = layer(x, embedding)
+            skips.append(x)
+        for layer in self.mid:
+            x = layer(x, embedding)
+        x = self.norm1(x + self.conv_11(torch.cat([x, self.conv_GAT(graph)], dim=1)))
+        for layer in self.ups:
+            x = layer(x if isinstance(layer, Resize) else torch.cat([x, skips.pop()], dim=1), embedding)
+        return self.norm(self.final_conv2(self.final_conv(x) + visible))
+
+
+class FusedConvolution(nn.Module):
+    """A `NormConvolution` for inference. constant: [outputs], added everywhere."""
+
+    def __init__(self, layer: NormConvolution, options: FuseOptions, constant: Tensor | None = None) -> None:
+        super().__init__()
+        norm, convolution = layer.block[0], layer.block[3]
+        self.norm = copy.deepcopy(norm).to(options.dtype)
+        bias = convolution.bias if constant is None else convolution.bias + constant
+        self.convolution = Convolution(convolution.weight, bias, options)
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """x [B, inputs, g, g] -> [B, outputs, g, g], plus a shortcut of that shape."""
+        return self.convolution(F.silu(self.norm(x), inplace=True), shortcut)
+
+
+class FusedStage(nn.Module):
+    """A `Stage` for one noise level, which is part of a bias; shortcuts belong to convolutions."""
+
+    def __init__(self, stage: Stage, options: FuseOptions, embedding: Tensor) -> None:
+        super().__init__()
+        block = stage.res_block
+        self.first = FusedConvolution(block.block1, options, block.noise_func(embedding).flatten())
+        self.second = FusedConvolution(block.block2, options)
+        same = isinstance(block.res_conv, nn.Identity)
+        self.shortcut = None if same else Convolution(block.res_conv.weight, block.res_conv.bias, options)
+        self.norm: nn.Module | None = None
+        if isinstance(stage.attn, MapAttention):
+            attn = stage.attn
+            self.norm = copy.deepcopy(attn.norm).to(options.dtype)
+            self.qkv = Product(attn.qkv.weight.flatten(1), None, options)
+            self.out = Convolution(attn.out.weight, attn.out.bias, options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `Stage.forward`, of the one noise level."""
+        x = self.second(self.first(x), x if self.shortcut is None else self.shortcut(x))
+        if self.norm is None:
+            return x
+        tokens = self.norm(x).permute(0, 2, 3, 1)
+        q, k, v = self.qkv(tokens.flatten(1, 2))[:, None].chunk(3, dim=3)
+        mixed = F.scaled_dot_product_attention(q, k, v)[:, 0].view(tokens.shape)
+        return self.out(mixed.permute(0, 3, 1, 2), x)
+
+
+class FusedUNet(nn.Module):
+    """A `DenoisingUNet` for inference at one noise level; maps are channels-last.
+
+    Args:
+        unet: The network.
+        options: Number format and packing; its grid is that of the maps.
+        embedding: [1, width] of the noise level, from `DenoisingUNet.embed`.
+    """
+
+    def __init__(self, unet: DenoisingUNet, options: FuseOptions, embedding: Tensor) -> None:
+        super().__init__()
+        scale = 0
+
+        def fused(layer: nn.Module) -> nn.Module:
+            nonlocal scale
+            if isinstance(layer, Resize) and layer.up:
+                scale -= 1
+            sized = replace(options, grid=max(1, options.grid >> scale))
+            if isinstance(layer, Stage):
+                return FusedStage(layer, sized, embedding)
+            if isinstance(layer, Resize):
+                scale += 0 if layer.up else 1
+                return FusedResize(layer, sized)
+            return Convolution(layer.get_parameter("weight"), layer.get_parameter("bias"), sized)
+
+        self.downs = nn.ModuleList(fused(layer) for layer in unet.downs)
+        self.mid = nn.ModuleList(fused(layer) for layer in unet.mid)
+        small = replace(options, grid=max(1, options.grid >> scale))
+        self.ups = nn.ModuleList(fused(layer) for layer in unet.ups)
+        self.graph = copy.deepcopy(unet.conv_GAT).to(options.dtype)
+        # The sum of the map and its product is one product.
+        joint = unet.conv_11.weight.detach().clone()
+        joint[:, : joint.shape[0], 0, 0] += torch.eye(joint.shape[0], device=joint.device)
+        self.joint = Convolution(joint, unet.conv_11.bias, small)
+        self.norm, self.norm1 = (copy.deepcopy(norm).to(options.dtype) for norm in (unet.norm, unet.norm1))
+        self.final, self.final2 = (FusedConvolution(c, options) for c in (unet.final_conv, unet.final_conv2))
+
+    def forward(self, maps: Tensor, visible: Tensor, graph: Tensor) -> Tensor:
+        """As `DenoisingUNet.forward`, of the one noise level."""
+        x = self.downs[0](maps.contiguous(memory_format=torch.channels_last))
+        skips = [x]
+        for layer in self.downs[1:]:
+            x = layer(x)
+            skips.append(x)
+        for layer in self.mid:
+            x = layer(x)
+        x = self.norm1(self.joint(torch.cat([x, self.graph(graph)], dim=1)))
+        for layer in self.ups:
+            x = layer(x if isinstance(layer, FusedResize) else torch.cat([x, skips.pop()], dim=1))
+        return self.norm(self.final2(self.final(x, visible)))
+
+
+class FusedResize(nn.Module):
+    """A `Resize` for inference."""
+
+    def __init__(self, layer: Resize, options: FuseOptions) -> None:
+        super().__init__()
+        self.up = layer.up
+        self.convolution = Convolution(layer.conv.weight, layer.conv.bias, options, stride=1 if layer.up else 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `Resize.forward`."""
+        return self.convolution(F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else x)
