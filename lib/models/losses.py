@@ -25,17 +25,20 @@ def generalised_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return iou - (hull - union) / hull, iou
 
 
-def giou_loss(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def giou_loss(predicted: Tensor, target: Tensor, skip_swapped: bool = True) -> tuple[Tensor, Tensor]:
     """Mean of 1 - GIoU.
-
-    When any box of the batch has its corners swapped, loss and IoU of the batch are 0, as in published training.
 
     Args:
         predicted, target: [B, 4] x1, y1, x2, y2.
+        skip_swapped: When any box of the batch has its corners swapped, loss and IoU of the batch are 0, as in
+            published training; without it every box counts as it is.
 
     Returns:
         The loss, and the IoU [B].
     """
+    if not skip_swapped:
+        giou, iou = generalised_iou(predicted, target)
+        return (1 - giou).mean(), iou
     swapped = (predicted[:, 2:] < predicted[:, :2]).any() | (target[:, 2:] < target[:, :2]).any()
     # Sorted corners keep the branch that is not taken finite, so that its zero gradient stays a zero.
     corner = torch.minimum(predicted[:, :2], predicted[:, 2:]), torch.maximum(predicted[:, :2], predicted[:, 2:])

@@ -26,11 +26,16 @@ class BoxCriterion(WeightedLosses):
 
     A head without size and offset maps (corner head) has no centre map to learn; its focal loss is left out, as it is
     for the weight 0.
+
+    Attributes:
+        giou_weight, l1_weight, focal_weight: of the three losses.
+        skip_swapped: see `giou_loss`.
     """
 
     giou_weight: float = 2.0
     l1_weight: float = 5.0
     focal_weight: float = 1.0
+    skip_swapped: bool = True
 
     def __call__(self, candidates: Candidates, target_xywh: Tensor) -> Losses:
         """Losses of one batch.
@@ -53,7 +58,7 @@ class BoxCriterion(WeightedLosses):
         """
         predicted = cxcywh_to_xyxy(candidates.best_boxes())
         target = xywh_to_xyxy(target_xywh).clamp(0.0, 1.0)
-        giou, iou = giou_loss(predicted, target)
+        giou, iou = giou_loss(predicted, target, self.skip_swapped)
         l1 = F.l1_loss(predicted, target)
         total = self.giou_weight * giou + self.l1_weight * l1
         terms = {"Loss/giou": giou, "Loss/l1": l1}

@@ -203,8 +203,8 @@ def row_keys(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
     return torch.tensor(checks, dtype=torch.int64)
 
 
-def row_noise(seed: int, keys: Tensor, steps: Tensor, shape: Sequence[int]) -> Tensor:
-    """Uniform random numbers that depend on nothing but seed, sequence and frame, whatever else is in the batch.
+def row_noise(seed: int, keys: Tensor, steps: Tensor, shape: Sequence[int], normal: bool = False) -> Tensor:
+    """Random numbers that depend on nothing but seed, sequence and frame, whatever else is in the batch.
 
     A tracker that draws keeps `row_keys` and a count of frames in its state, and calls a function of (keys, steps,
     shape) that can be set from outside: `functools.partial(row_noise, seed)` unless something else is wanted.
@@ -214,10 +214,11 @@ def row_noise(seed: int, keys: Tensor, steps: Tensor, shape: Sequence[int]) -> T
         keys: [B] int64, see `row_keys`.
         steps: [B] int64, frames since the start of each row.
         shape: Of one row.
+        normal: Of mean 0 and deviation 1; without it uniform in 0..1.
 
     Returns:
-        [B, *shape] float64 in 0..1 on the CPU.
+        [B, *shape] float64 on the CPU.
     """
-    rows = zip(keys.tolist(), steps.tolist(), strict=True)
-    drawn = [np.random.default_rng([seed, key, step]).random(tuple(shape)) for key, step in rows]
+    streams = [np.random.default_rng([seed, *row]) for row in zip(keys.tolist(), steps.tolist(), strict=True)]
+    drawn = [(rng.standard_normal if normal else rng.random)(tuple(shape)) for rng in streams]
     return torch.from_numpy(np.stack(drawn)) if drawn else torch.zeros(0, *shape, dtype=torch.float64)

@@ -6,7 +6,7 @@ Names of modules are those of published checkpoints.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,12 @@ from lib.models.fusion import (
 )
 from lib.models.heads import Candidates, CornerHead
 from lib.models.layers import FuseOptions, Product, sample_pictures, with_fused_children
+from lib.ranges import Count, Range, Rate, Share
 
 
 @dataclass(frozen=True)
 class FusionOptions:
-    """Sizes of the fusion; the defaults are the published ones.
+    """Sizes of all that follows the encoder; the defaults are the published ones.
 
     Attributes:
         hidden_dim: Channels of the fused map.
@@ -35,19 +36,24 @@ class FusionOptions:
         adjacency_dim, neighbours, threshold: See `AdjacencyGenerator`.
         slope, dropout: Of the graph attention.
         head_channels: Width of the heads' first convolution.
-        unet: Size of the UNet, whose width is `hidden_dim`; None: stage 1, without diffusion.
-        samples, noise_level: See `Diffusion`.
+        unet: Size of the UNet.
     """
 
-    hidden_dim: int = 256
-    graph_dim: int = 128
-    adjacency_dim: int = 2048
-    neighbours: int = 256
-    threshold: float = 0.5
-    slope: float = 0.2
-    dropout: float = 0.4
-    head_channels: int = 256
-    unet: UNetSize | None = UNetSize()
+    hidden_dim: Count = 256
+    graph_dim: Count = 128
+    adjacency_dim: Count = 2048
+    neighbours: Count = 256
+    threshold: Share = 0.5
+    slope: Share = 0.2
+    dropout: Rate = 0.4
+    head_channels: Annotated[int, Range(8)] = 256
+    unet: UNetSize = UNetSize()
+
+
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """A prediction of the diffusion: see `Diffusion`."""
+
     samples: int = 1
     noise_level: str = "abar"
 
@@ -91,7 +97,8 @@ class GDSTrack(nn.Module):
 
     Args:
         backbone: The encoder.
-        options: Of everything else.
+        options: Sizes of everything else.
+        diffusion: How the diffusion predicts; None: stage 1, which has none.
 
     Attributes:
         streams: 2, visible and infrared.
@@ -99,7 +106,7 @@ class GDSTrack(nn.Module):
 
     streams = 2
 
-    def __init__(self, backbone: PairedViT, options: FusionOptions) -> None:
+    def __init__(self, backbone: PairedViT, options: FusionOptions, diffusion: DiffusionOptions | None) -> None:
         super().__init__()
         width, hidden = backbone.width, options.hidden_dim
         self.backbone = backbone
@@ -110,12 +117,11 @@ class GDSTrack(nn.Module):
         self.projector1: nn.Module = nn.Linear(width, hidden)
         self.head: nn.Module = CornerHead(hidden, options.head_channels, score="product")
         self.noise_shape: tuple[int, ...] = ()
-        if options.unet is not None:
-            grid = backbone.grid_search
-            self.noise_shape = options.samples, hidden, grid, grid
+        if diffusion is not None:
+            self.noise_shape = diffusion.samples, hidden, backbone.grid_search, backbone.grid_search
             self.projector2: nn.Module = nn.Linear(width, hidden)
-            unet = DenoisingUNet(replace(options.unet, width=hidden), options.graph_dim)
-            self.lddiffuse_x = Diffusion(unet, options.samples, options.noise_level)
+            unet = DenoisingUNet(options.unet, hidden, options.graph_dim)
+            self.lddiffuse_x = Diffusion(unet, diffusion.samples, diffusion.noise_level)
             self.head_diffuse: nn.Module = CornerHead(hidden, options.head_channels, score="product")
 
     def encode_template(self, template: Tensor) -> Tensor:

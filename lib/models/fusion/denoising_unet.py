@@ -8,14 +8,13 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.fused import Convolution, FuseOptions, Product
-from lib.ranges import Count, Positive, Range
+from lib.ranges import Count, CountOrNone, Positive
 
 
 @dataclass(frozen=True)
@@ -23,28 +22,16 @@ class UNetSize:
     """Size of the UNet.
 
     Attributes:
-        width: Channels of the map at full size.
         multipliers: Factor of the width at each scale; each scale has half the side of the one before.
         res_blocks: Residual blocks per scale on the way down; there is one more on the way up.
         attention_scale: Scale (0 the full size) whose blocks have attention; the block in the middle has, too.
         groups: Of group norms.
     """
 
-    width: Count = 256
     multipliers: tuple[Positive, ...] = (1.0, 1.5, 2.0)
     res_blocks: Count = 3
-    attention_scale: Annotated[int, Range(0)] = 1
+    attention_scale: CountOrNone = 1
     groups: Count = 32
-
-    def __post_init__(self) -> None:
-        uneven = [c for c in self.widths if c % self.groups]
-        if uneven:
-            raise ValueError(f"channels {uneven} of the UNet must be multiples of its norms' groups, {self.groups}")
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels at each scale."""
-        return [int(self.width * factor) for factor in self.multipliers]
 
 
 class NormConvolution(nn.Module):
@@ -92,11 +79,11 @@ class MapAttention(nn.Module):
 class ResBlock(nn.Module):
     """Two convolutions, what the noise level adds between them, and a shortcut."""
 
-    def __init__(self, inputs: int, outputs: int, size: UNetSize) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int, groups: int) -> None:
         super().__init__()
-        self.noise_func = NoiseTerm(size.width, outputs)
-        self.block1 = NormConvolution(inputs, outputs, size.groups)
-        self.block2 = NormConvolution(outputs, outputs, size.groups)
+        self.noise_func = NoiseTerm(width, outputs)
+        self.block1 = NormConvolution(inputs, outputs, groups)
+        self.block2 = NormConvolution(outputs, outputs, groups)
         self.res_conv = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -108,10 +95,10 @@ class ResBlock(nn.Module):
 class Stage(nn.Module):
     """A residual block, and attention behind it at one of the scales."""
 
-    def __init__(self, inputs: int, outputs: int, size: UNetSize, attends: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int, groups: int, attends: bool) -> None:
         super().__init__()
-        self.res_block = ResBlock(inputs, outputs, size)
-        self.attn = MapAttention(outputs, size.groups) if attends else nn.Identity()
+        self.res_block = ResBlock(inputs, outputs, width, groups)
+        self.attn = MapAttention(outputs, groups) if attends else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """As `ResBlock.forward`."""
@@ -126,8 +113,8 @@ class Resize(nn.Module):
         self.up = up
         self.conv = nn.Conv2d(width, width, 3, stride=1 if up else 2, padding=1)
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        """x [B, C, g, g] -> [B, C, g', g']; the noise level is of no effect."""
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x [B, C, g, g] -> [B, C, g', g']; the noise level has no effect."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else x)
 
 
@@ -150,14 +137,20 @@ class DenoisingUNet(nn.Module):
 
     Args:
         size: Its size.
+        width: Channels of the map, and of the noise level's embedding.
         level_channels: Channels of the graph's map.
+
+    Raises:
+        ValueError: Channels at some scale are no multiple of the norms' groups.
     """
 
-    def __init__(self, size: UNetSize, level_channels: int) -> None:
+    def __init__(self, size: UNetSize, width: int, level_channels: int) -> None:
         super().__init__()
-        width, widths = size.width, size.widths
+        widths, groups = [int(width * factor) for factor in size.multipliers], size.groups
+        if any(c % groups for c in (width, *widths)):
+            found = f"{widths} channels (HIDDEN_DIM {width} times MULTIPLIERS)"
+            raise ValueError(f"MODEL.FUSION.UNET: {found} must be multiples of GROUPS {groups}")
         scales = range(len(widths))
-        self.size = size
         self.noise_level_mlp = nn.Sequential(
             NoiseEmbedding(width), nn.Linear(width, 3 * width), nn.SiLU(), nn.Linear(3 * width, width)
         )
@@ -165,29 +158,30 @@ class DenoisingUNet(nn.Module):
         skips, now = [width], width
         for scale in scales:
             for _ in range(size.res_blocks):
-                downs.append(Stage(now, widths[scale], size, scale == size.attention_scale))
+                downs.append(Stage(now, widths[scale], width, groups, scale == size.attention_scale))
                 now = widths[scale]
                 skips.append(now)
             if scale != scales[-1]:
                 downs.append(Resize(now, up=False))
                 skips.append(now)
         self.downs = nn.ModuleList(downs)
-        self.mid = nn.ModuleList(Stage(now, now, size, attends) for attends in (True, False))
+        self.mid = nn.ModuleList(Stage(now, now, width, groups, attends) for attends in (True, False))
         ups: list[nn.Module] = []
         for scale in reversed(scales):
             for _ in range(size.res_blocks + 1):
-                ups.append(Stage(now + skips.pop(), widths[scale], size, scale == size.attention_scale))
+                inputs = now + skips.pop()
+                ups.append(Stage(inputs, widths[scale], width, groups, scale == size.attention_scale))
                 now = widths[scale]
             if scale:
                 ups.append(Resize(now, up=True))
         self.ups = nn.ModuleList(ups)
-        self.final_conv = NormConvolution(now, width, size.groups)
-        self.final_conv2 = NormConvolution(width, width, size.groups)
-        self.norm = nn.GroupNorm(size.groups, width)
+        self.final_conv = NormConvolution(now, width, groups)
+        self.final_conv2 = NormConvolution(width, width, groups)
+        self.norm = nn.GroupNorm(groups, width)
         reduction = 2 ** scales[-1]
         self.conv_GAT = nn.Conv2d(level_channels, level_channels, reduction, stride=reduction)
         self.conv_11 = nn.Conv2d(widths[-1] + level_channels, widths[-1], 1)
-        self.norm1 = nn.GroupNorm(size.groups, widths[-1])
+        self.norm1 = nn.GroupNorm(groups, widths[-1])
 
     def embed(self, level: Tensor) -> Tensor:
         """Embedding of noise levels.

@@ -1,0 +1,90 @@
+"""GDSTrack: modality-guided graph fusion and diffusion for self-supervised RGB-T tracking (Li et al., IJCAI 2025)."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lib.methods.common import input_sizes
+from lib.methods.gdstrack.config import GDSTrackConfig, complete
+from lib.methods.gdstrack.network import DiffusionOptions, GDSTrack
+from lib.methods.gdstrack.objective import GDSTrackObjective
+from lib.methods.gdstrack.tracker import GDSTrackTracker
+from lib.methods.method import Method, register_method
+from lib.models import Checkpoint, Mapped, WeightsError
+from lib.models.backbones import PAIRED_VITS
+from lib.models.fusion import cosine_schedule
+from lib.track import CropSettings
+
+AFTER_ENCODER = ("generate_adjacency.*", "GAT_Branch.*", "projector1.*", "head.*")
+DIFFUSION = ("projector2.*", "lddiffuse_x.*", "head_diffuse.*")
+UNUSED = ("backbone.*_x", "backbone.norm_x.*", "pytorch_mean", "pytorch_std", "head*.coord_[xy]")
+"""Names of published files that nothing reads: a third set of the encoder's own parameters, and constants."""
+
+
+def build_network(config: GDSTrackConfig, training: bool) -> GDSTrack:
+    """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
+    template, search = input_sizes(config, training)
+    backbone = config.model.backbone.build(PAIRED_VITS, template_size=template, search_size=search)
+    diffusion = DiffusionOptions(config.test.sample, config.test.noise_level)
+    return GDSTrack(backbone, config.model.fusion, diffusion if config.model.stage == "stage2" else None)
+
+
+def map_trained(config: GDSTrackConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of a tracker's file that its network has.
+
+    Args:
+        config: of the experiment.
+        checkpoint: a tracker; published ones also hold what is computed, and copies that nothing reads.
+
+    Raises:
+        WeightsError: the file's noise schedule is another one.
+    """
+    state = dict(checkpoint.state_dict)
+    for name, expected in cosine_schedule().items():
+        found = state.pop(f"lddiffuse_x.{name}", None)
+        if found is not None and not (
+            found.shape == expected.shape and torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-6)
+        ):
+            raise WeightsError(f"{checkpoint.path}: lddiffuse_x.{name} is not that of the cosine schedule in 1000 steps")
+    return {name: value for name, value in state.items() if not any(fnmatch.fnmatchcase(name, p) for p in UNUSED)}
+
+
+def map_pretrained(config: GDSTrackConfig, network: GDSTrack, checkpoint: Checkpoint) -> Mapped:
+    """Key map of MODEL.PRETRAIN_FILE.
+
+    Args:
+        config: of the experiment.
+        network: to be filled.
+        checkpoint: an encoder of masked appearance transfer, which fills the backbone; or a whole tracker, which must
+            fit in every name but those of the diffusion.
+    """
+    if any(name.startswith("GAT_Branch.") for name in checkpoint.state_dict):
+        return Mapped(map_trained(config, checkpoint), () if not network.noise_shape else DIFFUSION)
+    return map_encoder(network, checkpoint)
+
+
+def map_encoder(network: GDSTrack, checkpoint: Checkpoint) -> Mapped:
+    raise NotImplementedError
+
+
+register_method(
+    Method(
+        name="gdstrack",
+        network_name="GDSTrack",
+        config=GDSTrackConfig,
+        build_network=build_network,
+        build_objective=GDSTrackObjective,
+        build_tracker=lambda config, net: GDSTrackTracker(net, CropSettings.from_config(config), config.test.seed),
+        reads_aux=True,
+        map_trained=map_trained,
+        map_pretrained=map_pretrained,
+        complete=complete,
+        added=DIFFUSION,
+        aliases=("translate_track",),
+        parts={"model.backbone": PAIRED_VITS},
+    )
+)

@@ -1,0 +1,50 @@
+"""Objective of GDSTrack: the box of a corner head, and in stage 2 the noise that the diffusion takes away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from lib.data import Batch
+from lib.methods.gdstrack.config import GDSTrackConfig
+from lib.models.fusion import DiffusionDraws
+from lib.objectives import BoxCriterion, Losses, Progress
+
+
+class GDSTrackObjective:
+    """Losses of the first search frame in stage 1, of the second in stage 2 (GDSTrack, sec. 3.4).
+
+    Attributes:
+        criterion: of the box.
+        diffusion_weight: of the diffusion's loss.
+        draws: random numbers of the diffusion for the next batch; None: fresh ones.
+    """
+
+    draws: DiffusionDraws | None = None
+
+    def __init__(self, config: GDSTrackConfig, network: nn.Module) -> None:
+        self.criterion = BoxCriterion.from_config(config.train, focal_weight=0.0)
+        self.diffusion_weight = config.train.diffusion_weight
+
+    def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
+        output: Any = network(batch.template[:, 0], batch.search, self.draws)
+        in_stage2 = output.diffusion_loss is not None
+        target = inclusive(batch.search_boxes[:, 1 if in_stage2 else 0], batch.search.shape[-1])
+        losses = self.criterion(output.candidates, target)
+        if not in_stage2:
+            return losses
+        total = losses.total + self.diffusion_weight * output.diffusion_loss
+        terms = {**losses.terms, "Loss/total": total.detach(), "Loss/diffusion": output.diffusion_loss.detach()}
+        return Losses(total, terms)
+
+
+def inclusive(boxes_xywh: Tensor, size: int) -> Tensor:
+    """Boxes up to their last pixel, where published training has their second corner.
+
+    Args:
+        boxes_xywh: [B, 4] in units of the crop's side.
+        size: side of the crop in pixels.
+    """
+    pixel = boxes_xywh.new_tensor([0.0, 0.0, 1.0, 1.0]) / size
+    return boxes_xywh - pixel
