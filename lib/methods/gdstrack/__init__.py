@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ from lib.models.backbones import PAIRED_VITS
 from lib.models.fusion import cosine_schedule
 from lib.track import CropSettings
 
-AFTER_ENCODER = ("generate_adjacency.*", "GAT_Branch.*", "projector1.*", "head.*")
 DIFFUSION = ("projector2.*", "lddiffuse_x.*", "head_diffuse.*")
 UNUSED = ("backbone.*_x", "backbone.norm_x.*", "pytorch_mean", "pytorch_std", "head*.coord_[xy]")
 """Names of published files that nothing reads: a third set of the encoder's own parameters, and constants."""
@@ -49,7 +47,7 @@ def map_trained(config: GDSTrackConfig, checkpoint: Checkpoint) -> dict[str, Ten
         if found is not None and not (
             found.shape == expected.shape and torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-6)
         ):
-            raise WeightsError(f"{checkpoint.path}: lddiffuse_x.{name} is not that of the cosine schedule in 1000 steps")
+            raise WeightsError(f"{checkpoint.path}: lddiffuse_x.{name} is not that of a cosine schedule of 1000 steps")
     return {name: value for name, value in state.items() if not any(fnmatch.fnmatchcase(name, p) for p in UNUSED)}
 
 
@@ -59,16 +57,11 @@ def map_pretrained(config: GDSTrackConfig, network: GDSTrack, checkpoint: Checkp
     Args:
         config: of the experiment.
         network: to be filled.
-        checkpoint: an encoder of masked appearance transfer, which fills the backbone; or a whole tracker, which must
-            fit in every name but those of the diffusion.
+        checkpoint: a whole tracker, which must fit in every name but those of the diffusion.
     """
-    if any(name.startswith("GAT_Branch.") for name in checkpoint.state_dict):
-        return Mapped(map_trained(config, checkpoint), () if not network.noise_shape else DIFFUSION)
-    return map_encoder(network, checkpoint)
-
-
-def map_encoder(network: GDSTrack, checkpoint: Checkpoint) -> Mapped:
-    raise NotImplementedError
+    if not any(name.startswith("GAT_Branch.") for name in checkpoint.state_dict):
+        raise WeightsError(f"MODEL.PRETRAIN_FILE {checkpoint.path}: no tracker of GDSTrack")
+    return Mapped(map_trained(config, checkpoint), DIFFUSION if network.noise_shape else ())
 
 
 register_method(

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from lib.config import ParamGroup, Part, schema
+from lib.config import ConfigError, ParamGroup, Part, schema
 from lib.methods.gdstrack.network import FusionOptions
 from lib.models.fusion import NoiseLevel
 from lib.ranges import Choice, Count, NotNegative, Range, Rate
@@ -98,17 +98,12 @@ def complete(config: GDSTrackConfig) -> GDSTrackConfig:
     """TRAIN.FREEZE_BN as EVAL_MODULES of the phases."""
     train = config.train
     if config.model.stage == "stage2" and config.data.search.number < 2:
-        raise ValueError("DATA.SEARCH.NUMBER must be 2 or more in stage 2: the first search frame is the distractor")
+        raise ConfigError("DATA.SEARCH.NUMBER must be 2 or more in stage 2: the first search frame is the distractor")
     if not train.freeze_bn:
         return config
-    phases = [
-        replace(
-            phase,
-            eval_modules=(
-                *phase.eval_modules,
-                *(rf"^{m}$" for m, name in MODULES.items() if is_frozen(name, phase.param_groups or train.param_groups)),
-            ),
-        )
-        for phase in train.phases or (schema.TrainPhase(),)
-    ]
+    phases = []
+    for phase in train.phases or (schema.TrainPhase(),):
+        groups = phase.param_groups or train.param_groups
+        frozen = [f"^{module}$" for module, name in MODULES.items() if is_frozen(name, groups)]
+        phases.append(replace(phase, eval_modules=(*phase.eval_modules, *frozen)))
     return replace(config, train=replace(train, phases=tuple(phases)))

@@ -100,8 +100,12 @@ class GDSTrack(nn.Module):
         options: Sizes of everything else.
         diffusion: How the diffusion predicts; None: stage 1, which has none.
 
+    Raises:
+        ValueError: The search region's grid cannot be halved as often as the UNet does.
+
     Attributes:
         streams: 2, visible and infrared.
+        noise_shape: Of the noise that `locate` starts from, per row; () in stage 1.
     """
 
     streams = 2
@@ -118,6 +122,12 @@ class GDSTrack(nn.Module):
         self.head: nn.Module = CornerHead(hidden, options.head_channels, score="product")
         self.noise_shape: tuple[int, ...] = ()
         if diffusion is not None:
+            grid, halvings = backbone.grid_search, len(options.unet.multipliers) - 1
+            if grid % 2**halvings:
+                found = f"a search region of {grid} x {grid} cells (SEARCH.SIZE and TEST.SEARCH_SIZE)"
+                raise ValueError(
+                    f"{found} cannot be halved {halvings} times, as MODEL.FUSION.UNET.MULTIPLIERS asks for"
+                )
             self.noise_shape = diffusion.samples, hidden, backbone.grid_search, backbone.grid_search
             self.projector2: nn.Module = nn.Linear(width, hidden)
             unet = DenoisingUNet(options.unet, hidden, options.graph_dim)

@@ -35,18 +35,31 @@ class GDSTrackState(OneStreamState):
     """State of B targets.
 
     Attributes:
-        boxes_xywh: [B, 4] float64, around which the next search region is cut: half a pixel further to the left and the
-            top than the target, and from the second frame on a pixel larger, as published.
-        positions: [B, 2] float64, x, y of the targets' centres in image pixels.
-        start_sizes: [B, 2] float64, width and height of the first box, a pixel less, in image pixels.
+        boxes_xywh: [B, 4] float64, image pixels: the first corners, and the way from there to the second ones, which
+            may be beyond the image, or have changed places with the first.
+        positions: [B, 2] float64, x, y of the centres that the next boxes are counted from.
+        start_sizes: [B, 2] float64, the way from corner to corner of the first box.
+        crop_sizes: [B, 2] float64, sizes of the boxes that the last search regions were cut around.
         keys: [B] int64, see `row_keys`.
         steps: [B] int64, frames since the first.
     """
 
     positions: Tensor
     start_sizes: Tensor
+    crop_sizes: Tensor
     keys: Tensor
     steps: Tensor
+
+    def crop_boxes(self) -> Tensor:
+        """[B, 4] x, y, w, h to cut the next search regions around: from corner to corner, both included.
+
+        The published tracker also crops around boxes whose corners changed places. Here such a crop keeps the last
+        size that was.
+        """
+        corners, sizes = self.boxes_xywh.split(2, dim=1)
+        usable = (sizes.isfinite() & (sizes > 0)).all(dim=1, keepdim=True)
+        wanted = torch.where(usable, sizes + 1, self.crop_sizes)
+        return torch.cat([corners + sizes / 2 - wanted / 2, wanted], dim=1)
 
 
 @dataclass(kw_only=True)
@@ -67,9 +80,6 @@ class GDSTrackRegion(SearchRegion):
 class GDSTrackTracker(OneStreamTracker):
     """Tracking without window, template update or threshold (GDSTrack, sec. 3.5).
 
-    The published tracker keeps boxes whose corners changed places, and cuts the next search region around them. Here
-    such a region has the size of the one before; outputs and centres are the published ones.
-
     Attributes:
         noise: What the diffusion starts from; may be set to give other numbers.
     """
@@ -89,7 +99,8 @@ class GDSTrackTracker(OneStreamTracker):
 
     def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> GDSTrackTemplate:
         boxes = checked_boxes(frames, boxes_xywh)
-        region = super().crop_template(frames, shifted(boxes))
+        # The middle between the corners of a box, of which the second is its last pixel.
+        region = super().crop_template(frames, boxes - boxes.new_tensor([0.5, 0.5, 0.0, 0.0]))
         return GDSTrackTemplate(**vars(region), keys=row_keys(frames, boxes))
 
     def init_state(
@@ -98,26 +109,28 @@ class GDSTrackTracker(OneStreamTracker):
         assert isinstance(region, GDSTrackTemplate)
         corners, sizes = boxes_xywh.split(2, dim=1)
         return GDSTrackState(
-            shifted(boxes_xywh),
+            torch.cat([corners, sizes - 1], dim=1),
             *encoded,
             region.padding,
             positions=corners + sizes / 2,
             start_sizes=sizes - 1,
+            crop_sizes=sizes,
             keys=region.keys,
             steps=torch.zeros_like(region.keys),
         )
 
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> GDSTrackRegion:
         assert isinstance(state, GDSTrackState)
-        return GDSTrackRegion(**vars(super().crop_search(state, frames)), keys=state.keys, steps=state.steps + 1)
+        region = super().crop_search(replace(state, boxes_xywh=state.crop_boxes()), frames)
+        return GDSTrackRegion(**vars(region), keys=state.keys, steps=state.steps + 1)
 
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
         assert isinstance(region, GDSTrackRegion)
         template, _ = state.template_of(rows)
-        shape, noise = self.network.noise_shape, ()
+        given, shape = [template, self.normalise(region.crops)], self.network.noise_shape
         if shape:
-            noise = (self.noise(region.keys, region.steps, shape).to(self.device, torch.float32),)
-        found = self.network.locate(template, self.normalise(region.crops), *noise)
+            given.append(self.noise(region.keys, region.steps, shape).to(self.device, torch.float32))
+        found = self.network.locate(*given)
         return self.output(found.candidates, state, region, rows)
 
     def postprocess(
@@ -125,37 +138,33 @@ class GDSTrackTracker(OneStreamTracker):
     ) -> tuple[GDSTrackState, Prediction]:
         assert isinstance(state, GDSTrackState)
         local, scores = self.select_box(state, region, output, policy)
-        positions = state.positions + (local[:, :2] - 0.5) * region.sides
-        sizes = local[:, 2:] * region.sides
-        after, boxes = self.moved(state, positions, sizes, region.sizes_hw)
-        return replace(after, steps=state.steps + 1), Prediction(boxes, scores)
+        after, boxes = self.move(state, local, region.sides, region.sizes_hw)
+        return after, Prediction(boxes, scores)
 
-    def moved(
-        self, state: GDSTrackState, positions: Tensor, sizes: Tensor, sizes_hw: Tensor
+    def move(
+        self, state: GDSTrackState, local: Tensor, sides: Tensor, sizes_hw: Tensor
     ) -> tuple[GDSTrackState, Tensor]:
-        """The state with new boxes, and the boxes inside their images.
+        """The next state, and the boxes inside their images.
 
-        A box that covers its whole image becomes one of the first size in the image's middle; the next position is
-        still counted from where it was.
+        A box that covers its whole image becomes one of the first size in the image's middle; the next one is still
+        counted from where it was, as published.
 
         Args:
             state: Before.
-            positions, sizes: [B, 2] float64, centres, and widths and heights, in image pixels.
+            local: [B, 4] float64, cx, cy, w, h in units of the crop's side.
+            sides: [B, 2] of the crops, image pixels.
             sizes_hw: [B, 2] of the images.
         """
+        positions, sizes = state.positions + (local[:, :2] - 0.5) * sides, local[:, 2:] * sides
         last = torch.cat([positions - sizes / 2, sizes], dim=1)
-        boxes = self.clip_box(last, sizes_hw)
-        extent = sizes_hw.flip(1)
+        boxes, extent = self.clip_box(last, sizes_hw), sizes_hw.flip(1)
         whole = (boxes == torch.cat([torch.zeros_like(extent), extent], dim=1)).all(dim=1, keepdim=True)
         middle = torch.cat([(extent - state.start_sizes) / 2, state.start_sizes], dim=1)
-        last, boxes = torch.where(whole, middle, last), torch.where(whole, middle, boxes)
-        sizes = last[:, 2:]
-        usable = (sizes.isfinite() & (sizes > 0)).all(dim=1, keepdim=True)
-        wanted = torch.where(usable, sizes + 1, state.boxes_xywh[:, 2:])
-        around = torch.cat([torch.where(whole, extent / 2, positions) - wanted / 2, wanted], dim=1)
-        return replace(state, boxes_xywh=around, positions=positions), boxes
-
-
-def shifted(boxes_xywh: Tensor) -> Tensor:
-    """Boxes [B, 4] whose middle is that of their pixels' corners: half a pixel further to the left and the top."""
-    return boxes_xywh - boxes_xywh.new_tensor([0.5, 0.5, 0.0, 0.0])
+        after = replace(
+            state,
+            boxes_xywh=torch.where(whole, middle, last),
+            positions=positions,
+            crop_sizes=state.crop_boxes()[:, 2:],
+            steps=state.steps + 1,
+        )
+        return after, torch.where(whole, middle, boxes)

@@ -123,7 +123,8 @@ class PairedViT(nn.Module):
         for block in blocks:
             x = block(x)
         visible, infrared = last(x, template.shape[2] if search_only else 0).unflatten(0, (-1, 2)).unbind(1)
-        return torch.stack([self.norm(visible), self.norm_p(infrared)], dim=1)
+        normed = [self.get_submodule(f"norm{s}")(x) for s, x in zip(STREAMS, (visible, infrared), strict=True)]
+        return torch.stack(normed, dim=1)
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
         """Embed and encode pictures [B, 6, T, T] and [B, 6, S, S] -> search tokens [B, 2, Nx, C]."""

@@ -123,11 +123,11 @@ class NoiseEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.half = width // 2
+        self.waves = width // 2
 
     def forward(self, level: Tensor) -> Tensor:
         """level [B] -> [B, width]."""
-        steps = torch.arange(self.half, dtype=level.dtype, device=level.device) / self.half
+        steps = torch.arange(self.waves, dtype=level.dtype, device=level.device) / self.waves
         angles = level[:, None] * torch.exp(-math.log(1e4) * steps)
         return torch.cat([angles.sin(), angles.cos()], dim=1)
 
@@ -224,10 +224,9 @@ class FusedConvolution(nn.Module):
 
     def __init__(self, layer: NormConvolution, options: FuseOptions, constant: Tensor | None = None) -> None:
         super().__init__()
-        norm, convolution = layer.block[0], layer.block[3]
-        self.norm = copy.deepcopy(norm).to(options.dtype)
-        bias = convolution.bias if constant is None else convolution.bias + constant
-        self.convolution = Convolution(convolution.weight, bias, options)
+        weight, bias = (layer.block[3].get_parameter(name) for name in ("weight", "bias"))
+        self.norm = copy.deepcopy(layer.block[0]).to(options.dtype)
+        self.convolution = Convolution(weight, bias if constant is None else bias + constant, options)
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """x [B, inputs, g, g] -> [B, outputs, g, g], plus a shortcut of that shape."""
@@ -242,8 +241,10 @@ class FusedStage(nn.Module):
         block = stage.res_block
         self.first = FusedConvolution(block.block1, options, block.noise_func(embedding).flatten())
         self.second = FusedConvolution(block.block2, options)
-        same = isinstance(block.res_conv, nn.Identity)
-        self.shortcut = None if same else Convolution(block.res_conv.weight, block.res_conv.bias, options)
+        shortcut = block.res_conv
+        self.shortcut: Convolution | None = None
+        if isinstance(shortcut, nn.Conv2d):
+            self.shortcut = Convolution(shortcut.weight, shortcut.bias, options)
         self.norm: nn.Module | None = None
         if isinstance(stage.attn, MapAttention):
             attn = stage.attn
