@@ -14,7 +14,7 @@ from lib.methods.gdstrack.objective import GDSTrackObjective
 from lib.methods.gdstrack.tracker import GDSTrackTracker
 from lib.methods.method import Method, register_method
 from lib.models import Checkpoint, Mapped, WeightsError
-from lib.models.backbones import PAIRED_VITS
+from lib.models.backbones import PAIRED_VITS, STREAMS, encoder_weights, paired_weights
 from lib.models.fusion import cosine_schedule
 from lib.track import CropSettings
 
@@ -57,11 +57,20 @@ def map_pretrained(config: GDSTrackConfig, network: GDSTrack, checkpoint: Checkp
     Args:
         config: of the experiment.
         network: to be filled.
-        checkpoint: a whole tracker, which must fit in every name but those of the diffusion.
+        checkpoint: an encoder of masked appearance transfer, of pictures of any size, which fills the backbone; or a
+            whole tracker, which must fit in every name but those of the diffusion.
+
+    Raises:
+        WeightsError: the file is of another method.
     """
-    if not any(name.startswith("GAT_Branch.") for name in checkpoint.state_dict):
-        raise WeightsError(f"MODEL.PRETRAIN_FILE {checkpoint.path}: no tracker of GDSTrack")
-    return Mapped(map_trained(config, checkpoint), DIFFUSION if network.noise_shape else ())
+    if any(name.startswith("GAT_Branch.") for name in checkpoint.state_dict):
+        return Mapped(map_trained(config, checkpoint), DIFFUSION if network.noise_shape else ())
+    encoder, backbone = encoder_weights(checkpoint.state_dict), network.backbone
+    if not encoder:
+        expected = "neither weights of masked appearance transfer nor those of GDSTrack"
+        raise WeightsError(f"MODEL.PRETRAIN_FILE {checkpoint.path}: {expected}")
+    state = paired_weights(encoder, backbone.grid_template, backbone.grid_search, STREAMS[1])
+    return Mapped.of_part(network, "backbone.", state, ("pos_embed_p", "z_pos_embed_p"))
 
 
 register_method(

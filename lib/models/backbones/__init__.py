@@ -31,7 +31,7 @@ from lib.models.backbones.one_stream_vit import (
     resize_patch_embed,
     resize_position,
 )
-from lib.models.backbones.paired_vit import PairedViT, sincos_pos_embed
+from lib.models.backbones.paired_vit import STREAMS, PairedViT
 from lib.models.backbones.resnet import ResNet
 from lib.models.backbones.timm_vit import TimmViT
 from lib.models.backbones.two_stream_vit import Fusion, TwoStreamOptions, TwoStreamViT

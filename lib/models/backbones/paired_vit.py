@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from lib.models.layers.attention import sincos_pos_embed
 from lib.models.layers.blocks import EPS, Block, linear_std
 from lib.models.layers.fused import FuseOptions, fuse_module, with_fused_children
 from lib.models.layers.stem import PatchEmbed
@@ -138,21 +139,3 @@ class PairedViT(nn.Module):
         for name in ("patch_embed_p", "z_patch_embed_p"):
             twin._modules[name] = fuse_module(self.get_submodule(name), options)
         return twin
-
-
-def sincos_pos_embed(grid: int, width: int) -> Tensor:
-    """Sine and cosine position embedding of a square grid (MAE, CVPR 2022).
-
-    Args:
-        grid: Side in cells.
-        width: Channels, a multiple of 4.
-
-    Returns:
-        [grid * grid, width] float32, row-major: columns in the first half of the channels, rows in the second, each
-        sines and then cosines.
-    """
-    places = torch.arange(grid, dtype=torch.float64)
-    angles = places[:, None] / 10000 ** (torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    line = torch.cat([angles.sin(), angles.cos()], dim=1)
-    columns, rows = line[None].expand(grid, -1, -1), line[:, None].expand(-1, grid, -1)
-    return torch.cat([columns, rows], dim=2).flatten(0, 1).float()

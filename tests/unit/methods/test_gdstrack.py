@@ -17,6 +17,7 @@ from lib.deploy import Inference, fuse_network, prepare
 from lib.methods import load_experiment
 from lib.methods.gdstrack import GDSTrack, GDSTrackObjective, GDSTrackTracker
 from lib.models import Checkpoint, WeightsError
+from lib.models.backbones import MAT_PREFIX, AutoencoderOptions, MaskedAutoencoder, resize_table
 from lib.models.fusion import cosine_schedule, rank
 from lib.models.layers import FuseOptions
 from lib.objectives import Progress, SoftmaxPolicy
@@ -237,6 +238,41 @@ def test_a_file_of_stage_1_begins_stage_2() -> None:
         second = network()
         e.load_weights(second, checkpoint, role)
         assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+
+
+def autoencoder(**sizes: int) -> Checkpoint:
+    """A pre-training of this encoder's size on smaller pictures."""
+    given = {"embed_dim": 24, "depth": 2, "num_heads": 3, "stride": 16, "template_size": 48, "search_size": 80, **sizes}
+    net = MaskedAutoencoder(AutoencoderOptions(**given, decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2))
+    state = {MAT_PREFIX + name: torch.randn_like(v) for name, v in net.state_dict().items()}
+    return Checkpoint(Path("mat.pth"), state, {}, "plain")
+
+
+def test_a_pre_trained_encoder_fills_both_streams() -> None:
+    e, net, given = experiment(), network(), autoencoder()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    e.load_weights(net, given, "pretrained")
+    found = {n.removeprefix("backbone."): v for n, v in net.state_dict().items() if n.startswith("backbone.")}
+    file = {name.removeprefix(MAT_PREFIX): v for name, v in given.state_dict.items()}
+    for name in ("cls_token", "patch_embed.proj.weight", "z_patch_embed.proj.bias", "norm.weight"):
+        first, dot, rest = name.partition(".")
+        assert torch.equal(found[name], file[name])
+        assert torch.equal(found[f"{first}_p{dot}{rest}"], file[name])
+    assert torch.equal(found["blocks.1.mlp.fc2.weight"], file["blocks.1.mlp.fc2.weight"])
+    assert torch.equal(found["pos_embed"], resize_table(file["pos_embed"], 4, prefix=1))
+    kept = [name for name, value in before.items() if torch.equal(value, net.state_dict()[name])]
+    assert {n for n in kept if n.startswith("backbone.")} == {"backbone.pos_embed_p", "backbone.z_pos_embed_p"}
+    assert len(kept) == 2 + sum(not name.startswith("backbone.") for name in before)
+
+
+def test_files_of_other_methods_and_sizes_are_refused() -> None:
+    e, net = experiment(), network()
+    with pytest.raises(WeightsError, match=r"mat\.pth.*of another shape: backbone\.") as told:
+        e.load_weights(net, autoencoder(embed_dim=12), "pretrained")
+    assert "(file (12,), network (24,))" in str(told.value)
+    mae = {name.removeprefix(MAT_PREFIX): v for name, v in autoencoder().state_dict.items() if "z_" not in name}
+    with pytest.raises(WeightsError, match=r"mae\.pth: neither weights of masked appearance transfer nor those of"):
+        e.load_weights(net, Checkpoint(Path("mae.pth"), mae, {}, "plain"), "pretrained")
 
 
 def test_an_inverted_box_is_given_as_published_and_the_next_crop_keeps_its_size() -> None:
