@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from kinds.mat import synthetic_frame
 from kinds.ostrack import written
-from lib.config import schema
 from lib.data import Batch, Normalise, cxcywh_to_xyxy
 from lib.deploy import prepare
 from lib.methods import Experiment
@@ -24,7 +23,7 @@ from lib.models import Checkpoint, load_into
 from lib.models.fusion import Conditions, DiffusionDraws, cosine_schedule, rank
 from lib.models.heads import Candidates, CenterHead
 from lib.objectives import Progress
-from lib.train import lr_factor, parameter_groups, phases_of
+from lib.train import parameter_groups, phases_of
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KEYS = {
@@ -271,24 +270,6 @@ def loss(case: Case) -> None:
 def losses_of(found: Any) -> dict[str, Any]:
     terms = found.terms
     return {"total": found.total, "giou": terms["Loss/giou"], "l1": terms["Loss/l1"], "miou": terms["IoU"]}
-
-
-@runner("gdstrack/lr_factor")
-def schedule_of_rates(case: Case) -> None:
-    for stored in case.data["outputs"]:
-        warmup = stored["warmup"]
-        # One epoch more, in which the rate has reached its whole.
-        rule = schema.Schedule("Mstep", milestones=tuple(stored["milestones"]), gamma=0.1)
-        if warmup:
-            rule = schema.Schedule(
-                "Mstep",
-                milestones=rule.milestones,
-                warmup_epochs=warmup + 1,
-                warmup_type="linear",
-                warmup_ratio=1 / (warmup + 1),
-            )
-        found = [lr_factor(schema.Train(scheduler=rule), epoch + 1) for epoch in stored["epochs"]]
-        case.check(found, stored["factor"], str(stored), nine_digits(case))
 
 
 @runner("gdstrack/backbone")
