@@ -37,3 +37,16 @@ def kill_between_epochs(folder: Path, arguments: list[str]) -> None:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def command(tool: str, *arguments: object, code: int = 0) -> str:
+    """Run a command of `tracking/`, which must end with this exit code and no traceback; what it printed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    environment.pop("DISPLAY", None)
+    line = [sys.executable, str(REPOSITORY / "tracking" / f"{tool}.py"), *map(str, arguments)]
+    done = subprocess.run(
+        line, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=300, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr

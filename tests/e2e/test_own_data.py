@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def command(tool: str, *arguments: object, code: int = 0) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    environment.pop("DISPLAY", None)
-    line = [sys.executable, str(ROOT / "tracking" / f"{tool}.py"), *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+from tests.e2e.support import command
 
 
 def scene(index: int) -> np.ndarray:
