@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from lib.catalogue import CATALOGUE
+from lib.catalogue import CATALOGUE, DatasetSpec
 from lib.files import write_text
 from lib.registry import suggest
 
@@ -86,11 +86,11 @@ class Paths:
         own = self._own("pseudo_labels_dir")
         return self.data_dir / "pseudo_labels" if own is None else own.path
 
-    def candidates(self, key: str) -> tuple[Path, ...]:
+    def candidates(self, row: str | DatasetSpec) -> tuple[Path, ...]:
         """Places where a data set is looked for, in this order.
 
         Args:
-            key: Key of the data set, or an alias.
+            row: The data set, its key, or an alias.
 
         Returns:
             The user's own setting alone; without one the default folders, then zip archives of the same names.
@@ -98,40 +98,40 @@ class Paths:
         Raises:
             UnknownNameError: No data set has this key.
         """
-        spec = CATALOGUE[key]
+        spec = CATALOGUE[row] if isinstance(row, str) else row
         own = self._own(spec.key)
         if own is not None:
             return (own.path,)
         folders = [self.data_dir / name for name in spec.folders]
         return (*folders, *(f.with_name(f.name + ".zip") for f in folders))
 
-    def find(self, key: str) -> Path | None:
+    def find(self, row: str | DatasetSpec) -> Path | None:
         """The data set's folder or archive, None if there is none.
 
         Args:
-            key: Key of the data set, or an alias.
+            row: The data set, its key, or an alias.
 
         Raises:
             UnknownNameError: No data set has this key.
         """
-        return next((path for path in self.candidates(key) if path.exists()), None)
+        return next((path for path in self.candidates(row) if path.exists()), None)
 
-    def dataset(self, key: str) -> Path:
+    def dataset(self, row: str | DatasetSpec) -> Path:
         """The data set's folder or archive.
 
         Args:
-            key: Key of the data set, or an alias.
+            row: The data set, its key, or an alias.
 
         Raises:
             MissingPathError: It is not there; the message names the places that were tried and the ways to set it.
             UnknownNameError: No data set has this key.
         """
-        found = self.find(key)
+        spec = CATALOGUE[row] if isinstance(row, str) else row
+        found = self.find(spec)
         if found is not None:
             return found
-        spec = CATALOGUE[key]
         own, set_path = self._own(spec.key), self.settings.get(spec.key)
-        looked = " or ".join(str(p) for p in self.candidates(key) if p.suffix != ".zip" or own)
+        looked = " or ".join(str(p) for p in self.candidates(spec) if p.suffix != ".zip" or own)
         general = self.settings.get("data_dir")
         general_origin = general.origin if general is not None else "the defaults"
         origin = own.origin if own is not None else f"data_dir, from {general_origin}"

@@ -114,7 +114,7 @@ def make_job(workspace: RgbxWorkspace, options: argparse.Namespace) -> EvalJob:
     """
     dataset = workspace.dataset(options.dataset_name)
     benchmark = get_benchmark(workspace.datasets[dataset])
-    root = {} if options.root is None else {benchmark.root: options.root}
+    root = {} if options.root is None else {benchmark.spec.key: options.root}
     paths = load_paths(root, data_dir=options.data_dir, save_dir=options.save_dir)
     epoch = () if options.epoch is None else (f"TEST.EPOCH={options.epoch}",)
     spec = TrackerSpec.from_options(

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     paths = load_paths(parse_overrides(args.path), data_dir=args.data_dir)
     if args.write_vot_lists:
         return write_vot_lists(paths)
-    parts = choose_parts(args.datasets) if args.datasets else [p for p in check_parts() if paths.find(p.spec.key)]
+    parts = choose_parts(args.datasets) if args.datasets else [p for p in check_parts() if paths.find(p.spec)]
     if not parts:
         print(f"no data set below {paths.data_dir}; data/README.md shows the layouts", file=sys.stderr)
         return 1

@@ -437,7 +437,7 @@ def _manifest(job: EvalJob, state: str) -> dict[str, Any]:
     return {
         "state": state,
         "benchmark": job.benchmark.name,
-        "data": str(job.paths.dataset(job.benchmark.root)),
+        "data": str(job.paths.dataset(job.benchmark.spec)),
         "tracker": {"script": script, "config": config, "run_id": job.run_id},
         "identity": job.identity.plain(),
         "hash": job.identity.hash,

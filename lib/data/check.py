@@ -179,9 +179,9 @@ def check_part(
     Returns:
         Counts and problems. Damaged files are problems, not exceptions.
     """
-    place = paths.pseudo_labels / part.spec.key if part.pseudo else paths.find(part.spec.key)
+    place = paths.pseudo_labels / part.spec.key if part.pseudo else paths.find(part.spec)
     if place is None:
-        looked = paths.candidates(part.spec.key)[0]
+        looked = paths.candidates(part.spec)[0]
         return CheckResult(part, looked, there=False, missing_files=[f"{looked} is not there"])
     result = CheckResult(part, place)
     with quiet_readers():  # what they warn of is counted and listed here

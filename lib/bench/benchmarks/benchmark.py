@@ -18,6 +18,7 @@ from lib.data.datasets import (
     CATALOGUE,
     PREFIX,
     Annotation,
+    DatasetSpec,
     StoredDataset,
     folder_row,
     open_subset,
@@ -198,7 +199,7 @@ class Benchmark:
     Attributes:
         name: Name on the command line and in result paths.
         title: Name in papers.
-        root: Key of the data set in the catalogue.
+        root: Key of the data set in the catalogue, or a row of its own.
         part: Label of the data set's subset.
         runs: Sets the runs of a sequence.
         needs: Labels without which a sequence cannot be scored ("present", "visible_ratio").
@@ -220,7 +221,7 @@ class Benchmark:
 
     name: str
     title: str
-    root: str
+    root: str | DatasetSpec
     part: str = "test"
     runs: Runs = one_pass
     needs: tuple[Literal["present", "visible_ratio"], ...] = ()
@@ -240,14 +241,19 @@ class Benchmark:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def spec(self) -> DatasetSpec:
+        """The row of the data set."""
+        return CATALOGUE[self.root] if isinstance(self.root, str) else self.root
+
+    @property
     def modality(self) -> Modality:
         """What a frame has besides RGB."""
-        return reader_class(CATALOGUE[self.root]).modality
+        return reader_class(self.spec).modality
 
     @property
     def complete(self) -> int | None:
         """Sequences of the published set; scores of fewer or more say so. None if any number is right."""
-        return CATALOGUE[self.root].subset(self.part).count
+        return self.spec.subset(self.part).count
 
     def names_elsewhere(self, name: str) -> tuple[str, ...]:
         """The names that other toolkits give a sequence.
@@ -268,8 +274,8 @@ class Benchmark:
             MissingPathError: The folder is not there.
             FileNotFoundError: It has another layout.
         """
-        spec = CATALOGUE[self.root]
-        dataset = open_subset(spec, spec.subset(self.part), open_store(paths.dataset(self.root)), **self.options)
+        store = open_store(paths.dataset(self.spec))
+        dataset = open_subset(self.spec, self.spec.subset(self.part), store, **self.options)
         return Reader(self, dataset, load_list(self.attributes) if self.attributes else None)
 
     def names(self, paths: Paths) -> list[str]:
@@ -315,7 +321,7 @@ class Benchmark:
                 total = len(found) + len(problems)
                 log.warning("left out: %d of %d sequences are not there: %s", len(absent), total, ", ".join(absent))
             return found
-        where = f"{self.title} in {paths.dataset(self.root)}"
+        where = f"{self.title} in {paths.dataset(self.spec)}"
         if not problems:
             raise BenchmarkError(f"{where}: no sequence found there")
         shown, hint = listed(problems, 20, "\n  "), "\n(--skip_missing goes on without them)" if found else ""
@@ -409,5 +415,5 @@ def get_benchmark(name: str) -> Benchmark:
     """
     if name.upper().startswith(f"{PREFIX}:"):
         spec = folder_row(name)
-        return Benchmark(spec.key, Path(spec.folders[0]).name, spec.key, result_format="float_comma")
+        return Benchmark(spec.key, Path(spec.folders[0]).name, spec, result_format="float_comma")
     return BENCHMARKS[name]

@@ -132,10 +132,10 @@ def link_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -
     if own and source is not None and target.resolve() != source.resolve():
         raise WorkspaceError(f"{target} is there already and was not made here; remove it, or leave out --sequences")
     if own:
-        return write_vot_list(target, workspace.benchmark.root)
+        return write_vot_list(target, workspace.benchmark.spec.key)
     if source is None and mark.is_file():
         source = Path(mark.read_text(encoding="utf-8").strip())
-    source = (source or paths.dataset(workspace.benchmark.root)).resolve()
+    source = (source or paths.dataset(workspace.benchmark.spec)).resolve()
     if not source.is_dir():
         kind = "is not a folder; unpack it, the toolkit reads no archives" if source.exists() else "is not there"
         raise WorkspaceError(f"{source} {kind}")
@@ -155,7 +155,7 @@ def link_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -
         (target / sequence.name).mkdir()
         for entry in sequence.iterdir():
             (target / sequence.name / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
-    return write_vot_list(target, workspace.benchmark.root)
+    return write_vot_list(target, workspace.benchmark.spec.key)
 
 
 def anchor_problems(workspace: VotWorkspace, names: tuple[str, ...]) -> list[str]:

@@ -93,6 +93,8 @@ class FolderDataset(StoredDataset):
     truth: tuple[str, ...] = ("groundtruth.txt",)
     """Annotation file in the sequence folder; alternatives in order of preference."""
     pictures = Pictures(("img",), "%08d.jpg")
+    layout = ""
+    """For messages, in place of that of the row."""
     list_file = ""
     below: tuple[str, ...] = ()
     """Folders that the layout may start in."""
@@ -111,7 +113,7 @@ class FolderDataset(StoredDataset):
         min_side: float | None = None,
     ) -> None:
         name = name or self.key
-        layout = CATALOGUE[name if name in CATALOGUE else self.key].layout
+        layout = self.layout or CATALOGUE[name if name in CATALOGUE else self.key].layout
         root = locate_root(store, lambda view: self.looks_right(view, names), name, layout, self.below)
         if listing and root.exists(listing):
             names = read_names(root, listing)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.catalogue import CATALOGUE, DatasetSpec, Subset, register_dataset
+from lib.catalogue import DatasetSpec, Subset
 from lib.data.datasets.base import Annotation, positive, read_flags
 from lib.data.datasets.folders import LasotDataset, VotDataset
 from lib.data.datasets.frames import FrameFiles, listed_files
@@ -64,6 +64,7 @@ class OwnDataset(LasotDataset):
         needs_boxes: Sequences without a file of boxes are left out; otherwise all their boxes are NaN.
     """
 
+    layout = LAYOUT
     class_pattern = ""
 
     def __init__(self, *args: Any, needs_boxes: bool = True, **options: Any) -> None:
@@ -155,7 +156,7 @@ def _find(names: Sequence[str], patterns: Sequence[str], own: str, start: str) -
 
 
 def folder_row(name: str) -> DatasetSpec:
-    """The row of an own folder in the catalogue; it is added at the first use.
+    """The row of an own folder, which is not in the catalogue.
 
     Args:
         name: `FOLDER:path/to/a/folder`, as in ``DATASETS_NAME`` and ``--dataset``.
@@ -171,7 +172,4 @@ def folder_row(name: str) -> DatasetSpec:
     if not given or not path.exists():
         raise FileNotFoundError(f"{name}: no such folder; write {PREFIX}:path/to/a/folder; expected in it: {LAYOUT}")
     key = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
-    if key not in CATALOGUE:
-        subset = Subset("test", datasets_name="")
-        register_dataset(DatasetSpec(key, f"own data in {path}", OwnDataset, (subset,), (str(path),), LAYOUT))
-    return CATALOGUE[key]
+    return DatasetSpec(key, f"own data in {path}", OwnDataset, (Subset("test"),), (str(path),), LAYOUT)
