@@ -6,15 +6,7 @@ from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import check_requests, run_test, run_tests, select_videos, start_processes, write_videos
 from lib.bench.compare import compare_runs
 from lib.bench.cost import Cost, counting
-from lib.bench.demo import (
-    SHIPPED,
-    DemoResult,
-    TrackedFrame,
-    demo_spec,
-    first_frame,
-    follow,
-    track_frames,
-)
+from lib.bench.demo import SHIPPED, DemoResult, TrackedFrame, demo_spec, first_frame, follow, track_frames
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
 from lib.bench.foreign import ForeignSpec, ForeignTracker
 from lib.bench.found_results import find_results, read_results, read_truth
@@ -43,13 +35,4 @@ from lib.bench.robustness import (
 from lib.bench.runner import OnePass, Runner, Supervised
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution, export_tracker
 from lib.bench.submit import SubmissionError, pack, shortfall
-from lib.bench.ways import (
-    Way,
-    WayTiming,
-    measure_ways,
-    processor_name,
-    quickest,
-    single_steps,
-    ways_here,
-    ways_text,
-)
+from lib.bench.ways import Way, WayTiming, measure_ways, processor_name, quickest, single_steps, ways_here, ways_text

@@ -13,15 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from lib.catalogue import CATALOGUE, TRAINING_NAMES, DatasetSpec, Subset
-from lib.data.datasets import (
-    PREFIX,
-    Annotation,
-    StoredDataset,
-    build_dataset,
-    folder_row,
-    open_subset,
-    parse_chunks,
-)
+from lib.data.datasets import PREFIX, Annotation, StoredDataset, build_dataset, folder_row, open_subset, parse_chunks
 from lib.data.datasets.base import quiet_readers
 from lib.data.datasets.frames import PairingError
 from lib.data.datasets.pseudo import SUFFIX

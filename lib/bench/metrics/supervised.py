@@ -55,10 +55,7 @@ def supervised_samples(result: SequenceResult, burn_in: int = 10, skip: int = 5)
     counted = counts > 0
     accuracy, lost = mean_where(mean, counted), sum(map(len, failures)) / len(runs)
     return SequenceCurves(
-        curves={
-            ACCURACY: np.array([accuracy if counted.any() else 0.0]),
-            ROBUSTNESS: np.array([lost / len(truth)]),
-        },
+        curves={ACCURACY: np.array([accuracy if counted.any() else 0.0]), ROBUSTNESS: np.array([lost / len(truth)])},
         values={"mean_overlap": accuracy, "failures": lost},
         frames=len(truth),
         weights={ACCURACY: np.array([float(counted.sum())]), ROBUSTNESS: np.array([float(len(truth))])},
