@@ -204,10 +204,8 @@ def results_folder(save_dir: Path, script: str, config: str) -> Path:
 def load_paths(
     overrides: Mapping[str, str | Path] | None = None,
     *,
-    workspace: str | Path | None = None,
     data_dir: str | Path | None = None,
     save_dir: str | Path | None = None,
-    pretrained: str | Path | None = None,
 ) -> Paths:
     """Collect the folders from defaults, ``local.yaml``, the environment and these arguments.
 
@@ -224,8 +222,7 @@ def load_paths(
         PathsError: A setting cannot be understood; the message names file and line, variable or key.
     """
     settings = {**_from_yaml(local_yaml_path()), **_from_environment()}
-    given = {"workspace_dir": workspace, "data_dir": data_dir, "save_dir": save_dir, "pretrained_dir": pretrained}
-    for name, value in given.items():
+    for name, value in {"data_dir": data_dir, "save_dir": save_dir}.items():
         if value is not None:
             settings[name] = Setting(_resolve(value, Path.cwd()), 3, f"{name} on the call")
     for key, value in (overrides or {}).items():

@@ -136,11 +136,6 @@ def _difference(name: str, a: Boxes, b: Boxes, tolerance: float) -> SequenceDiff
     # Rows that are the same overlap by 1, empty or not; where only one of them is a box, by 0.
     same = ((a[:count] == b[:count]) | (np.isnan(a[:count]) & np.isnan(b[:count]))).all(axis=1)
     overlap = np.where(same, 1.0, np.nan_to_num(iou_xywh(a[:count], b[:count]), nan=0.0))
-    return SequenceDifference(
-        name,
-        frame,
-        float(largest[frame]) if frame is not None else 0.0,
-        float(largest.max(initial=0.0)),
-        float(overlap.min(initial=1.0)),
-        (len(a), len(b)),
-    )
+    first = 0.0 if frame is None else float(largest[frame])
+    extremes = float(largest.max(initial=0.0)), float(overlap.min(initial=1.0))
+    return SequenceDifference(name, frame, first, *extremes, (len(a), len(b)))

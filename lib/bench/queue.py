@@ -104,15 +104,9 @@ def join_team(purpose: str) -> Team:
     if "RANK" not in environment or int(environment.get("WORLD_SIZE", "1")) < 2:
         return Team(HashStore())
     rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-    return Team(
-        PrefixStore(f"evaluation/{purpose}", _launcher_store()),
-        rank,
-        size,
-        int(environment.get("LOCAL_RANK", rank)),
-        int(environment.get("LOCAL_WORLD_SIZE", size)),
-        int(environment.get(LIFE, "0")),
-        environment.get(DEATH, ""),
-    )
+    local = int(environment.get("LOCAL_RANK", rank)), int(environment.get("LOCAL_WORLD_SIZE", size))
+    store = PrefixStore(f"evaluation/{purpose}", _launcher_store())
+    return Team(store, rank, size, *local, int(environment.get(LIFE, "0")), environment.get(DEATH, ""))
 
 
 @cache

@@ -45,15 +45,8 @@ MANIFEST, SCORES = "manifest.json", "scores.json"
 MANIFEST_FORMAT = 1
 FLOAT_FORMAT = "float_comma"
 LIBRARIES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "numpy",
-    "opencv-python",
-    "opencv-python-headless",
-    "onnxruntime",
-    "openvino",
-)
+    "torch", "torchvision", "timm", "numpy", "opencv-python", "opencv-python-headless", "onnxruntime", "openvino",
+)  # fmt: skip
 """Those that influence numbers."""
 
 

@@ -209,16 +209,8 @@ def measure(jobs: Mapping[str, EvalJob], sweeps: Sequence[Sweep], console: Conso
         for name in jobs
         for sweep in sweeps
     ]
-    return Robustness(
-        first.benchmark.title,
-        first.benchmark.modality,
-        len(filed.names),
-        first.variant,
-        filed.main,
-        filed.labels,
-        tuple(curves),
-        failures,
-    )
+    where, count = (first.benchmark.title, first.benchmark.modality), len(filed.names)
+    return Robustness(*where, count, first.variant, filed.main, filed.labels, tuple(curves), failures)
 
 
 def by_kind(found: Robustness) -> dict[str, list[Curve]]:

@@ -34,13 +34,9 @@ LATEST = "latest"
 PATIENCE_SECONDS = 30.0
 """Wait for a training that is about to end: one that was stopped a moment ago still writes its state."""
 HARMLESS = (
-    "TEST.",
-    "TRAIN.NUM_WORKER",
-    "TRAIN.PRINT_INTERVAL",
-    "TRAIN.SAVE_",
-    "TRAIN.STATE_INTERVAL_",
+    "TEST.", "TRAIN.NUM_WORKER", "TRAIN.PRINT_INTERVAL", "TRAIN.SAVE_", "TRAIN.STATE_INTERVAL_",
     "TRAIN.MAX_BAD_SAMPLES",
-)
+)  # fmt: skip
 """Keys that do not touch the parameters a training arrives at; they may change between its parts."""
 
 

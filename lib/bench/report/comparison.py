@@ -157,15 +157,5 @@ def compare(
         # no test can know more about n pairs than that all of them have one sign
         bootstrap_p = min(1.0, max(2 * max(tail, 1 / resamples), 2 / 2**n))
         wilcoxon_p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
-    return PairedComparison(
-        *names,
-        label=a.labels[key],
-        sequences=n,
-        mean=float(difference.mean()),
-        low=low,
-        high=high,
-        wilcoxon_p=wilcoxon_p,
-        bootstrap_p=bootstrap_p,
-        wins=int((difference > 0).sum()),
-        losses=int((difference < 0).sum()),
-    )
+    mean, wins, losses = float(difference.mean()), int((difference > 0).sum()), int((difference < 0).sum())
+    return PairedComparison(*names, a.labels[key], n, mean, low, high, wilcoxon_p, bootstrap_p, wins, losses)

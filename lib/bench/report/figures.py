@@ -72,16 +72,13 @@ def sequence_figure(runs: Sequence[TrackerRun]) -> Figure | None:
     a, b = runs[0], ranked(runs[1:])[0]
     x, y = b.scores.per_sequence(), a.scores.per_sequence()
     label = a.scores.labels[a.scores.main]
-    values = [x[name] for name in y]
     won = sum(y[name] > x[name] for name in y)
-    return scatter_plot(
-        values,
-        list(y.values()),
-        list(y),
-        (f"{label} of {b.name}", f"{label} of {a.name}"),
+    title, labels = (
         f"{a.name} is better on {won} of {len(y)} sequences",
-        (colour(list(runs).index(b)), colour(0)),
+        (f"{label} of {b.name}", f"{label} of {a.name}"),
     )
+    colours = colour(list(runs).index(b)), colour(0)
+    return scatter_plot([x[name] for name in y], list(y.values()), list(y), labels, title, colours)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

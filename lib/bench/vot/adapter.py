@@ -88,16 +88,9 @@ class AdapterOptions:
         region = given.get("REGION", REGIONS[0])
         if region not in REGIONS:
             raise ValueError(f"{PREFIX}REGION is {region!r}; expected {' or '.join(REGIONS)}")
-        workspace = given.get("WORKSPACE")
-        return cls(
-            spec,
-            given.get("SAVE_DIR"),
-            given.get("BENCHMARK"),
-            channels,
-            region,
-            given.get("IDENTITY"),
-            Path(workspace) if workspace else None,
-        )
+        workspace = Path(given["WORKSPACE"]) if "WORKSPACE" in given else None
+        save_dir, benchmark, identity = (given.get(name) for name in ("SAVE_DIR", "BENCHMARK", "IDENTITY"))
+        return cls(spec, save_dir, benchmark, channels, region, identity, workspace)
 
     def open(self) -> TrackerSession:
         """Build the tracker.
