@@ -213,10 +213,8 @@ def load_paths(
 
     Args:
         overrides: Data set key -> folder.
-        workspace: The repository.
         data_dir: Parent of the data set folders.
         save_dir: Checkpoints, logs and results.
-        pretrained: Weight files.
 
     Raises:
         PathsError: A setting cannot be understood; the message names file and line, variable or key.

@@ -73,11 +73,8 @@ def sequence_figure(runs: Sequence[TrackerRun]) -> Figure | None:
     x, y = b.scores.per_sequence(), a.scores.per_sequence()
     label = a.scores.labels[a.scores.main]
     won = sum(y[name] > x[name] for name in y)
-    title, labels = (
-        f"{a.name} is better on {won} of {len(y)} sequences",
-        (f"{label} of {b.name}", f"{label} of {a.name}"),
-    )
-    colours = colour(list(runs).index(b)), colour(0)
+    title = f"{a.name} is better on {won} of {len(y)} sequences"
+    labels, colours = (f"{label} of {b.name}", f"{label} of {a.name}"), (colour(list(runs).index(b)), colour(0))
     return scatter_plot([x[name] for name in y], list(y.values()), list(y), labels, title, colours)
 
 
