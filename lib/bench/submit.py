@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.bench.benchmarks import Benchmark, BenchmarkVideo
-from lib.bench.result_files import format_boxes, read_boxes, read_column
+from lib.bench.result_files import ResultFileError, format_boxes, read_boxes, read_column
 from lib.bench.results import exact_file
 from lib.data import Boxes
 from lib.files import replacing
@@ -78,18 +78,15 @@ def _complete_results(
         file = folder / f"{sequence.name}.txt"
         copy = exact_file(folder, sequence.name)
         try:
-            boxes = read_boxes(copy if exact and copy.is_file() else file)
+            boxes = found[sequence.name] = read_boxes(copy if exact and copy.is_file() else file)
+            if len(boxes) != len(sequence):
+                raise ResultFileError(f"{len(boxes)} rows for {len(sequence)} frames")
+            if not np.isfinite(boxes).all():
+                raise ResultFileError("a box that is no number")
         except FileNotFoundError:
             lacking.append(f"{sequence.name}: no result ({file})")
-            continue
         except ValueError as error:
             lacking.append(f"{sequence.name}: {error}")
-            continue
-        if len(boxes) != len(sequence):
-            lacking.append(f"{sequence.name}: {len(boxes)} rows for {len(sequence)} frames")
-        elif not np.isfinite(boxes).all():
-            lacking.append(f"{sequence.name}: a box that is no number")
-        found[sequence.name] = boxes
     if lacking:
         shown = listed(lacking, separator="\n  ")
         raise SubmissionError(f"{benchmark.title}: the submission is not complete:\n  {shown}")

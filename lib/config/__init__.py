@@ -18,4 +18,4 @@ from lib.config.schema import (
     Train,
     TrainPhase,
 )
-from lib.config.tree import ConfigError, Tree, read_tree
+from lib.config.tree import ConfigError, Tree, flat_items, read_tree

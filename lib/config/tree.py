@@ -111,6 +111,14 @@ def as_nested(value: Any) -> Any:
     return [as_nested(v) for v in value] if isinstance(value, list) else value
 
 
+def flat_items(entries: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level: {"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in entries.items():
+        flat |= flat_items(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
 def _other_type(mine: Tree, over: Tree) -> bool:
     return "TYPE" in mine.values and "TYPE" in over.values and mine.values["TYPE"] != over.values["TYPE"]
 

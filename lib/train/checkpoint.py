@@ -24,7 +24,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from lib.config import Train
+from lib.config import Train, flat_items
 from lib.files import replacing
 from lib.models import check_archive, read_checkpoint, save_release
 
@@ -389,7 +389,7 @@ def config_changes(
     before: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> list[str]:
     """``KEY.PATH: old -> new`` for every value that differs; a key that `before` lacks counts by its default."""
-    old, new = {**_flat(defaults or {}), **_flat(before)}, _flat(now)
+    old, new = {**flat_items(defaults or {}), **flat_items(before)}, flat_items(now)
     absent = "absent"
 
     def shown(value: Any) -> str:
@@ -397,16 +397,6 @@ def config_changes(
 
     return [
         f"{key}: {shown(old.get(key, absent))} -> {shown(new.get(key, absent))}"
-        for key in sorted(_flat(before).keys() | new.keys())
+        for key in sorted(flat_items(before).keys() | new.keys())
         if old.get(key, absent) != new.get(key, absent)
     ]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lib.config import ConfigError, Train
-from lib.data import Rows
+from lib.data import BatchLoader, Rows
 from lib.distributed import World
 from lib.models import load_into, nonfinite_tensors, require_finite
 from lib.objectives import Objective, PicturingObjective, Progress, SplittingObjective
@@ -31,7 +31,7 @@ from lib.train.optim import (
     set_train_mode,
 )
 from lib.train.process import InterruptedTraining, Interrupts, rng_state, set_rng_state
-from lib.train.progress import EpochIterator, EpochLoader, Span, ThroughputMeter
+from lib.train.progress import EpochIterator, Span, ThroughputMeter
 from lib.train.schedule import Phase, phases_of
 from lib.train.step import (
     BatchTooLargeError,
@@ -66,8 +66,8 @@ class TrainingSetup:
 
     network: nn.Module
     objective: Objective
-    train_loader: EpochLoader
-    val_loader: EpochLoader | None
+    train_loader: BatchLoader[Any]
+    val_loader: BatchLoader[Any] | None
     prepare: Callable[[Any], Rows]
     metadata: dict[str, Any]
 
@@ -306,7 +306,7 @@ class Trainer:
         if save:
             self._save(self.folder.save_latest)
 
-    def _validate(self, epoch: int, loader: EpochLoader) -> None:
+    def _validate(self, epoch: int, loader: BatchLoader[Any]) -> None:
         """Report the means of the objective over the validation data, in evaluation mode."""
         self.module.eval()
         steps = len(loader)

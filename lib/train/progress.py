@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from lib.data import Rows
+from lib.data import BatchLoader, Rows
 from lib.train.process import rng_state, set_rng_state
 
 SMOOTHING = 0.7
 """Weight of the step time known so far when a new interval has been measured."""
-
-
-class EpochLoader(Protocol):
-    """Batches of any epoch from any position on; the content of a batch depends on the epoch and its number alone."""
-
-    @property
-    def bad_samples(self) -> int:
-        """Number of samples that could not be read so far, in this process."""
-
-    def __len__(self) -> int:
-        """Batches per epoch for this process; the same in all processes."""
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        """Iterate over the rest of an epoch.
-
-        Args:
-            epoch: Counted from 1.
-            start: Number of the first batch, from 0.
-
-        Returns:
-            Batches `start`, `start + 1`, ... to the end of the epoch.
-        """
 
 
 class EpochIterator:
@@ -48,7 +26,7 @@ class EpochIterator:
         prepare: Brings a loaded batch to the device and normalises it.
     """
 
-    def __init__(self, loader: EpochLoader, epoch: int, start: int, prepare: Callable[[Any], Rows]) -> None:
+    def __init__(self, loader: BatchLoader[Any], epoch: int, start: int, prepare: Callable[[Any], Rows]) -> None:
         self._prepare = prepare
         generators = rng_state()
         self._batches = iter(loader.epoch(epoch, start))

@@ -305,9 +305,12 @@ class MetricAverager:
         self._sums: dict[str, list[float]] = {}
         for state in states:
             for name, (total, weight) in state.items():
-                entry = self._sums.setdefault(name, [0.0, 0.0])
-                entry[0] += total
-                entry[1] += weight
+                self._count(name, total, weight)
+
+    def _count(self, name: str, total: float, weight: float) -> None:
+        entry = self._sums.setdefault(name, [0.0, 0.0])
+        entry[0] += total
+        entry[1] += weight
 
     def add(self, values: Mapping[str, float], weight: float) -> None:
         """Count values.
@@ -317,9 +320,7 @@ class MetricAverager:
             weight: Number of samples that they are means of.
         """
         for name, value in values.items():
-            entry = self._sums.setdefault(name, [0.0, 0.0])
-            entry[0] += value * weight
-            entry[1] += weight
+            self._count(name, value * weight, weight)
 
     def means(self) -> dict[str, float]:
         """The means so far."""

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from lib.config import flat_items
 from lib.data import Image, Video
 from lib.viz.draw import draw_frame, fit
 from lib.viz.video import Track
@@ -46,7 +47,7 @@ def render_page(template: Path, context: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["slug"] = lambda title: re.sub(r"\W+", "-", title.lower()).strip("-")
-    environment.filters["flat"] = flat_items
+    environment.filters["flat"] = flat_texts
     environment.globals["asset"] = lambda name: Markup((ASSETS / name).read_text(encoding="utf-8"))
     return environment.get_template(template.name).render(context)
 
@@ -142,12 +143,6 @@ def jpeg(image: Image, quality: int = 70) -> bytes:
     return data.tobytes()
 
 
-def flat_items(entries: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Nested mappings as one level: {"a": {"b": 1}} -> {"a.b": "1"}."""
-    out: dict[str, str] = {}
-    for key, value in entries.items():
-        if isinstance(value, Mapping):
-            out |= flat_items(value, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = "" if value is None else str(value)
-    return out
+def flat_texts(entries: Mapping[str, object]) -> dict[str, str]:
+    """Nested mappings as texts on one level: {"a": {"b": 1, "c": None}} -> {"a.b": "1", "a.c": ""}."""
+    return {key: "" if value is None else str(value) for key, value in flat_items(entries).items()}

@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.bench.report.comparison import PairedComparison, TrackerRun, compare, ranked
 from lib.files import read_rows, write_text
-from lib.viz import Cell, Column, Table, flat_items
+from lib.viz import Cell, Column, Table, flat_texts
 
 MOST_PAIRS = 45
 FEW_SEQUENCES = 5
@@ -123,7 +123,7 @@ def paired_table(pairs: Sequence[tuple[TrackerRun, TrackerRun]]) -> Table:
 
 def origin_table(runs: Sequence[TrackerRun]) -> Table:
     """Origin of each tracker's results, as far as its manifest says."""
-    facts = [flat_items(summary(run.manifest)) for run in runs]
+    facts = [flat_texts(summary(run.manifest)) for run in runs]
 
     def find(fact: Mapping[str, str], keys: Sequence[str]) -> str | None:
         """The value under the first of `keys`: the whole dotted name, or its end."""
