@@ -20,12 +20,10 @@ import torch
 from torch import nn
 
 from lib.bench.cost import Cost, counting
-from lib.data import Frame, Image, decode_image
+from lib.data import Frame, Image, decode_image, encode_picture
 from lib.device import synchronise
 from lib.track import State, Tracker
 from lib.viz import render_page
-
-JPEG_QUALITY = 95
 
 
 class ProfileError(ValueError):
@@ -331,9 +329,7 @@ def _network_time(tracker: Tracker, state: State, frame: Frame, device: torch.de
 
 def _decode_time(tracker: Tracker, state: State, frame: Frame, device: torch.device, effort: Effort) -> Timing:
     """Time of decoding the frame's JPEG files and of a step from `state`."""
-    pictures = [cv2.cvtColor(p, cv2.COLOR_RGB2BGR) for p in (frame.rgb, frame.aux) if p is not None]
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    files = [cv2.imencode(".jpg", p, quality)[1].tobytes() for p in pictures]
+    files = [encode_picture(picture) for picture in (frame.rgb, frame.aux) if picture is not None]
 
     def step() -> None:
         tracker.step(state, [Frame(*(decode_image(data, "test picture") for data in files))])
