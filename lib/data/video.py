@@ -242,11 +242,12 @@ def unpack_video(video: Path, folder: Path) -> None:
             os.mkdir(part)  # for the context to remove
 
 
-def encode_picture(rgb: Image) -> bytes:
-    """A frame as JPEG.
+def encode_picture(rgb: Image, quality: int = JPEG_QUALITY) -> bytes:
+    """A picture as JPEG.
 
     Args:
         rgb: [H, W, 3] uint8.
+        quality: From 0 to 100.
     """
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    return cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
+    bgr = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib.data import encode_picture
 from lib.files import write_bytes, write_text
 from lib.train.checkpoint import Position
-from lib.viz import jpeg, render_page
+from lib.viz import render_page
 
 WANDB_PROJECT = "tracking"
 PAGE = Path(__file__).parent / "assets" / "pictures.html"
@@ -365,7 +366,7 @@ class PicturesSink(Sink):
 
     def show(self, pictures: Pictures) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(self._folder / f"epoch_{pictures.epoch:04d}.jpg", jpeg(pictures.table(), 85))
+        write_bytes(self._folder / f"epoch_{pictures.epoch:04d}.jpg", encode_picture(pictures.table(), 85))
         files = sorted(self._folder.glob("epoch_*.jpg"))
         chosen = np.linspace(0, len(files) - 1, min(PAGE_EPOCHS, len(files))).round().astype(int)
         shown = [(files[i].stem, base64.b64encode(files[i].read_bytes()).decode()) for i in chosen]

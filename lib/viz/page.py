@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from lib.config import flat_items
-from lib.data import Image, Video
+from lib.data import Video, encode_picture
 from lib.viz.draw import draw_frame, fit
 from lib.viz.video import Track
 
 ASSETS = Path(__file__).parent / "assets"
+JPEG_QUALITY = 70
 PLAYER_SIZES = (400, 320, 256, 200, 160)
 """Longest side of a player's images in pixels; the first one that fits the budget is taken."""
 
@@ -99,7 +99,7 @@ class Player:
             scale = images[-1].shape[1] / whole.shape[1]
         for longest in PLAYER_SIZES:
             shown = [fit(image, longest) for image in images]
-            frames = [jpeg(image) for image in shown]
+            frames = [encode_picture(image, JPEG_QUALITY) for image in shown]
             if sum(map(len, frames)) <= budget:
                 break
         scale *= shown[0].shape[1] / images[0].shape[1]
@@ -131,16 +131,6 @@ class Player:
                 for t in self.tracks
             ],
         }
-
-
-def jpeg(image: Image, quality: int = 70) -> bytes:
-    """An RGB image as JPEG bytes."""
-    done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
-    if not done:
-        raise ValueError(f"OpenCV could not encode an image of shape {image.shape}")
-    return data.tobytes()
 
 
 def flat_texts(entries: Mapping[str, object]) -> dict[str, str]:
