@@ -22,6 +22,12 @@ def submission_command(benchmark_name: str, description: str, argv: list[str] | 
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracker_name", required=True, help="method, as given to tracking/test.py")
     parser.add_argument("--cfg_name", required=True, help="configuration, as given to tracking/test.py")
+    parser.add_argument(
+        "--runids",
+        type=int,
+        nargs="+",
+        help="pack these runs of tracking/test.py --runid, of which GOT-10k takes three",
+    )
     parser.add_argument("--integers", action="store_true", help="whole pixels, as the OSTrack family has submitted")
     parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
     parser.add_argument("--save_dir", help="where results are (default: local.yaml)")
@@ -34,8 +40,9 @@ def submission_command(benchmark_name: str, description: str, argv: list[str] | 
 
         paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
         benchmark = get_benchmark(benchmark_name)
-        folder = results_folder(paths.save_dir, options.tracker_name, options.cfg_name) / benchmark.name
-        print(pack(benchmark, folder, paths, exact=not options.integers))
+        names = [f"{options.cfg_name}_{number:03d}" for number in options.runids or ()] or [options.cfg_name]
+        folder, *more = (results_folder(paths.save_dir, options.tracker_name, n) / benchmark.name for n in names)
+        print(pack(benchmark, folder, paths, exact=not options.integers, repetitions=more))
         if note := shortfall(benchmark, len(benchmark.names(paths))):
             print(f"note: {note}", file=sys.stderr)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,16 @@ class SubmissionError(ValueError):
     """Results that make no complete submission; the message lists what is missing."""
 
 
-def pack(benchmark: Benchmark, folder: Path, paths: Paths, exact: bool = True) -> Path:
+def pack(
+    benchmark: Benchmark, folder: Path, paths: Paths, exact: bool = True, repetitions: Sequence[Path] = ()
+) -> Path:
     """Write `<folder>/<benchmark>_submission.zip` and return its path; the results themselves stay as they are.
 
     Args:
         benchmark: One with a server.
         folder: Its results.
         paths: Folders of this machine.
+        repetitions: Results of further runs, which go into the same archive where the server takes them (GOT-10k).
         exact: Take the boxes with all their digits; else the integers that the OSTrack family has submitted.
 
     Raises:
@@ -35,18 +38,23 @@ def pack(benchmark: Benchmark, folder: Path, paths: Paths, exact: bool = True) -
     """
     if benchmark.submission is None:
         raise SubmissionError(f"{benchmark.title} has no evaluation server that takes result files")
-    boxes = _complete_results(benchmark, folder, benchmark.sequences(paths), exact)
-    content: dict[str, str] = {}
-    for name, rows in boxes.items():
-        text = format_boxes(rows, benchmark.submission if exact else "int_comma")
-        if benchmark.submission == "trackingnet":
-            content[f"{name}.txt"] = text
-            continue
-        times = folder / f"{name}_time.txt"
-        if not times.is_file():
-            raise SubmissionError(f"{name}: no times ({times})")
-        content[f"{name}/{name}_001.txt"] = text
-        content[f"{name}/{name}_time.txt"] = "".join(f"{t:.6f}\n" for t in read_column(times))
+    if repetitions and benchmark.submission == "trackingnet":
+        raise SubmissionError(f"the server of {benchmark.title} takes a single run")
+    style, content = benchmark.submission if exact else "int_comma", dict[str, str]()
+    times: dict[str, list[Sequence[float]]] = {}
+    for number, run in enumerate((folder, *repetitions), start=1):
+        for name, rows in _complete_results(benchmark, run, benchmark.sequences(paths), exact).items():
+            if benchmark.submission == "trackingnet":
+                content[f"{name}.txt"] = format_boxes(rows, style)
+                continue
+            taken = run / f"{name}_time.txt"
+            if not taken.is_file():
+                raise SubmissionError(f"{name}: no times ({taken})")
+            content[f"{name}/{name}_{number:03d}.txt"] = format_boxes(rows, style)
+            times.setdefault(name, []).append(read_column(taken))
+    for name, columns in times.items():
+        lines = (",".join(f"{t:.6f}" for t in row) for row in zip(*columns, strict=True))
+        content[f"{name}/{name}_time.txt"] = "".join(f"{line}\n" for line in lines)
     target = folder / f"{benchmark.name}_submission.zip"
     with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in content.items():

@@ -24,10 +24,11 @@ from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network
 from lib.deploy.quantise import CalibrationClip, calibrate, quantise
 from lib.models import require_finite
 from lib.models.layers import FuseOptions, fuse_module, packing_works
-from lib.track import OneStreamTracker, Prediction, State, Tracker
+from lib.track import OneStreamTracker, Prediction, StagedTracker, State, Tracker
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T", bound=Tracker)
+S = TypeVar("S", bound=StagedTracker)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def reads_pixels(network: nn.Module) -> bool:
 def prepare(tracker: Tracker, inference: Inference = PLAIN) -> Tracker:
     """A copy of the tracker for fixed weights: quicker, boxes equal up to rounding (of the number format).
 
-    float16, and half formats of trackers that are no `OneStreamTracker`, are left to autocast.
+    float16, and half formats of trackers that are no `StagedTracker`, are left to autocast.
 
     Args:
         tracker: Its network is in eval mode and on its device.
@@ -98,13 +99,13 @@ def prepare(tracker: Tracker, inference: Inference = PLAIN) -> Tracker:
     if inference.engine != TORCH:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             return export(tracker, Path(folder), inference)[0]
-    if isinstance(tracker, OneStreamTracker) and inference.dtype in (torch.float32, torch.bfloat16):
+    if isinstance(tracker, StagedTracker) and inference.dtype in (torch.float32, torch.bfloat16):
         prepared = fuse_tracker(tracker, FuseOptions(inference.dtype, pack=not inference.compiled, grid=tracker.grid))
-        locate = getattr(prepared.network, "locate", prepared.network.forward)
-        call = torch.compile(locate) if inference.compiled else locate
+        plain = getattr(prepared.network, tracker.frame_call, prepared.network.forward)
+        call = torch.compile(plain) if inference.compiled else plain
         call = GraphedCall(call) if inference.cuda_graph and tracker.device.type == "cuda" else call
-        if call is not locate:
-            setattr(prepared.network, locate.__name__, call)
+        if call is not plain:
+            setattr(prepared.network, plain.__name__, call)
         return prepared
     network = getattr(tracker, "network", None)
     if inference.compiled:
@@ -122,12 +123,12 @@ def prepare_for_rollout(tracker: T) -> T:
 
     Under autocast, which fused networks do not take part in, the tracker itself is returned.
     """
-    if not isinstance(tracker, OneStreamTracker) or torch.is_autocast_enabled(tracker.device.type):
+    if not isinstance(tracker, StagedTracker) or torch.is_autocast_enabled(tracker.device.type):
         return tracker
     return cast("T", prepare(tracker))
 
 
-def fuse_tracker(tracker: OneStreamTracker, options: FuseOptions) -> OneStreamTracker:
+def fuse_tracker(tracker: S, options: FuseOptions) -> S:
     """A copy of the tracker with its network fused, normalisation included where the network allows it."""
     twin = copy.copy(tracker)
     pixels = tracker.normalise if isinstance(tracker.normalise, Normalise) else None

@@ -84,17 +84,12 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
     `encode_template` of the tracker gives a mask, it is a third argument of `locate`.
 
     Attributes:
-        network: In eval mode.
         settings: Of the crops.
-        device: The network's; crops go there.
-        normalise: From crops to the network's input; the identity once normalisation is part of the network.
-        grid: Cells along a side of the score map.
         window: [grid * grid], row-major.
         margin: A box keeps at least this many pixels inside the image.
         windowed_confidence: The confidence is the best candidate's score with the window, not without.
     """
 
-    network: Any
     margin = 10.0
     windowed_confidence = True
 
@@ -104,7 +99,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         self.crop_style = CROP_STYLES[settings.style]()
         self.device = next(network.parameters()).device
         self.grid = grid
-        self.normalise: nn.Module = Normalise(settings.mean, settings.std, channels=settings.channels).to(self.device)
+        self.normalise = Normalise(settings.mean, settings.std, channels=settings.channels).to(self.device)
         self.window = hann2d(grid).flatten().to(self.device)
 
     def procedure(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.data import Frame
 from lib.models.heads import Candidates
@@ -188,7 +188,20 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
 
     `encode_template`, `init_state` and `forward` are differentiable. A roll-out keeps the search regions of an
     exploring tracker; sequence-level training runs `forward` on them again, with gradients.
+
+    Attributes:
+        network: In eval mode.
+        device: The network's; crops go there.
+        normalise: From crops to the network's input; the identity once normalisation is part of the network.
+        grid: Cells along a side of a search region.
+        frame_call: Name of the network's method that does the larger part of a frame, from tensors to tensors.
     """
+
+    network: Any
+    device: torch.device
+    normalise: nn.Module
+    grid: int
+    frame_call = "locate"
 
     @abstractmethod
     def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> T:

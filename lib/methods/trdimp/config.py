@@ -67,6 +67,7 @@ class TrDiMPTest(schema.Test):
         memory: Samples that the filter learns from.
         localisation: How score maps are read.
         box_refinement: How boxes are refined.
+        seed: Of the random numbers; repeated runs differ by it alone.
         update_classifier: Go on learning after the first frame.
         net_opt_iter, net_opt_update_iter, net_opt_hn_iter: Steps of the filter's optimisation in the first frame, in
             every TRAIN_SKIPPING-th one, and where there is a hard negative.
@@ -88,6 +89,7 @@ class TrDiMPTest(schema.Test):
     memory: MemoryRules = MemoryRules()
     localisation: LocalisationRules = LocalisationRules()
     box_refinement: BoxRules = BoxRules()
+    seed: CountOrNone = 0
     update_classifier: bool = True
     net_opt_iter: CountOrNone = 10
     net_opt_update_iter: CountOrNone = 2

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.data import CropRegion, Frame, Normalise, PatchStyle
 from lib.methods.trdimp.config import TrDiMPConfig, TrDiMPTest
@@ -106,23 +106,24 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
     Positions of targets are between their first and last pixel, half a pixel off the middles of boxes.
 
     Attributes:
-        network: In eval mode.
         settings: TEST.
-        device: The network's.
-        normalise: From crops to the network's input.
         patches: Cuts the crops.
         noise: Random numbers, a function of row and frame.
         exploring: All iterates of the filter are kept, all rows share the random boxes of a frame, and a crop that was
             shrunk into the picture stays at its scale, as in published sequence-level training.
     """
 
-    def __init__(self, network: TrDiMP, settings: TrDiMPTest, normalise: Normalise, seed: int = 0) -> None:
+    network: TrDiMP
+    frame_call = "extract"
+
+    def __init__(self, network: TrDiMP, settings: TrDiMPTest, normalise: Normalise) -> None:
         self.network = network.eval()
+        self.grid = network.grid
         self.settings = settings
         self.device = next(network.parameters()).device
-        self.normalise: nn.Module = normalise.to(self.device)
+        self.normalise = normalise.to(self.device)
         self.patches = PatchStyle()
-        self.noise: Noise = partial(row_noise, seed)
+        self.noise: Noise = partial(row_noise, settings.seed)
         self.exploring = False
 
     @classmethod
@@ -232,8 +233,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
         scores = torch.stack([network.classify(iterate, decoded).flatten(1) for iterate in filters.unbind(1)], dim=1)
         maps = {"decoded": decoded, "classification": found.classification, "fine": found.fine, "coarse": found.coarse}
         maps |= {"iterates": scores, "modulation": modulation}
-        side = network.grid + 1
-        cells = (torch.arange(side, device=scores.device) - side // 2) / network.grid + 0.5
+        side = self.grid + 1
+        cells = (torch.arange(side, device=scores.device) - side // 2) / self.grid + 0.5
         places = torch.stack([cells.repeat(side), cells.repeat_interleave(side)], dim=1)
         # Their sizes are not known before the refinement.
         boxes = torch.cat([places, torch.zeros_like(places)], dim=1).to(scores).expand(len(scores), -1, -1)
@@ -287,7 +288,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
         Returns:
             [B, 2] float64 x, y in cells from the middle one, `Flag` [B], highest scores [B] in 0..1.
         """
-        side = self.network.grid + 1
+        side = self.grid + 1
         scores = output.candidates.scores.detach().float().cpu()
         rules = self.settings.localisation
         moved, flags = rules.localise(scores.unflatten(1, (side, side)), sizes.flip(1).float(), before.flip(1).float())
@@ -335,7 +336,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
             return state
         memories, x = list(state.memories), maps["classification"]
         for row in (learns & (state.steps % s.transformer_skipping == 0)).nonzero().flatten().tolist():
-            images = memories[row].keys.shape[1] // self.network.grid**2
+            images = memories[row].keys.shape[1] // self.grid**2
             label = self._labels(boxes[row : row + 1].to(x))
             limit = max(s.transformer_memory_size, images)
             memories[row] = self.network.push(memories[row], x[row : row + 1], label, limit)
@@ -358,7 +359,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
 
     def _labels(self, boxes_xywh: Tensor) -> Tensor:
         """Labels [..., h, w] of template images, by boxes [..., 4] in crop pixels."""
-        return gaussian_labels(boxes_xywh / self.settings.search_size, self.network.grid, TEMPLATE_SIGMA)
+        return gaussian_labels(boxes_xywh / self.settings.search_size, self.grid, TEMPLATE_SIGMA)
 
     def _scales(self, boxes_xywh: Tensor) -> Tensor:
         """[B] float64 image pixels per crop pixel, in single precision as published: crops are rounded by them."""

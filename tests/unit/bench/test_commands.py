@@ -156,6 +156,22 @@ def test_a_got10k_submission_has_what_its_server_reads(got10k: Paths, tmp_path: 
             assert archive.read(f"{name}_time.txt").decode().splitlines() == ["0.010000"] * 3
 
 
+def test_three_runs_are_one_got10k_submission(got10k: Paths, tmp_path: Path) -> None:
+    folders = [tmp_path / f"run{run}" for run in range(3)]
+    for run, folder in enumerate(folders):
+        for i in (1, 2):
+            boxes = np.array([[float(run), 2, 3, 4]] * 3)
+            ResultFolder(folder, "int_tab").write(result(f"GOT-10k_Test_00000{i}", boxes))
+    name = "GOT-10k_Test_000002/GOT-10k_Test_000002"
+    written = pack(get_benchmark("got10k_test"), folders[0], got10k, repetitions=folders[1:])
+    with zipfile.ZipFile(written) as archive:
+        for run in range(3):
+            assert archive.read(f"{name}_{run + 1:03d}.txt").decode().startswith(f"{run}.000,2.000")
+        assert archive.read(f"{name}_time.txt").decode().splitlines() == ["0.010000,0.010000,0.010000"] * 3
+    with pytest.raises(SubmissionError, match="TrackingNet takes a single run"):
+        pack(get_benchmark("trackingnet"), folders[0], got10k, repetitions=folders[1:])
+
+
 def test_results_on_disk_are_read_back_as_written(tmp_path: Path) -> None:
     boxes = np.array([[1.9, -2.9, 3.5, 4.2]])
     folder = ResultFolder(tmp_path, "int_tab")
