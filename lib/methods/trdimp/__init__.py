@@ -13,7 +13,7 @@ from lib.methods.trdimp.config import TrDiMPConfig, TrDiMPModel, TrDiMPTest, TrD
 from lib.methods.trdimp.network import ImageFeatures, TrDiMP, TrDiMPOutput
 from lib.methods.trdimp.objective import ProposalLoss, TrDiMPObjective
 from lib.methods.trdimp.tracker import TrDiMPState, TrDiMPTemplate, TrDiMPTracker
-from lib.models import Checkpoint, Mapped
+from lib.models import Checkpoint, Mapped, WeightsError
 from lib.models.backbones import RESNETS
 
 CLASSIFIER = ("layer4.*", "fc.*")
@@ -37,6 +37,13 @@ def map_trained(config: TrDiMPConfig, checkpoint: Checkpoint) -> Mapped:
     Where its two copies differ the decoder's is taken, as in the official code, which loads it last.
     """
     (twin, kept), state = TWICE, checkpoint.state_dict
+    if not any(n.startswith("classifier.transformer.") for n in state):
+        kind = (
+            "a DiMP, whose filter has no transformer"
+            if any(n.startswith("classifier.") for n in state)
+            else "no TrDiMP"
+        )
+        raise WeightsError(f"{checkpoint.path}: the file holds {kind}; names classifier.transformer.* were expected")
     unused = tuple(n for n in state if any(fnmatchcase(n, p) for p in LEFT_OUT))
     copies = {n: kept + n.removeprefix(twin) for n in state if n.startswith(twin) and n not in unused}
     differ = [n for n, other in copies.items() if other in state and not torch.equal(state[n], state[other])]
@@ -65,6 +72,8 @@ def map_pretrained(config: TrDiMPConfig, network: TrDiMP, checkpoint: Checkpoint
     """
     if any(name.startswith("classifier.") for name in checkpoint.state_dict):
         return map_trained(config, checkpoint)
+    if "conv1.weight" not in checkpoint.state_dict:
+        raise WeightsError(f"MODEL.PRETRAIN_FILE {checkpoint.path}: neither a ResNet nor a whole TrDiMP")
     return Mapped.of_part(network, "feature_extractor.", checkpoint.state_dict, elsewhere=CLASSIFIER)
 
 

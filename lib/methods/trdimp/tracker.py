@@ -304,7 +304,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
         rules, maps = self.settings.box_refinement, found.maps
         drawn = 1 if self.exploring else len(boxes_xywh)
         uniform = self.noise(state.keys[:drawn], state.steps[:drawn] + 1, (rules.num_init_random_boxes, 4)).float()
-        starts = rules.starts(boxes_xywh.float(), uniform.expand(len(boxes_xywh), -1, -1)).to(self.device)
+        starts = rules.starts(boxes_xywh.float(), uniform.expand(len(boxes_xywh), -1, -1))
         features = ImageFeatures(maps["fine"], maps["coarse"], maps["classification"])
         steps, length = rules.box_refinement_iter, rules.box_refinement_step_length
         boxes, scores = self.network.refine(maps["modulation"], features, starts, steps, length)

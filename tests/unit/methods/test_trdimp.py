@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from lib.config import ConfigError
 from lib.data import Batch, ClipBatch, Frame, FrameSet, Modality
 from lib.methods import load_experiment
 from lib.methods.trdimp import ProposalLoss, TrDiMP, TrDiMPObjective, TrDiMPState, TrDiMPTracker
+from lib.models import Checkpoint, WeightsError
 from lib.objectives import Progress, SequenceObjective, build_policy
 from lib.track import Flag, roll_out
 from lib.train import parameter_groups
@@ -301,3 +303,20 @@ def test_an_absent_target_teaches_no_boxes() -> None:
     nothing = loss(output.candidates, torch.zeros(2, 4))
     assert not nothing.total.detach().any()
     assert loss(output.candidates, torch.cat([there, torch.zeros(1, 4)])).total.detach().any()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("featurefusion_network.decoder.norm.weight", "class_embed.layers.0.weight"), "holds no TrDiMP"),
+        (("feature_extractor.conv1.weight", "classifier.filter_optimizer.filter_reg"), "a DiMP, whose filter has no"),
+    ],
+    ids=["TransT", "DiMP"],
+)
+def test_files_of_other_trackers_are_told(names: tuple[str, ...], message: str) -> None:
+    e = experiment()
+    file = Checkpoint(Path("other.pth"), dict.fromkeys(names, torch.zeros(1)), {}, "published")
+    with pytest.raises(WeightsError, match=message):
+        e.load_weights(network(e), file)
+    with pytest.raises(WeightsError, match=r"neither a ResNet nor|a DiMP, whose"):
+        e.load_weights(network(e), file, "pretrained")
