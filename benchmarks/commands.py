@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lib.methods import load_experiment
@@ -16,12 +17,15 @@ def run(*command: str) -> None:
     subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
 
 
-def trained(script: str, config: str, seed: int, save_dir: Path, *more: str) -> Path:
-    """Where the last epoch of a training leaves its weights; trains where they are not there yet."""
+def trained(script: str, config: str, seed: int, save_dir: Path, *more: str, settings: Sequence[str] = ()) -> Path:
+    """Where the last epoch of a training leaves its weights; trains where they are not there yet.
+
+    more: options; settings: KEY=VALUE for --set, which do not change the number of epochs.
+    """
     experiment = load_experiment(script, config)
     last = f"{experiment.method.network_name}_ep{experiment.config.train.epoch:04d}.safetensors"
     weights = checkpoint_folder(save_dir, script, config) / last
     if not weights.is_file():
         names = ("--script", script, "--config", config, "--save_dir", str(save_dir), "--mode", "single")
-        run("tracking/train.py", *names, *more, "--set", f"TRAIN.SEED={seed}")
+        run("tracking/train.py", *names, *more, "--set", f"TRAIN.SEED={seed}", *settings)
     return weights
