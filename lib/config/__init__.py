@@ -14,6 +14,7 @@ from lib.config.schema import (
     ParamGroup,
     Region,
     Schedule,
+    Section,
     Teacher,
     Train,
     TrainPhase,

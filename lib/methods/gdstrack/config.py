@@ -27,6 +27,7 @@ class GDSTrackModel(schema.Model):
     fusion: FusionOptions = FusionOptions()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.head != schema.Model.head:
             raise ValueError("HEAD is not GDSTrack's to choose: its corner heads belong to it; leave HEAD out")
 

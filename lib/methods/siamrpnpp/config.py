@@ -59,6 +59,7 @@ class SiamRPNModel(schema.Model):
     anchor_scales: tuple[Positive, ...] = (8.0,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         schema.require(self.head == schema.Model.head, "HEAD is not SiamRPN++'s to choose: leave it out")
         schema.require(bool(self.anchors), "ANCHOR_RATIOS and ANCHOR_SCALES need one value each at least")
         schema.require(
@@ -89,6 +90,7 @@ class SiamRPNTrain(schema.Train):
     total_num: Annotated[int, Range(1)] = 64
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         schema.require(self.thr_low <= self.thr_high, f"THR_LOW {self.thr_low} is above THR_HIGH {self.thr_high}")
         schema.require(self.pos_num <= self.total_num, f"POS_NUM {self.pos_num} is above TOTAL_NUM {self.total_num}")
 
@@ -112,6 +114,7 @@ class SiamRPNTest(schema.Test):
     size_lr: Share = 0.38
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sides(self.template_size, self.search_size, "TEMPLATE_SIZE and SEARCH_SIZE")
 
 

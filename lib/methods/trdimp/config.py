@@ -102,6 +102,7 @@ class TrDiMPTest(schema.Test):
     update_scale_when_uncertain: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.update_classifier and self.memory.sample_memory_size <= self.augment.samples:
             raise ValueError(
                 f"MEMORY.SAMPLE_MEMORY_SIZE {self.memory.sample_memory_size} must be larger than the number of samples "

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from lib.config import ConfigError, Part, Schedule, Train, TrainPhase, Tree, from_tree
+from lib.config import ConfigError, Part, Schedule, Section, Train, TrainPhase, Tree, from_tree
 from lib.data import AUGMENTATIONS
 from lib.methods import METHODS, load_experiment
 from lib.objectives import POLICIES
@@ -198,3 +198,13 @@ def test_ranges_hold_for_sections_that_are_built_in_python() -> None:
             made()
     assert Train(optimizer="adamw", scheduler=Schedule("mstep", milestones=(3,))).optimizer == "adamw"
     assert TrainPhase().lr is None
+
+
+def test_sections_with_checks_of_their_own_keep_the_ranges() -> None:
+    pending = [Section]
+    while pending:
+        section = pending.pop()
+        pending += section.__subclasses__()
+        own = section.__dict__.get("__post_init__")
+        if own is not None and section is not Section:
+            assert "__post_init__" in own.__code__.co_names, f"{section.__name__} does not call super().__post_init__()"
