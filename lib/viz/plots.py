@@ -172,7 +172,7 @@ def scatter_plot(
             continue
         named.append((x[i], y[i]))
         shift, side = (-5, "right") if x[i] > 60 else (5, "left")
-        near = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": INK}
+        near: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": INK}
         axes.annotate(names[i], (x[i], y[i]), (shift, 0), ha=side, **near)
     axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 100), ylim=(0, 100), title=title, aspect="equal")
     return figure

@@ -165,7 +165,7 @@ def _tracklets_of(root: Store, part: str, video: str) -> list[dict[str, Any]]:
         for track_id, (class_name, box, unoccluded) in objects.items():
             if track_id in finished:
                 continue
-            new = {"set_id": set_id, "vid_id": vid_id, "class_name": class_name, "start_frame": frame}
+            new: dict[str, Any] = {"set_id": set_id, "vid_id": vid_id, "class_name": class_name, "start_frame": frame}
             new |= {"anno": [], "target_visible": [], "image_size": size}
             tracklet = open_tracks.setdefault(track_id, new)
             tracklet["anno"].append(box)
