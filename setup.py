@@ -14,7 +14,7 @@ setup(
     include_package_data=False,
     package_data={
         "lib": ["*.yaml"],
-        "lib.bench": ["templates/*"],
+        "lib.bench": ["*.yaml", "templates/*"],
         "lib.bench.benchmarks": ["*.yaml"],
         "lib.bench.metrics": ["*.yaml"],
         "lib.bench.report": ["*.json", "*.yaml", "templates/*"],

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.data import AnnotationError, Boxes, decode_text, number_rows, to_number
-from lib.files import write_text
+from lib.files import read_rows, write_text
 from lib.registry import suggest
 
 Floats = NDArray[np.float64]
@@ -58,22 +58,7 @@ class BoxFormat:
     corners: bool = False
 
 
-FORMATS: dict[str, BoxFormat] = {
-    "int_tab": BoxFormat("%d", "\t", whole=True),
-    "int_comma": BoxFormat("%d", ",", whole=True),
-    "float_tab": BoxFormat("%.4f", "\t"),
-    "float_comma": BoxFormat("%.14f", ","),
-    "float_space": BoxFormat("%.18e", " "),
-    "float_comma3": BoxFormat("%.3f", ","),
-    "got10k": BoxFormat("%.3f", ","),
-    "trackingnet": BoxFormat("%.2f", ","),
-    "vot": BoxFormat("%.4f", ",", toolkit=True),
-    "vot_polygon": BoxFormat("%.4f", ",", toolkit=True, corners=True),
-    "polygon": BoxFormat("%.4f", ",", corners=True),
-}
-"""int_tab: OSTrack and its children. int_comma: their submissions. float_comma: VisEvent runners.
-float_space: numpy's default (RGB-T runners). float_comma3: GDSTrack. got10k, trackingnet, vot: the official toolkits
-(TraX carries four decimals). vot_polygon, polygon: VOT2016 to VOT2019."""
+FORMATS = {name: BoxFormat(**row) for name, row in read_rows(Path(__file__).with_name("formats.yaml")).items()}
 
 
 def box_format(name: str) -> BoxFormat:
