@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from lib.models.backbones import ResNet
-from lib.models.heads import IoUFeatures, IoUNet
-from lib.models.layers import instance_l2_norm
+from lib.models.heads import IoUNet, at_least_float32
+from lib.models.layers import Convolution, FuseOptions, instance_l2_norm, sample_pictures, with_fused_children
 from lib.models.online import FilterInitializer, Learned, SteepestDescent, apply_filter
 from lib.models.temporal import LabelMemory, LabelTransformer
 
@@ -56,6 +57,13 @@ class Classifier(nn.Module):
         self.transformer = LabelTransformer(width, key_width, self.scale)
         self.filter_initializer = FilterInitializer(width, FILTER_SIZE, stride)
         self.filter_optimizer = SteepestDescent(FILTER_SIZE, stride, sigma, iterations)
+
+    def fuse_for_inference(self, options: FuseOptions) -> Classifier:
+        """For inference; see `lib.models.layers.fused`. What stands behind the convolution stays in float32."""
+        twin = with_fused_children(self, replace(options, dtype=torch.float32))
+        weight = self.feature_extractor.get_submodule("0").get_parameter("weight")
+        twin.feature_extractor = nn.Sequential(Convolution(weight, None, options))
+        return twin
 
 
 class TrDiMP(nn.Module):
@@ -107,7 +115,7 @@ class TrDiMP(nn.Module):
         """
         fine, coarse = self.feature_extractor.maps(images)[-2:]
         c = self.classifier
-        return ImageFeatures(fine, coarse, instance_l2_norm(c.feature_extractor(coarse), c.scale))
+        return ImageFeatures(fine, coarse, instance_l2_norm(at_least_float32(c.feature_extractor(coarse)), c.scale))
 
     def encode(self, features: Tensor, labels: Tensor, growing: bool = False) -> LabelMemory:
         """Memory of the template images of B sequences; see `LabelTransformer.encode`.
@@ -211,7 +219,7 @@ class TrDiMP(nn.Module):
         Returns:
             [N, P].
         """
-        return self.bb_regressor(modulation, self._box_features(features), boxes_xywh)
+        return self.bb_regressor(modulation, self.bb_regressor.features(features.fine, features.coarse), boxes_xywh)
 
     def refine(
         self, modulation: Tensor, features: ImageFeatures, boxes_xywh: Tensor, steps: int, step_length: float
@@ -221,14 +229,13 @@ class TrDiMP(nn.Module):
         Args:
             modulation: [N, 2, C].
             features: Of N search regions.
-            boxes_xywh: [N, P, 4] in crop pixels, of any float format.
+            boxes_xywh: [N, P, 4] in crop pixels, of any float format; better on the CPU.
             steps, step_length: Of the ascent.
 
         Returns:
             Boxes [N, P, 4], and scores [N, P] of the boxes before the last step.
         """
-        boxes = boxes_xywh.to(features.fine.dtype)
-        return self.bb_regressor.refine(modulation, self._box_features(features), boxes, steps, step_length)
+        return self.bb_regressor.refine(modulation, features.fine, features.coarse, boxes_xywh, steps, step_length)
 
     def forward(
         self, templates: Tensor, searches: Tensor, boxes_xywh: Tensor, labels: Tensor, proposals_xywh: Tensor
@@ -256,5 +263,6 @@ class TrDiMP(nn.Module):
         box_scores = self.box_scores(modulation, found, proposals_xywh.flatten(0, 1))
         return TrDiMPOutput(scores, box_scores.unflatten(0, (rows, moments)), learned)
 
-    def _box_features(self, features: ImageFeatures) -> IoUFeatures:
-        return self.bb_regressor.features(features.fine, features.coarse)
+    def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
+        """Example inputs of the part that every crop goes through, two rows; see `lib.deploy.graphs`."""
+        return {"extract": {"images": sample_pictures(3, self.size)}}

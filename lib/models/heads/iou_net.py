@@ -6,18 +6,22 @@ Boxes are x, y, w, h in crop pixels. Features come in two levels, of strides 8 a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.models.heads.candidates import at_least_float32
+from lib.models.layers.fused import Convolution, FuseOptions, folded, with_fused_children
 from lib.models.layers.precise_roi_pool import pool_with_gradient, precise_roi_pool
 
 STRIDES, POOLED = (8, 16), (5, 3)
 """Of the two levels: crop pixels per cell, bins along a side of a box."""
 REFERENCE_POOLED = (3, 1)
+MARGIN = 4.0
+"""Crop pixels by which boxes may move before the features around them do not suffice."""
 
 
 class ConvBlock(nn.Sequential):
@@ -41,14 +45,18 @@ class LinearBlock(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class IoUFeatures:
-    """Maps that boxes are scored on.
+    """Maps that boxes are scored on, or windows of them.
 
     Attributes:
         fine, coarse: [N, C, H, W], of strides 8 and 16.
+        origins: [2, N, 1, 4] corners of both levels' windows in crop pixels, x, y, x, y; None for whole maps.
+        reach: [N, 4] x1, y1, x2, y2 in crop pixels; boxes within are scored as they are on whole maps.
     """
 
     fine: Tensor
     coarse: Tensor
+    origins: Tensor | None = None
+    reach: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ class IoUNet(nn.Module):
             [N, 2, C], for the fine and the coarse level.
         """
         boxes = corners(boxes_xywh)[:, None]
-        blocks = (self.conv3_1r(fine), self.conv4_1r(coarse))
+        blocks = (self.conv3_1r(at_least_float32(fine)), self.conv4_1r(at_least_float32(coarse)))
         pooled = [
             precise_roi_pool(x, boxes.to(x.dtype), bins, stride)[:, 0]
             for x, bins, stride in zip(blocks, REFERENCE_POOLED, STRIDES, strict=True)
@@ -136,10 +144,61 @@ class IoUNet(nn.Module):
             hidden.append(block((pooled * modulation[:, None, i, :, None, None]).flatten(2).flatten(0, 1)))
         return self.iou_predictor(torch.cat(hidden, dim=1)).view(rows)
 
+    def features_near(self, fine: Tensor, coarse: Tensor, boxes_xywh: Tensor) -> IoUFeatures:
+        """`features` of a window that boxes do not leave when they move a little.
+
+        Args:
+            fine, coarse: Feature levels [N, C, H, W].
+            boxes_xywh: [N, R, 4]; on the CPU, lest a device is waited for.
+        """
+        boxes = corners(boxes_xywh.cpu())
+        lowest, highest = boxes[..., :2].amin(dim=1) - MARGIN, boxes[..., 2:].amax(dim=1) + MARGIN
+        levels, origins, reach = [], [], []
+        for level, stride in zip((fine, coarse), STRIDES, strict=True):
+            cells = torch.tensor([level.shape[3], level.shape[2]])
+            # Two 3 x 3 convolutions are wrong within two cells of a cut, and a box reads a cell beyond its end.
+            low = (lowest / stride).floor() - 2
+            length = ((highest / stride).ceil() + 3 - low).max().nan_to_num(torch.inf)
+            side = int(length.clamp(max=int(cells.min())))
+            low = torch.minimum(low.nan_to_num(0.0).clamp_min(0), cells - side)
+            at = enumerate(low.int().tolist())
+            cuts = [level[i : i + 1, :, v : v + side, u : u + side] for i, (u, v) in at]
+            levels.append(torch.cat(cuts).contiguous(memory_format=torch.channels_last))
+            origins.append(low[:, None].repeat(1, 1, 2) * stride)
+            first = torch.where(low > 0, low + 2, -torch.inf)
+            reach.append(torch.cat([first, torch.where(low + side < cells, low + side - 3, torch.inf)], dim=1) * stride)
+        near = self.features(*levels)
+        limits = torch.cat(
+            [torch.maximum(*(r[:, :2] for r in reach)), torch.minimum(*(r[:, 2:] for r in reach))], dim=1
+        )
+        return IoUFeatures(near.fine, near.coarse, torch.stack(origins).to(fine.device), limits.to(fine.device))
+
     @torch.no_grad()
     def refine(
-        self, modulation: Tensor, features: IoUFeatures, boxes_xywh: Tensor, steps: int, step_length: float
+        self, modulation: Tensor, fine: Tensor, coarse: Tensor, boxes_xywh: Tensor, steps: int, step_length: float
     ) -> tuple[Tensor, Tensor]:
+        """Boxes after some steps of `ascend`; features are computed only around them, unless they go far.
+
+        Args:
+            modulation: [N, 2, C].
+            fine, coarse: Feature levels [N, C, H, W].
+            boxes_xywh, steps, step_length: See `ascend`; the boxes better on the CPU.
+
+        Returns:
+            Boxes [N, R, 4] and scores [N, R], as of `ascend`.
+        """
+        features, boxes = self.features_near(fine, coarse, boxes_xywh), boxes_xywh.to(modulation)
+        refined, scores, hull = self.ascend(modulation, features, boxes, steps, step_length)
+        if features.reach is not None:
+            beyond = torch.cat([hull[:, :2] < features.reach[:, :2], hull[:, 2:] > features.reach[:, 2:]], dim=1)
+            if bool(beyond.any()):
+                refined, scores, _ = self.ascend(modulation, self.features(fine, coarse), boxes, steps, step_length)
+        return refined, scores
+
+    @torch.no_grad()
+    def ascend(
+        self, modulation: Tensor, features: IoUFeatures, boxes_xywh: Tensor, steps: int, step_length: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes after steps of gradient ascent on their scores, in eval mode; no graph is recorded.
 
         Ascent is in (cx / w0, cy / h0, ln w, ln h), where w0 and h0 are the size of an image's first box.
@@ -150,41 +209,49 @@ class IoUNet(nn.Module):
             step_length: Factor of the gradient.
 
         Returns:
-            Boxes [N, R, 4], and scores [N, R] of the boxes before the last step.
+            Boxes [N, R, 4], scores [N, R] of the boxes before the last step, and the hull [N, 4] x1, y1, x2, y2 of all
+            boxes that were scored.
         """
-        layers = self.box_layers()
-        norm = boxes_xywh[:, :1, 2:]
+        levels = [at_least_float32(x) for x in (features.fine, features.coarse)]
+        channels = [modulation[:, None, i].repeat(1, 1, bins**2) for i, bins in enumerate(POOLED)]
+        layers, origins = self.box_layers(), (0.0, 0.0) if features.origins is None else features.origins
+        norm, scores = boxes_xywh[:, :1, 2:], boxes_xywh[..., 0]
         place, size = (boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2) / norm, boxes_xywh[..., 2:].log()
+        lowest, highest = place[:, 0] * norm[:, 0], place[:, 0] * norm[:, 0]
         for _ in range(steps):
             extent = size.exp()
             low = place * norm - extent / 2
-            scores, gradient = self.scores_and_gradient(modulation, features, torch.cat([low, low + extent], 2), layers)
+            high = low + extent
+            lowest, highest = torch.minimum(lowest, low.amin(dim=1)), torch.maximum(highest, high.amax(dim=1))
+            boxes = torch.cat([low, high], dim=2)
+            scores, gradient = self.scores_and_gradient(channels, levels, [boxes - o for o in origins], layers)
             by_low, by_high = gradient.split(2, dim=2)
             place = place + step_length * norm * (by_low + by_high)
             size = size + step_length * extent * (by_high - by_low) / 2
         extent = size.exp()
-        return torch.cat([place * norm - extent / 2, extent], dim=2), scores
+        refined = torch.cat([place * norm - extent / 2, extent], dim=2)
+        return refined, scores, torch.cat([lowest, highest], dim=1)
 
     def scores_and_gradient(
-        self, modulation: Tensor, features: IoUFeatures, boxes_xyxy: Tensor, layers: Sequence[BoxLayer]
+        self, channels: Sequence[Tensor], levels: Sequence[Tensor], boxes: Sequence[Tensor], layers: Sequence[BoxLayer]
     ) -> tuple[Tensor, Tensor]:
         """Scores, and their gradient with respect to the corners in closed form.
 
         Args:
-            modulation, features: As of `forward`.
-            boxes_xyxy: [N, R, 4].
+            channels: Modulation of either level, repeated for all bins, [N, 1, P * P * C].
+            levels: Fine and coarse features of N images.
+            boxes: Corners [N, R, 4] relative to those of either level's maps.
             layers: Of the two levels; see `box_layers`.
 
         Returns:
             [N, R] and [N, R, 4].
         """
-        scores, gradient = self.iou_predictor.bias.expand(boxes_xyxy.shape[:2]), torch.zeros_like(boxes_xyxy)
-        for i, (level, layer) in enumerate(zip((features.fine, features.coarse), layers, strict=True)):
-            bins, pull_back = pool_with_gradient(level, boxes_xyxy, POOLED[i], STRIDES[i])
-            by_channel = modulation[:, None, i].repeat(1, 1, POOLED[i] ** 2)
-            hidden = F.relu(F.linear(bins.flatten(2) * by_channel, layer.weight, layer.bias))
-            scores = scores + hidden @ layer.out
-            on_bins = ((hidden > 0) * layer.out) @ layer.weight * by_channel
+        scores, gradient = self.iou_predictor.bias.expand(boxes[0].shape[:2]), torch.zeros_like(boxes[0])
+        for i, (level, layer) in enumerate(zip(levels, layers, strict=True)):
+            bins, pull_back = pool_with_gradient(level, boxes[i], POOLED[i], STRIDES[i])
+            hidden = F.linear(bins.flatten(2) * channels[i], layer.weight, layer.bias)
+            scores = scores + hidden.relu() @ layer.out
+            on_bins = ((hidden > 0) * layer.out) @ layer.weight * channels[i]
             gradient = gradient + pull_back(on_bins.view(bins.shape))
         return scores, gradient
 
@@ -199,6 +266,18 @@ class IoUNet(nn.Module):
             bias = (block.linear.bias - mean) * scale + block.bn.bias
             found.append(BoxLayer(weight, bias, self.iou_predictor.weight[0, i * self.width : (i + 1) * self.width]))
         return found
+
+    def fuse_for_inference(self, options: FuseOptions) -> IoUNet:
+        """For inference; see `lib.models.layers.fused`. What is not convolved with a map stays in float32."""
+        twin = with_fused_children(self, replace(options, dtype=torch.float32))
+        # Not packed: windows have no fixed size, and oneDNN is slow where weights are laid out for another one.
+        plain = replace(options, pack=False)
+        for name in ("conv3_1t", "conv3_2t", "conv4_1t", "conv4_2t"):
+            conv, norm, _ = self.get_submodule(name).children()
+            setattr(twin, name, Convolution(*folded(conv, norm), plain, relu=True))
+        layers = self.box_layers()
+        twin.box_layers = lambda: layers  # type: ignore[method-assign]
+        return twin
 
 
 def corners(boxes_xywh: Tensor) -> Tensor:

@@ -27,17 +27,10 @@ def mean_rows(low: Tensor, high: Tensor, bins: int, cells: int) -> Tensor:
     Returns:
         [..., P, L], differentiable in the ends.
     """
-    length = high - low
-    steps = torch.arange(bins + 1, device=low.device, dtype=low.dtype) / bins
-    offsets = (low[..., None] + steps * length[..., None])[..., None] - torch.arange(
-        cells, device=low.device, dtype=low.dtype
-    )
-    offsets = offsets.clamp(-1, 1)
+    offsets, per_length = _offsets(low, high, bins, cells)
     # Integral of the hat function max(0, 1 - |t|) up to each edge, less one half.
     below = offsets - 0.5 * offsets * offsets.abs()
-    filled = length > 0
-    per_bin = torch.where(filled, bins / length.clamp_min(TINY), 0.0)
-    return below.diff(dim=-2) * per_bin[..., None, None]
+    return below.diff(dim=-2) * (bins * per_length)
 
 
 def mean_rows_with_derivatives(low: Tensor, high: Tensor, bins: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,17 +39,24 @@ def mean_rows_with_derivatives(low: Tensor, high: Tensor, bins: int, cells: int)
     Returns:
         Three [..., P, L]: the rows, their derivatives by `low`, by `high`.
     """
-    rows, length = mean_rows(low, high, bins, cells), (high - low)[..., None]
+    offsets, per_length = _offsets(low, high, bins, cells)
+    hats = 1 - offsets.abs()
+    # The integral by way of the hat function, t (1 + hat) / 2.
+    rows = (offsets * (1 + hats)).diff(dim=-2) * (0.5 * bins * per_length)
+    # An edge moves by its share of the interval with one end, by the rest with the other.
+    by_high = hats * (torch.arange(bins + 1, device=low.device, dtype=low.dtype) / bins)[:, None]
+    moved = by_high.diff(dim=-2) * bins
+    total = hats.diff(dim=-2) * bins
+    return rows, (total - moved + rows) * per_length, (moved - rows) * per_length
+
+
+def _offsets(low: Tensor, high: Tensor, bins: int, cells: int) -> tuple[Tensor, Tensor]:
+    """Distances of the bins' edges from the cells, cut at -1 and 1, [..., P + 1, L]; one over the length, or zero."""
+    length = high - low
     steps = torch.arange(bins + 1, device=low.device, dtype=low.dtype) / bins
-    places = torch.arange(cells, device=low.device, dtype=low.dtype)
-    edges = low[..., None] + steps * length
-    hats = (1 - (edges[..., None] - places).abs()).clamp_min(0)
-    per_length = torch.where(length > 0, 1 / length.clamp_min(TINY), 0.0)[..., None]
-    by_high = hats * steps[:, None]
-    derivatives = [
-        (moved.diff(dim=-2) * bins + sign * rows) * per_length for moved, sign in ((hats - by_high, 1), (by_high, -1))
-    ]
-    return rows, derivatives[0], derivatives[1]
+    edges = torch.addcmul(low[..., None], length[..., None], steps)
+    offsets = edges[..., None] - torch.arange(cells, device=low.device, dtype=low.dtype)
+    return offsets.clamp(-1, 1), ((length > 0) / length.clamp_min(TINY))[..., None, None]
 
 
 def precise_roi_pool(features: Tensor, boxes_xyxy: Tensor, size: int, stride: float) -> Tensor:
@@ -71,10 +71,9 @@ def precise_roi_pool(features: Tensor, boxes_xyxy: Tensor, size: int, stride: fl
     Returns:
         [N, R, C, P, P]; zero for boxes without area. Differentiable in features and boxes.
     """
-    x1, y1, x2, y2 = (boxes_xyxy / stride).unbind(-1)
-    height, width = features.shape[-2:]
-    down, across = mean_rows(y1, y2, size, height), mean_rows(x1, x2, size, width)
-    return _pooled(features, down, across)[0].permute(0, 1, 4, 2, 3)
+    corners = boxes_xyxy / stride
+    rows = mean_rows(corners[..., :2], corners[..., 2:], size, max(features.shape[2:]))
+    return _pooled(features, *_by_axis(rows, features))[0].permute(0, 1, 4, 2, 3)
 
 
 def pool_with_gradient(
@@ -89,22 +88,33 @@ def pool_with_gradient(
         The bins [N, R, P, P, C], and a function from the gradient of some score with respect to them, of the same
         shape, to that with respect to the boxes, [N, R, 4].
     """
-    x1, y1, x2, y2 = (boxes_xyxy / stride).unbind(-1)
-    count, channels, height, width = features.shape
-    down, by_y1, by_y2 = mean_rows_with_derivatives(y1, y2, size, height)
-    across, by_x1, by_x2 = mean_rows_with_derivatives(x1, x2, size, width)
+    corners, (count, channels, height, width) = boxes_xyxy / stride, features.shape
+    found = mean_rows_with_derivatives(corners[..., :2], corners[..., 2:], size, max(height, width))
+    down, across = _by_axis(found[0], features)
     bins, columns = _pooled(features, down, across)
 
     def pull_back(gradient: Tensor) -> Tensor:
         """[N, R, P, P, C] -> [N, R, 4]."""
-        # of the rows across: [N, R, Q, P * C] @ [N, R, P * C, W]; of those down, through [N, R * P, W * C]
-        on_across = gradient.permute(0, 1, 3, 2, 4).flatten(3) @ columns.transpose(2, 3).flatten(3).transpose(2, 3)
+        on_across = (gradient @ columns.transpose(3, 4)).sum(dim=2)
         spread = (across.transpose(2, 3)[:, :, None] @ gradient).view(count, -1, width * channels)
         on_down = (spread @ _channels_last(features).flatten(2).transpose(1, 2)).view(down.shape)
-        pairs = ((by_x1, on_across), (by_y1, on_down), (by_x2, on_across), (by_y2, on_down))
-        return torch.stack([(rows * on).sum(dim=(2, 3)) for rows, on in pairs], dim=-1) / stride
+        if height == width:
+            both = torch.stack([on_across, on_down], dim=2)
+            return torch.cat([(rows * both).sum(dim=(3, 4)) for rows in found[1:]], dim=2) / stride
+        pairs = [
+            (rows, on)
+            for end in found[1:]
+            for rows, on in zip(_by_axis(end, features), (on_down, on_across), strict=True)
+        ]
+        y1, x1, y2, x2 = ((rows * on).sum(dim=(2, 3)) for rows, on in pairs)
+        return torch.stack([x1, y1, x2, y2], dim=2) / stride
 
     return bins, pull_back
+
+
+def _by_axis(rows: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [N, R, 2, P, L] of x and y -> those down the map and those across it."""
+    return rows[:, :, 1, :, : features.shape[2]], rows[:, :, 0, :, : features.shape[3]]
 
 
 def _channels_last(features: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def iounet(case: Case) -> None:
     scores = part(modulation.repeat(moments, 1, 1), features, proposals.flatten(0, 1)).unflatten(0, (moments, -1))
     gradient, first = torch.autograd.grad(scores.sum(), proposals)[0], proposals.detach()[0]
     image = part.features(*(x[0] for x in test))
-    refined, last = part.refine(modulation, image, first, c["refine_iterations"], c["step_length"])
+    refined, last, _ = part.ascend(modulation, image, first, c["refine_iterations"], c["step_length"])
     named = {
         "scores": scores,
         "grad_proposals": gradient,
