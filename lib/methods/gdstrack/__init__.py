@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def build_network(config: GDSTrackConfig, training: bool) -> GDSTrack:
     return GDSTrack(backbone, config.model.fusion, diffusion if config.model.stage == "stage2" else None)
 
 
-def map_trained(config: GDSTrackConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
+def map_trained(config: GDSTrackConfig, checkpoint: Checkpoint) -> Mapped:
     """The tensors of a tracker's file that its network has.
 
     Args:
@@ -48,7 +49,8 @@ def map_trained(config: GDSTrackConfig, checkpoint: Checkpoint) -> dict[str, Ten
             found.shape == expected.shape and torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-6)
         ):
             raise WeightsError(f"{checkpoint.path}: lddiffuse_x.{name} is not that of a cosine schedule of 1000 steps")
-    return {name: value for name, value in state.items() if not any(fnmatch.fnmatchcase(name, p) for p in UNUSED)}
+    unused = tuple(name for name in checkpoint.state_dict if any(fnmatch.fnmatchcase(name, p) for p in UNUSED))
+    return Mapped({name: value for name, value in state.items() if name not in unused}, unused=unused)
 
 
 def map_pretrained(config: GDSTrackConfig, network: GDSTrack, checkpoint: Checkpoint) -> Mapped:
@@ -64,7 +66,7 @@ def map_pretrained(config: GDSTrackConfig, network: GDSTrack, checkpoint: Checkp
         WeightsError: the file is of another method.
     """
     if any(name.startswith("GAT_Branch.") for name in checkpoint.state_dict):
-        return Mapped(map_trained(config, checkpoint), DIFFUSION if network.noise_shape else ())
+        return replace(map_trained(config, checkpoint), fresh=DIFFUSION if network.noise_shape else ())
     encoder, backbone = encoder_weights(checkpoint.state_dict), network.backbone
     if not encoder:
         expected = "neither weights of masked appearance transfer nor those of GDSTrack"

@@ -76,7 +76,9 @@ def build(case: Case, part: str = "", **more: Any) -> GDSTrack:
     checkpoint = Checkpoint(Path("filled.pth"), tensors, {}, "plain")
     if part:
         mapped = experiment.method.map_trained(experiment.config, checkpoint)
-        load_into(network.get_submodule(part.rstrip(".")), {n.removeprefix(part): v for n, v in mapped.items()})
+        load_into(
+            network.get_submodule(part.rstrip(".")), {n.removeprefix(part): v for n, v in mapped.state_dict.items()}
+        )
     else:
         experiment.load_weights(network, checkpoint)
     return network.eval()
