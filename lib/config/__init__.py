@@ -7,6 +7,7 @@ from lib.config.schema import (
     SLT,
     Augment,
     Config,
+    Copies,
     Data,
     DataMix,
     GreyRule,

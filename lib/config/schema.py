@@ -434,6 +434,22 @@ class Init(Section):
 
 
 @dataclass(frozen=True)
+class Copies(Section):
+    """Augmentation of the copies that fill up a clip; SLT-SiamAttn's values.
+
+    Attributes:
+        shift: Largest movement, in units of the picture's mean side, or of the sum of the box's sides if that is less.
+        scale: Largest change of the shown window's sides, as a share.
+        blur, colour: Probabilities of the blur and the change of colours of PySOT.
+    """
+
+    shift: NotNegative = 0.1
+    scale: Rate = 0.2
+    blur: Share = 0.2
+    colour: Share = 0.5
+
+
+@dataclass(frozen=True)
 class SLT(Section):
     """Sequence-level training on roll-outs of the tracker; published values (Kim et al., ECCV 2022).
 
@@ -444,9 +460,14 @@ class SLT(Section):
             MODEL.PRETRAIN_FILE, --load or --script_prv.
         frames: Per clip; the first one gives the box only.
         micro_batch: Clips per backward pass, 0 for all.
+        micro_frames: Frames per backward pass in place of MICRO_BATCH, taken from all clips frame by frame; gradients
+            are averaged over all frames. 0: passes count clips.
         average: Gradients of these passes are averaged, not added up.
         clip_sampler: Choice of the frames of a clip, a name of `lib.data.CLIP_SAMPLERS`.
         max_gap, max_interval, interval_prob, reverse: See `lib.data.VisibleClipSampler`.
+        template_gap, interval_mode: See `lib.data.AnnotatedClipSampler`.
+        copies_teach: Copies that fill up short clips teach boxes too, without a reward (SLT-SiamRPN++).
+        copies: Copies that fill up short clips are augmented, and count as frames (SLT-SiamAttn).
         mirror, grey: Probabilities, for a whole clip.
         temperature, epsilon: Of the default policy; may be given in POLICY too.
         policy: {TYPE: softmax_logit} (the default), softmax of TEMPERATURE * logit of windowed scores kept EPSILON off
@@ -459,11 +480,16 @@ class SLT(Section):
     start: str = ""
     frames: Annotated[int, Range(2)] = 24
     micro_batch: CountOrNone = 2
+    micro_frames: CountOrNone = 0
     average: bool = False
     clip_sampler: str = "visible"
     max_gap: Count = 300
     max_interval: Count = 10
     interval_prob: Share = 0.3
+    template_gap: Annotated[int, Range(-1)] = -1
+    interval_mode: Annotated[str, Choice(("random", "uniform"))] = "random"
+    copies_teach: bool = False
+    copies: Copies | None = field(default=None, metadata={"section": True})
     reverse: Share = 0.0
     mirror: Share = 0.0
     grey: Share = 0.0

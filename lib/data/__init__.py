@@ -5,7 +5,9 @@ from lib.data.augment import (
     Augmentation,
     CropDraw,
     CropPlan,
+    CrossBlur,
     Draws,
+    PcaColour,
     becomes_grey,
     grey_picture,
     mirror_box,
@@ -27,7 +29,17 @@ from lib.data.boxes import (
     xywh_to_xyxy,
 )
 from lib.data.check import CheckPart, CheckResult, check_part, check_parts, choose_parts
-from lib.data.clips import CLIP_SAMPLERS, VisibleClipSampler, WholeFrames, pack_clip, unpack_clip
+from lib.data.clips import (
+    CLIP_SAMPLERS,
+    AnnotatedClipSampler,
+    CopyChanges,
+    VisibleClipSampler,
+    WholeFrames,
+    changed_copy,
+    copy_region,
+    pack_clip,
+    unpack_clip,
+)
 from lib.data.crop import (
     CROP_STYLES,
     Colours,
@@ -42,6 +54,7 @@ from lib.data.crop import (
     TooSmallBoxError,
     context_side,
     mean_colour,
+    warp,
 )
 from lib.data.degradation import Corruption, Degradation
 from lib.data.inside_crop import InsideStyle, PatchStyle

@@ -14,13 +14,15 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from lib.config import SLT
-from lib.data.augment import becomes_grey, grey_picture, mirror_box
+from lib.config import SLT, Copies
+from lib.data.augment import CrossBlur, PcaColour, becomes_grey, grey_picture, mirror_box
+from lib.data.crop import CropRegion, Pixels, mean_colour, warp
 from lib.data.sampling import FrameIds, FrameSampler, sample_visible
-from lib.data.types import Frame, FrameSet, InvalidSampleError, Mask, Video
+from lib.data.types import Boxes, Frame, FrameSet, InvalidSampleError, Mask, Video
 from lib.registry import Registry
 
 CLIP_SAMPLERS: Registry[Callable[[SLT], FrameSampler]] = Registry("clip sampler")
@@ -120,6 +122,195 @@ class VisibleClipSampler:
         return None if drawn is None else drawn[0]
 
 
+@CLIP_SAMPLERS.register("annotated")
+class AnnotatedClipSampler:
+    """One template, then up to FRAMES frames from one with a box on, whether the target is in the others or not.
+
+    A share of INTERVAL_PROB of the clips runs through the video in random steps of up to MAX_INTERVAL frames (or,
+    INTERVAL_MODE uniform, in equal ones), the others frame by frame. The template is the video's first frame, or, with
+    a TEMPLATE_GAP, one that is at most so many frames before the clip. A clip that the video is too short for is filled
+    up with copies of its last frame, which do not count in `real_length`. (SLT-SiamRPN++ and SLT-SiamAttn, ECCV 2022)
+    """
+
+    TRIES = 5
+    """Frames without a box that are drawn in a row before a clip begins with the video."""
+
+    def __init__(self, slt: SLT) -> None:
+        self.slt = slt
+        self.requirement = "a box in its first frame"
+
+    def accepts(self, video: Video) -> bool:
+        return len(video) > 0 and bool(self._boxes(video)[0])
+
+    def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
+        boxes = self._boxes(video)
+        stepping = rng.random() <= self.slt.interval_prob
+        search = self.frames(boxes, self.slt.interval_mode if stepping else "sequential", rng)
+        template = self.template(boxes, search[0], rng)
+        filled = (*search, *search[-1:] * (self.slt.frames - len(search)))
+        return FrameIds((template,), filled, real_length=len(search))
+
+    @staticmethod
+    def _boxes(video: Video) -> Mask:
+        """[N] bool, frames with a box of some size."""
+        return np.asarray(video.valid & (video.boxes_xywh[:, 2:] > 0).all(axis=1))
+
+    def frames(self, boxes: Mask, mode: str, rng: random.Random) -> list[int]:
+        """The frames of a clip.
+
+        Args:
+            boxes: [N] bool, frames with a box.
+            mode: "sequential", "random" or "uniform" steps.
+            rng: Source of all random numbers.
+        """
+        length, count, reach = len(boxes), self.slt.frames, self.slt.max_interval
+        if mode == "sequential":
+            start = self._start(boxes, length - count, rng)
+            return [*range(start, min(start + count, length))]
+        if mode == "uniform":
+            step = rng.randint(1, reach)
+            while step > 1 and step * (count - 1) + 1 > length:
+                step -= 1
+            start = self._start(boxes, length - (step * (count - 1) + 1), rng)
+            return [*range(start, length, step)][:count]
+        step = reach
+        while step > 1 and step * (count - 1) + 1 > length:
+            step -= 1
+        room = length - (step * (count - 1) + 1)
+        start = rng.randint(0, room) if room >= 0 else 0
+        while not boxes[start] and step > 0:
+            step -= 1
+            start = rng.randint(0, max(0, length - (step * (count - 1) + 1))) if step else 0
+        taken, last = [start], start
+        while len(taken) < count:
+            last += rng.randint(1, reach)
+            if last >= length:
+                break
+            taken.append(last)
+        if len(taken) < count:
+            others = sorted({*range(start, length)} - {*taken})
+            taken += rng.choices(others, k=min(len(others), count - len(taken)))
+        return sorted(taken)
+
+    def _start(self, boxes: Mask, room: int, rng: random.Random) -> int:
+        """A first frame with a box; 0 where many draws find none, and where the video has no room."""
+        start, tries = rng.randint(0, max(0, room)), 0
+        while not boxes[start]:
+            start, tries = rng.randint(0, max(0, room)), tries + 1
+            if tries > self.TRIES:
+                return 0
+        return start
+
+    def template(self, boxes: Mask, start: int, rng: random.Random) -> int:
+        """The template's frame.
+
+        Args:
+            boxes: [N] bool, frames with a box.
+            start: First frame of the clip.
+            rng: Source of all random numbers.
+        """
+        for _ in range(10 if self.slt.template_gap >= 0 else 0):
+            drawn = rng.randint(max(0, start - self.slt.template_gap), start)
+            if boxes[drawn]:
+                return drawn
+        return 0
+
+
+@dataclass(frozen=True)
+class CopyChanges:
+    """Random numbers of one copy of a frame.
+
+    Attributes:
+        uniform: Four in -1..1: scale along x and y, shift along x and y.
+        colour: [3] change of R, G and B in grey levels, or None.
+        blur: Change of the picture, or None.
+    """
+
+    uniform: tuple[float, float, float, float]
+    colour: NDArray[np.float64] | None
+    blur: Callable[[Pixels], Pixels] | None
+
+
+def draw_copy(copies: Copies, rng: np.random.Generator) -> CopyChanges:
+    """Draw the changes of a copy; equally many numbers whatever the outcome."""
+    rx, ry, sx, sy = (2 * rng.random(4) - 1).tolist()
+    colour, blur = PcaColour(copies.colour), CrossBlur(probability=copies.blur)
+    drawn, normal = colour.draw(rng)
+    return CopyChanges((rx, ry, sx, sy), -colour.AXES @ normal if drawn else None, blur.change(blur.draw(rng)))
+
+
+def copy_region(size_hw: tuple[int, int], box_xywh: Boxes, copies: Copies, changes: CopyChanges) -> CropRegion:
+    """The window of a frame that a copy shows; the target stays in it.
+
+    Args:
+        size_hw: Height and width of the frame.
+        box_xywh: [4] image pixels.
+        copies: Extents of the changes.
+        changes: Random numbers.
+    """
+    wholes, firsts, extents = size_hw[::-1], box_xywh[:2].tolist(), box_xywh[2:].tolist()
+    scales = [
+        max(1 + r * copies.scale, extent / whole)
+        for r, extent, whole in zip(changes.uniform[:2], extents, wholes, strict=True)
+    ]
+    sides = [scale * whole for scale, whole in zip(scales, wholes, strict=True)]
+    reach = min(sum(sides) / 2 * copies.shift, sum(extents))
+    corner = []
+    for r, first, extent, side, whole in zip(changes.uniform[2:], firsts, extents, sides, wholes, strict=True):
+        low = (whole - side) / 2
+        corner.append(low + max(first + extent - low - side, min(first - low, r * reach)))
+    middle = corner[0] + sides[0] / 2, corner[1] + sides[1] / 2
+    return CropRegion(corner[0], corner[1], sides[0], sides[1], middle, (sides[0], sides[1]))
+
+
+def changed_copy(
+    frame: Frame, box_xywh: Boxes, mask: Mask | None, copies: Copies, changes: CopyChanges
+) -> tuple[Frame, Boxes, Mask | None]:
+    """A copy of a frame that shows another window of it, with its target (SLT-SiamAttn).
+
+    Args:
+        frame: RGB.
+        box_xywh: [4] image pixels.
+        mask: [H, W] of the target, or None.
+        copies: Extents of the changes.
+        changes: Random numbers.
+
+    Returns:
+        A frame of the same size, the box in it and the mask.
+    """
+    region, size_wh = copy_region(frame.size_hw, box_xywh, copies, changes), frame.size_hw[::-1]
+    picture = warp(frame.rgb, region, size_wh, mean_colour(frame, (None, None)))
+    picture = picture if changes.colour is None else np.clip(picture + changes.colour, 0, 255)
+    picture = picture if changes.blur is None else changes.blur(picture)
+    scale = np.array(region.sides_wh) / size_wh
+    box = np.concatenate([(box_xywh[:2] - [region.left, region.top]) / scale, box_xywh[2:] / scale])
+    if mask is not None:
+        mask = warp(mask.astype(np.float32)[..., None], region, size_wh, np.zeros(1))[..., 0] > 0
+    return Frame(np.rint(picture).astype(np.uint8)), box, mask
+
+
+def extended(clip: FrameSet, copies: Copies, rng: np.random.Generator) -> FrameSet:
+    """The clip with changes in the copies that fill it up, if its last frame has a box; they count as frames then.
+
+    Args:
+        clip: Whole frames.
+        copies: Extents of the changes.
+        rng: Source of all random numbers.
+    """
+    count, boxes = clip.real_length, clip.search_boxes.copy()
+    if count == len(boxes) or not (boxes[count - 1, 2:] > 0).all():
+        return clip
+    frames, masks = list(clip.search), None if clip.search_masks is None else list(clip.search_masks)
+    for i in range(count, len(boxes)):
+        mask = None if masks is None else masks[count - 1]
+        changes = draw_copy(copies, rng)
+        frames[i], boxes[i], mask = changed_copy(frames[count - 1], boxes[count - 1], mask, copies, changes)
+        if masks is not None:
+            masks[i] = mask
+    search_masks = None if masks is None else tuple(masks)
+    return replace(clip, search=tuple(frames), search_boxes=boxes, search_masks=search_masks, real_length=len(boxes))
+
+
 @dataclass(frozen=True)
 class WholeFrames:
     """Makes a clip of sampled frames. Drawn changes apply to the whole clip, so that the target's motion is kept.
@@ -144,6 +335,8 @@ class WholeFrames:
         for box in (clip.template_boxes[0], clip.search_boxes[0]):
             if not (np.isfinite(box).all() and box[2] > 0 and box[3] > 0):
                 raise InvalidSampleError(f"{clip.name} would start from the box {box.tolist()}")
+        if self.slt.copies is not None:
+            clip = extended(clip, self.slt.copies, rng)
         if clip.real_length < 2:
             raise InvalidSampleError(f"{clip.name} has a single frame: there is nothing to track in it")
         changed: dict[int, Frame] = {}

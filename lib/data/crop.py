@@ -649,15 +649,30 @@ class WarpedStyle(CropStyle):
         return CropRegion(centre[0] - side / 2, centre[1] - side / 2, side, side, centre, (side, side))
 
     def resample(self, image: Image, region: CropRegion, size: int, border: Colours | None) -> Pixels:
-        ax, ay = (size - 1) / region.width, (size - 1) / region.height
-        matrix = np.array([[ax, 0, -ax * region.left], [0, ay, -ay * region.top]])
-        colour = [0.0] if border is None else [float(c) for c in border]
-        warped = cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=colour)
-        return np.asarray(warped).reshape(size, size, image.shape[2])
+        return warp(image, region, (size, size), np.zeros(1) if border is None else border)
 
     def border(self, frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, None)) -> Colours | None:
         """The mean colour."""
         return mean_colour(frame, edits)
+
+
+def warp(image: Pixels, region: CropRegion, size_wh: tuple[int, int], border: Colours) -> Pixels:
+    """A rectangle resampled bilinearly; its corners are centres of pixels.
+
+    Args:
+        image: [H, W, C].
+        region: The rectangle.
+        size_wh: Width and height of the result.
+        border: [C] colour beyond the image.
+
+    Returns:
+        [height, width, C] of the image's dtype.
+    """
+    ax, ay = (size_wh[0] - 1) / region.width, (size_wh[1] - 1) / region.height
+    matrix = np.array([[ax, 0, -ax * region.left], [0, ay, -ay * region.top]])
+    colour = [float(c) for c in border]
+    warped = cv2.warpAffine(image, matrix, size_wh, borderMode=cv2.BORDER_CONSTANT, borderValue=colour)
+    return np.asarray(warped).reshape(size_wh[1], size_wh[0], image.shape[2])
 
 
 def context_side(width: float, height: float) -> float:

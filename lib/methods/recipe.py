@@ -191,9 +191,10 @@ def _build_objective(
     """Sequence-level training, or the method's own objective, joined by the teacher; adds to the notes."""
     config, method = experiment.config, experiment.method
     if config.slt is not None:
-        clips, size = config.train.batch_size, config.slt.micro_batch or config.train.batch_size
+        slt, clips = config.slt, config.train.batch_size
+        part = f"{slt.micro_frames} frames" if slt.micro_frames else f"{slt.micro_batch or clips}"
         notes["sequences"] = (
-            f"sequence-level training: {clips} clips of {config.slt.frames} frames per step, {size} per backward pass"
+            f"sequence-level training: {clips} clips of {slt.frames} frames per step, {part} per backward pass"
         )
         return _sequence_objective(experiment, network)
     own = method.build_objective(config, network)

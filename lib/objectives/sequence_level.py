@@ -132,7 +132,9 @@ class Explored:
         return len(self.names)
 
     @classmethod
-    def of(cls, rollout: Rollout[Any, Any], clips: list[int], names: list[str], share: float) -> Explored:
+    def of(
+        cls, rollout: Rollout[Any, Any], clips: list[int], names: list[str], share: float, copies: bool = False
+    ) -> Explored:
         """Decisions in some clips of a roll-out.
 
         Args:
@@ -140,8 +142,11 @@ class Explored:
             clips: numbers of those to learn from.
             names: of all S clips.
             share: factor of the loss.
+            copies: those that fill up short clips are among the search regions, with rewards of 0.
         """
-        real = rollout.real[:, clips].flatten().nonzero().flatten()
+        is_real = rollout.real[:, clips].flatten()
+        count = int(is_real.sum())
+        real = torch.arange(len(is_real)) if copies else is_real.nonzero().flatten()
         seen = [region.select(clips) for region in rollout.regions]
         regions = type(seen[0]).cat(seen)
         rewards = rollout.advantage()[clips]
@@ -151,18 +156,40 @@ class Explored:
         if len(real) < len(rows):
             regions, rows, targets = regions.select(real.tolist()), rows[real], targets[real]
             choices = choices[real.to(choices.device)]
-        overlaps = rollout.overlaps()[:, :, clips].sum(dim=(1, 2)) / len(real)
+        overlaps = rollout.overlaps()[:, :, clips].sum(dim=(1, 2)) / count
         return cls(
             template=rollout.template.select(clips),
             start_xywh=rollout.start_xywh[clips],
             regions=regions,
             rows=rows,
             choices=choices,
-            rewards=rewards[rows],
+            rewards=rewards[rows] * is_real[real],
             targets_xywh=targets,
             names=[names[i] for i in clips],
             share=share,
             terms={"Reward": rewards.mean(), "IoU/greedy": overlaps[0], "IoU/explore": overlaps[1]},
+        )
+
+    def frames(self, first: int, last: int, share: float) -> Explored:
+        """Some of the search regions, with the clips that they belong to.
+
+        Args:
+            first, last: numbers of the first one, and of the one behind the last.
+            share: factor of the loss.
+        """
+        picked = [*range(first, min(last, len(self.rows)))]
+        clips, rows = self.rows[picked].unique(return_inverse=True)
+        return replace(
+            self,
+            template=self.template.select(clips.tolist()),
+            start_xywh=self.start_xywh[clips],
+            regions=self.regions.select(picked),
+            rows=rows,
+            choices=self.choices[picked],
+            rewards=self.rewards[picked],
+            targets_xywh=self.targets_xywh[picked],
+            names=[self.names[i] for i in clips.tolist()],
+            share=share,
         )
 
 
@@ -201,18 +228,23 @@ class SequenceObjective:
     def parts(self, rollout: Rollout[Any, Any], names: list[str]) -> list[Explored]:
         """Deal a roll-out out to micro-batches.
 
-        Gradients of the parts add up, as published, or are averaged over all frames (SLT.AVERAGE).
+        Gradients of the parts add up, as published, or are averaged over all frames (SLT.AVERAGE). A part has whole
+        clips, or frames of several (SLT.MICRO_FRAMES).
 
         Args:
             rollout: of the batch's clips.
             names: of these clips.
         """
-        count = len(names)
+        count, copies = len(names), self.section.copies_teach
+        if step := self.section.micro_frames:
+            whole = Explored.of(rollout, [*range(count)], names, 1.0, copies)
+            total = len(whole.rows)
+            return [whole.frames(i, i + step, min(step, total - i) / total) for i in range(0, total, step)]
         size = self.section.micro_batch or count
         groups = [[*range(i, min(i + size, count))] for i in range(0, count, size)]
         frames = [int(rollout.real[:, clips].sum()) for clips in groups]
         shares = [n / sum(frames) if self.section.average else 1.0 for n in frames]
-        return [Explored.of(rollout, clips, names, share) for clips, share in zip(groups, shares, strict=True)]
+        return [Explored.of(rollout, clips, names, share, copies) for clips, share in zip(groups, shares, strict=True)]
 
     def __call__(self, network: nn.Module, batch: Explored, progress: Progress) -> Losses:
         """The same search regions once more, now with gradients; each clip's template is encoded once."""

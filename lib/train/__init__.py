@@ -15,7 +15,13 @@ from lib.train.checkpoint import (
 )
 from lib.train.log import LinesSink, LogPaths, Report, TextSink, TrainLog, duration
 from lib.train.loop import Trainer, TrainingSetup
-from lib.train.optim import build_optimizer, load_optimizer_state, optimizer_state, parameter_groups
+from lib.train.optim import (
+    build_optimizer,
+    load_optimizer_state,
+    optimizer_state,
+    parameter_groups,
+    set_train_mode,
+)
 from lib.train.options import TrainOptions, add_training_options
 from lib.train.process import InterruptedTraining, seed_everything
 from lib.train.schedule import lr_factor, phases_of

@@ -7,7 +7,7 @@ from lib.methods.method import Method, register_method
 from lib.methods.siamrpnpp.config import SiamRPNConfig
 from lib.methods.siamrpnpp.network import SiamRPN
 from lib.methods.siamrpnpp.objective import AnchorBoxLoss, AnchorCriterion, SiamRPNObjective
-from lib.methods.siamrpnpp.tracker import SiamRPNTracker
+from lib.methods.siamrpnpp.tracker import SiamRPNTracker, SizedRegion
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import ATROUS_RESNETS
 from lib.track import CropSettings

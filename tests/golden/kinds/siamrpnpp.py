@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from golden import Case, runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinds.ostrack import written
-from lib.config import Region
+from lib.config import SLT, Copies, Region
 from lib.data import (
     CROP_STYLES,
+    AnnotatedClipSampler,
+    CopyChanges,
     CropDraw,
+    CrossBlur,
     Draws,
     Frame,
     FrameSet,
     Modality,
     Normalise,
+    PcaColour,
     Processing,
     PySOTStyle,
     Sample,
+    changed_copy,
     context_side,
+    copy_region,
     mean_colour,
+    warp,
     xywh_to_xyxy,
 )
 from lib.deploy import prepare
 from lib.methods import Experiment, load_experiment
-from lib.methods.siamrpnpp import AnchorCriterion, SiamRPN
+from lib.methods.siamrpnpp import AnchorCriterion, SiamRPN, SiamRPNTracker, SizedRegion
 from lib.models import load_into
-from lib.models.heads import AnchorTargets, anchor_candidates, anchor_grid
-from lib.track import hanning2d
-from lib.train import phases_of
+from lib.models.heads import AnchorTargets, Candidates, anchor_candidates, anchor_grid
+from lib.objectives import Explored, Losses, Progress, SequenceObjective, targets_in_crops
+from lib.track import (
+    CropSettings,
+    OneStreamState,
+    SearchRegion,
+    TemplateRegion,
+    TrackerOutput,
+    hanning2d,
+    roll_out,
+)
+from lib.train import build_optimizer, parameter_groups, phases_of, set_train_mode
 
 
 def overridden(case: Case, manifest: str) -> dict[str, Tensor]:
@@ -396,3 +414,298 @@ def augmentation(case: Case) -> None:
         case.check(crop.permute(1, 2, 0), item["crop"], "crop")
         if mask is not None:
             case.check(sample.extras["search_masks"][0] / 255, item["mask_out"], "mask")
+
+    for item in case.data["sequence_frames"]:
+        extended_frame(case, item)
+
+
+def extended_frame(case: Case, item: dict[str, Any]) -> None:
+    """A copy that extends a clip, with PySOT's random numbers in PySOT's order."""
+    copies = Copies(*item["shift_scale_blur_color"])
+    np.random.seed(item["np_random_seed"])
+    draw = np.random.random
+    rx, ry, sx, sy = (2 * draw() - 1 for _ in range(4))
+    colour = PcaColour.AXES @ np.random.randn(3) if copies.colour > draw() else None
+    blur = None
+    if copies.blur > draw():
+        blur = CrossBlur(probability=1.0).change((True, int(np.random.choice(np.arange(5, 46, 2))), draw()))
+    changes = CopyChanges((rx, ry, sx, sy), None if colour is None else -colour, blur)
+    x1, y1, x2, y2 = item["box_xyxy"]
+    box = np.array([x1, y1, x2 - x1, y2 - y1], dtype=np.float64)
+    mask = mask_of(item["mask"])
+    frame, moved, shown = changed_copy(image_of(item["image"]), box, mask, copies, changes)
+    case.check(xywh_to_xyxy(moved), item["bbox_xyxy"], "box", {"rtol": 0.0, "atol": 1e-4})
+    case.check(frame.rgb[..., ::-1], item["image_out"], "frame")
+    soft = warp(
+        mask.astype(np.float32)[..., None],
+        copy_region(frame.size_hw, box, copies, changes),
+        mask.shape[::-1],  # type: ignore[arg-type]
+        np.zeros(1),
+    )[..., 0]
+    case.check(soft, item["mask_out"], "mask")
+    assert np.array_equal(shown, soft > 0)  # type: ignore[arg-type]
+
+
+@runner("slt_pysot/sequence_sampling")
+def sequence_sampling(case: Case) -> None:
+    for sample in case.data["samples"]:
+        c = case.config | {k.upper(): v for k, v in sample.items()}
+        mode = c["MODE"].removesuffix("_interval")
+        slt = SLT(
+            frames=c.get("MAX_LEN", c["NUM_FRAMES"]),
+            max_interval=c["MAX_INTERVAL"],
+            template_gap=c["TEMPLATE_GAP"],
+            clip_sampler="annotated",
+        )
+        boxes = np.ones(sample["n_frames"], dtype=bool)
+        boxes[sample["missing"]] = False
+        rng = random.Random(sample["random_seed"])
+        rng.randint(0, 0)  # the track
+        sampler = AnnotatedClipSampler(slt)
+        found = sampler.frames(boxes, mode, rng)
+        if "error" in sample:
+            assert found[0] == 0
+            continue
+        assert found == sample["frame_indices"], mode
+        assert sampler.template(boxes, found[0], rng) == sample["template_index"], mode
+        assert [bool(boxes[i]) for i in found] == sample["has_box"], mode
+
+
+def updated(case: Case, network: SiamRPN, experiment: Experiment, epoch: int) -> dict[str, Tensor]:
+    """The parameters after clipping and an update in an epoch, counted from 0, and the norm before clipping."""
+    phases = phases_of(experiment.config.train)
+    phase = next(p for p in phases if epoch < p.last)
+    optimizer = build_optimizer(parameter_groups(network, phase.train), phase.train)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * phase.lr_factor(epoch + 1, 0, 1)
+    first, *_, last = case.config["lr_by_group"]
+    rates = [first, last][-len(optimizer.param_groups) :]  # a frozen backbone is in no group
+    case.check([g["lr"] for g in optimizer.param_groups], rates, "rates", {"rtol": 1e-6, "atol": 1e-12})
+    parameters = [p for g in optimizer.param_groups for p in g["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, phase.train.grad_clip_norm)
+    before = {n: p.detach().clone() for n, p in network.named_parameters()}
+    optimizer.step()
+    after = {n: p.detach() for n, p in network.named_parameters()}
+    return {"grad_norm": norm} | after | {f"update:{n}": after[n] - before[n] for n in after}
+
+
+@runner("siamrpnpp/train_step")
+def train_step(case: Case) -> None:
+    c = case.config
+    experiment, network = experiment_of(case), build(case)
+    train = experiment.config.train
+    phase = next(p for p in phases_of(train) if c["epoch"] < p.last)
+    objective = experiment.method.build_objective(experiment.config, network)
+    set_train_mode(network, objective, phase.train.fix_bn, phase.eval_modules)
+    parameter_groups(network, phase.train)  # freezes what the phase freezes
+    losses = criterion_of(experiment)(network(picture(case, "template"), picture(case, "search")), labels(case))
+    losses.total.backward()
+    gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    assert any(n.startswith("backbone") for n in gradients) == c["backbone_trainable"]
+    after = updated(case, network, experiment, c["epoch"])
+    named = {
+        "total_loss": losses.total,
+        "cls_loss": losses.terms["Loss/cls"],
+        "loc_loss": losses.terms["Loss/loc"],
+        "grad_norm": after["grad_norm"],
+    }
+    data, buffers = case.data, dict(network.named_buffers())
+    for name, stored in data["outputs"].items():
+        case.check(named[name], stored, name)
+    for name, stored in data["gradients"].items():
+        case.check(gradients[name], stored, f"gradient {name}", gradient_tolerance(case, stored))
+    for name, stored in data["parameters_after_step"].items():
+        case.check(after[name], stored, f"after {name}")
+    for name, stored in data["buffers_after_step"].items():
+        case.check(buffers[name], stored, f"buffer {name}")
+
+
+class Forced(SiamRPNTracker):
+    """With a case's penalties in place of its own."""
+
+    given: Tensor
+
+    def penalties(self, boxes: Tensor, region: SizedRegion) -> Tensor:
+        return self.given
+
+
+@runner("slt_pysot/objective")
+def objective(case: Case) -> None:
+    if case.data["model"] != "slt_siamrpnpp":
+        pytest.skip("SiamAttn is not built yet")
+    c = case.config
+    settings = {"SLT.POLICY_WEIGHT": c["CLS_WEIGHT"]}
+    experiment = experiment_of(case, "slt_siamrpnpp", **settings)
+    config = experiment.config
+    cls, loc = (case.tensor(name).requires_grad_() for name in ("cls", "loc"))
+    grid, count = cls.shape[-1], c["B"]
+    tracker = Forced(Anchored(grid, cls.shape[1] // 2), CropSettings.from_config(config), config.test)
+    tracker.given = case.tensor("penalty")
+    candidates = anchor_candidates(cls, loc, tracker.network.anchors)
+    none = torch.zeros(count, 2, dtype=torch.float64)
+    region = SizedRegion(torch.zeros(count, 1), none, none, none, none)
+    windowed = tracker.apply_window(candidates, OneStreamState(none, none), region)
+    criterion, drawn = criterion_of(experiment), labels(case)
+    learn = SequenceObjective(tracker, lambda found, _boxes: criterion.box_losses(found, drawn), config.slt)
+    share = count / c["num_samples"]
+    explored = Explored(
+        TemplateRegion(none, none),
+        none,
+        region,
+        torch.arange(count),
+        torch.tensor(case.data["actions"]),
+        torch.tensor(case.data["rewards"]),
+        torch.zeros(count, 4),
+        [""] * count,
+        share,
+    )
+    output = TrackerOutput(candidates, windowed, windowed)
+    losses = learn.losses(output, explored)
+    losses.total.backward()
+    assert cls.grad is not None
+    assert loc.grad is not None
+    policy = learn.policy
+    chosen = policy.log(windowed).gather(1, explored.choices[:, None])[:, 0]
+    named = {
+        "final_score": windowed,
+        "inverse_sigmoid": policy.scaled(windowed) / c["TEMP"],
+        "log_prob_selected": chosen,
+        "cls_loss": losses.terms["Loss/policy"] * share,
+        "reg_loss": losses.terms["Loss/loc"] * share,
+        "total": losses.total,
+        "grad_cls": cls.grad,
+        "grad_loc": loc.grad,
+    }
+    for name, stored in case.data["outputs"].items():
+        tolerance = gradient_tolerance(case, stored) if name.startswith("grad") else None
+        case.check(named[name], stored, name, tolerance)
+
+
+class Anchored(nn.Module):
+    """In place of a network, where a case gives what it would have given."""
+
+    def __init__(self, grid: int, shapes: int) -> None:
+        super().__init__()
+        self.grid, self.anchors = grid, torch.rand(shapes * grid**2, 4)
+        self.somewhere = nn.Parameter(torch.zeros(()))
+
+
+class Watched(SiamRPNTracker):
+    """Keeps what both halves of the batch saw, and draws labels when PySOT does: for every crop, greedy ones first."""
+
+    truth: list[Tensor]
+    criterion: AnchorCriterion
+
+    def watch(self, truth: list[Tensor], criterion: AnchorCriterion) -> None:
+        self.truth, self.criterion = truth, criterion
+        self.crops: list[Tensor] = []
+        self.labels: list[AnchorTargets] = []
+        self.penalty: list[Tensor] = []
+        self.chosen: list[Tensor] = []
+
+    def crop_search(self, state: OneStreamState, frames: Any) -> SizedRegion:
+        region = super().crop_search(state, frames)
+        targets = targets_in_crops(region, self.truth[len(self.crops)].repeat(2, 1)).float()
+        drawn = [self.criterion.targets(targets[i : i + 1]) for i in range(len(targets))]
+        half = drawn[len(drawn) // 2 :]
+        fields = ("labels", "changes", "weights")
+        self.labels.append(AnchorTargets(*(torch.cat([getattr(d, f) for d in half]) for f in fields)))
+        self.crops.append(region.crops[len(drawn) // 2 :])
+        return region
+
+    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
+        output = super().forward(state, region, rows)
+        if rows is None:
+            self.penalty.append(self.penalties(output.candidates.boxes, region))  # type: ignore[arg-type]
+            self.chosen.append(output.windowed_scores.argmax(dim=1))  # type: ignore[union-attr]
+        return output
+
+
+@runner("siamrpnpp/slt_step")
+def slt_step(case: Case) -> None:
+    c, data = case.config, case.data
+    settings = {
+        "SLT.MICRO_FRAMES": c["BATCH_SIZE"],
+        "SLT.POLICY_WEIGHT": c["CLS_WEIGHT"],
+        "SLT.FRAMES": max(c["frames"]),
+        "TRAIN.BATCH_SIZE": c["NUM_SEQ"],
+    }
+    experiment, network = experiment_of(case, "slt_siamrpnpp", **settings), build(case, "slt_siamrpnpp")
+    config, criterion = experiment.config, criterion_of(experiment)
+    clips = clips_of(data)
+    truth = torch.stack([torch.from_numpy(clip.search_boxes) for clip in clips], dim=1)
+    tracker = Watched(network, CropSettings.from_config(config), config.test)
+    tracker.watch(list(truth[1:]), criterion)
+    actions = iter(torch.tensor(data["forced_actions"]))
+    np.random.seed(int(re.search(r"np\.random\.seed\((\d+)\)", data["rules"]["random"]).group(1)))  # type: ignore
+    rollout = roll_out(tracker, clips, lambda _logits: next(actions))
+    fields = ("labels", "changes", "weights")
+    drawn = AnchorTargets(*(torch.cat([getattr(d, f) for d in tracker.labels]) for f in fields))
+    done = 0
+
+    def boxes(candidates: Candidates, targets: Tensor) -> Losses:
+        nonlocal done
+        rows = slice(done, done + len(targets))
+        done += len(targets)
+        return criterion.box_losses(candidates, AnchorTargets(*(getattr(drawn, f)[rows] for f in fields)))
+
+    learn = SequenceObjective(tracker, boxes, config.slt)
+    parts = learn.parts(rollout, [""] * len(clips))
+    set_train_mode(network, learn, False, ())
+    sums = dict.fromkeys(("Loss/policy", "Loss/loc"), 0.0)
+    for part in parts:
+        losses = learn(network, part, Progress(1, 20))
+        losses.total.backward()
+        sums = {name: value + float(losses.terms[name]) * part.share for name, value in sums.items()}
+    missing = sum(p.grad is None for p in network.parameters())
+    assert missing == data["parameters_without_gradient"]
+    gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    after = updated(case, network, experiment, 0)
+    overlaps = rollout.overlaps()
+    lists = [[overlaps[half, : n - 1, s].tolist() for s, n in enumerate(data["real_frames"])] for half in (0, 1)]
+    grid = network.grid
+    for t, stored in enumerate(data["trajectory"]):
+        found = xywh_to_xyxy(rollout.boxes_xywh[:, t].flatten(0, 1))
+        case.check(found, stored["bbox_xyxy"], f"boxes {t}", {"rtol": 0.0, "atol": 0.05})
+        count = len(clips)
+        assert [*tracker.chosen[t][:count].tolist(), *rollout.choices[t].tolist()] == stored["selected"]
+        case.check(tracker.penalty[t], stored["penalty"], f"penalty {t}")
+    weights = drawn.weights.unflatten(1, (-1, grid, grid)).unflatten(0, (-1, len(clips)))
+    named: dict[str, Any] = {
+        "rewards": rollout.advantage(),
+        "loss_sum": sums["Loss/policy"],
+        "reg_loss_sum": sums["Loss/loc"],
+        "x_crop": bgr(torch.stack(tracker.crops).numpy()),
+        "z_crop": bgr(rollout.template.crops.numpy()),
+        "label_loc_weight": weights,
+        "grad_norm": after["grad_norm"],
+    }
+    for name, stored in data["outputs"].items():
+        if name in ("baseline_iou", "explore_iou"):
+            for row, expected in zip(lists[name == "explore_iou"], stored, strict=True):
+                case.check(row, expected[: len(row)], name)
+        else:
+            case.check(named[name], stored, name)
+    for name, stored in data["gradients"].items():
+        case.check(gradients[name], stored, f"gradient {name}", gradient_tolerance(case, stored))
+    for name, stored in data["update_after_adam"].items():
+        case.check(after[f"update:{name}"], stored, f"update {name}", gradient_tolerance(case, stored))
+
+
+def clips_of(data: dict[str, Any]) -> list[FrameSet]:
+    """A case's sequences, filled up with copies of their last frames."""
+    clips = []
+    longest = max(data["real_frames"])
+    for number, (spec, real) in enumerate(zip(data["videos"], data["real_frames"], strict=True)):
+        frames, boxes = video(spec)
+        shown = [min(i, real - 1) for i in range(longest)]
+        found = np.array([boxes[i] for i in shown])
+        for clip, t in data["missing_boxes"]:
+            if clip == number:
+                found[t] = 0
+        template = np.array(boxes[:1])
+        search = tuple(frames[i] for i in shown)
+        clips.append(
+            FrameSet((frames[0],), search, template, found, Modality.RGB, "", "", (0, *shown), real_length=real)
+        )
+    return clips
