@@ -18,14 +18,19 @@ SMALL = (
 )
 TRANST = ("MODEL.HIDDEN_DIM=32", "MODEL.DIM_FEEDFORWARD=64")
 TRDIMP = ("MODEL.CLASSIFICATION_DIM=16", "MODEL.KEY_DIM=8", "MODEL.BOX_DIM=8")
+SIAMRPN = ("MODEL.HIDDEN_DIM=32",)
 FRAMES = ("DATA.TRAIN.SAMPLE_PER_EPOCH=40", "TRAIN.BATCH_SIZE=4", "TRAIN.SCHEDULER.WARMUP_EPOCHS=0")
 CLIPS = (
     "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:sequences=2,length=24,width=96,height=96']",
     "DATA.TRAIN.SAMPLE_PER_EPOCH=20",
     "TRAIN.BATCH_SIZE=2",
     "SLT.FRAMES=4",
-    "SLT.MICRO_BATCH=1",
 )
+THAWING = (
+    "TRAIN.PHASES=[{EPOCHS: 1, CONTINUE_SCHEDULE: true, EVAL_MODULES: ['^backbone$'], "
+    "PARAM_GROUPS: [{PATTERN: '^backbone', FREEZE: true}, {PATTERN: '.*'}]}, {CONTINUE_SCHEDULE: true}]",
+)
+"""The backbone learns from the second epoch on."""
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,8 @@ CLIPS = (
         ("slt_transt", "slt_synthetic", (*TRANST, *CLIPS)),
         ("trdimp", "synthetic_small", (*TRDIMP, *FRAMES)),
         ("slt_trdimp", "slt_synthetic", (*TRDIMP, *CLIPS)),
+        ("siamrpnpp", "synthetic_small", (*SIAMRPN, *FRAMES, *THAWING)),
+        ("slt_siamrpnpp", "slt_synthetic", (*SIAMRPN, *CLIPS, "SLT.MICRO_FRAMES=4")),
     ],
 )
 def test_killed_and_resumed_is_bit_identical(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypeVar
+
+from lib.config import Config, ConfigError
+from lib.data.datasets import PREPARED
 from lib.methods.common import input_sizes
 from lib.methods.method import Method, register_method
 from lib.methods.siamrpnpp.config import SiamRPNConfig
@@ -11,6 +16,8 @@ from lib.methods.siamrpnpp.tracker import SiamRPNTracker, SizedRegion
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import ATROUS_RESNETS
 from lib.track import CropSettings
+
+C = TypeVar("C", bound=Config)
 
 
 def build_network(config: SiamRPNConfig, training: bool) -> SiamRPN:
@@ -35,6 +42,25 @@ def map_pretrained(config: SiamRPNConfig, network: SiamRPN, checkpoint: Checkpoi
     return Mapped.of_part(network, "backbone.", checkpoint.state_dict, elsewhere=("fc.*",))
 
 
+def with_prepared_crops(config: C) -> C:
+    """Training samples of PySOT's crops, where DATA.TRAIN names some, are cut from them as they are.
+
+    Raises:
+        ConfigError: Crops are mixed with whole frames, or sequence-level training is to follow targets in them.
+    """
+    data = config.data
+    names = [*data.train.names, *data.val.names]
+    crops = [name for name in names if name.partition(":")[0].upper() == PREPARED]
+    if not crops:
+        return config
+    if config.slt is not None:
+        raise ConfigError(f"DATA: sequence-level training follows targets through whole frames, not {crops[0]}")
+    if len(crops) < len(names):
+        other = next(name for name in names if name not in crops)
+        raise ConfigError(f"DATA: {crops[0]} has prepared crops and {other} whole frames; train with one kind")
+    return replace(config, data=replace(data, crop_style="pysot_511"))
+
+
 register_method(
     Method(
         name="siamrpnpp",
@@ -45,6 +71,7 @@ register_method(
         build_tracker=lambda config, net: SiamRPNTracker(net, CropSettings.from_config(config), config.test),
         build_auxiliary=lambda config, network: AnchorBoxLoss(AnchorCriterion.from_config(config)),
         map_pretrained=map_pretrained,
+        complete=with_prepared_crops,
         aliases=("slt_siamrpnpp",),
         parts={"model.backbone": ATROUS_RESNETS},
     )

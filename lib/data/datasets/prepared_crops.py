@@ -1,0 +1,109 @@
+"""Crops of 511 pixels that PySOT's scripts have cut, with their JSON: ``PYSOT511:path/to/train.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.data.datasets.base import Annotation, StoredDataset
+from lib.data.datasets.frames import FrameFiles, Listed
+from lib.data.io import AnnotationError
+from lib.data.store import Store, open_store
+from lib.data.types import Boxes
+
+PREPARED = "PYSOT511"
+SIDE, TEMPLATE = 511, 127
+FOLDER = "crop511"
+
+
+class PreparedCrops(StoredDataset):
+    """`{"<video>": {"<track>": {"<frame>": [x1, y1, x2, y2]}}}` and `<video>/<frame>.<track>.x.jpg`.
+
+    A sequence is a track of a video. Its boxes are in pixels of the crops: the target is in the middle, its context has
+    127 pixels. Boxes of no size are left out.
+
+    Args:
+        store: Folder of the crops.
+        names: Not used: names follow from the JSON.
+        name: Name for messages.
+        table: The JSON.
+        source: Its path, for messages.
+
+    Raises:
+        AnnotationError: The JSON has another form, or names no crop that is there.
+    """
+
+    def __init__(
+        self, store: Store, names: Sequence[str] | None, name: str, *, table: dict[str, Any], source: str
+    ) -> None:
+        self._tracks: list[tuple[str, str, list[str], Boxes]] = []
+        for video, tracks in table.items():
+            for track, frames in tracks.items():
+                try:
+                    rows = [_size(frames[frame]) for frame in sorted(frames)]
+                except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+                    expected = 'expected {"<video>": {"<track>": {"<frame>": [x1, y1, x2, y2]}}}'
+                    raise AnnotationError(f"{source}: {expected}, found another form in {video}, {track}") from None
+                kept = [(frame, size) for frame, size in zip(sorted(frames), rows, strict=True) if min(size) > 0]
+                if kept:
+                    ids, sizes = zip(*kept, strict=True)
+                    self._tracks.append((video, track, list(ids), _boxes(np.array(sizes, dtype=np.float64))))
+        if not self._tracks:
+            raise AnnotationError(f"{source}: no box of positive size")
+        super().__init__(store, [f"{video}.{track}" for video, track, _, _ in self._tracks], name)
+        if not any(store.exists(self._files(i).key(0)) for i in range(min(len(self), 20))):
+            first = store.describe(self._files(0).key(0))
+            raise AnnotationError(f"{source}: the crops that it names are not there, such as {first}")
+
+    def _files(self, index: int) -> Listed:
+        video, track, frames, _ = self._tracks[index]
+        return Listed.of(video, [f"{frame}.{track}.x.jpg" for frame in frames])
+
+    def _read(self, index: int) -> Annotation:
+        boxes = self._tracks[index][3]
+        valid = np.ones(len(boxes), dtype=bool)
+        return Annotation(boxes, valid, valid, FrameFiles(self.store, self._files(index)))
+
+
+def _size(box: Sequence[float]) -> tuple[float, float]:
+    """Width and height of a box that is given by its corners, or by its size alone."""
+    numbers = [float(v) for v in box]
+    if len(numbers) == 2:
+        return numbers[0], numbers[1]
+    x1, y1, x2, y2 = numbers
+    return x2 - x1, y2 - y1
+
+
+def _boxes(sizes: Boxes) -> Boxes:
+    """[N, 4] in the middle of crops, of boxes of these sizes [N, 2] in the frames."""
+    margin = sizes.sum(axis=1, keepdims=True) / 2
+    inside = sizes * TEMPLATE / np.sqrt((sizes + margin).prod(axis=1, keepdims=True))
+    return np.concatenate([SIDE // 2 - inside / 2, inside], axis=1)
+
+
+def open_crops(name: str) -> PreparedCrops:
+    """The crops of a JSON, in `crop511` beside it or in its own folder, for the row `prepared_crops` of the catalogue.
+
+    Args:
+        name: `PYSOT511:path/to/train.json`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        AnnotationError: See `PreparedCrops`.
+    """
+    path = Path(name.partition(":")[2]).expanduser().resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: no such file; write {PREPARED}:path/to/train.json, as gen_json.py wrote it")
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise AnnotationError(f"{path}: not readable JSON ({error})") from None
+    if not isinstance(table, dict) or not all(isinstance(tracks, dict) for tracks in table.values()):
+        raise AnnotationError(f'{path}: expected {{"<video>": {{"<track>": ...}}}}, found another form')
+    folder = path.parent / FOLDER
+    store = open_store(folder if folder.is_dir() else path.parent)
+    return PreparedCrops(store, None, f"{path.parent.name}/{path.name}", table=table, source=str(path))
