@@ -92,11 +92,7 @@ def test_one_warp_shows_what_two_of_them_show() -> None:
 def test_crops_stay_inside_the_large_square() -> None:
     data = config("DATA.SEARCH.CENTER_JITTER=1000").data
     sample = Processing(data)(frame_set(picture(), (180.0, 120.0, 60.0, 40.0)), np.random.default_rng(1))
-    centre = (
-        sample.search_boxes[0, 0, :2] + sample.search_boxes[0, 0, 2:] / 2
-        if sample.search_boxes.ndim == 3
-        else (sample.search_boxes[0, :2] + sample.search_boxes[0, 2:] / 2)
-    )
+    centre = sample.search_boxes[0, :2] + sample.search_boxes[0, 2:] / 2
     # The square is twice as large as the crop and a little more, so that the target is near the crop's border.
     assert (np.abs(centre - 0.5) < 0.75).all()
 
