@@ -81,8 +81,8 @@ def show(report: LabelReport, folder: Path, name: str) -> int:
         print(f"  {count} left out: {reason}")
     if report.overlaps:
         iou, good = (sum(values) / len(report.overlaps) for values in zip(*report.overlaps, strict=True))
-        count = len(report.overlaps)
-        print(f"overlap with the annotations of {count} videos: mean IoU {iou:.3f}, {good:.1%} of frames above 0.5")
+        given = f"overlap with annotations ({len(report.overlaps)} videos)"
+        print(f"{given}: mean IoU {iou:.3f}, {good:.1%} of frames above 0.5")
     for line in report.failed:
         print(f"  not labelled: {line}", file=sys.stderr)
     if report.file is None:

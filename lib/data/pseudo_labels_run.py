@@ -271,23 +271,17 @@ def make_labels(
 
 
 def _open_folder(job: LabelJob, again: list[str]) -> None:
-    """Record the settings, or compare them with those of the labels that are there; forget the videos in `again`."""
-    record = job.folder / SETTINGS
-    if again:
-        for name in again:
-            job.video_file(name).unlink(missing_ok=True)
-        if not any((job.folder / VIDEOS).rglob("*.json")):
-            record.unlink(missing_ok=True)
-    if record.is_file():
+    """Record the settings, which those of other labels in the folder must equal; forget the videos in `again`."""
+    record, forgotten = job.folder / SETTINGS, [job.video_file(name) for name in again]
+    others = set((job.folder / VIDEOS).rglob("*.json")) - set(forgotten)
+    if record.is_file() and (others or not again):
         there = json.loads(record.read_text(encoding="utf-8"))
-        differing = [
-            f"{key} {there.get(key)!r} there, {value!r} now"
-            for key, value in job.record.items()
-            if there.get(key) != value
-        ]
+        differing = [f"{k} {there.get(k)!r} there, {v!r} now" for k, v in job.record.items() if there.get(k) != v]
         if differing:
             found = f"{job.folder} has labels of other settings ({'; '.join(differing)})"
-            raise ValueError(f"{found}; give another --output, or --restart")
+            raise ValueError(f"{found}; give another --output, or --restart with all of its videos")
+    for file in forgotten:
+        file.unlink(missing_ok=True)
     write_text(record, json.dumps(job.record, indent=1) + "\n")
 
 
@@ -333,6 +327,8 @@ def _write_label_file(job: LabelJob, report: LabelReport) -> None:
     parts = {name: _read_video(root / f"{name}.json") for name in names}
     table = {name: {TRACK: part["track"]} for name, part in parts.items() if part is not None and not part["left_out"]}
     report.others = len(table) - report.kept
-    if table:
-        report.file = job.folder / LABEL_FILE
-        write_text(report.file, json.dumps(table))
+    if not table:
+        (job.folder / LABEL_FILE).unlink(missing_ok=True)  # of labels that were made again
+        return
+    report.file = job.folder / LABEL_FILE
+    write_text(report.file, json.dumps(table))

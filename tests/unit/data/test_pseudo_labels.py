@@ -215,19 +215,38 @@ def test_a_killed_command_goes_on_to_the_same_file(tmp_path):
         run = start(output, workers)
         said = run.communicate()[0]
         assert run.returncode == 0, said
-        assert "overlap with the annotations of 4 videos" in said
+        assert "overlap with annotations (4 videos)" in said
     files = [next((tmp_path / output).rglob("train.json")).read_bytes() for output in ("killed", "whole")]
     assert files[0] == files[1]
 
 
 def test_labels_of_other_settings_are_not_mixed(tmp_path):
-    write_video(tmp_path / "videos" / "a", 12)
+    for name in ("a", "b"):
+        write_video(tmp_path / "videos" / name, 12)
     dataset = videos(tmp_path / "videos")
     make_labels(LabelJob(dataset, tmp_path / "labels"))
+    before = (tmp_path / "labels" / "train.json").read_bytes()
     other = LabelJob(dataset, tmp_path / "labels", LabelSettings(gap=2))
     with pytest.raises(ValueError, match=r"has labels of other settings .gap 3 there, 2 now.; .*--restart"):
         make_labels(other)
-    assert make_labels(other, restart=True).made == 1
+    part = videos(tmp_path / "videos")
+    part.keep(["a"])
+    with pytest.raises(ValueError, match="has labels of other settings"):  # b would keep those of before
+        make_labels(LabelJob(part, tmp_path / "labels", LabelSettings(gap=2)), restart=True)
+    assert make_labels(LabelJob(dataset, tmp_path / "labels")).made == 0
+    assert (tmp_path / "labels" / "train.json").read_bytes() == before
+    assert make_labels(other, restart=True).made == 2
+
+
+def test_parts_of_a_data_set_share_a_file(tmp_path):
+    for name in ("a", "b"):
+        write_video(tmp_path / "videos" / name, 12)
+    parts = [videos(tmp_path / "videos") for _ in range(2)]
+    for part, name in zip(parts, "ba", strict=True):
+        part.keep([name])
+        report = make_labels(LabelJob(part, tmp_path / "labels"))
+    assert (report.kept, report.others) == (1, 1)
+    assert list(json.loads(report.file.read_text())) == ["a", "b"]
 
 
 def write_flow(folder: Path, size_hw: tuple[int, int] = (240, 320), suffix: str = ".flo") -> None:
