@@ -9,7 +9,6 @@ from lib.bench.cost import Cost, counting
 from lib.bench.demo import SHIPPED, DemoResult, TrackedFrame, demo_spec, first_frame, follow, track_frames
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
 from lib.bench.foreign import ForeignSpec, ForeignTracker
-from lib.bench.found_results import find_results, read_results, read_truth
 from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker, time_calls
 from lib.bench.queue import Summary, Team, WorkQueue
 from lib.bench.result_files import (
@@ -21,7 +20,7 @@ from lib.bench.result_files import (
     write_boxes,
     write_column,
 )
-from lib.bench.results import Identity, Result, ResultFolder, package_version, read_manifest
+from lib.bench.results import Identity, Result, ResultFolder, find_results, package_version, read_manifest, read_results
 from lib.bench.robustness import (
     Curve,
     Robustness,
@@ -35,4 +34,5 @@ from lib.bench.robustness import (
 from lib.bench.runner import OnePass, Runner, Supervised
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution, export_tracker
 from lib.bench.submit import SubmissionError, pack, shortfall
+from lib.bench.text_truth import read_truth
 from lib.bench.ways import Way, WayTiming, measure_ways, processor_name, quickest, single_steps, ways_here, ways_text

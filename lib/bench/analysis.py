@@ -15,12 +15,11 @@ import torch
 
 from lib.bench.benchmarks import Benchmark, BenchmarkVideo, get_benchmark
 from lib.bench.compare import OTHER_FILES
-from lib.bench.found_results import find_results, read_results
 from lib.bench.metrics import METRICS, MetricError, Scores, average_runs, evaluate
 from lib.bench.packs import archive_stem, unpack
 from lib.bench.report import TrackerRun, build_report, by_attribute, comparison_tables, export, on_common_sequences
 from lib.bench.result_files import Floats, ResultFileError
-from lib.bench.results import read_manifest
+from lib.bench.results import find_results, read_manifest, read_results
 from lib.config import ConfigError
 from lib.data import Boxes, Video
 from lib.methods import load_experiment

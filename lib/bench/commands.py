@@ -15,8 +15,8 @@ from rich.table import Table
 
 from lib.bench.benchmarks import BenchmarkVideo, get_benchmark
 from lib.bench.evaluate import EvalJob, Outcome, Scored, run_evaluation
-from lib.bench.found_results import read_results
 from lib.bench.metrics import METRICS, check_options
+from lib.bench.results import read_results
 from lib.bench.submit import pack, shortfall
 from lib.distributed import is_launched, network_notes
 from lib.launch import run_under_torchrun

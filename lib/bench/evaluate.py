@@ -19,11 +19,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkVideo
-from lib.bench.found_results import read_results
 from lib.bench.metrics import METRICS, MetricError, Scores, evaluate, unscorable
 from lib.bench.queue import Display, Summary, Team, WorkQueue, join_team
 from lib.bench.result_files import box_format
-from lib.bench.results import Identity, Result, ResultFolder, read_manifest, versions, write_manifest
+from lib.bench.results import Identity, Result, ResultFolder, read_manifest, read_results, versions, write_manifest
 from lib.bench.runner import Runner, describe
 from lib.bench.spec import TrackerSpec
 from lib.cores import threads_per_process

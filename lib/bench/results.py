@@ -9,9 +9,10 @@
     <folder>/stale-<hash>/        results of other weights or another configuration, moved aside
 
 VOT's benchmarks have the toolkit's layout below the same folder: `<seq>/<run>.txt`, `<seq>/<run>_confidence.value`,
-`<seq>/<run>_time.value` (see `lib.bench.trajectories`); where several runs make a sequence, each has its files.
+`<seq>/<run>_time.value` (see `lib.bench.result_files`); where several runs make a sequence, each has its files.
 
 `<seq>.txt` is written last and by a rename: where it exists, the sequence is finished, whenever the power went.
+Folders of other programs are read too (`read_results`): files are found by name and layout, and read in any format.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +35,17 @@ from lib.bench.result_files import (
     box_format,
     format_values,
     read_boxes,
+    read_result,
     read_values,
+    trajectory_file,
     write_boxes,
     write_column,
 )
 from lib.data import Boxes, Video, check_name
 from lib.files import write_text
+
+if TYPE_CHECKING:
+    from lib.bench.benchmarks import BenchmarkVideo
 
 MANIFEST, SCORES = "manifest.json", "scores.json"
 MANIFEST_FORMAT = 1
@@ -314,3 +320,70 @@ def unused_folder(path: Path) -> Path:
     """
     candidates = [path, *(path.with_name(f"{path.name}-{i}") for i in range(2, 1000))]
     return next(p for p in candidates if not p.exists())
+
+
+def find_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) -> dict[str, Path]:
+    """Find the box files of one sequence.
+
+    They are `<seq>.txt`, `test_<seq>.txt`, the VOT toolkit's `<seq>/<run>.txt` or `.bin`, or GOT-10k's
+    `<seq>/<seq>_001.txt` and further repetitions. Without them, `<name>.txt` by a name of the sequence in another
+    toolkit, or in other case where only one file has it.
+
+    Args:
+        folder: Result folder.
+        sequence: The sequence.
+        exact: Take the copies with all digits where there are any.
+
+    Returns:
+        Run -> file; empty where a run has none.
+    """
+    name, runs = sequence.name, sequence.run_names
+    copies = {run: exact_file(folder, run) for run in runs}
+    if exact and all(path.is_file() for path in copies.values()):
+        return copies
+    if runs != [name]:
+        kept = {run: path for run in runs if (path := trajectory_file(folder / name, run))}
+        if kept or len(runs) > 1:
+            return kept if len(kept) == len(runs) else {}
+    for candidate in (f"{name}.txt", f"test_{name}.txt"):
+        if (folder / candidate).is_file():
+            return {name: folder / candidate}
+    repeated = sorted(p for p in (folder / name).glob(f"{name}_*.txt") if p.stem.removeprefix(f"{name}_").isdigit())
+    if repeated:
+        return {path.stem: path for path in repeated}
+    for other in sequence.other_names:
+        if (folder / f"{other}.txt").is_file():
+            return {name: folder / f"{other}.txt"}
+    wanted = {f"{spelling}.txt".lower() for spelling in (name, *sequence.other_names)}
+    alike = [p for p in folder.glob("*.txt") if p.name.lower() in wanted]
+    return {name: alike[0]} if len(alike) == 1 else {}
+
+
+def read_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) -> list[Result]:
+    """Read the runs of one sequence, with confidence and time as far as there are files of them.
+
+    Args:
+        folder: Result folder.
+        sequence: The sequence.
+        exact: Take the copies with all digits where there are any.
+
+    Raises:
+        FileNotFoundError: There is no result.
+        ResultFileError: A file cannot be read; the message names the line.
+    """
+    name = sequence.name
+    files = find_results(folder, sequence, exact)
+    if not files:
+        raise FileNotFoundError(f"{folder}: no result for {name}")
+    results = []
+    for run, path in files.items():
+        # Without their endings: the toolkits' folders, then the flat ones.
+        own = path.stem if run == name else name
+        stems = (f"{name}/{run}", f"{name}/{name}", run, name, own, f"scores/{own}", f"times/{own}")
+        columns = []
+        for endings in (("_confidence.value", "_confidence.txt", "_score.txt"), ("_time.value", "_time.txt")):
+            candidates = [folder / f"{stem}{ending}" for stem in stems for ending in endings]
+            file = next((p for p in candidates if p.is_file()), None)
+            columns.append(np.zeros(0) if file is None else read_values(file))
+        results.append(Result(run, read_result(path), columns[0], columns[1]))
+    return results

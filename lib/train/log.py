@@ -114,7 +114,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class EpochPictures:
     """What a network read and predicted at the end of an epoch.
 
     Attributes:
@@ -202,7 +202,7 @@ class Sink:
         """
         raise NotImplementedError
 
-    def show(self, pictures: Pictures) -> None:
+    def show(self, pictures: EpochPictures) -> None:
         """Take the pictures of an epoch; most sinks ignore them.
 
         Args:
@@ -227,7 +227,7 @@ class TrainLog(Sink):
         for sink in self.sinks:
             sink.write(entry)
 
-    def show(self, pictures: Pictures) -> None:
+    def show(self, pictures: EpochPictures) -> None:
         for sink in self.sinks:
             sink.show(pictures)
 
@@ -336,7 +336,7 @@ class TensorboardSink(Sink):
         for name, value in values.items():
             writer.add_scalar(name, value, entry.global_step)
 
-    def show(self, pictures: Pictures) -> None:
+    def show(self, pictures: EpochPictures) -> None:
         for name, images in pictures.images.items():
             self._writer("train").add_images(f"pictures/{name}", images.float().cpu(), pictures.global_step)
 
@@ -364,7 +364,7 @@ class PicturesSink(Sink):
     def write(self, entry: str | Report) -> None:
         """Reports have other places."""
 
-    def show(self, pictures: Pictures) -> None:
+    def show(self, pictures: EpochPictures) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         write_bytes(self._folder / f"epoch_{pictures.epoch:04d}.jpg", encode_picture(pictures.table(), 85))
         files = sorted(self._folder.glob("epoch_*.jpg"))

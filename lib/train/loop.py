@@ -20,7 +20,7 @@ from lib.distributed import World
 from lib.models import load_into, nonfinite_tensors, require_finite
 from lib.objectives import Objective, PicturingObjective, Progress, SplittingObjective
 from lib.train.checkpoint import CheckpointFolder, Position, is_kept, position_of, weights_of
-from lib.train.log import Pictures, Report, TrainLog
+from lib.train.log import EpochPictures, Report, TrainLog
 from lib.train.optim import (
     build_optimizer,
     check_eval_modules,
@@ -377,7 +377,7 @@ class Trainer:
         with torch.no_grad(), self.precision.autocast():
             images = objective.pictures(self.setup.network, batch.select(range(min(SHOWN_SAMPLES, len(batch)))))
         set_train_mode(self.setup.network, objective, self.phase.train.fix_bn, self.phase.eval_modules)
-        self.log.show(Pictures(done.epoch, (done.epoch - 1) * done.steps + done.step, images))
+        self.log.show(EpochPictures(done.epoch, (done.epoch - 1) * done.steps + done.step, images))
 
     def _warn_of_waiting(self, report: Report) -> None:
         """Warn where a good part of the time is spent waiting for data.
