@@ -12,7 +12,7 @@ import pytest
 from lib.bench import Curve, Robustness, corruption_sweep, drop_sweep, robustness_table, write_robustness
 from lib.data import Modality
 from tests.unit.bench.test_commands import command
-from tests.unit.bench.test_workspace import TINY, pictures
+from tests.unit.tracking.test_rgbx import TINY, pictures
 
 
 def curve(tracker: str, sweep, *scores: float) -> Curve:
