@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lib.files import read_rows
+from lib.files import yaml_rows
 from lib.registry import Registry
 
 
@@ -177,7 +177,7 @@ def register_dataset(spec: DatasetSpec) -> DatasetSpec:
     return spec
 
 
-for _key, _row in read_rows(Path(__file__).with_suffix(".yaml")).items():
+for _key, _row in yaml_rows(Path(__file__).with_suffix(".yaml")).items():
     _row["subsets"] = tuple(Subset(**subset) for subset in _row["subsets"])
     if "lmdb" in _row:
         _row["lmdb"] = LmdbCopy(**_row["lmdb"])

@@ -79,7 +79,7 @@ def write_text(path: Path | str, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def read_rows(path: Path) -> dict[str, Any]:
+def yaml_rows(path: Path) -> dict[str, Any]:
     """The rows of a YAML file that comes with the library, by name.
 
     Args:

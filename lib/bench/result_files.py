@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.data import AnnotationError, Boxes, decode_text, number_rows, to_number
-from lib.files import read_rows, write_text
+from lib.files import write_text, yaml_rows
 from lib.registry import suggest
 
 Floats = NDArray[np.float64]
@@ -58,7 +58,7 @@ class BoxFormat:
     corners: bool = False
 
 
-FORMATS = {name: BoxFormat(**row) for name, row in read_rows(Path(__file__).with_name("formats.yaml")).items()}
+FORMATS = {name: BoxFormat(**row) for name, row in yaml_rows(Path(__file__).with_name("formats.yaml")).items()}
 
 
 def box_format(name: str) -> BoxFormat:

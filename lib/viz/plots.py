@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.files import read_rows
+from lib.files import yaml_rows
 from lib.viz.draw import colour
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ INK = "#1b2733"
 GREY = "#9aa5b1"
 STYLES = ("-", "--", "-.", ":")
 
-PLOTS = read_rows(Path(__file__).parent / "assets" / "plots.yaml")
+PLOTS = yaml_rows(Path(__file__).parent / "assets" / "plots.yaml")
 """Kind of curve plot -> heading, labels and curves."""
 
 

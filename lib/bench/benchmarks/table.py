@@ -13,7 +13,7 @@ import numpy as np
 from lib.bench.benchmarks.benchmark import Benchmark, BenchmarkVideo, one_pass, register_benchmark
 from lib.data import AnnotationError, parse_numbers
 from lib.data.datasets import Annotation, cut_rows, positive, read_text
-from lib.files import read_rows
+from lib.files import yaml_rows
 
 
 def from_first_present(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
@@ -86,5 +86,5 @@ def from_anchors(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkV
 
 _RUNS = {function.__name__: function for function in (one_pass, from_first_present, unsupervised, from_anchors)}
 
-for _name, _row in read_rows(Path(__file__).with_name("benchmarks.yaml")).items():
+for _name, _row in yaml_rows(Path(__file__).with_name("benchmarks.yaml")).items():
     register_benchmark(Benchmark(_name, **{**_row, "runs": _RUNS[_row.get("runs", "one_pass")]}))

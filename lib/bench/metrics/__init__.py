@@ -23,10 +23,10 @@ from lib.bench.metrics.metric import (
 )
 from lib.bench.metrics.regions import polygon_overlap
 from lib.bench.metrics.vot import failure_frame, vot_overlap
-from lib.files import read_rows
+from lib.files import yaml_rows
 
 _FUNCTIONS = {**vars(got10k), **vars(one_pass), **vars(supervised), **vars(vot)}
-for _name, _row in read_rows(Path(__file__).with_name("metrics.yaml")).items():
+for _name, _row in yaml_rows(Path(__file__).with_name("metrics.yaml")).items():
     _row["scores"] = {key: Score(*score) for key, score in _row["scores"].items()}
     _row["derived"] = {curve: _FUNCTIONS[function] for curve, function in _row.get("derived", {}).items()}
     _row |= {key: _FUNCTIONS[_row[key]] for key in ("measure", "aggregator", "note") if key in _row}

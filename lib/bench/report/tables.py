@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from lib.bench.report.comparison import PairedComparison, TrackerRun, compare, ranked
-from lib.files import read_rows, write_text
+from lib.files import write_text, yaml_rows
 from lib.viz import Cell, Column, Table, flat_texts
 
 MOST_PAIRS = 45
 FEW_SEQUENCES = 5
 """Scores of fewer sequences are shown in grey, and are left out of the radar."""
 TOO_FEW = "n too small"
-MADE_BY = read_rows(Path(__file__).with_name("origins.yaml"))
+MADE_BY = yaml_rows(Path(__file__).with_name("origins.yaml"))
 
 
 def comparison_tables(runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]]) -> dict[str, Table]:
