@@ -34,8 +34,8 @@ def draw_proposals(
     boxes_xywh: Tensor,
     components: Tensor,
     normal: Tensor,
-    sigmas: Sequence[float] = (0.05, 0.5),
-    target_sigma: float = 0.05,
+    sigmas: Sequence[Sequence[float]] = ((0.05, 0.05), (0.5, 0.5)),
+    target_sigma: Sequence[float] = (0.05, 0.05),
 ) -> Proposals:
     """Draw boxes from a mixture of normal distributions of (dx / w, dy / h, d log w, d log h).
 
@@ -43,11 +43,11 @@ def draw_proposals(
         boxes_xywh: [..., 4] targets.
         components: [..., P] int64, the component that each box is drawn from.
         normal: [..., P, 4] standard normal numbers.
-        sigmas: Standard deviations of the components, which are equally probable.
-        target_sigma: Standard deviation of the target density.
+        sigmas: Standard deviations of places and of sizes, of each of the components, which are equally probable.
+        target_sigma: Standard deviations of the target density.
     """
-    spread = normal.new_tensor(sigmas)
-    moved = normal * spread[components][..., None]
+    spread = normal.new_tensor([_repeated(pair) for pair in sigmas])
+    moved = normal * spread[components]
     size = boxes_xywh[..., None, 2:]
     centres = boxes_xywh[..., None, :2] + size / 2 + moved[..., :2] * size
     extent = size * moved[..., 2:].exp()
@@ -55,9 +55,16 @@ def draw_proposals(
     return Proposals(torch.cat([centres - extent / 2, extent], dim=-1), density, _density(moved, target_sigma))
 
 
-def _density(moved: Tensor, sigma: float) -> Tensor:
+def _repeated(pair: Sequence[float]) -> list[float]:
+    """Deviations of places and sizes, for the four coordinates."""
+    place, size = pair
+    return [place, place, size, size]
+
+
+def _density(moved: Tensor, sigma: Sequence[float]) -> Tensor:
     """[..., P] product of four normal densities of [..., P, 4]."""
-    return (torch.exp(-((moved / sigma) ** 2) / 2) / (math.sqrt(2 * math.pi) * sigma)).prod(dim=-1)
+    deviations = moved.new_tensor(_repeated(sigma))
+    return (torch.exp(-((moved / deviations) ** 2) / 2) / (math.sqrt(2 * math.pi) * deviations)).prod(dim=-1)
 
 
 def density_loss(scores: Tensor, proposals: Proposals) -> Tensor:

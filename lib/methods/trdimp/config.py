@@ -45,7 +45,7 @@ class TrDiMPTrain(schema.Train):
         hinge_threshold: Below this label a cell only learns not to be positive.
         search_sigma: Deviation of the search regions' labels in units of the map's side.
         proposals: Boxes per search region that the regressor learns to score.
-        proposal_sigmas: Deviations of the distributions that they are drawn from.
+        proposal_sigmas: Deviations [places, sizes] of the distributions that they are drawn from.
     """
 
     bb_ce: NotNegative = 0.01
@@ -55,7 +55,13 @@ class TrDiMPTrain(schema.Train):
     hinge_threshold: NotNegative = 0.05
     search_sigma: Positive = 0.25 / 6
     proposals: Count = 128
-    proposal_sigmas: tuple[Positive, ...] = (0.05, 0.5)
+    proposal_sigmas: tuple[tuple[Positive, ...], ...] = ((0.05, 0.05), (0.5, 0.5))
+
+    def __post_init__(self) -> None:
+        if not self.proposal_sigmas or any(len(pair) != 2 for pair in self.proposal_sigmas):
+            raise ValueError(
+                "PROPOSAL_SIGMAS needs a list of pairs [places, sizes], such as [[0.05, 0.05], [0.5, 0.5]]"
+            )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from lib.config import ConfigError
 from lib.data import Batch, ClipBatch, Frame, FrameSet, Modality
+from lib.deploy import prepare
 from lib.methods import load_experiment
 from lib.methods.trdimp import ProposalLoss, TrDiMP, TrDiMPObjective, TrDiMPState, TrDiMPTracker
 from lib.models import Checkpoint, WeightsError
@@ -86,10 +87,12 @@ CLIPS: dict[str, Callable[[], list[Frame]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 3])
-def test_rows_that_enter_and_leave_are_what_they_are_alone(count: int) -> None:
+@pytest.mark.parametrize(("count", "prepared"), [(2, False), (3, False), (2, True)])
+def test_rows_that_enter_and_leave_are_what_they_are_alone(count: int, prepared: bool) -> None:
     """Row k enters with frame 2 k, so that rows learn in different frames; they leave when their clips end."""
     track, clips = tracker(), [make() for make in CLIPS.values()][:count]
+    if prepared:
+        track = prepare(track)
     alone = [follow(track, frames) for frames in clips]
     flags = {int(s.flags) for states, _ in alone for s in states}
     assert {Flag.NORMAL, Flag.NOT_FOUND} <= flags or count < 2, "the clips do not show different cases"
