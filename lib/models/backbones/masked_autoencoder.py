@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from lib.models.inert import WeightsError
+from lib.models.backbones.one_stream_vit import resize_position
 from lib.models.layers.attention import sincos_pos_embed
 from lib.models.layers.blocks import EPS, Block
 from lib.models.layers.stem import PatchEmbed
@@ -242,15 +241,9 @@ def resize_table(table: Tensor, grid: int, prefix: int = 0) -> Tensor:
         [1, prefix + grid * grid, C].
 
     Raises:
-        WeightsError: The table is of no square grid.
+        ValueError: The table is of no square grid.
     """
-    front, cells = table[:, :prefix], table[:, prefix:]
-    side = round(cells.shape[1] ** 0.5)
-    if side * side != cells.shape[1]:
-        raise WeightsError(f"a position table of {cells.shape[1]} patches is not one of a square grid")
-    image = cells.transpose(1, 2).unflatten(2, (side, side))
-    resized = F.interpolate(image, size=(grid, grid), mode="bicubic", align_corners=True)
-    return torch.cat([front, resized.flatten(2).transpose(1, 2)], dim=1)
+    return torch.cat([table[:, :prefix], resize_position(table, grid, prefix, align_corners=True)], dim=1)
 
 
 def paired_weights(

@@ -308,15 +308,16 @@ def numbered_qkv(blocks: nn.ModuleList | nn.Sequential, layer: int) -> tuple[int
     return layer % depth, blocks[layer % depth].get_submodule("attn.qkv")
 
 
-def resize_position(pos_embed: Tensor, grid: int, prefix: int = 1) -> Tensor:
-    """Position embedding of another grid: bicubic, half-pixel centres, no antialias.
+def resize_position(pos_embed: Tensor, grid: int, prefix: int = 1, align_corners: bool = False) -> Tensor:
+    """Position embedding of another grid: bicubic, no antialias.
 
-    Published OSTrack checkpoints were initialised with it.
+    Published OSTrack checkpoints were initialised with it, with half-pixel centres.
 
     Args:
         pos_embed: [1, prefix + g * g, C].
         grid: Side of the new grid in cells.
         prefix: Number of tokens before those of patches; they are left out.
+        align_corners: Corner cells stay at the corners.
 
     Returns:
         [1, grid * grid, C].
@@ -329,7 +330,7 @@ def resize_position(pos_embed: Tensor, grid: int, prefix: int = 1) -> Tensor:
     if side * side != patches.shape[1]:
         raise ValueError(f"position embedding of {patches.shape[1]} patches is not a square grid")
     image = patches.transpose(1, 2).reshape(1, -1, side, side)
-    resized = F.interpolate(image, size=(grid, grid), mode="bicubic", align_corners=False)
+    resized = F.interpolate(image, size=(grid, grid), mode="bicubic", align_corners=align_corners)
     return resized.flatten(2).transpose(1, 2)
 
 

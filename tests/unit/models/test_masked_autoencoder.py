@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib.models import WeightsError
 from lib.models.backbones import (
     AutoencoderOptions,
     MaskedAutoencoder,
@@ -99,7 +98,7 @@ def test_resized_tables_keep_the_class_row_and_the_corner_cells() -> None:
     assert torch.equal(resized[:, 0], table[:, 0])
     before, after = table[0, 1:].view(7, 7, 8), resized[0, 1:].view(9, 9, 8)
     torch.testing.assert_close(after[[0, 0, -1, -1], [0, -1, 0, -1]], before[[0, 0, -1, -1], [0, -1, 0, -1]])
-    with pytest.raises(WeightsError, match="48 patches is not one of a square grid"):
+    with pytest.raises(ValueError, match="48 patches is not a square grid"):
         resize_table(table[:, 2:], 9)
 
 
