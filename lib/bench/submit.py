@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.bench.benchmarks import Benchmark, BenchmarkVideo
-from lib.bench.result_files import ResultFileError, format_boxes, read_boxes, read_column
+from lib.bench.result_files import Floats, ResultFileError, format_boxes, read_boxes, read_column
 from lib.bench.results import exact_file
 from lib.data import Boxes
 from lib.files import replacing
@@ -41,7 +41,7 @@ def pack(
     if repetitions and benchmark.submission == "trackingnet":
         raise SubmissionError(f"the server of {benchmark.title} takes a single run")
     style, content = benchmark.submission if exact else "int_comma", dict[str, str]()
-    times: dict[str, list[Sequence[float]]] = {}
+    times: dict[str, list[Floats]] = {}
     for number, run in enumerate((folder, *repetitions), start=1):
         for name, rows in _complete_results(benchmark, run, benchmark.sequences(paths), exact).items():
             if benchmark.submission == "trackingnet":
