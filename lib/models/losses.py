@@ -205,6 +205,22 @@ def weighted_l1(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     return ((predicted - target).abs().sum(dim=1) * weights).sum() / len(predicted)
 
 
+def hardest_pixels_loss(logits: Tensor, target: Tensor, share: float = 0.7) -> Tensor:
+    """Mean binary cross-entropy of the pixels that are hardest (OHEM, Shrivastava et al., CVPR 2016).
+
+    Args:
+        logits: [N, H, W] of masks.
+        target: [N, H, W] in 0..1.
+        share: Of the pixels that count.
+
+    Returns:
+        Scalar; 0 without any pixel.
+    """
+    surprise = F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten()
+    count = int(share * surprise.numel())
+    return surprise.topk(count).values.mean() if count else logits.sum() * 0.0
+
+
 def channel_kl(student: Tensor, teacher: Tensor, temperature: float, dim: int = 1) -> Tensor:
     """T^2 * KL(teacher || student) of the distributions over channels, in float32.
 

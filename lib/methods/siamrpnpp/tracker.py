@@ -118,8 +118,17 @@ class SiamRPNTracker(OneStreamTracker):
         index = best if choice is None else torch.where(choice < 0, best, choice)
         box, score = candidates.boxes_at(index), candidates.scores.gather(1, index[:, None])
         penalty = self.penalties(box[:, None], cast("SizedRegion", region))
-        packed = torch.cat([box, score, penalty], dim=1).double().cpu()
+        packed = torch.cat([self.refined(candidates, box), score, penalty], dim=1).double().cpu()
         return packed[:, :4], packed[:, 4].float(), packed[:, 4:5] * packed[:, 5:] * self.test.size_lr
+
+    def refined(self, candidates: Candidates, boxes: Tensor) -> Tensor:
+        """The chosen anchors' boxes as a later head of the network has them.
+
+        Args:
+            candidates: Of B search regions.
+            boxes: [B, 4] cx, cy, w, h in units of the crop's side.
+        """
+        return boxes
 
 
 def change(ratio: Tensor) -> Tensor:

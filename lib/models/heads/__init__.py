@@ -20,6 +20,14 @@ from lib.models.heads.convolutional import CenterHead, CornerHead, boxes_from_co
 from lib.models.heads.correlation import AdjustLayers, DepthwiseHead, MultiLevelProposal, correlate, middle
 from lib.models.heads.dense import BACKGROUND, TARGET, Perceptron, dense_candidates
 from lib.models.heads.iou_net import IoUFeatures, IoUNet
+from lib.models.heads.mask import (
+    MASK_SIDE,
+    MaskHead,
+    RefineHead,
+    changed_boxes,
+    changes_between,
+    masks_in_boxes,
+)
 from lib.registry import Registry
 
 HEADS: Registry[Callable[..., nn.Module]] = Registry("head")

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import Attention, SplitAttention, split_heads
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, attention, fused_form_of
+from lib.models.layers.fused import (
+    Convolution,
+    FuseOptions,
+    Product,
+    ResidualMlp,
+    attention,
+    folded,
+    fused_form_of,
+)
 
 EPS = 1e-6
 """Of layer norms."""
@@ -244,6 +252,48 @@ class FusedScaledBlock(nn.Module):
         x = x.add_(self.proj(mixed.transpose(1, 2).flatten(2)))
         gate, value = self.gates(self.norm2(x)).chunk(2, dim=-1)
         return x.add_(self.down(self.inner(F.silu(gate).mul_(value))))
+
+
+class ConvBlock(nn.Module):
+    """Convolution without bias, batch norm, ReLU; it keeps the size. The norm has the name of published checkpoints.
+
+    Args:
+        inputs, width: Channels.
+        side: Of the kernel.
+    """
+
+    def __init__(self, inputs: int, width: int, side: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, width, side, padding=side // 2, bias=False)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        self.BN256 = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, inputs, H, W] -> [B, width, H, W]."""
+        return F.relu(self.linear(x), inplace=True)
+
+    def linear(self, x: Tensor) -> Tensor:
+        """As `forward`, without the ReLU."""
+        y: Tensor = self.BN256(self.conv(x))
+        return y
+
+
+@fused_form_of(ConvBlock)
+class FusedConvBlock(nn.Module):
+    """A `ConvBlock` for inference."""
+
+    def __init__(self, block: ConvBlock, options: FuseOptions) -> None:
+        super().__init__()
+        self.convolution = Convolution(*folded(block.conv, block.BN256), options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `ConvBlock.forward`."""
+        return self.linear(x).relu_()
+
+    def linear(self, x: Tensor) -> Tensor:
+        """As `ConvBlock.linear`."""
+        y: Tensor = self.convolution(x)
+        return y
 
 
 def instance_l2_norm(x: Tensor, scale: float, axes: int = 3) -> Tensor:

@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 from golden import Case, runner
+from torch import Tensor
 
+from kinds.siamrpnpp import Shuffled, experiment_of, gradient_tolerance, overridden, picture, video
+from lib.data import Batch
+from lib.deploy import prepare
+from lib.methods import Experiment
+from lib.methods.siamattn import (
+    BOX_FEATURES,
+    MASK_FEATURES,
+    Proposed,
+    Regions,
+    RegionSampler,
+    SiamAttn,
+    SiamAttnCriterion,
+)
+from lib.models import load_into
+from lib.models.fusion import channel_attention
+from lib.models.heads import AnchorTargets, Candidates, changes_between, masks_in_boxes
 from lib.models.layers import deform_conv, deform_roi_pool
+from lib.objectives import Progress
+from lib.train import parameter_groups, phases_of, set_train_mode
 
 
-def gradient_tolerance(case: Case, stored: Any) -> dict[str, float]:
-    """Of gradients and updates, which are small numbers."""
-    rule = case.data["gradient_tolerance"]
-    scale = max(abs(v) for v in stored["values"])
-    return {"rtol": rule["rtol"], "atol": rule["atol_times_scale"] * scale}
+def experiment_for(case: Case, script: str = "siamattn", **settings: Any) -> Experiment:
+    """The published experiment with what the case states."""
+    c = case.config | case.config.get("TRACK", {})
+    keys = {
+        "REFINE_WEIGHT": "TRAIN.REFINE_WEIGHT",
+        "MASK_WEIGHT": "TRAIN.MASK_WEIGHT",
+        "ROI_PER_IMG": "TRAIN.ROI_PER_IMG",
+        "FG_THRESH": "TRAIN.FG_THRESH",
+        "MASK_THERSHOLD": "TEST.MASK_THRESHOLD",
+    }
+    return experiment_of(case, script, **{key: c[name] for name, key in keys.items() if name in c}, **settings)
+
+
+def build(case: Case, script: str = "siamattn") -> SiamAttn:
+    """The published network with the case's weights, loaded strictly, in the case's format."""
+    experiment = experiment_for(case, script)
+    network: SiamAttn = experiment.method.build_network(experiment.config, False)
+    load_into(network, overridden(case, case.data["weights"].split()[0]))
+    return network.to(getattr(torch, case.config.get("dtype", "float32"))).eval()
 
 
 def check_all(case: Case, named: dict[str, Any], stored: dict[str, Any], label: str = "") -> None:
@@ -45,3 +82,191 @@ def deformable_pooling(case: Case) -> None:
         named = {"y_no_offset": plain, "y": y, "grad_data": data.grad, "grad_offset": offset.grad}
         stored = {k: v for k, v in part.items() if k in named}
         check_all(case, named, stored, f"part {i} ")
+
+
+@runner("siamattn/forward")
+def forward(case: Case) -> None:
+    network = build(case)
+    seen: dict[str, Tensor] = {}
+    calls: Counter[str] = Counter()
+
+    def keep(name: str, value: Tensor) -> None:
+        seen[f"{name}#{calls[name]}"] = seen[name] = value.detach().clone()
+        calls[name] += 1
+
+    stored = case.data["outputs"] | case.data.get("intermediates", {})
+    for name, module in network.named_modules():
+        if any(wanted.partition("#")[0] == name for wanted in stored):
+            module.register_forward_hook(lambda _m, _i, out, name=name: keep(name, out))
+    template, search = picture(case, "template"), picture(case, "search")
+    rois = torch.tensor(case.data["roi"]).to(template.dtype)
+    regions = Regions(rois[:, 0].long(), rois[:, 1:])
+    network.feature_enhance.register_forward_pre_hook(lambda _m, args: levels.extend(args[1]))
+    levels: list[Tensor] = []
+    with torch.no_grad():
+        candidates = network.locate_with_masks(network.encode_template(template), search)
+        seen["bbox_refine"] = network.refine(candidates, regions)
+        seen["mask_refine"] = network.draw(candidates, regions)[:, None]
+        maps = network.backbone.maps(template)
+        features = [*maps[:2], *(level[..., 4:11, 4:11] for level in network.neck(maps[2:]))]
+        for side, found in enumerate((features[2:], levels)):
+            for i, level in enumerate(found):
+                seen[f"feature_enhance.cam_cals.{i}#{side}"] = channel_attention(level.flatten(2))
+    seen |= {"b_fused": candidates.maps[BOX_FEATURES], "m_fused": candidates.maps[MASK_FEATURES]}
+    seen |= {f"template.feature.{i}": x for i, x in enumerate(features)}
+    grid = network.grid
+    for name in ("cls", "loc"):
+        seen[name] = candidates.maps[name].unflatten(-1, (-1, grid, grid)).flatten(1, 2)
+    for name, digest in stored.items():
+        case.check(seen[name], digest, name)
+
+
+class NumpyChoice:
+    """The reference's draws: the second one, of no background box, is made where there is a candidate for it."""
+
+    def __init__(self, candidates: int) -> None:
+        self.candidates = candidates
+
+    def __call__(self, positions: Tensor, count: int) -> Tensor:
+        drawn = np.random.choice(positions.numpy(), size=count, replace=False)
+        if background := self.candidates - len(positions):
+            np.random.choice(np.arange(background), size=0, replace=False)
+        return torch.from_numpy(drawn)
+
+
+@runner("slt_pysot/proposals_mask_targets")
+def proposals(case: Case) -> None:
+    data, c = case.data, case.config
+    truth = torch.tensor(data["gt_boxes"], dtype=torch.float32)
+    jitter = case.tensor("jitter")
+    boxes = truth[:, None] + 14 * jitter
+    boxes[1] += 30 * torch.sign(jitter[1, :, :1])
+    masks = torch.zeros(3, 255, 255)
+    masks[0, 80:170, 70:160] = masks[1, 112:138, 104:148] = masks[2, 25:140, 35:85] = 1
+    chosen = torch.tensor(data["selected_images"])
+    np.random.seed(data["np_random_seed"])
+    sampler = RegionSampler(c["ROI_PER_IMG"], c["FG_THRESH"], NumpyChoice(boxes.shape[1] + 1))
+    rois = sampler(boxes[chosen], truth[chosen])
+    assert c["BBOX_NORMALIZE_STDS"] == [0.1, 0.1, 0.2, 0.2]
+    changes = changes_between(rois, truth[chosen][:, None].double())
+    rows = chosen.repeat_interleave(rois.shape[1])
+    regions = Proposed(rows, rois.flatten(0, 1).float(), chosen, changes.flatten(0, 1).float(), 1.0)
+    box, mask = (case.tensor(name).requires_grad_() for name in ("pred_box", "pred_mask"))
+    known = torch.zeros(len(masks), dtype=torch.bool)
+    known[chosen] = torch.tensor(data["mask_weight"]) > 0
+    criterion: SiamAttnCriterion = SiamAttnCriterion.from_config(experiment_for(case).config)
+    losses = criterion.weighted(1.0, 1.0).region_losses(box, mask.flatten(0, 1), regions, masks, known)
+    losses.total.backward()
+    side = c["MASK_OUTSIZE"]
+    named = {
+        "rois": rois,
+        "targets": changes,
+        "mask_targets": masks_in_boxes(masks, rows, regions.rois_xyxy, side).unflatten(0, rois.shape[:2]),
+        "refine_loss": losses.terms["Loss/refine"],
+        "mask_loss": losses.terms["Loss/mask"],
+        "grad_pred_box": box.grad,
+        "grad_pred_mask": mask.grad,
+    }
+    check_all(case, named, data["outputs"])
+
+
+@runner("siamattn/tracker")
+def tracker(case: Case) -> None:
+    """With the network as it was trained, and again as `tracking/test.py` uses it."""
+    for prepared in (False, True):
+        follow(case, prepared)
+
+
+def follow(case: Case, prepared: bool) -> None:
+    script = "slt_siamattn" if case.data["model"].startswith("slt") else "siamattn"
+    tracker: Any = experiment_for(case, script).build_tracker(build(case, script))
+    tracker.request_regions("polygon", "mask")
+    if prepared:
+        tracker = prepare(tracker)
+    frames, truth = video(case.data["video"])
+    assert truth == case.data["ground_truth_xywh"]
+    state = tracker.init(frames[:1], torch.tensor(truth[:1], dtype=torch.float64))
+    for i, (frame, stored) in enumerate(zip(frames[1:], case.data["frames"][1:], strict=True), 1):
+        state, prediction = tracker.step(state, [frame])
+        box = prediction.boxes_xywh[0]
+        pixels = {"rtol": 0.0, "atol": case.data["tolerance"]["atol"]}
+        named = {
+            "written_xywh": box,
+            "center": box[:2] + box[2:] / 2,
+            "size": box[2:],
+        }
+        for name, value in named.items():
+            if name in stored:
+                case.check(value, stored[name], f"{name} {i}", pixels)
+        if "polygon" in stored:
+            corners, expected = prediction.polygons[0].numpy(), np.array(stored["polygon"]).reshape(-1, 2)
+            apart = np.abs(corners[:, None] - expected[None]).max(axis=-1).min(axis=0)
+            assert apart.max() <= 1.5, f"polygon {i}: {corners.tolist()} != {expected.tolist()}"
+        if "mask_pixels" in stored:
+            count = int(prediction.masks[0].sum())
+            assert abs(count - stored["mask_pixels"]) <= 0.02 * stored["mask_pixels"] + 1, f"{count} pixels in {i}"
+
+
+class PerImage(SiamAttnCriterion):
+    """With the random numbers of the reference: the targets image by image, then the proposals."""
+
+    seeds: list[int]
+
+    def targets(self, boxes_xywh: Tensor, negative: Tensor | None = None) -> AnchorTargets:
+        np.random.seed(self.seeds[0])
+        none = torch.zeros(len(boxes_xywh), dtype=torch.bool) if negative is None else negative
+        rows = [slice(i, i + 1) for i in range(len(boxes_xywh))]
+        found = [super(PerImage, self).targets(boxes_xywh[row], none[row]) for row in rows]
+        return AnchorTargets(*(torch.cat([getattr(f, k) for f in found]) for k in ("labels", "changes", "weights")))
+
+    def propose(self, candidates: Candidates, boxes_xywh: Tensor, present: Tensor) -> Proposed:
+        np.random.seed(self.seeds[1])
+        return super().propose(candidates, boxes_xywh, present)
+
+
+def per_image(experiment: Experiment, network: SiamAttn, seeds: list[int]) -> PerImage:
+    """The experiment's criterion with the reference's random numbers."""
+    plain = SiamAttnCriterion.from_config(experiment.config)
+    own = {f.name: getattr(plain, f.name) for f in fields(plain)}
+    own["matcher"] = replace(plain.matcher, keep=Shuffled())
+    own["sampler"] = replace(plain.sampler, pick=NumpyChoice(len(network.anchors) + 1))
+    criterion = PerImage(**own)
+    object.__setattr__(criterion, "seeds", seeds)
+    return criterion
+
+
+@runner("siamattn/train_step")
+def train_step(case: Case) -> None:
+    data, c = case.data, case.config
+    experiment, network = experiment_for(case), build(case)
+    train = experiment.config.train
+    phase = next(p for p in phases_of(train) if c["epoch"] < p.last)
+    objective: Any = experiment.method.build_objective(experiment.config, network)
+    seeds = [int(re.search(r"np\.random\.seed\((\d+)\)", data["rules"][k]).group(1)) for k in RULES]  # type: ignore
+    objective.criterion = per_image(experiment, network, seeds)
+    set_train_mode(network, objective, phase.train.fix_bn, phase.eval_modules)
+    parameter_groups(network, phase.train)  # freezes what the phase freezes
+    template, search = picture(case, "template"), picture(case, "search")
+    corners, side = torch.tensor(data["gt_boxes"], dtype=search.dtype), search.shape[-1]
+    masks = torch.zeros(len(corners), 1, side, side, dtype=torch.uint8)
+    negative = torch.tensor(data["neg"]) > 0
+    for mask, box, strange in zip(masks, corners.tolist(), negative.tolist(), strict=True):
+        x1, y1, x2, y2 = map(int, box)
+        mask[0, y1 + 10 : y2 - 5, x1 + 8 : x2 - 12] = 0 if strange else 255
+    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)[:, None] / side
+    extras = {"search_masks": masks, "has_masks": torch.tensor(data["mask_weight"]) > 0}
+    modality = torch.zeros(len(boxes), dtype=torch.int64)
+    batch = Batch(template[:, None], search[:, None], boxes, boxes, modality, negative=negative, extras=extras)
+    losses = objective(network, batch, Progress(c["epoch"] + 1, train.epoch))
+    losses.total.backward()
+    gradients = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+    named = {f"{k}_loss": losses.terms[f"Loss/{k}"] for k in ("total", "cls", "loc", "refine", "mask")}
+    named["grad_norm"] = torch.stack([g.norm() for g in gradients.values()]).norm()
+    for name, stored in data["outputs"].items():
+        case.check(named[name], stored, name)
+    for name, stored in data["gradients"].items():
+        case.check(gradients[name], stored, f"gradient {name}", gradient_tolerance(case, stored))
+
+
+RULES = "anchor targets", "proposals"
+"""Where a training step says how it draws."""

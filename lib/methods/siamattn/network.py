@@ -1,0 +1,132 @@
+"""SiamAttn (Yu et al., CVPR 2020): SiamRPN++ with enhanced levels, refined boxes and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from lib.methods.siamrpnpp.network import LEVELS, SiamRPN
+from lib.models.backbones import ResNet
+from lib.models.fusion import FeatureEnhance, PyramidFusion
+from lib.models.heads import Candidates, MaskHead, RefineHead, anchor_candidates, middle
+
+BOX_FEATURES, MASK_FEATURES = "box_features", "mask_features"
+"""Maps of `Candidates` in which boxes are refined and masks are drawn."""
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Boxes of a batch to refine, and to draw masks in.
+
+    Attributes:
+        rows: [N] int64, the search region of each.
+        rois_xyxy: [N, 4] in pixels of the search region.
+    """
+
+    rows: Tensor
+    rois_xyxy: Tensor
+
+
+@dataclass(frozen=True)
+class SiamAttnOutput:
+    """Output for training.
+
+    Attributes:
+        candidates: One per anchor.
+        changes: [N, 4] of the proposed regions, see `RefineHead`.
+        mask_logits: [N, 64, 64] over these regions.
+    """
+
+    candidates: Candidates
+    changes: Tensor
+    mask_logits: Tensor
+
+
+class SiamAttn(SiamRPN):
+    """The network of SiamAttn; module names are those of published checkpoints.
+
+    Args:
+        backbone, width, shapes, template_size, search_size: See `SiamRPN`.
+    """
+
+    # The deformable convolution has no counterpart in the engines' formats.
+    sample_inputs = None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        backbone: ResNet,
+        width: int,
+        shapes: Sequence[tuple[float, float]],
+        template_size: int,
+        search_size: int,
+    ) -> None:
+        super().__init__(backbone, width, shapes, template_size, search_size)
+        stem = backbone.conv1.out_channels
+        self.feature_enhance = FeatureEnhance(LEVELS, width)
+        self.feature_fusion = PyramidFusion([stem, 4 * stem, *[width] * LEVELS], width)
+        self.refine_head = RefineHead(width, self.grid / search_size)
+        # The first layer has twice the resolution of the levels, and no padding was lost yet.
+        self.mask_head = MaskHead(width, (2 * self.cells + 1) / search_size)
+
+    def encode_template(self, template: Tensor) -> Tensor:
+        """Once per target.
+
+        Args:
+            template: [B, 3, T, T], normalised.
+
+        Returns:
+            [B, 3, width, 2 h h + width], see `FeatureEnhance.encode_template`.
+        """
+        return self.feature_enhance.encode_template([middle(x) for x in self.levels(template)])
+
+    def locate(self, template: Tensor, search: Tensor) -> Candidates:
+        """Once per frame.
+
+        Args:
+            template: [B, 3, width, 2 h h + width], from `encode_template`.
+            search: [B, 3, S, S], normalised.
+
+        Returns:
+            One candidate per anchor, with the maps ``cls``, ``loc`` and ``box_features``.
+        """
+        return self._locate(template, search, False)
+
+    def locate_with_masks(self, template: Tensor, search: Tensor) -> Candidates:
+        """As `locate`, with ``mask_features`` among the maps."""
+        return self._locate(template, search, True)
+
+    def _locate(self, template: Tensor, search: Tensor, masks: bool) -> Candidates:
+        maps = self.backbone.maps(search)
+        target, levels = self.feature_enhance(template, self.neck(maps[-LEVELS:]))
+        kernels = self.rpn_head.encode_template(target)
+        found = anchor_candidates(*self.rpn_head(kernels, levels), self.anchors)
+        features = {BOX_FEATURES: self.feature_fusion.box_features(target, levels)}
+        if masks:
+            features[MASK_FEATURES] = self.feature_fusion.mask_features([*maps[:2], *levels])
+        return replace(found, maps={**found.maps, **features})
+
+    def refine(self, candidates: Candidates, regions: Regions) -> Tensor:
+        """Changes [N, 4] of boxes, see `RefineHead`."""
+        changes: Tensor = self.refine_head(candidates.maps[BOX_FEATURES], regions.rows, regions.rois_xyxy)
+        return changes
+
+    def draw(self, candidates: Candidates, regions: Regions) -> Tensor:
+        """Logits [N, 64, 64] of masks over boxes; the candidates come from `locate_with_masks`."""
+        logits: Tensor = self.mask_head(candidates.maps[MASK_FEATURES], regions.rows, regions.rois_xyxy)
+        return logits
+
+    def forward(  # type: ignore[override]
+        self, template: Tensor, search: Tensor, propose: Callable[[Candidates], Regions]
+    ) -> SiamAttnOutput:
+        """The form of training; the template goes through the backbone first.
+
+        Args:
+            template: [B, 3, T, T], normalised.
+            search: [B, 3, S, S], normalised.
+            propose: Regions of the candidates.
+        """
+        candidates = self.locate_with_masks(self.encode_template(template), search)
+        regions = propose(candidates)
+        return SiamAttnOutput(candidates, self.refine(candidates, regions), self.draw(candidates, regions))

@@ -1,0 +1,208 @@
+"""Objective of SiamAttn: that of SiamRPN++, and refined boxes and masks of proposals around the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.data import Batch
+from lib.methods.siamattn.config import SiamAttnConfig
+from lib.methods.siamattn.network import Regions, SiamAttn
+from lib.methods.siamrpnpp.config import SiamRPNConfig
+from lib.methods.siamrpnpp.objective import AnchorCriterion
+from lib.models.heads import MASK_SIDE, Candidates, anchor_candidates, changes_between, masks_in_boxes
+from lib.models.losses import hardest_pixels_loss
+from lib.objectives import Losses, Progress
+
+Pick = Callable[[Tensor, int], Tensor]
+"""(positions [n] int64, number) -> so many of them, at random, without replacement."""
+
+
+def pick_random(positions: Tensor, count: int) -> Tensor:
+    """Draw with random numbers of the CPU, the same for all devices."""
+    return positions[torch.randperm(len(positions))[:count].to(positions.device)]
+
+
+@dataclass(frozen=True)
+class RegionSampler:
+    """Boxes that overlap the target enough, always the same number of a sample.
+
+    Attributes:
+        count: Of a sample.
+        threshold: Least overlap.
+        pick: Draws where there are too many; where there are too few, all come again and again and the rest is drawn.
+    """
+
+    count: int = 16
+    threshold: float = 0.5
+    pick: Pick = pick_random
+
+    def __call__(self, boxes_xyxy: Tensor, truth_xyxy: Tensor) -> Tensor:
+        """Choose.
+
+        Args:
+            boxes_xyxy: [n, N, 4] proposals, without gradients.
+            truth_xyxy: [n, 4] targets of positive size; each is a proposal of its sample, the last one.
+
+        Returns:
+            [n, count, 4] float64.
+        """
+        candidates = torch.cat([boxes_xyxy, truth_xyxy[:, None]], dim=1).double()
+        truth = candidates[:, -1:]
+        sides = torch.minimum(candidates[..., 2:], truth[..., 2:]) - torch.maximum(candidates[..., :2], truth[..., :2])
+        shared = sides.clamp(min=0).prod(dim=-1)
+        area, own = ((b[..., 2:] - b[..., :2]).prod(dim=-1) for b in (candidates, truth))
+        chosen = []
+        for boxes, overlap in zip(candidates, shared / (area + own - shared), strict=True):
+            near = (overlap >= self.threshold).nonzero().flatten()
+            whole, rest = divmod(self.count, len(near))
+            chosen.append(boxes[torch.cat([near.repeat(whole), self.pick(near, rest)])])
+        return torch.stack(chosen) if chosen else candidates.new_zeros(0, self.count, 4)
+
+
+@dataclass(frozen=True)
+class Proposed(Regions):
+    """Regions of a batch and what they teach.
+
+    Attributes:
+        samples: [n] int64, the search regions that they belong to.
+        changes: [N, 4] what the refinement is to predict.
+        taught: 1, or 0 where no sample of the batch has a target: the regions then keep the graph as it is.
+    """
+
+    samples: Tensor
+    changes: Tensor
+    taught: float
+
+
+@dataclass(frozen=True)
+class SiamAttnCriterion(AnchorCriterion):
+    """As `AnchorCriterion`, with smooth L1 of refined boxes and cross-entropy of the hardest pixels of masks.
+
+    Attributes:
+        sampler: Of the regions.
+        refine_weight, mask_weight: Of the two losses.
+    """
+
+    sampler: RegionSampler = RegionSampler()
+    refine_weight: float = 0.5
+    mask_weight: float = 0.2
+
+    @classmethod
+    def from_config(cls, config: SiamRPNConfig) -> SiamAttnCriterion:
+        """By TRAIN's weights and thresholds, for search regions of DATA.SEARCH.SIZE."""
+        assert isinstance(config, SiamAttnConfig)
+        plain, t = AnchorCriterion.from_config(config), config.train
+        own = {f.name: getattr(plain, f.name) for f in fields(plain)}
+        return cls(**own, sampler=RegionSampler(t.roi_per_img, t.fg_thresh)).weighted(t.refine_weight, t.mask_weight)
+
+    def weighted(self, refine_weight: float, mask_weight: float) -> SiamAttnCriterion:
+        """With other weights of refined boxes and masks."""
+        return replace(self, refine_weight=refine_weight, mask_weight=mask_weight)
+
+    def propose(self, candidates: Candidates, boxes_xywh: Tensor, present: Tensor) -> Proposed:
+        """Regions of the samples with a target.
+
+        Args:
+            candidates: Of B search regions.
+            boxes_xywh: [B, 4] targets in units of the search region's side.
+            present: [B] bool, the target is in the search region.
+        """
+        loc = candidates.maps["loc"].detach()
+        samples = (present.to(loc.device) & (boxes_xywh[:, 2:] > 0).all(dim=1)).nonzero().flatten()
+        side, dtype = self.search_size, loc.dtype if loc.dtype == torch.float64 else torch.float32
+        if not len(samples):
+            rows = torch.zeros(self.sampler.count, dtype=torch.int64, device=loc.device)
+            rois = loc.new_tensor([[0.0, 0.0, side - 1, side - 1]], dtype=dtype).expand(len(rows), 4)
+            return Proposed(rows, rois, rows[:1], torch.zeros_like(rois), 0.0)
+        low = boxes_xywh[samples, :2].to(dtype) * side
+        truth = torch.cat([low, low + boxes_xywh[samples, 2:].to(dtype) * side], dim=1)
+        loc = loc[samples]
+        found = anchor_candidates(loc[:, :2].flatten(1), loc.flatten(1), self.matcher.anchors()).boxes
+        corners = torch.cat([found[..., :2] - found[..., 2:] / 2, found[..., :2] + found[..., 2:] / 2], dim=-1)
+        rois = self.sampler(corners, truth)
+        changes = changes_between(rois, truth[:, None].double())
+        rows = samples.repeat_interleave(self.sampler.count)
+        return Proposed(rows, rois.flatten(0, 1).to(dtype), samples, changes.flatten(0, 1).to(dtype), 1.0)
+
+    def region_losses(
+        self, changes: Tensor, mask_logits: Tensor, regions: Proposed, masks: Tensor | None, has_masks: Tensor | None
+    ) -> Losses:
+        """Losses of refined boxes and of masks.
+
+        Args:
+            changes, mask_logits: Of the regions, see `SiamAttnOutput`.
+            regions: What `propose` gave.
+            masks: [B, S, S] targets in the search regions, 0..1, or None.
+            has_masks: [B] bool, whose masks are known.
+        """
+        refine = F.smooth_l1_loss(changes, regions.changes.to(changes)) * regions.taught
+        mask = mask_logits.sum() * 0.0
+        if masks is not None and has_masks is not None and regions.taught:
+            known = has_masks.to(regions.rows.device)[regions.rows]
+            drawn = masks_in_boxes(masks, regions.rows[known], regions.rois_xyxy[known], MASK_SIDE)
+            mask = mask + hardest_pixels_loss(mask_logits[known], drawn.to(mask_logits))
+        total = self.refine_weight * refine + self.mask_weight * mask
+        return Losses(total, {"Loss/refine": refine.detach(), "Loss/mask": mask.detach()})
+
+
+class SiamAttnObjective:
+    """Losses of all pairs; those of strangers teach the background alone.
+
+    The masks are those of DATA.MASKS; a sample without one teaches its boxes alone.
+    """
+
+    def __init__(self, config: SiamAttnConfig, network: nn.Module) -> None:
+        self.criterion = SiamAttnCriterion.from_config(config)
+
+    def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
+        criterion, boxes = self.criterion, batch.search_boxes[:, 0]
+        targets = criterion.targets(boxes, batch.negative)
+        present = torch.ones(len(boxes), dtype=torch.bool) if batch.negative is None else ~batch.negative
+        proposed: list[Proposed] = []
+
+        def propose(candidates: Candidates) -> Regions:
+            proposed.append(criterion.propose(candidates, boxes, present))
+            return proposed[0]
+
+        output = network(batch.template[:, 0], batch.search[:, 0], propose)
+        losses = criterion(output.candidates, targets)
+        masks, has_masks = batch.extras.get("search_masks"), batch.extras.get("has_masks")
+        masks = None if masks is None else masks[:, 0] / 255
+        more = criterion.region_losses(output.changes, output.mask_logits, proposed[0], masks, has_masks)
+        total = losses.total + more.total
+        return Losses(total, {**losses.terms, "Loss/total": total.detach(), **more.terms})
+
+
+@dataclass(frozen=True)
+class SiamAttnAuxiliary:
+    """Auxiliary loss in sequence-level training: boxes, refined boxes and masks; the policy teaches the scores."""
+
+    criterion: SiamAttnCriterion
+    network: SiamAttn
+
+    def __call__(
+        self,
+        candidates: Candidates,
+        targets_xywh: Tensor,
+        masks: Tensor | None = None,
+        has_masks: Tensor | None = None,
+    ) -> Losses:
+        """Losses of M search regions.
+
+        Args:
+            candidates, targets_xywh: See `lib.objectives.AuxiliaryLoss`.
+            masks: [M, S, S] bool.
+            has_masks: [M] bool.
+        """
+        criterion = self.criterion
+        boxes = criterion.box_losses(candidates, criterion.targets(targets_xywh))
+        present = torch.ones(len(targets_xywh), dtype=torch.bool)
+        regions = criterion.propose(candidates, targets_xywh, present)
+        changes, logits = self.network.refine(candidates, regions), self.network.draw(candidates, regions)
+        more = criterion.region_losses(changes, logits, regions, masks, has_masks)
+        return Losses(boxes.total + more.total, {**boxes.terms, **more.terms})

@@ -1,0 +1,180 @@
+"""Enhancement and fusion of feature levels in SiamAttn (Yu et al., Deformable Siamese Attention Networks, CVPR 2020).
+
+Attention over places and over channels enhances template and search region, which also lend each other their attention
+over channels (sec. 3.2); correlated levels become the features of boxes, the search region's levels those of masks
+(sec. 3.3). Module names are those of published checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isqrt
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.models.heads.candidates import at_least_float32
+from lib.models.heads.correlation import DepthwiseHead
+from lib.models.layers.blocks import ConvBlock
+from lib.models.layers.deformable import DeformConv
+
+QUERY_SHARE = 8
+"""Channels of a map per channel of a query."""
+
+
+def channel_attention(maps: Tensor) -> Tensor:
+    """Attention of channels to those that are least like them.
+
+    Args:
+        maps: [..., C, N].
+
+    Returns:
+        [..., C, C] softmax of (largest entry of the row - entry) of the Gram matrix.
+    """
+    exact = at_least_float32(maps)
+    gram = exact @ exact.transpose(-2, -1)
+    return (gram.amax(dim=-1, keepdim=True) - gram).softmax(dim=-1).to(maps)
+
+
+class PositionAttention(nn.Module):
+    """x + gamma * softmax(Q K) V over all places of a map, not scaled; gamma begins with 0 (DANet, CVPR 2019)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = max(1, width // QUERY_SHARE)
+        self.query_conv, self.key_conv = nn.Conv2d(width, inner, 1), nn.Conv2d(width, inner, 1)
+        self.value_conv = nn.Conv2d(width, width, 1)
+        for layer in (self.query_conv, self.key_conv, self.value_conv):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(cast("Tensor", layer.bias))
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, width, H, W] -> [B, width, H, W]."""
+        q, k, v = (conv(x).flatten(2).transpose(1, 2) for conv in (self.query_conv, self.key_conv, self.value_conv))
+        attended = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+        return self.gamma * attended.transpose(1, 2).view_as(x) + x
+
+
+class ChannelScale(nn.Module):
+    """The weight of the attention over channels, which begins with 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+
+class FeatureEnhance(nn.Module):
+    """Self- and cross-attention of template and search region on each level, then a deformable convolution.
+
+    What depends on the template alone is computed once per target, as `encode_template`.
+
+    Args:
+        levels: Their number.
+        width: Channels of each.
+    """
+
+    def __init__(self, levels: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.pams = nn.ModuleList(PositionAttention(width) for _ in range(levels))
+        self.cam_uses = nn.ModuleList(ChannelScale() for _ in range(levels))
+        self.deform_convs = nn.ModuleList(DeformConv(width) for _ in range(levels))
+
+    def encode_template(self, template: Sequence[Tensor]) -> Tensor:
+        """Once per target.
+
+        Args:
+            template: L levels [B, C, h, h].
+
+        Returns:
+            [B, L, C, 2 h h + C]: the level, what attention within it makes of it, its attention over channels.
+        """
+        packed = []
+        for level, pam, use in zip(template, self.pams, self.cam_uses, strict=True):
+            flat = level.flatten(2)
+            attention = channel_attention(flat)
+            within = pam(level).flatten(2) + use.gamma * (attention @ flat) + flat
+            packed.append(torch.cat([flat, within, attention], dim=2))
+        return torch.stack(packed, dim=1)
+
+    def forward(self, template: Tensor, search: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Once per frame.
+
+        Args:
+            template: [B, L, C, 2 h h + C], from `encode_template`.
+            search: L levels [B, C, H, H].
+
+        Returns:
+            Enhanced levels of both, of their shapes.
+        """
+        places = (template.shape[-1] - self.width) // 2
+        both: tuple[list[Tensor], list[Tensor]] = ([], [])
+        layers = zip(template.unbind(dim=1), search, self.pams, self.cam_uses, self.deform_convs, strict=True)
+        for packed, level, pam, use, conv in layers:
+            flat, within, attention = packed.split([places, places, self.width], dim=2)
+            seen = level.flatten(2)
+            other = channel_attention(seen)
+            z = within + use.gamma * (other @ flat) + flat
+            x = pam(level) + (use.gamma * ((other + attention) @ seen) + 2 * seen).view_as(level)
+            both[0].append(conv(z.unflatten(2, (isqrt(places), -1))))
+            both[1].append(conv(x))
+        return both
+
+
+class PyramidFusion(nn.Module):
+    """Features of boxes from correlated levels, features of masks from all levels of the search region.
+
+    Args:
+        inputs: Channels of the search region's maps: stem, first layer, enhanced levels.
+        width: Of the features.
+    """
+
+    def __init__(self, inputs: Sequence[int], width: int) -> None:
+        super().__init__()
+        levels = len(inputs) - 2
+        self.lateral_convs = nn.ModuleList(ConvBlock(channels, width) for channels in inputs)
+        self.xcorr = nn.ModuleList(DepthwiseHead(width, width) for _ in range(levels))
+        self.convs = nn.ModuleList(ConvBlock(width, width) for _ in range(levels))
+
+    def box_features(self, template: Sequence[Tensor], search: Sequence[Tensor]) -> Tensor:
+        """Features in which boxes are refined.
+
+        Args:
+            template, search: Enhanced levels [B, width, h, h] and [B, width, H, H].
+
+        Returns:
+            [B, width, H - h + 1, H - h + 1].
+        """
+        parts = [
+            conv(head(head.encode_template(z), x))
+            for head, conv, z, x in zip(self.xcorr, self.convs, template, search, strict=True)
+        ]
+        return torch.stack(parts).sum(dim=0)
+
+    def mask_features(self, search: Sequence[Tensor]) -> Tensor:
+        """Features in which masks are drawn.
+
+        Args:
+            search: Maps of the stem, of the first layer, and the enhanced levels.
+
+        Returns:
+            [B, width, G, G], of the first layer's size.
+        """
+        side = search[1].shape[-1]
+        total = self.lateral_convs[1](search[1])
+        for i in (0, *range(2, len(search))):
+            total = total + self._lateral(self.lateral_convs[i], search[i], side)
+        return total
+
+    def _lateral(self, block: nn.Module, x: Tensor, side: int) -> Tensor:
+        """Resized, then convolved. With fixed statistics both may be exchanged, which is cheaper for small maps."""
+
+        def resized(maps: Tensor) -> Tensor:
+            return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=True)
+
+        if self.training or x.shape[-1] > side:
+            return cast("Tensor", block(resized(x)))
+        return resized(cast("ConvBlock", block).linear(x)).relu()

@@ -1,0 +1,145 @@
+"""Heads on regions of interest: refined boxes and masks (SiamAttn, CVPR 2020, sec. 3.3 and 3.4)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.models.layers.blocks import ConvBlock
+from lib.models.layers.deformable import DeformRoIPool
+from lib.models.layers.fused import FuseOptions, with_fused_children
+
+BOX_BINS, MASK_BINS, UPSAMPLING = 4, 16, 4
+"""Bins along a side of a pooled region for boxes and for masks; pixels of a mask per bin."""
+MASK_SIDE = MASK_BINS * UPSAMPLING
+"""Pixels along a side of a mask."""
+CHANGE_SCALES = (0.1, 0.1, 0.2, 0.2)
+"""What a unit of a predicted change of x, y, w, h stands for (Faster R-CNN)."""
+
+
+class RefineHead(nn.Module):
+    """Changes of a box from the features in it; always in float32 at inference, since places are regressed.
+
+    Args:
+        width: Channels of the features.
+        scale: Cells per image pixel.
+    """
+
+    def __init__(self, width: int, scale: float) -> None:
+        super().__init__()
+        hidden = 2 * width
+        first, second = nn.Linear(BOX_BINS**2 * width, hidden), nn.Linear(hidden, hidden)
+        self.tail_det = nn.Sequential(first, nn.ReLU(inplace=True), second, nn.ReLU(inplace=True))
+        self.tail_det_box = nn.Linear(hidden, 4)
+        self.roi_pool_b = DeformRoIPool(width, BOX_BINS, scale, 4 * width)
+        for layer in (first, second):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.tail_det_box.weight, std=0.001)
+        nn.init.zeros_(self.tail_det_box.bias)
+
+    def forward(self, features: Tensor, rows: Tensor, rois_xyxy: Tensor) -> Tensor:
+        """Predict changes.
+
+        Args:
+            features: [B, width, g, g].
+            rows: [N] int64, the map of each box.
+            rois_xyxy: [N, 4] boxes in pixels of the search crop.
+
+        Returns:
+            [N, 4] in units of `CHANGE_SCALES`, see `changed_boxes`.
+        """
+        features = features.to(self.tail_det_box.weight)
+        pooled = self.roi_pool_b(features, rows, rois_xyxy)
+        changes: Tensor = self.tail_det_box(self.tail_det(pooled.flatten(1)))
+        return changes
+
+    def fuse_for_inference(self, options: FuseOptions) -> RefineHead:
+        """For inference; see `lib.models.layers.fused`."""
+        return with_fused_children(self, replace(options, dtype=torch.float32))
+
+
+class MaskHead(nn.Module):
+    """Mask of the target from the features in its box.
+
+    Args:
+        width: Channels of the features.
+        scale: Cells per image pixel.
+    """
+
+    def __init__(self, width: int, scale: float) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*(ConvBlock(width, width, 3) for _ in range(4)))
+        self.conv_logits = nn.Conv2d(width, 1, 1)
+        self.upsample = nn.ConvTranspose2d(width, width, UPSAMPLING, stride=UPSAMPLING)
+        self.roi_pool_m = DeformRoIPool(width, MASK_BINS, scale, 4 * width)
+        nn.init.kaiming_normal_(self.conv_logits.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.conv_logits.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, rows: Tensor, rois_xyxy: Tensor) -> Tensor:
+        """Draw masks.
+
+        Args:
+            features, rows, rois_xyxy: As of `RefineHead.forward`.
+
+        Returns:
+            Logits [N, 64, 64] over each box.
+        """
+        drawn = self.convs(self.roi_pool_m(features, rows, rois_xyxy))
+        logits: Tensor = self.conv_logits(F.relu(self.upsample(drawn), inplace=True))
+        return logits[:, 0]
+
+
+def changed_boxes(boxes: Tensor, changes: Tensor) -> Tensor:
+    """Boxes after predicted changes.
+
+    Args:
+        boxes: [..., 4] cx, cy, w, h.
+        changes: [..., 4] from `RefineHead`.
+
+    Returns:
+        [..., 4] cx, cy, w, h.
+    """
+    scaled = changes * changes.new_tensor(CHANGE_SCALES)
+    return torch.cat(
+        [boxes[..., :2] + scaled[..., :2] * boxes[..., 2:], boxes[..., 2:] * scaled[..., 2:].exp()], dim=-1
+    )
+
+
+def changes_between(rois_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
+    """The inverse of `changed_boxes`: what a `RefineHead` is to predict.
+
+    Args:
+        rois_xyxy, target_xyxy: [..., 4] corners.
+
+    Returns:
+        [..., 4] in units of `CHANGE_SCALES`.
+    """
+    (low, high), (first, last) = rois_xyxy.split(2, dim=-1), target_xyxy.split(2, dim=-1)
+    size, extent = high - low, last - first
+    moves = ((first + last) - (low + high)) / 2 / size
+    return torch.cat([moves, (extent / size).log()], dim=-1) / rois_xyxy.new_tensor(CHANGE_SCALES)
+
+
+def masks_in_boxes(masks: Tensor, rows: Tensor, rois_xyxy: Tensor, side: int = MASK_SIDE) -> Tensor:
+    """What a `MaskHead` is to draw: the part of a mask in each box, by nearest pixels.
+
+    Args:
+        masks: [B, H, W] 0..1.
+        rows: [N] int64, the mask of each box.
+        rois_xyxy: [N, 4] in pixels; corners are cut to whole pixels inside the mask, both included.
+        side: Of the result.
+
+    Returns:
+        [N, side, side].
+    """
+    height, width = masks.shape[-2:]
+    steps = torch.arange(side, device=masks.device)
+    last = torch.tensor([width - 1, height - 1] * 2, device=masks.device)
+    corners = torch.minimum(rois_xyxy.to(masks.device).long().clamp(min=0), last)
+    low, count = corners[:, :2], corners[:, 2:] - corners[:, :2] + 1
+    columns, lines = (low[..., None] + steps * count[..., None] // side).unbind(dim=1)
+    return masks[rows[:, None, None], lines[:, :, None], columns[:, None, :]]
