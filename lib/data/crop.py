@@ -570,10 +570,13 @@ class PySOTStyle(ContextStyle):
         self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
     ) -> CropRegion:
         x, y, w, h = box_xywh
-        exact = context_side(w, h) * factor / 2
+        return self.around((x + w / 2, y + h / 2), context_side(w, h) * factor / 2)
+
+    def around(self, centre_xy: tuple[float, float], exact: float) -> CropRegion:
+        """The square around a centre, with the side that boxes are converted by."""
         side = round(exact)
-        left, top = (math.floor(centre - (side + 1) / 2 + 0.5) for centre in (x + w / 2, y + h / 2))
-        return CropRegion(left, top, side, side, (x + w / 2, y + h / 2), (exact, exact))
+        left, top = (math.floor(centre - (side + 1) / 2 + 0.5) for centre in centre_xy)
+        return CropRegion(left, top, side, side, centre_xy, (exact, exact))
 
     def crop_mask(self, mask: Mask, region: CropRegion, size: int) -> Mask:
         """The pixels of a crop into which any of a mask is mixed.

@@ -83,6 +83,7 @@ def roll_out(
     )
     start = truth[0].clone()
     state = tracker.init_state(template, tracker.encode_template(template), start).select([*range(count)] * 2)
+    masked = any(c.search_masks is not None for c in clips)
     regions: list[R] = []
     choices: list[Tensor] = []
     boxes: list[Tensor] = []
@@ -100,7 +101,12 @@ def roll_out(
         state, prediction = tracker.postprocess(state, region, output, greedy_and_exploring)
         if update:
             state = tracker.update(state, frames, output, prediction)
-        regions.append(region.select(range(count, 2 * count)))
+        explored = region.select(range(count, 2 * count))
+        if masked:
+            given = zip(clips, shown, strict=True)
+            masks = [None if c.search_masks is None else c.search_masks[places[t]] for c, places in given]
+            explored = tracker.with_masks(explored, masks)
+        regions.append(explored)
         boxes.append(prediction.boxes_xywh)
     found = torch.stack(boxes).unflatten(1, (2, count)).transpose(0, 1)
     return Rollout(template, start, regions, torch.stack(choices), found, truth[1:], real)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lib.data import Frame
+from lib.data import Frame, Mask
 from lib.models.heads import Candidates
 from lib.track.state import S, State
 
@@ -278,6 +278,15 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
             frames, output, prediction: Of the frame that `state` is in now.
         """
         return state
+
+    def with_masks(self, region: R, masks: Sequence[Mask | None]) -> R:
+        """Search regions with the masks of their targets, of trackers whose method learns masks; the same otherwise.
+
+        Args:
+            region: Of B targets.
+            masks: [H, W] bool of each frame, or None where it is unknown.
+        """
+        return region
 
     def explorer(self) -> StagedTracker[S, T, R]:
         """The tracker of roll-outs, where it is another one than that of evaluation."""

@@ -26,3 +26,4 @@ from lib.data.datasets.prepared_crops import PREPARED, PreparedCrops
 from lib.data.datasets.pseudo import PseudoLabelDataset
 from lib.data.datasets.rgbx import DepthTrackDataset, GtotDataset, LasherDataset, VisEventDataset, VtuavDataset
 from lib.data.datasets.trackingnet import ALL_CHUNKS, TrackingNetDataset, parse_chunks
+from lib.data.datasets.youtube_vos import YoutubeVosDataset

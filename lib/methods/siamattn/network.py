@@ -14,6 +14,8 @@ from lib.models.heads import Candidates, MaskHead, RefineHead, anchor_candidates
 
 BOX_FEATURES, MASK_FEATURES = "box_features", "mask_features"
 """Maps of `Candidates` in which boxes are refined and masks are drawn."""
+TRUE_MASKS, HAS_MASKS = "true_masks", "has_masks"
+"""Maps of `Candidates` in sequence-level training: masks of the targets, and whether they are known."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lib.data import Batch
 from lib.methods.siamattn.config import SiamAttnConfig
-from lib.methods.siamattn.network import Regions, SiamAttn
+from lib.methods.siamattn.network import HAS_MASKS, TRUE_MASKS, Regions, SiamAttn
 from lib.methods.siamrpnpp.config import SiamRPNConfig
 from lib.methods.siamrpnpp.objective import AnchorCriterion
 from lib.models.heads import MASK_SIDE, Candidates, anchor_candidates, changes_between, masks_in_boxes
@@ -185,24 +185,17 @@ class SiamAttnAuxiliary:
     criterion: SiamAttnCriterion
     network: SiamAttn
 
-    def __call__(
-        self,
-        candidates: Candidates,
-        targets_xywh: Tensor,
-        masks: Tensor | None = None,
-        has_masks: Tensor | None = None,
-    ) -> Losses:
+    def __call__(self, candidates: Candidates, targets_xywh: Tensor) -> Losses:
         """Losses of M search regions.
 
         Args:
-            candidates, targets_xywh: See `lib.objectives.AuxiliaryLoss`.
-            masks: [M, S, S] bool.
-            has_masks: [M] bool.
+            candidates: With true masks among the maps, where there are some.
+            targets_xywh: See `lib.objectives.AuxiliaryLoss`.
         """
-        criterion = self.criterion
+        criterion, maps = self.criterion, candidates.maps
         boxes = criterion.box_losses(candidates, criterion.targets(targets_xywh))
         present = torch.ones(len(targets_xywh), dtype=torch.bool)
         regions = criterion.propose(candidates, targets_xywh, present)
         changes, logits = self.network.refine(candidates, regions), self.network.draw(candidates, regions)
-        more = criterion.region_losses(changes, logits, regions, masks, has_masks)
+        more = criterion.region_losses(changes, logits, regions, maps.get(TRUE_MASKS), maps.get(HAS_MASKS))
         return Losses(boxes.total + more.total, {**boxes.terms, **more.terms})

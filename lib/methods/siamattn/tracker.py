@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import cv2
@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib.data import Mask, PySOTStyle
 from lib.methods.siamattn.config import SiamAttnTest
-from lib.methods.siamattn.network import Regions, SiamAttn
-from lib.methods.siamrpnpp.tracker import SiamRPNTracker
+from lib.methods.siamattn.network import HAS_MASKS, TRUE_MASKS, Regions, SiamAttn
+from lib.methods.siamrpnpp.tracker import SiamRPNTracker, SizedRegion
 from lib.models.heads import MASK_SIDE, Candidates, changed_boxes
 from lib.track import OneStreamState, Policy, Prediction, SearchRegion, TrackerOutput
 
@@ -23,6 +24,19 @@ SMALLEST = 10.0
 """Least side of a box to refine, in pixels of the search region."""
 LEAST_AREA = 100.0
 """Image pixels that a contour has to enclose to become a polygon."""
+
+
+@dataclass
+class MaskedRegion(SizedRegion):
+    """A search region with the target's mask.
+
+    Attributes:
+        masks: [B, S, S] bool, on the tracker's device.
+        has_masks: [B] bool, the mask is known.
+    """
+
+    masks: Tensor
+    has_masks: Tensor
 
 
 class SiamAttnTracker(SiamRPNTracker):
@@ -52,11 +66,27 @@ class SiamAttnTracker(SiamRPNTracker):
         return {**super().procedure(), **chosen, "smallest_refined_side": SMALLEST}
 
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
-        """Features of masks are computed where they are requested, or learned from."""
+        """Features of masks are computed where they are requested, or learned from; true masks join the maps."""
         template, _ = state.template_of(rows)
         masks = bool(self.regions) or torch.is_grad_enabled()
         locate = self.network.locate_with_masks if masks else self.network.locate
-        return self.output(locate(template, self.normalise(region.crops)), state, region, rows)
+        found = locate(template, self.normalise(region.crops))
+        if isinstance(region, MaskedRegion):
+            found = replace(found, maps={**found.maps, TRUE_MASKS: region.masks, HAS_MASKS: region.has_masks})
+        return self.output(found, state, region, rows)
+
+    def with_masks(self, region: SearchRegion, masks: Sequence[Mask | None]) -> SearchRegion:
+        style, side = self.crop_style, self.settings.search_size
+        assert isinstance(style, PySOTStyle)
+        assert isinstance(region, SizedRegion)
+        cropped = torch.zeros(len(masks), side, side, dtype=torch.bool)
+        places = zip(region.centres.tolist(), region.sides[:, 0].tolist(), masks, cropped, strict=True)
+        for (x, y), exact, mask, out in places:
+            if mask is not None:
+                out.copy_(torch.from_numpy(style.crop_mask(mask, style.around((x, y), exact), side)))
+        known = torch.tensor([mask is not None for mask in masks])
+        own = {f.name: getattr(region, f.name) for f in fields(region)}
+        return MaskedRegion(**own, masks=cropped.to(self.device), has_masks=known.to(self.device))
 
     def refined(self, candidates: Candidates, boxes: Tensor) -> Tensor:
         side = self.settings.search_size

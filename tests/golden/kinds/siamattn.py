@@ -12,8 +12,19 @@ import torch
 from golden import Case, runner
 from torch import Tensor
 
-from kinds.siamrpnpp import Shuffled, experiment_of, gradient_tolerance, overridden, picture, video
-from lib.data import Batch
+from kinds.siamrpnpp import (
+    Shuffled,
+    Watched,
+    clips_of,
+    experiment_of,
+    gradient_tolerance,
+    overridden,
+    picture,
+    sequence_settings,
+    sequence_step,
+    video,
+)
+from lib.data import Batch, FrameSet, xywh_to_xyxy
 from lib.deploy import prepare
 from lib.methods import Experiment
 from lib.methods.siamattn import (
@@ -23,13 +34,16 @@ from lib.methods.siamattn import (
     Regions,
     RegionSampler,
     SiamAttn,
+    SiamAttnAuxiliary,
     SiamAttnCriterion,
+    SiamAttnTracker,
 )
 from lib.models import load_into
 from lib.models.fusion import channel_attention
 from lib.models.heads import AnchorTargets, Candidates, changes_between, masks_in_boxes
 from lib.models.layers import deform_conv, deform_roi_pool
 from lib.objectives import Progress
+from lib.track import CropSettings
 from lib.train import parameter_groups, phases_of, set_train_mode
 
 
@@ -213,14 +227,16 @@ class PerImage(SiamAttnCriterion):
     seeds: list[int]
 
     def targets(self, boxes_xywh: Tensor, negative: Tensor | None = None) -> AnchorTargets:
-        np.random.seed(self.seeds[0])
+        if self.seeds:
+            np.random.seed(self.seeds[0])
         none = torch.zeros(len(boxes_xywh), dtype=torch.bool) if negative is None else negative
         rows = [slice(i, i + 1) for i in range(len(boxes_xywh))]
         found = [super(PerImage, self).targets(boxes_xywh[row], none[row]) for row in rows]
         return AnchorTargets(*(torch.cat([getattr(f, k) for f in found]) for k in ("labels", "changes", "weights")))
 
     def propose(self, candidates: Candidates, boxes_xywh: Tensor, present: Tensor) -> Proposed:
-        np.random.seed(self.seeds[1])
+        if self.seeds:
+            np.random.seed(self.seeds[1])
         return super().propose(candidates, boxes_xywh, present)
 
 
@@ -270,3 +286,43 @@ def train_step(case: Case) -> None:
 
 RULES = "anchor targets", "proposals"
 """Where a training step says how it draws."""
+
+
+class WatchedAttn(Watched, SiamAttnTracker):
+    """Keeps what both halves of the batch saw."""
+
+
+@runner("siamattn/slt_step")
+def slt_step(case: Case) -> None:
+    data = case.data
+    experiment = experiment_for(case, "slt_siamattn", **sequence_settings(case))
+    network, config = build(case, "slt_siamattn"), experiment.config
+    criterion = per_image(experiment, network, [])
+    tracker = WatchedAttn(network, CropSettings.from_config(config), config.test)
+    tracker.whole_sides = False
+    clips = [masked(clip) for clip in clips_of(data)]
+    seeds = re.findall(r"np\.random\.seed\((\d+)\)", data["rules"]["random"])
+
+    def explored(rollout: Any) -> None:
+        """Mask weights in the reference's order, sequence by sequence, for samples frame by frame."""
+        steps = len(rollout.regions)
+        for t, region in enumerate(rollout.regions):
+            for s in range(len(clips)):
+                region.has_masks[s] = (t * len(clips) + s) // steps == 0
+        np.random.seed(int(seeds[1]))
+
+    losses = {"loss_sum": "policy", "reg_loss_sum": "loc", "refine_loss_sum": "refine", "mask_loss_sum": "mask"}
+    summed = {name: f"Loss/{term}" for name, term in losses.items()}
+    auxiliary = SiamAttnAuxiliary(criterion, network)
+    sequence_step(case, experiment, tracker, auxiliary, clips, summed, explored)
+
+
+def masked(clip: FrameSet) -> FrameSet:
+    """All frames count, and the middle of each box is the target's mask."""
+    masks = []
+    for frame, box in zip(clip.search, xywh_to_xyxy(clip.search_boxes).astype(int).tolist(), strict=True):
+        x1, y1, x2, y2 = box
+        mask = np.zeros(frame.size_hw, dtype=bool)
+        mask[y1 + 2 : y2 - 2, x1 + 3 : x2 - 3] = True
+        masks.append(mask)
+    return replace(clip, search_masks=tuple(masks), real_length=len(clip.search))

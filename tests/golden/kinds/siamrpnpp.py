@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from golden import Case, runner
 from torch import Tensor, nn
@@ -40,10 +40,10 @@ from lib.data import (
 )
 from lib.deploy import prepare
 from lib.methods import Experiment, load_experiment
-from lib.methods.siamrpnpp import AnchorCriterion, SiamRPN, SiamRPNTracker, SizedRegion
+from lib.methods.siamrpnpp import AnchorBoxLoss, AnchorCriterion, SiamRPN, SiamRPNTracker, SizedRegion
 from lib.models import load_into
-from lib.models.heads import AnchorTargets, Candidates, anchor_candidates, anchor_grid
-from lib.objectives import Explored, Losses, Progress, SequenceObjective, targets_in_crops
+from lib.models.heads import AnchorTargets, anchor_candidates, anchor_grid
+from lib.objectives import Explored, Progress, SequenceObjective, targets_in_crops
 from lib.track import (
     CropSettings,
     OneStreamState,
@@ -531,11 +531,9 @@ class Forced(SiamRPNTracker):
 
 @runner("slt_pysot/objective")
 def objective(case: Case) -> None:
-    if case.data["model"] != "slt_siamrpnpp":
-        pytest.skip("SiamAttn is not built yet")
     c = case.config
     settings = {"SLT.POLICY_WEIGHT": c["CLS_WEIGHT"]}
-    experiment = experiment_of(case, "slt_siamrpnpp", **settings)
+    experiment = experiment_of(case, case.data["model"], **settings)
     config = experiment.config
     cls, loc = (case.tensor(name).requires_grad_() for name in ("cls", "loc"))
     grid, count = cls.shape[-1], c["B"]
@@ -591,7 +589,10 @@ class Anchored(nn.Module):
 
 
 class Watched(SiamRPNTracker):
-    """Keeps what both halves of the batch saw, and draws labels when PySOT does: for every crop, greedy ones first."""
+    """Keeps what both halves of the batch saw, and draws labels when PySOT does: for every crop, greedy ones first.
+
+    Trackers that build on this one can be watched too.
+    """
 
     truth: list[Tensor]
     criterion: AnchorCriterion
@@ -623,36 +624,67 @@ class Watched(SiamRPNTracker):
 
 @runner("siamrpnpp/slt_step")
 def slt_step(case: Case) -> None:
-    c, data = case.config, case.data
-    settings = {
+    experiment = experiment_of(case, "slt_siamrpnpp", **sequence_settings(case))
+    network = build(case, "slt_siamrpnpp")
+    config, criterion = experiment.config, criterion_of(experiment)
+    tracker = Watched(network, CropSettings.from_config(config), config.test)
+    losses = {"loss_sum": "Loss/policy", "reg_loss_sum": "Loss/loc"}
+    sequence_step(case, experiment, tracker, AnchorBoxLoss(criterion), clips_of(case.data), losses)
+
+
+def sequence_settings(case: Case) -> dict[str, Any]:
+    """Keys of a sequence-level step."""
+    c = case.config
+    return {
         "SLT.MICRO_FRAMES": c["BATCH_SIZE"],
         "SLT.POLICY_WEIGHT": c["CLS_WEIGHT"],
         "SLT.FRAMES": max(c["frames"]),
         "TRAIN.BATCH_SIZE": c["NUM_SEQ"],
     }
-    experiment, network = experiment_of(case, "slt_siamrpnpp", **settings), build(case, "slt_siamrpnpp")
-    config, criterion = experiment.config, criterion_of(experiment)
-    clips = clips_of(data)
+
+
+def sequence_step(
+    case: Case,
+    experiment: Experiment,
+    tracker: Watched,
+    auxiliary: Any,
+    clips: list[FrameSet],
+    summed: dict[str, str],
+    explored: Callable[[Any], None] = lambda rollout: None,
+) -> None:
+    """A whole iteration: roll-out, losses of its parts, update.
+
+    Args:
+        case: With actions in place of draws.
+        experiment: Of sequence-level training.
+        tracker: Explores, and learns.
+        auxiliary: The method's own losses, with a `criterion` that draws as PySOT does.
+        clips: Of the case.
+        summed: Output of the case -> term that it is the sum of.
+        explored: Called with the roll-out before anything is learned from it.
+    """
+    data, network, criterion = case.data, tracker.network, auxiliary.criterion
     truth = torch.stack([torch.from_numpy(clip.search_boxes) for clip in clips], dim=1)
-    tracker = Watched(network, CropSettings.from_config(config), config.test)
     tracker.watch(list(truth[1:]), criterion)
     actions = iter(torch.tensor(data["forced_actions"]))
     np.random.seed(int(re.search(r"np\.random\.seed\((\d+)\)", data["rules"]["random"]).group(1)))  # type: ignore
     rollout = roll_out(tracker, clips, lambda _logits: next(actions))
+    explored(rollout)
     fields = ("labels", "changes", "weights")
     drawn = AnchorTargets(*(torch.cat([getattr(d, f) for d in tracker.labels]) for f in fields))
     done = 0
 
-    def boxes(candidates: Candidates, targets: Tensor) -> Losses:
+    def targets(boxes_xywh: Tensor, negative: Tensor | None = None) -> AnchorTargets:
         nonlocal done
-        rows = slice(done, done + len(targets))
-        done += len(targets)
-        return criterion.box_losses(candidates, AnchorTargets(*(getattr(drawn, f)[rows] for f in fields)))
+        rows = slice(done, done + len(boxes_xywh))
+        done += len(boxes_xywh)
+        return AnchorTargets(*(getattr(drawn, f)[rows] for f in fields))
 
-    learn = SequenceObjective(tracker, boxes, config.slt)
+    object.__setattr__(criterion, "targets", targets)
+    learn = SequenceObjective(tracker, auxiliary, experiment.config.slt)
     parts = learn.parts(rollout, [""] * len(clips))
     set_train_mode(network, learn, False, ())
-    sums = dict.fromkeys(("Loss/policy", "Loss/loc"), 0.0)
+    sums = dict.fromkeys(summed.values(), 0.0)
     for part in parts:
         losses = learn(network, part, Progress(1, 20))
         losses.total.backward()
@@ -662,7 +694,7 @@ def slt_step(case: Case) -> None:
     gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
     after = updated(case, network, experiment, 0)
     overlaps = rollout.overlaps()
-    lists = [[overlaps[half, : n - 1, s].tolist() for s, n in enumerate(data["real_frames"])] for half in (0, 1)]
+    lists = [[overlaps[half, : clip.real_length - 1, s].tolist() for s, clip in enumerate(clips)] for half in (0, 1)]
     grid = network.grid
     for t, stored in enumerate(data["trajectory"]):
         found = xywh_to_xyxy(rollout.boxes_xywh[:, t].flatten(0, 1))
@@ -673,8 +705,7 @@ def slt_step(case: Case) -> None:
     weights = drawn.weights.unflatten(1, (-1, grid, grid)).unflatten(0, (-1, len(clips)))
     named: dict[str, Any] = {
         "rewards": rollout.advantage(),
-        "loss_sum": sums["Loss/policy"],
-        "reg_loss_sum": sums["Loss/loc"],
+        **{name: sums[term] for name, term in summed.items()},
         "x_crop": bgr(torch.stack(tracker.crops).numpy()),
         "z_crop": bgr(rollout.template.crops.numpy()),
         "label_loc_weight": weights,

@@ -157,7 +157,7 @@ def test_files_of_old_name_the_refinement_by_its_boxes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("near", [1, 3, 16, 40])
 def test_every_sample_has_the_same_number_of_regions_all_of_them_near_the_target(near: int) -> None:
     truth = torch.tensor([[20.0, 20.0, 60.0, 70.0]])
-    boxes = torch.cat([truth + torch.arange(near - 1)[:, None] * 0.1, torch.tensor([[90.0, 90.0, 99.0, 99.0]] * 5)])
+    boxes = torch.cat([truth + torch.arange(1, near)[:, None] * 0.1, torch.tensor([[90.0, 90.0, 99.0, 99.0]] * 5)])
     found = RegionSampler(16, 0.5)(boxes[None], truth)[0]
     assert found.shape == (16, 4)
     assert (found[:, 0] < 40).all()

@@ -1,0 +1,119 @@
+"""YouTube-VOS (Xu et al., ECCV 2018): one sequence per annotated object, with its masks."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lib.catalogue import CATALOGUE
+from lib.data.datasets.base import Annotation, StoredDataset, locate_root
+from lib.data.datasets.frames import FrameFiles, Listed
+from lib.data.io import AnnotationError
+from lib.data.store import Store
+from lib.data.types import Mask
+
+
+@dataclass(frozen=True)
+class ObjectMasks:
+    """Masks of one object in pictures whose pixels are numbers of objects.
+
+    Attributes:
+        store: Where the pictures are.
+        files: The pictures.
+        number: Of the object.
+    """
+
+    store: Store
+    files: Listed
+    number: int
+
+    def __call__(self, frame: int) -> Mask:
+        """[H, W] bool.
+
+        Raises:
+            FileNotFoundError: The picture is missing.
+            AnnotationError: It cannot be read.
+        """
+        key = self.files.key(frame)
+        try:
+            with Image.open(io.BytesIO(self.store.read(key))) as picture:
+                return np.asarray(np.asarray(picture) == self.number)
+        except (OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise AnnotationError(f"{self.store.describe(key)}: not a picture of masks ({error})") from None
+
+
+class YoutubeVosDataset(StoredDataset):
+    """`meta.json`, `JPEGImages/<video>/<frame>.jpg` and `Annotations/<video>/<frame>.png` of every fifth frame.
+
+    A sequence, `<video>_<object>`, has the frames for which `meta.json` lists the object. Boxes are those around the
+    masks, in whole pixels; they are valid, and visible, where the mask is large enough.
+
+    Args:
+        store: Folder or archive.
+        names: Sequences; None: all of them.
+        name: Name for messages.
+        min_area: A mask of no more pixels has no box; 1000 in SLT-SiamAttn.
+
+    Raises:
+        AnnotationError: `meta.json` is damaged.
+    """
+
+    def __init__(
+        self, store: Store, names: Sequence[str] | None = None, name: str = "youtube_vos", *, min_area: int = 1000
+    ) -> None:
+        layout = CATALOGUE["youtube_vos"].layout
+        root = locate_root(store, lambda s: s.exists("meta.json") and s.exists("JPEGImages"), name, layout, ("train",))
+        where = root.describe("meta.json")
+        try:
+            videos = json.loads(root.read("meta.json"))["videos"]
+            self._objects = {
+                f"{video}_{number}": (video, int(number), str(one.get("category", "")), sorted(map(str, one["frames"])))
+                for video, entry in videos.items()
+                for number, one in entry["objects"].items()
+            }
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise AnnotationError(f"{where}: not a meta.json of YouTube-VOS ({what})") from None
+        chosen = list(self._objects) if names is None else list(names)
+        if unknown := [n for n in chosen if n not in self._objects]:
+            raise AnnotationError(f"{where}: there is no object {unknown[0]}")
+        super().__init__(root, chosen, name)
+        self.min_area = min_area
+
+    def _read(self, index: int) -> Annotation:
+        video, number, category, frames = self._objects[self.names[index]]
+        if not frames:
+            raise AnnotationError(f"{self.store.describe('meta.json')}: object {self.names[index]} has no frame")
+        masks = ObjectMasks(self.store, Listed.of(f"Annotations/{video}", [f"{f}.png" for f in frames]), number)
+        boxes, large = np.zeros((len(frames), 4)), np.zeros(len(frames), dtype=np.bool_)
+        for i in range(len(frames)):
+            mask = masks(i)
+            boxes[i], large[i] = box_around(mask), int(mask.sum()) > self.min_area
+        pictures = FrameFiles(self.store, Listed.of(f"JPEGImages/{video}", [f"{f}.jpg" for f in frames]))
+        return Annotation(
+            boxes, large, large, pictures, object_class=category or None, folder=f"Annotations/{video}", read_mask=masks
+        )
+
+
+def box_around(mask: Mask) -> NDArray[np.float64]:
+    """The smallest box of whole pixels around a mask.
+
+    Args:
+        mask: [H, W].
+
+    Returns:
+        [4] x, y, w, h; zeros for an empty mask.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return np.zeros(4)
+    x, y = columns[0], rows[0]
+    return np.array([x, y, columns[-1] - x + 1, rows[-1] - y + 1], dtype=np.float64)
