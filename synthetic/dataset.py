@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.data import Frame, Modality, Video, depth_to_picture
+from lib.data import Frame, Mask, Modality, Video, depth_to_picture
 from lib.registry import suggest
 from synthetic.config import WorldConfig
 from synthetic.crossmodal import DepthCamera, EventCamera, ThermalCamera
@@ -70,6 +70,9 @@ class _CameraCache:
 
     def read(self, seed: int, t: int) -> Frame:
         return self.get(seed).frame(t)
+
+    def read_mask(self, seed: int, t: int) -> Mask:
+        return self.get(seed).world.visible_mask(t)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -134,6 +137,7 @@ class SyntheticDataset:
             visible_ratio=truth.visible_fraction,
             attributes=truth.attributes,
             dataset=self.name,
+            read_mask=partial(self._cameras.read_mask, self.world_seed(index)),
         )
 
     def __iter__(self) -> Iterator[Video]:

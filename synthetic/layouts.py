@@ -207,6 +207,42 @@ class CocoLayout(LayoutWriter):
         write_text(root / "annotations" / f"instances_{split}2017.json", json.dumps(table))
 
 
+class YoutubeVosLayout(LayoutWriter):
+    """YouTube-VOS: every fifth frame, the target's visible pixels as object 1; other objects are not annotated."""
+
+    splits = ("train",)
+    STEP = 5
+
+    def names(self, split: str, kinds: Sequence[str]) -> list[str]:
+        return [f"{k:010x}" for k in range(len(kinds))]
+
+    def mark(self, root: Path, name: str, number: int, split: str) -> Path:
+        return root / split / "Annotations" / name
+
+    def write(self, root: Path, task: WriteTask) -> None:
+        world, part = task.cameras.world, root / task.split
+        frames = range(0, world.config.length, self.STEP)
+
+        def pictures(folder: Path) -> None:
+            for t in frames:
+                write_rgb(folder / f"{t:05d}.jpg", world.render(t))
+
+        def masks(folder: Path) -> None:
+            for t in frames:
+                write_raw(folder / f"{t:05d}.png", world.visible_mask(t).astype(np.uint8))
+
+        in_one_step(part / "JPEGImages" / task.name, pictures)
+        in_one_step(self.mark(root, task.name, task.number, task.split), masks)
+
+    def summary(self, task: WriteTask) -> dict[str, Any]:
+        frames = range(0, task.cameras.world.config.length, self.STEP)
+        return {"category": task.kind, "frames": [f"{t:05d}" for t in frames]}
+
+    def finish(self, root: Path, split: str, names: Sequence[str], summaries: Sequence[dict[str, Any]]) -> None:
+        videos = {name: {"objects": {"1": summary}} for name, summary in zip(names, summaries, strict=True)}
+        write_text(root / split / "meta.json", json.dumps({"videos": videos}))
+
+
 class Tnl2kLayout(FlatLayout):
     """TNL2K: pictures by their sorted listing, a sentence in language.txt."""
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data import Image
+from lib.data import Image, Mask
 from synthetic.arrays import u8
 from synthetic.config import WorldConfig
 from synthetic.draw import Grey, PaintedPart, draw_figure, paint_part, silhouette, streak
@@ -110,3 +110,11 @@ class SyntheticWorld:
         """[height, width] uint8 mask of the target, as if nothing were in front of it."""
         self.check_frame(t)
         return silhouette(self.plan.target, t, self.config.width, self.config.height)
+
+    def visible_mask(self, t: int) -> Mask:
+        """[height, width] bool, the target's pixels that nothing is in front of."""
+        hidden = [silhouette(figure, t, self.config.width, self.config.height) > 127 for figure in self.plan.front]
+        mask: Mask = self.silhouette(t) > 127
+        for other in hidden:
+            mask &= ~other
+        return mask

@@ -30,6 +30,7 @@ from synthetic.layouts import (
     VastTrackLayout,
     VisEventLayout,
     VotRgbdLayout,
+    YoutubeVosLayout,
 )
 
 WRITERS: Registry[LayoutWriter] = Registry("layout")
@@ -39,6 +40,7 @@ for _name, _layout in {
     "got10k": Got10kLayout(),
     "trackingnet": TrackingNetLayout(),
     "coco": CocoLayout(),
+    "youtube_vos": YoutubeVosLayout(),
     "tnl2k": Tnl2kLayout(),
     "vasttrack": VastTrackLayout(),
     "lasher": LasherLayout(),

@@ -213,3 +213,21 @@ def test_cache_is_bounded() -> None:
 def test_wrong_names_say_what_is_wrong(name: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         build_synthetic(name)
+
+
+def test_masks_are_the_targets_visible_pixels() -> None:
+    config = WorldConfig(width=160, height=120, length=40, attributes=("POC",))
+    video = SyntheticDataset(seed=3, sequences=1, config=config)[0]
+    assert video.read_mask is not None
+    assert video.visible_ratio is not None
+    areas = np.array([video.read_mask(t).sum() for t in range(40)])  # type: ignore[union-attr]
+    hidden, seen = video.visible_ratio.argmin(), video.visible_ratio.argmax()
+    assert video.visible_ratio[hidden] < 0.9
+    shares = areas / video.boxes_xywh[:, 2:].clip(1).prod(axis=1)
+    assert shares[hidden] < shares[seen]
+    x, y, w, h = video.boxes_xywh[seen]
+    rows, columns = np.nonzero(video.read_mask(int(seen)))
+    assert columns.min() >= x - 1.5
+    assert columns.max() <= x + w + 1.5
+    assert rows.min() >= y - 1.5
+    assert rows.max() <= y + h + 1.5

@@ -28,6 +28,7 @@ READERS = {
     "trackingnet": lambda root: datasets.TrackingNetDataset(root, chunks=[0, 1]),
     "coco": lambda root: datasets.CocoDataset(open_store(root), min_side=0),
     "vid": lambda root: datasets.ImagenetVidDataset(open_store(root)),
+    "youtube_vos": lambda root: datasets.YoutubeVosDataset(open_store(root), min_area=0),
     "tnl2k": lambda root: datasets.Tnl2kDataset(open_store(root)),
     "vasttrack": lambda root: datasets.VastTrackDataset(open_store(root)),
     "lasher": lambda root: datasets.LasherDataset(open_store(root)),
@@ -73,7 +74,7 @@ def test_every_layout_has_a_reader() -> None:
     assert set(WRITERS) == set(READERS)
 
 
-@pytest.mark.parametrize("layout", [name for name in READERS if name not in ("coco", "vid")])
+@pytest.mark.parametrize("layout", [name for name in READERS if name not in ("coco", "youtube_vos", "vid")])
 def test_layout_comes_back_through_its_reader(layout: str, tmp_path: Path) -> None:
     config = WorldConfig(96, 72, 24, attributes=("OV", "FOC"))
     job = Job(layout, tmp_path, 2, seed=4, split=WRITERS[layout].splits[0], config=config)
@@ -113,6 +114,22 @@ def test_coco_comes_back(tmp_path: Path) -> None:
     for number in range(3):
         assert np.abs(boxes - source[number].boxes_xywh[0]).max(1).min() < 0.02
     assert read[0].read_frame(0).rgb.shape == (72, 96, 3)
+
+
+def test_youtube_vos_comes_back_with_the_visible_pixels(tmp_path: Path) -> None:
+    job = Job("youtube_vos", tmp_path, 2, seed=4, config=WorldConfig(96, 72, 24, attributes=("FOC",)))
+    names = write_benchmark(job)
+    read, source = READERS["youtube_vos"](tmp_path), dataset_of(job)
+    assert [video.name for video in read] == [f"{name}_1" for name in names]
+    for number, video in enumerate(read):
+        made = source[number]
+        assert len(video) == 5
+        for i, mask in enumerate(video.masks(range(5))):
+            assert np.array_equal(mask, made.read_mask(5 * i))
+            x, y, w, h = video.boxes_xywh[i].astype(int)
+            assert mask[y : y + h, x : x + w].sum() == mask.sum()
+            frame = made.read_frame(5 * i).rgb.astype(int)
+            assert np.abs(video.read_frame(i).rgb.astype(int) - frame).mean() <= 6
 
 
 def test_vid_comes_back_as_a_tracklet_until_the_target_is_absent(tmp_path: Path) -> None:
