@@ -34,15 +34,17 @@ def losses(batch: int) -> dict[str, tuple[Callable[[], Tensor], torch.optim.Opti
     pictures = torch.randn(batch, 2, 3, 112, 112), torch.randn(batch, 1, 3, 224, 224)
     boxes = torch.zeros(batch, 1, 4)
     given = Batch(*pictures, boxes, boxes, torch.zeros(batch, dtype=torch.long))
-    first: AppearanceTransfer = experiment.method.build_network(experiment.config, True)
-    noise = first.autoencoder.draw_noise(batch, torch.device("cpu"))
+    ours: AppearanceTransfer = experiment.method.build_network(experiment.config, True)
+    noise = ours.autoencoder.draw_noise(batch, torch.device("cpu"))
     plain = PlainMAT()
-    plain.load_state_dict(first.autoencoder.state_dict())
+    plain.load_state_dict(ours.autoencoder.state_dict())
     (template, wanted), search = pictures[0].unbind(1), pictures[1][:, 0]
 
-    def learn(network: AppearanceTransfer, dtype: torch.dtype) -> Tensor:
+    objective = TransferObjective(experiment.config, ours)
+
+    def learn(dtype: torch.dtype) -> Tensor:
         with torch.autocast("cpu", dtype=dtype, enabled=dtype is not torch.float32):
-            return TransferObjective(experiment.config, network).learn(network, given, noise).total
+            return objective.learn(ours, given, noise).total
 
     ways: dict[str, tuple[Callable[[], Tensor], torch.optim.Optimizer]] = {
         "plain": (
@@ -50,11 +52,9 @@ def losses(batch: int) -> dict[str, tuple[Callable[[], Tensor], torch.optim.Opti
             build_optimizer(parameter_groups(plain, train), train),
         )
     }
+    optimizer = build_optimizer(parameter_groups(ours, train), train)
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        network: AppearanceTransfer = experiment.method.build_network(experiment.config, True)
-        network.load_state_dict(first.state_dict())
-        optimizer = build_optimizer(parameter_groups(network, train), train)
-        ways[name] = (lambda network=network, dtype=dtype: learn(network, dtype), optimizer)  # type: ignore[misc]
+        ways[name] = (lambda dtype=dtype: learn(dtype), optimizer)  # type: ignore[misc]
     return ways
 
 
@@ -67,11 +67,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows: dict[str, dict[str, Any]] = {}
+    ways = losses(options.batch)
+    rows: dict[str, dict[str, Any]] = {name: {"loss": float(loss().detach())} for name, (loss, _) in ways.items()}
     steps: dict[str, Callable[[], object]] = {}
-    for name, (loss, optimizer) in losses(options.batch).items():
+    for name, (loss, optimizer) in ways.items():
         steps[name] = lambda loss=loss, optimizer=optimizer: step(optimizer, loss)
-        rows[name] = {"loss": float(loss().detach()), "saved_mib": saved_mib(steps[name])}  # type: ignore[arg-type]
+        rows[name]["saved_mib"] = saved_mib(steps[name])  # type: ignore[arg-type]
         rows[name]["operations"] = kernels(steps[name])  # type: ignore[arg-type]
     times = best_times(steps, options.repeats, options.seconds)
     for name, row in rows.items():
