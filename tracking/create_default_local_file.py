@@ -7,7 +7,8 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 
 from lib.command import run_command
-from lib.paths import default_local_yaml, local_yaml_path, write_local_yaml
+from lib.paths import local_yaml_path
+from tracking._local_yaml import default_local_yaml, write_local_yaml
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

@@ -14,11 +14,11 @@ from lib.catalogue import CATALOGUE
 from lib.paths import (
     MissingPathError,
     PathsError,
-    default_local_yaml,
     load_paths,
     parse_overrides,
     repository_root,
 )
+from tracking._local_yaml import default_local_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
