@@ -459,7 +459,8 @@ class SLT(Section):
         start: Weights to begin with: a file, also in the `pretrained` folder, loaded strictly; empty:
             MODEL.PRETRAIN_FILE, --load or --script_prv.
         frames: Per clip; the first one gives the box only.
-        micro_batch: Clips per backward pass, 0 for all.
+        micro_batch: Clips whose losses are averaged, in one backward pass; 0 for all.
+        clips_per_pass: Fewer clips of a micro-batch per backward pass: the same gradient in less memory.
         micro_frames: Frames per backward pass in place of MICRO_BATCH, taken from all clips frame by frame; gradients
             are averaged over all frames. 0: passes count clips.
         average: Gradients of these passes are averaged, not added up.
@@ -480,6 +481,7 @@ class SLT(Section):
     start: str = ""
     frames: Annotated[int, Range(2)] = 24
     micro_batch: CountOrNone = 2
+    clips_per_pass: Count | None = field(default=None, metadata={"section": True})
     micro_frames: CountOrNone = 0
     average: bool = False
     clip_sampler: str = "visible"

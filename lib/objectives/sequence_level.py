@@ -229,7 +229,7 @@ class SequenceObjective:
         """Deal a roll-out out to micro-batches.
 
         Gradients of the parts add up, as published, or are averaged over all frames (SLT.AVERAGE). A part has whole
-        clips, or frames of several (SLT.MICRO_FRAMES).
+        clips, or frames of several (SLT.MICRO_FRAMES). SLT.CLIPS_PER_PASS makes parts smaller, and changes no gradient.
 
         Args:
             rollout: of the batch's clips.
@@ -244,7 +244,14 @@ class SequenceObjective:
         groups = [[*range(i, min(i + size, count))] for i in range(0, count, size)]
         frames = [int(rollout.real[:, clips].sum()) for clips in groups]
         shares = [n / sum(frames) if self.section.average else 1.0 for n in frames]
-        return [Explored.of(rollout, clips, names, share, copies) for clips, share in zip(groups, shares, strict=True)]
+        parts = []
+        for clips, share in zip(groups, shares, strict=True):
+            step = self.section.clips_per_pass or len(clips)
+            passes = [clips[i : i + step] for i in range(0, len(clips), step)]
+            explored = [Explored.of(rollout, some, names, share, copies) for some in passes]
+            total = sum(len(part.rows) for part in explored)
+            parts += [replace(part, share=share * len(part.rows) / total) for part in explored]
+        return parts
 
     def __call__(self, network: nn.Module, batch: Explored, progress: Progress) -> Losses:
         """The same search regions once more, now with gradients; each clip's template is encoded once."""

@@ -281,6 +281,26 @@ def test_roll_outs_learn_what_is_not_frozen() -> None:
     assert "Loss/policy_iterates" in losses[0].terms
 
 
+def test_clips_that_pass_one_by_one_teach_what_they_teach_together() -> None:
+    e = experiment("TRAIN.BB_CE=0", script="slt_trdimp", config="slt_synthetic")
+    net = network(e, training=True)
+    parameter_groups(net, e.config.train)
+    explorer, auxiliary = e.build_tracker(net).explorer(), e.method.build_auxiliary(e.config, net)
+    rollout = roll_out(explorer, [frame_set(s) for s in (1, 2, 3)], build_policy(e.config.slt).draw)
+    gradients = []
+    for one_by_one in (None, 1):
+        section = replace(e.config.slt, micro_batch=2, clips_per_pass=one_by_one)
+        learn = SequenceObjective(explorer, auxiliary, section)
+        parts = learn.parts(rollout, ["a", "b", "c"])
+        assert [len(part) for part in parts] == ([1, 1, 1] if one_by_one else [2, 1])
+        net.zero_grad()
+        for part in parts:
+            learn(net, part, Progress(1, 2)).total.backward()
+        gradients.append({name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-6)
+
+
 def test_greedy_halves_agree_whatever_is_explored_beside_them() -> None:
     e = experiment(script="slt_trdimp", config="slt_synthetic")
     explorer = e.build_tracker(network(e)).explorer()
