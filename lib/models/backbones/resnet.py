@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
+from lib.models.layers.winograd import convolution
 from lib.ranges import Count, CountOrNone
 
 EXPANSION = 4
 STEM_STRIDE = 4
+STEM_KERNEL = 7
 
 
 class Bottleneck(nn.Module):
@@ -169,19 +171,19 @@ class FusedResNet(nn.Module):
             mean, std, source = options.pixels.affine()
             weight, mean = (weight / std.to(weight))[:, source], mean[source]
         self.register_buffer("mean", mean.float(), persistent=False)
-        side = options.grid * network.stride
-        exact = replace(options, dtype=torch.float32, grid=side)
         padding = network.conv1.padding[0]
         assert isinstance(padding, int)
+        side = options.grid * network.stride + (0 if padding else STEM_KERNEL)
+        exact = replace(options, dtype=torch.float32, grid=side)
         self.stem = Convolution(weight.float(), bias.float(), exact, relu=True, stride=2, padding=padding)
-        side //= STEM_STRIDE
+        side = _slides(_slides(side, STEM_KERNEL, 2, padding), 3, 2, 1)
         self.layers = nn.ModuleList()
         for i in range(1, network.layers + 1):
             blocks = []
             for block in network.get_submodule(f"layer{i}").children():
                 assert isinstance(block, Bottleneck)
                 blocks.append(FusedBottleneck(block, replace(options, grid=side)))
-                side //= block.conv2.stride[0]
+                side = blocks[-1].outputs
             self.layers.append(nn.Sequential(*blocks))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -211,25 +213,34 @@ class FusedResNet(nn.Module):
 
 
 class FusedBottleneck(nn.Module):
-    """A `Bottleneck` in three convolutions, or four."""
+    """A `Bottleneck` in three convolutions, or four.
+
+    Attributes:
+        outputs: Side of the map that it gives, for maps of `options.grid`.
+    """
 
     def __init__(self, block: Bottleneck, options: FuseOptions) -> None:
         super().__init__()
         stride, dilation, padding = block.conv2.stride[0], block.conv2.dilation[0], block.conv2.padding[0]
         assert isinstance(padding, int)
-        after = replace(options, grid=options.grid // stride)
+        self.outputs = _slides(options.grid, 2 * dilation + 1, stride, padding)
         sliding: dict[str, Any] = {"stride": stride, "dilation": dilation, "padding": padding}
         self.conv1 = Convolution(*folded(block.conv1, block.bn1), options, relu=True)
-        self.conv2 = Convolution(*folded(block.conv2, block.bn2), options, relu=True, **sliding)
-        self.conv3 = Convolution(*folded(block.conv3, block.bn3), after, relu=True)
-        self.downsample: Convolution | None = None
+        self.conv2 = convolution(*folded(block.conv2, block.bn2), options, relu=True, **sliding)
+        self.conv3 = Convolution(*folded(block.conv3, block.bn3), replace(options, grid=self.outputs), relu=True)
+        self.downsample: nn.Module | None = None
         if block.downsample is not None:
             weight, bias = folded(*block.downsample)
             around = sliding if weight.shape[-1] > 1 else {"stride": stride}
-            self.downsample = Convolution(weight, bias, options, **around)
+            self.downsample = convolution(weight, bias, options, **around)
 
     def forward(self, x: Tensor) -> Tensor:
         """As `Bottleneck.forward`."""
         shortcut = x if self.downsample is None else self.downsample(x)
         y: Tensor = self.conv3(self.conv2(self.conv1(x)), shortcut)
         return y
+
+
+def _slides(side: int, span: int, stride: int, padding: int) -> int:
+    """Places along a side of a map that a kernel of some span takes."""
+    return (side + 2 * padding - span) // stride + 1

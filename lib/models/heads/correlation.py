@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
+from lib.models.layers.winograd import convolution
 
 KERNEL_CELLS = 7
 """Side of the part of a template's map that is correlated: its middle."""
@@ -212,7 +213,7 @@ class FusedProposal(nn.Module):
             ):
                 parts = [folded(*list(getattr(branch, name))[:2]) for branch in pair]
                 weight, bias = (torch.cat(values) for values in zip(*parts, strict=True))
-                layers.append(Convolution(weight, bias, replace(options, grid=grid), relu=True, padding=0))
+                layers.append(convolution(weight, bias, replace(options, grid=grid), relu=True, padding=0))
         firsts, biases = zip(*(folded(*list(branch.head)[:2]) for branch in branches), strict=True)
         last = [cast("nn.Conv2d", branch.head[3]) for branch in branches]
         shares = torch.stack([proposal.cls_weight.softmax(dim=0), proposal.loc_weight.softmax(dim=0)], dim=1).flatten()
