@@ -226,31 +226,37 @@ class CornerHead(ConvBranches):
 class FusedCornerHead(nn.Module):
     """A `CornerHead` for inference: both branches side by side."""
 
+    places: Tensor
+
     def __init__(self, head: CornerHead, options: FuseOptions) -> None:
         super().__init__()
         self.branches, self.score = FusedBranches(head, CornerHead.BRANCHES, options), head.score
+        device = next(head.parameters()).device
+        self.register_buffer("places", cell_corners(options.grid, device)[0] / options.grid, persistent=False)
 
     def forward(self, feature: Tensor) -> Candidates:
         """As `CornerHead.forward`; float32 maps, whatever the format of the products."""
-        return corner_candidates(self.branches(feature), self.score)
+        return corner_candidates(self.branches(feature), self.score, self.places)
 
 
-def corner_candidates(logits: Tensor, score: CornerScore = "mean") -> Candidates:
+def corner_candidates(logits: Tensor, score: CornerScore = "mean", places: Tensor | None = None) -> Candidates:
     """The box between the expected corners; a cell stands for its top-left corner, there is no half-cell shift.
 
     Args:
         logits: [B, 2, g, g] of the top-left and the bottom-right corner.
         score: The candidate's score: "mean", the largest of the mean of both corners' probabilities (the score map);
             "product", the largest probability of the one times that of the other (MAT, CVPR 2023).
+        places: [2, g * g] x and y of the cells in units of the crop's side; computed where they are not given, or of
+            another grid.
 
     Returns:
         One candidate. The probabilities are `corners` in its maps.
     """
     grid = logits.shape[-1]
     corners = logits.flatten(2).softmax(dim=2)
-    steps = torch.arange(grid, device=logits.device, dtype=logits.dtype) / grid
-    cells = torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)])
-    first, second = (corners[:, :, None] * cells).sum(dim=3).unbind(1)
+    if places is None or places.shape[1] != grid * grid:
+        places = cell_corners(grid, logits.device)[0] / grid
+    first, second = (corners @ places.t().to(corners.dtype)).unbind(1)
     boxes = torch.cat([(first + second) / 2, second - first], dim=1)
     mean = corners.mean(dim=1)
     maps = {"score_map": mean.unflatten(1, (1, grid, grid)), "corners": corners}

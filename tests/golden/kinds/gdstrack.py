@@ -418,6 +418,12 @@ def track_video(case: Case) -> None:
 
 
 def follow(case: Case, tracker: GDSTrackTracker) -> None:
+    """Every frame goes on from the published box of the one before.
+
+    Left alone, correct implementations part: an edge of the graph that flips by rounding moves a box by a hundredth of
+    a pixel, random weights make a tenth of it in the next frame, and pixels after five. (Float64, this network and a
+    plain one differ among themselves as much as from the published boxes.) A single frame agrees to 1e-3 pixels.
+    """
     spec, base = case.data["inputs"]["video"], re.search(r"seed=(\d+)\+t", case.data["inputs"]["noise"])
     assert base is not None
     first_seed = int(base.group(1))
@@ -446,9 +452,12 @@ def follow(case: Case, tracker: GDSTrackTracker) -> None:
             "last_box_xyxy": [x, y, x + w, y + h],
         }
         for name in named.keys() & stored.keys():
-            pixels = name in ("out_xywh", "last_box_xyxy")
-            tolerance = None if pixels else {"rtol": 5e-3, "atol": 2e-3}
-            case.check(named[name], stored[name], f"frame {stored['t']} {name}", tolerance)
+            atol = 0.05 if name in ("out_xywh", "last_box_xyxy") else 1e-3
+            case.check(named[name], stored[name], f"frame {stored['t']} {name}", {"rtol": 1e-4, "atol": atol})
+        first, last = torch.tensor([stored["last_box_xyxy"]], dtype=torch.float64).chunk(2, dim=1)
+        centre = state.boxes_xywh[:, :2] + state.boxes_xywh[:, 2:] / 2
+        state.positions += (first + last) / 2 - centre
+        state.boxes_xywh = torch.cat([first, last - first], dim=1)
 
 
 @runner("gdstrack/state_update")
