@@ -7,6 +7,7 @@ from lib.data.augment import (
     CropPlan,
     CrossBlur,
     Draws,
+    Filter,
     PcaColour,
     becomes_grey,
     grey_picture,
