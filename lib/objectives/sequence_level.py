@@ -282,12 +282,11 @@ class SequenceObjective:
             if between:
                 earlier["Loss/policy_iterates"] = torch.stack(between).mean()
                 total = total + (self.section.iterate_weight or 0.0) * earlier["Loss/policy_iterates"]
-        total = total * batch.share
         own = {name: value for name, value in auxiliary.terms.items() if name != "Loss/total"}
         certain = log_policy.detach()
         entropy = -(certain.exp() * certain).flatten(1).sum(dim=1).mean()
         terms = {"Loss/total": total, "Loss/policy": policy, **earlier, **own, **batch.terms, "Entropy": entropy}
-        return Losses(total, {name: value.detach().to(total.device) for name, value in terms.items()})
+        return Losses(total * batch.share, {name: value.detach().to(total.device) for name, value in terms.items()})
 
 
 def policy_loss(log_policy: Tensor, batch: Explored) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +213,20 @@ def test_hundreds_of_frames_without_the_target() -> None:
         boxes.append(prediction.boxes_xywh[0])
     assert torch.equal(boxes[-1], boxes[-50])
     assert int(state.flags) == Flag.NOT_FOUND
+
+
+@pytest.mark.slow
+def test_frames_leave_nothing_behind() -> None:
+    """No tensor is kept per frame, before the memory is full and after."""
+    track, frames = tracker("TEST.MEMORY.SAMPLE_MEMORY_SIZE=24"), CLIPS["plain"]()
+    state, alive = track.init(frames[:1], START), []
+    for t in range(48):
+        state, _ = track.step(state, [frames[1 + t % 10]])
+        if t % 12 == 11:
+            gc.collect()
+            alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()))
+    assert int(state.samples.stored) > 24  # type: ignore[union-attr]
+    assert max(alive[1:]) <= alive[0] + 4, alive
 
 
 def test_a_memory_below_the_first_frame_s_samples_is_told() -> None:
