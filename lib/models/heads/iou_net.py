@@ -5,7 +5,6 @@ Boxes are x, y, w, h in crop pixels. Features come in two levels, of strides 8 a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.heads.candidates import at_least_float32
-from lib.models.layers.fused import Convolution, FuseOptions, folded, with_fused_children
-from lib.models.layers.precise_roi_pool import pool_with_gradient, precise_roi_pool
+from lib.models.layers.fused import Convolution, FuseOptions, Product, folded, with_fused_children
+from lib.models.layers.precise_roi_pool import LevelPooling, precise_roi_pool
 
 STRIDES, POOLED = (8, 16), (5, 3)
 """Of the two levels: crop pixels per cell, bins along a side of a box."""
@@ -49,28 +48,27 @@ class IoUFeatures:
 
     Attributes:
         fine, coarse: [N, C, H, W], of strides 8 and 16.
-        origins: [2, N, 1, 4] corners of both levels' windows in crop pixels, x, y, x, y; None for whole maps.
+        origins: [N, 2] x, y of each level's window in crop pixels; None for whole maps.
         reach: [N, 4] x1, y1, x2, y2 in crop pixels; boxes within are scored as they are on whole maps.
     """
 
     fine: Tensor
     coarse: Tensor
-    origins: Tensor | None = None
+    origins: tuple[Tensor, Tensor] | None = None
     reach: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BoxLayer:
-    """Linear layers behind the pooling of a level.
+    """Linear layer behind the pooling of a level, for bins as `LevelPooling` gives them.
 
     Attributes:
-        weight: [C, P * P * C] of the hidden units, bin after bin. bias: [C].
-        out: [C], from the hidden units to the score.
+        hidden: [N, R, P * P * C] -> hidden units [N, R, C] before their ReLU, batch norm included.
+        back: Its adjoint, without the bias.
     """
 
-    weight: Tensor
-    bias: Tensor
-    out: Tensor
+    hidden: Product
+    back: Product
 
 
 class IoUNet(nn.Module):
@@ -164,14 +162,14 @@ class IoUNet(nn.Module):
             at = enumerate(low.int().tolist())
             cuts = [level[i : i + 1, :, v : v + side, u : u + side] for i, (u, v) in at]
             levels.append(torch.cat(cuts).contiguous(memory_format=torch.channels_last))
-            origins.append(low[:, None].repeat(1, 1, 2) * stride)
+            origins.append((low * stride).to(fine.device))
             first = torch.where(low > 0, low + 2, -torch.inf)
             reach.append(torch.cat([first, torch.where(low + side < cells, low + side - 3, torch.inf)], dim=1) * stride)
         near = self.features(*levels)
         limits = torch.cat(
             [torch.maximum(*(r[:, :2] for r in reach)), torch.minimum(*(r[:, 2:] for r in reach))], dim=1
         )
-        return IoUFeatures(near.fine, near.coarse, torch.stack(origins).to(fine.device), limits.to(fine.device))
+        return IoUFeatures(near.fine, near.coarse, (origins[0], origins[1]), limits.to(fine.device))
 
     @torch.no_grad()
     def refine(
@@ -212,71 +210,54 @@ class IoUNet(nn.Module):
             Boxes [N, R, 4], scores [N, R] of the boxes before the last step, and the hull [N, 4] x1, y1, x2, y2 of all
             boxes that were scored.
         """
-        levels = [at_least_float32(x) for x in (features.fine, features.coarse)]
-        channels = [modulation[:, None, i].repeat(1, 1, bins**2) for i, bins in enumerate(POOLED)]
-        layers, origins = self.box_layers(), (0.0, 0.0) if features.origins is None else features.origins
-        norm, scores = boxes_xywh[:, :1, 2:], boxes_xywh[..., 0]
+        # Pooling is linear, so the modulation may stand before it.
+        maps = [
+            (at_least_float32(x) * modulation[:, i, :, None, None]).contiguous(memory_format=torch.channels_last)
+            for i, x in enumerate((features.fine, features.coarse))
+        ]
+        pool, layers, out = LevelPooling(maps, POOLED, STRIDES, features.origins), self.box_layers(), self.iou_predictor
+        norm, scores, visited = boxes_xywh[:, :1, 2:], boxes_xywh[..., 0], []
         place, size = (boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2) / norm, boxes_xywh[..., 2:].log()
-        lowest, highest = place[:, 0] * norm[:, 0], place[:, 0] * norm[:, 0]
         for _ in range(steps):
             extent = size.exp()
-            low = place * norm - extent / 2
+            low = torch.addcmul(-extent / 2, place, norm)
             high = low + extent
-            lowest, highest = torch.minimum(lowest, low.amin(dim=1)), torch.maximum(highest, high.amax(dim=1))
-            boxes = torch.cat([low, high], dim=2)
-            scores, gradient = self.scores_and_gradient(channels, levels, [boxes - o for o in origins], layers)
-            by_low, by_high = gradient.split(2, dim=2)
-            place = place + step_length * norm * (by_low + by_high)
-            size = size + step_length * extent * (by_high - by_low) / 2
+            visited += [low, high]
+            bins, pull_back = pool(low, high)
+            hidden = torch.cat([layer.hidden(x.flatten(2)) for layer, x in zip(layers, bins, strict=True)], dim=2)
+            scores = out(hidden.relu()).squeeze(2)
+            on_hidden = ((hidden > 0) * out.weight).split(self.width, dim=2)
+            on_bins = [layer.back(x).view_as(b) for layer, x, b in zip(layers, on_hidden, bins, strict=True)]
+            by_low, by_high = pull_back(on_bins)
+            place = torch.addcmul(place, norm, by_low + by_high, value=step_length)
+            size = torch.addcmul(size, extent, by_high - by_low, value=step_length / 2)
         extent = size.exp()
-        refined = torch.cat([place * norm - extent / 2, extent], dim=2)
-        return refined, scores, torch.cat([lowest, highest], dim=1)
+        seen = torch.stack(visited)
+        hull = torch.cat([seen.amin(dim=(0, 2)), seen.amax(dim=(0, 2))], dim=1)
+        return torch.cat([place * norm - extent / 2, extent], dim=2), scores, hull
 
-    def scores_and_gradient(
-        self, channels: Sequence[Tensor], levels: Sequence[Tensor], boxes: Sequence[Tensor], layers: Sequence[BoxLayer]
-    ) -> tuple[Tensor, Tensor]:
-        """Scores, and their gradient with respect to the corners in closed form.
-
-        Args:
-            channels: Modulation of either level, repeated for all bins, [N, 1, P * P * C].
-            levels: Fine and coarse features of N images.
-            boxes: Corners [N, R, 4] relative to those of either level's maps.
-            layers: Of the two levels; see `box_layers`.
-
-        Returns:
-            [N, R] and [N, R, 4].
-        """
-        scores, gradient = self.iou_predictor.bias.expand(boxes[0].shape[:2]), torch.zeros_like(boxes[0])
-        for i, (level, layer) in enumerate(zip(levels, layers, strict=True)):
-            bins, pull_back = pool_with_gradient(level, boxes[i], POOLED[i], STRIDES[i])
-            hidden = F.linear(bins.flatten(2) * channels[i], layer.weight, layer.bias)
-            scores = scores + hidden.relu() @ layer.out
-            on_bins = ((hidden > 0) * layer.out) @ layer.weight * channels[i]
-            gradient = gradient + pull_back(on_bins.view(bins.shape))
-        return scores, gradient
-
-    def box_layers(self) -> list[BoxLayer]:
-        """What stands behind the pooling of either level, batch norm included, for bins as `pool_with_gradient` gives
-        them."""
-        found = []
-        for i, block in enumerate((self.fc3_rt, self.fc4_rt)):
+    def box_layers(self, options: FuseOptions | None = None) -> list[BoxLayer]:
+        """What stands behind the pooling of either level, by the present weights."""
+        found, options = [], options or FuseOptions(self.iou_predictor.weight.dtype, pack=False)
+        for block in (self.fc3_rt, self.fc4_rt):
             mean, variance = block.bn.get_buffer("running_mean"), block.bn.get_buffer("running_var")
             scale = block.bn.weight * (variance + block.bn.eps).rsqrt()
             weight = (block.linear.weight * scale[:, None]).unflatten(1, (self.width, -1)).transpose(1, 2).flatten(1)
             bias = (block.linear.bias - mean) * scale + block.bn.bias
-            found.append(BoxLayer(weight, bias, self.iou_predictor.weight[0, i * self.width : (i + 1) * self.width]))
+            found.append(BoxLayer(Product(weight, bias, options), Product(weight.t(), None, options)))
         return found
 
     def fuse_for_inference(self, options: FuseOptions) -> IoUNet:
         """For inference; see `lib.models.layers.fused`. What is not convolved with a map stays in float32."""
-        twin = with_fused_children(self, replace(options, dtype=torch.float32))
+        exact = replace(options, dtype=torch.float32)
+        twin = with_fused_children(self, exact)
         # Not packed: windows have no fixed size, and oneDNN is slow where weights are laid out for another one.
         plain = replace(options, pack=False)
         for name in ("conv3_1t", "conv3_2t", "conv4_1t", "conv4_2t"):
             conv, norm, _ = self.get_submodule(name).children()
             setattr(twin, name, Convolution(*folded(conv, norm), plain, relu=True))
-        layers = self.box_layers()
-        twin.box_layers = lambda: layers  # type: ignore[method-assign]
+        layers = self.box_layers(exact)
+        twin.box_layers = lambda options=None: layers  # type: ignore[method-assign]
         return twin
 
 

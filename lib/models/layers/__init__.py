@@ -30,5 +30,5 @@ from lib.models.layers.fused import (
     with_fused_children,
 )
 from lib.models.layers.masking import MaskRates, PatchMasks, hide
-from lib.models.layers.precise_roi_pool import pool_with_gradient, precise_roi_pool
+from lib.models.layers.precise_roi_pool import LevelPooling, precise_roi_pool
 from lib.models.layers.stem import sample_pictures

@@ -7,10 +7,11 @@ cells, and pooling is a product with these rows from both sides. Nothing is comp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 TINY = 1e-12
 """Length in cells that stands for zero in divisions."""
@@ -27,36 +28,13 @@ def mean_rows(low: Tensor, high: Tensor, bins: int, cells: int) -> Tensor:
     Returns:
         [..., P, L], differentiable in the ends.
     """
-    offsets, per_length = _offsets(low, high, bins, cells)
-    # Integral of the hat function max(0, 1 - |t|) up to each edge, less one half.
-    below = offsets - 0.5 * offsets * offsets.abs()
-    return below.diff(dim=-2) * (bins * per_length)
-
-
-def mean_rows_with_derivatives(low: Tensor, high: Tensor, bins: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:
-    """`mean_rows`, and their derivatives with respect to both ends.
-
-    Returns:
-        Three [..., P, L]: the rows, their derivatives by `low`, by `high`.
-    """
-    offsets, per_length = _offsets(low, high, bins, cells)
-    hats = 1 - offsets.abs()
-    # The integral by way of the hat function, t (1 + hat) / 2.
-    rows = (offsets * (1 + hats)).diff(dim=-2) * (0.5 * bins * per_length)
-    # An edge moves by its share of the interval with one end, by the rest with the other.
-    by_high = hats * (torch.arange(bins + 1, device=low.device, dtype=low.dtype) / bins)[:, None]
-    moved = by_high.diff(dim=-2) * bins
-    total = hats.diff(dim=-2) * bins
-    return rows, (total - moved + rows) * per_length, (moved - rows) * per_length
-
-
-def _offsets(low: Tensor, high: Tensor, bins: int, cells: int) -> tuple[Tensor, Tensor]:
-    """Distances of the bins' edges from the cells, cut at -1 and 1, [..., P + 1, L]; one over the length, or zero."""
     length = high - low
     steps = torch.arange(bins + 1, device=low.device, dtype=low.dtype) / bins
-    edges = torch.addcmul(low[..., None], length[..., None], steps)
-    offsets = edges[..., None] - torch.arange(cells, device=low.device, dtype=low.dtype)
-    return offsets.clamp(-1, 1), ((length > 0) / length.clamp_min(TINY))[..., None, None]
+    edges = low[..., None] + length[..., None] * steps
+    offsets = (edges[..., None] - torch.arange(cells, device=low.device, dtype=low.dtype)).clamp(-1, 1)
+    # Integral of the hat function max(0, 1 - |t|) up to each edge, less one half.
+    below = offsets - 0.5 * offsets * offsets.abs()
+    return below.diff(dim=-2) * (bins * (length > 0) / length.clamp_min(TINY))[..., None, None]
 
 
 def precise_roi_pool(features: Tensor, boxes_xyxy: Tensor, size: int, stride: float) -> Tensor:
@@ -71,68 +49,111 @@ def precise_roi_pool(features: Tensor, boxes_xyxy: Tensor, size: int, stride: fl
     Returns:
         [N, R, C, P, P]; zero for boxes without area. Differentiable in features and boxes.
     """
-    corners = boxes_xyxy / stride
-    rows = mean_rows(corners[..., :2], corners[..., 2:], size, max(features.shape[2:]))
-    return _pooled(features, *_by_axis(rows, features))[0].permute(0, 1, 4, 2, 3)
+    corners, (height, width) = boxes_xyxy / stride, features.shape[2:]
+    rows = mean_rows(corners[..., :2], corners[..., 2:], size, max(height, width))
+    across, down = rows[:, :, 0, :, :width], rows[:, :, 1, :, :height]
+    return _pooled(channels_last_rows(features), down, across)[0].permute(0, 1, 4, 2, 3)
 
 
-def pool_with_gradient(
-    features: Tensor, boxes_xyxy: Tensor, size: int, stride: float
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """`precise_roi_pool` with its derivative by the boxes, for where no graph is recorded.
+class LevelPooling:
+    """Precise RoI pooling of boxes on several feature maps, with the derivative by the boxes in closed form.
+
+    For where no graph is recorded and the same maps are read again and again: what does not depend on the boxes is
+    computed once, and the rows of both axes and of all maps in one.
 
     Args:
-        features, boxes_xyxy, size, stride: As of `precise_roi_pool`.
-
-    Returns:
-        The bins [N, R, P, P, C], and a function from the gradient of some score with respect to them, of the same
-        shape, to that with respect to the boxes, [N, R, 4].
+        maps: [N, C, H, W] each.
+        sizes: P of each map, bins along a side.
+        strides: Image pixels per cell of each map.
+        origins: [N, 2] each, x and y of the maps' corners in image pixels; zero by default.
     """
-    corners, (count, channels, height, width) = boxes_xyxy / stride, features.shape
-    found = mean_rows_with_derivatives(corners[..., :2], corners[..., 2:], size, max(height, width))
-    down, across = _by_axis(found[0], features)
-    bins, columns = _pooled(features, down, across)
 
-    def pull_back(gradient: Tensor) -> Tensor:
-        """[N, R, P, P, C] -> [N, R, 4]."""
-        on_across = (gradient @ columns.transpose(3, 4)).sum(dim=2)
-        spread = (across.transpose(2, 3)[:, :, None] @ gradient).view(count, -1, width * channels)
-        on_down = (spread @ _channels_last(features).flatten(2).transpose(1, 2)).view(down.shape)
-        if height == width:
-            both = torch.stack([on_across, on_down], dim=2)
-            return torch.cat([(rows * both).sum(dim=(3, 4)) for rows in found[1:]], dim=2) / stride
-        pairs = [
-            (rows, on)
-            for end in found[1:]
-            for rows, on in zip(_by_axis(end, features), (on_down, on_across), strict=True)
-        ]
-        y1, x1, y2, x2 = ((rows * on).sum(dim=(2, 3)) for rows, on in pairs)
-        return torch.stack([x1, y1, x2, y2], dim=2) / stride
+    def __init__(
+        self,
+        maps: Sequence[Tensor],
+        sizes: Sequence[int],
+        strides: Sequence[float],
+        origins: Sequence[Tensor] | None = None,
+    ) -> None:
+        like, self.sizes = maps[0], list(sizes)
+        self.maps = [(channels_last_rows(x), x.shape[2], x.shape[3]) for x in maps]
+        self.cells = max(max(height, width) for _, height, width in self.maps)
+        self.places = torch.arange(self.cells, device=like.device, dtype=like.dtype)
+        steps = [torch.arange(p + 1, dtype=torch.float64) / p for p in sizes]
+        differences = [torch.eye(p + 1, dtype=torch.float64).diff(dim=0) * p for p in sizes]
+        ends = [torch.stack([1 - t, t]) / s for t, s in zip(steps, strides, strict=True)]
+        # From the integrals, twice as large, to bins; and from the hat function to what bins gain by each end's motion.
+        to_rows = torch.block_diag(*(d * s / 2 for d, s in zip(differences, strides, strict=True)))
+        moved = torch.block_diag(*(d * t for d, t in zip(differences, steps, strict=True)))
+        to_slopes = torch.cat([torch.block_diag(*differences), moved])
+        self.ends, self.to_rows, self.to_slopes = (x.to(like) for x in (torch.cat(ends, dim=1), to_rows, to_slopes))
+        self.starts: Tensor | None = None
+        if origins is not None:
+            starts = [o[..., None].expand(-1, -1, p + 1) / s for o, p, s in zip(origins, sizes, strides, strict=True)]
+            self.starts = torch.cat(starts, dim=2)[:, None].to(like)
 
-    return bins, pull_back
+    def __call__(
+        self, low: Tensor, high: Tensor
+    ) -> tuple[list[Tensor], Callable[[list[Tensor]], tuple[Tensor, Tensor]]]:
+        """Means of the bins.
+
+        Args:
+            low, high: [N, R, 2] x, y of the boxes' corners in image pixels.
+
+        Returns:
+            Bins [N, R, P, P, C] of each map; and a function from the gradients of some score with respect to them to
+            those with respect to `low` and `high`.
+        """
+        edges = torch.stack([low, high], dim=3) @ self.ends
+        edges = edges if self.starts is None else edges - self.starts
+        offsets = (edges[..., None] - self.places).clamp_(-1, 1)
+        hats = 1 - offsets.abs()
+        length = high - low
+        scale = (length > 0) / length.clamp_min(TINY)
+        rows = (self.to_rows @ (offsets * (1 + hats))) * scale[..., None, None]
+        parts, found, columns = rows.split(self.sizes, dim=3), [], []
+        for part, (features, height, width) in zip(parts, self.maps, strict=True):
+            bins, column = _pooled(features, part[:, :, 1, :, :height], part[:, :, 0, :, :width])
+            found.append(bins)
+            columns.append(column)
+
+        def pull_back(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
+            on_rows = []
+            for part, column, gradient, (features, height, width) in zip(
+                parts, columns, gradients, self.maps, strict=True
+            ):
+                on_across = (gradient @ column.transpose(3, 4)).sum(dim=2)
+                spread = part[:, :, 0, :, :width].transpose(2, 3)[:, :, None] @ gradient
+                on_down = (spread.view(len(features), -1, features.shape[2]) @ features.transpose(1, 2)).view(
+                    *part.shape[:2], -1, height
+                )
+                missing = [self.cells - x.shape[3] for x in (on_across, on_down)]
+                padded = [F.pad(x, (0, m)) if m else x for x, m in zip((on_across, on_down), missing, strict=True)]
+                on_rows.append(torch.stack(padded, dim=2))
+            on = torch.cat(on_rows, dim=3)
+            stretched = (on * rows).sum(dim=(3, 4))
+            slopes = (self.to_slopes @ hats).unflatten(3, (2, -1))
+            both, moved = (on[:, :, :, None] * slopes).sum(dim=(4, 5)).unbind(3)
+            on_high = (moved - stretched) * scale
+            return both * scale - on_high, on_high
+
+        return found, pull_back
 
 
-def _by_axis(rows: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows [N, R, 2, P, L] of x and y -> those down the map and those across it."""
-    return rows[:, :, 1, :, : features.shape[2]], rows[:, :, 0, :, : features.shape[3]]
-
-
-def _channels_last(features: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, H, W, C], contiguous."""
-    return features.permute(0, 2, 3, 1).contiguous()
+def channels_last_rows(features: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, H, W * C]; no copy of channels-last maps."""
+    return features.permute(0, 2, 3, 1).contiguous().flatten(2)
 
 
 def _pooled(features: Tensor, down: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
     """Both products.
 
     Args:
-        features: [N, C, H, W].
+        features: [N, H, W * C].
         down, across: [N, R, P, H] and [N, R, Q, W].
 
     Returns:
         Bins [N, R, P, Q, C], and the columns [N, R, P, W, C] that were pooled downwards alone.
     """
-    channels, width = features.shape[1], features.shape[3]
-    columns = down.flatten(1, 2) @ _channels_last(features).flatten(2)
-    columns = columns.view(*down.shape[:3], width, channels)
+    columns = (down.flatten(1, 2) @ features).view(*down.shape[:3], across.shape[3], -1)
     return across[:, :, None] @ columns, columns

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from lib.models.layers.blocks import instance_l2_norm
 
-TEMPERATURE = 30.0
+TEMPERATURE, EXTRA = 30.0, 16
+"""EXTRA: columns behind the channels, more than are used; products with 514 columns take half as long again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,11 @@ class LabelMemory:
 
     Attributes:
         keys: [B, n * h * w, D] of the cross-attention.
-        values: [B, n * h * w, C + 2]: token times label, label, one.
+        values: [B, n * h * w, C + EXTRA]: token times label, label, one, zeros.
         labels: [B, n * h * w]; this and what follows is None in a memory that no image will enter.
-        tokens: [B, n * h * w, C + 1]: token as it came in, one.
+        tokens: [B, n * h * w, C + EXTRA]: token as it came in, one, zeros.
         own_keys: [B, n * h * w, D] of the attention among the images.
-        sums: [B, n * h * w, C + 1] of weights times `tokens` in that attention.
+        sums: [B, n * h * w, C + EXTRA] of weights times `tokens` in that attention.
     """
 
     keys: Tensor
@@ -78,8 +79,8 @@ class LabelTransformer(nn.Module):
             growing: Images will enter it.
         """
         rows, height, width = len(features), *features.shape[-2:]
-        tokens = F.pad(features.flatten(3).transpose(2, 3).flatten(1, 2), (0, 1), value=1.0)
-        keys = self._keys("self_attn", tokens[..., :-1])
+        tokens = _with_one(features.flatten(3).transpose(2, 3).flatten(1, 2))
+        keys = self._keys("self_attn", tokens[..., :-EXTRA])
         cells = height * width
         # Image by image, since the whole map of weights would be the largest tensor by far.
         sums = torch.cat([_weights(part, keys) @ tokens for part in keys.split(cells, dim=1)], dim=1)
@@ -101,8 +102,8 @@ class LabelTransformer(nn.Module):
         assert memory.own_keys is not None
         assert memory.sums is not None
         cells = labels.shape[-2] * labels.shape[-1]
-        token = F.pad(features.flatten(2).transpose(1, 2), (0, 1), value=1.0)
-        key = self._keys("self_attn", token[..., :-1])
+        token = _with_one(features.flatten(2).transpose(1, 2))
+        key = self._keys("self_attn", token[..., :-EXTRA])
         stay = min(memory.keys.shape[1], (limit - 1) * cells)
         keys, tokens, sums = memory.own_keys[:, :stay], memory.tokens[:, :stay], memory.sums[:, :stay]
         block = _weights(keys, key)
@@ -140,9 +141,10 @@ class LabelTransformer(nn.Module):
             mixed = mixed.view(*tokens.shape[:2], -1)
         else:
             mixed = _attend_apart(queries, memory, range(len(memory)) if rows is None else rows)
-        mixed = mixed[..., :-1] / mixed[..., -1:]
-        labelled = instance_l2_norm(tokens * mixed[..., -1:], self.scale, 2)
-        moved = instance_l2_norm(tokens + mixed[..., :-1], self.scale, 2)
+        moved, label, total = mixed.split([tokens.shape[2], 1, EXTRA - 1], dim=2)
+        moved, label = moved / total[..., :1], label / total[..., :1]
+        labelled = instance_l2_norm(tokens * label, self.scale, 2)
+        moved = instance_l2_norm(tokens + moved, self.scale, 2)
         found = instance_l2_norm(labelled + moved, self.scale, 2)
         return found.transpose(1, 2).unflatten(2, (height, width))
 
@@ -155,13 +157,14 @@ class LabelTransformer(nn.Module):
         """Tokens after the encoder.
 
         Args:
-            tokens, sums: [B, n * cells, C + 1]; see `LabelMemory`.
+            tokens, sums: [B, n * cells, C + EXTRA]; see `LabelMemory`.
             cells: Of an image.
 
         Returns:
             [B, n * cells, C].
         """
-        found = (tokens[..., :-1] + sums[..., :-1] / sums[..., -1:]).unflatten(1, (-1, cells))
+        width = tokens.shape[2] - EXTRA
+        found = (tokens[..., :width] + sums[..., :width] / sums[..., width, None]).unflatten(1, (-1, cells))
         return instance_l2_norm(found, self.scale, 2).flatten(1, 2)
 
     def _finished(
@@ -170,9 +173,16 @@ class LabelTransformer(nn.Module):
         """The memory by the sums of its images' attention to each other."""
         encoded = self.encoded(tokens, sums, cells)
         label = labels[..., None].to(encoded.dtype)
-        values = torch.cat([encoded * label, label, torch.ones_like(label)], dim=-1)
+        values = _with_one(torch.cat([encoded * label, label], dim=-1), EXTRA - 1)
         rest = (labels, tokens, own_keys, sums) if growing else ()
         return LabelMemory(self._keys("cross_attn", encoded), values, *rest)
+
+
+def _with_one(x: Tensor, columns: int = EXTRA) -> Tensor:
+    """[B, N, C] -> [B, N, C + columns]: a one and zeros behind."""
+    behind = x.new_zeros(columns)
+    behind[0] = 1
+    return torch.cat([x, behind.expand(*x.shape[:2], columns)], dim=2)
 
 
 def _weights(queries: Tensor, keys: Tensor) -> Tensor:
@@ -182,7 +192,7 @@ def _weights(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def _attend_apart(queries: Tensor, memories: Sequence[LabelMemory], rows: Sequence[int]) -> Tensor:
-    """Cross-attention of images [N, h * w, D] to the memories they belong to -> [N, h * w, C + 2]."""
+    """Cross-attention of images [N, h * w, D] to the memories they belong to -> [N, h * w, C + EXTRA]."""
     found: list[Tensor | None] = [None] * len(queries)
     for number, memory in enumerate(memories):
         members = [i for i, row in enumerate(rows) if row == number]

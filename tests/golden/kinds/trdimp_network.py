@@ -16,7 +16,7 @@ from kinds.transt import filled
 from lib.methods.trdimp import TrDiMP, TrDiMPConfig, build_network, map_trained
 from lib.models import Checkpoint, load_into
 from lib.models.heads import IoUNet
-from lib.models.layers import pool_with_gradient, precise_roi_pool
+from lib.models.layers import LevelPooling, precise_roi_pool
 from lib.models.losses import gaussian_labels
 from lib.models.online import FilterInitializer, SteepestDescent
 from lib.models.temporal import LabelTransformer
@@ -54,8 +54,9 @@ def prroi_pool(case: Case) -> None:
         (size, _), stride = stored["pooled"], 1 / stored["spatial_scale"]
         out = precise_roi_pool(features[of], boxes, size, stride)[:, 0]
         on_features, on_boxes = torch.autograd.grad((out * outward).sum(), (features, boxes))
-        bins, pull_back = pool_with_gradient(features.detach()[of], boxes.detach(), size, stride)
-        found = torch.cat([torch.zeros(len(rois), 1), pull_back(outward.permute(0, 2, 3, 1)[:, None])[:, 0]], dim=1)
+        (bins,), pull_back = LevelPooling([features.detach()[of]], [size], [stride])(*boxes.detach().split(2, dim=2))
+        closed = pull_back([outward.permute(0, 2, 3, 1)[:, None]])
+        found = torch.cat([torch.zeros(len(rois), 1, 1), *closed], dim=2)[:, 0]
         case.check(out, stored["out"], f"out {i}")
         case.check(bins[:, 0].permute(0, 3, 1, 2), stored["out"], f"out {i} in closed form")
         case.check(on_features, stored["grad_features"], f"gradient of features {i}")

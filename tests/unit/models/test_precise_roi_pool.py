@@ -2,7 +2,7 @@
 
 import torch
 
-from lib.models.layers import pool_with_gradient, precise_roi_pool
+from lib.models.layers import LevelPooling, precise_roi_pool
 
 BOXES = torch.tensor(
     [[3.3, 5.1, 60.2, 77.7], [-20, -13, 40, 50], [90, 100, 140.5, 130.2], [5, 5, 5, 30], [30, 30, 20, 50]],
@@ -30,16 +30,20 @@ def test_means_are_those_of_many_points() -> None:
 
 
 def test_closed_form_is_the_gradient() -> None:
-    features, boxes = maps(), BOXES.expand(2, -1, -1).clone().requires_grad_()
-    out = precise_roi_pool(features, boxes, 4, 16)
-    outward = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(1))
-    (expected,) = torch.autograd.grad((out * outward).sum(), boxes)
-    bins, pull_back = pool_with_gradient(features, boxes.detach(), 4, 16)
-    torch.testing.assert_close(bins.permute(0, 1, 4, 2, 3), out)
-    torch.testing.assert_close(pull_back(outward.permute(0, 1, 3, 4, 2)), expected)
+    boxes, generator = BOXES.expand(2, -1, -1).clone().requires_grad_(), torch.Generator().manual_seed(1)
+    maps_of_both = [maps(), torch.randn(2, 4, 14, 11, dtype=torch.float64, generator=generator)]
+    outs = [precise_roi_pool(m, boxes, p, s) for m, p, s in zip(maps_of_both, (4, 3), (16, 8), strict=True)]
+    outward = [torch.randn(out.shape, dtype=out.dtype, generator=generator) for out in outs]
+    (expected,) = torch.autograd.grad(sum((out * o).sum() for out, o in zip(outs, outward, strict=True)), boxes)
+    low, high = boxes.detach().split(2, dim=2)
+    bins, pull_back = LevelPooling(maps_of_both, (4, 3), (16, 8))(low, high)
+    for found, out in zip(bins, outs, strict=True):
+        torch.testing.assert_close(found.permute(0, 1, 4, 2, 3), out)
+    found = torch.cat(pull_back([o.permute(0, 1, 3, 4, 2) for o in outward]), dim=2)
+    torch.testing.assert_close(found, expected)
     assert expected[:, :2].abs().min() > 0
     assert not expected[:, 3:].any()
-    assert not out[:, 3:].any()
+    assert not outs[0][:, 3:].any()
 
 
 def test_layout_of_the_map_does_not_matter() -> None:
