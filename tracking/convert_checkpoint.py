@@ -1,13 +1,17 @@
-"""Convert a published checkpoint to safetensors, and print the content of the file."""
+"""Convert a published checkpoint to safetensors, or ours to one that the official code reads; print its content."""
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
+import torch
 
 from lib.command import run_command
-from lib.models import WeightsError, read_checkpoint, save_release
+from lib.files import write_bytes
+from lib.methods import load_experiment
+from lib.models import Checkpoint, WeightsError, read_checkpoint, save_release
 
 SUFFIXES = (".pth.tar", ".pth", ".pt", ".tar", ".ckpt")
 
@@ -20,10 +24,46 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("file", type=Path, help="the published checkpoint")
     parser.add_argument("--output", type=Path, help="where to write, without suffix (default: next to the file)")
     parser.add_argument("--key", help="the entry that holds the weights (default: net, model, state_dict or network)")
+    parser.add_argument(
+        "--published",
+        nargs=2,
+        metavar=("SCRIPT", "CONFIG"),
+        help="the other way: write FILE.pth with the weights of this experiment under their published names",
+    )
+    parser.add_argument(
+        "--like", type=Path, help="with --published: a published file for names that no network here has"
+    )
     return parser.parse_args(argv)
 
 
+def publish(options: argparse.Namespace, found: Checkpoint) -> None:
+    """Write a file that the official code reads: weights under `net` and their published names."""
+    script, config = options.published
+    map_published = load_experiment(script, config).method.map_published
+    state = found.state_dict if map_published is None else map_published(found.state_dict)
+    if options.like is not None:
+        like = read_checkpoint(options.like).state_dict
+        if strange := sorted(state.keys() - like.keys()):
+            raise WeightsError(
+                f"{options.file}: {strange[0]} is no name of {options.like}, so it is of another network"
+            )
+        state = {**like, **state}
+    target = (options.output or options.file).with_suffix(".pth")
+    if target.resolve() in {p.resolve() for p in (options.file, options.like) if p is not None}:
+        raise WeightsError(f"{target}: this would overwrite what was read; name another place with --output")
+    buffer = io.BytesIO()
+    torch.save({"net": state, **{k: v for k, v in found.metadata.items() if k == "epoch"}}, buffer)
+    write_bytes(target, buffer.getvalue())
+    print(found.describe())
+    print(f"written: {target} ({len(state)} tensors)")
+
+
 def run(options: argparse.Namespace) -> None:
+    if options.like is not None and options.published is None:
+        raise ValueError("--like belongs to --published")
+    if options.published is not None:
+        publish(options, read_checkpoint(options.file, options.key))
+        return
     name = options.file.name
     suffix = next((s for s in SUFFIXES if name.endswith(s)), options.file.suffix)
     stem = options.output or options.file.with_name(name.removesuffix(suffix))

@@ -31,6 +31,26 @@ def test_a_published_file_becomes_safetensors(tmp_path: Path) -> None:
     assert (found.metadata["epoch"], found.metadata["converted_from"]) == (300, file.name)
 
 
+def test_weights_go_back_under_published_names(tmp_path: Path) -> None:
+    names = [f"classifier.transformer.{part}.layers.0.self_attn.head.0.WK.bias" for part in ("encoder", "decoder")]
+    like, ours = tmp_path / "trdimp.pth", tmp_path / "mine.pth.tar"
+    rest = {"feature_extractor.fc.bias": torch.ones(2)}
+    torch.save({"net": {**{n: torch.zeros(3) for n in names}, **rest}, "constructor": None}, like)
+    torch.save({"net": {names[1]: torch.arange(3.0)}, "epoch": 7}, ours)
+    done = convert(ours, "--published", "trdimp", "trdimp", "--like", like, "--output", tmp_path / "written")
+    assert done.returncode == 0, done.stderr
+    found = read_checkpoint(tmp_path / "written.pth")
+    assert found.metadata["epoch"] == 7
+    assert {n: v.tolist() for n, v in found.state_dict.items()} == {
+        **{key: [0, 1, 2] for key in names},
+        "feature_extractor.fc.bias": [1, 1],
+    }
+    torch.save({"net": {"backbone.w": torch.zeros(1)}}, ours)
+    done = convert(ours, "--published", "trdimp", "trdimp", "--like", like, "--output", tmp_path / "written")
+    assert done.returncode == 2
+    assert "backbone.w is no name of" in done.stderr
+
+
 def test_mistakes(tmp_path: Path) -> None:
     file = tmp_path / "a.pth"
     torch.save({"net": {"w": torch.zeros(1)}}, file)

@@ -87,6 +87,7 @@ register_method(
         build_tracker=TrDiMPTracker.from_config,
         build_auxiliary=lambda config, network: ProposalLoss(network, config.train),
         map_trained=map_trained,
+        map_published=map_published,
         map_pretrained=map_pretrained,
         aliases=("slt_trdimp",),
         parts={"model.backbone": RESNETS},

@@ -275,7 +275,7 @@ def check_init(case: Case, tracker: TrDiMPTracker, region: Any, encoded: Any, st
         "filter": encoded.filters[:, -1],
         "x_clf": x,
         "transformer_memory": tokens.transpose(0, 1),
-        "transformer_label": memory.values[0, :, -2].view(-1, 1, network.grid, network.grid),
+        "transformer_label": memory.values[0, :, network.width].view(-1, 1, network.grid, network.grid),
         "target_scale": state.scales[0],
     }
     assert len(region.kept[0]) == copies
