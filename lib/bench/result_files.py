@@ -166,7 +166,7 @@ def read_result(path: Path) -> Floats:
         FileNotFoundError: There is no such file.
         ResultFileError: A line cannot be read; the message names it.
     """
-    return read_regions(path) if is_trajectory(path) else read_rows(path)
+    return read_regions(path, polygons=True) if is_trajectory(path) else read_rows(path)
 
 
 def read_rows(path: Path | str) -> Floats:
@@ -258,14 +258,16 @@ def is_trajectory(path: Path) -> bool:
     return head.startswith(_BINARY_MARK) or (head.strip().isdigit() and path.suffix in (".txt", ".bin"))
 
 
-def read_regions(path: Path) -> Boxes:
+def read_regions(path: Path, polygons: bool = False) -> Floats:
     """Read the boxes of a toolkit's file.
 
     Args:
         path: Text or binary file.
+        polygons: Keep them, as corners of all rows, if there are any.
 
     Returns:
-        [N, 4] boxes x, y, w, h, upright ones around polygons; NaN rows for marks (an initialisation, a failure).
+        [N, 4] boxes x, y, w, h, upright ones around polygons, or [N, 8] corners; NaN rows for marks (an initialisation,
+        a failure).
 
     Raises:
         ResultFileError: A line cannot be read (the message names it), or a binary file has polygons or masks.
@@ -274,13 +276,32 @@ def read_regions(path: Path) -> Boxes:
     if data.startswith(_BINARY_MARK):
         return _read_binary(data, path)
     rows = _read_text(data, path)
-    boxes = np.full((len(rows), 4), np.nan)
+    corners = np.full((len(rows), 8), np.nan)
+    for i, row in enumerate(rows):
+        if len(row) > 1:
+            corners[i] = row if len(row) == 8 else xywh_to_corners(np.array([row]))[0]
+    if polygons and any(len(row) == 8 for row in rows):
+        return corners
+    boxes = corners_to_xywh(corners)
     for i, row in enumerate(rows):
         if len(row) == 4:
-            boxes[i] = row
-        elif len(row) == 8:
-            boxes[i] = corners_to_xywh(np.array([row]))[0]
+            boxes[i] = row  # to the last digit
     return boxes
+
+
+def read_marks(path: Path) -> Marks | None:
+    """Read the marks of a toolkit's file.
+
+    Args:
+        path: Any result file.
+
+    Returns:
+        [N] `TRACKED` where there is a region, else the mark; None for other programs' files and binary ones.
+    """
+    data = path.read_bytes()
+    if not is_trajectory(path) or data.startswith(_BINARY_MARK):
+        return None
+    return np.array([int(row[0]) if len(row) == 1 else TRACKED for row in _read_text(data, path)])
 
 
 def _read_text(data: bytes, path: Path) -> list[list[float]]:

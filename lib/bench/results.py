@@ -35,6 +35,7 @@ from lib.bench.result_files import (
     box_format,
     format_values,
     read_boxes,
+    read_marks,
     read_result,
     read_values,
     trajectory_file,
@@ -385,5 +386,5 @@ def read_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) ->
             candidates = [folder / f"{stem}{ending}" for stem in stems for ending in endings]
             file = next((p for p in candidates if p.is_file()), None)
             columns.append(np.zeros(0) if file is None else read_values(file))
-        results.append(Result(run, read_result(path), columns[0], columns[1]))
+        results.append(Result(run, read_result(path), columns[0], columns[1], marks=read_marks(path)))
     return results

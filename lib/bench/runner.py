@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from lib.bench.metrics import vot_overlap
+from lib.bench.metrics import polygon_overlap
 from lib.bench.queue import WorkQueue
 from lib.bench.result_files import FAILED, INITIALISED, SKIPPED, TRACKED, Floats, xywh_to_corners
 from lib.bench.results import Result
@@ -49,14 +49,14 @@ class RunProtocol(Protocol):
     def marks(self) -> bool:
         """True if result rows are marked as initialisation, failure or skipped frame."""
 
-    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], box_xywh: Boxes) -> Restart | None:
+    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], region: Floats) -> Restart | None:
         """Decide after a tracked frame.
 
         Args:
             video: The run.
             frame: Position of the frame.
             size_wh: Its width and height in pixels.
-            box_xywh: [4] prediction, image pixels.
+            region: [4] predicted box x, y, w, h or [8] corners of a polygon, image pixels.
 
         Returns:
             Where to start again; None to go on with the next frame.
@@ -73,7 +73,7 @@ class OnePass:
 
     marks: bool = False
 
-    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], box_xywh: Boxes) -> Restart | None:
+    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], region: Floats) -> Restart | None:
         """Always go on with the next frame."""
         return None
 
@@ -90,13 +90,13 @@ class Supervised:
     skip: int = 5
     marks: bool = True
 
-    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], box_xywh: Boxes) -> Restart | None:
+    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], region: Floats) -> Restart | None:
         """Start again `skip` frames later where the overlap with the ground truth is 0."""
-        truth = video.boxes_xywh[frame : frame + 1]
-        if vot_overlap(box_xywh[None], truth, size_wh)[0] > 0:
+        truth = video.boxes_xywh if video.corners is None else video.corners
+        if polygon_overlap(region[None], truth[frame : frame + 1], size_wh)[0] > 0:
             return None
         later = min(frame + self.skip, len(video))
-        return Restart(later, video.boxes_xywh[later] if later < len(video) else truth[0])
+        return Restart(later, video.boxes_xywh[min(later, len(video) - 1)])
 
 
 @dataclass
@@ -155,6 +155,11 @@ class _Row:
     @property
     def over(self) -> bool:
         return self.at >= len(self.video)
+
+    @property
+    def region(self) -> Floats:
+        """The last prediction: the polygon, if the tracker gives some, or else the box."""
+        return (self.boxes if self.corners is None else self.corners)[self.at - 1]
 
     def record(self, box_xywh: Boxes, score: float, seconds: float, corners: Floats | None = None) -> None:
         """Store the prediction of frame `at` and go on to the next; raises what `check_prediction` raises."""
@@ -301,7 +306,7 @@ class Runner:
         stay: list[int] = []
         restarted: list[tuple[_Row, State]] = []
         for i, row in enumerate(rows):
-            restart = self.protocol.after_frame(row.video, row.at - 1, sizes[id(row)], row.boxes[row.at - 1])
+            restart = self.protocol.after_frame(row.video, row.at - 1, sizes[id(row)], row.region)
             if restart is not None:
                 self.work.tracked(restart.frame - row.at)
                 row.restart(restart)

@@ -159,6 +159,8 @@ class Video:
         read_mask: Frame number -> [H, W] bool, True on the target, or None if this frame has no mask; None for videos
             without masks.
         qualities: Of pseudo labels; None for boxes that somebody drew.
+        corners: [N, 8] float64, corners x, y, ... of annotated polygons in image pixels, NaN where the target is
+            absent; None for data sets of boxes.
     """
 
     name: str
@@ -175,6 +177,7 @@ class Video:
     dataset: str = ""
     read_mask: Callable[[int], Mask | None] | None = None
     qualities: Qualities | None = None
+    corners: Boxes | None = None
 
     def __len__(self) -> int:
         return len(self.boxes_xywh)

@@ -117,7 +117,7 @@ class BenchmarkVideo(Video):
         """
         every = slice(None, None, self.scored_every)
         annotated = len(self.boxes_xywh[every])
-        rows = [self._whole(r.boxes_xywh) for r in runs]
+        rows = [self._whole(r.boxes_xywh if r.corners is None else r.corners) for r in runs]
         first, *others = (r if len(r) <= annotated else r[every] for r in rows)
         size = None
         if self.sized:
@@ -135,6 +135,8 @@ class BenchmarkVideo(Video):
             seconds=runs[0].seconds if len(runs[0].seconds) else None,
             confidence=runs[0].scores if len(runs[0].scores) else None,
             passes=self.passes,
+            gt_corners=None if self.corners is None else self.corners[every],
+            marks=tuple(r.marks for r in runs if r.marks is not None),
         )
 
     def unsized_truth(self) -> SequenceResult:
@@ -169,6 +171,7 @@ def reordered(video: Video, frames: range, name: str) -> Video:
         valid=video.valid[order],
         visible=video.visible[order],
         visible_ratio=None if video.visible_ratio is None else video.visible_ratio[order],
+        corners=None if video.corners is None else video.corners[order],
         read_frame=lambda i: video.read_frame(frames[i]),
         frame_path=lambda i: video.frame_path(frames[i]),
         read_mask=None if masks is None else lambda i: masks(frames[i]),

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.bench.benchmarks.benchmark import Benchmark, BenchmarkVideo, one_pass, register_benchmark
-from lib.data import AnnotationError, parse_numbers
+from lib.bench.runner import OnePass, RunProtocol, Supervised
+from lib.data import AnnotationError, Boxes, parse_numbers
 from lib.data.datasets import Annotation, cut_rows, positive, read_text
 from lib.files import yaml_rows
 
@@ -84,7 +86,42 @@ def from_anchors(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkV
     return replace(sequence, passes=passes, run_name="{name}_{first:08d}", attributes=attributes)
 
 
-_RUNS = {function.__name__: function for function in (one_pass, from_first_present, unsupervised, from_anchors)}
+def supervised(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
+    """One run that starts again after failures (VOT 2013 to 2019).
+
+    A tracker is given the upright box that has a polygon's centre and about its area.
+
+    Args:
+        sequence: The video with its labels.
+        annotation: Its annotation, with polygons.
+    """
+    assert annotation.corners is not None, "only readers of VOT's sets have this experiment"
+    return replace(sequence, boxes_xywh=box_like(annotation.corners), run_name="{name}_001")
+
+
+def box_like(corners: NDArray[np.float64]) -> Boxes:
+    """Upright boxes in place of polygons, as VOT's baselines and pysot's toolkit choose them.
+
+    Args:
+        corners: [N, 8] four corners x, y, x, y, ... in image pixels.
+
+    Returns:
+        [N, 4] x, y, w, h: the box around the polygon, both sides scaled alike to a rectangle's area by the polygon's
+        first two sides, around the mean of the corners.
+    """
+    points = corners.reshape(-1, 4, 2)
+    sides = np.ptp(points, axis=1)
+    first, second = (np.linalg.norm(points[:, i] - points[:, i + 1], axis=1) for i in (0, 1))
+    scale = np.sqrt(first * second / np.maximum(sides.prod(axis=1), 1e-12))
+    size = scale[:, None] * sides + 1
+    return np.concatenate([points.mean(axis=1) - (size - 1) / 2, size], axis=1)
+
+
+_PROTOCOLS: dict[str, RunProtocol] = {"one_pass": OnePass(), "supervised": Supervised()}
+_RUNS = {
+    function.__name__: function for function in (one_pass, from_first_present, unsupervised, from_anchors, supervised)
+}
 
 for _name, _row in yaml_rows(Path(__file__).with_name("benchmarks.yaml")).items():
-    register_benchmark(Benchmark(_name, **{**_row, "runs": _RUNS[_row.get("runs", "one_pass")]}))
+    _row |= {"runs": _RUNS[_row.get("runs", "one_pass")], "protocol": _PROTOCOLS[_row.get("protocol", "one_pass")]}
+    register_benchmark(Benchmark(_name, **_row))

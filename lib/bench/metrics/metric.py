@@ -388,11 +388,13 @@ def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
         raise MetricError(f"{result.name}: a result is [frames, 4] or [frames, 8], not {list(shape)}")
     if not len(result.gt_xywh):
         raise MetricError(f"{result.name}: the ground truth is empty")
-    if shape[0] and shape[1] == 4 and np.isnan(result.prediction_xywh[0]).all() and not result.passes:
+    if shape[1] == 8:
+        if corners:
+            return result
+        result = replace(result, prediction_xywh=corners_to_xywh(result.prediction_xywh))
+    if shape[0] and np.isnan(result.prediction_xywh[0]).all() and not result.passes:
         # The VOT toolkit marks the initialisation frame in this way: the tracker was given this box.
         result = replace(result, prediction_xywh=np.concatenate([result.gt_xywh[:1], result.prediction_xywh[1:]]))
-    if shape[1] == 8 and not corners:
-        return replace(result, prediction_xywh=corners_to_xywh(result.prediction_xywh))
     return result
 
 

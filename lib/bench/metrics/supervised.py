@@ -24,6 +24,8 @@ from lib.bench.result_files import FAILED, INITIALISED, Marks
 REPETITIONS = 15
 """Runs of a tracker that draws at random; fewer are not averaged."""
 PYSOT_THRESHOLDS = 98
+INTERVALS = {"vot2016": (108, 371), "vot2017": (100, 356), "vot2018": (100, 356), "vot2019": (46, 291)}
+"""Run lengths of the expected average overlap; those of VOT2018 stand in for other benchmarks."""
 
 
 def supervised_samples(result: SequenceResult, burn_in: int = 10, skip: int = 5) -> SequenceCurves:
@@ -84,16 +86,20 @@ def fragments(overlaps: Floats, restarts: Marks) -> list[Floats]:
     return [part for part in (*failed, filled[starts[-1] :]) if len(part)]
 
 
-def aggregate_supervised(sequences: Sequence[SequenceCurves], low: int = 100, high: int = 356) -> list[SequenceCurves]:
+def aggregate_supervised(
+    sequences: Sequence[SequenceCurves], dataset: str = "", low: int | None = None, high: int | None = None
+) -> list[SequenceCurves]:
     """Expected overlap over run lengths, from the fragments of all sequences.
 
     A fragment contributes up to its length; one that failed goes on with zeros up to the longest video's.
 
     Args:
         sequences: with the samples of `supervised_samples`.
-        low, high: run lengths, from the first frame on, that the expected average overlap is averaged over: 108 and 371
-            in VOT2016, 100 and 356 in VOT2018, 46 and 291 in VOT2019.
+        dataset: benchmark whose interval is taken where none is given.
+        low, high: run lengths, from the first frame on, that the expected average overlap is averaged over.
     """
+    usual = INTERVALS.get(dataset, INTERVALS["vot2018"])
+    low, high = usual[0] if low is None else low, usual[1] if high is None else high
     if not 1 < low < high:
         raise MetricError(f"low {low}, high {high}: expected 1 < low < high")
     lengths = np.arange(1, max(low, *(s.frames for s in sequences)), dtype=np.float64)

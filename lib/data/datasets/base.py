@@ -41,6 +41,7 @@ class Annotation:
         folder: Key of the folder with the annotation files.
         read_mask: Masks of the target, see `Video`.
         qualities: Of pseudo labels.
+        corners: [N, 8] annotated polygons, see `Video`.
     """
 
     boxes_xywh: Boxes
@@ -55,6 +56,7 @@ class Annotation:
     folder: str = ""
     read_mask: Callable[[int], Mask | None] | None = None
     qualities: Qualities | None = None
+    corners: Boxes | None = None
 
     @property
     def nbytes(self) -> int:
@@ -119,6 +121,7 @@ class StoredDataset(ABC):
             dataset=self.name,
             read_mask=found.read_mask,
             qualities=found.qualities,
+            corners=found.corners,
         )
 
     def __iter__(self) -> Iterator[Video]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -334,6 +334,19 @@ class VotDataset(FolderDataset):
         if not lines:
             raise AnnotationError(f"{where}: no annotation row")
         return np.stack([upright_box(line.strip(), f"{where}, line {n}") for n, line in enumerate(lines, 1)])
+
+    def _read(self, index: int) -> Annotation:
+        """As of other folders, with polygons; boxes and masks count as those of their outermost pixels."""
+        annotation = super()._read(index)
+        key = f"{annotation.folder}/{self.truth[0]}"
+        lines = read_text(self.store, key).lstrip("\ufeff").rstrip().splitlines()
+        x, y, w, h = annotation.boxes_xywh.T
+        corners = np.stack([x, y, x + w - 1, y, x + w - 1, y + h - 1, x, y + h - 1], axis=1)
+        for row, line in zip(corners, lines, strict=False):
+            numbers = line.replace(",", " ").replace(";", " ").split()
+            if len(numbers) == 8:
+                row[:] = [float(number) for number in numbers]
+        return replace(annotation, corners=corners)
 
 
 def upright_box(line: str, where: str) -> Boxes:

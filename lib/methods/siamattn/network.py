@@ -103,7 +103,8 @@ class SiamAttn(SiamRPN):
         maps = self.backbone.maps(search)
         target, levels = self.feature_enhance(template, self.neck(maps[-LEVELS:]))
         kernels = self.rpn_head.encode_template(target)
-        found = anchor_candidates(*self.rpn_head(kernels, levels), self.anchors)
+        cls, loc = self.rpn_head(kernels, levels)
+        found = anchor_candidates(cls, loc, self.anchors)
         features = {BOX_FEATURES: self.feature_fusion.box_features(target, levels)}
         if masks:
             features[MASK_FEATURES] = self.feature_fusion.mask_features([*maps[:2], *levels])

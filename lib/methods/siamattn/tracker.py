@@ -50,7 +50,7 @@ class SiamAttnTracker(SiamRPNTracker):
             exploring tracker places them between pixels.
     """
 
-    network: SiamAttn  # type: ignore[assignment]
+    network: SiamAttn
     test: SiamAttnTest
     gives_regions = frozenset({"polygon", "mask"})
     whole_sides = True

@@ -65,6 +65,10 @@ class ChannelScale(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
 
+    def forward(self, attended: Tensor) -> Tensor:
+        """attended of any shape -> gamma * attended."""
+        return self.gamma * attended
+
 
 class FeatureEnhance(nn.Module):
     """Self- and cross-attention of template and search region on each level, then a deformable convolution.
@@ -96,7 +100,7 @@ class FeatureEnhance(nn.Module):
         for level, pam, use in zip(template, self.pams, self.cam_uses, strict=True):
             flat = level.flatten(2)
             attention = channel_attention(flat)
-            within = pam(level).flatten(2) + use.gamma * (attention @ flat) + flat
+            within = pam(level).flatten(2) + use(attention @ flat) + flat
             packed.append(torch.cat([flat, within, attention], dim=2))
         return torch.stack(packed, dim=1)
 
@@ -117,8 +121,8 @@ class FeatureEnhance(nn.Module):
             flat, within, attention = packed.split([places, places, self.width], dim=2)
             seen = level.flatten(2)
             other = channel_attention(seen)
-            z = within + use.gamma * (other @ flat) + flat
-            x = pam(level) + (use.gamma * ((other + attention) @ seen) + 2 * seen).view_as(level)
+            z = within + use(other @ flat) + flat
+            x = pam(level) + (use((other + attention) @ seen) + 2 * seen).view_as(level)
             both[0].append(conv(z.unflatten(2, (isqrt(places), -1))))
             both[1].append(conv(x))
         return both
@@ -149,7 +153,7 @@ class PyramidFusion(nn.Module):
             [B, width, H - h + 1, H - h + 1].
         """
         parts = [
-            conv(head(head.encode_template(z), x))
+            conv(cast("DepthwiseHead", head)(cast("DepthwiseHead", head).encode_template(z), x))
             for head, conv, z, x in zip(self.xcorr, self.convs, template, search, strict=True)
         ]
         return torch.stack(parts).sum(dim=0)
