@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import fields, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from golden import Case, runner
@@ -24,7 +25,7 @@ from kinds.siamrpnpp import (
     sequence_step,
     video,
 )
-from lib.data import Batch, FrameSet, xywh_to_xyxy
+from lib.data import Batch, CropRegion, FrameSet, Mask, PySOTStyle, xywh_to_xyxy
 from lib.deploy import prepare
 from lib.methods import Experiment
 from lib.methods.siamattn import (
@@ -292,6 +293,13 @@ class WatchedAttn(Watched, SiamAttnTracker):
     """Keeps what both halves of the batch saw."""
 
 
+class WholeMasks(PySOTStyle):
+    """The case's masks are uint8, so that resized ones are rounded before they are compared with 0."""
+
+    def crop_mask(self, mask: Mask, region: CropRegion, size: int) -> Mask:
+        return np.asarray(cv2.resize(self.cut(mask.astype(np.uint8)[..., None], region), (size, size)) > 0)
+
+
 @runner("siamattn/slt_step")
 def slt_step(case: Case) -> None:
     data = case.data
@@ -300,6 +308,7 @@ def slt_step(case: Case) -> None:
     criterion = per_image(experiment, network, [])
     tracker = WatchedAttn(network, CropSettings.from_config(config), config.test)
     tracker.whole_sides = False
+    tracker.crop_style = WholeMasks()
     clips = [masked(clip) for clip in clips_of(data)]
     seeds = re.findall(r"np\.random\.seed\((\d+)\)", data["rules"]["random"])
 
