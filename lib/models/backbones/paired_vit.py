@@ -90,7 +90,7 @@ class PairedViT(nn.Module):
         for stream, picture in zip(STREAMS, template.split(3, dim=1), strict=True):
             tokens = self.get_submodule(f"z_patch_embed{stream}")(picture) + getattr(self, f"z_pos_embed{stream}")
             token = getattr(self, f"cls_token{stream}") + getattr(self, f"pos_embed{stream}")[:, :1]
-            rows.append(torch.cat([token.expand(len(tokens), -1, -1), tokens], dim=1))
+            rows.append(torch.cat([token.expand(tokens.shape[0], -1, -1), tokens], dim=1))
         return torch.stack(rows, dim=1)
 
     def embed_search(self, search: Tensor) -> Tensor:

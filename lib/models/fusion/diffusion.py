@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -159,7 +160,7 @@ class Diffusion(nn.Module):
 
     def times(self) -> Iterator[tuple[int, int]]:
         """Time steps of a prediction: from and to; the last one goes to -1."""
-        grid = torch.linspace(-1, STEPS - 1, self.samples + 1, dtype=torch.float64).int().flip(0).tolist()
+        grid = np.linspace(-1, STEPS - 1, self.samples + 1).astype(int)[::-1].tolist()
         return itertools.pairwise(grid)
 
     def level(self, time: int) -> Tensor:
