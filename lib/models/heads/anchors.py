@@ -17,6 +17,9 @@ from lib.models.heads.candidates import Candidates, at_least_float32
 BLOCK = 3
 """Cells on either side of the target's that teach the background in a negative pair."""
 
+LARGEST_CHANGE = 10.0
+"""Logarithm of the largest factor between a box and its anchor: far beyond any picture, but penalties stay finite."""
+
 
 def anchor_shapes(stride: int, ratios: Sequence[float], scales: Sequence[float]) -> list[tuple[float, float]]:
     """Widths and heights of anchors, whole multiples of a scale.
@@ -67,7 +70,8 @@ def anchor_candidates(cls: Tensor, loc: Tensor, anchors: Tensor) -> Candidates:
     cls, loc = cls.reshape(len(cls), 2, -1), loc.reshape(len(loc), 4, -1)
     changes, place = at_least_float32(loc).transpose(1, 2), anchors.to(at_least_float32(loc))
     centres = changes[..., :2] * place[:, 2:] + place[:, :2]
-    boxes = torch.cat([centres, changes[..., 2:].exp() * place[:, 2:]], dim=-1)
+    sizes = changes[..., 2:].clamp(-LARGEST_CHANGE, LARGEST_CHANGE).exp() * place[:, 2:]
+    boxes = torch.cat([centres, sizes], dim=-1)
     return Candidates(at_least_float32(cls[:, 1] - cls[:, 0]).sigmoid(), boxes, {"cls": cls, "loc": loc})
 
 

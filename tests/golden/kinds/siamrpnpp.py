@@ -42,7 +42,7 @@ from lib.deploy import prepare
 from lib.methods import Experiment, load_experiment
 from lib.methods.siamrpnpp import AnchorBoxLoss, AnchorCriterion, SiamRPN, SiamRPNTracker, SizedRegion
 from lib.models import load_into
-from lib.models.heads import AnchorTargets, anchor_candidates, anchor_grid
+from lib.models.heads import AnchorTargets, anchor_candidates, anchor_grid, anchor_shapes
 from lib.objectives import Explored, Progress, SequenceObjective, targets_in_crops
 from lib.track import (
     CropSettings,
@@ -86,7 +86,9 @@ def experiment_of(case: Case, script: str = "siamrpnpp", **settings: Any) -> Exp
         "SIG_EPS": "SLT.EPSILON",
     }
     given = {key: c[name] for name, key in keys.items() if name in c}
-    template, search = c.get("EXEMPLAR_SIZE", 127), c.get("SEARCH_SIZE", c.get("INSTANCE_SIZE", 255))
+    inputs = case.data.get("inputs", {})
+    template = inputs.get("template", {}).get("crop", c.get("EXEMPLAR_SIZE", 127))
+    search = inputs.get("search", {}).get("crop", c.get("SEARCH_SIZE", c.get("INSTANCE_SIZE", 255)))
     for side, size in (("TEMPLATE", template), ("SEARCH", search)):
         factor = 2.0 * size / template
         given |= {f"DATA.{side}.SIZE": size, f"TEST.{side}_SIZE": size}
@@ -220,10 +222,11 @@ def rpn_losses(case: Case) -> None:
 
 @runner("slt_pysot/anchor_target")
 def anchor_target(case: Case) -> None:
-    c = case.config
-    criterion = criterion_of(experiment_of(case))
-    matcher, grid = criterion.matcher, c["OUTPUT_SIZE"]
-    assert (matcher.grid, matcher.stride) == (grid, c["STRIDE"])
+    c, grid = case.config, case.config["OUTPUT_SIZE"]
+    matcher = criterion_of(experiment_of(case)).matcher
+    if (grid, c["STRIDE"]) != (matcher.grid, matcher.stride):
+        shapes = anchor_shapes(c["STRIDE"], c["RATIOS"], c["SCALES"])
+        matcher = replace(matcher, shapes=shapes, stride=c["STRIDE"], grid=grid, centre=c["SEARCH_SIZE"] // 2)
     training = matcher.anchors()
     tracking = anchor_grid(matcher.shapes, grid, c["STRIDE"])
     corners = torch.cat([training[:, :2] - training[:, 2:] / 2, training[:, :2] + training[:, 2:] / 2], dim=1)

@@ -139,6 +139,21 @@ def test_changes_of_size_and_shape_are_penalised_alike_in_both_directions() -> N
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("extreme", [1e4, -1e4])
+@torch.no_grad()
+def test_an_untrained_network_gives_boxes_that_can_be_followed(extreme: float) -> None:
+    """Raw pixels and batch norms that have seen none of them drive its changes of size beyond all numbers."""
+    track, frames = tracker(), clip(7, 4, 120, 160)
+    for branch in track.network.rpn_head.branches()[1::2]:
+        branch.head[3].get_parameter("bias").fill_(extreme)
+    state = track.init(frames[:1], torch.tensor([[60.0, 40.0, 40.0, 30.0]]))
+    for frame in frames[1:]:
+        state, prediction = track.step(state, [frame])
+        assert prediction.boxes_xywh.isfinite().all()
+        assert prediction.windowed_scores is not None
+        assert prediction.windowed_scores.isfinite().all()
+
+
 @torch.no_grad()
 def test_a_new_size_is_taken_over_in_part() -> None:
     track = tracker()
