@@ -135,7 +135,7 @@ class Optimizer(nn.Module):
                 padding=2,
                 groups=len(x) * WIDTH,
             )
-            g = grouped.reshape(len(x), WIDTH, SIZE, SIZE).sum(0, keepdim=True).flip(2, 3) + reg * w
+            g = grouped.reshape(len(x), WIDTH, SIZE, SIZE).sum(0, keepdim=True) + reg * w
             h = v * q * F.conv2d(x, g, padding=2)
             alpha = (g * g).sum() / ((h * h).sum() + reg * (g * g).sum()).clamp(min=1e-8)
             w = w - self.log_step_length.exp() * alpha * g

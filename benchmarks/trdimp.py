@@ -2,7 +2,8 @@
 
 Time, operations and multiply-accumulates of the first frame, of a frame, and of what some frames add: an image that
 enters the memory (every fifth frame of the default settings), steps of the filter (every twentieth). From these, a
-frame of either setting on the average. Runs are interleaved, the quickest of each counts. Weights are random.
+frame of either setting on the average. Runs are interleaved, the quickest of each counts. With one thread it is
+processor time, which other programs disturb less. Weights are random.
 
     PYTHONPATH=. python benchmarks/trdimp.py --threads 1 --output trdimp.json
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,7 +143,9 @@ def our_parts(net: TrDiMP, scene: Scene, normalise: Normalise | None) -> dict[st
 
 
 @torch.no_grad()
-def measure(ours: TrDiMP, plain: PlainTrDiMP, repeats: int, seconds: float) -> dict[str, dict[str, Any]]:
+def measure(
+    ours: TrDiMP, plain: PlainTrDiMP, wanted: list[str], repeats: int, seconds: float
+) -> dict[str, dict[str, Any]]:
     """Every part in every way: milliseconds, operations, GMAC, and how far results are from the plain ones."""
     scene, normalise = Scene(), Normalise(MEAN, STD)
     fast = choose_dtype(torch.device("cpu"), "fast")[0]
@@ -150,7 +154,8 @@ def measure(ours: TrDiMP, plain: PlainTrDiMP, repeats: int, seconds: float) -> d
         fused = fuse_network(ours, FuseOptions(dtype, normalise, grid=GRID))
         ways[name] = our_parts(fused, scene, None)
     found: dict[str, dict[str, Any]] = {}
-    for part in PARTS:
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    for part in wanted:
         rows, expected = {}, ways["plain"][part]()
         for name, parts in ways.items():
             with counting() as cost:
@@ -158,11 +163,11 @@ def measure(ours: TrDiMP, plain: PlainTrDiMP, repeats: int, seconds: float) -> d
             rows[name] = {"gmacs": cost.macs / 1e9, "operations": cost.kernels}
             if result.shape == expected.shape:
                 rows[name]["difference"] = float((result - expected).abs().max() / expected.abs().max())
-        times = best_times({name: parts[part] for name, parts in ways.items()}, repeats, seconds)
+        times = best_times({name: parts[part] for name, parts in ways.items()}, repeats, seconds, clock)
         for name, row in rows.items():
             row |= {"ms": times[name] * 1e3, "times_plain": times["plain"] / times[name]}
         found[part] = rows
-    return found | averages(found)
+    return found | (averages(found) if found.keys() >= set(PARTS[1:]) else {})
 
 
 def averages(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -182,6 +187,7 @@ def averages(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the quickest counts, at least")
     parser.add_argument("--seconds", type=float, default=20.0, help="go on for so long, up to five times the rounds")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
@@ -190,7 +196,7 @@ def main() -> None:
     found: dict[str, Any] = {"torch": torch.__version__}
     for threads in options.threads:
         torch.set_num_threads(threads)
-        found[f"{threads} threads"] = parts = measure(ours, plain, options.repeats, options.seconds)
+        found[f"{threads} threads"] = parts = measure(ours, plain, options.parts, options.repeats, options.seconds)
         for part, rows in parts.items():
             print(f"{part}, {threads} thread(s)")
             for name, row in rows.items():
