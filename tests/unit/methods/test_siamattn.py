@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data import Batch, Frame, Normalise
+from lib.data import Batch, ClipBatch, Frame, FrameSet, Modality, Normalise
 from lib.deploy import Inference, prepare
 from lib.methods import load_experiment
 from lib.methods.siamattn import (
@@ -23,7 +23,7 @@ from lib.methods.siamattn import (
 )
 from lib.models import WeightsError
 from lib.models.heads import changed_boxes, changes_between, masks_in_boxes
-from lib.objectives import Progress
+from lib.objectives import Progress, SequenceObjective
 from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
 
 NORMALISE = Normalise((0.0,) * 3, (1 / 255,) * 3, channels="BGR")
@@ -256,3 +256,43 @@ def test_a_quick_tracker_in_half_precision_stays_near() -> None:
         state, prediction = track.step(state, frames[1:2])
         found.append(prediction.scores)
     assert (found[0] - found[1]).abs().max() < 0.1
+
+
+def clips(masked: bool) -> list[FrameSet]:
+    """One clip with masks and one without."""
+    found = []
+    for number in (1, 2):
+        frames, boxes = clip(number, 4, 90, 120), np.tile([40.0, 30.0, 30.0, 20.0], (4, 1))
+        mask = np.zeros((90, 120), dtype=bool)
+        mask[32:48, 42:60] = True
+        masks = (mask,) * 4 if masked and number == 1 else None
+        found.append(
+            FrameSet((frames[0],), tuple(frames), boxes[:1], boxes, Modality.RGB, "", "", (0,) * 5, search_masks=masks)
+        )
+    return found
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_sequence_level_training_learns_masks_where_clips_have_some(masked: bool) -> None:
+    e = load_experiment("slt_siamattn", "slt_synthetic", (*TINY, "TRAIN.THR_HIGH=0.3"))
+    net = network()
+    tracker = e.build_tracker(net).explorer()
+    assert not tracker.whole_sides
+    objective = SequenceObjective(tracker, e.method.build_auxiliary(e.config, net), e.config.slt)
+    torch.manual_seed(4)
+    parts = objective.split(net, ClipBatch(clips(masked)), Progress(1, 2))
+    total = {"Loss/mask": 0.0, "Loss/refine": 0.0, "Loss/policy": 0.0}
+    for part in parts:
+        losses = objective(net, part, Progress(1, 2))
+        losses.total.backward()
+        total = {k: v + float(losses.terms[k].abs()) for k, v in total.items()}
+    assert (total["Loss/mask"] > 0) == masked
+    assert total["Loss/refine"] > 0
+    gradient = net.mask_head.conv_logits.weight.grad
+    assert gradient is not None
+    assert bool(gradient.abs().sum() > 0) == masked
+    if masked:
+        region = parts[0].regions
+        assert region.has_masks.reshape(-1, 2).tolist() == [[True, False]] * (len(region.has_masks) // 2)
+        assert region.masks[region.has_masks].flatten(1).any(dim=1).all()
+        assert not region.masks[~region.has_masks].any()
