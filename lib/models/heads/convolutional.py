@@ -244,8 +244,8 @@ def corner_candidates(logits: Tensor, score: CornerScore = "mean", places: Tenso
 
     Args:
         logits: [B, 2, g, g] of the top-left and the bottom-right corner.
-        score: The candidate's score: "mean", the largest of the mean of both corners' probabilities (the score map);
-            "product", the largest probability of the one times that of the other (MAT, CVPR 2023).
+        score: The candidate's score is the largest of its score map: "mean", the mean of both corners' probabilities;
+            "product", the probability of the second corner times the largest one of the first (MAT, CVPR 2023).
         places: [2, g * g] x and y of the cells in units of the crop's side; computed where they are not given, or of
             another grid.
 
@@ -258,10 +258,9 @@ def corner_candidates(logits: Tensor, score: CornerScore = "mean", places: Tenso
         places = cell_corners(grid, logits.device)[0] / grid
     first, second = (corners @ places.t().to(corners.dtype)).unbind(1)
     boxes = torch.cat([(first + second) / 2, second - first], dim=1)
-    mean = corners.mean(dim=1)
-    maps = {"score_map": mean.unflatten(1, (1, grid, grid)), "corners": corners}
-    peaks = mean.amax(dim=1, keepdim=True) if score == "mean" else corners.amax(dim=2).prod(dim=1, keepdim=True)
-    return Candidates(peaks, boxes[:, None], maps)
+    score_map = corners.mean(dim=1) if score == "mean" else corners[:, 0].amax(dim=1, keepdim=True) * corners[:, 1]
+    maps = {"score_map": score_map.unflatten(1, (1, grid, grid)), "corners": corners}
+    return Candidates(score_map.amax(dim=1, keepdim=True), boxes[:, None], maps)
 
 
 def boxes_from_corners(cells: Tensor, grid: int) -> Tensor:
