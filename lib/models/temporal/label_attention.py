@@ -199,7 +199,6 @@ def _attend_apart(queries: Tensor, memories: Sequence[LabelMemory], rows: Sequen
         if members:
             asked = torch.cat([queries[i : i + 1] for i in members], dim=1)
             mixed = (_weights(asked, memory.keys) @ memory.values).chunk(len(members), dim=1)
-            found = [*found]
             for i, value in zip(members, mixed, strict=True):
                 found[i] = value
     return torch.cat(cast("list[Tensor]", found))
