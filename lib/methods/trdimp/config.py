@@ -58,6 +58,7 @@ class TrDiMPTrain(schema.Train):
     proposal_sigmas: tuple[tuple[Positive, ...], ...] = ((0.05, 0.05), (0.5, 0.5))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.proposal_sigmas or any(len(pair) != 2 for pair in self.proposal_sigmas):
             raise ValueError(
                 "PROPOSAL_SIGMAS needs a list of pairs [places, sizes], such as [[0.05, 0.05], [0.5, 0.5]]"
