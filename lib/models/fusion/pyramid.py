@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from lib.models.heads.candidates import at_least_float32
 from lib.models.heads.correlation import DepthwiseHead
-from lib.models.layers.blocks import ConvBlock
+from lib.models.layers.blocks import ConvModule
 from lib.models.layers.deformable import DeformConv
 
 QUERY_SHARE = 8
@@ -139,9 +139,9 @@ class PyramidFusion(nn.Module):
     def __init__(self, inputs: Sequence[int], width: int) -> None:
         super().__init__()
         levels = len(inputs) - 2
-        self.lateral_convs = nn.ModuleList(ConvBlock(channels, width) for channels in inputs)
+        self.lateral_convs = nn.ModuleList(ConvModule(channels, width) for channels in inputs)
         self.xcorr = nn.ModuleList(DepthwiseHead(width, width) for _ in range(levels))
-        self.convs = nn.ModuleList(ConvBlock(width, width) for _ in range(levels))
+        self.convs = nn.ModuleList(ConvModule(width, width) for _ in range(levels))
 
     def box_features(self, template: Sequence[Tensor], search: Sequence[Tensor]) -> Tensor:
         """Features in which boxes are refined.
@@ -181,4 +181,4 @@ class PyramidFusion(nn.Module):
 
         if self.training or x.shape[-1] > side:
             return cast("Tensor", block(resized(x)))
-        return resized(cast("ConvBlock", block).linear(x)).relu()
+        return resized(cast("ConvModule", block).linear(x)).relu()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.blocks import ConvBlock
+from lib.models.layers.blocks import ConvModule
 from lib.models.layers.deformable import DeformRoIPool
 from lib.models.layers.fused import FuseOptions, with_fused_children
 
@@ -72,7 +72,7 @@ class MaskHead(nn.Module):
 
     def __init__(self, width: int, scale: float) -> None:
         super().__init__()
-        self.convs = nn.Sequential(*(ConvBlock(width, width, 3) for _ in range(4)))
+        self.convs = nn.Sequential(*(ConvModule(width, width, 3) for _ in range(4)))
         self.conv_logits = nn.Conv2d(width, 1, 1)
         self.upsample = nn.ConvTranspose2d(width, width, UPSAMPLING, stride=UPSAMPLING)
         self.roi_pool_m = DeformRoIPool(width, MASK_BINS, scale, 4 * width)

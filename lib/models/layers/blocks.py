@@ -254,7 +254,7 @@ class FusedScaledBlock(nn.Module):
         return x.add_(self.down(self.inner(F.silu(gate).mul_(value))))
 
 
-class ConvBlock(nn.Module):
+class ConvModule(nn.Module):
     """Convolution without bias, batch norm, ReLU; it keeps the size. The norm has the name of published checkpoints.
 
     Args:
@@ -278,20 +278,20 @@ class ConvBlock(nn.Module):
         return y
 
 
-@fused_form_of(ConvBlock)
-class FusedConvBlock(nn.Module):
-    """A `ConvBlock` for inference."""
+@fused_form_of(ConvModule)
+class FusedConvModule(nn.Module):
+    """A `ConvModule` for inference."""
 
-    def __init__(self, block: ConvBlock, options: FuseOptions) -> None:
+    def __init__(self, block: ConvModule, options: FuseOptions) -> None:
         super().__init__()
         self.convolution = Convolution(*folded(block.conv, block.BN256), options)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As `ConvBlock.forward`."""
+        """As `ConvModule.forward`."""
         return self.linear(x).relu_()
 
     def linear(self, x: Tensor) -> Tensor:
-        """As `ConvBlock.linear`."""
+        """As `ConvModule.linear`."""
         y: Tensor = self.convolution(x)
         return y
 
