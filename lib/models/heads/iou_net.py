@@ -23,7 +23,7 @@ MARGIN = 4.0
 """Crop pixels by which boxes may move before the features around them do not suffice."""
 
 
-class ConvBlock(nn.Sequential):
+class ConvNormReLU(nn.Sequential):
     """Convolution, batch norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, size: int = 3, padding: int = 1) -> None:
@@ -82,11 +82,11 @@ class IoUNet(nn.Module):
     def __init__(self, fine: int = 512, coarse: int = 1024, width: int = 256) -> None:
         super().__init__()
         self.width = width
-        self.conv3_1r, self.conv4_1r = ConvBlock(fine, width // 2), ConvBlock(coarse, width)
-        self.fc3_1r = ConvBlock(width // 2, width, 3, 0)
-        self.fc34_3r, self.fc34_4r = (ConvBlock(2 * width, width, 1, 0) for _ in range(2))
-        self.conv3_1t, self.conv3_2t = ConvBlock(fine, width), ConvBlock(width, width)
-        self.conv4_1t, self.conv4_2t = ConvBlock(coarse, width), ConvBlock(width, width)
+        self.conv3_1r, self.conv4_1r = ConvNormReLU(fine, width // 2), ConvNormReLU(coarse, width)
+        self.fc3_1r = ConvNormReLU(width // 2, width, 3, 0)
+        self.fc34_3r, self.fc34_4r = (ConvNormReLU(2 * width, width, 1, 0) for _ in range(2))
+        self.conv3_1t, self.conv3_2t = ConvNormReLU(fine, width), ConvNormReLU(width, width)
+        self.conv4_1t, self.conv4_2t = ConvNormReLU(coarse, width), ConvNormReLU(width, width)
         self.fc3_rt, self.fc4_rt = (LinearBlock(width * bins**2, width) for bins in POOLED)
         self.iou_predictor = nn.Linear(2 * width, 1)
         for module in self.modules():
