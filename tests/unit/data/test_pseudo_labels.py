@@ -195,8 +195,8 @@ def test_a_run_that_was_stopped_gives_the_same_file(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on_to_the_same_file(tmp_path):
-    for i in range(4):
-        write_video(tmp_path / "videos" / f"v{i}", 24, y=60 + 20 * i)
+    for i in range(10):
+        write_video(tmp_path / "videos" / f"v{i}", 24, y=60 + 8 * i)
     command = [sys.executable, "tracking/make_pseudo_labels.py", "--dataset", f"FOLDER:{tmp_path / 'videos'}"]
 
     def start(output: str, workers: int) -> subprocess.Popen:
@@ -215,7 +215,7 @@ def test_a_killed_command_goes_on_to_the_same_file(tmp_path):
         run = start(output, workers)
         said = run.communicate()[0]
         assert run.returncode == 0, said
-        assert "overlap with annotations (4 videos)" in said
+        assert "overlap with annotations (10 videos)" in said
     files = [next((tmp_path / output).rglob("train.json")).read_bytes() for output in ("killed", "whole")]
     assert files[0] == files[1]
 

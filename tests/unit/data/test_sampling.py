@@ -1,5 +1,6 @@
 """Sampling as a pure function of seed, epoch and index."""
 
+import dataclasses
 import logging
 import random
 
@@ -104,9 +105,13 @@ def test_order_frames_run_forward_or_backward_with_the_templates_first():
     assert repeated > 0
 
 
-def test_order_frames_widen_the_interval_where_nothing_is_near():
-    frame_sampler = FRAME_SAMPLERS["order"](section(1, 2, interval=0))
-    assert frame_sampler.sample(TinyDataset()[0], random.Random(0), no_other_video) is not None
+def test_the_interval_grows_where_nothing_is_near():
+    video = dataclasses.replace(TinyDataset(frames=60)[0], visible=np.arange(60) % 10 == 0)
+    frame_sampler = FRAME_SAMPLERS["causal"](section(1, 2, interval=1))
+    for seed in range(20):
+        ids = frame_sampler.sample(video, random.Random(seed), no_other_video)
+        assert ids is not None
+        assert min(ids.search) - ids.template[0] >= 10
 
 
 def test_order_frames_repeat_an_image():
