@@ -485,7 +485,7 @@ class SLT(Section):
     micro_frames: CountOrNone = 0
     average: bool = False
     clip_sampler: str = "visible"
-    max_gap: Count = 300
+    max_gap: Annotated[int, Range(-1)] = 300
     max_interval: Count = 10
     interval_prob: Share = 0.3
     template_gap: Annotated[int, Range(-1)] = -1

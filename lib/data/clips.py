@@ -38,7 +38,7 @@ class VisibleClipSampler:
 
     Attributes:
         slt: INTERVAL_PROB is the share of clips with random steps of at most MAX_INTERVAL frames. MAX_GAP is the number
-            of frames after the template within which the clip begins; negative: with the template's frame. REVERSE is
+            of frames after the template within which the clip begins; 0 or -1: with the template's frame. REVERSE is
             the share of clips whose time runs backwards.
     """
 
@@ -116,7 +116,7 @@ class VisibleClipSampler:
 
     def _start(self, visible: Mask, template: int, end: int, rng: random.Random) -> int | None:
         """The first frame of the clip, from [template, end) within the gap."""
-        if self.slt.max_gap < 0:
+        if self.slt.max_gap <= 0:
             return template
         drawn = sample_visible(visible, 1, template, min(end, template + self.slt.max_gap), rng)
         return None if drawn is None else drawn[0]

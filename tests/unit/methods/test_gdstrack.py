@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lib.config import ConfigError
 from lib.data import Batch, Frame, FrameSet, Modality
-from lib.deploy import ENGINES, Inference, fuse_network, prepare
+from lib.deploy import Inference, fuse_network, prepare
 from lib.methods import load_experiment
 from lib.methods.gdstrack import GDSTrack, GDSTrackObjective, GDSTrackTracker
 from lib.models import Checkpoint, WeightsError
@@ -358,24 +358,6 @@ def test_unusable_settings_are_named() -> None:
         parameter_groups(network(), phases[1].train)
     with pytest.raises(ConfigError, match=r"PHASES\[1\]\.START_EPOCH 40 overlaps the phase before it"):
         phases_of(experiment("TRAIN.PHASES=[{EPOCHS: 50}, {START_EPOCH: 40}]").config.train)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_an_engine_gives_the_boxes_of_pytorch(engine: str) -> None:
-    for package in ENGINES[engine].packages:
-        pytest.importorskip(package)
-    frames, start = clip(1, 4, 90, 120), torch.tensor([[30.0, 20.0, 25.0, 30.0]])
-    found = []
-    for inference in (Inference(), Inference(engine=engine)):
-        track: Any = prepare(tracker(), inference)
-        state = track.init(frames[:1] * 2, start.repeat(2, 1))
-        for frame in frames[1:]:
-            state, prediction = track.step(state, [frame, frame])
-            found.append((prediction.boxes_xywh, prediction.scores))
-    for (boxes, scores), (other, sure) in zip(found[3:], found[:3], strict=True):
-        torch.testing.assert_close(boxes, other, rtol=1e-3, atol=2e-2)
-        torch.testing.assert_close(scores, sure, rtol=1e-3, atol=1e-4)
 
 
 def test_half_precision_tracks() -> None:
