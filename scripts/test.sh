@@ -14,8 +14,19 @@ if (($#)); then exec "$python" -m pytest "$@"; fi
 engines="tests/unit/models/test_engines.py tests/unit/methods/test_engines.py tests/unit/bench/test_engines.py tests/unit/bench/test_ways.py
 tests/unit/models/test_timm_vit.py"
 code=0
-# Files of tests side by side, one per core, those with most tests first; each takes one thread.
+# Two halves side by side, one thread each; what the second one says is printed at the end.
 export OMP_NUM_THREADS=1
-"$python" -m pytest -n auto --dist loadfile tests/e2e tests/unit tests/golden tests/fuzz $(printf -- '--ignore %s ' $engines) || code=$?
-for file in $engines; do "$python" -m pytest "$file" || code=$?; done
+said=$(mktemp)
+(
+    half=0
+    "$python" -m pytest tests/golden tests/fuzz || half=$?
+    for file in $engines; do "$python" -m pytest "$file" || half=$?; done
+    exit "$half"
+) > "$said" 2>&1 &
+second=$!
+"$python" -m pytest tests/unit $(printf -- '--ignore %s ' $engines) || code=$?
+"$python" -m pytest tests/e2e || code=$?
+wait "$second" || code=$?
+cat "$said"
+rm -f "$said"
 exit "$code"
