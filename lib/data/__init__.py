@@ -50,13 +50,10 @@ from lib.data.crop import (
     CropStyle,
     PictureChanges,
     Pixels,
-    PySOTStyle,
     TooLargeBoxError,
     TooSmallBoxError,
-    context_side,
-    mean_colour,
-    warp,
 )
+from lib.data.crop_styles import PySOTStyle, context_side, mean_colour, warp
 from lib.data.degradation import Corruption, Degradation
 from lib.data.inside_crop import InsideStyle, PatchStyle
 from lib.data.io import (

@@ -209,7 +209,7 @@ class Contrast(Filter):
 @AUGMENTATIONS.register("colour_jitter")
 @dataclass
 class ColourJitter(Filter):
-    """Brightness, contrast and saturation in an order drawn anew, each followed by clipping (MAT, CVPR 2023).
+    """Brightness, contrast and saturation in a drawn order, each followed by clipping (MAT, CVPR 2023).
 
     Attributes:
         brightness, contrast, saturation: Spreads of the factors, each uniform in 1 - spread .. 1 + spread.

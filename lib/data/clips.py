@@ -20,7 +20,8 @@ from torch.utils.data import get_worker_info
 
 from lib.config import SLT, Copies
 from lib.data.augment import CrossBlur, PcaColour, becomes_grey, grey_picture, mirror_box
-from lib.data.crop import CropRegion, Pixels, mean_colour, warp
+from lib.data.crop import CropRegion, Pixels
+from lib.data.crop_styles import mean_colour, warp
 from lib.data.sampling import FrameIds, FrameSampler, sample_visible
 from lib.data.types import Boxes, Frame, FrameSet, InvalidSampleError, Mask, Video
 from lib.registry import Registry

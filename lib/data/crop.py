@@ -1,4 +1,4 @@
-"""Crops around a box, in training and in tracking: a registry of crop styles (`DATA.CROP_STYLE`).
+"""Crops around a box, in training and in tracking: the contract of crop styles (`DATA.CROP_STYLE`).
 
 A style is one class that decides everything about a crop: its rectangle in the image, resampling, the colour beyond the
 image's border, jitter of boxes, and the conversion of boxes between image and crop. Frames are neither copied
@@ -33,8 +33,6 @@ Colours = NDArray[Any]
 
 MAX_CROP_SIDE = 20_000
 """Image pixels; larger crops come from degenerate boxes only (a 4K frame filled by the target needs 14400)."""
-MEAN_COLOUR = (123.675, 116.28, 103.53)
-"""R, G, B: the mean of ImageNet in grey levels."""
 
 
 class CropError(ValueError):
@@ -91,6 +89,9 @@ class PictureChanges:
     mirrored: bool = False
     edit: Edit | None = None
     border: Colours | None = None
+
+
+UNCHANGED = PictureChanges()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,7 @@ class CropStyle(ABC):
         return columns and region.top < height and region.top + region.height > 0
 
     def crop(
-        self, picture: Image | Levels, region: CropRegion, size: int, changes: PictureChanges = PictureChanges()
+        self, picture: Image | Levels, region: CropRegion, size: int, changes: PictureChanges = UNCHANGED
     ) -> Pixels:
         """The crop of a picture that is first mirrored and edited, [size, size, C].
 
@@ -311,7 +312,7 @@ class CropStyle(ABC):
             planes: Output, of `dtype`.
             mirrored: See `crop`.
             edits: For RGB and for the auxiliary picture.
-            finish: Change of each finished crop [S, S, 3]; also told 0 for RGB and 1 for the auxiliary picture.
+            finish: Change of each finished crop [S, S, 3]; second argument: 0 for RGB, 1 for the auxiliary picture.
             border: See `border`.
             alike: `finish` changes both pictures in the same way.
 
@@ -376,320 +377,3 @@ class CropStyle(ABC):
 
 CROP_STYLES: Registry[Callable[[], CropStyle]] = Registry("crop style")
 """`DATA.CROP_STYLE` -> class."""
-
-
-class WholePixelStyle(CropStyle):
-    """A square of whole pixels, cut and resized bilinearly in uint8. A border that is not given is black.
-
-    Attributes:
-        edge: Number of the image's last rows and columns that count as beyond it.
-    """
-
-    edge = 0
-
-    def resample(self, image: Image, region: CropRegion, size: int, border: Colours | None) -> Pixels:
-        return self.crop(image, region, size, PictureChanges(border=border))
-
-    def crop(
-        self, picture: Image | Levels, region: CropRegion, size: int, changes: PictureChanges = PictureChanges()
-    ) -> Pixels:
-        cut = self.cut(picture, region, changes)
-        return cv2.resize(cut, (size, size)).reshape(size, size, cut.shape[2]).astype(np.uint8, copy=False)
-
-    def cut(self, picture: Image | Levels, region: CropRegion, changes: PictureChanges = PictureChanges()) -> Image:
-        """The pixels of the region before resizing.
-
-        Args:
-            picture, region, changes: See `crop`.
-
-        Returns:
-            [region.height, region.width, C]; a view where the crop is inside the image.
-        """
-        height, width, channels = picture.shape
-        top, bottom, left, right = self.shown(region, (height, width))
-        pixels = picture.levels[..., None] if isinstance(picture, Levels) else picture
-        first, last = (width - right, width - left) if changes.mirrored else (left, right)
-        shown = pixels[top:bottom, first:last]
-        if shown.size:
-            shown = np.asarray(cv2.flip(shown, 1), dtype=np.uint8).reshape(shown.shape) if changes.mirrored else shown
-            shown = picture.coloured(shown) if isinstance(picture, Levels) else shown
-            shown = shown if changes.edit is None else changes.edit(shown)
-            if shown.shape[:2] == (region.height, region.width):
-                return shown
-        whole = np.zeros((int(region.height), int(region.width), channels), dtype=np.uint8)
-        if changes.border is not None:
-            whole[:] = changes.border
-        if shown.size:
-            first_row, first_column = top - int(region.top), left - int(region.left)
-            whole[first_row : first_row + bottom - top, first_column : first_column + right - left] = shown
-        return whole
-
-    def shown(self, region: CropRegion, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Rows and columns of the image that are in the crop: top, bottom, left, right (ends exclusive).
-
-        An empty rectangle if nothing is.
-        """
-        height, width = size_hw
-        top, bottom = max(0, int(region.top)), min(int(region.top + region.height), height - self.edge)
-        left, right = max(0, int(region.left)), min(int(region.left + region.width), width - self.edge)
-        return (0, 0, 0, 0) if bottom <= top or right <= left else (top, bottom, left, right)
-
-    def shows_image(self, region: CropRegion, size_hw: tuple[int, int]) -> bool:
-        return self.shown(region, size_hw) != (0, 0, 0, 0)
-
-    def padding_mask(self, region: CropRegion, size_hw: tuple[int, int], size: int) -> Mask:
-        top, bottom, left, right = self.shown(region, size_hw)
-        lines = []
-        # a two-dimensional bilinear mask is nonzero exactly where one of its axes is
-        for start, stop, first, side in (
-            (top, bottom, region.top, region.height),
-            (left, right, region.left, region.width),
-        ):
-            line = np.ones((int(side), 1), dtype=np.float64)
-            line[max(start - int(first), 0) : max(stop - int(first), 0)] = 0.0
-            lines.append(cv2.resize(line, (1, size)).reshape(size).astype(bool))
-        return np.asarray(lines[0][:, None] | lines[1][None, :])
-
-
-@CROP_STYLES.register("area")
-class AreaStyle(WholePixelStyle):
-    """A square whose side is ``ceil(sqrt(w * h) * factor)``, its corner rounded half to even, on black.
-
-    The image's last column and row count as beyond it: published trackers were trained like that. (OSTrack, ECCV 2022)
-    """
-
-    edge = 1
-
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
-        x, y, w, h = box_xywh
-        side = math.ceil(math.sqrt(w * h) * factor)
-        left, top = round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5)
-        return CropRegion(left, top, side, side, (x + w / 2, y + h / 2), (side, side))
-
-
-@CROP_STYLES.register("context")
-class ContextStyle(WholePixelStyle):
-    """A square with a margin of the mean side on the image's mean colour (SiamFC; TransT, CVPR 2021).
-
-    Its side is ``ceil(sqrt((w + (factor - 1) m) * (h + (factor - 1) m)))`` with ``m = (w + h) / 2``, its corner is
-    rounded half up.
-    """
-
-    geometric_jitter = False
-
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
-        x, y, w, h = box_xywh
-        margin = (factor - 1) * (w + h) / 2
-        side = math.ceil(math.sqrt((w + margin) * (h + margin)))
-        left, top = (math.floor(centre - (side + 1) / 2 + 0.5) for centre in (x + w / 2, y + h / 2))
-        return CropRegion(left, top, side, side, (x + w / 2, y + h / 2), (side, side))
-
-    def border(self, frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, None)) -> Colours | None:
-        """The mean colour, truncated to whole numbers."""
-        return mean_colour(frame, edits).astype(np.uint8)
-
-
-@CROP_STYLES.register("affine")
-class AffineStyle(CropStyle):
-    """A square with a margin of the mean side, placed between pixels by an affine warp, on ImageNet's mean colour.
-
-    Its side is that of "context". Pixel (0, 0) of the crop shows the rectangle's corner, labels are pairs of inclusive
-    corners that end at the crop's border. (MAT, CVPR 2023; GDSTrack, IJCAI 2025)
-
-    Args:
-        truncates: Corners of labels lose their fraction of a pixel: published training data of whole-number boxes.
-    """
-
-    geometric_jitter = False
-
-    def __init__(self, truncates: bool = False) -> None:
-        self.truncates = truncates
-
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
-        x, y, w, h = box_xywh
-        margin = (factor - 1) * (w + h) / 2
-        side = math.ceil(math.sqrt((w + margin) * (h + margin)))
-        return self.around((x + w / 2, y + h / 2), (side, side))
-
-    def around(self, centre_xy: tuple[float, float], sides_wh: tuple[float, float]) -> CropRegion:
-        """The rectangle of these sides around a centre."""
-        (cx, cy), (width, height) = centre_xy, sides_wh
-        return CropRegion(cx - width / 2, cy - height / 2, width, height, centre_xy, sides_wh)
-
-    def resample(self, image: Image, region: CropRegion, size: int, border: Colours | None) -> Pixels:
-        across, down = size / region.width, size / region.height
-        warp = np.array([[across, 0, -across * region.left], [0, down, -down * region.top]])
-        beyond = [float(level) for level in (MEAN_COLOUR if border is None else border)]
-        crop = cv2.warpAffine(image, warp, (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=beyond)
-        return np.asarray(crop).reshape(size, size, image.shape[2])
-
-    def to_crop(self, box_xywh: Sequence[float], region: CropRegion, size: int) -> NDArray[np.float64]:
-        x, y, w, h = box_xywh
-        scale = size / np.array([region.width, region.height] * 2)
-        corners = (np.array([x, y, x + w - 1, y + h - 1]) - [region.left, region.top] * 2) * scale
-        first, last = np.clip(np.trunc(corners) if self.truncates else corners, 0, size - 1).reshape(2, 2)
-        return np.concatenate([first, last - first + 1])
-
-
-@CROP_STYLES.register("affine_truncated")
-class TruncatedAffineStyle(AffineStyle):
-    """As "affine", with labels in whole pixels."""
-
-    def __init__(self) -> None:
-        super().__init__(truncates=True)
-
-
-@CROP_STYLES.register("affine_stretched")
-class StretchedAffineStyle(AffineStyle):
-    """As "affine", but `factor` times the box's width and height, each stretched to the side of the crop (MAT)."""
-
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
-        x, y, w, h = box_xywh
-        return self.around((x + w / 2, y + h / 2), (factor * w, factor * h))
-
-
-@CROP_STYLES.register("pysot")
-class PySOTStyle(ContextStyle):
-    """As `ContextStyle`, with a side that is rounded where pixels are cut and left as it is where boxes are converted.
-
-    Training crops are warped; see `WarpedStyle`. (SiamRPN++, CVPR 2019, and its descendants)
-    """
-
-    def in_training(self) -> CropStyle:
-        return WarpedStyle()
-
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
-        x, y, w, h = box_xywh
-        return self.around((x + w / 2, y + h / 2), context_side(w, h) * factor / 2)
-
-    def around(self, centre_xy: tuple[float, float], exact: float) -> CropRegion:
-        """The square around a centre, with the side that boxes are converted by."""
-        side = round(exact)
-        left, top = (math.floor(centre - (side + 1) / 2 + 0.5) for centre in centre_xy)
-        return CropRegion(left, top, side, side, centre_xy, (exact, exact))
-
-    def crop_mask(self, mask: Mask, region: CropRegion, size: int) -> Mask:
-        """The pixels of a crop into which any of a mask is mixed.
-
-        Args:
-            mask: [H, W] bool.
-            region: The rectangle of the crop.
-            size: Side of the crop in pixels.
-
-        Returns:
-            [size, size] bool.
-        """
-        cut = self.cut(mask.astype(np.uint8)[..., None], region).astype(np.float32)
-        return np.asarray(cv2.resize(cut, (size, size)) > 0)
-
-
-@CROP_STYLES.register("pysot_511")
-class PreparedStyle(PySOTStyle):
-    """As `PySOTStyle`, trained with crops of 511 pixels that PySOT's scripts have cut."""
-
-    def in_training(self) -> CropStyle:
-        return WarpedStyle(prepared=True)
-
-
-class WarpedStyle(CropStyle):
-    """Training crops of PySOT by one affine warp: what its crops of 511 pixels and their augmentation are in a row.
-
-    A square around the target shows four times the context of the template (511 pixels for a template of 127). The crop
-    is its middle, scaled by 1 +- SCALE_JITTER along both axes and shifted by up to CENTER_JITTER pixels, inside it.
-    Corners of rectangles are centres of pixels. The colour beyond the image is its mean.
-
-    Attributes:
-        prepared: Frames are such squares already.
-    """
-
-    jitter_numbers = 0, 4
-    flip_gap = 1
-
-    def __init__(self, prepared: bool = False) -> None:
-        self.prepared = prepared
-
-    def training_region(
-        self, box_xywh: Float32s, normal: Float32s, uniform: Float32s, region: Region, size_hw: tuple[int, int]
-    ) -> CropRegion:
-        self.region(box_xywh.tolist(), region.factor, region.size, size_hw)  # a box that cannot be cropped is an error
-        x, y, w, h = box_xywh.astype(np.float64).tolist()
-        rx, ry, sx, sy = (2 * uniform.astype(np.float64) - 1).tolist()
-        template = round(2 * region.size / region.factor)
-        side, last = region.size - 1, 4 * template + 2  # of the crop and of the square, between centres of pixels
-        scales = [min(1 + r * region.scale_jitter, (last + 1) / side) for r in (rx, ry)]
-        reach = [max(0.0, (last - side * scale) / 2) for scale in scales]
-        shifts = [min(max(r * region.center_jitter, -far), far) for r, far in zip((sx, sy), reach, strict=True)]
-        pixel = context_side(w, h) / template
-        per = 1.0 if self.prepared else pixel * (last + 1) / last
-        centre = x + w / 2, y + h / 2
-        middle = (last / 2, last / 2) if self.prepared else centre
-        left, top = (
-            m + (shift - side * scale / 2) * per for m, shift, scale in zip(middle, shifts, scales, strict=True)
-        )
-        moved = [c + shift * pixel for c, shift in zip(centre, shifts, strict=True)]
-        sides = [region.size * scale * pixel for scale in scales]
-        return CropRegion(
-            left, top, side * scales[0] * per, side * scales[1] * per, (moved[0], moved[1]), (sides[0], sides[1])
-        )
-
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
-        """The square around a box without any jitter."""
-        x, y, w, h = box_xywh
-        side = context_side(w, h) * factor / 2
-        centre = x + w / 2, y + h / 2
-        return CropRegion(centre[0] - side / 2, centre[1] - side / 2, side, side, centre, (side, side))
-
-    def resample(self, image: Image, region: CropRegion, size: int, border: Colours | None) -> Pixels:
-        return warp(image, region, (size, size), np.zeros(1) if border is None else border)
-
-    def border(self, frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, None)) -> Colours | None:
-        """The mean colour."""
-        return mean_colour(frame, edits)
-
-
-def warp(image: Pixels, region: CropRegion, size_wh: tuple[int, int], border: Colours) -> Pixels:
-    """A rectangle resampled bilinearly; its corners are centres of pixels.
-
-    Args:
-        image: [H, W, C].
-        region: The rectangle.
-        size_wh: Width and height of the result.
-        border: [C] colour beyond the image.
-
-    Returns:
-        [height, width, C] of the image's dtype.
-    """
-    ax, ay = (size_wh[0] - 1) / region.width, (size_wh[1] - 1) / region.height
-    matrix = np.array([[ax, 0, -ax * region.left], [0, ay, -ay * region.top]])
-    colour = [float(c) for c in border]
-    warped = cv2.warpAffine(image, matrix, size_wh, borderMode=cv2.BORDER_CONSTANT, borderValue=colour)
-    return np.asarray(warped).reshape(size_wh[1], size_wh[0], image.shape[2])
-
-
-def context_side(width: float, height: float) -> float:
-    """Mean side of a box with half its mean side around it: the context of a template (SiamFC)."""
-    margin = (width + height) / 2
-    return math.sqrt((width + margin) * (height + margin))
-
-
-def mean_colour(frame: Frame, edits: tuple[Edit | None, Edit | None]) -> NDArray[np.float64]:
-    """[C] mean of each channel of a frame's pictures, edited as they will be."""
-    pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
-    means: list[float] = []
-    for picture, edit in zip(pictures, edits, strict=False):
-        image = picture.picture() if isinstance(picture, Levels) else picture
-        image = image if edit is None else edit(image)
-        means += [total / (image.shape[0] * image.shape[1]) for total in cv2.sumElems(image)[:3]]
-    return np.array(means)

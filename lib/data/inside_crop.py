@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.crop import CROP_STYLES, Colours, CropRegion, CropStyle, PictureChanges, Pixels, WholePixelStyle
+from lib.data.crop import CROP_STYLES, Colours, CropRegion, CropStyle, PictureChanges, Pixels
+from lib.data.crop_styles import WholePixelStyle
 from lib.data.types import Image, Levels
 
 UNCHANGED = PictureChanges()
@@ -45,8 +46,8 @@ class InsideStyle(WholePixelStyle):
         top, bottom, left, right = self.shown(region, (picture.shape[0], picture.shape[1]))
         inside = CropRegion(left, top, right - left, bottom - top, region.centre_xy, region.sides_wh)
         first_row, first_column = int(region.top), int(region.left)
-        below, beside = first_row + int(region.height) - bottom, first_column + int(region.width) - right
-        return _replicated(super().cut(picture, inside, changes), (top - first_row, below, left - first_column, beside))
+        below, after = first_row + int(region.height) - bottom, first_column + int(region.width) - right
+        return _replicated(super().cut(picture, inside, changes), (top - first_row, below, left - first_column, after))
 
     def to_crop(self, box_xywh: Sequence[float], region: CropRegion, size: int) -> NDArray[np.float64]:
         x, y, w, h = box_xywh

@@ -56,7 +56,7 @@ class GDSTrackTest(schema.Test):
 
     Attributes:
         sample: steps of the diffusion.
-        noise_level: what the diffusion is told of the noise, `abar` as published, or `sqrt_abar` as in training.
+        noise_level: the noise level that the UNet is given, `abar` as published, or `sqrt_abar` as in training.
         seed: of the noise that it starts from.
     """
 

@@ -34,7 +34,7 @@ def build_data(config: MATConfig, training: bool) -> DataParts:
 
 
 def map_pretrained(config: MATConfig, network: AppearanceTransfer, checkpoint: Checkpoint) -> Mapped:
-    """Key map of MODEL.PRETRAIN_FILE; position tables are computed anew.
+    """Key map of MODEL.PRETRAIN_FILE; position tables are computed, not read.
 
     Args:
         config: of the experiment.

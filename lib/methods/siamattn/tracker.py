@@ -77,7 +77,8 @@ class SiamAttnTracker(SiamRPNTracker):
 
     def with_masks(self, region: SearchRegion, masks: Sequence[Mask | None]) -> SearchRegion:
         style, side = self.crop_style, self.settings.search_size
-        assert isinstance(style, PySOTStyle)
+        if not isinstance(style, PySOTStyle):
+            raise ValueError("masks of SiamAttn's roll-outs need DATA.CROP_STYLE: pysot or pysot_511")
         assert isinstance(region, SizedRegion)
         cropped = torch.zeros(len(masks), side, side, dtype=torch.bool)
         places = zip(region.centres.tolist(), region.sides[:, 0].tolist(), masks, cropped, strict=True)

@@ -18,7 +18,7 @@ class AnchorCriterion:
     """Weighted sum of the balanced cross-entropy of anchors and of the L1 distance of matched ones (PySOT).
 
     Attributes:
-        matcher: Which anchors learn what, drawn anew for every batch.
+        matcher: Which anchors learn what, drawn for every batch.
         search_size: Side of the search region in pixels.
         cls_weight, loc_weight: Of the two losses.
     """

@@ -27,7 +27,7 @@ class Bottleneck(nn.Module):
         inputs, width: Channels of the input, and between the convolutions.
         stride, dilation: Of the 3 x 3 convolution.
         atrous: Nothing is padded where the map shrinks, and a shortcut between maps of different resolution is a
-            3 x 3 convolution like the one beside it; see `ResNet`.
+            3 x 3 convolution like the one next to it; see `ResNet`.
     """
 
     def __init__(self, inputs: int, width: int, stride: int = 1, dilation: int = 1, atrous: bool = False) -> None:

@@ -104,7 +104,7 @@ class Diffusion(nn.Module):
     Args:
         unet: Predicts the clean map.
         samples: Steps of a prediction.
-        noise_level: What the UNet is told of the noise in a prediction: "abar" as published, or its root as in
+        noise_level: The level that the UNet is given in a prediction: "abar" as published, or its root as in
             training.
     """
 
@@ -164,7 +164,7 @@ class Diffusion(nn.Module):
         return itertools.pairwise(grid)
 
     def level(self, time: int) -> Tensor:
-        """What the UNet is told of the noise at a time step of a prediction, [1] float32."""
+        """The noise level that the UNet is given at a time step of a prediction, [1] float32."""
         share = self.alphas_cumprod[time : time + 1]
         return (share if self.noise_level == "abar" else share.sqrt()).float()
 

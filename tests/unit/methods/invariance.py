@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from lib.data import Frame
 from lib.models.heads import Candidates
 from lib.track import OneStreamTracker
 
 MakeClip = Callable[[int, int, int, int], list[Frame]]
+
+
+def leave_nothing_neutral(network: nn.Module) -> None:
+    """Biases, scales and statistics of norms away from 0 and 1, so that leaving one out changes the output."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+        for name, buffer in network.named_buffers():
+            if "running_mean" in name:
+                buffer.normal_(std=0.2)
+            elif "running_var" in name:
+                buffer.uniform_(0.5, 2.0)
 
 
 def check_that_rows_know_nothing_of_each_other(track: OneStreamTracker, clip: MakeClip) -> None:

@@ -24,7 +24,11 @@ from lib.objectives import Progress, SoftmaxPolicy
 from lib.track import roll_out
 from lib.train import parameter_groups, phases_of
 from lib.train.optim import set_train_mode
-from tests.unit.methods.invariance import check_candidates, check_that_rows_know_nothing_of_each_other
+from tests.unit.methods.invariance import (
+    check_candidates,
+    check_that_rows_know_nothing_of_each_other,
+    leave_nothing_neutral,
+)
 
 TINY = (
     "MODEL.PRETRAIN_FILE=''",
@@ -53,14 +57,7 @@ def network(*overrides: str) -> GDSTrack:
     torch.manual_seed(1)
     net: GDSTrack = e.method.build_network(e.config, False)
     with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter), alpha=0.2)
-        for name, buffer in net.named_buffers():
-            if "running_mean" in name:
-                buffer.normal_(std=0.2)
-            elif "running_var" in name:
-                buffer.uniform_(0.5, 2.0)
+        leave_nothing_neutral(net)
         for name, parameter in net.named_parameters():
             if "conv5" in name:
                 parameter.mul_(3)

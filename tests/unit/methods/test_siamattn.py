@@ -24,7 +24,7 @@ from lib.methods.siamattn import (
 from lib.models import WeightsError
 from lib.models.heads import changed_boxes, changes_between, masks_in_boxes
 from lib.objectives import Progress, SequenceObjective
-from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
+from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other, leave_nothing_neutral
 
 NORMALISE = Normalise((0.0,) * 3, (1 / 255,) * 3, channels="BGR")
 TINY = ("MODEL.BACKBONE={TYPE: resnet, DEPTHS: [1, 1, 1, 1], WIDTH: 8}", "MODEL.HIDDEN_DIM=16")
@@ -40,14 +40,7 @@ def network(*overrides: str, training: bool = False) -> SiamAttn:
     torch.manual_seed(1)
     net: SiamAttn = e.method.build_network(e.config, training)
     with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter), alpha=0.2)
-        for name, buffer in net.named_buffers():
-            if "running_mean" in name:
-                buffer.normal_(std=0.2)
-            elif "running_var" in name:
-                buffer.uniform_(0.5, 2.0)
+        leave_nothing_neutral(net)
         net.backbone.bn1.running_var.mul_(100.0**2)  # type: ignore[union-attr]
         for i, branch in enumerate(net.rpn_head.branches()):
             branch.head[3].get_parameter("weight").mul_(0.1 if i % 2 else 1.0)

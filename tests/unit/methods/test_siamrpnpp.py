@@ -21,7 +21,11 @@ from lib.models import WeightsError
 from lib.models.layers import FuseOptions
 from lib.objectives import Progress
 from lib.train import parameter_groups, phases_of
-from tests.unit.methods.invariance import check_candidates, check_that_rows_know_nothing_of_each_other
+from tests.unit.methods.invariance import (
+    check_candidates,
+    check_that_rows_know_nothing_of_each_other,
+    leave_nothing_neutral,
+)
 
 NORMALISE = Normalise((0.0,) * 3, (1 / 255,) * 3, channels="BGR")
 TINY = ("MODEL.BACKBONE={TYPE: resnet, DEPTHS: [1, 1, 2, 1], WIDTH: 8}", "MODEL.HIDDEN_DIM=16")
@@ -37,14 +41,7 @@ def network(*overrides: str, training: bool = False) -> SiamRPN:
     torch.manual_seed(1)
     net: SiamRPN = e.method.build_network(e.config, training)
     with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter), alpha=0.2)
-        for name, buffer in net.named_buffers():
-            if "running_mean" in name:
-                buffer.normal_(std=0.2)
-            elif "running_var" in name:
-                buffer.uniform_(0.5, 2.0)
+        leave_nothing_neutral(net)
         net.backbone.bn1.running_var.mul_(100.0**2)  # type: ignore[union-attr]
         for i, branch in enumerate(net.rpn_head.branches()):
             branch.head[3].get_parameter("weight").mul_(0.1 if i % 2 else 1.0)

@@ -20,7 +20,7 @@ from lib.models import WeightsError, weights_from_timm
 from lib.models.layers import FuseOptions
 from lib.objectives import Progress
 from lib.train import parameter_groups
-from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other
+from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other, leave_nothing_neutral
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NORMALISE = Normalise(MEAN, STD)
@@ -42,14 +42,7 @@ def network(*overrides: str, training: bool = False) -> TransT:
     torch.manual_seed(1)
     net: TransT = e.method.build_network(e.config, training)
     with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter), alpha=0.2)
-        for name, buffer in net.named_buffers():
-            if "running_mean" in name:
-                buffer.normal_(std=0.2)
-            elif "running_var" in name:
-                buffer.uniform_(0.5, 2.0)
+        leave_nothing_neutral(net)
         net.class_embed.layers[-1].get_parameter("weight").mul_(10)
     return net.eval()
 
