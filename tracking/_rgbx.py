@@ -18,6 +18,7 @@ from lib.command import run_command
 from lib.config import add_experiment_options
 from lib.data import Degradation
 from lib.files import write_text
+from lib.methods import load_plugins
 from lib.paths import load_paths
 from lib.registry import suggest
 from tracking._options import add_degradation_options, add_machine_options
@@ -112,6 +113,7 @@ def make_job(workspace: RgbxWorkspace, options: argparse.Namespace) -> EvalJob:
     Raises:
         ValueError: The data set is unknown; also what `TrackerSpec.resolve` raises.
     """
+    load_plugins(options.plugins)
     dataset = workspace.dataset(options.dataset_name)
     benchmark = get_benchmark(workspace.datasets[dataset])
     root = {} if options.root is None else {benchmark.spec.key: options.root}

@@ -30,7 +30,9 @@ from lib.bench import (
 from lib.bench.benchmarks import BenchmarkVideo, get_benchmark
 from lib.bench.metrics import METRICS, parse_options
 from lib.command import run_command
+from lib.config import add_plugin_option
 from lib.data import Video
+from lib.methods import load_plugins
 from lib.paths import Paths, load_paths, results_folder
 
 
@@ -75,6 +77,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--title", help="title of the report")
     parser.add_argument("--data_dir", type=Path, help="parent of the data set folders (default: local.yaml)")
     parser.add_argument("--save_dir", type=Path, help="where tracking/test.py wrote (default: local.yaml)")
+    add_plugin_option(parser)
     args = parser.parse_args(argv)
     if not args.dataset and not args.gt:
         parser.error("give --dataset NAME, or --gt FOLDER with the ground truth")
@@ -100,6 +103,7 @@ def sources(args: argparse.Namespace, paths: Paths) -> list[ResultSource]:
 
 
 def run(args: argparse.Namespace) -> int:
+    load_plugins(args.plugins)
     paths = load_paths(data_dir=args.data_dir, save_dir=args.save_dir)
     benchmark = get_benchmark(args.dataset) if args.dataset else None
     options = parse_options(args.metric_options)

@@ -12,6 +12,7 @@ import _bootstrap  # noqa: F401
 
 from lib.catalogue import CATALOGUE
 from lib.command import run_command
+from lib.config import add_plugin_option
 from lib.data import (
     PlanError,
     build,
@@ -22,6 +23,7 @@ from lib.data import (
     write_broken_list,
     write_sequence_list,
 )
+from lib.methods import load_plugins
 from lib.paths import load_paths
 from tracking._progress import show_progress
 
@@ -39,10 +41,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--allow_broken", action="store_true", help="store broken pictures as they are")
     parser.add_argument("--threads", type=int, default=8, help="files read at a time (default: 8)")
+    add_plugin_option(parser)
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> int:
+    load_plugins(args.plugins)
     paths = load_paths(data_dir=args.data_dir)
     key = CATALOGUE[args.dataset].key
     if args.target is None and f"{key}_lmdb" not in CATALOGUE:

@@ -11,7 +11,9 @@ import _bootstrap  # noqa: F401
 from rich.console import Console
 
 from lib.command import run_command
+from lib.config import add_plugin_option
 from lib.data import check_part, check_parts, choose_parts, write_vot_list
+from lib.methods import load_plugins
 from lib.paths import Paths, load_paths, parse_overrides
 from tracking._check_table import print_results
 from tracking._progress import show_progress
@@ -43,10 +45,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "there, so that the VOT toolkit downloads nothing",
     )
     parser.set_defaults(depth="normal")
+    add_plugin_option(parser)
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> int:
+    load_plugins(args.plugins)
     paths = load_paths(parse_overrides(args.path), data_dir=args.data_dir)
     if args.write_vot_lists:
         return write_vot_lists(paths)

@@ -79,8 +79,10 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
         write_robustness,
     )  # fmt: skip
     from lib.bench.benchmarks import get_benchmark
+    from lib.methods import load_plugins
     from lib.paths import load_paths
 
+    load_plugins(options.plugins)
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     benchmark = get_benchmark(options.dataset)
     seed = options.degradation_seed

@@ -87,8 +87,10 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     from lib.bench.benchmarks import get_benchmark
     from lib.bench.metrics import parse_options
     from lib.data import Degradation
+    from lib.methods import load_plugins
     from lib.paths import load_paths
 
+    load_plugins(options.plugins)
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     metric_options = parse_options(options.metric_options)
     benchmarks = [get_benchmark(name) for name in options.dataset]

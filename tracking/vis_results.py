@@ -11,6 +11,7 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 
 from lib.command import run_command
+from lib.config import add_plugin_option
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -22,14 +23,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, help="folder for the videos (default: videos/ in the first results)")
     parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
+    add_plugin_option(parser)
     return parser.parse_args(argv)
 
 
 def run(options: argparse.Namespace) -> None:
     from lib.bench import select_videos, write_videos
     from lib.bench.benchmarks import get_benchmark
+    from lib.methods import load_plugins
     from lib.paths import load_paths
 
+    load_plugins(options.plugins)
     folders = {}
     for text in options.results:
         label, sign, path = text.partition("=")

@@ -67,8 +67,10 @@ def run(options: argparse.Namespace) -> int:
         toolkit_problem,
         write_tracker,
     )
+    from lib.methods import load_plugins
     from lib.paths import load_paths
 
+    load_plugins(options.plugins)
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     spec = TrackerSpec.from_options(options, plugins=[os.path.abspath(p) for p in options.plugins])
     place = open_workspace(options.workspace, options.benchmark)

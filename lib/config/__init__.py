@@ -1,7 +1,7 @@
 """Configuration: YAML with upper-case keys outside, frozen dataclasses inside."""
 
 from lib.config.build import ConfigWarning, InertKey, Part, as_plain, config_hash, from_tree, take_inert
-from lib.config.options import add_experiment_options
+from lib.config.options import add_experiment_options, add_plugin_option
 from lib.config.schema import (
     KD,
     SLT,

@@ -167,17 +167,15 @@ def load_experiment(
         script: the method's name, or a folder of experiments whose files name a METHOD.
         config: the file's name without suffix, or the path of a YAML file.
         overrides: ``KEY.PATH=value``.
-        plugins: folders of methods from outside the tree, each named as its script, with an `__init__.py` that calls
-            `register_method` and YAML files next to it. The environment variable TRACKING_PLUGINS adds more, so that
-            worker processes see them too.
+        plugins: as in `load_plugins`; a folder of a method is named as its script, and has YAML files beside it.
 
     Raises:
         ConfigError: for an unknown script, configuration file, key or part.
     """
-    folders = _plugin_folders(plugins)
+    folders = load_plugins(plugins)
     path = _find_yaml(script, config, folders)
     tree = read_tree(path, overrides)
-    method = _find_method(str(tree.values.pop("METHOD", script)), folders)
+    method = _find_method(str(tree.values.pop("METHOD", script)))
     notes = take_inert(tree, {**schema.INERT_KEYS, **method.inert_keys})
     for note in notes:
         warnings.warn(note, ConfigWarning, stacklevel=2)
@@ -219,8 +217,19 @@ def _check_sizes(tree: Tree, config: Any, method: Method) -> None:
             raise ConfigError(f"{tree.origin(key)}: {fault}")
 
 
-def _plugin_folders(plugins: Sequence[str | Path]) -> list[Path]:
-    """Folders of plugins, those of the environment too, which child processes inherit."""
+def load_plugins(plugins: Sequence[str | Path] = ()) -> list[Path]:
+    """Import what is registered from outside the tree: methods, parts, benchmarks, metrics.
+
+    Args:
+        plugins: Folders with an `__init__.py`. The environment variable TRACKING_PLUGINS adds more, and gets these, so
+            that child processes have them too.
+
+    Returns:
+        The folders.
+
+    Raises:
+        ConfigError: A folder has no `__init__.py`, or two have one name.
+    """
     named = [Path(p).resolve() for p in plugins]
     if named:
         os.environ[PLUGIN_VARIABLE] = os.pathsep.join(map(str, named))
@@ -228,7 +237,8 @@ def _plugin_folders(plugins: Sequence[str | Path]) -> list[Path]:
     folders = list(dict.fromkeys([*named, *inherited]))
     for folder in folders:
         if not (folder / "__init__.py").is_file():
-            raise ConfigError(f"plugin {folder}: expected a folder with an __init__.py that registers a method")
+            raise ConfigError(f"plugin {folder}: expected a folder with an __init__.py that registers what it adds")
+        _import_folder(folder)
     return folders
 
 
@@ -256,10 +266,8 @@ def _find_yaml(script: str, config: str, plugins: Sequence[Path]) -> Path:
     )
 
 
-def _find_method(name: str, plugins: Sequence[Path]) -> Method:
+def _find_method(name: str) -> Method:
     """The method of this name, once all are imported."""
-    for folder in plugins:
-        _import_folder(folder)
     package = importlib.import_module("lib.methods")
     for info in pkgutil.iter_modules(package.__path__):
         if info.ispkg:
@@ -271,7 +279,7 @@ def _find_method(name: str, plugins: Sequence[Path]) -> Method:
 
 
 def _import_folder(folder: Path) -> None:
-    """Import a plugin, which registers its method; once per process."""
+    """Import a plugin; once per process."""
     name = f"tracking_plugin_{folder.name}"
     if name in sys.modules:
         first = sys.modules[name].__file__

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+
+from PIL import Image
 
 from tests.e2e.support import REPOSITORY, Run
 
@@ -54,6 +57,24 @@ def test_the_same_plugin_is_found_by_its_environment_variable(tmp_path: Path, be
         "--save_dir", tmp_path, "--data_dir", benchmark, TRACKING_PLUGINS=str(PLUGIN),
     )  # fmt: skip
     assert "AUC" in done.stdout
+
+
+def test_a_benchmark_and_a_metric_of_a_plugin(tmp_path: Path, command: Run) -> None:
+    """The code of two pages, put into one plugin."""
+    pages = [(REPOSITORY / "docs" / page).read_text() for page in ("adding_a_dataset.md", "results_and_reports.md")]
+    plugin, folder = tmp_path / "mine", tmp_path / "toyset/test/x"
+    (folder / "frames").mkdir(parents=True)
+    plugin.mkdir()
+    (plugin / "__init__.py").write_text(
+        "\n".join(code for page in pages for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    )
+    (folder / "boxes.txt").write_text("1,2,10,8\n" * 3)
+    (folder / "hidden.txt").write_text("0\n" * 3)
+    for number in (1, 2, 3):
+        Image.new("RGB", (32, 24)).save(folder / f"frames/{number:04d}.png")
+    places = ("--data_dir", tmp_path, "--save_dir", tmp_path, "--plugin", plugin)
+    asked = ("--tracker", "static", "--dataset", "toyset", "--metric", "close_corners")
+    assert "100.0" in command("tracking/test.py", *asked, *places).stdout
 
 
 def test_a_folder_that_is_no_plugin_is_told(tmp_path: Path, command: Run) -> None:

@@ -25,6 +25,7 @@ from lib.data.datasets import (
     reader_class,
 )
 from lib.data.lists import load_list
+from lib.methods import load_plugins
 from lib.paths import Paths
 from lib.registry import Registry, listed
 
@@ -407,7 +408,7 @@ def register_benchmark(benchmark: Benchmark) -> Benchmark:
 
 
 def get_benchmark(name: str) -> Benchmark:
-    """The benchmark with this name or alias.
+    """The benchmark with this name or alias, also from a plugin that the environment names.
 
     Args:
         name: Name or alias in any case, or `FOLDER:path` for an own folder.
@@ -419,4 +420,5 @@ def get_benchmark(name: str) -> Benchmark:
     if name.upper().startswith(f"{PREFIX}:"):
         spec = folder_row(name)
         return Benchmark(spec.key, Path(spec.folders[0]).name, spec, result_format="float_comma")
+    load_plugins()
     return BENCHMARKS[name]

@@ -248,7 +248,7 @@ def _warn_once(message: str) -> None:
 def paired_by_position(store: Store, rgb_folder: str, aux_folder: str, rows: int) -> tuple[Listed, Listed]:
     """The pictures of two cameras whose file names do not agree: n-th with n-th in natural order.
 
-    One picture more at the end of either folder is ignored.
+    One picture more at the end of either folder or of both is ignored.
 
     Args:
         store: Files of the data set.
@@ -260,8 +260,8 @@ def paired_by_position(store: Store, rgb_folder: str, aux_folder: str, rows: int
         (RGB pictures, pictures of the other camera), at most `rows` each.
 
     Raises:
-        PairingError: Any other difference, which would pair pictures of different moments; the message names the
-            first picture without a counterpart.
+        PairingError: Any other difference, which would pair pictures of different moments, or pictures with rows of
+            others; the message names the first picture without a counterpart, or both ends of pictures and rows.
     """
     rgb, aux = picture_names(store.listdir(rgb_folder)), picture_names(store.listdir(aux_folder))
     if len(rgb) != len(aux):
@@ -287,6 +287,9 @@ def paired_by_position(store: Store, rgb_folder: str, aux_folder: str, rows: int
                 + (f" ({shorter[0]} to {shorter[-1]})" if shorter else "")
             )
     count = min(len(rgb), len(aux))
+    if count > rows + 1:
+        reason = f"numbers begin anywhere in this data set, so that any of {count - rows} pictures may be surplus"
+        raise unpaired(store, rgb_folder, rgb, rows, reason)
     return listed_files(store, rgb_folder, rgb[:count], rows), listed_files(store, aux_folder, aux[:count], rows)
 
 

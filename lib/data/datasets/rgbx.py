@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 from lib.data.boxes import opposite_corners_to_xywh
 from lib.data.datasets.base import Annotation, positive, read_boxes
 from lib.data.datasets.folders import FolderDataset, Labels, Pictures
-from lib.data.datasets.frames import Files, FrameFiles, Listed, cut_rows, listed_files, paired_by_position
+from lib.data.datasets.frames import (
+    Files,
+    FrameFiles,
+    Listed,
+    cut_rows,
+    first_gap,
+    listed_files,
+    paired_by_position,
+    unpaired,
+)
 from lib.data.io import AnnotationError
-from lib.data.listing import folder_names, natural_order, picture_names
+from lib.data.listing import folder_names, natural_order, number_in, picture_names
 from lib.data.modalities import AuxRecipe
 from lib.data.store import Store
 from lib.data.types import Boxes, Mask, Modality
@@ -102,16 +111,20 @@ class VtuavDataset(LasherDataset):
 
     def _read(self, index: int) -> Annotation:
         folder = self._places[self.names[index]]
-        count = len(picture_names(self.store.listdir(f"{folder}/rgb")))
-        rgb, thermal = self.find_pictures(folder, count)
+        names = [picture_names(self.store.listdir(f"{folder}/{part}")) for part in self.picture_folders]
+        rgb, thermal = self.find_pictures(folder, len(names[0]))
         expected = -(-len(rgb) // self.step)
+        # Row k is picture 10k, so that one picture less moves all rows behind it.
+        missing = next((gap for listed in names if (gap := first_gap(listed))), None)
+        if missing or number_in(names[0][0]) != number_in(names[1][0]):
+            reason = f"{missing} is missing" if missing else f"thermal pictures begin with {names[1][0]}"
+            raise unpaired(self.store, f"{folder}/rgb", names[0], expected, reason)
         modalities = []
         for file in (*self.truth, self.second_truth):
             sparse = read_boxes(self.store, f"{folder}/{file}")
             if abs(len(sparse) - expected) > 1:
-                raise AnnotationError(
-                    f"{len(sparse)} annotation rows for {len(rgb)} frames, expected {expected} (every tenth)"
-                )
+                reason = f"every tenth picture has a row, which makes {expected}"
+                raise unpaired(self.store, f"{folder}/rgb", names[0], len(sparse), reason)
             boxes = np.full((len(rgb), 4), np.nan)
             sparse = cut_rows(sparse, expected, self.store.describe(f"{folder}/{file}"))
             boxes[:: self.step][: len(sparse)] = sparse

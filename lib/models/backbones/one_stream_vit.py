@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.attention import Attention
 from lib.models.layers.blocks import Block, linear_std
 from lib.models.layers.candidate_elimination import center_rows, drop_candidates, put_back
 from lib.models.layers.stem import ConvStem, PatchEmbed
@@ -176,8 +175,6 @@ class OneStreamViT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=std)
                 nn.init.zeros_(module.bias)
-            if options.from_scratch and isinstance(module, Attention):
-                module.tie_queries_to_keys()
 
     @property
     def needs_template_mask(self) -> bool:

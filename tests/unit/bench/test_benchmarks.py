@@ -263,6 +263,25 @@ def test_vtuav_rows_belong_to_every_tenth_frame(tmp_path: Path) -> None:
         assert scores.headline["precision"] == pytest.approx(100)
 
 
+@pytest.mark.parametrize(
+    ("rgb", "ir", "rows", "reason"),
+    [
+        ([1, 2, 3, 5], [1, 2, 3, 5], 1, r"the one after 000003\.jpg is missing"),
+        ([1, 2, 3, 4], [2, 3, 4, 5], 1, r"\(000001\.jpg to 000004\.jpg\).*thermal pictures begin with 000002\.jpg"),
+        ([1, 2, 3, 4], [1, 2, 3, 4], 4, r"\(000001\.jpg to 000004\.jpg\).*\(1 to 4\): every tenth picture has a row"),
+    ],
+)
+def test_vtuav_pictures_that_do_not_go_with_rows_are_an_error(
+    tmp_path: Path, rgb: list[int], ir: list[int], rows: int, reason: str
+) -> None:
+    folder = tmp_path / "vtuav/test/short-term/test_ST_001/animal_001"
+    for part, numbers in (("rgb", rgb), ("ir", ir)):
+        touch(folder / part, [f"{i:06d}.jpg" for i in numbers])
+        (folder / f"{part}.txt").write_text("1 2 3 4\n" * rows)
+    with pytest.raises(ValueError, match=reason):
+        get_benchmark("vtuav").sequences(paths_at(tmp_path), ["animal_001"])
+
+
 def test_visevent_starts_on_the_first_frame_with_a_target(tmp_path: Path) -> None:
     root = tmp_path / "visevent/test"
     folder = root / "video_1"

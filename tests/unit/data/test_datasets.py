@@ -551,6 +551,11 @@ def test_lasher_one_more_at_the_end_is_left_out(tmp_path: Path) -> None:
             [0, 1, 3],
             r"3 pictures in .*visible \(v0\.png to v3\.png\) .*4 annotation rows .*the one after v1\.png",
         ),
+        (
+            [0, 1, 2, 3, 4, 5],
+            [1, 2, 3, 4, 5, 6],
+            r"6 pictures in .*\(v0\.png to v5\.png\) .*4 annotation rows \(1 to 4\).*any of 2 pictures",
+        ),
     ],
 )
 def test_lasher_a_missing_picture_is_named_not_shifted(
