@@ -6,6 +6,7 @@ Training and evaluation share this module; `lib.launch` starts the processes.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ class World:
         local_size: Number of processes on its machine.
         control: gloo group for flags and Python objects; None in a world of size 1.
         store: Key-value store of all processes, for example for a work queue (`store.add("claims", 1)`). It lives in
-            the launcher, outlives a worker, and is empty after a restart by torchrun.
+            the launcher, outlives a worker, and is empty after a restart by torchrun. (In rank 0, where torchrun
+            itself is the launcher on one machine.)
     """
 
     device: torch.device
@@ -148,6 +150,8 @@ def start(device: str = "auto") -> World:
         for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(variable, "lo")
     store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    if is_open(environment) and local_size == size:
+        store = _move_to_loopback(store, rank)
     # After a restart by torchrun the store still holds the addresses of the processes that are gone.
     store = dist.PrefixStore(f"restart_{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
@@ -159,6 +163,39 @@ def start(device: str = "auto") -> World:
     return World(chosen, reason, rank, size, local_rank, local_size, control, dist.PrefixStore("user", store))
 
 
+def listen_on_loopback() -> tuple[dist.TCPStore, int]:
+    """Make a store that no other machine can reach: its socket is bound to 127.0.0.1 before the store gets it.
+
+    Returns:
+        (the store, its port).
+    """
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1024)
+    port = listener.getsockname()[1]
+    own = dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+    return own, port
+
+
+def _move_to_loopback(store: dist.Store, rank: int) -> dist.Store:
+    """A store on 127.0.0.1 in place of torchrun's, which other machines reach; that one only has the port."""
+    key = f"loopback_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if rank > 0:
+        return dist.TCPStore("127.0.0.1", int(store.get(key)), is_master=False, timeout=TIMEOUT)
+    own, port = listen_on_loopback()
+    store.set(key, str(port))
+    return own
+
+
+def is_open(environment: Mapping[str, str]) -> bool:
+    """True if torchrun's store of several processes listens on every interface of this machine.
+
+    Args:
+        environment: Variables of torchrun.
+    """
+    return environment.get("TORCHELASTIC_RUN_ID", "loopback") != "loopback" and environment.get("WORLD_SIZE") != "1"
+
+
 def network_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
     """Sentences on what this run opens to the network; none where that is 127.0.0.1 alone.
 
@@ -166,7 +203,7 @@ def network_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
         environment: Variables of torchrun.
     """
     size = int(environment.get("WORLD_SIZE", "1"))
-    if environment.get("TORCHELASTIC_RUN_ID", "loopback") == "loopback" or size == 1:
+    if not is_open(environment):
         return []
     port = environment.get("MASTER_PORT")
     if int(environment.get("LOCAL_WORLD_SIZE", size)) < size:
@@ -175,8 +212,8 @@ def network_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
             "store), and every process on the interface of its host's name, without passwords: use a private network"
         ]
     return [
-        f"network: torchrun itself listens on port {port} of every interface, without a password; --nproc_per_node of "
-        "tracking/train.py and --threads of tracking/test.py listen on 127.0.0.1 alone"
+        f"network: torchrun itself listens on port {port} of every interface, without a password; the processes listen "
+        "on 127.0.0.1 alone, as all does with --nproc_per_node of tracking/train.py and --threads of tracking/test.py"
     ]
 
 

@@ -10,7 +10,6 @@ import ctypes
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -154,8 +153,7 @@ def main() -> int:
 def _loopback_rendezvous(parameters: RendezvousParameters) -> RendezvousHandler:
     """Meeting point of torchrun's processes on one machine: a store that no other machine can reach.
 
-    torchrun's own static rendezvous listens on every network interface. Here the socket is bound to 127.0.0.1 before
-    the store gets it.
+    torchrun's own static rendezvous listens on every network interface.
 
     Args:
         parameters: Arguments of torchrun; not needed.
@@ -163,15 +161,13 @@ def _loopback_rendezvous(parameters: RendezvousParameters) -> RendezvousHandler:
     Returns:
         The rendezvous of node 0 of 1, whose store the processes share.
     """
-    from torch.distributed import PrefixStore, TCPStore
+    from torch.distributed import PrefixStore
     from torch.distributed.elastic.rendezvous import RendezvousInfo, RendezvousStoreInfo
     from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(1024)
-    port = listener.getsockname()[1]
-    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+    from lib.distributed import listen_on_loopback
+
+    store, port = listen_on_loopback()
 
     class Loopback(StaticTCPRendezvous):
         def get_backend(self) -> str:

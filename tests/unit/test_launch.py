@@ -86,6 +86,30 @@ def test_the_exit_code_is_that_of_the_process_that_failed(tmp_path: Path, capfd:
     assert "Traceback" not in error
 
 
+UNDER_PLAIN_TORCHRUN = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from lib import distributed
+world = distributed.start("cpu")
+ports = [world.store.underlying_store.underlying_store.port, int(os.environ["MASTER_PORT"])]
+assert ports[0] != ports[1] and len(set(world.gather(ports[0]))) == 1, ports
+sockets = {line.split()[1] for name in ("tcp", "tcp6") for line in open(f"/proc/self/net/{name}") if " 0A " in line}
+assert [s for s in sockets if s.endswith(f":{ports[0]:04X}")] == [f"0100007F:{ports[0]:04X}"], sockets
+assert sorted(world.gather(world.store.add("claims", 1))) == [1, 2]
+distributed.stop(world)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux")
+def test_processes_of_torchrun_itself_meet_on_loopback_too(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(UNDER_PLAIN_TORCHRUN)
+    line = ["torch.distributed.run", "--nproc_per_node=2", "--master_port=0", str(program), str(REPOSITORY)]
+    done = subprocess.run([sys.executable, "-m", *line], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 FAILING = """
 import sys
 sys.path.insert(0, sys.argv[1])
