@@ -105,7 +105,7 @@ distributed.stop(world)
 def test_processes_of_torchrun_itself_meet_on_loopback_too(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(UNDER_PLAIN_TORCHRUN)
-    line = ["torch.distributed.run", "--nproc_per_node=2", "--master_port=0", str(program), str(REPOSITORY)]
+    line = ["torch.distributed.run", "--nproc_per_node=2", "--standalone", str(program), str(REPOSITORY)]
     done = subprocess.run([sys.executable, "-m", *line], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
 
