@@ -17,7 +17,15 @@ from lib.bench.benchmarks import Benchmark, BenchmarkVideo, get_benchmark
 from lib.bench.compare import OTHER_FILES
 from lib.bench.metrics import METRICS, MetricError, Scores, average_runs, evaluate
 from lib.bench.packs import archive_stem, unpack
-from lib.bench.report import TrackerRun, build_report, by_attribute, comparison_tables, export, on_common_sequences
+from lib.bench.report import (
+    TrackerRun,
+    build_report,
+    by_attribute,
+    comparison_tables,
+    export,
+    on_common_sequences,
+    size_bias,
+)
 from lib.bench.result_files import Floats, ResultFileError
 from lib.bench.results import find_results, read_manifest, read_results
 from lib.config import ConfigError
@@ -275,6 +283,7 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
     """Boxes of a tracker's first folder, and scores over all of its folders."""
     scores: list[Scores] = []
     boxes: dict[str, Boxes] = {}
+    biases: dict[str, float] = {}
     times: list[Floats] = []
     for folder in source.folders:
         results = [s.scored(read_results(folder, s, scoring.exact)) for s in sequences]
@@ -285,6 +294,9 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
                 if result.passes:  # the first run as one row per frame, NaN where it has not been
                     boxes[result.name] = np.full((len(result.gt_xywh), 4), np.nan)
                     boxes[result.name][list(result.passes[0])] = rows[: len(result.passes[0])]
+                bias = size_bias(boxes[result.name], result.gt_xywh)
+                if bias is not None:
+                    biases[result.name] = bias
         try:
             scores.append(evaluate(scoring.variant, results, dataset=scoring.dataset, **scoring.options))
         except MetricError as error:
@@ -294,7 +306,7 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
     manifest = read_manifest(source.folders[0]) or {}
     parameters, published = _experiment_facts(source.label, manifest, sequences[0].dataset)
     fps = manifest.get("timing", {}).get("tracker_fps") or _fps(times)
-    return TrackerRun(source.label, boxes, whole, manifest, fps, parameters, published)
+    return TrackerRun(source.label, boxes, whole, manifest, fps, parameters, published, biases)
 
 
 def _fps(times: Sequence[Floats]) -> float | None:

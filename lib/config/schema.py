@@ -345,6 +345,8 @@ class Test(Section):
         template_factor, search_factor: Side of a crop over the square root of the box's area.
         template_size, search_size: Sides of the resized crops in pixels.
         epoch: Epoch whose checkpoint is tested.
+        size_momentum: The target's size goes this share, times the confidence, of the way to the size that was found;
+            None: all of it, whatever the confidence, as published.
         by_benchmark: Benchmark, as ``--dataset`` takes it in capitals -> TEST settings that hold on this benchmark.
     """
 
@@ -353,6 +355,7 @@ class Test(Section):
     search_factor: Positive = 4.0
     search_size: Side = 256
     epoch: CountOrNone = 500
+    size_momentum: Ratio | None = None
     by_benchmark: Tree = field(default_factory=Tree, metadata={"section": True})
 
     def for_benchmark(self: T, benchmark: str | None) -> T:

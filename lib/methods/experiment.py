@@ -36,7 +36,7 @@ from lib.models import Checkpoint, LoadReport, Mapped, WeightPlaces, WeightsErro
 from lib.objectives import POLICIES
 from lib.paths import Paths, checkpoint_folder, shipped_folder
 from lib.registry import UnknownNameError, suggest
-from lib.track import Tracker
+from lib.track import StagedTracker, Tracker
 
 PLUGIN_VARIABLE = "TRACKING_PLUGINS"
 
@@ -94,9 +94,15 @@ class Experiment:
             benchmark: see `for_benchmark`.
 
         Raises:
-            ConfigError: the method has no tracker.
+            ConfigError: the method has no tracker, or one that cannot damp sizes and TEST.SIZE_MOMENTUM is set.
         """
-        return self.tracker_builder()(self.for_benchmark(benchmark).config, network)
+        config = self.for_benchmark(benchmark).config
+        tracker = self.tracker_builder()(config, network)
+        if isinstance(tracker, StagedTracker):
+            tracker.size_momentum = config.test.size_momentum
+        elif config.test.size_momentum is not None:
+            raise ConfigError(f"TEST.SIZE_MOMENTUM: the tracker of {self.method.name} has no stages of a step")
+        return tracker
 
     def tracker_builder(self) -> Callable[[Any, Any], Tracker]:
         """What builds the tracker of a configuration and a network.

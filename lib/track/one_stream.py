@@ -104,7 +104,8 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
 
     def procedure(self) -> dict[str, Any]:
         """Settings for a program that tracks with the exported network alone, by name; JSON-able."""
-        return {"crop": asdict(self.settings)}
+        damping = {} if self.size_momentum is None else {"size_momentum": self.size_momentum}
+        return {"crop": asdict(self.settings), **damping}
 
     def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> TemplateRegion:
         s, seen, boxes = self.settings, self.input_frames(frames), checked_boxes(frames, boxes_xywh)
@@ -159,6 +160,8 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[OneStreamState, Prediction]:
         local, scores = self.select_box(state, region, output, policy)
+        sizes = self.damp_sizes(state.boxes_xywh[:, 2:] / region.sides, local[:, 2:], scores)
+        local = torch.cat([local[:, :2], sizes], dim=1)
         boxes = self.clip_box(self.crop_style.to_image(local, region.centres, region.sides), region.sizes_hw)
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
 

@@ -195,6 +195,7 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
         normalise: From crops to the network's input; the identity once normalisation is part of the network.
         grid: Cells along a side of a search region.
         frame_call: Name of the network's method that does the larger part of a frame, from tensors to tensors.
+        size_momentum: TEST.SIZE_MOMENTUM, see `damp_sizes`; None takes sizes as they are found.
     """
 
     network: Any
@@ -202,6 +203,7 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
     normalise: nn.Module
     grid: int
     frame_call = "locate"
+    size_momentum: float | None = None
 
     @abstractmethod
     def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> T:
@@ -278,6 +280,19 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
             frames, output, prediction: Of the frame that `state` is in now.
         """
         return state
+
+    def damp_sizes(self, before_wh: Tensor, found_wh: Tensor, scores: Tensor) -> Tensor:
+        """Sizes that go ``size_momentum * score`` of the way to those found; every `postprocess` takes them.
+
+        The next search region is as large as the box says, so that a bias of size feeds itself unless it is damped.
+
+        Args:
+            before_wh, found_wh: [B, 2] of the last frame and of this one, in one unit.
+            scores: [B] confidences in 0..1.
+        """
+        if self.size_momentum is None:
+            return found_wh
+        return before_wh + self.size_momentum * scores[:, None].to(found_wh) * (found_wh - before_wh)
 
     def with_masks(self, region: R, masks: Sequence[Mask | None]) -> R:
         """Search regions with the masks of their targets, of trackers whose method learns masks; the same otherwise.

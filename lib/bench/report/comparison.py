@@ -37,6 +37,7 @@ class TrackerRun:
         fps: frames per second while these results were made; None where unknown.
         parameters: of the network; None where unknown.
         published: label of a score -> figure in percent that the tracker's authors published on this benchmark.
+        size_biases: sequence name -> mean of ln(area / true area) over its frames (`size_bias`); may be empty.
     """
 
     name: str
@@ -46,11 +47,34 @@ class TrackerRun:
     fps: float | None = None
     parameters: int | None = None
     published: Mapping[str, float] = field(default_factory=dict)
+    size_biases: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def size_bias(self) -> float | None:
+        """Mean over the scored sequences that have one; None if there is none."""
+        known = [self.size_biases[name] for name in self.scores.names if name in self.size_biases]
+        return float(np.mean(known)) if known else None
 
     @property
     def main_score(self) -> float:
         """The score that ranks trackers, in percent."""
         return self.scores.headline[self.scores.main]
+
+
+def size_bias(boxes_xywh: Boxes, truth_xywh: Boxes) -> float | None:
+    """Mean of ln(area / true area): above 0 where boxes are too large, ln 2 where they are twice as large.
+
+    Args:
+        boxes_xywh, truth_xywh: [N, 4] in image pixels; the first row, and rows without area or with NaN, do not count.
+
+    Returns:
+        None where no row counts, or where the rows are not one box for each true one.
+    """
+    if boxes_xywh.shape != truth_xywh.shape:
+        return None
+    sizes = np.stack([boxes_xywh, truth_xywh])[:, 1:, 2:]
+    found, true = sizes[:, (sizes > 0).all(axis=(0, 2))].prod(axis=2)
+    return float(np.log(found / true).mean()) if len(true) else None
 
 
 def ranked(runs: Iterable[TrackerRun]) -> list[TrackerRun]:

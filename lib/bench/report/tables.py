@@ -44,12 +44,15 @@ def write_tables(tables: Mapping[str, Table], folder: Path) -> list[Path]:
 
 
 def headline_table(runs: Sequence[TrackerRun], title: str = "") -> Table:
-    """One row per tracker, the best first: every headline score in percent, published figures, speed and size."""
+    """One row per tracker, the best first: scores in percent, published figures, size bias, speed and parameters."""
     labels = runs[0].scores.labels
     columns = [Column("Tracker"), *(Column(label, 2, best=True) for label in labels.values())]
     cited = [label for label in labels.values() if any(label in run.published for run in runs)]
     note = "figure of the tracker's publication, not measured here"
     columns += [Column(f"{label} (published)", 1, cited=True, note=note) for label in cited]
+    if sizes := any(run.size_bias is not None for run in runs):
+        note = "mean of ln(area / true area) over frames: above 0 boxes are too large"
+        columns.append(Column("Size bias", 2, signed=True, note=note))
     if timed := any(run.fps is not None for run in runs):
         columns.append(Column("fps", 1, note="frames per second while the results were made, each on its own machine"))
     if sized := any(run.parameters is not None for run in runs):
@@ -58,6 +61,7 @@ def headline_table(runs: Sequence[TrackerRun], title: str = "") -> Table:
     for run in ranked(runs):
         row: list[Cell] = [run.name, *(run.scores.headline[key] for key in labels)]
         row += [run.published.get(label) for label in cited]
+        row += [run.size_bias] if sizes else []
         row += [run.fps] if timed else []
         row += [None if run.parameters is None else run.parameters / 1e6] if sized else []
         rows.append(row)

@@ -138,6 +138,8 @@ class GDSTrackTracker(OneStreamTracker):
     ) -> tuple[GDSTrackState, Prediction]:
         assert isinstance(state, GDSTrackState)
         local, scores = self.select_box(state, region, output, policy)
+        damped = self.damp_sizes(state.boxes_xywh[:, 2:] / region.sides, local[:, 2:], scores)
+        local = torch.cat([local[:, :2], damped], dim=1)
         after, boxes = self.move(state, local, region.sides, region.sizes_hw)
         return after, Prediction(boxes, scores)
 

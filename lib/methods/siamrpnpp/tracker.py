@@ -96,6 +96,7 @@ class SiamRPNTracker(OneStreamTracker):
         boxes = self.crop_style.to_image(local, region.centres, region.sides)
         centres = boxes[:, :2] + boxes[:, 2:] / 2
         sizes = state.boxes_xywh[:, 2:] * (1 - share) + boxes[:, 2:] * share
+        sizes = self.damp_sizes(state.boxes_xywh[:, 2:], sizes, scores)
         boxes = clip_centres(torch.cat([centres - sizes / 2, sizes], dim=1), region.sizes_hw, self.margin)
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
 

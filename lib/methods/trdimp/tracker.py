@@ -256,6 +256,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
         # Published: the refined box's own middle is its position.
         corners = (refined[:, :2] - (size - 1) / 2) * scale + region.centres
         boxes = torch.where(is_refined[:, None], torch.cat([corners, refined[:, 2:] * scale], dim=1), kept)
+        damped = self.damp_sizes(sizes, boxes[:, 2:], confidence)
+        boxes = torch.cat([boxes[:, :2] + (boxes[:, 2:] - damped) / 2, damped], dim=1)
         is_found = flags != Flag.NOT_FOUND
         boxes = torch.where(is_found[:, None], boxes, state.boxes_xywh)
         rescaled = is_found & is_refined

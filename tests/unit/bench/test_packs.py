@@ -106,6 +106,7 @@ def test_every_layout_gives_the_scores_of_the_plain_folder(
     (run,) = load(zipped(tmp_path / "MyTracker.zip", LAYOUTS[layout]), truth)
     assert run.name == "MyTracker"
     assert run.scores.headline == pytest.approx(plain.scores.headline)
+    assert run.size_bias == pytest.approx(plain.size_bias)
     inner = zipped(tmp_path / "outer.zip", {"x/MyTracker.zip": (tmp_path / "MyTracker.zip").read_bytes()})
     assert load(inner, truth)[0].scores.headline == pytest.approx(plain.scores.headline)
     with zipfile.ZipFile(tmp_path / "MyTracker.zip") as archive:

@@ -21,6 +21,7 @@ from lib.bench.report import (
     comparison_tables,
     export,
     on_common_sequences,
+    size_bias,
     training_lines,
     worst_and_best,
 )
@@ -99,6 +100,22 @@ def test_trackers_are_ranked_and_the_best_of_each_row_is_marked() -> None:
     assert [attributes.rows[i][0] for i in attributes.faint] == ["rare"]
     assert tables["sequences"].latex().count(r"\textbf") == len(NAMES)
     assert tables["sequences"].csv().splitlines()[1].split(",")[-1].startswith("-")
+
+
+def test_boxes_twice_as_large_have_a_size_bias_of_the_logarithm_of_two() -> None:
+    truth = np.tile([10.0, 10.0, 20.0, 10.0], (4, 1))
+    found = truth * [1, 1, 2, 1]
+    truth[3, 2:] = np.nan
+    found[0, 2:] = 900
+    assert size_bias(found, truth) == pytest.approx(np.log(2))
+    assert size_bias(found[:2], truth) is None, "a result that has not one box for each frame"
+    assert size_bias(found[:1], truth[:1]) is None
+    run = replace(_run("a", 0.5), size_biases={NAMES[0]: 0.5, NAMES[1]: -0.1, "not scored": 9.0})
+    scores = comparison_tables([run, _run("b", 0.5)], {})["scores"]
+    assert [dict(zip([c.title for c in scores.columns], row, strict=True))["Size bias"] for row in scores.rows] == [
+        pytest.approx(0.2),
+        None,
+    ]
 
 
 def test_cards_name_their_tracker_and_say_behind_the_best(tmp_path: Path) -> None:

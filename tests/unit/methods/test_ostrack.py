@@ -37,7 +37,7 @@ ELIMINATING = (
 )
 
 
-@pytest.mark.parametrize("overrides", [(), ELIMINATING, ("MODEL.HEAD={TYPE: CORNER}",)])
+@pytest.mark.parametrize("overrides", [(), ELIMINATING, ("MODEL.HEAD={TYPE: CORNER}", "TEST.SIZE_MOMENTUM=0.3")])
 def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(overrides: tuple[str, ...]) -> None:
     check_that_rows_know_nothing_of_each_other(tracker(*overrides), clip)
 
