@@ -42,9 +42,8 @@ class Bench:
             ("test", TEST_SEED, self.sequences, self.frames),
         ):
             folder = self.out / "data" / "synthetic" / split
-            if not folder.is_dir():
-                place = ("--output", str(folder), "--split", split, "--seed", str(seed))
-                run("tracking/make_synthetic_data.py", *place, "--sequences", str(count), "--frames", str(frames))
+            place = ("--output", str(folder), "--split", split, "--seed", str(seed))
+            run("tracking/make_synthetic_data.py", *place, "--sequences", str(count), "--frames", str(frames))
 
     def score(self, start: str, seed: int) -> float:
         """Success AUC in percent of the tracker with this beginning."""

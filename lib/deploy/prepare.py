@@ -202,4 +202,5 @@ def export(
     parity = check_parity(graphs, loaded, engine.tolerance(inference.dtype), state=exact)
     values = {"graphs": described, "engine": engine.name, "parity": parity, **twin.procedure()}
     twin.network, twin.normalise = engine_runtime(twin.network, loaded), nn.Identity()
+    twin.gives_regions = frozenset()  # the graphs give boxes
     return twin, values

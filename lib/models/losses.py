@@ -221,6 +221,21 @@ def hardest_pixels_loss(logits: Tensor, target: Tensor, share: float = 0.7) -> T
     return surprise.topk(count).values.mean() if count else logits.sum() * 0.0
 
 
+def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus twice the shared area over the sum of both areas (V-Net, Milletari et al., 3DV 2016).
+
+    Args:
+        logits: [N, H, W] of masks.
+        target: [N, H, W] in 0..1.
+
+    Returns:
+        [N]; a pixel is added to all areas, so that an empty mask is to stay empty.
+    """
+    drawn = logits.sigmoid()
+    shared, both = (drawn * target).sum(dim=(1, 2)), (drawn + target).sum(dim=(1, 2))
+    return 1 - (2 * shared + 1) / (both + 1)
+
+
 def channel_kl(student: Tensor, teacher: Tensor, temperature: float, dim: int = 1) -> Tensor:
     """T^2 * KL(teacher || student) of the distributions over channels, in float32.
 

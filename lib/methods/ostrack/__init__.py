@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from lib.methods.common import backbone_and_head, is_tracker, map_tracker, map_vit
 from lib.methods.method import Method, register_method
-from lib.methods.ostrack.config import OSTrackConfig
+from lib.methods.ostrack.config import OSTrackConfig, TargetMask, with_frozen_tracker
 from lib.methods.ostrack.network import OSTrack, OSTrackOutput
-from lib.methods.ostrack.objective import OSTrackObjective
+from lib.methods.ostrack.objective import MaskObjective, OSTrackObjective
 from lib.methods.ostrack.tracker import OSTrackTracker
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import BACKBONES
-from lib.models.heads import HEADS
+from lib.models.heads import HEADS, SearchMaskHead
 from lib.track import CropSettings
+
+N = TypeVar("N", bound=OSTrack)
+MASK_HEAD = ("mask_head.*",)
+"""Names that a tracker without MASK lacks."""
+
+
+def with_mask_head(config: OSTrackConfig, network: N) -> N:
+    """The network with a fresh mask head, where MASK is given."""
+    mask = config.mask
+    if mask is not None:
+        pictures = 3 * network.streams if mask.pixels else 0
+        network.mask_head = SearchMaskHead(network.feature_width, mask.width, mask.doublings, pictures)
+    return network
 
 
 def map_pretrained(config: OSTrackConfig, network: OSTrack, checkpoint: Checkpoint) -> Mapped:
@@ -30,10 +45,14 @@ register_method(
         name="ostrack",
         network_name="OSTrack",
         config=OSTrackConfig,
-        build_network=lambda config, training: OSTrack(*backbone_and_head(config, BACKBONES, training)),
-        build_objective=OSTrackObjective,
-        build_tracker=lambda config, network: OSTrackTracker(network, CropSettings.from_config(config)),
+        build_network=lambda config, training: with_mask_head(
+            config, OSTrack(*backbone_and_head(config, BACKBONES, training))
+        ),
+        build_objective=lambda config, network: MaskObjective() if config.mask else OSTrackObjective(config, network),
+        build_tracker=OSTrackTracker.from_config,
         map_pretrained=map_pretrained,
+        complete=with_frozen_tracker,
+        added=MASK_HEAD,
         parts={"model.backbone": BACKBONES, "model.head": HEADS},
     )
 )

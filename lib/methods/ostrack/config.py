@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Annotated, TypeVar
 
 from lib.config import schema
-from lib.ranges import CountOrNone
+from lib.ranges import Count, CountOrNone, Range, Share
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,46 @@ class OSTrackTrain(schema.Train):
 
 
 @dataclass(frozen=True)
+class TargetMask(schema.Section):
+    """A mask head beside the box head of a trained tracker, which stays as it is; INIT names the tracker's weights.
+
+    Attributes:
+        width: Channels of the head.
+        doublings: Times that the map of features is enlarged by two.
+        pixels: The head reads the search region's pixels too.
+        threshold: Probability from which a pixel belongs to the target.
+    """
+
+    width: Annotated[int, Range(2)] = 64
+    doublings: Count = 2
+    pixels: bool = True
+    threshold: Share = 0.5
+
+
+@dataclass(frozen=True)
 class OSTrackConfig(schema.Config):
-    """An OSTrack experiment."""
+    """An OSTrack experiment. MASK: see `TargetMask`."""
 
     train: OSTrackTrain = OSTrackTrain()
+    mask: TargetMask | None = field(default=None, metadata={"section": True})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask is not None:
+            schema.require(
+                self.init is not None, "MASK needs INIT, which names the trained tracker that it is added to"
+            )
+            schema.require(self.slt is None, "MASK and SLT are given; a mask head learns from single frames")
+
+
+C = TypeVar("C", bound=OSTrackConfig)
+
+
+def with_frozen_tracker(config: C) -> C:
+    """Where MASK is given, its head alone learns, from samples with masks and without a teacher."""
+    if config.mask is None:
+        return config
+    groups = schema.ParamGroup("^mask_head"), schema.ParamGroup(".*", freeze=True)
+    phase = schema.TrainPhase(eval_modules=("^(?!mask_head)",), param_groups=groups, fix_bn=False)
+    data, train = replace(config.data, masks=True), replace(config.train, phases=(phase,))
+    return replace(config, data=data, train=train, teacher=None, kd=None)

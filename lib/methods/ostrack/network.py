@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from lib.models.backbones import OneStreamBackbone, Tokens
 from lib.models.heads import Candidates
 from lib.models.layers import box_rows, sample_pictures
+
+FEATURES = "features"
+"""Map of `Candidates` in which a mask is drawn: the search feature map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +38,17 @@ class OSTrack(nn.Module):
     Attributes:
         streams: modalities that are encoded apart; 1, since template and search region are one stream.
         feature_width: channels C of the search feature map.
+        mask_head: see `lib.models.heads.SearchMaskHead`, where MASK is given.
     """
 
     streams = 1
+    mask_head: nn.Module | None
 
     def __init__(self, backbone: OneStreamBackbone, box_head: nn.Module) -> None:
         super().__init__()
         self.backbone, self.box_head = backbone, box_head
         self.feature_width = backbone.width
+        self.mask_head = None
 
     def encode_template(self, template: Tensor) -> Tensor:
         """Once per target.
@@ -87,7 +93,10 @@ class OSTrack(nn.Module):
             tokens: the backbone's output for B search regions.
         """
         feature = self._feature(tokens)
-        return OSTrackOutput(self.box_head(feature), feature, tokens)
+        candidates: Candidates = self.box_head(feature)
+        if self.mask_head is not None:
+            candidates = replace(candidates, maps={**candidates.maps, FEATURES: feature})
+        return OSTrackOutput(candidates, feature, tokens)
 
     def _feature(self, tokens: Tokens) -> Tensor:
         """Search tokens [B, N, C] as a map [B, C, g, g]."""

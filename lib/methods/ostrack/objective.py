@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from lib.data import Batch
+from lib.data import Batch, cxcywh_to_xyxy
 from lib.methods.ostrack.config import OSTrackConfig
 from lib.methods.ostrack.network import OSTrack
 from lib.models.layers import keep_rate
+from lib.models.losses import dice_loss
 from lib.objectives import BoxCriterion, Losses, Progress
 
 
@@ -49,3 +52,26 @@ class OSTrackObjective:
         if self.keep_ratio is None:
             return None
         return keep_rate(epoch, self.train.ce_start_epoch, self.train.ce_warm_epoch, self.keep_ratio)
+
+
+class MaskObjective:
+    """Binary cross-entropy and Dice loss of the mask head; the tracker runs without a graph.
+
+    A mask is drawn for the box that the tracker finds, as in tracking; a sample whose mask is unknown teaches nothing.
+    """
+
+    def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
+        assert isinstance(network, OSTrack)
+        assert network.mask_head is not None
+        with torch.no_grad():
+            features = network.search_feature(batch.template, batch.search, batch.template_boxes)
+            boxes = cxcywh_to_xyxy(network.box_head(features).best_boxes())
+        logits = network.mask_head(features, boxes, batch.search[:, 0]).float()
+        truth = batch.extras["search_masks"][:, 0].to(logits) / 255
+        logits = F.interpolate(logits[:, None], size=truth.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=(1, 2))
+        known = batch.extras["has_masks"].to(logits)
+        entropy, dice = ((x * known).sum() / known.sum().clamp(min=1) for x in (entropy, dice_loss(logits, truth)))
+        total = entropy + dice
+        terms = {"Loss/total": total, "Loss/entropy": entropy, "Loss/dice": dice}
+        return Losses(total, {name: value.detach() for name, value in terms.items()})

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lib.methods.common import backbone_and_head, is_tracker, map_tracker, map_vit
 from lib.methods.method import Method, register_method
-from lib.methods.ostrack.tracker import OSTrackTracker
+from lib.methods.ostrack import MASK_HEAD, MaskObjective, OSTrackTracker, with_mask_head
 from lib.methods.sdstrack.config import SDSTrackConfig, complete, published_groups
 from lib.methods.sdstrack.network import SDSTrack
 from lib.methods.sdstrack.objective import SDSTrackObjective
@@ -50,12 +50,15 @@ register_method(
         name="sdstrack",
         network_name="SDSTrack",
         config=SDSTrackConfig,
-        build_network=lambda config, training: SDSTrack(*backbone_and_head(config, RGBX_BACKBONES, training)),
-        build_objective=SDSTrackObjective,
-        build_tracker=lambda config, network: OSTrackTracker(network, CropSettings.from_config(config)),
+        build_network=lambda config, training: with_mask_head(
+            config, SDSTrack(*backbone_and_head(config, RGBX_BACKBONES, training))
+        ),
+        build_objective=lambda config, network: MaskObjective() if config.mask else SDSTrackObjective(config, network),
+        build_tracker=OSTrackTracker.from_config,
         reads_aux=True,
         map_pretrained=map_pretrained,
         complete=complete,
+        added=MASK_HEAD,
         parts={"model.backbone": RGBX_BACKBONES, "model.head": HEADS},
     )
 )

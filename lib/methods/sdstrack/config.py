@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lib.config import schema
 from lib.methods.common import with_param_groups
-from lib.methods.ostrack.config import OSTrackConfig, OSTrackTrain
+from lib.methods.ostrack.config import OSTrackConfig, OSTrackTrain, with_frozen_tracker
 from lib.ranges import Count, CountOrNone, NotNegative, Share
 
 
@@ -67,5 +67,5 @@ def published_groups(norm_multiplier: float) -> tuple[schema.ParamGroup, ...]:
 
 
 def complete(config: SDSTrackConfig) -> SDSTrackConfig:
-    """Published groups where TRAIN.PARAM_GROUPS has none."""
-    return with_param_groups(config, published_groups(config.train.backbone_multiplier))
+    """Published groups where TRAIN.PARAM_GROUPS has none; see `with_frozen_tracker`."""
+    return with_frozen_tracker(with_param_groups(config, published_groups(config.train.backbone_multiplier)))

@@ -15,7 +15,7 @@ from lib.methods.siamattn.objective import (
     SiamAttnCriterion,
     SiamAttnObjective,
 )
-from lib.methods.siamattn.tracker import SiamAttnTracker, pasted, polygon_of
+from lib.methods.siamattn.tracker import SiamAttnTracker
 from lib.methods.siamrpnpp import map_pretrained as map_siamrpnpp
 from lib.methods.siamrpnpp import with_prepared_crops
 from lib.models import Checkpoint, Mapped

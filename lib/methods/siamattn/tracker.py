@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,13 +16,11 @@ from lib.data import Mask, PySOTStyle
 from lib.methods.siamattn.config import SiamAttnTest
 from lib.methods.siamattn.network import HAS_MASKS, TRUE_MASKS, Regions, SiamAttn
 from lib.methods.siamrpnpp.tracker import SiamRPNTracker, SizedRegion
-from lib.models.heads import MASK_SIDE, Candidates, changed_boxes
-from lib.track import OneStreamState, Policy, Prediction, SearchRegion, TrackerOutput
+from lib.models.heads import Candidates, changed_boxes
+from lib.track import OneStreamState, Policy, Prediction, SearchRegion, TrackerOutput, paste_mask, with_regions
 
 SMALLEST = 10.0
 """Least side of a box to refine, in pixels of the search region."""
-LEAST_AREA = 100.0
-"""Image pixels that a contour has to enclose to become a polygon."""
 
 
 @dataclass
@@ -113,12 +110,7 @@ class SiamAttnTracker(SiamRPNTracker):
         if not self.regions:
             return state, prediction
         masks = self.masks(prediction.boxes_xywh, region, output.candidates)
-        polygons = None
-        if "polygon" in self.regions:
-            pairs = zip(masks, prediction.boxes_xywh.numpy(), strict=True)
-            polygons = torch.from_numpy(np.stack([polygon_of(mask, box) for mask, box in pairs]))
-        kept = masks if "mask" in self.regions else None
-        return state, replace(prediction, polygons=polygons, masks=kept)
+        return state, with_regions(prediction, masks, self.regions)
 
     def masks(self, boxes_xywh: Tensor, region: SearchRegion, candidates: Candidates) -> list[NDArray[np.bool_]]:
         """Masks of targets in whole frames.
@@ -144,44 +136,6 @@ class SiamAttnTracker(SiamRPNTracker):
         places = torch.cat([corner + low * back, boxes_xywh[:, 2:] * per * back], dim=1)
         sizes = cast("list[tuple[int, int]]", region.sizes_hw.long().tolist())
         return [
-            pasted(probability, place, size) > self.test.mask_threshold
+            paste_mask(probability, place, size, published=True) > self.test.mask_threshold
             for probability, place, size in zip(drawn, places.tolist(), sizes, strict=True)
         ]
-
-
-def pasted(
-    probability: NDArray[np.float32], place_xywh: Sequence[float], size_hw: Sequence[int]
-) -> NDArray[np.float32]:
-    """A mask over a box as a mask of the image.
-
-    Args:
-        probability: [64, 64] over the box.
-        place_xywh: The box in image pixels.
-        size_hw: Height and width of the image.
-
-    Returns:
-        [H, W], 0 beyond the box.
-    """
-    (x, y, w, h), (height, width) = place_xywh, size_hw
-    across, down = (width - 1) / width * w / MASK_SIDE, (height - 1) / height * h / MASK_SIDE
-    matrix = np.array([[across, 0, across * x * MASK_SIDE / w], [0, down, down * y * MASK_SIDE / h]])
-    border: dict[str, Any] = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": 0}
-    return np.asarray(cv2.warpAffine(probability, matrix, (width, height), flags=cv2.INTER_LINEAR, **border))
-
-
-def polygon_of(mask: NDArray[np.bool_], box_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The smallest rectangle around the largest part of a mask.
-
-    Args:
-        mask: [H, W].
-        box_xywh: [4] in image pixels; stands in for a mask without a large part.
-
-    Returns:
-        [4, 2] corners x, y in image pixels.
-    """
-    contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[-2]
-    largest = max(contours, key=cv2.contourArea, default=None)
-    if largest is None or len(largest) < 3 or cv2.contourArea(largest) <= LEAST_AREA:
-        x, y, w, h = box_xywh
-        return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
-    return np.asarray(cv2.boxPoints(cv2.minAreaRect(largest)), dtype=np.float64)

@@ -24,6 +24,7 @@ from lib.models.heads.mask import (
     MASK_SIDE,
     MaskHead,
     RefineHead,
+    SearchMaskHead,
     changed_boxes,
     changes_between,
     masks_in_boxes,

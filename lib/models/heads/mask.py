@@ -1,4 +1,7 @@
-"""Heads on regions of interest: refined boxes and masks (SiamAttn, CVPR 2020, sec. 3.3 and 3.4)."""
+"""Heads that draw masks or refine boxes.
+
+On regions of interest (SiamAttn, CVPR 2020, sec. 3.3 and 3.4), and on the features of a whole search region.
+"""
 
 from __future__ import annotations
 
@@ -91,6 +94,70 @@ class MaskHead(nn.Module):
         drawn = self.convs(self.roi_pool_m(features, rows, rois_xyxy))
         logits: Tensor = self.conv_logits(F.relu(self.upsample(drawn), inplace=True))
         return logits[:, 0]
+
+
+class SearchMaskHead(nn.Module):
+    """Mask of the target in a whole search region, from the features that its box head reads.
+
+    The map is enlarged by two, several times; at each size the tracked box and the region's pixels are read beside it,
+    which bring back the edges that patches have lost.
+
+    Args:
+        inputs: Channels of the features.
+        width: Channels of the head.
+        doublings: Times that the map is enlarged.
+        pictures: Channels of the region's pixels that are read; 0 for none.
+    """
+
+    def __init__(self, inputs: int, width: int = 64, doublings: int = 2, pictures: int = 3) -> None:
+        super().__init__()
+        self.pictures = pictures
+        self.reduce = ConvModule(inputs, width, 3)
+        first = 1 + pictures
+        self.details = nn.ModuleList(
+            nn.Sequential(ConvModule(first, width // 2, 3), ConvModule(width // 2, width // 2, 3))
+            for _ in range(doublings)
+        )
+        self.joined = nn.ModuleList(ConvModule(width + width // 2, width, 3) for _ in range(doublings))
+        self.logits = nn.Conv2d(width, 1, 1)
+
+    def forward(self, features: Tensor, boxes_xyxy: Tensor, pictures: Tensor) -> Tensor:
+        """Draw masks.
+
+        Args:
+            features: [B, inputs, g, g].
+            boxes_xyxy: [B, 4] tracked boxes in units of the region's side.
+            pictures: [B, C, S, S] the regions, normalised.
+
+        Returns:
+            Logits [B, s, s] with s = g * 2 ** doublings.
+        """
+        x = self.reduce(features.to(self.logits.weight.dtype))
+        for details, join in zip(self.details, self.joined, strict=True):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            side = x.shape[-1]
+            beside = [share_of_cells(boxes_xyxy, side)[:, None].to(x)]
+            if self.pictures:
+                beside.append(F.adaptive_avg_pool2d(pictures.to(x), side))
+            x = join(torch.cat([x, details(torch.cat(beside, dim=1))], dim=1))
+        logits: Tensor = self.logits(x)
+        return logits[:, 0]
+
+
+def share_of_cells(boxes_xyxy: Tensor, side: int) -> Tensor:
+    """How much of every cell of a map is in a box.
+
+    Args:
+        boxes_xyxy: [B, 4] in units of the map's side.
+        side: Of the map, in cells.
+
+    Returns:
+        [B, side, side] in 0..1.
+    """
+    low, high = (boxes_xyxy * side)[..., None].split(2, dim=1)
+    cells = torch.arange(side, dtype=boxes_xyxy.dtype, device=boxes_xyxy.device)
+    columns, rows = (torch.minimum(high, cells + 1) - torch.maximum(low, cells)).clamp(0, 1).unbind(dim=1)
+    return rows[:, :, None] * columns[:, None, :]
 
 
 def changed_boxes(boxes: Tensor, changes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""SiamAttn: rows of a batch, quick forms, initial weights, what learns, regions and their masks, polygons."""
+"""SiamAttn: rows of a batch, quick forms, initial weights, what learns, regions and their masks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from lib.methods.siamattn import (
     SiamAttn,
     SiamAttnCriterion,
     SiamAttnTracker,
-    pasted,
-    polygon_of,
 )
 from lib.models import WeightsError
 from lib.models.heads import changed_boxes, changes_between, masks_in_boxes
@@ -172,27 +170,6 @@ def test_masks_in_boxes_are_cut_to_the_picture() -> None:
     found = masks_in_boxes(masks, torch.tensor([1, 1]), rois, 20)
     assert found[0].min() == 1
     torch.testing.assert_close(found[1], masks[1])
-
-
-def test_a_polygon_follows_the_largest_part_or_is_the_box() -> None:
-    box = np.array([10.0, 20.0, 30.0, 40.0])
-    corners = [[10.0, 20.0], [40.0, 20.0], [40.0, 60.0], [10.0, 60.0]]
-    mask = np.zeros((100, 100), dtype=bool)
-    assert polygon_of(mask, box).tolist() == corners
-    mask[5, 5:8] = True  # a contour of less than three points
-    mask[50:55, 50:55] = True
-    assert polygon_of(mask, box).tolist() == corners
-    mask[60:90, 60:80] = True
-    found = polygon_of(mask, box)
-    assert sorted(map(tuple, found.round().tolist())) == [(60, 60), (60, 89), (79, 60), (79, 89)]
-
-
-def test_a_mask_over_a_box_lies_there_in_the_image() -> None:
-    drawn = pasted(np.ones((64, 64), dtype=np.float32), (20.0, 10.0, 32.0, 16.0), (60, 80)) > 0.5
-    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
-    assert (rows[0], columns[0]) == (10, 20)
-    assert abs(rows[-1] - 25) <= 1
-    assert abs(columns[-1] - 51) <= 1
 
 
 def test_a_batch_without_targets_keeps_the_graph() -> None:
