@@ -1,7 +1,7 @@
 """CSTrack on the CPU against a plain implementation (`plain_cstrack.py`): a frame of either stage, and a training step.
 
-Tracking: time of the network for one frame, plain, official (float32) and fast (bfloat16 where the processor has it),
-operations and multiply-accumulates per frame, and the share of this machine's matrix-product rate that the plain
+Tracking: time of the network for one frame, plain and in the ways of `ways.py`, operations and multiply-accumulates per
+frame where PyTorch computes it, and the share of this machine's matrix-product rate that the plain
 network's products would need. In stage 2 the memory is full. Training: time of forward, backward and update,
 operations, and the memory that a step takes, with and without activation checkpointing. Runs are interleaved, the
 quickest of each counts. Weights are random.
@@ -24,16 +24,16 @@ from plain_ostrack import MEAN, STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 from training_step import kernels, peak_mib, show, step
-from ways import WAYS, dtype_of
+from ways import WAYS, dtype_of, installed
 
 from lib.bench import counting
 from lib.data import Batch, Normalise, cxcywh_to_xyxy, xywh_to_xyxy
-from lib.deploy import fuse_network
+from lib.deploy import PROCEDURAL, Inference, calibration_clips, prepare
 from lib.methods import load_experiment
 from lib.methods.cstrack import CSTrack
-from lib.models.layers import FuseOptions
 from lib.models.losses import focal_loss, gaussian_heatmap, giou_loss
 from lib.objectives import Progress
+from lib.paths import load_paths
 from lib.train import build_optimizer, parameter_groups
 
 LONGEST = 60.0
@@ -52,7 +52,7 @@ def networks(stage: int) -> tuple[Any, CSTrack, PlainCSTrack]:
     return experiment, ours, plain
 
 
-def tracking(ours: CSTrack, plain: PlainCSTrack, repeats: int) -> dict[str, Any]:
+def tracking(experiment: Any, ours: CSTrack, plain: PlainCSTrack, names: list[str], repeats: int) -> dict[str, Any]:
     template, search = (torch.randint(0, 256, (1, 6, s, s), dtype=torch.uint8) for s in (128, 256))
     normalise, shares = Normalise(MEAN, STD), torch.rand(1, 2, 64)
     z, x = normalise(template), normalise(search)
@@ -63,12 +63,15 @@ def tracking(ours: CSTrack, plain: PlainCSTrack, repeats: int) -> dict[str, Any]
     found: dict[str, Any] = {"plain": {"gmacs": cost.macs / 1e9, "operations": cost.kernels}}
     ways = limit_ways()
     ways["plain"] = lambda: no_grad(lambda: plain([z, z], x, masks, memory))
-    for name, dtype in ((w, dtype_of(WAYS[w])) for w in ("official", "fast")):
-        quick = fuse_network(ours, FuseOptions(dtype, normalise))
-        remembered = None if ours.memory is None else torch.stack(memory, dim=1).to(dtype)
+    tracker, clips = experiment.build_tracker(ours, None), calibration_clips(PROCEDURAL[True], load_paths())[::3]
+    for name, way in installed(names).items():
+        quick: Any = prepare(tracker, Inference(dtype_of(way), engine=way.engine, clips=lambda: clips))
+        quick = quick.network
+        remembered = None if ours.memory is None else torch.stack(memory, dim=1).to(dtype_of(way))
         with torch.no_grad():
-            tokens = quick.backbone.embed(template)
-            typed = torch.cat([quick.type_template(tokens, shares[:, : i + 1]) for i in range(2)], dim=2)
+            typed = quick.update_template(
+                quick.encode_template(template, shares[:, 0]), shares[:, 0], template, shares[:, 1]
+            )
             with counting() as cost:
                 output = quick.locate(typed, search, remembered)
         difference = float((output.candidates.best_boxes() - expected.boxes).abs().max())
@@ -148,17 +151,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--stages", nargs="+", type=int, default=[1, 2], choices=[1, 2])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="of a frame, beside plain")
     parser.add_argument("--repeats", type=int, default=8, help="rounds, of which the quickest counts")
     parser.add_argument("--samples", type=int, default=2, help="of the training batch; 0: no training step")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
     options = parser.parse_args()
     found: dict[str, Any] = {"torch": torch.__version__}
     for stage in options.stages:
-        _, ours, plain = networks(stage)
+        experiment, ours, plain = networks(stage)
         for threads in options.threads:
             torch.set_num_threads(threads)
             title = f"stage {stage}, a frame, {threads} thread(s)"
-            found[title] = tracking(ours, plain, options.repeats)
+            found[title] = tracking(experiment, ours, plain, options.ways, options.repeats)
             show(title, found[title])
         if options.samples:
             title = f"stage {stage}, a training step of {options.samples} samples, {options.threads[-1]} thread(s)"

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,6 @@ from lib.models.layers import FuseOptions
 from lib.models.losses import giou_loss
 from lib.objectives import Progress
 from lib.train import build_optimizer, parameter_groups, phases_of
-
-# Of the processor: other programs slow a run down, but do not count.
-clock = time.process_time
 
 
 def build(*overrides: str) -> tuple[Any, GDSTrack]:
@@ -67,7 +63,7 @@ def frame(ours: GDSTrack, repeats: int, seconds: float) -> dict[str, dict[str, A
                 boxes = network.locate(known, picture, noise).candidates.boxes[:, 0]
         found[name] = described(cost) | {"box_difference": float((boxes - expected).abs().max())}
         ways[name] = locating(network, known, picture, noise)
-    times = best_times(ways, repeats, seconds, clock)
+    times = best_times(ways, repeats, seconds)
     for name, row in found.items():
         row |= {"ms": times[name] * 1e3, "times_plain": times["plain"] / times[name]}
     return found
@@ -125,7 +121,7 @@ def training(stage: int, samples: int, repeats: int, seconds: float, *overrides:
         ways[name] = run
         rows[name] = {"peak_mib": peak_mib(run)}
         net.zero_grad(set_to_none=True)
-    times = best_times(ways, repeats, seconds, clock)
+    times = best_times(ways, repeats, seconds)
     for name, row in rows.items():
         row |= {"seconds": times[name], "share_of_plain": times[name] / times["plain"]}
         row["share_of_memory"] = row["peak_mib"] / rows["plain"]["peak_mib"]

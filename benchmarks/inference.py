@@ -2,9 +2,9 @@
 
 For every size and number of threads: time of a step (crop, network, box) and of the network alone; operations per
 frame; and which share of this machine's matrix-product rate, measured in the same run, the networks reach. Ways:
-plain; official (float32, same boxes) and fast (bfloat16 where the processor has it) in PyTorch; the engines, in
-float32, half precision and 8 bits, where they are installed. Runs are interleaved and the quickest of each counts, so
-that a busy machine does little harm. Weights are random.
+plain; official (float32, same boxes) and bfloat16 (where the processor has it) in PyTorch; the engines, in
+float32, half precision and 8 bits, where they are installed. Runs are interleaved and the quickest of each counts, by
+processor time for one thread, so that a busy machine does little harm. Weights are random.
 
 At the end the shipped network tracks synthetic sequences in every way (`agreement.py`): how far boxes differ, and what
 the metric makes of it.
@@ -52,7 +52,7 @@ from lib.models.backbones import OneStreamViT, ViTOptions
 from lib.models.heads import CenterHead
 from lib.models.layers import FuseOptions, Product, packing_works
 from lib.paths import load_paths
-from lib.track import CropSettings, OneStreamState
+from lib.track import CropSettings, OneStreamState, SearchRegion
 
 BOX = [500.0, 300.0, 120.0, 90.0]
 ELIMINATING = (3, 6, 9)
@@ -96,17 +96,13 @@ def random_network(search: int, ce: tuple[int, ...]) -> OSTrack:
     return OSTrack(OneStreamViT(options), CenterHead(768)).eval()
 
 
-def best_times(
-    ways: dict[str, Callable[[], object]],
-    repeats: int,
-    seconds: float,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, float]:
+def best_times(ways: dict[str, Callable[[], object]], repeats: int, seconds: float) -> dict[str, float]:
     """Seconds of the quickest run of each, one after another in every round; the first round does not count.
 
-    At least `repeats` rounds; more, up to five times as many, as long as all together take less than `seconds`. On a
-    machine that is busy with other things, `time.process_time` is a steadier clock for one thread.
+    At least `repeats` rounds; more, up to five times as many, as long as all together take less than `seconds`. With
+    one thread they are seconds of the processor, which other work on the machine hardly changes.
     """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     best = dict.fromkeys(ways, float("inf"))
     begun = time.perf_counter()
     for number in range(5 * repeats + 1):
@@ -142,9 +138,9 @@ def limits_of(times: dict[str, float], way: Way) -> tuple[float, float]:
 
 
 def add_rates(found: dict[str, dict[str, Any]], times: dict[str, float]) -> None:
-    """To rows of "plain", "official" and "fast": milliseconds, and the plain network's products by time and limit."""
+    """To rows of "plain" and of ways: milliseconds, and the plain network's products by time and limit."""
     for name, row in found.items():
-        limit, packed = limits_of(times, WAYS["fast" if name == "fast" else "official"])
+        limit, packed = limits_of(times, WAYS[name] if name in WAYS else Way())
         rate = found["plain"]["gmacs"] / times[name]
         row |= {"ms": times[name] * 1e3, "times_plain": times["plain"] / times[name], "rate": rate}
         row |= {"limit": limit, "packed_limit": packed, "share": rate / limit}
@@ -201,16 +197,16 @@ def measure(name: str, them: Contestants, ways: dict[str, Way], repeats: int, se
         "plain step": plain_step,
         "plain network": lambda: no_grad(lambda: plain.network(plain.template, picture, plain.mask)),
     }
-    found: dict[str, tuple[Way, int, float]] = {"plain": (WAYS["official"], cost.kernels, 0.0)}
+    found: dict[str, tuple[Way, int, float]] = {"plain": (Way(), cost.kernels, 0.0)}
     start = torch.tensor([BOX], dtype=torch.float64)
-    crops = torch.zeros(1, 3, them.search, them.search, dtype=torch.uint8)
     for label, way in ways.items():
         tracker = them.tracker(way)
         state = tracker.init([frame], start)
         _, prediction = tracker.step(state, [frame])
-        found[label] = way, operations(tracker, state, crops), max_difference(prediction.boxes_xywh, expected)
+        region = tracker.crop_search(state, [frame])
+        found[label] = way, operations(tracker, state, region), max_difference(prediction.boxes_xywh, expected)
         calls[f"{label} step"] = lambda t=tracker, s=state: t.step(s, [frame])
-        calls[f"{label} network"] = lambda t=tracker, s=state: inference(lambda: t.locate(s, crops))
+        calls[f"{label} network"] = lambda t=tracker, s=state, r=region: inference(lambda: t.forward(s, r))
     times = best_times(calls, repeats, seconds)
     lines = []
     for label, (way, count, difference) in found.items():
@@ -244,9 +240,9 @@ def plain_cost(plain: PlainTracker, search: int) -> Cost:
     return cost
 
 
-def operations(tracker: OSTrackTracker, state: OneStreamState, crops: Tensor) -> int:
+def operations(tracker: OSTrackTracker, state: OneStreamState, region: SearchRegion) -> int:
     with torch.no_grad(), counting() as cost:
-        tracker.locate(state, crops)
+        tracker.forward(state, region)
     return cost.kernels
 
 

@@ -1,7 +1,7 @@
 """SDSTrack on the CPU against a plain implementation (`plain_sdstrack.py`): a frame, and a training step.
 
-Tracking: time of the network for one frame, plain, official (float32) and fast (bfloat16 where the processor has it),
-operations and multiply-accumulates per frame, and the share of this machine's matrix-product rate that the plain
+Tracking: time of the network for one frame, plain and in the ways of `ways.py`, operations and multiply-accumulates per
+frame where PyTorch computes it, and the share of this machine's matrix-product rate that the plain
 network's products would need. Training: time of forward, backward and update with clean and masked pass, and the memory
 that a step takes beyond weights. Runs are interleaved, the quickest of each counts. Weights are random.
 
@@ -23,15 +23,16 @@ from plain_sdstrack import Pass, PlainSDSTrack
 from torch import Tensor, nn
 from torch.nn import functional as F
 from training_step import kernels, saved_mib, show, step
-from ways import WAYS, dtype_of
+from ways import WAYS, dtype_of, installed
 
 from lib.bench import counting
 from lib.data import Batch, Normalise, cxcywh_to_xyxy, xywh_to_xyxy
-from lib.deploy import fuse_network
+from lib.deploy import PROCEDURAL, Inference, calibration_clips, prepare
 from lib.methods import load_experiment
-from lib.models.layers import FuseOptions, MaskRates, PatchMasks
+from lib.models.layers import MaskRates, PatchMasks
 from lib.models.losses import focal_loss, gaussian_heatmap, giou_loss
 from lib.objectives import Progress
+from lib.paths import load_paths
 from lib.train import build_optimizer, parameter_groups
 
 LONGEST = 30.0
@@ -50,7 +51,7 @@ def networks() -> tuple[Any, nn.Module, PlainSDSTrack]:
     return experiment, ours, plain
 
 
-def tracking(ours: Any, plain: PlainSDSTrack, repeats: int) -> dict[str, Any]:
+def tracking(experiment: Any, ours: nn.Module, plain: PlainSDSTrack, names: list[str], repeats: int) -> dict[str, Any]:
     template, search = (torch.randint(0, 256, (1, 6, s, s), dtype=torch.uint8) for s in (128, 256))
     normalise = Normalise(MEAN, STD)
     z, x = normalise(template), normalise(search)
@@ -60,8 +61,10 @@ def tracking(ours: Any, plain: PlainSDSTrack, repeats: int) -> dict[str, Any]:
     found: dict[str, Any] = {"plain": {"gmacs": cost.macs / 1e9, "operations": cost.kernels}}
     ways = limit_ways()
     ways["plain"] = lambda: no_grad(lambda: plain(z, x, mask))
-    for name, dtype in ((w, dtype_of(WAYS[w])) for w in ("official", "fast")):
-        quick = fuse_network(ours, FuseOptions(dtype, normalise))
+    tracker, clips = experiment.build_tracker(ours, None), calibration_clips(PROCEDURAL[True], load_paths())[::3]
+    for name, way in installed(names).items():
+        quick: Any = prepare(tracker, Inference(dtype_of(way), engine=way.engine, clips=lambda: clips))
+        quick = quick.network
         with torch.no_grad():
             tokens = quick.encode_template(template)
             with counting() as cost:
@@ -128,6 +131,7 @@ def plain_loss(network: PlainSDSTrack, data: Batch, masks: PatchMasks) -> Callab
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="of a frame, beside plain")
     parser.add_argument("--repeats", type=int, default=8, help="rounds, of which the quickest counts")
     parser.add_argument("--samples", type=int, default=2, help="of the training batch; 0: no training step")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
@@ -136,7 +140,7 @@ def main() -> None:
     found: dict[str, Any] = {"torch": torch.__version__}
     for threads in options.threads:
         torch.set_num_threads(threads)
-        rows = tracking(ours.eval(), plain.eval(), options.repeats)
+        rows = tracking(experiment, ours.eval(), plain.eval(), options.ways, options.repeats)
         show(f"a frame, {threads} thread(s)", rows)
         found[f"frame, {threads} threads"] = rows
     if options.samples:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,7 +153,6 @@ def measure(
         fused = fuse_network(ours, FuseOptions(dtype, normalise, grid=GRID))
         ways[name] = our_parts(fused, scene, None)
     found: dict[str, dict[str, Any]] = {}
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for part in wanted:
         rows, expected = {}, ways["plain"][part]()
         for name, parts in ways.items():
@@ -163,7 +161,7 @@ def measure(
             rows[name] = {"gmacs": cost.macs / 1e9, "operations": cost.kernels}
             if result.shape == expected.shape:
                 rows[name]["difference"] = float((result - expected).abs().max() / expected.abs().max())
-        times = best_times({name: parts[part] for name, parts in ways.items()}, repeats, seconds, clock)
+        times = best_times({name: parts[part] for name, parts in ways.items()}, repeats, seconds)
         for name, row in rows.items():
             row |= {"ms": times[name] * 1e3, "times_plain": times["plain"] / times[name]}
         found[part] = rows

@@ -10,16 +10,17 @@ import torch
 from lib.bench import Way, choose_dtype
 from lib.deploy import EngineError, get_engine
 
-HALF = str(choose_dtype(torch.device("cpu"), "fast")[0]).removeprefix("torch.")
+_BFLOAT16 = choose_dtype(torch.device("cpu"), "fast")[0] == torch.bfloat16
 WAYS = {
     "official": Way(),
-    "fast": Way(dtype=HALF),
+    **({"bfloat16": Way(dtype="bfloat16")} if _BFLOAT16 else {}),
     "onnx": Way("onnx"),
     "openvino": Way("openvino"),
-    "openvino fast": Way("openvino", HALF),
+    **({"openvino bfloat16": Way("openvino", "bfloat16")} if _BFLOAT16 else {}),
     "onnx-int8": Way("onnx-int8"),
     "openvino-int8": Way("openvino-int8"),
 }
+"""Without bfloat16 where the processor has no instructions for it. Which of them `--protocol fast` takes is timed."""
 
 
 def dtype_of(way: Way) -> torch.dtype:

@@ -13,3 +13,23 @@ def available_cores() -> int:
 def threads_per_process(processes: int) -> int:
     """The cores, shared among the processes of this host."""
     return max(1, available_cores() // max(1, processes))
+
+
+SMALL_NETWORK = 4_000_000
+"""Parameters below which an operation is too short to be shared: handing it to a second thread takes as long."""
+
+
+def network_threads(parameters: int, requested: int = 0) -> int:
+    """CPU threads that compute a network while it tracks.
+
+    Args:
+        parameters: Of the network.
+        requested: What the user asked for, which is taken as it is; 0: by the rule.
+
+    Returns:
+        One for a small network; else OMP_NUM_THREADS, or this process's share of the cores among those of torchrun.
+    """
+    if requested or parameters < SMALL_NETWORK:
+        return requested or 1
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(given) if given.isdigit() else threads_per_process(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

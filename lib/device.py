@@ -29,7 +29,7 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
             return torch.device("cuda:0"), f"{torch.cuda.get_device_name(0)}, the first CUDA device"
         if torch.backends.mps.is_available():
             return torch.device("mps"), "no CUDA device is there"
-        return torch.device("cpu"), f"{torch.get_num_threads()} threads; {_no_gpu_reason()}"
+        return torch.device("cpu"), _no_gpu_reason()
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
         raise DeviceError(f"device {name!r} is unknown; expected auto, cpu, cuda, cuda:<number> or mps")
     device = torch.device(name)

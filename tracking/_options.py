@@ -42,7 +42,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def add_engine_options(parser: Parser) -> None:
-    """Add `--engine NAME` and `--calibration DATASET`.
+    """Add `--engine NAME`, `--calibration DATASET` and `--cpu_threads N`.
 
     Args:
         parser: Receives the options.
@@ -53,6 +53,8 @@ def add_engine_options(parser: Parser) -> None:
     add("--engine", default="auto", metavar="NAME", help=f"runtime that computes the network: {text}")
     text = "data set, as in DATASETS_NAME of a configuration, for the ranges of 8-bit numbers"
     add("--calibration", default="", metavar="DATASET", help=f"{text} (default: procedural sequences)")
+    text = "threads that compute the network on a CPU (default: one for a small network, else all cores)"
+    add("--cpu_threads", type=at_least(0), default=0, metavar="N", help=text)
 
 
 def add_degradation_options(parser: Parser) -> None:

@@ -75,6 +75,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="write report.html, tables and plots there")
     parser.add_argument("--training_log", type=Path, help="JSONL log of a training, for the report")
     parser.add_argument("--title", help="title of the report")
+    text = "what a tracker is, in a sentence for the reader of table and report"
+    parser.add_argument("--about", nargs="+", default=[], metavar="LABEL=SENTENCE", help=text)
     parser.add_argument("--data_dir", type=Path, help="parent of the data set folders (default: local.yaml)")
     parser.add_argument("--save_dir", type=Path, help="where tracking/test.py wrote (default: local.yaml)")
     add_plugin_option(parser)
@@ -87,6 +89,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("SCRIPT CONFIG needs --dataset NAME")
     if not args.tracker and not args.results:
         parser.error("nothing to compare: give SCRIPT CONFIG, or --results LABEL=DIR ...")
+    if any("=" not in text for text in args.about):
+        parser.error("--about: expected LABEL=SENTENCE ...")
     if args.absent and not args.gt:
         parser.error("--absent belongs to --gt")
     return args
@@ -134,8 +138,10 @@ def run(args: argparse.Namespace) -> int:
         if stem != "sequences" or args.per_sequence:
             print()
             print(table.latex() if args.latex else table.csv() if args.csv else table.text(bold=sys.stdout.isatty()))
+    about = dict(text.split("=", 1) for text in args.about)
+    print("".join(f"\n{name}: {text}" for name, text in about.items()))
     if args.report:
-        print(f"report: {comparison.write_report(args.report, args.title, args.training_log)}")
+        print(f"report: {comparison.write_report(args.report, args.title, args.training_log, about)}")
     return 1 if comparison.unscored else 0
 
 

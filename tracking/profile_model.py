@@ -26,7 +26,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--protocol", default="official", help="official (float32, TF32 off) or fast (half precision)")
     add_engine_options(parser)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8], help="batch sizes for the throughput")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: what PyTorch takes)")
+    parser.add_argument("--threads", dest="cpu_threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument(
         "--frame", type=int, nargs=2, default=[1280, 720], metavar=("W", "H"), help="size of the frames"
     )
@@ -39,22 +39,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file too")
     add_experiment_options(parser)
     options = parser.parse_args(argv)
-    if min(options.batch) < 1 or options.repeats < 1 or (options.threads or 1) < 1:
-        parser.error("--batch, --repeats and --threads must be at least 1")
+    if min(options.batch) < 1 or options.repeats < 1:
+        parser.error("--batch and --repeats must be at least 1")
     return options
 
 
 def run(options: argparse.Namespace) -> None:
-    import cv2
     import torch
 
     from lib.bench import Effort, TrackerSpec, measure_ways, profile_text, profile_tracker, ways_here, ways_text
     from lib.files import write_text
     from lib.paths import load_paths
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-        cv2.setNumThreads(options.threads)
     spec = TrackerSpec.from_options(options, untrained=options.checkpoint is None)
     if options.ways:
         spec = replace(spec, engine="torch", device="cpu", protocol="official").resolve(load_paths())

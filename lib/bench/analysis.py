@@ -200,20 +200,28 @@ class Comparison:
         tables = [table.text() for stem, table in self.tables.items() if stem != "sequences"]
         return "\n\n".join(["\n".join(self.notes), *tables])
 
-    def write_report(self, folder: Path, title: str | None = None, training_log: Path | None = None) -> Path:
+    def write_report(
+        self,
+        folder: Path,
+        title: str | None = None,
+        training_log: Path | None = None,
+        about: Mapping[str, str] | None = None,
+    ) -> Path:
         """Write tables, plots and `report.html`.
 
         Args:
             folder: Where to.
             title: Heading of the page.
             training_log: JSONL log of a training.
+            about: Tracker -> a sentence on what it is, for the reader.
 
         Returns:
             The page.
         """
         export(self.runs, self.attributes, folder, self.title)
         heading = title or f"{self.runs[0].name} on {self.title}"
-        return build_report(heading, self.title, self.runs, self.videos, self.attributes, training_log, folder)
+        parts = heading, self.title, self.runs, self.videos, self.attributes, training_log, folder
+        return build_report(*parts, about=about)
 
 
 def load_runs(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import torch
 from rich.console import Console
 from rich.markup import escape
 
@@ -364,7 +363,6 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
 
     queue = WorkQueue(team, todo, keep, display if team.is_main else None)
     if team.local_size > 1:
-        torch.set_num_threads(threads_per_process(team.local_size))
         cv2.setNumThreads(1)
     decoders = max(2, min(8, threads_per_process(team.local_size)))
     works = queue.recover()

@@ -6,22 +6,23 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 from lib.bench.benchmarks import get_benchmark
 from lib.bench.classical import REFERENCES
 from lib.bench.results import Identity, versions
-from lib.bench.ways import choose_way, has_bfloat16
+from lib.bench.ways import choose_way, graphs_folder, has_bfloat16
 from lib.config import ConfigError
+from lib.cores import network_threads
 from lib.deploy import (
     AUTO,
     PROCEDURAL,
     TORCH,
-    CalibrationClip,
     Engine,
     EngineError,
     Inference,
@@ -63,6 +64,7 @@ class TrackerSpec:
         dtype: Number format that goes with an engine that was chosen by timing, as torch writes it; else empty.
         dtype_reason: Reason for that choice, in words.
         calibration: Data set that an 8-bit engine is calibrated on; empty for procedural sequences.
+        cpu_threads: Threads of PyTorch and OpenCV, or of an engine, on the CPU; 0: by the size of the network.
         benchmark: Name of the benchmark, for settings by benchmark.
         paths: Folders of this machine; None for those of local.yaml.
     """
@@ -83,6 +85,7 @@ class TrackerSpec:
     dtype: str = ""
     dtype_reason: str = ""
     calibration: str = ""
+    cpu_threads: int = 0
     benchmark: str | None = None
     paths: Paths | None = None
 
@@ -218,15 +221,14 @@ class TrackerSpec:
         Raises:
             EngineError: The engine is not installed.
         """
-        engine = get_engine(self.engine)
-        clips: list[CalibrationClip] = []
+        engine, name, folder = get_engine(self.engine), TORCH, None
         if engine is not None:
             engine.require()
-            if engine.int8:
-                name = self.calibration or PROCEDURAL[tracker.reads_aux]
-                clips = calibration_clips(name, self.paths or load_paths())
-        name = TORCH if engine is None else engine.name
-        return Inference(self.execution(0).dtype, self.compile, name, clips, cuda_graph=True)
+            name, network = engine.name, getattr(tracker, "network", None)
+            folder = None if network is None else graphs_folder(self, network)
+        sample = self.calibration or PROCEDURAL[tracker.reads_aux]
+        clips = partial(calibration_clips, sample, self.paths or load_paths())
+        return Inference(self.execution(0).dtype, self.compile, name, clips, cuda_graph=True, folder=folder)
 
     def build(self, slot: int = 0) -> Tracker:
         """Build the tracker, prepared for inference.
@@ -239,6 +241,8 @@ class TrackerSpec:
 
     def build_plain(self, slot: int = 0) -> Tracker:
         """Build the tracker with its network as it was trained: float32, nothing folded into weights.
+
+        On the CPU this sets the number of threads of the process, see `lib.cores.network_threads`.
 
         Args:
             slot: Number of the process on its machine.
@@ -253,7 +257,12 @@ class TrackerSpec:
         network = self.experiment.method.build_network(self.experiment.config, False)
         if self.checkpoint is not None:
             self.experiment.load_weights(network, Path(self.checkpoint))
-        network.to(self.execution(slot).device).eval().requires_grad_(False)
+        device = self.execution(slot).device
+        if device == "cpu":
+            threads = network_threads(sum(p.numel() for p in network.parameters()), self.cpu_threads)
+            torch.set_num_threads(threads)
+            cv2.setNumThreads(threads)
+        network.to(device).eval().requires_grad_(False)
         return self.experiment.build_tracker(network, self.benchmark)
 
 

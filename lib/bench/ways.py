@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.bench.results import package_version
 from lib.data import Frame, iou_xywh
@@ -132,7 +132,7 @@ def measure_ways(
     for way in ways:
         note(way.name)
         try:
-            tracker = prepare(plain, Inference(getattr(torch, way.dtype), engine=way.engine, clips=clips))
+            tracker = prepare(plain, Inference(getattr(torch, way.dtype), engine=way.engine, clips=lambda: clips))
             boxes = single_steps(tracker, clips)
         except (EngineError, RuntimeError) as error:
             found[way] = WayTiming(way, problem=" ".join(str(error).split()))
@@ -203,11 +203,8 @@ def choose_way(spec: TrackerSpec) -> tuple[Way, str]:
     Returns:
         The way, and how much quicker than plain PyTorch it was, in words.
     """
-    processor = processor_name()
-    versions = [f"{name} {package_version(name)}" for name in ("torch", "openvino", "onnxruntime")]
-    parts = [processor, *versions, spec.experiment.hash, spec.weights_hash, spec.calibration]
-    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    path = cache_file()
+    processor, path = processor_name(), cache_file()
+    key = _key(spec, processor, spec.calibration)
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         kept = known[key]
@@ -220,6 +217,34 @@ def choose_way(spec: TrackerSpec) -> tuple[Way, str]:
         way, ratio, when = best.way, timings[0].seconds / best.seconds, "timed now"
         _remember(path, key, {"engine": way.engine, "dtype": way.dtype, "ratio": ratio})
     return way, f"fast: {way.name}, {ratio:.2f} times as quick as torch float32 on this {processor}, {when}"
+
+
+def graphs_folder(spec: TrackerSpec, network: nn.Module) -> Path | None:
+    """Where an engine's graphs of a network are kept from one start to the next.
+
+    Args:
+        spec: The tracker, resolved, with an engine.
+        network: Its network.
+
+    Returns:
+        A folder whose name depends on all that the graphs do, this library's source files included; None where that
+        cannot be told: parts from outside the tree, calibration on a data set, which may change.
+    """
+    known = {"lib", "torch", "timm"}
+    if spec.calibration or any(type(m).__module__.partition(".")[0] not in known for m in network.modules()):
+        return None
+    sources = hashlib.sha256()
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        sources.update(file.read_bytes())
+    return cache_file().parent / "graphs" / _key(spec, spec.engine, sources.hexdigest(), processor_name())
+
+
+def _key(spec: TrackerSpec, *parts: str) -> str:
+    """Hexadecimal digits that depend on packages, configuration, weights, and whatever else is given."""
+    versions = [f"{name} {package_version(name)}" for name in ("torch", "timm", "onnx", "openvino", "onnxruntime")]
+    return hashlib.sha256("\n".join([*versions, spec.experiment.hash, spec.weights_hash, *parts]).encode()).hexdigest()[
+        :16
+    ]
 
 
 def _remember(path: Path, key: str, value: dict[str, object]) -> None:

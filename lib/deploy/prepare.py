@@ -7,8 +7,11 @@ tracker that they are given, which may go on learning, as it was.
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,9 +22,10 @@ from torch import Tensor, nn
 
 from lib.data import Frame, Normalise
 from lib.deploy.cuda_graphs import GraphedCall
-from lib.deploy.engines import TORCH, EngineError, get_engine
+from lib.deploy.engines import TORCH, Engine, EngineError, LoadedGraph, get_engine
 from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network_graphs, write_graphs
 from lib.deploy.quantise import CalibrationClip, calibrate, quantise
+from lib.files import write_text
 from lib.models import require_finite
 from lib.models.layers import FuseOptions, fuse_module, packing_works
 from lib.track import OneStreamTracker, Prediction, StagedTracker, State, Tracker
@@ -29,6 +33,7 @@ from lib.track import OneStreamTracker, Prediction, StagedTracker, State, Tracke
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T", bound=Tracker)
 S = TypeVar("S", bound=StagedTracker)
+OneStream = TypeVar("OneStream", bound=OneStreamTracker)
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,23 @@ class Inference:
         dtype: Number format of the network's products.
         compiled: Hand the network to `torch.compile`.
         engine: Name of the engine, see `lib.deploy.engines`.
-        clips: Sample data for the ranges of an engine in 8 bits.
+        clips: Gives sample data for the ranges of an engine in 8 bits; called where it is exported anew.
         cuda_graph: On a CUDA device, replay the network's work per frame as one CUDA graph per batch size.
+        folder: Where an engine's graphs of just this network are kept for the next start; None: exported anew.
     """
 
     dtype: torch.dtype = torch.float32
     compiled: bool = False
     engine: str = TORCH
-    clips: Sequence[CalibrationClip] = ()
+    clips: Callable[[], Sequence[CalibrationClip]] = tuple
     cuda_graph: bool = False
+    folder: Path | None = None
 
 
+GRAPHS_FILE = "graphs.json"
+"""Describes the graphs of its folder."""
+KEPT_FOLDERS = 6
+"""Folders of graphs that are kept beside each other: those of a ViT-B take 400 MB."""
 PLAIN = Inference()
 """PyTorch in float32, not compiled."""
 
@@ -97,8 +108,7 @@ def prepare(tracker: Tracker, inference: Inference = PLAIN) -> Tracker:
         ValueError: There is no network to compile.
     """
     if inference.engine != TORCH:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            return export(tracker, Path(folder), inference)[0]
+        return _compute_by_engine(tracker, inference)
     if isinstance(tracker, StagedTracker) and inference.dtype in (torch.float32, torch.bfloat16):
         prepared = fuse_tracker(tracker, FuseOptions(inference.dtype, pack=not inference.compiled, grid=tracker.grid))
         plain = getattr(prepared.network, tracker.frame_call, prepared.network.forward)
@@ -116,6 +126,33 @@ def prepare(tracker: Tracker, inference: Inference = PLAIN) -> Tracker:
         return copy.copy(tracker)
     first = None if network is None else next(network.parameters(), None)
     return AutocastTracker(tracker, "cpu" if first is None else first.device.type, inference.dtype)
+
+
+def _compute_by_engine(tracker: Tracker, inference: Inference) -> OneStreamTracker:
+    """The tracker computed by graphs that an earlier start left in `inference.folder`, or by new ones."""
+    exportable, engine = checked_export(tracker, inference)
+    kept, parent = inference.folder, None
+    if kept is not None:
+        with suppress(OSError, ValueError, KeyError, RuntimeError):  # absent or damaged: new ones take their place
+            described = json.loads((kept / GRAPHS_FILE).read_text("utf-8"))["graphs"]
+            loaded = load_graphs(kept, described, engine.runtime, torch.get_num_threads(), inference.dtype)
+            (kept / GRAPHS_FILE).touch()
+            return with_graphs(exportable, loaded)
+        with suppress(OSError):
+            shutil.rmtree(kept, ignore_errors=True)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            parent = kept.parent
+    with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        found, values = export(exportable, folder, inference)
+        if kept is not None and parent is not None:
+            with suppress(OSError):  # another process was quicker, or the disk is full
+                write_text(folder / GRAPHS_FILE, json.dumps(values))
+                folder.rename(kept)
+                newest = sorted(parent.glob(f"*/{GRAPHS_FILE}"), key=lambda file: -file.stat().st_mtime)
+                for file in newest[KEPT_FOLDERS:]:
+                    shutil.rmtree(file.parent, ignore_errors=True)
+        return found
 
 
 def prepare_for_rollout(tracker: T) -> T:
@@ -180,6 +217,27 @@ def export(
             PyTorch's.
         WeightsError: A weight is not finite.
     """
+    tracker, engine = checked_export(tracker, inference)
+    # In 8 bits NaN becomes a number, so that a comparison of outputs would not show it.
+    require_finite(tracker.network.state_dict(), f"{type(tracker.network).__name__} cannot be exported")
+    twin = fuse_tracker(tracker, FuseOptions(pack=False, grid=tracker.grid, portable=True))
+    if engine.int8:
+        twin.network = quantise(twin.network, calibrate(twin, inference.clips()))
+    graphs = network_graphs(twin.network, twin.normalise)
+    described = write_graphs(graphs, folder, file_format)
+    loaded = load_graphs(folder, described, engine.runtime, torch.get_num_threads(), inference.dtype)
+    exact = not engine.int8 and inference.dtype == torch.float32
+    parity = check_parity(graphs, loaded, engine.tolerance(inference.dtype), state=exact)
+    values = {"graphs": described, "engine": engine.name, "parity": parity, **twin.procedure()}
+    return with_graphs(twin, loaded), values
+
+
+def checked_export(tracker: Tracker, inference: Inference) -> tuple[OneStreamTracker, Engine]:
+    """The tracker and the engine that is to compute it.
+
+    Raises:
+        EngineError: The engine is missing or cannot compute this tracker's network.
+    """
     engine = get_engine(inference.engine)
     if engine is None:
         raise EngineError(f"{TORCH} is no engine to export for")
@@ -190,17 +248,12 @@ def export(
     if inference.compiled:
         raise EngineError(f"engine {engine.name} compiles by itself; leave --compile out")
     engine.require()
-    # In 8 bits NaN becomes a number, so that a comparison of outputs would not show it.
-    require_finite(tracker.network.state_dict(), f"{type(tracker.network).__name__} cannot be exported")
-    twin = fuse_tracker(tracker, FuseOptions(pack=False, grid=tracker.grid, portable=True))
-    if engine.int8:
-        twin.network = quantise(twin.network, calibrate(twin, inference.clips))
-    graphs = network_graphs(twin.network, twin.normalise)
-    described = write_graphs(graphs, folder, file_format)
-    loaded = load_graphs(folder, described, engine.runtime, torch.get_num_threads(), inference.dtype)
-    exact = not engine.int8 and inference.dtype == torch.float32
-    parity = check_parity(graphs, loaded, engine.tolerance(inference.dtype), state=exact)
-    values = {"graphs": described, "engine": engine.name, "parity": parity, **twin.procedure()}
-    twin.network, twin.normalise = engine_runtime(twin.network, loaded), nn.Identity()
+    return tracker, engine
+
+
+def with_graphs(tracker: OneStream, loaded: Mapping[str, LoadedGraph]) -> OneStream:
+    """A copy of the tracker whose network is computed by loaded graphs."""
+    twin = copy.copy(tracker)
+    twin.network, twin.normalise = engine_runtime(tracker.network, loaded), nn.Identity()
     twin.gives_regions = frozenset()  # the graphs give boxes
-    return twin, values
+    return twin

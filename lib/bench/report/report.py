@@ -40,6 +40,7 @@ def build_report(
     training_log: Path | None = None,
     out: Path = Path("report.html"),
     examples: int = 3,
+    about: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the report; returns its path.
 
@@ -53,6 +54,7 @@ def build_report(
         training_log: JSONL log of a training.
         examples: number of frame players of the worst, and of the best sequences.
         out: an HTML file, or a folder that gets `report.html`.
+        about: tracker -> a sentence on what it is, for the reader.
     """
     runs = on_common_sequences(trackers)
     subject, scores = runs[0], runs[0].scores
@@ -80,6 +82,7 @@ def build_report(
         "colours": colours,
         "cards": _cards(runs),
         "headline": headline_table(runs, "Scores in percent"),
+        "about": about,
         "curves": [inline_svg(figure, f"{kind} curves") for kind, figure in curve_figures(runs).items()],
         "pairs": paired_table([(subject, other) for other in runs[1:]])
         if len(runs) > 1 and len(scores.names) > 1

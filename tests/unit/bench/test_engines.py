@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from lib.bench import SHIPPED, TrackerSpec, demo_spec, engine_execution, export_tracker
 from lib.data import iou_xywh
 from lib.deploy import ENGINES, EngineError
-from lib.track import Tracker
+from lib.track import Tracker, TrackerSession
 from synthetic import build_synthetic
 
 
@@ -62,6 +63,36 @@ def overlap_one_frame_on(tracker: Tracker, reference: Tracker) -> np.ndarray:
             state, expected = reference.step(state, frame)
             found.append(iou_xywh(guess.boxes_xywh, expected.boxes_xywh))
     return np.concatenate([np.asarray(v) for v in found])
+
+
+@pytest.mark.slow
+@needs("openvino")
+def test_a_second_start_takes_the_graphs_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    video = build_synthetic("SYNTHETIC:seed=3,sequences=1,length=4")[0]
+
+    def score() -> float:
+        session = TrackerSession(factory("openvino").build())
+        session.init(video.read_frame(0), video.boxes_xywh[0].tolist())
+        return session.update(video.read_frame(1))[1]
+
+    class ExportedError(Exception):
+        pass
+
+    def exported(*arguments: object, **options: object) -> None:
+        raise ExportedError
+
+    first = score()
+    monkeypatch.setattr("torch.onnx.export", exported)
+    assert score() == first
+    (folder,) = (tmp_path / "unitrack/graphs").iterdir()
+    (folder / "frame.onnx").write_bytes(b"damaged")
+    with pytest.raises(ExportedError):
+        score()
+    # Graphs that were calibrated on a data set, which may change, are not kept.
+    spec, tracker = factory("openvino-int8"), factory("torch", "official").build_plain()
+    assert spec.inference(tracker).folder is not None
+    assert replace(spec, calibration="LASOT").inference(tracker).folder is None
 
 
 @pytest.mark.parametrize("runtime", [pytest.param(r, marks=needs(r)) for r in ("onnx", "openvino")])

@@ -63,13 +63,15 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
     record = {"loader": "train", "kind": "epoch", "step": 5, "steps": 5, "terms": {"Loss/total": 1.0}, "lr": [0.1]}
     log.write_text("".join(json.dumps({**record, "epoch": e}) + "\n" for e in range(1, 6)))
     runs = [_run("ours <1>", 0.5), _run("other", 3.0)]
-    path = build_report("A & B", "Toy", runs, SEQUENCES, training_log=log, out=tmp_path / "out")
+    about = {"other": "a box that <never> moves"}
+    path = build_report("A & B", "Toy", runs, SEQUENCES, training_log=log, out=tmp_path / "out", about=about)
     page = path.read_text()
     assert path.name == "report.html"
     outside = [u for u in re.findall(r"""(?:src|href)=["']([^"']+)""", page) if not u.startswith(("data:", "#"))]
     assert not outside
     assert "url(http" not in page
     assert "ours &lt;1&gt;" in page
+    assert "<b>other</b>: a box that &lt;never&gt; moves" in page
     assert "ours <1>" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     for text in ("Success plot", "by attribute", "Worst sequences", "Loss/total", "Learning rate", "abc123"):
         assert text in page

@@ -1,0 +1,33 @@
+"""Number of threads of a network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lib.bench import TrackerSpec
+from lib.cores import available_cores, network_threads
+from lib.paths import load_paths
+
+
+def test_a_small_network_has_one_thread_unless_it_is_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert network_threads(800_000) == 1
+    assert network_threads(92_000_000) == available_cores()
+    assert network_threads(800_000, requested=3) == network_threads(92_000_000, requested=3) == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(available_cores()))
+    assert network_threads(92_000_000) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "5,2")
+    assert network_threads(92_000_000) == 5
+
+
+@pytest.mark.parametrize(("requested", "threads"), [(2, 2), (0, 1)])
+def test_a_tracker_is_built_with_its_number_of_threads(requested: int, threads: int) -> None:
+    before = torch.get_num_threads()
+    spec = TrackerSpec("ostrack", "synthetic_small", device="cpu", untrained=True, cpu_threads=requested)
+    try:
+        spec.resolve(load_paths()).build()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
