@@ -71,6 +71,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add_machine_options(parser.add_argument_group("machine"))
     results = parser.add_argument_group("results")
     results.add_argument("--runid", type=int, help="number of this run, part of the result folder's name")
+    results.add_argument(
+        "--result_format",
+        metavar="NAME",
+        help="in place of the benchmark's own, a row of lib/bench/formats.yaml, such as float_comma3_test (GDSTrack)",
+    )
     results.add_argument("--rerun", action="store_true", help="track finished sequences again")
     results.add_argument(
         "--save_video", nargs="?", const="worst:10", metavar="WHICH", help="worst:10, best:3, all, or names with commas"
@@ -93,7 +98,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     load_plugins(options.plugins)
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     metric_options = parse_options(options.metric_options)
-    benchmarks = [get_benchmark(name) for name in options.dataset]
+    benchmarks = [get_benchmark(name).with_format(options.result_format) for name in options.dataset]
     check_requests(options.metric, options.save_video, options.dataset, metric_options)
     spec = TrackerSpec.from_options(options)
     jobs = [

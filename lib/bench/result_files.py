@@ -49,6 +49,7 @@ class BoxFormat:
         whole: Numbers are truncated toward zero first.
         toolkit: Files have the VOT toolkit's layout: a folder per sequence, the first row a mark in place of its box.
         corners: Rows are the 8 numbers of a polygon's corners (x, y, x, y, ...) in place of x, y, w, h.
+        prefix: Beginning of the names of box files, before the sequence.
     """
 
     number: str
@@ -56,6 +57,7 @@ class BoxFormat:
     whole: bool = False
     toolkit: bool = False
     corners: bool = False
+    prefix: str = ""
 
 
 FORMATS = {name: BoxFormat(**row) for name, row in yaml_rows(Path(__file__).with_name("formats.yaml")).items()}

@@ -204,7 +204,8 @@ class ResultFolder:
         Args:
             name: Of the run.
         """
-        return self._file(name, ".txt", ".txt")
+        file = self._file(name, ".txt", ".txt")
+        return file.with_name(box_format(self.box_format).prefix + file.name)
 
     def write(self, result: Result) -> None:
         """Write the files of one run; the box file, which makes it finished, comes last.

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lib.bench.metrics import SequenceResult
+from lib.bench.result_files import box_format
 from lib.bench.results import Result
 from lib.bench.runner import OnePass, RunProtocol
 from lib.data import AnnotationError, Boxes, Mask, Modality, Video, open_store
@@ -258,6 +259,21 @@ class Benchmark:
     def complete(self) -> int | None:
         """Sequences of the published set; scores of fewer or more say so. None if any number is right."""
         return self.spec.subset(self.part).count
+
+    def with_format(self, result_format: str | None) -> Benchmark:
+        """The benchmark with its result files in another format.
+
+        Args:
+            result_format: Name in `lib.bench.result_files.FORMATS`; None: as it is.
+
+        Raises:
+            ValueError: The name is unknown, or one of the two formats is the VOT toolkit's and the other is not.
+        """
+        if result_format is None:
+            return self
+        if box_format(result_format).toolkit != box_format(self.result_format).toolkit:
+            raise ValueError(f"--result_format {result_format}: {self.title} needs one like {self.result_format}")
+        return replace(self, result_format=result_format)
 
     def names_elsewhere(self, name: str) -> tuple[str, ...]:
         """The names that other toolkits give a sequence.

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.bench import FORMATS, ResultFileError, read_boxes, write_boxes, write_column
+from lib.bench import FORMATS, Result, ResultFileError, ResultFolder, read_boxes, write_boxes, write_column
+from lib.bench.benchmarks import get_benchmark
 
 BOXES = np.array([[10.75, -3.9, 40.5, 20.25], [11.999, 4.001, 1e-3, 100000.5]])
 
@@ -72,3 +73,14 @@ def test_nothing_is_left_when_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_column(tmp_path / "x.txt", [0.1, "a"])  # type: ignore[list-item]
     assert not list(tmp_path.iterdir())
+
+
+def test_names_of_the_published_tester_of_gdstrack_are_an_option(tmp_path: Path) -> None:
+    benchmark = get_benchmark("gtot").with_format("float_comma3_test")
+    folder = ResultFolder(tmp_path, benchmark.result_format)
+    folder.write(Result("car", BOXES, np.ones(2), np.ones(2)))
+    assert (tmp_path / "test_car.txt").read_text().startswith("10.750,-3.900,40.500,20.250\n")
+    assert not (tmp_path / "car.txt").exists()
+    np.testing.assert_allclose(folder.read("car"), BOXES, atol=1e-3)
+    with pytest.raises(ValueError, match="--result_format vot: GTOT needs one like float_space"):
+        get_benchmark("gtot").with_format("vot")
