@@ -12,6 +12,7 @@ from lib.config.schema import (
     DataMix,
     GreyRule,
     Init,
+    Online,
     ParamGroup,
     Region,
     Schedule,

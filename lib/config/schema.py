@@ -507,6 +507,38 @@ class SLT(Section):
 
 
 @dataclass(frozen=True)
+class Online(Section):
+    """A filter that a one-stream tracker learns while it tracks, on the features that its head reads.
+
+    Attributes:
+        weight: Share of the filter in the scores.
+        filter_size: Cells along a side of the filter, odd.
+        label_sigma: Deviation of its label around the target in cells.
+        init_shift: Distance of the search regions beside the first target, in units of its mean side.
+        init_iterations: Steps of the optimisation in the first frame.
+        iterations, train_skipping: Steps in every TRAIN_SKIPPING-th frame.
+        threshold: Least confidence of a frame that becomes a sample.
+        sample_memory_size, learning_rate, init_samples_minimum_weight: See `lib.track.MemoryRules`.
+    """
+
+    weight: Share = 0.3
+    filter_size: Annotated[int, Range(1, 15)] = 3
+    label_sigma: Positive = 0.75
+    init_shift: NotNegative = 1.0
+    init_iterations: Count = 20
+    iterations: Count = 2
+    train_skipping: Count = 5
+    threshold: Share = 0.3
+    sample_memory_size: Annotated[int, Range(10)] = 50
+    learning_rate: Rate = 0.01
+    init_samples_minimum_weight: Share = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.filter_size % 2 == 1, f"FILTER_SIZE must be odd, not {self.filter_size}")
+
+
+@dataclass(frozen=True)
 class Config(Section):
     """A whole experiment.
 
@@ -515,6 +547,7 @@ class Config(Section):
         teacher, kd: For distillation, of any method with a one-stream network.
         slt: For sequence-level training, of any method whose tracker has the stages of a step.
         init: For training that begins with the weights of another experiment.
+        online: For tracking with a filter that is learned on the way, by any one-stream tracker.
         published: Benchmark, as ``--dataset`` takes it in capitals -> label of a score -> figure in percent of the
             publication, which tables show next to what is measured. It describes this file alone: a file that has it as
             BASE does not inherit it, and no hash of a configuration changes with it.
@@ -528,6 +561,7 @@ class Config(Section):
     kd: KD | None = field(default=None, metadata={"section": True})
     slt: SLT | None = field(default=None, metadata={"section": True})
     init: Init | None = field(default=None, metadata={"section": True})
+    online: Online | None = field(default=None, metadata={"section": True})
     published: dict[str, dict[str, Percent]] = field(default_factory=dict, metadata={"remark": True})
 
     def __post_init__(self) -> None:

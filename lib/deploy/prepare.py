@@ -243,6 +243,10 @@ def checked_export(tracker: Tracker, inference: Inference) -> tuple[OneStreamTra
         raise EngineError(f"{TORCH} is no engine to export for")
     if not isinstance(tracker, OneStreamTracker):
         raise EngineError(f"{type(tracker).__name__} cannot be exported: it is no OneStreamTracker")
+    if tracker.online is not None:
+        raise EngineError(
+            "ONLINE learns from features that a graph does not give; leave ONLINE out, or use --engine torch"
+        )
     if tracker.device.type != "cpu":
         raise EngineError(f"engine {engine.name} computes on the CPU, not on {tracker.device}; add --device cpu")
     if inference.compiled:

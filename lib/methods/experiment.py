@@ -36,7 +36,7 @@ from lib.models import Checkpoint, LoadReport, Mapped, WeightPlaces, WeightsErro
 from lib.objectives import POLICIES
 from lib.paths import Paths, checkpoint_folder, shipped_folder
 from lib.registry import UnknownNameError, suggest
-from lib.track import StagedTracker, Tracker
+from lib.track import OneStreamTracker, OnlineFilter, StagedTracker, Tracker
 
 PLUGIN_VARIABLE = "TRACKING_PLUGINS"
 
@@ -94,7 +94,7 @@ class Experiment:
             benchmark: see `for_benchmark`.
 
         Raises:
-            ConfigError: the method has no tracker, or one that cannot damp sizes and TEST.SIZE_MOMENTUM is set.
+            ConfigError: the method has no tracker, or one that TEST.SIZE_MOMENTUM or ONLINE does not fit.
         """
         config = self.for_benchmark(benchmark).config
         tracker = self.tracker_builder()(config, network)
@@ -102,6 +102,10 @@ class Experiment:
             tracker.size_momentum = config.test.size_momentum
         elif config.test.size_momentum is not None:
             raise ConfigError(f"TEST.SIZE_MOMENTUM: the tracker of {self.method.name} has no stages of a step")
+        if isinstance(tracker, OneStreamTracker) and config.online is not None:
+            tracker.online = OnlineFilter(config.online, tracker.grid, tracker.cell, tracker.device)
+        elif config.online is not None:
+            raise ConfigError(f"ONLINE: the tracker of {self.method.name} is no one-stream tracker; leave ONLINE out")
         return tracker
 
     def tracker_builder(self) -> Callable[[Any, Any], Tracker]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lib.config import Config
 from lib.data import CROP_STYLES, Frame, Normalise, clip_boxes
 from lib.models.heads import Candidates, boxes_from_corners
+from lib.track.online_filter import OnlineFilter, OnlineState
 from lib.track.state import State
 from lib.track.tracker import (
     Policy,
@@ -63,12 +64,14 @@ class OneStreamState(State):
         template: [B, Nz, C] tokens, computed once.
         template_mask: [B, Nz] bool, or None where the network needs none.
         padding: see `TemplateRegion`.
+        online: what was learned on the way, of trackers with ONLINE.
     """
 
     boxes_xywh: Tensor
     template: Tensor
     template_mask: Tensor | None = None
     padding: Tensor | None = None
+    online: OnlineState | None = None
 
     def template_of(self, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Tokens [M, Nz, C] and mask of the targets of M search regions; rows: see `StagedTracker.forward`."""
@@ -88,17 +91,20 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         window: [grid * grid], row-major.
         margin: A box keeps at least this many pixels inside the image.
         windowed_confidence: The confidence is the best candidate's score with the window, not without.
+        cell: Distance of two cells in units of the search region's side.
+        online: ONLINE; None leaves it out, and so do roll-outs.
     """
 
     margin = 10.0
     windowed_confidence = True
+    online: OnlineFilter | None = None
 
     def __init__(self, network: nn.Module, settings: CropSettings, grid: int) -> None:
         self.network = network.eval()
         self.settings = settings
         self.crop_style = CROP_STYLES[settings.style]()
         self.device = next(network.parameters()).device
-        self.grid = grid
+        self.grid, self.cell = grid, 1 / grid
         self.normalise = Normalise(settings.mean, settings.std, channels=settings.channels).to(self.device)
         self.window = hann2d(grid).flatten().to(self.device)
 
@@ -106,6 +112,18 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         """Settings for a program that tracks with the exported network alone, by name; JSON-able."""
         damping = {} if self.size_momentum is None else {"size_momentum": self.size_momentum}
         return {"crop": asdict(self.settings), **damping}
+
+    @torch.no_grad()
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamState:
+        state = super().init(frames, boxes_xywh)
+        if self.online is None:
+            return state
+
+        def look(around: Tensor) -> tuple[SearchRegion, TrackerOutput]:
+            region = self.crop_search(replace(state, boxes_xywh=around), frames)
+            return region, self.forward(state, region)
+
+        return replace(state, online=self.online.begin(checked_boxes(frames, boxes_xywh), look))
 
     def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> TemplateRegion:
         s, seen, boxes = self.settings, self.input_frames(frames), checked_boxes(frames, boxes_xywh)
@@ -151,6 +169,8 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
             state, region, rows: The arguments of `forward`.
             memory: The memory after this frame, of trackers with one.
         """
+        if self.online is not None and state.online is not None:
+            candidates = self.online.mix(candidates, state.online, rows)
         if candidates.scores.shape[1] == 1:
             return TrackerOutput(candidates, None, candidates.maps.get("corners"), memory)
         windowed = self.apply_window(candidates, state, region, rows)
@@ -164,6 +184,19 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         local = torch.cat([local[:, :2], sizes], dim=1)
         boxes = self.clip_box(self.crop_style.to_image(local, region.centres, region.sides), region.sizes_hw)
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
+
+    def update(
+        self,
+        state: OneStreamState,
+        frames: Sequence[Frame],
+        region: SearchRegion,
+        output: TrackerOutput,
+        prediction: Prediction,
+    ) -> OneStreamState:
+        """Let the filter of ONLINE learn."""
+        if self.online is None or state.online is None:
+            return state
+        return replace(state, online=self.online.learn(state.online, region, output.candidates, prediction))
 
     def input_frames(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """The frames with the pictures that the network reads.

@@ -100,7 +100,7 @@ def roll_out(
             raise ValueError("the network's head gives one box and no choice: there is nothing to explore")
         state, prediction = tracker.postprocess(state, region, output, greedy_and_exploring)
         if update:
-            state = tracker.update(state, frames, output, prediction)
+            state = tracker.update(state, frames, region, output, prediction)
         explored = region.select(range(count, 2 * count))
         if masked:
             given = zip(clips, shown, strict=True)

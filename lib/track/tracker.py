@@ -272,12 +272,12 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
             The state with the new boxes, and the prediction.
         """
 
-    def update(self, state: S, frames: Sequence[Frame], output: TrackerOutput, prediction: Prediction) -> S:
+    def update(self, state: S, frames: Sequence[Frame], region: R, output: TrackerOutput, prediction: Prediction) -> S:
         """Renew templates, memories and online filters after a frame; the identity by default.
 
         Args:
             state: After `postprocess`.
-            frames, output, prediction: Of the frame that `state` is in now.
+            frames, region, output, prediction: Of the frame that `state` is in now.
         """
         return state
 
@@ -317,4 +317,4 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
         region = self.crop_search(state, frames)
         output = self.forward(state, region)
         after, prediction = self.postprocess(state, region, output, policy)
-        return self.update(after, frames, output, prediction), prediction
+        return self.update(after, frames, region, output, prediction), prediction

@@ -61,7 +61,7 @@ class CSTrackTracker(OneStreamTracker):
 
     Attributes:
         update_rule: when the second template is renewed.
-        cell: side of a cell of the template's grid, in pixels of the crop.
+        template_cell: side of a cell of the template's grid, in pixels of the crop.
     """
 
     network: CSTrack
@@ -69,7 +69,7 @@ class CSTrackTracker(OneStreamTracker):
 
     def __init__(self, network: CSTrack, settings: CropSettings, update_rule: TemplateUpdate) -> None:
         super().__init__(network, settings, network.backbone.grid_search)
-        self.update_rule, self.cell = update_rule, network.backbone.stride
+        self.update_rule, self.template_cell = update_rule, network.backbone.stride
 
     def input_frames(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """A frame without second picture shows its first one twice, as in training."""
@@ -88,7 +88,7 @@ class CSTrackTracker(OneStreamTracker):
         """[B, Nz] share of each template cell that the target covers; the target is in the middle of its crop."""
         size = self.settings.template_size
         pixels = region.boxes_xywh[:, 2:] * size
-        return soft_masks_of_targets(pixels, pixels.new_ones(len(pixels)), size, self.cell).to(self.device)
+        return soft_masks_of_targets(pixels, pixels.new_ones(len(pixels)), size, self.template_cell).to(self.device)
 
     def init_state(
         self, region: TemplateRegion, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor
@@ -122,11 +122,16 @@ class CSTrackTracker(OneStreamTracker):
         return replace(after, steps=after.steps + 1, memory=output.memory), prediction
 
     def update(
-        self, state: OneStreamState, frames: Sequence[Frame], output: TrackerOutput, prediction: Prediction
+        self,
+        state: OneStreamState,
+        frames: Sequence[Frame],
+        region: SearchRegion,
+        output: TrackerOutput,
+        prediction: Prediction,
     ) -> CSTrackState:
         """Cut a new second template, where the target was just found, in the rows that are due."""
+        state, rule = super().update(state, frames, region, output, prediction), self.update_rule
         assert isinstance(state, CSTrackState)
-        rule = self.update_rule
         if not rule.interval:
             return state
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from lib.methods.siamrpnpp.network import LEVELS, SiamRPN
 from lib.models.backbones import ResNet
 from lib.models.fusion import FeatureEnhance, PyramidFusion
-from lib.models.heads import Candidates, MaskHead, RefineHead, anchor_candidates, middle
+from lib.models.heads import Candidates, MaskHead, RefineHead, middle
 
 BOX_FEATURES, MASK_FEATURES = "box_features", "mask_features"
 """Maps of `Candidates` in which boxes are refined and masks are drawn."""
@@ -104,7 +104,7 @@ class SiamAttn(SiamRPN):
         target, levels = self.feature_enhance(template, self.neck(maps[-LEVELS:]))
         kernels = self.rpn_head.encode_template(target)
         cls, loc = self.rpn_head(kernels, levels)
-        found = anchor_candidates(cls, loc, self.anchors)
+        found = self.candidates(cls, loc, levels)
         features = {BOX_FEATURES: self.feature_fusion.box_features(target, levels)}
         if masks:
             features[MASK_FEATURES] = self.feature_fusion.mask_features([*maps[:2], *levels])

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.backbones import ResNet
-from lib.models.heads import AdjustLayers, Candidates, MultiLevelProposal, anchor_candidates, anchor_grid, middle
+from lib.models.heads import (
+    FEATURE,
+    AdjustLayers,
+    Candidates,
+    MultiLevelProposal,
+    anchor_candidates,
+    anchor_grid,
+    middle,
+)
 from lib.models.layers import FuseOptions, sample_pictures, with_fused_children
 
 LEVELS = 3
@@ -85,8 +93,18 @@ class SiamRPN(nn.Module):
         Returns:
             One candidate per anchor, with the maps ``cls`` and ``loc``.
         """
-        cls, loc = self.rpn_head(kernels, self.levels(search))
-        return anchor_candidates(cls, loc, self.anchors)
+        levels = self.levels(search)
+        return self.candidates(*self.rpn_head(kernels, levels), levels)
+
+    def candidates(self, cls: Tensor, loc: Tensor, levels: Sequence[Tensor]) -> Candidates:
+        """One candidate per anchor.
+
+        Args:
+            cls, loc: See `anchor_candidates`.
+            levels: What the head read, of which the middle of the last one joins the maps.
+        """
+        found, edge = anchor_candidates(cls, loc, self.anchors), (self.cells - self.grid) // 2
+        return replace(found, maps={**found.maps, FEATURE: levels[-1][..., edge:-edge, edge:-edge]})
 
     def forward(self, template: Tensor, search: Tensor) -> Candidates:
         """The form of training; the template goes through the backbone first.

@@ -51,6 +51,7 @@ class SiamRPNTracker(OneStreamTracker):
 
     def __init__(self, network: SiamRPN, settings: CropSettings, test: SiamRPNTest) -> None:
         super().__init__(network, settings, network.grid)
+        self.cell = network.backbone.stride / settings.search_size
         self.test = test
         shapes = len(network.anchors) // network.grid**2
         self.window = hanning2d(network.grid).flatten().repeat(shapes).to(self.device)

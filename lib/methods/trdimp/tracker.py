@@ -85,7 +85,6 @@ class TrDiMPState(State):
         filters, modulation, memories: See `EncodedTemplate`.
         samples: What the filters learn from; None where they do not learn on.
         flags: [B] int64 on the CPU, `Flag` of the latest frame.
-        crop_boxes: [B, 4] float64 on the CPU, the targets in the latest crops, crop pixels.
     """
 
     boxes_xywh: Tensor
@@ -97,7 +96,6 @@ class TrDiMPState(State):
     memories: list[LabelMemory]
     samples: SampleMemory | None
     flags: Tensor
-    crop_boxes: Tensor
 
 
 class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
@@ -206,7 +204,6 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
             memories=encoded.memories,
             samples=samples,
             flags=torch.full_like(region.keys, Flag.NORMAL),
-            crop_boxes=region.boxes_xywh[:, 0] * s.search_size,
         )
 
     # Every frame
@@ -272,7 +269,6 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
             scales=torch.where(rescaled, scales, state.scales),
             steps=state.steps + 1,
             flags=flags,
-            crop_boxes=region.to_crop(boxes) * size,
         )
         return after, Prediction(boxes, confidence, output.windowed_scores)
 
@@ -317,15 +313,21 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
     # What is learned on the way
 
     def update(
-        self, state: TrDiMPState, frames: Sequence[Frame], output: TrackerOutput, prediction: Prediction
+        self,
+        state: TrDiMPState,
+        frames: Sequence[Frame],
+        region: SearchRegion,
+        output: TrackerOutput,
+        prediction: Prediction,
     ) -> TrDiMPState:
         """Store the frame as a sample; improve the filters and renew the template images that are due."""
-        s, maps, boxes = self.settings, output.candidates.maps, state.crop_boxes
+        s, maps = self.settings, output.candidates.maps
         is_hard = state.flags == Flag.HARD_NEGATIVE
         learns = is_hard | (state.flags == Flag.NORMAL)
         if state.samples is None or not learns.any():
             return state
         rows, m = learns.nonzero().flatten().tolist(), s.memory
+        boxes = region.to_crop(state.boxes_xywh) * s.search_size
         rates = torch.full(learns.shape, m.learning_rate).masked_fill(is_hard, m.hard_negative_learning_rate)
         samples = state.samples.add(
             rows, maps["decoded"][rows], boxes[rows], rates[rows], m.init_samples_minimum_weight

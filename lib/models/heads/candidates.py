@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+FEATURE = "feature"
+"""Name of the map that a head reads, among its own maps."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -20,7 +23,8 @@ class Candidates:
         boxes: [B, N, 4] cx, cy, w, h in units of the search crop's side.
         maps: The head's own output by name, one row per search region, for losses and policies: `score_map`
             [B, 1, g, g], `size_map` and `offset_map` [B, 2, g, g] (centre head), `logits` [B, N, 2] (dense head),
-            `corners` [B, 2, g * g] (corner head), `iterates` [B, I, N] scores under every iterate of a filter.
+            `corners` [B, 2, g * g] (corner head), `iterates` [B, I, N] scores under every iterate of a filter; and
+            `feature` [B, C, g, g], what the head read.
     """
 
     scores: Tensor

@@ -234,7 +234,7 @@ def track(case: Case) -> None:
             seen = tracker.crop_search(state, [frame])
             output = tracker.forward(state, seen)
             after, prediction = tracker.postprocess(state, seen, output)
-            state = tracker.update(after, [frame], output, prediction)
+            state = tracker.update(after, [frame], seen, output, prediction)
         boxes.append(prediction.boxes_xywh[0].tolist())
         named: dict[str, Any] = {
             "max_score": output.candidates.scores.max(),

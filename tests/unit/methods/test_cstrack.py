@@ -97,7 +97,8 @@ def test_rows_whose_score_is_high_renew_their_template_and_no_others() -> None:
     found = replace(prediction, scores=torch.tensor([0.9, 0.2, 0.6]))
     at = replace(state, steps=torch.tensor([2, 3, 6]))
     output = TrackerOutput(Candidates(found.scores[:, None], found.boxes_xywh[:, None]))
-    after = track.update(at, [c[2] for c in clips], output, found)
+    frames = [c[2] for c in clips]
+    after = track.update(at, frames, track.crop_search(at, frames), output, found)
     changed = (after.template != state.template).flatten(1).any(dim=1)
     assert changed.tolist() == [False, False, True]
     first = state.template.shape[2] // 2
