@@ -16,6 +16,7 @@ class BoxRules:
 
     Attributes:
         box_refinement_iter, box_refinement_step_length: Of the ascent.
+        box_refinement_step_decay: Factor of the step length after each step.
         num_init_random_boxes: Random boxes besides the given one.
         box_jitter_pos, box_jitter_sz: Range of their places and sizes, in units of the given box's mean side.
         iounet_k: Best boxes whose mean is the result.
@@ -24,6 +25,7 @@ class BoxRules:
 
     box_refinement_iter: Count = 10
     box_refinement_step_length: NotNegative = 2.5e-3
+    box_refinement_step_decay: Positive = 1.0
     num_init_random_boxes: CountOrNone = 9
     box_jitter_pos: NotNegative = 0.1
     box_jitter_sz: NotNegative = 0.5

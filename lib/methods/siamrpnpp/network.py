@@ -94,7 +94,8 @@ class SiamRPN(nn.Module):
             One candidate per anchor, with the maps ``cls`` and ``loc``.
         """
         levels = self.levels(search)
-        return self.candidates(*self.rpn_head(kernels, levels), levels)
+        cls, loc = self.rpn_head(kernels, levels)
+        return self.candidates(cls, loc, levels)
 
     def candidates(self, cls: Tensor, loc: Tensor, levels: Sequence[Tensor]) -> Candidates:
         """One candidate per anchor.

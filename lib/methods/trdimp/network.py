@@ -222,7 +222,13 @@ class TrDiMP(nn.Module):
         return self.bb_regressor(modulation, self.bb_regressor.features(features.fine, features.coarse), boxes_xywh)
 
     def refine(
-        self, modulation: Tensor, features: ImageFeatures, boxes_xywh: Tensor, steps: int, step_length: float
+        self,
+        modulation: Tensor,
+        features: ImageFeatures,
+        boxes_xywh: Tensor,
+        steps: int,
+        step_length: float,
+        decay: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Boxes that climbed to higher scores; see `IoUNet.refine`.
 
@@ -230,12 +236,13 @@ class TrDiMP(nn.Module):
             modulation: [N, 2, C].
             features: Of N search regions.
             boxes_xywh: [N, P, 4] in crop pixels, of any float format; better on the CPU.
-            steps, step_length: Of the ascent.
+            steps, step_length, decay: Of the ascent.
 
         Returns:
             Boxes [N, P, 4], and scores [N, P] of the boxes before the last step.
         """
-        return self.bb_regressor.refine(modulation, features.fine, features.coarse, boxes_xywh, steps, step_length)
+        levels = features.fine, features.coarse
+        return self.bb_regressor.refine(modulation, *levels, boxes_xywh, steps, step_length, decay)
 
     def forward(
         self, templates: Tensor, searches: Tensor, boxes_xywh: Tensor, labels: Tensor, proposals_xywh: Tensor

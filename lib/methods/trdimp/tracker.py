@@ -304,8 +304,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
         uniform = self.noise(state.keys[:drawn], state.steps[:drawn] + 1, (rules.num_init_random_boxes, 4)).float()
         starts = rules.starts(boxes_xywh.float(), uniform.expand(len(boxes_xywh), -1, -1))
         features = ImageFeatures(maps["fine"], maps["coarse"], maps["classification"])
-        steps, length = rules.box_refinement_iter, rules.box_refinement_step_length
-        boxes, scores = self.network.refine(maps["modulation"], features, starts, steps, length)
+        climb = rules.box_refinement_iter, rules.box_refinement_step_length, rules.box_refinement_step_decay
+        boxes, scores = self.network.refine(maps["modulation"], features, starts, *climb)
         packed = torch.cat([boxes, scores[..., None]], dim=2).float().cpu()
         best, usable = rules.choose(packed[..., :4], packed[..., 4])
         return best.double(), usable

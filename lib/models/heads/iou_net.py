@@ -173,29 +173,45 @@ class IoUNet(nn.Module):
 
     @torch.no_grad()
     def refine(
-        self, modulation: Tensor, fine: Tensor, coarse: Tensor, boxes_xywh: Tensor, steps: int, step_length: float
+        self,
+        modulation: Tensor,
+        fine: Tensor,
+        coarse: Tensor,
+        boxes_xywh: Tensor,
+        steps: int,
+        step_length: float,
+        decay: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Boxes after some steps of `ascend`; features are computed only around them, unless they go far.
 
         Args:
             modulation: [N, 2, C].
             fine, coarse: Feature levels [N, C, H, W].
-            boxes_xywh, steps, step_length: See `ascend`; the boxes better on the CPU.
+            boxes_xywh, steps, step_length, decay: See `ascend`; the boxes better on the CPU.
 
         Returns:
             Boxes [N, R, 4] and scores [N, R], as of `ascend`.
         """
-        features, boxes = self.features_near(fine, coarse, boxes_xywh), boxes_xywh.to(modulation)
-        refined, scores, hull = self.ascend(modulation, features, boxes, steps, step_length)
+        features, climb = (
+            self.features_near(fine, coarse, boxes_xywh),
+            (boxes_xywh.to(modulation), steps, step_length, decay),
+        )
+        refined, scores, hull = self.ascend(modulation, features, *climb)
         if features.reach is not None:
             beyond = torch.cat([hull[:, :2] < features.reach[:, :2], hull[:, 2:] > features.reach[:, 2:]], dim=1)
             if bool(beyond.any()):
-                refined, scores, _ = self.ascend(modulation, self.features(fine, coarse), boxes, steps, step_length)
+                refined, scores, _ = self.ascend(modulation, self.features(fine, coarse), *climb)
         return refined, scores
 
     @torch.no_grad()
     def ascend(
-        self, modulation: Tensor, features: IoUFeatures, boxes_xywh: Tensor, steps: int, step_length: float
+        self,
+        modulation: Tensor,
+        features: IoUFeatures,
+        boxes_xywh: Tensor,
+        steps: int,
+        step_length: float,
+        decay: float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes after steps of gradient ascent on their scores, in eval mode; no graph is recorded.
 
@@ -204,7 +220,8 @@ class IoUNet(nn.Module):
         Args:
             modulation, features, boxes_xywh: As of `forward`.
             steps: Their number, one at least.
-            step_length: Factor of the gradient.
+            step_length: Factor of the gradient in the first step.
+            decay: Factor of the step length after each step.
 
         Returns:
             Boxes [N, R, 4], scores [N, R] of the boxes before the last step, and the hull [N, 4] x1, y1, x2, y2 of all
@@ -231,6 +248,7 @@ class IoUNet(nn.Module):
             by_low, by_high = pull_back(on_bins)
             place = torch.addcmul(place, norm, by_low + by_high, value=step_length)
             size = torch.addcmul(size, extent, by_high - by_low, value=step_length / 2)
+            step_length *= decay
         extent = size.exp()
         seen = torch.stack(visited)
         hull = torch.cat([seen.amin(dim=(0, 2)), seen.amax(dim=(0, 2))], dim=1)

@@ -1,5 +1,6 @@
 """IoU-Net: refinement in closed form against autograd, rows of a batch."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -27,21 +28,22 @@ def inputs(part: IoUNet, rows: int = 2) -> tuple[Tensor, IoUFeatures, Tensor]:
     return reference, part.features(normal(8, 16, 16), normal(12, 8, 8)), boxes
 
 
-def test_refinement_climbs_as_autograd_does() -> None:
+@pytest.mark.parametrize("decay", [1.0, 0.6])
+def test_refinement_climbs_as_autograd_does(decay: float) -> None:
     part = network()
     modulation, features, boxes = inputs(part)
     norm = boxes[:, :1, 2:]
     relative = torch.cat([(boxes[..., :2] + boxes[..., 2:] / 2) / norm, boxes[..., 2:].log()], dim=2).detach()
-    for _ in range(4):
+    for step in range(4):
         relative.requires_grad_()
         size = relative[..., 2:].exp()
         found = torch.cat([relative[..., :2] * norm - size / 2, size], dim=2)
         scores = part(modulation, features, found)
         (gradient,) = torch.autograd.grad(scores.sum(), relative, retain_graph=True)
-        relative = (relative + 0.05 * gradient).detach()
+        relative = (relative + 0.05 * decay**step * gradient).detach()
     size = relative[..., 2:].exp()
     expected = torch.cat([relative[..., :2] * norm - size / 2, size], dim=2)
-    refined, last, _ = part.ascend(modulation, features, boxes, 4, 0.05)
+    refined, last, _ = part.ascend(modulation, features, boxes, 4, 0.05, decay)
     assert (expected - boxes).abs().max() > 0.01
     torch.testing.assert_close(refined, expected)
     torch.testing.assert_close(last, scores)

@@ -159,7 +159,11 @@ def test_a_roll_out_updates_trackers_where_that_is_requested(update: bool) -> No
     seen: list[int] = []
 
     def counted(
-        state: OneStreamState, frames: list[Frame], output: TrackerOutput, prediction: Prediction
+        state: OneStreamState,
+        frames: list[Frame],
+        region: SearchRegion,
+        output: TrackerOutput,
+        prediction: Prediction,
     ) -> OneStreamState:
         seen.append(len(frames))
         return state
