@@ -1,32 +1,50 @@
 #!/usr/bin/env bash
-# All checks: style, types, tests. Installs what is needed first. Arguments go to pytest, such as `-k crop` or `-x`.
-set -euo pipefail
+# All checks: style, types, tests. Installs what is needed first.
+#
+#   bash scripts/test.sh                 everything, two jobs at a time with one thread each (JOBS=4 for more)
+#   bash scripts/test.sh -k crop -x      arguments go to one run of pytest, and nothing else is checked
+set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash install.sh
-python=.venv/bin/python
+bash install.sh || exit 1
+python="$PWD/.venv/bin/python"
+[ -n "${CONDA_PREFIX:-}" ] && python="$CONDA_PREFIX/bin/python"
 [ -n "${VIRTUAL_ENV:-}" ] && python="$VIRTUAL_ENV/bin/python"
-[ -z "${VIRTUAL_ENV:-}" ] && [ -n "${CONDA_PREFIX:-}" ] && python="$CONDA_PREFIX/bin/python"
-"$python" -m ruff check .
-"$python" -m ruff format --check .
-"$python" -m mypy
 if (($#)); then exec "$python" -m pytest "$@"; fi
-# Tests of ONNX Runtime and OpenVINO in processes of their own: what they leave behind can crash a later fork.
-engines="tests/unit/models/test_engines.py tests/unit/methods/test_engines.py tests/unit/bench/test_engines.py tests/unit/bench/test_ways.py
-tests/unit/models/test_timm_vit.py"
+"$python" -m ruff check . && "$python" -m ruff format --check . || exit 1
+
+# Tests of ONNX Runtime and OpenVINO are run file by file: what they leave in a process can crash a later fork.
+engines=$(grep -rl --include='test_*.py' 'mark.engines' tests)
+pytest="$python -m pytest --color=no"
+jobs=(
+    "golden: $pytest tests/golden"
+    "unit: $pytest tests/unit tests/fuzz $(printf -- '--ignore=%s ' $engines)"
+    "e2e: $pytest tests/e2e"
+    "types: $python -m mypy"
+)
+for file in $engines; do jobs+=("engines: $pytest $file"); done
+
+# Each job is a name and a command. Its lines are printed as they come, after its name; those of failed jobs once more at
+# the end, by themselves.
+run_job() {
+    local name="${1%%: *}" log="$logs/$2" began=$SECONDS
+    ${1#*: } < /dev/null 2>&1 | tee "$log" | sed -u "s/^/$name | /" || mv "$log" "$log.failed"
+    echo "$name | ended after $((SECONDS - began)) s"
+}
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+trap 'kill $(jobs -p) 2> /dev/null; exit 130' INT TERM
+export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
+for i in "${!jobs[@]}"; do
+    while (($(jobs -rp | wc -l) >= ${JOBS:-2})); do wait -n; done
+    run_job "${jobs[i]}" "$i" &
+done
+wait
 code=0
-# Two halves side by side, one thread each; what the second one says is printed at the end.
-export OMP_NUM_THREADS=1
-said=$(mktemp)
-(
-    half=0
-    "$python" -m pytest tests/golden tests/fuzz || half=$?
-    for file in $engines; do "$python" -m pytest "$file" || half=$?; done
-    exit "$half"
-) > "$said" 2>&1 &
-second=$!
-"$python" -m pytest tests/unit $(printf -- '--ignore %s ' $engines) || code=$?
-"$python" -m pytest tests/e2e || code=$?
-wait "$second" || code=$?
-cat "$said"
-rm -f "$said"
+for i in "${!jobs[@]}"; do
+    [ -e "$logs/$i.failed" ] || continue
+    code=1
+    printf '\nFAILED: %s\n' "${jobs[i]#*: }"
+    cat "$logs/$i.failed"
+done
+echo "all jobs ended after $SECONDS s"
 exit "$code"

@@ -14,6 +14,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="golden cases: run those below DIR (searched recursively) instead of the bundled ones; may be repeated",
     )
+    parser.addoption(
+        "--all",
+        action="store_true",
+        help="golden cases: run the bundled ones that repeat another one at published size too, and whole videos twice",
+    )
 
 
 SLOW_CASES = ("forward", "train_step", "tracker", "multiframe", "slt_t", "slt_track", "init_pretrained")
@@ -21,12 +26,16 @@ SLOW_CASES = ("forward", "train_step", "tracker", "multiframe", "slt_t", "slt_tr
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what runs the user's commands or networks of published size; unit tests are marked one by one."""
+    """Mark as slow what runs the user's commands or networks of published size; unit tests are marked one by one.
+
+    Tests of engines come last: what these leave in the process can crash a later fork.
+    """
     for item in items:
         case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
         is_command = "e2e" in item.path.parts
         if is_command or (case is not None and any(part in case.kind for part in SLOW_CASES)):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("engines") is not None)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.support import REPOSITORY, Run
+from tests.e2e.support import Run
+from tests.support.commands import run_python
 
 
 @pytest.fixture(scope="session")
@@ -17,14 +17,7 @@ def command() -> Run:
     """Run a script of the repository; fails with its output unless the exit code is the expected one."""
 
     def run(*arguments: object, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=REPOSITORY,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = run_python(arguments, {**os.environ, "OMP_NUM_THREADS": "1", **environment})
         assert done.returncode == expect, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

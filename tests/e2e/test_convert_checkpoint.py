@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
 from lib.models import read_checkpoint
-
-TOOL = Path(__file__).parents[2] / "tracking" / "convert_checkpoint.py"
+from tests.support.commands import run_python
 
 
 def convert(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(TOOL), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return run_python(["tracking/convert_checkpoint.py", *arguments])
 
 
 def test_a_published_file_becomes_safetensors(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,8 +13,7 @@ import torch
 
 from lib.methods import load_experiment
 from lib.models import save_release
-
-ROOT = Path(__file__).parents[2]
+from tests.support.commands import REPOSITORY, run_python
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +37,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def demo(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def demo(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("DISPLAY", None)
     environment.pop("WAYLAND_DISPLAY", None)
-    command = [sys.executable, str(ROOT / "tracking" / "demo.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+    return run_python(["tracking/demo.py", *arguments], environment, cwd)
 
 
 def test_video_in_video_and_boxes_out(weights: Path, clip: Path, tmp_path: Path) -> None:

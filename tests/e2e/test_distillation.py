@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from tests.e2e.support import REPOSITORY, Run
+from tests.e2e.support import Run
+from tests.support.commands import REPOSITORY
 
 TINY = f"""
 BASE: {REPOSITORY}/experiments/_base_/small.yaml

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.e2e.support import REPOSITORY, Run, kill_between_epochs
+from tests.e2e.support import Run, kill_between_epochs
+from tests.support.commands import REPOSITORY
 
 NAMES = ("--script", "translate_template", "--config", "synthetic_small")
 BACKBONE = "EMBED_DIM: 24, DEPTH: 2, NUM_HEADS: 3, STRIDE: 8"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.e2e.support import REPOSITORY, Run
+from tests.e2e.support import Run
+from tests.support.commands import REPOSITORY
 
 PLUGIN = REPOSITORY / "tests/e2e/plugins/toy"
 

@@ -17,7 +17,8 @@ from lib.bench import ResultSource, Scoring, compare_runs, load_runs
 from lib.bench.benchmarks import get_benchmark
 from lib.paths import load_paths
 from synthetic import Job, WorldConfig, write_benchmark
-from tests.e2e.support import REPOSITORY, Run
+from tests.e2e.support import Run
+from tests.support.commands import REPOSITORY
 
 pytest.importorskip("vot", reason="the VOT toolkit is not installed (bash install.sh)")
 

@@ -49,7 +49,7 @@ def test_train_on_a_mixture_then_track_with_the_published_commands(data: Path, t
         "tracking/train.py", "--script", "sdstrack", "--config", "synthetic_demo", "--mode", "single", *places,
         "--set", *TINY, *TRAIN,
     )  # fmt: skip
-    rgbt = ("RGBT_workspace/test_rgbt_mgpus.py", "--dataset_name", "LasHeR", "--threads", 2)
+    rgbt = ("RGBT_workspace/test_rgbt_mgpus.py", "--dataset_name", "LasHeR", "--threads", 1)
     rgbe = ("RGBE_workspace/test_rgbe_mgpus.py", "--mode", "sequential")
     common = ("--yaml_name", "synthetic_demo", "--output", tmp_path / "results", *places, "--set", *TINY)
     for script, *more in (rgbt, rgbe):

@@ -35,7 +35,7 @@ world = distributed.start("cpu")
 fresh = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 claim = world.store.add("claims", 1)
 assert sorted(world.gather(claim)) == [1, 2]
-if world.rank == 1 and fresh and sys.argv[2] == "die":
+if world.rank == 1 and fresh:
     os.kill(os.getpid(), signal.SIGKILL)
 sockets = {line.split()[1] for name in ("tcp", "tcp6") for line in open(f"/proc/self/net/{name}") if " 0A " in line}
 address = f"0100007F:{int(os.environ['MASTER_PORT']):04X}"
@@ -45,7 +45,7 @@ agreed = world.agree(world.rank)
 if world.is_main:
     print("agreed", agreed, flush=True)
 distributed.stop(world)
-sys.exit(int(sys.argv[3]))
+sys.exit(7)
 """
 
 
@@ -60,30 +60,19 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def under_torchrun(tmp_path: Path, *arguments: str, restarts: int = 0) -> int:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    return run_under_torchrun(program, [str(REPOSITORY), *arguments], 2, restarts=restarts)
-
-
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux")
-def test_processes_share_a_store_that_listens_on_loopback_only(
+def test_processes_share_a_loopback_store_are_started_again_and_pass_on_their_exit_code(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert under_torchrun(tmp_path, "live", "0") == 0
-    assert "agreed (1,)" in capfd.readouterr().out
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux")
-def test_a_killed_process_is_started_again_with_an_empty_store(tmp_path: Path) -> None:
-    assert under_torchrun(tmp_path, "die", "0", restarts=1) == 0
-
-
-def test_the_exit_code_is_that_of_the_process_that_failed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert under_torchrun(tmp_path, "live", "7") == 7
-    error = capfd.readouterr().err
-    assert "ended with exit code 7" in error
-    assert "Traceback" not in error
+    """One is killed; both find an empty store when they are started again, and fail in the end."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    assert run_under_torchrun(program, [str(REPOSITORY)], 2, restarts=1) == 7
+    said = capfd.readouterr()
+    assert said.out.count("agreed (1,)") == 1
+    assert "ended with exit code 7" in said.err
+    assert "Traceback" not in said.err
 
 
 UNDER_PLAIN_TORCHRUN = """
@@ -125,6 +114,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.slow
 def test_an_error_of_all_processes_is_printed_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     program = tmp_path / "program.py"
     program.write_text(FAILING)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -35,15 +34,14 @@ from lib.models import CheckpointNotFoundError
 from lib.paths import Paths
 from lib.registry import UnknownNameError
 from lib.track import Tracker
+from tests.support.commands import REPOSITORY, run_python
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 TOY = REPOSITORY / "tests" / "e2e" / "plugins" / "toy"
 
 
 def command(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    line = [sys.executable, f"tracking/{script}.py", *map(str, arguments)]
-    return subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, env=environment, check=False)
+    return run_python([f"tracking/{script}.py", *arguments], environment)
 
 
 def result(name: str, boxes: np.ndarray) -> Result:

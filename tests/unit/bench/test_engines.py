@@ -19,6 +19,8 @@ from lib.deploy import ENGINES, EngineError
 from lib.track import Tracker, TrackerSession
 from synthetic import build_synthetic
 
+pytestmark = pytest.mark.engines
+
 
 def needs(runtime: str) -> pytest.MarkDecorator:
     missing = [p for p in ENGINES[runtime].packages if importlib.util.find_spec(p) is None]

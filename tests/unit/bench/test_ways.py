@@ -14,6 +14,8 @@ from lib.deploy import prepare
 from lib.paths import load_paths
 from lib.track import OneStreamTracker, Tracker
 
+pytestmark = pytest.mark.engines
+
 
 def timing(engine: str, seconds: float, problem: str = "") -> WayTiming:
     return WayTiming(Way(engine), seconds, 1.0, 0.0, problem)

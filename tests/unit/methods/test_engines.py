@@ -12,6 +12,8 @@ from lib.methods.cstrack import CSTrackState, TemplateUpdate
 from tests.unit.methods import test_gdstrack
 from tests.unit.methods.test_cstrack import clip, tracker
 
+pytestmark = pytest.mark.engines
+
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 @pytest.mark.parametrize("stage", [1, 2])

@@ -40,6 +40,8 @@ from lib.models.layers import FuseOptions
 from lib.paths import load_paths
 from lib.track import CropSettings
 
+pytestmark = pytest.mark.engines
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TEMPLATE, SEARCH = 64, 96
 PORTABLE = FuseOptions(pixels=Normalise(MEAN, STD), pack=False, grid=SEARCH // 16, portable=True)

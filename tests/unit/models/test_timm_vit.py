@@ -18,6 +18,8 @@ from lib.methods import load_experiment
 from lib.models.backbones import BACKBONES, TimmViT
 from lib.objectives import Progress
 
+pytestmark = pytest.mark.engines
+
 TINY: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 EXPERIMENT = (
     "MODEL.BACKBONE={TYPE: timm, NAME: vit_small_patch14_dinov2, EMBED_DIM: 48, DEPTH: 2, NUM_HEADS: 3}",

@@ -53,8 +53,8 @@ def in_child(run: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(_fork(run), 0)[1])
 
 
-def in_two_children(run: Callable[[], None]) -> None:
-    """Run in two forked processes that see the environment torchrun gives."""
+def in_two_children(run: Callable[[], None], killed: bool = False) -> None:
+    """Run in two forked processes that see the environment torchrun gives; `killed`: what they run ends them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -65,7 +65,8 @@ def in_two_children(run: Callable[[], None]) -> None:
         run()
 
     children = [_fork(lambda rank=rank: start(rank)) for rank in (0, 1)]
-    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert -signal.SIGKILL in codes if killed else codes == [0, 0], codes
 
 
 def _fork(run: Callable[[], None]) -> int:
@@ -110,6 +111,7 @@ def test_resume_really_starts_in_the_middle(tmp_path: Path) -> None:
     assert toy_trainer(tmp_path).position == Position(2, 2)
 
 
+@pytest.mark.slow
 def test_two_processes_killed_and_restarted_by_torchrun_are_bit_identical(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     in_two_children(lambda: train_in_world(whole))

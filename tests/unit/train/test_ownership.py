@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lib.train import FolderLock, OccupiedError
-from tests.e2e.support import REPOSITORY
+from tests.support.commands import REPOSITORY
 
 HOLD = """
 import sys, time

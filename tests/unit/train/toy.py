@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo  # optimisers import it, which takes seconds: forked processes share this one
 from torch import Tensor, nn
 
 from lib import distributed
@@ -183,10 +184,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--kill", type=int, nargs=2, required=True)
-    parser.add_argument("--phases", action="store_true")
     arguments = parser.parse_args()
-    train = PHASED if arguments.phases else TRAIN
-    train_in_world(arguments.folder, train=train, objective=ToyObjective(at=killing(*arguments.kill)))
+    train_in_world(arguments.folder, objective=ToyObjective(at=killing(*arguments.kill)))
 
 
 if __name__ == "__main__":
