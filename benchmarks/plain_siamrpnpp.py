@@ -12,7 +12,9 @@ DEPTHS, LEVELS, SIDE, GRID = (3, 4, 6, 3), (2, 3, 4), 255, 25
 
 
 class PlainSiamRPN:
-    """Functions of a state dict with PySOT's names, in eval mode."""
+    """Functions of a state dict with PySOT's names, in eval mode; strength of the penalty, share of the window."""
+
+    penalty_k, influence = 0.05, 0.42
 
     def __init__(self, state: dict[str, Tensor]) -> None:
         self.state = state
@@ -64,8 +66,12 @@ class PlainSiamRPN:
         y = y.view(rows, channels, *y.shape[2:])
         return self.conv(F.relu(self.norm(self.conv(y, f"{name}.head.0"), f"{name}.head.1")), f"{name}.head.3")
 
-    def __call__(self, template: list[Tensor], picture: Tensor) -> tuple[Tensor, Tensor]:
-        search, found = self.levels(picture), []
+    def locate(self, template: list[Tensor], picture: Tensor, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """cx, cy, w, h of each row's box, in crop pixels from the middle; sizes [B, 2] of the last boxes."""
+        return self.choose(*self.scored(template, self.levels(picture)), sizes)
+
+    def scored(self, template: list[Tensor], search: list[Tensor]) -> tuple[Tensor, Tensor]:
+        found = []
         for kind in ("cls", "loc"):
             shares = self.state[f"rpn_head.{kind}_weight"].softmax(dim=0)
             maps = [self.branch(template[i], search[i], f"rpn_head.rpn{i + 2}.{kind}") for i in range(len(LEVELS))]
@@ -86,7 +92,7 @@ class PlainSiamRPN:
                 return np.sqrt((w + (w + h) / 2) * (h + (w + h) / 2))
 
             s, r = padded(*extent) / padded(*size[row]), (size[row, 0] / size[row, 1]) / (extent[0] / extent[1])
-            penalty = np.exp(-(np.maximum(r, 1 / r) * np.maximum(s, 1 / s) - 1) * 0.05)
-            chosen = np.argmax(penalty * score * 0.58 + self.window * 0.42)
+            penalty = np.exp(-(np.maximum(r, 1 / r) * np.maximum(s, 1 / s) - 1) * self.penalty_k)
+            chosen = np.argmax(penalty * score * (1 - self.influence) + self.window * self.influence)
             best.append(np.concatenate([centre[:, chosen], extent[:, chosen]]))
         return np.stack(best)

@@ -1,10 +1,11 @@
-"""SiamRPN++ for one frame, against a plain implementation (`plain_siamrpnpp.py`): network, and choice of the box.
+"""SiamRPN++ or SiamAttn (boxes only) for one frame, against plain ones (`plain_siamrpnpp.py`, `plain_siamattn.py`).
 
 Time, operations and multiply-accumulates per frame: plain, and ours as it is trained, official (float32) and fast
 (bfloat16 where the processor has it), for some numbers of sequences in a batch. Runs are interleaved, the quickest of
 each counts. Weights are random, with scores that differ.
 
     PYTHONPATH=. python benchmarks/siamrpnpp.py --threads 1 --output siamrpnpp.json
+    PYTHONPATH=. python benchmarks/siamrpnpp.py --method siamattn
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from inference import best_times, inference, no_grad
+from plain_siamattn import PlainSiamAttn
 from plain_siamrpnpp import SIDE, PlainSiamRPN
 
 from lib.bench import choose_dtype, counting
@@ -27,18 +29,21 @@ from lib.methods.siamrpnpp import SiamRPN, SiamRPNTracker, SizedRegion
 from lib.track import OneStreamState
 
 
-def network(device: torch.device) -> tuple[SiamRPNTracker, PlainSiamRPN]:
+def network(method: str, device: torch.device) -> tuple[SiamRPNTracker, PlainSiamRPN]:
     """Our tracker and the plain network, with the same random weights."""
-    experiment = load_experiment("siamrpnpp", "siamrpnpp")
+    experiment = load_experiment(method, method)
     torch.manual_seed(0)
     ours: SiamRPN = experiment.method.build_network(experiment.config, False)
     with torch.no_grad():
         ours.backbone.bn1.running_var.mul_(130.0**2)  # type: ignore[union-attr]
         for i, branch in enumerate(ours.rpn_head.branches()):
             branch.head[3].get_parameter("weight").mul_(0.1 if i % 2 else 1.0)
+        for name, parameter in ours.named_parameters():
+            if name.endswith("gamma"):
+                parameter.fill_(0.1)
     ours = ours.eval().to(device)
     tracker: Any = experiment.build_tracker(ours)
-    return tracker, PlainSiamRPN(ours.state_dict())
+    return tracker, (PlainSiamAttn if method == "siamattn" else PlainSiamRPN)(ours.state_dict())
 
 
 def frame(tracker: SiamRPNTracker, plain: PlainSiamRPN, rows: int, repeats: int, seconds: float) -> dict[str, Any]:
@@ -52,7 +57,7 @@ def frame(tracker: SiamRPNTracker, plain: PlainSiamRPN, rows: int, repeats: int,
         features = plain.template(tracker.normalise(template))
 
         def as_published() -> Any:
-            return plain.choose(*plain(features, tracker.normalise(search)), sizes.numpy())
+            return plain.locate(features, tracker.normalise(search), sizes.numpy())
 
         with counting() as cost:
             expected = as_published()
@@ -79,11 +84,12 @@ def locating(tracker: Any, region: SizedRegion, template: torch.Tensor) -> Calla
     with torch.no_grad():
         kernels = tracker.network.encode_template(tracker.normalise(template))
     state = OneStreamState(torch.zeros(len(template), 4, dtype=torch.float64), kernels)
-    return lambda: tracker.select_anchor(region, tracker.forward(state, region))[0]
+    return lambda: tracker.select_anchor(state, region, tracker.forward(state, region))[0]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", default="siamrpnpp", choices=["siamrpnpp", "siamattn"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rows", nargs="+", type=int, default=[1], help="sequences in a batch")
     parser.add_argument("--device", default="cpu")
@@ -91,7 +97,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="go on for so long, up to five times the rounds")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
     options = parser.parse_args()
-    tracker, plain = network(torch.device(options.device))
+    tracker, plain = network(options.method, torch.device(options.device))
     found: dict[str, Any] = {"torch": torch.__version__}
     for threads in options.threads:
         torch.set_num_threads(threads)

@@ -35,4 +35,5 @@ from lib.bench.runner import OnePass, Runner, Supervised
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution, export_tracker
 from lib.bench.submit import SubmissionError, pack, shortfall
 from lib.bench.text_truth import read_truth
+from lib.bench.tune import Span, Tuning, settings_to_try, tune
 from lib.bench.ways import Way, WayTiming, measure_ways, processor_name, quickest, single_steps, ways_here, ways_text

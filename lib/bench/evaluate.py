@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -264,7 +264,7 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     sequences = job.sequences()
     runs = [run for s in sequences for run in s.runs]
     lengths = {run.name: len(run) for run in runs}
-    todo: list[str] = team.share("todo", lambda: _prepare(job, sequences, console))
+    todo: list[str] = team.share("todo", lambda: prepare_results(job, sequences, console))
     unscored: dict[str, str] = {}
     if team.is_main and job.benchmark.scored and job.variant in METRICS:
         unscored = unscorable(
@@ -283,18 +283,7 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     failures: dict[str, str] = team.share("failures", lambda: display.failures)
     lacking = [r.name for r in runs if r.name not in failures and not job.folder.finished(r.sequence, r.start)]
     failures.update(dict.fromkeys(lacking, f"no result in {job.folder.path}"))
-    scored = None
-    if team.is_main:
-        complete = not failures and not job.names
-        _finish_manifest(job, {n: f for n, f in lengths.items() if n not in failures}, failures, complete, seconds)
-        done = [s for s in sequences if failures.keys().isdisjoint(s.run_names)]
-        scorable = [s for s in done if s.name not in unscored]
-        scored = score(job.benchmark, job.folder, scorable, job.metric, job.metric_options) if scorable else None
-        if scored:
-            unscored |= scored.filed.unscored
-            scored = replace(scored, filed=replace(scored.filed, unscored=unscored))
-        if scored and complete:
-            job.folder.write_scores(scored.plain())
+    scored = conclude(job, sequences, failures, unscored, seconds) if team.is_main else None
     fps = sum(lengths[n] for n in todo) / seconds if todo and seconds > 0 else 0.0
     tracked, kept = len(todo) - len(failures), len(runs) - len(todo)
     return Outcome(
@@ -303,8 +292,17 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     )  # fmt: skip
 
 
-def _prepare(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: Console) -> list[str]:
-    """Before anything is tracked: move stale results aside, write the manifest; returns the runs to track."""
+def prepare_results(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: Console) -> list[str]:
+    """Before anything is tracked, move stale results aside and write the manifest.
+
+    Args:
+        job: The evaluation.
+        sequences: Of it.
+        console: For messages.
+
+    Returns:
+        Names of the runs that are still to be tracked, the longest first.
+    """
 
     def say(message: str) -> None:
         console.print(message, highlight=False, soft_wrap=True, markup=False)
@@ -334,6 +332,38 @@ def _prepare(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: Console
     return [run.name for run in sorted(todo, key=lambda run: -len(run))]
 
 
+def conclude(
+    job: EvalJob,
+    sequences: Sequence[BenchmarkVideo],
+    failures: dict[str, str],
+    unscored: dict[str, str],
+    seconds: float,
+) -> Scored | None:
+    """After everything is tracked, score it and finish the manifest.
+
+    Args:
+        job: The evaluation.
+        sequences: Of it.
+        failures: Failed run -> reason.
+        unscored: Sequence that the metric cannot score -> reason; those that turn out to be such are added.
+        seconds: Duration of the tracking.
+
+    Returns:
+        Scores of the sequences without a failure; None without any, or where only a server can score.
+    """
+    complete = not failures and not job.names
+    done = {run.name: len(run) for s in sequences for run in s.runs if run.name not in failures}
+    _finish_manifest(job, done, failures, complete, seconds)
+    scorable = [s for s in sequences if s.name not in unscored and failures.keys().isdisjoint(s.run_names)]
+    scored = score(job.benchmark, job.folder, scorable, job.metric, job.metric_options) if scorable else None
+    if scored:
+        unscored |= scored.filed.unscored
+        scored = replace(scored, filed=replace(scored.filed, unscored=unscored))
+    if scored and complete:
+        job.folder.write_scores(scored.plain())
+    return scored
+
+
 def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str], display: Display) -> None:
     """Track runs until all of them are settled.
 
@@ -345,6 +375,7 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
         display: Progress, shown in the main process.
     """
     opened: dict[str, BenchmarkVideo] = {}
+    reader = job.benchmark.open(job.paths)
 
     def load(name: str) -> tuple[Video, int]:
         clean = reader.sequence(owners[name])
@@ -361,7 +392,23 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
                 main_score = scores.headline[scores.main]
         return Summary(len(result.seconds), float(result.seconds.sum()), main_score, result.note)
 
-    queue = WorkQueue(team, todo, keep, display if team.is_main else None)
+    work_through(job, WorkQueue(team, todo, keep, display if team.is_main else None), load)
+
+
+def work_through(
+    job: EvalJob,
+    queue: WorkQueue,
+    load: Callable[[str], tuple[Video, int]],
+    settings: Callable[[str], Mapping[str, float]] | None = None,
+) -> None:
+    """Track what this process gets from a queue, until all of its runs are settled.
+
+    Args:
+        job: The evaluation.
+        queue: Of its runs.
+        load, settings: See `Runner`.
+    """
+    team = queue.team
     if team.local_size > 1:
         cv2.setNumThreads(1)
     decoders = max(2, min(8, threads_per_process(team.local_size)))
@@ -373,13 +420,12 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
             continue
         try:
             if runner is None:
-                reader = job.benchmark.open(job.paths)
                 tracker = job.spec.build(team.local_rank)
                 if box_format(job.folder.box_format).corners and "polygon" in tracker.gives_regions:
                     tracker.request_regions("polygon")
                 runner = Runner(
                     tracker, load, queue, job.batch, job.benchmark.protocol, decode_threads=decoders,
-                    raise_errors=job.debug,
+                    raise_errors=job.debug, settings=settings,
                 )  # fmt: skip
             runner.run()
         except Exception as error:

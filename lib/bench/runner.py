@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -212,6 +212,7 @@ class Runner:
         lookahead: Number of frames of each row that are decoded ahead.
         decode_threads: Number of threads that decode.
         raise_errors: Raise the first failure of a run, for debugging.
+        settings: Name of a run -> settings of its row, see `Tracker.with_settings`; None: those of the tracker.
     """
 
     tracker: Tracker
@@ -222,6 +223,7 @@ class Runner:
     lookahead: int = 4
     decode_threads: int = 2
     raise_errors: bool = False
+    settings: Callable[[str], Mapping[str, float]] | None = None
 
     @torch.no_grad()
     def run(self) -> None:
@@ -272,6 +274,8 @@ class Runner:
             check_box(row.start_box.tolist(), frame)
             began = time.perf_counter()
             state = self.tracker.init([frame], torch.from_numpy(row.start_box[None].copy()))
+            if self.settings is not None:
+                state = self.tracker.with_settings(state, self.settings(row.video.name))
             row.marks[row.at] = INITIALISED
             corners = None if row.corners is None else xywh_to_corners(row.start_box[None])[0]
             row.record(row.start_box, 1.0, time.perf_counter() - began, corners)

@@ -336,14 +336,19 @@ class CropStyle(ABC):
             cv2.split(crop, [planes[3 * i], planes[3 * i + 1], planes[3 * i + 2]])
 
     def crop_frames(
-        self, frames: Sequence[Frame], boxes_xywh: Tensor, factor: float, size: int, borders: Tensor | None = None
+        self,
+        frames: Sequence[Frame],
+        boxes_xywh: Tensor,
+        factor: float | Sequence[float],
+        size: int,
+        borders: Tensor | None = None,
     ) -> Crops:
         """One crop per frame, for tracking.
 
         Args:
             frames: B frames.
             boxes_xywh: [B, 4] image pixels.
-            factor: See `region`.
+            factor: See `region`; one for all frames, or B.
             size: Side of the crops in pixels.
             borders: [B, C] colours of `borders`, or None.
 
@@ -354,8 +359,9 @@ class CropStyle(ABC):
         channels = 6 if frames and frames[0].second is not None else 3
         pixels = np.empty((len(frames), channels, size, size), dtype=self.dtype)
         geometry = np.empty((len(frames), 8))
-        for i, (frame, box) in enumerate(zip(frames, boxes_xywh.tolist(), strict=True)):
-            region = self.region(box, factor, size, frame.size_hw)
+        factors = factor if isinstance(factor, Sequence) else [factor] * len(frames)
+        for i, (frame, box, of_frame) in enumerate(zip(frames, boxes_xywh.tolist(), factors, strict=True)):
+            region = self.region(box, of_frame, size, frame.size_hw)
             self.crop_frame(frame, region, pixels[i], border=None if borders is None else borders[i].numpy())
             geometry[i] = *(self.to_crop(box, region, size) / size), *region.centre_xy, *region.sides_wh
         boxes, centres, sides = torch.from_numpy(geometry).split([4, 2, 2], dim=1)

@@ -2,7 +2,7 @@
 
 from lib.track.box_refinement import BoxRules
 from lib.track.first_frame import FirstFrameAugment
-from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker, hann2d, hanning2d
+from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker, hann2d, hanning2d, mix_window
 from lib.track.online import Flag, LocalisationRules, MemoryRules, SampleMemory
 from lib.track.online_filter import OnlineFilter, OnlineState
 from lib.track.regions import paste_mask, polygon_of, with_regions

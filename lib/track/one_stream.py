@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isqrt
 from typing import Any
@@ -65,6 +65,7 @@ class OneStreamState(State):
         template_mask: [B, Nz] bool, or None where the network needs none.
         padding: see `TemplateRegion`.
         online: what was learned on the way, of trackers with ONLINE.
+        settings: [B, K] float64 on the CPU, values of the tracker's `row_keys`; None: those of the tracker.
     """
 
     boxes_xywh: Tensor
@@ -72,6 +73,7 @@ class OneStreamState(State):
     template_mask: Tensor | None = None
     padding: Tensor | None = None
     online: OnlineState | None = None
+    settings: Tensor | None = None
 
     def template_of(self, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Tokens [M, Nz, C] and mask of the targets of M search regions; rows: see `StagedTracker.forward`."""
@@ -90,6 +92,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         settings: Of the crops.
         window: [grid * grid], row-major.
         margin: A box keeps at least this many pixels inside the image.
+        values: Of `row_keys`, for rows without settings of their own.
         windowed_confidence: The confidence is the best candidate's score with the window, not without.
         cell: Distance of two cells in units of the search region's side.
         online: ONLINE; None leaves it out, and so do roll-outs.
@@ -98,6 +101,8 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
     margin = 10.0
     windowed_confidence = True
     online: OnlineFilter | None = None
+    row_keys = ("search_factor",)
+    tracker_keys = ("template_factor",)
 
     def __init__(self, network: nn.Module, settings: CropSettings, grid: int) -> None:
         self.network = network.eval()
@@ -107,6 +112,27 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         self.grid, self.cell = grid, 1 / grid
         self.normalise = Normalise(settings.mean, settings.std, channels=settings.channels).to(self.device)
         self.window = hann2d(grid).flatten().to(self.device)
+        self.values = {"search_factor": settings.search_factor}
+
+    def with_settings(self, state: OneStreamState, settings: Mapping[str, float]) -> OneStreamState:
+        row = torch.tensor([settings[key] for key in self.row_keys], dtype=torch.float64)
+        return replace(state, settings=row.repeat(len(state.boxes_xywh), 1))
+
+    def setting(self, key: str, state: OneStreamState, rows: Tensor | None = None) -> float | Tensor:
+        """A value of `row_keys`.
+
+        Args:
+            key: One of them.
+            state: Of B targets.
+            rows: See `StagedTracker.forward`.
+
+        Returns:
+            The tracker's, or [M, 1] float64 on its device where rows have settings of their own.
+        """
+        if state.settings is None:
+            return self.values[key]
+        column = state.settings[:, self.row_keys.index(key), None].to(self.device)
+        return column if rows is None else column[rows]
 
     def procedure(self) -> dict[str, Any]:
         """Settings for a program that tracks with the exported network alone, by name; JSON-able."""
@@ -142,7 +168,9 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
 
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SearchRegion:
         s, seen = self.settings, self.input_frames(frames)
-        crops = self.crop_style.crop_frames(seen, state.boxes_xywh, s.search_factor, s.search_size, state.padding)
+        value = self.setting("search_factor", state)
+        factor = value.flatten().tolist() if isinstance(value, Tensor) else value
+        crops = self.crop_style.crop_frames(seen, state.boxes_xywh, factor, s.search_size, state.padding)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
         return SearchRegion(crops.pixels.to(self.device), crops.centres, crops.sides, sizes)
 
@@ -282,3 +310,16 @@ def hanning2d(size: int) -> Tensor:
     """
     one = torch.hann_window(size, periodic=False, dtype=torch.float64)
     return (one[:, None] * one[None, :]).float()
+
+
+def mix_window(scores: Tensor, window: Tensor, influence: float | Tensor) -> Tensor:
+    """Windowed scores ``(1 - influence) * scores + influence * window``.
+
+    Args:
+        scores: [M, N].
+        window: [N].
+        influence: One number, or [M, 1] float64.
+    """
+    if isinstance(influence, Tensor):
+        return scores * (1 - influence).to(scores) + window * influence.to(scores)
+    return scores * (1 - influence) + window * influence

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -52,11 +52,24 @@ class Tracker(ABC, Generic[S]):
             that does raises ValueError for frames without.
         gives_regions: Kinds of regions that it can compute besides boxes: "polygon", "mask".
         regions: Kinds that are requested of it, for all rows of every batch; see `request_regions`.
+        row_keys: Keys of TEST that may be searched, and differ from row to row; see `with_settings`. In lower case.
+        tracker_keys: Further ones that may be searched, with a tracker for every value; "update.threshold" is nested.
     """
 
     reads_aux: bool = False
     gives_regions: frozenset[str] = frozenset()
     regions: frozenset[str] = frozenset()
+    row_keys: tuple[str, ...] = ()
+    tracker_keys: tuple[str, ...] = ()
+
+    def with_settings(self, state: S, settings: Mapping[str, float]) -> S:
+        """A state whose rows are tracked with settings of their own.
+
+        Args:
+            state: Of B rows.
+            settings: A value for each of `row_keys`.
+        """
+        return state
 
     def request_regions(self, *kinds: str) -> None:
         """Have regions besides boxes in predictions from now on.

@@ -66,6 +66,7 @@ class CSTrackTracker(OneStreamTracker):
 
     network: CSTrack
     reads_aux = True
+    tracker_keys = (*OneStreamTracker.tracker_keys, "update.interval", "update.threshold")
 
     def __init__(self, network: CSTrack, settings: CropSettings, update_rule: TemplateUpdate) -> None:
         super().__init__(network, settings, network.backbone.grid_search)

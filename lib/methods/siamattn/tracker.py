@@ -51,6 +51,7 @@ class SiamAttnTracker(SiamRPNTracker):
     test: SiamAttnTest
     gives_regions = frozenset({"polygon", "mask"})
     whole_sides = True
+    row_keys = (*SiamRPNTracker.row_keys, "mask_threshold")
 
     def explorer(self) -> SiamAttnTracker:
         twin = copy.copy(self)
@@ -95,9 +96,9 @@ class SiamAttnTracker(SiamRPNTracker):
         return changed_boxes(torch.cat([centres, sizes], dim=1), self.network.refine(candidates, regions)) / side
 
     def select_anchor(
-        self, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
+        self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        local, scores, share = super().select_anchor(region, output, policy)
+        local, scores, share = super().select_anchor(state, region, output, policy)
         if self.whole_sides:
             moved = (region.sides - region.sides.round()) / 2 / region.sides
             local = torch.cat([local[:, :2] + moved, local[:, 2:]], dim=1)
@@ -109,21 +110,20 @@ class SiamAttnTracker(SiamRPNTracker):
         state, prediction = super().postprocess(state, region, output, policy)
         if not self.regions:
             return state, prediction
-        masks = self.masks(prediction.boxes_xywh, region, output.candidates)
-        return state, with_regions(prediction, masks, self.regions)
+        return state, with_regions(prediction, self.masks(state, region, output.candidates), self.regions)
 
-    def masks(self, boxes_xywh: Tensor, region: SearchRegion, candidates: Candidates) -> list[NDArray[np.bool_]]:
+    def masks(self, state: OneStreamState, region: SearchRegion, candidates: Candidates) -> list[NDArray[np.bool_]]:
         """Masks of targets in whole frames.
 
         Args:
-            boxes_xywh: [B, 4] boxes in image pixels, in which the masks are drawn.
+            state: Of B targets, with the boxes in which the masks are drawn.
             region: Of B search regions.
             candidates: Of them, with features of masks.
 
         Returns:
             [H, W] each.
         """
-        side, whole = self.settings.search_size, region.sides.round()
+        side, whole, boxes_xywh = self.settings.search_size, region.sides.round(), state.boxes_xywh
         corner, per = region.centres - whole / 2, side / region.sides
         low = (boxes_xywh[:, :2] - corner) * per
         rois = torch.cat([low, low + boxes_xywh[:, 2:] * per], dim=1)
@@ -135,7 +135,9 @@ class SiamAttnTracker(SiamRPNTracker):
         back = whole / side
         places = torch.cat([corner + low * back, boxes_xywh[:, 2:] * per * back], dim=1)
         sizes = cast("list[tuple[int, int]]", region.sizes_hw.long().tolist())
+        value = self.setting("mask_threshold", state)
+        thresholds = value.flatten().tolist() if isinstance(value, Tensor) else [value] * len(sizes)
         return [
-            paste_mask(probability, place, size, published=True) > self.test.mask_threshold
-            for probability, place, size in zip(drawn, places.tolist(), sizes, strict=True)
+            paste_mask(probability, place, size, published=True) > threshold
+            for probability, place, size, threshold in zip(drawn, places.tolist(), sizes, thresholds, strict=True)
         ]

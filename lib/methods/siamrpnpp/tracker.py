@@ -22,6 +22,7 @@ from lib.track import (
     SearchRegion,
     TrackerOutput,
     hanning2d,
+    mix_window,
 )
 
 
@@ -48,11 +49,13 @@ class SiamRPNTracker(OneStreamTracker):
 
     network: SiamRPN
     windowed_confidence = False
+    row_keys = ("search_factor", "penalty_k", "window_influence", "size_lr")
 
     def __init__(self, network: SiamRPN, settings: CropSettings, test: SiamRPNTest) -> None:
         super().__init__(network, settings, network.grid)
         self.cell = network.backbone.stride / settings.search_size
         self.test = test
+        self.values |= {key: getattr(test, key) for key in self.row_keys[1:]}
         shapes = len(network.anchors) // network.grid**2
         self.window = hanning2d(network.grid).flatten().repeat(shapes).to(self.device)
 
@@ -67,12 +70,13 @@ class SiamRPNTracker(OneStreamTracker):
         fields = region.crops, region.centres, region.sides, region.sizes_hw
         return SizedRegion(*fields, state.boxes_xywh[:, 2:] / region.sides)
 
-    def penalties(self, boxes: Tensor, region: SizedRegion) -> Tensor:
+    def penalties(self, boxes: Tensor, region: SizedRegion, penalty_k: float | Tensor | None = None) -> Tensor:
         """Factors in 0..1 for changes of size and of shape against the last box.
 
         Args:
             boxes: [M, N, 4] cx, cy, w, h in units of the crop's side.
             region: Of M search regions.
+            penalty_k: Their strength, [M, 1] where rows differ; None: that of TEST.
 
         Returns:
             [M, N], without gradients.
@@ -80,20 +84,21 @@ class SiamRPNTracker(OneStreamTracker):
         sizes, last = boxes.detach()[..., 2:], region.target_wh.to(boxes)[:, None]
         size = change(padded_extent(sizes) / padded_extent(last))
         shape = change((last[..., 0] / last[..., 1]) / (sizes[..., 0] / sizes[..., 1]))
-        return torch.exp(-(size * shape - 1) * self.test.penalty_k)
+        strength = self.values["penalty_k"] if penalty_k is None else penalty_k
+        return torch.exp(-(size * shape - 1) * (strength.to(sizes) if isinstance(strength, Tensor) else strength))
 
     def apply_window(
         self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
     ) -> Tensor:
-        penalised = candidates.scores * self.penalties(candidates.boxes, cast("SizedRegion", region))
-        influence = self.test.window_influence
-        return penalised * (1 - influence) + self.window * influence
+        penalty_k, influence = (self.setting(key, state, rows) for key in ("penalty_k", "window_influence"))
+        penalties = self.penalties(candidates.boxes, cast("SizedRegion", region), penalty_k)
+        return mix_window(candidates.scores * penalties, self.window, influence)
 
     def postprocess(
         self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[OneStreamState, Prediction]:
         """The chosen anchor's centre, and a size between its own and the last one."""
-        local, scores, share = self.select_anchor(region, output, policy)
+        local, scores, share = self.select_anchor(state, region, output, policy)
         boxes = self.crop_style.to_image(local, region.centres, region.sides)
         centres = boxes[:, :2] + boxes[:, 2:] / 2
         sizes = state.boxes_xywh[:, 2:] * (1 - share) + boxes[:, 2:] * share
@@ -102,12 +107,12 @@ class SiamRPNTracker(OneStreamTracker):
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
 
     def select_anchor(
-        self, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
+        self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The chosen anchors.
 
         Args:
-            region, output, policy: See `postprocess`.
+            state, region, output, policy: See `postprocess`.
 
         Returns:
             Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64), confidences [B] (float32) and the shares
@@ -119,9 +124,11 @@ class SiamRPNTracker(OneStreamTracker):
         choice = None if policy is None else policy(windowed)
         index = best if choice is None else torch.where(choice < 0, best, choice)
         box, score = candidates.boxes_at(index), candidates.scores.gather(1, index[:, None])
-        penalty = self.penalties(box[:, None], cast("SizedRegion", region))
+        penalty = self.penalties(box[:, None], cast("SizedRegion", region), self.setting("penalty_k", state))
         packed = torch.cat([self.refined(candidates, box), score, penalty], dim=1).double().cpu()
-        return packed[:, :4], packed[:, 4].float(), packed[:, 4:5] * packed[:, 5:] * self.test.size_lr
+        size_lr = self.setting("size_lr", state)
+        share = packed[:, 4:5] * packed[:, 5:] * (size_lr.cpu() if isinstance(size_lr, Tensor) else size_lr)
+        return packed[:, :4], packed[:, 4].float(), share
 
     def refined(self, candidates: Candidates, boxes: Tensor) -> Tensor:
         """The chosen anchors' boxes as a later head of the network has them.

@@ -113,6 +113,18 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
 
     network: TrDiMP
     frame_call = "extract"
+    tracker_keys = (
+        "search_factor",
+        "train_skipping",
+        "transformer_skipping",
+        "memory.learning_rate",
+        "localisation.target_not_found_threshold",
+        "localisation.distractor_threshold",
+        "localisation.hard_negative_threshold",
+        "localisation.displacement_scale",
+        "box_refinement.box_refinement_iter",
+        "box_refinement.box_refinement_step_length",
+    )
 
     def __init__(self, network: TrDiMP, settings: TrDiMPTest, normalise: Normalise) -> None:
         self.network = network.eval()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,8 @@ REACH = 0.1
 """Share of a RoI's side by which an offset of 1 moves a bin."""
 SMALLEST_SIDE = 0.1
 """Of a RoI, in cells."""
+CHUNK = 16
+"""RoIs that are pooled at a time where gradients are needed."""
 
 
 class DeformConv(nn.Module):
@@ -80,10 +84,8 @@ def deform_roi_pool(
     """Mean of 4 x 4 bilinear samples in each of the size x size bins of RoIs, each bin moved by its offset.
 
     The corners of a RoI are rounded half away from zero. Samples begin at the upper left of a bin; those more than half
-    a cell outside the map are left out, others are moved to its border. A bin without samples is 0.
-
-    The samples of a bin lie on a lattice, so that its weights on the cells are products of weights along both axes: a
-    bin is a weighted bag of at most 64 cells, and no sample of all channels is ever held.
+    a cell outside the map are left out, others are moved to its border. A bin without samples is 0. Where gradients are
+    needed, few RoIs are pooled at a time, and again in the backward pass, which keeps nothing but the arguments.
 
     Args:
         features: [B, C, H, W].
@@ -96,8 +98,23 @@ def deform_roi_pool(
     Returns:
         [N, C, size, size], differentiable in features and offsets.
     """
+    arguments = features, rows, rois_xyxy.detach(), size, scale, offsets
+    if not torch.is_grad_enabled() or len(rows) <= CHUNK:
+        return _pooled(*arguments)
+    pooled: Tensor = _PooledInChunks.apply(*arguments)  # type: ignore[no-untyped-call]
+    return pooled
+
+
+def _pooled(
+    features: Tensor, rows: Tensor, rois_xyxy: Tensor, size: int, scale: float, offsets: Tensor | None
+) -> Tensor:
+    """`deform_roi_pool` of all RoIs at once.
+
+    The samples of a bin lie on a lattice, so that its weights on the cells are products of weights along both axes: a
+    bin is a weighted bag of at most 64 cells, and no sample of all channels is ever held.
+    """
     height, width = features.shape[-2:]
-    corners = rois_xyxy.detach().to(features)
+    corners = rois_xyxy.to(features)
     corners = torch.sign(corners) * torch.floor(corners.abs() + 0.5)
     low, high = corners[:, :2] * scale - 0.5, (corners[:, 2:] + 1) * scale - 0.5
     sides = (high - low).clamp(min=SMALLEST_SIDE)
@@ -116,6 +133,48 @@ def deform_roi_pool(
         cells.flatten(0, 2).flatten(1), table, mode="sum", per_sample_weights=weights.flatten(0, 2).flatten(1)
     )
     return bags.view(len(rois_xyxy), size, size, features.shape[1]).permute(0, 3, 1, 2)
+
+
+class _PooledInChunks(torch.autograd.Function):
+    """`deform_roi_pool` in chunks of RoIs, with the maps that each of them reads."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, rows: Tensor, rois_xyxy: Tensor, size: int, scale: float, offsets: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(features, rows, rois_xyxy, offsets)
+        ctx.where = size, scale
+        pooled = features.new_empty(len(rows), features.shape[1], size, size)
+        for part, maps, own in _chunks(rows):
+            moved = None if offsets is None else offsets[part]
+            pooled[part] = _pooled(features[maps], own, rois_xyxy[part], size, scale, moved)
+        return pooled
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        features, rows, rois_xyxy, offsets = ctx.saved_tensors
+        of_features = torch.zeros_like(features)
+        of_offsets = None if offsets is None else torch.zeros_like(offsets)
+        for part, maps, own in _chunks(rows):
+            inputs = [features[maps].detach().requires_grad_()]
+            if offsets is not None:
+                inputs.append(offsets[part].detach().requires_grad_())
+            with torch.enable_grad():
+                pooled = _pooled(inputs[0], own, rois_xyxy[part], *ctx.where, inputs[1] if inputs[1:] else None)
+            found = torch.autograd.grad(pooled, inputs, gradient[part])
+            of_features[maps] += found[0]
+            if of_offsets is not None:
+                of_offsets[part] = found[1]
+        return of_features, None, None, None, None, of_offsets
+
+
+def _chunks(rows: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """RoIs of each chunk, the maps between the first and the last one that they read, and their rows among these."""
+    numbers = rows.tolist()
+    for first in range(0, len(numbers), CHUNK):
+        part = slice(first, first + CHUNK)
+        low, high = min(numbers[part]), max(numbers[part])
+        yield part, slice(low, high + 1), rows[part] - low
 
 
 def _axis(starts: Tensor, lengths: Tensor, cells: int) -> tuple[Tensor, Tensor]:

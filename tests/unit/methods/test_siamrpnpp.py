@@ -158,7 +158,7 @@ def test_a_new_size_is_taken_over_in_part() -> None:
     state = track.init(frames[:1], box)
     region = track.crop_search(state, frames[1:])
     output = track.forward(state, region)
-    local, score, share = track.select_anchor(region, output)
+    local, score, share = track.select_anchor(state, region, output)
     after, _ = track.postprocess(state, region, output)
     assert 0 < float(share) < 0.38 * float(score) + 1e-6
     expected = box[:, 2:].double() * (1 - share) + local[:, 2:] * region.sides * share

@@ -92,3 +92,18 @@ def test_a_pool_begins_without_offsets_and_rows_do_not_know_each_other() -> None
 def test_few_or_no_rois(count: int) -> None:
     maps, rows, rois, _ = example()
     assert deform_roi_pool(maps, rows[:count], rois[:count], 4, 0.125).shape == (count, 3, 4, 4)
+
+
+@pytest.mark.parametrize("with_offsets", [True, False])
+def test_pooling_few_rois_at_a_time_has_the_same_gradients(with_offsets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps, rows, rois, moved = example()
+    gradients = []
+    for chunk in (16, 1, 3):
+        monkeypatch.setattr("lib.models.layers.deformable.CHUNK", chunk)
+        features, offsets = maps.clone().requires_grad_(), moved.clone().requires_grad_() if with_offsets else None
+        pooled = deform_roi_pool(features, rows, rois, 4, 0.125, offsets)
+        inputs = [features] if offsets is None else [features, offsets]
+        weights = torch.linspace(-1, 1, pooled.numel(), dtype=torch.float64).view_as(pooled)
+        gradients.append([pooled, *torch.autograd.grad((pooled * weights).sum(), inputs)])
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0])

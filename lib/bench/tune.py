@@ -1,0 +1,551 @@
+"""Search of a tracker's settings: all are tracked as rows of one batch, over frames that are decoded once.
+
+    <save_dir>/tune/<script>/<config>/<benchmark>/<hash>/       results of one setting, as `lib.bench.results` has them
+    <save_dir>/tune/<script>/<config>/<benchmark>/settings.json scores of all that are finished
+    <save_dir>/tune/<script>/<config>/<benchmark>/best.yaml     the best one, to be pasted into a configuration
+
+A setting is an override of TEST, so that its results are those of `tracking/test.py` with the same override.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from lib.bench.benchmarks import BENCHMARKS, Benchmark
+from lib.bench.evaluate import EvalJob, Outcome, Scored, conclude, prepare_results, run_evaluation, work_through
+from lib.bench.metrics import METRICS, MetricError
+from lib.bench.queue import Display, Summary, Team, WorkQueue, join_team
+from lib.bench.results import Result
+from lib.data import Frame, Video
+from lib.files import write_text
+from lib.paths import results_folder
+from lib.registry import suggest
+from lib.track import Tracker
+
+KEPT_FRAMES = 32
+"""Decoded frames that rows may still ask for."""
+DIGITS = 4
+"""Significant digits of values that are drawn."""
+SHOWN = 10
+"""Settings in the printed table."""
+Setting = Mapping[str, float]
+"""Key of TEST, in lower case with dots -> value."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Values of one key that are tried.
+
+    Attributes:
+        key: In lower case, with dots.
+        values: Of a list; empty for a range.
+        low, high: Of a range.
+    """
+
+    key: str
+    values: tuple[float, ...] = ()
+    low: float = math.nan
+    high: float = math.nan
+
+    @classmethod
+    def parse(cls, text: str) -> Span:
+        """Read `KEY=0.2,0.3` (a list), `KEY=0.2:0.6` (a range) or `KEY=0.2:0.6:5` (a list of 5).
+
+        Args:
+            text: As on the command line.
+
+        Raises:
+            ValueError: It is nothing of this, or the range is empty.
+        """
+        key, _, values = text.partition("=")
+        expected = f"{text}: expected KEY=LOW:HIGH, KEY=LOW:HIGH:NUMBER or KEY=VALUE,VALUE,..."
+        try:
+            parts = [float(part) for part in values.split(":" if ":" in values else ",")]
+        except ValueError:
+            raise ValueError(expected) from None
+        if not key.strip() or not all(map(math.isfinite, parts)):
+            raise ValueError(expected)
+        key = key.strip().lower().removeprefix("test.")
+        if ":" not in values:
+            return cls(key, tuple(dict.fromkeys(parts)))
+        if len(parts) > 3:
+            raise ValueError(expected)
+        low, high = parts[:2]
+        if low >= high:
+            raise ValueError(f"{text}: the range is empty; LOW must be below HIGH")
+        if len(parts) == 2:
+            return cls(key, low=low, high=high)
+        if parts[2] < 2 or not parts[2].is_integer():
+            raise ValueError(f"{text}: the number of values must be a whole one from 2 on")
+        return cls(key, tuple(float(f"{v:.{DIGITS}g}") for v in np.linspace(low, high, int(parts[2]))))
+
+    def draw(self, rng: np.random.Generator, whole: bool) -> float:
+        """A value at random, with few digits.
+
+        Args:
+            rng: Source of random numbers.
+            whole: The key takes whole numbers.
+        """
+        if self.values:
+            return self.values[int(rng.integers(len(self.values)))]
+        if whole:
+            return int(rng.integers(math.ceil(self.low), math.floor(self.high) + 1))
+        return float(f"{rng.uniform(self.low, self.high):.{DIGITS}g}")
+
+
+def settings_to_try(spans: Sequence[Span], untuned: Setting, trials: int, seed: int) -> list[Setting]:
+    """The settings of a search; the untuned one is the first.
+
+    Args:
+        spans: What is tried.
+        untuned: Values of the configuration.
+        trials: Number of random settings; 0: all combinations of the lists.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: All combinations of a range are requested.
+    """
+    ranges = [span.key.upper() for span in spans if not span.values]
+    if not trials and ranges:
+        raise ValueError(
+            f"{ranges[0]} is a range: say --trials NUMBER for random settings, or LOW:HIGH:NUMBER for a grid"
+        )
+    rng, whole = np.random.default_rng(seed), {key for key, value in untuned.items() if isinstance(value, int)}
+    rows: list[Sequence[float]] = list(itertools.product(*(span.values for span in spans)))
+    if trials:
+        rows = [[span.draw(rng, span.key in whole) for span in spans] for _ in range(trials)]
+    found = [dict(untuned)]
+    for row in rows:
+        pairs = zip((span.key for span in spans), row, strict=True)
+        found.append({key: int(v) if key in whole and float(v).is_integer() else v for key, v in pairs})
+    return list({json.dumps(setting): setting for setting in found}.values())
+
+
+def check_keys(tracker: Tracker, keys: Sequence[str]) -> None:
+    """Check that a tracker names these keys for a search.
+
+    Args:
+        tracker: Of the configuration.
+        keys: In lower case.
+
+    Raises:
+        ValueError: It does not name one, or a key is there twice.
+    """
+    known = [key.upper() for key in (*tracker.row_keys, *tracker.tracker_keys)]
+    for key in keys:
+        if key.upper() not in known:
+            what = f"expected one of {', '.join(known)}" if known else "it names none"
+            hint = suggest(key.upper(), known)
+            raise ValueError(f"{key.upper()} is no key that {type(tracker).__name__} names for a search{hint} ({what})")
+        if keys.count(key) > 1:
+            raise ValueError(f"{key.upper()} is given twice; one list or range per key is expected")
+
+
+def overrides_of(setting: Setting, benchmark: Benchmark) -> tuple[str, ...]:
+    """`KEY=VALUE` texts that give a benchmark a setting, whatever TEST.BY_BENCHMARK of the file says.
+
+    Args:
+        setting: The setting.
+        benchmark: The benchmark.
+    """
+    by_name = f"BY_BENCHMARK.{benchmark.name.upper()}." if benchmark.name in BENCHMARKS else ""
+    return tuple(f"TEST.{by_name}{key.upper()}={value!r}" for key, value in setting.items())
+
+
+def snippet(setting: Setting, benchmark: Benchmark, remark: str) -> str:
+    """YAML to be pasted into a configuration.
+
+    Args:
+        setting: The setting.
+        benchmark: That it is for.
+        remark: Written above it.
+    """
+    tree: dict[str, Any] = {}
+    for text in overrides_of(setting, benchmark):
+        path, _, value = text.partition("=")
+        *sections, name = path.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[name] = json.loads(value)
+    return f"# {remark}\n{yaml.safe_dump(tree, sort_keys=False)}"
+
+
+def with_setting(job: EvalJob, setting: Setting, root: Path | None = None) -> EvalJob:
+    """The evaluation of a tracker with other settings.
+
+    Args:
+        job: With the settings of the configuration.
+        setting: What differs.
+        root: Folder for the results.
+
+    Raises:
+        ConfigError: A value is not in its range.
+    """
+    spec = replace(job.spec, overrides=(*job.spec.overrides, *overrides_of(setting, job.benchmark)))
+    return replace(job, spec=spec, root=root)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of a search.
+
+    Attributes:
+        setting: Its values.
+        job: Its evaluation.
+        scored: Its scores; None if a run failed.
+        failures: Failed run -> reason.
+    """
+
+    setting: Setting
+    job: EvalJob
+    scored: Scored | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        """The main score in percent; -inf without scores."""
+        return -math.inf if self.scored is None else self.scored.filed.headline[self.scored.filed.main]
+
+
+class SharedFrames:
+    """Decodes a frame once for all rows that are near it; safe for several threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._frames: OrderedDict[tuple[str, int], Future[Frame]] = OrderedDict()
+
+    def video(self, video: Video, name: str) -> Video:
+        """A video whose frames are shared with all others that this gives for it.
+
+        Args:
+            video: Plain.
+            name: For this one.
+        """
+        return replace(video, name=name, read_frame=lambda i: self._read(video, i))
+
+    def _read(self, video: Video, i: int) -> Frame:
+        with self._lock:
+            future = self._frames.get((video.name, i))
+            mine = future is None
+            if future is None:
+                future = self._frames[video.name, i] = Future()
+                if len(self._frames) > KEPT_FRAMES:
+                    self._frames.popitem(last=False)
+        if mine:
+            try:
+                future.set_result(video.read_frame(i))
+            except Exception as error:
+                future.set_exception(error)
+        return future.result()
+
+
+def search(
+    job: EvalJob, settings: Sequence[Setting], row_keys: Sequence[str], root: Path, console: Console
+) -> list[Trial]:
+    """Track and score every setting; what is finished is not tracked again.
+
+    Settings that differ in `row_keys` alone are rows of one tracker, others have one each.
+
+    Args:
+        job: The tracker on the benchmark, with the settings of the configuration.
+        settings: To be tried, of the same keys.
+        row_keys: Of the tracker.
+        root: Folder of the search.
+        console: For progress and messages.
+
+    Returns:
+        The trials in the order of `settings`; none in processes other than the main one.
+
+    Raises:
+        ConfigError: A value is not in its range.
+        MetricError: The benchmark has no scores.
+    """
+    if not job.benchmark.scored or job.variant not in METRICS:
+        raise MetricError(f"{job.benchmark.title} has no public ground truth to be scored with")
+    trials = [Trial(setting, with_setting(job, setting)) for setting in settings]
+    trials = [replace(t, job=replace(t.job, root=root / t.job.identity.hash)) for t in trials]
+    team, quiet = join_team(str(root)), Console(quiet=True)
+    sequences = job.sequences()
+    lengths = {run.name: len(run) for s in sequences for run in s.runs}
+    todo: list[list[str]] = team.share("todo", lambda: [prepare_results(t.job, sequences, quiet) for t in trials])
+    # Run by run, the longest first, so that rows with the same frames are side by side.
+    order = sorted(lengths, key=lambda run: -lengths[run])
+    names = [f"{i}:{run}" for run in order for i in range(len(trials)) if run in todo[i]]
+    title, frames = f"{job.benchmark.title}, {len(trials)} settings", sum(lengths[run_of(name)[1]] for name in names)
+    if len(names) < len(lengths) * len(trials) and team.is_main:
+        kept = len(lengths) * len(trials) - len(names)
+        console.print(f"{kept} of {len(lengths) * len(trials)} runs are finished already", highlight=False)
+    with Display(console if team.is_main else quiet, title, len(names), frames, unit="runs") as display:
+        owners = {run: s.name for s in sequences for run in s.run_names}
+        for part in groups(trials, row_keys):
+            own = [name for name in names if run_of(name)[0] in part]
+            if own:
+                track_rows(trials, part, own, owners, row_keys, join_team(f"{root} {part[0]}"), display)
+    failures: dict[str, str] = team.share("failures", lambda: display.failures)
+    if not team.is_main:
+        return []
+    done = []
+    for i, trial in enumerate(trials):
+        failed = {run: failures[f"{i}:{run}"] for run in lengths if f"{i}:{run}" in failures}
+        scored = conclude(trial.job, sequences, failed, {}, display.seconds)
+        done.append(replace(trial, scored=None if failed else scored, failures=failed))
+    write_trials(done, root)
+    return done
+
+
+def run_of(name: str) -> tuple[int, str]:
+    """Number of the trial, and name of the run, of a row of a search."""
+    number, _, run = name.partition(":")
+    return int(number), run
+
+
+def track_rows(
+    trials: Sequence[Trial],
+    part: Sequence[int],
+    names: Sequence[str],
+    owners: Mapping[str, str],
+    row_keys: Sequence[str],
+    team: Team,
+    display: Display,
+) -> None:
+    """Track rows of one tracker.
+
+    Args:
+        trials: All trials.
+        part: Numbers of those that share the tracker.
+        names: Their rows, see `run_of`, in the order in which they are to be tracked.
+        owners: Run -> name of its sequence.
+        row_keys: Of the tracker.
+        team: Processes that share the rows.
+        display: Progress, shown in the main process.
+    """
+    job, frames = trials[part[0]].job, SharedFrames()
+    reader = job.benchmark.open(job.paths)
+    values = {i: row_values(trials[i].job, row_keys) for i in part}
+
+    def load(name: str) -> tuple[Video, int]:
+        run_name = run_of(name)[1]
+        sequence = reader.sequence(owners[run_name])
+        run = sequence.runs[sequence.run_names.index(run_name)]
+        return frames.video(run.sequence, name), run.start
+
+    def keep(result: Result) -> Summary:
+        number, run_name = run_of(result.name)
+        trials[number].job.folder.write(replace(result, name=run_name))
+        return Summary(len(result.seconds), float(result.seconds.sum()), None, result.note)
+
+    queue = WorkQueue(team, names, keep, display if team.is_main else None)
+    work_through(job, queue, load, lambda name: values[run_of(name)[0]])
+
+
+def groups(trials: Sequence[Trial], row_keys: Sequence[str]) -> list[list[int]]:
+    """Numbers of the trials that one tracker can do as rows of a batch.
+
+    Args:
+        trials: All trials.
+        row_keys: Of the tracker.
+    """
+    found: dict[str, list[int]] = {}
+    for i, trial in enumerate(trials):
+        rest = {key: value for key, value in trial.setting.items() if key not in row_keys}
+        found.setdefault(json.dumps(rest), []).append(i)
+    return list(found.values())
+
+
+def row_values(job: EvalJob, keys: Sequence[str]) -> dict[str, float]:
+    """Values of TEST on the job's benchmark.
+
+    Args:
+        job: The evaluation.
+        keys: In lower case, with dots.
+    """
+    test = job.spec.experiment.for_benchmark(job.benchmark.name).config.test
+    return {key: attrgetter(key)(test) for key in keys}
+
+
+def write_trials(trials: Sequence[Trial], root: Path) -> None:
+    """Write `settings.json`, the best first.
+
+    Args:
+        trials: All trials.
+        root: Folder of the search.
+    """
+    rows = [
+        {
+            "setting": {key.upper(): value for key, value in trial.setting.items()},
+            "folder": trial.job.folder.path.name,
+            "scores": None if trial.scored is None else trial.scored.filed.headline,
+            "failed": dict(trial.failures),
+        }
+        for trial in sorted(trials, key=lambda t: -t.score)
+    ]
+    write_text(root / "settings.json", json.dumps(rows, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A search, and the test of what it found.
+
+    Attributes:
+        search: The tracker, untuned, on the benchmark that is searched on.
+        test: On the benchmark that the best setting is tested on; the same one for its other half.
+        spans: What is tried.
+        trials: Number of random settings; 0: all combinations.
+        seed: Of all draws.
+        share: Of the videos that are searched on, or of half of them.
+    """
+
+    search: EvalJob
+    test: EvalJob
+    spans: Sequence[Span]
+    trials: int = 0
+    seed: int = 0
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"--share must be above 0 and at most 1, not {self.share:g}")
+
+    @property
+    def halves(self) -> bool:
+        """True if search and test have one half of the same benchmark each."""
+        return self.search.benchmark.name == self.test.benchmark.name
+
+    def jobs(self) -> tuple[EvalJob, EvalJob]:
+        """Search and test with the videos that they have.
+
+        Raises:
+            ValueError: There are too few videos.
+        """
+        names = self.search.benchmark.names(self.search.paths)
+        order = [names[i] for i in np.random.default_rng(self.seed).permutation(len(names))]
+        searched, rest = (order[: len(names) // 2], order[len(names) // 2 :]) if self.halves else (order, [])
+        kept = set(searched[: math.ceil(self.share * len(searched))])
+        if not kept:
+            raise ValueError(f"{self.search.benchmark.title} has {len(names)} videos: too few for two halves")
+        whole = len(kept) == len(names)
+        search = self.search if whole else replace(self.search, names=tuple(n for n in names if n in kept))
+        return search, replace(self.test, names=tuple(n for n in names if n in set(rest)))
+
+
+def tune(tuning: Tuning, console: Console) -> int:
+    """Search, test the best setting beside the untuned one, and print and write what was found.
+
+    Results of the best setting are those of a configuration named `<config>_tuned`.
+
+    Args:
+        tuning: What to do.
+        console: For progress and messages.
+
+    Returns:
+        Exit code: 1 if a run failed.
+
+    Raises:
+        MetricError: Every setting failed, or the benchmark has no scores.
+    """
+
+    def say(message: str) -> None:
+        console.print(message, highlight=False, soft_wrap=True, markup=False)
+
+    tracker, keys = tuning.search.spec.build_plain(), [span.key for span in tuning.spans]
+    check_keys(tracker, keys)
+    job, test_job = tuning.jobs()
+    settings = settings_to_try(tuning.spans, row_values(job, keys), tuning.trials, tuning.seed)
+    script, config = job.spec.labels
+    root = job.paths.save_dir / "tune" / script / config / job.benchmark.name
+    if tuning.halves:
+        parts = f"on {len(job.names)} videos, tested on the other {len(test_job.names)}"
+        say(f"{job.benchmark.title}: searched {parts}; a test on another benchmark says more (--test_dataset)")
+    trials = search(job, settings, tracker.row_keys, root, console)
+    number = join_team(f"{root} best").share("best", lambda: best_of(trials))
+    if number == 0:
+        say(f"none of {len(settings) - 1} settings is better than the untuned one on {job.benchmark.title}")
+    chosen = results_folder(job.paths.save_dir, script, f"{config}_tuned") / test_job.benchmark.name
+    tests = {"untuned": test_job, "tuned": with_setting(test_job, settings[number], chosen)}
+    tests = tests if number else {"untuned": test_job}
+    outcomes = {name: run_evaluation(j, console) for name, j in tests.items()}
+    if not trials:
+        return 0
+    found = {"untuned": trials[0], "tuned": trials[number]}
+    console.print(trials_table(trials))
+    console.print(tuned_table(found, outcomes))
+    if number:
+        first, best = trials[0].score, trials[number].score
+        remark = f"{best:.2f} on {job.benchmark.title} (untuned {first:.2f}): the best of {len(trials)} settings"
+        text = snippet(settings[number], test_job.benchmark, f"{remark}, seed {tuning.seed}")
+        write_text(root / "best.yaml", text)
+        say(f"{root / 'best.yaml'}:\n{text}")
+        missing = " --skip_missing" if tuning.halves else ""
+        line = f"{script} {config} {config}_tuned --dataset {test_job.benchmark.name}{missing}"
+        say(f"both in one report: python tracking/analysis_results.py {line}")
+    failed = [t for t in trials if t.failures]
+    for trial in failed:
+        run, reason = next(iter(trial.failures.items()))
+        say(f"{dict(trial.setting)}: {len(trial.failures)} runs failed; {run}: {reason}")
+    return int(bool(failed) or any(outcome.exit_code for outcome in outcomes.values()))
+
+
+def best_of(trials: Sequence[Trial]) -> int:
+    """Number of the best trial, the first one of equals.
+
+    Args:
+        trials: All trials.
+
+    Raises:
+        MetricError: None has scores.
+    """
+    if all(trial.scored is None for trial in trials):
+        reason = next((f"{run}: {why}" for t in trials for run, why in t.failures.items()), "nothing can be scored")
+        raise MetricError(f"every setting failed; the first one, {reason}")
+    return max(range(len(trials)), key=lambda i: trials[i].score)
+
+
+def trials_table(trials: Sequence[Trial]) -> Table:
+    """The best settings and their main scores on the benchmark that was searched on."""
+    job = trials[0].job
+    table = Table(title=f"{job.benchmark.title}, metric {job.variant}: best of {len(trials)}", title_justify="left")
+    for column in (*(key.upper() for key in trials[0].setting), main_label(job)):
+        table.add_column(column, justify="right")
+    for trial in sorted(trials, key=lambda t: -t.score)[:SHOWN]:
+        table.add_row(*(f"{v:g}" for v in trial.setting.values()), f"{trial.score:.2f}")
+    return table
+
+
+def tuned_table(trials: Mapping[str, Trial], outcomes: Mapping[str, Outcome]) -> Table:
+    """Tuned beside untuned: settings, score on what was searched on, scores on what is tested.
+
+    Args:
+        trials, outcomes: By "untuned", and "tuned" where a setting is better.
+    """
+    columns = list(outcomes)
+    table = Table("", *columns, title="Tuned and untuned", title_justify="left")
+    for key in trials["untuned"].setting:
+        table.add_row(key.upper(), *(f"{trials[name].setting[key]:g}" for name in columns))
+    job = trials["untuned"].job
+    table.add_row(f"searched on {job.benchmark.title}: {main_label(job)}", *(f"{trials[n].score:.2f}" for n in columns))
+    tested = [outcome.scored for outcome in outcomes.values() if outcome.scored]
+    for label in outcomes["untuned"].scores if tested else ():
+        values = (outcomes[name].scores.get(label, math.nan) for name in columns)
+        table.add_row(f"tested on {tested[0].benchmark.title}: {label}", *(f"{v:.2f}" for v in values))
+    return table
+
+
+def main_label(job: EvalJob) -> str:
+    """Name of the score that decides."""
+    return next(iter(METRICS[job.variant].scores.values())).label
