@@ -102,7 +102,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
     windowed_confidence = True
     online: OnlineFilter | None = None
     row_keys = ("search_factor",)
-    tracker_keys = ("template_factor",)
+    tracker_keys: tuple[str, ...] = ("template_factor",)
 
     def __init__(self, network: nn.Module, settings: CropSettings, grid: int) -> None:
         self.network = network.eval()

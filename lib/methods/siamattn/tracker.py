@@ -17,7 +17,16 @@ from lib.methods.siamattn.config import SiamAttnTest
 from lib.methods.siamattn.network import HAS_MASKS, TRUE_MASKS, Regions, SiamAttn
 from lib.methods.siamrpnpp.tracker import SiamRPNTracker, SizedRegion
 from lib.models.heads import Candidates, changed_boxes
-from lib.track import OneStreamState, Policy, Prediction, SearchRegion, TrackerOutput, paste_mask, with_regions
+from lib.track import (
+    CropSettings,
+    OneStreamState,
+    Policy,
+    Prediction,
+    SearchRegion,
+    TrackerOutput,
+    paste_mask,
+    with_regions,
+)
 
 SMALLEST = 10.0
 """Least side of a box to refine, in pixels of the search region."""
@@ -52,6 +61,10 @@ class SiamAttnTracker(SiamRPNTracker):
     gives_regions = frozenset({"polygon", "mask"})
     whole_sides = True
     row_keys = (*SiamRPNTracker.row_keys, "mask_threshold")
+
+    def __init__(self, network: SiamAttn, settings: CropSettings, test: SiamAttnTest) -> None:
+        super().__init__(network, settings, test)
+        self.values["mask_threshold"] = test.mask_threshold
 
     def explorer(self) -> SiamAttnTracker:
         twin = copy.copy(self)

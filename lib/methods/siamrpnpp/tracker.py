@@ -25,6 +25,9 @@ from lib.track import (
     mix_window,
 )
 
+SETTINGS = ("penalty_k", "window_influence", "size_lr")
+"""Keys of TEST that choose and smooth boxes."""
+
 
 @dataclass
 class SizedRegion(SearchRegion):
@@ -49,13 +52,13 @@ class SiamRPNTracker(OneStreamTracker):
 
     network: SiamRPN
     windowed_confidence = False
-    row_keys = ("search_factor", "penalty_k", "window_influence", "size_lr")
+    row_keys: tuple[str, ...] = ("search_factor", *SETTINGS)
 
     def __init__(self, network: SiamRPN, settings: CropSettings, test: SiamRPNTest) -> None:
         super().__init__(network, settings, network.grid)
         self.cell = network.backbone.stride / settings.search_size
         self.test = test
-        self.values |= {key: getattr(test, key) for key in self.row_keys[1:]}
+        self.values |= {key: getattr(test, key) for key in SETTINGS}
         shapes = len(network.anchors) // network.grid**2
         self.window = hanning2d(network.grid).flatten().repeat(shapes).to(self.device)
 

@@ -101,7 +101,7 @@ def deform_roi_pool(
     arguments = features, rows, rois_xyxy.detach(), size, scale, offsets
     if not torch.is_grad_enabled() or len(rows) <= CHUNK:
         return _pooled(*arguments)
-    pooled: Tensor = _PooledInChunks.apply(*arguments)  # type: ignore[no-untyped-call]
+    pooled: Tensor = _PooledInChunks.apply(*arguments)
     return pooled
 
 
@@ -143,7 +143,7 @@ class _PooledInChunks(torch.autograd.Function):
         ctx: Any, features: Tensor, rows: Tensor, rois_xyxy: Tensor, size: int, scale: float, offsets: Tensor | None
     ) -> Tensor:
         ctx.save_for_backward(features, rows, rois_xyxy, offsets)
-        ctx.where = size, scale
+        ctx.size, ctx.scale = size, scale
         pooled = features.new_empty(len(rows), features.shape[1], size, size)
         for part, maps, own in _chunks(rows):
             moved = None if offsets is None else offsets[part]
@@ -151,7 +151,7 @@ class _PooledInChunks(torch.autograd.Function):
         return pooled
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, rows, rois_xyxy, offsets = ctx.saved_tensors
         of_features = torch.zeros_like(features)
         of_offsets = None if offsets is None else torch.zeros_like(offsets)
@@ -160,7 +160,9 @@ class _PooledInChunks(torch.autograd.Function):
             if offsets is not None:
                 inputs.append(offsets[part].detach().requires_grad_())
             with torch.enable_grad():
-                pooled = _pooled(inputs[0], own, rois_xyxy[part], *ctx.where, inputs[1] if inputs[1:] else None)
+                pooled = _pooled(
+                    inputs[0], own, rois_xyxy[part], ctx.size, ctx.scale, inputs[1] if inputs[1:] else None
+                )
             found = torch.autograd.grad(pooled, inputs, gradient[part])
             of_features[maps] += found[0]
             if of_offsets is not None:
