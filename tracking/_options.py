@@ -57,6 +57,18 @@ def add_engine_options(parser: Parser) -> None:
     add("--cpu_threads", type=at_least(0), default=0, metavar="N", help=text)
 
 
+def add_confidence_options(parser: Parser) -> None:
+    """Add `--scores KIND` and `--reacquire`.
+
+    Args:
+        parser: Receives the options.
+    """
+    text = "calibrated (default): the expected overlap, where tracking/calibrate.py was run for the weights; or raw"
+    parser.add_argument("--scores", choices=["calibrated", "raw"], default="calibrated", help=text)
+    text = "look for a lost target in the whole frame; for long-term protocols, needs calibrated scores"
+    parser.add_argument("--reacquire", action="store_true", help=text)
+
+
 def add_degradation_options(parser: Parser) -> None:
     """Add `--drop`, `--drop_rate`, `--drop_fill`, `--corrupt` and `--degradation_seed` for degraded frames.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +16,7 @@ import _bootstrap  # noqa: F401
 from lib.command import run_command
 from lib.config import add_experiment_options
 from lib.registry import listed
-from tracking._options import add_engine_options
+from tracking._options import add_confidence_options, add_engine_options
 
 if TYPE_CHECKING:
     from lib.bench import DemoResult
@@ -53,6 +54,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps (default: auto)")
     add("--protocol", default="official", help="official (float32, the default) or fast (half precision where it pays)")
     add_engine_options(parser)
+    add_confidence_options(parser)
     add("--max_frames", type=int, help="stop after so many frames")
     add("--show", action="store_true", help="show the frames while tracking; q ends")
     options = parser.parse_args(argv)
@@ -142,6 +144,9 @@ def summary(out: DemoResult, source: FrameSource) -> list[str]:
     if tracked > 0:
         lines[0] += f"; tracking alone {tracked / out.tracking_seconds:.1f} frames/s, mean score "
         lines[0] += f"{sum(out.scores[1:]) / max(1, len(out.scores) - 1):.2f}"
+    if out.statuses:
+        counts = Counter(out.statuses)
+        lines.append("frames:  " + ", ".join(f"{counts[kind]} {kind}" for kind in ("tracked", "unsure", "lost")))
     if out.broken:
         named = listed([reason for _, reason in out.broken], 5, "; ")
         lines.append(f"warning: {len(out.broken)} broken frames have the last box before them: {named}")

@@ -19,7 +19,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import add_degradation_options, add_engine_options, add_machine_options
+from tracking._options import add_confidence_options, add_degradation_options, add_engine_options, add_machine_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -67,6 +67,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--compile", action="store_true", help="torch.compile, for GPUs; on CPUs it is slower than without"
     )
     add_engine_options(tracker)
+    add_confidence_options(tracker)
     add_degradation_options(parser.add_argument_group("worse frames, for RGB-X: results get a folder of their own"))
     add_machine_options(parser.add_argument_group("machine"))
     results = parser.add_argument_group("results")

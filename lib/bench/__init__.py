@@ -2,6 +2,13 @@
 
 from lib.bench.analysis import Comparison, ResultSource, Scoring, load_runs, with_attributes
 from lib.bench.annotate import parse_marks, propagate, read_cvat, read_labelme, write_sequences, write_truth
+from lib.bench.calibrate import (
+    CalibrationResult,
+    ConfidenceSamples,
+    calibrate_scores,
+    collect_samples,
+    fit_calibration,
+)
 from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import check_requests, run_test, run_tests, select_videos, start_processes, write_videos
 from lib.bench.compare import compare_runs

@@ -15,7 +15,16 @@ import torch
 
 from lib.bench.benchmarks import Benchmark, BenchmarkVideo, get_benchmark
 from lib.bench.compare import OTHER_FILES
-from lib.bench.metrics import METRICS, MetricError, Scores, average_runs, evaluate
+from lib.bench.metrics import (
+    METRICS,
+    MetricError,
+    Scores,
+    SequenceResult,
+    average_runs,
+    evaluate,
+    overlap,
+    reliability,
+)
 from lib.bench.packs import archive_stem, unpack
 from lib.bench.report import (
     TrackerRun,
@@ -292,6 +301,7 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
     scores: list[Scores] = []
     boxes: dict[str, Boxes] = {}
     biases: dict[str, float] = {}
+    rated: list[Floats] = []
     times: list[Floats] = []
     for folder in source.folders:
         results = [s.scored(read_results(folder, s, scoring.exact)) for s in sequences]
@@ -305,6 +315,8 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
                 bias = size_bias(boxes[result.name], result.gt_xywh)
                 if bias is not None:
                     biases[result.name] = bias
+                if result.confidence is not None and boxes[result.name].shape == result.gt_xywh.shape:
+                    rated.append(_rated(result, boxes[result.name]))
         try:
             scores.append(evaluate(scoring.variant, results, dataset=scoring.dataset, **scoring.options))
         except MetricError as error:
@@ -314,7 +326,19 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
     manifest = read_manifest(source.folders[0]) or {}
     parameters, published = _experiment_facts(source.label, manifest, sequences[0].dataset)
     fps = manifest.get("timing", {}).get("tracker_fps") or _fps(times)
-    return TrackerRun(source.label, boxes, whole, manifest, fps, parameters, published, biases)
+    rating = reliability(*np.concatenate(rated, axis=1)) if rated else None
+    return TrackerRun(source.label, boxes, whole, manifest, fps, parameters, published, biases, rating)
+
+
+def _rated(result: SequenceResult, boxes_xywh: Boxes) -> Floats:
+    """[2, N] score and overlap (0 where the target is absent) of each frame after the first."""
+    assert result.confidence is not None
+    absent = ~(result.gt_xywh[:, 2:] > 0).all(axis=1)
+    if result.visible is not None:
+        absent |= ~result.visible
+    shares = np.where(absent, 0.0, overlap(boxes_xywh, result.gt_xywh))
+    rows = min(len(result.confidence), len(shares))
+    return np.stack([result.confidence[:rows], shares[:rows]])[:, 1:]
 
 
 def _fps(times: Sequence[Floats]) -> float | None:

@@ -15,11 +15,14 @@ from lib.data import Boxes, Frame, Grab, Image, SourceError
 from lib.models import WeightPlaces, WeightsError, locate, read_checkpoint
 from lib.paths import load_paths, shipped_folder
 from lib.registry import suggest
-from lib.track import Box, TrackerSession, TrackingError
+from lib.track import Box, TrackerSession, TrackingError, status_of
 from lib.viz import BoxMark, VideoWriter, colour, draw_frame
 
 SHIPPED = shipped_folder("pretrained") / "synthetic_small.safetensors"
 """The small network that comes with the project; its JSON names method and configuration."""
+
+STATUS_COLOURS = {"unsure": "#e69f00", "lost": "#9aa5b1"}
+"""Of boxes that are not simply tracked."""
 
 
 @dataclass
@@ -29,6 +32,7 @@ class DemoResult:
     Attributes:
         boxes_xywh: One per frame, image pixels; the first is the given box.
         scores: One per frame; the first is 1.
+        statuses: "tracked", "unsure" or "lost", one per frame after the first; empty where scores are not calibrated.
         broken: Number and reason of frames that could not be read; they have the last box before them.
         tracking_seconds: Time in the tracker alone.
         seconds: With reading, drawing and writing.
@@ -38,6 +42,7 @@ class DemoResult:
 
     boxes_xywh: list[Box] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    statuses: list[str] = field(default_factory=list)
     broken: list[tuple[int, str]] = field(default_factory=list)
     tracking_seconds: float = 0.0
     seconds: float = 0.0
@@ -199,7 +204,11 @@ def follow(
             if tracked.problem:
                 out.broken.append((index, tracked.problem))
             out.size.see(tracked.frame, index)
-            marks = [BoxMark((x, y, w, h), colour(0), f"{score:.2f}")]
+            status = ""
+            if index and session.prediction is not None and session.prediction.raw_scores is not None:
+                status = status_of(score)
+                out.statuses.append(status)
+            marks = [BoxMark((x, y, w, h), STATUS_COLOURS.get(status, colour(0)), f"{status} {score:.2f}".lstrip())]
             picture = cache(partial(draw_frame, tracked.frame, marks, f"frame {index}"))
             if video is not None:
                 video.write(picture())

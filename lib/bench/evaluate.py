@@ -29,6 +29,9 @@ from lib.data import Degradation, Modality, Video
 from lib.paths import Paths, results_folder
 from lib.registry import suggest
 
+SHORT_TERM = ("vot_multistart", "vot_supervised")
+"""Metrics whose trackers report where the target is and never look for it again."""
+
 
 @dataclass(frozen=True)
 class EvalJob:
@@ -90,11 +93,14 @@ class EvalJob:
         return self.metric or self.benchmark.metric
 
     def check(self) -> None:
-        """Check the degradation against the benchmark.
+        """Check degradation and re-search against the benchmark.
 
         Raises:
-            ValueError: No sequence of the benchmark has the picture that is to be degraded.
+            ValueError: No sequence of the benchmark has the picture that is to be degraded, or lost targets are to be
+                searched for in a short-term protocol.
         """
+        if self.spec.reacquire and self.variant in SHORT_TERM:
+            raise ValueError(f"{self.benchmark.title}: a short-term protocol ({self.variant}) forbids --reacquire")
         if self.degradation.needs_aux and self.benchmark.modality is Modality.RGB:
             raise ValueError(f"{self.benchmark.title} has no second picture to drop or to corrupt")
 

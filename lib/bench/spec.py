@@ -37,7 +37,15 @@ from lib.methods import Experiment, load_experiment
 from lib.models import sha256_of
 from lib.paths import Paths, load_paths
 from lib.registry import UnknownNameError
-from lib.track import Tracker, TrackerSession
+from lib.track import (
+    Calibration,
+    ConfidenceTracker,
+    ReacquiringTracker,
+    StagedTracker,
+    Tracker,
+    TrackerSession,
+    confidence_file,
+)
 
 PROTOCOLS = ("official", "fast")
 GRAPHS_FORMAT = 1
@@ -65,6 +73,8 @@ class TrackerSpec:
         dtype_reason: Reason for that choice, in words.
         calibration: Data set that an 8-bit engine is calibrated on; empty for procedural sequences.
         cpu_threads: Threads of PyTorch and OpenCV, or of an engine, on the CPU; 0: by the size of the network.
+        scores: "calibrated" where a calibration lies beside the weights (`tracking/calibrate.py`), or "raw".
+        reacquire: Look for a lost target in the whole frame; needs calibrated scores.
         benchmark: Name of the benchmark, for settings by benchmark.
         paths: Folders of this machine; None for those of local.yaml.
     """
@@ -86,6 +96,8 @@ class TrackerSpec:
     dtype_reason: str = ""
     calibration: str = ""
     cpu_threads: int = 0
+    scores: str = "calibrated"
+    reacquire: bool = False
     benchmark: str | None = None
     paths: Paths | None = None
 
@@ -136,6 +148,11 @@ class TrackerSpec:
         spec.experiment.tracker_builder()  # a pre-training is told before its weights are looked for
         source = None if self.untrained else spec.experiment.locate_weights(str(self.checkpoint or ""), paths)
         spec = replace(spec, checkpoint=source)
+        if self.reacquire and spec.confidence is None:
+            raise ConfigError(
+                f"--reacquire needs calibrated scores, which say that a target is lost; there are none for "
+                f"{source or 'random weights'} (tracking/calibrate.py {self.script} {self.config} --dataset NAME)"
+            )
         if self.engine != AUTO:
             return spec
         if self.protocol != "fast" or self.compile or torch.device(spec.execution(0).device).type != "cpu":
@@ -153,6 +170,12 @@ class TrackerSpec:
         """SHA-256 of the weights' file, or a sentence for random weights."""
         return f"random, seed {self.seed}" if self.checkpoint is None else sha256_of(Path(self.checkpoint))
 
+    @property
+    def confidence(self) -> Path | None:
+        """File of the calibration of the scores, where there is one and it is used."""
+        file = None if self.checkpoint is None else confidence_file(Path(self.checkpoint))
+        return file if file is not None and self.scores == "calibrated" and file.is_file() else None
+
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "experiment"}
 
@@ -161,7 +184,8 @@ class TrackerSpec:
         """(script, configuration) as in result paths."""
         if self.reference:
             return "reference", self.reference
-        return self.script, f"{self.experiment.name}_untrained" if self.checkpoint is None else self.experiment.name
+        kind = ("_untrained" if self.checkpoint is None else "") + ("_reacquire" if self.reacquire else "")
+        return self.script, f"{self.experiment.name}{kind}"
 
     def identity(self) -> Identity:
         """Everything that influences the boxes."""
@@ -174,6 +198,10 @@ class TrackerSpec:
             "dtype": self.execution(0).dtype_name,
             "compiled": self.compile,
         }
+        if self.confidence is not None:
+            values["confidence"] = sha256_of(self.confidence)
+        if self.reacquire:
+            values["reacquire"] = True
         engine = get_engine(self.engine)
         if engine is not None:
             values["engine"] = engine.name
@@ -237,7 +265,18 @@ class TrackerSpec:
             slot: Number of the process on its machine.
         """
         tracker = self.build_plain(slot)
-        return tracker if self.reference else prepare(tracker, self.inference(tracker))
+        if self.reference:
+            return tracker
+        prepared = prepare(tracker, self.inference(tracker))
+        if self.confidence is None:
+            return prepared
+        if not isinstance(prepared, StagedTracker):
+            kind = f"{self.script} {self.config} in {self.execution(slot).dtype_name}"
+            raise ConfigError(
+                f"{self.confidence}: the scores of {kind} cannot be calibrated; --scores raw leaves it out"
+            )
+        wrapper = ReacquiringTracker if self.reacquire else ConfidenceTracker
+        return wrapper(prepared, Calibration.load(self.confidence))
 
     def build_plain(self, slot: int = 0) -> Tracker:
         """Build the tracker with its network as it was trained: float32, nothing folded into weights.

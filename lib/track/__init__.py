@@ -1,10 +1,21 @@
 """The tracker contract (`tracker`, `state`), the base of one-stream trackers, roll-outs, a session for one video."""
 
 from lib.track.box_refinement import BoxRules
+from lib.track.confidence import (
+    FEATURES,
+    Calibration,
+    ConfidenceState,
+    ConfidenceTracker,
+    begin,
+    confidence_file,
+    measured_step,
+    status_of,
+)
 from lib.track.first_frame import FirstFrameAugment
 from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker, hann2d, hanning2d, mix_window
 from lib.track.online import Flag, LocalisationRules, MemoryRules, SampleMemory
 from lib.track.online_filter import OnlineFilter, OnlineState
+from lib.track.reacquire import ReacquiringTracker, tile_boxes
 from lib.track.regions import paste_mask, polygon_of, with_regions
 from lib.track.rollout import Rollout, roll_out
 from lib.track.session import Box, TrackerSession, TrackingError, check_box, check_prediction

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -29,10 +29,12 @@ class Prediction:
 
     Attributes:
         boxes_xywh: [B, 4] float64 on the CPU, x, y, w, h in image pixels.
-        scores: [B] float32 on the CPU, confidence in 0..1 (VOT and DepthTrack read it).
+        scores: [B] float32 on the CPU, confidence in 0..1 (VOT and DepthTrack read it); the expected overlap where a
+            calibration lies beside the weights (`ConfidenceTracker`).
         windowed_scores: [B, N] on the tracker's device, by which the best candidate was chosen, or None.
         polygons: [B, 4, 2] float64 on the CPU, corners x, y in image pixels, where `Tracker.regions` requests them.
         masks: one [H, W] bool array per row, of the size of its frame, where `Tracker.regions` requests them.
+        raw_scores: [B] the tracker's own confidence, where `scores` are calibrated.
     """
 
     boxes_xywh: Tensor
@@ -40,6 +42,7 @@ class Prediction:
     windowed_scores: Tensor | None = None
     polygons: Tensor | None = None
     masks: list[NDArray[np.bool_]] | None = None
+    raw_scores: Tensor | None = None
 
 
 class Tracker(ABC, Generic[S]):
@@ -173,6 +176,15 @@ class SearchRegion(State):
         corners = (boxes_xywh[:, :2] - self.centres) / self.sides + 0.5
         return torch.cat([corners, boxes_xywh[:, 2:] / self.sides], dim=1)
 
+    def to_image(self, boxes: Tensor) -> Tensor:
+        """Candidates' boxes as x, y, w, h in image pixels.
+
+        Args:
+            boxes: [B, 4] cx, cy, w, h in units of the crops' sides.
+        """
+        sizes = boxes[:, 2:] * self.sides
+        return torch.cat([(boxes[:, :2] - 0.5) * self.sides + self.centres - sizes / 2, sizes], dim=1)
+
 
 T = TypeVar("T", bound=TemplateRegion)
 R = TypeVar("R", bound=SearchRegion)
@@ -293,6 +305,15 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
             frames, region, output, prediction: Of the frame that `state` is in now.
         """
         return state
+
+    def move_to(self, state: S, boxes_xywh: Tensor) -> S:
+        """The state with its targets elsewhere, for a search in other parts of the frame.
+
+        Args:
+            state: Of B rows.
+            boxes_xywh: [B, 4] float64 on the CPU, image pixels.
+        """
+        return cast("S", replace(cast("Any", state), boxes_xywh=boxes_xywh))
 
     def damp_sizes(self, before_wh: Tensor, found_wh: Tensor, scores: Tensor) -> Tensor:
         """Sizes that go ``size_momentum * score`` of the way to those found; every `postprocess` takes them.

@@ -6,6 +6,7 @@ A benchmark's numbers depend on the toolkit that computed them, so every toolkit
 from pathlib import Path
 
 from lib.bench.metrics import got10k, one_pass, supervised, vot
+from lib.bench.metrics.curves import overlap
 from lib.bench.metrics.got10k import speed
 from lib.bench.metrics.metric import (
     METRICS,
@@ -22,6 +23,7 @@ from lib.bench.metrics.metric import (
     unscorable,
 )
 from lib.bench.metrics.regions import polygon_overlap
+from lib.bench.metrics.reliability import Reliability, reliability
 from lib.bench.metrics.vot import failure_frame, vot_overlap
 from lib.files import yaml_rows
 

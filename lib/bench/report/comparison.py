@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lib.bench.metrics.metric import MetricError, Scores
+from lib.bench.metrics.reliability import Reliability
 from lib.data import Boxes
 
 FEWEST = 6
@@ -37,6 +38,7 @@ class TrackerRun:
         fps: frames per second while these results were made; None where unknown.
         parameters: of the network; None where unknown.
         published: label of a score -> figure in percent that the tracker's authors published on this benchmark.
+        reliability: of the scores of all frames; None where the results have none.
         size_biases: sequence name -> mean of ln(area / true area) over its frames (`size_bias`); may be empty.
     """
 
@@ -48,6 +50,7 @@ class TrackerRun:
     parameters: int | None = None
     published: Mapping[str, float] = field(default_factory=dict)
     size_biases: Mapping[str, float] = field(default_factory=dict)
+    reliability: Reliability | None = None
 
     @property
     def size_bias(self) -> float | None:

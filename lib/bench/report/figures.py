@@ -22,7 +22,7 @@ TRAINING_ONLY = {"lr": "Learning rate", "grad_norm": "Gradient norm"}
 
 
 def curve_figures(runs: Sequence[TrackerRun], title: str = "") -> dict[str, Figure]:
-    """The plots of `PLOTS` whose curves the metric variant has."""
+    """The plots of `PLOTS` whose curves the metric variant has; reliability where there are scores of frames."""
     spec = runs[0].scores.spec
     known = {*runs[0].scores.curves, *spec.derived}
     figures = {}
@@ -39,6 +39,12 @@ def curve_figures(runs: Sequence[TrackerRun], title: str = "") -> dict[str, Figu
             score = run.scores.headline[shown_score]
             lines.append(Line(run.name, x[finite], run.scores.overall(curve)[finite], score))
         figures[kind] = curve_plot(kind, lines, title)
+    found = [(run.name, run.reliability) for run in runs]
+    if any(r is not None for _, r in found):
+        none = np.zeros(0)
+        lines = [Line(name, none, none) if r is None else Line(name, r.expected, r.observed) for name, r in found]
+        ends = np.array([0.0, 1.0])
+        figures["reliability"] = curve_plot("reliability", [*lines, Line("score = overlap", ends, ends)], title)
     return figures
 
 

@@ -53,6 +53,10 @@ def headline_table(runs: Sequence[TrackerRun], title: str = "") -> Table:
     if sizes := any(run.size_bias is not None for run in runs):
         note = "mean of ln(area / true area) over frames: above 0 boxes are too large"
         columns.append(Column("Size bias", 2, signed=True, note=note))
+    if rated := any(run.reliability is not None for run in runs):
+        note = "area under the ROC curve of the score: frames with an overlap below 0.2 against the others"
+        columns.append(Column("AUROC lost", 3, note=note))
+        columns.append(Column("ECE", 3, note="expected calibration error of the score as the overlap"))
     if timed := any(run.fps is not None for run in runs):
         columns.append(Column("fps", 1, note="frames per second while the results were made, each on its own machine"))
     if sized := any(run.parameters is not None for run in runs):
@@ -62,6 +66,9 @@ def headline_table(runs: Sequence[TrackerRun], title: str = "") -> Table:
         row: list[Cell] = [run.name, *(run.scores.headline[key] for key in labels)]
         row += [run.published.get(label) for label in cited]
         row += [run.size_bias] if sizes else []
+        if rated:
+            r = run.reliability
+            row += [None, None] if r is None else [r.auroc, r.calibration_error]
         row += [run.fps] if timed else []
         row += [None if run.parameters is None else run.parameters / 1e6] if sized else []
         rows.append(row)

@@ -119,6 +119,12 @@ class GDSTrackTracker(OneStreamTracker):
             steps=torch.zeros_like(region.keys),
         )
 
+    def move_to(self, state: OneStreamState, boxes_xywh: Tensor) -> GDSTrackState:
+        assert isinstance(state, GDSTrackState)
+        corners, sizes = boxes_xywh.split(2, dim=1)
+        moved = torch.cat([corners, sizes - 1], dim=1)
+        return replace(state, boxes_xywh=moved, positions=corners + sizes / 2, crop_sizes=sizes)
+
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> GDSTrackRegion:
         assert isinstance(state, GDSTrackState)
         region = super().crop_search(replace(state, boxes_xywh=state.crop_boxes()), frames)

@@ -218,6 +218,9 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
             flags=torch.full_like(region.keys, Flag.NORMAL),
         )
 
+    def move_to(self, state: TrDiMPState, boxes_xywh: Tensor) -> TrDiMPState:
+        return replace(state, boxes_xywh=boxes_xywh, scales=self._scales(boxes_xywh))
+
     # Every frame
 
     def crop_search(self, state: TrDiMPState, frames: Sequence[Frame]) -> SearchRegion:

@@ -1,0 +1,206 @@
+"""Calibrated confidence: the overlap with the target that a fit expects from what the network itself says.
+
+A network's raw score ranks its own candidates; it is no probability. `measure_features` sums up a frame of any tracker
+with candidates in a dozen numbers, `Calibration` maps them to an overlap. `tracking/calibrate.py` makes the fit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lib.data import Frame
+from lib.files import write_text
+from lib.models.heads import Candidates
+from lib.track.state import State
+from lib.track.tracker import Prediction, SearchRegion, StagedTracker, Tracker
+
+LOST, TRACKED = 0.2, 0.5
+"""Expected overlaps below which the target counts as lost, and from which it counts as tracked."""
+FEATURES = (
+    "peak", "windowed", "second", "spread", "sizes", "near", "grown", "reshaped", "moved", "border",
+    "usual", "usual_size", "recent", "recent_moved",
+)  # fmt: skip
+"""Names of the numbers of `measure_features`, in order."""
+USUAL, RECENT = 0.05, 0.3
+"""Shares of a frame in the slow and in the quick memory."""
+
+
+@dataclass
+class ConfidenceState(State):
+    """State of B targets.
+
+    Attributes:
+        tracker: Of the tracker itself.
+        memory: [B, 4] float64 on the CPU: usual peak (logit) and log area, recent peak and motion; NaN before the
+            first step.
+    """
+
+    tracker: Any
+    memory: Tensor
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A perceptron with one hidden layer, from features to the expected overlap.
+
+    Attributes:
+        mean, scale: [F] of the features.
+        hidden, hidden_bias: [F, H] and [H].
+        out, out_bias: [H] and [].
+        about: What it was fitted on and how well it does, for people.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    hidden: Tensor
+    hidden_bias: Tensor
+    out: Tensor
+    out_bias: Tensor
+    about: dict[str, Any]
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Expected overlaps [B] float32 for features [B, F]."""
+        x = ((features - self.mean) / self.scale).clamp(-4, 4)
+        return ((x @ self.hidden + self.hidden_bias).tanh() @ self.out + self.out_bias).sigmoid().float()
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        values = {name: value.tolist() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        write_text(path, json.dumps({"features": FEATURES, "about": self.about, **values}, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Calibration:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: The file is no calibration, or one of other features.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            features, about = tuple(values.pop("features")), values.pop("about")
+            if features != FEATURES:
+                raise ValueError(f"its features are {', '.join(features)}, expected {', '.join(FEATURES)}")
+            return cls(
+                **{name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}, about=about
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}: no calibration of scores ({error}); tracking/calibrate.py makes one") from None
+
+
+def confidence_file(weights: Path) -> Path:
+    """Where the calibration of a network lies: beside its weights."""
+    return weights.with_name(f"{weights.name.removesuffix('.tar').rsplit('.', 1)[0]}.confidence.json")
+
+
+def status_of(score: float) -> str:
+    """Tracked, unsure or lost, by the expected overlap."""
+    return "lost" if score < LOST else "unsure" if score < TRACKED else "tracked"
+
+
+def measure_features(
+    region: SearchRegion, found: Candidates, prediction: Prediction, before_xywh: Tensor, memory: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What a frame says about whether the target was found.
+
+    Lengths are in units of the box's mean side.
+
+    Args:
+        region, found, prediction: Of B rows.
+        before_xywh: [B, 4] boxes of the frame before, image pixels.
+        memory: [B, 4], see `ConfidenceState`.
+
+    Returns:
+        [B, F] float64 on the CPU in the order of `FEATURES`, and the memory after this frame.
+    """
+    scores, boxes = found.scores.detach().double().cpu().clamp(min=0), found.boxes.detach().double().cpu()
+    top = scores.max(dim=1)
+    best = boxes.gather(1, top.indices[:, None, None].expand(-1, 1, 4))
+    side = best[..., 2:].prod(dim=-1).sqrt().clamp(min=0.05)
+    apart = (boxes[..., :2] - best[..., :2]).norm(dim=-1) / side
+    weights = scores / scores.sum(dim=1, keepdim=True).clamp(min=1e-9)
+    around = torch.where(apart < 0.5, weights, 0.0)
+    around = around / around.sum(dim=1, keepdim=True).clamp(min=1e-9)
+    shapes = boxes[..., 2:].clamp(min=1e-4).log()
+    deviation = (around[..., None] * (shapes - (around[..., None] * shapes).sum(dim=1, keepdim=True)) ** 2).sum(dim=1)
+    second = torch.where(apart > 1.0, scores, 0.0).amax(dim=1)
+    sizes, last = prediction.boxes_xywh[:, 2:].clamp(min=1e-3), before_xywh[:, 2:].abs().clamp(min=1e-3)
+    change, length = (sizes / last).log(), last.prod(dim=1).sqrt()
+    moved = (prediction.boxes_xywh[:, :2] - before_xywh[:, :2] + (sizes - last) / 2).norm(dim=1) / length
+    ends = torch.stack([prediction.boxes_xywh[:, :2], region.sizes_hw.flip(1) - prediction.boxes_xywh[:, :2] - sizes])
+    peak, area = _logit(top.values), sizes.log().sum(dim=1)
+    now = torch.stack([peak, area, peak, moved.clamp(max=4)], dim=1)
+    memory = torch.where(memory.isnan(), now, memory)
+    rate = torch.stack([USUAL * top.values, USUAL * top.values, *[torch.full_like(peak, RECENT)] * 2], dim=1)
+    after = memory + rate * (now - memory)
+    columns = [
+        peak,
+        _logit(prediction.scores.double()),
+        _logit(second) - peak,
+        (weights * apart).sum(dim=1).log1p(),
+        deviation.sum(dim=1).sqrt(),
+        around.amax(dim=1).clamp(min=1e-3).log(),
+        change.sum(dim=1),
+        (change[:, 0] - change[:, 1]).abs(),
+        moved.log1p(),
+        (ends.amin(dim=(0, 2)) / length).clamp(0, 1),
+        peak - memory[:, 0],
+        area - memory[:, 1],
+        after[:, 2],
+        after[:, 3],
+    ]
+    return torch.stack(columns, dim=1), after
+
+
+def _logit(share: Tensor) -> Tensor:
+    return share.clamp(1e-4, 1 - 1e-4).logit()
+
+
+def begin(tracker: StagedTracker[Any, Any, Any], frames: Sequence[Frame], boxes_xywh: Tensor) -> ConfidenceState:
+    """`Tracker.init` with an empty memory."""
+    memory = torch.full((len(frames), 4), torch.nan, dtype=torch.float64)
+    return ConfidenceState(tracker.init(frames, boxes_xywh), memory)
+
+
+@torch.no_grad()
+def measured_step(
+    tracker: StagedTracker[Any, Any, Any], state: ConfidenceState, frames: Sequence[Frame]
+) -> tuple[ConfidenceState, Prediction, Tensor]:
+    """A step of a tracker: the next state, its prediction with raw scores, and features [B, F]."""
+    before = state.tracker
+    region = tracker.crop_search(before, frames)
+    output = tracker.forward(before, region)
+    after, prediction = tracker.postprocess(before, region, output)
+    features, memory = measure_features(region, output.candidates, prediction, before.boxes_xywh, state.memory)
+    after = tracker.update(after, frames, output, prediction)
+    return replace(state, tracker=after, memory=memory), prediction, features
+
+
+class ConfidenceTracker(Tracker[ConfidenceState]):
+    """A tracker whose scores are expected overlaps; boxes are those of the tracker itself.
+
+    Attributes:
+        tracker: Knows nothing of it; what it does with its raw scores stays.
+        calibration: Of its network.
+    """
+
+    def __init__(self, tracker: StagedTracker[Any, Any, Any], calibration: Calibration) -> None:
+        self.tracker, self.calibration = tracker, calibration
+        self.reads_aux, self.gives_regions = tracker.reads_aux, tracker.gives_regions
+
+    def request_regions(self, *kinds: str) -> None:
+        """Pass the request on to the tracker."""
+        self.tracker.request_regions(*kinds)
+
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ConfidenceState:
+        return begin(self.tracker, frames, boxes_xywh)
+
+    def step(self, state: ConfidenceState, frames: Sequence[Frame]) -> tuple[ConfidenceState, Prediction]:
+        after, prediction, features = measured_step(self.tracker, state, frames)
+        return after, replace(prediction, scores=self.calibration(features), raw_scores=prediction.scores)

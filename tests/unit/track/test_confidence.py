@@ -1,0 +1,150 @@
+"""Calibrated scores and the search for lost targets: rows on their own, the tracker's boxes, tiles, files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lib.data import Frame
+from lib.methods import load_experiment
+from lib.track import (
+    FEATURES,
+    Calibration,
+    ConfidenceTracker,
+    ReacquiringTracker,
+    StagedTracker,
+    confidence_file,
+    status_of,
+    tile_boxes,
+)
+
+
+def network_tracker(script: str = "ostrack") -> StagedTracker:
+    experiment = load_experiment(script, "synthetic_small")
+    torch.manual_seed(0)
+    tracker = experiment.build_tracker(experiment.method.build_network(experiment.config, False))
+    assert isinstance(tracker, StagedTracker)
+    return tracker
+
+
+def calibration(seed: int = 0, spread: float = 3.0) -> Calibration:
+    """Random weights: some rows are lost, others not."""
+    rng, count = torch.Generator().manual_seed(seed), len(FEATURES)
+    zeros, ones = torch.zeros(count, dtype=torch.float64), torch.ones(count, dtype=torch.float64)
+    hidden = spread * torch.randn(count, 4, dtype=torch.float64, generator=rng)
+    out = 3 * torch.randn(4, dtype=torch.float64, generator=rng)
+    return Calibration(zeros, ones, hidden, zeros[:4], out, torch.tensor(-1.0, dtype=torch.float64), {"made": "up"})
+
+
+def clip(seed: int, frames: int, height: int, width: int) -> list[Frame]:
+    rng = np.random.default_rng(seed)
+    return [Frame(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for _ in range(frames)]
+
+
+BOXES = torch.tensor([[30.0, 20.0, 25.0, 30.0], [60.0, 15.0, 18.0, 22.0], [10.0, 40.0, 40.0, 20.0]]).double()
+
+
+@pytest.mark.parametrize("kind", [ConfidenceTracker, ReacquiringTracker])
+@pytest.mark.parametrize("script", ["ostrack", "siamrpnpp"])
+def test_each_row_gets_what_it_gets_alone(kind: type[ConfidenceTracker], script: str) -> None:
+    track = kind(network_tracker(script), calibration())
+    clips = [clip(1, 8, 120, 160), clip(2, 8, 90, 200), clip(3, 8, 150, 110)]
+    alone = []
+    for frames, box in zip(clips, BOXES, strict=True):
+        state, found = track.init(frames[:1], box[None]), []
+        for frame in frames[1:]:
+            state, prediction = track.step(state, [frame])
+            found.append(torch.cat([prediction.boxes_xywh[0], prediction.scores.double()]))
+        alone.append(torch.stack(found))
+    state = track.init([c[0] for c in clips[:2]], BOXES[:2])
+    state = type(state).cat([state, track.init([clips[2][0]], BOXES[2:])])
+    for t in range(1, 8):
+        state, prediction = track.step(state, [c[t] for c in clips])
+        for row in range(3):
+            together = torch.cat([prediction.boxes_xywh[row], prediction.scores[row : row + 1].double()])
+            torch.testing.assert_close(together, alone[row][t - 1], atol=1e-3, rtol=1e-3)
+
+
+def test_boxes_are_the_trackers_own_and_raw_scores_are_kept() -> None:
+    plain = network_tracker()
+    track, frames = ConfidenceTracker(plain, calibration()), clip(1, 4, 120, 160)
+    own, state = plain.init(frames[:1], BOXES[:1]), track.init(frames[:1], BOXES[:1])
+    for frame in frames[1:]:
+        own, expected = plain.step(own, [frame])
+        state, found = track.step(state, [frame])
+        assert torch.equal(found.boxes_xywh, expected.boxes_xywh)
+        assert found.raw_scores is not None
+        assert torch.equal(found.raw_scores, expected.scores)
+        assert found.scores.item() != expected.scores.item()
+
+
+def test_a_calibration_is_written_beside_the_weights_and_read_again(tmp_path: Path) -> None:
+    assert confidence_file(Path("a/OSTrack_ep0300.pth.tar")) == Path("a/OSTrack_ep0300.confidence.json")
+    path = confidence_file(tmp_path / "small.v2.safetensors")
+    made, features = calibration(), torch.randn(5, len(FEATURES)).double()
+    made.save(path)
+    read = Calibration.load(path)
+    assert path.name == "small.v2.confidence.json"
+    assert read.about == {"made": "up"}
+    assert torch.equal(read(features), made(features))
+    path.write_text(path.read_text().replace('"border"', '"colour"'))
+    with pytest.raises(ValueError, match=r"confidence\.json: no calibration of scores \(its features are .*colour"):
+        Calibration.load(path)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="no calibration of scores"):
+        Calibration.load(path)
+
+
+def test_three_kinds_of_frames_by_the_expected_overlap() -> None:
+    assert [status_of(score) for score in (0.1, 0.2, 0.49, 0.5)] == ["lost", "unsure", "unsure", "tracked"]
+
+
+def test_tiles_cover_the_frame_in_turns_from_the_last_place_on() -> None:
+    box = torch.tensor([100.0, 60.0, 20.0, 20.0]).double()
+    turns = [tile_boxes(box, 4.0, (240, 320), turn, 24) for turn in range(4)]
+    centres = torch.cat([t[:, :2] + t[:, 2:] / 2 for t in turns[:2]])
+    assert len(turns[0]) == 24
+    assert torch.equal(turns[0][:, 2:], box[2:].expand(24, 2))
+    away = (centres - box[:2] - box[2:] / 2).norm(dim=1)
+    assert (away.diff() >= 0).all()
+    assert torch.equal(turns[2], turns[0])
+    every = torch.cartesian_prod(torch.arange(0, 320.0), torch.arange(0, 240.0)).double()
+    nearest = (every[:, None] - centres).abs().amax(dim=2).amin(dim=1)
+    assert nearest.max() <= 20.5, "each point is in the middle half of some search region of 80 pixels"
+    assert len(tile_boxes(box, 100.0, (240, 320), 5, 24)) == 1
+
+
+def scene(at: tuple[int, int] | None) -> Frame:
+    """A coloured, textured target at x, y on a smooth ground."""
+    rng = np.random.default_rng(5)
+    ground = cv2.GaussianBlur(rng.integers(60, 160, (240, 320, 3), dtype=np.uint8), (0, 0), 6)
+    if at is not None:
+        x, y = at
+        target = cv2.resize(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8), (32, 32), interpolation=cv2.INTER_NEAREST)
+        ground[y : y + 32, x : x + 32] = target
+    return Frame(ground)
+
+
+def test_a_target_that_comes_back_elsewhere_is_found_again() -> None:
+    from lib.bench import SHIPPED, TrackerSpec, demo_spec
+
+    spec = demo_spec(TrackerSpec(device="cpu", reacquire=True))
+    assert spec.confidence == confidence_file(SHIPPED)
+    found = {}
+    for kind, one in (("reacquiring", spec), ("plain", replace(spec, reacquire=False))):
+        track = one.build()
+        state = track.init([scene((40, 40))], torch.tensor([[40.0, 40.0, 32.0, 32.0]]))
+        for place in [(42, 41), (44, 42), *[None] * 8, *[(250, 180)] * 10]:
+            state, prediction = track.step(state, [scene(place)])
+            if place is None:
+                assert status_of(prediction.scores.item()) != "tracked"
+        found[kind] = prediction
+    away = (found["reacquiring"].boxes_xywh[0] - torch.tensor([250.0, 180.0, 32.0, 32.0]).double()).abs().max()
+    assert away < 8
+    assert status_of(found["reacquiring"].scores.item()) == "tracked"
+    assert found["plain"].boxes_xywh[0, 0] < 200, "without the search it stays where it was"
