@@ -10,6 +10,7 @@ calibrated scores are on videos that were not fitted on.
 
 import argparse
 import sys
+from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
@@ -33,6 +34,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--videos", type=at_least(2), help="so many of each benchmark, from the first on (default: all)")
     add("--checkpoint", metavar="FILE", help="weights (default: epoch TEST.EPOCH)")
     add_experiment_options(parser)
+    add("--batch", type=at_least(1), default=16, help="videos at a time (default: 16)")
     add("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     add("--data_dir", help="parent of the data set folders (default: local.yaml)")
     add("--save_dir", help="where checkpoints are (default: local.yaml)")
@@ -54,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
     tracker = spec.build()
     if not isinstance(tracker, StagedTracker) or spec.checkpoint is None:
         raise ValueError(f"the scores of {options.script} {options.config} cannot be calibrated: no stages of a step")
-    with Console(stderr=True).status("tracking") as status:
-        samples = collect_samples(tracker, videos, on_video=lambda name: status.update(f"tracked {name}"))
-    about = {"dataset": options.dataset, "videos": len(videos), "weights": sha256_of(spec.checkpoint)}
+    with Console(stderr=True).status(f"tracking {len(videos)} videos"):
+        samples = collect_samples(tracker, videos, batch=options.batch)
+    about = {"dataset": options.dataset, "videos": len(videos), "weights": sha256_of(Path(spec.checkpoint))}
     result = calibrate_scores(samples, about)
-    path = confidence_file(spec.checkpoint)
+    path = confidence_file(Path(spec.checkpoint))
     result.calibration.save(path)
     print(f"{len(videos)} videos, {len(samples.raw)} frames; on videos that were not fitted on:")
     for name, found in (("raw", result.raw), ("calibrated", result.calibrated)):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from lib.bench.metrics import Reliability, overlap, reliability
 from lib.bench.metrics.curves import Floats
-from lib.data import Video
-from lib.track import Calibration, StagedTracker, begin, measured_step
+from lib.data import Frame, Video
+from lib.track import Calibration, StagedTracker, begin, measured_step, update_rows
 
 HIDDEN = 16
 """Units of the fit."""
@@ -46,12 +46,46 @@ class ConfidenceSamples:
         return ConfidenceSamples(self.features[torch.from_numpy(rows)], **kept)
 
 
+class _Pass:
+    """One video on its way through the tracker.
+
+    Attributes:
+        at: Position of the frame.
+        natural: The tracker has come here by itself.
+    """
+
+    def __init__(self, video: Video, number: int, turn: int, seed: int) -> None:
+        self.video, self.number, self.kidnaps = video, number, turn % 2 == 1
+        self.has_truth: NDArray[np.bool_] = np.asarray((video.boxes_xywh[:, 2:] > 0).all(axis=1))
+        self.start = self.at = int(np.argmax(self.has_truth))
+        self.natural = True
+        self.rng = np.random.default_rng([seed, number, turn])
+
+    def read(self) -> Frame:
+        frame = self.video.read_frame(self.at)
+        self.size_hw = frame.size_hw
+        return frame
+
+    def kidnap(self) -> Floats | None:
+        """[4] box that the tracker is set down at before the next frame; mostly None."""
+        if not self.kidnaps or self.rng.random() >= KIDNAP:
+            return None
+        self.natural = bool(self.has_truth[self.at - 1] and self.rng.random() < 0.5)
+        if self.natural:
+            return self.video.boxes_xywh[self.at - 1]
+        size = self.video.boxes_xywh[self.start, 2:] * np.exp(self.rng.normal(0, 0.4, 2))
+        return np.concatenate([self.rng.random(2) * self.size_hw[::-1] - size / 2, size])
+
+    def overlap(self, box_xywh: Floats) -> float | None:
+        """With the truth, 0 where the target is absent; None where nobody knows."""
+        truth, visible = self.video.boxes_xywh[self.at], self.video.visible[self.at]
+        if self.has_truth[self.at] and visible:
+            return float(overlap(box_xywh[None], truth[None])[0])
+        return None if visible and np.isnan(truth).any() else 0.0
+
+
 def collect_samples(
-    tracker: StagedTracker[Any, Any, Any],
-    videos: Sequence[Video],
-    passes: int = 2,
-    seed: int = 0,
-    on_video: Callable[[str], object] = lambda name: None,
+    tracker: StagedTracker[Any, Any, Any], videos: Sequence[Video], passes: int = 2, batch: int = 16, seed: int = 0
 ) -> ConfidenceSamples:
     """Track videos, and in every second pass set the tracker down at wrong boxes now and then.
 
@@ -61,41 +95,36 @@ def collect_samples(
         tracker: The tracker.
         videos: With truth; frames whose truth is unknown (NaN, without a label of absence) are left out.
         passes: How often each video is tracked.
+        batch: Videos at a time.
         seed: Of the wrong boxes.
-        on_video: Called with the name of each video that was tracked.
+
+    Raises:
+        ValueError: No frame after a first one has known truth.
     """
     rows: list[tuple[Tensor, float, float, int, bool]] = []
-    for number, video in enumerate(videos):
-        has_truth = (video.boxes_xywh[:, 2:] > 0).all(axis=1)
-        start = int(np.argmax(has_truth))
-        for turn in range(passes):
-            rng = np.random.default_rng([seed, number, turn])
-            frame = video.read_frame(start)
-            height, width = frame.size_hw
-            state = begin(tracker, [frame], torch.from_numpy(video.boxes_xywh[start : start + 1].copy()))
-            natural = True
-            for t in range(start + 1, len(video)):
-                if turn % 2 and rng.random() < KIDNAP:
-                    box = video.boxes_xywh[t - 1].copy()
-                    natural = bool(has_truth[t - 1] and rng.random() < 0.5)
-                    if not natural:
-                        size = np.nan_to_num(video.boxes_xywh[start, 2:]) * np.exp(rng.normal(0, 0.4, 2))
-                        box = np.concatenate([rng.random(2) * (width, height) - size / 2, size])
-                    moved = tracker.move_to(state.tracker, torch.from_numpy(box[None]))
-                    state = type(state)(moved, state.memory)
-                state, prediction, features = measured_step(tracker, state, [video.read_frame(t)])
-                known = has_truth[t] or not np.isnan(video.boxes_xywh[t]).any() or not video.visible[t]
-                if known:
-                    truth = video.boxes_xywh[t : t + 1]
-                    share = (
-                        overlap(prediction.boxes_xywh.numpy(), truth)[0] if has_truth[t] and video.visible[t] else 0.0
-                    )
-                    rows.append((features[0], float(prediction.scores[0]), float(share), number, natural))
-        on_video(video.name)
-    features, raw, overlaps, numbers, natural_rows = zip(*rows, strict=True)
-    return ConfidenceSamples(
-        torch.stack(features), np.array(raw), np.array(overlaps), np.array(numbers), np.array(natural_rows)
-    )
+    for first in range(0, len(videos), batch):
+        some = enumerate(videos[first : first + batch], first)
+        runs = [_Pass(video, number, turn, seed) for number, video in some for turn in range(passes)]
+        start = torch.from_numpy(np.stack([run.video.boxes_xywh[run.start] for run in runs]))
+        state = begin(tracker, [run.read() for run in runs], start)
+        while stay := [i for i, run in enumerate(runs) if run.at + 1 < len(run.video)]:
+            runs, state = [runs[i] for i in stay], state.select(stay)
+            for run in runs:
+                run.at += 1
+            places = [run.kidnap() for run in runs]
+            due = torch.tensor([place is not None for place in places])
+            set_down = torch.from_numpy(np.stack([np.zeros(4) if place is None else place for place in places]))
+            inner = update_rows(state.tracker, due, lambda part, i, to=set_down: tracker.move_to(part, to[i]))  # type: ignore[misc]
+            state = replace(state, tracker=inner)
+            state, prediction, features = measured_step(tracker, state, [run.read() for run in runs])
+            for run, box, score, seen in zip(runs, prediction.boxes_xywh, prediction.scores, features, strict=True):
+                share = run.overlap(box.numpy())
+                if share is not None:
+                    rows.append((seen, float(score), share, run.number, run.natural))
+    if not rows:
+        raise ValueError("no video has a frame with known truth after its first one")
+    found, *columns = zip(*rows, strict=True)
+    return ConfidenceSamples(torch.stack(found), *(np.array(column) for column in columns))
 
 
 def fit_calibration(samples: ConfidenceSamples, about: dict[str, Any], seed: int = 0) -> Calibration:
@@ -118,9 +147,10 @@ def fit_calibration(samples: ConfidenceSamples, about: dict[str, Any], seed: int
     for _ in range(400):
         optimizer.zero_grad()
         logits = (x @ weights[0] + weights[1]).tanh() @ weights[2] + weights[3]
-        nn.functional.binary_cross_entropy_with_logits(logits, y).backward()  # type: ignore[no-untyped-call]
+        nn.functional.binary_cross_entropy_with_logits(logits, y).backward()
         optimizer.step()
-    return Calibration(mean, scale, *(weight.detach() for weight in weights), about)
+    first, first_bias, last, last_bias = (weight.detach() for weight in weights)
+    return Calibration(mean, scale, first, first_bias, last, last_bias, about)
 
 
 @dataclass(frozen=True)

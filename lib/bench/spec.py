@@ -131,6 +131,8 @@ class TrackerSpec:
         """
         spec = replace(self, benchmark=benchmark, paths=paths)
         if self.reference:
+            if self.reacquire:
+                raise ValueError(f"--reacquire is for trained trackers, not for {self.reference}")
             return spec
         if not self.script or not self.config:
             raise ValueError("expected SCRIPT CONFIG (such as: ostrack vitb_256_mae_ce_32x4_ep300) or --tracker NAME")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from lib.bench import ConfidenceSamples, calibrate_scores, collect_samples
+from lib.bench import ConfidenceSamples, EvalJob, TrackerSpec, calibrate_scores, collect_samples
+from lib.bench.benchmarks import get_benchmark
 from lib.bench.metrics import reliability
+from lib.config import ConfigError
 from lib.data import Frame, Video
 from lib.methods import load_experiment
-from lib.track import FEATURES
+from lib.models import save_release
+from lib.paths import Paths
+from lib.track import FEATURES, ConfidenceTracker, ReacquiringTracker
 
 
 def test_reliability_of_a_few_frames_by_hand() -> None:
@@ -65,14 +72,52 @@ def test_samples_of_absent_targets_have_no_overlap_and_unknown_ones_are_left_out
     visible = np.ones(12, dtype=bool)
     visible[5] = False
     video = Video("a", boxes, visible, visible, lambda i: picture, lambda i: f"{i}.jpg")
-    names: list[str] = []
-    samples = collect_samples(tracker, [video, video], seed=3, on_video=names.append)
+    samples = collect_samples(tracker, [video, video], batch=1, seed=3)
     assert len(samples.raw) == 2 * 2 * 10
     assert samples.features.shape == (40, len(FEATURES))
     assert samples.features.isfinite().all()
-    each = samples.overlaps.reshape(4, 10)
+    each = samples.overlaps.reshape(2, 10, 2)
     assert (each[:, [2, 3]] == 0).all(), "frames 4 and 5"
     assert (samples.overlaps > 0).any()
-    assert samples.natural.reshape(4, 10)[::2].all()
+    assert samples.natural.reshape(2, 10, 2)[..., 0].all()
     assert not samples.natural.all()
-    assert names == ["a", "a"]
+    assert samples.videos.tolist() == [0] * 20 + [1] * 20
+
+
+def test_one_command_calibrates_a_tracker_and_the_others_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "tracking"))
+    from toy_tracker import write_benchmark
+
+    from tracking.calibrate import main
+
+    write_benchmark(tmp_path / "synthetic", (5, 6, 4))
+    experiment = load_experiment("ostrack", "synthetic_small")
+    network = experiment.method.build_network(experiment.config, False)
+    weights = save_release(tmp_path / "small", network.state_dict(), {"script": "ostrack"})
+    paths = Paths(tmp_path, tmp_path, tmp_path / "output", tmp_path)
+    asked = TrackerSpec("ostrack", "synthetic_small", checkpoint=weights, device="cpu")
+    raw = asked.resolve(paths)
+    with pytest.raises(ConfigError, match="--reacquire needs calibrated scores"):
+        replace(asked, reacquire=True).resolve(paths)
+    with pytest.raises(ValueError, match="--reacquire is for trained trackers"):
+        TrackerSpec(reference="static", reacquire=True).resolve(paths)
+    options = ["--dataset", "synthetic", "--checkpoint", weights, "--data_dir", tmp_path, "--save_dir", tmp_path / "o"]
+    before = raw.identity()
+    assert main(["ostrack", "synthetic_small", *map(str, options)]) == 0
+    told = capsys.readouterr().out
+    assert "3 videos, 24 frames" in told
+    assert f"written: {tmp_path / 'small.confidence.json'}" in told
+    spec = asked.resolve(paths)
+    assert isinstance(spec.build(), ConfidenceTracker)
+    assert spec.identity().difference(before.values)
+    assert replace(spec, scores="raw").identity().values == before.values
+    again = replace(spec, reacquire=True)
+    assert isinstance(again.build(), ReacquiringTracker)
+    assert again.labels == ("ostrack", "synthetic_small_reacquire")
+    job = EvalJob(again, get_benchmark("synthetic"), paths, metric="vot_multistart")
+    with pytest.raises(ValueError, match=r"short-term protocol \(vot_multistart\) forbids --reacquire"):
+        job.check()
+    replace(job, metric=None).check()

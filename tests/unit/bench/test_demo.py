@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,18 @@ def test_a_box_for_every_frame() -> None:
     assert [b[0] for b in out.boxes_xywh] == [1, 2, 2, 3, 4, 4]
     assert out.scores == [1.0, 0.5, 0.5, 0.5, 0.5, 0.5]
     assert [i for i, _ in out.broken] == [2, 5]
+
+
+def test_calibrated_scores_say_whether_the_target_is_tracked() -> None:
+    class Calibrated(Counting):
+        def step(self, state: State, frames: Sequence[Frame]) -> tuple[State, Prediction]:
+            after, found = super().step(state, frames)
+            scores = torch.tensor([{2.0: 0.9, 3.0: 0.3}.get(found.boxes_xywh[0, 0].item(), 0.1)])
+            return after, replace(found, scores=scores, raw_scores=found.scores)
+
+    out = follow(TrackerSession(Calibrated()), grabs(broken=[4]), frame(), (1, 2, 8, 9))
+    assert out.statuses == ["tracked", "unsure", "lost", "lost", "lost"]
+    assert follow(TrackerSession(Counting()), grabs(), frame(), (1, 2, 8, 9)).statuses == []
 
 
 def test_it_stops_when_asked() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.bench.metrics import MetricError, SequenceResult, evaluate
+from lib.bench.metrics import MetricError, SequenceResult, evaluate, reliability
 from lib.bench.report import (
     TrackerRun,
     attribute_figure,
@@ -118,6 +118,17 @@ def test_boxes_twice_as_large_have_a_size_bias_of_the_logarithm_of_two() -> None
         pytest.approx(0.2),
         None,
     ]
+
+
+def test_the_reliability_of_scores_is_a_figure_and_two_columns(tmp_path: Path) -> None:
+    rating = reliability(np.array([0.1, 0.9, 0.8]), np.array([0.0, 0.9, 1.0]))
+    runs = [replace(_run("a", 0.5), reliability=rating), _run("b", 0.5)]
+    scores = comparison_tables(runs, {})["scores"]
+    assert [c.title for c in scores.columns][-2:] == ["AUROC lost", "ECE"]
+    assert sorted(row[-2:] for row in scores.rows if row[0] == "a") == [[1.0, pytest.approx((0.1 + 0.2) / 3)]]
+    page = build_report("T", "Toy", runs, out=tmp_path / "x.html").read_text()
+    assert "Reliability of scores" in page
+    assert "Reliability of scores" not in build_report("T", "Toy", runs[1:], out=tmp_path / "y.html").read_text()
 
 
 def test_cards_name_their_tracker_and_say_behind_the_best(tmp_path: Path) -> None:

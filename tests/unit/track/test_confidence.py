@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -117,34 +115,3 @@ def test_tiles_cover_the_frame_in_turns_from_the_last_place_on() -> None:
     nearest = (every[:, None] - centres).abs().amax(dim=2).amin(dim=1)
     assert nearest.max() <= 20.5, "each point is in the middle half of some search region of 80 pixels"
     assert len(tile_boxes(box, 100.0, (240, 320), 5, 24)) == 1
-
-
-def scene(at: tuple[int, int] | None) -> Frame:
-    """A coloured, textured target at x, y on a smooth ground."""
-    rng = np.random.default_rng(5)
-    ground = cv2.GaussianBlur(rng.integers(60, 160, (240, 320, 3), dtype=np.uint8), (0, 0), 6)
-    if at is not None:
-        x, y = at
-        target = cv2.resize(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8), (32, 32), interpolation=cv2.INTER_NEAREST)
-        ground[y : y + 32, x : x + 32] = target
-    return Frame(ground)
-
-
-def test_a_target_that_comes_back_elsewhere_is_found_again() -> None:
-    from lib.bench import SHIPPED, TrackerSpec, demo_spec
-
-    spec = demo_spec(TrackerSpec(device="cpu", reacquire=True))
-    assert spec.confidence == confidence_file(SHIPPED)
-    found = {}
-    for kind, one in (("reacquiring", spec), ("plain", replace(spec, reacquire=False))):
-        track = one.build()
-        state = track.init([scene((40, 40))], torch.tensor([[40.0, 40.0, 32.0, 32.0]]))
-        for place in [(42, 41), (44, 42), *[None] * 8, *[(250, 180)] * 10]:
-            state, prediction = track.step(state, [scene(place)])
-            if place is None:
-                assert status_of(prediction.scores.item()) != "tracked"
-        found[kind] = prediction
-    away = (found["reacquiring"].boxes_xywh[0] - torch.tensor([250.0, 180.0, 32.0, 32.0]).double()).abs().max()
-    assert away < 8
-    assert status_of(found["reacquiring"].scores.item()) == "tracked"
-    assert found["plain"].boxes_xywh[0, 0] < 200, "without the search it stays where it was"
