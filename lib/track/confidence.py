@@ -178,7 +178,7 @@ def measured_step(
     output = tracker.forward(before, region)
     after, prediction = tracker.postprocess(before, region, output)
     features, memory = measure_features(region, output.candidates, prediction, before.boxes_xywh, state.memory)
-    after = tracker.update(after, frames, output, prediction)
+    after = tracker.update(after, frames, region, output, prediction)
     return replace(state, tracker=after, memory=memory), prediction, features
 
 

@@ -16,7 +16,6 @@ from lib.track import OneStreamTracker, StagedTracker
 MOMENTUM = 0.4
 CONFIGS = [
     ("ostrack", []),
-    ("ostrack", ["MODEL.HEAD={TYPE: CORNER}"]),
     ("cstrack_s1", []),
     ("translate_track", []),
     ("transt", []),
