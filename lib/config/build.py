@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -118,7 +119,16 @@ def from_tree(schema: type[C], tree: Tree, path: str = "", default: Any = None) 
     try:
         return schema(**values)
     except ValueError as error:
-        raise ConfigError(f"{next(iter(tree.where.values()), 'configuration')}: {path.rstrip('.')} {error}") from None
+        message = str(error)
+        named = path if message[:1].isupper() or not path else f"{path.rstrip('.')}: "
+        raise ConfigError(f"{_stated_at(tree, message)}: {named}{message}") from None
+
+
+def _stated_at(tree: Tree, message: str) -> str:
+    """The place of a key that a message names, an override's before a file's; of the section if it names none."""
+    places = [tree.origin(key) for key in re.findall(r"[A-Z][A-Z0-9_.]*", message)]
+    places = sorted((p for p in places if p != "configuration"), key=lambda place: not place.startswith("override"))
+    return next(iter([*places, *tree.where.values()]), "configuration")
 
 
 def _convert(hint: Any, value: Any, what: str, path: str, default: Any = None) -> Any:

@@ -433,7 +433,7 @@ class Init(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         named = self.checkpoint or (self.script and self.config)
-        require(bool(named), "INIT must name a CHECKPOINT, or a SCRIPT and its CONFIG")
+        require(bool(named), "needs a CHECKPOINT, or a SCRIPT and its CONFIG")
 
 
 @dataclass(frozen=True)

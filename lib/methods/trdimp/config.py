@@ -117,6 +117,8 @@ class TrDiMPTest(schema.Test):
             )
 
 
+STRIDE = 16
+"""Pixels per cell of TrDiMP's maps."""
 CROP = schema.Region(size=352, factor=6.0, number=3, center_jitter=3.0, scale_jitter=0.25)
 
 
@@ -134,3 +136,10 @@ class TrDiMPConfig(schema.Config):
     model: TrDiMPModel = TrDiMPModel()
     train: TrDiMPTrain = TrDiMPTrain()
     test: TrDiMPTest = TrDiMPTest()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sides = {"DATA.SEARCH.SIZE": self.data.search.size, "TEST.SEARCH_SIZE": self.test.search_size}
+        for key, side in sides.items():
+            if side % STRIDE:
+                raise ValueError(f"{key}, the crops' side {side}, must be a multiple of {STRIDE}")

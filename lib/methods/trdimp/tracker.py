@@ -299,7 +299,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
             policy: Chooses cells.
 
         Returns:
-            [B, 2] float64 x, y in cells from the middle one, `Flag` [B], highest scores [B] in 0..1.
+            [B, 2] float64 x, y in cells from the middle one, `Flag` [B], highest scores [B] in 0..1, NaN where one
+            is not finite.
         """
         side = self.grid + 1
         scores = output.candidates.scores.detach().float().cpu()
@@ -310,7 +311,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
             chosen = torch.stack([choice // side, choice % side], dim=1) - side // 2
             moved = torch.where(choice[:, None] < 0, moved, chosen.to(moved))
             flags = flags.masked_fill(choice >= 0, int(Flag.NORMAL))
-        return moved.flip(1).double(), flags, scores.amax(dim=1).nan_to_num(0.0).clamp(0, 1)
+        confidence = torch.where(scores.isfinite().all(dim=1), scores.amax(dim=1).clamp(0, 1), torch.nan)
+        return moved.flip(1).double(), flags, confidence
 
     def _refine(self, state: TrDiMPState, found: Candidates, boxes_xywh: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes [B, 4] in crop pixels that climbed from given and from random ones, and [B] whether any was usable."""

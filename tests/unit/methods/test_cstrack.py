@@ -480,7 +480,7 @@ def test_what_does_not_fit_is_an_error() -> None:
         experiment(1, "DATA.TEMPLATE.NUMBER=1")
     with pytest.raises(ConfigError, match=r"MODEL\.HIDDEN_DIM is 512, but the backbone's tokens are 24 wide"):
         network(1, "MODEL.HIDDEN_DIM=512")
-    with pytest.raises(ConfigError, match=r"INIT must name a CHECKPOINT, or a SCRIPT and its CONFIG"):
+    with pytest.raises(ConfigError, match=r"INIT: needs a CHECKPOINT, or a SCRIPT and its CONFIG"):
         experiment(1, "INIT={SCRIPT: cstrack_s1}")
     with pytest.raises(ConfigError, match=r"INIT must say where stage 1 left it"):
         experiment(1, "MODEL.TEMPORAL=true")

@@ -133,6 +133,17 @@ def test_the_surer_head_gives_the_box() -> None:
     torch.testing.assert_close(graph.scores[:, 0], first.amax(1) * second.amax(1))
 
 
+@pytest.mark.parametrize("head", ["head", "head_diffuse"])
+def test_a_head_that_is_no_number_is_not_left_out(head: str) -> None:
+    net, given = network(), batch(2)
+    with torch.no_grad():
+        for parameter in net.get_submodule(head).parameters():
+            parameter.fill_(torch.nan)
+        template = net.encode_template(given.template[:, 0])
+        found = net.locate(template, given.search[:, 0], torch.randn(2, *net.noise_shape))
+    assert found.candidates.scores.isnan().all()
+
+
 def entered(net: GDSTrack, phase: int, *overrides: str) -> tuple[GDSTrackObjective, set[str]]:
     """The objective and the names that a phase trains; the network is as the loop has it in this phase."""
     config = experiment(*overrides).config
