@@ -16,7 +16,16 @@ from xml.etree import ElementTree
 import numpy as np
 
 from lib.bench.result_files import write_boxes
-from lib.data import AnnotationError, Frame, FrameSource, check_name, decode_text, encode_picture, parse_boxes
+from lib.data import (
+    AnnotationError,
+    Frame,
+    FrameSource,
+    check_name,
+    decode_text,
+    encode_picture,
+    form_problem,
+    parse_boxes,
+)
 from lib.track import Box, TrackerSession, check_box
 
 Marks = Mapping[int, Box | None]
@@ -160,7 +169,7 @@ def read_labelme(folder: Path) -> Targets:
             picture = str(content["imagePath"]).replace("\\", "/").rpartition("/")[2]
             shapes = [_labelme_shape(shape) for shape in content["shapes"]]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise AnnotationError(f"{file}: not a labelme file ({type(error).__name__}: {error})") from None
+            raise AnnotationError(f"{file}: not a labelme file; {form_problem(error)}") from None
         for target, box in shapes:
             _add(targets, target, picture, box, str(file))
     return targets
@@ -203,7 +212,7 @@ def read_cvat(file: Path) -> Targets:
     except AnnotationError:
         raise
     except (ElementTree.ParseError, ValueError, KeyError) as error:
-        raise AnnotationError(f"{file}: not a CVAT file ({type(error).__name__}: {error})") from None
+        raise AnnotationError(f"{file}: not a CVAT file; {form_problem(error)}") from None
     if not targets:
         raise AnnotationError(f"{file}: no track, and no picture with a box or polygon")
     return targets

@@ -65,6 +65,7 @@ from lib.data.io import (
     decode_depth,
     decode_image,
     decode_text,
+    form_problem,
     jpeg_decoder,
     number_array,
     number_rows,

@@ -244,6 +244,21 @@ def decode_text(data: bytes, name: str) -> str:
     return text
 
 
+def form_problem(error: Exception) -> str:
+    """What is wrong with the form of an annotation file, for a message behind "not a ... file".
+
+    Args:
+        error: What reading it raised.
+    """
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not a text"
+    if isinstance(error, ValueError):
+        return f"it may be cut short, or another kind of file: {error}"
+    return "it has another structure"
+
+
 def stretch(picture: NDArray[Any], name: str) -> Image:
     """Bring a picture of more than 8 bits to 0..255, linearly: its darkest thousandth to 0, its brightest to 255.
 

@@ -203,8 +203,6 @@ class Processing:
             if mask is None:
                 continue
             plan = places[i].plan
-            if mask.shape != plan.frame.size_hw:
-                raise ValueError(f"a mask of {mask.shape} pixels for a frame of {plan.frame.size_hw}")
             picture = mask.astype(np.uint8)[..., None] * np.uint8(255)
             changes = PictureChanges(plan.mirrored, border=np.zeros(1, dtype=np.uint8))
             crop = self.styles[plan.kind].crop(picture, places[i].region, size, changes)

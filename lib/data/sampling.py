@@ -15,9 +15,9 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from lib.config import Data
-from lib.data.io import FILE_ERRORS, BrokenFiles, TooManyBadSamplesError
+from lib.data.io import FILE_ERRORS, BrokenFiles, DecodeError, TooManyBadSamplesError
 from lib.data.modalities import as_read
-from lib.data.types import Dataset, Frame, FrameSet, InvalidSampleError, Mask, RatedDataset, Video
+from lib.data.types import Dataset, Frame, FrameSet, InvalidSampleError, Mask, Masks, RatedDataset, Video
 from lib.registry import Registry
 
 MIN_LENGTH = 20
@@ -439,7 +439,7 @@ class TrackingSampler(Generic[T]):
         """Read the frames of a sample, each once.
 
         Raises:
-            OSError, DecodeError: A picture is missing or damaged.
+            OSError, DecodeError: A picture is missing or damaged, or a mask has another size.
         """
         other = ids.search_video or video
         frames: dict[tuple[bool, int], Frame] = {}
@@ -449,6 +449,14 @@ class TrackingSampler(Generic[T]):
             if key not in frames:
                 frames[key] = self.pictures(of.read_frame(i))
             return frames[key]
+
+        def masks(of: Video, numbers: Sequence[int]) -> Masks | None:
+            found = of.masks(numbers)
+            for i, mask in zip(numbers, found or (), strict=False):
+                if mask is not None and mask.shape != frame(of, i).size_hw:
+                    sizes = [" x ".join(map(str, reversed(shape))) for shape in (mask.shape, frame(of, i).size_hw)]
+                    raise DecodeError(f"{of.frame_path(i)}: a mask of {sizes[0]} pixels for a picture of {sizes[1]}")
+            return found
 
         template, search = (tuple(frame(v, i) for i in n) for v, n in ((video, ids.template), (other, ids.search)))
         has_masks = self.masks and video.read_mask is not None and other.read_mask is not None
@@ -463,8 +471,8 @@ class TrackingSampler(Generic[T]):
             frame_ids=(*ids.template, *ids.search),
             negative_sequence="" if ids.search_video is None else f"{other.dataset}/{other.name}",
             real_length=ids.real_length,
-            template_masks=video.masks(ids.template) if has_masks else None,
-            search_masks=other.masks(ids.search) if has_masks else None,
+            template_masks=masks(video, ids.template) if has_masks else None,
+            search_masks=masks(other, ids.search) if has_masks else None,
         )
 
     def _check_usable(self, dataset: Dataset) -> None:

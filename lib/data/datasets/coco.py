@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive
 from lib.data.datasets.frames import FrameFiles, Listed
-from lib.data.io import AnnotationError, number_array
+from lib.data.io import AnnotationError, form_problem, number_array
 from lib.data.store import Store
 from lib.data.types import Mask
 
@@ -64,11 +66,14 @@ class CocoDataset(StoredDataset):
             self._class_of = np.array([categories.get(a.get("category_id"), -1) for a in objects], dtype=np.int64)
             self._outlines: list[NDArray[np.float32]] | None = None
             if masks:
-                self._outlines = [_joined(a["segmentation"]) for a in objects]
+                self._outlines = [
+                    _joined(a.get("segmentation"), f"{root.describe(key)}: object {a['id']}") for a in objects
+                ]
                 self._sizes = np.array([(image["height"], image["width"]) for image in table["images"]], dtype=np.int64)
+        except AnnotationError:
+            raise
         except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            what = f"{type(error).__name__}: {error}"
-            raise AnnotationError(f"{root.describe(key)}: not a COCO annotation file ({what})") from None
+            raise AnnotationError(f"{root.describe(key)}: not a COCO annotation file; {form_problem(error)}") from None
         super().__init__(root, (), name)
         self.min_side = min_side
         self._folder = f"images/{split}"
@@ -88,7 +93,7 @@ class CocoDataset(StoredDataset):
         image, category = int(self._image_of[index]), int(self._class_of[index])
         files = Listed(self._folder, self._files[[image]])
         mask = None
-        if self._outlines is not None:
+        if self._outlines is not None and len(self._outlines[index]):
             height, width = map(int, self._sizes[image])
             mask = PolygonMask(self._outlines[index], (height, width))
         object_class = self._classes[category] if category >= 0 else None
@@ -118,7 +123,19 @@ class PolygonMask:
         return mask.astype(np.bool_)
 
 
-def _joined(polygons: list[list[float]]) -> NDArray[np.float32]:
-    """[P, 2] corners of all polygons of an object, with a row of NaN behind each."""
-    corners = [np.array([*polygon, np.nan, np.nan], dtype=np.float32).reshape(-1, 2) for polygon in polygons]
-    return np.concatenate(corners) if corners else np.zeros((0, 2), dtype=np.float32)
+def _joined(polygons: Any, where: str) -> NDArray[np.float32]:
+    """[P, 2] corners of an object's polygons of three corners or more, with a row of NaN behind each.
+
+    Args:
+        polygons: The annotation's "segmentation".
+        where: File and object, for messages.
+
+    Raises:
+        AnnotationError: It is no list of polygons, or a number is not finite.
+    """
+    if not isinstance(polygons, list):
+        raise AnnotationError(f"{where} has no polygons in 'segmentation', which masks are made of")
+    parts = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    if not all(math.isfinite(sum(polygon)) for polygon in parts):
+        raise AnnotationError(f"{where} has a polygon with a number that is not finite")
+    return np.array([x for polygon in parts for x in (*polygon, np.nan, np.nan)], dtype=np.float32).reshape(-1, 2)

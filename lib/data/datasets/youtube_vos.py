@@ -14,7 +14,7 @@ from PIL import Image
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root
 from lib.data.datasets.frames import FrameFiles, Listed
-from lib.data.io import AnnotationError
+from lib.data.io import AnnotationError, form_problem
 from lib.data.store import Store
 from lib.data.types import Mask
 
@@ -80,8 +80,7 @@ class YoutubeVosDataset(StoredDataset):
                 for number, one in entry["objects"].items()
             }
         except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-            what = f"{type(error).__name__}: {error}"
-            raise AnnotationError(f"{where}: not a meta.json of YouTube-VOS ({what})") from None
+            raise AnnotationError(f"{where}: not a meta.json of YouTube-VOS; {form_problem(error)}") from None
         chosen = list(self._objects) if names is None else list(names)
         if unknown := [n for n in chosen if n not in self._objects]:
             raise AnnotationError(f"{where}: there is no object {unknown[0]}")

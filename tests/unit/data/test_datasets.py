@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -431,8 +432,27 @@ def test_coco_objects_are_one_frame_sequences(tmp_path: Path, kind: str, folder:
 
 def test_a_coco_file_that_is_none_is_named(tmp_path: Path) -> None:
     as_folder({"annotations/instances_train2017.json": "[]"}, tmp_path)
-    with pytest.raises(AnnotationError, match=r"instances_train2017\.json: not a COCO"):
+    with pytest.raises(AnnotationError, match=r"instances_train2017\.json: not a COCO annotation file; it has another"):
         CocoDataset(open_store(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ({"counts": "a1", "size": [24, 32]}, r"instances_train2017\.json: object 1 has no polygons in 'segmentation'"),
+        ([[1, 2, float("nan"), 4, 5, 6]], r"object 1 has a polygon with a number that is not finite"),
+    ],
+)
+def test_coco_masks_that_are_no_polygons_are_one_sentence(tmp_path: Path, segmentation: Any, message: str) -> None:
+    found = {"id": 1, "image_id": 5, "bbox": [4, 6, 20, 18], "segmentation": segmentation}
+    table = {"images": [{"id": 5, "file_name": "a.jpg", "height": 24, "width": 32}], "annotations": [found]}
+    as_folder({"annotations/instances_train2017.json": json.dumps(table)}, tmp_path)
+    with pytest.raises(AnnotationError, match=message):
+        CocoDataset(open_store(tmp_path), masks=True)
+    assert len(CocoDataset(open_store(tmp_path))) == 1
+    table["annotations"] = [{**found, "segmentation": [[1, 2, 3, 4]]}]
+    as_folder({"annotations/instances_train2017.json": json.dumps(table)}, tmp_path)
+    assert CocoDataset(open_store(tmp_path), masks=True)[0].read_mask is None, "two corners enclose nothing"
 
 
 def test_coco_masks_are_the_inside_of_the_polygons(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.data import AnnotationError
+from lib.config import Data
+from lib.data import FRAME_SAMPLERS, AnnotationError, DecodeError, FrameIds, TrackingSampler
 from lib.data.datasets import build_dataset
 from lib.paths import Paths
 
@@ -52,6 +53,17 @@ def test_objects_are_sequences_with_boxes_around_their_masks(tmp_path: Path) -> 
     assert cat.read_frame(1).size_hw == mask.shape
     assert dog.boxes_xywh.tolist() == [[0, 0, 5, 5]]
     assert not dog.valid.any()  # too small
+
+
+def test_a_mask_of_another_size_than_its_picture_is_named(tmp_path: Path) -> None:
+    root = write(tmp_path, tuple(f"{5 * i:05d}" for i in range(20)))
+    Image.fromarray(np.zeros((30, 40, 3), dtype=np.uint8)).save(root / "youtube_vos/train/JPEGImages/abc/00005.jpg")
+    dataset = built(root)
+    config = Data(max_sample_interval=1)
+    sampler = TrackingSampler([dataset], [1], FRAME_SAMPLERS["causal"](config), lambda frames, _: frames, 0, masks=True)
+    assert sampler.read(dataset[0], FrameIds((0,), (0,))).search_masks is not None
+    with pytest.raises(DecodeError, match=r"00005\.jpg: a mask of 80 x 60 pixels for a picture of 40 x 30"):
+        sampler.read(dataset[0], FrameIds((0,), (1,)))
 
 
 def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
