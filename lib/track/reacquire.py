@@ -24,13 +24,14 @@ class ReacquireState(State):
         confident: Of tracker and confidence.
         lost: [B] int64 on the CPU, frames in a row in which the target was lost.
         sure_xywh: [B, 4] float64 on the CPU, image pixels: the last box that was tracked with confidence.
-        scores, boxes_xywh: [B] and [B, 4] of the frame, on the CPU.
+        scores, raw_scores, boxes_xywh: [B], [B] and [B, 4] of the frame, on the CPU.
     """
 
     confident: ConfidenceState
     lost: Tensor
     sure_xywh: Tensor
     scores: Tensor
+    raw_scores: Tensor
     boxes_xywh: Tensor
 
 
@@ -58,20 +59,20 @@ class ReacquiringTracker(Tracker[ReacquireState]):
 
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ReacquireState:
         confident, boxes = begin(self.tracker, frames, boxes_xywh), boxes_xywh.detach().cpu().double().clone()
-        lost = torch.zeros(len(frames), dtype=torch.int64)
-        return ReacquireState(confident, lost, boxes, torch.ones(len(frames)), boxes)
+        lost, ones = torch.zeros(len(frames), dtype=torch.int64), torch.ones(len(frames))
+        return ReacquireState(confident, lost, boxes, ones, ones, boxes)
 
     @torch.no_grad()
     def step(self, state: ReacquireState, frames: Sequence[Frame]) -> tuple[ReacquireState, Prediction]:
         confident, prediction, features = measured_step(self.tracker, state.confident, frames)
         scores, boxes = self.calibration(features), prediction.boxes_xywh
         lost = torch.where(scores < LOST, state.lost + 1, 0)
-        after = ReacquireState(confident, lost, state.sure_xywh, scores, boxes)
+        after = ReacquireState(confident, lost, state.sure_xywh, scores, prediction.scores, boxes)
         after = update_rows(
             after, lost >= self.patience, lambda part, rows: self._search(part, [frames[i] for i in rows])
         )
         sure = torch.where((after.scores >= TRACKED)[:, None], after.boxes_xywh, after.sure_xywh)
-        given = Prediction(after.boxes_xywh, after.scores, prediction.windowed_scores, raw_scores=prediction.scores)
+        given = Prediction(after.boxes_xywh, after.scores, raw_scores=after.raw_scores)
         return replace(after, sure_xywh=sure), given
 
     def _search(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
@@ -103,6 +104,7 @@ class ReacquiringTracker(Tracker[ReacquireState]):
             confident=confident,
             lost=torch.zeros_like(state.lost),
             scores=scores,
+            raw_scores=prediction.scores,
             boxes_xywh=prediction.boxes_xywh,
         )
         return update_rows(held, accepted, lambda part, rows: taken.select(rows))

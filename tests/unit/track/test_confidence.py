@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from lib.bench import TrackerSpec, demo_spec
 from lib.data import Frame
 from lib.methods import load_experiment
 from lib.track import (
@@ -115,3 +117,35 @@ def test_tiles_cover_the_frame_in_turns_from_the_last_place_on() -> None:
     nearest = (every[:, None] - centres).abs().amax(dim=2).amin(dim=1)
     assert nearest.max() <= 20.5, "each point is in the middle half of some search region of 80 pixels"
     assert len(tile_boxes(box, 100.0, (240, 320), 5, 24)) == 1
+
+
+def scene(at: tuple[int, int] | None) -> Frame:
+    """A coloured, textured target at x, y on a smooth ground."""
+    rng = np.random.default_rng(5)
+    ground = cv2.GaussianBlur(rng.integers(60, 160, (240, 320, 3), dtype=np.uint8), (0, 0), 6)
+    if at is not None:
+        x, y = at
+        target = cv2.resize(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8), (32, 32), interpolation=cv2.INTER_NEAREST)
+        ground[y : y + 32, x : x + 32] = target
+    return Frame(ground)
+
+
+def test_a_target_that_comes_back_elsewhere_is_found_again() -> None:
+    spec = demo_spec(TrackerSpec(device="cpu", scores="raw"))
+    count = len(FEATURES)
+    zeros, ones = torch.zeros(count).double(), torch.ones(1).double()
+    by_peak = zeros[:, None].clone()
+    by_peak[0] = 1.0
+    calibrated = Calibration(zeros, torch.ones(count).double(), by_peak, 0 * ones, 4 * ones, 0 * ones[0], {})
+    found = {}
+    for kind in (ConfidenceTracker, ReacquiringTracker):
+        track = kind(spec.build(), calibrated)
+        state = track.init([scene((40, 40))], torch.tensor([[40.0, 40.0, 32.0, 32.0]]))
+        for place in [(42, 41), *[None] * 5, *[(250, 180)] * 3]:
+            state, prediction = track.step(state, [scene(place)])
+            assert place is not None or status_of(prediction.scores.item()) == "lost"
+        found[kind] = prediction
+    away = (found[ReacquiringTracker].boxes_xywh[0] - torch.tensor([250.0, 180.0, 32.0, 32.0]).double()).abs().max()
+    assert away < 5
+    assert status_of(found[ReacquiringTracker].scores.item()) == "tracked"
+    assert found[ConfidenceTracker].boxes_xywh[0, 0] < 120, "without the search it stays where it was"
