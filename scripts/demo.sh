@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole road on a benchmark that is made here: data, training, testing, report. Some ten minutes on two CPU cores.
-#   bash scripts/demo.sh                      a small one-stream RGB tracker, from scratch         -> output/demo
+#   bash scripts/demo.sh                      a small one-stream RGB tracker, fine-tuned           -> output/demo
 #   bash scripts/demo.sh --method sdstrack    RGB-T: RGB alone, thermal alone, both of them        -> output/demo_sdstrack
 # Run again, finished parts are not done twice.
 set -euo pipefail

@@ -102,7 +102,7 @@ def ways_here() -> list[Way]:
             ENGINES[runtime].require()
         except EngineError:
             continue
-        return [*found, *(Way(runtime, name) for name in numbers), Way(f"{runtime}-int8")]
+        found += [*(Way(runtime, name) for name in numbers), Way(f"{runtime}-int8")]
     return found
 
 

@@ -8,6 +8,13 @@ scores=(
     foundation="$results/ostrack/synthetic_small/lasher"
     static="$results/reference/static/lasher"
 )
+rows=(
+    both="adapters and fusion trained here on the frozen RGB network, tracking on RGB and thermal pictures"
+    rgb_only="the same weights with black thermal pictures: how much RGB alone carries"
+    thermal_only="the same weights with black RGB pictures: how much thermal alone carries"
+    foundation="the RGB network that the adapters were added to, on RGB: what both must beat"
+    static="the first frame's box, never moved: what any tracker must beat"
+)
 
 make_data() {
     local worlds=(--layout lasher --difficulty 0.3 --seed 7)
@@ -29,7 +36,7 @@ track() {
 }
 
 report() {
-    run tracking/analysis_results.py "${lasher[@]}" "${places[@]}" --results "${scores[@]}" \
+    run tracking/analysis_results.py "${lasher[@]}" "${places[@]}" --results "${scores[@]}" --about "${rows[@]}" \
         --training_log "$out/logs/sdstrack-synthetic_demo.jsonl" \
         --title "A small SDSTrack on synthetic RGB-T: both pictures, RGB alone, thermal alone" --report "$out"
     run tracking/robustness.py sdstrack synthetic_demo "${lasher[@]}" --batch 4 "${places[@]}" \
