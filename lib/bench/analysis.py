@@ -36,7 +36,7 @@ from lib.bench.report import (
     size_bias,
 )
 from lib.bench.result_files import Floats, ResultFileError
-from lib.bench.results import find_results, read_manifest, read_results
+from lib.bench.results import MANIFEST, find_results, read_manifest, read_results
 from lib.config import ConfigError
 from lib.data import Boxes, Video
 from lib.methods import load_experiment
@@ -62,7 +62,7 @@ class ResultSource:
         """Read a value of `--results`.
 
         Args:
-            text: ``LABEL=DIR[,DIR...]``, or ``DIR``, whose last part is the label then; archives as folders.
+            text: ``LABEL=DIR[,DIR...]``, or ``DIR``, called by its last part (see `_usual_label`); archives as folders.
 
         Raises:
             ValueError: It is neither.
@@ -75,6 +75,9 @@ class ResultSource:
 
     @staticmethod
     def _usual_label(path: Path) -> str:
+        """Script and configuration of a folder that `tracking/test.py` wrote, which is named by its benchmark."""
+        if (path / MANIFEST).is_file():
+            return "/".join(path.absolute().parts[-3:-1])
         return archive_stem(path.name) or path.name
 
     def unpacked(self, sequences: Sequence[BenchmarkVideo], scratch: Path) -> list[ResultSource]:

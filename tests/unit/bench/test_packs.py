@@ -96,6 +96,14 @@ LAYOUTS: dict[str, Mapping[str, str | bytes]] = {
 }
 
 
+def test_a_folder_of_ours_is_called_by_its_configuration(tmp_path: Path) -> None:
+    folder = tmp_path / "trdimp/small/lasot"
+    folder.mkdir(parents=True)
+    assert ResultSource.parse(str(folder)).label == "lasot"
+    (folder / "manifest.json").write_text("{}")
+    assert ResultSource.parse(str(folder)).label == "trdimp/small"
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_scores_of_the_plain_folder(
     layout: str, truth: list[BenchmarkVideo], tmp_path: Path
