@@ -61,7 +61,8 @@ class Region(Section):
     Attributes:
         size: Output side in pixels.
         factor: Side of the crop over the square root of the box's area.
-        center_jitter, scale_jitter: Jitter of the box around which the crop is cut; see `lib.data.jitter_box`.
+        center_jitter, scale_jitter, scale_bias: Jitter of the box around which the crop is cut; see
+            `lib.data.jitter_box`. A tracker whose boxes are too large sees search regions with a bias above 0.
         number: Frames of this kind in a sample.
     """
 
@@ -69,6 +70,7 @@ class Region(Section):
     factor: Positive = 4.0
     center_jitter: NotNegative = 0.0
     scale_jitter: NotNegative = 0.0
+    scale_bias: Annotated[float, Range(-2, 2)] = 0.0
     number: Count = 1
 
 

@@ -136,6 +136,7 @@ def jitter_box(
     scale_jitter: float,
     center_jitter: float,
     geometric: bool = True,
+    scale_bias: float = 0.0,
 ) -> Float32s:
     """A box of random size and place around another one, for given random numbers (OSTrack, ECCV 2022).
 
@@ -148,6 +149,7 @@ def jitter_box(
         scale_jitter: Standard deviation of the logarithm of width and height.
         center_jitter: 1 lets the centre move by half the new box's mean side.
         geometric: That mean is the geometric one (OSTrack), or else the arithmetic one (TransT).
+        scale_bias: Mean of the logarithm of width and height; above 0 for boxes that are too large.
 
     Returns:
         [4] x, y, w, h.
@@ -155,7 +157,7 @@ def jitter_box(
     box = np.asarray(box_xywh, dtype=np.float32)
     half = np.float32(0.5)
     # exp in double precision: numpy's single-precision exp differs between processors in the last digit
-    spread = np.asarray(normal, dtype=np.float32) * np.float32(scale_jitter)
+    spread = np.asarray(normal, dtype=np.float32) * np.float32(scale_jitter) + np.float32(scale_bias)
     size = box[2:] * np.array([math.exp(v) for v in spread.tolist()], dtype=np.float32)
     side = np.sqrt(size[0] * size[1]) if geometric else half * (size[0] + size[1])
     reach = side * np.float32(center_jitter)

@@ -176,7 +176,7 @@ class CropStyle(ABC):
             [4] x, y, w, h in image pixels.
         """
         spread, reach = region.scale_jitter, region.center_jitter
-        return jitter_box(box_xywh, normal, uniform, spread, reach, self.geometric_jitter)
+        return jitter_box(box_xywh, normal, uniform, spread, reach, self.geometric_jitter, region.scale_bias)
 
     def training_region(
         self, box_xywh: Float32s, normal: Float32s, uniform: Float32s, region: Region, size_hw: tuple[int, int]

@@ -264,7 +264,8 @@ class WarpedStyle(CropStyle):
         rx, ry, sx, sy = (2 * uniform.astype(np.float64) - 1).tolist()
         template = round(2 * region.size / region.factor)
         side, last = region.size - 1, 4 * template + 2  # of the crop and of the square, between centres of pixels
-        scales = [min(1 + r * region.scale_jitter, (last + 1) / side) for r in (rx, ry)]
+        bias = math.exp(region.scale_bias)
+        scales = [min(bias * (1 + r * region.scale_jitter), (last + 1) / side) for r in (rx, ry)]
         reach = [max(0.0, (last - side * scale) / 2) for scale in scales]
         shifts = [min(max(r * region.center_jitter, -far), far) for r, far in zip((sx, sy), reach, strict=True)]
         pixel = context_side(w, h) / template

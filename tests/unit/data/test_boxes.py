@@ -65,6 +65,14 @@ def test_jitter_has_the_stated_spread():
     assert offset.std() == pytest.approx(3 / np.sqrt(12), rel=0.05)
 
 
+def test_a_bias_makes_all_jittered_boxes_larger_around_the_same_place():
+    box, uniform = np.array([100, 100, 40, 10], dtype=np.float32), np.full(2, 0.5)
+    for normal in (np.zeros(2), np.array([0.3, -1.0])):
+        plain, biased = (boxes.jitter_box(box, normal, uniform, 0.25, 3.0, scale_bias=b) for b in (0.0, 0.2))
+        np.testing.assert_allclose(biased[2:], plain[2:] * np.exp(0.2), rtol=1e-6)
+        np.testing.assert_allclose(biased[:2] + biased[2:] / 2, [120, 105], rtol=1e-6)
+
+
 def test_jitter_reaches_as_far_as_the_mean_that_is_asked_for():
     box, noise = np.array([100, 100, 40, 10], dtype=np.float32), np.zeros(2, dtype=np.float32)
     corner = np.ones(2, dtype=np.float32)
