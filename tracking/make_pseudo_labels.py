@@ -55,7 +55,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> int:
     paths = load_paths(data_dir=args.data_dir)
-    videos = open_videos(args.dataset, paths, "lmdb" if args.use_lmdb else "auto")
+    videos = open_videos(args.dataset, paths, bool(args.use_lmdb))
     folder = (args.output or paths.pseudo_labels) / videos.name
     settings = LabelSettings(gap=args.gap, linear=args.linear)
     job = LabelJob(videos, folder, settings, args.flow and args.flow.resolve(), args.seed)

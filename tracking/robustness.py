@@ -69,15 +69,14 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
 
     from lib.bench import (
         EvalJob,
+        Sweep,
         TrackerSpec,
         by_kind,
-        corruption_sweep,
-        drop_sweep,
         measure,
         robustness_table,
         start_processes,
         write_robustness,
-    )  # fmt: skip
+    )
     from lib.bench.benchmarks import get_benchmark
     from lib.methods import load_plugins
     from lib.paths import load_paths
@@ -87,8 +86,8 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     benchmark = get_benchmark(options.dataset)
     seed = options.degradation_seed
     drop = ["rgb", "aux"] if options.drop is None else options.drop
-    sweeps = [drop_sweep(picture, options.rates, options.fill, seed) for picture in drop]
-    sweeps += [corruption_sweep(kind, on, options.strengths, seed) for kind in options.corrupt for on in options.on]
+    sweeps = [Sweep("drop", picture, options.rates, options.fill, seed) for picture in drop]
+    sweeps += [Sweep(kind, on, options.strengths, seed=seed) for kind in options.corrupt for on in options.on]
     if not sweeps:
         raise ValueError("nothing gets worse: give --drop rgb aux, or --corrupt noise occlusion")
     specs = [TrackerSpec.from_options(options)]

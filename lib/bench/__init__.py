@@ -1,6 +1,6 @@
 """Evaluation: benchmarks, the runner and its queue, metrics, reports, and tools that measure or show a tracker."""
 
-from lib.bench.analysis import Comparison, ResultSource, Scoring, load_runs, with_attributes
+from lib.bench.analysis import Comparison, ResultSource, Scoring, load_runs, read_truth, with_attributes
 from lib.bench.annotate import parse_marks, propagate, read_cvat, read_labelme, write_sequences, write_truth
 from lib.bench.calibrate import (
     CalibrationResult,
@@ -13,9 +13,9 @@ from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import check_requests, run_test, run_tests, select_videos, start_processes, write_videos
 from lib.bench.compare import compare_runs
 from lib.bench.cost import Cost, counting
-from lib.bench.demo import SHIPPED, DemoResult, TrackedFrame, demo_spec, first_frame, follow, track_frames
+from lib.bench.demo import SHIPPED, DemoResult, demo_spec, first_frame, follow, track_frames
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
-from lib.bench.foreign import ForeignSpec, ForeignTracker
+from lib.bench.foreign import ForeignSpec
 from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker, time_calls
 from lib.bench.queue import Summary, Team, WorkQueue
 from lib.bench.result_files import (
@@ -28,19 +28,9 @@ from lib.bench.result_files import (
     write_column,
 )
 from lib.bench.results import Identity, Result, ResultFolder, find_results, package_version, read_manifest, read_results
-from lib.bench.robustness import (
-    Curve,
-    Robustness,
-    by_kind,
-    corruption_sweep,
-    drop_sweep,
-    measure,
-    robustness_table,
-    write_robustness,
-)
-from lib.bench.runner import OnePass, Runner, Supervised
+from lib.bench.robustness import Curve, Robustness, Sweep, by_kind, measure, robustness_table, write_robustness
+from lib.bench.runner import Runner, Supervised
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution, export_tracker
 from lib.bench.submit import SubmissionError, pack, shortfall
-from lib.bench.text_truth import read_truth
 from lib.bench.tune import Span, Tuning, settings_to_try, tune
 from lib.bench.ways import Way, WayTiming, measure_ways, processor_name, quickest, single_steps, ways_here, ways_text

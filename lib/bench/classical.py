@@ -25,8 +25,8 @@ Points = NDArray[np.float32]
 
 
 @dataclass
-class StaticState(State):
-    """State of `StaticTracker`.
+class BoxState(State):
+    """State of a tracker that needs its boxes alone.
 
     Attributes:
         boxes_xywh: [B, 4] float64, image pixels.
@@ -39,23 +39,23 @@ class StaticState(State):
 class StaticTracker(Tracker):
     """Repeats the first box; the lower bound for any tracker."""
 
-    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> StaticState:
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> BoxState:
         """Keep the first boxes.
 
         Args:
             frames: B frames; only their number matters.
             boxes_xywh: [B, 4] target boxes, image pixels.
         """
-        return StaticState(checked_boxes(frames, boxes_xywh))
+        return BoxState(checked_boxes(frames, boxes_xywh))
 
-    def step(self, state: State, frames: Sequence[Frame]) -> tuple[StaticState, Prediction]:
+    def step(self, state: State, frames: Sequence[Frame]) -> tuple[BoxState, Prediction]:
         """Return the first boxes, with score 1.
 
         Args:
             state: What `init` returned.
             frames: B frames; only their number matters.
         """
-        assert isinstance(state, StaticState)
+        assert isinstance(state, BoxState)
         return state, Prediction(state.boxes_xywh.clone(), torch.ones(len(frames)))
 
 

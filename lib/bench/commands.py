@@ -238,7 +238,7 @@ def write_videos(
     written = []
     for name in chosen:
         results = {label: read_results(folder, wanted[name], exact=True)[0] for label, folder in folders.items()}
-        video = wanted[name].runs[0].sequence
+        video = wanted[name].runs[0]
         tracks = video_tracks(video, {label: result.boxes_xywh for label, result in results.items()})
         written.append(write_video(target / f"{name}.mp4", video, tracks))
     return written

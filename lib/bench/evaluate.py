@@ -27,7 +27,7 @@ from lib.bench.spec import TrackerSpec
 from lib.cores import threads_per_process
 from lib.data import Degradation, Modality, Video
 from lib.paths import Paths, results_folder
-from lib.registry import suggest
+from lib.registry import listed, suggest
 
 SHORT_TERM = ("vot_multistart", "vot_supervised")
 """Metrics whose trackers report where the target is and never look for it again."""
@@ -159,8 +159,7 @@ class Scored:
 
     def plain(self) -> dict[str, Any]:
         """Content of `scores.json`: percent, overall and per sequence."""
-        keys = list(self.filed.headline)
-        each = {key: self.filed.per_sequence(key) for key in keys}
+        each = {key: self.filed.per_sequence(key) for key in self.filed.headline}
         return {
             "benchmark": self.benchmark.name,
             "metric": self.metric,
@@ -170,7 +169,7 @@ class Scored:
             "float_boxes": self.exact.headline if self.exact else None,
             "result_format": self.benchmark.result_format,
             "unscored": dict(self.filed.unscored),
-            "sequences": {name: {key: each[key][name] for key in keys} for name in self.filed.names},
+            "sequences": {name: {key: scores[name] for key, scores in each.items()} for name in self.filed.names},
         }
 
 
@@ -268,8 +267,8 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
         console = Console(quiet=True)
         logging.getLogger("lib").setLevel(logging.ERROR)  # the first process says what is left out
     sequences = job.sequences()
-    runs = [run for s in sequences for run in s.runs]
-    lengths = {run.name: len(run) for run in runs}
+    runs = [(run, s.start) for s in sequences for run in s.runs]
+    lengths = {run.name: len(run) for run, _ in runs}
     todo: list[str] = team.share("todo", lambda: prepare_results(job, sequences, console))
     unscored: dict[str, str] = {}
     if team.is_main and job.benchmark.scored and job.variant in METRICS:
@@ -287,7 +286,7 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
             _track(job, team, todo, {run: s.name for s in sequences for run in s.run_names}, display)
         seconds = display.seconds
     failures: dict[str, str] = team.share("failures", lambda: display.failures)
-    lacking = [r.name for r in runs if r.name not in failures and not job.folder.finished(r.sequence, r.start)]
+    lacking = [r.name for r, start in runs if r.name not in failures and not job.folder.finished(r, start)]
     failures.update(dict.fromkeys(lacking, f"no result in {job.folder.path}"))
     scored = conclude(job, sequences, failures, unscored, seconds) if team.is_main else None
     fps = sum(lengths[n] for n in todo) / seconds if todo and seconds > 0 else 0.0
@@ -323,12 +322,11 @@ def prepare_results(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: 
         say(f"results in {folder.path} were made by something else ({changed}): moved to {aside.name}/")
     if job.rerun:
         folder.forget(name for s in sequences for name in s.run_names)
-    runs = [run for s in sequences for run in s.runs]
-    todo = [run for run in runs if not folder.finished(run.sequence, run.start)]
+    runs = [(run, s.start) for s in sequences for run in s.runs]
+    todo = [run for run, start in runs if not folder.finished(run, start)]
     changed_data = [run.name for run in todo if folder.boxes_file(run.name).is_file()]
     if changed_data:
-        shown = ", ".join(changed_data[:5]) + (" ..." if len(changed_data) > 5 else "")
-        say(f"{len(changed_data)} results do not fit the data as they are now and run again: {shown}")
+        say(f"{len(changed_data)} results do not fit the data as they are now and run again: {listed(changed_data, 5)}")
     if todo:
         folder.forget(run.name for run in todo)
     kept = len(runs) - len(todo)
@@ -386,8 +384,7 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
     def load(name: str) -> tuple[Video, int]:
         clean = reader.sequence(owners[name])
         opened[name] = sequence = job.degradation.apply(clean, clean.starts)
-        run = sequence.runs[sequence.run_names.index(name)]
-        return run.sequence, run.start
+        return sequence.runs[sequence.run_names.index(name)], sequence.start
 
     def keep(result: Result) -> Summary:
         job.folder.write(result)
@@ -396,7 +393,7 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
             with suppress(MetricError):  # reported at the end, with the scores of the whole
                 scores = evaluate(job.variant, [sequence.scored([result])], dataset=job.benchmark.tag)
                 main_score = scores.headline[scores.main]
-        return Summary(len(result.seconds), float(result.seconds.sum()), main_score, result.note)
+        return Summary(main_score, result.note)
 
     work_through(job, WorkQueue(team, todo, keep, display if team.is_main else None), load)
 

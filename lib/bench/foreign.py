@@ -11,23 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lib.bench.classical import BoxState
 from lib.bench.results import Identity
 from lib.bench.spec import Execution, TrackerSpec
 from lib.data import Frame
 from lib.track import Prediction, State, Tracker, checked_boxes
 
 PICTURES = ("auto", "array", "pil")
-
-
-@dataclass
-class ForeignState(State):
-    """State of `ForeignTracker`.
-
-    Attributes:
-        boxes_xywh: [B, 4] float64, image pixels.
-    """
-
-    boxes_xywh: Tensor
 
 
 class ForeignTracker(Tracker):
@@ -42,7 +32,7 @@ class ForeignTracker(Tracker):
     def __init__(self, tracker: Any, pil: bool) -> None:
         self.tracker, self.pil = tracker, pil
 
-    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ForeignState:
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> BoxState:
         """Give the object its first picture and box.
 
         Args:
@@ -54,9 +44,9 @@ class ForeignTracker(Tracker):
         boxes = checked_boxes(frames, boxes_xywh)
         frame = frames[0]
         self.tracker.init(self._picture(frame), boxes[0].numpy().copy())
-        return ForeignState(boxes)
+        return BoxState(boxes)
 
-    def step(self, state: State, frames: Sequence[Frame]) -> tuple[ForeignState, Prediction]:
+    def step(self, state: State, frames: Sequence[Frame]) -> tuple[BoxState, Prediction]:
         """Ask the object for its box.
 
         Args:
@@ -79,7 +69,7 @@ class ForeignTracker(Tracker):
             raise ValueError(
                 f"update() of {type(self.tracker).__name__} returned {given!r}; expected x, y, w, h, or (box, score)"
             ) from None
-        return ForeignState(boxes), Prediction(boxes.clone(), scores)
+        return BoxState(boxes), Prediction(boxes.clone(), scores)
 
     def _picture(self, frame: Frame) -> Any:
         if not self.pil:

@@ -18,12 +18,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import cache
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from torch.distributed import HashStore, PrefixStore, Store, rendezvous
 
 from lib.bench.results import Result
@@ -40,10 +39,8 @@ class WorkersFailedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Figures of a finished run: frames, seconds that the tracker spent on them, main score in percent, a remark."""
+    """What the display shows of a finished run: its main score in percent, and a remark on it."""
 
-    frames: int
-    seconds: float
     score: float | None = None
     note: str = ""
 
@@ -342,23 +339,13 @@ class Display:
     def __enter__(self) -> Display:
         self._began = self._logged = time.monotonic()
         if self.console.is_terminal and not self.console.quiet:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
-                console=self.console,
-            )
+            columns = (*Progress.get_default_columns(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+            self._bar = Progress(*columns, console=self.console)
             self._task = self._bar.add_task(self.title, total=max(1, self.frames), note="")
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -400,7 +387,7 @@ class Display:
         Args:
             message: With rich markup.
         """
-        (self._bar.console if self._bar is not None else self.console).print(message, highlight=False, soft_wrap=True)
+        self.console.print(message, highlight=False, soft_wrap=True)
 
     @property
     def seconds(self) -> float:

@@ -278,17 +278,13 @@ def read_regions(path: Path, polygons: bool = False) -> Floats:
     if data.startswith(_BINARY_MARK):
         return _read_binary(data, path)
     rows = _read_text(data, path)
-    corners = np.full((len(rows), 8), np.nan)
-    for i, row in enumerate(rows):
-        if len(row) > 1:
-            corners[i] = row if len(row) == 8 else xywh_to_corners(np.array([row]))[0]
-    if polygons and any(len(row) == 8 for row in rows):
-        return corners
-    boxes = corners_to_xywh(corners)
+    boxes, corners = np.full((len(rows), 4), np.nan), np.full((len(rows), 8), np.nan)
     for i, row in enumerate(rows):
         if len(row) == 4:
-            boxes[i] = row  # to the last digit
-    return boxes
+            boxes[i], corners[i] = row, xywh_to_corners(np.array([row]))[0]
+        elif len(row) == 8:
+            boxes[i], corners[i] = corners_to_xywh(np.array([row]))[0], row
+    return corners if polygons and any(len(row) == 8 for row in rows) else boxes
 
 
 def read_marks(path: Path) -> Marks | None:

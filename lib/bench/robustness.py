@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,16 +33,34 @@ class Sweep:
     """Frames that get worse in one way.
 
     Attributes:
-        kind: "drop" or a corruption's name.
-        pictures: "rgb", "aux" or "both".
-        levels: Ascending, the share of frames or the strength; 0, frames as they are, is always among them.
-        at: Level -> degradation of the frames.
+        kind: "drop", a picture that is missing in more and more frames, or a corruption's name.
+        pictures: "rgb", "aux" or, of a corruption, "both".
+        levels: Shares of the frames or strengths, 0..1. They ascend from 0, frames as they are, which is added.
+        fill: What stands in the place of a missing picture, "black" or "repeat" (the last one that was there).
+        seed: Of all random numbers.
+
+    Raises:
+        ValueError: The kind is unknown, or a level is not within 0..1.
     """
 
     kind: str
     pictures: str
-    levels: tuple[float, ...]
-    at: Callable[[float], Degradation]
+    levels: Sequence[float]
+    fill: str = "black"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.levels or not all(0 <= level <= 1 for level in self.levels):
+            found = ", ".join(f"{v:g}" for v in self.levels) or "none at all"
+            raise ValueError(f"levels must lie in 0..1, not {found}")
+        object.__setattr__(self, "levels", tuple(sorted({0.0, *self.levels})))
+        self.at(0.0)
+
+    def at(self, level: float) -> Degradation:
+        """The degradation of the frames at one level."""
+        if self.kind == "drop":
+            return Degradation(self.pictures, level, self.fill, seed=self.seed)
+        return Degradation(corruptions=(Corruption(self.kind, level, self.pictures),), seed=self.seed)
 
     @property
     def axis(self) -> str:
@@ -58,49 +76,6 @@ class Sweep:
         names = {"rgb": "RGB", "aux": SECOND[modality], "both": f"RGB and {SECOND[modality]}"}
         what = names[self.pictures]
         return f"{what} dropped" if self.kind == "drop" else f"{self.kind} on {what}"
-
-
-def drop_sweep(picture: str, rates: Sequence[float], fill: str = "black", seed: int = 0) -> Sweep:
-    """Sweep of a picture that is missing in more and more frames.
-
-    Args:
-        picture: "rgb" or "aux".
-        rates: Shares of the frames, 0..1.
-        fill: What stands in its place, "black" or "repeat" (the last picture that was there).
-        seed: Of the draw of frames.
-
-    Raises:
-        ValueError: A rate is not within 0..1.
-    """
-    return Sweep("drop", picture, _ascending(rates), lambda rate: Degradation(picture, rate, fill, seed=seed))
-
-
-def corruption_sweep(kind: str, pictures: str, strengths: Sequence[float], seed: int = 0) -> Sweep:
-    """Sweep of a corruption that grows.
-
-    Args:
-        kind: "noise" or "occlusion".
-        pictures: "rgb", "aux" or "both".
-        strengths: 0..1.
-        seed: Of the corruption's draws.
-
-    Raises:
-        ValueError: The kind is unknown, or a strength is not within 0..1.
-    """
-    Corruption(kind, 0.0, pictures)
-    return Sweep(
-        kind,
-        pictures,
-        _ascending(strengths),
-        lambda strength: Degradation(corruptions=(Corruption(kind, strength, pictures),), seed=seed),
-    )
-
-
-def _ascending(levels: Sequence[float]) -> tuple[float, ...]:
-    """The levels and 0, sorted; ValueError for one that is not within 0..1."""
-    if not levels or not all(0 <= level <= 1 for level in levels):
-        raise ValueError(f"levels must lie in 0..1, not {', '.join(f'{v:g}' for v in levels) or 'none at all'}")
-    return tuple(sorted({0.0, *levels}))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ from lib.bench.results import Result
 from lib.data import Boxes, Frame, Video
 from lib.track import State, Tracker, TrackingError, check_box, check_prediction
 
+LOOKAHEAD = 4
+"""Frames of each row that are decoded ahead."""
+
 
 class OutOfMemoryError(RuntimeError):
     """The device cannot hold the batch; no sequence is to blame."""
@@ -181,9 +184,9 @@ class _Row:
         self.at, self.requested = restart.frame, max(self.requested, restart.frame)
         self.start_box = restart.box_xywh
 
-    def next_frame(self, pool: ThreadPoolExecutor, lookahead: int) -> Frame:
-        """Wait for frame `at`, while `lookahead` further frames are being decoded. Raises what reading it raises."""
-        while self.requested < len(self.video) and len(self.pending) <= lookahead:
+    def next_frame(self, pool: ThreadPoolExecutor) -> Frame:
+        """Wait for frame `at`, while further frames are being decoded. Raises what reading it raises."""
+        while self.requested < len(self.video) and len(self.pending) <= LOOKAHEAD:
             self.pending.append(pool.submit(self.video.read_frame, self.requested))
             self.requested += 1
         frame = self.pending.popleft().result()
@@ -209,7 +212,6 @@ class Runner:
         work: Queue of runs.
         batch: Number of rows, at most.
         protocol: Decides how runs proceed.
-        lookahead: Number of frames of each row that are decoded ahead.
         decode_threads: Number of threads that decode.
         raise_errors: Raise the first failure of a run, for debugging.
         settings: Name of a run -> settings of its row, see `Tracker.with_settings`; None: those of the tracker.
@@ -220,7 +222,6 @@ class Runner:
     work: WorkQueue
     batch: int = 1
     protocol: RunProtocol = OnePass()
-    lookahead: int = 4
     decode_threads: int = 2
     raise_errors: bool = False
     settings: Callable[[str], Mapping[str, float]] | None = None
@@ -270,7 +271,7 @@ class Runner:
     def _initialise(self, row: _Row, pool: ThreadPoolExecutor) -> State | None:
         """Start a run on its next frame; alone, so that a bad box is a failure of this run and of no other."""
         try:
-            frame = row.next_frame(pool, self.lookahead)
+            frame = row.next_frame(pool)
             check_box(row.start_box.tolist(), frame)
             began = time.perf_counter()
             state = self.tracker.init([frame], torch.from_numpy(row.start_box[None].copy()))
@@ -296,7 +297,7 @@ class Runner:
         readable: list[int] = []
         for i, row in enumerate(rows):
             try:
-                frames.append(row.next_frame(pool, self.lookahead))
+                frames.append(row.next_frame(pool))
                 readable.append(i)
             except Exception as error:
                 self._fail(row, error)

@@ -231,15 +231,19 @@ class TrackerSpec:
         """Device and number format of a process.
 
         Args:
-            slot: Number of the process on its machine.
+            slot: Number of the process on its machine; with auto and cuda, processes take turns on the GPUs.
+
+        Raises:
+            DeviceError: The device is not there.
         """
-        if self.reference:
-            return choose_execution("cpu", "official")
-        engine = get_engine(self.engine)
+        engine = None if self.reference else get_engine(self.engine)
         if engine is not None:
             chosen = engine_execution(engine, self.device, self.protocol)
         else:
-            chosen = choose_execution(self.device, self.protocol, slot, self.num_gpus)
+            device, protocol = ("cpu", "official") if self.reference else (self.device, self.protocol)
+            place, place_reason = pick_device(device, slot, share_gpus=self.num_gpus)
+            dtype, dtype_reason = choose_dtype(place, protocol)
+            chosen = Execution(str(place), dtype, f"{place_reason}; {dtype_reason}")
         return replace(chosen, dtype=getattr(torch, self.dtype), reason=self.dtype_reason) if self.dtype else chosen
 
     def inference(self, tracker: Tracker) -> Inference:
@@ -340,23 +344,6 @@ class Execution:
     def dtype_name(self) -> str:
         """`float32`, `bfloat16`, ..."""
         return str(self.dtype).removeprefix("torch.")
-
-
-def choose_execution(device: str, protocol: str, slot: int = 0, num_gpus: int = 0) -> Execution:
-    """Device and number format of process `slot`.
-
-    Args:
-        device: auto, cpu, mps, cuda or cuda:N. With auto and cuda, processes take turns on the GPUs.
-        protocol: "official" or "fast".
-        slot: Number of the process on its machine.
-        num_gpus: Number of GPUs to share, 0 for all there are.
-
-    Raises:
-        DeviceError: The device is not there.
-    """
-    chosen, device_reason = pick_device(device, slot, share_gpus=num_gpus)
-    dtype, dtype_reason = choose_dtype(chosen, protocol)
-    return Execution(str(chosen), dtype, f"{device_reason}; {dtype_reason}")
 
 
 def engine_execution(engine: Engine, device: str, protocol: str) -> Execution:

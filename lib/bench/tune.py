@@ -342,13 +342,12 @@ def track_rows(
     def load(name: str) -> tuple[Video, int]:
         run_name = run_of(name)[1]
         sequence = reader.sequence(owners[run_name])
-        run = sequence.runs[sequence.run_names.index(run_name)]
-        return frames.video(run.sequence, name), run.start
+        return frames.video(sequence.runs[sequence.run_names.index(run_name)], name), sequence.start
 
     def keep(result: Result) -> Summary:
         number, run_name = run_of(result.name)
         trials[number].job.folder.write(replace(result, name=run_name))
-        return Summary(len(result.seconds), float(result.seconds.sum()), None, result.note)
+        return Summary(note=result.note)
 
     queue = WorkQueue(team, names, keep, display if team.is_main else None)
     work_through(job, queue, load, lambda name: values[run_of(name)[0]])

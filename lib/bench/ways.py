@@ -13,9 +13,10 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -206,16 +207,17 @@ def choose_way(spec: TrackerSpec) -> tuple[Way, str]:
     processor, path = processor_name(), cache_file()
     key = _key(spec, processor, spec.calibration)
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        kept = known[key]
+        kept = _choices(path)[key]
         way, ratio, when = Way(kept["engine"], kept["dtype"]), float(kept["ratio"]), "timed before"
         get_engine(way.engine)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         print(f"timing the ways of computing this network on {processor}; this is done once", file=sys.stderr)
         timings = measure_ways(spec, ways_here())
         best = quickest(timings)
         way, ratio, when = best.way, timings[0].seconds / best.seconds, "timed now"
-        _remember(path, key, {"engine": way.engine, "dtype": way.dtype, "ratio": ratio})
+        choice = {"engine": way.engine, "dtype": way.dtype, "ratio": ratio}
+        with suppress(OSError):  # a folder that cannot be written is no failure
+            write_text(path, json.dumps({**_choices(path), key: choice}, indent=1) + "\n")
     return way, f"fast: {way.name}, {ratio:.2f} times as quick as torch float32 on this {processor}, {when}"
 
 
@@ -242,22 +244,17 @@ def graphs_folder(spec: TrackerSpec, network: nn.Module) -> Path | None:
 def _key(spec: TrackerSpec, *parts: str) -> str:
     """Hexadecimal digits that depend on packages, configuration, weights, and whatever else is given."""
     versions = [f"{name} {package_version(name)}" for name in ("torch", "timm", "onnx", "openvino", "onnxruntime")]
-    return hashlib.sha256("\n".join([*versions, spec.experiment.hash, spec.weights_hash, *parts]).encode()).hexdigest()[
-        :16
-    ]
+    text = "\n".join([*versions, spec.experiment.hash, spec.weights_hash, *parts])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _remember(path: Path, key: str, value: dict[str, object]) -> None:
-    """Add an entry to the file of choices; a file that cannot be written or read is no failure."""
+def _choices(path: Path) -> dict[str, Any]:
+    """The choices that were made so far; a file that cannot be read holds none."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = {}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({**(known if isinstance(known, dict) else {}), key: value}, indent=1) + "\n")
-    except OSError:
-        return
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def cache_file() -> Path:

@@ -4,7 +4,6 @@ from lib.data.augment import (
     AUGMENTATIONS,
     Augmentation,
     CropDraw,
-    CropPlan,
     CrossBlur,
     Draws,
     Filter,
@@ -45,6 +44,7 @@ from lib.data.crop import (
     CROP_STYLES,
     Colours,
     CropError,
+    CropPlan,
     CropRegion,
     Crops,
     CropStyle,
@@ -66,7 +66,6 @@ from lib.data.io import (
     decode_image,
     decode_text,
     form_problem,
-    jpeg_decoder,
     number_array,
     number_rows,
     parse_boxes,
@@ -122,6 +121,7 @@ from lib.data.sampling import FRAME_SAMPLERS, FrameIds, FrameSampler, TrackingSa
 from lib.data.store import DirectoryStore, LmdbStore, Store, SubStore, ZipStore, open_store
 from lib.data.types import (
     Batch,
+    Box,
     Boxes,
     ClipBatch,
     Dataset,

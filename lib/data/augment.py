@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lib.config import GreyRule
 from lib.data.boxes import Float32s
-from lib.data.crop import Edit, Pixels
+from lib.data.crop import PICTURES, CropPlan, Pixels
 from lib.data.types import Frame, Image
 from lib.ranges import Choice, Positive, Range, Share
 from lib.registry import Registry
@@ -26,58 +26,8 @@ from lib.registry import Registry
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in grey (ITU-R BT.601)."""
 KINDS = ("template", "search")
-PICTURES = ("rgb", "aux")
 Kinds = tuple[Annotated[str, Choice(KINDS)], ...]
 Pictures = tuple[Annotated[str, Choice(PICTURES)], ...]
-
-
-@dataclass
-class CropPlan:
-    """Plan of one crop; transforms change it in their order.
-
-    Attributes:
-        frame: The frame that is cropped.
-        kind: Whether the crop is a template or a search region.
-        edits: Changes of the colours of its RGB and auxiliary picture before the crop is cut.
-        mirrored: Exchange left and right of the whole frame before the crop is cut.
-        flipped: Exchange left and right of the finished crop.
-        colour: [3, 4] R, G, B of the crop and 1 -> new R, G, B, in grey levels 0..255.
-        filters: Changes of the finished crop [S, S, 3], such as blur, each with the pictures that it changes.
-    """
-
-    frame: Frame
-    kind: Literal["template", "search"]
-    edits: tuple[Edit | None, Edit | None] = (None, None)
-    mirrored: bool = False
-    flipped: bool = False
-    colour: Float32s = field(default_factory=lambda: np.eye(3, 4, dtype=np.float32))
-    filters: list[tuple[Callable[[Pixels], Pixels], tuple[str, ...]]] = field(default_factory=list)
-
-    @property
-    def alike(self) -> bool:
-        """True if both pictures of the frame are changed in the same way."""
-        return all(pictures == PICTURES for _change, pictures in self.filters)
-
-    def recolour(self, change: NDArray[Any]) -> None:
-        """Apply a change of colours after those before.
-
-        Args:
-            change: [3, 4] affine, R, G, B and 1 -> new R, G, B in grey levels.
-        """
-        matrix = np.asarray(change, dtype=np.float32)
-        self.colour = matrix[:, :3] @ self.colour
-        self.colour[:, 3] += matrix[:, 3]
-
-    def finish(self, crop: Pixels, picture: int = 0) -> Pixels:
-        """Filter and flip a finished crop.
-
-        Args:
-            crop: [S, S, 3].
-            picture: 0 for that of the RGB picture, 1 for that of the auxiliary one.
-        """
-        for change, pictures in self.filters:
-            crop = change(crop) if PICTURES[picture] in pictures else crop
-        return np.asarray(cv2.flip(crop, 1)) if self.flipped else crop
 
 
 class Augmentation(ABC):
@@ -135,6 +85,19 @@ class Filter(Augmentation):
         change = self.change(numbers) if plan.kind in self.kinds else None
         if change is not None:
             plan.filters.append((change, self.pictures))
+
+
+@dataclass
+class RangedFilter(Filter):
+    """A filter that happens or does not, of an extent between two bounds."""
+
+    probability: Share
+    least: float
+    most: float
+
+    def __post_init__(self) -> None:
+        if self.least > self.most:
+            raise ValueError(f"LEAST {self.least} is above MOST {self.most}")
 
 
 AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation")
@@ -283,16 +246,11 @@ class PcaColour(OccasionalChange):
 
 @AUGMENTATIONS.register("cross_blur")
 @dataclass
-class CrossBlur(Filter):
+class CrossBlur(RangedFilter):
     """Blur by a horizontal and a vertical line of odd length, uniform between `least` and `most` pixels (PySOT)."""
 
-    probability: Share
     least: Annotated[int, Range(2)] = 5
     most: Annotated[int, Range(2)] = 45
-
-    def __post_init__(self) -> None:
-        if self.least > self.most:
-            raise ValueError(f"LEAST {self.least} is above MOST {self.most}")
 
     def draw(self, rng: np.random.Generator) -> tuple[bool, int, float]:
         """Whether, length of the lines, weight of the vertical one."""
@@ -309,16 +267,11 @@ class CrossBlur(Filter):
 
 @AUGMENTATIONS.register("blur")
 @dataclass
-class Blur(Filter):
+class Blur(RangedFilter):
     """Gaussian blur with a probability, its standard deviation uniform between two values in crop pixels."""
 
-    probability: Share
     least: Positive = 0.2
     most: Positive = 1.0
-
-    def __post_init__(self) -> None:
-        if self.least > self.most:
-            raise ValueError(f"LEAST {self.least} is above MOST {self.most}")
 
     def draw(self, rng: np.random.Generator) -> tuple[bool, float]:
         return rng.random() < self.probability, rng.uniform(self.least, self.most)
@@ -331,16 +284,11 @@ class Blur(Filter):
 
 @AUGMENTATIONS.register("motion_blur")
 @dataclass
-class MotionBlur(Filter):
+class MotionBlur(RangedFilter):
     """Blur along a line between two cells of a square kernel of odd side, uniform between `least` and `most` pixels."""
 
-    probability: Share
     least: Annotated[int, Range(2)] = 3
     most: Annotated[int, Range(2)] = 15
-
-    def __post_init__(self) -> None:
-        if self.least > self.most:
-            raise ValueError(f"LEAST {self.least} is above MOST {self.most}")
 
     def draw(self, rng: np.random.Generator) -> tuple[bool, int, int, int]:
         blurred = rng.random() < self.probability

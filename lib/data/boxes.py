@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib.data.types import Box
+
 ArrayT = TypeVar("ArrayT", NDArray[Any], Tensor)
 Float32s = NDArray[np.float32]
 
@@ -75,9 +77,7 @@ def iou_xywh(a: ArrayT, b: ArrayT) -> ArrayT:
     return np.divide(inside, union, out=np.zeros_like(inside), where=union != 0)
 
 
-def clip_box(
-    box_xywh: Sequence[float], height: float, width: float, margin: float = 0.0
-) -> tuple[float, float, float, float]:
+def clip_box(box_xywh: Sequence[float], height: float, width: float, margin: float = 0.0) -> Box:
     """Move and clip a box so that some of it lies in the image; NaN stays NaN.
 
     Args:

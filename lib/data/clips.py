@@ -10,7 +10,7 @@ import pickle
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -165,23 +165,23 @@ class AnnotatedClipSampler:
             rng: Source of all random numbers.
         """
         length, count, reach = len(boxes), self.slt.frames, self.slt.max_interval
+        widest = max(1, (length - 1) // (count - 1))
+
+        def room(step: int) -> int:
+            """Frames before the last one that steps of this width can begin with."""
+            return length - (step * (count - 1) + 1)
+
         if mode == "sequential":
             start = self._start(boxes, length - count, rng)
             return [*range(start, min(start + count, length))]
         if mode == "uniform":
-            step = rng.randint(1, reach)
-            while step > 1 and step * (count - 1) + 1 > length:
-                step -= 1
-            start = self._start(boxes, length - (step * (count - 1) + 1), rng)
-            return [*range(start, length, step)][:count]
-        step = reach
-        while step > 1 and step * (count - 1) + 1 > length:
-            step -= 1
-        room = length - (step * (count - 1) + 1)
-        start = rng.randint(0, room) if room >= 0 else 0
+            step = min(rng.randint(1, reach), widest)
+            return [*range(self._start(boxes, room(step), rng), length, step)][:count]
+        step = min(reach, widest)
+        start = rng.randint(0, room(step)) if room(step) >= 0 else 0
         while not boxes[start] and step > 0:
             step -= 1
-            start = rng.randint(0, max(0, length - (step * (count - 1) + 1))) if step else 0
+            start = rng.randint(0, max(0, room(step))) if step else 0
         taken, last = [start], start
         while len(taken) < count:
             last += rng.randint(1, reach)
@@ -357,21 +357,15 @@ class WholeFrames:
         clip = replace(clip, template=template, search=search)
         if not mirrored:
             return clip
-        boxes = [
-            np.array([mirror_box(box.astype(np.float32), f.size_hw[1]) for f, box in zip(frames, boxes, strict=True)])
-            for frames, boxes in ((clip.template, clip.template_boxes), (clip.search, clip.search_boxes))
-        ]
-        masks = [
-            None if given is None else tuple(None if m is None else np.ascontiguousarray(m[:, ::-1]) for m in given)
-            for given in (clip.template_masks, clip.search_masks)
-        ]
-        return replace(
-            clip,
-            template_boxes=boxes[0].astype(np.float64),
-            search_boxes=boxes[1].astype(np.float64),
-            template_masks=masks[0],
-            search_masks=masks[1],
-        )
+        changes: dict[str, Any] = {}
+        for kind in ("template", "search"):
+            frames, masks = getattr(clip, kind), getattr(clip, f"{kind}_masks")
+            boxes = zip(getattr(clip, f"{kind}_boxes").astype(np.float32), frames, strict=True)
+            changes[f"{kind}_boxes"] = np.array([mirror_box(b, f.size_hw[1]) for b, f in boxes]).astype(np.float64)
+            if masks is not None:
+                flipped = (None if mask is None else np.ascontiguousarray(mask[:, ::-1]) for mask in masks)
+                changes[f"{kind}_masks"] = tuple(flipped)
+        return replace(clip, **changes)
 
 
 @dataclass(frozen=True, slots=True)

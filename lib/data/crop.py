@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lib.config import Region
 from lib.data.boxes import Float32s, jitter_box
-from lib.data.types import Frame, Image, Levels, Mask
+from lib.data.types import Box, Frame, Image, Levels, Mask
 from lib.registry import Registry
 
 Pixels = NDArray[Any]
@@ -31,6 +31,7 @@ Edit = Callable[[Image], Image]
 Colours = NDArray[Any]
 """[C] the colour beyond the image, one value per channel of all pictures of a frame."""
 
+PICTURES = ("rgb", "aux")
 MAX_CROP_SIDE = 20_000
 """Image pixels; larger crops come from degenerate boxes only (a 4K frame filled by the target needs 14400)."""
 
@@ -94,6 +95,55 @@ class PictureChanges:
 UNCHANGED = PictureChanges()
 
 
+@dataclass
+class CropPlan:
+    """Plan of one crop; transforms change it in their order.
+
+    Attributes:
+        frame: The frame that is cropped.
+        kind: Whether the crop is a template or a search region.
+        edits: Changes of the colours of its RGB and auxiliary picture before the crop is cut.
+        mirrored: Exchange left and right of the whole frame before the crop is cut.
+        flipped: Exchange left and right of the finished crop.
+        colour: [3, 4] R, G, B of the crop and 1 -> new R, G, B, in grey levels 0..255.
+        filters: Changes of the finished crop [S, S, 3], such as blur, each with the pictures that it changes.
+    """
+
+    frame: Frame
+    kind: Literal["template", "search"]
+    edits: tuple[Edit | None, Edit | None] = (None, None)
+    mirrored: bool = False
+    flipped: bool = False
+    colour: Float32s = field(default_factory=lambda: np.eye(3, 4, dtype=np.float32))
+    filters: list[tuple[Callable[[Pixels], Pixels], tuple[str, ...]]] = field(default_factory=list)
+
+    @property
+    def alike(self) -> bool:
+        """True if both pictures of the frame are changed in the same way."""
+        return all(pictures == PICTURES for _change, pictures in self.filters)
+
+    def recolour(self, change: NDArray[Any]) -> None:
+        """Apply a change of colours after those before.
+
+        Args:
+            change: [3, 4] affine, R, G, B and 1 -> new R, G, B in grey levels.
+        """
+        matrix = np.asarray(change, dtype=np.float32)
+        self.colour = matrix[:, :3] @ self.colour
+        self.colour[:, 3] += matrix[:, 3]
+
+    def finish(self, crop: Pixels, picture: int = 0) -> Pixels:
+        """Filter and flip a finished crop.
+
+        Args:
+            crop: [S, S, 3].
+            picture: 0 for that of the RGB picture, 1 for that of the auxiliary one.
+        """
+        for change, pictures in self.filters:
+            crop = change(crop) if PICTURES[picture] in pictures else crop
+        return np.asarray(cv2.flip(crop, 1)) if self.flipped else crop
+
+
 @dataclass(frozen=True, slots=True)
 class Crops:
     """One crop per frame, as a tracker needs them.
@@ -126,9 +176,7 @@ class CropStyle(ABC):
         return self
 
     @abstractmethod
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
+    def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         """The rectangle around a box of positive size.
 
         Args:
@@ -294,46 +342,36 @@ class CropStyle(ABC):
         return torch.cat([centres + boxes_cxcywh[:, :2] * sides - sides / 2 - extent / 2, extent], dim=1)
 
     def crop_frame(
-        self,
-        frame: Frame,
-        region: CropRegion,
-        planes: Pixels,
-        mirrored: bool = False,
-        edits: tuple[Edit | None, Edit | None] = (None, None),
-        finish: Callable[[Pixels, int], Pixels] | None = None,
-        border: Colours | None = None,
-        alike: bool = True,
+        self, frame: Frame, region: CropRegion, out: Pixels, plan: CropPlan | None = None, border: Colours | None = None
     ) -> None:
-        """Write the crops of both pictures of a frame into `planes` [C, S, S], C = 3 or 6.
+        """Write the crops of both pictures of a frame into `out` [C, S, S], C = 3 or 6.
 
         Args:
             frame: RGB alone or with an auxiliary picture.
             region: See `crop`.
-            planes: Output, of `dtype`.
-            mirrored: See `crop`.
-            edits: For RGB and for the auxiliary picture.
-            finish: Change of each finished crop [S, S, 3]; second argument: 0 for RGB, 1 for the auxiliary picture.
+            out: Output, of `dtype`.
+            plan: Changes of the crop; None for none.
             border: See `border`.
-            alike: `finish` changes both pictures in the same way.
 
         Raises:
             ValueError: The pictures of the frame do not fit.
         """
+        plan = plan or CropPlan(frame, "search")
         pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
-        if len(planes) != 3 * len(pictures):
+        if len(out) != 3 * len(pictures):
             raise ValueError("frames with and without an auxiliary picture are mixed in one batch")
         for i, picture in enumerate(pictures):
             if picture.shape != (*frame.size_hw, 3):
                 raise ValueError(f"expected pictures of shape {(*frame.size_hw, 3)} in a frame, found {picture.shape}")
-            if i and alike and picture is frame.rgb and edits[i] is edits[0]:
-                planes[3:] = planes[:3]
+            if i and plan.alike and picture is frame.rgb and plan.edits[i] is plan.edits[0]:
+                out[3:] = out[:3]
                 continue
             colour = None if border is None else border[3 * i : 3 * i + 3]
-            crop = self.crop(picture, region, planes.shape[1], PictureChanges(mirrored, edits[i], colour))
-            crop = crop if finish is None else finish(crop, i)
-            if crop.dtype != planes.dtype:
-                raise ValueError(f"{type(self).__name__} gave a crop of {crop.dtype}, not of {planes.dtype}")
-            cv2.split(crop, [planes[3 * i], planes[3 * i + 1], planes[3 * i + 2]])
+            changes = PictureChanges(plan.mirrored, plan.edits[i], colour)
+            crop = plan.finish(self.crop(picture, region, out.shape[1], changes), i)
+            if crop.dtype != out.dtype:
+                raise ValueError(f"{type(self).__name__} gave a crop of {crop.dtype}, not of {out.dtype}")
+            cv2.split(crop, [out[3 * i], out[3 * i + 1], out[3 * i + 2]])
 
     def crop_frames(
         self,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lib.config import Region
 from lib.data.boxes import Float32s
 from lib.data.crop import CROP_STYLES, UNCHANGED, Colours, CropRegion, CropStyle, Edit, PictureChanges, Pixels
-from lib.data.types import Frame, Image, Levels, Mask
+from lib.data.types import Box, Frame, Image, Levels, Mask
 
 MEAN_COLOUR = (123.675, 116.28, 103.53)
 """R, G, B: the mean of ImageNet in grey levels."""
@@ -100,9 +100,7 @@ class AreaStyle(WholePixelStyle):
 
     edge = 1
 
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
+    def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         x, y, w, h = box_xywh
         side = math.ceil(math.sqrt(w * h) * factor)
         left, top = round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5)
@@ -119,9 +117,7 @@ class ContextStyle(WholePixelStyle):
 
     geometric_jitter = False
 
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
+    def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         x, y, w, h = box_xywh
         side = math.ceil(context_side(w, h, factor))
         left, top = (math.floor(centre - (side + 1) / 2 + 0.5) for centre in (x + w / 2, y + h / 2))
@@ -148,9 +144,7 @@ class AffineStyle(CropStyle):
     def __init__(self, truncates: bool = False) -> None:
         self.truncates = truncates
 
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
+    def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         x, y, w, h = box_xywh
         side = math.ceil(context_side(w, h, factor))
         return self.around((x + w / 2, y + h / 2), (side, side))
@@ -187,9 +181,7 @@ class TruncatedAffineStyle(AffineStyle):
 class StretchedAffineStyle(AffineStyle):
     """As "affine", but `factor` times the box's width and height, each stretched to the side of the crop (MAT)."""
 
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
+    def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         x, y, w, h = box_xywh
         return self.around((x + w / 2, y + h / 2), (factor * w, factor * h))
 
@@ -204,9 +196,7 @@ class PySOTStyle(ContextStyle):
     def in_training(self) -> CropStyle:
         return WarpedStyle()
 
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
+    def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         x, y, w, h = box_xywh
         return self.around((x + w / 2, y + h / 2), context_side(w, h) * factor / 2)
 
@@ -281,9 +271,7 @@ class WarpedStyle(CropStyle):
             left, top, side * scales[0] * per, side * scales[1] * per, (moved[0], moved[1]), (sides[0], sides[1])
         )
 
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
+    def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         """The square around a box without any jitter."""
         x, y, w, h = box_xywh
         side = context_side(w, h) * factor / 2

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lib.data.crop import CROP_STYLES, Colours, CropRegion, CropStyle, PictureChanges, Pixels
 from lib.data.crop_styles import WholePixelStyle
-from lib.data.types import Image, Levels
+from lib.data.types import Box, Image, Levels
 
 UNCHANGED = PictureChanges()
 MAX_SHRINK = 1.5
@@ -28,9 +28,7 @@ class InsideStyle(WholePixelStyle):
     edge = 1
     flip_gap = 1
 
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
+    def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         x, y, w, h = box_xywh
         # In single precision, since rounding up depends on it.
         share = np.sqrt(np.float32(w) * np.float32(h) / np.float32(size * size))
@@ -63,9 +61,7 @@ class PatchStyle(CropStyle):
 
     dtype = np.dtype(np.float32)
 
-    def place(
-        self, box_xywh: tuple[float, float, float, float], factor: float, size: int, size_hw: tuple[int, int]
-    ) -> CropRegion:
+    def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         x, y, w, h = box_xywh
         return self.place_at((x + (w - 1) / 2, y + (h - 1) / 2), factor * math.sqrt(w * h) / size, size, size_hw)
 

@@ -213,13 +213,6 @@ class BatchLoader(Generic[B]):
             join: Makes a batch of its parts, in this process.
         """
         self._sampler, self._positions, self._join = sampler, positions, join
-        of_workers: dict[str, Any] = {}
-        if workers > 0:
-            of_workers = {
-                "persistent_workers": True,
-                "multiprocessing_context": start_method,
-                "worker_init_fn": partial(_start_worker, sampler.broken.max_share),
-            }
         with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
             warnings.filterwarnings("ignore", message="This DataLoader will create")
             self._loader: DataLoader[_Loaded] = DataLoader(
@@ -230,7 +223,9 @@ class BatchLoader(Generic[B]):
                 pin_memory=pin_memory,
                 # its own generator: the training's random numbers do not depend on when workers start
                 generator=torch.Generator(),
-                **of_workers,
+                persistent_workers=workers > 0,
+                multiprocessing_context=start_method if workers else None,
+                worker_init_fn=partial(_start_worker, sampler.broken.max_share),
             )
 
     def __len__(self) -> int:

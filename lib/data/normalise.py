@@ -26,7 +26,6 @@ class Normalise(nn.Module):
         self,
         mean: Sequence[float],
         std: Sequence[float],
-        recolour_aux: bool = True,
         dtype: torch.dtype = torch.float32,
         channels: str = "RGB",
         clip_colours: bool = True,
@@ -36,7 +35,6 @@ class Normalise(nn.Module):
         Args:
             mean, std: One value per channel in the order that the network reads; three (used for the auxiliary picture
                 too) or six.
-            recolour_aux: Whether the change of colours applies to the auxiliary picture as well.
             dtype: Of the result; the arithmetic is float32.
             channels: Order in which the network reads each picture, RGB or BGR. Crops are always RGB.
             clip_colours: The result of a change of colours is kept in 0..255.
@@ -51,7 +49,7 @@ class Normalise(nn.Module):
             self.register_buffer(name, buffer, persistent=False)
         self.channels = channels
         self.source = (0, 1, 2, 3, 4, 5) if channels == "RGB" else (2, 1, 0, 5, 4, 3)
-        self.recolour_aux, self.clip_colours = recolour_aux, clip_colours
+        self.clip_colours = clip_colours
         self.dtype = dtype
 
     def affine(self) -> tuple[Tensor, Tensor, list[int]]:
@@ -66,7 +64,7 @@ class Normalise(nn.Module):
     def of_aux(self) -> Normalise:
         """The normalisation of the auxiliary picture alone."""
         mean, std = self.mean[3:].flatten().tolist(), self.std[3:].flatten().tolist()
-        return Normalise(mean, std, True, self.dtype, self.channels).to(self.mean.device)
+        return Normalise(mean, std, self.dtype, self.channels).to(self.mean.device)
 
     def forward(self, crops: Tensor, colour: Tensor | None = None) -> Tensor:
         """Normalise crops.
@@ -87,11 +85,7 @@ class Normalise(nn.Module):
         else:
             change = (colour.to(x) / 255)[..., None, None]
             for first in range(0, channels, 3):
-                picture = x[..., first : first + 3, :, :]
-                if first and not self.recolour_aux:
-                    picture.div_(255)
-                else:
-                    _recolour(picture, change)
+                _recolour(x[..., first : first + 3, :, :], change)
             if self.clip_colours:
                 x.clamp_(0, 1)
         if self.source[:3] != (0, 1, 2):

@@ -18,7 +18,6 @@ from lib.data.augment import (
     Brightness,
     CropDraw,
     CropFlip,
-    CropPlan,
     Draws,
     Grey,
     Mirror,
@@ -27,8 +26,8 @@ from lib.data.augment import (
     plan_crop,
 )
 from lib.data.boxes import Float32s
-from lib.data.crop import CROP_STYLES, CropError, CropRegion, PictureChanges, Pixels
-from lib.data.types import Boxes, Frame, FrameSet, InvalidSampleError, Mask, Masks, Sample
+from lib.data.crop import CROP_STYLES, CropError, CropPlan, CropRegion, PictureChanges, Pixels
+from lib.data.types import Boxes, Frame, FrameSet, InvalidSampleError, Masks, Sample
 
 STRIDE = 16
 """Image pixels per token, at which a crop must still show some of the image (DATA.REJECT_ALL_PADDING)."""
@@ -42,13 +41,11 @@ class Placement:
         plan: The changes of the crop.
         region: In the (mirrored, if the sample is) image.
         box_xywh: [4] float32, the target in the finished crop, in units of its side.
-        padding: [S, S] padding in the finished crop, or None if validity does not need it.
     """
 
     plan: CropPlan
     region: CropRegion
     box_xywh: Float32s
-    padding: Mask | None
 
 
 class Processing:
@@ -168,16 +165,15 @@ class Processing:
             raise InvalidSampleError("the crop lies outside the image")
         unit = region.size if self.data.box_unit == "size" else region.size - 1
         box = (style.to_crop(target.tolist(), cut, region.size) / unit).astype(np.float32)
-        padding = None
         if self.data.reject_all_padding:
             padding = style.padding_mask(cut, size_hw, region.size)
             padding = padding[:, ::-1] if plan.flipped else padding
             cells = np.arange(region.size // STRIDE) * region.size // max(1, region.size // STRIDE)
-            if padding.all() or padding[np.ix_(cells, cells)].all():
+            if padding[np.ix_(cells, cells)].all():
                 raise InvalidSampleError("the crop shows nothing but padding")
         if plan.flipped:
             box = mirror_box_in_crop(box, 1 - style.flip_gap / unit)
-        return Placement(plan, cut, box, padding)
+        return Placement(plan, cut, box)
 
     def _crop_all(
         self, kind: Literal["template", "search"], frames: tuple[Frame, ...], boxes: Boxes, region: Region, draws: Draws
@@ -193,7 +189,7 @@ class Processing:
             plan, cut = place.plan, place.region
             inner = frame.size_hw[0] - 1, frame.size_hw[1] - 1  # a warp mixes the border into the last pixels
             border = style.border(frame, plan.edits) if cut.leaves(inner) else None
-            style.crop_frame(frame, cut, planes, plan.mirrored, plan.edits, plan.finish, border, plan.alike)
+            style.crop_frame(frame, cut, planes, plan, border)
         return crops, places
 
     def _crop_masks(self, places: list[Placement], masks: Masks | None, size: int) -> NDArray[np.uint8]:

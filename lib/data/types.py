@@ -19,6 +19,7 @@ from torch import Tensor
 
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
+Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
 Masks = tuple[Mask | None, ...]
 """One per frame; None for a frame without."""

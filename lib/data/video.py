@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -48,7 +47,7 @@ class Grab:
     problem: str = ""
 
 
-class FrameSource(Protocol):
+class FrameSource:
     """An iterable of `Grab`s, to be read once.
 
     Attributes:
@@ -58,12 +57,12 @@ class FrameSource(Protocol):
         unread: Frames at the end that a file states but that could not be read, known after the last one.
     """
 
-    name: str
-    fps: float
-    length: int | None
-    unread: int
+    def __init__(self, name: str, length: int | None, grabs: Iterator[Grab], fps: float = DEFAULT_FPS) -> None:
+        self.name, self.length, self.fps, self.unread = name, length, fps, 0
+        self._grabs = grabs
 
-    def __iter__(self) -> Iterator[Grab]: ...
+    def __iter__(self) -> Iterator[Grab]:
+        return self._grabs
 
 
 Source = str | Path | int | Iterable[Image]
@@ -89,123 +88,101 @@ def open_source(source: Source, aux: Source | None = None) -> FrameSource:
     if first.length != second.length:
         lengths = [f"{s.name} has {s.length or 'an unknown number of'} frames" for s in (first, second)]
         raise SourceError(f"{' and '.join(lengths)}; one aux picture per frame expected")
-    return _Paired(first, second)
+    return _paired(first, second)
 
 
 def _open(source: Source, depth: bool = False) -> FrameSource:
     """One source. depth: 16-bit pictures are depth."""
     if not isinstance(source, str | Path | int):
-        return _Arrays(source)
+        grabs = (Grab(index, Frame(picture)) for index, picture in enumerate(source))
+        return FrameSource("frames", len(source) if isinstance(source, Sized) else None, grabs)
     path = Path(str(source))
     if re.fullmatch(r"\d+", str(source)) and not path.exists():
-        return _Capture(int(str(source)))
+        return _captured(int(str(source)))
     if not path.exists():
         raise SourceError(f"{source}: no such video, folder or picture, and not the number of a camera")
     if not path.is_dir():
-        return _Pictures(path, [path], depth) if path.suffix.lower() in PICTURE_SUFFIXES else _Capture(path)
+        return _pictures(path, [path], depth) if path.suffix.lower() in PICTURE_SUFFIXES else _captured(path)
     inside = sorted(entry.name for entry in path.iterdir())
     found = [path / name for name in picture_names(inside) if not is_hidden(name)]
     if not found:
         names = ", ".join(inside[:5]) or "nothing"
         raise SourceError(f"{path}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder, which holds {names}")
-    return _Pictures(path, found, depth)
+    return _pictures(path, found, depth)
 
 
-class _Pictures:
-    """A folder's pictures, or one picture.
+def _pictures(path: Path, files: list[Path], depth: bool) -> FrameSource:
+    """A folder's pictures in order, or one picture. depth: turn 16-bit pictures into colour pictures."""
+    first = cv2.imread(str(files[0]), cv2.IMREAD_UNCHANGED) if depth else None
+    is_depth = first is not None and first.dtype.itemsize == 2 and first.ndim == 2
 
-    Args:
-        path: The folder or picture.
-        files: The pictures in order.
-        depth: Turn 16-bit pictures into colour pictures.
-    """
-
-    def __init__(self, path: Path, files: list[Path], depth: bool) -> None:
-        self.name, self.fps, self.unread = path.stem, DEFAULT_FPS, 0
-        self.length: int | None = len(files)
-        self._files = files
-        first = cv2.imread(str(files[0]), cv2.IMREAD_UNCHANGED) if depth else None
-        self._depth = first is not None and first.dtype.itemsize == 2 and first.ndim == 2
-
-    def __iter__(self) -> Iterator[Grab]:
-        for index, file in enumerate(self._files):
+    def grabs() -> Iterator[Grab]:
+        for index, file in enumerate(files):
             try:
                 data, name = file.read_bytes(), str(file)
-                picture = depth_to_picture(decode_depth(data, name)) if self._depth else decode_image(data, name)
+                picture = depth_to_picture(decode_depth(data, name)) if is_depth else decode_image(data, name)
             except (DecodeError, OSError) as error:
                 yield Grab(index, None, str(error))
                 continue
             yield Grab(index, Frame(picture))
 
-
-class _Arrays:
-    """Pictures in memory, each H x W x 3 uint8 in RGB order."""
-
-    def __init__(self, pictures: Iterable[Image]) -> None:
-        self.name, self.fps, self.unread = "frames", DEFAULT_FPS, 0
-        self.length = len(pictures) if isinstance(pictures, Sized) else None
-        self._pictures = pictures
-
-    def __iter__(self) -> Iterator[Grab]:
-        for index, picture in enumerate(self._pictures):
-            yield Grab(index, Frame(picture))
+    return FrameSource(path.stem, len(files), grabs())
 
 
-class _Capture:
+def _captured(source: Path | int) -> FrameSource:
     """A video file or a camera through OpenCV.
 
     A frame of a file that fails between good ones is a broken frame; at the end, it is the end.
     """
+    camera = isinstance(source, int)
+    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+    if not capture.isOpened():
+        raise SourceError(
+            f"camera {source} cannot be opened; is it there, free, and may this program use it?"
+            if camera
+            else f"{source}: OpenCV cannot read this as a video; it is damaged, cut short, or no video"
+        )
+    stated, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), float(capture.get(cv2.CAP_PROP_FPS))
+    length = stated if stated > 0 and not camera else None
 
-    def __init__(self, source: Path | int) -> None:
-        camera = isinstance(source, int)
-        self._source, self._capture = source, cv2.VideoCapture(source if isinstance(source, int) else str(source))
-        if not self._capture.isOpened():
-            raise SourceError(
-                f"camera {source} cannot be opened; is it there, free, and may this program use it?"
-                if camera
-                else f"{source}: OpenCV cannot read this as a video; it is damaged, cut short, or no video"
-            )
-        self.name, self.unread = source.stem if isinstance(source, Path) else f"camera{source}", 0
-        stated, fps = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), float(self._capture.get(cv2.CAP_PROP_FPS))
-        self.length = stated if stated > 0 and not camera else None
-        self.fps = fps if math.isfinite(fps) and 1 <= fps <= 1000 else DEFAULT_FPS
-
-    def __iter__(self) -> Iterator[Grab]:
+    def grabs() -> Iterator[Grab]:
         index = failed = 0
         try:
             while True:
-                good, bgr = self._capture.read()
+                good, bgr = capture.read()
                 if not good:
-                    if self.length is None or index + failed >= self.length:
+                    if length is None or index + failed >= length:
                         break
                     failed += 1
                     continue
                 for _ in range(failed):
-                    yield Grab(index, None, f"{self._source}: frame {index} (from 0) cannot be decoded")
+                    yield Grab(index, None, f"{source}: frame {index} (from 0) cannot be decoded")
                     index += 1
                 failed = 0
                 yield Grab(index, Frame(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)))
                 index += 1
         finally:
-            self.unread = failed
-            self._capture.release()
+            found.unread = failed
+            capture.release()
+
+    name = source.stem if isinstance(source, Path) else f"camera{source}"
+    found = FrameSource(name, length, grabs(), fps if math.isfinite(fps) and 1 <= fps <= 1000 else DEFAULT_FPS)
+    return found
 
 
-class _Paired:
+def _paired(first: FrameSource, second: FrameSource) -> FrameSource:
     """Two sources frame by frame; a frame that either lacks is broken."""
 
-    def __init__(self, first: FrameSource, second: FrameSource) -> None:
-        self.name, self.fps, self.length, self.unread = first.name, first.fps, first.length, 0
-        self._first, self._second = first, second
-
-    def __iter__(self) -> Iterator[Grab]:
-        for one, other in zip(self._first, self._second, strict=False):
+    def grabs() -> Iterator[Grab]:
+        for one, other in zip(first, second, strict=False):
             if one.frame is None or other.frame is None:
                 yield Grab(one.index, None, one.problem or other.problem)
                 continue
             yield Grab(one.index, Frame(one.frame.rgb, other.frame.rgb))
-        self.unread = max(self._first.unread, self._second.unread)
+        both.unread = max(first.unread, second.unread)
+
+    both = FrameSource(first.name, first.length, grabs(), first.fps)
+    return both
 
 
 def unpack_video(video: Path, folder: Path) -> None:
@@ -226,7 +203,7 @@ def unpack_video(video: Path, folder: Path) -> None:
         if folder.stat().st_mtime >= video.stat().st_mtime:
             return
         shutil.rmtree(folder)
-    source = _Capture(video)
+    source = _captured(video)
     log.info("%s: frames are unpacked into %s, once", video, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part") as part:

@@ -102,7 +102,7 @@ def open_loader(
         raise ValueError("DATA.TRAIN.DATASETS_NAME is empty: name at least one data set, such as SYNTHETIC")
     # A published file may write [null] for none; its ratio goes with it.
     ratios = [r for n, r in zip(mix.datasets_name, mix.datasets_ratio, strict=True) if n is not None]
-    datasets = [build_dataset(name, paths, "lmdb" if use_lmdb else "auto") for name in mix.names]
+    datasets = [build_dataset(name, paths, use_lmdb) for name in mix.names]
     pictures = rgb_alone
     if reads_aux:
         pictures = doubled if data.multi_modal_vision else as_read

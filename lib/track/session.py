@@ -14,11 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from lib.data import Frame, Image
+from lib.data import Box, Frame, Image
 from lib.track.state import State
 from lib.track.tracker import Prediction, Tracker
-
-Box = tuple[float, float, float, float]
 
 
 class TrackingError(RuntimeError):

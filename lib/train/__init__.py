@@ -3,7 +3,6 @@
 from lib.train.checkpoint import (
     CheckpointError,
     CheckpointFolder,
-    FolderLock,
     OccupiedError,
     Position,
     ResumeError,

@@ -80,57 +80,44 @@ class OccupiedError(RuntimeError):
     """Another training writes to the same folder."""
 
 
-class FolderLock:
-    """A claim on a folder that the system withdraws when the process ends, however it ends.
+def claimed(path: Path, patience: float) -> IO[str]:
+    """A file that no other process can claim; the system withdraws the claim when this process ends, however it ends.
 
     Locks by record (POSIX), so that data workers, which are forked, do not hold them on; they also work over NFS.
 
     Args:
-        folder: Made when the lock is acquired.
+        path: The file; its folder is made.
+        patience: Seconds to wait for another process that holds it.
+
+    Raises:
+        OccupiedError: Another process still holds it; the message names the folder.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "training.lock"
-        self._file: IO[str] | None = None
-
-    def acquire(self, patience: float = PATIENCE_SECONDS) -> None:
-        """Take the lock; does nothing where this object holds it.
-
-        Args:
-            patience: Seconds to wait for another process that holds it.
-
-        Raises:
-            OccupiedError: Another process still holds the folder; the message names it.
-        """
-        if self._file is not None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self.path.open("a+", encoding="utf-8")
-        deadline = time.monotonic() + patience
-        announced = False
-        while True:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except (BlockingIOError, PermissionError):
-                file.seek(0)
-                owner = file.read().strip() or "another process"
-            except OSError:
-                break  # a file system without locks
-            if time.monotonic() >= deadline:
-                file.close()
-                raise OccupiedError(
-                    f"{self.path.parent} is in use by {owner}: two trainings must not write to one folder; "
-                    "wait for it or end it, or name another --save_dir"
-                )
-            if not announced:
-                print(f"waiting for {owner}, which still writes to {self.path.parent}", file=sys.stderr, flush=True)
-                announced = True
-            time.sleep(0.2)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        self._file = file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+", encoding="utf-8")
+    deadline, announced = time.monotonic() + patience, False
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+        except OSError:
+            break  # a file system without locks
+        if time.monotonic() >= deadline:
+            file.close()
+            raise OccupiedError(
+                f"{path.parent} is in use by {owner}: two trainings must not write to one folder; "
+                "wait for it or end it, or name another --save_dir"
+            )
+        if not announced:
+            print(f"waiting for {owner}, which still writes to {path.parent}", file=sys.stderr, flush=True)
+            announced = True
+        time.sleep(0.2)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file
 
 
 class CheckpointFolder:
@@ -143,15 +130,18 @@ class CheckpointFolder:
 
     def __init__(self, folder: Path, network_name: str) -> None:
         self.folder, self.network_name = folder, network_name
-        self._lock = FolderLock(folder)
+        self._claim: IO[str] | None = None
 
-    def claim(self) -> None:
+    def claim(self, patience: float = PATIENCE_SECONDS) -> None:
         """Keep other trainings out while this process lives; delete what killed ones left half written.
+
+        Args:
+            patience: Seconds to wait for another training that ends.
 
         Raises:
             OccupiedError: Another training writes here.
         """
-        self._lock.acquire()
+        self._claim = self._claim or claimed(self.folder / "training.lock", patience)
         for path in self.folder.glob(f"{self.network_name}_*.tmp"):
             path.unlink(missing_ok=True)
 

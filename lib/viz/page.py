@@ -23,6 +23,8 @@ from lib.viz.video import Track
 
 ASSETS = Path(__file__).parent / "assets"
 JPEG_QUALITY = 70
+MOST_FRAMES = 60
+"""Frames of a player."""
 PLAYER_SIZES = (400, 320, 256, 200, 160)
 """Longest side of a player's images in pixels; the first one that fits the budget is taken."""
 
@@ -77,9 +79,7 @@ class Player:
     fps: float = 10.0
 
     @classmethod
-    def of_video(
-        cls, video: Video, tracks: Sequence[Track], budget: int, note: str = "", start: int = 0, most_frames: int = 60
-    ) -> Player:
+    def of_video(cls, video: Video, tracks: Sequence[Track], budget: int, note: str = "", start: int = 0) -> Player:
         """A player of some frames of a video, evenly chosen.
 
         Args:
@@ -88,9 +88,8 @@ class Player:
             budget: Bytes that the images may take as JPEG; they shrink to fit.
             note: Line below the heading.
             start: Frame that the player opens at; it is among the chosen ones.
-            most_frames: Number of frames to choose.
         """
-        chosen = np.linspace(0, len(video) - 1, min(most_frames, len(video))).round().astype(int)
+        chosen = np.linspace(0, len(video) - 1, min(MOST_FRAMES, len(video))).round().astype(int)
         chosen = np.union1d(chosen, [start])
         images, scale = [], 1.0
         for i in chosen:

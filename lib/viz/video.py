@@ -9,13 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data import Boxes, Image, Video, iou_xywh
+from lib.data import Box, Boxes, Image, Video, iou_xywh
 from lib.viz.draw import TRUTH, BoxMark, colour, draw_frame
 
 CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
@@ -139,9 +138,7 @@ class VideoWriter:
             part.unlink(missing_ok=True)
         raise VideoError(f"{self.path}: OpenCV can write neither mp4 nor avi here")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         if self._writer is None:
             return
         self._writer.release()
@@ -194,7 +191,7 @@ def require_display(purpose: str) -> None:
         raise DisplayError(f"{purpose} needs windows, which this build of OpenCV (headless) does not have")
 
 
-def draw_box_with_mouse(image: Image, title: str = "draw a box, then press Enter") -> tuple[float, float, float, float]:
+def draw_box_with_mouse(image: Image, title: str = "draw a box, then press Enter") -> Box:
     """Let the user draw a box over an RGB image.
 
     Returns:

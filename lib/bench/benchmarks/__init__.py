@@ -10,7 +10,6 @@ from lib.bench.benchmarks.benchmark import (
     BenchmarkError,
     BenchmarkVideo,
     Reader,
-    Run,
     SequenceError,
     get_benchmark,
     register_benchmark,

@@ -46,31 +46,11 @@ class BenchmarkError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One run of a tracker: the frames in the order it sees them, as a video with the run's name.
-
-    Attributes:
-        sequence: The frames.
-        start: Position that tracking starts on; result rows before it repeat its box.
-    """
-
-    sequence: Video
-    start: int = 0
-
-    @property
-    def name(self) -> str:
-        return self.sequence.name
-
-    def __len__(self) -> int:
-        return len(self.sequence)
-
-
-@dataclass(frozen=True, slots=True)
 class BenchmarkVideo(Video):
     """A video with what its metric needs.
 
     Attributes:
-        start: Frame that tracking starts on; result rows before it repeat its box.
+        start: Position in each run that tracking starts on; result rows before it repeat its box.
         passes: For several runs, the frames of each in tracking order; otherwise one run goes through all frames.
         run_name: Name of a run, from the sequence's `name` and the run's `first` frame.
         present: [N] bool by the annotation's own labels, whatever the box is; None without labels.
@@ -100,12 +80,12 @@ class BenchmarkVideo(Video):
         return [self.run_name.format(name=self.name, first=first) for first in self.starts]
 
     @property
-    def runs(self) -> list[Run]:
-        """The runs that a tracker has to do."""
+    def runs(self) -> list[Video]:
+        """The runs that a tracker has to do: the frames in the order it sees them, as videos with the runs' names."""
         plain = Video(**{f.name: getattr(self, f.name) for f in fields(Video)})
         if not self.passes:
-            return [Run(replace(plain, name=self.run_names[0]), self.start)]
-        return [Run(reordered(plain, p, name)) for p, name in zip(self.passes, self.run_names, strict=True)]
+            return [replace(plain, name=self.run_names[0])]
+        return [reordered(plain, p, name) for p, name in zip(self.passes, self.run_names, strict=True)]
 
     def scored(self, runs: Sequence[Result]) -> SequenceResult:
         """A tracker's results on this sequence, ready for `lib.bench.metrics.evaluate`.

@@ -15,10 +15,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from lib.bench.metrics.curves import Floats, has_nan, mean_where
+from lib.bench.metrics.curves import Floats, mean_where
 from lib.bench.metrics.metric import MetricError, Scores, SequenceCurves, SequenceResult
 from lib.bench.metrics.regions import polygon_overlap
-from lib.bench.metrics.vot import ACCURACY, CURVE, EAO, ROBUSTNESS, precision_and_recall
+from lib.bench.metrics.vot import ACCURACY, CURVE, EAO, ROBUSTNESS, checked_longterm, precision_and_recall
 from lib.bench.result_files import FAILED, INITIALISED, Marks
 
 REPETITIONS = 15
@@ -135,17 +135,10 @@ def supervised_note(scores: Scores) -> str | None:
 
 def pysot_longterm_samples(result: SequenceResult) -> SequenceCurves:
     """Overlap and confidence of every frame; frames without a region have overlap 0, those without a number 0."""
-    size = result.require_size()
-    if result.confidence is None:
-        raise MetricError(f"{result.name}: no confidence with the boxes; the F-score needs it")
     truth = result.gt_xywh if result.gt_corners is None else result.gt_corners
-    if len(result.confidence) != len(truth):
-        raise MetricError(f"{result.name}: {len(result.confidence)} confidences for {len(truth)} frames")
-    overlap = np.nan_to_num(polygon_overlap(result.require_rows(), truth, size))
-    present = ~has_nan(truth)
-    if not present.any():
-        raise MetricError(f"{result.name}: no frame has ground truth")
-    samples = {"overlap": overlap, "confidence": result.confidence, "present": present.astype(np.float64)}
+    overlap = np.nan_to_num(polygon_overlap(result.require_rows(), truth, result.require_size()))
+    confidence, present = checked_longterm(result, truth)
+    samples = {"overlap": overlap, "confidence": confidence, "present": present.astype(np.float64)}
     return SequenceCurves({}, {"mean_overlap": mean_where(overlap, present)}, len(truth), samples=samples)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lib.bench.metrics.curves import Floats, has_nan, mean_where
 from lib.bench.metrics.metric import CurveLookup, MetricError, Scores, SequenceCurves, SequenceResult
-from lib.data import Boxes
+from lib.data import Boxes, Mask
 
 Corners = NDArray[np.int64]
 
@@ -88,22 +88,33 @@ def _run_overlap(rows_xywh: Boxes, truth_xywh: Boxes, size_wh: tuple[int, int]) 
 
 def longterm_samples(result: SequenceResult) -> SequenceCurves:
     """Overlap and confidence of every frame; the first frame (initialisation) has overlap 0 and confidence 0."""
-    size = result.require_size()
+    overlap = _run_overlap(result.require_rows(), result.gt_xywh, result.require_size())
+    confidence, present = checked_longterm(result, result.gt_xywh)
+    confidence = np.where(np.isnan(confidence), 0.0, confidence)
+    confidence[0] = 0.0
+    samples = {"overlap": overlap, "confidence": confidence, "present": present.astype(np.float64)}
+    later = present & (np.arange(len(present)) > 0)
+    return SequenceCurves({}, {"mean_overlap": mean_where(overlap, later)}, len(present), samples=samples)
+
+
+def checked_longterm(result: SequenceResult, truth: Floats) -> tuple[Floats, Mask]:
+    """Confidence and presence of the target in every frame of a result that has both.
+
+    Args:
+        result: the tracker's result.
+        truth: [N, 4] or [N, 8]; NaN where the target is absent.
+
+    Raises:
+        MetricError: a confidence or every ground truth is missing.
+    """
     if result.confidence is None:
         raise MetricError(f"{result.name}: no confidence with the boxes; the F-score needs it")
-    frames = len(result.gt_xywh)
-    for what, rows in (("rows", result.prediction_xywh), ("confidences", result.confidence)):
-        if len(rows) != frames:
-            raise MetricError(f"{result.name}: {len(rows)} {what} for {frames} frames")
-    overlap = _run_overlap(result.prediction_xywh, result.gt_xywh, size)
-    confidence = np.where(np.isnan(result.confidence), 0.0, result.confidence)
-    confidence[0] = 0.0
-    present = ~has_nan(result.gt_xywh)
+    if len(result.confidence) != len(truth):
+        raise MetricError(f"{result.name}: {len(result.confidence)} confidences for {len(truth)} frames")
+    present = ~has_nan(truth)
     if not present.any():
         raise MetricError(f"{result.name}: no frame has ground truth")
-    samples = {"overlap": overlap, "confidence": confidence, "present": present.astype(np.float64)}
-    later = present & (np.arange(frames) > 0)
-    return SequenceCurves({}, {"mean_overlap": mean_where(overlap, later)}, frames, samples=samples)
+    return result.confidence, present
 
 
 def aggregate_longterm(sequences: Sequence[SequenceCurves], resolution: int = 100) -> list[SequenceCurves]:

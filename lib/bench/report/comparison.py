@@ -14,6 +14,8 @@ from lib.data import Boxes
 
 FEWEST = 6
 """With fewer sequences Wilcoxon's two-sided p cannot fall below 0.05 (its minimum is 2 / 2^n)."""
+RESAMPLES = 10_000
+"""Of the bootstrap."""
 
 
 class Tagged(Protocol):
@@ -141,9 +143,7 @@ class PairedComparison:
     losses: int
 
 
-def compare(
-    a: Scores, b: Scores, names: tuple[str, str], key: str | None = None, resamples: int = 10_000, seed: int = 0
-) -> PairedComparison:
+def compare(a: Scores, b: Scores, names: tuple[str, str], key: str | None = None) -> PairedComparison:
     """Compare two trackers by the difference of one score on each sequence.
 
     Wilcoxon's signed-rank test, and a percentile bootstrap that resamples sequences: its p is twice the share of
@@ -153,7 +153,6 @@ def compare(
         a, b: scores on the same sequences.
         names: names of the trackers.
         key: the score; the main one by default.
-        resamples, seed: of the bootstrap.
 
     Raises:
         MetricError: the sequences differ.
@@ -172,17 +171,17 @@ def compare(
         bootstrap = stats.bootstrap(
             (difference,),
             np.mean,
-            n_resamples=resamples,
-            batch=max(1, min(resamples, 10_000_000 // n)),  # bounds the memory of the resampled indices
+            n_resamples=RESAMPLES,
+            batch=max(1, min(RESAMPLES, 10_000_000 // n)),  # bounds the memory of the resampled indices
             method="percentile",
-            rng=np.random.default_rng(seed),
+            rng=np.random.default_rng(0),
         )
         low, high = map(float, bootstrap.confidence_interval)
     if n >= FEWEST:
         means = bootstrap.bootstrap_distribution
         tail = min(float(np.mean(means <= 0)), float(np.mean(means >= 0)))
         # no test can know more about n pairs than that all of them have one sign
-        bootstrap_p = min(1.0, max(2 * max(tail, 1 / resamples), 2 / 2**n))
+        bootstrap_p = min(1.0, max(2 * max(tail, 1 / RESAMPLES), 2 / 2**n))
         wilcoxon_p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
     mean, wins, losses = float(difference.mean()), int((difference > 0).sum()), int((difference < 0).sum())
     return PairedComparison(*names, a.labels[key], n, mean, low, high, wilcoxon_p, bootstrap_p, wins, losses)

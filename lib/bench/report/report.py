@@ -27,6 +27,8 @@ from lib.files import write_text
 from lib.viz import Player, colour, inline_svg, render_page, save, training_plot, video_tracks
 
 TEMPLATES = Path(__file__).parent / "templates"
+EXAMPLES = 3
+"""Frame players of the worst, and of the best sequences."""
 IMAGE_BYTES = 8_000_000
 """JPEG bytes of all players together; a third more as base64, which keeps the page below some 12 MB."""
 
@@ -39,7 +41,6 @@ def build_report(
     attributes: Mapping[str, Sequence[str]] | None = None,
     training_log: Path | None = None,
     out: Path = Path("report.html"),
-    examples: int = 3,
     about: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the report; returns its path.
@@ -52,7 +53,6 @@ def build_report(
         sequences: for the frame players and attributes; may be empty.
         attributes: attribute -> sequence names; taken from `sequences` when None.
         training_log: JSONL log of a training.
-        examples: number of frame players of the worst, and of the best sequences.
         out: an HTML file, or a folder that gets `report.html`.
         about: tracker -> a sentence on what it is, for the reader.
     """
@@ -69,7 +69,7 @@ def build_report(
             for item in training_lines(training_log).items()
         ]
         training = {"log": training_log.name, "figures": panels}
-    worst, best = _players(runs, {video.name: video for video in sequences}, colours, examples)
+    worst, best = _players(runs, {video.name: video for video in sequences}, colours)
     table = sequence_table(runs)
     values = scores.per_sequence()
     lowest_first = sorted(table.rows, key=lambda row: values[str(row[0])])
@@ -131,11 +131,11 @@ def worst_and_best(run: TrackerRun, count: int) -> tuple[list[str], list[str]]:
 
 
 def _players(
-    runs: Sequence[TrackerRun], videos: Mapping[str, Video], colours: Mapping[str, str], count: int
+    runs: Sequence[TrackerRun], videos: Mapping[str, Video], colours: Mapping[str, str]
 ) -> tuple[list[Player], list[Player]]:
     """Players of the first tracker's worst and best sequences, opened where it loses the target (the worst ones: at the
     lowest overlap if it never does); empty where frames or boxes are missing."""
-    worst, best = worst_and_best(runs[0], count)
+    worst, best = worst_and_best(runs[0], EXAMPLES)
     shown = [run for run in runs if all(name in run.results for name in (*worst, *best))]
     if not shown or not all(name in videos for name in (*worst, *best)):
         return [], []

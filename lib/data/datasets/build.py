@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 from lib.catalogue import CATALOGUE, TRAINING_NAMES, DatasetSpec, Subset
 from lib.data.datasets.base import StoredDataset
@@ -21,8 +22,6 @@ from lib.data.types import Dataset
 from lib.paths import Paths
 
 log = logging.getLogger(__name__)
-
-StoreKind = Literal["auto", "directory", "zip", "lmdb"]
 
 
 def load_part(name: str | Callable[..., Any]) -> Any:
@@ -121,20 +120,20 @@ def open_folder(name: str, **options: Any) -> StoredDataset:
     return open_subset(spec, spec.subset("test"), open_store(Path(spec.folders[0])), **options)
 
 
-def open_videos(name: str, paths: Paths, store: StoreKind = "auto") -> StoredDataset:
+def open_videos(name: str, paths: Paths, lmdb: bool = False) -> StoredDataset:
     """The videos of a name in ``DATASETS_NAME`` for their pictures; an own folder needs no boxes.
 
     Args:
         name: A name without the suffix of pseudo labels.
         paths: Places of the data sets.
-        store: See `build_dataset`.
+        lmdb: See `build_dataset`.
 
     Raises:
         ValueError: The name stands for still images, or for videos without files.
         FileNotFoundError, UnknownNameError: See `build_dataset`.
     """
     own = name.partition(":")[0].upper() == PREFIX
-    dataset = open_folder(name, needs_boxes=False) if own else build_dataset(name, paths, store)
+    dataset = open_folder(name, needs_boxes=False) if own else build_dataset(name, paths, lmdb)
     if not isinstance(dataset, StoredDataset):
         raise ValueError(f"{name} is rendered on demand; tracking/make_synthetic_data.py writes such videos to files")
     if not dataset.is_video:
@@ -142,7 +141,7 @@ def open_videos(name: str, paths: Paths, store: StoreKind = "auto") -> StoredDat
     return dataset
 
 
-def build_dataset(name: str, paths: Paths, store: StoreKind = "auto") -> Dataset:
+def build_dataset(name: str, paths: Paths, lmdb: bool = False) -> Dataset:
     """The training data set of a YAML name such as `LASOT`, `GOT10K_vottrain`, `TRACKINGNET:0-3` or `LASHER_pseudo`.
 
     Sequences that a partial copy does not have are left out, with a warning. `_pseudo` behind a name stands for the
@@ -151,18 +150,16 @@ def build_dataset(name: str, paths: Paths, store: StoreKind = "auto") -> Dataset
     Args:
         name: Name in ``DATASETS_NAME``.
         paths: Places of the data sets.
-        store: "lmdb" requires the LMDB copy, "zip" and "directory" that kind; "auto" takes what exists.
+        lmdb: Take the LMDB copy; otherwise what exists, a folder or archive before the copy.
 
     Raises:
         UnknownNameError: No data set has this name.
         FileNotFoundError: The data set, or every sequence of it, is missing.
         ValueError: The text behind the colon cannot be understood.
     """
-    if store not in get_args(StoreKind):
-        raise ValueError(f"unknown store {store!r} (known: {', '.join(get_args(StoreKind))})")
     base, colon, selection = name.partition(":")
     if base.lower().endswith(SUFFIX):
-        videos = open_videos(base[: -len(SUFFIX)] + colon + selection, paths, store)
+        videos = open_videos(base[: -len(SUFFIX)] + colon + selection, paths, lmdb)
         return PseudoLabelDataset(videos, paths.pseudo_labels / videos.name / LABEL_FILE)
     spec, subset = TRAINING_NAMES[base]
     if colon and not selection:
@@ -179,7 +176,7 @@ def build_dataset(name: str, paths: Paths, store: StoreKind = "auto") -> Dataset
         names = (subset.choices[selection],)
     elif selection:
         raise ValueError(f"{name}: {base} has no parts to choose from; leave out ':{selection}'")
-    source = open_store(_place(name, spec, paths, store))
+    source = open_store(_place(name, spec, paths, lmdb))
     dataset = open_subset(spec, replace(subset, names=names, datasets_name=name), source, **options)
     if isinstance(dataset, FolderDataset) and dataset.chosen_by_name:
         there = [n for n in dataset.names if any(map(dataset.store.exists, dataset.sequence_folders(n)))]
@@ -194,26 +191,17 @@ def build_dataset(name: str, paths: Paths, store: StoreKind = "auto") -> Dataset
     return dataset
 
 
-def _place(name: str, spec: DatasetSpec, paths: Paths, kind: StoreKind) -> Path:
-    """The data set's folder or archive of the requested kind, for the YAML name `name`.
-
-    "auto" prefers folder and archive to the LMDB copy. ValueError if another kind is there.
-    """
+def _place(name: str, spec: DatasetSpec, paths: Paths, lmdb: bool) -> Path:
+    """The data set's folder, archive or LMDB copy, for the YAML name `name`."""
     copy = f"{spec.key}_lmdb"
-    if kind == "lmdb":
+    if lmdb:
         if copy not in CATALOGUE:
             raise ValueError(f"{name}: there is no LMDB copy of {spec.key}")
         return paths.dataset(copy)
     try:
-        path = paths.dataset(spec.key)
+        return paths.dataset(spec.key)
     except FileNotFoundError:
-        if kind == "auto" and copy in CATALOGUE:
-            try:
+        if copy in CATALOGUE:
+            with suppress(FileNotFoundError):
                 return paths.dataset(copy)
-            except FileNotFoundError:
-                pass
         raise
-    found = "zip" if path.suffix.lower() == ".zip" else "directory"
-    if kind not in ("auto", found):
-        raise ValueError(f"{name}: store {kind!r} was requested, but {path} is a {found}")
-    return path

@@ -403,13 +403,8 @@ class Tc128Dataset(FolderDataset):
         if len(numbers) < 2 or (numbers % 1).any():
             raise AnnotationError(f"{where}: expected the numbers of the first and the last picture")
         first, last = int(numbers[0]), int(numbers[1])
-        if len(boxes) < last - first:
-            raise AnnotationError(f"{len(boxes)} rows in {name}_gt.txt for pictures {first} to {last} ({where})")
-        boxes = cut_rows(boxes, last - first + 1, self.store.describe(f"{name}/{name}_gt.txt"))
-        files = numbered_files(self.store, f"{name}/img", "%04d.jpg", first, len(boxes), min(first, 1))
-        boxes = boxes[: len(files)]
-        valid = positive(boxes)
-        return Annotation(boxes, valid, valid, FrameFiles(self.store, files), folder=name)
+        found = span_of(self.store, f"{name}/img", "%04d.jpg", first, last, boxes, f"{name}/{name}_gt.txt")
+        return replace(found, folder=name)
 
 
 class TableDataset(StoredDataset):
@@ -431,17 +426,33 @@ class TableDataset(StoredDataset):
 
     def _read(self, index: int) -> Annotation:
         row = self._rows[self.names[index]]
-        omit = int(row.get("initOmit", 0))
+        omit, pattern = int(row.get("initOmit", 0)), f"%0{row['nz']}d.{row['ext']}"
         first, last = int(row["startFrame"]) + omit, int(row["endFrame"])
-        count = last - first + 1
-        where = self.store.describe(row["anno_path"])
-        boxes = cut_rows(read_boxes(self.store, row["anno_path"])[omit:], count, where)
-        if len(boxes) < count - 1:
-            raise AnnotationError(f"{len(boxes)} rows in {where} for frames {first} to {last}")
-        pattern = f"%0{row['nz']}d.{row['ext']}"
-        files = numbered_files(self.store, row["path"], pattern, first, len(boxes), min(first, 1))
-        if len(files) < count - 1:
-            raise AnnotationError(f"{len(files)} frames in {self.store.describe(row['path'])}, expected {count}")
-        boxes = boxes[: len(files)]
-        valid = positive(boxes)
-        return Annotation(boxes, valid, valid, FrameFiles(self.store, files), object_class=row.get("object_class"))
+        boxes = read_boxes(self.store, row["anno_path"])[omit:]
+        found = span_of(self.store, row["path"], pattern, first, last, boxes, row["anno_path"])
+        return replace(found, object_class=row.get("object_class"))
+
+
+def span_of(store: Store, folder: str, pattern: str, first: int, last: int, boxes: Boxes, truth: str) -> Annotation:
+    """The annotation of a sequence that is a span of a folder's pictures.
+
+    Args:
+        store: Files of the data set.
+        folder, pattern: Folder of the pictures, and their names, see `numbered_files`.
+        first, last: Numbers of its pictures.
+        boxes: [N, 4] x, y, w, h in image pixels, from the first picture on.
+        truth: Key of the file that they are of, for messages.
+
+    Raises:
+        AnnotationError: At least two rows or pictures are missing.
+    """
+    count, where = last - first + 1, store.describe(truth)
+    boxes = cut_rows(boxes, count, where)
+    if len(boxes) < count - 1:
+        raise AnnotationError(f"{len(boxes)} rows in {where} for frames {first} to {last}")
+    files = numbered_files(store, folder, pattern, first, len(boxes), min(first, 1))
+    if len(files) < count - 1:
+        raise AnnotationError(f"{len(files)} frames in {store.describe(folder)}, expected {count}")
+    boxes = boxes[: len(files)]
+    valid = positive(boxes)
+    return Annotation(boxes, valid, valid, FrameFiles(store, files))

@@ -31,33 +31,23 @@ class ImagenetVidDataset(StoredDataset):
     """One sequence per tracklet: an object from its first frame to the first one in which it is missing.
 
     Tracklets are read from `cache.json`; without it they are collected from the XML files, once, and written there
-    if the store is a folder that can be written to. Visible: not marked occluded, and the box is valid.
+    if the store is a folder that can be written to. Those whose first box fills the picture are left out. Visible: not
+    marked occluded, and the box is valid.
 
     Args:
         store: Folder, archive or LMDB.
         names: Not used: tracklets follow from the annotations.
         name: Name for messages.
-        min_length: Shortest tracklet.
-        max_target_area: Upper bound of the square root of the first box's share of the picture area.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        names: Sequence[str] | None = None,
-        name: str = "imagenet",
-        *,
-        min_length: int = 0,
-        max_target_area: float = 1.0,
-    ) -> None:
+    def __init__(self, store: Store, names: Sequence[str] | None = None, name: str = "imagenet") -> None:
         layout, below = CATALOGUE["imagenet"].layout, ("ILSVRC2015", "ILSVRC")
         root = locate_root(store, lambda s: s.exists(CACHE) or s.exists(XML_ROOT), name, layout, below)
         tracklets = _cached_tracklets(root) if root.exists(CACHE) else collect_tracklets(root)
         kept = []
         for tracklet in tracklets:
             (width, height), (_, _, w, h) = tracklet["image_size"], tracklet["anno"][0]
-            extent = np.sqrt(max(w * h, 0) / (width * height))
-            if len(tracklet["anno"]) >= min_length and extent < max_target_area:
+            if w * h < width * height:
                 kept.append(tracklet)
         lengths = np.array([len(t["anno"]) for t in kept], dtype=np.int64)
         self._offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)

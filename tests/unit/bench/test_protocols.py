@@ -67,7 +67,7 @@ def track(batch: int, tracker: Tracker, protocol: Supervised, speeds: Mapping[st
 
     def keep(result: Result) -> Summary:
         found[result.name] = result
-        return Summary(len(result.boxes_xywh), 0.0)
+        return Summary()
 
     work = WorkQueue(Team(HashStore()), list(speeds), keep)
     Runner(tracker, lambda name: (video(name, speeds[name]), 0), work, batch, protocol).run()

@@ -33,7 +33,7 @@ class Log:
 
 def queue(store: Store, names: str, rank: int = 0, life: int = 0, log: Log | None = None) -> WorkQueue:
     team = Team(store, rank, 2, life=life, death="killed by SIGKILL")
-    made = WorkQueue(team, list(names), lambda result: Summary(1, 0.0), log)
+    made = WorkQueue(team, list(names), lambda result: Summary(), log)
     assert made.recover()
     return made
 
@@ -96,7 +96,7 @@ def test_a_worker_that_dies_before_it_has_begun_is_not_started_for_ever() -> Non
     main = queue(store, "a", 0, log=log)
     queue(store, "a", 1)
     team = Team(store, 1, 2, life=1, death="killed by SIGSEGV")
-    assert not WorkQueue(team, ["a"], lambda result: Summary(1, 0.0)).recover()
+    assert not WorkQueue(team, ["a"], lambda result: Summary()).recover()
     assert main.take() == "a"
     main.give_back("no memory", resume=False)
     with pytest.raises(RuntimeError, match="no worker could start: no memory"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.bench import Curve, Robustness, corruption_sweep, drop_sweep, robustness_table, write_robustness
+from lib.bench import Curve, Robustness, Sweep, robustness_table, write_robustness
 from lib.data import Modality
 from tests.unit.bench.test_commands import command
 from tests.unit.tracking.test_rgbx import TINY, pictures
@@ -24,22 +24,22 @@ def found(*curves: Curve) -> Robustness:
 
 
 def test_a_sweep_begins_with_clean_frames_and_ascends() -> None:
-    sweep = drop_sweep("aux", [1.0, 0.5], fill="repeat", seed=3)
+    sweep = Sweep("drop", "aux", [1.0, 0.5], fill="repeat", seed=3)
     assert sweep.levels == (0.0, 0.5, 1.0)
     assert [sweep.at(level).label for level in sweep.levels] == [
         "",
         "drop-aux-0.5-repeat_seed3",
         "drop-aux-1-repeat_seed3",
     ]
-    assert corruption_sweep("occlusion", "rgb", [0.2]).at(0.2).label == "occlusion-0.2-rgb"
+    assert Sweep("occlusion", "rgb", [0.2]).at(0.2).label == "occlusion-0.2-rgb"
     with pytest.raises(ValueError, match=r"0\.\.1"):
-        drop_sweep("aux", [1.5])
+        Sweep("drop", "aux", [1.5])
     with pytest.raises(ValueError, match="unknown corruption"):
-        corruption_sweep("fog", "rgb", [0.2])
+        Sweep("fog", "rgb", [0.2])
 
 
 def test_what_is_kept_is_the_area_under_the_curve_over_the_clean_score() -> None:
-    sweep = drop_sweep("aux", [0.25, 1.0])
+    sweep = Sweep("drop", "aux", [0.25, 1.0])
     assert curve("a", sweep, 60, 60, 60).kept("sr") == pytest.approx(100)
     assert curve("a", sweep, 60, 30, 30).kept("sr") == pytest.approx(100 * (0.25 * 45 + 0.75 * 30) / 60)
     assert np.isnan(curve("a", sweep, 0, 0, 0).kept("sr"))
@@ -47,9 +47,9 @@ def test_what_is_kept_is_the_area_under_the_curve_over_the_clean_score() -> None
 
 def test_levels_of_several_sweeps_share_a_table(tmp_path: Path) -> None:
     result = found(
-        curve("a", drop_sweep("aux", [0.5]), 60, 50),
-        curve("b", drop_sweep("rgb", [1.0]), 55, 10),
-        curve("a", corruption_sweep("noise", "both", [0.1]), 60, 58),
+        curve("a", Sweep("drop", "aux", [0.5]), 60, 50),
+        curve("b", Sweep("drop", "rgb", [1.0]), 55, 10),
+        curve("a", Sweep("noise", "both", [0.1]), 60, 58),
     )
     table = robustness_table(result, "drop")
     assert [c.title for c in table.columns] == ["Frames", "0", "0.5", "1", "Kept"]

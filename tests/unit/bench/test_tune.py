@@ -94,7 +94,7 @@ def test_rows_share_frames_and_their_errors(job: EvalJob) -> None:
             raise ValueError("broken")
         return i
 
-    plain = video.runs[0].sequence
+    plain = video.runs[0]
     object.__setattr__(plain, "read_frame", counting)
     shared = SharedFrames()
     rows = [shared.video(plain, f"{k}:x") for k in range(3)]

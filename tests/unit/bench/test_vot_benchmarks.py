@@ -40,7 +40,7 @@ def test_every_anchor_is_a_run_forward_or_backward(tmp_path: Path) -> None:
     first, second = get_benchmark("votrgbd2022").sequences(paths_at(tmp_path))
     assert [*first.run_names, *second.run_names] == list(RUNS)
     assert first.passes == (range(8), range(4, -1, -1), range(7, -1, -1))
-    backward = first.runs[1].sequence
+    backward = first.runs[1]
     assert backward.boxes_xywh[0].tolist() == [9.25, 8, 12, 10]
     assert backward.frame_path(4).endswith("a/color/00000001.jpg")
     assert backward.read_frame(4).rgb.mean() < backward.read_frame(0).rgb.mean()

@@ -119,7 +119,7 @@ def test_a_set_and_a_benchmark_from_outside(tmp_path: Path, registries: None) ->
     assert check_part(choose_parts(["toyset"])[0], paths).is_wrong()
     (plan,) = plan_build("toyset", tmp_path / "toyset/train", paths.candidates("toyset_lmdb")[0])
     build(plan)
-    assert len(build_dataset("TOYSET_train", paths, "lmdb")) == 3
+    assert len(build_dataset("TOYSET_train", paths, lmdb=True)) == 3
 
     benchmark = get_benchmark("toyset")
     sequences = benchmark.sequences(paths)

@@ -80,7 +80,7 @@ def test_lasot_keys_and_contents(tmp_path: Path) -> None:
     assert content["bear/bear-1/groundtruth.txt"] == (source / "bear/bear-1/groundtruth.txt").read_bytes()
     assert not partial_folder(target).exists()
     assert build(plan).state == "was complete"
-    sequence = build_dataset("LASOT", load_paths({"lasot_lmdb": target}), store="lmdb").by_name("airplane-10")  # type: ignore[attr-defined]
+    sequence = build_dataset("LASOT", load_paths({"lasot_lmdb": target}), lmdb=True).by_name("airplane-10")  # type: ignore[attr-defined]
     assert sequence.read_frame(2).rgb.shape == (24, 32, 3)
 
 
@@ -108,7 +108,7 @@ def test_trackingnet_is_one_environment_per_chunk(tmp_path: Path) -> None:
     }  # fmt: skip
     assert write_sequence_list(target) == 3
     assert json.loads((target / "seq_list.json").read_text()) == [[0, "a_0"], [0, "b-1"], [3, "c"]]
-    dataset = build_dataset("TRACKINGNET:0,3", load_paths({"trackingnet_lmdb": target}), store="lmdb")
+    dataset = build_dataset("TRACKINGNET:0,3", load_paths({"trackingnet_lmdb": target}), lmdb=True)
     assert [s.name for s in (dataset[i] for i in range(3))] == ["a_0", "b-1", "c"]
     with pytest.raises(PlanError, match="TRAIN_5/anno is missing"):
         plan_build("trackingnet", source, target, [5])
@@ -124,8 +124,8 @@ def test_trackingnet_chunks_may_be_empty(tmp_path: Path) -> None:
     for plan in plan_build("trackingnet", source, target):
         build(plan)
     write_sequence_list(target)
-    folders = build_dataset("TRACKINGNET", load_paths({"trackingnet": source}), store="directory")
-    copy = build_dataset("TRACKINGNET", load_paths({"trackingnet_lmdb": target}), store="lmdb")
+    folders = build_dataset("TRACKINGNET", load_paths({"trackingnet": source}))
+    copy = build_dataset("TRACKINGNET", load_paths({"trackingnet_lmdb": target}), lmdb=True)
     assert [dataset[i].name for dataset in (folders, copy) for i in range(len(dataset))] == ["v", "v"]
 
 

@@ -118,13 +118,6 @@ def test_no_change_equals_no_colour():
     torch.testing.assert_close(Normalise(MEAN, STD)(u8, gains(1, 1, 1)), Normalise(MEAN, STD)(u8))
 
 
-def test_colours_of_rgb_only():
-    u8 = crops(1, 6, 4, 4)
-    found = Normalise(MEAN, STD, recolour_aux=False)(u8, gains(1.2))
-    torch.testing.assert_close(found[:, 3:], Normalise(MEAN, STD)(u8)[:, 3:])
-    torch.testing.assert_close(found[:, :3], Normalise(MEAN, STD)(u8[:, :3], gains(1.2)))
-
-
 def test_dtype_and_wrong_channels():
     assert Normalise(MEAN, STD, dtype=torch.bfloat16)(crops(1, 3, 4, 4)).dtype == torch.bfloat16
     with pytest.raises(ValueError, match="C = 3 or 6"):

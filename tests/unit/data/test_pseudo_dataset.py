@@ -95,7 +95,7 @@ def test_pictures_from_any_store(write, tmp_path, kind, monkeypatch):
     place = WRITERS[kind](lasher_tree(["boy"]), tmp_path / "copy")
     monkeypatch.setenv("TRACKING_LASHER_LMDB_DIR" if kind == "lmdb" else "TRACKING_LASHER_DIR", str(place))
     paths = write({"boy": {"00": track(ids())}})
-    dataset = build_dataset("LASHER_pseudo", paths, "lmdb" if kind == "lmdb" else "auto")
+    dataset = build_dataset("LASHER_pseudo", paths, lmdb=kind == "lmdb")
     assert np.array_equal(dataset[0].read_frame(5).aux, pixels_of(55))
 
 

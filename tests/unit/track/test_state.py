@@ -159,7 +159,7 @@ def run(batch: int) -> tuple[dict[str, np.ndarray], SampleTracker]:
 
     def keep(result: Result) -> Summary:
         found[result.name] = result.boxes_xywh
-        return Summary(len(result.boxes_xywh), 0.0)
+        return Summary()
 
     tracker = SampleTracker()
     work = WorkQueue(Team(HashStore()), list(LENGTHS), keep)
