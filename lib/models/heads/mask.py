@@ -100,7 +100,7 @@ class SearchMaskHead(nn.Module):
     """Mask of the target in a whole search region, from the features that its box head reads.
 
     The map is enlarged by two, several times; at each size the tracked box and the region's pixels are read beside it,
-    which bring back the edges that patches have lost.
+    which bring back the edges that patches have lost. What is drawn is a correction of the box.
 
     Args:
         inputs: Channels of the features.
@@ -120,6 +120,7 @@ class SearchMaskHead(nn.Module):
         )
         self.joined = nn.ModuleList(ConvModule(width + width // 2, width, 3) for _ in range(doublings))
         self.logits = nn.Conv2d(width, 1, 1)
+        self.box_logit = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, features: Tensor, boxes_xyxy: Tensor, pictures: Tensor) -> Tensor:
         """Draw masks.
@@ -140,8 +141,8 @@ class SearchMaskHead(nn.Module):
             if self.pictures:
                 beside.append(F.adaptive_avg_pool2d(pictures.to(x), side))
             x = join(torch.cat([x, details(torch.cat(beside, dim=1))], dim=1))
-        logits: Tensor = self.logits(x)
-        return logits[:, 0]
+        box: Tensor = 2 * share_of_cells(boxes_xyxy, x.shape[-1]).to(x) - 1
+        return self.logits(x)[:, 0] + self.box_logit * box
 
 
 def share_of_cells(boxes_xyxy: Tensor, side: int) -> Tensor:
