@@ -228,8 +228,9 @@ class CSTrack(nn.Module):
             search_tokens: [R, N, C], row-major.
         """
         grid = self.backbone.grid_search
-        candidates: Candidates = self.box_head(search_tokens.transpose(1, 2).unflatten(2, (grid, grid)))
-        return candidates
+        feature = search_tokens.transpose(1, 2).unflatten(2, (grid, grid))
+        candidates: Candidates = self.box_head(feature)
+        return candidates.with_maps(feature=feature)
 
     def locate(
         self, templates: Tensor, search: Tensor, memory: Tensor | None = None, first: Tensor | None = None

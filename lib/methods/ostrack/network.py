@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,6 @@ from torch import Tensor, nn
 from lib.models.backbones import OneStreamBackbone, Tokens
 from lib.models.heads import Candidates
 from lib.models.layers import box_rows, sample_pictures
-
-FEATURES = "features"
-"""Map of `Candidates` in which a mask is drawn: the search feature map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +91,7 @@ class OSTrack(nn.Module):
         """
         feature = self._feature(tokens)
         candidates: Candidates = self.box_head(feature)
-        if self.mask_head is not None:
-            candidates = replace(candidates, maps={**candidates.maps, FEATURES: feature})
-        return OSTrackOutput(candidates, feature, tokens)
+        return OSTrackOutput(candidates.with_maps(feature=feature), feature, tokens)
 
     def _feature(self, tokens: Tokens) -> Tensor:
         """Search tokens [B, N, C] as a map [B, C, g, g]."""

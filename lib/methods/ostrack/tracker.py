@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lib.data import xywh_to_xyxy
 from lib.methods.ostrack.config import OSTrackConfig
-from lib.methods.ostrack.network import FEATURES, OSTrack
+from lib.methods.ostrack.network import OSTrack
+from lib.models.heads import FEATURE
 from lib.track import (
     CropSettings,
     OneStreamState,
@@ -63,7 +64,7 @@ class OSTrackTracker(OneStreamTracker):
         after, prediction = super().postprocess(state, region, output, policy)
         if not self.regions:
             return after, prediction
-        masks = self.masks(state, region, output.candidates.maps[FEATURES], prediction.boxes_xywh)
+        masks = self.masks(state, region, output.candidates.maps[FEATURE], prediction.boxes_xywh)
         return after, with_regions(prediction, masks, self.regions)
 
     def masks(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -108,7 +108,7 @@ class SiamAttn(SiamRPN):
         features = {BOX_FEATURES: self.feature_fusion.box_features(target, levels)}
         if masks:
             features[MASK_FEATURES] = self.feature_fusion.mask_features([*maps[:2], *levels])
-        return replace(found, maps={**found.maps, **features})
+        return found.with_maps(**features)
 
     def refine(self, candidates: Candidates, regions: Regions) -> Tensor:
         """Changes [N, 4] of boxes, see `RefineHead`."""

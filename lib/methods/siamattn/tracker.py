@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import numpy as np
@@ -83,7 +83,7 @@ class SiamAttnTracker(SiamRPNTracker):
         locate = self.network.locate_with_masks if masks else self.network.locate
         found = locate(template, self.normalise(region.crops))
         if isinstance(region, MaskedRegion):
-            found = replace(found, maps={**found.maps, TRUE_MASKS: region.masks, HAS_MASKS: region.has_masks})
+            found = found.with_maps(**{TRUE_MASKS: region.masks, HAS_MASKS: region.has_masks})
         return self.output(found, state, region, rows)
 
     def with_masks(self, region: SearchRegion, masks: Sequence[Mask | None]) -> SearchRegion:

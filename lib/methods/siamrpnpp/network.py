@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from lib.models.backbones import ResNet
 from lib.models.heads import (
-    FEATURE,
     AdjustLayers,
     Candidates,
     MultiLevelProposal,
@@ -105,7 +104,7 @@ class SiamRPN(nn.Module):
             levels: What the head read, of which the middle of the last one joins the maps.
         """
         found, edge = anchor_candidates(cls, loc, self.anchors), (self.cells - self.grid) // 2
-        return replace(found, maps={**found.maps, FEATURE: levels[-1][..., edge:-edge, edge:-edge]})
+        return found.with_maps(feature=levels[-1][..., edge:-edge, edge:-edge])
 
     def forward(self, template: Tensor, search: Tensor) -> Candidates:
         """The form of training; the template goes through the backbone first.

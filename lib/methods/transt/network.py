@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lib.models.backbones import ResNet
 from lib.models.fusion import FeatureFusion, FusionSize
-from lib.models.heads import FEATURE, Candidates, Perceptron, dense_candidates
+from lib.models.heads import Candidates, Perceptron, dense_candidates
 from lib.models.layers import Convolution, FuseOptions, sample_pictures, with_fused_children
 
 
@@ -106,4 +106,4 @@ class TransT(nn.Module):
         tokens = self.featurefusion_network(template_tokens, search_tokens)
         found = dense_candidates(self.class_embed(tokens), self.bbox_embed(tokens).sigmoid())
         feature = tokens.transpose(1, 2).unflatten(2, (self.grid_search, self.grid_search))
-        return replace(found, maps={**found.maps, FEATURE: feature})
+        return found.with_maps(feature=feature)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 FEATURE = "feature"
-"""Name of the map that a head reads, among its own maps."""
+"""Map of `Candidates` that a network adds: what its head read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Candidates:
         maps: The head's own output by name, one row per search region, for losses and policies: `score_map`
             [B, 1, g, g], `size_map` and `offset_map` [B, 2, g, g] (centre head), `logits` [B, N, 2] (dense head),
             `corners` [B, 2, g * g] (corner head), `iterates` [B, I, N] scores under every iterate of a filter; and
-            `feature` [B, C, g, g], what the head read.
+            `feature` [B, C, g, g], what the head read, where the network adds it.
     """
 
     scores: Tensor
@@ -35,6 +35,10 @@ class Candidates:
     def candidates(self) -> Candidates:
         """These: a network's output may consist of its candidates alone."""
         return self
+
+    def with_maps(self, **maps: Tensor) -> Candidates:
+        """These, with further maps."""
+        return replace(self, maps={**self.maps, **maps})
 
     def boxes_at(self, index: Tensor) -> Tensor:
         """Boxes of one candidate per search region.

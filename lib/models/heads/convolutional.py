@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from lib.models.heads.candidates import FEATURE, Candidates, at_least_float32
+from lib.models.heads.candidates import Candidates, at_least_float32
 from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
 from lib.ranges import Choice, Range
 
@@ -134,7 +134,7 @@ class CenterHead(ConvBranches):
         offset = self.branch("offset", feature)
         grid = score.shape[-1]
         centres = (cell_corners(grid, score.device) + offset.flatten(2)) / grid
-        return _center_candidates(score, size, offset, centres, feature)
+        return _center_candidates(score, size, offset, centres)
 
 
 @fused_form_of(CenterHead, portable=True)
@@ -158,8 +158,7 @@ class FusedCenterHead(nn.Module):
         probable = maps[:, :3].sigmoid().clamp_(LOW, HIGH)
         score, size, offset = probable[:, :1], probable[:, 1:], maps[:, 3:]
         corners = self.corners if grid == self.grid else cell_corners(grid, maps.device) / grid
-        centres = torch.add(corners, offset.flatten(2), alpha=1.0 / grid)
-        return _center_candidates(score, size, offset, centres, feature)
+        return _center_candidates(score, size, offset, torch.add(corners, offset.flatten(2), alpha=1.0 / grid))
 
 
 def cell_corners(grid: int, device: torch.device) -> Tensor:
@@ -176,11 +175,10 @@ def cell_corners(grid: int, device: torch.device) -> Tensor:
     return torch.stack([steps.repeat(grid), steps.repeat_interleave(grid)])[None]
 
 
-def _center_candidates(score: Tensor, size: Tensor, offset: Tensor, centres: Tensor, feature: Tensor) -> Candidates:
+def _center_candidates(score: Tensor, size: Tensor, offset: Tensor, centres: Tensor) -> Candidates:
     """centres: [B, 2, g * g] x, y in units of the crop's side."""
     boxes = torch.cat([centres, size.flatten(2)], dim=1).transpose(1, 2)
-    maps = {"score_map": score, "size_map": size, "offset_map": offset, FEATURE: feature}
-    return Candidates(score.flatten(1), boxes, maps)
+    return Candidates(score.flatten(1), boxes, {"score_map": score, "size_map": size, "offset_map": offset})
 
 
 class CornerHead(ConvBranches):
