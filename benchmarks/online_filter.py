@@ -1,6 +1,6 @@
 """What ONLINE changes: success with and without the filter, on rendered sequences and on clips, and its cost.
 
-The shipped network tracks sequences with look-alikes, and without other objects, with ONLINE and without. WEIGHT is
+The shipped network tracks sequences with look-alikes, and without other objects, with ONLINE and without. Settings are
 chosen on sequences of another seed than those that are reported. Results that are there already are not made again.
 
     PYTHONPATH=. python benchmarks/online_filter.py --save_dir output/online --clips FOLDER
@@ -32,7 +32,7 @@ KINDS = {
 }
 TUNING, REPORTED = (71,), (1, 2, 3)
 """Seeds."""
-WEIGHTS = (0.1, 0.2, 0.4)
+SETTINGS = ("WEIGHT: 0.3", "WEIGHT: 0.6", "MIX: product, WEIGHT: 1.0")
 THRESHOLDS = np.linspace(0, 1, 21)
 
 
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=24, help="of each kind and seed")
     parser.add_argument("--frames", type=int, default=50, help="of each")
     parser.add_argument("--clips", type=Path, help="folder of real clips: a video and groundtruth.txt each")
-    parser.add_argument("--tune", nargs="+", default=[f"WEIGHT: {w}" for w in WEIGHTS], help="settings of ONLINE")
+    parser.add_argument("--tune", nargs="+", default=SETTINGS, help="settings of ONLINE")
     args = parser.parse_args()
     torch.set_num_threads(1)
     size = args.sequences, args.frames

@@ -513,7 +513,9 @@ class Online(Section):
     """A filter that a one-stream tracker learns while it tracks, on the features that its head reads.
 
     Attributes:
-        weight: Share of the filter in the scores.
+        mix: The scores are (1 - WEIGHT) * head + WEIGHT * filter (`sum`), or head * (1 - WEIGHT + WEIGHT * filter)
+            (`product`), by which a filter can only take a place away.
+        weight: Share of the filter.
         filter_size: Cells along a side of the filter, odd.
         label_sigma: Deviation of its label around the target in cells.
         init_shift: Distance of the search regions beside the first target, in units of its mean side.
@@ -523,6 +525,7 @@ class Online(Section):
         sample_memory_size, learning_rate, init_samples_minimum_weight: See `lib.track.MemoryRules`.
     """
 
+    mix: Annotated[str, Choice(("sum", "product"))] = "sum"
     weight: Share = 0.3
     filter_size: Annotated[int, Range(1, 15)] = 3
     label_sigma: Positive = 0.75

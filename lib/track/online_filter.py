@@ -90,8 +90,9 @@ class OnlineFilter:
         """
         filters = state.filters if rows is None else state.filters[rows]
         found = apply_filter(self._features(candidates)[:, None], filters).flatten(1).clamp(0, 1)
-        shapes = candidates.scores.shape[1] // found.shape[1]
-        return replace(candidates, scores=torch.lerp(candidates.scores, found.repeat(1, shapes), self.settings.weight))
+        found = found.repeat(1, candidates.scores.shape[1] // found.shape[1])
+        found = candidates.scores * found if self.settings.mix == "product" else found
+        return replace(candidates, scores=torch.lerp(candidates.scores, found, self.settings.weight))
 
     def learn(
         self, state: OnlineState, region: SearchRegion, candidates: Candidates, prediction: Prediction

@@ -180,6 +180,16 @@ def test_a_look_alike_is_told_apart_after_the_first_frame(online: OnlineFilter) 
         assert scores[:3, :3].max() < 0.5 * scores.max()
 
 
+def test_a_product_gives_no_place_a_score_that_the_head_did_not_give(online: OnlineFilter) -> None:
+    generator = torch.Generator().manual_seed(0)
+    state, seen = begin(online, generator), look_at(scene(generator, (5, 8)))
+    online.settings = replace(online.settings, mix="product", weight=0.5)
+    scores = online.mix(seen, state).scores.view(GRID, GRID)
+    assert divmod(int(scores.argmax()), GRID) == (5, 8)
+    assert scores.max() < 0.5
+    assert scores.min() >= 0.25
+
+
 def test_frames_below_the_threshold_and_without_numbers_teach_nothing(online: OnlineFilter) -> None:
     generator = torch.Generator().manual_seed(0)
     state, seen = begin(online, generator), look_at(scene(generator, (7, 6)))
