@@ -12,7 +12,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,8 @@ def real(folder: Path) -> dict[str, Clip]:
     for file in sorted(folder.glob("*/groundtruth.txt")):
         video = next(p for p in file.parent.iterdir() if p.suffix in (".avi", ".mp4", ".webm"))
         truth = np.loadtxt(file, delimiter=",")
-        found[file.parent.name] = Clip([g.frame for g in open_source(video)][: len(truth)], truth)
+        frames = [grab.frame for grab in open_source(video) if grab.frame is not None]
+        found[file.parent.name] = Clip(frames[: len(truth)], truth)
     return found
 
 
@@ -88,11 +89,11 @@ def success(tracker: Tracker, clips: Sequence[Clip], batch: int = 8) -> list[flo
     return found
 
 
-def kept(file: Path, compute: Callable[[], list[float]]) -> list[float]:
+def kept(file: Path, settings: str, clips: Sequence[Clip]) -> list[float]:
     """A result, computed where it is not there yet."""
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(compute()))
+        file.write_text(json.dumps(success(build(settings), clips)))
     found: list[float] = json.loads(file.read_text())
     return found
 
@@ -137,7 +138,7 @@ def main() -> None:
         """Of every setting, on the same sequences, which are rendered where a result is missing."""
         files = [args.save_dir / f"{kind}_{seed}_{size[0]}x{size[1]}" / f"{s or 'plain'}.json" for s in settings]
         clips = rendered(kind, seed, *size) if not all(f.is_file() for f in files) else []
-        return [kept(f, lambda s=s: success(build(s), clips)) for f, s in zip(files, settings, strict=True)]
+        return [kept(f, s, clips) for f, s in zip(files, settings, strict=True)]
 
     gains: dict[str, float] = {}
     for kind in KINDS:
@@ -160,7 +161,7 @@ def main() -> None:
     trackers = [build(""), build(best)]
     for name, clip in (real(args.clips) if args.clips else {}).items():
         files = [args.save_dir / "clips" / f"{name}_{s or 'plain'}.json" for s in ("", best)]
-        pair = [kept(f, lambda t=t, c=clip: success(t, [c])) for f, t in zip(files, trackers, strict=True)]
+        pair = [kept(f, s, [clip]) for f, s in zip(files, ("", best), strict=True)]
         print(f"clip {name}: {pair[0][0]:.2f} without, {pair[1][0]:.2f} with", flush=True)
     shown = rendered("look-alikes", TUNING[0], 8, 12)
     for rows in (1, 8):

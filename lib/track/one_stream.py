@@ -101,7 +101,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
     margin = 10.0
     windowed_confidence = True
     online: OnlineFilter | None = None
-    row_keys = ("search_factor",)
+    row_keys: tuple[str, ...] = ("search_factor",)
     tracker_keys: tuple[str, ...] = ("template_factor",)
 
     def __init__(self, network: nn.Module, settings: CropSettings, grid: int) -> None:
