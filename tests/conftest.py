@@ -21,19 +21,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-SLOW_CASES = ("forward", "train_step", "tracker", "multiframe", "slt_t", "slt_track", "init_pretrained")
-"""Parts of the kinds of golden cases that build networks of published size."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what runs the user's commands or networks of published size; unit tests are marked one by one.
+    """Mark as slow what runs the user's commands, and golden cases of networks, whose weights a manifest lists.
 
     Tests of engines come last: what these leave in the process can crash a later fork.
     """
     for item in items:
         case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
         is_command = "e2e" in item.path.parts
-        if is_command or (case is not None and any(part in case.kind for part in SLOW_CASES)):
+        if is_command or (case is not None and "manifest" in str(case.data.get("weights"))):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.get_closest_marker("engines") is not None)
 

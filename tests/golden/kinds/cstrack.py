@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from golden import Case, runner
+from golden import Case, build_filled, runner
 from torch import Tensor, nn
 
 from kinds.data import smooth_video
 from kinds.ostrack import chosen, written
 from lib.data import Batch, Frame, Modality
-from lib.deploy import fuse_network, prepare
+from lib.deploy import fuse_network
 from lib.methods import Experiment, load_experiment
 from lib.methods.cstrack import (
     TASKS,
@@ -28,7 +28,6 @@ from lib.methods.cstrack import (
     adapt_fast_itpn,
     build_network,
 )
-from lib.models import load_into
 from lib.models.backbones import FastITPN, ITPNOptions
 from lib.models.fusion import FusedSpatialCompact
 from lib.models.heads import Candidates
@@ -61,7 +60,6 @@ def experiment_of(case: Case) -> Experiment:
 def build(case: Case) -> CSTrack:
     """The case's network with its filled weights, loaded strictly under the published names."""
     experiment = experiment_of(case)
-    network: CSTrack = experiment.method.build_network(experiment.config, False)
     state = case.state(re.findall(r"manifest\w*\.json", case.data["weights"])[0])
     for rule in case.data.get("overrides", []):
         name, value = rule["name"], rule.get("value")
@@ -71,8 +69,8 @@ def build(case: Case) -> CSTrack:
             state[name] = torch.full_like(state[name], value)
         else:
             state[name] = state[name] * np.float32(value) if rule["op"] == "scale" else state[name] + np.float32(value)
-    load_into(network, state)
-    return network.eval()
+    network: CSTrack = build_filled(experiment, state)
+    return network
 
 
 def crop_sizes(case: Case) -> tuple[int, int]:
@@ -451,28 +449,25 @@ def optimizer_groups(case: Case) -> None:
 @runner("cstrack/tracker")
 def tracker(case: Case) -> None:
     """With the network as it was trained, and again as `tracking/test.py` uses it."""
-    for prepared in (False, True):
-        follow(case, prepared)
-
-
-def follow(case: Case, prepared: bool) -> None:
-    c, tolerance = case.config, case.data["tolerance"]
     track: Any = experiment_of(case).build_tracker(build(case))
-    track.margin = float(c.get("clip_margin", 10))
-    if prepared:
-        track = prepare(track)
+    track.margin = float(case.config.get("clip_margin", 10))
     video = case.data["inputs"]["video"]
     frames = [smooth_video(video, i) for i in range(video["frames"])]
-    if not prepared:
-        for name, i in (("frame0_image", 0), ("last_image", -1)):
-            if name in case.data["intermediates"]:
-                case.check(frames[i], case.data["intermediates"][name], name)
+    for name, i in (("frame0_image", 0), ("last_image", -1)):
+        if name in case.data["intermediates"]:
+            case.check(frames[i], case.data["intermediates"][name], name)
     pairs = [Frame(*(np.ascontiguousarray(p) for p in np.split(f, f.shape[2] // 3, axis=2))) for f in frames]
+    for candidate, shown in case.both_ways(track, pairs):
+        follow(case, candidate, shown)
+
+
+def follow(case: Case, track: Any, pairs: list[Frame]) -> None:
+    tolerance = case.data["tolerance"]
     state: CSTrackState = track.init(
         pairs[:1], torch.tensor([case.data["inputs"]["init_box_xywh"]], dtype=torch.float64)
     )
     pixels = {"rtol": 0.0, "atol": tolerance["box_atol"]}
-    for frame, stored in zip(pairs[1:], case.data["outputs"]["frames"], strict=True):
+    for frame, stored in zip(pairs[1:], case.data["outputs"]["frames"][: len(pairs) - 1], strict=True):
         template = state.template
         state, prediction = track.step(state, [frame])
         label = f"frame {stored['frame']}"

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-import fill
 import numpy as np
 import torch
-from golden import Case, runner
+from golden import Case, runner, without_drawing
 from torch import Tensor, nn
 
 from kinds.mat import synthetic_frame
 from kinds.ostrack import written
 from lib.data import Batch, Normalise, cxcywh_to_xyxy
-from lib.deploy import prepare
 from lib.methods import Experiment
 from lib.methods.gdstrack import GDSTrack, GDSTrackObjective, GDSTrackTracker
 from lib.models import Checkpoint, load_into
@@ -67,13 +64,12 @@ def experiment_of(case: Case, **more: Any) -> Experiment:
 def build(case: Case, part: str = "", **more: Any) -> GDSTrack:
     """The case's network; its weights, or those of one part, loaded as a published file of them would be."""
     experiment = experiment_of(case, **more)
-    network: GDSTrack = experiment.method.build_network(experiment.config, False)
-    manifest = json.loads(case.beside(case.data["weights"].split()[0]).read_text())
-    state = fill.fill_state({name: spec for name, spec in manifest.items() if name.startswith(part)})
+    with without_drawing():
+        network: GDSTrack = experiment.method.build_network(experiment.config, False)
+    state = case.state(case.data["weights"].split()[0], part=part)
     for pattern, factor in case.data.get("fill_overrides", {}).get("multiply", []):
         state |= {name: v * np.float32(factor) for name, v in state.items() if re.search(pattern, name)}
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in state.items()}
-    checkpoint = Checkpoint(Path("filled.pth"), tensors, {}, "plain")
+    checkpoint = Checkpoint(Path("filled.pth"), state, {}, "plain")
     if part:
         mapped = experiment.method.map_trained(experiment.config, checkpoint)
         load_into(
@@ -413,11 +409,11 @@ def track_forward(case: Case) -> None:
 def track_video(case: Case) -> None:
     """With the network as it was trained, and again as `tracking/test.py` uses it."""
     tracker: Any = experiment_of(case).build_tracker(build(case))
-    for candidate in (tracker, prepare(tracker)):
-        follow(case, candidate)
+    for candidate, rows in case.both_ways(tracker, case.data["outputs"]):
+        follow(case, candidate, rows)
 
 
-def follow(case: Case, tracker: GDSTrackTracker) -> None:
+def follow(case: Case, tracker: GDSTrackTracker, rows: list[Any]) -> None:
     """Every frame goes on from the published box of the one before.
 
     Left alone, correct implementations part: an edge of the graph that flips by rounding moves a box by a hundredth of
@@ -438,7 +434,7 @@ def follow(case: Case, tracker: GDSTrackTracker) -> None:
     located: list[Any] = []
     locate = tracker.network.locate
     tracker.network.locate = lambda *args: located.append(locate(*args)) or located[-1]  # type: ignore[method-assign]
-    for stored in case.data["outputs"]:
+    for stored in rows:
         state, prediction = tracker.step(state, [synthetic_frame(spec, stored["t"])])
         heads = located[-1].heads
         x, y, w, h = state.boxes_xywh[0].tolist()

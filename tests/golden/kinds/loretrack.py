@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from golden import Case, runner
+from golden import Case, build_filled, runner
 from torch import Tensor
 
 from kinds.ostrack import chosen, make_batch, network_outputs, written
 from lib.data import Batch
 from lib.methods.ostrack import OSTrack, OSTrackObjective
-from lib.models import load_into
 from lib.models.losses import disc_kd, kd_loss, qkv_kd, resize_map, saliency
 from lib.objectives import DistillationObjective, Losses, Progress, Recorded
 
@@ -89,9 +88,8 @@ def build_at(case: Case, role: str) -> OSTrack:
         "TEST.SEARCH_SIZE": c[f"{role}_search"],
     }
     experiment = written("ostrack", "vitb_256_mae_32x4_ep300", settings)
-    network: OSTrack = experiment.method.build_network(experiment.config, False)
     overrides = case.data.get(f"{role}_overrides", case.data.get("overrides") if role == "student" else None)
-    load_into(network, case.state(source, overrides))
+    network: OSTrack = build_filled(experiment, case.state(source, overrides))
     return network
 
 

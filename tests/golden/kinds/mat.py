@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from golden import Case, runner
+from golden import Case, build_filled, runner
 from torch import Tensor, nn
 
 from kinds.ostrack import chosen, written
@@ -15,7 +15,7 @@ from lib.config import Region
 from lib.data import CROP_STYLES, Batch, CropStyle, Frame, Normalise, mirror_box_in_crop, normalise_batch
 from lib.methods import Experiment
 from lib.methods.mat import AppearanceTransfer, TransferObjective
-from lib.models import load_into
+from lib.models import Mapped
 from lib.models.backbones import resize_table
 from lib.objectives import Losses
 from lib.train import lr_factor
@@ -172,10 +172,9 @@ def experiment_of(case: Case) -> Experiment:
 def learn(case: Case) -> tuple[AppearanceTransfer, Tape, Batch, Losses]:
     """Load the case's weights strictly under the published names and compute its losses, without gradients or with."""
     experiment = experiment_of(case)
-    network: AppearanceTransfer = experiment.method.build_network(experiment.config, True)
-    own = network.state_dict()
-    computed = {name: own[name] for name, spec in manifest_of(case).items() if spec.get("computed")}
-    load_into(network, {**case.state(case.data["weights"].split()[0]), **computed})
+    computed = [name for name, spec in manifest_of(case).items() if spec.get("computed")]
+    mapped = Mapped(case.state(case.data["weights"].split()[0]), fresh=tuple(computed))
+    network: AppearanceTransfer = build_filled(experiment, mapped, training=True)
     tape, normalise = Tape(network), Normalise(experiment.config.data.mean, experiment.config.data.std)
     templates = torch.stack([case.tensor("template_in"), case.tensor("template_out")], dim=1)
     boxes = torch.zeros(len(templates), 1, 4)

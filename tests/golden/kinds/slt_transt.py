@@ -9,8 +9,7 @@ import torch
 from golden import Case, runner
 from torch import Tensor, nn
 
-from kinds.transt import MEAN, STD, build, picture, video
-from lib.config import SLT
+from kinds.transt import build, experiment_of, picture, video
 from lib.data import FrameSet, Modality
 from lib.methods.transt import TransTTracker
 from lib.models.heads import dense_candidates
@@ -20,7 +19,7 @@ from lib.objectives import (
     Explored,
     Progress,
     SequenceObjective,
-    SoftmaxPolicy,
+    build_policy,
     targets_in_crops,
 )
 from lib.track import (
@@ -58,17 +57,21 @@ class Watched(TransTTracker):
         return output
 
 
+def config_of(case: Case) -> Any:
+    """The published configuration with what the case states."""
+    keys = {"slt_loss_weight": "POLICY_WEIGHT", "temp": "TEMPERATURE", "sig_eps": "EPSILON"}
+    stated = {f"SLT.{key}": case.config[name] for name, key in keys.items() if name in case.config}
+    return experiment_of(case, "slt_transt", **stated).config
+
+
 def tracker_of(case: Case, network: Any) -> Watched:
-    settings = CropSettings(128, 2.0, SIDE, 4.0, MEAN, STD, style="context")
-    return Watched(network, settings, case.config.get("window_influence", 0.49))
+    config = config_of(case)
+    return Watched(network, CropSettings.from_config(config), config.test.window_influence)
 
 
 def objective_of(case: Case, tracker: TransTTracker) -> SequenceObjective:
-    c = case.config
-    weights = c.get("weights", {"loss_bbox": 5.0, "loss_giou": 2.0})
-    boxes = CellCriterion(weights["loss_giou"], weights["loss_bbox"], wrap_matches=True)
-    section = SLT(policy_weight=c["slt_loss_weight"], temperature=c["temp"], epsilon=c["sig_eps"])
-    return SequenceObjective(tracker, DenseBoxLoss(boxes), section)
+    config = config_of(case)
+    return SequenceObjective(tracker, DenseBoxLoss(CellCriterion.from_config(config.train)), config.slt)
 
 
 def explored(case: Case, template: TemplateRegion, crops: Tensor) -> Explored:
@@ -162,7 +165,7 @@ def clip_of(spec: dict[str, Any], start: int, numbers: list[int]) -> FrameSet:
 @runner("slt_pytracking/slt_transt_explore")
 def explore(case: Case) -> None:
     tracker = tracker_of(case, build(case))
-    policy = SoftmaxPolicy(case.config["temp"], case.config["sig_eps"])
+    policy = build_policy(config_of(case).slt)
     clips = [clip_of(spec, case.config["template_frame"], case.config["frames"]) for spec in case.config["videos"]]
     actions = iter(case.tensor("sampled_actions")[:, len(clips) :])
     rollout = roll_out(tracker, clips, lambda response: next(actions))

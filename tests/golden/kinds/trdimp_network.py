@@ -9,11 +9,12 @@ from typing import Any
 import fill
 import numpy as np
 import torch
-from golden import Case, runner
+from golden import Case, runner, without_drawing
 from torch import Tensor, nn
 
+from kinds.ostrack import written
 from kinds.transt import filled
-from lib.methods.trdimp import TrDiMP, TrDiMPConfig, build_network, map_trained
+from lib.methods.trdimp import TrDiMP, map_trained
 from lib.models import Checkpoint, load_into
 from lib.models.heads import IoUNet
 from lib.models.layers import LevelPooling, precise_roi_pool
@@ -163,26 +164,22 @@ def trdimp_transformer(case: Case) -> None:
 def build(case: Case) -> TrDiMP:
     """The case's network, filled under the published names as its file would be, in the case's format."""
     c = case.config
-    config = TrDiMPConfig()
-    size = c.get("image_size", config.test.search_size)
-    config = replace(
-        config,
-        test=replace(config.test, search_size=size),
-        model=replace(config.model, iterations=c.get("optim_iter", 5)),
-    )
-    network = build_network(config, False)
+    settings = {"TEST.SEARCH_SIZE": c.get("image_size", 352), "MODEL.ITERATIONS": c.get("optim_iter", 5)}
+    experiment = written("trdimp", "trdimp", settings)
+    with without_drawing():
+        network: TrDiMP = experiment.method.build_network(experiment.config, False)
     if "init_gauss_sigma" in c:
         # Initial values that the case keeps are those of the published size, whatever its crops.
         network.classifier.filter_optimizer = SteepestDescent(
             c["filter_size"],
             c["feature_stride"],
             c["init_gauss_sigma"],
-            config.model.iterations,
+            experiment.config.model.iterations,
             c["num_dist_bins"],
             c["bin_displacement"],
         )
     state = filled(case, case.data["weights"].split()[0])
-    mapped = map_trained(config, Checkpoint(case.path, state, {}, "plain"))
+    mapped = map_trained(experiment.config, Checkpoint(case.path, state, {}, "plain"))
     kept = c.get("keep_init", [])
     given = {name: value for name, value in mapped.state_dict.items() if name not in kept}
     load_into(network, replace(mapped, state_dict=given, fresh=(*mapped.fresh, *kept)))
