@@ -7,6 +7,7 @@ forks for every command; the fork gets the command's arguments, environment and 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import json
 import os
@@ -16,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -75,6 +77,20 @@ def start_python(
     stream.write(json.dumps(request) + "\n")
     stream.flush()
     return answered()
+
+
+def run_and_kill(arguments: Sequence[object], until: Callable[[], object], patience: float = 100.0) -> None:
+    """Start a Python file of the project; SIGKILL it and its children when `until` says something."""
+    group = start_python(arguments)
+    limit = time.monotonic() + patience
+    try:
+        while not until():
+            assert time.monotonic() < limit, "what the command should be killed at did not come"
+            time.sleep(0.005)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        assert exit_code() == -signal.SIGKILL, "the command ended before it was killed"
 
 
 def exit_code() -> int:

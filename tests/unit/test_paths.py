@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from lib.paths import (
     parse_overrides,
     repository_root,
 )
+from tests.support.commands import run_python
 from tracking._local_yaml import default_local_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,11 +149,11 @@ def test_fresh_file_means_what_its_comments_say(local_yaml: Path, tmp_path: Path
 
 def test_command_writes_once(local_yaml: Path, tmp_path: Path) -> None:
     local_yaml.unlink()
-    command = [sys.executable, str(ROOT / "tracking/create_default_local_file.py"), "--workspace_dir", "."]
+    command = ["tracking/create_default_local_file.py", "--workspace_dir", "."]
     command += ["--data_dir", "./sets", "--save_dir", "./out"]
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *more], capture_output=True, text=True, cwd=tmp_path, check=False)
+        return run_python([*command, *more], cwd=tmp_path)
 
     first = run()
     assert first.returncode == 0, first.stderr

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +26,7 @@ from lib.data import (
 )
 from lib.data.datasets import build_dataset
 from lib.paths import load_paths
+from tests.support.commands import run_and_kill, run_python
 
 ROOT = Path(__file__).resolve().parents[3]
 JPEG = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8))[1].tobytes()
@@ -180,23 +177,16 @@ def test_a_large_copy_takes_the_room_of_its_files(tmp_path: Path) -> None:
 def test_sigkill_and_resume(tmp_path: Path) -> None:
     """Killed in the middle: what was stored is not written again, and the copy is the one an unbroken run makes."""
     source, target = lasot_tree(tmp_path / "lasot", ("bear-1", "bear-2"), frames=100), tmp_path / "lasot_lmdb"
-    code = (
+    program, batches = tmp_path / "program.py", tmp_path / "batches"
+    program.write_text(
         "import sys, time; from pathlib import Path; from lib.data import lmdb_build as b; b.BATCH_FILES = 10\n"
         "[plan] = b.plan_build('lasot', Path(sys.argv[1]), Path(sys.argv[2]))\n"
-        "b.build(plan, progress=lambda n: (print('batch', flush=True), time.sleep(0.1)))\n"
+        "b.build(plan, progress=lambda n: (open(sys.argv[3], 'a').write('.'), time.sleep(0.1)))\n"
     )
-    command = [sys.executable, "-c", code, str(source), str(target)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        for _ in range(4):
-            assert process.stdout.readline() == "batch\n"
-        os.kill(process.pid, signal.SIGKILL)
+    run_and_kill([program, source, target, batches], lambda: batches.exists() and batches.stat().st_size >= 4)
     assert not target.exists()
     assert finished_build(target) is None
-    first = subprocess.run(
-        [sys.executable, "tracking/build_lmdb.py", "--dataset=lasot", f"--source={source}", f"--target={target}"],
-        capture_output=True, text=True, cwd=ROOT, check=False,
-    )  # fmt: skip
+    first = run_python(["tracking/build_lmdb.py", "--dataset=lasot", f"--source={source}", f"--target={target}"])
     assert first.returncode == 0, first.stderr
     assert "going on with an interrupted build" in first.stdout
     written = int(first.stdout.split("complete: 206 files, ")[1].split(" written")[0])

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
-import time
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -28,6 +25,7 @@ from lib.data import (
     smooth_windows,
 )
 from lib.data.datasets import OwnDataset
+from tests.support.commands import run_and_kill, run_python
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = LabelSettings()
@@ -197,25 +195,17 @@ def test_a_run_that_was_stopped_gives_the_same_file(tmp_path):
 def test_a_killed_command_goes_on_to_the_same_file(tmp_path):
     for i in range(10):
         write_video(tmp_path / "videos" / f"v{i}", 24, y=60 + 8 * i)
-    command = [sys.executable, "tracking/make_pseudo_labels.py", "--dataset", f"FOLDER:{tmp_path / 'videos'}"]
 
-    def start(output: str, workers: int) -> subprocess.Popen:
-        more = ["--output", str(tmp_path / output), "--workers", str(workers)]
-        return subprocess.Popen(
-            [*command, *more], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    def command(output, workers):
+        dataset = ("--dataset", f"FOLDER:{tmp_path / 'videos'}")
+        return ["tracking/make_pseudo_labels.py", *dataset, "--output", tmp_path / output, "--workers", workers]
 
-    killed = start("killed", 1)
-    while killed.poll() is None and not list((tmp_path / "killed").rglob("v0.json")):
-        time.sleep(0.02)
-    killed.kill()
-    killed.communicate()
+    run_and_kill(command("killed", 1), lambda: list((tmp_path / "killed").rglob("v0.json")))
     assert not list((tmp_path / "killed").rglob("train.json"))
     for output, workers in (("killed", 2), ("whole", 1)):
-        run = start(output, workers)
-        said = run.communicate()[0]
-        assert run.returncode == 0, said
-        assert "overlap with annotations (10 videos)" in said
+        run = run_python(command(output, workers))
+        assert run.returncode == 0, run.stderr
+        assert "overlap with annotations (10 videos)" in run.stdout + run.stderr
     files = [next((tmp_path / output).rglob("train.json")).read_bytes() for output in ("killed", "whole")]
     assert files[0] == files[1]
 

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +12,7 @@ import pytest
 from lib.data import Dataset, Modality, datasets, open_store
 from synthetic import WRITERS, Job, WorldConfig, dataset_of, usual_place, write_benchmark
 from tests.support import layouts as _registered  # noqa: F401
+from tests.support.commands import run_and_kill, run_python
 
 CONFIG = WorldConfig(width=96, height=72, length=24)
 ROOT = Path(__file__).resolve().parents[3]
@@ -179,14 +175,9 @@ def test_a_folder_is_not_mixed_with_another_seed(tmp_path: Path) -> None:
 
 def test_killed_run_is_taken_up_and_ends_the_same(tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, str(ROOT / "tracking/make_synthetic_data.py"), "--sequences", "6", "--frames", "24"]
-    command += ["--width", "96", "--height", "72", "--workers", "1", "--output", str(killed)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    limit = time.monotonic() + 60
-    while not list(killed.glob("*/*-*/groundtruth.txt")) and process.poll() is None and time.monotonic() < limit:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    size = ("--sequences", 6, "--frames", 24, "--width", 96, "--height", 72)
+    command = ["tracking/make_synthetic_data.py", *size, "--workers", 1, "--output", killed]
+    run_and_kill(command, lambda: list(killed.glob("*/*-*/groundtruth.txt")))
     done = {p: p.stat().st_mtime_ns for p in killed.glob("*/[!.]*-*/groundtruth.txt")}
     job = Job("synthetic", killed, 6, config=CONFIG)
     fresh: list[int] = []
@@ -209,15 +200,7 @@ def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
 
 
 def test_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        str(ROOT / "tracking/make_synthetic_data.py"),
-        "--layout",
-        "lasott",
-        "--output",
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_python(["tracking/make_synthetic_data.py", "--layout", "lasott", "--output", tmp_path])
     assert done.returncode == 2
     assert "did you mean 'lasot'" in done.stderr
     assert "Traceback" not in done.stderr
