@@ -31,7 +31,7 @@ from lib.train.optim import (
     set_train_mode,
 )
 from lib.train.process import InterruptedTraining, Interrupts, rng_state, set_rng_state
-from lib.train.progress import EpochIterator, Span, ThroughputMeter
+from lib.train.progress import EpochIterator, Interval, ThroughputMeter
 from lib.train.schedule import Phase, phases_of
 from lib.train.step import (
     BatchTooLargeError,
@@ -328,7 +328,7 @@ class Trainer:
     # Reports
 
     def _report(
-        self, loader: str, done: Progress, averager: MetricAverager, span: Span, grad_norm: float | None = None
+        self, loader: str, done: Progress, averager: MetricAverager, span: Interval, grad_norm: float | None = None
     ) -> None:
         """Log the means of all processes.
 

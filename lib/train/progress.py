@@ -60,7 +60,7 @@ class EpochIterator:
 
 
 @dataclass
-class Span:
+class Interval:
     """Work of this process in a stretch of time.
 
     Attributes:
@@ -94,7 +94,7 @@ class ThroughputMeter:
 
     def restart(self) -> None:
         """Begin a new epoch."""
-        self.epoch, self.interval = Span(time.perf_counter()), Span(time.perf_counter())
+        self.epoch, self.interval = Interval(time.perf_counter()), Interval(time.perf_counter())
 
     def count(self, samples: int, steps: int, waited: float) -> None:
         """Add one step to the epoch and the interval.
@@ -118,13 +118,13 @@ class ThroughputMeter:
         self.epoch.began += seconds
         self.interval.began += seconds
 
-    def next_interval(self) -> Span:
+    def next_interval(self) -> Interval:
         """End the interval, update `step_seconds` and begin the next.
 
         Returns:
             The interval that ended.
         """
-        ended, self.interval = self.interval, Span(time.perf_counter())
+        ended, self.interval = self.interval, Interval(time.perf_counter())
         if ended.steps:
             measured = ended.seconds / ended.steps
             known = self.step_seconds or measured
