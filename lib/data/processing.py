@@ -27,7 +27,7 @@ from lib.data.augment import (
 )
 from lib.data.boxes import Float32s
 from lib.data.crop import CROP_STYLES, CropError, CropPlan, CropRegion, PictureChanges, Pixels
-from lib.data.types import Boxes, Frame, FrameSet, InvalidSampleError, Masks, Sample
+from lib.data.types import Boxes, Frame, FrameSet, InvalidSampleError, Mask, Masks, Sample
 
 STRIDE = 16
 """Image pixels per token, at which a crop must still show some of the image (DATA.REJECT_ALL_PADDING)."""
@@ -41,11 +41,13 @@ class Placement:
         plan: The changes of the crop.
         region: In the (mirrored, if the sample is) image.
         box_xywh: [4] float32, the target in the finished crop, in units of its side.
+        padding: [S, S] padding in the finished crop, or None if validity does not need it.
     """
 
     plan: CropPlan
     region: CropRegion
     box_xywh: Float32s
+    padding: Mask | None
 
 
 class Processing:
@@ -165,6 +167,7 @@ class Processing:
             raise InvalidSampleError("the crop lies outside the image")
         unit = region.size if self.data.box_unit == "size" else region.size - 1
         box = (style.to_crop(target.tolist(), cut, region.size) / unit).astype(np.float32)
+        padding = None
         if self.data.reject_all_padding:
             padding = style.padding_mask(cut, size_hw, region.size)
             padding = padding[:, ::-1] if plan.flipped else padding
@@ -173,7 +176,7 @@ class Processing:
                 raise InvalidSampleError("the crop shows nothing but padding")
         if plan.flipped:
             box = mirror_box_in_crop(box, 1 - style.flip_gap / unit)
-        return Placement(plan, cut, box)
+        return Placement(plan, cut, box, padding)
 
     def _crop_all(
         self, kind: Literal["template", "search"], frames: tuple[Frame, ...], boxes: Boxes, region: Region, draws: Draws
