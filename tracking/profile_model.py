@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     from lib.files import write_text
     from lib.paths import load_paths
 
-    spec = TrackerSpec.from_options(options, untrained=options.checkpoint is None)
+    spec = TrackerSpec.from_options(options, untrained=options.checkpoint is None, scores="raw")
     if options.ways:
         spec = replace(spec, engine="torch", device="cpu", protocol="official").resolve(load_paths())
         print(ways_text(measure_ways(spec, ways_here(), 3 * options.seconds, _note)))

@@ -174,9 +174,11 @@ class TrackerSpec:
 
     @property
     def confidence(self) -> Path | None:
-        """File of the calibration of the scores, where there is one and it is used."""
-        file = None if self.checkpoint is None else confidence_file(Path(self.checkpoint))
-        return file if file is not None and self.scores == "calibrated" and file.is_file() else None
+        """File of the calibration of the scores, where there is one and it is used; scores in float16 stay raw."""
+        if self.checkpoint is None or self.scores == "raw" or self.execution(0).dtype == torch.float16:
+            return None
+        file = confidence_file(Path(self.checkpoint))
+        return file if file.is_file() else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "experiment"}
@@ -277,12 +279,15 @@ class TrackerSpec:
         if self.confidence is None:
             return prepared
         if not isinstance(prepared, StagedTracker):
-            kind = f"{self.script} {self.config} in {self.execution(slot).dtype_name}"
+            raise ConfigError(f"{self.confidence}: the tracker of {self.script} has no stages of a step: --scores raw")
+        calibration = Calibration.load(self.confidence)
+        if calibration.about.get("weights") != self.weights_hash:
             raise ConfigError(
-                f"{self.confidence}: the scores of {kind} cannot be calibrated; --scores raw leaves it out"
+                f"{self.confidence} was made for other weights than {self.checkpoint}: run tracking/calibrate.py "
+                "again, or give --scores raw"
             )
         wrapper = ReacquiringTracker if self.reacquire else ConfidenceTracker
-        return wrapper(prepared, Calibration.load(self.confidence))
+        return wrapper(prepared, calibration)
 
     def build_plain(self, slot: int = 0) -> Tracker:
         """Build the tracker with its network as it was trained: float32, nothing folded into weights.

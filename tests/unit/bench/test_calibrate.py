@@ -112,6 +112,12 @@ def test_one_command_calibrates_a_tracker_and_the_others_use_it(
     assert f"written: {tmp_path / 'small.confidence.json'}" in told
     spec = asked.resolve(paths)
     assert isinstance(spec.build(), ConfidenceTracker)
+    file = tmp_path / "small.confidence.json"
+    written = file.read_text()
+    file.write_text(written.replace(spec.weights_hash, "0" * 64))
+    with pytest.raises(ConfigError, match="was made for other weights than"):
+        spec.build()
+    file.write_text(written)
     assert spec.identity().difference(before.values)
     assert replace(spec, scores="raw").identity().values == before.values
     again = replace(spec, reacquire=True)
