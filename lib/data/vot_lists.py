@@ -1,4 +1,4 @@
-"""`list.txt` and `sequence` files for DepthTrack and VOT-RGBD2022 folders.
+"""`list.txt` and `sequence` files for DepthTrack, VOT-RGBD2022 and VOT2018 folders.
 
 If `list.txt` is missing, the VOT toolkit downloads another data set over the folder.
 """
@@ -15,15 +15,8 @@ from lib.data.lists import load_list
 from lib.files import write_text
 from lib.registry import listed
 
-_SEQUENCE_FILE = """\
-channels.color=color/{color}
-channels.depth=depth/{depth}
-channel.default=color
-fps=30
-format=rgbd
-name={name}
-"""
 _USUAL_PATTERNS = {"color": "%08d.jpg", "depth": "%08d.png"}
+_WITH_DEPTH = ("depthtrack_test", "vot_rgbd22")
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,7 @@ def write_vot_list(root: Path, key: str) -> VotList:
 
     Args:
         root: The data set folder.
-        key: "depthtrack_test" or "vot_rgbd22", the published set to compare with.
+        key: "depthtrack_test", "vot_rgbd22" or "vot2018", the published set to compare with.
 
     Returns:
         The written list, with differences from the published set and problems of sequences.
@@ -67,24 +60,25 @@ def write_vot_list(root: Path, key: str) -> VotList:
     if not names:
         raise FileNotFoundError(f"no <seq>/groundtruth.txt in {folder}")
     problems: list[str] = []
-    written = 0
+    written, parts = 0, ("color", "depth")[: 1 + (key in _WITH_DEPTH)]
     for name in names:
         sequence = folder / name
-        pictures = {
-            part: picture_names(os.listdir(p)) if (p := sequence / part).is_dir() else [] for part in _USUAL_PATTERNS
-        }
+        pictures = {part: picture_names(os.listdir(p)) if (p := sequence / part).is_dir() else [] for part in parts}
         text = (sequence / "groundtruth.txt").read_text(encoding="utf-8")
         rows = sum(bool(line.strip()) for line in text.splitlines())
         if any(len(files) != rows for files in pictures.values()):
             counts = " and ".join(f"{len(files)} {part}" for part, files in pictures.items())
             problems.append(f"{sequence}: {rows} annotation rows, {counts} pictures")
         if not (sequence / "sequence").exists():
-            patterns = dict(_USUAL_PATTERNS)
+            patterns = {part: _USUAL_PATTERNS[part] for part in parts}
             for part, files in pictures.items():
                 stem, ending = os.path.splitext(files[0] if files else "")
                 if stem.isdigit():
                     patterns[part] = f"%0{len(stem)}d{ending}"
-            write_text(sequence / "sequence", _SEQUENCE_FILE.format(name=name, **patterns))
+            channels = "".join(f"channels.{part}={part}/{pattern}\n" for part, pattern in patterns.items())
+            kind = "rgbd" if len(parts) > 1 else "default"
+            end = f"channel.default=color\nfps=30\nformat={kind}\nname={name}\n"
+            write_text(sequence / "sequence", channels + end)
             written += 1
     path, text = folder / "list.txt", "".join(f"{name}\n" for name in names)
     changed = not path.exists() or path.read_text(encoding="utf-8") != text
@@ -97,7 +91,8 @@ def _lacking(key: str, names: list[str]) -> list[str]:
     """Differences from the published set, in sentences."""
     if key != "depthtrack_test":
         count = CATALOGUE[key].subset("test").count
-        return [] if len(names) == count else [f"{len(names)} sequences, VOT-RGBD2022 has {count}"]
+        title = CATALOGUE[key].description.partition(" ")[0]
+        return [] if len(names) == count else [f"{len(names)} sequences, {title} has {count}"]
     published = load_list("depthtrack_splits")["test_50"]
     missing = [name for name in published if name not in names]
     other = [name for name in names if name not in published]

@@ -19,6 +19,11 @@ SMALL = (
 TRANST = ("MODEL.HIDDEN_DIM=32", "MODEL.DIM_FEEDFORWARD=64")
 TRDIMP = ("MODEL.CLASSIFICATION_DIM=16", "MODEL.KEY_DIM=8", "MODEL.BOX_DIM=8")
 SIAMRPN = ("MODEL.HIDDEN_DIM=32",)
+SIAMATTN = (
+    "MODEL.HIDDEN_DIM=16",
+    "TRAIN.ROI_PER_IMG=2",
+    "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:sequences=3,length=12,width=96,height=96']",
+)
 FRAMES = ("DATA.TRAIN.SAMPLE_PER_EPOCH=40", "TRAIN.BATCH_SIZE=4", "TRAIN.SCHEDULER.WARMUP_EPOCHS=0")
 CLIPS = (
     "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:sequences=2,length=24,width=96,height=96']",
@@ -41,6 +46,7 @@ THAWING = (
         ("trdimp", "synthetic_small", (*TRDIMP, *FRAMES)),
         ("slt_trdimp", "slt_synthetic", (*TRDIMP, *CLIPS)),
         ("siamrpnpp", "synthetic_small", (*SIAMRPN, *FRAMES, *THAWING)),
+        pytest.param("siamattn", "synthetic_small", (*SIAMATTN, *FRAMES, *THAWING), marks=pytest.mark.slow),
         ("slt_siamrpnpp", "slt_synthetic", (*SIAMRPN, *CLIPS, "SLT.MICRO_FRAMES=4")),
     ],
 )

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from lib.bench import ResultSource, Scoring, compare_runs, load_runs
@@ -176,3 +178,49 @@ def test_an_rgb_tracker_leaves_depth_aside_and_a_broken_one_says_why(
     log = (workspace / f"logs/{config}_tracker.log").read_text()
     assert "Traceback" in log
     assert f"error: the tracker cannot start: --checkpoint {copy}" in log
+
+
+ATTENTION = ("MODEL.BACKBONE={TYPE: resnet, DEPTHS: [1, 1, 1, 1], WIDTH: 8}", "MODEL.HIDDEN_DIM=16")
+
+
+def write_polygons(folder: Path, frames: int) -> None:
+    """A textured square that turns and moves by four pixels a frame, so that a tracker without training loses it."""
+    rng = np.random.default_rng(0)
+    background = rng.integers(0, 256, (90, 200, 3), dtype=np.uint8)
+    (folder / "color").mkdir(parents=True)
+    lines = []
+    for i in range(frames):
+        corners = cv2.boxPoints(((30 + 4 * i, 45), (28, 20), 10 * i))
+        picture = cv2.fillConvexPoly(background.copy(), corners.round().astype(np.int32), (40, 200, 90))
+        cv2.imwrite(str(folder / f"color/{i + 1:08d}.jpg"), picture)
+        lines.append(",".join(f"{v:.2f}" for v in corners.ravel()))
+    (folder / "groundtruth.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.slow
+def test_supervised_runs_with_polygons_are_those_of_the_toolkit(tmp_path: Path, command: Run) -> None:
+    write_polygons(tmp_path / "data/vot2018/turning", 36)
+    (tmp_path / "data/vot2018/list.txt").write_text("turning\n")
+    common = ("--untrained", "--data_dir", tmp_path / "data", "--save_dir", tmp_path, "--set", *ATTENTION)
+    command("tracking/test.py", "siamattn", "synthetic_small", "--dataset", "vot2018_supervised", *common)
+    (native,) = tmp_path.glob("test/tracking_results/siamattn/*/vot2018_supervised")
+    workspace = tmp_path / "workspace"
+    command(
+        "tracking/vot_workspace.py", workspace, "--benchmark", "vot2018_supervised", "--script", "siamattn", "--config",
+        "synthetic_small", "--name", "kit", "--region", "polygon", *common,
+    )  # fmt: skip
+    toolkit(workspace, "evaluate", "kit")
+    files = native / "turning/turning_001.txt", workspace / "results/kit/baseline/turning/turning_001.txt"
+    ours, theirs = ([[float(v) for v in line.split(",")] for line in f.read_text().splitlines()] for f in files)
+    assert [len(row) for row in ours] == [len(row) for row in theirs]
+    assert {len(row) for row in ours} == {1, 8}
+    np.testing.assert_allclose(np.concatenate(ours), np.concatenate(theirs), atol=2e-3)
+    failures = ours.count([2.0])
+    assert failures > 1
+    scores = json.loads((native / "scores.json").read_text())["headline"]
+    toolkit(workspace, "analysis", "--format", "json", "--name", "kit", "kit")
+    report = json.loads((workspace / "analysis/kit.json").read_text())["results"]
+    accuracy, lost = next(iter(report.values()))["results"][0][0][:2]
+    assert lost == failures == pytest.approx(scores["robustness"] * 36 / 100)
+    # The toolkit of today fills polygons by another rule than that of the challenge.
+    assert accuracy == pytest.approx(scores["accuracy"] / 100, abs=0.03)

@@ -3,7 +3,6 @@
 To add one, register a `Benchmark` for a row of the data set catalogue: docs/adding_a_dataset.md.
 """
 
-from lib.bench.benchmarks import table
 from lib.bench.benchmarks.benchmark import (
     BENCHMARKS,
     Benchmark,
@@ -14,3 +13,4 @@ from lib.bench.benchmarks.benchmark import (
     get_benchmark,
     register_benchmark,
 )
+from lib.bench.benchmarks.table import box_like

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.bench.benchmarks import box_like
 from lib.bench.results import versions
 from lib.bench.runner import describe
 from lib.bench.spec import TrackerSpec
@@ -124,12 +125,12 @@ class Channel:
         Args:
             trax: The module of vot-trax.
             channels: Pictures of a frame.
-            region: Kind of region in replies, announced in addition to rectangles.
+            region: Kind of region in replies, announced in addition to rectangles and polygons.
         """
         self._trax = trax
         self._lists = "multiobject" in inspect.signature(trax.Server.__init__).parameters
-        regions = list(dict.fromkeys([REGIONS[0], region]))
-        self._server = trax.Server(regions, [trax.Image.PATH], list(channels))
+        regions = dict.fromkeys([*REGIONS[:2], region])
+        self._server = trax.Server(list(regions), [trax.Image.PATH], list(channels))
 
     def wait(self) -> Any:
         """The next request."""
@@ -142,9 +143,15 @@ class Channel:
             request: An "initialize" request.
 
         Returns:
-            Box x, y, w, h, image pixels, rounded to TraX's four decimals (it arrives in single precision).
+            Box x, y, w, h, image pixels, rounded to TraX's four decimals (it arrives in single precision); of a polygon
+            the box that the native evaluation gives.
         """
-        x, y, w, h = (request.objects[0][0] if self._lists else request.region).bounds()
+        region = request.objects[0][0] if self._lists else request.region
+        if isinstance(region, self._trax.Polygon):
+            corners = np.array([list(region)]).round(4)
+            x, y, w, h = box_like(corners.reshape(1, -1))[0].tolist()
+            return x, y, w, h
+        x, y, w, h = region.bounds()
         return round(x, 4), round(y, 4), round(w, 4), round(h, 4)
 
     def reply(self, box_xywh: Box, confidence: float | None = None, prediction: Prediction | None = None) -> None:

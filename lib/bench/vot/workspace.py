@@ -25,14 +25,18 @@ import yaml
 from lib.bench.benchmarks import Benchmark, get_benchmark
 from lib.bench.results import package_version, unused_folder
 from lib.bench.spec import TrackerSpec
-from lib.bench.vot.adapter import PREFIX, REGIONS
-from lib.data import VotList, write_vot_list
+from lib.bench.vot.adapter import CHANNELS, PREFIX, REGIONS
+from lib.data import Modality, VotList, write_vot_list
 from lib.files import write_text
 from lib.paths import Paths, repository_root, results_folder
 
 CONFIG, TRACKERS, LIST, MARK = "config.yaml", "trackers.ini", "list.txt", ".linked"
-EXPERIMENTS = {"unsupervised": "depthtrack", "multistart": "vot_rgbd22"}
-TEMPLATES = {"depthtrack": "Depthtrack_workspace", "vot_rgbd22": "VOT22RGBD_workspace"}
+EXPERIMENTS = {"unsupervised": "depthtrack", "multistart": "vot_rgbd22", "supervised": "vot2018_supervised"}
+TEMPLATES = {
+    "depthtrack": "Depthtrack_workspace",
+    "vot_rgbd22": "VOT22RGBD_workspace",
+    "vot2018_supervised": "VOT2018_workspace",
+}
 TIMEOUT_SECONDS = 600
 TOOLKIT_VERSIONS = ("0.7.3", "0.7.4")
 
@@ -66,7 +70,7 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
 
     Args:
         folder: The workspace.
-        benchmark: "depthtrack" or "vot_rgbd22": a folder without `config.yaml` becomes a copy of the repository's own.
+        benchmark: Name in `TEMPLATES`: a folder without `config.yaml` becomes a copy of the repository's own.
 
     Raises:
         WorkspaceError: The folder is not a workspace that can be used.
@@ -76,7 +80,7 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
     if not (folder / CONFIG).is_file():
         if benchmark is None:
             raise WorkspaceError(
-                f"{folder}: no {CONFIG}; name Depthtrack_workspace or VOT22RGBD_workspace, or give --benchmark "
+                f"{folder}: no {CONFIG}; name {' or '.join(TEMPLATES.values())}, or give --benchmark "
                 f"{' or '.join(TEMPLATES)} to make a new workspace there"
             )
         name = get_benchmark(benchmark).name
@@ -225,7 +229,7 @@ def write_tracker(
         "OPTIONS": json.dumps(options) if options else None,
         "SAVE_DIR": os.path.abspath(paths.save_dir),
         "BENCHMARK": workspace.benchmark.name,
-        "CHANNELS": "color,depth",
+        "CHANNELS": ",".join(CHANNELS[workspace.benchmark.modality is Modality.RGBD]),
         "REGION": None if region == REGIONS[0] else region,
         "IDENTITY": identity,
         "WORKSPACE": str(workspace.folder),

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.heads.candidates import at_least_float32
-from lib.models.heads.correlation import DepthwiseHead
+from lib.models.heads.correlation import DepthwiseHead, correlate, fused_sides
 from lib.models.layers.blocks import ConvModule
 from lib.models.layers.deformable import DeformConv
+from lib.models.layers.fused import Convolution, FuseOptions, folded, fuse_module, fused_form_of
 
 QUERY_SHARE = 8
 """Channels of a map per channel of a query."""
@@ -182,3 +183,35 @@ class PyramidFusion(nn.Module):
         if self.training or x.shape[-1] > side:
             return cast("Tensor", block(resized(x)))
         return resized(cast("ConvModule", block).linear(x)).relu()
+
+
+@fused_form_of(PyramidFusion)
+class FusedPyramidFusion(PyramidFusion):
+    """A `PyramidFusion` for inference: all levels are correlated in one operation.
+
+    The last layer of a correlated level and the convolution behind it, nothing in between, are one.
+    """
+
+    def __init__(self, fusion: PyramidFusion, options: FuseOptions) -> None:
+        nn.Module.__init__(self)
+        self.lateral_convs = nn.ModuleList(fuse_module(block, options) for block in fusion.lateral_convs)
+        heads = [cast("DepthwiseHead", head) for head in fusion.xcorr]
+        self.templates, self.searches = fused_sides([[head] for head in heads], options)
+        firsts = [folded(*list(head.head)[:2]) for head in heads]
+        lasts = []
+        for head, block in zip(heads, fusion.convs, strict=True):
+            weight, bias = folded(cast("ConvModule", block).conv, cast("ConvModule", block).BN256)
+            before = cast("nn.Conv2d", head.head[3])
+            product = (weight.flatten(1) @ before.weight.flatten(1))[..., None, None]
+            lasts.append((product, bias + weight.flatten(1) @ cast("Tensor", before.bias)))
+        self.first, self.last = (
+            Convolution(*(torch.cat(v) for v in zip(*layers, strict=True)), options, relu=True, groups=len(heads))
+            for layers in (firsts, lasts)
+        )
+        self.eval()
+
+    def box_features(self, template: Sequence[Tensor], search: Sequence[Tensor]) -> Tensor:
+        kernels = torch.cat([layer(z) for layer, z in zip(self.templates, template, strict=True)], dim=1).contiguous()
+        maps = torch.cat([layer(x) for layer, x in zip(self.searches, search, strict=True)], dim=1)
+        parts: Tensor = self.last(self.first(correlate(maps, kernels)))
+        return parts.unflatten(1, (len(self.templates), -1)).sum(dim=1)

@@ -194,6 +194,24 @@ class FusedAdjustLayer(Convolution):
         super().__init__(*folded(*layer.downsample), options)
 
 
+def fused_sides(levels: Sequence[Sequence[DepthwiseHead]], options: FuseOptions) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """What heads do to templates and to search regions before they are correlated, one convolution per level.
+
+    Args:
+        levels: The heads of each level.
+        options: How to fuse.
+    """
+    sides = []
+    for name, grid in (("conv_kernel", KERNEL_CELLS), ("conv_search", options.grid)):
+        layers = nn.ModuleList()
+        for heads in levels:
+            parts = [folded(*list(getattr(head, name))[:2]) for head in heads]
+            weight, bias = (torch.cat(values) for values in zip(*parts, strict=True))
+            layers.append(convolution(weight, bias, replace(options, grid=grid), relu=True, padding=0))
+        sides.append(layers)
+    return sides[0], sides[1]
+
+
 @fused_form_of(MultiLevelProposal)
 class FusedProposal(nn.Module):
     """A `MultiLevelProposal` for inference.
@@ -205,15 +223,8 @@ class FusedProposal(nn.Module):
     def __init__(self, proposal: MultiLevelProposal, options: FuseOptions) -> None:
         super().__init__()
         branches = proposal.branches()
-        self.templates, self.searches = nn.ModuleList(), nn.ModuleList()
-        for pair in zip(branches[::2], branches[1::2], strict=True):
-            for layers, name, grid in (
-                (self.templates, "conv_kernel", KERNEL_CELLS),
-                (self.searches, "conv_search", options.grid),
-            ):
-                parts = [folded(*list(getattr(branch, name))[:2]) for branch in pair]
-                weight, bias = (torch.cat(values) for values in zip(*parts, strict=True))
-                layers.append(convolution(weight, bias, replace(options, grid=grid), relu=True, padding=0))
+        pairs = list(zip(branches[::2], branches[1::2], strict=True))
+        self.templates, self.searches = fused_sides(pairs, options)
         firsts, biases = zip(*(folded(*list(branch.head)[:2]) for branch in branches), strict=True)
         last = [cast("nn.Conv2d", branch.head[3]) for branch in branches]
         shares = torch.stack([proposal.cls_weight.softmax(dim=0), proposal.loc_weight.softmax(dim=0)], dim=1).flatten()

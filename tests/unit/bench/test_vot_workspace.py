@@ -16,7 +16,11 @@ from tests.unit.bench.toy_tracker import paths_at
 from tests.unit.bench.vot_tree import write_tree
 
 STATIC = TrackerSpec(reference="static")
-COMMITTED = {"Depthtrack_workspace": "depthtrack", "VOT22RGBD_workspace": "vot_rgbd22"}
+COMMITTED = {
+    "Depthtrack_workspace": "depthtrack",
+    "VOT22RGBD_workspace": "vot_rgbd22",
+    "VOT2018_workspace": "vot2018_supervised",
+}
 
 
 @pytest.fixture

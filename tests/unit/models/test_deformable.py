@@ -16,11 +16,13 @@ def test_without_offsets_the_convolution_is_a_plain_one() -> None:
     torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, padding=1))
 
 
-def test_the_form_for_inference_gives_the_same() -> None:
+@pytest.mark.parametrize("pack", [True, False])
+def test_the_form_for_inference_gives_the_same(pack: bool) -> None:
     torch.manual_seed(0)
     layer, x = DeformConv(8), torch.randn(2, 8, 6, 5)
     torch.nn.init.normal_(layer.conv_offset.weight, std=0.3)
-    fused = fuse_module(layer, FuseOptions())
+    assert float(layer.conv_offset(x).detach().abs().max()) > 5  # beyond the map, too
+    fused = fuse_module(layer, FuseOptions(pack=pack))
     torch.testing.assert_close(fused(x), layer(x), rtol=1e-4, atol=1e-4)
 
 
