@@ -223,7 +223,7 @@ def as_plain(config: Any) -> Any:
             f.metadata.get("key", f.name.upper()): as_plain(value)
             for f in dataclasses.fields(config)
             if not f.metadata.get("remark")
-            if (value := getattr(config, f.name)) not in (None, Tree()) or not f.metadata.get("section")
+            if (value := getattr(config, f.name)) not in (None, Tree(), {}) or not f.metadata.get("section")
         }
     if isinstance(config, dict):
         return {k: as_plain(v) for k, v in config.items()}

@@ -142,6 +142,7 @@ class Data(Section):
         channels: Order in which the network reads a picture, RGB or BGR; MEAN and STD are in this order.
         mean, std: Normalisation, per channel of values in 0..1.
         max_sample_interval: Largest distance of template and search frames in frames.
+        interval_by_dataset: The same for some data sets, by their key (``YOUTUBE_VOS``); sampler `pair`.
         video_quality: Sampler `quality`: videos of pseudo labels below this quality are exchanged for better ones.
         max_corner_share: Sampler `quality`: so are those with this share of boxes at the picture's margin, or more.
         frame_quality: Sampler `quality`: the quality of a frame counts the length of its smooth window (`long`) or not.
@@ -163,6 +164,7 @@ class Data(Section):
     mean: tuple[Share, ...] = (0.485, 0.456, 0.406)
     std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
     max_sample_interval: Count | tuple[Count, ...] = 200
+    interval_by_dataset: dict[str, Count] = field(default_factory=dict, metadata={"section": True})
     video_quality: Share = 0.4
     max_corner_share: Share = 0.25
     frame_quality: Annotated[str, Choice(("long", "short"))] = "long"

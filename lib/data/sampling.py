@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from lib.catalogue import CATALOGUE
 from lib.config import Data
 from lib.data.io import FILE_ERRORS, BrokenFiles, DecodeError, TooManyBadSamplesError
 from lib.data.modalities import as_read
@@ -268,13 +269,15 @@ class QualitySampler:
 class PairSampler:
     """One template and one search frame nearby, or of another video (DaSiamRPN, ECCV 2018; SiamRPN++, CVPR 2019).
 
-    The frames are drawn from those with a valid box, and MAX_SAMPLE_INTERVAL counts them. A share of NEGATIVE_PAIRS has
-    a search frame of any other video, which shows what does not match the template.
+    The frames are drawn from those with a valid box, which MAX_SAMPLE_INTERVAL counts, or INTERVAL_BY_DATASET where the
+    data set is in it. A share of NEGATIVE_PAIRS has a search frame of any other video, which shows what does not match
+    the template.
     """
 
     def __init__(self, data: Data) -> None:
         interval = data.max_sample_interval
         self.interval = interval if isinstance(interval, int) else interval[0]
+        self.by_dataset = {CATALOGUE[name].key: value for name, value in data.interval_by_dataset.items()}
         self.negative = data.negative_pairs
         self.requirement = "a frame with a valid box"
         if (data.template.number, data.search.number) != (1, 1):
@@ -289,7 +292,8 @@ class PairSampler:
         place = rng.randrange(len(usable))
         template = (int(usable[place]),)
         if not strange:
-            near = usable[max(place - self.interval, 0) : place + self.interval + 1]
+            interval = self.by_dataset.get(video.dataset, self.interval)
+            near = usable[max(place - interval, 0) : place + interval + 1]
             return FrameIds(template, (int(rng.choice(near)),))
         other = draw_video()
         return FrameIds(template, (int(rng.choice(np.flatnonzero(other.visible & other.valid))),), other)

@@ -132,7 +132,7 @@ def test_native_results_are_linked_once_there_are_any(tmp_path: Path, paths: Pat
     [
         ("stack: vot2021/rgbd\n", "stack 'vot2021/rgbd' is no file of the workspace"),
         ("stack: mine.yaml\n", "mine.yaml: a `dataset` entry makes the toolkit download"),
-        ("stack: odd.yaml\n", "no experiment of type unsupervised or multistart"),
+        ("stack: odd.yaml\n", "no experiment of type unsupervised or multistart or supervised"),
         ("- a\n", "config.yaml: expected `key: value` lines"),
         ("stack: [\n", "config.yaml is not valid YAML"),
     ],
@@ -140,7 +140,7 @@ def test_native_results_are_linked_once_there_are_any(tmp_path: Path, paths: Pat
 def test_a_configuration_that_leads_astray_is_named(tmp_path: Path, content: str, told: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
     (tmp_path / "mine.yaml").write_text("dataset: http://x\nexperiments: {a: {type: unsupervised}}\n")
-    (tmp_path / "odd.yaml").write_text("experiments: {a: {type: supervised}}\n")
+    (tmp_path / "odd.yaml").write_text("experiments: {a: {type: chunked}}\n")
     with pytest.raises(WorkspaceError, match=told):
         open_workspace(tmp_path)
 

@@ -30,6 +30,7 @@ from lib.data import (
 from lib.data.datasets import build_dataset
 from lib.data.sampling import PairSampler
 from lib.methods import load_experiment
+from lib.registry import UnknownNameError
 
 
 def toy_video(length: int = 50, absent: tuple[int, ...] = (), name: str = "one") -> Video:
@@ -57,6 +58,18 @@ def test_pairs_lie_near_each_other_and_some_are_of_strangers() -> None:
         if ids.search_video is None:
             # Frames without the target do not count.
             assert abs(present.index(ids.search[0]) - present.index(ids.template[0])) <= 5
+
+
+def test_data_sets_may_have_an_interval_of_their_own() -> None:
+    own = config("DATA.MAX_SAMPLE_INTERVAL=20", "DATA.INTERVAL_BY_DATASET={YOUTUBE_VOS: 2}", "DATA.NEGATIVE_PAIRS=0")
+    sampler, rng = PairSampler(own.data), random.Random(0)
+    for dataset, most in (("youtube_vos", 2), ("lasot", 20)):
+        video = replace(toy_video(100), dataset=dataset)
+        drawn = [sampler.sample(video, rng, lambda: toy_video()) for _ in range(300)]
+        assert max(abs(ids.search[0] - ids.template[0]) for ids in drawn if ids is not None) == most
+    with pytest.raises(UnknownNameError, match="unknown data set key 'YOUTUBE_VSO'; did you mean"):
+        PairSampler(config("DATA.INTERVAL_BY_DATASET={YOUTUBE_VSO: 2}").data)
+    assert config().data == config("DATA.INTERVAL_BY_DATASET={}").data
 
 
 def picture(height: int = 300, width: int = 400) -> np.ndarray:
