@@ -1,4 +1,4 @@
-"""SiamAttn written down plainly: layer by layer, as published, masks left out; boxes are decoded on the host."""
+"""SiamAttn written down plainly: layer by layer, a mask in every frame as published; boxes are decoded on the host."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def plain_roi_pool(
 
 
 class PlainSiamAttn(PlainSiamRPN):
-    """Functions of a state dict with published names, in eval mode."""
+    """Functions of a state dict with published names, in eval mode; masks: drawn, and thrown away."""
 
-    penalty_k, influence = 0.1, 0.25
+    penalty_k, influence, masks = 0.1, 0.25, True
 
     def position(self, x: Tensor, name: str) -> Tensor:
         q, k, v = (self.conv(x, f"{name}.{part}_conv").flatten(2) for part in ("query", "key", "value"))
@@ -90,13 +90,13 @@ class PlainSiamAttn(PlainSiamRPN):
     def fused(self, template: list[Tensor], search: list[Tensor]) -> Tensor:
         total = torch.zeros(())
         for i, (z, x) in enumerate(zip(template, search, strict=True)):
-            y, name = self.branch(z, x, f"feature_fusion.xcorr.{i}"), f"feature_fusion.convs.{i}"
-            total = total + F.relu(self.norm(self.conv(y, f"{name}.conv"), f"{name}.BN256"))
+            total = total + self.fuse(self.branch(z, x, f"feature_fusion.xcorr.{i}"), f"feature_fusion.convs.{i}")
         return total
 
     def locate(self, template: list[Tensor], picture: Tensor, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         """cx, cy, w, h of each row's refined box, in crop pixels from the middle; sizes [B, 2] of the last boxes."""
-        zs, xs = self.enhanced(template, self.levels(picture))
+        maps = self.maps(picture)
+        zs, xs = self.enhanced(template, maps[2:])
         cls, loc = self.scored(zs, xs)
         boxes = torch.from_numpy(self.choose(cls, loc, sizes)).float()
         centres = (boxes[:, :2] + SIDE / 2).clamp(0, SIDE)
@@ -107,4 +107,21 @@ class PlainSiamAttn(PlainSiamRPN):
             x = F.relu(F.linear(x, *self.linear(f"refine_head.tail_det.{layer}")))
         changes = F.linear(x, *self.linear("refine_head.tail_det_box")) * torch.tensor([0.1, 0.1, 0.2, 0.2])
         found = torch.cat([centres - SIDE / 2 + changes[:, :2] * extents, extents * changes[:, 2:].exp()], dim=1)
+        if self.masks:
+            self.draw([*maps[:2], *xs], rois)
         return np.asarray(found.numpy(), dtype=np.float64)
+
+    def fuse(self, x: Tensor, name: str, padding: int = 0) -> Tensor:
+        return F.relu(self.norm(self.conv(x, f"{name}.conv", padding=padding), f"{name}.BN256"))
+
+    def draw(self, maps: list[Tensor], rois: Tensor) -> Tensor:
+        side = maps[1].shape[-1]
+        total = torch.zeros(())
+        for i, x in enumerate(maps):
+            x = x if i == 1 else F.interpolate(x, size=(side, side), mode="bilinear", align_corners=True)
+            total = total + self.fuse(x, f"feature_fusion.lateral_convs.{i}")
+        x = self.pooled(total, rois, "mask_head.roi_pool_m", 16, side / SIDE)
+        for i in range(4):
+            x = self.fuse(x, f"mask_head.convs.{i}", padding=1)
+        x = F.relu(F.conv_transpose2d(x, *self.linear("mask_head.upsample"), stride=4))
+        return self.conv(x, "mask_head.conv_logits").sigmoid()

@@ -41,18 +41,21 @@ class PlainSiamRPN:
             x = self.norm(self.conv(x, key, *sliding), f"{name}.downsample.1")
         return F.relu(x + y)
 
-    def levels(self, picture: Tensor) -> list[Tensor]:
+    def maps(self, picture: Tensor) -> list[Tensor]:
+        """Stem and all layers, those of the last three at the heads' width."""
         x = F.relu(self.norm(self.conv(picture, "backbone.conv1", 2), "backbone.bn1"))
+        found = [x]
         x = F.max_pool2d(x, 3, 2, 1)
-        found = []
         for layer, (depth, stride, dilation) in enumerate(zip(DEPTHS, (1, 2, 1, 1), (1, 1, 2, 4), strict=True), 1):
             for i in range(depth):
                 first = (stride, max(1, dilation // 2)) if i == 0 else (1, dilation)
                 x = self.block(x, f"backbone.layer{layer}.{i}", *first)
-            if layer in LEVELS:
-                name = f"neck.downsample{layer}.downsample"
-                found.append(self.norm(self.conv(x, f"{name}.0"), f"{name}.1"))
+            name = f"neck.downsample{layer}.downsample"
+            found.append(self.norm(self.conv(x, f"{name}.0"), f"{name}.1") if layer in LEVELS else x)
         return found
+
+    def levels(self, picture: Tensor) -> list[Tensor]:
+        return self.maps(picture)[2:]
 
     def template(self, picture: Tensor) -> list[Tensor]:
         return [x[:, :, 4:11, 4:11] for x in self.levels(picture)]

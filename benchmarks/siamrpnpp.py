@@ -11,6 +11,7 @@ each counts. Weights are random, with scores that differ.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ from lib.methods.siamrpnpp import SiamRPN, SiamRPNTracker, SizedRegion
 from lib.track import OneStreamState
 
 
-def network(method: str, device: torch.device) -> tuple[SiamRPNTracker, PlainSiamRPN]:
+def networks(method: str, device: torch.device) -> tuple[SiamRPNTracker, PlainSiamRPN]:
     """Our tracker and the plain network, with the same random weights."""
     experiment = load_experiment(method, method)
     torch.manual_seed(0)
@@ -56,13 +57,21 @@ def frame(tracker: SiamRPNTracker, plain: PlainSiamRPN, rows: int, repeats: int,
     with torch.no_grad():
         features = plain.template(tracker.normalise(template))
 
-        def as_published() -> Any:
-            return plain.locate(features, tracker.normalise(search), sizes.numpy())
+        plains = {"plain": plain}
+        if isinstance(plain, PlainSiamAttn):
+            plains["no masks"] = copy.copy(plain)
+            plains["no masks"].masks = False  # type: ignore[attr-defined]
+        found: dict[str, Any] = {}
+        ways: dict[str, Callable[[], object]] = {}
+        for name, network in plains.items():
 
-        with counting() as cost:
-            expected = as_published()
-    found: dict[str, Any] = {"plain": {"gmacs": cost.macs / 1e9, "operations": cost.kernels}}
-    ways: dict[str, Callable[[], object]] = {"plain": lambda: no_grad(as_published)}
+            def as_published(network: PlainSiamRPN = network) -> Any:
+                return network.locate(features, tracker.normalise(search), sizes.numpy())
+
+            with counting() as cost:
+                expected = as_published()
+            found[name] = {"gmacs": cost.macs / 1e9, "operations": cost.kernels}
+            ways[name] = lambda run=as_published: no_grad(run)  # type: ignore[misc]
     fast = choose_dtype(device, "fast")[0]
     protocols = [("official", torch.float32), *([("fast", fast)] if fast != torch.float32 else [])]
     for name, track in [("as trained", tracker), *((n, prepare(tracker, Inference(t))) for n, t in protocols)]:
@@ -97,7 +106,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="go on for so long, up to five times the rounds")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
     options = parser.parse_args()
-    tracker, plain = network(options.method, torch.device(options.device))
+    tracker, plain = networks(options.method, torch.device(options.device))
     found: dict[str, Any] = {"torch": torch.__version__}
     for threads in options.threads:
         torch.set_num_threads(threads)

@@ -30,7 +30,7 @@ TRACKED, SKIPPED, INITIALISED, FAILED = -1, 0, 1, 2
 """Marks of frames in supervised runs: a frame that has a region, and the numbers that stand in place of one."""
 
 
-SPECIAL, RECTANGLE = 0, 1
+SPECIAL, RECTANGLE, POLYGON = 0, 1, 2
 """Kinds of regions in a binary file of the toolkit, of those that are read."""
 _BINARY_MARK = struct.pack("<h", 1)
 
@@ -272,12 +272,9 @@ def read_regions(path: Path, polygons: bool = False) -> Floats:
         a failure).
 
     Raises:
-        ResultFileError: A line cannot be read (the message names it), or a binary file has polygons or masks.
+        ResultFileError: A line cannot be read (the message names it), or a binary file has masks.
     """
-    data = path.read_bytes()
-    if data.startswith(_BINARY_MARK):
-        return _read_binary(data, path)
-    rows = _read_text(data, path)
+    rows = _read_trajectory(path)
     boxes, corners = np.full((len(rows), 4), np.nan), np.full((len(rows), 8), np.nan)
     for i, row in enumerate(rows):
         if len(row) == 4:
@@ -294,12 +291,17 @@ def read_marks(path: Path) -> Marks | None:
         path: Any result file.
 
     Returns:
-        [N] `TRACKED` where there is a region, else the mark; None for other programs' files and binary ones.
+        [N] `TRACKED` where there is a region, else the mark; None for other programs' files.
     """
-    data = path.read_bytes()
-    if not is_trajectory(path) or data.startswith(_BINARY_MARK):
+    if not is_trajectory(path):
         return None
-    return np.array([int(row[0]) if len(row) == 1 else TRACKED for row in _read_text(data, path)])
+    return np.array([int(row[0]) if len(row) == 1 else TRACKED for row in _read_trajectory(path)])
+
+
+def _read_trajectory(path: Path) -> list[list[float]]:
+    """One list of numbers per frame: a mark, a box, or corners."""
+    data = path.read_bytes()
+    return _read_binary(data, path) if data.startswith(_BINARY_MARK) else _read_text(data, path)
 
 
 def _read_text(data: bytes, path: Path) -> list[list[float]]:
@@ -322,18 +324,22 @@ def _read_text(data: bytes, path: Path) -> list[list[float]]:
     return rows
 
 
-def _read_binary(data: bytes, path: Path) -> Boxes:
+def _read_binary(data: bytes, path: Path) -> list[list[float]]:
     """A mark (int16 1), the count (uint32), then a kind (uint8) and its numbers for each region, little-endian."""
+    rows: list[list[float]] = []
     try:
         (count,) = struct.unpack_from("<I", data, 2)
-        rows, at = np.full((count, 4), np.nan), 6
+        at = 6
         for i in range(count):
-            kind = data[at]
-            if kind == RECTANGLE:
-                rows[i] = struct.unpack_from("<4f", data, at + 1)
-            elif kind != SPECIAL:
-                raise ResultFileError(f"{path}: frame {i} is a polygon or mask; only rectangles are read")
-            at += 17 if kind == RECTANGLE else 5
+            kind, at = data[at], at + 1
+            numbers = {SPECIAL: "<I", RECTANGLE: "<4f", POLYGON: "<H8f"}.get(kind)
+            if numbers is None:
+                raise ResultFileError(f"{path}: frame {i} is a mask; only rectangles and polygons are read")
+            row = list(struct.unpack_from(numbers, data, at))
+            if kind == POLYGON and row.pop(0) != 4:
+                raise ResultFileError(f"{path}: frame {i} is a polygon of other than four corners")
+            rows.append(row)
+            at += struct.calcsize(numbers)
     except (struct.error, IndexError):
         raise ResultFileError(f"{path}: cut short") from None
     return rows

@@ -205,8 +205,8 @@ class FusedPyramidFusion(PyramidFusion):
             product = (weight.flatten(1) @ before.weight.flatten(1))[..., None, None]
             lasts.append((product, bias + weight.flatten(1) @ cast("Tensor", before.bias)))
         self.first, self.last = (
-            Convolution(*(torch.cat(v) for v in zip(*layers, strict=True)), options, relu=True, groups=len(heads))
-            for layers in (firsts, lasts)
+            Convolution(torch.cat(weights), torch.cat(biases), options, relu=True, groups=len(heads))
+            for weights, biases in (zip(*firsts, strict=True), zip(*lasts, strict=True))
         )
         self.eval()
 

@@ -151,7 +151,7 @@ def test_the_command_says_what_lacks(
     place = ["--data_dir", str(paths.data_dir), "--save_dir", str(tmp_path)]
     work = str(tmp_path / "work")
     assert command.main([work, "--tracker", "static", *place]) == 2
-    assert "give --benchmark depthtrack or vot_rgbd22 to make a new workspace" in capsys.readouterr().err
+    assert "or vot2018_supervised to make a new workspace" in capsys.readouterr().err
     made = [work, "--benchmark", "vot_rgbd22", "--tracker", "static", *place]
     assert command.main(made) == 0
     done = capsys.readouterr()
