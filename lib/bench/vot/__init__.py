@@ -1,6 +1,13 @@
 """The VOT toolkit: its result files, its workspaces, and the tracker it starts (`python -m lib.bench.vot`)."""
 
-from lib.bench.result_files import format_values, is_trajectory, read_regions, read_values, trajectory_file
+from lib.bench.result_files import (
+    format_values,
+    is_trajectory,
+    read_marks,
+    read_regions,
+    read_values,
+    trajectory_file,
+)
 from lib.bench.vot.adapter import AdapterOptions, main
 from lib.bench.vot.workspace import (
     VotWorkspace,

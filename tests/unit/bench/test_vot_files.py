@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lib.bench import Result, ResultFileError, ResultFolder
-from lib.bench.vot import format_values, is_trajectory, read_regions, read_values
+from lib.bench.vot import format_values, is_trajectory, read_marks, read_regions, read_values
 
 BOXES = np.array([[1, 2, 30, 40], [1.23456, -2.5, 30.25, 40], [2, 3, 1e3, 5]])
 
@@ -39,7 +39,7 @@ def test_a_run_lies_as_the_toolkit_has_it(tmp_path: Path) -> None:
 
 def test_the_toolkit_reads_ours_and_we_read_its_binary(tmp_path: Path) -> None:
     pytest.importorskip("vot", reason="the VOT toolkit is not installed (bash install.sh)")
-    from vot.region import Special
+    from vot.region import Polygon, Special
     from vot.region.io import read_trajectory, write_trajectory
 
     written(tmp_path)
@@ -50,6 +50,12 @@ def test_the_toolkit_reads_ours_and_we_read_its_binary(tmp_path: Path) -> None:
     rows = read_regions(tmp_path / "x.bin")
     np.testing.assert_allclose(rows[1:3], BOXES[1:], atol=6e-5)
     assert np.isnan(rows[[0, 3]]).all()
+    polygon = Polygon([(1, 2), (9, 3), (8, 7), (0, 6)])
+    write_trajectory(str(tmp_path / "p.bin"), [Special(1), polygon, Special(2), Special(0)])
+    assert read_regions(tmp_path / "p.bin", polygons=True)[1].tolist() == [1, 2, 9, 3, 8, 7, 0, 6]
+    marks = read_marks(tmp_path / "p.bin")
+    assert marks is not None
+    assert marks.tolist() == [1, -1, 2, 0]
 
 
 def test_values_keep_every_digit_and_their_gaps(tmp_path: Path) -> None:
@@ -67,7 +73,8 @@ def test_values_keep_every_digit_and_their_gaps(tmp_path: Path) -> None:
         (b"1.5\n1,2,3,4\n", "line 1: 1 numbers; expected a mark"),
         (b"", "empty"),
         (struct.pack("<hI", 1, 2) + struct.pack("<BI", 0, 1), "cut short"),
-        (struct.pack("<hI", 1, 1) + struct.pack("<BH", 2, 0), "frame 0 is a polygon or mask"),
+        (struct.pack("<hI", 1, 1) + struct.pack("<BH", 3, 0), "frame 0 is a mask"),
+        (struct.pack("<hI", 1, 1) + struct.pack("<BH10f", 2, 5, *range(10)), "frame 0 is a polygon of other than four"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes, told: str) -> None:
