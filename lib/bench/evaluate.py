@@ -424,6 +424,11 @@ def work_through(
         try:
             if runner is None:
                 tracker = job.spec.build(team.local_rank)
+                if tracker.needs_aux and job.benchmark.modality is Modality.RGB:
+                    raise ValueError(
+                        f"{job.benchmark.title} has RGB alone, and this tracker reads frames of two pictures (RGB and "
+                        "thermal, depth or events)"
+                    )
                 if box_format(job.folder.box_format).corners and "polygon" in tracker.gives_regions:
                     tracker.request_regions("polygon")
                 runner = Runner(

@@ -180,7 +180,8 @@ class AutocastTracker(Tracker):
 
     def __init__(self, tracker: Tracker, device: str, dtype: torch.dtype) -> None:
         self.tracker = tracker
-        self.reads_aux, self.gives_regions = tracker.reads_aux, tracker.gives_regions
+        self.reads_aux, self.needs_aux = tracker.reads_aux, tracker.needs_aux
+        self.gives_regions = tracker.gives_regions
         self._autocast = partial(torch.autocast, device, dtype=dtype)
 
     def request_regions(self, *kinds: str) -> None:

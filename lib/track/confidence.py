@@ -192,7 +192,8 @@ class ConfidenceTracker(Tracker[ConfidenceState]):
 
     def __init__(self, tracker: StagedTracker[Any, Any, Any], calibration: Calibration) -> None:
         self.tracker, self.calibration = tracker, calibration
-        self.reads_aux, self.gives_regions = tracker.reads_aux, tracker.gives_regions
+        self.reads_aux, self.needs_aux = tracker.reads_aux, tracker.needs_aux
+        self.gives_regions = tracker.gives_regions
 
     def request_regions(self, *kinds: str) -> None:
         """Pass the request on to the tracker."""

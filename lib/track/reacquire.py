@@ -55,7 +55,8 @@ class ReacquiringTracker(Tracker[ReacquireState]):
 
     def __init__(self, tracker: StagedTracker[Any, Any, Any], calibration: Calibration) -> None:
         self.tracker: Any = tracker
-        self.calibration, self.reads_aux = calibration, tracker.reads_aux
+        self.calibration = calibration
+        self.reads_aux, self.needs_aux = tracker.reads_aux, tracker.needs_aux
 
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ReacquireState:
         confident, boxes = begin(self.tracker, frames, boxes_xywh), boxes_xywh.detach().cpu().double().clone()

@@ -51,8 +51,8 @@ class Tracker(ABC, Generic[S]):
     Callers run it under `torch.no_grad`; a tracker may open `torch.enable_grad` inside a step.
 
     Attributes:
-        reads_aux: It takes the second picture of RGB+X frames; a tracker that does not leaves it aside, one
-            that does raises ValueError for frames without.
+        reads_aux: It takes the second picture of RGB+X frames; a tracker that does not leaves it aside.
+        needs_aux: It raises ValueError for frames without a second picture.
         gives_regions: Kinds of regions that it can compute besides boxes: "polygon", "mask".
         regions: Kinds that are requested of it, for all rows of every batch; see `request_regions`.
         row_keys: Keys of TEST that may be searched, and differ from row to row; see `with_settings`. In lower case.
@@ -60,6 +60,7 @@ class Tracker(ABC, Generic[S]):
     """
 
     reads_aux: bool = False
+    needs_aux: bool = False
     gives_regions: frozenset[str] = frozenset()
     regions: frozenset[str] = frozenset()
     row_keys: tuple[str, ...] = ()

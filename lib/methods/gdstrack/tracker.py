@@ -85,7 +85,7 @@ class GDSTrackTracker(OneStreamTracker):
     """
 
     network: GDSTrack
-    reads_aux = True
+    reads_aux = needs_aux = True
     noise: Noise
 
     def __init__(self, network: GDSTrack, settings: CropSettings, seed: int) -> None:

@@ -42,7 +42,7 @@ class OSTrackTracker(OneStreamTracker):
 
     def __init__(self, network: OSTrack, settings: CropSettings, mask_threshold: float = 0.5) -> None:
         super().__init__(network, settings, network.backbone.grid_search)
-        self.reads_aux = network.streams > 1
+        self.reads_aux = self.needs_aux = network.streams > 1
         # A mask head reads normalised pixels also where normalisation has become part of the network.
         self.mask_pixels, self.mask_threshold = self.normalise, mask_threshold
         if network.mask_head is not None:

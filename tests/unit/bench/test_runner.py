@@ -92,6 +92,17 @@ def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+def test_a_tracker_of_two_pictures_is_refused_by_an_rgb_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toy_tracker import ToyTracker, write_benchmark
+
+    write_benchmark(tmp_path / "data" / "synthetic", (3,))
+    monkeypatch.setattr(ToyTracker, "needs_aux", True)
+    with pytest.raises(ValueError, match="Synthetic has RGB alone, and this tracker reads frames of two pictures"):
+        run(job(tmp_path))
+
+
 def test_any_batch_gives_the_same_files(tmp_path: Path) -> None:
     from toy_tracker import write_benchmark
 
