@@ -22,11 +22,12 @@ REPEATED = (
     "loretrack/case_tracker_loretrack192",
     "loretrack/case_tracker_ostrack256",
     "slt_pysot/case_siamattn_tracker",
-    "slt_pysot/case_siamattn_train_step_epoch0",
+    "slt_pysot/case_siamattn_train_step_epoch10",
+    "slt_pysot/case_slt_siamrpnpp_step",
     "slt_pytracking/case_slt_trdimp_lasot_track",
     "slt_pytracking/case_slt_trdimp_track_no_random",
 )
-"""Bundled cases of published size that differ from another one of their kind in numbers alone: `--all` runs them."""
+"""Bundled cases of published size whose code another one runs too, of their kind or built on it: `--all` runs them."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
