@@ -84,9 +84,11 @@ class OSTrackTracker(OneStreamTracker):
         assert self.network.mask_head is not None
         local = xywh_to_xyxy(region.to_crop(boxes_xywh)).to(self.device, torch.float32)
         logits = self.network.mask_head(features, local, self.mask_pixels(region.crops))
-        factor, side, masks = self.settings.search_factor, self.settings.search_size, []
-        rows = zip(logits.float().sigmoid().cpu().numpy(), state.boxes_xywh.tolist(), region.sizes_hw, strict=True)
-        for probability, box, size in rows:
+        side, masks = self.settings.search_size, []
+        factors = torch.as_tensor(self.setting("search_factor", state)).flatten().expand(len(local)).tolist()
+        boxes, sizes = state.boxes_xywh.tolist(), region.sizes_hw
+        drawn = logits.float().sigmoid().cpu().numpy()
+        for probability, box, size, factor in zip(drawn, boxes, sizes, factors, strict=True):
             height, width = (int(n) for n in size.tolist())
             # The rectangle that was cut, whose corner a style may have rounded.
             cut = self.crop_style.region(box, factor, side, (height, width))
