@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,13 +20,13 @@ import torch
 from plain_ostrack import MEAN, STD
 from plain_trdimp import PlainTrDiMP
 from torch import Tensor
-from trdimp import FIRST, GRID, LENGTH, STEPS, Scene, corners, networks
+from trdimp import FIRST, LENGTH, SIDE, STEPS, Scene, corners, networks
 
 from lib.bench import counting
 from lib.data import ClipBatch, Frame, FrameSet, Modality, Normalise
 from lib.deploy import prepare_for_rollout
 from lib.methods import load_experiment
-from lib.methods.trdimp import TrDiMP
+from lib.methods.trdimp import ProposalLoss, TrDiMP, TrDiMPTracker
 from lib.objectives import Progress, SequenceObjective
 from lib.train import parameter_groups
 
@@ -46,13 +45,13 @@ def clips(count: int, frames: int) -> list[FrameSet]:
     return found
 
 
-def our_step(net: TrDiMP, count: int, frames: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+def our_step(net: TrDiMP, side: int, count: int, frames: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     """Exploring, and learning from what was found."""
-    e = load_experiment("slt_trdimp", "slt_trdimp")
-    config = replace(e.config, slt=replace(e.config.slt, frames=frames + 1, clips_per_pass=1))
+    settings = (f"TEST.SEARCH_SIZE={side}", f"SLT.FRAMES={frames + 1}", "SLT.CLIPS_PER_PASS=1")
+    config = load_experiment("slt_trdimp", "slt_trdimp", settings).config
     parameter_groups(net, config.train)
-    auxiliary = e.method.build_auxiliary(config, net)
-    learn = SequenceObjective(e.build_tracker(net).explorer(), auxiliary, config.slt, prepare_for_rollout)
+    explorer, auxiliary = TrDiMPTracker.from_config(config, net).explorer(), ProposalLoss(net, config.train)
+    learn = SequenceObjective(explorer, auxiliary, config.slt, prepare_for_rollout)
     batch, progress = ClipBatch(clips(count, frames)), Progress(1, 1)
 
     def backward(parts: Any) -> None:
@@ -62,9 +61,9 @@ def our_step(net: TrDiMP, count: int, frames: int) -> tuple[Callable[[], Any], C
     return lambda: learn.split(net, batch, progress), backward
 
 
-def plain_step(net: PlainTrDiMP, count: int, frames: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+def plain_step(net: PlainTrDiMP, side: int, count: int, frames: int) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     """The same, one row after the other."""
-    scene, normalise, classifier, regressor = Scene(), Normalise(MEAN, STD), net.classifier, net.bb_regressor
+    scene, normalise, classifier, regressor = Scene(side), Normalise(MEAN, STD), net.classifier, net.bb_regressor
     transformer, box = classifier.transformer, scene.box[None]
     seen = scene.crop.repeat(frames, 1, 1, 1)
     for name, parameter in net.named_parameters():
@@ -104,7 +103,7 @@ def plain_step(net: PlainTrDiMP, count: int, frames: int) -> tuple[Callable[[], 
                 proposals = box + 8 * torch.rand(PROPOSALS, 4, generator=generator)
                 features = regressor.features(fine[t : t + 1], coarse[t : t + 1])
                 found = regressor.scores(modulation, features, corners(proposals))
-                total = total - 4 * z.log_softmax(0)[GRID * 12] / frames + 0.01 * found.exp().mean().log() / frames
+                total = total - 4 * z.log_softmax(0)[len(s) // 2] / frames + 0.01 * found.exp().mean().log() / frames
             total.backward()
 
     return explore, learn
@@ -118,7 +117,7 @@ def measured(call: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     spent = time.process_time() - began
     with torch.profiler.profile(profile_memory=True) as profiler:
         call()
-    kineto = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    kineto = profiler.profiler.kineto_results.events()
     events = sorted((e.start_ns(), e.nbytes()) for e in kineto if e.name() == "[memory]")
     alive = np.cumsum([size for _, size in events])
     largest = float(alive.max(initial=0)) / 2**20
@@ -129,10 +128,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=1)
     parser.add_argument("--frames", type=int, default=3, help="tracked frames of a clip (published: 23)")
+    parser.add_argument("--side", type=int, default=SIDE, help="of a crop (published: 352)")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    ours, plain = networks()
-    steps = {"plain": plain_step(plain, args.clips, args.frames), "ours": our_step(ours, args.clips, args.frames)}
+    ours, plain = networks(args.side)
+    size = args.side, args.clips, args.frames
+    steps = {"plain": plain_step(plain, *size), "ours": our_step(ours, *size)}
     rows: dict[str, list[dict[str, float]]] = {}
     for name, (explore, learn) in steps.items():
         explored, exploring = measured(explore)

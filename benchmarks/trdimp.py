@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ STEPS, LENGTH = 10, 2.5e-3
 PARTS = ("first frame", "frame, first images", "frame, full memory", "image enters", "filter learns")
 
 
-def networks() -> tuple[TrDiMP, PlainTrDiMP]:
-    """Ours and the plain one, with the same random weights and typical batch norms."""
+def networks(side: int = SIDE) -> tuple[TrDiMP, PlainTrDiMP]:
+    """Ours and the plain one for crops of a side, with the same random weights and typical batch norms."""
     torch.manual_seed(0)
-    ours = build_network(TrDiMPConfig(), False)
+    config = TrDiMPConfig()
+    ours = build_network(replace(config, test=replace(config.test, search_size=side)), False)
     with torch.no_grad():
         for module in ours.modules():
             if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
@@ -50,15 +52,15 @@ def networks() -> tuple[TrDiMP, PlainTrDiMP]:
 class Scene:
     """Random pictures, and a target of a sixth of the crop's side as the tracker cuts it."""
 
-    def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(1)
-        self.first = torch.randint(0, 256, (FIRST, 3, SIDE, SIDE), generator=generator).float()
-        self.crop = torch.randint(0, 256, (1, 3, SIDE, SIDE), generator=generator).float()
-        self.box = torch.tensor([150.0, 140.0, 52.0, 66.0])
+    def __init__(self, side: int = SIDE) -> None:
+        generator, grid = torch.Generator().manual_seed(1), side // 16
+        self.first = torch.randint(0, 256, (FIRST, 3, side, side), generator=generator).float()
+        self.crop = torch.randint(0, 256, (1, 3, side, side), generator=generator).float()
+        self.box = torch.tensor([150.0, 140.0, 52.0, 66.0]) * side / SIDE
         self.boxes = self.box + 16 * torch.rand(10, 4, generator=generator)
-        self.labels = torch.rand(MOST, GRID, GRID, generator=generator)
-        self.memory = 0.011 * torch.randn(MOST, 512, GRID, GRID, generator=generator)
-        self.samples = 0.011 * torch.randn(SAMPLES, 512, GRID, GRID, generator=generator)
+        self.labels = torch.rand(MOST, grid, grid, generator=generator)
+        self.memory = 0.011 * torch.randn(MOST, 512, grid, grid, generator=generator)
+        self.samples = 0.011 * torch.randn(SAMPLES, 512, grid, grid, generator=generator)
         self.weights = torch.full((SAMPLES,), 1 / SAMPLES)
         self.filter = 0.01 * torch.randn(1, 512, 4, 4, generator=generator)
 
