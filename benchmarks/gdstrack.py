@@ -1,4 +1,4 @@
-"""GDSTrack on the CPU, against a plain implementation (`plain_gdstrack.py`): a frame, and a step of each stage.
+"""GDSTrack on the CPU, against a plain implementation (`plain_gdstrack.py`): a frame, and a step of each phase.
 
 A frame: time, operations and multiply-accumulates; plain, and ours as it is trained, official (float32) and fast
 (bfloat16 where the processor has it); how far boxes differ, and the share of edges of the graph that joined
@@ -7,7 +7,7 @@ all weights, plain with frozen weights, and ours. Runs are interleaved, the quic
 is the processor's time, which other programs disturb little. Weights are random.
 
     PYTHONPATH=. python benchmarks/gdstrack.py --threads 1 --output gdstrack.json
-    PYTHONPATH=. python benchmarks/gdstrack.py --steps 2 --batch 1
+    PYTHONPATH=. python benchmarks/gdstrack.py --steps 1a 1b 2 --batch 4
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ def described(cost: Any) -> dict[str, Any]:
     return {"gmacs": cost.macs / 1e9, "operations": cost.kernels}
 
 
-def training(stage: int, samples: int, repeats: int, seconds: float, *overrides: str) -> dict[str, dict[str, Any]]:
-    """What a step of a stage takes: plain with all gradients, plain with frozen weights, ours."""
+def training(phase: str, samples: int, repeats: int, seconds: float, *overrides: str) -> dict[str, dict[str, Any]]:
+    """What a step of a phase takes: plain with all gradients, plain with frozen weights, ours."""
+    stage, number = {"1a": (1, 0), "1b": (1, 1), "2": (2, -1)}[phase]
     experiment, net = build(*(f"MODEL.STAGE=stage{stage}", *overrides))
     net.train()
     plain = PlainGDSTrack(net).train()
@@ -94,9 +95,7 @@ def training(stage: int, samples: int, repeats: int, seconds: float, *overrides:
     template, search = (torch.randn(samples, n, 6, s, s) for n, s in zip((1, 2), sizes, strict=True))
     boxes = torch.tensor([0.3, 0.4, 0.2, 0.3]).expand(samples, 2, 4)
     batch = Batch(template, search, boxes[:, :1], boxes, torch.zeros(samples, dtype=torch.int64))
-    objective, train = GDSTrackObjective(experiment.config, net), phases_of(experiment.config.train)[-1].train
-    if stage == 1:
-        train = phases_of(experiment.config.train)[1].train
+    objective, train = GDSTrackObjective(experiment.config, net), phases_of(experiment.config.train)[number].train
 
     def ours() -> Tensor:
         return objective(net, batch, Progress(1, 100)).total
@@ -133,7 +132,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=4, help="rounds, of which the quickest counts, at least")
     parser.add_argument("--seconds", type=float, default=30.0, help="go on for so long, up to five times the rounds")
-    parser.add_argument("--steps", nargs="*", type=int, default=[], help="training steps of these stages, no frame")
+    parser.add_argument("--steps", nargs="*", choices=("1a", "1b", "2"), default=[], help="training steps, no frame")
     parser.add_argument("--batch", type=int, default=1, help="samples of a training step")
     parser.add_argument("--set", nargs="*", default=[], help="overrides of the configuration")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
@@ -145,10 +144,10 @@ def main() -> None:
         found |= {"frame": frame(net, options.repeats, options.seconds), "edges_changed": flipped(net)}
         show(f"a frame, {options.threads} thread(s), {processor_name()}", found["frame"])
         print(f"edges that joined projections change: {found['edges_changed']:.2%}")
-    for stage in options.steps:
-        rows = training(stage, options.batch, options.repeats, options.seconds, *options.set)
-        found[f"stage {stage}"] = rows
-        show(f"a training step of stage {stage}, {options.batch} sample(s)", rows)
+    for phase in options.steps:
+        rows = training(phase, options.batch, options.repeats, options.seconds, *options.set)
+        found[f"phase {phase}"] = rows
+        show(f"a training step of phase {phase}, {options.batch} sample(s)", rows)
     if options.output:
         options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
