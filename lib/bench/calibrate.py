@@ -17,7 +17,7 @@ from lib.data import Frame, Video
 from lib.track import Calibration, StagedTracker, begin, measured_step, update_rows
 
 HIDDEN, PENALTY, STEPS = 6, 0.003, 150
-"""Units of the fit, weight of the sum of its squared weights, steps of its descent: by cross-validation and real clips."""
+"""Units of the fit, weight of its squared weights, steps of its descent: by cross-validation and five real clips."""
 KIDNAP = 0.08
 """Chance, per frame of every second pass, that the tracker is set down at a wrong box, or back at the true one."""
 
