@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable
@@ -17,7 +18,8 @@ def kill_between_epochs(folder: Path, arguments: list[str]) -> None:
     written: set[int] = set()
 
     def is_written() -> bool:
-        written.update(p.stat().st_mtime_ns for p in folder.glob("*_latest_state.pt"))
+        with contextlib.suppress(FileNotFoundError):  # one that is being replaced
+            written.update(p.stat().st_mtime_ns for p in folder.glob("*_latest_state.pt"))
         return len(written) >= 2
 
     run_and_kill(arguments, is_written)
