@@ -29,7 +29,7 @@ else
 fi
 new_enough "$python" || fail "$python is older than Python 3.10"
 
-extras="dev,onnx,openvino,video,vot$(printf ',%s' "$@" | sed 's/,$//')"
+extras="dev,jpeg,onnx,openvino,video,vot$(printf ',%s' "$@" | sed 's/,$//')"
 prefix="$("$python" -c 'import sys; print(sys.prefix)')"
 stamp="$prefix/.tracking-installed"
 wanted="$(cat pyproject.toml scripts/pins.txt install.sh | cksum) $extras $PWD"

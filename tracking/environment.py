@@ -8,10 +8,11 @@ import _bootstrap  # noqa: F401
 
 
 def print_environment() -> None:
-    """Print versions, device and engines, a line each."""
+    """Print versions, device, engines and JPEG decoder, a line each."""
     import torch
 
     from lib.bench import package_version
+    from lib.data import jpeg_decoder
     from lib.device import choose_device
 
     device, reason = choose_device("auto")
@@ -23,6 +24,7 @@ def print_environment() -> None:
         "torch": f"{torch.__version__}, torchvision {torchvision}, {torch.get_num_threads()} threads",
         "device": f"{device} ({reason})",
         "engines": ", ".join(["torch", *(f"{name} {version}" for name, version in engines.items() if version)]),
+        "JPEG decoder": jpeg_decoder(),
         "vot": f"toolkit {vot}" if vot else "not installed (bash install.sh)",
     }
     for topic, text in lines.items():

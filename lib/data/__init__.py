@@ -66,6 +66,7 @@ from lib.data.io import (
     decode_image,
     decode_text,
     form_problem,
+    jpeg_decoder,
     number_array,
     number_rows,
     parse_boxes,

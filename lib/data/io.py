@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
@@ -52,13 +53,14 @@ def decode_image(data: bytes, name: str) -> Image:
         DecodeError: The file is empty, cut short or damaged.
     """
     check_complete(data, name)
-    if data.startswith(JPEG_START):  # red first at once saves a fifth of the time; OpenCV cannot do it for all formats
-        return cast(Image, _imdecode(data, cv2.IMREAD_COLOR_RGB, name))
-    picture = _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name)
-    if picture.dtype != np.uint8:
-        _say_stretched(str(picture.dtype))
-        picture = stretch(picture, name)
-    return cast(Image, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture))
+    turbo = _jpeg_backend()[0] if data.startswith(JPEG_START) else None
+    # OpenCV applies the rotation of a camera's tags, libjpeg-turbo does not
+    if turbo is not None and data.find(b"Exif\0\0", 0, 65536) < 0:
+        try:
+            return turbo(data)
+        except Exception:  # OpenCV decides about what the binding refuses (CMYK, odd subsampling)
+            log.debug("jpeg4py cannot read %s; OpenCV decides", name)
+    return _opencv_rgb(data, name)
 
 
 def verify_picture(data: bytes, name: str) -> None:
@@ -95,6 +97,11 @@ def decode_depth(data: bytes, name: str) -> NDArray[np.uint16]:
         channels = 1 if picture.ndim == 2 else picture.shape[2]
         raise DecodeError(f"{name}: expected a depth picture of one 16-bit channel, found {channels} x {picture.dtype}")
     return picture.astype(np.uint16, copy=False)
+
+
+def jpeg_decoder() -> str:
+    """The JPEG decoder in use and the reason, in one line."""
+    return _jpeg_backend()[1]
 
 
 def parse_boxes(text: str, name: str, columns: int = 4) -> Boxes:
@@ -280,6 +287,16 @@ def _say_stretched(kind: str) -> None:
     log.warning("pictures of %s: each is stretched so that its values fill 0..255 (docs/data_layouts.md)", kind)
 
 
+def _opencv_rgb(data: bytes, name: str) -> Image:
+    if data.startswith(JPEG_START):  # red first at once saves a fifth of the time; OpenCV cannot do it for all formats
+        return cast(Image, _imdecode(data, cv2.IMREAD_COLOR_RGB, name))
+    picture = _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name)
+    if picture.dtype != np.uint8:
+        _say_stretched(str(picture.dtype))
+        picture = stretch(picture, name)
+    return cast(Image, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture))
+
+
 def _imdecode(data: bytes, flags: int, name: str) -> NDArray[np.integer[Any]]:
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -333,6 +350,40 @@ def _first_scan(data: bytes) -> int:
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return len(data)
+
+
+@lru_cache(maxsize=1)
+def _jpeg_backend() -> tuple[Callable[[bytes], Image] | None, str]:
+    """(decoder, reason), the decoder None where OpenCV is used. jpeg4py has to prove that its pixels are OpenCV's."""
+    try:
+        from jpeg4py import JPEG, _cffi
+
+        _cffi.initialize()
+    except ImportError:
+        return None, "OpenCV (jpeg4py is not installed)"
+    except OSError as error:
+        return None, f"OpenCV (jpeg4py is installed, its system library is not: {error})"
+
+    def turbo(data: bytes) -> Image:
+        return cast(Image, JPEG(np.frombuffer(data, np.uint8)).decode())
+
+    # small JPEGs over which two decoders would disagree if they ever do: colour subsampling, odd sizes, grey
+    y, x = np.mgrid[0:61, 0:83]
+    ramp = np.stack([x * 3 % 256, (x * y) % 256, (255 - 4 * y) % 256], axis=2).astype(np.uint8)
+    probes: list[bytes] = []
+    for picture in (ramp, ramp[..., 1]):
+        for factor in (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444):
+            options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+            probes.append(cv2.imencode(".jpg", picture, options)[1].tobytes())
+    try:
+        same = all(np.array_equal(turbo(data), _opencv_rgb(data, "probe")) for data in probes)
+    except Exception as error:  # a binding that fails on a plain JPEG is not to be used, whatever it raised
+        log.warning("jpeg4py fails on a plain JPEG (%s); pictures are decoded with OpenCV", error)
+        return None, f"OpenCV (jpeg4py fails: {error})"
+    if not same:
+        log.warning("jpeg4py gives other pixels than OpenCV on this machine; pictures are decoded with OpenCV")
+        return None, "OpenCV (jpeg4py gives other pixels here)"
+    return turbo, "jpeg4py (libjpeg-turbo; the same pixels as OpenCV)"
 
 
 FILE_ERRORS = (OSError, DecodeError, AnnotationError)

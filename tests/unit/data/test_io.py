@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import sys
+import types
 
 import cv2
 import numpy as np
@@ -13,6 +15,8 @@ from lib.data import (
     DecodeError,
     decode_depth,
     decode_image,
+    io,
+    jpeg_decoder,
     number_array,
     parse_boxes,
     parse_numbers,
@@ -173,3 +177,52 @@ def test_numbers_of_a_json_file_are_no_text() -> None:
     np.testing.assert_array_equal(number_array([[1, 2.5]], "x.json"), [[1, 2.5]])
     with pytest.raises(AnnotationError, match=r"x\.json: expected numbers"):
         number_array([[1, "1_0"]], "x.json")
+
+
+def fake_jpeg4py(monkeypatch: pytest.MonkeyPatch, shift: int) -> None:
+    """A jpeg4py whose library loads and whose pixels are OpenCV's plus `shift`."""
+
+    class Jpeg:
+        def __init__(self, data: np.ndarray) -> None:
+            self.data = data
+
+        def decode(self) -> np.ndarray:
+            return cv2.imdecode(self.data, cv2.IMREAD_COLOR)[..., ::-1] + np.uint8(shift)
+
+    module = types.ModuleType("jpeg4py")
+    module.JPEG = Jpeg  # type: ignore[attr-defined]
+    module._cffi = types.SimpleNamespace(initialize=lambda: None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "jpeg4py", module)
+
+
+@pytest.fixture
+def fresh_choice() -> object:
+    io._jpeg_backend.cache_clear()
+    yield
+    io._jpeg_backend.cache_clear()
+
+
+def test_jpeg4py_is_used_when_its_pixels_are_opencvs(monkeypatch: pytest.MonkeyPatch, fresh_choice: object) -> None:
+    fake_jpeg4py(monkeypatch, 0)
+    assert jpeg_decoder().startswith("jpeg4py")
+    data = picture(1, ".jpg")
+    np.testing.assert_array_equal(decode_image(data, "a"), io._opencv_rgb(data, "a"))
+
+
+def test_jpeg4py_with_other_pixels_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, fresh_choice: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_jpeg4py(monkeypatch, 1)
+    assert jpeg_decoder().startswith("OpenCV")
+    assert "other pixels" in caplog.text
+    data = picture(1, ".jpg")
+    np.testing.assert_array_equal(decode_image(data, "a"), io._opencv_rgb(data, "a"))
+
+
+def test_jpeg4py_without_its_library_is_not_used(monkeypatch: pytest.MonkeyPatch, fresh_choice: object) -> None:
+    def initialize() -> None:
+        raise OSError("Could not load libjpeg-turbo library")
+
+    fake_jpeg4py(monkeypatch, 0)
+    monkeypatch.setattr(sys.modules["jpeg4py"], "_cffi", types.SimpleNamespace(initialize=initialize))
+    assert "Could not load" in jpeg_decoder()
