@@ -32,6 +32,7 @@ class SiamAttnTest(SiamRPNTest):
     Attributes:
         mask_threshold: Probability from which a pixel belongs to the target.
         mask_centred: The mean logit of a mask is taken off it first.
+        penalised_confidence: The confidence is the chosen anchor's probability times its penalty, not without.
     """
 
     penalty_k: NotNegative = 0.1
@@ -39,6 +40,7 @@ class SiamAttnTest(SiamRPNTest):
     size_lr: Share = 0.45
     mask_threshold: Share = 0.2
     mask_centred: bool = False
+    penalised_confidence: bool = False
 
 
 @dataclass(frozen=True)

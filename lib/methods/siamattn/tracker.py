@@ -65,6 +65,7 @@ class SiamAttnTracker(SiamRPNTracker):
     def __init__(self, network: SiamAttn, settings: CropSettings, test: SiamAttnTest) -> None:
         super().__init__(network, settings, test)
         self.values["mask_threshold"] = test.mask_threshold
+        self.penalised_confidence = test.penalised_confidence
 
     def explorer(self) -> SiamAttnTracker:
         twin = copy.copy(self)
@@ -74,6 +75,7 @@ class SiamAttnTracker(SiamRPNTracker):
     def procedure(self) -> dict[str, Any]:
         """As of `SiamRPNTracker`, and how masks are made of logits."""
         chosen = {"mask_threshold": self.test.mask_threshold, "mask_centred": self.test.mask_centred}
+        chosen["penalised_confidence"] = self.penalised_confidence
         return {**super().procedure(), **chosen, "smallest_refined_side": SMALLEST}
 
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:

@@ -44,14 +44,16 @@ class SiamRPNTracker(OneStreamTracker):
     """The kernels of the template are computed once and are rows of the state (`OneStreamState.template`).
 
     A box keeps its centre in the picture and at least `margin` pixels of width and height. The confidence is the chosen
-    anchor's score, without penalty and window.
+    anchor's score, without the window.
 
     Attributes:
         test: Penalty, window and smoothing.
+        penalised_confidence: The penalty is part of the confidence.
     """
 
     network: SiamRPN
     windowed_confidence = False
+    penalised_confidence = False
     row_keys: tuple[str, ...] = ("search_factor", *SETTINGS)
 
     def __init__(self, network: SiamRPN, settings: CropSettings, test: SiamRPNTest) -> None:
@@ -131,7 +133,8 @@ class SiamRPNTracker(OneStreamTracker):
         packed = torch.cat([self.refined(candidates, box), score, penalty], dim=1).double().cpu()
         size_lr = self.setting("size_lr", state)
         share = packed[:, 4:5] * packed[:, 5:] * (size_lr.cpu() if isinstance(size_lr, Tensor) else size_lr)
-        return packed[:, :4], packed[:, 4].float(), share
+        confidences = packed[:, 4] * packed[:, 5] if self.penalised_confidence else packed[:, 4]
+        return packed[:, :4], confidences.float(), share
 
     def refined(self, candidates: Candidates, boxes: Tensor) -> Tensor:
         """The chosen anchors' boxes as a later head of the network has them.

@@ -368,7 +368,7 @@ def follow(case: Case, tracker: Any, frames: list[Frame], truth: list[list[float
             case.check(named[name], stored[name], f"{name} {i}", pixels)
         if "best_index" in stored:
             assert int(prediction.windowed_scores.argmax()) == stored["best_index"], f"frame {i}"
-        if "best_score" in stored and script_of(case).endswith("siamrpnpp"):
+        if "best_score" in stored:
             case.check(prediction.scores[0], stored["best_score"], f"score {i}", {"rtol": 0.0, "atol": 1e-3})
         if "polygon" in stored:
             corners, expected = prediction.polygons[0].numpy(), np.array(stored["polygon"]).reshape(-1, 2)
