@@ -554,7 +554,7 @@ class Forced(SiamRPNTracker):
 
     given: Tensor
 
-    def penalties(self, boxes: Tensor, region: SizedRegion) -> Tensor:
+    def penalties(self, boxes: Tensor, region: SizedRegion, penalty_k: float | Tensor | None = None) -> Tensor:
         return self.given
 
 
