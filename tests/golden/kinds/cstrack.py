@@ -156,7 +156,8 @@ def check_tape(case: Case, tape: Tape, tolerance: dict[str, float] | None = None
 
 
 def named_outputs(candidates: Candidates, **more: Tensor) -> dict[str, Tensor]:
-    return {"pred_boxes": candidates.best_boxes()[:, None], **candidates.maps, **more}
+    maps = {name: value for name, value in candidates.maps.items() if name != "feature"}
+    return {"pred_boxes": candidates.best_boxes()[:, None], **maps, **more}
 
 
 def of_output(network: CSTrack, output: CSTrackOutput) -> dict[str, Tensor]:
