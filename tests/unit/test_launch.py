@@ -72,7 +72,8 @@ def test_processes_share_a_loopback_store_are_started_again_and_pass_on_their_ex
     said = capfd.readouterr()
     assert said.out.count("agreed (1,)") == 1
     assert "ended with exit code 7" in said.err
-    assert "Traceback" not in said.err
+    # The launcher has none; the process whose partner was killed may have one, after its rank.
+    assert not any(line.startswith("Traceback") for line in said.err.splitlines())
 
 
 UNDER_PLAIN_TORCHRUN = """
