@@ -63,7 +63,7 @@ def agreement(ways: dict[str, Way], count: int, length: int) -> list[Agreement]:
 
 
 def _tracker(way: Way) -> Tracker:
-    return demo_spec(TrackerSpec(device="cpu", protocol=way.protocol, engine=way.engine)).build()
+    return demo_spec(TrackerSpec(device="cpu", protocol=way.protocol, engine=way.engine, scores="raw")).build()
 
 
 def follow(tracker: Tracker, sequence: Video, pictures: list[Frame]) -> SequenceResult:

@@ -28,7 +28,7 @@ def needs(runtime: str) -> pytest.MarkDecorator:
 
 
 def factory(engine: str, protocol: str = "fast", calibration: str = "") -> TrackerSpec:
-    return demo_spec(TrackerSpec(device="cpu", protocol=protocol, engine=engine, calibration=calibration))
+    return demo_spec(TrackerSpec(device="cpu", protocol=protocol, engine=engine, calibration=calibration, scores="raw"))
 
 
 def test_results_of_another_engine_or_calibration_are_other_results() -> None:
