@@ -8,7 +8,7 @@ scores=(
     untrained="$results/ostrack/synthetic_finetuned_untrained/synthetic"
 )
 rows=(
-    trained="the network that comes with the project, fine-tuned here on this benchmark's training sequences: what training adds to shipped"
+    trained="the network that comes with the project, fine-tuned here on this benchmark's training sequences"
     shipped="the same network as it comes, trained for half an hour on two cores on other sequences of the same renderer"
     classical="median flow, a tracker without learning on OpenCV's optical flow: what learning must beat"
     static="the first frame's box, never moved: what any tracker must beat"
