@@ -147,9 +147,11 @@ class TrackerSpec:
                 raise ConfigError(f"{key}: {error}") from None
             if known != name.lower():
                 raise ConfigError(f"{key}: write {known.upper()}")
-        spec.experiment.tracker_builder()  # a pre-training is told before its weights are looked for
+        spec.experiment.tracker_builder()  # a pre-training is refused before its weights are located
         source = None if self.untrained else spec.experiment.locate_weights(str(self.checkpoint or ""), paths)
         spec = replace(spec, checkpoint=source)
+        if self.reacquire and self.scores == "raw":
+            raise ConfigError("--reacquire needs calibrated scores, by which a target is lost; leave out --scores raw")
         if self.reacquire and spec.confidence is None:
             raise ConfigError(
                 f"--reacquire needs calibrated scores, which say that a target is lost; there are none for "

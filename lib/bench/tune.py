@@ -296,7 +296,7 @@ class Tuning:
 
 
 def tune(tuning: Tuning, console: Console) -> int:
-    """Search, test the best setting beside the untuned one, and print and write what was found.
+    """Search, test the best setting alongside the untuned one, and print and write what was found.
 
     Results of the best setting are those of a configuration named `<config>_tuned`.
 
@@ -379,7 +379,7 @@ def trials_table(trials: Sequence[Trial]) -> Table:
 
 
 def tuned_table(trials: Mapping[str, Trial], outcomes: Mapping[str, Outcome]) -> Table:
-    """Tuned beside untuned: settings, score on what was searched on, scores on what is tested.
+    """Tuned alongside untuned: settings, score on what was searched on, scores on what is tested.
 
     Args:
         trials, outcomes: By "untuned", and "tuned" where a setting is better.

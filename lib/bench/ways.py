@@ -159,7 +159,7 @@ def measure_ways(
 
 
 def single_steps(tracker: Tracker, clips: Sequence[CalibrationClip]) -> Tensor:
-    """Boxes of a tracker that searches every frame where it is told, so that no error adds up.
+    """Boxes of a tracker that searches every frame around a given box, so that no error adds up.
 
     Args:
         tracker: The tracker.

@@ -520,7 +520,7 @@ class Online(Section):
         weight: Share of the filter.
         filter_size: Cells along a side of the filter, odd.
         label_sigma: Deviation of its label around the target in cells.
-        init_shift: Distance of the search regions beside the first target, in units of its mean side.
+        init_shift: Distance of the further search regions from the first target, in units of its mean side.
         init_iterations: Steps of the optimisation in the first frame.
         iterations, train_skipping: Steps in every TRAIN_SKIPPING-th frame.
         threshold: Least confidence of a frame that becomes a sample.

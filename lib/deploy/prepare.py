@@ -44,9 +44,9 @@ class Inference:
         dtype: Number format of the network's products.
         compiled: Hand the network to `torch.compile`.
         engine: Name of the engine, see `lib.deploy.engines`.
-        clips: Gives sample data for the ranges of an engine in 8 bits; called where it is exported anew.
+        clips: Gives sample data for the ranges of an engine in 8 bits; called where it is exported from scratch.
         cuda_graph: On a CUDA device, replay the network's work per frame as one CUDA graph per batch size.
-        folder: Where an engine's graphs of just this network are kept for the next start; None: exported anew.
+        folder: Where an engine's graphs of just this network are kept for the next start; None: never kept.
     """
 
     dtype: torch.dtype = torch.float32
@@ -60,7 +60,7 @@ class Inference:
 GRAPHS_FILE = "graphs.json"
 """Describes the graphs of its folder."""
 KEPT_FOLDERS = 6
-"""Folders of graphs that are kept beside each other: those of a ViT-B take 400 MB."""
+"""Folders of graphs that are kept alongside each other: those of a ViT-B take 400 MB."""
 PLAIN = Inference()
 """PyTorch in float32, not compiled."""
 
@@ -187,6 +187,9 @@ class AutocastTracker(Tracker):
     def request_regions(self, *kinds: str) -> None:
         """Pass the request on to the tracker."""
         self.tracker.request_regions(*kinds)
+
+    def with_settings(self, state: State, settings: Mapping[str, float]) -> State:
+        return self.tracker.with_settings(state, settings)
 
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> State:
         with self._autocast():

@@ -7,7 +7,7 @@ with candidates in a dozen numbers, `Calibration` maps them to an overlap. `trac
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,9 @@ class ConfidenceTracker(Tracker[ConfidenceState]):
     def request_regions(self, *kinds: str) -> None:
         """Pass the request on to the tracker."""
         self.tracker.request_regions(*kinds)
+
+    def with_settings(self, state: ConfidenceState, settings: Mapping[str, float]) -> ConfidenceState:
+        return replace(state, tracker=self.tracker.with_settings(state.tracker, settings))
 
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ConfidenceState:
         return begin(self.tracker, frames, boxes_xywh)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +62,10 @@ class ReacquiringTracker(Tracker[ReacquireState]):
         confident, boxes = begin(self.tracker, frames, boxes_xywh), boxes_xywh.detach().cpu().double().clone()
         lost, ones = torch.zeros(len(frames), dtype=torch.int64), torch.ones(len(frames))
         return ReacquireState(confident, lost, boxes, ones, ones, boxes)
+
+    def with_settings(self, state: ReacquireState, settings: Mapping[str, float]) -> ReacquireState:
+        inner = self.tracker.with_settings(state.confident.tracker, settings)
+        return replace(state, confident=replace(state.confident, tracker=inner))
 
     @torch.no_grad()
     def step(self, state: ReacquireState, frames: Sequence[Frame]) -> tuple[ReacquireState, Prediction]:

@@ -72,7 +72,12 @@ class Tracker(ABC, Generic[S]):
         Args:
             state: Of B rows.
             settings: A value for each of `row_keys`.
+
+        Raises:
+            ValueError: The tracker has one setting for all rows.
         """
+        if settings:
+            raise ValueError(f"{type(self).__name__} tracks all rows with the same {', '.join(settings)}")
         return state
 
     def request_regions(self, *kinds: str) -> None:

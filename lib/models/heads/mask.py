@@ -99,8 +99,8 @@ class MaskHead(nn.Module):
 class SearchMaskHead(nn.Module):
     """Mask of the target in a whole search region, from the features that its box head reads.
 
-    The map is enlarged by two, several times; at each size the tracked box and the region's pixels are read beside it,
-    which bring back the edges that patches have lost. What is drawn is a correction of the box.
+    The map is enlarged by two, several times; at each size the tracked box and the region's pixels are read too, which
+    bring back the edges that patches have lost. What is drawn is a correction of the box.
 
     Args:
         inputs: Channels of the features.
@@ -137,10 +137,10 @@ class SearchMaskHead(nn.Module):
         for details, join in zip(self.details, self.joined, strict=True):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             side = x.shape[-1]
-            beside = [share_of_cells(boxes_xyxy, side)[:, None].to(x)]
+            alongside = [share_of_cells(boxes_xyxy, side)[:, None].to(x)]
             if self.pictures:
-                beside.append(F.adaptive_avg_pool2d(pictures.to(x), side))
-            x = join(torch.cat([x, details(torch.cat(beside, dim=1))], dim=1))
+                alongside.append(F.adaptive_avg_pool2d(pictures.to(x), side))
+            x = join(torch.cat([x, details(torch.cat(alongside, dim=1))], dim=1))
         box: Tensor = 2 * share_of_cells(boxes_xyxy, x.shape[-1]).to(x) - 1
         return self.logits(x)[:, 0] + self.box_logit * box
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib.bench import TrackerSpec, demo_spec
+from lib.bench import StaticTracker, TrackerSpec, demo_spec
 from lib.data import Frame
+from lib.deploy import AutocastTracker
 from lib.methods import load_experiment
 from lib.track import (
     FEATURES,
@@ -18,6 +19,7 @@ from lib.track import (
     ConfidenceTracker,
     ReacquiringTracker,
     StagedTracker,
+    Tracker,
     confidence_file,
     status_of,
     tile_boxes,
@@ -47,6 +49,27 @@ def clip(seed: int, frames: int, height: int, width: int) -> list[Frame]:
 
 
 BOXES = torch.tensor([[30.0, 20.0, 25.0, 30.0], [60.0, 15.0, 18.0, 22.0], [10.0, 40.0, 40.0, 20.0]]).double()
+
+
+def test_settings_of_rows_reach_the_tracker() -> None:
+    inner, frames = network_tracker(), clip(1, 2, 120, 160)
+    own = {"search_factor": 2.5}
+
+    def boxes(tracker: Tracker, settings: dict[str, float]) -> torch.Tensor:
+        state = tracker.init(frames[:1], BOXES[:1])
+        state = tracker.with_settings(state, settings) if settings else state
+        return tracker.step(state, frames[1:])[1].boxes_xywh
+
+    expected = boxes(inner, own)
+    assert not torch.allclose(expected, boxes(inner, {}))
+    wrapped = (ConfidenceTracker(inner, calibration()), AutocastTracker(inner, "cuda", torch.float16))
+    for tracker in wrapped:
+        assert torch.equal(boxes(tracker, own), expected)
+    again = ReacquiringTracker(inner, calibration())
+    state = again.with_settings(again.init(frames[:1], BOXES[:1]), own)
+    assert state.confident.tracker.settings.tolist() == [[2.5]]
+    with pytest.raises(ValueError, match="StaticTracker tracks all rows with the same search_factor"):
+        boxes(StaticTracker(), own)
 
 
 @pytest.mark.parametrize("kind", [ConfidenceTracker, ReacquiringTracker])
