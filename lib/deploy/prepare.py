@@ -28,7 +28,7 @@ from lib.deploy.quantise import CalibrationClip, calibrate, quantise
 from lib.files import write_text
 from lib.models import require_finite
 from lib.models.layers import FuseOptions, fuse_module, packing_works
-from lib.track import OneStreamTracker, Prediction, StagedTracker, State, Tracker
+from lib.track import OneStreamTracker, Prediction, StagedTracker, State, Tracker, WrappedTracker
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T", bound=Tracker)
@@ -175,21 +175,12 @@ def fuse_tracker(tracker: S, options: FuseOptions) -> S:
     return twin
 
 
-class AutocastTracker(Tracker):
+class AutocastTracker(WrappedTracker[State]):
     """The same tracker with its network under autocast."""
 
     def __init__(self, tracker: Tracker, device: str, dtype: torch.dtype) -> None:
-        self.tracker = tracker
-        self.reads_aux, self.needs_aux = tracker.reads_aux, tracker.needs_aux
-        self.gives_regions = tracker.gives_regions
+        super().__init__(tracker)
         self._autocast = partial(torch.autocast, device, dtype=dtype)
-
-    def request_regions(self, *kinds: str) -> None:
-        """Pass the request on to the tracker."""
-        self.tracker.request_regions(*kinds)
-
-    def with_settings(self, state: State, settings: Mapping[str, float]) -> State:
-        return self.tracker.with_settings(state, settings)
 
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> State:
         with self._autocast():

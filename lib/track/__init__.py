@@ -28,5 +28,6 @@ from lib.track.tracker import (
     TemplateRegion,
     Tracker,
     TrackerOutput,
+    WrappedTracker,
     checked_boxes,
 )

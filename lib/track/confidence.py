@@ -19,7 +19,7 @@ from lib.data import Frame
 from lib.files import write_text
 from lib.models.heads import Candidates
 from lib.track.state import State
-from lib.track.tracker import Prediction, SearchRegion, StagedTracker, Tracker
+from lib.track.tracker import Prediction, SearchRegion, StagedTracker, WrappedTracker
 
 LOST, TRACKED = 0.2, 0.5
 """Expected overlaps below which the target counts as lost, and from which it counts as tracked."""
@@ -182,7 +182,7 @@ def measured_step(
     return replace(state, tracker=after, memory=memory), prediction, features
 
 
-class ConfidenceTracker(Tracker[ConfidenceState]):
+class ConfidenceTracker(WrappedTracker[ConfidenceState]):
     """A tracker whose scores are expected overlaps; boxes are those of the tracker itself.
 
     Attributes:
@@ -190,14 +190,11 @@ class ConfidenceTracker(Tracker[ConfidenceState]):
         calibration: Of its network.
     """
 
-    def __init__(self, tracker: StagedTracker[Any, Any, Any], calibration: Calibration) -> None:
-        self.tracker, self.calibration = tracker, calibration
-        self.reads_aux, self.needs_aux = tracker.reads_aux, tracker.needs_aux
-        self.gives_regions = tracker.gives_regions
+    tracker: StagedTracker[Any, Any, Any]
 
-    def request_regions(self, *kinds: str) -> None:
-        """Pass the request on to the tracker."""
-        self.tracker.request_regions(*kinds)
+    def __init__(self, tracker: StagedTracker[Any, Any, Any], calibration: Calibration) -> None:
+        super().__init__(tracker)
+        self.calibration = calibration
 
     def with_settings(self, state: ConfidenceState, settings: Mapping[str, float]) -> ConfidenceState:
         return replace(state, tracker=self.tracker.with_settings(state.tracker, settings))

@@ -13,7 +13,7 @@ from torch import Tensor
 from lib.data import Frame
 from lib.track.confidence import LOST, TRACKED, Calibration, ConfidenceState, begin, measured_step
 from lib.track.state import State, update_rows
-from lib.track.tracker import Prediction, StagedTracker, Tracker
+from lib.track.tracker import Prediction, StagedTracker, WrappedTracker
 
 
 @dataclass
@@ -35,7 +35,7 @@ class ReacquireState(State):
     boxes_xywh: Tensor
 
 
-class ReacquiringTracker(Tracker[ReacquireState]):
+class ReacquiringTracker(WrappedTracker[ReacquireState]):
     """A tracker with calibrated scores that looks for its target in the whole frame once it has lost it.
 
     A target counts as lost after `patience` frames with an expected overlap below 0.2. From then on `tiles` places
@@ -50,13 +50,14 @@ class ReacquiringTracker(Tracker[ReacquireState]):
         tiles: Places per target and frame, at most.
     """
 
+    tracker: Any
     patience = 3
     tiles = 24
 
     def __init__(self, tracker: StagedTracker[Any, Any, Any], calibration: Calibration) -> None:
-        self.tracker: Any = tracker
+        super().__init__(tracker)
         self.calibration = calibration
-        self.reads_aux, self.needs_aux = tracker.reads_aux, tracker.needs_aux
+        self.gives_regions = frozenset()
 
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ReacquireState:
         confident, boxes = begin(self.tracker, frames, boxes_xywh), boxes_xywh.detach().cpu().double().clone()

@@ -119,6 +119,27 @@ class Tracker(ABC, Generic[S]):
         """
 
 
+class WrappedTracker(Tracker[S], Generic[S]):
+    """A tracker around another one, whose faces it has: a subclass says in which ones the two differ.
+
+    Attributes:
+        tracker: The inner one.
+    """
+
+    def __init__(self, tracker: Tracker[Any]) -> None:
+        self.tracker = tracker
+        for face in Tracker.__annotations__:
+            setattr(self, face, getattr(tracker, face))
+
+    def with_settings(self, state: S, settings: Mapping[str, float]) -> S:
+        """See `Tracker`; for wrappers whose state is the inner one's."""
+        return cast("S", self.tracker.with_settings(state, settings))
+
+    def request_regions(self, *kinds: str) -> None:
+        super().request_regions(*kinds)
+        self.tracker.request_regions(*kinds)
+
+
 def checked_boxes(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
     """The targets of `Tracker.init`: a [B, 4] float64 copy on the CPU, image pixels.
 

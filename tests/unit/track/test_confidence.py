@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from lib.track import (
     ReacquiringTracker,
     StagedTracker,
     Tracker,
+    WrappedTracker,
     confidence_file,
     status_of,
     tile_boxes,
@@ -70,6 +72,39 @@ def test_settings_of_rows_reach_the_tracker() -> None:
     assert state.confident.tracker.settings.tolist() == [[2.5]]
     with pytest.raises(ValueError, match="StaticTracker tracks all rows with the same search_factor"):
         boxes(StaticTracker(), own)
+
+
+WRAPPERS: dict[str, Callable[[StagedTracker], WrappedTracker]] = {
+    "calibrated": lambda inner: ConfidenceTracker(inner, calibration()),
+    "reacquiring": lambda inner: ReacquiringTracker(inner, calibration()),
+    "autocast": lambda inner: AutocastTracker(inner, "cuda", torch.float16),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_a_wrapper_has_every_face_of_its_tracker(name: str) -> None:
+    faces = {face for face in vars(Tracker) if not face.startswith("_")}
+    attributes = {face for face in faces if not callable(getattr(Tracker, face))}
+    assert {"reads_aux", "gives_regions", "row_keys"} < attributes
+    inner = network_tracker()
+    for attribute in attributes - {"gives_regions"}:
+        setattr(inner, attribute, f"its {attribute}")
+    inner.gives_regions = frozenset({"mask"})
+    wrapper = WRAPPERS[name](inner)
+    for attribute in attributes:
+        wanted = frozenset() if (name, attribute) == ("reacquiring", "gives_regions") else getattr(inner, attribute)
+        assert getattr(wrapper, attribute) == wanted
+    for method in faces - attributes:
+        assert getattr(type(wrapper), method) is not getattr(Tracker, method)
+
+
+def test_regions_are_requested_of_the_tracker_inside_unless_the_wrapper_gives_none() -> None:
+    inner = network_tracker()
+    inner.gives_regions = frozenset({"mask"})
+    WRAPPERS["calibrated"](inner).request_regions("mask")
+    assert inner.regions == {"mask"}
+    with pytest.raises(ValueError, match="ReacquiringTracker gives boxes, no mask"):
+        WRAPPERS["reacquiring"](inner).request_regions("mask")
 
 
 @pytest.mark.parametrize("kind", [ConfidenceTracker, ReacquiringTracker])
