@@ -27,7 +27,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "workspace", type=Path, help="Depthtrack_workspace, VOT22RGBD_workspace, VOT2018_workspace, or a new folder"
     )
-    parser.add_argument("--benchmark", help="for a new folder: depthtrack, vot_rgbd22 or vot2018_supervised")
+    parser.add_argument(
+        "--benchmark",
+        help="for a new folder: depthtrack, vot_rgbd22, vot2016_supervised, vot2018_supervised or vot2019_supervised",
+    )
     parser.add_argument("--script", help="method: a folder of experiments/")
     parser.add_argument("--config", help="YAML file in experiments/SCRIPT, without its ending")
     parser.add_argument("--name", help="the tracker's name in the toolkit (default: CONFIG)")

@@ -197,21 +197,22 @@ def write_polygons(folder: Path, frames: int) -> None:
 
 
 @pytest.mark.slow
-def test_supervised_runs_with_polygons_are_those_of_the_toolkit(tmp_path: Path, command: Run) -> None:
-    write_polygons(tmp_path / "data/vot2018/turning", 36)
-    (tmp_path / "data/vot2018/list.txt").write_text("turning\n")
+@pytest.mark.parametrize("year", ["vot2018", "vot2019"])
+def test_supervised_runs_with_polygons_are_those_of_the_toolkit(year: str, tmp_path: Path, command: Run) -> None:
+    write_polygons(tmp_path / f"data/{year}/turning", 36)
+    (tmp_path / f"data/{year}/list.txt").write_text("turning\n")
     torch.save({"state_dict": network().state_dict()}, tmp_path / "weights.pth")
     common: tuple[object, ...] = ("--checkpoint", tmp_path / "weights.pth", "--data_dir", tmp_path / "data")
     common += ("--save_dir", tmp_path, "--set", *TINY, "TEST.WINDOW_INFLUENCE=1", "TEST.SIZE_LR=0")
-    command("tracking/test.py", "siamattn", "synthetic_small", "--dataset", "vot2018_supervised", *common)
-    (native,) = tmp_path.glob("test/tracking_results/siamattn/*/vot2018_supervised")
+    command("tracking/test.py", "siamattn", "synthetic_small", "--dataset", f"{year}_supervised", *common)
+    (native,) = tmp_path.glob(f"test/tracking_results/siamattn/*/{year}_supervised")
     workspace = tmp_path / "workspace"
     command(
-        "tracking/vot_workspace.py", workspace, "--benchmark", "vot2018_supervised", "--script", "siamattn", "--config",
+        "tracking/vot_workspace.py", workspace, "--benchmark", f"{year}_supervised", "--script", "siamattn", "--config",
         "synthetic_small", "--name", "kit", "--region", "polygon", *common,
     )  # fmt: skip
     toolkit(workspace, "evaluate", "kit")
-    benchmark = get_benchmark("vot2018_supervised")
+    benchmark = get_benchmark(f"{year}_supervised")
     (video,) = benchmark.sequences(load_paths(data_dir=tmp_path / "data"))
     ours, theirs = (read_results(f, video)[0] for f in (native, workspace / "results/kit/baseline"))
     assert ours.marks is not None

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from lib.bench.benchmarks import Benchmark, get_benchmark
+from lib.bench.metrics.supervised import INTERVALS
 from lib.bench.results import package_version, unused_folder
 from lib.bench.spec import TrackerSpec
 from lib.bench.vot.adapter import CHANNELS, PREFIX, REGIONS
@@ -31,11 +32,13 @@ from lib.files import write_text
 from lib.paths import Paths, repository_root, results_folder
 
 CONFIG, TRACKERS, LIST, MARK = "config.yaml", "trackers.ini", "list.txt", ".linked"
-EXPERIMENTS = {"unsupervised": "depthtrack", "multistart": "vot_rgbd22", "supervised": "vot2018_supervised"}
+SUPERVISED = ("vot2016_supervised", "vot2018_supervised", "vot2019_supervised")
+"""One experiment for all; the title of its stack says which."""
+EXPERIMENTS = {"unsupervised": ("depthtrack",), "multistart": ("vot_rgbd22",), "supervised": SUPERVISED}
 TEMPLATES = {
     "depthtrack": "Depthtrack_workspace",
     "vot_rgbd22": "VOT22RGBD_workspace",
-    "vot2018_supervised": "VOT2018_workspace",
+    **dict.fromkeys(SUPERVISED, "VOT2018_workspace"),
 }
 TIMEOUT_SECONDS = 600
 TOOLKIT_VERSIONS = ("0.7.3", "0.7.4")
@@ -86,10 +89,7 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
         name = get_benchmark(benchmark).name
         if name not in TEMPLATES:
             raise WorkspaceError(f"no workspace for {name!r}; there are some for {', '.join(TEMPLATES)}")
-        template = repository_root() / TEMPLATES[name]
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in (*template.glob("*.yaml"), template / ".gitignore"):
-            shutil.copyfile(file, folder / file.name)
+        _copy_template(get_benchmark(benchmark), folder)
     stack = _yaml(folder / CONFIG).get("stack")
     path = folder / str(stack)
     if not path.is_file():
@@ -102,9 +102,29 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
         raise WorkspaceError(f"{path}: a `dataset` entry makes the toolkit download that data set; remove it")
     for name, experiment in dict(content.get("experiments") or {}).items():
         kind = experiment.get("type") if isinstance(experiment, dict) else None
-        if kind in EXPERIMENTS:
-            return VotWorkspace(folder, str(name), get_benchmark(EXPERIMENTS[kind]))
+        if kind not in EXPERIMENTS:
+            continue
+        known = {get_benchmark(b).title: get_benchmark(b) for b in EXPERIMENTS[kind]}
+        found = content.get("title") if len(known) > 1 else next(iter(known))
+        if found not in known:
+            raise WorkspaceError(f"{path}: title {found!r} is none of {', '.join(known)}")
+        return VotWorkspace(folder, str(name), known[found])
     raise WorkspaceError(f"{path}: no experiment of type {' or '.join(EXPERIMENTS)}")
+
+
+def _copy_template(benchmark: Benchmark, folder: Path) -> None:
+    """Make a workspace of the repository's own; a supervised one gets the benchmark's title and run lengths."""
+    template = repository_root() / TEMPLATES[benchmark.name]
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (*template.glob("*.yaml"), template / ".gitignore"):
+        shutil.copyfile(file, folder / file.name)
+    if benchmark.name in SUPERVISED:
+        path = folder / str(_yaml(folder / CONFIG)["stack"])
+        stack = _yaml(path) | {"title": benchmark.title}
+        for analysis in stack["experiments"]["baseline"]["analyses"]:
+            if "low" in analysis:
+                analysis["low"], analysis["high"] = INTERVALS[benchmark.tag]
+        write_text(path, yaml.safe_dump(stack, sort_keys=False))
 
 
 def _yaml(path: Path) -> dict[str, Any]:

@@ -69,8 +69,8 @@ class SiamAttn(SiamRPN):
         self.feature_enhance = FeatureEnhance(LEVELS, width)
         self.feature_fusion = PyramidFusion([stem, 4 * stem, *[width] * LEVELS], width)
         self.refine_head = RefineHead(width, self.grid / search_size)
-        # The first layer has twice the resolution of the levels, and no padding was lost yet.
-        self.mask_head = MaskHead(width, (2 * self.cells + 1) / search_size)
+        # Masks are drawn on the first layer's map, which has twice the resolution of the levels.
+        self.mask_head = MaskHead(width, (search_size - 3) // 4 / search_size)
 
     def encode_template(self, template: Tensor) -> Tensor:
         """Once per target.

@@ -12,11 +12,13 @@ from lib.ranges import Count, NotNegative, Positive, Range, Share
 STRIDE = 8
 """Image pixels per cell of the backbone's last three layers, and of the grid of anchors."""
 CELL_BORDER = 7
-"""Pixels that the unpadded backbone takes off a picture: one of 8 n + 7 pixels has n cells."""
+"""Pixels that the unpadded backbone takes off a picture."""
+CORRELATED = 6
+"""Cells of the search region's map that correlation takes off: two by a 3 x 3 convolution, four by kernels of five."""
 
 
 def cells_of(side: int) -> int:
-    """Cells along the feature map of a picture.
+    """Cells along the feature map of a picture; an incomplete one at its right and lower border is left out.
 
     Args:
         side: Of the picture in pixels.
@@ -32,14 +34,13 @@ def check_sides(template: int, search: int, section: str) -> None:
         section: Where they stand, for the message.
 
     Raises:
-        ValueError: The maps would not be centred, or too small.
+        ValueError: The kernels would have less than five cells, or the map of scores less than three.
     """
-    for side, least in ((template, 63), (search, 79)):
-        schema.require(
-            side >= least and side % (2 * STRIDE) == 2 * STRIDE - 1,
-            f"{section}: template ({template}) and search region ({search}) must have 16 n + 15 pixels, at least 63 "
-            "and 79, such as 127 and 255, so that a cell is in the middle of the map of scores",
-        )
+    schema.require(
+        template >= 63 and search >= 79,
+        f"{section}: template ({template}) and search region ({search}) must have at least 63 and 79 pixels; published "
+        "are 127 and 255",
+    )
 
 
 @dataclass(frozen=True)

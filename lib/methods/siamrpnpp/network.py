@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from lib.methods.siamrpnpp.config import CORRELATED, cells_of
 from lib.models.backbones import ResNet
 from lib.models.heads import (
     AdjustLayers,
@@ -34,7 +35,8 @@ class SiamRPN(nn.Module):
 
     Attributes:
         cells, grid: Cells along a side of the search region's features, and of the map of scores.
-        anchors: [N, 4] cx, cy, w, h in units of the search region's side.
+        anchors: [N, 4] cx, cy, w, h in units of the search region's side. Cell ``grid // 2`` is in its middle, as
+            published: with an even number of cells, the whole grid is half a cell beside it.
     """
 
     anchors: Tensor
@@ -53,9 +55,8 @@ class SiamRPN(nn.Module):
         channels = [backbone.channels // 2**i for i in reversed(range(LEVELS))]
         self.neck = AdjustLayers(channels, width)
         self.rpn_head = MultiLevelProposal(LEVELS, width, len(shapes))
-        self.cells = search_size // backbone.stride
-        # Two cells are lost to the 3 x 3 convolution, four to the kernels of five cells.
-        self.grid = self.cells - 6
+        self.cells = cells_of(search_size)
+        self.grid = self.cells - CORRELATED
         anchors = anchor_grid(shapes, self.grid, backbone.stride) / search_size
         anchors[:, :2] += 0.5
         self.register_buffer("anchors", anchors, persistent=False)
@@ -103,7 +104,7 @@ class SiamRPN(nn.Module):
             cls, loc: See `anchor_candidates`.
             levels: What the head read, of which the middle of the last one joins the maps.
         """
-        found, edge = anchor_candidates(cls, loc, self.anchors), (self.cells - self.grid) // 2
+        found, edge = anchor_candidates(cls, loc, self.anchors), CORRELATED // 2
         return found.with_maps(feature=levels[-1][..., edge:-edge, edge:-edge])
 
     def forward(self, template: Tensor, search: Tensor) -> Candidates:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lib.data import Batch
-from lib.methods.siamrpnpp.config import STRIDE, SiamRPNConfig, cells_of
+from lib.methods.siamrpnpp.config import CORRELATED, STRIDE, SiamRPNConfig, cells_of
 from lib.models.heads import AnchorMatcher, AnchorTargets, Candidates
 from lib.models.losses import balanced_cross_entropy, weighted_l1
 from lib.objectives import Losses, Progress
@@ -33,7 +33,7 @@ class AnchorCriterion:
         """By TRAIN's weights and thresholds, for search regions of DATA.SEARCH.SIZE."""
         t, side = config.train, config.data.search.size
         thresholds = t.thr_high, t.thr_low, t.pos_num, t.total_num, t.neg_num
-        matcher = AnchorMatcher(config.model.anchors, STRIDE, cells_of(side) - 6, side // 2, *thresholds)
+        matcher = AnchorMatcher(config.model.anchors, STRIDE, cells_of(side) - CORRELATED, side // 2, *thresholds)
         return cls(matcher, side, t.cls_weight, t.loc_weight)
 
     def targets(self, boxes_xywh: Tensor, negative: Tensor | None = None) -> AnchorTargets:

@@ -50,8 +50,9 @@ def network(*overrides: str, training: bool = False) -> SiamAttn:
     return net.eval()
 
 
-def tracker(*regions: str) -> SiamAttnTracker:
-    track: SiamAttnTracker = experiment().build_tracker(network())
+def tracker(*regions: str, side: int = 127) -> SiamAttnTracker:
+    size = f"TEST.SEARCH_SIZE={side}"
+    track: SiamAttnTracker = experiment(size).build_tracker(network(size))
     track.request_regions(*regions)
     return track
 
@@ -78,8 +79,8 @@ def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(prepared: b
     check_that_rows_know_nothing_of_each_other(prepare(track) if prepared else track, clip)
 
 
-@pytest.mark.parametrize("prepared", [False, True])
-def test_boxes_are_the_same_with_and_without_regions_which_are_those_of_a_row_alone(prepared: bool) -> None:
+@pytest.mark.parametrize(("prepared", "side"), [(False, 127), (True, 134)])
+def test_boxes_are_the_same_with_and_without_regions_which_are_those_of_a_row_alone(prepared: bool, side: int) -> None:
     boxes = torch.tensor([[40.0, 30.0, 30.0, 20.0], [20.0, 25.0, 22.0, 33.0]], dtype=torch.float64)
     first, second = clip(1, 2, 90, 120), clip(2, 2, 80, 100)
 
@@ -89,13 +90,13 @@ def test_boxes_are_the_same_with_and_without_regions_which_are_those_of_a_row_al
         state = track.init([frames[0][r] for r in rows], boxes[rows])
         return track.step(state, [frames[1][r] for r in rows])[1]
 
-    plain, both = last(tracker(), [0, 1]), last(tracker("polygon", "mask"), [0, 1])
+    plain, both = last(tracker(side=side), [0, 1]), last(tracker("polygon", "mask", side=side), [0, 1])
     torch.testing.assert_close(plain.boxes_xywh, both.boxes_xywh)
     assert plain.polygons is None
     assert plain.masks is None
     assert [m.shape for m in both.masks] == [(90, 120), (80, 100)]
     for row in (0, 1):
-        alone = last(tracker("polygon", "mask"), [row])
+        alone = last(tracker("polygon", "mask", side=side), [row])
         torch.testing.assert_close(alone.polygons[0], both.polygons[row], atol=1e-2, rtol=0)
         assert (alone.masks[0] != both.masks[row]).mean() < 1e-3
     assert any(m.any() for m in both.masks)

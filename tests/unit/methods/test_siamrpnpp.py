@@ -15,7 +15,7 @@ from lib.config import ConfigError
 from lib.data import Batch, Frame, Normalise
 from lib.deploy import fuse_network, prepare
 from lib.methods import load_experiment
-from lib.methods.siamrpnpp import SiamRPN, SiamRPNTracker
+from lib.methods.siamrpnpp import AnchorCriterion, SiamRPN, SiamRPNTracker
 from lib.methods.siamrpnpp.tracker import SizedRegion
 from lib.models import WeightsError
 from lib.models.layers import FuseOptions
@@ -58,9 +58,9 @@ def clip(seed: int, frames: int, height: int, width: int) -> list[Frame]:
     return [Frame(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for _ in range(frames)]
 
 
-def pictures(samples: int) -> tuple[Tensor, Tensor]:
+def pictures(samples: int, sides: tuple[int, int] = (63, 127)) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(samples)
-    z, x = (torch.randint(0, 256, (samples, 3, s, s), dtype=torch.uint8, generator=generator) for s in (63, 127))
+    z, x = (torch.randint(0, 256, (samples, 3, s, s), dtype=torch.uint8, generator=generator) for s in sides)
     return z, x
 
 
@@ -94,6 +94,25 @@ def test_a_prepared_network_gives_the_same(samples: int, pack: bool) -> None:
     found = half.locate(half.encode_template(template), search)
     assert found.scores.dtype == torch.float32
     assert (found.scores - expected.scores).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("template", "search"), [(63, 135), (74, 130), (71, 143)])
+@torch.no_grad()
+def test_pictures_of_any_size_have_a_grid_around_their_middle(template: int, search: int) -> None:
+    sizes = f"TEMPLATE_SIZE={template}", f"SEARCH_SIZE={search}"
+    e, net = experiment(*(f"TEST.{s}" for s in sizes)), network(*(f"TEST.{s}" for s in sizes))
+    z, x = pictures(2, (template, search))
+    found = net(NORMALISE(z), NORMALISE(x))
+    grid = (search - 127) // 8 + 1 + 8
+    assert found.boxes.shape == (2, 5 * grid**2, 4)
+    centres = (net.anchors[:, :2] * search).view(5, grid, grid, 2)
+    assert centres[0, grid // 2, grid // 2].tolist() == pytest.approx([search / 2] * 2, abs=1e-4)
+    quick = fuse_network(net, FuseOptions(pixels=NORMALISE, grid=net.grid))
+    check_candidates(quick.locate(quick.encode_template(z), x), found)
+    check_that_rows_know_nothing_of_each_other(e.build_tracker(net), clip)
+    learned = experiment(f"DATA.SEARCH.SIZE={search}")
+    targets = AnchorCriterion.from_config(learned.config).targets(torch.tensor([[0.4, 0.4, 0.3, 0.2]]))
+    assert targets.labels.shape == (1, 5 * grid**2)
 
 
 def test_all_levels_learn_and_strangers_teach_the_background_alone() -> None:
@@ -187,7 +206,7 @@ def test_files_begin_the_backbone_or_the_whole(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("MODEL.HEAD={TYPE: CORNER}", "leave it out"),
-        ("TEST.SEARCH_SIZE=256", "must have 16 n . 15 pixels, at least 63 and 79"),
+        ("TEST.SEARCH_SIZE=78", "search region .78. must have at least 63 and 79 pixels"),
         ("DATA.TEMPLATE.SIZE=47", "TEMPLATE.SIZE and SEARCH.SIZE: template .47."),
         ("TEST.SIZE_LR=1.5", "SIZE_LR must lie in 0..1"),
         ("TRAIN.THR_LOW=0.7", "THR_LOW 0.7 is above THR_HIGH 0.6"),
