@@ -26,7 +26,7 @@ from lib.bench import counting
 from lib.data import ClipBatch, Frame, FrameSet, Modality, Normalise
 from lib.deploy import prepare_for_rollout
 from lib.methods import load_experiment
-from lib.methods.trdimp import ProposalLoss, TrDiMP, TrDiMPTracker
+from lib.methods.trdimp import CHECKPOINTED, ProposalLoss, TrDiMP, TrDiMPTracker
 from lib.objectives import Progress, SequenceObjective
 from lib.train import parameter_groups
 
@@ -110,10 +110,11 @@ def plain_step(net: PlainTrDiMP, side: int, count: int, frames: int) -> tuple[Ca
 
 
 def measured(call: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """Result and cost of a call, which is made twice: counted and timed, then with its allocations recorded."""
-    began = time.process_time()
+    """Result and cost of a call, which is made three times: counted, timed, and with its allocations recorded."""
     with counting() as cost:
         result = call()
+    began = time.process_time()
+    call()
     spent = time.process_time() - began
     with torch.profiler.profile(profile_memory=True) as profiler:
         call()
@@ -129,10 +130,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1)
     parser.add_argument("--frames", type=int, default=3, help="tracked frames of a clip (published: 23)")
     parser.add_argument("--side", type=int, default=SIDE, help="of a crop (published: 352)")
+    parser.add_argument("--keep_activations", action="store_true", help="without TRAIN.ACTIVATION_CHECKPOINTING")
     args = parser.parse_args()
     torch.set_num_threads(1)
     ours, plain = networks(args.side)
     size = args.side, args.clips, args.frames
+    ours.feature_extractor.checkpointing = 0 if args.keep_activations else CHECKPOINTED
     steps = {"plain": plain_step(plain, *size), "ours": our_step(ours, *size)}
     rows: dict[str, list[dict[str, float]]] = {}
     for name, (explore, learn) in steps.items():

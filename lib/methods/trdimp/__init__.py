@@ -22,13 +22,17 @@ LEFT_OUT = (*(f"feature_extractor.{name}" for name in CLASSIFIER), "*.head.0.WV.
 """Of published files; nothing reads them."""
 TWICE = "classifier.transformer.encoder.layers.0.self_attn.", "classifier.transformer.decoder.layers.0.self_attn."
 """Two names of one module in published files."""
+CHECKPOINTED = 4
+"""Crops that the backbone computes again together; see `ResNet.checkpointing`."""
 
 
 def build_network(config: TrDiMPConfig, training: bool) -> TrDiMP:
     """Fresh weights; at the size of DATA for training, of TEST otherwise."""
     model, size = config.model, config.data.search.size if training else config.test.search_size
     widths = model.classification_dim, model.key_dim, model.box_dim
-    return TrDiMP(model.backbone.build(RESNETS), size, *widths, iterations=model.iterations)
+    backbone = model.backbone.build(RESNETS)
+    backbone.checkpointing = CHECKPOINTED if training and config.train.activation_checkpointing else 0
+    return TrDiMP(backbone, size, *widths, iterations=model.iterations)
 
 
 def map_trained(config: TrDiMPConfig, checkpoint: Checkpoint) -> Mapped:

@@ -46,6 +46,8 @@ class TrDiMPTrain(schema.Train):
         search_sigma: Deviation of the search regions' labels in units of the map's side.
         proposals: Boxes per search region that the regressor learns to score.
         proposal_sigmas: Deviations [places, sizes] of the distributions that they are drawn from.
+        activation_checkpointing: The backbone is computed again in the backward pass of sequence-level training, a few
+            crops at a time, for less memory; the gradient is the same.
     """
 
     bb_ce: NotNegative = 0.01
@@ -56,6 +58,7 @@ class TrDiMPTrain(schema.Train):
     search_sigma: Positive = 0.25 / 6
     proposals: Count = 128
     proposal_sigmas: tuple[tuple[Positive, ...], ...] = ((0.05, 0.05), (0.5, 0.5))
+    activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

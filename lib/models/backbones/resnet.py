@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
 from lib.models.layers.winograd import convolution
@@ -79,6 +80,8 @@ class ResNet(nn.Module):
     Attributes:
         stride: Side in pixels of what a cell of the last feature map stands for.
         channels: Of the last feature map.
+        checkpointing: Pictures at a time whose layers are computed again in the backward pass of a network in eval
+            mode, as in sequence-level training; 0: all activations are kept.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class ResNet(nn.Module):
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
         self.layers = len(depths)
         self.stride = STEM_STRIDE * math.prod(strides)
-        self.channels = channels
+        self.channels, self.checkpointing = channels, 0
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -146,8 +149,14 @@ class ResNet(nn.Module):
         """
         maps = [F.relu(self.bn1(self.conv1(image)), inplace=True)]
         x = F.max_pool2d(maps[0], 3, stride=2, padding=1)
+        again = self.checkpointing and not self.training and torch.is_grad_enabled()
         for i in range(1, self.layers + 1):
-            x = self.get_submodule(f"layer{i}")(x)
+            layer = self.get_submodule(f"layer{i}")
+            if again:
+                parts = x.split(self.checkpointing)
+                x = torch.cat([cast("Tensor", checkpoint(layer, part, use_reentrant=False)) for part in parts])
+            else:
+                x = layer(x)
             maps.append(x)
         return maps
 

@@ -316,6 +316,34 @@ def test_clips_that_pass_one_by_one_teach_what_they_teach_together() -> None:
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_a_backbone_that_is_computed_again_has_the_same_gradient_and_keeps_a_third() -> None:
+    deep = "MODEL.BACKBONE={TYPE: resnet, DEPTHS: [1, 1, 6], STRIDES: [1, 2, 2], DILATIONS: [1, 1, 1], WIDTH: 8}"
+    gradients: list[dict[str, Tensor]] = []
+    kept: list[int] = []
+
+    def keep(saved: Tensor) -> Tensor:
+        kept[-1] += saved.nbytes
+        return saved
+
+    for value in ("false", "true"):
+        override = f"TRAIN.ACTIVATION_CHECKPOINTING={value}"
+        e = experiment(deep, override, script="slt_trdimp", config="slt_synthetic")
+        net = network(e, training=True)
+        parameter_groups(net, e.config.train)
+        explorer, auxiliary = e.build_tracker(net).explorer(), e.method.build_auxiliary(e.config, net)
+        learn = SequenceObjective(explorer, auxiliary, e.config.slt)
+        (part,) = learn.split(net, ClipBatch([frame_set(1)]), Progress(1, 2))
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+            net.feature_extractor(explorer.normalise(part.regions.crops))
+        torch.manual_seed(1)
+        learn(net, part, Progress(1, 2)).total.backward()
+        gradients.append({name: p.grad for name, p in net.named_parameters() if p.grad is not None})
+    assert kept[1] < kept[0] / 3
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-6)
+
+
 def test_greedy_halves_agree_whatever_is_explored_beside_them() -> None:
     e = experiment(script="slt_trdimp", config="slt_synthetic")
     explorer = e.build_tracker(network(e)).explorer()
