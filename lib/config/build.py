@@ -181,7 +181,8 @@ def _scalar(hint: Any, value: Any, what: str) -> Any:
         return int(value)
     elif hint is str and isinstance(value, str):
         return value
-    expected = "a finite number" if hint is float else getattr(hint, "__name__", hint)
+    words = {float: "a finite number", int: "a whole number", bool: "true or false", str: "text"}
+    expected = words.get(hint, getattr(hint, "__name__", hint))
     raise ConfigError(f"{what}: expected {expected}, found {_shown(value)}")
 
 
@@ -189,7 +190,7 @@ def _shown(value: Any) -> str:
     """A value of a tree for a message."""
     if isinstance(value, Tree | list):
         return "a mapping of keys" if isinstance(value, Tree) else f"a list of {len(value)}"
-    return repr(value)
+    return "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _part(value: Any, what: str) -> Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,7 +163,7 @@ def _read_file(path: Path, children: tuple[Path, ...]) -> Tree:
         raise ConfigError(f"{path}: the configuration file cannot be read ({reason})") from None
     own = _parse(text, str(path))
     if own is None:
-        own = Tree()
+        raise ConfigError(f"{path}: the configuration file is empty")
     if not isinstance(own, Tree):
         raise ConfigError(f"{path}: expected a mapping of keys at the top, found {as_nested(own)!r:.80}")
     files: list[Path] = []
@@ -253,6 +254,8 @@ class _Nodes:
         if isinstance(node, yaml.SequenceNode) and kind == "seq":
             return [self.value(item, f"{path}[{i}]", inside) for i, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and kind in SCALARS:
+            if kind in ("int", "float") and re.search(r"[_:]|^[-+]?0\d", node.value):  # 1:30 is 90 and 010 is 8 in YAML
+                raise ConfigError(f"{what}: {node.value} is not written as a plain decimal number")
             try:
                 return yaml.SafeLoader("").construct_object(node)
             except (ValueError, LookupError, ArithmeticError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import zipfile
 from collections.abc import Mapping
@@ -12,12 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lib.models.inert import Inert, UnexpectedNameError, WeightsError, kind_of_file, load_inert
 from lib.models.pretrained import HUB, fetch_from_hub, load_flax_npz, weights_from_timm
 from lib.paths import repository_root, shipped_folder
 from lib.registry import listed
+
+log = logging.getLogger(__name__)
 
 TIMM = "timm:"
 CHECKPOINT_ENDINGS = (".safetensors", ".pth.tar", ".pth", ".pt")
@@ -109,11 +113,15 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
             *[file for file in (shared, shipped) if _belongs_to(file, places)],
             repository_root() / "models" / f"{places.network}_{places.config}.pth.tar",
         ]
-        if places.epoch in found:
-            return found[places.epoch]
-        for file in files:
-            if file.is_file():
-                return file
+        taken = found.get(places.epoch) or next((file for file in files if file.is_file()), None)
+        if taken is not None and found and max(found) != places.epoch:
+            log.warning(
+                "%s is taken, by TEST.EPOCH (%d), although %s has epoch %d%s",
+                *(taken.name, places.epoch, folder, max(found)),
+                "; --checkpoint latest takes the newest" if option == "--checkpoint" else "",
+            )
+        if taken is not None:
+            return taken
         latest = ", or take --checkpoint latest" if option == "--checkpoint" else ""
         raise CheckpointNotFoundError(
             f"no weights for {places.script} {places.config}: looked for epoch {places.epoch} (TEST.EPOCH) in {folder} "
@@ -259,9 +267,7 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
         ) from error
     taken = _key_of_weights(path, content, key)
     found = content[taken] if taken else content
-    strange = [f"{k} ({_named(v)})" for k, v in found.items() if not (isinstance(v, Tensor) and isinstance(k, str))]
-    if strange:
-        raise WeightsError(f"{path}: {len(strange)} entries of the weights are no named tensors: {listed(strange)}")
+    _require_tensors(path, found)
     unwrapped = bool(found) and all(k.startswith("module.") for k in found)
     state_dict = {k.removeprefix("module.") if unwrapped else k: v.detach() for k, v in found.items()}
     others = {str(k): v for k, v in content.items() if k != taken} if taken else {}
@@ -301,7 +307,26 @@ def _key_of_weights(path: Path, content: Any, key: str | None) -> str:
     )
 
 
+def _require_tensors(path: Path, found: Mapping[Any, Any]) -> None:
+    """Refuse weights that are no dense tensors of real numbers under names."""
+    strange = [
+        f"{k} ({_named(v)})"
+        for k, v in found.items()
+        if not (isinstance(v, Tensor) and isinstance(k, str))
+        or v.layout is not torch.strided
+        or v.is_complex()
+        or v.is_meta
+        or v.is_quantized
+    ]
+    if strange:
+        raise WeightsError(
+            f"{path}: {len(strange)} entries of the weights are no named dense tensors: {listed(strange)}"
+        )
+
+
 def _named(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return "a tensor without values" if value.is_meta else f"a tensor of {value.dtype}, {value.layout}"
     return f"an object of {value.origin}" if isinstance(value, Inert) else f"a {type(value).__name__}"
 
 
@@ -353,4 +378,5 @@ def _read_release(path: Path) -> Checkpoint:
         expected = metadata.get("sha256")
         if expected is not None and expected != sha256_of(path):
             raise WeightsError(f"{path}: these are not the weights that {description.name} describes (sha256 differs)")
+    _require_tensors(path, state_dict)
     return Checkpoint(path, state_dict, metadata, "release")

@@ -50,10 +50,10 @@ def test_unknown_key_names_file_line_and_nearest(tmp_path: Path) -> None:
 
 def test_wrong_type_names_file_line_and_key(tmp_path: Path) -> None:
     path = write(tmp_path, "a.yaml", "TRAIN:\n  EPOCH: .inf\n")
-    with pytest.raises(ConfigError, match=r"a\.yaml:2: TRAIN\.EPOCH: expected int, found inf"):
+    with pytest.raises(ConfigError, match=r"a\.yaml:2: TRAIN\.EPOCH: expected a whole number, found inf"):
         from_tree(Config, read_tree(path))
     path = write(tmp_path, "a.yaml", "TRAIN:\n  EPOCH: many\n")
-    with pytest.raises(ConfigError, match=r"a\.yaml:2: TRAIN\.EPOCH: expected int, found 'many'"):
+    with pytest.raises(ConfigError, match=r"a\.yaml:2: TRAIN\.EPOCH: expected a whole number, found 'many'"):
         from_tree(Config, read_tree(path))
 
 
@@ -183,8 +183,14 @@ BOMB = "A0: &a0 [x, x]\n" + "".join(f"A{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9
         ("BASE: 3\n", r"a\.yaml:1: BASE: expected the name of a file or a list of names, found 3"),
         ("BASE: {A: 1}\n", r"a\.yaml:1: BASE: expected the name"),
         ("BASE: .\n", r"the configuration file cannot be read \(Is a directory\)"),
-        ("TRAIN:\n  EPOCH: !!timestamp soon\n", r"a\.yaml:2: TRAIN\.EPOCH: expected int, found 'soon'"),
-        ("TRAIN:\n  EPOCH: 2024-01-01\n", r"a\.yaml:2: TRAIN\.EPOCH: expected int, found '2024-01-01'"),
+        ("TRAIN:\n  EPOCH: !!timestamp soon\n", r"a\.yaml:2: TRAIN\.EPOCH: expected a whole number, found 'soon'"),
+        ("TRAIN:\n  EPOCH: 2024-01-01\n", r"a\.yaml:2: TRAIN\.EPOCH: expected a whole number, found '2024-01-01'"),
+        ("# keys come later\n", r"a\.yaml: the configuration file is empty"),
+        ("TRAIN:\n  LR: 1:30\n", r"a\.yaml:2: TRAIN\.LR: 1:30 is not written as a plain decimal number"),
+        ("TRAIN:\n  EPOCH: 010\n", r"a\.yaml:2: TRAIN\.EPOCH: 010 is not written as a plain decimal number"),
+        ("TRAIN:\n  EPOCH: 1_000\n", r"a\.yaml:2: TRAIN\.EPOCH: 1_000 is not"),
+        ("TRAIN:\n  EPOCH: yes\n", r"a\.yaml:2: TRAIN\.EPOCH: expected a whole number, found true"),
+        ("TRAIN:\n  FIX_BN:\n", r"a\.yaml:2: TRAIN\.FIX_BN: expected true or false, found nothing"),
         ("TRAIN:\n  FIX_BN: !!bool maybe\n", r"a\.yaml:2: TRAIN\.FIX_BN: 'maybe' is not of type bool"),
         ("TRAIN:\n  LR: !!float fast\n", r"a\.yaml:2: TRAIN\.LR: 'fast' is not of type float"),
         ("TRAIN:\n  LR: !!python/name:os.system 3\n", r"a\.yaml:2: TRAIN\.LR: values of type .*os\.system are not"),
@@ -195,7 +201,7 @@ BOMB = "A0: &a0 [x, x]\n" + "".join(f"A{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9
         ("A: 1\n---\nB: 2\n", r"a\.yaml:2: this is not YAML"),
         ("A: \0\n", r"a\.yaml: this is not YAML \(special characters are not allowed\)"),
         ("DATA:\n  MEAN: {R: 0.5}\n", r"a\.yaml:2: DATA\.MEAN: expected a list, found a mapping of keys$"),
-        ("TRAIN:\n  EPOCH: [{A: 1}]\n", r"a\.yaml:2: TRAIN\.EPOCH: expected int, found a list of 1$"),
+        ("TRAIN:\n  EPOCH: [{A: 1}]\n", r"a\.yaml:2: TRAIN\.EPOCH: expected a whole number, found a list of 1$"),
         ("just words\n", r"a\.yaml: expected a mapping of keys at the top, found 'just words'"),
     ],
 )
@@ -211,7 +217,7 @@ def test_text_of_another_encoding_and_overrides_that_are_not_yaml(tmp_path: Path
         read_tree(tmp_path / "a.yaml")
     for value in ("[1", "!!bool maybe", "&a [*a]"):
         with pytest.raises(ConfigError, match=r"^override 'TRAIN\.LR=") as caught:
-            read_tree(write(tmp_path, "b.yaml", ""), [f"TRAIN.LR={value}"])
+            read_tree(write(tmp_path, "b.yaml", "{}\n"), [f"TRAIN.LR={value}"])
         assert "\n" not in str(caught.value)
 
 

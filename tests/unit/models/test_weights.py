@@ -215,10 +215,23 @@ def test_the_shipped_network_is_found_by_its_own_name(tmp_path: Path) -> None:
         assert locate(name, places, "--checkpoint").name == "synthetic_small.safetensors"
 
 
-def test_tensors_without_names_are_no_weights(tmp_path: Path) -> None:
-    torch.save({1: torch.ones(1)}, tmp_path / "x.pth")
-    with pytest.raises(WeightsError, match=r"x\.pth: 1 entries of the weights are no named tensors: 1"):
-        read_checkpoint(tmp_path / "x.pth")
+def test_only_dense_tensors_of_real_numbers_under_names_are_weights(tmp_path: Path) -> None:
+    one = torch.ones(1)
+    for content in ({1: one}, {"a": one.to_sparse()}, {"a": one.to(torch.complex64)}, {"a": one.to("meta")}):
+        torch.save(content, tmp_path / "x.pth")
+        with pytest.raises(WeightsError, match=r"x\.pth: 1 entries of the weights are no named dense tensors: [1a] "):
+            read_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_newer_epoch_than_the_one_taken_is_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    places = WeightPlaces(tmp_path / "pretrained", tmp_path, "ostrack", "synthetic_small", "OSTrack", epoch=4)
+    for epoch, taken, newest in ((4, "OSTrack_ep0004", 0), (9, "OSTrack_ep0004", 9)):
+        (tmp_path / f"OSTrack_ep{epoch:04}.safetensors").touch()
+        assert locate("", places, "--checkpoint").stem == taken
+        assert ("has epoch 9; --checkpoint latest takes the newest" in caplog.text) == (newest == 9)
+    (tmp_path / "OSTrack_ep0004.safetensors").unlink()
+    assert locate("", places, "--checkpoint").stem == "synthetic_small"
+    assert "synthetic_small.safetensors is taken, by TEST.EPOCH (4)" in caplog.text
 
 
 def test_where_the_weights_are_found(tmp_path: Path) -> None:
