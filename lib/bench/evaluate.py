@@ -414,7 +414,7 @@ def work_through(
     team = queue.team
     if team.local_size > 1:
         cv2.setNumThreads(1)
-    decoders = max(2, min(8, threads_per_process(team.local_size)))
+    decoders = max(2, min(16, threads_per_process(team.local_size)))
     works = queue.recover()
     runner = None
     while not queue.over():

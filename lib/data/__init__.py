@@ -55,6 +55,7 @@ from lib.data.crop import (
 )
 from lib.data.crop_styles import PySOTStyle, context_side, mean_colour, warp
 from lib.data.degradation import Corruption, Degradation
+from lib.data.device_crop import resize_cuts
 from lib.data.inside_crop import InsideStyle, PatchStyle
 from lib.data.io import (
     AnnotationError,

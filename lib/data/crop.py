@@ -31,6 +31,7 @@ Edit = Callable[[Image], Image]
 Colours = NDArray[Any]
 """[C] the colour beyond the image, one value per channel of all pictures of a frame."""
 
+CPU = torch.device("cpu")
 PICTURES = ("rgb", "aux")
 MAX_CROP_SIDE = 20_000
 """Image pixels; larger crops come from degenerate boxes only (a 4K frame filled by the target needs 14400)."""
@@ -149,7 +150,7 @@ class Crops:
     """One crop per frame, as a tracker needs them.
 
     Attributes:
-        pixels: [B, C, S, S] of the style's dtype, on the CPU; C = 6 with auxiliary pictures.
+        pixels: [B, C, S, S] of the style's dtype; C = 6 with auxiliary pictures.
         boxes_xywh: [B, 4] float64, the given boxes in units of the crop's side.
         centres, sides: [B, 2] float64, `CropRegion.centre_xy` and `CropRegion.sides_wh`.
     """
@@ -357,12 +358,7 @@ class CropStyle(ABC):
             ValueError: The pictures of the frame do not fit.
         """
         plan = plan or CropPlan(frame, "search")
-        pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
-        if len(out) != 3 * len(pictures):
-            raise ValueError("frames with and without an auxiliary picture are mixed in one batch")
-        for i, picture in enumerate(pictures):
-            if picture.shape != (*frame.size_hw, 3):
-                raise ValueError(f"expected pictures of shape {(*frame.size_hw, 3)} in a frame, found {picture.shape}")
+        for i, picture in enumerate(pictures_of(frame, len(out) // 3)):
             if i and plan.alike and picture is frame.rgb and plan.edits[i] is plan.edits[0]:
                 out[3:] = out[:3]
                 continue
@@ -380,6 +376,7 @@ class CropStyle(ABC):
         factor: float | Sequence[float],
         size: int,
         borders: Tensor | None = None,
+        device: torch.device = CPU,
     ) -> Crops:
         """One crop per frame, for tracking.
 
@@ -389,21 +386,40 @@ class CropStyle(ABC):
             factor: See `region`; one for all frames, or B.
             size: Side of the crops in pixels.
             borders: [B, C] colours of `borders`, or None.
+            device: Of the crops' pixels.
 
         Raises:
             CropError: As `region`.
             ValueError: RGB and RGB-X frames are mixed.
         """
-        channels = 6 if frames and frames[0].second is not None else 3
-        pixels = np.empty((len(frames), channels, size, size), dtype=self.dtype)
-        geometry = np.empty((len(frames), 8))
+        geometry, regions = np.empty((len(frames), 8)), []
         factors = factor if isinstance(factor, Sequence) else [factor] * len(frames)
         for i, (frame, box, of_frame) in enumerate(zip(frames, boxes_xywh.tolist(), factors, strict=True)):
             region = self.region(box, of_frame, size, frame.size_hw)
-            self.crop_frame(frame, region, pixels[i], border=None if borders is None else borders[i].numpy())
             geometry[i] = *(self.to_crop(box, region, size) / size), *region.centre_xy, *region.sides_wh
+            regions.append(region)
         boxes, centres, sides = torch.from_numpy(geometry).split([4, 2, 2], dim=1)
-        return Crops(torch.from_numpy(pixels), boxes, centres, sides)
+        return Crops(self.crop_pixels(frames, regions, size, borders, device), boxes, centres, sides)
+
+    def crop_pixels(
+        self,
+        frames: Sequence[Frame],
+        regions: Sequence[CropRegion],
+        size: int,
+        borders: Tensor | None,
+        device: torch.device,
+    ) -> Tensor:
+        """The pixels of `crop_frames`; cut on the CPU unless a style can do it on the device.
+
+        Args:
+            frames, size, borders, device: See `crop_frames`.
+            regions: Of the crops.
+        """
+        channels = 6 if frames and frames[0].second is not None else 3
+        pixels = np.empty((len(frames), channels, size, size), dtype=self.dtype)
+        for i, (frame, region) in enumerate(zip(frames, regions, strict=True)):
+            self.crop_frame(frame, region, pixels[i], border=None if borders is None else borders[i].numpy())
+        return torch.from_numpy(pixels).to(device)
 
     def borders(self, frames: Sequence[Frame]) -> Tensor | None:
         """The colours beyond frames; a tracker keeps those of the first frame.
@@ -421,3 +437,22 @@ class CropStyle(ABC):
 
 CROP_STYLES: Registry[Callable[[], CropStyle]] = Registry("crop style")
 """`DATA.CROP_STYLE` -> class."""
+
+
+def pictures_of(frame: Frame, count: int) -> list[Image | Levels]:
+    """The pictures of a frame that is cropped.
+
+    Args:
+        frame: The frame.
+        count: Number of pictures that every frame of the batch has.
+
+    Raises:
+        ValueError: It has another number of pictures, or they differ in size.
+    """
+    pictures: list[Image | Levels] = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
+    if len(pictures) != count:
+        raise ValueError("frames with and without an auxiliary picture are mixed in one batch")
+    for picture in pictures:
+        if picture.shape != (*frame.size_hw, 3):
+            raise ValueError(f"expected pictures of shape {(*frame.size_hw, 3)} in a frame, found {picture.shape}")
+    return pictures

@@ -7,11 +7,24 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lib.config import Region
 from lib.data.boxes import Float32s
-from lib.data.crop import CROP_STYLES, UNCHANGED, Colours, CropRegion, CropStyle, Edit, PictureChanges, Pixels
+from lib.data.crop import (
+    CROP_STYLES,
+    UNCHANGED,
+    Colours,
+    CropRegion,
+    CropStyle,
+    Edit,
+    PictureChanges,
+    Pixels,
+    pictures_of,
+)
+from lib.data.device_crop import Cut, resize_cuts
 from lib.data.types import Box, Frame, Image, Levels, Mask
 
 MEAN_COLOUR = (123.675, 116.28, 103.53)
@@ -45,24 +58,58 @@ class WholePixelStyle(CropStyle):
         Returns:
             [region.height, region.width, C]; a view where the crop is inside the image.
         """
+        shown, top, left = self.shown_pixels(picture, region, changes)
+        height, width = int(region.height), int(region.width)
+        if shown.shape[:2] == (height, width):
+            return shown
+        whole = np.zeros((height, width, picture.shape[2]), dtype=np.uint8)
+        if changes.border is not None:
+            whole[:] = changes.border
+        whole[top : top + shown.shape[0], left : left + shown.shape[1]] = shown
+        return whole
+
+    def shown_pixels(
+        self, picture: Image | Levels, region: CropRegion, changes: PictureChanges = UNCHANGED
+    ) -> tuple[Image, int, int]:
+        """The picture's own pixels in the region [h, w, C], and the row and column of the region that they begin in."""
         height, width, channels = picture.shape
         top, bottom, left, right = self.shown(region, (height, width))
+        if bottom == top:
+            return np.empty((0, 0, channels), dtype=np.uint8), 0, 0
         pixels = picture.levels[..., None] if isinstance(picture, Levels) else picture
         first, last = (width - right, width - left) if changes.mirrored else (left, right)
         shown = pixels[top:bottom, first:last]
-        if shown.size:
-            shown = np.asarray(cv2.flip(shown, 1), dtype=np.uint8).reshape(shown.shape) if changes.mirrored else shown
-            shown = picture.coloured(shown) if isinstance(picture, Levels) else shown
-            shown = shown if changes.edit is None else changes.edit(shown)
-            if shown.shape[:2] == (region.height, region.width):
-                return shown
-        whole = np.zeros((int(region.height), int(region.width), channels), dtype=np.uint8)
-        if changes.border is not None:
-            whole[:] = changes.border
-        if shown.size:
-            first_row, first_column = top - int(region.top), left - int(region.left)
-            whole[first_row : first_row + bottom - top, first_column : first_column + right - left] = shown
-        return whole
+        shown = np.asarray(cv2.flip(shown, 1), dtype=np.uint8).reshape(shown.shape) if changes.mirrored else shown
+        shown = picture.coloured(shown) if isinstance(picture, Levels) else shown
+        shown = shown if changes.edit is None else changes.edit(shown)
+        return shown, top - int(region.top), left - int(region.left)
+
+    def crop_pixels(
+        self,
+        frames: Sequence[Frame],
+        regions: Sequence[CropRegion],
+        size: int,
+        borders: Tensor | None,
+        device: torch.device,
+    ) -> Tensor:
+        if device.type != "cuda":
+            return super().crop_pixels(frames, regions, size, borders, device)
+        return (
+            resize_cuts(self.cuts(frames, regions, borders), size, device).unflatten(0, (len(frames), -1)).flatten(1, 2)
+        )
+
+    def cuts(self, frames: Sequence[Frame], regions: Sequence[CropRegion], borders: Tensor | None = None) -> list[Cut]:
+        """What `resize_cuts` reads, the pictures of one frame after those of the frame before.
+
+        Args:
+            frames, regions, borders: See `crop_pixels`.
+        """
+        count, cuts = 1 if frames[0].second is None else 2, []
+        for i, (frame, region) in enumerate(zip(frames, regions, strict=True)):
+            for j, picture in enumerate(pictures_of(frame, count)):
+                border = None if borders is None else borders[i, 3 * j : 3 * j + 3].numpy()
+                cuts.append(Cut(*self.shown_pixels(picture, region), int(region.height), border))
+        return cuts
 
     def shown(self, region: CropRegion, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
         """Rows and columns of the image that are in the crop: top, bottom, left, right (ends exclusive).

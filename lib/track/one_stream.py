@@ -154,8 +154,8 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
     def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> TemplateRegion:
         s, seen, boxes = self.settings, self.input_frames(frames), checked_boxes(frames, boxes_xywh)
         padding = self.crop_style.borders(seen)
-        crops = self.crop_style.crop_frames(seen, boxes, s.template_factor, s.template_size, padding)
-        return TemplateRegion(crops.pixels.to(self.device), crops.boxes_xywh, padding)
+        crops = self.crop_style.crop_frames(seen, boxes, s.template_factor, s.template_size, padding, self.device)
+        return TemplateRegion(crops.pixels, crops.boxes_xywh, padding)
 
     def encode_template(self, region: TemplateRegion) -> tuple[Tensor, Tensor | None]:
         """Tokens of the templates [B, Nz, C], and a mask of them [B, Nz] bool for networks that need one."""
@@ -170,9 +170,9 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         s, seen = self.settings, self.input_frames(frames)
         value = self.setting("search_factor", state)
         factor = value.flatten().tolist() if isinstance(value, Tensor) else value
-        crops = self.crop_style.crop_frames(seen, state.boxes_xywh, factor, s.search_size, state.padding)
+        crops = self.crop_style.crop_frames(seen, state.boxes_xywh, factor, s.search_size, state.padding, self.device)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
-        return SearchRegion(crops.pixels.to(self.device), crops.centres, crops.sides, sizes)
+        return SearchRegion(crops.pixels, crops.centres, crops.sides, sizes)
 
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
         template, mask = state.template_of(rows)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from lib.bench import TrackerSpec, demo_spec
-from lib.data import Frame, Image, iou_xywh
+from lib.data import CROP_STYLES, Frame, Image, iou_xywh
 from lib.deploy import AutocastTracker, GraphedCall, Inference, prepare
-from lib.track import OneStreamTracker, Tracker
+from lib.track import StagedTracker, Tracker
 from synthetic import build_synthetic
 
 METHODS = [
@@ -22,8 +22,15 @@ METHODS = [
     ("cstrack_s1", "synthetic_small", ()),
     ("cstrack_s2", "synthetic_small", ()),
     ("transt", "synthetic_small", ()),
+    ("translate_track", "synthetic_small", ()),
+    ("trdimp", "synthetic_small", ()),
+    ("siamrpnpp", "synthetic_small", ()),
+    ("siamattn", "synthetic_small", ()),
 ]
-IDS = ["ostrack", "ostrack_elimination", "sdstrack", "cstrack_s1", "cstrack_s2", "transt"]
+IDS = [
+    "ostrack", "ostrack_elimination", "sdstrack", "cstrack_s1", "cstrack_s2", "transt", "gdstrack", "trdimp",
+    "siamrpnpp", "siamattn",
+]  # fmt: skip
 method = pytest.mark.parametrize(("script", "config", "overrides"), METHODS, ids=IDS)
 
 
@@ -78,8 +85,8 @@ def test_graphs_give_the_boxes_of_single_kernels_to_the_bit(
 ) -> None:
     clips = [clip(i, 12) for i in range(3)]
     graphed = build(script, config, overrides, "cuda")
-    assert isinstance(graphed, OneStreamTracker)
-    assert isinstance(graphed.network.locate, GraphedCall)
+    assert isinstance(graphed, StagedTracker)
+    assert isinstance(getattr(graphed.network, graphed.frame_call), GraphedCall)
     spec = TrackerSpec(script=script, config=config, untrained=True, overrides=overrides, device="cuda")
     eager = prepare(spec.build_plain())
     torch.testing.assert_close(follow(graphed, clips, BOXES), follow(eager, clips, BOXES), rtol=0, atol=0)
@@ -116,6 +123,18 @@ def test_official_agrees_with_the_cpu_over_a_hundred_frames(
     # Boxes are parts of the search region's side, four times the target's, with the 24 bits of float32.
     sides = 4 * official[..., 2:].prod(dim=-1, keepdim=True).sqrt()
     assert ((found - official).abs() <= torch.clamp(2.5e-6 * sides, min=1e-3)).all()
+
+
+@pytest.mark.parametrize("style", ["area", "context", "pysot"])
+def test_crops_of_the_device_are_those_of_opencv_to_the_bit(style: str) -> None:
+    rng = np.random.default_rng(5)
+    frames = [f for i in range(20) for f in clip(i, 4)]
+    centres, sides = rng.uniform(-20, 170, (80, 2)), np.exp(rng.uniform(0, 4.5, (80, 2)))
+    boxes = torch.from_numpy(np.concatenate([centres - sides / 2, sides], axis=1))
+    crops, border = CROP_STYLES[style](), CROP_STYLES[style]().borders(frames)
+    expected = crops.crop_frames(frames, boxes, 4.0, 96, border).pixels
+    found = crops.crop_frames(frames, boxes, 4.0, 96, border, torch.device("cuda")).pixels
+    assert torch.equal(found.cpu(), expected)
 
 
 def test_the_same_run_twice_gives_the_same_boxes(videos: tuple[list[list[Frame]], torch.Tensor]) -> None:

@@ -35,6 +35,17 @@ METHODS = [
     ),
     ("transt", "synthetic_small", DATA.format("")),
 ]
+OTHERS = [
+    ("translate_template", "synthetic_small", DATA.format(",modality=rgbt"), "TRAIN.ACCUMULATE=1"),
+    ("translate_track", "synthetic_small", DATA.format(",modality=rgbt"), "TRAIN.PHASES=[]"),
+    ("trdimp", "synthetic_small", DATA.format("")),
+    ("siamrpnpp", "synthetic_small", DATA.format("")),
+    ("siamattn", "synthetic_small", DATA.format("")),
+    ("ostrack", "slt_synthetic", DATA.format(""), "SLT.FRAMES=8"),
+    ("slt_trdimp", "slt_synthetic", DATA.format(""), "SLT.FRAMES=8"),
+    ("slt_siamattn", "slt_synthetic", DATA.format(""), "SLT.FRAMES=8"),
+]
+"""Methods that draw numbers on the device, which differ from those of the CPU."""
 
 
 class Recording:
@@ -42,6 +53,9 @@ class Recording:
 
     def __init__(self, objective: Any) -> None:
         self.objective, self.losses = objective, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.objective, name)
 
     def __call__(self, network: nn.Module, batch: Any, progress: Progress) -> Losses:
         found: Losses = self.objective(network, batch, progress)
@@ -72,6 +86,13 @@ def test_steps_have_the_losses_of_the_cpu(tmp_path: Path, method: tuple[str, ...
     assert len(found) == len(expected) == 6
     torch.testing.assert_close(found[:1], expected[:1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", OTHERS, ids=[f"{m[0]}-{m[1]}" for m in OTHERS])
+def test_other_methods_train(tmp_path: Path, method: tuple[str, ...]) -> None:
+    found = losses(tmp_path, "cuda", *method)
+    assert len(found) > 0
+    assert torch.isfinite(found).all()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -17,6 +17,7 @@ from lib.data import (
     PictureChanges,
     TooLargeBoxError,
     TooSmallBoxError,
+    resize_cuts,
 )
 
 AREA, CONTEXT = CROP_STYLES["area"](), CROP_STYLES["context"]()
@@ -220,3 +221,22 @@ def test_labels_of_affine_crops_are_inclusive_corners_within_the_crop(name: str)
         first, last = np.trunc(first), np.trunc(last)
     np.testing.assert_allclose(style.to_crop(box, region, 77), [*first, *(last - first + 1)])
     np.testing.assert_allclose(style.to_crop((-500.0, -500.0, 1000.0, 1000.0), region, 77), [0, 0, 77, 77])
+
+
+@pytest.mark.parametrize("style", [AREA, CONTEXT, CROP_STYLES["pysot"]()], ids=["area", "context", "pysot"])
+@pytest.mark.parametrize("size", [32, 63])
+def test_resizing_on_a_device_gives_the_crops_of_opencv_to_the_bit(style, size):
+    rng = np.random.default_rng(size)
+    frames, boxes = [], []
+    for i in range(90):  # more than are resized at once
+        image, levels = picture(seed=i), Levels(picture(channels=1, seed=100 + i)[..., 0], picture(256, 1)[:, 0])
+        frames.append(Frame(image, levels))
+        centre, sides = rng.uniform(-40, 160, 2), np.exp(rng.uniform(0, 4.5, 2))
+        boxes.append([*(centre - sides / 2), *sides])
+    boxes[:4] = [20, 30, size / 4, size / 4], [20, 30, size / 2, size / 2], [-900, 0, 20, 20], [10, 10, 1, 1]
+    boxes = torch.tensor(boxes, dtype=torch.float64)
+    borders = style.borders(frames)
+    expected = style.crop_frames(frames, boxes, 4.0, size, borders).pixels
+    regions = [style.region(box, 4.0, size, f.size_hw) for f, box in zip(frames, boxes.tolist(), strict=True)]
+    found = resize_cuts(style.cuts(frames, regions, borders), size, torch.device("cpu"))
+    assert torch.equal(found.unflatten(0, (90, 2)).flatten(1, 2), expected)
