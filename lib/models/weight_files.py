@@ -113,8 +113,9 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
             *[file for file in (shared, shipped) if _belongs_to(file, places)],
             repository_root() / "models" / f"{places.network}_{places.config}.pth.tar",
         ]
-        taken = found.get(places.epoch) or next((file for file in files if file.is_file()), None)
-        if taken is not None and found and max(found) != places.epoch:
+        trained = [found[places.epoch]] if places.epoch in found else []
+        taken = next((file for file in [*trained, *files] if file.is_file()), None)
+        if taken is not None and found and places.epoch not in (None, max(found)):
             log.warning(
                 "%s is taken, by TEST.EPOCH (%d), although %s has epoch %d%s",
                 *(taken.name, places.epoch, folder, max(found)),
