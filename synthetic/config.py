@@ -44,6 +44,10 @@ ATTRIBUTES: dict[str, Attribute] = {
 }
 
 
+LIFELIKE_CHANCES = {"MB": 0.45, "CM": 0.9, "IV": 0.45, "LL": 0.15, "BC": 0.25, "SIM": 0.5, "POC": 0.4, "FM": 0.15}
+"""Probabilities in lifelike worlds, where they differ."""
+
+
 def check_attributes(names: tuple[str, ...]) -> None:
     """ValueError for a name that is no attribute."""
     unknown = [n for n in names if n not in ATTRIBUTES]
@@ -63,6 +67,9 @@ class WorldConfig:
         distractors: Number of other moving objects; None draws it.
         attributes: What must happen (names of `ATTRIBUTES`) and nothing else; None draws it by difficulty.
         modality: What the second picture of a frame is.
+        pictures: Folder of photographs and cut-outs that scenes and objects are made of; "" for formulas alone.
+        lifelike: Worlds as hand-held cameras see them: scenes that stream past, jerks with blur, changing exposure,
+            coarse compression, tall targets, look-alikes that cross, more that is in front.
     """
 
     width: int = 320
@@ -72,6 +79,8 @@ class WorldConfig:
     distractors: int | None = None
     attributes: tuple[str, ...] | None = None
     modality: Modality = Modality.RGB
+    pictures: str = ""
+    lifelike: bool = False
 
     def __post_init__(self) -> None:
         if self.width < 64 or self.height < 64:

@@ -148,14 +148,14 @@ def _frame_path(name: str, index: int) -> str:
     return f"{name}/{index:06d} (rendered)"
 
 
-_NUMBERS = ("seed", "sequences", "length", "width", "height", "distractors", "cache")
+_NUMBERS = ("seed", "sequences", "length", "width", "height", "distractors", "lifelike", "cache")
 
 
 def build_synthetic(name: str = "SYNTHETIC") -> SyntheticDataset:
     """The data set of a YAML name: ``SYNTHETIC``, ``SYNTHETIC:rgbt``, ``SYNTHETIC:seed=7,length=40,modality=rgbd``.
 
     Keys: seed, sequences, length, width, height, distractors, difficulty (0..1), modality (rgb, rgbt, rgbd, rgbe),
-    attributes (joined by +), cache. Raises ValueError naming what is wrong.
+    attributes (joined by +), pictures (a folder), lifelike (0 or 1), cache. Raises ValueError naming what is wrong.
     """
     given: dict[str, Any] = {}
     for piece in filter(None, name.partition(":")[2].split(",")):
@@ -169,15 +169,17 @@ def build_synthetic(name: str = "SYNTHETIC") -> SyntheticDataset:
 
 
 def _parse(name: str, key: str, value: str) -> Any:
-    known = [*_NUMBERS, "difficulty", "modality", "attributes"]
+    known = [*_NUMBERS, "difficulty", "modality", "attributes", "pictures"]
     if key not in known:
         raise ValueError(f"data set {name!r}: unknown key {key!r}{suggest(key, known)} (known: {', '.join(known)})")
+    if key == "pictures":
+        return value
     if key == "attributes":
         return tuple(value.split("+"))
     try:
         if key == "modality":
             return Modality(value.lower())
-        return float(value) if key == "difficulty" else int(value)
+        return float(value) if key == "difficulty" else bool(int(value)) if key == "lifelike" else int(value)
     except ValueError:
         kind = "rgb, rgbd, rgbt or rgbe" if key == "modality" else "a number"
         raise ValueError(f"data set {name!r}: {key} must be {kind}, not {value!r}") from None

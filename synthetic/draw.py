@@ -14,6 +14,7 @@ from synthetic import textures
 from synthetic.arrays import u8
 from synthetic.figure import Figure, FigurePart, Skin, inverse
 from synthetic.palette import ramp
+from synthetic.pictures import paint_skin
 
 Grey = NDArray[np.uint8]
 SHIFT = 4
@@ -86,7 +87,10 @@ def paint_part(part: FigurePart, pixels_per_unit: float) -> PaintedPart:
     h = int(np.clip(pixels_per_unit * (y1 - y0), 6, 200))
     rng = np.random.default_rng(part.skin.seed)
     grain = max(3.0, part.skin.scale * max(w, h))
-    picture = textures.draw(rng, part.skin.texture, h, w, ramp(part.skin.colours), grain)
+    if part.skin.picture:
+        picture = paint_skin(rng, part.skin, h, w, _PAD)
+    else:
+        picture = textures.draw(rng, part.skin.texture, h, w, ramp(part.skin.colours), grain)
     if part.skin.mark:
         _mark(rng, picture, part.skin)
     scale = (w / (x1 - x0), h / (y1 - y0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -51,6 +51,16 @@ def draw_photo_settings(rng: np.random.Generator, difficulty: float, dark: bool)
         defocus=float(rng.uniform(0.5, 1.6)) * rough if rng.random() < 0.3 else 0.0,
         shrink=float(rng.uniform(0.45, 0.9)) if rng.random() < 0.3 else 1.0,
         jpeg=int(rng.integers(25, 80)) if rng.random() < 0.3 else None,
+    )
+
+
+def camcorder(rng: np.random.Generator, look: PhotoSettings) -> PhotoSettings:
+    """The same light through a cheaper lens and a coarser codec, mostly."""
+    return replace(
+        look,
+        defocus=float(rng.uniform(0.5, 2.2)) if rng.random() < 0.4 else look.defocus,
+        shrink=float(rng.uniform(0.3, 0.8)) if rng.random() < 0.4 else look.shrink,
+        jpeg=int(rng.integers(10, 60)) if rng.random() < 0.6 else look.jpeg,
     )
 
 

@@ -70,7 +70,19 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Skin:
-    """Appearance of a part: a texture in the object's colours, shaded as if lit from one side."""
+    """Appearance of a part, shaded as if lit from one side.
+
+    Attributes:
+        texture: Name of a texture, painted in the object's colours.
+        colours: Of the object.
+        seed: Of the painting.
+        scale: Size of the texture's features.
+        shade: Strength of the light from one side.
+        folds: Strength of folds.
+        mark: What is on it.
+        picture: File that the surface is cut from, in place of a texture.
+        whole: The picture is a cut-out that covers the part.
+    """
 
     texture: str
     colours: Palette
@@ -79,6 +91,8 @@ class Skin:
     shade: float = 0.5
     folds: float = 0.0
     mark: str = ""
+    picture: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from synthetic.config import ATTRIBUTES, WorldConfig
-from synthetic.effects import PhotoSettings, draw_photo_settings
+from synthetic.config import ATTRIBUTES, LIFELIKE_CHANCES, WorldConfig
+from synthetic.effects import PhotoSettings, camcorder, draw_photo_settings
 from synthetic.figure import Camera, Figure, FigurePart, Wave, bounds, inverse
 from synthetic.forms import build_parts, pick_form
 from synthetic.palette import Palette, any_material, near, object_palette
-from synthetic.scene import MARGIN, Backdrop, plan_backdrop
+from synthetic.pictures import Pictures, open_pictures
+from synthetic.scene import MARGIN, Backdrop, photo_backdrop, plan_backdrop
 from synthetic.signals import STILL, Bump, Signal, shake, stream, wander
 
 
@@ -53,7 +54,8 @@ def _draw_events(config: WorldConfig, seed: int) -> frozenset[str]:
         return frozenset(config.attributes)
     rng = stream(seed, "events")
     scale = 0.15 + 1.7 * config.difficulty
-    return frozenset(n for n, a in ATTRIBUTES.items() if rng.random() < min(0.9, a.chance * scale))
+    own = LIFELIKE_CHANCES if config.lifelike else {}
+    return frozenset(n for n, a in ATTRIBUTES.items() if rng.random() < min(0.9, own.get(n, a.chance) * scale))
 
 
 def _camera(config: WorldConfig, events: frozenset[str], seed: int) -> Camera:
@@ -77,6 +79,29 @@ def _camera(config: WorldConfig, events: frozenset[str], seed: int) -> Camera:
         shake_x=STILL if still else shake(rng, rng.uniform(0.5, 6) * w / 320),
         shake_y=STILL if still else shake(rng, rng.uniform(0.5, 5) * w / 320),
     )  # fmt: skip
+
+
+def _handheld(camera: Camera, config: WorldConfig, seed: int) -> Camera:
+    """The camera in a hand: it often follows the target past the scene, trembles more, and is jerked."""
+    rng = stream(seed, "handheld")
+    w = config.width
+    speed = w * rng.uniform(0, 0.05) * (rng.random() < 0.5)
+    way = rng.uniform(0, 2 * np.pi)
+    reach, quick = w * rng.uniform(0, 0.025), rng.uniform(0.8, 2.0)
+    shakes = []
+    for given in (camera.shake_x, camera.shake_y):
+        jerks = [
+            Bump(rng.uniform(2, config.length), rng.uniform(1.5, 5), rng.uniform(0, 8), w * rng.normal(0, 0.05))
+            for _ in range(rng.poisson(config.length / 40))
+        ]
+        shakes.append(_with_shake(given, shake(rng, reach).slowed(quick)).plus(*jerks))
+    return replace(
+        camera,
+        pan_x=replace(camera.pan_x, drift=speed * float(np.cos(way))),
+        pan_y=replace(camera.pan_y, drift=0.4 * speed * float(np.sin(way))),
+        shake_x=shakes[0],
+        shake_y=shakes[1],
+    )
 
 
 def _target_size(rng: np.random.Generator, config: WorldConfig) -> float:
@@ -118,7 +143,20 @@ def _excursion(rng: np.random.Generator, x: Signal, config: WorldConfig, size: f
     return x.plus(Bump(start, max(4.0, min(rise, 1.5 * abs(height) / (0.3 * size))), hold, float(height)))
 
 
-def _target(config: WorldConfig, events: frozenset[str], seed: int, colours: Palette, camera: Camera) -> Figure:
+def _form(config: WorldConfig, seed: int, pictures: Pictures | None) -> str:
+    """The form of the target and of its look-alikes; people walk in every fifth lifelike world."""
+    rng = stream(seed, "form")
+    return "person" if config.lifelike and stream(seed, "people").random() < 0.2 else pick_form(rng, pictures)
+
+
+def _target(
+    config: WorldConfig,
+    events: frozenset[str],
+    seed: int,
+    colours: Palette,
+    camera: Camera,
+    pictures: Pictures | None,
+) -> Figure:
     rng = stream(seed, "target")
     w, h, n = config.width, config.height, config.length
     size = _target_size(rng, config)
@@ -129,6 +167,8 @@ def _target(config: WorldConfig, events: frozenset[str], seed: int, colours: Pal
     if turning and rng.random() < 0.3:
         spin = Signal(rng.uniform(-0.3, 0.3), drift=rng.choice([-1, 1]) * rng.uniform(0.02, 0.08))
     aspect = wander(rng, rng.normal(0, 0.2), 0.6 if "ARC" in events else rng.uniform(0, 0.08), rng.uniform(40, 80), 2)
+    if config.lifelike and (tall := stream(seed, "tall")).random() < 0.35:
+        aspect = replace(aspect, base=-tall.uniform(0.2, 0.9))
     bend = rng.uniform(0.4, 1.0) if "DEF" in events else 0.0
     margin = 0.55 * size * np.exp(scale_reach * 0.5)
     period = rng.uniform(50, 120)
@@ -143,9 +183,10 @@ def _target(config: WorldConfig, events: frozenset[str], seed: int, colours: Pal
     if "OV" in events:
         x = _excursion(rng, x, config, size * float(np.exp(scale_reach)))
     x, y = _with_shake(x, camera.shake_x), _with_shake(y, camera.shake_y)
-    form = pick_form(stream(seed, "form"))
+    form = _form(config, seed, pictures)
     return Figure(
-        build_parts(stream(seed, "parts"), form, colours, bend), x, y, log_scale, aspect, spin, _wave(rng, bend),
+        build_parts(stream(seed, "parts"), form, colours, bend, pictures),
+        x, y, log_scale, aspect, spin, _wave(rng, bend),
         heat=rng.uniform(0.65, 1.0), shadow=_shadow(rng), softness=rng.uniform(0.3, 1.0),
         opacity=rng.uniform(0.8, 0.95) if rng.random() < 0.1 else 1.0, kind=form,
     )  # fmt: skip
@@ -161,6 +202,7 @@ def _with_shake(x: Signal, tremble: Signal) -> Signal:
         amplitude=x.amplitude + tremble.amplitude,
         frequency=x.frequency + tremble.frequency,
         phase=x.phase + tremble.phase,
+        bumps=x.bumps + tremble.bumps,
     )
 
 
@@ -195,7 +237,12 @@ def _other(
 
 
 def _distractors(
-    config: WorldConfig, events: frozenset[str], seed: int, colours: Palette, target: Figure
+    config: WorldConfig,
+    events: frozenset[str],
+    seed: int,
+    colours: Palette,
+    target: Figure,
+    pictures: Pictures | None,
 ) -> tuple[list[Figure], list[Figure]]:
     """Others, and the look-alikes: the target's own form in nearly its colours, on paths of their own."""
     rng = stream(seed, "distractors")
@@ -208,32 +255,41 @@ def _distractors(
     for k in range(count):
         if k < alike:
             seen = near(rng, colours, rng.uniform(4, 30))
-            form = pick_form(stream(seed, "form"))
-            parts = build_parts(stream(seed, "parts"), form, seen, bend)
-            look_alike = _other(rng, config, form, parts, target.log_scale.base + rng.normal(0, 0.15), bend)
-            near_target = _alongside(rng, target, config) if k == 0 else look_alike
+            parts = build_parts(stream(seed, "parts"), target.kind, seen, bend, pictures)
+            look_alike = _other(rng, config, target.kind, parts, target.log_scale.base + rng.normal(0, 0.15), bend)
+            near_target = _alongside(rng, target, config.lifelike) if k == 0 else look_alike
             look_alikes.append(replace(look_alike, x=near_target.x, y=near_target.y))
         else:
             size = target.log_scale.base + rng.uniform(-0.7, 0.6)
-            form = pick_form(rng)
-            parts = build_parts(rng, form, object_palette(rng), bend)
+            form = pick_form(rng, pictures)
+            parts = build_parts(rng, form, object_palette(rng), bend, pictures)
             others.append(_other(rng, config, form, parts, size, bend))
     return others, look_alikes
 
 
-def _alongside(rng: np.random.Generator, target: Figure, config: WorldConfig) -> Figure:
-    """The target's path, shifted by one to two and a half sizes, with waves of its own on top."""
+def _alongside(rng: np.random.Generator, target: Figure, crossing: bool) -> Figure:
+    """The target's path, shifted by one to two and a half sizes, with waves of its own on top.
+
+    Those of a `crossing` one are so large that the two paths meet.
+    """
     size = 2 * np.exp(target.log_scale.base)
     away, side = size * rng.uniform(1.0, 2.2), rng.uniform(0, 2 * np.pi)
     own = [
-        wander(rng, away * f, size * rng.uniform(0.3, 1.0), rng.uniform(30, 80), 2)
+        wander(rng, away * f, size * rng.uniform(0.3, 1.0) * (3.0 if crossing else 1.0), rng.uniform(30, 80), 2)
         for f in (np.cos(side), np.sin(side))
     ]
     x, y = ((_with_shake(p, o), o.base) for p, o in zip((target.x, target.y), own, strict=True))
     return replace(target, x=replace(x[0], base=x[0].base + x[1]), y=replace(y[0], base=y[0].base + y[1]))
 
 
-def _occluder(rng: np.random.Generator, config: WorldConfig, camera: Camera, target: Figure, full: bool) -> Figure:
+def _occluder(
+    rng: np.random.Generator,
+    config: WorldConfig,
+    camera: Camera,
+    target: Figure,
+    full: bool,
+    pictures: Pictures | None,
+) -> Figure:
     """Something in front that the target meets at one moment: it passes by, or stands in the scene."""
     n = config.length
     when = float(rng.uniform(0.35, 0.8) * n)
@@ -242,11 +298,11 @@ def _occluder(rng: np.random.Generator, config: WorldConfig, camera: Camera, tar
     cover = rng.uniform(1.5, 2.0) if full else rng.uniform(0.5, 0.9)
     colours = object_palette(rng) if rng.random() < 0.5 else any_material(rng, 3)
     passing = rng.random() < 0.5
-    form = "slab" if full or not passing else pick_form(rng)
+    form = "slab" if full or not passing else pick_form(rng, pictures)
     if not passing and not full and rng.random() < 0.4:
         form = "bush"
     look = Figure(
-        build_parts(rng, form, colours, 0.2 if passing else 0.0), STILL, STILL, STILL,
+        build_parts(rng, form, colours, 0.2 if passing else 0.0, pictures), STILL, STILL, STILL,
         depth=rng.uniform(0.5, 0.8), heat=rng.uniform(0.1, 0.4), softness=rng.uniform(0.3, 1.2), kind=form,
     )  # fmt: skip
     if passing:
@@ -299,23 +355,28 @@ def draw_plan(seed: int, config: WorldConfig) -> WorldPlan:
     """Decide the whole world of `seed`."""
     rng = stream(seed, "plan")
     events = _draw_events(config, seed)
+    pictures = open_pictures(config.pictures) if config.pictures else None
     camera = _camera(config, events, seed)
+    camera = _handheld(camera, config, seed) if config.lifelike else camera
     backdrop = plan_backdrop(stream(seed, "backdrop"), config.difficulty)
+    backdrop = photo_backdrop(seed, backdrop, pictures) if pictures else backdrop
     palette = stream(seed, "colours")
     colours = (
         near(palette, backdrop.colours[palette.permutation(4)[:3]], 14.0) if "BC" in events else object_palette(palette)
     )
-    target = _target(config, events, seed, colours, camera)
-    others, look_alikes = _distractors(config, events, seed, colours, target)
+    target = _target(config, events, seed, colours, camera, pictures)
+    others, look_alikes = _distractors(config, events, seed, colours, target, pictures)
     front = []
     for full, name in ((False, "POC"), (True, "FOC")):
-        tries = (_occluder(rng, config, camera, target, full) for _ in range(8 if name in events else 0))
+        tries = (_occluder(rng, config, camera, target, full, pictures) for _ in range(8 if name in events else 0))
         front += [f for f in tries if _clear_at_start(f, target)][:1]
     nearer = [f for f in others if rng.random() < 0.25 and _clear_at_start(f, target)]
     behind = sorted([f for f in others if not any(f is g for g in nearer)] + look_alikes, key=lambda f: -f.depth)
     front += [replace(f, depth=rng.uniform(0.6, 0.9)) for f in nearer]
+    look = draw_photo_settings(stream(seed, "look"), config.difficulty, "LL" in events)
     start = rng.uniform(0.3, 0.7) * config.length
     warm = rng.random() < 0.35 or "TC" in events
+    shutter = rng.uniform(0.7, 1.0) if "MB" in events else rng.uniform(0.0, 0.6 if config.lifelike else 0.3)
     return WorldPlan(
         seed=seed,
         config=config,
@@ -326,7 +387,7 @@ def draw_plan(seed: int, config: WorldConfig) -> WorldPlan:
         front=tuple(sorted(front, key=lambda f: -f.depth)),
         look_alikes=tuple(look_alikes),
         light=_light(config, events, seed),
-        shutter=rng.uniform(0.7, 1.0) if "MB" in events else rng.uniform(0.0, 0.3),
-        look=draw_photo_settings(stream(seed, "look"), config.difficulty, "LL" in events),
+        shutter=shutter,
+        look=camcorder(stream(seed, "camcorder"), look) if config.lifelike else look,
         crossover=Signal(bumps=(Bump(start, 6.0, rng.uniform(5, 20), 1.0),)) if warm else STILL,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -14,7 +14,8 @@ from synthetic.draw import draw_figure, paint_part
 from synthetic.figure import Figure
 from synthetic.forms import build_parts, pick_form
 from synthetic.palette import Palette, any_material, material, object_palette, ramp
-from synthetic.signals import Signal
+from synthetic.pictures import Pictures, colours_of, piece, read_photo
+from synthetic.signals import Signal, stream
 
 MARGIN = 1.5
 """The canvas is that many times wider and higher than the frame; beyond it the scene is mirrored."""
@@ -44,12 +45,16 @@ _SMALL_FORMS = ("blob", "round", "slab", "facets", "star")
 
 @dataclass(frozen=True, slots=True)
 class Backdrop:
-    """What the scene will be, decided before anything is painted; `colours` are those of the main material."""
+    """What the scene will be, decided before anything is painted; `colours` are those of the main material.
+
+    `photo` is the file of a photograph that it is cut from, or "".
+    """
 
     kind: str
     colours: Palette
     seed: int
     things: int
+    photo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +115,12 @@ def _above(rng: np.random.Generator, base: Image, h: int, w: int, indoor: bool) 
     return _blend(base, far, 127 + (ridge - np.arange(h)[:, None]) * 80)
 
 
-def _thing(rng: np.random.Generator, w: int, h: int) -> Figure:
+def _thing(rng: np.random.Generator, w: int, h: int, pictures: Pictures | None) -> Figure:
     colours = object_palette(rng) if rng.random() < 0.6 else any_material(rng, 3)
     size = float(np.exp(rng.uniform(np.log(0.03), np.log(0.22)))) * h
-    form = pick_form(rng) if size > 0.07 * h else _SMALL_FORMS[rng.integers(len(_SMALL_FORMS))]
+    form = pick_form(rng, pictures) if size > 0.07 * h else _SMALL_FORMS[rng.integers(len(_SMALL_FORMS))]
     return Figure(
-        parts=build_parts(rng, form, colours, 0.0),
+        parts=build_parts(rng, form, colours, 0.0, pictures),
         x=Signal(rng.uniform(0, w)),
         y=Signal(rng.uniform(0.1, 1) * h),
         log_scale=Signal(float(np.log(size / 2))),
@@ -126,22 +131,43 @@ def _thing(rng: np.random.Generator, w: int, h: int) -> Figure:
     )
 
 
-def paint_scene(backdrop: Backdrop, width: int, height: int) -> Scene:
+def photo_backdrop(seed: int, backdrop: Backdrop, pictures: Pictures) -> Backdrop:
+    """The same plan over a photograph, in three worlds of four."""
+    rng = stream(seed, "photo")
+    photo = pictures.photos[rng.integers(len(pictures.photos))]
+    if rng.random() < 0.25:
+        return backdrop
+    return replace(backdrop, photo=photo, colours=colours_of(rng, read_photo(photo)))
+
+
+def _photo_canvas(seed: int, photo: str, h: int, w: int) -> Image:
+    """A photograph; sometimes two parts of it side by side or in patches."""
+    rng = stream(seed, "photo")
+    canvas = piece(rng, read_photo(photo), h, w, (0.35, 1.0))
+    if rng.random() < 0.3:
+        canvas = (_patchwork, _strip)[rng.integers(2)](rng, canvas, piece(rng, read_photo(photo), h, w, (0.1, 0.5)))
+    return canvas
+
+
+def paint_scene(backdrop: Backdrop, width: int, height: int, pictures: Pictures | None = None) -> Scene:
     """Paint the scene for frames of width x height pixels."""
     rng = np.random.default_rng(backdrop.seed)
     w, h = int(width * MARGIN), int(height * MARGIN)
     _, names, kinds = KINDS[backdrop.kind]
-    canvas = _texture(rng, kinds, backdrop.colours, h, w)
-    for _ in range(int(rng.choice([0, 1, 1, 2])) if backdrop.kind not in ("plain", "water") else 0):
+    photo = bool(backdrop.photo)
+    canvas = (
+        _photo_canvas(backdrop.seed, backdrop.photo, h, w) if photo else _texture(rng, kinds, backdrop.colours, h, w)
+    )
+    for _ in range(int(rng.choice([0, 1, 1, 2])) if not photo and backdrop.kind not in ("plain", "water") else 0):
         colours = material(rng, names[rng.integers(len(names))]) if names else any_material(rng)
         join = _patchwork if backdrop.kind in ("ground", "foliage", "mosaic") and rng.random() < 0.7 else _strip
         canvas = join(rng, canvas, _texture(rng, kinds, colours, h, w))
-    if backdrop.kind in ("horizon", "indoor", "urban") and rng.random() < 0.8:
+    if backdrop.kind in ("horizon", "indoor", "urban") and rng.random() < 0.8 and not photo:
         canvas = _above(rng, canvas, h, w, backdrop.kind == "indoor")
     if rng.random() < 0.6:
         light = cv2.resize(rng.uniform(0.6, 1.25, (3, 4)).astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
         canvas = u8(cv2.multiply(canvas, cv2.merge([light] * 3), dtype=cv2.CV_8U))
-    things = tuple(_thing(rng, w, h) for _ in range(backdrop.things))
+    things = tuple(_thing(rng, w, h, pictures) for _ in range(backdrop.things))
     for thing in things:
         draw_figure(canvas, thing, [paint_part(p, float(np.exp(thing.log_scale.base))) for p in thing.parts], 0.0)
     return Scene(canvas, things)

@@ -16,6 +16,7 @@ from synthetic.config import WorldConfig
 from synthetic.draw import Grey, PaintedPart, draw_figure, paint_part, silhouette, streak
 from synthetic.effects import PhotoEffects
 from synthetic.figure import Camera, Figure, inverse
+from synthetic.pictures import open_pictures
 from synthetic.plan import WorldPlan, draw_plan
 from synthetic.scene import Scene, paint_scene
 from synthetic.truth import Truth, find_truth
@@ -45,7 +46,8 @@ class SyntheticWorld:
 
     @cached_property
     def scene(self) -> Scene:
-        return paint_scene(self.plan.backdrop, self.config.width, self.config.height)
+        pictures = open_pictures(self.config.pictures) if self.config.pictures else None
+        return paint_scene(self.plan.backdrop, self.config.width, self.config.height, pictures)
 
     @cached_property
     def sheets(self) -> dict[int, list[PaintedPart]]:

@@ -103,6 +103,9 @@ def _record(job: Job) -> dict[str, Any]:
     config = asdict(job.config)
     config["modality"] = WRITERS[job.layout].modality.value
     config["attributes"] = None if config["attributes"] is None else list(config["attributes"])
+    for option in ("pictures", "lifelike"):  # folders that were written without them stay as they are
+        if not config[option]:
+            del config[option]
     return {"layout": job.layout, "seed": job.seed, "generator_version": GENERATOR_VERSION, "world": config}
 
 

@@ -51,6 +51,17 @@ def parse_args() -> argparse.Namespace:
         metavar="TAG",
         help="what must happen in every sequence; drawn at random if not given",
     )
+    add(
+        "--pictures",
+        default="",
+        metavar="FOLDER",
+        help="made by scripts/collect_pictures.py; scenes and objects of them",
+    )
+    add(
+        "--lifelike",
+        action="store_true",
+        help="hand-held cameras, blur, exposure, compression, tall targets, crossings",
+    )
     add("--names", type=Path, help="file with one sequence name per line, instead of the data set's own")
     add("--workers", type=int, default=available_cores(), help="processes (default: all cores)")
     add(
@@ -75,7 +86,10 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
     from synthetic import Job, WorldConfig, usual_place
 
     tags = tuple(args.attributes) if args.attributes is not None else None
-    config = WorldConfig(args.width, args.height, args.frames, args.difficulty, args.distractors, tags)
+    config = WorldConfig(
+        args.width, args.height, args.frames, args.difficulty, args.distractors, tags,
+        pictures=args.pictures, lifelike=args.lifelike,
+    )  # fmt: skip
     names = tuple(filter(None, args.names.read_text().split("\n"))) if args.names else None
     roots = [usual_place(n, args.split, args.data_dir) if args.data_dir else args.output or Path() for n in args.layout]
     return [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -231,3 +233,79 @@ def test_masks_are_the_targets_visible_pixels() -> None:
     assert columns.max() <= x + w + 1.5
     assert rows.min() >= y - 1.5
     assert rows.max() <= y + h + 1.5
+
+
+@pytest.mark.parametrize(
+    ("seed", "boxes", "grey", "tags"),
+    [
+        (0, 6802.850868168, 70.2, "CM DEF FM LR ROT SIM SV"),
+        (2, 6741.105911204, 139.4, "CM OCC POC SIM"),
+        (3, 4147.479912388, 135.7, "DEF FM FOC MB OCC OV POC"),
+    ],
+)
+def test_default_worlds_stay_as_they_are(seed: int, boxes: float, grey: float, tags: str) -> None:
+    """Options for other worlds leave those alone that the shipped network was trained and measured on."""
+    world = SyntheticWorld(seed, SMALL)
+    assert world.truth.boxes_xywh.sum() == pytest.approx(boxes, rel=1e-9)
+    assert world.render(7).mean() == pytest.approx(grey, abs=0.2)
+    assert " ".join(sorted(world.truth.attributes)) == tags
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two photographs and a cut-out: a red ellipse, higher than wide."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for kind in ("photos", "cutouts"):
+        (folder / kind).mkdir()
+    for k in range(2):
+        soft = cv2.resize(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), (320, 240))
+        cv2.imwrite(str(folder / "photos" / f"{k}.png"), soft)
+    cut = np.zeros((80, 60, 4), np.uint8)
+    cv2.ellipse(cut, (30, 40), (20, 36), 0, 0, 360, (20, 20, 220, 255), -1)
+    cv2.imwrite(str(folder / "cutouts" / "ellipse.png"), cut)
+    return folder
+
+
+def test_cutouts_keep_their_silhouette_and_their_colours(pictures: Path) -> None:
+    config = WorldConfig(160, 120, 4, distractors=0, attributes=(), pictures=str(pictures))
+    worlds = [world for s in range(24) if (world := SyntheticWorld(s, config)).plan.target.kind == "cutout"]
+    assert len(worlds) > 5
+    red = 0
+    for world in worlds:
+        w, h = world.truth.boxes_xywh[0, 2:]
+        mask = world.silhouette(0) > 127
+        assert mask.sum() / (w * h) == pytest.approx(np.pi / 4, abs=0.12)
+        mean = world.render_clean(0, sharp=True)[mask].mean(axis=0)
+        red += mean[0] > mean[1:].max() + 60
+    assert red / len(worlds) > 0.3, "cut-outs show their picture"
+
+
+def test_scenes_are_cut_from_photographs(pictures: Path) -> None:
+    config = WorldConfig(160, 120, 4, pictures=str(pictures))
+    photos = [SyntheticWorld(s, config).plan.backdrop.photo for s in range(20)]
+    assert {Path(p).name for p in photos if p} == {"0.png", "1.png"}
+    assert 10 <= sum(map(bool, photos)) < 20
+
+
+def test_lifelike_cameras_move_and_blur_more_and_more_targets_are_tall() -> None:
+    plain, lifelike = (
+        [SyntheticWorld(s, WorldConfig(160, 120, 24, lifelike=on)) for s in range(24)] for on in (False, True)
+    )
+
+    def jolt(world: SyntheticWorld) -> float:
+        """The largest step of the scene, pixels."""
+        t = np.arange(24, dtype=np.float64)
+        m = world.plan.camera.matrices(t)
+        return float(np.hypot(*np.diff(m[:, :, :2] @ (120, 90) + m[:, :, 2], axis=0).T).max())
+
+    assert np.median([jolt(w) for w in lifelike]) > 1.5 * np.median([jolt(w) for w in plain])
+    assert np.mean([w.plan.shutter for w in lifelike]) > 1.3 * np.mean([w.plan.shutter for w in plain])
+    tall = [np.mean([w.plan.target.log_aspect.base < -0.4 for w in worlds]) for worlds in (plain, lifelike)]
+    assert tall[1] > tall[0] + 0.1
+    assert all(not w.truth.absent[0] for w in lifelike[:4])
+
+
+def test_a_folder_without_pictures_says_how_to_fill_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"scripts/collect_pictures.py fills such a folder"):
+        SyntheticWorld(0, WorldConfig(pictures=str(tmp_path)))
