@@ -10,11 +10,9 @@ import pytest
 import torch
 
 from lib.bench import SHIPPED, TrackerSpec, Way, WayTiming, demo_spec, measure_ways, quickest, ways_text
-from lib.deploy import prepare
+from lib.deploy import Inference, prepare
 from lib.paths import load_paths
 from lib.track import OneStreamTracker, Tracker
-
-pytestmark = pytest.mark.engines
 
 
 def timing(engine: str, seconds: float, problem: str = "") -> WayTiming:
@@ -52,9 +50,15 @@ def test_a_way_whose_boxes_differ_is_measured_and_not_used(spec: TrackerSpec, mo
     assert "not used: boxes overlap" in ways_text([plain, other])
 
 
-def test_an_engine_that_fails_leaves_the_others(spec: TrackerSpec) -> None:
-    plain, broken = measure_ways(spec, [Way(), Way("openvino", "float16")], seconds=0.1)
-    assert broken.problem
+def test_an_engine_that_fails_leaves_the_others(spec: TrackerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(tracker: Tracker, inference: Inference) -> Tracker:
+        if inference.engine == "openvino":
+            raise RuntimeError("it does not\nwork here")
+        return prepare(tracker)
+
+    monkeypatch.setattr("lib.bench.ways.prepare", failing)
+    plain, broken = measure_ways(spec, [Way(), Way("openvino")], seconds=0.1)
+    assert broken.problem == "it does not work here"
     assert quickest([plain, broken]) is plain
     assert broken.problem in ways_text([plain, broken])
 

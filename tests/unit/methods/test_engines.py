@@ -2,53 +2,56 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from lib.deploy import ENGINES, Inference, prepare
+from lib.deploy import Inference, prepare
 from lib.methods.cstrack import CSTrackState, TemplateUpdate
+from tests.support.engines import RUNTIMES, needs
 from tests.unit.methods import test_gdstrack
 from tests.unit.methods.test_cstrack import clip, tracker
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.slow, needs(*RUNTIMES)]
+START = torch.tensor([[30.0, 20.0, 25.0, 30.0]])
+SHALLOW = "MODEL.BACKBONE={TYPE: itpn, EMBED_DIM: 24, DEPTHS: [1, 1, 1], NUM_HEADS: 3, CONV_STEM: false}"
 
 
-@pytest.mark.parametrize("engine", ["onnx", "openvino"])
-@pytest.mark.parametrize("stage", [1, 2])
-def test_an_engine_gives_the_boxes_of_pytorch_with_template_updates_and_rows_of_any_age(
-    stage: int, engine: str
-) -> None:
-    for package in ENGINES[engine].packages:
-        pytest.importorskip(package)
-    frames, start = clip(1, 9, 90, 120), torch.tensor([[30.0, 20.0, 25.0, 30.0]])
-    boxes = []
-    for inference in (Inference(), Inference(engine=engine)):
-        track = prepare(tracker(stage, TemplateUpdate(3, 0.0)), inference)
-        older: Any = track.init(frames[:1], start)
+def test_engines_give_the_boxes_of_cstrack_with_template_updates_and_rows_of_any_age(tmp_path: Path) -> None:
+    frames = clip(1, 9, 90, 120)
+
+    def boxes(inference: Inference) -> torch.Tensor:
+        track, found = prepare(tracker(2, TemplateUpdate(3, 0.0), SHALLOW), inference), []
+        older: Any = track.init(frames[:1], START)
         for frame in frames[1:3]:
             older, _ = track.step(older, [frame])
-        state: Any = CSTrackState.cat([older, track.init(frames[2:3], start + 4)])
+        state: Any = CSTrackState.cat([older, track.init(frames[2:3], START + 4)])
         for frame in frames[3:]:
             state, prediction = track.step(state, [frame, frame])
-            boxes.append(prediction.boxes_xywh)
-    count = len(frames) - 3
-    torch.testing.assert_close(torch.stack(boxes[count:]), torch.stack(boxes[:count]), rtol=1e-4, atol=2e-3)
+            found.append(prediction.boxes_xywh)
+        return torch.stack(found)
+
+    expected = boxes(Inference())
+    for runtime in RUNTIMES:  # the first one leaves its graphs to the others
+        found = boxes(Inference(engine=runtime, folder=tmp_path / "graphs"))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-3)
 
 
-@pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_an_engine_gives_the_boxes_of_gdstrack(engine: str) -> None:
-    for package in ENGINES[engine].packages:
-        pytest.importorskip(package)
-    frames, start = test_gdstrack.clip(1, 4, 90, 120), torch.tensor([[30.0, 20.0, 25.0, 30.0]])
-    found = []
-    for inference in (Inference(), Inference(engine=engine)):
+def test_engines_give_the_boxes_of_gdstrack(tmp_path: Path) -> None:
+    frames = test_gdstrack.clip(1, 4, 90, 120)
+
+    def follow(inference: Inference) -> tuple[torch.Tensor, torch.Tensor]:
         track: Any = prepare(test_gdstrack.tracker(), inference)
-        state = track.init(frames[:1] * 2, start.repeat(2, 1))
+        state, found = track.init(frames[:1] * 2, START.repeat(2, 1)), []
         for frame in frames[1:]:
             state, prediction = track.step(state, [frame, frame])
-            found.append((prediction.boxes_xywh, prediction.scores))
-    for (boxes, scores), (other, sure) in zip(found[3:], found[:3], strict=True):
-        torch.testing.assert_close(boxes, other, rtol=1e-3, atol=2e-2)
-        torch.testing.assert_close(scores, sure, rtol=1e-3, atol=1e-4)
+            found.append(prediction)
+        return torch.stack([p.boxes_xywh for p in found]), torch.stack([p.scores for p in found])
+
+    expected = follow(Inference())
+    for runtime in RUNTIMES:
+        boxes, scores = follow(Inference(engine=runtime, folder=tmp_path / "graphs"))
+        torch.testing.assert_close(boxes, expected[0], rtol=1e-3, atol=2e-2)
+        torch.testing.assert_close(scores, expected[1], rtol=1e-3, atol=1e-4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import timm
 import torch
 
 from lib.data import Batch, Frame
-from lib.deploy import ENGINES, Inference, export, prepare
+from lib.deploy import Inference, prepare
 from lib.methods import load_experiment
 from lib.models.backbones import BACKBONES, TimmViT
 from lib.objectives import Progress
+from tests.support.engines import RUNTIMES, needs
 
 pytestmark = pytest.mark.engines
 
@@ -133,14 +133,21 @@ def test_it_trains_a_step_and_tracks_from_yaml_alone() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_engines_compute_it(engine: str, tmp_path: Path) -> None:
-    if any(importlib.util.find_spec(p) is None for p in ENGINES[engine].packages):
-        pytest.skip(f"{engine} is not installed")
+@needs(*RUNTIMES)
+def test_engines_compute_it(tmp_path: Path) -> None:
     experiment = load_experiment("ostrack", "synthetic_small", EXPERIMENT)
     torch.manual_seed(0)
     network = experiment.method.build_network(experiment.config, False).eval()
-    export(experiment.method.build_tracker(experiment.config, network), tmp_path, Inference(engine=engine))
+    tracker = experiment.method.build_tracker(experiment.config, network)
+    rng = np.random.default_rng(3)
+    frames = [Frame(rng.integers(0, 255, (80, 90, 3), dtype=np.uint8)) for _ in range(2)]
+    found = []
+    for engine in ("torch", *RUNTIMES):  # the first runtime leaves its graphs to the others
+        ready = prepare(tracker, Inference(engine=engine, folder=tmp_path / "graphs"))
+        state = ready.init(frames[:1], torch.tensor([[30.0, 20.0, 25.0, 30.0]]))
+        found.append(ready.step(state, frames[1:])[1].boxes_xywh)
+    for boxes in found[1:]:
+        torch.testing.assert_close(boxes, found[0], rtol=1e-4, atol=2e-3)
 
 
 def test_weights_by_their_name_in_timm(monkeypatch: pytest.MonkeyPatch) -> None:
