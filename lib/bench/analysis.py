@@ -36,7 +36,7 @@ from lib.bench.report import (
     size_bias,
 )
 from lib.bench.result_files import Floats, ResultFileError, read_column, read_rows
-from lib.bench.results import MANIFEST, find_results, read_manifest, read_results
+from lib.bench.results import MANIFEST, find_results, read_manifest, read_scorable
 from lib.config import ConfigError
 from lib.data import Boxes, Video, opposite_corners_to_xywh
 from lib.data.datasets import positive
@@ -254,7 +254,7 @@ def load_runs(
     Raises:
         ValueError: Two trackers have the same label.
         FileNotFoundError: A folder is not there, or lacks sequences; the message names them.
-        ResultFileError: A file cannot be read.
+        ResultFileError: An archive cannot be read.
         MetricError: Results cannot be scored.
     """
     with TemporaryDirectory(prefix="results-") as scratch:
@@ -308,7 +308,7 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
     rated: list[Floats] = []
     times: list[Floats] = []
     for folder in source.folders:
-        results = [s.scored(read_results(folder, s, scoring.exact)) for s in sequences]
+        results, unreadable = read_scorable(folder, sequences, scoring.exact)
         times += [result.seconds for result in results if result.seconds is not None]
         if not boxes:
             for result in results:
@@ -322,7 +322,7 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
                 if result.confidence is not None and boxes[result.name].shape == result.gt_xywh.shape:
                     rated.append(_rated(result, boxes[result.name]))
         try:
-            scores.append(evaluate(scoring.variant, results, dataset=scoring.dataset, **scoring.options))
+            scores.append(evaluate(scoring.variant, results, unreadable, dataset=scoring.dataset, **scoring.options))
         except MetricError as error:
             raise MetricError(f"{source.label} ({folder}): {error}") from None
     whole = scores[0] if len(scores) == 1 else average_runs(scores)

@@ -21,7 +21,7 @@ from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkVideo
 from lib.bench.metrics import METRICS, MetricError, Scores, evaluate, unscorable
 from lib.bench.queue import Display, Summary, Team, WorkQueue, join_team
 from lib.bench.result_files import box_format
-from lib.bench.results import Identity, Result, ResultFolder, read_manifest, read_results, versions, write_manifest
+from lib.bench.results import Identity, Result, ResultFolder, read_manifest, read_scorable, versions, write_manifest
 from lib.bench.runner import Runner, describe
 from lib.bench.spec import TrackerSpec
 from lib.cores import threads_per_process
@@ -474,8 +474,8 @@ def score(
         return None
 
     def scores(exact: bool) -> Scores:
-        results = [s.scored(read_results(folder.path, s, exact)) for s in sequences]
-        return evaluate(variant, results, dataset=benchmark.tag, **(options or {}))
+        results, unreadable = read_scorable(folder.path, sequences, exact)
+        return evaluate(variant, results, unreadable, dataset=benchmark.tag, **(options or {}))
 
     cut = box_format(benchmark.result_format).whole
     return Scored(benchmark, variant, scores(exact=False), scores(exact=True) if cut else None, options or {})

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from lib.bench.result_files import (
     Floats,
     Marks,
+    ResultFileError,
     box_format,
     format_values,
     read_boxes,
@@ -47,6 +48,7 @@ from lib.files import write_text
 
 if TYPE_CHECKING:
     from lib.bench.benchmarks import BenchmarkVideo
+    from lib.bench.metrics import SequenceResult
 
 MANIFEST, SCORES = "manifest.json", "scores.json"
 MANIFEST_FORMAT = 1
@@ -359,6 +361,19 @@ def find_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) ->
     wanted = {f"{spelling}.txt".lower() for spelling in (name, *sequence.other_names)}
     alike = [p for p in folder.glob("*.txt") if p.name.lower() in wanted]
     return {name: alike[0]} if len(alike) == 1 else {}
+
+
+def read_scorable(
+    folder: Path, sequences: Iterable[BenchmarkVideo], exact: bool = False
+) -> tuple[list[SequenceResult], dict[str, str]]:
+    """Results of all sequences, as metrics read them, and the reason for each sequence whose file cannot be read."""
+    results, unreadable = [], {}
+    for sequence in sequences:
+        try:
+            results.append(sequence.scored(read_results(folder, sequence, exact)))
+        except ResultFileError as error:
+            unreadable[sequence.name] = str(error).removeprefix(f"{folder}/")
+    return results, unreadable
 
 
 def read_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) -> list[Result]:

@@ -25,6 +25,7 @@ log = logging.getLogger("lib.data")
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 _START_OF_SCAN = 0xDA
+_DECIMAL_COMMA = re.compile(r"^-?\d+,\d+(?:(?:[ \t]*;[ \t]*|[ \t]+)-?\d+,\d+){3}[; \t]*$", re.MULTILINE)
 _EMPTY_FIELD = re.compile(r"[,;][ \t]*[,;]|^[ \t]*[,;]|\t *\t(?!\s)")
 _MARKERS_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
@@ -156,7 +157,8 @@ def number_rows(text: str, name: str) -> list[list[float]]:
 
     Commas, semicolons, tabs or blanks separate; CRLF, empty lines at the end and NaN in any spelling are accepted. What
     Python reads as a number but no other program does (`1_0`, digits of other scripts) is an error, and so are an
-    empty field between two separators and an empty line between others: either would shift the numbers behind it.
+    empty field between two separators and an empty line between others: either would shift the numbers behind it. So
+    is `1,5;2,5;3,5;4,5`, which can be read in two ways.
 
     Args:
         text: Of the file.
@@ -175,13 +177,15 @@ def number_rows(text: str, name: str) -> list[list[float]]:
     if text.isascii() and not suspicious:
         try:
             rows = [list(map(float, line.split())) for line in blank]
-            if all(rows):
+            if all(rows) and not _DECIMAL_COMMA.search(text):
                 return rows
         except ValueError:
             pass  # the line is named below
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         problem = "an empty field" if _EMPTY_FIELD.search(line) else "" if line.strip() else "an empty line"
+        if _DECIMAL_COMMA.search(line):
+            problem = "four numbers with decimal commas, or eight; write a decimal point and one kind of separator"
         try:
             rows.append([to_number(word) for word in blank[number - 1].split()])
         except ValueError as error:

@@ -314,12 +314,15 @@ class Scores:
 METRICS: Registry[MetricSpec] = Registry("metric variant")
 
 
-def evaluate(variant: str, results: Sequence[SequenceResult], **options: Any) -> Scores:
+def evaluate(
+    variant: str, results: Sequence[SequenceResult], unreadable: Mapping[str, str] | None = None, **options: Any
+) -> Scores:
     """Score one tracker.
 
     Args:
         variant: a name of `METRICS` ("ostrack", "pytracking", "matlab", "lasher", ...).
         results: the tracker's result on every sequence; those that cannot be scored are in `Scores.unscored`.
+        unreadable: further sequences, whose results could not be read -> the reason; they are in there too.
         options: `dataset` (the benchmark's name: some variants treat "lasot" and "uav" differently) and the options of
             the variant (`METRICS[variant].options`).
 
@@ -328,6 +331,7 @@ def evaluate(variant: str, results: Sequence[SequenceResult], **options: Any) ->
         TypeError: an option is unknown.
     """
     measured, unscored = _measure(variant, results, options)
+    unscored = {**(unreadable or {}), **unscored}
     if not measured:
         reasons = listed([f"{name}: {reason}" for name, reason in unscored.items()], 5)
         raise MetricError(f"no sequence can be scored by {variant!r}: {reasons or 'there are none'}")
@@ -392,6 +396,13 @@ def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
         if corners:
             return result
         result = replace(result, prediction_xywh=corners_to_xywh(result.prediction_xywh))
+    for rows in result.runs:
+        if np.isinf(rows).any():
+            raise MetricError(f"{result.name}: the box of frame {int(np.isinf(rows).any(axis=1).argmax())} is infinite")
+    first, truth = result.prediction_xywh[:1], result.gt_xywh[:1]
+    corners = np.concatenate([truth[:, :2], truth[:, :2] + truth[:, 2:]], axis=1)
+    if len(first) and np.abs(first - corners).max() <= 1 < np.abs(first - truth).max() and not result.passes:
+        raise MetricError(f"{result.name}: its first row is the first box as two corners, x, y, w, h are expected")
     if shape[0] and np.isnan(result.prediction_xywh[0]).all() and not result.passes:
         # The VOT toolkit marks the initialisation frame in this way: the tracker was given this box.
         result = replace(result, prediction_xywh=np.concatenate([result.gt_xywh[:1], result.prediction_xywh[1:]]))

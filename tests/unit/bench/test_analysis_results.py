@@ -103,9 +103,14 @@ def test_a_sequence_that_cannot_be_scored_is_named_and_the_others_are_compared(
     assert "2 sequences, metric variant" in out
     assert "left out: b of good cannot be scored: NaN in the ground truth" in out
     assert "note: poor: results with other numbers of rows than frames: c (11 rows, 10 frames)" in out
+    (folders / "poor" / "a.txt").write_text("")
+    assert command.main(args) == 1
+    out = capsys.readouterr().out
+    assert "1 sequences, metric variant" in out
+    assert "left out: a of poor cannot be scored: a.txt: empty" in out
     both = f"mean={folders / 'good'},{folders / 'poor'}"
     assert command.main(["--gt", str(folders / "gt"), "--results", both]) == 1
-    assert "2 sequences, metric variant" in capsys.readouterr().out
+    assert "1 sequences, metric variant" in capsys.readouterr().out
 
 
 def test_runs_of_one_tracker_are_averaged(

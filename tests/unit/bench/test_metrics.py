@@ -93,12 +93,30 @@ def test_every_sequence_that_cannot_be_scored_is_named_and_the_rest_is_scored() 
     nan[3] = np.nan
     negative[4, 2] = -5
     broken = [_result("x", prediction_xywh=nan), _result("y", prediction_xywh=negative), _result("z")]
-    scores = evaluate("ostrack", broken)
+    scores = evaluate("ostrack", broken, {"w": "its file is cut short"})
     assert scores.names == ("z",)
+    assert scores.unscored.pop("w") == "its file is cut short"
     assert scores.headline == evaluate("ostrack", broken[2:]).headline
     assert scores.unscored == {"x": "NaN in the result", "y": "negative width or height in the result"}
     with pytest.raises(MetricError, match=r"no sequence can be scored by 'ostrack': x: NaN.*y: negative"):
         evaluate("ostrack", broken[:2])
+
+
+@pytest.mark.parametrize("variant", ["ostrack", "matlab", "got10k", "pysot", "lasher"])
+def test_infinite_boxes_and_corners_in_place_of_sizes_are_not_scored(variant: str) -> None:
+    infinite = _truth() + 30.0
+    corners = infinite.copy()
+    corners[:, 2:] += corners[:, :2]
+    truth = infinite.copy()
+    infinite[7, 2] = np.inf
+    results = [
+        _result(name, gt_xywh=truth, prediction_xywh=rows, image_size_wh=(640, 480))
+        for name, rows in (("x", infinite), ("y", corners), ("z", truth))
+    ]
+    scores = evaluate(variant, results)
+    assert scores.names == ("z",)
+    assert scores.unscored["x"] == "the box of frame 7 is infinite"
+    assert scores.unscored["y"] == "its first row is the first box as two corners, x, y, w, h are expected"
 
 
 @pytest.mark.parametrize("variant", sorted(METRICS))

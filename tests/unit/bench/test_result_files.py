@@ -55,6 +55,8 @@ def test_corners_become_boxes(tmp_path: Path) -> None:
         ("1,2,3,4\n1,2,oops,4\n", "line 2: 'oops' is not a number"),
         ("1,2,3\n", "3 numbers a line"),
         ("1,2,3,4\n1,,2,3,4\n", "line 2: an empty field"),
+        ("1,5;2,5;3,5;4,5\n", "line 1: four numbers with decimal commas, or eight"),
+        ("1,2,3,4,5,6,7,8\n1,5\t2,5\t3,5\t4,5\n", "line 2: four numbers with decimal commas, or eight"),
         ("1 2 3 1_0\n", "line 1: '1_0' is not a number"),
         ("1,2,3,4\n\n1,2,3,4\n", "line 2: an empty line"),
     ],
