@@ -202,12 +202,12 @@ def fused_sides(levels: Sequence[Sequence[DepthwiseHead]], options: FuseOptions)
         options: How to fuse.
     """
     sides = []
-    for name, grid in (("conv_kernel", KERNEL_CELLS), ("conv_search", options.grid)):
+    for name, grid, form in (("conv_kernel", KERNEL_CELLS, Convolution), ("conv_search", options.grid, convolution)):
         layers = nn.ModuleList()
         for heads in levels:
             parts = [folded(*list(getattr(head, name))[:2]) for head in heads]
             weight, bias = (torch.cat(values) for values in zip(*parts, strict=True))
-            layers.append(convolution(weight, bias, replace(options, grid=grid), relu=True, padding=0))
+            layers.append(form(weight, bias, replace(options, grid=grid), relu=True, padding=0))
         sides.append(layers)
     return sides[0], sides[1]
 

@@ -18,12 +18,12 @@ def test_it_gives_the_plain_result(rows: int, height: int, width: int, dilation:
         pytest.skip("no output")
     torch.manual_seed(0)
     x = torch.randn(rows, 6, height, width).contiguous(memory_format=torch.channels_last)
-    weight, bias = torch.randn(5, 6, 3, 3), torch.randn(5)
+    weight, bias, options = torch.randn(5, 6, 3, 3), torch.randn(5), FuseOptions(pack=packing_works(torch.float32))
     expected = F.conv2d(x, weight, bias, padding=padding, dilation=dilation)
-    found = WinogradConvolution(weight, bias, False, dilation, padding)(x)
+    found = WinogradConvolution(weight, bias, options, False, dilation, padding)(x)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     shortcut = torch.randn_like(expected)
-    found = WinogradConvolution(weight, None, True, dilation, padding)(x, shortcut)
+    found = WinogradConvolution(weight, None, options, True, dilation, padding)(x, shortcut)
     torch.testing.assert_close(found, (expected - bias[:, None, None] + shortcut).relu(), rtol=1e-4, atol=1e-4)
 
 
