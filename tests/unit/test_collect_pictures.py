@@ -1,4 +1,4 @@
-"""Collecting pictures for synthetic worlds: free licences only, usable cut-outs only, and a sentence where one lacks."""
+"""Collecting pictures for synthetic worlds: free licences, usable cut-outs, and a sentence where a package lacks."""
 
 from __future__ import annotations
 
