@@ -64,7 +64,7 @@ def test_a_full_disk_is_named_by_its_file(tmp_path: Path) -> None:
     ):
         f.write(b"pixels")
     assert sentence(caught.value) == f"{tmp_path / 'a.png'}: no space left on device"
-    with pytest.raises(OSError, match="list.txt") as caught:
+    with pytest.raises(OSError, match="list") as caught:
         write_text("/proc/list.txt", "no files are made here")
     assert sentence(caught.value) == "/proc/list.txt: no such file or directory"
     assert sentence(ValueError("as it is")) == "as it is"
