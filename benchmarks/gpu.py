@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -90,11 +91,13 @@ class Ceilings:
         products: Number format -> multiply-accumulates per second of a large matrix product.
         bandwidth: Bytes per second that a large copy reads and writes.
         launch: Seconds per small kernel of a CUDA graph.
+        decoding: JPEG files of a frame per second that all cores decode together.
     """
 
     products: dict[str, float]
     bandwidth: float
     launch: float
+    decoding: float
 
     @classmethod
     def measured(cls) -> Ceilings:
@@ -115,7 +118,14 @@ class Ceilings:
         with torch.cuda.graph(graph):
             for _ in range(1000):
                 small += 1
-        return cls(products, bandwidth, seconds(graph.replay) / 1000)
+        file = encode_picture(made_up_picture(*SIZE_WH))
+        with ThreadPoolExecutor() as pool:
+            for count in (50, 1000):
+                began = time.perf_counter()
+                for _ in pool.map(lambda _: decode_image(file, "frame"), range(count)):
+                    pass
+            decoding = count / (time.perf_counter() - began)
+        return cls(products, bandwidth, seconds(graph.replay) / 1000, decoding)
 
     def frames_per_second(self, dtype: str, batch: int, gmac: float, weights_mb: float, kernels: int) -> float:
         """The limit of a network, see `Line`."""
@@ -139,7 +149,8 @@ def measure(
     lines, gmac, one = [], 0.0, tracker.init([frame], box)
     for size in batches:
         state = type(one).cat([one] * size)
-        state, _ = tracker.step(state, [frame] * size)  # CSTrack's first frame has no memory
+        after, _ = tracker.step(state, [frame] * size)  # CSTrack's first frame has no memory
+        state = tracker.move_to(after, box.repeat(size, 1))  # random weights may have gone anywhere
         region = tracker.crop_search(state, [frame] * size)
         with counting() as cost:
             tracker.forward(state, region)
@@ -248,7 +259,8 @@ def page(lines: list[Line], evaluations: dict[str, float], ceilings: Ceilings, a
         about,
         "",
         f"Ceilings of the card: {rates}; copies {ceilings.bandwidth / 1e12:.2f} TB/s; "
-        f"{ceilings.launch * 1e6:.1f} microseconds per small kernel of a graph.",
+        f"{ceilings.launch * 1e6:.1f} microseconds per small kernel of a graph; {ceilings.decoding:.0f} JPEG files of "
+        f"{SIZE_WH[0]} x {SIZE_WH[1]} per second on all cores.",
         "",
         "Frames per second of the network, of whole steps from decoded frames (in brackets), and of the network's",
         "limit by the ceilings (after the slash):",
