@@ -4,8 +4,8 @@ For every configuration: a network as it was trained, called kernel by kernel (`
 CUDA graph per batch size; `fast compiled` on request. Weights are random, frames are 1280 x 720. Beside each figure is
 its limit: what the card could do if nothing but products, weights and launches took time, by ceilings measured first.
 The evaluation runs `tracking/test.py` with the shipped network (a random one would lose its target and cut ever larger
-regions) on synthetic sequences of that size, just written, forwards and backwards in turn; and 128 targets are tracked in one
-video.
+regions) on synthetic sequences of that size, just written, that run forwards and backwards in turn. Another line has
+128 targets in one video.
 
     PYTHONPATH=. python benchmarks/gpu.py --output gpu.json --page gpu.md
 """
