@@ -5,6 +5,7 @@ The kernels and their order are those of the call itself, and so are the results
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+log = logging.getLogger("lib.deploy")
 EAGER_CALLS = 2
 """Calls with the same shapes before a graph is captured: they warm the kernels up, and a shape that comes once or twice
 at the end of an evaluation costs no capture."""
@@ -40,7 +42,7 @@ class GraphedCall:
 
     Args:
         call: Takes, by position, and gives tensors, numbers, None, and mappings, dataclasses, lists and tuples of them.
-            It may not wait for the device.
+            It may not wait for the device: a call that does is computed kernel by kernel, and the log says so.
     """
 
     def __init__(self, call: Callable[..., Any]) -> None:
@@ -48,6 +50,7 @@ class GraphedCall:
         self._seen: Counter[tuple[Any, ...]] = Counter()
         self._captured: dict[tuple[Any, ...], _Captured] = {}
         self._pool: Any = None
+        self.capturable = True
 
     def __call__(self, *arguments: Any) -> Any:
         given = list(leaves(arguments))
@@ -55,9 +58,15 @@ class GraphedCall:
         captured = self._captured.get(key)
         if captured is None:
             self._seen[key] += 1
-            if self._seen[key] <= EAGER_CALLS:
+            if self.capturable and self._seen[key] > EAGER_CALLS:
+                try:
+                    captured = self._captured[key] = self._capture(arguments)
+                except RuntimeError as error:
+                    self.capturable = False
+                    name = getattr(self._call, "__name__", type(self._call).__name__)
+                    log.warning("%s is computed kernel by kernel, since it is no CUDA graph: %s", name, error)
+            if captured is None:
                 return self._call(*arguments)
-            captured = self._captured[key] = self._capture(arguments)
         for held, value in zip(captured.inputs, given, strict=True):
             if isinstance(value, Tensor):
                 held.copy_(value, non_blocking=True)

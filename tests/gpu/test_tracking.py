@@ -92,6 +92,7 @@ def test_graphs_give_the_boxes_of_single_kernels_to_the_bit(
     spec = TrackerSpec(script=script, config=config, untrained=True, overrides=overrides, device="cuda")
     eager = prepare(spec.build_plain())
     torch.testing.assert_close(follow(graphed, clips, BOXES), follow(eager, clips, BOXES), rtol=0, atol=0)
+    assert all(getattr(graphed.network, name).capturable for name in graphed.frame_calls)
 
 
 def shipped(device: str, protocol: str = "official", compiled: bool = False) -> Tracker:
