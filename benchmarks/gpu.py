@@ -145,7 +145,7 @@ def measure(
     frame = Frame(made_up_picture(*SIZE_WH), made_up_picture(*SIZE_WH, seed=1) if tracker.reads_aux else None)
     box = torch.tensor([[500.0, 300.0, 120.0, 90.0]], dtype=torch.float64)
     dtype = "bfloat16" if "fast" in way else "float32"
-    weights = sum(p.numel() * p.element_size() for p in tracker.network.parameters()) / 1e6
+    weights = sum(p.numel() for p in plain.network.parameters()) * getattr(torch, dtype).itemsize / 1e6
     lines, gmac, one = [], 0.0, tracker.init([frame], box)
     for size in batches:
         state = type(one).cat([one] * size)
