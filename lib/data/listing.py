@@ -95,8 +95,7 @@ def check_name(name: str) -> str:
         ValueError: It is empty, leads out of its folder, or has a backslash or a control character.
     """
     if not name.isprintable() or "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
-        rule = "a name has no '..', no backslash, no '/' at its ends, no characters that cannot be seen"
-        raise ValueError(f"{name!r} is not a name of a video ({rule})")
+        raise ValueError(f"{name!r} is not a name of a video (a name has no '..', no backslash, no '/' at its ends)")
     return name
 
 

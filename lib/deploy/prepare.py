@@ -111,12 +111,11 @@ def prepare(tracker: Tracker, inference: Inference = PLAIN) -> Tracker:
         return _compute_by_engine(tracker, inference)
     if isinstance(tracker, StagedTracker) and inference.dtype in (torch.float32, torch.bfloat16):
         prepared = fuse_tracker(tracker, FuseOptions(inference.dtype, pack=not inference.compiled, grid=tracker.grid))
-        for name in [n for n in tracker.frame_calls if hasattr(prepared.network, n)] or ["forward"]:
-            plain = getattr(prepared.network, name)
-            call = torch.compile(plain) if inference.compiled else plain
-            call = GraphedCall(call) if inference.cuda_graph and tracker.device.type == "cuda" else call
-            if call is not plain:
-                setattr(prepared.network, name, call)
+        plain = getattr(prepared.network, tracker.frame_call, prepared.network.forward)
+        call = torch.compile(plain) if inference.compiled else plain
+        call = GraphedCall(call) if inference.cuda_graph and tracker.device.type == "cuda" else call
+        if call is not plain:
+            setattr(prepared.network, plain.__name__, call)
         return prepared
     network = getattr(tracker, "network", None)
     if inference.compiled:
@@ -238,7 +237,10 @@ def checked_export(tracker: Tracker, inference: Inference) -> tuple[OneStreamTra
     if engine is None:
         raise EngineError(f"{TORCH} is no engine to export for")
     if not isinstance(tracker, OneStreamTracker):
-        raise EngineError(f"{type(tracker).__name__} cannot be exported: it is no OneStreamTracker")
+        raise EngineError(
+            f"{type(tracker).__name__} cannot be exported: engines compute trackers with one template and one search "
+            "region per frame (OSTrack and what is built on it); use PyTorch (--engine torch) for this one"
+        )
     if tracker.online is not None:
         raise EngineError(
             "ONLINE learns from features that a graph does not give; leave ONLINE out, or use --engine torch"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import isqrt
 from typing import Any
 
 import torch
@@ -272,7 +271,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         if windowed is None:
             boxes = candidates.boxes[:, 0].double()
             if choice is not None:
-                drawn = boxes_from_corners(choice, isqrt(candidates.maps["corners"].shape[2]))
+                drawn = boxes_from_corners(choice, candidates.maps["corners"])
                 boxes = torch.where(choice[:, :1] < 0, boxes, drawn)
             return boxes.cpu(), candidates.scores[:, 0].float().cpu()
         best = windowed.argmax(dim=1)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data import Box, Boxes, Image, Video, iou_xywh
-from lib.files import naming
 from lib.viz.draw import TRUTH, BoxMark, colour, draw_frame
 
 CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
@@ -116,12 +115,10 @@ class VideoWriter:
         frame = rgb[: max(2, h - h % 2), : max(2, w - w % 2)]
         if self._writer is None:
             self._size = (frame.shape[1], frame.shape[0])
-            with naming(self.path):
-                self._writer = self._open()
+            self._writer = self._open()
         if (frame.shape[1], frame.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        with naming(self.path):
-            self._writer.write(_bgr(frame))
+        self._writer.write(_bgr(frame))
         self.frames += 1
 
     def _open(self) -> cv2.VideoWriter | _H264Writer:
@@ -144,13 +141,11 @@ class VideoWriter:
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         if self._writer is None:
             return
-        writer, self._writer = self._writer, None
-        try:
-            with naming(self.path):
-                writer.release()
-                if kind is None:
-                    os.replace(self._part, self.path)
-        finally:
+        self._writer.release()
+        self._writer = None
+        if kind is None:
+            os.replace(self._part, self.path)
+        else:
             self._part.unlink(missing_ok=True)
 
 

@@ -263,16 +263,23 @@ def corner_candidates(logits: Tensor, score: CornerScore = "mean", places: Tenso
     return Candidates(score_map.amax(dim=1, keepdim=True), boxes[:, None], maps)
 
 
-def boxes_from_corners(cells: Tensor, grid: int) -> Tensor:
-    """Boxes between two corners, which may come in any order; a box is at least one cell wide and high.
+def boxes_from_corners(cells: Tensor, corners: Tensor) -> Tensor:
+    """Boxes between two chosen corners, which may come in any order; a box is at least one cell wide and high.
+
+    A corner is the mean place of the 3 x 3 cells around the chosen one, weighted by their probabilities: whole cells
+    would be worse than the expected corners whatever was chosen.
 
     Args:
         cells: [B, 2], the corners' cells, row-major.
-        grid: Side of the map in cells.
+        corners: [B, 2, g * g], probabilities.
 
     Returns:
         [B, 4] float64, cx, cy, w, h in units of the crop's side.
     """
-    place = torch.stack([cells % grid, cells.div(grid, rounding_mode="floor")], dim=2).double() / grid
+    grid = math.isqrt(corners.shape[2])
+    places = cell_corners(grid, corners.device)[0].t().double()
+    near = (places - places[cells][:, :, None]).abs().amax(dim=3) <= 1
+    weights = (corners.double() + torch.finfo(torch.float32).tiny) * near
+    place = weights @ places / weights.sum(dim=2, keepdim=True) / grid
     low, high = place.amin(dim=1), place.amax(dim=1)
     return torch.cat([(low + high) / 2, (high - low).clamp(min=1 / grid)], dim=1)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.heads.candidates import at_least_float32
+from lib.models.layers.blocks import without_autocast
 from lib.models.layers.fused import Convolution, FuseOptions, Product, folded, with_fused_children
 from lib.models.layers.precise_roi_pool import LevelPooling, precise_roi_pool
 
@@ -96,6 +97,7 @@ class IoUNet(nn.Module):
             elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 nn.init.uniform_(module.weight)
 
+    @without_autocast
     def modulation(self, fine: Tensor, coarse: Tensor, boxes_xywh: Tensor) -> Tensor:
         """Reference branch: what the target looks like.
 
@@ -123,6 +125,7 @@ class IoUNet(nn.Module):
         """
         return IoUFeatures(self.conv3_2t(self.conv3_1t(fine)), self.conv4_2t(self.conv4_1t(coarse)))
 
+    @without_autocast
     def forward(self, modulation: Tensor, features: IoUFeatures, boxes_xywh: Tensor) -> Tensor:
         """Score boxes; differentiable in everything.
 
@@ -137,7 +140,7 @@ class IoUNet(nn.Module):
         boxes, rows = corners(boxes_xywh), boxes_xywh.shape[:2]
         hidden = []
         for i, block in enumerate((self.fc3_rt, self.fc4_rt)):
-            level = (features.fine, features.coarse)[i]
+            level = at_least_float32((features.fine, features.coarse)[i])
             pooled = precise_roi_pool(level, boxes.to(level.dtype), POOLED[i], STRIDES[i])
             hidden.append(block((pooled * modulation[:, None, i, :, None, None]).flatten(2).flatten(0, 1)))
         return self.iou_predictor(torch.cat(hidden, dim=1)).view(rows)
@@ -147,9 +150,9 @@ class IoUNet(nn.Module):
 
         Args:
             fine, coarse: Feature levels [N, C, H, W].
-            boxes_xywh: [N, R, 4].
+            boxes_xywh: [N, R, 4]; on the CPU, lest a device is waited for.
         """
-        boxes = corners(boxes_xywh)
+        boxes = corners(boxes_xywh.cpu())
         lowest, highest = boxes[..., :2].amin(dim=1) - MARGIN, boxes[..., 2:].amax(dim=1) + MARGIN
         levels, origins, reach = [], [], []
         for level, stride in zip((fine, coarse), STRIDES, strict=True):
@@ -182,23 +185,20 @@ class IoUNet(nn.Module):
         step_length: float,
         decay: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """Boxes after some steps of `ascend`.
-
-        On the CPU features are computed only around the boxes, unless they go far; on a GPU, where looking at boxes
-        means waiting for it, everywhere.
+        """Boxes after some steps of `ascend`; features are computed only around them, unless they go far.
 
         Args:
             modulation: [N, 2, C].
             fine, coarse: Feature levels [N, C, H, W].
-            boxes_xywh, steps, step_length, decay: See `ascend`.
+            boxes_xywh, steps, step_length, decay: See `ascend`; the boxes better on the CPU.
 
         Returns:
             Boxes [N, R, 4] and scores [N, R], as of `ascend`.
         """
-        climb = boxes_xywh.to(modulation), steps, step_length, decay
-        if fine.is_cuda:
-            return self.ascend(modulation, self.features(fine, coarse), *climb)[:2]
-        features = self.features_near(fine, coarse, boxes_xywh)
+        features, climb = (
+            self.features_near(fine, coarse, boxes_xywh),
+            (boxes_xywh.to(modulation), steps, step_length, decay),
+        )
         refined, scores, hull = self.ascend(modulation, features, *climb)
         if features.reach is not None:
             beyond = torch.cat([hull[:, :2] < features.reach[:, :2], hull[:, 2:] > features.reach[:, 2:]], dim=1)
@@ -206,6 +206,7 @@ class IoUNet(nn.Module):
                 refined, scores, _ = self.ascend(modulation, self.features(fine, coarse), *climb)
         return refined, scores
 
+    @without_autocast
     @torch.no_grad()
     def ascend(
         self,

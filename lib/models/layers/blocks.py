@@ -8,6 +8,9 @@ et al., Fast-iTPN, TPAMI 2024). Parameter names are the published ones.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +29,22 @@ from lib.models.layers.fused import (
 
 EPS = 1e-6
 """Of layer norms."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def without_autocast(call: Callable[P, R]) -> Callable[P, R]:
+    """The function out of autocast's reach: its products are in the number format of its inputs, float32 as a rule.
+
+    For what is solved, not only applied: sums of many products that are subtracted again, and coordinates in pixels.
+    """
+
+    @wraps(call)
+    def exact(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return call(*args, **kwargs)
+
+    return exact
 
 
 class DropPath(nn.Module):

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.models.layers.blocks import without_autocast
 from lib.models.layers.precise_roi_pool import mean_rows
 
 LEAST_REGULARISATION, LEAST_CURVATURE = 1e-6, 1e-8
 
 
+@without_autocast
 def apply_filter(features: Tensor, weights: Tensor) -> Tensor:
     """Correlation of each sequence's maps with its filter.
 
@@ -72,6 +74,7 @@ class FilterInitializer(nn.Module):
         nn.init.kaiming_normal_(self.filter_conv.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(self.filter_conv.get_parameter("bias"))
 
+    @without_autocast
     def forward(self, features: Tensor, boxes_xywh: Tensor) -> Tensor:
         """The filters.
 
@@ -149,6 +152,7 @@ class SteepestDescent(nn.Module):
             for table, values in zip(self._tables(), first, strict=True):
                 table.copy_(values.view_as(table))
 
+    @without_autocast
     def forward(
         self,
         weights: Tensor,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.blocks import instance_l2_norm
+from lib.models.layers.blocks import instance_l2_norm, without_autocast
 
 TEMPERATURE, EXTRA = 30.0, 16
 """EXTRA: columns behind the channels, more than are used; products with 514 columns take half as long again."""
@@ -70,6 +70,7 @@ class LabelTransformer(nn.Module):
             units[name] = nn.ModuleDict({"head": nn.ModuleList([nn.ModuleDict({"WK": linear})])})
         self.decoder = nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict(units)])})
 
+    @without_autocast
     def encode(self, features: Tensor, labels: Tensor, growing: bool = False) -> LabelMemory:
         """Memory of the template images of B sequences.
 
@@ -86,6 +87,7 @@ class LabelTransformer(nn.Module):
         sums = torch.cat([_weights(part, keys) @ tokens for part in keys.split(cells, dim=1)], dim=1)
         return self._finished(tokens, keys, sums, labels.reshape(rows, -1), cells, growing)
 
+    @without_autocast
     def push(self, memory: LabelMemory, features: Tensor, labels: Tensor, limit: int) -> LabelMemory:
         """Memory with one more image at its front, equal to encoding them all up to rounding.
 
@@ -115,6 +117,7 @@ class LabelTransformer(nn.Module):
         labels = torch.cat([labels.flatten(1), memory.labels[:, :stay]], dim=1)
         return self._finished(tokens, keys, sums, labels, cells, True)
 
+    @without_autocast
     def decode(
         self, features: Tensor, memory: LabelMemory | Sequence[LabelMemory], rows: Sequence[int] | None = None
     ) -> Tensor:
@@ -187,7 +190,7 @@ def _with_one(x: Tensor, columns: int = EXTRA) -> Tensor:
 
 def _weights(queries: Tensor, keys: Tensor) -> Tensor:
     """[B, Nq, D] and [B, Nk, D], unit vectors -> [B, Nq, Nk] in 0..1, not normalised."""
-    base = queries.new_full((), -TEMPERATURE)
+    base = queries.new_tensor(-TEMPERATURE)
     return torch.baddbmm(base, queries, keys.transpose(1, 2), alpha=TEMPERATURE).exp_()
 
 

@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_leaves
 
 from lib.config import ConfigError
 from lib.data import Batch, ClipBatch, Frame, FrameSet, Modality
-from lib.deploy import prepare
+from lib.deploy import AutocastTracker, Inference, prepare
 from lib.methods import load_experiment
-from lib.methods.trdimp import ProposalLoss, TrDiMP, TrDiMPObjective, TrDiMPState, TrDiMPTracker
+from lib.methods.trdimp import ImageFeatures, ProposalLoss, TrDiMP, TrDiMPObjective, TrDiMPState, TrDiMPTracker
 from lib.models import Checkpoint, WeightsError
 from lib.objectives import Progress, SequenceObjective, build_policy
 from lib.track import Flag, roll_out
@@ -200,6 +200,39 @@ def test_scores_that_are_no_numbers_keep_the_box_of_their_row_alone_and_are_told
     assert torch.equal(prediction.boxes_xywh[0], START[0])
     assert prediction.scores[0].isnan()
     torch.testing.assert_close(prediction.boxes_xywh[1], expected[0], rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("way", ["fused", "autocast"])
+def test_bfloat16_finds_the_same_cell_and_nearly_the_same_box(way: str) -> None:
+    """By a filter learned on structured pictures: what is solved or counted in pixels stays in float32."""
+    exact, frames = tracker(), clip(5, 2, 110, 160)
+    half = prepare(exact, Inference(torch.bfloat16)) if way == "fused" else exact
+    starts = torch.tensor([[[40.0, 44.0, 38.0, 38.0], [46.0, 38.0, 30.0, 44.0]]])
+    found = []
+    for track, enabled in ((exact, False), (half, way == "autocast")):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled):
+            state = track.init(frames[:1], START)  # type: ignore[attr-defined]
+            candidates = track.forward(state, track.crop_search(state, frames[1:])).candidates  # type: ignore[attr-defined]
+            maps = candidates.maps
+            features = ImageFeatures(maps["fine"], maps["coarse"], maps["classification"])
+            boxes, _ = track.network.refine(maps["modulation"], features, starts, 10, 1.0)  # type: ignore[attr-defined]
+        assert boxes.dtype == state.filters.dtype == torch.float32
+        found.append((candidates.scores, boxes))
+    (scores, boxes), (near, near_boxes) = found
+    first, second = scores.topk(2).values[0]
+    assert (near - scores).abs().max() < (first - second) / 5
+    assert (boxes - starts).abs().max() > 5
+    assert (near_boxes - boxes).abs().max() < 0.5
+
+
+def test_memories_and_filters_are_renewed_under_autocast() -> None:
+    track, frames = AutocastTracker(tracker(), "cpu", torch.bfloat16), clip(2, 5, 96, 160)
+    state = track.init(frames[:1], START)
+    for frame in frames[1:]:
+        state.flags.fill_(Flag.NORMAL)  # type: ignore[attr-defined]
+        state, prediction = track.step(state, [frame])
+    assert prediction.boxes_xywh.isfinite().all()
+    assert state.memories[0].sums.dtype == torch.float32  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

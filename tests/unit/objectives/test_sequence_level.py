@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lib.config import SLT, ConfigError, Part
 from lib.data import FrameSet
-from lib.models.heads import Candidates
+from lib.models.heads import Candidates, boxes_from_corners
 from lib.objectives import (
     BoxCriterion,
     CellCriterion,
@@ -245,6 +245,18 @@ def test_a_corner_head_learns_from_both_of_its_choices() -> None:
         gradient = track.network.get_parameter(f"box_head.conv5_{branch}.weight").grad
         assert gradient is not None
         assert gradient.abs().sum() > 0
+
+
+def test_a_chosen_corner_lies_between_its_cells() -> None:
+    """A peak between two cells gives the box that its expected corners give, whichever of the two is chosen."""
+    corners = torch.zeros(1, 2, 16)
+    corners[0, 0, [5, 6]], corners[0, 1, 15] = 0.5, 1.0
+    for cell in (5, 6):
+        (box,) = boxes_from_corners(torch.tensor([[cell, 15]]), corners)
+        torch.testing.assert_close(box, torch.tensor([2.25, 2.0, 1.5, 2.0], dtype=torch.float64) / 4)
+    (box,) = boxes_from_corners(torch.tensor([[15, 0]]), corners)  # improbable, and the other way round
+    assert box.isfinite().all()
+    assert (box[2:] > 0).all()
 
 
 def test_a_corner_head_s_better_choices_become_more_probable() -> None:
