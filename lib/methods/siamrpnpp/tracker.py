@@ -92,12 +92,24 @@ class SiamRPNTracker(OneStreamTracker):
         strength = self.values["penalty_k"] if penalty_k is None else penalty_k
         return torch.exp(-(size * shape - 1) * (strength.to(sizes) if isinstance(strength, Tensor) else strength))
 
+    def output(
+        self,
+        candidates: Candidates,
+        state: OneStreamState,
+        region: SearchRegion,
+        rows: Tensor | None = None,
+        memory: Tensor | None = None,
+    ) -> TrackerOutput:
+        """As of `OneStreamTracker`, with the map ``penalties`` [M, N]."""
+        penalty_k = self.setting("penalty_k", state, rows)
+        penalties = self.penalties(candidates.boxes, cast("SizedRegion", region), penalty_k)
+        return super().output(candidates.with_maps(penalties=penalties), state, region, rows, memory)
+
     def apply_window(
         self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
     ) -> Tensor:
-        penalty_k, influence = (self.setting(key, state, rows) for key in ("penalty_k", "window_influence"))
-        penalties = self.penalties(candidates.boxes, cast("SizedRegion", region), penalty_k)
-        return mix_window(candidates.scores * penalties, self.window, influence)
+        influence = self.setting("window_influence", state, rows)
+        return mix_window(candidates.scores * candidates.maps["penalties"], self.window, influence)
 
     def postprocess(
         self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
@@ -129,7 +141,7 @@ class SiamRPNTracker(OneStreamTracker):
         choice = None if policy is None else policy(windowed)
         index = best if choice is None else torch.where(choice < 0, best, choice)
         box, score = candidates.boxes_at(index), candidates.scores.gather(1, index[:, None])
-        penalty = self.penalties(box[:, None], cast("SizedRegion", region), self.setting("penalty_k", state))
+        penalty = candidates.maps["penalties"].gather(1, index[:, None])
         packed = torch.cat([self.refined(candidates, box), score, penalty], dim=1).double().cpu()
         size_lr = self.setting("size_lr", state)
         share = packed[:, 4:5] * packed[:, 5:] * (size_lr.cpu() if isinstance(size_lr, Tensor) else size_lr)

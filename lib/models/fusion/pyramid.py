@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from lib.models.heads.candidates import at_least_float32
 from lib.models.heads.correlation import DepthwiseHead, correlate, fused_sides
 from lib.models.layers.blocks import ConvModule
-from lib.models.layers.deformable import DeformConv
+from lib.models.layers.deformable import DeformConv, FusedDeformConvs
 from lib.models.layers.fused import Convolution, FuseOptions, folded, fuse_module, fused_form_of
 
 QUERY_SHARE = 8
@@ -127,6 +127,58 @@ class FeatureEnhance(nn.Module):
             both[0].append(conv(z.unflatten(2, (isqrt(places), -1))))
             both[1].append(conv(x))
         return both
+
+
+@fused_form_of(FeatureEnhance)
+class FusedFeatureEnhance(nn.Module):
+    """A `FeatureEnhance` for inference: all levels in one operation, the weights of attention in its products.
+
+    A packed template holds its sums with itself, and its attention times the weight of the latter.
+    """
+
+    def __init__(self, enhance: FeatureEnhance, options: FuseOptions) -> None:
+        super().__init__()
+        self.width, self.inner = enhance.width, max(1, enhance.width // QUERY_SHARE)
+        pams = [cast("PositionAttention", pam) for pam in enhance.pams]
+        layers = [((p.query_conv, 1.0), (p.key_conv, 1.0), (p.value_conv, p.gamma)) for p in pams]
+        weight = torch.stack([torch.cat([share * c.weight.flatten(1) for c, share in level]) for level in layers])
+        bias = torch.stack([torch.cat([share * cast("Tensor", c.bias) for c, share in level]) for level in layers])
+        scale = torch.stack([use.get_parameter("gamma") for use in enhance.cam_uses])
+        self.weight, self.bias, self.scale = (
+            nn.Parameter(value.detach().to(options.dtype), requires_grad=False)
+            for value in (weight, bias[..., None], scale[..., None])
+        )
+        self.deform = FusedDeformConvs([cast("DeformConv", layer) for layer in enhance.deform_convs], options)
+        self.eval()
+
+    def encode_template(self, template: Sequence[Tensor]) -> Tensor:
+        """As `FeatureEnhance.encode_template`; what the attention makes of the level includes it once more."""
+        flat = torch.stack(list(template), dim=1).flatten(3)
+        attention = self.scale * channel_attention(flat)
+        within = self._attended(flat, attention @ flat + 3 * flat)
+        return torch.cat([flat, within, attention], dim=3)
+
+    def forward(self, template: Tensor, search: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """As `FeatureEnhance.forward`."""
+        places = (template.shape[-1] - self.width) // 2
+        flat, within, attention = template.split([places, places, self.width], dim=3)
+        maps = torch.stack(list(search), dim=1)
+        seen = maps.flatten(3)
+        other = self.scale * channel_attention(seen)
+        z = within + other @ flat
+        both = (other + attention).flatten(0, 1)
+        rows = seen.flatten(0, 1)
+        x = self._attended(seen, torch.baddbmm(rows, both, rows, beta=3).view_as(seen))
+        shapes = (*z.shape[:3], isqrt(places), isqrt(places)), maps.shape
+        levels = [self.deform(y.float().view(shape)).to(y.dtype) for y, shape in zip((z, x), shapes, strict=True)]
+        return list(levels[0].unbind(dim=1)), list(levels[1].unbind(dim=1))
+
+    def _attended(self, x: Tensor, total: Tensor) -> Tensor:
+        """Attention over places of x, added to a sum, both [B, L, C, N]."""
+        parts = (self.weight @ x + self.bias).split([self.inner, self.inner, self.width], dim=2)
+        q, k, v = (part.flatten(0, 1) for part in parts)
+        attention = (at_least_float32(q).transpose(1, 2) @ at_least_float32(k)).softmax(dim=-1).to(v)
+        return torch.baddbmm(total.flatten(0, 1), v, attention.transpose(1, 2)).view_as(x)
 
 
 class PyramidFusion(nn.Module):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.fused import FuseOptions, fused_form_of
+from lib.models.layers.fused import Convolution, FuseOptions
 
 SAMPLES = 4
 """Samples along each side of a bin."""
@@ -60,50 +62,67 @@ def deform_conv(x: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
     return deform_conv2d(x, offsets, weight, padding=1)
 
 
-@fused_form_of(DeformConv)
-class FusedDeformConv(nn.Module):
-    """A `DeformConv` for inference, always in float32: its operator has no other format on every device.
+class FusedDeformConvs(nn.Module):
+    """Several `DeformConv`, each for a map of its own, for inference; always in float32, as places are regressed.
 
-    On processors, where that operator reads channel by channel, taps are weighted bags of four cells.
+    On processors, where torchvision's operator reads channel by channel, taps are weighted bags of four cells.
+
+    Args:
+        layers: L of them.
+        options: Packing.
     """
 
-    def __init__(self, layer: DeformConv, options: FuseOptions) -> None:
+    def __init__(self, layers: Sequence[DeformConv], options: FuseOptions) -> None:
         super().__init__()
-        weight = layer.weight.detach().float()
+        weight = torch.stack([layer.weight.detach().float() for layer in layers])
         self.in_bags = options.packs(weight)
-        weight = weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous() if self.in_bags else weight
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.offset_weight, self.offset_bias = (
-            nn.Parameter(p.detach().float(), requires_grad=False) for p in layer.conv_offset.parameters()
-        )
+        weight = weight.permute(0, 3, 4, 2, 1).flatten(1, 3) if self.in_bags else weight.flatten(0, 1)
+        self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        offsets, biases = zip(*(layer.conv_offset.parameters() for layer in layers), strict=True)
+        exact = replace(options, dtype=torch.float32)
+        self.offsets = Convolution(torch.cat(offsets), torch.cat(biases), exact, groups=len(layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        """As `DeformConv.forward`, in the input's number format."""
-        exact = x.float().contiguous()
-        offsets = F.conv2d(exact, self.offset_weight, self.offset_bias, padding=1)
-        found = self._from_bags(exact, offsets) if self.in_bags else deform_conv(exact, offsets, self.weight)
-        return found.to(x.dtype)
+        """Convolve.
+
+        Args:
+            x: [B, L, K, H, W] float32.
+
+        Returns:
+            [B, L, K, H, W] float32.
+        """
+        offsets = self.offsets(x.flatten(1, 2))
+        if self.in_bags:
+            return self._from_bags(x, offsets)
+        return deform_conv(x.flatten(1, 2), offsets, self.weight).reshape(x.shape)
 
     def _from_bags(self, x: Tensor, offsets: Tensor) -> Tensor:
-        """As `deform_conv`, by weights [9 K, C]."""
-        rows, width, *size = x.shape
-        moved = offsets.view(rows, 3, 3, 2, *size).permute(0, 4, 5, 1, 2, 3)
-        ends, weights = [], []
-        for axis, cells in enumerate(size):
-            taps, places = torch.arange(-1, 2), torch.arange(cells)
-            still = places.view(-1, 1, 1, 1) + taps[:, None] if axis == 0 else places.view(-1, 1, 1) + taps
-            where = moved[..., axis] + still.to(x)
-            low = where.floor()
-            both = torch.stack([low, low + 1], dim=-1).long()
-            ends.append(both.clamp(0, cells - 1))
-            share = where - low
-            weights.append(torch.stack([1 - share, share], dim=-1) * (both == ends[-1]))
-        first = torch.arange(rows).view(-1, 1, 1, 1, 1, 1, 1) * size[0] * size[1]
-        bags = first + ends[0][..., :, None] * size[1] + ends[1][..., None, :]
-        table = x.permute(0, 2, 3, 1).reshape(-1, width)
-        shares = (weights[0][..., :, None] * weights[1][..., None, :]).view(-1, 4)
-        columns = F.embedding_bag(bags.view(-1, 4), table, mode="sum", per_sample_weights=shares)
-        return (columns.view(rows, -1, 9 * width) @ self.weight).transpose(1, 2).reshape(rows, -1, *size)
+        """As `deform_conv`, by weights [L, 9 K, K]."""
+        rows, levels, width, height, breadth = x.shape
+        moved = offsets.reshape(rows * levels, 3, 3, 2, height, breadth).permute(0, 4, 5, 1, 2, 3)
+        where = moved + _tap_places(height, breadth)
+        low = where.floor()
+        share = where - low
+        ends = torch.stack([low, low + 1], dim=-1)
+        limits = ends.new_tensor([[height - 1], [breadth - 1]])
+        inside = torch.clamp(ends, torch.zeros_like(limits), limits)
+        weights = torch.stack([1 - share, share], dim=-1) * (inside == ends)
+        cells = inside[..., 0, :, None] * breadth + inside[..., 1, None, :]
+        first = torch.arange(0, rows * levels * height * breadth, height * breadth)
+        bags = cells.long() + first.view(-1, 1, 1, 1, 1, 1, 1)
+        shares = weights[..., 0, :, None] * weights[..., 1, None, :]
+        table = x.permute(0, 1, 3, 4, 2).reshape(-1, width)
+        columns = F.embedding_bag(bags.view(-1, 4), table, mode="sum", per_sample_weights=shares.view(-1, 4))
+        found = columns.view(rows, levels, -1, 9 * width) @ self.weight
+        return found.transpose(2, 3).view_as(x)
+
+
+@cache
+def _tap_places(height: int, width: int) -> Tensor:
+    """[height, width, 3, 3, 2] y and x of the taps of every cell, not moved."""
+    axes = (torch.arange(n)[:, None] + torch.arange(-1, 2) for n in (height, width))
+    lines, columns = torch.meshgrid(*(a.flatten().float() for a in axes), indexing="ij")
+    return torch.stack([lines, columns], dim=-1).view(height, 3, width, 3, 2).transpose(1, 2).contiguous()
 
 
 def deform_roi_pool(
@@ -143,19 +162,18 @@ def _pooled(
     """
     height, width = features.shape[-2:]
     corners = rois_xyxy.to(features)
-    corners = torch.sign(corners) * torch.floor(corners.abs() + 0.5)
+    corners = torch.trunc(corners.add(corners.sign(), alpha=0.5))
     low, high = corners[:, :2] * scale - 0.5, (corners[:, 2:] + 1) * scale - 0.5
     sides = (high - low).clamp(min=SMALLEST_SIDE)
     bins = torch.arange(size, device=features.device, dtype=features.dtype)
-    starts = low[..., None] + bins * (sides / size)[..., None]
-    across, down = starts[:, 0, None, :], starts[:, 1, :, None]
+    places = torch.stack([bins.expand(size, size), bins[:, None].expand(size, size)])
+    starts = low[..., None, None] + places * (sides / size)[..., None, None]
     if offsets is not None:
-        moved = offsets * (sides * REACH)[..., None, None]
-        across, down = across + moved[:, 0], down + moved[:, 1]
-    columns, column_weights = _axis(across, sides[:, 0] / size, width)
-    lines, line_weights = _axis(down, sides[:, 1] / size, height)
-    cells = lines[..., :, None] * width + columns[..., None, :] + (rows * height * width)[:, None, None, None, None]
-    weights = line_weights[..., :, None] * column_weights[..., None, :]
+        starts = starts + offsets * (sides * REACH)[..., None, None]
+    lattice, weights = _lattice(starts, sides / size, (width, height))
+    cells = lattice[:, 1, ..., :, None] * width + lattice[:, 0, ..., None, :]
+    cells = cells + (rows * (height * width))[:, None, None, None, None]
+    weights = weights[:, 1, ..., :, None] * weights[:, 0, ..., None, :]
     table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
     bags = F.embedding_bag(
         cells.flatten(0, 2).flatten(1), table, mode="sum", per_sample_weights=weights.flatten(0, 2).flatten(1)
@@ -207,25 +225,26 @@ def _chunks(rows: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
         yield part, slice(low, high + 1), rows[part] - low
 
 
-def _axis(starts: Tensor, lengths: Tensor, cells: int) -> tuple[Tensor, Tensor]:
-    """Cells and weights of the samples along one axis.
+def _lattice(starts: Tensor, lengths: Tensor, cells_wh: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Cells and weights of the samples along both axes.
 
     Args:
-        starts: [N, P or 1, P or 1] first sample of each bin, in cells.
-        lengths: [N] length of a bin in cells.
-        cells: Along the axis.
+        starts: [N, 2, P, P] x and y of the first sample of each bin, in cells.
+        lengths: [N, 2] sides of a bin in cells.
+        cells_wh: Along both axes.
 
     Returns:
-        Cells [N, ..., 8] int64, and their weights in the mean over those samples that count.
+        Cells [N, 2, P, P, 8] int64, and their weights in the mean over those samples that count.
     """
     steps = torch.arange(SAMPLES, device=starts.device, dtype=starts.dtype) / SAMPLES
-    places = starts[..., None] + (lengths[:, None] * steps)[:, None, None]
-    counted = ((places >= -0.5) & (places <= cells - 0.5)).to(places)
-    places = places.clamp(0, cells - 1)
-    first, last = places.detach().floor(), places.detach().ceil()
-    share = places - first
+    places = starts[..., None] + (lengths[..., None] * steps)[:, :, None, None]
+    last = starts.new_tensor([cells - 1 for cells in cells_wh]).view(2, 1, 1, 1)
+    exact, places = places.detach(), torch.clamp(places, torch.zeros_like(last), last)
+    counted = ((exact - places.detach()).abs() <= 0.5).to(places)
+    low, high = places.detach().floor(), places.detach().ceil()
+    share = places - low
     weights = counted / counted.sum(dim=-1, keepdim=True).clamp(min=1)
-    both = torch.cat([first, last], dim=-1).long()
+    both = torch.cat([low, high], dim=-1).long()
     return both, torch.cat([weights * (1 - share), weights * share], dim=-1)
 
 

@@ -571,7 +571,8 @@ def objective(case: Case) -> None:
     candidates = anchor_candidates(cls, loc, tracker.network.anchors)
     none = torch.zeros(count, 2, dtype=torch.float64)
     region = SizedRegion(torch.zeros(count, 1), none, none, none, none)
-    windowed = tracker.apply_window(candidates, OneStreamState(none, none), region)
+    output = tracker.output(candidates, OneStreamState(none, none), region)
+    assert output.windowed_scores is not None
     criterion, drawn = criterion_of(experiment), labels(case)
     learn = SequenceObjective(tracker, lambda found, _boxes: criterion.box_losses(found, drawn), config.slt)
     share = count / c["num_samples"]
@@ -586,16 +587,15 @@ def objective(case: Case) -> None:
         [""] * count,
         share,
     )
-    output = TrackerOutput(candidates, windowed, windowed)
     losses = learn.losses(output, explored)
     losses.total.backward()
     assert cls.grad is not None
     assert loc.grad is not None
     policy = learn.policy
-    chosen = policy.log(windowed).gather(1, explored.choices[:, None])[:, 0]
+    chosen = policy.log(output.windowed_scores).gather(1, explored.choices[:, None])[:, 0]
     named = {
-        "final_score": windowed,
-        "inverse_sigmoid": policy.scaled(windowed) / c["TEMP"],
+        "final_score": output.windowed_scores,
+        "inverse_sigmoid": policy.scaled(output.windowed_scores) / c["TEMP"],
         "log_prob_selected": chosen,
         "cls_loss": losses.terms["Loss/policy"] * share,
         "reg_loss": losses.terms["Loss/loc"] * share,
