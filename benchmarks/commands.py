@@ -16,6 +16,7 @@ from subprocess import CalledProcessError, TimeoutExpired
 from lib.methods import load_experiment
 from lib.paths import checkpoint_folder
 
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # to look for GPUs otherwise keeps forks from using them
 for _name in ("lib.bench", "lib.train", "torch._dynamo", "torch.utils.tensorboard"):
     import_module(_name)  # what every command would otherwise import for itself, in eight seconds
 

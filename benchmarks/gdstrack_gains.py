@@ -182,6 +182,7 @@ def main() -> None:
     add = parser.add_argument
     add("--save_dir", type=Path, default=Path("output/gains"))
     add("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    add("--beginnings", nargs="+", choices=list(BEGINNINGS), default=list(BEGINNINGS), help="only these")
     add("--jobs", type=int, default=available_cores(), help="processes, of one thread each")
     add("--device", default="cpu", help="cpu or cuda")
     add("--scale", type=float, default=1.0, help="share of the configurations' samples per epoch")
@@ -199,7 +200,7 @@ def main() -> None:
     bench = Bench(args.save_dir, *sizes, args.scale, args.device, tuple(args.set), deadline)
     overlap = bench.make_data()
     with ProcessPoolExecutor(args.jobs, get_context("fork")) as pool:
-        chains = [(name, seed) for seed in args.seeds for name in BEGINNINGS]
+        chains = [(name, seed) for seed in args.seeds for name in args.beginnings]
         for (name, seed), end in zip(chains, pool.map(bench.chain, *zip(*chains, strict=True)), strict=True):
             print(f"seed {seed}, {name}: {end}", flush=True)
     found = {seed: bench.scores(seed) for seed in args.seeds}

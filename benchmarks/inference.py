@@ -47,6 +47,7 @@ from lib.deploy import (
     quantise,
     write_graphs,
 )
+from lib.device import synchronise
 from lib.methods.ostrack import OSTrack, OSTrackTracker
 from lib.models.backbones import OneStreamViT, ViTOptions
 from lib.models.heads import CenterHead
@@ -57,6 +58,7 @@ from lib.track import CropSettings, OneStreamState, SearchRegion
 BOX = [500.0, 300.0, 120.0, 90.0]
 ELIMINATING = (3, 6, 9)
 SIDE = 1536
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -96,21 +98,26 @@ def random_network(search: int, ce: tuple[int, ...]) -> OSTrack:
     return OSTrack(OneStreamViT(options), CenterHead(768)).eval()
 
 
-def best_times(ways: dict[str, Callable[[], object]], repeats: int, seconds: float) -> dict[str, float]:
+def best_times(
+    ways: dict[str, Callable[[], object]], repeats: int, seconds: float, device: torch.device = CPU
+) -> dict[str, float]:
     """Seconds of the quickest run of each, one after another in every round; the first round does not count.
 
     At least `repeats` rounds; more, up to five times as many, as long as all together take less than `seconds`. With
-    one thread they are seconds of the processor, which other work on the machine hardly changes.
+    one thread they are seconds of the processor, which other work on the machine hardly changes. Of another device,
+    which is waited for, they are seconds of the clock.
     """
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = time.process_time if device == CPU and torch.get_num_threads() == 1 else time.perf_counter
     best = dict.fromkeys(ways, float("inf"))
     begun = time.perf_counter()
     for number in range(5 * repeats + 1):
         if number > repeats and time.perf_counter() - begun > seconds:
             break
         for name, call in ways.items():
+            synchronise(device)
             start = clock()
             call()
+            synchronise(device)
             taken = clock() - start
             if number:
                 best[name] = min(best[name], taken)

@@ -60,7 +60,7 @@ class PlainMAT(nn.Module):
         shuffle = torch.argsort(noise, dim=1)
         restore = torch.argsort(shuffle, dim=1)
         visible = torch.gather(x, 1, shuffle[:, :kept].unsqueeze(-1).repeat(1, 1, c))
-        mask = torch.ones(b, n)
+        mask = torch.ones(b, n, device=x.device)
         mask[:, :kept] = 0
         return visible, torch.gather(mask, 1, restore), restore
 

@@ -77,3 +77,17 @@ def show(title: str, rows: dict[str, dict[str, Any]]) -> None:
     print(title)
     for name, row in rows.items():
         print(f"  {name:<9}" + "  ".join(f"{k} {v:.4g}" for k, v in row.items()), flush=True)
+
+
+def markdown(title: str, rows: dict[str, dict[str, Any]]) -> str:
+    """The rows as a table whose first column is their names; all rows have the first one's keys, or fewer."""
+    keys = list(dict.fromkeys(key for row in rows.values() for key in row))
+    lines = [
+        f"{title}:",
+        "",
+        f"| | {' | '.join(key.replace('_', ' ') for key in keys)} |",
+        "|---|" + "---:|" * len(keys),
+    ]
+    for name, row in rows.items():
+        lines.append(f"| {name} | {' | '.join(f'{row[k]:.4g}' if k in row else '' for k in keys)} |")
+    return "\n".join(lines) + "\n"

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 
+from lib.files import sentence
+
 LIFE, DEATH = "TRACKING_WORKER_LIFE", "TRACKING_WORKER_DEATH"
 """Environment of a child of `run_in_child`: number of its predecessors, and reason of the last one's death."""
 
@@ -38,7 +40,7 @@ def run_command(run: Callable[[], int | None], debug: bool = False, interrupted:
         if debug:
             raise
         if is_first_to_report(str(error)):
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
 
 

@@ -13,6 +13,29 @@ import yaml
 
 
 @contextmanager
+def naming(path: Path | str, temporary: Path | str = "") -> Iterator[None]:
+    """Give errors of the system that come without a file name this one: a full disk is met when bytes are written.
+
+    Args:
+        path: The file.
+        temporary: Its name while it is written; errors name `path` in its place.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
+
+
+def sentence(error: BaseException) -> str:
+    """An error for a reader; those of the system as `FILE: what is wrong`."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
+
+
+@contextmanager
 def replacing(path: Path | str) -> Iterator[IO[bytes]]:
     """A binary file to write; it takes the place of `path` when the block ends well.
 
@@ -32,7 +55,7 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
         if not _may_run(left.name.split(".")[-2]):
             left.unlink(missing_ok=True)
     try:
-        with temporary.open("wb") as file:
+        with naming(path, temporary), temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Makes the network in pretrained/ again, from nothing but this repository: procedural sequences, training, release files.
 # About half an hour on two CPU cores. Needs 600 MB below output/pretraining.
+#   bash scripts/train_shipped_network.sh
+#   bash scripts/train_shipped_network.sh lifelike     (another hour: the second course, into output/pretraining alone)
+# The second course goes on from pretrained/synthetic_small.safetensors with photographs and cut-outs of free packages
+# (scripts/collect_pictures.py says which and how to install them; ROOT=folder if Debian packages are unpacked there).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=.venv/bin/python
@@ -9,6 +13,13 @@ python=.venv/bin/python
 out=output/pretraining
 
 "$python" tracking/make_synthetic_data.py --output "$out/synthetic/train" --split train --sequences 1680 --frames 24 --seed 1
+if [ "${1:-}" = lifelike ]; then
+    "$python" scripts/collect_pictures.py --output "$out/pictures" --root "${ROOT:-/}"
+    "$python" tracking/make_synthetic_data.py --output "$out/synthetic/photo" --sequences 2000 --frames 24 --seed 1 \
+        --lifelike --pictures "$out/pictures/train"
+    "$python" tracking/train.py --script ostrack --config synthetic_lifelike --mode single --data_dir "$out" --save_dir "$out"
+    exit
+fi
 "$python" tracking/train.py --script ostrack --config synthetic_small --mode single --data_dir "$out" --save_dir "$out"
 for ending in safetensors json; do
     cp "$out/checkpoints/train/ostrack/synthetic_small/OSTrack_ep0022.$ending" "pretrained/synthetic_small.$ending"

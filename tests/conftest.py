@@ -17,11 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all",
         action="store_true",
-        help="golden cases: run the bundled ones that repeat another one at published size too, and whole videos twice",
+        help="run what repeats another test's proof too, such as golden cases of published size and their whole videos",
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark as slow what runs the user's commands, and golden cases of networks, whose weights a manifest lists.
 
     Tests of engines come last: what these leave in the process can crash a later fork.
@@ -31,6 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_command = "e2e" in item.path.parts
         if is_command or (case is not None and "manifest" in str(case.data.get("weights"))):
             item.add_marker(pytest.mark.slow)
+    if not config.getoption("--all"):
+        repeated = [item for item in items if item.get_closest_marker("repeated")]
+        items[:] = [item for item in items if item not in repeated]
+        config.hook.pytest_deselected(items=repeated)
     items.sort(key=lambda item: item.get_closest_marker("engines") is not None)
 
 

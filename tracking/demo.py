@@ -124,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
             return show(drawn(), source.name) if options.show else True
 
         out = follow(session, grabs, first, box, video, options.max_frames, on_frame, options.source)
-    write_boxes(boxes, out.boxes_xywh, "float_comma3")
+        write_boxes(boxes, out.boxes_xywh, "float_comma3")  # before the video's end, which may not be written
     print("\n".join(summary(out, source)))
     print(f"boxes:   {boxes}" + ("" if video is None else f"\nvideo:   {video.path}"))
     if video is not None and video.note:

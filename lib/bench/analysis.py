@@ -40,6 +40,7 @@ from lib.bench.results import MANIFEST, find_results, read_manifest, read_scorab
 from lib.config import ConfigError
 from lib.data import Boxes, Video, opposite_corners_to_xywh
 from lib.data.datasets import positive
+from lib.files import naming
 from lib.methods import load_experiment
 from lib.paths import repository_root
 from lib.registry import listed
@@ -231,10 +232,11 @@ class Comparison:
         Returns:
             The page.
         """
-        export(self.runs, self.attributes, folder, self.title)
         heading = title or f"{self.runs[0].name} on {self.title}"
         parts = heading, self.title, self.runs, self.videos, self.attributes, training_log, folder
-        return build_report(*parts, about=about)
+        with naming(folder):
+            export(self.runs, self.attributes, folder, self.title)
+            return build_report(*parts, about=about)
 
 
 def load_runs(

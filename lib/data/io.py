@@ -123,11 +123,11 @@ def parse_boxes(text: str, name: str, columns: int = 4) -> Boxes:
     for number, row in enumerate(rows, 1):
         if len(row) != columns:
             line = text.lstrip("\ufeff").splitlines()[number - 1]
-            raise AnnotationError(f"{name}, line {number}: expected {columns} numbers, found {len(row)}: {line[:80]!r}")
+            raise AnnotationError(f"{_line(name, number)}: expected {columns} numbers, found {len(row)}: {line[:80]!r}")
     boxes = np.array(rows, dtype=np.float64).reshape(-1, columns)
     if np.isinf(boxes).any():
         number = int(np.isinf(boxes).any(axis=1).argmax())
-        raise AnnotationError(f"{name}, line {number + 1}: a coordinate is infinite: {rows[number]}")
+        raise AnnotationError(f"{_line(name, number + 1)}: a coordinate is infinite: {rows[number]}")
     return boxes
 
 
@@ -191,8 +191,13 @@ def number_rows(text: str, name: str) -> list[list[float]]:
         except ValueError as error:
             problem = problem or str(error)
         if problem:
-            raise AnnotationError(f"{name}, line {number}: {problem}: {line[:80]!r}")
+            raise AnnotationError(f"{_line(name, number)}: {problem}: {line[:80]!r}")
     return rows
+
+
+def _line(name: str, number: int) -> str:
+    """A line for a message; text that is one line of a file comes with its place as name."""
+    return name if re.search(r", line \d+$", name) else f"{name}, line {number}"
 
 
 def to_number(text: str) -> float:

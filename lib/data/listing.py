@@ -95,7 +95,8 @@ def check_name(name: str) -> str:
         ValueError: It is empty, leads out of its folder, or has a backslash or a control character.
     """
     if not name.isprintable() or "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
-        raise ValueError(f"{name!r} is not a name of a video (a name has no '..', no backslash, no '/' at its ends)")
+        rule = "a name has no '..', no backslash, no '/' at its ends, no characters that cannot be seen"
+        raise ValueError(f"{name!r} is not a name of a video ({rule})")
     return name
 
 

@@ -5,18 +5,19 @@ The kernels and their order are those of the call itself, and so are the results
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+log = logging.getLogger("lib.deploy")
 EAGER_CALLS = 2
 """Calls with the same shapes before a graph is captured: they warm the kernels up, and a shape that comes once or twice
 at the end of an evaluation costs no capture."""
-Key = tuple[tuple[torch.Size, torch.dtype] | None, ...]
 
 
 @dataclass
@@ -25,12 +26,12 @@ class _Captured:
 
     Attributes:
         graph: The graph.
-        inputs: Tensors that arguments are copied to.
+        inputs: Leaves of its arguments; the tensors among them are what later ones are copied to.
         output: Output whose tensors the graph overwrites.
     """
 
     graph: torch.cuda.CUDAGraph
-    inputs: list[Tensor | None]
+    inputs: list[Any]
     output: Any
 
 
@@ -40,37 +41,61 @@ class GraphedCall:
     All graphs share one memory pool: outputs are copied out before the next call.
 
     Args:
-        call: Takes tensors or None by position; gives tensors, mappings and dataclasses of them. It may not wait for
-            the device.
+        call: Takes, by position, and gives tensors, numbers, None, and mappings, dataclasses, lists and tuples of them.
+            It may not wait for the device: a call that does is computed kernel by kernel, and the log says so.
     """
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call
-        self._seen: Counter[Key] = Counter()
-        self._captured: dict[Key, _Captured] = {}
+        self._seen: Counter[tuple[Any, ...]] = Counter()
+        self._captured: dict[tuple[Any, ...], _Captured] = {}
         self._pool: Any = None
+        self.capturable = True
 
-    def __call__(self, *arguments: Tensor | None) -> Any:
-        key: Key = tuple(None if a is None else (a.shape, a.dtype) for a in arguments)
+    def __call__(self, *arguments: Any) -> Any:
+        given = list(leaves(arguments))
+        key = tuple((x.dtype, x.shape) if isinstance(x, Tensor) else x for x in given)
         captured = self._captured.get(key)
         if captured is None:
             self._seen[key] += 1
-            if self._seen[key] <= EAGER_CALLS:
+            if self.capturable and self._seen[key] > EAGER_CALLS:
+                try:
+                    captured = self._captured[key] = self._capture(arguments)
+                except RuntimeError as error:
+                    self.capturable = False
+                    name = getattr(self._call, "__name__", type(self._call).__name__)
+                    log.warning("%s is computed kernel by kernel, since it is no CUDA graph: %s", name, error)
+            if captured is None:
                 return self._call(*arguments)
-            captured = self._captured[key] = self._capture(arguments)
-        for held, given in zip(captured.inputs, arguments, strict=True):
-            if held is not None and given is not None:
-                held.copy_(given, non_blocking=True)
+        for held, value in zip(captured.inputs, given, strict=True):
+            if isinstance(value, Tensor):
+                held.copy_(value, non_blocking=True)
         captured.graph.replay()
         return map_tensors(captured.output, torch.clone)
 
-    def _capture(self, arguments: tuple[Tensor | None, ...]) -> _Captured:
+    def _capture(self, arguments: tuple[Any, ...]) -> _Captured:
         self._pool = self._pool or torch.cuda.graph_pool_handle()
-        inputs = [None if a is None else a.clone() for a in arguments]
-        graph = torch.cuda.CUDAGraph()
+        own, graph = map_tensors(arguments, torch.clone), torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
-            output = self._call(*inputs)
-        return _Captured(graph, inputs, output)
+            output = self._call(*own)
+        return _Captured(graph, list(leaves(own)), output)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What nested dataclasses, mappings, lists and tuples are made of, in order.
+
+    Args:
+        value: One of these, or a leaf itself.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, f.name) for f in fields(value)]
+    elif isinstance(value, dict):
+        value = [*value, *value.values()]
+    if not isinstance(value, (list, tuple)):
+        yield value
+        return
+    for part in value:
+        yield from leaves(part)
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -111,11 +111,12 @@ def prepare(tracker: Tracker, inference: Inference = PLAIN) -> Tracker:
         return _compute_by_engine(tracker, inference)
     if isinstance(tracker, StagedTracker) and inference.dtype in (torch.float32, torch.bfloat16):
         prepared = fuse_tracker(tracker, FuseOptions(inference.dtype, pack=not inference.compiled, grid=tracker.grid))
-        plain = getattr(prepared.network, tracker.frame_call, prepared.network.forward)
-        call = torch.compile(plain) if inference.compiled else plain
-        call = GraphedCall(call) if inference.cuda_graph and tracker.device.type == "cuda" else call
-        if call is not plain:
-            setattr(prepared.network, plain.__name__, call)
+        for name in [n for n in tracker.frame_calls if hasattr(prepared.network, n)] or ["forward"]:
+            plain = getattr(prepared.network, name)
+            call = torch.compile(plain) if inference.compiled else plain
+            call = GraphedCall(call) if inference.cuda_graph and tracker.device.type == "cuda" else call
+            if call is not plain:
+                setattr(prepared.network, name, call)
         return prepared
     network = getattr(tracker, "network", None)
     if inference.compiled:

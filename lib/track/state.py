@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -203,6 +205,10 @@ def row_keys(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
     return torch.tensor(checks, dtype=torch.int64)
 
 
+WORTH_A_THREAD = 1 << 14
+"""Numbers of a row from which on rows are drawn by threads: a millisecond or so."""
+
+
 def row_noise(seed: int, keys: Tensor, steps: Tensor, shape: Sequence[int], normal: bool = False) -> Tensor:
     """Random numbers that depend on nothing but seed, sequence and frame, whatever else is in the batch.
 
@@ -219,6 +225,16 @@ def row_noise(seed: int, keys: Tensor, steps: Tensor, shape: Sequence[int], norm
     Returns:
         [B, *shape] float64 on the CPU.
     """
-    streams = [np.random.default_rng([seed, *row]) for row in zip(keys.tolist(), steps.tolist(), strict=True)]
-    drawn = [(rng.standard_normal if normal else rng.random)(tuple(shape)) for rng in streams]
-    return torch.from_numpy(np.stack(drawn)) if drawn else torch.zeros(0, *shape, dtype=torch.float64)
+    drawn = np.empty((len(keys), *shape))
+
+    def draw(i: int) -> None:
+        stream = np.random.default_rng([seed, int(keys[i]), int(steps[i])])
+        (stream.standard_normal if normal else stream.random)(out=drawn[i])
+
+    if len(keys) > 1 and drawn[0].size >= WORTH_A_THREAD:
+        with ThreadPoolExecutor(min(len(keys), os.cpu_count() or 1)) as pool:
+            list(pool.map(draw, range(len(keys))))
+    else:
+        for i in range(len(keys)):
+            draw(i)
+    return torch.from_numpy(drawn)

@@ -246,7 +246,8 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
         device: The network's; crops go there.
         normalise: From crops to the network's input; the identity once normalisation is part of the network.
         grid: Cells along a side of a search region.
-        frame_call: Name of the network's method that does the larger part of a frame, from tensors to tensors.
+        frame_calls: Names of the network's methods that do the larger part of a frame, from tensors to tensors and, on
+            a GPU, without waiting for the device.
         size_momentum: TEST.SIZE_MOMENTUM, see `damp_sizes`; None takes sizes as they are found.
     """
 
@@ -254,7 +255,7 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
     device: torch.device
     normalise: nn.Module
     grid: int
-    frame_call = "locate"
+    frame_calls: tuple[str, ...] = ("locate",)
     size_momentum: float | None = None
 
     @abstractmethod

@@ -24,6 +24,7 @@ import torch
 from lib import distributed
 from lib.command import is_first_to_report
 from lib.data import TooManyBadSamplesError, WorkerError, machine_trouble
+from lib.files import sentence
 from lib.launch import end_with_parent
 from lib.models import WeightsError
 from lib.registry import UnknownNameError
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except WRONG_SETUP as error:
         if is_first_to_report(str(error)):
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
         return 2
     try:
         run_to_end(trainer, world)
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         end_workers()
         explained = isinstance(error, (TrainingError, TooManyBadSamplesError, WorkerError))
         explained = explained or (isinstance(error, OSError) and error.errno in DISK_TROUBLE)
-        reason = machine_trouble(error) or (str(error) if explained else traceback.format_exc())
+        reason = machine_trouble(error) or (sentence(error) if explained else traceback.format_exc())
         if world.size > 1 and not explained and any(sign in str(error).lower() for sign in LOST_PEER):
             reason = "another process of this training has ended"
         if is_first_to_report(reason):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data import Box, Boxes, Image, Video, iou_xywh
+from lib.files import naming
 from lib.viz.draw import TRUTH, BoxMark, colour, draw_frame
 
 CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
@@ -115,10 +116,12 @@ class VideoWriter:
         frame = rgb[: max(2, h - h % 2), : max(2, w - w % 2)]
         if self._writer is None:
             self._size = (frame.shape[1], frame.shape[0])
-            self._writer = self._open()
+            with naming(self.path):
+                self._writer = self._open()
         if (frame.shape[1], frame.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        self._writer.write(_bgr(frame))
+        with naming(self.path):
+            self._writer.write(_bgr(frame))
         self.frames += 1
 
     def _open(self) -> cv2.VideoWriter | _H264Writer:
@@ -141,11 +144,13 @@ class VideoWriter:
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         if self._writer is None:
             return
-        self._writer.release()
-        self._writer = None
-        if kind is None:
-            os.replace(self._part, self.path)
-        else:
+        writer, self._writer = self._writer, None
+        try:
+            with naming(self.path):
+                writer.release()
+                if kind is None:
+                    os.replace(self._part, self.path)
+        finally:
             self._part.unlink(missing_ok=True)
 
 

@@ -24,10 +24,10 @@ SIAMATTN = (
     "TRAIN.ROI_PER_IMG=2",
     "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:sequences=3,length=12,width=96,height=96']",
 )
-FRAMES = ("DATA.TRAIN.SAMPLE_PER_EPOCH=40", "TRAIN.BATCH_SIZE=4", "TRAIN.SCHEDULER.WARMUP_EPOCHS=0")
+FRAMES = ("DATA.TRAIN.SAMPLE_PER_EPOCH=24", "TRAIN.BATCH_SIZE=4", "TRAIN.SCHEDULER.WARMUP_EPOCHS=0")
 CLIPS = (
     "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:sequences=2,length=24,width=96,height=96']",
-    "DATA.TRAIN.SAMPLE_PER_EPOCH=20",
+    "DATA.TRAIN.SAMPLE_PER_EPOCH=12",
     "TRAIN.BATCH_SIZE=2",
     "SLT.FRAMES=4",
 )
@@ -41,12 +41,12 @@ THAWING = (
 @pytest.mark.parametrize(
     ("script", "config", "own"),
     [
-        ("transt", "synthetic_small", (*TRANST, *FRAMES)),
+        pytest.param("transt", "synthetic_small", (*TRANST, *FRAMES), marks=pytest.mark.repeated),
         ("slt_transt", "slt_synthetic", (*TRANST, *CLIPS)),
         ("trdimp", "synthetic_small", (*TRDIMP, *FRAMES)),
-        ("slt_trdimp", "slt_synthetic", (*TRDIMP, *CLIPS)),
-        ("siamrpnpp", "synthetic_small", (*SIAMRPN, *FRAMES, *THAWING)),
-        pytest.param("siamattn", "synthetic_small", (*SIAMATTN, *FRAMES, *THAWING), marks=pytest.mark.slow),
+        pytest.param("slt_trdimp", "slt_synthetic", (*TRDIMP, *CLIPS), marks=pytest.mark.repeated),
+        pytest.param("siamrpnpp", "synthetic_small", (*SIAMRPN, *FRAMES, *THAWING), marks=pytest.mark.repeated),
+        ("siamattn", "synthetic_small", (*SIAMATTN, *FRAMES, *THAWING)),
         ("slt_siamrpnpp", "slt_synthetic", (*SIAMRPN, *CLIPS, "SLT.MICRO_FRAMES=4")),
     ],
 )

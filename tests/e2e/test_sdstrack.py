@@ -21,6 +21,7 @@ SMALL = (
     "TRAIN.NUM_WORKER=1",
     "TEST.EPOCH=2",
 )
+STATES = ("TRAIN.STATE_INTERVAL_STEPS=1",)
 SETS = {
     "cvpr2024_rgbd": ("depthtrack", {"train": "depthtrack/train", "val": "depthtrack/train"}),
     "cvpr2024_rgbt": (
@@ -48,25 +49,24 @@ def training(save: Path, data: Path, config: str, *more: object) -> list[str]:
     return [str(a) for a in ("tracking/train.py", *fixed, *more, "--set", *SMALL)]
 
 
+def check_training(told: str, validates: bool) -> None:
+    assert "group 0 (Adapter|multimodal)" in told
+    assert ("val epoch 2/2" in told) == validates
+
+
 @pytest.mark.parametrize(
-    ("config", "mode"),
+    ("config", "mode", "workspace", "dataset"),
     [
-        ("cvpr2024_rgbd", ("--mode", "single")),
-        ("cvpr2024_rgbt", ("--mode", "multiple", "--nproc_per_node", "2")),
-        ("cvpr2024_rgbe", ("--mode", "single")),
+        ("cvpr2024_rgbt", ("--mode", "multiple", "--nproc_per_node", "2"), "RGBT", "LasHeR"),
+        ("cvpr2024_rgbe", ("--mode", "single"), "RGBE", "VisEvent"),
     ],
 )
-def test_published_configurations_train(
-    config: str, mode: tuple[str, ...], tmp_path: Path, data: Path, command: Run
+def test_published_configurations_train_and_their_workspaces_test(
+    config: str, mode: tuple[str, ...], workspace: str, dataset: str, tmp_path: Path, data: Path, command: Run
 ) -> None:
-    told = command(*training(tmp_path, data, config, *mode))
-    assert "group 0 (Adapter|multimodal)" in told.stdout
-    assert ("val epoch 2/2" in told.stdout) == (config != "cvpr2024_rgbe")
+    check_training(command(*training(tmp_path, data, config, *mode)).stdout, validates=config != "cvpr2024_rgbe")
     weights = load_file(tmp_path / f"checkpoints/train/sdstrack/{config}/SDSTrack_ep0002.safetensors")
     assert all(torch.isfinite(w).all() for w in weights.values())
-    if config == "cvpr2024_rgbd":
-        return
-    workspace, dataset = ("RGBT", "LasHeR") if config == "cvpr2024_rgbt" else ("RGBE", "VisEvent")
     script = f"{workspace}_workspace/test_{workspace.lower()}_mgpus.py"
     named = ("--script_name", "sdstrack", "--yaml_name", config, "--dataset_name", dataset, "--mode", "sequential")
     places = ("--save_dir", tmp_path, "--data_dir", data, "--output", tmp_path / "results")
@@ -75,13 +75,17 @@ def test_published_configurations_train(
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, data: Path, command: Run) -> None:
     """The masks of the second pass are drawn as they would have been."""
-    more = ("--mode", "single", "--set", "TRAIN.STATE_INTERVAL_STEPS=1")
-    command(*training(tmp_path / "whole", data, "cvpr2024_rgbe", *more))
-    arguments = training(tmp_path / "killed", data, "cvpr2024_rgbe", *more)
-    kill_between_epochs(tmp_path / "killed/checkpoints/train/sdstrack/cvpr2024_rgbe", arguments)
-    command(*arguments)
-    whole, killed = (
-        load_file(tmp_path / run / "checkpoints/train/sdstrack/cvpr2024_rgbe/SDSTrack_ep0002.safetensors")
-        for run in ("whole", "killed")
-    )
-    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    ends = []
+    for run in ("whole", "killed"):
+        arguments = training(tmp_path / run, data, "cvpr2024_rgbd", "--mode", "single", "--set", *STATES)
+        folder = tmp_path / run / "checkpoints/train/sdstrack/cvpr2024_rgbd"
+        if run == "killed":
+            kill_between_epochs(folder, arguments)
+            assert not list(folder.glob("*_ep0002*")), "nothing was left to resume"
+        told = command(*arguments).stdout
+        assert ("resumed at epoch" in told) == (run == "killed")
+        if run == "whole":
+            check_training(told, validates=True)
+        ends.append(load_file(folder / "SDSTrack_ep0002.safetensors"))
+    assert all(torch.isfinite(w).all() for w in ends[0].values())
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())

@@ -12,22 +12,32 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 REPEATED = (
+    "cstrack/case_s2_multiframe",
+    "gdstrack/case_backbone",
+    "gdstrack/case_forward_stage1",
+    "gdstrack/case_forward_stage2",
+    "gdstrack/case_mat_forward",
     "gdstrack/case_track_video_b",
     "loretrack/case_loretrack128_forward",
     "loretrack/case_loretrack192_forward",
     "loretrack/case_ostrack256_train_step",
     "loretrack/case_ostrack256ce_forward_all",
+    "loretrack/case_ostrack256ce_forward_keep085",
     "loretrack/case_ostrack256ce_forward_keep1",
     "loretrack/case_tracker_loretrack128",
     "loretrack/case_tracker_loretrack192",
     "loretrack/case_tracker_ostrack256",
+    "sdstrack/case_infer_ce",
+    "slt_pysot/case_siamattn_forward",
     "slt_pysot/case_siamattn_tracker",
     "slt_pysot/case_siamattn_train_step_epoch10",
     "slt_pysot/case_slt_siamrpnpp_step",
     "slt_pytracking/case_slt_trdimp_lasot_track",
     "slt_pytracking/case_slt_trdimp_track_no_random",
+    "slt_pytracking/case_transt_forward",
 )
-"""Bundled cases of published size whose code another one runs too, of their kind or built on it: `--all` runs them."""
+"""Bundled cases of published size whose code another one runs too: of their kind, a training step or a tracker of the
+same network. `--all` runs them."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

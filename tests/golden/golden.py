@@ -44,7 +44,8 @@ class Case:
     """One case file.
 
     Attributes:
-        whole: Trackers follow the whole video with their network as it was trained too, not its first frame alone.
+        whole: Trackers follow the whole video; otherwise its first frame with their network as it was trained, three
+            with the prepared one.
     """
 
     path: Path
@@ -106,7 +107,8 @@ class Case:
 
     def both_ways(self, tracker: Any, frames: list[Any]) -> list[tuple[Any, list[Any]]]:
         """The tracker as it was trained, and as `tracking/test.py` uses it, with the frames that each follows."""
-        return [(tracker, frames if self.whole else frames[:2]), (prepare(tracker), frames)]
+        shown = [frames, frames] if self.whole else [frames[:2], frames[:4]]
+        return list(zip((tracker, prepare(tracker)), shown, strict=True))
 
     def differences(self, array: Any, stored: Any, tolerance: dict[str, float] | None = None) -> list[str]:
         """Where `array` leaves the stored digest (or plain number / list) beyond the case's tolerance, in words."""

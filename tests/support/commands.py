@@ -2,6 +2,7 @@
 
 A new interpreter needs five seconds of a core to import PyTorch and the library. Here one process imports them once and
 forks for every command; the fork gets the command's arguments, environment and folder, and ends as the command does.
+Processes that the command starts by torchrun are forks as well.
 """
 
 from __future__ import annotations
@@ -142,9 +143,14 @@ def become(request: dict[str, Any]) -> NoReturn:
     os.chdir(request["cwd"])
     signal.alarm(round(request["timeout"]))
     os.execv = in_place  # type: ignore[assignment]
+    subprocess.Popen.__init__ = open_process  # type: ignore[method-assign]
+    run_and_leave(request["arguments"])
+
+
+def run_and_leave(arguments: list[str]) -> NoReturn:
     code: Any = 1
     try:
-        run_file(request["arguments"])
+        run_file(arguments)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -167,6 +173,33 @@ def in_place(_program: str, arguments: Sequence[str]) -> NoReturn:
     """Stands in for `os.execv`: `tracking/train.py` hands over to the program that trains."""
     run_file(list(arguments[1:]))
     raise SystemExit(0)
+
+
+open_any_process = subprocess.Popen.__init__
+
+
+def open_process(process: subprocess.Popen[Any], args: Any, **options: Any) -> None:
+    """Stands in for `subprocess.Popen`: Python files of the project, as torchrun starts them, run in forks too."""
+    words = [word for word in map(str, args) if word != "-u"]
+    known = options.keys() <= {"env", "start_new_session", "stdout", "stderr"}
+    if not (known and words[0] == sys.executable and Path(words[1]).is_relative_to(REPOSITORY)):
+        return open_any_process(process, args, **options)
+    process.args, process.returncode, process.pid = args, None, os.fork()
+    process.stdin = process.stdout = process.stderr = None
+    vars(process).update(_child_created=True, _waitpid_lock=threading.Lock(), _sigint_wait_secs=0.25)
+    if process.pid:
+        return None
+    if options.get("start_new_session"):
+        os.setsid()
+    for target, name in enumerate(("stdout", "stderr"), 1):
+        if options.get(name) is not None:
+            os.dup2(options[name].fileno(), target)
+    os.environ.clear()
+    os.environ.update(options["env"])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    atexit._clear()
+    run_and_leave(words[1:])
 
 
 def run_file(arguments: list[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.files import replacing, write_text
+from lib.files import naming, replacing, sentence, write_text
 
 
 def test_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -53,3 +53,18 @@ def test_what_a_killed_process_left_is_deleted_by_the_next_writer(tmp_path: Path
         file.write_text("half")
     write_text(path, "whole")
     assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_named_by_its_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="No space left") as caught,
+        naming(tmp_path / "a.png"),
+        open("/dev/full", "wb") as f,
+    ):
+        f.write(b"pixels")
+    assert sentence(caught.value) == f"{tmp_path / 'a.png'}: no space left on device"
+    with pytest.raises(OSError, match="list") as caught:
+        write_text("/proc/list.txt", "no files are made here")
+    assert sentence(caught.value) == "/proc/list.txt: no such file or directory"
+    assert sentence(ValueError("as it is")) == "as it is"

@@ -400,8 +400,8 @@ def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
         if np.isinf(rows).any():
             raise MetricError(f"{result.name}: the box of frame {int(np.isinf(rows).any(axis=1).argmax())} is infinite")
     first, truth = result.prediction_xywh[:1], result.gt_xywh[:1]
-    corners = np.concatenate([truth[:, :2], truth[:, :2] + truth[:, 2:]], axis=1)
-    if len(first) and np.abs(first - corners).max() <= 1 < np.abs(first - truth).max() and not result.passes:
+    both = np.concatenate([truth[:, :2], truth[:, :2] + truth[:, 2:]], axis=1)
+    if len(first) and np.abs(first - both).max() <= 1 < np.abs(first - truth).max() and not result.passes:
         raise MetricError(f"{result.name}: its first row is the first box as two corners, x, y, w, h are expected")
     if shape[0] and np.isnan(result.prediction_xywh[0]).all() and not result.passes:
         # The VOT toolkit marks the initialisation frame in this way: the tracker was given this box.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from lib.catalogue import DatasetSpec, Subset
 from lib.data.datasets.base import Annotation, positive, read_flags
 from lib.data.datasets.folders import LasotDataset, VotDataset
 from lib.data.datasets.frames import FrameFiles, listed_files
+from lib.data.io import AnnotationError
 from lib.data.listing import folder_names, natural_order, picture_names
 from lib.data.store import DirectoryStore, Store
 from lib.data.types import Boxes
-from lib.data.video import VIDEO_SUFFIXES, unpack_video
+from lib.data.video import VIDEO_SUFFIXES, SourceError, unpack_video
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +95,11 @@ class OwnDataset(LasotDataset):
 
     def read_truth(self, key: str) -> Boxes:
         boxes = VotDataset.read_truth(self, key)  # type: ignore[arg-type]
+        if (negative := (boxes[:, 2:] < 0).any(axis=1)).any():
+            line = int(negative.argmax())
+            raise AnnotationError(
+                f"{self.store.describe(key)}, line {line + 1}: a size is negative: {boxes[line].tolist()}"
+            )
         boxes[np.isnan(boxes).any(axis=1)] = 0.0
         return boxes
 
@@ -100,6 +107,13 @@ class OwnDataset(LasotDataset):
         place = self._places[self.names[index]]
         boxes = np.zeros((0, 4)) if place.truth is None else self.read_truth(place.truth)
         names = picture_names(self.store.listdir(self._unpacked(place)))
+        numbers: dict[str, str] = {}
+        for name in names:
+            number = re.sub(r"\d+", lambda digits: str(int(digits.group())), name.rpartition(".")[0])
+            if number in numbers:
+                where = self.store.describe(place.pictures)
+                raise AnnotationError(f"{where}: {numbers[number]} and {name} are pictures of one number")
+            numbers[number] = name
         if len(names) == len(boxes) + 1 and len(boxes) > 1:
             names.pop()
         files = listed_files(self.store, self._unpacked(place), names, max(len(boxes), len(names)))
@@ -117,7 +131,10 @@ class OwnDataset(LasotDataset):
             return place.pictures
         if not isinstance(self.store, DirectoryStore):
             raise FileNotFoundError(f"{self.store.describe(place.folder)}: unpack archives that hold videos")
-        unpack_video(Path(self.store.describe(place.folder)), Path(self.store.describe(place.pictures)))
+        try:
+            unpack_video(Path(self.store.describe(place.folder)), Path(self.store.describe(place.pictures)))
+        except SourceError as error:
+            raise AnnotationError(str(error)) from None
         return place.pictures
 
 

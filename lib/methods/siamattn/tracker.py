@@ -59,6 +59,7 @@ class SiamAttnTracker(SiamRPNTracker):
     network: SiamAttn
     test: SiamAttnTest
     gives_regions = frozenset({"polygon", "mask"})
+    frame_calls = ("locate", "refine")
     whole_sides = True
     row_keys = (*SiamRPNTracker.row_keys, "mask_threshold")
 

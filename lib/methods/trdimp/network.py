@@ -235,7 +235,7 @@ class TrDiMP(nn.Module):
         Args:
             modulation: [N, 2, C].
             features: Of N search regions.
-            boxes_xywh: [N, P, 4] in crop pixels, of any float format; better on the CPU.
+            boxes_xywh: [N, P, 4] in crop pixels, of any float format.
             steps, step_length, decay: Of the ascent.
 
         Returns:

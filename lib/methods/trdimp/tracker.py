@@ -112,7 +112,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
     """
 
     network: TrDiMP
-    frame_call = "extract"
+    frame_calls = ("extract", "refine")
     tracker_keys = (
         "search_factor",
         "train_skipping",
@@ -322,6 +322,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
         starts = rules.starts(boxes_xywh.float(), uniform.expand(len(boxes_xywh), -1, -1))
         features = ImageFeatures(maps["fine"], maps["coarse"], maps["classification"])
         climb = rules.box_refinement_iter, rules.box_refinement_step_length, rules.box_refinement_step_decay
+        starts = starts.to(self.device) if self.device.type == "cuda" else starts
         boxes, scores = self.network.refine(maps["modulation"], features, starts, *climb)
         packed = torch.cat([boxes, scores[..., None]], dim=2).float().cpu()
         best, usable = rules.choose(packed[..., :4], packed[..., 4])

@@ -249,8 +249,11 @@ class FusedStage(nn.Module):
         if isinstance(stage.attn, MapAttention):
             attn = stage.attn
             self.norm = copy.deepcopy(attn.norm).to(options.dtype)
-            self.qkv = Product(attn.qkv.weight.flatten(1), None, options)
-            self.out = Convolution(attn.out.weight, attn.out.bias, options)
+            # There is one head, and the weights of a place sum to one: what follows the mixing may come before it.
+            weight, out = attn.qkv.weight.flatten(1), attn.out.weight.flatten(1)
+            values = (out.double() @ weight[-len(out) :].double()).to(weight.dtype)
+            bias = F.pad(attn.out.bias, (len(weight) - len(out), 0))
+            self.qkv = Product(torch.cat([weight[: -len(out)], values]), bias, options)
 
     def forward(self, x: Tensor) -> Tensor:
         """As `Stage.forward`, of the one noise level."""
@@ -260,7 +263,7 @@ class FusedStage(nn.Module):
         tokens = self.norm(x).permute(0, 2, 3, 1)
         q, k, v = self.qkv(tokens.flatten(1, 2))[:, None].chunk(3, dim=3)
         mixed = F.scaled_dot_product_attention(q, k, v)[:, 0].view(tokens.shape)
-        return self.out(mixed.permute(0, 3, 1, 2), x)
+        return x.add_(mixed.permute(0, 3, 1, 2))
 
 
 class FusedUNet(nn.Module):

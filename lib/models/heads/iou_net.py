@@ -150,9 +150,9 @@ class IoUNet(nn.Module):
 
         Args:
             fine, coarse: Feature levels [N, C, H, W].
-            boxes_xywh: [N, R, 4]; on the CPU, lest a device is waited for.
+            boxes_xywh: [N, R, 4].
         """
-        boxes = corners(boxes_xywh.cpu())
+        boxes = corners(boxes_xywh)
         lowest, highest = boxes[..., :2].amin(dim=1) - MARGIN, boxes[..., 2:].amax(dim=1) + MARGIN
         levels, origins, reach = [], [], []
         for level, stride in zip((fine, coarse), STRIDES, strict=True):
@@ -185,20 +185,23 @@ class IoUNet(nn.Module):
         step_length: float,
         decay: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """Boxes after some steps of `ascend`; features are computed only around them, unless they go far.
+        """Boxes after some steps of `ascend`.
+
+        On the CPU features are computed only around the boxes, unless they go far; on a GPU, where looking at boxes
+        means waiting for it, everywhere.
 
         Args:
             modulation: [N, 2, C].
             fine, coarse: Feature levels [N, C, H, W].
-            boxes_xywh, steps, step_length, decay: See `ascend`; the boxes better on the CPU.
+            boxes_xywh, steps, step_length, decay: See `ascend`.
 
         Returns:
             Boxes [N, R, 4] and scores [N, R], as of `ascend`.
         """
-        features, climb = (
-            self.features_near(fine, coarse, boxes_xywh),
-            (boxes_xywh.to(modulation), steps, step_length, decay),
-        )
+        climb = boxes_xywh.to(modulation), steps, step_length, decay
+        if fine.is_cuda:
+            return self.ascend(modulation, self.features(fine, coarse), *climb)[:2]
+        features = self.features_near(fine, coarse, boxes_xywh)
         refined, scores, hull = self.ascend(modulation, features, *climb)
         if features.reach is not None:
             beyond = torch.cat([hull[:, :2] < features.reach[:, :2], hull[:, 2:] > features.reach[:, 2:]], dim=1)

@@ -8,6 +8,7 @@ cells, and pooling is a product with these rows from both sides. Nothing is comp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,8 +80,9 @@ class LevelPooling:
         self.maps = [(channels_last_rows(x), x.shape[2], x.shape[3]) for x in maps]
         self.cells = max(max(height, width) for _, height, width in self.maps)
         self.places = torch.arange(self.cells, device=like.device, dtype=like.dtype)
-        steps = [torch.arange(p + 1, dtype=torch.float64) / p for p in sizes]
-        differences = [torch.eye(p + 1, dtype=torch.float64).diff(dim=0) * p for p in sizes]
+        exact: dict[str, Any] = {"dtype": torch.float64, "device": like.device}
+        steps = [torch.arange(p + 1, **exact) / p for p in sizes]
+        differences = [torch.eye(p + 1, **exact).diff(dim=0) * p for p in sizes]
         ends = [torch.stack([1 - t, t]) / s for t, s in zip(steps, strides, strict=True)]
         # From the integrals, twice as large, to bins; and from the hat function to what bins gain by each end's motion.
         to_rows = torch.block_diag(*(d * s / 2 for d, s in zip(differences, strides, strict=True)))

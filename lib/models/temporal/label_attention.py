@@ -190,7 +190,7 @@ def _with_one(x: Tensor, columns: int = EXTRA) -> Tensor:
 
 def _weights(queries: Tensor, keys: Tensor) -> Tensor:
     """[B, Nq, D] and [B, Nk, D], unit vectors -> [B, Nq, Nk] in 0..1, not normalised."""
-    base = queries.new_tensor(-TEMPERATURE)
+    base = queries.new_full((), -TEMPERATURE)
     return torch.baddbmm(base, queries, keys.transpose(1, 2), alpha=TEMPERATURE).exp_()
 
 

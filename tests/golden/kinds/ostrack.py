@@ -361,6 +361,6 @@ def follow(case: Case, track: Any, frames: list[Frame]) -> None:
         best = prediction.windowed_scores[0].topk(2)
         peaks.append((int(best.indices[0]), float(best.values[0])))
     case.check(boxes, case.data["outputs"]["boxes_xywh"][: len(boxes)], "boxes_xywh")
-    for (cell, response), stored in zip(peaks, case.data["outputs"].get("peaks", []), strict=False):
+    for (cell, response), stored in zip(peaks, case.data["outputs"]["peaks"][: len(peaks)], strict=True):
         assert cell == stored["argmax"], f"{cell} != {stored['argmax']}"
         assert abs(response - stored["response"]) < 1e-3

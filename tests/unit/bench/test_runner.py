@@ -7,11 +7,9 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from rich.console import Console
 
 from lib.bench import EvalJob, Outcome, read_boxes, run_evaluation
 from lib.bench.benchmarks import get_benchmark
+from tests.support.commands import exit_code, start_python
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 120
@@ -45,19 +44,33 @@ def run(evaluation: EvalJob) -> tuple[Outcome, str]:
     return outcome, text.getvalue()
 
 
-def start(tmp: Path, processes: int = 1, batch: int = 1, run_id: int = 0) -> subprocess.Popen[str]:
-    """Start the command that evaluates the toy."""
-    line = [sys.executable, HERE / "toy_evaluation.py", tmp, processes, batch, run_id]
-    pipe = subprocess.PIPE
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.Popen([str(a) for a in line], stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment)
+@dataclass(frozen=True)
+class Started:
+    """The command that evaluates the toy, in a process of its own."""
+
+    pid: int
+    out: Path
+    err: Path
+
+    def said(self) -> str:
+        return self.out.read_text() + self.err.read_text()
+
+
+def start(tmp: Path, processes: int = 1, batch: int = 1) -> Started:
+    out, err = tmp / "out.txt", tmp / "err.txt"
+    line = [HERE / "toy_evaluation.py", tmp, processes, batch, 0]
+    return Started(start_python(line, {**os.environ, "COLUMNS": "200"}, timeout=PATIENCE, out=out, err=err), out, err)
+
+
+def wait_until(condition: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} was not written"
-        time.sleep(0.02)
+    wait_until(path.exists, f"{path} was not written")
 
 
 def block(folder: Path, frame: int) -> Callable[[], None]:
@@ -263,9 +276,8 @@ def test_a_run_that_kills_its_worker_twice_is_named_and_the_others_finish(tmp_pa
     folders = write_benchmark(tmp_path / "data" / "synthetic", (6, 7, 5))
     mark(folders["toy-2"], 3, 254)
     process = start(tmp_path, processes=2, batch=2)
-    said, _ = process.communicate(timeout=PATIENCE)
-    folder = job(tmp_path, run_id=0).folder.path
-    assert process.returncode == 1, said
+    assert exit_code() == 1, process.said()
+    folder, said = job(tmp_path, run_id=0).folder.path, process.said()
     failed = json.loads((folder / "manifest.json").read_text())["failed"]
     assert set(failed) == {"toy-2"}
     assert "SIGKILL" in failed["toy-2"]
@@ -281,18 +293,17 @@ def test_two_workers_give_the_same_files_and_a_killed_one_costs_its_rows_in_flig
     release = [block(folders[name], 5) for name in ("toy-1", "toy-2")]  # one for each process
     process = start(tmp_path, processes=2)
     log = tmp_path / "log"
-    deadline = time.monotonic() + PATIENCE
-    while not log.exists() or len({line.split()[0] for line in log.read_text().splitlines()}) < 2:
-        assert time.monotonic() < deadline, "two workers did not begin"
-        time.sleep(0.02)
-    workers = {int(line.split()[0]) for line in log.read_text().splitlines()}
-    ranks = {pid: Path(f"/proc/{pid}/environ").read_bytes().split(b"\0RANK=")[1].split(b"\0")[0] for pid in workers}
-    (victim,) = [pid for pid, found in ranks.items() if int(found) == 0]
-    os.kill(victim, signal.SIGKILL)
+    wait_for(log)
+    wait_until(
+        lambda: len({line.split()[0] for line in log.read_text().splitlines()}) == 2, "two workers did not begin"
+    )
+    workers = {(line.split()[0], line.split()[2]) for line in log.read_text().splitlines()}
+    (victim,) = [pid for pid, rank in workers if rank == "0"]
+    os.kill(int(victim), signal.SIGKILL)
     for let_go in release:
         let_go()
-    said, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said
+    assert exit_code() == 0, process.said()
+    said = process.said()
     assert "worker 0 ended (killed by SIGKILL) while tracking toy-" in said
     assert "4 sequences tracked" in said
     assert said.count("Synthetic, metric") == 1
@@ -315,15 +326,11 @@ def test_ctrl_c_keeps_finished_results(tmp_path: Path) -> None:
     process = start(tmp_path, processes=2)
     folder = job(tmp_path, run_id=0).folder.path
     wait_for(folder / "toy-3.txt")
-    process.send_signal(signal.SIGINT)
-    assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        said += line
-        if "stopped" in line:
-            release()  # so that the thread that reads the picture can end
-    assert process.wait(PATIENCE) == 130, said
-    assert said.count("stopped") == 1
+    os.kill(process.pid, signal.SIGINT)
+    wait_until(lambda: "stopped" in process.said(), "the command did not stop")
+    release()  # so that the thread that reads the picture can end
+    assert exit_code() == 130, process.said()
+    assert process.said().count("stopped") == 1
     assert (folder / "toy-2.txt").exists()
     assert not (folder / "toy-1.txt").exists()
 
@@ -337,8 +344,8 @@ def test_kill_9_loses_nothing_that_was_finished(tmp_path: Path) -> None:
     process = start(tmp_path)
     folder = job(tmp_path, run_id=0).folder.path
     wait_for(folder / "toy-1.txt")
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    os.kill(process.pid, signal.SIGKILL)
+    assert exit_code() == -signal.SIGKILL
     before = (folder / "toy-1.txt").stat().st_mtime_ns
     release()
     outcome, _ = run(job(tmp_path, run_id=0))

@@ -40,7 +40,7 @@ class ToyTracker(Tracker):
             raise ValueError(f"a box of size {boxes_xywh[0, 2:].tolist()} cannot be cropped round")
         if self.log is not None:
             with self.log.open("a") as file:
-                file.write(f"{os.getpid()} {frames[0].rgb.mean():.4f}\n")
+                file.write(f"{os.getpid()} {frames[0].rgb.mean():.4f} {os.environ.get('RANK', 0)}\n")
         return ToyState(boxes_xywh.clone(), torch.zeros(len(frames)))
 
     def step(self, state: State, frames: Sequence[Frame]) -> tuple[ToyState, Prediction]:

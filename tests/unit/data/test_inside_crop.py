@@ -13,11 +13,19 @@ RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (120, 160, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("box", [(70, 50, 20, 20), (-4, 2, 12, 20), (150, 110, 20, 30), (20, 10, 120, 100)])
-def test_a_training_crop_shows_what_lies_there(box: tuple[float, float, float, float]) -> None:
+@pytest.mark.parametrize(
+    ("box", "width"),
+    [
+        ((70, 50, 20, 20), 60),
+        ((-4, 2, 12, 20), 47),
+        ((150, 110, 20, 30), 74),
+        ((20, 10, 120, 100), 219),  # 329 is longer than the image: shrunk by 1.5
+    ],
+)
+def test_a_training_crop_shows_what_lies_there(box: tuple[float, float, float, float], width: int) -> None:
     style = InsideStyle()
     region = style.region(box, 3.0, 64, IMAGE.shape[:2])
-    assert region.width <= 160 or region.width >= 6 * 110 / 3 / 1.5
+    assert region.width == region.height == width
     cut = style.cut(IMAGE, region)
     rows = np.arange(int(region.top), int(region.top + region.height)).clip(
         0, 118 if region.top + region.height >= 120 else 119

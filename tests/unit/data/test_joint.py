@@ -148,7 +148,9 @@ def _earliest_picture(paths: Paths, name: str) -> Path:
 
 
 def test_the_data_check_passes_all_nine(paths: Paths) -> None:
-    for part in (p for p in check_parts() if p.spec.key in LAYOUTS and p.subset.label == "training"):
+    parts = [p for p in check_parts() if p.spec.key in LAYOUTS and p.subset.label == "training"]
+    assert {p.spec.key for p in parts} == set(LAYOUTS)
+    for part in parts:
         result = check_part(part, paths, "full")
         assert not result.is_wrong(partial=True), (part.name, result.problems)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -120,6 +121,38 @@ def test_more_rows_than_pictures_is_an_error_of_both(tmp_path: Path) -> None:
     (tmp_path / "seq" / "groundtruth.txt").write_text(text(BOXES))
     with pytest.raises(AnnotationError, match=r"1 pictures.*3 annotation rows"):
         opened(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("1,2,3,4\n1,2,x,4\n", r"groundtruth.txt, line 2: 'x' is not a number"),
+        ("1,2,3,4\n1,2,inf,4\n", r"groundtruth.txt, line 2: a coordinate is infinite"),
+        ("1,2,3,4\n1,2,-3,4\n", r"groundtruth.txt, line 2: a size is negative: \[1.0, 2.0, -3.0, 4.0\]"),
+    ],
+)
+def test_a_box_that_is_none_is_named_by_its_line(tmp_path: Path, rows: str, message: str) -> None:
+    write_frames(tmp_path / "seq")
+    (tmp_path / "seq" / "groundtruth.txt").write_text(rows)
+    with pytest.raises(AnnotationError, match=message):
+        opened(tmp_path)[0]
+
+
+def test_two_pictures_of_one_number_and_damaged_videos_are_errors_of_their_sequence(tmp_path: Path) -> None:
+    write_frames(tmp_path / "seq")
+    write_frames(tmp_path / "other")
+    shutil.copy(tmp_path / "seq" / "0001.png", tmp_path / "seq" / "1.jpg")
+    (tmp_path / "run.mp4").write_bytes(b"no video")
+    for name in ("seq", "other", "run"):
+        (tmp_path / f"{name}.txt").write_text("1 2 3 4\n")
+    dataset = opened(tmp_path)
+    with pytest.raises(
+        AnnotationError, match=r"seq: (1.jpg and 0001.png|0001.png and 1.jpg) are pictures of one number"
+    ):
+        dataset.by_name("seq")
+    with pytest.raises(AnnotationError, match=r"run.mp4: OpenCV cannot read this as a video"):
+        dataset.by_name("run")
+    assert len(dataset.by_name("other")) == 3
 
 
 def test_sequences_without_boxes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -188,7 +188,8 @@ def test_useless_data_sets_are_errors_at_once(dataset, message):
 
 
 def test_useless_data_set_of_weight_zero_is_allowed():
-    sampler(TinyDataset(), TinyDataset("SHORT", frames=3), ratios=[1, 0])(1, 0)
+    source = sampler(TinyDataset(), TinyDataset("SHORT", frames=3), ratios=[1, 0])
+    assert {source(1, i).dataset for i in range(8)} == {"TINY"}
 
 
 @pytest.mark.parametrize("ratios", [[1], [1, -1], [0, 0]])

@@ -283,6 +283,8 @@ def test_cutouts_keep_their_silhouette_and_their_colours(pictures: Path) -> None
 
 def test_scenes_are_cut_from_photographs(pictures: Path) -> None:
     config = WorldConfig(160, 120, 4, pictures=str(pictures))
+    assert build_synthetic(f"SYNTHETIC:width=160,height=120,length=4,pictures={pictures}").config == config
+    assert build_synthetic("SYNTHETIC:lifelike=1").config == WorldConfig(lifelike=True)
     photos = [SyntheticWorld(s, config).plan.backdrop.photo for s in range(20)]
     assert {Path(p).name for p in photos if p} == {"0.png", "1.png"}
     assert 10 <= sum(map(bool, photos)) < 20

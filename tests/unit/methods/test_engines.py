@@ -19,11 +19,14 @@ START = torch.tensor([[30.0, 20.0, 25.0, 30.0]])
 SHALLOW = "MODEL.BACKBONE={TYPE: itpn, EMBED_DIM: 24, DEPTHS: [1, 1, 1], NUM_HEADS: 3, CONV_STEM: false}"
 
 
-def test_engines_give_the_boxes_of_cstrack_with_template_updates_and_rows_of_any_age(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.repeated), 2])
+def test_engines_give_the_boxes_of_cstrack_with_template_updates_and_rows_of_any_age(
+    stage: int, tmp_path: Path
+) -> None:
     frames = clip(1, 9, 90, 120)
 
     def boxes(inference: Inference) -> torch.Tensor:
-        track, found = prepare(tracker(2, TemplateUpdate(3, 0.0), SHALLOW), inference), []
+        track, found = prepare(tracker(stage, TemplateUpdate(3, 0.0), SHALLOW), inference), []
         older: Any = track.init(frames[:1], START)
         for frame in frames[1:3]:
             older, _ = track.step(older, [frame])

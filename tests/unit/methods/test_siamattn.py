@@ -143,7 +143,10 @@ def test_files_of_old_name_the_refinement_by_its_boxes(tmp_path: Path) -> None:
     old = {k.replace("refine_head", "bbox_head"): v for k, v in net.state_dict().items()}
     torch.save({"state_dict": old, "epoch": 20}, tmp_path / "siamattn.pth")
     for role in ("trained", "pretrained"):
-        e.load_weights(network(), tmp_path / "siamattn.pth", role)
+        loaded = network()
+        torch.nn.init.zeros_(loaded.refine_head.tail_det_box.weight)
+        e.load_weights(loaded, tmp_path / "siamattn.pth", role)
+        assert torch.equal(loaded.refine_head.tail_det_box.weight, net.refine_head.tail_det_box.weight)
 
 
 @pytest.mark.parametrize("near", [1, 3, 16, 40])

@@ -49,7 +49,7 @@ def test_cells_of_which_a_head_is_certain_have_a_finite_loss_in_half_precision(d
         loss = BoxCriterion()(maps, torch.tensor([[0.4, 0.4, 0.2, 0.2]] * 2)).total
     loss.backward()
     assert torch.isfinite(loss)
-    assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
 
 
 def test_decoding_takes_cell_plus_offset() -> None:

@@ -225,3 +225,5 @@ def test_noise_depends_on_seed_sequence_and_frame_alone() -> None:
     assert not torch.equal(drawn[0], drawn[2])
     assert not torch.equal(row_noise(2, keys, steps, (2, 3)), drawn)
     assert row_noise(1, keys[:0], steps[:0], (2,)).shape == (0, 2)
+    many = row_noise(1, keys, steps, (3, 1 << 13), normal=True)  # by threads
+    assert torch.equal(many[1:2], row_noise(1, keys[1:2], steps[1:2], (3, 1 << 13), normal=True))
