@@ -111,7 +111,7 @@ class Bench:
     def score(self, script: str, config: str, folder: Path, weights: Path) -> float:
         """Success AUC in percent."""
         places = ("--data_dir", str(self.data), "--save_dir", str(folder), "--checkpoint", str(weights))
-        how = ("--dataset", "lasher", "--skip_missing", "--batch", "12", "--device", self.device)
+        how = ("--dataset", "lasher", "--skip_missing", "--batch", "24", "--device", self.device)
         log = folder / "log.txt"
         run("tracking/test.py", script, config, *how, *places, log=log, deadline=self.deadline)
         results = folder / "test" / "tracking_results" / script / config / "lasher" / "scores.json"
@@ -137,7 +137,7 @@ class Bench:
         except TimeoutExpired:
             return "ended by the limit"
         except CalledProcessError as error:
-            return f"{error.cmd[0]} failed, see {folder / 'log.txt'}"
+            return f"{error.cmd[0]} failed: {(folder / 'log.txt').read_text().splitlines()[-1]}"
         return "done"
 
     def scores(self, seed: int) -> Scores:

@@ -252,7 +252,7 @@ class FusedStage(nn.Module):
             # There is one head, and the weights of a place sum to one: what follows the mixing may come before it.
             weight, out = attn.qkv.weight.flatten(1), attn.out.weight.flatten(1)
             values = (out.double() @ weight[-len(out) :].double()).to(weight.dtype)
-            bias = F.pad(attn.out.bias, (len(weight) - len(out), 0))
+            bias = F.pad(attn.out.get_parameter("bias"), (len(weight) - len(out), 0))
             self.qkv = Product(torch.cat([weight[: -len(out)], values]), bias, options)
 
     def forward(self, x: Tensor) -> Tensor:
