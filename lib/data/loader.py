@@ -6,6 +6,7 @@ workers decode for the same batch and no more than `workers * prefetch` clips wa
 
 from __future__ import annotations
 
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ WORKER_GRACE_SECONDS = 60
 WORKER_DIED = (
     "a data loading process died (out of memory, or killed from outside); fewer TRAIN.NUM_WORKER need less memory"
 )
+OPEN_FILES, OPEN_FILES_PER_WORKER = 64, 16
+"""Files that a training process opens by itself, and for each data loading process: pipes, and tensors on their way."""
 TROUBLE = (
     (
         ("bus error", "shared memory", "</torch_"),
@@ -71,6 +74,33 @@ def machine_trouble(error: BaseException) -> str:
 
 class WorkerError(RuntimeError):
     """A worker process that died."""
+
+
+def require_open_files(workers: int) -> None:
+    """Let this process open as many files as batches on their way from its workers need, one for each tensor.
+
+    Without them PyTorch waits for a batch that its worker could not send.
+
+    Args:
+        workers: Data loading processes.
+
+    Raises:
+        ValueError: The system does not allow as many.
+    """
+    if os.name != "posix":
+        return
+    import resource
+
+    needed = OPEN_FILES + OPEN_FILES_PER_WORKER * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ValueError(
+            f"a process may open {hard} files here, TRAIN.NUM_WORKER {workers} needs {needed}: allow more "
+            "(`ulimit -n 65536`, --ulimit nofile=65536 of a container) or take fewer"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 S_co = TypeVar("S_co", covariant=True)
@@ -213,6 +243,8 @@ class BatchLoader(Generic[B]):
             join: Makes a batch of its parts, in this process.
         """
         self._sampler, self._positions, self._join = sampler, positions, join
+        if workers:
+            require_open_files(workers)
         with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
             warnings.filterwarnings("ignore", message="This DataLoader will create")
             self._loader: DataLoader[_Loaded] = DataLoader(

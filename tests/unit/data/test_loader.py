@@ -211,3 +211,16 @@ def test_a_registered_collate_makes_the_batch():
     plain = next(build_loader(sampler(), 4, 4).epoch(1))
     turned = next(build_loader(sampler(), 4, 4, collate=COLLATES["toy_reversed"]).epoch(1))
     assert turned.names == plain.names[::-1]
+
+
+def test_open_files_are_allowed_before_workers_need_them_or_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    allowed: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: allowed.append(limits))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (70, 4096))
+    build_loader(sampler(), 16, 4, workers=2)
+    build_loader(sampler(), 16, 4)
+    assert allowed == [(96, 4096)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (70, 90))
+    with pytest.raises(ValueError, match=r"may open 90 files here, TRAIN.NUM_WORKER 2 needs 96: allow more \(`ulimit"):
+        build_loader(sampler(), 16, 4, workers=2)
