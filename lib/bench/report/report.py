@@ -13,6 +13,7 @@ from lib.bench.metrics import failure_frame
 from lib.bench.report.comparison import TrackerRun, by_attribute, on_common_sequences, ranked
 from lib.bench.report.figures import attribute_figure, curve_figures, sequence_figure, training_lines
 from lib.bench.report.tables import (
+    TABLES,
     attribute_table,
     comparison_tables,
     headline_table,
@@ -24,7 +25,7 @@ from lib.bench.report.tables import (
 )
 from lib.data import Video
 from lib.files import write_text
-from lib.viz import Player, colour, inline_svg, render_page, save, training_plot, video_tracks
+from lib.viz import PLOTS, Player, colour, inline_svg, render_page, save, training_plot, video_tracks
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 3
@@ -115,7 +116,7 @@ def _cards(runs: Sequence[TrackerRun]) -> list[tuple[str, str, str]]:
         cards.append((label, f"{value:.1f}", remark))
     if others:
         lead = subject.main_score - others[0].main_score
-        heading = "Ahead of the next" if lead >= 0 else "Behind the best"
+        heading = "Ahead of the next" if lead > 0 else "Behind the best" if lead < 0 else "Level with the next"
         label = subject.scores.labels[subject.scores.main]
         cards.append((heading, f"{abs(lead):.1f}", f"{label}: {subject.name} against {others[0].name}"))
     return cards
@@ -164,7 +165,8 @@ def export(
 ) -> list[Path]:
     """Write every table (`.csv`, `.tex`, `.json`) and plot (`.png`, `.pdf`) into `folder`; returns the paths.
 
-    The runs must be on the same sequences (`on_common_sequences`).
+    The runs must be on the same sequences (`on_common_sequences`). Tables and plots of an earlier report that this one
+    lacks are deleted, so that nothing beside the page is of other trackers.
     """
     written = write_tables(comparison_tables(runs, attributes), folder)
     for stem, figure in curve_figures(runs, title).items():
@@ -175,4 +177,9 @@ def export(
     scatter = sequence_figure(runs)
     if scatter is not None:
         written += save(scatter, folder / "sequence_scatter")
+    plots = [f"{kind}_plot" for kind in PLOTS] + ["attribute_radar", "sequence_scatter"]
+    for stems, endings in ((TABLES, (".csv", ".tex", ".json")), (plots, (".png", ".pdf"))):
+        for path in (folder / f"{stem}{ending}" for stem in stems for ending in endings):
+            if path not in written:
+                path.unlink(missing_ok=True)
     return written

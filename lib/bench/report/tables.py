@@ -21,6 +21,10 @@ TOO_FEW = "n too small"
 MADE_BY = yaml_rows(Path(__file__).with_name("origins.yaml"))
 
 
+TABLES = ("scores", "attributes", "differences", "sequences")
+"""Stems of the tables that a report may have."""
+
+
 def comparison_tables(runs: Sequence[TrackerRun], attributes: Mapping[str, Sequence[str]]) -> dict[str, Table]:
     """File stem -> table: scores, attributes and paired differences (where there are any), sequences."""
     tables = {"scores": headline_table(runs)}

@@ -294,6 +294,10 @@ def test_export_writes_every_table_and_plot(tmp_path: Path) -> None:
     assert {"sequence_scatter.png", "sequence_scatter.pdf"} <= written
     assert (tmp_path / "success_plot.pdf").read_bytes().startswith(b"%PDF")
     assert r"a\_1" in (tmp_path / "scores.tex").read_text()
+    (tmp_path / "notes.csv").touch()
+    alone = {p.name for p in export(runs[:1], {}, tmp_path)}
+    assert {p.name for p in tmp_path.iterdir()} == {*alone, "notes.csv"}
+    assert alone < written
 
 
 def test_the_log_of_a_killed_training_is_read(tmp_path: Path) -> None:
