@@ -12,16 +12,16 @@ python="$PWD/.venv/bin/python"
 if (($#)); then exec "$python" -m pytest "$@"; fi
 "$python" -m ruff check . && "$python" -m ruff format --check . || exit 1
 
-# Tests of ONNX Runtime and OpenVINO are run file by file: what they leave in a process can crash a later fork.
-engines=$(grep -rl --include='test_*.py' 'mark.engines' tests)
+# Tests of ONNX Runtime and OpenVINO have a process of their own: what they leave in it can crash a later fork.
+engines=$(grep -rl --include='test_*.py' 'mark.engines' tests | tr '\n' ' ')
 pytest="$python -m pytest --color=no"
 jobs=(
-    "golden: $pytest tests/golden"
     "unit: $pytest tests/unit tests/fuzz $(printf -- '--ignore=%s ' $engines)"
+    "golden: $pytest tests/golden"
     "e2e: $pytest tests/e2e"
+    "engines: $pytest $engines"
     "types: $python -m mypy"
 )
-for file in $engines; do jobs+=("engines: $pytest $file"); done
 
 # Each job is a name and a command. Its lines are printed as they come, after its name; those of failed jobs once more at
 # the end, by themselves.

@@ -73,12 +73,12 @@ FOLDERS = {"depthtrack": "depthtrack/test", "vot_rgbd22": "vot_rgbd22"}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three sequences of DepthTrack's kind, whose target leaves the view, and three of VOT-RGBD2022's, with anchors."""
+    """Two sequences of DepthTrack's kind, whose target leaves the view, and two of VOT-RGBD2022's, with anchors."""
     root = tmp_path_factory.mktemp("rgbd")
     for benchmark, folder in FOLDERS.items():
         tags = ("OV",) if benchmark == "depthtrack" else ()
         config = WorldConfig(width=120, height=90, length=36, attributes=tags)
-        write_benchmark(Job(benchmark, root / folder, 3, seed=5, split="test", config=config))
+        write_benchmark(Job(benchmark, root / folder, 2, seed=5, split="test", config=config))
     return root
 
 
@@ -124,7 +124,12 @@ def analysed(workspace: Path, name: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("method", "benchmark"), [("sdstrack", "depthtrack"), ("sdstrack", "vot_rgbd22"), ("cstrack_s2", "vot_rgbd22")]
+    ("method", "benchmark"),
+    [
+        ("sdstrack", "depthtrack"),
+        pytest.param("sdstrack", "vot_rgbd22", marks=pytest.mark.repeated),
+        ("cstrack_s2", "vot_rgbd22"),
+    ],
 )
 def test_toolkit_and_native_agree(
     method: str, benchmark: str, data: Path, weights: Callable[[str], Path], tmp_path: Path, command: Run
@@ -197,7 +202,7 @@ def write_polygons(folder: Path, frames: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("year", ["vot2018", "vot2019"])
+@pytest.mark.parametrize("year", ["vot2018", pytest.param("vot2019", marks=pytest.mark.repeated)])
 def test_supervised_runs_with_polygons_are_those_of_the_toolkit(year: str, tmp_path: Path, command: Run) -> None:
     write_polygons(tmp_path / f"data/{year}/turning", 36)
     (tmp_path / f"data/{year}/list.txt").write_text("turning\n")

@@ -16,6 +16,10 @@ from tests.unit.methods.test_cstrack import clip, tracker
 
 pytestmark = [pytest.mark.engines, pytest.mark.slow, needs(*RUNTIMES)]
 START = torch.tensor([[30.0, 20.0, 25.0, 30.0]])
+FLAT = (
+    "MODEL.BACKBONE={TYPE: vit, EMBED_DIM: 24, DEPTH: 1, NUM_HEADS: 3, STRIDE: 16}",
+    "MODEL.FUSION.UNET={MULTIPLIERS: [1, 2], RES_BLOCKS: 1, ATTENTION_SCALE: 1, GROUPS: 8}",
+)
 SHALLOW = "MODEL.BACKBONE={TYPE: itpn, EMBED_DIM: 24, DEPTHS: [1, 1, 1], NUM_HEADS: 3, CONV_STEM: false}"
 
 
@@ -46,7 +50,7 @@ def test_engines_give_the_boxes_of_gdstrack(tmp_path: Path) -> None:
     frames = test_gdstrack.clip(1, 4, 90, 120)
 
     def follow(inference: Inference) -> tuple[torch.Tensor, torch.Tensor]:
-        track: Any = prepare(test_gdstrack.tracker(), inference)
+        track: Any = prepare(test_gdstrack.tracker(*FLAT), inference)
         state, found = track.init(frames[:1] * 2, START.repeat(2, 1)), []
         for frame in frames[1:]:
             state, prediction = track.step(state, [frame, frame])
