@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
+from yaml.constructor import SafeConstructor
 
 from lib.paths import shipped_folder
 from lib.registry import suggest
@@ -191,6 +193,12 @@ def _find_mixin(name: str, path: Path, where: str) -> Path:
     raise ConfigError(f"{where}: unknown MIXIN {name!r}{suggest(name, known)} (known: {', '.join(known)})")
 
 
+@lru_cache(maxsize=256)
+def _compose(text: str) -> yaml.Node | None:
+    """Bases and mixins are read again for every configuration above them; nobody changes the nodes."""
+    return cast("yaml.Node | None", yaml.compose(text, Loader=yaml.SafeLoader))
+
+
 def _parse(text: str, file: str, has_lines: bool = True) -> Any:
     """A YAML text as trees, lists and plain values.
 
@@ -205,7 +213,7 @@ def _parse(text: str, file: str, has_lines: bool = True) -> Any:
     try:
         if len(text) > LARGEST_TEXT:
             raise ConfigError(f"{file}: {len(text)} characters are no configuration (at most {LARGEST_TEXT})")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = _compose(text)
         return None if node is None else _Nodes(file, has_lines).value(node, "", ())
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -257,7 +265,7 @@ class _Nodes:
             if kind in ("int", "float") and re.search(r"[_:]|^[-+]?0\d", node.value):  # 1:30 is 90 and 010 is 8 in YAML
                 raise ConfigError(f"{what}: {node.value} is not written as a plain decimal number")
             try:
-                return yaml.SafeLoader("").construct_object(node)
+                return SafeConstructor().construct_object(node)
             except (ValueError, LookupError, ArithmeticError):
                 raise ConfigError(f"{what}: {node.value!r:.80} is not of type {kind}") from None
         if isinstance(node, yaml.ScalarNode) and kind == "timestamp":

@@ -119,7 +119,8 @@ def test_it_learns_and_position_tables_stay() -> None:
         optimizer.step()
         totals.append(losses.total.item())
     assert totals[-1] < 0.6 * totals[0]
-    assert all(torch.equal(net.state_dict()[name], value) for name, value in tables.items())
+    after = net.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in tables.items())
 
 
 def test_masks_are_drawn_anew_in_every_step_and_pictures_draw_none() -> None:

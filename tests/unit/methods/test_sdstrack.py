@@ -99,8 +99,7 @@ def test_a_frame_without_second_picture_is_refused() -> None:
         tracker().init(frames, torch.tensor([[30.0, 20.0, 25.0, 30.0]]))
 
 
-@pytest.mark.parametrize("pack", [True, False])
-@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize(("samples", "pack"), [(1, True), (3, False)])
 @pytest.mark.parametrize(
     "overrides", [(), ELIMINATING, ("MODEL.BACKBONE.CONV_STEM=true",), ("MODEL.BACKBONE.FUSION_LOC=[1]",)]
 )
@@ -232,7 +231,8 @@ def test_training_may_go_on_from_a_tracker_of_its_own_kind(tmp_path: Path) -> No
     e = experiment()
     target = e.method.build_network(e.config, True)
     e.load_weights(target, tmp_path / "SDSTrack_ep0040.pth.tar", "pretrained")
-    assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
+    found = target.state_dict()
+    assert all(torch.equal(v, found[k]) for k, v in source.state_dict().items())
 
 
 def test_a_fusion_beyond_the_last_block_is_refused() -> None:

@@ -77,8 +77,7 @@ def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(prepared: b
     check_that_rows_know_nothing_of_each_other(prepare(track) if prepared else track, clip)
 
 
-@pytest.mark.parametrize("pack", [True, False])
-@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize(("samples", "pack"), [(1, True), (3, False)])
 @torch.no_grad()
 def test_a_prepared_network_gives_the_same(samples: int, pack: bool) -> None:
     net = network()
@@ -96,6 +95,7 @@ def test_a_prepared_network_gives_the_same(samples: int, pack: bool) -> None:
     assert (found.scores - expected.scores).abs().max() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("template", "search"), [(63, 135), (74, 130), (71, 143)])
 @torch.no_grad()
 def test_pictures_of_any_size_have_a_grid_around_their_middle(template: int, search: int) -> None:

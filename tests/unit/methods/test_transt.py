@@ -140,8 +140,7 @@ def test_the_policy_chooses_the_cell_from_the_response() -> None:
     torch.testing.assert_close(other.scores, seen[0][:, -1] / 0.51)
 
 
-@pytest.mark.parametrize("pack", [True, False])
-@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize(("samples", "pack"), [(1, True), (3, False)])
 @torch.no_grad()
 def test_a_prepared_network_gives_the_same(samples: int, pack: bool) -> None:
     net = network()

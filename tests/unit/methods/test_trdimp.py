@@ -174,6 +174,7 @@ def test_no_store_is_copied_in_a_frame_without_update() -> None:
     assert int(state.samples.stored[0]) > 15  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "box",
     [(40.0, 30.0, 2.0, 1.5), (-300.0, -200.0, 900.0, 800.0), (-10.0, 5.0, 20.0, 20.0), (130.0, 100.0, 30.0, 30.0)],

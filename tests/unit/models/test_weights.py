@@ -113,8 +113,9 @@ def test_published_checkpoint_loads_strictly_without_its_classes(
         nn.init.zeros_(p)
     report = load_into(other, found.state_dict)
     assert len(report.loaded) == len(network.state_dict())
+    loaded = other.state_dict()
     for name, tensor in network.state_dict().items():
-        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=0, atol=0)
+        torch.testing.assert_close(loaded[name], tensor, rtol=0, atol=0)
 
 
 def test_published_checkpoint_in_a_fresh_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

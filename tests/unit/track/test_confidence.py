@@ -107,9 +107,15 @@ def test_regions_are_requested_of_the_tracker_inside_unless_the_wrapper_gives_no
         WRAPPERS["reacquiring"](inner).request_regions("mask")
 
 
-@pytest.mark.parametrize("kind", [ConfidenceTracker, ReacquiringTracker])
-@pytest.mark.parametrize("script", ["ostrack", "siamrpnpp"])
-def test_each_row_gets_what_it_gets_alone(kind: type[ConfidenceTracker], script: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        ("siamrpnpp", ConfidenceTracker),
+        pytest.param("ostrack", ReacquiringTracker, marks=pytest.mark.slow),
+        pytest.param("siamrpnpp", ReacquiringTracker, marks=pytest.mark.slow),
+    ],
+)
+def test_each_row_gets_what_it_gets_alone(script: str, kind: type[ConfidenceTracker]) -> None:
     track = kind(network_tracker(script), calibration())
     clips = [clip(1, 8, 120, 160), clip(2, 8, 90, 200), clip(3, 8, 150, 110)]
     alone = []

@@ -60,6 +60,7 @@ def follow(track: OneStreamTracker, frames: list[Frame]) -> tuple[Any, Tensor]:
     return state, torch.stack(boxes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SMALL)
 def test_every_one_stream_tracker_learns_and_lets_the_filter_have_its_share(script: str) -> None:
     plain, online = tracker(script), tracker(script, OFTEN)
