@@ -6,17 +6,26 @@ frame of either setting on the average. Runs are interleaved, the quickest of ea
 processor time, which other programs disturb less. Weights are random.
 
     PYTHONPATH=. python benchmarks/trdimp.py --threads 1 --output trdimp.json
+
+With --follow, instead: what a long video costs a small tracker (trdimp synthetic_small, random weights, settings by
+default), processor time per frame and memory of all tensors, by the hundred frames.
+
+    PYTHONPATH=. python benchmarks/trdimp.py --follow 1000
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
+import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from inference import best_times
 from plain_ostrack import MEAN, STD
@@ -24,8 +33,9 @@ from plain_trdimp import PlainTrDiMP
 from torch import Tensor
 
 from lib.bench import choose_dtype, counting
-from lib.data import Normalise
-from lib.deploy import fuse_network
+from lib.data import Frame, Normalise
+from lib.deploy import fuse_network, prepare
+from lib.methods import load_experiment
 from lib.methods.trdimp import TrDiMP, TrDiMPConfig, build_network
 from lib.models.layers import FuseOptions
 
@@ -184,6 +194,40 @@ def averages(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return result
 
 
+def follow(frames: int) -> None:
+    """Track a bright target that circles over noise, the score threshold aside: every frame is learned from."""
+    experiment = load_experiment("trdimp", "synthetic_small", ("TEST.LOCALISATION.TARGET_NOT_FOUND_THRESHOLD=0",))
+    torch.manual_seed(0)
+    tracker = prepare(experiment.build_tracker(experiment.method.build_network(experiment.config, False).eval()))
+    ground = np.random.default_rng(0).integers(0, 128, (240, 320, 3), dtype=np.uint8)
+
+    def picture(t: int) -> tuple[Frame, tuple[int, int]]:
+        x, y = round(140 + 80 * math.cos(t / 40)), round(100 + 60 * math.sin(t / 40))
+        shown = ground.copy()
+        shown[y : y + 40, x : x + 40] = 255 - shown[y : y + 40, x : x + 40]
+        return Frame(shown), (x, y)
+
+    first, (x, y) = picture(0)
+    state = tracker.init([first], torch.tensor([[x, y, 40.0, 40.0]], dtype=torch.float64))
+    spent = 0.0
+    for t in range(1, frames + 1):
+        frame, _ = picture(t)
+        began = time.process_time()
+        state, _ = tracker.step(state, [frame])
+        spent += time.process_time() - began
+        if t % 100 == 0:
+            gc.collect()
+            megabytes = sum(storages().values()) / 2**20
+            print(f"frames {t - 99} to {t}: {spent * 10:.1f} ms per frame, {megabytes:.2f} MB", flush=True)
+            spent = 0.0
+
+
+def storages() -> dict[int, int]:
+    """Address and bytes of every tensor's memory, packed weights aside."""
+    alive = (thing for thing in gc.get_objects() if issubclass(type(thing), Tensor))
+    return {s.data_ptr(): s.nbytes() for s in (t.untyped_storage() for t in alive if t.layout == torch.strided)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
@@ -191,7 +235,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the quickest counts, at least")
     parser.add_argument("--seconds", type=float, default=20.0, help="go on for so long, up to five times the rounds")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
+    parser.add_argument("--follow", type=int, metavar="FRAMES", help="a long video instead")
     options = parser.parse_args()
+    if options.follow:
+        torch.set_num_threads(options.threads[0])
+        follow(options.follow)
+        return
     ours, plain = networks()
     found: dict[str, Any] = {"torch": torch.__version__}
     for threads in options.threads:

@@ -251,16 +251,20 @@ def test_hundreds_of_frames_without_the_target() -> None:
 
 @pytest.mark.slow
 def test_frames_leave_nothing_behind() -> None:
-    """No tensor is kept per frame, before the memory is full and after."""
+    """No tensor is kept per frame, and none grows, before the memory is full and after."""
     track, frames = tracker("TEST.MEMORY.SAMPLE_MEMORY_SIZE=24"), CLIPS["plain"]()
-    state, alive = track.init(frames[:1], START), []
+    state, alive, sizes = track.init(frames[:1], START), [], []
     for t in range(48):
         state, _ = track.step(state, [frames[1 + t % 10]])
         if t % 12 == 11:
             gc.collect()
-            alive.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()))
+            tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+            alive.append(len(tensors))
+            sizes.append(sum(t.nbytes for t in tensors if t.layout == torch.strided))
+            del tensors
     assert int(state.samples.stored) > 24  # type: ignore[union-attr]
     assert max(alive[1:]) <= alive[0] + 4, alive
+    assert sizes[-1] <= 1.02 * sizes[1], sizes  # the transformer's memory is full by then
 
 
 def test_a_memory_below_the_first_frame_s_samples_is_told() -> None:
