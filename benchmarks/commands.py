@@ -9,6 +9,7 @@ import runpy
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from subprocess import CalledProcessError, TimeoutExpired
@@ -18,7 +19,8 @@ from lib.paths import checkpoint_folder
 
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # to look for GPUs otherwise keeps forks from using them
 for _name in ("lib.bench", "lib.train", "torch._dynamo", "torch.utils.tensorboard"):
-    import_module(_name)  # what every command would otherwise import for itself, in eight seconds
+    with suppress(ImportError):  # TensorBoard need not be there
+        import_module(_name)  # what every command would otherwise import for itself, in eight seconds
 
 
 def run(*command: str, log: Path | None = None, deadline: float = math.inf) -> None:

@@ -137,7 +137,8 @@ class Bench:
         except TimeoutExpired:
             return "ended by the limit"
         except CalledProcessError as error:
-            return f"{error.cmd[0]} failed: {(folder / 'log.txt').read_text().splitlines()[-1]}"
+            said = (folder / "log.txt").read_text().splitlines()
+            return f"{error.cmd[0]} ended with {error.returncode}: {said[-1] if said else 'no message'}"
         return "done"
 
     def scores(self, seed: int) -> Scores:
