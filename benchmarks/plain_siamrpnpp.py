@@ -15,6 +15,8 @@ class PlainSiamRPN:
     """Functions of a state dict with PySOT's names, in eval mode; strength of the penalty, share of the window."""
 
     penalty_k, influence = 0.05, 0.42
+    shares: list[float]
+    """Of each row's last choice: penalty times score."""
 
     def __init__(self, state: dict[str, Tensor]) -> None:
         self.state = state
@@ -83,7 +85,7 @@ class PlainSiamRPN:
 
     def choose(self, cls: Tensor, loc: Tensor, size: NDArray[np.float64]) -> NDArray[np.float64]:
         """cx, cy, w, h of each row's best anchor, in crop pixels from the middle; size [B, 2] of the last boxes."""
-        best = []
+        best, self.shares = [], []
         for row in range(len(cls)):
             score = cls[row].view(2, -1).softmax(dim=0)[1].cpu().numpy()
             delta = loc[row].view(4, -1).cpu().numpy()
@@ -98,4 +100,5 @@ class PlainSiamRPN:
             penalty = np.exp(-(np.maximum(r, 1 / r) * np.maximum(s, 1 / s) - 1) * self.penalty_k)
             chosen = np.argmax(penalty * score * (1 - self.influence) + self.window * self.influence)
             best.append(np.concatenate([centre[:, chosen], extent[:, chosen]]))
+            self.shares.append(float(penalty[chosen] * score[chosen]))
         return np.stack(best)

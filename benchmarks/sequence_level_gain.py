@@ -7,6 +7,7 @@ the same learning rate; both are tested on videos that none of them saw. Which n
   either (those had --test_seed 21).
 - ostrack_corner: a small OSTrack with a corner head, trained before (synthetic_demo).
 - gdstrack: stage 1 of a small GDSTrack, trained before (translate_track synthetic_stage1), on RGB-T videos.
+- siamrpnpp, siamattn: a small one, trained before (synthetic_small), on videos without masks.
 
 Every seed is a process. Data, trainings and results that are there already are not made again; a run that --limit
 ended is continued by the same command.
@@ -23,7 +24,7 @@ import math
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from subprocess import CalledProcessError, TimeoutExpired
@@ -49,6 +50,7 @@ class Kind:
         settings: KEY=VALUE for all of its trainings and tests.
         videos: --layout, --width and so on of the videos that it learns from, and is tested on.
         benchmark: their name.
+        start_script: of the configuration `start`, where it is another one.
     """
 
     script: str
@@ -56,6 +58,7 @@ class Kind:
     settings: tuple[str, ...]
     videos: tuple[str, ...]
     benchmark: str
+    start_script: str = ""
 
 
 EASY = ("--layout", "lasher", "--width", "240", "--height", "180", "--difficulty", "0.3")
@@ -65,6 +68,8 @@ KINDS = {
     "shipped": Kind("ostrack", "", (), (), "synthetic"),
     "ostrack_corner": Kind("ostrack", "synthetic_demo", (CORNER, LASHER), EASY, "lasher"),
     "gdstrack": Kind("translate_track", "synthetic_stage1", (LASHER,), EASY, "lasher"),
+    "siamrpnpp": Kind("slt_siamrpnpp", "synthetic_small", (LASHER,), EASY, "lasher", "siamrpnpp"),
+    "siamattn": Kind("slt_siamattn", "synthetic_small", (LASHER,), EASY, "lasher", "siamattn"),
 }
 
 
@@ -109,9 +114,10 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             start = load_paths().pretrained / f"{SHIPPED}.safetensors"
+            first = replace(kind, script=kind.start_script or kind.script)
             if kind.start:
-                start = self.trained(kind, kind.start, seed, folder, self.scale[0])
-            found["before"] = self.scores(kind, kind.start or SHIPPED, start, folder)
+                start = self.trained(first, kind.start, seed, folder, self.scale[0])
+            found["before"] = self.scores(first, kind.start or SHIPPED, start, folder)
             for way, config in WAYS.items():
                 by_itself = way == "sequence level"
                 begin = (f"SLT.START={start.resolve()}",) if by_itself else ()
