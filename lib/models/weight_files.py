@@ -302,6 +302,9 @@ def _key_of_weights(path: Path, content: Any, key: str | None) -> str:
             return name
     if content and all(isinstance(v, Tensor) for v in content.values()):
         return ""
+    if path.stem.endswith("_state") and OPTIMIZER_KEYS[0] in content:
+        weights = path.with_name(path.stem.removesuffix("_state") + ".safetensors")
+        raise WeightsError(f"{path}: the state to resume a training from; the weights of that epoch are in {weights}")
     raise WeightsError(
         f"{path}: no weights found; expected one of the keys {', '.join(WEIGHT_KEYS)} or a bare state dict "
         f"(keys: {keys})"

@@ -224,6 +224,12 @@ def test_only_dense_tensors_of_real_numbers_under_names_are_weights(tmp_path: Pa
             read_checkpoint(tmp_path / "x.pth")
 
 
+def test_the_state_of_a_training_names_the_file_of_its_weights(tmp_path: Path) -> None:
+    torch.save({"position": 3, "optimizer": {}}, tmp_path / "OSTrack_ep0001_state.pt")
+    with pytest.raises(WeightsError, match=r"the state to resume .* are in .*/OSTrack_ep0001.safetensors$"):
+        read_checkpoint(tmp_path / "OSTrack_ep0001_state.pt")
+
+
 def test_a_newer_epoch_than_the_one_taken_is_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     places = WeightPlaces(tmp_path / "pretrained", tmp_path, "ostrack", "synthetic_small", "OSTrack", epoch=4)
     for epoch, taken, newest in ((4, "OSTrack_ep0004", 0), (9, "OSTrack_ep0004", 9)):
