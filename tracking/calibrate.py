@@ -67,6 +67,11 @@ def run(options: argparse.Namespace) -> int:
         auroc = "-" if found.auroc is None else f"{found.auroc:.3f}"
         print(f"  {name:<11} AUROC of overlap below 0.2: {auroc}   calibration error: {found.calibration_error:.3f}")
     print(f"written: {path}")
+    if result.calibrated.calibration_error >= result.raw.calibration_error:
+        print(
+            "warning: on other videos these scores are worse than the raw ones; fit on more videos, or delete the file",
+            file=sys.stderr,
+        )
     return 0
 
 

@@ -179,8 +179,8 @@ def _scalar(hint: Any, value: Any, what: str) -> Any:
         return bool(value)
     elif hint is int and not isinstance(value, bool) and isinstance(value, (int, float)) and float(value).is_integer():
         return int(value)
-    elif hint is str and isinstance(value, str):
-        return value
+    elif hint is str and (value is None or isinstance(value, str)):
+        return value or ""  # `KEY:` and KEY= are an empty text
     words = {float: "a finite number", int: "a whole number", bool: "true or false", str: "text"}
     expected = words.get(hint, getattr(hint, "__name__", hint))
     raise ConfigError(f"{what}: expected {expected}, found {_shown(value)}")

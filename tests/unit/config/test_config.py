@@ -42,6 +42,13 @@ def test_a_section_that_states_one_key_keeps_the_defaults_of_its_place() -> None
     assert found.data.search == schema.Config().data.search
 
 
+def test_a_text_key_without_a_value_is_an_empty_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.yaml", "MODEL: {PRETRAIN_FILE: mae.pth}\n")
+    assert from_tree(Config, read_tree(path, ["MODEL.PRETRAIN_FILE="])).model.pretrain_file == ""
+    with pytest.raises(ConfigError, match=r"TRAIN.OPTIMIZER must be ADAMW, ADAM or SGD, not ''"):
+        from_tree(Config, read_tree(path, ["TRAIN.OPTIMIZER="]))
+
+
 def test_unknown_key_names_file_line_and_nearest(tmp_path: Path) -> None:
     path = write(tmp_path, "a.yaml", "TRAIN:\n  LR: 0.1\n  BATCHSIZE: 3\n")
     with pytest.raises(ConfigError, match=r"a\.yaml:3: unknown key TRAIN\.BATCHSIZE; did you mean 'BATCH_SIZE'\?"):
