@@ -16,7 +16,7 @@ from lib.bench.metrics.curves import Floats
 from lib.data import Frame, Video
 from lib.track import Calibration, StagedTracker, begin, measured_step, update_rows
 
-HIDDEN, PENALTY, STEPS = 6, 0.003, 150
+HIDDEN, PENALTY, STEPS = 4, 0.003, 150
 """Units of the fit, weight of its squared weights, steps of its descent: by cross-validation and five real clips."""
 KIDNAP = 0.08
 """Chance, per frame of every second pass, that the tracker is set down at a wrong box, or back at the true one."""
