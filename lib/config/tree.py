@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from yaml.constructor import SafeConstructor
@@ -196,7 +196,7 @@ def _find_mixin(name: str, path: Path, where: str) -> Path:
 @lru_cache(maxsize=256)
 def _compose(text: str) -> yaml.Node | None:
     """Bases and mixins are read again for every configuration above them; nobody changes the nodes."""
-    return cast("yaml.Node | None", yaml.compose(text, Loader=yaml.SafeLoader))
+    return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 def _parse(text: str, file: str, has_lines: bool = True) -> Any:
