@@ -36,6 +36,7 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_folders_of_any_format_are_compared(
     command: ModuleType, folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -286,6 +286,7 @@ def test_text_cannot_leave_the_script_block_or_become_markup(tmp_path: Path) -> 
     assert "alert" not in code
 
 
+@pytest.mark.slow
 def test_export_writes_every_table_and_plot(tmp_path: Path) -> None:
     runs = [_run("a_1", 0.5), _run("b", 3.0)]
     written = {p.name for p in export(runs, by_attribute(SEQUENCES, NAMES), tmp_path)}

@@ -60,6 +60,7 @@ def test_levels_of_several_sweeps_share_a_table(tmp_path: Path) -> None:
     assert {"robustness_drop.pdf", "robustness_noise.png", "robustness_all.csv"} <= {p.name for p in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_does_not_measure_twice(tmp_path: Path) -> None:
     root = tmp_path / "data/lasher/testingset/mine"
     pictures(root / "visible", "%d.jpg", range(6))

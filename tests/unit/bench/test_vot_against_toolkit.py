@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("vot") is None, reason="the VOT toolkit is not installed (bash install.sh)"
 )

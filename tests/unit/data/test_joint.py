@@ -101,6 +101,7 @@ def test_published_names_and_ratios() -> None:
     assert mix.datasets_ratio == (2, 2, 2, 2, 2, 2, 1, 1, 1)
 
 
+@pytest.mark.slow
 def test_one_batch_of_all_kinds(paths: Paths) -> None:
     (batch,) = loader(paths, workers=1).epoch(1)
     assert {set_of(name) for name in batch.names} == set(LAYOUTS)

@@ -118,6 +118,7 @@ def test_published_checkpoint_loads_strictly_without_its_classes(
         torch.testing.assert_close(loaded[name], tensor, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_published_checkpoint_in_a_fresh_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.pth.tar"
     published(monkeypatch, path, small_network())
@@ -198,6 +199,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path, name: str, content: byte
         read_checkpoint(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_entries_that_repeat_or_hold_themselves_end_in_a_sentence(tmp_path: Path) -> None:
     bomb: list[object] = []
     for _ in range(60):
