@@ -239,8 +239,8 @@ def checked_export(tracker: Tracker, inference: Inference) -> tuple[OneStreamTra
         raise EngineError(f"{TORCH} is no engine to export for")
     if not isinstance(tracker, OneStreamTracker):
         raise EngineError(
-            f"{type(tracker).__name__} cannot be exported: engines compute trackers with one template and one search "
-            "region per frame (OSTrack and what is built on it); use PyTorch (--engine torch) for this one"
+            f"{type(tracker).__name__} can be neither exported nor computed by an engine: engines take trackers of one "
+            "template and one search region, such as OSTrack and TransT; this one runs in PyTorch (--engine torch)"
         )
     if tracker.online is not None:
         raise EngineError(

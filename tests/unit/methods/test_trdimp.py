@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from lib.config import ConfigError
 from lib.data import Batch, ClipBatch, Frame, FrameSet, Modality
-from lib.deploy import AutocastTracker, Inference, prepare
+from lib.deploy import AutocastTracker, EngineError, Inference, prepare
 from lib.methods import load_experiment
 from lib.methods.trdimp import ImageFeatures, ProposalLoss, TrDiMP, TrDiMPObjective, TrDiMPState, TrDiMPTracker
 from lib.models import Checkpoint, WeightsError
@@ -201,6 +201,11 @@ def test_scores_that_are_no_numbers_keep_the_box_of_their_row_alone_and_are_told
     assert torch.equal(prediction.boxes_xywh[0], START[0])
     assert prediction.scores[0].isnan()
     torch.testing.assert_close(prediction.boxes_xywh[1], expected[0], rtol=1e-4, atol=1e-2)
+
+
+def test_engines_are_refused_in_one_sentence() -> None:
+    with pytest.raises(EngineError, match="TrDiMPTracker can be neither exported nor computed by an engine.*PyTorch"):
+        prepare(tracker(), Inference(engine="onnx"))
 
 
 @pytest.mark.parametrize("way", ["fused", "autocast"])
