@@ -204,7 +204,7 @@ def test_scores_that_are_no_numbers_keep_the_box_of_their_row_alone_and_are_told
 
 
 def test_engines_are_refused_in_one_sentence() -> None:
-    with pytest.raises(EngineError, match="TrDiMPTracker can be neither exported nor computed by an engine.*PyTorch"):
+    with pytest.raises(EngineError, match=r"TrDiMPTracker can be neither exported nor computed by an engine.*PyTorch"):
         prepare(tracker(), Inference(engine="onnx"))
 
 
