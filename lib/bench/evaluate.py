@@ -275,10 +275,11 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
         unscored = unscorable(
             job.variant, [s.unsized_truth() for s in sequences], dataset=job.benchmark.tag, **job.metric_options
         )
-        for name, reason in unscored.items():
-            console.print(
-                escape(f"{name} cannot be scored by {job.variant!r}: {reason}"), highlight=False, soft_wrap=True
-            )
+        notes = [f"{name} cannot be scored by {job.variant!r}: {reason}" for name, reason in unscored.items()]
+        no_target = [run.name for run, start in runs if not (run.boxes_xywh[start, 2:] > 0).all()]
+        notes += [f"{name} cannot be tracked: there is no target in its first frame" for name in no_target]
+        for note in notes:
+            console.print(escape(note), highlight=False, soft_wrap=True)
     label = next(iter(METRICS[job.variant].scores.values())).label if job.variant in METRICS else "score"
     display = Display(console, job.benchmark.title, len(todo), sum(lengths[n] for n in todo), label, unit_of(sequences))
     with display:

@@ -232,8 +232,11 @@ def test_a_first_box_outside_the_picture_is_a_failure_and_a_change_of_size_is_re
     truth = folders["toy-1"] / "groundtruth.txt"
     truth.write_text(truth.read_text().replace("5,5,8,6", "40,5,8,6", 1))
     cv2.imwrite(str(folders["toy-2"] / "img" / "00000003.jpg"), np.full((48, 64, 3), 90, dtype=np.uint8))
-    outcome, _ = run(job(tmp_path))
-    assert outcome.failures.keys() == {"toy-1"}
+    truth3 = folders["toy-3"] / "groundtruth.txt"
+    truth3.write_text("\n".join(["0,0,0,0", *truth3.read_text().splitlines()[1:]]))
+    outcome, said = run(job(tmp_path))
+    assert outcome.failures.keys() == {"toy-1", "toy-3"}
+    assert "toy-3 cannot be tracked: there is no target in its first frame" in said
     assert "frame 0: the box 40,5,8,6 (x,y,w,h) lies outside the picture" in outcome.failures["toy-1"]
     assert outcome.notes == {"toy-2": "frame 2: the picture changes its size from 32 x 24 to 64 x 48 pixels"}
 
