@@ -48,6 +48,7 @@ def result(name: str, boxes: np.ndarray) -> Result:
     return Result(name, boxes, np.ones(len(boxes)), np.full(len(boxes), 0.01))
 
 
+@pytest.mark.slow
 def test_test_py_end_to_end_with_a_broken_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent))
     from toy_tracker import write_benchmark

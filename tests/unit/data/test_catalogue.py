@@ -60,6 +60,7 @@ def test_a_key_or_a_yaml_name_is_given_once(registries: None) -> None:
             register_dataset(spec)
 
 
+@pytest.mark.slow
 def test_the_library_does_not_import_the_renderer_before_it_is_needed() -> None:
     code = (
         "import sys, lib.data, lib.bench.benchmarks, lib.methods; assert 'synthetic' not in sys.modules\n"

@@ -117,6 +117,7 @@ def test_one_batch_of_all_kinds(paths: Paths) -> None:
         assert torch.equal(search[:, :3], search[:, 3:]) == (set_of(name) not in AUX)
 
 
+@pytest.mark.slow
 def test_a_cut_picture_and_a_missing_one_are_counted_and_left_out(paths: Paths) -> None:
     source = loader(paths)
     (clean,) = source.epoch(1)

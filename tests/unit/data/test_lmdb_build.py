@@ -174,6 +174,7 @@ def test_a_large_copy_takes_the_room_of_its_files(tmp_path: Path) -> None:
     assert 10 * len(big) < (tmp_path / "lmdb" / "data.mdb").stat().st_size < 11 * len(big)
 
 
+@pytest.mark.slow
 def test_sigkill_and_resume(tmp_path: Path) -> None:
     """Killed in the middle: what was stored is not written again, and the copy is the one an unbroken run makes."""
     source, target = lasot_tree(tmp_path / "lasot", ("bear-1", "bear-2"), frames=100), tmp_path / "lasot_lmdb"

@@ -105,6 +105,7 @@ def test_workers_serve_epoch_after_epoch_also_after_a_break():
     assert all(equal(a, b) for a, b in zip(expected.epoch(3, 4), loader.epoch(3, 4), strict=True))
 
 
+@pytest.mark.slow
 def test_spawned_workers():
     loader = build_loader(sampler(), 4, 2, workers=1, start_method="spawn")
     expected = build_loader(sampler(), 4, 2).epoch(1)

@@ -173,6 +173,7 @@ def test_a_folder_is_not_mixed_with_another_seed(tmp_path: Path) -> None:
     assert len(more) == 3
 
 
+@pytest.mark.slow
 def test_killed_run_is_taken_up_and_ends_the_same(tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     size = ("--sequences", 6, "--frames", 24, "--width", 96, "--height", 72)
@@ -190,6 +191,7 @@ def test_killed_run_is_taken_up_and_ends_the_same(tmp_path: Path) -> None:
     assert not filecmp.cmpfiles(killed, whole, kept, shallow=False)[1]
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
     job = Job("synthetic", tmp_path / "one", 3, config=WorldConfig(64, 64, 3))
     write_benchmark(job)
