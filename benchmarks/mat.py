@@ -1,7 +1,7 @@
 """A step of masked appearance transfer against a plain implementation (`plain_mat.py`), in one run.
 
-Samples per second, operations, and what is kept for the backward pass: plain, ours in float32 and in bfloat16, at the
-published sizes. Steps are interleaved, the quickest of each counts; the first losses are compared. Weights are random.
+Samples per second, operations, and what is kept for the backward pass: plain, ours in float32, and in half precision where
+the device has it, at the published sizes. Steps are interleaved, the quickest of each counts; the first losses are compared. Weights are random.
 
     PYTHONPATH=. python benchmarks/mat.py --batch 4 --threads 1 --output mat.json
     PYTHONPATH=. python benchmarks/mat.py --batch 32 --device cuda --seconds 15 --page mat.md
@@ -21,7 +21,7 @@ from plain_mat import PlainMAT
 from torch import Tensor
 from training_step import kernels, markdown, saved_mib, step
 
-from lib.bench import processor_name
+from lib.bench import choose_dtype, processor_name
 from lib.data import Batch
 from lib.methods import load_experiment
 from lib.methods.mat import AppearanceTransfer, TransferObjective
@@ -55,8 +55,8 @@ def losses(batch: int, device: torch.device) -> dict[str, tuple[Callable[[], Ten
         )
     }
     optimizer = build_optimizer(parameter_groups(ours, train), train)
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        ways[name] = (lambda dtype=dtype: learn(dtype), optimizer)  # type: ignore[misc]
+    for dtype in dict.fromkeys((torch.float32, choose_dtype(device, "fast")[0])):
+        ways[str(dtype).removeprefix("torch.")] = (lambda dtype=dtype: learn(dtype), optimizer)  # type: ignore[misc]
     return ways
 
 
