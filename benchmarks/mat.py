@@ -1,7 +1,8 @@
 """A step of masked appearance transfer against a plain implementation (`plain_mat.py`), in one run.
 
-Samples per second, operations, and what is kept for the backward pass: plain, ours in float32, and in half precision where
-the device has it, at the published sizes. Steps are interleaved, the quickest of each counts; the first losses are compared. Weights are random.
+Samples per second, operations, and what is kept for the backward pass: plain, ours in float32, and in half precision
+where the device has it, at the published sizes. Steps are interleaved, the quickest of each counts; the first losses
+are compared. Weights are random.
 
     PYTHONPATH=. python benchmarks/mat.py --batch 4 --threads 1 --output mat.json
     PYTHONPATH=. python benchmarks/mat.py --batch 32 --device cuda --seconds 15 --page mat.md
