@@ -143,7 +143,8 @@ def run_test(job: EvalJob, console: Console, videos: str | None = None) -> Outco
             for path in write_videos(done, {"tracker": outcome.folder}, outcome.folder / "videos", chosen):
                 say(escape(f"video: {path}"))
         if job.benchmark.submission and not outcome.failures and not job.names:
-            say(escape(f"submission: {pack(job.benchmark, outcome.folder, job.paths)}"))
+            packed = pack(job.benchmark, outcome.folder, job.paths, sequences=outcome.sequences)
+            say(escape(f"submission: {packed}"))
             if note := shortfall(job.benchmark, len(outcome.sequences)):
                 say(escape(f"note: {note}"))
     return outcome

@@ -22,7 +22,12 @@ class SubmissionError(ValueError):
 
 
 def pack(
-    benchmark: Benchmark, folder: Path, paths: Paths, exact: bool = True, repetitions: Sequence[Path] = ()
+    benchmark: Benchmark,
+    folder: Path,
+    paths: Paths,
+    exact: bool = True,
+    repetitions: Sequence[Path] = (),
+    sequences: Sequence[BenchmarkVideo] = (),
 ) -> Path:
     """Write `<folder>/<benchmark>_submission.zip` and return its path; the results themselves stay as they are.
 
@@ -32,6 +37,7 @@ def pack(
         paths: Folders of this machine.
         repetitions: Results of further runs, which go into the same archive where the server takes them (GOT-10k).
         exact: Take the boxes with all their digits; else the integers that the OSTrack family has submitted.
+        sequences: Those to pack; by default all of the benchmark.
 
     Raises:
         SubmissionError: Sequences without a result, with too few or too many rows, or with NaN; the message lists them.
@@ -43,7 +49,7 @@ def pack(
     style, content = benchmark.submission if exact else "int_comma", dict[str, str]()
     times: dict[str, list[Floats]] = {}
     for number, run in enumerate((folder, *repetitions), start=1):
-        for name, rows in _complete_results(benchmark, run, benchmark.sequences(paths), exact).items():
+        for name, rows in _complete_results(benchmark, run, sequences or benchmark.sequences(paths), exact).items():
             if benchmark.submission == "trackingnet":
                 content[f"{name}.txt"] = format_boxes(rows, style)
                 continue

@@ -20,6 +20,8 @@ from lib.data.listing import check_name, number_in, picture_names
 from lib.data.store import Store, SubStore, ZipStore
 from lib.data.types import Boxes, Mask, Modality, Qualities, Video
 
+log = logging.getLogger(__name__)
+
 CACHE_BYTES = 64 << 20
 """Annotations that one data set keeps per process; all of LaSOT's are about 95 MB."""
 
@@ -228,7 +230,7 @@ def read_text(store: Store, key: str) -> str:
 
 
 def read_names(store: Store, key: str) -> list[str]:
-    """A list file with one name per line; blank lines are left out.
+    """A list file with one name per line; blank lines are left out, and so are names that were there, with a warning.
 
     Args:
         store: Files of the data set.
@@ -238,15 +240,19 @@ def read_names(store: Store, key: str) -> list[str]:
         FileNotFoundError: There is no such file.
         AnnotationError: It holds no name, or a line is none (`check_name`).
     """
-    names = []
+    names: dict[str, int] = {}
     for number, line in enumerate(read_text(store, key).lstrip("\ufeff").splitlines(), 1):
         try:
-            names += [check_name(line.strip())] if line.strip() else []
+            name = check_name(line.strip()) if line.strip() else ""
         except ValueError as error:
             raise AnnotationError(f"{store.describe(key)}, line {number}: {error}") from None
+        if name in names:
+            log.warning("%s, line %d: %s is in line %d already", store.describe(key), number, name, names[name])
+        elif name:
+            names[name] = number
     if not names:
         raise AnnotationError(f"{store.describe(key)}: the list is empty, expected one name per line")
-    return names
+    return list(names)
 
 
 def read_boxes(store: Store, key: str) -> Boxes:

@@ -138,6 +138,10 @@ def test_an_incomplete_submission_is_refused_with_what_lacks(got10k: Paths, tmp_
     ResultFolder(folder, "int_tab").write(result("GOT-10k_Test_000002", boxes[:2]))
     with pytest.raises(SubmissionError, match="2 rows for 3 frames"):
         pack(benchmark, folder, got10k)
+    (tmp_path / "got10k/test/list.txt").write_text("GOT-10k_Test_000001\nGOT-10k_Test_000003\n")
+    present = benchmark.sequences(got10k, skip_missing=True)
+    with zipfile.ZipFile(pack(benchmark, folder, got10k, sequences=present)) as archive:
+        assert {Path(name).parts[0] for name in archive.namelist()} == {"GOT-10k_Test_000001"}
     assert "2 of 180 sequences" in shortfall(benchmark, 2)
     assert not shortfall(benchmark, 180)
 

@@ -398,6 +398,12 @@ def test_an_empty_list_is_named(tmp_path: Path) -> None:
         LasherDataset(open_store(as_folder(tree, tmp_path)), listing="list.txt")
 
 
+def test_a_name_that_a_list_has_twice_is_one_sequence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tree: Tree = {**lasher_tree(["1.png"], ["1.png"], "1,2,3,4"), "list.txt": "2up\n\n2up\n"}
+    assert LasherDataset(open_store(as_folder(tree, tmp_path)), listing="list.txt").names == ["2up"]
+    assert "list.txt, line 3: 2up is in line 1 already" in caplog.text
+
+
 def test_trackingnet_test_part(tmp_path: Path) -> None:
     tree = {"TEST/anno/v.txt": "1,2,3,4\n", **frames("TEST/frames/v", "%d.jpg", first=0, count=12)}
     sequence = TrackingNetDataset(as_folder(tree, tmp_path), test=True)[0]
