@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,22 @@ def test_an_epoch_that_is_not_there_is_told(trained: Path, benchmark: Path, comm
     )  # fmt: skip
     assert "looked for epoch 7 (TEST.EPOCH)" in done.stderr
     assert "OSTrack_ep0002" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_search_of_settings_by_two_processes_is_that_of_one(
+    trained: Path, benchmark: Path, command: Run, tmp_path: Path
+) -> None:
+    (weights,) = trained.rglob("OSTrack_ep0002.safetensors")
+    tables = []
+    for threads in (0, 2):
+        command(
+            "tracking/tune.py", "ostrack", "synthetic_demo", "--dataset", "synthetic", "--keys",
+            "SEARCH_FACTOR=3.5,4.5", "--batch", 2, "--threads", threads, "--checkpoint", weights, "--set", *SMALL,
+            "--save_dir", tmp_path / str(threads), "--data_dir", benchmark,
+        )  # fmt: skip
+        (file,) = tmp_path.glob(f"{threads}/tune/**/settings.json")
+        tables.append({row["folder"]: row["scores"] for row in json.loads(file.read_text())})
+    alone, shared = tables
+    assert len(alone) == 3
+    assert shared == {folder: pytest.approx(scores, abs=0.05) for folder, scores in alone.items()}
