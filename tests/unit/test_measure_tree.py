@@ -105,6 +105,7 @@ def test_a_trace_lists_files_entered_while_a_function_runs(script: ModuleType, t
     assert whole.depth == block.depth == 0
 
 
+@pytest.mark.slow
 def test_this_tree_is_typed_and_imports_nothing_from_above(script: ModuleType) -> None:
     found = script.measure(ROOT)
     assert found.untyped == []

@@ -70,6 +70,7 @@ def test_pooling_agrees_with_the_definition_sample_by_sample() -> None:
     torch.testing.assert_close(plain, deform_roi_pool(maps, rows, rois, 4, 0.125, torch.zeros_like(offsets)))
 
 
+@pytest.mark.slow
 def test_gradients_of_features_and_offsets() -> None:
     maps, rows, rois, offsets = example()
     maps.requires_grad_()
