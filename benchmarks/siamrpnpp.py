@@ -76,6 +76,7 @@ def frame(tracker: SiamRPNTracker, plain: PlainSiamRPN, rows: int, repeats: int,
     protocols = [("official", torch.float32), *([("fast", fast)] if fast != torch.float32 else [])]
     for name, track in [("as trained", tracker), *((n, prepare(tracker, Inference(t))) for n, t in protocols)]:
         run = locating(track, region, template)
+        no_grad(run)  # what is made once per size of the maps
         with torch.no_grad(), counting() as cost:
             boxes = run()
         middle = (boxes * SIDE - torch.tensor([SIDE / 2, SIDE / 2, 0, 0])).numpy()
