@@ -21,6 +21,7 @@ setup(
         "lib.data.lists": ["*.json"],
         "lib.train": ["assets/*"],
         "lib.viz": ["assets/*"],
+        "synthetic": ["*.yaml"],
         "unitrack.experiments": ["*/*.yaml"],
         "unitrack.pretrained": ["*.json", "*.safetensors"],
     },

@@ -238,7 +238,7 @@ def _lattice(starts: Tensor, lengths: Tensor, cells_wh: tuple[int, int]) -> tupl
     """
     steps = torch.arange(SAMPLES, device=starts.device, dtype=starts.dtype) / SAMPLES
     places = starts[..., None] + (lengths[..., None] * steps)[:, :, None, None]
-    last = starts.new_tensor([cells - 1 for cells in cells_wh]).view(2, 1, 1, 1)
+    last = torch.stack([starts.new_full((1, 1, 1), cells - 1) for cells in cells_wh])
     exact, places = places.detach(), torch.clamp(places, torch.zeros_like(last), last)
     counted = ((exact - places.detach()).abs() <= 0.5).to(places)
     low, high = places.detach().floor(), places.detach().ceil()
