@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests and speeds on a machine with a CUDA device, within eight minutes: figures go to FOLDER/gpu.json and FOLDER/gpu.md.
+# Tests and speeds on a machine with a CUDA device, in eight minutes or so: figures go to FOLDER/gpu.json and FOLDER/gpu.md.
 # Usage: bash scripts/test_gpu.sh [FOLDER]   (default: output/gpu)
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lib.bench.metrics import Reliability, overlap, reliability
 from lib.bench.metrics.curves import Floats
 from lib.data import Frame, Video
-from lib.track import Calibration, StagedTracker, begin, measured_step, update_rows
+from lib.track import Calibration, StagedTracker, confidence_init, measured_step, update_rows
 
 HIDDEN, PENALTY, STEPS = 4, 0.003, 150
 """Units of the fit, weight of its squared weights, steps of its descent: by cross-validation and five real clips."""
@@ -106,7 +106,7 @@ def collect_samples(
         some = enumerate(videos[first : first + batch], first)
         runs = [_Pass(video, number, turn, seed) for number, video in some for turn in range(passes)]
         start = torch.from_numpy(np.stack([run.video.boxes_xywh[run.start] for run in runs]))
-        state = begin(tracker, [run.read() for run in runs], start)
+        state = confidence_init(tracker, [run.read() for run in runs], start)
         while stay := [i for i, run in enumerate(runs) if run.at + 1 < len(run.video)]:
             runs, state = [runs[i] for i in stay], state.select(stay)
             for run in runs:

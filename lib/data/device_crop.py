@@ -68,34 +68,29 @@ def _resize(cuts: Sequence[Cut], size: int, device: torch.device) -> Tensor:
         flat[start] = 0 if cut.border is None else cut.border
         flat[start + 1 : end].reshape(cut.pixels.shape)[...] = cut.pixels
     sides = np.array([cut.side for cut in cuts])
-    columns, across = _taps(sides, size, clipped=True)
-    rows, down = _taps(sides, size, clipped=False)
+    columns, column_weights = _taps(sides, size, clipped=True)
+    rows, row_weights = _taps(sides, size, clipped=False)
     columns -= np.array([cut.left for cut in cuts])[:, None, None]
     rows -= np.array([cut.top for cut in cuts])[:, None, None]
     columns[(columns < 0) | (columns >= widths[:, None, None])] = -1
     beyond = (rows < 0) | (rows >= heights[:, None, None])
     rows = np.where(beyond, -1, rows * widths[:, None, None])
-    table = torch.from_numpy(np.concatenate([columns, across, rows, down], axis=1))
+    table = torch.from_numpy(np.concatenate([columns, column_weights, rows, row_weights], axis=1))
     table = (table.pin_memory() if pinned else table).to(device, non_blocking=True)
-    x, across_device, y, down_device = table[..., None].split(2, dim=1)
+    x, across, y, down = table.split(2, dim=1)
     first = torch.from_numpy(starts).to(device, non_blocking=True)[:, None, None]
     pixels = staged.to(device, non_blocking=True)
 
-    def line(i: int) -> Tensor:
-        """Row `i` of each pair that is mixed, [N, size, size, 3] in units of UNIT."""
-        mixed = None
+    def mixed(i: int) -> Tensor:
+        """Line `i` of the two that are mixed, resized along the rows and weighted, [N, size, size, 3]."""
+        parts = []
         for j in range(2):
-            at_y, at_x = y[:, i], x[:, j, None, :, 0]
+            at_y, at_x = y[:, i, :, None], x[:, j, None]
             place = torch.where((at_y >= 0) & (at_x >= 0), first + 1 + at_y + at_x, first)
-            part = pixels[place].int() * across_device[:, j, None].int()
-            mixed = part if mixed is None else mixed.add_(part)
-        assert mixed is not None
-        return mixed
+            parts.append(pixels[place].int() * across[:, j, None, :, None].int())
+        return ((parts[0] + parts[1]) >> 4) * down[:, i, :, None, None].int() >> 16
 
-    weights = down_device.int()[..., None]
-    mixed = sum((line(i) >> 4).mul_(weights[:, i]) >> 16 for i in range(2))
-    assert isinstance(mixed, Tensor)
-    return ((mixed + 2) >> 2).to(torch.uint8).permute(0, 3, 1, 2).contiguous()
+    return ((mixed(0) + mixed(1) + 2) >> 2).to(torch.uint8).permute(0, 3, 1, 2).contiguous()
 
 
 def _taps(sides: NDArray[np.int64], size: int, clipped: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

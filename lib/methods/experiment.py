@@ -177,7 +177,7 @@ def load_experiment(
         script: the method's name, or a folder of experiments whose files name a METHOD.
         config: the file's name without suffix, or the path of a YAML file.
         overrides: ``KEY.PATH=value``.
-        plugins: as in `load_plugins`; a folder of a method is named as its script, and has YAML files beside it.
+        plugins: as in `load_plugins`; a folder of a method is named as its script, and has YAML files next to it.
 
     Raises:
         ConfigError: for an unknown script, configuration file, key or part.

@@ -104,30 +104,9 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
     Raises:
         CheckpointNotFoundError: says where it was looked for and what is there.
     """
-    folder, found = places.checkpoints, places.epochs()
     if not requested:
-        named = f"{places.config}.safetensors"
-        shared, shipped = places.pretrained / named, shipped_folder("pretrained") / named
-        files = [
-            places.pretrained / places.script / named,
-            *[file for file in (shared, shipped) if _belongs_to(file, places)],
-            repository_root() / "models" / f"{places.network}_{places.config}.pth.tar",
-        ]
-        trained = [found[places.epoch]] if places.epoch in found else []
-        taken = next((file for file in [*trained, *files] if file.is_file()), None)
-        if taken is not None and found and places.epoch not in (None, max(found)):
-            log.warning(
-                "%s is taken, by TEST.EPOCH (%d), although %s has epoch %d%s",
-                *(taken.name, places.epoch, folder, max(found)),
-                "; --checkpoint latest takes the newest" if option == "--checkpoint" else "",
-            )
-        if taken is not None:
-            return taken
-        latest = ", or take --checkpoint latest" if option == "--checkpoint" else ""
-        raise CheckpointNotFoundError(
-            f"no weights for {places.script} {places.config}: looked for epoch {places.epoch} (TEST.EPOCH) in {folder} "
-            f"({places.describe()}), for {files[0]}, {shared} and {files[-1]}; name a file with {option}{latest}{hint}"
-        )
+        return _locate_trained(places, option, hint)
+    folder, found = places.checkpoints, places.epochs()
     if requested.startswith(TIMM):
         return Path(requested)
     if requested.startswith(HUB):
@@ -148,6 +127,33 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
     raise CheckpointNotFoundError(
         f"{option} {requested}: no such file of weights; looked for {Path(requested).absolute()}, in {folder} "
         f"({places.describe()}) and in {places.pretrained} ({_weights_in(places.pretrained)}){hint}"
+    )
+
+
+def _locate_trained(places: WeightPlaces, option: str, hint: str) -> Path:
+    """`locate` for an empty name."""
+    folder, found = places.checkpoints, places.epochs()
+    named = f"{places.config}.safetensors"
+    shared, shipped = places.pretrained / named, shipped_folder("pretrained") / named
+    files = [
+        places.pretrained / places.script / named,
+        *[file for file in (shared, shipped) if _belongs_to(file, places)],
+        repository_root() / "models" / f"{places.network}_{places.config}.pth.tar",
+    ]
+    trained = [found[places.epoch]] if places.epoch in found else []
+    taken = next((file for file in [*trained, *files] if file.is_file()), None)
+    if taken is not None and found and places.epoch not in (None, max(found)):
+        log.warning(
+            "%s is taken, by TEST.EPOCH (%d), although %s has epoch %d%s",
+            *(taken.name, places.epoch, folder, max(found)),
+            "; --checkpoint latest takes the newest" if option == "--checkpoint" else "",
+        )
+    if taken is not None:
+        return taken
+    latest = ", or take --checkpoint latest" if option == "--checkpoint" else ""
+    raise CheckpointNotFoundError(
+        f"no weights for {places.script} {places.config}: looked for epoch {places.epoch} (TEST.EPOCH) in {folder} "
+        f"({places.describe()}), for {files[0]}, {shared} and {files[-1]}; name a file with {option}{latest}{hint}"
     )
 
 

@@ -6,8 +6,8 @@ from lib.track.confidence import (
     Calibration,
     ConfidenceState,
     ConfidenceTracker,
-    begin,
     confidence_file,
+    confidence_init,
     measured_step,
     status_of,
 )

@@ -95,7 +95,7 @@ class Calibration:
 
 
 def confidence_file(weights: Path) -> Path:
-    """Where the calibration of a network lies: beside its weights."""
+    """Where the calibration of a network lies: next to its weights."""
     return weights.with_name(f"{weights.name.removesuffix('.tar').rsplit('.', 1)[0]}.confidence.json")
 
 
@@ -162,7 +162,9 @@ def _logit(share: Tensor) -> Tensor:
     return share.clamp(1e-4, 1 - 1e-4).logit()
 
 
-def begin(tracker: StagedTracker[Any, Any, Any], frames: Sequence[Frame], boxes_xywh: Tensor) -> ConfidenceState:
+def confidence_init(
+    tracker: StagedTracker[Any, Any, Any], frames: Sequence[Frame], boxes_xywh: Tensor
+) -> ConfidenceState:
     """`Tracker.init` with an empty memory."""
     memory = torch.full((len(frames), 4), torch.nan, dtype=torch.float64)
     return ConfidenceState(tracker.init(frames, boxes_xywh), memory)
@@ -200,7 +202,7 @@ class ConfidenceTracker(WrappedTracker[ConfidenceState]):
         return replace(state, tracker=self.tracker.with_settings(state.tracker, settings))
 
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ConfidenceState:
-        return begin(self.tracker, frames, boxes_xywh)
+        return confidence_init(self.tracker, frames, boxes_xywh)
 
     def step(self, state: ConfidenceState, frames: Sequence[Frame]) -> tuple[ConfidenceState, Prediction]:
         after, prediction, features = measured_step(self.tracker, state, frames)

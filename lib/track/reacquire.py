@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.data import Frame
-from lib.track.confidence import LOST, TRACKED, Calibration, ConfidenceState, begin, measured_step
+from lib.track.confidence import LOST, TRACKED, Calibration, ConfidenceState, confidence_init, measured_step
 from lib.track.state import State, update_rows
 from lib.track.tracker import Prediction, StagedTracker, WrappedTracker
 
@@ -60,7 +60,8 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         self.gives_regions = frozenset()
 
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ReacquireState:
-        confident, boxes = begin(self.tracker, frames, boxes_xywh), boxes_xywh.detach().cpu().double().clone()
+        confident = confidence_init(self.tracker, frames, boxes_xywh)
+        boxes = boxes_xywh.detach().cpu().double().clone()
         lost, ones = torch.zeros(len(frames), dtype=torch.int64), torch.ones(len(frames))
         return ReacquireState(confident, lost, boxes, ones, ones, boxes)
 

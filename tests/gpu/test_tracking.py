@@ -10,29 +10,12 @@ import pytest
 import torch
 
 from lib.bench import TrackerSpec, demo_spec
-from lib.data import CROP_STYLES, Frame, Image, iou_xywh
+from lib.data import CROP_STYLES, Frame, iou_xywh
 from lib.deploy import AutocastTracker, GraphedCall, Inference, prepare
 from lib.track import StagedTracker, Tracker
 from synthetic import build_synthetic
+from tests.support.small_trackers import BOXES, IDS, METHODS, clip
 
-UNIT_PIXELS = ("DATA.STD=[1.0,1.0,1.0]",)
-"""Random weights on pixels up to 255 give scores of 0 and 1 alone, among which rounding chooses."""
-METHODS = [
-    ("ostrack", "synthetic_small", ()),
-    ("ostrack", "synthetic_small", ("MODEL.BACKBONE.CE_LOC=[1,2]", "MODEL.BACKBONE.CE_KEEP_RATIO=[0.7,0.7]")),
-    ("sdstrack", "synthetic_demo", ("MODEL.PRETRAIN_FILE=''",)),
-    ("cstrack_s1", "synthetic_small", ()),
-    ("cstrack_s2", "synthetic_small", ()),
-    ("transt", "synthetic_small", ()),
-    ("translate_track", "synthetic_small", ()),
-    ("trdimp", "synthetic_small", ()),
-    ("siamrpnpp", "synthetic_small", UNIT_PIXELS),
-    ("siamattn", "synthetic_small", UNIT_PIXELS),
-]
-IDS = [
-    "ostrack", "ostrack_elimination", "sdstrack", "cstrack_s1", "cstrack_s2", "transt", "gdstrack", "trdimp",
-    "siamrpnpp", "siamattn",
-]  # fmt: skip
 method = pytest.mark.parametrize(("script", "config", "overrides"), METHODS, ids=IDS)
 
 
@@ -44,14 +27,6 @@ def build(script: str, config: str, overrides: tuple[str, ...], device: str, pro
     return spec.build()
 
 
-def clip(seed: int, count: int, height: int = 120, width: int = 160) -> list[Frame]:
-    """Frames of smooth noise that moves by a few pixels, with a second picture."""
-    rng = np.random.default_rng(seed)
-    world: Image = rng.integers(0, 256, (height + 4 * count, width + 4 * count, 3), dtype=np.uint8)
-    cuts = [np.ascontiguousarray(world[2 * i : 2 * i + height, 3 * i : 3 * i + width]) for i in range(count)]
-    return [Frame(c, np.ascontiguousarray(255 - c)) for c in cuts]
-
-
 def follow(tracker: Tracker, clips: list[list[Frame]], boxes: torch.Tensor) -> torch.Tensor:
     """Boxes [frames - 1, B, 4] of a batch."""
     state, found = tracker.init([c[0] for c in clips], boxes), []
@@ -59,9 +34,6 @@ def follow(tracker: Tracker, clips: list[list[Frame]], boxes: torch.Tensor) -> t
         state, prediction = tracker.step(state, [c[i] for c in clips])
         found.append(prediction.boxes_xywh)
     return torch.stack(found)
-
-
-BOXES = torch.tensor([[30.0, 20.0, 25.0, 30.0], [60.0, 15.0, 18.0, 22.0], [10.0, 40.0, 40.0, 20.0]]).double()
 
 
 @method

@@ -86,7 +86,7 @@ def _boxes(sizes: Boxes) -> Boxes:
 
 
 def open_crops(name: str) -> PreparedCrops:
-    """The crops of a JSON, in `crop511` beside it or in its own folder, for the row `prepared_crops` of the catalogue.
+    """The crops of a JSON, in `crop511` next to it or in its own folder, for the row `prepared_crops` of the catalogue.
 
     Args:
         name: `PYSOT511:path/to/train.json`.

@@ -24,7 +24,7 @@ class OSTrackTrain(schema.Train):
 
 @dataclass(frozen=True)
 class TargetMask(schema.Section):
-    """A mask head beside the box head of a trained tracker, which stays as it is; INIT names the tracker's weights.
+    """A mask head alongside the box head of a trained tracker, which stays as it is; INIT names the tracker's weights.
 
     Attributes:
         width: Channels of the head.

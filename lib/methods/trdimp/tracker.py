@@ -322,8 +322,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
         starts = rules.starts(boxes_xywh.float(), uniform.expand(len(boxes_xywh), -1, -1))
         features = ImageFeatures(maps["fine"], maps["coarse"], maps["classification"])
         climb = rules.box_refinement_iter, rules.box_refinement_step_length, rules.box_refinement_step_decay
-        starts = starts.to(self.device) if self.device.type == "cuda" else starts
-        boxes, scores = self.network.refine(maps["modulation"], features, starts, *climb)
+        boxes, scores = self.network.refine(maps["modulation"], features, starts.to(self.device), *climb)
         packed = torch.cat([boxes, scores[..., None]], dim=2).float().cpu()
         best, usable = rules.choose(packed[..., :4], packed[..., 4])
         return best.double(), usable

@@ -199,7 +199,7 @@ class IoUNet(nn.Module):
             Boxes [N, R, 4] and scores [N, R], as of `ascend`.
         """
         climb = boxes_xywh.to(modulation), steps, step_length, decay
-        if fine.is_cuda:
+        if fine.device.type != "cpu":
             return self.ascend(modulation, self.features(fine, coarse), *climb)[:2]
         features = self.features_near(fine, coarse, boxes_xywh)
         refined, scores, hull = self.ascend(modulation, features, *climb)

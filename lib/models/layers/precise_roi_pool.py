@@ -8,7 +8,7 @@ cells, and pooling is a product with these rows from both sides. Nothing is comp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -80,15 +80,7 @@ class LevelPooling:
         self.maps = [(channels_last_rows(x), x.shape[2], x.shape[3]) for x in maps]
         self.cells = max(max(height, width) for _, height, width in self.maps)
         self.places = torch.arange(self.cells, device=like.device, dtype=like.dtype)
-        exact: dict[str, Any] = {"dtype": torch.float64, "device": like.device}
-        steps = [torch.arange(p + 1, **exact) / p for p in sizes]
-        differences = [torch.eye(p + 1, **exact).diff(dim=0) * p for p in sizes]
-        ends = [torch.stack([1 - t, t]) / s for t, s in zip(steps, strides, strict=True)]
-        # From the integrals, twice as large, to bins; and from the hat function to what bins gain by each end's motion.
-        to_rows = torch.block_diag(*(d * s / 2 for d, s in zip(differences, strides, strict=True)))
-        moved = torch.block_diag(*(d * t for d, t in zip(differences, steps, strict=True)))
-        to_slopes = torch.cat([torch.block_diag(*differences), moved])
-        self.ends, self.to_rows, self.to_slopes = (x.to(like) for x in (torch.cat(ends, dim=1), to_rows, to_slopes))
+        self.ends, self.to_rows, self.to_slopes = _constants(tuple(sizes), tuple(strides), like.device, like.dtype)
         self.starts: Tensor | None = None
         if origins is not None:
             starts = [o[..., None].expand(-1, -1, p + 1) / s for o, p, s in zip(origins, sizes, strides, strict=True)]
@@ -140,6 +132,21 @@ class LevelPooling:
             return both * scale - on_high, on_high
 
         return found, pull_back
+
+
+@cache
+def _constants(
+    sizes: tuple[int, ...], strides: tuple[float, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `LevelPooling` multiplies with. Kept, since a CUDA graph cannot fetch it from the processor."""
+    steps = [torch.arange(p + 1, dtype=torch.float64) / p for p in sizes]
+    differences = [torch.eye(p + 1, dtype=torch.float64).diff(dim=0) * p for p in sizes]
+    ends = torch.cat([torch.stack([1 - t, t]) / s for t, s in zip(steps, strides, strict=True)], dim=1)
+    # From the integrals, twice as large, to bins; and from the hat function to what bins gain by each end's motion.
+    to_rows = torch.block_diag(*(d * s / 2 for d, s in zip(differences, strides, strict=True)))
+    moved = torch.block_diag(*(d * t for d, t in zip(differences, steps, strict=True)))
+    to_slopes = torch.cat([torch.block_diag(*differences), moved])
+    return ends.to(device, dtype), to_rows.to(device, dtype), to_slopes.to(device, dtype)
 
 
 def channels_last_rows(features: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from lib.bench import TrackerSpec
 from lib.data import Frame
 from lib.deploy import GraphedCall, fuse_tracker
 from lib.models.layers import FuseOptions
-from tests.gpu.test_tracking import BOXES, IDS, METHODS, clip
+from tests.support.small_trackers import BOXES, IDS, METHODS, clip
 
 
 class Recorder(TorchDispatchMode):
