@@ -47,7 +47,7 @@ class DeformConv(nn.Module):
 
 
 def deform_conv(x: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
-    """The convolution with given offsets.
+    """The convolution with given offsets, by torchvision.
 
     Args:
         x: [B, K, H, W].
@@ -65,19 +65,18 @@ def deform_conv(x: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
 class FusedDeformConvs(nn.Module):
     """Several `DeformConv`, each for a map of its own, for inference; always in float32, as places are regressed.
 
-    On processors, where torchvision's operator reads channel by channel, taps are weighted bags of four cells.
+    Taps are weighted bags of four cells: torchvision's operator reads channel by channel on processors, and on a GPU it
+    does not run on the current stream, so that a CUDA graph would leave it out without an error.
 
     Args:
         layers: L of them.
-        options: Packing.
+        options: Packing of what gives the offsets.
     """
 
     def __init__(self, layers: Sequence[DeformConv], options: FuseOptions) -> None:
         super().__init__()
         weight = torch.stack([layer.weight.detach().float() for layer in layers])
-        self.in_bags = options.packs(weight)
-        weight = weight.permute(0, 3, 4, 2, 1).flatten(1, 3) if self.in_bags else weight.flatten(0, 1)
-        self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        self.weight = nn.Parameter(weight.permute(0, 3, 4, 2, 1).flatten(1, 3).contiguous(), requires_grad=False)
         offsets, biases = zip(*(layer.conv_offset.parameters() for layer in layers), strict=True)
         exact = replace(options, dtype=torch.float32)
         self.offsets = Convolution(torch.cat(offsets), torch.cat(biases), exact, groups=len(layers))
@@ -91,24 +90,17 @@ class FusedDeformConvs(nn.Module):
         Returns:
             [B, L, K, H, W] float32.
         """
-        offsets = self.offsets(x.flatten(1, 2))
-        if self.in_bags:
-            return self._from_bags(x, offsets)
-        return deform_conv(x.flatten(1, 2), offsets, self.weight).reshape(x.shape)
-
-    def _from_bags(self, x: Tensor, offsets: Tensor) -> Tensor:
-        """As `deform_conv`, by weights [L, 9 K, K]."""
         rows, levels, width, height, breadth = x.shape
-        moved = offsets.reshape(rows * levels, 3, 3, 2, height, breadth).permute(0, 4, 5, 1, 2, 3)
-        where = moved + _tap_places(height, breadth)
+        moved = self.offsets(x.flatten(1, 2)).reshape(rows * levels, 3, 3, 2, height, breadth).permute(0, 4, 5, 1, 2, 3)
+        taps = _tap_places(height, breadth, x.device)
+        where, last = moved + taps, taps[-1, -1, 1, 1, :, None]
         low = where.floor()
         share = where - low
         ends = torch.stack([low, low + 1], dim=-1)
-        limits = ends.new_tensor([[height - 1], [breadth - 1]])
-        inside = torch.clamp(ends, torch.zeros_like(limits), limits)
+        inside = torch.clamp(ends, torch.zeros_like(last), last)
         weights = torch.stack([1 - share, share], dim=-1) * (inside == ends)
         cells = inside[..., 0, :, None] * breadth + inside[..., 1, None, :]
-        first = torch.arange(0, rows * levels * height * breadth, height * breadth)
+        first = torch.arange(0, rows * levels * height * breadth, height * breadth, device=x.device)
         bags = cells.long() + first.view(-1, 1, 1, 1, 1, 1, 1)
         shares = weights[..., 0, :, None] * weights[..., 1, None, :]
         table = x.permute(0, 1, 3, 4, 2).reshape(-1, width)
@@ -118,11 +110,12 @@ class FusedDeformConvs(nn.Module):
 
 
 @cache
-def _tap_places(height: int, width: int) -> Tensor:
+def _tap_places(height: int, width: int, device: torch.device) -> Tensor:
     """[height, width, 3, 3, 2] y and x of the taps of every cell, not moved."""
     axes = (torch.arange(n)[:, None] + torch.arange(-1, 2) for n in (height, width))
     lines, columns = torch.meshgrid(*(a.flatten().float() for a in axes), indexing="ij")
-    return torch.stack([lines, columns], dim=-1).view(height, 3, width, 3, 2).transpose(1, 2).contiguous()
+    taps = torch.stack([lines, columns], dim=-1).view(height, 3, width, 3, 2).transpose(1, 2)
+    return taps.contiguous().to(device)
 
 
 def deform_roi_pool(

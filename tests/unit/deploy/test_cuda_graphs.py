@@ -100,7 +100,7 @@ WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::lift_fresh", "aten
 
 
 @pytest.mark.parametrize(("script", "config", "overrides"), METHODS[1:], ids=IDS[1:])
-def test_the_calls_of_a_frame_do_not_wait_for_the_device(script, config, overrides):
+def test_the_calls_of_a_frame_can_be_captured(script, config, overrides):
     spec = TrackerSpec(script=script, config=config, untrained=True, overrides=overrides, device="cpu")
     plain = spec.build_plain()
     tracker = fuse_tracker(plain, FuseOptions(torch.float32, pack=False, grid=plain.grid))
@@ -111,7 +111,9 @@ def test_the_calls_of_a_frame_do_not_wait_for_the_device(script, config, overrid
             seen.add(name)
             with Recorder() as recorder:
                 found = call(*arguments)
-            waiting.extend(n for o in recorder.operations if (n := o[0]._schema.name) in WAITS)
+            names = [o[0]._schema.name for o in recorder.operations]
+            # Operators of other packages may run on another stream than the captured one, as torchvision's do.
+            waiting.extend(n for n in names if n in WAITS or n.split("::")[0] not in {"aten", "prims"})
             return found
 
         return wrapper
