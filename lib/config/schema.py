@@ -133,8 +133,8 @@ class Data(Section):
         augment: Augmentation.
         box_unit: Boxes are divided by the crop's side (`size`), or by one pixel less (`size_minus_one`, CSTrack).
         reject_all_padding: Crops that show nothing but padding are drawn again.
-        crop_style: Geometry of crops and content beyond the image's border, in training and in tracking; a name of
-            `lib.data.CROP_STYLES`, such as `area` (OSTrack) or `context` (TransT).
+        crop_style: Geometry of crops and content beyond the image's border, in training and in tracking; a part of
+            `lib.data.CROP_STYLES`, such as `area` (OSTrack), `context` (TransT) or {TYPE: pysot, CONTEXT_AMOUNT: 0.3}.
         masks: Samples carry the masks of the targets.
         negative_pairs: Share of pairs whose search frame shows another target, in sampler modes that draw some.
         clip_colours: Changed colours are kept in 0..255.
@@ -155,7 +155,7 @@ class Data(Section):
     augment: Augment = Augment()
     box_unit: Annotated[str, Choice(("size", "size_minus_one"))] = "size"
     reject_all_padding: bool = True
-    crop_style: str = "area"
+    crop_style: Part = Part("area")
     masks: bool = False
     negative_pairs: Share = 0.0
     clip_colours: bool = True

@@ -435,8 +435,8 @@ class CropStyle(ABC):
         return torch.from_numpy(np.stack(known)) if known else None
 
 
-CROP_STYLES: Registry[Callable[[], CropStyle]] = Registry("crop style")
-"""`DATA.CROP_STYLE` -> class."""
+CROP_STYLES: Registry[Callable[..., CropStyle]] = Registry("crop style")
+"""`DATA.CROP_STYLE` -> class, whose arguments are further keys of the node."""
 
 
 def pictures_of(frame: Frame, count: int) -> list[Image | Levels]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -26,9 +27,12 @@ from lib.data.crop import (
 )
 from lib.data.device_crop import Cut, resize_cuts
 from lib.data.types import Box, Frame, Image, Levels, Mask
+from lib.ranges import Range
 
 MEAN_COLOUR = (123.675, 116.28, 103.53)
 """R, G, B: the mean of ImageNet in grey levels."""
+ContextAmount = Annotated[float, Range(0, 2)]
+"""Margin around a box in a template of PySOT, in sums of its width and height; published: 0.5."""
 
 
 class WholePixelStyle(CropStyle):
@@ -216,14 +220,6 @@ class AffineStyle(CropStyle):
         return np.concatenate([first, last - first + 1])
 
 
-@CROP_STYLES.register("affine_truncated")
-class TruncatedAffineStyle(AffineStyle):
-    """As "affine", with labels in whole pixels."""
-
-    def __init__(self) -> None:
-        super().__init__(truncates=True)
-
-
 @CROP_STYLES.register("affine_stretched")
 class StretchedAffineStyle(AffineStyle):
     """As "affine", but `factor` times the box's width and height, each stretched to the side of the crop (MAT)."""
@@ -238,14 +234,20 @@ class PySOTStyle(ContextStyle):
     """As `ContextStyle`, with a side that is rounded where pixels are cut and left as it is where boxes are converted.
 
     Training crops are warped; see `WarpedStyle`. (SiamRPN++, CVPR 2019, and its descendants)
+
+    Args:
+        context_amount: See `ContextAmount`; of training crops too.
     """
 
+    def __init__(self, context_amount: ContextAmount = 0.5) -> None:
+        self.template_factor = 1 + 2 * context_amount
+
     def in_training(self) -> CropStyle:
-        return WarpedStyle()
+        return WarpedStyle(self.template_factor)
 
     def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         x, y, w, h = box_xywh
-        return self.around((x + w / 2, y + h / 2), context_side(w, h) * factor / 2)
+        return self.around((x + w / 2, y + h / 2), context_side(w, h, self.template_factor) * factor / 2)
 
     def around(self, centre_xy: tuple[float, float], exact: float) -> CropRegion:
         """The square around a centre, with the side that boxes are converted by."""
@@ -270,10 +272,13 @@ class PySOTStyle(ContextStyle):
 
 @CROP_STYLES.register("pysot_511")
 class PreparedStyle(PySOTStyle):
-    """As `PySOTStyle`, trained with crops of 511 pixels that PySOT's scripts have cut."""
+    """As `PySOTStyle`, trained with crops of 511 pixels that PySOT's scripts have cut, with its context."""
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def in_training(self) -> CropStyle:
-        return WarpedStyle(prepared=True)
+        return WarpedStyle(self.template_factor, prepared=True)
 
 
 class WarpedStyle(CropStyle):
@@ -284,14 +289,15 @@ class WarpedStyle(CropStyle):
     Corners of rectangles are centres of pixels. The colour beyond the image is its mean.
 
     Attributes:
+        template_factor: Of `context_side`, for templates.
         prepared: Frames are such squares already.
     """
 
     jitter_numbers = 0, 4
     flip_gap = 1
 
-    def __init__(self, prepared: bool = False) -> None:
-        self.prepared = prepared
+    def __init__(self, template_factor: float = 2.0, prepared: bool = False) -> None:
+        self.template_factor, self.prepared = template_factor, prepared
 
     def training_region(
         self, box_xywh: Float32s, normal: Float32s, uniform: Float32s, region: Region, size_hw: tuple[int, int]
@@ -305,7 +311,7 @@ class WarpedStyle(CropStyle):
         scales = [min(bias * (1 + r * region.scale_jitter), (last + 1) / side) for r in (rx, ry)]
         reach = [max(0.0, (last - side * scale) / 2) for scale in scales]
         shifts = [min(max(r * region.center_jitter, -far), far) for r, far in zip((sx, sy), reach, strict=True)]
-        pixel = context_side(w, h) / template
+        pixel = context_side(w, h, self.template_factor) / template
         per = 1.0 if self.prepared else pixel * (last + 1) / last
         centre = x + w / 2, y + h / 2
         middle = (last / 2, last / 2) if self.prepared else centre
@@ -321,7 +327,7 @@ class WarpedStyle(CropStyle):
     def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         """The square around a box without any jitter."""
         x, y, w, h = box_xywh
-        side = context_side(w, h) * factor / 2
+        side = context_side(w, h, self.template_factor) * factor / 2
         centre = x + w / 2, y + h / 2
         return CropRegion(centre[0] - side / 2, centre[1] - side / 2, side, side, centre, (side, side))
 

@@ -61,7 +61,7 @@ class Processing:
 
     def __init__(self, data: Data, training: bool = True) -> None:
         self.data, self.training = data, training
-        style = CROP_STYLES[data.crop_style]().in_training()
+        style = data.crop_style.build(CROP_STYLES).in_training()
         self.styles = {"template": style, "search": style}
         augment = data.augment
         self.augmentations: list[Augmentation] = [

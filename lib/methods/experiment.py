@@ -199,7 +199,8 @@ def load_experiment(
         resolved.slt.policy.builder(POLICIES)
     data = resolved.data
     try:
-        CROP_STYLES[data.crop_style], FRAME_SAMPLERS[data.sampler_mode], COLLATES[data.collate]
+        FRAME_SAMPLERS[data.sampler_mode], COLLATES[data.collate]
+        data.crop_style.builder(CROP_STYLES)
         for part in data.augment.transforms:
             part.builder(AUGMENTATIONS)
     except UnknownNameError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib.config import Config
+from lib.config import Config, Part
 from lib.data import CROP_STYLES, Frame, Normalise, clip_boxes
 from lib.models.heads import Candidates, boxes_from_corners
 from lib.track.online_filter import OnlineFilter, OnlineState
@@ -33,7 +33,7 @@ class CropSettings:
         template_size, search_size: sides in pixels.
         template_factor, search_factor: sides of the cut squares, as a multiple of the target's mean side.
         mean, std: of the normalisation, per channel, for pixels in 0..1.
-        style: a name of `lib.data.CROP_STYLES`.
+        style: a part of `lib.data.CROP_STYLES`.
         channels: order of the channels that the network reads.
     """
 
@@ -43,7 +43,7 @@ class CropSettings:
     search_factor: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    style: str = "area"
+    style: Part = Part("area")
     channels: str = "RGB"
 
     @classmethod
@@ -106,7 +106,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
     def __init__(self, network: nn.Module, settings: CropSettings, grid: int) -> None:
         self.network = network.eval()
         self.settings = settings
-        self.crop_style = CROP_STYLES[settings.style]()
+        self.crop_style = settings.style.build(CROP_STYLES)
         self.device = next(network.parameters()).device
         self.grid, self.cell = grid, 1 / grid
         self.normalise = Normalise(settings.mean, settings.std, channels=settings.channels).to(self.device)

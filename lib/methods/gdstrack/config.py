@@ -71,7 +71,7 @@ class GDSTrackConfig(schema.Config):
 
     data: schema.Data = schema.Data(
         sampler_mode="quality",
-        crop_style="affine",
+        crop_style=Part("affine"),
         reject_all_padding=False,
         augment=schema.Augment(grey=0.0, mirror=0.0, crop_flip=0.0, brightness=0.0),
         search=schema.Region(number=2),

@@ -60,7 +60,7 @@ class MATConfig(schema.Config):
     data: MATData = MATData(
         sampler_mode="window",
         max_sample_interval=9999,
-        crop_style="affine",
+        crop_style=Part("affine"),
         reject_all_padding=False,
         augment=schema.Augment(grey=0.0, mirror=0.0, crop_flip=0.0, brightness=0.0),
     )

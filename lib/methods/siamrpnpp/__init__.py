@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from lib.config import Config, ConfigError
+from lib.config import Config, ConfigError, Part
 from lib.data.datasets import PREPARED
 from lib.methods.common import input_sizes
 from lib.methods.method import Method, register_method
@@ -46,7 +46,8 @@ def with_prepared_crops(config: C) -> C:
     """Training samples of PySOT's crops, where DATA.TRAIN names some, are cut from them as they are.
 
     Raises:
-        ConfigError: Crops are mixed with whole frames, or sequence-level training is to follow targets in them.
+        ConfigError: Crops are mixed with whole frames, sequence-level training is to follow targets in them, or their
+            context, which the scripts decided, is stated.
     """
     data = config.data
     names = [*data.train.names, *data.val.names]
@@ -58,7 +59,9 @@ def with_prepared_crops(config: C) -> C:
     if len(crops) < len(names):
         other = next(name for name in names if name not in crops)
         raise ConfigError(f"DATA: {crops[0]} has prepared crops and {other} whole frames; train with one kind")
-    return replace(config, data=replace(data, crop_style="pysot_511"))
+    if data.crop_style.args:
+        raise ConfigError(f"DATA.CROP_STYLE: {crops[0]} has crops with a CONTEXT_AMOUNT of 0.5; leave the key out")
+    return replace(config, data=replace(data, crop_style=Part("pysot_511")))
 
 
 register_method(

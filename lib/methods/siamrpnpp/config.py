@@ -125,7 +125,7 @@ class SiamRPNData(schema.Data):
 
     sampler_mode: str = "pair"
     max_sample_interval: Count | tuple[Count, ...] = 100
-    crop_style: str = "pysot"
+    crop_style: Part = Part("pysot")
     reject_all_padding: bool = False
     clip_colours: bool = False
     augment: schema.Augment = schema.Augment(grey=0.0, grey_rule="rgb", mirror=0.0, crop_flip=0.0, brightness=0.0)

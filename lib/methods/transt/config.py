@@ -61,7 +61,7 @@ class TransTConfig(schema.Config):
     data: schema.Data = schema.Data(
         sampler_mode="interval",
         max_sample_interval=100,
-        crop_style="context",
+        crop_style=Part("context"),
         reject_all_padding=False,
         augment=schema.Augment(mirror=0.0, crop_flip=0.0),
     )

@@ -130,7 +130,7 @@ class TrDiMPConfig(schema.Config):
     """A TrDiMP experiment: three template and three later search frames, crops of one size that stay in the picture."""
 
     data: schema.Data = schema.Data(
-        crop_style="inside",
+        crop_style=Part("inside"),
         max_sample_interval=500,
         reject_all_padding=False,
         template=CROP,

@@ -67,7 +67,7 @@ def crop_training(case: Case) -> None:
     for stored in case.data["outputs"]:
         # The published code writes labels of whole-number boxes back as whole numbers.
         whole = all(isinstance(v, int) for v in stored["box_xywh"])
-        style = CROP_STYLES["affine_truncated" if whole else "affine"]()
+        style = CROP_STYLES["affine"](truncates=whole)
         size, (spread, reach) = stored["out_size"][0], stored["jitter"]
         box, normal, uniform = (np.array(stored[k], dtype=np.float32) for k in ("box_xywh", "randn2", "rand2"))
         jittered = style.jitter(box, normal, uniform, Region(size, stored["scale_factor"], reach, spread))

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import pytest
 
 from lib.config import ConfigError, Part, Schedule, Section, Train, TrainPhase, Tree, from_tree
-from lib.data import AUGMENTATIONS
+from lib.data import AUGMENTATIONS, CROP_STYLES
 from lib.methods import METHODS, load_experiment
 from lib.objectives import POLICIES
 from lib.ranges import Choice, Range
@@ -24,7 +24,7 @@ from lib.registry import Registry
 load_experiment("ostrack", "synthetic_small")  # registers all methods
 NAMES = {
     # names of registered parts, which are looked up while a configuration is read or a training is set up
-    "DATA.SAMPLER_MODE", "DATA.CROP_STYLE", "DATA.COLLATE", "SLT.CLIP_SAMPLER",
+    "DATA.SAMPLER_MODE", "DATA.COLLATE", "SLT.CLIP_SAMPLER",
     "DATA.TRAIN.DATASETS_NAME", "DATA.VAL.DATASETS_NAME",
     # files, experiments and regular expressions
     "MODEL.PRETRAIN_FILE", "SLT.START", "TRAIN.PARAM_GROUPS.PATTERN", "TRAIN.PHASES.PARAM_GROUPS.PATTERN",
@@ -35,7 +35,7 @@ NAMES = {
 NEEDED = {"PATTERN": ".*", "SCRIPT": "ostrack", "CONFIG": "synthetic_small"}
 CONFIGS = {method.name: method.config for method in METHODS.values()}
 REGISTRIES: dict[str, Registry[Callable[..., Any]]] = {
-    "AUGMENT": AUGMENTATIONS, "POLICY": POLICIES,
+    "AUGMENT": AUGMENTATIONS, "CROP_STYLE": CROP_STYLES, "POLICY": POLICIES,
     **{f"{m.name} {dotted}": registry for m in METHODS.values() for dotted, registry in m.parts.items()},
 }  # fmt: skip
 UNUSED = {"cat_mode", "mid_pe", "merge_layer", "add_cls_token", "cls_token_use_mode"}

@@ -167,7 +167,7 @@ def test_pictures_of_a_doubled_frame_can_be_changed_apart() -> None:
 @pytest.mark.parametrize(("mirrored", "flipped"), [(False, False), (True, False), (False, True), (True, True)])
 def test_masks_follow_the_picture(style: str, box: tuple[float, ...], mirrored: bool, flipped: bool) -> None:
     """The target is bright and all else is dark, so thresholding the crop gives its mask."""
-    process = Processing(Data(crop_style=style, masks=True, reject_all_padding=False, **SIZES))
+    process = Processing(Data(crop_style=Part(style), masks=True, reject_all_padding=False, **SIZES))
     jitter = np.array([0.4, -0.3], dtype=np.float32), np.array([0.1, 0.9], dtype=np.float32)
     draw = CropDraw(*jitter, (1.0, flipped))
     sample = process.apply(frames(masks=True, box=box), Draws((False, mirrored), (draw,), (draw,)))

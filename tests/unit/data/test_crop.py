@@ -209,15 +209,15 @@ def test_affine_crops_lie_between_pixels_and_show_a_fixed_colour_beyond_the_imag
     assert np.unique(outside.reshape(-1, 3), axis=0).tolist() == [[124, 116, 104]]
 
 
-@pytest.mark.parametrize("name", ["affine", "affine_truncated", "affine_stretched"])
-def test_labels_of_affine_crops_are_inclusive_corners_within_the_crop(name: str) -> None:
-    style, box = CROP_STYLES[name](), (30.0, 20.0, 20.0, 10.0)
+@pytest.mark.parametrize(("name", "truncates"), [("affine", False), ("affine", True), ("affine_stretched", False)])
+def test_labels_of_affine_crops_are_inclusive_corners_within_the_crop(name: str, truncates: bool) -> None:
+    style, box = CROP_STYLES[name](truncates=truncates), (30.0, 20.0, 20.0, 10.0)
     region = style.region(box, 2.0, 77, (60, 80))
     assert (region.width, region.height) == ((40, 20) if name == "affine_stretched" else (30, 30))
     scale = 77 / np.array([region.width, region.height])
     first = (np.array(box[:2]) - [region.left, region.top]) * scale
     last = first + (np.array(box[2:]) - 1) * scale
-    if name == "affine_truncated":
+    if truncates:
         first, last = np.trunc(first), np.trunc(last)
     np.testing.assert_allclose(style.to_crop(box, region, 77), [*first, *(last - first + 1)])
     np.testing.assert_allclose(style.to_crop((-500.0, -500.0, 1000.0, 1000.0), region, 77), [0, 0, 77, 77])

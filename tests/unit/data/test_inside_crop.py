@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.config import Region, schema
+from lib.config import Part, Region, schema
 from lib.data import Frame, FrameSet, InsideStyle, Modality, PatchStyle, Processing
 
 RNG = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def test_boxes_and_places_are_the_same_patch() -> None:
 
 def test_a_flipped_training_crop_is_a_pixel_short_of_its_mirror_image() -> None:
     crop = Region(size=64, factor=3.0)
-    data = schema.Data(crop_style="inside", search=crop, template=crop, reject_all_padding=False)
+    data = schema.Data(crop_style=Part("inside"), search=crop, template=crop, reject_all_padding=False)
     box = np.array([[60.0, 40.0, 30.0, 20.0]])
     frames = FrameSet((Frame(IMAGE),), (Frame(IMAGE),), box, box, Modality.RGB, "set", "video", (0, 0))
     boxes = {}

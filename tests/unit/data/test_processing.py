@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.config import Augment, Data, Region
+from lib.config import Augment, Data, Part, Region
 from lib.data import (
     CROP_STYLES,
     CropDraw,
@@ -58,9 +58,9 @@ def test_grey_and_mirror_equal_changing_the_whole_frame_first(box, style):
     image = picture(1)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     changed = Frame(np.ascontiguousarray(grey[:, ::-1]))
-    lazy = process(crop_style=style).apply(clip(Frame(image), Frame(image), box), draws(grey=True, mirrored=True))
+    lazy = process(crop_style=Part(style)).apply(clip(Frame(image), Frame(image), box), draws(grey=True, mirrored=True))
     mirrored = tuple(mirror_box(np.array(box, dtype=np.float32), image.shape[1]).tolist())
-    eager = process(crop_style=style).apply(clip(changed, changed, mirrored), draws())
+    eager = process(crop_style=Part(style)).apply(clip(changed, changed, mirrored), draws())
     assert np.array_equal(lazy.search, eager.search)
     assert np.array_equal(lazy.template, eager.template)
     assert np.array_equal(lazy.search_boxes, eager.search_boxes)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.config import SLT, ConfigError, Copies
+from lib.config import SLT, ConfigError, Copies, Part
 from lib.data import (
     CROP_STYLES,
     AnnotatedClipSampler,
@@ -31,6 +31,7 @@ from lib.data.datasets import build_dataset
 from lib.data.sampling import PairSampler
 from lib.methods import load_experiment
 from lib.registry import UnknownNameError
+from lib.track import CropSettings
 
 
 def toy_video(length: int = 50, absent: tuple[int, ...] = (), name: str = "one") -> Video:
@@ -88,7 +89,7 @@ def test_one_warp_shows_what_two_of_them_show() -> None:
     image, box = picture(), (180.0, 120.0, 60.0, 40.0)
     published = load_experiment("siamrpnpp", "siamrpnpp").config.data
     data = replace(published, augment=replace(published.augment, transforms=()))
-    whole, prepared = Processing(data), Processing(replace(data, crop_style="pysot_511"))
+    whole, prepared = Processing(data), Processing(replace(data, crop_style=Part("pysot_511")))
     style = CROP_STYLES["pysot"]().in_training()
     square = style.region(box, 2 * 511 / 127, 511, image.shape[:2])
     large = warp(image, square, (511, 511), style.border(Frame(image)))  # type: ignore[arg-type]
@@ -110,6 +111,24 @@ def test_crops_stay_inside_the_large_square() -> None:
     assert (np.abs(centre - 0.5) < 0.75).all()
 
 
+def test_training_and_tracking_have_one_amount_of_context() -> None:
+    box, size_hw = (180.0, 120.0, 60.0, 40.0), (300, 400)
+    for override, amount in (("pysot", 0.5), ("{TYPE: pysot, CONTEXT_AMOUNT: 0.3}", 0.3)):
+        experiment = config(f"DATA.CROP_STYLE={override}", "DATA.SEARCH={CENTER_JITTER: 0, SCALE_JITTER: 0}")
+        side = np.sqrt((60 + amount * 100) * (40 + amount * 100))
+        train, settings = Processing(experiment.data), CropSettings.from_config(experiment)
+        for region, expected in ((experiment.data.template, side), (experiment.data.search, side * 255 / 127)):
+            style, half = settings.style.build(CROP_STYLES), np.full(4, 0.5, np.float32)
+            for crop in (
+                style.region(box, region.factor, region.size, size_hw),
+                train.styles["search"].region(box, region.factor, region.size, size_hw),
+                train.styles["search"].training_region(np.float32(box), half, half, region, size_hw),
+            ):
+                assert crop.sides_wh == pytest.approx((expected, expected), rel=1e-6)
+    with pytest.raises(ConfigError, match=r"CONTEXT_AMOUNT must lie in 0\.\.2, not 3"):
+        config("DATA.CROP_STYLE={TYPE: pysot, CONTEXT_AMOUNT: 3}")
+
+
 @pytest.mark.parametrize("size", [127, 255])
 def test_prepared_crops_are_read_by_their_json(tmp_path: Path, size: int) -> None:
     table = {"train/a": {"00": {"000000": [10, 10, 70, 50], "000003": [5, 5, 5, 20], "000004": [0, 0, 60, 40]}}}
@@ -125,7 +144,9 @@ def test_prepared_crops_are_read_by_their_json(tmp_path: Path, size: int) -> Non
     side = 127 / np.sqrt((60 + 50) * (40 + 50))
     np.testing.assert_allclose(video.boxes_xywh[0], [255 - 30 * side, 255 - 20 * side, 60 * side, 40 * side])
     mix = f"DATA.TRAIN.DATASETS_NAME=['{name}']"
-    assert config(mix).data.crop_style == "pysot_511"
+    assert config(mix).data.crop_style == Part("pysot_511")
+    with pytest.raises(ConfigError, match=r"has crops with a CONTEXT_AMOUNT of 0\.5; leave the key out"):
+        config(mix, "DATA.CROP_STYLE={TYPE: pysot, CONTEXT_AMOUNT: 0.3}")
     with pytest.raises(ConfigError, match="and SYNTHETIC_train whole frames; train with one kind"):
         config(f"DATA.TRAIN.DATASETS_NAME=['{name}', SYNTHETIC_train]", "DATA.TRAIN.DATASETS_RATIO=[1, 1]")
     with pytest.raises(ConfigError, match="follows targets through whole frames, not PYSOT511"):

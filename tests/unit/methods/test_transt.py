@@ -217,7 +217,7 @@ def test_a_whole_tracker_is_loaded_strictly(tmp_path: Path) -> None:
         ("MODEL.HEAD={TYPE: CORNER}", "leave HEAD out"),
         ("TEST.WINDOW_INFLUENCE=1.5", "WINDOW_INFLUENCE must lie in 0..1"),
         ("MODEL.DROPOUT=1", "DROPOUT must be at least 0 and below 1"),
-        ("DATA.CROP_STYLE=contxt", "DATA: unknown crop style .contxt.; did you mean .context."),
+        ("DATA.CROP_STYLE=contxt", "unknown crop style .contxt.; did you mean .context."),
         ("DATA.SAMPLER_MODE=casual", "DATA: unknown sampler mode .casual.; did you mean .causal."),
         ("MODEL.BACKBONE={TYPE: resnet, WITH: 8}", "did you mean 'WIDTH'"),
     ],
