@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lib.launch import meet_at, run_under_torchrun
 from lib.train import add_training_options
+from tracking._options import at_least
 
 RUN_TRAINING = Path(__file__).resolve().parents[1] / "lib" / "train" / "run_training.py"
 
@@ -21,9 +22,11 @@ def _process_parser() -> argparse.ArgumentParser:
     text = "single: one process (the default); multiple: --nproc_per_node processes on this machine (the default "
     text += "when that is given); multi_node: the same on every node, run this command on each with its --rank"
     start.add_argument("--mode", choices=("single", "multiple", "multi_node"), help=text)
-    start.add_argument("--nproc_per_node", type=int, help="processes per machine, one per GPU")
-    start.add_argument("--rank", type=int, default=0, help="multi_node: number of this node, from 0")
-    start.add_argument("--world-size", "--world_size", dest="world_size", type=int, help="multi_node: number of nodes")
+    start.add_argument("--nproc_per_node", type=at_least(1), help="processes per machine, one per GPU")
+    start.add_argument("--rank", type=at_least(0), default=0, help="multi_node: number of this node, from 0")
+    start.add_argument(
+        "--world-size", "--world_size", dest="world_size", type=at_least(1), help="multi_node: number of nodes"
+    )
     start.add_argument("--ip", default="127.0.0.1", help="multi_node: address of node 0")
     start.add_argument("--port", type=int, default=20000, help="multi_node: free port of node 0")
     return built

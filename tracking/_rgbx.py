@@ -21,7 +21,7 @@ from lib.files import write_text
 from lib.methods import load_plugins
 from lib.paths import load_paths
 from lib.registry import suggest
-from tracking._options import add_degradation_options, add_machine_options
+from tracking._options import add_degradation_options, add_machine_options, at_least
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def parse(workspace: RgbxWorkspace, folder: Path, argv: Sequence[str] | None) ->
     add("--script_name", default="sdstrack", help="method: a folder of experiments/ (default: sdstrack)")
     add("--yaml_name", default=workspace.config, help=f"its YAML file (default: {workspace.config})")
     add("--dataset_name", default=first, help=f"{', '.join(workspace.datasets)} (default: {first})")
-    add("--epoch", type=int, help="the checkpoint's epoch (default: TEST.EPOCH of the YAML file)")
+    add("--epoch", type=at_least(1), help="the checkpoint's epoch (default: TEST.EPOCH of the YAML file)")
     add("--mode", default="parallel", choices=["parallel", "sequential"], help="sequential: one process, file of fps")
     add("--debug", type=int, default=0, help="1: one process, the first failure in full")
     add("--video", default="", help="only this sequence")

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from lib.command import run_command
+from tracking._options import at_least
 
 
 def submission_command(benchmark_name: str, description: str, argv: list[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def submission_command(benchmark_name: str, description: str, argv: list[str] | 
     parser.add_argument("--cfg_name", required=True, help="configuration, as given to tracking/test.py")
     parser.add_argument(
         "--runids",
-        type=int,
+        type=at_least(0),
         nargs="+",
         help="pack these runs of tracking/test.py --runid, of which GOT-10k takes three",
     )

@@ -3,7 +3,7 @@
   python tracking/analysis_results.py ostrack vitb_256_mae_ce_32x4_ep300 --dataset lasot
   python tracking/analysis_results.py --dataset lasot --results ours=output/a theirs=downloads/b --report output/report
   python tracking/analysis_results.py --dataset lasot --results downloads/*.zip --latex
-  python tracking/analysis_results.py --gt annotations --results a b --variant matlab
+  python tracking/analysis_results.py --gt annotations --results a b --metric matlab
 
 SCRIPT CONFIG [CONFIG ...] reads what tracking/test.py wrote; --results reads any folder with one text file per
 sequence (comma, tab or space; boxes x y w h or eight corner numbers), or an experiment's folder of the VOT toolkit
@@ -56,7 +56,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="result folders or archives; the label may be left out; LABEL=DIR,DIR averages runs of one tracker",
     )
     parser.add_argument(
-        "--variant", help=f"metric: {', '.join(METRICS)} (default: the benchmark's own; ostrack with --gt)"
+        "--metric",
+        "--variant",
+        help=f"metric variant: {', '.join(METRICS)} (default: the benchmark's own; ostrack with --gt)",
     )
     parser.add_argument(
         "--float", dest="exact", action="store_true", help="take the copies with all digits where there are any"
@@ -114,10 +116,10 @@ def run(args: argparse.Namespace) -> int:
     if args.exclude_invalid_frames:
         options["exclude_invalid_frames"] = True
     if benchmark is None or args.gt:
-        variant = args.variant or (benchmark.metric if benchmark else "ostrack")
+        variant = args.metric or (benchmark.metric if benchmark else "ostrack")
         scoring = Scoring(variant, benchmark.tag if benchmark else "", args.exact, options)
     else:
-        scoring = Scoring.of(benchmark, args.variant, args.exact, **options)
+        scoring = Scoring.of(benchmark, args.metric, args.exact, **options)
     check_requests(scoring.variant, None, options=options)
     videos: list[Video] = []
     sequences: list[BenchmarkVideo]

@@ -25,6 +25,7 @@ from lib.data import (
 )
 from lib.methods import load_plugins
 from lib.paths import load_paths
+from tracking._options import at_least
 from tracking._progress import show_progress
 
 
@@ -40,7 +41,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--chunks", type=int, nargs="+", help="TrackingNet: training chunks, such as 0 1 2 3 (default: all)"
     )
     parser.add_argument("--allow_broken", action="store_true", help="store broken pictures as they are")
-    parser.add_argument("--threads", type=int, default=8, help="files read at a time (default: 8)")
+    parser.add_argument("--threads", type=at_least(1), default=8, help="files read at a time (default: 8)")
     add_plugin_option(parser)
     return parser.parse_args(argv)
 

@@ -16,6 +16,7 @@ from lib.data import check_part, check_parts, choose_parts, write_vot_list
 from lib.methods import load_plugins
 from lib.paths import Paths, load_paths, parse_overrides
 from tracking._check_table import print_results
+from tracking._options import at_least
 from tracking._progress import show_progress
 
 VOT_KEYS = ("depthtrack_test", "vot_rgbd22")
@@ -37,7 +38,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     depth.add_argument("--full", action="store_const", dest="depth", const="full", help="read every picture")
     parser.add_argument("--partial", action="store_true", help="sequences that are not there are no fault")
     parser.add_argument("--all", action="store_true", help="print every problem, not the first few")
-    parser.add_argument("--threads", type=int, default=4, help="pictures read at a time with --full (default: 4)")
+    parser.add_argument(
+        "--threads", type=at_least(1), default=4, help="pictures read at a time with --full (default: 4)"
+    )
     parser.add_argument(
         "--write_vot_lists",
         action="store_true",

@@ -16,7 +16,7 @@ import _bootstrap  # noqa: F401
 from lib.command import run_command
 from lib.config import add_experiment_options
 from lib.registry import listed
-from tracking._options import add_confidence_options, add_engine_options
+from tracking._options import add_confidence_options, add_engine_options, at_least
 
 if TYPE_CHECKING:
     from lib.bench import DemoResult
@@ -55,7 +55,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--protocol", default="official", help="official (float32, the default) or fast (half precision where it pays)")
     add_engine_options(parser)
     add_confidence_options(parser)
-    add("--max_frames", type=int, help="stop after so many frames")
+    add("--max_frames", type=at_least(1), help="stop after so many frames")
     add("--show", action="store_true", help="show the frames while tracking; q ends")
     options = parser.parse_args(argv)
     if not options.init:

@@ -11,12 +11,13 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.cores import available_cores
+from tracking._options import at_least
 
 if TYPE_CHECKING:
     from synthetic import Job
 
 
-def parse_args() -> argparse.Namespace:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
     from synthetic import ATTRIBUTES, WRITERS
 
     parser = argparse.ArgumentParser(
@@ -38,13 +39,13 @@ def parse_args() -> argparse.Namespace:
     add("--output", type=Path, help="folder that local.yaml points to for that data set")
     add("--data_dir", type=Path, help="instead of --output: parent of all data sets, each at its usual place below")
     add("--split", choices=["train", "val", "test"], default="train", help="parts of one seed share no sequence")
-    add("--sequences", type=int, default=60, help="how many (default 60)")
-    add("--frames", type=int, default=60, help="frames of each (default 60)")
+    add("--sequences", type=at_least(1), default=60, help="how many (default 60)")
+    add("--frames", type=at_least(1), default=60, help="frames of each (default 60)")
     add("--seed", type=int, default=0, help="the same seed gives the same files (default 0)")
-    add("--width", type=int, default=320, help="of a frame, in pixels (default 320)")
-    add("--height", type=int, default=240, help="of a frame, in pixels (default 240)")
+    add("--width", type=at_least(1), default=320, help="of a frame, in pixels (default 320)")
+    add("--height", type=at_least(1), default=240, help="of a frame, in pixels (default 240)")
     add("--difficulty", type=float, default=0.5, help="0 (slow, clear) to 1 (default 0.5)")
-    add("--distractors", type=int, help="other moving objects; drawn at random if not given")
+    add("--distractors", type=at_least(0), help="other moving objects; drawn at random if not given")
     add(
         "--attributes",
         nargs="+",
@@ -63,14 +64,14 @@ def parse_args() -> argparse.Namespace:
         help="hand-held cameras, blur, exposure, compression, tall targets, crossings",
     )
     add("--names", type=Path, help="file with one sequence name per line, instead of the data set's own")
-    add("--workers", type=int, default=available_cores(), help="processes (default: all cores)")
+    add("--workers", type=at_least(1), default=available_cores(), help="processes (default: all cores)")
     add(
         "--preview",
         type=Path,
         metavar="PICTURE",
         help="also write a contact sheet with true boxes (alone without --output)",
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.output is not None and args.data_dir is not None:
         parser.error("give --output or --data_dir, not both")
     if args.output is None and args.data_dir is None and args.preview is None:
@@ -131,5 +132,5 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    options = parse_args()
+    options = parse()
     sys.exit(run_command(lambda: run(options)))

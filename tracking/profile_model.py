@@ -10,7 +10,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import add_engine_options
+from tracking._options import add_engine_options, at_least
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -25,16 +25,20 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps")
     parser.add_argument("--protocol", default="official", help="official (float32, TF32 off) or fast (half precision)")
     add_engine_options(parser)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8], help="batch sizes for the throughput")
+    parser.add_argument(
+        "--batch", type=at_least(1), nargs="+", default=[1, 2, 4, 8], help="batch sizes for the throughput"
+    )
     parser.add_argument("--threads", dest="cpu_threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument(
-        "--frame", type=int, nargs=2, default=[1280, 720], metavar=("W", "H"), help="size of the frames"
+        "--frame", type=at_least(1), nargs=2, default=[1280, 720], metavar=("W", "H"), help="size of the frames"
     )
     parser.add_argument(
         "--ways", action="store_true", help="only the table of ways (engines, number formats): speed and agreement"
     )
     parser.add_argument("--aux", action="store_true", help="frames have a second picture, as for RGB-X trackers")
-    parser.add_argument("--repeats", type=int, default=100, help="measured calls per figure, at most (default: 100)")
+    parser.add_argument(
+        "--repeats", type=at_least(1), default=100, help="measured calls per figure, at most (default: 100)"
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="time per figure, at most (default: 10)")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file too")
     add_experiment_options(parser)

@@ -19,7 +19,13 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import add_confidence_options, add_degradation_options, add_engine_options, add_machine_options
+from tracking._options import (
+    add_confidence_options,
+    add_degradation_options,
+    add_engine_options,
+    add_machine_options,
+    at_least,
+)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -71,7 +77,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add_degradation_options(parser.add_argument_group("worse frames, for RGB-X: results get a folder of their own"))
     add_machine_options(parser.add_argument_group("machine"))
     results = parser.add_argument_group("results")
-    results.add_argument("--runid", type=int, help="number of this run, part of the result folder's name")
+    results.add_argument("--runid", type=at_least(0), help="number of this run, part of the result folder's name")
     results.add_argument(
         "--result_format",
         metavar="NAME",

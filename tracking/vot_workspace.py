@@ -19,7 +19,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import add_engine_options
+from tracking._options import add_engine_options, at_least
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,7 +45,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--protocol", default="official", choices=["official", "fast"], help="as tracking/test.py")
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     parser.add_argument("--sequences", type=Path, metavar="FOLDER", help="the data set (default: local.yaml)")
-    parser.add_argument("--timeout", type=int, default=600, help="seconds the toolkit waits for a reply (default: 600)")
+    parser.add_argument(
+        "--timeout", type=at_least(1), default=600, help="seconds the toolkit waits for a reply (default: 600)"
+    )
     parser.add_argument(
         "--region",
         default="rectangle",
@@ -53,7 +55,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="kind of region that the tracker replies with, if it can (default: rectangle)",
     )
     parser.add_argument("--native_results", action="store_true", help="link the results of tracking/test.py")
-    parser.add_argument("--runid", type=int, help="with --native_results: the run's number")
+    parser.add_argument("--runid", type=at_least(0), help="with --native_results: the run's number")
     parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
     parser.add_argument("--save_dir", help="where checkpoints are (default: local.yaml)")
     options = parser.parse_args(argv)
@@ -79,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     spec = TrackerSpec.from_options(options, plugins=[os.path.abspath(p) for p in options.plugins])
     place = open_workspace(options.workspace, options.benchmark)
-    name = options.name or options.reference or options.config
+    name = options.name or options.reference or spec.experiment.name
     listed = link_sequences(place, options.sequences, paths)
     aside = write_tracker(place, name, spec, paths, options.timeout, options.region)
     print(f"{listed.path}: {len(listed.names)} sequences, {listed.sequence_files} `sequence` files written")

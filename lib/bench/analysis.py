@@ -97,7 +97,11 @@ class ResultSource:
         runs: dict[str, list[Path]] = {}
         for path in self.folders:
             if not path.exists():
-                raise FileNotFoundError(f"{path}: no such folder or archive (results of {self.label})")
+                near = next(p for p in path.absolute().parents if p.is_dir())
+                there = listed(sorted(p.name for p in near.iterdir())) or "nothing"
+                raise FileNotFoundError(
+                    f"{path}: no such folder or archive (results of {self.label}); {near} has {there}"
+                )
             here = _found_in(path, sequences) if path.is_dir() else 0
             found = {"": [path]}
             if not here:

@@ -255,16 +255,20 @@ def load_plugins(plugins: Sequence[str | Path] = ()) -> list[Path]:
 
 def _find_yaml(script: str, config: str, plugins: Sequence[Path]) -> Path:
     """The YAML file of an experiment."""
-    if config.endswith((".yaml", ".yml")):
-        path = Path(config)
+    path = Path(config)
+    if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return path.resolve()
-        raise ConfigError(f"{config}: no such configuration file")
+        if path.name != config:
+            raise ConfigError(f"{config}: no such configuration file")
+        config = path.stem
     shipped = shipped_folder("experiments")
     folders = [shipped / script, *(p for p in plugins if p.name == script)]
     for folder in folders:
         if (folder / f"{config}.yaml").is_file():
             return folder / f"{config}.yaml"
+    if (shipped / config / f"{script}.yaml").is_file():
+        raise ConfigError(f"script {script!r}, config {config!r}: these are swapped; the script is {config!r}")
     known = sorted(p.stem for f in folders for p in f.glob("*.yaml"))
     if not known:
         scripts = sorted(p.name for p in shipped.glob("[a-z]*") if p.is_dir())

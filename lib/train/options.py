@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.config import add_experiment_options
+from lib.config import ConfigError, add_experiment_options
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class TrainOptions:
     """Options of one training; the help texts of `add_training_options` describe them."""
 
     script: str
-    config: str = "baseline"
+    config: str
     save_dir: Path | None = None
     data_dir: Path | None = None
     use_lmdb: bool = False
@@ -23,7 +23,7 @@ class TrainOptions:
     allow_config_change: bool = False
     load: str | Path | None = None
     script_prv: str | None = None
-    config_prv: str = "baseline"
+    config_prv: str | None = None
     distill: bool = False
     script_teacher: str | None = None
     config_teacher: str | None = None
@@ -31,6 +31,15 @@ class TrainOptions:
     overrides: tuple[str, ...] = ()
     device: str = "auto"
     plugins: tuple[str, ...] = ()
+
+    @property
+    def previous(self) -> tuple[str, str] | None:
+        """Script and configuration of `--script_prv` and `--config_prv`."""
+        if self.script_prv and self.config_prv:
+            return self.script_prv, self.config_prv
+        if self.script_prv or self.config_prv:
+            raise ConfigError("--script_prv and --config_prv belong together: the script and the configuration")
+        return None
 
     @property
     def all_overrides(self) -> list[str]:
@@ -47,7 +56,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     """
     what = parser.add_argument_group("what to train")
     what.add_argument("--script", required=True, help="method: the folder in experiments/, such as ostrack")
-    what.add_argument("--config", default="baseline", help="experiments/<script>/<config>.yaml, without suffix")
+    what.add_argument("--config", required=True, help="experiments/<script>/<config>.yaml, without suffix")
     add_experiment_options(what)
     what.add_argument("--seed", type=int, help="in place of TRAIN.SEED (42); process r uses seed + r")
     where = parser.add_argument_group("where")
@@ -66,7 +75,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--load", metavar="FILE", help="start from these weights (ours, a *.pth.tar, or hf://OWNER/NAME)"
     )
     start.add_argument("--script_prv", help="start from the last checkpoint of another experiment: its script ...")
-    start.add_argument("--config_prv", default="baseline", help="... and its configuration")
+    start.add_argument("--config_prv", help="... and its configuration")
     teacher = parser.add_argument_group("teacher (any method with a one-stream network)")
     teacher.add_argument("--distill", type=_flag, default=False, metavar="0|1", help="1: an error without a teacher")
     teacher.add_argument("--script_teacher", help="in place of TEACHER.SCRIPT: the teacher's script ...")

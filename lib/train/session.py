@@ -134,7 +134,7 @@ def build_setup(
         experiment: What to train.
         world: This process among all.
         paths: Where data and weights are.
-        options: `load`, `script_prv`, `config_prv` and `use_lmdb` are read.
+        options: `load`, `previous` and `use_lmdb` are read.
         begins: False where a training state is going to replace the weights.
 
     Returns:
@@ -154,7 +154,7 @@ def build_setup(
         use_lmdb=options.use_lmdb,
         begins=begins,
         load=options.load,
-        previous=None if options.script_prv is None else (options.script_prv, options.config_prv),
+        previous=options.previous,
     )
     if train.compile:
         recipe.network.compile()

@@ -54,7 +54,7 @@ def losses(folder: Path, device: str, script: str, config: str, *overrides: str)
     seed_everything(7)
     world = World(torch.device(device))
     paths = Paths(workspace=folder, data_dir=folder, save_dir=folder, pretrained=folder)
-    parts = build_setup(experiment, world, paths, TrainOptions("x"))
+    parts = build_setup(experiment, world, paths, TrainOptions("x", "x"))
     for module in parts.network.modules():
         for name in ("p", "dropout"):  # devices draw different numbers
             if isinstance(getattr(module, name, None), float):

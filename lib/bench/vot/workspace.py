@@ -83,7 +83,7 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
     if not (folder / CONFIG).is_file():
         if benchmark is None:
             raise WorkspaceError(
-                f"{folder}: no {CONFIG}; name {' or '.join(TEMPLATES.values())}, or give --benchmark "
+                f"{folder}: no {CONFIG}; name {' or '.join(dict.fromkeys(TEMPLATES.values()))}, or give --benchmark "
                 f"{' or '.join(TEMPLATES)} to make a new workspace there"
             )
         name = get_benchmark(benchmark).name

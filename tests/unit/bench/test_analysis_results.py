@@ -132,8 +132,11 @@ def test_runs_of_one_tracker_are_averaged(
     [
         (["--dataset", "lasoot", "--results", "x"], "did you mean 'lasot'"),
         (["--gt", "nowhere", "--results", "x"], "nowhere: no such folder"),
-        (["--gt", "{}/gt", "--results", "{}/none"], "none: no such folder"),
-        (["--gt", "{}/gt", "--results", "{}/good", "--variant", "matlb"], "did you mean 'matlab'"),
+        (
+            ["--gt", "{}/gt", "--results", "{}/none"],
+            "none: no such folder or archive (results of none); {} has good, gt",
+        ),
+        (["--gt", "{}/gt", "--results", "{}/good", "--metric", "matlb"], "did you mean 'matlab'"),
         (["--gt", "{}/gt", "--results", "{}/good", "--attribute", "blur"], "no sequence has the attribute 'blur'"),
         (["--gt", "{}/gt", "--results", "{}/good", "{}/good"], "same label"),
     ],
@@ -144,5 +147,5 @@ def test_errors_are_one_sentence(
     assert command.main([a.format(folders) for a in args]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ")
-    assert message in err
+    assert message.format(folders) in err
     assert err.count("\n") == 1

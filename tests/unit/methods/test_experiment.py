@@ -93,6 +93,14 @@ def test_unknown_names_tell_the_known_ones() -> None:
         load_experiment("ostrack", "vitb_256_mae_ce_32x4_ep30")
     with pytest.raises(ConfigError, match="backbone vit_base_patch16_224 has no argument CE_LOCS"):
         load_experiment("ostrack", "vitb_256_mae_32x4_ep300", ["MODEL.BACKBONE.CE_LOCS=[3]"])
+    with pytest.raises(ConfigError, match="config 'ostrack': these are swapped; the script is 'ostrack'"):
+        load_experiment("synthetic_small", "ostrack")
+
+
+def test_a_configuration_is_found_with_and_without_its_ending() -> None:
+    assert load_experiment("ostrack", "synthetic_small.yaml") == load_experiment("ostrack", "synthetic_small")
+    with pytest.raises(ConfigError, match=r"elsewhere/synthetic_small\.yaml: no such configuration file"):
+        load_experiment("ostrack", "elsewhere/synthetic_small.yaml")
 
 
 def test_a_method_without_a_tracker_says_so_in_one_sentence() -> None:

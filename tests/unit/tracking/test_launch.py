@@ -8,7 +8,7 @@ from tracking._launch import parser, processes_and_nodes, training_arguments
 
 
 def launcher(*arguments: str) -> tuple[int, list[str]]:
-    return processes_and_nodes(parser().parse_args(["--script", "ostrack", *arguments]))
+    return processes_and_nodes(parser().parse_args(["--script", "ostrack", "--config", "x", *arguments]))
 
 
 def test_single_needs_no_launcher() -> None:

@@ -1,11 +1,14 @@
-"""Options that several commands share."""
+"""Options of the commands."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 
 import pytest
 
+from lib.config import ConfigError
+from lib.train import TrainOptions
 from tracking._options import add_machine_options
 
 
@@ -22,3 +25,35 @@ def test_numbers_that_cannot_be_are_refused_by_name(capsys: pytest.CaptureFixtur
         with pytest.raises(SystemExit):
             parser.parse_args(words)
         assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("test", ["--runid", "-1"]),
+        ("check_data", ["--threads", "0"]),
+        ("build_lmdb", ["--threads", "0"]),
+        ("demo", ["clip.mp4", "--max_frames", "0"]),
+        ("profile_model", ["--batch", "0"]),
+        ("vot_workspace", ["folder", "--timeout", "0"]),
+        ("vot_workspace", ["folder", "--runid", "-1"]),
+        ("make_synthetic_data", ["--frames", "0"]),
+    ],
+)
+def test_every_command_refuses_such_numbers(
+    name: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend("tracking")
+    command = importlib.import_module(f"tracking.{name}")
+    with pytest.raises(SystemExit):
+        command.parse(words)
+    option, value = words[-2:]
+    assert f"argument {option}" in (err := capsys.readouterr().err)
+    assert value in err
+
+
+def test_an_earlier_experiment_is_named_by_two_names() -> None:
+    assert TrainOptions("ostrack", "x").previous is None
+    assert TrainOptions("ostrack", "x", script_prv="a", config_prv="b").previous == ("a", "b")
+    with pytest.raises(ConfigError, match="--script_prv and --config_prv belong together"):
+        _ = TrainOptions("ostrack", "x", script_prv="a").previous

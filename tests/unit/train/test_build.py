@@ -23,7 +23,7 @@ FRESH = ("MODEL.PRETRAIN_FILE=''", "MODEL.COPY_STEM=false")
 def parts_of(tmp_path: Path, *overrides: str, method: str = "ostrack", config: str = "synthetic_small"):
     experiment = load_experiment(method, config, (*SMALL, *overrides))
     paths = Paths(workspace=tmp_path, data_dir=tmp_path, save_dir=tmp_path, pretrained=tmp_path)
-    return build_setup(experiment, World(torch.device("cpu")), paths, TrainOptions("x"))
+    return build_setup(experiment, World(torch.device("cpu")), paths, TrainOptions("x", "x"))
 
 
 def test_rgb_and_rgbx_sets_are_mixed_only_where_the_configuration_says_how(tmp_path: Path) -> None:

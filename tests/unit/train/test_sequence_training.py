@@ -57,7 +57,7 @@ def _one_thread() -> None:
 def parts_of(folder: Path, *overrides: str, script: str = "ostrack") -> TrainingSetup:
     experiment = load_experiment(script, "slt_synthetic", (*SMALL, *overrides))
     paths = Paths(workspace=folder, data_dir=folder, save_dir=folder, pretrained=folder)
-    return build_setup(experiment, World(torch.device("cpu")), paths, TrainOptions("x"))
+    return build_setup(experiment, World(torch.device("cpu")), paths, TrainOptions("x", "x"))
 
 
 def trainer_in(folder: Path, kill_at: tuple[int, int] | None = None) -> Trainer:
@@ -158,7 +158,7 @@ RGBT = "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:rgbt,sequences=2,length=24,width=96
 def test_an_slt_section_is_enough_for_any_method(tmp_path: Path, script: str, config: str, own: list[str]) -> None:
     experiment = load_experiment(script, config, [*COMMON, ANY_SLT, *own], plugins=[TOY])
     paths = Paths(workspace=tmp_path, data_dir=tmp_path, save_dir=tmp_path, pretrained=tmp_path)
-    parts = build_setup(experiment, World(torch.device("cpu")), paths, TrainOptions("x"))
+    parts = build_setup(experiment, World(torch.device("cpu")), paths, TrainOptions("x", "x"))
     batch = parts.prepare(next(iter(parts.train_loader.epoch(1))))
     assert isinstance(parts.objective, SequenceObjective)
     for part in parts.objective.split(parts.network, batch, Progress(1, 1)):  # type: ignore[arg-type]
