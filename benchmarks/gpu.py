@@ -293,9 +293,9 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=list(WAYS[:3]), choices=WAYS)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--seconds", type=float, default=0.2, help="time per figure")
-    parser.add_argument("--videos", type=int, default=32, help="of the evaluation; 0: leave it out")
-    parser.add_argument("--length", type=int, default=30, help="frames of these videos that are rendered")
-    parser.add_argument("--times", type=int, default=4, help="how often they are gone through")
+    parser.add_argument("--videos", type=int, default=64, help="of the evaluation; 0: leave it out")
+    parser.add_argument("--length", type=int, default=15, help="frames of these videos that are rendered")
+    parser.add_argument("--times", type=int, default=12, help="how often they are gone through")
     parser.add_argument("--output", type=Path, default=Path("gpu.json"))
     parser.add_argument("--page", type=Path, default=Path("gpu.md"))
     options = parser.parse_args()
@@ -313,7 +313,7 @@ def main() -> None:
     if options.videos:
         with tempfile.TemporaryDirectory() as folder:
             make_videos(Path(folder), options.videos, options.length, options.times)
-            for more in (["--batch", "1"], ["--batch", "32"], ["--batch", "16", "--threads", "4"]):
+            for more in (["--batch", "32"], ["--batch", "16", "--threads", "4"], ["--batch", "8", "--threads", "8"]):
                 try:
                     evaluations[" ".join(more)] = evaluation(Path(folder), more)
                 except RuntimeError as error:
