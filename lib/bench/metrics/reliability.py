@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from lib.bench.metrics.curves import Floats
 
@@ -58,6 +57,8 @@ def reliability(scores: Floats, overlaps: Floats) -> Reliability | None:
         np.bincount(bins, weights=values, minlength=BINS)[used] / counts[used] for values in (scores, overlaps)
     )
     lost = overlaps < LOST_OVERLAP
-    n, m = int(lost.sum()), int((~lost).sum())
-    above = rankdata(scores)[~lost].sum() - m * (m + 1) / 2
-    return Reliability(expected, observed, counts[used], float(above / (n * m)) if n and m else None)
+    below, others = np.sort(scores[lost]), scores[~lost]
+    # Pairs in which the lost frame scores less, equal scores counting half.
+    ordered = sum(np.searchsorted(below, others, side).sum() for side in ("left", "right")) / 2
+    auroc = float(ordered / (len(below) * len(others))) if len(below) and len(others) else None
+    return Reliability(expected, observed, counts[used], auroc)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -73,10 +73,14 @@ def build(case: Case) -> SDSTrack:
 
 
 class Tape:
-    """What every block of a backbone computes, under the names that cases use."""
+    """What every block of a backbone computes, under the names that cases use.
 
-    def __init__(self, backbone: TwoStreamViT, samples: int, mask: Tensor | None) -> None:
-        self.backbone, self.samples, self.mask = backbone, samples, mask
+    Attributes:
+        wanted: Names that the case has values of; others are not computed.
+    """
+
+    def __init__(self, backbone: TwoStreamViT, samples: int, mask: Tensor | None, wanted: Iterable[str]) -> None:
+        self.backbone, self.samples, self.mask, self.wanted = backbone, samples, mask, frozenset(wanted)
         self.found: dict[str, Tensor] = {}
         self.removed: dict[str, list[list[int]]] = {}
         self.kept: dict[str, list[list[int]]] = {}
@@ -86,65 +90,77 @@ class Tape:
         """The rows of one modality by pass."""
         yield from zip(PASSES, tensor.split(self.samples), strict=False)
 
+    def keep(self, block: int, parts: dict[str, slice], values: dict[str, Callable[[], Tensor]]) -> None:
+        """Add values of a block, whose rows are those of its parts, pass by pass."""
+        for key, compute in values.items():
+            if self.wanted.isdisjoint(f"block{block}.{name}_{part}{key}" for name in PASSES for part in parts):
+                continue
+            with torch.no_grad():
+                value = compute()
+            for part, part_rows in parts.items():
+                for name, rows in self.rows(value[part_rows]):
+                    self.found[f"block{block}.{name}_{part}{key}"] = rows
+
     def attention(self, q: Tensor, k: Tensor) -> Tensor:
         return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
 
     def stream(self, i: int, stream: Any, rgb_rows: int, n: int, length: int, gone: Tensor | None) -> None:
         parts = {"rgb": slice(0, rgb_rows), "dte": slice(rgb_rows, None)}
-        q, k = self.last["q"], self.last["k"]
-        index = stream.index
-        for modality, part in parts.items():
-            if not len(stream.x[part]):
-                continue
-            grid = stream.x if index is None else self.grid(stream.x, index, n, length)
-            values = {"@grid": grid, ".attn_out": self.last["attn.proj"], ".attn_prob": self.attention(q, k)}
-            if gone is not None:
-                mask = self.mask if self.mask is None or len(self.mask) == len(q) else self.mask.repeat(2, 1)
-                values[".ce_score"] = template_attention(q, k, n, self.backbone.scoring_rows, mask)
-            for key, value in values.items():
-                for name, rows in self.rows(value[part]):
-                    self.found[f"block{i}.{name}_{modality}{key}"] = rows
-            if gone is not None:
+        parts = {modality: part for modality, part in parts.items() if len(stream.x[part])}
+        q, k, index = self.last["q"], self.last["k"], stream.index
+        values: dict[str, Callable[[], Tensor]] = {
+            "@grid": lambda: self.grid(stream.x, index, n, length),
+            ".attn_out": lambda: self.last["attn.proj"],
+            ".attn_prob": lambda: self.attention(q, k),
+        }
+        if gone is not None:
+            mask = self.mask if self.mask is None or len(self.mask) == len(q) else self.mask.repeat(2, 1)
+            values[".ce_score"] = lambda: template_attention(q, k, n, self.backbone.scoring_rows, mask)
+            for modality, part in parts.items():
                 for name, rows in self.rows(gone[part]):
                     self.removed[f"block{i}.{name}_{modality}"] = rows.sort(dim=1).values.tolist()
                 for name, rows in self.rows(index[part]):
                     self.kept[f"block{i}.{name}_{modality}"] = rows.tolist()
+        self.keep(i, parts, values)
         if rgb_rows < len(stream.x):
-            space = self.last["attn.proj"][rgb_rows:] + self.last["Space_X_DTE_Adapter"]
-            for key, value in {
-                "Space_X_DTE_Adapter": space,
-                "MLP_X_DTE_Adapter": self.last["MLP_X_DTE_Adapter"],
-            }.items():
-                for name, rows in self.rows(value):
-                    self.found[f"block{i}.{name}_dte.{key}"] = rows
+            adapters: dict[str, Callable[[], Tensor]] = {
+                ".Space_X_DTE_Adapter": lambda: self.last["attn.proj"][rgb_rows:] + self.last["Space_X_DTE_Adapter"],
+                ".MLP_X_DTE_Adapter": lambda: self.last["MLP_X_DTE_Adapter"],
+            }
+            self.keep(i, {"dte": slice(None)}, adapters)
 
     def grid(self, x: Tensor, index: Tensor | None, n: int, length: int) -> Tensor:
         return x if index is None else torch.cat([x[:, :n], put_back(x[:, n:], index, length)], dim=1)
 
-    def fusion(self, i: int, x: Tensor, index: Tensor | None, n: int, length: int) -> None:
+    def across(self, i: int) -> Tensor:
+        """Attention of both modalities' tokens, which is that of one to the other."""
         attn = self.backbone.blocks[i].attn
         q, k, _ = split_heads(F.linear(self.last["norm1"], attn.qkv.weight, attn.qkv.bias), attn.heads)
         (q1, q2), (k1, k2) = q.chunk(2), k.chunk(2)
         first, second = self.attention(q1, k2), self.attention(q2, k1)
         zero = torch.zeros_like(first)
-        across = torch.cat([torch.cat([zero, first], dim=3), torch.cat([second, zero], dim=3)], dim=2)
-        beside = {
-            "@grid": self.grid(x, index, n, length),
-            ".attn_out": self.last["attn.proj"],
-            ".Space_X_X_DTE_Adapter": self.last["attn.proj"] + self.last["Space_X_X_DTE_Adapter"],
-            ".MLP_X_X_DTE_Adapter": self.last["MLP_X_X_DTE_Adapter"],
+        return torch.cat([torch.cat([zero, first], dim=3), torch.cat([second, zero], dim=3)], dim=2)
+
+    def fusion(self, i: int, x: Tensor, index: Tensor | None, n: int, length: int) -> None:
+        def beside(value: Tensor) -> Tensor:
+            return torch.cat(value.chunk(2), dim=1)
+
+        last = self.last
+        values: dict[str, Callable[[], Tensor]] = {
+            "@grid": lambda: beside(self.grid(x, index, n, length)),
+            ".attn_out": lambda: beside(last["attn.proj"]),
+            ".Space_X_X_DTE_Adapter": lambda: beside(last["attn.proj"] + last["Space_X_X_DTE_Adapter"]),
+            ".MLP_X_X_DTE_Adapter": lambda: beside(last["MLP_X_X_DTE_Adapter"]),
+            ".attn_prob": lambda: self.across(i),
         }
-        named = {key: torch.cat(value.chunk(2), dim=1) for key, value in beside.items()} | {".attn_prob": across}
-        for key, value in named.items():
-            for name, rows in self.rows(value):
-                self.found[f"block{i}.{name}_rgb_dte{key}"] = rows
+        self.keep(i, {"rgb_dte": slice(None)}, values)
 
 
 @contextmanager
-def recorded(network: SDSTrack, samples: int, mask: Tensor | None = None) -> Iterator[Tape]:
+def recorded(case: Case, network: SDSTrack, samples: int, mask: Tensor | None = None) -> Iterator[Tape]:
     """A tape of what the network computes inside."""
     backbone = network.backbone
-    tape = Tape(backbone, samples, mask)
+    tape = Tape(backbone, samples, mask, case.data.get("intermediates", {}))
     blocks = list(backbone.blocks)
     n, length = backbone.grid_template**2, backbone.grid_search**2
     handles = []
@@ -227,7 +243,7 @@ def forward(case: Case) -> None:
     if listed and network.backbone.keep_ratio:
         found = [row.nonzero().flatten().tolist() for row in mask] if mask is not None else None
         assert (found or [network.backbone.scoring_rows] * len(listed)) == listed
-    with torch.no_grad(), recorded(network, len(template), mask) as tape:
+    with torch.no_grad(), recorded(case, network, len(template), mask) as tape:
         output = network(template, search, mask, c.get("ce_keep_rate_argument"))
     named = network_outputs(output)
     for name, stored in case.data["outputs"].items():
@@ -278,7 +294,7 @@ def train_step(case: Case) -> None:
     outputs: list[OSTrackOutput] = []
     handle = network.register_forward_hook(lambda _m, _i, out: outputs.append(out))
     batch = make_batch(case)
-    with recorded(network, len(batch)) as tape:
+    with recorded(case, network, len(batch)) as tape:
         found = objective.learn(network, batch, Progress(epoch=c["epoch"], epochs=15), masks)
     handle.remove()
     check_losses(case, found, tolerance)
