@@ -14,7 +14,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def kill_between_epochs(folder: Path, arguments: list[str]) -> None:
-    """Start a training; end it and its workers when two states of its first epoch are written."""
+    """Start a training that writes a state after every step; end it and its workers when two are written."""
     written: set[int] = set()
 
     def is_written() -> bool:
@@ -22,7 +22,7 @@ def kill_between_epochs(folder: Path, arguments: list[str]) -> None:
             written.update(p.stat().st_mtime_ns for p in folder.glob("*_latest_state.pt"))
         return len(written) >= 2
 
-    run_and_kill(arguments, is_written)
+    run_and_kill([*arguments, "--set", "TRAIN.STATE_INTERVAL_STEPS=1"], is_written)
 
 
 def command(tool: str, *arguments: object, code: int = 0) -> str:

@@ -15,11 +15,10 @@ NAMES = ("--script", "translate_template", "--config", "synthetic_small")
 BACKBONE = "EMBED_DIM: 24, DEPTH: 2, NUM_HEADS: 3, STRIDE: 8"
 SMALL = (
     f"MODEL.BACKBONE={{TYPE: mae_vit, {BACKBONE}, DECODER_EMBED_DIM: 16, DECODER_DEPTH: 1}}",
-    "DATA.TRAIN.SAMPLE_PER_EPOCH=40",
+    "DATA.TRAIN.SAMPLE_PER_EPOCH=16",
     "TRAIN.BATCH_SIZE=4",
     "TRAIN.EPOCH=2",
     "TRAIN.NUM_WORKER=1",
-    "TRAIN.STATE_INTERVAL_STEPS=1",
     "TEST.EPOCH=2",
 )
 PICTURE = REPOSITORY / "docs/tracked.jpg"

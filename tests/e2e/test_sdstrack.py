@@ -14,6 +14,8 @@ SMALL = (
     "MODEL.PRETRAIN_FILE=''",
     "MODEL.BACKBONE={TYPE: vit, EMBED_DIM: 24, DEPTH: 4, NUM_HEADS: 3, STRIDE: 16, FUSION_LOC: [1, 3], ADAPTER_DIM: 8, "
     "CE_LOC: [1], CE_KEEP_RATIO: [0.7], CE_TEMPLATE_RANGE: CTR_POINT}",
+    *(f"{side}.SIZE=112" for side in ("DATA.SEARCH", "DATA.TEMPLATE")),
+    *(f"TEST.{side}_SIZE=112" for side in ("SEARCH", "TEMPLATE")),
     "DATA.TRAIN.SAMPLE_PER_EPOCH=16",
     "DATA.VAL.SAMPLE_PER_EPOCH=8",
     "TRAIN.BATCH_SIZE=4",
@@ -21,26 +23,22 @@ SMALL = (
     "TRAIN.NUM_WORKER=1",
     "TEST.EPOCH=2",
 )
-STATES = ("TRAIN.STATE_INTERVAL_STEPS=1",)
-SETS = {
-    "cvpr2024_rgbd": ("depthtrack", {"train": "depthtrack/train", "val": "depthtrack/train"}),
-    "cvpr2024_rgbt": (
-        "lasher",
-        {"train": "lasher/trainingset", "val": "lasher/trainingset", "test": "lasher/testingset"},
-    ),
-    "cvpr2024_rgbe": ("visevent", {"train": "visevent/train", "test": "visevent/test"}),
+LAYOUTS = {
+    "train": (24, "depthtrack", "lasher", "visevent"),
+    "val": (24, "depthtrack", "lasher"),
+    "test": (7, "lasher", "visevent"),
 }
+"""Frames and layouts by split."""
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, command: Run) -> Path:
     """Synthetic trees in the layouts of DepthTrack, LasHeR and VisEvent."""
     root = tmp_path_factory.mktemp("rgbx")
-    common = ("--width", 128, "--height", 96, "--frames", 24, "--seed", 3, "--workers", 1, "--sequences", 2)
-    for layout, parts in SETS.values():
-        for split, folder in parts.items():
-            make = ("tracking/make_synthetic_data.py", "--layout", layout, "--split", split)
-            command(*make, "--output", root / folder, *common)
+    common = ("--width", 128, "--height", 96, "--seed", 3, "--workers", 1, "--sequences", 2, "--data_dir", root)
+    for split, (frames, *layouts) in LAYOUTS.items():
+        make = ("tracking/make_synthetic_data.py", "--layout", *layouts, "--split", split)
+        command(*make, "--frames", frames, *common)
     return root
 
 
@@ -77,7 +75,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, data: Pat
     """The masks of the second pass are drawn as they would have been."""
     ends = []
     for run in ("whole", "killed"):
-        arguments = training(tmp_path / run, data, "cvpr2024_rgbd", "--mode", "single", "--set", *STATES)
+        arguments = training(tmp_path / run, data, "cvpr2024_rgbd", "--mode", "single")
         folder = tmp_path / run / "checkpoints/train/sdstrack/cvpr2024_rgbd"
         if run == "killed":
             kill_between_epochs(folder, arguments)

@@ -31,13 +31,16 @@ REPEATED = (
     "slt_pysot/case_siamattn_forward",
     "slt_pysot/case_siamattn_tracker",
     "slt_pysot/case_siamattn_train_step_epoch10",
+    "slt_pysot/case_siamrpnpp_forward",
+    "slt_pysot/case_slt_siamattn_step",
     "slt_pysot/case_slt_siamrpnpp_step",
+    "slt_pytracking/case_slt_transt_step",
     "slt_pytracking/case_slt_trdimp_lasot_track",
     "slt_pytracking/case_slt_trdimp_track_no_random",
     "slt_pytracking/case_transt_forward",
 )
-"""Bundled cases of published size whose code another one runs too: of their kind, a training step or a tracker of the
-same network. `--all` runs them."""
+"""Bundled cases of published size whose code others run too: of their kind, a training step or a tracker of the same
+network; of a sequence-level step, its objective and a training step. `--all` runs them."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

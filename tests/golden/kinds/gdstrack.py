@@ -409,7 +409,7 @@ def track_forward(case: Case) -> None:
 def track_video(case: Case) -> None:
     """With the network as it was trained, and again as `tracking/test.py` uses it."""
     tracker: Any = experiment_of(case).build_tracker(build(case))
-    for candidate, rows in case.both_ways(tracker, case.data["outputs"]):
+    for candidate, (_, *rows) in case.both_ways(tracker, [None, *case.data["outputs"]]):
         follow(case, candidate, rows)
 
 

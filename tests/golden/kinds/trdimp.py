@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from typing import Any, cast
 
 import numpy as np
+import pytest
 import torch
 from golden import Case, runner
 from torch import Tensor, nn
@@ -223,11 +224,19 @@ def track(case: Case) -> None:
     tracker, outputs = tracker_of(case), case.data["outputs"]
     frames, truth = video(case.config["video"])
     start = torch.tensor(truth[:1], dtype=torch.float64)
-    with torch.no_grad():
+    given: list[Tensor] = []
+    encode = tracker.network.encode
+
+    def watched(features: Tensor, labels: Tensor, growing: bool = False) -> Any:
+        given.append(features)
+        return encode(features, labels, growing)
+
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracker.network, "encode", watched)
         region = tracker.crop_template(frames[:1], start)
         encoded = tracker.encode_template(region)
         state = tracker.init_state(region, encoded, start)
-    check_init(case, tracker, region, encoded, state)
+    check_init(case, tracker, region, encoded, state, given[0])
     boxes = []
     for i, (frame, stored) in enumerate(zip(frames[1:], outputs["frames"], strict=True)):
         with torch.no_grad():
@@ -254,8 +263,8 @@ def track(case: Case) -> None:
     case.check(boxes, outputs["target_bbox"], "boxes", tolerance)
 
 
-def check_init(case: Case, tracker: TrDiMPTracker, region: Any, encoded: Any, state: Any) -> None:
-    """What is known of the first frame."""
+def check_init(case: Case, tracker: TrDiMPTracker, region: Any, encoded: Any, state: Any, features: Tensor) -> None:
+    """What is known of the first frame; `features` [1, N, C, h, w] of its crops and copies are the tracker's own."""
     network, size = tracker.network, tracker.settings.search_size
     stored = dict(case.data["outputs"]["init"])
     copies = encoded.samples.shape[1] - region.crops.shape[1]
@@ -263,9 +272,9 @@ def check_init(case: Case, tracker: TrDiMPTracker, region: Any, encoded: Any, st
     memory = encoded.memories[0]
     moved = (boxes[:, :2] - boxes[:1, :2]).flip(1)
     with torch.no_grad():
-        x = network.extract(tracker.normalise(region.crops[0])).classification
-        x = torch.cat([x, region.kept[0][..., None, None] * x[:1] / (1 - tracker.settings.augment.dropout_rate)])
-        full = network.encode(x[None], gaussian_labels(boxes / size, network.grid, 0.1)[None], growing=True)
+        full = memory
+        if full.tokens is None:  # of trackers whose memory does not grow
+            full = network.encode(features, gaussian_labels(boxes / size, network.grid, 0.1)[None], growing=True)
         assert full.tokens is not None
         assert full.sums is not None
         tokens = network.classifier.transformer.encoded(full.tokens, full.sums, network.grid**2)
@@ -273,7 +282,7 @@ def check_init(case: Case, tracker: TrDiMPTracker, region: Any, encoded: Any, st
         "transforms_shift": moved,
         "target_boxes": boxes,
         "filter": encoded.filters[:, -1],
-        "x_clf": x,
+        "x_clf": features[0],
         "transformer_memory": tokens.transpose(0, 1),
         "transformer_label": memory.values[0, :, network.width].view(-1, 1, network.grid, network.grid),
         "target_scale": state.scales[0],
