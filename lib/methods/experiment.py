@@ -156,14 +156,14 @@ class Experiment:
             if method.map_pretrained is None:
                 raise WeightsError(f"MODEL.PRETRAIN_FILE {checkpoint.path}: {method.name} does not begin with any file")
             mapped = method.map_pretrained(self.config, network, checkpoint)
-            return load_into(network, mapped, source=f"MODEL.PRETRAIN_FILE {checkpoint.path}")
+            return load_into(network, mapped, source=f"MODEL.PRETRAIN_FILE {checkpoint.title}")
         mapped = Mapped(checkpoint.state_dict)
         if method.map_trained is not None:
             mapped = method.map_trained(self.config, checkpoint)
         if role == "earlier":
             added = [p for p in method.added if not fnmatch.filter(mapped.state_dict, p)]
             mapped = replace(mapped, fresh=(*mapped.fresh, *added))
-        return load_into(network, mapped, strict=role != "similar", source=checkpoint.path)
+        return load_into(network, mapped, strict=role != "similar", source=checkpoint.title)
 
 
 def load_experiment(

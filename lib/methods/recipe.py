@@ -135,7 +135,7 @@ def _find_start(
         found.append(_Start("SLT.START", file, "trained"))
     elif config.init is not None:
         earlier, init = experiment, config.init
-        if not init.checkpoint:
+        if init.checkpoint in ("", "latest") and init.script and init.config:
             earlier = _load_other(init.script, init.config, "INIT")
         file = earlier.locate_weights(init.checkpoint, paths, "INIT.CHECKPOINT")
         found.append(_Start("INIT", file, "earlier"))

@@ -150,7 +150,7 @@ def _locate_trained(places: WeightPlaces, option: str, hint: str) -> Path:
         )
     if taken is not None:
         return taken
-    latest = ", or take --checkpoint latest" if option == "--checkpoint" else ""
+    latest = f", or take the newest: {option} latest" if found or places.latest() else ""
     raise CheckpointNotFoundError(
         f"no weights for {places.script} {places.config}: looked for epoch {places.epoch} (TEST.EPOCH) in {folder} "
         f"({places.describe()}), for {files[0]}, {shared} and {files[-1]}; name a file with {option}{latest}{hint}"
@@ -211,6 +211,12 @@ class Checkpoint:
     def parameters(self) -> int:
         """Numbers in all floating-point tensors, buffers included."""
         return sum(t.numel() for t in self.state_dict.values() if t.is_floating_point())
+
+    @property
+    def title(self) -> str:
+        """The path, with the experiment that a release says it is of; for messages."""
+        names = self.metadata.get("script"), self.metadata.get("config_name")
+        return f"{self.path} (weights of {names[0]} {names[1]})" if all(names) else str(self.path)
 
     def describe(self) -> str:
         """One line for the log: kind, tensors, epoch, what was not loaded."""

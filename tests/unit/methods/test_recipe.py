@@ -42,8 +42,10 @@ def test_every_name_of_weights_takes_the_same_road(paths: Paths, key: str) -> No
     assert all(torch.equal(found[name], value) for name, value in state.items())
     assert "any_OSTrack.safetensors: release weights" in recipe.notes["initial"]
     del state["box_head.conv5_ctr.weight"]
-    save_release(paths.pretrained / "any_OSTrack", state, {})
-    with pytest.raises(WeightsError, match=r"1 missing from the file: box_head\.conv5_ctr\.weight"):
+    save_release(paths.pretrained / "any_OSTrack", state, {"script": "transt", "config_name": "small"})
+    with pytest.raises(
+        WeightsError, match=r"\(weights of transt small\).* 1 missing from the file: box_head\.conv5_ctr"
+    ):
         resolve(experiment, paths, load=load)
 
 
@@ -51,6 +53,19 @@ def test_every_name_of_weights_takes_the_same_road(paths: Paths, key: str) -> No
 def test_a_resumed_training_needs_no_file_that_it_began_with(paths: Paths, setting: str) -> None:
     experiment = load_experiment("ostrack", "synthetic_small", (*SMALL, "SLT.FRAMES=4", setting))
     assert "initial" not in resolve(experiment, paths, begins=False, load=Path("gone.pth")).notes
+
+
+def test_the_newest_epoch_of_an_earlier_stage(paths: Paths) -> None:
+    """`latest` of INIT is that of the experiment that INIT names."""
+    init = ("INIT.SCRIPT=ostrack", "INIT.CONFIG=synthetic_small")
+    experiment = load_experiment("ostrack", "synthetic_demo", (*SMALL, *init))
+    state = experiment.method.build_network(experiment.config, True).state_dict()
+    for epoch in (1, 3):
+        save_release(paths.save_dir / f"checkpoints/train/ostrack/synthetic_small/OSTrack_ep{epoch:04}", state, {})
+    with pytest.raises(CheckpointNotFoundError, match=r"INIT\.CHECKPOINT latest: .*/ostrack/synthetic_demo"):
+        resolve(load_experiment("ostrack", "synthetic_demo", (*SMALL, "INIT.CHECKPOINT=latest")), paths)
+    experiment = load_experiment("ostrack", "synthetic_demo", (*SMALL, *init, "INIT.CHECKPOINT=latest"))
+    assert "OSTrack_ep0003.safetensors" in resolve(experiment, paths).notes["initial"]
 
 
 def test_weights_of_another_experiment_are_taken_as_far_as_they_fit(paths: Paths) -> None:
