@@ -1,9 +1,10 @@
-"""Convert a published checkpoint to safetensors, or ours to one that the official code reads; print its content."""
+"""Convert a published checkpoint to safetensors, or ours to one that the official code reads or to a small one."""
 
 import argparse
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import _bootstrap  # noqa: F401
 import torch
@@ -11,7 +12,7 @@ import torch
 from lib.command import run_command
 from lib.files import write_bytes
 from lib.methods import load_experiment
-from lib.models import Checkpoint, WeightsError, read_checkpoint, save_release
+from lib.models import Checkpoint, WeightsError, difference, read_checkpoint, save_release
 
 SUFFIXES = (".pth.tar", ".pth", ".pt", ".tar", ".ckpt")
 
@@ -32,6 +33,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--like", type=Path, help="with --published: a published file for names that no network here has"
+    )
+    parser.add_argument(
+        "--base", type=Path, help="release that frozen weights came from: only what differs from it is written"
     )
     return parser.parse_args(argv)
 
@@ -61,6 +65,8 @@ def publish(options: argparse.Namespace, found: Checkpoint) -> None:
 def run(options: argparse.Namespace) -> None:
     if options.like is not None and options.published is None:
         raise ValueError("--like belongs to --published")
+    if options.base is not None and options.published is not None:
+        raise ValueError("--base and --published write different files; use one")
     if options.published is not None:
         publish(options, read_checkpoint(options.file, options.key))
         return
@@ -72,9 +78,12 @@ def run(options: argparse.Namespace) -> None:
     found = read_checkpoint(options.file, options.key)
     plain = {k: v for k, v in found.metadata.items() if isinstance(v, bool | int | float | str)}
     origin = {"converted_from": options.file.name, "converted_from_sha256": found.sha256, "entry": found.key}
-    written = save_release(stem, found.state_dict, {**plain, **origin})
+    state, base = found.state_dict, dict[str, Any]()
+    if options.base is not None:
+        state, base = difference(found, read_checkpoint(options.base))
+    written = save_release(stem, state, {**plain, **origin, **base})
     print(found.describe())
-    print(f"written: {written} ({found.parameters:,} numbers)")
+    print(f"written: {written} ({sum(t.numel() for t in state.values() if t.is_floating_point()):,} numbers)")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from lib.models.weight_files import (
     Checkpoint,
     CheckpointNotFoundError,
     WeightPlaces,
+    difference,
     locate,
     read_checkpoint,
     sha256_of,

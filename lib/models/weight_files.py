@@ -232,6 +232,10 @@ class Checkpoint:
         return ", ".join(parts)
 
 
+BASE = "base"
+"""Entry of a release's JSON that names the file it completes."""
+
+
 def sha256_of(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with Path(path).open("rb") as file:
@@ -374,14 +378,8 @@ def _plain(value: Any, budget: list[int]) -> Any:
 
 
 def _read_release(path: Path) -> Checkpoint:
-    from safetensors.torch import load_file
-
-    try:
-        state_dict = load_file(path, device="cpu")
-    except Exception as error:  # also of Python's and PyTorch's own kinds where the header is strange
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
-        kind = "a PyTorch file; name it *.pt" if zipfile.is_zipfile(path) else "a truncated or damaged download"
-        raise WeightsError(f"{path}: not a readable safetensors file but {kind} ({text:.200})") from error
+    """A file of safetensors, completed by the file that its JSON calls `base`, see `difference`."""
+    state_dict = _read_safetensors(path)
     description = path.with_suffix(".json")
     metadata: dict[str, Any] = {}
     if description.is_file():
@@ -394,5 +392,47 @@ def _read_release(path: Path) -> Checkpoint:
         expected = metadata.get("sha256")
         if expected is not None and expected != sha256_of(path):
             raise WeightsError(f"{path}: these are not the weights that {description.name} describes (sha256 differs)")
-    _require_tensors(path, state_dict)
+    if (base := metadata.get(BASE)) is not None:
+        name, expected = (base.get(k) if isinstance(base, dict) else None for k in ("file", "sha256"))
+        if not isinstance(name, str) or name != Path(name).name:
+            raise WeightsError(f"{description}: expected the name of a file beside it and its sha256 in {BASE!r}")
+        file = path.with_name(name)
+        if not file.is_file() or sha256_of(file) != expected:
+            there = "which is not there" if not file.is_file() else "which has another sha256"
+            raise WeightsError(f"{path}: holds what differs from {file}, {there}")
+        state_dict = {**_read_safetensors(file), **state_dict}
     return Checkpoint(path, state_dict, metadata, "release")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        state_dict = load_file(path, device="cpu")
+    except Exception as error:  # also of Python's and PyTorch's own kinds where the header is strange
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        kind = "a PyTorch file; name it *.pt" if zipfile.is_zipfile(path) else "a truncated or damaged download"
+        raise WeightsError(f"{path}: not a readable safetensors file but {kind} ({text:.200})") from error
+    _require_tensors(path, state_dict)
+    return state_dict
+
+
+def difference(whole: Checkpoint, base: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What trained parts add to weights that stayed frozen, for a small release.
+
+    Args:
+        whole: With the parts.
+        base: A release without them; every one of its names is in `whole`.
+
+    Returns:
+        The tensors that `base` lacks or has otherwise, and the entry of the release's JSON by which `read_checkpoint`
+        completes them with `base`, which has to lie beside it.
+
+    Raises:
+        WeightsError: Names of `base` are not in `whole`.
+    """
+    if absent := sorted(base.state_dict.keys() - whole.state_dict.keys()):
+        raise WeightsError(f"{whole.path}: it has not grown from {base.path}, whose {absent[0]} it lacks")
+    same = {k for k, v in base.state_dict.items() if torch.equal(v, whole.state_dict[k])}
+    own = {k: v for k, v in whole.state_dict.items() if k not in same}
+    return own, {BASE: {"file": base.path.name, "sha256": base.sha256}}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
+
+W = TypeVar("W", bound="WeightedLosses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class WeightedLosses:
     """Base of weighted sums of losses; subclasses are dataclasses whose weights have the names of TRAIN's keys."""
 
     @classmethod
-    def from_config(cls, train: Any, **given: Any) -> Self:
+    def from_config(cls: type[W], train: Any, **given: Any) -> W:
         """An instance by TRAIN's keys of the same names; `given` goes before them, other fields keep their defaults."""
         values = {f.name: getattr(train, f.name) for f in fields(cls) if hasattr(train, f.name)}
         return cls(**{**values, **given})

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import types
 from collections import OrderedDict, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lib.models import (
@@ -18,6 +20,7 @@ from lib.models import (
     Mapped,
     WeightPlaces,
     WeightsError,
+    difference,
     is_expected,
     load_into,
     locate,
@@ -379,3 +382,31 @@ def test_latest_is_the_newest_epoch_and_before_the_first_what_was_saved_between(
         file = tmp_path / f"{name}.safetensors"
         file.touch()
         assert locate("latest", places, "--checkpoint") == file
+
+
+def test_a_release_of_what_was_trained_is_completed_by_its_base(tmp_path: Path) -> None:
+    frozen, moved = torch.randn(3), torch.zeros(2)
+    base = read_checkpoint(save_release(tmp_path / "base", {"frozen": frozen, "moved": moved}, {}))
+    state = {"frozen": frozen, "moved": moved.double() + 1, "added": torch.ones(4)}
+    whole = read_checkpoint(save_release(tmp_path / "whole", state, {}))
+    own, entry = difference(whole, base)
+    file = save_release(tmp_path / "small", own, {"epoch": 3, **entry})
+    assert set(load_file(file)) == {"moved", "added"}
+    found = read_checkpoint(file)
+    assert found.metadata["epoch"] == 3
+    assert {k: v.tolist() for k, v in found.state_dict.items()} == {k: v.tolist() for k, v in state.items()}
+    with pytest.raises(WeightsError, match=r"it has not grown from .*base\.safetensors, whose frozen it lacks"):
+        difference(replace(whole, state_dict=own), base)
+    save_release(tmp_path / "base", {"frozen": frozen + 1, "moved": moved}, {})
+    with pytest.raises(WeightsError, match=r"small\.safetensors: holds what differs from .*which has another sha256"):
+        read_checkpoint(file)
+    base.path.unlink()
+    with pytest.raises(WeightsError, match="which is not there"):
+        read_checkpoint(file)
+
+
+@pytest.mark.parametrize("base", ["base.safetensors", {"file": "../base.safetensors", "sha256": ""}, {"sha256": ""}])
+def test_a_base_is_the_name_of_a_file_beside_the_release(tmp_path: Path, base: object) -> None:
+    file = save_release(tmp_path / "small", {"w": torch.ones(1)}, {"base": base})
+    with pytest.raises(WeightsError, match=r"small\.json: expected the name of a file beside it"):
+        read_checkpoint(file)
