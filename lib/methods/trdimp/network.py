@@ -101,19 +101,28 @@ class TrDiMP(nn.Module):
         if size % backbone.stride:
             raise ValueError(f"the crops' side {size} (DATA.SEARCH.SIZE, TEST.SEARCH_SIZE) must be a multiple of 16")
         self.size, self.stride, self.grid = size, backbone.stride, size // backbone.stride
-        self.width = width
+        self.width, self.shared_layers = width, min(backbone.frozen, backbone.layers - 1)
         self.feature_extractor = backbone
         inputs = backbone.channels
         self.classifier = Classifier(inputs, width, key_width, backbone.stride, self.grid * sigma, iterations)
         self.bb_regressor = IoUNet(inputs // 2, inputs, box_width)
 
-    def extract(self, images: Tensor) -> ImageFeatures:
-        """Features of crops, once per crop.
+    def frozen_map(self, images: Tensor) -> Tensor | None:
+        """Map [N, C, H, W] of the last of `shared_layers`, which stays as it is in training; None where there is none.
 
         Args:
             images: [N, 3, S, S], normalised.
         """
-        fine, coarse = self.feature_extractor.maps(images)[-2:]
+        return self.feature_extractor.maps(images, last=self.shared_layers)[-1] if self.shared_layers else None
+
+    def extract(self, images: Tensor, first: int = 0) -> ImageFeatures:
+        """Features of crops, once per crop.
+
+        Args:
+            images: [N, 3, S, S], normalised; or their map of the backbone's layer `first`.
+            first: 0 for images.
+        """
+        fine, coarse = self.feature_extractor.maps(images, first)[-2:]
         c = self.classifier
         return ImageFeatures(fine, coarse, instance_l2_norm(at_least_float32(c.feature_extractor(coarse)), c.scale))
 

@@ -49,10 +49,23 @@ class TrDiMPTemplate(TemplateRegion):
     Attributes:
         keys: [B] int64, numbers of the sequences; see `row_keys`.
         kept: [B, D, C] bool, the channels that each further copy of the first sample keeps.
+        frozen: [B, K, C, h, w], see `TrDiMPRegion`.
     """
 
     keys: Tensor
     kept: Tensor
+    frozen: Tensor | None = None
+
+
+@dataclass
+class TrDiMPRegion(SearchRegion):
+    """A search region, and what exploring and learning share.
+
+    Attributes:
+        frozen: [B, C, h, w] of an exploring tracker, see `TrDiMP.frozen_map`.
+    """
+
+    frozen: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +111,7 @@ class TrDiMPState(State):
     flags: Tensor
 
 
-class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
+class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
     """TrDiMP, and its exploring variant for roll-outs, which learns nothing after the first frame.
 
     Positions of targets are between their first and last pixel, half a pixel off the middles of boxes.
@@ -174,7 +187,23 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
             placed[i, :, :2] += shifts[:, ::-1]
         kept = (channels >= augment.dropout_rate).view(len(frames), augment.dropout, width)
         pixels, found = torch.from_numpy(crops).to(self.device), torch.from_numpy(placed / size)
-        return TrDiMPTemplate(crops=pixels, boxes_xywh=found, keys=keys, kept=kept)
+        frozen = self._frozen_map(pixels.flatten(0, 1))
+        frozen = None if frozen is None else frozen.unflatten(0, pixels.shape[:2])
+        return TrDiMPTemplate(crops=pixels, boxes_xywh=found, keys=keys, kept=kept, frozen=frozen)
+
+    def _frozen_map(self, crops: Tensor) -> Tensor | None:
+        """Map [N, C, h, w] of crops [N, 3, S, S], where learning will need it again."""
+        if not self.exploring:
+            return None
+        with torch.no_grad():
+            return self.network.frozen_map(self.normalise(crops))
+
+    def _extract(self, crops: Tensor, frozen: Tensor | None) -> ImageFeatures:
+        """Features of crops [N, 3, S, S], from what `_frozen_map` gave if there is any."""
+        network = self.network
+        if frozen is None:
+            return network.extract(self.normalise(crops))
+        return network.extract(frozen, network.shared_layers)
 
     def encode_template(self, region: TrDiMPTemplate) -> EncodedTemplate:
         """Learn filters from the crops, row by row: a row alone is a batch already."""
@@ -188,7 +217,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
     def _encode(self, region: TrDiMPTemplate) -> EncodedTemplate:
         """`encode_template` of one row."""
         network, s = self.network, self.settings
-        found = network.extract(self.normalise(region.crops[0]))
+        found = self._extract(region.crops[0], None if region.frozen is None else region.frozen[0])
         x = found.classification
         copies = region.kept[0].to(x)[..., None, None] * x[:1] / (1 - s.augment.dropout_rate)
         boxes = (region.boxes_xywh[0] * s.search_size).to(x)
@@ -223,7 +252,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
 
     # Every frame
 
-    def crop_search(self, state: TrDiMPState, frames: Sequence[Frame]) -> SearchRegion:
+    def crop_search(self, state: TrDiMPState, frames: Sequence[Frame]) -> TrDiMPRegion:
         s, size = self.settings, self.settings.search_size
         pixels = np.empty((len(frames), 3, size, size), dtype=np.float32)
         geometry = np.empty((len(frames), 6))
@@ -234,11 +263,13 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
             )
             pixels[i] = self.patches.crop(frame.rgb, region, size).transpose(2, 0, 1)
             geometry[i] = *region.centre_xy, *region.sides_wh, *frame.size_hw
-        return SearchRegion(torch.from_numpy(pixels).to(self.device), *torch.from_numpy(geometry).split(2, dim=1))
+        crops = torch.from_numpy(pixels).to(self.device)
+        centres, sides, sizes_hw = torch.from_numpy(geometry).split(2, dim=1)
+        return TrDiMPRegion(crops, centres, sides, sizes_hw, self._frozen_map(crops))
 
-    def forward(self, state: TrDiMPState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
+    def forward(self, state: TrDiMPState, region: TrDiMPRegion, rows: Tensor | None = None) -> TrackerOutput:
         network, filters, modulation = self.network, state.filters, state.modulation
-        found = network.extract(self.normalise(region.crops))
+        found = self._extract(region.crops, region.frozen)
         decoded = network.decode(found.classification, state.memories, None if rows is None else rows.tolist())
         if rows is not None:
             filters, modulation = filters[rows], modulation[rows]
@@ -253,7 +284,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
         return TrackerOutput(Candidates(scores[:, -1], boxes, maps), scores[:, -1], scores[:, -1])
 
     def postprocess(
-        self, state: TrDiMPState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
+        self, state: TrDiMPState, region: TrDiMPRegion, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[TrDiMPState, Prediction]:
         s, size, sizes = self.settings, self.settings.search_size, state.boxes_xywh[:, 2:]
         scale = region.sides[:, :1] / size
@@ -333,7 +364,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, SearchRegion]):
         self,
         state: TrDiMPState,
         frames: Sequence[Frame],
-        region: SearchRegion,
+        region: TrDiMPRegion,
         output: TrackerOutput,
         prediction: Prediction,
     ) -> TrDiMPState:

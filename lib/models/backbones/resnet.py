@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
+from lib.models.layers.fused import Convolution, FuseOptions, convolution_norm, folded, fused_form_of
 from lib.models.layers.winograd import convolution
 from lib.ranges import Count, CountOrNone
 
@@ -57,10 +57,11 @@ class Bottleneck(nn.Module):
         Returns:
             [B, 4 * width, H / stride, W / stride].
         """
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
+        y = F.relu(convolution_norm(x, self.conv1, self.bn1), inplace=True)
+        y = F.relu(convolution_norm(y, self.conv2, self.bn2), inplace=True)
+        y = convolution_norm(y, self.conv3, self.bn3)
+        shortcut = x if self.downsample is None else convolution_norm(x, *self.downsample)
+        return F.relu(y + shortcut, inplace=True)
 
 
 class ResNet(nn.Module):
@@ -80,6 +81,7 @@ class ResNet(nn.Module):
     Attributes:
         stride: Side in pixels of what a cell of the last feature map stands for.
         channels: Of the last feature map.
+        frozen: Number of layers that learn nothing.
         checkpointing: Pictures at a time whose layers are computed again in the backward pass of a network in eval
             mode, as in sequence-level training; 0: all activations are kept.
     """
@@ -109,7 +111,7 @@ class ResNet(nn.Module):
             channels = inner * EXPANSION
             blocks += [Bottleneck(channels, inner, dilation=dilation if atrous else 1) for _ in range(depth - 1)]
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
-        self.layers = len(depths)
+        self.layers, self.frozen = len(depths), frozen
         self.stride = STEM_STRIDE * math.prod(strides)
         self.channels, self.checkpointing = channels, 0
         for module in self.modules():
@@ -141,16 +143,17 @@ class ResNet(nn.Module):
         """
         return self.maps(image)[-1]
 
-    def maps(self, image: Tensor) -> list[Tensor]:
+    def maps(self, image: Tensor, first: int = 0, last: int | None = None) -> list[Tensor]:
         """Feature maps of the stem, before it is pooled, and of every layer.
 
         Args:
-            image: [B, 3, H, W] normalised.
+            image: [B, 3, H, W] normalised; or the map of layer `first`, which then stands in place of the stem's.
+            first, last: Layers after the first and up to the last are computed; None: all.
         """
-        maps = [F.relu(self.bn1(self.conv1(image)), inplace=True)]
-        x = F.max_pool2d(maps[0], 3, stride=2, padding=1)
+        maps = [image if first else F.relu(convolution_norm(image, self.conv1, self.bn1), inplace=True)]
+        x = image if first else F.max_pool2d(maps[0], 3, stride=2, padding=1)
         again = self.checkpointing and not self.training and torch.is_grad_enabled()
-        for i in range(1, self.layers + 1):
+        for i in range(first + 1, (self.layers if last is None else last) + 1):
             layer = self.get_submodule(f"layer{i}")
             if again:
                 parts = x.split(self.checkpointing)
@@ -206,16 +209,20 @@ class FusedResNet(nn.Module):
         """
         return self.maps(image)[-1]
 
-    def maps(self, image: Tensor) -> list[Tensor]:
+    def maps(self, image: Tensor, first: int = 0, last: int | None = None) -> list[Tensor]:
         """As `ResNet.maps`, in the options' number format.
 
         Args:
-            image: See `forward`.
+            image: See `forward`; or the map of layer `first`.
+            first, last: See `ResNet.maps`.
         """
-        x = image.to(torch.float32, memory_format=torch.channels_last, copy=True).sub_(self.mean)
-        maps = [self.stem(x).to(self.dtype)]
-        x = F.max_pool2d(maps[0], 3, stride=2, padding=1)
-        for stage in self.layers:
+        if first:
+            maps, x = [image], image
+        else:
+            x = image.to(torch.float32, memory_format=torch.channels_last, copy=True).sub_(self.mean)
+            maps = [self.stem(x).to(self.dtype)]
+            x = F.max_pool2d(maps[0], 3, stride=2, padding=1)
+        for stage in list(self.layers)[first:last]:
             x = stage(x)
             maps.append(x)
         return maps

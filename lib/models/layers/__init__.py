@@ -25,6 +25,7 @@ from lib.models.layers.fused import (
     FuseOptions,
     Product,
     attention_by_products,
+    convolution_norm,
     fuse_module,
     packing_works,
     with_fused_children,

@@ -298,22 +298,48 @@ def attention_by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def folded(convolution: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution that includes the batch norm behind it.
+    """Weight and bias of a convolution that includes the batch norm behind it, without gradients.
 
     Raises:
         ValueError: The norm has no running statistics.
     """
     assert isinstance(convolution, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
+    weight, bias = _folded(convolution, norm, torch.float64)
+    return weight.to(convolution.weight.dtype).detach(), bias.to(convolution.weight.dtype).detach()
+
+
+def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """`folded` with gradients, in the number format that it is computed in."""
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a batch norm without running statistics cannot be folded")
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    shift = -norm.running_mean.double() * scale
+    scale = (norm.running_var.to(dtype) + norm.eps).rsqrt()
+    shift = -norm.running_mean.to(dtype) * scale
     if norm.affine:
-        scale, shift = scale * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
-    weight = convolution.weight.double() * scale[:, None, None, None]
-    bias = shift if convolution.bias is None else convolution.bias.double() * scale + shift
-    return weight.to(convolution.weight.dtype).detach(), bias.to(convolution.weight.dtype).detach()
+        scale, shift = scale * norm.weight.to(dtype), shift * norm.weight.to(dtype) + norm.bias.to(dtype)
+    weight = convolution.weight.to(dtype) * scale[:, None, None, None]
+    return weight, shift if convolution.bias is None else convolution.bias.to(dtype) * scale + shift
+
+
+def convolution_norm(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """A convolution and the batch norm behind it, as one convolution where a network in eval mode learns.
+
+    Values and gradients are the same up to rounding; the norm's input, a map as large as its output, is not kept for
+    the backward pass.
+
+    Args:
+        x: [B, K, H, W].
+        convolution: Padded with zeros.
+        norm: Of its output.
+
+    Returns:
+        [B, C, H', W'].
+    """
+    if norm.training or not torch.is_grad_enabled():
+        y: Tensor = norm(convolution(x))
+        return y
+    weight, bias = _folded(convolution, norm, convolution.weight.dtype)
+    return convolution._conv_forward(x, weight, bias)
 
 
 @cache

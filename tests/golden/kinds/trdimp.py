@@ -19,7 +19,7 @@ from kinds.transt import video
 from kinds.trdimp_network import build, by_sequence, tensor
 from lib.data import Batch, InsideStyle, Normalise, PatchStyle
 from lib.methods import Experiment
-from lib.methods.trdimp import ProposalLoss, TrDiMPObjective, TrDiMPTemplate, TrDiMPTest, TrDiMPTracker
+from lib.methods.trdimp import ProposalLoss, TrDiMPObjective, TrDiMPRegion, TrDiMPTemplate, TrDiMPTest, TrDiMPTracker
 from lib.models.heads import Candidates
 from lib.models.losses import gaussian_labels, hinge_loss
 from lib.models.proposals import Proposals, density_loss, draw_proposals
@@ -31,7 +31,6 @@ from lib.track import (
     LocalisationRules,
     MemoryRules,
     SampleMemory,
-    SearchRegion,
     TemplateRegion,
     TrackerOutput,
     roll_out,
@@ -393,7 +392,7 @@ def explored(case: Case, template: TemplateRegion, crops: Tensor, targets: Tenso
     return Explored(
         template=template,
         start_xywh=torch.tensor([[0.0, 0.0, 10.0, 10.0]], dtype=torch.float64).repeat(clips, 1),
-        regions=SearchRegion(crops, numbers, numbers, numbers),
+        regions=TrDiMPRegion(crops, numbers, numbers, numbers),
         rows=torch.arange(clips).repeat(frames),
         choices=case.tensor("action_tensor").flatten(),
         rewards=case.tensor("reward_tensor").flatten(),
@@ -465,7 +464,7 @@ def step(case: Case) -> None:
 class Watched(TrDiMPTracker):
     """Remembers what both halves of the batch saw, and where that led."""
 
-    seen: list[tuple[SearchRegion, TrackerOutput, Tensor]]
+    seen: list[tuple[TrDiMPRegion, TrackerOutput, Tensor]]
 
     def postprocess(self, state: Any, region: Any, output: Any, policy: Any = None) -> Any:
         after, prediction = super().postprocess(state, region, output, policy)

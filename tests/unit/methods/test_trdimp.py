@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from lib.config import ConfigError
 from lib.data import Batch, ClipBatch, Frame, FrameSet, Modality
-from lib.deploy import AutocastTracker, EngineError, Inference, prepare
+from lib.deploy import AutocastTracker, EngineError, Inference, prepare, prepare_for_rollout
 from lib.methods import load_experiment
 from lib.methods.trdimp import ImageFeatures, ProposalLoss, TrDiMP, TrDiMPObjective, TrDiMPState, TrDiMPTracker
 from lib.models import Checkpoint, WeightsError
@@ -357,6 +357,28 @@ def test_clips_that_pass_one_by_one_teach_what_they_teach_together() -> None:
         gradients.append({name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_learning_takes_the_maps_of_frozen_layers_from_exploring() -> None:
+    frozen = TINY[0].replace("DEPTHS: [1, 1, 1]", "DEPTHS: [1, 1, 2], FROZEN: 2")
+    e = experiment(frozen, script="slt_trdimp", config="slt_synthetic")
+    net = network(e, training=True)
+    parameter_groups(net, e.config.train)
+    explorer, auxiliary = e.build_tracker(net).explorer(), e.method.build_auxiliary(e.config, net)
+    learn = SequenceObjective(explorer, auxiliary, e.config.slt, prepare_for_rollout)
+    (part,) = learn.split(net, ClipBatch([frame_set(1)]), Progress(1, 2))
+    without = replace(part, template=replace(part.template, frozen=None), regions=replace(part.regions, frozen=None))
+    calls: list[Any] = []
+    net.feature_extractor.get_submodule("layer1").register_forward_hook(lambda *of: calls.append(of))
+    gradients = []
+    for explored, count in ((part, 0), (without, 2)):
+        calls.clear()
+        net.zero_grad()
+        torch.manual_seed(1)
+        learn(net, explored, Progress(1, 2)).total.backward()
+        assert len(calls) == count
+        gradients.append({name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from lib.deploy import AutocastTracker, Inference, fuse_network, prepare, reads_
 from lib.methods.ostrack import OSTrack, OSTrackTracker
 from lib.models.backbones import OneStreamViT, ViTOptions
 from lib.models.heads import CenterHead, CornerHead
-from lib.models.layers import FuseOptions, attention_by_products, packing_works
+from lib.models.layers import FuseOptions, attention_by_products, convolution_norm, packing_works
 from lib.track import CropSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -122,6 +122,29 @@ def test_preparing_draws_no_random_numbers() -> None:
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1))
+
+
+def test_a_network_that_learns_in_eval_mode_keeps_no_input_of_its_norms() -> None:
+    torch.manual_seed(0)
+    kept: list[list[int]] = []
+    found = []
+    convolution, norm = torch.nn.Conv2d(3, 8, 3, stride=2, bias=False), torch.nn.BatchNorm2d(8).eval()
+    torch.nn.init.uniform_(norm.weight)
+    torch.nn.init.uniform_(norm.bias)
+    norm.running_mean, norm.running_var = torch.randn(8), torch.rand(8) + 0.5
+    for call in (lambda x: norm(convolution(x)), lambda x: convolution_norm(x, convolution, norm)):
+        x = torch.randn(2, 3, 65, 65, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        kept.append([])
+        with torch.autograd.graph.saved_tensors_hooks(lambda s: (kept[-1].append(s.numel()), s)[1], lambda s: s):
+            y = call(x)
+        y.square().sum().backward()
+        parameters = [*convolution.parameters(), *norm.parameters()]
+        found.append([y.detach(), x.grad, *(p.grad.clone() for p in parameters if p.grad is not None)])
+        convolution.zero_grad()
+        norm.zero_grad()
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+    assert 2 * 8 * 32 * 32 in kept[0]
+    assert 2 * 8 * 32 * 32 not in kept[1]
 
 
 def test_a_network_in_training_is_not_prepared() -> None:
