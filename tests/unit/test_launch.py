@@ -30,8 +30,9 @@ time.sleep(60)
 PROGRAM = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from lib import distributed
+from lib import command, distributed
 world = distributed.start("cpu")
+assert distributed.network_notes() == []
 fresh = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 claim = world.store.add("claims", 1)
 assert sorted(world.gather(claim)) == [1, 2]
@@ -44,8 +45,14 @@ assert not any(s.endswith(address[8:]) and s != address for s in sockets), "the 
 agreed = world.agree(world.rank)
 if world.is_main:
     print("agreed", agreed, flush=True)
+
+def fail():
+    raise ValueError("the same in all processes")
+
+command.run_in_child = lambda: None
+code = command.run_command(fail)
 distributed.stop(world)
-sys.exit(7)
+sys.exit(code + 5)
 """
 
 
@@ -65,13 +72,14 @@ def line_of(process: subprocess.Popen[str]) -> str:
 def test_processes_share_a_loopback_store_are_started_again_and_pass_on_their_exit_code(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """One is killed; both find an empty store when they are started again, and fail in the end."""
+    """One is killed; both find an empty store when they are started again, and fail in the end, which one tells."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     assert run_under_torchrun(program, [str(REPOSITORY)], 2, restarts=1) == 7
     said = capfd.readouterr()
     assert said.out.count("agreed (1,)") == 1
     assert "ended with exit code 7" in said.err
+    assert said.err.count("the same in all processes") == 1
     # The launcher has none; the process whose partner was killed may have one, after its rank.
     assert not any(line.startswith("Traceback") for line in said.err.splitlines())
 
@@ -98,29 +106,6 @@ def test_processes_of_torchrun_itself_meet_on_loopback_too(tmp_path: Path) -> No
     line = ["torch.distributed.run", "--nproc_per_node=2", "--standalone", str(program), str(REPOSITORY)]
     done = subprocess.run([sys.executable, "-m", *line], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-
-
-FAILING = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from lib import command, distributed
-command.run_in_child = lambda: None
-world = distributed.start("cpu")
-assert distributed.network_notes() == []
-def fail():
-    raise ValueError("the same in all processes")
-code = command.run_command(fail)
-distributed.stop(world)
-sys.exit(code)
-"""
-
-
-@pytest.mark.slow
-def test_an_error_of_all_processes_is_printed_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(FAILING)
-    assert run_under_torchrun(program, [str(REPOSITORY)], 2) == 2
-    assert capfd.readouterr().err.count("the same in all processes") == 1
 
 
 def test_what_listens_beyond_loopback_is_stated() -> None:

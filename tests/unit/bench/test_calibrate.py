@@ -47,6 +47,7 @@ def made_up(videos: int = 8, frames: int = 150) -> ConfidenceSamples:
     return ConfidenceSamples(torch.from_numpy(features), raw, overlaps, numbers, own)
 
 
+@pytest.mark.slow
 def test_the_fit_is_calibrated_on_videos_that_it_was_not_made_on() -> None:
     samples = made_up()
     samples.natural[::7] = False
@@ -84,6 +85,7 @@ def test_samples_of_absent_targets_have_no_overlap_and_unknown_ones_are_left_out
     assert samples.videos.tolist() == [0] * 20 + [1] * 20
 
 
+@pytest.mark.slow
 def test_one_command_calibrates_a_tracker_and_the_others_use_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,7 @@ def test_test_py_end_to_end_with_a_broken_sequence(tmp_path: Path, monkeypatch: 
     assert "device: cpu" in done.stdout
 
 
+@pytest.mark.slow
 def test_usage_errors_are_one_line_and_exit_2(tmp_path: Path) -> None:
     done = command("test", "ostrack", "vitb_256_mae_ce_32x4_ep300", "--dataset", "lasto", "--data_dir", tmp_path)
     assert done.returncode == 2

@@ -104,6 +104,7 @@ def test_a_folder_of_ours_is_called_by_its_configuration(tmp_path: Path) -> None
     assert ResultSource.parse(str(folder)).label == "trdimp/small"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_scores_of_the_plain_folder(
     layout: str, truth: list[BenchmarkVideo], tmp_path: Path

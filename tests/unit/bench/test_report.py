@@ -58,6 +58,7 @@ def _run(name: str, noise: float, keep: int = 6) -> TrackerRun:
     return TrackerRun(name, results, evaluate("ostrack", scored), {"config_hash": "abc123", "device": "cpu"})
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     record = {"loader": "train", "kind": "epoch", "step": 5, "steps": 5, "terms": {"Loss/total": 1.0}, "lr": [0.1]}
@@ -120,6 +121,7 @@ def test_boxes_twice_as_large_have_a_size_bias_of_the_logarithm_of_two() -> None
     ]
 
 
+@pytest.mark.slow
 def test_the_reliability_of_scores_is_a_figure_and_two_columns(tmp_path: Path) -> None:
     rating = reliability(np.array([0.1, 0.9, 0.8]), np.array([0.0, 0.9, 1.0]))
     runs = [replace(_run("a", 0.5), reliability=rating), _run("b", 0.5)]
@@ -131,6 +133,7 @@ def test_the_reliability_of_scores_is_a_figure_and_two_columns(tmp_path: Path) -
     assert "Reliability of scores" not in build_report("T", "Toy", runs[1:], out=tmp_path / "y.html").read_text()
 
 
+@pytest.mark.slow
 def test_cards_name_their_tracker_and_say_behind_the_best(tmp_path: Path) -> None:
     poor, good = _run("poor", 6.0), _run("good", 0.2)
     page = build_report("T", "Toy", [poor, good], out=tmp_path / "x.html").read_text()
@@ -141,6 +144,7 @@ def test_cards_name_their_tracker_and_say_behind_the_best(tmp_path: Path) -> Non
     assert f"<span>Ahead of the next</span><b>{lead:.1f}</b>" in page
 
 
+@pytest.mark.slow
 def test_players_open_where_the_target_is_lost_and_the_sequence_table_links_to_them(tmp_path: Path) -> None:
     run = _run("a", 0.1)
     boxes = dict(run.results)

@@ -45,6 +45,7 @@ def test_what_is_kept_is_the_area_under_the_curve_over_the_clean_score() -> None
     assert np.isnan(curve("a", sweep, 0, 0, 0).kept("sr"))
 
 
+@pytest.mark.slow
 def test_levels_of_several_sweeps_share_a_table(tmp_path: Path) -> None:
     result = found(
         curve("a", Sweep("drop", "aux", [0.5]), 60, 50),

@@ -43,6 +43,7 @@ def boxes(job: EvalJob) -> np.ndarray:
     return np.concatenate(found)
 
 
+@pytest.mark.slow
 def test_rows_are_single_runs_and_what_is_finished_stays(job: EvalJob, tmp_path: Path) -> None:
     untuned = dict(zip(KEYS, (3.0, 0.05, 0.42, 0.38), strict=True))
     settings = [untuned, {**untuned, "penalty_k": 3.0, "window_influence": 0.0}, {**untuned, "size_lr": 0.9}]

@@ -99,6 +99,7 @@ def test_confidence_is_kept_beside_depthtracks_boxes(tmp_path: Path) -> None:
     assert write_videos(outcome.sequences, {"toy": outcome.folder}, tmp_path / "v", ["a"])[0].stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_results_of_the_toolkit_and_flat_ones_are_compared(tmp_path: Path) -> None:
     write_tree(tmp_path / "data/depthtrack/test")
     outcome = tracked(tmp_path, "depthtrack")

@@ -33,6 +33,7 @@ def spec() -> TrackerSpec:
     return demo_spec(TrackerSpec(device="cpu", engine="torch", checkpoint=SHIPPED))
 
 
+@pytest.mark.slow
 def test_a_way_whose_boxes_differ_is_measured_and_not_used(spec: TrackerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     def damaged(tracker: Tracker, inference: object) -> Tracker:
         found = prepare(tracker)
@@ -50,6 +51,7 @@ def test_a_way_whose_boxes_differ_is_measured_and_not_used(spec: TrackerSpec, mo
     assert "not used: boxes overlap" in ways_text([plain, other])
 
 
+@pytest.mark.slow
 def test_an_engine_that_fails_leaves_the_others(spec: TrackerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(tracker: Tracker, inference: Inference) -> Tracker:
         if inference.engine == "openvino":

@@ -56,6 +56,7 @@ def test_target_differs_from_the_scene_without_it_inside_its_box_only() -> None:
         assert near.all()
 
 
+@pytest.mark.slow
 def test_visible_fraction_is_what_masks_say() -> None:
     found = 0
     for seed in range(30):
@@ -117,6 +118,7 @@ def test_attributes_follow_from_the_truth() -> None:
         assert not ("OV" in truth.attributes and not truth.out_of_view.any())
 
 
+@pytest.mark.slow
 def test_targets_move_at_a_pace_that_a_tracker_can_follow() -> None:
     steps = []
     for seed in range(40):

@@ -97,6 +97,7 @@ def test_what_is_judged_again_is_what_was_seen(stage: int, tmp_path: Path) -> No
     assert not torch.allclose(responses[1:], responses[:-1], rtol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2])
 def test_gradients_are_those_of_tracking_itself(stage: int, tmp_path: Path) -> None:
     made, track = objective(stage, tmp_path)

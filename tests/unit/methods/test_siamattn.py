@@ -73,6 +73,7 @@ def batch(masks: bool = True, negative: bool = False) -> Batch:
     return Batch(NORMALISE(z)[:, None], NORMALISE(x)[:, None], boxes, boxes, modality, negative=strange, extras=extras)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prepared", [False, True])
 def test_sequences_that_enter_and_leave_get_the_boxes_they_get_alone(prepared: bool) -> None:
     track: Any = tracker()
@@ -246,6 +247,7 @@ def clips(masked: bool) -> list[FrameSet]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 def test_sequence_level_training_learns_masks_where_clips_have_some(masked: bool) -> None:
     e = load_experiment("slt_siamattn", "slt_synthetic", (*TINY, "TRAIN.THR_HIGH=0.3"))

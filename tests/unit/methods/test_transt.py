@@ -186,6 +186,7 @@ def test_search_regions_go_through_batch_norm_before_templates() -> None:
     assert order == [96, 48]
 
 
+@pytest.mark.slow
 def test_initial_weights_of_an_imagenet_resnet(tmp_path: Path) -> None:
     e = load_experiment("transt", "transt", ("MODEL.PRETRAIN_FILE=''", "MODEL.FEATUREFUSION_LAYERS=1"))
     net = e.method.build_network(e.config, True)

@@ -67,6 +67,7 @@ def distilled(student: OSTrack, teacher: OSTrack, kd: KD | None = None) -> Disti
     return DistillationObjective(OSTrackObjective(OSTrackConfig(), student), student, teacher, settings(kd))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "channels"), [(OSTrack, 3), (TwoPictures, 6)])
 def test_the_student_comes_nearer_and_the_teacher_stays(kind: type[OSTrack], channels: int) -> None:
     student, teacher = build(kind, 32), build(kind, 64)

@@ -194,6 +194,7 @@ def scene(at: tuple[int, int] | None) -> Frame:
     return Frame(ground)
 
 
+@pytest.mark.slow
 def test_a_target_that_comes_back_elsewhere_is_found_again() -> None:
     spec = demo_spec(TrackerSpec(device="cpu", scores="raw"))
     count = len(FEATURES)

@@ -55,7 +55,9 @@ def test_a_phase_trains_what_it_names_with_an_optimiser_of_its_own(tmp_path: Pat
     assert network.backbone.weight.requires_grad
 
 
-@pytest.mark.parametrize("killed_at", [(1, 3), (2, 4), (3, 0), (3, 3), (4, 1)])
+@pytest.mark.parametrize(
+    "killed_at", [(3, 0), *(pytest.param(at, marks=pytest.mark.slow) for at in ((1, 3), (2, 4), (3, 3), (4, 1)))]
+)
 def test_killed_and_resumed_is_bit_identical(tmp_path: Path, killed_at: tuple[int, int]) -> None:
     toy_trainer(tmp_path / "whole", PHASED).run()
     killed = ToyObjective(at=killing(*killed_at))
@@ -79,7 +81,8 @@ def test_stopped_exactly_on_the_boundary_is_bit_identical(tmp_path: Path) -> Non
     assert_same(weights(tmp_path / "whole", 4), weights(tmp_path / "parts", 4))
 
 
-@pytest.mark.parametrize("killed_at", [(3, 0), (3, 3)])
+@pytest.mark.slow
+@pytest.mark.parametrize("killed_at", [(3, 0), pytest.param((3, 3), marks=pytest.mark.repeated)])
 def test_two_processes_killed_and_resumed_are_bit_identical(tmp_path: Path, killed_at: tuple[int, int]) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     in_two_children(lambda: train_in_world(whole, train=PHASED))

@@ -91,6 +91,7 @@ class Killing:
         return self.objective(network, batch, progress)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     trainer_in(tmp_path / "whole").run()
     assert in_child(lambda: trainer_in(tmp_path / "parts", kill_at=(2, 1)).run()) == -signal.SIGKILL
@@ -99,6 +100,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     assert_same(whole, parts)
 
 
+@pytest.mark.slow
 def test_the_network_learns_in_eval_mode(tmp_path: Path) -> None:
     trainer = trainer_in(tmp_path)
     network = trainer.setup.network

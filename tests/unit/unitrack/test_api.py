@@ -180,6 +180,7 @@ def test_wrong_answers_of_an_object_are_named() -> None:
         list(unitrack.track(Silent(), pictures(), BOX))
 
 
+@pytest.mark.slow
 def test_an_object_is_evaluated_and_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = unitrack.evaluate(Toolkit, "synthetic")
     assert results.folder == here / "test/tracking_results/other/toolkit_tracker/synthetic"
