@@ -1,4 +1,4 @@
-"""Search for a lost target: tiles of the frame are rows of one batch, the template decides, the confidence accepts."""
+"""Search for a lost target: tiles of the frame are rows of one batch, the template decides, some frames confirm it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,28 @@ from lib.track.tracker import Prediction, StagedTracker, WrappedTracker
 
 @dataclass
 class ReacquireState(State):
-    """State of B targets.
+    """State of B targets, each with a rival: another place that may be the target's.
 
     Attributes:
-        confident: Of tracker and confidence.
+        confident, rival: Of tracker and confidence, at either place.
         lost: [B] int64 on the CPU, frames in a row in which the target was lost.
+        trial: [B] int64 on the CPU, frames in a row in which the rival was good enough; 0 if it is given up.
+        watch: [B] int64 on the CPU, frames left in which the place before a change is followed as the rival.
+        evidence: [B, 2] float64 on the CPU, sums over the frames of the trial: the rival's expected overlaps and its
+            highest scores.
         sure_xywh: [B, 4] float64 on the CPU, image pixels: the last box that was tracked with confidence.
+        sure_memory: [B, 4] as in `ConfidenceState`, of that frame.
         scores, raw_scores, boxes_xywh: [B], [B] and [B, 4] of the frame, on the CPU.
     """
 
     confident: ConfidenceState
+    rival: ConfidenceState
     lost: Tensor
+    trial: Tensor
+    watch: Tensor
+    evidence: Tensor
     sure_xywh: Tensor
+    sure_memory: Tensor
     scores: Tensor
     raw_scores: Tensor
     boxes_xywh: Tensor
@@ -40,81 +50,134 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
 
     A target counts as lost after `patience` frames with an expected overlap below 0.2. From then on `tiles` places
     around the last sure box are searched in every frame, the nearest ones first, the others in the frames after, until
-    the whole frame has been seen and the round begins again. The tracker looks again, from up close, at the box with
-    the highest score; where the overlap that it expects there is at least 0.5, it goes on from there. Polygons and
-    masks of a frame in which the target is found again are not there.
+    the whole frame has been seen and the round begins again. The tracker looks closely at the `looks` candidates with
+    the highest scores; the one of which it expects the highest overlap becomes a rival, which is followed beside the
+    old track, which waits. After `confirm` frames the two change places, if in each of them the means so far were good
+    enough: an expected overlap of at least 0.5 (in the last one too), and a highest score of no less than the target's
+    usual one. For `probation` frames after a change the old place is the rival: a target comes back where it left more
+    often than anywhere else, so there the expected overlap alone counts. Boxes are given, no polygons or masks.
 
     Attributes:
         tracker, calibration: See `ConfidenceTracker`.
         patience: Frames in a row.
-        tiles: Places per target and frame, at most.
+        tiles, looks: Places and candidates per target and frame, at most.
+        confirm: Frames, that of the search among them.
+        probation: Frames.
     """
 
     tracker: Any
     patience = 3
     tiles = 24
+    looks = 4
+    confirm = 4
+    probation = 50
 
     def __init__(self, tracker: StagedTracker[Any, Any, Any], calibration: Calibration) -> None:
         super().__init__(tracker)
         self.calibration = calibration
         self.gives_regions = frozenset()
 
+    @torch.no_grad()
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ReacquireState:
         confident = confidence_init(self.tracker, frames, boxes_xywh)
         boxes = boxes_xywh.detach().cpu().double().clone()
-        lost, ones = torch.zeros(len(frames), dtype=torch.int64), torch.ones(len(frames))
-        return ReacquireState(confident, lost, boxes, ones, ones, boxes)
+        none, ones = torch.zeros(len(frames), dtype=torch.int64), torch.ones(len(frames))
+        evidence = torch.zeros(len(frames), 2, dtype=torch.float64)
+        sure = boxes, confident.memory
+        return ReacquireState(confident, confident, none, none, none, evidence, *sure, ones, ones, boxes)
 
     def with_settings(self, state: ReacquireState, settings: Mapping[str, float]) -> ReacquireState:
-        inner = self.tracker.with_settings(state.confident.tracker, settings)
-        return replace(state, confident=replace(state.confident, tracker=inner))
+        confident, rival = (
+            replace(part, tracker=self.tracker.with_settings(part.tracker, settings))
+            for part in (state.confident, state.rival)
+        )
+        return replace(state, confident=confident, rival=rival)
 
     @torch.no_grad()
     def step(self, state: ReacquireState, frames: Sequence[Frame]) -> tuple[ReacquireState, Prediction]:
         confident, prediction, features = measured_step(self.tracker, state.confident, frames)
         scores, boxes = self.calibration(features), prediction.boxes_xywh
         lost = torch.where(scores < LOST, state.lost + 1, 0)
-        after = ReacquireState(confident, lost, state.sure_xywh, scores, prediction.scores, boxes)
-        after = update_rows(
-            after, lost >= self.patience, lambda part, rows: self._search(part, [frames[i] for i in rows])
+        searched = lost >= self.patience
+        watch = torch.where(searched, 0, (state.watch - 1).clamp(min=0))
+        # The rival of a search is none of a watch, and the other way round.
+        trial = torch.where(torch.where(searched, state.watch == 0, watch > 0), state.trial, 0)
+        after = replace(
+            state,
+            confident=confident,
+            lost=lost,
+            trial=trial,
+            watch=watch,
+            scores=scores,
+            raw_scores=prediction.scores,
+            boxes_xywh=boxes,
         )
-        sure = torch.where((after.scores >= TRACKED)[:, None], after.boxes_xywh, after.sure_xywh)
+        after = update_rows(after, searched, lambda part, rows: self._search(part, [frames[i] for i in rows]))
+        due = searched | (watch > 0)
+        after = update_rows(after, due, lambda part, rows: self._compare(part, [frames[i] for i in rows]))
+        sure = (after.scores >= TRACKED)[:, None]
+        sure_xywh = torch.where(sure, after.boxes_xywh, after.sure_xywh)
+        sure_memory = torch.where(sure, after.confident.memory, after.sure_memory)
         given = Prediction(after.boxes_xywh, after.scores, raw_scores=after.raw_scores)
-        return replace(after, sure_xywh=sure), given
+        return replace(after, sure_xywh=sure_xywh, sure_memory=sure_memory), given
 
     def _search(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
-        """Look for lost targets in tiles; rows where one is found go on from there."""
-        places = [
-            tile_boxes(box, self.tracker.settings.search_factor, frame.size_hw, turn - self.patience, self.tiles)
-            for box, frame, turn in zip(state.sure_xywh, frames, state.lost.tolist(), strict=True)
+        """Lost targets: the track waits where it is, in the size that was right last; without a rival, find one."""
+        middles = state.boxes_xywh[:, :2] + (state.boxes_xywh[:, 2:] - state.sure_xywh[:, 2:]) / 2
+        waiting = self.tracker.move_to(state.confident.tracker, torch.cat([middles, state.sure_xywh[:, 2:]], dim=1))
+        state = replace(state, confident=replace(state.confident, tracker=waiting))
+        return update_rows(state, state.trial == 0, lambda part, rows: self._propose(part, [frames[i] for i in rows]))
+
+    def _propose(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
+        """The most promising place in this frame's tiles as the rival."""
+        inner, sure = state.confident.tracker, state.sure_xywh
+        tiles = [
+            tile_boxes(box, self.tracker.settings.search_factor, frame.size_hw, lost - self.patience, self.tiles)
+            for box, frame, lost in zip(sure, frames, state.lost.tolist(), strict=True)
         ]
-        rows = [i for i, boxes in enumerate(places) for _ in boxes]
-        moved = self.tracker.move_to(state.confident.tracker.select(rows), torch.cat(places))
+        counts = [len(boxes) for boxes in tiles]
+        rows = [i for i, count in enumerate(counts) for _ in range(count)]
+        moved = self.tracker.move_to(inner.select(rows), torch.cat(tiles))
         region = self.tracker.crop_search(moved, [frames[i] for i in rows])
         found = self.tracker.forward(moved, region).candidates
         best = found.scores.max(dim=1)
         boxes = region.to_image(found.boxes_at(best.indices).double().cpu())
-        sized = (boxes[:, 2:] > 1).all(dim=1, keepdim=True)
-        boxes = torch.where(sized, boxes, torch.cat(places))
-        peaks = best.values.cpu().split([len(p) for p in places])
-        first = [sum(len(p) for p in places[:i]) + int(peak.argmax()) for i, peak in enumerate(peaks)]
-        looked = replace(state.confident, tracker=self.tracker.move_to(state.confident.tracker, boxes[first]))
-        confident, prediction, features = measured_step(self.tracker, looked, frames)
-        scores = self.calibration(features)
-        accepted = scores >= TRACKED
-        # Where nothing was found the tracker stays where it is, in the size that was right last.
-        middles = state.boxes_xywh[:, :2] + (state.boxes_xywh[:, 2:] - state.sure_xywh[:, 2:]) / 2
-        stays = self.tracker.move_to(state.confident.tracker, torch.cat([middles, state.sure_xywh[:, 2:]], dim=1))
-        held = replace(state, confident=replace(state.confident, tracker=stays))
-        taken = replace(
+        peaks = torch.where((boxes[:, 2:] > 1).all(dim=1), best.values.double().cpu(), 0.0)
+        boxes = torch.where(peaks[:, None] > 0, boxes, torch.cat(tiles))
+        near = [part.topk(min(self.looks, len(part))).indices for part in peaks.split(counts)]
+        rows = [i for i, part in enumerate(near) for _ in part]
+        places = torch.cat([part[index] for part, index in zip(boxes.split(counts), near, strict=True)])
+        looked = ConfidenceState(self.tracker.move_to(inner.select(rows), places), state.sure_memory[rows])
+        _, _, features = measured_step(self.tracker, looked, [frames[i] for i in rows])
+        expected = self.calibration(features).split([len(part) for part in near])
+        first = [sum(map(len, near[:i])) + int(part.argmax()) for i, part in enumerate(expected)]
+        return replace(state, rival=looked.select(first))
+
+    def _compare(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
+        """A frame of the trial; a rival that has passed changes places with the track."""
+        rival, prediction, features = measured_step(self.tracker, state.rival, frames)
+        scores, peaks = self.calibration(features), features[:, 0].sigmoid()
+        sums = torch.stack([scores.double(), peaks], dim=1)
+        evidence, trial = torch.where(state.trial[:, None] > 0, state.evidence, 0.0) + sums, state.trial + 1
+        expected, peak = (evidence / trial[:, None]).unbind(dim=1)
+        usual = state.sure_memory[:, 0].sigmoid()
+        passed = (expected >= TRACKED) & ((peak >= usual) | (state.watch > 0))
+        trial = torch.where(passed, trial, 0)
+        state = replace(state, rival=rival, trial=trial, evidence=evidence)
+        none = torch.zeros_like(trial)
+        changed = replace(
             state,
-            confident=confident,
-            lost=torch.zeros_like(state.lost),
+            confident=rival,
+            rival=state.confident,
+            lost=none,
+            trial=none,
+            watch=none + self.probation,
             scores=scores,
             raw_scores=prediction.scores,
             boxes_xywh=prediction.boxes_xywh,
         )
-        return update_rows(held, accepted, lambda part, rows: taken.select(rows))
+        due = (trial >= self.confirm) & (scores >= TRACKED)
+        return update_rows(state, due, lambda part, rows: changed.select(rows))
 
 
 def tile_boxes(box_xywh: Tensor, factor: float, size_hw: tuple[int, int], turn: int, most: int) -> Tensor:
