@@ -1,4 +1,4 @@
-"""Compare trackers on a benchmark and write a report; result folders of other programs are read as well."""
+"""Compare trackers on a benchmark, with a report; `other_trackers` has folders or archives of others' result files."""
 
 import unitrack
 

@@ -20,6 +20,7 @@ from lib.data.datasets.pseudo import SUFFIX
 from lib.data.io import FILE_ERRORS, verify_picture
 from lib.data.listing import picture_names
 from lib.data.store import open_store
+from lib.files import sentence
 from lib.paths import Paths
 from lib.registry import UnknownNameError
 
@@ -181,7 +182,7 @@ def check_part(
             dataset = _open(part, place, paths)
         except (*FILE_ERRORS, ValueError) as error:
             result.there = False
-            result.missing_files.append(_message(error))
+            result.missing_files.append(sentence(error))
             return result
         result.total = len(dataset)
         begin(result.total)
@@ -234,10 +235,10 @@ class _Checker:
             places = [name, *(f"{folder}/{name}" for folder in classes if folder)]
             if isinstance(error, FileNotFoundError) and not any(map(dataset.store.exists, places)):
                 result.missing += 1
-                result.missing_files.append(f"{name}: {_message(error)}")
+                result.missing_files.append(f"{name}: {sentence(error)}")
             else:
                 result.unreadable += 1
-                result.problems.append(f"{name}: {_message(error)}")
+                result.problems.append(f"{name}: {sentence(error)}")
             return
         if absent:
             count = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
@@ -287,16 +288,9 @@ class _Checker:
             try:
                 verify_picture(store.read(key), store.describe(key))
             except FILE_ERRORS as error:
-                return _message(error)
+                return sentence(error)
             return ""
 
         problems = [problem for problem in pool.map(problem_of, keys) if problem]
         self._result.broken += len(problems)
         self._result.problems += problems
-
-
-def _message(error: Exception) -> str:
-    """An operating system error as "FILE: reason", ours unchanged."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)

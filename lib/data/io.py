@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data.types import Boxes, Image
+from lib.files import sentence
 from lib.registry import listed
 
 log = logging.getLogger("lib.data")
@@ -448,7 +449,7 @@ class BrokenFiles:
         Raises:
             TooManyBadSamplesError: The share of failures is larger than tolerated.
         """
-        self.merge(BrokenReport(1, 1, (str(error) or type(error).__name__,)))
+        self.merge(BrokenReport(1, 1, (sentence(error) or type(error).__name__,)))
 
     def take(self) -> BrokenReport:
         """The changes since the last call."""

@@ -19,6 +19,7 @@ from lib.config import Data
 from lib.data.io import FILE_ERRORS, BrokenFiles, DecodeError, TooManyBadSamplesError
 from lib.data.modalities import as_read
 from lib.data.types import Dataset, Frame, FrameSet, InvalidSampleError, Mask, Masks, RatedDataset, Video
+from lib.files import sentence
 from lib.registry import Registry
 
 MIN_LENGTH = 20
@@ -387,7 +388,7 @@ class TrackingSampler(Generic[T]):
                 if self._failed_attempts[number] > MAX_FAILED_ATTEMPTS:
                     raise TooManyBadSamplesError(
                         f"data set {self.datasets[number].name} gave no sample in {MAX_FAILED_ATTEMPTS} attempts; "
-                        f"last: {error}"
+                        f"last: {sentence(error)}"
                     ) from error
             else:
                 self.broken.good()

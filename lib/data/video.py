@@ -20,6 +20,7 @@ from lib.data.io import DecodeError, decode_depth, decode_image
 from lib.data.listing import PICTURE_SUFFIXES, is_hidden, picture_names
 from lib.data.modalities import depth_to_picture
 from lib.data.types import Frame, Image
+from lib.files import sentence
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def _pictures(path: Path, files: list[Path], depth: bool) -> FrameSource:
                 data, name = file.read_bytes(), str(file)
                 picture = depth_to_picture(decode_depth(data, name)) if is_depth else decode_image(data, name)
             except (DecodeError, OSError) as error:
-                yield Grab(index, None, str(error))
+                yield Grab(index, None, sentence(error))
                 continue
             yield Grab(index, Frame(picture))
 

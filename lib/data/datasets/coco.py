@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from lib.data.datasets.frames import FrameFiles, Listed
 from lib.data.io import AnnotationError, form_problem, number_array
 from lib.data.store import Store
 from lib.data.types import Mask
+
+log = logging.getLogger(__name__)
 
 
 class CocoDataset(StoredDataset):
@@ -70,6 +73,10 @@ class CocoDataset(StoredDataset):
                     _joined(a.get("segmentation"), f"{root.describe(key)}: object {a['id']}") for a in objects
                 ]
                 self._sizes = np.array([(image["height"], image["width"]) for image in table["images"]], dtype=np.int64)
+                bare, where = sum(not len(outline) for outline in self._outlines), root.describe(key)
+                if bare:
+                    text = "%s: %d of %d objects have no mask, since none of their polygons has three corners"
+                    log.warning(text, where, bare, len(objects))
         except AnnotationError:
             raise
         except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:

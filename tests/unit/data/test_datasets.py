@@ -449,7 +449,9 @@ def test_a_coco_file_that_is_none_is_named(tmp_path: Path) -> None:
         ([[1, 2, float("nan"), 4, 5, 6]], r"object 1 has a polygon with a number that is not finite"),
     ],
 )
-def test_coco_masks_that_are_no_polygons_are_one_sentence(tmp_path: Path, segmentation: Any, message: str) -> None:
+def test_coco_masks_that_are_no_polygons_are_one_sentence(
+    tmp_path: Path, segmentation: Any, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
     found = {"id": 1, "image_id": 5, "bbox": [4, 6, 20, 18], "segmentation": segmentation}
     table = {"images": [{"id": 5, "file_name": "a.jpg", "height": 24, "width": 32}], "annotations": [found]}
     as_folder({"annotations/instances_train2017.json": json.dumps(table)}, tmp_path)
@@ -459,6 +461,7 @@ def test_coco_masks_that_are_no_polygons_are_one_sentence(tmp_path: Path, segmen
     table["annotations"] = [{**found, "segmentation": [[1, 2, 3, 4]]}]
     as_folder({"annotations/instances_train2017.json": json.dumps(table)}, tmp_path)
     assert CocoDataset(open_store(tmp_path), masks=True)[0].read_mask is None, "two corners enclose nothing"
+    assert "1 of 1 objects have no mask, since none of their polygons has three corners" in caplog.text
 
 
 def test_coco_masks_are_the_inside_of_the_polygons(tmp_path: Path) -> None:

@@ -208,6 +208,8 @@ def test_reports_add_up():
     main.merge(worker.take())
     assert worker.take() == BrokenReport()
     assert (main.attempts, main.failures, list(main.messages)) == (7, 3, ["file 0", "file 1"])
+    main.add(FileNotFoundError(2, "No such file or directory", "a.jpg"))
+    assert list(main.messages)[-1] == "a.jpg: no such file or directory"
 
 
 @FRAME_SAMPLERS.register("toy_negative_pairs")
