@@ -132,7 +132,7 @@ class Paths:
             f"data set {spec.key!r} ({spec.description}) is not at {looked}, set by {origin}{outranked}. "
             f"Expected layout: {spec.layout}. "
             f"Set it by `{spec.key}: FOLDER` in {local_yaml_path()}, by the environment variable {spec.variable}, "
-            f"or by data_dir / {spec.key}=FOLDER on the command line."
+            "or its parent by --data_dir."
         )
 
     def _own(self, key: str) -> Setting | None:

@@ -159,7 +159,7 @@ class Scoring:
             MetricError: Only a server has its ground truth.
         """
         if not benchmark.scored:
-            raise MetricError(f"{benchmark.title} is scored by its server; make a submission instead")
+            raise MetricError(f"{benchmark.title} is scored by its server; tracking/test.py writes the archive for it")
         return cls(variant or benchmark.metric, benchmark.tag, exact, options)
 
 

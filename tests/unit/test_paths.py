@@ -73,7 +73,7 @@ def test_missing_folder_says_key_place_layout_and_three_ways(local_yaml: Path) -
         "list.txt",
         str(local_yaml),
         "TRACKING_GOT10K_DIR",
-        "got10k=FOLDER",
+        "--data_dir",
     ):
         assert part in text
 
