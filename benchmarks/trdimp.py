@@ -32,7 +32,7 @@ from plain_ostrack import MEAN, STD
 from plain_trdimp import PlainTrDiMP
 from torch import Tensor
 
-from lib.bench import choose_dtype, counting
+from lib.bench import choose_dtype, counting, processor_name
 from lib.data import Frame, Normalise
 from lib.deploy import fuse_network, prepare
 from lib.methods import load_experiment
@@ -242,7 +242,8 @@ def main() -> None:
         follow(options.follow)
         return
     ours, plain = networks()
-    found: dict[str, Any] = {"torch": torch.__version__}
+    found: dict[str, Any] = {"torch": torch.__version__, "processor": processor_name()}
+    print(found["processor"])
     for threads in options.threads:
         torch.set_num_threads(threads)
         found[f"{threads} threads"] = parts = measure(ours, plain, options.parts, options.repeats, options.seconds)
