@@ -3,6 +3,7 @@
 # About half an hour on two CPU cores. Needs 600 MB below output/pretraining.
 #   bash scripts/train_shipped_network.sh
 #   bash scripts/train_shipped_network.sh lifelike     (another hour: the second course, into output/pretraining alone)
+#   bash scripts/train_shipped_network.sh rgbx         (half an hour: its adapters for thermal and depth pictures)
 # The second course goes on from pretrained/synthetic_small.safetensors with photographs and cut-outs of free packages
 # (scripts/collect_pictures.py says which and how to install them; ROOT=folder if Debian packages are unpacked there).
 set -euo pipefail
@@ -12,6 +13,17 @@ python=.venv/bin/python
 [ -z "${VIRTUAL_ENV:-}" ] && [ -n "${CONDA_PREFIX:-}" ] && python="$CONDA_PREFIX/bin/python"
 out=output/pretraining
 
+if [ "${1:-}" = rgbx ]; then
+    worlds=(--split train --difficulty 0.3 --seed 17)
+    "$python" tracking/make_synthetic_data.py --layout lasher --output "$out/lasher/trainingset" "${worlds[@]}" --sequences 400 --frames 24
+    "$python" tracking/make_synthetic_data.py --layout depthtrack --output "$out/depthtrack/train" "${worlds[@]}" --sequences 146 --frames 40
+    for config in synthetic_rgbt synthetic_rgbd; do
+        "$python" tracking/train.py --script sdstrack --config "$config" --mode single --data_dir "$out" --save_dir "$out"
+        "$python" tracking/convert_checkpoint.py "$out/checkpoints/train/sdstrack/$config/SDSTrack_ep0004.safetensors" \
+            --base pretrained/synthetic_small.safetensors --output "pretrained/$config"
+    done
+    exit
+fi
 "$python" tracking/make_synthetic_data.py --output "$out/synthetic/train" --split train --sequences 1680 --frames 24 --seed 1
 if [ "${1:-}" = lifelike ]; then
     "$python" scripts/collect_pictures.py --output "$out/pictures" --root "${ROOT:-/}"

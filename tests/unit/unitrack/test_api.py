@@ -67,6 +67,17 @@ def test_the_shipped_network_is_loaded_by_default_by_its_experiment_and_by_its_n
     assert 0 <= score <= 1
 
 
+@pytest.mark.parametrize("name", ["synthetic_rgbt", "synthetic_rgbd"])
+def test_the_shipped_adapters_read_two_pictures(name: str) -> None:
+    tracker = unitrack.load(name)
+    assert tracker.spec.labels == ("sdstrack", name)
+    second = [255 - picture for picture in pictures()[:3]]
+    both = list(unitrack.track(tracker, pictures()[:3], init=BOX, aux=second))
+    alone = list(unitrack.track(unitrack.load(), pictures()[:3], init=BOX))
+    assert len(both) == 3
+    assert not np.allclose(both[-1][0], alone[-1][0])
+
+
 def test_wrong_names_are_sentences() -> None:
     with pytest.raises(CheckpointNotFoundError, match=r"no_such\.pth"):
         unitrack.load("no_such.pth")
