@@ -207,7 +207,7 @@ class TrackerSpec:
         if self.confidence is not None:
             values["confidence"] = sha256_of(self.confidence)
         if self.reacquire:
-            values["reacquire"] = True
+            values["reacquire"] = "rivals"  # another rule, another word: results of the old one are not kept
         engine = get_engine(self.engine)
         if engine is not None:
             values["engine"] = engine.name
