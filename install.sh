@@ -35,8 +35,10 @@ stamp="$prefix/.tracking-installed"
 wanted="$(cat pyproject.toml scripts/pins.txt install.sh | cksum) $extras $PWD"
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
     echo "installing into $prefix (a few minutes the first time)"
-    "$python" -m pip install --quiet --disable-pip-version-check -c scripts/pins.txt -e ".[$extras]" \
+    "$python" -m pip install --quiet --disable-pip-version-check --no-compile -c scripts/pins.txt -e ".[$extras]" \
         || fail "pip could not install the packages; its message is above"
+    # What pip would do on one core; some packages hold files that are no Python and fail here.
+    "$python" -m compileall -q -j 0 "$prefix/lib" > /dev/null 2>&1 || true
     echo "$wanted" > "$stamp"
 fi
 "$python" tracking/environment.py
