@@ -80,6 +80,11 @@ def run(options: argparse.Namespace) -> None:
     origin = {"converted_from": options.file.name, "converted_from_sha256": found.sha256, "entry": found.key}
     state, base = found.state_dict, dict[str, Any]()
     if options.base is not None:
+        target = stem.with_name(f"{stem.name}.safetensors").resolve()
+        if target == options.base.resolve() or target.parent != options.base.resolve().parent:
+            raise WeightsError(
+                f"{target}: a small release has to lie next to {options.base}, under another name; see --output"
+            )
         state, base = difference(found, read_checkpoint(options.base))
     written = save_release(stem, state, {**plain, **origin, **base})
     print(found.describe())

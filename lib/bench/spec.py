@@ -73,7 +73,7 @@ class TrackerSpec:
         dtype_reason: Reason for that choice, in words.
         calibration: Data set that an 8-bit engine is calibrated on; empty for procedural sequences.
         cpu_threads: Threads of PyTorch and OpenCV, or of an engine, on the CPU; 0: by the size of the network.
-        scores: "calibrated" where a calibration lies beside the weights (`tracking/calibrate.py`), or "raw".
+        scores: "calibrated" where a calibration lies next to the weights (`tracking/calibrate.py`), or "raw".
         reacquire: Look for a lost target in the whole frame; needs calibrated scores.
         benchmark: Name of the benchmark, for settings by benchmark.
         paths: Folders of this machine; None for those of local.yaml.

@@ -395,7 +395,7 @@ def _read_release(path: Path) -> Checkpoint:
     if (base := metadata.get(BASE)) is not None:
         name, expected = (base.get(k) if isinstance(base, dict) else None for k in ("file", "sha256"))
         if not isinstance(name, str) or name != Path(name).name:
-            raise WeightsError(f"{description}: expected the name of a file beside it and its sha256 in {BASE!r}")
+            raise WeightsError(f"{description}: expected the name of a file next to it and its sha256 in {BASE!r}")
         file = path.with_name(name)
         if not file.is_file() or sha256_of(file) != expected:
             there = "which is not there" if not file.is_file() else "which has another sha256"
@@ -426,7 +426,7 @@ def difference(whole: Checkpoint, base: Checkpoint) -> tuple[dict[str, Tensor], 
 
     Returns:
         The tensors that `base` lacks or has otherwise, and the entry of the release's JSON by which `read_checkpoint`
-        completes them with `base`, which has to lie beside it.
+        completes them with `base`, which has to lie next to it.
 
     Raises:
         WeightsError: Names of `base` are not in `whole`.

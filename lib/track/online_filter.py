@@ -55,7 +55,7 @@ class OnlineFilter:
         self.descent = SteepestDescent(settings.filter_size, 1, settings.label_sigma).requires_grad_(False).to(device)
 
     def begin(self, boxes_xywh: Tensor, look: Look) -> OnlineState:
-        """Learn from the first frames, in which search regions are cut around the targets and beside them.
+        """Learn from the first frames, in which search regions are cut around the targets and next to them.
 
         Without the latter a network with position embeddings would teach that the target is in the middle.
 

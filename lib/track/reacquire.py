@@ -51,7 +51,7 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
     A target counts as lost after `patience` frames with an expected overlap below 0.2. From then on `tiles` places
     around the last sure box are searched in every frame, the nearest ones first, the others in the frames after, until
     the whole frame has been seen and the round begins again. The tracker looks closely at the `looks` candidates with
-    the highest scores; the one of which it expects the highest overlap becomes a rival, which is followed beside the
+    the highest scores; the one of which it expects the highest overlap becomes a rival, which is followed alongside the
     old track, which waits. After `confirm` frames the two change places, if in each of them the means so far were good
     enough: an expected overlap of at least 0.5 (in the last one too), and a highest score of no less than the target's
     usual one. For `probation` frames after a change the old place is the rival: a target comes back where it left more

@@ -30,7 +30,7 @@ class Prediction:
     Attributes:
         boxes_xywh: [B, 4] float64 on the CPU, x, y, w, h in image pixels.
         scores: [B] float32 on the CPU, confidence in 0..1 (VOT and DepthTrack read it); the expected overlap where a
-            calibration lies beside the weights (`ConfidenceTracker`).
+            calibration lies next to the weights (`ConfidenceTracker`).
         windowed_scores: [B, N] on the tracker's device, by which the best candidate was chosen, or None.
         polygons: [B, 4, 2] float64 on the CPU, corners x, y in image pixels, where `Tracker.regions` requests them.
         masks: one [H, W] bool array per row, of the size of its frame, where `Tracker.regions` requests them.

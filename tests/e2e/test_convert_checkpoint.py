@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lib.models import read_checkpoint
+from lib.models import read_checkpoint, save_release
 from tests.support.commands import run_python
 
 
@@ -57,3 +57,13 @@ def test_mistakes(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
         assert told in done.stderr
+
+
+def test_a_small_release_lies_next_to_its_base(tmp_path: Path) -> None:
+    base, whole = (save_release(tmp_path / name, {"w": torch.zeros(3)}, {}) for name in ("base", "whole"))
+    data = base.read_bytes()
+    for output in (tmp_path / "base", tmp_path / "elsewhere" / "small"):
+        done = convert(whole, "--base", base, "--output", output)
+        assert done.returncode == 2
+        assert "a small release has to lie next to" in done.stderr
+        assert base.read_bytes() == data

@@ -65,8 +65,8 @@ def deform_conv(x: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
 class FusedDeformConvs(nn.Module):
     """Several `DeformConv`, each for a map of its own, for inference; always in float32, as places are regressed.
 
-    Taps are weighted bags of four cells: torchvision's operator reads channel by channel on processors, and on a GPU it
-    does not run on the current stream, so that a CUDA graph would leave it out without an error.
+    Taps are weighted bags of four cells: torchvision's operator reads channel by channel on processors, and on a GPU
+    the replays of a CUDA graph with it gave wrong boxes, without an error (torchvision 0.26).
 
     Args:
         layers: L of them.

@@ -339,7 +339,8 @@ def convolution_norm(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) ->
         y: Tensor = norm(convolution(x))
         return y
     weight, bias = _folded(convolution, norm, convolution.weight.dtype)
-    return convolution._conv_forward(x, weight, bias)
+    padding = cast("tuple[int, int]", convolution.padding)
+    return F.conv2d(x, weight, bias, convolution.stride, padding, convolution.dilation, convolution.groups)
 
 
 @cache

@@ -112,7 +112,7 @@ def test_the_calls_of_a_frame_can_be_captured(script, config, overrides):
             with Recorder() as recorder:
                 found = call(*arguments)
             names = [o[0]._schema.name for o in recorder.operations]
-            # Operators of other packages may run on another stream than the captured one, as torchvision's do.
+            # Replays with an operator of another package, torchvision's deformable convolution, were wrong.
             waiting.extend(n for n in names if n in WAITS or n.split("::")[0] not in {"aten", "prims"})
             return found
 

@@ -406,7 +406,7 @@ def test_a_release_of_what_was_trained_is_completed_by_its_base(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("base", ["base.safetensors", {"file": "../base.safetensors", "sha256": ""}, {"sha256": ""}])
-def test_a_base_is_the_name_of_a_file_beside_the_release(tmp_path: Path, base: object) -> None:
+def test_a_base_is_the_name_of_a_file_next_to_the_release(tmp_path: Path, base: object) -> None:
     file = save_release(tmp_path / "small", {"w": torch.ones(1)}, {"base": base})
-    with pytest.raises(WeightsError, match=r"small\.json: expected the name of a file beside it"):
+    with pytest.raises(WeightsError, match=r"small\.json: expected the name of a file next to it"):
         read_checkpoint(file)
