@@ -23,7 +23,7 @@ from lib.data import (
     check_name,
     decode_text,
     encode_picture,
-    form_problem,
+    expect_form,
     parse_boxes,
 )
 from lib.track import Box, TrackerSession, check_box
@@ -164,12 +164,10 @@ def read_labelme(folder: Path) -> Targets:
     if not files:
         raise AnnotationError(f"{folder}: no labelme files (*.json)")
     for file in files:
-        try:
+        with expect_form(str(file), "a labelme file"):
             content = json.loads(decode_text(file.read_bytes(), str(file)))
             picture = str(content["imagePath"]).replace("\\", "/").rpartition("/")[2]
             shapes = [_labelme_shape(shape) for shape in content["shapes"]]
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise AnnotationError(f"{file}: not a labelme file; {form_problem(error)}") from None
         for target, box in shapes:
             _add(targets, target, picture, box, str(file))
     return targets
@@ -198,7 +196,7 @@ def read_cvat(file: Path) -> Targets:
         AnnotationError: The file is not CVAT's, or a picture has two shapes of one label.
     """
     targets: Targets = {}
-    try:
+    with expect_form(str(file), "a CVAT file"):
         root = ElementTree.fromstring(decode_text(file.read_bytes(), str(file)))
         for track in root.iter("track"):
             shapes = [s for s in track if "frame" in s.attrib]
@@ -209,10 +207,6 @@ def read_cvat(file: Path) -> Targets:
             for shape in image:
                 if "label" in shape.attrib and shape.tag in ("box", "polygon"):
                     _add(targets, str(shape.get("label")), picture, _cvat_box(shape), f"{file}, {picture}")
-    except AnnotationError:
-        raise
-    except (ElementTree.ParseError, ValueError, KeyError) as error:
-        raise AnnotationError(f"{file}: not a CVAT file; {form_problem(error)}") from None
     if not targets:
         raise AnnotationError(f"{file}: no track, and no picture with a box or polygon")
     return targets

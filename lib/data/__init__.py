@@ -66,7 +66,7 @@ from lib.data.io import (
     decode_depth,
     decode_image,
     decode_text,
-    form_problem,
+    expect_form,
     jpeg_decoder,
     number_array,
     number_rows,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
@@ -226,10 +227,12 @@ def number_array(values: Any, name: str) -> NDArray[np.float64]:
         name: Of the file, for messages.
 
     Raises:
-        AnnotationError: Something else than numbers is among them.
-        ValueError: Lists differ in length.
+        AnnotationError: Something else than numbers is among them, or lists differ in length.
     """
-    array = np.array(values)
+    try:
+        array = np.array(values)
+    except ValueError:
+        raise AnnotationError(f"{name}: expected lists of equally many numbers") from None
     if array.size and array.dtype.kind not in "iuf":
         raise AnnotationError(f"{name}: expected numbers, found text or nothing among them")
     return array.astype(np.float64)
@@ -254,19 +257,30 @@ def decode_text(data: bytes, name: str) -> str:
     return text
 
 
-def form_problem(error: Exception) -> str:
-    """What is wrong with the form of an annotation file, for a message behind "not a ... file".
+@contextmanager
+def expect_form(where: str, form: str) -> Iterator[None]:
+    """A block that reads an annotation file of a known form, whatever the file holds.
 
     Args:
-        error: What reading it raised.
+        where: The file, for messages.
+        form: Such as "a COCO annotation file".
+
+    Raises:
+        AnnotationError: It has another form.
     """
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not a text"
-    if isinstance(error, ValueError):
-        return f"it may be cut short, or another kind of file: {error}"
-    return "it has another structure"
+    try:
+        yield
+    except AnnotationError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+        problem = "it has another structure"
+        if isinstance(error, KeyError):
+            problem = f"{error} is missing"
+        elif isinstance(error, UnicodeDecodeError):
+            problem = "it is not a text"
+        elif isinstance(error, SyntaxError | ValueError):
+            problem = f"it may be cut short, or another kind of file: {error}"
+        raise AnnotationError(f"{where}: not {form}; {problem}") from None
 
 
 def stretch(picture: NDArray[Any], name: str) -> Image:

@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import Annotated, Any, Protocol
 
 import cv2
@@ -35,6 +36,8 @@ TRACK = "00"
 VIDEOS, SETTINGS = "videos", "settings.json"
 FLOW_WH = 640, 384
 """Size of the pictures whose flow is computed."""
+FARTHEST = 1e9
+"""Pixels that nothing moves; Middlebury files mark unknown flow by more."""
 FAST, SLOW, SHORTEST, LONGEST, FIRST = 16, 8, 2, 6, 4
 """Pixels above and below which the frames of a flow are taken nearer or farther; their distances in frames."""
 
@@ -158,15 +161,16 @@ class StoredFlow:
         if file is None:
             raise FileNotFoundError(f"no flow {self.folder / self.names[frame]}.flo (nor .npy)")
         try:
-            flow = np.load(file, allow_pickle=False) if file.suffix == ".npy" else _read_flo(file)
-            flow = np.asarray(flow, dtype=np.float32)
-        except (ValueError, EOFError) as error:
+            # Mapped: a damaged header asks for no memory.
+            flow = np.lib.format.open_memmap(file, mode="r") if file.suffix == ".npy" else _read_flo(file)
+        except (EOFError, OverflowError, TokenError, ValueError) as error:
             raise AnnotationError(f"{file}: not a flow file, or cut short ({error})") from None
         width, height = self.size_wh
-        if flow.shape != (height, width, 2) or not np.isfinite(flow).all():
-            found = f"{' x '.join(map(str, flow.shape))}{'' if np.isfinite(flow).all() else ' with NaN'}"
-            raise AnnotationError(f"{file}: the flow is {found}; the pictures need {height} x {width} x 2")
-        return flow
+        if flow.dtype.kind not in "fiu" or flow.shape != (height, width, 2) or not (np.abs(flow) < FARTHEST).all():
+            found = f"{' x '.join(map(str, flow.shape))} of {flow.dtype}"
+            needed = f"{height} x {width} x 2 finite numbers of pixels"
+            raise AnnotationError(f"{file}: the flow is {found}; the pictures need {needed}")
+        return np.array(flow, dtype=np.float32)
 
 
 def _read_flo(file: Path) -> Flow:
@@ -175,6 +179,8 @@ def _read_flo(file: Path) -> Flow:
     if data[:4] != b"PIEH" or len(data) < 12:
         raise ValueError("it does not begin with PIEH")
     width, height = np.frombuffer(data, dtype="<i4", count=2, offset=4).tolist()
+    if min(width, height) < 1:
+        raise ValueError(f"its size is {width} x {height}")
     return np.frombuffer(data, dtype="<f4", offset=12).reshape(height, width, 2)
 
 

@@ -1,4 +1,4 @@
-"""Malformed files of ten kinds: each is read, or refused in one sentence with its name, in seconds; nothing runs."""
+"""Malformed files of sixteen kinds: each is read, or refused in a sentence with its name, in seconds; nothing runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import subprocess
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,9 +24,10 @@ from safetensors.torch import save as save_safetensors
 
 from lib.bench import read_boxes, read_manifest
 from lib.config import Config, from_tree, read_tree
-from lib.data import decode_image, open_store
-from lib.data.datasets import Got10kDataset, LasotDataset
+from lib.data import StoredFlow, decode_image, open_store
+from lib.data.datasets import CocoDataset, Got10kDataset, LasotDataset, YoutubeVosDataset, build_dataset, read_tracks
 from lib.models import read_checkpoint
+from lib.paths import Paths
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 FILES_PER_KIND = 120
@@ -183,6 +186,75 @@ def read_zip(path: Path) -> None:
     store.listdir("")
 
 
+def written(content: object) -> Callable[[random.Random, Path], bytes]:
+    """Damages a JSON file: its bytes, or a part of what it says."""
+
+    def changed(rng: random.Random, value: Any) -> Any:
+        if not isinstance(value, dict | list) or not value or rng.random() < 0.15:
+            return rng.choice((None, [], {}, "x", -1, 1e999, float("nan"), 10**400, [[1]], True, {"a": 1}))
+        copied = value.copy()
+        key = rng.choice([*(copied if isinstance(copied, dict) else range(len(copied)))])
+        copied[key] = changed(rng, copied[key])
+        return copied
+
+    def make(rng: random.Random, mark: Path) -> bytes:
+        if rng.random() < 0.7:
+            return json.dumps(changed(rng, content)).encode()
+        return damaged(rng, json.dumps(content).encode()) if rng.random() < 0.7 else text_of(rng, JSON_PARTS)
+
+    return make
+
+
+COCO = {
+    "images": [{"id": 5, "file_name": "5.jpg", "height": 30, "width": 40}],
+    "annotations": [
+        {"id": 1, "image_id": 5, "category_id": 2, "bbox": [4, 6, 20, 18], "segmentation": [[4, 6, 24, 6, 24, 24]]}
+    ],
+    "categories": [{"id": 2, "name": "cat"}],
+}
+MASKS = {"videos": {"abc": {"objects": {"1": {"category": "cat", "frames": ["00000"]}}}}}
+CROPS = {"a": {"00": {"000000": [10, 10, 70, 50], "000003": [5, 5, 5, 20]}}}
+LABELS = {
+    "a": {"00": {"0001": [1, 2, 3, 4, 1, 1, 0, 0, 1], "meta": {"bbox_picked_freq": 1.0, "corner_bbox_freq": 1.0}}}
+}
+
+
+def read_coco(path: Path) -> None:
+    """Read the malformed file as COCO's, with the masks of its objects."""
+    (path.parent / "annotations").mkdir()
+    path.rename(path.parent / "annotations/instances_train2017.json")
+    for video in CocoDataset(open_store(path.parent), masks=True):
+        video.masks([0])
+
+
+def read_youtube_vos(path: Path) -> None:
+    """Read the malformed file as the list of objects of YouTube-VOS."""
+    picture, mask = np.full((6, 8, 3), 90, np.uint8), np.ones((6, 8), np.uint8)
+    for folder, pixels, ending in (("JPEGImages", picture, ".jpg"), ("Annotations", mask, ".png")):
+        (path.parent / folder / "abc").mkdir(parents=True)
+        cv2.imwrite(str(path.parent / folder / f"abc/00000{ending}"), pixels)
+    data = YoutubeVosDataset(open_store(path.parent))
+    for index in range(len(data)):
+        with suppress(FileNotFoundError):  # of a frame that is listed and not there
+            data[index].masks([0])
+
+
+def read_crops(path: Path) -> None:
+    """Read the malformed file as the list of PySOT's crops, of which one is there."""
+    (path.parent / "a").mkdir()
+    (path.parent / "a/000000.00.x.jpg").write_bytes(b"")
+    _ = build_dataset(f"PYSOT511:{path}", Paths(*[path.parent] * 4))
+
+
+def flow_file(rng: random.Random, mark: Path) -> bytes:
+    """A damaged flow, with a header as numpy writes it."""
+    buffer = io.BytesIO()
+    shape = rng.choice([(6, 8, 2), (6, 8), (8, 6, 2)])
+    np.save(buffer, np.zeros(shape, rng.choice(["f4", "f8", "c8", "U3", "i2", "f4,f4"])))
+    data = buffer.getvalue()
+    return data.replace(b"(6, 8", b"(9" + b"9" * rng.randrange(9)) if rng.random() < 0.3 else damaged(rng, data)
+
+
 KINDS: dict[str, tuple[str, Callable[[random.Random, Path], bytes], Callable[[Path], object]]] = {
     "yaml": ("a.yaml", lambda rng, _: text_of(rng, YAML_PARTS), lambda path: from_tree(Config, read_tree(path))),
     "checkpoint": ("a.pt", checkpoint, read_checkpoint),
@@ -198,6 +270,11 @@ KINDS: dict[str, tuple[str, Callable[[random.Random, Path], bytes], Callable[[Pa
     "list": ("list.txt", lambda rng, _: text_of(rng, NAME_PARTS), read_list),
     "picture": ("a.jpg", lambda rng, _: picture(rng), lambda path: decode_image(path.read_bytes(), str(path))),
     "result": ("dog-1.txt", lambda rng, _: text_of(rng, TEXT_PARTS), read_boxes),
+    "coco": ("instances_train2017.json", written(COCO), read_coco),
+    "youtube_vos": ("meta.json", written(MASKS), read_youtube_vos),
+    "crops": ("train.json", written(CROPS), read_crops),
+    "labels": ("train.json", written(LABELS), read_tracks),
+    "flow": ("0001.npy", flow_file, lambda path: StoredFlow(path.parent, ["0001"], (8, 6))(0)),
     "zip": ("a.zip", lambda rng, _: archive(rng), read_zip),
 }
 

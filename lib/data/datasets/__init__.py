@@ -23,7 +23,7 @@ from lib.data.datasets.got10k import Got10kDataset
 from lib.data.datasets.imagenet_vid import ImagenetVidDataset
 from lib.data.datasets.own import PREFIX, OwnDataset, folder_row
 from lib.data.datasets.prepared_crops import PREPARED, PreparedCrops
-from lib.data.datasets.pseudo import PseudoLabelDataset
+from lib.data.datasets.pseudo import PseudoLabelDataset, read_tracks
 from lib.data.datasets.rgbx import DepthTrackDataset, GtotDataset, LasherDataset, VisEventDataset, VtuavDataset
 from lib.data.datasets.trackingnet import ALL_CHUNKS, TrackingNetDataset, parse_chunks
 from lib.data.datasets.youtube_vos import YoutubeVosDataset

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +15,16 @@ from numpy.typing import NDArray
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive
 from lib.data.datasets.frames import FrameFiles, Listed
-from lib.data.io import AnnotationError, form_problem, number_array
+from lib.data.io import AnnotationError, expect_form, number_array
 from lib.data.store import Store
 from lib.data.types import Mask
 
 log = logging.getLogger(__name__)
+
+LONGEST_SIDE = 1 << 16
+"""Pixels of a picture beyond which its stated size is wrong."""
+FARTHEST = 1e8
+"""Bound on the sum of a polygon's coordinates, in pixels; OpenCV draws in sixteenths of them."""
 
 
 class CocoDataset(StoredDataset):
@@ -55,7 +59,8 @@ class CocoDataset(StoredDataset):
     ) -> None:
         key = f"annotations/instances_{split}.json"
         root = locate_root(store, lambda s: s.exists(key), name, CATALOGUE["coco"].layout)
-        try:
+        where = root.describe(key)
+        with expect_form(where, "a COCO annotation file"):
             table = json.loads(root.read(key))
             objects = [a for a in table["annotations"] if not a.get("iscrowd", 0)]
             images = {image["id"]: number for number, image in enumerate(table["images"])}
@@ -63,24 +68,23 @@ class CocoDataset(StoredDataset):
             # Numbers are kept in arrays, not in a Python object per annotation.
             self._files = np.array([image["file_name"] for image in table["images"]], dtype=np.str_)
             self._classes = [str(c["name"]) for c in table.get("categories", [])]
-            self._boxes = number_array([a["bbox"] for a in objects], root.describe(key)).reshape(-1, 4)
+            self._boxes = number_array([a["bbox"] for a in objects], where).reshape(-1, 4)
             self._ids = np.array([a["id"] for a in objects], dtype=np.int64)
             self._image_of = np.array([images[a["image_id"]] for a in objects], dtype=np.int64)
             self._class_of = np.array([categories.get(a.get("category_id"), -1) for a in objects], dtype=np.int64)
             self._outlines: list[NDArray[np.float32]] | None = None
             if masks:
-                self._outlines = [
-                    _joined(a.get("segmentation"), f"{root.describe(key)}: object {a['id']}") for a in objects
-                ]
+                self._outlines = [_joined(a.get("segmentation"), f"{where}: object {a['id']}") for a in objects]
                 self._sizes = np.array([(image["height"], image["width"]) for image in table["images"]], dtype=np.int64)
-                bare, where = sum(not len(outline) for outline in self._outlines), root.describe(key)
+                strange = ((self._sizes < 1) | (self._sizes > LONGEST_SIDE)).any(axis=1)
+                if strange.any():
+                    row = int(strange.argmax())
+                    size = " x ".join(map(str, self._sizes[row, ::-1]))
+                    raise AnnotationError(f"{where}: image {self._files[row]} is said to have {size} pixels")
+                bare = sum(not len(outline) for outline in self._outlines)
                 if bare:
                     text = "%s: %d of %d objects have no mask, since none of their polygons has three corners"
                     log.warning(text, where, bare, len(objects))
-        except AnnotationError:
-            raise
-        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise AnnotationError(f"{root.describe(key)}: not a COCO annotation file; {form_problem(error)}") from None
         super().__init__(root, (), name)
         self.min_side = min_side
         self._folder = f"images/{split}"
@@ -138,11 +142,11 @@ def _joined(polygons: Any, where: str) -> NDArray[np.float32]:
         where: File and object, for messages.
 
     Raises:
-        AnnotationError: It is no list of polygons, or a number is not finite.
+        AnnotationError: It is no list of polygons, or a number is not finite or beyond any picture.
     """
     if not isinstance(polygons, list):
         raise AnnotationError(f"{where} has no polygons in 'segmentation', which masks are made of")
     parts = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
-    if not all(math.isfinite(sum(polygon)) for polygon in parts):
-        raise AnnotationError(f"{where} has a polygon with a number that is not finite")
+    if not all(sum(map(abs, polygon)) < FARTHEST for polygon in parts):
+        raise AnnotationError(f"{where} has a polygon with a number that is no place in a picture")
     return np.array([x for polygon in parts for x in (*polygon, np.nan, np.nan)], dtype=np.float32).reshape(-1, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from lib.data.datasets.base import Annotation, StoredDataset
 from lib.data.datasets.frames import FrameFiles, Listed
-from lib.data.io import AnnotationError
+from lib.data.io import AnnotationError, expect_form
 from lib.data.store import Store, open_store
 from lib.data.types import Boxes
 
@@ -43,11 +44,8 @@ class PreparedCrops(StoredDataset):
         self._tracks: list[tuple[str, str, list[str], Boxes]] = []
         for video, tracks in table.items():
             for track, frames in tracks.items():
-                try:
+                with expect_form(f"{source}, {video}, {track}", '{"<frame>": [x1, y1, x2, y2]} of numbers'):
                     rows = [_size(frames[frame]) for frame in sorted(frames)]
-                except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-                    expected = 'expected {"<video>": {"<track>": {"<frame>": [x1, y1, x2, y2]}}}'
-                    raise AnnotationError(f"{source}: {expected}, found another form in {video}, {track}") from None
                 kept = [(frame, size) for frame, size in zip(sorted(frames), rows, strict=True) if min(size) > 0]
                 if kept:
                     ids, sizes = zip(*kept, strict=True)
@@ -72,6 +70,8 @@ class PreparedCrops(StoredDataset):
 def _size(box: Sequence[float]) -> tuple[float, float]:
     """Width and height of a box that is given by its corners, or by its size alone."""
     numbers = [float(v) for v in box]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{box} is no box")
     if len(numbers) == 2:
         return numbers[0], numbers[1]
     x1, y1, x2, y2 = numbers
@@ -100,7 +100,7 @@ def open_crops(name: str) -> PreparedCrops:
         raise FileNotFoundError(f"{name}: no such file; write {PREPARED}:path/to/train.json, as gen_json.py wrote it")
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise AnnotationError(f"{path}: not readable JSON ({error})") from None
     if not isinstance(table, dict) or not all(isinstance(tracks, dict) for tracks in table.values()):
         raise AnnotationError(f'{path}: expected {{"<video>": {{"<track>": ...}}}}, found another form')

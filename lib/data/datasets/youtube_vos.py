@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root
 from lib.data.datasets.frames import FrameFiles, Listed
-from lib.data.io import AnnotationError, form_problem
+from lib.data.io import AnnotationError, expect_form
 from lib.data.store import Store
 from lib.data.types import Mask
 
@@ -41,13 +41,17 @@ class ObjectMasks:
             AnnotationError: It cannot be read.
         """
         key = self.files.key(frame)
+        data, where = self.store.read(key), self.store.describe(key)
         try:
-            with Image.open(io.BytesIO(self.store.read(key))) as picture:
-                return np.asarray(np.asarray(picture) == self.number)
-        except (OSError, ValueError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise AnnotationError(f"{self.store.describe(key)}: not a picture of masks ({error})") from None
+            with Image.open(io.BytesIO(data)) as picture:
+                numbers = np.asarray(picture)
+        except UnidentifiedImageError:
+            raise AnnotationError(f"{where}: not a picture of masks") from None
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise AnnotationError(f"{where}: not a picture of masks ({error})") from None
+        if numbers.ndim != 2:
+            raise AnnotationError(f"{where}: not a picture of masks (it has {numbers.shape[2]} channels, not one)")
+        return np.asarray(numbers == self.number)
 
 
 class YoutubeVosDataset(StoredDataset):
@@ -72,15 +76,16 @@ class YoutubeVosDataset(StoredDataset):
         layout = CATALOGUE["youtube_vos"].layout
         root = locate_root(store, lambda s: s.exists("meta.json") and s.exists("JPEGImages"), name, layout, ("train",))
         where = root.describe("meta.json")
-        try:
+        with expect_form(where, "a meta.json of YouTube-VOS"):
             videos = json.loads(root.read("meta.json"))["videos"]
             self._objects = {
-                f"{video}_{number}": (video, int(number), str(one.get("category", "")), sorted(map(str, one["frames"])))
+                f"{video}_{number}": (video, int(number), str(one.get("category", "")), one["frames"])
                 for video, entry in videos.items()
                 for number, one in entry["objects"].items()
             }
-        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise AnnotationError(f"{where}: not a meta.json of YouTube-VOS; {form_problem(error)}") from None
+        for label, (_, number, _, frames) in self._objects.items():
+            if number < 1 or not isinstance(frames, list) or not all(isinstance(f, str) for f in frames):
+                raise AnnotationError(f"{where}: {label} is no object with a number above 0 and a list of frames")
         chosen = list(self._objects) if names is None else list(names)
         if unknown := [n for n in chosen if n not in self._objects]:
             raise AnnotationError(f"{where}: there is no object {unknown[0]}")
@@ -88,15 +93,20 @@ class YoutubeVosDataset(StoredDataset):
         self.min_area = min_area
 
     def _read(self, index: int) -> Annotation:
-        video, number, category, frames = self._objects[self.names[index]]
-        if not frames:
+        video, number, category, unordered = self._objects[self.names[index]]
+        if not (frames := sorted(unordered)):
             raise AnnotationError(f"{self.store.describe('meta.json')}: object {self.names[index]} has no frame")
         masks = ObjectMasks(self.store, Listed.of(f"Annotations/{video}", [f"{f}.png" for f in frames]), number)
+        pictures = FrameFiles(self.store, Listed.of(f"JPEGImages/{video}", [f"{f}.jpg" for f in frames]))
+        height, width = pictures.read(0).size_hw
         boxes, large = np.zeros((len(frames), 4)), np.zeros(len(frames), dtype=np.bool_)
         for i in range(len(frames)):
             mask = masks(i)
+            if mask.shape != (height, width):
+                size = " x ".join(map(str, mask.shape[::-1]))
+                where = self.store.describe(masks.files.key(i))
+                raise AnnotationError(f"{where}: a mask of {size} pixels for pictures of {width} x {height}")
             boxes[i], large[i] = box_around(mask), int(mask.sum()) > self.min_area
-        pictures = FrameFiles(self.store, Listed.of(f"JPEGImages/{video}", [f"{f}.jpg" for f in frames]))
         return Annotation(
             boxes, large, large, pictures, object_class=category or None, folder=f"Annotations/{video}", read_mask=masks
         )

@@ -446,18 +446,25 @@ def test_a_coco_file_that_is_none_is_named(tmp_path: Path) -> None:
     ("segmentation", "message"),
     [
         ({"counts": "a1", "size": [24, 32]}, r"instances_train2017\.json: object 1 has no polygons in 'segmentation'"),
-        ([[1, 2, float("nan"), 4, 5, 6]], r"object 1 has a polygon with a number that is not finite"),
+        ([[1, 2, float("nan"), 4, 5, 6]], r"object 1 has a polygon with a number that is no place in a picture"),
+        ([[1, 2, 1e12, 4, 5, 6]], r"object 1 has a polygon with a number that is no place in a picture"),
     ],
 )
 def test_coco_masks_that_are_no_polygons_are_one_sentence(
     tmp_path: Path, segmentation: Any, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = {"id": 1, "image_id": 5, "bbox": [4, 6, 20, 18], "segmentation": segmentation}
-    table = {"images": [{"id": 5, "file_name": "a.jpg", "height": 24, "width": 32}], "annotations": [found]}
+    table: Any = {"images": [{"id": 5, "file_name": "a.jpg", "height": 24, "width": 32}], "annotations": [found]}
     as_folder({"annotations/instances_train2017.json": json.dumps(table)}, tmp_path)
     with pytest.raises(AnnotationError, match=message):
         CocoDataset(open_store(tmp_path), masks=True)
     assert len(CocoDataset(open_store(tmp_path))) == 1
+    table["images"][0]["width"] = -32
+    table["annotations"] = [{**found, "segmentation": [[1, 2, 3, 4, 5, 7]]}]
+    as_folder({"annotations/instances_train2017.json": json.dumps(table)}, tmp_path)
+    with pytest.raises(AnnotationError, match=r"instances_train2017\.json: image a\.jpg is said to have -32 x 24"):
+        CocoDataset(open_store(tmp_path), masks=True)
+    table["images"][0]["width"] = 32
     table["annotations"] = [{**found, "segmentation": [[1, 2, 3, 4]]}]
     as_folder({"annotations/instances_train2017.json": json.dumps(table)}, tmp_path)
     assert CocoDataset(open_store(tmp_path), masks=True)[0].read_mask is None, "two corners enclose nothing"

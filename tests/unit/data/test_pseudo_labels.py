@@ -14,9 +14,11 @@ import pytest
 
 from lib.data import (
     AdaptiveFlow,
+    AnnotationError,
     DirectoryStore,
     LabelJob,
     LabelSettings,
+    StoredFlow,
     best_path,
     candidate_boxes,
     make_labels,
@@ -270,7 +272,7 @@ def test_flow_from_files(tmp_path, suffix):
             lambda f: f.write_bytes(b"x"),
             r"^a: .*0004\.flo: not a flow file, or cut short \(it does not begin with PIEH\)",
         ),
-        (None, r"^a: .*0004\.flo: the flow is 60 x 80 x 2; the pictures need 240 x 320 x 2$"),
+        (None, r"^a: .*0004\.flo: the flow is 60 x 80 x 2 of float32; the pictures need 240 x 320 x 2 finite"),
     ],
 )
 def test_bad_flow_files_are_one_sentence_and_other_videos_are_labelled(tmp_path, spoil, message):
@@ -284,6 +286,27 @@ def test_bad_flow_files_are_one_sentence_and_other_videos_are_labelled(tmp_path,
     (line,) = report.failed
     assert re.search(message, line), line
     assert list(json.loads(report.file.read_text())) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.zeros((6, 8, 2), "c8"), "the flow is 6 x 8 x 2 of complex64; the pictures need 6 x 8 x 2 finite numbers"),
+        (np.zeros(4, "f4,f4"), "the flow is 4 of .*; the pictures need"),
+        (np.full((6, 8, 2), 1e10), "the flow is 6 x 8 x 2 of float64; the pictures need 6 x 8 x 2 finite numbers"),
+        (b"(6999999999, 8, 2)", "cut short .mmap length is greater than file size"),
+        (b"PK\3\4", "not a flow file"),
+    ],
+    ids=["complex", "records", "unknown flow", "damaged header", "archive"],
+)
+def test_arrays_that_are_no_flow_are_one_sentence(tmp_path, content, message):
+    file = tmp_path / "0000.npy"
+    np.save(file, np.zeros((6, 8, 2), "f4") if isinstance(content, bytes) else content)
+    if isinstance(content, bytes):
+        data = file.read_bytes()
+        file.write_bytes(data.replace(b"(6, 8, 2)", content) if content.startswith(b"(") else content)
+    with pytest.raises(AnnotationError, match=rf"0000\.npy: .*{message}"):
+        StoredFlow(tmp_path, ["0000"], (8, 6))(0)
 
 
 def test_videos_in_which_nothing_moves_are_left_out(tmp_path):

@@ -162,7 +162,9 @@ def test_prepared_crops_are_read_by_their_json(tmp_path: Path, size: int) -> Non
         ("[1, 2]", "found another form"),
         ("{oops", "not readable JSON"),
         ('{"a": {"00": {"000000": [0, 0, 0, 10]}}}', "no box of positive size"),
-        ('{"a": {"00": {"000000": [0, 0, 5]}}}', "found another form in a, 00"),
+        ('{"a": {"00": {"000000": [0, 0, 5]}}}', r"train\.json, a, 00: not {.*} of numbers; .*expected 4, got 3"),
+        ('{"a": {"00": {"000000": [0, 0, 5, NaN]}}}', r"train\.json, a, 00: .*\[0, 0, 5, nan\] is no box"),
+        ('{"a": {"00": {"000000": [0, 0, 5, 1%s]}}}' % ("0" * 400), r"train\.json, a, 00: not {.*} of numbers"),
     ],
 )
 def test_a_json_of_another_form_is_refused(tmp_path: Path, text: str, message: str) -> None:

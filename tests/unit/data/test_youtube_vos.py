@@ -69,9 +69,17 @@ def test_a_mask_of_another_size_than_its_picture_is_named(tmp_path: Path) -> Non
 def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
     dataset = built(write(tmp_path))
     place = tmp_path / "youtube_vos/train/Annotations/abc/00005.png"
-    place.write_bytes(b"nothing")
-    with pytest.raises(AnnotationError, match=r"00005\.png: not a picture of masks"):
-        dataset[0]
+    for content, message in (
+        (None, "not a picture of masks$"),
+        (np.zeros((60, 80, 3), dtype=np.uint8), r"not a picture of masks \(it has 3 channels, not one\)"),
+        (np.zeros((30, 40), dtype=np.uint8), "a mask of 40 x 30 pixels for pictures of 80 x 60"),
+    ):
+        if content is None:
+            place.write_bytes(b"nothing")
+        else:
+            Image.fromarray(content).save(place)
+        with pytest.raises(AnnotationError, match=rf"00005\.png: {message}"):
+            dataset[0]
     place.unlink()
     with pytest.raises(FileNotFoundError, match=r"00005\.png"):
         dataset[0]
