@@ -67,16 +67,16 @@ def tracking(experiment: Any, ours: CSTrack, plain: PlainCSTrack, names: list[st
     for name, way in installed(names).items():
         quick: Any = prepare(tracker, Inference(dtype_of(way), engine=way.engine, clips=lambda: clips))
         quick = quick.network
-        remembered = None if ours.memory is None else torch.stack(memory, dim=1).to(dtype_of(way))
+        entries = None if ours.memory is None else torch.stack(memory, dim=1).to(dtype_of(way))
         with torch.no_grad():
             typed = quick.update_template(
                 quick.encode_template(template, shares[:, 0]), shares[:, 0], template, shares[:, 1]
             )
             with counting() as cost:
-                output = quick.locate(typed, search, remembered)
+                output = quick.locate(typed, search, entries)
         difference = float((output.candidates.best_boxes() - expected.boxes).abs().max())
         found[name] = {"gmacs": cost.macs / 1e9, "operations": cost.kernels, "box_difference": difference}
-        ways[name] = lambda q=quick, t=typed, m=remembered: inference(lambda: q.locate(t, search, m))
+        ways[name] = lambda q=quick, t=typed, m=entries: inference(lambda: q.locate(t, search, m))
     times = best_times(ways, repeats, LONGEST)
     add_rates(found, times)
     return found
@@ -151,7 +151,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--stages", nargs="+", type=int, default=[1, 2], choices=[1, 2])
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="of a frame, beside plain")
+    parser.add_argument(
+        "--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="of a frame, in addition to plain"
+    )
     parser.add_argument("--repeats", type=int, default=8, help="rounds, of which the quickest counts")
     parser.add_argument("--samples", type=int, default=2, help="of the training batch; 0: no training step")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")

@@ -285,7 +285,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", default=["256ce", "256", "192", "128", "96"], help="search side; ce: CE")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument(
-        "--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="what to measure beside plain"
+        "--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="what to measure in addition to plain"
     )
     parser.add_argument("--repeats", type=int, default=8, help="rounds, of which the quickest counts")
     parser.add_argument("--seconds", type=float, default=30.0, help="small sizes take more rounds, up to this time")

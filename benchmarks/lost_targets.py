@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save_dir", type=Path, default=Path("output/lost"))
     parser.add_argument("--pictures", type=Path, help="made by scripts/collect_pictures.py")
-    parser.add_argument("--checkpoint", type=Path, help="weights with a fit beside them (default: the shipped ones)")
+    parser.add_argument("--checkpoint", type=Path, help="weights with a fit next to them (default: the shipped ones)")
     parser.add_argument("--sequences", type=int, default=12, help="of either kind")
     parser.add_argument("--frames", type=int, default=120, help="of each")
     parser.add_argument("--seed", type=int, default=33)

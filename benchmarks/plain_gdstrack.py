@@ -1,7 +1,7 @@
 """GDSTrack written plainly, for comparison: what a first implementation from the paper looks like.
 
 Streams one after the other, all tokens of all blocks, attention as two products with its whole map between, the
-adjacency as numbers, the template embedded anew in every frame, both search frames encoded in both stages, heads apart,
+adjacency as numbers, the template embedded in every frame, both search frames encoded in both stages, heads apart,
 the noise level embedded at every place. Graph attention is a sum already. Weights are the library's network's.
 """
 

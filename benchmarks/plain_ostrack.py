@@ -1,7 +1,7 @@
 """OSTrack written plainly, for comparison: what a first implementation from the paper looks like.
 
 Attention as two products with its whole map between, batch norm and branches apart, crops padded together with a mask
-that nobody reads and normalised in steps, the template embedded anew in every frame. Names are those of published
+that nobody reads and normalised in steps, the template embedded in every frame. Names are those of published
 checkpoints, so that weights are exchanged with the library's network.
 """
 

@@ -1,7 +1,7 @@
 """SDSTrack written plainly, for comparison: what a first implementation from the paper looks like.
 
 Every stream and every pass goes through the blocks on its own, fusion is one attention over both token lists with the
-pairs of one modality masked, every attention map is kept, adapters are apart, template pictures are embedded anew in
+pairs of one modality masked, every attention map is kept, adapters are apart, template pictures are embedded in
 every frame. Names are those of published checkpoints, so that weights are exchanged with the library's network.
 """
 

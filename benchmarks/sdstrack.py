@@ -131,7 +131,9 @@ def plain_loss(network: PlainSDSTrack, data: Batch, masks: PatchMasks) -> Callab
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="of a frame, beside plain")
+    parser.add_argument(
+        "--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="of a frame, in addition to plain"
+    )
     parser.add_argument("--repeats", type=int, default=8, help="rounds, of which the quickest counts")
     parser.add_argument("--samples", type=int, default=2, help="of the training batch; 0: no training step")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")

@@ -30,7 +30,7 @@ def dtype_of(way: Way) -> torch.dtype:
 
 
 def installed(names: Sequence[str]) -> dict[str, Way]:
-    """Those of the named ways whose engine is here; the others are told on stderr."""
+    """Those of the named ways whose engine is here; the others are named on stderr."""
     found = {}
     for name in names:
         engine = get_engine(WAYS[name].engine)

@@ -3,7 +3,7 @@
   python tracking/calibrate.py ostrack synthetic_small --dataset synthetic
   python tracking/calibrate.py ostrack vitb_256_mae_ce_32x4_ep300 --dataset got10k_val lasot
 
-Tracks the benchmarks, fits a perceptron of 4 units on the network's own maps, and writes it beside the weights as
+Tracks the benchmarks, fits a perceptron of 4 units on the network's own maps, and writes it next to the weights as
 <weights>.confidence.json, where tracking/test.py, the demo and unitrack.load find it. Prints how reliable raw and
 calibrated scores are on videos that were not fitted on.
 """

@@ -131,6 +131,10 @@ def run(args: argparse.Namespace) -> None:
             write(job, args.workers)
 
 
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    return run_command(lambda: run(options))
+
+
 if __name__ == "__main__":
-    options = parse()
-    sys.exit(run_command(lambda: run(options)))
+    sys.exit(main())

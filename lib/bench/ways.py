@@ -230,7 +230,7 @@ def graphs_folder(spec: TrackerSpec, network: nn.Module) -> Path | None:
 
     Returns:
         A folder whose name depends on all that the graphs do, this library's source files included; None where that
-        cannot be told: parts from outside the tree, calibration on a data set, which may change.
+        cannot be known: parts from outside the tree, calibration on a data set, which may change.
     """
     known = {"lib", "torch", "timm"}
     if spec.calibration or any(type(m).__module__.partition(".")[0] not in known for m in network.modules()):

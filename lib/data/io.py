@@ -67,7 +67,7 @@ def decode_image(data: bytes, name: str) -> Image:
 
 
 def verify_picture(data: bytes, name: str) -> None:
-    """Check a picture. JPEG, PNG and BMP are judged by their end, without decoding; anything else has to decode.
+    """Check a picture. JPEG, PNG and BMP are checked at their end, without decoding; anything else has to decode.
 
     Args:
         data: Bytes of the file.

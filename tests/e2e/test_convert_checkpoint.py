@@ -52,11 +52,11 @@ def test_mistakes(tmp_path: Path) -> None:
     file = tmp_path / "a.pth"
     torch.save({"net": {"w": torch.zeros(1)}}, file)
     assert convert(file).returncode == 0
-    for path, told in ((tmp_path / "none.pth", "no such file"), (tmp_path / "a.safetensors", "already")):
+    for path, message in ((tmp_path / "none.pth", "no such file"), (tmp_path / "a.safetensors", "already")):
         done = convert(path)
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
-        assert told in done.stderr
+        assert message in done.stderr
 
 
 def test_a_small_release_lies_next_to_its_base(tmp_path: Path) -> None:

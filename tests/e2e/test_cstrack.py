@@ -53,8 +53,8 @@ def data(tmp_path_factory: pytest.TempPathFactory, command: Run) -> Path:
 def stage_1(tmp_path_factory: pytest.TempPathFactory, data: Path, command: Run) -> Path:
     """What stage 1 leaves, in two epochs that pass for the published 150."""
     save = tmp_path_factory.mktemp("stage_1")
-    told = command(*training(1, save, data))
-    assert "group 1 (backbone)" in told.stdout
+    printed = command(*training(1, save, data))
+    assert "group 1 (backbone)" in printed.stdout
     folder = save / "checkpoints/train/cstrack_s1/cstrack_s1"
     for ending in ("safetensors", "json"):
         shutil.copy(folder / f"CSTRACK_S1_ep0002.{ending}", folder / f"CSTRACK_S1_ep0150.{ending}")
@@ -63,7 +63,7 @@ def stage_1(tmp_path_factory: pytest.TempPathFactory, data: Path, command: Run) 
 
 @pytest.fixture(scope="module")
 def stage_2(stage_1: Path, data: Path, command: Run) -> Path:
-    """Trained by one process in one go, beside stage 1."""
+    """Trained by one process in one go, in the folder of stage 1."""
     command(*training(2, stage_1, data))
     return stage_1
 
@@ -78,7 +78,7 @@ def weights(save: Path, stage: int) -> dict[str, Tensor]:
     return load_file(save / f"checkpoints/train/cstrack_s{stage}/cstrack_s{stage}/CSTRACK_S{stage}_ep0002.safetensors")
 
 
-def beside(stage_1: Path, save: Path) -> Path:
+def with_stage_1(stage_1: Path, save: Path) -> Path:
     """Another folder with what stage 1 has left."""
     shutil.copytree(stage_1 / "checkpoints/train/cstrack_s1", save / "checkpoints/train/cstrack_s1")
     return save
@@ -94,7 +94,7 @@ def test_stage_2_goes_on_from_stage_1(stage_2: Path) -> None:
 
 
 def test_a_killed_stage_2_goes_on_to_the_same_weights(stage_2: Path, tmp_path: Path, data: Path, command: Run) -> None:
-    arguments = training(2, beside(stage_2, tmp_path), data)
+    arguments = training(2, with_stage_1(stage_2, tmp_path), data)
     folder = tmp_path / "checkpoints/train/cstrack_s2/cstrack_s2"
     kill_between_epochs(folder, arguments)
     assert not list(folder.glob("*_ep0002*")), "nothing was left to resume"
@@ -103,7 +103,7 @@ def test_a_killed_stage_2_goes_on_to_the_same_weights(stage_2: Path, tmp_path: P
     assert all(torch.equal(value, killed[name]) for name, value in whole.items())
 
 
-def test_a_missing_stage_1_is_told_before_data_are_looked_for(tmp_path: Path, command: Run) -> None:
+def test_a_missing_stage_1_is_reported_before_data_are_looked_for(tmp_path: Path, command: Run) -> None:
     done = command(*training(2, tmp_path, tmp_path / "no_data"), expect=2)
     assert done.stderr.count("\n") == 1
     assert "no weights for cstrack_s1 cstrack_s1: looked for epoch 150" in done.stderr
@@ -115,7 +115,7 @@ def test_two_processes_learn_with_activations_computed_again(
 ) -> None:
     """Heads are called once per frame, one parameter is never used, many are frozen."""
     own = ("TRAIN.ACTIVATION_CHECKPOINTING=true", "TRAIN.BATCH_SIZE=2", "TRAIN.NUM_WORKER=0")
-    arguments = training(2, beside(stage_1, tmp_path), data, *own, "DATA.TRAIN.SAMPLE_PER_EPOCH=8")
+    arguments = training(2, with_stage_1(stage_1, tmp_path), data, *own, "DATA.TRAIN.SAMPLE_PER_EPOCH=8")
     done = command(*arguments, "--nproc_per_node", 2)
     assert "2 processes" in done.stdout
     assert done.stderr.count("1 of its 882 sequences are in") == 1, "one process speaks"
@@ -128,12 +128,12 @@ def test_benchmarks_of_all_kinds(stage_2: Path, tmp_path: Path, data: Path, comm
     places = ("--save_dir", stage_2, "--data_dir", data)
     names = (*SMALL, UPDATES, "TEST.EPOCH=2")
     both = ("cstrack_s2", "cstrack_s2")
-    told = command(
+    printed = command(
         "tracking/test.py", *both, "--dataset", *BENCHMARKS, "--skip_missing", "--batch", 2, *places, "--set", *names
     ).stdout
     for title, metric in (("LasHeR", "lasher"), ("VisEvent", "matlab"), ("DepthTrack", "vot_longterm")):
-        assert f"{title}, metric {metric}" in told
-    assert "LaSOT, metric ostrack" in told
+        assert f"{title}, metric {metric}" in printed
+    assert "LaSOT, metric ostrack" in printed
     results = stage_2 / "test/tracking_results/cstrack_s2/cstrack_s2"
     file = "CSTRACK_S2_ep0002.safetensors"
     for kind, dataset, fps in (("RGBT", "LasHeR", "fps_rgbt.txt"), ("RGBE", "VisEvent", "fps_rgbe.txt")):

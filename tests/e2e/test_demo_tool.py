@@ -78,8 +78,8 @@ def test_folders_of_one_name_write_two_videos(weights: Path, tmp_path: Path) -> 
     assert written == {"one-img", "two-img"}
 
 
-def test_mistakes_are_told_in_one_line(weights: Path, clip: Path, tmp_path: Path) -> None:
-    for arguments, told in (
+def test_mistakes_are_reported_in_one_line(weights: Path, clip: Path, tmp_path: Path) -> None:
+    for arguments, message in (
         ((clip, "--init", "300,40,30,30"), "160 x 120"),
         ((clip, "--init", "mouse"), "screen"),
         ((tmp_path / "gone.mp4", "--init", "1,2,3,4"), "no such video"),
@@ -88,6 +88,6 @@ def test_mistakes_are_told_in_one_line(weights: Path, clip: Path, tmp_path: Path
         done = demo(*arguments, "--checkpoint", weights, "--boxes", tmp_path / "b.txt", "--no_video", "--device", "cpu")
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
-        assert told in done.stderr
+        assert message in done.stderr
         assert "Traceback" not in done.stderr
     assert not (tmp_path / "b.txt").exists()

@@ -46,8 +46,8 @@ def train(command: Run, save: Path, benchmark: Path, script: str, config: str, *
 
 @pytest.mark.parametrize("script", ["loretrack", "ostrack"])
 def test_a_student_learns_and_tracks_at_its_own_size(script: str, save: Path, benchmark: Path, command: Run) -> None:
-    told = train(command, save, benchmark, script, "student.yaml")
-    assert "teacher: ostrack teacher at 96/48, bf16" in told
+    printed = train(command, save, benchmark, script, "student.yaml")
+    assert "teacher: ostrack teacher at 96/48, bf16" in printed
     records = [json.loads(line) for line in (save / f"logs/{script}-student.jsonl").read_text().splitlines()]
     assert any("Loss/kd" in str(r) and "Loss/qkv_1" in str(r) for r in records)
     weights = save / f"checkpoints/train/{script}/student/OSTrack_ep0001.safetensors"
@@ -63,9 +63,9 @@ def test_a_student_learns_and_tracks_at_its_own_size(script: str, save: Path, be
 
 def test_a_teacher_on_the_command_line(save: Path, benchmark: Path, command: Run) -> None:
     (save / "plain.yaml").write_text(TINY)
-    told = train(command, save, benchmark, "ostrack", "plain.yaml", "--distill", 1, expect=2)
-    assert "--distill 1 needs a teacher" in told
+    printed = train(command, save, benchmark, "ostrack", "plain.yaml", "--distill", 1, expect=2)
+    assert "--distill 1 needs a teacher" in printed
     named = ("--script_teacher", "ostrack", "--config_teacher", "synthetic_demo")
-    told = train(command, save, benchmark, "ostrack", "plain.yaml", "--distill", 1, *named, expect=2)
-    assert "name a file with TEACHER.CHECKPOINT" in told
-    assert "Traceback" not in told
+    printed = train(command, save, benchmark, "ostrack", "plain.yaml", "--distill", 1, *named, expect=2)
+    assert "name a file with TEACHER.CHECKPOINT" in printed
+    assert "Traceback" not in printed

@@ -69,9 +69,9 @@ def weights(save: Path, epoch: int) -> dict[str, Tensor]:
 def whole(tmp_path_factory: pytest.TempPathFactory, data: Path, command: Run) -> Path:
     """All three phases in one go."""
     save = tmp_path_factory.mktemp("whole")
-    told = command(*training(save, data)).stdout
-    assert "phase 3 of 3: epochs 3 to 3" in told
-    assert "Loss/diffusion" in told
+    printed = command(*training(save, data)).stdout
+    assert "phase 3 of 3: epochs 3 to 3" in printed
+    assert "Loss/diffusion" in printed
     return save
 
 

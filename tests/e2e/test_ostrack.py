@@ -27,7 +27,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, benchmark: Path, command: Run) -> Path:
-    """A save folder with a trained network: small, with elimination judged by the target's box."""
+    """A save folder with a trained network: small, with elimination by the target's box."""
     save = tmp_path_factory.mktemp("save")
     settings = [text for value in SMALL for text in ("--set", value)]
     command(
@@ -73,7 +73,7 @@ def test_finished_results_are_kept_until_the_weights_change(trained: Path, bench
     assert list(folder.parent.rglob("stale-*")), "results of the other weights were not set aside"
 
 
-def test_an_epoch_that_is_not_there_is_told(trained: Path, benchmark: Path, command: Run) -> None:
+def test_an_epoch_that_is_not_there_is_reported(trained: Path, benchmark: Path, command: Run) -> None:
     done = command(
         "tracking/test.py", "ostrack", "synthetic_demo", "--dataset", "synthetic", "--set", *SMALL, "TEST.EPOCH=7",
         "--save_dir", trained, "--data_dir", benchmark, expect=2,

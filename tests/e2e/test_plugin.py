@@ -78,7 +78,7 @@ def test_a_benchmark_and_a_metric_of_a_plugin(tmp_path: Path, command: Run) -> N
     assert "100.0" in command("tracking/test.py", *asked, *places).stdout
 
 
-def test_a_folder_that_is_no_plugin_is_told(tmp_path: Path, command: Run) -> None:
+def test_a_folder_that_is_no_plugin_is_reported(tmp_path: Path, command: Run) -> None:
     done = command("tracking/test.py", "toy", "toy", "--dataset", "synthetic", "--plugin", tmp_path, expect=2)
     assert "expected a folder with an __init__.py" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr

@@ -47,9 +47,9 @@ def training(save: Path, data: Path, config: str, *more: object) -> list[str]:
     return [str(a) for a in ("tracking/train.py", *fixed, *more, "--set", *SMALL)]
 
 
-def check_training(told: str, validates: bool) -> None:
-    assert "group 0 (Adapter|multimodal)" in told
-    assert ("val epoch 2/2" in told) == validates
+def check_training(printed: str, validates: bool) -> None:
+    assert "group 0 (Adapter|multimodal)" in printed
+    assert ("val epoch 2/2" in printed) == validates
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, data: Pat
         if run == "killed":
             kill_between_epochs(folder, arguments)
             assert not list(folder.glob("*_ep0002*")), "nothing was left to resume"
-        told = command(*arguments).stdout
-        assert ("resumed at epoch" in told) == (run == "killed")
+        printed = command(*arguments).stdout
+        assert ("resumed at epoch" in printed) == (run == "killed")
         if run == "whole":
-            check_training(told, validates=True)
+            check_training(printed, validates=True)
         ends.append(load_file(folder / "SDSTrack_ep0002.safetensors"))
     assert all(torch.isfinite(w).all() for w in ends[0].values())
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())

@@ -139,10 +139,10 @@ def test_toolkit_and_native_agree(
     script, small = method, METHODS[method]
     config, file = small.config, weights(method)
     options = LIMITS if benchmark == "vot_rgbd22" else {}
-    told = ("--metric_options", *(f"{k}={v}" for k, v in options.items())) if options else ()
+    extra = ("--metric_options", *(f"{k}={v}" for k, v in options.items())) if options else ()
     common: tuple[object, ...] = ("--checkpoint", file, "--data_dir", data, "--save_dir", tmp_path)
     common += ("--set", *small.keys) if small.keys else ()
-    command("tracking/test.py", script, config, "--dataset", benchmark, "--batch", 4, *told, *common)
+    command("tracking/test.py", script, config, "--dataset", benchmark, "--batch", 4, *extra, *common)
     native = tmp_path / "test/tracking_results" / script / config / benchmark
     wanted = {k: v / 100 for k, v in json.loads((native / "scores.json").read_text())["headline"].items()}
 

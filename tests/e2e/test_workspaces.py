@@ -53,8 +53,8 @@ def test_train_on_a_mixture_then_track_with_the_published_commands(data: Path, t
     rgbe = ("RGBE_workspace/test_rgbe_mgpus.py", "--mode", "sequential")
     common = ("--yaml_name", "synthetic_demo", "--output", tmp_path / "results", *places, "--set", *TINY)
     for script, *more in (rgbt, rgbe):
-        told = command(script, "--script_name", "sdstrack", *more, *common).stdout
-        assert "these are 2 sequences" in told
+        printed = command(script, "--script_name", "sdstrack", *more, *common).stdout
+        assert "these are 2 sequences" in printed
     found = {p.parent.parent.name: np.loadtxt(p, delimiter=d) for d, p in _results(tmp_path / "results")}
     assert {name: rows.shape for name, rows in found.items()} == {"LasHeR": (6, 4), "VisEvent": (6, 4)}
     assert (tmp_path / "results/VisEvent/synthetic_demo/fps_rgbe.txt").is_file()

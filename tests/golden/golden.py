@@ -74,15 +74,15 @@ class Case:
         """Entry `name` of the case's `inputs`."""
         return torch.from_numpy(self.draw(self.data["inputs"][name]))
 
-    def beside(self, name: str) -> Path:
-        """A file named by the case: beside it or in a parent folder; the bundled copy if the case came without it."""
+    def find_file(self, name: str) -> Path:
+        """A file named by the case: next to it or in a parent folder; the bundled copy if the case came without it."""
         for folder in (self.path.parent, *self.path.parent.parents):
             if (folder / name).is_file():
                 return folder / name
         bundled = sorted(Path(__file__).parent.rglob(name))
         if bundled:
             return bundled[0]
-        pytest.fail(f"{self.path}: {name} is neither beside the case nor in a parent folder")
+        pytest.fail(f"{self.path}: {name} is neither next to the case nor in a parent folder")
 
     def state(self, manifest: str, overrides: dict[str, Any] | None = None, part: str = "") -> dict[str, Tensor]:
         """A manifest's parameters, filled; nobody writes into them.
@@ -92,7 +92,7 @@ class Case:
             overrides: {"scale": x} | {"add": x} | {"draw": spec} by name.
             part: Only parameters whose names begin so.
         """
-        specs = json.loads(self.beside(manifest).read_text()).items()
+        specs = json.loads(self.find_file(manifest).read_text()).items()
         filled = {
             name: filled_parameter(name, tuple(spec["shape"]))
             for name, spec in specs

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -23,6 +24,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any, NoReturn
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,6 +33,13 @@ PRELOADED = (
     "torch.utils.tensorboard",
 )  # fmt: skip
 """The last two take three seconds where a training first needs them."""
+
+
+def import_command(name: str) -> ModuleType:
+    """A command of `tracking/` as a module: its `main` takes a command line in this process, which costs no start."""
+    if (folder := str(REPOSITORY / "tracking")) not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(f"tracking.{name}")
 
 
 def run_python(

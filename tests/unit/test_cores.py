@@ -10,7 +10,7 @@ from lib.cores import available_cores, network_threads
 from lib.paths import load_paths
 
 
-def test_a_small_network_has_one_thread_unless_it_is_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_network_has_one_thread_unless_it_is_set_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(variable, raising=False)
     assert network_threads(800_000) == 1

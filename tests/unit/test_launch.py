@@ -72,7 +72,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 def test_processes_share_a_loopback_store_are_started_again_and_pass_on_their_exit_code(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """One is killed; both find an empty store when they are started again, and fail in the end, which one tells."""
+    """One is killed; both find an empty store when they start again, and fail in the end; one of them reports it."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     assert run_under_torchrun(program, [str(REPOSITORY)], 2, restarts=1) == 7

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from lib.paths import (
     parse_overrides,
     repository_root,
 )
-from tests.support.commands import run_python
+from tests.support.commands import import_command
 from tracking._local_yaml import default_local_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +35,7 @@ def local_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_defaults_lie_beside_the_repository(local_yaml: Path) -> None:
+def test_defaults_lie_next_to_the_repository(local_yaml: Path) -> None:
     paths = load_paths()
     assert repository_root() == ROOT
     assert (paths.data_dir, paths.save_dir, paths.pretrained) == (ROOT / "data", ROOT / "output", ROOT / "pretrained")
@@ -84,7 +83,7 @@ def test_missing_folder_names_the_outranked_setting(local_yaml: Path) -> None:
         load_paths(data_dir="/nowhere").dataset("lasot")
 
 
-def test_zip_beside_the_default_folder_is_found(local_yaml: Path, tmp_path: Path) -> None:
+def test_zip_next_to_the_default_folder_is_found(local_yaml: Path, tmp_path: Path) -> None:
     (tmp_path / "got10k").mkdir()
     (tmp_path / "got10k" / "train.zip").write_bytes(b"")
     paths = load_paths(data_dir=tmp_path)
@@ -147,25 +146,21 @@ def test_fresh_file_means_what_its_comments_say(local_yaml: Path, tmp_path: Path
         assert load_paths().candidates(key)[0] == paths.candidates(key)[0]
 
 
-def test_command_writes_once(local_yaml: Path, tmp_path: Path) -> None:
+def test_command_writes_once(
+    local_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     local_yaml.unlink()
-    command = ["tracking/create_default_local_file.py", "--workspace_dir", "."]
-    command += ["--data_dir", "./sets", "--save_dir", "./out"]
-
-    def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return run_python([*command, *more], cwd=tmp_path)
-
-    first = run()
-    assert first.returncode == 0, first.stderr
-    assert str(local_yaml) in first.stdout
+    monkeypatch.chdir(tmp_path)
+    main = import_command("create_default_local_file").main
+    line = ["--workspace_dir", ".", "--data_dir", "./sets", "--save_dir", "./out"]
+    assert main(line) == 0
+    assert str(local_yaml) in capsys.readouterr().out
     assert load_paths().data_dir == tmp_path.resolve() / "sets"
     local_yaml.write_text("data_dir: /mine\n")
-    second = run()
-    assert second.returncode == 2
-    assert second.stderr.startswith("error: ")
-    assert "Traceback" not in second.stderr
+    assert main(line) == 2
+    assert capsys.readouterr().err.startswith("error: ")
     assert load_paths().data_dir == Path("/mine")
-    assert run("--force").returncode == 0
+    assert main([*line, "--force"]) == 0
     assert load_paths().data_dir == tmp_path.resolve() / "sets"
 
 

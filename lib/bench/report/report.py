@@ -166,7 +166,7 @@ def export(
     """Write every table (`.csv`, `.tex`, `.json`) and plot (`.png`, `.pdf`) into `folder`; returns the paths.
 
     The runs must be on the same sequences (`on_common_sequences`). Tables and plots of an earlier report that this one
-    lacks are deleted, so that nothing beside the page is of other trackers.
+    lacks are deleted, so that no file next to the page is of other trackers.
     """
     written = write_tables(comparison_tables(runs, attributes), folder)
     for stem, figure in curve_figures(runs, title).items():

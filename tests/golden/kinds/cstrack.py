@@ -197,8 +197,8 @@ def forward(case: Case) -> None:
     check_tape(case, tape)
     if network.memory is None:
         with torch.no_grad():
-            for served in (network, fuse_network(network, FuseOptions(grid=network.backbone.grid_search))):
-                found = served.locate(served.encode_templates(templates, shares), search[:, 0])
+            for form in (network, fuse_network(network, FuseOptions(grid=network.backbone.grid_search))):
+                found = form.locate(form.encode_templates(templates, shares), search[:, 0])
                 check_maps(case, found.candidates, outputs)
 
 
@@ -209,9 +209,9 @@ def check_maps(case: Case, candidates: Candidates, stored: dict[str, Any]) -> No
 
 @runner("cstrack/s2_sequence")
 def sequence(case: Case) -> None:
-    """Frame by frame with what is remembered; the prepared network keeps pace on a memory of its own."""
+    """Frame by frame with a memory; the network prepared for inference has one of its own."""
     network = build(case)
-    served = fuse_network(network, FuseOptions(grid=network.backbone.grid_search))
+    fused_network = fuse_network(network, FuseOptions(grid=network.backbone.grid_search))
     memory = quick = None
     for i in range(case.data["frames"]):
         templates, shares = templates_of(case, second_template(case, i))
@@ -221,7 +221,7 @@ def sequence(case: Case) -> None:
             found = network.temporal_decode(tokens, memory, over_batch=True)
             confidence, logits = network.confidence_pred(found.candidates), network.task_cls(tokens[:, 0])
         with torch.no_grad():
-            prepared = served.locate(served.encode_templates(templates, shares), search, quick)
+            prepared = fused_network.locate(fused_network.encode_templates(templates, shares), search, quick)
         memory, quick = found.memory, prepared.memory
         output = CSTrackOutput(found.candidates, logits, confidence, tokens, found.weight)
         assert memory is not None

@@ -69,9 +69,9 @@ def check_salient(values: Tensor, threshold: float, stored: Any) -> None:
 
 def build_at(case: Case, role: str) -> OSTrack:
     """Student or teacher of a training step, with its filled weights."""
-    c, told = case.config, [part.strip() for part in case.data["weights"].split(";")]
-    source = next(part for part in told if part.startswith(f"{role}:")).partition(":")[2].split()[0]
-    manifest = json.loads(case.beside(source).read_text())
+    c, parts = case.config, [part.strip() for part in case.data["weights"].split(";")]
+    source = next(part for part in parts if part.startswith(f"{role}:")).partition(":")[2].split()[0]
+    manifest = json.loads(case.find_file(source).read_text())
     width = manifest["backbone.cls_token"]["shape"][-1]
     depth = 1 + max(int(n.split(".")[2]) for n in manifest if n.startswith("backbone.blocks."))
     patch = manifest["backbone.patch_embed.proj.weight"]["shape"][-1]

@@ -138,7 +138,7 @@ class Tape:
 
 
 def manifest_of(case: Case) -> dict[str, Any]:
-    return dict(json.loads(case.beside(case.data["weights"].split()[0]).read_text()))
+    return dict(json.loads(case.find_file(case.data["weights"].split()[0]).read_text()))
 
 
 def experiment_of(case: Case) -> Experiment:

@@ -142,15 +142,15 @@ class Tape:
         return torch.cat([torch.cat([zero, first], dim=3), torch.cat([second, zero], dim=3)], dim=2)
 
     def fusion(self, i: int, x: Tensor, index: Tensor | None, n: int, length: int) -> None:
-        def beside(value: Tensor) -> Tensor:
+        def stacked(value: Tensor) -> Tensor:
             return torch.cat(value.chunk(2), dim=1)
 
         last = self.last
         values: dict[str, Callable[[], Tensor]] = {
-            "@grid": lambda: beside(self.grid(x, index, n, length)),
-            ".attn_out": lambda: beside(last["attn.proj"]),
-            ".Space_X_X_DTE_Adapter": lambda: beside(last["attn.proj"] + last["Space_X_X_DTE_Adapter"]),
-            ".MLP_X_X_DTE_Adapter": lambda: beside(last["MLP_X_X_DTE_Adapter"]),
+            "@grid": lambda: stacked(self.grid(x, index, n, length)),
+            ".attn_out": lambda: stacked(last["attn.proj"]),
+            ".Space_X_X_DTE_Adapter": lambda: stacked(last["attn.proj"] + last["Space_X_X_DTE_Adapter"]),
+            ".MLP_X_X_DTE_Adapter": lambda: stacked(last["MLP_X_X_DTE_Adapter"]),
             ".attn_prob": lambda: self.across(i),
         }
         self.keep(i, {"rgb_dte": slice(None)}, values)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,20 +9,14 @@ import numpy as np
 import pytest
 
 from lib.bench import write_boxes
+from tests.support.commands import import_command
 
-ROOT = Path(__file__).parents[3]
 BOXES = np.stack([np.arange(10) * 2.0 + 5, np.full(10, 9.0), np.full(10, 20.0), np.full(10, 20.0)], axis=1)
 
 
 @pytest.fixture(scope="module")
 def command() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "tracking"))
-    spec = importlib.util.spec_from_file_location("analysis_results", ROOT / "tracking" / "analysis_results.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_command("analysis_results")
 
 
 @pytest.fixture
@@ -63,7 +55,7 @@ def test_missing_results_are_an_error_that_names_them_or_left_out(
     assert "left out: 1 sequences that some tracker has no result for: b" in out
 
 
-def test_files_of_no_sequence_are_shown_beside_missing_results(
+def test_files_of_no_sequence_are_shown_next_to_missing_results(
     command: ModuleType, folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folders / "poor" / "b.txt").rename(folders / "poor" / "bb.txt")

@@ -159,7 +159,7 @@ def test_tables_refuse_pictures_numbered_from_zero(
     assert len(sequence) == count
 
 
-def test_rows_behind_the_frames_of_a_table_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_behind_the_frames_of_a_table_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path / "otb/Basketball/img", [f"{i:04d}.jpg" for i in (1, 725)])
     (tmp_path / "otb/Basketball/groundtruth_rect.txt").write_text(rows(728))
     (sequence,) = get_benchmark("otb").sequences(paths_at(tmp_path), ["Basketball"])

@@ -109,9 +109,9 @@ def test_one_command_calibrates_a_tracker_and_the_others_use_it(
     options = ["--dataset", "synthetic", "--checkpoint", weights, "--data_dir", tmp_path, "--save_dir", tmp_path / "o"]
     before = raw.identity()
     assert main(["ostrack", "synthetic_small", *map(str, options)]) == 0
-    told = capsys.readouterr().out
-    assert "3 videos, 24 frames" in told
-    assert f"written: {tmp_path / 'small.confidence.json'}" in told
+    printed = capsys.readouterr().out
+    assert "3 videos, 24 frames" in printed
+    assert f"written: {tmp_path / 'small.confidence.json'}" in printed
     spec = asked.resolve(paths)
     assert isinstance(spec.build(), ConfidenceTracker)
     file = tmp_path / "small.confidence.json"

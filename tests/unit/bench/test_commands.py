@@ -225,14 +225,14 @@ def test_a_tracker_that_cannot_be_built_displaces_no_results(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "message"),
     [
         ("LASHR", r"TEST\.BY_BENCHMARK\.LASHR: unknown benchmark 'LASHR'; did you mean 'lasher'"),
         ("LASHER_TEST", r"TEST\.BY_BENCHMARK\.LASHER_TEST: write LASHER"),
     ],
 )
-def test_a_key_that_is_to_name_a_benchmark_must_name_one(tmp_path: Path, key: str, told: str) -> None:
+def test_a_key_that_is_to_name_a_benchmark_must_name_one(tmp_path: Path, key: str, message: str) -> None:
     override = (f"TEST.BY_BENCHMARK={{{key}: {{SEARCH_FACTOR: 3}}}}",)
     spec = TrackerSpec("ostrack", "synthetic_small", untrained=True, overrides=override)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         spec.resolve(Paths(tmp_path, tmp_path, tmp_path, tmp_path))

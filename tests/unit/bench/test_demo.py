@@ -96,9 +96,9 @@ def test_start_needs_a_frame() -> None:
 
 def test_which_tracker(tmp_path: Path) -> None:
     named = {"script": "ostrack", "config_name": "synthetic_small"}
-    told = save_release(tmp_path / "told", {"w": torch.zeros(1)}, named)
-    spec = demo_spec(TrackerSpec(checkpoint=told, device="cpu"))
-    assert (spec.script, spec.config, spec.checkpoint) == ("ostrack", "synthetic_small", told)
+    own = save_release(tmp_path / "own", {"w": torch.zeros(1)}, named)
+    spec = demo_spec(TrackerSpec(checkpoint=own, device="cpu"))
+    assert (spec.script, spec.config, spec.checkpoint) == ("ostrack", "synthetic_small", own)
     bare = save_release(tmp_path / "bare", {"w": torch.zeros(1)}, {})
     with pytest.raises(WeightsError, match="name script and configuration"):
         demo_spec(TrackerSpec(checkpoint=bare, device="cpu"))

@@ -134,7 +134,7 @@ def test_an_exported_folder_is_all_that_a_program_needs(tmp_path: Path) -> None:
         export_tracker(made, folder)
 
 
-def test_a_missing_package_is_told_in_one_sentence(
+def test_a_missing_package_is_reported_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[3] / "tracking"))

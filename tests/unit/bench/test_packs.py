@@ -132,7 +132,7 @@ def test_times_in_a_pack_are_its_speed(truth: list[BenchmarkVideo], tmp_path: Pa
     assert run.fps is None
 
 
-def test_runs_are_averaged_and_trackers_are_told_apart(truth: list[BenchmarkVideo], tmp_path: Path) -> None:
+def test_runs_are_averaged_and_trackers_are_kept_apart(truth: list[BenchmarkVideo], tmp_path: Path) -> None:
     files = {f"dimp/dimp50_00{r}/{n}.txt": text(n, 2 * r) for n in NAMES for r in range(3)}
     (mean,) = load(tarred(tmp_path / "dimp.tar.gz", files), truth)
     apart = {f"results/T_{size}/lasot/{n}.txt": text(n, size / 128) for n in NAMES for size in (256, 384)}

@@ -11,6 +11,7 @@ import pytest
 
 from lib.bench import Curve, Robustness, Sweep, robustness_table, write_robustness
 from lib.data import Modality
+from tests.support.commands import import_command
 from tests.unit.bench.test_commands import command
 from tests.unit.tracking.test_rgbx import TINY, pictures
 
@@ -84,6 +85,7 @@ def test_the_command_measures_and_does_not_measure_twice(tmp_path: Path) -> None
     assert {p: p.stat().st_mtime_ns for p in files} == files
 
 
-def test_an_rgb_benchmark_has_nothing_to_drop(tmp_path: Path) -> None:
-    done = command("test", "--tracker", "static", "--dataset", "otb", "--drop", "aux", "--save_dir", tmp_path)
-    assert (done.returncode, done.stderr) == (2, "error: OTB-2015 has no second picture to drop or to corrupt\n")
+def test_an_rgb_benchmark_has_nothing_to_drop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--tracker", "static", "--dataset", "otb", "--drop", "aux", "--save_dir", str(tmp_path)]
+    assert import_command("test").main(line) == 2
+    assert capsys.readouterr().err == "error: OTB-2015 has no second picture to drop or to corrupt\n"

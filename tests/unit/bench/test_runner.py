@@ -357,7 +357,7 @@ def test_kill_9_loses_nothing_that_was_finished(tmp_path: Path) -> None:
     assert set(boxes_of(outcome)) == {"toy-1", "toy-2"}
 
 
-def test_selected_sequences_only_and_unknown_names_are_told(tmp_path: Path) -> None:
+def test_selected_sequences_only_and_unknown_names_are_reported(tmp_path: Path) -> None:
     from toy_tracker import write_benchmark
 
     write_benchmark(tmp_path / "data" / "synthetic", (4, 3))

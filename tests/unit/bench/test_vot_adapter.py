@@ -201,7 +201,7 @@ def test_a_picture_that_is_missing_ends_the_session_with_its_name(
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "message"),
     [
         ({}, "TRACKING_SCRIPT and TRACKING_CONFIG are not set"),
         ({"OPTIONS": "{"}, "TRACKING_OPTIONS: expected a JSON object"),
@@ -215,7 +215,7 @@ def test_a_picture_that_is_missing_ends_the_session_with_its_name(
     ],
 )
 def test_a_tracker_that_cannot_start_gives_its_reason_to_the_toolkit(
-    variables: dict[str, str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "x.log"
     script = [("initialize", {}, Box.create(1, 2, 3, 4))]
@@ -223,7 +223,7 @@ def test_a_tracker_that_cannot_start_gives_its_reason_to_the_toolkit(
     assert code == 1
     assert said[-1][0] == "quit"
     assert said[-1][1].startswith("the tracker cannot start: ")
-    assert told in said[-1][1]
+    assert message in said[-1][1]
     assert "Traceback" in log.read_text()
 
 

@@ -81,7 +81,7 @@ def test_batches_give_the_files_of_one_run_at_a_time(tmp_path: Path) -> None:
         assert (alone / run[0] / f"{run}.txt").read_text() == (together / run[0] / f"{run}.txt").read_text()
 
 
-def test_confidence_is_kept_beside_depthtracks_boxes(tmp_path: Path) -> None:
+def test_confidence_is_kept_next_to_depthtracks_boxes(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "data/depthtrack/test")
     (root / "a/groundtruth.txt").write_text("5,8,12,10\n" * 5 + "NaN,NaN,NaN,NaN\n" * 3)
     outcome = tracked(tmp_path, "depthtrack")
@@ -134,17 +134,17 @@ def test_without_a_list_every_folder_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda a: (a / "anchor.value").unlink(), "a: no .*a/anchor.value .a number per frame: 1 start forward"),
         (lambda a: (a / "anchor.value").write_text("0\n" * 8), "anchor.value: no anchor, all values are 0"),
         (lambda a: write_absent(a), "an anchor on frame 4, which has no box"),
     ],
 )
-def test_anchors_that_cannot_be_used_are_named(tmp_path: Path, damage: Callable[[Path], object], told: str) -> None:
+def test_anchors_that_cannot_be_used_are_named(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
     root = write_tree(tmp_path / "data/vot_rgbd22")
     damage(root / "a")
-    with pytest.raises(BenchmarkError, match=told):
+    with pytest.raises(BenchmarkError, match=message):
         get_benchmark("vot_rgbd22").sequences(paths_at(tmp_path))
 
 

@@ -65,7 +65,7 @@ def test_values_keep_every_digit_and_their_gaps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"1\n1,2,3,4\n1,2,3,4,5\n", "line 3: 5 numbers; expected a mark"),
         (b"1\nm0,0,2,2,1,3\n", "line 2: 'm0,0,2,2,1,3' is neither"),
@@ -77,10 +77,10 @@ def test_values_keep_every_digit_and_their_gaps(tmp_path: Path) -> None:
         (struct.pack("<hI", 1, 1) + struct.pack("<BH10f", 2, 5, *range(10)), "frame 0 is a polygon of other than four"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes, told: str) -> None:
+def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.txt"
     path.write_bytes(content)
-    with pytest.raises(ResultFileError, match=f"x.txt: {told}"):
+    with pytest.raises(ResultFileError, match=f"x.txt: {message}"):
         read_regions(path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +11,7 @@ import pytest
 from lib.bench import TrackerSpec
 from lib.bench.vot import VotWorkspace, WorkspaceError, link_results, link_sequences, open_workspace, write_tracker
 from lib.paths import Paths, repository_root
+from tests.support.commands import import_command
 from tests.unit.bench.toy_tracker import paths_at
 from tests.unit.bench.vot_tree import write_tree
 
@@ -37,15 +37,7 @@ def paths(tmp_path: Path) -> Paths:
 
 @pytest.fixture(scope="module")
 def command() -> ModuleType:
-    path = repository_root() / "tracking/vot_workspace.py"
-    spec = importlib.util.spec_from_file_location("vot_workspace", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(path.parent))
-        spec.loader.exec_module(module)
-    return module
+    return import_command("vot_workspace")
 
 
 @pytest.mark.parametrize("folder", [*COMMITTED, "vot2016_supervised", "vot2019_supervised"])
@@ -136,7 +128,7 @@ def test_native_results_are_linked_once_there_are_any(tmp_path: Path, paths: Pat
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("stack: vot2021/rgbd\n", "stack 'vot2021/rgbd' is no file of the workspace"),
         ("stack: mine.yaml\n", "mine.yaml: a `dataset` entry makes the toolkit download"),
@@ -146,12 +138,12 @@ def test_native_results_are_linked_once_there_are_any(tmp_path: Path, paths: Pat
         ("stack: [\n", "config.yaml is not valid YAML"),
     ],
 )
-def test_a_configuration_that_leads_astray_is_named(tmp_path: Path, content: str, told: str) -> None:
+def test_a_configuration_that_leads_astray_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
     (tmp_path / "mine.yaml").write_text("dataset: http://x\nexperiments: {a: {type: unsupervised}}\n")
     (tmp_path / "odd.yaml").write_text("experiments: {a: {type: chunked}}\n")
     (tmp_path / "other.yaml").write_text("title: VOT2012\nexperiments: {a: {type: supervised}}\n")
-    with pytest.raises(WorkspaceError, match=told):
+    with pytest.raises(WorkspaceError, match=message):
         open_workspace(tmp_path)
 
 
@@ -170,9 +162,9 @@ def test_the_command_says_what_lacks(
     (paths.data_dir / "vot_rgbd22/b/anchor.value").unlink()
     (paths.data_dir / "vot_rgbd22/a/depth/00000003.png").unlink()
     assert command.main(made) == 1
-    told = capsys.readouterr().err
-    assert "b/anchor.value is missing" in told
-    assert "8 annotation rows, 8 color and 7 depth pictures" in told
+    printed = capsys.readouterr().err
+    assert "b/anchor.value is missing" in printed
+    assert "8 annotation rows, 8 color and 7 depth pictures" in printed
     for wrong, said in (
         (["--name", "a b"], "letters, digits, - and _ only"),
         (["--sequences", str(tmp_path / "none")], "none is not there"),

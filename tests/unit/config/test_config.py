@@ -106,7 +106,7 @@ def test_settings_by_benchmark_lie_over_the_test_section(tmp_path: Path) -> None
         test.for_benchmark("lasot")
 
 
-def test_keys_that_do_not_go_together_are_told_with_the_place_of_the_guilty_one(tmp_path: Path) -> None:
+def test_keys_that_do_not_go_together_are_reported_with_the_place_of_the_guilty_one(tmp_path: Path) -> None:
     path = write(tmp_path, "a.yaml", "DATA:\n  SEARCH: {SIZE: 96}\n  STD: [1, 1]\n")
     with pytest.raises(ConfigError, match=r"^.*a\.yaml:3: DATA\.STD needs 3 or 6 values"):
         from_tree(Config, read_tree(path))

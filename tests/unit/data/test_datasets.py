@@ -216,7 +216,9 @@ def test_another_padding_is_read_from_the_first_number_of_the_set(tmp_path: Path
         LasotDataset(open_store(tmp_path), ["dog-1"])[0]
 
 
-def test_rows_without_pictures_are_an_error_and_one_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_without_pictures_are_an_error_and_one_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for pictures in (2, 3):
         as_folder(lasot_tree(f"dog-{pictures}", pictures=pictures), tmp_path)
     as_folder(lasot_tree("dog-7", pictures=7), tmp_path)
@@ -229,7 +231,7 @@ def test_rows_without_pictures_are_an_error_and_one_is_told(tmp_path: Path, capl
     assert "dog-7/img: more pictures than the 4 annotation rows" in caplog.text
 
 
-def test_labels_for_more_frames_than_rows_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_for_more_frames_than_rows_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tree = {**lasot_tree(), "dog/dog-1/out_of_view.txt": "0,0,0,0,1,1"}
     assert len(LasotDataset(open_store(as_folder(tree, tmp_path)))[0]) == 4
     assert "out_of_view.txt: 6 rows for 4 frames" in caplog.text
@@ -321,7 +323,7 @@ def test_got10k_test_part_has_one_box_and_all_its_pictures(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("with_list", [True, False])
-def test_got10k_splits_are_positions_and_a_partial_copy_is_told(
+def test_got10k_splits_are_positions_and_a_partial_copy_is_reported(
     tmp_path: Path, with_list: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     tree: Tree = {}

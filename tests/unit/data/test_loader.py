@@ -129,7 +129,7 @@ def test_incomplete_batches_are_dropped_in_all_processes():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_broken_files_are_counted_and_told_once_over_all_workers(workers, caplog):
+def test_broken_files_are_counted_and_reported_once_over_all_workers(workers, caplog):
     source = sampler(TinyDataset(broken=frozenset({7})), max_bad_samples=0.5)
     loader = build_loader(source, 120, 4, workers=workers)
     with caplog.at_level(logging.WARNING, logger="lib.data"):

@@ -44,7 +44,7 @@ def test_pure_brightness_is_one_multiplication_bit_by_bit():
     assert torch.equal(found, (u8.float() * (factors / 255)[:, None, None, None]).clamp(0, 1))
     mixed = gains(*factors.tolist())
     mixed[0] = mixture()
-    assert torch.equal(Normalise((0, 0, 0), (1, 1, 1))(u8, mixed)[1:], found[1:]), "beside a crop whose channels mix"
+    assert torch.equal(Normalise((0, 0, 0), (1, 1, 1))(u8, mixed)[1:], found[1:]), "next to a crop whose channels mix"
 
 
 @pytest.mark.parametrize("channels", [3, 6])

@@ -20,7 +20,7 @@ BOXES = np.array([[10, 20, 30, 40], [11, 20, 30, 40], [12, 21, 30, 41]], dtype=f
 
 
 def shades(count: int) -> list[np.ndarray]:
-    """Pictures that can be told apart by their brightness."""
+    """Pictures that differ in their brightness."""
     return [np.full((96, 128, 3), 20 + 40 * i, np.uint8) for i in range(count)]
 
 

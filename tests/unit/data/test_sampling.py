@@ -131,14 +131,14 @@ def test_unknown_mode_names_the_known_ones():
         FRAME_SAMPLERS["causl"]
 
 
-def test_a_broken_file_is_told_once_and_left_out(caplog):
+def test_a_broken_file_is_reported_once_and_left_out(caplog):
     source = sampler(TinyDataset(broken=frozenset({7})), max_bad_samples=0.5)
     with caplog.at_level(logging.WARNING, logger="lib.data"):
         samples = [source(1, i) for i in range(150)]
     assert all(7 not in s.frame_ids for s in samples)
-    told = [r.message for r in caplog.records]
-    assert source.broken.failures > len(told)
-    assert sorted(told) == [f"left out: tiny/{i}/7.jpg: cut short" for i in range(3)]
+    messages = [r.message for r in caplog.records]
+    assert source.broken.failures > len(messages)
+    assert sorted(messages) == [f"left out: tiny/{i}/7.jpg: cut short" for i in range(3)]
 
 
 def test_unreadable_annotations_are_counted_too():

@@ -131,7 +131,7 @@ def test_targets_move_at_a_pace_that_a_tracker_can_follow() -> None:
 
 
 def test_thermal_sees_the_target_in_the_dark() -> None:
-    told = 0
+    distinct = 0
     for seed in range(8):
         cameras = WorldCameras(
             seed, WorldConfig(160, 120, 20, distractors=0, attributes=("LL",), modality=Modality.RGBT)
@@ -141,8 +141,8 @@ def test_thermal_sees_the_target_in_the_dark() -> None:
         assert thermal.shape == (120, 160)
         assert thermal.dtype == np.uint8
         inside = cameras.world.silhouette(5) > 200
-        told += float(thermal[inside].mean()) - float(thermal[~inside].mean()) > 40 and rgb.mean() < 80
-    assert told >= 6
+        distinct += float(thermal[inside].mean()) - float(thermal[~inside].mean()) > 40 and rgb.mean() < 80
+    assert distinct >= 6
 
 
 def test_depth_has_layers_and_holes() -> None:

@@ -12,7 +12,7 @@ import pytest
 from lib.data import Dataset, Modality, datasets, open_store
 from synthetic import WRITERS, Job, WorldConfig, dataset_of, usual_place, write_benchmark
 from tests.support import layouts as _registered  # noqa: F401
-from tests.support.commands import run_and_kill, run_python
+from tests.support.commands import import_command, run_and_kill
 
 CONFIG = WorldConfig(width=96, height=72, length=24)
 ROOT = Path(__file__).resolve().parents[3]
@@ -201,8 +201,9 @@ def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
     assert not filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", names, shallow=False)[1]
 
 
-def test_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
-    done = run_python(["tracking/make_synthetic_data.py", "--layout", "lasott", "--output", tmp_path])
-    assert done.returncode == 2
-    assert "did you mean 'lasot'" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_command_says_what_is_wrong_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = import_command("make_synthetic_data")
+    assert command.main(["--layout", "lasott", "--output", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "did you mean 'lasot'" in error
+    assert "Traceback" not in error

@@ -1,4 +1,4 @@
-"""Frame sources: colours and order are right, broken frames are named, what cannot be opened is told."""
+"""Frame sources: colours and order are right, broken frames are named, what cannot be opened is an error."""
 
 from __future__ import annotations
 
@@ -108,6 +108,10 @@ def test_one_picture_and_aux(tmp_path: Path) -> None:
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "noise.mp4").write_bytes(b"no video")
     (tmp_path / "empty").mkdir()
-    for source, told in (("noise.mp4", "cannot read this as a video"), ("empty", "no pictures"), ("gone", "no such")):
-        with pytest.raises(SourceError, match=told):
+    for source, message in (
+        ("noise.mp4", "cannot read this as a video"),
+        ("empty", "no pictures"),
+        ("gone", "no such"),
+    ):
+        with pytest.raises(SourceError, match=message):
             open_source(str(tmp_path / source))

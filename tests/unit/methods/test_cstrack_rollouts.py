@@ -1,4 +1,4 @@
-"""Sequence-level training of CSTrack: what is judged again is what was seen, memory included."""
+"""Sequence-level training of CSTrack: what is computed again is what was seen, memory included."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def logits_of(output: TrackerOutput) -> Tensor:
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_what_is_judged_again_is_what_was_seen(stage: int, tmp_path: Path) -> None:
+def test_what_is_computed_again_is_what_was_seen(stage: int, tmp_path: Path) -> None:
     made, track = objective(stage, tmp_path)
     data, seen = clips(3), []
 

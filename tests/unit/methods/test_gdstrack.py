@@ -278,9 +278,9 @@ def test_a_pre_trained_encoder_fills_both_streams() -> None:
 
 def test_files_of_other_methods_and_sizes_are_refused() -> None:
     e, net = experiment(), network()
-    with pytest.raises(WeightsError, match=r"mat\.pth.*of another shape: backbone\.") as told:
+    with pytest.raises(WeightsError, match=r"mat\.pth.*of another shape: backbone\.") as error:
         e.load_weights(net, autoencoder(embed_dim=12), "pretrained")
-    assert "(file (12,), network (24,))" in str(told.value)
+    assert "(file (12,), network (24,))" in str(error.value)
     mae = {name.removeprefix(MAT_PREFIX): v for name, v in autoencoder().state_dict.items() if "z_" not in name}
     with pytest.raises(WeightsError, match=r"mae\.pth: neither weights of masked appearance transfer nor those of"):
         e.load_weights(net, Checkpoint(Path("mae.pth"), mae, {}, "plain"), "pretrained")

@@ -123,7 +123,7 @@ def test_it_learns_and_position_tables_stay() -> None:
     assert all(torch.equal(after[name], value) for name, value in tables.items())
 
 
-def test_masks_are_drawn_anew_in_every_step_and_pictures_draw_none() -> None:
+def test_masks_are_drawn_in_every_step_and_pictures_draw_none() -> None:
     net, given = network(), batch()
     objective = TransferObjective(experiment().config, net)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""MASK: a head beside a trained tracker learns alone, and draws where it is requested to; boxes stay as they are."""
+"""MASK: a head for a trained tracker learns alone, and draws where it is requested to; boxes stay as they are."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_rows_are_drawn_as_alone_and_as_prepared() -> None:
 
 
 @pytest.mark.parametrize(("script", "pictures"), [("ostrack", 3), ("sdstrack", 6)])
-def test_the_head_reads_pixels_beside_features(script: str, pictures: int) -> None:
+def test_the_head_reads_pixels_next_to_features(script: str, pictures: int) -> None:
     _, network = built("INIT={CHECKPOINT: x}", "MASK={WIDTH: 8, DOUBLINGS: 1}", *TINY[2:], script=script)
     assert network.mask_head is not None
     assert network.mask_head.pictures == pictures

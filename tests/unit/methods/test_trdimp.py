@@ -192,7 +192,7 @@ def test_unusual_targets_leave_finite_boxes_and_other_rows_alone(box: tuple[floa
         torch.testing.assert_close(prediction.boxes_xywh[1], expected[t - 1], rtol=1e-4, atol=1e-2)
 
 
-def test_scores_that_are_no_numbers_keep_the_box_of_their_row_alone_and_are_told() -> None:
+def test_scores_that_are_no_numbers_keep_the_box_of_their_row_alone_and_are_reported() -> None:
     track, frames = tracker(), CLIPS["plain"]()
     _, expected = follow(track, frames[:2])
     state = track.init(frames[:1] * 2, START.repeat(2, 1))
@@ -273,7 +273,7 @@ def test_frames_leave_nothing_behind() -> None:
     assert sizes[-1] <= 1.02 * sizes[1], sizes  # the transformer's memory is full by then
 
 
-def test_a_memory_below_the_first_frame_s_samples_is_told() -> None:
+def test_a_memory_below_the_first_frame_s_samples_is_reported() -> None:
     with pytest.raises(ConfigError, match=r"SAMPLE_MEMORY_SIZE 12 must be larger than .* which is 15"):
         experiment("TEST.MEMORY.SAMPLE_MEMORY_SIZE=12")
 
@@ -411,7 +411,7 @@ def test_a_backbone_that_is_computed_again_has_the_same_gradient_and_keeps_a_thi
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-6)
 
 
-def test_greedy_halves_agree_whatever_is_explored_beside_them() -> None:
+def test_greedy_halves_agree_whatever_is_explored_next_to_them() -> None:
     e = experiment(script="slt_trdimp", config="slt_synthetic")
     explorer = e.build_tracker(network(e)).explorer()
     clips = [frame_set(1)]
@@ -446,7 +446,7 @@ def test_an_absent_target_teaches_no_boxes() -> None:
     ],
     ids=["TransT", "DiMP"],
 )
-def test_files_of_other_trackers_are_told(names: tuple[str, ...], message: str) -> None:
+def test_files_of_other_trackers_are_reported(names: tuple[str, ...], message: str) -> None:
     e = experiment()
     file = Checkpoint(Path("other.pth"), dict.fromkeys(names, torch.zeros(1)), {}, "published")
     with pytest.raises(WeightsError, match=message):

@@ -48,7 +48,7 @@ def test_a_published_file_fits_and_comes_back() -> None:
     assert again.state_dict.keys() == network.state_dict().keys()
 
 
-def test_a_file_whose_tied_names_differ_is_told() -> None:
+def test_a_file_whose_tied_names_differ_is_reported() -> None:
     state = {SHARED: torch.zeros(2), SHARED.replace("encoder", "decoder"): torch.ones(2)}
     mapped = map_trained(TrDiMPConfig(), read(state))
     assert len(mapped.notes) == 1

@@ -48,7 +48,7 @@ def test_codes_tell_rows_in_the_first_half_and_columns_in_the_second() -> None:
     torch.testing.assert_close(pos_embed[3, 0, :4], torch.tensor(expected), rtol=0, atol=1e-5)
 
 
-def test_widths_that_do_not_fit_are_told() -> None:
+def test_widths_that_do_not_fit_are_reported() -> None:
     with pytest.raises(ValueError, match="multiple of 4"):
         sine_pos_embed(4, 10)
     with pytest.raises(ValueError, match="not a multiple of the number of heads 5"):

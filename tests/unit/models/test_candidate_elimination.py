@@ -1,4 +1,4 @@
-"""Candidate elimination: which tokens judge, which go, where they come back."""
+"""Candidate elimination: which tokens decide, which go, where they come back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def small(**settings: object) -> OneStreamViT:
     return OneStreamViT(options).eval()
 
 
-def test_each_sample_is_judged_by_its_own_rows() -> None:
+def test_each_sample_is_ranked_by_its_own_rows() -> None:
     torch.manual_seed(0)
     q, k = torch.randn(2, 2, 9, 4), torch.randn(2, 2, 9, 4)
     mask = torch.tensor([[True, False, False, False], [True, True, False, True]])
@@ -49,13 +49,13 @@ def test_rows_of_a_batch_do_not_know_of_each_other() -> None:
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_elimination_without_the_box_it_needs_is_told() -> None:
+def test_elimination_without_the_box_it_needs_is_reported() -> None:
     backbone = small(ce_loc=(0,), ce_keep_ratio=(0.7,), ce_template_range="GT_BOX")
     with pytest.raises(ValueError, match="GT_BOX needs the target's box"):
         backbone(torch.randn(1, 3, 128, 128), torch.randn(1, 3, 160, 160))
 
 
-def test_ranges_that_a_grid_does_not_have_are_told() -> None:
+def test_ranges_that_a_grid_does_not_have_are_reported() -> None:
     with pytest.raises(ValueError, match="CTR_POINT is defined for template grids 7x7, 8x8"):
         center_rows("CTR_POINT", 6)
     with pytest.raises(ValueError, match="'CENTRE' is unknown"):
@@ -81,6 +81,6 @@ def test_put_back() -> None:
         ({"ce_loc": (1,), "ce_keep_ratio": (1.5,)}, "must lie in"),
     ],
 )
-def test_impossible_settings_are_told(settings: dict[str, object], message: str) -> None:
+def test_impossible_settings_are_reported(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**settings)

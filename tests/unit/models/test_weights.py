@@ -261,16 +261,16 @@ def test_where_the_weights_are_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_broken_files_are_told_in_one_sentence(tmp_path: Path, legacy: bool) -> None:
+def test_broken_files_end_in_one_sentence(tmp_path: Path, legacy: bool) -> None:
     path = tmp_path / "x.pth.tar"
     torch.save({"net": small_network().state_dict()}, path, _use_new_zipfile_serialization=not legacy)
     whole = path.read_bytes()
     for part in (whole[: len(whole) // 2], whole[:30], b"", b"<html>not found</html>"):
         path.write_bytes(part)
-        with pytest.raises(WeightsError) as told:
+        with pytest.raises(WeightsError) as error:
             read_checkpoint(path)
-        assert str(path) in str(told.value)
-        assert "\n" not in str(told.value)
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
     with pytest.raises(WeightsError, match="no such file"):
         read_checkpoint(tmp_path / "absent.pth")
 
@@ -282,10 +282,10 @@ def test_strict_loading_names_what_differs() -> None:
     weights["2.weight"] = torch.zeros(5, 5)
     del weights["0.bias"]
     weights["extra.a"] = torch.zeros(1)
-    with pytest.raises(WeightsError) as told:
+    with pytest.raises(WeightsError) as error:
         load_into(network, weights, source="file.pth")
     for part in ("file.pth", "1 missing from the file: 0.bias", "extra.a", "2.weight (file (5, 5), network (2, 4))"):
-        assert part in str(told.value)
+        assert part in str(error.value)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
     del weights["2.weight"]
     report = load_into(network, Mapped(weights, ("2.*",)), strict=False)

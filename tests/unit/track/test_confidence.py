@@ -141,7 +141,7 @@ def test_boxes_are_the_trackers_own_and_raw_scores_are_kept() -> None:
         assert found.scores.item() != expected.scores.item()
 
 
-def test_a_calibration_is_written_beside_the_weights_and_read_again(tmp_path: Path) -> None:
+def test_a_calibration_is_written_next_to_the_weights_and_read_again(tmp_path: Path) -> None:
     assert confidence_file(Path("a/OSTrack_ep0300.pth.tar")) == Path("a/OSTrack_ep0300.confidence.json")
     path = confidence_file(tmp_path / "small.v2.safetensors")
     made, features = calibration(), torch.randn(5, len(FEATURES)).double()

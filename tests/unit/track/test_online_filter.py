@@ -1,4 +1,4 @@
-"""ONLINE: a filter beside the head of any one-stream tracker; rows, times, identity, refusals."""
+"""ONLINE: a filter next to the head of any one-stream tracker; rows, times, identity, refusals."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def begin(online: OnlineFilter, generator: torch.Generator) -> Any:
     return online.begin(TARGET, look)
 
 
-def test_a_look_alike_is_told_apart_after_the_first_frame(online: OnlineFilter) -> None:
+def test_a_look_alike_is_kept_apart_after_the_first_frame(online: OnlineFilter) -> None:
     generator = torch.Generator().manual_seed(0)
     state = begin(online, generator)
     for at in ((7, 6), (5, 8), (9, 4)):
@@ -231,7 +231,7 @@ def test_it_is_off_by_default_and_part_of_what_a_result_is_of() -> None:
         ("trdimp", "synthetic_small", "ONLINE={}", "ONLINE: the tracker of trdimp is no one-stream tracker"),
     ],
 )
-def test_what_does_not_fit_is_told(script: str, config: str, override: str, message: str) -> None:
+def test_what_does_not_fit_is_reported(script: str, config: str, override: str, message: str) -> None:
     def build() -> None:
         e = load_experiment(script, config, (override,))
         e.build_tracker(e.method.build_network(e.config, False))
@@ -240,7 +240,7 @@ def test_what_does_not_fit_is_told(script: str, config: str, override: str, mess
         build()
 
 
-def test_a_head_without_cells_is_told() -> None:
+def test_a_head_without_cells_is_reported() -> None:
     track = tracker("ostrack", OFTEN, "MODEL.HEAD={TYPE: CORNER, NUM_CHANNELS: 8}")
     with pytest.raises(ValueError, match="ONLINE needs a head with a score for every cell"):
         track.init(clip(1)[:1], START)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 
 import pytest
 
 from lib.config import ConfigError
 from lib.train import TrainOptions
+from tests.support.commands import import_command
 from tracking._options import add_machine_options
 
 
@@ -17,14 +17,14 @@ def test_numbers_that_cannot_be_are_refused_by_name(capsys: pytest.CaptureFixtur
     add_machine_options(parser, threads=4)
     assert parser.parse_args([]).threads == 4
     assert parser.parse_args(["--threads", "0", "--batch", "3"]).batch == 3
-    for words, told in (
+    for words, message in (
         (["--batch", "0"], "argument --batch: 0 is less than 1"),
         (["--threads", "-1"], "argument --threads: -1 is less than 0"),
         (["--batch", "x"], "argument --batch: invalid int value: 'x'"),
     ):
         with pytest.raises(SystemExit):
             parser.parse_args(words)
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,9 @@ def test_numbers_that_cannot_be_are_refused_by_name(capsys: pytest.CaptureFixtur
         ("make_synthetic_data", ["--frames", "0"]),
     ],
 )
-def test_every_command_refuses_such_numbers(
-    name: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend("tracking")
-    command = importlib.import_module(f"tracking.{name}")
+def test_every_command_refuses_such_numbers(name: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        command.parse(words)
+        import_command(name).parse(words)
     option, value = words[-2:]
     assert f"argument {option}" in (err := capsys.readouterr().err)
     assert value in err

@@ -94,7 +94,7 @@ def test_results_of_published_rgbe_runners_begin_with_the_first_present_frame(vi
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (("--dataset_name", "LashR"), "did you mean 'LasHeR'"),
         (("--video", "mine_3"), "has no sequence 'mine_3'"),
@@ -102,11 +102,11 @@ def test_results_of_published_rgbe_runners_begin_with_the_first_present_frame(vi
         (("--corrupt", "fog:0.3"), "unknown corruption 'fog'"),
     ],
 )
-def test_what_cannot_be_done_is_told(
-    lasher: Path, capsys: pytest.CaptureFixture[str], more: tuple[object, ...], told: str
+def test_what_cannot_be_done_is_reported(
+    lasher: Path, capsys: pytest.CaptureFixture[str], more: tuple[object, ...], message: str
 ) -> None:
     script = lasher / "RGBX_workspace/test.py"
     fixed = ["--yaml_name", "synthetic_demo", "--save_dir", lasher / "o", "--data_dir", lasher / "data", "--threads", 0]
     fixed += [] if "--checkpoint" in more else ["--untrained"]
     assert main(RGBT, script, [str(a) for a in (*more, *fixed)]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

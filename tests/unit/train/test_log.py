@@ -61,9 +61,9 @@ def test_waiting_for_data_is_warned_of_once_an_epoch(tmp_path: Path) -> None:
     trainer: Trainer = toy_trainer(tmp_path, TRAIN, log=TrainLog([TextSink(log)]))
     for share, epoch, seconds in ((0.6, 2, 1.0), (0.5, 2, 60.0), (0.5, 2, 90.0), (0.1, 3, 60.0)):
         trainer._warn_of_waiting(report(data_share=share, epoch=epoch, seconds=seconds))
-    told = log.read_text()
-    assert told.count("of the time is spent waiting for data") == 1
-    assert "50%" in told
+    printed = log.read_text()
+    assert printed.count("of the time is spent waiting for data") == 1
+    assert "50%" in printed
 
 
 def test_duration() -> None:

@@ -162,6 +162,6 @@ def test_adam_adds_weight_decay_to_the_gradient() -> None:
         (Schedule("log"), "MIN_LR_RATIO"),
     ],
 )
-def test_unusable_schedule_is_told(schedule: Schedule, message: str) -> None:
+def test_unusable_schedule_is_reported(schedule: Schedule, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         lr_factor(replace(Train(), scheduler=schedule), 1)

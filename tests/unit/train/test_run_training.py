@@ -1,4 +1,4 @@
-"""How a training ends: exit codes, and what the user is told."""
+"""The end of a training: exit codes, and the message that the user gets."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_wrong_setup_is_two_and_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"),
+    ("trouble", "message"),
     [
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
@@ -126,7 +126,7 @@ def test_a_wrong_setup_is_two_and_one_sentence(
     ],
 )
 def test_trouble_of_the_machine_is_a_sentence_wherever_it_is_noticed(
-    train: Callable[[At | None], tuple[int, str]], capsys: pytest.CaptureFixture[str], trouble: Exception, told: str
+    train: Callable[[At | None], tuple[int, str]], capsys: pytest.CaptureFixture[str], trouble: Exception, message: str
 ) -> None:
     def die() -> None:
         raise trouble
@@ -135,7 +135,7 @@ def test_trouble_of_the_machine_is_a_sentence_wherever_it_is_noticed(
     assert code == 1
     assert "last good checkpoint" in log
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert "Toy_ep0002_state.pt" in error
     assert "Traceback" not in error
 

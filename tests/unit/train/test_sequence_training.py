@@ -172,7 +172,7 @@ def test_an_slt_section_is_enough_for_any_method(tmp_path: Path, script: str, co
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ("TEST.SEARCH_SIZE=64", r"DATA.SEARCH.SIZE is 96 and TEST.SEARCH_SIZE 64"),
         ("TEACHER={SCRIPT: ostrack, CONFIG: synthetic_small}", "SLT and TEACHER"),
@@ -182,6 +182,6 @@ def test_an_slt_section_is_enough_for_any_method(tmp_path: Path, script: str, co
         ("SLT.TEMPRATURE=2", "TEMPERATURE"),
     ],
 )
-def test_what_cannot_be_is_told(tmp_path: Path, wrong: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_contradictions_are_errors(tmp_path: Path, wrong: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         parts_of(tmp_path, wrong)
