@@ -378,7 +378,11 @@ def forward(case: Case) -> None:
 def step(case: Case) -> None:
     network = build(case).train()
     phases = phases_of(experiment_of(case).config.train)
-    groups = parameter_groups(network, phases[-1 if network.noise_shape else 1].train)
+    frozen = set(case.data["grad_none"])
+    for phase in phases[-1:] if network.noise_shape else (phases[1], phases[0]):
+        groups = parameter_groups(network, phase.train)
+        if not any(frozen & set(group["names"]) for group in groups):  # the case froze what this phase freezes
+            break
     found, _ = learn(case, network)
     found.total.backward()
     gradients = {name: p.grad for name, p in network.named_parameters()}
@@ -388,7 +392,7 @@ def step(case: Case) -> None:
     check_all(case, named, "intermediates")
     trained = {name for group in groups for name in group["names"]}
     assert {name for name, g in gradients.items() if g is not None} == trained
-    own = {name for name in case.data["grad_none"] if name in gradients}
+    own = {name for name in frozen if name in gradients}
     assert own <= gradients.keys() - trained, f"{sorted(own & trained)} have a gradient"
 
 
