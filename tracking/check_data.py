@@ -10,9 +10,11 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 from rich.console import Console
 
+from lib.bench.benchmarks import BENCHMARKS
+from lib.catalogue import CATALOGUE
 from lib.command import run_command
 from lib.config import add_plugin_option
-from lib.data import check_part, check_parts, choose_parts, write_vot_list
+from lib.data import CheckPart, check_part, check_parts, choose_parts, write_vot_list
 from lib.methods import load_plugins
 from lib.paths import Paths, load_paths, parse_overrides
 from tracking._check_table import print_results
@@ -57,7 +59,12 @@ def run(args: argparse.Namespace) -> int:
     paths = load_paths(parse_overrides(args.path), data_dir=args.data_dir)
     if args.write_vot_lists:
         return write_vot_lists(paths)
-    parts = choose_parts(args.datasets) if args.datasets else [p for p in check_parts() if paths.find(p.spec)]
+    if args.datasets:
+        parts = []
+        for name in args.datasets:
+            parts += [part for part in named_parts(name, paths) if part not in parts]
+    else:
+        parts = [part for part in check_parts() if paths.find(part.spec)]
     if not parts:
         print(f"no data set below {paths.data_dir}; data/README.md shows the layouts", file=sys.stderr)
         return 1
@@ -73,6 +80,19 @@ def run(args: argparse.Namespace) -> int:
         results = [result for result in results if result.found or result.part.spec.key not in here]
     print_results(results, Console(), partial=args.partial, all_lines=args.all)
     return int(any(result.is_wrong(args.partial) for result in results))
+
+
+def named_parts(name: str, paths: Paths) -> list[CheckPart]:
+    """The parts of a data set or benchmark; of a whole data set those whose folders are there, unless none is."""
+    if name not in CATALOGUE and name in BENCHMARKS:
+        benchmark = BENCHMARKS[name]
+        name = f"{benchmark.spec.key}:{benchmark.part}"
+    parts = choose_parts([name])
+    there = [part for part in parts if part.pseudo or paths.find(part.spec)]
+    for part in parts:
+        if there and part not in there:
+            print(f"{part.name}: not there, {paths.candidates(part.spec)[0]}", file=sys.stderr)
+    return there or parts
 
 
 def write_vot_lists(paths: Paths) -> int:

@@ -46,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
         if names:
             console.print(f"{label}: {', '.join(names)}", highlight=False, markup=False)
     for key, (a, b) in found.settings.items():
-        console.print(f"{key}: {a} / {b}", highlight=False, markup=False)
+        console.print(f"{key}: {a} / {b}", highlight=False, markup=False, soft_wrap=True)
+    for folder in found.without_manifest:
+        console.print(f"no manifest.json in {folder}: settings cannot be compared", markup=False, soft_wrap=True)
     for label, a, b in score_changes(options.run_a, options.run_b):
         console.print(f"{label}: {a:.3f} -> {b:.3f} ({b - a:+.3f})", highlight=False)
     console.print(

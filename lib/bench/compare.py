@@ -5,8 +5,10 @@ For checks of batch invariance (`--batch 1` against `--batch 8`), for `official`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,13 +53,15 @@ class RunComparison:
         sequences: Those that both have.
         only_a: Those that only the first run has.
         only_b: Those that only the second run has.
-        settings: Entries of the manifests that differ.
+        settings: Entries of the manifests that differ, `weights.sha256` for one within another.
+        without_manifest: Folders whose settings are unknown; `settings` is empty then.
     """
 
     sequences: list[SequenceDifference]
     only_a: list[str]
     only_b: list[str]
     settings: dict[str, tuple[object, object]]
+    without_manifest: list[Path]
 
     @property
     def agree(self) -> bool:
@@ -90,14 +94,26 @@ def compare_runs(a: Path, b: Path, tolerance: float = 1e-3) -> RunComparison:
             exact = [exact_file(folder, name) for folder in (a, b)]
             files = exact if all(p.is_file() for p in exact) else [files_a[name], files_b[name]]
             found.append(_difference(name, read_boxes(files[0]), read_boxes(files[1]), tolerance))
-    manifests = [read_manifest(folder) or {} for folder in (a, b)]
-    values = {key: (manifests[0].get(key), manifests[1].get(key)) for key in CAUSES}
+    manifests = [read_manifest(folder) for folder in (a, b)]
+    without = [folder for folder, manifest in zip((a, b), manifests, strict=True) if manifest is None]
+    one, two = ({} if without else _causes(manifest or {}) for manifest in manifests)
+    values = {key: (one.get(key), two.get(key)) for key in {**one, **two}}
     return RunComparison(
         found,
         sorted(set(files_a) - set(files_b)),
         sorted(set(files_b) - set(files_a)),
         {key: pair for key, pair in values.items() if pair[0] != pair[1]},
+        without,
     )
+
+
+def _causes(manifest: Mapping[str, Any]) -> dict[str, object]:
+    """The `CAUSES` of a manifest, with the entries of mappings under dotted names."""
+    found: dict[str, object] = {}
+    for key in CAUSES:
+        value = manifest.get(key)
+        found |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    return found
 
 
 def result_files(folder: Path) -> dict[str, Path]:

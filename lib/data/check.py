@@ -48,6 +48,10 @@ class CheckPart:
         return self.pseudo or f"{self.spec.key}:{self.subset.label}"
 
 
+OTHER_PARTS = ("_val", "_test")
+"""Ends of the keys of parts that have a folder of their own."""
+
+
 def check_parts() -> list[CheckPart]:
     """Every published part in the catalogue, those of LMDB copies behind the others."""
     specs = sorted(CATALOGUE.values(), key=lambda spec: bool(spec.copy_of))
@@ -62,7 +66,8 @@ def choose_parts(names: Iterable[str]) -> list[CheckPart]:
             own folders (`FOLDER:path`), or pseudo labels (`LASHER_pseudo`).
 
     Returns:
-        The parts in this order; all parts of a data set for a key or alias.
+        The parts in this order; all parts of a data set for a key or alias, those of `got10k_val` and `got10k_test`
+        for `got10k` as well.
 
     Raises:
         UnknownNameError: There is no such part.
@@ -86,9 +91,11 @@ def choose_parts(names: Iterable[str]) -> list[CheckPart]:
             chunks = {"chunks": parse_chunks(label)}
             chosen.append(CheckPart(spec, replace(chunked, label=label, count=None, check_options=chunks)))
             continue
-        found = [CheckPart(spec, s) for s in spec.subsets if s.label and label in ("", s.label)]
+        rows = [spec, *(CATALOGUE[key] for end in OTHER_PARTS if (key := spec.key + end) in CATALOGUE)]
+        parts = [CheckPart(row, s) for row in rows for s in row.subsets if s.label]
+        found = [p for p in parts if label in ("", p.subset.label) or p.spec.key == f"{spec.key}_{label}"]
         if not found:
-            known = ", ".join(sorted(f"{spec.key}:{s.label}" for s in spec.subsets if s.label))
+            known = ", ".join(sorted(part.name for part in parts))
             raise UnknownNameError(f"there is no part {name!r} to check (parts of {spec.key}: {known})")
         chosen += [part for part in found if part not in chosen]
     return chosen

@@ -270,7 +270,7 @@ def main(environment: Mapping[str, str] | None = None) -> int:
         serve(session, channel, channels)
     except Exception as error:
         log.info("stopped", exc_info=error)
-        return _failed(f"the tracker stopped: {describe(error)}", channel)
+        return _failed(trouble or f"the tracker stopped: {describe(error)}", channel)
     return 0
 
 

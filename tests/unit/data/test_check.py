@@ -188,6 +188,9 @@ def test_parts_by_name() -> None:
     chunks = choose_parts(["trackingnet:0-3"])[0]
     assert (chunks.subset.count, chunks.subset.check_options) == (None, {"chunks": [0, 1, 2, 3]})
     assert {p.name for p in check_parts()} >= {"got10k:ltrval", "trackingnet_lmdb:training", "vot_rgbd22:test"}
+    whole = ["got10k:training", "got10k:ltrval", "got10k_val:validation", "got10k_test:test"]
+    assert [p.name for p in choose_parts(["got10k"])] == whole
+    assert [p.name for p in choose_parts(["depthtrack:test", "got10k:val"])] == ["depthtrack_test:test", whole[2]]
     with pytest.raises(UnknownNameError, match="did you mean 'lasot'"):
         choose_parts(["lasott"])
     with pytest.raises(UnknownNameError, match=r"'lasot:val' to check \(parts of lasot: lasot:test, lasot:training\)"):
@@ -210,6 +213,23 @@ def test_command(lasot: Path, main: Main, capsys: pytest.CaptureFixture[str], mo
     capsys.readouterr()
     assert main(["cocoo"]) == 2
     assert capsys.readouterr().err.startswith("error: unknown data set key 'cocoo'; did you mean 'coco'")
+
+
+def test_benchmarks_names_and_a_test_part_alone(
+    tmp_path: Path, lasot: Path, main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("depthtrack/test", "vot2018"):
+        write(tmp_path / "data" / folder / "list.txt", "bag\n")
+    for name, checked in (("depthtrack", "depthtrack_test:test"), ("vot2018_supervised", "vot2018:test")):
+        assert main([name]) == 1
+        printed = capsys.readouterr()
+        assert checked in printed.out
+        assert "training" not in printed.out
+        assert ("depthtrack:training: not there, " in printed.err) == (name == "depthtrack")
+    assert main(["lasher"]) == 1
+    printed = capsys.readouterr()
+    assert "lasher:training" in printed.out
+    assert "lasher_test:test" in printed.out
 
 
 def test_vot_lists(tmp_path: Path, main: Main, capsys: pytest.CaptureFixture[str]) -> None:
