@@ -313,7 +313,13 @@ def main() -> None:
     if options.videos:
         with tempfile.TemporaryDirectory() as folder:
             make_videos(Path(folder), options.videos, options.length, options.times)
-            for more in (["--batch", "32"], ["--batch", "16", "--threads", "4"], ["--batch", "8", "--threads", "8"]):
+            for more in (
+                ["--batch", "32"],
+                ["--batch", "16", "--threads", "4"],
+                ["--batch", "8", "--threads", "8"],
+                ["--batch", "32", "--decode", "gpu"],
+                ["--batch", "16", "--threads", "4", "--decode", "gpu"],
+            ):
                 try:
                     evaluations[" ".join(more)] = evaluation(Path(folder), more)
                 except RuntimeError as error:

@@ -72,6 +72,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     tracker.add_argument(
         "--compile", action="store_true", help="torch.compile, for GPUs; on CPUs it is slower than without"
     )
+    text = "gpu: JPEG files are decoded there; pixels differ by a few levels; needs --protocol fast (default: cpu)"
+    tracker.add_argument("--decode", choices=["cpu", "gpu"], default="cpu", help=text)
     add_engine_options(tracker)
     add_confidence_options(tracker)
     add_degradation_options(parser.add_argument_group("worse frames, for RGB-X: results get a folder of their own"))

@@ -434,7 +434,7 @@ def work_through(
                     tracker.request_regions("polygon")
                 runner = Runner(
                     tracker, load, queue, job.batch, job.benchmark.protocol, decode_threads=decoders,
-                    raise_errors=job.debug, settings=settings,
+                    jpeg_decoder=job.spec.jpeg_decoder(team.local_rank), raise_errors=job.debug, settings=settings,
                 )  # fmt: skip
             runner.run()
         except Exception as error:

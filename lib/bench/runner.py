@@ -21,7 +21,7 @@ from lib.bench.metrics import polygon_overlap
 from lib.bench.queue import WorkQueue
 from lib.bench.result_files import FAILED, INITIALISED, SKIPPED, TRACKED, Floats, xywh_to_corners
 from lib.bench.results import Result
-from lib.data import Boxes, Frame, Video
+from lib.data import Boxes, Frame, JpegDecoder, Video, use_jpeg_decoder
 from lib.track import State, Tracker, TrackingError, check_box, check_prediction
 
 LOOKAHEAD = 4
@@ -213,6 +213,7 @@ class Runner:
         batch: Number of rows, at most.
         protocol: Decides how runs proceed.
         decode_threads: Number of threads that decode.
+        jpeg_decoder: Decodes JPEG files in place of the usual one.
         raise_errors: Raise the first failure of a run, for debugging.
         settings: Name of a run -> settings of its row, see `Tracker.with_settings`; None: those of the tracker.
     """
@@ -223,6 +224,7 @@ class Runner:
     batch: int = 1
     protocol: RunProtocol = OnePass()
     decode_threads: int = 2
+    jpeg_decoder: JpegDecoder | None = None
     raise_errors: bool = False
     settings: Callable[[str], Mapping[str, float]] | None = None
 
@@ -233,7 +235,7 @@ class Runner:
         Raises:
             OutOfMemoryError: The device cannot hold the batch.
         """
-        pool = ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
+        pool = ThreadPoolExecutor(self.decode_threads, "decode", use_jpeg_decoder, (self.jpeg_decoder,))
         rows: list[_Row] = []
         states: list[State] = []
         ask = True

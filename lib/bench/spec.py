@@ -19,6 +19,7 @@ from lib.bench.results import Identity, versions
 from lib.bench.ways import choose_way, graphs_folder, has_bfloat16
 from lib.config import ConfigError
 from lib.cores import network_threads
+from lib.data import JpegDecoder, gpu_jpeg_decoder
 from lib.deploy import (
     AUTO,
     PROCEDURAL,
@@ -65,6 +66,7 @@ class TrackerSpec:
         protocol: "official" (float32, TF32 off) or "fast" (half precision where the device has it).
         compile: Compile the network with `torch.compile`.
         device: auto, cpu, mps, cuda or cuda:N.
+        decode: "cpu", or "gpu": JPEG files are decoded on the tracker's GPU, in the fast protocol alone.
         num_gpus: Number of GPUs that processes share in turn; 0 for all.
         overrides: `KEY=VALUE` texts that override the configuration.
         plugins: Folders of methods from outside the tree.
@@ -88,6 +90,7 @@ class TrackerSpec:
     protocol: str = "official"
     compile: bool = False
     device: str = "auto"
+    decode: str = "cpu"
     num_gpus: int = 0
     overrides: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
@@ -130,6 +133,7 @@ class TrackerSpec:
             ValueError: Neither script and config nor a reference tracker are named.
         """
         spec = replace(self, benchmark=benchmark, paths=paths)
+        spec.jpeg_decoder(0)
         if self.reference:
             if self.reacquire:
                 raise ValueError(f"--reacquire is for trained trackers, not for {self.reference}")
@@ -206,6 +210,8 @@ class TrackerSpec:
         }
         if self.confidence is not None:
             values["confidence"] = sha256_of(self.confidence)
+        if self.decode != "cpu":
+            values["decode"] = self.decode
         if self.reacquire:
             values["reacquire"] = "rivals"  # another rule, another word: results of the old one are not kept
         engine = get_engine(self.engine)
@@ -249,6 +255,25 @@ class TrackerSpec:
             dtype, dtype_reason = choose_dtype(place, protocol)
             chosen = Execution(str(place), dtype, f"{place_reason}; {dtype_reason}")
         return replace(chosen, dtype=getattr(torch, self.dtype), reason=self.dtype_reason) if self.dtype else chosen
+
+    def jpeg_decoder(self, slot: int) -> JpegDecoder | None:
+        """The decoder of `decode`; None for the usual one.
+
+        Args:
+            slot: Number of the process on its machine.
+
+        Raises:
+            ValueError: The protocol is official, or there is no GPU.
+        """
+        if self.decode == "cpu":
+            return None
+        device = torch.device(self.execution(slot).device)
+        if self.protocol != "fast" or device.type != "cuda":
+            raise ValueError(
+                f"--decode {self.decode} changes pixels by a few levels and needs a GPU: it goes with --protocol fast "
+                f"and --device cuda, not with {self.protocol} and {device}"
+            )
+        return gpu_jpeg_decoder(device)
 
     def inference(self, tracker: Tracker) -> Inference:
         """Options of `lib.deploy.prepare`.

@@ -56,12 +56,14 @@ from lib.data.crop import (
 from lib.data.crop_styles import PySOTStyle, context_side, mean_colour, warp
 from lib.data.degradation import Corruption, Degradation
 from lib.data.device_crop import resize_cuts
+from lib.data.gpu_jpeg import gpu_jpeg_decoder
 from lib.data.inside_crop import InsideStyle, PatchStyle
 from lib.data.io import (
     AnnotationError,
     BrokenFiles,
     BrokenReport,
     DecodeError,
+    JpegDecoder,
     TooManyBadSamplesError,
     decode_depth,
     decode_image,
@@ -73,6 +75,7 @@ from lib.data.io import (
     parse_boxes,
     parse_numbers,
     to_number,
+    use_jpeg_decoder,
 )
 from lib.data.listing import check_name, natural_order, picture_names
 from lib.data.lmdb_build import (

@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
@@ -30,6 +31,11 @@ _START_OF_SCAN = 0xDA
 _DECIMAL_COMMA = re.compile(r"^-?\d+,\d+(?:(?:[ \t]*;[ \t]*|[ \t]+)-?\d+,\d+){3}[; \t]*$", re.MULTILINE)
 _EMPTY_FIELD = re.compile(r"[,;][ \t]*[,;]|^[ \t]*[,;]|\t *\t(?!\s)")
 _MARKERS_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+
+
+JpegDecoder = Callable[[bytes], Image]
+"""Bytes of a JPEG file -> [H, W, 3] uint8, RGB; raises any error for what it cannot decode."""
+_thread_decoder: ContextVar[JpegDecoder | None] = ContextVar("jpeg_decoder", default=None)
 
 
 class DecodeError(ValueError):
@@ -56,14 +62,23 @@ def decode_image(data: bytes, name: str) -> Image:
         DecodeError: The file is empty, cut short or damaged.
     """
     check_complete(data, name)
-    turbo = _jpeg_backend()[0] if data.startswith(JPEG_START) else None
-    # OpenCV applies the rotation of a camera's tags, libjpeg-turbo does not
-    if turbo is not None and data.find(b"Exif\0\0", 0, 65536) < 0:
+    decode = (_thread_decoder.get() or _jpeg_backend()[0]) if data.startswith(JPEG_START) else None
+    # OpenCV applies the rotation of a camera's tags, other decoders do not
+    if decode is not None and data.find(b"Exif\0\0", 0, 65536) < 0:
         try:
-            return turbo(data)
-        except Exception:  # OpenCV decides about what the binding refuses (CMYK, odd subsampling)
-            log.debug("jpeg4py cannot read %s; OpenCV decides", name)
+            return decode(data)
+        except Exception:  # OpenCV decides about what the other one refuses (CMYK, odd subsampling)
+            log.debug("%s: the JPEG decoder cannot read it; OpenCV decides", name)
     return _opencv_rgb(data, name)
+
+
+def use_jpeg_decoder(decoder: JpegDecoder | None) -> None:
+    """Have `decode_image` decode JPEG files by another decoder in the thread that calls this.
+
+    Args:
+        decoder: It; None: libjpeg-turbo or OpenCV, as without this call.
+    """
+    _thread_decoder.set(decoder)
 
 
 def verify_picture(data: bytes, name: str) -> None:
@@ -377,7 +392,7 @@ def _first_scan(data: bytes) -> int:
 
 
 @lru_cache(maxsize=1)
-def _jpeg_backend() -> tuple[Callable[[bytes], Image] | None, str]:
+def _jpeg_backend() -> tuple[JpegDecoder | None, str]:
     """(decoder, reason), the decoder None where OpenCV is used. jpeg4py has to prove that its pixels are OpenCV's."""
     try:
         from jpeg4py import JPEG, _cffi

@@ -76,7 +76,8 @@ class GraphedCall:
     def _capture(self, arguments: tuple[Any, ...]) -> _Captured:
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         own, graph = map_tensors(arguments, torch.clone), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # "thread_local": other threads may use the device meanwhile, to decode pictures.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             output = self._call(*own)
         return _Captured(graph, list(leaves(own)), output)
 

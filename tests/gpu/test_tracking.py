@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from lib.bench import TrackerSpec, demo_spec
-from lib.data import CROP_STYLES, Frame, iou_xywh
+from lib.data import CROP_STYLES, Frame, decode_image, encode_picture, gpu_jpeg_decoder, iou_xywh
 from lib.deploy import AutocastTracker, GraphedCall, Inference, prepare
 from lib.track import StagedTracker, Tracker
 from synthetic import build_synthetic
@@ -166,3 +167,14 @@ def test_evaluation_by_the_command_gives_the_boxes_of_the_cpu(tmp_path: Path, co
         found[run] = np.concatenate(boxes)
     np.testing.assert_allclose(found[2], found[1], atol=2e-3)
     np.testing.assert_allclose(found[3], found[1], atol=2e-3)
+
+
+def test_jpeg_files_decoded_on_the_gpu_are_nearly_those_of_opencv_in_threads_too() -> None:
+    video = next(iter(build_synthetic("SYNTHETIC:seed=990002,sequences=1,length=8,difficulty=0.2")))
+    files = [encode_picture(video.read_frame(i).rgb) for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(gpu_jpeg_decoder(torch.device("cuda")), files))
+    for file, picture in zip(files, found, strict=True):
+        difference = np.abs(picture.astype(int) - decode_image(file, "frame"))
+        assert difference.mean() <= 1
+        assert difference.max() <= 40

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lib.bench import EvalJob, Outcome, read_boxes, run_evaluation
+from lib.bench import EvalJob, Outcome, TrackerSpec, read_boxes, run_evaluation
 from lib.bench.benchmarks import get_benchmark
+from lib.paths import load_paths
 from tests.support.commands import exit_code, start_python
 
 HERE = Path(__file__).resolve().parent
@@ -378,3 +379,22 @@ def test_a_picture_that_is_no_picture_is_named(tmp_path: Path) -> None:
     outcome, _ = run(job(tmp_path))
     assert "00000001.jpg" in outcome.failures["toy-1"]
     assert cv2.imread(str(folders["toy-1"] / "img" / "00000002.jpg")) is not None
+
+
+def test_frames_are_decoded_by_the_decoder_of_the_tracker(tmp_path: Path) -> None:
+    from toy_tracker import ToySpec, write_benchmark
+
+    class Bright(ToySpec):
+        def jpeg_decoder(self, slot: int) -> Callable[[bytes], np.ndarray]:
+            return lambda data: np.full((24, 32, 3), 200, np.uint8)
+
+    write_benchmark(tmp_path / "data" / "synthetic", (4,))
+    outcome, _ = run(job(tmp_path, spec=Bright()))
+    np.testing.assert_allclose(np.diff(boxes_of(outcome)["toy-1"][:, 1]), 0.2, atol=1e-3)
+
+
+def test_pictures_are_decoded_on_a_gpu_in_the_fast_protocol_alone() -> None:
+    for protocol in ("official", "fast"):
+        spec = TrackerSpec(reference="static", protocol=protocol, device="cpu", decode="gpu")
+        with pytest.raises(ValueError, match="--decode gpu changes pixels by a few levels and needs a GPU"):
+            spec.resolve(load_paths())

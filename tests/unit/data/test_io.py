@@ -5,21 +5,25 @@ from __future__ import annotations
 import struct
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lib.data import (
     AnnotationError,
     DecodeError,
     decode_depth,
     decode_image,
+    gpu_jpeg_decoder,
     io,
     jpeg_decoder,
     number_array,
     parse_boxes,
     parse_numbers,
+    use_jpeg_decoder,
 )
 from tests.unit.data.trees import picture, pixels_of
 
@@ -226,3 +230,27 @@ def test_jpeg4py_without_its_library_is_not_used(monkeypatch: pytest.MonkeyPatch
     fake_jpeg4py(monkeypatch, 0)
     monkeypatch.setattr(sys.modules["jpeg4py"], "_cffi", types.SimpleNamespace(initialize=initialize))
     assert "Could not load" in jpeg_decoder()
+
+
+def test_a_decoder_is_of_its_thread_and_leaves_what_it_cannot_do_to_opencv() -> None:
+    data = picture(1, ".jpg")
+    rotated = data[:2] + b"\xff\xe1\x00\x08Exif\0\0" + data[2:]
+
+    def black(file: bytes) -> np.ndarray:
+        if len(file) != len(data):
+            raise RuntimeError("not this one")
+        return np.zeros((2, 2, 3), np.uint8)
+
+    with ThreadPoolExecutor(1, "decode", use_jpeg_decoder, (black,)) as pool:
+        assert pool.submit(decode_image, data, "a").result().shape == (2, 2, 3)
+        for other in (picture(1, ".png"), rotated, data + b"\0"):
+            np.testing.assert_array_equal(pool.submit(decode_image, other, "a").result(), decode_image(other, "a"))
+    assert decode_image(data, "a").shape != (2, 2, 3)
+
+
+@pytest.mark.filterwarnings("ignore:The image decoding and encoding")
+def test_torchvisions_decoder_gives_nearly_the_pixels_of_opencv() -> None:
+    data = picture(1, ".jpg")
+    found = gpu_jpeg_decoder(torch.device("cpu"))(data)
+    assert found.dtype == np.uint8
+    assert np.abs(found.astype(int) - decode_image(data, "a")).max() <= 3

@@ -41,7 +41,7 @@ def recorded(monkeypatch):
     graphs = []
 
     @contextmanager
-    def graph(recorder, pool=None):
+    def graph(recorder, pool=None, capture_error_mode=None):
         graphs.append(recorder)
         with recorder:
             yield
@@ -81,7 +81,7 @@ def test_a_graph_gives_what_the_call_gives_for_every_shape_and_number(recorded):
 
 def test_a_call_that_cannot_be_captured_goes_on_kernel_by_kernel(monkeypatch, recorded, caplog):
     @contextmanager
-    def refuses(recorder, pool=None):
+    def refuses(recorder, pool=None, capture_error_mode=None):
         yield
         raise RuntimeError("operation not permitted when stream is capturing")
 
