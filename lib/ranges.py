@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from lib.registry import suggest
 
@@ -58,6 +61,17 @@ class Choice:
             return ""
         expected = f"{', '.join(self.words[:-1])} or {self.words[-1]}"
         return f"must be {expected}, not {value!r}{suggest(value, self.words)}"
+
+
+@cache
+def hints_of(definition: Callable[..., Any]) -> dict[str, Any]:
+    """Types of what is set in a section, or of the arguments of a builder, with their ranges.
+
+    Args:
+        definition: A dataclass, a function, or a class that is built with the arguments of its `__init__`.
+    """
+    plain = inspect.isfunction(definition) or is_dataclass(definition)
+    return get_type_hints(definition if plain else definition.__init__, include_extras=True)  # type: ignore[misc]
 
 
 def problem_of(hint: Any, value: Any) -> str:

@@ -1,6 +1,16 @@
 """Configuration: YAML with upper-case keys outside, frozen dataclasses inside."""
 
-from lib.config.build import ConfigWarning, InertKey, Part, as_plain, config_hash, from_tree, take_inert
+from lib.config.build import (
+    ConfigWarning,
+    InertKey,
+    Part,
+    Section,
+    as_plain,
+    config_hash,
+    from_tree,
+    require,
+    take_inert,
+)
 from lib.config.options import add_experiment_options, add_plugin_option
 from lib.config.schema import (
     KD,
@@ -16,7 +26,6 @@ from lib.config.schema import (
     ParamGroup,
     Region,
     Schedule,
-    Section,
     Teacher,
     Train,
     TrainPhase,

@@ -14,10 +14,35 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from lib.config.tree import ConfigError, Tree, as_nested
-from lib.ranges import problem_of
+from lib.ranges import hints_of, problem_of
 from lib.registry import Registry, suggest
 
 C = TypeVar("C")
+
+
+def require(condition: bool, message: str) -> None:
+    """Check the values of a section.
+
+    Args:
+        condition: True if they are accepted.
+        message: Sentence that names the keys and what is expected.
+
+    Raises:
+        ValueError: They are not; `from_tree` adds file, line and section to the message.
+    """
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A section of the configuration. The ranges of its keys hold in YAML files and where it is built in Python."""
+
+    def __post_init__(self) -> None:
+        hints = hints_of(type(self))
+        for f in dataclasses.fields(self):
+            if problem := problem_of(hints[f.name], getattr(self, f.name)):
+                raise ValueError(f"{f.metadata.get('key', f.name.upper())} {problem}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +81,7 @@ class Part:
 
     def _converted(self, build: Callable[..., Any]) -> dict[str, Any]:
         """The arguments as the types that the builder's annotations state; one without an annotation as it is."""
-        plain = inspect.isfunction(build) or dataclasses.is_dataclass(build)
-        hints = typing.get_type_hints(build if plain else build.__init__, include_extras=True)
+        hints = hints_of(build)
 
         def convert(name: str, value: Any) -> Any:
             path = ".".join(filter(None, (self.key, name.upper())))
@@ -101,7 +125,7 @@ def from_tree(schema: type[C], tree: Tree, path: str = "", default: Any = None) 
     Raises:
         ConfigError: Names file, line, key and, for an unknown key, the nearest known one.
     """
-    hints = typing.get_type_hints(schema, include_extras=True)
+    hints = hints_of(schema)
     by_key = {f.metadata.get("key", f.name.upper()): f for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in tree.values.items():

@@ -5,45 +5,14 @@ Field names are the YAML keys in lower case. Defaults are those of the OSTrack f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from functools import cache
-from typing import Annotated, Any, TypeVar, get_type_hints
+from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
 
-from lib.config.build import InertKey, Part, as_plain, from_tree
+from lib.config.build import InertKey, Part, Section, as_plain, from_tree, require
 from lib.config.tree import ConfigError, Tree
-from lib.ranges import Choice, Count, CountOrNone, NotNegative, Positive, Range, Rate, Ratio, Share, Side, problem_of
+from lib.ranges import Choice, Count, CountOrNone, NotNegative, Positive, Range, Rate, Ratio, Share, Side
 
 T = TypeVar("T", bound="Test")
-
-
-def require(condition: bool, message: str) -> None:
-    """Check the values of a section.
-
-    Args:
-        condition: True if they are accepted.
-        message: Sentence that names the keys and what is expected.
-
-    Raises:
-        ValueError: They are not; `from_tree` adds file, line and section to the message.
-    """
-    if not condition:
-        raise ValueError(message)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the configuration. The ranges of its keys hold in YAML files and where it is built in Python."""
-
-    def __post_init__(self) -> None:
-        hints = _hints(type(self))  # type: ignore[arg-type]
-        for f in fields(self):
-            if problem := problem_of(hints[f.name], getattr(self, f.name)):
-                raise ValueError(f"{f.metadata.get('key', f.name.upper())} {problem}")
-
-
-@cache
-def _hints(section: type[Section]) -> dict[str, Any]:
-    return get_type_hints(section, include_extras=True)
 
 
 Precision = Annotated[str, Choice(("fp32", "bf16", "fp16"))]
@@ -279,7 +248,6 @@ class Train(Section):
         optimizer: See `lib.train.build_optimizer`.
         backbone_multiplier: Factor of LR for the backbone.
         giou_weight, l1_weight: Weights of the box losses.
-        freeze_layers: Layers of the backbone that are not trained, as published files list them.
         print_interval: Steps between lines of the log.
         val_epoch_interval: Epochs between validations.
         grad_clip_norm: Largest norm of the gradient; 0 for no clipping.
@@ -314,7 +282,6 @@ class Train(Section):
     backbone_multiplier: NotNegative = 0.1
     giou_weight: NotNegative = 2.0
     l1_weight: NotNegative = 5.0
-    freeze_layers: tuple[CountOrNone, ...] = (0,)
     print_interval: CountOrNone = 50
     val_epoch_interval: CountOrNone = 20
     grad_clip_norm: NotNegative = 0.1
@@ -579,7 +546,10 @@ class Config(Section):
 
 
 INERT_KEYS = {
-    f"MODEL.{name}": InertKey("published files switch it off", usual=(off,), refused=True)
-    for name, off in (("EXTRA_MERGER", False), ("RETURN_INTER", False), ("RETURN_STAGES", []))
+    **{
+        f"MODEL.{name}": InertKey("published files switch it off", usual=(off,), refused=True)
+        for name, off in (("EXTRA_MERGER", False), ("RETURN_INTER", False), ("RETURN_STAGES", []))
+    },
+    "TRAIN.FREEZE_LAYERS": InertKey("published training reads it nowhere; TRAIN.PARAM_GROUPS freezes", usual=([0],)),
 }
 """Keys of the OSTrack family's files that nothing reads."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from lib.config import Part, schema
-from lib.config.schema import require
+from lib.config import Part, require, schema
 from lib.ranges import NotNegative, Range
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated, TypeVar
 
-from lib.config import schema
+from lib.config import Section, require, schema
 from lib.ranges import Count, CountOrNone, Range, Share
 
 
@@ -23,7 +23,7 @@ class OSTrackTrain(schema.Train):
 
 
 @dataclass(frozen=True)
-class TargetMask(schema.Section):
+class TargetMask(Section):
     """A mask head alongside the box head of a trained tracker, which stays as it is; INIT names the tracker's weights.
 
     Attributes:
@@ -49,10 +49,8 @@ class OSTrackConfig(schema.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.mask is not None:
-            schema.require(
-                self.init is not None, "MASK needs INIT, which names the trained tracker that it is added to"
-            )
-            schema.require(self.slt is None, "MASK and SLT are given; a mask head learns from single frames")
+            require(self.init is not None, "MASK needs INIT, which names the trained tracker that it is added to")
+            require(self.slt is None, "MASK and SLT are given; a mask head learns from single frames")
 
 
 C = TypeVar("C", bound=OSTrackConfig)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from lib.config import Part, schema
+from lib.config import Part, require, schema
 from lib.models.heads import anchor_shapes
 from lib.ranges import Count, NotNegative, Positive, Range, Share
 
@@ -36,7 +36,7 @@ def check_sides(template: int, search: int, section: str) -> None:
     Raises:
         ValueError: The kernels would have less than five cells, or the map of scores less than three.
     """
-    schema.require(
+    require(
         template >= 63 and search >= 79,
         f"{section}: template ({template}) and search region ({search}) must have at least 63 and 79 pixels; published "
         "are 127 and 255",
@@ -61,9 +61,9 @@ class SiamRPNModel(schema.Model):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        schema.require(self.head == schema.Model.head, "HEAD is not SiamRPN++'s to choose: leave it out")
-        schema.require(bool(self.anchors), "ANCHOR_RATIOS and ANCHOR_SCALES need one value each at least")
-        schema.require(
+        require(self.head == schema.Model.head, "HEAD is not SiamRPN++'s to choose: leave it out")
+        require(bool(self.anchors), "ANCHOR_RATIOS and ANCHOR_SCALES need one value each at least")
+        require(
             min(min(shape) for shape in self.anchors) > 0, f"ANCHOR_RATIOS give an anchor of no size: {self.anchors}"
         )
 
@@ -92,8 +92,8 @@ class SiamRPNTrain(schema.Train):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        schema.require(self.thr_low <= self.thr_high, f"THR_LOW {self.thr_low} is above THR_HIGH {self.thr_high}")
-        schema.require(self.pos_num <= self.total_num, f"POS_NUM {self.pos_num} is above TOTAL_NUM {self.total_num}")
+        require(self.thr_low <= self.thr_high, f"THR_LOW {self.thr_low} is above THR_HIGH {self.thr_high}")
+        require(self.pos_num <= self.total_num, f"POS_NUM {self.pos_num} is above TOTAL_NUM {self.total_num}")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import typing
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -17,7 +16,7 @@ from lib.models.backbones.paired_vit import PairedOptions, PairedViT
 from lib.models.backbones.resnet import ResNet
 from lib.models.backbones.timm_vit import timm_vit
 from lib.models.backbones.two_stream_vit import TwoStreamOptions, TwoStreamViT
-from lib.ranges import Count, CountOrNone
+from lib.ranges import Count, CountOrNone, hints_of
 from lib.registry import Registry
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
@@ -75,8 +74,7 @@ def _builder(network: Callable[[Any], Any], options: Any, fixed: set[str] = PUBL
     kind = inspect.Parameter.KEYWORD_ONLY
     named = [inspect.Parameter(name, kind, default=value) for name, value in {**defaults, **switches}.items()]
     build.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
-    hints = typing.get_type_hints(type(options), include_extras=True)
-    build.__annotations__ = {name: hints[name] for name in defaults}
+    build.__annotations__ = {name: hints_of(type(options))[name] for name in defaults}
     return build
 
 

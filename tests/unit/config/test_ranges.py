@@ -18,7 +18,7 @@ from lib.config import ConfigError, Part, Schedule, Section, Train, TrainPhase, 
 from lib.data import AUGMENTATIONS, CROP_STYLES
 from lib.methods import METHODS, load_experiment
 from lib.objectives import POLICIES
-from lib.ranges import Choice, Range
+from lib.ranges import Choice, Range, hints_of
 from lib.registry import Registry
 
 load_experiment("ostrack", "synthetic_small")  # registers all methods
@@ -58,7 +58,7 @@ def leaves(hint: Any) -> Iterator[tuple[Any, bool]]:
 
 def keys(section: Any, path: str = "") -> Iterator[tuple[str, Any, bool]]:
     """Dotted key, scalar type, and whether it stands in a list, for all keys of a section."""
-    hints = typing.get_type_hints(section, include_extras=True)
+    hints = hints_of(section)
     for f in dataclasses.fields(section):
         for hint, listed in leaves(hints[f.name]):
             if dataclasses.is_dataclass(hint):
@@ -105,7 +105,7 @@ def tree_with(section: Any, dotted: str, value: Any) -> Tree:
     if head == "PUBLISHED":  # benchmark -> label -> figure
         inner = Tree.of({"LASOT": {"AUC": value}}, where)
     if rest:
-        hint = typing.get_type_hints(section)[head.lower()]
+        hint = hints_of(section)[head.lower()]
         below = next(s for s, _ in leaves(hint) if dataclasses.is_dataclass(s))
         inner = tree_with(below, rest, value)
         for f in dataclasses.fields(below):
@@ -144,8 +144,7 @@ def test_every_argument_of_a_part_refuses_what_is_outside_its_range(kind: str) -
         build = registry[name]
         if not build.__module__.startswith("lib."):
             continue  # of another test
-        plain = inspect.isfunction(build) or dataclasses.is_dataclass(build)
-        hints = typing.get_type_hints(build if plain else build.__init__, include_extras=True)  # type: ignore[misc]
+        hints = hints_of(build)
         for argument in inspect.signature(build).parameters.keys() - UNUSED - {"inputs"}:
             for hint, listed in leaves(hints.get(argument, Any)):
                 if not has_range(hint) and argument != "name":

@@ -69,7 +69,7 @@ def crop_in_mean_colour(image, box, factor, size):
     return cv2.resize(np.ascontiguousarray(wide[top + pad :, left + pad :][:side, :side]), (size, size))
 
 
-def boxes_everywhere(n=150):
+def boxes_everywhere(n=80):
     rng = np.random.default_rng(3)
     some = rng.uniform([-30, -30, 2, 2], [130, 100, 60, 60], (n, 4)).tolist()
     return [*some, [100, 70, 10, 10], [40, 30, 20, 20], [0, 0, 120, 90], [109, 79, 10, 10], [-30, 10, 20, 20]]
@@ -80,7 +80,7 @@ def test_context_crops_equal_cropping_a_frame_padded_with_its_mean_colour(factor
     image, aux = picture(), picture(seed=1)
     frame = Frame(image, aux)
     borders = CONTEXT.borders([frame])
-    for box in boxes_everywhere(60):
+    for box in boxes_everywhere(40):
         region = CONTEXT.region(box, factor, size, frame.size_hw)
         crops = CONTEXT.crop_frames([frame], torch.tensor([box], dtype=torch.float64), factor, size, borders)
         expected = np.concatenate([crop_in_mean_colour(p, box, factor, size) for p in (image, aux)], axis=2)

@@ -47,7 +47,7 @@ def published() -> schema.Data:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("nine")
     for layout in LAYOUTS:
-        config = WorldConfig(160, 120, 24, attributes=())
+        config = WorldConfig(96, 72, 20, attributes=())
         write_benchmark(Job(layout, usual_place(layout, "train", data), 1, seed=3, config=config))
     return data
 

@@ -80,7 +80,7 @@ def test_visible_fraction_is_what_masks_say() -> None:
 
 def test_absent_frames_are_flagged() -> None:
     reasons = {"OV": 0, "FOC": 0}
-    for seed in range(14):
+    for seed in range(8):
         for tag in reasons:
             truth = SyntheticWorld(seed, WorldConfig(160, 120, 60, attributes=(tag,))).truth
             assert not truth.absent[:2].any()
@@ -89,13 +89,13 @@ def test_absent_frames_are_flagged() -> None:
             flags = truth.out_of_view if tag == "OV" else truth.covered
             reasons[tag] += bool(flags.any())
             assert (flags <= truth.absent).all()
-    assert min(reasons.values()) >= 9, "what was asked for hardly ever happens"
+    assert min(reasons.values()) >= 5, "what was asked for hardly ever happens"
 
 
 @pytest.mark.parametrize("tag", ["SV", "ARC", "ROT", "DEF", "IV", "LL", "MB", "FM", "SIM", "CM", "BC"])
 def test_what_is_asked_for_happens(tag: str) -> None:
-    asked = [SyntheticWorld(s, WorldConfig(length=60, attributes=(tag,))).truth.attributes for s in range(10)]
-    assert sum(tag in tags for tags in asked) >= 7
+    asked = [SyntheticWorld(s, WorldConfig(length=60, attributes=(tag,))).truth.attributes for s in range(6)]
+    assert sum(tag in tags for tags in asked) >= 4
 
 
 def test_hardly_anything_happens_unasked() -> None:
@@ -108,7 +108,7 @@ def test_hardly_anything_happens_unasked() -> None:
 
 
 def test_attributes_follow_from_the_truth() -> None:
-    for seed in range(20):
+    for seed in range(10):
         truth = SyntheticWorld(seed, SMALL).truth
         assert truth.attributes <= set(ATTRIBUTES)
         side = truth.full_xyxy[:, 2:] - truth.full_xyxy[:, :2]
@@ -174,13 +174,13 @@ def test_events_lie_on_moving_edges() -> None:
 
 
 def test_dataset_fulfils_the_contract_and_travels() -> None:
-    dataset = build_synthetic("SYNTHETIC:seed=3,sequences=4,length=12,width=96,height=80,modality=rgbd")
+    dataset = build_synthetic("SYNTHETIC:seed=3,sequences=2,length=6,width=96,height=80,modality=rgbd")
     again = pickle.loads(pickle.dumps(dataset))
-    assert len(again) == 4
+    assert len(again) == 2
     assert again.modality is Modality.RGBD
     for sequence, other in zip(dataset, again, strict=True):
         assert sequence.name == other.name
-        assert len(sequence) == 12
+        assert len(sequence) == 6
         assert sequence.visible_ratio is not None
         assert ((sequence.visible_ratio >= 0) & (sequence.visible_ratio <= 1)).all()
         assert (sequence.valid == sequence.visible).all()
@@ -190,10 +190,10 @@ def test_dataset_fulfils_the_contract_and_travels() -> None:
         assert a.aux.shape == a.rgb.shape
         assert np.array_equal(a.merged(), b.merged())
         with pytest.raises(IndexError):
-            sequence.read_frame(12)
+            sequence.read_frame(6)
     with pytest.raises(IndexError):
-        dataset[4]
-    assert len({s.read_frame(0).rgb.tobytes() for s in dataset}) == 4
+        dataset[2]
+    assert len({s.read_frame(0).rgb.tobytes() for s in dataset}) == 2
 
 
 def test_cache_is_bounded() -> None:
@@ -294,7 +294,7 @@ def test_scenes_are_cut_from_photographs(pictures: Path) -> None:
 
 def test_lifelike_cameras_move_and_blur_more_and_more_targets_are_tall() -> None:
     plain, lifelike = (
-        [SyntheticWorld(s, WorldConfig(160, 120, 24, lifelike=on)) for s in range(24)] for on in (False, True)
+        [SyntheticWorld(s, WorldConfig(160, 120, 24, lifelike=on)) for s in range(12)] for on in (False, True)
     )
 
     def jolt(world: SyntheticWorld) -> float:

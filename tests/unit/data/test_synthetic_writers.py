@@ -72,7 +72,7 @@ def test_every_layout_has_a_reader() -> None:
 
 @pytest.mark.parametrize("layout", [name for name in READERS if name not in ("coco", "youtube_vos", "vid")])
 def test_layout_comes_back_through_its_reader(layout: str, tmp_path: Path) -> None:
-    config = WorldConfig(96, 72, 24, attributes=("OV", "FOC"))
+    config = WorldConfig(96, 72, 12, attributes=("OV", "FOC"))
     job = Job(layout, tmp_path, 2, seed=4, split=WRITERS[layout].splits[0], config=config)
     names = write_benchmark(job)
     source, read = dataset_of(job), READERS[layout](tmp_path)
@@ -82,11 +82,11 @@ def test_layout_comes_back_through_its_reader(layout: str, tmp_path: Path) -> No
         found = _by_name(read, name)
         truth = source.cameras(number).world.truth
         here = ~truth.absent
-        assert len(found) == 24
+        assert len(found) == 12
         assert np.abs(found.boxes_xywh[here] - truth.boxes_xywh[here]).max() <= 1.0
         assert (found.valid == here).all()
         assert (found.visible == here).all()
-        for t in (0, 23):
+        for t in (0, 11):
             frame, made = found.read_frame(t), source[number].read_frame(t)
             assert np.abs(frame.rgb.astype(int) - made.rgb).mean() <= (0 if lossless else 6)
             assert (frame.aux is None) == (found.modality is Modality.RGB)

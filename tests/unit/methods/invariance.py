@@ -32,7 +32,7 @@ def check_that_rows_know_nothing_of_each_other(track: OneStreamTracker, clip: Ma
 
     clip: seed, number of frames, height, width -> frames.
     """
-    clips = [clip(1, 6, 90, 120), clip(2, 6, 70, 160), clip(3, 6, 128, 96)]
+    clips = [clip(1, 5, 90, 120), clip(2, 5, 70, 160), clip(3, 5, 128, 96)]
     start = torch.tensor([[30.0, 20.0, 25.0, 30.0], [60.0, 15.0, 18.0, 22.0], [10.0, 40.0, 40.0, 20.0]])
 
     def alone(i: int) -> torch.Tensor:
@@ -46,15 +46,15 @@ def check_that_rows_know_nothing_of_each_other(track: OneStreamTracker, clip: Ma
     together: list[list[torch.Tensor]] = [[], [], []]
     state = track.init([clips[0][0], clips[1][0]], start[:2])
     rows, position = [0, 1], {0: 1, 1: 1, 2: 1}
-    for step in range(8):
-        if step == 2:
+    for step in range(5):
+        if step == 1:
             state = type(state).cat([state, track.init(clips[2][:1], start[2:])])
             rows = [*rows, 2]
         state, prediction = track.step(state, [clips[r][position[r]] for r in rows])
         for i, r in enumerate(rows):
             together[r].append(prediction.boxes_xywh[i])
             position[r] += 1
-        left = [i for i, r in enumerate(rows) if position[r] < 6]
+        left = [i for i, r in enumerate(rows) if position[r] < 5]
         if not left:
             break
         state, rows = state.select(left), [rows[i] for i in left]

@@ -244,7 +244,7 @@ def test_stage_2_learns_in_half_precision(dtype: torch.dtype) -> None:
     assert all(torch.isfinite(g).all() for g in gradients.values())
 
 
-@pytest.mark.parametrize(("stage", "frames"), [(1, 1), (1, 3), (2, 3)])
+@pytest.mark.parametrize(("stage", "frames"), [(1, 1), (2, 3)])
 def test_checkpointed_activations_change_no_gradient(stage: int, frames: int) -> None:
     data, found = batch(frames), []
     for switch in ("false", "true"):
@@ -312,9 +312,11 @@ def test_the_class_token_of_published_files_is_the_position_code(
     tokens = {"trained": state["backbone.cls_token"], "position": state["backbone.pos_embed"][:, :1]}
     release = save_release(tmp_path / "ours", state, {})
     again = save_release(tmp_path / "converted", state, {"converted_from": file.name})
-    for path, kind in ((file, published), (release, ours), (again, converted)):
-        for stage in (1, 2):
-            net = load(stage, path, f"MODEL.CLASS_TOKEN={choice}")
+    for stage in (1, 2):
+        e = experiment(stage, f"MODEL.CLASS_TOKEN={choice}")
+        net = e.method.build_network(e.config, False)
+        for path, kind in ((file, published), (release, ours), (again, converted)):
+            e.load_weights(net, path, "earlier" if stage == 2 else "trained")
             assert torch.equal(net.backbone.cls_token, tokens[kind]), (path.name, kind)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lib.config import ConfigError, ParamGroup, Schedule, TrainPhase
 from lib.objectives import Progress
@@ -31,6 +31,14 @@ def at_step(epoch: int, step: int, act: Callable[[nn.Module], None]) -> ToyObjec
             act(network)
 
     return ToyObjective(at=at)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """Weights of a training that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    toy_trainer(folder, PHASED).run()
+    return weights(folder, 4)
 
 
 def test_a_phase_trains_what_it_names_with_an_optimiser_of_its_own(tmp_path: Path) -> None:
@@ -58,27 +66,27 @@ def test_a_phase_trains_what_it_names_with_an_optimiser_of_its_own(tmp_path: Pat
 @pytest.mark.parametrize(
     "killed_at", [(3, 0), *(pytest.param(at, marks=pytest.mark.slow) for at in ((1, 3), (2, 4), (3, 3), (4, 1)))]
 )
-def test_killed_and_resumed_is_bit_identical(tmp_path: Path, killed_at: tuple[int, int]) -> None:
-    toy_trainer(tmp_path / "whole", PHASED).run()
+def test_killed_and_resumed_is_bit_identical(
+    tmp_path: Path, killed_at: tuple[int, int], whole: dict[str, Tensor]
+) -> None:
     killed = ToyObjective(at=killing(*killed_at))
-    assert in_child(lambda: toy_trainer(tmp_path / "parts", PHASED, objective=killed).run()) == -signal.SIGKILL
-    trainer = toy_trainer(tmp_path / "parts", PHASED)
+    assert in_child(lambda: toy_trainer(tmp_path, PHASED, objective=killed).run()) == -signal.SIGKILL
+    trainer = toy_trainer(tmp_path, PHASED)
     if killed_at == (3, 0):
-        state = CheckpointFolder(tmp_path / "parts", "Toy").newest_state()
+        state = CheckpointFolder(tmp_path, "Toy").newest_state()
         assert state is not None
         assert read_state(state)["phase"] == 1, "the state was not written on the boundary"
         assert (trainer.position, trainer.phase.number, dict(trainer.optimizer.state)) == (Position(3, 0), 2, {})
     trainer.run()
-    assert_same(weights(tmp_path / "whole", 4), weights(tmp_path / "parts", 4))
+    assert_same(whole, weights(tmp_path, 4))
 
 
-def test_stopped_exactly_on_the_boundary_is_bit_identical(tmp_path: Path) -> None:
-    toy_trainer(tmp_path / "whole", PHASED).run()
+def test_stopped_exactly_on_the_boundary_is_bit_identical(tmp_path: Path, whole: dict[str, Tensor]) -> None:
     stop = at_step(2, 4, lambda network: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(InterruptedTraining):
-        toy_trainer(tmp_path / "parts", PHASED, objective=stop).run()
-    toy_trainer(tmp_path / "parts", PHASED).run()
-    assert_same(weights(tmp_path / "whole", 4), weights(tmp_path / "parts", 4))
+        toy_trainer(tmp_path, PHASED, objective=stop).run()
+    toy_trainer(tmp_path, PHASED).run()
+    assert_same(whole, weights(tmp_path, 4))
 
 
 @pytest.mark.slow
