@@ -63,7 +63,6 @@ class Choice:
         return f"must be {expected}, not {value!r}{suggest(value, self.words)}"
 
 
-@cache
 def hints_of(definition: Callable[..., Any]) -> dict[str, Any]:
     """Types of what is set in a section, or of the arguments of a builder, with their ranges.
 
@@ -71,7 +70,12 @@ def hints_of(definition: Callable[..., Any]) -> dict[str, Any]:
         definition: A dataclass, a function, or a class that is built with the arguments of its `__init__`.
     """
     plain = inspect.isfunction(definition) or is_dataclass(definition)
-    return get_type_hints(definition if plain else definition.__init__, include_extras=True)  # type: ignore[misc]
+    return _read_hints(definition if plain else definition.__init__)
+
+
+@cache
+def _read_hints(definition: Any) -> dict[str, Any]:
+    return get_type_hints(definition, include_extras=True)
 
 
 def problem_of(hint: Any, value: Any) -> str:
