@@ -7,7 +7,6 @@ from lib.bench.calibrate import (
     ConfidenceSamples,
     calibrate_scores,
     collect_samples,
-    fit_calibration,
 )
 from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import check_requests, run_test, run_tests, select_videos, start_processes, write_videos

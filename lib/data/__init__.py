@@ -46,7 +46,6 @@ from lib.data.crop import (
     CropError,
     CropPlan,
     CropRegion,
-    Crops,
     CropStyle,
     PictureChanges,
     Pixels,
@@ -77,7 +76,7 @@ from lib.data.io import (
     to_number,
     use_jpeg_decoder,
 )
-from lib.data.listing import check_name, natural_order, picture_names
+from lib.data.listing import check_name, picture_names
 from lib.data.lmdb_build import (
     BuildError,
     PlanError,
@@ -112,7 +111,6 @@ from lib.data.normalise import Normalise, normalise_batch
 from lib.data.processing import Processing
 from lib.data.pseudo_labels import (
     LabelSettings,
-    PseudoTrack,
     best_path,
     candidate_boxes,
     corner_scores,
@@ -123,7 +121,7 @@ from lib.data.pseudo_labels import (
 )
 from lib.data.pseudo_labels_run import AdaptiveFlow, LabelJob, LabelReport, StoredFlow, make_labels
 from lib.data.sampling import FRAME_SAMPLERS, FrameIds, FrameSampler, TrackingSampler, random_streams
-from lib.data.store import DirectoryStore, LmdbStore, Store, SubStore, ZipStore, open_store
+from lib.data.store import DirectoryStore, LmdbStore, Store, ZipStore, open_store
 from lib.data.types import (
     Batch,
     Box,
@@ -138,7 +136,6 @@ from lib.data.types import (
     Mask,
     Modality,
     Qualities,
-    RatedDataset,
     Rows,
     Sample,
     Video,

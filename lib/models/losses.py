@@ -249,19 +249,6 @@ def channel_kl(student: Tensor, teacher: Tensor, temperature: float, dim: int = 
     return F.kl_div(found, expected, reduction="none", log_target=True).sum(dim=dim) * temperature**2
 
 
-def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Distillation loss of whole maps.
-
-    Args:
-        student, teacher: [B, C, ...].
-        temperature: As of `channel_kl`.
-
-    Returns:
-        Sum of `channel_kl` over all positions, divided by B.
-    """
-    return channel_kl(student, teacher, temperature).sum() / len(student)
-
-
 def resize_map(maps: Tensor, size: int) -> Tensor:
     """Maps of another size: bilinear, half-pixel centres, no antialias.
 

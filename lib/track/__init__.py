@@ -4,7 +4,6 @@ from lib.track.box_refinement import BoxRules
 from lib.track.confidence import (
     FEATURES,
     Calibration,
-    ConfidenceState,
     ConfidenceTracker,
     confidence_file,
     confidence_init,
@@ -14,7 +13,7 @@ from lib.track.confidence import (
 from lib.track.first_frame import FirstFrameAugment
 from lib.track.one_stream import CropSettings, OneStreamState, OneStreamTracker, hann2d, hanning2d, mix_window
 from lib.track.online import Flag, LocalisationRules, MemoryRules, SampleMemory
-from lib.track.online_filter import OnlineFilter, OnlineState
+from lib.track.online_filter import OnlineFilter
 from lib.track.reacquire import ReacquiringTracker, tile_boxes
 from lib.track.regions import paste_mask, polygon_of, with_regions
 from lib.track.rollout import Rollout, roll_out

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, cast
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -99,22 +98,14 @@ class FirstFrameAugment:
         Returns:
             [crops, size, size, 3].
         """
-        changes: list[Callable[[Pixels], Pixels]] = [_unchanged] * (1 + len(self.relative_shift))
-        changes += [_flipped] * self.flip
-        changes += [partial(_blurred, sigmas=cast("tuple[float, float]", pair)) for pair in self.blur]
-        changes += [partial(_rotated, degrees=angle) for angle in self.rotate]
-        return np.stack([_moved(f(patch), size, y, x) for f, (y, x) in zip(changes, shifts.tolist(), strict=True)])
+        patches = [patch] * (1 + len(self.relative_shift))
+        patches += [np.asarray(cv2.flip(patch, 1))] * self.flip
+        patches += [_blurred(patch, sigmas) for sigmas in self.blur]
+        patches += [_rotated(patch, degrees) for degrees in self.rotate]
+        return np.stack([_moved(p, size, y, x) for p, (y, x) in zip(patches, shifts.tolist(), strict=True)])
 
 
-def _unchanged(patch: Pixels) -> Pixels:
-    return patch
-
-
-def _flipped(patch: Pixels) -> Pixels:
-    return np.asarray(cv2.flip(patch, 1))
-
-
-def _blurred(patch: Pixels, sigmas: tuple[float, float]) -> Pixels:
+def _blurred(patch: Pixels, sigmas: Sequence[float]) -> Pixels:
     """Gaussian blur with zeros beyond the patch."""
     kernels = []
     for sigma in sigmas:

@@ -9,7 +9,6 @@ from lib.bench.benchmarks.benchmark import (
     BenchmarkError,
     BenchmarkVideo,
     Reader,
-    SequenceError,
     get_benchmark,
     register_benchmark,
 )

@@ -10,7 +10,6 @@ from lib.data.datasets.build import build_dataset, open_subset, open_videos, rea
 from lib.data.datasets.coco import CocoDataset
 from lib.data.datasets.folders import (
     FolderDataset,
-    ItbDataset,
     LasotDataset,
     Pictures,
     Tc128Dataset,
@@ -18,12 +17,12 @@ from lib.data.datasets.folders import (
     VastTrackDataset,
     VotDataset,
 )
-from lib.data.datasets.frames import FrameFiles, cut_rows, listed_files, numbered_files
+from lib.data.datasets.frames import cut_rows, numbered_files
 from lib.data.datasets.got10k import Got10kDataset
 from lib.data.datasets.imagenet_vid import ImagenetVidDataset
 from lib.data.datasets.own import PREFIX, OwnDataset, folder_row
-from lib.data.datasets.prepared_crops import PREPARED, PreparedCrops
-from lib.data.datasets.pseudo import PseudoLabelDataset, read_tracks
-from lib.data.datasets.rgbx import DepthTrackDataset, GtotDataset, LasherDataset, VisEventDataset, VtuavDataset
+from lib.data.datasets.prepared_crops import PREPARED
+from lib.data.datasets.pseudo import read_tracks
+from lib.data.datasets.rgbx import DepthTrackDataset, GtotDataset, LasherDataset, VisEventDataset
 from lib.data.datasets.trackingnet import ALL_CHUNKS, TrackingNetDataset, parse_chunks
 from lib.data.datasets.youtube_vos import YoutubeVosDataset

@@ -10,7 +10,6 @@ from lib.methods.common import backbone_and_head, is_tracker
 from lib.methods.cstrack.config import (
     INERT_KEYS,
     CSTrackConfig,
-    CSTrackTrain,
     TemplateUpdate,
     TemporalConfig,
     complete,

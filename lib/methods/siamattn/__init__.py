@@ -7,7 +7,7 @@ from dataclasses import replace
 from lib.methods.common import input_sizes
 from lib.methods.method import Method, register_method
 from lib.methods.siamattn.config import SiamAttnConfig
-from lib.methods.siamattn.network import BOX_FEATURES, MASK_FEATURES, Regions, SiamAttn, SiamAttnOutput
+from lib.methods.siamattn.network import BOX_FEATURES, MASK_FEATURES, Regions, SiamAttn
 from lib.methods.siamattn.objective import (
     Proposed,
     RegionSampler,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lib.methods.method import Method, register_method
-from lib.methods.trdimp.config import TrDiMPConfig, TrDiMPModel, TrDiMPTest, TrDiMPTrain
-from lib.methods.trdimp.network import ImageFeatures, TrDiMP, TrDiMPOutput
+from lib.methods.trdimp.config import TrDiMPConfig, TrDiMPTest
+from lib.methods.trdimp.network import ImageFeatures, TrDiMP
 from lib.methods.trdimp.objective import ProposalLoss, TrDiMPObjective
 from lib.methods.trdimp.tracker import TrDiMPRegion, TrDiMPState, TrDiMPTemplate, TrDiMPTracker
 from lib.models import Checkpoint, Mapped, WeightsError

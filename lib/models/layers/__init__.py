@@ -10,7 +10,7 @@ from lib.models.layers.attention import (
     sine_pos_embed,
     split_heads,
 )
-from lib.models.layers.blocks import ConvModule, DropPath, instance_l2_norm, without_autocast
+from lib.models.layers.blocks import DropPath, instance_l2_norm
 from lib.models.layers.candidate_elimination import (
     box_rows,
     center_rows,

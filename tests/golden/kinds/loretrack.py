@@ -13,7 +13,7 @@ from torch import Tensor
 from kinds.ostrack import chosen, make_batch, network_outputs, written
 from lib.data import Batch
 from lib.methods.ostrack import OSTrack, OSTrackObjective
-from lib.models.losses import disc_kd, kd_loss, qkv_kd, resize_map, saliency
+from lib.models.losses import channel_kl, disc_kd, qkv_kd, resize_map, saliency
 from lib.objectives import DistillationObjective, Losses, Progress, Recorded
 
 HEAD = 64
@@ -24,7 +24,8 @@ HEAD = 64
 def kd_primitive(case: Case) -> None:
     student, teacher = case.tensor("student"), case.tensor("teacher")
     for name, stored in case.data["outputs"].items():
-        case.check(kd_loss(student, teacher, float(name.removeprefix("T"))), stored, name)
+        divergence = channel_kl(student, teacher, float(name.removeprefix("T")))
+        case.check(divergence.sum() / len(student), stored, name)
 
 
 @runner("loretrack/student_resize")
