@@ -19,7 +19,7 @@ from lib.models.layers.candidate_elimination import (
     put_back,
     template_attention,
 )
-from lib.models.layers.deformable import DeformConv, DeformRoIPool, deform_conv, deform_roi_pool
+from lib.models.layers.deformable import DeformConv, DeformRoIPool, FusedDeformConvs, deform_conv, deform_roi_pool
 from lib.models.layers.fused import (
     Convolution,
     FuseOptions,

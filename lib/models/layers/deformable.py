@@ -59,7 +59,8 @@ def deform_conv(x: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
     """
     from torchvision.ops import deform_conv2d
 
-    return deform_conv2d(x, offsets, weight, padding=1)
+    # The operator reads beyond its memory where an offset is NaN; the result says so instead.
+    return deform_conv2d(x, offsets.nan_to_num(), weight, padding=1) + 0 * offsets.sum(dim=1, keepdim=True)
 
 
 class FusedDeformConvs(nn.Module):
@@ -101,7 +102,8 @@ class FusedDeformConvs(nn.Module):
         weights = torch.stack([1 - share, share], dim=-1) * (inside == ends)
         cells = inside[..., 0, :, None] * breadth + inside[..., 1, None, :]
         first = torch.arange(0, rows * levels * height * breadth, height * breadth, device=x.device)
-        bags = cells.long() + first.view(-1, 1, 1, 1, 1, 1, 1)
+        # What is no number reads cell 0, with weights that are none either: other rows go on.
+        bags = cells.long().clamp(min=0) + first.view(-1, 1, 1, 1, 1, 1, 1)
         shares = weights[..., 0, :, None] * weights[..., 1, None, :]
         table = x.permute(0, 1, 3, 4, 2).reshape(-1, width)
         columns = F.embedding_bag(bags.view(-1, 4), table, mode="sum", per_sample_weights=shares.view(-1, 4))
@@ -237,7 +239,8 @@ def _lattice(starts: Tensor, lengths: Tensor, cells_wh: tuple[int, int]) -> tupl
     low, high = places.detach().floor(), places.detach().ceil()
     share = places - low
     weights = counted / counted.sum(dim=-1, keepdim=True).clamp(min=1)
-    both = torch.cat([low, high], dim=-1).long()
+    # What is no number reads cell 0, with weights that are none either: other RoIs go on.
+    both = torch.cat([low, high], dim=-1).long().clamp(min=0)
     return both, torch.cat([weights * (1 - share), weights * share], dim=-1)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.models.layers import DeformConv, DeformRoIPool, FuseOptions, deform_roi_pool, fuse_module
+from lib.models.layers import DeformConv, DeformRoIPool, FusedDeformConvs, FuseOptions, deform_roi_pool, fuse_module
 
 
 def test_without_offsets_the_convolution_is_a_plain_one() -> None:
@@ -24,6 +24,22 @@ def test_the_form_for_inference_gives_the_same(pack: bool) -> None:
     assert float(layer.conv_offset(x).detach().abs().max()) > 5  # beyond the map, too
     fused = fuse_module(layer, FuseOptions(pack=pack))
     torch.testing.assert_close(fused(x), layer(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [7, 8])
+def test_rows_without_numbers_leave_the_others_alone(side: int) -> None:
+    torch.manual_seed(0)
+    layer, x = DeformConv(8), torch.randn(2, 8, side, side)
+    fused = FusedDeformConvs([layer], FuseOptions())
+    rois, rows = torch.tensor([[2.0, 3.0, 30.0, 40.0], [torch.nan] * 4]), torch.tensor([1, 1])
+    expected, pooled = layer(x), deform_roi_pool(x, rows[:1], rois[:1], 4, 0.2)
+    found = deform_roi_pool(x, rows, rois, 4, 0.2)
+    assert found[1].isnan().all()
+    torch.testing.assert_close(found[:1], pooled)
+    x[0] = torch.nan
+    for found in (layer(x), fused(x[:, None])[:, 0]):
+        assert found[0].isnan().all()
+        torch.testing.assert_close(found[1], expected[1])
 
 
 def pooled_by_loops(maps: Tensor, rows: Tensor, rois: Tensor, size: int, scale: float, offsets: Tensor) -> Tensor:
