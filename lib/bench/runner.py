@@ -85,6 +85,8 @@ class OnePass:
 class Supervised:
     """VOT 2013 to 2019: where prediction and ground truth do not overlap, the tracker starts again some frames later.
 
+    A frame without ground truth is no failure, and a start waits for a target in the picture.
+
     Attributes:
         skip: Number of frames from the failure to the next initialisation.
         marks: True; rows of initialisations, failures and skipped frames are marked.
@@ -94,11 +96,14 @@ class Supervised:
     marks: bool = True
 
     def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], region: Floats) -> Restart | None:
-        """Start again `skip` frames later where the overlap with the ground truth is 0."""
+        """Start again `skip` frames later, or with the next target after that, where the overlap is 0."""
         truth = video.boxes_xywh if video.corners is None else video.corners
-        if polygon_overlap(region[None], truth[frame : frame + 1], size_wh)[0] > 0:
+        if np.isnan(truth[frame]).any() or polygon_overlap(region[None], truth[frame : frame + 1], size_wh)[0] > 0:
             return None
         later = min(frame + self.skip, len(video))
+        corner, size = np.hsplit(video.boxes_xywh[later:], 2)
+        is_seen = ((size > 0) & (corner < size_wh) & (corner + size > 0)).all(axis=1)
+        later = later + int(is_seen.argmax()) if is_seen.any() else len(video)
         return Restart(later, video.boxes_xywh[min(later, len(video) - 1)])
 
 

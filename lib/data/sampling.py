@@ -7,6 +7,7 @@ a frame sampler (`DATA.SAMPLER_MODE`) or, for sequence-level training, a clip sa
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from lib.data.modalities import as_read
 from lib.data.types import Dataset, Frame, FrameSet, InvalidSampleError, Mask, Masks, RatedDataset, Video
 from lib.files import sentence
 from lib.registry import Registry
+
+log = logging.getLogger(__name__)
 
 MIN_LENGTH = 20
 """Frames of the shortest video that samples are taken from."""
@@ -364,9 +367,10 @@ class TrackingSampler(Generic[T]):
         self.masks = masks
         self.broken = BrokenFiles(max_share=max_bad_samples)
         self._failed_attempts = [0] * len(self.datasets)
-        for dataset, weight in zip(self.datasets, self.weights, strict=True):
-            if weight > 0:
-                self._check_usable(dataset)
+        usable = [self._usable_video(d) for d, weight in zip(self.datasets, self.weights, strict=True) if weight > 0]
+        if masks and not any(video.read_mask for video in usable):
+            names = ", ".join(sorted({dataset.name for dataset in self.datasets}))
+            log.warning("DATA.MASKS: there is no mask in %s, so that none is learned", names)
 
     def __call__(self, epoch: int, index: int) -> T:
         """Sample `index` of an epoch.
@@ -480,13 +484,13 @@ class TrackingSampler(Generic[T]):
             search_masks=masks(other, ids.search) if has_masks else None,
         )
 
-    def _check_usable(self, dataset: Dataset) -> None:
+    def _usable_video(self, dataset: Dataset) -> Video:
         """One acceptable video is enough; the first one usually is."""
         unreadable: Exception | None = None
         for i in range(len(dataset)):
             try:
-                if self.frame_sampler.accepts(dataset[i]):
-                    return
+                if self.frame_sampler.accepts(video := dataset[i]):
+                    return video
             except FILE_ERRORS as error:
                 unreadable = unreadable or error
         if unreadable is not None:

@@ -144,11 +144,11 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         if self.online is None:
             return state
 
-        def look(around: Tensor) -> tuple[SearchRegion, TrackerOutput]:
+        def search_around(around: Tensor) -> tuple[SearchRegion, TrackerOutput]:
             region = self.crop_search(replace(state, boxes_xywh=around), frames)
             return region, self.forward(state, region)
 
-        return replace(state, online=self.online.begin(checked_boxes(frames, boxes_xywh), look))
+        return replace(state, online=self.online.init_state(checked_boxes(frames, boxes_xywh), search_around))
 
     def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> TemplateRegion:
         s, seen, boxes = self.settings, self.input_frames(frames), checked_boxes(frames, boxes_xywh)

@@ -53,7 +53,7 @@ class SampleMemory(State):
     latest: Tensor
 
     @classmethod
-    def begin(cls, features: Tensor, boxes_xywh: Tensor, capacity: int) -> SampleMemory:
+    def init(cls, features: Tensor, boxes_xywh: Tensor, capacity: int) -> SampleMemory:
         """The memory after the first frame, all samples of equal weight.
 
         Args:

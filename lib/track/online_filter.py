@@ -21,7 +21,7 @@ from lib.track.online import SampleMemory
 from lib.track.state import State
 from lib.track.tracker import Prediction, SearchRegion, TrackerOutput
 
-Look = Callable[[Tensor], tuple[SearchRegion, TrackerOutput]]
+SearchAround = Callable[[Tensor], tuple[SearchRegion, TrackerOutput]]
 """Boxes [B, 4] in image pixels of the first frames -> search regions around them, and the network's output."""
 
 
@@ -54,14 +54,14 @@ class OnlineFilter:
         self.settings, self.grid, self.cell = settings, grid, cell
         self.descent = SteepestDescent(settings.filter_size, 1, settings.label_sigma).requires_grad_(False).to(device)
 
-    def begin(self, boxes_xywh: Tensor, look: Look) -> OnlineState:
+    def init_state(self, boxes_xywh: Tensor, search_around: SearchAround) -> OnlineState:
         """Learn from the first frames, in which search regions are cut around the targets and next to them.
 
         Without the latter a network with position embeddings would teach that the target is in the middle.
 
         Args:
             boxes_xywh: [B, 4] targets in image pixels.
-            look: Cuts search regions.
+            search_around: Cuts search regions.
 
         Raises:
             ValueError: There is no score per cell to mix with, or no map of features.
@@ -70,11 +70,11 @@ class OnlineFilter:
         reach = s.init_shift * boxes_xywh[:, 2:].prod(dim=1, keepdim=True).sqrt()
         for y, x in sorted(itertools.product((-1.0, 0.0, 1.0), repeat=2), key=lambda at: at != (0.0, 0.0)):
             around = torch.cat([boxes_xywh[:, :2] + reach * reach.new_tensor([x, y]), boxes_xywh[:, 2:]], dim=1)
-            region, output = look(around)
+            region, output = search_around(around)
             features.append(self._features(output.candidates))
             places.append(self._to_cells(region, boxes_xywh))
         maps, boxes = torch.stack(features, dim=1), torch.stack(places, dim=1).to(features[0])
-        samples = SampleMemory.begin(maps, boxes, s.sample_memory_size)
+        samples = SampleMemory.init(maps, boxes, s.sample_memory_size)
         rows, _, channels = maps.shape[:3]
         zeros = maps.new_zeros(rows, channels, s.filter_size, s.filter_size)
         filters = self.descent(zeros, maps, boxes, iterations=s.init_iterations).filter

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lib.bench.metrics.curves import Floats, mean_where
+from lib.bench.metrics.curves import Floats, has_nan, mean_where
 from lib.bench.metrics.metric import MetricError, Scores, SequenceCurves, SequenceResult
 from lib.bench.metrics.regions import polygon_overlap
 from lib.bench.metrics.vot import ACCURACY, CURVE, EAO, ROBUSTNESS, checked_longterm, precision_and_recall
@@ -38,11 +38,16 @@ def supervised_samples(result: SequenceResult, burn_in: int = 10, skip: int = 5)
     """
     width, height = result.require_size()
     truth = result.gt_xywh if result.gt_corners is None else result.gt_corners
-    if not result.marks:
+    unknown = np.flatnonzero(has_nan(truth))
+    if len(unknown):
+        raise MetricError(
+            f"{result.name}: NaN in the ground truth of frame {unknown[0]}; runs that start again need it in all frames"
+        )
+    if not len(result.marks) == len(result.runs):
         raise MetricError(f"{result.name}: the result has no marks of initialisations and failures")
     runs = result.runs if len(result.runs) == REPETITIONS else result.runs[:1]
     fair, raw, failures = [], [], []
-    for rows, marks in zip(runs, result.marks, strict=False):
+    for rows, marks in zip(runs, result.marks[: len(runs)], strict=True):
         if not len(rows) == len(marks) == len(truth):
             raise MetricError(f"{result.name}: {len(rows)} rows for {len(truth)} frames")
         inside = polygon_overlap(rows, truth, (width, height))
@@ -127,10 +132,15 @@ def aggregate_supervised(
 
 
 def supervised_note(scores: Scores) -> str | None:
-    """Remark on sequences that are too short for the expected average overlap."""
+    """Remark on sequences that are too short, and on failures that are too close, for a measure."""
+    notes = []
     if not scores.weights[EAO].sum(axis=0)[0]:
-        return f"EAO is 0 because no run is as long as {scores.thresholds[EAO][0]:.0f} frames (metric option low)"
-    return None
+        notes.append(
+            f"EAO is 0 because no run is as long as {scores.thresholds[EAO][0]:.0f} frames (metric option low)"
+        )
+    if not scores.weights[ACCURACY].sum():
+        notes.append("accuracy is 0 because a failure follows on every start before frames count (option burn_in)")
+    return "; ".join(notes) or None
 
 
 def pysot_longterm_samples(result: SequenceResult) -> SequenceCurves:
@@ -150,6 +160,8 @@ def aggregate_pysot_longterm(sequences: Sequence[SequenceCurves]) -> list[Sequen
     """
     confidence = np.concatenate([s.samples["confidence"] for s in sequences])
     rising = np.sort(confidence[~np.isnan(confidence)])
+    if not len(rising):
+        raise MetricError("no confidence is a number; the F-score needs some")
     step = len(rising) // PYSOT_THRESHOLDS
     places = np.floor(np.linspace(step - 1, len(rising) - step, PYSOT_THRESHOLDS) + 0.5)
     inner = rising[np.clip(places, 0, len(rising) - 1).astype(np.int64)][::-1]

@@ -16,8 +16,8 @@ from lib.methods.siamattn.objective import (
     SiamAttnObjective,
 )
 from lib.methods.siamattn.tracker import SiamAttnTracker
+from lib.methods.siamrpnpp import complete
 from lib.methods.siamrpnpp import map_pretrained as map_siamrpnpp
-from lib.methods.siamrpnpp import with_prepared_crops
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import ATROUS_RESNETS
 from lib.track import CropSettings
@@ -65,7 +65,7 @@ register_method(
         build_auxiliary=lambda config, net: SiamAttnAuxiliary(SiamAttnCriterion.from_config(config), net),
         map_trained=lambda config, checkpoint: Mapped(renamed(checkpoint).state_dict),
         map_pretrained=map_pretrained,
-        complete=with_prepared_crops,
+        complete=complete,
         added=ADDED,
         aliases=("slt_siamattn",),
         parts={"model.backbone": ATROUS_RESNETS},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TypeVar
 
@@ -9,13 +10,15 @@ from lib.config import Config, ConfigError, Part
 from lib.data.datasets import PREPARED
 from lib.methods.common import input_sizes
 from lib.methods.method import Method, register_method
-from lib.methods.siamrpnpp.config import SiamRPNConfig
+from lib.methods.siamrpnpp.config import SiamRPNConfig, misplacement
 from lib.methods.siamrpnpp.network import SiamRPN
 from lib.methods.siamrpnpp.objective import AnchorBoxLoss, AnchorCriterion, SiamRPNObjective
 from lib.methods.siamrpnpp.tracker import SiamRPNTracker, SizedRegion
 from lib.models import Checkpoint, Mapped
 from lib.models.backbones import ATROUS_RESNETS
 from lib.track import CropSettings
+
+log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Config)
 
@@ -42,14 +45,21 @@ def map_pretrained(config: SiamRPNConfig, network: SiamRPN, checkpoint: Checkpoi
     return Mapped.of_part(network, "backbone.", checkpoint.state_dict, elsewhere=("fc.*",))
 
 
-def with_prepared_crops(config: C) -> C:
-    """Training samples of PySOT's crops, where DATA.TRAIN names some, are cut from them as they are.
+def complete(config: C) -> C:
+    """The configuration with the crop style of PySOT's crops, where DATA.TRAIN names some.
+
+    A search region whose cells lie elsewhere in it than in training is warned of: all boxes would be moved.
 
     Raises:
         ConfigError: Crops are mixed with whole frames, sequence-level training is to follow targets in them, or their
             context, which the scripts decided, is stated.
     """
-    data = config.data
+    data, test = config.data, config.test
+    trained, tested = (data.template.size, data.search.size), (test.template_size, test.search_size)
+    if moved := abs(misplacement(*tested) - misplacement(*trained)):
+        text = "TEST.TEMPLATE_SIZE %d, SEARCH_SIZE %d: boxes begin %d pixels of the search region off where weights "
+        text += "that were trained at %d and %d expect them, as in PySOT; sizes in steps of 16 from these move nothing"
+        log.warning(text, *tested, moved, *trained)
     names = [*data.train.names, *data.val.names]
     crops = [name for name in names if name.partition(":")[0].upper() == PREPARED]
     if not crops:
@@ -74,7 +84,7 @@ register_method(
         build_tracker=lambda config, net: SiamRPNTracker(net, CropSettings.from_config(config), config.test),
         build_auxiliary=lambda config, network: AnchorBoxLoss(AnchorCriterion.from_config(config)),
         map_pretrained=map_pretrained,
-        complete=with_prepared_crops,
+        complete=complete,
         aliases=("slt_siamrpnpp",),
         parts={"model.backbone": ATROUS_RESNETS},
     )

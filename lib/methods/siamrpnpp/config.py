@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from lib.config import Part, require, schema
-from lib.models.heads import anchor_shapes
+from lib.models.heads import KERNEL_CELLS, anchor_shapes
 from lib.ranges import Count, NotNegative, Positive, Range, Share
 
 STRIDE = 8
@@ -24,6 +24,20 @@ def cells_of(side: int) -> int:
         side: Of the picture in pixels.
     """
     return (side - CELL_BORDER) // STRIDE
+
+
+def misplacement(template: int, search: int) -> int:
+    """How far the anchors of the best cell lie off the target; 0 for 127 and 255, and steps of 16 from these.
+
+    Args:
+        template, search: Sides in pixels.
+
+    Returns:
+        Pixels of the search region, to the right and below.
+    """
+    in_template = max(0, (cells_of(template) - KERNEL_CELLS) // 2) + KERNEL_CELLS // 2
+    in_search = CORRELATED // 2 + (cells_of(search) - CORRELATED) // 2
+    return (in_template - in_search) * STRIDE - template // 2 + search // 2
 
 
 def check_sides(template: int, search: int, section: str) -> None:

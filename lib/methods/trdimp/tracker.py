@@ -234,7 +234,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
     def init_state(self, region: TrDiMPTemplate, encoded: EncodedTemplate, boxes_xywh: Tensor) -> TrDiMPState:
         s, samples = self.settings, None
         if s.update_classifier:
-            samples = SampleMemory.begin(encoded.samples, encoded.boxes_xywh, s.memory.sample_memory_size)
+            samples = SampleMemory.init(encoded.samples, encoded.boxes_xywh, s.memory.sample_memory_size)
         return TrDiMPState(
             boxes_xywh=boxes_xywh,
             scales=self._scales(boxes_xywh),

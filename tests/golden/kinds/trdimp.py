@@ -118,7 +118,7 @@ def labels_and_losses(case: Case) -> None:
 @runner("slt_pytracking/sample_memory")
 def sample_memory(case: Case) -> None:
     c = case.config
-    memory = SampleMemory.begin(
+    memory = SampleMemory.init(
         torch.zeros(1, c["num_init"], 1, 1, 1), torch.zeros(1, c["num_init"], 4), c["memory_size"]
     )
     for hard, stored in zip(c["hard_negative_steps"], case.data["outputs"]["steps"], strict=True):

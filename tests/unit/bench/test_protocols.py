@@ -122,3 +122,26 @@ def test_a_run_that_fails_on_its_first_tracked_frame() -> None:
     marks = track(2, DriftTracker(), Supervised(skip=3), {"lost": 50, "still": 0})["lost"].marks
     assert marks is not None
     assert marks.tolist() == [1, 2, 0, 0, 1, 2, 0, 0, 1, 2, 0, 0, 1, 2]
+
+
+def test_a_start_waits_for_a_target_in_the_picture() -> None:
+    box, away = np.array([20.0, 20.0, 12.0, 10.0]), np.array([80.0, 50.0, 5.0, 5.0])
+    truth = np.tile(box, (30, 1))
+    truth[[4, 12]] = np.nan
+    truth[13] = [30.0, 20.0, 0.0, 5.0]
+    truth[14] = [-40.0, 20.0, 12.0, 10.0]
+    truth[15] = [100.0, 20.0, 12.0, 10.0]
+    known = np.ones(30, dtype=bool)
+    video = Video("a", truth, known, known, lambda i: Frame(np.zeros((60, 100, 3), np.uint8)), str)
+    protocol = Supervised()
+    assert protocol.after_frame(video, 3, (100, 60), box) is None
+    assert protocol.after_frame(video, 4, (100, 60), away) is None, "nothing is known of this frame"
+    for frame, expected in ((3, 8), (7, 16), (8, 16), (24, 29), (25, 30), (29, 30)):
+        restart = protocol.after_frame(video, frame, (100, 60), away)
+        assert restart is not None
+        assert restart.frame == expected
+        assert restart.box_xywh.tolist() == box.tolist()
+    truth[10:] = np.nan
+    restart = protocol.after_frame(video, 8, (100, 60), away)
+    assert restart is not None
+    assert restart.frame == 30, "the run is over"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,11 +71,33 @@ def test_results_without_marks_are_named() -> None:
     plain = SequenceResult("a", run([]).gt_xywh, run([]).gt_xywh, image_size_wh=(200, 100))
     with pytest.raises(MetricError, match="no marks"):
         evaluate("vot_supervised", [plain])
+    some = replace(run([]), repetitions=(plain.prediction_xywh,))
+    with pytest.raises(MetricError, match="no marks"):
+        evaluate("vot_supervised", [some])
+    unknown = run([])
+    unknown.gt_xywh[7] = np.nan
+    with pytest.raises(
+        MetricError, match="a: NaN in the ground truth of frame 7; runs that start again need it in all"
+    ):
+        evaluate("vot_supervised", [unknown])
     with pytest.raises(MetricError, match="low 20, high 10"):
         evaluate("vot_supervised", [run([])], low=20, high=10)
+
+
+def test_a_longterm_result_without_any_confidence_is_told() -> None:
+    result = replace(run([]), confidence=np.full(N, np.nan))
+    with pytest.raises(MetricError, match="no confidence is a number"):
+        evaluate("pysot_longterm", [result])
 
 
 def test_an_eao_of_no_run_is_remarked_on() -> None:
     scores = evaluate("vot_supervised", [run([])])
     assert scores.headline["eao"] == 0.0
     assert "EAO is 0" in str(scores.note)
+    assert "accuracy" not in str(scores.note)
+
+
+def test_an_accuracy_of_no_frame_is_remarked_on() -> None:
+    scores = evaluate("vot_supervised", [run([*range(1, N, 6)])], low=3, high=6)
+    assert scores.headline["accuracy"] == 0.0
+    assert "accuracy is 0 because a failure follows on every start" in str(scores.note)

@@ -245,6 +245,11 @@ def test_a_search_frame_may_be_of_another_video_of_any_data_set():
     assert torch.equal(again.search, batch.search)
 
 
+def test_masks_that_no_data_set_has_are_remarked_on(caplog):
+    sampler(TinyDataset("A"), TinyDataset("B"), masks=True)
+    assert "DATA.MASKS: there is no mask in A, B, so that none is learned" in caplog.text
+
+
 def test_a_negative_pair_shows_and_places_the_other_target():
     sets = TinyDataset("A", sequences=1), TinyDataset("B", sequences=1, box=(5.0, 5.0, 20.0, 20.0))
     source = sampler(*sets, mode="toy_negative_pairs")

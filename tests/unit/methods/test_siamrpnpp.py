@@ -16,6 +16,7 @@ from lib.data import Batch, Frame, Normalise
 from lib.deploy import fuse_network, prepare
 from lib.methods import load_experiment
 from lib.methods.siamrpnpp import AnchorCriterion, SiamRPN, SiamRPNTracker
+from lib.methods.siamrpnpp.config import misplacement
 from lib.methods.siamrpnpp.tracker import SizedRegion
 from lib.models import WeightsError
 from lib.models.layers import FuseOptions
@@ -113,6 +114,16 @@ def test_pictures_of_any_size_have_a_grid_around_their_middle(template: int, sea
     learned = experiment(f"DATA.SEARCH.SIZE={search}")
     targets = AnchorCriterion.from_config(learned.config).targets(torch.tensor([[0.4, 0.4, 0.3, 0.2]]))
     assert targets.labels.shape == (1, 5 * grid**2)
+
+
+def test_sizes_that_move_all_boxes_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    for sizes in ((127, 255), (127, 287), (63, 127), (79, 143)):
+        assert misplacement(*sizes) == 0
+    assert [misplacement(127, 263), misplacement(127, 262), misplacement(135, 255)] == [-4, 4, -4]
+    experiment("TEST.SEARCH_SIZE=143")
+    assert not caplog.text
+    experiment("TEST.SEARCH_SIZE=135")
+    assert "TEST.TEMPLATE_SIZE 63, SEARCH_SIZE 135: boxes begin 4 pixels of the search region off" in caplog.text
 
 
 def test_all_levels_learn_and_strangers_teach_the_background_alone() -> None:

@@ -13,7 +13,7 @@ from lib.track import FirstFrameAugment, Flag, LocalisationRules, SampleMemory
 def memory_of(count: int, capacity: int = 6) -> SampleMemory:
     """A row with `count` samples of the first frame."""
     features = torch.arange(count, dtype=torch.float32)[None, :, None, None, None].expand(1, count, 2, 3, 3)
-    return SampleMemory.begin(features, torch.zeros(1, count, 4), capacity)
+    return SampleMemory.init(features, torch.zeros(1, count, 4), capacity)
 
 
 def added(memory: SampleMemory, rows: list[int], value: float, rate: float = 0.1) -> SampleMemory:

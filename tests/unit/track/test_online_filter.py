@@ -162,14 +162,14 @@ TARGET = torch.tensor([[50.0, 60.0, 30.0, 30.0]], dtype=torch.float64)
 
 
 def begin(online: OnlineFilter, generator: torch.Generator) -> Any:
-    def look(around: Tensor) -> Any:
+    def search_around(around: Tensor) -> Any:
         # Half a cell aside, so that the target's middle is that of a cell.
         x, y = (around[0, :2] + around[0, 2:] / 2 - 5).tolist()
         seen = region((x, y))
         column, row = ((TARGET[0, :2] + 15 - torch.tensor([x, y])) / 10 + GRID / 2).int().tolist()
         return seen, type("Output", (), {"candidates": look_at(scene(generator, (row, column)))})
 
-    return online.begin(TARGET, look)
+    return online.init_state(TARGET, search_around)
 
 
 def test_a_look_alike_is_kept_apart_after_the_first_frame(online: OnlineFilter) -> None:
