@@ -1,4 +1,4 @@
-"""How far the ways of computing the shipped network agree on synthetic sequences, and what the metric makes of it."""
+"""Agreement of the ways of computing the shipped network on synthetic sequences, in boxes and in the metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stage 2 of CSTrack adds to stage 1 under occlusion: small networks, synthetic RGB-T, RGB-D, RGB-E, over seeds.
+"""Gain of CSTrack's stage 2 over stage 1 under occlusion: small networks, synthetic RGB-T, RGB-D, RGB-E, over seeds.
 
 Per seed: stage 1 from random weights; stage 2 from there (cstrack_s2 synthetic_small); and a control, stage 1 that goes
 on with as many frames, steps and trained parameters but for the temporal module (cstrack_s1 synthetic_control). All are
@@ -25,7 +25,7 @@ TRAININGS = {
 }
 LAYOUTS = ("lasher", "depthtrack", "visevent")
 HEADLINES = {"lasher": "auc", "depthtrack": "f_score", "visevent": "auc"}
-"""What is read of each benchmark's scores."""
+"""The scores that are read of each benchmark."""
 TRAIN_SEED, TEST_SEED = 31, 32
 HAPPENING = ("FOC", "POC", "CM", "SV")
 """In every held-out sequence."""

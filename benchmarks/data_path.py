@@ -1,4 +1,4 @@
-"""How fast training samples are made from decoded frames, against the straightforward way.
+"""Speed of making training samples from decoded frames, against the straightforward way.
 
 The straightforward way merges, greys and mirrors whole frames, pads crops and full-size masks, and makes float pictures
 on the CPU, as published training code does; with depth it colours whole maps. Both run on one core and give the same
@@ -51,7 +51,7 @@ Way = Callable[["Shot", Draws], object]
 
 @dataclass(frozen=True)
 class Shot:
-    """What a sample is made of, as decoded. depth: maps of template and search frame, in place of second pictures."""
+    """The content of a sample, as decoded. depth: maps of template and search frame, in place of second pictures."""
 
     clip: FrameSet
     depth: tuple[Depth, Depth] | None = None

@@ -45,7 +45,7 @@ def build(*overrides: str) -> tuple[Any, GDSTrack]:
 
 
 def frame(ours: GDSTrack, batch: int, repeats: int, seconds: float) -> dict[str, dict[str, Any]]:
-    """What a frame of each of `batch` sequences takes in each way."""
+    """Cost of a frame of each of `batch` sequences in each way."""
     backbone, device = ours.backbone, next(ours.parameters()).device
     plain, normalise = PlainGDSTrack(ours).eval(), Normalise(MEAN, STD).to(device)
     template, search = (
@@ -107,7 +107,7 @@ def described(cost: Any) -> dict[str, Any]:
 def training(
     phase: str, samples: int, repeats: int, seconds: float, device: torch.device, *overrides: str
 ) -> dict[str, dict[str, Any]]:
-    """What a step of a phase takes: plain with all gradients, plain with frozen weights, ours."""
+    """Cost of a step of a phase: plain with all gradients, plain with frozen weights, ours."""
     stage, number = {"1a": (1, 0), "1b": (1, 1), "2": (2, -1)}[phase]
     experiment, net = build(*(f"MODEL.STAGE=stage{stage}", *overrides))
     net.to(device).train()

@@ -1,4 +1,4 @@
-"""What pre-training, pseudo labels and the diffusion give small trackers: success on held-out videos, over seeds.
+"""Gains of small trackers by pre-training, pseudo labels and the diffusion: success on held-out videos, over seeds.
 
 A small OSTrack (ostrack synthetic_patches) and a small GDSTrack (translate_track synthetic_stage1, then
 synthetic_stage2) learn with the same steps from the same rendered RGB-T videos of one moving target, of which OSTrack
@@ -143,7 +143,7 @@ class Bench:
         return "done"
 
     def scores(self, seed: int) -> Scores:
-        """What is there of a seed."""
+        """The results of a seed that are there."""
         files = {beginning: self.folder(beginning, seed) / "scores.json" for beginning in BEGINNINGS}
         return {name: json.loads(file.read_text()) if file.is_file() else {} for name, file in files.items()}
 

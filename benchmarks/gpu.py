@@ -1,4 +1,4 @@
-"""How fast trackers are on a GPU: the network alone, a whole step, and an evaluation from JPEG files.
+"""Speed of trackers on a GPU: the network alone, a whole step, and an evaluation from JPEG files.
 
 For every configuration: a network as it was trained, called kernel by kernel (`plain`), and the two protocols, with a
 CUDA graph per batch size; `fast compiled` on request. Weights are random, frames are 1280 x 720. Beside each figure is
@@ -85,7 +85,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the card can do.
+    """The ceilings of the card.
 
     Attributes:
         products: Number format -> multiply-accumulates per second of a large matrix product.

@@ -1,4 +1,4 @@
-"""How fast a tracker step is on the CPU, against a plain implementation of the same network (`plain_ostrack.py`).
+"""Speed of a tracker step on the CPU, against a plain implementation of the same network (`plain_ostrack.py`).
 
 For every size and number of threads: time of a step (crop, network, box) and of the network alone; operations per
 frame; and which share of this machine's matrix-product rate, measured in the same run, the networks reach. Ways:

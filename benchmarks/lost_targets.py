@@ -1,4 +1,4 @@
-"""What the search for lost targets brings where targets leave the picture: native F-scores, and returns that are found.
+"""Gain of the search for lost targets where targets leave the picture: native F-scores, and returns that are found.
 
 Long sequences are rendered whose target leaves and comes back, by formulas and, with --pictures, of photographs and
 cut-outs; the shipped network tracks them with and without --reacquire. F by the protocols of DepthTrack (vot_longterm)

@@ -1,4 +1,4 @@
-"""What ONLINE changes: success with and without the filter, on rendered sequences and on clips, and its cost.
+"""Changes by ONLINE: success with and without the filter, on rendered sequences and on clips, and its cost.
 
 The shipped network tracks sequences with look-alikes, and without other objects, with ONLINE and without. Settings are
 chosen on sequences of another seed than those that are reported. Results that are there already are not made again.

@@ -108,7 +108,7 @@ class Block(nn.Module):
 
 class Backbone(nn.Module):
     STEM = 8
-    """How many of the blocks belong to the stem."""
+    """Number of the blocks that belong to the stem."""
 
     def __init__(self) -> None:
         super().__init__()

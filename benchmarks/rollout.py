@@ -1,4 +1,4 @@
-"""How fast clips are rolled out for sequence-level training, against the straightforward way.
+"""Speed of roll-outs for sequence-level training, against the straightforward way.
 
 The straightforward way decodes a batch when it is needed, cuts and normalises the crop of every tracker by itself,
 gives the network the template picture in every frame, and takes cells, boxes and overlaps in Python loops, as published

@@ -1,4 +1,4 @@
-"""What sequence-level training changes: success on held-out procedural videos, over seeds, against a control.
+"""Gain of sequence-level training: success on held-out procedural videos, over seeds, against a control.
 
 A network goes on learning, once by its own decisions and once frame by frame, with as many steps and search regions and
 the same learning rate; both are tested on videos that none of them saw. Which network (--kind):
@@ -149,7 +149,7 @@ class Bench:
         )  # fmt: skip
 
     def scores(self, kind: Kind, config: str, weights: Path, folder: Path) -> Scores:
-        """What a tracker with these weights makes of the held-out videos."""
+        """Scores of a tracker with these weights on the held-out videos."""
         save = folder / f"test_seed{self.test_seed}"
         how = ("--dataset", kind.benchmark, "--skip_missing", "--batch", "12", "--device", self.device)
         data = ("--data_dir", str(self.out / f"test_seed{self.test_seed}"))

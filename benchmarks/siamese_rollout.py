@@ -1,4 +1,4 @@
-"""How fast clips are explored for sequence-level training of SiamRPN++ and SiamAttn, against the published way.
+"""Speed of exploring clips for sequence-level training of SiamRPN++ and SiamAttn, against the published way.
 
 The published way follows one clip at a time, with a greedy and an exploring tracker; it computes the template's
 features in every frame, and a mask where the network draws some. Ours follows all clips in one batch, with the prepared

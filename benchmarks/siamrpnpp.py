@@ -48,7 +48,7 @@ def networks(method: str, device: torch.device) -> tuple[SiamRPNTracker, PlainSi
 
 
 def frame(tracker: SiamRPNTracker, plain: PlainSiamRPN, rows: int, repeats: int, seconds: float) -> dict[str, Any]:
-    """What a frame of `rows` sequences takes in each way."""
+    """Cost of a frame of `rows` sequences in each way."""
     device = tracker.device
     template, search = (torch.randint(0, 256, (rows, 3, s, s), dtype=torch.uint8, device=device) for s in (127, SIDE))
     sizes = torch.full((rows, 2), 60.0, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What a mask head adds to a trained tracker, on held-out rendered targets that turn and deform, over seeds.
+"""Gain of a mask head on a trained tracker, on held-out rendered targets that turn and deform, over seeds.
 
 The head (experiments/ostrack/synthetic_mask.yaml) learns on the features of the shipped network, which stays as it is.
 Its masks, and the smallest rectangles around them, are compared with the true ones; so are the boxes that the tracker

@@ -1,4 +1,4 @@
-"""What a training step costs: time is measured elsewhere, here are its memory and its operations."""
+"""Memory and operations of a training step; its time is measured elsewhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> float:
 
 
 def saved_mib(run: Callable[[], float]) -> float:
-    """What a step keeps for its backward pass: distinct memory of saved tensors, weights left out."""
+    """Memory that a step keeps for its backward pass: distinct saved tensors, weights left out."""
     seen: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def networks() -> tuple[TransT, PlainTransT]:
 
 
 def frame(ours: TransT, plain: PlainTransT, repeats: int, seconds: float) -> dict[str, Any]:
-    """What a frame takes in each way."""
+    """Cost of a frame in each way."""
     template, search = (torch.randint(0, 256, (1, 3, s, s), dtype=torch.uint8) for s in (128, 256))
     normalise = Normalise(MEAN, STD)
     z, x = normalise(template), normalise(search)

@@ -10,7 +10,7 @@ import numpy as np
 from synthetic import shapes
 from synthetic.figure import FigurePart, Skin
 from synthetic.palette import Palette
-from synthetic.pictures import CUTOUT, Pictures
+from synthetic.pictures import CUTOUT, PictureFolder
 from synthetic.shapes import Contours
 from synthetic.signals import STILL, Signal, wander
 
@@ -280,7 +280,7 @@ FORMS: dict[str, Form] = {
 _SHARE = {"blob": 2.5, "person": 2.5, "bag": 1.5, "vehicle": 1.5, "animal": 1.5, "hoop": 0.5, "sign": 0.5, "star": 0.5}
 
 
-def pick_form(rng: np.random.Generator, pictures: Pictures | None = None) -> str:
+def pick_form(rng: np.random.Generator, pictures: PictureFolder | None = None) -> str:
     if pictures is not None and rng.random() < 0.45:
         return CUTOUT
     share = np.array([_SHARE.get(name, 1.0) for name in FORMS])
@@ -288,7 +288,7 @@ def pick_form(rng: np.random.Generator, pictures: Pictures | None = None) -> str
 
 
 def build_parts(
-    rng: np.random.Generator, form: str, colours: Palette, bend: float, pictures: Pictures | None = None
+    rng: np.random.Generator, form: str, colours: Palette, bend: float, pictures: PictureFolder | None = None
 ) -> tuple[FigurePart, ...]:
     """The parts of one object of the given form; `bend` (0..1) is the strength of its deformation."""
     if pictures is None:

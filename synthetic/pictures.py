@@ -21,7 +21,7 @@ CUTOUT = "cutout"
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class PictureFolder:
     """A folder with photographs in `photos/` and pictures with transparency in `cutouts/`.
 
     Attributes:
@@ -47,7 +47,7 @@ class Pictures:
 
 
 @lru_cache(maxsize=4)
-def open_pictures(folder: str) -> Pictures:
+def open_pictures(folder: str) -> PictureFolder:
     """The pictures of a folder; ValueError where it has none."""
     found = [tuple(sorted(str(p) for p in (Path(folder) / kind).glob("*.*"))) for kind in ("photos", "cutouts")]
     if not all(found):
@@ -55,7 +55,7 @@ def open_pictures(folder: str) -> Pictures:
             f"pictures {folder!r}: expected photographs in {folder}/photos and pictures with transparency in "
             f"{folder}/cutouts; python scripts/collect_pictures.py fills such a folder from free packages"
         )
-    return Pictures(*found)
+    return PictureFolder(*found)
 
 
 @lru_cache(maxsize=128)

@@ -11,7 +11,7 @@ from synthetic.effects import PhotoSettings, camcorder, draw_photo_settings
 from synthetic.figure import Camera, Figure, FigurePart, Wave, bounds, inverse
 from synthetic.forms import build_parts, pick_form
 from synthetic.palette import Palette, any_material, near, object_palette
-from synthetic.pictures import Pictures, open_pictures
+from synthetic.pictures import PictureFolder, open_pictures
 from synthetic.scene import MARGIN, Backdrop, photo_backdrop, plan_backdrop
 from synthetic.signals import STILL, Bump, Signal, shake, stream, wander
 
@@ -143,7 +143,7 @@ def _excursion(rng: np.random.Generator, x: Signal, config: WorldConfig, size: f
     return x.plus(Bump(start, max(4.0, min(rise, 1.5 * abs(height) / (0.3 * size))), hold, float(height)))
 
 
-def _form(config: WorldConfig, seed: int, pictures: Pictures | None) -> str:
+def _form(config: WorldConfig, seed: int, pictures: PictureFolder | None) -> str:
     """The form of the target and of its look-alikes; people walk in every fifth lifelike world."""
     rng = stream(seed, "form")
     return "person" if config.lifelike and stream(seed, "people").random() < 0.2 else pick_form(rng, pictures)
@@ -155,7 +155,7 @@ def _target(
     seed: int,
     colours: Palette,
     camera: Camera,
-    pictures: Pictures | None,
+    pictures: PictureFolder | None,
 ) -> Figure:
     rng = stream(seed, "target")
     w, h, n = config.width, config.height, config.length
@@ -242,7 +242,7 @@ def _distractors(
     seed: int,
     colours: Palette,
     target: Figure,
-    pictures: Pictures | None,
+    pictures: PictureFolder | None,
 ) -> tuple[list[Figure], list[Figure]]:
     """Others, and the look-alikes: the target's own form in nearly its colours, on paths of their own."""
     rng = stream(seed, "distractors")
@@ -288,7 +288,7 @@ def _occluder(
     camera: Camera,
     target: Figure,
     full: bool,
-    pictures: Pictures | None,
+    pictures: PictureFolder | None,
 ) -> Figure:
     """Something in front that the target meets at one moment: it passes by, or stands in the scene."""
     n = config.length

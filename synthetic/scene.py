@@ -14,7 +14,7 @@ from synthetic.draw import draw_figure, paint_part
 from synthetic.figure import Figure
 from synthetic.forms import build_parts, pick_form
 from synthetic.palette import Palette, any_material, material, object_palette, ramp
-from synthetic.pictures import Pictures, colours_of, piece, read_photo
+from synthetic.pictures import PictureFolder, colours_of, piece, read_photo
 from synthetic.signals import Signal, stream
 
 MARGIN = 1.5
@@ -115,7 +115,7 @@ def _above(rng: np.random.Generator, base: Image, h: int, w: int, indoor: bool) 
     return _blend(base, far, 127 + (ridge - np.arange(h)[:, None]) * 80)
 
 
-def _thing(rng: np.random.Generator, w: int, h: int, pictures: Pictures | None) -> Figure:
+def _thing(rng: np.random.Generator, w: int, h: int, pictures: PictureFolder | None) -> Figure:
     colours = object_palette(rng) if rng.random() < 0.6 else any_material(rng, 3)
     size = float(np.exp(rng.uniform(np.log(0.03), np.log(0.22)))) * h
     form = pick_form(rng, pictures) if size > 0.07 * h else _SMALL_FORMS[rng.integers(len(_SMALL_FORMS))]
@@ -131,7 +131,7 @@ def _thing(rng: np.random.Generator, w: int, h: int, pictures: Pictures | None) 
     )
 
 
-def photo_backdrop(seed: int, backdrop: Backdrop, pictures: Pictures) -> Backdrop:
+def photo_backdrop(seed: int, backdrop: Backdrop, pictures: PictureFolder) -> Backdrop:
     """The same plan over a photograph, in three worlds of four."""
     rng = stream(seed, "photo")
     photo = pictures.photos[rng.integers(len(pictures.photos))]
@@ -149,7 +149,7 @@ def _photo_canvas(seed: int, photo: str, h: int, w: int) -> Image:
     return canvas
 
 
-def paint_scene(backdrop: Backdrop, width: int, height: int, pictures: Pictures | None = None) -> Scene:
+def paint_scene(backdrop: Backdrop, width: int, height: int, pictures: PictureFolder | None = None) -> Scene:
     """Paint the scene for frames of width x height pixels."""
     rng = np.random.default_rng(backdrop.seed)
     w, h = int(width * MARGIN), int(height * MARGIN)

@@ -201,7 +201,7 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What was compared, and what was left out."""
+        """Sentences on the compared sequences, and on those that are left out."""
         unscored, scores = self.unscored, self.runs[0].scores
         known = {*scores.names, *(name for _, name in unscored)}
         left_out = [s.name for s in self.sequences if s.name not in known]

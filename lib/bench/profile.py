@@ -338,7 +338,7 @@ def _decode_time(tracker: Tracker, state: State, frame: Frame, device: torch.dev
 
 
 def _setting(device: torch.device) -> dict[str, str]:
-    """What the times depend on: versions, processor, threads."""
+    """Versions, processor and threads, on which the times depend."""
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),

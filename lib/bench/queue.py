@@ -39,7 +39,7 @@ class WorkersFailedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the display shows of a finished run: its main score in percent, and a remark on it."""
+    """Figures of a finished run for the display: its main score in percent, and a remark on it."""
 
     score: float | None = None
     note: str = ""

@@ -362,7 +362,9 @@ def best_of(trials: Sequence[Trial]) -> int:
         MetricError: None has scores.
     """
     if all(trial.scored is None for trial in trials):
-        reason = next((f"{run}: {why}" for t in trials for run, why in t.failures.items()), "nothing can be scored")
+        reason = next(
+            (f"{run}: {reason}" for t in trials for run, reason in t.failures.items()), "nothing can be scored"
+        )
         raise MetricError(f"every setting failed; the first one, {reason}")
     return max(range(len(trials)), key=lambda i: trials[i].score)
 

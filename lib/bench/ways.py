@@ -77,7 +77,7 @@ class Way:
 
 @dataclass(frozen=True)
 class WayTiming:
-    """What one way reached.
+    """Speed and agreement of one way.
 
     Attributes:
         way: The way.

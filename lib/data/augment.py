@@ -345,7 +345,7 @@ def plan_crop(
 
     Args:
         frame: The frame that is cropped.
-        kind: Whether the crop is a template or a search region.
+        kind: Template or search region.
         augmentations: The transforms.
         sample_changes, crop_changes: See `Draws` and `CropDraw`.
     """

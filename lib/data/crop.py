@@ -102,7 +102,7 @@ class CropPlan:
 
     Attributes:
         frame: The frame that is cropped.
-        kind: Whether the crop is a template or a search region.
+        kind: Template or search region.
         edits: Changes of the colours of its RGB and auxiliary picture before the crop is cut.
         mirrored: Exchange left and right of the whole frame before the crop is cut.
         flipped: Exchange left and right of the finished crop.

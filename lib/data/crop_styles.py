@@ -103,7 +103,7 @@ class WholePixelStyle(CropStyle):
         )
 
     def cuts(self, frames: Sequence[Frame], regions: Sequence[CropRegion], borders: Tensor | None = None) -> list[Cut]:
-        """What `resize_cuts` reads, the pictures of one frame after those of the frame before.
+        """Input of `resize_cuts`, the pictures of one frame after those of the frame before.
 
         Args:
             frames, regions, borders: See `crop_pixels`.

@@ -51,7 +51,7 @@ TROUBLE = (
         "the disk is full, a file could not be written",
     ),
 )
-"""What messages of PyTorch and the system hold when the machine is short of something -> a sentence."""
+"""Words in messages of PyTorch and the system when the machine is short of something -> a sentence."""
 
 
 def machine_trouble(error: BaseException) -> str:

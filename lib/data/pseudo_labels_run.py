@@ -44,7 +44,7 @@ FAST, SLOW, SHORTEST, LONGEST, FIRST = 16, 8, 2, 6, 4
 
 @dataclass(frozen=True)
 class LabelJob:
-    """What to label and how.
+    """Videos to label, and the settings.
 
     Attributes:
         dataset: The videos.
@@ -188,7 +188,7 @@ def label_video(job: LabelJob, index: int) -> dict[str, Any]:
     """Label one video.
 
     Args:
-        job: What to label and how.
+        job: Videos to label, and the settings.
         index: Number of the video.
 
     Returns:
@@ -242,7 +242,7 @@ def make_labels(
     """Label all videos that have no file yet, and write the label file.
 
     Args:
-        job: What to label and how.
+        job: Videos to label, and the settings.
         workers: Number of processes.
         restart: Label all videos again.
         progress: Called with a number of videos just finished.

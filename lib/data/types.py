@@ -100,7 +100,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Qualities:
-    """How far the boxes of a video can be trusted that no annotator drew (USOT, ICCV 2021, as GDSTrack draws by them).
+    """Quality of the boxes of a video that no annotator drew (USOT, ICCV 2021, as GDSTrack draws by them).
 
     Attributes:
         picked: Share of the evaluated frames whose box was found in the optical flow, above 0; the others are

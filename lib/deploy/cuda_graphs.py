@@ -83,7 +83,7 @@ class GraphedCall:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """What nested dataclasses, mappings, lists and tuples are made of, in order.
+    """The leaves of nested dataclasses, mappings, lists and tuples, in order.
 
     Args:
         value: One of these, or a leaf itself.

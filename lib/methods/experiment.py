@@ -109,7 +109,7 @@ class Experiment:
         return tracker
 
     def tracker_builder(self) -> Callable[[Any, Any], Tracker]:
-        """What builds the tracker of a configuration and a network.
+        """The builder of the tracker, from a configuration and a network.
 
         Raises:
             ConfigError: the method has none.

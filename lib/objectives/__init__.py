@@ -8,7 +8,7 @@ from lib.objectives.base import (
     SplittingObjective,
     WeightedLosses,
 )
-from lib.objectives.distillation import DistillationObjective, Recorded
+from lib.objectives.distillation import Distillable, DistillationObjective, Recorded
 from lib.objectives.frame_level import BoxCriterion, CellCriterion, SelfDistillation
 from lib.objectives.sequence_level import (
     POLICIES,

@@ -232,7 +232,7 @@ class Benchmark:
 
     @property
     def modality(self) -> Modality:
-        """What a frame has besides RGB."""
+        """Kind of the pictures that a frame has besides RGB."""
         return reader_class(self.spec).modality
 
     @property

@@ -178,8 +178,8 @@ def read_tracks(file: Path) -> list[StoredTrack]:
     try:
         table = json.loads(file.read_bytes())
     except FileNotFoundError:
-        how = "make them with tracking/make_pseudo_labels.py (docs/pseudo_labels.md)"
-        raise FileNotFoundError(f"there are no pseudo labels at {file}; {how}") from None
+        hint = "make them with tracking/make_pseudo_labels.py (docs/pseudo_labels.md)"
+        raise FileNotFoundError(f"there are no pseudo labels at {file}; {hint}") from None
     except (ValueError, RecursionError) as error:
         raise AnnotationError(f"{file}: not readable as JSON, it may be cut short ({error})") from None
     form = "expected {video: {track: {frame: [9 numbers], ..., 'meta': {...}}}}"

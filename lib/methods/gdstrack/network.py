@@ -152,7 +152,7 @@ class GDSTrack(nn.Module):
         return Fused(tokens, self._map(_both(first)), self._map(_both(second) + projected))
 
     def conditions(self, fused: Fused) -> Conditions:
-        """What the diffusion depends on."""
+        """The conditions of the diffusion."""
         visible, infrared = self.projector2(fused.tokens).unbind(1)
         return Conditions(self._map(visible), self._map(infrared), fused.level)
 

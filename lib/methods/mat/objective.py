@@ -51,7 +51,7 @@ class TransferObjective:
 
     @torch.no_grad()
     def pictures(self, network: AppearanceTransfer, batch: Batch) -> dict[str, Tensor]:
-        """What the network reads, predicts and should predict, for a person; masks are the same at every call.
+        """Pictures that the network reads, predicts and should predict, for a person; masks are the same at every call.
 
         Args:
             network: the one that learns.

@@ -23,7 +23,7 @@ from lib.models.backbones import ATROUS_RESNETS
 from lib.track import CropSettings
 
 ADDED = ("feature_enhance.*", "feature_fusion.*", "refine_head.*", "mask_head.*")
-"""What SiamAttn has beyond SiamRPN++."""
+"""Parameters that SiamAttn has in addition to SiamRPN++."""
 
 
 def build_network(config: SiamAttnConfig, training: bool) -> SiamAttn:

@@ -37,7 +37,7 @@ class AnchorCriterion:
         return cls(matcher, side, t.cls_weight, t.loc_weight)
 
     def targets(self, boxes_xywh: Tensor, negative: Tensor | None = None) -> AnchorTargets:
-        """What the anchors are to learn.
+        """Targets of the anchors.
 
         Args:
             boxes_xywh: [B, 4] in units of the search region's side.

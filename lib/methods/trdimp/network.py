@@ -206,7 +206,7 @@ class TrDiMP(nn.Module):
         return apply_filter(decoded[:, None], weights)[:, 0]
 
     def modulation(self, features: ImageFeatures, boxes_xywh: Tensor) -> Tensor:
-        """What the box regressor knows of the targets.
+        """The box regressor's features of the targets.
 
         Args:
             features: Of N reference crops.
