@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lib.data import FrameSet, iou_xywh
 from lib.track.state import S
-from lib.track.tracker import Policy, R, StagedTracker, T
+from lib.track.tracker import Policy, R, StagedTracker, T, checked_boxes
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,21 @@ def roll_out(
         update: Run the tracker's `update` after every frame.
 
     Raises:
-        ValueError: For a head that leaves no choice.
+        ValueError: For a head that leaves no choice, a clip with a single real frame, or one that begins without a box.
     """
     count, length = len(clips), max(len(c.search) for c in clips)
+    lengths = [min(c.real_length, len(c.search)) for c in clips]
+    if min(lengths) < 2:
+        name = clips[lengths.index(min(lengths))].name
+        raise ValueError(f"{name} has a single frame: there is nothing to track in it")
     shown = [[min(t, len(c.search) - 1) for t in range(length)] for c in clips]
     boxes_of = [torch.from_numpy(c.search_boxes[places]) for c, places in zip(clips, shown, strict=True)]
     truth = torch.stack(boxes_of, dim=1).double()
-    real = torch.tensor([[t < min(c.real_length, len(c.search)) for c in clips] for t in range(1, length)])
+    real = torch.tensor([[t < n for n in lengths] for t in range(1, length)])
     template = tracker.crop_template(
         [c.template[0] for c in clips], torch.stack([torch.from_numpy(c.template_boxes[0]) for c in clips])
     )
-    start = truth[0].clone()
+    start = checked_boxes([c.search[0] for c in clips], truth[0])
     state = tracker.init_state(template, tracker.encode_template(template), start).select([*range(count)] * 2)
     masked = any(c.search_masks is not None for c in clips)
     regions: list[R] = []

@@ -139,7 +139,7 @@ def supervised_note(scores: Scores) -> str | None:
             f"EAO is 0 because no run is as long as {scores.thresholds[EAO][0]:.0f} frames (metric option low)"
         )
     if not scores.weights[ACCURACY].sum():
-        notes.append("accuracy is 0 because a failure follows on every start before frames count (option burn_in)")
+        notes.append("accuracy is 0 because no frame is later than burn_in after a start (metric option burn_in)")
     return "; ".join(notes) or None
 
 

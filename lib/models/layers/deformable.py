@@ -153,14 +153,15 @@ def _pooled(
     """`deform_roi_pool` of all RoIs at once.
 
     The samples of a bin lie on a lattice, so that its weights on the cells are products of weights along both axes: a
-    bin is a weighted bag of at most 64 cells, and no sample of all channels is ever held.
+    bin is a weighted bag of at most 64 cells, and no sample of all channels is ever held. Places are in float32 at
+    least: a half-precision number is too coarse for them.
     """
-    height, width = features.shape[-2:]
-    corners = rois_xyxy.to(features)
+    (height, width), exact = features.shape[-2:], torch.promote_types(features.dtype, torch.float32)
+    corners = rois_xyxy.to(exact)
     corners = torch.trunc(corners.add(corners.sign(), alpha=0.5))
     low, high = corners[:, :2] * scale - 0.5, (corners[:, 2:] + 1) * scale - 0.5
     sides = (high - low).clamp(min=SMALLEST_SIDE)
-    bins = torch.arange(size, device=features.device, dtype=features.dtype)
+    bins = torch.arange(size, device=features.device, dtype=exact)
     places = torch.stack([bins.expand(size, size), bins[:, None].expand(size, size)])
     starts = low[..., None, None] + places * (sides / size)[..., None, None]
     if offsets is not None:
@@ -168,7 +169,7 @@ def _pooled(
     lattice, weights = _lattice(starts, sides / size, (width, height))
     cells = lattice[:, 1, ..., :, None] * width + lattice[:, 0, ..., None, :]
     cells = cells + (rows * (height * width))[:, None, None, None, None]
-    weights = weights[:, 1, ..., :, None] * weights[:, 0, ..., None, :]
+    weights = (weights[:, 1, ..., :, None] * weights[:, 0, ..., None, :]).to(features.dtype)
     table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
     bags = F.embedding_bag(
         cells.flatten(0, 2).flatten(1), table, mode="sum", per_sample_weights=weights.flatten(0, 2).flatten(1)

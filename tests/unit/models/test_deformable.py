@@ -87,6 +87,15 @@ def test_pooling_agrees_with_the_definition_sample_by_sample() -> None:
 
 
 @pytest.mark.slow
+def test_places_stay_exact_where_features_are_in_half_precision() -> None:
+    torch.manual_seed(0)
+    maps, rows = torch.randn(2, 3, 63, 63).to(torch.bfloat16), torch.tensor([0, 1, 1, 0])
+    rois = torch.tensor([[131.4, 10.2, 190.0, 70.6], [-20, -8, 30, 40], [70.6, 150.5, 140, 230], [201, 3, 254, 254]])
+    found, expected = (deform_roi_pool(x, rows, rois, 16, 63 / 255) for x in (maps, maps.float()))
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+
+
 def test_gradients_of_features_and_offsets() -> None:
     maps, rows, rois, offsets = example()
     maps.requires_grad_()

@@ -171,3 +171,11 @@ def test_a_roll_out_updates_trackers_where_that_is_requested(update: bool) -> No
     track.update = counted  # type: ignore[method-assign, assignment]
     roll_out(track, CLIPS, best, update=update)
     assert seen == ([4, 4, 4] if update else [])
+
+
+def test_clips_that_cannot_be_followed_are_named() -> None:
+    with pytest.raises(ValueError, match=r"made/clip2.* has a single frame: there is nothing to track in it"):
+        roll_out(tracker(), [CLIPS[0], replace(CLIPS[1], real_length=1)], best)
+    nowhere = replace(CLIPS[0], search_boxes=np.zeros_like(CLIPS[0].search_boxes))
+    with pytest.raises(ValueError, match=r"initial box 0 is \[0.0, 0.0, 0.0, 0.0\]"):
+        roll_out(tracker(), [nowhere], best)
