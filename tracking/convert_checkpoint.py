@@ -14,7 +14,7 @@ from lib.files import write_bytes
 from lib.methods import load_experiment
 from lib.models import Checkpoint, WeightsError, difference, read_checkpoint, save_release
 
-SUFFIXES = (".pth.tar", ".pth", ".pt", ".tar", ".ckpt")
+ENDINGS = (".pth.tar", ".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".npz", ".bin")
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -23,7 +23,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "with FILE.json next to it. The weights keep their names and values; optimizer state is not carried over."
     )
     parser.add_argument("file", type=Path, help="the published checkpoint")
-    parser.add_argument("--output", type=Path, help="where to write, without suffix (default: next to the file)")
+    parser.add_argument("--output", type=Path, help="where to write (default: next to the file)")
     parser.add_argument("--key", help="the entry that holds the weights (default: net, model, state_dict or network)")
     parser.add_argument(
         "--published",
@@ -40,6 +40,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def without_ending(path: Path) -> Path:
+    """The path without the ending of a file of weights."""
+    ending = next((e for e in ENDINGS if path.name.endswith(e)), "")
+    return path.with_name(path.name.removesuffix(ending))
+
+
 def publish(options: argparse.Namespace, found: Checkpoint) -> None:
     """Write a file that the official code reads: weights under `net` and their published names."""
     script, config = options.published
@@ -52,7 +58,8 @@ def publish(options: argparse.Namespace, found: Checkpoint) -> None:
                 f"{options.file}: {strange[0]} is no name of {options.like}, so it is of another network"
             )
         state = {**like, **state}
-    target = (options.output or options.file).with_suffix(".pth")
+    stem = without_ending(options.output or options.file)
+    target = stem.with_name(f"{stem.name}.pth")
     if target.resolve() in {p.resolve() for p in (options.file, options.like) if p is not None}:
         raise WeightsError(f"{target}: this would overwrite what was read; name another place with --output")
     buffer = io.BytesIO()
@@ -70,9 +77,7 @@ def run(options: argparse.Namespace) -> None:
     if options.published is not None:
         publish(options, read_checkpoint(options.file, options.key))
         return
-    name = options.file.name
-    suffix = next((s for s in SUFFIXES if name.endswith(s)), options.file.suffix)
-    stem = options.output or options.file.with_name(name.removesuffix(suffix))
+    stem = without_ending(options.output or options.file)
     if stem.with_name(f"{stem.name}.safetensors").resolve() == options.file.resolve():
         raise WeightsError(f"{options.file}: this is safetensors already; name another place with --output")
     found = read_checkpoint(options.file, options.key)

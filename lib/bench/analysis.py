@@ -322,6 +322,8 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
                 if result.passes:  # the first run as one row per frame, NaN where it has not been
                     boxes[result.name] = np.full((len(result.gt_xywh), 4), np.nan)
                     boxes[result.name][list(result.passes[0])] = rows[: len(result.passes[0])]
+                if result.gt_corners is not None:
+                    continue  # a box around a turned target says nothing of its size
                 bias = size_bias(boxes[result.name], result.gt_xywh)
                 if bias is not None:
                     biases[result.name] = bias

@@ -69,7 +69,10 @@ class RunComparison:
         return not (self.only_a or self.only_b or any(s.differs for s in self.sequences))
 
 
-CAUSES = ("benchmark", "config_hash", "weights", "protocol", "dtype", "device", "batch", "workers", "versions", "host")
+CAUSES = (
+    "benchmark", "second_picture", "config_hash", "weights", "protocol", "engine", "dtype", "device", "batch",
+    "workers", "versions", "host",
+)  # fmt: skip
 """Entries of a manifest that can explain a difference."""
 
 

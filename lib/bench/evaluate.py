@@ -154,6 +154,7 @@ class Scored:
         """Remarks that belong to the numbers."""
         count, complete = len(self.filed.names), self.benchmark.complete
         counted = f"these are {count} sequences, {self.benchmark.title} has {complete}" if complete else ""
+        counted = counted.replace("these are 1 sequences", "this is 1 sequence")
         notes = [counted if count != complete else "", self.benchmark.note, self.filed.note]
         return [note for note in notes if note]
 
@@ -490,6 +491,7 @@ def _manifest(job: EvalJob, state: str) -> dict[str, Any]:
         "state": state,
         "benchmark": job.benchmark.name,
         "data": str(job.paths.dataset(job.benchmark.spec)),
+        "second_picture": job.benchmark.second_picture,
         "tracker": {"script": script, "config": config, "run_id": job.run_id},
         "identity": job.identity.plain(),
         "hash": job.identity.hash,

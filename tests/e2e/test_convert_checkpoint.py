@@ -26,6 +26,8 @@ def test_a_published_file_becomes_safetensors(tmp_path: Path) -> None:
     found = read_checkpoint(tmp_path / "OSTrack_ep0300.safetensors")
     assert found.state_dict["w"].tolist() == [0, 1, 2]
     assert (found.metadata["epoch"], found.metadata["converted_from"]) == (300, file.name)
+    assert convert(file, "--output", tmp_path / "named.safetensors").returncode == 0
+    assert {p.name for p in tmp_path.glob("named*")} == {"named.safetensors", "named.json"}
 
 
 def test_weights_go_back_under_published_names(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_zip_next_to_the_default_folder_is_found(local_yaml: Path, tmp_path: Pat
     ("text", "message"),
     [
         ("data_dir: /d\nlasott: /x\n", r"local\.yaml:2: unknown key 'lasott'; did you mean 'lasot'\?"),
+        ("lasot_dir: /x\n", r"local\.yaml:1: unknown key 'lasot_dir'; did you mean 'lasot'\?"),
         ("lasot: /x\nlasot: /y\n", r"local\.yaml:2: key 'lasot' is set twice"),
         ("lasot: [/x, /y]\n", r"local\.yaml:1: 'lasot' expects one folder"),
         ("- lasot\n", "expected lines of the form"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -234,6 +234,12 @@ class Benchmark:
     def modality(self) -> Modality:
         """Kind of the pictures that a frame has besides RGB."""
         return reader_class(self.spec).modality
+
+    @property
+    def second_picture(self) -> dict[str, Any] | None:
+        """How the second picture of a frame is read (`AuxRecipe`); None for RGB."""
+        recipe = getattr(reader_class(self.spec), "recipe", None)
+        return None if recipe is None else asdict(recipe)
 
     @property
     def complete(self) -> int | None:

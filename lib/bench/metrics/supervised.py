@@ -133,11 +133,11 @@ def aggregate_supervised(
 
 def supervised_note(scores: Scores) -> str | None:
     """Remark on sequences that are too short, and on failures that are too close, for a measure."""
-    notes = []
+    notes, low = [], round(scores.thresholds[EAO][0])
     if not scores.weights[EAO].sum(axis=0)[0]:
-        notes.append(
-            f"EAO is 0 because no run is as long as {scores.thresholds[EAO][0]:.0f} frames (metric option low)"
-        )
+        notes.append(f"EAO is 0 because no run is as long as {low} frames (metric option low)")
+    elif max(s.frames for s in scores.sequences) < low:
+        notes.append(f"EAO is of failed runs alone, since no sequence is as long as {low} frames (metric option low)")
     if not scores.weights[ACCURACY].sum():
         notes.append("accuracy is 0 because no frame is later than burn_in after a start (metric option burn_in)")
     return "; ".join(notes) or None

@@ -94,6 +94,8 @@ def test_an_eao_of_no_run_is_remarked_on() -> None:
     scores = evaluate("vot_supervised", [run([])])
     assert scores.headline["eao"] == 0.0
     assert "EAO is 0" in str(scores.note)
+    assert "of failed runs alone" in str(evaluate("vot_supervised", [run([12])], low=N + 1, high=N + 9).note)
+    assert evaluate("vot_supervised", [run([12])], low=10, high=20).note is None
     assert "accuracy" not in str(scores.note)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,6 +88,8 @@ def test_confidence_is_kept_next_to_depthtracks_boxes(tmp_path: Path) -> None:
     outcome = tracked(tmp_path, "depthtrack")
     assert outcome.scored is not None
     assert set(outcome.scored.filed.headline) == {"f_score", "precision", "recall"}
+    manifest = json.loads((outcome.folder / "manifest.json").read_text())
+    assert manifest["second_picture"] == {"kind": "depth", "clip": True, "style": "colormap"}
     assert (outcome.folder / "a/a_001_confidence.value").read_text().split("\n")[:2] == ["", "0.5"]
     (sequence, _) = outcome.sequences
     assert sequence.present is not None
