@@ -67,6 +67,40 @@ def test_a_failure_in_the_first_tracked_frame_and_one_before_the_end() -> None:
     assert np.isfinite(list(scores.headline.values())).all()
 
 
+def by_hand(name: str, overlaps: str, marks: list[int] | None, confidence: list[float] | None = None) -> SequenceResult:
+    """One frame per letter: a hit "=" (overlap 1), half a box off "-" (1/3), nothing there "." or absent "?"."""
+    truth = np.tile([50.0, 40.0, 9.0, 9.0], (len(overlaps), 1))  # 100 pixels
+    found = truth + np.array([[5.0 if letter == "-" else 0.0, 0, 0, 0] for letter in overlaps])
+    found[[letter == "." for letter in overlaps]] = np.nan
+    truth[[letter == "?" for letter in overlaps]] = np.nan
+    given = None if confidence is None else np.array(confidence)
+    known = () if marks is None else (np.array(marks),)
+    return SequenceResult(name, truth, found, image_size_wh=(200, 100), confidence=given, marks=known)
+
+
+def test_measures_of_two_short_runs_by_hand() -> None:
+    # Fragments without their first frames: (1, 1/3, 0, 0, ...) that failed, (1) and (1/3, 1/3, 1/3, 1/3, 1/3).
+    failed = by_hand("a", ".=-......=", [1, -1, -1, 2, 0, 0, 0, 0, 1, -1])
+    whole = by_hand("b", ".-----", [1, -1, -1, -1, -1, -1])
+    found = evaluate("vot_supervised", [failed, whole], low=3, high=6, burn_in=1).headline
+    # Two to five frames after the first: means of 2/3, 4/9, 1/3, 4/15 and 1/3.
+    assert found["eao"] == pytest.approx(100 * (1 / 2 + 7 / 18 + 1 / 3 + 3 / 10) / 4)
+    assert found["accuracy"] == pytest.approx(100 * (1 + 1 / 3 + 1 + 5 / 3) / 8)
+    assert found["robustness"] == pytest.approx(100 / 16)
+
+
+def test_longterm_measures_of_two_short_videos_by_hand() -> None:
+    first = by_hand("a", "==-?", None, [np.nan, 0.9, 0.2, 0.8])
+    alone = evaluate("pysot_longterm", [first]).headline
+    # At 0.9: one hit of one frame, and of three with the target.
+    assert [alone[k] for k in ("f_score", "precision", "recall")] == pytest.approx([50, 100, 100 / 3])
+    both = evaluate("pysot_longterm", [first, by_hand("b", "=-", None, [np.nan, 0.5])]).headline
+    # At 0.2: precisions 4/9 and 1/3, recalls 4/9 and 1/6.
+    assert both["precision"] == pytest.approx(100 * 7 / 18)
+    assert both["recall"] == pytest.approx(100 * 11 / 36)
+    assert both["f_score"] == pytest.approx(100 * 77 / 225)
+
+
 def test_results_without_marks_are_named() -> None:
     plain = SequenceResult("a", run([]).gt_xywh, run([]).gt_xywh, image_size_wh=(200, 100))
     with pytest.raises(MetricError, match="no marks"):
