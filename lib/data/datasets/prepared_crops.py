@@ -12,13 +12,25 @@ import numpy as np
 
 from lib.data.datasets.base import Annotation, StoredDataset
 from lib.data.datasets.frames import FrameFiles, Listed
-from lib.data.io import AnnotationError, expect_form
+from lib.data.io import AnnotationError, DecodeError, expect_form
 from lib.data.store import Store, open_store
-from lib.data.types import Boxes
+from lib.data.types import Boxes, Frame
 
 PREPARED = "PYSOT511"
 SIDE, TEMPLATE = 511, 127
 FOLDER = "crop511"
+
+
+class CropFiles(FrameFiles):
+    """Crops, all of one size."""
+
+    def read(self, index: int) -> Frame:
+        """As `FrameFiles.read`; DecodeError also for a picture that is no crop of 511 pixels."""
+        found = super().read(index)
+        if found.size_hw != (SIDE, SIDE):
+            height, width = found.size_hw
+            raise DecodeError(f"{self.path(index)}: a picture of {width} x {height}; crops have {SIDE} x {SIDE} pixels")
+        return found
 
 
 class PreparedCrops(StoredDataset):
@@ -64,7 +76,7 @@ class PreparedCrops(StoredDataset):
     def _read(self, index: int) -> Annotation:
         boxes = self._tracks[index][3]
         valid = np.ones(len(boxes), dtype=bool)
-        return Annotation(boxes, valid, valid, FrameFiles(self.store, self._files(index)))
+        return Annotation(boxes, valid, valid, CropFiles(self.store, self._files(index)))
 
 
 def _size(box: Sequence[float]) -> tuple[float, float]:

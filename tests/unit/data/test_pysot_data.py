@@ -18,6 +18,7 @@ from lib.data import (
     CROP_STYLES,
     AnnotatedClipSampler,
     AnnotationError,
+    DecodeError,
     Frame,
     FrameSet,
     InvalidSampleError,
@@ -151,6 +152,9 @@ def test_prepared_crops_are_read_by_their_json(tmp_path: Path, size: int) -> Non
         config(f"DATA.TRAIN.DATASETS_NAME=['{name}', SYNTHETIC_train]", "DATA.TRAIN.DATASETS_RATIO=[1, 1]")
     with pytest.raises(ConfigError, match="follows targets through whole frames, not PYSOT511"):
         load_experiment("slt_siamrpnpp", "slt_synthetic", (mix,))
+    cv2.imwrite(str(folder / "000004.00.x.jpg"), np.full((300, 300, 3), 90, np.uint8))
+    with pytest.raises(DecodeError, match=r"000004\.00\.x\.jpg: a picture of 300 x 300; crops have 511 x 511 pixels"):
+        video.read_frame(1)
     (folder / "000000.00.x.jpg").unlink()
     with pytest.raises(AnnotationError, match=r"the crops that it names are not there, such as .*000000\.00\.x\.jpg"):
         build_dataset(name, SimpleNamespace())  # type: ignore[arg-type]
