@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lib.catalogue import DatasetSpec, Subset
-from lib.data.datasets.base import Annotation, positive, read_flags
+from lib.data.datasets.base import Annotation, positive, read_flags, read_text
 from lib.data.datasets.folders import LasotDataset, VotDataset
 from lib.data.datasets.frames import FrameFiles, listed_files
 from lib.data.io import AnnotationError
@@ -95,6 +95,14 @@ class OwnDataset(LasotDataset):
 
     def read_truth(self, key: str) -> Boxes:
         boxes = VotDataset.read_truth(self, key)  # type: ignore[arg-type]
+        rows = [re.split(r"[\s,;]+", line.strip()) for line in read_text(self.store, key).strip().splitlines()]
+        first = [row[0] for row in rows]
+        numbered = first[0].isdecimal() and first == [str(int(first[0]) + i) for i in range(len(first))]
+        if numbered and len(rows) > 1 and len(rows[0]) not in (4, 8):
+            raise AnnotationError(
+                f"{self.store.describe(key)}: rows begin with the numbers of frames ({first[0]}, {first[1]}, ...); "
+                "expected x, y, w, h or a polygon and nothing in front"
+            )
         if (negative := (boxes[:, 2:] < 0).any(axis=1)).any():
             line = int(negative.argmax())
             raise AnnotationError(

@@ -128,6 +128,7 @@ def test_more_rows_than_pictures_is_an_error_of_both(tmp_path: Path) -> None:
     [
         ("1,2,3,4\n1,2,x,4\n", r"groundtruth.txt, line 2: 'x' is not a number"),
         ("1,2,3,4\n1,2,inf,4\n", r"groundtruth.txt, line 2: a coordinate is infinite"),
+        ("1,0,5,5,9,9\n2,0,5,5,9,9\n", r"groundtruth.txt: rows begin with the numbers of frames \(1, 2, \.\.\.\)"),
         ("1,2,3,4\n1,2,-3,4\n", r"groundtruth.txt, line 2: a size is negative: \[1.0, 2.0, -3.0, 4.0\]"),
     ],
 )
