@@ -13,7 +13,7 @@ Every seed is a process. Data, trainings and results that are there already are 
 ended is continued by the same command.
 
     PYTHONPATH=. python benchmarks/sequence_level_gain.py --save_dir output/slt --seeds 1 2 3
-    PYTHONPATH=. python benchmarks/sequence_level_gain.py --kind ostrack_corner --policy_weight 5 --save_dir output/slt_corner
+    PYTHONPATH=. python benchmarks/sequence_level_gain.py --kind ostrack_corner --policy_weight 5 --save_dir output/c
 """
 
 from __future__ import annotations
