@@ -21,8 +21,9 @@ def suggest(name: str, known: Sequence[str]) -> str:
         ``"; did you mean 'x'?"`` for the nearest known name, or an empty string.
     """
     folded = {k.lower(): k for k in known}
-    longer = [k for k in folded if name.lower().startswith(f"{k}_")]  # `lasot` for `lasot_dir`
-    near = [max(longer, key=len)] if longer else difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.85)
+    near = near or sorted((k for k in folded if name.lower().startswith(f"{k}_")), key=len)[-1:]  # lasot for lasot_dir
+    near = near or difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
     return f"; did you mean {folded[near[0]]!r}?" if near else ""
 
 
