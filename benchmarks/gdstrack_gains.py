@@ -35,20 +35,19 @@ from lib.methods import load_experiment
 TRUTH = ("DATA.TRAIN.DATASETS_NAME=[LASHER]",)
 PSEUDO = ("DATA.TRAIN.DATASETS_NAME=[LASHER_pseudo]", "DATA.SAMPLER_MODE=quality")
 BEGINNINGS = {
-    "nothing": ("", TRUTH),
-    "appearance transfer": ("synthetic_small", TRUTH),
-    "reconstruction": ("synthetic_control", TRUTH),
-    "pseudo labels": ("", PSEUDO),
+    "nothing": ("", TRUTH, ("GDSTrack", "stage 1 goes on")),
+    "appearance transfer": ("synthetic_small", TRUTH, ()),
+    "reconstruction": ("synthetic_control", TRUTH, ()),
+    "pseudo labels": ("", PSEUDO, ("GDSTrack",)),
 }
-"""Name -> configuration of the pre-training, and what is learnt from."""
+"""Name -> configuration of the pre-training, what is learnt from, and which trackers stage 1 is followed by."""
 TRACKERS = {
     "OSTrack": ("ostrack", "synthetic_patches"),
     "GDSTrack, stage 1": ("translate_track", "synthetic_stage1"),
     "GDSTrack": ("translate_track", "synthetic_stage2"),
     "stage 1 goes on": ("translate_track", "synthetic_control"),
 }
-"""The last two begin with the second one, and are trained for some beginnings alone."""
-LATER = {"nothing": ("GDSTrack", "stage 1 goes on"), "pseudo labels": ("GDSTrack",)}
+"""The last two begin with the second one."""
 TRAIN_SEED, TEST_SEED = 61, 62
 Scores = dict[str, dict[str, float]]
 """Of a seed: beginning -> tracker -> success AUC in percent."""
@@ -120,16 +119,15 @@ class Bench:
 
     def chain(self, beginning: str, seed: int) -> str:
         """All trainings and tests with one beginning; scores are in a file as they come. Returns what ended it."""
-        pretraining, data = BEGINNINGS[beginning]
+        pretraining, data, later = BEGINNINGS[beginning]
         folder, scores = self.folder(beginning, seed), dict[str, float]()
         folder.mkdir(parents=True, exist_ok=True)
         try:
             start: tuple[str, ...] = ()
             if pretraining:
                 start = from_file(self.trained("translate_template", pretraining, folder, seed, *data))
-            for name, (script, config) in TRACKERS.items():
-                if name in LATER["nothing"] and name not in LATER.get(beginning, ()):
-                    continue
+            for name in ("OSTrack", "GDSTrack, stage 1", *later):
+                script, config = TRACKERS[name]
                 weights = self.trained(script, config, folder, seed, *data, *start)
                 scores[name] = self.score(script, config, folder, weights)
                 (folder / "scores.json").write_text(json.dumps(scores), encoding="utf-8")

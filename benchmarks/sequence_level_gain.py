@@ -72,8 +72,8 @@ SLOW = "TRAIN.LR=0.00005"
 """For both ways: at four times this rate the policy's gradients undo what the corners have learned."""
 KINDS = {
     "shipped": Kind("ostrack", "", (), (), "synthetic"),
-    "ostrack_corner": Kind("ostrack", "synthetic_demo", (CORNER, LASHER, SLOW), EASY, "lasher", "", QUICK),
-    "gdstrack": Kind("translate_track", "synthetic_stage1", (LASHER,), EASY, "lasher", "", QUICK),
+    "ostrack_corner": Kind("ostrack", "synthetic_demo", (CORNER, LASHER, SLOW), EASY, "lasher", start_settings=QUICK),
+    "gdstrack": Kind("translate_track", "synthetic_stage1", (LASHER,), EASY, "lasher", start_settings=QUICK),
     "siamrpnpp": Kind("slt_siamrpnpp", "synthetic_small", (LASHER,), EASY, "lasher", "siamrpnpp", QUICK),
     "siamattn": Kind("slt_siamattn", "synthetic_small", (LASHER,), EASY, "lasher", "siamattn", QUICK),
 }

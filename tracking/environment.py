@@ -12,7 +12,7 @@ def print_environment() -> None:
     import torch
 
     from lib.bench import package_version
-    from lib.data import jpeg_decoder
+    from lib.data import jpeg_decoder_name
     from lib.device import choose_device
 
     device, reason = choose_device("auto")
@@ -24,7 +24,7 @@ def print_environment() -> None:
         "torch": f"{torch.__version__}, torchvision {torchvision}, {torch.get_num_threads()} threads",
         "device": f"{device} ({reason})",
         "engines": ", ".join(["torch", *(f"{name} {version}" for name, version in engines.items() if version)]),
-        "JPEG decoder": jpeg_decoder(),
+        "JPEG decoder": jpeg_decoder_name(),
         "vot": f"toolkit {vot}" if vot else "not installed (bash install.sh)",
     }
     for topic, text in lines.items():

@@ -153,9 +153,9 @@ class Scored:
     def notes(self) -> list[str]:
         """Remarks that belong to the numbers."""
         count, complete = len(self.filed.names), self.benchmark.complete
-        counted = f"these are {count} sequences, {self.benchmark.title} has {complete}" if complete else ""
-        counted = counted.replace("these are 1 sequences", "this is 1 sequence")
-        notes = [counted if count != complete else "", self.benchmark.note, self.filed.note]
+        these = "this is 1 sequence" if count == 1 else f"these are {count} sequences"
+        counted = f"{these}, {self.benchmark.title} has {complete}" if complete and count != complete else ""
+        notes = [counted, self.benchmark.note, self.filed.note]
         return [note for note in notes if note]
 
     def plain(self) -> dict[str, Any]:

@@ -362,10 +362,10 @@ def best_of(trials: Sequence[Trial]) -> int:
         MetricError: None has scores.
     """
     if all(trial.scored is None for trial in trials):
-        reason = next(
-            (f"{run}: {reason}" for t in trials for run, reason in t.failures.items()), "nothing can be scored"
+        failures = [f"{run}: {reason}" for trial in trials for run, reason in trial.failures.items()]
+        raise MetricError(
+            f"every setting failed; the first one, {failures[0] if failures else 'nothing can be scored'}"
         )
-        raise MetricError(f"every setting failed; the first one, {reason}")
     return max(range(len(trials)), key=lambda i: trials[i].score)
 
 

@@ -55,27 +55,24 @@ from lib.data.crop import (
 from lib.data.crop_styles import PySOTStyle, context_side, mean_colour, warp
 from lib.data.degradation import Corruption, Degradation
 from lib.data.device_crop import resize_cuts
-from lib.data.gpu_jpeg import gpu_jpeg_decoder
 from lib.data.inside_crop import InsideStyle, PatchStyle
 from lib.data.io import (
     AnnotationError,
     BrokenFiles,
     BrokenReport,
     DecodeError,
-    JpegDecoder,
     TooManyBadSamplesError,
     decode_depth,
     decode_image,
     decode_text,
     expect_form,
-    jpeg_decoder,
     number_array,
     number_rows,
     parse_boxes,
     parse_numbers,
     to_number,
-    use_jpeg_decoder,
 )
+from lib.data.jpeg import JpegDecoder, gpu_jpeg_decoder, jpeg_decoder_name, use_jpeg_decoder
 from lib.data.listing import check_name, picture_names
 from lib.data.lmdb_build import (
     BuildError,

@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.data.jpeg import chosen_jpeg_decoder
 from lib.data.types import Boxes, Image
 from lib.files import sentence
 from lib.registry import listed
@@ -31,11 +31,6 @@ _START_OF_SCAN = 0xDA
 _DECIMAL_COMMA = re.compile(r"^-?\d+,\d+(?:(?:[ \t]*;[ \t]*|[ \t]+)-?\d+,\d+){3}[; \t]*$", re.MULTILINE)
 _EMPTY_FIELD = re.compile(r"[,;][ \t]*[,;]|^[ \t]*[,;]|\t *\t(?!\s)")
 _MARKERS_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
-
-
-JpegDecoder = Callable[[bytes], Image]
-"""Bytes of a JPEG file -> [H, W, 3] uint8, RGB; raises any error for what it cannot decode."""
-_thread_decoder: ContextVar[JpegDecoder | None] = ContextVar("jpeg_decoder", default=None)
 
 
 class DecodeError(ValueError):
@@ -62,7 +57,7 @@ def decode_image(data: bytes, name: str) -> Image:
         DecodeError: The file is empty, cut short or damaged.
     """
     check_complete(data, name)
-    decode = (_thread_decoder.get() or _jpeg_backend()[0]) if data.startswith(JPEG_START) else None
+    decode = chosen_jpeg_decoder() if data.startswith(JPEG_START) else None
     # OpenCV applies the rotation of a camera's tags, other decoders do not
     if decode is not None and data.find(b"Exif\0\0", 0, 65536) < 0:
         try:
@@ -70,15 +65,6 @@ def decode_image(data: bytes, name: str) -> Image:
         except Exception:  # OpenCV decides about what the other one refuses (CMYK, odd subsampling)
             log.debug("%s: the JPEG decoder cannot read it; OpenCV decides", name)
     return _opencv_rgb(data, name)
-
-
-def use_jpeg_decoder(decoder: JpegDecoder | None) -> None:
-    """Have `decode_image` decode JPEG files by another decoder in the thread that calls this.
-
-    Args:
-        decoder: It; None: libjpeg-turbo or OpenCV, as without this call.
-    """
-    _thread_decoder.set(decoder)
 
 
 def verify_picture(data: bytes, name: str) -> None:
@@ -115,11 +101,6 @@ def decode_depth(data: bytes, name: str) -> NDArray[np.uint16]:
         channels = 1 if picture.ndim == 2 else picture.shape[2]
         raise DecodeError(f"{name}: expected a depth picture of one 16-bit channel, found {channels} x {picture.dtype}")
     return picture.astype(np.uint16, copy=False)
-
-
-def jpeg_decoder() -> str:
-    """The JPEG decoder in use and the reason, in one line."""
-    return _jpeg_backend()[1]
 
 
 def parse_boxes(text: str, name: str, columns: int = 4) -> Boxes:
@@ -389,40 +370,6 @@ def _first_scan(data: bytes) -> int:
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return len(data)
-
-
-@lru_cache(maxsize=1)
-def _jpeg_backend() -> tuple[JpegDecoder | None, str]:
-    """(decoder, reason), the decoder None where OpenCV is used. jpeg4py has to prove that its pixels are OpenCV's."""
-    try:
-        from jpeg4py import JPEG, _cffi
-
-        _cffi.initialize()
-    except ImportError:
-        return None, "OpenCV (jpeg4py is not installed)"
-    except OSError as error:
-        return None, f"OpenCV (jpeg4py is installed, its system library is not: {error})"
-
-    def turbo(data: bytes) -> Image:
-        return cast(Image, JPEG(np.frombuffer(data, np.uint8)).decode())
-
-    # small JPEGs over which two decoders would disagree if they ever do: colour subsampling, odd sizes, grey
-    y, x = np.mgrid[0:61, 0:83]
-    ramp = np.stack([x * 3 % 256, (x * y) % 256, (255 - 4 * y) % 256], axis=2).astype(np.uint8)
-    probes: list[bytes] = []
-    for picture in (ramp, ramp[..., 1]):
-        for factor in (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444):
-            options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
-            probes.append(cv2.imencode(".jpg", picture, options)[1].tobytes())
-    try:
-        same = all(np.array_equal(turbo(data), _opencv_rgb(data, "probe")) for data in probes)
-    except Exception as error:  # a binding that fails on a plain JPEG is not to be used, whatever it raised
-        log.warning("jpeg4py fails on a plain JPEG (%s); pictures are decoded with OpenCV", error)
-        return None, f"OpenCV (jpeg4py fails: {error})"
-    if not same:
-        log.warning("jpeg4py gives other pixels than OpenCV on this machine; pictures are decoded with OpenCV")
-        return None, "OpenCV (jpeg4py gives other pixels here)"
-    return turbo, "jpeg4py (libjpeg-turbo; the same pixels as OpenCV)"
 
 
 FILE_ERRORS = (OSError, DecodeError, AnnotationError)

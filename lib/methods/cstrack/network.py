@@ -263,8 +263,8 @@ class CSTrack(nn.Module):
         weight = inverse_affinity(search, others, over_batch)
         known = memory
         if known is None or first is not None:
-            begun = memory_init(best_tokens(search, weight, size.tokens), size.length)
-            known = begun if known is None or first is None else where_first(first, begun, known)
+            initial = memory_init(best_tokens(search, weight, size.tokens), size.length)
+            known = initial if known is None or first is None else where_first(first, initial, known)
         pos_embeds = self.pos_embeds()
         seen = self.temporal_fusion(search, pos_embeds.search, known.flatten(1, 2), pos_embeds.memory)
         candidates = self.decode(seen)

@@ -114,18 +114,18 @@ def memory_push(memory: Tensor, entry: Tensor) -> Tensor:
     return torch.cat([memory[:, :1], memory[:, 2:], entry[:, None]], dim=1)
 
 
-def where_first(first: Tensor, begun: Tensor, memory: Tensor) -> Tensor:
+def where_first(first: Tensor, initial: Tensor, memory: Tensor) -> Tensor:
     """Memories of rows of which some are at their first frame.
 
     Args:
         first: [B] bool.
-        begun: [B, T, K, C], for rows at their first frame.
+        initial: [B, T, K, C], for rows at their first frame.
         memory: [B, T, K, C], for the others.
 
     Returns:
         [B, T, K, C].
     """
-    return torch.where(first[:, None, None, None], begun, memory)
+    return torch.where(first[:, None, None, None], initial, memory)
 
 
 class TemporalLayer(nn.Module):

@@ -19,7 +19,8 @@ from lib.data import (
     decode_image,
     gpu_jpeg_decoder,
     io,
-    jpeg_decoder,
+    jpeg,
+    jpeg_decoder_name,
     number_array,
     parse_boxes,
     parse_numbers,
@@ -201,14 +202,14 @@ def fake_jpeg4py(monkeypatch: pytest.MonkeyPatch, shift: int) -> None:
 
 @pytest.fixture
 def fresh_choice() -> object:
-    io._jpeg_backend.cache_clear()
+    jpeg._jpeg_backend.cache_clear()
     yield
-    io._jpeg_backend.cache_clear()
+    jpeg._jpeg_backend.cache_clear()
 
 
 def test_jpeg4py_is_used_when_its_pixels_are_opencvs(monkeypatch: pytest.MonkeyPatch, fresh_choice: object) -> None:
     fake_jpeg4py(monkeypatch, 0)
-    assert jpeg_decoder().startswith("jpeg4py")
+    assert jpeg_decoder_name().startswith("jpeg4py")
     data = picture(1, ".jpg")
     np.testing.assert_array_equal(decode_image(data, "a"), io._opencv_rgb(data, "a"))
 
@@ -217,7 +218,7 @@ def test_jpeg4py_with_other_pixels_is_not_used(
     monkeypatch: pytest.MonkeyPatch, fresh_choice: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake_jpeg4py(monkeypatch, 1)
-    assert jpeg_decoder().startswith("OpenCV")
+    assert jpeg_decoder_name().startswith("OpenCV")
     assert "other pixels" in caplog.text
     data = picture(1, ".jpg")
     np.testing.assert_array_equal(decode_image(data, "a"), io._opencv_rgb(data, "a"))
@@ -229,7 +230,7 @@ def test_jpeg4py_without_its_library_is_not_used(monkeypatch: pytest.MonkeyPatch
 
     fake_jpeg4py(monkeypatch, 0)
     monkeypatch.setattr(sys.modules["jpeg4py"], "_cffi", types.SimpleNamespace(initialize=initialize))
-    assert "Could not load" in jpeg_decoder()
+    assert "Could not load" in jpeg_decoder_name()
 
 
 def test_a_decoder_is_of_its_thread_and_leaves_what_it_cannot_do_to_opencv() -> None:
