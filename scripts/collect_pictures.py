@@ -61,6 +61,8 @@ def usable_cutout(picture: np.ndarray | None) -> np.ndarray | None:
         return None
     picture = shrink(picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], CUTOUT)
     solid = (picture[..., 3] > 127).astype(np.uint8)
+    if not solid.any():  # thin lines, gone by shrinking
+        return None
     _, _, stats, _ = cv2.connectedComponentsWithStats(solid)
     high, wide = solid.shape
     whole = stats[1:, cv2.CC_STAT_AREA].max() > 0.9 * solid.sum()

@@ -55,6 +55,9 @@ def test_pictures_of_installed_packages_are_shrunk_and_divided(
     write(animals / "good.png", object_on_glass(320, 240))
     write(animals / "small.png", object_on_glass(40, 40))
     write(animals / "thin.png", object_on_glass(400, 70))
+    lines = np.zeros((800, 800, 4), np.uint8)
+    lines[::8, ::2] = 255
+    write(animals / "lines.png", lines)
     write(animals / "flat.png", np.where(object_on_glass(200, 200)[..., 3:] > 0, 255, 0).astype(np.uint8).repeat(4, 2))
     write(animals / "opaque.png", object_on_glass(200, 200)[..., :3])
     assert SCRIPT["main"](command) == 0
