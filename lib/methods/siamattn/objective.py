@@ -14,7 +14,7 @@ from lib.methods.siamattn.config import SiamAttnConfig
 from lib.methods.siamattn.network import HAS_MASKS, TRUE_MASKS, Regions, SiamAttn
 from lib.methods.siamrpnpp.config import SiamRPNConfig
 from lib.methods.siamrpnpp.objective import AnchorCriterion
-from lib.models.heads import MASK_SIDE, Candidates, anchor_candidates, changes_between, masks_in_boxes
+from lib.models.heads import Candidates, anchor_candidates, changes_between, masks_in_boxes
 from lib.models.losses import hardest_pixels_loss
 from lib.objectives import Losses, Progress
 
@@ -144,7 +144,7 @@ class SiamAttnCriterion(AnchorCriterion):
         mask = mask_logits.sum() * 0.0
         if masks is not None and has_masks is not None and regions.taught:
             known = has_masks.to(regions.rows.device)[regions.rows]
-            drawn = masks_in_boxes(masks, regions.rows[known], regions.rois_xyxy[known], MASK_SIDE)
+            drawn = masks_in_boxes(masks, regions.rows[known], regions.rois_xyxy[known], mask_logits.shape[-1])
             mask = mask + hardest_pixels_loss(mask_logits[known], drawn.to(mask_logits))
         total = self.refine_weight * refine + self.mask_weight * mask
         return Losses(total, {"Loss/refine": refine.detach(), "Loss/mask": mask.detach()})

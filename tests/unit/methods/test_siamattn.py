@@ -272,3 +272,18 @@ def test_sequence_level_training_learns_masks_where_clips_have_some(masked: bool
         assert region.has_masks.reshape(-1, 2).tolist() == [[True, False]] * (len(region.has_masks) // 2)
         assert region.masks[region.has_masks].flatten(1).any(dim=1).all()
         assert not region.masks[~region.has_masks].any()
+
+
+def test_targets_of_masks_are_as_large_as_what_is_drawn() -> None:
+    e, net = experiment(), network()
+    criterion: SiamAttnCriterion = SiamAttnCriterion.from_config(e.config)
+    boxes = torch.tensor([[0.1, 0.2, 0.5, 0.5], [0.4, 0.4, 0.3, 0.2]])
+    present = torch.ones(2, dtype=torch.bool)
+    with torch.no_grad():
+        candidates = net.locate_with_masks(net.encode_template(batch().template[:, 0]), batch().search[:, 0])
+    regions = criterion.propose(candidates, boxes, present)
+    changes = torch.zeros(len(regions.rows), 4)
+    logits = [torch.zeros(len(regions.rows), side, side) for side in (32, 64)]
+    masks = torch.ones(2, *batch().search.shape[-2:])
+    found = [criterion.region_losses(changes, drawn, regions, masks, present).terms["Loss/mask"] for drawn in logits]
+    torch.testing.assert_close(found[0], found[1])
