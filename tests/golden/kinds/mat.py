@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -237,10 +238,11 @@ def pos_interpolation(case: Case) -> None:
 @runner("gdstrack/lr_factor")
 def rate_factors(case: Case) -> None:
     """The published warm-up begins at 1 / (n + 1) of the rate; its epoch n has all of it."""
+    gamma = float(re.findall(r"else ([\d.]+)\*\*", case.config["formula"])[0])
     for stored in case.data["outputs"]:
         count = stored["warmup"] + 1
         warmup = {"WARMUP_TYPE": "linear", "WARMUP_EPOCHS": count, "WARMUP_RATIO": 1 / count} if count > 1 else {}
-        schedule = {"TYPE": "Mstep", "MILESTONES": stored["milestones"], "GAMMA": 0.1, **warmup}
+        schedule = {"TYPE": "Mstep", "MILESTONES": stored["milestones"], "GAMMA": gamma, **warmup}
         train = written("translate_template", "common_pretrain", {"TRAIN.SCHEDULER": schedule}).config.train
         # The case has nine digits.
         factors = [float(f"{lr_factor(train, epoch + 1):.9g}") for epoch in stored["epochs"]]

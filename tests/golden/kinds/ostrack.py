@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -294,8 +295,9 @@ def pos_embed(case: Case) -> None:
 @runner("loretrack/schedule_window_mask")
 def schedule_window_mask(case: Case) -> None:
     for key, stored in case.data.get("keep_rate", {}).items():
+        base = float(re.findall(r"base ([\d.]+)", case.data["what"])[0])
         start, warm = (int(v) for v in key.strip("()").split(","))
-        case.check([keep_rate(e, start, warm, 0.7) for e in range(1, len(stored) + 1)], stored, f"keep_rate {key}")
+        case.check([keep_rate(e, start, warm, base) for e in range(1, len(stored) + 1)], stored, f"keep_rate {key}")
     for size, stored in case.data.get("hann2d", {}).items():
         case.check(hann2d(int(size))[None, None], stored, f"hann2d {size}")
     for key, stored in case.data.get("template_masks", {}).items():

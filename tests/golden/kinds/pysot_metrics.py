@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -93,14 +94,15 @@ def short_term(case: Case) -> None:
 
 @runner("slt_pysot/eval_f1")
 def long_term(case: Case) -> None:
-    results = []
+    results, rules = [], case.data["rules"]
+    (period, phase), (width, height) = (map(int, re.findall(r, rules)[0]) for r in (r"i%(\d+)==(\d+)", r"(\d+)x(\d+)"))
     for i, spec in enumerate(case.data["videos"]):
         truth, found = trajectory(spec)
-        truth[[k for k in range(len(truth)) if k % 11 == 5]] = np.nan
+        truth[phase::period] = np.nan
         confidence = np.round(np.random.RandomState(spec["score_seed"]).uniform(0, 1, len(truth)), 4)
         confidence[0] = np.nan
         found[0] = np.nan
-        results.append(SequenceResult(f"v{i}", truth, found, image_size_wh=(320, 240), confidence=confidence))
+        results.append(SequenceResult(f"v{i}", truth, found, image_size_wh=(width, height), confidence=confidence))
     scores = evaluate("pysot_longterm", results)
     named = {
         "precision_curve": scores.overall("tracking_precision"),

@@ -275,7 +275,7 @@ def train_step(case: Case) -> None:
     objective = SDSTrackObjective(config, network)
     focal = c["weights_giou_l1_focal"][2]
     criterion = replace(objective.losses.criterion, focal_weight=focal)
-    objective.losses = replace(objective.losses, criterion=criterion)
+    objective.losses = replace(objective.losses, criterion=criterion, **shares_of(c))
     rate = objective.keep_rate(c["epoch"])
     if rate is not None:
         assert abs(rate - c["ce_keep_rate"]) < 1e-6
@@ -302,6 +302,12 @@ def train_step(case: Case) -> None:
     check_tape(case, tape)
     found.total.backward()
     check_update(case, network, optimizer, tolerance)
+
+
+def shares_of(config: dict[str, Any]) -> dict[str, float]:
+    """Weights of a case's `total`, such as "0.6 fine + 0.2 masked + 0.1 mse"."""
+    names = {"fine": "clean_weight", "masked": "masked_weight", "mse": "agreement_weight"}
+    return {names[name]: float(share) for share, name in re.findall(r"([\d.]+) (\w+)", config.get("total", ""))}
 
 
 def check_losses(case: Case, found: Any, tolerance: dict[str, Any]) -> None:
@@ -362,7 +368,7 @@ def losses(case: Case) -> None:
     features = {f"distill.{name}.{i}": drawn(f"distill.{name}.{i}") for i in places for name in PASSES}
     pairs = [(features[f"distill.fine.{i}"], features[f"distill.masked.{i}"]) for i in places]
     c = case.config
-    rule = SelfDistillation(BoxCriterion(c["giou"], c["l1"], c["focal"]))
+    rule = SelfDistillation(BoxCriterion(c["giou"], c["l1"], c["focal"]), **shares_of(c))
     target = case.tensor("search_anno_xywh").reshape(-1, 4)
     maps = {"score_map": score, "size_map": torch.zeros(len(score), 2, 1, 1)}
     candidates = Candidates(score.flatten(1).amax(1, keepdim=True), box[:, None], maps)
@@ -388,7 +394,8 @@ def heatmap(case: Case) -> None:
 
 @runner("sdstrack/keep_rate")
 def schedule(case: Case) -> None:
-    found = [keep_rate(e, 4, 16, 0.7) for e in case.data["epochs"]]
+    start, warm, base = map(float, re.findall(r"(?:start|warm-up|base) ([\d.]+)", case.data["what"]))
+    found = [keep_rate(e, int(start), int(warm), base) for e in case.data["epochs"]]
     case.check(found, case.data["keep_rate"], "keep rate", {"rtol": 0.0, "atol": case.data["tolerance"]["atol"]})
 
 

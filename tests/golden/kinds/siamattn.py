@@ -65,6 +65,7 @@ def deformable_convolution(case: Case) -> None:
 def deformable_pooling(case: Case) -> None:
     rois = torch.tensor(case.data["rois"], dtype=torch.float32)
     rows, boxes = rois[:, 0].long(), rois[:, 1:]
+    assert case.config == {"trans_std": 0.1, "sample_per_part": 4, "group_size": 1}
     for i, part in enumerate(case.data["cases"]):
         data, offset = (torch.from_numpy(case.draw(part["inputs"][k])).requires_grad_() for k in ("data", "offset"))
         size, scale = part["out_size"], part["spatial_scale"]
@@ -131,10 +132,15 @@ def proposals(case: Case) -> None:
     data, c = case.data, case.config
     truth = torch.tensor(data["gt_boxes"], dtype=torch.float32)
     jitter = case.tensor("jitter")
-    boxes = truth[:, None] + 14 * jitter
-    boxes[1] += 30 * torch.sign(jitter[1, :, :1])
-    masks = torch.zeros(3, 255, 255)
-    masks[0, 80:170, 70:160] = masks[1, 112:138, 104:148] = masks[2, 25:140, 35:85] = 1
+    rule = re.search(r"\+ (\d+)\*jitter.*image (\d+) .*shifted by (\d+)\*sign", data["input_rule"])
+    assert rule is not None, data["input_rule"]
+    reach, image, shift = map(int, rule.groups())
+    boxes = truth[:, None] + reach * jitter
+    boxes[image] += shift * torch.sign(jitter[image, :, :1])
+    masks = torch.zeros([int(n) for n in re.findall(r"\d+", data["masks"].partition(")")[0])])
+    for mask, sides in zip(masks, re.findall(r"(\d+):(\d+)/(\d+):(\d+)", data["masks"]), strict=True):
+        top, bottom, left, right = map(int, sides)
+        mask[top:bottom, left:right] = 1
     chosen = torch.tensor(data["selected_images"])
     np.random.seed(data["np_random_seed"])
     sampler = RegionSampler(c["ROI_PER_IMG"], c["FG_THRESH"], NumpyChoice(boxes.shape[1] + 1))

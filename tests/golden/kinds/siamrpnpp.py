@@ -6,7 +6,6 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -202,9 +201,12 @@ def criterion_of(experiment: Experiment) -> Any:
 def labels(case: Case) -> AnchorTargets:
     """Targets that a case draws by its rule."""
     drawn, changes = case.tensor("label_u").flatten(1), case.tensor("label_loc").flatten(2)
-    kinds = torch.where(drawn > 0.985, 1, torch.where(drawn < 0.1, 0, -1))
+    rule = re.search(r"u>([\d.]+), 0 where u<([\d.]+).*label_loc_weight = ([\d.]+)", case.data["input_rule"])
+    assert rule is not None, case.data["input_rule"]
+    above, below, weight = map(float, rule.groups())
+    kinds = torch.where(drawn > above, 1, torch.where(drawn < below, 0, -1))
     dtype = getattr(torch, case.config.get("dtype", "float32"))
-    return AnchorTargets(kinds, changes.to(dtype), torch.where(kinds == 1, 0.0625, 0.0).to(dtype))
+    return AnchorTargets(kinds, changes.to(dtype), torch.where(kinds == 1, weight, 0.0).to(dtype))
 
 
 def gradient_tolerance(case: Case, stored: Any) -> dict[str, float]:
@@ -282,8 +284,6 @@ def anchor_target(case: Case) -> None:
 @runner("slt_pysot/lr_schedule")
 def lr_schedule(case: Case) -> None:
     for name, stored in case.data["outputs"].items():
-        if not (Path("experiments") / name).is_dir():
-            continue
         experiment = load_experiment(name, name)
         phases = phases_of(experiment.config.train)
         groups = {g.pattern: g.lr_multiplier for g in phases[-1].train.param_groups if not g.freeze}

@@ -31,16 +31,15 @@ from lib.track import (
     roll_out,
 )
 
-SIDE = 256
+STRIDE = 8
 
 
 class Nothing(nn.Module):
     """In place of a network, where a case gives what it would have given."""
 
-    grid_search = 32
-
-    def __init__(self) -> None:
+    def __init__(self, grid: int) -> None:
         super().__init__()
+        self.grid_search = grid
         self.somewhere = nn.Parameter(torch.zeros(()))
 
 
@@ -74,9 +73,9 @@ def objective_of(case: Case, tracker: TransTTracker) -> SequenceObjective:
     return SequenceObjective(tracker, DenseBoxLoss(CellCriterion.from_config(config.train)), config.slt)
 
 
-def explored(case: Case, template: TemplateRegion, crops: Tensor) -> Explored:
+def explored(case: Case, template: TemplateRegion, crops: Tensor, grid: int) -> Explored:
     """What a case says was done: rows frame by frame."""
-    targets, rewards = case.tensor("search_anno").flatten(0, 1) / SIDE, case.tensor("reward_tensor")
+    targets, rewards = case.tensor("search_anno").flatten(0, 1) / (STRIDE * grid), case.tensor("reward_tensor")
     frames, clips = rewards.shape
     return Explored(
         template=template,
@@ -112,11 +111,12 @@ def reported(terms: dict[str, Tensor]) -> dict[str, Any]:
 @runner("slt_pytracking/slt_transt_objective")
 def objective(case: Case) -> None:
     logits, boxes = (case.tensor(n).requires_grad_() for n in ("pred_logits", "pred_boxes"))
-    tracker = tracker_of(case, Nothing())
+    network = Nothing(round(logits.shape[1] ** 0.5))
+    tracker = tracker_of(case, network)
     learn = objective_of(case, tracker)
     candidates = dense_candidates(logits, boxes)
     nothing = torch.zeros(len(logits), 0)
-    batch = explored(case, TemplateRegion(nothing, nothing), nothing)
+    batch = explored(case, TemplateRegion(nothing, nothing), nothing, network.grid_search)
     output = tracker.output(candidates, OneStreamState(nothing, nothing), region_of(nothing))
     found = learn.losses(output, batch)
     found.total.backward()
@@ -131,13 +131,13 @@ def objective(case: Case) -> None:
 
 @runner("slt_pytracking/slt_transt_step")
 def step(case: Case) -> None:
-    network = build(case)
+    network = build(case).train(case.config.get("mode") == "train")
     tracker = tracker_of(case, network)
     tracker.normalise = nn.Identity()
     learn = objective_of(case, tracker)
     crops = picture(case, "template_images")
     template = TemplateRegion(crops, torch.zeros(len(crops), 4, dtype=torch.float64))
-    batch = explored(case, template, picture(case, "search_images").flatten(0, 1))
+    batch = explored(case, template, picture(case, "search_images").flatten(0, 1), network.grid_search)
     found = learn(network, batch, Progress(1, 120))
     found.total.backward()
     gradients = {n: p.grad for n, p in network.named_parameters()}
@@ -173,7 +173,9 @@ def explore(case: Case) -> None:
     policies = [policy.log(j.windowed_scores).exp() for _, j in tracker.seen if j.windowed_scores is not None]
     best = torch.stack([p.argmax(dim=1) for p in policies])
     both = torch.cat([rollout.truth_xywh] * 2, dim=1)
-    placed = torch.stack([targets_in_crops(v, t) for v, t in zip(views, both, strict=True)]) * SIDE
+    placed = (
+        torch.stack([targets_in_crops(v, t) for v, t in zip(views, both, strict=True)]) * tracker.settings.search_size
+    )
     overlaps = rollout.overlaps()
     named: dict[str, Any] = {
         "selected_indices": torch.cat([best[:, : len(clips)], rollout.choices], dim=1),

@@ -38,13 +38,14 @@ def experiment_of(case: Case, script: str = "transt", **more: Any) -> Experiment
     inputs = case.data["inputs"]
     sides = {
         side: inputs[name]["shape"][-1] * inputs[name].get("repeat_hw", 1)
-        for side, name in (("template", "template"), ("search", "search"))
+        for side in ("template", "search")
+        for name in (side, f"{side}_images")
         if name in inputs
     }
     settings = {
         "MODEL.DROPOUT": 0.0,
         "TEST.TEMPLATE_SIZE": c.get("exemplar_size", sides.get("template", 128)),
-        "TEST.SEARCH_SIZE": c.get("instance_size", sides.get("search", 256)),
+        "TEST.SEARCH_SIZE": c.get("instance_size", sides.get("search", c.get("search_size", 256))),
         **chosen(case, "MODEL", "hidden_dim", "nheads", "dim_feedforward", "featurefusion_layers", "dropout"),
         **chosen(case, "TEST", "window_influence"),
     }

@@ -441,6 +441,7 @@ def objective(case: Case) -> None:
 def step(case: Case) -> None:
     config, network = trained_by(case, "slt_trdimp"), build(case)
     parameter_groups(network, config.train)
+    network.train(case.config.get("mode") == "train")
     settings = replace(config.test, search_size=network.size)
     tracker = TrDiMPTracker(network, settings, Normalise(config.data.mean, config.data.std)).explorer()
     tracker.normalise = nn.Identity()

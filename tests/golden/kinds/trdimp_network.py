@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,9 @@ from lib.models.layers import LevelPooling, precise_roi_pool
 from lib.models.losses import gaussian_labels
 from lib.models.online import FilterInitializer, SteepestDescent
 from lib.models.temporal import LabelTransformer
+
+MASK_FACTOR = 3.0
+"""Of published initial values."""
 
 
 def tensor(case: Case, name: str) -> Tensor:
@@ -68,10 +72,10 @@ def prroi_pool(case: Case) -> None:
 @runner("slt_pytracking/dimp_initializer")
 def dimp_initializer(case: Case) -> None:
     features, boxes = by_sequence(case, "feat"), by_sequence(case, "bb")
-    c = case.config
-    part = FilterInitializer(features.shape[2], c.get("filter_size", 4), c.get("feat_stride", 16))
+    c, stored = case.config, case.data["outputs"]["filter"]
+    part = FilterInitializer(features.shape[2], stored["shape"][-1], c.get("feat_stride", 16))
     fill_part(part, "classifier.filter_initializer.")
-    case.check(part(features, boxes), case.data["outputs"]["filter"], "filter")
+    case.check(part(features, boxes), stored, "filter")
 
 
 @runner("trdimp/dimp_optimizer")
@@ -178,6 +182,11 @@ def build(case: Case) -> TrDiMP:
             c["num_dist_bins"],
             c["bin_displacement"],
         )
+        with torch.no_grad():
+            optimizer = network.classifier.filter_optimizer
+            optimizer.log_step_length.fill_(math.log(c["init_step_length"]))
+            optimizer.filter_reg.fill_(c["init_filter_reg"])
+            optimizer.get_parameter("target_mask_predictor.0.weight").mul_(c["mask_init_factor"] / MASK_FACTOR)
     state = filled(case, case.data["weights"].split()[0])
     mapped = map_trained(experiment.config, Checkpoint(case.path, state, {}, "plain"))
     kept = c.get("keep_init", [])
