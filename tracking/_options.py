@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
+from typing import NoReturn
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that keeps the lines of its description, and says how to write what argparse took for something else."""
+
+    def __init__(self, description: str, epilog: str | None = None) -> None:
+        raw = "\n" in description or "\n" in (epilog or "")
+        formatter = argparse.RawDescriptionHelpFormatter if raw else argparse.HelpFormatter
+        super().__init__(description=description, epilog=epilog, formatter_class=formatter)
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message, and a hint where an option took what was meant for something else, or the reverse."""
+        first = " ".join(action.dest for action in self._actions if not action.option_strings)
+        if re.search(r"required: (script|source|config|workspace|file)", message):
+            message += f"; write {first} in front of options that take several values"
+        elif "expected one argument" in message or "expected at least one argument" in message:
+            message += "; if the value begins with -, write it behind a =, as in --init=-5,3,20,20"
+        elif re.match(r"unrecognized arguments: [-\d.]", message) and "--init" in self._option_string_actions:
+            message += "; write the four numbers as one word, --init x,y,w,h"
+        super().error(message)
 
 
 def add_machine_options(parser: Parser, threads: int = 0) -> None:

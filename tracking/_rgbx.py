@@ -21,7 +21,7 @@ from lib.files import write_text
 from lib.methods import load_plugins
 from lib.paths import load_paths
 from lib.registry import suggest
-from tracking._options import add_degradation_options, add_machine_options, at_least
+from tracking._options import CommandParser, add_degradation_options, add_machine_options, at_least
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def parse(workspace: RgbxWorkspace, folder: Path, argv: Sequence[str] | None) ->
         argv: Command line; None for that of the process.
     """
     first = next(iter(workspace.datasets))
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=f"Track a {workspace.title} benchmark; results go to {folder.name}/results/DATASET/YAML/SEQ.txt."
     )
     add = parser.add_argument

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from lib.command import run_command
-from tracking._options import at_least
+from tracking._options import CommandParser, at_least
 
 
 def submission_command(benchmark_name: str, description: str, argv: list[str] | None = None) -> int:
@@ -20,7 +19,7 @@ def submission_command(benchmark_name: str, description: str, argv: list[str] | 
     Returns:
         Exit code.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=description)
     parser.add_argument("--tracker_name", required=True, help="method, as given to tracking/test.py")
     parser.add_argument("--cfg_name", required=True, help="configuration, as given to tracking/test.py")
     parser.add_argument(

@@ -34,10 +34,11 @@ from lib.config import add_plugin_option
 from lib.data import Video
 from lib.methods import load_plugins
 from lib.paths import Paths, load_paths, results_folder
+from tracking._options import CommandParser
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument(
         "tracker", nargs="*", metavar="NAME", help="SCRIPT CONFIG [CONFIG ...]: results of tracking/test.py"
     )

@@ -5,6 +5,7 @@
   python tracking/annotate.py clip.mp4 --init 315,139,113,116 120:300,150,110,120 180:none 200:90,80,100,110
   python tracking/annotate.py clip.mp4 --cvat annotations.xml --output data/mine
   python tracking/annotate.py pictures --labelme pictures --output data/mine
+  python tracking/annotate.py pictures --yolo labels --output data/mine
 
 Without --output, boxes are written next to the video (clip.txt) or into the folder of pictures (groundtruth.txt); with
 it, pictures and boxes of each target into a folder of their own. `--dataset FOLDER:data/mine` tests on them.
@@ -20,10 +21,11 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
+from tracking._options import CommandParser
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("source", help="video file or folder of pictures")
     boxes = parser.add_mutually_exclusive_group(required=True)
@@ -34,6 +36,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     boxes.add_argument("--init", nargs="+", metavar="BOX", help=text)
     boxes.add_argument("--labelme", type=Path, metavar="FOLDER", help="labelme's JSON files of these pictures")
     boxes.add_argument("--cvat", type=Path, metavar="FILE", help='XML of "CVAT for video 1.1" or "CVAT for images 1.1"')
+    boxes.add_argument("--coco", type=Path, metavar="FILE", help="COCO's JSON for these pictures")
+    boxes.add_argument("--mot", type=Path, metavar="FILE", help="MOT's gt.txt: frame (from 1), target, x, y, w, h, ...")
+    boxes.add_argument("--yolo", type=Path, metavar="FOLDER", help="YOLO's text files, one per picture")
     add("--output", type=Path, metavar="FOLDER", help="folder of own data that the sequence is added to")
     add("--name", help="name of the sequence (default: the source's)")
     add("--video", type=Path, metavar="FILE", help="write a video with the boxes drawn, to look them over")
@@ -45,22 +50,30 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps (default: auto)")
     options = parser.parse_args(argv)
     if options.init is None and options.output is None:
-        parser.error("--labelme and --cvat need --output FOLDER")
+        parser.error("boxes of other programs need --output FOLDER")
     return options
 
 
 def imported(options: argparse.Namespace) -> int:
-    from lib.bench import read_cvat, read_labelme, write_sequences
+    from lib.bench import first_frame, read_coco, read_cvat, read_labelme, read_mot, read_yolo, write_sequences
     from lib.data import open_source, picture_names
 
-    found = read_cvat(options.cvat) if options.cvat else read_labelme(options.labelme)
-    source = open_source(options.source)
     folder = Path(options.source)
+    if options.yolo:
+        found = read_yolo(options.yolo, first_frame(iter(open_source(options.source)), options.source).size_hw)
+    else:
+        readers = {"labelme": read_labelme, "cvat": read_cvat, "coco": read_coco, "mot": read_mot}
+        name, read = next((name, read) for name, read in readers.items() if getattr(options, name))
+        found = read(getattr(options, name))
+    if not found:
+        raise ValueError("the files have no boxes")
+    source = open_source(options.source)
     names = picture_names(os.listdir(folder)) if folder.is_dir() else []
-    numbers = {name: i for i, name in enumerate(names)}
+    numbers = {Path(name).stem if options.yolo else name: i for i, name in enumerate(names)}
     unknown = [k for boxes in found.values() for k in boxes if isinstance(k, str) and k not in numbers]
     if unknown:
-        raise FileNotFoundError(f"{len(unknown)} annotated pictures are not in {folder}: {', '.join(unknown[:5])}")
+        where = f"{folder}, which is to be the folder of the pictures" if not names else f"{folder}"
+        raise FileNotFoundError(f"{len(unknown)} annotated pictures are not in {where}: {', '.join(unknown[:5])}")
     stem = options.name or source.name
     targets = {
         stem if len(found) == 1 else f"{stem}_{target}".replace("/", "_").replace("\\", "_"): {

@@ -25,12 +25,12 @@ from lib.data import (
 )
 from lib.methods import load_plugins
 from lib.paths import load_paths
-from tracking._options import at_least
+from tracking._options import CommandParser, at_least
 from tracking._progress import show_progress
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument(
         "--dataset", required=True, help="lasot, got10k, trackingnet, coco, vid, lasher, depthtrack, ..."
     )

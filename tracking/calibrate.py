@@ -16,11 +16,11 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import at_least
+from tracking._options import CommandParser, at_least
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("script", help="method: a folder of experiments/ (ostrack)")
     add("config", help="YAML file in experiments/SCRIPT, without its ending")

@@ -18,14 +18,14 @@ from lib.data import CheckPart, check_part, check_parts, choose_parts, write_vot
 from lib.methods import load_plugins
 from lib.paths import Paths, load_paths, parse_overrides
 from tracking._check_table import print_results
-from tracking._options import at_least
+from tracking._options import CommandParser, at_least
 from tracking._progress import show_progress
 
 VOT_KEYS = ("depthtrack_test", "vot_rgbd22")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument(
         "datasets",
         nargs="*",

@@ -14,10 +14,11 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 
 from lib.command import run_command
+from tracking._options import CommandParser
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("run_a", type=Path, help="result folder (with <seq>.txt)")
     parser.add_argument("run_b", type=Path, help="the other one")
     parser.add_argument("--tolerance", type=float, default=1e-3, help="in pixels (default: 0.001)")

@@ -13,12 +13,13 @@ from lib.command import run_command
 from lib.files import write_bytes
 from lib.methods import load_experiment
 from lib.models import Checkpoint, WeightsError, difference, read_checkpoint, save_release
+from tracking._options import CommandParser
 
 ENDINGS = (".pth.tar", ".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".npz", ".bin")
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description="Read a checkpoint (.pth.tar, .pth, .pt) without running code from it and write FILE.safetensors "
         "with FILE.json next to it. The weights keep their names and values; optimizer state is not carried over."
     )

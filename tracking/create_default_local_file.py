@@ -9,10 +9,11 @@ import _bootstrap  # noqa: F401
 from lib.command import run_command
 from lib.paths import local_yaml_path
 from tracking._local_yaml import default_local_yaml, write_local_yaml
+from tracking._options import CommandParser
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--workspace_dir", default=".", help="the checkout (default: here)")
     parser.add_argument("--data_dir", help="parent of the data set folders (default: WORKSPACE/data)")
     parser.add_argument("--save_dir", help="checkpoints, logs and results (default: WORKSPACE/output)")

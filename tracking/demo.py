@@ -16,7 +16,7 @@ import _bootstrap  # noqa: F401
 from lib.command import run_command
 from lib.config import add_experiment_options
 from lib.registry import listed
-from tracking._options import add_confidence_options, add_engine_options, at_least
+from tracking._options import CommandParser, add_confidence_options, add_engine_options, at_least
 
 if TYPE_CHECKING:
     from lib.bench import DemoResult
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description="Track one target in your own frames, from a box in the first one; write a video with the boxes "
         "drawn and a text file with one box per frame. Unless you name another one, the small network that comes with "
         "the project is used; nothing is downloaded.",

@@ -19,10 +19,11 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
+from tracking._options import CommandParser
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("script", help="method: a folder of experiments/ (ostrack)")
     parser.add_argument("config", help="YAML file in experiments/SCRIPT, without its ending")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where to write")

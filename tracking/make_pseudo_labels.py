@@ -15,12 +15,12 @@ from lib.cores import available_cores
 from lib.data import LabelJob, LabelReport, LabelSettings, make_labels
 from lib.data.datasets import open_videos
 from lib.paths import load_paths
-from tracking._options import at_least
+from tracking._options import CommandParser, at_least
 from tracking._progress import show_progress
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("--dataset", required=True, help="name in DATASETS_NAME, such as LASHER, LASOT, TRACKINGNET:0-3, FOLDER:path")
     add("--data_dir", type=Path, help="parent of the data set folders (default: local.yaml)")

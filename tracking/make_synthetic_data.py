@@ -11,7 +11,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.cores import available_cores
-from tracking._options import at_least
+from tracking._options import CommandParser, at_least
 
 if TYPE_CHECKING:
     from synthetic import Job
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     from synthetic import ATTRIBUTES, WRITERS
 
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="attributes:\n" + "\n".join(f"  {name:4s} {a.meaning}" for name, a in ATTRIBUTES.items())
         + "\n\nexamples:\n  python tracking/make_synthetic_data.py --output data/synthetic/train --seed 1"
         + "\n  python tracking/make_synthetic_data.py --layout lasot got10k lasher --data_dir data --sequences 8",

@@ -10,11 +10,11 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import add_engine_options, at_least
+from tracking._options import CommandParser, add_engine_options, at_least
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description="Measure a tracker: parameters, multiply-accumulates (fused attention counted), the time of the "
         "network alone, of a tracker step, of a step with JPEG decoding, and throughput against batch size. "
         "Random weights are as good as trained ones for this."

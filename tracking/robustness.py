@@ -18,11 +18,11 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import add_machine_options
+from tracking._options import CommandParser, add_machine_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("script", help="method: a folder of experiments/")
     parser.add_argument("config", help="YAML file in experiments/SCRIPT, without its ending")
     parser.add_argument("--dataset", required=True, metavar="NAME", help="an RGB-X benchmark: lasher, visevent, ...")

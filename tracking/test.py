@@ -20,6 +20,7 @@ import _bootstrap  # noqa: F401
 from lib.command import run_command
 from lib.config import add_experiment_options
 from tracking._options import (
+    CommandParser,
     add_confidence_options,
     add_degradation_options,
     add_engine_options,
@@ -29,7 +30,7 @@ from tracking._options import (
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("script", nargs="?", help="method: a folder of experiments/ (ostrack)")
     parser.add_argument("config", nargs="?", help="YAML file in experiments/SCRIPT, without its ending")
     what = parser.add_argument_group("what")
@@ -93,6 +94,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.reference and options.script:
         parser.error("--tracker stands in place of SCRIPT CONFIG")
+    if not options.reference and not options.config:
+        parser.error("give SCRIPT CONFIG in front of options that take several values, or --tracker static")
     return options
 
 

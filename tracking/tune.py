@@ -18,11 +18,11 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import add_engine_options, add_machine_options, at_least
+from tracking._options import CommandParser, add_engine_options, add_machine_options, at_least
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("script", help="method: a folder of experiments/")
     parser.add_argument("config", help="YAML file in experiments/SCRIPT, without its ending")
     what = parser.add_argument_group("what")

@@ -12,10 +12,11 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_plugin_option
+from tracking._options import CommandParser
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--dataset", required=True, help="benchmark that the results are of")
     parser.add_argument("--results", nargs="+", required=True, metavar="LABEL=FOLDER", help="folders with <seq>.txt")
     parser.add_argument(

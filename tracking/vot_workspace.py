@@ -19,11 +19,11 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import add_engine_options, at_least
+from tracking._options import CommandParser, add_engine_options, at_least
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument(
         "workspace", type=Path, help="Depthtrack_workspace, VOT22RGBD_workspace, VOT2018_workspace, or a new folder"
     )

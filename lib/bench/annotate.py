@@ -1,12 +1,14 @@
 """Own data made here: a drawn box carried through a video by a tracker, and other programs' boxes as own folders.
 
-The other programs are labelme (JSON files) and CVAT (XML of a video or of pictures).
+The other programs are labelme (JSON files), CVAT (XML of a video or of pictures), and all that write the files of
+COCO, MOT or YOLO.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +26,7 @@ from lib.data import (
     decode_text,
     encode_picture,
     expect_form,
+    number_rows,
     parse_boxes,
 )
 from lib.track import Box, TrackerSession, check_box
@@ -125,7 +128,7 @@ def write_sequences(folder: Path, source: FrameSource, targets: Mapping[str, Mar
         FileExistsError: A sequence is there already.
         ValueError: A target has no box, or boxes behind the end of the source.
     """
-    spans: dict[Path, tuple[int, int]] = {}
+    spans: dict[str, tuple[int, int]] = {}
     for name, boxes in targets.items():
         place = folder / check_name(name)
         there = [index for index, box in boxes.items() if box is not None]
@@ -133,21 +136,26 @@ def write_sequences(folder: Path, source: FrameSource, targets: Mapping[str, Mar
             raise ValueError(f"{name}: not one frame has a box")
         if place.exists():
             raise FileExistsError(f"{place} is there already; remove it, or name another folder with --output")
-        spans[place] = min(there), max(there)
-    data, count = b"", 0
-    for grab in source:
-        data = data if grab.frame is None else encode_picture(grab.frame.rgb)
-        count = grab.index + 1
-        for place, (first, last) in spans.items():
-            if first <= grab.index <= last:
-                place.mkdir(parents=True, exist_ok=True)
-                (place / f"{grab.index - first + 1:08d}.jpg").write_bytes(data)
-    for (place, (first, last)), boxes in zip(spans.items(), targets.values(), strict=True):
-        if last >= count:
-            raise ValueError(f"{place.name} has a box in frame {last} (from 0), but {source.name} has {count} frames")
-        rows = {index - first: box for index, box in boxes.items()}
-        write_truth(place / "groundtruth.txt", rows, last - first + 1)
-    return list(spans)
+        spans[name] = min(there), max(there)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part") as part:  # nothing half done after Ctrl-C
+        data, count = b"", 0
+        for grab in source:
+            data = data if grab.frame is None else encode_picture(grab.frame.rgb)
+            count = grab.index + 1
+            for name, (first, last) in spans.items():
+                if first <= grab.index <= last:
+                    (Path(part) / name).mkdir(parents=True, exist_ok=True)
+                    (Path(part) / name / f"{grab.index - first + 1:08d}.jpg").write_bytes(data)
+        for name, (first, last) in spans.items():
+            if last >= count:
+                raise ValueError(f"{name} has a box in frame {last} (from 0), but {source.name} has {count} frames")
+            rows = {index - first: box for index, box in targets[name].items() if isinstance(index, int)}
+            write_truth(Path(part) / name / "groundtruth.txt", rows, last - first + 1)
+        for name in spans:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(part) / name).rename(folder / name)
+    return [folder / name for name in spans]
 
 
 def read_labelme(folder: Path) -> Targets:
@@ -212,6 +220,77 @@ def read_cvat(file: Path) -> Targets:
     return targets
 
 
+def read_coco(file: Path) -> Targets:
+    """The boxes of a COCO file, one target per category and, where annotations have one, `track_id`.
+
+    Args:
+        file: The JSON file.
+
+    Raises:
+        AnnotationError: The file is not COCO's, or a picture has two boxes of one target.
+    """
+    targets: Targets = {}
+    with expect_form(str(file), "a COCO annotation file"):
+        content = json.loads(decode_text(file.read_bytes(), str(file)))
+        pictures = {p["id"]: str(p["file_name"]).replace("\\", "/").rpartition("/")[2] for p in content["images"]}
+        names = {kind["id"]: str(kind["name"]) for kind in content["categories"]}
+        for entry in content["annotations"]:
+            name, picture = names[entry["category_id"]], pictures[entry["image_id"]]
+            track = entry.get("track_id", entry.get("attributes", {}).get("track_id"))
+            x, y, w, h = map(float, entry["bbox"])
+            _add(targets, name if track is None else f"{name}_{track}", picture, (x, y, w, h), f"{file}, {picture}")
+    return targets
+
+
+def read_mot(file: Path) -> Targets:
+    """The tracks of MOT's `gt.txt`: rows `frame, target, x, y, w, h, ...`, frames counted from 1.
+
+    Args:
+        file: The text file.
+
+    Raises:
+        AnnotationError: A row is something else, or a frame has two boxes of one target.
+    """
+    targets: Targets = {}
+    for line, row in enumerate(number_rows(decode_text(file.read_bytes(), str(file)), str(file)), 1):
+        where = f"{file}, line {line}"
+        if len(row) < 6 or row[0] % 1 or row[0] < 1 or row[1] % 1 or row[1] < 0:
+            kind = "frame (from 1), target (from 0), x, y, w, h, ..."
+            raise AnnotationError(f"{where}: expected {kind}, found {', '.join(f'{v:g}' for v in row[:8])}")
+        x, y, w, h = row[2:6]
+        _add(targets, f"{row[1]:g}", int(row[0]) - 1, (x, y, w, h), where)
+    return targets
+
+
+def read_yolo(folder: Path, size_hw: tuple[int, int]) -> Targets:
+    """YOLO's text files, one target per class: rows `class, centre x, centre y, w, h` in shares of the picture.
+
+    Args:
+        folder: Has a text file per picture, of the picture's name.
+        size_hw: Height and width of the pictures.
+
+    Returns:
+        Frames are names of pictures without their ending.
+
+    Raises:
+        AnnotationError: There is no file, a row is something else, or a picture has two boxes of one class.
+    """
+    targets: Targets = {}
+    files = [file for file in sorted(folder.glob("*.txt")) if file.name != "classes.txt"]
+    if not files:
+        raise AnnotationError(f"{folder}: no text file per picture (*.txt)")
+    scale = np.array([*size_hw[::-1]] * 2)
+    for file in files:
+        for line, row in enumerate(number_rows(decode_text(file.read_bytes(), str(file)), str(file)), 1):
+            where = f"{file}, line {line}"
+            if len(row) != 5 or not all(0 <= value <= 1 for value in row[1:]):
+                kind = "class, centre x, centre y, w, h with shares of the picture (0 to 1)"
+                raise AnnotationError(f"{where}: expected {kind}, found {', '.join(f'{v:g}' for v in row[:8])}")
+            x, y, w, h = (np.array(row[1:]) * scale).tolist()
+            _add(targets, f"{row[0]:g}", file.stem, (x - w / 2, y - h / 2, w, h), where)
+    return targets
+
+
 def _cvat_box(shape: ElementTree.Element) -> Box:
     """The upright box round a box, which may be rotated, or a polygon."""
     if shape.tag != "box":
@@ -245,7 +324,7 @@ def _between(given: dict[int, Box | None]) -> Iterable[tuple[int, Box | None]]:
     yield from ((frame, given[frame]) for frame in places[-1:])
 
 
-def _add(targets: Targets, target: str, frame: str, box: Box, where: str) -> None:
+def _add(targets: Targets, target: str, frame: int | str, box: Box, where: str) -> None:
     """Add a box; AnnotationError if the target has one in this frame."""
     boxes = targets.setdefault(target, {})
     if frame in boxes:

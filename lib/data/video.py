@@ -25,7 +25,21 @@ from lib.files import sentence
 log = logging.getLogger(__name__)
 
 DEFAULT_FPS = 25.0
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp")
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".mov",
+    ".m4v",
+    ".avi",
+    ".mkv",
+    ".webm",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".3gp",
+    ".flv",
+    ".ts",
+    ".gif",
+)
 JPEG_QUALITY = 95
 
 

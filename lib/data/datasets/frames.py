@@ -20,6 +20,11 @@ from lib.data.types import Frame
 log = logging.getLogger(__name__)
 
 
+def join_key(folder: str, name: str) -> str:
+    """The key of a file in a folder; "" is the root."""
+    return f"{folder}/{name}" if folder else name
+
+
 @dataclass(frozen=True)
 class Numbered:
     """Files numbered without a gap.
@@ -40,7 +45,7 @@ class Numbered:
         return self.count
 
     def key(self, index: int) -> str:
-        return f"{self.folder}/{self.pattern % (self.first + index)}"
+        return join_key(self.folder, self.pattern % (self.first + index))
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Listed:
         return len(self.names)
 
     def key(self, index: int) -> str:
-        return f"{self.folder}/{self.names[index]}"
+        return join_key(self.folder, str(self.names[index]))
 
 
 Files = Numbered | Listed

@@ -16,8 +16,8 @@ import numpy as np
 from lib.catalogue import DatasetSpec, Subset
 from lib.data.datasets.base import Annotation, positive, read_flags, read_text
 from lib.data.datasets.folders import LasotDataset, VotDataset
-from lib.data.datasets.frames import FrameFiles, listed_files
-from lib.data.io import AnnotationError
+from lib.data.datasets.frames import FrameFiles, join_key, listed_files
+from lib.data.io import AnnotationError, number_rows
 from lib.data.listing import folder_names, natural_order, picture_names
 from lib.data.store import DirectoryStore, Store
 from lib.data.types import Boxes
@@ -32,6 +32,13 @@ BESIDE = TRUTH[2:4]
 PICTURES = ("img", "imgs", "images", "frames", "color", "rgb")
 """Sub-folders of a sequence that hold its pictures, if the sequence's folder has none itself."""
 LAYOUT = "<seq>/{*.jpg, groundtruth.txt} or {<seq>.mp4, <seq>.txt}, at any depth (docs/own_data.md)"
+EXPECTED = (
+    "expected x, y, w, h (left, top, width, height) in pixels, or a polygon, and nothing else; see docs/own_data.md"
+)
+HEADING = re.compile(r"\W*(?!nan\b|inf|m\s*\d)[a-z]\w*\W", re.IGNORECASE)
+"""The first line of a table whose columns have names; not a row of NaN, nor a mask of VOT."""
+MOVED = 5
+"""Rows from which a movement tells corners from sizes."""
 PREFIX = "FOLDER"
 DEPTH = 4
 """Levels of folders that are searched for sequences."""
@@ -46,12 +53,14 @@ class Place:
         folder: Key of its folder or video; "" for the root.
         pictures: Key of the folder with its pictures; "" for the root.
         truth: Key of its box file; None if there is none.
+        video: It is a video, whose frames are to be unpacked.
     """
 
     name: str
     folder: str
     pictures: str
     truth: str | None
+    video: bool = False
 
 
 class OwnDataset(LasotDataset):
@@ -79,6 +88,7 @@ class OwnDataset(LasotDataset):
         if lacking and self.needs_boxes:
             expected = ", ".join(name.format("<name>") for name in TRUTH)
             text = f"{len(lacking)} of {len(places)} sequences have no box file ({expected}): {', '.join(lacking[:10])}"
+            text += "; tracking/annotate.py makes them from the files of other programs (docs/own_data.md)"
             if len(lacking) == len(places):
                 raise FileNotFoundError(f"{root.describe('')}: {text}")
             log.warning("%s: left out: %s", root.describe(""), text)
@@ -94,20 +104,13 @@ class OwnDataset(LasotDataset):
         return next(_search(root, ""), None) is not None
 
     def read_truth(self, key: str) -> Boxes:
+        text, where = read_text(self.store, key).lstrip("\ufeff"), self.store.describe(key)
+        if problem := _other_form(text, where):
+            raise AnnotationError(f"{where}: {problem}; {EXPECTED}")
         boxes = VotDataset.read_truth(self, key)  # type: ignore[arg-type]
-        rows = [re.split(r"[\s,;]+", line.strip()) for line in read_text(self.store, key).strip().splitlines()]
-        first = [row[0] for row in rows]
-        numbered = first[0].isdecimal() and first == [str(int(first[0]) + i) for i in range(len(first))]
-        if numbered and len(rows) > 1 and len(rows[0]) not in (4, 8):
-            raise AnnotationError(
-                f"{self.store.describe(key)}: rows begin with the numbers of frames ({first[0]}, {first[1]}, ...); "
-                "expected x, y, w, h or a polygon and nothing in front"
-            )
         if (negative := (boxes[:, 2:] < 0).any(axis=1)).any():
             line = int(negative.argmax())
-            raise AnnotationError(
-                f"{self.store.describe(key)}, line {line + 1}: a size is negative: {boxes[line].tolist()}"
-            )
+            raise AnnotationError(f"{where}, line {line + 1}: a size is negative: {boxes[line].tolist()}")
         boxes[np.isnan(boxes).any(axis=1)] = 0.0
         return boxes
 
@@ -128,14 +131,35 @@ class OwnDataset(LasotDataset):
         rows = np.full((len(files), 4), np.nan)
         rows[: len(boxes)] = boxes[: len(files)]
         folder, valid = (place.truth or f"{place.folder}/").rpartition("/")[0], positive(rows)
-        keys = [f"{folder}/{file}".lstrip("/") for file in self.label_files]
+        pictures = FrameFiles(self.store, files)
+        if place.truth is not None and (rows[valid, 2:] > rows[valid, :2]).all() and valid.any():
+            self._refuse_corners(place.truth, rows[valid], pictures)
+        keys = [join_key(folder, file) for file in self.label_files]
         flags = [read_flags(self.store, key, len(rows)) for key in keys]
         visible, present, _ = self.labels(rows, valid, flags)
-        return Annotation(rows, valid, visible, FrameFiles(self.store, files), present=present, folder=folder)
+        return Annotation(rows, valid, visible, pictures, present=present, folder=folder)
+
+    def _refuse_corners(self, key: str, boxes: Boxes, pictures: FrameFiles) -> None:
+        """AnnotationError if rows of four numbers are two corners: boxes in the picture only if they are read so.
+
+        Args:
+            key: The box file.
+            boxes: [N, 4] its rows, the third number greater than the first and the fourth than the second.
+            pictures: Of the sequence; the first one's size is read.
+        """
+        height, width = pictures.read(0).size_hw
+        low, high = boxes[:, :2], boxes[:, 2:]
+        beyond = (low + high > (width + 1, height + 1)).any(axis=1).mean() > 0.5
+        together = (high - low).var(axis=0).sum() < high.var(axis=0).sum() / 4 and len(boxes) >= MOVED
+        fits = (low >= -1).all() and (high <= (width + 1, height + 1)).all()
+        first = read_text(self.store, key).lstrip("\ufeff").splitlines()[0]
+        if fits and (beyond or together) and len(re.split(r"[\s,;]+", first.strip())) == 4:
+            problem = f"rows look like two corners x1, y1, x2, y2 of boxes in pictures of {width} x {height}"
+            raise AnnotationError(f"{self.store.describe(key)}: {problem}; {EXPECTED}")
 
     def _unpacked(self, place: Place) -> str:
         """The key of the folder with a sequence's pictures; those of a video are unpacked at the first use."""
-        if not place.folder.lower().endswith(VIDEO_SUFFIXES):
+        if not place.video:
             return place.pictures
         if not isinstance(self.store, DirectoryStore):
             raise FileNotFoundError(f"{self.store.describe(place.folder)}: unpack archives that hold videos")
@@ -144,6 +168,43 @@ class OwnDataset(LasotDataset):
         except SourceError as error:
             raise AnnotationError(str(error)) from None
         return place.pictures
+
+
+def _other_form(text: str, where: str) -> str:
+    """What rows are that are no boxes in pixels; "" if they may be some.
+
+    Args:
+        text: Of a box file.
+        where: The file, for messages.
+
+    Raises:
+        AnnotationError: A word is no number.
+    """
+    lines = text.strip().splitlines()
+    if lines and HEADING.match(lines[0]):
+        return f"line 1 is a heading ({lines[0][:40]!r})"
+    if not lines or any(line.lstrip().startswith("m") for line in lines):  # masks
+        return ""
+    rows = number_rows(text, where)
+    if len(rows) < 2 or len({len(row) for row in rows}) > 1:
+        rows = rows[:1]
+    table = np.array(rows)
+    seen = table[np.isfinite(table).all(axis=1) & (table[:, -4:] != 0).any(axis=1)]
+    if len(seen) and ((seen[:, -4:] >= 0) & (seen[:, -4:] <= 1)).all():
+        return "all numbers lie between 0 and 1 (YOLO's shares of the picture?)"
+    if table.shape[1] == 5 and (table[:, 0] % 1 == 0).all():
+        return f"rows begin with a number of a frame or class ({table[0, 0]:g})"
+    if len(rows) < 2 or table.shape[1] < 5:
+        return ""
+    frames, targets = table[:, 0], table[:, 1]
+    listed = table.shape[1] != 8 and (np.diff(frames) == 1).all() and frames[0] % 1 == 0
+    names = np.unique(targets)
+    whole = (table[:, :2] % 1 == 0).all() and all((np.diff(frames[targets == t]) > 0).all() for t in names)
+    whole = whole and 2 * len(names) <= len(rows)
+    marks = table[:, 6:]  # MOT's confidence, class and visibility, or -1
+    if listed or (whole and (not marks.size or (np.abs(marks[:, 0]) <= 1).all() or (marks[:, -1] == -1).all())):
+        return f"rows begin with the numbers of frames ({frames[0]:g}, {frames[1]:g}, ...), as MOT's"
+    return ""
 
 
 def _stem(folder: str) -> str:
@@ -165,12 +226,20 @@ def _search(store: Store, folder: str, above: Sequence[str] = (), depth: int = D
         truth = _find(names, TRUTH, own, start) or _find(above, BESIDE, own, up)
         yield Place(own, folder, folder if picture_names(names) else f"{start}{below}", truth)
         return
-    videos = [name for name in names if name.lower().endswith(VIDEO_SUFFIXES)]
+    videos = [n for n in names if n.lower().endswith(VIDEO_SUFFIXES) and not _is_folder(store, f"{start}{n}")]
     for name in natural_order(videos):
         truth = _find(names, TRUTH if len(videos) == 1 else BESIDE, _stem(name), start)
-        yield Place(_stem(name), f"{start}{name}", f"{start}.frames/{name}", truth)
+        yield Place(_stem(name), f"{start}{name}", f"{start}.frames/{name}", truth, video=True)
     for name in natural_order(set(folder_names(names)) - set(videos)) if depth else ():
         yield from _search(store, f"{start}{name}", names, depth - 1)
+
+
+def _is_folder(store: Store, key: str) -> bool:
+    """True for a folder; some are called by the video that their pictures come from."""
+    try:
+        return bool(store.listdir(key))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _find(names: Sequence[str], patterns: Sequence[str], own: str, start: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Boxes for own data: typed marks, propagation, folders, labelme and CVAT."""
+"""Boxes for own data: typed marks, propagation, folders, files of other programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.bench import parse_marks, propagate, read_cvat, read_labelme, write_sequences
+from lib.bench import (
+    parse_marks,
+    propagate,
+    read_coco,
+    read_cvat,
+    read_labelme,
+    read_mot,
+    read_yolo,
+    write_sequences,
+)
 from lib.data import AnnotationError, Frame, open_source
 from lib.data.datasets import build_dataset
 from lib.paths import load_paths
@@ -119,3 +128,59 @@ def test_cvat_tracks_are_interpolated_and_end(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(AnnotationError, match=r"annotations\.xml"):
             read_cvat(file)
+
+
+def test_coco_boxes_are_told_apart_by_category_and_track(tmp_path: Path) -> None:
+    file = tmp_path / "boxes.json"
+    pictures = [{"id": 4, "file_name": "img/frame0.png"}, {"id": 9, "file_name": "frame1.png"}]
+    boxes = [(4, {}, [1, 2, 3, 4]), (9, {}, [2, 2, 3, 4]), (9, {"attributes": {"track_id": 7}}, [5, 6, 7, 8])]
+    entries = [{"image_id": image, "category_id": 1, "bbox": box} | more for image, more, box in boxes]
+    content = {"images": pictures, "annotations": entries, "categories": [{"id": 1, "name": "car"}]}
+    file.write_text(json.dumps(content))
+    assert read_coco(file) == {
+        "car": {"frame0.png": (1, 2, 3, 4), "frame1.png": (2, 2, 3, 4)},
+        "car_7": {"frame1.png": (5, 6, 7, 8)},
+    }
+    file.write_text(json.dumps(content | {"annotations": [*entries, entries[0]]}))
+    with pytest.raises(AnnotationError, match=r"boxes.json, frame0.png: two shapes of 'car'"):
+        read_coco(file)
+    file.write_text("[]")
+    with pytest.raises(AnnotationError, match=r"boxes.json: not a COCO annotation file"):
+        read_coco(file)
+
+
+def test_mot_rows_are_tracks_and_frame_1_is_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "gt.txt"
+    file.write_text("1,2,10,20,30,40,1,1,1\n3,2,11,20,30,40,1,1,0.5\n3,5,1,2,3,4,1,1,1\n")
+    assert read_mot(file) == {"2": {0: (10, 20, 30, 40), 2: (11, 20, 30, 40)}, "5": {2: (1, 2, 3, 4)}}
+    for row in ("0,1,1,2,3,4,1", "1,-1,1,2,3,4,1", "10,20,30,40", "1.5,1,1,2,3,4"):
+        file.write_text(f"1,2,10,20,30,40,1\n{row}\n")
+        with pytest.raises(AnnotationError, match=r"gt.txt, line 2: expected frame \(from 1\), target"):
+            read_mot(file)
+
+
+def test_yolo_shares_become_pixels(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("cat\n")
+    (tmp_path / "frame0.txt").write_text("0 0.5 0.5 0.25 0.5\n3 0.25 0.25 0.5 0.5\n")
+    (tmp_path / "frame1.txt").write_text("")
+    assert read_yolo(tmp_path, (60, 80)) == {"0": {"frame0": (30, 15, 20, 30)}, "3": {"frame0": (0, 0, 40, 30)}}
+    (tmp_path / "frame1.txt").write_text("0 30 15 20 30\n")
+    with pytest.raises(AnnotationError, match=r"frame1.txt, line 1: expected class, centre x, .* shares"):
+        read_yolo(tmp_path, (60, 80))
+
+
+def test_an_ended_command_leaves_no_half_sequence(tmp_path: Path) -> None:
+    clip = pictures(tmp_path / "clip", 4)
+    source = open_source(str(clip))
+    grabs = iter(source)
+
+    def ended() -> Any:
+        yield next(grabs)
+        raise KeyboardInterrupt
+
+    source._grabs = ended()
+    targets = {"a": {0: (1.0, 2.0, 30.0, 20.0), 3: (2.0, 2.0, 30.0, 20.0)}}
+    with pytest.raises(KeyboardInterrupt):
+        write_sequences(tmp_path / "mine", source, targets)
+    assert list((tmp_path / "mine").iterdir()) == []
+    assert write_sequences(tmp_path / "mine", open_source(str(clip)), targets) == [tmp_path / "mine" / "a"]

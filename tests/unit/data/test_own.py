@@ -99,7 +99,8 @@ def test_a_sequence_itself_and_equal_names(tmp_path: Path) -> None:
         (tmp_path / run / "groundtruth.txt").write_text(text(BOXES))
     assert opened(tmp_path).names == ["a_run", "b_run", "walk"]
     assert opened(tmp_path / "a" / "run").names == ["run"]
-    assert len(opened(tmp_path / "a" / "run")[0]) == 3
+    alone = opened(tmp_path / "a" / "run")[0]
+    assert [int(alone.read_frame(i).rgb[0, 0, 0]) for i in range(3)] == [20, 60, 100]
 
 
 def test_first_box_only_and_frames_without_the_target(tmp_path: Path) -> None:
@@ -130,13 +131,58 @@ def test_more_rows_than_pictures_is_an_error_of_both(tmp_path: Path) -> None:
         ("1,2,3,4\n1,2,inf,4\n", r"groundtruth.txt, line 2: a coordinate is infinite"),
         ("1,0,5,5,9,9\n2,0,5,5,9,9\n", r"groundtruth.txt: rows begin with the numbers of frames \(1, 2, \.\.\.\)"),
         ("1,2,3,4\n1,2,-3,4\n", r"groundtruth.txt, line 2: a size is negative: \[1.0, 2.0, -3.0, 4.0\]"),
+        ("x,y,w,h\n1,2,3,4\n", r"groundtruth.txt: line 1 is a heading \('x,y,w,h'\); expected x, y, w, h"),
+        ("0 0.5 0.4 0.1 0.2\n0 0.5 0.4 0.1 0.2\n", r"groundtruth.txt: all numbers lie between 0 and 1"),
+        (".5 .4 .1 .2\n0 0 0 0\n.5 .4 .1 .2\n", r"groundtruth.txt: all numbers lie between 0 and 1"),
+        ("1,9,9,30,30\n4,9,9,30,30\n", r"groundtruth.txt: rows begin with a number of a frame or class \(1\)"),
+        (
+            "1,1,9,8,30,30,1,-1,-1,-1\n3,1,9,8,30,30,1,-1,-1,-1\n",
+            r"groundtruth.txt: rows begin .* \(1, 3, \.\.\.\), as MOT",
+        ),
+        ("1,7,9,8,30,30,1,1\n2,7,9,8,30,30,1,1\n3,7,9,8,30,30,0,1\n", r"groundtruth.txt: rows begin .* as MOT's"),
+        ("1,1,9,8,30,30\n3,1,9,8,30,30\n1,2,9,8,30,30\n2,2,9,8,30,30\n", r"groundtruth.txt: rows begin .* as MOT's"),
+        ("60 50 99 80\n61 50 99 80\n62 50 99 80\n", r"look like two corners x1, y1, x2, y2 .* pictures of 128 x 96"),
     ],
 )
 def test_a_box_that_is_none_is_named_by_its_line(tmp_path: Path, rows: str, message: str) -> None:
-    write_frames(tmp_path / "seq")
+    write_frames(tmp_path / "seq", 5)
     (tmp_path / "seq" / "groundtruth.txt").write_text(rows)
     with pytest.raises(AnnotationError, match=message):
         opened(tmp_path)[0]
+
+
+def test_corners_near_the_upper_left_are_known_by_their_movement(tmp_path: Path) -> None:
+    write_frames(tmp_path / "seq", 6)
+    lefts = np.arange(6.0)[:, None] * 5
+    (tmp_path / "seq" / "groundtruth.txt").write_text(text(np.hstack([lefts + 2, lefts, lefts + 22, lefts + 18])))
+    with pytest.raises(AnnotationError, match="look like two corners"):
+        opened(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.array([[0, 30 + i, 50, 30 + i, 50, 70, 0, 70] for i in range(6)]),  # whole pixels at the left border
+        np.array([[1 + i, 9, 31 + i, 9, 31 + i, 39, 1 + i, 39] for i in range(6)]),
+        np.array([[60, 50, 99, 50, 99, 80, 60, 80]] * 6),
+        np.array([[10 - i, 10 - i, 40 + 2 * i, 40 + 2 * i] for i in range(6)]),  # a target that comes near
+        np.array([[5, 6, 100, 80]] * 6),
+        np.array([[20 + i, 5, 80, 70] for i in range(6)]),
+    ],
+)
+def test_boxes_that_resemble_other_forms_are_read(tmp_path: Path, rows: np.ndarray) -> None:
+    write_frames(tmp_path / "seq", 6)
+    (tmp_path / "seq" / "groundtruth.txt").write_text(text(rows))
+    points = rows.reshape(6, -1, 2)
+    low, high = points.min(axis=1), points.max(axis=1)
+    expected = rows if rows.shape[1] == 4 else np.hstack([low, high - low])
+    np.testing.assert_array_equal(opened(tmp_path)[0].boxes_xywh, expected)
+
+
+def test_a_folder_of_pictures_may_have_the_name_of_its_video(tmp_path: Path) -> None:
+    write_frames(tmp_path / "clip.mp4")
+    (tmp_path / "clip.txt").write_text(text(BOXES))
+    np.testing.assert_array_equal(opened(tmp_path).by_name("clip").boxes_xywh, BOXES)
 
 
 def test_two_pictures_of_one_number_and_damaged_videos_are_errors_of_their_sequence(tmp_path: Path) -> None:

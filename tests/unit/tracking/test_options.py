@@ -53,3 +53,21 @@ def test_an_earlier_experiment_is_named_by_two_names() -> None:
     assert TrainOptions("ostrack", "x", script_prv="a", config_prv="b").previous == ("a", "b")
     with pytest.raises(ConfigError, match="--script_prv and --config_prv belong together"):
         _ = TrainOptions("ostrack", "x", script_prv="a").previous
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "hint"),
+    [
+        ("demo", ["clip.mp4", "--init", "10", "20", "30", "40"], "write the four numbers as one word, --init x,y,w,h"),
+        ("demo", ["clip.mp4", "--init", "-5,2,3,4"], "write it behind a =, as in --init=-5,3,20,20"),
+        ("annotate", ["--init", "1,2,3,4", "clip.mp4"], "write source in front of options that take several values"),
+        ("calibrate", ["--dataset", "otb", "ostrack", "x"], "write script config in front of options"),
+        ("test", ["--dataset", "otb", "ostrack", "x"], "give SCRIPT CONFIG in front of options"),
+    ],
+)
+def test_words_that_went_elsewhere_are_explained(
+    name: str, words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        import_command(name).parse(words)
+    assert hint in capsys.readouterr().err
