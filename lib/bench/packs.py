@@ -45,11 +45,23 @@ DAMAGED = (
 )
 """Errors of the standard library for archives that are damaged, encrypted, or packed in an unknown way."""
 SIDE = re.compile(r"_(times?|scores?|confidences?|all_boxes|all_scores)$")
+SIDE_FOLDER = re.compile(r"^(times?|scores?|confidences?)$", re.I)
 SIDE_NAMES = {"time": "_time", "scor": "_score", "conf": "_confidence"}
 RUN = re.compile(
     r"^(run|rep|repeat|trial|seed)?[_-]?(\d{1,2}|0\d\d)$|[_-](run|rep|repeat|trial|seed)[_-]?\d+$|_0\d\d$", re.I
 )
-COMMON_WORDS = {"results", "result", "trackingresults", "rawresults", "test", "float", "times", "scores"}
+COMMON_WORDS = {
+    "results",
+    "result",
+    "trackingresults",
+    "rawresults",
+    "test",
+    "float",
+    "time",
+    "times",
+    "score",
+    "scores",
+}
 NESTED = 3
 """Archives within archives are opened to this depth."""
 
@@ -278,17 +290,20 @@ def _placed(member: _Member, names: Mapping[str, str], exact: Container[str]) ->
     if name.suffix.lower() == ".json" or any(part.startswith("stale-") for part in folders):
         return None
     copy = "float/" if folders[-1:] == ("float",) else ""
-    if folders and folders[-1].lower() in ("float", "times", "scores"):
-        folders = folders[:-1]
     side = SIDE.search(name.stem)
     stem = name.stem[: side.start()] if side else name.stem
+    of_folder = SIDE_FOLDER.match(folders[-1]) if folders else None
+    if copy or of_folder:
+        folders = folders[:-1]
+    if of_folder and not side and _is_column(member.file):
+        side = of_folder
     found = _sequence_in(stem, names, exact)
     if found is None or (side and side[1].startswith("all_")):
         return None
     before, sequence, behind = found
     ending = name.suffix.lower() if name.suffix.lower() in (".value", ".bin") else ".txt"
     if side:
-        ending = f"{SIDE_NAMES[side[1][:4]]}{ending}"
+        ending = f"{SIDE_NAMES[side[1][:4].lower()]}{ending}"
     if folders and _sequence_in(folders[-1], names, exact) == ("", sequence, "") and not before:
         return (
             (folders[:-1], "", ""),
@@ -297,6 +312,12 @@ def _placed(member: _Member, names: Mapping[str, str], exact: Container[str]) ->
             not side,
         )
     return (folders, before, behind), sequence, f"{copy}{sequence}{ending}", not side and not copy
+
+
+def _is_column(file: Path) -> bool:
+    """True for a text file whose first line is one number."""
+    with file.open("rb") as stream:
+        return len(re.split(rb"[\s,;]+", stream.readline(200).strip())) == 1
 
 
 def _sequence_in(stem: str, names: Mapping[str, str], exact: Container[str]) -> tuple[str, str, str] | None:

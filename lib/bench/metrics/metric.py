@@ -392,14 +392,19 @@ def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
         raise MetricError(f"{result.name}: a result is [frames, 4] or [frames, 8], not {list(shape)}")
     if not len(result.gt_xywh):
         raise MetricError(f"{result.name}: the ground truth is empty")
+    first, truth = result.prediction_xywh[:1], result.gt_xywh[:1]
     if shape[1] == 8:
+        if len(first) and np.abs(first[:, 2:6] - truth).max() <= 1:
+            raise MetricError(f"{result.name}: two numbers stand in front of x, y, w, h in its rows of 8 numbers")
         if corners:
             return result
         result = replace(result, prediction_xywh=corners_to_xywh(result.prediction_xywh))
     for rows in result.runs:
         if np.isinf(rows).any():
             raise MetricError(f"{result.name}: the box of frame {int(np.isinf(rows).any(axis=1).argmax())} is infinite")
-    first, truth = result.prediction_xywh[:1], result.gt_xywh[:1]
+    first = result.prediction_xywh[:1]
+    if ((first >= 0) & (first < 1)).all() and (first[:, 2:] > 0).any() and truth[:, 2:].min() > 1 and not result.passes:
+        raise MetricError(f"{result.name}: its first row has shares of the picture (0 to 1), pixels are expected")
     both = np.concatenate([truth[:, :2], truth[:, :2] + truth[:, 2:]], axis=1)
     if len(first) and np.abs(first - both).max() <= 1 < np.abs(first - truth).max() and not result.passes:
         raise MetricError(f"{result.name}: its first row is the first box as two corners, x, y, w, h are expected")

@@ -109,14 +109,18 @@ def test_infinite_boxes_and_corners_in_place_of_sizes_are_not_scored(variant: st
     corners[:, 2:] += corners[:, :2]
     truth = infinite.copy()
     infinite[7, 2] = np.inf
+    shares = truth / 640
+    numbered = np.hstack([np.ones((len(truth), 2)), truth, -np.ones((len(truth), 2))])  # MOT: frame, target, box, ...
     results = [
         _result(name, gt_xywh=truth, prediction_xywh=rows, image_size_wh=(640, 480))
-        for name, rows in (("x", infinite), ("y", corners), ("z", truth))
+        for name, rows in (("x", infinite), ("y", corners), ("z", truth), ("shares", shares), ("mot", numbered))
     ]
     scores = evaluate(variant, results)
     assert scores.names == ("z",)
     assert scores.unscored["x"] == "the box of frame 7 is infinite"
     assert scores.unscored["y"] == "its first row is the first box as two corners, x, y, w, h are expected"
+    assert scores.unscored["shares"] == "its first row has shares of the picture (0 to 1), pixels are expected"
+    assert scores.unscored["mot"] == "two numbers stand in front of x, y, w, h in its rows of 8 numbers"
 
 
 @pytest.mark.parametrize("variant", sorted(METRICS))

@@ -86,6 +86,9 @@ LAYOUTS: dict[str, Mapping[str, str | bytes]] = {
     "with times and scores": {
         f"a/{n}{e}.txt": text(n, 4) if not e else "0.5\n" * 12 for n in NAMES for e in ("", "_time", "_score")
     },
+    "times in a folder beside": {
+        f"a/{d}/{n}.txt": text(n, 4) if d == "res" else "0.5\n" * 12 for n in NAMES for d in ("res", "time", "scores")
+    },
     "windows": {f"results\\lasot\\{n}.txt": text(n, 4) for n in NAMES},
     "macOS": {f"r/{n}.txt": text(n, 4) for n in NAMES} | {f"__MACOSX/r/._{n}.txt": b"\x00\x05" for n in NAMES},
     "OTB's MATLAB files": {f"OPE/{n}_MyTracker.mat": otb(n) for n in NAMES},
@@ -128,6 +131,9 @@ def test_times_in_a_pack_are_its_speed(truth: list[BenchmarkVideo], tmp_path: Pa
     assert run.fps == pytest.approx(10)
     (run,) = load(zipped(tmp_path / "b.zip", LAYOUTS["OTB's MATLAB files"]), truth)
     assert run.fps == pytest.approx(40)
+    within = {f"a/{d}{n}.txt": "0.2\n" * 12 if d else text(n, 4) for n in NAMES for d in ("", "time/")}
+    (run,) = load(zipped(tmp_path / "d.zip", within), truth)
+    assert run.fps == pytest.approx(5)
     (run,) = load(zipped(tmp_path / "c.zip", LAYOUTS["flat"]), truth)
     assert run.fps is None
 
