@@ -4,8 +4,8 @@
   cd Depthtrack_workspace && vot evaluate cvpr2024_rgbd && vot analysis cvpr2024_rgbd
 
 Links the sequences (from local.yaml, or --sequences FOLDER), writes list.txt, missing `sequence` files and the
-tracker's section of trackers.ini, and reports what the data lack. Results of other weights or another configuration
-are set aside. --native_results lets the toolkit analyse what tracking/test.py has tracked.
+tracker's section of trackers.ini, and reports what the data lack. Results of other weights, another configuration
+or another --region are set aside. --native_results lets the toolkit analyse what tracking/test.py has tracked.
 Exit code: 0 ready (fewer sequences than published are only a warning), 1 a sequence cannot be run, 2 an error.
 """
 
@@ -25,7 +25,7 @@ from tracking._options import CommandParser, add_engine_options, at_least
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = CommandParser(description=__doc__)
     parser.add_argument(
-        "workspace", type=Path, help="Depthtrack_workspace, VOT22RGBD_workspace, VOT2018_workspace, or a new folder"
+        "workspace", type=Path, help="Depthtrack_workspace, VOT22RGBD_workspace, VOT2018_workspace, or another folder"
     )
     parser.add_argument(
         "--benchmark",
@@ -52,7 +52,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--region",
         default="rectangle",
         choices=["rectangle", "polygon", "mask"],
-        help="kind of region that the tracker replies with, if it can (default: rectangle)",
+        help="kind of region that the tracker replies with (default: rectangle, which every tracker gives)",
     )
     parser.add_argument("--native_results", action="store_true", help="link the results of tracking/test.py")
     parser.add_argument("--runid", type=at_least(0), help="with --native_results: the run's number")
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"{listed.path}: {len(listed.names)} sequences, {listed.sequence_files} `sequence` files written")
     print(f"{place.folder / 'trackers.ini'}: tracker {name}")
     if aside:
-        print(f"results of other weights or another configuration: moved to {aside}")
+        print(f"results of other weights, another configuration or --region: moved to {aside}")
     if options.native_results:
         print(f"results: linked to {link_results(place, name, spec, paths, options.runid)}")
     problems = [*listed.problems, *anchor_problems(place, listed.names)]

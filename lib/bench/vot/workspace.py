@@ -76,7 +76,7 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
         benchmark: Name in `TEMPLATES`: a folder without `config.yaml` becomes a copy of the repository's own.
 
     Raises:
-        WorkspaceError: The folder is not a workspace that can be used.
+        WorkspaceError: The folder is not a workspace that can be used, or one of another benchmark.
         UnknownNameError: There is no such benchmark.
     """
     folder = Path(os.path.abspath(folder))
@@ -108,6 +108,8 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
         found = content.get("title") if len(known) > 1 else next(iter(known))
         if found not in known:
             raise WorkspaceError(f"{path}: title {found!r} is none of {', '.join(known)}")
+        if benchmark is not None and get_benchmark(benchmark) is not known[found]:
+            raise WorkspaceError(f"{folder} is a workspace of {known[found].name}; give {benchmark} another folder")
         return VotWorkspace(folder, str(name), known[found])
     raise WorkspaceError(f"{path}: no experiment of type {' or '.join(EXPERIMENTS)}")
 
@@ -221,11 +223,19 @@ def write_tracker(
         The folder that results of this name by another tracker were moved to, None if there were none.
 
     Raises:
-        WorkspaceError: The toolkit refuses the name; also what `TrackerSpec.resolve` raises.
+        WorkspaceError: The toolkit refuses the name, or the tracker has no such regions; also what
+            `TrackerSpec.resolve` raises.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise WorkspaceError(f"tracker name {name!r}: the toolkit wants letters, digits, - and _ only; give --name")
     resolved = spec.resolve(paths, workspace.benchmark.name)
+    if region != REGIONS[0]:
+        try:
+            resolved.build().request_regions(region)
+        except ValueError as error:
+            raise WorkspaceError(
+                f"--region {region}: {error}; --region {REGIONS[0]} is for trackers of boxes"
+            ) from None
     identity = resolved.identity().hash
     file = workspace.folder / TRACKERS
     ini = configparser.ConfigParser(interpolation=None)
@@ -233,8 +243,9 @@ def write_tracker(
     if file.is_file():
         ini.read(file, encoding="utf-8")
     before = ini.get(name, f"env_{PREFIX}IDENTITY", fallback=None)
+    replied = ini.get(name, f"env_{PREFIX}REGION", fallback=REGIONS[0])
     aside = None
-    if before != identity:
+    if (before, replied) != (identity, region):
         results = workspace.folder / "results" / name
         shutil.rmtree(workspace.folder / "cache" / "analysis", ignore_errors=True)  # analyses of those results
         if results.exists():

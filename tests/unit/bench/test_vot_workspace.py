@@ -113,6 +113,28 @@ def test_trackers_are_added_and_results_of_another_tracker_set_aside(tmp_path: P
     assert not (workspace.folder / "cache/analysis").exists()
 
 
+def test_regions_are_those_that_the_tracker_gives_and_results_of_others_are_set_aside(
+    tmp_path: Path, paths: Paths
+) -> None:
+    workspace = open_workspace(tmp_path / "work", "vot2016_supervised")
+    with pytest.raises(WorkspaceError, match=r"--region mask: StaticTracker gives boxes, no mask; --region rectangle"):
+        write_tracker(workspace, "one", STATIC, paths, region="mask")
+    small = TrackerSpec("siamattn", "synthetic_small", untrained=True)
+    assert write_tracker(workspace, "one", small, paths, region="mask") is None
+    (workspace.folder / "results/one/x").mkdir(parents=True)
+    assert write_tracker(workspace, "one", small, paths, region="mask") is None
+    aside = write_tracker(workspace, "one", small, paths, region="polygon")
+    assert aside is not None
+    assert (aside / "x").is_dir()
+
+
+def test_a_workspace_of_another_benchmark_is_refused(tmp_path: Path) -> None:
+    open_workspace(tmp_path / "work", "vot2016_supervised")
+    assert open_workspace(tmp_path / "work", "vot16").benchmark.name == "vot2016_supervised"
+    with pytest.raises(WorkspaceError, match=r"work is a workspace of vot2016_supervised; give vot2019_supervised"):
+        open_workspace(tmp_path / "work", "vot2019_supervised")
+
+
 def test_native_results_are_linked_once_there_are_any(tmp_path: Path, paths: Paths) -> None:
     workspace = open_workspace(tmp_path / "work", "depthtrack")
     with pytest.raises(WorkspaceError, match=r"no results in .*static/depthtrack"):
