@@ -40,6 +40,10 @@ from lib.train import build_optimizer, lr_factor, parameter_groups
 LABELS = {"lasher": Modality.RGBT, "visevent": Modality.RGBE, "depthtrack": Modality.RGBD}
 """Modality of the data sets in cases; all others are plain RGB."""
 
+STRIDE = 16
+OF_ALL_TOKENS = ("tcm.multihead_attn", "tcm.norm2", "tcm.norm3")
+"""Modules that cases have values of all tokens of; here search tokens alone ask the memory."""
+
 
 def experiment_of(case: Case) -> Experiment:
     c, stage = case.config, case.data["model"][-2:]
@@ -76,7 +80,8 @@ def build(case: Case) -> CSTrack:
 def crop_sizes(case: Case) -> tuple[int, int]:
     """Sides of template and search region."""
     c = case.config
-    return c.get("DATA.TEMPLATE.SIZE", 128), c.get("DATA.SEARCH.SIZE", 256)
+    side = STRIDE * case.data["inputs"].get("feat", {"shape": [256 // STRIDE]})["shape"][-1]
+    return c.get("DATA.TEMPLATE.SIZE", 128), c.get("DATA.SEARCH.SIZE", side)
 
 
 def sliced(tensor: Tensor, text: str) -> Tensor:
@@ -150,8 +155,8 @@ def stem_hook(tape: Tape, name: str) -> Any:
 
 def check_tape(case: Case, tape: Tape, tolerance: dict[str, float] | None = None) -> None:
     for name, stored in case.data["intermediates"].items():
-        if name.startswith("tcm.") and stored["shape"][1] > 64:
-            continue  # of all tokens; here search tokens alone ask the memory
+        if name.partition("#")[0] in OF_ALL_TOKENS:
+            continue
         case.check(tape.get(name, stored["shape"]), stored, name, tolerance)
 
 
@@ -248,7 +253,7 @@ def check_frame(case: Case, tape: Tape, frame: int) -> None:
     ending = f"#{frame}" if frame else ""
     for name, stored in case.data["intermediates"].items():
         module, sign, call = name.partition("#")
-        if (sign + call) == ending and not (module.startswith("tcm.") and stored["shape"][1] > 64):
+        if (sign + call) == ending and module not in OF_ALL_TOKENS:
             case.check(tape.get(module, stored["shape"]), stored, f"frame {frame} {module}")
 
 

@@ -269,13 +269,14 @@ def x_frames_of_files(case: Case) -> None:
 
 @runner("sdstrack/processing")
 def processing_rgbx(case: Case) -> None:
-    data = Data(
-        template=Region(128, 2.0),
-        search=Region(256, 4.0, center_jitter=3.0, scale_jitter=0.25),
-        augment=Augment(grey=0),
-        reject_all_padding=False,
-    )
     for item in case.data["items"]:
+        template_size, search_size = (item[f"{kind}_image"]["shape"][-1] for kind in ("template", "search"))
+        data = Data(
+            template=Region(template_size, 2.0),
+            search=Region(search_size, 4.0, center_jitter=3.0, scale_jitter=0.25),
+            augment=Augment(grey=0),
+            reject_all_padding=False,
+        )
         template, _ = textured_frame(item["video"], 0)
         search, _ = textured_frame(item["video"], item["search_frame"])
         clip = _clip(template, search, item["template_box_xywh"], item["search_box_xywh"])

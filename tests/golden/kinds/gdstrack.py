@@ -18,7 +18,7 @@ from lib.methods import Experiment
 from lib.methods.gdstrack import GDSTrack, GDSTrackObjective, GDSTrackTracker
 from lib.models import Checkpoint, load_into
 from lib.models.fusion import Conditions, DiffusionDraws, cosine_schedule, rank
-from lib.models.heads import Candidates, CenterHead
+from lib.models.heads import Candidates, CenterHead, CornerHead
 from lib.objectives import Progress
 from lib.train import parameter_groups, phases_of
 
@@ -66,9 +66,7 @@ def build(case: Case, part: str = "", **more: Any) -> GDSTrack:
     experiment = experiment_of(case, **more)
     with without_drawing():
         network: GDSTrack = experiment.method.build_network(experiment.config, False)
-    state = case.state(case.data["weights"].split()[0], part=part)
-    for pattern, factor in case.data.get("fill_overrides", {}).get("multiply", []):
-        state |= {name: v * np.float32(factor) for name, v in state.items() if re.search(pattern, name)}
+    state = multiplied(case, case.state(case.data["weights"].split()[0], part=part))
     checkpoint = Checkpoint(Path("filled.pth"), state, {}, "plain")
     if part:
         mapped = experiment.method.map_trained(experiment.config, checkpoint)
@@ -78,6 +76,13 @@ def build(case: Case, part: str = "", **more: Any) -> GDSTrack:
     else:
         experiment.load_weights(network, checkpoint)
     return network.eval()
+
+
+def multiplied(case: Case, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Filled weights, multiplied as the case says."""
+    for pattern, factor in case.data.get("fill_overrides", {}).get("multiply", []):
+        state |= {name: v * np.float32(factor) for name, v in state.items() if re.search(pattern, name)}
+    return state
 
 
 def picture(case: Case, name: str) -> Tensor:
@@ -115,6 +120,7 @@ class Tape:
 
 @runner("gdstrack/amg")
 def amg(case: Case) -> None:
+    assert case.config.get("mode", "cosine+QKV") == "cosine+QKV"
     part = build(case, "generate_adjacency.").generate_adjacency
     tokens = case.tensor("tokens")
     product, cosine = part.similarities(tokens)
@@ -232,9 +238,14 @@ def corner_head(case: Case) -> None:
     for name, suffix in (("head", ""), ("head_diffuse", "_diffuse")):
         if f"box{suffix}" not in case.data["outputs"]:
             continue
-        head = build(case, f"{name}.").get_submodule(name)
+        state, feature = case.data["weights"].split()[0], case.tensor("feature")
+        weights = {
+            n.removeprefix(f"{name}."): v for n, v in multiplied(case, case.state(state, part=f"{name}.")).items()
+        }
+        head = CornerHead(feature.shape[1], len(weights["conv1_tl.0.weight"]), score="product").eval()
+        load_into(head, weights)
         with torch.no_grad():
-            found, logits = head(case.tensor("feature")), head.corner_logits(case.tensor("feature"))
+            found, logits = head(feature), head.corner_logits(feature)
         first, second = found.maps["corners"].unbind(1)
         named |= {f"box{suffix}": corners(found), f"prob_tl{suffix}": first, f"prob_br{suffix}": second}
         named |= dict(zip((f"logits_tl{suffix}", f"logits_br{suffix}"), logits.split(1, dim=1), strict=True))

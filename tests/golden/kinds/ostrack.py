@@ -188,7 +188,7 @@ def train_step(case: Case) -> None:
     objective = OSTrackObjective(experiment_of(case).config, network)
     objective.criterion = replace(objective.criterion, focal_weight=c.get("focal_weight", 1.0))
     argument = c.get("ce_keep_rate_argument")
-    rate = objective.keep_rate(c["epoch"])
+    rate = objective.keep_rate(c.get("epoch", 1))
     if rate is not None and argument is not None:
         assert abs(rate - argument) < 1e-6
     outputs: list[OSTrackOutput] = []

@@ -101,7 +101,9 @@ def forward(case: Case) -> None:
         seen["bbox_refine"] = network.refine(candidates, regions)
         seen["mask_refine"] = network.draw(candidates, regions)[:, None]
         maps = network.backbone.maps(template)
-        features = [*maps[:2], *(level[..., 4:11, 4:11] for level in network.neck(maps[2:]))]
+        levels_z = network.neck(maps[2:])
+        cut = slice((levels_z[0].shape[-1] - 7) // 2, (levels_z[0].shape[-1] + 7) // 2)
+        features = [*maps[:2], *(level[..., cut, cut] for level in levels_z)]
         for side, found in enumerate((features[2:], levels)):
             for i, level in enumerate(found):
                 seen[f"feature_enhance.cam_cals.{i}#{side}"] = channel_attention(level.flatten(2))

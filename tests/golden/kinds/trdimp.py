@@ -138,7 +138,8 @@ def advanced_localization(case: Case) -> None:
 
     cell = STRIDE * of("sample_scale")[:, None]
     previous = (of("pos_yx") - of("sample_pos_yx")) / cell
-    moved, flags = LocalisationRules().localise(scores, of("target_sz_hw") / cell, previous)
+    rules = experiment_of(case).config.test.localisation
+    moved, flags = rules.localise(scores, of("target_sz_hw") / cell, previous)
     for shift, flag, stored in zip(moved * cell, flags.tolist(), case.data["outputs"]["results"], strict=True):
         case.check(shift, stored["translation_yx"], "translation")
         assert Flag(flag).name.lower() == stored["flag"]
