@@ -24,13 +24,17 @@ def naming(path: Path | str, temporary: Path | str = "") -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno is not None and error.filename in (None, str(temporary)):
-            error.filename = str(path)
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 
 def sentence(error: BaseException) -> str:
     """An error for a reader; those of the system as `FILE: what is wrong`."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            places = (path := Path(os.fsdecode(error.filename)), *path.parents)
+            if file := next((place for place in places if place.is_file()), None):
+                return f"{file}: a file stands where a folder is needed"
         return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
     return str(error)
 

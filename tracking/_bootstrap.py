@@ -6,6 +6,7 @@ script spawns import the script again, and this module with it.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 _here = Path(__file__).resolve().parent
 sys.path[:] = [
@@ -13,5 +14,16 @@ sys.path[:] = [
     *(p for p in sys.path if Path(p or ".").resolve() not in (_here, _here.parent)),
     str(_here),
 ]
+
+
+def _say(kind: type[BaseException], *error: Any) -> None:
+    """One word for Ctrl-C while a command is still importing; all else as usual."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nstopped", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, *error)
+
+
+sys.excepthook = _say
 
 import lib  # noqa: E402, F401  # before torch: how its threads wait

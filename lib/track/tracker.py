@@ -136,8 +136,8 @@ class WrappedTracker(Tracker[S], Generic[S]):
         return cast("S", self.tracker.with_settings(state, settings))
 
     def request_regions(self, *kinds: str) -> None:
+        self.tracker.request_regions(*kinds)  # the error of the inner one names it
         super().request_regions(*kinds)
-        self.tracker.request_regions(*kinds)
 
 
 def checked_boxes(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:

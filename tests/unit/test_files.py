@@ -68,3 +68,28 @@ def test_a_full_disk_is_named_by_its_file(tmp_path: Path) -> None:
         write_text("/proc/list.txt", "no files are made here")
     assert sentence(caught.value) == "/proc/list.txt: no such file or directory"
     assert sentence(ValueError("as it is")) == "as it is"
+
+
+def test_errors_whose_file_cannot_be_set_are_named(tmp_path: Path) -> None:
+    class FixedError(FileNotFoundError):  # as PyAV's
+        filename = property(lambda self: None)  # type: ignore[assignment]
+
+    with pytest.raises(FileNotFoundError) as caught, naming(tmp_path / "a.mp4"):
+        raise FixedError(2, "No such file or directory")
+    assert sentence(caught.value) == f"{tmp_path / 'a.mp4'}: no such file or directory"
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    for path in (tmp_path / "out" / "a.txt", tmp_path / "out" / "b" / "a.txt"):
+        with pytest.raises(OSError) as caught:
+            write_text(path, "x")
+        assert sentence(caught.value) == f"{tmp_path / 'out'}: a file stands where a folder is needed"
+
+
+def test_ctrl_c_while_a_command_imports_is_one_word() -> None:
+    code = "import _bootstrap; raise KeyboardInterrupt"
+    folder = Path(__file__).parents[2] / "tracking"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.stderr == "\nstopped\n"
+    assert done.returncode != 0

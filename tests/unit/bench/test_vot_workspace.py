@@ -119,6 +119,8 @@ def test_regions_are_those_that_the_tracker_gives_and_results_of_others_are_set_
     workspace = open_workspace(tmp_path / "work", "vot2016_supervised")
     with pytest.raises(WorkspaceError, match=r"--region mask: StaticTracker gives boxes, no mask; --region rectangle"):
         write_tracker(workspace, "one", STATIC, paths, region="mask")
+    with pytest.raises(WorkspaceError, match=r"OSTrackTracker gives boxes, no polygon"):  # not the wrapper's name
+        write_tracker(workspace, "one", TrackerSpec("ostrack", "synthetic_small"), paths, region="polygon")
     small = TrackerSpec("siamattn", "synthetic_small", untrained=True)
     assert write_tracker(workspace, "one", small, paths, region="mask") is None
     (workspace.folder / "results/one/x").mkdir(parents=True)
