@@ -160,7 +160,7 @@ class Diffusion(nn.Module):
 
     def times(self) -> Iterator[tuple[int, int]]:
         """Time steps of a prediction: from and to; the last one goes to -1."""
-        grid = np.linspace(-1, STEPS - 1, self.samples + 1).astype(int)[::-1].tolist()
+        grid = np.linspace(-1, len(self.alphas_cumprod) - 1, self.samples + 1).astype(int)[::-1].tolist()
         return itertools.pairwise(grid)
 
     def level(self, time: int) -> Tensor:

@@ -18,7 +18,7 @@ from lib.methods import load_experiment
 from lib.methods.gdstrack import GDSTrack, GDSTrackObjective, GDSTrackTracker
 from lib.models import Checkpoint, WeightsError
 from lib.models.backbones import MAT_PREFIX, AutoencoderOptions, MaskedAutoencoder, resize_table
-from lib.models.fusion import cosine_schedule, rank
+from lib.models.fusion import Diffusion, cosine_schedule, rank
 from lib.models.layers import FuseOptions
 from lib.objectives import Progress, SoftmaxPolicy
 from lib.track import roll_out
@@ -378,3 +378,11 @@ def test_half_precision_tracks() -> None:
     for frame in frames[1:]:
         state, prediction = track.step(state, [frame])
     assert prediction.boxes_xywh.isfinite().all()
+
+
+def test_a_prediction_walks_over_the_steps_of_its_schedule() -> None:
+    unet: Any = torch.nn.Identity()
+    diffusion = Diffusion(unet, samples=2)
+    assert list(diffusion.times()) == [(999, 499), (499, -1)]
+    diffusion.alphas_cumprod = cosine_schedule(100)["alphas_cumprod"]
+    assert list(diffusion.times()) == [(99, 49), (49, -1)]
