@@ -17,7 +17,7 @@ from lib.data import Batch, Normalise, cxcywh_to_xyxy
 from lib.methods import Experiment
 from lib.methods.gdstrack import GDSTrack, GDSTrackObjective, GDSTrackTracker
 from lib.models import Checkpoint, load_into
-from lib.models.fusion import Conditions, DiffusionDraws, cosine_schedule, rank
+from lib.models.fusion import Conditions, Diffusion, DiffusionDraws, cosine_schedule, rank
 from lib.models.heads import Candidates, CenterHead, CornerHead
 from lib.objectives import Progress
 from lib.train import parameter_groups, phases_of
@@ -201,9 +201,16 @@ def conditions_of(case: Case) -> Conditions:
     return Conditions(*(case.tensor(name) for name in ("fea_rgb", "fea_tir", "gat_level1")))
 
 
+def diffusion_of(case: Case, **more: Any) -> Diffusion:
+    """The diffusion with the case's weights and number of time steps."""
+    part: Diffusion = build(case, "lddiffuse_x.", **more).lddiffuse_x
+    part.alphas_cumprod = cosine_schedule(case.config["total"])["alphas_cumprod"]
+    return part
+
+
 @runner("gdstrack/diffusion_train")
 def diffusion_train(case: Case) -> None:
-    part = build(case, "lddiffuse_x.").lddiffuse_x
+    part = diffusion_of(case)
     fused, distractor, draws = case.tensor("fused"), case.tensor("distractor"), draws_of(case)
     with torch.no_grad():
         noisy, level = part.noised(fused, distractor, draws)
@@ -222,7 +229,7 @@ def diffusion_train(case: Case) -> None:
 def diffusion_predict(case: Case) -> None:
     c, conditions = case.config, conditions_of(case)
     for name, samples in (("one_step", c["sample_released"]), ("multi_step", c["sample_extra"])):
-        part = build(case, "lddiffuse_x.", sample=samples).lddiffuse_x
+        part = diffusion_of(case, sample=samples)
         drawn = ["start_noise", *(f"step_noise_{i}" for i in range(samples - 1))]
         noise = torch.stack([case.tensor(n) for n in drawn], dim=1)
         with torch.no_grad():

@@ -210,15 +210,21 @@ def train_step(case: Case) -> None:
     corners, side = torch.tensor(data["gt_boxes"], dtype=search.dtype), search.shape[-1]
     masks = torch.zeros(len(corners), 1, side, side, dtype=torch.uint8)
     negative = torch.tensor(data["neg"]) > 0
+    top, bottom, left, right = insets(case)
     for mask, box, strange in zip(masks, corners.tolist(), negative.tolist(), strict=True):
         x1, y1, x2, y2 = map(int, box)
-        mask[0, y1 + 10 : y2 - 5, x1 + 8 : x2 - 12] = 0 if strange else 255
+        mask[0, y1 + top : y2 + bottom, x1 + left : x2 + right] = 0 if strange else 255
     boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)[:, None] / side
     extras = {"search_masks": masks, "has_masks": torch.tensor(data["mask_weight"]) > 0}
     modality = torch.zeros(len(boxes), dtype=torch.int64)
     batch = Batch(template[:, None], search[:, None], boxes, boxes, modality, negative=negative, extras=extras)
     losses = objective(network, batch, Progress(case.config["epoch"] + 1, experiment.config.train.epoch))
     check_losses(case, network, losses)
+
+
+def insets(case: Case) -> list[int]:
+    """Of a mask in its box, downwards and to the right: "rows int(y1)+10:int(y2)-5, columns int(x1)+8:int(x2)-12"."""
+    return [int(number) for number in re.findall(r"[+-]\d+", case.data["rules"]["masks"])]
 
 
 RULES = "anchor targets", "proposals"
@@ -245,7 +251,7 @@ def slt_step(case: Case) -> None:
     tracker = WatchedAttn(network, CropSettings.from_config(config), config.test)
     tracker.whole_sides = False
     tracker.crop_style = WholeMasks()
-    clips = [masked(clip) for clip in clips_of(data)]
+    clips = [masked(clip, *insets(case)) for clip in clips_of(data)]
     seeds = re.findall(r"np\.random\.seed\((\d+)\)", data["rules"]["random"])
 
     def explored(rollout: Any) -> None:
@@ -262,12 +268,12 @@ def slt_step(case: Case) -> None:
     sequence_step(case, experiment, tracker, auxiliary, clips, summed, explored)
 
 
-def masked(clip: FrameSet) -> FrameSet:
+def masked(clip: FrameSet, top: int, bottom: int, left: int, right: int) -> FrameSet:
     """All frames count, and the middle of each box is the target's mask."""
     masks = []
     for frame, box in zip(clip.search, xywh_to_xyxy(clip.search_boxes).astype(int).tolist(), strict=True):
         x1, y1, x2, y2 = box
         mask = np.zeros(frame.size_hw, dtype=bool)
-        mask[y1 + 2 : y2 - 2, x1 + 3 : x2 - 3] = True
+        mask[y1 + top : y2 + bottom, x1 + left : x2 + right] = True
         masks.append(mask)
     return replace(clip, search_masks=tuple(masks), real_length=len(clip.search))

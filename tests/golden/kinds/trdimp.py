@@ -159,6 +159,11 @@ UNCHANGED = {
     "border_mode": "inside_major",
     "window_output": False,
     "iounet_augmentation": False,
+    "score_preprocess": "none",
+    "use_iounet_pos_for_learning": True,
+    "scale_factors": [1],
+    "train_sample_interval": 1,
+    "output_not_found_box": False,
 }
 """Published parameters that have one value."""
 
@@ -498,8 +503,8 @@ class ExploringStream(Stream):
 @runner("slt_pytracking/slt_trdimp_explore")
 def explore(case: Case) -> None:
     c = case.config
-    experiment, network = written("slt_trdimp", "slt_trdimp", {}), build(case)
-    config: Any = experiment.config
+    network = build(case)
+    config: Any = written("slt_trdimp", "slt_trdimp", {"TEST.SEARCH_SIZE": network.size}).config
     clips = [clip_of(spec, c["template_frame"], c["frames"]) for spec in c.get("videos") or [c["video"]]]
     count = len(clips)
     tracker: Any = Watched.from_config(config, network).explorer()
