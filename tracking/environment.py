@@ -6,6 +6,8 @@ import platform
 
 import _bootstrap  # noqa: F401
 
+from tracking._options import CommandParser
+
 
 def print_environment() -> None:
     """Print versions, device, engines and JPEG decoder, a line each."""
@@ -32,4 +34,5 @@ def print_environment() -> None:
 
 
 if __name__ == "__main__":
+    CommandParser(description=__doc__).parse_args()
     print_environment()

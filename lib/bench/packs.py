@@ -214,6 +214,8 @@ def _opened(parts: tuple[str, ...], file: Path, scratch: _Scratch, depth: int) -
         yield _Member(tuple(folders), name, file)
     elif depth < NESTED:
         yield from _members(file, scratch, (*folders, inner), depth + 1)
+    else:
+        log.warning("left out: %s: archives within archives are opened %d deep; unpack it", "/".join(parts), NESTED)
 
 
 def _with_matrices(path: Path, members: Sequence[_Member], scratch: Path) -> list[_Member]:

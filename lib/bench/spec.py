@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
@@ -451,7 +452,11 @@ def export_tracker(spec: TrackerSpec, folder: Path) -> dict[str, Any]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise EngineError(f"{folder} is there and not empty; name another folder with --output, or remove it")
     tracker = spec.build_plain(0)
-    _, found = export(tracker, folder, spec.inference(tracker), engine.runtime)
+    try:
+        _, found = export(tracker, folder, spec.inference(tracker), engine.runtime)
+    except BaseException:  # Ctrl-C too: half an export would stand in the way of the same command
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     details = spec.details()
     values = {
         "format": GRAPHS_FORMAT,

@@ -21,6 +21,8 @@ from lib.bench import (
     TrackerSpec,
     check_requests,
     compare_runs,
+    demo_spec,
+    export_tracker,
     pack,
     run_evaluation,
     select_videos,
@@ -35,6 +37,7 @@ from lib.paths import Paths
 from lib.registry import UnknownNameError
 from lib.track import Tracker
 from tests.support.commands import REPOSITORY, run_python
+from tests.support.engines import needs
 
 TOY = REPOSITORY / "tests" / "e2e" / "plugins" / "toy"
 
@@ -236,3 +239,18 @@ def test_a_key_that_is_to_name_a_benchmark_must_name_one(tmp_path: Path, key: st
     spec = TrackerSpec("ostrack", "synthetic_small", untrained=True, overrides=override)
     with pytest.raises(ConfigError, match=message):
         spec.resolve(Paths(tmp_path, tmp_path, tmp_path, tmp_path))
+
+
+@needs("onnx")
+@pytest.mark.engines
+def test_an_ended_export_does_not_stand_in_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def ended(tracker: Tracker, folder: Path, *others: object) -> None:
+        folder.mkdir()
+        (folder / "template.onnx").write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lib.bench.spec.export", ended)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            export_tracker(demo_spec(TrackerSpec(device="cpu", engine="onnx", scores="raw")), tmp_path / "there")
+    assert list(tmp_path.iterdir()) == []

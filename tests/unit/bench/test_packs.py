@@ -188,6 +188,17 @@ def test_no_name_in_an_archive_leads_elsewhere(truth: list[BenchmarkVideo], tmp_
     assert sorted(p.name for p in work.iterdir()) == ["absolute.tar.gz", "links.tar.gz", "up.zip"]
 
 
+def test_archives_too_deep_are_named(
+    truth: list[BenchmarkVideo], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = zipped(tmp_path / "0.zip", LAYOUTS["flat"])
+    for depth in range(1, 5):
+        path = zipped(tmp_path / f"{depth}.zip", {path.name: path.read_bytes()})
+    with caplog.at_level(logging.WARNING), pytest.raises(FileNotFoundError, match="no result of the 3 sequences"):
+        load(path, truth)
+    assert "0.zip: archives within archives are opened 3 deep" in caplog.text
+
+
 @pytest.mark.slow
 def test_what_cannot_be_read_is_a_sentence(
     truth: list[BenchmarkVideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
