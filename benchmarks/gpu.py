@@ -28,7 +28,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from lib.bench import SHIPPED, Effort, TrackerSpec, counting, demo_spec, made_up_picture, processor_name, time_calls
+from lib.bench import Effort, TrackerSpec, counting, demo_spec, made_up_picture, processor_name, time_calls
 from lib.data import Frame, decode_image, encode_picture
 from lib.deploy import prepare
 from lib.track import StagedTracker
@@ -211,8 +211,9 @@ def make_videos(folder: Path, videos: int, length: int, times: int) -> None:
 def evaluation(folder: Path, more: list[str]) -> float:
     """Frames per second of `tracking/test.py` from JPEG files, start-up and metrics left out."""
     command = [
-        sys.executable, "tracking/test.py", "ostrack", "synthetic_small", "--checkpoint", str(SHIPPED),
-        "--dataset", "synthetic", "--device", "cuda", "--protocol", "fast",
+        sys.executable, "tracking/test.py", "ostrack", "synthetic_small",
+        "--checkpoint", "pretrained/synthetic_small.safetensors", "--dataset", "synthetic",
+        "--device", "cuda", "--protocol", "fast",
         "--data_dir", str(folder), "--save_dir", str(folder), "--rerun", *more,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)

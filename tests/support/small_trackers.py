@@ -6,6 +6,10 @@ import numpy as np
 import torch
 
 from lib.data import Frame, Image
+from lib.paths import shipped_folder
+
+SMALL = shipped_folder("pretrained") / "synthetic_small.safetensors"
+"""The smaller one of the two networks that come with the project."""
 
 UNIT_PIXELS = ("DATA.STD=[1.0,1.0,1.0]",)
 """Random weights on pixels up to 255 give scores of 0 and 1 alone, among which rounding chooses."""

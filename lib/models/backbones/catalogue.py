@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from lib.models.backbones.efficient_vit import EfficientViT
 from lib.models.backbones.fast_itpn import FastITPN, ITPNOptions
 from lib.models.backbones.masked_autoencoder import AutoencoderOptions, MaskedAutoencoder
 from lib.models.backbones.one_stream_vit import OneStreamViT, ViTOptions
@@ -80,6 +81,9 @@ def _builder(network: Callable[[Any], Any], options: Any, fixed: set[str] = PUBL
 
 # Networks of any size, for training from random weights.
 BACKBONES.register("vit")(_builder(OneStreamViT, ViTOptions(96, 4, 3, 8, from_scratch=True), OWN))
+BACKBONES.register("efficient_vit")(
+    _builder(EfficientViT, ViTOptions(96, 4, 3, 8, from_scratch=True), OWN | {"conv_stem"})
+)
 RGBX_BACKBONES.register("vit")(
     _builder(TwoStreamViT, TwoStreamOptions(96, 4, 3, 8, fusion_loc=(1, 3), adapter_dim=24, from_scratch=True), OWN)
 )

@@ -141,12 +141,18 @@ class OneStreamViT(nn.Module):
     Args:
         options: Size and options.
         block: Makes a block of width, heads and `drop_path`.
+        stem: Makes tokens of pictures, of stride and width; None for patches or convolutions as the options say.
     """
 
     PRETRAINED_GRID = 14
     """Side of the position embedding that pre-training leaves, of pictures of 224 pixels."""
 
-    def __init__(self, options: ViTOptions, block: Callable[..., Block] = Block) -> None:
+    def __init__(
+        self,
+        options: ViTOptions,
+        block: Callable[..., Block] = Block,
+        stem: Callable[[int, int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         width, depth = options.embed_dim, options.depth
         self.width, self.patch = width, options.stride
@@ -155,7 +161,7 @@ class OneStreamViT(nn.Module):
         self.keep_ratio = dict(zip(options.ce_loc, options.ce_keep_ratio, strict=True))
         self.ce_template_range = options.ce_template_range
         self.scoring_rows = center_rows(options.ce_template_range, self.grid_template) if options.ce_loc else None
-        self.stem = ConvStem if options.conv_stem else PatchEmbed
+        self.stem = stem or (ConvStem if options.conv_stem else PatchEmbed)
         self.patch_embed = self.stem(self.patch, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.PRETRAINED_GRID**2, width))

@@ -13,18 +13,20 @@ import numpy as np
 import pytest
 import torch
 
-from lib.bench import SHIPPED, TrackerSpec, demo_spec, engine_execution, export_tracker
+from lib.bench import TrackerSpec, demo_spec, engine_execution, export_tracker
 from lib.data import iou_xywh
 from lib.deploy import ENGINES, EngineError, prepare
 from lib.track import Tracker, TrackerSession
 from synthetic import build_synthetic
 from tests.support.engines import RUNTIMES, needs
+from tests.support.small_trackers import SMALL
 
 pytestmark = pytest.mark.engines
 
 
 def factory(engine: str, protocol: str = "fast", calibration: str = "") -> TrackerSpec:
-    return demo_spec(TrackerSpec(device="cpu", protocol=protocol, engine=engine, calibration=calibration, scores="raw"))
+    asked = {"protocol": protocol, "engine": engine, "calibration": calibration}
+    return demo_spec(TrackerSpec(device="cpu", scores="raw", checkpoint=SMALL, **asked))
 
 
 def test_results_of_another_engine_or_calibration_are_other_results() -> None:
@@ -114,7 +116,7 @@ def test_an_exported_folder_is_all_that_a_program_needs(tmp_path: Path) -> None:
     folder = tmp_path / "there"
     export_tracker(made, folder)
     about = json.loads((folder / "graphs.json").read_text())
-    assert about["weights"]["sha256"] == hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
+    assert about["weights"]["sha256"] == hashlib.sha256(SMALL.read_bytes()).hexdigest()
     sides = {"template_size": 48, "template_factor": 2.0, "search_size": 96, "search_factor": 4.0}
     assert about["crop"].items() >= sides.items()
     assert about["graphs"]["frame"]["inputs"]["search"] == {"shape": ["batch", 3, 96, 96], "dtype": "uint8"}
@@ -142,7 +144,7 @@ def test_a_missing_package_is_reported_in_one_sentence(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     import export
 
-    weights = ["--checkpoint", str(SHIPPED)]
+    weights = ["--checkpoint", str(SMALL)]
     assert export.main(["ostrack", "synthetic_small", "--output", str(tmp_path / "x"), *weights]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1

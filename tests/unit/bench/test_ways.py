@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.bench import SHIPPED, TrackerSpec, Way, WayTiming, demo_spec, measure_ways, quickest, ways_text
+from lib.bench import TrackerSpec, Way, WayTiming, demo_spec, measure_ways, quickest, ways_text
 from lib.deploy import Inference, prepare
 from lib.paths import load_paths
 from lib.track import OneStreamTracker, Tracker
+from tests.support.small_trackers import SMALL
 
 
 def timing(engine: str, seconds: float, problem: str = "") -> WayTiming:
@@ -30,7 +31,7 @@ def test_the_quickest_way_is_never_slower_than_the_first() -> None:
 
 @pytest.fixture
 def spec() -> TrackerSpec:
-    return demo_spec(TrackerSpec(device="cpu", engine="torch", checkpoint=SHIPPED))
+    return demo_spec(TrackerSpec(device="cpu", engine="torch", checkpoint=SMALL))
 
 
 @pytest.mark.slow
@@ -76,7 +77,7 @@ def test_the_choice_is_made_once_and_kept(
         return [timing("torch", 3.0), timing("openvino-int8", 1.0)]
 
     monkeypatch.setattr("lib.bench.ways.measure_ways", measured)
-    fast = TrackerSpec(device="cpu", protocol="fast", checkpoint=SHIPPED)
+    fast = TrackerSpec(device="cpu", protocol="fast", checkpoint=SMALL)
     first, second = demo_spec(fast), demo_spec(fast)
     assert len(calls) == 1
     assert (first.engine, first.dtype, second.engine) == ("openvino-int8", "float32", "openvino-int8")
@@ -93,7 +94,7 @@ def test_the_choice_is_made_once_and_kept(
 
 def test_only_the_fast_protocol_on_a_cpu_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("lib.bench.ways.measure_ways")
-    assert demo_spec(TrackerSpec(device="cpu", checkpoint=SHIPPED)).engine == "torch"
-    assert demo_spec(TrackerSpec(device="cpu", protocol="fast", engine="onnx", checkpoint=SHIPPED)).engine == "onnx"
+    assert demo_spec(TrackerSpec(device="cpu", checkpoint=SMALL)).engine == "torch"
+    assert demo_spec(TrackerSpec(device="cpu", protocol="fast", engine="onnx", checkpoint=SMALL)).engine == "onnx"
     spec = TrackerSpec("ostrack", "synthetic_small", device="cpu", protocol="fast", engine="torch", untrained=True)
     assert spec.resolve(load_paths()).dtype == ""

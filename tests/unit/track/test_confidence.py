@@ -28,6 +28,7 @@ from lib.track import (
     status_of,
     tile_boxes,
 )
+from tests.support.small_trackers import SMALL
 
 
 def network_tracker(script: str = "ostrack") -> StagedTracker:
@@ -194,7 +195,7 @@ PLACES = [AWAY, *[None] * 3, *[FLASH] * 3, None, *[BACK] * 4]
 
 def shipped_tracker() -> tuple[StagedTracker, Calibration]:
     """The shipped network, with an expected overlap that is a function of the highest score alone."""
-    inner = demo_spec(TrackerSpec(device="cpu", scores="raw")).build()
+    inner = demo_spec(TrackerSpec(device="cpu", scores="raw", checkpoint=SMALL)).build()
     assert isinstance(inner, StagedTracker)
     zeros, ones = torch.zeros(len(FEATURES)).double(), torch.ones(1).double()
     by_peak = zeros[:, None].clone()

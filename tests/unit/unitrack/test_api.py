@@ -19,6 +19,7 @@ from lib.bench import SHIPPED, ForeignSpec
 from lib.config import ConfigError
 from lib.data import SourceError
 from lib.models import CheckpointNotFoundError, WeightsError
+from tests.support.small_trackers import SMALL
 
 ROOT = Path(__file__).parents[3]
 BOX = (40.0, 30.0, 32.0, 28.0)
@@ -57,9 +58,9 @@ def test_importing_it_does_not_import_torch() -> None:
 
 
 def test_the_shipped_network_is_loaded_by_default_by_its_experiment_and_by_its_name() -> None:
-    named = [unitrack.load(), unitrack.load("ostrack", "synthetic_small"), unitrack.load("synthetic_small.safetensors")]
+    named = [unitrack.load(), unitrack.load("ostrack", "synthetic_lite"), unitrack.load("synthetic_lite.safetensors")]
     for tracker in named:
-        assert tracker.spec.labels == ("ostrack", "synthetic_small")
+        assert tracker.spec.labels == ("ostrack", "synthetic_lite")
         assert Path(str(tracker.spec.checkpoint)).read_bytes() == SHIPPED.read_bytes()
     tracker.init(pictures()[0], BOX)
     box, score = tracker.update(pictures()[1])
@@ -114,7 +115,7 @@ def test_weights_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     with pytest.raises(WeightsError, match=r"no \.safetensors file"):
         unitrack.load("hf://someone/tracker")
     for ending in (".safetensors", ".json"):
-        (tmp_path / f"net{ending}").write_bytes(SHIPPED.with_suffix(ending).read_bytes())
+        (tmp_path / f"net{ending}").write_bytes(SMALL.with_suffix(ending).read_bytes())
     assert unitrack.load("hf://someone/tracker@v2").spec.config == "synthetic_small"
     assert asked[-1] == ("someone/tracker", "v2", ["*.safetensors", "*.json"])
     tracker = unitrack.load("ostrack", "synthetic_small", "hf://someone/tracker/net.safetensors")

