@@ -1,9 +1,9 @@
 """Gain of the search for lost targets where targets leave the picture: native F-scores, and returns that are found.
 
 Long sequences are rendered whose target leaves and comes back, by formulas and, with --pictures, of photographs and
-cut-outs; the shipped network tracks them with and without --reacquire. F by the protocols of DepthTrack (vot_longterm)
-and of VOT2018-LT (pysot_longterm), in percent; a return counts as found when within ten frames of it the box overlaps
-the target by at least half. Data and results that are there already are not made again.
+cut-outs; a network that comes with the project tracks them with and without --reacquire. F by the protocols of
+DepthTrack (vot_longterm) and of VOT2018-LT (pysot_longterm), in percent; a return counts as found when within ten
+frames of it the box overlaps the target by at least half. Data and results that are there already are not made again.
 
     PYTHONPATH=. python benchmarks/lost_targets.py --save_dir output/lost --pictures output/pictures/test
 """
@@ -34,16 +34,16 @@ def count_returns(truth: Path, result: Path) -> tuple[int, int]:
     return len(returns), sum(bool((share[k : k + WITHIN] >= FOUND).any()) for k in returns)
 
 
-def measure(place: Path, checkpoint: Path | None, reacquire: bool) -> dict[str, float]:
+def measure(place: Path, config: str, checkpoint: Path | None, reacquire: bool) -> dict[str, float]:
     """Scores of the network on the sequences of a folder."""
     options = ["--data_dir", str(place), "--save_dir", str(place), "--batch", "8"]
     options += ["--checkpoint", str(checkpoint)] if checkpoint else []
     options += ["--reacquire"] if reacquire else []
-    config = "synthetic_small" + ("_reacquire" if reacquire else "")
-    results = place / "test" / "tracking_results" / "ostrack" / config / "synthetic"
+    folder = config + ("_reacquire" if reacquire else "")
+    results = place / "test" / "tracking_results" / "ostrack" / folder / "synthetic"
     scores: dict[str, float] = {}
     for metric in METRICS:
-        run("tracking/test.py", "ostrack", "synthetic_small", "--dataset", "synthetic", "--metric", metric, *options)
+        run("tracking/test.py", "ostrack", config, "--dataset", "synthetic", "--metric", metric, *options)
         scores[metric] = json.loads((results / "scores.json").read_text())["headline"]["f_score"]
     folders = [file.parent for file in sorted((place / "synthetic" / "test").glob("*/*/groundtruth.txt"))]
     counts = np.array([count_returns(folder, results / f"{folder.name}.txt") for folder in folders]).sum(axis=0)
@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save_dir", type=Path, default=Path("output/lost"))
     parser.add_argument("--pictures", type=Path, help="made by scripts/collect_pictures.py")
+    parser.add_argument("--config", default="synthetic_small", help="of experiments/ostrack (default: synthetic_small)")
     parser.add_argument("--checkpoint", type=Path, help="weights with a fit next to them (default: the shipped ones)")
     parser.add_argument("--sequences", type=int, default=12, help="of either kind")
     parser.add_argument("--frames", type=int, default=120, help="of each")
@@ -69,7 +70,7 @@ def main() -> None:
         data = ("--split", "test", "--output", str(place / "synthetic" / "test"), "--attributes", "OV", "SV", "CM")
         run("tracking/make_synthetic_data.py", *data, *size, *options)
         for reacquire in (False, True):
-            s = measure(place, args.checkpoint, reacquire)
+            s = measure(place, args.config, args.checkpoint, reacquire)
             found = f"{s['found']} of {s['returns']}"
             print(f"| {kind} | {'yes' if reacquire else 'no'} | {s[METRICS[0]]:.1f} | {s[METRICS[1]]:.1f} | {found} |")
 
