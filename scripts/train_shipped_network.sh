@@ -27,7 +27,9 @@ if [ "${1:-}" = rgbx ]; then
     done
     exit
 fi
-"$python" tracking/make_synthetic_data.py --output "$out/synthetic/train" --split train --sequences 1680 --frames 24 --seed 1
+sequences=1680
+[ "${1:-}" = lite ] && sequences=1200
+"$python" tracking/make_synthetic_data.py --output "$out/synthetic/train" --split train --sequences "$sequences" --frames 24 --seed 1
 if [ "${1:-}" = lite ]; then
     "$python" scripts/collect_pictures.py --output "$out/pictures" --root "${ROOT:-/}"
     "$python" tracking/make_synthetic_data.py --output "$out/synthetic/photo" --sequences 1600 --frames 24 --seed 1 \
@@ -38,6 +40,11 @@ if [ "${1:-}" = lite ]; then
     for ending in safetensors json; do
         cp "$out/checkpoints/train/ostrack/synthetic_lite/OSTrack_ep0020.$ending" "pretrained/synthetic_lite.$ending"
     done
+    worlds=(--lifelike --pictures "$out/pictures/test" --sequences 28 --frames 50)
+    "$python" tracking/make_synthetic_data.py --output "$out/calibration/a" "${worlds[@]}" --seed 32
+    "$python" tracking/make_synthetic_data.py --output "$out/calibration/b" "${worlds[@]}" --seed 35 --difficulty 0.25
+    "$python" tracking/calibrate.py ostrack synthetic_lite --checkpoint pretrained/synthetic_lite.safetensors \
+        --dataset "FOLDER:$out/calibration/a" "FOLDER:$out/calibration/b"
     exit
 fi
 if [ "${1:-}" = lifelike ]; then

@@ -70,7 +70,7 @@ def map_vit(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str] = (
         fresh: patterns of further names of the backbone that a ViT lacks.
 
     Raises:
-        WeightsError: the file holds no ViT.
+        WeightsError: the file holds no such network.
     """
     given = encoder_weights(checkpoint.state_dict) or checkpoint.state_dict
     backbone: Any = network.get_submodule("backbone")

@@ -244,13 +244,7 @@ def write_tracker(
         ini.read(file, encoding="utf-8")
     before = ini.get(name, f"env_{PREFIX}IDENTITY", fallback=None)
     replied = ini.get(name, f"env_{PREFIX}REGION", fallback=REGIONS[0])
-    aside = None
-    if (before, replied) != (identity, region):
-        results = workspace.folder / "results" / name
-        shutil.rmtree(workspace.folder / "cache" / "analysis", ignore_errors=True)  # analyses of those results
-        if results.exists():
-            aside = unused_folder(results.with_name(f"{name}.stale-{before or 'unknown'}"))
-            results.rename(aside)
+    aside = None if (before, replied) == (identity, region) else _set_aside(workspace.folder, name, before)
     further = [f for f in fields(spec) if f.name not in ("script", "config", "checkpoint")]
     options = {f.name: getattr(spec, f.name) for f in further if getattr(spec, f.name) != f.default}
     environment = {
@@ -280,6 +274,15 @@ def write_tracker(
     ini.write(text)
     write_text(file, "; written by tracking/vot_workspace.py\n" + text.getvalue().rstrip() + "\n")
     return aside
+
+
+def _set_aside(workspace: Path, name: str, identity: str | None) -> Path | None:
+    """Rename the folder of a tracker's results and remove their analyses; the new folder, None if there are none."""
+    results = workspace / "results" / name
+    shutil.rmtree(workspace / "cache" / "analysis", ignore_errors=True)
+    if not results.exists():
+        return None
+    return results.rename(unused_folder(results.with_name(f"{name}.stale-{identity or 'unknown'}")))
 
 
 def link_results(

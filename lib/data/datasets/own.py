@@ -38,7 +38,7 @@ EXPECTED = (
 HEADING = re.compile(r"\W*(?!nan\b|inf|m\s*\d)[a-z]\w*\W", re.IGNORECASE)
 """The first line of a table whose columns have names; not a row of NaN, nor a mask of VOT."""
 MOVED = 5
-"""Rows from which a movement tells corners from sizes."""
+"""Rows that are needed to see from a movement that corners are no sizes."""
 PREFIX = "FOLDER"
 DEPTH = 4
 """Levels of folders that are searched for sequences."""

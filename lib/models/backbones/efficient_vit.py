@@ -109,7 +109,7 @@ class FusedEfficientStem(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """image [B, 3, H, W], float or uint8 pixels -> [B, (H / 8) * (W / 8), width]."""
         x = image if self.normalise is None else self.normalise(image)
-        tokens: Tensor = self.stem(x.contiguous(memory_format=torch.channels_last))
+        tokens: Tensor = self.stem(x)
         return tokens.to(self.dtype)
 
 

@@ -122,7 +122,10 @@ class OneStreamBackbone(Protocol):
         """Weights of MODEL.PRETRAIN_FILE under the names of the backbone, position embeddings resized to both grids.
 
         Args:
-            state: State dict of a ViT that was trained on pictures: `patch_embed.proj.weight`, `pos_embed`, ...
+            state: State dict of a network that was trained on pictures: `patch_embed.proj.weight`, `pos_embed`, ...
+
+        Raises:
+            KeyError: A name that such a file has is missing.
         """
 
     def qkv_layer(self, layer: int) -> tuple[int, nn.Module]:
