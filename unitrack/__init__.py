@@ -16,7 +16,9 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +38,8 @@ def load(
     *,
     device: str = "auto",
     protocol: str = "official",
-    overrides: Mapping[str, Any] | Sequence[str] | None = None,
-    plugins: Sequence[str | Path] = (),
+    overrides: Mapping[str, Any] | Sequence[str] | str | None = None,
+    plugins: Sequence[str | Path] | str | Path = (),
     **options: Any,
 ) -> LoadedTracker:
     """Load a tracker with its weights.
@@ -69,19 +71,16 @@ def load(
     from lib.bench import REFERENCES, LoadedTracker, TrackerSpec, demo_spec
     from lib.paths import shipped_folder
 
-    fields: dict[str, Any] = {
-        "script": "" if name is None else str(name),
-        "config": config or "",
-        "checkpoint": weights,
-    }
+    _check_options(options, TrackerSpec, "load")
+    what: dict[str, Any] = {"script": "" if name is None else str(name), "config": config or "", "checkpoint": weights}
     if config is None and name is not None:
-        if str(name) in REFERENCES:
-            fields = {"reference": str(name)}
-        elif not (shipped_folder("experiments") / str(name)).is_dir():
-            fields = {"checkpoint": str(name)}
-    fields |= {"device": device, "protocol": protocol, "overrides": _texts(overrides), **options}
-    spec = TrackerSpec(**fields, plugins=tuple(map(str, plugins)))
-    return LoadedTracker(demo_spec(spec))
+        alone = {"reference": str(name)} if str(name) in REFERENCES else {"checkpoint": str(name)}
+        if "reference" in alone or str(name) not in [p.name for p in shipped_folder("experiments").iterdir()]:
+            if weights is not None:
+                raise ValueError(f"weights: load({str(name)!r}) names a tracker with its weights; name a configuration")
+            what = alone
+    what |= {"device": str(device), "protocol": protocol, "overrides": _texts(overrides), **options}
+    return LoadedTracker(demo_spec(TrackerSpec(**what, plugins=tuple(map(str, _several(plugins))))))
 
 
 def track(
@@ -96,8 +95,8 @@ def track(
 
     Args:
         tracker: What `load` returned, or any object with `init(image, box)` and `update(image)`.
-        source: A video file, a folder of pictures, a picture, a camera's number, or arrays: a list or any iterator
-            of H x W x 3 uint8 pictures in RGB order.
+        source: A video file, a folder of pictures, a picture, a camera's number, or a list or any iterator of
+            pictures: H x W x 3 uint8 in RGB order, or their files.
         init: [4] the target in the first frame, or [B, 4] several, which are tracked as rows of one batch; x, y, w, h
             in image pixels.
         aux: Source of the second modality (thermal, depth, events), for RGB-X trackers.
@@ -105,7 +104,8 @@ def track(
 
     Returns:
         (box, score) for every frame, the first included (with score 1): four floats x, y, w, h and a float; with
-        several targets arrays [B, 4] and [B]. A frame that cannot be read has the box before it, with a warning.
+        several targets arrays [B, 4] and [B]. A frame that cannot be read has the box before it, with a warning; so
+        is a change of the pictures' size.
 
     Raises:
         SourceError: The source cannot be opened, or its first frame cannot be read.
@@ -113,21 +113,31 @@ def track(
     """
     import numpy as np
 
-    from lib.bench import ForeignSpec, LoadedTracker, first_frame, track_frames
+    from lib.bench import ForeignSpec, LoadedTracker, PictureSize, first_frame, track_frames
     from lib.data import open_source
     from lib.track import TrackerSession
 
+    try:
+        boxes = np.asarray(init, dtype=np.float64)
+    except (TypeError, ValueError):
+        boxes = np.zeros(0)
+    if boxes.ndim not in (1, 2) or not boxes.size or boxes.shape[-1] != 4:
+        raise ValueError(f"init: expected x, y, w, h in pixels, or a list of such boxes, not {init!r:.80}")
+    if max_frames is not None and (not isinstance(max_frames, Integral) or max_frames < 1):
+        raise ValueError(f"max_frames: expected a whole number from 1, not {max_frames!r:.80}")
     frames = open_source(source, aux)
     grabs = iter(frames)
     first = first_frame(grabs, frames.name)
-    boxes = np.asarray(init, dtype=np.float64)
     built = tracker.tracker if isinstance(tracker, LoadedTracker) else ForeignSpec.of(tracker).build()
     tracked = track_frames(TrackerSession(built), grabs, first, np.atleast_2d(boxes).tolist(), frames.name)
 
     def results() -> Iterator[tuple[Any, Any]]:
+        size = PictureSize()
         for frame in islice(tracked, max_frames):
             if frame.problem:
                 warnings.warn(f"frame {frame.index} has the box before it: {frame.problem}", stacklevel=2)
+            if not size.note and size.see(frame.frame, frame.index):
+                warnings.warn(size.note, stacklevel=2)
             one = boxes.ndim == 1
             yield (
                 (tuple(frame.boxes_xywh[0].tolist()), float(frame.scores[0]))
@@ -145,7 +155,7 @@ def evaluate(
     batch: int = 1,
     name: str = "",
     pictures: str = "auto",
-    sequences: Sequence[str] = (),
+    sequences: Sequence[str | int] | str | int = (),
     metric: str | None = None,
     data_dir: str | Path | None = None,
     save_dir: str | Path | None = None,
@@ -194,8 +204,8 @@ def evaluate(
     check_requests(metric, None)
     paths, chosen = load_paths(data_dir=data_dir, save_dir=save_dir), get_benchmark(benchmark)
     ours = isinstance(tracker, LoadedTracker)
-    if batch > 1 and not ours:
-        raise ValueError("batch is for trackers of unitrack.load; other objects track one sequence at a time")
+    if batch != 1 and not ours:
+        raise ValueError(f"batch {batch!r}: objects from outside track one sequence at a time")
     spec = tracker.spec if ours else ForeignSpec.of(tracker, name, pictures)
     job = EvalJob(
         spec.resolve(paths, chosen.name),
@@ -203,7 +213,7 @@ def evaluate(
         paths,
         batch=batch,
         run_id=run_id,
-        names=tuple(map(str, sequences)),
+        names=tuple(map(str, _several(sequences))),
         metric=metric,
         skip_missing=skip_missing,
         rerun=not ours if rerun is None else rerun,
@@ -212,12 +222,12 @@ def evaluate(
 
 
 def compare(
-    results: Iterable[Outcome | str | Path] | Mapping[str, Outcome | str | Path],
+    results: Outcome | str | Path | Iterable[Outcome | str | Path] | Mapping[str, Outcome | str | Path],
     benchmark: str,
     *,
     metric: str | None = None,
     report: str | Path | None = None,
-    attributes: Sequence[str] = (),
+    attributes: Sequence[str] | str = (),
     skip_missing: bool = False,
     data_dir: str | Path | None = None,
     title: str | None = None,
@@ -246,12 +256,14 @@ def compare(
     from lib.bench.benchmarks import get_benchmark
     from lib.paths import load_paths
 
-    chosen = get_benchmark(benchmark)
+    sources, chosen = list(_sources(results)), get_benchmark(benchmark)
+    if not sources:
+        raise ValueError("results: there are none to compare")
     scoring = Scoring.of(chosen, metric)
     found = chosen.sequences(load_paths(data_dir=data_dir), skip_missing=skip_missing)
     if attributes:
-        found = with_attributes(found, attributes)
-    comparison = Comparison(chosen.title, load_runs(_sources(results), found, scoring, skip_missing), found, found)
+        found = with_attributes(found, _several(attributes))
+    comparison = Comparison(chosen.title, load_runs(sources, found, scoring, skip_missing), found, found)
     if report is not None:
         comparison.write_report(Path(report), title)
     return comparison
@@ -261,13 +273,13 @@ def train(
     name: str,
     config: str,
     *,
-    overrides: Mapping[str, Any] | Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] | str | None = None,
     load: str | Path | None = None,
     data_dir: str | Path | None = None,
     save_dir: str | Path | None = None,
     device: str = "auto",
     resume: str = "auto",
-    plugins: Sequence[str | Path] = (),
+    plugins: Sequence[str | Path] | str | Path = (),
     **options: Any,
 ) -> Path | None:
     """Train a tracker in this process; start your file with `torchrun --nproc_per_node N` for several GPUs.
@@ -297,31 +309,53 @@ def train(
     from lib.train import TrainOptions
     from lib.train import train as run
 
+    _check_options(options, TrainOptions, "train")
     paths: dict[str, Any] = {"data_dir": data_dir, "save_dir": save_dir}
     paths = {key: None if path is None else Path(path) for key, path in paths.items()}
-    fields: dict[str, Any] = {
-        "device": device,
-        "load": load,
-        "resume": resume,
-        "overrides": _texts(overrides),
-        **options,
-    }
-    return run(TrainOptions(name, config, plugins=tuple(map(str, plugins)), **paths, **fields))
+    values: dict[str, Any] = {"device": str(device), "load": load, "resume": resume, "overrides": _texts(overrides)}
+    return run(TrainOptions(name, config, plugins=tuple(map(str, _several(plugins))), **paths, **values, **options))
 
 
-def _texts(overrides: Mapping[str, Any] | Sequence[str] | None) -> tuple[str, ...]:
+def _check_options(options: Mapping[str, Any], kind: Any, function: str) -> None:
+    """TypeError unless all further options are fields of a dataclass."""
+    from lib.registry import suggest
+
+    known = [field.name for field in fields(kind)]
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(f"{function}() has no argument {unknown[0]!r}{suggest(unknown[0], known)}")
+
+
+def _several(values: Any) -> Any:
+    """A list; one text, path or number becomes a list of one."""
+    return (values,) if isinstance(values, str | Path | Integral) else values
+
+
+def _texts(overrides: Mapping[str, Any] | Sequence[str] | str | None) -> tuple[str, ...]:
     """Overrides as the command line writes them; JSON values are YAML."""
+
+    def plain(value: Any) -> Any:
+        if hasattr(value, "tolist"):  # numpy's and torch's numbers and arrays
+            return value.tolist()
+        if isinstance(value, Path):
+            return str(value)
+        raise TypeError(f"overrides: expected texts, numbers and lists of them, not {type(value).__name__}")
+
     if not isinstance(overrides, Mapping):
-        return tuple(overrides or ())
-    return tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items())
+        return tuple(map(str, _several(overrides or ())))
+    values = {k: v if isinstance(v, str | Path) else json.dumps(v, default=plain) for k, v in overrides.items()}
+    return tuple(f"{key}={value}" for key, value in values.items())
 
 
 def _sources(results: Any) -> Iterator[Any]:
     """The argument of `compare` as `lib.bench.ResultSource`s."""
     from lib.bench import Outcome, ResultSource
 
+    results = (results,) if isinstance(results, str | Path | Outcome) or results is None else results
     items = results.items() if isinstance(results, Mapping) else [("", result) for result in results]
     for label, result in items:
+        if not isinstance(result, str | Path | Outcome):
+            expected = "what evaluate returned, a folder, an archive or LABEL=FOLDER"
+            raise TypeError(f"results: expected {expected}, not {type(result).__name__}")
         if isinstance(result, Outcome):
             yield ResultSource(label or result.label, (result.folder,))
         else:

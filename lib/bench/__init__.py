@@ -38,7 +38,7 @@ from lib.bench.result_files import (
 )
 from lib.bench.results import Identity, Result, ResultFolder, find_results, package_version, read_manifest, read_results
 from lib.bench.robustness import Curve, Robustness, Sweep, by_kind, measure, robustness_table, write_robustness
-from lib.bench.runner import Runner, Supervised
+from lib.bench.runner import PictureSize, Runner, Supervised
 from lib.bench.search_space import Span, settings_to_try
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution, export_tracker
 from lib.bench.submit import SubmissionError, pack, shortfall

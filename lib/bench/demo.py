@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 
+from lib.bench.classical import REFERENCES
 from lib.bench.runner import PictureSize
 from lib.bench.spec import TrackerSpec
 from lib.data import Boxes, Frame, Grab, Image, SourceError
 from lib.models import WeightPlaces, WeightsError, locate, read_checkpoint
 from lib.paths import load_paths, shipped_folder
-from lib.registry import suggest
+from lib.registry import listed, suggest
 from lib.track import Box, TrackerSession, TrackingError, status_of
 from lib.viz import BoxMark, VideoWriter, colour, draw_frame
 
@@ -72,9 +74,8 @@ def demo_spec(spec: TrackerSpec) -> TrackerSpec:
     if not spec.config:
         weights = SHIPPED
         if spec.checkpoint:
-            known = [p.name for p in shipped_folder("experiments").iterdir() if not p.name.startswith("_")]
             places = WeightPlaces(paths.pretrained, paths.save_dir / "checkpoints/train")
-            weights = locate(str(spec.checkpoint), places, "weights", suggest(str(spec.checkpoint), known))
+            weights = locate(str(spec.checkpoint), places, "weights", _hint(str(spec.checkpoint)))
         metadata = read_checkpoint(weights).metadata
         if not isinstance(metadata.get("config_name"), str):
             raise WeightsError(
@@ -83,6 +84,15 @@ def demo_spec(spec: TrackerSpec) -> TrackerSpec:
         script = spec.script or str(metadata.get("script", "ostrack"))
         spec = replace(spec, script=script, config=metadata["config_name"], checkpoint=weights)
     return replace(spec, script=spec.script or "ostrack").resolve(paths)
+
+
+def _hint(name: str) -> str:
+    """What a name may stand for that is no file of weights."""
+    experiments = list(shipped_folder("experiments").glob("[a-z]*/*.yaml"))
+    if methods := sorted(p.parent.name for p in experiments if p.stem == Path(name).stem):
+        return f"; {Path(name).stem} is a configuration of {listed(methods)}: name the method, too"
+    releases = [p.stem for p in SHIPPED.parent.glob("*.safetensors")]
+    return suggest(name, sorted({*(p.parent.name for p in experiments), *REFERENCES, *releases}))
 
 
 def first_frame(grabs: Iterator[Grab], name: str) -> Frame:
@@ -144,7 +154,7 @@ def track_frames(
         Every frame, the first included.
 
     Raises:
-        ValueError: A box cannot be tracked.
+        ValueError: A box or picture cannot be tracked.
         TrackingError: The tracker gave NaN; the message names source and frame.
     """
     session.start(first, boxes_xywh)
@@ -157,8 +167,9 @@ def track_frames(
             started = time.perf_counter()
             try:
                 prediction = session.step(grab.frame)
-            except TrackingError as error:
-                raise TrackingError(f"{name}, frame {grab.index}: {error}") from None
+            except (TrackingError, ValueError) as error:
+                kind = TrackingError if isinstance(error, TrackingError) else ValueError
+                raise kind(f"{name}, frame {grab.index}: {error}") from error
             boxes, scores = prediction.boxes_xywh.numpy(), prediction.scores.double().numpy()
             tracked = TrackedFrame(grab.index, grab.frame, boxes, scores, seconds=time.perf_counter() - started)
         yield tracked

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,11 @@ class EvalJob:
     debug: bool = False
     degradation: Degradation = Degradation()
     root: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("batch", self.batch, 1), ("run_id", self.run_id or 0, 0)):
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name}: expected a whole number from {least}, not {value!r}")
 
     @property
     def folder(self) -> ResultFolder:

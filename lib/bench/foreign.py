@@ -63,9 +63,12 @@ class ForeignTracker(Tracker):
         given = self.tracker.update(self._picture(frame))
         box, score = given if isinstance(given, tuple | list) and len(given) == 2 else (given, 1.0)
         try:
+            box = box[0] if len(box) == 1 else box  # [1, 4] fits the toolkit's arrays as well
             boxes = torch.as_tensor([float(v) for v in box], dtype=torch.float64).reshape(1, 4)
             scores = torch.tensor([float(score)])
-        except (TypeError, ValueError, RuntimeError):
+            if (boxes[:, 2:] < 0).any():
+                raise ValueError("a size is negative")
+        except (LookupError, TypeError, ValueError, RuntimeError):
             raise ValueError(
                 f"update() of {type(self.tracker).__name__} returned {given!r}; expected x, y, w, h, or (box, score)"
             ) from None
@@ -109,17 +112,20 @@ class ForeignSpec(TrackerSpec):
         """
         if pictures not in PICTURES:
             raise ValueError(f"pictures {pictures!r} is unknown; expected {', '.join(PICTURES)}")
-        made = tracker() if inspect.isclass(tracker) else tracker
+        try:
+            made = tracker() if inspect.isclass(tracker) else tracker
+        except TypeError as error:
+            raise TypeError(f"{tracker.__name__} cannot be made without arguments ({error}); give an object") from error
         lacking = [method for method in ("init", "update") if not callable(getattr(made, method, None))]
         if lacking:
             raise TypeError(
                 f"{type(made).__name__} has no {' and no '.join(lacking)}; expected init(image, box) and update(image)"
             )
         toolkit = hasattr(made, "is_deterministic") and hasattr(made, "name")
-        label = name or str(getattr(made, "name", "") or type(made).__name__)
+        label = re.sub(r"[^\w.+-]+", "_", str(name or getattr(made, "name", ""))).lstrip(".")
         return cls(
             tracker=made,
-            name=re.sub(r"[^\w.+-]+", "_", label),
+            name=label or type(made).__name__,
             pil=pictures == "pil" or (pictures == "auto" and toolkit),
         )
 

@@ -119,17 +119,21 @@ class PictureSize:
     size_hw: tuple[int, int] | None = None
     note: str = ""
 
-    def see(self, frame: Frame, index: int) -> None:
+    def see(self, frame: Frame, index: int) -> str:
         """Compare a picture with the one before.
 
         Args:
             frame: The picture.
             index: Its position in the video.
+
+        Returns:
+            The note so far.
         """
         before, self.size_hw = self.size_hw, frame.size_hw
         if before is not None and before != self.size_hw and not self.note:
             sizes = " to ".join(f"{width} x {height}" for height, width in (before, self.size_hw))
             self.note = f"frame {index}: the picture changes its size from {sizes} pixels"
+        return self.note
 
 
 class _Row:

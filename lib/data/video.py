@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +80,9 @@ class FrameSource:
         return self._grabs
 
 
-Source = str | Path | int | Iterable[Image]
-"""A video file, a folder of pictures (in the order of their numbers), a picture, a camera's number, or pictures in
-memory, H x W x 3 uint8 in RGB order."""
+Source = str | Path | int | Iterable[Image | str | Path]
+"""A video file, a folder of pictures (in the order of their numbers), a picture, a camera's number, or a list of
+pictures: H x W x 3 uint8 in RGB order, or their files."""
 
 
 def open_source(source: Source, aux: Source | None = None) -> FrameSource:
@@ -109,13 +109,16 @@ def open_source(source: Source, aux: Source | None = None) -> FrameSource:
 def _open(source: Source, depth: bool = False) -> FrameSource:
     """One source. depth: 16-bit pictures are depth."""
     if not isinstance(source, str | Path | int):
-        grabs = (Grab(index, Frame(picture)) for index, picture in enumerate(source))
+        if isinstance(source, bytes | Mapping) or not isinstance(source, Iterable):
+            kinds = "a video file, a folder of pictures, a picture, a camera's number or a list of pictures"
+            raise SourceError(f"source: expected {kinds}, not {type(source).__name__}")
+        grabs = (_given(index, picture) for index, picture in enumerate(source))
         return FrameSource("frames", len(source) if isinstance(source, Sized) else None, grabs)
-    path = Path(str(source))
+    path = Path(str(source)).expanduser()
     if re.fullmatch(r"\d+", str(source)) and not path.exists():
         return _captured(int(str(source)))
-    if not path.exists():
-        raise SourceError(f"{source}: no such video, folder or picture, and not the number of a camera")
+    if not path.exists() or source == "":
+        raise SourceError(f"{source!r}: no such video, folder or picture, and not the number of a camera")
     if not path.is_dir():
         return _pictures(path, [path], depth) if path.suffix.lower() in PICTURE_SUFFIXES else _captured(path)
     inside = sorted(entry.name for entry in path.iterdir())
@@ -126,22 +129,23 @@ def _open(source: Source, depth: bool = False) -> FrameSource:
     return _pictures(path, found, depth)
 
 
+def _given(index: int, picture: Image | str | Path, is_depth: bool = False) -> Grab:
+    """A picture in memory or in a file. is_depth: turn 16 bits into a colour picture."""
+    if not isinstance(picture, str | Path):
+        return Grab(index, Frame(picture))
+    try:
+        data, name = Path(picture).expanduser().read_bytes(), str(picture)
+        decoded = depth_to_picture(decode_depth(data, name)) if is_depth else decode_image(data, name)
+    except (DecodeError, OSError) as error:
+        return Grab(index, None, sentence(error))
+    return Grab(index, Frame(decoded))
+
+
 def _pictures(path: Path, files: list[Path], depth: bool) -> FrameSource:
     """A folder's pictures in order, or one picture. depth: turn 16-bit pictures into colour pictures."""
     first = cv2.imread(str(files[0]), cv2.IMREAD_UNCHANGED) if depth else None
     is_depth = first is not None and first.dtype.itemsize == 2 and first.ndim == 2
-
-    def grabs() -> Iterator[Grab]:
-        for index, file in enumerate(files):
-            try:
-                data, name = file.read_bytes(), str(file)
-                picture = depth_to_picture(decode_depth(data, name)) if is_depth else decode_image(data, name)
-            except (DecodeError, OSError) as error:
-                yield Grab(index, None, sentence(error))
-                continue
-            yield Grab(index, Frame(picture))
-
-    return FrameSource(path.stem, len(files), grabs())
+    return FrameSource(path.stem, len(files), (_given(i, file, is_depth) for i, file in enumerate(files)))
 
 
 def _captured(source: Path | int) -> FrameSource:

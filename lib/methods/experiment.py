@@ -241,15 +241,15 @@ def load_plugins(plugins: Sequence[str | Path] = ()) -> list[Path]:
     Raises:
         ConfigError: A folder has no `__init__.py`, or two have one name.
     """
-    named = [Path(p).resolve() for p in plugins]
-    if named:
-        os.environ[PLUGIN_VARIABLE] = os.pathsep.join(map(str, named))
+    named = [Path(p).expanduser().resolve() for p in plugins]
     inherited = [Path(p) for p in os.environ.get(PLUGIN_VARIABLE, "").split(os.pathsep) if p]
     folders = list(dict.fromkeys([*named, *inherited]))
     for folder in folders:
         if not (folder / "__init__.py").is_file():
             raise ConfigError(f"plugin {folder}: expected a folder with an __init__.py that registers what it adds")
         _import_folder(folder)
+    if named:
+        os.environ[PLUGIN_VARIABLE] = os.pathsep.join(map(str, folders))
     return folders
 
 

@@ -120,13 +120,13 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
     if inside.is_relative_to("pretrained"):
         inside = inside.relative_to("pretrained")
     shipped = shipped_folder("pretrained") / inside
-    for path in (Path(requested), folder / requested, places.pretrained / inside, shipped):
+    for path in (Path(requested).expanduser(), folder / requested, places.pretrained / inside, shipped):
         for ending in ("", *CHECKPOINT_ENDINGS):
             if (file := path.with_name(path.name + ending)).is_file():
                 return file
     raise CheckpointNotFoundError(
-        f"{option} {requested}: no such file of weights; looked for {Path(requested).absolute()}, in {folder} "
-        f"({places.describe()}) and in {places.pretrained} ({_weights_in(places.pretrained)}){hint}"
+        f"{option} {requested}: no such file of weights; looked for {Path(requested).expanduser().absolute()}, "
+        f"in {folder} ({places.describe()}) and in {places.pretrained} ({_weights_in(places.pretrained)}){hint}"
     )
 
 

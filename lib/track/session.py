@@ -114,7 +114,7 @@ def as_frame(image: Image | Frame, aux: Image | None = None) -> Frame:
     """A `Frame` of numpy pictures. Raises ValueError unless each is H x W x 3 uint8 and both have one size."""
     frame = image if isinstance(image, Frame) else Frame(image, aux)
     for name, picture in (("picture", frame.rgb), ("aux picture", frame.aux)):
-        if picture is None:
+        if picture is None and name != "picture":
             continue
         if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
             found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__

@@ -28,7 +28,7 @@ from lib.data.datasets import (
 from lib.data.lists import load_list
 from lib.methods import load_plugins
 from lib.paths import Paths
-from lib.registry import Registry, listed
+from lib.registry import Registry, UnknownNameError, listed
 
 log = logging.getLogger(__name__)
 
@@ -419,8 +419,11 @@ def get_benchmark(name: str) -> Benchmark:
         UnknownNameError: There is none; the message has the nearest name.
         FileNotFoundError: There is no such folder.
     """
+    name = str(name)
     if name.upper().startswith(f"{PREFIX}:"):
         spec = folder_row(name)
         return Benchmark(spec.key, Path(spec.folders[0]).name, spec, result_format="float_comma")
     load_plugins()
+    if name not in BENCHMARKS and Path(name).is_dir():
+        raise UnknownNameError(f"unknown benchmark {name!r}; for a folder of your own write {PREFIX}:{name}")
     return BENCHMARKS[name]

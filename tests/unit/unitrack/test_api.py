@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import unitrack
@@ -44,6 +45,17 @@ class Shift:
         self.given.append(image)
         self.box = self.box + np.array([1, 0, 0, 0])
         return self.box
+
+
+class Answer(Shift):
+    """Answers with `BOX` in some form."""
+
+    def __init__(self, form: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.form = form
+
+    def update(self, image: Any) -> Any:
+        return self.form(np.array(BOX))
 
 
 class Toolkit(Shift):
@@ -96,6 +108,54 @@ def test_wrong_names_are_sentences() -> None:
         next(unitrack.track(unitrack.load("static"), pictures(), (500, 0, 5, 5)))
     with pytest.raises(TypeError, match="Path has no init and no update"):
         unitrack.evaluate(Path(), "synthetic")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: unitrack.load("clasical"), "clasical: no such file of weights.*did you mean 'classical'"),
+        (lambda: unitrack.load("synthetic_smal"), "did you mean 'synthetic_small'"),
+        (lambda: unitrack.load("ostrack/synthetic_small"), "synthetic_small is a configuration of .*ostrack.*: name"),
+        (lambda: unitrack.load(str(ROOT)), "no such file of weights"),
+        (lambda: unitrack.load("~/no_such.pth"), f"{Path.home()}/no_such.pth"),
+        (lambda: unitrack.load("static", weights="x"), "weights: load.'static'. names a tracker with its weights"),
+        (lambda: unitrack.load(engin="onnx"), r"load\(\) has no argument 'engin'; did you mean 'engine'"),
+        (lambda: unitrack.train("ostrack", "own_data", sed=1), r"train\(\) has no argument 'sed'; did you mean 'seed'"),
+        (lambda: unitrack.load(overrides="TEST.NOPE=1"), "override 'TEST.NOPE=1': unknown key"),
+        (lambda: unitrack.load(overrides={"TEST.EPOCH": object()}), "overrides: expected texts, numbers"),
+        (lambda: unitrack.load(plugins="nothere"), "nothere: expected a folder with an __init__.py"),
+        (lambda: unitrack.track(Shift(), pictures(), "1,2,3,4"), "init: expected x, y, w, h in pixels"),
+        (lambda: unitrack.track(Shift(), pictures(), [BOX, (1, 2, 3)]), "init: expected x, y, w, h"),
+        (lambda: unitrack.track(Shift(), pictures(), None), "init: expected x, y, w, h in pixels"),  # type: ignore[arg-type]
+        (lambda: unitrack.track(Shift(), pictures(), BOX, max_frames=0), "max_frames: expected a whole number from 1"),
+        (lambda: unitrack.track(Shift(), None, BOX), "source: expected a video file"),  # type: ignore[arg-type]
+        (lambda: unitrack.track(Shift(), "", BOX), "'': no such video"),
+        (lambda: unitrack.evaluate(Shift(), "synthetic", batch=0), "batch 0: objects from outside track one"),
+        (lambda: unitrack.evaluate(unitrack.load("static"), "synthetic", batch=0), "batch: expected a whole number"),
+        (lambda: unitrack.evaluate(Shift(), "synthetic", run_id="x"), "run_id: expected a whole number"),  # type: ignore[arg-type]
+        (lambda: unitrack.evaluate(Shift(), str(ROOT / "docs")), "for a folder of your own write FOLDER:/"),
+        (lambda: unitrack.evaluate(Shift, "synthetic", name="..", sequences="ab"), "has no sequence 'ab'"),
+        (lambda: unitrack.evaluate(Answer, "synthetic"), "Answer cannot be made without arguments"),
+        (lambda: unitrack.compare(None, "synthetic"), "results: expected what evaluate returned"),  # type: ignore[arg-type]
+        (lambda: unitrack.compare([], "synthetic"), "results: there are none to compare"),
+    ],
+)
+def test_wrong_arguments_are_named(here: Path, call: Callable[[], Any], message: str) -> None:
+    with pytest.raises((LookupError, OSError, RuntimeError, TypeError, ValueError), match=message):
+        call()
+
+
+def test_a_wrong_plugin_is_forgotten_and_single_values_stand_for_lists(here: Path) -> None:
+    with pytest.raises(ConfigError, match="nothere"):
+        unitrack.load(plugins="nothere")
+    values = {"TEST.EPOCH": np.int64(3), "MODEL.PRETRAIN_FILE": Path("x")}
+    tracker = unitrack.load("synthetic_small", device=torch.device("cpu"), overrides=values)  # type: ignore[arg-type]
+    assert tracker.spec.overrides == ("TEST.EPOCH=3", "MODEL.PRETRAIN_FILE=x")
+    assert unitrack.load(overrides="TEST.EPOCH=3").spec.overrides == ("TEST.EPOCH=3",)
+
+
+def test_names_of_objects_stay_in_their_folder() -> None:
+    assert [ForeignSpec.of(Shift, name).name for name in ("..", "a/../b", "")] == ["Shift", "a_.._b", "Shift"]
 
 
 def fake_hub(monkeypatch: pytest.MonkeyPatch, snapshot: Callable[..., str]) -> None:
@@ -162,6 +222,7 @@ def test_files_folders_and_arrays_give_the_same_boxes(tmp_path: Path) -> None:
     expected = list(unitrack.track(tracker, pictures(), BOX))
     assert list(unitrack.track(tracker, tmp_path, BOX)) == expected
     assert list(unitrack.track(tracker, str(tmp_path), BOX, max_frames=2)) == expected[:2]
+    assert list(unitrack.track(tracker, [tmp_path / "0.png", str(tmp_path / "1.png")], BOX)) == expected[:2]
     (tmp_path / "1.png").write_bytes(b"no picture")
     with pytest.warns(UserWarning, match=r"frame 1 has the box before it: .*1\.png"):
         broken = list(unitrack.track(tracker, tmp_path, BOX))
@@ -188,8 +249,30 @@ def test_wrong_answers_of_an_object_are_named() -> None:
         def update(self, image: Any) -> Any:
             return None
 
-    with pytest.raises(ValueError, match=r"update\(\) of Silent returned None; expected x, y, w, h"):
+    with pytest.raises(ValueError, match=r"frame 1: update\(\) of Silent returned None; expected x, y, w, h"):
         list(unitrack.track(Silent(), pictures(), BOX))
+
+
+@pytest.mark.parametrize("given", [list, tuple, torch.tensor, lambda b: b[None], lambda b: torch.tensor(b[None])])
+def test_boxes_of_objects_may_have_any_kind_that_the_toolkit_takes(given: Callable[[Any], Any]) -> None:
+    assert list(unitrack.track(Answer(given), pictures(), BOX))[1] == (BOX, 1.0)
+
+
+@pytest.mark.parametrize("given", [[1, 2, -3, 4], [1, 2, 3, 4, 5], {"bbox": BOX}, "1,2,3,4", (BOX, None)])
+def test_answers_that_are_no_boxes_are_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"update\(\) of Answer returned .*; expected x, y, w, h, or \(box, score\)"):
+        list(unitrack.track(Answer(lambda _: given), pictures(), BOX))
+
+
+def test_frames_that_are_no_pictures_and_other_sizes_are_named() -> None:
+    first, second, third = pictures()
+    with pytest.raises(ValueError, match=r"frame 1: the picture must be H x W x 3 uint8 .*, not uint8 \(120, 160\)"):
+        list(unitrack.track(Shift(), [first, second[..., 0]], BOX))
+    with pytest.raises(ValueError, match=r"frame 1: the picture must be .*, not NoneType"):
+        list(unitrack.track(Shift(), [first, None], BOX))  # type: ignore[list-item]
+    with pytest.warns(UserWarning, match="frame 1: the picture changes its size from 160 x 120 to 160 x 100") as said:
+        list(unitrack.track(Shift(), [first, second[:100], third], BOX))
+    assert len(said) == 1
 
 
 @pytest.mark.slow
