@@ -129,12 +129,33 @@ def test_more_rows_than_pictures_is_an_error_of_both(tmp_path: Path) -> None:
     [
         ("1,2,3,4\n1,2,x,4\n", r"groundtruth.txt, line 2: 'x' is not a number"),
         ("1,2,3,4\n1,2,inf,4\n", r"groundtruth.txt, line 2: a coordinate is infinite"),
-        ("1,0,5,5,9,9\n2,0,5,5,9,9\n", r"groundtruth.txt: rows begin with the numbers of frames \(1, 2, \.\.\.\)"),
+        (
+            "1,0,5,5,9,9\n2,0,5,5,9,9\n",
+            r"groundtruth.txt: rows begin with the numbers of frames \(1, 2, \.\.\.\).* --mot",
+        ),
         ("1,2,3,4\n1,2,-3,4\n", r"groundtruth.txt, line 2: a size is negative: \[1.0, 2.0, -3.0, 4.0\]"),
-        ("x,y,w,h\n1,2,3,4\n", r"groundtruth.txt: line 1 is a heading \('x,y,w,h'\); expected x, y, w, h"),
+        (
+            "x,y,w\n1,2,3\n",
+            r"groundtruth.txt: line 1 is a heading \('x,y,w'\) without four columns of boxes; expected x",
+        ),
+        (
+            "filename,file_size,region_count,region_shape_attributes\n",
+            r"is a heading .* VGG Image Annotator's: tracking/annotate.py --via",
+        ),
+        ("x,y,w,h\n", r"groundtruth.txt: no annotation row"),
+        ("x,y,w,h\n1,2,3,4\n1,2,3\n", r"groundtruth.txt, line 3: 3 columns, the heading has 4"),
+        ("x,y,w,h\n1,2,3,4\n1,2,x,4\n", r"groundtruth.txt, line 3: 'x' is not a number"),
+        ("x1,y1,x2,y2\n1,2,inf,4\n", r"groundtruth.txt, line 2: a coordinate is infinite"),
+        ("x,y,w,h\n1,2,3,4\n1,2,-3,4\n", r"groundtruth.txt, line 3: a size is negative"),
+        ("class,cx,cy,w,h\n0,.5,.4,.1,.2\n0,.5,.4,.1,.2\n", r"all numbers lie between 0 and 1 \(YOLO"),
+        ("frame,id,x,y,w,h\n0,1,1,2,3,4\n1,2,1,2,3,4\n", r"boxes of 2 targets \(id 1, 2\); write a file for each"),
+        ("frame,x,y,w,h\n1,1,2,3,4\n1,1,2,3,4\n", r"groundtruth.txt, line 3: frame 1 has two rows"),
+        ("frame,x,y,w,h\n0,1,2,3,4\n9,1,2,3,4\n", r"groundtruth.txt, line 3: frame 9 has no picture among 5"),
+        ("1,9,9,30,30\n7,9,9,30,30\n", r"groundtruth.txt, line 2: frame 7 has no picture among 5"),
+        ("image,x,y,w,h\nimg/0000.png,1,2,3,4\n0009.png,1,2,3,4\n", r"line 3: frame 0009.png has no picture"),
         ("0 0.5 0.4 0.1 0.2\n0 0.5 0.4 0.1 0.2\n", r"groundtruth.txt: all numbers lie between 0 and 1"),
         (".5 .4 .1 .2\n0 0 0 0\n.5 .4 .1 .2\n", r"groundtruth.txt: all numbers lie between 0 and 1"),
-        ("1,9,9,30,30\n4,9,9,30,30\n", r"groundtruth.txt: rows begin with a number of a frame or class \(1\)"),
+        ("1,9,9,30,30\n1,9,9,30,30\n", r"groundtruth.txt: rows begin with a number of a frame or class \(1\)"),
         (
             "1,1,9,8,30,30,1,-1,-1,-1\n3,1,9,8,30,30,1,-1,-1,-1\n",
             r"groundtruth.txt: rows begin .* \(1, 3, \.\.\.\), as MOT",
@@ -149,6 +170,62 @@ def test_a_box_that_is_none_is_named_by_its_line(tmp_path: Path, rows: str, mess
     (tmp_path / "seq" / "groundtruth.txt").write_text(rows)
     with pytest.raises(AnnotationError, match=message):
         opened(tmp_path)[0]
+
+
+TABLES = {
+    "x,y,w,h": "x,y,w,h\n10,20,30,40\n11,20,30,40\n12,21,30,41\n",
+    "Excel": "\ufeffx;y;w;h\r\n10,0;20,0;30,0;40,0\r\n11;20;30;40\r\n12;21;30;41\r\n",
+    "pandas": ",bbox_x,bbox_y,bbox_w,bbox_h\n0,10.0,20,30,40\n1,11,20,30,40\n2,12,21,30,41\n",
+    "numpy": "# left top width height\n1.0e+01 20 30 40\n11 20  30 40\n12 21 30 41\n",
+    "corners": '"Frame","X_min","Y_min","X_max","Y_max","score"\n2,12,21,42,62,1\n0,10,20,40,60,.5\n1,11,20,41,60,.9\n',
+    "centres": "x_center\ty_center\twidth\theight\n25\t40\t30\t40\n26\t40\t30\t40\n27\t41.5\t30\t41\n",
+    "pictures": "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+    "img/0001.png,128,96,cat,11,20,41,60\nimg\\0000.jpg,128,96,cat,10,20,40,60\n0002,128,96,cat,12,21,42,62\n",
+    "frame numbers": "0,10,20,30,40\n1,11,20,30,40\n2,12,21,30,41\n",
+    "frame numbers from 1": "1 10 20 30 40\n2 11 20 30 40\n3 12 21 30 41\n",
+}
+
+
+@pytest.mark.parametrize("place", ["seq/groundtruth.csv", "seq.csv", "clip.csv", "clip.txt"])
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_whose_columns_have_names_or_frame_numbers_are_read(tmp_path: Path, name: str, place: str) -> None:
+    if place.startswith("clip"):
+        write_video(tmp_path / "clip.avi")
+        if name == "pictures":
+            pytest.skip("frames of videos have no names")
+    else:
+        write_frames(tmp_path / "seq")
+    (tmp_path / place).write_text(TABLES[name], encoding="utf-8")
+    video = opened(tmp_path)[0]
+    np.testing.assert_allclose(video.boxes_xywh, BOXES)
+    assert [abs(int(video.read_frame(i).rgb[50, 50, 0]) - 20 - 40 * i) < 6 for i in range(3)] == [True] * 3
+
+
+def test_frames_between_rows_have_no_annotation_and_empty_boxes_are_unseen(tmp_path: Path) -> None:
+    write_frames(tmp_path / "seq", 6, first=3)
+    (tmp_path / "seq.csv").write_text("frame,x,y,w,h\n4,1,2,3,4\n5,,,,\n7,2,2,3,4\n")
+    video = opened(tmp_path)[0]
+    assert np.isnan(video.boxes_xywh[:, 0]).tolist() == [False, False, True, False, True]
+    assert video.valid.tolist() == [True, False, False, True, False]
+    assert [int(video.read_frame(i).rgb[0, 0, 0]) for i in (0, 3)] == [60, 180]
+
+
+def test_frame_numbers_of_videos_tell_where_they_begin(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.avi", 4)
+    for rows, lefts in (("0,1,2,3,4\n2,5,2,3,4\n", [1, np.nan, 5, np.nan]), ("2,1,2,3,4\n4,5,2,3,4\n", [1, np.nan, 5])):
+        (tmp_path / "clip.txt").write_text(rows)
+        np.testing.assert_array_equal(opened(tmp_path)[0].boxes_xywh[:, 0], lefts)
+    (tmp_path / "clip.txt").write_text("1,1,2,3,4\n3,5,2,3,4\n")
+    with pytest.raises(
+        AnnotationError, match=r"numbered 1 to 3 of 4, counted from 0 or from 1; a row for frame 0 or 4,"
+    ):
+        opened(tmp_path)[0]
+
+
+def test_a_heading_settles_what_looks_like_corners(tmp_path: Path) -> None:
+    write_frames(tmp_path / "seq")
+    (tmp_path / "seq.txt").write_text("x y w h\n60 50 99 80\n61 50 99 80\n62 50 99 80\n")
+    assert opened(tmp_path)[0].boxes_xywh[0].tolist() == [60, 50, 99, 80]
 
 
 def test_corners_near_the_upper_left_are_known_by_their_movement(tmp_path: Path) -> None:
@@ -210,7 +287,10 @@ def test_sequences_without_boxes_are_named(tmp_path: Path, caplog: pytest.LogCap
         assert opened(tmp_path).names == ["good"]
     assert "bare" in caplog.text
     assert "groundtruth_rect.txt" in caplog.text
-    with pytest.raises(FileNotFoundError, match="box file"):
+    (tmp_path / "bare" / "labels.json").write_text("{}")
+    with pytest.raises(
+        FileNotFoundError, match=r"box file \(groundtruth.txt, .*, or .csv\).*; there: labels.json; track"
+    ):
         opened(tmp_path / "bare")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         opened(tmp_path / "gone")
