@@ -31,6 +31,7 @@ import numpy as np
 from lib.bench.benchmarks import BENCHMARKS, BenchmarkVideo, get_benchmark
 from lib.bench.result_files import ResultFileError, write_boxes, write_column
 from lib.bench.results import MANIFEST
+from lib.registry import listed
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +86,11 @@ class _Group:
 
 @dataclass
 class _Scratch:
-    """A folder for the files of a pack, and the bytes that have been written there."""
+    """A folder for the files of a pack, the bytes that have been written there, and files of other kinds."""
 
     folder: Path
     written: int = 0
+    left_out: list[str] = field(default_factory=list)
 
 
 _Key = tuple[tuple[str, ...], str, str]
@@ -118,11 +120,13 @@ def unpack(path: Path, sequences: Sequence[BenchmarkVideo], scratch: Path) -> di
     """
     files = scratch / "files"
     files.mkdir(parents=True)
-    members = _with_matrices(path, list(_members(path, _Scratch(files))), files)
+    copies = _Scratch(files)
+    members = _with_matrices(path, list(_members(path, str(path), copies)), files)
     groups = _grouped(members, sequences)
     if not groups:
-        names = ", ".join("/".join((*m.folders, m.name)) for m in members[:3]) or "no text files"
-        raise FileNotFoundError(f"{path}: no result of the {len(sequences)} sequences; there is: {names}")
+        names = listed(["/".join((*m.folders, m.name)) for m in members] or copies.left_out, 3) or "nothing"
+        read = "" if members else f" ({', '.join(READ)} are read)"
+        raise FileNotFoundError(f"{path}: no result of the {len(sequences)} sequences; there is: {names}{read}")
     most = max(len(group.sequences) for group in groups.values())
     trackers: dict[_Key, list[_Group]] = {}
     for (folders, before, behind), group in sorted(groups.items()):
@@ -151,47 +155,55 @@ def _labels(keys: Sequence[_Key], benchmark: Set[str]) -> list[str]:
     shared = set.intersection(*map(set, words))
     shared |= {w for line in words for w in line if _plain(w) in COMMON_WORDS | benchmark}
     labels = ["/".join(w.removesuffix("_tracking_result") for w in line if w and w not in shared) for line in words]
-    if len(set(labels)) < len(labels):
+    if len(set(labels)) < len(labels) or "" in labels:
         labels = ["/".join(filter(None, line)) for line in words]
     return labels
 
 
-def _members(path: Path, scratch: _Scratch, folders: tuple[str, ...] = (), depth: int = 0) -> Iterator[_Member]:
-    """The files that may be results; those of archives are copied to `scratch` under names of our own."""
+def _members(
+    path: Path, where: str, scratch: _Scratch, folders: tuple[str, ...] = (), depth: int = 0
+) -> Iterator[_Member]:
+    """The files that may be results; those of archives are copied to `scratch` under names of our own.
+
+    `where`: The archive or folder, for messages.
+    """
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            if parts := _parts(file.relative_to(path).as_posix()):
-                yield from _opened(parts, file, scratch, depth)
+            if parts := _parts(file.relative_to(path).as_posix(), scratch):
+                yield from _opened(parts, file, where, scratch, depth)
         return
     if path.suffix.lower() == ".mat" and depth == 0:
-        yield from _opened((path.name,), path, scratch, depth)
+        yield from _opened((path.name,), path, where, scratch, depth)
         return
     try:
-        for name, stream in _entries(path):
-            if not (parts := _parts(name)):
+        for name, stream in _entries(path, where):
+            if not (parts := _parts(name, scratch)):
                 continue
             with NamedTemporaryFile(dir=scratch.folder, delete=False) as copy:
                 while block := stream.read(1 << 20):
                     scratch.written += copy.write(block)
                     if scratch.written > MOST_BYTES:
-                        raise ResultFileError(f"{path}: more than {MOST_BYTES >> 30} GiB unpacked, at {name}")
-            yield from _opened((*folders, *parts), Path(copy.name), scratch, depth)
+                        raise ResultFileError(f"{where}: more than {MOST_BYTES >> 30} GiB unpacked, at {name}")
+            yield from _opened((*folders, *parts), Path(copy.name), where, scratch, depth)
     except DAMAGED as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ResultFileError(f"{path}: the archive cannot be read ({reason.rstrip(':')})") from None
+        raise ResultFileError(f"{where}: the archive cannot be read ({reason.rstrip(':')})") from None
 
 
-def _parts(name: str) -> tuple[str, ...]:
+def _parts(name: str, scratch: _Scratch) -> tuple[str, ...]:
     """Folders and name of a file that may be a result, without parts such as `..`; empty for other files."""
     parts = tuple(part for part in name.replace("\\", "/").split("/") if part.strip("."))
     hidden = not parts or parts[-1].startswith(".") or "__MACOSX" in parts
-    return () if hidden or not parts[-1].lower().endswith(READ) else parts
+    if hidden or not parts[-1].lower().endswith(READ):
+        scratch.left_out.append(name)
+        return ()
+    return parts
 
 
-def _entries(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _entries(path: Path, where: str) -> Iterator[tuple[str, IO[bytes]]]:
     """(name, open file) of each file in a zip or tar archive; links and devices are left out."""
     if path.name.lower().endswith(FOREIGN):
-        raise ResultFileError(f"{path}: archives of this kind are not read; unpack it and give the folder")
+        raise ResultFileError(f"{where}: archives of this kind are not read; unpack it and give the folder")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -199,6 +211,9 @@ def _entries(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     with archive.open(info) as stream:
                         yield info.filename, stream
         return
+    if not tarfile.is_tarfile(path):
+        kinds = "a folder, or a zip or tar archive of result files"
+        raise ResultFileError(f"{where}: expected {kinds}; it is another file, or cut short")
     with tarfile.open(path) as tar:
         for entry in tar:
             content = tar.extractfile(entry) if entry.isreg() else None
@@ -206,14 +221,14 @@ def _entries(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 yield entry.name, content
 
 
-def _opened(parts: tuple[str, ...], file: Path, scratch: _Scratch, depth: int) -> Iterator[_Member]:
+def _opened(parts: tuple[str, ...], file: Path, where: str, scratch: _Scratch, depth: int) -> Iterator[_Member]:
     """A file as it is, an archive in a pack as the files that it holds."""
     *folders, name = parts
     inner = archive_stem(name)
     if inner is None or name.lower().endswith(".mat"):
         yield _Member(tuple(folders), name, file)
     elif depth < NESTED:
-        yield from _members(file, scratch, (*folders, inner), depth + 1)
+        yield from _members(file, f"{where}, {'/'.join(parts)}", scratch, (*folders, inner), depth + 1)
     else:
         log.warning("left out: %s: archives within archives are opened %d deep; unpack it", "/".join(parts), NESTED)
 
@@ -261,12 +276,14 @@ def _grouped(members: Sequence[_Member], sequences: Sequence[BenchmarkVideo]) ->
     names |= {s.name.lower().replace("-", "_"): s.name for s in sequences}
     exact = {s.name for s in sequences}
     groups: dict[_Key, _Group] = {}
-    for member in members:
+    for member in sorted(members, key=lambda member: PurePosixPath(member.name).stem not in exact):
         placed = _placed(member, names, exact)
         if placed is not None:
             key, sequence, path, is_boxes = placed
             group = groups.setdefault(key, _Group())
-            group.files[path] = member.file
+            if path in group.files:
+                log.warning("left out: %s: a second file of %s", "/".join((*member.folders, member.name)), sequence)
+            group.files.setdefault(path, member.file)
             group.sequences |= {sequence} if is_boxes else set()
     groups = {key: group for key, group in groups.items() if group.sequences}
     for member in members:

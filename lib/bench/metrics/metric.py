@@ -29,6 +29,12 @@ class MetricError(ValueError):
     """Results or ground truth that a metric cannot use; the message names the sequences."""
 
 
+START_PIXELS = 2
+"""Distance of a first row from the given box that rounding and counting from 1 explain."""
+FORM_PIXELS = 8
+"""Distance from which a row is certainly not the given box."""
+
+
 @dataclass(frozen=True, slots=True)
 class SequenceResult:
     """Result of one tracker on one sequence, with what a metric needs to know about the sequence.
@@ -197,6 +203,7 @@ class Scores:
         aggregator: `MetricSpec.aggregator` with its options, or None.
         unscored: further sequences, which the variant cannot score -> the reason.
         uneven: "name (12 rows, 10 frames)" of results that were cut or filled up to the frames.
+        elsewhere: Names of results whose first row is further than `START_PIXELS` from the box that trackers are given.
         sequences: `measured` after the aggregator.
     """
 
@@ -207,6 +214,7 @@ class Scores:
     aggregator: Aggregator | None = None
     unscored: Mapping[str, str] = field(default_factory=dict)
     uneven: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     sequences: Sequence[SequenceCurves] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -263,7 +271,10 @@ class Scores:
         """Remark that must accompany these scores, or None."""
         own = self.spec.note(self) if self.spec.note else None
         uneven = f"results with other numbers of rows than frames: {', '.join(self.uneven)}" if self.uneven else None
-        return "; ".join(note for note in (own, uneven) if note) or None
+        reason = "is the row of the first frame missing, or are boxes of another form?"
+        count = f"{len(self.elsewhere)} of {len(self.sequences)} results do not begin with the given box"
+        other = f"{count} ({listed(self.elsewhere, 5)}); {reason}" if self.elsewhere else None
+        return "; ".join(note for note in (own, uneven, other) if note) or None
 
     def overall(self, curve: str) -> Floats:
         """[T] curve over all sequences, shares in 0..1."""
@@ -335,15 +346,22 @@ def evaluate(
     if not measured:
         reasons = listed([f"{name}: {reason}" for name, reason in unscored.items()], 5)
         raise MetricError(f"no sequence can be scored by {variant!r}: {reasons or 'there are none'}")
-    uneven = []
+    uneven, elsewhere = [], []
     for result in results:
         rows, frames = len(result.prediction_xywh), len(result.gt_xywh)
-        if rows != frames and result.name in measured and not result.passes:
+        if result.name not in measured or result.passes:
+            continue
+        if rows != frames:
             uneven.append(f"{result.name} ({rows} rows, {frames} frames)")
+        first = result.prediction_xywh[:1]
+        first = corners_to_xywh(first) if first.shape[1] == 8 else first
+        if (np.abs(first - result.gt_xywh[:1]) > START_PIXELS).any():
+            elsewhere.append(result.name)
     spec, aggregator = METRICS[variant], None
     if spec.aggregator is not None:
         aggregator = partial(spec.aggregator, **{k: options[k] for k in _options(spec.aggregator) if k in options})
-    return Scores(variant, spec, tuple(measured), tuple(measured.values()), aggregator, unscored, tuple(uneven))
+    remarks = (tuple(uneven), tuple(elsewhere))
+    return Scores(variant, spec, tuple(measured), tuple(measured.values()), aggregator, unscored, *remarks)
 
 
 def unscorable(variant: str, results: Sequence[SequenceResult], **options: Any) -> dict[str, str]:
@@ -405,9 +423,16 @@ def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
     first = result.prediction_xywh[:1]
     if ((first >= 0) & (first < 1)).all() and (first[:, 2:] > 0).any() and truth[:, 2:].min() > 1 and not result.passes:
         raise MetricError(f"{result.name}: its first row has shares of the picture (0 to 1), pixels are expected")
-    both = np.concatenate([truth[:, :2], truth[:, :2] + truth[:, 2:]], axis=1)
-    if len(first) and np.abs(first - both).max() <= 1 < np.abs(first - truth).max() and not result.passes:
-        raise MetricError(f"{result.name}: its first row is the first box as two corners, x, y, w, h are expected")
+    low, size = truth[:, :2], truth[:, 2:]
+    forms = (
+        ("two corners", 1, (low, low + size)),
+        ("centre and size", FORM_PIXELS, (low + size / 2, size)),
+        ("y, x, h, w", FORM_PIXELS, (low[:, ::-1], size[:, ::-1])),
+    )
+    for form, least, parts in forms:
+        off, far = np.abs(first - np.concatenate(parts, axis=1)), np.abs(first - truth)
+        if len(first) and off.max() <= 1 and far.max() > least and not result.passes:
+            raise MetricError(f"{result.name}: its first row is the first box as {form}, x, y, w, h are expected")
     if shape[0] and np.isnan(result.prediction_xywh[0]).all() and not result.passes:
         # The VOT toolkit marks the initialisation frame in this way: the tracker was given this box.
         result = replace(result, prediction_xywh=np.concatenate([result.gt_xywh[:1], result.prediction_xywh[1:]]))
@@ -461,7 +486,9 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
         thresholds = {k: np.mean([s.thresholds[k] for s in repeated], axis=0) for k in one.thresholds}
         averaged.append(SequenceCurves(curves, values, one.frames, weights, thresholds))
     uneven = tuple(dict.fromkeys(name for run in runs for name in run.uneven))
-    return replace(first, measured=tuple(averaged), aggregator=None, unscored=unscored, uneven=uneven)
+    elsewhere = tuple(dict.fromkeys(name for run in runs for name in run.elsewhere))
+    scores = replace(first, measured=tuple(averaged), aggregator=None, unscored=unscored)
+    return replace(scores, uneven=uneven, elsewhere=elsewhere)
 
 
 def _weighted_mean(rows: Floats, weights: Floats) -> Floats:

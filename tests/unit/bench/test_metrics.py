@@ -102,6 +102,17 @@ def test_every_sequence_that_cannot_be_scored_is_named_and_the_rest_is_scored() 
         evaluate("ostrack", broken[:2])
 
 
+def test_results_that_do_not_begin_with_the_given_box_are_named() -> None:
+    truth = _truth() + 30.0 + np.arange(len(_truth()))[:, None] * [3.0, 0.0, 0.0, 0.0]
+    results = [
+        _result("x", gt_xywh=truth, prediction_xywh=np.vstack([truth[1:], truth[-1:]])),
+        _result("y", gt_xywh=truth, prediction_xywh=np.floor(truth) + 1),
+    ]
+    note = evaluate("ostrack", results).note
+    assert note is not None
+    assert "1 of 2 results do not begin with the given box (x); is the row of the first frame missing" in note
+
+
 @pytest.mark.parametrize("variant", ["ostrack", "matlab", "got10k", "pysot", "lasher"])
 def test_infinite_boxes_and_corners_in_place_of_sizes_are_not_scored(variant: str) -> None:
     infinite = _truth() + 30.0
@@ -115,11 +126,17 @@ def test_infinite_boxes_and_corners_in_place_of_sizes_are_not_scored(variant: st
         _result(name, gt_xywh=truth, prediction_xywh=rows, image_size_wh=(640, 480))
         for name, rows in (("x", infinite), ("y", corners), ("z", truth), ("shares", shares), ("mot", numbered))
     ]
+    centres = np.hstack([truth[:, :2] + truth[:, 2:] / 2, truth[:, 2:]])
+    results.append(_result("centres", gt_xywh=truth, prediction_xywh=centres, image_size_wh=(640, 480)))
+    turned = truth + np.array([0.0, 90.0, 5.0, 0.0])
+    results.append(_result("yx", gt_xywh=turned, prediction_xywh=turned[:, [1, 0, 3, 2]], image_size_wh=(640, 480)))
     scores = evaluate(variant, results)
     assert scores.names == ("z",)
     assert scores.unscored["x"] == "the box of frame 7 is infinite"
     assert scores.unscored["y"] == "its first row is the first box as two corners, x, y, w, h are expected"
     assert scores.unscored["shares"] == "its first row has shares of the picture (0 to 1), pixels are expected"
+    assert scores.unscored["centres"] == "its first row is the first box as centre and size, x, y, w, h are expected"
+    assert scores.unscored["yx"] == "its first row is the first box as y, x, h, w, x, y, w, h are expected"
     assert scores.unscored["mot"] == "two numbers stand in front of x, y, w, h in its rows of 8 numbers"
 
 

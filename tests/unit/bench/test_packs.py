@@ -188,6 +188,22 @@ def test_no_name_in_an_archive_leads_elsewhere(truth: list[BenchmarkVideo], tmp_
     assert sorted(p.name for p in work.iterdir()) == ["absolute.tar.gz", "links.tar.gz", "up.zip"]
 
 
+def test_of_two_files_of_one_sequence_the_exact_name_is_read(
+    truth: list[BenchmarkVideo], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flat = LAYOUTS["flat"]
+    plain = load(zipped(tmp_path / "plain.zip", flat), truth)[0].scores.headline
+    both = zipped(tmp_path / "both.zip", {**flat, "bolt2.txt": text("Bolt2", 50), "BOLT2.txt": text("Bolt2", 60)})
+    with caplog.at_level(logging.WARNING):
+        assert load(both, truth)[0].scores.headline == plain
+    assert "left out: bolt2.txt: a second file of Bolt2" in caplog.text
+
+
+def test_a_copy_further_down_has_a_label_of_its_own(truth: list[BenchmarkVideo], tmp_path: Path) -> None:
+    files = {f"{folder}/{name}": content for folder in ("A", "A/copy") for name, content in LAYOUTS["flat"].items()}
+    assert [run.name for run in load(zipped(tmp_path / "x.zip", files), truth)] == ["A", "A/copy"]
+
+
 def test_archives_too_deep_are_named(
     truth: list[BenchmarkVideo], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,7 +225,7 @@ def test_what_cannot_be_read_is_a_sentence(
     (tmp_path / "a.rar").write_bytes(b"Rar!")
     (tmp_path / "a.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(300))
     for name, message in (
-        ("cut.zip", "cannot be read"),
+        ("cut.zip", "expected a folder, or a zip or tar archive of result files; it is another file, or cut short"),
         ("flipped.zip", "cannot be read"),
         ("a.rar", "unpack it"),
         ("a.mat", "not a MATLAB file"),
@@ -229,6 +245,10 @@ def test_what_cannot_be_read_is_a_sentence(
         load(tmp_path / "none.zip", truth)
     with pytest.raises(FileNotFoundError, match=r"other.zip: no result of the 3 sequences; there is: x/y.txt"):
         load(zipped(tmp_path / "other.zip", {"x/y.txt": "1"}), truth)
+    with pytest.raises(FileNotFoundError, match=r"there is: Bolt2.npy \(.txt, .csv, .* are read\)"):
+        load(zipped(tmp_path / "other.zip", {"Bolt2.npy": "1"}), truth)
+    with pytest.raises(ResultFileError, match=r"nested.zip, inner.zip: expected a folder, or a zip or tar"):
+        load(zipped(tmp_path / "nested.zip", {"inner.zip": whole[:50]}), truth)
     word = zipped(tmp_path / "word.zip", {**LAYOUTS["flat"], "Bolt2.txt": "1,2,3,x\n"})
     assert load(word, truth)[0].scores.unscored == {"Bolt2": "Bolt2.txt, line 1: 'x' is not a number: '1,2,3,x'"}
     monkeypatch.setattr("lib.bench.packs.MOST_BYTES", 500)
