@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import signal
@@ -9,6 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from types import FrameType
+from typing import Any
 
 from lib.files import sentence
 
@@ -33,8 +36,7 @@ def run_command(run: Callable[[], int | None], debug: bool = False, interrupted:
     try:
         return run() or 0
     except KeyboardInterrupt:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"\n{interrupted}", file=sys.stderr)
+        report_interrupt(interrupted)
         return 130
     except (ValueError, OSError, RuntimeError, LookupError) as error:
         if debug:
@@ -42,6 +44,43 @@ def run_command(run: Callable[[], int | None], debug: bool = False, interrupted:
         if is_first_to_report(str(error)):
             print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
+
+
+def report_interrupt(message: str = "stopped") -> None:
+    """Say after Ctrl-C, in the first process, that it was heard.
+
+    Args:
+        message: Of the command.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        print(f"\n{message}", file=sys.stderr, flush=True)
+
+
+def expect_interrupts() -> None:
+    """Make Ctrl-C one word wherever it comes, also outside `run_command`; during an import it ends the process there.
+
+    Libraries catch a KeyboardInterrupt in the midst of their imports, and go on with half of a module.
+    """
+
+    def interrupt(_signum: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+                report_interrupt()
+                sys.stdout.flush()
+                atexit._run_exitfuncs()  # temporary folders and child processes are cleared here
+                os._exit(130)
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    def report(kind: type[BaseException], *error: Any) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            report_interrupt()
+        else:
+            sys.__excepthook__(kind, *error)
+
+    sys.excepthook = report
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def is_first_to_report(message: str) -> bool:

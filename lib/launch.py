@@ -22,6 +22,7 @@ if __name__ == "__main__":
     # Started as a file: Python put this folder on the path; the repository root is needed instead.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from lib.command import expect_interrupts
 from lib.cores import threads_per_process
 
 if TYPE_CHECKING:
@@ -180,4 +181,5 @@ def _loopback_rendezvous(parameters: RendezvousParameters) -> RendezvousHandler:
 
 
 if __name__ == "__main__":
+    expect_interrupts()
     raise SystemExit(main())

@@ -6,7 +6,6 @@ script spawns import the script again, and this module with it.
 
 import sys
 from pathlib import Path
-from typing import Any
 
 _here = Path(__file__).resolve().parent
 sys.path[:] = [
@@ -15,15 +14,7 @@ sys.path[:] = [
     str(_here),
 ]
 
-
-def _say(kind: type[BaseException], *error: Any) -> None:
-    """One word for Ctrl-C while a command is still importing; all else as usual."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("\nstopped", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, *error)
-
-
-sys.excepthook = _say
-
 import lib  # noqa: E402, F401  # before torch: how its threads wait
+from lib.command import expect_interrupts  # noqa: E402
+
+expect_interrupts()

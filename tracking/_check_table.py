@@ -31,6 +31,7 @@ def print_results(
     table.add_column(Text("first missing or wrong", overflow="ellipsis", no_wrap=True))
     for result in results:
         state = "[red]wrong" if result.is_wrong(partial) else "[green]ok"
+        state = state if result.there or result.place.exists() else "[red]not there"
         broken = f"{result.broken} of {result.pictures}" if result.pictures else "-"
         counts = (f"{result.found} / {result.expected}", str(result.mismatched), broken)
         # Paths are shown as seen from the data set folder, without the alternatives that were tried.

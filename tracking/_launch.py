@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from lib.launch import meet_at, run_under_torchrun
-from lib.train import add_training_options
+from lib.train import add_training_options, run_training
 from tracking._options import at_least
-
-RUN_TRAINING = Path(__file__).resolve().parents[1] / "lib" / "train" / "run_training.py"
 
 
 def _process_parser() -> argparse.ArgumentParser:
@@ -47,15 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; None reads `sys.argv`.
 
     Returns:
-        Exit code of the training (130 after Ctrl-C, 143 after SIGTERM); a single process takes the place of this one.
+        Exit code of the training (130 after Ctrl-C, 143 after SIGTERM).
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     processes, nodes = processes_and_nodes(parser().parse_args(given))
     passed_on = training_arguments(given)
-    if not processes:
-        sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, str(RUN_TRAINING), *passed_on])
-    return run_under_torchrun(RUN_TRAINING, passed_on, processes, nodes)
+    if processes:
+        return run_under_torchrun(run_training.__file__, passed_on, processes, nodes)
+    return run_training.leave(run_training.main(passed_on))
 
 
 def processes_and_nodes(options: argparse.Namespace) -> tuple[int, list[str]]:

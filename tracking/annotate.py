@@ -22,6 +22,7 @@ import _bootstrap  # noqa: F401
 from lib.command import run_command
 from lib.config import add_experiment_options
 from tracking._options import CommandParser
+from tracking._progress import show_progress
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -111,9 +112,13 @@ def tracked(options: argparse.Namespace) -> int:
     marks = parse_marks(typed)
     spec = demo_spec(TrackerSpec.from_options(options))
     print(f"tracker:  {' '.join(spec.labels)}, weights {spec.checkpoint}", flush=True)
-    with nullcontext() if options.video is None else VideoWriter(options.video, source.fps) as video:
+    with (
+        show_progress(source.name, source.length, "frames") as meter,
+        nullcontext() if options.video is None else VideoWriter(options.video, source.fps) as video,
+    ):
 
         def draw(index: int, frame: Frame, box: Box | None) -> None:
+            meter.update()
             if video is not None:
                 video.write(draw_frame(frame, [BoxMark(box, colour(0))] if box else [], f"frame {index}"))
 

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     results = []
     for part in parts:
-        with show_progress(part.name, 0, "sequences") as bar:
+        with show_progress(part.name, unit="sequences") as bar:
             results.append(
                 check_part(part, paths, args.depth, threads=args.threads, progress=bar.update, begin=bar.reset)
             )

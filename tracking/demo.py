@@ -17,6 +17,7 @@ from lib.command import run_command
 from lib.config import add_experiment_options
 from lib.registry import listed
 from tracking._options import CommandParser, add_confidence_options, add_engine_options, at_least
+from tracking._progress import show_progress
 
 if TYPE_CHECKING:
     from lib.bench import DemoResult
@@ -77,9 +78,6 @@ def parse_box(text: str) -> list[float]:
 
 
 def run(options: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from lib.bench import TrackerSpec, demo_spec, first_frame, follow, write_boxes
     from lib.data import Image, open_source
     from lib.track import TrackerSession, check_box
@@ -107,20 +105,14 @@ def run(options: argparse.Namespace) -> int:
     name = f"{folder.parent.name}-{folder.name}" if folder.is_dir() else source.name
     output = options.output or Path("output") / "tracked" / f"{name}.mp4"
     boxes = options.boxes or output.with_suffix(".txt")
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    total = source.length if options.max_frames is None else min(options.max_frames, source.length or 10**9)
     with (
-        Progress(
-            TextColumn("tracking"), *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as bar,
+        show_progress("tracking", total, "frames") as meter,
         nullcontext() if options.no_video else VideoWriter(output, source.fps) as video,
     ):
-        total = source.length if options.max_frames is None else min(options.max_frames, source.length or 10**9)
-        task = bar.add_task("tracking", total=total, rate="")
 
         def on_frame(index: int, drawn: Callable[[], Image]) -> bool:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=index + 1, rate=f"{speed:.1f} frames/s" if speed else "")
+            meter.update()
             return show(drawn(), source.name) if options.show else True
 
         out = follow(session, grabs, first, box, video, options.max_frames, on_frame, options.source)

@@ -12,6 +12,7 @@ import _bootstrap  # noqa: F401
 from lib.command import run_command
 from lib.cores import available_cores
 from tracking._options import CommandParser, at_least
+from tracking._progress import show_progress
 
 if TYPE_CHECKING:
     from synthetic import Job
@@ -99,19 +100,15 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
 
 
 def write(job: Job, workers: int) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from synthetic import write_benchmark
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task(f"{job.layout} {job.split}", total=job.sequences)
-        fresh = 0
+    fresh = 0
+    with show_progress(f"{job.layout} {job.split}", job.sequences, "sequences") as meter:
 
         def show(done: int, written: int) -> None:
             nonlocal fresh
             fresh = written
-            bar.update(task, completed=done)
+            meter.update(done - meter.n)
 
         write_benchmark(job, workers, show)
     there = job.sequences - fresh

@@ -14,15 +14,19 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 if __name__ == "__main__":
     # Started as a file, this folder is on the path where the repository root should be.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    from lib.command import expect_interrupts
+
+    expect_interrupts()
 
 import torch
 
 from lib import distributed
-from lib.command import is_first_to_report
+from lib.command import is_first_to_report, report_interrupt
 from lib.data import TooManyBadSamplesError, WorkerError, machine_trouble
 from lib.files import sentence
 from lib.launch import end_with_parent
@@ -64,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         world = distributed.start(options.device)
         trainer = open_session(options, world)
     except KeyboardInterrupt:
+        report_interrupt()
         return 130
     except WRONG_SETUP as error:
         if is_first_to_report(str(error)):
@@ -72,7 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run_to_end(trainer, world)
     except InterruptedTraining as stopped:
-        distributed.stop(world)
         return stopped.exit_code
     except KeyboardInterrupt:
         return 130
@@ -86,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_first_to_report(reason):
             print(f"error: process {world.rank}: {reason}; {trainer.folder.last_good()}", file=sys.stderr, flush=True)
         return 1
+    finally:
+        end_workers()  # before the loaders go, which would wait for them
     return 0
 
 
@@ -97,12 +103,13 @@ def end_workers() -> None:
         child.kill()
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """End this process; after a failure among several, without closing connections that others still wait at.
 
     Args:
         code: Exit code.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.stdout.flush()
     sys.stderr.flush()
     if code and torch.distributed.is_initialized():

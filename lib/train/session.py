@@ -22,7 +22,7 @@ from lib.train.checkpoint import CheckpointFolder, check_state, find_state, no_s
 from lib.train.log import LogPaths, TrainLog, WandbSink, open_log
 from lib.train.loop import Trainer, TrainingSetup
 from lib.train.options import TrainOptions
-from lib.train.process import InterruptedTraining, seed_everything
+from lib.train.process import InterruptedTraining, Interrupts, seed_everything
 from lib.train.schedule import phases_of
 from lib.train.step import precision_name
 
@@ -57,12 +57,12 @@ def run_to_end(trainer: Trainer, world: World) -> Path | None:
     Raises:
         InterruptedTraining, TrainingError: As `train`.
     """
-    end = ""
+    end, together = "", False
     try:
         trainer.run()
-        end = f"training is complete: {trainer.folder.newest_weights()}"
+        end, together = f"training is complete: {trainer.folder.newest_weights()}", True
     except InterruptedTraining as stopped:
-        end = f"{stopped}: run the same command again"
+        end, together = f"{stopped}: run the same command again", True
         raise
     except KeyboardInterrupt:
         end = f"stopped at once; {trainer.folder.last_good()}"
@@ -71,10 +71,12 @@ def run_to_end(trainer: Trainer, world: World) -> Path | None:
         end = f"training failed ({type(error).__name__}); {trainer.folder.last_good()}"
         raise
     finally:
-        with suppress(OSError):  # the log may be on a disk that is full
-            trainer.log.write(end)
-            trainer.log.close()
-    stop(world)
+        with Interrupts().noted():  # what is left takes a moment, and other processes wait for it
+            with suppress(OSError):  # the log may be on a disk that is full
+                trainer.log.write(end)
+                trainer.log.close()
+            if together:
+                stop(world)
     return trainer.folder.newest_weights()
 
 
@@ -119,7 +121,8 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
             name = f"{experiment.script}-{experiment.name}"
             trainer.log.sinks.append(WandbSink(name, plain, log_paths.text.parent))
     if trainer.position.epoch > train.epoch:
-        notes.append("this training had already come to its end; --resume never begins from scratch")
+        text = "this training had already come to its end: a larger TRAIN.EPOCH goes on, "
+        notes.append(text + "`--resume never` begins from scratch")
     for line in (*_header(experiment, world, trainer), *network_notes(), *experiment.notes, *notes):
         trainer.log.write(line)
     return trainer

@@ -85,11 +85,3 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
         with pytest.raises(OSError) as caught:
             write_text(path, "x")
         assert sentence(caught.value) == f"{tmp_path / 'out'}: a file stands where a folder is needed"
-
-
-def test_ctrl_c_while_a_command_imports_is_one_word() -> None:
-    code = "import _bootstrap; raise KeyboardInterrupt"
-    folder = Path(__file__).parents[2] / "tracking"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
-    assert done.stderr == "\nstopped\n"
-    assert done.returncode != 0

@@ -186,3 +186,25 @@ def test_threads_spin_unless_the_machine_is_busy(load: float, given: str | None,
     environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stdout.strip() == str(expected), done.stderr
+
+
+SWALLOWING = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except:
+    pass
+"""
+
+
+@pytest.mark.parametrize("entry", ["import _bootstrap", "from lib.command import expect_interrupts as e; e()"])
+@pytest.mark.parametrize("at", ["import library", "raise KeyboardInterrupt"])
+def test_ctrl_c_is_one_word_also_in_an_import_that_would_swallow_it(tmp_path: Path, entry: str, at: str) -> None:
+    (tmp_path / "library.py").write_text(SWALLOWING)
+    kept = f"import tempfile; folder = tempfile.TemporaryDirectory(dir={str(tmp_path)!r})"
+    path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tracking", tmp_path)))
+    line = [sys.executable, "-c", f"{entry}; {kept}; {at}; print('goes on')"]
+    done = subprocess.run(line, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "\nstopped\n")
+    assert done.returncode in (130, -signal.SIGINT)  # both are 130 for a shell
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir() and p.name != "__pycache__"] == []

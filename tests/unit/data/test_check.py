@@ -272,3 +272,5 @@ def test_damage_is_not_buried_under_what_a_partial_copy_lacks(
     monkeypatch.setenv("COLUMNS", "80")
     main(["lasot:training", "--partial", "--path", f"lasot={tmp_path / 'lasot'}"])
     assert "lasot:training wrong 1 / 1120 0 - airplane-" in " ".join(capsys.readouterr().out.split())
+    assert main(["lasot:test", "--path", f"lasot={tmp_path / 'none'}"]) == 1
+    assert "lasot:test not there - - - " in " ".join(capsys.readouterr().out.split())

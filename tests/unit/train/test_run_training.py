@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def in_epoch_three(act: Callable[[], None]) -> At:
 
 
 @pytest.fixture
-def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[At | None], tuple[int, str]]:
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[At | None], tuple[int, str]]]:
     """Run the program over the toy training; gives exit code and log."""
 
     def run(at: At | None) -> tuple[int, str]:
@@ -41,7 +42,9 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[At | Non
         monkeypatch.setattr(run_training, "open_session", session)
         return run_training.main(ARGUMENTS), (tmp_path / "x.log").read_text()
 
-    return run
+    handler = signal.getsignal(signal.SIGCHLD)
+    yield run
+    signal.signal(signal.SIGCHLD, handler)
 
 
 def test_a_finished_training_is_zero(train: Callable[[At | None], tuple[int, str]]) -> None:
@@ -152,23 +155,24 @@ class SlowReads(Dataset[int]):
         return 8
 
 
-def test_a_failed_training_does_not_wait_for_data_that_is_still_read(
-    train: Callable[[At | None], tuple[int, str]],
+def fail() -> None:
+    raise RuntimeError("a defect")
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(None, 0), (lambda: os.kill(os.getpid(), signal.SIGINT), 130), (fail, 1)], ids=str
+)
+def test_a_training_that_has_ended_does_not_wait_for_data_that_is_still_read(
+    train: Callable[[At | None], tuple[int, str]], end: Callable[[], None] | None, code: int
 ) -> None:
-    handler = signal.getsignal(signal.SIGCHLD)
     batches = iter(DataLoader(SlowReads(), batch_size=None, num_workers=2, worker_init_fn=ignore_sigterm))
     next(batches)
-
-    def fail() -> None:
-        raise RuntimeError("a defect")
-
+    workers = multiprocessing.active_children()
     began = time.monotonic()
-    try:
-        assert train(in_epoch_three(fail))[0] == 1
-        del batches
-    finally:
-        signal.signal(signal.SIGCHLD, handler)
+    assert train(end and in_epoch_three(end))[0] == code
+    del batches
     assert time.monotonic() - began < 15
+    assert {worker.exitcode for worker in workers} == {-signal.SIGKILL}
 
 
 def ignore_sigterm(worker: int) -> None:
