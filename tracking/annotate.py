@@ -37,6 +37,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     boxes.add_argument("--init", nargs="+", metavar="BOX", help=text)
     boxes.add_argument("--labelme", type=Path, metavar="FOLDER", help="labelme's JSON files of these pictures")
     boxes.add_argument("--cvat", type=Path, metavar="FILE", help='XML of "CVAT for video 1.1" or "CVAT for images 1.1"')
+    boxes.add_argument("--via", type=Path, metavar="FILE", help="VGG Image Annotator's CSV, JSON or project")
+    boxes.add_argument("--label_studio", type=Path, metavar="FILE", help="Label Studio's JSON of this video")
     boxes.add_argument("--coco", type=Path, metavar="FILE", help="COCO's JSON for these pictures")
     boxes.add_argument("--mot", type=Path, metavar="FILE", help="MOT's gt.txt: frame (from 1), target, x, y, w, h, ...")
     boxes.add_argument("--yolo", type=Path, metavar="FOLDER", help="YOLO's text files, one per picture")
@@ -56,16 +58,28 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def imported(options: argparse.Namespace) -> int:
-    from lib.bench import first_frame, read_coco, read_cvat, read_labelme, read_mot, read_yolo, write_sequences
+    from lib.bench import (
+        first_frame,
+        read_coco,
+        read_cvat,
+        read_label_studio,
+        read_labelme,
+        read_mot,
+        read_via,
+        read_yolo,
+        write_sequences,
+    )
     from lib.data import open_source, picture_names
 
     folder = Path(options.source)
-    if options.yolo:
-        found = read_yolo(options.yolo, first_frame(iter(open_source(options.source)), options.source).size_hw)
+    shares = {"yolo": read_yolo, "label_studio": read_label_studio}
+    pixels = {"labelme": read_labelme, "cvat": read_cvat, "via": read_via, "coco": read_coco, "mot": read_mot}
+    name = next(name for name in (*shares, *pixels) if getattr(options, name))
+    if name in shares:
+        size_hw = first_frame(iter(open_source(options.source)), options.source).size_hw
+        found = shares[name](getattr(options, name), size_hw)
     else:
-        readers = {"labelme": read_labelme, "cvat": read_cvat, "coco": read_coco, "mot": read_mot}
-        name, read = next((name, read) for name, read in readers.items() if getattr(options, name))
-        found = read(getattr(options, name))
+        found = pixels[name](getattr(options, name))
     if not found:
         raise ValueError("the files have no boxes")
     source = open_source(options.source)
@@ -82,8 +96,11 @@ def imported(options: argparse.Namespace) -> int:
         }
         for target, boxes in found.items()
     }
-    for place in write_sequences(options.output, source, targets):
+    for place, boxes in zip(write_sequences(options.output, source, targets), targets.values(), strict=True):
         print(f"sequence: {place}")
+        count = max(boxes) - min(boxes) + 1
+        if gaps := count - len(boxes):
+            print(f"note: {gaps} of its {count} frames have no annotation; they count as frames without the target")
     return 0
 
 

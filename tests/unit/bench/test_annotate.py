@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from lib.bench import (
     propagate,
     read_coco,
     read_cvat,
+    read_label_studio,
     read_labelme,
     read_mot,
+    read_via,
     read_yolo,
     write_sequences,
 )
@@ -167,6 +170,66 @@ def test_yolo_shares_become_pixels(tmp_path: Path) -> None:
     (tmp_path / "frame1.txt").write_text("0 30 15 20 30\n")
     with pytest.raises(AnnotationError, match=r"frame1.txt, line 1: expected class, centre x, .* shares"):
         read_yolo(tmp_path, (60, 80))
+
+
+def test_via_shapes_are_told_apart_by_their_attributes(tmp_path: Path) -> None:
+    rect = {"name": "rect", "x": 1, "y": 2, "width": 3, "height": 4}
+    ring = {"name": "ellipse", "cx": 10, "cy": 12, "rx": 3, "ry": 2}
+    hull = {"name": "polygon", "all_points_x": [1, 5, 3], "all_points_y": [2, 4, 9]}
+    shapes = [
+        ("img/a.png", rect, {"kind": "car", "id": "7"}),
+        ("img/a.png", ring, {"kind": {"ball": True, "x": False}}),
+    ]
+    shapes.append(("b.png", hull, {}))
+    found = {"car_7": {"a.png": (1, 2, 3, 4)}, "ball": {"a.png": (7, 10, 6, 4)}, "target": {"b.png": (1, 2, 4, 7)}}
+    entries: dict[str, Any] = {}
+    for name, shape, attributes in shapes:
+        entry = entries.setdefault(f"{name}123", {"filename": name, "size": 123, "regions": []})
+        entry["regions"].append({"shape_attributes": shape, "region_attributes": attributes})
+    file = tmp_path / "via.json"
+    for content in (entries, {"_via_settings": {}, "_via_img_metadata": entries}):
+        file.write_text(json.dumps(content))
+        assert read_via(file) == found
+    heading = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+    with (tmp_path / "via.csv").open("w", newline="") as stream:
+        stream.write(f"{heading}\n")
+        rows = [(name, 123, "{}", 2, 0, json.dumps(shape), json.dumps(kinds)) for name, shape, kinds in shapes]
+        csv.writer(stream).writerows([*rows, ("c.png", 1, "{}", 0, 0, "{}", "{}")])
+    assert read_via(tmp_path / "via.csv") == found
+    file.write_text(json.dumps({"project": {}, "metadata": {"1_a": {"z": [0.5], "xy": [2, 1, 2, 3, 4]}}}))
+    with pytest.raises(AnnotationError, match=r"via.json: not a file of VGG Image Annotator 1 or 2"):
+        read_via(file)
+
+
+def test_label_studio_keyframes_are_interpolated_until_one_is_switched_off(tmp_path: Path) -> None:
+    keys = [(1, 10, True, 0), (3, 20, False, 0), (6, 50, True, 90)]
+    sequence = [
+        {"frame": f, "x": x, "y": 50, "width": 25, "height": 10, "enabled": on, "rotation": turn}
+        for f, x, on, turn in keys
+    ]
+    region = {"framesCount": 9, "duration": 0.3, "sequence": sequence, "labels": ["car"]}
+    result = [{"value": region, "type": "videorectangle", "id": "x"}, {"value": {"choices": ["a"]}, "type": "choices"}]
+    task = {"id": 1, "annotations": [{"id": 3, "result": result}], "data": {"video": "a.mp4"}}
+    file = tmp_path / "export.json"
+    for content in ([task], [{"id": 1, "video": "a.mp4", "box": [region]}]):
+        file.write_text(json.dumps(content))
+        (boxes,) = read_label_studio(file, (60, 80)).values()
+        assert {k: v for k, v in boxes.items() if k != 5} == {
+            0: (8, 30, 20, 6),
+            1: (12, 30, 20, 6),
+            2: (16, 30, 20, 6),
+            3: None,
+            4: None,
+        }
+        np.testing.assert_allclose(boxes[5], (34, 30, 6, 20))
+    for content, message in (
+        ([task, task], "2 videos with 2 annotations; export one of one video"),
+        ([{"annotations": [{"result": []}]}], "no boxes of a video"),
+        ([3], "not Label Studio's JSON"),
+    ):
+        file.write_text(json.dumps(content))
+        with pytest.raises(AnnotationError, match=rf"export.json: {message}"):
+            read_label_studio(file, (60, 80))
 
 
 def test_an_ended_command_leaves_no_half_sequence(tmp_path: Path) -> None:
