@@ -149,10 +149,15 @@ class DatasetSpec:
         )
 
 
-CATALOGUE: Registry[DatasetSpec] = Registry("data set key")
+def own_folder(name: str) -> str:
+    """A hint for a folder that stands where a data set's name is expected."""
+    return f"; for a folder of your own write FOLDER:{name}" if Path(name).is_dir() else ""
+
+
+CATALOGUE: Registry[DatasetSpec] = Registry("data set key", own_folder)
 """Key or alias, in any case -> row of a data set that has a folder."""
 
-TRAINING_NAMES: Registry[tuple[DatasetSpec, Subset]] = Registry("data set")
+TRAINING_NAMES: Registry[tuple[DatasetSpec, Subset]] = Registry("data set", own_folder)
 """Name in ``DATASETS_NAME``, in any case -> row and subset."""
 
 

@@ -57,10 +57,11 @@ class Registry(Generic[T]):
 
     Args:
         kind: Word for a part, for messages.
+        hint: What an unknown name is, in place of the nearest known one; "" if that is not known.
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, hint: Callable[[str], str] = lambda name: "") -> None:
+        self.kind, self._hint = kind, hint
         self._parts: dict[str, T] = {}
         self._names: dict[str, str] = {}
 
@@ -91,7 +92,7 @@ class Registry(Generic[T]):
         except KeyError:
             known = sorted(self._names.values())
             raise UnknownNameError(
-                f"unknown {self.kind} {name!r}{suggest(name, known)} (known: {', '.join(known)})"
+                f"unknown {self.kind} {name!r}{self._hint(name) or suggest(name, known)} (known: {', '.join(known)})"
             ) from None
 
     def __contains__(self, name: object) -> bool:

@@ -72,7 +72,11 @@ def load(
     from lib.paths import shipped_folder
 
     _check_options(options, TrackerSpec, "load")
-    what: dict[str, Any] = {"script": "" if name is None else str(name), "config": config or "", "checkpoint": weights}
+    what: dict[str, Any] = {
+        "script": "" if name is None else str(name),
+        "config": str(config or ""),
+        "checkpoint": weights,
+    }
     if config is None and name is not None:
         alone = {"reference": str(name)} if str(name) in REFERENCES else {"checkpoint": str(name)}
         if "reference" in alone or str(name) not in [p.name for p in shipped_folder("experiments").iterdir()]:
@@ -313,7 +317,9 @@ def train(
     paths: dict[str, Any] = {"data_dir": data_dir, "save_dir": save_dir}
     paths = {key: None if path is None else Path(path) for key, path in paths.items()}
     values: dict[str, Any] = {"device": str(device), "load": load, "resume": resume, "overrides": _texts(overrides)}
-    return run(TrainOptions(name, config, plugins=tuple(map(str, _several(plugins))), **paths, **values, **options))
+    return run(
+        TrainOptions(str(name), str(config), plugins=tuple(map(str, _several(plugins))), **paths, **values, **options)
+    )
 
 
 def _check_options(options: Mapping[str, Any], kind: Any, function: str) -> None:

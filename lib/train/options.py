@@ -8,10 +8,16 @@ from pathlib import Path
 
 from lib.config import ConfigError, add_experiment_options
 
+RESUME = ("auto", "never", "must")
+
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Options of one training; the help texts of `add_training_options` describe them."""
+    """Options of one training; the help texts of `add_training_options` describe them.
+
+    Raises:
+        ConfigError: `resume` is another word.
+    """
 
     script: str
     config: str
@@ -31,6 +37,10 @@ class TrainOptions:
     overrides: tuple[str, ...] = ()
     device: str = "auto"
     plugins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.resume not in RESUME:
+            raise ConfigError(f"resume {self.resume!r} is unknown; expected {', '.join(RESUME)}")
 
     @property
     def previous(self) -> tuple[str, str] | None:
@@ -68,7 +78,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     start = parser.add_argument_group("where to start")
     text = "auto: go on from the newest state of this experiment, if there is one; never: begin from scratch "
     text += "(earlier files are moved aside); must: an error when there is nothing to go on from"
-    start.add_argument("--resume", choices=("auto", "never", "must"), default="auto", help=text)
+    start.add_argument("--resume", choices=RESUME, default="auto", help=text)
     text = "resume although the configuration is not what it was"
     start.add_argument("--allow_config_change", action="store_true", help=text)
     start.add_argument(

@@ -14,6 +14,7 @@ from lib.bench.metrics import SequenceResult
 from lib.bench.result_files import box_format
 from lib.bench.results import Result
 from lib.bench.runner import OnePass, RunProtocol
+from lib.catalogue import own_folder
 from lib.data import AnnotationError, Boxes, Mask, Modality, Video, open_store
 from lib.data.datasets import (
     CATALOGUE,
@@ -28,7 +29,7 @@ from lib.data.datasets import (
 from lib.data.lists import load_list
 from lib.methods import load_plugins
 from lib.paths import Paths
-from lib.registry import Registry, UnknownNameError, listed
+from lib.registry import Registry, listed
 
 log = logging.getLogger(__name__)
 
@@ -391,7 +392,7 @@ class Reader:
             raise SequenceError(f"{name}: {error.args[0] if isinstance(error, KeyError) else error}") from None
 
 
-BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark", own_folder)
 
 
 def register_benchmark(benchmark: Benchmark) -> Benchmark:
@@ -424,6 +425,4 @@ def get_benchmark(name: str) -> Benchmark:
         spec = folder_row(name)
         return Benchmark(spec.key, Path(spec.folders[0]).name, spec, result_format="float_comma")
     load_plugins()
-    if name not in BENCHMARKS and Path(name).is_dir():
-        raise UnknownNameError(f"unknown benchmark {name!r}; for a folder of your own write {PREFIX}:{name}")
     return BENCHMARKS[name]

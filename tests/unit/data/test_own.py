@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ import pytest
 from lib.data import AnnotationError, check_part, choose_parts
 from lib.data.datasets import build_dataset
 from lib.paths import load_paths
+from lib.registry import UnknownNameError
 
 BOXES = np.array([[10, 20, 30, 40], [11, 20, 30, 40], [12, 21, 30, 41]], dtype=float)
 
@@ -294,6 +296,12 @@ def test_sequences_without_boxes_are_named(tmp_path: Path, caplog: pytest.LogCap
         opened(tmp_path / "bare")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         opened(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("find", [lambda name: build_dataset(name, load_paths()), lambda name: choose_parts([name])])
+def test_a_folder_in_place_of_a_name_is_recognised(tmp_path: Path, find: Callable[[str], object]) -> None:
+    with pytest.raises(UnknownNameError, match="; for a folder of your own write FOLDER:/"):
+        find(str(tmp_path))
 
 
 def test_flag_files_are_used_where_they_are(tmp_path: Path) -> None:

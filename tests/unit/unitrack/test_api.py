@@ -121,6 +121,11 @@ def test_wrong_names_are_sentences() -> None:
         (lambda: unitrack.load("static", weights="x"), "weights: load.'static'. names a tracker with its weights"),
         (lambda: unitrack.load(engin="onnx"), r"load\(\) has no argument 'engin'; did you mean 'engine'"),
         (lambda: unitrack.train("ostrack", "own_data", sed=1), r"train\(\) has no argument 'sed'; did you mean 'seed'"),
+        (
+            lambda: unitrack.train("ostrack", "own_data", resume="no"),
+            "resume 'no' is unknown; expected auto, never, must",
+        ),
+        (lambda: unitrack.train("ostrack", None), "no configuration 'None' in experiments/ostrack"),  # type: ignore[arg-type]
         (lambda: unitrack.load(overrides="TEST.NOPE=1"), "override 'TEST.NOPE=1': unknown key"),
         (lambda: unitrack.load(overrides={"TEST.EPOCH": object()}), "overrides: expected texts, numbers"),
         (lambda: unitrack.load(plugins="nothere"), "nothere: expected a folder with an __init__.py"),
