@@ -184,20 +184,19 @@ def check_part(
         looked = paths.candidates(part.spec)[0]
         return CheckResult(part, looked, there=False, missing_files=[f"{looked} is not there"])
     result = CheckResult(part, place)
-    with quiet_readers():  # what they warn of is counted and listed here
-        try:
-            dataset = _open(part, place, paths)
-        except (*FILE_ERRORS, ValueError) as error:
-            result.there = False
-            result.missing_files.append(sentence(error))
-            return result
-        result.total = len(dataset)
-        begin(result.total)
-        checker = _Checker(depth, result)
-        with ThreadPoolExecutor(threads) as pool:
-            for index in range(len(dataset)):
-                checker.check_sequence(dataset, index, pool)
-                progress(1)
+    try:
+        dataset = _open(part, place, paths)
+    except (*FILE_ERRORS, ValueError) as error:
+        result.there = False
+        result.missing_files.append(sentence(error))
+        return result
+    result.total = len(dataset)
+    begin(result.total)
+    checker = _Checker(depth, result)
+    with quiet_readers(), ThreadPoolExecutor(threads) as pool:  # what they warn of is counted and listed here
+        for index in range(len(dataset)):
+            checker.check_sequence(dataset, index, pool)
+            progress(1)
     count = part.subset.count
     if count is not None and result.total < count:
         result.missing += count - result.total

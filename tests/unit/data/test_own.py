@@ -311,9 +311,12 @@ def test_flag_files_are_used_where_they_are(tmp_path: Path) -> None:
     assert opened(tmp_path).by_name("cat-1").visible.tolist() == [True, False, True]
 
 
-def test_the_data_check_takes_an_own_folder(tmp_path: Path) -> None:
+def test_the_data_check_takes_an_own_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_frames(tmp_path / "good")
     (tmp_path / "good" / "groundtruth.txt").write_text(text(BOXES))
+    write_frames(tmp_path / "bare")
     (part,) = choose_parts([f"FOLDER:{tmp_path}"])
-    result = check_part(part, load_paths(), "full")
+    with caplog.at_level(logging.WARNING):
+        result = check_part(part, load_paths(), "full")
     assert (result.found, result.pictures, result.problems) == (1, 3, [])
+    assert "1 of 2 sequences have no box file" in caplog.text
