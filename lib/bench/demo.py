@@ -154,9 +154,11 @@ def track_frames(
         Every frame, the first included.
 
     Raises:
-        ValueError: A box or picture cannot be tracked.
+        ValueError: A box or picture cannot be tracked, or the tracker does not read the second picture.
         TrackingError: The tracker gave NaN; the message names source and frame.
     """
+    if first.second is not None and not session.tracker.reads_aux:
+        raise ValueError("aux: this tracker reads RGB alone; leave out the second source")
     session.start(first, boxes_xywh)
     tracked = TrackedFrame(0, first, np.array(boxes_xywh, dtype=np.float64), np.ones(len(boxes_xywh)))
     yield tracked

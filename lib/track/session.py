@@ -141,12 +141,14 @@ def check_prediction(box_xywh: Sequence[float], score: float) -> None:
 
 def check_box(box_xywh: Sequence[float], frame: Frame) -> Box:
     """The box as floats. Raises ValueError unless it is finite, has a size, and lies at least partly in the picture."""
-    values = [float(v) for v in box_xywh]
+    try:
+        x, y, w, h = values = [float(v) for v in box_xywh]
+    except (TypeError, ValueError):
+        raise ValueError(f"the box must be four finite numbers x,y,w,h, not {box_xywh!r:.80}") from None
     height, width = frame.size_hw
     shown = ",".join(f"{v:g}" for v in values)
-    if len(values) != 4 or not all(map(math.isfinite, values)):
+    if not all(map(math.isfinite, values)):
         raise ValueError(f"the box must be four finite numbers x,y,w,h, not {shown!r}")
-    x, y, w, h = values
     if w <= 0 or h <= 0:
         raise ValueError(f"the box {shown} (x,y,w,h) has no size; width and height must be above 0")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:

@@ -133,6 +133,10 @@ def test_wrong_names_are_sentences() -> None:
         (lambda: unitrack.track(Shift(), pictures(), [BOX, (1, 2, 3)]), "init: expected x, y, w, h"),
         (lambda: unitrack.track(Shift(), pictures(), None), "init: expected x, y, w, h in pixels"),  # type: ignore[arg-type]
         (lambda: unitrack.track(Shift(), pictures(), BOX, max_frames=0), "max_frames: expected a whole number from 1"),
+        (lambda: list(unitrack.track(Shift(), pictures(), BOX, aux=pictures())), "aux: this tracker reads RGB alone"),
+        (lambda: unitrack.load("static").init(pictures()[0], "1,2,3,4"), "the box must be four finite numbers"),
+        (lambda: unitrack.load("static").init(pictures()[0], [BOX, BOX]), "the box must be four finite numbers"),  # type: ignore[list-item]
+        (lambda: unitrack.load("static").init(pictures()[0], None), "the box must be four finite numbers"),  # type: ignore[arg-type]
         (lambda: unitrack.track(Shift(), None, BOX), "source: expected a video file"),  # type: ignore[arg-type]
         (lambda: unitrack.track(Shift(), "", BOX), "'': no such video"),
         (lambda: unitrack.evaluate(Shift(), "synthetic", batch=0), "batch 0: objects from outside track one"),
