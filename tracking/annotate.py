@@ -45,6 +45,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--output", type=Path, metavar="FOLDER", help="folder of own data that the sequence is added to")
     add("--name", help="name of the sequence (default: the source's)")
     add("--video", type=Path, metavar="FILE", help="write a video with the boxes drawn, to look them over")
+    text = "write the boxes of --init for CVAT too (import as CVAT for video 1.1; its label: --name, or target)"
+    add("--save_cvat", type=Path, metavar="FILE", help=text)
+    text = "write the boxes of --init for labelme too, a file per picture of the folder (label: --name, or target)"
+    add("--save_labelme", type=Path, metavar="FOLDER", help=text)
     add("--overwrite", action="store_true", help="replace a box file that is there")
     add("--script", help="method of the tracker (default: the network that comes with the project)")
     add("--config", help="YAML file below experiments/<script>, without its ending")
@@ -54,6 +58,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.init is None and options.output is None:
         parser.error("boxes of other programs need --output FOLDER")
+    if options.init is None and (options.save_cvat or options.save_labelme):
+        parser.error("--save_cvat and --save_labelme are for boxes of --init")
+    if options.save_labelme and not Path(options.source).is_dir():
+        parser.error("--save_labelme needs a folder of pictures, since labelme knows no videos")
     return options
 
 
@@ -100,7 +108,7 @@ def imported(options: argparse.Namespace) -> int:
         print(f"sequence: {place}")
         count = max(boxes) - min(boxes) + 1
         if gaps := count - len(boxes):
-            print(f"note: {gaps} of its {count} frames have no annotation; they count as frames without the target")
+            print(f"note: {gaps} of its {count} frames have no box of it and count as frames without the target")
     return 0
 
 
@@ -111,10 +119,12 @@ def tracked(options: argparse.Namespace) -> int:
         first_frame,
         parse_marks,
         propagate,
+        write_cvat,
+        write_labelme,
         write_sequences,
         write_truth,
     )
-    from lib.data import Frame, open_source
+    from lib.data import Frame, open_source, picture_names
     from lib.track import Box, TrackerSession
     from lib.viz import BoxMark, VideoWriter, colour, draw_box_with_mouse, draw_frame
 
@@ -127,6 +137,11 @@ def tracked(options: argparse.Namespace) -> int:
         drawn = draw_box_with_mouse(first_frame(iter(open_source(options.source)), options.source).rgb)
         typed.insert(0, ",".join(map(str, drawn)))
     marks = parse_marks(typed)
+    pictures = [path / name for name in picture_names(os.listdir(path))] if path.is_dir() else []
+    others = [options.save_cvat] if options.save_cvat else []
+    others += [options.save_labelme / f"{p.stem}.json" for p in pictures] if options.save_labelme else []
+    if there := [file for file in others if file.exists()]:
+        raise FileExistsError(f"{there[0]} is there already; remove it, or name another place")
     spec = demo_spec(TrackerSpec.from_options(options))
     print(f"tracker:  {' '.join(spec.labels)}, weights {spec.checkpoint}", flush=True)
     with (
@@ -140,6 +155,13 @@ def tracked(options: argparse.Namespace) -> int:
                 video.write(draw_frame(frame, [BoxMark(box, colour(0))] if box else [], f"frame {index}"))
 
         boxes = propagate(TrackerSession(spec.build()), source, marks, draw)
+    if options.save_cvat:
+        write_cvat(options.save_cvat, options.name or "target", boxes)
+        print(f"CVAT:     {options.save_cvat}")
+    if options.save_labelme:
+        size_hw = first_frame(iter(open_source(options.source)), options.source).size_hw
+        write_labelme(options.save_labelme, options.name or "target", boxes, pictures, size_hw)
+        print(f"labelme:  {options.save_labelme}")
     if options.output is None:
         write_truth(truth, boxes, len(boxes))
         print(f"boxes:    {truth} ({len(boxes)} rows)")

@@ -10,6 +10,8 @@ from lib.bench.annotation_files import (
     read_mot,
     read_via,
     read_yolo,
+    write_cvat,
+    write_labelme,
 )
 from lib.bench.calibrate import (
     CalibrationResult,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from lib.data import AnnotationError, decode_text, expect_form, number_rows
+from lib.files import write_text
 from lib.track import Box
 
 Targets = dict[str, dict[int | str, Box | None]]
@@ -81,6 +83,61 @@ def read_cvat(file: Path) -> Targets:
         hint = "; Pascal VOC's files are not read, those of YOLO or COCO are" if root.tag == "annotation" else ""
         raise AnnotationError(f"{file}: no track, and no picture with a box or polygon{hint}")
     return targets
+
+
+def write_cvat(file: Path, label: str, boxes: Mapping[int, Box | None]) -> None:
+    """Write one track of "CVAT for video 1.1", to be corrected there; `read_cvat` reads it.
+
+    Args:
+        file: The XML file.
+        label: Of the target, as in CVAT's task.
+        boxes: Frame, from 0 -> box in image pixels; None where the target cannot be seen.
+    """
+    root = ElementTree.Element("annotations")
+    ElementTree.SubElement(root, "version").text = "1.1"
+    track = ElementTree.SubElement(root, "track", id="0", label=label, source="auto")
+    last: Box | None = None
+    for frame in sorted(boxes):
+        last = boxes[frame] or last
+        if last is not None:
+            x, y, w, h = last
+            sides = {key: f"{v:.4f}" for key, v in {"xtl": x, "ytl": y, "xbr": x + w, "ybr": y + h}.items()}
+            flags = {"keyframe": "1", "outside": str(int(boxes[frame] is None)), "occluded": "0"}
+            ElementTree.SubElement(track, "box", {"frame": str(frame), **flags, **sides, "z_order": "0"})
+    write_text(file, ElementTree.tostring(root, encoding="unicode"))
+
+
+def write_labelme(
+    folder: Path, label: str, boxes: Mapping[int, Box | None], pictures: Sequence[Path], size_hw: tuple[int, int]
+) -> None:
+    """Write labelme's file of each picture, to be corrected there; `read_labelme` reads them.
+
+    Args:
+        folder: For the JSON files; usually that of the pictures.
+        label, boxes: As of `write_cvat`.
+        pictures: One per frame.
+        size_hw: Their height and width.
+    """
+    for frame, box in boxes.items():
+        x, y, w, h = box or (0.0,) * 4
+        corners = [[round(x, 4), round(y, 4)], [round(x + w, 4), round(y + h, 4)]]
+        shape: dict[str, Any] = {
+            "label": label,
+            "points": corners,
+            "group_id": None,
+            "shape_type": "rectangle",
+            "flags": {},
+        }
+        content: dict[str, Any] = {
+            "version": "5.0.1",
+            "flags": {},
+            "shapes": [] if box is None else [shape],
+            "imagePath": os.path.relpath(pictures[frame].resolve(), folder.resolve()),
+            "imageData": None,
+            "imageHeight": size_hw[0],
+            "imageWidth": size_hw[1],
+        }
+        write_text(folder / f"{pictures[frame].stem}.json", json.dumps(content, indent=1))
 
 
 def read_via(file: Path) -> Targets:

@@ -406,11 +406,15 @@ def _measure(
 def _checked(result: SequenceResult, corners: bool) -> SequenceResult:
     """The result with rows that a metric can read; `corners`: leave corner rows as they are."""
     shape = result.prediction_xywh.shape
-    if len(shape) != 2 or shape[1] not in (4, 8):
-        raise MetricError(f"{result.name}: a result is [frames, 4] or [frames, 8], not {list(shape)}")
     if not len(result.gt_xywh):
         raise MetricError(f"{result.name}: the ground truth is empty")
     first, truth = result.prediction_xywh[:1], result.gt_xywh[:1]
+    if len(shape) != 2 or shape[1] not in (4, 8):
+        for i in range(shape[1] - 3 if len(shape) == 2 and len(first) else 0):
+            if np.abs(first[:, i : i + 4] - truth).max() <= 1:
+                around = f"{i} numbers in front of x, y, w, h and {shape[1] - 4 - i} behind"
+                raise MetricError(f"{result.name}: its rows have {around}; x, y, w, h alone are expected")
+        raise MetricError(f"{result.name}: a result is [frames, 4] or [frames, 8], not {list(shape)}")
     if shape[1] == 8:
         if len(first) and np.abs(first[:, 2:6] - truth).max() <= 1:
             raise MetricError(f"{result.name}: two numbers stand in front of x, y, w, h in its rows of 8 numbers")

@@ -21,6 +21,8 @@ from lib.bench import (
     read_mot,
     read_via,
     read_yolo,
+    write_cvat,
+    write_labelme,
     write_sequences,
 )
 from lib.data import AnnotationError, Frame, open_source
@@ -170,6 +172,19 @@ def test_yolo_shares_become_pixels(tmp_path: Path) -> None:
     (tmp_path / "frame1.txt").write_text("0 30 15 20 30\n")
     with pytest.raises(AnnotationError, match=r"frame1.txt, line 1: expected class, centre x, .* shares"):
         read_yolo(tmp_path, (60, 80))
+
+
+def test_boxes_for_cvat_and_labelme_are_read_back(tmp_path: Path) -> None:
+    boxes = {0: (1.25, 2.0, 30.0, 4.5), 1: None, 2: None, 3: (2.0, 2.0, 3.0, 4.0)}
+    write_cvat(tmp_path / "boxes.xml", "cat & dog", boxes)
+    assert read_cvat(tmp_path / "boxes.xml") == {"cat & dog_0": boxes}
+    clip = pictures(tmp_path / "clip", 4)
+    files = [clip / f"frame{i}.png" for i in range(4)]
+    write_labelme(tmp_path / "json", "cat", boxes, files, (60, 80))
+    assert read_labelme(tmp_path / "json") == {"cat": {f"frame{i}.png": boxes[i] for i in (0, 3)}}
+    content = json.loads((tmp_path / "json" / "frame1.json").read_text())
+    assert (tmp_path / "json" / content["imagePath"]).resolve() == files[1].resolve()
+    assert (content["shapes"], content["imageHeight"], content["imageWidth"]) == ([], 60, 80)
 
 
 def test_via_shapes_are_told_apart_by_their_attributes(tmp_path: Path) -> None:

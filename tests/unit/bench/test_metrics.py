@@ -130,8 +130,12 @@ def test_infinite_boxes_and_corners_in_place_of_sizes_are_not_scored(variant: st
     results.append(_result("centres", gt_xywh=truth, prediction_xywh=centres, image_size_wh=(640, 480)))
     turned = truth + np.array([0.0, 90.0, 5.0, 0.0])
     results.append(_result("yx", gt_xywh=turned, prediction_xywh=turned[:, [1, 0, 3, 2]], image_size_wh=(640, 480)))
+    scored = np.hstack([np.arange(len(truth))[:, None], truth, np.ones((len(truth), 1))])
+    results.append(_result("scored", gt_xywh=truth, prediction_xywh=scored, image_size_wh=(640, 480)))
     scores = evaluate(variant, results)
     assert scores.names == ("z",)
+    around = "its rows have 1 numbers in front of x, y, w, h and 1 behind; x, y, w, h alone are expected"
+    assert scores.unscored["scored"] == around
     assert scores.unscored["x"] == "the box of frame 7 is infinite"
     assert scores.unscored["y"] == "its first row is the first box as two corners, x, y, w, h are expected"
     assert scores.unscored["shares"] == "its first row has shares of the picture (0 to 1), pixels are expected"
