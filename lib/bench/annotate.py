@@ -105,12 +105,15 @@ def write_sequences(folder: Path, source: FrameSource, targets: Mapping[str, Mar
 
     Raises:
         FileExistsError: A sequence is there already.
-        ValueError: A target has no box, or boxes behind the end of the source.
+        ValueError: A target has no box, one that is none, or boxes behind the end of the source.
     """
     spans: dict[str, tuple[int, int]] = {}
     for name, boxes in targets.items():
         place = folder / check_name(name)
         there = [index for index, box in boxes.items() if box is not None]
+        for index in there:
+            if not np.isfinite(box := np.array(boxes[index])).all() or (box[2:] < 0).any():
+                raise ValueError(f"{name}, frame {index} (from 0): {boxes[index]} is not a box x, y, w, h")
         if not there:
             raise ValueError(f"{name}: not one frame has a box")
         if place.exists():

@@ -247,7 +247,9 @@ def decode_text(data: bytes, name: str) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"{name}: not a text file ({error.reason} at byte {error.start})") from None
+        other = "; save it as UTF-8, not UTF-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
+        problem = f"not a text file of UTF-8 ({error.reason} at byte {error.start}){other}"
+        raise AnnotationError(f"{name}: {problem}") from None
     if "\0" in text:
         raise AnnotationError(f"{name}: not a text file (it contains zero bytes)")
     return text

@@ -22,7 +22,7 @@ import pytest
 import torch
 from safetensors.torch import save as save_safetensors
 
-from lib.bench import read_boxes, read_manifest
+from lib.bench import read_boxes, read_cvat, read_label_studio, read_labelme, read_manifest, read_via
 from lib.config import Config, from_tree, read_tree
 from lib.data import StoredFlow, decode_image, open_store
 from lib.data.datasets import CocoDataset, Got10kDataset, LasotDataset, YoutubeVosDataset, build_dataset, read_tracks
@@ -246,6 +246,31 @@ def read_crops(path: Path) -> None:
     _ = build_dataset(f"PYSOT511:{path}", Paths(*[path.parent] * 4))
 
 
+TABLES = (
+    "frame,x1,y1,x2,y2,label\n1,1,2,3,4,cat\n2,,,,,cat\n",
+    "# left top width height\n1.0e0 2 3 4\n",
+    "1 1 2 3 4\n2 1 2 3 4\n",
+    'filename;x;y;w;h\n"1.jpg";1,5;2;3;4\n',
+)
+SHAPE = {"name": "rect", "x": 1, "y": 2, "width": 3, "height": 4}
+VIA = {"a": {"filename": "a.jpg", "regions": [{"shape_attributes": SHAPE, "region_attributes": {"kind": "cat"}}]}}
+KEY = {"frame": 1, "enabled": True, "rotation": 0, "x": 1, "y": 2, "width": 3, "height": 4}
+LABEL_STUDIO = [{"annotations": [{"result": [{"value": {"sequence": [KEY, KEY | {"frame": 3}], "labels": ["cat"]}}]}]}]
+LABELME = {"imagePath": "a.jpg", "shapes": [{"label": "cat", "points": [[1, 2], [3, 4]], "shape_type": "circle"}]}
+CVAT = (
+    b'<annotations><track label="cat" id="0"><box frame="0" outside="0" xtl="1" ytl="2" xbr="3" ybr="4"/>'
+    b'<polygon frame="2" points="1,2;3,4;5,6"/></track><image name="a"><box label="x" xtl="1"/></image></annotations>'
+)
+
+
+def read_own(path: Path) -> None:
+    """Read the malformed file as the boxes of two pictures of a user's own."""
+    (path.parent / "dog-1").mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        cv2.imwrite(str(path.parent / "dog-1" / name), np.full((6, 8, 3), 90, np.uint8))
+    _ = build_dataset(f"FOLDER:{path.parent}", Paths(*[path.parent] * 4))[0]
+
+
 def flow_file(rng: random.Random, mark: Path) -> bytes:
     """A damaged flow, with a header as numpy writes it."""
     buffer = io.BytesIO()
@@ -276,6 +301,11 @@ KINDS: dict[str, tuple[str, Callable[[random.Random, Path], bytes], Callable[[Pa
     "labels": ("train.json", written(LABELS), read_tracks),
     "flow": ("0001.npy", flow_file, lambda path: StoredFlow(path.parent, ["0001"], (8, 6))(0)),
     "zip": ("a.zip", lambda rng, _: archive(rng), read_zip),
+    "table": ("dog-1.csv", lambda rng, _: damaged(rng, rng.choice(TABLES).encode()), read_own),
+    "via": ("via.json", written(VIA), read_via),
+    "label_studio": ("export.json", written(LABEL_STUDIO), lambda path: read_label_studio(path, (6, 8))),
+    "labelme": ("a.json", written(LABELME), lambda path: read_labelme(path.parent)),
+    "cvat": ("a.xml", lambda rng, _: damaged(rng, CVAT), read_cvat),
 }
 
 

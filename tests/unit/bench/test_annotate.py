@@ -79,6 +79,9 @@ def test_sequences_go_from_the_first_box_to_the_last(tmp_path: Path) -> None:
     assert len(dataset.by_name("b")) == 1  # type: ignore[attr-defined]
     with pytest.raises(FileExistsError, match="is there already"):
         write_sequences(tmp_path / "mine", source, targets)
+    for wrong in ((1.0, 2.0, -3.0, 4.0), (1.0, float("inf"), 3.0, 4.0)):
+        with pytest.raises(ValueError, match=r"c, frame 3 \(from 0\): .* is not a box x, y, w, h"):
+            write_sequences(tmp_path / "mine", source, {"c": {3: wrong}})
     with pytest.raises(ValueError, match=r"no name|not a name"):
         write_sequences(tmp_path / "mine", source, {"../x": targets["b"]})
 

@@ -230,6 +230,13 @@ def test_a_heading_settles_what_looks_like_corners(tmp_path: Path) -> None:
     assert opened(tmp_path)[0].boxes_xywh[0].tolist() == [60, 50, 99, 80]
 
 
+def test_utf_16_is_named(tmp_path: Path) -> None:
+    write_frames(tmp_path / "seq")
+    (tmp_path / "seq.csv").write_text(TABLES["x,y,w,h"], encoding="utf-16")
+    with pytest.raises(AnnotationError, match=r"seq.csv: not a text file of UTF-8 .*; save it as UTF-8, not UTF-16"):
+        opened(tmp_path)[0]
+
+
 def test_corners_near_the_upper_left_are_known_by_their_movement(tmp_path: Path) -> None:
     write_frames(tmp_path / "seq", 6)
     lefts = np.arange(6.0)[:, None] * 5
