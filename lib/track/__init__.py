@@ -7,6 +7,8 @@ from lib.track.confidence import (
     ConfidenceTracker,
     confidence_file,
     confidence_init,
+    histogram_of_colours,
+    measure_features,
     measured_step,
     status_of,
 )

@@ -1,7 +1,7 @@
 """Calibrated confidence: the overlap with the target that a fit expects from what the network itself says.
 
 A network's raw score ranks its own candidates; it is no probability. `measure_features` sums up a frame of any tracker
-with candidates in a dozen numbers, `Calibration` maps them to an overlap. `tracking/calibrate.py` makes the fit.
+with candidates in sixteen numbers, `Calibration` maps them to an overlap. `tracking/calibrate.py` makes the fit.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.data import Frame
+from lib.data import Frame, Image
 from lib.files import write_text
 from lib.models.heads import Candidates
 from lib.track.state import State
@@ -25,11 +28,15 @@ LOST, TRACKED = 0.2, 0.5
 """Expected overlaps below which the target counts as lost, and from which it counts as tracked."""
 FEATURES = (
     "peak", "windowed", "second", "spread", "sizes", "near", "grown", "reshaped", "moved", "border",
-    "usual", "usual_size", "recent", "recent_moved",
+    "usual", "usual_size", "recent", "recent_moved", "farthest", "colours",
 )  # fmt: skip
 """Names of the numbers of `measure_features`, in order."""
 USUAL, RECENT = 0.05, 0.3
 """Shares of a frame in the slow and in the quick memory."""
+KEPT = 0.98
+"""Of the largest motion of the past, per frame: a track that once jumped may be on a look-alike ever since."""
+COLOURS = (12, 4, 4)
+"""Bins of hue, saturation and value in a histogram of colours."""
 
 
 @dataclass
@@ -38,12 +45,14 @@ class ConfidenceState(State):
 
     Attributes:
         tracker: Of the tracker itself.
-        memory: [B, 4] float64 on the CPU: usual peak (logit) and log area, recent peak and motion; NaN before the
-            first step.
+        memory: [B, 5] float64 on the CPU: usual peak (logit) and log area, recent peak and motion, log of one and the
+            largest motion; NaN before the first step.
+        colours: [B, 192] float64 on the CPU, `histogram_of_colours` of the first boxes.
     """
 
     tracker: Any
     memory: Tensor
+    colours: Tensor
 
 
 @dataclass(frozen=True)
@@ -104,8 +113,42 @@ def status_of(score: float) -> str:
     return "lost" if score < LOST else "unsure" if score < TRACKED else "tracked"
 
 
+def histogram_of_colours(picture: Image, box_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shares of the colours in a box and a tenth of its sides around it, the middle above all.
+
+    Args:
+        picture: H x W x 3 uint8, RGB.
+        box_xywh: [4] pixels; what is outside the picture counts as its border.
+
+    Returns:
+        [192] float64, of sum 1: `COLOURS`, the last index runs fastest.
+    """
+    at = (np.arange(32) + 0.5) / 32
+    columns, rows = (
+        np.nan_to_num(start + side * (1.2 * at - 0.1)).clip(0, limit - 1).astype(np.int64)
+        for start, side, limit in zip(box_xywh[:2], box_xywh[2:], picture.shape[1::-1], strict=True)
+    )
+    hsv = cv2.cvtColor(picture[rows[:, None], columns], cv2.COLOR_RGB2HSV).astype(np.int64)
+    hues, saturations, values = COLOURS
+    bins = hsv[..., 0] * hues // 180, hsv[..., 1] * saturations // 256, hsv[..., 2] * values // 256
+    off = (2 * at - 1) ** 2
+    weights = (1 - off[:, None] - off).clip(0)
+    index = np.ravel_multi_index(bins, COLOURS).ravel()
+    return np.bincount(index, weights.ravel(), hues * saturations * values) / weights.sum()
+
+
+def _histograms(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
+    boxes = boxes_xywh.detach().cpu().double().numpy()
+    return torch.from_numpy(np.stack([histogram_of_colours(f.rgb, box) for f, box in zip(frames, boxes, strict=True)]))
+
+
 def measure_features(
-    region: SearchRegion, found: Candidates, prediction: Prediction, before_xywh: Tensor, memory: Tensor
+    region: SearchRegion,
+    found: Candidates,
+    prediction: Prediction,
+    before_xywh: Tensor,
+    memory: Tensor,
+    likeness: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """What a frame says about whether the target was found.
 
@@ -114,7 +157,8 @@ def measure_features(
     Args:
         region, found, prediction: Of B rows.
         before_xywh: [B, 4] boxes of the frame before, image pixels.
-        memory: [B, 4], see `ConfidenceState`.
+        memory: [B, 5], see `ConfidenceState`.
+        likeness: [B] float64 on the CPU, of the predicted boxes' colours to those of the first boxes, 0..1.
 
     Returns:
         [B, F] float64 on the CPU in the order of `FEATURES`, and the memory after this frame.
@@ -135,10 +179,11 @@ def measure_features(
     moved = (prediction.boxes_xywh[:, :2] - before_xywh[:, :2] + (sizes - last) / 2).norm(dim=1) / length
     ends = torch.stack([prediction.boxes_xywh[:, :2], region.sizes_hw.flip(1) - prediction.boxes_xywh[:, :2] - sizes])
     peak, area = _logit(top.values), sizes.log().sum(dim=1)
-    now = torch.stack([peak, area, peak, moved.clamp(max=4)], dim=1)
+    now = torch.stack([peak, area, peak, moved.clamp(max=4), moved.log1p()], dim=1)
     memory = torch.where(memory.isnan(), now, memory)
     rate = torch.stack([USUAL * top.values, USUAL * top.values, *[torch.full_like(peak, RECENT)] * 2], dim=1)
-    after = memory + rate * (now - memory)
+    averages = memory[:, :4] + rate * (now - memory)[:, :4]
+    after = torch.cat([averages, torch.maximum(now[:, 4:], KEPT * memory[:, 4:])], dim=1)
     columns = [
         peak,
         _logit(prediction.scores.double()),
@@ -154,6 +199,8 @@ def measure_features(
         area - memory[:, 1],
         after[:, 2],
         after[:, 3],
+        after[:, 4],
+        likeness,
     ]
     return torch.stack(columns, dim=1), after
 
@@ -166,8 +213,8 @@ def confidence_init(
     tracker: StagedTracker[Any, Any, Any], frames: Sequence[Frame], boxes_xywh: Tensor
 ) -> ConfidenceState:
     """`Tracker.init` with an empty memory."""
-    memory = torch.full((len(frames), 4), torch.nan, dtype=torch.float64)
-    return ConfidenceState(tracker.init(frames, boxes_xywh), memory)
+    memory = torch.full((len(frames), 5), torch.nan, dtype=torch.float64)
+    return ConfidenceState(tracker.init(frames, boxes_xywh), memory, _histograms(frames, boxes_xywh))
 
 
 @torch.no_grad()
@@ -179,7 +226,10 @@ def measured_step(
     region = tracker.crop_search(before, frames)
     output = tracker.forward(before, region)
     after, prediction = tracker.postprocess(before, region, output)
-    features, memory = measure_features(region, output.candidates, prediction, before.boxes_xywh, state.memory)
+    likeness = (_histograms(frames, prediction.boxes_xywh) * state.colours).sqrt().sum(dim=1)
+    features, memory = measure_features(
+        region, output.candidates, prediction, before.boxes_xywh, state.memory, likeness
+    )
     after = tracker.update(after, frames, region, output, prediction)
     return replace(state, tracker=after, memory=memory), prediction, features
 

@@ -28,7 +28,7 @@ class ReacquireState(State):
         evidence: [B, 2] float64 on the CPU, sums over the frames of the trial: the rival's expected overlaps and its
             highest scores.
         sure_xywh: [B, 4] float64 on the CPU, image pixels: the last box that was tracked with confidence.
-        sure_memory: [B, 4] as in `ConfidenceState`, of that frame.
+        sure_memory: [B, 5] as in `ConfidenceState`, of that frame.
         scores, raw_scores, boxes_xywh: [B], [B] and [B, 4] of the frame, on the CPU.
     """
 
@@ -147,7 +147,8 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         near = [part.topk(min(self.looks, len(part))).indices for part in peaks.split(counts)]
         rows = [i for i, part in enumerate(near) for _ in part]
         places = torch.cat([part[index] for part, index in zip(boxes.split(counts), near, strict=True)])
-        looked = ConfidenceState(self.tracker.move_to(inner.select(rows), places), state.sure_memory[rows])
+        placed = self.tracker.move_to(inner.select(rows), places)
+        looked = ConfidenceState(placed, state.sure_memory[rows], state.confident.colours[rows])
         _, _, features = measured_step(self.tracker, looked, [frames[i] for i in rows])
         expected = self.calibration(features).split([len(part) for part in near])
         first = [sum(map(len, near[:i])) + int(part.argmax()) for i, part in enumerate(expected)]

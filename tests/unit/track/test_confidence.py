@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +17,20 @@ from lib.bench import StaticTracker, TrackerSpec, demo_spec
 from lib.data import Frame
 from lib.deploy import AutocastTracker
 from lib.methods import load_experiment
+from lib.models.heads import Candidates
 from lib.track import (
     FEATURES,
     Calibration,
     ConfidenceTracker,
+    Prediction,
     ReacquiringTracker,
+    SearchRegion,
     StagedTracker,
     Tracker,
     WrappedTracker,
     confidence_file,
+    histogram_of_colours,
+    measure_features,
     status_of,
     tile_boxes,
 )
@@ -127,6 +133,39 @@ def test_each_row_gets_what_it_gets_alone() -> None:
         for row in range(3):
             together = torch.cat([prediction.boxes_xywh[row], prediction.scores[row : row + 1].double()])
             torch.testing.assert_close(together, alone[row][t - 1], atol=1e-3, rtol=1e-3)
+
+
+def test_colours_of_a_box_are_told_apart_and_any_box_has_some() -> None:
+    picture = np.full((60, 80, 3), (200, 30, 30), dtype=np.uint8)
+    picture[:, 40:] = (30, 30, 200)
+    red, blue = (histogram_of_colours(picture, np.array([x, 20.0, 20.0, 20.0])) for x in (8, 52))
+    assert red.max() == pytest.approx(1.0)
+    assert np.sqrt(red * blue).sum() == 0
+    half = histogram_of_colours(picture, np.array([30.0, 20.0, 20.0, 20.0]))
+    assert np.sqrt(red * half).sum() == pytest.approx(math.sqrt(0.5))
+    for box in ((-500.0, 20.0, 20.0, 20.0), (70.0, 50.0, 30.0, 30.0), (math.nan, 0.0, math.inf, 1.0)):
+        assert histogram_of_colours(picture, np.array(box)).sum() == pytest.approx(1.0)
+
+
+def test_a_jump_is_remembered_and_fades() -> None:
+    scores, boxes = torch.tensor([[0.1, 0.8]]), torch.tensor([[[0.2, 0.2, 0.1, 0.1], [0.5, 0.5, 0.1, 0.1]]])
+    region = SearchRegion(
+        torch.empty(0), torch.tensor([[50.0, 50.0]]), torch.tensor([40.0]), torch.tensor([[99.0, 99.0]])
+    )
+    place, memory, farthest = (
+        torch.tensor([[40.0, 40.0, 10.0, 10.0]]).double(),
+        torch.full((1, 5), torch.nan).double(),
+        [],
+    )
+    for step in (0.0, 30.0, 0.0, 0.0, -10.0):
+        before, place = place, place + torch.tensor([step, 0.0, 0.0, 0.0])
+        prediction = Prediction(place, torch.tensor([0.8]))
+        features, memory = measure_features(
+            region, Candidates(scores, boxes), prediction, before, memory, torch.ones(1)
+        )
+        farthest.append(float(features[0, FEATURES.index("farthest")]))
+    jump = math.log1p(3.0)
+    assert farthest == pytest.approx([0.0, jump, 0.98 * jump, 0.98**2 * jump, 0.98**3 * jump])
 
 
 def test_boxes_are_the_trackers_own_and_raw_scores_are_kept() -> None:
