@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -139,7 +140,9 @@ def main() -> int:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     rendezvous_handler_registry.register(LOOPBACK, _loopback_rendezvous)
     try:
-        torchrun()
+        with TemporaryDirectory(prefix="torchelastic_") as logs:  # torchrun would leave it behind
+            sys.argv.insert(1, f"--log_dir={logs}")
+            torchrun()
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
     except ChildFailedError as failed:

@@ -124,12 +124,13 @@ def _open_record(job: Job) -> None:
     record = _read_json(path)
     wanted, found = _record(job), record.get(job.split)
     if found is not None:
-        differing = [k for k in wanted if found.get(k) != wanted[k]]
+        # Both sides of the world's options, each at its own name.
+        was, now = ({**part, **part.get("world", {})} for part in (found, wanted))
+        differing = [k for k in {**now, **was} if k != "world" and was.get(k) != now.get(k)]
         if differing:
-            k = differing[0]
+            made = ", ".join(f"{k} = {was.get(k)}, not {now.get(k)}" for k in differing)
             raise ValueError(
-                f"{job.root} already holds a {job.split} part made with {k} = {found.get(k)}, not {wanted[k]}; "
-                "choose another folder or remove it"
+                f"{job.root} already holds a {job.split} part made with {made}; choose another folder or remove it"
             )
     record[job.split] = {**wanted, "sequences": max(job.sequences, (found or {}).get("sequences", 0))}
     write_text(path, json.dumps(record, indent=1) + "\n")

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing.util import get_temp_dir
 from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
@@ -245,6 +246,7 @@ class BatchLoader(Generic[B]):
         self._sampler, self._positions, self._join = sampler, positions, join
         if workers:
             require_open_files(workers)
+            get_temp_dir()  # one folder for this process and its workers: it is cleared even if they are killed
         with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
             warnings.filterwarnings("ignore", message="This DataLoader will create")
             self._loader: DataLoader[_Loaded] = DataLoader(

@@ -9,10 +9,12 @@ import argparse
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import NoReturn
 
@@ -113,6 +115,7 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     if code and torch.distributed.is_initialized():
+        shutil.rmtree(get_temp_dir(), ignore_errors=True)  # which only other exits clear
         os._exit(code)
     sys.exit(code)
 

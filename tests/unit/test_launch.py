@@ -70,12 +70,15 @@ def line_of(process: subprocess.Popen[str]) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux")
 def test_processes_share_a_loopback_store_are_started_again_and_pass_on_their_exit_code(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One is killed; both find an empty store when they start again, and fail in the end; one of them reports it."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     assert run_under_torchrun(program, [str(REPOSITORY)], 2, restarts=1) == 7
+    assert list((tmp_path / "temporary").iterdir()) == []
     said = capfd.readouterr()
     assert said.out.count("agreed (1,)") == 1
     assert "ended with exit code 7" in said.err

@@ -4,6 +4,8 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -187,6 +189,25 @@ def with_extras(source, **extras):
     """The sampler's samples with further arrays."""
     sample = source(1, 0)
     return replace(sample, extras={name: np.asarray(value) for name, value in extras.items()})
+
+
+KILLED = """
+import multiprocessing
+from lib.data import build_loader
+from tests.unit.data.tiny import sampler
+batches = build_loader(sampler(), 12, 2, workers=2).epoch(1)
+next(batches), next(batches)
+for worker in multiprocessing.active_children():
+    worker.kill()
+"""
+
+
+def test_killed_workers_leave_no_temporary_folders(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": "."}, check=False
+    )
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_extras_are_stacked_moved_and_go_with_their_rows():

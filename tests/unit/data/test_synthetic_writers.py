@@ -169,6 +169,8 @@ def test_a_folder_is_not_mixed_with_another_seed(tmp_path: Path) -> None:
     write_benchmark(Job("synthetic", tmp_path, 1, seed=1, config=WorldConfig(64, 64, 2)))
     with pytest.raises(ValueError, match=r"already holds a train part made with seed = 1, not 2"):
         write_benchmark(Job("synthetic", tmp_path, 1, seed=2, config=WorldConfig(64, 64, 2)))
+    with pytest.raises(ValueError, match=r"part made with length = 2, not 3; choose"):
+        write_benchmark(Job("synthetic", tmp_path, 1, seed=1, config=WorldConfig(64, 64, 3)))
     more = write_benchmark(Job("synthetic", tmp_path, 3, seed=1, config=WorldConfig(64, 64, 2)))
     assert len(more) == 3
 

@@ -42,7 +42,9 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         monkeypatch.setattr(run_training, "open_session", session)
         return run_training.main(ARGUMENTS), (tmp_path / "x.log").read_text()
 
-    handler = signal.getsignal(signal.SIGCHLD)
+    handler, children = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children
+    others = children()  # of loaders of other tests
+    monkeypatch.setattr(multiprocessing, "active_children", lambda: [c for c in children() if c not in others])
     yield run
     signal.signal(signal.SIGCHLD, handler)
 
