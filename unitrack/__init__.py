@@ -210,6 +210,8 @@ def evaluate(
     ours = isinstance(tracker, LoadedTracker)
     if batch != 1 and not ours:
         raise ValueError(f"batch {batch!r}: objects from outside track one sequence at a time")
+    if ours and (name or pictures != "auto"):
+        raise ValueError("name and pictures are for objects from outside; trackers of unitrack.load have theirs")
     spec = tracker.spec if ours else ForeignSpec.of(tracker, name, pictures)
     job = EvalJob(
         spec.resolve(paths, chosen.name),

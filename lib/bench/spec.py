@@ -136,8 +136,12 @@ class TrackerSpec:
         spec = replace(self, benchmark=benchmark, paths=paths)
         spec.jpeg_decoder(0)
         if self.reference:
-            if self.reacquire:
-                raise ValueError(f"--reacquire is for trained trackers, not for {self.reference}")
+            names = {"checkpoint": "checkpoint", "overrides": "set"} | {
+                k: k for k in ("untrained", "compile", "reacquire")
+            }
+            given = [option for field, option in names.items() if getattr(self, field)]
+            if given := given + ["engine"] * (self.engine != AUTO):
+                raise ValueError(f"--{given[0]} is for trained trackers, not for {self.reference}")
             return spec
         if not self.script or not self.config:
             raise ValueError("expected SCRIPT CONFIG (such as: ostrack vitb_256_mae_ce_32x4_ep300) or --tracker NAME")

@@ -119,6 +119,8 @@ def test_wrong_names_are_sentences() -> None:
         (lambda: unitrack.load(str(ROOT)), "no such file of weights"),
         (lambda: unitrack.load("~/no_such.pth"), f"{Path.home()}/no_such.pth"),
         (lambda: unitrack.load("static", weights="x"), "weights: load.'static'. names a tracker with its weights"),
+        (lambda: unitrack.load("static", overrides={"TEST.EPOCH": 1}), "--set is for trained trackers, not for static"),
+        (lambda: unitrack.load("static", engine="onnx"), "--engine is for trained trackers, not for static"),
         (lambda: unitrack.load(engin="onnx"), r"load\(\) has no argument 'engin'; did you mean 'engine'"),
         (lambda: unitrack.train("ostrack", "own_data", sed=1), r"train\(\) has no argument 'sed'; did you mean 'seed'"),
         (
@@ -141,6 +143,10 @@ def test_wrong_names_are_sentences() -> None:
         (lambda: unitrack.track(Shift(), "", BOX), "'': no such video"),
         (lambda: unitrack.evaluate(Shift(), "synthetic", batch=0), "batch 0: objects from outside track one"),
         (lambda: unitrack.evaluate(unitrack.load("static"), "synthetic", batch=0), "batch: expected a whole number"),
+        (
+            lambda: unitrack.evaluate(unitrack.load("static"), "synthetic", name="x"),
+            "name and pictures are for objects",
+        ),
         (lambda: unitrack.evaluate(Shift(), "synthetic", run_id="x"), "run_id: expected a whole number"),  # type: ignore[arg-type]
         (lambda: unitrack.evaluate(Shift(), str(ROOT / "docs")), "for a folder of your own write FOLDER:/"),
         (lambda: unitrack.evaluate(Shift, "synthetic", name="..", sequences="ab"), "has no sequence 'ab'"),
