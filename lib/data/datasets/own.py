@@ -120,11 +120,13 @@ class OwnDataset(LasotDataset):
                 folder = self.store.describe(place.pictures)
                 raise AnnotationError(f"{folder}: {numbers[number]} and {name} are pictures of one number")
             numbers[number] = name
+        first = 0
         if table.frames is not None:
             at = frame_positions(table, names, not place.video, where)
-            boxes = np.full((at.max() - at.min() + 1, 4), np.nan)
-            boxes[at - at.min()] = table.boxes_xywh
-            names = names[at.min() :]
+            first = int(at.min())
+            boxes = np.full((at.max() - first + 1, 4), np.nan)
+            boxes[at - first] = table.boxes_xywh
+            names = names[first:]
         elif len(names) == len(boxes) + 1 and len(boxes) > 1:
             names.pop()
         files = listed_files(self.store, self._unpacked(place), names, max(len(boxes), len(names)))
@@ -135,7 +137,8 @@ class OwnDataset(LasotDataset):
         if not table.settled and (rows[valid, 2:] > rows[valid, :2]).all() and valid.any():
             self._refuse_corners(where, rows[valid], pictures)
         keys = [join_key(folder, file) for file in self.label_files]
-        flags = [read_flags(self.store, key, len(rows)) for key in keys]
+        flags = [read_flags(self.store, key, first + len(rows)) for key in keys]
+        flags = [None if flag is None else flag[first:] for flag in flags]
         visible, present, _ = self.labels(rows, valid, flags)
         return Annotation(rows, valid, visible, pictures, present=present, folder=folder)
 

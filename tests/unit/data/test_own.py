@@ -316,6 +316,8 @@ def test_flag_files_are_used_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "cat" / "cat-1" / "groundtruth.txt").write_text(text(BOXES))
     (tmp_path / "cat" / "cat-1" / "out_of_view.txt").write_text("0,1,0")
     assert opened(tmp_path).by_name("cat-1").visible.tolist() == [True, False, True]
+    (tmp_path / "cat" / "cat-1" / "groundtruth.txt").write_text("1,10,20,30,40\n2,11,20,30,40\n")
+    assert opened(tmp_path).by_name("cat-1").visible.tolist() == [False, True]
 
 
 def test_the_data_check_takes_an_own_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
