@@ -265,6 +265,8 @@ def compare(
     sources, chosen = list(_sources(results)), get_benchmark(benchmark)
     if not sources:
         raise ValueError("results: there are none to compare")
+    if report is not None and Path(report).is_file():
+        raise NotADirectoryError(f"report: {report} is a file, expected a folder")
     scoring = Scoring.of(chosen, metric)
     found = chosen.sequences(load_paths(data_dir=data_dir), skip_missing=skip_missing)
     if attributes:

@@ -153,6 +153,7 @@ def test_wrong_names_are_sentences() -> None:
         (lambda: unitrack.evaluate(Answer, "synthetic"), "Answer cannot be made without arguments"),
         (lambda: unitrack.compare(None, "synthetic"), "results: expected what evaluate returned"),  # type: ignore[arg-type]
         (lambda: unitrack.compare([], "synthetic"), "results: there are none to compare"),
+        (lambda: unitrack.compare("other_trackers", "synthetic", report="clip.mp4"), "report: clip.mp4 is a file"),
     ],
 )
 def test_wrong_arguments_are_named(here: Path, call: Callable[[], Any], message: str) -> None:
