@@ -359,7 +359,7 @@ def find_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) ->
         if (folder / f"{other}.txt").is_file():
             return {name: folder / f"{other}.txt"}
     wanted = {f"{spelling}.txt".lower() for spelling in (name, *sequence.other_names)}
-    alike = [p for p in folder.glob("*.txt") if p.name.lower() in wanted]
+    alike = [p for p in folder.glob("*") if p.name.lower() in wanted and p.is_file()]
     return {name: alike[0]} if len(alike) == 1 else {}
 
 

@@ -199,6 +199,16 @@ def test_of_two_files_of_one_sequence_the_exact_name_is_read(
     assert "left out: bolt2.txt: a second file of Bolt2" in caplog.text
 
 
+def test_links_to_nothing_are_no_results_and_endings_have_any_case(truth: list[BenchmarkVideo], tmp_path: Path) -> None:
+    for name in NAMES:
+        write_boxes(tmp_path / "x" / f"{name}.TXT", boxes(name))
+    assert len(load(tmp_path / "x", truth)[0].scores.names) == 3
+    (tmp_path / "x" / "Bolt2.TXT").unlink()
+    (tmp_path / "x" / "Bolt2.txt").symlink_to("gone")
+    with pytest.raises(FileNotFoundError, match="x: no result for 1 of 3 sequences: Bolt2"):
+        load(tmp_path / "x", truth)
+
+
 def test_a_copy_further_down_has_a_label_of_its_own(truth: list[BenchmarkVideo], tmp_path: Path) -> None:
     files = {f"{folder}/{name}": content for folder in ("A", "A/copy") for name, content in LAYOUTS["flat"].items()}
     assert [run.name for run in load(zipped(tmp_path / "x.zip", files), truth)] == ["A", "A/copy"]
