@@ -38,7 +38,7 @@ if [ "${1:-}" = calibration ]; then
     "$python" tracking/make_synthetic_data.py --output "$out/calibration/c" --sequences 40 --frames 50 --seed 73
     "$python" tracking/make_synthetic_data.py --output "$out/calibration/d" --sequences 20 --frames 50 --seed 74 --difficulty 0.25
     for config in synthetic_small synthetic_lite; do
-        "$python" tracking/calibrate.py ostrack "$config" --checkpoint "pretrained/$config.safetensors" \
+        "$python" tracking/calibrate.py ostrack "$config" --overwrite --checkpoint "pretrained/$config.safetensors" \
             --dataset FOLDER:"$out"/calibration/{a,b,c,d}
     done
     exit

@@ -1,6 +1,6 @@
 """Calibrate the scores of a trained tracker: they become the overlap with the target that is to be expected.
 
-  python tracking/calibrate.py ostrack synthetic_small --dataset synthetic
+  python tracking/calibrate.py ostrack synthetic_small --dataset synthetic --overwrite
   python tracking/calibrate.py ostrack vitb_256_mae_ce_32x4_ep300 --dataset got10k_val lasot
 
 Tracks the benchmarks, fits a perceptron of 4 units on the network's own maps, and writes it next to the weights as
@@ -35,6 +35,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--checkpoint", metavar="FILE", help="weights (default: epoch TEST.EPOCH)")
     add_experiment_options(parser)
     add("--batch", type=at_least(1), default=16, help="videos at a time (default: 16)")
+    add("--overwrite", action="store_true", help="replace a fit that is there")
     add("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     add("--data_dir", help="parent of the data set folders (default: local.yaml)")
     add("--save_dir", help="where checkpoints are (default: local.yaml)")
@@ -56,11 +57,13 @@ def run(options: argparse.Namespace) -> int:
     tracker = spec.build()
     if not isinstance(tracker, StagedTracker) or spec.checkpoint is None:
         raise ValueError(f"the scores of {options.script} {options.config} cannot be calibrated: no stages of a step")
+    path = confidence_file(Path(spec.checkpoint))
+    if path.exists() and not options.overwrite:
+        raise FileExistsError(f"{path} is there already; --overwrite replaces it")
     with Console(stderr=True).status(f"tracking {len(videos)} videos"):
         samples = collect_samples(tracker, videos, batch=options.batch)
     about = {"dataset": options.dataset, "videos": len(videos), "weights": sha256_of(Path(spec.checkpoint))}
     result = calibrate_scores(samples, about)
-    path = confidence_file(Path(spec.checkpoint))
     result.calibration.save(path)
     print(f"{len(videos)} videos, {len(samples.raw)} frames; on videos that were not fitted on:")
     for name, found in (("raw", result.raw), ("calibrated", result.calibrated)):

@@ -24,6 +24,7 @@ from lib.registry import listed
 log = logging.getLogger(__name__)
 
 TIMM = "timm:"
+FILES = "; pretrained/README.md says which files go where"
 CHECKPOINT_ENDINGS = (".safetensors", ".pth.tar", ".pth", ".pt")
 WEIGHT_KEYS = ("net", "model", "state_dict", "network", "module")
 """Where published files keep their tensors, in the order in which they are looked for."""
@@ -126,7 +127,8 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
                 return file
     raise CheckpointNotFoundError(
         f"{option} {requested}: no such file of weights; looked for {Path(requested).expanduser().absolute()}, "
-        f"in {folder} ({places.describe()}) and in {places.pretrained} ({_weights_in(places.pretrained)}){hint}"
+        f"in {folder} ({places.describe()}) and in {places.pretrained} ({_weights_in(places.pretrained)})"
+        f"{FILES}{hint}"
     )
 
 
@@ -153,7 +155,8 @@ def _locate_trained(places: WeightPlaces, option: str, hint: str) -> Path:
     latest = f", or take the newest: {option} latest" if found or places.latest() else ""
     raise CheckpointNotFoundError(
         f"no weights for {places.script} {places.config}: looked for epoch {places.epoch} (TEST.EPOCH) in {folder} "
-        f"({places.describe()}), for {files[0]}, {shared} and {files[-1]}; name a file with {option}{latest}{hint}"
+        f"({places.describe()}), for {files[0]}, {shared} and {files[-1]}{FILES}; "
+        f"name a file with {option}{latest}{hint}"
     )
 
 

@@ -112,6 +112,8 @@ def test_one_command_calibrates_a_tracker_and_the_others_use_it(
     printed = capsys.readouterr().out
     assert "3 videos, 24 frames" in printed
     assert f"written: {tmp_path / 'small.confidence.json'}" in printed
+    assert main(["ostrack", "synthetic_small", *map(str, options)]) == 2
+    assert "small.confidence.json is there already; --overwrite replaces it" in capsys.readouterr().err
     spec = asked.resolve(paths)
     assert isinstance(spec.build(), ConfidenceTracker)
     file = tmp_path / "small.confidence.json"
