@@ -169,7 +169,7 @@ def _results(job: Job, names: Sequence[str], workers: int) -> Iterator[tuple[int
             for done in as_completed(waiting):
                 yield done.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def write_benchmark(job: Job, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[str]:

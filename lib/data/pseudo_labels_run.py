@@ -316,7 +316,7 @@ def _results(job: LabelJob, todo: list[int], workers: int) -> Iterator[tuple[int
                 "a process died; finished videos are kept, give the same command again to go on"
             ) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _try_label(job: LabelJob, index: int) -> dict[str, Any] | Exception:
