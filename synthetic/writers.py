@@ -124,9 +124,9 @@ def _open_record(job: Job) -> None:
     record = _read_json(path)
     wanted, found = _record(job), record.get(job.split)
     if found is not None:
-        # Both sides of the world's options, each at its own name.
         was, now = ({**part, **part.get("world", {})} for part in (found, wanted))
-        differing = [k for k in {**now, **was} if k != "world" and was.get(k) != now.get(k)]
+        names = {**now, **was}.keys() - {"world", "sequences"}  # more of the same may be written
+        differing = [k for k in sorted(names) if was.get(k) != now.get(k)]
         if differing:
             made = ", ".join(f"{k} = {was.get(k)}, not {now.get(k)}" for k in differing)
             raise ValueError(
