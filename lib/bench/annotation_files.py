@@ -34,7 +34,7 @@ def read_labelme(folder: Path) -> Targets:
     targets: Targets = {}
     files = sorted(folder.glob("*.json"))
     if not files:
-        raise AnnotationError(f"{folder}: no labelme files (*.json)")
+        raise AnnotationError(f"{folder}: no folder with labelme files (*.json)")
     for file in files:
         with expect_form(str(file), "a labelme file"):
             content = json.loads(decode_text(file.read_bytes(), str(file)))
@@ -303,7 +303,7 @@ def read_yolo(folder: Path, size_hw: tuple[int, int]) -> Targets:
     targets: Targets = {}
     files = [file for file in sorted(folder.glob("*.txt")) if file.name != "classes.txt"]
     if not files:
-        raise AnnotationError(f"{folder}: no text file per picture (*.txt)")
+        raise AnnotationError(f"{folder}: no folder with a text file per picture (*.txt)")
     scale = np.array([*size_hw[::-1]] * 2)
     for file in files:
         for line, row in enumerate(number_rows(decode_text(file.read_bytes(), str(file)), str(file)), 1):
