@@ -9,8 +9,8 @@ from typing import Generic
 import torch
 from torch import Tensor
 
-from lib.data import FrameSet, iou_xywh
-from lib.track.state import S
+from lib.data import CropError, Frame, FrameSet, iou_xywh
+from lib.track.state import S, update_rows
 from lib.track.tracker import Policy, R, StagedTracker, T, checked_boxes
 
 
@@ -62,7 +62,8 @@ def roll_out(
     """Follow each clip's target from its first search frame on; that frame gives the box, the template frame the crop.
 
     Templates are encoded once for both halves of the batch. Clips may differ in length; a clip that has ended stays
-    where its last frame is until all have.
+    where its last frame is until all have. A row whose box no crop can be cut around, since it has grown beyond all
+    bounds or to nothing, looks where it looked before: the training goes on.
 
     Args:
         tracker: Its first S rows are greedy, the other S exploring.
@@ -96,9 +97,11 @@ def roll_out(
         choices.append(explore(logits[count:]))
         return torch.cat([torch.full_like(choices[-1], -1), choices[-1]])
 
+    before = state
     for t in range(1, length):
         frames = [c.search[places[t]] for c, places in zip(clips, shown, strict=True)] * 2
-        region = tracker.crop_search(state, frames)
+        state, region = _crop_search(tracker, state, before, frames)
+        before = state
         output = tracker.forward(state, region)
         if output.policy_logits is None:
             raise ValueError("the network's head gives one box and no choice: there is nothing to explore")
@@ -114,3 +117,18 @@ def roll_out(
         boxes.append(prediction.boxes_xywh)
     found = torch.stack(boxes).unflatten(1, (2, count)).transpose(0, 1)
     return Rollout(template, start, regions, torch.stack(choices), found, truth[1:], real)
+
+
+def _crop_search(tracker: StagedTracker[S, T, R], state: S, before: S, frames: Sequence[Frame]) -> tuple[S, R]:
+    """Search regions; rows whose box is unusable have the state before, from which they were cropped last."""
+    try:
+        return state, tracker.crop_search(state, frames)
+    except CropError:
+        lost = torch.zeros(len(frames), dtype=torch.bool)
+        for row, frame in enumerate(frames):
+            try:
+                tracker.crop_search(state.select([row]), [frame])
+            except CropError:
+                lost[row] = True
+        state = update_rows(state, lost, lambda _, rows: before.select(rows))
+        return state, tracker.crop_search(state, frames)

@@ -11,7 +11,16 @@ import torch
 from lib.data import CROP_STYLES, Frame, FrameSet, Modality
 from lib.deploy import prepare_for_rollout
 from lib.methods import load_experiment
-from lib.track import OneStreamState, OneStreamTracker, Prediction, Rollout, SearchRegion, TrackerOutput, roll_out
+from lib.track import (
+    OneStreamState,
+    OneStreamTracker,
+    Policy,
+    Prediction,
+    Rollout,
+    SearchRegion,
+    TrackerOutput,
+    roll_out,
+)
 from tests.support.boxes import cxcywh_to_xywh
 
 DEPTH = ("MODEL.BACKBONE.DEPTH=1",)
@@ -96,6 +105,36 @@ def test_what_the_exploring_tracker_saw_is_kept_and_nothing_of_it_is_differentia
     assert again.windowed_scores is not None
     assert torch.equal(last(again.windowed_scores), rollout.choices[0])
     assert again.windowed_scores.requires_grad
+
+
+class Exploding(OneStreamTracker):
+    """Its last row finds a box that no crop can be cut around, in the first two frames."""
+
+    frames = 0
+
+    def postprocess(
+        self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
+    ) -> tuple[OneStreamState, Prediction]:
+        state, prediction = super().postprocess(state, region, output, policy)
+        self.frames += 1
+        boxes = state.boxes_xywh.clone()
+        if self.frames <= 2:
+            boxes[-1] = torch.tensor([-3e3, -4e3, 1e6, 1e6]) if self.frames == 1 else torch.tensor([5.0, 5.0, 0.0, 9.0])
+        return replace(state, boxes_xywh=boxes), replace(prediction, boxes_xywh=boxes)
+
+
+def test_a_box_beyond_all_bounds_does_not_end_the_training() -> None:
+    track = tracker()
+    plain = roll_out(track, CLIPS, last)
+    track.__class__ = Exploding
+    rollout = roll_out(track, CLIPS, last)
+    # Wherever it says that the target is, it looks round the start until it finds a box again.
+    middle = torch.from_numpy(CLIPS[1].search_boxes[0, :2] + CLIPS[1].search_boxes[0, 2:] / 2)
+    for region in rollout.regions:
+        torch.testing.assert_close(region.centres[1], middle)
+    assert rollout.overlaps()[1, :2, 1].max() < 1e-6
+    torch.testing.assert_close(rollout.boxes_xywh[:, :, 0], plain.boxes_xywh[:, :, 0], rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(rollout.boxes_xywh[0], plain.boxes_xywh[0], rtol=1e-4, atol=1e-2)
 
 
 def test_search_regions_name_the_row_that_they_belong_to() -> None:
