@@ -73,7 +73,7 @@ SLOW = "TRAIN.LR=0.00005"
 KINDS = {
     "shipped": Kind("ostrack", "", (), (), "synthetic"),
     "ostrack_corner": Kind("ostrack", "synthetic_demo", (CORNER, LASHER, SLOW), EASY, "lasher", start_settings=QUICK),
-    "gdstrack": Kind("translate_track", "synthetic_stage1", (LASHER,), EASY, "lasher", start_settings=QUICK),
+    "gdstrack": Kind("translate_track", "synthetic_stage1", (LASHER, SLOW), EASY, "lasher", start_settings=QUICK),
     "siamrpnpp": Kind("slt_siamrpnpp", "synthetic_small", (LASHER,), EASY, "lasher", "siamrpnpp", QUICK),
     "siamattn": Kind("slt_siamattn", "synthetic_small", (LASHER,), EASY, "lasher", "siamattn", QUICK),
 }
