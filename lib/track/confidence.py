@@ -37,6 +37,11 @@ KEPT = 0.98
 """Of the largest motion of the past, per frame: a track that once jumped may be on a look-alike ever since."""
 COLOURS = (12, 4, 4)
 """Bins of hue, saturation and value in a histogram of colours."""
+_GRID = (np.arange(32) + 0.5) / 32
+_OFF = (2 * _GRID - 1) ** 2
+_CENTRAL = (1 - _OFF[:, None] - _OFF).clip(0).ravel()
+_CENTRAL /= _CENTRAL.sum()
+"""Weight of each of 32 x 32 places in a box, less and less away from the middle; their sum is 1."""
 
 
 @dataclass
@@ -123,18 +128,14 @@ def histogram_of_colours(picture: Image, box_xywh: NDArray[np.float64]) -> NDArr
     Returns:
         [192] float64, of sum 1: `COLOURS`, the last index runs fastest.
     """
-    at = (np.arange(32) + 0.5) / 32
-    columns, rows = (
-        np.nan_to_num(start + side * (1.2 * at - 0.1)).clip(0, limit - 1).astype(np.int64)
-        for start, side, limit in zip(box_xywh[:2], box_xywh[2:], picture.shape[1::-1], strict=True)
-    )
-    hsv = cv2.cvtColor(picture[rows[:, None], columns], cv2.COLOR_RGB2HSV).astype(np.int64)
+    x, y, w, h = np.where(np.isfinite(box_xywh), box_xywh, 0.0)
+    height, width = picture.shape[:2]
+    columns = (x + w * (1.2 * _GRID - 0.1)).clip(0, width - 1).astype(np.int64)
+    rows = (y + h * (1.2 * _GRID - 0.1)).clip(0, height - 1).astype(np.int64)
+    hsv = cv2.cvtColor(picture[rows[:, None], columns], cv2.COLOR_RGB2HSV).reshape(-1, 3).astype(np.int64)
     hues, saturations, values = COLOURS
-    bins = hsv[..., 0] * hues // 180, hsv[..., 1] * saturations // 256, hsv[..., 2] * values // 256
-    off = (2 * at - 1) ** 2
-    weights = (1 - off[:, None] - off).clip(0)
-    index = np.ravel_multi_index(bins, COLOURS).ravel()
-    return np.bincount(index, weights.ravel(), hues * saturations * values) / weights.sum()
+    index = (hsv[:, 0] * hues // 180 * saturations + hsv[:, 1] * saturations // 256) * values
+    return np.bincount(index + hsv[:, 2] * values // 256, _CENTRAL, hues * saturations * values).astype(np.float64)
 
 
 def _histograms(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:

@@ -198,8 +198,9 @@ def test_killed_run_is_taken_up_and_ends_the_same(tmp_path: Path) -> None:
 def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
     job = Job("synthetic", tmp_path / "one", 3, config=WorldConfig(64, 64, 3))
     write_benchmark(job)
+    before = set(active_children())
     write_benchmark(Job("synthetic", tmp_path / "two", 3, config=WorldConfig(64, 64, 3)), workers=2)
-    assert not active_children()  # a process that is left behind may keep a caller that was forked from its end
+    assert set(active_children()) <= before  # one that is left behind may keep a caller that was forked from its end
     names = _files(tmp_path / "one")
     assert names == _files(tmp_path / "two")
     assert not filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", names, shallow=False)[1]
