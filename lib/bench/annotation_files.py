@@ -75,7 +75,7 @@ def read_cvat(file: Path) -> Targets:
             given = {int(s.get("frame", "")): None if s.get("outside") == "1" else _cvat_box(s) for s in shapes}
             targets[f"{track.get('label')}_{track.get('id')}"] = dict(_between(given))
         for image in root.iter("image"):
-            picture = str(image.get("name")).rpartition("/")[2]
+            picture = _last(image.get("name"))
             for shape in image:
                 if "label" in shape.attrib and shape.tag in ("box", "polygon"):
                     _add(targets, str(shape.get("label")), picture, _cvat_box(shape), f"{file}, {picture}")

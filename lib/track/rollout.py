@@ -9,9 +9,12 @@ from typing import Generic
 import torch
 from torch import Tensor
 
-from lib.data import CropError, Frame, FrameSet, iou_xywh
+from lib.data import Frame, FrameSet, TooLargeBoxError, TooSmallBoxError, iou_xywh
 from lib.track.state import S, update_rows
 from lib.track.tracker import Policy, R, StagedTracker, T, checked_boxes
+
+UNUSABLE = (TooSmallBoxError, TooLargeBoxError)
+"""Boxes that a clip goes on after; NaN is a fault of the network and ends the training."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +126,12 @@ def _crop_search(tracker: StagedTracker[S, T, R], state: S, before: S, frames: S
     """Search regions; rows whose box is unusable have the state before, from which they were cropped last."""
     try:
         return state, tracker.crop_search(state, frames)
-    except CropError:
+    except UNUSABLE:
         lost = torch.zeros(len(frames), dtype=torch.bool)
         for row, frame in enumerate(frames):
             try:
                 tracker.crop_search(state.select([row]), [frame])
-            except CropError:
+            except UNUSABLE:
                 lost[row] = True
         state = update_rows(state, lost, lambda _, rows: before.select(rows))
         return state, tracker.crop_search(state, frames)

@@ -197,7 +197,9 @@ def frame_positions(table: BoxTable, names: Sequence[str], numbered: bool, where
             known = {first + i: i for i in range(count)}
             if first and max(given) < count:
                 problem = f"frames are numbered {min(given)} to {max(given)} of {count}, counted from 0 or from 1"
-                raise AnnotationError(f"{where}: {problem}; a row for frame 0 or {count}, also without a box, tells")
+                raise AnnotationError(
+                    f"{where}: {problem}; a row for frame 0 or {count}, even without a box, settles it"
+                )
         keys: Sequence[int | str] = given
     else:
         known = {name.rpartition(".")[0]: i for i, name in enumerate(names)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data import CROP_STYLES, Frame, FrameSet, Modality
+from lib.data import CROP_STYLES, CropError, Frame, FrameSet, Modality
 from lib.deploy import prepare_for_rollout
 from lib.methods import load_experiment
 from lib.track import (
@@ -108,9 +108,10 @@ def test_what_the_exploring_tracker_saw_is_kept_and_nothing_of_it_is_differentia
 
 
 class Exploding(OneStreamTracker):
-    """Its last row finds a box that no crop can be cut around, in the first two frames."""
+    """Its last row finds boxes that no crop can be cut around, in the first two frames."""
 
     frames = 0
+    found = ([-3e3, -4e3, 1e6, 1e6], [5.0, 5.0, 0.0, 9.0])
 
     def postprocess(
         self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
@@ -119,7 +120,7 @@ class Exploding(OneStreamTracker):
         self.frames += 1
         boxes = state.boxes_xywh.clone()
         if self.frames <= 2:
-            boxes[-1] = torch.tensor([-3e3, -4e3, 1e6, 1e6]) if self.frames == 1 else torch.tensor([5.0, 5.0, 0.0, 9.0])
+            boxes[-1] = torch.tensor(self.found[self.frames - 1])
         return replace(state, boxes_xywh=boxes), replace(prediction, boxes_xywh=boxes)
 
 
@@ -135,6 +136,13 @@ def test_a_box_beyond_all_bounds_does_not_end_the_training() -> None:
     assert rollout.overlaps()[1, :2, 1].max() < 1e-6
     torch.testing.assert_close(rollout.boxes_xywh[:, :, 0], plain.boxes_xywh[:, :, 0], rtol=1e-4, atol=1e-2)
     torch.testing.assert_close(rollout.boxes_xywh[0], plain.boxes_xywh[0], rtol=1e-4, atol=1e-2)
+
+
+def test_nan_in_a_roll_out_ends_the_training() -> None:
+    track = tracker()
+    track.__class__ = type("FindsNothing", (Exploding,), {"found": ([np.nan] * 4,) * 2})
+    with pytest.raises(CropError, match="not a finite number"):
+        roll_out(track, CLIPS, last)
 
 
 def test_search_regions_name_the_row_that_they_belong_to() -> None:
