@@ -6,10 +6,12 @@ workers decode for the same batch and no more than `workers * prefetch` clips wa
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.util import get_temp_dir
@@ -247,6 +249,8 @@ class BatchLoader(Generic[B]):
         if workers:
             require_open_files(workers)
             get_temp_dir()  # one folder for this process and its workers: it is cleared even if they are killed
+            atexit.unregister(_ignore_deaths)
+            atexit.register(_ignore_deaths)
         with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
             warnings.filterwarnings("ignore", message="This DataLoader will create")
             self._loader: DataLoader[_Loaded] = DataLoader(
@@ -368,6 +372,13 @@ def _positions(samples_per_epoch: int, batch_size: int, rank: int, world_size: i
             f"SAMPLE_PER_EPOCH {samples_per_epoch} is less than one batch of {world_size} x {batch_size} samples"
         )
     return _Positions(batch_size, batches, rank, world_size)
+
+
+def _ignore_deaths() -> None:
+    """At exit: for a worker that was killed PyTorch's handler raises in the midst of whatever is being cleared."""
+    while signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL:
+        with suppress(RuntimeError):  # the handler's, for a death that is to be told before it is replaced
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _start_worker(max_share: float, worker: int) -> None:

@@ -192,21 +192,37 @@ def with_extras(source, **extras):
 
 
 KILLED = """
-import multiprocessing
+import multiprocessing, os, signal, sys, threading, time
 from lib.data import build_loader
 from tests.unit.data.tiny import sampler
+
+def kill(seconds):
+    time.sleep(seconds)
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+
 batches = build_loader(sampler(), 12, 2, workers=2).epoch(1)
 next(batches), next(batches)
-for worker in multiprocessing.active_children():
-    worker.kill()
+workers = multiprocessing.active_children()
+if sys.argv[1] == "while waited for at exit":
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGSTOP)
+    threading.Thread(target=kill, args=(0.5,), daemon=True).start()
+else:
+    try:
+        kill(0)
+        time.sleep(0.2)
+    except RuntimeError:
+        pass
 """
 
 
-def test_killed_workers_leave_no_temporary_folders(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED], env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": "."}, check=False
-    )
+@pytest.mark.parametrize("when", ["before the exit", "while waited for at exit"])
+def test_killed_workers_leave_no_temporary_folders(when, tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": "."}
+    done = subprocess.run([sys.executable, "-c", KILLED, when], env=environment, capture_output=True, check=False)
     assert done.returncode == 0
+    assert b"Exception ignored" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
