@@ -121,8 +121,9 @@ def test_averaged_parts_have_the_gradient_of_the_whole_and_summed_parts_twice_th
     assert whole.keys() == averaged.keys()
     assert len(whole) > 10
     for name, gradient in whole.items():
-        torch.testing.assert_close(averaged[name], gradient, rtol=1e-3, atol=1e-6)
-        torch.testing.assert_close(summed[name], 2 * gradient, rtol=1e-3, atol=2e-6)
+        # As a whole: a unit whose input is zero but for rounding may be on in one batch and off in another.
+        assert (averaged[name] - gradient).norm() <= 1e-3 * gradient.norm()
+        assert (summed[name] - 2 * gradient).norm() <= 1e-3 * 2 * gradient.norm()
 
 
 def maps(best: list[int]) -> Candidates:
