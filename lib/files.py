@@ -121,4 +121,5 @@ def yaml_rows(path: Path) -> dict[str, Any]:
             return {key: fixed(inner) for key, inner in value.items()}
         return tuple(map(fixed, value)) if isinstance(value, list) else value
 
-    return {name: fixed(row) for name, row in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as quick, where PyYAML has it
+    return {name: fixed(row) for name, row in yaml.load(path.read_text(encoding="utf-8"), loader).items()}
