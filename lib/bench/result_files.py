@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lib.data import AnnotationError, Boxes, decode_text, number_rows, to_number
+from lib.data import AnnotationError, Boxes, corners_to_xywh, decode_text, number_rows, to_number, xywh_to_corners
 from lib.files import write_text, yaml_rows
 from lib.registry import suggest
 
@@ -206,34 +206,6 @@ def read_column(path: Path | str) -> Floats:
         FileNotFoundError, ResultFileError: As of `read_rows`.
     """
     return read_rows(path)[:, 0]
-
-
-def corners_to_xywh(corners: Floats) -> Boxes:
-    """Upright boxes around corners.
-
-    Args:
-        corners: [N, 8] four corners x, y, x, y, ...
-
-    Returns:
-        [N, 4] boxes x, y, w, h.
-    """
-    x, y = corners[:, 0::2], corners[:, 1::2]
-    low = np.stack([x.min(axis=1), y.min(axis=1)], axis=1)
-    high = np.stack([x.max(axis=1), y.max(axis=1)], axis=1)
-    return np.concatenate([low, high - low], axis=1)
-
-
-def xywh_to_corners(boxes_xywh: Boxes) -> Floats:
-    """Corners of boxes.
-
-    Args:
-        boxes_xywh: [N, 4] boxes x, y, w, h.
-
-    Returns:
-        [N, 8] corners x, y, x, y, ..., clockwise from the upper left.
-    """
-    x, y, w, h = boxes_xywh.T
-    return np.stack([x, y, x + w, y, x + w, y + h, x, y + h], axis=1)
 
 
 def trajectory_file(folder: Path, run: str) -> Path | None:

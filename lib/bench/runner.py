@@ -19,9 +19,9 @@ import torch
 
 from lib.bench.metrics import polygon_overlap
 from lib.bench.queue import WorkQueue
-from lib.bench.result_files import FAILED, INITIALISED, SKIPPED, TRACKED, Floats, xywh_to_corners
+from lib.bench.result_files import FAILED, INITIALISED, SKIPPED, TRACKED, Floats
 from lib.bench.results import Result
-from lib.data import Boxes, Frame, JpegDecoder, Video, use_jpeg_decoder
+from lib.data import Boxes, Frame, JpegDecoder, Video, use_jpeg_decoder, xywh_to_corners
 from lib.track import State, Tracker, TrackingError, check_box, check_prediction
 
 LOOKAHEAD = 4

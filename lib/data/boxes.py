@@ -57,6 +57,33 @@ def opposite_corners_to_xywh(corners: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([low, np.abs(corners[:, 2:] - corners[:, :2])], axis=1)
 
 
+def corners_to_xywh(corners: NDArray[Any]) -> NDArray[Any]:
+    """Upright boxes around polygons.
+
+    Args:
+        corners: [N, 2 K] x, y of each of K corners.
+
+    Returns:
+        [N, 4] x, y, w, h.
+    """
+    points = corners.reshape(len(corners), -1, 2)
+    low = points.min(axis=1)
+    return np.concatenate([low, points.max(axis=1) - low], axis=1)
+
+
+def xywh_to_corners(boxes_xywh: NDArray[Any]) -> NDArray[Any]:
+    """Corners of boxes.
+
+    Args:
+        boxes_xywh: [N, 4] x, y, w, h.
+
+    Returns:
+        [N, 8] x, y of four corners, clockwise from the upper left.
+    """
+    x, y, w, h = boxes_xywh.T
+    return np.stack([x, y, x + w, y, x + w, y + h, x, y + h], axis=1)
+
+
 def iou_xywh(a: ArrayT, b: ArrayT) -> ArrayT:
     """Intersection over union, row by row.
 

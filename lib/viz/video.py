@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data import Box, Boxes, Image, Video, iou_xywh
+from lib.data import Box, Boxes, Image, Video, corners_to_xywh, iou_xywh
 from lib.files import naming
 from lib.viz.draw import TRUTH, BoxMark, colour, draw_frame
 
@@ -58,8 +58,7 @@ def video_tracks(video: Video, boxes: Mapping[str, Boxes], colours: Mapping[str,
         rows = np.full((frames, 4), np.nan)
         given = given[:frames]
         if given.shape[1] == 8:
-            corners = given.reshape(-1, 4, 2)
-            given = np.concatenate([corners.min(axis=1), np.ptp(corners, axis=1)], axis=1)
+            given = corners_to_xywh(given)
         rows[: len(given)] = given
         overlap = np.where(known, iou_xywh(rows, video.boxes_xywh), np.nan)
         tracks.append(Track(name, (colours or {}).get(name, colour(i)), rows, overlap))

@@ -18,8 +18,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lib.bench.result_files import INITIALISED, TRACKED, Marks, corners_to_xywh
-from lib.data import Boxes, Mask
+from lib.bench.result_files import INITIALISED, TRACKED, Marks
+from lib.data import Boxes, Mask, corners_to_xywh
 from lib.registry import Registry, listed, suggest
 
 Floats = NDArray[np.float64]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.bench.metrics.curves import Array, Floats
+from lib.data import xywh_to_corners
 
 LEAST_RATIO = 1e-10
 """Ratio of the areas of two regions below which they do not overlap."""
@@ -32,8 +33,7 @@ def _corners(region: Array) -> Single:
     """[K, 2] corners of a row of 4 or 2 K numbers."""
     row = np.asarray(region, dtype=np.float32)
     if len(row) == 4:
-        x, y, w, h = row
-        row = np.array([x, y, x + w, y, x + w, y + h, x, y + h], dtype=np.float32)
+        row = xywh_to_corners(row[None])[0]
     return row.reshape(-1, 2)
 
 

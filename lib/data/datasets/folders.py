@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.catalogue import CATALOGUE
+from lib.data.boxes import corners_to_xywh
 from lib.data.datasets.base import (
     Annotation,
     StoredDataset,
@@ -369,9 +370,7 @@ def upright_box(line: str, where: str) -> Boxes:
         return parse_boxes(line, where)[0]
     if columns < 6 or columns % 2:
         raise AnnotationError(f"{where}: expected a box, a polygon or a mask, found {line[:80]!r}")
-    corners = parse_boxes(line, where, columns).reshape(-1, 2)
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    return np.concatenate([low, high - low])
+    return corners_to_xywh(parse_boxes(line, where, columns))[0]
 
 
 class Tc128Dataset(FolderDataset):
