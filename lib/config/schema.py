@@ -163,6 +163,16 @@ class Model(Section):
 
 
 @dataclass(frozen=True)
+class OwnHeadsModel(Model):
+    """MODEL of a method whose heads belong to it, so that HEAD cannot be chosen."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        method = type(self).__name__.removesuffix("Model")
+        require(self.head == Model.head, f"HEAD is not {method}'s to choose: its heads belong to it; leave HEAD out")
+
+
+@dataclass(frozen=True)
 class Schedule(Section):
     """Learning rate over the epochs; see `lib.train.schedule.lr_factor`.
 

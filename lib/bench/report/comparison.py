@@ -4,28 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from lib.bench.metrics.metric import MetricError, Scores
 from lib.bench.metrics.reliability import Reliability
-from lib.data import Boxes
+from lib.data import Boxes, Video
 
 FEWEST = 6
 """With fewer sequences Wilcoxon's two-sided p cannot fall below 0.05 (its minimum is 2 / 2^n)."""
 RESAMPLES = 10_000
 """Of the bootstrap."""
-
-
-class Tagged(Protocol):
-    """A sequence with attributes."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def attributes(self) -> frozenset[str]: ...
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ def on_common_sequences(runs: Sequence[TrackerRun]) -> list[TrackerRun]:
     return [replace(run, scores=run.scores.subset(order)) for run in runs]
 
 
-def by_attribute(sequences: Iterable[Tagged], scored: Iterable[str]) -> dict[str, list[str]]:
+def by_attribute(sequences: Iterable[Video], scored: Iterable[str]) -> dict[str, list[str]]:
     """Attribute -> names of its sequences, sorted by attribute; sequences that are not `scored` are left out."""
     known = set(scored)
     found: dict[str, list[str]] = {}

@@ -13,7 +13,7 @@ from lib.ranges import Choice, Count, NotNegative, Range, Rate
 
 
 @dataclass(frozen=True)
-class GDSTrackModel(schema.Model):
+class GDSTrackModel(schema.OwnHeadsModel):
     """Parts of GDSTrack.
 
     Attributes:
@@ -25,11 +25,6 @@ class GDSTrackModel(schema.Model):
     backbone: Part = Part("vit_base_patch16")
     stage: Annotated[str, Choice(("stage1", "stage2"))] = "stage2"
     fusion: FusionOptions = FusionOptions()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.head != schema.Model.head:
-            raise ValueError("HEAD is not GDSTrack's to choose: its corner heads belong to it; leave HEAD out")
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def check_sides(template: int, search: int, section: str) -> None:
 
 
 @dataclass(frozen=True)
-class SiamRPNModel(schema.Model):
+class SiamRPNModel(schema.OwnHeadsModel):
     """Parts of SiamRPN++.
 
     Attributes:
@@ -75,7 +75,6 @@ class SiamRPNModel(schema.Model):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.head == schema.Model.head, "HEAD is not SiamRPN++'s to choose: leave it out")
         require(bool(self.anchors), "ANCHOR_RATIOS and ANCHOR_SCALES need one value each at least")
         require(
             min(min(shape) for shape in self.anchors) > 0, f"ANCHOR_RATIOS give an anchor of no size: {self.anchors}"

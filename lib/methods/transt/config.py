@@ -9,7 +9,7 @@ from lib.ranges import Count, NotNegative, Rate, Share
 
 
 @dataclass(frozen=True)
-class TransTModel(schema.Model):
+class TransTModel(schema.OwnHeadsModel):
     """Parts of TransT.
 
     Attributes:
@@ -23,11 +23,6 @@ class TransTModel(schema.Model):
     dim_feedforward: Count = 2048
     featurefusion_layers: Count = 4
     dropout: Rate = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.head != schema.Model.head:
-            raise ValueError("HEAD is not TransT's to choose: its heads belong to it; leave HEAD out")
 
 
 @dataclass(frozen=True)

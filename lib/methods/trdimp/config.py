@@ -10,7 +10,7 @@ from lib.track import BoxRules, FirstFrameAugment, LocalisationRules, MemoryRule
 
 
 @dataclass(frozen=True)
-class TrDiMPModel(schema.Model):
+class TrDiMPModel(schema.OwnHeadsModel):
     """Parts of TrDiMP.
 
     Attributes:
@@ -26,13 +26,6 @@ class TrDiMPModel(schema.Model):
     key_dim: Count = 128
     box_dim: Count = 256
     iterations: Count = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.head != schema.Model.head:
-            raise ValueError(
-                "HEAD is not TrDiMP's to choose: its filter and box regressor belong to it; leave HEAD out"
-            )
 
 
 @dataclass(frozen=True)

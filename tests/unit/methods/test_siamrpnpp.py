@@ -216,7 +216,7 @@ def test_files_begin_the_backbone_or_the_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("MODEL.HEAD={TYPE: CORNER}", "leave it out"),
+        ("MODEL.HEAD={TYPE: CORNER}", "leave HEAD out"),
         ("TEST.SEARCH_SIZE=78", "search region .78. must have at least 63 and 79 pixels"),
         ("DATA.TEMPLATE.SIZE=47", "TEMPLATE.SIZE and SEARCH.SIZE: template .47."),
         ("TEST.SIZE_LR=1.5", "SIZE_LR must lie in 0..1"),
