@@ -52,17 +52,8 @@ RUN = re.compile(
     r"^(run|rep|repeat|trial|seed)?[_-]?(\d{1,2}|0\d\d)$|[_-](run|rep|repeat|trial|seed)[_-]?\d+$|_0\d\d$", re.I
 )
 COMMON_WORDS = {
-    "results",
-    "result",
-    "trackingresults",
-    "rawresults",
-    "test",
-    "float",
-    "time",
-    "times",
-    "score",
-    "scores",
-}
+    "results", "result", "trackingresults", "rawresults", "test", "float", "time", "times", "score", "scores",
+}  # fmt: skip
 NESTED = 3
 """Archives within archives are opened to this depth."""
 

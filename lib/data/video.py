@@ -26,20 +26,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_FPS = 25.0
 VIDEO_SUFFIXES = (
-    ".mp4",
-    ".mov",
-    ".m4v",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".mpg",
-    ".mpeg",
-    ".wmv",
-    ".3gp",
-    ".flv",
-    ".ts",
-    ".gif",
-)
+    ".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv", ".ts", ".gif",
+)  # fmt: skip
 JPEG_QUALITY = 95
 
 

@@ -6,9 +6,11 @@ import base64
 import json
 import logging
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +145,7 @@ def duration(seconds: float) -> str:
     Args:
         seconds: The duration; rounded, negative values count as zero.
     """
-    whole = max(0, round(seconds))
-    days, rest = divmod(whole, 86400)
-    hours, rest = divmod(rest, 3600)
-    clock = f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
-    return f"{days} d {clock}" if days else clock
+    return re.sub(r" days?,", " d", str(timedelta(seconds=max(0, round(seconds)))))
 
 
 @dataclass(frozen=True)

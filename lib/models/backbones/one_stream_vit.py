@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.blocks import Block, linear_std
+from lib.models.layers.blocks import Block, linear_std, trunc_normal_linears
 from lib.models.layers.candidate_elimination import center_rows, drop_candidates, put_back
 from lib.models.layers.stem import ConvStem, PatchEmbed
 from lib.ranges import Choice, Count, CountOrNone, Rate, Ratio, Side
@@ -179,11 +179,7 @@ class OneStreamViT(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=0.02)
-        std = linear_std(width, options.from_scratch)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=std)
-                nn.init.zeros_(module.bias)
+        trunc_normal_linears(self, linear_std(width, options.from_scratch))
 
     @property
     def needs_template_mask(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.data import xywh_to_xyxy
 from lib.models.heads.candidates import at_least_float32
 from lib.models.layers.blocks import without_autocast
 from lib.models.layers.fused import Convolution, FuseOptions, Product, folded, with_fused_children
@@ -108,7 +109,7 @@ class IoUNet(nn.Module):
         Returns:
             [N, 2, C], for the fine and the coarse level.
         """
-        boxes = corners(boxes_xywh)[:, None]
+        boxes = xywh_to_xyxy(boxes_xywh)[:, None]
         blocks = (self.conv3_1r(at_least_float32(fine)), self.conv4_1r(at_least_float32(coarse)))
         pooled = [
             precise_roi_pool(x, boxes.to(x.dtype), bins, stride)[:, 0]
@@ -137,7 +138,7 @@ class IoUNet(nn.Module):
         Returns:
             [N, R], unbounded; trained as logarithms of a density.
         """
-        boxes, rows = corners(boxes_xywh), boxes_xywh.shape[:2]
+        boxes, rows = xywh_to_xyxy(boxes_xywh), boxes_xywh.shape[:2]
         hidden = []
         for i, block in enumerate((self.fc3_rt, self.fc4_rt)):
             level = at_least_float32((features.fine, features.coarse)[i])
@@ -152,7 +153,7 @@ class IoUNet(nn.Module):
             fine, coarse: Feature levels [N, C, H, W].
             boxes_xywh: [N, R, 4].
         """
-        boxes = corners(boxes_xywh)
+        boxes = xywh_to_xyxy(boxes_xywh)
         lowest, highest = boxes[..., :2].amin(dim=1) - MARGIN, boxes[..., 2:].amax(dim=1) + MARGIN
         levels, origins, reach = [], [], []
         for level, stride in zip((fine, coarse), STRIDES, strict=True):
@@ -284,8 +285,3 @@ class IoUNet(nn.Module):
         layers = self.box_layers(exact)
         twin.box_layers = lambda options=None: layers  # type: ignore[method-assign]
         return twin
-
-
-def corners(boxes_xywh: Tensor) -> Tensor:
-    """[..., 4] x, y, w, h -> x1, y1, x2, y2."""
-    return torch.cat([boxes_xywh[..., :2], boxes_xywh[..., :2] + boxes_xywh[..., 2:]], dim=-1)
