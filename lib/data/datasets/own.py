@@ -55,6 +55,7 @@ class Place:
         truth: Key of its box file; None if there is none.
         video: It is a video, whose frames are to be unpacked.
         others: Files next to its pictures that may have boxes.
+        unread: Keys of further box files, which are not read.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Place:
     truth: str | None
     video: bool = False
     others: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class OwnDataset(LasotDataset):
@@ -96,6 +98,10 @@ class OwnDataset(LasotDataset):
             if len(lacking) == len(places):
                 raise FileNotFoundError(f"{root.describe('')}: {text}")
             log.warning("%s: left out: %s", root.describe(""), text)
+        twice = [f"{place.truth}, not {listed(place.unread)}" for place in places if place.unread]
+        if twice:
+            text = f"{len(twice)} of {len(places)} sequences have several box files, of which one is read"
+            log.warning("%s: %s: %s", root.describe(""), text, "; ".join(twice[:10]))
         ends = Counter(place.name for place in places)
         self._places = {
             place.name if ends[place.name] == 1 else place.folder.replace("/", "_"): place
@@ -189,15 +195,17 @@ def _search(store: Store, folder: str, above: Sequence[str] = (), depth: int = D
     below = next((name for name in names if name.lower() in PICTURES), None)
     if picture_names(names) or below:
         own = _stem(folder or store.describe(""))
-        truth = _find(names, TRUTH, own, start) or _find(above, BESIDE, own, up)
+        found = [*_box_files(names, TRUTH, own, start), *_box_files(above, BESIDE, own, up)]
         others = tuple(f"{start}{name}" for name in names if name.lower().endswith(OTHERS))
-        yield Place(own, folder, folder if picture_names(names) else f"{start}{below}", truth, others=others)
+        pictures = folder if picture_names(names) else f"{start}{below}"
+        yield Place(own, folder, pictures, next(iter(found), None), False, others, tuple(found[1:]))
         return
     videos = [n for n in names if n.lower().endswith(VIDEO_SUFFIXES) and not _is_folder(store, f"{start}{n}")]
     for name in natural_order(videos):
-        truth = _find(names, TRUTH if len(videos) == 1 else BESIDE, _stem(name), start)
+        found = _box_files(names, TRUTH if len(videos) == 1 else BESIDE, _stem(name), start)
         others = tuple(f"{start}{name}" for name in names if name.lower().endswith(OTHERS))
-        yield Place(_stem(name), f"{start}{name}", f"{start}.frames/{name}", truth, True, others)
+        pictures = f"{start}.frames/{name}"
+        yield Place(_stem(name), f"{start}{name}", pictures, next(iter(found), None), True, others, tuple(found[1:]))
     for name in natural_order(set(folder_names(names)) - set(videos)) if depth else ():
         yield from _search(store, f"{start}{name}", names, depth - 1)
 
@@ -210,11 +218,10 @@ def _is_folder(store: Store, key: str) -> bool:
         return False
 
 
-def _find(names: Sequence[str], patterns: Sequence[str], own: str, start: str) -> str | None:
-    """The key of the first name that a pattern gives, in any case."""
-    there = {name.lower(): name for name in names}
-    found = (there.get(f"{pattern.format(own)}{ending}".lower()) for pattern in patterns for ending in ENDINGS)
-    return next((f"{start}{name}" for name in found if name), None)
+def _box_files(names: Sequence[str], patterns: Sequence[str], own: str, start: str) -> list[str]:
+    """Keys of the names that patterns give, in any case, in the order of the patterns."""
+    wanted = [f"{pattern.format(own)}{ending}".lower() for pattern in patterns for ending in ENDINGS]
+    return [f"{start}{name}" for want in dict.fromkeys(wanted) for name in names if name.lower() == want]
 
 
 def folder_row(name: str) -> DatasetSpec:

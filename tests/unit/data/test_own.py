@@ -305,6 +305,28 @@ def test_sequences_without_boxes_are_named(tmp_path: Path, caplog: pytest.LogCap
         opened(tmp_path / "gone")
 
 
+@pytest.mark.parametrize(
+    ("media", "first", "second"),
+    [
+        ("a.avi", "a.txt", "a.csv"),
+        ("a.avi", "groundtruth.txt", "a.txt"),
+        ("a/img", "a/groundtruth.txt", "a/groundtruth.csv"),
+        ("a/img", "a/a.txt", "a.txt"),
+        ("a/img", "a/gt.csv", "a/init.txt"),
+    ],
+)
+def test_a_second_box_file_is_named(
+    tmp_path: Path, media: str, first: str, second: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (write_video if media.endswith("avi") else write_frames)(tmp_path / media)
+    (tmp_path / second).write_text(text(BOXES + 1))
+    (tmp_path / first).write_text(text(BOXES))
+    with caplog.at_level(logging.WARNING):
+        dataset = opened(tmp_path)
+    np.testing.assert_array_equal(dataset.by_name("a").boxes_xywh, BOXES)
+    assert f"1 of 1 sequences have several box files, of which one is read: {first}, not {second}" in caplog.text
+
+
 @pytest.mark.parametrize("find", [lambda name: build_dataset(name, load_paths()), lambda name: choose_parts([name])])
 def test_a_folder_in_place_of_a_name_is_recognised(tmp_path: Path, find: Callable[[str], object]) -> None:
     with pytest.raises(UnknownNameError, match="; for a folder of your own write FOLDER:/"):
