@@ -11,6 +11,7 @@ Exit code: 0 ready (fewer sequences than published are only a warning), 1 a sequ
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -68,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
     from lib.bench import TrackerSpec
     from lib.bench.vot import (
         anchor_problems,
+        find_sequences,
         link_results,
         link_sequences,
         open_workspace,
@@ -82,8 +84,9 @@ def run(options: argparse.Namespace) -> int:
     spec = TrackerSpec.from_options(options, plugins=[os.path.abspath(p) for p in options.plugins])
     place = open_workspace(options.workspace, options.benchmark)
     name = options.name or options.reference or spec.experiment.name
-    listed = link_sequences(place, options.sequences, paths)
+    find_sequences(place, options.sequences, paths)
     aside = write_tracker(place, name, spec, paths, options.timeout, options.region)
+    listed = link_sequences(place, options.sequences, paths)
     print(f"{listed.path}: {len(listed.names)} sequences, {listed.sequence_files} `sequence` files written")
     print(f"{place.folder / 'trackers.ini'}: tracker {name}")
     if aside:
@@ -97,9 +100,11 @@ def run(options: argparse.Namespace) -> int:
         print(f"warning: {lack}", file=sys.stderr)
     if missing := toolkit_problem():
         print(f"warning: {missing}", file=sys.stderr)
-    vot_command = "vot" if shutil.which("vot") else str(Path(sys.executable).with_name("vot"))
+    vot_command = "vot" if shutil.which("vot") else shlex.quote(str(Path(sys.executable).with_name("vot")))
     steps = ("analysis",) if options.native_results else ("evaluate", "analysis")
-    print(f"next: cd {place.folder} && " + " && ".join(f"{vot_command} {step} {name}" for step in steps))
+    print(
+        f"next: cd {shlex.quote(str(place.folder))} && " + " && ".join(f"{vot_command} {step} {name}" for step in steps)
+    )
     return int(bool(problems))
 
 

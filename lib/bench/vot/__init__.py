@@ -13,6 +13,7 @@ from lib.bench.vot.workspace import (
     VotWorkspace,
     WorkspaceError,
     anchor_problems,
+    find_sequences,
     link_results,
     link_sequences,
     open_workspace,

@@ -67,19 +67,36 @@ class VotWorkspace:
         """Folder of the sequences, or link to it."""
         return self.folder / "sequences"
 
+    def make(self) -> None:
+        """Copy the repository's own workspace unless there is one; a supervised one gets its title and run lengths."""
+        if (self.folder / CONFIG).is_file():
+            return
+        template = repository_root() / TEMPLATES[self.benchmark.name]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for file in (*template.glob("*.yaml"), template / ".gitignore"):
+            shutil.copyfile(file, self.folder / file.name)
+        if self.benchmark.name in SUPERVISED:
+            path = self.folder / str(_yaml(self.folder / CONFIG)["stack"])
+            stack = _yaml(path) | {"title": self.benchmark.title}
+            for analysis in stack["experiments"]["baseline"]["analyses"]:
+                if "low" in analysis:
+                    analysis["low"], analysis["high"] = INTERVALS[self.benchmark.tag]
+            write_text(path, yaml.safe_dump(stack, sort_keys=False))
+
 
 def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
-    """Open a workspace, or make one.
+    """Read a workspace, or prepare one, which `VotWorkspace.make` writes.
 
     Args:
         folder: The workspace.
-        benchmark: Name in `TEMPLATES`: a folder without `config.yaml` becomes a copy of the repository's own.
+        benchmark: Name in `TEMPLATES`: a folder without `config.yaml` is to become a copy of the repository's own.
 
     Raises:
         WorkspaceError: The folder is not a workspace that can be used, or one of another benchmark.
         UnknownNameError: There is no such benchmark.
     """
-    folder = Path(os.path.abspath(folder))
+    folder = place = Path(os.path.abspath(folder))
+    _check_letters(str(folder))
     if not (folder / CONFIG).is_file():
         if benchmark is None:
             raise WorkspaceError(
@@ -89,12 +106,12 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
         name = get_benchmark(benchmark).name
         if name not in TEMPLATES:
             raise WorkspaceError(f"no workspace for {name!r}; there are some for {', '.join(TEMPLATES)}")
-        _copy_template(get_benchmark(benchmark), folder)
-    stack = _yaml(folder / CONFIG).get("stack")
-    path = folder / str(stack)
+        place = repository_root() / TEMPLATES[name]
+    stack = _yaml(place / CONFIG).get("stack")
+    path = place / str(stack)
     if not path.is_file():
         raise WorkspaceError(
-            f"{folder / CONFIG}: stack {stack!r} is no file of the workspace; name one without a `dataset` entry, "
+            f"{place / CONFIG}: stack {stack!r} is no file of the workspace; name one without a `dataset` entry, "
             "since the toolkit's own would download another data set"
         )
     content = _yaml(path)
@@ -104,6 +121,8 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
         kind = experiment.get("type") if isinstance(experiment, dict) else None
         if kind not in EXPERIMENTS:
             continue
+        if benchmark is not None and place != folder:
+            return VotWorkspace(folder, str(name), get_benchmark(benchmark))
         known = {get_benchmark(b).title: get_benchmark(b) for b in EXPERIMENTS[kind]}
         found = content.get("title") if len(known) > 1 else next(iter(known))
         if found not in known:
@@ -112,21 +131,6 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
             raise WorkspaceError(f"{folder} is a workspace of {known[found].name}; give {benchmark} another folder")
         return VotWorkspace(folder, str(name), known[found])
     raise WorkspaceError(f"{path}: no experiment of type {' or '.join(EXPERIMENTS)}")
-
-
-def _copy_template(benchmark: Benchmark, folder: Path) -> None:
-    """Make a workspace of the repository's own; a supervised one gets the benchmark's title and run lengths."""
-    template = repository_root() / TEMPLATES[benchmark.name]
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in (*template.glob("*.yaml"), template / ".gitignore"):
-        shutil.copyfile(file, folder / file.name)
-    if benchmark.name in SUPERVISED:
-        path = folder / str(_yaml(folder / CONFIG)["stack"])
-        stack = _yaml(path) | {"title": benchmark.title}
-        for analysis in stack["experiments"]["baseline"]["analyses"]:
-            if "low" in analysis:
-                analysis["low"], analysis["high"] = INTERVALS[benchmark.tag]
-        write_text(path, yaml.safe_dump(stack, sort_keys=False))
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -140,31 +144,45 @@ def _yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def link_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -> VotList:
-    """Fill `sequences/` with links to the data set, and write `list.txt` and missing `sequence` files.
+def _check_letters(name: str) -> None:
+    """WorkspaceError for letters that TraX, by which the toolkit names pictures to trackers, cannot send."""
+    if not name.isascii():
+        raise WorkspaceError(
+            f"{name}: the toolkit sends trackers names of ASCII letters only; name the folder otherwise"
+        )
 
-    The data set itself is not touched. A `sequences` folder (or link) that the user has made is used as it is.
+
+def find_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -> list[Path] | None:
+    """Find the folders that `link_sequences` links, and change nothing.
 
     Args:
         workspace: The workspace.
         source: Folder with the sequences; None for those in the workspace, else the benchmark's own folder.
         paths: Folders of this machine.
 
+    Returns:
+        A folder for each sequence; None if the workspace has a `sequences` folder (or link) that the user has made.
+
     Raises:
-        WorkspaceError, MissingPathError, FileNotFoundError: There are no sequences that can be used.
+        WorkspaceError, MissingPathError: There are no sequences that can be used.
     """
-    target, mark = workspace.sequences, workspace.sequences / MARK
-    own = target.exists() and not mark.is_file() and any(target.iterdir())
-    if own and source is not None and target.resolve() != source.resolve():
-        raise WorkspaceError(f"{target} is there already and was not made here; remove it, or leave out --sequences")
-    if own:
-        return write_vot_list(target, workspace.benchmark.spec.key)
+    target, mark, origin = workspace.sequences, workspace.sequences / MARK, "--sequences"
+    if target.exists() and not mark.is_file() and any(target.iterdir()):
+        if source is not None and target.resolve() != source.resolve():
+            raise WorkspaceError(
+                f"{target} is there already and was not made here; remove it, or leave out --sequences"
+            )
+        for path in target.glob("*/groundtruth.txt"):
+            _check_letters(path.parent.name)
+        return None
     if source is None and mark.is_file():
-        source = Path(mark.read_text(encoding="utf-8").strip())
-    source = (source or paths.dataset(workspace.benchmark.spec)).resolve()
+        source, origin = Path(mark.read_text(encoding="utf-8").strip()), str(mark)
+    elif source is None:
+        source, origin = paths.dataset(workspace.benchmark.spec), workspace.benchmark.spec.key
+    source = source.resolve()
     if not source.is_dir():
         kind = "is not a folder; unpack it, the toolkit reads no archives" if source.exists() else "is not there"
-        raise WorkspaceError(f"{source} {kind}")
+        raise WorkspaceError(f"{origin}: {source} {kind}")
     source = source / "sequences" if (source / "sequences").is_dir() else source
     found = sorted(path.parent for path in source.glob("*/groundtruth.txt"))
     if (source / LIST).is_file():
@@ -172,11 +190,26 @@ def link_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -
         found = [folder for folder in found if folder.name in wanted]
     if not found:
         raise WorkspaceError(f"{source}: no <seq>/groundtruth.txt of a sequence (in list.txt, where there is one)")
+    for folder in found:
+        _check_letters(folder.name)
+    return found
+
+
+def link_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -> VotList:
+    """Fill `sequences/` with links to the data set, and write `list.txt` and missing `sequence` files.
+
+    The data set itself is not touched. A `sequences` folder (or link) that the user has made is used as it is.
+    Arguments and errors are those of `find_sequences`.
+    """
+    target, found = workspace.sequences, find_sequences(workspace, source, paths)
+    workspace.make()
+    if found is None:
+        return write_vot_list(target, workspace.benchmark.spec.key)
     if target.is_symlink():
         target.unlink()
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    write_text(mark, f"{source}\n")
+    write_text(target / MARK, f"{found[0].parent}\n")
     for sequence in found:
         (target / sequence.name).mkdir()
         for entry in sequence.iterdir():
@@ -237,6 +270,7 @@ def write_tracker(
                 f"--region {region}: {error}; --region {REGIONS[0]} is for trackers of boxes"
             ) from None
     identity = resolved.identity().hash
+    workspace.make()
     file = workspace.folder / TRACKERS
     ini = configparser.ConfigParser(interpolation=None)
     ini.optionxform = str  # type: ignore[assignment, method-assign]

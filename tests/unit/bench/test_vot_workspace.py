@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -49,7 +50,7 @@ def test_the_toolkit_parses_our_stacks(folder: str, tmp_path: Path) -> None:
 
     benchmark = COMMITTED.get(folder, folder)
     if folder not in COMMITTED:
-        open_workspace(tmp_path / folder, benchmark)
+        open_workspace(tmp_path / folder, benchmark).make()
     workspace = open_workspace(repository_root() / folder if folder in COMMITTED else tmp_path / folder)
     assert workspace.benchmark.name == benchmark
     config = (workspace.folder / "config.yaml").read_text()
@@ -131,7 +132,7 @@ def test_regions_are_those_that_the_tracker_gives_and_results_of_others_are_set_
 
 
 def test_a_workspace_of_another_benchmark_is_refused(tmp_path: Path) -> None:
-    open_workspace(tmp_path / "work", "vot2016_supervised")
+    open_workspace(tmp_path / "work", "vot2016_supervised").make()
     assert open_workspace(tmp_path / "work", "vot16").benchmark.name == "vot2016_supervised"
     with pytest.raises(WorkspaceError, match=r"work is a workspace of vot2016_supervised; give vot2019_supervised"):
         open_workspace(tmp_path / "work", "vot2019_supervised")
@@ -196,3 +197,24 @@ def test_the_command_says_what_lacks(
     ):
         assert command.main([*made, *wrong]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_refused_command_makes_no_workspace(
+    tmp_path: Path, paths: Paths, command: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = ["--benchmark", "vot_rgbd22", "--data_dir", str(paths.data_dir), "--save_dir", str(tmp_path)]
+    for work, wrong, said in (
+        ("work", ["--tracker", "static", "--sequences", str(tmp_path / "none")], "--sequences: .*none is not there"),
+        ("work", ["--tracker", "static", "--name", "a b"], "letters, digits, - and _ only"),
+        ("work", ["--tracker", "static", "--region", "mask"], "gives boxes, no mask"),
+        ("work", ["--script", "ostrack", "--config", "nothing"], "no configuration 'nothing'"),
+        ("grün", ["--tracker", "static"], "grün: the toolkit sends trackers names of ASCII letters only"),
+    ):
+        assert command.main([str(tmp_path / work), *made, *wrong]) == 2
+        assert re.search(said, capsys.readouterr().err)
+        assert not (tmp_path / work).exists()
+    assert command.main([str(tmp_path / "my work"), *made, "--tracker", "static"]) == 0
+    assert "next: cd '" in capsys.readouterr().out
+    (paths.data_dir / "vot_rgbd22/list.txt").unlink()
+    (paths.data_dir / "vot_rgbd22/a").rename(paths.data_dir / "vot_rgbd22/ä")
+    assert command.main([str(tmp_path / "my work"), *made, "--tracker", "static"]) == 2
