@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     source = args.source or paths.dataset(args.dataset)
     reports = []
     for plan in plan_build(args.dataset, source, target, args.chunks):
-        report = finished_build(plan.target)
+        report = finished_build(plan)
         if report is None:
             if partial_folder(plan.target).exists():
                 print(f"{plan.target}: going on with an interrupted build")

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -198,21 +199,21 @@ def partial_folder(target: Path) -> Path:
     return target.with_name(target.name + ".partial")
 
 
-def finished_build(target: Path) -> BuildReport | None:
+def finished_build(plan: LmdbPlan) -> BuildReport | None:
     """The report of a finished build.
 
     Args:
-        target: Folder of the environment.
+        plan: The environment.
 
     Returns:
         The report; None if nothing was finished there.
 
     Raises:
-        BuildError: There is an environment that this module did not make.
+        BuildError: Where the environment is to be, something else is, or a copy of another folder.
     """
-    mark = target / MARK
-    if mark.is_file():
-        saved = json.loads(mark.read_text(encoding="utf-8"))
+    target = plan.target
+    if (target / MARK).is_file():
+        saved = _check_source(plan, target)
         broken = [BrokenFile(**row) for row in saved["broken"]]
         return BuildReport(target, "was complete", files=saved["files"], already=saved["files"], broken=broken)
     if (target / "data.mdb").exists():
@@ -220,7 +221,20 @@ def finished_build(target: Path) -> BuildReport | None:
             f"{target} holds an LMDB environment that this command did not make; "
             "choose another --target, or move it away (readers can use it as it is)"
         )
+    if target.is_dir() and any(target.iterdir()):
+        raise BuildError(f"{target} holds other files than an LMDB copy; choose another --target")
+    if target.exists() and not target.is_dir():
+        raise BuildError(f"{target} is a file; --target is the folder of the copy")
     return None
+
+
+def _check_source(plan: LmdbPlan, folder: Path) -> dict[str, Any]:
+    """What `MARK` in a folder says; BuildError if it is a copy of another source."""
+    saved: dict[str, Any] = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    source = Path(saved["source"])
+    if source.is_absolute() and source.resolve() != plan.source.resolve():
+        raise BuildError(f"{folder} is a copy of {source}, not of {plan.source}; delete it, or choose another --target")
+    return saved
 
 
 def count_files(plan: LmdbPlan) -> int:
@@ -254,11 +268,15 @@ def build(
     Raises:
         BuildError: The disk is full, another build is running, or the environment is of other origin.
     """
-    done = finished_build(plan.target)
+    done = finished_build(plan)
     if done is not None:
         return done
     folder = partial_folder(plan.target)
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / MARK).is_file():
+        _check_source(plan, folder)
+    mark: dict[str, Any] = {"source": os.path.abspath(plan.source)}
+    write_text(folder / MARK, json.dumps(mark))
     report = BuildReport(plan.target)
     files = ((plan.prefix + path, plan.source / path) for path in plan.files())
     contents: Iterator[tuple[str, Path | bytes]] = chain(plan.extra.items(), files)
@@ -283,8 +301,7 @@ def build(
     if report.broken and not allow_broken:
         return report
     report.state = "complete"
-    mark = {
-        "source": str(plan.source),
+    mark |= {
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "files": report.files,
         "broken": [asdict(row) for row in report.broken],

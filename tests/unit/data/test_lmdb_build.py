@@ -186,7 +186,7 @@ def test_sigkill_and_resume(tmp_path: Path) -> None:
     )
     run_and_kill([program, source, target, batches], lambda: batches.exists() and batches.stat().st_size >= 4)
     assert not target.exists()
-    assert finished_build(target) is None
+    assert finished_build(plan_build("lasot", source, target)[0]) is None
     first = run_python(["tracking/build_lmdb.py", "--dataset=lasot", f"--source={source}", f"--target={target}"])
     assert first.returncode == 0, first.stderr
     assert "going on with an interrupted build" in first.stdout
@@ -257,6 +257,26 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], main: Main
         build(plan_build("lasot", source, foreign)[0])
     assert main(["--dataset", "lasott", "--source", str(source), "--target", str(foreign)]) == 2
     assert capsys.readouterr().err.startswith("error: unknown data set key 'lasott'; did you mean 'lasot'")
+
+
+def test_what_is_at_the_target_is_looked_at_first_and_copies_of_two_folders_are_not_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], main: Main
+) -> None:
+    one, two = lasot_tree(tmp_path / "one"), lasot_tree(tmp_path / "two", ("bear-2",))
+    (tmp_path / "file").write_text("")
+    for target, said in (("file", "is a file; --target"), ("one", "holds other files than an LMDB copy")):
+        assert main(["--dataset", "lasot", "--source", str(two), "--target", str(tmp_path / target)]) == 2
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / f"{target}.partial").exists()
+    (tmp_path / "new").mkdir()
+    (one / "bear/bear-1/img/00000002.jpg").write_bytes(JPEG[:-20])
+    new = ["--dataset", "lasot", "--target", str(tmp_path / "new"), "--source"]
+    assert main([*new, str(one)]) == 1
+    assert main([*new, str(two)]) == 2
+    assert f"new.partial is a copy of {one}, not of {two}" in capsys.readouterr().err
+    assert main([*new, str(one), "--allow_broken"]) == 0
+    assert main([*new, str(two)]) == 2
+    assert f"new is a copy of {one}, not of {two}" in capsys.readouterr().err
 
 
 def test_link_in_a_circle_ends(tmp_path: Path) -> None:
