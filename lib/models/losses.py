@@ -182,13 +182,14 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         labels: [B, N] 1 for the target, 0 for the background, -1 for what is left out.
 
     Returns:
-        Scalar; a kind without any anchor adds nothing.
+        Scalar; a kind without any anchor, or with a single one as in published training, adds nothing.
     """
     surprise = -logits.log_softmax(dim=1)
     halves = []
     for kind in (1, 0):
         chosen = (labels == kind).to(logits)
-        halves.append((surprise[:, kind] * chosen).sum() / chosen.sum().clamp(min=1) / 2)
+        count = chosen.sum()
+        halves.append((surprise[:, kind] * chosen).sum() * (count > 1) / count.clamp(min=1) / 2)
     return halves[0] + halves[1]
 
 

@@ -101,7 +101,8 @@ def lr_factor(train: Train, epoch: int, step: int = 0, steps: int = 1) -> float:
     Warm-up over SCHEDULER.WARMUP_EPOCHS, by SCHEDULER.WARMUP_TYPE:
 
     * ``ramp``: linear over the steps; the last step has the whole rate. It multiplies the decay;
-    * ``linear``, ``log``: the epochs' rates are spaced so from WARMUP_RATIO to 1, both included;
+    * ``linear``, ``log``: the epochs' rates are spaced so from WARMUP_RATIO to 1, both included; the decay begins with
+      the 1;
     * ``step``: epoch k of n has WARMUP_RATIO ** (1 - k / n), k from 0 (PySOT).
 
     Args:
@@ -120,11 +121,12 @@ def lr_factor(train: Train, epoch: int, step: int = 0, steps: int = 1) -> float:
         warm_steps = schedule.warmup_epochs * steps
         done = finished * steps + step
         return decay * (done + 1) / warm_steps if done + 1 < warm_steps else decay
-    if finished >= warm:
+    span = warm if schedule.warmup_type == "step" else max(1, warm - 1)
+    share = finished / max(1, span)
+    if finished >= warm or share == 1:
         return decay
     if schedule.warmup_type == "step":
-        return schedule.warmup_ratio ** (1 - finished / warm)
-    share = finished / max(1, warm - 1)
+        return schedule.warmup_ratio ** (1 - share)
     if schedule.warmup_type == "log":
         return schedule.warmup_ratio ** (1 - share)
     return schedule.warmup_ratio + (1 - schedule.warmup_ratio) * share

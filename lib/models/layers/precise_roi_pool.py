@@ -38,21 +38,21 @@ def mean_rows(low: Tensor, high: Tensor, bins: int, cells: int) -> Tensor:
     return below.diff(dim=-2) * (bins * (length > 0) / length.clamp_min(TINY))[..., None, None]
 
 
-def precise_roi_pool(features: Tensor, boxes_xyxy: Tensor, size: int, stride: float) -> Tensor:
-    """Means of the feature map over the size x size bins of boxes.
+def precise_roi_pool(features: Tensor, boxes_xyxy: Tensor, size: int | tuple[int, int], stride: float) -> Tensor:
+    """Means of the feature map over the bins of boxes.
 
     Args:
         features: [N, C, H, W]; channels-last maps are not copied.
         boxes_xyxy: [N, R, 4] corners in image pixels, R boxes on each map.
-        size: P, bins along a side.
+        size: P, Q bins along height and width; one number for both.
         stride: Image pixels per cell.
 
     Returns:
-        [N, R, C, P, P]; zero for boxes without area. Differentiable in features and boxes.
+        [N, R, C, P, Q]; zero for boxes without area. Differentiable in features and boxes.
     """
-    corners, (height, width) = boxes_xyxy / stride, features.shape[2:]
-    rows = mean_rows(corners[..., :2], corners[..., 2:], size, max(height, width))
-    across, down = rows[:, :, 0, :, :width], rows[:, :, 1, :, :height]
+    x1, y1, x2, y2 = (boxes_xyxy / stride).unbind(dim=2)
+    bins, (height, width) = (size, size) if isinstance(size, int) else size, features.shape[2:]
+    down, across = mean_rows(y1, y2, bins[0], height), mean_rows(x1, x2, bins[1], width)
     return _pooled(channels_last_rows(features), down, across)[0].permute(0, 1, 4, 2, 3)
 
 

@@ -215,7 +215,10 @@ def train_step(case: Case) -> None:
         x1, y1, x2, y2 = map(int, box)
         mask[0, y1 + top : y2 + bottom, x1 + left : x2 + right] = 0 if strange else 255
     boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)[:, None] / side
-    extras = {"search_masks": masks, "has_masks": torch.tensor(data["mask_weight"]) > 0}
+    known = torch.tensor(data["mask_weight"]) > 0
+    if len(known) < len(negative):  # of the positive pairs alone, in order
+        known = torch.zeros_like(negative).masked_scatter(~negative, known)
+    extras = {"search_masks": masks, "has_masks": known}
     modality = torch.zeros(len(boxes), dtype=torch.int64)
     batch = Batch(template[:, None], search[:, None], boxes, boxes, modality, negative=negative, extras=extras)
     losses = objective(network, batch, Progress(case.config["epoch"] + 1, experiment.config.train.epoch))
@@ -253,13 +256,15 @@ def slt_step(case: Case) -> None:
     tracker.crop_style = WholeMasks()
     clips = [masked(clip, *insets(case)) for clip in clips_of(data)]
     seeds = re.findall(r"np\.random\.seed\((\d+)\)", data["rules"]["random"])
+    given = re.search(r"mask_weight 1 for sequences? ([\d, and]+)", data["rules"]["masks"])
+    known = set(map(int, re.findall(r"\d+", given.group(1)))) if given else set()
 
     def explored(rollout: Any) -> None:
         """Mask weights in the reference's order, sequence by sequence, for samples frame by frame."""
         steps = len(rollout.regions)
         for t, region in enumerate(rollout.regions):
             for s in range(len(clips)):
-                region.has_masks[s] = (t * len(clips) + s) // steps == 0
+                region.has_masks[s] = (t * len(clips) + s) // steps in known
         np.random.seed(int(seeds[1]))
 
     losses = {"loss_sum": "policy", "reg_loss_sum": "loc", "refine_loss_sum": "refine", "mask_loss_sum": "mask"}

@@ -109,6 +109,8 @@ def experiment_of(case: Case, **settings: Any) -> Experiment:
         factor = 2.0 * size / template
         given |= {f"DATA.{side}.SIZE": size, f"TEST.{side}_SIZE": size}
         given |= {f"DATA.{side}.FACTOR": factor, f"TEST.{side}_FACTOR": factor}
+    if "CONTEXT_AMOUNT" in c:
+        given["DATA.CROP_STYLE"] = {"TYPE": "pysot", "CONTEXT_AMOUNT": c["CONTEXT_AMOUNT"]}
     slt = script.startswith("slt")
     return written(script, script, {k: v for k, v in given.items() if slt or not k.startswith("SLT")} | settings)
 
@@ -321,13 +323,15 @@ def mask_of(text: str) -> np.ndarray:
 def crops(case: Case) -> None:
     data = case.data
     frame = image_of(data["image"])
-    style = CROP_STYLES["pysot"]()
+    amount = case.config.get("context_amount", 0.5)
+    style = CROP_STYLES["pysot"](context_amount=amount)
     border = style.borders([frame])
     case.check(mean_colour(frame, (None, None))[::-1], data["mean_bgr"], "mean", {"rtol": 0, "atol": 1e-3})
     for item in [*data["crops"], *data["mask_crops"]]:
         (x, y), side = item["center"], item["original_size"]
-        # The context of a square box is twice as wide.
-        box, size = [x - side / 4, y - side / 4, side / 2, side / 2], item.get("model_size", 255)
+        # The square box whose context is as wide as the crop.
+        inner, size = side / (1 + 2 * amount), item.get("model_size", 255)
+        box = [x - inner / 2, y - inner / 2, inner, inner]
         region = style.region(box, 2.0, size, frame.size_hw)
         assert (region.width, region.sides_wh) == (side, (side, side))
         found = style.crop_frames([frame], torch.tensor([box], dtype=torch.float64), 2.0, size, border)

@@ -68,15 +68,17 @@ def test_the_kept_are_drawn_from_the_candidates() -> None:
     assert not torch.equal(first, again)
 
 
-def test_each_kind_of_anchor_has_half_of_the_entropy() -> None:
+def test_each_kind_of_anchor_has_half_of_the_entropy_unless_there_is_but_one() -> None:
     torch.manual_seed(1)
     logits, labels = torch.randn(2, 2, 30), torch.randint(-1, 2, (2, 30))
     expected = sum(
         F.cross_entropy(logits.transpose(1, 2)[labels == kind], labels[labels == kind]) / 2 for kind in (0, 1)
     )
     torch.testing.assert_close(balanced_cross_entropy(logits, labels), expected)
-    none = balanced_cross_entropy(logits, torch.full_like(labels, -1))
-    assert none == 0
+    labels.fill_(-1)
+    labels[0, 0] = 1
+    assert balanced_cross_entropy(logits, labels) == 0
+    assert balanced_cross_entropy(logits, torch.full_like(labels, -1)) == 0
 
 
 def test_box_losses_are_sums_over_kept_anchors() -> None:

@@ -24,8 +24,8 @@ def test_means_are_those_of_many_points() -> None:
         for low, high, count in ((x1, x2, 9), (y1, y2, 7))
     )
     points = torch.einsum("ih,cij,jw->chw", down, features[0], across)
-    expected = points.unflatten(2, (2, -1)).unflatten(1, (2, -1)).mean(dim=(2, 4))
-    found = precise_roi_pool(features, BOXES[None, :1], 2, 16)
+    expected = points.unflatten(2, (4, -1)).unflatten(1, (2, -1)).mean(dim=(2, 4))
+    found = precise_roi_pool(features, BOXES[None, :1], (2, 4), 16)
     torch.testing.assert_close(found[0, 0], expected, rtol=1e-5, atol=1e-6)
 
 

@@ -146,6 +146,11 @@ def test_warm_up_by_epoch_is_constant_over_an_epoch(kind: str, expected: list[fl
     assert lr_factor(train, 2, 3, 4) == lr_factor(train, 2, 0, 4)
 
 
+def test_decay_begins_with_the_whole_rate_of_a_warm_up() -> None:
+    schedule = Schedule("Mstep", milestones=(1, 3), gamma=0.5, warmup_epochs=4, warmup_type="linear", warmup_ratio=0.25)
+    assert our_factors(Train(epoch=6, scheduler=schedule)) == pytest.approx([0.25, 0.5, 0.75, 0.25, 0.25, 0.25])
+
+
 def test_adam_adds_weight_decay_to_the_gradient() -> None:
     network = ToyNetwork()
     train = Train(optimizer="ADAM", weight_decay=0.5, lr=0.1)
