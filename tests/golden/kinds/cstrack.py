@@ -14,7 +14,7 @@ from golden import Case, build_filled, runner
 from torch import Tensor, nn
 
 from kinds.data import smooth_video
-from kinds.ostrack import chosen, written
+from kinds.ostrack import chosen, picture_sizes, written
 from lib.data import Batch, Frame, Modality
 from lib.deploy import fuse_network
 from lib.methods import Experiment, load_experiment
@@ -47,13 +47,11 @@ OF_ALL_TOKENS = ("tcm.multihead_attn", "tcm.norm2", "tcm.norm3")
 
 def experiment_of(case: Case) -> Experiment:
     c, stage = case.config, case.data["model"][-2:]
-    template, search = crop_sizes(case)
     settings: dict[str, Any] = {
         "MODEL.BACKBONE": {"TYPE": "itpn_base", "STRIDE": c.get("stride", 16)},
         "MODEL.MEMORY_LENGTH": c.get("temporal_len", 4),
         "MODEL.MEMORY_TOKENS": c.get("topk", 16),
-        "TEST.TEMPLATE_SIZE": c.get("template_size", template),
-        "TEST.SEARCH_SIZE": c.get("search_size", search),
+        **crop_sizes(case),
         **chosen(case, "TEST", "template_factor", "search_factor"),
     }
     if "update_interval" in c:
@@ -77,11 +75,12 @@ def build(case: Case) -> CSTrack:
     return network
 
 
-def crop_sizes(case: Case) -> tuple[int, int]:
-    """Sides of template and search region."""
-    c = case.config
-    side = STRIDE * case.data["inputs"].get("feat", {"shape": [256 // STRIDE]})["shape"][-1]
-    return c.get("DATA.TEMPLATE.SIZE", 128), c.get("DATA.SEARCH.SIZE", side)
+def crop_sizes(case: Case) -> dict[str, int]:
+    """Sides of template and search region as keys of TEST."""
+    inputs = case.data["inputs"]
+    feature = {"TEST.SEARCH_SIZE": STRIDE * inputs["feat"]["shape"][-1]} if "feat" in inputs else {}
+    stated = {"TEST." + key.removeprefix("DATA.").replace(".", "_"): v for key, v in case.config.items()}
+    return feature | {key: v for key, v in stated.items() if key.endswith("_SIZE")} | picture_sizes(case)
 
 
 def sliced(tensor: Tensor, text: str) -> Tensor:
@@ -423,8 +422,8 @@ def check_update(case: Case, network: nn.Module, optimizer: torch.optim.Optimize
 def init_pretrained(case: Case) -> None:
     prefix = "module."
     state = {name.removeprefix(prefix): case.tensor(name) for name in case.data["inputs"]}
-    template, search = crop_sizes(case)
-    backbone = FastITPN(ITPNOptions(depths=(0, 0, 1), template_size=template, search_size=search))
+    sizes = {key.removeprefix("TEST.").lower(): side for key, side in crop_sizes(case).items()}
+    backbone = FastITPN(ITPNOptions(depths=(0, 0, 1), **{"template_size": 128, "search_size": 256} | sizes))
     filled = {**backbone.state_dict(), **adapt_fast_itpn(state, backbone)}
     for name, stored in case.data["outputs"].items():
         case.check(filled[name.removeprefix("backbone.")], stored, name)

@@ -39,6 +39,15 @@ def chosen(case: Case, section: str, *names: str) -> dict[str, Any]:
     return {f"{section}.{name.upper()}": case.config[name] for name in names if name in case.config}
 
 
+def picture_sizes(case: Case) -> dict[str, int]:
+    """Sides of the case's pictures as keys of TEST: those of its inputs, unless its settings state them."""
+    found = {}
+    for side in ("template", "search"):
+        shapes = (v["shape"] for k, v in case.data.get("inputs", {}).items() if k.startswith(side) and "shape" in v)
+        found |= {f"TEST.{side.upper()}_SIZE": shape[-1] for shape in shapes if len(shape) > 3}
+    return found | chosen(case, "TEST", "template_size", "search_size")
+
+
 def experiment_of(case: Case) -> Experiment:
     c = case.config
     backbone = {
@@ -52,7 +61,8 @@ def experiment_of(case: Case) -> Experiment:
     settings = {
         "MODEL.BACKBONE": backbone,
         "MODEL.HEAD": {"TYPE": c.get("head", "CENTER"), "NUM_CHANNELS": c.get("head_channels", 256)},
-        **chosen(case, "TEST", "template_size", "search_size", "template_factor", "search_factor"),
+        **picture_sizes(case),
+        **chosen(case, "TEST", "template_factor", "search_factor"),
         **chosen(case, "TRAIN", "giou_weight", "l1_weight", "ce_start_epoch", "ce_warm_epoch"),
     }
     return written("ostrack", "vitb_256_mae_32x4_ep300", settings)

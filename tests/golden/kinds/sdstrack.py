@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinds.data import textured_frame
-from kinds.ostrack import MEAN, STD, chosen, make_batch, network_outputs, written
+from kinds.ostrack import MEAN, STD, chosen, make_batch, network_outputs, picture_sizes, written
 from lib.data import CROP_STYLES, Frame, Normalise
 from lib.methods import Experiment
 from lib.methods.ostrack import OSTrackOutput
@@ -55,7 +55,8 @@ def experiment_of(case: Case) -> Experiment:
     }
     settings: dict[str, Any] = {
         "MODEL.BACKBONE": backbone,
-        **chosen(case, "TEST", "template_size", "search_size", "template_factor", "search_factor"),
+        **picture_sizes(case),
+        **chosen(case, "TEST", "template_factor", "search_factor"),
     }
     if "weights_giou_l1_focal" in c:
         settings["TRAIN.GIOU_WEIGHT"], settings["TRAIN.L1_WEIGHT"], _ = c["weights_giou_l1_focal"]

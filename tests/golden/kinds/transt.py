@@ -99,7 +99,8 @@ def video(spec: dict[str, Any]) -> tuple[list[Frame], list[list[float]]]:
         )
         shown = background.copy()
         left, top, right, bottom = max(0, x), max(0, y), min(width, x + tw), min(height, y + th)
-        shown[top:bottom, left:right] = texture[top - y : bottom - y, left - x : right - x]
+        if right > left and bottom > top:
+            shown[top:bottom, left:right] = texture[top - y : bottom - y, left - x : right - x]
         frames.append(Frame(shown))
         boxes.append([float(x), float(y), float(tw), float(th)])
     drawn = [zlib.crc32(frame.rgb.tobytes()) for frame in frames]
