@@ -177,18 +177,20 @@ def checkpoint_folder(save_dir: Path, script: str, config: str) -> Path:
     return save_dir / "checkpoints" / "train" / script / config
 
 
-def results_folder(save_dir: Path, script: str, config: str) -> Path:
+def results_folder(save_dir: Path, script: str, config: str, run_id: int | None = None) -> Path:
     """Folder of the result files, with a sub-folder for each benchmark.
 
     Args:
         save_dir: Folder of everything that is written.
         script: Name of the method, as in `experiments/<script>`.
         config: Name of the YAML file without its suffix.
+        run_id: Number of one of several runs.
 
     Returns:
-        ``<save_dir>/test/tracking_results/<script>/<config>``.
+        ``<save_dir>/test/tracking_results/<script>/<config>[_<run id>]``.
     """
-    return save_dir / "test" / "tracking_results" / script / config
+    suffix = "" if run_id is None else f"_{run_id:03d}"
+    return save_dir / "test" / "tracking_results" / script / f"{config}{suffix}"
 
 
 def load_paths(

@@ -40,8 +40,8 @@ def submission_command(benchmark_name: str, description: str, argv: list[str] | 
 
         paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
         benchmark = get_benchmark(benchmark_name)
-        names = [f"{options.cfg_name}_{number:03d}" for number in options.runids or ()] or [options.cfg_name]
-        folder, *more = (results_folder(paths.save_dir, options.tracker_name, n) / benchmark.name for n in names)
+        method = (paths.save_dir, options.tracker_name, options.cfg_name)
+        folder, *more = (results_folder(*method, n) / benchmark.name for n in options.runids or [None])
         print(pack(benchmark, folder, paths, exact=not options.integers, repetitions=more))
         if note := shortfall(benchmark, len(benchmark.names(paths))):
             print(f"note: {note}", file=sys.stderr)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,17 @@ import cv2
 from rich.console import Console
 from rich.markup import escape
 
-from lib.bench.benchmarks import Benchmark, BenchmarkError, BenchmarkVideo
+from lib.bench.benchmarks import Benchmark, BenchmarkVideo
 from lib.bench.metrics import METRICS, MetricError, Scores, evaluate, unscorable
 from lib.bench.queue import Display, Summary, Team, WorkQueue, join_team
 from lib.bench.result_files import box_format
 from lib.bench.results import Identity, Result, ResultFolder, read_manifest, read_scorable, versions, write_manifest
-from lib.bench.runner import Runner, describe
+from lib.bench.runner import Runner, settle
 from lib.bench.spec import TrackerSpec
 from lib.cores import threads_per_process
 from lib.data import Degradation, Modality, Video
 from lib.paths import Paths, results_folder
-from lib.registry import listed, suggest
+from lib.registry import listed
 
 SHORT_TERM = ("vot_multistart", "vot_supervised")
 """Metrics whose trackers report where the target is and never look for it again."""
@@ -79,8 +80,7 @@ class EvalJob:
     def folder(self) -> ResultFolder:
         """`<save_dir>/test/tracking_results/<script>/<config>[_<run id>]/<benchmark>[_<degradation>]`, or `root`."""
         script, config = self.spec.labels
-        suffix = "" if self.run_id is None else f"_{self.run_id:03d}"
-        usual = results_folder(self.paths.save_dir, script, f"{config}{suffix}") / self.benchmark.name
+        usual = results_folder(self.paths.save_dir, script, config, self.run_id) / self.benchmark.name
         path = self.root or usual
         label = self.degradation.label
         return ResultFolder(path.with_name(f"{path.name}_{label}") if label else path, self.benchmark.result_format)
@@ -97,6 +97,25 @@ class EvalJob:
     def variant(self) -> str:
         """The metric variant in use."""
         return self.metric or self.benchmark.metric
+
+    @property
+    def has_scores(self) -> bool:
+        """True if results can be scored here, False where only a server can."""
+        return self.benchmark.scored and self.variant in METRICS
+
+    @property
+    def score_label(self) -> str:
+        """Name of the score that decides, "score" without one."""
+        return next(iter(METRICS[self.variant].scores.values())).label if self.variant in METRICS else "score"
+
+    def require_scores(self) -> None:
+        """Check that results can be scored here.
+
+        Raises:
+            MetricError: They cannot.
+        """
+        if not self.has_scores:
+            raise MetricError(f"{self.benchmark.title} has no public ground truth to be scored with")
 
     def check(self) -> None:
         """Check degradation and re-search against the benchmark.
@@ -116,23 +135,7 @@ class EvalJob:
         Raises:
             BenchmarkError: A name is unknown (the message has the nearest one), or sequences cannot be read.
         """
-        chosen: dict[str, None] | None = None
-        if self.names:
-            known = self.benchmark.names(self.paths)
-            elsewhere = {other: name for name in known for other in self.benchmark.names_elsewhere(name)}
-            chosen = {}
-            for name in self.names:
-                folded = [k for k in known if k.lower() == name.lower()]
-                if name not in known and name.isascii() and name.isdecimal() and int(name) < len(known):
-                    name = known[int(name)]
-                elif name not in known:
-                    name = elsewhere.get(name, folded[0] if len(folded) == 1 else name)
-                if name not in known:
-                    raise BenchmarkError(
-                        f"{self.benchmark.title} has no sequence {name!r}{suggest(name, known)} "
-                        f"(a name, or a position from 0 to {len(known) - 1})"
-                    )
-                chosen[name] = None
+        chosen = self.benchmark.find_names(self.paths, self.names) if self.names else None
         found = self.benchmark.sequences(self.paths, chosen, self.skip_missing)
         return [self.degradation.apply(s, s.starts) for s in found]
 
@@ -231,7 +234,7 @@ class Outcome:
     @property
     def unit(self) -> str:
         """Unit of `tracked` and `kept`: "sequences" or "runs"."""
-        return unit_of(self.sequences)
+        return _unit(self.sequences)
 
     @property
     def finished(self) -> list[BenchmarkVideo]:
@@ -239,15 +242,8 @@ class Outcome:
         return [s for s in self.sequences if self.failures.keys().isdisjoint(s.run_names)]
 
 
-def unit_of(sequences: Sequence[BenchmarkVideo]) -> str:
-    """Unit of counts.
-
-    Args:
-        sequences: Of one benchmark.
-
-    Returns:
-        "runs" where a sequence has several, else "sequences".
-    """
+def _unit(sequences: Sequence[BenchmarkVideo]) -> str:
+    """Unit of counts: "runs" where a sequence has several, else "sequences"."""
     return "runs" if any(len(s.run_names) > 1 for s in sequences) else "sequences"
 
 
@@ -278,7 +274,7 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     lengths = {run.name: len(run) for run, _ in runs}
     todo: list[str] = team.share("todo", lambda: prepare_results(job, sequences, console))
     unscored: dict[str, str] = {}
-    if team.is_main and job.benchmark.scored and job.variant in METRICS:
+    if team.is_main and job.has_scores:
         unscored = unscorable(
             job.variant, [s.unsized_truth() for s in sequences], dataset=job.benchmark.tag, **job.metric_options
         )
@@ -287,8 +283,8 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
         notes += [f"{name} cannot be tracked: there is no target in its first frame" for name in no_target]
         for note in notes:
             console.print(escape(note), highlight=False, soft_wrap=True)
-    label = next(iter(METRICS[job.variant].scores.values())).label if job.variant in METRICS else "score"
-    display = Display(console, job.benchmark.title, len(todo), sum(lengths[n] for n in todo), label, unit_of(sequences))
+    frames, unit = sum(lengths[n] for n in todo), _unit(sequences)
+    display = Display(console, job.benchmark.title, len(todo), frames, job.score_label, unit)
     with display:
         if todo:
             _track(job, team, todo, {run: s.name for s in sequences for run in s.run_names}, display)
@@ -316,10 +312,7 @@ def prepare_results(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: 
     Returns:
         Names of the runs that are still to be tracked, the longest first.
     """
-
-    def say(message: str) -> None:
-        console.print(message, highlight=False, soft_wrap=True, markup=False)
-
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     folder, identity = job.folder, job.identity
     before = (read_manifest(folder.path) or {}).get("identity", {}) if folder.path.is_dir() else {}
     if before and identity.difference(before):
@@ -339,7 +332,7 @@ def prepare_results(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: 
         folder.forget(run.name for run in todo)
     kept = len(runs) - len(todo)
     if kept:
-        say(f"{kept} of {len(runs)} {unit_of(sequences)} are finished already (--rerun repeats them)")
+        say(f"{kept} of {len(runs)} {_unit(sequences)} are finished already (--rerun repeats them)")
     write_manifest(folder.path, _manifest(job, "running"))
     return [run.name for run in sorted(todo, key=lambda run: -len(run))]
 
@@ -367,7 +360,7 @@ def conclude(
     done = {run.name: len(run) for s in sequences for run in s.runs if run.name not in failures}
     _finish_manifest(job, done, failures, complete, seconds)
     scorable = [s for s in sequences if s.name not in unscored and failures.keys().isdisjoint(s.run_names)]
-    scored = score(job.benchmark, job.folder, scorable, job.metric, job.metric_options) if scorable else None
+    scored = _score(job, scorable) if scorable else None
     if scored:
         unscored |= scored.filed.unscored
         scored = replace(scored, filed=replace(scored.filed, unscored=unscored))
@@ -397,7 +390,7 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
     def keep(result: Result) -> Summary:
         job.folder.write(result)
         sequence, main_score = opened.pop(result.name), None
-        if job.benchmark.scored and job.variant in METRICS and len(sequence.run_names) == 1:
+        if job.has_scores and len(sequence.run_names) == 1:
             with suppress(MetricError):  # reported at the end, with the scores of the whole
                 scores = evaluate(job.variant, [sequence.scored([result])], dataset=job.benchmark.tag)
                 main_score = scores.headline[scores.main]
@@ -423,70 +416,35 @@ def work_through(
     if team.local_size > 1:
         cv2.setNumThreads(1)
     decoders = max(2, min(16, threads_per_process(team.local_size)))
-    works = queue.recover()
-    runner = None
-    while not queue.over():
-        if not works:
-            queue.wait()
-            continue
-        try:
-            if runner is None:
-                tracker = job.spec.build(team.local_rank)
-                if tracker.needs_aux and job.benchmark.modality is Modality.RGB:
-                    raise ValueError(
-                        f"{job.benchmark.title} has RGB alone, and this tracker reads frames of two pictures (RGB and "
-                        "thermal, depth or events)"
-                    )
-                if box_format(job.folder.box_format).corners and "polygon" in tracker.gives_regions:
-                    tracker.request_regions("polygon")
-                runner = Runner(
-                    tracker, load, queue, job.batch, job.benchmark.protocol, decode_threads=decoders,
-                    jpeg_decoder=job.spec.jpeg_decoder(team.local_rank), raise_errors=job.debug, settings=settings,
-                )  # fmt: skip
-            runner.run()
-        except Exception as error:
-            if team.size == 1 or job.debug:
-                raise
-            works = queue.in_flight  # what has claimed a run may go on with another one
-            queue.give_back(describe(error), resume=works)
-        else:
-            if not queue.over():
-                queue.wait()
-    queue.poll()
+
+    def make_runner() -> Runner:
+        tracker = job.spec.build(team.local_rank)
+        if tracker.needs_aux and job.benchmark.modality is Modality.RGB:
+            raise ValueError(
+                f"{job.benchmark.title} has RGB alone, and this tracker reads frames of two pictures (RGB and thermal, "
+                "depth or events)"
+            )
+        if box_format(job.folder.box_format).corners and "polygon" in tracker.gives_regions:
+            tracker.request_regions("polygon")
+        return Runner(
+            tracker, load, queue, job.batch, job.benchmark.protocol, decode_threads=decoders,
+            jpeg_decoder=job.spec.jpeg_decoder(team.local_rank), raise_errors=job.debug, settings=settings,
+        )  # fmt: skip
+
+    settle(queue, make_runner, job.debug)
 
 
-def score(
-    benchmark: Benchmark,
-    folder: ResultFolder,
-    sequences: Sequence[BenchmarkVideo],
-    metric: str | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> Scored | None:
-    """Scores of finished sequences.
-
-    Args:
-        benchmark: The benchmark.
-        folder: Its results.
-        sequences: Those to score.
-        metric: Variant in place of the benchmark's own.
-        options: Of the metric.
-
-    Returns:
-        None where only a server can score.
-
-    Raises:
-        MetricError: Sequences cannot be scored; the message names them.
-    """
-    variant = metric or benchmark.metric
-    if not benchmark.scored or variant not in METRICS:
+def _score(job: EvalJob, sequences: Sequence[BenchmarkVideo]) -> Scored | None:
+    """Scores of some finished sequences, None where only a server can score; MetricError if some cannot be scored."""
+    if not job.has_scores:
         return None
 
     def scores(exact: bool) -> Scores:
-        results, unreadable = read_scorable(folder.path, sequences, exact)
-        return evaluate(variant, results, unreadable, dataset=benchmark.tag, **(options or {}))
+        results, unreadable = read_scorable(job.folder.path, sequences, exact)
+        return evaluate(job.variant, results, unreadable, dataset=job.benchmark.tag, **job.metric_options)
 
-    cut = box_format(benchmark.result_format).whole
-    return Scored(benchmark, variant, scores(exact=False), scores(exact=True) if cut else None, options or {})
+    exact = scores(exact=True) if box_format(job.benchmark.result_format).whole else None
+    return Scored(job.benchmark, job.variant, scores(exact=False), exact, job.metric_options)
 
 
 def _manifest(job: EvalJob, state: str) -> dict[str, Any]:

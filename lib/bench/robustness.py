@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lib.bench.evaluate import EvalJob, run_evaluation
-from lib.bench.metrics import METRICS, MetricError, Scores
+from lib.bench.metrics import MetricError, Scores
 from lib.bench.report import TEMPLATES, write_tables
 from lib.data import Corruption, Degradation, Modality
 from lib.files import write_text
@@ -157,8 +157,7 @@ def measure(jobs: Mapping[str, EvalJob], sweeps: Sequence[Sweep], console: Conso
         MetricError: The benchmark has no scores, or every sequence failed.
     """
     first = next(iter(jobs.values()))
-    if not first.benchmark.scored or first.variant not in METRICS:
-        raise MetricError(f"{first.benchmark.title} has no public ground truth to be scored with")
+    first.require_scores()
     for job in jobs.values():
         for sweep in sweeps:
             replace(job, degradation=sweep.at(sweep.levels[-1])).check()

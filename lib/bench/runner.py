@@ -377,6 +377,34 @@ class Runner:
         self.work.failed(row.video.name, f"frame {row.at}: {describe(error)}")
 
 
+def settle(queue: WorkQueue, make_runner: Callable[[], Runner], raise_errors: bool) -> None:
+    """Track what this process gets from a queue, until all of its runs are settled.
+
+    Args:
+        queue: The queue.
+        make_runner: Builds what tracks them, once there is work.
+        raise_errors: Raise an error that is not of one run; else other processes go on without this one.
+    """
+    works = queue.recover()
+    runner: Runner | None = None
+    while not queue.over():
+        if not works:
+            queue.wait()
+            continue
+        try:
+            runner = runner or make_runner()
+            runner.run()
+        except Exception as error:
+            if queue.team.size == 1 or raise_errors:
+                raise
+            works = queue.in_flight  # what has claimed a run may go on with another one
+            queue.give_back(describe(error), resume=works)
+        else:
+            if not queue.over():
+                queue.wait()
+    queue.poll()
+
+
 def _joined(states: list[State]) -> State:
     return type(states[0]).cat(states) if len(states) > 1 else states[0]
 

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lib.bench.evaluate import EvalJob, Outcome, Scored, conclude, prepare_results, run_evaluation, work_through
-from lib.bench.metrics import METRICS, MetricError
+from lib.bench.metrics import MetricError
 from lib.bench.queue import Display, Summary, Team, WorkQueue, join_team
 from lib.bench.results import Result
 from lib.bench.search_space import Setting, Span, check_keys, overrides_of, settings_to_try, snippet
@@ -128,8 +128,7 @@ def search(
         ConfigError: A value is not in its range.
         MetricError: The benchmark has no scores.
     """
-    if not job.benchmark.scored or job.variant not in METRICS:
-        raise MetricError(f"{job.benchmark.title} has no public ground truth to be scored with")
+    job.require_scores()
     trials = [Trial(setting, with_setting(job, setting)) for setting in settings]
     trials = [replace(t, job=replace(t.job, root=root / t.job.identity.hash)) for t in trials]
     team, quiet = join_team(str(root)), Console(quiet=True)
@@ -373,7 +372,7 @@ def trials_table(trials: Sequence[Trial]) -> Table:
     """The best settings and their main scores on the benchmark that was searched on."""
     job = trials[0].job
     table = Table(title=f"{job.benchmark.title}, metric {job.variant}: best of {len(trials)}", title_justify="left")
-    for column in (*(key.upper() for key in trials[0].setting), main_label(job)):
+    for column in (*(key.upper() for key in trials[0].setting), job.score_label):
         table.add_column(column, justify="right")
     for trial in sorted(trials, key=lambda t: -t.score)[:SHOWN]:
         table.add_row(*(f"{v:g}" for v in trial.setting.values()), f"{trial.score:.2f}")
@@ -391,14 +390,9 @@ def tuned_table(trials: Mapping[str, Trial], outcomes: Mapping[str, Outcome]) ->
     for key in trials["untuned"].setting:
         table.add_row(key.upper(), *(f"{trials[name].setting[key]:g}" for name in columns))
     job = trials["untuned"].job
-    table.add_row(f"searched on {job.benchmark.title}: {main_label(job)}", *(f"{trials[n].score:.2f}" for n in columns))
+    table.add_row(f"searched on {job.benchmark.title}: {job.score_label}", *(f"{trials[n].score:.2f}" for n in columns))
     tested = [outcome.scored for outcome in outcomes.values() if outcome.scored]
     for label in outcomes["untuned"].scores if tested else ():
         values = (outcomes[name].scores.get(label, math.nan) for name in columns)
         table.add_row(f"tested on {tested[0].benchmark.title}: {label}", *(f"{v:.2f}" for v in values))
     return table
-
-
-def main_label(job: EvalJob) -> str:
-    """Name of the score that decides."""
-    return next(iter(METRICS[job.variant].scores.values())).label

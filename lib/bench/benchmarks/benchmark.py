@@ -29,7 +29,7 @@ from lib.data.datasets import (
 from lib.data.lists import load_list
 from lib.methods import load_plugins
 from lib.paths import Paths
-from lib.registry import Registry, listed
+from lib.registry import Registry, listed, suggest
 
 log = logging.getLogger(__name__)
 
@@ -295,6 +295,33 @@ class Benchmark:
             FileNotFoundError: As for `open`.
         """
         return self.open(paths).names
+
+    def find_names(self, paths: Paths, asked: Iterable[str]) -> list[str]:
+        """The sequences that a user asks for, each once.
+
+        Args:
+            paths: Places of the data sets.
+            asked: Names in any case, names in other toolkits, or positions as text.
+
+        Raises:
+            BenchmarkError: There is no such sequence; the message has the nearest name.
+        """
+        known = self.names(paths)
+        elsewhere = {other: name for name in known for other in self.names_elsewhere(name)}
+        chosen = []
+        for name in asked:
+            folded = [k for k in known if k.lower() == name.lower()]
+            if name not in known and name.isascii() and name.isdecimal() and int(name) < len(known):
+                name = known[int(name)]
+            elif name not in known:
+                name = elsewhere.get(name, folded[0] if len(folded) == 1 else name)
+            if name not in known:
+                raise BenchmarkError(
+                    f"{self.title} has no sequence {name!r}{suggest(name, known)} "
+                    f"(a name, or a position from 0 to {len(known) - 1})"
+                )
+            chosen.append(name)
+        return list(dict.fromkeys(chosen))
 
     def sequences(
         self, paths: Paths, names: Iterable[str] | None = None, skip_missing: bool = False

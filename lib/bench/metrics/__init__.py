@@ -10,12 +10,10 @@ from lib.bench.metrics.curves import overlap
 from lib.bench.metrics.got10k import speed
 from lib.bench.metrics.metric import (
     METRICS,
-    MetricError,
     MetricSpec,
     Score,
     Scores,
     SequenceCurves,
-    SequenceResult,
     average_runs,
     check_options,
     evaluate,
@@ -24,6 +22,7 @@ from lib.bench.metrics.metric import (
 )
 from lib.bench.metrics.regions import polygon_overlap
 from lib.bench.metrics.reliability import Reliability, reliability
+from lib.bench.metrics.sequence import MetricError, SequenceResult
 from lib.bench.metrics.vot import failure_frame, vot_overlap
 from lib.files import yaml_rows
 

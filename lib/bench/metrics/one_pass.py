@@ -34,7 +34,8 @@ from lib.bench.metrics.curves import (
     share_above,
     share_within,
 )
-from lib.bench.metrics.metric import MetricError, SequenceCurves, SequenceResult
+from lib.bench.metrics.metric import SequenceCurves
+from lib.bench.metrics.sequence import MetricError, SequenceResult
 from lib.data import Boxes, Mask
 
 OVERLAP_THRESHOLDS: Floats = np.arange(21, dtype=np.float64) * 0.05

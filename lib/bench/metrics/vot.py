@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.bench.metrics.curves import Floats, has_nan, mean_where
-from lib.bench.metrics.metric import CurveLookup, MetricError, Scores, SequenceCurves, SequenceResult
+from lib.bench.metrics.metric import CurveLookup, Scores, SequenceCurves
+from lib.bench.metrics.sequence import MetricError, SequenceResult
 from lib.data import Boxes, Mask
 
 Corners = NDArray[np.int64]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.bench.metrics.metric import MetricError, Scores
+from lib.bench.metrics import MetricError, Scores
 from lib.bench.metrics.reliability import Reliability
 from lib.data import Boxes, Video
 

@@ -269,29 +269,9 @@ def write_tracker(
             raise WorkspaceError(
                 f"--region {region}: {error}; --region {REGIONS[0]} is for trackers of boxes"
             ) from None
-    identity = resolved.identity().hash
-    workspace.make()
-    file = workspace.folder / TRACKERS
-    ini = configparser.ConfigParser(interpolation=None)
-    ini.optionxform = str  # type: ignore[assignment, method-assign]
-    if file.is_file():
-        ini.read(file, encoding="utf-8")
-    before = ini.get(name, f"env_{PREFIX}IDENTITY", fallback=None)
-    replied = ini.get(name, f"env_{PREFIX}REGION", fallback=REGIONS[0])
-    aside = None if (before, replied) == (identity, region) else _set_aside(workspace.folder, name, before)
-    further = [f for f in fields(spec) if f.name not in ("script", "config", "checkpoint")]
-    options = {f.name: getattr(spec, f.name) for f in further if getattr(spec, f.name) != f.default}
     environment = {
-        "SCRIPT": spec.script,
-        "CONFIG": spec.config,
-        "CHECKPOINT": os.path.abspath(resolved.checkpoint) if resolved.checkpoint else None,
-        "OPTIONS": json.dumps(options) if options else None,
-        "SAVE_DIR": os.path.abspath(paths.save_dir),
-        "BENCHMARK": workspace.benchmark.name,
-        "CHANNELS": ",".join(CHANNELS[workspace.benchmark.modality is Modality.RGBD]),
+        **_environment(workspace, spec, resolved, paths),
         "REGION": None if region == REGIONS[0] else region,
-        "IDENTITY": identity,
-        "WORKSPACE": str(workspace.folder),
         "LOG": str(workspace.folder / "logs" / f"{name}_tracker.log"),
     }
     section = {
@@ -303,11 +283,40 @@ def write_tracker(
         "timeout": str(timeout),
         **{f"env_{PREFIX}{key}": value for key, value in environment.items() if value},
     }
+    workspace.make()
+    file = workspace.folder / TRACKERS
+    ini = configparser.ConfigParser(interpolation=None)
+    ini.optionxform = str  # type: ignore[assignment, method-assign]
+    if file.is_file():
+        ini.read(file, encoding="utf-8")
+    before = ini.get(name, f"env_{PREFIX}IDENTITY", fallback=None)
+    replied = ini.get(name, f"env_{PREFIX}REGION", fallback=REGIONS[0])
+    same = (before, replied) == (environment["IDENTITY"], region)
+    aside = None if same else _set_aside(workspace.folder, name, before)
     ini[name] = {key: value.replace("%", "%%") for key, value in section.items()}
     text = io.StringIO()
     ini.write(text)
     write_text(file, "; written by tracking/vot_workspace.py\n" + text.getvalue().rstrip() + "\n")
     return aside
+
+
+def _environment(
+    workspace: VotWorkspace, spec: TrackerSpec, resolved: TrackerSpec, paths: Paths
+) -> dict[str, str | None]:
+    """What `lib.bench.vot.adapter` reads from its environment (without `PREFIX`) to build the tracker."""
+    further = [f for f in fields(spec) if f.name not in ("script", "config", "checkpoint")]
+    options = {f.name: getattr(spec, f.name) for f in further if getattr(spec, f.name) != f.default}
+    return {
+        "SCRIPT": spec.script,
+        "CONFIG": spec.config,
+        "CHECKPOINT": os.path.abspath(resolved.checkpoint) if resolved.checkpoint else None,
+        "OPTIONS": json.dumps(options) if options else None,
+        "SAVE_DIR": os.path.abspath(paths.save_dir),
+        "BENCHMARK": workspace.benchmark.name,
+        "CHANNELS": ",".join(CHANNELS[workspace.benchmark.modality is Modality.RGBD]),
+        "IDENTITY": resolved.identity().hash,
+        "WORKSPACE": str(workspace.folder),
+    }
 
 
 def _set_aside(workspace: Path, name: str, identity: str | None) -> Path | None:
@@ -338,8 +347,7 @@ def link_results(
         WorkspaceError: There are no such results, or the toolkit has written results of this name.
     """
     script, config = spec.resolve(paths, workspace.benchmark.name).labels
-    suffix = "" if run_id is None else f"_{run_id:03d}"
-    native = results_folder(paths.save_dir, script, f"{config}{suffix}") / workspace.benchmark.name
+    native = results_folder(paths.save_dir, script, config, run_id) / workspace.benchmark.name
     if not native.is_dir():
         raise WorkspaceError(
             f"no results in {native}: tracking/test.py --dataset {workspace.benchmark.name} writes them"
