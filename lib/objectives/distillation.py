@@ -227,10 +227,10 @@ class DistillationObjective(nn.Module):
             weights = kd.foreground_weight, kd.background_weight
             disc = disc_kd(feature, target, kd.saliency_threshold, *weights, kd.temperature)
             total = total + kd.disc_weight * disc
-            terms["Loss/kd"] = disc
+            terms["Loss/kd"] = disc.detach()
         for own, other in self.pairs:
             grids = feature.shape[-1], target.shape[-1]
             qkv = qkv_kd(clean(found.only(own), self.streams), expected.only(other), *grids, kd.temperature)
             total = total + kd.qkv_weight * qkv
-            terms[f"Loss/qkv_{own}"] = qkv
-        return Losses(total, {TOTAL: total, **{k: v for k, v in terms.items() if k != TOTAL}})
+            terms[f"Loss/qkv_{own}"] = qkv.detach()
+        return Losses(total, {TOTAL: total.detach(), **{k: v for k, v in terms.items() if k != TOTAL}})

@@ -68,7 +68,8 @@ class BoxCriterion(WeightedLosses):
             location = focal_loss(score_map, heatmap)
             total = total + self.focal_weight * location
             terms["Loss/location"] = location
-        return Losses(total, {"Loss/total": total, **terms, "IoU": iou.mean()}), iou
+        terms = {"Loss/total": total, **terms, "IoU": iou.mean()}
+        return Losses(total, {name: value.detach() for name, value in terms.items()}), iou
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class CellCriterion(WeightedLosses):
         entropy = self.score_loss(candidates, matched)
         losses = self.box_losses(candidates.boxes, target_xywh, matched)
         total = self.ce_weight * entropy + losses.total
-        return Losses(total, {"Loss/total": total, "Loss/ce": entropy, **losses.terms})
+        terms = {"Loss/total": total.detach(), "Loss/ce": entropy.detach(), **losses.terms}
+        return Losses(total, terms)
 
     def matched(self, boxes: Tensor, target_xywh: Tensor) -> Tensor:
         """The cells under the targets.
@@ -142,7 +144,8 @@ class CellCriterion(WeightedLosses):
         overlap, iou = generalised_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))
         giou = (1 - overlap).sum() / count
         total = self.l1_weight * l1 + self.giou_weight * giou
-        return Losses(total, {"Loss/bbox": l1, "Loss/giou": giou, "IoU": iou.sum() / count})
+        terms = {"Loss/bbox": l1, "Loss/giou": giou, "IoU": iou.sum() / count}
+        return Losses(total, {name: value.detach() for name, value in terms.items()})
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,14 @@ class SelfDistillation(WeightedLosses):
         clean, masked = (self.criterion(part, target_xywh) for part in candidates.chunk(2))
         difference = torch.stack([F.mse_loss(a, b) for a, b in pairs]).mean()
         total = self.clean_weight * clean.total + self.masked_weight * masked.total + self.agreement_weight * difference
-        terms = {"Loss/total": total, "Loss/total_f": clean.terms["Loss/total"]}
-        terms |= {"Loss/total_m": masked.terms["Loss/total"], "Loss/mse_m": difference}
-        return Losses(total, {**terms, "IoU_f": clean.terms["IoU"], "IoU_m": masked.terms["IoU"]})
+        return Losses(
+            total,
+            {
+                "Loss/total": total.detach(),
+                "Loss/total_f": clean.terms["Loss/total"],
+                "Loss/total_m": masked.terms["Loss/total"],
+                "Loss/mse_m": difference.detach(),
+                "IoU_f": clean.terms["IoU"],
+                "IoU_m": masked.terms["IoU"],
+            },
+        )

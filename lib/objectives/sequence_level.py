@@ -286,7 +286,7 @@ class SequenceObjective:
         certain = log_policy.detach()
         entropy = -(certain.exp() * certain).flatten(1).sum(dim=1).mean()
         terms = {"Loss/total": total, "Loss/policy": policy, **earlier, **own, **batch.terms, "Entropy": entropy}
-        return Losses(total * batch.share, {name: value.to(total.device) for name, value in terms.items()})
+        return Losses(total * batch.share, {name: value.detach().to(total.device) for name, value in terms.items()})
 
 
 def policy_loss(log_policy: Tensor, batch: Explored) -> Tensor:

@@ -42,7 +42,7 @@ class CSTrackCriterion(WeightedLosses):
         confidence = F.mse_loss(output.confidence.squeeze(1), overlap)
         total = losses.total + self.task_weight * task + self.confidence_weight * confidence
         own = {"Loss/total": total, "Loss/task": task, "Loss/confidence": confidence}
-        return Losses(total, {**losses.terms, **own})
+        return Losses(total, {**losses.terms, **{name: value.detach() for name, value in own.items()}})
 
 
 class CSTrackObjective:

@@ -73,4 +73,5 @@ class MaskObjective:
         known = batch.extras["has_masks"].to(logits)
         entropy, dice = ((x * known).sum() / known.sum().clamp(min=1) for x in (entropy, dice_loss(logits, truth)))
         total = entropy + dice
-        return Losses(total, {"Loss/total": total, "Loss/entropy": entropy, "Loss/dice": dice})
+        terms = {"Loss/total": total, "Loss/entropy": entropy, "Loss/dice": dice}
+        return Losses(total, {name: value.detach() for name, value in terms.items()})

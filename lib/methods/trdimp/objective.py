@@ -78,8 +78,14 @@ class TrDiMPObjective:
         boxes = density_loss(output.box_scores, proposals)
         middle = torch.stack(between).mean() if between else torch.zeros_like(last)
         total = t.test_clf * last + t.test_init_clf * first + t.test_iter_clf * middle + t.bb_ce * boxes
-        terms = {"Loss/total": total, "Loss/clf": last, "Loss/init_clf": first, "Loss/iter_clf": middle}
-        return Losses(total, {**terms, "Loss/bb_ce": boxes})
+        terms = {
+            "Loss/total": total,
+            "Loss/clf": last,
+            "Loss/init_clf": first,
+            "Loss/iter_clf": middle,
+            "Loss/bb_ce": boxes,
+        }
+        return Losses(total, {name: value.detach() for name, value in terms.items()})
 
 
 @dataclass
@@ -108,4 +114,4 @@ class ProposalLoss:
         loss = scores.sum() * 0.0
         if len(rows):
             loss = loss + density_loss(scores[rows], proposals.select(rows))
-        return Losses(self.train.bb_ce * loss, {"Loss/bb_ce": loss})
+        return Losses(self.train.bb_ce * loss, {"Loss/bb_ce": loss.detach()})
