@@ -37,7 +37,7 @@ def read_labelme(folder: Path) -> Targets:
         raise AnnotationError(f"{folder}: no folder with labelme files (*.json)")
     for file in files:
         with expect_form(str(file), "a labelme file"):
-            content = json.loads(decode_text(file.read_bytes(), str(file)))
+            content = json.loads(_text(file))
             picture = _last(content["imagePath"])
             shapes = [_labelme_shape(shape) for shape in content["shapes"]]
         for target, box in shapes:
@@ -69,7 +69,7 @@ def read_cvat(file: Path) -> Targets:
     """
     targets: Targets = {}
     with expect_form(str(file), "a CVAT file"):
-        root = ElementTree.fromstring(decode_text(file.read_bytes(), str(file)))
+        root = ElementTree.fromstring(_text(file))
         for track in root.iter("track"):
             shapes = [s for s in track if "frame" in s.attrib]
             given = {int(s.get("frame", "")): None if s.get("outside") == "1" else _cvat_box(s) for s in shapes}
@@ -150,7 +150,7 @@ def read_via(file: Path) -> Targets:
         AnnotationError: The file is another one, or a picture has two shapes of one target.
     """
     targets: Targets = {}
-    text = decode_text(file.read_bytes(), str(file)).lstrip("\ufeff")
+    text = _text(file).lstrip("\ufeff")
     with expect_form(str(file), "a file of VGG Image Annotator 1 or 2"):
         regions: list[tuple[str, Any, Any]] = []
         if text.startswith(("{", "[")):
@@ -201,7 +201,7 @@ def read_label_studio(file: Path, size_hw: tuple[int, int]) -> Targets:
     """
     targets: Targets = {}
     with expect_form(str(file), "Label Studio's JSON of one video with boxes"):
-        tasks = json.loads(decode_text(file.read_bytes(), str(file)))
+        tasks = json.loads(_text(file))
         tasks = tasks if isinstance(tasks, list) else [tasks]
         answers = [answer for task in tasks for answer in task.get("annotations", (task,))]
         if len(answers) != 1:
@@ -256,7 +256,7 @@ def read_coco(file: Path) -> Targets:
     """
     targets: Targets = {}
     with expect_form(str(file), "a COCO annotation file"):
-        content = json.loads(decode_text(file.read_bytes(), str(file)))
+        content = json.loads(_text(file))
         pictures = {p["id"]: _last(p["file_name"]) for p in content["images"]}
         names = {kind["id"]: str(kind["name"]) for kind in content["categories"]}
         for entry in content["annotations"]:
@@ -277,11 +277,9 @@ def read_mot(file: Path) -> Targets:
         AnnotationError: A row is something else, or a frame has two boxes of one target.
     """
     targets: Targets = {}
-    for line, row in enumerate(number_rows(decode_text(file.read_bytes(), str(file)), str(file)), 1):
-        where = f"{file}, line {line}"
+    for where, row in _rows(file):
         if len(row) < 6 or row[0] % 1 or row[0] < 1 or row[1] % 1 or row[1] < 0:
-            kind = "frame (from 1), target (from 0), x, y, w, h, ..."
-            raise AnnotationError(f"{where}: expected {kind}, found {', '.join(f'{v:g}' for v in row[:8])}")
+            raise _unexpected(where, "frame (from 1), target (from 0), x, y, w, h, ...", row)
         x, y, w, h = row[2:6]
         _add(targets, f"{row[1]:g}", int(row[0]) - 1, (x, y, w, h), where)
     return targets
@@ -306,14 +304,26 @@ def read_yolo(folder: Path, size_hw: tuple[int, int]) -> Targets:
         raise AnnotationError(f"{folder}: no folder with a text file per picture (*.txt)")
     scale = np.array([*size_hw[::-1]] * 2)
     for file in files:
-        for line, row in enumerate(number_rows(decode_text(file.read_bytes(), str(file)), str(file)), 1):
-            where = f"{file}, line {line}"
+        for where, row in _rows(file):
             if len(row) != 5 or not all(0 <= value <= 1 for value in row[1:]):
-                kind = "class, centre x, centre y, w, h with shares of the picture (0 to 1)"
-                raise AnnotationError(f"{where}: expected {kind}, found {', '.join(f'{v:g}' for v in row[:8])}")
+                raise _unexpected(where, "class, centre x, centre y, w, h with shares of the picture (0 to 1)", row)
             x, y, w, h = (np.array(row[1:]) * scale).tolist()
             _add(targets, f"{row[0]:g}", file.stem, (x - w / 2, y - h / 2, w, h), where)
     return targets
+
+
+def _text(file: Path) -> str:
+    return decode_text(file.read_bytes(), str(file))
+
+
+def _rows(file: Path) -> Iterator[tuple[str, Sequence[float]]]:
+    """(place for messages, numbers) of each line."""
+    for line, row in enumerate(number_rows(_text(file), str(file)), 1):
+        yield f"{file}, line {line}", row
+
+
+def _unexpected(where: str, kind: str, row: Sequence[float]) -> AnnotationError:
+    return AnnotationError(f"{where}: expected {kind}, found {', '.join(f'{v:g}' for v in row[:8])}")
 
 
 def _cvat_box(shape: ElementTree.Element) -> Box:
