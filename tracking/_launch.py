@@ -70,11 +70,11 @@ def processes_and_nodes(options: argparse.Namespace) -> tuple[int, list[str]]:
         if options.nproc_per_node not in (None, 1):
             parser().error(f"--mode single is one process; --nproc_per_node {options.nproc_per_node} needs multiple")
         return 0, []
-    if not options.nproc_per_node or options.nproc_per_node < 1:
+    if not options.nproc_per_node:
         parser().error(f"--mode {mode} needs --nproc_per_node, the number of processes (GPUs) per machine")
     if mode == "multiple":
         return options.nproc_per_node, []
-    if options.world_size is None or not 0 <= options.rank < options.world_size:
+    if options.world_size is None or options.rank >= options.world_size:
         parser().error("--mode multi_node needs --world-size (number of nodes) and --rank from 0 to that minus 1")
     return options.nproc_per_node, meet_at(options.ip, options.port, options.world_size, options.rank)
 

@@ -42,8 +42,18 @@ def add_machine_options(parser: Parser, threads: int = 0) -> None:
     add("--num_gpus", type=at_least(0), default=0, help="GPUs that workers share in turn (default: all)")
     add("--batch", type=at_least(1), default=1, help="sequences at a time in each process (default: 1)")
     add("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
-    add("--data_dir", help="parent of the data set folders (default: local.yaml)")
-    add("--save_dir", help="where checkpoints are and results go (default: local.yaml)")
+    add_folder_options(parser, "where checkpoints are and results go")
+
+
+def add_folder_options(parser: Parser, save_dir: str) -> None:
+    """Add `--data_dir` and `--save_dir`.
+
+    Args:
+        parser: Receives the options.
+        save_dir: What the second one is.
+    """
+    parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
+    parser.add_argument("--save_dir", help=f"{save_dir} (default: local.yaml)")
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from lib.command import run_command
-from tracking._options import CommandParser, at_least
+from tracking._options import CommandParser, add_folder_options, at_least
 
 
 def submission_command(benchmark_name: str, description: str, argv: list[str] | None = None) -> int:
@@ -29,8 +29,7 @@ def submission_command(benchmark_name: str, description: str, argv: list[str] | 
         help="pack these runs of tracking/test.py --runid, of which GOT-10k takes three",
     )
     parser.add_argument("--integers", action="store_true", help="whole pixels, as the OSTrack family has submitted")
-    parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
-    parser.add_argument("--save_dir", help="where results are (default: local.yaml)")
+    add_folder_options(parser, "where results are")
     options = parser.parse_args(argv)
 
     def run() -> None:

@@ -34,7 +34,7 @@ from lib.config import add_plugin_option
 from lib.data import Video
 from lib.methods import load_plugins
 from lib.paths import Paths, load_paths, results_folder
-from tracking._options import CommandParser
+from tracking._options import CommandParser, add_folder_options
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -80,8 +80,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--title", help="title of the report")
     text = "what a tracker is, in a sentence for the reader of table and report"
     parser.add_argument("--about", nargs="+", default=[], metavar="LABEL=SENTENCE", help=text)
-    parser.add_argument("--data_dir", type=Path, help="parent of the data set folders (default: local.yaml)")
-    parser.add_argument("--save_dir", type=Path, help="where tracking/test.py wrote (default: local.yaml)")
+    add_folder_options(parser, "where tracking/test.py wrote")
     add_plugin_option(parser)
     args = parser.parse_args(argv)
     if not args.dataset and not args.gt:

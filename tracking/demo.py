@@ -62,8 +62,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if not options.init:
         ways = ["--init mouse draws it"] if options.source.isdecimal() else ["--init x,y,w,h", "--init mouse draws it"]
         parser.error(f"the target's box in the first frame is needed: {', or '.join(ways)}")
-    if options.max_frames is not None and options.max_frames < 1:
-        parser.error("--max_frames must be at least 1")
     return options
 
 

@@ -19,7 +19,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import CommandParser
+from tracking._options import CommandParser, add_folder_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -46,8 +46,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="weights, also in the checkpoint folder, or 'latest' (default: epoch TEST.EPOCH)",
     )
     parser.add_argument("--untrained", action="store_true", help="random weights, for a test")
-    parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
-    parser.add_argument("--save_dir", help="where checkpoints are (default: local.yaml)")
+    add_folder_options(parser, "where checkpoints are")
     add_experiment_options(parser)
     return parser.parse_args(argv)
 

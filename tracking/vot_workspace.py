@@ -20,7 +20,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import CommandParser, add_engine_options, at_least
+from tracking._options import CommandParser, add_engine_options, add_folder_options, at_least
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,8 +57,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--native_results", action="store_true", help="link the results of tracking/test.py")
     parser.add_argument("--runid", type=at_least(0), help="with --native_results: the run's number")
-    parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
-    parser.add_argument("--save_dir", help="where checkpoints are (default: local.yaml)")
+    add_folder_options(parser, "where checkpoints are")
     options = parser.parse_args(argv)
     if not options.reference and not (options.script and options.config):
         parser.error("give --script METHOD and --config NAME, or --tracker static")
