@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data.datasets.frames import FrameFiles, cut_rows, numbered_files
-from lib.data.io import AnnotationError, decode_text, parse_boxes, parse_numbers
+from lib.data.io import AnnotationError, decode_text, expect_form, parse_boxes, parse_numbers
 from lib.data.listing import check_name, number_in, picture_names
 from lib.data.store import Store, SubStore, ZipStore
 from lib.data.types import Boxes, Mask, Modality, Qualities, Video
@@ -202,10 +202,8 @@ def _read_attributes(store: Store) -> dict[str, frozenset[str]]:
     if not store.exists("attributes.json"):
         return {}
     where = store.describe("attributes.json")
-    try:
+    with expect_form(where, "readable JSON"):
         table = json.loads(decode_text(store.read("attributes.json"), where).lstrip("\ufeff"))
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{where}: not readable JSON ({error})") from None
     expected = 'expected {"sequence": ["tag", "tag"]}, found'
     if not isinstance(table, dict):
         raise AnnotationError(f"{where}: {expected} {json.dumps(table)[:80]}")

@@ -92,7 +92,7 @@ def _cached_tracklets(root: Store) -> list[dict[str, Any]]:
         tracklets = json.loads(root.read(CACHE))
         if not isinstance(tracklets, list) or any(required - set(t) for t in tracklets):
             raise ValueError(f"expected a list of tracklets with {', '.join(sorted(required))}")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise AnnotationError(f"{where}: {error} (remove the file; it is then made again)") from None
     return tracklets
 

@@ -110,10 +110,8 @@ def open_crops(name: str) -> PreparedCrops:
     path = Path(name.partition(":")[2]).expanduser().resolve()
     if not path.is_file():
         raise FileNotFoundError(f"{name}: no such file; write {PREPARED}:path/to/train.json, as gen_json.py wrote it")
-    try:
+    with expect_form(str(path), "readable JSON"):
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path}: not readable JSON ({error})") from None
     if not isinstance(table, dict) or not all(isinstance(tracks, dict) for tracks in table.values()):
         raise AnnotationError(f'{path}: expected {{"<video>": {{"<track>": ...}}}}, found another form')
     folder = path.parent / FOLDER

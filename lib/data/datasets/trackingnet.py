@@ -10,7 +10,7 @@ from pathlib import Path
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, first_box_only, positive, read_boxes, read_text
 from lib.data.datasets.frames import FrameFiles, numbered_files
-from lib.data.io import AnnotationError
+from lib.data.io import AnnotationError, expect_form
 from lib.data.store import DirectoryStore, LmdbStore, Store, SubStore, open_store
 
 ALL_CHUNKS = tuple(range(12))
@@ -131,10 +131,8 @@ def _listed_videos(top: Store) -> dict[str, list[str]]:
     if not top.exists("seq_list.json"):
         return {}
     where = top.describe("seq_list.json")
-    try:
+    with expect_form(where, "a list [[chunk, video], ...]"):
         pairs = [(chunk, video) for chunk, video in json.loads(read_text(top, "seq_list.json"))]
-    except (ValueError, TypeError) as error:
-        raise AnnotationError(f"{where}: expected [[chunk, video], ...] ({error})") from None
     videos: dict[str, list[str]] = {}
     for chunk_number, video in pairs:
         if type(chunk_number) is not int or not isinstance(video, str):
