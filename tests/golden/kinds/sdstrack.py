@@ -280,15 +280,16 @@ def train_step(case: Case) -> None:
     rate = objective.keep_rate(c["epoch"])
     if rate is not None:
         assert abs(rate - c["ce_keep_rate"]) < 1e-6
-    rates = objective.rates
+    rates = rates_of(case)
+    assert objective.rates == rates
     main, norm = c["param_groups"]
     groups = published_groups(norm["lr"] / main["lr"])
     train = replace(config.train, lr=main["lr"], weight_decay=c["weight_decay"], param_groups=groups)
     optimizer = build_optimizer(parameter_groups(network, train), train)
     counts = [(len(g["params"]), sum(p.numel() for p in g["params"])) for g in optimizer.param_groups]
     assert counts == [(g["tensors"], g["values"]) for g in c["param_groups"]]
-    network.train()
-    network.box_head.eval()
+    network.train(c.get("train_mode", True))
+    network.box_head.train(c.get("box_head_batchnorm", "eval") != "eval")
     masks = PatchMasks(*(rates.masks(case.tensor(f"mask_p_rgb_{k}"), case.tensor(f"mask_p_dte_{k}")) for k in "zx"))
     for key, value in (("z", masks.template), ("x", masks.search)):
         assert [int(v) for v in value.sum(dim=(0, 2))] == [case.data["n_masked"][f"{m}_{key}"] for m in ("rgb", "dte")]
@@ -303,6 +304,11 @@ def train_step(case: Case) -> None:
     check_tape(case, tape)
     found.total.backward()
     check_update(case, network, optimizer, tolerance)
+
+
+def rates_of(case: Case) -> MaskRates:
+    """Shares of hidden patches, of a sentence such as "masked where p_rgb<0.3; X token masked where ... p_dte<0.3"."""
+    return MaskRates(*map(float, re.findall(r"p_(?:rgb|dte)<([\d.]+)", case.data.get("masking", ""))))
 
 
 def shares_of(config: dict[str, Any]) -> dict[str, float]:
@@ -410,7 +416,7 @@ def window(case: Case) -> None:
 
 @runner("sdstrack/masking")
 def masking(case: Case) -> None:
-    masks = MaskRates().masks(case.tensor("p_rgb"), case.tensor("p_dte"))
+    masks = rates_of(case).masks(case.tensor("p_rgb"), case.tensor("p_dte"))
     for i, name in enumerate(("rgb", "dte")):
         assert [row.nonzero().flatten().tolist() for row in masks[:, i]] == case.data[f"{name}_masked"]
         case.check(hide(case.tensor(name), masks[:, i]), case.data["outputs"][f"masked_{name}"], name)
