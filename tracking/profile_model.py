@@ -21,7 +21,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--script", default="ostrack", help="method (default: ostrack)")
     parser.add_argument("--config", required=True, help="YAML file below experiments/<script>, without its ending")
-    parser.add_argument("--checkpoint", help="weights to load (default: random)")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="weights to load (default: random; with --ways those that tests take)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps")
     parser.add_argument("--protocol", default="official", help="official (float32, TF32 off) or fast (half precision)")
     add_engine_options(parser)
@@ -42,7 +44,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="time per figure, at most (default: 10)")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file too")
     add_experiment_options(parser)
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    usual = {"engine": "auto", "protocol": "official", "device": "auto", "aux": False, "output": None}
+    given = [name for name, value in usual.items() if getattr(options, name) != value]
+    if options.ways and given:
+        parser.error(f"--{given[0]} is not for --ways, which times all engines and number formats on the CPU")
+    return options
 
 
 def run(options: argparse.Namespace) -> None:
@@ -52,9 +59,11 @@ def run(options: argparse.Namespace) -> None:
     from lib.files import write_text
     from lib.paths import load_paths
 
-    spec = TrackerSpec.from_options(options, untrained=options.checkpoint is None, scores="raw")
+    untrained = options.checkpoint is None and not options.ways
+    spec = TrackerSpec.from_options(options, untrained=untrained, scores="raw")
     if options.ways:
-        spec = replace(spec, engine="torch", device="cpu", protocol="official").resolve(load_paths())
+        spec = replace(spec, calibration="", device="cpu").resolve(load_paths())
+        spec = replace(spec, calibration=options.calibration)
         print(ways_text(measure_ways(spec, ways_here(), 3 * options.seconds, _note)))
         return
     spec = spec.resolve(load_paths())

@@ -137,7 +137,7 @@ class TrackerSpec:
         spec.jpeg_decoder(0)
         if self.reference:
             names = {"checkpoint": "checkpoint", "overrides": "set"} | {
-                k: k for k in ("untrained", "compile", "reacquire")
+                k: k for k in ("untrained", "compile", "reacquire", "calibration")
             }
             given = [option for field, option in names.items() if getattr(self, field)]
             if given := given + ["engine"] * (self.engine != AUTO):
@@ -148,6 +148,8 @@ class TrackerSpec:
         engine = get_engine(self.engine)
         if engine is not None:
             engine.require()
+        if self.calibration and not (engine.int8 if engine else self.engine == AUTO and self.protocol == "fast"):
+            raise ConfigError("--calibration is for engines in 8 bits: --engine onnx-int8 or openvino-int8")
         for name, where in spec.experiment.config.test.by_benchmark.where.items():
             key = f"{where}: TEST.BY_BENCHMARK.{name}"
             try:
@@ -454,7 +456,8 @@ def export_tracker(spec: TrackerSpec, folder: Path) -> dict[str, Any]:
         raise EngineError(f"{spec.engine} needs no export")
     engine.require()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise EngineError(f"{folder} is there and not empty; name another folder with --output, or remove it")
+        kind = "is there and not empty" if folder.is_dir() else "is a file"
+        raise EngineError(f"{folder} {kind}; name another folder with --output, or remove it")
     tracker = spec.build_plain(0)
     try:
         _, found = export(tracker, folder, spec.inference(tracker), engine.runtime)

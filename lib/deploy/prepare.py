@@ -28,7 +28,7 @@ from lib.deploy.quantise import CalibrationClip, calibrate, quantise
 from lib.files import write_text
 from lib.models import require_finite
 from lib.models.layers import FuseOptions, fuse_module, packing_works
-from lib.track import OneStreamTracker, Prediction, StagedTracker, State, Tracker, WrappedTracker
+from lib.track import OneStreamTracker, Prediction, StagedTracker, State, Tracker, TrackerSession, WrappedTracker
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T", bound=Tracker)
@@ -105,8 +105,11 @@ def prepare(tracker: Tracker, inference: Inference = PLAIN) -> Tracker:
 
     Raises:
         EngineError: See `export`.
+        TypeError: It is what `unitrack.load` returns, whose tracker is prepared already.
         ValueError: There is no network to compile.
     """
+    if isinstance(tracker, TrackerSession):
+        raise TypeError(f"expected a lib.track.Tracker, found a {type(tracker).__name__}, whose tracker is prepared")
     if inference.engine != TORCH:
         return _compute_by_engine(tracker, inference)
     if isinstance(tracker, StagedTracker) and inference.dtype in (torch.float32, torch.bfloat16):

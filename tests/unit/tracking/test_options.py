@@ -48,6 +48,28 @@ def test_every_command_refuses_such_numbers(name: str, words: list[str], capsys:
     assert value in err
 
 
+@pytest.mark.parametrize("words", [["--engine", "onnx"], ["--protocol", "fast"], ["--device", "cpu"], ["--aux"]])
+def test_options_without_an_effect_on_the_table_of_ways_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = import_command("profile_model")
+    with pytest.raises(SystemExit):
+        command.parse(["--config", "synthetic_small", "--ways", *words])
+    assert f"{words[0]} is not for --ways" in capsys.readouterr().err
+    assert command.main(["--script", "sdstrack", "--config", "cvpr2024_rgbt", "--ways"]) == 2  # no random weights
+    assert "no weights for sdstrack cvpr2024_rgbt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--engine", "onnx"], ["--tracker", "static"]])
+def test_a_calibration_without_an_engine_in_8_bits_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [] if "static" in words else ["ostrack", "synthetic_small"]
+    command = ["--dataset", "synthetic", "--calibration", "LASOT", *words, *named]
+    assert import_command("test").main(command) == 2
+    assert "--calibration is for" in capsys.readouterr().err
+
+
 def test_an_earlier_experiment_is_named_by_two_names() -> None:
     assert TrainOptions("ostrack", "x").previous is None
     assert TrainOptions("ostrack", "x", script_prv="a", config_prv="b").previous == ("a", "b")
