@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ import torch
 from lib.bench import TrackerSpec, demo_spec, engine_execution, export_tracker
 from lib.data import iou_xywh
 from lib.deploy import ENGINES, EngineError, prepare
+from lib.paths import repository_root
 from lib.track import Tracker, TrackerSession
 from synthetic import build_synthetic
 from tests.support.engines import RUNTIMES, needs
@@ -134,6 +136,32 @@ def test_an_exported_folder_is_all_that_a_program_needs(tmp_path: Path) -> None:
     np.testing.assert_allclose(maps["boxes_cxcywh"], expected.best_boxes().numpy(), rtol=1e-3, atol=1e-5)
     with pytest.raises(EngineError, match="not empty"):
         export_tracker(made, folder)
+
+
+@pytest.mark.slow
+@needs("onnx")
+def test_the_program_of_the_page_gives_the_boxes_of_the_tracker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (repository_root() / "docs/inference.md").read_text(encoding="utf-8")
+    program = next(part.split("```")[0] for part in page.split("```python\n") if "onnxruntime" in part)
+    made = factory("onnx", "official")
+    export_tracker(made, tmp_path / "exported/synthetic_small")
+    video = build_synthetic("SYNTHETIC:seed=3,sequences=1,length=6")[0]
+    box = [float(v) for v in video.boxes_xywh[0]]
+    height, width = video.read_frame(0).rgb.shape[:2]
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (width, height))
+    for i in range(len(video)):
+        writer.write(np.ascontiguousarray(video.read_frame(i).rgb[..., ::-1]))
+    writer.release()
+    monkeypatch.chdir(tmp_path)
+    found: list[list[float]] = []
+    exec(program.replace("[169, 74, 96, 89]", str(box)), {"print": found.append})
+    session, reader = TrackerSession(made.build_plain(0)), cv2.VideoCapture("clip.mp4")
+    session.init(cv2.cvtColor(reader.read()[1], cv2.COLOR_BGR2RGB), box)
+    expected = [session.update(cv2.cvtColor(reader.read()[1], cv2.COLOR_BGR2RGB))[0] for _ in found]
+    assert len(found) == len(video) - 1
+    np.testing.assert_allclose(found, expected, atol=1e-2)
 
 
 def test_a_missing_package_is_reported_in_one_sentence(

@@ -19,6 +19,7 @@ import unitrack
 from lib.bench import SHIPPED, ForeignSpec
 from lib.config import ConfigError
 from lib.data import SourceError
+from lib.deploy import prepare
 from lib.models import CheckpointNotFoundError, WeightsError
 from tests.support.small_trackers import SMALL
 
@@ -121,6 +122,7 @@ def test_wrong_names_are_sentences() -> None:
         (lambda: unitrack.load("static", weights="x"), "weights: load.'static'. names a tracker with its weights"),
         (lambda: unitrack.load("static", overrides={"TEST.EPOCH": 1}), "--set is for trained trackers, not for static"),
         (lambda: unitrack.load("static", engine="onnx"), "--engine is for trained trackers, not for static"),
+        (lambda: prepare(unitrack.load("static")), "expected a lib.track.Tracker, found a LoadedTracker"),  # type: ignore[arg-type]
         (lambda: unitrack.load(engin="onnx"), r"load\(\) has no argument 'engin'; did you mean 'engine'"),
         (lambda: unitrack.train("ostrack", "own_data", sed=1), r"train\(\) has no argument 'sed'; did you mean 'seed'"),
         (
