@@ -110,3 +110,21 @@ def test_what_cannot_be_done_is_reported(
     fixed += [] if "--checkpoint" in more else ["--untrained"]
     assert main(RGBT, script, [str(a) for a in (*more, *fixed)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_epoch_that_is_not_there_is_not_replaced_by_other_weights(
+    lasher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [
+        "--save_dir",
+        lasher / "o",
+        "--data_dir",
+        lasher / "data",
+        "--threads",
+        0,
+        "--yaml_name",
+        "synthetic_rgbt",
+    ]
+    arguments = [str(a) for a in (*places, "--epoch", 3)]
+    assert main(RGBT, lasher / "RGBX_workspace/test.py", arguments) == 2
+    assert "--epoch 3: no checkpoint of this epoch in" in capsys.readouterr().err
