@@ -63,10 +63,12 @@ class Corruption:
         """
         kind, *rest = text.split(":")
         try:
-            strength = float(rest[0])
+            strength, pictures = float(rest[0]), rest[1:]
+            if len(pictures) > 1:
+                raise ValueError
         except (IndexError, ValueError):
             raise ValueError(f"{text!r}: expected KIND:STRENGTH[:rgb|aux|both], such as noise:0.3:aux") from None
-        return cls(kind, strength, *rest[1:2])
+        return cls(kind, strength, *pictures)
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,13 @@ class Degradation:
             corrupt: See `Corruption.parse`.
 
         Raises:
-            ValueError: An option has a wrong value.
+            ValueError: An option has a wrong value, or no effect.
         """
-        return cls(drop, drop_rate, fill, tuple(map(Corruption.parse, corrupt)), seed)
+        wanted = cls(drop, drop_rate, fill, tuple(map(Corruption.parse, corrupt)), seed)
+        for option, given in (("--drop_rate", drop_rate != cls.drop_rate), ("--drop_fill", fill != cls.fill)):
+            if given and drop is None:
+                raise ValueError(f"{option} says how --drop rgb or --drop aux is done; add one of them")
+        return wanted
 
     @property
     def is_none(self) -> bool:

@@ -94,3 +94,18 @@ def test_unknown_names_are_answered():
 def test_a_sequence_without_a_second_picture_is_an_error():
     with pytest.raises(ValueError, match="no second picture"):
         Degradation("aux").apply(TinyDataset()[0]).read_frame(1)
+
+
+@pytest.mark.parametrize(
+    ("drop", "rate", "fill", "corrupt", "message"),
+    [
+        (None, 0.5, "black", [], "--drop_rate says how --drop rgb or --drop aux is done"),
+        (None, 1.0, "repeat", [], "--drop_fill says how --drop rgb or --drop aux is done"),
+        ("aux", 0.5, "black", ["noise:0.3:aux:rgb"], "'noise:0.3:aux:rgb': expected KIND:STRENGTH"),
+    ],
+)
+def test_options_that_would_be_left_unread_are_refused(
+    drop: str | None, rate: float, fill: str, corrupt: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Degradation.parse(drop, rate, fill, corrupt, 0)
