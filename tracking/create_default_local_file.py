@@ -23,6 +23,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> None:
     workspace = Path(options.workspace_dir)
+    if not workspace.is_dir():
+        raise FileNotFoundError(f"--workspace_dir {workspace}: no such folder; it holds pretrained/, data/ and output/")
     data_dir, save_dir = options.data_dir or workspace / "data", options.save_dir or workspace / "output"
     path = local_yaml_path()
     write_local_yaml(path, default_local_yaml(workspace, data_dir, save_dir), options.force)

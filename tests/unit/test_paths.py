@@ -163,6 +163,8 @@ def test_command_writes_once(
     assert load_paths().data_dir == Path("/mine")
     assert main([*line, "--force"]) == 0
     assert load_paths().data_dir == tmp_path.resolve() / "sets"
+    assert main(["--workspace_dir", "nowhere", "--force"]) == 2
+    assert "--workspace_dir nowhere: no such folder" in capsys.readouterr().err
 
 
 def test_documentation_has_every_key() -> None:
