@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -331,12 +332,23 @@ def _measure(
 
 
 def check_options(variant: str, options: Mapping[str, Any]) -> None:
-    """Raise TypeError, with the nearest name, for an option that the variant does not have."""
+    """Raise TypeError, with the nearest name, for an option that the variant does not have; also for a value's kind.
+
+    An option takes what its default is; one that is None by default takes a whole number.
+    """
     known = METRICS[variant].options
-    for name in options:
+    whole = (Integral, "a whole number")
+    kinds: dict[type, tuple[type, str]] = {int: whole, type(None): whole, float: (Real, "a number")}
+    kinds |= {bool: (bool, "true or false"), str: (str, "a word")}
+    for name, value in options.items():
         if name not in known:
             names = ", ".join(sorted(k for k in known if k != "dataset")) or "none"
             raise TypeError(f"metric {variant!r} has no option {name!r}{suggest(name, list(known))} (known: {names})")
+        if value is known[name] or type(known[name]) not in kinds:
+            continue
+        kind, expected = kinds[type(known[name])]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"metric {variant!r}: option {name} must be {expected}, not {value!r}")
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:

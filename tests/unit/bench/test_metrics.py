@@ -12,6 +12,7 @@ from lib.bench.metrics import (
     MetricError,
     SequenceResult,
     average_runs,
+    check_options,
     evaluate,
     unscorable,
 )
@@ -264,3 +265,17 @@ def test_the_variant_of_the_docs_is_evaluated_like_the_others() -> None:
         evaluate("close_corners", results, radios=3)
     with pytest.raises(MetricError, match="b: 19 rows for 20 frames"):
         evaluate("close_corners", [_result("b", prediction_xywh=away[:-1])])
+
+
+@pytest.mark.parametrize(
+    ("variant", "options", "message"),
+    [
+        ("vot_multistart", {"low": "x"}, "option low must be a whole number, not 'x'"),
+        ("vot_multistart", {"low": 1.5}, "option low must be a whole number, not 1.5"),
+        ("vot_supervised", {"low": True}, "option low must be a whole number, not True"),
+        ("ostrack", {"exclude_invalid_frames": "ja"}, "option exclude_invalid_frames must be true or false, not 'ja'"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused(variant: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        check_options(variant, options)
