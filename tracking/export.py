@@ -1,13 +1,14 @@
-r"""Write a tracker's network for another runtime: two graphs, and a JSON file that describes their use.
+r"""Write a tracker's network for another runtime: graphs, and a JSON file that describes their use.
 
   python tracking/export.py loretrack loretrack_128 --output exported/loretrack_128
   python tracking/export.py ostrack vitb_256_mae_ce_32x4_ep300 --output exported/ostrack --engine openvino
   python tracking/export.py loretrack loretrack_96 --output exported/loretrack_96 \
       --engine openvino-int8 --calibration GOT10K_vottrain
 
-FOLDER/template.* is run once per target, FOLDER/frame.* once per frame; both read uint8 pixels, for any number of rows.
+FOLDER/template.* is run once per target, FOLDER/frame.* once per frame; they read uint8 pixels, for any number of rows.
+CSTrack has an update.*, for a new template, and SiamAttn a refine.*, for the box that was chosen.
 FOLDER/graphs.json has names and shapes of their inputs and outputs, sizes and factors of the crops, and the weights'
-SHA-256. Before anything is called done, the runtime computes both graphs and is compared with PyTorch.
+SHA-256. Before anything is called done, the runtime computes all graphs and is compared with PyTorch.
 """
 
 import argparse
@@ -20,6 +21,9 @@ import _bootstrap  # noqa: F401
 from lib.command import run_command
 from lib.config import add_experiment_options
 from tracking._options import CommandParser, add_folder_options
+
+PURPOSES = {"template": "target", "frame": "frame", "update": "new template", "refine": "chosen box"}
+"""What each graph is run for."""
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -73,7 +77,7 @@ def export_text(folder: Path, values: dict[str, Any]) -> str:
     for name, graph in values["graphs"].items():
         files = folder.glob(f"{Path(graph['file']).stem}.*")  # the graph and its weight files
         size = sum(f.stat().st_size for f in files) / 2**20
-        lines.append(f"{folder / graph['file']}: {size:.1f} MiB, once per {name}")
+        lines.append(f"{folder / graph['file']}: {size:.1f} MiB, once per {PURPOSES[name]}")
         for way in ("inputs", "outputs"):
             for tensor, about in graph[way].items():
                 shape = " x ".join(str(n) for n in about["shape"])

@@ -1,16 +1,16 @@
 """A network as exported graphs, one per entry point, and a network whose entry points are computed by them.
 
 A network can be exported if it has ``sample_inputs() -> {entry point: {input: tensor}}`` for its entry points:
-``encode_template`` (once per target), ``locate`` (once per frame) and, for trackers that renew their template,
-``update_template``. The inputs of an entry point are its method's arguments in order, under the names that they have
-in the graph. Pictures are uint8 crops, which the graphs normalise. Any number of rows is accepted, and row i of a
-batch gives what it gives alone.
+``encode_template`` (once per target), ``locate`` (once per frame), ``update_template`` for trackers that renew their
+template, and ``refine`` for those that refine the box that they chose. The inputs of an entry point are its method's
+arguments in order, under the names that they have in the graph. Pictures are uint8 crops, which the graphs normalise.
+Any number of rows is accepted, and row i of a batch gives what it gives alone.
 
 ``encode_template`` and ``update_template`` return one tensor, the first input ``tokens`` of ``locate``. ``locate``
-returns a dataclass with its `Candidates` in ``candidates``, or `Candidates`. Its
-other fields are outputs of the graph only where they are inputs
-too: the state that a tracker carries from frame to frame. An output that is the next value of an input has the input's
-name with "next_" before it.
+returns a dataclass with its `Candidates` in ``candidates``, or `Candidates`. Its other fields are outputs of the graph
+only where they are inputs too: the state that a tracker carries from frame to frame. An output that is the next value
+of an input has the input's name with "next_" before it. ``refine`` reads maps of the candidates and returns one
+tensor, ``changes``.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from torch import Tensor, nn
 from lib.deploy.engines import EngineError, LoadedGraph, load_graph, require_packages
 from lib.models.heads import Candidates
 
-GRAPH_NAMES = {"encode_template": "template", "locate": "frame", "update_template": "update"}
+GRAPH_NAMES = {"encode_template": "template", "locate": "frame", "update_template": "update", "refine": "refine"}
 """Name of the graph of each entry point."""
-TOKENS = "tokens"
-"""The encoded template: output of `encode_template` and `update_template`, first input of `locate`."""
+CHANGES, TOKENS = "changes", "tokens"
+"""Output of `refine`; output of `encode_template` and `update_template`, and the first input of `locate`."""
 NEXT = "next_"
 M = TypeVar("M", bound=nn.Module)
 
@@ -79,9 +79,13 @@ class EngineOutput:
 class _EntryPoint(nn.Module):
     """One method of a network with its output as a tuple of tensors, pictures as uint8."""
 
-    def __init__(self, network: nn.Module, normalise: nn.Module, method: str, inputs: frozenset[str]) -> None:
+    def __init__(
+        self, network: nn.Module, normalise: nn.Module, method: str, samples: Mapping[str, Mapping[str, Tensor]]
+    ) -> None:
         super().__init__()
-        self.network, self.normalise, self.method, self.inputs = network, normalise, method, inputs
+        self.network, self.normalise, self.method, self.inputs = network, normalise, method, samples[method].keys()
+        self.tensor = {"update_template": NEXT + TOKENS, "refine": CHANGES}.get(method, TOKENS)
+        self.read_later = frozenset(samples.get("refine", ()))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.named(*inputs).values())
@@ -91,21 +95,27 @@ class _EntryPoint(nn.Module):
         call = getattr(self.network, self.method)
         output = call(*(self.normalise(x) if x.dtype == torch.uint8 else x for x in inputs))
         if isinstance(output, Tensor):
-            return {NEXT + TOKENS if TOKENS in self.inputs else TOKENS: output}
-        found = graph_outputs(output.candidates)
+            return {self.tensor: output}
+        found = graph_outputs(output.candidates, self.read_later)
         state = self.inputs - {TOKENS}
         return found | {NEXT + f.name: getattr(output, f.name) for f in fields(output) if f.name in state}
 
 
-def graph_outputs(candidates: Candidates) -> dict[str, Tensor]:
+def graph_outputs(candidates: Candidates, read_later: frozenset[str]) -> dict[str, Tensor]:
     """Outputs of a frame's graph by name.
 
+    Args:
+        candidates: Of a batch.
+        read_later: Maps that another graph reads.
+
     Returns:
-        `boxes_cxcywh` [B, 4], the best box by plain score, in units of the crop; the head's maps; and, where the head
-        has a box per cell, `cell_boxes_cxcywh` [B, 4, N].
+        `boxes_cxcywh` [B, 4], the best box by plain score, in units of the crop; the head's maps, or `scores` [B, N] of
+        a head of anchors; and, where the head has several boxes, `cell_boxes_cxcywh` [B, 4, N].
     """
-    maps = {k: v for k, v in candidates.maps.items() if k in ("score_map", "size_map", "offset_map")}
-    found = {"boxes_cxcywh": candidates.best_boxes(), **maps}
+    names = {"score_map", "size_map", "offset_map", *read_later}
+    found = {"boxes_cxcywh": candidates.best_boxes()} | {k: v for k, v in candidates.maps.items() if k in names}
+    if "score_map" not in found:
+        found["scores"] = candidates.scores
     return found if candidates.boxes.shape[1] == 1 else found | {"cell_boxes_cxcywh": candidates.boxes.transpose(1, 2)}
 
 
@@ -116,10 +126,10 @@ def candidates_of(outputs: Mapping[str, Tensor]) -> Candidates:
         outputs: Of a frame's graph, by name.
 
     Returns:
-        A candidate per cell where the graph has a box for each, or else the best one alone.
+        A candidate per cell or anchor where the graph has a box for each, or else the best one alone.
     """
-    maps = {k: v for k, v in outputs.items() if k.endswith("_map")}
-    scores = maps["score_map"].flatten(1)
+    maps = {k: v for k, v in outputs.items() if k not in ("boxes_cxcywh", "cell_boxes_cxcywh", "scores")}
+    scores = outputs["scores"] if "scores" in outputs else maps["score_map"].flatten(1)
     if "cell_boxes_cxcywh" in outputs:
         return Candidates(scores, outputs["cell_boxes_cxcywh"].transpose(1, 2), maps)
     return Candidates(scores.amax(dim=1, keepdim=True), outputs["boxes_cxcywh"][:, None], maps)
@@ -138,9 +148,9 @@ def network_graphs(network: nn.Module, normalise: nn.Module) -> dict[str, Graph]
     """
     if not isinstance(network, Exportable):
         raise EngineError(f"{type(network).__name__} cannot be exported: it has no sample_inputs()")
-    graphs = {}
-    for method, inputs in network.sample_inputs().items():
-        module = _EntryPoint(network, normalise, method, frozenset(inputs)).eval()
+    graphs, samples = {}, network.sample_inputs()
+    for method, inputs in samples.items():
+        module = _EntryPoint(network, normalise, method, samples).eval()
         graphs[method] = Graph(module, inputs, tuple(module.named(*inputs.values())))
     return graphs
 
@@ -242,8 +252,9 @@ class _EngineCall:
         rows = len(next(iter(given.values())))
         absent = {k: v.new_zeros(rows, *v.shape[1:]) for k, v in self.samples.items() if k not in given}
         found = {k.removeprefix(NEXT): v for k, v in self.graph.run(given | absent).items()}
-        if TOKENS in found:
-            return found[TOKENS]
+        if "boxes_cxcywh" not in found:
+            (tensor,) = found.values()
+            return tensor
         memory = found.pop("memory", None)
         return EngineOutput(candidates_of(found), memory)
 

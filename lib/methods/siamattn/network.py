@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from lib.methods.siamrpnpp.network import LEVELS, SiamRPN
 from lib.models.backbones import ResNet
 from lib.models.fusion import FeatureEnhance, PyramidFusion
-from lib.models.heads import Candidates, MaskHead, RefineHead, middle
+from lib.models.heads import KERNEL_CELLS, Candidates, MaskHead, RefineHead, middle
 
 BOX_FEATURES, MASK_FEATURES = "box_features", "mask_features"
 """Maps of `Candidates` in which boxes are refined and masks are drawn."""
@@ -53,9 +54,6 @@ class SiamAttn(SiamRPN):
         backbone, width, shapes, template_size, search_size: See `SiamRPN`.
     """
 
-    # The deformable convolution has no counterpart in the engines' formats.
-    sample_inputs = None  # type: ignore[assignment]
-
     def __init__(
         self,
         backbone: ResNet,
@@ -83,23 +81,17 @@ class SiamAttn(SiamRPN):
         """
         return self.feature_enhance.encode_template([middle(x) for x in self.levels(template)])
 
-    def locate(self, template: Tensor, search: Tensor) -> Candidates:
+    def locate(self, template: Tensor, search: Tensor, masks: bool = False) -> Candidates:
         """Once per frame.
 
         Args:
             template: [B, 3, width, 2 h h + width], from `encode_template`.
             search: [B, 3, S, S], normalised.
+            masks: ``mask_features`` are among the maps.
 
         Returns:
             One candidate per anchor, with the maps ``cls``, ``loc`` and ``box_features``.
         """
-        return self._locate(template, search, False)
-
-    def locate_with_masks(self, template: Tensor, search: Tensor) -> Candidates:
-        """As `locate`, with ``mask_features`` among the maps."""
-        return self._locate(template, search, True)
-
-    def _locate(self, template: Tensor, search: Tensor, masks: bool) -> Candidates:
         maps = self.backbone.maps(search)
         target, levels = self.feature_enhance(template, self.neck(maps[-LEVELS:]))
         kernels = self.rpn_head.encode_template(target)
@@ -110,15 +102,39 @@ class SiamAttn(SiamRPN):
             features[MASK_FEATURES] = self.feature_fusion.mask_features([*maps[:2], *levels])
         return found.with_maps(**features)
 
-    def refine(self, candidates: Candidates, regions: Regions) -> Tensor:
-        """Changes [N, 4] of boxes, see `RefineHead`."""
-        changes: Tensor = self.refine_head(candidates.maps[BOX_FEATURES], regions.rows, regions.rois_xyxy)
+    def refine(self, box_features: Tensor, rois_xyxy: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Changes of boxes.
+
+        Args:
+            box_features: [B, width, g, g], a map of the candidates.
+            rois_xyxy: [N, 4] boxes in pixels of the search regions.
+            rows: [N] int64, the search region of each box; None: one box in each.
+
+        Returns:
+            [N, 4], see `RefineHead`.
+        """
+        rows = torch.arange(rois_xyxy.shape[0], device=rois_xyxy.device) if rows is None else rows
+        changes: Tensor = self.refine_head(box_features, rows, rois_xyxy)
         return changes
 
     def draw(self, candidates: Candidates, regions: Regions) -> Tensor:
-        """Logits [N, 64, 64] of masks over boxes; the candidates come from `locate_with_masks`."""
+        """Logits [N, 64, 64] of masks over boxes; the candidates have ``mask_features``."""
         logits: Tensor = self.mask_head(candidates.maps[MASK_FEATURES], regions.rows, regions.rois_xyxy)
         return logits
+
+    def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
+        """Of all entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""
+        pictures, generator = super().sample_inputs(), torch.Generator().manual_seed(1)
+        tokens = torch.randn(2, LEVELS, self.width, 2 * KERNEL_CELLS**2 + self.width, generator=generator)
+        low, sides = (torch.rand(2, 2, generator=generator) * self.search_size / 2 for _ in range(2))
+        return {
+            "encode_template": pictures["encode_template"],
+            "locate": {"tokens": tokens, "search": pictures["locate"]["search"]},
+            "refine": {
+                BOX_FEATURES: torch.randn(2, self.width, self.grid, self.grid, generator=generator),
+                "rois_xyxy": torch.cat([low, low + sides], dim=1),
+            },
+        }
 
     def forward(  # type: ignore[override]
         self, template: Tensor, search: Tensor, propose: Callable[[Candidates], Regions]
@@ -130,6 +146,7 @@ class SiamAttn(SiamRPN):
             search: [B, 3, S, S], normalised.
             propose: Regions of the candidates.
         """
-        candidates = self.locate_with_masks(self.encode_template(template), search)
+        candidates = self.locate(self.encode_template(template), search, masks=True)
         regions = propose(candidates)
-        return SiamAttnOutput(candidates, self.refine(candidates, regions), self.draw(candidates, regions))
+        changes = self.refine(candidates.maps[BOX_FEATURES], regions.rois_xyxy, regions.rows)
+        return SiamAttnOutput(candidates, changes, self.draw(candidates, regions))

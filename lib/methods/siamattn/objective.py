@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lib.data import Batch
 from lib.methods.siamattn.config import SiamAttnConfig
-from lib.methods.siamattn.network import HAS_MASKS, TRUE_MASKS, Regions, SiamAttn
+from lib.methods.siamattn.network import BOX_FEATURES, HAS_MASKS, TRUE_MASKS, Regions, SiamAttn
 from lib.methods.siamrpnpp.config import SiamRPNConfig
 from lib.methods.siamrpnpp.objective import AnchorCriterion
 from lib.models.heads import Candidates, anchor_candidates, changes_between, masks_in_boxes
@@ -196,6 +196,7 @@ class SiamAttnAuxiliary:
         boxes = criterion.box_losses(candidates, criterion.targets(targets_xywh))
         present = torch.ones(len(targets_xywh), dtype=torch.bool)
         regions = criterion.propose(candidates, targets_xywh, present)
-        changes, logits = self.network.refine(candidates, regions), self.network.draw(candidates, regions)
+        changes = self.network.refine(candidates.maps[BOX_FEATURES], regions.rois_xyxy, regions.rows)
+        logits = self.network.draw(candidates, regions)
         more = criterion.region_losses(changes, logits, regions, maps.get(TRUE_MASKS), maps.get(HAS_MASKS))
         return Losses(boxes.total + more.total, {**boxes.terms, **more.terms})

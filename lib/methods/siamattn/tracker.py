@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lib.data import Mask, PySOTStyle
 from lib.methods.siamattn.config import SiamAttnTest
-from lib.methods.siamattn.network import HAS_MASKS, TRUE_MASKS, Regions, SiamAttn
+from lib.methods.siamattn.network import BOX_FEATURES, HAS_MASKS, TRUE_MASKS, Regions, SiamAttn
 from lib.methods.siamrpnpp.tracker import SiamRPNTracker, SizedRegion
 from lib.models.heads import Candidates, changed_boxes
 from lib.track import (
@@ -83,8 +83,7 @@ class SiamAttnTracker(SiamRPNTracker):
         """Features of masks are computed where they are requested, or learned from; true masks join the maps."""
         template, _ = state.template_of(rows)
         masks = bool(self.regions) or torch.is_grad_enabled()
-        locate = self.network.locate_with_masks if masks else self.network.locate
-        found = locate(template, self.normalise(region.crops))
+        found = self.network.locate(template, self.normalise(region.crops), masks).candidates
         if isinstance(region, MaskedRegion):
             found = found.with_maps(**{TRUE_MASKS: region.masks, HAS_MASKS: region.has_masks})
         return self.output(found, state, region, rows)
@@ -108,8 +107,8 @@ class SiamAttnTracker(SiamRPNTracker):
         pixels = boxes * side
         centres, sizes = pixels[:, :2].clamp(0, side), pixels[:, 2:].clamp(SMALLEST, side)
         rois = torch.cat([centres - sizes / 2 + 0.5, centres + sizes / 2 - 0.5], dim=1)
-        regions = Regions(torch.arange(len(boxes), device=boxes.device), rois)
-        return changed_boxes(torch.cat([centres, sizes], dim=1), self.network.refine(candidates, regions)) / side
+        changes = self.network.refine(candidates.maps[BOX_FEATURES], rois)
+        return changed_boxes(torch.cat([centres, sizes], dim=1), changes) / side
 
     def select_anchor(
         self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None

@@ -121,7 +121,7 @@ class SiamRPN(nn.Module):
         kernels = torch.randn(2, 2 * LEVELS * self.width, 5, 5, generator=torch.Generator().manual_seed(0))
         return {
             "encode_template": {"template": sample_pictures(3, self.template_size)},
-            "locate": {"kernels": kernels, "search": sample_pictures(3, self.search_size)},
+            "locate": {"tokens": kernels, "search": sample_pictures(3, self.search_size)},
         }
 
     def fuse_for_inference(self, options: FuseOptions) -> SiamRPN:

@@ -129,7 +129,7 @@ class FeatureEnhance(nn.Module):
         return both
 
 
-@fused_form_of(FeatureEnhance)
+@fused_form_of(FeatureEnhance, portable=True)
 class FusedFeatureEnhance(nn.Module):
     """A `FeatureEnhance` for inference: all levels in one operation, the weights of attention in its products.
 
@@ -237,7 +237,7 @@ class PyramidFusion(nn.Module):
         return resized(cast("ConvModule", block).linear(x)).relu()
 
 
-@fused_form_of(PyramidFusion)
+@fused_form_of(PyramidFusion, portable=True)
 class FusedPyramidFusion(PyramidFusion):
     """A `PyramidFusion` for inference: all levels are correlated in one operation.
 

@@ -67,7 +67,7 @@ def anchor_candidates(cls: Tensor, loc: Tensor, anchors: Tensor) -> Candidates:
     Returns:
         N candidates with the maps ``cls`` [B, 2, N] and ``loc`` [B, 4, N].
     """
-    cls, loc = cls.reshape(len(cls), 2, -1), loc.reshape(len(loc), 4, -1)
+    cls, loc = cls.unflatten(1, (2, -1)).flatten(2), loc.unflatten(1, (4, -1)).flatten(2)
     changes, place = at_least_float32(loc).transpose(1, 2), anchors.to(at_least_float32(loc))
     centres = changes[..., :2] * place[:, 2:] + place[:, :2]
     sizes = changes[..., 2:].clamp(-LARGEST_CHANGE, LARGEST_CHANGE).exp() * place[:, 2:]

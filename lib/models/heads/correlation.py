@@ -28,6 +28,12 @@ def correlate(search: Tensor, kernels: Tensor) -> Tensor:
         [B, C, H - h + 1, W - w + 1].
     """
     rows, channels, height, width = search.shape
+    if torch.compiler.is_exporting():  # a graph for any number of rows has no convolution with as many groups
+        high, wide = kernels.shape[2:]
+        down, along = height - high + 1, width - wide + 1
+        taps = [(i, j) for i in range(high) for j in range(wide)]
+        parts = [kernels[..., i, j, None, None] * search[..., i : i + down, j : j + along] for i, j in taps]
+        return sum(parts[1:], parts[0])
     maps = search.reshape(1, rows * channels, height, width)
     found = F.conv2d(maps, kernels.reshape(rows * channels, 1, *kernels.shape[2:]), groups=rows * channels)
     return found.view(rows, channels, *found.shape[2:])
@@ -186,7 +192,7 @@ class MultiLevelProposal(nn.Module):
         return cast("Tensor", cls), cast("Tensor", loc)
 
 
-@fused_form_of(AdjustLayer)
+@fused_form_of(AdjustLayer, portable=True)
 class FusedAdjustLayer(Convolution):
     """An `AdjustLayer` for inference."""
 
@@ -212,7 +218,7 @@ def fused_sides(levels: Sequence[Sequence[DepthwiseHead]], options: FuseOptions)
     return sides[0], sides[1]
 
 
-@fused_form_of(MultiLevelProposal)
+@fused_form_of(MultiLevelProposal, portable=True)
 class FusedProposal(nn.Module):
     """A `MultiLevelProposal` for inference.
 

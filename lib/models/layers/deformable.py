@@ -92,9 +92,9 @@ class FusedDeformConvs(nn.Module):
             [B, L, K, H, W] float32.
         """
         rows, levels, width, height, breadth = x.shape
-        moved = self.offsets(x.flatten(1, 2)).reshape(rows * levels, 3, 3, 2, height, breadth).permute(0, 4, 5, 1, 2, 3)
+        moved = self.offsets(x.flatten(1, 2)).reshape(rows * levels, 9, 2, height * breadth).permute(0, 3, 1, 2)
         taps = _tap_places(height, breadth, x.device)
-        where, last = moved + taps, taps[-1, -1, 1, 1, :, None]
+        where, last = moved + taps, taps[-1, 4, :, None]
         low = where.floor()
         share = where - low
         ends = torch.stack([low, low + 1], dim=-1)
@@ -103,21 +103,21 @@ class FusedDeformConvs(nn.Module):
         cells = inside[..., 0, :, None] * breadth + inside[..., 1, None, :]
         first = torch.arange(0, rows * levels * height * breadth, height * breadth, device=x.device)
         # What is no number reads cell 0, with weights that are none either: other rows go on.
-        bags = cells.long().clamp(min=0) + first.view(-1, 1, 1, 1, 1, 1, 1)
+        bags = cells.long().clamp(min=0) + first.view(-1, 1, 1, 1, 1)
         shares = weights[..., 0, :, None] * weights[..., 1, None, :]
         table = x.permute(0, 1, 3, 4, 2).reshape(-1, width)
-        columns = F.embedding_bag(bags.view(-1, 4), table, mode="sum", per_sample_weights=shares.view(-1, 4))
+        columns = _weighted_bags(table, bags.view(-1, 4), shares.view(-1, 4))
         found = columns.view(rows, levels, -1, 9 * width) @ self.weight
         return found.transpose(2, 3).view_as(x)
 
 
 @cache
 def _tap_places(height: int, width: int, device: torch.device) -> Tensor:
-    """[height, width, 3, 3, 2] y and x of the taps of every cell, not moved."""
+    """[height * width, 9, 2] y and x of the taps of every cell, not moved."""
     axes = (torch.arange(n)[:, None] + torch.arange(-1, 2) for n in (height, width))
     lines, columns = torch.meshgrid(*(a.flatten().float() for a in axes), indexing="ij")
     taps = torch.stack([lines, columns], dim=-1).view(height, 3, width, 3, 2).transpose(1, 2)
-    return taps.contiguous().to(device)
+    return taps.reshape(height * width, 9, 2).to(device)
 
 
 def deform_roi_pool(
@@ -171,10 +171,15 @@ def _pooled(
     cells = cells + (rows * (height * width))[:, None, None, None, None]
     weights = (weights[:, 1, ..., :, None] * weights[:, 0, ..., None, :]).to(features.dtype)
     table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
-    bags = F.embedding_bag(
-        cells.flatten(0, 2).flatten(1), table, mode="sum", per_sample_weights=weights.flatten(0, 2).flatten(1)
-    )
-    return bags.view(len(rois_xyxy), size, size, features.shape[1]).permute(0, 3, 1, 2)
+    bags = _weighted_bags(table, cells.flatten(0, 2).flatten(1), weights.flatten(0, 2).flatten(1))
+    return bags.view(-1, size, size, features.shape[1]).permute(0, 3, 1, 2)
+
+
+def _weighted_bags(table: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
+    """[N, C] sums of K rows of a table [M, C], `cells` [N, K] int64, each with its weight [N, K]."""
+    if torch.compiler.is_exporting():  # other runtimes have no such operator
+        return torch.bmm(weights[:, None], table[cells])[:, 0]
+    return F.embedding_bag(cells, table, mode="sum", per_sample_weights=weights)
 
 
 class _PooledInChunks(torch.autograd.Function):

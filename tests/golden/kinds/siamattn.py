@@ -97,8 +97,8 @@ def forward(case: Case) -> None:
     network.feature_enhance.register_forward_pre_hook(lambda _m, args: levels.extend(args[1]))
     levels: list[Tensor] = []
     with torch.no_grad():
-        candidates = network.locate_with_masks(network.encode_template(template), search)
-        seen["bbox_refine"] = network.refine(candidates, regions)
+        candidates = network.locate(network.encode_template(template), search, masks=True)
+        seen["bbox_refine"] = network.refine(candidates.maps["box_features"], regions.rois_xyxy, regions.rows)
         seen["mask_refine"] = network.draw(candidates, regions)[:, None]
         maps = network.backbone.maps(template)
         levels_z = network.neck(maps[2:])

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from lib.deploy import Inference, prepare
+from lib.methods import load_experiment
 from lib.methods.cstrack import CSTrackState, TemplateUpdate
+from tests.support import small_trackers
 from tests.support.engines import RUNTIMES, needs
 from tests.unit.methods import test_gdstrack
 from tests.unit.methods.test_cstrack import clip, tracker
@@ -61,4 +63,30 @@ def test_engines_give_the_boxes_of_gdstrack(tmp_path: Path) -> None:
     for runtime in RUNTIMES:
         boxes, scores = follow(Inference(engine=runtime, folder=tmp_path / "graphs"))
         torch.testing.assert_close(boxes, expected[0], rtol=1e-3, atol=2e-2)
+        torch.testing.assert_close(scores, expected[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("script", ["siamrpnpp", "siamattn"])
+def test_engines_give_the_boxes_of_anchors_and_of_their_refinement(script: str, tmp_path: Path) -> None:
+    experiment = load_experiment(script, "synthetic_small", small_trackers.UNIT_PIXELS)
+    torch.manual_seed(3)
+    network = experiment.method.build_network(experiment.config, False).eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim == 1 or "conv_offset" in name or "offset_fc.4" in name:  # gammas and offsets begin at 0
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    clips = [small_trackers.clip(seed, 4) for seed in range(2)]
+
+    def follow(inference: Inference) -> tuple[torch.Tensor, torch.Tensor]:
+        track: Any = prepare(experiment.build_tracker(network), inference)
+        state, found = track.init([c[0] for c in clips], small_trackers.BOXES[:2]), []
+        for frames in list(zip(*clips, strict=True))[1:]:
+            state, prediction = track.step(state, list(frames))
+            found.append(prediction)
+        return torch.stack([p.boxes_xywh for p in found]), torch.stack([p.scores for p in found])
+
+    expected = follow(Inference())
+    for runtime in RUNTIMES:
+        boxes, scores = follow(Inference(engine=runtime, folder=tmp_path / "graphs"))
+        torch.testing.assert_close(boxes, expected[0], rtol=1e-4, atol=5e-3)
         torch.testing.assert_close(scores, expected[1], rtol=1e-3, atol=1e-4)

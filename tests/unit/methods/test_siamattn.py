@@ -196,7 +196,7 @@ def test_exactly_one_sample_with_a_target_is_enough() -> None:
     criterion: SiamAttnCriterion = SiamAttnCriterion.from_config(e.config)
     boxes = torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.4, 0.4, 0.3, 0.2]])
     with torch.no_grad():
-        candidates = net.locate_with_masks(net.encode_template(batch().template[:, 0]), batch().search[:, 0])
+        candidates = net.locate(net.encode_template(batch().template[:, 0]), batch().search[:, 0], masks=True)
     regions = criterion.propose(candidates, boxes, torch.ones(2, dtype=torch.bool))
     assert regions.rows.tolist() == [1] * 8
     assert regions.taught == 1.0
@@ -205,7 +205,7 @@ def test_exactly_one_sample_with_a_target_is_enough() -> None:
 def test_regions_of_rows_do_not_know_each_other() -> None:
     net, data = network(), batch()
     with torch.no_grad():
-        both = net.locate_with_masks(net.encode_template(data.template[:, 0]), data.search[:, 0])
+        both = net.locate(net.encode_template(data.template[:, 0]), data.search[:, 0], masks=True)
         rois = torch.tensor([[20.0, 30.0, 70.0, 80.0], [40.0, 20.0, 100.0, 90.0]])
         found = net.draw(both, Regions(torch.tensor([0, 1]), rois))
         one = both.select(torch.tensor([1]))
@@ -280,7 +280,7 @@ def test_targets_of_masks_are_as_large_as_what_is_drawn() -> None:
     boxes = torch.tensor([[0.1, 0.2, 0.5, 0.5], [0.4, 0.4, 0.3, 0.2]])
     present = torch.ones(2, dtype=torch.bool)
     with torch.no_grad():
-        candidates = net.locate_with_masks(net.encode_template(batch().template[:, 0]), batch().search[:, 0])
+        candidates = net.locate(net.encode_template(batch().template[:, 0]), batch().search[:, 0], masks=True)
     regions = criterion.propose(candidates, boxes, present)
     changes = torch.zeros(len(regions.rows), 4)
     logits = [torch.zeros(len(regions.rows), side, side) for side in (32, 64)]
