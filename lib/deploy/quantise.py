@@ -121,7 +121,10 @@ class ChannelRange:
 
 @contextmanager
 def record_ranges(network: nn.Module) -> Iterator[dict[str, ChannelRange]]:
-    """While it is open, the inputs of all layers that could be in 8 bits are recorded under the layers' names."""
+    """While it is open, the inputs of all layers that could be in 8 bits are recorded under the layers' names.
+
+    Layers of modules with a true attribute `exact` stay as they are.
+    """
     ranges: dict[str, ChannelRange] = {}
 
     def record(name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -130,7 +133,9 @@ def record_ranges(network: nn.Module) -> Iterator[dict[str, ChannelRange]]:
             ranges[name] = ChannelRange(*torch.zeros(2, x.shape[-1]).unbind(0))
         ranges[name].add(x)
 
-    layers = [(name, module) for name, module in network.named_modules() if _is_suitable(module)]
+    exact = tuple(f"{name}." for name, module in network.named_modules() if getattr(module, "exact", False))
+    named = [(name, module) for name, module in network.named_modules() if not f"{name}.".startswith(exact)]
+    layers = [(name, module) for name, module in named if _is_suitable(module)]
     handles = [module.register_forward_pre_hook(partial(record, name)) for name, module in layers]
     try:
         yield ranges

@@ -31,6 +31,9 @@ class RefineHead(nn.Module):
         scale: Cells per image pixel.
     """
 
+    exact = True
+    """See `lib.deploy.record_ranges`."""
+
     def __init__(self, width: int, scale: float) -> None:
         super().__init__()
         hidden = 2 * width

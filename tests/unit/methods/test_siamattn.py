@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lib.data import Batch, ClipBatch, Frame, FrameSet, Modality, Normalise
-from lib.deploy import Inference, prepare
+from lib.deploy import Inference, fuse_network, prepare, record_ranges
 from lib.methods import load_experiment
 from lib.methods.siamattn import (
     Regions,
@@ -21,6 +21,7 @@ from lib.methods.siamattn import (
 )
 from lib.models import WeightsError
 from lib.models.heads import changed_boxes, changes_between, masks_in_boxes
+from lib.models.layers import FuseOptions
 from lib.objectives import Progress, SequenceObjective
 from tests.unit.methods.invariance import check_that_rows_know_nothing_of_each_other, leave_nothing_neutral
 
@@ -210,6 +211,14 @@ def test_regions_of_rows_do_not_know_each_other() -> None:
         found = net.draw(both, Regions(torch.tensor([0, 1]), rois))
         one = both.select(torch.tensor([1]))
         torch.testing.assert_close(net.draw(one, Regions(torch.tensor([0]), rois[1:]))[0], found[1])
+
+
+def test_what_refines_boxes_is_never_in_8_bits() -> None:
+    net = fuse_network(network("MODEL.HIDDEN_DIM=32"), FuseOptions(pack=False, portable=True))
+    with torch.no_grad(), record_ranges(net) as ranges:
+        found = net.locate(net.encode_template(batch().template[:, 0]), batch().search[:, 0])
+        net.refine(found.maps["box_features"], torch.tensor([[20.0, 30.0, 70.0, 80.0], [40.0, 20.0, 100.0, 90.0]]))
+    assert {name.partition(".")[0] for name in ranges} == {"backbone", "rpn_head", "feature_fusion"}
 
 
 def test_evaluation_and_training_order_of_resizing_agree() -> None:
