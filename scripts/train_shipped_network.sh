@@ -4,7 +4,7 @@
 # About half an hour on two CPU cores. Needs 600 MB below output/pretraining.
 #   bash scripts/train_shipped_network.sh
 #   bash scripts/train_shipped_network.sh lifelike     (another hour: the second course, into output/pretraining alone)
-#   bash scripts/train_shipped_network.sh lite         (an hour and a half: synthetic_lite)
+#   bash scripts/train_shipped_network.sh lite         (two and a half hours: synthetic_lite)
 #   bash scripts/train_shipped_network.sh calibration  (half an hour: the fits of both networks' scores; a network that
 #                                                       was trained again has raw scores until then)
 #   bash scripts/train_shipped_network.sh rgbx         (half an hour: its adapters for thermal and depth pictures)
@@ -53,9 +53,10 @@ if [ "${1:-}" = lite ]; then
     "$python" scripts/start_lite_network.py --frames "$out/synthetic/photo" --output "$out"
     "$python" tracking/train.py --script ostrack --config synthetic_lite --mode single --data_dir "$out" --save_dir "$out" \
         --set MODEL.PRETRAIN_FILE="$out/lite_start.safetensors"
-    for ending in safetensors json; do
-        cp "$out/checkpoints/train/ostrack/synthetic_lite/OSTrack_ep0020.$ending" "pretrained/synthetic_lite.$ending"
-    done
+    first="$out/checkpoints/train/ostrack/synthetic_lite/OSTrack_ep0020.safetensors"
+    "$python" tracking/train.py --script ostrack --config synthetic_lite --mode single --seed 43 --data_dir "$out" \
+        --save_dir "$out/second" --set MODEL.PRETRAIN_FILE="$first" TRAIN.LR=0.0006
+    "$python" scripts/average_networks.py "$first" "$out/second${first#"$out"}" --output pretrained/synthetic_lite
     rm -f pretrained/synthetic_lite.confidence.json
     exit
 fi
