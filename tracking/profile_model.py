@@ -22,7 +22,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--script", default="ostrack", help="method (default: ostrack)")
     parser.add_argument("--config", required=True, help="YAML file below experiments/<script>, without its ending")
     parser.add_argument(
-        "--checkpoint", metavar="FILE", help="weights to load (default: random; with --ways those that tests take)"
+        "--checkpoint",
+        metavar="FILE",
+        help="weights to load (default: random; with --ways those that tests take, if there are some)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps")
     parser.add_argument("--protocol", default="official", help="official (float32, TF32 off) or fast (half precision)")
@@ -57,12 +59,20 @@ def run(options: argparse.Namespace) -> None:
 
     from lib.bench import Effort, TrackerSpec, measure_ways, profile_text, profile_tracker, ways_here, ways_text
     from lib.files import write_text
+    from lib.models import CheckpointNotFoundError
     from lib.paths import load_paths
 
     untrained = options.checkpoint is None and not options.ways
     spec = TrackerSpec.from_options(options, untrained=untrained, scores="raw")
     if options.ways:
-        spec = replace(spec, calibration="", device="cpu").resolve(load_paths())
+        spec, paths = replace(spec, calibration="", device="cpu"), load_paths()
+        try:
+            spec = spec.resolve(paths)
+        except CheckpointNotFoundError:
+            if options.checkpoint is not None:
+                raise
+            spec = replace(spec, untrained=True).resolve(paths)
+            print("no weights: random ones, whose boxes are not compared", flush=True)
         spec = replace(spec, calibration=options.calibration)
         print(ways_text(measure_ways(spec, ways_here(), 3 * options.seconds, _note)))
         return

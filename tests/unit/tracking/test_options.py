@@ -6,6 +6,7 @@ import argparse
 
 import pytest
 
+from lib.bench import TrackerSpec, Way, WayTiming
 from lib.config import ConfigError
 from lib.train import TrainOptions
 from tests.support.commands import import_command
@@ -56,8 +57,22 @@ def test_options_without_an_effect_on_the_table_of_ways_are_refused(
     with pytest.raises(SystemExit):
         command.parse(["--config", "synthetic_small", "--ways", *words])
     assert f"{words[0]} is not for --ways" in capsys.readouterr().err
-    assert command.main(["--script", "sdstrack", "--config", "cvpr2024_rgbt", "--ways"]) == 2  # no random weights
-    assert "no weights for sdstrack cvpr2024_rgbt" in capsys.readouterr().err
+
+
+def test_the_table_of_ways_takes_random_weights_where_there_are_no_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(spec: TrackerSpec, *_: object) -> list[WayTiming]:
+        assert spec.untrained
+        return [WayTiming(Way(), seconds=0.01)]
+
+    monkeypatch.setattr("lib.bench.measure_ways", measured)
+    command, names = import_command("profile_model"), ["--script", "sdstrack", "--config", "cvpr2024_rgbt", "--ways"]
+    assert command.main(names) == 0
+    said = capsys.readouterr().out
+    assert "no weights: random ones" in said
+    assert said.splitlines()[-1].split()[-4:] == ["-", "-", "<-", "fast"]
+    assert command.main([*names, "--checkpoint", "nothing.pth"]) == 2
 
 
 @pytest.mark.parametrize("words", [[], ["--engine", "onnx"], ["--tracker", "static"]])
