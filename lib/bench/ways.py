@@ -285,9 +285,9 @@ def ways_text(timings: Sequence[WayTiming]) -> str:
             lines.append(f"{t.way.name:<20} {t.problem}")
             continue
         mark = "  <- fast" if t.way == best else f"  not used: {t.problem}" if t.problem else ""
-        compared = [f"{'-' if math.isnan(v) else f'{v:.4f}':>{n}}" for v, n in ((t.agreement, 8), (t.loss, 7))]
+        agreement, loss = ("-" if math.isnan(value) else f"{value:.4f}" for value in (t.agreement, t.loss))
         lines.append(
             f"{t.way.name:<20} {t.seconds * 1e3:9.2f} {1 / t.seconds:9.1f} {timings[0].seconds / t.seconds:6.2f} "
-            f"{' '.join(compared)}{mark}"
+            f"{agreement:>8} {loss:>7}{mark}"
         )
     return "\n".join(lines)

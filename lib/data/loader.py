@@ -377,7 +377,7 @@ def _positions(samples_per_epoch: int, batch_size: int, rank: int, world_size: i
 def _ignore_deaths() -> None:
     """At exit: for a worker that was killed PyTorch's handler raises in the midst of whatever is being cleared."""
     while signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL:
-        with suppress(RuntimeError):  # the handler's, for a death that is to be told before it is replaced
+        with suppress(RuntimeError):  # from the handler, for a death that it still has to report
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 

@@ -186,7 +186,7 @@ def frame_positions(table: BoxTable, names: Sequence[str], numbered: bool, where
         [N] positions in `names`.
 
     Raises:
-        AnnotationError: A frame has no picture or two rows, or it cannot be told from where frames are counted.
+        AnnotationError: A frame has no picture or two rows, or it is unclear from where frames are counted.
     """
     frames, count = table.frames or [], len(names)
     if all(re.fullmatch(r"\d+(\.0*)?", frame) for frame in frames):

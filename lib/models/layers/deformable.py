@@ -92,6 +92,7 @@ class FusedDeformConvs(nn.Module):
             [B, L, K, H, W] float32.
         """
         rows, levels, width, height, breadth = x.shape
+        # No tensor has more than five dimensions: OpenVINO computes this wrongly with seven, without an error.
         moved = self.offsets(x.flatten(1, 2)).reshape(rows * levels, 9, 2, height * breadth).permute(0, 3, 1, 2)
         taps = _tap_places(height, breadth, x.device)
         where, last = moved + taps, taps[-1, 4, :, None]

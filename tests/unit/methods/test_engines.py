@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from lib.data import Frame
 from lib.deploy import Inference, prepare
 from lib.methods import load_experiment
 from lib.methods.cstrack import CSTrackState, TemplateUpdate
@@ -48,20 +49,21 @@ def test_engines_give_the_boxes_of_cstrack_with_template_updates_and_rows_of_any
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-3)
 
 
+def follow(track: Any, clips: list[list[Frame]], start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes and scores of the frames after the first."""
+    state, found = track.init([c[0] for c in clips], start), []
+    for frames in list(zip(*clips, strict=True))[1:]:
+        state, prediction = track.step(state, list(frames))
+        found.append(prediction)
+    return torch.stack([p.boxes_xywh for p in found]), torch.stack([p.scores for p in found])
+
+
 def test_engines_give_the_boxes_of_gdstrack(tmp_path: Path) -> None:
-    frames = test_gdstrack.clip(1, 4, 90, 120)
-
-    def follow(inference: Inference) -> tuple[torch.Tensor, torch.Tensor]:
-        track: Any = prepare(test_gdstrack.tracker(*FLAT), inference)
-        state, found = track.init(frames[:1] * 2, START.repeat(2, 1)), []
-        for frame in frames[1:]:
-            state, prediction = track.step(state, [frame, frame])
-            found.append(prediction)
-        return torch.stack([p.boxes_xywh for p in found]), torch.stack([p.scores for p in found])
-
-    expected = follow(Inference())
+    clips, start = [test_gdstrack.clip(1, 4, 90, 120)] * 2, START.repeat(2, 1)
+    expected = follow(prepare(test_gdstrack.tracker(*FLAT)), clips, start)
     for runtime in RUNTIMES:
-        boxes, scores = follow(Inference(engine=runtime, folder=tmp_path / "graphs"))
+        inference = Inference(engine=runtime, folder=tmp_path / "graphs")
+        boxes, scores = follow(prepare(test_gdstrack.tracker(*FLAT), inference), clips, start)
         torch.testing.assert_close(boxes, expected[0], rtol=1e-3, atol=2e-2)
         torch.testing.assert_close(scores, expected[1], rtol=1e-3, atol=1e-4)
 
@@ -75,18 +77,10 @@ def test_engines_give_the_boxes_of_anchors_and_of_their_refinement(script: str, 
         for name, parameter in network.named_parameters():
             if parameter.ndim == 1 or "conv_offset" in name or "offset_fc.4" in name:  # gammas and offsets begin at 0
                 parameter.add_(torch.randn_like(parameter), alpha=0.2)
-    clips = [small_trackers.clip(seed, 4) for seed in range(2)]
-
-    def follow(inference: Inference) -> tuple[torch.Tensor, torch.Tensor]:
-        track: Any = prepare(experiment.build_tracker(network), inference)
-        state, found = track.init([c[0] for c in clips], small_trackers.BOXES[:2]), []
-        for frames in list(zip(*clips, strict=True))[1:]:
-            state, prediction = track.step(state, list(frames))
-            found.append(prediction)
-        return torch.stack([p.boxes_xywh for p in found]), torch.stack([p.scores for p in found])
-
-    expected = follow(Inference())
+    clips, start = [small_trackers.clip(seed, 4) for seed in range(2)], small_trackers.BOXES[:2]
+    expected = follow(prepare(experiment.build_tracker(network)), clips, start)
     for runtime in RUNTIMES:
-        boxes, scores = follow(Inference(engine=runtime, folder=tmp_path / "graphs"))
+        inference = Inference(engine=runtime, folder=tmp_path / "graphs")
+        boxes, scores = follow(prepare(experiment.build_tracker(network), inference), clips, start)
         torch.testing.assert_close(boxes, expected[0], rtol=1e-4, atol=5e-3)
         torch.testing.assert_close(scores, expected[1], rtol=1e-3, atol=1e-4)
