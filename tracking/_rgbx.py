@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lib.bench import EvalJob, ResultFolder, TrackerSpec, run_tests
@@ -19,8 +19,7 @@ from lib.config import add_experiment_options
 from lib.data import Degradation
 from lib.files import write_text
 from lib.methods import load_plugins
-from lib.models import CheckpointNotFoundError
-from lib.paths import checkpoint_folder, load_paths
+from lib.paths import load_paths
 from lib.registry import suggest
 from tracking._options import CommandParser, add_degradation_options, add_machine_options, at_least
 
@@ -120,14 +119,10 @@ def make_job(workspace: RgbxWorkspace, options: argparse.Namespace) -> EvalJob:
     root = {} if options.root is None else {benchmark.spec.key: options.root}
     paths = load_paths(root, data_dir=options.data_dir, save_dir=options.save_dir)
     epoch = () if options.epoch is None else (f"TEST.EPOCH={options.epoch}",)
-    plain = TrackerSpec.from_options(options, script=options.script_name, config=options.yaml_name)
-    spec = replace(plain, overrides=(*plain.overrides, *epoch)).resolve(paths, benchmark.name)
-    folder = checkpoint_folder(paths.save_dir, options.script_name, spec.experiment.name)
-    other = not (options.checkpoint or options.untrained) and Path(spec.checkpoint or "").parent != folder
-    if other and options.epoch not in (None, plain.experiment.config.test.epoch):
-        raise CheckpointNotFoundError(
-            f"--epoch {options.epoch}: no checkpoint of this epoch in {folder}; without it, {spec.checkpoint} is taken"
-        )
+    names = {"script": options.script_name, "config": options.yaml_name}
+    spec = TrackerSpec.from_options(options, **names, overrides=(*options.overrides, *epoch)).resolve(
+        paths, benchmark.name
+    )
     parallel = options.mode == "parallel" and not options.debug
     return EvalJob(
         spec,

@@ -83,9 +83,9 @@ def run(options: argparse.Namespace) -> int:
     spec = TrackerSpec.from_options(options, plugins=[os.path.abspath(p) for p in options.plugins])
     place = open_workspace(options.workspace, options.benchmark)
     name = options.name or options.reference or spec.experiment.name
-    find_sequences(place, options.sequences, paths)
+    found = find_sequences(place, options.sequences, paths)
     aside = write_tracker(place, name, spec, paths, options.timeout, options.region)
-    listed = link_sequences(place, options.sequences, paths)
+    listed = link_sequences(place, found)
     print(f"{listed.path}: {len(listed.names)} sequences, {listed.sequence_files} `sequence` files written")
     print(f"{place.folder / 'trackers.ini'}: tracker {name}")
     if aside:

@@ -65,11 +65,36 @@ def run_tests(jobs: Sequence[EvalJob], program: Path | str, argv: Sequence[str],
     Returns:
         Exit code: 1 when a sequence failed.
     """
+    if not is_launched():
+        check_jobs(jobs, videos)
     code = start_processes(program, argv, jobs[0].processes)
     if code is not None:
         return code
     console = Console(quiet=os.environ.get("RANK", "0") != "0")
     return max(run_test(job, console, videos).exit_code for job in jobs)
+
+
+def check_jobs(jobs: Sequence[EvalJob], videos: str | None) -> None:
+    """Check every evaluation before the first one begins.
+
+    Args:
+        jobs: The evaluations.
+        videos: Which results are drawn (`select_videos`).
+
+    Raises:
+        BenchmarkError, MissingPathError, FileNotFoundError: A benchmark is not there, or has no such sequence.
+        ValueError: A combination is not possible, or results of a benchmark cannot be chosen so.
+    """
+    for job in jobs:
+        job.check()
+        names = job.names_there()
+        if videos is None:
+            continue
+        if check_selection(videos) is None:
+            select_videos(videos, names, {})
+        elif not job.has_scores:
+            ranked = f"--save_video {videos}: {job.benchmark.title} has no scores here to rank its sequences by"
+            raise ValueError(f"{ranked}; expected all, or names with commas")
 
 
 def start_processes(program: Path | str, argv: Sequence[str], processes: int) -> int | None:
@@ -136,11 +161,11 @@ def run_test(job: EvalJob, console: Console, videos: str | None = None) -> Outco
     say(f"{tracked}; {outcome.kept} were finished before")
     say(escape(f"results: {outcome.folder}"))
     if outcome.is_main:
-        if videos:
-            done = outcome.finished
+        if videos and outcome.finished:
+            done = {s.name: s for s in outcome.finished}
             ranking = outcome.scored.filed.per_sequence() if outcome.scored else {}
-            chosen = select_videos(videos, [s.name for s in done], ranking)
-            for path in write_videos(done, {"tracker": outcome.folder}, outcome.folder / "videos", chosen):
+            chosen = [n for n in select_videos(videos, [s.name for s in outcome.sequences], ranking) if n in done]
+            for path in write_videos(done.values(), {"tracker": outcome.folder}, outcome.folder / "videos", chosen):
                 say(escape(f"video: {path}"))
         if job.benchmark.submission and not outcome.failures and not job.names:
             packed = pack(job.benchmark, outcome.folder, job.paths, sequences=outcome.sequences)
@@ -192,7 +217,7 @@ def select_videos(selection: str, names: Sequence[str], scores: Mapping[str, flo
         order = sorted(scores, key=lambda name: scores[name], reverse=ranked.group(1) == "best")
         return order[: int(ranked.group(2))]
     chosen = [part for part in selection.split(",") if part]
-    for name in chosen:
+    for name in chosen or [selection]:
         if name not in names:
             raise ValueError(
                 f"no sequence {name!r}{suggest(name, list(names))} (expected all, worst:N, best:N or names with commas)"

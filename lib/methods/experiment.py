@@ -54,6 +54,7 @@ class Experiment:
         method: of the script, or of the key METHOD.
         config: the effective configuration, an instance of `method.config`.
         notes: keys that are spelt as published, or have no effect; for the log.
+        only_epoch: an override asks for another TEST.EPOCH than the file's.
     """
 
     script: str
@@ -62,6 +63,7 @@ class Experiment:
     method: Method
     config: Any
     notes: tuple[str, ...] = ()
+    only_epoch: bool = False
 
     @property
     def hash(self) -> str:
@@ -135,7 +137,7 @@ class Experiment:
         """
         folder = checkpoint_folder(paths.save_dir, self.script, self.name)
         names = self.script, self.name, self.method.network_name
-        places = WeightPlaces(paths.pretrained, folder, *names, self.config.test.epoch)
+        places = WeightPlaces(paths.pretrained, folder, *names, self.config.test.epoch, self.only_epoch)
         return locate(requested, places, option, hint)
 
     def load_weights(self, network: nn.Module, source: Path | Checkpoint, role: Role = "trained") -> LoadReport:
@@ -185,6 +187,7 @@ def load_experiment(
     folders = load_plugins(plugins)
     path = _find_yaml(script, config, folders)
     tree = read_tree(path, overrides)
+    asked, own = tree.get("TEST.EPOCH"), read_tree(path).get("TEST.EPOCH")
     method = _find_method(str(tree.values.pop("METHOD", script)))
     notes = take_inert(tree, {**schema.INERT_KEYS, **method.inert_keys})
     for note in notes:
@@ -211,7 +214,7 @@ def load_experiment(
         resolved = replace(resolved, kd=schema.KD())
     if method.complete is not None:
         resolved = method.complete(resolved)
-    return Experiment(script, path.stem, path, method, resolved, tuple(notes))
+    return Experiment(script, path.stem, path, method, resolved, tuple(notes), asked != own)
 
 
 def _check_sizes(tree: Tree, config: Any, method: Method) -> None:

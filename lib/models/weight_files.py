@@ -47,6 +47,7 @@ class WeightPlaces:
         script, config: the experiment's names.
         network: how the names of its checkpoints begin ("OSTrack"); "*" for any.
         epoch: the epoch that is taken where no file is named (TEST.EPOCH).
+        only_epoch: the user asked for this epoch, so that other weights must not stand in for it.
     """
 
     pretrained: Path
@@ -55,6 +56,7 @@ class WeightPlaces:
     config: str = ""
     network: str = "*"
     epoch: int | None = None
+    only_epoch: bool = False
 
     def epochs(self) -> dict[int, Path]:
         """Checkpoints by epoch; of several files of one epoch the first kind in CHECKPOINT_ENDINGS."""
@@ -144,10 +146,16 @@ def _locate_trained(places: WeightPlaces, option: str, hint: str) -> Path:
     ]
     trained = [found[places.epoch]] if places.epoch in found else []
     taken = next((file for file in [*trained, *files] if file.is_file()), None)
-    if taken is not None and found and places.epoch not in (None, max(found)):
+    if taken is not None and places.only_epoch and not trained:
+        raise CheckpointNotFoundError(
+            f"no checkpoint of epoch {places.epoch} (TEST.EPOCH, as asked for) in {folder} ({places.describe()}); "
+            f"without that epoch, {taken} is taken{hint}"
+        )
+    newest = f"epoch {max(found)}" if found else next((path.name for path in places.latest()), "")
+    if taken is not None and newest and (not found or places.epoch not in (None, max(found))):
         log.warning(
-            "%s is taken, by TEST.EPOCH (%d), although %s has epoch %d%s",
-            *(taken.name, places.epoch, folder, max(found)),
+            "%s is taken, by TEST.EPOCH (%s), although %s has %s%s",
+            *(taken.name, places.epoch, folder, newest),
             "; --checkpoint latest takes the newest" if option == "--checkpoint" else "",
         )
     if taken is not None:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import configparser
 import io
 import json
+import logging
 import os
 import re
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,9 +29,13 @@ from lib.bench.metrics.supervised import INTERVALS
 from lib.bench.results import package_version, unused_folder
 from lib.bench.spec import TrackerSpec
 from lib.bench.vot.adapter import CHANNELS, PREFIX, REGIONS
-from lib.data import Modality, VotList, write_vot_list
+from lib.data import DirectoryStore, Modality, VotList, write_vot_list
+from lib.data.datasets import read_names
 from lib.files import write_text
 from lib.paths import Paths, repository_root, results_folder
+from lib.registry import listed
+
+log = logging.getLogger(__name__)
 
 CONFIG, TRACKERS, LIST, MARK = "config.yaml", "trackers.ini", "list.txt", ".linked"
 SUPERVISED = ("vot2016_supervised", "vot2018_supervised", "vot2019_supervised")
@@ -186,8 +192,12 @@ def find_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -
     source = source / "sequences" if (source / "sequences").is_dir() else source
     found = sorted(path.parent for path in source.glob("*/groundtruth.txt"))
     if (source / LIST).is_file():
-        wanted = set((source / LIST).read_text(encoding="utf-8").split())
-        found = [folder for folder in found if folder.name in wanted]
+        folders = {folder.name: folder for folder in found}
+        wanted = read_names(DirectoryStore(source), LIST)
+        if absent := [name for name in wanted if name not in folders]:
+            count = f"{len(absent)} of its {len(wanted)} sequences have no folder with a groundtruth.txt"
+            log.warning("%s: %s and are left out: %s", source / LIST, count, listed(absent, 20))
+        found = [folders[name] for name in wanted if name in folders]
     if not found:
         raise WorkspaceError(f"{source}: no <seq>/groundtruth.txt of a sequence (in list.txt, where there is one)")
     for folder in found:
@@ -195,13 +205,16 @@ def find_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -
     return found
 
 
-def link_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -> VotList:
+def link_sequences(workspace: VotWorkspace, found: Sequence[Path] | None) -> VotList:
     """Fill `sequences/` with links to the data set, and write `list.txt` and missing `sequence` files.
 
     The data set itself is not touched. A `sequences` folder (or link) that the user has made is used as it is.
-    Arguments and errors are those of `find_sequences`.
+
+    Args:
+        workspace: The workspace.
+        found: What `find_sequences` returned.
     """
-    target, found = workspace.sequences, find_sequences(workspace, source, paths)
+    target = workspace.sequences
     workspace.make()
     if found is None:
         return write_vot_list(target, workspace.benchmark.spec.key)

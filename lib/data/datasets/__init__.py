@@ -5,7 +5,7 @@ data set, write a reader and a row: docs/adding_a_dataset.md.
 """
 
 from lib.catalogue import CATALOGUE, TRAINING_NAMES, DatasetSpec, LmdbCopy, Subset, register_dataset
-from lib.data.datasets.base import Annotation, StoredDataset, positive, quiet_readers, read_text
+from lib.data.datasets.base import Annotation, StoredDataset, positive, quiet_readers, read_names, read_text
 from lib.data.datasets.build import build_dataset, open_subset, open_videos, reader_class
 from lib.data.datasets.coco import CocoDataset
 from lib.data.datasets.folders import (

@@ -25,6 +25,7 @@ from lib.bench import (
     export_tracker,
     pack,
     run_evaluation,
+    run_tests,
     select_videos,
     shortfall,
     write_boxes,
@@ -204,6 +205,28 @@ def test_what_cannot_be_scored_or_drawn_is_refused_before_the_tracking(tmp_path:
         check_requests("pysott", None)
     with pytest.raises(ValueError, match="'worst:x': expected worst:N"):
         check_requests(None, "worst:x")
+
+
+@pytest.mark.parametrize(
+    ("videos", "second", "message"),
+    [
+        ("name:2", "synthetic", r"no sequence 'name:2' \(expected all, worst:N, best:N or names with commas\)"),
+        ("worst:2", "got10k_test", "--save_video worst:2: GOT-10k test has no scores here to rank its sequences by"),
+        (None, "uav", "uav"),
+    ],
+)
+def test_what_no_benchmark_can_do_is_said_before_the_first_is_tracked(
+    got10k: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, videos: str | None, second: str, message: str
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent))
+    from toy_tracker import write_benchmark
+
+    write_benchmark(tmp_path / "synthetic", (4,))
+    spec = TrackerSpec(reference="static")
+    jobs = [EvalJob(spec, get_benchmark(name), got10k) for name in ("synthetic", second)]
+    with pytest.raises((ValueError, OSError), match=message):
+        run_tests(jobs, "test.py", [], videos)
+    assert not got10k.save_dir.exists()
 
 
 def test_a_tracker_that_cannot_be_built_displaces_no_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

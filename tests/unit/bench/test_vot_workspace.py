@@ -10,7 +10,15 @@ from types import ModuleType
 import pytest
 
 from lib.bench import TrackerSpec
-from lib.bench.vot import VotWorkspace, WorkspaceError, link_results, link_sequences, open_workspace, write_tracker
+from lib.bench.vot import (
+    VotWorkspace,
+    WorkspaceError,
+    find_sequences,
+    link_results,
+    link_sequences,
+    open_workspace,
+    write_tracker,
+)
 from lib.paths import Paths, repository_root
 from tests.support.commands import import_command
 from tests.unit.bench.toy_tracker import paths_at
@@ -63,11 +71,13 @@ def test_the_toolkit_parses_our_stacks(folder: str, tmp_path: Path) -> None:
     assert set(lengths) <= {INTERVALS.get(benchmark)}
 
 
-def test_sequences_are_linked_and_the_data_set_stays_as_it_is(tmp_path: Path, paths: Paths) -> None:
+def test_sequences_are_linked_and_the_data_set_stays_as_it_is(
+    tmp_path: Path, paths: Paths, caplog: pytest.LogCaptureFixture
+) -> None:
     data = tmp_path / "data/vot_rgbd22"
     before = sorted(p.name for p in data.rglob("*"))
     workspace = open_workspace(tmp_path / "work", "vot_rgbd22")
-    made = link_sequences(workspace, None, paths)
+    made = link_sequences(workspace, find_sequences(workspace, None, paths))
     assert made.names == ("a", "b")
     assert (workspace.sequences / "list.txt").read_text() == "a\nb\n"
     assert "channels.depth=depth/%08d.png" in (workspace.sequences / "a/sequence").read_text()
@@ -76,21 +86,23 @@ def test_sequences_are_linked_and_the_data_set_stays_as_it_is(tmp_path: Path, pa
     for number in range(1, 6):
         (data / f"b/color/{number:08d}.jpg").rename(data / f"b/color/{number:05d}.png")
     assert "channels.color=color/%05d.png" in rebuilt(workspace, paths, "b/sequence")
-    (data / "list.txt").write_text("b\n")
-    assert link_sequences(workspace, None, paths).names == ("b",)
+    (data / "b").rename(data / "my b")
+    (data / "list.txt").write_text("\ufeffmy b\r\nx\r\n", encoding="utf-8")
+    assert link_sequences(workspace, find_sequences(workspace, None, paths)).names == ("my b",)
+    assert "list.txt: 1 of its 2 sequences have no folder with a groundtruth.txt and are left out: x" in caplog.text
 
 
 def rebuilt(workspace: VotWorkspace, paths: Paths, file: str) -> str:
-    link_sequences(workspace, None, paths)
+    link_sequences(workspace, find_sequences(workspace, None, paths))
     return (workspace.sequences / file).read_text()
 
 
 def test_a_users_own_sequences_are_left_alone(tmp_path: Path, paths: Paths) -> None:
     workspace = open_workspace(tmp_path / "work", "vot_rgbd22")
     write_tree(workspace.sequences)
-    assert link_sequences(workspace, None, paths).sequence_files == 2
+    assert link_sequences(workspace, find_sequences(workspace, None, paths)).sequence_files == 2
     with pytest.raises(WorkspaceError, match="is there already and was not made here"):
-        link_sequences(workspace, tmp_path / "data/vot_rgbd22", paths)
+        find_sequences(workspace, tmp_path / "data/vot_rgbd22", paths)
     assert (workspace.sequences / "a/groundtruth.txt").is_file()
 
 

@@ -244,6 +244,11 @@ def test_a_newer_epoch_than_the_one_taken_is_mentioned(tmp_path: Path, caplog: p
     (tmp_path / "OSTrack_ep0004.safetensors").unlink()
     assert locate("", places, "--checkpoint").stem == "synthetic_small"
     assert "synthetic_small.safetensors is taken, by TEST.EPOCH (4)" in caplog.text
+    with pytest.raises(CheckpointNotFoundError, match=r"no checkpoint of epoch 4 \(TEST.EPOCH, as asked for\) in "):
+        locate("", replace(places, only_epoch=True), "--checkpoint")
+    (tmp_path / "OSTrack_ep0009.safetensors").rename(tmp_path / "OSTrack_latest.safetensors")
+    locate("", places, "--checkpoint")
+    assert f"although {tmp_path} has OSTrack_latest.safetensors; --checkpoint latest" in caplog.text
 
 
 def test_where_the_weights_are_found(tmp_path: Path) -> None:

@@ -127,4 +127,4 @@ def test_an_epoch_that_is_not_there_is_not_replaced_by_other_weights(
     ]
     arguments = [str(a) for a in (*places, "--epoch", 3)]
     assert main(RGBT, lasher / "RGBX_workspace/test.py", arguments) == 2
-    assert "--epoch 3: no checkpoint of this epoch in" in capsys.readouterr().err
+    assert "no checkpoint of epoch 3 (TEST.EPOCH, as asked for) in" in capsys.readouterr().err
