@@ -140,27 +140,23 @@ def tracklet_index(source: Path) -> bytes:
 
 
 def _tracklets_of(root: Store, part: str, video: str) -> list[dict[str, Any]]:
-    """Tracklets of one video, by track number. `finished` are those whose target has been missing in a frame since."""
+    """Tracklets of one video, in order of appearance."""
     folder = f"{XML_ROOT}/{part}/{video}"
     # The numbers at the end of published folder names; other names stay as they are.
     set_id, vid_id = (int(n.rpartition("_")[2]) if PUBLISHED_NAME.fullmatch(n) else n for n in (part, video))
-    open_tracks: dict[int, dict[str, Any]] = {}
-    finished: dict[int, dict[str, Any]] = {}
+    tracklets: dict[int, dict[str, Any]] = {}
     for frame, file in enumerate(f for f in root.listdir(folder) if f.endswith(".xml")):
         if number_in(file) != frame:  # boxes behind the hole would go with the wrong pictures
             raise AnnotationError(f"{root.describe(folder)}: no {frame:06d}.xml before {file}")
         size, objects = _read_xml(root, f"{folder}/{file}")
-        for track_id in [t for t in open_tracks if t not in objects]:
-            finished[track_id] = open_tracks.pop(track_id)
         for track_id, (class_name, box, unoccluded) in objects.items():
-            if track_id in finished:
-                continue
             new: dict[str, Any] = {"set_id": set_id, "vid_id": vid_id, "class_name": class_name, "start_frame": frame}
             new |= {"anno": [], "target_visible": [], "image_size": size}
-            tracklet = open_tracks.setdefault(track_id, new)
-            tracklet["anno"].append(box)
-            tracklet["target_visible"].append(unoccluded)
-    return [tracklet for _, tracklet in sorted({**finished, **open_tracks}.items())]
+            tracklet = tracklets.setdefault(track_id, new)
+            if tracklet["start_frame"] + len(tracklet["anno"]) == frame:
+                tracklet["anno"].append(box)
+                tracklet["target_visible"].append(unoccluded)
+    return list(tracklets.values())
 
 
 def _read_xml(root: Store, key: str) -> tuple[list[int], dict[int, tuple[str, list[int], bool]]]:

@@ -503,7 +503,7 @@ def vid_xml(objects: dict[int, tuple[int, int]]) -> str:
 
 def test_vid_tracklets_end_where_the_target_is_missing_and_are_cached(tmp_path: Path) -> None:
     video = "ILSVRC2015_VID_train_0001/ILSVRC2015_train_00000002"
-    per_frame = [{0: (1, 0)}, {0: (2, 1), 7: (9, 0)}, {7: (10, 0)}, {0: (4, 0), 7: (11, 0)}]
+    per_frame = [{8: (1, 0)}, {8: (2, 1), 7: (9, 0)}, {7: (10, 0)}, {8: (4, 0), 7: (11, 0)}]  # in order of appearance
     tree: Tree = {f"Annotations/VID/train/{video}/{i:06d}.xml": vid_xml(o) for i, o in enumerate(per_frame)}
     tree |= frames(f"Data/VID/train/{video}", "%06d.JPEG", first=0)
     root = as_folder(tree, tmp_path)
@@ -514,7 +514,7 @@ def test_vid_tracklets_end_where_the_target_is_missing_and_are_cached(tmp_path: 
         assert [len(s) for s in dataset] == [2, 3]
         assert dataset[0].boxes_xywh.tolist() == [[1, 5, 10, 25], [2, 5, 10, 25]]
         assert dataset[0].visible.tolist() == [True, False]
-        assert [s.object_class for s in dataset] == ["n00", "n07"]
+        assert [s.object_class for s in dataset] == ["n08", "n07"]
         assert dataset[1].frame_path(0).endswith(f"{video}/000001.JPEG")
         dataset[1].read_frame(2)
     (root / "Annotations/VID/train/readme.txt").write_text("no folder")
