@@ -54,10 +54,7 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    for left in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
-        if not _may_run(left.name.split(".")[-2]):
-            left.unlink(missing_ok=True)
+    temporary = temporary_file(path)
     try:
         with naming(path, temporary), temporary.open("wb") as file:
             yield file
@@ -72,6 +69,19 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def temporary_file(path: Path, ending: str = "tmp") -> Path:
+    """Name of the file that this process writes before it takes the place of `path`; what killed ones left is deleted.
+
+    Args:
+        path: The file.
+        ending: Of the temporary one, `<name>.<process id>.<ending>`.
+    """
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.{ending}"):
+        if not _may_run(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
+    return path.with_name(f"{path.name}.{os.getpid()}.{ending}")
 
 
 def _may_run(process: str) -> bool:

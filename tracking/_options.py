@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -54,6 +55,22 @@ def add_folder_options(parser: Parser, save_dir: str) -> None:
     """
     parser.add_argument("--data_dir", help="parent of the data set folders (default: local.yaml)")
     parser.add_argument("--save_dir", help=f"{save_dir} (default: local.yaml)")
+
+
+def keep_source(source: str, option: str, output: Path | None) -> None:
+    """Check that a video that is written does not replace the one that is read, or what stands beside it by its name.
+
+    Args:
+        source: What is read.
+        option: That names the output.
+        output: The video; its ending may change, and boxes may be written beside it.
+
+    Raises:
+        ValueError: It has the source's folder and name.
+    """
+    given = Path(source)
+    if output is not None and given.is_file() and output.resolve().with_suffix("") == given.resolve().with_suffix(""):
+        raise ValueError(f"{option} {output} would replace {source} or files beside it; give it another name")
 
 
 def at_least(least: int) -> Callable[[str], int]:

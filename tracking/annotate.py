@@ -21,7 +21,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import CommandParser
+from tracking._options import CommandParser, keep_source
 from tracking._progress import show_progress
 
 
@@ -78,6 +78,7 @@ def imported(options: argparse.Namespace) -> int:
         write_sequences,
     )
     from lib.data import open_source, picture_names
+    from lib.track import Box
 
     folder = Path(options.source)
     shares = {"yolo": read_yolo, "label_studio": read_label_studio}
@@ -89,7 +90,7 @@ def imported(options: argparse.Namespace) -> int:
     else:
         found = pixels[name](getattr(options, name))
     if not found:
-        raise ValueError("the files have no boxes")
+        raise ValueError(f"{getattr(options, name)}: no box there")
     source = open_source(options.source)
     names = picture_names(os.listdir(folder)) if folder.is_dir() else []
     numbers = {Path(name).stem if options.yolo else name: i for i, name in enumerate(names)}
@@ -98,16 +99,16 @@ def imported(options: argparse.Namespace) -> int:
         where = f"{folder}, which is to be the folder of the pictures" if not names else f"{folder}"
         raise FileNotFoundError(f"{len(unknown)} annotated pictures are not in {where}: {', '.join(unknown[:5])}")
     stem = options.name or source.name
-    targets = {
-        stem if len(found) == 1 else f"{stem}_{target}".replace("/", "_").replace("\\", "_"): {
-            numbers[key] if isinstance(key, str) else key: box for key, box in boxes.items()
-        }
-        for target, boxes in found.items()
-    }
-    for place, boxes in zip(write_sequences(options.output, source, targets), targets.values(), strict=True):
+    targets: dict[str, dict[int, Box | None]] = {}
+    for target, boxes in found.items():
+        label = stem if len(found) == 1 else f"{stem}_{target}".replace("/", "_").replace("\\", "_")
+        if label in targets:
+            raise ValueError(f"{getattr(options, name)}: two targets would be called {label}; name one otherwise")
+        targets[label] = {numbers[key] if isinstance(key, str) else key: box for key, box in boxes.items()}
+    for place, marks in zip(write_sequences(options.output, source, targets), targets.values(), strict=True):
         print(f"sequence: {place}")
-        count = max(boxes) - min(boxes) + 1
-        if gaps := count - len(boxes):
+        count = max(marks) - min(marks) + 1
+        if gaps := count - len(marks):
             print(f"note: {gaps} of its {count} frames have no box of it and count as frames without the target")
     return 0
 
@@ -115,6 +116,7 @@ def imported(options: argparse.Namespace) -> int:
 def tracked(options: argparse.Namespace) -> int:
     from lib.bench import (
         TrackerSpec,
+        check_place,
         demo_spec,
         first_frame,
         parse_marks,
@@ -129,6 +131,10 @@ def tracked(options: argparse.Namespace) -> int:
     from lib.viz import BoxMark, VideoWriter, colour, draw_box_with_mouse, draw_frame
 
     source, path = open_source(options.source), Path(options.source)
+    keep_source(options.source, "--video", options.video)
+    name = options.name or source.name
+    if options.output:
+        check_place(options.output, name)
     truth = path / "groundtruth.txt" if path.is_dir() else path.with_suffix(".txt")
     if options.output is None and truth.exists() and not options.overwrite:
         raise FileExistsError(f"{truth} is there already; --overwrite replaces it, --output FOLDER writes elsewhere")
@@ -166,7 +172,6 @@ def tracked(options: argparse.Namespace) -> int:
         write_truth(truth, boxes, len(boxes))
         print(f"boxes:    {truth} ({len(boxes)} rows)")
     else:
-        name = options.name or source.name
         (place,) = write_sequences(options.output, open_source(options.source), {name: boxes})
         print(f"sequence: {place}")
     if video is not None:

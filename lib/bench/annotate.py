@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +38,8 @@ def parse_marks(texts: list[str]) -> dict[int, Box | None]:
         except (AnnotationError, IndexError, ValueError):
             kinds = "x,y,w,h (four numbers, in pixels), FRAME:x,y,w,h, FRAME:none or the word mouse"
             raise ValueError(f"--init {text!r}: expected {kinds}") from None
+        if index in marks:
+            raise ValueError(f"--init {text!r}: frame {index} has two boxes, expected one for each frame")
         marks[index] = None if box == ABSENT else (x, y, w, h)
     if min(marks) < 0 or marks.get(0) is None:
         raise ValueError("--init: the first frame (0) needs a box")
@@ -90,6 +94,26 @@ def write_truth(path: Path, boxes: Marks, count: int) -> None:
     write_boxes(path, np.array([boxes.get(i) or (np.nan,) * 4 for i in range(count)]), "trackingnet")
 
 
+def check_place(folder: Path, name: str) -> None:
+    """Check, before boxes are made, that a sequence of this name can be added to own data.
+
+    Args:
+        folder: The own folder.
+        name: Of the sequence.
+
+    Raises:
+        FileExistsError: A sequence is there already.
+        OSError: There can be no such folder, or it cannot be written to.
+        ValueError: The name is none.
+    """
+    if (place := folder / check_name(name)).exists():
+        raise FileExistsError(f"{place} is there already; remove it, or name another folder with --output")
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        kind = errno.EACCES if above.is_dir() else errno.ENOTDIR
+        raise OSError(kind, os.strerror(kind), str(folder))
+
+
 def write_sequences(folder: Path, source: FrameSource, targets: Mapping[str, Marks]) -> list[Path]:
     """Write own data: `<folder>/<target>/{00000001.jpg, ..., groundtruth.txt}`, from the first box to the last.
 
@@ -104,20 +128,18 @@ def write_sequences(folder: Path, source: FrameSource, targets: Mapping[str, Mar
         The sequences' folders.
 
     Raises:
-        FileExistsError: A sequence is there already.
+        FileExistsError, OSError: Those of `check_place`.
         ValueError: A target has no box, one that is none, or boxes behind the end of the source.
     """
     spans: dict[str, tuple[int, int]] = {}
     for name, boxes in targets.items():
-        place = folder / check_name(name)
+        check_place(folder, name)
         there = [index for index, box in boxes.items() if box is not None]
         for index in there:
             if not np.isfinite(box := np.array(boxes[index])).all() or (box[2:] < 0).any():
                 raise ValueError(f"{name}, frame {index} (from 0): {boxes[index]} is not a box x, y, w, h")
         if not there:
             raise ValueError(f"{name}: not one frame has a box")
-        if place.exists():
-            raise FileExistsError(f"{place} is there already; remove it, or name another folder with --output")
         spans[name] = min(there), max(there)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".part") as part:  # nothing half done after Ctrl-C

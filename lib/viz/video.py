@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data import Box, Boxes, Image, Video, corners_to_xywh, iou_xywh
-from lib.files import naming
+from lib.files import naming, temporary_file
 from lib.viz.draw import TRUTH, BoxMark, colour, draw_frame
 
 CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
@@ -125,16 +125,19 @@ class VideoWriter:
 
     def _open(self) -> cv2.VideoWriter | _H264Writer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        suffix = self.path.suffix.lower()
+        suffix, hidden = self.path.suffix.lower(), self.path.with_name(f".{self.path.name}")
+        self._part = temporary_file(hidden, "mp4")
+        self._part.touch()  # codecs open their file late, and do not say why they cannot
         if suffix == ".mp4":
             with suppress(ImportError):
-                self._part = self.path.with_name(f".{self.path.stem}.part.mp4")
                 return _H264Writer(self._part, self.fps, self._size)
         self.note = "its codec is one that browsers do not play; after `pip install av` it is H.264"
         for codec, ending in sorted(CODECS, key=lambda c: c[1] != suffix):
-            part = self.path.with_name(f".{self.path.stem}.part{ending}")
+            part = temporary_file(hidden, ending[1:])
             writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*codec), self.fps, self._size)
             if writer.isOpened():
+                if part != self._part:
+                    self._part.unlink()
                 self._part, self.path = part, self.path.with_suffix(ending)
                 return writer
             part.unlink(missing_ok=True)

@@ -28,6 +28,8 @@ from lib.bench import (
 from lib.data import AnnotationError, Frame, open_source
 from lib.data.datasets import build_dataset
 from lib.paths import load_paths
+from lib.viz import VideoWriter
+from tests.support.commands import import_command
 
 
 class Drift:
@@ -56,10 +58,52 @@ def test_marks_start_end_and_correct_the_propagation(tmp_path: Path) -> None:
     assert lefts == [10, 11, 12, None, None, 40, 41, 42]
 
 
-@pytest.mark.parametrize("texts", [["1,2,3"], ["a:1,2,3,4"], ["5:1,2,3,4"], ["0:none"], ["1,2,3,4", "-2:1,2,3,4"]])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["1,2,3"],
+        ["a:1,2,3,4"],
+        ["5:1,2,3,4"],
+        ["0:none"],
+        ["1,2,3,4", "-2:1,2,3,4"],
+        ["1,2,3,4", "2:none", "2:9,2,3,4"],
+    ],
+)
 def test_marks_that_cannot_be_used(texts: list[str]) -> None:
     with pytest.raises(ValueError, match="--init"):
         parse_marks(texts)
+
+
+def test_what_would_be_lost_at_the_end_is_refused_before_the_tracking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with VideoWriter(tmp_path / "clip.mp4") as video:
+        video.write(np.zeros((60, 80, 3), np.uint8))
+    before = (tmp_path / "clip.mp4").read_bytes()
+    (tmp_path / "mine/there").mkdir(parents=True)
+    given = [str(tmp_path / "clip.mp4"), "--init", "10,20,30,15", "--checkpoint", "read later"]
+    for command, options, message in (
+        ("annotate", "--video={}/clip.mp4", "would replace"),
+        ("annotate", "--video={}/clip.avi", "would replace"),
+        ("demo", "--output={}/clip.mp4", "would replace"),
+        ("annotate", "--output={}/clip.mp4", "clip.mp4: a file stands where a folder is needed"),
+        ("annotate", "--output={}/mine --name=there", "is there already"),
+        ("annotate", "--output={}/mine --name=../x", "'../x' is not a name"),
+    ):
+        assert import_command(command).main([*given, *options.format(tmp_path).split()]) == 2
+        assert message in capsys.readouterr().err
+    assert (tmp_path / "clip.mp4").read_bytes() == before
+
+
+def test_targets_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = pictures(tmp_path / "clip", 2)
+    kinds = [{"id": 1, "name": "a/b"}, {"id": 2, "name": "a_b"}]
+    boxes = [{"image_id": 1, "category_id": i, "bbox": [1, 2, 3, 4]} for i in (1, 2)]
+    content = {"images": [{"id": 1, "file_name": "frame0.png"}], "categories": kinds, "annotations": boxes}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    given = ["--coco", str(tmp_path / "coco.json"), "--output", str(tmp_path / "mine")]
+    assert import_command("annotate").main([str(clip), *given]) == 2
+    assert "coco.json: two targets would be called clip_a_b; name one otherwise" in capsys.readouterr().err
 
 
 def test_a_mark_behind_the_end_is_an_error(tmp_path: Path) -> None:

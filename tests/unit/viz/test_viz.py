@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -97,6 +98,25 @@ def test_a_video_is_h264_with_pyav_and_says_so_without(tmp_path: Path, monkeypat
         assert "after `pip install av` it is H.264" in note
     pytest.importorskip("av")
     assert written("b.mp4") in (("avc1", ""), ("h264", ""))
+
+
+def test_two_programs_write_one_video_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with VideoWriter(tmp_path / "v.mp4") as first:
+        first.write(np.zeros((32, 32, 3), np.uint8))
+        with monkeypatch.context() as other, VideoWriter(tmp_path / "v.mp4") as second:
+            other.setattr(os, "getpid", os.getppid)
+            for _ in range(9):
+                second.write(np.zeros((64, 64, 3), np.uint8))
+        first.write(np.zeros((32, 32, 3), np.uint8))
+    reader = cv2.VideoCapture(str(tmp_path / "v.mp4"))
+    assert (reader.get(cv2.CAP_PROP_FRAME_COUNT), reader.get(cv2.CAP_PROP_FRAME_WIDTH)) == (2, 32)
+    assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+
+
+def test_a_video_that_cannot_be_written_says_so_at_its_first_frame() -> None:
+    video = VideoWriter("/proc/v.mp4")  # no files are made here
+    with pytest.raises(OSError, match=r"v\.mp4"):
+        video.write(np.zeros((32, 32, 3), np.uint8))
 
 
 def test_a_failed_video_leaves_nothing(tmp_path: Path) -> None:
