@@ -30,12 +30,14 @@ class BoxCriterion(WeightedLosses):
     Attributes:
         giou_weight, l1_weight, focal_weight: of the three losses.
         skip_swapped: see `giou_loss`.
+        clamp_targets: compare boxes with the part of the target inside the crop.
     """
 
     giou_weight: float = 2.0
     l1_weight: float = 5.0
     focal_weight: float = 1.0
     skip_swapped: bool = True
+    clamp_targets: bool = True
 
     def __call__(self, candidates: Candidates, target_xywh: Tensor) -> Losses:
         """Losses of one batch.
@@ -51,13 +53,15 @@ class BoxCriterion(WeightedLosses):
 
         Args:
             candidates: of B search regions.
-            target_xywh: [B, 4] in units of the search crop's side; its part inside the crop is compared.
+            target_xywh: [B, 4] in units of the search crop's side.
 
         Returns:
             The losses, and the intersection over union [B] of boxes and targets, through which gradients may flow.
         """
         predicted = cxcywh_to_xyxy(candidates.best_boxes())
-        target = xywh_to_xyxy(target_xywh).clamp(0.0, 1.0)
+        target = xywh_to_xyxy(target_xywh)
+        if self.clamp_targets:
+            target = target.clamp(0.0, 1.0)
         giou, iou = giou_loss(predicted, target, self.skip_swapped)
         l1 = F.l1_loss(predicted, target)
         total = self.giou_weight * giou + self.l1_weight * l1

@@ -24,7 +24,7 @@ class GDSTrackObjective:
     draws: DiffusionDraws | None = None
 
     def __init__(self, config: GDSTrackConfig, network: nn.Module) -> None:
-        self.criterion = BoxCriterion.from_config(config.train, focal_weight=0.0)
+        self.criterion = BoxCriterion.from_config(config.train, focal_weight=0.0, clamp_targets=False)
         self.diffusion_weight = config.train.diffusion_weight
 
     def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:

@@ -19,6 +19,7 @@ from lib.methods.gdstrack import GDSTrack, GDSTrackObjective, GDSTrackTracker
 from lib.models import Checkpoint, WeightsError
 from lib.models.backbones import MAT_PREFIX, AutoencoderOptions, MaskedAutoencoder, resize_table
 from lib.models.fusion import Diffusion, cosine_schedule, rank
+from lib.models.heads import Candidates
 from lib.models.layers import FuseOptions
 from lib.objectives import Progress, SoftmaxPolicy
 from lib.track import roll_out
@@ -49,6 +50,13 @@ STAGE1A, STAGE1B, STAGE2 = range(3)
 
 def experiment(*overrides: str) -> Any:
     return load_experiment("translate_track", "LasHeR_supervised", (*TINY, *overrides))
+
+
+def test_a_target_beyond_the_crop_is_compared_as_it_is() -> None:
+    criterion = GDSTrackObjective(experiment().config, torch.nn.Identity()).criterion
+    found = Candidates(torch.ones(1, 1), torch.tensor([[[1.0, 0.5, 1.0, 0.6]]]))
+    losses = criterion(found, torch.tensor([[0.5, 0.2, 1.0, 0.6]]))
+    torch.testing.assert_close(losses.terms["IoU"], torch.tensor(1.0))
 
 
 def network(*overrides: str) -> GDSTrack:
