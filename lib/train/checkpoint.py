@@ -16,7 +16,8 @@ import socket
 import sys
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -31,6 +32,7 @@ from lib.models import check_archive, read_checkpoint, save_release
 FORMAT = 1
 STATES_KEPT = 2
 LATEST = "latest"
+LOCK = "training.lock"
 PATIENCE_SECONDS = 30.0
 """Wait for a training that is about to end: one that was stopped a moment ago still writes its state."""
 HARMLESS = (
@@ -131,6 +133,7 @@ class CheckpointFolder:
     def __init__(self, folder: Path, network_name: str) -> None:
         self.folder, self.network_name = folder, network_name
         self._claim: IO[str] | None = None
+        self._made: list[Path] = []
 
     def claim(self, patience: float = PATIENCE_SECONDS) -> None:
         """Keep other trainings out while this process lives; delete what killed ones left half written.
@@ -141,9 +144,23 @@ class CheckpointFolder:
         Raises:
             OccupiedError: Another training writes here.
         """
-        self._claim = self._claim or claimed(self.folder / "training.lock", patience)
+        self._made = self._made or [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        self._claim = self._claim or claimed(self.folder / LOCK, patience)
         for path in self.folder.glob(f"{self.network_name}_*.tmp"):
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def removed_on_failure(self) -> Iterator[None]:
+        """Remove the folders that `claim` made, with nothing else in them, if the block raises: nothing has begun."""
+        try:
+            yield
+        except BaseException:
+            if self._made and [path.name for path in self.folder.iterdir()] == [LOCK]:
+                (self.folder / LOCK).unlink()
+                with suppress(OSError):  # others write there as well
+                    for path in self._made:
+                        path.rmdir()
+            raise
 
     def save_epoch(
         self, epoch: int, weights: Mapping[str, Tensor], metadata: dict[str, Any], state: dict[str, Any]

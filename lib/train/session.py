@@ -107,9 +107,11 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
         checkpoint_folder(paths.save_dir, experiment.script, experiment.name), experiment.method.network_name
     )
     log_paths = LogPaths.of(paths.save_dir, experiment.script, experiment.name)
-    state_path, notes = world.on_main(lambda: _find_start(options, world, folder, log_paths, experiment))
-    with nullcontext() if world.is_main else quiet_readers():
+    state_path, notes = world.on_main(lambda: _find_start(options, world, folder, experiment))
+    with folder.removed_on_failure(), nullcontext() if world.is_main else quiet_readers():
         setup = build_setup(experiment, world, paths, options, begins=state_path is None)
+    if options.resume == "never":
+        notes += world.on_main(lambda: _set_aside(folder, log_paths))
     trainer = Trainer(setup, train, world, folder, TrainLog())
     if state_path is not None:
         trainer.restore(state_path, read_state(state_path, verify=False))
@@ -190,8 +192,15 @@ def build_setup(
     return TrainingSetup(recipe.network, recipe.objective, *loaders, prepare, metadata)
 
 
+def _set_aside(folder: CheckpointFolder, logs: LogPaths) -> list[str]:
+    """Move an earlier training's files aside; a sentence for the log, if there were any."""
+    logs.set_aside()
+    aside = folder.set_aside()
+    return [] if aside is None else [f"checkpoints of an earlier training were moved to {aside}"]
+
+
 def _find_start(
-    options: TrainOptions, world: World, folder: CheckpointFolder, logs: LogPaths, experiment: Experiment
+    options: TrainOptions, world: World, folder: CheckpointFolder, experiment: Experiment
 ) -> tuple[Path | None, list[str]]:
     """Claim the folder and choose the state to continue from (in rank 0).
 
@@ -199,7 +208,6 @@ def _find_start(
         options: `resume`, `load` and `allow_config_change` are read.
         world: Its size is compared with that of the state.
         folder: Checkpoints of the experiment.
-        logs: Renamed where the training begins from scratch on request.
         experiment: Its configuration is compared with that of the state.
 
     Returns:
@@ -207,9 +215,7 @@ def _find_start(
     """
     folder.claim()
     if options.resume == "never":
-        aside = folder.set_aside()
-        logs.set_aside()
-        return None, [] if aside is None else [f"checkpoints of an earlier training were moved to {aside}"]
+        return None, []
     found = find_state(folder, options.resume)
     if found is None:
         published = folder.published()

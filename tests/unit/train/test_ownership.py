@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.train import CheckpointFolder, OccupiedError
+from lib.train import CheckpointFolder, OccupiedError, TrainOptions, train
 
 
 def hold(path: Path, seconds: float, held: Connection) -> None:
@@ -46,3 +46,18 @@ def test_the_wait_ends_with_the_other_training(tmp_path: Path, capsys: pytest.Ca
     CheckpointFolder(tmp_path, "Net").claim(patience=20.0)
     assert f"waiting for process {holder.pid} on" in capsys.readouterr().err
     holder.join()
+
+
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_a_training_that_cannot_begin_leaves_all_as_it_was(tmp_path: Path, resume: str) -> None:
+    wrong = (f"DATA.TRAIN.DATASETS_NAME=['FOLDER:{tmp_path / 'nowhere'}']",)
+    options = TrainOptions("ostrack", "synthetic_small", save_dir=tmp_path / "out", overrides=wrong, resume=resume)
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        train(options)
+    assert list(tmp_path.iterdir()) == []
+    earlier = tmp_path / "out/checkpoints/train/ostrack/synthetic_small/OSTrack_ep0001.safetensors"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        train(options)
+    assert sorted(path.name for path in earlier.parent.iterdir()) == [earlier.name, "training.lock"]
