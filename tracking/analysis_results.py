@@ -34,6 +34,7 @@ from lib.config import add_plugin_option
 from lib.data import Video
 from lib.methods import load_plugins
 from lib.paths import Paths, load_paths, results_folder
+from lib.registry import listed, suggest
 from tracking._options import CommandParser, add_folder_options
 
 
@@ -95,6 +96,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--about: expected LABEL=SENTENCE ...")
     if args.absent and not args.gt:
         parser.error("--absent belongs to --gt")
+    if (args.training_log or args.title) and not args.report:
+        parser.error("--training_log and --title belong to --report")
+    if args.training_log and not args.training_log.is_file():
+        parser.error(f"--training_log {args.training_log}: no such file")
     return args
 
 
@@ -134,13 +139,17 @@ def run(args: argparse.Namespace) -> int:
     if args.attribute:
         sequences = with_attributes(sequences, args.attribute)
     runs = load_runs(sources(args, paths), sequences, scoring, args.skip_missing)
+    about = dict(text.split("=", 1) for text in args.about)
+    labels = [run.name for run in runs]
+    for name in about:
+        if name not in labels:
+            raise ValueError(f"--about {name}: no such tracker{suggest(name, labels)} (there: {listed(labels)})")
     comparison = Comparison(benchmark.title if benchmark else str(args.gt), runs, sequences, videos)
     print("\n".join(comparison.notes))
     for stem, table in comparison.tables.items():
         if stem != "sequences" or args.per_sequence:
             print()
             print(table.latex() if args.latex else table.csv() if args.csv else table.text(bold=sys.stdout.isatty()))
-    about = dict(text.split("=", 1) for text in args.about)
     print("".join(f"\n{name}: {text}" for name, text in about.items()))
     if args.report:
         print(f"report: {comparison.write_report(args.report, args.title, args.training_log, about)}")

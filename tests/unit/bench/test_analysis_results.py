@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -131,6 +132,10 @@ def test_runs_of_one_tracker_are_averaged(
         (["--gt", "{}/gt", "--results", "{}/good", "--metric", "matlb"], "did you mean 'matlab'"),
         (["--gt", "{}/gt", "--results", "{}/good", "--attribute", "blur"], "no sequence has the attribute 'blur'"),
         (["--gt", "{}/gt", "--results", "{}/good", "{}/good"], "same label"),
+        (
+            ["--gt", "{}/gt", "--results", "{}/good", "--about", "goood=ours"],
+            "--about goood: no such tracker; did you mean 'good'? (there: good)",
+        ),
     ],
 )
 def test_errors_are_one_sentence(
@@ -141,3 +146,12 @@ def test_errors_are_one_sentence(
     assert err.startswith("error: ")
     assert message.format(folders) in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("more", [["--training_log", "x"], ["--title", "x"], ["--report", "r", "--training_log", "x"]])
+def test_options_of_a_report_that_would_have_no_effect_are_refused(
+    command: ModuleType, folders: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--gt", str(folders / "gt"), "--results", str(folders / "good"), *more])
+    assert re.search("--training_log.*(belong to --report|x: no such file)", capsys.readouterr().err)
