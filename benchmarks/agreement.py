@@ -78,7 +78,7 @@ def guided(tracker: Tracker, path_xywh: np.ndarray, pictures: list[Frame]) -> np
     """Boxes [N, 4] of a tracker that starts every frame at the given path's box of the frame before."""
     path = torch.from_numpy(path_xywh)
     clip = CalibrationClip(pictures, torch.cat([path[:1], path[:-1]]))
-    return torch.cat([path[:1], single_steps(tracker, [clip])]).numpy()
+    return torch.cat([path[:1], *single_steps(tracker, [clip])]).numpy()
 
 
 def _successes(results: list[SequenceResult]) -> np.ndarray:

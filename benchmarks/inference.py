@@ -29,23 +29,18 @@ import torch
 from agreement import agreement, agreement_table
 from page import write_into
 from plain_ostrack import MEAN, STD, PlainOSTrack, PlainTracker
-from torch import Tensor, nn
+from torch import Tensor
 from ways import WAYS, dtype_of, installed
 
 from lib.bench import Cost, Way, counting, made_up_picture, package_version, processor_name
 from lib.data import Frame
 from lib.deploy import (
+    ENGINES,
     PROCEDURAL,
     Inference,
-    calibrate,
+    WrittenTracker,
     calibration_clips,
-    engine_runtime,
-    fuse_tracker,
-    load_graphs,
-    network_graphs,
     prepare,
-    quantise,
-    write_graphs,
 )
 from lib.device import synchronise
 from lib.methods.ostrack import OSTrack, OSTrackTracker
@@ -165,7 +160,7 @@ class Contestants:
         )
         self.plain.network.load_state_dict(self.network.state_dict())
         self.folder = folder
-        self.written: dict[bool, dict[str, object]] = {}
+        self.written: dict[bool, WrittenTracker] = {}
 
     def fresh(self) -> OSTrackTracker:
         return OSTrackTracker(self.network, CropSettings(self.search // 2, 2.0, self.search, self.factor, MEAN, STD))
@@ -174,19 +169,10 @@ class Contestants:
         tracker = self.fresh()
         if way.engine == "torch":
             return cast("OSTrackTracker", prepare(tracker, Inference(dtype_of(way))))
-        eight = way.is_int8
-        folder = self.folder / ("8" if eight else "32")
-        if eight not in self.written:
-            grid = tracker.grid
-            portable = fuse_tracker(self.fresh(), FuseOptions(pack=False, grid=grid, portable=True))
-            if eight:
-                clips = calibration_clips(PROCEDURAL[False], load_paths())[::3]
-                portable.network = quantise(portable.network, calibrate(portable, clips))
-            self.written[eight] = write_graphs(network_graphs(portable.network, portable.normalise), folder)
-        runtime = way.engine.removesuffix("-int8")
-        loaded = load_graphs(folder, self.written[eight], runtime, torch.get_num_threads(), dtype_of(way))
-        tracker.network, tracker.normalise = engine_runtime(tracker.network, loaded), nn.Identity()
-        return tracker
+        if way.is_int8 not in self.written:
+            clips = (lambda: calibration_clips(PROCEDURAL[False], load_paths())[::3]) if way.is_int8 else None
+            self.written[way.is_int8] = WrittenTracker(tracker, self.folder / str(way.is_int8), clips)
+        return cast("OSTrackTracker", self.written[way.is_int8].load(ENGINES[way.engine], dtype_of(way))[0])
 
 
 def measure(name: str, them: Contestants, ways: dict[str, Way], repeats: int, seconds: float) -> list[Line]:

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
             spec = replace(spec, untrained=True).resolve(paths)
             print("no weights: random ones, whose boxes are not compared", flush=True)
         spec = replace(spec, calibration=options.calibration)
-        print(ways_text(measure_ways(spec, ways_here(), 3 * options.seconds, _note)))
+        print(ways_text(measure_ways(spec, ways_here(), 3 * options.seconds, _note, patience=9 * options.seconds)))
         return
     spec = spec.resolve(load_paths())
     where = spec.execution(0)

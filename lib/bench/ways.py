@@ -6,14 +6,16 @@ A processor flag does not decide: there are processors that have instructions fo
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
 import platform
 import re
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.bench.results import package_version
-from lib.data import Frame, iou_xywh
+from lib.data import iou_xywh
 from lib.deploy import (
     ENGINES,
     PROCEDURAL,
@@ -31,7 +33,9 @@ from lib.deploy import (
     CalibrationClip,
     EngineError,
     Inference,
+    WrittenTracker,
     calibration_clips,
+    checked_export,
     get_engine,
     prepare,
 )
@@ -82,10 +86,11 @@ class WayTiming:
 
     Attributes:
         way: The way.
-        seconds: Shortest time of a tracker step on a frame of 640 x 480; infinite where it cannot be used.
+        seconds: Shortest time of a tracker step; infinite where it cannot be used.
         agreement: Mean overlap with the boxes of float32, single steps on sample clips; NaN for random weights.
         loss: Mean overlap with the truth that is lost; NaN for random weights.
         problem: Why it cannot be used; empty if it can.
+        frames: Number of frames whose boxes were compared.
     """
 
     way: Way
@@ -93,6 +98,7 @@ class WayTiming:
     agreement: float = float("nan")
     loss: float = float("nan")
     problem: str = ""
+    frames: int = 0
 
 
 def ways_here() -> list[Way]:
@@ -115,69 +121,128 @@ def has_bfloat16() -> bool:
 
 
 def measure_ways(
-    spec: TrackerSpec, ways: Sequence[Way], seconds: float = 8.0, note: Callable[[str], None] = lambda text: None
+    spec: TrackerSpec,
+    ways: Sequence[Way],
+    seconds: float = 8.0,
+    note: Callable[[str], None] = lambda text: None,
+    patience: float = math.inf,
 ) -> list[WayTiming]:
     """Time ways of computing a tracker against each other, in turn, and compare their boxes.
 
     Args:
         spec: The tracker, resolved; on the CPU.
         ways: What to measure; the first one is what the others are compared with.
-        seconds: Time for all measured steps together, at least five of each.
+        seconds: Time for all measured steps together; every frame of the clips is tracked, however long it takes.
         note: Receives the name of each way while it is prepared.
+        patience: Seconds for preparing; ways that take longer are left out, and slow networks get fewer clips.
     """
+    began = time.monotonic()
     plain = spec.build_plain()
     clips = calibration_clips(spec.calibration or PROCEDURAL[plain.reads_aux], spec.paths or load_paths())
-    trackers: dict[Way, Tracker] = {}
+    if spec.checkpoint is None:
+        clips = clips[:1]  # any will do, as boxes of random weights are not compared
     found: dict[Way, WayTiming] = {}
-    expected: Tensor | None = None
+    trackers: dict[Way, Tracker] = {}
+    rest = seconds
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        exports = _Exports(plain, Path(folder))
+        for number, way in enumerate(ways):
+            gone = time.monotonic() - began
+            left = min(patience - gone, gone * (len(ways) - number) / max(1, number))
+            note(f"{way.name} ({number + 1} of {len(ways)}, about {max(0.0, left) + rest:.0f} s left)")
+            try:
+                tracker = exports.prepare(way, clips, patience - gone if trackers else math.inf)
+                started = time.perf_counter()
+                next(single_steps(tracker, clips))  # a first step makes what later ones use
+            except (EngineError, RuntimeError) as error:
+                found[way] = _failed(way, error)
+                continue
+            if not trackers and math.isfinite(patience):
+                clip = 4 * len(ways) * (time.perf_counter() - started)
+                clips, rest = clips[: max(1, int(seconds / clip))], max(seconds, clip)
+            trackers[way], found[way] = tracker, WayTiming(way)
+    note(f"steps of all ways in turn, about {rest:.0f} s left")
     truth = torch.cat([c.boxes_xywh[1:] for c in clips])
-    for way in ways:
-        note(way.name)
-        try:
-            tracker = prepare(plain, Inference(getattr(torch, way.dtype), engine=way.engine, clips=lambda: clips))
-            boxes = single_steps(tracker, clips)
-        except (EngineError, RuntimeError) as error:
-            found[way] = WayTiming(way, problem=" ".join(str(error).split()))
-            continue
-        expected = boxes if expected is None else expected
-        timing = WayTiming(way, 0.0)
-        if spec.checkpoint is not None:
-            agreement, loss = _overlap(boxes, expected), _overlap(expected, truth) - _overlap(boxes, truth)
-            agrees = agreement >= LEAST_AGREEMENT and loss <= LARGEST_LOSS
-            problem = "" if agrees else f"boxes overlap by {agreement:.3f}, the truth by {loss:.3f} less"
-            timing = WayTiming(way, 0.0, agreement, loss, problem)
-        trackers[way], found[way] = tracker, timing
-    frame = Frame(*[clips[0].frames[0].rgb.repeat(4, 0).repeat(4, 1)[:480, :640]] * (2 if plain.reads_aux else 1))
-    box = torch.tensor([[300.0, 200.0, 60.0, 45.0]], dtype=torch.float64)
-    states = {way: tracker.init([frame], box) for way, tracker in trackers.items()}
-    times: dict[Way, list[float]] = {way: [] for way in trackers}
-    while trackers and (len(next(iter(times.values()))) < 6 or sum(map(sum, times.values())) < seconds):
-        for way, tracker in trackers.items():
-            began = time.perf_counter()
-            tracker.step(states[way], [frame])
-            times[way].append(time.perf_counter() - began)
-    return [replace(t, seconds=min(times[w][1:])) if w in times else t for w, t in found.items()]
+    runs = {way: single_steps(tracker, itertools.cycle(clips)) for way, tracker in trackers.items()}
+    boxes: dict[Way, list[Tensor]] = {way: [] for way in ways}
+    rounds, began = 0, time.monotonic()
+    while runs and (rounds < len(truth) or time.monotonic() - began < seconds):
+        rounds += 1
+        for way, run in list(runs.items()):
+            started = time.perf_counter()
+            try:
+                boxes[way].append(next(run))
+            except (EngineError, RuntimeError) as error:
+                found[way] = _failed(way, error)
+                del runs[way]
+                continue
+            seen = time.perf_counter() - started
+            found[way] = replace(found[way], seconds=min(seen, found[way].seconds))
+    tracked = {way: torch.cat(boxes[way][: len(truth)]) for way in runs}
+    expected = next(iter(tracked.values()), truth)
+    for way, mine in tracked.items() if spec.checkpoint is not None else ():
+        agreement, loss = _overlap(mine, expected), _overlap(expected, truth) - _overlap(mine, truth)
+        agrees = agreement >= LEAST_AGREEMENT and loss <= LARGEST_LOSS
+        problem = "" if agrees else f"boxes overlap by {agreement:.3f}, the truth by {loss:.3f} less"
+        found[way] = WayTiming(way, found[way].seconds, agreement, loss, problem, len(truth))
+    return list(found.values())
 
 
-def single_steps(tracker: Tracker, clips: Sequence[CalibrationClip]) -> Tensor:
-    """Boxes of a tracker that searches every frame around a given box, so that no error adds up.
+def _failed(way: Way, error: Exception) -> WayTiming:
+    return WayTiming(way, problem=" ".join(str(error).split()))
+
+
+class _Exports:
+    """A tracker prepared in several ways; engines share the graphs of their number format, in a folder."""
+
+    def __init__(self, plain: Tracker, folder: Path) -> None:
+        self.plain, self.folder, self.cost = plain, folder, 0.0
+        self.written: dict[bool, WrittenTracker | None] = {}
+
+    def prepare(self, way: Way, clips: Sequence[CalibrationClip], left: float) -> Tracker:
+        """The tracker computed in one way.
+
+        Args:
+            way: The way.
+            clips: Sample data for the ranges of 8 bits.
+            left: Seconds that it may take; writing graphs is expected to take as long as the last time.
+
+        Raises:
+            EngineError: It would take longer, or the engine cannot compute this tracker.
+        """
+        inference, int8 = Inference(getattr(torch, way.dtype), engine=way.engine), way.is_int8
+        if left < 0 or (int8 not in self.written and self.cost > left):
+            raise EngineError("left out, there is no time to prepare it (--seconds); fast would try it")
+        if way.engine == TORCH:
+            return prepare(self.plain, inference)
+        exportable, engine = checked_export(self.plain, inference)
+        if int8 not in self.written:
+            self.written[int8], began = None, time.monotonic()
+            self.written[int8] = WrittenTracker(exportable, self.folder / str(int8), (lambda: clips) if int8 else None)
+            self.cost = time.monotonic() - began
+        graphs = self.written[int8]
+        if graphs is None:
+            raise EngineError("its graphs could not be written, see above")
+        return graphs.load(engine, inference.dtype)[0]
+
+
+def single_steps(tracker: Tracker, clips: Iterable[CalibrationClip]) -> Iterator[Tensor]:
+    """Track every frame around a given box, so that no error adds up.
 
     Args:
         tracker: The tracker.
         clips: Their boxes are those that frames are searched from; the first frame's is the target.
 
-    Returns:
-        [N, 4] boxes of all frames but the first of each clip.
+    Yields:
+        [1, 4] box of each frame but the first of each clip.
     """
-    found = []
     for clip in clips:
         state: State = tracker.init(clip.frames[:1], clip.boxes_xywh[:1])
         for i in range(1, len(clip.frames)):
             if isinstance(state, OneStreamState):
                 state = replace(state, boxes_xywh=clip.boxes_xywh[i : i + 1])
             state, prediction = tracker.step(state, [clip.frames[i]])
-            found.append(prediction.boxes_xywh)
-    return torch.cat(found)
+            yield prediction.boxes_xywh
 
 
 def _overlap(found: Tensor, expected: Tensor) -> float:
@@ -280,6 +345,8 @@ def ways_text(timings: Sequence[WayTiming]) -> str:
     """
     best = quickest(timings).way
     lines = [f"{'way':<20} {'step, ms':>9} {'frames/s':>9} {'times':>6} {'overlap':>8} {'lost':>7}"]
+    if timings[0].frames:
+        lines[0] += f"  boxes of {timings[0].frames} frames"
     for t in timings:
         if t.seconds == float("inf"):
             lines.append(f"{t.way.name:<20} {t.problem}")

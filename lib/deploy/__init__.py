@@ -6,6 +6,8 @@ from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network
 from lib.deploy.prepare import (
     AutocastTracker,
     Inference,
+    WrittenTracker,
+    checked_export,
     export,
     fuse_network,
     fuse_tracker,

@@ -216,19 +216,55 @@ def export(
             PyTorch's.
         WeightsError: A weight is not finite.
     """
-    tracker, engine = checked_export(tracker, inference)
-    # In 8 bits NaN becomes a number, so that a comparison of outputs would not show it.
-    require_finite(tracker.network.state_dict(), f"{type(tracker.network).__name__} cannot be exported")
-    twin = fuse_tracker(tracker, FuseOptions(pack=False, grid=tracker.grid, portable=True))
-    if engine.int8:
-        twin.network = quantise(twin.network, calibrate(twin, inference.clips()))
-    graphs = network_graphs(twin.network, twin.normalise)
-    described = write_graphs(graphs, folder, file_format)
-    loaded = load_graphs(folder, described, engine.runtime, torch.get_num_threads(), inference.dtype)
-    exact = not engine.int8 and inference.dtype == torch.float32
-    parity = check_parity(graphs, loaded, engine.tolerance(inference.dtype), state=exact)
-    values = {"graphs": described, "engine": engine.name, "parity": parity, **twin.procedure()}
-    return with_graphs(twin, loaded), values
+    exportable, engine = checked_export(tracker, inference)
+    written = WrittenTracker(exportable, folder, inference.clips if engine.int8 else None, file_format)
+    found, parity = written.load(engine, inference.dtype)
+    return found, {"graphs": written.graphs, "engine": engine.name, "parity": parity, **found.procedure()}
+
+
+class WrittenTracker:
+    """A tracker's network written as graphs, for all engines that compute it in float32, or for those in 8 bits.
+
+    Args:
+        tracker: See `checked_export`.
+        folder: Where the graphs go.
+        clips: Gives sample data for 8 bits; None: float32.
+        file_format: See `write_graphs`.
+
+    Attributes:
+        graphs: What `write_graphs` returns.
+
+    Raises:
+        EngineError: The network cannot be exported.
+        WeightsError: A weight is not finite.
+    """
+
+    def __init__(
+        self,
+        tracker: OneStreamTracker,
+        folder: Path,
+        clips: Callable[[], Sequence[CalibrationClip]] | None = None,
+        file_format: str = "onnx",
+    ) -> None:
+        # In 8 bits NaN becomes a number, so that a comparison of outputs would not show it.
+        require_finite(tracker.network.state_dict(), f"{type(tracker.network).__name__} cannot be exported")
+        self.folder = folder
+        self.tracker = fuse_tracker(tracker, FuseOptions(pack=False, grid=tracker.grid, portable=True))
+        if clips is not None:
+            self.tracker.network = quantise(self.tracker.network, calibrate(self.tracker, clips()))
+        self._plain = network_graphs(self.tracker.network, self.tracker.normalise)
+        self.graphs = write_graphs(self._plain, folder, file_format)
+
+    def load(self, engine: Engine, dtype: torch.dtype) -> tuple[OneStreamTracker, dict[str, float]]:
+        """The tracker computed by an engine, and the deviation of each output from PyTorch's.
+
+        Raises:
+            EngineError: Its outputs deviate from PyTorch's.
+        """
+        loaded = load_graphs(self.folder, self.graphs, engine.runtime, torch.get_num_threads(), dtype)
+        exact = not engine.int8 and dtype == torch.float32
+        parity = check_parity(self._plain, loaded, engine.tolerance(dtype), state=exact)
+        return with_graphs(self.tracker, loaded), parity
 
 
 def checked_export(tracker: Tracker, inference: Inference) -> tuple[OneStreamTracker, Engine]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 
 from lib.bench import TrackerSpec, Way, WayTiming, demo_spec, measure_ways, quickest, ways_text
-from lib.deploy import Inference, prepare
+from lib.deploy import ENGINES, Engine, prepare
 from lib.paths import load_paths
 from lib.track import OneStreamTracker, Tracker
 from tests.support.small_trackers import SMALL
@@ -52,18 +53,65 @@ def test_a_way_whose_boxes_differ_is_measured_and_not_used(spec: TrackerSpec, mo
     assert "not used: boxes overlap" in ways_text([plain, other])
 
 
-@pytest.mark.slow
-def test_an_engine_that_fails_leaves_the_others(spec: TrackerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(tracker: Tracker, inference: Inference) -> Tracker:
-        if inference.engine == "openvino":
-            raise RuntimeError("it does not\nwork here")
-        return prepare(tracker)
+class Written:
+    """In place of graphs: counts what is written, and may fail at it."""
 
-    monkeypatch.setattr("lib.bench.ways.prepare", failing)
-    plain, broken = measure_ways(spec, [Way(), Way("openvino")], seconds=0.1)
-    assert broken.problem == "it does not work here"
-    assert quickest([plain, broken]) is plain
-    assert broken.problem in ways_text([plain, broken])
+    def __init__(self, tracker: Tracker, folder: Path, clips: object) -> None:
+        self.made.append("8 bits" if clips else "float32")
+        self.tracker = tracker
+        if self.fails:
+            raise RuntimeError("it does not\nwork here")
+
+    def load(self, engine: Engine, dtype: torch.dtype) -> tuple[Tracker, None]:
+        return prepare(self.tracker), None
+
+    made: ClassVar[list[str]] = []
+    fails = False
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> type[Written]:
+    monkeypatch.setattr(Written, "made", [])
+    monkeypatch.setattr("lib.bench.ways.WrittenTracker", Written)
+    monkeypatch.setattr("lib.bench.ways.checked_export", lambda tracker, how: (tracker, ENGINES[how.engine]))
+    return Written
+
+
+ENGINE_WAYS = [Way(name) for name in ("torch", "openvino", "openvino-int8", "onnx", "onnx-int8")]
+
+
+@pytest.mark.slow
+def test_an_engine_that_fails_leaves_the_others(
+    spec: TrackerSpec, written: type[Written], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(written, "fails", True)
+    plain, *broken = found = measure_ways(spec, ENGINE_WAYS, seconds=0.1)
+    assert [b.problem.split(",")[0] for b in broken[::2]] == [
+        "it does not work here",
+        "its graphs could not be written",
+    ]
+    assert written.made == ["float32", "8 bits"]
+    assert quickest(found) is plain
+    assert broken[0].problem in ways_text(found)
+
+
+@pytest.mark.slow
+def test_graphs_are_written_once_and_random_boxes_are_not_compared(spec: TrackerSpec, written: type[Written]) -> None:
+    spec, notes = replace(spec, checkpoint=None, untrained=True), list[str]()
+    found = measure_ways(spec, ENGINE_WAYS, 0.1, notes.append)
+    assert written.made == ["float32", "8 bits"]
+    assert len(notes) == len(found) + 1 == 6
+    assert "onnx float32 (4 of 5, about " in notes[3]
+    assert all(t.frames == 0 and t.seconds < 10 and not t.problem for t in found)
+
+
+@pytest.mark.slow
+def test_ways_that_there_is_no_time_for_are_named(spec: TrackerSpec, written: type[Written]) -> None:
+    plain, *others = found = measure_ways(spec, ENGINE_WAYS, 0.1, patience=0.0)
+    assert plain.frames == 3
+    assert written.made == []
+    assert quickest(found) is plain
+    assert ways_text(found).count("left out, there is no time") == len(others)
 
 
 def test_the_choice_is_made_once_and_kept(
