@@ -1,11 +1,11 @@
 """GDSTrack against a plain implementation (`plain_gdstrack.py`): a frame, and a step of each phase.
 
 A frame: time, operations and multiply-accumulates; plain, and ours as it is trained, official (float32) and fast (half
-precision where the device has it), on a GPU as one CUDA graph; how far boxes differ; and the share of the graph's edges
-that change, by the whole network of each way and by joined projections alone. A step: time, and the memory of what it
-keeps, its gradients and moments; plain with gradients of all weights, plain with frozen weights, and ours. Runs are
-interleaved, the quickest of each counts; with one thread it is the processor's time, which other programs disturb
-little. Weights are random.
+precision where the device has it), on a GPU as one CUDA graph, and by engines; how far boxes differ; and the share of
+the graph's edges that change, by the whole network of each way and by joined projections alone. A step: time, and the
+memory of what it keeps, its gradients and moments; plain with gradients of all weights, plain with frozen weights, and
+ours. Runs are interleaved, the quickest of each counts; with one thread it is the processor's time, which other
+programs disturb little. Weights are random.
 
     PYTHONPATH=. python benchmarks/gdstrack.py --threads 1 --output gdstrack.json
     PYTHONPATH=. python benchmarks/gdstrack.py --steps 1a 1b 2 --batch 4
@@ -26,10 +26,11 @@ from plain_gdstrack import PlainGDSTrack
 from plain_ostrack import MEAN, STD
 from torch import Tensor
 from training_step import markdown, peak_mib, step
+from ways import by_engines
 
 from lib.bench import choose_dtype, counting, processor_name
 from lib.data import Batch, Normalise, cxcywh_to_xyxy
-from lib.deploy import GraphedCall, fuse_network
+from lib.deploy import ENGINES, GraphedCall, fuse_network
 from lib.methods import load_experiment
 from lib.methods.gdstrack import GDSTrack, GDSTrackObjective
 from lib.models.layers import FuseOptions
@@ -44,7 +45,9 @@ def build(*overrides: str) -> tuple[Any, GDSTrack]:
     return experiment, experiment.method.build_network(experiment.config, False).eval()
 
 
-def frame(ours: GDSTrack, batch: int, repeats: int, seconds: float) -> dict[str, dict[str, Any]]:
+def frame(
+    experiment: Any, ours: GDSTrack, engines: list[str], batch: int, repeats: int, seconds: float
+) -> dict[str, dict[str, Any]]:
     """Cost of a frame of each of `batch` sequences in each way."""
     backbone, device = ours.backbone, next(ours.parameters()).device
     plain, normalise = PlainGDSTrack(ours).eval(), Normalise(MEAN, STD).to(device)
@@ -60,14 +63,17 @@ def frame(ours: GDSTrack, batch: int, repeats: int, seconds: float) -> dict[str,
     ways: dict[str, Callable[[], object]] = {"plain": lambda: no_grad(lambda: plain.locate(z, x, noise[:, 0])[0])}
     protocols = [("official", torch.float32), *([("fast", fast)] if fast != torch.float32 else [])]
     networks = [(n, fuse_network(ours, FuseOptions(t, normalise)), template, search) for n, t in protocols]
+    by: Any = by_engines(experiment.build_tracker(ours), engines)
+    computed = [(n, t.network, template, search) for n, t in by.items()]
     edges = edges_of(ours, z, x)
-    for name, network, first, picture in (("as trained", ours, z, x), *networks):
+    for name, network, first, picture in (("as trained", ours, z, x), *networks, *computed):
         with torch.no_grad():
             known = network.encode_template(first)
             with counting() as cost:
                 boxes = network.locate(known, picture, noise).candidates.boxes[:, 0]
         found[name] = described(cost) | {"box_difference": float((boxes - expected).abs().max())}
-        found[name]["edges_changed_%"] = 100 * changed(edges, edges_of(network, first, picture))
+        if name not in by:
+            found[name]["edges_changed_%"] = 100 * changed(edges, edges_of(network, first, picture))
         call = GraphedCall(network.locate) if device.type == "cuda" and network is not ours else network.locate
         ways[name] = locating(call, known, picture, noise)
     times = best_times(ways, repeats, seconds, device)
@@ -151,6 +157,7 @@ def training(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu or cuda")
+    parser.add_argument("--engines", nargs="*", default=[], choices=list(ENGINES), help="a frame by these as well")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=4, help="rounds, of which the quickest counts, at least")
     parser.add_argument("--seconds", type=float, default=30.0, help="go on for so long, up to five times the rounds")
@@ -174,10 +181,10 @@ def main() -> None:
         print(pages[-1], flush=True)
 
     if not options.steps:
-        _, net = build(*options.set)
+        experiment, net = build(*options.set)
         net.to(device)
         for batch in options.batches:
-            add(f"A frame of {batch} sequence(s)", frame(net, batch, *effort))
+            add(f"A frame of {batch} sequence(s)", frame(experiment, net, options.engines, batch, *effort))
         found["edges_changed_by_joined_projections"] = joined(net)
         pages.append(f"Edges between random tokens that joined projections change: {joined(net):.3%}.\n")
         print(pages[-1])

@@ -170,7 +170,7 @@ class Contestants:
         if way.engine == "torch":
             return cast("OSTrackTracker", prepare(tracker, Inference(dtype_of(way))))
         if way.is_int8 not in self.written:
-            clips = (lambda: calibration_clips(PROCEDURAL[False], load_paths())[::3]) if way.is_int8 else None
+            clips = calibration_clips(PROCEDURAL[False], load_paths())[::3] if way.is_int8 else None
             self.written[way.is_int8] = WrittenTracker(tracker, self.folder / str(way.is_int8), clips)
         return cast("OSTrackTracker", self.written[way.is_int8].load(ENGINES[way.engine], dtype_of(way))[0])
 

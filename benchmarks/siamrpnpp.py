@@ -1,8 +1,8 @@
 """SiamRPN++ or SiamAttn (boxes only) for one frame, against plain ones (`plain_siamrpnpp.py`, `plain_siamattn.py`).
 
 Time, operations and multiply-accumulates per frame: plain, and ours as it is trained, official (float32) and fast
-(bfloat16 where the processor has it), for some numbers of sequences in a batch. Runs are interleaved, the quickest of
-each counts. Weights are random, with scores that differ.
+(bfloat16 where the processor has it), and by engines, for some numbers of sequences in a batch. Runs are interleaved,
+the quickest of each counts. Weights are random, with scores that differ.
 
     PYTHONPATH=. python benchmarks/siamrpnpp.py --threads 1 --output siamrpnpp.json
     PYTHONPATH=. python benchmarks/siamrpnpp.py --method siamattn
@@ -22,9 +22,10 @@ import torch
 from inference import best_times, inference, no_grad
 from plain_siamattn import PlainSiamAttn
 from plain_siamrpnpp import SIDE, PlainSiamRPN
+from ways import by_engines
 
 from lib.bench import choose_dtype, counting
-from lib.deploy import Inference, prepare
+from lib.deploy import ENGINES, Inference, prepare
 from lib.methods import load_experiment
 from lib.methods.siamrpnpp import SiamRPN, SiamRPNTracker, SizedRegion
 from lib.track import OneStreamState
@@ -47,7 +48,9 @@ def networks(method: str, device: torch.device) -> tuple[SiamRPNTracker, PlainSi
     return tracker, (PlainSiamAttn if method == "siamattn" else PlainSiamRPN)(ours.state_dict())
 
 
-def frame(tracker: SiamRPNTracker, plain: PlainSiamRPN, rows: int, repeats: int, seconds: float) -> dict[str, Any]:
+def frame(
+    tracker: SiamRPNTracker, plain: PlainSiamRPN, engines: list[str], rows: int, repeats: int, seconds: float
+) -> dict[str, Any]:
     """Cost of a frame of `rows` sequences in each way."""
     device = tracker.device
     template, search = (torch.randint(0, 256, (rows, 3, s, s), dtype=torch.uint8, device=device) for s in (127, SIDE))
@@ -74,7 +77,8 @@ def frame(tracker: SiamRPNTracker, plain: PlainSiamRPN, rows: int, repeats: int,
             ways[name] = lambda run=as_published: no_grad(run)  # type: ignore[misc]
     fast = choose_dtype(device, "fast")[0]
     protocols = [("official", torch.float32), *([("fast", fast)] if fast != torch.float32 else [])]
-    for name, track in [("as trained", tracker), *((n, prepare(tracker, Inference(t))) for n, t in protocols)]:
+    prepared = {n: prepare(tracker, Inference(t)) for n, t in protocols}
+    for name, track in {"as trained": tracker, **prepared, **by_engines(tracker, engines)}.items():
         run = locating(track, region, template)
         no_grad(run)  # what is made once per size of the maps
         with torch.no_grad(), counting() as cost:
@@ -103,6 +107,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rows", nargs="+", type=int, default=[1], help="sequences in a batch")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--engines", nargs="*", default=[], choices=list(ENGINES), help="computed by these as well")
     parser.add_argument("--repeats", type=int, default=4, help="rounds, of which the quickest counts, at least")
     parser.add_argument("--seconds", type=float, default=30.0, help="go on for so long, up to five times the rounds")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
@@ -112,7 +117,7 @@ def main() -> None:
     for threads in options.threads:
         torch.set_num_threads(threads)
         for rows in options.rows:
-            figures = frame(tracker, plain, rows, options.repeats, options.seconds)
+            figures = frame(tracker, plain, options.engines, rows, options.repeats, options.seconds)
             found[f"{threads} threads, {rows} rows"] = figures
             print(f"a frame of {rows} sequence(s), {threads} thread(s)")
             for name, row in figures.items():

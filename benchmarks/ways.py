@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from lib.bench import Way, choose_dtype
-from lib.deploy import EngineError, get_engine
+from lib.deploy import (
+    PROCEDURAL,
+    EngineError,
+    Inference,
+    WrittenTracker,
+    calibration_clips,
+    checked_export,
+    get_engine,
+)
+from lib.paths import load_paths
+from lib.track import Tracker
 
 _BFLOAT16 = choose_dtype(torch.device("cpu"), "fast")[0] == torch.bfloat16
 WAYS = {
@@ -40,4 +52,19 @@ def installed(names: Sequence[str]) -> dict[str, Way]:
             found[name] = WAYS[name]
         except EngineError as error:
             print(f"left out: {error}", file=sys.stderr)
+    return found
+
+
+def by_engines(tracker: Tracker, names: Sequence[str]) -> dict[str, Tracker]:
+    """The tracker computed by engines, which share the graphs of their number format."""
+    clips = calibration_clips(PROCEDURAL[tracker.reads_aux], load_paths())[:2]
+    found: dict[str, Tracker] = {}
+    written: dict[bool, WrittenTracker] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            exportable, engine = checked_export(tracker, Inference(engine=name))
+            if engine.int8 not in written:
+                sample = clips if engine.int8 else None
+                written[engine.int8] = WrittenTracker(exportable, Path(folder, str(engine.int8)), sample)
+            found[name], _ = written[engine.int8].load(engine, torch.float32)
     return found

@@ -218,7 +218,7 @@ class _Exports:
         exportable, engine = checked_export(self.plain, inference)
         if int8 not in self.written:
             self.written[int8], began = None, time.monotonic()
-            self.written[int8] = WrittenTracker(exportable, self.folder / str(int8), (lambda: clips) if int8 else None)
+            self.written[int8] = WrittenTracker(exportable, self.folder / str(int8), clips if int8 else None)
             self.cost = time.monotonic() - began
         graphs = self.written[int8]
         if graphs is None:

@@ -217,7 +217,7 @@ def export(
         WeightsError: A weight is not finite.
     """
     exportable, engine = checked_export(tracker, inference)
-    written = WrittenTracker(exportable, folder, inference.clips if engine.int8 else None, file_format)
+    written = WrittenTracker(exportable, folder, inference.clips() if engine.int8 else None, file_format)
     found, parity = written.load(engine, inference.dtype)
     return found, {"graphs": written.graphs, "engine": engine.name, "parity": parity, **found.procedure()}
 
@@ -228,7 +228,7 @@ class WrittenTracker:
     Args:
         tracker: See `checked_export`.
         folder: Where the graphs go.
-        clips: Gives sample data for 8 bits; None: float32.
+        clips: Sample data for the ranges of 8 bits; None: float32.
         file_format: See `write_graphs`.
 
     Attributes:
@@ -243,7 +243,7 @@ class WrittenTracker:
         self,
         tracker: OneStreamTracker,
         folder: Path,
-        clips: Callable[[], Sequence[CalibrationClip]] | None = None,
+        clips: Sequence[CalibrationClip] | None = None,
         file_format: str = "onnx",
     ) -> None:
         # In 8 bits NaN becomes a number, so that a comparison of outputs would not show it.
@@ -251,7 +251,7 @@ class WrittenTracker:
         self.folder = folder
         self.tracker = fuse_tracker(tracker, FuseOptions(pack=False, grid=tracker.grid, portable=True))
         if clips is not None:
-            self.tracker.network = quantise(self.tracker.network, calibrate(self.tracker, clips()))
+            self.tracker.network = quantise(self.tracker.network, calibrate(self.tracker, clips))
         self._plain = network_graphs(self.tracker.network, self.tracker.normalise)
         self.graphs = write_graphs(self._plain, folder, file_format)
 
