@@ -15,7 +15,8 @@ from lib.methods import load_experiment
 from lib.models import Checkpoint, WeightsError, difference, read_checkpoint, save_release
 from tracking._options import CommandParser
 
-ENDINGS = (".pth.tar", ".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".npz", ".bin")
+PUBLISHED_ENDINGS = (".pth.tar", ".pth", ".pt")
+ENDINGS = (*PUBLISHED_ENDINGS, ".tar", ".ckpt", ".safetensors", ".npz", ".bin")
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -59,8 +60,9 @@ def publish(options: argparse.Namespace, found: Checkpoint) -> None:
                 f"{options.file}: {strange[0]} is no name of {options.like}, so it is of another network"
             )
         state = {**like, **state}
-    stem = without_ending(options.output or options.file)
-    target = stem.with_name(f"{stem.name}.pth")
+    stem, output = without_ending(options.output or options.file), options.output
+    named = output is not None and output.name.endswith(PUBLISHED_ENDINGS)
+    target = output if named else stem.with_name(f"{stem.name}.pth")
     if target.resolve() in {p.resolve() for p in (options.file, options.like) if p is not None}:
         raise WeightsError(f"{target}: this would overwrite what was read; name another place with --output")
     buffer = io.BytesIO()

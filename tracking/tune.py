@@ -53,7 +53,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     from rich.console import Console
 
-    from lib.bench import EvalJob, Span, TrackerSpec, Tuning, start_processes, tune
+    from lib.bench import EvalJob, Span, TrackerSpec, Tuning, check_jobs, check_requests, start_processes, tune
     from lib.bench.benchmarks import get_benchmark
     from lib.paths import load_paths
 
@@ -64,6 +64,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
         raise ValueError(
             f"--test_dataset is {dataset.title}, which is searched on; name another one, or none for halves of it"
         )
+    check_requests(options.metric, None)
     spec = TrackerSpec.from_options(options, seed=42)
     search, check = (
         EvalJob(
@@ -77,6 +78,8 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
         )
         for benchmark in (dataset, test)
     )
+    search.require_scores()
+    check_jobs([search, check], None)
     tuning = Tuning(search, check, spans, options.trials, options.seed, options.share)
     code = start_processes(__file__, argv, options.threads)
     return tune(tuning, Console(quiet=os.environ.get("RANK", "0") != "0")) if code is None else code

@@ -20,7 +20,15 @@ from lib.bench.calibrate import (
     collect_samples,
 )
 from lib.bench.classical import REFERENCES, StaticTracker
-from lib.bench.commands import check_requests, run_test, run_tests, select_videos, start_processes, write_videos
+from lib.bench.commands import (
+    check_jobs,
+    check_requests,
+    run_test,
+    run_tests,
+    select_videos,
+    start_processes,
+    write_videos,
+)
 from lib.bench.compare import compare_runs
 from lib.bench.cost import Cost, counting
 from lib.bench.demo import SHIPPED, DemoResult, demo_spec, first_frame, follow, track_frames

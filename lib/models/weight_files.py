@@ -275,6 +275,8 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     known = kind_of_file(path)
     if known:
         raise WeightsError(f"{path}: not a checkpoint but {known}")
+    if key is not None and path.suffix in (".safetensors", ".npz"):
+        raise WeightsError(f"{path}: no weights under key {key!r}; files of this kind hold weights alone")
     if path.suffix == ".safetensors":
         return _read_release(path)
     if path.suffix == ".npz":

@@ -44,6 +44,8 @@ def test_weights_go_back_under_published_names(tmp_path: Path) -> None:
         **{key: [0, 1, 2] for key in names},
         "feature_extractor.fc.bias": [1, 1],
     }
+    done = convert(ours, "--published", "trdimp", "trdimp", "--output", tmp_path / "TrDiMP_ep0007.pth.tar")
+    assert done.stdout.strip().endswith(f"written: {tmp_path / 'TrDiMP_ep0007.pth.tar'} (2 tensors)")
     torch.save({"net": {"backbone.w": torch.zeros(1)}}, ours)
     done = convert(ours, "--published", "trdimp", "trdimp", "--like", like, "--output", tmp_path / "written")
     assert done.returncode == 2

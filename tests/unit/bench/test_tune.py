@@ -16,6 +16,7 @@ from lib.bench import EvalJob, Span, TrackerSpec, Tuning, read_results, run_eval
 from lib.bench.benchmarks import get_benchmark
 from lib.bench.tune import SharedFrames, overrides_of, search, snippet, with_setting
 from lib.methods import load_experiment
+from tests.support.commands import import_command
 from tests.unit.bench.test_commands import command
 from tests.unit.bench.toy_tracker import paths_at, write_sequence
 from tests.unit.methods.test_siamrpnpp import TINY, network
@@ -151,6 +152,25 @@ def test_what_cannot_be_searched_is_said_in_a_sentence(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         tune(Tuning(job, job, [Span.parse(text) for text in spans], share=share), Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--test_dataset", "uav"), "data set 'uav'"),
+        (("--metric", "ostrak"), "unknown metric variant 'ostrak'; did you mean 'ostrack'"),
+    ],
+)
+def test_what_comes_after_the_search_is_checked_before_it(
+    more: tuple[str, ...], message: str, job: EvalJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = (
+        "siamrpnpp", "synthetic_small", "--checkpoint", tmp_path / "weights.pth", "--dataset", "synthetic",
+        "--data_dir", tmp_path / "data", "--save_dir", tmp_path / "out", "--keys", "SIZE_LR=0,0.5", "--set", *TINY,
+    )  # fmt: skip
+    assert import_command("tune").main([*map(str, line), *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -263,6 +263,9 @@ def test_where_the_weights_are_found(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="generator"):
         read_checkpoint(tmp_path / "x.pth")
     assert list(read_checkpoint(tmp_path / "x.pth", key="generator").state_dict) == ["a", "b"]
+    save_release(tmp_path / "x", w, {})
+    with pytest.raises(WeightsError, match=r"x\.safetensors: no weights under key 'net'; files of this kind hold"):
+        read_checkpoint(tmp_path / "x.safetensors", key="net")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
