@@ -256,8 +256,7 @@ def slt_step(case: Case) -> None:
     tracker.crop_style = WholeMasks()
     clips = [masked(clip, *insets(case)) for clip in clips_of(data)]
     seeds = re.findall(r"np\.random\.seed\((\d+)\)", data["rules"]["random"])
-    given = re.search(r"mask_weight 1 for sequences? ([\d, and]+)", data["rules"]["masks"])
-    known = set(map(int, re.findall(r"\d+", given.group(1)))) if given else set()
+    known = masked_sequences(data["rules"]["masks"], len(clips))
 
     def explored(rollout: Any) -> None:
         """Mask weights in the reference's order, sequence by sequence, for samples frame by frame."""
@@ -271,6 +270,13 @@ def slt_step(case: Case) -> None:
     summed = {name: f"Loss/{term}" for name, term in losses.items()}
     auxiliary = SiamAttnAuxiliary(criterion, network)
     sequence_step(case, experiment, tracker, auxiliary, clips, summed, explored)
+
+
+def masked_sequences(rule: str, count: int) -> set[int]:
+    """Those of a sentence such as "mask_weight 1 for sequences 0 and 2, 0 for the others", of `count` sequences."""
+    given = re.search(r"mask_weight 1 for (.*?)(?:, 0 for|;|$)", rule)
+    words = given[1] if given else ""
+    return set(range(count)) if re.search(r"\b(?:all|both|every)\b", words) else set(map(int, re.findall(r"\d+", words)))
 
 
 def masked(clip: FrameSet, top: int, bottom: int, left: int, right: int) -> FrameSet:
