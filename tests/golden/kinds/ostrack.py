@@ -193,8 +193,8 @@ def forward(case: Case) -> None:
 
 @runner("ostrack/train_step")
 def train_step(case: Case) -> None:
-    network = build(case).train()
     c = case.config
+    network = build(case).train(not c.get("mode", "train").startswith("eval"))
     objective = OSTrackObjective(experiment_of(case).config, network)
     objective.criterion = replace(objective.criterion, focal_weight=c.get("focal_weight", 1.0))
     argument = c.get("ce_keep_rate_argument")

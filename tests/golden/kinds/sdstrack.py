@@ -340,6 +340,10 @@ def check_outputs(case: Case, output: OSTrackOutput, tolerance: dict[str, Any]) 
         named |= {
             f"distill.{name}.{i}": torch.cat(list(rows), dim=1) for name, rows in zip(PASSES, passes, strict=True)
         }
+    fusions = range(len(output.tokens.fusions))
+    apart = [F.mse_loss(*(named[f"distill.{name}.{i}"] for name in PASSES)) for i in fusions]
+    wide = {"rtol": tolerance.get("mse_rtol", tolerance["losses_rtol"]), "atol": 1e-6}
+    case.check(torch.stack(apart), case.data["losses"]["mse_per_fusion_block"], "mse per fusion block", wide)
     for name, stored in case.data["outputs"].items():
         case.check(named[name], stored, name)
 
@@ -385,6 +389,14 @@ def losses(case: Case) -> None:
     for key, name in (("Loss/total_f", "fine"), ("Loss/total_m", "masked"), ("Loss/mse_m", "mse")):
         case.check(found.terms[key], stored[name], name)
     case.check(found.total, stored["total"], "total")
+    for name, terms in stored.get("terms", {}).items():
+        own = maps | {"score_map": scores[name]}
+        alone = Candidates(scores[name].flatten(1).amax(1, keepdim=True), boxes[name].reshape(-1, 1, 4), own)
+        losses, overlaps = rule.criterion.compare(alone, target)
+        named = {key.rpartition("/")[2]: value for key, value in losses.terms.items()}
+        named |= {"focal": named.get("location"), "iou": overlaps}
+        for key, value in terms.items():
+            case.check(named[key], value, f"{name} {key}")
     leaves = {f"{n}.score_map": scores[n] for n in PASSES} | {f"{n}.pred_boxes_cxcywh": boxes[n] for n in PASSES}
     for name, value in case.data["gradients"].items():
         leaf = (leaves | features)[name]

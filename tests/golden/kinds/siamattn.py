@@ -276,7 +276,9 @@ def masked_sequences(rule: str, count: int) -> set[int]:
     """Those of a sentence such as "mask_weight 1 for sequences 0 and 2, 0 for the others", of `count` sequences."""
     given = re.search(r"mask_weight 1 for (.*?)(?:, 0 for|;|$)", rule)
     words = given[1] if given else ""
-    return set(range(count)) if re.search(r"\b(?:all|both|every)\b", words) else set(map(int, re.findall(r"\d+", words)))
+    if re.search(r"\b(?:all|both|every)\b", words):
+        return set(range(count))
+    return set(map(int, re.findall(r"\d+", words)))
 
 
 def masked(clip: FrameSet, top: int, bottom: int, left: int, right: int) -> FrameSet:

@@ -9,6 +9,7 @@ from typing import Any
 
 import fill
 import numpy as np
+import pytest
 import torch
 from golden import Case, runner, without_drawing
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from lib.models.heads import IoUNet
 from lib.models.layers import LevelPooling, precise_roi_pool
 from lib.models.losses import gaussian_labels
 from lib.models.online import FilterInitializer, SteepestDescent
-from lib.models.temporal import LabelTransformer
+from lib.models.temporal import LabelTransformer, label_attention
 
 MASK_FACTOR = 3.0
 """Of published initial values."""
@@ -142,6 +143,12 @@ def iounet(case: Case) -> None:
 
 @runner("slt_pytracking/trdimp_transformer")
 def trdimp_transformer(case: Case) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_attention, "TEMPERATURE", float(case.config.get("temperature", 30)))
+        label_transformer(case)
+
+
+def label_transformer(case: Case) -> None:
     c = case.config
     train, test, labels = (by_sequence(case, name) for name in ("train_feat", "test_feat", "train_label"))
     train, test = train.requires_grad_(), test.requires_grad_()
