@@ -5,6 +5,7 @@ The same command continues an interrupted run. Train from the labels with DATASE
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -61,7 +62,10 @@ def run(args: argparse.Namespace) -> int:
     job = LabelJob(videos, folder, settings, args.flow and args.flow.resolve(), args.seed)
     with show_progress(args.dataset, len(videos), "videos") as meter:
         report = make_labels(job, args.workers, restart=args.restart, progress=meter.update)
-    return show(report, folder, args.dataset)
+    code = show(report, folder, args.dataset)
+    if report.file is not None and folder.parent.resolve() != paths.pseudo_labels.resolve():
+        print(f"training finds them with TRACKING_PSEUDO_LABELS_DIR={shlex.quote(str(folder.parent.resolve()))}")
+    return code
 
 
 def show(report: LabelReport, folder: Path, name: str) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from lib.bench.result_files import write_boxes
 from lib.data import AnnotationError, Frame, FrameSource, check_name, encode_picture, parse_boxes
+from lib.files import naming
 from lib.track import Box, TrackerSession, check_box
 
 Marks = Mapping[int, Box | None]
@@ -142,7 +143,8 @@ def write_sequences(folder: Path, source: FrameSource, targets: Mapping[str, Mar
             raise ValueError(f"{name}: not one frame has a box")
         spans[name] = min(there), max(there)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part") as part:  # nothing half done after Ctrl-C
+    # nothing half done after Ctrl-C
+    with naming(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".part") as part:
         data, count = b"", 0
         for grab in source:
             data = data if grab.frame is None else encode_picture(grab.frame.rgb)

@@ -28,7 +28,7 @@ from lib.data.datasets.trackingnet import ALL_CHUNKS
 from lib.data.io import DecodeError, verify_picture
 from lib.data.listing import PICTURE_SUFFIXES, is_hidden
 from lib.data.store import LmdbStore
-from lib.files import write_text
+from lib.files import write_bytes, write_text
 
 Items = list[tuple[bytes, bytes]]
 """Keys with their content."""
@@ -327,8 +327,7 @@ def write_broken_list(path: Path, reports: Iterable[BuildReport]) -> int:
     """
     rows = [f"{row.path}\t{row.reason}\n" for report in reports for row in report.broken]
     if rows:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(rows), encoding="utf-8", errors="surrogateescape")
+        write_bytes(path, "".join(rows).encode("utf-8", "surrogateescape"))
     elif path.exists():
         path.unlink()
     return len(rows)

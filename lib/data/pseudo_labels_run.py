@@ -25,7 +25,7 @@ import numpy as np
 from lib.data.boxes import iou_xywh
 from lib.data.datasets.base import Annotation, StoredDataset
 from lib.data.datasets.pseudo import LABEL_FILE, frame_ids, track_entry
-from lib.data.io import FILE_ERRORS, AnnotationError
+from lib.data.io import FILE_ERRORS, AnnotationError, expect_form
 from lib.data.listing import natural_order
 from lib.data.pseudo_labels import Flow, LabelSettings, candidate_boxes, make_track
 from lib.data.types import Image
@@ -278,10 +278,13 @@ def make_labels(
 
 def _open_folder(job: LabelJob, again: list[str]) -> None:
     """Record the settings, which those of other labels in the folder must equal; forget the videos in `again`."""
+    if job.flow is not None and not job.flow.is_dir():
+        raise FileNotFoundError(f"{job.flow}: no such folder of flow files (<video>/<picture>.flo or .npy)")
     record, forgotten = job.folder / SETTINGS, [job.video_file(name) for name in again]
     others = set((job.folder / VIDEOS).rglob("*.json")) - set(forgotten)
-    if record.is_file() and (others or not again):
-        there = json.loads(record.read_text(encoding="utf-8"))
+    if record.is_file() and others:
+        with expect_form(str(record), "the settings of labels"):
+            there = dict(json.loads(record.read_bytes()))
         differing = [f"{k} {there.get(k)!r} there, {v!r} now" for k, v in job.record.items() if there.get(k) != v]
         if differing:
             found = f"{job.folder} has labels of other settings ({'; '.join(differing)})"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.data import encode_picture
-from lib.files import write_bytes, write_text
+from lib.files import naming, write_bytes, write_text
 from lib.train.checkpoint import Position
 from lib.viz import render_page
 
@@ -262,8 +262,12 @@ class TextSink(Sink):
 
     def write(self, entry: str | Report) -> None:
         text = entry if isinstance(entry, str) else entry.line()
-        self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
-        self._file.flush()
+        self._append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+
+    def _append(self, line: str) -> None:
+        with naming(self._file.name):
+            self._file.write(line)
+            self._file.flush()
 
     def close(self) -> None:
         self._file.close()
@@ -296,8 +300,7 @@ class LinesSink(TextSink):
         if isinstance(entry, str):
             return
         values = {name: value for name, value in asdict(entry).items() if value is not None}
-        self._file.write(json.dumps({"time": round(time.time(), 3), **_finite(values)}) + "\n")
-        self._file.flush()
+        self._append(json.dumps({"time": round(time.time(), 3), **_finite(values)}) + "\n")
 
 
 class TensorboardSink(Sink):

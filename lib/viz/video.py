@@ -115,25 +115,25 @@ class VideoWriter:
         frame = rgb[: max(2, h - h % 2), : max(2, w - w % 2)]
         if self._writer is None:
             self._size = (frame.shape[1], frame.shape[0])
-            with naming(self.path):
+            self._part = temporary_file(self.path.with_name(f".{self.path.name}"), "mp4")
+            with naming(self.path, self._part):
                 self._writer = self._open()
         if (frame.shape[1], frame.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        with naming(self.path):
+        with naming(self.path, self._part):
             self._writer.write(_bgr(frame))
         self.frames += 1
 
     def _open(self) -> cv2.VideoWriter | _H264Writer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        suffix, hidden = self.path.suffix.lower(), self.path.with_name(f".{self.path.name}")
-        self._part = temporary_file(hidden, "mp4")
+        suffix = self.path.suffix.lower()
         self._part.touch()  # codecs open their file late, and do not say why they cannot
         if suffix == ".mp4":
             with suppress(ImportError):
                 return _H264Writer(self._part, self.fps, self._size)
         self.note = "its codec is one that browsers do not play; after `pip install av` it is H.264"
         for codec, ending in sorted(CODECS, key=lambda c: c[1] != suffix):
-            part = temporary_file(hidden, ending[1:])
+            part = self._part.with_suffix(ending)
             writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*codec), self.fps, self._size)
             if writer.isOpened():
                 if part != self._part:
@@ -148,7 +148,7 @@ class VideoWriter:
             return
         writer, self._writer = self._writer, None
         try:
-            with naming(self.path):
+            with naming(self.path, self._part):
                 writer.release()
                 if kind is None:
                     os.replace(self._part, self.path)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from lib.bench import write_sequences
+from lib.data import open_source
+from lib.data.video import unpack_video
 from lib.files import naming, replacing, sentence, write_text
+from lib.viz import VideoWriter
+from synthetic import Job, WorldConfig, write_benchmark
 
 
 def test_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -85,3 +93,25 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
         with pytest.raises(OSError) as caught:
             write_text(path, "x")
         assert sentence(caught.value) == f"{tmp_path / 'out'}: a file stands where a folder is needed"
+
+
+def test_a_full_disk_is_named_by_the_folder_of_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with VideoWriter(tmp_path / "clip.mp4") as video:
+        for _ in range(3):
+            video.write(np.zeros((64, 64, 3), np.uint8))
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    source = open_source(str(tmp_path / "clip.mp4"))
+    world = Job("synthetic", tmp_path / "rendered", 1, config=WorldConfig(width=64, height=64, length=4))
+    writers: dict[str, Callable[[], object]] = {
+        "mine": lambda: write_sequences(tmp_path / "mine", source, {"a": {0: (1.0, 2.0, 30.0, 20.0)}}),
+        "frames": lambda: unpack_video(tmp_path / "clip.mp4", tmp_path / "frames"),
+        "rendered": lambda: write_benchmark(world),
+    }
+    for name, write in writers.items():
+        with pytest.raises(OSError, match="No space left") as caught:
+            write()
+        assert sentence(caught.value) == f"{tmp_path / name}: no space left on device"

@@ -230,6 +230,20 @@ def test_labels_of_other_settings_are_not_mixed(tmp_path):
     assert make_labels(other, restart=True).made == 2
 
 
+def test_settings_without_labels_bind_nobody_and_a_missing_folder_of_flow_is_named(tmp_path):
+    write_video(tmp_path / "videos" / "a", 12)
+    dataset, folder = videos(tmp_path / "videos"), tmp_path / "labels"
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder of flow files"):
+        make_labels(LabelJob(dataset, folder, flow=tmp_path / "nowhere"))
+    assert not folder.exists()
+    (tmp_path / "flow").mkdir()
+    assert make_labels(LabelJob(dataset, folder, flow=tmp_path / "flow")).failed
+    assert make_labels(LabelJob(dataset, folder)).made == 1
+    (folder / "settings.json").write_text("")
+    with pytest.raises(AnnotationError, match=r"settings\.json: not the settings of labels"):
+        make_labels(LabelJob(dataset, folder))
+
+
 def test_parts_of_a_data_set_share_a_file(tmp_path):
     for name in ("a", "b"):
         write_video(tmp_path / "videos" / name, 12)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lib.data import Frame, Video
+from lib.files import sentence
 from lib.viz import (
     BoxMark,
     Column,
@@ -115,8 +116,9 @@ def test_two_programs_write_one_video_one_after_the_other(tmp_path: Path, monkey
 
 def test_a_video_that_cannot_be_written_says_so_at_its_first_frame() -> None:
     video = VideoWriter("/proc/v.mp4")  # no files are made here
-    with pytest.raises(OSError, match=r"v\.mp4"):
+    with pytest.raises(OSError, match=r"v\.mp4") as caught:
         video.write(np.zeros((32, 32, 3), np.uint8))
+    assert sentence(caught.value) == "/proc/v.mp4: no such file or directory"
 
 
 def test_a_failed_video_leaves_nothing(tmp_path: Path) -> None:
