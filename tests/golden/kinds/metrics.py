@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,22 @@ from lib.bench import read_boxes, read_column, read_rows
 from lib.bench.metrics import Scores, SequenceResult, evaluate, speed
 
 
-def _folder(case: Case, data_set: str = "") -> Path:
-    """The folder of a data set's files, as the case names it: `data/lasher/gt/`, or `data/<set>/gt/` for all."""
-    inputs = case.data["inputs"]
-    name = str(inputs.get("groundtruth") or inputs["dataset"]).split("/")[1]
-    return case.path.parent / "data" / (data_set if name == "<set>" else name)
+def place(case: Case, key: str, name: str = "", tracker: str = "", data_set: str = "") -> Path:
+    """A file as the case's inputs name it: `data/<set>/gt/<seq>.txt`, `data/lasher/{A,B}/<seq>.txt`, or its folder."""
+    text = case.data["inputs"][key]
+    path = (text[tracker] if isinstance(text, dict) else text).split()[0].rstrip(",;")
+    path = re.sub(r"\{.*?\}", tracker, path).replace("<set>", data_set).replace("<seq>", name)
+    return case.path.parent / (f"{path}{name}.txt" if path.endswith("/") else path)
 
 
-def _absent(folder: Path, name: str) -> np.ndarray | None:
-    path = folder / "absent" / f"{name}.txt"
-    return read_column(path) == 0 if path.is_file() else None
+def _result(case: Case, name: str, tracker: str, data_set: str = "") -> SequenceResult:
+    """One sequence; the file of absent frames is the case's, or lies beside the folder of the ground truth."""
+    shared = "lasot" if data_set.startswith("lasot") else data_set
+    truth = place(case, "groundtruth", name, data_set=shared)
+    absent = truth.parent.parent / "absent" / truth.name
+    absent = place(case, "absent", name, data_set=shared) if "absent" in case.data["inputs"] else absent
+    visible = read_column(absent) == 0 if absent.is_file() else None
+    return SequenceResult(name, read_boxes(truth), read_boxes(place(case, "results", name, tracker, shared)), visible)
 
 
 def _curve_tolerance(case: Case) -> dict[str, float]:
@@ -47,19 +54,9 @@ def _check_scores(case: Case, scores: Scores, wanted: dict[str, Any], names: dic
 def pytracking(case: Case) -> None:
     variant = case.data["protocol"].rsplit("_", 1)[-1]
     for data_set, names in case.data["inputs"]["sequences"].items():
-        folder = "lasot" if data_set.startswith("lasot") else data_set
-        truth = _folder(case, folder)
         for mode, trackers in case.data["outputs"][data_set].items():
             for tracker, wanted in trackers.items():
-                results = [
-                    SequenceResult(
-                        name,
-                        read_boxes(truth / "gt" / f"{name}.txt"),
-                        read_boxes(truth.parent / "pytracking" / truth.name / tracker / f"{name}.txt"),
-                        _absent(truth, name),
-                    )
-                    for name in names
-                ]
+                results = [_result(case, name, tracker, data_set) for name in names]
                 scores = evaluate(variant, results, dataset=data_set, exclude_invalid_frames=mode != "default")
                 _pytracking_outputs(case, scores, wanted, f"{data_set} {mode} {tracker}")
 
@@ -128,16 +125,7 @@ def matlab(case: Case) -> None:
 
 
 def _plain(case: Case, tracker: str) -> list[SequenceResult]:
-    folder = _folder(case)
-    return [
-        SequenceResult(
-            name,
-            read_boxes(folder / "gt" / f"{name}.txt"),
-            read_boxes(folder / tracker / f"{name}.txt"),
-            _absent(folder, name),
-        )
-        for name in case.data["inputs"]["sequences"]
-    ]
+    return [_result(case, name, tracker) for name in case.data["inputs"]["sequences"]]
 
 
 @runner("benchmarks/lasher_rgbt_toolkit", "benchmarks/rgbt210_rgbt_toolkit")
@@ -162,24 +150,23 @@ def rgbt_double(case: Case) -> None:
     for label, wanted in case.data["outputs"].items():
         tracker, _, mode = label.partition(".")
         options = {"strict": mode == "strict"} if mode else {}
-        results = [_double(_folder(case), tracker, name) for name in case.data["inputs"]["sequences"]]
+        results = [_double(case, name, tracker) for name in case.data["inputs"]["sequences"]]
         scores = evaluate(data_set, results, **options)
         _check_scores(case, scores, wanted, {"mpr": "precision", "msr": "auc"}, label)
         for key, entry in (("precision", "mpr_curve"), ("success", "msr_curve")):
             case.check(scores.overall(key), wanted[entry], f"{label} {entry}", _curve_tolerance(case))
 
 
-def _double(folder: Path, tracker: str, name: str) -> SequenceResult:
-    truths = []
-    for modality in ("v", "i"):
-        long = {"v": "visible", "i": "infrared"}[modality]
-        corners = folder / "gt" / name / f"groundTruth_{modality}.txt"
+def _double(case: Case, name: str, tracker: str) -> SequenceResult:
+    folder, truths = place(case, "groundtruth", name).with_suffix(""), []
+    for modality in ("visible", "infrared"):
+        corners = folder / f"groundTruth_{modality[0]}.txt"
         if corners.is_file():
             rows = read_rows(corners)
             truths.append(np.concatenate([rows[:, :2], rows[:, 2:4] - rows[:, :2]], axis=1))
         else:
-            truths.append(read_boxes(folder / "gt" / name / f"{long}.txt"))
-    return SequenceResult(name, truths[0], read_rows(folder / tracker / f"{name}.txt"), second_gt_xywh=truths[1])
+            truths.append(read_boxes(folder / f"{modality}.txt"))
+    return SequenceResult(name, truths[0], read_rows(place(case, "results", name, tracker)), second_gt_xywh=truths[1])
 
 
 @runner("benchmarks/pysot_ope")
@@ -204,31 +191,29 @@ def pysot(case: Case) -> None:
 
 def _pysot_result(case: Case, data_set: str, tracker: str, name: str) -> SequenceResult:
     """As the case prepares it: row 0 from the ground truth, a short result continued by its last row."""
-    folder = _folder(case, data_set)
-    truth = read_boxes(folder / "gt" / f"{name}.txt")
-    rows = read_boxes(folder.parent / "pytracking" / folder.name / tracker / f"{name}.txt")
+    found = _result(case, name, tracker, data_set)
+    truth, rows = found.gt_xywh, found.prediction_xywh
     rows = np.concatenate([rows, np.repeat(rows[-1:], max(0, len(truth) - len(rows)), axis=0)])[: len(truth)]
     rows[0] = truth[0]
-    return SequenceResult(name, truth, rows, _absent(folder, name))
+    return replace(found, prediction_xywh=rows)
 
 
 @runner("benchmarks/got10k_val")
 def got10k(case: Case) -> None:
-    folder = _folder(case)
-    names = (folder / "val" / "list.txt").read_text().split()
+    names = (place(case, "dataset") / "list.txt").read_text().split()
     for tracker, wanted in case.data["outputs"].items():
-        scores = evaluate("got10k", [_got10k_result(folder, tracker, name) for name in names])
+        scores = evaluate("got10k", [_got10k_result(case, tracker, name) for name in names])
         _check_scores(case, scores, wanted, {"ao": "ao", "sr_0.50": "sr50", "sr_0.75": "sr75"}, tracker)
         case.check(scores.overall("success"), wanted["succ_curve_101"], f"{tracker} curve")
         case.check(speed(scores), wanted["speed_fps"], f"{tracker} speed")
 
 
-def _got10k_result(folder: Path, tracker: str, name: str) -> SequenceResult:
-    truth = folder / "val" / name
+def _got10k_result(case: Case, tracker: str, name: str) -> SequenceResult:
+    truth, folder = place(case, "dataset") / name, place(case, "results", name, tracker).parent
     meta = configparser.ConfigParser()
     meta.read(truth / "meta_info.ini")
     width, height = map(int, re.findall(r"\d+", meta["METAINFO"]["resolution"]))
-    runs = [read_boxes(p) for p in sorted((folder / tracker / name).glob(f"{name}_0*.txt"))]
+    runs = [read_boxes(p) for p in sorted(folder.glob(f"{name}_0*.txt"))]
     return SequenceResult(
         name,
         read_boxes(truth / "groundtruth.txt"),
@@ -236,5 +221,5 @@ def _got10k_result(folder: Path, tracker: str, name: str) -> SequenceResult:
         image_size_wh=(width, height),
         cover=read_column(truth / "cover.label"),
         repetitions=tuple(runs[1:]),
-        seconds=read_column(folder / tracker / name / f"{name}_time.txt"),
+        seconds=read_column(folder / f"{name}_time.txt"),
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from golden import Case, runner
 
+from kinds.metrics import place
 from lib.bench import read_boxes, read_column
 from lib.bench.metrics import Scores, SequenceResult, evaluate, vot_overlap
 from lib.bench.vot import read_regions, read_values, trajectory_file
@@ -58,30 +59,24 @@ def _check_headline(case: Case, scores: Scores, wanted: dict[str, Any], keys: tu
             case.check(scores.headline[key] / 100, wanted[key], f"{label} {key}")
 
 
-def _folder(case: Case) -> Path:
-    """The data folder of the case, as its inputs name it."""
-    place = str(case.data["inputs"]["groundtruth"]).partition("/<seq>")[0]
-    return case.path.parent / place
-
-
 def _size(case: Case) -> tuple[int, int]:
     width, height = case.config["image_size_wh"]
     return width, height
 
 
 def _longterm_result(case: Case, tracker: str, name: str) -> SequenceResult:
-    folder = _folder(case) / tracker / name
-    truth = read_boxes(_folder(case) / name / "groundtruth.txt")
+    folder = place(case, "results", name, tracker).parent
+    truth = read_boxes(place(case, "groundtruth", name))
     confidence = read_values(folder / f"{name}_001_confidence.value")
     return SequenceResult(name, truth, _run(folder, f"{name}_001"), image_size_wh=_size(case), confidence=confidence)
 
 
 def _multistart_result(case: Case, tracker: str, name: str) -> SequenceResult:
-    place = _folder(case) / name
-    truth, anchors = read_boxes(place / "groundtruth.txt"), read_column(place / "anchor.value")
+    file, folder = place(case, "groundtruth", name), place(case, "results", name, tracker).parent
+    truth, anchors = read_boxes(file), read_column(file.with_name("anchor.value"))
     frames = len(truth)
     passes = tuple(range(int(i), frames) if anchors[i] > 0 else range(int(i), -1, -1) for i in np.flatnonzero(anchors))
-    first, *others = (_run(_folder(case) / tracker / name, f"{name}_{frames[0]:08d}") for frames in passes)
+    first, *others = (_run(folder, f"{name}_{frames[0]:08d}") for frames in passes)
     return SequenceResult(name, truth, first, image_size_wh=_size(case), repetitions=tuple(others), passes=passes)
 
 
