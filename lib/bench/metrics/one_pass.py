@@ -100,9 +100,7 @@ def _pytracking_family(result: SequenceResult, valid: Mask, dataset: str, exclud
     unknown = int(has_nan(truth).sum())
     if unknown and dataset != "uav":
         count = f"{unknown} of {len(truth)} frames"
-        raise MetricError(
-            f"{result.name}: NaN in the ground truth of {count} (no annotation there; only UAV123 has such rows)"
-        )
+        raise MetricError(f"{result.name}: NaN in the ground truth of {count} (no annotation there)")
     if np.isnan(rows).any():
         raise MetricError(f"{result.name}: NaN in the result")
     if (rows[:, 2:] < 0).any():

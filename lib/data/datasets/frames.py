@@ -160,7 +160,7 @@ def numbered_files(store: Store, folder: str, pattern: str, first: int, rows: in
     below = lowest > 0 and exists(lowest - 1)
     if rows and exists(first) and exists(first + rows - 1) and not below:
         if lowest == first and exists(first + rows + 1):
-            _warn_once(f"{store.describe(folder)}: more pictures than the {rows} annotation rows; those have no row")
+            warn_once(f"{store.describe(folder)}: more pictures than the {rows} annotation rows; those have no row")
         return Numbered(folder, pattern, first, rows)
     names = picture_names(store.listdir(folder))
     if not names:
@@ -228,7 +228,7 @@ def _check_count(store: Store, folder: str, names: Sequence[str], count: int, ro
         raise unpaired(store, folder, names, rows, f"the last {rows - count} rows have no picture")
     if count == rows - 1 or len(names) > rows + 1:
         rest = f"{rows} annotation rows; the surplus is left out"
-        _warn_once(f"{store.describe(folder)}: {len(names)} pictures ({names[0]} to {names[-1]}), {rest}")
+        warn_once(f"{store.describe(folder)}: {len(names)} pictures ({names[0]} to {names[-1]}), {rest}")
 
 
 def cut_rows(values: NDArray[np.float64], count: int, where: str) -> NDArray[np.float64]:
@@ -240,12 +240,12 @@ def cut_rows(values: NDArray[np.float64], count: int, where: str) -> NDArray[np.
         where: The file, for the message.
     """
     if len(values) > count:
-        _warn_once(f"{where}: {len(values)} rows for {count} frames; the rows behind are left out")
+        warn_once(f"{where}: {len(values)} rows for {count} frames; the rows behind are left out")
     return values[:count]
 
 
 @lru_cache(maxsize=1024)
-def _warn_once(message: str) -> None:
+def warn_once(message: str) -> None:
     """Annotations are read again whenever the cache has dropped them; the warning is not repeated."""
     log.warning("%s", message)
 

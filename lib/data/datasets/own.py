@@ -17,7 +17,7 @@ from lib.catalogue import DatasetSpec, Subset
 from lib.data.datasets.base import Annotation, positive, read_flags, read_text
 from lib.data.datasets.box_tables import EXPECTED, BoxTable, frame_positions, read_table
 from lib.data.datasets.folders import LasotDataset
-from lib.data.datasets.frames import FrameFiles, join_key, listed_files
+from lib.data.datasets.frames import FrameFiles, join_key, listed_files, warn_once
 from lib.data.io import AnnotationError
 from lib.data.listing import folder_names, natural_order, picture_names
 from lib.data.store import DirectoryStore, Store
@@ -134,7 +134,7 @@ class OwnDataset(LasotDataset):
             boxes[at - first] = table.boxes_xywh
             names = names[first:]
         elif len(names) == len(boxes) + 1 and len(boxes) > 1:
-            names.pop()
+            warn_once(f"{where}: {len(boxes)} rows for {len(names)} pictures; the last one, {names.pop()}, is left out")
         files = listed_files(self.store, self._unpacked(place), names, max(len(boxes), len(names)))
         rows = np.full((len(files), 4), np.nan)
         rows[: len(boxes)] = boxes[: len(files)]

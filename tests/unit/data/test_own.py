@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -124,6 +125,18 @@ def test_more_rows_than_pictures_is_an_error_of_both(tmp_path: Path) -> None:
     (tmp_path / "seq" / "groundtruth.txt").write_text(text(BOXES))
     with pytest.raises(AnnotationError, match=r"1 pictures.*3 annotation rows"):
         opened(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "message"), [(2, "2 pictures .*, 3 annotation rows"), (4, "3 rows for 4 pictures")]
+)
+def test_one_row_or_picture_too_many_is_left_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pictures: int, message: str
+) -> None:
+    write_frames(tmp_path / "seq", pictures)
+    (tmp_path / "seq" / "groundtruth.txt").write_text(text(BOXES))
+    assert len(opened(tmp_path)[0]) == min(3, pictures)
+    assert re.search(message, caplog.text)
 
 
 @pytest.mark.parametrize(
