@@ -57,20 +57,23 @@ def add_folder_options(parser: Parser, save_dir: str) -> None:
     parser.add_argument("--save_dir", help=f"{save_dir} (default: local.yaml)")
 
 
-def keep_source(source: str, option: str, output: Path | None) -> None:
-    """Check that a video that is written does not replace the one that is read, or what stands beside it by its name.
+def keep_source(source: str, option: str, video: Path | None, boxes: Path | None = None) -> None:
+    """Check that what is written does not replace the video that is read, or what stands beside it by its name.
 
     Args:
         source: What is read.
-        option: That names the output.
-        output: The video; its ending may change, and boxes may be written beside it.
+        option: That names the video.
+        video: The video that is written; its ending may change, and boxes may be written beside it.
+        boxes: Where else they are written.
 
     Raises:
-        ValueError: It has the source's folder and name.
+        ValueError: The video has the source's folder and name, or `boxes` is the source.
     """
-    given = Path(source)
-    if output is not None and given.is_file() and output.resolve().with_suffix("") == given.resolve().with_suffix(""):
-        raise ValueError(f"{option} {output} would replace {source} or files beside it; give it another name")
+    given = Path(source).resolve()
+    if video is not None and given.is_file() and video.resolve().with_suffix("") == given.with_suffix(""):
+        raise ValueError(f"{option} {video} would replace {source} or files beside it; give it another name")
+    if boxes is not None and boxes.resolve() == given:
+        raise ValueError(f"--boxes {boxes} would replace {source}; give it another name")
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     from lib.viz import VideoWriter, draw_box_with_mouse, require_display, show
 
     given = None if options.init == "mouse" else parse_box(options.init)
-    keep_source(options.source, "--output", options.output)
+    keep_source(options.source, "--output", options.output, options.boxes)
     if options.show or given is None:
         require_display("--show" if options.show else "--init mouse")
     source = open_source(options.source, options.aux)

@@ -128,9 +128,11 @@ class VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         suffix = self.path.suffix.lower()
         self._part.touch()  # codecs open their file late, and do not say why they cannot
-        if suffix == ".mp4":
+        if suffix != ".avi":
             with suppress(ImportError):
-                return _H264Writer(self._part, self.fps, self._size)
+                h264 = _H264Writer(self._part, self.fps, self._size)
+                self.path = self.path.with_suffix(".mp4")
+                return h264
         self.note = "its codec is one that browsers do not play; after `pip install av` it is H.264"
         for codec, ending in sorted(CODECS, key=lambda c: c[1] != suffix):
             part = self._part.with_suffix(ending)

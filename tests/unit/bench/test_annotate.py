@@ -86,12 +86,13 @@ def test_what_would_be_lost_at_the_end_is_refused_before_the_tracking(
         ("annotate", "--video={}/clip.mp4", "would replace"),
         ("annotate", "--video={}/clip.avi", "would replace"),
         ("demo", "--output={}/clip.mp4", "would replace"),
+        ("demo", "--boxes={}/clip.mp4", "--boxes {}/clip.mp4 would replace"),
         ("annotate", "--output={}/clip.mp4", "clip.mp4: a file stands where a folder is needed"),
         ("annotate", "--output={}/mine --name=there", "is there already"),
         ("annotate", "--output={}/mine --name=../x", "'../x' is not a name"),
     ):
         assert import_command(command).main([*given, *options.format(tmp_path).split()]) == 2
-        assert message in capsys.readouterr().err
+        assert message.format(tmp_path) in capsys.readouterr().err
     assert (tmp_path / "clip.mp4").read_bytes() == before
 
 
