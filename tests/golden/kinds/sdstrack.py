@@ -58,6 +58,9 @@ def experiment_of(case: Case) -> Experiment:
         **picture_sizes(case),
         **chosen(case, "TEST", "template_factor", "search_factor"),
     }
+    if "masking" in case.data:
+        rates = rates_of(case)
+        settings["TRAIN.MASK_RATE_RGB"], settings["TRAIN.MASK_RATE_X"] = rates.rgb, rates.aux
     if "weights_giou_l1_focal" in c:
         settings["TRAIN.GIOU_WEIGHT"], settings["TRAIN.L1_WEIGHT"], _ = c["weights_giou_l1_focal"]
     return written("sdstrack", c.get("yaml", "cvpr2024_rgbt"), settings)
