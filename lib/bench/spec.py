@@ -145,6 +145,10 @@ class TrackerSpec:
             return spec
         if not self.script or not self.config:
             raise ValueError("expected SCRIPT CONFIG (such as: ostrack vitb_256_mae_ce_32x4_ep300) or --tracker NAME")
+        if self.untrained and self.checkpoint:
+            raise ConfigError(f"--untrained means random weights; leave it out, or --checkpoint {self.checkpoint}")
+        if self.seed != TrackerSpec.seed and not self.untrained:
+            raise ConfigError(f"--seed {self.seed} draws random weights: it goes with --untrained")
         engine = get_engine(self.engine)
         if engine is not None:
             engine.require()

@@ -7,6 +7,7 @@ import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -248,6 +249,19 @@ def test_a_tracker_that_cannot_be_built_displaces_no_results(tmp_path: Path, mon
     with pytest.raises(ValueError, match="do not fit"):
         run_evaluation(replace(job, spec=Wrong(reference="static")), Console(quiet=True))
     assert run_evaluation(job, Console(quiet=True)).kept == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"untrained": True, "checkpoint": "x.pth"}, "--untrained means random weights; leave it out, or --checkpoint"),
+        ({"seed": 3}, "--seed 3 draws random weights: it goes with --untrained"),
+    ],
+)
+def test_options_of_random_weights_exclude_others(tmp_path: Path, given: dict[str, Any], message: str) -> None:
+    paths = Paths(workspace=tmp_path, data_dir=tmp_path, save_dir=tmp_path, pretrained=tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        TrackerSpec("ostrack", "synthetic_small", **given).resolve(paths)
 
 
 @pytest.mark.parametrize(

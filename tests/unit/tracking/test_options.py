@@ -62,7 +62,7 @@ def test_options_without_an_effect_on_the_table_of_ways_are_refused(
 def test_the_table_of_ways_takes_random_weights_where_there_are_no_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measured(spec: TrackerSpec, *_: object) -> list[WayTiming]:
+    def measured(spec: TrackerSpec, *_: object, **__: object) -> list[WayTiming]:
         assert spec.untrained
         return [WayTiming(Way(), seconds=0.01)]
 
