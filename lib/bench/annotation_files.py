@@ -20,6 +20,8 @@ from lib.track import Box
 
 Targets = dict[str, dict[int | str, Box | None]]
 """Target -> frame (its number from 0, or its picture's name) -> box; None where the target cannot be seen."""
+LONGEST_GAP = 10**6
+"""Frames between two shapes; more of them are a damaged number, whose boxes would fill the memory."""
 
 
 def read_labelme(folder: Path) -> Targets:
@@ -73,7 +75,7 @@ def read_cvat(file: Path) -> Targets:
         for track in root.iter("track"):
             shapes = [s for s in track if "frame" in s.attrib]
             given = {int(s.get("frame", "")): None if s.get("outside") == "1" else _cvat_box(s) for s in shapes}
-            targets[f"{track.get('label')}_{track.get('id')}"] = dict(_between(given))
+            targets[f"{track.get('label')}_{track.get('id')}"] = dict(_between(given, str(file)))
         for image in root.iter("image"):
             picture = _last(image.get("name"))
             for shape in image:
@@ -215,7 +217,7 @@ def read_label_studio(file: Path, size_hw: tuple[int, int]) -> Targets:
                 given[frame] = _label_studio_box(key, size_hw)
                 if not key.get("enabled", True):
                     given[frame + 1] = None  # until the next keyframe
-            targets[f"{'_'.join(labels) or 'target'}_{number}"] = dict(_between(given))
+            targets[f"{'_'.join(labels) or 'target'}_{number}"] = dict(_between(given, str(file)))
     if not targets:
         raise AnnotationError(f"{file}: no boxes of a video; Label Studio saves those of pictures as COCO or YOLO")
     return targets
@@ -344,10 +346,12 @@ def _around(points: Iterable[tuple[float, ...]]) -> Box:
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
-def _between(given: dict[int, Box | None]) -> Iterable[tuple[int, Box | None]]:
+def _between(given: dict[int, Box | None], where: str) -> Iterable[tuple[int, Box | None]]:
     """All frames from the first shape to the last, boxes between two shapes interpolated."""
     places = sorted(given)
     for start, end in pairwise(places):
+        if end - start > LONGEST_GAP:
+            raise AnnotationError(f"{where}: two shapes are {end - start} frames apart; no video is that long")
         one, other = given[start], given[end]
         for frame in range(start, end):
             share = (frame - start) / (end - start)

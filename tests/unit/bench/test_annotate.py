@@ -289,6 +289,10 @@ def test_label_studio_keyframes_are_interpolated_until_one_is_switched_off(tmp_p
         ([task, task], "2 videos with 2 annotations; export one of one video"),
         ([{"annotations": [{"result": []}]}], "no boxes of a video"),
         ([3], "not Label Studio's JSON"),
+        (
+            [{"box": [region | {"sequence": [sequence[0], sequence[2] | {"frame": 10**10}]}]}],
+            "two shapes are 9999999999 frames",
+        ),
     ):
         file.write_text(json.dumps(content))
         with pytest.raises(AnnotationError, match=rf"export.json: {message}"):
