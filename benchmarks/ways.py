@@ -56,15 +56,18 @@ def installed(names: Sequence[str]) -> dict[str, Way]:
 
 
 def by_engines(tracker: Tracker, names: Sequence[str]) -> dict[str, Tracker]:
-    """The tracker computed by engines, which share the graphs of their number format."""
+    """The tracker computed by engines, which share the graphs of their number format; others are named on stderr."""
     clips = calibration_clips(PROCEDURAL[tracker.reads_aux], load_paths())[:2]
     found: dict[str, Tracker] = {}
     written: dict[bool, WrittenTracker] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            exportable, engine = checked_export(tracker, Inference(engine=name))
-            if engine.int8 not in written:
-                sample = clips if engine.int8 else None
-                written[engine.int8] = WrittenTracker(exportable, Path(folder, str(engine.int8)), sample)
-            found[name], _ = written[engine.int8].load(engine, torch.float32)
+            try:
+                exportable, engine = checked_export(tracker, Inference(engine=name))
+                if engine.int8 not in written:
+                    sample = clips if engine.int8 else None
+                    written[engine.int8] = WrittenTracker(exportable, Path(folder, str(engine.int8)), sample)
+                found[name], _ = written[engine.int8].load(engine, torch.float32)
+            except EngineError as error:
+                print(f"left out: {name}: {error}", file=sys.stderr)
     return found
