@@ -152,11 +152,11 @@ def _locate_trained(places: WeightPlaces, option: str, hint: str) -> Path:
             f"without that epoch, {taken} is taken{hint}"
         )
     newest = f"epoch {max(found)}" if found else next((path.name for path in places.latest()), "")
-    if taken is not None and newest and (not found or places.epoch not in (None, max(found))):
+    if taken is not None and folder.is_dir() and (not found or places.epoch not in (None, max(found))):
         log.warning(
             "%s is taken, by TEST.EPOCH (%s), although %s has %s%s",
-            *(taken.name, places.epoch, folder, newest),
-            "; --checkpoint latest takes the newest" if option == "--checkpoint" else "",
+            *(taken.name, places.epoch, folder, newest or "a training without a checkpoint"),
+            "; --checkpoint latest takes the newest" if newest and option == "--checkpoint" else "",
         )
     if taken is not None:
         return taken

@@ -155,7 +155,7 @@ class CheckpointFolder:
         try:
             yield
         except BaseException:
-            if self._made and [path.name for path in self.folder.iterdir()] == [LOCK]:
+            if self._claim and self._made and [path.name for path in self.folder.iterdir()] == [LOCK]:
                 (self.folder / LOCK).unlink()
                 with suppress(OSError):  # others write there as well
                     for path in self._made:

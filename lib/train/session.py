@@ -107,8 +107,8 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
         checkpoint_folder(paths.save_dir, experiment.script, experiment.name), experiment.method.network_name
     )
     log_paths = LogPaths.of(paths.save_dir, experiment.script, experiment.name)
-    state_path, notes = world.on_main(lambda: _find_start(options, world, folder, experiment))
     with folder.removed_on_failure(), nullcontext() if world.is_main else quiet_readers():
+        state_path, notes = world.on_main(lambda: _find_start(options, world, folder, experiment))
         setup = build_setup(experiment, world, paths, options, begins=state_path is None)
     if options.resume == "never":
         notes += world.on_main(lambda: _set_aside(folder, log_paths))

@@ -249,6 +249,9 @@ def test_a_newer_epoch_than_the_one_taken_is_mentioned(tmp_path: Path, caplog: p
     (tmp_path / "OSTrack_ep0009.safetensors").rename(tmp_path / "OSTrack_latest.safetensors")
     locate("", places, "--checkpoint")
     assert f"although {tmp_path} has OSTrack_latest.safetensors; --checkpoint latest" in caplog.text
+    (tmp_path / "OSTrack_latest.safetensors").unlink()
+    locate("", places, "--checkpoint")
+    assert f"although {tmp_path} has a training without a checkpoint\n" in caplog.text
 
 
 def test_where_the_weights_are_found(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.train import CheckpointFolder, OccupiedError, TrainOptions, train
+from lib.train import CheckpointFolder, OccupiedError, ResumeError, TrainOptions, train
 
 
 def hold(path: Path, seconds: float, held: Connection) -> None:
@@ -46,6 +46,12 @@ def test_the_wait_ends_with_the_other_training(tmp_path: Path, capsys: pytest.Ca
     CheckpointFolder(tmp_path, "Net").claim(patience=20.0)
     assert f"waiting for process {holder.pid} on" in capsys.readouterr().err
     holder.join()
+
+
+def test_a_training_without_a_state_to_resume_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ResumeError, match="--resume must: no"):
+        train(TrainOptions("ostrack", "synthetic_small", save_dir=tmp_path / "out", resume="must"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("resume", ["auto", "never"])
