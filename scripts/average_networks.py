@@ -1,6 +1,6 @@
 """The mean of two networks' weights, one of which went on from the other (Wortsman et al., Model soups, ICML 2022).
 
-python scripts/average_networks.py first.safetensors second.safetensors --output pretrained/synthetic_lite
+python scripts/average_networks.py first.safetensors second.safetensors --output lite_mean
 """
 
 import argparse
