@@ -30,6 +30,7 @@ from lib.data.types import Boxes, Qualities
 SUFFIX = "_pseudo"
 LABEL_FILE = "train.json"
 META = "meta"
+MOST_FRAMES = 2**31
 COLUMNS = 9
 DIGITS = 4
 
@@ -222,6 +223,11 @@ def _read_track(where: str, video: str, name: str, entry: Any) -> StoredTrack:
         )
         box = ", ".join(f"{v:g}" for v in boxes[row])
         raise AnnotationError(f"{where}: the box {box} of frame {ids[row]} is not inside {picture}")
+    if (wrong := ~np.isfinite(numbers).all(axis=1) | (np.abs(numbers[:, 6:8]) > MOST_FRAMES).any(axis=1)).any():
+        frame = ids[int(wrong.argmax())]
+        raise AnnotationError(
+            f"{where}: the qualities of frame {frame} are infinite, or too large for numbers of frames"
+        )
     if picked == 0:
         raise AnnotationError(f"{where}: bbox_picked_freq is 0, expected the share of found boxes")
     xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + 1], axis=1)

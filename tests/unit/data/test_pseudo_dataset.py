@@ -138,6 +138,10 @@ LABELS = r"train\.json"
             r"the box -1, 3, 9, 12 of frame v000 is not inside the picture",
         ),
         ({"boy": {"00": track(ids(), (9, 3, 8, 12), frame_sz=None)}}, r"of frame v000 is not inside any picture$"),
+        (
+            {"boy": {"00": {**track(["v000"]), "v001": [1, 2, 3, 4, 1, 1, 1e300, 0, 1]}}},
+            rf"{LABELS}: boy, track 00: the qualities of frame v001 are infinite, or too large",
+        ),
         ({"boy": {"00": track(ids(), bbox_picked_freq=1.5)}}, r"meta\.bbox_picked_freq is 1\.5, expected a share"),
         ({"boy": {"00": track(ids(), bbox_picked_freq=0)}}, r"bbox_picked_freq is 0, expected"),
         ({"boy": {"00": track(ids(), corner_bbox_freq="x")}}, r"meta\.corner_bbox_freq is 'x', expected a share"),
