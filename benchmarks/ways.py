@@ -68,6 +68,6 @@ def by_engines(tracker: Tracker, names: Sequence[str]) -> dict[str, Tracker]:
                     sample = clips if engine.int8 else None
                     written[engine.int8] = WrittenTracker(exportable, Path(folder, str(engine.int8)), sample)
                 found[name], _ = written[engine.int8].load(engine, torch.float32)
-            except EngineError as error:
+            except (EngineError, RuntimeError) as error:
                 print(f"left out: {name}: {error}", file=sys.stderr)
     return found
