@@ -28,9 +28,10 @@ from torch import Tensor
 from training_step import markdown, peak_mib, step
 from ways import by_engines
 
-from lib.bench import choose_dtype, counting, processor_name
+from lib.bench import choose_dtype, counting
 from lib.data import Batch, Normalise, cxcywh_to_xyxy
 from lib.deploy import ENGINES, GraphedCall, fuse_network
+from lib.machine import processor_name
 from lib.methods import load_experiment
 from lib.methods.gdstrack import GDSTrack, GDSTrackObjective
 from lib.models.layers import FuseOptions

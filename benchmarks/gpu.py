@@ -28,9 +28,10 @@ from pathlib import Path
 import cv2
 import torch
 
-from lib.bench import Effort, TrackerSpec, counting, demo_spec, made_up_picture, processor_name, time_calls
+from lib.bench import Effort, TrackerSpec, counting, demo_spec, made_up_picture, time_calls
 from lib.data import Frame, decode_image, encode_picture
 from lib.deploy import prepare
+from lib.machine import processor_name
 from lib.track import StagedTracker
 
 CONFIGURATIONS = (

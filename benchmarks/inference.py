@@ -32,7 +32,7 @@ from plain_ostrack import MEAN, STD, PlainOSTrack, PlainTracker
 from torch import Tensor
 from ways import WAYS, dtype_of, installed
 
-from lib.bench import Cost, Way, counting, made_up_picture, package_version, processor_name
+from lib.bench import Cost, Way, counting, made_up_picture, package_version
 from lib.data import Frame
 from lib.deploy import (
     ENGINES,
@@ -43,6 +43,7 @@ from lib.deploy import (
     prepare,
 )
 from lib.device import synchronise
+from lib.machine import processor_name
 from lib.methods.ostrack import OSTrack, OSTrackTracker
 from lib.models.backbones import OneStreamViT, ViTOptions
 from lib.models.heads import CenterHead

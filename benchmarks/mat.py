@@ -22,8 +22,9 @@ from plain_mat import PlainMAT
 from torch import Tensor
 from training_step import kernels, markdown, saved_mib, step
 
-from lib.bench import choose_dtype, processor_name
+from lib.bench import choose_dtype
 from lib.data import Batch
+from lib.machine import processor_name
 from lib.methods import load_experiment
 from lib.methods.mat import AppearanceTransfer, TransferObjective
 from lib.train import build_optimizer, parameter_groups

@@ -32,9 +32,10 @@ from plain_ostrack import MEAN, STD
 from plain_trdimp import PlainTrDiMP
 from torch import Tensor
 
-from lib.bench import choose_dtype, counting, processor_name
+from lib.bench import choose_dtype, counting
 from lib.data import Frame, Normalise
 from lib.deploy import fuse_network, prepare
+from lib.machine import processor_name
 from lib.methods import load_experiment
 from lib.methods.trdimp import TrDiMP, TrDiMPConfig, build_network
 from lib.models.layers import FuseOptions

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import math
-import os
-import platform
-import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +34,7 @@ from lib.deploy import (
     get_engine,
     prepare,
 )
-from lib.files import write_text
+from lib.machine import choices_file, keep_choice, kept_choices, processor_name
 from lib.paths import load_paths
 from lib.track import OneStreamState, State, Tracker
 
@@ -270,10 +265,10 @@ def choose_way(spec: TrackerSpec) -> tuple[Way, str]:
     Returns:
         The way, and how much quicker than plain PyTorch it was, in words.
     """
-    processor, path = processor_name(), cache_file()
+    processor = processor_name()
     key = _key(spec, processor, spec.calibration)
     try:
-        kept = _choices(path)[key]
+        kept = kept_choices()[key]
         way, ratio, when = Way(kept["engine"], kept["dtype"]), float(kept["ratio"]), "timed before"
         get_engine(way.engine)
     except (ValueError, KeyError, TypeError):
@@ -281,9 +276,7 @@ def choose_way(spec: TrackerSpec) -> tuple[Way, str]:
         timings = measure_ways(spec, ways_here())
         best = quickest(timings)
         way, ratio, when = best.way, timings[0].seconds / best.seconds, "timed now"
-        choice = {"engine": way.engine, "dtype": way.dtype, "ratio": ratio}
-        with suppress(OSError):  # a folder that cannot be written is no failure
-            write_text(path, json.dumps({**_choices(path), key: choice}, indent=1) + "\n")
+        keep_choice(key, {"engine": way.engine, "dtype": way.dtype, "ratio": ratio})
     return way, f"fast: {way.name}, {ratio:.2f} times as quick as torch float32 on this {processor}, {when}"
 
 
@@ -304,7 +297,7 @@ def graphs_folder(spec: TrackerSpec, network: nn.Module) -> Path | None:
     sources = hashlib.sha256()
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         sources.update(file.read_bytes())
-    return cache_file().parent / "graphs" / _key(spec, spec.engine, sources.hexdigest(), processor_name())
+    return choices_file().parent / "graphs" / _key(spec, spec.engine, sources.hexdigest(), processor_name())
 
 
 def _key(spec: TrackerSpec, *parts: str) -> str:
@@ -312,29 +305,6 @@ def _key(spec: TrackerSpec, *parts: str) -> str:
     versions = [f"{name} {package_version(name)}" for name in ("torch", "timm", "onnx", "openvino", "onnxruntime")]
     text = "\n".join([*versions, spec.experiment.hash, spec.weights_hash, *parts])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _choices(path: Path) -> dict[str, Any]:
-    """The choices that were made so far; a file that cannot be read holds none."""
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def cache_file() -> Path:
-    """Where choices are kept, by the rule of XDG; deleting it has them timed again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unitrack" / "ways.json"
-
-
-def processor_name() -> str:
-    """Maker and model of this machine's processor."""
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    except OSError:
-        found = None
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
 def ways_text(timings: Sequence[WayTiming]) -> str:

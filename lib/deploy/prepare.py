@@ -27,7 +27,7 @@ from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network
 from lib.deploy.quantise import CalibrationClip, calibrate, quantise
 from lib.files import write_text
 from lib.models import require_finite
-from lib.models.layers import FuseOptions, fuse_module, packing_works
+from lib.models.layers import FuseOptions, fuse_module, packed_products_win, packing_works
 from lib.track import OneStreamTracker, Prediction, StagedTracker, State, Tracker, TrackerSession, WrappedTracker
 
 M = TypeVar("M", bound=nn.Module)
@@ -84,8 +84,11 @@ def fuse_network(network: M, options: FuseOptions | None = None) -> M:
     if network.training:
         raise ValueError("only a network in eval mode can be prepared for inference")
     options = options or FuseOptions()
-    options = replace(options, pack=options.pack and packing_works(options.dtype))
+    on_cpu = all(p.device.type == "cpu" for p in network.parameters())
     with torch.no_grad():
+        if pack := options.pack and on_cpu and packing_works(options.dtype):
+            options = replace(options, pack_products=options.pack_products and packed_products_win(options.dtype))
+        options = replace(options, pack=pack)
         return cast("M", fuse_module(network, options))
 
 

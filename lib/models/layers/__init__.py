@@ -27,6 +27,7 @@ from lib.models.layers.fused import (
     attention_by_products,
     convolution_norm,
     fuse_module,
+    packed_products_win,
     packing_works,
     with_fused_children,
 )

@@ -10,6 +10,7 @@ plain PyTorch; where they are missing or differ, the plain layers are used.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.data import Normalise
+from lib.machine import keep_choice, kept_choices, processor_name
 
 M = TypeVar("M", bound=nn.Module)
 Form = TypeVar("Form", bound=Callable[..., nn.Module])
@@ -38,6 +40,7 @@ class FuseOptions:
         pixels: Normalisation to fold into the first layers, which then read uint8 pictures; None leaves it outside.
         pack: Lay weights out for this processor, where `packing_works`; not for networks that are compiled or
             exported, whose compiler does the same.
+        pack_products: Weights of linear layers too, where `packed_products_win`.
         grid: Side of the maps that convolutions will see; weights are laid out for it, and maps of other sizes may be
             slow.
         portable: For the compiler of another runtime, which fuses by itself and is best given plain layers; only what
@@ -47,12 +50,13 @@ class FuseOptions:
     dtype: torch.dtype = torch.float32
     pixels: Normalise | None = None
     pack: bool = True
+    pack_products: bool = True
     grid: int = 16
     portable: bool = False
 
     def packs(self, weight: Tensor) -> bool:
         """True if this weight is laid out for the processor."""
-        return self.pack and weight.device.type == "cpu"
+        return self.pack and weight.device.type == "cpu" and (self.pack_products or weight.dim() > 2)
 
 
 def fused_form_of(kind: type[nn.Module], portable: bool = False) -> Callable[[Form], Form]:
@@ -371,3 +375,27 @@ def packing_works(dtype: torch.dtype) -> bool:
         tolerance = 1e-4 if dtype == torch.float32 else 0.1
         expected = results(FuseOptions(dtype, pack=False))
         return all(torch.allclose(a, b, tolerance, tolerance) for a, b in zip(found, expected, strict=True))
+
+
+@cache
+def packed_products_win(dtype: torch.dtype) -> bool:
+    """True if products of this number format are clearly quicker with oneDNN's operators than with PyTorch's library.
+
+    On some processors they take half of the time, on others a tenth more. Timed in turn, once per machine and number of
+    threads; the choice is kept, since the results of the two differ by rounding.
+    """
+    if dtype != torch.float32:
+        return True
+    key = f"packed products, {processor_name()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    if isinstance(kept := kept_choices().get(key), bool):
+        return kept
+    weight, x = torch.ones(768, 3072), torch.ones(1, 320, 3072)  # random ones would take from the seed
+    forms = [Product(weight, None, FuseOptions(pack=pack)) for pack in (True, False)]
+    best = [float("inf")] * 2
+    for _ in range(6):
+        for i, form in enumerate(forms):
+            began = time.perf_counter()
+            form(x)
+            best[i] = min(best[i], time.perf_counter() - began)
+    keep_choice(key, wins := best[0] < 0.95 * best[1])
+    return wins

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +13,18 @@ from torch import Tensor, nn
 from lib.bench import counting
 from lib.data import Frame, Normalise
 from lib.deploy import AutocastTracker, Inference, fuse_network, prepare, reads_pixels
+from lib.machine import keep_choice, kept_choices
 from lib.methods.ostrack import OSTrack, OSTrackTracker
 from lib.models.backbones import OneStreamViT, ViTOptions
 from lib.models.heads import CenterHead, CornerHead
-from lib.models.layers import FuseOptions, attention_by_products, convolution_norm, packing_works
+from lib.models.layers import (
+    FuseOptions,
+    Product,
+    attention_by_products,
+    convolution_norm,
+    packed_products_win,
+    packing_works,
+)
 from lib.track import CropSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -114,9 +123,11 @@ def test_the_original_goes_on_as_it_was() -> None:
     assert net.backbone.blocks[0].get_submodule("attn.qkv").get_parameter("weight").grad is not None
 
 
-def test_preparing_draws_no_random_numbers() -> None:
+def test_preparing_draws_no_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = network()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing was timed there
     packing_works.cache_clear()
+    packed_products_win.cache_clear()
     torch.manual_seed(5)
     fuse_network(net)
     after = torch.rand(1)
@@ -161,14 +172,28 @@ def operations(net: OSTrack, search: Tensor, template: Tensor) -> int:
 
 
 @needs_onednn
+def test_what_is_quicker_is_timed_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    packed_products_win.cache_clear()
+    packed_products_win(torch.float32)
+    ((key, _),) = kept_choices().items()
+    for packed in (True, False):
+        keep_choice(key, packed)
+        packed_products_win.cache_clear()
+        layer = next(m for m in fuse_network(network()).modules() if isinstance(m, Product))
+        assert layer.packed == packed
+    packed_products_win.cache_clear()
+
+
+@needs_onednn
 def test_a_fused_block_is_eight_operations() -> None:
-    """benchmarks/operations.py prints the counts of whole networks."""
+    """benchmarks/operations.py prints the counts of whole networks. GELU is one of its own unless products are packed."""
     template, search = pictures()
     count = [
         operations(fuse_network(network(depth=d), FuseOptions(pixels=NORMALISE, grid=8)), search, template)
         for d in (1, 3)
     ]
-    assert count[1] - count[0] == 2 * 8
+    assert count[1] - count[0] == 2 * (8 if packed_products_win(torch.float32) else 9)
 
 
 @pytest.mark.parametrize("eliminating", [False, True])

@@ -1,0 +1,42 @@
+"""This machine, and the choices between equal ways of computing that were timed on it once."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lib.files import write_text
+
+
+def processor_name() -> str:
+    """Maker and model of this machine's processor."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        found = None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def choices_file() -> Path:
+    """Where choices are kept, by the rule of XDG; deleting it has them timed again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unitrack" / "ways.json"
+
+
+def kept_choices() -> dict[str, Any]:
+    """The choices that were made so far, by key; a file that cannot be read holds none."""
+    try:
+        known = json.loads(choices_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def keep_choice(key: str, choice: Any) -> None:
+    """Add a choice of plain types; a folder that cannot be written is no failure."""
+    with suppress(OSError):
+        write_text(choices_file(), json.dumps({**kept_choices(), key: choice}, indent=1) + "\n")
