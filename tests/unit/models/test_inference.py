@@ -187,7 +187,7 @@ def test_what_is_quicker_is_timed_once_and_kept(tmp_path: Path, monkeypatch: pyt
 
 @needs_onednn
 def test_a_fused_block_is_eight_operations() -> None:
-    """benchmarks/operations.py prints the counts of whole networks. GELU is one of its own unless products are packed."""
+    """benchmarks/operations.py prints those of whole networks. GELU is one more unless products are packed."""
     template, search = pictures()
     count = [
         operations(fuse_network(network(depth=d), FuseOptions(pixels=NORMALISE, grid=8)), search, template)
