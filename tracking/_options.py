@@ -58,12 +58,12 @@ def add_folder_options(parser: Parser, save_dir: str) -> None:
 
 
 def keep_source(source: str, option: str, video: Path | None, boxes: Path | None = None) -> None:
-    """Check that what is written does not replace the video that is read, or what stands beside it by its name.
+    """Check that what is written does not replace the video that is read, or what stands next to it by its name.
 
     Args:
         source: What is read.
         option: That names the video.
-        video: The video that is written; its ending may change, and boxes may be written beside it.
+        video: The video that is written; its ending may change, and boxes may be written next to it.
         boxes: Where else they are written.
 
     Raises:
@@ -71,7 +71,7 @@ def keep_source(source: str, option: str, video: Path | None, boxes: Path | None
     """
     given = Path(source).resolve()
     if video is not None and given.is_file() and video.resolve().with_suffix("") == given.with_suffix(""):
-        raise ValueError(f"{option} {video} would replace {source} or files beside it; give it another name")
+        raise ValueError(f"{option} {video} would replace {source} or files next to it; give it another name")
     if boxes is not None and boxes.resolve() == given:
         raise ValueError(f"--boxes {boxes} would replace {source}; give it another name")
 

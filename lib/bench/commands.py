@@ -87,7 +87,8 @@ def check_jobs(jobs: Sequence[EvalJob], videos: str | None) -> None:
     """
     for job in jobs:
         job.check()
-        names = job.names_there()
+        b, paths = job.benchmark, job.paths
+        names = b.find_names(paths, job.names) if job.names else b.names(paths)
         if videos is None:
             continue
         if check_selection(videos) is None:

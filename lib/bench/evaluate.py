@@ -129,23 +129,13 @@ class EvalJob:
         if self.degradation.needs_aux and self.benchmark.modality is Modality.RGB:
             raise ValueError(f"{self.benchmark.title} has no second picture to drop or to corrupt")
 
-    def names_there(self) -> list[str]:
-        """Names of the benchmark's sequences that are to be tracked, whose files nobody has looked at.
-
-        Raises:
-            BenchmarkError: A name is unknown (the message has the nearest one).
-            MissingPathError, FileNotFoundError: The benchmark's folder is not there, or has another layout.
-        """
-        benchmark, paths = self.benchmark, self.paths
-        return benchmark.find_names(paths, self.names) if self.names else benchmark.names(paths)
-
     def sequences(self) -> list[BenchmarkVideo]:
         """The sequences as the tracker sees them, in the benchmark's order.
 
         Raises:
             BenchmarkError: A name is unknown (the message has the nearest one), or sequences cannot be read.
         """
-        chosen = self.names_there() if self.names else None
+        chosen = self.benchmark.find_names(self.paths, self.names) if self.names else None
         found = self.benchmark.sequences(self.paths, chosen, self.skip_missing)
         return [self.degradation.apply(s, s.starts) for s in found]
 
