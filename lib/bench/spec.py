@@ -19,7 +19,7 @@ from lib.bench.classical import REFERENCES
 from lib.bench.results import Identity, versions
 from lib.bench.ways import choose_way, graphs_folder, has_bfloat16
 from lib.config import ConfigError
-from lib.cores import network_threads
+from lib.cores import available_cores, network_threads
 from lib.data import JpegDecoder, gpu_jpeg_decoder
 from lib.deploy import (
     AUTO,
@@ -50,6 +50,8 @@ from lib.track import (
 )
 
 PROTOCOLS = ("official", "fast")
+REFERENCE_FIELDS = ("reference", "num_gpus", "plugins", "benchmark", "paths")
+"""What a reference tracker takes, which computes on the CPU."""
 GRAPHS_FORMAT = 1
 """Of the description of exported graphs."""
 
@@ -136,17 +138,21 @@ class TrackerSpec:
         spec = replace(self, benchmark=benchmark, paths=paths)
         spec.jpeg_decoder(0)
         if self.reference:
-            names = {"checkpoint": "checkpoint", "overrides": "set"} | {
-                k: k for k in ("untrained", "compile", "reacquire", "calibration")
-            }
-            given = [option for field, option in names.items() if getattr(self, field)]
-            if given := given + ["engine"] * (self.engine != AUTO):
-                raise ValueError(f"--{given[0]} is for trained trackers, not for {self.reference}")
+            for f in fields(self):
+                value = getattr(self, f.name)
+                on_cpu = f.name == "device" and value.strip().lower() == "cpu"
+                if value != f.default and f.name not in REFERENCE_FIELDS and not on_cpu:
+                    option = "set" if f.name == "overrides" else f.name
+                    raise ValueError(f"--{option} is for trained trackers, not for {self.reference}")
             return spec
         if not self.script or not self.config:
             raise ValueError("expected SCRIPT CONFIG (such as: ostrack vitb_256_mae_ce_32x4_ep300) or --tracker NAME")
         if self.untrained and self.checkpoint:
             raise ConfigError(f"--untrained means random weights; leave it out, or --checkpoint {self.checkpoint}")
+        if self.untrained and spec.experiment.only_epoch:
+            raise ConfigError("--untrained means random weights, and TEST.EPOCH asks for others; leave one of them out")
+        if self.cpu_threads > available_cores():
+            raise ConfigError(f"--cpu_threads {self.cpu_threads}: this process has {available_cores()} cores")
         if self.seed != TrackerSpec.seed and not self.untrained:
             raise ConfigError(f"--seed {self.seed} draws random weights: it goes with --untrained")
         engine = get_engine(self.engine)

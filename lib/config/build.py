@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from lib.config.tree import ConfigError, Tree, as_nested
+from lib.config.tree import OVERRIDE, ConfigError, Tree, as_nested
 from lib.ranges import hints_of, problem_of
 from lib.registry import Registry, suggest
 
@@ -151,7 +151,7 @@ def from_tree(schema: type[C], tree: Tree, path: str = "", default: Any = None) 
 def _stated_at(tree: Tree, message: str) -> str:
     """The place of a key that a message names, an override's before a file's; of the section if it names none."""
     places = [tree.origin(key) for key in re.findall(r"[A-Z][A-Z0-9_.]*", message)]
-    places = sorted((p for p in places if p != "configuration"), key=lambda place: not place.startswith("override"))
+    places = sorted((p for p in places if p != "configuration"), key=lambda place: not place.startswith(OVERRIDE))
     return next(iter([*places, *tree.where.values()]), "configuration")
 
 

@@ -354,6 +354,9 @@ class Test(Section):
         over, path = self.by_benchmark.values[name], f"TEST.BY_BENCHMARK.{name}"
         if not isinstance(over, Tree):
             raise ConfigError(f"{self.by_benchmark.where[name]}: {path}: expected a mapping of keys, found {over!r}")
+        for key in ("EPOCH", "BY_BENCHMARK"):
+            if key in over.values:
+                raise ConfigError(f"{over.where[key]}: {path}.{key} has no effect, since it is one for all benchmarks")
         tree = Tree.of(as_plain(self), "TEST")
         tree.merge(over)
         return from_tree(type(self), tree, f"{path}.")

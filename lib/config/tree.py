@@ -17,6 +17,8 @@ from lib.registry import suggest
 
 LARGEST_TEXT, MOST_VALUES, DEEPEST = 1 << 20, 20_000, 40
 """Bounds of a configuration: characters, values with aliases written out, and levels."""
+OVERRIDE = "override "
+"""How the origin of an override begins."""
 SCALARS = ("null", "bool", "int", "float", "str")
 
 
@@ -72,6 +74,10 @@ class Tree:
         head, _, name = dotted.rpartition(".")
         tree = self.get(head) if head else self
         return tree.where.get(name, "configuration") if isinstance(tree, Tree) else "configuration"
+
+    def is_asked(self, dotted: str) -> bool:
+        """True if an override states the value, whether or not it is that of the files."""
+        return self.origin(dotted).startswith(OVERRIDE)
 
     def pop(self, dotted: str) -> tuple[Any, str] | None:
         """Take a value out of the tree.
@@ -145,7 +151,7 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"override {text!r}: expected KEY=VALUE, such as TRAIN.LR=1e-4")
-        where = f"override {text!r}"
+        where = f"{OVERRIDE}{text!r}"
         tree.set(key.strip(), _parse(value, where, has_lines=False), where)
     return tree
 

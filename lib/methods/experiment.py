@@ -54,7 +54,7 @@ class Experiment:
         method: of the script, or of the key METHOD.
         config: the effective configuration, an instance of `method.config`.
         notes: keys that are spelt as published, or have no effect; for the log.
-        only_epoch: an override asks for another TEST.EPOCH than the file's.
+        only_epoch: an override asks for TEST.EPOCH, so that no other weights may stand in for that epoch.
     """
 
     script: str
@@ -134,11 +134,17 @@ class Experiment:
 
         Raises:
             CheckpointNotFoundError: names the places that were searched.
+            ConfigError: an override asks for TEST.EPOCH, and `--checkpoint` names other weights.
         """
         folder = checkpoint_folder(paths.save_dir, self.script, self.name)
-        names = self.script, self.name, self.method.network_name
-        places = WeightPlaces(paths.pretrained, folder, *names, self.config.test.epoch, self.only_epoch)
-        return locate(requested, places, option, hint)
+        names, epoch = (self.script, self.name, self.method.network_name), self.config.test.epoch
+        places = WeightPlaces(paths.pretrained, folder, *names, epoch, self.only_epoch)
+        file = locate(requested, places, option, hint)
+        if requested and option == "--checkpoint" and self.only_epoch:
+            asked = places.epochs().get(epoch)
+            if asked is None or asked.resolve() != file.resolve():
+                raise ConfigError(f"TEST.EPOCH={epoch} is asked for, and other weights, {file}: leave one of them out")
+        return file
 
     def load_weights(self, network: nn.Module, source: Path | Checkpoint, role: Role = "trained") -> LoadReport:
         """Read a file and fill a network of this experiment with it.
@@ -187,7 +193,7 @@ def load_experiment(
     folders = load_plugins(plugins)
     path = _find_yaml(script, config, folders)
     tree = read_tree(path, overrides)
-    asked, own = tree.get("TEST.EPOCH"), read_tree(path).get("TEST.EPOCH")
+    epoch_is_asked = tree.is_asked("TEST.EPOCH")
     method = _find_method(str(tree.values.pop("METHOD", script)))
     notes = take_inert(tree, {**schema.INERT_KEYS, **method.inert_keys})
     for note in notes:
@@ -214,7 +220,7 @@ def load_experiment(
         resolved = replace(resolved, kd=schema.KD())
     if method.complete is not None:
         resolved = method.complete(resolved)
-    return Experiment(script, path.stem, path, method, resolved, tuple(notes), asked != own)
+    return Experiment(script, path.stem, path, method, resolved, tuple(notes), epoch_is_asked)
 
 
 def _check_sizes(tree: Tree, config: Any, method: Method) -> None:

@@ -24,6 +24,7 @@ from lib.registry import listed
 log = logging.getLogger(__name__)
 
 TIMM = "timm:"
+PRETRAIN_FILE = "MODEL.PRETRAIN_FILE"
 FILES = "; pretrained/README.md says which files go where"
 CHECKPOINT_ENDINGS = (".safetensors", ".pth.tar", ".pth", ".pt")
 WEIGHT_KEYS = ("net", "model", "state_dict", "network", "module")
@@ -82,7 +83,7 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
 
     A name is looked for as
 
-    1. ``timm:NAME``, weights that timm knows (returned as it is),
+    1. ``timm:NAME``, weights that timm knows (returned as it is; MODEL.PRETRAIN_FILE alone),
     2. ``hf://owner/name``, a release on the Hugging Face hub (see `fetch_from_hub`),
     3. a path,
     4. a file in the experiment's checkpoint folder, where ``latest`` is the newest epoch, before the first of them
@@ -111,7 +112,12 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
         return _locate_trained(places, option, hint)
     folder, found = places.checkpoints, places.epochs()
     if requested.startswith(TIMM):
-        return Path(requested)
+        if option == PRETRAIN_FILE:
+            return Path(requested)
+        raise CheckpointNotFoundError(
+            f"{option} {requested}: timm has weights of backbones, not of trackers; {PRETRAIN_FILE}={requested} trains "
+            f"a tracker from them, and {option} takes the file of a trained one{hint}"
+        )
     if requested.startswith(HUB):
         return fetch_from_hub(requested)
     if requested == "latest":

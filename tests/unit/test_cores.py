@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lib.bench import TrackerSpec
+from lib.config import ConfigError
 from lib.cores import available_cores, network_threads
 from lib.paths import load_paths
 
@@ -23,7 +24,10 @@ def test_a_small_network_has_one_thread_unless_it_is_set_otherwise(monkeypatch: 
 
 
 @pytest.mark.parametrize(("requested", "threads"), [(2, 2), (0, 1)])
-def test_a_tracker_is_built_with_its_number_of_threads(requested: int, threads: int) -> None:
+def test_a_tracker_is_built_with_its_number_of_threads(
+    requested: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     before = torch.get_num_threads()
     spec = TrackerSpec("ostrack", "synthetic_small", device="cpu", untrained=True, cpu_threads=requested)
     try:
@@ -31,3 +35,10 @@ def test_a_tracker_is_built_with_its_number_of_threads(requested: int, threads: 
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_more_threads_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    spec = TrackerSpec("ostrack", "synthetic_small", device="cpu", untrained=True, cpu_threads=3)
+    with pytest.raises(ConfigError, match="--cpu_threads 3: this process has 2 cores"):
+        spec.resolve(load_paths())

@@ -9,6 +9,7 @@ import pytest
 
 from lib.config import ConfigError, read_tree
 from lib.methods import load_experiment, resolve
+from lib.models import CheckpointNotFoundError
 from lib.paths import load_paths, repository_root
 
 PUBLISHED = sorted(p.stem for p in (repository_root() / "experiments" / "ostrack").glob("vitb_*.yaml"))
@@ -97,6 +98,25 @@ def test_unknown_names_tell_the_known_ones() -> None:
         load_experiment("synthetic_small", "ostrack")
 
 
+@pytest.mark.parametrize("asked", ["TEST.EPOCH={}", "TEST={{EPOCH: {}}}"])
+def test_an_epoch_that_is_asked_for_is_not_replaced_even_where_it_is_the_file_s(asked: str, tmp_path: Path) -> None:
+    paths = replace(load_paths(), save_dir=tmp_path)
+    default = load_experiment("ostrack", "synthetic_small")
+    assert default.locate_weights("", paths).name == "synthetic_small.safetensors"
+    for epoch in (default.config.test.epoch, 1):
+        experiment = load_experiment("ostrack", "synthetic_small", [asked.format(epoch)])
+        with pytest.raises(CheckpointNotFoundError, match=rf"no checkpoint of epoch {epoch} \(TEST.EPOCH, as asked for"):
+            experiment.locate_weights("", paths)
+        with pytest.raises(ConfigError, match=rf"TEST.EPOCH={epoch} is asked for, and other weights, .*/synthetic_sma"):
+            experiment.locate_weights("synthetic_small", paths)
+        assert experiment.locate_weights("synthetic_small", paths, "--load")
+        folder = tmp_path / "checkpoints/train/ostrack/synthetic_small"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"OSTrack_ep{epoch:04}.safetensors"
+        file.touch()
+        assert {experiment.locate_weights(name, paths) for name in ("", file.name, str(file))} == {file}
+
+
 def test_a_configuration_is_found_with_and_without_its_ending() -> None:
     assert load_experiment("ostrack", "synthetic_small.yaml") == load_experiment("ostrack", "synthetic_small")
     with pytest.raises(ConfigError, match=r"elsewhere/synthetic_small\.yaml: no such configuration file"):
@@ -116,6 +136,9 @@ def test_a_method_without_a_tracker_says_so_in_one_sentence() -> None:
 
 def test_settings_of_a_benchmark_are_checked_when_the_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
+    path.write_text("TEST:\n  BY_BENCHMARK:\n    LASOT: {EPOCH: 5}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml:3: TEST\.BY_BENCHMARK\.LASOT\.EPOCH has no effect"):
+        load_experiment("ostrack", str(path))
     path.write_text("TEST:\n  BY_BENCHMARK:\n    LASOT: {SEARCH_FACTR: 5}\n")
     with pytest.raises(ConfigError, match=r"a\.yaml:3: unknown key TEST\.BY_BENCHMARK\.LASOT\.SEARCH_FACTR; did you"):
         load_experiment("ostrack", str(path))
