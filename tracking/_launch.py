@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lib.launch import meet_at, run_under_torchrun
 from lib.train import add_training_options, run_training
-from tracking._options import at_least
+from tracking._options import CommandParser, at_least
 
 
 def _process_parser() -> argparse.ArgumentParser:
@@ -31,8 +31,11 @@ def _process_parser() -> argparse.ArgumentParser:
 def parser() -> argparse.ArgumentParser:
     """Build the parser of `tracking/train.py`."""
     text = "Train a tracker. Interrupt with Ctrl-C; the same command goes on where it stopped."
-    built = argparse.ArgumentParser(description=text, parents=[_process_parser()], allow_abbrev=False)
+    built = CommandParser(text, parents=[_process_parser()], allow_abbrev=False)
     add_training_options(built)
+    nodes = "without --mode multi_node, since one machine finds its address and port by itself"
+    built.unread("--rank --world-size --ip --port", lambda o: o.mode != "multi_node", nodes, warn=True)
+    built.unread("--allow_config_change", lambda o: o.resume == "never", "with --resume never, which begins anew")
     return built
 
 

@@ -3,21 +3,69 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser that keeps the lines of its description, and says how to write what argparse took for something else."""
+    """A parser that keeps the lines of its description, and says how to write what argparse took for something else.
 
-    def __init__(self, description: str, epilog: str | None = None) -> None:
+    Options that a mode of the command does not read are told apart by `unread`; the check is one for all commands.
+    """
+
+    def __init__(self, description: str, epilog: str | None = None, **options: Any) -> None:
         raw = "\n" in description or "\n" in (epilog or "")
         formatter = argparse.RawDescriptionHelpFormatter if raw else argparse.HelpFormatter
-        super().__init__(description=description, epilog=epilog, formatter_class=formatter)
+        super().__init__(description=description, epilog=epilog, formatter_class=formatter, **options)
+        self._unread: list[tuple[list[str], Callable[[argparse.Namespace], object], str, bool]] = []
+
+    def unread(
+        self, options: str, when: Callable[[argparse.Namespace], object], reason: str, warn: bool = False
+    ) -> None:
+        """State that the command does not read some options in one of its modes; giving one of them there is an error.
+
+        Args:
+            options: Their names, separated by blanks.
+            when: True in that mode, of the parsed options.
+            reason: End of the sentence that begins with "--OPTION has no effect".
+            warn: Say so and go on, for options that leave results as they are.
+        """
+        self._unread.append((options.split(), when, reason, warn))
+
+    def parse_args(self, args: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
+        """Parse a command line, and check that what is given on it has an effect."""
+        parsed = super().parse_args(args)
+        given = self._given(args)
+        for options, when, reason, warn in self._unread:
+            for option in options:
+                action = next(a for a in self._actions if option in (a.option_strings or (a.dest,)))
+                named = action.dest in given and (action.nargs != 0 or given[action.dest] == action.const)
+                if not named or not when(parsed):
+                    continue
+                if not warn:
+                    self.error(f"{option} has no effect {reason}")
+                if "TORCHELASTIC_RUN_ID" not in os.environ:  # said before torchrun was started
+                    print(f"warning: {option} has no effect {reason}", file=sys.stderr)
+        return parsed
+
+    def _given(self, args: Sequence[str] | None) -> dict[str, Any]:
+        """The options that stand on a command line, whether or not their values are the defaults."""
+        defaults, self._defaults = self._defaults, {}
+        kept = [(action, action.default) for action in self._actions]
+        try:
+            for action, _ in kept:
+                action.default = argparse.SUPPRESS
+            return vars(super().parse_args(args))
+        finally:
+            self._defaults = defaults
+            for action, default in kept:
+                action.default = default
 
     def error(self, message: str) -> NoReturn:
         """End with the message, and a hint where an option took what was meant for something else, or the reverse."""

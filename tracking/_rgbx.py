@@ -100,6 +100,9 @@ def parse(workspace: RgbxWorkspace, folder: Path, argv: Sequence[str] | None) ->
     add_machine_options(parser, threads=4)
     add_experiment_options(parser)
     add_degradation_options(parser.add_argument_group("worse frames: results get a folder of their own"))
+    alone = "with --mode sequential and --debug, which track a sequence at a time in this process"
+    parser.unread("--threads --batch", lambda o: o.debug or o.mode == "sequential", alone, warn=True)
+    parser.unread("--data_dir", lambda o: o.root, "with --root, the folder of the data set itself")
     return parser.parse_args(argv)
 
 

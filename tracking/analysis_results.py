@@ -83,6 +83,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--about", nargs="+", default=[], metavar="LABEL=SENTENCE", help=text)
     add_folder_options(parser, "where tracking/test.py wrote")
     add_plugin_option(parser)
+    parser.unread("--absent", lambda o: not o.gt, "without --gt")
+    parser.unread("--data_dir", lambda o: o.gt, "with --gt, in place of the benchmark's files")
+    parser.unread("--save_dir", lambda o: not o.tracker, "without SCRIPT CONFIG, whose results are there")
+    parser.unread("--csv", lambda o: o.latex, "with --latex")
+    parser.unread("--training_log --title", lambda o: not o.report, "without --report")
     args = parser.parse_args(argv)
     if not args.dataset and not args.gt:
         parser.error("give --dataset NAME, or --gt FOLDER with the ground truth")
@@ -94,10 +99,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("nothing to compare: give SCRIPT CONFIG, or --results LABEL=DIR ...")
     if any("=" not in text for text in args.about):
         parser.error("--about: expected LABEL=SENTENCE ...")
-    if args.absent and not args.gt:
-        parser.error("--absent belongs to --gt")
-    if (args.training_log or args.title) and not args.report:
-        parser.error("--training_log and --title belong to --report")
     if args.training_log and not args.training_log.is_file():
         parser.error(f"--training_log {args.training_log}: no such file")
     return args

@@ -55,11 +55,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--checkpoint", type=Path, help="weights of the tracker")
     add_experiment_options(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps (default: auto)")
+    tracking = "--video --overwrite --script --config --checkpoint --set --plugin --device --save_cvat --save_labelme"
+    parser.unread(tracking, lambda o: o.init is None, "without --init, since boxes of other programs are not tracked")
+    parser.unread("--overwrite", lambda o: o.output, "with --output, which replaces nothing")
     options = parser.parse_args(argv)
     if options.init is None and options.output is None:
         parser.error("boxes of other programs need --output FOLDER")
-    if options.init is None and (options.save_cvat or options.save_labelme):
-        parser.error("--save_cvat and --save_labelme are for boxes of --init")
     if options.save_labelme and not Path(options.source).is_dir():
         parser.error("--save_labelme needs a folder of pictures, since labelme knows no videos")
     return options

@@ -5,6 +5,7 @@ Without names every data set that is there is checked. Exit code 1 when somethin
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
@@ -51,13 +52,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.set_defaults(depth="normal")
     add_plugin_option(parser)
+    lists = "with --write_vot_lists, which checks nothing"
+    parser.unread("datasets --fast --full --partial --all --threads", lambda o: o.write_vot_lists, lists)
+    parser.unread("--threads", lambda o: o.depth != "full", "without --full")
     return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> int:
     load_plugins(args.plugins)
-    paths = load_paths(parse_overrides(args.path), data_dir=args.data_dir)
+    given = parse_overrides(args.path)
+    paths = load_paths(given, data_dir=args.data_dir)
     if args.write_vot_lists:
+        check_given(given, VOT_KEYS)
         return write_vot_lists(paths)
     if args.datasets:
         parts = []
@@ -65,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
             parts += [part for part in named_parts(name, paths) if part not in parts]
     else:
         parts = [part for part in check_parts() if paths.find(part.spec)]
+    check_given(given, [key for part in parts for key in (part.spec.key, part.spec.copy_of)])
     if not parts:
         print(f"no data set below {paths.data_dir}; data/README.md shows the layouts", file=sys.stderr)
         return 1
@@ -93,6 +100,14 @@ def named_parts(name: str, paths: Paths) -> list[CheckPart]:
         if there and part not in there:
             print(f"{part.name}: not there, {paths.candidates(part.spec)[0]}", file=sys.stderr)
     return there or parts
+
+
+def check_given(given: Mapping[str, str], keys: Sequence[str]) -> None:
+    """ValueError for a data set of --path that is not among those that are checked. given: key -> folder."""
+    for key, folder in given.items():
+        if key in CATALOGUE and key not in keys:
+            reason = f"{key} is not among the data sets to check" if Path(folder).exists() else "not there"
+            raise ValueError(f"--path {key}={folder}: {reason}")
 
 
 def write_vot_lists(paths: Paths) -> int:

@@ -39,6 +39,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--base", type=Path, help="release that frozen weights came from: only what differs from it is written"
     )
+    parser.unread("--like", lambda o: not o.published, "without --published")
+    parser.unread("--base", lambda o: o.published, "with --published, which writes all weights")
     return parser.parse_args(argv)
 
 
@@ -73,10 +75,6 @@ def publish(options: argparse.Namespace, found: Checkpoint) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    if options.like is not None and options.published is None:
-        raise ValueError("--like belongs to --published")
-    if options.base is not None and options.published is not None:
-        raise ValueError("--base and --published write different files; use one")
     if options.published is not None:
         publish(options, read_checkpoint(options.file, options.key))
         return

@@ -32,7 +32,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--batch", type=at_least(1), nargs="+", default=[1, 2, 4, 8], help="batch sizes for the throughput"
     )
-    parser.add_argument("--threads", dest="cpu_threads", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", dest="cpu_threads", type=at_least(0), help=argparse.SUPPRESS)
     parser.add_argument(
         "--frame", type=at_least(1), nargs=2, default=[1280, 720], metavar=("W", "H"), help="size of the frames"
     )
@@ -46,12 +46,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="time per figure, at most (default: 10)")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file too")
     add_experiment_options(parser)
-    options = parser.parse_args(argv)
-    usual = {"engine": "auto", "protocol": "official", "device": "auto", "aux": False, "output": None}
-    given = [name for name, value in usual.items() if getattr(options, name) != value]
-    if options.ways and given:
-        parser.error(f"--{given[0]} is not for --ways, which times all engines and number formats on the CPU")
-    return options
+    others = "--engine --protocol --device --aux --output --batch --frame --repeats"
+    parser.unread(others, lambda o: o.ways, "with --ways, which times all engines and number formats on the CPU")
+    return parser.parse_args(argv)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -153,6 +153,8 @@ class TrackerSpec:
             raise ConfigError("--untrained means random weights, and TEST.EPOCH asks for others; leave one of them out")
         if self.cpu_threads > available_cores():
             raise ConfigError(f"--cpu_threads {self.cpu_threads}: this process has {available_cores()} cores")
+        if self.cpu_threads and (device := spec.execution(0).device) != "cpu":
+            raise ConfigError(f"--cpu_threads {self.cpu_threads} has no effect on {device}: add --device cpu")
         if self.seed != TrackerSpec.seed and not self.untrained:
             raise ConfigError(f"--seed {self.seed} draws random weights: it goes with --untrained")
         engine = get_engine(self.engine)

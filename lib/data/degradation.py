@@ -112,6 +112,8 @@ class Degradation:
         for option, given in (("--drop_rate", drop_rate != cls.drop_rate), ("--drop_fill", fill != cls.fill)):
             if given and drop is None:
                 raise ValueError(f"{option} says how --drop rgb or --drop aux is done; add one of them")
+        if seed != cls.seed and not wanted.corruptions and drop_rate in (0, 1):
+            raise ValueError("--degradation_seed has no effect without --corrupt, or a --drop_rate between 0 and 1")
         return wanted
 
     @property

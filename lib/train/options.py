@@ -46,6 +46,8 @@ class TrainOptions:
     def previous(self) -> tuple[str, str] | None:
         """Script and configuration of `--script_prv` and `--config_prv`."""
         if self.script_prv and self.config_prv:
+            if self.load is not None:
+                raise ConfigError("--load and --script_prv both name weights to begin with; leave one of them out")
             return self.script_prv, self.config_prv
         if self.script_prv or self.config_prv:
             raise ConfigError("--script_prv and --config_prv belong together: the script and the configuration")

@@ -154,4 +154,4 @@ def test_options_of_a_report_that_would_have_no_effect_are_refused(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         command.main(["--gt", str(folders / "gt"), "--results", str(folders / "good"), *more])
-    assert re.search("--training_log.*(belong to --report|x: no such file)", capsys.readouterr().err)
+    assert re.search("--t.*(has no effect without --report|x: no such file)", capsys.readouterr().err)

@@ -105,7 +105,9 @@ def test_an_epoch_that_is_asked_for_is_not_replaced_even_where_it_is_the_file_s(
     assert default.locate_weights("", paths).name == "synthetic_small.safetensors"
     for epoch in (default.config.test.epoch, 1):
         experiment = load_experiment("ostrack", "synthetic_small", [asked.format(epoch)])
-        with pytest.raises(CheckpointNotFoundError, match=rf"no checkpoint of epoch {epoch} \(TEST.EPOCH, as asked for"):
+        with pytest.raises(
+            CheckpointNotFoundError, match=rf"no checkpoint of epoch {epoch} \(TEST.EPOCH, as asked for"
+        ):
             experiment.locate_weights("", paths)
         with pytest.raises(ConfigError, match=rf"TEST.EPOCH={epoch} is asked for, and other weights, .*/synthetic_sma"):
             experiment.locate_weights("synthetic_small", paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -49,14 +50,66 @@ def test_every_command_refuses_such_numbers(name: str, words: list[str], capsys:
     assert value in err
 
 
-@pytest.mark.parametrize("words", [["--engine", "onnx"], ["--protocol", "fast"], ["--device", "cpu"], ["--aux"]])
-def test_options_without_an_effect_on_the_table_of_ways_are_refused(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = import_command("profile_model")
+UNREAD = """
+profile_model --config x --ways: --engine onnx
+profile_model --config x --ways: --protocol official
+profile_model --config x --ways: --device auto
+profile_model --config x --ways: --aux
+profile_model --config x --ways: --batch 2
+profile_model --config x --ways: --frame 9 9
+profile_model --config x --ways: --repeats 3
+demo a.mp4 --init 1,2,3,4 --no_video --boxes a.txt: --output b.mp4
+annotate a.mp4 --mot gt.txt --output b: --video c.mp4
+annotate a.mp4 --mot gt.txt --output b: --device cpu
+annotate a.mp4 --mot gt.txt --output b: --set TEST.EPOCH=1
+annotate a.mp4 --init 1,2,3,4 --output b: --overwrite
+tune a b --dataset otb --test_dataset uav --keys A=1,2: --seed 0
+robustness a b --dataset gtot: --on aux
+robustness a b --dataset gtot --drop --corrupt noise: --fill black
+robustness a b --dataset gtot --rates 1: --degradation_seed 3
+robustness a b --dataset gtot: --title x
+check_data --write_vot_lists: --full
+check_data lasot: --threads 4
+analysis_results --gt a --results b: --data_dir c
+analysis_results --gt a --results b --latex: --csv
+analysis_results --dataset otb --results b: --absent c
+analysis_results --dataset otb --results b: --save_dir c
+build_lmdb --dataset lasot --source a --target b: --data_dir c
+convert_checkpoint a.pth: --like b.pth
+convert_checkpoint a.pth --published a b: --base b.pth
+make_synthetic_data --layout otb --output a: --modality rgb
+make_synthetic_data --preview a.jpg: --workers 1
+vot_workspace a --tracker static: --runid 1
+"""
+
+
+@pytest.mark.parametrize("line", UNREAD.strip().splitlines())
+def test_an_option_that_a_mode_does_not_read_is_refused_there(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words, _, option = line.partition(": ")
+    name, *given = words.split()
+    import_command(name).parse(given)
     with pytest.raises(SystemExit):
-        command.parse(["--config", "synthetic_small", "--ways", *words])
-    assert f"{words[0]} is not for --ways" in capsys.readouterr().err
+        import_command(name).parse([*given, *option.split()])
+    assert f"error: {option.split()[0]} has no effect w" in capsys.readouterr().err
+
+
+def test_an_option_that_leaves_results_as_they_are_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["ostrack", "x", "--dataset", "otb", "--threads", "0"]
+    import_command("test").parse(words)
+    assert capsys.readouterr().err == ""
+    assert import_command("test").parse([*words, "--debug"]).debug == 1
+    assert "warning: --threads has no effect with --debug" in capsys.readouterr().err
+
+
+def test_folders_of_data_sets_that_are_not_checked_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = import_command("check_data")
+    for words in (["otb"], ["--write_vot_lists"]):
+        assert command.main([*words, "--path", f"lasot={tmp_path}"]) == 2
+        assert f"--path lasot={tmp_path}: lasot is not among the data sets to check" in capsys.readouterr().err
+    assert command.main(["--data_dir", str(tmp_path), "--path", f"lasot={tmp_path / 'no'}"]) == 2
+    assert f"--path lasot={tmp_path / 'no'}: not there" in capsys.readouterr().err
 
 
 def test_the_table_of_ways_takes_random_weights_where_there_are_no_others(
@@ -90,6 +143,8 @@ def test_an_earlier_experiment_is_named_by_two_names() -> None:
     assert TrainOptions("ostrack", "x", script_prv="a", config_prv="b").previous == ("a", "b")
     with pytest.raises(ConfigError, match="--script_prv and --config_prv belong together"):
         _ = TrainOptions("ostrack", "x", script_prv="a").previous
+    with pytest.raises(ConfigError, match="--load and --script_prv both name weights to begin with"):
+        _ = TrainOptions("ostrack", "x", load="c.pth", script_prv="a", config_prv="b").previous
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ def test_results_of_published_rgbe_runners_begin_with_the_first_present_frame(vi
         (("--video", "mine_3"), "has no sequence 'mine_3'"),
         (("--epoch", 7, "--checkpoint", "nowhere.pth.tar"), "nowhere.pth.tar: no such file"),
         (("--corrupt", "fog:0.3"), "unknown corruption 'fog'"),
+        (("--drop", "aux", "--degradation_seed", 1), "--degradation_seed has no effect without --corrupt"),
     ],
 )
 def test_what_cannot_be_done_is_reported(

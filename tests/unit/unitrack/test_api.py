@@ -125,7 +125,10 @@ def test_wrong_names_are_sentences() -> None:
         (lambda: unitrack.load("static", device="cdua"), "--device is for trained trackers, not for static"),
         (lambda: unitrack.load("static", protocol="fast"), "--protocol is for trained trackers, not for static"),
         (lambda: unitrack.load("static", cpu_threads=1), "--cpu_threads is for trained trackers, not for static"),
-        (lambda: unitrack.load("timm:vit_tiny"), "timm:vit_tiny: timm has weights of backbones, not of trackers; MODEL"),
+        (
+            lambda: unitrack.load("timm:vit_tiny"),
+            "timm:vit_tiny: timm has weights of backbones, not of trackers; MODEL",
+        ),
         (lambda: unitrack.load(overrides={"TEST.EPOCH": 3}), "TEST.EPOCH=3 is asked for, and other weights, .*lite"),
         (lambda: prepare(unitrack.load("static")), "expected a lib.track.Tracker, found a LoadedTracker"),  # type: ignore[arg-type]
         (lambda: unitrack.load(engin="onnx"), r"load\(\) has no argument 'engin'; did you mean 'engine'"),
