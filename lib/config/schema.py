@@ -564,5 +564,6 @@ INERT_KEYS = {
         for name, off in (("EXTRA_MERGER", False), ("RETURN_INTER", False), ("RETURN_STAGES", []))
     },
     "TRAIN.FREEZE_LAYERS": InertKey("published training reads it nowhere; TRAIN.PARAM_GROUPS freezes", usual=([0],)),
+    "META_ARC": InertKey("PySOT's files have other keys; the files in experiments/ hold their settings", refused=True),
 }
-"""Keys of the OSTrack family's files that nothing reads."""
+"""Keys of published files that nothing reads."""

@@ -223,6 +223,7 @@ def test_files_begin_the_backbone_or_the_whole(tmp_path: Path) -> None:
         ("TRAIN.THR_LOW=0.7", "THR_LOW 0.7 is above THR_HIGH 0.6"),
         ("MODEL.ANCHOR_RATIOS=[80]", "give an anchor of no size"),
         ("MODEL.BACKBONE={TYPE: resnet101}", "resnet50"),
+        ("META_ARC=SiamRPN++", "PySOT's files have other keys; the files in experiments/ hold their settings"),
     ],
 )
 def test_bad_settings_are_refused(override: str, message: str) -> None:
