@@ -72,8 +72,8 @@ class FrameSampler(Protocol):
         Args:
             video: An accepted video.
             rng: Source of all random numbers.
-            draw_video: Draws another accepted video, of any data set by the ratios, from the same generator; for
-                samplers whose search frame may show a different target.
+            draw_video: Draws another accepted video from the same generator, all data sets in use being equally likely;
+                for samplers whose search frame may show a different target.
         """
 
 
@@ -275,7 +275,7 @@ class PairSampler:
 
     The frames are drawn from those with a valid box, which MAX_SAMPLE_INTERVAL counts, or INTERVAL_BY_DATASET where the
     data set is in it. A share of NEGATIVE_PAIRS has a search frame of any other video, which shows what does not match
-    the template.
+    the template; ratios of data sets do not count for it, as published.
     """
 
     def __init__(self, data: Data) -> None:
@@ -399,16 +399,18 @@ class TrackingSampler(Generic[T]):
                 self._failed_attempts[number] = 0
                 return sample
 
-    def draw_dataset(self, rng: random.Random) -> int:
+    def draw_dataset(self, rng: random.Random, evenly: bool = False) -> int:
         """Draw a data set by the ratios.
 
         Args:
             rng: Source of all random numbers.
+            evenly: Of all that have a ratio above 0, each equally likely.
 
         Returns:
             Its number.
         """
-        return rng.choices(range(len(self.datasets)), self.weights)[0]
+        weights = [float(weight > 0) for weight in self.weights] if evenly else self.weights
+        return rng.choices(range(len(self.datasets)), weights)[0]
 
     def draw_video(self, number: int, rng: random.Random) -> Video:
         """A video that the frame sampler accepts.
@@ -439,7 +441,7 @@ class TrackingSampler(Generic[T]):
             InvalidSampleError: No video, or no frames of the video, fit.
         """
         video = self.draw_video(number, rng)
-        ids = self.frame_sampler.sample(video, rng, lambda: self.draw_video(self.draw_dataset(rng), rng))
+        ids = self.frame_sampler.sample(video, rng, lambda: self.draw_video(self.draw_dataset(rng, evenly=True), rng))
         if ids is None:
             raise InvalidSampleError(f"no frames to sample in {video.name}")
         return video, ids

@@ -245,6 +245,15 @@ def test_a_search_frame_may_be_of_another_video_of_any_data_set():
     assert torch.equal(again.search, batch.search)
 
 
+def test_the_other_video_of_a_negative_pair_is_of_any_data_set_in_use_whatever_the_ratios():
+    sets = [TinyDataset(name, frames=20) for name in "ABC"]
+    source = sampler(*sets, ratios=[8, 1, 0], mode="toy_negative_pairs")
+    source.make_sample = lambda frames, rng: frames.negative_sequence
+    strangers = [name[0] for i in range(400) if (name := source(1, i))]
+    assert set(strangers) == {"A", "B"}
+    assert 0.4 < strangers.count("B") / len(strangers) < 0.6
+
+
 def test_masks_that_no_data_set_has_are_remarked_on(caplog):
     sampler(TinyDataset("A"), TinyDataset("B"), masks=True)
     assert "DATA.MASKS: there is no mask in A, B, so that none is learned" in caplog.text
