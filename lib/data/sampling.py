@@ -273,9 +273,9 @@ class QualitySampler:
 class PairSampler:
     """One template and one search frame nearby, or of another video (DaSiamRPN, ECCV 2018; SiamRPN++, CVPR 2019).
 
-    The frames are drawn from those with a valid box, which MAX_SAMPLE_INTERVAL counts, or INTERVAL_BY_DATASET where the
-    data set is in it. A share of NEGATIVE_PAIRS has a search frame of any other video, which shows what does not match
-    the template; ratios of data sets do not count for it, as published.
+    The frames are drawn from those with a visible target and a valid box, which MAX_SAMPLE_INTERVAL counts, or
+    INTERVAL_BY_DATASET where the data set is in it. A share of NEGATIVE_PAIRS has a search frame of any other video,
+    which shows what does not match the template; ratios of data sets do not count for it, as published.
     """
 
     def __init__(self, data: Data) -> None:

@@ -38,7 +38,7 @@ class CocoDataset(StoredDataset):
         name: Name for messages.
         split: Annotation file and picture folder.
         min_side: A box is valid, and visible, if both sides are longer, in pixels: 50 in OSTrack and its family, 0 in
-            PyTracking.
+            PyTracking and PySOT.
         masks: Also give the masks of the objects, from their polygons (about 300 MB for all of train2017).
 
     Raises:
