@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -163,4 +167,26 @@ class OpenVinoGraph:
 
 def load_graph(path: Path, runtime: str, threads: int, dtype: torch.dtype = torch.float32) -> LoadedGraph:
     """Load a graph file (.onnx or OpenVINO's .xml) into the runtime "onnx" or "openvino"."""
-    return OnnxGraph(path, threads) if runtime == "onnx" else OpenVinoGraph(path, threads, dtype)
+    graph = OnnxGraph(path, threads) if runtime == "onnx" else OpenVinoGraph(path, threads, dtype)
+    _kept_in_forks().add(graph)
+    return graph
+
+
+@cache
+def _kept_in_forks() -> WeakSet[LoadedGraph]:
+    """The loaded graphs; forked processes, such as data workers, never free theirs.
+
+    The runtimes' destructors wait for their threads, and a fork has none of them: it would hang when a tracker is
+    collected there, and at its exit.
+    """
+    graphs: WeakSet[LoadedGraph] = WeakSet()
+
+    def keep() -> None:
+        for graph in graphs:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(graph))
+        library = ctypes.CDLL(None)
+        if hasattr(library, "on_exit"):  # glibc: _exit gets the exit code, once Python is done and before destructors
+            library.on_exit(library._exit, None)
+
+    os.register_at_fork(after_in_child=keep)
+    return graphs
