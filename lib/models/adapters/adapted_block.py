@@ -174,7 +174,7 @@ class FusedAdaptedBlock(FusedBlock):
         """As `AdaptedBlock.fuse`."""
         q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
         mixed = cross_attention(q[:, :, first:], k, v)
-        x = self.fusion_space(x[:, first:].contiguous().add_(self.proj(mixed)), mixed)
+        x = self.fusion_space(x[:, first:] + self.proj(mixed), mixed)
         return self.fusion_mlp(x, self.norm2(x))
 
 

@@ -220,5 +220,6 @@ class FusedDiffusion(nn.Module):
 
     def forward(self, conditions: Conditions, noise: Tensor) -> Tensor:
         """As `Diffusion.forward`."""
-        maps = torch.cat([noise[:, 0].to(conditions.visible), conditions.visible, conditions.infrared], dim=1)
-        return self.unet(maps, conditions.visible, conditions.graph)
+        maps = noise[:, 0].to(conditions.visible), conditions.visible, conditions.infrared
+        joined = torch.cat([x.permute(0, 2, 3, 1) for x in maps], dim=3).permute(0, 3, 1, 2)  # channels-last
+        return self.unet(joined, conditions.visible, conditions.graph)

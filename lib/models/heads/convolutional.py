@@ -226,38 +226,42 @@ class CornerHead(ConvBranches):
 class FusedCornerHead(nn.Module):
     """A `CornerHead` for inference: both branches side by side."""
 
-    places: Tensor
+    to_boxes: Tensor
 
     def __init__(self, head: CornerHead, options: FuseOptions) -> None:
         super().__init__()
         self.branches, self.score = FusedBranches(head, CornerHead.BRANCHES, options), head.score
-        device = next(head.parameters()).device
-        self.register_buffer("places", cell_corners(options.grid, device)[0] / options.grid, persistent=False)
+        to_boxes = corners_to_boxes(options.grid, next(head.parameters()).device)
+        self.register_buffer("to_boxes", to_boxes, persistent=False)
 
     def forward(self, feature: Tensor) -> Candidates:
         """As `CornerHead.forward`; float32 maps, whatever the format of the products."""
-        return corner_candidates(self.branches(feature), self.score, self.places)
+        return corner_candidates(self.branches(feature), self.score, self.to_boxes)
 
 
-def corner_candidates(logits: Tensor, score: CornerScore = "mean", places: Tensor | None = None) -> Candidates:
+def corners_to_boxes(grid: int, device: torch.device) -> Tensor:
+    """[2 * g * g, 4]: what a cell adds to cx, cy, w, h in units of the crop's side as either corner."""
+    places = cell_corners(grid, device)[0].t() / grid
+    return torch.cat([torch.cat([places / 2, side * places], dim=1) for side in (-1, 1)])
+
+
+def corner_candidates(logits: Tensor, score: CornerScore = "mean", to_boxes: Tensor | None = None) -> Candidates:
     """The box between the expected corners; a cell stands for its top-left corner, there is no half-cell shift.
 
     Args:
         logits: [B, 2, g, g] of the top-left and the bottom-right corner.
         score: The candidate's score is the largest of its score map: "mean", the mean of both corners' probabilities;
             "product", the probability of the second corner times the largest one of the first (MAT, CVPR 2023).
-        places: [2, g * g] x and y of the cells in units of the crop's side; computed where they are not given, or of
-            another grid.
+        to_boxes: See `corners_to_boxes`; computed where it is not given, or of another grid.
 
     Returns:
         One candidate. The probabilities are `corners` in its maps.
     """
     grid = logits.shape[-1]
     corners = logits.flatten(2).softmax(dim=2)
-    if places is None or places.shape[1] != grid * grid:
-        places = cell_corners(grid, logits.device)[0] / grid
-    first, second = (corners @ places.t().to(corners.dtype)).unbind(1)
-    boxes = torch.cat([(first + second) / 2, second - first], dim=1)
+    if to_boxes is None or len(to_boxes) != 2 * grid * grid:
+        to_boxes = corners_to_boxes(grid, logits.device)
+    boxes = corners.flatten(1) @ to_boxes.to(corners.dtype)
     score_map = corners.mean(dim=1) if score == "mean" else corners[:, 0].amax(dim=1, keepdim=True) * corners[:, 1]
     maps = {"score_map": score_map.unflatten(1, (1, grid, grid)), "corners": corners}
     return Candidates(score_map.amax(dim=1, keepdim=True), boxes[:, None], maps)

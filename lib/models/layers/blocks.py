@@ -183,7 +183,7 @@ class FusedBlock(nn.Module):
             return self.feed(self.attend(x)[0])
         q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads)
         mixed = self.attention(q[:, :, first:], k, v)
-        return self.feed(x[:, first:].contiguous().add_(self.proj(mixed.transpose(1, 2).flatten(2))))
+        return self.feed(x[:, first:] + self.proj(mixed.transpose(1, 2).flatten(2)))
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `Block.attend`, in place."""
