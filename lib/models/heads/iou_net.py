@@ -241,25 +241,24 @@ class IoUNet(nn.Module):
             for i, x in enumerate((features.fine, features.coarse))
         ]
         pool, layers, out = LevelPooling(maps, POOLED, STRIDES, features.origins), self.box_layers(), self.iou_predictor
-        norm, scores, visited = boxes_xywh[:, :1, 2:], boxes_xywh[..., 0], []
+        norm, visited = boxes_xywh[:, :1, 2:], []
         place, size = (boxes_xywh[..., :2] + boxes_xywh[..., 2:] / 2) / norm, boxes_xywh[..., 2:].log()
         for _ in range(steps):
             extent = size.exp()
-            low = torch.addcmul(-extent / 2, place, norm)
-            high = low + extent
-            visited += [low, high]
-            bins, pull_back = pool(low, high)
+            low = torch.addcmul(extent * -0.5, place, norm)
+            visited += [low, low + extent]
+            bins, pull_back = pool(low, extent)
             hidden = torch.cat([layer.hidden(x.flatten(2)) for layer, x in zip(layers, bins, strict=True)], dim=2)
-            scores = out(hidden.relu()).squeeze(2)
             on_hidden = ((hidden > 0) * out.weight).split(self.width, dim=2)
             on_bins = [layer.back(x).view_as(b) for layer, x, b in zip(layers, on_hidden, bins, strict=True)]
-            by_low, by_high = pull_back(on_bins)
-            place = torch.addcmul(place, norm, by_low + by_high, value=step_length)
-            size = torch.addcmul(size, extent, by_high - by_low, value=step_length / 2)
+            by_low, by_extent = pull_back(on_bins)
+            place = torch.addcmul(place, norm, by_low, value=step_length)
+            size = torch.addcmul(size, extent, by_extent.sub(by_low, alpha=0.5), value=step_length)
             step_length *= decay
         extent = size.exp()
         seen = torch.stack(visited)
         hull = torch.cat([seen.amin(dim=(0, 2)), seen.amax(dim=(0, 2))], dim=1)
+        scores = out(hidden.relu()).squeeze(2)
         return torch.cat([place * norm - extent / 2, extent], dim=2), scores, hull
 
     def box_layers(self, options: FuseOptions | None = None) -> list[BoxLayer]:

@@ -87,24 +87,24 @@ class LevelPooling:
             self.starts = torch.cat(starts, dim=2)[:, None].to(like)
 
     def __call__(
-        self, low: Tensor, high: Tensor
+        self, low: Tensor, extent: Tensor
     ) -> tuple[list[Tensor], Callable[[list[Tensor]], tuple[Tensor, Tensor]]]:
         """Means of the bins.
 
         Args:
-            low, high: [N, R, 2] x, y of the boxes' corners in image pixels.
+            low: [N, R, 2] x, y of the boxes' upper left corners in image pixels.
+            extent: [N, R, 2] their widths and heights.
 
         Returns:
             Bins [N, R, P, P, C] of each map; and a function from the gradients of some score with respect to them to
-            those with respect to `low` and `high`.
+            those with respect to `low` and `extent`.
         """
-        edges = torch.stack([low, high], dim=3) @ self.ends
+        edges = torch.stack([low, extent], dim=3) @ self.ends
         edges = edges if self.starts is None else edges - self.starts
         offsets = (edges[..., None] - self.places).clamp_(-1, 1)
         hats = 1 - offsets.abs()
-        length = high - low
-        scale = (length > 0) / length.clamp_min(TINY)
-        rows = (self.to_rows @ (offsets * (1 + hats))) * scale[..., None, None]
+        scale = (extent > 0) / extent.clamp_min(TINY)
+        rows = (self.to_rows @ torch.addcmul(offsets, offsets, hats)) * scale[..., None, None]
         parts, found, columns = rows.split(self.sizes, dim=3), [], []
         for part, (features, height, width) in zip(parts, self.maps, strict=True):
             bins, column = _pooled(features, part[:, :, 1, :, :height], part[:, :, 0, :, :width])
@@ -124,12 +124,11 @@ class LevelPooling:
                 missing = [self.cells - x.shape[3] for x in (on_across, on_down)]
                 padded = [F.pad(x, (0, m)) if m else x for x, m in zip((on_across, on_down), missing, strict=True)]
                 on_rows.append(torch.stack(padded, dim=2))
-            on = torch.cat(on_rows, dim=3)
-            stretched = (on * rows).sum(dim=(3, 4))
-            slopes = (self.to_slopes @ hats).unflatten(3, (2, -1))
-            both, moved = (on[:, :, :, None] * slopes).sum(dim=(4, 5)).unbind(3)
-            on_high = (moved - stretched) * scale
-            return both * scale - on_high, on_high
+            on = torch.cat(on_rows, dim=3).flatten(3)[..., None]
+            stretched = rows.flatten(3)[..., None, :] @ on
+            moved = (self.to_slopes @ hats).unflatten(3, (2, -1)).flatten(4) @ on
+            by_low, by_end = (moved.squeeze(4) * scale[..., None]).unbind(3)
+            return by_low, by_end - stretched[..., 0, 0] * scale
 
         return found, pull_back
 
@@ -141,7 +140,7 @@ def _constants(
     """What `LevelPooling` multiplies with. Kept, since a CUDA graph cannot fetch it from the processor."""
     steps = [torch.arange(p + 1, dtype=torch.float64) / p for p in sizes]
     differences = [torch.eye(p + 1, dtype=torch.float64).diff(dim=0) * p for p in sizes]
-    ends = torch.cat([torch.stack([1 - t, t]) / s for t, s in zip(steps, strides, strict=True)], dim=1)
+    ends = torch.cat([torch.stack([torch.ones_like(t), t]) / s for t, s in zip(steps, strides, strict=True)], dim=1)
     # From the integrals, twice as large, to bins; and from the hat function to what bins gain by each end's motion.
     to_rows = torch.block_diag(*(d * s / 2 for d, s in zip(differences, strides, strict=True)))
     moved = torch.block_diag(*(d * t for d, t in zip(differences, steps, strict=True)))

@@ -65,9 +65,10 @@ def prroi_pool(case: Case) -> None:
         case.check(on_boxes[:, 0], np.asarray(stored["grad_rois"])[:, 1:], f"gradient of boxes {i}")
         if size != columns:
             continue  # the closed form is for square bins
-        (bins,), pull_back = LevelPooling([features.detach()[of]], [size], [stride])(*boxes.detach().split(2, dim=2))
-        closed = pull_back([outward.permute(0, 2, 3, 1)[:, None]])
-        found = torch.cat([torch.zeros(len(rois), 1, 1), *closed], dim=2)[:, 0]
+        low, high = boxes.detach().split(2, dim=2)
+        (bins,), pull_back = LevelPooling([features.detach()[of]], [size], [stride])(low, high - low)
+        by_low, by_extent = pull_back([outward.permute(0, 2, 3, 1)[:, None]])
+        found = torch.cat([torch.zeros(len(rois), 1, 1), by_low - by_extent, by_extent], dim=2)[:, 0]
         case.check(bins[:, 0].permute(0, 3, 1, 2), stored["out"], f"out {i} in closed form")
         case.check(found, stored["grad_rois"], f"gradient of boxes {i} in closed form")
 

@@ -36,11 +36,11 @@ def test_closed_form_is_the_gradient() -> None:
     outward = [torch.randn(out.shape, dtype=out.dtype, generator=generator) for out in outs]
     (expected,) = torch.autograd.grad(sum((out * o).sum() for out, o in zip(outs, outward, strict=True)), boxes)
     low, high = boxes.detach().split(2, dim=2)
-    bins, pull_back = LevelPooling(maps_of_both, (4, 3), (16, 8))(low, high)
+    bins, pull_back = LevelPooling(maps_of_both, (4, 3), (16, 8))(low, high - low)
     for found, out in zip(bins, outs, strict=True):
         torch.testing.assert_close(found.permute(0, 1, 4, 2, 3), out)
-    found = torch.cat(pull_back([o.permute(0, 1, 3, 4, 2) for o in outward]), dim=2)
-    torch.testing.assert_close(found, expected)
+    by_low, by_extent = pull_back([o.permute(0, 1, 3, 4, 2) for o in outward])
+    torch.testing.assert_close(torch.cat([by_low - by_extent, by_extent], dim=2), expected)
     assert expected[:, :2].abs().min() > 0
     assert not expected[:, 3:].any()
     assert not outs[0][:, 3:].any()
