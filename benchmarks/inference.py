@@ -35,12 +35,9 @@ from ways import WAYS, dtype_of, installed
 from lib.bench import Cost, Way, counting, made_up_picture, package_version
 from lib.data import Frame
 from lib.deploy import (
-    ENGINES,
     PROCEDURAL,
-    Inference,
-    WrittenTracker,
+    Exports,
     calibration_clips,
-    prepare,
 )
 from lib.device import synchronise
 from lib.machine import processor_name
@@ -160,20 +157,12 @@ class Contestants:
             PlainOSTrack(self.search // 2, self.search, ce), self.search // 2, self.search, self.factor
         )
         self.plain.network.load_state_dict(self.network.state_dict())
-        self.folder = folder
-        self.written: dict[bool, WrittenTracker] = {}
-
-    def fresh(self) -> OSTrackTracker:
-        return OSTrackTracker(self.network, CropSettings(self.search // 2, 2.0, self.search, self.factor, MEAN, STD))
+        crops = CropSettings(self.search // 2, 2.0, self.search, self.factor, MEAN, STD)
+        self.exports = Exports(OSTrackTracker(self.network, crops), folder)
 
     def tracker(self, way: Way) -> OSTrackTracker:
-        tracker = self.fresh()
-        if way.engine == "torch":
-            return cast("OSTrackTracker", prepare(tracker, Inference(dtype_of(way))))
-        if way.is_int8 not in self.written:
-            clips = calibration_clips(PROCEDURAL[False], load_paths())[::3] if way.is_int8 else None
-            self.written[way.is_int8] = WrittenTracker(tracker, self.folder / str(way.is_int8), clips)
-        return cast("OSTrackTracker", self.written[way.is_int8].load(ENGINES[way.engine], dtype_of(way))[0])
+        clips = calibration_clips(PROCEDURAL[False], load_paths())[::3] if way.is_int8 else ()
+        return cast("OSTrackTracker", self.exports.prepare(way.inference(clips)))
 
 
 def measure(name: str, them: Contestants, ways: dict[str, Way], repeats: int, seconds: float) -> list[Line]:

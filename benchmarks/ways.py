@@ -13,10 +13,8 @@ from lib.bench import Way, choose_dtype
 from lib.deploy import (
     PROCEDURAL,
     EngineError,
-    Inference,
-    WrittenTracker,
+    Exports,
     calibration_clips,
-    checked_export,
     get_engine,
 )
 from lib.paths import load_paths
@@ -59,15 +57,11 @@ def by_engines(tracker: Tracker, names: Sequence[str]) -> dict[str, Tracker]:
     """The tracker computed by engines, which share the graphs of their number format; others are named on stderr."""
     clips = calibration_clips(PROCEDURAL[tracker.reads_aux], load_paths())[:2]
     found: dict[str, Tracker] = {}
-    written: dict[bool, WrittenTracker] = {}
     with tempfile.TemporaryDirectory() as folder:
+        exports = Exports(tracker, Path(folder))
         for name in names:
             try:
-                exportable, engine = checked_export(tracker, Inference(engine=name))
-                if engine.int8 not in written:
-                    sample = clips if engine.int8 else None
-                    written[engine.int8] = WrittenTracker(exportable, Path(folder, str(engine.int8)), sample)
-                found[name], _ = written[engine.int8].load(engine, torch.float32)
+                found[name] = exports.prepare(Way(name).inference(clips))
             except (EngineError, RuntimeError) as error:
                 print(f"left out: {name}: {error}", file=sys.stderr)
     return found

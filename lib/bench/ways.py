@@ -27,12 +27,10 @@ from lib.deploy import (
     TORCH,
     CalibrationClip,
     EngineError,
+    Exports,
     Inference,
-    WrittenTracker,
     calibration_clips,
-    checked_export,
     get_engine,
-    prepare,
 )
 from lib.machine import choices_file, keep_choice, kept_choices, processor_name
 from lib.paths import load_paths
@@ -68,6 +66,10 @@ class Way:
     def name(self) -> str:
         """For a line of text."""
         return self.engine if self.is_int8 else f"{self.engine} {self.dtype}"
+
+    def inference(self, clips: Sequence[CalibrationClip]) -> Inference:
+        """Options of `lib.deploy.prepare`; `clips` are for the ranges of 8 bits."""
+        return Inference(getattr(torch, self.dtype), engine=self.engine, clips=lambda: clips)
 
     @property
     def protocol(self) -> str:
@@ -140,13 +142,15 @@ def measure_ways(
     trackers: dict[Way, Tracker] = {}
     rest = seconds
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        exports = _Exports(plain, Path(folder))
+        exports = Exports(plain, Path(folder))
         for number, way in enumerate(ways):
             gone = time.monotonic() - began
             left = min(patience - gone, gone * (len(ways) - number) / max(1, number))
             note(f"{way.name} ({number + 1} of {len(ways)}, about {max(0.0, left) + rest:.0f} s left)")
             try:
-                tracker = exports.prepare(way, clips, patience - gone if trackers else math.inf)
+                if trackers and (gone > patience or exports.expected_seconds(way.engine) > patience - gone):
+                    raise EngineError("left out, there is no time to prepare it (--seconds); fast would try it")
+                tracker = exports.prepare(way.inference(clips))
                 started = time.perf_counter()
                 next(single_steps(tracker, clips))  # a first step makes what later ones use
             except (EngineError, RuntimeError) as error:
@@ -185,40 +189,6 @@ def measure_ways(
 
 def _failed(way: Way, error: Exception) -> WayTiming:
     return WayTiming(way, problem=" ".join(str(error).split()))
-
-
-class _Exports:
-    """A tracker prepared in several ways; engines share the graphs of their number format, in a folder."""
-
-    def __init__(self, plain: Tracker, folder: Path) -> None:
-        self.plain, self.folder, self.cost = plain, folder, 0.0
-        self.written: dict[bool, WrittenTracker | None] = {}
-
-    def prepare(self, way: Way, clips: Sequence[CalibrationClip], left: float) -> Tracker:
-        """The tracker computed in one way.
-
-        Args:
-            way: The way.
-            clips: Sample data for the ranges of 8 bits.
-            left: Seconds that it may take; writing graphs is expected to take as long as the last time.
-
-        Raises:
-            EngineError: It would take longer, or the engine cannot compute this tracker.
-        """
-        inference, int8 = Inference(getattr(torch, way.dtype), engine=way.engine), way.is_int8
-        if left < 0 or (int8 not in self.written and self.cost > left):
-            raise EngineError("left out, there is no time to prepare it (--seconds); fast would try it")
-        if way.engine == TORCH:
-            return prepare(self.plain, inference)
-        exportable, engine = checked_export(self.plain, inference)
-        if int8 not in self.written:
-            self.written[int8], began = None, time.monotonic()
-            self.written[int8] = WrittenTracker(exportable, self.folder / str(int8), clips if int8 else None)
-            self.cost = time.monotonic() - began
-        graphs = self.written[int8]
-        if graphs is None:
-            raise EngineError("its graphs could not be written, see above")
-        return graphs.load(engine, inference.dtype)[0]
 
 
 def single_steps(tracker: Tracker, clips: Iterable[CalibrationClip]) -> Iterator[Tensor]:

@@ -5,9 +5,8 @@ from lib.deploy.engines import AUTO, ENGINES, TORCH, Engine, EngineError, get_en
 from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network_graphs, write_graphs
 from lib.deploy.prepare import (
     AutocastTracker,
+    Exports,
     Inference,
-    WrittenTracker,
-    checked_export,
     export,
     fuse_network,
     fuse_tracker,

@@ -10,6 +10,7 @@ import copy
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -268,6 +269,47 @@ class WrittenTracker:
         exact = not engine.int8 and dtype == torch.float32
         parity = check_parity(self._plain, loaded, engine.tolerance(dtype), state=exact)
         return with_graphs(self.tracker, loaded), parity
+
+
+class Exports:
+    """A tracker prepared in several ways; engines share the graphs of their number format.
+
+    Args:
+        tracker: The plain tracker.
+        folder: Where the graphs go.
+    """
+
+    def __init__(self, tracker: Tracker, folder: Path) -> None:
+        self._tracker, self._folder, self._seconds = tracker, folder, 0.0
+        self._written: dict[bool, WrittenTracker | None] = {}
+
+    def expected_seconds(self, engine: str) -> float:
+        """Time that writing the graphs of an engine is expected to take: as long as the last ones, 0 for written ones.
+
+        Args:
+            engine: Its name.
+        """
+        found = get_engine(engine)
+        return 0.0 if found is None or found.int8 in self._written else self._seconds
+
+    def prepare(self, inference: Inference) -> Tracker:
+        """The tracker computed in one way.
+
+        Raises:
+            EngineError: See `export`.
+        """
+        if get_engine(inference.engine) is None:
+            return prepare(self._tracker, inference)
+        exportable, engine = checked_export(self._tracker, inference)
+        if engine.int8 not in self._written:
+            self._written[engine.int8], began = None, time.monotonic()
+            clips = inference.clips() if engine.int8 else None
+            self._written[engine.int8] = WrittenTracker(exportable, self._folder / str(engine.int8), clips)
+            self._seconds = time.monotonic() - began
+        graphs = self._written[engine.int8]
+        if graphs is None:
+            raise EngineError("its graphs could not be written, see above")
+        return graphs.load(engine, inference.dtype)[0]
 
 
 def checked_export(tracker: Tracker, inference: Inference) -> tuple[OneStreamTracker, Engine]:

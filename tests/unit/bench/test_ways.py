@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +16,9 @@ from lib.deploy import ENGINES, Engine, prepare
 from lib.paths import load_paths
 from lib.track import OneStreamTracker, Tracker
 from tests.support.small_trackers import SMALL
+
+PREPARING = import_module("lib.deploy.prepare")
+"""Where the ways are prepared; `lib.deploy.prepare` is its function."""
 
 
 def timing(engine: str, seconds: float, problem: str = "") -> WayTiming:
@@ -44,7 +48,7 @@ def test_a_way_whose_boxes_differ_is_measured_and_not_used(spec: TrackerSpec, mo
             found.window = found.window.flip(0).roll(40)
         return found
 
-    monkeypatch.setattr("lib.bench.ways.prepare", damaged)
+    monkeypatch.setattr(PREPARING, "prepare", damaged)
     plain, other = measure_ways(spec, [Way(), Way(dtype="bfloat16")], seconds=0.1)
     assert (plain.problem, plain.agreement, plain.loss) == ("", 1.0, 0.0)
     assert "boxes overlap by" in other.problem
@@ -72,8 +76,8 @@ class Written:
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> type[Written]:
     monkeypatch.setattr(Written, "made", [])
-    monkeypatch.setattr("lib.bench.ways.WrittenTracker", Written)
-    monkeypatch.setattr("lib.bench.ways.checked_export", lambda tracker, how: (tracker, ENGINES[how.engine]))
+    monkeypatch.setattr(PREPARING, "WrittenTracker", Written)
+    monkeypatch.setattr(PREPARING, "checked_export", lambda tracker, how: (tracker, ENGINES[how.engine]))
     return Written
 
 
