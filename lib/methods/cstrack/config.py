@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from lib.config import ConfigError, InertKey, Part, Tree, schema
+from lib.config import ConfigError, InertKey, ParamGroup, Part, Tree, schema
 from lib.methods.common import with_param_groups
 from lib.ranges import Choice, Count, CountOrNone, NotNegative, Range, Share
 
@@ -134,7 +134,7 @@ class TemporalConfig(CSTrackConfig):
     init: schema.Init | None = field(default=schema.Init("cstrack_s1", "cstrack_s1"), metadata={"section": True})
 
 
-STAGE_2_GROUPS = (schema.ParamGroup("backbone", freeze=True), schema.ParamGroup(".*"))
+STAGE_2_GROUPS = (ParamGroup("backbone", freeze=True), ParamGroup(".*"))
 """Parameter groups of stage 2. The first pattern meets the spatial compact module too, as published."""
 
 _OTHER_UPDATE = "the published tracker does not read it; TEST.UPDATE and TEST.BY_BENCHMARK say when templates change"

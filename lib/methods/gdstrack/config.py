@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from lib.config import ConfigError, ParamGroup, Part, schema
+from lib.config import ConfigError, ParamGroup, Part, TrainPhase, schema
 from lib.methods.gdstrack.network import FusionOptions
 from lib.models.fusion import NoiseLevel
 from lib.ranges import Choice, Count, NotNegative, Range, Rate
@@ -98,7 +98,7 @@ def complete(config: GDSTrackConfig) -> GDSTrackConfig:
     if not train.freeze_bn:
         return config
     phases = []
-    for phase in train.phases or (schema.TrainPhase(),):
+    for phase in train.phases or (TrainPhase(),):
         groups = phase.param_groups or train.param_groups
         frozen = [f"^{module}$" for module, name in MODULES.items() if is_frozen(name, groups)]
         phases.append(replace(phase, eval_modules=(*phase.eval_modules, *frozen)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated, TypeVar
 
-from lib.config import Section, require, schema
+from lib.config import ParamGroup, Section, TrainPhase, require, schema
 from lib.ranges import Count, CountOrNone, Range, Share
 
 
@@ -60,7 +60,7 @@ def with_frozen_tracker(config: C) -> C:
     """Where MASK is given, its head alone learns, from samples with masks and without a teacher."""
     if config.mask is None:
         return config
-    groups = schema.ParamGroup("^mask_head"), schema.ParamGroup(".*", freeze=True)
-    phase = schema.TrainPhase(eval_modules=("^(?!mask_head)",), param_groups=groups, fix_bn=False)
+    groups = ParamGroup("^mask_head"), ParamGroup(".*", freeze=True)
+    phase = TrainPhase(eval_modules=("^(?!mask_head)",), param_groups=groups, fix_bn=False)
     data, train = replace(config.data, masks=True), replace(config.train, phases=(phase,))
     return replace(config, data=data, train=train, teacher=None, kd=None)

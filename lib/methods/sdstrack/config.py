@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.config import schema
+from lib.config import ParamGroup, schema
 from lib.methods.common import with_param_groups
 from lib.methods.ostrack.config import OSTrackConfig, OSTrackTrain, with_frozen_tracker
 from lib.ranges import Count, CountOrNone, NotNegative, Share
@@ -53,16 +53,16 @@ class SDSTrackConfig(OSTrackConfig):
     train: SDSTrackTrain = SDSTrackTrain()
 
 
-def published_groups(norm_multiplier: float) -> tuple[schema.ParamGroup, ...]:
+def published_groups(norm_multiplier: float) -> tuple[ParamGroup, ...]:
     """Parameter groups of published training: adapters and the X patch embedding learn, the rest is frozen.
 
     Args:
         norm_multiplier: of the learning rate of the last norm.
     """
     return (
-        schema.ParamGroup("Adapter|multimodal"),
-        schema.ParamGroup(r"backbone\.norm\.", lr_multiplier=norm_multiplier),
-        schema.ParamGroup(".*", freeze=True),
+        ParamGroup("Adapter|multimodal"),
+        ParamGroup(r"backbone\.norm\.", lr_multiplier=norm_multiplier),
+        ParamGroup(".*", freeze=True),
     )
 
 
