@@ -12,6 +12,7 @@ import torch
 
 from lib.config import ConfigError
 from lib.data import Batch, CropDraw, Draws, Frame, FrameSet, Modality, Normalise, collate, normalise_batch
+from lib.data.lists import load_list
 from lib.methods import load_experiment
 from lib.methods.mat import AppearanceTransfer, TransferObjective, TransferProcessing
 from lib.models import WeightsError
@@ -23,6 +24,9 @@ TINY = (
     "DATA.SEARCH.SIZE=64",
     "DATA.TEMPLATE.SIZE=32",
 )
+
+
+PARTS = {"train": "GOT10K_vottrain_corrected", "val": "GOT10K_votval_corrected"}
 
 
 def experiment(*overrides: str) -> Any:
@@ -226,3 +230,11 @@ def test_settings_of_a_pre_training() -> None:
     published = load_experiment("translate_template", "common_pretrain").config
     assert (published.data.search.size, published.data.template.size) == (224, 112)
     assert published.train.batch_size * published.train.accumulate * 2 == 128
+
+
+def test_published_pretraining_draws_from_all_of_got10k_but_the_thousand_videos_that_vot_forbids() -> None:
+    sets = load_experiment("translate_template", "common_pretrain").config.data.train
+    ratios = dict(zip(sets.names, sets.datasets_ratio, strict=True))
+    parts = {name: load_list(f"got10k_vot_{part}_corrected_split") for part, name in PARTS.items()}
+    assert len({index for part in parts.values() for index in part}) == 9335 - 1000
+    assert {name: ratios[name] for name in parts} == {name: len(part) for name, part in parts.items()}
