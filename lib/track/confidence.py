@@ -1,7 +1,7 @@
 """Calibrated confidence: the overlap with the target that a fit expects from what the network itself says.
 
 A network's raw score ranks its own candidates; it is no probability. `measure_features` sums up a frame of any tracker
-with candidates in sixteen numbers, `Calibration` maps them to an overlap. `tracking/calibrate.py` makes the fit.
+with candidates in seventeen numbers, `Calibration` maps them to an overlap. `tracking/calibrate.py` makes the fit.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ LOST, TRACKED = 0.2, 0.5
 """Expected overlaps below which the target counts as lost, and from which it counts as tracked."""
 FEATURES = (
     "peak", "windowed", "second", "spread", "sizes", "near", "grown", "reshaped", "moved", "border",
-    "usual", "usual_size", "recent", "recent_moved", "farthest", "colours",
+    "usual", "usual_size", "recent", "recent_moved", "farthest", "colours", "contested",
 )  # fmt: skip
 """Names of the numbers of `measure_features`, in order."""
 USUAL, RECENT = 0.05, 0.3
 """Shares of a frame in the slow and in the quick memory."""
 KEPT = 0.98
 """Of the largest motion of the past, per frame: a track that once jumped may be on a look-alike ever since."""
+FADING = 0.02
+"""Logits per frame by which the closest second candidate of the past fades: since then it may be the target."""
 COLOURS = (12, 4, 4)
 """Bins of hue, saturation and value in a histogram of colours."""
 _GRID = (np.arange(32) + 0.5) / 32
@@ -50,8 +52,8 @@ class ConfidenceState(State):
 
     Attributes:
         tracker: Of the tracker itself.
-        memory: [B, 5] float64 on the CPU: usual peak (logit) and log area, recent peak and motion, log of one and the
-            largest motion; NaN before the first step.
+        memory: [B, 6] float64 on the CPU: usual peak (logit) and log area, recent peak and motion, log of one and the
+            largest motion, closest second candidate (difference of logits); NaN before the first step.
         colours: [B, 192] float64 on the CPU, `histogram_of_colours` of the first boxes.
     """
 
@@ -65,7 +67,7 @@ class Calibration:
     """A perceptron with one hidden layer, from features to the expected overlap.
 
     Attributes:
-        mean, scale: [F] of the features.
+        mean, scale: [F] of the features, in the order of `FEATURES`.
         hidden, hidden_bias: [F, H] and [H].
         out, out_bias: [H] and [].
         about: What it was fitted on and how well it does, for people.
@@ -91,7 +93,7 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
-        """Read what `save` wrote.
+        """Read what `save` wrote; features that an older fit does not know have no weight in it.
 
         Raises:
             ValueError: The file is no calibration, or one of other features.
@@ -99,12 +101,18 @@ class Calibration:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             features, about = tuple(values.pop("features")), values.pop("about")
-            if features != FEATURES:
+            if not set(features) <= set(FEATURES):
                 raise ValueError(f"its features are {', '.join(features)}, expected {', '.join(FEATURES)}")
-            return cls(
-                **{name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}, about=about
+            fit = cls(**{name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}, about=about)
+            at = torch.tensor([FEATURES.index(name) for name in features])
+            ones, nothing = torch.ones(len(FEATURES)).double(), fit.hidden.new_zeros(len(FEATURES), len(fit.out))
+            return replace(
+                fit,
+                mean=(0 * ones).index_copy(0, at, fit.mean),
+                scale=ones.index_copy(0, at, fit.scale),
+                hidden=nothing.index_copy(0, at, fit.hidden),
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RuntimeError, IndexError) as error:
             raise ValueError(f"{path}: no calibration of scores ({error}); tracking/calibrate.py makes one") from None
 
 
@@ -158,7 +166,7 @@ def measure_features(
     Args:
         region, found, prediction: Of B rows.
         before_xywh: [B, 4] boxes of the frame before, image pixels.
-        memory: [B, 5], see `ConfidenceState`.
+        memory: [B, 6], see `ConfidenceState`.
         likeness: [B] float64 on the CPU, of the predicted boxes' colours to those of the first boxes, 0..1.
 
     Returns:
@@ -180,15 +188,17 @@ def measure_features(
     moved = (prediction.boxes_xywh[:, :2] - before_xywh[:, :2] + (sizes - last) / 2).norm(dim=1) / length
     ends = torch.stack([prediction.boxes_xywh[:, :2], region.sizes_hw.flip(1) - prediction.boxes_xywh[:, :2] - sizes])
     peak, area = _logit(top.values), sizes.log().sum(dim=1)
-    now = torch.stack([peak, area, peak, moved.clamp(max=4), moved.log1p()], dim=1)
+    rival = _logit(second) - peak
+    now = torch.stack([peak, area, peak, moved.clamp(max=4), moved.log1p(), rival], dim=1)
     memory = torch.where(memory.isnan(), now, memory)
     rate = torch.stack([USUAL * top.values, USUAL * top.values, *[torch.full_like(peak, RECENT)] * 2], dim=1)
     averages = memory[:, :4] + rate * (now - memory)[:, :4]
-    after = torch.cat([averages, torch.maximum(now[:, 4:], KEPT * memory[:, 4:])], dim=1)
+    faded = torch.stack([KEPT * memory[:, 4], memory[:, 5] - FADING], dim=1)
+    after = torch.cat([averages, torch.maximum(now[:, 4:], faded)], dim=1)
     columns = [
         peak,
         _logit(prediction.scores.double()),
-        _logit(second) - peak,
+        rival,
         (weights * apart).sum(dim=1).log1p(),
         deviation.sum(dim=1).sqrt(),
         around.amax(dim=1).clamp(min=1e-3).log(),
@@ -202,6 +212,7 @@ def measure_features(
         after[:, 3],
         after[:, 4],
         likeness,
+        after[:, 5],
     ]
     return torch.stack(columns, dim=1), after
 
@@ -214,7 +225,7 @@ def confidence_init(
     tracker: StagedTracker[Any, Any, Any], frames: Sequence[Frame], boxes_xywh: Tensor
 ) -> ConfidenceState:
     """`Tracker.init` with an empty memory."""
-    memory = torch.full((len(frames), 5), torch.nan, dtype=torch.float64)
+    memory = torch.full((len(frames), 6), torch.nan, dtype=torch.float64)
     return ConfidenceState(tracker.init(frames, boxes_xywh), memory, _histograms(frames, boxes_xywh))
 
 

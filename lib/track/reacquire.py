@@ -28,7 +28,7 @@ class ReacquireState(State):
         evidence: [B, 2] float64 on the CPU, sums over the frames of the trial: the rival's expected overlaps and its
             highest scores.
         sure_xywh: [B, 4] float64 on the CPU, image pixels: the last box that was tracked with confidence.
-        sure_memory: [B, 5] as in `ConfidenceState`, of that frame.
+        sure_memory: [B, 6] as in `ConfidenceState`, of that frame.
         scores, raw_scores, boxes_xywh: [B], [B] and [B, 4] of the frame, on the CPU.
     """
 

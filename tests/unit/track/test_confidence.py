@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -147,25 +148,24 @@ def test_colours_of_a_box_are_told_apart_and_any_box_has_some() -> None:
         assert histogram_of_colours(picture, np.array(box)).sum() == pytest.approx(1.0)
 
 
-def test_a_jump_is_remembered_and_fades() -> None:
-    scores, boxes = torch.tensor([[0.1, 0.8]]), torch.tensor([[[0.2, 0.2, 0.1, 0.1], [0.5, 0.5, 0.1, 0.1]]])
+def test_a_jump_and_a_close_second_are_remembered_and_fade() -> None:
+    boxes = torch.tensor([[[0.2, 0.2, 0.1, 0.1], [0.5, 0.5, 0.1, 0.1]]])
     region = SearchRegion(
         torch.empty(0), torch.tensor([[50.0, 50.0]]), torch.tensor([40.0]), torch.tensor([[99.0, 99.0]])
     )
-    place, memory, farthest = (
-        torch.tensor([[40.0, 40.0, 10.0, 10.0]]).double(),
-        torch.full((1, 5), torch.nan).double(),
-        [],
-    )
-    for step in (0.0, 30.0, 0.0, 0.0, -10.0):
+    place, memory = torch.tensor([[40.0, 40.0, 10.0, 10.0]]).double(), torch.full((1, 6), torch.nan).double()
+    farthest, contested = [], []
+    for step, second in ((0.0, 0.1), (30.0, 0.5), (0.0, 0.1), (0.0, 0.1), (-10.0, 0.1)):
         before, place = place, place + torch.tensor([step, 0.0, 0.0, 0.0])
         prediction = Prediction(place, torch.tensor([0.8]))
-        features, memory = measure_features(
-            region, Candidates(scores, boxes), prediction, before, memory, torch.ones(1)
-        )
+        found = Candidates(torch.tensor([[second, 0.8]]), boxes)
+        features, memory = measure_features(region, found, prediction, before, memory, torch.ones(1))
         farthest.append(float(features[0, FEATURES.index("farthest")]))
+        contested.append(float(features[0, FEATURES.index("contested")]))
     jump = math.log1p(3.0)
     assert farthest == pytest.approx([0.0, jump, 0.98 * jump, 0.98**2 * jump, 0.98**3 * jump])
+    far, close = math.log(0.1 / 0.9 / 4), math.log(1 / 4)
+    assert contested == pytest.approx([far, close, close - 0.02, close - 0.04, close - 0.06], abs=1e-6)
 
 
 def test_boxes_are_the_trackers_own_and_raw_scores_are_kept() -> None:
@@ -190,6 +190,12 @@ def test_a_calibration_is_written_next_to_the_weights_and_read_again(tmp_path: P
     assert path.name == "small.v2.confidence.json"
     assert read.about == {"made": "up"}
     assert torch.equal(read(features), made(features))
+    values = json.loads(path.read_text())
+    for name in ("features", "mean", "scale", "hidden"):
+        del values[name][3]
+    path.write_text(json.dumps(values))
+    older = replace(made, hidden=made.hidden * (torch.arange(len(FEATURES)) != 3).double()[:, None])
+    assert torch.allclose(Calibration.load(path)(features), older(features)), "what it does not know has no weight"
     path.write_text(path.read_text().replace('"border"', '"colour"'))
     with pytest.raises(ValueError, match=r"confidence\.json: no calibration of scores \(its features are .*colour"):
         Calibration.load(path)
