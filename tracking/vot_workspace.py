@@ -26,11 +26,14 @@ from tracking._options import CommandParser, add_engine_options, add_folder_opti
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = CommandParser(description=__doc__)
     parser.add_argument(
-        "workspace", type=Path, help="Depthtrack_workspace, VOT22RGBD_workspace, VOT2018_workspace, or another folder"
+        "workspace",
+        type=Path,
+        help="Depthtrack_workspace, VOT22RGBD_workspace, VOT2018_workspace, VOT2018LT_workspace, or another folder",
     )
     parser.add_argument(
         "--benchmark",
-        help="for a new folder: depthtrack, vot_rgbd22, vot2016_supervised, vot2018_supervised or vot2019_supervised",
+        help="for a new folder: depthtrack, vot_rgbd22, vot2018_lt, vot2016_supervised, vot2018_supervised or "
+        "vot2019_supervised",
     )
     parser.add_argument("--script", help="method: a folder of experiments/")
     parser.add_argument("--config", help="YAML file in experiments/SCRIPT, without its ending")

@@ -67,17 +67,17 @@ METHODS = {
     "ostrack": Small("synthetic_small", file="pretrained/synthetic_small.safetensors"),
 }
 LIMITS = {"low": 12, "high": 32}
-FOLDERS = {"depthtrack": "depthtrack/test", "vot_rgbd22": "vot_rgbd22"}
+FOLDERS = {"depthtrack": "depthtrack/test", "vot2018_lt": "vot2018_lt", "vot_rgbd22": "vot_rgbd22"}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sequences of DepthTrack's kind, whose target leaves the view, and two of VOT-RGBD2022's, with anchors."""
+    """Two sequences of long-term sets, whose target leaves the view, and two of VOT-RGBD2022's, with anchors."""
     root = tmp_path_factory.mktemp("rgbd")
     for benchmark, folder in FOLDERS.items():
-        tags = ("OV",) if benchmark == "depthtrack" else ()
-        config = WorldConfig(width=120, height=90, length=36, attributes=tags)
-        write_benchmark(Job(benchmark, root / folder, 2, seed=5, split="test", config=config))
+        layout = "vot_rgbd22" if benchmark == "vot_rgbd22" else "depthtrack"
+        config = WorldConfig(width=120, height=90, length=36, attributes=("OV",) if layout == "depthtrack" else ())
+        write_benchmark(Job(layout, root / folder, 2, seed=5, split="test", config=config))
     return root
 
 
@@ -131,6 +131,7 @@ def analysed(workspace: Path, *names: str) -> list[dict[str, float]]:
         ("sdstrack", "depthtrack"),
         pytest.param("sdstrack", "vot_rgbd22", marks=pytest.mark.repeated),
         ("cstrack_s2", "vot_rgbd22"),
+        ("ostrack", "vot2018_lt"),
     ],
 )
 def test_toolkit_and_native_agree(
@@ -139,7 +140,9 @@ def test_toolkit_and_native_agree(
     script, small = method, METHODS[method]
     config, file = small.config, weights(method)
     options = LIMITS if benchmark == "vot_rgbd22" else {}
-    extra = ("--metric_options", *(f"{k}={v}" for k, v in options.items())) if options else ()
+    metric = "vot_longterm" if benchmark == "vot2018_lt" else get_benchmark(benchmark).metric
+    extra: tuple[str, ...] = ("--metric_options", *(f"{k}={v}" for k, v in options.items())) if options else ()
+    extra += ("--metric", metric)
     common: tuple[object, ...] = ("--checkpoint", file, "--data_dir", data, "--save_dir", tmp_path)
     common += ("--set", *small.keys) if small.keys else ()
     command("tracking/test.py", script, config, "--dataset", benchmark, "--batch", 4, *extra, *common)
@@ -160,9 +163,7 @@ def test_toolkit_and_native_agree(
     assert analysed(workspace, "kit", "own") == [pytest.approx(wanted, abs=1e-9)] * 2
     known = get_benchmark(benchmark)
     sequences = known.sequences(load_paths(data_dir=data))
-    (theirs,) = load_runs(
-        [ResultSource("kit", (tracked,))], sequences, Scoring(known.metric, known.tag, options=options)
-    )
+    (theirs,) = load_runs([ResultSource("kit", (tracked,))], sequences, Scoring(metric, known.tag, options=options))
     assert theirs.scores.headline == pytest.approx({k: 100 * v for k, v in wanted.items()}, abs=1e-7)
 
 

@@ -39,10 +39,17 @@ log = logging.getLogger(__name__)
 
 CONFIG, TRACKERS, LIST, MARK = "config.yaml", "trackers.ini", "list.txt", ".linked"
 SUPERVISED = ("vot2016_supervised", "vot2018_supervised", "vot2019_supervised")
-"""One experiment for all; the title of its stack says which."""
-EXPERIMENTS = {"unsupervised": ("depthtrack",), "multistart": ("vot_rgbd22",), "supervised": SUPERVISED}
+"""One experiment for all, with other run lengths."""
+EXPERIMENTS = {
+    "unsupervised": ("depthtrack", "vot2018_lt"),
+    "multistart": ("vot_rgbd22",),
+    "supervised": SUPERVISED,
+}
+"""Benchmarks of a kind of experiment: the title of its stack says which; another one stands for the first, unless the
+run lengths depend on it."""
 TEMPLATES = {
     "depthtrack": "Depthtrack_workspace",
+    "vot2018_lt": "VOT2018LT_workspace",
     "vot_rgbd22": "VOT22RGBD_workspace",
     **dict.fromkeys(SUPERVISED, "VOT2018_workspace"),
 }
@@ -130,9 +137,11 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
         if benchmark is not None and place != folder:
             return VotWorkspace(folder, str(name), get_benchmark(benchmark))
         known = {get_benchmark(b).title: get_benchmark(b) for b in EXPERIMENTS[kind]}
-        found = content.get("title") if len(known) > 1 else next(iter(known))
+        found = content.get("title")
         if found not in known:
-            raise WorkspaceError(f"{path}: title {found!r} is none of {', '.join(known)}")
+            if EXPERIMENTS[kind] is SUPERVISED:
+                raise WorkspaceError(f"{path}: title {found!r} is none of {', '.join(known)}")
+            found = next(iter(known))
         if benchmark is not None and get_benchmark(benchmark) is not known[found]:
             raise WorkspaceError(f"{folder} is a workspace of {known[found].name}; give {benchmark} another folder")
         return VotWorkspace(folder, str(name), known[found])

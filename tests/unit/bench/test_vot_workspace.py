@@ -29,6 +29,7 @@ COMMITTED = {
     "Depthtrack_workspace": "depthtrack",
     "VOT22RGBD_workspace": "vot_rgbd22",
     "VOT2018_workspace": "vot2018_supervised",
+    "VOT2018LT_workspace": "vot2018_lt",
 }
 INTERVALS = {
     "vot_rgbd22": (115, 755),
@@ -69,6 +70,16 @@ def test_the_toolkit_parses_our_stacks(folder: str, tmp_path: Path) -> None:
     assert len(kinds) == 3
     lengths = [(a.low, a.high) for a in stack.experiments[workspace.experiment].analyses if hasattr(a, "low")]
     assert set(lengths) <= {INTERVALS.get(benchmark)}
+
+
+def test_the_title_of_a_stack_tells_benchmarks_of_one_experiment_apart(tmp_path: Path) -> None:
+    open_workspace(tmp_path / "work", "vot2018_lt").make()
+    assert open_workspace(tmp_path / "work").benchmark.name == "vot2018_lt"
+    with pytest.raises(WorkspaceError, match="work is a workspace of vot2018_lt; give depthtrack another folder"):
+        open_workspace(tmp_path / "work", "depthtrack")
+    stack = tmp_path / "work/longterm.yaml"
+    stack.write_text(stack.read_text().replace("VOT2018-LT", "mine"))
+    assert open_workspace(tmp_path / "work").benchmark.name == "depthtrack"
 
 
 def test_sequences_are_linked_and_the_data_set_stays_as_it_is(
