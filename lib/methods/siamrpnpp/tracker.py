@@ -86,11 +86,13 @@ class SiamRPNTracker(OneStreamTracker):
         Returns:
             [M, N], without gradients.
         """
-        sizes, last = boxes.detach()[..., 2:], region.target_wh.to(boxes)[:, None]
-        size = change(padded_extent(sizes) / padded_extent(last))
-        shape = change((last[..., 0] / last[..., 1]) / (sizes[..., 0] / sizes[..., 1]))
+        sizes = torch.cat([boxes.detach()[..., 2:], region.target_wh.to(boxes)[:, None]], dim=1)
+        padded = torch.add(sizes, sizes.sum(dim=-1, keepdim=True), alpha=0.5)  # half the mean side around them
+        measures = torch.stack([padded.prod(dim=-1).sqrt(), sizes[..., 0] / sizes[..., 1]])
+        ratios = measures[..., :-1] / measures[..., -1:]
+        changes = torch.maximum(ratios, ratios.reciprocal()).prod(dim=0)
         strength = self.values["penalty_k"] if penalty_k is None else penalty_k
-        return torch.exp(-(size * shape - 1) * (strength.to(sizes) if isinstance(strength, Tensor) else strength))
+        return torch.exp((1 - changes) * (strength.to(sizes) if isinstance(strength, Tensor) else strength))
 
     def output(
         self,
@@ -156,18 +158,3 @@ class SiamRPNTracker(OneStreamTracker):
             boxes: [B, 4] cx, cy, w, h in units of the crop's side.
         """
         return boxes
-
-
-def change(ratio: Tensor) -> Tensor:
-    """The larger one of a ratio and its inverse."""
-    return torch.maximum(ratio, 1 / ratio)
-
-
-def padded_extent(sizes: Tensor) -> Tensor:
-    """Mean side of boxes with half their mean side around them.
-
-    Args:
-        sizes: [..., 2] widths and heights.
-    """
-    padding = sizes.sum(dim=-1, keepdim=True) / 2
-    return (sizes + padding).prod(dim=-1).sqrt()

@@ -69,7 +69,7 @@ def anchor_candidates(cls: Tensor, loc: Tensor, anchors: Tensor) -> Candidates:
     """
     cls, loc = cls.unflatten(1, (2, -1)).flatten(2), loc.unflatten(1, (4, -1)).flatten(2)
     changes, place = at_least_float32(loc).transpose(1, 2), anchors.to(at_least_float32(loc))
-    centres = changes[..., :2] * place[:, 2:] + place[:, :2]
+    centres = torch.addcmul(place[:, :2], changes[..., :2], place[:, 2:])
     sizes = changes[..., 2:].clamp(-LARGEST_CHANGE, LARGEST_CHANGE).exp() * place[:, 2:]
     boxes = torch.cat([centres, sizes], dim=-1)
     return Candidates(at_least_float32(cls[:, 1] - cls[:, 0]).sigmoid(), boxes, {"cls": cls, "loc": loc})

@@ -254,5 +254,5 @@ class FusedProposal(nn.Module):
     def forward(self, kernels: Tensor, search: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """As `MultiLevelProposal.forward`."""
         maps = torch.cat([layer(x) for layer, x in zip(self.searches, search, strict=True)], dim=1)
-        found = self.last(self.first(correlate(maps, kernels)).float())
+        found = self.last(self.first(correlate(maps, kernels)).float()).contiguous()
         return found[:, : self.cls], found[:, self.cls :]

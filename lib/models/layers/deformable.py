@@ -95,11 +95,11 @@ class FusedDeformConvs(nn.Module):
         # No tensor has more than five dimensions: OpenVINO computes this wrongly with seven, without an error.
         moved = self.offsets(x.flatten(1, 2)).reshape(rows * levels, 9, 2, height * breadth).permute(0, 3, 1, 2)
         taps = _tap_places(height, breadth, x.device)
-        where, last = moved + taps, taps[-1, 4, :, None]
+        where, zero, last = moved + taps, taps[0, 4, :, None], taps[-1, 4, :, None]
         low = where.floor()
         share = where - low
         ends = torch.stack([low, low + 1], dim=-1)
-        inside = torch.clamp(ends, torch.zeros_like(last), last)
+        inside = torch.clamp(ends, zero, last)
         weights = torch.stack([1 - share, share], dim=-1) * (inside == ends)
         cells = inside[..., 0, :, None] * breadth + inside[..., 1, None, :]
         first = torch.arange(0, rows * levels * height * breadth, height * breadth, device=x.device)
