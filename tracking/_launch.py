@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     add_training_options(built)
     nodes = "without --mode multi_node, since one machine finds its address and port by itself"
     built.unread("--rank --world-size --ip --port", lambda o: o.mode != "multi_node", nodes, warn=True)
+    teacher = "as 0 with --script_teacher or --config_teacher, which make it a distillation"
+    built.unread("--distill", lambda o: not o.distill and (o.script_teacher or o.config_teacher), teacher, warn=True)
     built.unread("--allow_config_change", lambda o: o.resume == "never", "with --resume never, which begins anew")
     return built
 

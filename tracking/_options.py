@@ -79,6 +79,10 @@ class CommandParser(argparse.ArgumentParser):
         super().error(message)
 
 
+ONE_DEVICE = "--num_gpus", lambda o: o.device.strip().lower() not in ("auto", "cuda"), "with a --device that is named"
+"""For `CommandParser.unread`, of commands with machine options."""
+
+
 def add_machine_options(parser: Parser, threads: int = 0) -> None:
     """Add `--threads`, `--num_gpus`, `--batch`, `--device`, `--data_dir` and `--save_dir`.
 

@@ -21,7 +21,7 @@ from lib.files import write_text
 from lib.methods import load_plugins
 from lib.paths import load_paths
 from lib.registry import suggest
-from tracking._options import CommandParser, add_degradation_options, add_machine_options, at_least
+from tracking._options import ONE_DEVICE, CommandParser, add_degradation_options, add_machine_options, at_least
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def parse(workspace: RgbxWorkspace, folder: Path, argv: Sequence[str] | None) ->
     add_degradation_options(parser.add_argument_group("worse frames: results get a folder of their own"))
     alone = "with --mode sequential and --debug, which track a sequence at a time in this process"
     parser.unread("--threads --batch", lambda o: o.debug or o.mode == "sequential", alone, warn=True)
-    parser.unread("--data_dir", lambda o: o.root, "with --root, the folder of the data set itself")
+    parser.unread(*ONE_DEVICE, warn=True)
+    parser.unread("--data_dir", lambda o: o.root, "with --root, the folder of the data set itself", warn=True)
     return parser.parse_args(argv)
 
 

@@ -84,8 +84,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_folder_options(parser, "where tracking/test.py wrote")
     add_plugin_option(parser)
     parser.unread("--absent", lambda o: not o.gt, "without --gt")
-    parser.unread("--data_dir", lambda o: o.gt, "with --gt, in place of the benchmark's files")
-    parser.unread("--save_dir", lambda o: not o.tracker, "without SCRIPT CONFIG, whose results are there")
     parser.unread("--csv", lambda o: o.latex, "with --latex")
     parser.unread("--training_log --title", lambda o: not o.report, "without --report")
     args = parser.parse_args(argv)

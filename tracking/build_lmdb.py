@@ -43,7 +43,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--allow_broken", action="store_true", help="store broken pictures as they are")
     parser.add_argument("--threads", type=at_least(1), default=8, help="files read at a time (default: 8)")
     add_plugin_option(parser)
-    parser.unread("--data_dir", lambda o: o.source and o.target, "with --source and --target, which name both folders")
+    named = "with --source and --target, which name both folders"
+    parser.unread("--data_dir", lambda o: o.source and o.target, named, warn=True)
     return parser.parse_args(argv)
 
 

@@ -18,7 +18,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import CommandParser, add_machine_options
+from tracking._options import ONE_DEVICE, CommandParser, add_machine_options
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,6 +61,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--skip_missing", action="store_true", help="go on without sequences that are not on disk")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="robustness.html, plots and tables go there")
     parser.add_argument("--title", default="", help="title of the page")
+    parser.unread(*ONE_DEVICE, warn=True)
     parser.unread("--rates --fill", lambda o: o.drop == [], "where --drop names no picture")
     parser.unread("--on --strengths", lambda o: not o.corrupt, "without --corrupt")
     chance = "where nothing is drawn: without --corrupt and --rates below 1"

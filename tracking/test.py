@@ -20,6 +20,7 @@ import _bootstrap  # noqa: F401
 from lib.command import run_command
 from lib.config import add_experiment_options
 from tracking._options import (
+    ONE_DEVICE,
     CommandParser,
     add_confidence_options,
     add_degradation_options,
@@ -91,6 +92,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--save_video", nargs="?", const="worst:10", metavar="WHICH", help="worst:10, best:3, all, or names with commas"
     )
     results.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1: show the first failure in full")
+    parser.unread(*ONE_DEVICE, warn=True)
     parser.unread("--threads", lambda o: o.debug, "with --debug, which tracks in this process", warn=True)
     options = parser.parse_args(argv)
     if options.reference and options.script:

@@ -18,7 +18,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import CommandParser, add_engine_options, add_machine_options, at_least
+from tracking._options import ONE_DEVICE, CommandParser, add_engine_options, add_machine_options, at_least
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -47,6 +47,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add_experiment_options(tracker)
     add_engine_options(tracker)
     add_machine_options(parser.add_argument_group("machine"))
+    parser.unread(*ONE_DEVICE, warn=True)
     chance = "where nothing is drawn: without --trials and --share, and with --test_dataset"
     parser.unread("--seed", lambda o: not o.trials and o.share == 1 and o.test_dataset, chance)
     return parser.parse_args(argv)

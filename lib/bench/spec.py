@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -48,6 +49,8 @@ from lib.track import (
     TrackerSession,
     confidence_file,
 )
+
+log = logging.getLogger(__name__)
 
 PROTOCOLS = ("official", "fast")
 REFERENCE_FIELDS = ("reference", "num_gpus", "plugins", "benchmark", "paths")
@@ -150,7 +153,7 @@ class TrackerSpec:
         if self.untrained and self.checkpoint:
             raise ConfigError(f"--untrained means random weights; leave it out, or --checkpoint {self.checkpoint}")
         if self.untrained and spec.experiment.only_epoch:
-            raise ConfigError("--untrained means random weights, and TEST.EPOCH asks for others; leave one of them out")
+            log.warning("TEST.EPOCH=%s has no effect with --untrained", spec.experiment.config.test.epoch)
         if self.cpu_threads > available_cores():
             raise ConfigError(f"--cpu_threads {self.cpu_threads}: this process has {available_cores()} cores")
         if self.cpu_threads and (device := spec.execution(0).device) != "cpu":

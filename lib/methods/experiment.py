@@ -6,6 +6,7 @@ import fnmatch
 import importlib
 import importlib.util
 import inspect
+import logging
 import os
 import pkgutil
 import sys
@@ -37,6 +38,8 @@ from lib.objectives import POLICIES
 from lib.paths import Paths, checkpoint_folder, shipped_folder
 from lib.registry import UnknownNameError, suggest
 from lib.track import OneStreamTracker, OnlineFilter, StagedTracker, Tracker
+
+log = logging.getLogger(__name__)
 
 PLUGIN_VARIABLE = "TRACKING_PLUGINS"
 
@@ -124,7 +127,7 @@ class Experiment:
         return self.method.build_tracker
 
     def locate_weights(self, requested: str, paths: Paths, option: str = "--checkpoint", hint: str = "") -> Path:
-        """Find a file of weights; see `lib.models.locate`.
+        """Find a file of weights; see `lib.models.locate`. Warns of an epoch that is asked for beside another file.
 
         Args:
             requested: the name; empty: the trained network of this experiment.
@@ -134,7 +137,6 @@ class Experiment:
 
         Raises:
             CheckpointNotFoundError: names the places that were searched.
-            ConfigError: an override asks for TEST.EPOCH, and `--checkpoint` names other weights.
         """
         folder = checkpoint_folder(paths.save_dir, self.script, self.name)
         names, epoch = (self.script, self.name, self.method.network_name), self.config.test.epoch
@@ -143,7 +145,7 @@ class Experiment:
         if requested and option == "--checkpoint" and self.only_epoch:
             asked = places.epochs().get(epoch)
             if asked is None or asked.resolve() != file.resolve():
-                raise ConfigError(f"TEST.EPOCH={epoch} is asked for, and other weights, {file}: leave one of them out")
+                log.warning("TEST.EPOCH=%s has no effect, since the weights are named: %s", epoch, file)
         return file
 
     def load_weights(self, network: nn.Module, source: Path | Checkpoint, role: Role = "trained") -> LoadReport:

@@ -65,12 +65,12 @@ def video_tracks(video: Video, boxes: Mapping[str, Boxes], colours: Mapping[str,
     return tracks
 
 
-def write_video(path: Path, video: Video, tracks: Sequence[Track], fps: float = 30.0) -> Path:
+def write_video(path: Path, video: Video, tracks: Sequence[Track]) -> Path:
     """Write a video file with the boxes of all tracks on every frame; returns its path.
 
     Images larger than 1280 pixels are made smaller. RGB-X shows both images side by side.
     """
-    with VideoWriter(path, fps) as writer:
+    with VideoWriter(path, fps=30.0) as writer:
         for i in range(len(video)):
             marks = [BoxMark(t.boxes_xywh[i], t.colour, t.name, t.dashed) for t in tracks]
             writer.write(draw_frame(video.read_frame(i), marks, f"{video.name}  {i}/{len(video) - 1}", LONGEST_SIDE))

@@ -38,12 +38,10 @@ class TrDiMPOutput:
     Attributes:
         scores: [S, m, h + 1, w + 1] under every iterate of the filter, the initial one first.
         box_scores: [S, m, P] of the proposals.
-        learned: The filters.
     """
 
     scores: list[Tensor]
     box_scores: Tensor
-    learned: Learned
 
 
 class Classifier(nn.Module):
@@ -277,7 +275,7 @@ class TrDiMP(nn.Module):
         modulation = self.bb_regressor.modulation(fine, coarse, boxes_xywh[:, 0])
         modulation = modulation.repeat_interleave(moments, dim=0)
         box_scores = self.box_scores(modulation, found, proposals_xywh.flatten(0, 1))
-        return TrDiMPOutput(scores, box_scores.unflatten(0, (rows, moments)), learned)
+        return TrDiMPOutput(scores, box_scores.unflatten(0, (rows, moments)))
 
     def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
         """Example inputs of the part that every crop goes through, two rows; see `lib.deploy.graphs`."""

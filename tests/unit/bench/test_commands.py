@@ -255,7 +255,6 @@ def test_a_tracker_that_cannot_be_built_displaces_no_results(tmp_path: Path, mon
     ("given", "message"),
     [
         ({"untrained": True, "checkpoint": "x.pth"}, "--untrained means random weights; leave it out, or --checkpoint"),
-        ({"untrained": True, "overrides": ("TEST.EPOCH=3",)}, "--untrained means random weights, and TEST.EPOCH asks"),
         ({"seed": 3}, "--seed 3 draws random weights: it goes with --untrained"),
     ],
 )

@@ -11,6 +11,7 @@ from lib.bench import TrackerSpec, Way, WayTiming
 from lib.config import ConfigError
 from lib.train import TrainOptions
 from tests.support.commands import import_command
+from tracking._launch import parser as training_parser
 from tracking._options import add_machine_options
 
 
@@ -70,11 +71,8 @@ robustness a b --dataset gtot --rates 1: --degradation_seed 3
 robustness a b --dataset gtot: --title x
 check_data --write_vot_lists: --full
 check_data lasot: --threads 4
-analysis_results --gt a --results b: --data_dir c
 analysis_results --gt a --results b --latex: --csv
 analysis_results --dataset otb --results b: --absent c
-analysis_results --dataset otb --results b: --save_dir c
-build_lmdb --dataset lasot --source a --target b: --data_dir c
 convert_checkpoint a.pth: --like b.pth
 convert_checkpoint a.pth --published a b: --base b.pth
 make_synthetic_data --layout otb --output a: --modality rgb
@@ -99,6 +97,15 @@ def test_an_option_that_leaves_results_as_they_are_is_warned_of(capsys: pytest.C
     assert capsys.readouterr().err == ""
     assert import_command("test").parse([*words, "--debug"]).debug == 1
     assert "warning: --threads has no effect with --debug" in capsys.readouterr().err
+    import_command("test").parse([*words, "--device", "cpu", "--num_gpus", "2"])
+    assert "warning: --num_gpus has no effect with a --device that is named" in capsys.readouterr().err
+    import_command("build_lmdb").parse(["--dataset", "x", "--source", "a", "--target", "b", "--data_dir", "c"])
+    assert "warning: --data_dir has no effect with --source and --target" in capsys.readouterr().err
+    train = ["--script", "a", "--config", "b", "--script_teacher", "c", "--distill", "0", "--port", "9"]
+    training_parser().parse_args(train)
+    said = capsys.readouterr().err
+    assert "warning: --distill has no effect as 0 with --script_teacher" in said
+    assert "warning: --port has no effect without --mode multi_node" in said
 
 
 def test_folders_of_data_sets_that_are_not_checked_are_named(
