@@ -329,7 +329,7 @@ def convolution_norm(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) ->
     """A convolution and the batch norm behind it, as one convolution where a network in eval mode learns.
 
     Values and gradients are the same up to rounding; the norm's input, a map as large as its output, is not kept for
-    the backward pass.
+    the backward pass, nor on the CPU are the folded weights.
 
     Args:
         x: [B, K, H, W].
@@ -342,9 +342,44 @@ def convolution_norm(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) ->
     if norm.training or not torch.is_grad_enabled():
         y: Tensor = norm(convolution(x))
         return y
-    weight, bias = _folded(convolution, norm, convolution.weight.dtype)
-    padding = cast("tuple[int, int]", convolution.padding)
-    return F.conv2d(x, weight, bias, convolution.stride, padding, convolution.dilation, convolution.groups)
+    if x.device.type == "cpu":
+        parameters = *convolution.parameters(), *norm.parameters()
+        return cast("Tensor", _FoldedConvolution.apply(x, convolution, norm, *parameters))
+    return F.conv2d(x, *_folded(convolution, norm, convolution.weight.dtype), *_sliding(convolution))
+
+
+def _sliding(convolution: nn.Conv2d) -> tuple[Any, ...]:
+    """Stride, padding, dilation and groups."""
+    return convolution.stride, convolution.padding, convolution.dilation, convolution.groups
+
+
+class _FoldedConvolution(torch.autograd.Function):
+    """`convolution_norm` with weights that are folded once more in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *parameters)
+        ctx.layers = convolution, norm
+        return F.conv2d(x, *_folded(convolution, norm, convolution.weight.dtype), *_sliding(convolution))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (x, *parameters), (of_x, _, _, *of_parameters) = ctx.saved_tensors, ctx.needs_input_grad
+        convolution, norm = ctx.layers
+        with torch.enable_grad():
+            folded = _folded(convolution, norm, parameters[0].dtype)
+        learned = [p for p, needed in zip(parameters, of_parameters, strict=True) if needed]
+        kept, weight = (t.to(gradient.dtype) for t in (x, folded[0].detach()))  # under autocast, of its format
+        *sliding, groups = _sliding(convolution)
+        of = of_x, bool(learned), bool(learned)
+        on_x, *on_folded = torch.ops.aten.convolution_backward(
+            gradient, kept, weight, [len(weight)], *sliding, False, [0, 0], groups, of
+        )
+        found: dict[Tensor, Tensor] = {}
+        if learned:
+            on_folded = [g.to(t) for g, t in zip(on_folded, folded, strict=True)]
+            found = dict(zip(learned, torch.autograd.grad(folded, learned, on_folded), strict=True))
+        return on_x.to(x.dtype) if of_x else None, None, None, *(found.get(p) for p in parameters)
 
 
 @cache

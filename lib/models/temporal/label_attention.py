@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from lib.models.layers.blocks import instance_l2_norm, without_autocast
 
@@ -84,7 +85,7 @@ class LabelTransformer(nn.Module):
         keys = self._keys("self_attn", tokens[..., :-EXTRA])
         cells = height * width
         # Image by image, since the whole map of weights would be the largest tensor by far.
-        sums = torch.cat([_weights(part, keys) @ tokens for part in keys.split(cells, dim=1)], dim=1)
+        sums = torch.cat([_attend(part, keys, tokens) for part in keys.split(cells, dim=1)], dim=1)
         return self._finished(tokens, keys, sums, labels.reshape(rows, -1), cells, growing)
 
     @without_autocast
@@ -140,7 +141,7 @@ class LabelTransformer(nn.Module):
         tokens = instance_l2_norm(tokens + attended, self.scale, 2)
         queries = self._keys("cross_attn", tokens)
         if isinstance(memory, LabelMemory):
-            mixed = _weights(queries.view(len(memory.keys), -1, queries.shape[2]), memory.keys) @ memory.values
+            mixed = _attend(queries.view(len(memory.keys), -1, queries.shape[2]), memory.keys, memory.values)
             mixed = mixed.view(*tokens.shape[:2], -1)
         else:
             mixed = _attend_apart(queries, memory, range(len(memory)) if rows is None else rows)
@@ -194,6 +195,18 @@ def _weights(queries: Tensor, keys: Tensor) -> Tensor:
     return torch.baddbmm(base, queries, keys.transpose(1, 2), alpha=TEMPERATURE).exp_()
 
 
+def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Sums of values [B, Nk, C] by `_weights`, which are not kept for a backward pass but computed again."""
+
+    def sums(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return _weights(queries, keys) @ values
+
+    if not torch.is_grad_enabled():
+        return sums(queries, keys, values)
+    found: Tensor = checkpoint(sums, queries, keys, values, use_reentrant=False, preserve_rng_state=False)
+    return found
+
+
 def _attend_apart(queries: Tensor, memories: Sequence[LabelMemory], rows: Sequence[int]) -> Tensor:
     """Cross-attention of images [N, h * w, D] to the memories they belong to -> [N, h * w, C + EXTRA]."""
     found: list[Tensor | None] = [None] * len(queries)
@@ -201,7 +214,7 @@ def _attend_apart(queries: Tensor, memories: Sequence[LabelMemory], rows: Sequen
         members = [i for i, row in enumerate(rows) if row == number]
         if members:
             asked = torch.cat([queries[i : i + 1] for i in members], dim=1)
-            mixed = (_weights(asked, memory.keys) @ memory.values).chunk(len(members), dim=1)
+            mixed = _attend(asked, memory.keys, memory.values).chunk(len(members), dim=1)
             for i, value in zip(members, mixed, strict=True):
                 found[i] = value
     return torch.cat(cast("list[Tensor]", found))

@@ -99,3 +99,16 @@ def close(one: LabelMemory, other: LabelMemory, tolerance: float) -> None:
     for field in fields(one):
         a, b = getattr(one, field.name), getattr(other, field.name)
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max()))
+
+
+def test_weights_of_the_images_are_not_kept_for_the_backward_pass(part: LabelTransformer) -> None:
+    train, label, kept = maps(2, 3).requires_grad_(), labels(2, 3), set[torch.Size]()
+    with torch.autograd.graph.saved_tensors_hooks(lambda s: (kept.add(s.shape), s)[1], lambda s: s):
+        found = part.decode(maps(4, seed=1), part.encode(train, label))
+    expected = torch.stack(
+        [plain(part, train[i // 2], label[i // 2], image) for i, image in enumerate(maps(4, seed=1))]
+    )
+    gradients = [torch.autograd.grad(x.square().sum(), train)[0] for x in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    cells = GRID * GRID
+    assert not {(2, cells, 3 * cells), (2, 2 * cells, 3 * cells)} & kept
