@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     built.unread("--rank --world-size --ip --port", lambda o: o.mode != "multi_node", nodes, warn=True)
     teacher = "as 0 with --script_teacher or --config_teacher, which make it a distillation"
     built.unread("--distill", lambda o: not o.distill and (o.script_teacher or o.config_teacher), teacher, warn=True)
-    built.unread("--allow_config_change", lambda o: o.resume == "never", "with --resume never, which begins anew")
+    built.unread("--allow_config_change", lambda o: o.resume == "never", "with --resume never, a new beginning")
     return built
 
 

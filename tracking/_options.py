@@ -16,7 +16,7 @@ Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 class CommandParser(argparse.ArgumentParser):
     """A parser that keeps the lines of its description, and says how to write what argparse took for something else.
 
-    Options that a mode of the command does not read are told apart by `unread`; the check is one for all commands.
+    `unread` states the options that a mode of the command does not read; the check is one for all commands.
     """
 
     def __init__(self, description: str, epilog: str | None = None, **options: Any) -> None:

@@ -400,14 +400,11 @@ class TrackingSampler(Generic[T]):
                 return sample
 
     def draw_dataset(self, rng: random.Random, evenly: bool = False) -> int:
-        """Draw a data set by the ratios.
+        """The number of a data set, drawn by the ratios.
 
         Args:
             rng: Source of all random numbers.
             evenly: Of all that have a ratio above 0, each equally likely.
-
-        Returns:
-            Its number.
         """
         weights = [float(weight > 0) for weight in self.weights] if evenly else self.weights
         return rng.choices(range(len(self.datasets)), weights)[0]

@@ -127,7 +127,7 @@ class Experiment:
         return self.method.build_tracker
 
     def locate_weights(self, requested: str, paths: Paths, option: str = "--checkpoint", hint: str = "") -> Path:
-        """Find a file of weights; see `lib.models.locate`. Warns of an epoch that is asked for beside another file.
+        """Find a file of weights; see `lib.models.locate`. Warns of an epoch that is asked for alongside another file.
 
         Args:
             requested: the name; empty: the trained network of this experiment.

@@ -105,13 +105,11 @@ class Calibration:
                 raise ValueError(f"its features are {', '.join(features)}, expected {', '.join(FEATURES)}")
             fit = cls(**{name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}, about=about)
             at = torch.tensor([FEATURES.index(name) for name in features])
-            ones, nothing = torch.ones(len(FEATURES)).double(), fit.hidden.new_zeros(len(FEATURES), len(fit.out))
-            return replace(
-                fit,
-                mean=(0 * ones).index_copy(0, at, fit.mean),
-                scale=ones.index_copy(0, at, fit.scale),
-                hidden=nothing.index_copy(0, at, fit.hidden),
-            )
+
+            def widen(values: Tensor, missing: float) -> Tensor:
+                return values.new_full((len(FEATURES), *values.shape[1:]), missing).index_copy(0, at, values)
+
+            return replace(fit, mean=widen(fit.mean, 0), scale=widen(fit.scale, 1), hidden=widen(fit.hidden, 0))
         except (ValueError, TypeError, KeyError, RuntimeError, IndexError) as error:
             raise ValueError(f"{path}: no calibration of scores ({error}); tracking/calibrate.py makes one") from None
 
