@@ -273,9 +273,9 @@ class QualitySampler:
 class PairSampler:
     """One template and one search frame nearby, or of another video (DaSiamRPN, ECCV 2018; SiamRPN++, CVPR 2019).
 
-    The frames are drawn from those with a visible target and a valid box, which MAX_SAMPLE_INTERVAL counts, or
-    INTERVAL_BY_DATASET where the data set is in it. A share of NEGATIVE_PAIRS has a search frame of any other video,
-    which shows what does not match the template; ratios of data sets do not count for it, as published.
+    The frames are drawn from those with a valid box, occluded targets included, as published. MAX_SAMPLE_INTERVAL
+    counts them, or INTERVAL_BY_DATASET where the data set is in it. A share of NEGATIVE_PAIRS has a search frame of any
+    other video, which shows what does not match the template; ratios of data sets do not count for it, as published.
     """
 
     def __init__(self, data: Data) -> None:
@@ -288,11 +288,11 @@ class PairSampler:
             raise ValueError("DATA.SAMPLER_MODE pair draws one template and one search frame; leave NUMBER at 1")
 
     def accepts(self, video: Video) -> bool:
-        return bool((video.visible & video.valid).any())
+        return bool(video.valid.any())
 
     def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
         strange = self.negative > 0 and rng.random() < self.negative
-        usable = np.flatnonzero(video.visible & video.valid)
+        usable = np.flatnonzero(video.valid)
         place = rng.randrange(len(usable))
         template = (int(usable[place]),)
         if not strange:
@@ -300,7 +300,7 @@ class PairSampler:
             near = usable[max(place - interval, 0) : place + interval + 1]
             return FrameIds(template, (int(rng.choice(near)),))
         other = draw_video()
-        return FrameIds(template, (int(rng.choice(np.flatnonzero(other.visible & other.valid))),), other)
+        return FrameIds(template, (int(rng.choice(np.flatnonzero(other.valid))),), other)
 
 
 def random_streams(seed: int, epoch: int, index: int) -> tuple[random.Random, np.random.Generator]:

@@ -62,6 +62,18 @@ def test_pairs_lie_near_each_other_and_some_are_of_strangers() -> None:
             assert abs(present.index(ids.search[0]) - present.index(ids.template[0])) <= 5
 
 
+def test_pairs_show_occluded_targets_too() -> None:
+    """PySOT filters by the size of boxes alone."""
+    hidden = np.zeros(6, np.bool_)
+    video = replace(toy_video(6, absent=(2,)), visible=hidden)
+    sampler, rng = PairSampler(config("DATA.NEGATIVE_PAIRS=0.5").data), random.Random(0)
+    assert sampler.accepts(video)
+    drawn = [sampler.sample(video, rng, lambda: video) for _ in range(100)]
+    frames = [number for ids in drawn if ids is not None for number in (*ids.template, *ids.search)]
+    assert set(frames) == {0, 1, 3, 4, 5}
+    assert not sampler.accepts(toy_video(2, absent=(0, 1)))
+
+
 def test_data_sets_may_have_an_interval_of_their_own() -> None:
     own = config("DATA.MAX_SAMPLE_INTERVAL=20", "DATA.INTERVAL_BY_DATASET={YOUTUBE_VOS: 2}", "DATA.NEGATIVE_PAIRS=0")
     sampler, rng = PairSampler(own.data), random.Random(0)
