@@ -11,6 +11,11 @@ from typing import IO, Any
 
 import yaml
 
+_LEFT_BEHIND = {
+    "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found",
+    "@eadir", "@recycle", "#recycle", "#snapshot",
+}  # fmt: skip
+
 
 @contextmanager
 def naming(path: Path | str, temporary: Path | str = "") -> Iterator[None]:
@@ -37,6 +42,16 @@ def sentence(error: BaseException) -> str:
                 return f"{file}: a file stands where a folder is needed"
         return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
     return str(error)
+
+
+def is_hidden(name: str) -> bool:
+    """Recognise names that systems and disk stations leave behind: `.DS_Store`, `._x`, `Thumbs.db`, `@eaDir`."""
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
+
+
+def visible_files(folder: Path, pattern: str) -> list[Path]:
+    """The sorted paths below a folder that match a pattern of `Path.glob`, without those with a hidden name."""
+    return sorted(p for p in folder.glob(pattern) if not any(map(is_hidden, p.relative_to(folder).parts)))
 
 
 @contextmanager

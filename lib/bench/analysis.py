@@ -40,7 +40,7 @@ from lib.bench.results import MANIFEST, find_results, read_manifest, read_scorab
 from lib.config import ConfigError
 from lib.data import Boxes, Video, opposite_corners_to_xywh
 from lib.data.datasets import positive
-from lib.files import naming
+from lib.files import naming, visible_files
 from lib.methods import load_experiment
 from lib.paths import repository_root
 from lib.registry import listed
@@ -301,7 +301,7 @@ def _load_unpacked(
 
 def _unused(folder: Path, used: Container[Path]) -> str:
     """The files in a result folder that belong to no sequence, for the message that some have none."""
-    files = [p for p in sorted(folder.rglob("*.txt")) if p not in used and not p.stem.endswith(OTHER_FILES)]
+    files = [p for p in visible_files(folder, "**/*.txt") if p not in used and not p.stem.endswith(OTHER_FILES)]
     names = [str(p.relative_to(folder)) for p in files if p.parent.name != "float"]
     return f"; files of no sequence are there: {listed(names)}" if names else ""
 
@@ -432,8 +432,8 @@ def read_truth(folder: Path, absent: Path | None = None) -> list[BenchmarkVideo]
         FileNotFoundError: Nothing is found.
         ResultFileError: A file is not an annotation.
     """
-    files = {path.stem: [path] for path in sorted(folder.glob("*.txt"))}
-    for inner in () if files else sorted(folder.glob("*")):
+    files = {path.stem: [path] for path in visible_files(folder, "*.txt")}
+    for inner in () if files else visible_files(folder, "*"):
         complete = (names for names in LAYOUTS if all((inner / name).is_file() for name in names))
         if found := next(complete, ()):
             files[inner.name] = [inner / name for name in found]

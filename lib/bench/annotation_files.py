@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from lib.data import AnnotationError, decode_text, expect_form, number_rows
-from lib.files import write_text
+from lib.files import visible_files, write_text
 from lib.track import Box
 
 Targets = dict[str, dict[int | str, Box | None]]
@@ -34,7 +34,7 @@ def read_labelme(folder: Path) -> Targets:
         AnnotationError: A file is not labelme's, or has two shapes of one target; the message names it.
     """
     targets: Targets = {}
-    files = sorted(folder.glob("*.json"))
+    files = visible_files(folder, "*.json")
     if not files:
         raise AnnotationError(f"{folder}: no folder with labelme files (*.json)")
     for file in files:
@@ -301,7 +301,7 @@ def read_yolo(folder: Path, size_hw: tuple[int, int]) -> Targets:
         AnnotationError: There is no file, a row is something else, or a picture has two boxes of one class.
     """
     targets: Targets = {}
-    files = [file for file in sorted(folder.glob("*.txt")) if file.name != "classes.txt"]
+    files = [file for file in visible_files(folder, "*.txt") if file.name != "classes.txt"]
     if not files:
         raise AnnotationError(f"{folder}: no folder with a text file per picture (*.txt)")
     scale = np.array([*size_hw[::-1]] * 2)

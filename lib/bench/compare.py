@@ -15,6 +15,7 @@ import numpy as np
 from lib.bench.result_files import read_boxes
 from lib.bench.results import exact_file, read_manifest
 from lib.data import Boxes, iou_xywh
+from lib.files import visible_files
 
 OTHER_FILES = ("_time", "_score", "_all_boxes", "_all_scores")
 
@@ -133,8 +134,9 @@ def result_files(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no such result folder: {folder}")
-    flat = [p for p in folder.glob("*.txt") if not p.stem.endswith(OTHER_FILES)]
-    runs = [p for p in folder.glob("*/*_*") if p.suffix in (".bin", ".txt") and p.stem.startswith(f"{p.parent.name}_")]
+    flat = [p for p in visible_files(folder, "*.txt") if not p.stem.endswith(OTHER_FILES)]
+    runs = [p for p in visible_files(folder, "*/*_*") if p.stem.startswith(f"{p.parent.name}_")]
+    runs = [p for p in runs if p.suffix in (".bin", ".txt")]
     nested = [p for p in runs if p.stem.rpartition("_")[2].isdigit()]
     if not flat and not nested:
         raise FileNotFoundError(

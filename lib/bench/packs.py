@@ -31,6 +31,7 @@ import numpy as np
 from lib.bench.benchmarks import BENCHMARKS, BenchmarkVideo, get_benchmark
 from lib.bench.result_files import ResultFileError, write_boxes, write_column
 from lib.bench.results import MANIFEST
+from lib.files import is_hidden
 from lib.registry import listed
 
 log = logging.getLogger(__name__)
@@ -184,8 +185,7 @@ def _members(
 def _parts(name: str, scratch: _Scratch) -> tuple[str, ...]:
     """Folders and name of a file that may be a result, without parts such as `..`; empty for other files."""
     parts = tuple(part for part in name.replace("\\", "/").split("/") if part.strip("."))
-    hidden = not parts or parts[-1].startswith(".") or "__MACOSX" in parts
-    if hidden or not parts[-1].lower().endswith(READ):
+    if not parts or any(map(is_hidden, parts)) or not parts[-1].lower().endswith(READ):
         scratch.left_out.append(name)
         return ()
     return parts

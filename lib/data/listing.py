@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from lib.files import is_hidden
+
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _DIGITS = re.compile(r"(\d+)")
-
-
-def is_hidden(name: str) -> bool:
-    """Recognise names that an operating system leaves behind: `.DS_Store`, `._x`, `__MACOSX`."""
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def children_of(
@@ -64,9 +61,9 @@ def picture_names(names: Iterable[str]) -> list[str]:
         names: File names.
 
     Returns:
-        Those with the suffix of a picture format, in natural order.
+        Those with the suffix of a picture format, in natural order, without hidden ones.
     """
-    return natural_order(name for name in names if name.lower().endswith(PICTURE_SUFFIXES))
+    return natural_order(name for name in names if name.lower().endswith(PICTURE_SUFFIXES) and not is_hidden(name))
 
 
 def folder_names(names: Iterable[str]) -> list[str]:

@@ -26,9 +26,9 @@ from lib.catalogue import CATALOGUE, LmdbCopy
 from lib.data.datasets.build import load_part
 from lib.data.datasets.trackingnet import ALL_CHUNKS
 from lib.data.io import DecodeError, verify_picture
-from lib.data.listing import PICTURE_SUFFIXES, is_hidden
+from lib.data.listing import PICTURE_SUFFIXES
 from lib.data.store import LmdbStore
-from lib.files import write_bytes, write_text
+from lib.files import is_hidden, write_bytes, write_text
 
 Items = list[tuple[bytes, bytes]]
 """Keys with their content."""

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, Protocol, runtime_checkable
 import lmdb
 import numpy as np
 
-from lib.data.listing import children_of, is_hidden
+from lib.data.listing import children_of
+from lib.files import is_hidden
 
 _LOCAL_HEADER = 30
 """Bytes before the name in the header of each file of a zip archive."""

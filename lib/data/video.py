@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from lib.data.io import DecodeError, decode_depth, decode_image
-from lib.data.listing import PICTURE_SUFFIXES, is_hidden, picture_names
+from lib.data.listing import PICTURE_SUFFIXES, picture_names
 from lib.data.modalities import depth_to_picture
 from lib.data.types import Frame, Image
 from lib.files import naming, sentence
@@ -110,7 +110,7 @@ def _open(source: Source, depth: bool = False) -> FrameSource:
     if not path.is_dir():
         return _pictures(path, [path], depth) if path.suffix.lower() in PICTURE_SUFFIXES else _captured(path)
     inside = sorted(entry.name for entry in path.iterdir())
-    found = [path / name for name in picture_names(inside) if not is_hidden(name)]
+    found = [path / name for name in picture_names(inside)]
     if not found:
         names = ", ".join(inside[:5]) or "nothing"
         raise SourceError(f"{path}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder, which holds {names}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from lib.catalogue import CATALOGUE
 from lib.data.listing import picture_names
 from lib.data.lists import load_list
-from lib.files import write_text
+from lib.files import visible_files, write_text
 from lib.registry import listed
 
 _USUAL_PATTERNS = {"color": "%08d.jpg", "depth": "%08d.png"}
@@ -56,7 +56,7 @@ def write_vot_list(root: Path, key: str) -> VotList:
         FileNotFoundError: There is no sequence.
     """
     folder = root / "sequences" if (root / "sequences").is_dir() else root
-    names = sorted(path.parent.name for path in folder.glob("*/groundtruth.txt"))
+    names = [path.parent.name for path in visible_files(folder, "*/groundtruth.txt")]
     if not names:
         raise FileNotFoundError(f"no <seq>/groundtruth.txt in {folder}")
     problems: list[str] = []

@@ -31,7 +31,7 @@ from lib.bench.spec import TrackerSpec
 from lib.bench.vot.adapter import CHANNELS, PREFIX, REGIONS
 from lib.data import DirectoryStore, Modality, VotList, write_vot_list
 from lib.data.datasets import read_names
-from lib.files import write_text
+from lib.files import visible_files, write_text
 from lib.paths import Paths, repository_root, results_folder
 from lib.registry import listed
 
@@ -199,7 +199,7 @@ def find_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -
         kind = "is not a folder; unpack it, the toolkit reads no archives" if source.exists() else "is not there"
         raise WorkspaceError(f"{origin}: {source} {kind}")
     source = source / "sequences" if (source / "sequences").is_dir() else source
-    found = sorted(path.parent for path in source.glob("*/groundtruth.txt"))
+    found = [path.parent for path in visible_files(source, "*/groundtruth.txt")]
     if (source / LIST).is_file():
         folders = {folder.name: folder for folder in found}
         wanted = read_names(DirectoryStore(source), LIST)

@@ -143,6 +143,7 @@ def test_labelme_shapes_become_boxes(tmp_path: Path) -> None:
     hull = {"label": "car", "points": [[1, 2], [5, 4], [3, 9]], "shape_type": "polygon"}
     labelme(tmp_path, "frame0", [car, ball])
     labelme(tmp_path, "frame1", [hull])
+    (tmp_path / "._frame0.json").write_bytes(b"\0\5")
     assert read_labelme(tmp_path) == {
         "car": {"frame0.png": (10, 20, 20, 20), "frame1.png": (1, 2, 4, 7)},
         "ball_2": {"frame0.png": (15, 15, 10, 10)},
@@ -214,6 +215,7 @@ def test_mot_rows_are_tracks_and_frame_1_is_the_first(tmp_path: Path) -> None:
 
 def test_yolo_shares_become_pixels(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("cat\n")
+    (tmp_path / "._frame0.txt").write_bytes(b"\0\5")
     (tmp_path / "frame0.txt").write_text("0 0.5 0.5 0.25 0.5\n3 0.25 0.25 0.5 0.5\n")
     (tmp_path / "frame1.txt").write_text("")
     assert read_yolo(tmp_path, (60, 80)) == {"0": {"frame0": (30, 15, 20, 30)}, "3": {"frame0": (0, 0, 40, 30)}}

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.data import LmdbStore, Store, ZipStore, open_store
+from lib.data import LmdbStore, Store, ZipStore, open_store, picture_names
+from lib.files import visible_files
 from tests.unit.data.trees import WRITERS, as_folder, as_lmdb, as_zip
 
 TREE = {
@@ -42,6 +43,16 @@ def test_listings_are_sorted_names_of_one_level(store: Store) -> None:
     assert store.listdir("a") == ["1.txt", "2.txt"]
     assert store.listdir("a b") == ["sub"]
     assert store.listdir("z") == ["z"]
+
+
+def test_what_systems_leave_behind_is_not_listed(tmp_path: Path) -> None:
+    left = ("._1.txt", ".DS_Store", "Thumbs.db", "@eaDir/1.txt/thumb.jpg", "lost+found/x", "$RECYCLE.BIN/x")
+    tree = {**TREE, **dict.fromkeys(left, b"\0\5")}
+    set_of = as_folder(tree, tmp_path / "set")
+    for store in open_store(set_of), open_store(as_zip(tree, tmp_path / "zipped", top="LaSOT")):
+        assert store.listdir("") == ["a", "a b", "a-b", "a0", "list.txt", "z", "ünï"]
+    assert [p.name for p in visible_files(set_of, "*.txt")] == ["list.txt"]
+    assert picture_names(["._2.jpg", "10.jpg", "2.jpg", "@eaDir"]) == ["2.jpg", "10.jpg"]
 
 
 def test_existence_of_files_and_folders(store: Store) -> None:
