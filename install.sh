@@ -37,6 +37,14 @@ if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
     echo "installing into $prefix (a few minutes the first time)"
     "$python" -m pip install --quiet --disable-pip-version-check --no-compile -c scripts/pins.txt -e ".[$extras]" \
         || fail "pip could not install the packages; its message is above"
+    # Servers and containers lack the desktop's libraries that opencv-python is linked with; the other build has no windows.
+    if ! "$python" -c 'import cv2' 2> /dev/null; then
+        echo "opencv-python finds no desktop on this machine; taking opencv-python-headless, the same without windows"
+        "$python" -m pip uninstall --quiet --yes opencv-python opencv-python-headless
+        "$python" -m pip install --quiet --disable-pip-version-check --no-deps \
+            "opencv-python-headless==$(sed -n 's/^opencv-python==//p' scripts/pins.txt)" \
+            || fail "pip could not install opencv-python-headless; its message is above"
+    fi
     # What pip would do on one core; some packages hold files that are no Python and fail here.
     "$python" -m compileall -q -j 0 "$prefix/lib" > /dev/null 2>&1 || true
     echo "$wanted" > "$stamp"

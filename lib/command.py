@@ -38,7 +38,7 @@ def run_command(run: Callable[[], int | None], debug: bool = False, interrupted:
     except KeyboardInterrupt:
         report_interrupt(interrupted)
         return 130
-    except (ValueError, OSError, RuntimeError, LookupError) as error:
+    except (ValueError, OSError, RuntimeError, LookupError, ImportError) as error:
         if debug:
             raise
         if is_first_to_report(str(error)):

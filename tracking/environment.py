@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import sys
 
 import _bootstrap  # noqa: F401
 
+from lib.command import run_command
 from tracking._options import CommandParser
 
 
@@ -35,4 +37,4 @@ def print_environment() -> None:
 
 if __name__ == "__main__":
     CommandParser(description=__doc__).parse_args()
-    print_environment()
+    sys.exit(run_command(print_environment))

@@ -1,5 +1,6 @@
 """Pictures and boxes: stores, readers, crops, sampling, loading, synthetic worlds. Knows no network."""
 
+import lib.data._opencv
 from lib.data.augment import (
     AUGMENTATIONS,
     Augmentation,
