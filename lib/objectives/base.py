@@ -32,11 +32,14 @@ class Losses:
 
     Attributes:
         total: scalar to be differentiated.
-        terms: scalars for the log by name (``Loss/giou``), detached, without their weights.
+        terms: scalars for the log by name (``Loss/giou``), without their weights; detached here.
     """
 
     total: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", {name: value.detach() for name, value in self.terms.items()})
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from lib.data import Batch
 from lib.models.losses import disc_kd, qkv_kd, resize_map
 from lib.objectives.base import Losses, Objective, Progress
 
-TOTAL = "Loss/total"
 FEATURE = "search feature"
 
 
@@ -142,24 +141,24 @@ class DistillationObjective(nn.Module):
         super().__init__()
         if hasattr(base, "split"):
             raise ValueError(f"{type(base).__name__} learns from parts of a batch; it cannot be joined by a teacher")
-        learner, master = _distillable(student, "student"), _distillable(teacher, "teacher")
-        if learner.feature_width != master.feature_width:
+        own, other = _distillable(student, "student"), _distillable(teacher, "teacher")
+        if own.feature_width != other.feature_width:
             raise ValueError(
-                f"its features have {master.feature_width} channels and the student's {learner.feature_width}; "
+                f"its features have {other.feature_width} channels and the student's {own.feature_width}; "
                 "they are compared channel by channel, so the widths must agree"
             )
-        if learner.streams != master.streams:
+        if own.streams != other.streams:
             raise ValueError(
-                f"it encodes {master.streams} streams and the student {learner.streams}; they are compared one by one"
+                f"it encodes {other.streams} streams and the student {own.streams}; they are compared one by one"
             )
-        self.base, self.test, self.streams = base, config.test, learner.streams
+        self.base, self.test, self.streams = base, config.test, own.streams
         self.kd = kd = config.kd or KD()
         self.precision = "fp32" if config.teacher is None else config.teacher.precision
         self.teacher = teacher.eval().requires_grad_(False)
         layers = kd.layers if kd.qkv_weight else ()
-        mine, theirs = [learner.qkv_layer(i) for i in layers], [master.qkv_layer(i) for i in layers]
-        self.pairs = [(own, other) for (own, _), (other, _) in zip(mine, theirs, strict=True)]
-        self._student, self._teacher = Recorder(dict(mine), learner.box_head), Recorder(dict(theirs))
+        student_layers, teacher_layers = ([n.qkv_layer(i) for i in layers] for n in (own, other))
+        self.blocks = [(s, t) for (s, _), (t, _) in zip(student_layers, teacher_layers, strict=True)]
+        self._student, self._teacher = Recorder(dict(student_layers), own.box_head), Recorder(dict(teacher_layers))
 
     def train(self, mode: bool = True) -> DistillationObjective:
         """The teacher stays in eval mode."""
@@ -175,10 +174,10 @@ class DistillationObjective(nn.Module):
             batch: at the teacher's resolution, normalised.
             progress: for the base objective.
         """
-        target, expected = self.observe(batch)
+        teacher_feature, taught = self.observe(batch)
         with self._student.recording() as found:
             losses = self.base(network, self.student_batch(batch), progress)
-        return self.compare(losses, found, target, expected)
+        return self.compare(losses, found, teacher_feature, taught)
 
     @torch.no_grad()
     def observe(self, batch: Batch) -> tuple[Tensor, Recorded]:
@@ -206,31 +205,31 @@ class DistillationObjective(nn.Module):
         template, search = resized(batch.template, test.template_size), resized(batch.search, test.search_size)
         return replace(batch, template=template, search=search)
 
-    def compare(self, losses: Losses, found: Recorded, target: Tensor, expected: Recorded) -> Losses:
+    def compare(self, losses: Losses, found: Recorded, teacher_feature: Tensor, taught: Recorded) -> Losses:
         """The base objective's losses with the two terms of the teacher.
 
         Args:
             losses: of the base objective.
             found: of the student's pass.
-            target: the teacher's search feature map [B, C, g, g].
-            expected: of the teacher's pass.
+            teacher_feature: the teacher's search feature map [B, C, g, g].
+            taught: of the teacher's pass.
         """
         kd = self.kd
 
         def clean(rows: Tensor, streams: int = 1) -> Tensor:
             """The rows of the samples without hidden patches, of all rows of a pass."""
-            return rows.unflatten(0, (streams, -1, len(target)))[:, 0].flatten(0, 1)
+            return rows.unflatten(0, (streams, -1, len(teacher_feature)))[:, 0].flatten(0, 1)
 
         feature = clean(found.only(FEATURE))
         total, terms = losses.total, dict(losses.terms)
         if kd.disc_weight:
             weights = kd.foreground_weight, kd.background_weight
-            disc = disc_kd(feature, target, kd.saliency_threshold, *weights, kd.temperature)
+            disc = disc_kd(feature, teacher_feature, kd.saliency_threshold, *weights, kd.temperature)
             total = total + kd.disc_weight * disc
-            terms["Loss/kd"] = disc.detach()
-        for own, other in self.pairs:
-            grids = feature.shape[-1], target.shape[-1]
-            qkv = qkv_kd(clean(found.only(own), self.streams), expected.only(other), *grids, kd.temperature)
+            terms["Loss/kd"] = disc
+        grids = feature.shape[-1], teacher_feature.shape[-1]
+        for own, other in self.blocks:
+            qkv = qkv_kd(clean(found.only(own), self.streams), taught.only(other), *grids, kd.temperature)
             total = total + kd.qkv_weight * qkv
-            terms[f"Loss/qkv_{own}"] = qkv.detach()
-        return Losses(total, {TOTAL: total.detach(), **{k: v for k, v in terms.items() if k != TOTAL}})
+            terms[f"Loss/qkv_{own}"] = qkv
+        return Losses(total, terms | {"Loss/total": total})

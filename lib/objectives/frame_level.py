@@ -72,8 +72,7 @@ class BoxCriterion(WeightedLosses):
             location = focal_loss(score_map, heatmap)
             total = total + self.focal_weight * location
             terms["Loss/location"] = location
-        terms = {"Loss/total": total, **terms, "IoU": iou.mean()}
-        return Losses(total, {name: value.detach() for name, value in terms.items()}), iou
+        return Losses(total, {"Loss/total": total, **terms, "IoU": iou.mean()}), iou
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,7 @@ class CellCriterion(WeightedLosses):
         entropy = self.score_loss(candidates, matched)
         losses = self.box_losses(candidates.boxes, target_xywh, matched)
         total = self.ce_weight * entropy + losses.total
-        terms = {"Loss/total": total.detach(), "Loss/ce": entropy.detach(), **losses.terms}
-        return Losses(total, terms)
+        return Losses(total, {"Loss/total": total, "Loss/ce": entropy, **losses.terms})
 
     def matched(self, boxes: Tensor, target_xywh: Tensor) -> Tensor:
         """The cells under the targets.
@@ -148,8 +146,7 @@ class CellCriterion(WeightedLosses):
         overlap, iou = generalised_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))
         giou = (1 - overlap).sum() / count
         total = self.l1_weight * l1 + self.giou_weight * giou
-        terms = {"Loss/bbox": l1, "Loss/giou": giou, "IoU": iou.sum() / count}
-        return Losses(total, {name: value.detach() for name, value in terms.items()})
+        return Losses(total, {"Loss/bbox": l1, "Loss/giou": giou, "IoU": iou.sum() / count})
 
 
 @dataclass(frozen=True)
@@ -180,14 +177,6 @@ class SelfDistillation(WeightedLosses):
         clean, masked = (self.criterion(part, target_xywh) for part in candidates.chunk(2))
         difference = torch.stack([F.mse_loss(a, b) for a, b in pairs]).mean()
         total = self.clean_weight * clean.total + self.masked_weight * masked.total + self.agreement_weight * difference
-        return Losses(
-            total,
-            {
-                "Loss/total": total.detach(),
-                "Loss/total_f": clean.terms["Loss/total"],
-                "Loss/total_m": masked.terms["Loss/total"],
-                "Loss/mse_m": difference.detach(),
-                "IoU_f": clean.terms["IoU"],
-                "IoU_m": masked.terms["IoU"],
-            },
-        )
+        passes = {"Loss/total_f": clean.terms["Loss/total"], "Loss/total_m": masked.terms["Loss/total"]}
+        overlaps = {"IoU_f": clean.terms["IoU"], "IoU_m": masked.terms["IoU"]}
+        return Losses(total, {"Loss/total": total, **passes, "Loss/mse_m": difference, **overlaps})

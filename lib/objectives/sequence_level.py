@@ -283,10 +283,9 @@ class SequenceObjective:
                 earlier["Loss/policy_iterates"] = torch.stack(between).mean()
                 total = total + (self.section.iterate_weight or 0.0) * earlier["Loss/policy_iterates"]
         own = {name: value for name, value in auxiliary.terms.items() if name != "Loss/total"}
-        certain = log_policy.detach()
-        entropy = -(certain.exp() * certain).flatten(1).sum(dim=1).mean()
+        entropy = -(log_policy.exp() * log_policy).detach().flatten(1).sum(dim=1).mean()
         terms = {"Loss/total": total, "Loss/policy": policy, **earlier, **own, **batch.terms, "Entropy": entropy}
-        return Losses(total * batch.share, {name: value.detach().to(total.device) for name, value in terms.items()})
+        return Losses(total * batch.share, {name: value.to(total.device) for name, value in terms.items()})
 
 
 def policy_loss(log_policy: Tensor, batch: Explored) -> Tensor:
@@ -361,9 +360,7 @@ class CentreBoxLoss:
         sized = (targets_xywh[:, 2:] > 0).all(dim=1)
         rows = (sized & (centre > 0).all(dim=1) & (centre < 1).all(dim=1)).nonzero().squeeze(1)
         if not len(rows):
-            # The graph must be the same in all processes.
-            zero = candidates.boxes.sum() * 0.0
-            return Losses(zero, {})
+            return Losses(candidates.boxes.sum() * 0.0)  # the graph must be the same in all processes
         seen, targets = candidates.select(rows), targets_xywh[rows]
         if seen.boxes.shape[1] > 1:
             boxes = seen.boxes_at(own_cells(seen.maps["score_map"], targets))

@@ -41,8 +41,8 @@ class CSTrackCriterion(WeightedLosses):
         task = F.cross_entropy(output.class_logits, repeated)
         confidence = F.mse_loss(output.confidence.squeeze(1), overlap)
         total = losses.total + self.task_weight * task + self.confidence_weight * confidence
-        own = {"Loss/total": total, "Loss/task": task, "Loss/confidence": confidence}
-        return Losses(total, {**losses.terms, **{name: value.detach() for name, value in own.items()}})
+        terms = {**losses.terms, "Loss/total": total, "Loss/task": task, "Loss/confidence": confidence}
+        return Losses(total, terms)
 
 
 class CSTrackObjective:

@@ -35,8 +35,7 @@ class GDSTrackObjective:
         if not in_stage2:
             return losses
         total = losses.total + self.diffusion_weight * output.diffusion_loss
-        terms = {**losses.terms, "Loss/total": total.detach(), "Loss/diffusion": output.diffusion_loss.detach()}
-        return Losses(total, terms)
+        return Losses(total, {**losses.terms, "Loss/total": total, "Loss/diffusion": output.diffusion_loss})
 
 
 def inclusive(boxes_xywh: Tensor, size: int) -> Tensor:

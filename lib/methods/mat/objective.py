@@ -32,7 +32,7 @@ class TransferObjective:
         found = network(batch.template[:, 0], search, noise)
         template = self.error(found.template, batch.template[:, self.target], found.template_masking)
         whole = self.error(found.search, search, found.search_masking)
-        return Losses(template + whole, {"Loss/template": template.detach(), "Loss/search": whole.detach()})
+        return Losses(template + whole, {"Loss/template": template, "Loss/search": whole})
 
     def error(self, predicted: Tensor, target: Tensor, masking: Masking) -> Tensor:
         """Mean squared error of the hidden patches.

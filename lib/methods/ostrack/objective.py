@@ -73,5 +73,4 @@ class MaskObjective:
         known = batch.extras["has_masks"].to(logits)
         entropy, dice = ((x * known).sum() / known.sum().clamp(min=1) for x in (entropy, dice_loss(logits, truth)))
         total = entropy + dice
-        terms = {"Loss/total": total, "Loss/entropy": entropy, "Loss/dice": dice}
-        return Losses(total, {name: value.detach() for name, value in terms.items()})
+        return Losses(total, {"Loss/total": total, "Loss/entropy": entropy, "Loss/dice": dice})

@@ -147,7 +147,7 @@ class SiamAttnCriterion(AnchorCriterion):
             drawn = masks_in_boxes(masks, regions.rows[known], regions.rois_xyxy[known], mask_logits.shape[-1])
             mask = mask + hardest_pixels_loss(mask_logits[known], drawn.to(mask_logits))
         total = self.refine_weight * refine + self.mask_weight * mask
-        return Losses(total, {"Loss/refine": refine.detach(), "Loss/mask": mask.detach()})
+        return Losses(total, {"Loss/refine": refine, "Loss/mask": mask})
 
 
 class SiamAttnObjective:
@@ -175,7 +175,7 @@ class SiamAttnObjective:
         masks = None if masks is None else masks[:, 0] / 255
         more = criterion.region_losses(output.changes, output.mask_logits, proposed[0], masks, has_masks)
         total = losses.total + more.total
-        return Losses(total, {**losses.terms, "Loss/total": total.detach(), **more.terms})
+        return Losses(total, {**losses.terms, "Loss/total": total, **more.terms})
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class AnchorCriterion:
         cls = balanced_cross_entropy(candidates.maps["cls"], targets.labels)
         boxes = self.box_losses(candidates, targets)
         total = self.cls_weight * cls + boxes.total
-        return Losses(total, {"Loss/total": total.detach(), "Loss/cls": cls.detach(), **boxes.terms})
+        return Losses(total, {"Loss/total": total, "Loss/cls": cls, **boxes.terms})
 
     def box_losses(self, candidates: Candidates, targets: AnchorTargets) -> Losses:
         """The box part alone.
@@ -64,7 +64,7 @@ class AnchorCriterion:
             candidates, targets: See `__call__`.
         """
         loc = weighted_l1(candidates.maps["loc"], targets.changes, targets.weights)
-        return Losses(self.loc_weight * loc, {"Loss/loc": loc.detach()})
+        return Losses(self.loc_weight * loc, {"Loss/loc": loc})
 
 
 class SiamRPNObjective:

@@ -85,7 +85,7 @@ class TrDiMPObjective:
             "Loss/iter_clf": middle,
             "Loss/bb_ce": boxes,
         }
-        return Losses(total, {name: value.detach() for name, value in terms.items()})
+        return Losses(total, terms)
 
 
 @dataclass
@@ -114,4 +114,4 @@ class ProposalLoss:
         loss = scores.sum() * 0.0
         if len(rows):
             loss = loss + density_loss(scores[rows], proposals.select(rows))
-        return Losses(self.train.bb_ce * loss, {"Loss/bb_ce": loss.detach()})
+        return Losses(self.train.bb_ce * loss, {"Loss/bb_ce": loss})
