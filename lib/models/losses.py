@@ -8,20 +8,20 @@ from torch.nn import functional as F
 
 
 def generalised_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """GIoU (Rezatofighi et al., CVPR 2019) and IoU of boxes, row by row.
+    """GIoU (Rezatofighi et al., CVPR 2019) and IoU of pairs of boxes.
 
     Args:
-        first, second: [B, 4] x1, y1, x2, y2.
+        first, second: [..., 4] x1, y1, x2, y2, of shapes that broadcast.
 
     Returns:
-        Both [B].
+        Both [...].
     """
-    area = (first[:, 2:] - first[:, :2]).prod(dim=1) + (second[:, 2:] - second[:, :2]).prod(dim=1)
-    low, high = torch.max(first[:, :2], second[:, :2]), torch.min(first[:, 2:], second[:, 2:])
-    intersection = (high - low).clamp(min=0).prod(dim=1)
+    (low1, high1), (low2, high2) = first.split(2, dim=-1), second.split(2, dim=-1)
+    area = (high1 - low1).prod(dim=-1) + (high2 - low2).prod(dim=-1)
+    intersection = (torch.min(high1, high2) - torch.max(low1, low2)).clamp(min=0).prod(dim=-1)
     union = area - intersection
     iou = intersection / union
-    hull = (torch.max(first[:, 2:], second[:, 2:]) - torch.min(first[:, :2], second[:, :2])).clamp(min=0).prod(dim=1)
+    hull = (torch.max(high1, high2) - torch.min(low1, low2)).clamp(min=0).prod(dim=-1)
     return iou - (hull - union) / hull, iou
 
 
@@ -184,12 +184,12 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         Scalar; a kind without any anchor, or with a single one as in published training, adds nothing.
     """
-    surprise = -logits.log_softmax(dim=1)
+    entropy = -logits.log_softmax(dim=1)
     halves = []
     for kind in (1, 0):
         chosen = (labels == kind).to(logits)
         count = chosen.sum()
-        halves.append((surprise[:, kind] * chosen).sum() * (count > 1) / count.clamp(min=1) / 2)
+        halves.append((entropy[:, kind] * chosen).sum() * (count > 1) / count.clamp(min=1) / 2)
     return halves[0] + halves[1]
 
 
@@ -217,9 +217,9 @@ def hardest_pixels_loss(logits: Tensor, target: Tensor, share: float = 0.7) -> T
     Returns:
         Scalar; 0 without any pixel.
     """
-    surprise = F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten()
-    count = int(share * surprise.numel())
-    return surprise.topk(count).values.mean() if count else logits.sum() * 0.0
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten()
+    count = int(share * entropy.numel())
+    return entropy.topk(count).values.mean() if count else logits.sum() * 0.0
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from lib.methods.method import Method, register_method
 from lib.methods.siamattn.config import SiamAttnConfig
 from lib.methods.siamattn.network import BOX_FEATURES, MASK_FEATURES, Regions, SiamAttn
 from lib.methods.siamattn.objective import (
-    Proposed,
     RegionSampler,
+    RegionTargets,
     SiamAttnAuxiliary,
     SiamAttnCriterion,
     SiamAttnObjective,

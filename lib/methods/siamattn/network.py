@@ -34,15 +34,17 @@ class Regions:
 
 @dataclass(frozen=True)
 class SiamAttnOutput:
-    """Output for training.
+    """Network output in training.
 
     Attributes:
         candidates: One per anchor.
-        changes: [N, 4] of the proposed regions, see `RefineHead`.
-        mask_logits: [N, 64, 64] over these regions.
+        regions: N of them, proposed for these candidates.
+        changes: [N, 4] of the regions, see `RefineHead`.
+        mask_logits: [N, 64, 64] over the regions.
     """
 
     candidates: Candidates
+    regions: Regions
     changes: Tensor
     mask_logits: Tensor
 
@@ -144,9 +146,9 @@ class SiamAttn(SiamRPN):
         Args:
             template: [B, 3, T, T], normalised.
             search: [B, 3, S, S], normalised.
-            propose: Regions of the candidates.
+            propose: Chooses regions for the candidates, so that one call of the network covers both steps.
         """
         candidates = self.locate(self.encode_template(template), search, masks=True)
         regions = propose(candidates)
         changes = self.refine(candidates.maps[BOX_FEATURES], regions.rois_xyxy, regions.rows)
-        return SiamAttnOutput(candidates, changes, self.draw(candidates, regions))
+        return SiamAttnOutput(candidates, regions, changes, self.draw(candidates, regions))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,11 @@ from lib.methods.siamattn.network import BOX_FEATURES, HAS_MASKS, TRUE_MASKS, Re
 from lib.methods.siamrpnpp.config import SiamRPNConfig
 from lib.methods.siamrpnpp.objective import AnchorCriterion
 from lib.models.heads import Candidates, anchor_candidates, changes_between, masks_in_boxes
-from lib.models.losses import hardest_pixels_loss
+from lib.models.losses import generalised_iou, hardest_pixels_loss
 from lib.objectives import Losses, Progress
 
 Pick = Callable[[Tensor, int], Tensor]
-"""(positions [n] int64, number) -> so many of them, at random, without replacement."""
+"""(positions [n] int64, number) -> this number of them, at random, without replacement."""
 
 
 def pick_random(positions: Tensor, count: int) -> Tensor:
@@ -29,12 +30,12 @@ def pick_random(positions: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class RegionSampler:
-    """Boxes that overlap the target enough, always the same number of a sample.
+    """Draws the same number of boxes in every sample, among those that overlap the target enough.
 
     Attributes:
-        count: Of a sample.
-        threshold: Least overlap.
-        pick: Draws where there are too many; where there are too few, all come again and again and the rest is drawn.
+        count: Boxes per sample. Fewer candidates are repeated as often as they fit in; the rest is drawn.
+        threshold: Least intersection over union with the target.
+        pick: Draws without replacement.
     """
 
     count: int = 16
@@ -42,22 +43,19 @@ class RegionSampler:
     pick: Pick = pick_random
 
     def __call__(self, boxes_xyxy: Tensor, truth_xyxy: Tensor) -> Tensor:
-        """Choose.
+        """Choose boxes.
 
         Args:
             boxes_xyxy: [n, N, 4] proposals, without gradients.
-            truth_xyxy: [n, 4] targets of positive size; each is a proposal of its sample, the last one.
+            truth_xyxy: [n, 4] targets of positive size, which are appended to the proposals of their sample.
 
         Returns:
             [n, count, 4] float64.
         """
         candidates = torch.cat([boxes_xyxy, truth_xyxy[:, None]], dim=1).double()
-        truth = candidates[:, -1:]
-        sides = torch.minimum(candidates[..., 2:], truth[..., 2:]) - torch.maximum(candidates[..., :2], truth[..., :2])
-        shared = sides.clamp(min=0).prod(dim=-1)
-        area, own = ((b[..., 2:] - b[..., :2]).prod(dim=-1) for b in (candidates, truth))
+        _, overlaps = generalised_iou(candidates, candidates[:, -1:])
         chosen = []
-        for boxes, overlap in zip(candidates, shared / (area + own - shared), strict=True):
+        for boxes, overlap in zip(candidates, overlaps, strict=True):
             near = (overlap >= self.threshold).nonzero().flatten()
             whole, rest = divmod(self.count, len(near))
             chosen.append(boxes[torch.cat([near.repeat(whole), self.pick(near, rest)])])
@@ -65,18 +63,17 @@ class RegionSampler:
 
 
 @dataclass(frozen=True)
-class Proposed(Regions):
-    """Regions of a batch and what they teach.
+class RegionTargets(Regions):
+    """Regions of a batch, and what the refinement is to predict in them.
 
     Attributes:
-        samples: [n] int64, the search regions that they belong to.
-        changes: [N, 4] what the refinement is to predict.
-        taught: 1, or 0 where no sample of the batch has a target: the regions then keep the graph as it is.
+        changes: [N, 4] from the regions to the target, see `changes_between`.
+        has_target: False where no sample of the batch has a target; the regions are then placeholders without a loss,
+            so that the graph is the same in all processes.
     """
 
-    samples: Tensor
     changes: Tensor
-    taught: float
+    has_target: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,13 +95,10 @@ class SiamAttnCriterion(AnchorCriterion):
         assert isinstance(config, SiamAttnConfig)
         plain, t = AnchorCriterion.from_config(config), config.train
         own = {f.name: getattr(plain, f.name) for f in fields(plain)}
-        return cls(**own, sampler=RegionSampler(t.roi_per_img, t.fg_thresh)).weighted(t.refine_weight, t.mask_weight)
+        sampler = RegionSampler(t.roi_per_img, t.fg_thresh)
+        return cls(**own, sampler=sampler, refine_weight=t.refine_weight, mask_weight=t.mask_weight)
 
-    def weighted(self, refine_weight: float, mask_weight: float) -> SiamAttnCriterion:
-        """With other weights of refined boxes and masks."""
-        return replace(self, refine_weight=refine_weight, mask_weight=mask_weight)
-
-    def propose(self, candidates: Candidates, boxes_xywh: Tensor, present: Tensor) -> Proposed:
+    def propose(self, candidates: Candidates, boxes_xywh: Tensor, present: Tensor) -> RegionTargets:
         """Regions of the samples with a target.
 
         Args:
@@ -118,7 +112,7 @@ class SiamAttnCriterion(AnchorCriterion):
         if not len(samples):
             rows = torch.zeros(self.sampler.count, dtype=torch.int64, device=loc.device)
             rois = loc.new_tensor([[0.0, 0.0, side - 1, side - 1]], dtype=dtype).expand(len(rows), 4)
-            return Proposed(rows, rois, rows[:1], torch.zeros_like(rois), 0.0)
+            return RegionTargets(rows, rois, torch.zeros_like(rois), has_target=False)
         low = boxes_xywh[samples, :2].to(dtype) * side
         truth = torch.cat([low, low + boxes_xywh[samples, 2:].to(dtype) * side], dim=1)
         loc = loc[samples]
@@ -127,10 +121,15 @@ class SiamAttnCriterion(AnchorCriterion):
         rois = self.sampler(corners, truth)
         changes = changes_between(rois, truth[:, None].double())
         rows = samples.repeat_interleave(self.sampler.count)
-        return Proposed(rows, rois.flatten(0, 1).to(dtype), samples, changes.flatten(0, 1).to(dtype), 1.0)
+        return RegionTargets(rows, rois.flatten(0, 1).to(dtype), changes.flatten(0, 1).to(dtype))
 
     def region_losses(
-        self, changes: Tensor, mask_logits: Tensor, regions: Proposed, masks: Tensor | None, has_masks: Tensor | None
+        self,
+        changes: Tensor,
+        mask_logits: Tensor,
+        regions: RegionTargets,
+        masks: Tensor | None,
+        has_masks: Tensor | None,
     ) -> Losses:
         """Losses of refined boxes and of masks.
 
@@ -140,9 +139,9 @@ class SiamAttnCriterion(AnchorCriterion):
             masks: [B, S, S] targets in the search regions, 0..1, or None.
             has_masks: [B] bool, whose masks are known.
         """
-        refine = F.smooth_l1_loss(changes, regions.changes.to(changes)) * regions.taught
+        refine = F.smooth_l1_loss(changes, regions.changes.to(changes)) * float(regions.has_target)
         mask = mask_logits.sum() * 0.0
-        if masks is not None and has_masks is not None and regions.taught:
+        if masks is not None and has_masks is not None and regions.has_target:
             known = has_masks.to(regions.rows.device)[regions.rows]
             drawn = masks_in_boxes(masks, regions.rows[known], regions.rois_xyxy[known], mask_logits.shape[-1])
             mask = mask + hardest_pixels_loss(mask_logits[known], drawn.to(mask_logits))
@@ -151,9 +150,9 @@ class SiamAttnCriterion(AnchorCriterion):
 
 
 class SiamAttnObjective:
-    """Losses of all pairs; those of strangers teach the background alone.
+    """Losses of all pairs; negative pairs have background scores alone.
 
-    The masks are those of DATA.MASKS; a sample without one teaches its boxes alone.
+    The masks are those of DATA.MASKS; a sample without one has no mask loss.
     """
 
     def __init__(self, config: SiamAttnConfig, network: nn.Module) -> None:
@@ -163,17 +162,12 @@ class SiamAttnObjective:
         criterion, boxes = self.criterion, batch.search_boxes[:, 0]
         targets = criterion.targets(boxes, batch.negative)
         present = torch.ones(len(boxes), dtype=torch.bool) if batch.negative is None else ~batch.negative
-        proposed: list[Proposed] = []
-
-        def propose(candidates: Candidates) -> Regions:
-            proposed.append(criterion.propose(candidates, boxes, present))
-            return proposed[0]
-
+        propose = partial(criterion.propose, boxes_xywh=boxes, present=present)
         output = network(batch.template[:, 0], batch.search[:, 0], propose)
         losses = criterion(output.candidates, targets)
         masks, has_masks = batch.extras.get("search_masks"), batch.extras.get("has_masks")
         masks = None if masks is None else masks[:, 0] / 255
-        more = criterion.region_losses(output.changes, output.mask_logits, proposed[0], masks, has_masks)
+        more = criterion.region_losses(output.changes, output.mask_logits, output.regions, masks, has_masks)
         total = losses.total + more.total
         return Losses(total, {**losses.terms, "Loss/total": total, **more.terms})
 

@@ -134,7 +134,7 @@ class SiamRPNTest(schema.Test):
 
 @dataclass(frozen=True)
 class SiamRPNData(schema.Data):
-    """Samples of SiamRPN++: pairs of frames, some of strangers, raw pixels in the order BGR."""
+    """Samples of SiamRPN++: pairs of frames, some of them negative, and pixels 0..255 in the order BGR."""
 
     sampler_mode: str = "pair"
     max_sample_interval: Count | tuple[Count, ...] = 100

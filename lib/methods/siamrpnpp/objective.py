@@ -68,7 +68,7 @@ class AnchorCriterion:
 
 
 class SiamRPNObjective:
-    """Losses of all pairs; those of strangers teach the background alone (SiamRPN++; DaSiamRPN, ECCV 2018)."""
+    """Losses of all pairs; negative pairs have background scores alone (SiamRPN++; DaSiamRPN, ECCV 2018)."""
 
     def __init__(self, config: SiamRPNConfig, network: nn.Module) -> None:
         self.criterion = AnchorCriterion.from_config(config)

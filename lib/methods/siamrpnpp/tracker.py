@@ -66,8 +66,7 @@ class SiamRPNTracker(OneStreamTracker):
 
     def procedure(self) -> dict[str, Any]:
         """Crops, window, penalty and smoothing, by which boxes are chosen and followed."""
-        t = self.test
-        chosen = {"penalty_k": t.penalty_k, "window_influence": t.window_influence, "size_lr": t.size_lr}
+        chosen = {key: getattr(self.test, key) for key in SETTINGS}
         return {**super().procedure(), **chosen, "smallest_side": self.margin}
 
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SizedRegion:

@@ -31,9 +31,9 @@ from lib.methods import Experiment
 from lib.methods.siamattn import (
     BOX_FEATURES,
     MASK_FEATURES,
-    Proposed,
     Regions,
     RegionSampler,
+    RegionTargets,
     SiamAttn,
     SiamAttnAuxiliary,
     SiamAttnCriterion,
@@ -150,12 +150,12 @@ def proposals(case: Case) -> None:
     assert c["BBOX_NORMALIZE_STDS"] == [0.1, 0.1, 0.2, 0.2]
     changes = changes_between(rois, truth[chosen][:, None].double())
     rows = chosen.repeat_interleave(rois.shape[1])
-    regions = Proposed(rows, rois.flatten(0, 1).float(), chosen, changes.flatten(0, 1).float(), 1.0)
+    regions = RegionTargets(rows, rois.flatten(0, 1).float(), changes.flatten(0, 1).float())
     box, mask = (case.tensor(name).requires_grad_() for name in ("pred_box", "pred_mask"))
     known = torch.zeros(len(masks), dtype=torch.bool)
     known[chosen] = torch.tensor(data["mask_weight"]) > 0
-    criterion: SiamAttnCriterion = SiamAttnCriterion.from_config(experiment_of(case).config)
-    losses = criterion.weighted(1.0, 1.0).region_losses(box, mask.flatten(0, 1), regions, masks, known)
+    criterion = replace(SiamAttnCriterion.from_config(experiment_of(case).config), refine_weight=1.0, mask_weight=1.0)
+    losses = criterion.region_losses(box, mask.flatten(0, 1), regions, masks, known)
     losses.total.backward()
     side = c["MASK_OUTSIZE"]
     named = {
@@ -183,7 +183,7 @@ class PerImage(SiamAttnCriterion):
         found = [super(PerImage, self).targets(boxes_xywh[row], none[row]) for row in rows]
         return AnchorTargets(*(torch.cat([getattr(f, k) for f in found]) for k in ("labels", "changes", "weights")))
 
-    def propose(self, candidates: Candidates, boxes_xywh: Tensor, present: Tensor) -> Proposed:
+    def propose(self, candidates: Candidates, boxes_xywh: Tensor, present: Tensor) -> RegionTargets:
         if self.seeds:
             np.random.seed(self.seeds[1])
         return super().propose(candidates, boxes_xywh, present)

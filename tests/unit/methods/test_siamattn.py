@@ -200,7 +200,7 @@ def test_exactly_one_sample_with_a_target_is_enough() -> None:
         candidates = net.locate(net.encode_template(batch().template[:, 0]), batch().search[:, 0], masks=True)
     regions = criterion.propose(candidates, boxes, torch.ones(2, dtype=torch.bool))
     assert regions.rows.tolist() == [1] * 8
-    assert regions.taught == 1.0
+    assert regions.has_target
 
 
 def test_regions_of_rows_do_not_know_each_other() -> None:
