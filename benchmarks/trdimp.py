@@ -39,6 +39,7 @@ from lib.machine import processor_name
 from lib.methods import load_experiment
 from lib.methods.trdimp import TrDiMP, TrDiMPConfig, build_network
 from lib.models.layers import FuseOptions
+from lib.models.online import apply_filter
 
 SIDE, GRID, FIRST, MOST, SAMPLES = 352, 22, 13, 20, 50
 """Crop, map, images of the first frame and of a full memory, samples of a full memory."""
@@ -127,29 +128,30 @@ def our_parts(net: TrDiMP, scene: Scene, normalise: Normalise | None) -> dict[st
     dtype = start.classification.dtype
     modulation = net.modulation(start, scene.box[None].to(dtype))
     store, labels = scene.memory.to(dtype)[None], scene.labels[None]
-    memories = {count: net.encode(store[:, :count], labels[:, :count], True) for count in (FIRST, MOST)}
+    transformer, optimizer = net.classifier.transformer, net.classifier.filter_optimizer
+    memories = {count: transformer.encode(store[:, :count], labels[:, :count], True) for count in (FIRST, MOST)}
     samples = scene.samples.to(dtype)[None]
 
     def first() -> Tensor:
         found = net.extract(seen(scene.first))
-        memory = net.encode(found.classification[None], labels[:, :FIRST], True)
-        decoded = net.decode(found.classification, memory)[None]
+        memory = transformer.encode(found.classification[None], labels[:, :FIRST], True)
+        decoded = transformer.decode(found.classification, memory)[None]
         net.modulation(type(found)(found.fine[:1], found.coarse[:1], found.classification[:1]), scene.box[None])
-        return net.learn(net.initial_filter(decoded, box), decoded, box, iterations=10).filter
+        return optimizer(net.classifier.filter_initializer(decoded, box), decoded, box, iterations=10).filter
 
     def frame(count: int) -> Tensor:
         found = net.extract(seen(scene.crop))
-        decoded = net.decode(found.classification, [memories[count]])
-        scores = net.classify(scene.filter.to(dtype), decoded)
+        decoded = transformer.decode(found.classification, [memories[count]])
+        scores = apply_filter(decoded[:, None], scene.filter.to(dtype))[:, 0]
         boxes, _ = net.refine(modulation, found, scene.boxes[None], STEPS, LENGTH)
         return torch.cat([boxes.flatten(), scores.flatten()])
 
     def learn() -> Tensor:
         boxes = scene.box[None].expand(1, SAMPLES, 4)
-        return net.learn(scene.filter.to(dtype), samples, boxes, scene.weights[None].to(dtype), 2).filter
+        return optimizer(scene.filter.to(dtype), samples, boxes, scene.weights[None].to(dtype), 2).filter
 
     def enter() -> Tensor:
-        return net.push(memories[MOST], store[:, 0], labels[:, 0], MOST).keys
+        return transformer.push(memories[MOST], store[:, 0], labels[:, 0], MOST).keys
 
     return dict(zip(PARTS, (first, lambda: frame(FIRST), lambda: frame(MOST), enter, learn), strict=True))
 

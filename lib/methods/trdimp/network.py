@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 from lib.models.backbones import ResNet
 from lib.models.heads import IoUNet, at_least_float32
 from lib.models.layers import Convolution, FuseOptions, instance_l2_norm, sample_pictures, with_fused_children
-from lib.models.online import FilterInitializer, Learned, SteepestDescent, apply_filter
-from lib.models.temporal import LabelMemory, LabelTransformer
+from lib.models.online import FilterInitializer, SteepestDescent, apply_filter
+from lib.models.temporal import LabelTransformer
 
 FILTER_SIZE = 4
 
@@ -45,7 +44,15 @@ class TrDiMPOutput:
 
 
 class Classifier(nn.Module):
-    """Everything that the filter needs; a container of published names."""
+    """Parts that learn and apply the filter, under published names: no entry point of its own.
+
+    Attributes:
+        feature_extractor: Last convolution of the classification features.
+        transformer: Template images as a memory, and the features of any image in its light.
+        filter_initializer: The first filter, from decoded template images and the targets' boxes.
+        filter_optimizer: Steps of optimisation of the filter.
+        scale: Root mean square of the classification features.
+    """
 
     def __init__(self, inputs: int, width: int, key_width: int, stride: int, sigma: float, iterations: int) -> None:
         super().__init__()
@@ -124,108 +131,12 @@ class TrDiMP(nn.Module):
         c = self.classifier
         return ImageFeatures(fine, coarse, instance_l2_norm(at_least_float32(c.feature_extractor(coarse)), c.scale))
 
-    def encode(self, features: Tensor, labels: Tensor, growing: bool = False) -> LabelMemory:
-        """Memory of the template images of B sequences; see `LabelTransformer.encode`.
-
-        Args:
-            features: [B, n, C, h, w], classification features.
-            labels: [B, n, h, w], the target's Gaussian in each of them.
-            growing: Images will enter it.
-        """
-        return self.classifier.transformer.encode(features, labels, growing)
-
-    def push(self, memory: LabelMemory, features: Tensor, labels: Tensor, limit: int) -> LabelMemory:
-        """Memory with one more image; see `LabelTransformer.push`.
-
-        Args:
-            memory: Of B rows.
-            features: [B, C, h, w].
-            labels: [B, h, w].
-            limit: Most images.
-        """
-        return self.classifier.transformer.push(memory, features, labels, limit)
-
-    def decode(
-        self, features: Tensor, memory: LabelMemory | Sequence[LabelMemory], rows: Sequence[int] | None = None
-    ) -> Tensor:
-        """Classification features in the light of the template images; see `LabelTransformer.decode`.
-
-        Args:
-            features: [N, C, h, w].
-            memory: Of B rows, to which N / B images belong each, in order; or memories of one row each.
-            rows: Which of these each image belongs to; None: as many images as memories, in order.
-
-        Returns:
-            [N, C, h, w].
-        """
-        return self.classifier.transformer.decode(features, memory, rows)
-
-    def initial_filter(self, decoded: Tensor, boxes_xywh: Tensor) -> Tensor:
-        """First filters.
-
-        Args:
-            decoded: [B, n, C, h, w], decoded template images.
-            boxes_xywh: [B, n, 4] targets in crop pixels.
-
-        Returns:
-            [B, C, 4, 4].
-        """
-        return self.classifier.filter_initializer(decoded, boxes_xywh)
-
-    def learn(
-        self,
-        weights: Tensor,
-        decoded: Tensor,
-        boxes_xywh: Tensor,
-        sample_weights: Tensor | None = None,
-        iterations: int | None = None,
-    ) -> Learned:
-        """Filters after steps of optimisation; see `SteepestDescent.forward`.
-
-        Args:
-            weights: [B, C, 4, 4] filters.
-            decoded: [B, n, C, h, w] samples; rows with fewer are filled up with finite ones of weight zero.
-            boxes_xywh: [B, n, 4] targets in crop pixels.
-            sample_weights: [B, n], 1 / n by default.
-            iterations: Number of steps.
-        """
-        return self.classifier.filter_optimizer(weights, decoded, boxes_xywh, sample_weights, iterations)
-
-    def classify(self, weights: Tensor, decoded: Tensor) -> Tensor:
-        """Scores of search regions.
-
-        Args:
-            weights: [N, C, 4, 4], a filter each.
-            decoded: [N, C, h, w].
-
-        Returns:
-            [N, h + 1, w + 1].
-        """
-        return apply_filter(decoded[:, None], weights)[:, 0]
-
     def modulation(self, features: ImageFeatures, boxes_xywh: Tensor) -> Tensor:
-        """The box regressor's features of the targets.
-
-        Args:
-            features: Of N reference crops.
-            boxes_xywh: [N, 4] targets in crop pixels.
-
-        Returns:
-            [N, 2, C].
-        """
+        """See `IoUNet.modulation`; features of N reference crops, boxes [N, 4] in crop pixels -> [N, 2, C]."""
         return self.bb_regressor.modulation(features.fine, features.coarse, boxes_xywh)
 
     def box_scores(self, modulation: Tensor, features: ImageFeatures, boxes_xywh: Tensor) -> Tensor:
-        """Score boxes; differentiable.
-
-        Args:
-            modulation: [N, 2, C].
-            features: Of N search regions.
-            boxes_xywh: [N, P, 4] in crop pixels.
-
-        Returns:
-            [N, P].
-        """
+        """See `IoUNet.forward`; features of N search regions, boxes [N, P, 4] in crop pixels -> scores [N, P]."""
         return self.bb_regressor(modulation, self.bb_regressor.features(features.fine, features.coarse), boxes_xywh)
 
     def refine(
@@ -237,7 +148,7 @@ class TrDiMP(nn.Module):
         step_length: float,
         decay: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """Boxes that climbed to higher scores; see `IoUNet.refine`.
+        """Refine boxes by gradient ascent on their scores; see `IoUNet.refine`.
 
         Args:
             modulation: [N, 2, C].
@@ -263,13 +174,14 @@ class TrDiMP(nn.Module):
             labels: [S, n, h, w], their Gaussians.
             proposals_xywh: [S, m, P, 4] boxes to score, in crop pixels.
         """
-        (rows, count), moments = templates.shape[:2], searches.shape[1]
+        (rows, count), moments, classifier = templates.shape[:2], searches.shape[1], self.classifier
         seen, found = self.extract(templates.flatten(0, 1)), self.extract(searches.flatten(0, 1))
         train = seen.classification.unflatten(0, (rows, count))
-        memory = self.encode(train, labels.to(train.dtype))
-        encoded = self.decode(seen.classification, memory).unflatten(0, (rows, count))
-        decoded = self.decode(found.classification, memory).unflatten(0, (rows, moments))
-        learned = self.learn(self.initial_filter(encoded, boxes_xywh.to(train.dtype)), encoded, boxes_xywh)
+        memory = classifier.transformer.encode(train, labels.to(train.dtype))
+        encoded = classifier.transformer.decode(seen.classification, memory).unflatten(0, (rows, count))
+        decoded = classifier.transformer.decode(found.classification, memory).unflatten(0, (rows, moments))
+        initial = classifier.filter_initializer(encoded, boxes_xywh.to(train.dtype))
+        learned = classifier.filter_optimizer(initial, encoded, boxes_xywh)
         scores = [apply_filter(decoded, weights) for weights in learned.iterates]
         fine, coarse = (level.unflatten(0, (rows, count))[:, 0] for level in (seen.fine, seen.coarse))
         modulation = self.bb_regressor.modulation(fine, coarse, boxes_xywh[:, 0])

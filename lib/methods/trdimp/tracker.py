@@ -19,6 +19,7 @@ from lib.methods.trdimp.config import TrDiMPConfig, TrDiMPTest
 from lib.methods.trdimp.network import ImageFeatures, TrDiMP
 from lib.models.heads import Candidates
 from lib.models.losses import gaussian_labels
+from lib.models.online import apply_filter
 from lib.models.temporal import LabelMemory
 from lib.track import (
     Flag,
@@ -216,17 +217,17 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
 
     def _encode(self, region: TrDiMPTemplate) -> EncodedTemplate:
         """`encode_template` of one row."""
-        network, s = self.network, self.settings
+        network, classifier, s = self.network, self.network.classifier, self.settings
         found = self._extract(region.crops[0], None if region.frozen is None else region.frozen[0])
         x = found.classification
         copies = region.kept[0].to(x)[..., None, None] * x[:1] / (1 - s.augment.dropout_rate)
         boxes = (region.boxes_xywh[0] * s.search_size).to(x)
         boxes = torch.cat([boxes, boxes[:1].expand(len(copies), -1)])[None]
         features = torch.cat([x, copies])
-        memory = network.encode(features[None], self._labels(boxes), growing=self._memory_grows())
-        samples = network.decode(features, memory)[None]
-        first = network.initial_filter(samples, boxes)
-        learned = network.learn(first, samples, boxes, iterations=s.net_opt_iter)
+        memory = classifier.transformer.encode(features[None], self._labels(boxes), growing=self._memory_grows())
+        samples = classifier.transformer.decode(features, memory)[None]
+        first = classifier.filter_initializer(samples, boxes)
+        learned = classifier.filter_optimizer(first, samples, boxes, iterations=s.net_opt_iter)
         filters = torch.stack(learned.iterates if self.exploring else learned.iterates[-1:], dim=1)
         modulation = network.modulation(ImageFeatures(found.fine[:1], found.coarse[:1], x[:1]), boxes[:, 0])
         return EncodedTemplate(filters, modulation, [memory], samples, boxes)
@@ -268,12 +269,13 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         return TrDiMPRegion(crops, centres, sides, sizes_hw, self._frozen_map(crops))
 
     def forward(self, state: TrDiMPState, region: TrDiMPRegion, rows: Tensor | None = None) -> TrackerOutput:
-        network, filters, modulation = self.network, state.filters, state.modulation
+        transformer, filters, modulation = self.network.classifier.transformer, state.filters, state.modulation
         found = self._extract(region.crops, region.frozen)
-        decoded = network.decode(found.classification, state.memories, None if rows is None else rows.tolist())
+        decoded = transformer.decode(found.classification, state.memories, None if rows is None else rows.tolist())
         if rows is not None:
             filters, modulation = filters[rows], modulation[rows]
-        scores = torch.stack([network.classify(iterate, decoded).flatten(1) for iterate in filters.unbind(1)], dim=1)
+        per_iterate = [apply_filter(decoded[:, None], iterate).flatten(1) for iterate in filters.unbind(1)]
+        scores = torch.stack(per_iterate, dim=1)
         maps = {"decoded": decoded, "classification": found.classification, "fine": found.fine, "coarse": found.coarse}
         maps |= {"iterates": scores, "modulation": modulation}
         side = self.grid + 1
@@ -346,7 +348,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         return moved.flip(1).double(), flags, confidence
 
     def _refine(self, state: TrDiMPState, found: Candidates, boxes_xywh: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes [B, 4] in crop pixels that climbed from given and from random ones, and [B] whether any was usable."""
+        """Refined boxes [B, 4] in crop pixels, from given and random ones; [B] bool, False where none is usable."""
         rules, maps = self.settings.box_refinement, found.maps
         drawn = 1 if self.exploring else len(boxes_xywh)
         uniform = self.noise(state.keys[:drawn], state.steps[:drawn] + 1, (rules.num_init_random_boxes, 4)).float()
@@ -386,12 +388,12 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         state = self._learn(state, is_due, s.net_opt_update_iter)
         if not self._memory_grows():
             return state
-        memories, x = list(state.memories), maps["classification"]
+        transformer, memories, x = self.network.classifier.transformer, list(state.memories), maps["classification"]
         for row in (learns & (state.steps % s.transformer_skipping == 0)).nonzero().flatten().tolist():
             images = memories[row].keys.shape[1] // self.grid**2
             label = self._labels(boxes[row : row + 1].to(x))
             limit = max(s.transformer_memory_size, images)
-            memories[row] = self.network.push(memories[row], x[row : row + 1], label, limit)
+            memories[row] = transformer.push(memories[row], x[row : row + 1], label, limit)
         return replace(state, memories=memories)
 
     def _learn(self, state: TrDiMPState, due: Tensor, iterations: int) -> TrDiMPState:
@@ -402,7 +404,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         assert state.samples is not None
         features, boxes, weights = state.samples.samples(rows)
         at = torch.tensor(rows, device=state.filters.device)
-        learned = self.network.learn(state.filters[at, -1], features, boxes, weights, iterations)
+        optimizer = self.network.classifier.filter_optimizer
+        learned = optimizer(state.filters[at, -1], features, boxes, weights, iterations)
         return replace(state, filters=state.filters.index_copy(0, at, learned.filter[:, None]))
 
     def _memory_grows(self) -> bool:

@@ -279,7 +279,8 @@ def check_init(case: Case, tracker: TrDiMPTracker, region: Any, encoded: Any, st
     with torch.no_grad():
         full = memory
         if full.tokens is None:  # of trackers whose memory does not grow
-            full = network.encode(features, gaussian_labels(boxes / size, network.grid, 0.1)[None], growing=True)
+            labels = gaussian_labels(boxes / size, network.grid, 0.1)[None]
+            full = network.classifier.transformer.encode(features, labels, growing=True)
         assert full.tokens is not None
         assert full.sums is not None
         tokens = network.classifier.transformer.encoded(full.tokens, full.sums, network.grid**2)

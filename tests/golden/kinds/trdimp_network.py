@@ -218,15 +218,15 @@ def forward(case: Case) -> None:
         output = network(templates, searches, boxes, labels, proposals)
         seen, found = network.extract(in_order(templates)), network.extract(in_order(searches))
         train = out_of_order(seen.classification, templates)
-        memory = network.encode(train, labels, growing=True)
+        memory = n.transformer.encode(train, labels, growing=True)
         assert memory.tokens is not None
         assert memory.sums is not None
         tokens = n.transformer.encoded(memory.tokens, memory.sums, network.grid**2)
         maps = tokens.unflatten(1, (templates.shape[1], -1)).transpose(2, 3).unflatten(3, (network.grid, -1))
         encoded, decoded = (
-            network.decode(x.flatten(0, 1), memory) for x in (train, out_of_order(found.classification, searches))
+            n.transformer.decode(x.flatten(0, 1), memory) for x in (train, out_of_order(found.classification, searches))
         )
-        first = network.initial_filter(encoded.view(train.shape), boxes)
+        first = n.filter_initializer(encoded.view(train.shape), boxes)
         learned = n.filter_optimizer(first, encoded.view(train.shape), boxes, with_losses=True)
     named: dict[str, Any] = {
         "feature_extractor.call0.layer2": seen.fine,

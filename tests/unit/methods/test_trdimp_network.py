@@ -12,6 +12,7 @@ from torch import Tensor
 from lib.methods.trdimp import TrDiMP, TrDiMPConfig, build_network, map_pretrained, map_published, map_trained
 from lib.models import Checkpoint, load_into
 from lib.models.backbones import ResNet
+from lib.models.online import apply_filter
 
 MANIFEST = Path(__file__).parents[2] / "golden" / "cases" / "slt_pytracking" / "manifest_trdimp.json"
 SHARED = "classifier.transformer.encoder.layers.0.self_attn.head.0.WK.weight"
@@ -89,7 +90,7 @@ def test_sizes_and_strides_are_checked() -> None:
 
 def test_training_form_is_what_the_parts_give() -> None:
     network = small().double().eval()
-    generator = torch.Generator().manual_seed(1)
+    parts, generator = network.classifier, torch.Generator().manual_seed(1)
     templates, searches = (torch.randn(2, n, 3, 96, 96, generator=generator).double() for n in (3, 2))
     boxes = torch.tensor([[30.0, 40, 20, 25]]).expand(2, 3, 4).double()
     labels = torch.rand(2, 3, 6, 6, generator=generator).double()
@@ -97,11 +98,11 @@ def test_training_form_is_what_the_parts_give() -> None:
     output = network(templates, searches, boxes, labels, proposals)
     for row in range(2):
         seen, found = network.extract(templates[row]), network.extract(searches[row])
-        memory = network.encode(seen.classification[None], labels[row : row + 1])
-        encoded = network.decode(seen.classification, memory)[None]
-        learned = network.learn(network.initial_filter(encoded, boxes[:1]), encoded, boxes[:1])
-        decoded = network.decode(found.classification, memory)
-        scores = network.classify(learned.filter.expand(2, -1, -1, -1), decoded)
+        memory = parts.transformer.encode(seen.classification[None], labels[row : row + 1])
+        encoded = parts.transformer.decode(seen.classification, memory)[None]
+        learned = parts.filter_optimizer(parts.filter_initializer(encoded, boxes[:1]), encoded, boxes[:1])
+        decoded = parts.transformer.decode(found.classification, memory)
+        scores = apply_filter(decoded[:, None], learned.filter.expand(2, -1, -1, -1))[:, 0]
         torch.testing.assert_close(output.scores[-1][row], scores)
         first = type(seen)(seen.fine[:1], seen.coarse[:1], seen.classification[:1])
         modulation = network.modulation(first, boxes[0, :1]).expand(2, -1, -1)
