@@ -30,13 +30,13 @@ FEATURES = (
     "peak", "windowed", "second", "spread", "sizes", "near", "grown", "reshaped", "moved", "border",
     "usual", "usual_size", "recent", "recent_moved", "farthest", "colours", "contested",
 )  # fmt: skip
-"""Names of the numbers of `measure_features`, in order."""
+"""Names of the numbers of `measure_features`, in order; they are explained there."""
 USUAL, RECENT = 0.05, 0.3
-"""Shares of a frame in the slow and in the quick memory."""
+"""Weights of a frame in the slow and in the quick running average."""
 KEPT = 0.98
-"""Of the largest motion of the past, per frame: a track that once jumped may be on a look-alike ever since."""
+"""Factor per frame of the largest motion of the past: after a jump, the track may be on a distractor for long."""
 FADING = 0.02
-"""Logits per frame by which the closest second candidate of the past fades: since then it may be the target."""
+"""Logits per frame that are taken off the closest second candidate of the past, which may have become the target."""
 COLOURS = (12, 4, 4)
 """Bins of hue, saturation and value in a histogram of colours."""
 _GRID = (np.arange(32) + 0.5) / 32
@@ -52,8 +52,9 @@ class ConfidenceState(State):
 
     Attributes:
         tracker: Of the tracker itself.
-        memory: [B, 6] float64 on the CPU: usual peak (logit) and log area, recent peak and motion, log of one and the
-            largest motion, closest second candidate (difference of logits); NaN before the first step.
+        memory: [B, 6] float64 on the CPU, NaN before the first step: slow averages of peak (logit) and of log area,
+            quick averages of peak and of motion, largest log1p of the motion, closest second candidate (logit less
+            peak).
         colours: [B, 192] float64 on the CPU, `histogram_of_colours` of the first boxes.
     """
 
@@ -157,15 +158,16 @@ def measure_features(
     memory: Tensor,
     likeness: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """What a frame says about whether the target was found.
+    """Numbers of a frame that tell whether the target was found.
 
-    Lengths are in units of the box's mean side.
+    Lengths are in units of the mean side (root of the area) of the box before, or of the best candidate.
 
     Args:
         region, found, prediction: Of B rows.
         before_xywh: [B, 4] boxes of the frame before, image pixels.
         memory: [B, 6], see `ConfidenceState`.
-        likeness: [B] float64 on the CPU, of the predicted boxes' colours to those of the first boxes, 0..1.
+        likeness: [B] float64 on the CPU in 0..1, Bhattacharyya coefficient of the colours in the predicted and the
+            first boxes.
 
     Returns:
         [B, F] float64 on the CPU in the order of `FEATURES`, and the memory after this frame.
@@ -186,31 +188,31 @@ def measure_features(
     moved = (prediction.boxes_xywh[:, :2] - before_xywh[:, :2] + (sizes - last) / 2).norm(dim=1) / length
     ends = torch.stack([prediction.boxes_xywh[:, :2], region.sizes_hw.flip(1) - prediction.boxes_xywh[:, :2] - sizes])
     peak, area = _logit(top.values), sizes.log().sum(dim=1)
-    rival = _logit(second) - peak
-    now = torch.stack([peak, area, peak, moved.clamp(max=4), moved.log1p(), rival], dim=1)
+    margin = _logit(second) - peak
+    now = torch.stack([peak, area, peak, moved.clamp(max=4), moved.log1p(), margin], dim=1)
     memory = torch.where(memory.isnan(), now, memory)
     rate = torch.stack([USUAL * top.values, USUAL * top.values, *[torch.full_like(peak, RECENT)] * 2], dim=1)
     averages = memory[:, :4] + rate * (now - memory)[:, :4]
     faded = torch.stack([KEPT * memory[:, 4], memory[:, 5] - FADING], dim=1)
     after = torch.cat([averages, torch.maximum(now[:, 4:], faded)], dim=1)
     columns = [
-        peak,
-        _logit(prediction.scores.double()),
-        rival,
-        (weights * apart).sum(dim=1).log1p(),
-        deviation.sum(dim=1).sqrt(),
-        around.amax(dim=1).clamp(min=1e-3).log(),
-        change.sum(dim=1),
-        (change[:, 0] - change[:, 1]).abs(),
-        moved.log1p(),
-        (ends.amin(dim=(0, 2)) / length).clamp(0, 1),
-        peak - memory[:, 0],
-        area - memory[:, 1],
-        after[:, 2],
-        after[:, 3],
-        after[:, 4],
-        likeness,
-        after[:, 5],
+        peak,  # "peak": highest score, as a logit
+        _logit(prediction.scores.double()),  # "windowed": the tracker's own confidence
+        margin,  # "second": highest score more than a side away, less the peak
+        (weights * apart).sum(dim=1).log1p(),  # "spread": mean distance of all candidates from the best, by score
+        deviation.sum(dim=1).sqrt(),  # "sizes": disagreement of the candidates at the best one about its size
+        around.amax(dim=1).clamp(min=1e-3).log(),  # "near": share of the best one among these
+        change.sum(dim=1),  # "grown": change of the log area
+        (change[:, 0] - change[:, 1]).abs(),  # "reshaped": change of the log aspect ratio
+        moved.log1p(),  # "moved": distance of the centre from the last one
+        (ends.amin(dim=(0, 2)) / length).clamp(0, 1),  # "border": distance of the box from the frame's border
+        peak - memory[:, 0],  # "usual": peak against its slow average
+        area - memory[:, 1],  # "usual_size": log area against its slow average
+        after[:, 2],  # "recent": quick average of the peak
+        after[:, 3],  # "recent_moved": quick average of the motion
+        after[:, 4],  # "farthest": largest motion of the past
+        likeness,  # "colours"
+        after[:, 5],  # "contested": closest second candidate of the past
     ]
     return torch.stack(columns, dim=1), after
 
@@ -248,8 +250,8 @@ class ConfidenceTracker(WrappedTracker[ConfidenceState]):
     """A tracker whose scores are expected overlaps; boxes are those of the tracker itself.
 
     Attributes:
-        tracker: Knows nothing of it; what it does with its raw scores stays.
-        calibration: Of its network.
+        tracker: The inner one; its own thresholds go on reading raw scores.
+        calibration: Fitted for its network.
     """
 
     tracker: StagedTracker[Any, Any, Any]

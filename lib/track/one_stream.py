@@ -117,11 +117,18 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         row = torch.tensor([settings[key] for key in self.row_keys], dtype=torch.float64)
         return replace(state, settings=row.repeat(len(state.boxes_xywh), 1))
 
+    def row_values(self, key: str, state: OneStreamState) -> list[float]:
+        """One of `row_keys` for each of B targets."""
+        if state.settings is None:
+            return [self.values[key]] * len(state.boxes_xywh)
+        column: list[float] = state.settings[:, self.row_keys.index(key)].tolist()
+        return column
+
     def setting(self, key: str, state: OneStreamState, rows: Tensor | None = None) -> float | Tensor:
-        """A value of `row_keys`.
+        """One of `row_keys`, to compute with on the device.
 
         Args:
-            key: One of them.
+            key: Its name.
             state: Of B targets.
             rows: See `StagedTracker.forward`.
 
@@ -166,10 +173,12 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         return OneStreamState(boxes_xywh, *encoded, region.padding)
 
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SearchRegion:
-        s, seen = self.settings, self.input_frames(frames)
-        value = self.setting("search_factor", state)
-        factor = value.flatten().tolist() if isinstance(value, Tensor) else value
-        crops = self.crop_style.crop_frames(seen, state.boxes_xywh, factor, s.search_size, state.padding, self.device)
+        seen, factors, size = (
+            self.input_frames(frames),
+            self.row_values("search_factor", state),
+            self.settings.search_size,
+        )
+        crops = self.crop_style.crop_frames(seen, state.boxes_xywh, factors, size, state.padding, self.device)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
         return SearchRegion(crops.pixels, crops.centres, crops.sides, sizes)
 
@@ -267,15 +276,14 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
             Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64) and confidences [B] (float32), on the CPU.
         """
         candidates, windowed = output.candidates, output.windowed_scores
-        choice = None if policy is None or output.policy_logits is None else policy(output.policy_logits)
         if windowed is None:
             boxes = candidates.boxes[:, 0].double()
-            if choice is not None:
+            if policy is not None and output.policy_logits is not None:
+                choice = policy(output.policy_logits)
                 drawn = boxes_from_corners(choice, candidates.maps["corners"])
                 boxes = torch.where(choice[:, :1] < 0, boxes, drawn)
             return boxes.cpu(), candidates.scores[:, 0].float().cpu()
-        best = windowed.argmax(dim=1)
-        index = best if choice is None else torch.where(choice < 0, best, choice)
+        index = output.choose(policy)
         score = (windowed if self.windowed_confidence else candidates.scores).gather(1, index[:, None])
         packed = torch.cat([candidates.boxes_at(index), score], dim=1).double().cpu()
         return packed[:, :4], packed[:, 4].float()

@@ -17,7 +17,7 @@ from lib.config import Online
 from lib.models.heads import FEATURE, Candidates
 from lib.models.layers import instance_l2_norm
 from lib.models.online import SteepestDescent, apply_filter
-from lib.track.online import SampleMemory
+from lib.track.sample_memory import SampleMemory
 from lib.track.state import State
 from lib.track.tracker import Prediction, SearchRegion, TrackerOutput
 
@@ -27,7 +27,7 @@ SearchAround = Callable[[Tensor], tuple[SearchRegion, TrackerOutput]]
 
 @dataclass
 class OnlineState(State):
-    """What B sequences have learned.
+    """Filters of B sequences, and what they learn from.
 
     Attributes:
         filters: [B, C, k, k] float32.

@@ -1,4 +1,4 @@
-"""Search for a lost target: tiles of the frame are rows of one batch, the template decides, some frames confirm it."""
+"""Search for a lost target in the whole frame: tiles are rows of one batch, and a find is confirmed by some frames."""
 
 from __future__ import annotations
 
@@ -122,15 +122,16 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         return replace(after, sure_xywh=sure_xywh, sure_memory=sure_memory), given
 
     def _search(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
-        """Lost targets: the track waits where it is, in the size that was right last; without a rival, find one."""
+        """Hold lost tracks at their place, in the last sure size, and find a rival where there is none."""
         middles = state.boxes_xywh[:, :2] + (state.boxes_xywh[:, 2:] - state.sure_xywh[:, 2:]) / 2
         waiting = self.tracker.move_to(state.confident.tracker, torch.cat([middles, state.sure_xywh[:, 2:]], dim=1))
         state = replace(state, confident=replace(state.confident, tracker=waiting))
         return update_rows(state, state.trial == 0, lambda part, rows: self._propose(part, [frames[i] for i in rows]))
 
     def _propose(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
-        """The most promising place in this frame's tiles as the rival."""
+        """Make the most promising place in this frame's tiles the rival."""
         inner, sure = state.confident.tracker, state.sure_xywh
+        # The best candidate of every tile.
         tiles = [
             tile_boxes(box, self.tracker.settings.search_factor, frame.size_hw, lost - self.patience, self.tiles)
             for box, frame, lost in zip(sure, frames, state.lost.tolist(), strict=True)
@@ -144,18 +145,19 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         boxes = region.to_image(found.boxes_at(best.indices).double().cpu())
         peaks = torch.where((boxes[:, 2:] > 1).all(dim=1), best.values.double().cpu(), 0.0)
         boxes = torch.where(peaks[:, None] > 0, boxes, torch.cat(tiles))
-        near = [part.topk(min(self.looks, len(part))).indices for part in peaks.split(counts)]
-        rows = [i for i, part in enumerate(near) for _ in part]
-        places = torch.cat([part[index] for part, index in zip(boxes.split(counts), near, strict=True)])
+        # A step of the tracker around the best of these, which gives their expected overlaps.
+        best_tiles = [part.topk(min(self.looks, len(part))).indices for part in peaks.split(counts)]
+        rows = [i for i, part in enumerate(best_tiles) for _ in part]
+        places = torch.cat([part[index] for part, index in zip(boxes.split(counts), best_tiles, strict=True)])
         placed = self.tracker.move_to(inner.select(rows), places)
         looked = ConfidenceState(placed, state.sure_memory[rows], state.confident.colours[rows])
         _, _, features = measured_step(self.tracker, looked, [frames[i] for i in rows])
-        expected = self.calibration(features).split([len(part) for part in near])
-        first = [sum(map(len, near[:i])) + int(part.argmax()) for i, part in enumerate(expected)]
-        return replace(state, rival=looked.select(first))
+        expected = self.calibration(features).split([len(part) for part in best_tiles])
+        chosen = [sum(map(len, best_tiles[:i])) + int(part.argmax()) for i, part in enumerate(expected)]
+        return replace(state, rival=looked.select(chosen))
 
     def _compare(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
-        """A frame of the trial; a rival that has passed changes places with the track."""
+        """Follow the rival for a frame; one that has passed its trial changes places with the track."""
         rival, prediction, features = measured_step(self.tracker, state.rival, frames)
         scores, peaks = self.calibration(features), features[:, 0].sigmoid()
         sums = torch.stack([scores.double(), peaks], dim=1)

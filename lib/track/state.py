@@ -190,8 +190,8 @@ class _Store:
         return after
 
 
-def row_keys(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
-    """Numbers that identify the rows' sequences, by their first frame and box; see `row_noise`.
+def sequence_keys(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
+    """Numbers that identify sequences, by their first frame and box; see `row_noise`.
 
     Args:
         frames: B first frames.
@@ -205,6 +205,9 @@ def row_keys(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
     return torch.tensor(checks, dtype=torch.int64)
 
 
+Noise = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
+"""(`sequence_keys` [B], steps [B], shape of a row) -> random numbers [B, *shape], such as `row_noise` with a seed."""
+
 WORTH_A_THREAD = 1 << 14
 """Numbers of a row from which on rows are drawn by threads; they take a quarter of a millisecond."""
 
@@ -212,12 +215,12 @@ WORTH_A_THREAD = 1 << 14
 def row_noise(seed: int, keys: Tensor, steps: Tensor, shape: Sequence[int], normal: bool = False) -> Tensor:
     """Random numbers that depend on nothing but seed, sequence and frame, whatever else is in the batch.
 
-    A tracker that draws keeps `row_keys` and a count of frames in its state, and calls a function of (keys, steps,
-    shape) that can be set from outside: `functools.partial(row_noise, seed)` unless something else is wanted.
+    A tracker that draws keeps `sequence_keys` and a count of frames in its state, and calls a `Noise` that can be set
+    from outside: `functools.partial(row_noise, seed)` unless something else is wanted.
 
     Args:
         seed: Of the tracker, not negative.
-        keys: [B] int64, see `row_keys`.
+        keys: [B] int64, see `sequence_keys`.
         steps: [B] int64, frames since the start of each row.
         shape: Of one row.
         normal: Of mean 0 and deviation 1; without it uniform in 0..1.

@@ -51,7 +51,7 @@ class Tracker(ABC, Generic[S]):
     Callers run it under `torch.no_grad`; a tracker may open `torch.enable_grad` inside a step.
 
     Attributes:
-        reads_aux: It takes the second picture of RGB+X frames; a tracker that does not leaves it aside.
+        reads_aux: It reads the second picture of RGB-X frames; other trackers ignore it.
         needs_aux: It raises ValueError for frames without a second picture.
         gives_regions: Kinds of regions that it can compute besides boxes: "polygon", "mask".
         regions: Kinds that are requested of it, for all rows of every batch; see `request_regions`.
@@ -120,7 +120,7 @@ class Tracker(ABC, Generic[S]):
 
 
 class WrappedTracker(Tracker[S], Generic[S]):
-    """A tracker around another one, whose faces it has: a subclass says in which ones the two differ.
+    """A tracker around another one, whose class attributes (`reads_aux`, ...) it takes over.
 
     Attributes:
         tracker: The inner one.
@@ -128,8 +128,8 @@ class WrappedTracker(Tracker[S], Generic[S]):
 
     def __init__(self, tracker: Tracker[Any]) -> None:
         self.tracker = tracker
-        for face in Tracker.__annotations__:
-            setattr(self, face, getattr(tracker, face))
+        for name in Tracker.__annotations__:
+            setattr(self, name, getattr(tracker, name))
 
     def with_settings(self, state: S, settings: Mapping[str, float]) -> S:
         """See `Tracker`; for wrappers whose state is the inner one's."""
@@ -233,6 +233,22 @@ class TrackerOutput:
     windowed_scores: Tensor | None = None
     policy_logits: Tensor | None = None
     memory: Tensor | None = None
+
+    def choose(self, policy: Policy | None = None) -> Tensor:
+        """The chosen candidate of each search region, of heads with windowed scores.
+
+        Args:
+            policy: Chooses by the policy logits; None: the highest windowed score.
+
+        Returns:
+            [M] int64.
+        """
+        assert self.windowed_scores is not None
+        best = self.windowed_scores.argmax(dim=1)
+        if policy is None or self.policy_logits is None:
+            return best
+        choice = policy(self.policy_logits)
+        return torch.where(choice < 0, best, choice)
 
 
 class StagedTracker(Tracker[S], Generic[S, T, R]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from lib.data import Frame
 from lib.methods.gdstrack.network import GDSTrack
 from lib.track import (
     CropSettings,
+    Noise,
     OneStreamState,
     OneStreamTracker,
     Policy,
@@ -22,12 +23,9 @@ from lib.track import (
     TemplateRegion,
     TrackerOutput,
     checked_boxes,
-    row_keys,
     row_noise,
+    sequence_keys,
 )
-
-Noise = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
-"""Keys [B] and steps [B] of rows, shape of one row -> normal random numbers [B, *shape]; see `row_noise`."""
 
 
 @dataclass(kw_only=True)
@@ -40,7 +38,7 @@ class GDSTrackState(OneStreamState):
         positions: [B, 2] float64, x, y of the centres that the next boxes are counted from.
         start_sizes: [B, 2] float64, the way from corner to corner of the first box.
         crop_sizes: [B, 2] float64, sizes of the boxes that the last search regions were cut around.
-        keys: [B] int64, see `row_keys`.
+        keys: [B] int64, see `sequence_keys`.
         steps: [B] int64, frames since the first.
     """
 
@@ -64,7 +62,7 @@ class GDSTrackState(OneStreamState):
 
 @dataclass(kw_only=True)
 class GDSTrackTemplate(TemplateRegion):
-    """Templates of B targets. keys: [B] int64, see `row_keys`."""
+    """Templates of B targets. keys: [B] int64, see `sequence_keys`."""
 
     keys: Tensor
 
@@ -81,7 +79,7 @@ class GDSTrackTracker(OneStreamTracker):
     """Tracking without window, template update or threshold (GDSTrack, sec. 3.5).
 
     Attributes:
-        noise: What the diffusion starts from; may be set to give other numbers.
+        noise: Normal numbers that the diffusion starts from; may be set from outside.
     """
 
     network: GDSTrack
@@ -101,7 +99,7 @@ class GDSTrackTracker(OneStreamTracker):
         boxes = checked_boxes(frames, boxes_xywh)
         # The middle between the corners of a box, of which the second is its last pixel.
         region = super().crop_template(frames, boxes - boxes.new_tensor([0.5, 0.5, 0.0, 0.0]))
-        return GDSTrackTemplate(**vars(region), keys=row_keys(frames, boxes))
+        return GDSTrackTemplate(**vars(region), keys=sequence_keys(frames, boxes))
 
     def init_state(
         self, region: TemplateRegion, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor

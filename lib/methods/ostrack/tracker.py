@@ -85,7 +85,7 @@ class OSTrackTracker(OneStreamTracker):
         local = xywh_to_xyxy(region.to_crop(boxes_xywh)).to(self.device, torch.float32)
         logits = self.network.mask_head(features, local, self.mask_pixels(region.crops))
         side, masks = self.settings.search_size, []
-        factors = torch.as_tensor(self.setting("search_factor", state)).flatten().expand(len(local)).tolist()
+        factors = self.row_values("search_factor", state)
         boxes, sizes = state.boxes_xywh.tolist(), region.sizes_hw
         drawn = logits.float().sigmoid().cpu().numpy()
         for probability, box, size, factor in zip(drawn, boxes, sizes, factors, strict=True):

@@ -150,8 +150,7 @@ class SiamAttnTracker(SiamRPNTracker):
         back = whole / side
         places = torch.cat([corner + low * back, boxes_xywh[:, 2:] * per * back], dim=1)
         sizes = cast("list[tuple[int, int]]", region.sizes_hw.long().tolist())
-        value = self.setting("mask_threshold", state)
-        thresholds = value.flatten().tolist() if isinstance(value, Tensor) else [value] * len(sizes)
+        thresholds = self.row_values("mask_threshold", state)
         return [
             paste_mask(probability, place, size, published=True) > threshold
             for probability, place, size, threshold in zip(drawn, places.tolist(), sizes, thresholds, strict=True)

@@ -136,16 +136,12 @@ class SiamRPNTracker(OneStreamTracker):
             Boxes [B, 4] cx, cy, w, h in units of the crop's side (float64), confidences [B] (float32) and the shares
             [B, 1] of the new sizes (float64), on the CPU.
         """
-        candidates, windowed = output.candidates, output.windowed_scores
-        assert windowed is not None
-        best = windowed.argmax(dim=1)
-        choice = None if policy is None else policy(windowed)
-        index = best if choice is None else torch.where(choice < 0, best, choice)
+        candidates, index = output.candidates, output.choose(policy)
         box, score = candidates.boxes_at(index), candidates.scores.gather(1, index[:, None])
         penalty = candidates.maps["penalties"].gather(1, index[:, None])
         packed = torch.cat([self.refined(candidates, box), score, penalty], dim=1).double().cpu()
-        size_lr = self.setting("size_lr", state)
-        share = packed[:, 4:5] * packed[:, 5:] * (size_lr.cpu() if isinstance(size_lr, Tensor) else size_lr)
+        size_lr = torch.tensor(self.row_values("size_lr", state), dtype=torch.float64)[:, None]
+        share = packed[:, 4:5] * packed[:, 5:] * size_lr
         confidences = packed[:, 4] * packed[:, 5] if self.penalised_confidence else packed[:, 4]
         return packed[:, :4], confidences.float(), share
 

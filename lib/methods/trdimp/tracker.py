@@ -6,7 +6,7 @@ Score maps are read and boxes refined for all rows together; what rows learn is 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from lib.models.online import apply_filter
 from lib.models.temporal import LabelMemory
 from lib.track import (
     Flag,
+    Noise,
     Policy,
     Prediction,
     SampleMemory,
@@ -32,15 +33,12 @@ from lib.track import (
     TemplateRegion,
     TrackerOutput,
     checked_boxes,
-    row_keys,
     row_noise,
+    sequence_keys,
 )
 
 TEMPLATE_SIGMA = 0.1
 """Deviation of the template images' labels, in units of the map's side."""
-
-Noise = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
-"""(keys, steps, shape of a row) -> uniform random numbers [B, *shape]; see `lib.track.row_noise`."""
 
 
 @dataclass(kw_only=True)
@@ -48,7 +46,7 @@ class TrDiMPTemplate(TemplateRegion):
     """Crops of the first frames; `crops` is [B, K, 3, S, S], `boxes_xywh` [B, K, 4].
 
     Attributes:
-        keys: [B] int64, numbers of the sequences; see `row_keys`.
+        keys: [B] int64, numbers of the sequences; see `sequence_keys`.
         kept: [B, D, C] bool, the channels that each further copy of the first sample keeps.
         frozen: [B, K, C, h, w], see `TrDiMPRegion`.
     """
@@ -120,7 +118,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
     Attributes:
         settings: TEST.
         patches: Cuts the crops.
-        noise: Random numbers, a function of row and frame.
+        noise: Uniform numbers of channels to drop, shifts and boxes; may be set from outside.
         exploring: All iterates of the filter are kept, all rows share the random boxes of a frame, and a crop that was
             shrunk into the picture stays at its scale, as in published sequence-level training.
     """
@@ -172,7 +170,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
     # The first frame
 
     def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> TrDiMPTemplate:
-        boxes, keys = checked_boxes(frames, boxes_xywh), row_keys(frames, boxes_xywh)
+        boxes, keys = checked_boxes(frames, boxes_xywh), sequence_keys(frames, boxes_xywh)
         augment, size, width = self.settings.augment, self.settings.search_size, self.network.width
         numbers = self.noise(keys, torch.zeros_like(keys), (augment.draws + augment.dropout * width,)).float()
         uniform, channels = numbers[:, : augment.draws], numbers[:, augment.draws :]

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from lib.bench import Result, Runner, Summary, Team, WorkQueue
 from lib.data import Frame, Video
-from lib.track import Prediction, Slots, State, Tracker, row_keys, row_noise, update_rows
+from lib.track import Prediction, Slots, State, Tracker, row_noise, sequence_keys, update_rows
 
 
 @dataclass
@@ -124,7 +124,9 @@ class SampleTracker(Tracker[MovingState]):
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> MovingState:
         count = len(frames)
         samples = Slots.zeros(count, self.capacity, self.shape)
-        return MovingState(boxes_xywh, row_keys(frames, boxes_xywh), torch.zeros(count, dtype=torch.int64), samples)
+        return MovingState(
+            boxes_xywh, sequence_keys(frames, boxes_xywh), torch.zeros(count, dtype=torch.int64), samples
+        )
 
     def step(self, state: MovingState, frames: Sequence[Frame]) -> tuple[MovingState, Prediction]:
         self.rows.append(len(frames))
