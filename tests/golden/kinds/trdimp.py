@@ -230,14 +230,15 @@ def track(case: Case) -> None:
     frames, truth = video(case.config["video"])
     start = torch.tensor(truth[:1], dtype=torch.float64)
     given: list[Tensor] = []
-    encode = tracker.network.encode
+    transformer = tracker.network.classifier.transformer
+    encode = transformer.encode
 
     def watched(features: Tensor, labels: Tensor, growing: bool = False) -> Any:
         given.append(features)
         return encode(features, labels, growing)
 
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracker.network, "encode", watched)
+        patch.setattr(transformer, "encode", watched)
         region = tracker.crop_template(frames[:1], start)
         encoded = tracker.encode_template(region)
         state = tracker.init_state(region, encoded, start)
