@@ -40,8 +40,8 @@ if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
     # Servers and containers lack the desktop's libraries that opencv-python is linked with; the other build has no windows.
     if ! "$python" -c 'import cv2' 2> /dev/null; then
         echo "opencv-python finds no desktop on this machine; taking opencv-python-headless, the same without windows"
-        "$python" -m pip uninstall --quiet --yes opencv-python opencv-python-headless
-        "$python" -m pip install --quiet --disable-pip-version-check --no-deps \
+        "$python" -m pip uninstall --quiet --yes opencv-python
+        "$python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
             "opencv-python-headless==$(sed -n 's/^opencv-python==//p' scripts/pins.txt)" \
             || fail "pip could not install opencv-python-headless; its message is above"
     fi
