@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -24,7 +24,7 @@ from lib.bench.metrics import METRICS, MetricError, Scores, evaluate, unscorable
 from lib.bench.queue import Display, Summary, Team, WorkQueue, join_team
 from lib.bench.result_files import box_format
 from lib.bench.results import Identity, Result, ResultFolder, read_manifest, read_scorable, versions, write_manifest
-from lib.bench.runner import Runner, settle
+from lib.bench.runner import LoadRun, RowSettings, Runner, describe
 from lib.bench.spec import TrackerSpec
 from lib.cores import threads_per_process
 from lib.data import Degradation, Modality, Video
@@ -161,9 +161,9 @@ class Scored:
     @property
     def notes(self) -> list[str]:
         """Remarks that belong to the numbers."""
-        count, complete = len(self.filed.names), self.benchmark.complete
+        count, published = len(self.filed.names), self.benchmark.sequence_count
         these = "this is 1 sequence" if count == 1 else f"these are {count} sequences"
-        counted = f"{these}, {self.benchmark.title} has {complete}" if complete and count != complete else ""
+        counted = f"{these}, {self.benchmark.title} has {published}" if published and count != published else ""
         notes = [counted, self.benchmark.note, self.filed.note]
         return [note for note in notes if note]
 
@@ -276,7 +276,7 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     unscored: dict[str, str] = {}
     if team.is_main and job.has_scores:
         unscored = unscorable(
-            job.variant, [s.unsized_truth() for s in sequences], dataset=job.benchmark.tag, **job.metric_options
+            job.variant, [s.truth_only() for s in sequences], dataset=job.benchmark.tag, **job.metric_options
         )
         notes = [f"{name} cannot be scored by {job.variant!r}: {reason}" for name, reason in unscored.items()]
         no_target = [run.name for run, start in runs if not (run.boxes_xywh[start, 2:] > 0).all()]
@@ -292,7 +292,7 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     failures: dict[str, str] = team.share("failures", lambda: display.failures)
     lacking = [r.name for r, start in runs if r.name not in failures and not job.folder.finished(r, start)]
     failures.update(dict.fromkeys(lacking, f"no result in {job.folder.path}"))
-    scored = conclude(job, sequences, failures, unscored, seconds) if team.is_main else None
+    scored = finish_results(job, sequences, failures, unscored, seconds) if team.is_main else None
     fps = sum(lengths[n] for n in todo) / seconds if todo and seconds > 0 else 0.0
     tracked, kept = len(todo) - len(failures), len(runs) - len(todo)
     return Outcome(
@@ -317,19 +317,19 @@ def prepare_results(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: 
     before = (read_manifest(folder.path) or {}).get("identity", {}) if folder.path.is_dir() else {}
     if before and identity.difference(before):
         job.spec.build(0)  # a tracker that cannot be built must not displace results
-    aside = folder.set_stale_aside(identity)
+    aside = folder.move_stale_aside(identity)
     if aside is not None:
         changed = f"other {identity.difference(before)}" if before else "no manifest"
         say(f"results in {folder.path} were made by something else ({changed}): moved to {aside.name}/")
     if job.rerun:
-        folder.forget(name for s in sequences for name in s.run_names)
+        folder.mark_unfinished(name for s in sequences for name in s.run_names)
     runs = [(run, s.start) for s in sequences for run in s.runs]
     todo = [run for run, start in runs if not folder.finished(run, start)]
     changed_data = [run.name for run in todo if folder.boxes_file(run.name).is_file()]
     if changed_data:
         say(f"{len(changed_data)} results do not fit the data as they are now and run again: {listed(changed_data, 5)}")
     if todo:
-        folder.forget(run.name for run in todo)
+        folder.mark_unfinished(run.name for run in todo)
     kept = len(runs) - len(todo)
     if kept:
         say(f"{kept} of {len(runs)} {_unit(sequences)} are finished already (--rerun repeats them)")
@@ -337,7 +337,7 @@ def prepare_results(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: 
     return [run.name for run in sorted(todo, key=lambda run: -len(run))]
 
 
-def conclude(
+def finish_results(
     job: EvalJob,
     sequences: Sequence[BenchmarkVideo],
     failures: dict[str, str],
@@ -396,42 +396,58 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
                 main_score = scores.headline[scores.main]
         return Summary(main_score, result.note)
 
-    work_through(job, WorkQueue(team, todo, keep, display if team.is_main else None), load)
+    track_queue(job, WorkQueue(team, todo, keep, display if team.is_main else None), load)
 
 
-def work_through(
-    job: EvalJob,
-    queue: WorkQueue,
-    load: Callable[[str], tuple[Video, int]],
-    settings: Callable[[str], Mapping[str, float]] | None = None,
-) -> None:
+def track_queue(job: EvalJob, queue: WorkQueue, load: LoadRun, settings: RowSettings | None = None) -> None:
     """Track what this process gets from a queue, until all of its runs are settled.
+
+    An error that is not of one run is raised with `debug` or in a single process; else other processes go on without
+    this one.
 
     Args:
         job: The evaluation.
         queue: Of its runs.
         load, settings: See `Runner`.
     """
-    team = queue.team
+    works = queue.recover()
+    runner: Runner | None = None
+    while not queue.over():
+        if not works:
+            queue.wait()
+            continue
+        try:
+            runner = runner or _build_runner(job, queue, load, settings)
+            runner.run()
+        except Exception as error:
+            if queue.team.size == 1 or job.debug:
+                raise
+            works = queue.in_flight  # what has claimed a run may go on with another one
+            queue.give_back(describe(error), resume=works)
+        else:
+            if not queue.over():
+                queue.wait()
+    queue.poll()
+
+
+def _build_runner(job: EvalJob, queue: WorkQueue, load: LoadRun, settings: RowSettings | None) -> Runner:
+    """The tracker of this process, with its threads that decode. Arguments as of `track_queue`."""
+    team, benchmark = queue.team, job.benchmark
     if team.local_size > 1:
         cv2.setNumThreads(1)
+    tracker = job.spec.build(team.local_rank)
+    if tracker.needs_aux and benchmark.modality is Modality.RGB:
+        raise ValueError(
+            f"{benchmark.title} has RGB alone, and this tracker reads frames of two pictures (RGB and thermal, depth "
+            "or events)"
+        )
+    if box_format(job.folder.box_format).corners and "polygon" in tracker.gives_regions:
+        tracker.request_regions("polygon")
     decoders = max(2, min(16, threads_per_process(team.local_size)))
-
-    def make_runner() -> Runner:
-        tracker = job.spec.build(team.local_rank)
-        if tracker.needs_aux and job.benchmark.modality is Modality.RGB:
-            raise ValueError(
-                f"{job.benchmark.title} has RGB alone, and this tracker reads frames of two pictures (RGB and thermal, "
-                "depth or events)"
-            )
-        if box_format(job.folder.box_format).corners and "polygon" in tracker.gives_regions:
-            tracker.request_regions("polygon")
-        return Runner(
-            tracker, load, queue, job.batch, job.benchmark.protocol, decode_threads=decoders,
-            jpeg_decoder=job.spec.jpeg_decoder(team.local_rank), raise_errors=job.debug, settings=settings,
-        )  # fmt: skip
-
-    settle(queue, make_runner, job.debug)
+    return Runner(
+        tracker, load, queue, job.batch, benchmark.protocol, decode_threads=decoders,
+        jpeg_decoder=job.spec.jpeg_decoder(team.local_rank), raise_errors=job.debug, settings=settings,
+    )  # fmt: skip
 
 
 def _score(job: EvalJob, sequences: Sequence[BenchmarkVideo]) -> Scored | None:

@@ -272,7 +272,7 @@ class ResultFolder:
             return False
         return len(boxes) == len(video) and bool(np.allclose(boxes[start], video.boxes_xywh[start], rtol=0, atol=1e-3))
 
-    def set_stale_aside(self, identity: Identity) -> Path | None:
+    def move_stale_aside(self, identity: Identity) -> Path | None:
         """Move results of another identity into `stale-<hash>/`.
 
         Args:
@@ -302,7 +302,7 @@ class ResultFolder:
         """
         write_text(self.path / SCORES, json.dumps(values, indent=1) + "\n")
 
-    def forget(self, names: Iterable[str]) -> None:
+    def mark_unfinished(self, names: Iterable[str]) -> None:
         """Make runs unfinished, so that they are tracked again; `scores.json` is removed with them.
 
         Args:

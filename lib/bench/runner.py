@@ -26,6 +26,10 @@ from lib.track import State, Tracker, TrackingError, check_box, check_prediction
 
 LOOKAHEAD = 4
 """Frames of each row that are decoded ahead."""
+LoadRun = Callable[[str], tuple[Video, int]]
+"""Name of a run -> its video, and position of the frame to start on; result rows before it repeat its box."""
+RowSettings = Callable[[str], Mapping[str, float]]
+"""Name of a run -> settings of its row, see `Tracker.with_settings`."""
 
 
 class OutOfMemoryError(RuntimeError):
@@ -216,26 +220,25 @@ class Runner:
 
     Attributes:
         tracker: Tracks all rows.
-        load: Name of a run -> its video and the position of the frame that tracking starts on (result rows before it
-            repeat its box).
+        load: Reads a run.
         work: Queue of runs.
         batch: Number of rows, at most.
         protocol: Decides how runs proceed.
         decode_threads: Number of threads that decode.
         jpeg_decoder: Decodes JPEG files in place of the usual one.
         raise_errors: Raise the first failure of a run, for debugging.
-        settings: Name of a run -> settings of its row, see `Tracker.with_settings`; None: those of the tracker.
+        settings: Of each row; None: those of the tracker.
     """
 
     tracker: Tracker
-    load: Callable[[str], tuple[Video, int]]
+    load: LoadRun
     work: WorkQueue
     batch: int = 1
     protocol: RunProtocol = OnePass()
     decode_threads: int = 2
     jpeg_decoder: JpegDecoder | None = None
     raise_errors: bool = False
-    settings: Callable[[str], Mapping[str, float]] | None = None
+    settings: RowSettings | None = None
 
     @torch.no_grad()
     def run(self) -> None:
@@ -375,34 +378,6 @@ class Runner:
         if self.raise_errors:
             raise error
         self.work.failed(row.video.name, f"frame {row.at}: {describe(error)}")
-
-
-def settle(queue: WorkQueue, make_runner: Callable[[], Runner], raise_errors: bool) -> None:
-    """Track what this process gets from a queue, until all of its runs are settled.
-
-    Args:
-        queue: The queue.
-        make_runner: Builds what tracks them, once there is work.
-        raise_errors: Raise an error that is not of one run; else other processes go on without this one.
-    """
-    works = queue.recover()
-    runner: Runner | None = None
-    while not queue.over():
-        if not works:
-            queue.wait()
-            continue
-        try:
-            runner = runner or make_runner()
-            runner.run()
-        except Exception as error:
-            if queue.team.size == 1 or raise_errors:
-                raise
-            works = queue.in_flight  # what has claimed a run may go on with another one
-            queue.give_back(describe(error), resume=works)
-        else:
-            if not queue.over():
-                queue.wait()
-    queue.poll()
 
 
 def _joined(states: list[State]) -> State:

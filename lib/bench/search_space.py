@@ -142,7 +142,7 @@ def overrides_of(setting: Setting, benchmark: Benchmark) -> tuple[str, ...]:
     return tuple(f"TEST.{by_name}{key.upper()}={value!r}" for key, value in setting.items())
 
 
-def snippet(setting: Setting, benchmark: Benchmark, remark: str) -> str:
+def yaml_snippet(setting: Setting, benchmark: Benchmark, remark: str) -> str:
     """YAML to be pasted into a configuration.
 
     Args:

@@ -23,11 +23,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from lib.bench.evaluate import EvalJob, Outcome, Scored, conclude, prepare_results, run_evaluation, work_through
+from lib.bench.evaluate import EvalJob, Outcome, Scored, finish_results, prepare_results, run_evaluation, track_queue
 from lib.bench.metrics import MetricError
 from lib.bench.queue import Display, Summary, Team, WorkQueue, join_team
 from lib.bench.results import Result
-from lib.bench.search_space import Setting, Span, check_keys, overrides_of, settings_to_try, snippet
+from lib.bench.search_space import Setting, Span, check_keys, overrides_of, settings_to_try, yaml_snippet
 from lib.data import Frame, Video
 from lib.files import write_text
 from lib.paths import results_folder
@@ -138,14 +138,17 @@ def search(
     # Run by run, the longest first, so that rows with the same frames are side by side.
     order = sorted(lengths, key=lambda run: -lengths[run])
     names = [f"{i}:{run}" for run in order for i in range(len(trials)) if run in todo[i]]
-    title, frames = f"{job.benchmark.title}, {len(trials)} settings", sum(lengths[run_of(name)[1]] for name in names)
+    title, frames = (
+        f"{job.benchmark.title}, {len(trials)} settings",
+        sum(lengths[trial_and_run(name)[1]] for name in names),
+    )
     if len(names) < len(lengths) * len(trials) and team.is_main:
         kept = len(lengths) * len(trials) - len(names)
         console.print(f"{kept} of {len(lengths) * len(trials)} runs are finished already", highlight=False)
     with Display(console if team.is_main else quiet, title, len(names), frames, unit="runs") as display:
         owners = {run: s.name for s in sequences for run in s.run_names}
-        for part in groups(trials, row_keys):
-            own = [name for name in names if run_of(name)[0] in part]
+        for part in by_tracker(trials, row_keys):
+            own = [name for name in names if trial_and_run(name)[0] in part]
             if own:
                 track_rows(trials, part, own, owners, row_keys, join_team(f"{root} {part[0]}"), display)
     failures: dict[str, str] = team.share("failures", lambda: display.failures)
@@ -154,14 +157,14 @@ def search(
     done = []
     for i, trial in enumerate(trials):
         failed = {run: failures[f"{i}:{run}"] for run in lengths if f"{i}:{run}" in failures}
-        scored = conclude(trial.job, sequences, failed, {}, display.seconds)
+        scored = finish_results(trial.job, sequences, failed, {}, display.seconds)
         done.append(replace(trial, scored=None if failed else scored, failures=failed))
     write_trials(done, root)
     return done
 
 
-def run_of(name: str) -> tuple[int, str]:
-    """Number of the trial, and name of the run, of a row of a search."""
+def trial_and_run(name: str) -> tuple[int, str]:
+    """Number of the trial, and name of the run, of a row's name `<trial>:<run>`."""
     number, _, run = name.partition(":")
     return int(number), run
 
@@ -180,7 +183,7 @@ def track_rows(
     Args:
         trials: All trials.
         part: Numbers of those that share the tracker.
-        names: Their rows, see `run_of`, in the order in which they are to be tracked.
+        names: Their rows, see `trial_and_run`, in the order in which they are to be tracked.
         owners: Run -> name of its sequence.
         row_keys: Of the tracker.
         team: Processes that share the rows.
@@ -191,20 +194,20 @@ def track_rows(
     values = {i: row_values(trials[i].job, row_keys) for i in part}
 
     def load(name: str) -> tuple[Video, int]:
-        run_name = run_of(name)[1]
+        run_name = trial_and_run(name)[1]
         sequence = reader.sequence(owners[run_name])
         return frames.video(sequence.runs[sequence.run_names.index(run_name)], name), sequence.start
 
     def keep(result: Result) -> Summary:
-        number, run_name = run_of(result.name)
+        number, run_name = trial_and_run(result.name)
         trials[number].job.folder.write(replace(result, name=run_name))
         return Summary(note=result.note)
 
     queue = WorkQueue(team, names, keep, display if team.is_main else None)
-    work_through(job, queue, load, lambda name: values[run_of(name)[0]])
+    track_queue(job, queue, load, lambda name: values[trial_and_run(name)[0]])
 
 
-def groups(trials: Sequence[Trial], row_keys: Sequence[str]) -> list[list[int]]:
+def by_tracker(trials: Sequence[Trial], row_keys: Sequence[str]) -> list[list[int]]:
     """Numbers of the trials that one tracker can do as rows of a batch.
 
     Args:
@@ -338,7 +341,7 @@ def tune(tuning: Tuning, console: Console) -> int:
     if number:
         first, best = trials[0].score, trials[number].score
         remark = f"{best:.2f} on {job.benchmark.title} (untuned {first:.2f}): the best of {len(trials)} settings"
-        text = snippet(settings[number], test_job.benchmark, f"{remark}, seed {tuning.seed}")
+        text = yaml_snippet(settings[number], test_job.benchmark, f"{remark}, seed {tuning.seed}")
         write_text(root / "best.yaml", text)
         say(f"{root / 'best.yaml'}:\n{text}")
         missing = " --skip_missing" if tuning.halves else ""

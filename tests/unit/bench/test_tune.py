@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lib.bench import EvalJob, Span, TrackerSpec, Tuning, read_results, run_evaluation, settings_to_try, tune
 from lib.bench.benchmarks import get_benchmark
-from lib.bench.tune import SharedFrames, overrides_of, search, snippet, with_setting
+from lib.bench.tune import SharedFrames, overrides_of, search, yaml_snippet, with_setting
 from lib.methods import load_experiment
 from tests.support.commands import import_command
 from tests.unit.bench.test_commands import command
@@ -81,7 +81,7 @@ def test_other_keys_have_a_tracker_each_and_pasted_results_are_the_same_tracker(
     assert np.abs(boxes(trials[0].job) - boxes(trials[1].job)).max() > 0.1
     path = tmp_path / "pasted.yaml"
     base = Path(__file__).parents[3] / "experiments/siamrpnpp/synthetic_small.yaml"
-    path.write_text(f"BASE: {base}\n{snippet(setting, job.benchmark, 'found')}")
+    path.write_text(f"BASE: {base}\n{yaml_snippet(setting, job.benchmark, 'found')}")
     assert load_experiment("siamrpnpp", str(path), TINY).hash == tuned.spec.experiment.hash
     assert yaml.safe_load(path.read_text())["TEST"]["BY_BENCHMARK"]["SYNTHETIC"]["WINDOW_INFLUENCE"] == 0.3
     assert overrides_of(setting, get_benchmark(f"FOLDER:{tmp_path / 'data'}"))[1] == "TEST.WINDOW_INFLUENCE=0.3"
