@@ -40,10 +40,10 @@ def read_labelme(folder: Path) -> Targets:
     for file in files:
         with expect_form(str(file), "a labelme file"):
             content = json.loads(_text(file))
-            picture = _last(content["imagePath"])
+            picture = _file_name(content["imagePath"])
             shapes = [_labelme_shape(shape) for shape in content["shapes"]]
         for target, box in shapes:
-            _add(targets, target, picture, box, str(file))
+            _add_box(targets, target, picture, box, str(file))
     return targets
 
 
@@ -55,7 +55,7 @@ def _labelme_shape(shape: dict[str, Any]) -> tuple[str, Box]:
         (x, y), edge = points
         radius = math.dist((x, y), edge)
         points = [(x - radius, y - radius), (x + radius, y + radius)]
-    return f"{shape['label']}" if group is None else f"{shape['label']}_{group}", _around(points)
+    return f"{shape['label']}" if group is None else f"{shape['label']}_{group}", _bounding_box(points)
 
 
 def read_cvat(file: Path) -> Targets:
@@ -75,16 +75,28 @@ def read_cvat(file: Path) -> Targets:
         for track in root.iter("track"):
             shapes = [s for s in track if "frame" in s.attrib]
             given = {int(s.get("frame", "")): None if s.get("outside") == "1" else _cvat_box(s) for s in shapes}
-            targets[f"{track.get('label')}_{track.get('id')}"] = dict(_between(given, str(file)))
+            targets[f"{track.get('label')}_{track.get('id')}"] = {**_interpolated(given, str(file))}
         for image in root.iter("image"):
-            picture = _last(image.get("name"))
+            picture = _file_name(image.get("name"))
             for shape in image:
                 if "label" in shape.attrib and shape.tag in ("box", "polygon"):
-                    _add(targets, str(shape.get("label")), picture, _cvat_box(shape), f"{file}, {picture}")
+                    _add_box(targets, str(shape.get("label")), picture, _cvat_box(shape), f"{file}, {picture}")
     if not targets:
         hint = "; Pascal VOC's files are not read, those of YOLO or COCO are" if root.tag == "annotation" else ""
         raise AnnotationError(f"{file}: no track, and no picture with a box or polygon{hint}")
     return targets
+
+
+def _cvat_box(shape: ElementTree.Element) -> Box:
+    """The upright box round a box, which may be rotated, or a polygon."""
+    if shape.tag != "box":
+        return _bounding_box([tuple(map(float, point.split(","))) for point in shape.attrib["points"].split(";")])
+    left, top, right, bottom = (float(shape.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+    angle = math.radians(float(shape.get("rotation", "0")))
+    x, y, w, h = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+    wide = abs(w * math.cos(angle)) + abs(h * math.sin(angle))
+    high = abs(w * math.sin(angle)) + abs(h * math.cos(angle))
+    return x - wide / 2, y - high / 2, wide, high
 
 
 def write_cvat(file: Path, label: str, boxes: Mapping[int, Box | None]) -> None:
@@ -166,16 +178,13 @@ def read_via(file: Path) -> Targets:
                 shape, attributes = json.loads(row["region_shape_attributes"]), json.loads(row["region_attributes"])
                 regions += [(row["filename"], shape, attributes)] if shape else []
         for name, shape, attributes in regions:
-            picture = _last(name)
-            target = "_".join(_words(attributes.values())) or "target"
-            _add(targets, target, picture, _via_box(shape), f"{file}, {picture}")
+            picture = _file_name(name)
+            words: list[str] = []
+            for value in attributes.values():  # of a checkbox those that are set
+                words += [key for key, is_set in value.items() if is_set] if isinstance(value, dict) else [str(value)]
+            target = "_".join(filter(None, words)) or "target"
+            _add_box(targets, target, picture, _via_box(shape), f"{file}, {picture}")
     return targets
-
-
-def _words(values: Iterable[Any]) -> list[str]:
-    """Values of attributes as text; of a checkbox those that are set."""
-    chosen = [[key for key, is_set in v.items() if is_set] if isinstance(v, dict) else [str(v)] for v in values]
-    return [word for words in chosen for word in words if word]
 
 
 def _via_box(shape: dict[str, Any]) -> Box:
@@ -183,7 +192,7 @@ def _via_box(shape: dict[str, Any]) -> Box:
     if shape["name"] == "rect":
         return float(shape["x"]), float(shape["y"]), float(shape["width"]), float(shape["height"])
     if "all_points_x" in shape:
-        return _around(zip(map(float, shape["all_points_x"]), map(float, shape["all_points_y"]), strict=True))
+        return _bounding_box(zip(map(float, shape["all_points_x"]), map(float, shape["all_points_y"]), strict=True))
     x, y = float(shape["cx"]), float(shape["cy"])
     rx, ry = (float(shape["r"]),) * 2 if "r" in shape else (float(shape["rx"]), float(shape["ry"]))
     return x - rx, y - ry, 2 * rx, 2 * ry
@@ -217,7 +226,7 @@ def read_label_studio(file: Path, size_hw: tuple[int, int]) -> Targets:
                 given[frame] = _label_studio_box(key, size_hw)
                 if not key.get("enabled", True):
                     given[frame + 1] = None  # until the next keyframe
-            targets[f"{'_'.join(labels) or 'target'}_{number}"] = dict(_between(given, str(file)))
+            targets[f"{'_'.join(labels) or 'target'}_{number}"] = {**_interpolated(given, str(file))}
     if not targets:
         raise AnnotationError(f"{file}: no boxes of a video; Label Studio saves those of pictures as COCO or YOLO")
     return targets
@@ -239,10 +248,12 @@ def _label_studio_box(key: dict[str, Any], size_hw: tuple[int, int]) -> Box:
     y, h = (float(key[name]) / 100 * height for name in ("y", "height"))
     angle = math.radians(float(key.get("rotation", 0)))
     across, down = (w * math.cos(angle), w * math.sin(angle)), (-h * math.sin(angle), h * math.cos(angle))
-    return _around((x + i * across[0] + j * down[0], y + i * across[1] + j * down[1]) for i in (0, 1) for j in (0, 1))
+    return _bounding_box(
+        (x + i * across[0] + j * down[0], y + i * across[1] + j * down[1]) for i in (0, 1) for j in (0, 1)
+    )
 
 
-def _last(name: Any) -> str:
+def _file_name(name: Any) -> str:
     """The last part of a picture's path."""
     return str(name).replace("\\", "/").rpartition("/")[2]
 
@@ -259,13 +270,13 @@ def read_coco(file: Path) -> Targets:
     targets: Targets = {}
     with expect_form(str(file), "a COCO annotation file"):
         content = json.loads(_text(file))
-        pictures = {p["id"]: _last(p["file_name"]) for p in content["images"]}
+        pictures = {p["id"]: _file_name(p["file_name"]) for p in content["images"]}
         names = {kind["id"]: str(kind["name"]) for kind in content["categories"]}
         for entry in content["annotations"]:
             name, picture = names[entry["category_id"]], pictures[entry["image_id"]]
             track = entry.get("track_id", entry.get("attributes", {}).get("track_id"))
             x, y, w, h = map(float, entry["bbox"])
-            _add(targets, name if track is None else f"{name}_{track}", picture, (x, y, w, h), f"{file}, {picture}")
+            _add_box(targets, name if track is None else f"{name}_{track}", picture, (x, y, w, h), f"{file}, {picture}")
     return targets
 
 
@@ -283,7 +294,7 @@ def read_mot(file: Path) -> Targets:
         if len(row) < 6 or row[0] % 1 or row[0] < 1 or row[1] % 1 or row[1] < 0:
             raise _unexpected(where, "frame (from 1), target (from 0), x, y, w, h, ...", row)
         x, y, w, h = row[2:6]
-        _add(targets, f"{row[1]:g}", int(row[0]) - 1, (x, y, w, h), where)
+        _add_box(targets, f"{row[1]:g}", int(row[0]) - 1, (x, y, w, h), where)
     return targets
 
 
@@ -310,7 +321,7 @@ def read_yolo(folder: Path, size_hw: tuple[int, int]) -> Targets:
             if len(row) != 5 or not all(0 <= value <= 1 for value in row[1:]):
                 raise _unexpected(where, "class, centre x, centre y, w, h with shares of the picture (0 to 1)", row)
             x, y, w, h = (np.array(row[1:]) * scale).tolist()
-            _add(targets, f"{row[0]:g}", file.stem, (x - w / 2, y - h / 2, w, h), where)
+            _add_box(targets, f"{row[0]:g}", file.stem, (x - w / 2, y - h / 2, w, h), where)
     return targets
 
 
@@ -328,42 +339,30 @@ def _unexpected(where: str, kind: str, row: Sequence[float]) -> AnnotationError:
     return AnnotationError(f"{where}: expected {kind}, found {', '.join(f'{v:g}' for v in row[:8])}")
 
 
-def _cvat_box(shape: ElementTree.Element) -> Box:
-    """The upright box round a box, which may be rotated, or a polygon."""
-    if shape.tag != "box":
-        return _around([tuple(map(float, point.split(","))) for point in shape.attrib["points"].split(";")])
-    left, top, right, bottom = (float(shape.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
-    angle = math.radians(float(shape.get("rotation", "0")))
-    x, y, w, h = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
-    wide = abs(w * math.cos(angle)) + abs(h * math.sin(angle))
-    high = abs(w * math.sin(angle)) + abs(h * math.cos(angle))
-    return x - wide / 2, y - high / 2, wide, high
-
-
-def _around(points: Iterable[tuple[float, ...]]) -> Box:
+def _bounding_box(points: Iterable[tuple[float, ...]]) -> Box:
     """The upright box round points."""
     xs, ys = zip(*points, strict=True)
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
-def _between(given: dict[int, Box | None], where: str) -> Iterable[tuple[int, Box | None]]:
+def _interpolated(given: dict[int, Box | None], where: str) -> dict[int, Box | None]:
     """All frames from the first shape to the last, boxes between two shapes interpolated."""
+    boxes: dict[int, Box | None] = {}
     places = sorted(given)
     for start, end in pairwise(places):
         if end - start > LONGEST_GAP:
             raise AnnotationError(f"{where}: two shapes are {end - start} frames apart; no video is that long")
         one, other = given[start], given[end]
         for frame in range(start, end):
-            share = (frame - start) / (end - start)
-            if one is None or other is None:
-                yield frame, one
-            else:
+            boxes[frame] = one
+            if one is not None and other is not None:
+                share = (frame - start) / (end - start)
                 x, y, w, h = (a + share * (b - a) for a, b in zip(one, other, strict=True))
-                yield frame, (x, y, w, h)
-    yield from ((frame, given[frame]) for frame in places[-1:])
+                boxes[frame] = x, y, w, h
+    return boxes | {frame: given[frame] for frame in places[-1:]}
 
 
-def _add(targets: Targets, target: str, frame: int | str, box: Box, where: str) -> None:
+def _add_box(targets: Targets, target: str, frame: int | str, box: Box, where: str) -> None:
     """Add a box; AnnotationError if the target has one in this frame."""
     boxes = targets.setdefault(target, {})
     if frame in boxes:
