@@ -237,10 +237,11 @@ class Comparison:
             The page.
         """
         heading = title or f"{self.runs[0].name} on {self.title}"
-        parts = heading, self.title, self.runs, self.videos, self.attributes, training_log, folder
         with naming(folder):
             export(self.runs, self.attributes, folder, self.title)
-            return build_report(*parts, about=about)
+            return build_report(
+                heading, self.title, self.runs, self.videos, self.attributes, training_log, folder, about
+            )
 
 
 def load_runs(
@@ -337,7 +338,10 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
     boxes = {name: boxes[name] for name in whole.names}
     manifest = read_manifest(source.folders[0]) or {}
     parameters, published = _experiment_facts(source.label, manifest, sequences[0].dataset)
-    fps = manifest.get("timing", {}).get("tracker_fps") or _fps(times)
+    known = [t[1:][np.isfinite(t[1:])] for t in times]  # without the first frame, the initialisation
+    seconds = float(sum(t.sum() for t in known))
+    measured = sum(map(len, known)) / seconds if seconds > 0 else None
+    fps = manifest.get("timing", {}).get("tracker_fps") or measured
     rating = reliability(*np.concatenate(rated, axis=1)) if rated else None
     return TrackerRun(source.label, boxes, whole, manifest, fps, parameters, published, biases, rating)
 
@@ -351,13 +355,6 @@ def _rated(result: SequenceResult, boxes_xywh: Boxes) -> Floats:
     shares = np.where(absent, 0.0, overlap(boxes_xywh, result.gt_xywh))
     rows = min(len(result.confidence), len(shares))
     return np.stack([result.confidence[:rows], shares[:rows]])[:, 1:]
-
-
-def _fps(times: Sequence[Floats]) -> float | None:
-    """Frames per second without the first frames; None without times."""
-    known = [t[1:][np.isfinite(t[1:])] for t in times]
-    seconds = float(sum(t.sum() for t in known))
-    return sum(map(len, known)) / seconds if seconds > 0 else None
 
 
 def _experiment_facts(

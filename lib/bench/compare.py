@@ -18,6 +18,7 @@ from lib.data import Boxes, iou_xywh
 from lib.files import visible_files
 
 OTHER_FILES = ("_time", "_score", "_all_boxes", "_all_scores")
+"""Ends of the names of files next to box files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,9 +78,9 @@ def shortfall(benchmark: Benchmark, count: int) -> str:
     Returns:
         A sentence if the published set has another number of sequences, else "".
     """
-    if benchmark.complete in (None, count):
+    if benchmark.sequence_count in (None, count):
         return ""
-    return f"the data set on this disk has {count} of {benchmark.complete} sequences; the server wants every one"
+    return f"the data set on this disk has {count} of {benchmark.sequence_count} sequences; the server wants every one"
 
 
 def _complete_results(

@@ -12,4 +12,4 @@ from lib.bench.benchmarks.benchmark import (
     get_benchmark,
     register_benchmark,
 )
-from lib.bench.benchmarks.table import box_like
+from lib.bench.benchmarks.table import axis_aligned_boxes

@@ -100,7 +100,7 @@ class BenchmarkVideo(Video):
         """
         every = slice(None, None, self.scored_every)
         annotated = len(self.boxes_xywh[every])
-        rows = [self._whole(r.boxes_xywh if r.corners is None else r.corners) for r in runs]
+        rows = [self._with_rows_before_start(r.boxes_xywh if r.corners is None else r.corners) for r in runs]
         first, *others = (r if len(r) <= annotated else r[every] for r in rows)
         size = None
         if self.sized:
@@ -122,12 +122,12 @@ class BenchmarkVideo(Video):
             marks=tuple(r.marks for r in runs if r.marks is not None),
         )
 
-    def unsized_truth(self) -> SequenceResult:
+    def truth_only(self) -> SequenceResult:
         """The ground truth as `scored` gives it, with boxes of no tracker; no picture is read."""
         frames = self.passes or (range(len(self)),)
         return replace(self, sized=False).scored([Result(self.name, np.zeros((len(p), 4))) for p in frames])
 
-    def _whole(self, boxes: Boxes) -> Boxes:
+    def _with_rows_before_start(self, boxes: Boxes) -> Boxes:
         """One row per frame, also for a result that begins with the frame that tracking started on.
 
         Published VisEvent runners leave out the rows before the first frame that is labelled present.
@@ -243,7 +243,7 @@ class Benchmark:
         return None if recipe is None else asdict(recipe)
 
     @property
-    def complete(self) -> int | None:
+    def sequence_count(self) -> int | None:
         """Sequences of the published set; scores of fewer or more say so. None if any number is right."""
         return self.spec.subset(self.part).count
 

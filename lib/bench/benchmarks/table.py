@@ -96,10 +96,10 @@ def supervised(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVid
         annotation: Its annotation, with polygons.
     """
     assert annotation.corners is not None, "only readers of VOT's sets have this experiment"
-    return replace(sequence, boxes_xywh=box_like(annotation.corners), run_name="{name}_001")
+    return replace(sequence, boxes_xywh=axis_aligned_boxes(annotation.corners), run_name="{name}_001")
 
 
-def box_like(corners: NDArray[np.float64]) -> Boxes:
+def axis_aligned_boxes(corners: NDArray[np.float64]) -> Boxes:
     """Upright boxes in place of polygons, as VOT's baselines and pysot's toolkit choose them.
 
     Args:

@@ -130,8 +130,8 @@ class Scores:
         measured: S curves, as `MetricSpec.measure` returns them.
         aggregator: `MetricSpec.aggregator` with its options, or None.
         unscored: further sequences, which the variant cannot score -> the reason.
-        uneven: "name (12 rows, 10 frames)" of results that were cut or filled up to the frames.
-        elsewhere: Names of results whose first row is further than `START_PIXELS` from the box that trackers are given.
+        wrong_length: "name (12 rows, 10 frames)" of results that were cut or filled up to the frames.
+        wrong_start: names of results whose first row is further than `START_PIXELS` from the given box.
         sequences: `measured` after the aggregator.
     """
 
@@ -141,8 +141,8 @@ class Scores:
     measured: tuple[SequenceCurves, ...]
     aggregator: Aggregator | None = None
     unscored: Mapping[str, str] = field(default_factory=dict)
-    uneven: tuple[str, ...] = ()
-    elsewhere: tuple[str, ...] = ()
+    wrong_length: tuple[str, ...] = ()
+    wrong_start: tuple[str, ...] = ()
     sequences: Sequence[SequenceCurves] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -198,11 +198,15 @@ class Scores:
     def note(self) -> str | None:
         """Remark that must accompany these scores, or None."""
         own = self.spec.note(self) if self.spec.note else None
-        uneven = f"results with other numbers of rows than frames: {', '.join(self.uneven)}" if self.uneven else None
+        wrong_length = (
+            f"results with other numbers of rows than frames: {', '.join(self.wrong_length)}"
+            if self.wrong_length
+            else None
+        )
         reason = "is the row of the first frame missing, or are boxes of another form?"
-        count = f"{len(self.elsewhere)} of {len(self.sequences)} results do not begin with the given box"
-        other = f"{count} ({listed(self.elsewhere, 5)}); {reason}" if self.elsewhere else None
-        return "; ".join(note for note in (own, uneven, other) if note) or None
+        count = f"{len(self.wrong_start)} of {len(self.sequences)} results do not begin with the given box"
+        other = f"{count} ({listed(self.wrong_start, 5)}); {reason}" if self.wrong_start else None
+        return "; ".join(note for note in (own, wrong_length, other) if note) or None
 
     def overall(self, curve: str) -> Floats:
         """[T] curve over all sequences, shares in 0..1."""
@@ -274,21 +278,21 @@ def evaluate(
     if not measured:
         reasons = listed([f"{name}: {reason}" for name, reason in unscored.items()], 5)
         raise MetricError(f"no sequence can be scored by {variant!r}: {reasons or 'there are none'}")
-    uneven, elsewhere = [], []
+    wrong_length, wrong_start = [], []
     for result in results:
         rows, frames = len(result.prediction_xywh), len(result.gt_xywh)
         if result.name not in measured or result.passes:
             continue
         if rows != frames:
-            uneven.append(f"{result.name} ({rows} rows, {frames} frames)")
+            wrong_length.append(f"{result.name} ({rows} rows, {frames} frames)")
         first = result.prediction_xywh[:1]
         first = corners_to_xywh(first) if first.shape[1] == 8 else first
         if (np.abs(first - result.gt_xywh[:1]) > START_PIXELS).any():
-            elsewhere.append(result.name)
+            wrong_start.append(result.name)
     spec, aggregator = METRICS[variant], None
     if spec.aggregator is not None:
         aggregator = partial(spec.aggregator, **{k: options[k] for k in _options(spec.aggregator) if k in options})
-    remarks = (tuple(uneven), tuple(elsewhere))
+    remarks = (tuple(wrong_length), tuple(wrong_start))
     return Scores(variant, spec, tuple(measured), tuple(measured.values()), aggregator, unscored, *remarks)
 
 
@@ -388,10 +392,10 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
         weights = {k: np.mean([s.weights[k] for s in repeated], axis=0) for k in one.weights}
         thresholds = {k: np.mean([s.thresholds[k] for s in repeated], axis=0) for k in one.thresholds}
         averaged.append(SequenceCurves(curves, values, one.frames, weights, thresholds))
-    uneven = tuple(dict.fromkeys(name for run in runs for name in run.uneven))
-    elsewhere = tuple(dict.fromkeys(name for run in runs for name in run.elsewhere))
+    wrong_length = tuple(dict.fromkeys(name for run in runs for name in run.wrong_length))
+    wrong_start = tuple(dict.fromkeys(name for run in runs for name in run.wrong_start))
     scores = replace(first, measured=tuple(averaged), aggregator=None, unscored=unscored)
-    return replace(scores, uneven=uneven, elsewhere=elsewhere)
+    return replace(scores, wrong_length=wrong_length, wrong_start=wrong_start)
 
 
 def _weighted_mean(rows: Floats, weights: Floats) -> Floats:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.bench.benchmarks import box_like
+from lib.bench.benchmarks import axis_aligned_boxes
 from lib.bench.results import versions
 from lib.bench.runner import describe
 from lib.bench.spec import TrackerSpec
@@ -149,7 +149,7 @@ class Channel:
         region = request.objects[0][0] if self._lists else request.region
         if isinstance(region, self._trax.Polygon):
             corners = np.array([list(region)]).round(4)
-            x, y, w, h = box_like(corners.reshape(1, -1))[0].tolist()
+            x, y, w, h = axis_aligned_boxes(corners.reshape(1, -1))[0].tolist()
             return x, y, w, h
         x, y, w, h = region.bounds()
         return round(x, 4), round(y, 4), round(w, 4), round(h, 4)
