@@ -1,4 +1,4 @@
-"""End of a command: exit code, errors in one sentence, and deaths of processes that torchrun has started."""
+"""End of a command: exit code, errors in one sentence, and restarts of processes that torchrun has started."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 
 from lib.files import sentence
 
-LIFE, DEATH = "TRACKING_WORKER_LIFE", "TRACKING_WORKER_DEATH"
-"""Environment of a child of `run_in_child`: number of its predecessors, and reason of the last one's death."""
+RESTARTS, EXIT_REASON = "TRACKING_WORKER_RESTARTS", "TRACKING_WORKER_EXIT_REASON"
+"""Environment of a child of `run_in_child`: number of children before it, and why the last of them ended."""
 
 
 def run_command(run: Callable[[], int | None], debug: bool = False, interrupted: str = "stopped") -> int:
@@ -57,7 +57,7 @@ def report_interrupt(message: str = "stopped") -> None:
 
 
 def expect_interrupts() -> None:
-    """Make Ctrl-C one word wherever it comes, also outside `run_command`; during an import it ends the process there.
+    """Report Ctrl-C in one line, also outside `run_command`; during an import it ends the process at once.
 
     Libraries catch a KeyboardInterrupt in the midst of their imports, and go on with half of a module.
     """
@@ -111,15 +111,15 @@ def run_in_child() -> int | None:
     Returns:
         The child's exit code; None in the child, and without torchrun, where the caller has to do the work.
     """
-    if LIFE in os.environ or "TORCHELASTIC_RUN_ID" not in os.environ:
+    if RESTARTS in os.environ or "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     # torchrun signals the whole process group; this process has to wait for its child's exit code.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: None)
-    life, death = 0, ""
+    restarts, reason = 0, ""
     while True:
-        environment = {**os.environ, LIFE: str(life), DEATH: death}
+        environment = {**os.environ, RESTARTS: str(restarts), EXIT_REASON: reason}
         code = subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment).wait()
         if code >= 0 or -code in (signal.SIGINT, signal.SIGTERM):
             return code if code >= 0 else 128 - code
-        life, death = life + 1, f"killed by {signal.Signals(-code).name}"
+        restarts, reason = restarts + 1, f"killed by {signal.Signals(-code).name}"

@@ -33,7 +33,7 @@ def submission_command(benchmark_name: str, description: str, argv: list[str] | 
     options = parser.parse_args(argv)
 
     def run() -> None:
-        from lib.bench import pack, shortfall
+        from lib.bench import pack_submission, shortfall
         from lib.bench.benchmarks import get_benchmark
         from lib.paths import load_paths, results_folder
 
@@ -41,7 +41,7 @@ def submission_command(benchmark_name: str, description: str, argv: list[str] | 
         benchmark = get_benchmark(benchmark_name)
         method = (paths.save_dir, options.tracker_name, options.cfg_name)
         folder, *more = (results_folder(*method, n) / benchmark.name for n in options.runids or [None])
-        print(pack(benchmark, folder, paths, exact=not options.integers, repetitions=more))
+        print(pack_submission(benchmark, folder, paths, exact=not options.integers, repetitions=more))
         if note := shortfall(benchmark, len(benchmark.names(paths))):
             print(f"note: {note}", file=sys.stderr)
 

@@ -77,10 +77,10 @@ def parse_box(text: str) -> list[float]:
 
 
 def run(options: argparse.Namespace) -> int:
-    from lib.bench import TrackerSpec, demo_spec, first_frame, follow, write_boxes
+    from lib.bench import TrackerSpec, demo_spec, first_frame, track_video, write_boxes
     from lib.data import Image, open_source
     from lib.track import TrackerSession, check_box
-    from lib.viz import VideoWriter, draw_box_with_mouse, require_display, show
+    from lib.viz import VideoWriter, draw_box_with_mouse, require_display, show_frame
 
     given = None if options.init == "mouse" else parse_box(options.init)
     keep_source(options.source, "--output", options.output, options.boxes)
@@ -113,9 +113,9 @@ def run(options: argparse.Namespace) -> int:
 
         def on_frame(index: int, drawn: Callable[[], Image]) -> bool:
             meter.update()
-            return show(drawn(), source.name) if options.show else True
+            return show_frame(drawn(), source.name) if options.show else True
 
-        out = follow(session, grabs, first, box, video, options.max_frames, on_frame, options.source)
+        out = track_video(session, grabs, first, box, video, options.max_frames, on_frame, options.source)
         write_boxes(boxes, out.boxes_xywh, "float_comma3")  # before the video's end, which may not be written
     print("\n".join(summary(out, source)))
     print(f"boxes:   {boxes}" + ("" if video is None else f"\nvideo:   {video.path}"))
@@ -128,7 +128,7 @@ def summary(out: DemoResult, source: FrameSource) -> list[str]:
     """Lines for the terminal: frames, speed, warnings.
 
     Args:
-        out: What `follow` returned.
+        out: What `track_video` returned.
         source: Frames that were tracked.
     """
     tracked = len(out.boxes_xywh) - 1 - len(out.broken)

@@ -77,8 +77,8 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
         EvalJob,
         Sweep,
         TrackerSpec,
-        by_kind,
-        measure,
+        curves_by_kind,
+        measure_robustness,
         robustness_table,
         start_processes,
         write_robustness,
@@ -115,10 +115,10 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     code = start_processes(__file__, argv, options.threads)
     if code is not None:
         return code
-    found = measure(jobs, sweeps, Console(quiet=os.environ.get("RANK", "0") != "0"))
+    found = measure_robustness(jobs, sweeps, Console(quiet=os.environ.get("RANK", "0") != "0"))
     if found is None:
         return 0
-    for kind in by_kind(found):
+    for kind in curves_by_kind(found):
         print(f"\n{robustness_table(found, kind).text()}")
     if options.report:
         print(f"\nreport: {write_robustness(found, options.report, options.title)}")

@@ -31,7 +31,7 @@ from lib.bench.commands import (
 )
 from lib.bench.compare import compare_runs
 from lib.bench.cost import Cost, counting
-from lib.bench.demo import SHIPPED, DemoResult, demo_spec, first_frame, follow, track_frames
+from lib.bench.demo import SHIPPED, DemoResult, demo_spec, first_frame, track_frames, track_video
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
 from lib.bench.foreign import ForeignSpec
 from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker, time_calls
@@ -46,10 +46,18 @@ from lib.bench.result_files import (
     write_column,
 )
 from lib.bench.results import Identity, Result, ResultFolder, find_results, package_version, read_manifest, read_results
-from lib.bench.robustness import Curve, Robustness, Sweep, by_kind, measure, robustness_table, write_robustness
+from lib.bench.robustness import (
+    Curve,
+    Robustness,
+    Sweep,
+    curves_by_kind,
+    measure_robustness,
+    robustness_table,
+    write_robustness,
+)
 from lib.bench.runner import PictureSize, Runner, Supervised
 from lib.bench.search_space import Span, settings_to_try
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution, export_tracker
-from lib.bench.submit import SubmissionError, pack, shortfall
+from lib.bench.submit import SubmissionError, pack_submission, shortfall
 from lib.bench.tune import Tuning, tune
 from lib.bench.ways import Way, WayTiming, measure_ways, quickest, single_steps, ways_here, ways_text

@@ -17,7 +17,7 @@ from lib.bench.benchmarks import BenchmarkVideo, get_benchmark
 from lib.bench.evaluate import EvalJob, Outcome, Scored, run_evaluation
 from lib.bench.metrics import METRICS, check_options
 from lib.bench.results import read_results
-from lib.bench.submit import pack, shortfall
+from lib.bench.submit import pack_submission, shortfall
 from lib.distributed import is_launched, network_notes
 from lib.launch import run_under_torchrun
 from lib.registry import suggest
@@ -169,7 +169,7 @@ def run_test(job: EvalJob, console: Console, videos: str | None = None) -> Outco
             for path in write_videos(done.values(), {"tracker": outcome.folder}, outcome.folder / "videos", chosen):
                 say(escape(f"video: {path}"))
         if job.benchmark.submission and not outcome.failures and not job.names:
-            packed = pack(job.benchmark, outcome.folder, job.paths, sequences=outcome.sequences)
+            packed = pack_submission(job.benchmark, outcome.folder, job.paths, sequences=outcome.sequences)
             say(escape(f"submission: {packed}"))
             if note := shortfall(job.benchmark, len(outcome.sequences)):
                 say(escape(f"note: {note}"))

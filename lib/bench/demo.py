@@ -177,7 +177,7 @@ def track_frames(
         yield tracked
 
 
-def follow(
+def track_video(
     session: TrackerSession,
     grabs: Iterator[Grab],
     first: Frame,

@@ -26,9 +26,9 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from torch.distributed import HashStore, PrefixStore, Store, rendezvous
 
 from lib.bench.results import Result
-from lib.command import DEATH, LIFE
+from lib.command import EXIT_REASON, RESTARTS
 
-PATIENCE = timedelta(days=7)
+STORE_TIMEOUT = timedelta(days=7)
 REPORT_SECONDS, POLL_SECONDS, LOG_SECONDS = 0.5, 0.1, 15.0
 DONE = "done"
 
@@ -55,8 +55,8 @@ class Team:
         size: Number of processes.
         local_rank: Number of this process on its machine.
         local_size: Number of processes on its machine.
-        life: Number of children of this rank that have died before this one.
-        death: Reason of the last death.
+        restarts: Number of children of this rank that have died before this one.
+        exit_reason: Why the last of them ended.
     """
 
     store: Store
@@ -64,8 +64,8 @@ class Team:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
-    life: int = 0
-    death: str = ""
+    restarts: int = 0
+    exit_reason: str = ""
 
     @property
     def is_main(self) -> bool:
@@ -84,7 +84,7 @@ class Team:
         """
         if self.is_main and not self.store.check([key]):
             self.store.set(key, json.dumps(make()))
-        self.store.wait([key], PATIENCE)
+        self.store.wait([key], STORE_TIMEOUT)
         return json.loads(self.store.get(key))
 
 
@@ -103,12 +103,12 @@ def join_team(purpose: str) -> Team:
     rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
     local = int(environment.get("LOCAL_RANK", rank)), int(environment.get("LOCAL_WORLD_SIZE", size))
     store = PrefixStore(f"evaluation/{purpose}", _launcher_store())
-    return Team(store, rank, size, *local, int(environment.get(LIFE, "0")), environment.get(DEATH, ""))
+    return Team(store, rank, size, *local, int(environment.get(RESTARTS, "0")), environment.get(EXIT_REASON, ""))
 
 
 @cache
 def _launcher_store() -> Store:
-    store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+    store, _, _ = next(rendezvous("env://", timeout=STORE_TIMEOUT))
     return store
 
 
@@ -118,7 +118,7 @@ class WorkQueue:
 
     Every run may be claimed twice: `run/<position>` and `retry/<position>` in the store hold the name of the claimant,
     then `done`. What a dead process had in flight is tried once more. As nobody knows which of its rows killed it, each
-    of them then runs alone in its process, so that an innocent one never pays for its neighbour.
+    of them then runs alone in its process, so that one bad sequence makes no other fail.
 
     Attributes:
         team: The processes that share the queue.
@@ -138,7 +138,7 @@ class WorkQueue:
     _next: int = 0
     _next_retry: int = 0
     _first_open: int = 0
-    _lives: int = 0
+    _give_backs: int = 0
     _events_read: int = 0
     _frames: int = 0
     _frames_read: int = 0
@@ -168,11 +168,11 @@ class WorkQueue:
     def _claim(self, attempt: str, position: int) -> bool:
         """Claim run number `position` for its first ("run") or second ("retry") attempt; True if no other has it."""
         key = f"{attempt}/{position}"
-        mine = f"{self.team.rank}.{self.team.life}.{self._lives}"
+        mine = f"{self.team.rank}.{self.team.restarts}.{self._give_backs}"
         if self.team.store.compare_set(key, "", mine).decode() != mine:
             return False
         if not self._started:
-            self.team.store.set(f"life/{self.team.rank}.{self.team.life}", "started")
+            self.team.store.set(f"child/{self.team.rank}.{self.team.restarts}", "started")
             self._started = True
         self._claims[self.names[position]] = key
         return True
@@ -233,17 +233,17 @@ class WorkQueue:
         Returns:
             False if that child died before it had claimed anything, so that this one would die as well.
         """
-        store, rank, life = self.team.store, self.team.rank, self.team.life
-        before = f"{rank}.{life - 1}"
-        store.set(f"life/{rank}.{life}", "joined")
-        if not store.check([f"life/{before}"]):
+        store, rank, restarts = self.team.store, self.team.rank, self.team.restarts
+        before = f"{rank}.{restarts - 1}"
+        store.set(f"child/{rank}.{restarts}", "joined")
+        if not store.check([f"child/{before}"]):
             return True
         keys = [(name, f"{attempt}/{i}") for i, name in enumerate(self.names) for attempt in ("run", "retry")]
         for name, key in keys:
             if store.check([key]) and store.get(key).decode().startswith(f"{before}."):
                 self._claims[name] = key
-        started = store.get(f"life/{before}") == b"started"
-        self.give_back(self.team.death, resume=started)
+        started = store.get(f"child/{before}") == b"started"
+        self.give_back(self.team.exit_reason, resume=started)
         return started
 
     def give_back(self, reason: str, resume: bool = True) -> None:
@@ -266,7 +266,7 @@ class WorkQueue:
         for name in twice:
             self.failed(name, f"its worker ended twice ({reason})")
         self._retrying = False
-        self._lives += 1
+        self._give_backs += 1
         if not resume:
             store.set("last_reason", reason)
             store.add("left", 1)

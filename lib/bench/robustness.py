@@ -16,7 +16,7 @@ from lib.bench.metrics import MetricError, Scores
 from lib.bench.report import TEMPLATES, write_tables
 from lib.data import Corruption, Degradation, Modality
 from lib.files import write_text
-from lib.viz import Cell, Column, Line, Table, inline_svg, level_plot, render_page, save
+from lib.viz import Cell, Column, Line, Table, inline_svg, level_plot, render_page, save_figure
 
 KEPT = "In brackets: the mean over the range of levels, in percent of the score on clean frames. "
 NOTES = {
@@ -142,7 +142,7 @@ class Robustness:
     failures: int = 0
 
 
-def measure(jobs: Mapping[str, EvalJob], sweeps: Sequence[Sweep], console: Console) -> Robustness | None:
+def measure_robustness(jobs: Mapping[str, EvalJob], sweeps: Sequence[Sweep], console: Console) -> Robustness | None:
     """Evaluate every tracker along every sweep; what is finished is not run again.
 
     Args:
@@ -187,7 +187,7 @@ def measure(jobs: Mapping[str, EvalJob], sweeps: Sequence[Sweep], console: Conso
     return Robustness(*where, count, first.variant, filed.main, filed.labels, tuple(curves), failures)
 
 
-def by_kind(found: Robustness) -> dict[str, list[Curve]]:
+def curves_by_kind(found: Robustness) -> dict[str, list[Curve]]:
     """Kind of degradation -> its curves, which share a plot."""
     kinds: dict[str, list[Curve]] = {}
     for curve in found.curves:
@@ -197,7 +197,7 @@ def by_kind(found: Robustness) -> dict[str, list[Curve]]:
 
 def robustness_table(found: Robustness, kind: str) -> Table:
     """One row per curve: the main score at every level, and the share of the clean score that is kept."""
-    curves = by_kind(found)[kind]
+    curves = curves_by_kind(found)[kind]
     levels = sorted({level for c in curves for level in c.sweep.levels})
     note = "mean over the range of levels, in percent of the score on clean frames"
     columns = [Column("Frames"), *(Column(f"{level:g}", 2) for level in levels), Column("Kept", 1, note=note)]
@@ -218,7 +218,7 @@ def write_robustness(found: Robustness, folder: Path, title: str = "") -> Path:
     """Write `robustness.html`, tables as CSV, LaTeX and JSON, plots as PNG and PDF; returns the page's path."""
     trackers = list(dict.fromkeys(c.tracker for c in found.curves))
     kinds, tables = [], {}
-    for kind, curves in by_kind(found).items():
+    for kind, curves in curves_by_kind(found).items():
         heading = "Missing images" if kind == "drop" else kind.capitalize()
         # In the legend, before each name: the share of the clean score that is kept over the range.
         lines = [
@@ -227,7 +227,7 @@ def write_robustness(found: Robustness, folder: Path, title: str = "") -> Path:
         ]
         label = f"{found.labels[found.key]} [%]"
         figure = level_plot(lines, curves[0].sweep.axis, label, f"{heading} - {found.benchmark}")
-        save(figure, folder / f"robustness_{kind}")
+        save_figure(figure, folder / f"robustness_{kind}")
         tables[f"robustness_{kind}"] = table = robustness_table(found, kind)
         svg = inline_svg(figure, f"{kind} robustness")
         kinds.append({"title": heading, "note": KEPT + NOTES.get(kind, NOTE), "figure": svg, "table": table})

@@ -21,7 +21,7 @@ class SubmissionError(ValueError):
     """Results that make no complete submission; the message lists what is missing."""
 
 
-def pack(
+def pack_submission(
     benchmark: Benchmark,
     folder: Path,
     paths: Paths,

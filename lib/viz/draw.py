@@ -70,7 +70,7 @@ def draw_frame(frame: Frame, marks: Iterable[BoxMark] = (), caption: str = "", l
             aux = np.asarray(cv2.resize(aux, (w, h)), dtype=np.uint8)
         drawn = np.concatenate([drawn, draw_boxes(aux, marks)], axis=1)
     if longest is not None:
-        drawn = fit(drawn, longest)
+        drawn = shrink(drawn, longest)
     return draw_caption(drawn, caption) if caption else drawn
 
 
@@ -124,7 +124,7 @@ def draw_caption(image: Image, text: str) -> Image:
     return out
 
 
-def fit(image: Image, longest: int) -> Image:
+def shrink(image: Image, longest: int) -> Image:
     """The image, made smaller where its longer side has more than `longest` pixels."""
     h, w = image.shape[:2]
     factor = longest / max(h, w)

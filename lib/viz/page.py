@@ -18,7 +18,7 @@ import numpy as np
 
 from lib.config import flat_items
 from lib.data import Video, encode_picture
-from lib.viz.draw import draw_frame, fit
+from lib.viz.draw import draw_frame, shrink
 from lib.viz.video import Track
 
 ASSETS = Path(__file__).parent / "assets"
@@ -94,10 +94,10 @@ class Player:
         images, scale = [], 1.0
         for i in chosen:
             whole = draw_frame(video.read_frame(int(i)))
-            images.append(fit(whole, PLAYER_SIZES[0]))
+            images.append(shrink(whole, PLAYER_SIZES[0]))
             scale = images[-1].shape[1] / whole.shape[1]
         for longest in PLAYER_SIZES:
-            shown = [fit(image, longest) for image in images]
+            shown = [shrink(image, longest) for image in images]
             frames = [encode_picture(image, JPEG_QUALITY) for image in shown]
             if sum(map(len, frames)) <= budget:
                 break

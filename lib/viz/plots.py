@@ -1,4 +1,4 @@
-"""Plots as papers show them. Each function returns a matplotlib figure for `save` (files) or `inline_svg` (pages).
+"""Plots as papers show them. Each function returns a matplotlib figure for `save_figure` or, in pages, `inline_svg`.
 
 matplotlib is used without pyplot, so that no global state changes and no display is needed.
 """
@@ -198,7 +198,7 @@ def training_plot(name: str, lines: Sequence[Line]) -> Figure:
     return figure
 
 
-def save(figure: Figure, stem: Path | str) -> list[Path]:
+def save_figure(figure: Figure, stem: Path | str) -> list[Path]:
     """Write a figure to files.
 
     Args:

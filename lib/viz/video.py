@@ -218,7 +218,7 @@ def draw_box_with_mouse(image: Image, title: str = "draw a box, then press Enter
     return float(x), float(y), float(w), float(h)
 
 
-def show(image: Image, title: str) -> bool:
+def show_frame(image: Image, title: str) -> bool:
     """Show an RGB image in a window; False once the user has pressed q or Escape."""
     cv2.imshow(title, _bgr(image))
     return cv2.waitKey(1) & 0xFF not in QUIT_KEYS

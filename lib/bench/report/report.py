@@ -25,7 +25,7 @@ from lib.bench.report.tables import (
 )
 from lib.data import Video
 from lib.files import write_text
-from lib.viz import PLOTS, Player, colour, inline_svg, render_page, save, training_plot, video_tracks
+from lib.viz import PLOTS, Player, colour, inline_svg, render_page, save_figure, training_plot, video_tracks
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 3
@@ -170,13 +170,13 @@ def export(
     """
     written = write_tables(comparison_tables(runs, attributes), folder)
     for stem, figure in curve_figures(runs, title).items():
-        written += save(figure, folder / f"{stem}_plot")
+        written += save_figure(figure, folder / f"{stem}_plot")
     radar = attribute_figure(runs, attributes)
     if radar is not None:
-        written += save(radar, folder / "attribute_radar")
+        written += save_figure(radar, folder / "attribute_radar")
     scatter = sequence_figure(runs)
     if scatter is not None:
-        written += save(scatter, folder / "sequence_scatter")
+        written += save_figure(scatter, folder / "sequence_scatter")
     plots = [f"{kind}_plot" for kind in PLOTS] + ["attribute_radar", "sequence_scatter"]
     for stems, endings in ((TABLES, (".csv", ".tex", ".json")), (plots, (".png", ".pdf"))):
         for path in (folder / f"{stem}{ending}" for stem in stems for ending in endings):

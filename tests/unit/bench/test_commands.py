@@ -24,7 +24,7 @@ from lib.bench import (
     compare_runs,
     demo_spec,
     export_tracker,
-    pack,
+    pack_submission,
     run_evaluation,
     run_tests,
     select_videos,
@@ -140,13 +140,13 @@ def test_an_incomplete_submission_is_refused_with_what_lacks(got10k: Paths, tmp_
     boxes = np.array([[1.25, 2, 3, 4]] * 3)
     ResultFolder(folder, "int_tab").write(result("GOT-10k_Test_000001", boxes))
     with pytest.raises(SubmissionError, match="GOT-10k_Test_000002: no result"):
-        pack(benchmark, folder, got10k)
+        pack_submission(benchmark, folder, got10k)
     ResultFolder(folder, "int_tab").write(result("GOT-10k_Test_000002", boxes[:2]))
     with pytest.raises(SubmissionError, match="2 rows for 3 frames"):
-        pack(benchmark, folder, got10k)
+        pack_submission(benchmark, folder, got10k)
     (tmp_path / "got10k/test/list.txt").write_text("GOT-10k_Test_000001\nGOT-10k_Test_000003\n")
     present = benchmark.sequences(got10k, skip_missing=True)
-    with zipfile.ZipFile(pack(benchmark, folder, got10k, sequences=present)) as archive:
+    with zipfile.ZipFile(pack_submission(benchmark, folder, got10k, sequences=present)) as archive:
         assert {Path(name).parts[0] for name in archive.namelist()} == {"GOT-10k_Test_000001"}
     assert "2 of 180 sequences" in shortfall(benchmark, 2)
     assert not shortfall(benchmark, 180)
@@ -159,7 +159,7 @@ def test_a_got10k_submission_has_what_its_server_reads(got10k: Paths, tmp_path: 
         ResultFolder(folder, "int_tab").write(result(f"GOT-10k_Test_00000{i}", boxes))
     name = "GOT-10k_Test_000001/GOT-10k_Test_000001"
     for exact, line in ((True, "1.250,2.000,3.000,4.000"), (False, "1,2,3,4")):
-        with zipfile.ZipFile(pack(get_benchmark("got10k_test"), folder, got10k, exact)) as archive:
+        with zipfile.ZipFile(pack_submission(get_benchmark("got10k_test"), folder, got10k, exact)) as archive:
             assert len(archive.namelist()) == 4
             assert archive.read(f"{name}_001.txt").decode().splitlines() == [line] * 3
             assert archive.read(f"{name}_time.txt").decode().splitlines() == ["0.010000"] * 3
@@ -172,13 +172,13 @@ def test_three_runs_are_one_got10k_submission(got10k: Paths, tmp_path: Path) -> 
             boxes = np.array([[float(run), 2, 3, 4]] * 3)
             ResultFolder(folder, "int_tab").write(result(f"GOT-10k_Test_00000{i}", boxes))
     name = "GOT-10k_Test_000002/GOT-10k_Test_000002"
-    written = pack(get_benchmark("got10k_test"), folders[0], got10k, repetitions=folders[1:])
+    written = pack_submission(get_benchmark("got10k_test"), folders[0], got10k, repetitions=folders[1:])
     with zipfile.ZipFile(written) as archive:
         for run in range(3):
             assert archive.read(f"{name}_{run + 1:03d}.txt").decode().startswith(f"{run}.000,2.000")
         assert archive.read(f"{name}_time.txt").decode().splitlines() == ["0.010000,0.010000,0.010000"] * 3
     with pytest.raises(SubmissionError, match="TrackingNet takes a single run"):
-        pack(get_benchmark("trackingnet"), folders[0], got10k, repetitions=folders[1:])
+        pack_submission(get_benchmark("trackingnet"), folders[0], got10k, repetitions=folders[1:])
 
 
 def test_results_on_disk_are_read_back_as_written(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.bench import TrackerSpec, demo_spec, first_frame, follow
+from lib.bench import TrackerSpec, demo_spec, first_frame, track_video
 from lib.data import Frame, Grab, SourceError
 from lib.models import WeightsError, save_release
 from lib.track import Prediction, State, Tracker, TrackerSession, TrackingError
@@ -44,7 +44,7 @@ def grabs(broken: Sequence[int] = (), count: int = 6) -> Iterator[Grab]:
 
 
 def test_a_box_for_every_frame() -> None:
-    out = follow(TrackerSession(Counting()), grabs(broken=[2, 5]), frame(), (1, 2, 8, 9))
+    out = track_video(TrackerSession(Counting()), grabs(broken=[2, 5]), frame(), (1, 2, 8, 9))
     assert [b[0] for b in out.boxes_xywh] == [1, 2, 2, 3, 4, 4]
     assert out.scores == [1.0, 0.5, 0.5, 0.5, 0.5, 0.5]
     assert [i for i, _ in out.broken] == [2, 5]
@@ -57,21 +57,21 @@ def test_calibrated_scores_say_whether_the_target_is_tracked() -> None:
             scores = torch.tensor([{2.0: 0.9, 3.0: 0.3}.get(found.boxes_xywh[0, 0].item(), 0.1)])
             return after, replace(found, scores=scores, raw_scores=found.scores)
 
-    out = follow(TrackerSession(Calibrated()), grabs(broken=[4]), frame(), (1, 2, 8, 9))
+    out = track_video(TrackerSession(Calibrated()), grabs(broken=[4]), frame(), (1, 2, 8, 9))
     assert out.statuses == ["tracked", "unsure", "lost", "lost", "lost"]
-    assert follow(TrackerSession(Counting()), grabs(), frame(), (1, 2, 8, 9)).statuses == []
+    assert track_video(TrackerSession(Counting()), grabs(), frame(), (1, 2, 8, 9)).statuses == []
 
 
 def test_it_stops_when_asked() -> None:
-    assert len(follow(TrackerSession(Counting()), grabs(), frame(), (1, 2, 8, 9), max_frames=3).boxes_xywh) == 3
-    out = follow(TrackerSession(Counting()), grabs(), frame(), (1, 2, 8, 9), on_frame=lambda i, drawn: i < 1)
+    assert len(track_video(TrackerSession(Counting()), grabs(), frame(), (1, 2, 8, 9), max_frames=3).boxes_xywh) == 3
+    out = track_video(TrackerSession(Counting()), grabs(), frame(), (1, 2, 8, 9), on_frame=lambda i, drawn: i < 1)
     assert len(out.boxes_xywh) == 2
 
     def interrupted() -> Iterator[Grab]:
         yield Grab(1, frame())
         raise KeyboardInterrupt
 
-    out = follow(TrackerSession(Counting()), interrupted(), frame(), (1, 2, 8, 9))
+    out = track_video(TrackerSession(Counting()), interrupted(), frame(), (1, 2, 8, 9))
     assert out.stopped
     assert len(out.boxes_xywh) == 2
 
@@ -84,7 +84,7 @@ def test_a_score_that_is_not_finite_ends_the_run_and_names_the_frame() -> None:
             return after, Prediction(found.boxes_xywh, torch.where(third, float("nan"), found.scores))
 
     with pytest.raises(TrackingError, match=r"^clip.mp4, frame 3: the tracker gave the box .* with the score nan"):
-        follow(TrackerSession(Broken()), grabs(), frame(), (1, 2, 8, 9), name="clip.mp4")
+        track_video(TrackerSession(Broken()), grabs(), frame(), (1, 2, 8, 9), name="clip.mp4")
 
 
 def test_start_needs_a_frame() -> None:

@@ -31,8 +31,8 @@ class Log:
         self.said.append(message)
 
 
-def queue(store: Store, names: str, rank: int = 0, life: int = 0, log: Log | None = None) -> WorkQueue:
-    team = Team(store, rank, 2, life=life, death="killed by SIGKILL")
+def queue(store: Store, names: str, rank: int = 0, restarts: int = 0, log: Log | None = None) -> WorkQueue:
+    team = Team(store, rank, 2, restarts=restarts, exit_reason="killed by SIGKILL")
     made = WorkQueue(team, list(names), lambda result: Summary(), log)
     assert made.recover()
     return made
@@ -65,11 +65,11 @@ def test_a_dead_worker_gives_its_sequences_back_once() -> None:
     main = queue(store, "ab", 0, log=log)
     queue(store, "ab", 1).take()
     assert main.take() == "b"
-    successor = queue(store, "ab", 1, life=1)
+    successor = queue(store, "ab", 1, restarts=1)
     finish(main, "b")
     assert log.said == ["worker 1 ended (killed by SIGKILL) while tracking a; given back to the queue: a"]
     assert successor.take() == "a"
-    queue(store, "ab", 1, life=2)
+    queue(store, "ab", 1, restarts=2)
     main.poll()
     assert log.failures == {"a": "its worker ended twice (killed by SIGKILL)"}
     assert log.done == ["b"]
@@ -79,13 +79,13 @@ def test_a_dead_worker_gives_its_sequences_back_once() -> None:
 def test_suspects_run_alone_so_that_an_innocent_row_is_not_given_up() -> None:
     store, log = HashStore(), Log()
     assert drain(queue(store, "ip", 1)) == ["i", "p"]
-    successor = queue(store, "ip", 1, life=1)
+    successor = queue(store, "ip", 1, restarts=1)
     assert successor.take() == "i"
     assert successor.take() is None
     finish(successor, "i")
     assert successor.take() == "p"
     main = queue(store, "ip", 0, log=log)
-    queue(store, "ip", 1, life=2)
+    queue(store, "ip", 1, restarts=2)
     main.poll()
     assert list(log.failures) == ["p"]
     assert main.over()
@@ -95,7 +95,7 @@ def test_a_worker_that_dies_before_it_has_begun_is_not_started_for_ever() -> Non
     store, log = HashStore(), Log()
     main = queue(store, "a", 0, log=log)
     queue(store, "a", 1)
-    team = Team(store, 1, 2, life=1, death="killed by SIGSEGV")
+    team = Team(store, 1, 2, restarts=1, exit_reason="killed by SIGSEGV")
     assert not WorkQueue(team, ["a"], lambda result: Summary()).recover()
     assert main.take() == "a"
     main.give_back("no memory", resume=False)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lib.bench import EvalJob, Span, TrackerSpec, Tuning, read_results, run_evaluation, settings_to_try, tune
 from lib.bench.benchmarks import get_benchmark
-from lib.bench.tune import SharedFrames, overrides_of, search, yaml_snippet, with_setting
+from lib.bench.tune import SharedFrames, overrides_of, search, with_setting, yaml_snippet
 from lib.methods import load_experiment
 from tests.support.commands import import_command
 from tests.unit.bench.test_commands import command

@@ -23,12 +23,12 @@ from lib.viz import (
     draw_boxes,
     draw_caption,
     draw_frame,
-    fit,
     inline_svg,
     radar_plot,
     render_page,
-    save,
+    save_figure,
     scatter_plot,
+    shrink,
     training_plot,
     video_tracks,
     write_video,
@@ -63,10 +63,10 @@ def test_aux_is_shown_next_to_rgb_with_the_same_boxes() -> None:
     assert not frame.rgb.any()
 
 
-def test_fit_only_shrinks() -> None:
+def test_images_only_shrink() -> None:
     frame = Frame(np.zeros((40, 60, 3), np.uint8))
-    assert fit(frame.rgb, 30).shape == (20, 30, 3)
-    assert fit(frame.rgb, 100) is frame.rgb
+    assert shrink(frame.rgb, 30).shape == (20, 30, 3)
+    assert shrink(frame.rgb, 100) is frame.rgb
 
 
 def test_a_video_holds_its_frames(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_tables_are_written_in_every_form() -> None:
 def test_figures_are_files_and_svg_in_the_colour_of_the_page(tmp_path: Path) -> None:
     x = np.linspace(0, 1, 21)
     figure = curve_plot("success", [Line("a", x, 1 - x, 50.0), Line("b", x, (1 - x) ** 2, 33.0)], "Toy")
-    assert [p.suffix for p in save(figure, tmp_path / "p")] == [".png", ".pdf"]
+    assert [p.suffix for p in save_figure(figure, tmp_path / "p")] == [".png", ".pdf"]
     svg = inline_svg(figure, "success curves")
     assert svg.startswith("<svg")
     assert "currentColor" in svg
