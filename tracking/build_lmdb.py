@@ -15,11 +15,11 @@ from lib.command import run_command
 from lib.config import add_plugin_option
 from lib.data import (
     PlanError,
-    build,
+    build_lmdb,
     count_files,
     finished_build,
     partial_folder,
-    plan_build,
+    plan_lmdb,
     write_broken_list,
     write_sequence_list,
 )
@@ -57,14 +57,14 @@ def run(args: argparse.Namespace) -> int:
     target = args.target or paths.candidates(f"{key}_lmdb")[0]
     source = args.source or paths.dataset(args.dataset)
     reports = []
-    for plan in plan_build(args.dataset, source, target, args.chunks):
+    for plan in plan_lmdb(args.dataset, source, target, args.chunks):
         report = finished_build(plan)
         if report is None:
             if partial_folder(plan.target).exists():
                 print(f"{plan.target}: going on with an interrupted build")
             print(f"{plan.target}: counting files in {plan.source}")
             with show_progress(plan.target.name, count_files(plan)) as meter:
-                report = build(plan, allow_broken=args.allow_broken, threads=args.threads, progress=meter.update)
+                report = build_lmdb(plan, allow_broken=args.allow_broken, threads=args.threads, progress=meter.update)
         if report.state == "was complete":
             print(f"{report.target}: complete ({report.files} files); delete the folder to build it again")
         else:

@@ -1,4 +1,4 @@
-"""Pictures and boxes: stores, readers, crops, sampling, loading, synthetic worlds. Knows no network."""
+"""Data path: stores, readers of data sets, frame sampling, crops, augmentation, loading. Imports no network."""
 
 import lib.data._opencv
 from lib.data.augment import (
@@ -80,11 +80,11 @@ from lib.data.listing import check_name, picture_names
 from lib.data.lmdb_build import (
     BuildError,
     PlanError,
-    build,
+    build_lmdb,
     count_files,
     finished_build,
     partial_folder,
-    plan_build,
+    plan_lmdb,
     write_broken_list,
     write_sequence_list,
 )
@@ -121,6 +121,7 @@ from lib.data.pseudo_labels import (
 )
 from lib.data.pseudo_labels_run import AdaptiveFlow, LabelJob, LabelReport, StoredFlow, make_labels
 from lib.data.sampling import FRAME_SAMPLERS, FrameIds, FrameSampler, TrackingSampler, random_streams
+from lib.data.sources import FrameSource, Grab, Source, SourceError, encode_picture, open_source
 from lib.data.store import DirectoryStore, LmdbStore, Store, ZipStore, open_store
 from lib.data.types import (
     Batch,
@@ -140,5 +141,4 @@ from lib.data.types import (
     Sample,
     Video,
 )
-from lib.data.video import FrameSource, Grab, Source, SourceError, encode_picture, open_source
 from lib.data.vot_lists import VotList, write_vot_list

@@ -185,7 +185,10 @@ def check_part(
         return CheckResult(part, looked, there=False, missing_files=[f"{looked} is not there"])
     result = CheckResult(part, place)
     try:
-        dataset = _open(part, place, paths)
+        if part.pseudo:
+            dataset = cast(StoredDataset, build_dataset(part.pseudo, paths))
+        else:
+            dataset = open_subset(part.spec, part.subset, open_store(place), **part.subset.check_options)
     except (*FILE_ERRORS, ValueError) as error:
         result.there = False
         result.missing_files.append(sentence(error))
@@ -202,13 +205,6 @@ def check_part(
         result.missing += count - result.total
         result.missing_files.append(f"{result.total} sequences in {place}, {count} are published")
     return result
-
-
-def _open(part: CheckPart, place: Path, paths: Paths) -> StoredDataset:
-    """The reader of a part."""
-    if part.pseudo:
-        return cast(StoredDataset, build_dataset(part.pseudo, paths))
-    return open_subset(part.spec, part.subset, open_store(place), **part.subset.check_options)
 
 
 class _Checker:

@@ -272,7 +272,7 @@ class PySOTStyle(ContextStyle):
 
 @CROP_STYLES.register("pysot_511")
 class PreparedStyle(PySOTStyle):
-    """As `PySOTStyle`, trained with crops of 511 pixels that PySOT's scripts have cut, with its context."""
+    """As `PySOTStyle`, trained with crops of 511 pixels that PySOT's scripts have cut, whose context amount is 0.5."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.crop import CROP_STYLES, Colours, CropRegion, CropStyle, PictureChanges, Pixels
+from lib.data.crop import CROP_STYLES, UNCHANGED, Colours, CropRegion, CropStyle, PictureChanges, Pixels
 from lib.data.crop_styles import WholePixelStyle
 from lib.data.types import Box, Image, Levels
 
-UNCHANGED = PictureChanges()
 MAX_SHRINK = 1.5
 """A crop that is longer than both sides of the image is shrunk by at most this factor."""
 

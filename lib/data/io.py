@@ -304,9 +304,10 @@ def stretch(picture: NDArray[Any], name: str) -> Image:
     return np.clip(np.rint((values - low) * scale), 0, 255).astype(np.uint8)
 
 
-@lru_cache
-def _say_stretched(kind: str) -> None:
-    log.warning("pictures of %s: each is stretched so that its values fill 0..255 (docs/data_layouts.md)", kind)
+@lru_cache(maxsize=1024)
+def warn_once(message: str) -> None:
+    """Log a warning, once per process: annotations, for one, are read again whenever the cache has dropped them."""
+    log.warning("%s", message)
 
 
 def _opencv_rgb(data: bytes, name: str) -> Image:
@@ -314,7 +315,8 @@ def _opencv_rgb(data: bytes, name: str) -> Image:
         return cast(Image, _imdecode(data, cv2.IMREAD_COLOR_RGB, name))
     picture = _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name)
     if picture.dtype != np.uint8:
-        _say_stretched(str(picture.dtype))
+        kind = f"pictures of {picture.dtype}"
+        warn_once(f"{kind}: each is stretched so that its values fill 0..255 (docs/data_layouts.md)")
         picture = stretch(picture, name)
     return cast(Image, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture))
 
@@ -376,7 +378,7 @@ def _first_scan(data: bytes) -> int:
 
 FILE_ERRORS = (OSError, DecodeError, AnnotationError)
 """Errors of readers for a missing or damaged file; anything else is a defect of the code and is not caught."""
-PATIENCE = 200
+MIN_ATTEMPTS = 200
 """Attempts before the share of failures means anything."""
 SHOWN = 5
 """Files that a message names."""
@@ -448,7 +450,7 @@ class BrokenFiles:
             if message not in self.messages and not self.quiet:
                 log.warning("left out: %s", message)
             self.messages[message] = self.messages.get(message, 0) + 1
-        tolerated = self.attempts < PATIENCE or self.failures <= self.max_share * self.attempts
+        tolerated = self.attempts < MIN_ATTEMPTS or self.failures <= self.max_share * self.attempts
         if tolerated or not report.failures:
             return
         raise TooManyBadSamplesError(

@@ -84,7 +84,7 @@ class LmdbPlan:
                 raise PlanError(f"{path} is missing")
 
 
-def plan_build(dataset: str, source: Path, target: Path, chunks: list[int] | None = None) -> list[LmdbPlan]:
+def plan_lmdb(dataset: str, source: Path, target: Path, chunks: list[int] | None = None) -> list[LmdbPlan]:
     """The environments that make up the LMDB copy of a data set.
 
     Args:
@@ -246,7 +246,7 @@ def count_files(plan: LmdbPlan) -> int:
     return len(plan.extra) + sum(1 for _ in plan.files())
 
 
-def build(
+def build_lmdb(
     plan: LmdbPlan,
     *,
     allow_broken: bool = False,

@@ -197,7 +197,7 @@ class _Batches(TorchDataset[_Loaded]):
 
 
 @dataclass
-class _Positions:
+class _BatchPositions:
     """The samples of this process's batches: of global batch b, every world_size-th one from `rank` on.
 
     They are requested in `parts` equal shares per batch.
@@ -231,7 +231,7 @@ class BatchLoader(Generic[B]):
     def __init__(
         self,
         sampler: SampleSource[Any],
-        positions: _Positions,
+        positions: _BatchPositions,
         collate: Callable[[list[Any]], Any],
         join: Callable[[list[Any]], B],
         workers: int,
@@ -249,8 +249,8 @@ class BatchLoader(Generic[B]):
         if workers:
             require_open_files(workers)
             get_temp_dir()  # one folder for this process and its workers: it is cleared even if they are killed
-            atexit.unregister(_ignore_deaths)
-            atexit.register(_ignore_deaths)
+            atexit.unregister(_ignore_dead_workers)
+            atexit.register(_ignore_dead_workers)
         with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
             warnings.filterwarnings("ignore", message="This DataLoader will create")
             self._loader: DataLoader[_Loaded] = DataLoader(
@@ -327,7 +327,7 @@ def build_loader(
     Raises:
         ValueError: Not even one batch fits into an epoch.
     """
-    positions = _positions(samples_per_epoch, batch_size, rank, world_size)
+    positions = _positions_of_process(samples_per_epoch, batch_size, rank, world_size)
     pinned, make_batch = torch.cuda.is_available(), collate or COLLATES["stack"]
     return BatchLoader(sampler, positions, make_batch, lambda parts: parts[0], workers, pinned, start_method)
 
@@ -350,7 +350,7 @@ def build_clip_loader(
     Raises:
         ValueError: Not even one batch fits into an epoch.
     """
-    positions = replace(_positions(samples_per_epoch, batch_size, rank, world_size), parts=batch_size)
+    positions = replace(_positions_of_process(samples_per_epoch, batch_size, rank, world_size), parts=batch_size)
 
     def join(parts: list[list[PackedClip]]) -> ClipBatch:
         return ClipBatch([unpack_clip(packed) for part in parts for packed in part])
@@ -358,7 +358,7 @@ def build_clip_loader(
     return BatchLoader(sampler, positions, pack_clips, join, workers, pin_memory=False)
 
 
-def _positions(samples_per_epoch: int, batch_size: int, rank: int, world_size: int) -> _Positions:
+def _positions_of_process(samples_per_epoch: int, batch_size: int, rank: int, world_size: int) -> _BatchPositions:
     """The samples of one process.
 
     Raises:
@@ -371,10 +371,10 @@ def _positions(samples_per_epoch: int, batch_size: int, rank: int, world_size: i
         raise ValueError(
             f"SAMPLE_PER_EPOCH {samples_per_epoch} is less than one batch of {world_size} x {batch_size} samples"
         )
-    return _Positions(batch_size, batches, rank, world_size)
+    return _BatchPositions(batch_size, batches, rank, world_size)
 
 
-def _ignore_deaths() -> None:
+def _ignore_dead_workers() -> None:
     """At exit: for a worker that was killed PyTorch's handler raises in the midst of whatever is being cleared."""
     while signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL:
         with suppress(RuntimeError):  # from the handler, for a death that it still has to report

@@ -1,4 +1,4 @@
-"""Boxes that no annotator drew: what moves unlike its surroundings, joined to one path through the video.
+"""Pseudo labels from optical flow: boxes around what moves unlike its surroundings, linked to one track per video.
 
 The procedure of USOT (Zheng et al., ICCV 2021), by which GDSTrack (IJCAI 2025) labels its training videos: candidate
 boxes from the optical flow of every third frame, the best path through them by dynamic programming, boxes between them

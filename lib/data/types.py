@@ -100,7 +100,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Qualities:
-    """Quality of the boxes of a video that no annotator drew (USOT, ICCV 2021, as GDSTrack draws by them).
+    """Quality of a video's pseudo labels (USOT, ICCV 2021), by which GDSTrack draws its samples.
 
     Attributes:
         picked: Share of the evaluated frames whose box was found in the optical flow, above 0; the others are
@@ -159,7 +159,7 @@ class Video:
         is_video: False for image data sets, whose single picture may serve as template and search frame.
         read_mask: Frame number -> [H, W] bool, True on the target, or None if this frame has no mask; None for videos
             without masks.
-        qualities: Of pseudo labels; None for boxes that somebody drew.
+        qualities: Of pseudo labels; None for annotated boxes.
         corners: [N, 8] float64, corners x, y, ... of annotated polygons in image pixels, NaN where the target is
             absent; None for data sets of boxes.
     """
@@ -259,7 +259,7 @@ class FrameSet:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One training sample: crops, and as numbers what is still to be done on the device.
+    """One training sample: crops, and changes of their colours that are applied on the device.
 
     Attributes:
         template, search: [Nt, C, T, T] and [Ns, C, S, S] uint8 or float32 in 0..255, C = 3 or 6 (RGB, then auxiliary).

@@ -14,7 +14,7 @@ import pytest
 
 from lib.bench import write_sequences
 from lib.data import open_source
-from lib.data.video import unpack_video
+from lib.data.sources import unpack_video
 from lib.files import naming, replacing, sentence, write_text
 from lib.viz import VideoWriter
 from synthetic import Job, WorldConfig, write_benchmark

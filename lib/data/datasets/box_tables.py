@@ -27,10 +27,6 @@ HEADING = re.compile(r"\W*(?!nan\b|inf|m\s*\d)[a-z]\w*(\W|$)", re.IGNORECASE)
 """The first line of a table whose columns have names; not a row of NaN, nor a mask of VOT."""
 
 
-def _of_centres(rows: Boxes) -> Boxes:
-    return opposite_corners_to_xywh(cxcywh_to_xyxy(rows))
-
-
 SIZES, CORNERS, CENTRES = (
     ("x y w h", "x y width height", "left top w h", "left top width height", "xmin ymin w h", "xmin ymin width height"),
     ("x1 y1 x2 y2", "xmin ymin xmax ymax", "left top right bottom", "xtl ytl xbr ybr", "x0 y0 x1 y1"),
@@ -39,9 +35,9 @@ SIZES, CORNERS, CENTRES = (
 COLUMNS: dict[str, Callable[[Boxes], Boxes]] = {
     **dict.fromkeys(CORNERS, opposite_corners_to_xywh),  # first: width and height may be the picture's
     **dict.fromkeys(SIZES, lambda rows: rows),
-    **dict.fromkeys(CENTRES, _of_centres),
+    **dict.fromkeys(CENTRES, lambda rows: opposite_corners_to_xywh(cxcywh_to_xyxy(rows))),
 }
-"""Names of four columns, as `_plain` -> function that makes x, y, w, h of them."""
+"""Names of four columns, in lower case without signs -> function that makes x, y, w, h of them."""
 FRAMES = {"", "frame", "frameid", "frameno", "framenum", "framenumber", "frameindex", "frameidx", "index", "idx"}
 FRAMES |= {"image", "img", "imagename", "filename", "file", "picture"}
 """Names of a column that says which frame a row belongs to; pandas gives its index none."""
@@ -162,12 +158,12 @@ def _other_form(rows: list[list[float]]) -> str:
     if len(rows) < 2 or table.shape[1] < 5:
         return ""
     frames, targets = table[:, 0], table[:, 1]
-    listed = table.shape[1] != 8 and (np.diff(frames) == 1).all() and frames[0] % 1 == 0
+    successive = table.shape[1] != 8 and (np.diff(frames) == 1).all() and frames[0] % 1 == 0
     names = np.unique(targets)
     whole = (table[:, :2] % 1 == 0).all() and all((np.diff(frames[targets == t]) > 0).all() for t in names)
     whole = whole and 2 * len(names) <= len(rows)
     marks = table[:, 6:]  # MOT's confidence, class and visibility, or -1
-    if listed or (whole and (not marks.size or (np.abs(marks[:, 0]) <= 1).all() or (marks[:, -1] == -1).all())):
+    if successive or (whole and (not marks.size or (np.abs(marks[:, 0]) <= 1).all() or (marks[:, -1] == -1).all())):
         numbers = f"rows begin with the numbers of frames ({frames[0]:g}, {frames[1]:g}, ...)"
         return f"{numbers}, as MOT's, which tracking/annotate.py --mot reads"
     return ""

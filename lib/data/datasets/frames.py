@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.io import AnnotationError
+from lib.data.io import AnnotationError, warn_once
 from lib.data.listing import number_in, picture_names
 from lib.data.modalities import AuxRecipe, read_frame
 from lib.data.store import Store
 from lib.data.types import Frame
-
-log = logging.getLogger(__name__)
 
 
 def join_key(folder: str, name: str) -> str:
@@ -242,12 +238,6 @@ def cut_rows(values: NDArray[np.float64], count: int, where: str) -> NDArray[np.
     if len(values) > count:
         warn_once(f"{where}: {len(values)} rows for {count} frames; the rows behind are left out")
     return values[:count]
-
-
-@lru_cache(maxsize=1024)
-def warn_once(message: str) -> None:
-    """Annotations are read again whenever the cache has dropped them; the warning is not repeated."""
-    log.warning("%s", message)
 
 
 def paired_by_position(store: Store, rgb_folder: str, aux_folder: str, rows: int) -> tuple[Listed, Listed]:

@@ -17,12 +17,12 @@ from lib.catalogue import DatasetSpec, Subset
 from lib.data.datasets.base import Annotation, positive, read_flags, read_text
 from lib.data.datasets.box_tables import EXPECTED, BoxTable, frame_positions, read_table
 from lib.data.datasets.folders import LasotDataset
-from lib.data.datasets.frames import FrameFiles, join_key, listed_files, warn_once
-from lib.data.io import AnnotationError
+from lib.data.datasets.frames import FrameFiles, join_key, listed_files
+from lib.data.io import AnnotationError, warn_once
 from lib.data.listing import folder_names, natural_order, picture_names
+from lib.data.sources import VIDEO_SUFFIXES, SourceError, unpack_video
 from lib.data.store import DirectoryStore, Store
 from lib.data.types import Boxes
-from lib.data.video import VIDEO_SUFFIXES, SourceError, unpack_video
 from lib.registry import listed
 
 log = logging.getLogger(__name__)

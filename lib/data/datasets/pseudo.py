@@ -1,4 +1,4 @@
-"""Pseudo labels as a data set: ``LASHER_pseudo`` in ``DATASETS_NAME`` is LasHeR's pictures with boxes nobody drew.
+"""Pseudo labels as a data set: ``LASHER_pseudo`` in ``DATASETS_NAME`` is LasHeR's pictures with boxes from its motion.
 
 Labels are in a `train.json` of USOT (Zheng et al., ICCV 2021), one for each data set folder:
 
@@ -207,20 +207,15 @@ def _read_track(where: str, video: str, name: str, entry: Any) -> StoredTrack:
         what = f"frame {odd}" if rows else "no frame"
         raise AnnotationError(f"{where}: {what}, expected x1, y1, x2, y2 and five qualities for every frame")
     numbers = number_array(rows, where)
-    boxes, picked, corner = (
-        numbers[:, :4],
-        _share(where, meta, "bbox_picked_freq"),
-        _share(where, meta, "corner_bbox_freq"),
-    )
+    boxes = numbers[:, :4]
+    picked, corner = (_share(where, meta, key) for key in ("bbox_picked_freq", "corner_bbox_freq"))
     outside = (boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2:] < boxes[:, :2]).any(axis=1) | np.isnan(numbers).any(axis=1)
-    size = meta.get("frame_sz")
+    picture, size = "any picture", meta.get("frame_sz")
     if isinstance(size, list) and len(size) == 2:
+        picture = f"the picture of {size[0]} x {size[1]}"
         outside |= (boxes[:, 2:] > number_array(size, where)).any(axis=1)
     if outside.any():
         row = int(outside.argmax())
-        picture = (
-            f"the picture of {size[0]} x {size[1]}" if isinstance(size, list) and len(size) == 2 else "any picture"
-        )
         box = ", ".join(f"{v:g}" for v in boxes[row])
         raise AnnotationError(f"{where}: the box {box} of frame {ids[row]} is not inside {picture}")
     if (wrong := ~np.isfinite(numbers).all(axis=1) | (np.abs(numbers[:, 6:8]) > MOST_FRAMES).any(axis=1)).any():

@@ -13,7 +13,7 @@ import pytest
 from lib.bench import Result
 from lib.bench.benchmarks import BENCHMARKS, get_benchmark
 from lib.bench.metrics import evaluate
-from lib.data import build, check_part, choose_parts, plan_build
+from lib.data import build_lmdb, check_part, choose_parts, plan_lmdb
 from lib.data.datasets import (
     CATALOGUE,
     TRAINING_NAMES,
@@ -118,8 +118,8 @@ def test_a_set_and_a_benchmark_from_outside(tmp_path: Path, registries: None) ->
         assert not result.is_wrong(), result
     (tmp_path / "toyset/train/b/frames/0002.png").unlink()
     assert check_part(choose_parts(["toyset"])[0], paths).is_wrong()
-    (plan,) = plan_build("toyset", tmp_path / "toyset/train", paths.candidates("toyset_lmdb")[0])
-    build(plan)
+    (plan,) = plan_lmdb("toyset", tmp_path / "toyset/train", paths.candidates("toyset_lmdb")[0])
+    build_lmdb(plan)
     assert len(build_dataset("TOYSET_train", paths, lmdb=True)) == 3
 
     benchmark = get_benchmark("toyset")

@@ -12,7 +12,16 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data import CheckPart, CheckResult, build, check_part, check_parts, choose_parts, plan_build, write_vot_list
+from lib.data import (
+    CheckPart,
+    CheckResult,
+    build_lmdb,
+    check_part,
+    check_parts,
+    choose_parts,
+    plan_lmdb,
+    write_vot_list,
+)
 from lib.data.datasets import CATALOGUE, Subset
 from lib.data.lists import load_list
 from lib.paths import Paths, load_paths
@@ -82,7 +91,7 @@ def test_whole_set_passes(lasot: Path, depth: str) -> None:
 
 
 def test_lmdb_copy_passes_too(lasot: Path, tmp_path: Path) -> None:
-    build(plan_build("lasot", lasot, tmp_path / "data" / "lasot_lmdb")[0])
+    build_lmdb(plan_lmdb("lasot", lasot, tmp_path / "data" / "lasot_lmdb")[0])
     result = check_part(part(key="lasot_lmdb"), load_paths(), "full")
     assert (result.found, result.pictures, result.is_wrong()) == (2, 8, False)
 

@@ -17,11 +17,11 @@ import pytest
 from lib.data import (
     BuildError,
     PlanError,
-    build,
+    build_lmdb,
     finished_build,
     lmdb_build,
     partial_folder,
-    plan_build,
+    plan_lmdb,
     write_sequence_list,
 )
 from lib.data.datasets import build_dataset
@@ -68,15 +68,15 @@ def stored(target: Path) -> dict[str, bytes]:
 
 def test_lasot_keys_and_contents(tmp_path: Path) -> None:
     source, target = lasot_tree(tmp_path / "lasot"), tmp_path / "lasot_lmdb"
-    [plan] = plan_build("lasot", source, target)
-    report = build(plan)
+    [plan] = plan_lmdb("lasot", source, target)
+    report = build_lmdb(plan)
     assert (report.state, report.files, report.written, report.already) == ("complete", 12, 12, 0)
     content = stored(target)
     assert len(content) == 12
     assert content["airplane/airplane-10/img/00000001.jpg"] == JPEG
     assert content["bear/bear-1/groundtruth.txt"] == (source / "bear/bear-1/groundtruth.txt").read_bytes()
     assert not partial_folder(target).exists()
-    assert build(plan).state == "was complete"
+    assert build_lmdb(plan).state == "was complete"
     sequence = build_dataset("LASOT", load_paths({"lasot_lmdb": target}), lmdb=True).by_name("airplane-10")  # type: ignore[attr-defined]
     assert sequence.read_frame(2).rgb.shape == (24, 32, 3)
 
@@ -87,8 +87,8 @@ def test_got10k_keys_start_with_train(tmp_path: Path, given: str) -> None:
     files: dict[str, str | bytes] = {"train/list.txt": name + "\n", f"train/{name}/groundtruth.txt": "1,2,3,4\n"}
     files |= {f"train/{name}/{f}": "0\n" for f in ("absence.label", "cover.label", "meta_info.ini")}
     source = write(tmp_path / "got10k", {**files, f"train/{name}/00000001.jpg": JPEG})
-    [plan] = plan_build("got10k", source / given, tmp_path / "lmdb")
-    build(plan)
+    [plan] = plan_lmdb("got10k", source / given, tmp_path / "lmdb")
+    build_lmdb(plan)
     assert set(stored(tmp_path / "lmdb")) == {*files, f"train/{name}/00000001.jpg"}
 
 
@@ -98,8 +98,8 @@ def test_trackingnet_is_one_environment_per_chunk(tmp_path: Path) -> None:
         files[f"TRAIN_{chunk}/anno/{video}.txt"] = "1,2,3,4\n"
         files[f"TRAIN_{chunk}/frames/{video}/0.jpg"] = JPEG
     source, target = write(tmp_path / "tn", files), tmp_path / "tn_lmdb"
-    for plan in plan_build("trackingnet", source, target):
-        build(plan)
+    for plan in plan_lmdb("trackingnet", source, target):
+        build_lmdb(plan)
     assert set(stored(target / "TRAIN_0_lmdb")) == {
         "anno/a_0.txt", "anno/b-1.txt", "frames/a_0/0.jpg", "frames/b-1/0.jpg"
     }  # fmt: skip
@@ -108,7 +108,7 @@ def test_trackingnet_is_one_environment_per_chunk(tmp_path: Path) -> None:
     dataset = build_dataset("TRACKINGNET:0,3", load_paths({"trackingnet_lmdb": target}), lmdb=True)
     assert [s.name for s in (dataset[i] for i in range(3))] == ["a_0", "b-1", "c"]
     with pytest.raises(PlanError, match="TRAIN_5/anno is missing"):
-        plan_build("trackingnet", source, target, [5])
+        plan_lmdb("trackingnet", source, target, [5])
 
 
 def test_trackingnet_chunks_may_be_empty(tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_trackingnet_chunks_may_be_empty(tmp_path: Path) -> None:
     for chunk in range(12):
         for part in ("anno", "frames"):
             (source / f"TRAIN_{chunk}/{part}").mkdir(parents=True, exist_ok=True)
-    for plan in plan_build("trackingnet", source, target):
-        build(plan)
+    for plan in plan_lmdb("trackingnet", source, target):
+        build_lmdb(plan)
     write_sequence_list(target)
     folders = build_dataset("TRACKINGNET", load_paths({"trackingnet": source}))
     copy = build_dataset("TRACKINGNET", load_paths({"trackingnet_lmdb": target}), lmdb=True)
@@ -136,7 +136,7 @@ def test_coco_and_vid_take_what_readers_need(tmp_path: Path) -> None:
             "images/val2017/2.jpg": JPEG,
         },
     )
-    build(plan_build("coco", coco, tmp_path / "coco_lmdb")[0])
+    build_lmdb(plan_lmdb("coco", coco, tmp_path / "coco_lmdb")[0])
     assert set(stored(tmp_path / "coco_lmdb")) == {"annotations/instances_train2017.json", "images/train2017/1.jpg"}
     video = "VID/train/ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000"
     size = "<size><width>32</width><height>24</height></size>"
@@ -149,7 +149,7 @@ def test_coco_and_vid_take_what_readers_need(tmp_path: Path) -> None:
             f"Data/{video}/000000.JPEG": JPEG,
         },
     )
-    build(plan_build("vid", vid, tmp_path / "vid_lmdb")[0])
+    build_lmdb(plan_lmdb("vid", vid, tmp_path / "vid_lmdb")[0])
     content = stored(tmp_path / "vid_lmdb")
     assert set(content) == {"cache.json", f"Data/{video}/000000.JPEG"}
     assert json.loads(content["cache.json"])[0]["anno"] == [[1, 2, 10, 10]]
@@ -161,7 +161,7 @@ def test_rgbt_keys_are_relative_paths(tmp_path: Path) -> None:
         "boy/infrared/i1.jpg": JPEG,
         "boy/visible.txt": "1,2,3,4",
     }
-    build(plan_build("lasher", write(tmp_path / "lasher", files), tmp_path / "lmdb")[0])
+    build_lmdb(plan_lmdb("lasher", write(tmp_path / "lasher", files), tmp_path / "lmdb")[0])
     assert set(stored(tmp_path / "lmdb")) == set(files)
 
 
@@ -169,7 +169,7 @@ def test_a_large_copy_takes_the_room_of_its_files(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).integers(0, 255, (700, 700, 3), dtype=np.uint8)
     big = cv2.imencode(".png", noise)[1].tobytes()
     source = write(tmp_path / "set", {f"s/{i:03d}.png": big for i in range(10)})
-    assert build(plan_build("lasher", source, tmp_path / "lmdb")[0]).state == "complete"
+    assert build_lmdb(plan_lmdb("lasher", source, tmp_path / "lmdb")[0]).state == "complete"
     assert set(stored(tmp_path / "lmdb").values()) == {big}
     assert 10 * len(big) < (tmp_path / "lmdb" / "data.mdb").stat().st_size < 11 * len(big)
 
@@ -181,22 +181,22 @@ def test_sigkill_and_resume(tmp_path: Path) -> None:
     program, batches = tmp_path / "program.py", tmp_path / "batches"
     program.write_text(
         "import sys, time; from pathlib import Path; from lib.data import lmdb_build as b; b.BATCH_FILES = 10\n"
-        "[plan] = b.plan_build('lasot', Path(sys.argv[1]), Path(sys.argv[2]))\n"
-        "b.build(plan, progress=lambda n: (open(sys.argv[3], 'a').write('.'), time.sleep(0.1)))\n"
+        "[plan] = b.plan_lmdb('lasot', Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "b.build_lmdb(plan, progress=lambda n: (open(sys.argv[3], 'a').write('.'), time.sleep(0.1)))\n"
     )
     run_and_kill([program, source, target, batches], lambda: batches.exists() and batches.stat().st_size >= 4)
     assert not target.exists()
-    assert finished_build(plan_build("lasot", source, target)[0]) is None
+    assert finished_build(plan_lmdb("lasot", source, target)[0]) is None
     first = run_python(["tracking/build_lmdb.py", "--dataset=lasot", f"--source={source}", f"--target={target}"])
     assert first.returncode == 0, first.stderr
     assert "going on with an interrupted build" in first.stdout
     written = int(first.stdout.split("complete: 206 files, ")[1].split(" written")[0])
     assert 206 - 60 <= written <= 206 - 40
-    again = build(plan_build("lasot", source, tmp_path / "whole")[0])
+    again = build_lmdb(plan_lmdb("lasot", source, tmp_path / "whole")[0])
     assert again.written == 206
     assert stored(target) == stored(tmp_path / "whole")
     started = time.monotonic()
-    assert build(plan_build("lasot", source, target)[0]).state == "was complete"
+    assert build_lmdb(plan_lmdb("lasot", source, target)[0]).state == "was complete"
     assert time.monotonic() - started < 1
 
 
@@ -228,33 +228,33 @@ def test_broken_picture_of_a_killed_run_is_looked_at_again(tmp_path: Path, monke
     source, target = lasot_tree(tmp_path / "lasot"), tmp_path / "lasot_lmdb"
     cut = source / "bear/bear-1/img/00000002.jpg"
     cut.write_bytes(JPEG[:-40])
-    [plan] = plan_build("lasot", source, target)
+    [plan] = plan_lmdb("lasot", source, target)
 
     def stop(files: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(plan, allow_broken=True, progress=stop)
-    assert [row.path for row in build(plan).broken] == [str(cut)]
+        build_lmdb(plan, allow_broken=True, progress=stop)
+    assert [row.path for row in build_lmdb(plan).broken] == [str(cut)]
     cut.write_bytes(JPEG)
-    report = build(plan)
+    report = build_lmdb(plan)
     assert (report.state, report.broken) == ("complete", [])
     assert stored(target)["bear/bear-1/img/00000002.jpg"] == JPEG
 
 
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], main: Main) -> None:
     with pytest.raises(PlanError, match="is not a folder; expected layout: <class>"):
-        plan_build("lasot", tmp_path / "none", tmp_path / "x")
+        plan_lmdb("lasot", tmp_path / "none", tmp_path / "x")
     (tmp_path / "empty").mkdir()
     for key in ("lasot", "got10k", "trackingnet", "coco", "vid", "lasher"):
         with pytest.raises(PlanError, match="expected layout"):
-            plan_build(key, tmp_path / "empty", tmp_path / "x")
+            plan_lmdb(key, tmp_path / "empty", tmp_path / "x")
     source = lasot_tree(tmp_path / "lasot")
     foreign = tmp_path / "foreign"
     with lmdb.open(str(foreign)):
         pass
     with pytest.raises(BuildError, match="did not make"):
-        build(plan_build("lasot", source, foreign)[0])
+        build_lmdb(plan_lmdb("lasot", source, foreign)[0])
     assert main(["--dataset", "lasott", "--source", str(source), "--target", str(foreign)]) == 2
     assert capsys.readouterr().err.startswith("error: unknown data set key 'lasott'; did you mean 'lasot'")
 
@@ -282,5 +282,5 @@ def test_what_is_at_the_target_is_looked_at_first_and_copies_of_two_folders_are_
 def test_link_in_a_circle_ends(tmp_path: Path) -> None:
     source = lasot_tree(tmp_path / "lasot")
     (source / "bear/bear-1/again").symlink_to(source)
-    [plan] = plan_build("lasot", source, tmp_path / "x")
+    [plan] = plan_lmdb("lasot", source, tmp_path / "x")
     assert lmdb_build.count_files(plan) == 12
