@@ -75,7 +75,7 @@ def read_cvat(file: Path) -> Targets:
         for track in root.iter("track"):
             shapes = [s for s in track if "frame" in s.attrib]
             given = {int(s.get("frame", "")): None if s.get("outside") == "1" else _cvat_box(s) for s in shapes}
-            targets[f"{track.get('label')}_{track.get('id')}"] = {**_interpolated(given, str(file))}
+            targets[f"{track.get('label')}_{track.get('id')}"] = _interpolated(given, str(file))
         for image in root.iter("image"):
             picture = _file_name(image.get("name"))
             for shape in image:
@@ -226,7 +226,7 @@ def read_label_studio(file: Path, size_hw: tuple[int, int]) -> Targets:
                 given[frame] = _label_studio_box(key, size_hw)
                 if not key.get("enabled", True):
                     given[frame + 1] = None  # until the next keyframe
-            targets[f"{'_'.join(labels) or 'target'}_{number}"] = {**_interpolated(given, str(file))}
+            targets[f"{'_'.join(labels) or 'target'}_{number}"] = _interpolated(given, str(file))
     if not targets:
         raise AnnotationError(f"{file}: no boxes of a video; Label Studio saves those of pictures as COCO or YOLO")
     return targets
@@ -345,9 +345,9 @@ def _bounding_box(points: Iterable[tuple[float, ...]]) -> Box:
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
-def _interpolated(given: dict[int, Box | None], where: str) -> dict[int, Box | None]:
+def _interpolated(given: dict[int, Box | None], where: str) -> dict[int | str, Box | None]:
     """All frames from the first shape to the last, boxes between two shapes interpolated."""
-    boxes: dict[int, Box | None] = {}
+    boxes: dict[int | str, Box | None] = {}
     places = sorted(given)
     for start, end in pairwise(places):
         if end - start > LONGEST_GAP:
@@ -359,7 +359,8 @@ def _interpolated(given: dict[int, Box | None], where: str) -> dict[int, Box | N
                 share = (frame - start) / (end - start)
                 x, y, w, h = (a + share * (b - a) for a, b in zip(one, other, strict=True))
                 boxes[frame] = x, y, w, h
-    return boxes | {frame: given[frame] for frame in places[-1:]}
+    boxes.update((frame, given[frame]) for frame in places[-1:])
+    return boxes
 
 
 def _add_box(targets: Targets, target: str, frame: int | str, box: Box, where: str) -> None:

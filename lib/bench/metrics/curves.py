@@ -69,7 +69,7 @@ def share_within(values: Array, thresholds: Array, divisor: int, strict: bool = 
     return counts / divisor if divisor else np.zeros(len(thresholds))
 
 
-def positive(rows: Array) -> Bools:
+def all_positive(rows: Array) -> Bools:
     """[N] True where all numbers of the row are > 0 (NaN is not)."""
     return np.asarray((rows > 0).all(axis=1), dtype=np.bool_)
 

@@ -23,13 +23,13 @@ import numpy as np
 from lib.bench.metrics.curves import (
     Array,
     Floats,
+    all_positive,
     centre_error,
     centres,
     has_nan,
     mean_where,
     normalised_centre_error,
     overlap,
-    positive,
     repeat_previous,
     share_above,
     share_within,
@@ -84,14 +84,14 @@ def ostrack_curves(result: SequenceResult, dataset: str = "", exclude_invalid_fr
             truth is allowed, invalid frames are precise) differ from the others.
         exclude_invalid_frames: divide by the number of valid frames.
     """
-    return _pytracking_family(result, positive(result.gt_xywh[:, 2:]), dataset.lower(), exclude_invalid_frames)
+    return _pytracking_family(result, all_positive(result.gt_xywh[:, 2:]), dataset.lower(), exclude_invalid_frames)
 
 
 def pytracking_curves(
     result: SequenceResult, dataset: str = "", exclude_invalid_frames: bool = False
 ) -> SequenceCurves:
     """As `ostrack_curves`, but a frame is valid when all four true numbers are positive."""
-    return _pytracking_family(result, positive(result.gt_xywh), dataset.lower(), exclude_invalid_frames)
+    return _pytracking_family(result, all_positive(result.gt_xywh), dataset.lower(), exclude_invalid_frames)
 
 
 def _pytracking_family(result: SequenceResult, valid: Mask, dataset: str, exclude_invalid: bool) -> SequenceCurves:
@@ -146,7 +146,7 @@ def matlab_curves(result: SequenceResult) -> SequenceCurves:
 def _repaired(result: SequenceResult) -> Boxes:
     """NaN rows and rows without area repeat the row before (where the truth has no NaN); row 0 becomes the truth."""
     prediction = result.padded_rows()
-    bad = has_nan(prediction) | ~positive(prediction[:, 2:])
+    bad = has_nan(prediction) | ~all_positive(prediction[:, 2:])
     prediction = repeat_previous(prediction, bad & ~has_nan(result.gt_xywh))
     prediction[0] = result.gt_xywh[0]
     return prediction
@@ -154,7 +154,7 @@ def _repaired(result: SequenceResult) -> Boxes:
 
 def _matlab_family(prediction: Array, truth: Array, frames: int) -> SequenceCurves:
     """Curves of `matlab` and `lasher`: frames whose truth has a number <= 0 get overlap -1 and error -1."""
-    invalid = ~positive(truth)
+    invalid = ~all_positive(truth)
     iou = overlap(prediction, truth)
     pixels = centre_error(prediction, truth)
     normalised = normalised_centre_error(prediction, truth)
@@ -172,7 +172,7 @@ def pysot_curves(result: SequenceResult) -> SequenceCurves:
     truth, prediction, frames = result.gt_xywh, result.require_rows(), len(result.gt_xywh)
     if result.visible is not None:
         truth, prediction = truth[result.visible], prediction[result.visible]
-    has_area, has_centre = positive(truth[:, 2:]), positive(centres(truth))
+    has_area, has_centre = all_positive(truth[:, 2:]), all_positive(centres(truth))
     # Rounding can push a perfect overlap to 1 + 2e-16, which would pass the threshold 1.
     share = np.clip(overlap(prediction, truth), 0.0, 1.0)
     iou = np.where(has_area, share, -1.0)
