@@ -16,16 +16,16 @@ Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 class CommandParser(argparse.ArgumentParser):
     """A parser that keeps the lines of its description, and says how to write what argparse took for something else.
 
-    `unread` states the options that a mode of the command does not read; the check is one for all commands.
+    `no_effect` states the options that a mode of the command does not read; the check is one for all commands.
     """
 
     def __init__(self, description: str, epilog: str | None = None, **options: Any) -> None:
         raw = "\n" in description or "\n" in (epilog or "")
         formatter = argparse.RawDescriptionHelpFormatter if raw else argparse.HelpFormatter
         super().__init__(description=description, epilog=epilog, formatter_class=formatter, **options)
-        self._unread: list[tuple[list[str], Callable[[argparse.Namespace], object], str, bool]] = []
+        self._no_effects: list[tuple[list[str], Callable[[argparse.Namespace], object], str, bool]] = []
 
-    def unread(
+    def no_effect(
         self, options: str, when: Callable[[argparse.Namespace], object], reason: str, warn: bool = False
     ) -> None:
         """State that the command does not read some options in one of its modes; giving one of them there is an error.
@@ -36,13 +36,13 @@ class CommandParser(argparse.ArgumentParser):
             reason: End of the sentence that begins with "--OPTION has no effect".
             warn: Say so and go on, for options that leave results as they are.
         """
-        self._unread.append((options.split(), when, reason, warn))
+        self._no_effects.append((options.split(), when, reason, warn))
 
     def parse_args(self, args: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
         """Parse a command line, and check that what is given on it has an effect."""
         parsed = super().parse_args(args)
         given = self._given(args)
-        for options, when, reason, warn in self._unread:
+        for options, when, reason, warn in self._no_effects:
             for option in options:
                 action = next(a for a in self._actions if option in (a.option_strings or (a.dest,)))
                 named = action.dest in given and (action.nargs != 0 or given[action.dest] == action.const)
@@ -80,7 +80,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 ONE_DEVICE = "--num_gpus", lambda o: o.device.strip().lower() not in ("auto", "cuda"), "with a --device that is named"
-"""For `CommandParser.unread`, of commands with machine options."""
+"""For `CommandParser.no_effect`, of commands with machine options."""
 
 
 def add_machine_options(parser: Parser, threads: int = 0) -> None:

@@ -101,9 +101,9 @@ def parse(workspace: RgbxWorkspace, folder: Path, argv: Sequence[str] | None) ->
     add_experiment_options(parser)
     add_degradation_options(parser.add_argument_group("worse frames: results get a folder of their own"))
     alone = "with --mode sequential and --debug, which track a sequence at a time in this process"
-    parser.unread("--threads --batch", lambda o: o.debug or o.mode == "sequential", alone, warn=True)
-    parser.unread(*ONE_DEVICE, warn=True)
-    parser.unread("--data_dir", lambda o: o.root, "with --root, the folder of the data set itself", warn=True)
+    parser.no_effect("--threads --batch", lambda o: o.debug or o.mode == "sequential", alone, warn=True)
+    parser.no_effect(*ONE_DEVICE, warn=True)
+    parser.no_effect("--data_dir", lambda o: o.root, "with --root, the folder of the data set itself", warn=True)
     return parser.parse_args(argv)
 
 

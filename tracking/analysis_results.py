@@ -83,9 +83,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--about", nargs="+", default=[], metavar="LABEL=SENTENCE", help=text)
     add_folder_options(parser, "where tracking/test.py wrote")
     add_plugin_option(parser)
-    parser.unread("--absent", lambda o: not o.gt, "without --gt")
-    parser.unread("--csv", lambda o: o.latex, "with --latex")
-    parser.unread("--training_log --title", lambda o: not o.report, "without --report")
+    parser.no_effect("--absent", lambda o: not o.gt, "without --gt")
+    parser.no_effect("--csv", lambda o: o.latex, "with --latex")
+    parser.no_effect("--training_log --title", lambda o: not o.report, "without --report")
     args = parser.parse_args(argv)
     if not args.dataset and not args.gt:
         parser.error("give --dataset NAME, or --gt FOLDER with the ground truth")

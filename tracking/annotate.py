@@ -56,8 +56,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add_experiment_options(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps (default: auto)")
     tracking = "--video --overwrite --script --config --checkpoint --set --plugin --device --save_cvat --save_labelme"
-    parser.unread(tracking, lambda o: o.init is None, "without --init, since boxes of other programs are not tracked")
-    parser.unread("--overwrite", lambda o: o.output, "with --output, which replaces nothing")
+    parser.no_effect(
+        tracking, lambda o: o.init is None, "without --init, since boxes of other programs are not tracked"
+    )
+    parser.no_effect("--overwrite", lambda o: o.output, "with --output, which replaces nothing")
     options = parser.parse_args(argv)
     if options.init is None and options.output is None:
         parser.error("boxes of other programs need --output FOLDER")

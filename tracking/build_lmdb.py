@@ -44,7 +44,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=at_least(1), default=8, help="files read at a time (default: 8)")
     add_plugin_option(parser)
     named = "with --source and --target, which name both folders"
-    parser.unread("--data_dir", lambda o: o.source and o.target, named, warn=True)
+    parser.no_effect("--data_dir", lambda o: o.source and o.target, named, warn=True)
     return parser.parse_args(argv)
 
 

@@ -39,8 +39,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--base", type=Path, help="release that frozen weights came from: only what differs from it is written"
     )
-    parser.unread("--like", lambda o: not o.published, "without --published")
-    parser.unread("--base", lambda o: o.published, "with --published, which writes all weights")
+    parser.no_effect("--like", lambda o: not o.published, "without --published")
+    parser.no_effect("--base", lambda o: o.published, "with --published, which writes all weights")
     return parser.parse_args(argv)
 
 

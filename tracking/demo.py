@@ -58,7 +58,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add_confidence_options(parser)
     add("--max_frames", type=at_least(1), help="stop after so many frames")
     add("--show", action="store_true", help="show the frames while tracking; q ends")
-    parser.unread("--output", lambda o: o.no_video and o.boxes, "with --no_video and --boxes, which name all files")
+    parser.no_effect("--output", lambda o: o.no_video and o.boxes, "with --no_video and --boxes, which name all files")
     options = parser.parse_args(argv)
     if not options.init:
         ways = ["--init mouse draws it"] if options.source.isdecimal() else ["--init x,y,w,h", "--init mouse draws it"]

@@ -71,9 +71,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="PICTURE",
         help="also write a contact sheet with true boxes (alone without --output)",
     )
-    parser.unread("--modality", lambda o: o.layout, "with --layout, which says it")
+    parser.no_effect("--modality", lambda o: o.layout, "with --layout, which says it")
     alone = "where nothing but --preview is written"
-    parser.unread("--workers", lambda o: o.output is None and o.data_dir is None and o.preview, alone)
+    parser.no_effect("--workers", lambda o: o.output is None and o.data_dir is None and o.preview, alone)
     args = parser.parse_args(argv)
     if args.output is not None and args.data_dir is not None:
         parser.error("give --output or --data_dir, not both")

@@ -47,7 +47,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file too")
     add_experiment_options(parser)
     others = "--engine --protocol --device --aux --output --batch --frame --repeats"
-    parser.unread(others, lambda o: o.ways, "with --ways, which times all engines and number formats on the CPU")
+    parser.no_effect(others, lambda o: o.ways, "with --ways, which times all engines and number formats on the CPU")
     return parser.parse_args(argv)
 
 

@@ -61,12 +61,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--skip_missing", action="store_true", help="go on without sequences that are not on disk")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="robustness.html, plots and tables go there")
     parser.add_argument("--title", default="", help="title of the page")
-    parser.unread(*ONE_DEVICE, warn=True)
-    parser.unread("--rates --fill", lambda o: o.drop == [], "where --drop names no picture")
-    parser.unread("--on --strengths", lambda o: not o.corrupt, "without --corrupt")
+    parser.no_effect(*ONE_DEVICE, warn=True)
+    parser.no_effect("--rates --fill", lambda o: o.drop == [], "where --drop names no picture")
+    parser.no_effect("--on --strengths", lambda o: not o.corrupt, "without --corrupt")
     chance = "where nothing is drawn: without --corrupt and --rates below 1"
-    parser.unread("--degradation_seed", lambda o: not o.corrupt and (o.drop == [] or set(o.rates) <= {0, 1}), chance)
-    parser.unread("--title", lambda o: not o.report, "without --report")
+    parser.no_effect("--degradation_seed", lambda o: not o.corrupt and (o.drop == [] or set(o.rates) <= {0, 1}), chance)
+    parser.no_effect("--title", lambda o: not o.report, "without --report")
     return parser.parse_args(argv)
 
 

@@ -92,8 +92,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--save_video", nargs="?", const="worst:10", metavar="WHICH", help="worst:10, best:3, all, or names with commas"
     )
     results.add_argument("--debug", type=int, nargs="?", const=1, default=0, help="1: show the first failure in full")
-    parser.unread(*ONE_DEVICE, warn=True)
-    parser.unread("--threads", lambda o: o.debug, "with --debug, which tracks in this process", warn=True)
+    parser.no_effect(*ONE_DEVICE, warn=True)
+    parser.no_effect("--threads", lambda o: o.debug, "with --debug, which tracks in this process", warn=True)
     options = parser.parse_args(argv)
     if options.reference and options.script:
         parser.error("--tracker stands in place of SCRIPT CONFIG")

@@ -47,9 +47,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add_experiment_options(tracker)
     add_engine_options(tracker)
     add_machine_options(parser.add_argument_group("machine"))
-    parser.unread(*ONE_DEVICE, warn=True)
+    parser.no_effect(*ONE_DEVICE, warn=True)
     chance = "where nothing is drawn: without --trials and --share, and with --test_dataset"
-    parser.unread("--seed", lambda o: not o.trials and o.share == 1 and o.test_dataset, chance)
+    parser.no_effect("--seed", lambda o: not o.trials and o.share == 1 and o.test_dataset, chance)
     return parser.parse_args(argv)
 
 

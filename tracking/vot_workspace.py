@@ -61,7 +61,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--native_results", action="store_true", help="link the results of tracking/test.py")
     parser.add_argument("--runid", type=at_least(0), help="with --native_results: the run's number")
     add_folder_options(parser, "where checkpoints are")
-    parser.unread("--runid", lambda o: not o.native_results, "without --native_results")
+    parser.no_effect("--runid", lambda o: not o.native_results, "without --native_results")
     options = parser.parse_args(argv)
     if not options.reference and not (options.script and options.config):
         parser.error("give --script METHOD and --config NAME, or --tracker static")

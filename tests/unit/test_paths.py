@@ -17,7 +17,6 @@ from lib.paths import (
     repository_root,
 )
 from tests.support.commands import import_command
-from tracking._local_yaml import default_local_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,7 +131,9 @@ def test_paths_travel_to_worker_processes(local_yaml: Path) -> None:
 
 
 def test_fresh_file_means_what_its_comments_say(local_yaml: Path, tmp_path: Path) -> None:
-    text = default_local_yaml(tmp_path, tmp_path / "my data: #1", tmp_path / "out")
+    text = import_command("create_default_local_file").default_local_yaml(
+        tmp_path, tmp_path / "my data: #1", tmp_path / "out"
+    )
     local_yaml.write_text(text)
     paths = load_paths()
     assert paths.data_dir == tmp_path / "my data: #1"

@@ -11,7 +11,6 @@ from lib.bench import TrackerSpec, Way, WayTiming
 from lib.config import ConfigError
 from lib.train import TrainOptions
 from tests.support.commands import import_command
-from tracking._launch import parser as training_parser
 from tracking._options import add_machine_options
 
 
@@ -102,7 +101,7 @@ def test_an_option_that_leaves_results_as_they_are_is_warned_of(capsys: pytest.C
     import_command("build_lmdb").parse(["--dataset", "x", "--source", "a", "--target", "b", "--data_dir", "c"])
     assert "warning: --data_dir has no effect with --source and --target" in capsys.readouterr().err
     train = ["--script", "a", "--config", "b", "--script_teacher", "c", "--distill", "0", "--port", "9"]
-    training_parser().parse_args(train)
+    import_command("train").parser().parse_args(train)
     said = capsys.readouterr().err
     assert "warning: --distill has no effect as 0 with --script_teacher" in said
     assert "warning: --port has no effect without --mode multi_node" in said

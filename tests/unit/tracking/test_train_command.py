@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tracking._launch import parser, processes_and_nodes, training_arguments
+from tests.support.commands import import_command
+
+command = import_command("train")
 
 
 def launcher(*arguments: str) -> tuple[int, list[str]]:
-    return processes_and_nodes(parser().parse_args(["--script", "ostrack", "--config", "x", *arguments]))
+    return command.processes_and_nodes(
+        command.parser().parse_args(["--script", "ostrack", "--config", "x", *arguments])
+    )
 
 
 def test_single_needs_no_launcher() -> None:
@@ -46,4 +50,4 @@ def test_modes_that_cannot_be_are_refused(wrong: list[str], capsys: pytest.Captu
 
 def test_training_gets_its_own_arguments_only() -> None:
     given = ["--script", "a", "--mode", "multiple", "--nproc_per_node=4", "--set", "TRAIN.LR=1", "--world-size", "2"]
-    assert training_arguments(given) == ["--script", "a", "--set", "TRAIN.LR=1"]
+    assert command.training_arguments(given) == ["--script", "a", "--set", "TRAIN.LR=1"]
