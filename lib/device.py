@@ -34,19 +34,14 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
         raise DeviceError(f"device {name!r} is unknown; expected auto, cpu, cuda, cuda:<number> or mps")
     device = torch.device(name)
     if device.type == "cuda":
-        return _cuda(name, device)
+        count, index = torch.cuda.device_count() if torch.cuda.is_available() else 0, device.index or 0
+        if index >= count:
+            there = f"there are {count} CUDA devices" if count else _no_gpu_reason()
+            raise DeviceError(f"device {name!r} was asked for, but {there}; use --device auto or cpu")
+        return torch.device("cuda", index), f"{torch.cuda.get_device_name(index)}, as asked for"
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("device 'mps' was asked for, but PyTorch finds no Apple GPU here; use --device auto or cpu")
     return device, "as asked for"
-
-
-def _cuda(name: str, device: torch.device) -> tuple[torch.device, str]:
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    index = device.index or 0
-    if index >= count:
-        there = f"there are {count} CUDA devices" if count else _no_gpu_reason()
-        raise DeviceError(f"device {name!r} was asked for, but {there}; use --device auto or cpu")
-    return torch.device("cuda", index), f"{torch.cuda.get_device_name(index)}, as asked for"
 
 
 def _no_gpu_reason() -> str:

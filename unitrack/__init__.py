@@ -72,11 +72,7 @@ def load(
     from lib.paths import shipped_folder
 
     _check_options(options, TrackerSpec, "load")
-    what: dict[str, Any] = {
-        "script": "" if name is None else str(name),
-        "config": str(config or ""),
-        "checkpoint": weights,
-    }
+    what: dict[str, Any] = {"script": str(name or ""), "config": str(config or ""), "checkpoint": weights}
     if config is None and name is not None:
         alone = {"reference": str(name)} if str(name) in REFERENCES else {"checkpoint": str(name)}
         if "reference" in alone or str(name) not in [p.name for p in shipped_folder("experiments").iterdir()]:
@@ -142,12 +138,10 @@ def track(
                 warnings.warn(f"frame {frame.index} has the box before it: {frame.problem}", stacklevel=2)
             if not size.note and size.see(frame.frame, frame.index):
                 warnings.warn(size.note, stacklevel=2)
-            one = boxes.ndim == 1
-            yield (
-                (tuple(frame.boxes_xywh[0].tolist()), float(frame.scores[0]))
-                if one
-                else (frame.boxes_xywh, frame.scores)
-            )
+            if boxes.ndim == 1:
+                yield tuple(frame.boxes_xywh[0].tolist()), float(frame.scores[0])
+            else:
+                yield frame.boxes_xywh, frame.scores
 
     return results()
 
@@ -366,12 +360,9 @@ def _sources(results: Any) -> Iterator[Any]:
         if not isinstance(result, str | Path | Outcome):
             expected = "what evaluate returned, a folder, an archive or LABEL=FOLDER"
             raise TypeError(f"results: expected {expected}, not {type(result).__name__}")
-        if isinstance(result, Outcome):
-            yield ResultSource(label or result.label, (result.folder,))
+        if isinstance(result, str):
+            source = ResultSource.parse(result)
         else:
-            source = (
-                ResultSource.parse(str(result))
-                if not isinstance(result, Path)
-                else ResultSource(result.name, (result,))
-            )
-            yield ResultSource(label, source.folders) if label else source
+            name, folder = (result.name, result) if isinstance(result, Path) else (result.label, result.folder)
+            source = ResultSource(name, (folder,))
+        yield ResultSource(label, source.folders) if label else source

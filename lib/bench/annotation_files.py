@@ -20,7 +20,7 @@ from lib.track import Box
 
 Targets = dict[str, dict[int | str, Box | None]]
 """Target -> frame (its number from 0, or its picture's name) -> box; None where the target cannot be seen."""
-LONGEST_GAP = 10**6
+MAX_GAP = 10**6
 """Frames between two shapes; more of them are a damaged number, whose boxes would fill the memory."""
 
 
@@ -350,7 +350,7 @@ def _interpolated(given: dict[int, Box | None], where: str) -> dict[int | str, B
     boxes: dict[int | str, Box | None] = {}
     places = sorted(given)
     for start, end in pairwise(places):
-        if end - start > LONGEST_GAP:
+        if end - start > MAX_GAP:
             raise AnnotationError(f"{where}: two shapes are {end - start} frames apart; no video is that long")
         one, other = given[start], given[end]
         for frame in range(start, end):

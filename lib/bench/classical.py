@@ -156,11 +156,11 @@ class MedianFlowTracker(Tracker):
 
     Attributes:
         grid: Points per side of the box.
-        largest_error: Median forward-backward error in pixels above which the target counts as lost.
+        max_error: Median forward-backward error in pixels above which the target counts as lost.
     """
 
     grid = 10
-    largest_error = 10.0
+    max_error = 10.0
 
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> FlowState:
         """Keep the grey first frames.
@@ -202,7 +202,7 @@ class MedianFlowTracker(Tracker):
         back, found_back = _flow(after, before, there)
         error = np.linalg.norm(back - start, axis=1)
         good = found_there & found_back
-        if good.sum() < 8 or np.median(error[good]) > self.largest_error:
+        if good.sum() < 8 or np.median(error[good]) > self.max_error:
             return None
         good &= error <= np.median(error[good])
         a, b = start[good].astype(np.float64), there[good].astype(np.float64)

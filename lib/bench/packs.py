@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".mat")
 READ = (".txt", ".csv", ".value", ".bin", ".json", *ARCHIVES)
 FOREIGN = (".rar", ".7z")
-MOST_BYTES = 8 << 30
+MAX_BYTES = 8 << 30
 """Unpacked size from which a pack is refused."""
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
@@ -174,8 +174,8 @@ def _members(
             with NamedTemporaryFile(dir=scratch.folder, delete=False) as copy:
                 while block := stream.read(1 << 20):
                     scratch.written += copy.write(block)
-                    if scratch.written > MOST_BYTES:
-                        raise ResultFileError(f"{where}: more than {MOST_BYTES >> 30} GiB unpacked, at {name}")
+                    if scratch.written > MAX_BYTES:
+                        raise ResultFileError(f"{where}: more than {MAX_BYTES >> 30} GiB unpacked, at {name}")
             yield from _opened((*folders, *parts), Path(copy.name), where, scratch, depth)
     except DAMAGED as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

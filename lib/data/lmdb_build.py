@@ -36,7 +36,7 @@ MARK, LOCK = "build.json", "build.lock"
 BATCH_FILES = 256
 MAP_BYTES = 1 << 40
 """Largest environment. Address space, not memory or disk: the file grows as it is written."""
-LONGEST_KEY = 511
+MAX_KEY_BYTES = 511
 TEXT_SUFFIXES = (".txt", ".json", ".label", ".ini", ".tag", ".value", ".csv", ".tsv")
 
 
@@ -285,7 +285,7 @@ def build_lmdb(
         while batch := list(islice(contents, BATCH_FILES)):
             encoded = [(key.encode("utf-8", "surrogateescape"), content) for key, content in batch]
             with env.begin() as txn, txn.cursor() as cursor:
-                todo = [item for item in encoded if not cursor.set_key(item[0][:LONGEST_KEY])]
+                todo = [item for item in encoded if not cursor.set_key(item[0][:MAX_KEY_BYTES])]
             good: Items = []
             for (key, content), (data, reason) in zip(todo, pool.map(_read, todo), strict=True):
                 if reason:
@@ -375,8 +375,8 @@ def _read(item: tuple[bytes, Path | bytes]) -> tuple[bytes | None, str]:
     key, content = item
     if isinstance(content, bytes):
         return content, ""
-    if len(key) > LONGEST_KEY:
-        return None, f"the path has {len(key)} bytes; an LMDB key has at most {LONGEST_KEY}"
+    if len(key) > MAX_KEY_BYTES:
+        return None, f"the path has {len(key)} bytes; an LMDB key has at most {MAX_KEY_BYTES}"
     try:
         key.decode("utf-8")
         data = content.read_bytes()

@@ -26,7 +26,7 @@ LEVELS = (0.7, 0.84)
 """Shares of the mean in the threshold between mean and maximum; each level gives a candidate."""
 STILL, STANDS_OUT = 0.05, 2.5
 """A flow has candidates if its deviation from the mean is below this on average, or this many averages somewhere."""
-SMALLEST_PART, SMALLEST_BOX, SMALLEST_SIDE, LARGEST_SIDE, LARGEST_ASPECT, NEAR_MARGIN = 80, 50, 0.02, 0.7, 6, 15
+MIN_PART, MIN_BOX, MIN_SIDE, MAX_SIDE, MAX_ASPECT, MARGIN = 80, 50, 0.02, 0.7, 6, 15
 """Least pixels of a component and of a box; sides in shares of the map; aspect ratio; pixels to the margin."""
 REWARD, PATH_REACH, PATH_PENALTY, JUMP = 0.091, 100, 4.1, 3
 """Of the path: gain per candidate, longest step in frames with candidates, weight of distances, factor of jumps."""
@@ -34,7 +34,7 @@ WINDOW_PENALTY, SMOOTH, FOUND, WINDOW_STEP, WINDOW_REACH = 2.5, 0.45, 0.4, 2, 32
 """Of smooth windows: weight of distances, least agreement and least share of found boxes, step and reach in frames."""
 AT_MARGIN, AT_ONE_AXIS = 10, 0.3
 """Pixels within which a box is at the margin; weight of a box that is there on one axis."""
-LEAST_PICKED, MOST_CORNER, LEAST_QUALITY = 0.35, 0.4, 0.33
+MIN_PICKED, MAX_CORNER, MIN_QUALITY = 0.35, 0.4, 0.33
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class PseudoTrack:
     def usable(self) -> bool:
         """True if it is good enough to learn from."""
         q = self.qualities
-        return q.picked >= LEAST_PICKED and q.corner <= MOST_CORNER and q.video >= LEAST_QUALITY
+        return q.picked >= MIN_PICKED and q.corner <= MAX_CORNER and q.video >= MIN_QUALITY
 
 
 def make_track(
@@ -155,7 +155,7 @@ def _best_component(moving: Mask, peak: tuple[np.intp, ...]) -> Boxes | None:
     mask = moving.astype(np.uint8)
     for value in (1, 0):  # drop small components, then fill small holes
         _, labels, stats, _ = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=4)
-        small = stats[:, cv2.CC_STAT_AREA] < SMALLEST_PART
+        small = stats[:, cv2.CC_STAT_AREA] < MIN_PART
         small[0] = False
         mask[small[labels]] = 1 - value
     stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2]
@@ -164,11 +164,11 @@ def _best_component(moving: Mask, peak: tuple[np.intp, ...]) -> Boxes | None:
     area, margin_x, margin_y = w * h, np.minimum(x1, columns - x2), np.minimum(y1, rows - y2)
     score = area + 0.5 * margin_x * margin_y
     score *= np.where((x1 <= peak[1]) & (peak[1] < x2) & (y1 <= peak[0]) & (peak[0] < y2), 2, 1)
-    at_x, at_y = margin_x <= NEAR_MARGIN, margin_y <= NEAR_MARGIN
+    at_x, at_y = margin_x <= MARGIN, margin_y <= MARGIN
     score *= np.where(at_x, 0.5, 1) * np.where(at_y, 0.5, 1)
-    allowed = (w >= SMALLEST_SIDE * columns) & (h >= SMALLEST_SIDE * rows) & (area >= SMALLEST_BOX)
-    allowed &= np.maximum(w, h) <= LARGEST_ASPECT * np.minimum(w, h)
-    allowed &= ~(at_x & (h > LARGEST_SIDE * rows)) & ~(at_y & (w > LARGEST_SIDE * columns))
+    allowed = (w >= MIN_SIDE * columns) & (h >= MIN_SIDE * rows) & (area >= MIN_BOX)
+    allowed &= np.maximum(w, h) <= MAX_ASPECT * np.minimum(w, h)
+    allowed &= ~(at_x & (h > MAX_SIDE * rows)) & ~(at_y & (w > MAX_SIDE * columns))
     if not allowed.any():
         return None
     best = int(np.where(allowed, score, -np.inf).argmax())

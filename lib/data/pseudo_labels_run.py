@@ -36,10 +36,11 @@ TRACK = "00"
 VIDEOS, SETTINGS = "videos", "settings.json"
 FLOW_WH = 640, 384
 """Size of the pictures whose flow is computed."""
-FARTHEST = 1e9
+MAX_FLOW = 1e9
 """Pixels that nothing moves; Middlebury files mark unknown flow by more."""
-FAST, SLOW, SHORTEST, LONGEST, FIRST = 16, 8, 2, 6, 4
-"""Pixels above and below which the frames of a flow are taken nearer or farther; their distances in frames."""
+FAST, SLOW, MIN_DISTANCE, MAX_DISTANCE, FIRST_DISTANCE = 16, 8, 2, 6, 4
+"""Largest motion in pixels above (below) which the two frames of a flow are taken nearer (farther); bounds on their
+distance in frames, and the first one."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class AdaptiveFlow:
     """
 
     def __init__(self, read: Callable[[int], Image], count: int) -> None:
-        self.distance, self.count = FIRST, count
+        self.distance, self.count = FIRST_DISTANCE, count
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._size = lru_cache(1)(lambda: read(0).shape[1::-1])
         self._grey = lru_cache(16)(lambda i: cv2.resize(cv2.cvtColor(read(i), cv2.COLOR_RGB2GRAY), FLOW_WH))
@@ -124,9 +125,9 @@ class AdaptiveFlow:
             behind = min(frame + self.distance, self.count - 1)
             flow = self._dis.calc(self._grey(frame), self._grey(behind), None) * scale  # type: ignore[call-overload]
             fastest = float(np.abs(flow).max())
-            if fastest > FAST and self.distance >= SHORTEST and step <= 0:
+            if fastest > FAST and self.distance >= MIN_DISTANCE and step <= 0:
                 step = -1
-            elif fastest < SLOW and self.distance <= LONGEST and step >= 0:
+            elif fastest < SLOW and self.distance <= MAX_DISTANCE and step >= 0:
                 step = 1
             else:
                 return np.asarray(cv2.resize(flow, self._size()), dtype=np.float32)
@@ -166,7 +167,7 @@ class StoredFlow:
         except (EOFError, OverflowError, TokenError, ValueError) as error:
             raise AnnotationError(f"{file}: not a flow file, or cut short ({error})") from None
         width, height = self.size_wh
-        if flow.dtype.kind not in "fiu" or flow.shape != (height, width, 2) or not (np.abs(flow) < FARTHEST).all():
+        if flow.dtype.kind not in "fiu" or flow.shape != (height, width, 2) or not (np.abs(flow) < MAX_FLOW).all():
             found = f"{' x '.join(map(str, flow.shape))} of {flow.dtype}"
             needed = f"{height} x {width} x 2 finite numbers of pixels"
             raise AnnotationError(f"{file}: the flow is {found}; the pictures need {needed}")

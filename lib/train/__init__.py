@@ -1,4 +1,4 @@
-"""The one training loop and what it stands on: optimiser, schedule, checkpoints, logs."""
+"""The training loop of all methods, with its optimiser, schedule, checkpoints and logs."""
 
 from lib.train.checkpoint import (
     CheckpointError,

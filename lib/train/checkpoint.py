@@ -82,10 +82,10 @@ class OccupiedError(RuntimeError):
     """Another training writes to the same folder."""
 
 
-def claimed(path: Path, patience: float) -> IO[str]:
-    """A file that no other process can claim; the system withdraws the claim when this process ends, however it ends.
+def lock_file(path: Path, patience: float) -> IO[str]:
+    """Lock a file against other processes; the system removes the lock when this process ends, however it ends.
 
-    Locks by record (POSIX), so that data workers, which are forked, do not hold them on; they also work over NFS.
+    POSIX record locks: data workers, which are forked, do not inherit them, and they work over NFS.
 
     Args:
         path: The file; its folder is made.
@@ -132,7 +132,7 @@ class CheckpointFolder:
 
     def __init__(self, folder: Path, network_name: str) -> None:
         self.folder, self.network_name = folder, network_name
-        self._claim: IO[str] | None = None
+        self._lock: IO[str] | None = None
         self._made: list[Path] = []
 
     def claim(self, patience: float = PATIENCE_SECONDS) -> None:
@@ -145,7 +145,7 @@ class CheckpointFolder:
             OccupiedError: Another training writes here.
         """
         self._made = self._made or [path for path in (self.folder, *self.folder.parents) if not path.exists()]
-        self._claim = self._claim or claimed(self.folder / LOCK, patience)
+        self._lock = self._lock or lock_file(self.folder / LOCK, patience)
         for path in self.folder.glob(f"{self.network_name}_*.tmp"):
             path.unlink(missing_ok=True)
 
@@ -155,7 +155,7 @@ class CheckpointFolder:
         try:
             yield
         except BaseException:
-            if self._claim and self._made and [path.name for path in self.folder.iterdir()] == [LOCK]:
+            if self._lock and self._made and [path.name for path in self.folder.iterdir()] == [LOCK]:
                 (self.folder / LOCK).unlink()
                 with suppress(OSError):  # others write there as well
                     for path in self._made:

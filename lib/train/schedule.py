@@ -125,9 +125,7 @@ def lr_factor(train: Train, epoch: int, step: int = 0, steps: int = 1) -> float:
     share = finished / max(1, span)
     if finished >= warm or share == 1:
         return decay
-    if schedule.warmup_type == "step":
-        return schedule.warmup_ratio ** (1 - share)
-    if schedule.warmup_type == "log":
+    if schedule.warmup_type in ("step", "log"):
         return schedule.warmup_ratio ** (1 - share)
     return schedule.warmup_ratio + (1 - schedule.warmup_ratio) * share
 

@@ -11,10 +11,11 @@ import torch
 import yaml
 
 import lib
+from lib import distributed
 from lib.config import ConfigError, as_plain
 from lib.data import Batch, ClipBatch, Rows, normalise_batch
 from lib.data.datasets import quiet_readers
-from lib.distributed import World, network_notes, start, stop
+from lib.distributed import World, network_notes
 from lib.files import write_text
 from lib.methods import Experiment, load_experiment, resolve
 from lib.paths import Paths, checkpoint_folder, load_paths
@@ -40,7 +41,7 @@ def train(options: TrainOptions) -> Path | None:
         InterruptedTraining: A signal arrived; the state is written, and the same call goes on.
         TrainingError: The training cannot go on; also what `open_session` raises.
     """
-    world = start(options.device)
+    world = distributed.start(options.device)
     return run_to_end(open_session(options, world), world)
 
 
@@ -76,7 +77,7 @@ def run_to_end(trainer: Trainer, world: World) -> Path | None:
                 trainer.log.write(end)
                 trainer.log.close()
             if together:
-                stop(world)
+                distributed.stop(world)
     return trainer.folder.newest_weights()
 
 

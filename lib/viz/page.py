@@ -23,7 +23,7 @@ from lib.viz.video import Track
 
 ASSETS = Path(__file__).parent / "assets"
 JPEG_QUALITY = 70
-MOST_FRAMES = 60
+MAX_FRAMES = 60
 """Frames of a player."""
 PLAYER_SIZES = (400, 320, 256, 200, 160)
 """Longest side of a player's images in pixels; the first one that fits the budget is taken."""
@@ -89,7 +89,7 @@ class Player:
             note: Line below the heading.
             start: Frame that the player opens at; it is among the chosen ones.
         """
-        chosen = np.linspace(0, len(video) - 1, min(MOST_FRAMES, len(video))).round().astype(int)
+        chosen = np.linspace(0, len(video) - 1, min(MAX_FRAMES, len(video))).round().astype(int)
         chosen = np.union1d(chosen, [start])
         images, scale = [], 1.0
         for i in chosen:

@@ -19,7 +19,7 @@ from lib.files import naming, temporary_file
 from lib.viz.draw import TRUTH, BoxMark, colour, draw_frame
 
 CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
-LONGEST_SIDE = 1280
+MAX_SIDE = 1280
 QUIT_KEYS = (ord("q"), 27)
 
 
@@ -73,7 +73,7 @@ def write_video(path: Path, video: Video, tracks: Sequence[Track]) -> Path:
     with VideoWriter(path, fps=30.0) as writer:
         for i in range(len(video)):
             marks = [BoxMark(t.boxes_xywh[i], t.colour, t.name, t.dashed) for t in tracks]
-            writer.write(draw_frame(video.read_frame(i), marks, f"{video.name}  {i}/{len(video) - 1}", LONGEST_SIDE))
+            writer.write(draw_frame(video.read_frame(i), marks, f"{video.name}  {i}/{len(video) - 1}", MAX_SIDE))
     return writer.path
 
 
@@ -200,7 +200,7 @@ def require_display(purpose: str) -> None:
         raise DisplayError(f"{purpose} needs windows, which this build of OpenCV (headless) does not have")
 
 
-def draw_box_with_mouse(image: Image, title: str = "draw a box, then press Enter") -> Box:
+def draw_box_with_mouse(image: Image) -> Box:
     """Let the user draw a box over an RGB image.
 
     Returns:
@@ -211,6 +211,7 @@ def draw_box_with_mouse(image: Image, title: str = "draw a box, then press Enter
         ValueError: no box was drawn.
     """
     require_display("drawing a box with the mouse")
+    title = "draw a box, then press Enter"
     x, y, w, h = cv2.selectROI(title, _bgr(image), showCrosshair=True)
     cv2.destroyWindow(title)
     if w <= 0 or h <= 0:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lib.bench.metrics.curves import Array, Floats
 from lib.data import xywh_to_corners
 
-LEAST_RATIO = 1e-10
+MIN_RATIO = 1e-10
 """Ratio of the areas of two regions below which they do not overlap."""
 Single = NDArray[np.float32]
 
@@ -47,7 +47,7 @@ def _overlap(a: Single, b: Single, size_wh: tuple[float, float] | None) -> float
         lows, highs = np.maximum(lows, 0), np.minimum(highs, limit)
     areas = (highs - lows).prod(axis=1)
     inside = np.minimum(*highs) - np.maximum(*lows)
-    if (highs <= lows).any() or areas.min() / areas.max() < LEAST_RATIO or (inside <= 0).any():
+    if (highs <= lows).any() or areas.min() / areas.max() < MIN_RATIO or (inside <= 0).any():
         return 0.0
     origin = lows.min(axis=0)
     width, height = (int(side) + 1 for side in highs.max(axis=0) - origin)

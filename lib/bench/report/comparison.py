@@ -12,7 +12,7 @@ from lib.bench.metrics import MetricError, Scores
 from lib.bench.metrics.reliability import Reliability
 from lib.data import Boxes, Video
 
-FEWEST = 6
+MIN_SEQUENCES = 6
 """With fewer sequences Wilcoxon's two-sided p cannot fall below 0.05 (its minimum is 2 / 2^n)."""
 RESAMPLES = 10_000
 """Of the bootstrap."""
@@ -116,7 +116,7 @@ class PairedComparison:
         sequences: number of sequences.
         mean: mean difference.
         low, high: 95 % bootstrap interval of the mean difference.
-        wilcoxon_p, bootstrap_p: two-sided; None with fewer than `FEWEST` sequences.
+        wilcoxon_p, bootstrap_p: two-sided; None with fewer than `MIN_SEQUENCES` sequences.
         wins, losses: number of sequences on which a (b) is better.
     """
 
@@ -167,7 +167,7 @@ def compare(a: Scores, b: Scores, names: tuple[str, str], key: str | None = None
             rng=np.random.default_rng(0),
         )
         low, high = map(float, bootstrap.confidence_interval)
-    if n >= FEWEST:
+    if n >= MIN_SEQUENCES:
         means = bootstrap.bootstrap_distribution
         tail = min(float(np.mean(means <= 0)), float(np.mean(means >= 0)))
         # no test can know more about n pairs than that all of them have one sign

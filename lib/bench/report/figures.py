@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FEW_EPOCHS = 3
-MOST_PANELS = 9
+MAX_PANELS = 9
 TRAINING_ONLY = {"lr": "Learning rate", "grad_norm": "Gradient norm"}
 
 
@@ -127,7 +127,7 @@ def training_lines(path: Path) -> dict[str, list[Line]]:
                 lines.append(Line(loader, np.array(x), np.array(y)))
         if lines:
             panels[TRAINING_ONLY.get(name, name)] = lines
-    return dict(list(panels.items())[:MOST_PANELS])
+    return dict(list(panels.items())[:MAX_PANELS])
 
 
 def _points(records: Sequence[dict[str, Any]], name: str) -> dict[float, float]:

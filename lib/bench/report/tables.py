@@ -14,7 +14,7 @@ from lib.bench.report.comparison import PairedComparison, TrackerRun, compare, r
 from lib.files import write_text, yaml_rows
 from lib.viz import Cell, Column, Table, flat_texts
 
-MOST_PAIRS = 45
+MAX_PAIRS = 45
 FEW_SEQUENCES = 5
 """Scores of fewer sequences are shown in grey, and are left out of the radar."""
 TOO_FEW = "n too small"
@@ -32,7 +32,7 @@ def comparison_tables(runs: Sequence[TrackerRun], attributes: Mapping[str, Seque
         tables["attributes"] = attribute_table(runs, attributes)
     if len(runs) > 1 and len(runs[0].scores.names) > 1:
         pairs = list(combinations(runs, 2))
-        tables["differences"] = paired_table(pairs if len(pairs) <= MOST_PAIRS else [(runs[0], r) for r in runs[1:]])
+        tables["differences"] = paired_table(pairs if len(pairs) <= MAX_PAIRS else [(runs[0], r) for r in runs[1:]])
     tables["sequences"] = sequence_table(runs)
     return tables
 

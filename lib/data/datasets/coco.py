@@ -21,9 +21,9 @@ from lib.data.types import Mask
 
 log = logging.getLogger(__name__)
 
-LONGEST_SIDE = 1 << 16
+MAX_SIDE = 1 << 16
 """Pixels of a picture beyond which its stated size is wrong."""
-FARTHEST = 1e8
+MAX_COORDINATES = 1e8
 """Bound on the sum of a polygon's coordinates, in pixels; OpenCV draws in sixteenths of them."""
 
 
@@ -76,7 +76,7 @@ class CocoDataset(StoredDataset):
             if masks:
                 self._outlines = [_joined(a.get("segmentation"), f"{where}: object {a['id']}") for a in objects]
                 self._sizes = np.array([(image["height"], image["width"]) for image in table["images"]], dtype=np.int64)
-                strange = ((self._sizes < 1) | (self._sizes > LONGEST_SIDE)).any(axis=1)
+                strange = ((self._sizes < 1) | (self._sizes > MAX_SIDE)).any(axis=1)
                 if strange.any():
                     row = int(strange.argmax())
                     size = " x ".join(map(str, self._sizes[row, ::-1]))
@@ -147,6 +147,6 @@ def _joined(polygons: Any, where: str) -> NDArray[np.float32]:
     if not isinstance(polygons, list):
         raise AnnotationError(f"{where} has no polygons in 'segmentation', which masks are made of")
     parts = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
-    if not all(sum(map(abs, polygon)) < FARTHEST for polygon in parts):
+    if not all(sum(map(abs, polygon)) < MAX_COORDINATES for polygon in parts):
         raise AnnotationError(f"{where} has a polygon with a number that is no place in a picture")
     return np.array([x for polygon in parts for x in (*polygon, np.nan, np.nan)], dtype=np.float32).reshape(-1, 2)

@@ -30,9 +30,10 @@ from lib.data.types import Boxes, Qualities
 SUFFIX = "_pseudo"
 LABEL_FILE = "train.json"
 META = "meta"
-MOST_FRAMES = 2**31
-COLUMNS = 9
-DIGITS = 4
+MAX_FRAMES = 2**31
+"""Bound on frame numbers of windows."""
+COLUMNS, DIGITS = 9, 4
+"""Numbers per frame in a label file, and decimals of the qualities among them."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def _read_track(where: str, video: str, name: str, entry: Any) -> StoredTrack:
         row = int(outside.argmax())
         box = ", ".join(f"{v:g}" for v in boxes[row])
         raise AnnotationError(f"{where}: the box {box} of frame {ids[row]} is not inside {picture}")
-    if (wrong := ~np.isfinite(numbers).all(axis=1) | (np.abs(numbers[:, 6:8]) > MOST_FRAMES).any(axis=1)).any():
+    if (wrong := ~np.isfinite(numbers).all(axis=1) | (np.abs(numbers[:, 6:8]) > MAX_FRAMES).any(axis=1)).any():
         frame = ids[int(wrong.argmax())]
         raise AnnotationError(
             f"{where}: the qualities of frame {frame} are infinite, or too large for numbers of frames"

@@ -261,7 +261,7 @@ def test_what_cannot_be_read_is_a_sentence(
         load(zipped(tmp_path / "nested.zip", {"inner.zip": whole[:50]}), truth)
     word = zipped(tmp_path / "word.zip", {**LAYOUTS["flat"], "Bolt2.txt": "1,2,3,x\n"})
     assert load(word, truth)[0].scores.unscored == {"Bolt2": "Bolt2.txt, line 1: 'x' is not a number: '1,2,3,x'"}
-    monkeypatch.setattr("lib.bench.packs.MOST_BYTES", 500)
+    monkeypatch.setattr("lib.bench.packs.MAX_BYTES", 500)
     with pytest.raises(ResultFileError, match=r"whole.zip: more than"):
         load(tmp_path / "whole.zip", truth)
 
