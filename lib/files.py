@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: every result, checkpoint and list of this library is written here."""
+"""Atomic writes, by which all results, checkpoints and lists of this library are written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEFT_BEHIND = {
 
 
 @contextmanager
-def naming(path: Path | str, temporary: Path | str = "") -> Iterator[None]:
+def errors_name(path: Path | str, temporary: Path | str = "") -> Iterator[None]:
     """Give errors of the system that come without a file name this one: a full disk is met when bytes are written.
 
     Args:
@@ -55,7 +55,7 @@ def visible_files(folder: Path, pattern: str) -> list[Path]:
 
 
 @contextmanager
-def replacing(path: Path | str) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path | str) -> Iterator[IO[bytes]]:
     """A binary file to write; it takes the place of `path` when the block ends well.
 
     Whatever happens meanwhile, a kill and a power cut included, `path` holds what it held before or all that the block
@@ -71,7 +71,7 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_file(path)
     try:
-        with naming(path, temporary), temporary.open("wb") as file:
+        with errors_name(path, temporary), temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -111,18 +111,18 @@ def _may_run(process: str) -> bool:
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write a file in one step (see `replacing`).
+    """Write a file in one step (see `atomic_write`).
 
     Args:
         path: File to write or replace.
         data: Its content.
     """
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(data)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a UTF-8 text file in one step (see `replacing`); lines end with a line feed on every system.
+    """Write a UTF-8 text file in one step (see `atomic_write`); lines end with a line feed on every system.
 
     Args:
         path: File to write or replace.

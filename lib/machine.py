@@ -23,7 +23,7 @@ def processor_name() -> str:
 
 
 def choices_file() -> Path:
-    """Where choices are kept, by the rule of XDG; deleting it has them timed again."""
+    """File of the choices, by the rule of XDG; when it is deleted, they are timed again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unitrack" / "ways.json"
 
 

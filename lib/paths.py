@@ -1,4 +1,4 @@
-"""Where data, weights and results lie on this machine, and the ``local.yaml`` that says so.
+"""Folders of data, weights and results on this machine, and the ``local.yaml`` that names them.
 
 Sources, in rising priority: defaults in the repository (``./data``, ``./output``, ``./pretrained``), ``local.yaml``
 in the repository root (or the file that ``$TRACKING_LOCAL_YAML`` names), environment variables (``TRACKING_DATA_DIR``,

@@ -79,7 +79,7 @@ def _read_hints(definition: Any) -> dict[str, Any]:
 
 
 def problem_of(hint: Any, value: Any) -> str:
-    """What a type annotation says against a value.
+    """Violation of a type annotation's range by a value.
 
     Args:
         hint: Type of a setting, such as `Count`, `Share | None` or `tuple[Count, ...]`.

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 
 from lib.catalogue import CATALOGUE
-from lib.files import naming, write_text
+from lib.files import errors_name, write_text
 from lib.registry import Registry
 from synthetic.config import GENERATOR_VERSION, WorldConfig
 from synthetic.dataset import SyntheticDataset, WorldCameras
@@ -195,7 +195,7 @@ def write_benchmark(job: Job, workers: int = 1, progress: Callable[[int, int], N
     tags: dict[str, list[str]] = {}
     summaries: list[dict[str, Any]] = [{} for _ in names]
     written = 0
-    with naming(job.root):
+    with errors_name(job.root):
         for done, (number, found, summary, fresh) in enumerate(_results(job, names, workers), 1):
             tags[names[number]], summaries[number] = found, summary
             written += fresh

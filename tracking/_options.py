@@ -109,7 +109,7 @@ def add_folder_options(parser: Parser, save_dir: str) -> None:
     parser.add_argument("--save_dir", help=f"{save_dir} (default: local.yaml)")
 
 
-def keep_source(source: str, option: str, video: Path | None, boxes: Path | None = None) -> None:
+def protect_source(source: str, option: str, video: Path | None, boxes: Path | None = None) -> None:
     """Check that what is written does not replace the video that is read, or what stands next to it by its name.
 
     Args:

@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     if args.gt:
         sequences = read_truth(args.gt, args.absent)
         if benchmark is not None:
-            sequences = [replace(s, other_names=benchmark.names_elsewhere(s.name)) for s in sequences]
+            sequences = [replace(s, other_names=benchmark.other_names_of(s.name)) for s in sequences]
     else:
         assert benchmark is not None
         sequences = list(benchmark.sequences(paths, skip_missing=args.skip_missing))

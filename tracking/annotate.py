@@ -21,7 +21,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_experiment_options
-from tracking._options import CommandParser, keep_source
+from tracking._options import CommandParser, protect_source
 from tracking._progress import show_progress
 
 
@@ -119,7 +119,7 @@ def imported(options: argparse.Namespace) -> int:
 def tracked(options: argparse.Namespace) -> int:
     from lib.bench import (
         TrackerSpec,
-        check_place,
+        check_new_sequence,
         demo_spec,
         first_frame,
         parse_marks,
@@ -134,10 +134,10 @@ def tracked(options: argparse.Namespace) -> int:
     from lib.viz import BoxMark, VideoWriter, colour, draw_box_with_mouse, draw_frame
 
     source, path = open_source(options.source), Path(options.source)
-    keep_source(options.source, "--video", options.video)
+    protect_source(options.source, "--video", options.video)
     name = options.name or source.name
     if options.output:
-        check_place(options.output, name)
+        check_new_sequence(options.output, name)
     truth = path / "groundtruth.txt" if path.is_dir() else path.with_suffix(".txt")
     if options.output is None and truth.exists() and not options.overwrite:
         raise FileExistsError(f"{truth} is there already; --overwrite replaces it, --output FOLDER writes elsewhere")

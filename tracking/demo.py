@@ -16,7 +16,7 @@ import _bootstrap  # noqa: F401
 from lib.command import run_command
 from lib.config import add_experiment_options
 from lib.registry import listed
-from tracking._options import CommandParser, add_confidence_options, add_engine_options, at_least, keep_source
+from tracking._options import CommandParser, add_confidence_options, add_engine_options, at_least, protect_source
 from tracking._progress import show_progress
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     from lib.viz import VideoWriter, draw_box_with_mouse, require_display, show_frame
 
     given = None if options.init == "mouse" else parse_box(options.init)
-    keep_source(options.source, "--output", options.output, options.boxes)
+    protect_source(options.source, "--output", options.output, options.boxes)
     if options.show or given is None:
         require_display("--show" if options.show else "--init mouse")
     source = open_source(options.source, options.aux)

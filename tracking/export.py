@@ -23,7 +23,7 @@ from lib.config import add_experiment_options
 from tracking._options import CommandParser, add_folder_options
 
 PURPOSES = {"template": "target", "frame": "frame", "update": "new template", "refine": "chosen box"}
-"""What each graph is run for."""
+"""Purpose of each graph."""
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

@@ -1,7 +1,7 @@
 """Evaluation: benchmarks, the runner and its queue, metrics, reports, and tools that measure or show a tracker."""
 
 from lib.bench.analysis import Comparison, ResultSource, Scoring, load_runs, read_truth, with_attributes
-from lib.bench.annotate import check_place, parse_marks, propagate, write_sequences, write_truth
+from lib.bench.annotate import check_new_sequence, parse_marks, propagate, write_sequences, write_truth
 from lib.bench.annotation_files import (
     read_coco,
     read_cvat,

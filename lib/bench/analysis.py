@@ -40,7 +40,7 @@ from lib.bench.results import MANIFEST, find_results, read_manifest, read_scorab
 from lib.config import ConfigError
 from lib.data import Boxes, Video, opposite_corners_to_xywh
 from lib.data.datasets import positive
-from lib.files import naming, visible_files
+from lib.files import errors_name, visible_files
 from lib.methods import load_experiment
 from lib.paths import repository_root
 from lib.registry import listed
@@ -237,7 +237,7 @@ class Comparison:
             The page.
         """
         heading = title or f"{self.runs[0].name} on {self.title}"
-        with naming(folder):
+        with errors_name(folder):
             export(self.runs, self.attributes, folder, self.title)
             return build_report(
                 heading, self.title, self.runs, self.videos, self.attributes, training_log, folder, about

@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.bench.result_files import write_boxes
 from lib.data import AnnotationError, Frame, FrameSource, check_name, encode_picture, parse_boxes
-from lib.files import naming
+from lib.files import errors_name
 from lib.track import Box, TrackerSession, check_box
 
 Marks = Mapping[int, Box | None]
@@ -95,7 +95,7 @@ def write_truth(path: Path, boxes: Marks, count: int) -> None:
     write_boxes(path, np.array([boxes.get(i) or (np.nan,) * 4 for i in range(count)]), "trackingnet")
 
 
-def check_place(folder: Path, name: str) -> None:
+def check_new_sequence(folder: Path, name: str) -> None:
     """Check, before boxes are made, that a sequence of this name can be added to own data.
 
     Args:
@@ -129,12 +129,12 @@ def write_sequences(folder: Path, source: FrameSource, targets: Mapping[str, Mar
         The sequences' folders.
 
     Raises:
-        FileExistsError, OSError: Those of `check_place`.
+        FileExistsError, OSError: Those of `check_new_sequence`.
         ValueError: A target has no box, one that is none, or boxes behind the end of the source.
     """
     spans: dict[str, tuple[int, int]] = {}
     for name, boxes in targets.items():
-        check_place(folder, name)
+        check_new_sequence(folder, name)
         there = [index for index, box in boxes.items() if box is not None]
         for index in there:
             if not np.isfinite(box := np.array(boxes[index])).all() or (box[2:] < 0).any():
@@ -144,7 +144,7 @@ def write_sequences(folder: Path, source: FrameSource, targets: Mapping[str, Mar
         spans[name] = min(there), max(there)
     folder.mkdir(parents=True, exist_ok=True)
     # nothing half done after Ctrl-C
-    with naming(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".part") as part:
+    with errors_name(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".part") as part:
         data, count = b"", 0
         for grab in source:
             data = data if grab.frame is None else encode_picture(grab.frame.rgb)

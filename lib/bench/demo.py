@@ -87,7 +87,7 @@ def demo_spec(spec: TrackerSpec) -> TrackerSpec:
 
 
 def _hint(name: str) -> str:
-    """What a name may stand for that is no file of weights."""
+    """Hint for a name that is no file of weights: a configuration of its name, or the nearest known one."""
     experiments = list(shipped_folder("experiments").glob("[a-z]*/*.yaml"))
     if methods := sorted(p.parent.name for p in experiments if p.stem == Path(name).stem):
         return f"; {Path(name).stem} is a configuration of {listed(methods)}: name the method, too"

@@ -387,16 +387,16 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
         opened[name] = sequence = job.degradation.apply(clean, clean.starts)
         return sequence.runs[sequence.run_names.index(name)], sequence.start
 
-    def keep(result: Result) -> Summary:
+    def write_result(result: Result) -> Summary:
         job.folder.write(result)
         sequence, main_score = opened.pop(result.name), None
         if job.has_scores and len(sequence.run_names) == 1:
             with suppress(MetricError):  # reported at the end, with the scores of the whole
-                scores = evaluate(job.variant, [sequence.scored([result])], dataset=job.benchmark.tag)
+                scores = evaluate(job.variant, [sequence.sequence_result([result])], dataset=job.benchmark.tag)
                 main_score = scores.headline[scores.main]
         return Summary(main_score, result.note)
 
-    track_queue(job, WorkQueue(team, todo, keep, display if team.is_main else None), load)
+    track_queue(job, WorkQueue(team, todo, write_result, display if team.is_main else None), load)
 
 
 def track_queue(job: EvalJob, queue: WorkQueue, load: LoadRun, settings: RowSettings | None = None) -> None:

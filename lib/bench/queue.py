@@ -124,14 +124,14 @@ class WorkQueue:
         team: The processes that share the queue.
         names: Runs in the order in which they are handed out (the longest first, so that no process has to work alone
             for long at the end).
-        keep: Writes a finished result.
-        watcher: Receives the progress, in the main process.
+        write_result: Writes a finished result.
+        display: Receives the progress, in the main process.
     """
 
     team: Team
     names: Sequence[str]
-    keep: Callable[[Result], Summary]
-    watcher: Display | None = None
+    write_result: Callable[[Result], Summary]
+    display: Display | None = None
     _claims: dict[str, str] = field(default_factory=dict)
     _started: bool = False
     _retrying: bool = False
@@ -183,7 +183,7 @@ class WorkQueue:
         Args:
             result: Of a run that `take` has returned.
         """
-        self._settle(result.name, "finished", asdict(self.keep(result)))
+        self._settle(result.name, "finished", asdict(self.write_result(result)))
 
     def failed(self, name: str, reason: str) -> None:
         """Report a run that cannot be tracked.
@@ -287,8 +287,8 @@ class WorkQueue:
         self.team.store.set(f"event/{number}", json.dumps([event, name, value]))
 
     def poll(self) -> None:
-        """Pass events and frames of all processes since the last call to the watcher, if there is one."""
-        if self.watcher is None:
+        """Pass events and frames of all processes since the last call to the display, if there is one."""
+        if self.display is None:
             return
         store = self.team.store
         events = store.add("events", 0)
@@ -296,13 +296,13 @@ class WorkQueue:
             event, name, value = json.loads(store.get(f"event/{self._events_read}"))
             self._events_read += 1
             if event == "finished":
-                self.watcher.finished(name, Summary(**value))
+                self.display.finished(name, Summary(**value))
             elif event == "failed":
-                self.watcher.failed(name, value)
+                self.display.failed(name, value)
             else:
-                self.watcher.message(escape(value))
+                self.display.message(escape(value))
         frames = store.add("frames", 0)
-        self.watcher.tracked(frames - self._frames_read)
+        self.display.tracked(frames - self._frames_read)
         self._frames_read = frames
 
 

@@ -370,7 +370,7 @@ def read_scorable(
     results, unreadable = [], {}
     for sequence in sequences:
         try:
-            results.append(sequence.scored(read_results(folder, sequence, exact)))
+            results.append(sequence.sequence_result(read_results(folder, sequence, exact)))
         except ResultFileError as error:
             unreadable[sequence.name] = str(error).removeprefix(f"{folder}/")
     return results, unreadable

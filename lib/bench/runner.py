@@ -221,7 +221,7 @@ class Runner:
     Attributes:
         tracker: Tracks all rows.
         load: Reads a run.
-        work: Queue of runs.
+        queue: Of runs.
         batch: Number of rows, at most.
         protocol: Decides how runs proceed.
         decode_threads: Number of threads that decode.
@@ -232,7 +232,7 @@ class Runner:
 
     tracker: Tracker
     load: LoadRun
-    work: WorkQueue
+    queue: WorkQueue
     batch: int = 1
     protocol: RunProtocol = OnePass()
     decode_threads: int = 2
@@ -254,7 +254,7 @@ class Runner:
         try:
             while rows or ask:
                 while ask and len(rows) < self.batch:
-                    name = self.work.take()
+                    name = self.queue.take()
                     if name is None:
                         ask = False
                         break
@@ -276,9 +276,9 @@ class Runner:
         except Exception as error:
             if self.raise_errors:
                 raise
-            self.work.failed(name, f"frame 0: {describe(error)}")
+            self.queue.failed(name, f"frame 0: {describe(error)}")
             return None
-        self.work.tracked(row.at)  # the rows before the first tracked frame
+        self.queue.tracked(row.at)  # the rows before the first tracked frame
         state = self._initialise(row, pool)
         return None if state is None else (row, state)
 
@@ -299,9 +299,9 @@ class Runner:
         except Exception as error:
             self._fail(row, error)
             return None
-        self.work.tracked(1)
+        self.queue.tracked(1)
         if row.over:
-            self.work.finished(row.result(self.protocol.marks))
+            self.queue.finished(row.result(self.protocol.marks))
             return None
         return state
 
@@ -327,10 +327,10 @@ class Runner:
         for i, row in enumerate(rows):
             restart = self.protocol.after_frame(row.video, row.at - 1, sizes[id(row)], row.region)
             if restart is not None:
-                self.work.tracked(restart.frame - row.at)
+                self.queue.tracked(restart.frame - row.at)
                 row.restart(restart)
             if row.over:
-                self.work.finished(row.result(self.protocol.marks))
+                self.queue.finished(row.result(self.protocol.marks))
             elif restart is None:
                 stay.append(i)
             elif (fresh := self._initialise(row, pool)) is not None:
@@ -366,7 +366,7 @@ class Runner:
                 keep.append(i)
             except TrackingError as error:
                 self._fail(row, error)
-        self.work.tracked(len(rows))
+        self.queue.tracked(len(rows))
         if len(keep) == len(rows) or not keep:
             return [rows[i] for i in keep], after
         return [rows[i] for i in keep], after.select(keep)
@@ -377,7 +377,7 @@ class Runner:
             future.cancel()
         if self.raise_errors:
             raise error
-        self.work.failed(row.video.name, f"frame {row.at}: {describe(error)}")
+        self.queue.failed(row.video.name, f"frame {row.at}: {describe(error)}")
 
 
 def _joined(states: list[State]) -> State:

@@ -12,7 +12,7 @@ from lib.bench.benchmarks import Benchmark, BenchmarkVideo
 from lib.bench.result_files import Floats, ResultFileError, format_boxes, read_boxes, read_column
 from lib.bench.results import exact_file
 from lib.data import Boxes
-from lib.files import replacing
+from lib.files import atomic_write
 from lib.paths import Paths
 from lib.registry import listed
 
@@ -62,7 +62,7 @@ def pack_submission(
         lines = (",".join(f"{t:.6f}" for t in row) for row in zip(*columns, strict=True))
         content[f"{name}/{name}_time.txt"] = "".join(f"{line}\n" for line in lines)
     target = folder / f"{benchmark.name}_submission.zip"
-    with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_write(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in content.items():
             archive.writestr(name, text)
     return target

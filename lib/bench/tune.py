@@ -198,12 +198,12 @@ def track_rows(
         sequence = reader.sequence(owners[run_name])
         return frames.video(sequence.runs[sequence.run_names.index(run_name)], name), sequence.start
 
-    def keep(result: Result) -> Summary:
+    def write_result(result: Result) -> Summary:
         number, run_name = trial_and_run(result.name)
         trials[number].job.folder.write(replace(result, name=run_name))
         return Summary(note=result.note)
 
-    queue = WorkQueue(team, names, keep, display if team.is_main else None)
+    queue = WorkQueue(team, names, write_result, display if team.is_main else None)
     track_queue(job, queue, load, lambda name: values[trial_and_run(name)[0]])
 
 

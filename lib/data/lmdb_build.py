@@ -229,7 +229,7 @@ def finished_build(plan: LmdbPlan) -> BuildReport | None:
 
 
 def _check_source(plan: LmdbPlan, folder: Path) -> dict[str, Any]:
-    """What `MARK` in a folder says; BuildError if it is a copy of another source."""
+    """Content of `MARK` in a folder; BuildError if it is a copy of another source."""
     saved: dict[str, Any] = json.loads((folder / MARK).read_text(encoding="utf-8"))
     source = Path(saved["source"])
     if source.is_absolute() and source.resolve() != plan.source.resolve():

@@ -20,7 +20,7 @@ from lib.data.io import DecodeError, decode_depth, decode_image
 from lib.data.listing import PICTURE_SUFFIXES, picture_names
 from lib.data.modalities import depth_to_picture
 from lib.data.types import Frame, Image
-from lib.files import naming, sentence
+from lib.files import errors_name, sentence
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def unpack_video(video: Path, folder: Path) -> None:
     source = _captured(video)
     log.info("%s: frames are unpacked into %s, once", video, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with naming(folder), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part") as part:
+    with errors_name(folder), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part") as part:
         last = None
         for grab in source:
             last = grab.frame or last

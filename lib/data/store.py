@@ -171,7 +171,7 @@ class ZipStore:
         return f"{self.path}:{self._find(key)[1]}"
 
     def _find(self, key: str) -> tuple[_Index, str, int | None, bool]:
-        """Where a key is in the archive: as given if that is there, else below the common folder.
+        """Place of a key in the archive: as given if that is there, else below the common folder.
 
         Returns:
             The index; the full name; its position in the index, None unless it is a file; whether it is a folder.

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from lib.config import Train, flat_items
-from lib.files import replacing
+from lib.files import atomic_write
 from lib.models import check_archive, read_checkpoint, save_release
 
 FORMAT = 1
@@ -181,7 +181,7 @@ class CheckpointFolder:
         # A state that is there belongs to the weights of that name, also if the process dies between the two writes.
         state_path.unlink(missing_ok=True)
         save_release(stem, weights, metadata)
-        with replacing(state_path) as file:
+        with atomic_write(state_path) as file:
             torch.save({**state, "weights": stem.name, "format": FORMAT}, file)
         for old in self._epoch_states()[:-STATES_KEPT]:
             old.unlink()
@@ -202,7 +202,7 @@ class CheckpointFolder:
         """
         state_path = self._path(f"{LATEST}_state.pt")
         network = {k: v.detach() for k, v in weights.items()}
-        with replacing(state_path) as file:
+        with atomic_write(state_path) as file:
             torch.save({**state, "network": network, "format": FORMAT}, file)
         save_release(self._path(LATEST), weights, metadata)
         return state_path

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.data import encode_picture
-from lib.files import naming, write_bytes, write_text
+from lib.files import errors_name, write_bytes, write_text
 from lib.train.checkpoint import Position
 from lib.viz import render_page
 
@@ -117,7 +117,7 @@ class Report:
 
 @dataclass(frozen=True)
 class EpochPictures:
-    """What a network read and predicted at the end of an epoch.
+    """Input and prediction of a network at the end of an epoch.
 
     Attributes:
         epoch: From 1.
@@ -265,7 +265,7 @@ class TextSink(Sink):
         self._append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
     def _append(self, line: str) -> None:
-        with naming(self._file.name):
+        with errors_name(self._file.name):
             self._file.write(line)
             self._file.flush()
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data import Box, Boxes, Image, Video, corners_to_xywh, iou_xywh
-from lib.files import naming, temporary_file
+from lib.files import errors_name, temporary_file
 from lib.viz.draw import TRUTH, BoxMark, colour, draw_frame
 
 CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
@@ -116,11 +116,11 @@ class VideoWriter:
         if self._writer is None:
             self._size = (frame.shape[1], frame.shape[0])
             self._part = temporary_file(self.path.with_name(f".{self.path.name}"), "mp4")
-            with naming(self.path, self._part):
+            with errors_name(self.path, self._part):
                 self._writer = self._open()
         if (frame.shape[1], frame.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        with naming(self.path, self._part):
+        with errors_name(self.path, self._part):
             self._writer.write(_bgr(frame))
         self.frames += 1
 
@@ -150,7 +150,7 @@ class VideoWriter:
             return
         writer, self._writer = self._writer, None
         try:
-            with naming(self.path, self._part):
+            with errors_name(self.path, self._part):
                 writer.release()
                 if kind is None:
                     os.replace(self._part, self.path)

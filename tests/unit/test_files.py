@@ -15,7 +15,7 @@ import pytest
 from lib.bench import write_sequences
 from lib.data import open_source
 from lib.data.sources import unpack_video
-from lib.files import naming, replacing, sentence, write_text
+from lib.files import atomic_write, errors_name, sentence, write_text
 from lib.viz import VideoWriter
 from synthetic import Job, WorldConfig, write_benchmark
 
@@ -25,7 +25,7 @@ def test_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path.write_bytes(b"old")
 
     def fill_the_disk() -> None:
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(b"new")
             raise OSError("no space left on device")
 
@@ -38,7 +38,7 @@ def test_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
 def test_the_old_content_stands_until_the_new_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     write_text(path, "old\n")
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(b"new\n")
         file.flush()
         assert path.read_text() == "old\n"
@@ -67,7 +67,7 @@ def test_what_a_killed_process_left_is_deleted_by_the_next_writer(tmp_path: Path
 def test_a_full_disk_is_named_by_its_file(tmp_path: Path) -> None:
     with (
         pytest.raises(OSError, match="No space left") as caught,
-        naming(tmp_path / "a.png"),
+        errors_name(tmp_path / "a.png"),
         open("/dev/full", "wb") as f,
     ):
         f.write(b"pixels")
@@ -82,7 +82,7 @@ def test_errors_whose_file_cannot_be_set_are_named(tmp_path: Path) -> None:
     class FixedError(FileNotFoundError):  # as PyAV's
         filename = property(lambda self: None)  # type: ignore[assignment]
 
-    with pytest.raises(FileNotFoundError) as caught, naming(tmp_path / "a.mp4"):
+    with pytest.raises(FileNotFoundError) as caught, errors_name(tmp_path / "a.mp4"):
         raise FixedError(2, "No such file or directory")
     assert sentence(caught.value) == f"{tmp_path / 'a.mp4'}: no such file or directory"
 

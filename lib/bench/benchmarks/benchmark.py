@@ -88,7 +88,7 @@ class BenchmarkVideo(Video):
             return [replace(plain, name=self.run_names[0])]
         return [reordered(plain, p, name) for p, name in zip(self.passes, self.run_names, strict=True)]
 
-    def scored(self, runs: Sequence[Result]) -> SequenceResult:
+    def sequence_result(self, runs: Sequence[Result]) -> SequenceResult:
         """A tracker's results on this sequence, ready for `lib.bench.metrics.evaluate`.
 
         Args:
@@ -123,9 +123,9 @@ class BenchmarkVideo(Video):
         )
 
     def truth_only(self) -> SequenceResult:
-        """The ground truth as `scored` gives it, with boxes of no tracker; no picture is read."""
+        """The ground truth as `sequence_result` gives it, with boxes of no tracker; no picture is read."""
         frames = self.passes or (range(len(self)),)
-        return replace(self, sized=False).scored([Result(self.name, np.zeros((len(p), 4))) for p in frames])
+        return replace(self, sized=False).sequence_result([Result(self.name, np.zeros((len(p), 4))) for p in frames])
 
     def _with_rows_before_start(self, boxes: Boxes) -> Boxes:
         """One row per frame, also for a result that begins with the frame that tracking started on.
@@ -238,7 +238,7 @@ class Benchmark:
 
     @property
     def second_picture(self) -> dict[str, Any] | None:
-        """How the second picture of a frame is read (`AuxRecipe`); None for RGB."""
+        """`AuxRecipe` of the second picture of a frame, as a dictionary; None for RGB."""
         recipe = getattr(reader_class(self.spec), "recipe", None)
         return None if recipe is None else asdict(recipe)
 
@@ -262,7 +262,7 @@ class Benchmark:
             raise ValueError(f"--result_format {result_format}: {self.title} needs one like {self.result_format}")
         return replace(self, result_format=result_format)
 
-    def names_elsewhere(self, name: str) -> tuple[str, ...]:
+    def other_names_of(self, name: str) -> tuple[str, ...]:
         """The names that other toolkits give a sequence.
 
         Args:
@@ -307,7 +307,7 @@ class Benchmark:
             BenchmarkError: There is no such sequence; the message has the nearest name.
         """
         known = self.names(paths)
-        elsewhere = {other: name for name in known for other in self.names_elsewhere(name)}
+        elsewhere = {other: name for name in known for other in self.other_names_of(name)}
         chosen = []
         for name in asked:
             folded = [k for k in known if k.lower() == name.lower()]
@@ -410,7 +410,7 @@ class Reader:
                 second_boxes_xywh=annotation.second_boxes_xywh,
                 scored_every=benchmark.scored_every,
                 sized=benchmark.sized,
-                other_names=benchmark.names_elsewhere(name),
+                other_names=benchmark.other_names_of(name),
             )
             return benchmark.runs(sequence, annotation)
         except (FileNotFoundError, NotADirectoryError) as error:

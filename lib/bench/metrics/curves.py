@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.bench.result_files import Floats
+
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 
 
 def overlap(a_xywh: Array, b_xywh: Array, eps: float = 0.0) -> Array:

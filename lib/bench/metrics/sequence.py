@@ -1,16 +1,14 @@
-"""What a metric is given: the result of one sequence, with rows of a known form."""
+"""Input of a metric: the result of one sequence, with rows of a known form."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lib.bench.result_files import Marks
+from lib.bench.result_files import Floats, Marks
 from lib.data import Boxes, Mask, corners_to_xywh
 
-Floats = NDArray[np.float64]
 FORM_PIXELS = 8
 """Distance from which a row is certainly not the given box."""
 

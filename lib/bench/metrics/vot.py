@@ -165,12 +165,14 @@ def confidence_thresholds(confidence: Floats, resolution: int) -> Floats:
 
 
 def f_score(curve: CurveLookup) -> Floats:
+    """[..., T] harmonic mean of tracking precision and recall at each threshold; 0 where both are."""
     precision, recall = curve(PRECISION), curve(RECALL)
     total = precision + recall
     return np.divide(2 * precision * recall, total, out=np.zeros(total.shape), where=total > 0)
 
 
 def longterm_note(scores: Scores) -> str | None:
+    """Remark on a tracker whose confidence never changes."""
     confidences = [s.samples["confidence"][1:] for s in scores.measured if s.samples]
     if confidences and len(np.unique(np.concatenate(confidences))) < 2:
         return "the confidence is the same in all frames, so F does not show whether the tracker detects a loss"
@@ -265,6 +267,7 @@ def expected_overlap(runs: Sequence[Floats], ends: Sequence[int], high: int) -> 
 
 
 def multistart_note(scores: Scores) -> str | None:
+    """Remark on runs that are shorter than the lengths that EAO averages over."""
     lengths, runs = scores.thresholds[EAO], scores.weights[EAO].sum(axis=0)
     if runs[0] == 0:
         longest = int((scores.weights[CURVE].sum(axis=0) > 0).sum())

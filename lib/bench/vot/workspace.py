@@ -325,7 +325,7 @@ def write_tracker(
 def _environment(
     workspace: VotWorkspace, spec: TrackerSpec, resolved: TrackerSpec, paths: Paths
 ) -> dict[str, str | None]:
-    """What `lib.bench.vot.adapter` reads from its environment (without `PREFIX`) to build the tracker."""
+    """Variables (without `PREFIX`) by which `lib.bench.vot.adapter` builds the tracker."""
     further = [f for f in fields(spec) if f.name not in ("script", "config", "checkpoint")]
     options = {f.name: getattr(spec, f.name) for f in further if getattr(spec, f.name) != f.default}
     return {

@@ -132,7 +132,7 @@ class StoredDataset(ABC):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": OrderedDict(), "_cached_bytes": 0}
 
-    def keep(self, names: Sequence[str]) -> None:
+    def restrict_to(self, names: Sequence[str]) -> None:
         """Restrict the data set to some sequences.
 
         Args:

@@ -147,7 +147,7 @@ def _are_shares(rows: NDArray[np.float64]) -> bool:
 
 
 def _other_form(rows: list[list[float]]) -> str:
-    """What rows are that are no boxes in pixels; "" if they may be some."""
+    """Form of rows that are no boxes in pixels; "" if they may be some."""
     if len(rows) < 2 or len({len(row) for row in rows}) > 1:
         rows = rows[:1]
     table = np.array(rows)

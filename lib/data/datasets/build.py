@@ -100,9 +100,9 @@ def open_subset(spec: DatasetSpec, subset: Subset, store: Store, **options: Any)
                 "%s: none of its %d sequences is in %s; all %d there are used",
                 subset.datasets_name or spec.key, len(dataset.names), dataset.store.describe(""), len(there),
             )  # fmt: skip
-            dataset.keep(natural_order(there))
+            dataset.restrict_to(natural_order(there))
     if subset.natural_order:
-        dataset.keep(natural_order(dataset.names))
+        dataset.restrict_to(natural_order(dataset.names))
     return dataset
 
 
@@ -185,7 +185,7 @@ def build_dataset(name: str, paths: Paths, lmdb: bool = False) -> Dataset:
             raise FileNotFoundError(f"{name}: no sequence found: none of its {count} is in {where}")
         if len(there) < count:
             log.warning("%s: %d of its %d sequences are in %s; these are used", name, len(there), count, where)
-            dataset.keep(there)
+            dataset.restrict_to(there)
     if not len(dataset):
         raise FileNotFoundError(f"{name}: no sequence found")
     return dataset

@@ -35,7 +35,7 @@ from lib.data.types import Boxes, Mask
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where the pictures of a sequence are.
+    """Places of the pictures of a sequence.
 
     Attributes:
         folders: Folder names below the sequence folder, in order of preference; "" is the sequence folder itself.
@@ -330,8 +330,7 @@ class VotDataset(FolderDataset):
     below = ("sequences",)
 
     def read_truth(self, key: str) -> Boxes:
-        where = self.store.describe(key)
-        lines = read_text(self.store, key).lstrip("\ufeff").rstrip().splitlines()
+        where, lines = self.store.describe(key), self._lines(key)
         if not lines:
             raise AnnotationError(f"{where}: no annotation row")
         return np.stack([upright_box(line.strip(), f"{where}, line {n}") for n, line in enumerate(lines, 1)])
@@ -339,8 +338,7 @@ class VotDataset(FolderDataset):
     def _read(self, index: int) -> Annotation:
         """As of other folders, with polygons; boxes and masks count as those of their outermost pixels."""
         annotation = super()._read(index)
-        key = f"{annotation.folder}/{self.truth[0]}"
-        lines = read_text(self.store, key).lstrip("\ufeff").rstrip().splitlines()
+        lines = self._lines(f"{annotation.folder}/{self.truth[0]}")
         x, y, w, h = annotation.boxes_xywh.T
         corners = np.stack([x, y, x + w - 1, y, x + w - 1, y + h - 1, x, y + h - 1], axis=1)
         for row, line in zip(corners, lines, strict=False):
@@ -348,6 +346,9 @@ class VotDataset(FolderDataset):
             if len(numbers) == 8:
                 row[:] = [float(number) for number in numbers]
         return replace(annotation, corners=corners)
+
+    def _lines(self, key: str) -> list[str]:
+        return read_text(self.store, key).lstrip("\ufeff").rstrip().splitlines()
 
 
 def upright_box(line: str, where: str) -> Boxes:

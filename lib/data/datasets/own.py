@@ -46,7 +46,7 @@ DEPTH = 4
 
 @dataclass(frozen=True)
 class Place:
-    """Where a sequence is.
+    """Place of a sequence.
 
     Attributes:
         name: The last part of its folder, or of its video without the ending.

@@ -208,7 +208,7 @@ def test_got10k_val_is_scored_with_cover_and_picture_size(tmp_path: Path) -> Non
     (folder / "cover.label").write_text("8\n8\n0\n")
     (tmp_path / "got10k/val/list.txt").write_text("GOT-10k_Val_000001\n")
     (sequence,) = get_benchmark("got10k_val").sequences(paths_at(tmp_path))
-    result = sequence.scored([Result(sequence.name, sequence.boxes_xywh)])
+    result = sequence.sequence_result([Result(sequence.name, sequence.boxes_xywh)])
     assert result.image_size_wh == (30, 20)
     assert evaluate("got10k", [result]).headline["ao"] == pytest.approx(100)
 
@@ -245,7 +245,7 @@ def test_gtot_corners_and_both_ground_truths(tmp_path: Path) -> None:
     assert sequence.boxes_xywh[0].tolist() == [10, 20, 20, 20]
     assert sequence.second_boxes_xywh is not None
     assert sequence.second_boxes_xywh[0].tolist() == [11, 20, 19, 20]
-    perfect = sequence.scored([Result(sequence.name, sequence.boxes_xywh)])
+    perfect = sequence.sequence_result([Result(sequence.name, sequence.boxes_xywh)])
     assert evaluate("gtot", [perfect]).headline["precision"] == pytest.approx(100)
 
 
@@ -259,7 +259,7 @@ def test_vtuav_rows_belong_to_every_tenth_frame(tmp_path: Path) -> None:
     assert sequence.boxes_xywh[10].tolist() == [5, 6, 7, 8]
     dense = np.nan_to_num(sequence.boxes_xywh)
     for rows in (dense, dense[::10]):
-        scores = evaluate("rgbt234", [sequence.scored([Result(sequence.name, rows)])])
+        scores = evaluate("rgbt234", [sequence.sequence_result([Result(sequence.name, rows)])])
         assert scores.headline["precision"] == pytest.approx(100)
 
 

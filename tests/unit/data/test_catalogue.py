@@ -125,7 +125,7 @@ def test_a_set_and_a_benchmark_from_outside(tmp_path: Path, registries: None) ->
     benchmark = get_benchmark("toyset")
     sequences = benchmark.sequences(paths)
     assert [s.name for s in sequences] == ["y", "x"]
-    perfect = [s.scored([Result(s.name, s.boxes_xywh)]) for s in sequences]
+    perfect = [s.sequence_result([Result(s.name, s.boxes_xywh)]) for s in sequences]
     found = evaluate(benchmark.metric, perfect).headline["auc"]
     assert found == pytest.approx(100 * 3 / 4 * 20 / 21), "a quarter of the frames is labelled absent"
     (tmp_path / "toyset/test/x/hidden.txt").unlink()

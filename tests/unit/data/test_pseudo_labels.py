@@ -222,7 +222,7 @@ def test_labels_of_other_settings_are_not_mixed(tmp_path):
     with pytest.raises(ValueError, match=r"has labels of other settings .gap 3 there, 2 now.; .*--restart"):
         make_labels(other)
     part = videos(tmp_path / "videos")
-    part.keep(["a"])
+    part.restrict_to(["a"])
     with pytest.raises(ValueError, match="has labels of other settings"):  # b would keep those of before
         make_labels(LabelJob(part, tmp_path / "labels", LabelSettings(gap=2)), restart=True)
     assert make_labels(LabelJob(dataset, tmp_path / "labels")).made == 0
@@ -249,7 +249,7 @@ def test_parts_of_a_data_set_share_a_file(tmp_path):
         write_video(tmp_path / "videos" / name, 12)
     parts = [videos(tmp_path / "videos") for _ in range(2)]
     for part, name in zip(parts, "ba", strict=True):
-        part.keep([name])
+        part.restrict_to([name])
         report = make_labels(LabelJob(part, tmp_path / "labels"))
     assert (report.kept, report.others) == (1, 1)
     assert list(json.loads(report.file.read_text())) == ["a", "b"]

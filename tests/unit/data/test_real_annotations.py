@@ -74,7 +74,7 @@ def test_one_ground_truth_for_two_cameras(benchmark: str, tmp_path: Path) -> Non
     for video in videos:
         np.testing.assert_array_equal(video.boxes_xywh, numbers(benchmark, "gt", f"{video.name}.txt"))
         assert video.frame_path(3).endswith("visible/v000004.jpg")
-    scores = evaluate(benchmark, [v.scored([Result(v.name, v.boxes_xywh)]) for v in videos])
+    scores = evaluate(benchmark, [v.sequence_result([Result(v.name, v.boxes_xywh)]) for v in videos])
     assert scores.headline["precision"] == pytest.approx(100)
 
 
@@ -90,7 +90,9 @@ def test_rgbt234_has_a_ground_truth_for_each_camera(tmp_path: Path) -> None:
         assert video.second_boxes_xywh is not None
         np.testing.assert_array_equal(video.second_boxes_xywh, numbers("rgbt234", "gt", video.name, "infrared.txt"))
     assert any((v.boxes_xywh != v.second_boxes_xywh).any() for v in videos), "the real files differ between cameras"
-    thermal = [v.scored([Result(v.name, v.second_boxes_xywh)]) for v in videos if v.second_boxes_xywh is not None]
+    thermal = [
+        v.sequence_result([Result(v.name, v.second_boxes_xywh)]) for v in videos if v.second_boxes_xywh is not None
+    ]
     assert evaluate("rgbt234", thermal).headline["precision"] == pytest.approx(100)
 
 

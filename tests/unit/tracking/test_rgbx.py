@@ -87,10 +87,10 @@ def test_results_of_published_rgbe_runners_begin_with_the_first_present_frame(vi
     assert sequence.start == 2
     cut = np.tile([30.0, 20, 16, 12], (4, 1))
     whole = np.concatenate([cut[:1], cut[:1], cut])
-    wanted = evaluate("matlab", [sequence.scored([Result("video_1", whole)])]).headline
-    assert evaluate("matlab", [sequence.scored([Result("video_1", cut)])]).headline == wanted
+    wanted = evaluate("matlab", [sequence.sequence_result([Result("video_1", whole)])]).headline
+    assert evaluate("matlab", [sequence.sequence_result([Result("video_1", cut)])]).headline == wanted
     with pytest.raises(ValueError, match="video_1"):
-        evaluate("matlab", [sequence.scored([Result("video_1", cut[1:])])])
+        evaluate("matlab", [sequence.sequence_result([Result("video_1", cut[1:])])])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lib.config import Train
-from lib.files import replacing
+from lib.files import atomic_write
 from lib.models import read_checkpoint
 from lib.train import (
     CheckpointError,
@@ -32,7 +32,7 @@ def test_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path) -> No
     path.write_bytes(b"old")
 
     def die_writing() -> None:
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(b"n" * 100_000)
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
