@@ -18,8 +18,10 @@ from lib.track import Calibration, StagedTracker, confidence_init, measured_step
 
 HIDDEN, PENALTY, STEPS = 4, 0.003, 150
 """Units of the fit, weight of its squared weights, steps of its descent: by cross-validation and five real clips."""
-KIDNAP = 0.08
-"""Chance, per frame of every second pass, that the tracker is set down at a wrong box, or back at the true one."""
+FOLDS = 4
+"""Parts that the videos are divided into for cross-validation."""
+DISPLACEMENT = 0.08
+"""Chance, per frame of the second pass, that the tracker is moved to a wrong box, or back to the true one."""
 
 
 @dataclass(frozen=True)
@@ -47,28 +49,28 @@ class ConfidenceSamples:
 
 
 class _Pass:
-    """One video on its way through the tracker.
+    """One of the two passes through a video: undisturbed, or with a tracker that is moved now and then.
 
     Attributes:
         at: Position of the frame.
         natural: The tracker has come here by itself.
     """
 
-    def __init__(self, video: Video, number: int, turn: int, seed: int) -> None:
-        self.video, self.number, self.kidnaps = video, number, turn % 2 == 1
+    def __init__(self, video: Video, number: int, displaced: bool, seed: int) -> None:
+        self.video, self.number, self.displaced = video, number, displaced
         self.has_truth: NDArray[np.bool_] = np.asarray((video.boxes_xywh[:, 2:] > 0).all(axis=1))
         self.start = self.at = int(np.argmax(self.has_truth))
         self.natural = True
-        self.rng = np.random.default_rng([seed, number, turn])
+        self.rng = np.random.default_rng([seed, number, int(displaced)])
 
     def read(self) -> Frame:
         frame = self.video.read_frame(self.at)
         self.size_hw = frame.size_hw
         return frame
 
-    def kidnap(self) -> Floats | None:
-        """[4] box that the tracker is set down at before the next frame; mostly None."""
-        if not self.kidnaps or self.rng.random() >= KIDNAP:
+    def displacement(self) -> Floats | None:
+        """[4] box that the tracker is moved to before the next frame; mostly None."""
+        if not self.displaced or self.rng.random() >= DISPLACEMENT:
             return None
         self.natural = bool(self.has_truth[self.at - 1] and self.rng.random() < 0.5)
         if self.natural:
@@ -85,16 +87,15 @@ class _Pass:
 
 
 def collect_samples(
-    tracker: StagedTracker[Any, Any, Any], videos: Sequence[Video], passes: int = 2, batch: int = 16, seed: int = 0
+    tracker: StagedTracker[Any, Any, Any], videos: Sequence[Video], batch: int = 16, seed: int = 0
 ) -> ConfidenceSamples:
-    """Track videos, and in every second pass set the tracker down at wrong boxes now and then.
+    """Track videos twice; in the second pass the tracker is moved to wrong boxes now and then.
 
-    A good tracker is lost too rarely in a few videos for a fit of what being lost looks like.
+    Otherwise a good tracker would be lost too rarely in a few videos to learn from.
 
     Args:
         tracker: The tracker.
         videos: With truth; frames whose truth is unknown (NaN, without a label of absence) are left out.
-        passes: How often each video is tracked.
         batch: Videos at a time.
         seed: Of the wrong boxes.
 
@@ -104,17 +105,17 @@ def collect_samples(
     rows: list[tuple[Tensor, float, float, int, bool]] = []
     for first in range(0, len(videos), batch):
         some = enumerate(videos[first : first + batch], first)
-        runs = [_Pass(video, number, turn, seed) for number, video in some for turn in range(passes)]
+        runs = [_Pass(video, number, displaced, seed) for number, video in some for displaced in (False, True)]
         start = torch.from_numpy(np.stack([run.video.boxes_xywh[run.start] for run in runs]))
         state = confidence_init(tracker, [run.read() for run in runs], start)
         while stay := [i for i, run in enumerate(runs) if run.at + 1 < len(run.video)]:
             runs, state = [runs[i] for i in stay], state.select(stay)
             for run in runs:
                 run.at += 1
-            places = [run.kidnap() for run in runs]
+            places = [run.displacement() for run in runs]
             due = torch.tensor([place is not None for place in places])
-            set_down = torch.from_numpy(np.stack([np.zeros(4) if place is None else place for place in places]))
-            inner = update_rows(state.tracker, due, lambda part, i, to=set_down: tracker.move_to(part, to[i]))  # type: ignore[misc]
+            boxes = torch.from_numpy(np.stack([np.zeros(4) if place is None else place for place in places]))
+            inner = update_rows(state.tracker, due, lambda part, i, to=boxes: tracker.move_to(part, to[i]))  # type: ignore[misc]
             state = replace(state, tracker=inner)
             state, prediction, features = measured_step(tracker, state, [run.read() for run in runs])
             for run, box, score, seen in zip(runs, prediction.boxes_xywh, prediction.scores, features, strict=True):
@@ -127,16 +128,15 @@ def collect_samples(
     return ConfidenceSamples(torch.stack(found), *(np.array(column) for column in columns))
 
 
-def fit_calibration(samples: ConfidenceSamples, about: dict[str, Any], seed: int = 0) -> Calibration:
+def fit_calibration(samples: ConfidenceSamples, about: dict[str, Any]) -> Calibration:
     """Fit the expected overlap by cross-entropy with the overlap itself as the label.
 
     Args:
         samples: To fit on.
         about: For `Calibration.about`.
-        seed: Of the first weights.
     """
     mean, scale = samples.features.mean(dim=0), samples.features.std(dim=0).clamp(min=1e-3)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     hidden = 0.3 * torch.randn(len(mean), HIDDEN, dtype=torch.float64, generator=generator)
     out = 0.3 * torch.randn(HIDDEN, dtype=torch.float64, generator=generator)
     weights = [hidden, out.new_zeros(HIDDEN), out, out.new_zeros(())]
@@ -169,18 +169,17 @@ class CalibrationResult:
     calibrated: Reliability
 
 
-def calibrate_scores(samples: ConfidenceSamples, about: dict[str, Any], folds: int = 4) -> CalibrationResult:
+def calibrate_scores(samples: ConfidenceSamples, about: dict[str, Any]) -> CalibrationResult:
     """Fit and cross-validate over videos.
 
     Args:
         samples: Of `collect_samples`, from at least two videos.
         about: What the samples are, for `Calibration.about`; the figures join it.
-        folds: Parts that the videos are divided into.
 
     Raises:
         ValueError: There are fewer than two videos, or no frame is known.
     """
-    folds = min(folds, len(np.unique(samples.videos)))
+    folds = min(FOLDS, len(np.unique(samples.videos)))
     if folds < 2:
         raise ValueError("calibration needs at least two videos with truth: one checks the fit on the other")
     held = np.zeros(len(samples.raw))
