@@ -13,12 +13,7 @@ from lib.bench.annotation_files import (
     write_cvat,
     write_labelme,
 )
-from lib.bench.calibrate import (
-    CalibrationResult,
-    ConfidenceSamples,
-    calibrate_scores,
-    collect_samples,
-)
+from lib.bench.calibrate import ConfidenceSamples, calibrate_scores, collect_samples
 from lib.bench.classical import REFERENCES, StaticTracker
 from lib.bench.commands import (
     check_jobs,
@@ -29,7 +24,6 @@ from lib.bench.commands import (
     start_processes,
     write_videos,
 )
-from lib.bench.compare import compare_runs
 from lib.bench.cost import Cost, counting
 from lib.bench.demo import SHIPPED, DemoResult, demo_spec, first_frame, track_frames, track_video
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
@@ -55,6 +49,7 @@ from lib.bench.robustness import (
     robustness_table,
     write_robustness,
 )
+from lib.bench.run_differences import compare_runs
 from lib.bench.runner import PictureSize, Runner, Supervised
 from lib.bench.search_space import Span, settings_to_try
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution, export_tracker

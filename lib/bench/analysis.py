@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from lib.bench.benchmarks import Benchmark, BenchmarkVideo, get_benchmark
-from lib.bench.compare import OTHER_FILES
 from lib.bench.metrics import (
     METRICS,
     MetricError,
@@ -37,6 +36,7 @@ from lib.bench.report import (
 )
 from lib.bench.result_files import Floats, ResultFileError, read_column, read_rows
 from lib.bench.results import MANIFEST, find_results, read_manifest, read_scorable
+from lib.bench.run_differences import OTHER_FILES
 from lib.config import ConfigError
 from lib.data import Boxes, Video, opposite_corners_to_xywh
 from lib.data.datasets import positive

@@ -24,7 +24,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile, mkdtemp
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -85,8 +85,12 @@ class _Scratch:
     left_out: list[str] = field(default_factory=list)
 
 
-_Key = tuple[tuple[str, ...], str, str]
-"""Folders, and the text before and behind the sequence's name."""
+class _Key(NamedTuple):
+    """Tracker and run of a file, as its path tells them: folders, and the text before and behind a sequence's name."""
+
+    folders: tuple[str, ...]
+    before: str = ""
+    behind: str = ""
 
 
 def archive_stem(name: str) -> str | None:
@@ -127,7 +131,7 @@ def unpack(path: Path, sequences: Sequence[BenchmarkVideo], scratch: Path) -> di
             log.warning("left out: %s of %s has results of %s", "/".join(folders) or "the top", path, count)
             continue
         plain = tuple(part for part in (RUN.sub("", part) for part in folders) if part)
-        trackers.setdefault((plain, before, RUN.sub("", behind)), []).append(group)
+        trackers.setdefault(_Key(plain, before, RUN.sub("", behind)), []).append(group)
     found: dict[str, list[Path]] = {}
     for label, runs in zip(_labels(list(trackers), _benchmark_words(sequences)), trackers.values(), strict=True):
         for i, run in enumerate(runs):
@@ -279,10 +283,10 @@ def _grouped(members: Sequence[_Member], sequences: Sequence[BenchmarkVideo]) ->
     groups = {key: group for key, group in groups.items() if group.sequences}
     for member in members:
         if member.name == MANIFEST:
-            for key in (key for key in groups if key[0] == member.folders):
+            for key in (key for key in groups if key.folders == member.folders):
                 groups[key].files[MANIFEST] = member.file
     words = _benchmark_words(sequences)
-    named = {key: group for key, group in groups.items() if any(_plain(part) in words for part in key[0])}
+    named = {key: group for key, group in groups.items() if any(_plain(part) in words for part in key.folders)}
     return named or groups
 
 
@@ -315,13 +319,9 @@ def _placed(member: _Member, names: Mapping[str, str], exact: Container[str]) ->
     if side:
         ending = f"{SIDE_NAMES[side[1][:4].lower()]}{ending}"
     if folders and _sequence_in(folders[-1], names, exact) == ("", sequence, "") and not before:
-        return (
-            (folders[:-1], "", ""),
-            sequence,
-            f"{sequence}/{sequence}{behind or '_001' * (not side)}{ending}",
-            not side,
-        )
-    return (folders, before, behind), sequence, f"{copy}{sequence}{ending}", not side and not copy
+        run = behind or ("" if side else "_001")
+        return _Key(folders[:-1]), sequence, f"{sequence}/{sequence}{run}{ending}", not side
+    return _Key(folders, before, behind), sequence, f"{copy}{sequence}{ending}", not side and not copy
 
 
 def _is_column(file: Path) -> bool:

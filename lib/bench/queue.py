@@ -132,16 +132,16 @@ class WorkQueue:
     names: Sequence[str]
     write_result: Callable[[Result], Summary]
     display: Display | None = None
-    _claims: dict[str, str] = field(default_factory=dict)
-    _started: bool = False
-    _retrying: bool = False
-    _next: int = 0
-    _next_retry: int = 0
-    _first_open: int = 0
+    _claims: dict[str, str] = field(default_factory=dict)  # run in flight -> its key in the store
+    _started: bool = False  # the store knows that this process has claimed a run
+    _retrying: bool = False  # the run in flight is a second attempt, which runs alone
+    _next: int = 0  # position of the next run to claim
+    _next_retry: int = 0  # number of the next returned run to claim
+    _first_open: int = 0  # all runs before this position are finished or have failed
     _give_backs: int = 0
     _events_read: int = 0
-    _frames: int = 0
-    _frames_read: int = 0
+    _frames: int = 0  # tracked since the last report
+    _frames_read: int = 0  # of all processes, shown on the display
     _reported: float = field(default_factory=time.monotonic)
 
     def take(self) -> str | None:

@@ -20,6 +20,7 @@ from lib.distributed import World
 from lib.models import load_into, nonfinite_tensors, require_finite
 from lib.objectives import Objective, PicturingObjective, Progress, SplittingObjective
 from lib.train.checkpoint import CheckpointFolder, Position, is_kept, position_of, weights_of
+from lib.train.epoch import EpochIterator, Interval, ThroughputMeter
 from lib.train.log import EpochPictures, Report, TrainLog
 from lib.train.optim import (
     build_optimizer,
@@ -31,7 +32,6 @@ from lib.train.optim import (
     set_train_mode,
 )
 from lib.train.process import InterruptedTraining, Interrupts, rng_state, set_rng_state
-from lib.train.progress import EpochIterator, Interval, ThroughputMeter
 from lib.train.schedule import Phase, phases_of
 from lib.train.step import (
     BatchTooLargeError,

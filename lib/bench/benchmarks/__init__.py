@@ -8,8 +8,7 @@ from lib.bench.benchmarks.benchmark import (
     Benchmark,
     BenchmarkError,
     BenchmarkVideo,
-    Reader,
     get_benchmark,
     register_benchmark,
 )
-from lib.bench.benchmarks.table import axis_aligned_boxes
+from lib.bench.benchmarks.runs import axis_aligned_boxes

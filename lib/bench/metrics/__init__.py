@@ -20,9 +20,9 @@ from lib.bench.metrics.metric import (
     parse_options,
     unscorable,
 )
-from lib.bench.metrics.regions import polygon_overlap
+from lib.bench.metrics.polygons import polygon_overlap
 from lib.bench.metrics.reliability import Reliability, reliability
-from lib.bench.metrics.sequence import MetricError, SequenceResult
+from lib.bench.metrics.sequence_result import MetricError, SequenceResult
 from lib.bench.metrics.vot import failure_frame, vot_overlap
 from lib.files import yaml_rows
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from lib.bench.metrics.curves import Array, Floats, overlap, share_above
 from lib.bench.metrics.metric import Scores, SequenceCurves
-from lib.bench.metrics.sequence import MetricError, SequenceResult
+from lib.bench.metrics.sequence_result import MetricError, SequenceResult
 
 OVERLAPS = np.linspace(0.0, 1.0, 101)
 RATES = np.array([0.5, 0.75])

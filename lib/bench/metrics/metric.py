@@ -19,8 +19,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lib.bench.metrics.sequence import Floats, MetricError, SequenceResult, checked
-from lib.bench.result_files import INITIALISED, TRACKED
+from lib.bench.metrics.sequence_result import MetricError, SequenceResult, checked
+from lib.bench.result_files import INITIALISED, TRACKED, Floats
 from lib.data import corners_to_xywh
 from lib.registry import Registry, listed, suggest
 

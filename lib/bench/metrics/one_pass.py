@@ -35,7 +35,7 @@ from lib.bench.metrics.curves import (
     share_within,
 )
 from lib.bench.metrics.metric import SequenceCurves
-from lib.bench.metrics.sequence import MetricError, SequenceResult
+from lib.bench.metrics.sequence_result import MetricError, SequenceResult
 from lib.data import Boxes, Mask
 
 OVERLAP_THRESHOLDS: Floats = np.arange(21, dtype=np.float64) * 0.05

@@ -17,8 +17,8 @@ import numpy as np
 
 from lib.bench.metrics.curves import Floats, has_nan, mean_where
 from lib.bench.metrics.metric import Scores, SequenceCurves
-from lib.bench.metrics.regions import polygon_overlap
-from lib.bench.metrics.sequence import MetricError, SequenceResult
+from lib.bench.metrics.polygons import polygon_overlap
+from lib.bench.metrics.sequence_result import MetricError, SequenceResult
 from lib.bench.metrics.vot import ACCURACY, CURVE, EAO, ROBUSTNESS, checked_longterm, precision_and_recall
 from lib.bench.result_files import FAILED, INITIALISED, Marks
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lib.bench.metrics.curves import Floats, has_nan, mean_where
 from lib.bench.metrics.metric import CurveLookup, Scores, SequenceCurves
-from lib.bench.metrics.sequence import MetricError, SequenceResult
+from lib.bench.metrics.sequence_result import MetricError, SequenceResult
 from lib.data import Boxes, Mask
 
 Corners = NDArray[np.int64]

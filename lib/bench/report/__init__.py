@@ -1,7 +1,6 @@
 """Comparing trackers: tables, significance, plots, and one self-contained HTML page."""
 
 from lib.bench.report.comparison import (
-    PairedComparison,
     TrackerRun,
     by_attribute,
     compare,

@@ -1,4 +1,4 @@
-"""The runs of a benchmark's sequences, and the benchmarks of `benchmarks.yaml`.
+"""Runs of a sequence, by experiment (one pass, from anchors, ...), and the benchmarks of `benchmarks.yaml` with theirs.
 
 Readers, folders and counts are those of the data set's row in `lib.catalogue`.
 """
