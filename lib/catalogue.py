@@ -149,15 +149,15 @@ class DatasetSpec:
         )
 
 
-def own_folder(name: str) -> str:
+def folder_hint(name: str) -> str:
     """A hint for a folder that stands where a data set's name is expected."""
     return f"; for a folder of your own write FOLDER:{name}" if Path(name).is_dir() else ""
 
 
-CATALOGUE: Registry[DatasetSpec] = Registry("data set key", own_folder)
+CATALOGUE: Registry[DatasetSpec] = Registry("data set key", folder_hint)
 """Key or alias, in any case -> row of a data set that has a folder."""
 
-TRAINING_NAMES: Registry[tuple[DatasetSpec, Subset]] = Registry("data set", own_folder)
+TRAINING_NAMES: Registry[tuple[DatasetSpec, Subset]] = Registry("data set", folder_hint)
 """Name in ``DATASETS_NAME``, in any case -> row and subset."""
 
 

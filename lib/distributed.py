@@ -54,7 +54,7 @@ class World:
         """True in rank 0, the process that writes files and prints."""
         return self.rank == 0
 
-    def agree(self, *flags: int) -> tuple[int, ...]:
+    def all_reduce_max(self, *flags: int) -> tuple[int, ...]:
         """The largest value of each flag over all processes.
 
         Args:
@@ -150,7 +150,7 @@ def start(device: str = "auto") -> World:
         for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(variable, "lo")
     store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
-    if is_open(environment) and local_size == size:
+    if listens_on_all_interfaces(environment) and local_size == size:
         store = _move_to_loopback(store, rank)
     # After a restart by torchrun the store still holds the addresses of the processes that are gone.
     store = dist.PrefixStore(f"restart_{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
@@ -187,7 +187,7 @@ def _move_to_loopback(store: dist.Store, rank: int) -> dist.Store:
     return own
 
 
-def is_open(environment: Mapping[str, str]) -> bool:
+def listens_on_all_interfaces(environment: Mapping[str, str]) -> bool:
     """True if torchrun's store of several processes listens on every interface of this machine.
 
     Args:
@@ -203,7 +203,7 @@ def network_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
         environment: Variables of torchrun.
     """
     size = int(environment.get("WORLD_SIZE", "1"))
-    if not is_open(environment):
+    if not listens_on_all_interfaces(environment):
         return []
     port = environment.get("MASTER_PORT")
     if int(environment.get("LOCAL_WORLD_SIZE", size)) < size:

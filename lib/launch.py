@@ -47,7 +47,7 @@ def run_under_torchrun(
         program: Python file; it calls `lib.distributed.start` in each process.
         arguments: Its command line.
         processes: Processes on this machine.
-        nodes: Arguments of `torchrun` by which several machines meet (see `meet_at`); none: this machine only.
+        nodes: Arguments of `torchrun` by which several machines meet; none: this machine only.
         restarts: Number of times that torchrun starts all processes again when one of them has failed.
 
     Returns:
@@ -61,25 +61,10 @@ def run_under_torchrun(
     environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE_SECONDS))
     if not nodes and sys.platform == "linux":
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    return run_and_forward([sys.executable, *launcher, str(program), *arguments], environment)
+    return run_and_forward_signals([sys.executable, *launcher, str(program), *arguments], environment)
 
 
-def meet_at(address: str, port: int, nodes: int, rank: int) -> list[str]:
-    """Arguments of torchrun for one of several machines, which meet at node 0.
-
-    Args:
-        address: Host name or IP address of node 0.
-        port: Port of node 0 that the others connect to.
-        nodes: Number of machines.
-        rank: Number of this machine, 0 to `nodes` - 1.
-
-    Returns:
-        The arguments that name the meeting point, for `run_under_torchrun`.
-    """
-    return [f"--nnodes={nodes}", f"--node_rank={rank}", f"--master_addr={address}", f"--master_port={port}"]
-
-
-def run_and_forward(command: Sequence[str], environment: dict[str, str]) -> int:
+def run_and_forward_signals(command: Sequence[str], environment: dict[str, str]) -> int:
     """Run a command apart from the terminal's signals, and pass on the first Ctrl-C or SIGTERM.
 
     The command is expected to end in good order then. A second Ctrl-C, more than a second after the first signal,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import _bootstrap  # noqa: F401
 
-from lib.launch import meet_at, run_under_torchrun
+from lib.launch import run_under_torchrun
 from lib.train import add_training_options, run_training
 from tracking._options import CommandParser, at_least
 
@@ -87,7 +87,8 @@ def processes_and_nodes(options: argparse.Namespace) -> tuple[int, list[str]]:
         return options.nproc_per_node, []
     if options.world_size is None or options.rank >= options.world_size:
         parser().error("--mode multi_node needs --world-size (number of nodes) and --rank from 0 to that minus 1")
-    return options.nproc_per_node, meet_at(options.ip, options.port, options.world_size, options.rank)
+    nodes = [f"--nnodes={options.world_size}", f"--node_rank={options.rank}"]
+    return options.nproc_per_node, [*nodes, f"--master_addr={options.ip}", f"--master_port={options.port}"]
 
 
 def training_arguments(given: Sequence[str]) -> list[str]:

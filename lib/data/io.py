@@ -419,11 +419,11 @@ class BrokenFiles:
     messages: dict[str, int] = field(default_factory=dict)
     _reported: tuple[int, int, int] = (0, 0, 0)
 
-    def good(self) -> None:
+    def count_read(self) -> None:
         """Count an attempt whose files were read."""
         self.attempts += 1
 
-    def add(self, error: Exception) -> None:
+    def count_unreadable(self, error: Exception) -> None:
         """Count an attempt whose file could not be read.
 
         Raises:
@@ -431,7 +431,7 @@ class BrokenFiles:
         """
         self.merge(BrokenReport(1, 1, (sentence(error) or type(error).__name__,)))
 
-    def take(self) -> BrokenReport:
+    def take_report(self) -> BrokenReport:
         """The changes since the last call."""
         attempts, failures, messages = self._reported
         self._reported = (self.attempts, self.failures, len(self.messages))

@@ -192,8 +192,8 @@ class _Batches(TorchDataset[_Loaded]):
             if not working:
                 raise
             # sent as a value: an exception would come out of the loader wrapped in the worker's traceback
-            return _Loaded(None, self.sampler.broken.take(), str(error))
-        return _Loaded(self.collate(samples), self.sampler.broken.take() if working else None)
+            return _Loaded(None, self.sampler.broken.take_report(), str(error))
+        return _Loaded(self.collate(samples), self.sampler.broken.take_report() if working else None)
 
 
 @dataclass

@@ -385,9 +385,9 @@ class TrackingSampler(Generic[T]):
                 sample = self.make_sample(self.read(*self.draw_frames(number, sampling)), augmenting)
             except (*FILE_ERRORS, InvalidSampleError) as error:
                 if isinstance(error, InvalidSampleError):
-                    self.broken.good()
+                    self.broken.count_read()
                 else:
-                    self.broken.add(error)
+                    self.broken.count_unreadable(error)
                 self._failed_attempts[number] += 1
                 if self._failed_attempts[number] > MAX_FAILED_ATTEMPTS:
                     raise TooManyBadSamplesError(
@@ -395,7 +395,7 @@ class TrackingSampler(Generic[T]):
                         f"last: {sentence(error)}"
                     ) from error
             else:
-                self.broken.good()
+                self.broken.count_read()
                 self._failed_attempts[number] = 0
                 return sample
 

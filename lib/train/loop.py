@@ -177,7 +177,7 @@ class Trainer:
                 self._averager = MetricAverager()
                 kept = is_kept(self.train, epoch)
                 path = self._save(partial(self.folder.save_epoch, epoch) if kept else self.folder.save_latest)
-                (signum,) = self.world.agree(self._interrupts.received)
+                (signum,) = self.world.all_reduce_max(self._interrupts.received)
                 if signum:
                     raise InterruptedTraining(signum, path)
 
@@ -300,7 +300,7 @@ class Trainer:
         due = passes(self.train.state_interval_steps)
         if self.world.is_main and self.train.state_interval_seconds > 0:
             due = due or time.monotonic() - self._saved_at > self.train.state_interval_seconds
-        signum, save = self.world.agree(self._interrupts.received, int(due))
+        signum, save = self.world.all_reduce_max(self._interrupts.received, int(due))
         if signum:
             raise InterruptedTraining(signum, self._save(self.folder.save_latest))
         if save:
@@ -319,7 +319,7 @@ class Trainer:
             terms = self.train_step.evaluate(batch, Progress(epoch, self.train.epoch, step, steps))
             averager.add(terms, len(batch))
             meter.count(len(batch), 1, waited)
-            (signum,) = self.world.agree(self._interrupts.received)
+            (signum,) = self.world.all_reduce_max(self._interrupts.received)
             if signum:
                 set_rng_state(random_numbers)  # the validation will begin again
                 raise InterruptedTraining(signum, self._save(self.folder.save_latest))

@@ -179,7 +179,7 @@ class TrainStep:
             )
             if not skips:
                 raise problem
-        if skips and any(self.world.agree(problem is not None)):
+        if skips and any(self.world.all_reduce_max(problem is not None)):
             self.precision.skip()
             for buffer, before in buffers:
                 buffer.copy_(before)

@@ -14,7 +14,7 @@ import torch
 
 from lib.device import DeviceError
 from lib.distributed import World, network_notes, pick_device
-from lib.launch import run_and_forward, run_under_torchrun
+from lib.launch import run_and_forward_signals, run_under_torchrun
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARENT = """
@@ -42,7 +42,7 @@ sockets = {line.split()[1] for name in ("tcp", "tcp6") for line in open(f"/proc/
 address = f"0100007F:{int(os.environ['MASTER_PORT']):04X}"
 assert address in sockets, (address, sockets)
 assert not any(s.endswith(address[8:]) and s != address for s in sockets), "the store listens on other addresses too"
-agreed = world.agree(world.rank)
+agreed = world.all_reduce_max(world.rank)
 if world.is_main:
     print("agreed", agreed, flush=True)
 
@@ -120,7 +120,7 @@ def test_what_listens_beyond_loopback_is_stated() -> None:
 
 
 def test_exit_code_is_passed_on() -> None:
-    assert run_and_forward([sys.executable, "-S", "-c", "raise SystemExit(7)"], dict(os.environ)) == 7
+    assert run_and_forward_signals([sys.executable, "-S", "-c", "raise SystemExit(7)"], dict(os.environ)) == 7
 
 
 def test_ctrl_c_reaches_the_processes_once() -> None:
@@ -134,8 +134,8 @@ def test_ctrl_c_reaches_the_processes_once() -> None:
     )
     program = (
         "import os, sys\n"
-        "from lib.launch import run_and_forward\n"
-        f"sys.exit(run_and_forward([sys.executable, '-S', '-c', {child!r}], dict(os.environ)))\n"
+        "from lib.launch import run_and_forward_signals\n"
+        f"sys.exit(run_and_forward_signals([sys.executable, '-S', '-c', {child!r}], dict(os.environ)))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -14,7 +14,7 @@ from lib.bench.metrics import SequenceResult
 from lib.bench.result_files import box_format
 from lib.bench.results import Result
 from lib.bench.runner import OnePass, RunProtocol
-from lib.catalogue import own_folder
+from lib.catalogue import folder_hint
 from lib.data import AnnotationError, Boxes, Mask, Modality, Video, open_store
 from lib.data.datasets import (
     CATALOGUE,
@@ -419,7 +419,7 @@ class Reader:
             raise SequenceError(f"{name}: {error.args[0] if isinstance(error, KeyError) else error}") from None
 
 
-BENCHMARKS: Registry[Benchmark] = Registry("benchmark", own_folder)
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark", folder_hint)
 
 
 def register_benchmark(benchmark: Benchmark) -> Benchmark:

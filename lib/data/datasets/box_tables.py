@@ -52,14 +52,14 @@ class BoxTable:
     Attributes:
         boxes_xywh: [N, 4] in image pixels; 0 where the target is not to be seen.
         frames: [N] numbers or names of pictures; None if row n belongs to picture n.
-        headed: The columns have names, in the first line.
-        settled: Rows are certainly not two corners.
+        has_heading: The columns have names, in the first line.
+        may_be_corners: Rows of four numbers may be two corners.
     """
 
     boxes_xywh: Boxes
     frames: list[str] | None = None
-    headed: bool = False
-    settled: bool = True
+    has_heading: bool = False
+    may_be_corners: bool = False
 
 
 def read_table(text: str, where: str) -> BoxTable:
@@ -80,9 +80,9 @@ def read_table(text: str, where: str) -> BoxTable:
     if (wrong := np.isinf(boxes).any(axis=1) | (boxes[:, 2:] < 0).any(axis=1)).any():
         row = int(wrong.argmax())
         problem = "a coordinate is infinite" if np.isinf(boxes[row]).any() else "a size is negative"
-        raise AnnotationError(f"{where}, line {row + 1 + table.headed}: {problem}: {boxes[row].tolist()}")
+        raise AnnotationError(f"{where}, line {row + 1 + table.has_heading}: {problem}: {boxes[row].tolist()}")
     boxes[np.isnan(boxes).any(axis=1)] = 0.0
-    if table.headed and _are_shares(boxes):
+    if table.has_heading and _are_shares(boxes):
         raise AnnotationError(f"{where}: {SHARES}; {EXPECTED}")
     return table
 
@@ -123,7 +123,7 @@ def _headed(lines: Sequence[str], where: str) -> BoxTable:
             raise AnnotationError(f"{where}: boxes of {shown}; write a file for each")
     at = next((place for place, name in enumerate(names) if name in FRAMES), None)
     frames = None if at is None else [row[at].strip() for row in rows[1:]]
-    return BoxTable(COLUMNS[found](np.array(numbers)), frames, headed=True)
+    return BoxTable(COLUMNS[found](np.array(numbers)), frames, has_heading=True)
 
 
 def _plain_rows(lines: Sequence[str], where: str) -> BoxTable:
@@ -133,11 +133,11 @@ def _plain_rows(lines: Sequence[str], where: str) -> BoxTable:
         rows = number_rows("\n".join(lines), where)
         rising = {len(row) for row in rows} == {5} and all(b[0] > a[0] for a, b in pairwise(rows)) and len(rows) > 1
         if rising and all(row[0] % 1 == 0 for row in rows) and not _are_shares(np.array(rows)[:, 1:]):
-            return BoxTable(np.array(rows)[:, 1:], [f"{row[0]:.0f}" for row in rows], settled=False)
+            return BoxTable(np.array(rows)[:, 1:], [f"{row[0]:.0f}" for row in rows], may_be_corners=True)
         if problem := _other_form(rows):
             raise AnnotationError(f"{where}: {problem}; {EXPECTED}")
     boxes = np.stack([upright_box(line.strip(), f"{where}, line {n}") for n, line in enumerate(lines, 1)])
-    return BoxTable(boxes, settled=masks or len(rows[0]) != 4)
+    return BoxTable(boxes, may_be_corners=not masks and len(rows[0]) == 4)
 
 
 def _are_shares(rows: NDArray[np.float64]) -> bool:
@@ -205,6 +205,6 @@ def frame_positions(table: BoxTable, names: Sequence[str], numbered: bool, where
     for n, key in enumerate(keys):
         if key not in known or key in seen:
             problem = "has two rows; a file holds one target" if key in seen else f"has no picture among {count}"
-            raise AnnotationError(f"{where}, line {n + 1 + table.headed}: frame {frames[n]} {problem}")
+            raise AnnotationError(f"{where}, line {n + 1 + table.has_heading}: frame {frames[n]} {problem}")
         seen.add(key)
     return np.array([known[key] for key in keys], dtype=np.int64)

@@ -140,7 +140,7 @@ class OwnDataset(LasotDataset):
         rows[: len(boxes)] = boxes[: len(files)]
         folder, valid = (place.truth or f"{place.folder}/").rpartition("/")[0], positive(rows)
         pictures = FrameFiles(self.store, files)
-        if not table.settled and (rows[valid, 2:] > rows[valid, :2]).all() and valid.any():
+        if table.may_be_corners and (rows[valid, 2:] > rows[valid, :2]).all() and valid.any():
             self._refuse_corners(where, rows[valid], pictures)
         keys = [join_key(folder, file) for file in self.label_files]
         flags = [read_flags(self.store, key, first + len(rows)) for key in keys]

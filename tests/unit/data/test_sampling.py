@@ -201,14 +201,14 @@ def test_wrong_ratios(ratios):
 def test_reports_add_up():
     worker, main = BrokenFiles(quiet=True), BrokenFiles(quiet=True)
     for i in range(3):
-        worker.good()
-        worker.add(OSError(f"file {i % 2}"))
-    main.merge(worker.take())
-    worker.good()
-    main.merge(worker.take())
-    assert worker.take() == BrokenReport()
+        worker.count_read()
+        worker.count_unreadable(OSError(f"file {i % 2}"))
+    main.merge(worker.take_report())
+    worker.count_read()
+    main.merge(worker.take_report())
+    assert worker.take_report() == BrokenReport()
     assert (main.attempts, main.failures, list(main.messages)) == (7, 3, ["file 0", "file 1"])
-    main.add(FileNotFoundError(2, "No such file or directory", "a.jpg"))
+    main.count_unreadable(FileNotFoundError(2, "No such file or directory", "a.jpg"))
     assert list(main.messages)[-1] == "a.jpg: no such file or directory"
 
 
