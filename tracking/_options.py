@@ -153,7 +153,7 @@ def add_engine_options(parser: Parser) -> None:
     """
     add = parser.add_argument
     text = "torch, onnx, openvino, or in 8 bits onnx-int8, openvino-int8, which need --protocol fast "
-    text += "(default: torch; with --protocol fast on a CPU the quickest of all, timed once)"
+    text += "(default: torch; on a CPU the quickest that gives the protocol's boxes, timed once)"
     add("--engine", default="auto", metavar="NAME", help=f"runtime that computes the network: {text}")
     text = "data set, as in DATASETS_NAME of a configuration, for the ranges of 8-bit numbers"
     add("--calibration", default="", metavar="DATASET", help=f"{text} (default: procedural sequences)")

@@ -54,7 +54,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> None:
     import torch
 
-    from lib.bench import Effort, TrackerSpec, measure_ways, profile_text, profile_tracker, ways_here, ways_text
+    from lib.bench import (
+        Effort,
+        TrackerSpec,
+        keep_ways,
+        measure_ways,
+        profile_text,
+        profile_tracker,
+        ways_here,
+        ways_text,
+    )
     from lib.files import write_text
     from lib.models import CheckpointNotFoundError
     from lib.paths import load_paths
@@ -62,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     untrained = options.checkpoint is None and not options.ways
     spec = TrackerSpec.from_options(options, untrained=untrained, scores="raw")
     if options.ways:
-        spec, paths = replace(spec, calibration="", device="cpu"), load_paths()
+        spec, paths = replace(spec, calibration="", device="cpu", engine="torch"), load_paths()
         try:
             spec = spec.resolve(paths)
         except CheckpointNotFoundError:
@@ -71,7 +80,9 @@ def run(options: argparse.Namespace) -> None:
             spec = replace(spec, untrained=True).resolve(paths)
             print("no weights: random ones, whose boxes are not compared", flush=True)
         spec = replace(spec, calibration=options.calibration)
-        print(ways_text(measure_ways(spec, ways_here(), 3 * options.seconds, _note, patience=9 * options.seconds)))
+        timings = measure_ways(spec, ways_here(), 3 * options.seconds, _note, patience=9 * options.seconds)
+        keep_ways(spec, timings)
+        print(ways_text(timings))
         return
     spec = spec.resolve(load_paths())
     where = spec.execution(0)

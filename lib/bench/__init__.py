@@ -55,4 +55,4 @@ from lib.bench.search_space import Span, settings_to_try
 from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution, export_tracker
 from lib.bench.submit import SubmissionError, pack_submission, shortfall
 from lib.bench.tune import Tuning, tune
-from lib.bench.ways import Way, WayTiming, measure_ways, quickest, single_steps, ways_here, ways_text
+from lib.bench.ways import Way, WayTiming, keep_ways, measure_ways, quickest, single_steps, ways_here, ways_text

@@ -108,6 +108,14 @@ class EvalJob:
         """Name of the score that decides, "score" without one."""
         return next(iter(METRICS[self.variant].scores.values())).label if self.variant in METRICS else "score"
 
+    def timed(self) -> EvalJob:
+        """The same; if it is long and in the official protocol, with a tracker whose ways were timed for it."""
+        if not self.spec.dtype_reason or self.spec.dtype:
+            return self
+        runs = [(run, s.start) for s in self.sequences() for run in s.runs]
+        frames = sum(len(run) for run, start in runs if self.rerun or not self.folder.finished(run, start))
+        return replace(self, spec=self.spec.with_way(frames))
+
     def require_scores(self) -> None:
         """Check that results can be scored here.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lib.bench.benchmarks import get_benchmark
 from lib.bench.classical import REFERENCES
 from lib.bench.results import Identity, versions
 from lib.bench.ways import choose_way, graphs_folder, has_bfloat16
+from lib.command import is_first_to_report
 from lib.config import ConfigError
 from lib.cores import available_cores, network_threads
 from lib.data import JpegDecoder, gpu_jpeg_decoder
@@ -35,7 +37,7 @@ from lib.deploy import (
     prepare,
 )
 from lib.distributed import pick_device
-from lib.files import write_text
+from lib.files import sentence, write_text
 from lib.methods import Experiment, load_experiment
 from lib.models import sha256_of
 from lib.paths import Paths, load_paths
@@ -59,6 +61,19 @@ GRAPHS_FORMAT = 1
 """Of the description of exported graphs."""
 
 
+@cache
+def _warn_once(message: str) -> None:
+    """Log a warning that every benchmark of a command, and each of its processes, would repeat."""
+    if is_first_to_report(message):
+        log.warning(message)
+
+
+@cache
+def _hash_of_weights(file: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file, which takes a second, once for each of its states."""
+    return sha256_of(file)
+
+
 @dataclass(frozen=True)
 class TrackerSpec:
     """An experiment with its weights, or a built-in reference tracker. Picklable; fields are named as on command lines.
@@ -76,9 +91,9 @@ class TrackerSpec:
         num_gpus: Number of GPUs that processes share in turn; 0 for all.
         overrides: `KEY=VALUE` texts that override the configuration.
         plugins: Folders of methods from outside the tree.
-        engine: Runtime that computes the network; "auto": PyTorch, but on a CPU in the fast protocol the quickest way.
+        engine: Runtime that computes the network; "auto": PyTorch, but on a CPU the quickest way that was timed.
         dtype: Number format that goes with an engine that was chosen by timing, as torch writes it; else empty.
-        dtype_reason: Reason for that choice, in words.
+        dtype_reason: Reason for that choice, in words; without a dtype, why nothing was timed that could have been.
         calibration: Data set that an 8-bit engine is calibrated on; empty for procedural sequences.
         cpu_threads: Threads of PyTorch and OpenCV, or of an engine, on the CPU; 0: by the size of the network.
         scores: "calibrated" where a calibration lies next to the weights (`tracking/calibrate.py`), or "raw".
@@ -154,8 +169,9 @@ class TrackerSpec:
             raise ConfigError(f"--untrained means random weights; leave it out, or --checkpoint {self.checkpoint}")
         if self.untrained and spec.experiment.only_epoch:
             log.warning("TEST.EPOCH=%s has no effect with --untrained", spec.experiment.config.test.epoch)
-        if self.cpu_threads > available_cores():
-            raise ConfigError(f"--cpu_threads {self.cpu_threads}: this process has {available_cores()} cores")
+        if self.cpu_threads > (cores := available_cores()):
+            _warn_once(f"--cpu_threads {self.cpu_threads}: this process has {cores} cores, which are used")
+            spec = replace(spec, cpu_threads=cores)
         if self.cpu_threads and (device := spec.execution(0).device) != "cpu":
             raise ConfigError(f"--cpu_threads {self.cpu_threads} has no effect on {device}: add --device cpu")
         if self.seed != TrackerSpec.seed and not self.untrained:
@@ -185,10 +201,20 @@ class TrackerSpec:
             )
         if self.engine != AUTO:
             return spec
-        if self.protocol != "fast" or self.compile or torch.device(spec.execution(0).device).type != "cpu":
-            return replace(spec, engine=TORCH)
-        way, reason = choose_way(replace(spec, engine=TORCH))
-        return replace(spec, engine=way.engine, dtype=way.dtype, dtype_reason=reason)
+        spec = replace(spec, engine=TORCH)
+        if self.compile or torch.device(spec.execution(0).device).type != "cpu":
+            return spec
+        return spec.with_way()
+
+    def with_way(self, frames: int = 0) -> TrackerSpec:
+        """The resolved spec, computed on the CPU in the way that `lib.bench.ways.choose_way` takes.
+
+        Args:
+            frames: How many are about to be tracked, where that is known.
+        """
+        way, reason = choose_way(self, frames)
+        engine, dtype = (self.engine, self.dtype) if way is None else (way.engine, way.dtype)
+        return replace(self, engine=engine, dtype=dtype, dtype_reason=reason)
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -198,7 +224,10 @@ class TrackerSpec:
     @cached_property
     def weights_hash(self) -> str:
         """SHA-256 of the weights' file, or a sentence for random weights."""
-        return f"random, seed {self.seed}" if self.checkpoint is None else sha256_of(Path(self.checkpoint))
+        if self.checkpoint is None:
+            return f"random, seed {self.seed}"
+        file = os.stat(self.checkpoint)
+        return _hash_of_weights(Path(self.checkpoint), file.st_size, file.st_mtime_ns)
 
     @property
     def confidence(self) -> Path | None:
@@ -237,7 +266,8 @@ class TrackerSpec:
         if self.reacquire:
             values["reacquire"] = "rivals"  # another rule, another word: results of the old one are not kept
         engine = get_engine(self.engine)
-        if engine is not None:
+        # What the official protocol chose by timing gives the same boxes: the other way may continue.
+        if engine is not None and not (self.dtype and self.protocol == "official"):
             values["engine"] = engine.name
             if engine.int8:
                 values["calibration"] = self.calibration or "procedural"
@@ -276,7 +306,9 @@ class TrackerSpec:
             place, place_reason = pick_device(device, slot, share_gpus=self.num_gpus)
             dtype, dtype_reason = choose_dtype(place, protocol)
             chosen = Execution(str(place), dtype, f"{place_reason}; {dtype_reason}")
-        return replace(chosen, dtype=getattr(torch, self.dtype), reason=self.dtype_reason) if self.dtype else chosen
+        if self.dtype:
+            return replace(chosen, dtype=getattr(torch, self.dtype), reason=self.dtype_reason)
+        return replace(chosen, reason=f"{chosen.reason}; {self.dtype_reason}") if self.dtype_reason else chosen
 
     def jpeg_decoder(self, slot: int) -> JpegDecoder | None:
         """The decoder of `decode`; None for the usual one.
@@ -309,8 +341,7 @@ class TrackerSpec:
         engine, name, folder = get_engine(self.engine), TORCH, None
         if engine is not None:
             engine.require()
-            name, network = engine.name, getattr(tracker, "network", None)
-            folder = None if network is None else graphs_folder(self, network)
+            name, folder = engine.name, graphs_folder(self, tracker)
         sample = self.calibration or PROCEDURAL[tracker.reads_aux]
         clips = partial(calibration_clips, sample, self.paths or load_paths())
         return Inference(self.execution(0).dtype, self.compile, name, clips, cuda_graph=True, folder=folder)
@@ -324,7 +355,13 @@ class TrackerSpec:
         tracker = self.build_plain(slot)
         if self.reference:
             return tracker
-        prepared = prepare(tracker, self.inference(tracker))
+        try:
+            prepared = prepare(tracker, self.inference(tracker))
+        except (EngineError, ImportError, RuntimeError) as error:
+            if not self.dtype or self.protocol != "official" or self.engine == TORCH:
+                raise
+            log.warning("PyTorch computes the network, as %s cannot: %s", self.engine, sentence(error))
+            prepared = prepare(tracker, Inference())
         if self.confidence is None:
             return prepared
         if not isinstance(prepared, StagedTracker):

@@ -1,4 +1,4 @@
-"""The ways of computing a network on this processor, timed: `--protocol fast` takes the quickest whose boxes agree.
+"""The ways of computing a network on this processor, timed: each protocol takes the quickest whose boxes it allows.
 
 A processor flag does not decide: there are processors that have instructions for bfloat16 and are slower with them.
 """
@@ -8,21 +8,24 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.bench.results import package_version
 from lib.data import iou_xywh
 from lib.deploy import (
     ENGINES,
+    GRAPHS_FILE,
     PROCEDURAL,
     TORCH,
     CalibrationClip,
@@ -43,6 +46,10 @@ LEAST_AGREEMENT = 0.95
 """Mean overlap with the boxes of float32 that a way must reach in single steps on sample clips."""
 LARGEST_LOSS = 0.01
 """Mean overlap with the truth that it may lose there."""
+SAME_BOXES = 0.005
+"""Pixels by which no side of a box may move there for a way of the official protocol: what rounding does."""
+LONG_RUN = 50_000
+"""Frames from which an evaluation in the official protocol is worth timing its ways first."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +90,14 @@ class WayTiming:
 
     Attributes:
         way: The way.
-        seconds: Shortest time of a tracker step; infinite where it cannot be used.
+        seconds: Shortest time of a tracker step; of the processor where one thread computes, so that other work does
+            not count. Infinite where it cannot be used.
         agreement: Mean overlap with the boxes of float32, single steps on sample clips; NaN for random weights.
         loss: Mean overlap with the truth that is lost; NaN for random weights.
         problem: Why it cannot be used; empty if it can.
         frames: Number of frames whose boxes were compared.
+        movement: Largest difference from these boxes in pixels; NaN for random weights, and where the way gives boxes
+            alone of a tracker that gives polygons or masks, too.
     """
 
     way: Way
@@ -96,19 +106,26 @@ class WayTiming:
     loss: float = float("nan")
     problem: str = ""
     frames: int = 0
+    movement: float = float("nan")
+
+    def is_usable(self, protocol: str) -> bool:
+        """True if a protocol, "fast" or "official", allows it."""
+        exact = self.way.protocol == "official" and self.movement <= SAME_BOXES
+        return not self.problem and (exact or protocol == "fast")
 
 
 def ways_here() -> list[Way]:
     """The ways that this machine's packages and processor allow; plain PyTorch first."""
     formats = ["float32", "bfloat16"] if has_bfloat16() else ["float32"]
-    found = [Way(dtype=name) for name in formats]
+    found, eight = [Way(dtype=name) for name in formats], list[Way]()
     for runtime, numbers in (("openvino", formats), ("onnx", ["float32"])):
         try:
             ENGINES[runtime].require()
         except EngineError:
             continue
-        found += [*(Way(runtime, name) for name in numbers), Way(f"{runtime}-int8")]
-    return found
+        found += [Way(runtime, name) for name in numbers]
+        eight.append(Way(f"{runtime}-int8"))
+    return found + eight
 
 
 def has_bfloat16() -> bool:
@@ -126,6 +143,8 @@ def measure_ways(
 ) -> list[WayTiming]:
     """Time ways of computing a tracker against each other, in turn, and compare their boxes.
 
+    The graphs of the ways that the protocols would take are kept for the next start, see `graphs_folder`.
+
     Args:
         spec: The tracker, resolved; on the CPU.
         ways: What to measure; the first one is what the others are compared with.
@@ -141,7 +160,7 @@ def measure_ways(
     found: dict[Way, WayTiming] = {}
     trackers: dict[Way, Tracker] = {}
     rest = seconds
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir=_graphs_root(), ignore_cleanup_errors=True) as folder:
         exports = Exports(plain, Path(folder))
         for number, way in enumerate(ways):
             gone = time.monotonic() - began
@@ -160,31 +179,48 @@ def measure_ways(
                 clip = 4 * len(ways) * (time.perf_counter() - started)
                 clips, rest = clips[: max(1, int(seconds / clip))], max(seconds, clip)
             trackers[way], found[way] = tracker, WayTiming(way)
-    note(f"steps of all ways in turn, about {rest:.0f} s left")
+        note(f"steps of all ways in turn, about {rest:.0f} s left")
+        found |= _steps_in_turn(trackers, clips, seconds, spec.checkpoint is not None)
+        chosen = [quickest(list(found.values()), protocol).way.engine for protocol in ("official", "fast")]
+        for engine in dict.fromkeys(chosen):
+            kept = graphs_folder(replace(spec, engine=engine), plain)
+            if engine != TORCH and kept is not None:
+                exports.keep(engine, kept)
+    return list(found.values())
+
+
+def _steps_in_turn(
+    trackers: Mapping[Way, Tracker], clips: Sequence[CalibrationClip], seconds: float, compare: bool
+) -> dict[Way, WayTiming]:
+    """Time steps of the trackers, and compare their boxes with the first one's, see `measure_ways`."""
+    found = {way: WayTiming(way) for way in trackers}
     truth = torch.cat([c.boxes_xywh[1:] for c in clips])
     runs = {way: single_steps(tracker, itertools.cycle(clips)) for way, tracker in trackers.items()}
-    boxes: dict[Way, list[Tensor]] = {way: [] for way in ways}
+    boxes: dict[Way, list[Tensor]] = {way: [] for way in trackers}
     rounds, began = 0, time.monotonic()
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     while runs and (rounds < len(truth) or time.monotonic() - began < seconds):
         rounds += 1
         for way, run in list(runs.items()):
-            started = time.perf_counter()
+            started = clock()
             try:
                 boxes[way].append(next(run))
             except (EngineError, RuntimeError) as error:
                 found[way] = _failed(way, error)
                 del runs[way]
                 continue
-            seen = time.perf_counter() - started
+            seen = clock() - started
             found[way] = replace(found[way], seconds=min(seen, found[way].seconds))
     tracked = {way: torch.cat(boxes[way][: len(truth)]) for way in runs}
     expected = next(iter(tracked.values()), truth)
-    for way, mine in tracked.items() if spec.checkpoint is not None else ():
+    regions = next((t.gives_regions for t in trackers.values()), None)
+    for way, mine in tracked.items() if compare else ():
         agreement, loss = _overlap(mine, expected), _overlap(expected, truth) - _overlap(mine, truth)
         agrees = agreement >= LEAST_AGREEMENT and loss <= LARGEST_LOSS
         problem = "" if agrees else f"boxes overlap by {agreement:.3f}, the truth by {loss:.3f} less"
-        found[way] = WayTiming(way, found[way].seconds, agreement, loss, problem, len(truth))
-    return list(found.values())
+        movement = float((mine - expected).abs().max()) if trackers[way].gives_regions == regions else math.nan
+        found[way] = WayTiming(way, found[way].seconds, agreement, loss, problem, len(truth), movement)
+    return found
 
 
 def _failed(way: Way, error: Exception) -> WayTiming:
@@ -214,60 +250,104 @@ def _overlap(found: Tensor, expected: Tensor) -> float:
     return float(iou_xywh(found.numpy(), expected.numpy()).mean())
 
 
-def quickest(timings: Sequence[WayTiming]) -> WayTiming:
+def quickest(timings: Sequence[WayTiming], protocol: str = "fast") -> WayTiming:
     """The quickest way that can be used; of ways within a twentieth of it the most exact, plain PyTorch before engines.
 
     Args:
         timings: The first one is used where no other is quicker.
+        protocol: "fast" or "official".
     """
-    usable = [t for t in timings if not t.problem] or timings[:1]
+    usable = [t for t in timings if t.is_usable(protocol)] or timings[:1]
     best = min(t.seconds for t in usable)
     close = [t for t in usable if t.seconds <= 1.05 * best]
     return min(close, key=lambda t: (t.way.is_int8, t.way.dtype != "float32"))
 
 
-def choose_way(spec: TrackerSpec) -> tuple[Way, str]:
+def choose_way(spec: TrackerSpec, frames: int = 0) -> tuple[Way | None, str]:
     """The quickest way of computing a tracker on this machine: timed once per machine, network and weights.
+
+    In the official protocol nobody waits for a gain of some percent: only before `LONG_RUN` frames anything is timed.
 
     Args:
         spec: The tracker, resolved; on the CPU.
+        frames: How many are about to be tracked, where that is known.
 
     Returns:
-        The way, and how much quicker than plain PyTorch it was, in words.
+        The way, and how much quicker than plain PyTorch it was, in words; or None and why PyTorch is taken untimed.
     """
-    processor = processor_name()
-    key = _key(spec, processor, spec.calibration)
+    processor, official = processor_name(), spec.protocol == "official"
+    ways = [way for way in ways_here() if not official or way.protocol == "official"]
+    if official and (len(ways) == 1 or spec.checkpoint is None):  # boxes of random weights cannot be compared
+        return None, ""
     try:
-        kept = kept_choices()[key]
+        kept = kept_choices()[_choice_key(spec)]
         way, ratio, when = Way(kept["engine"], kept["dtype"]), float(kept["ratio"]), "timed before"
-        get_engine(way.engine)
-    except (ValueError, KeyError, TypeError):
+        engine = get_engine(way.engine)
+        if engine is not None:
+            engine.require()
+            if official and not (_graphs_path(spec, way.engine) / GRAPHS_FILE).is_file():
+                raise EngineError(f"{way.name} was quicker, but its graphs are no longer kept")
+    except (ValueError, KeyError, TypeError) as error:
+        if official and frames < LONG_RUN:
+            reason = str(error) if isinstance(error, EngineError) else "no other way was timed for these weights"
+            return None, f"PyTorch, since {reason} (tracking/profile_model.py --ways)"
         print(f"timing the ways of computing this network on {processor}; this is done once", file=sys.stderr)
-        timings = measure_ways(spec, ways_here())
-        best = quickest(timings)
+        timings = measure_ways(spec, ways)
+        keep_ways(spec, timings)
+        best = quickest(timings, spec.protocol)
         way, ratio, when = best.way, timings[0].seconds / best.seconds, "timed now"
-        keep_choice(key, {"engine": way.engine, "dtype": way.dtype, "ratio": ratio})
-    return way, f"fast: {way.name}, {ratio:.2f} times as quick as torch float32 on this {processor}, {when}"
+    return way, f"{spec.protocol}: {way.name}, {ratio:.2f} times as quick as torch float32 on this {processor}, {when}"
 
 
-def graphs_folder(spec: TrackerSpec, network: nn.Module) -> Path | None:
+def keep_ways(spec: TrackerSpec, timings: Sequence[WayTiming]) -> None:
+    """Keep the choice of the spec's protocol, which `choose_way` takes from then on, and that of the official one.
+
+    Args:
+        spec: The tracker, resolved.
+        timings: Of its ways.
+    """
+    for protocol in {spec.protocol, "official"}:
+        best = quickest(timings, protocol)
+        choice = {"engine": best.way.engine, "dtype": best.way.dtype, "ratio": timings[0].seconds / best.seconds}
+        keep_choice(_choice_key(replace(spec, protocol=protocol)), choice)
+
+
+def _choice_key(spec: TrackerSpec) -> str:
+    return _key(spec, processor_name(), "official" if spec.protocol == "official" else spec.calibration)
+
+
+def graphs_folder(spec: TrackerSpec, tracker: Tracker) -> Path | None:
     """Where an engine's graphs of a network are kept from one start to the next.
 
     Args:
         spec: The tracker, resolved, with an engine.
-        network: Its network.
+        tracker: The plain tracker.
 
     Returns:
         A folder whose name depends on all that the graphs do, this library's source files included; None where that
         cannot be known: parts from outside the tree, calibration on a data set, which may change.
     """
-    known = {"lib", "torch", "timm"}
-    if spec.calibration or any(type(m).__module__.partition(".")[0] not in known for m in network.modules()):
+    known, network = {"lib", "torch", "timm"}, getattr(tracker, "network", None)
+    if network is None or (spec.calibration and Way(spec.engine).is_int8):
         return None
+    if any(type(m).__module__.partition(".")[0] not in known for m in network.modules()):
+        return None
+    return _graphs_path(spec, spec.engine)
+
+
+def _graphs_path(spec: TrackerSpec, engine: str) -> Path:
     sources = hashlib.sha256()
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         sources.update(file.read_bytes())
-    return choices_file().parent / "graphs" / _key(spec, spec.engine, sources.hexdigest(), processor_name())
+    return choices_file().parent / "graphs" / _key(spec, engine, sources.hexdigest(), processor_name())
+
+
+def _graphs_root() -> Path | None:
+    """The folder of those folders, so that graphs are kept by a rename; None where it cannot be made."""
+    root = choices_file().parent / "graphs"
+    with suppress(OSError):
+        root.mkdir(parents=True, exist_ok=True)
+    return root if os.access(root, os.W_OK) else None
 
 
 def _key(spec: TrackerSpec, *parts: str) -> str:
@@ -283,18 +363,22 @@ def ways_text(timings: Sequence[WayTiming]) -> str:
     Args:
         timings: The first one is what the others are compared with.
     """
-    best = quickest(timings).way
-    lines = [f"{'way':<20} {'step, ms':>9} {'frames/s':>9} {'times':>6} {'overlap':>8} {'lost':>7}"]
+    best = {protocol: quickest(timings, protocol).way for protocol in ("official", "fast")}
+    head = f"{'way':<20} {'step, ms':>9} {'frames/s':>9} {'times':>6} {'overlap':>8} {'lost':>7} {'moved, px':>9}"
+    lines = [head]
     if timings[0].frames:
         lines[0] += f"  boxes of {timings[0].frames} frames"
     for t in timings:
         if t.seconds == float("inf"):
             lines.append(f"{t.way.name:<20} {t.problem}")
             continue
-        mark = "  <- fast" if t.way == best else f"  not used: {t.problem}" if t.problem else ""
-        agreement, loss = ("-" if math.isnan(value) else f"{value:.4f}" for value in (t.agreement, t.loss))
+        chosen = ", ".join(protocol for protocol, way in best.items() if way == t.way)
+        mark = f"  <- {chosen}" if chosen else f"  not used: {t.problem}" if t.problem else ""
+        agreement, loss, moved = (
+            "-" if math.isnan(value) else f"{value:.4f}" for value in (t.agreement, t.loss, t.movement)
+        )
         lines.append(
             f"{t.way.name:<20} {t.seconds * 1e3:9.2f} {1 / t.seconds:9.1f} {timings[0].seconds / t.seconds:6.2f} "
-            f"{agreement:>8} {loss:>7}{mark}"
+            f"{agreement:>8} {loss:>7} {moved:>9}{mark}"
         )
     return "\n".join(lines)

@@ -19,7 +19,7 @@ from lib.registry import suggest
 
 TORCH = "torch"
 AUTO = "auto"
-"""PyTorch; on a CPU in the fast protocol the quickest way, by timing."""
+"""PyTorch; on a CPU the quickest way that the protocol allows, by timing."""
 
 
 class EngineError(ValueError):

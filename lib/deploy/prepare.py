@@ -153,14 +153,19 @@ def _compute_by_engine(tracker: Tracker, inference: Inference) -> OneStreamTrack
     with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         found, values = export(exportable, folder, inference)
-        if kept is not None and parent is not None:
-            with suppress(OSError):  # another process was quicker, or the disk is full
-                write_text(folder / GRAPHS_FILE, json.dumps(values))
-                folder.rename(kept)
-                newest = sorted(parent.glob(f"*/{GRAPHS_FILE}"), key=lambda file: -file.stat().st_mtime)
-                for file in newest[KEPT_FOLDERS:]:
-                    shutil.rmtree(file.parent, ignore_errors=True)
+        if kept is not None:
+            _keep_graphs(folder, values, kept)
         return found
+
+
+def _keep_graphs(folder: Path, values: Mapping[str, Any], kept: Path) -> None:
+    """Rename a folder of graphs to where the next start finds it, and remove those that were not used for longest."""
+    with suppress(OSError):  # another process was quicker, or the disk is full
+        write_text(folder / GRAPHS_FILE, json.dumps(values))
+        folder.rename(kept)
+        newest = sorted(kept.parent.glob(f"*/{GRAPHS_FILE}"), key=lambda file: -file.stat().st_mtime)
+        for file in newest[KEPT_FOLDERS:]:
+            shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def prepare_for_rollout(tracker: T) -> T:
@@ -291,6 +296,17 @@ class Exports:
         """
         found = get_engine(engine)
         return 0.0 if found is None or found.int8 in self._written else self._seconds
+
+    def keep(self, engine: str, kept: Path) -> None:
+        """Leave the graphs of an engine for the next start, in an `Inference.folder`.
+
+        Args:
+            engine: Its name.
+            kept: In the folder that all graphs are below.
+        """
+        found = get_engine(engine)
+        if found is not None and (written := self._written.get(found.int8)) is not None:
+            _keep_graphs(written.folder, {"graphs": written.graphs}, kept)
 
     def prepare(self, inference: Inference) -> Tracker:
         """The tracker computed in one way.

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from lib.bench import TrackerSpec
-from lib.config import ConfigError
 from lib.cores import available_cores, network_threads
 from lib.paths import load_paths
 
@@ -37,8 +36,10 @@ def test_a_tracker_is_built_with_its_number_of_threads(
         torch.set_num_threads(before)
 
 
-def test_more_threads_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_more_threads_than_cores_the_cores_are_used_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     spec = TrackerSpec("ostrack", "synthetic_small", device="cpu", untrained=True, cpu_threads=3)
-    with pytest.raises(ConfigError, match="--cpu_threads 3: this process has 2 cores"):
-        spec.resolve(load_paths())
+    assert [spec.resolve(load_paths(), name).cpu_threads for name in ("lasot", "otb")] == [2, 2]
+    assert caplog.messages == ["--cpu_threads 3: this process has 2 cores, which are used"]

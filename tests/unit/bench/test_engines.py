@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.bench import TrackerSpec, demo_spec, engine_execution, export_tracker
+from lib.bench import TrackerSpec, Way, demo_spec, engine_execution, export_tracker, keep_ways, measure_ways
 from lib.data import iou_xywh
 from lib.deploy import ENGINES, EngineError, prepare
 from lib.paths import repository_root
@@ -95,6 +95,31 @@ def test_a_second_start_takes_the_graphs_of_the_first(tmp_path: Path, monkeypatc
     spec, tracker = factory("openvino-int8"), factory("torch", "official").build_plain()
     assert spec.inference(tracker).folder is not None
     assert replace(spec, calibration="LASOT").inference(tracker).folder is None
+
+
+@pytest.mark.slow
+@needs("openvino")
+def test_official_tracks_by_the_engine_that_was_timed_with_the_boxes_of_pytorch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = factory("auto", "official")
+    assert before.engine == "torch"
+    monkeypatch.setattr("lib.bench.ways.quickest", lambda timings, protocol="fast": timings[-1])
+    plain, quick = timings = measure_ways(before, [Way(), Way("openvino")], seconds=0.1)
+    assert plain.movement == 0 < quick.movement < 1e-3
+    assert quick.is_usable("official")
+    keep_ways(before, timings)
+    monkeypatch.delattr("torch.onnx.export")  # the graphs are there
+    after = factory("auto", "official")
+    assert (after.engine, after.identity()) == ("openvino", before.identity())
+    video = build_synthetic("SYNTHETIC:seed=3,sequences=1,length=4")[0]
+    sessions = [TrackerSession(spec.build()) for spec in (before, after)]
+    for session in sessions:
+        session.init(video.read_frame(0), video.boxes_xywh[0].tolist())
+    for i in range(1, 4):
+        boxes = [session.update(video.read_frame(i))[0] for session in sessions]
+        np.testing.assert_allclose(*boxes, rtol=0, atol=1e-3)
 
 
 @pytest.mark.slow

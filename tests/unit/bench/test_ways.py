@@ -1,4 +1,4 @@
-"""The fast protocol on a CPU: the quickest way whose boxes agree, timed once."""
+"""Protocols on a CPU: the quickest way whose boxes each of them allows, timed once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import ClassVar
 import pytest
 import torch
 
-from lib.bench import TrackerSpec, Way, WayTiming, demo_spec, measure_ways, quickest, ways_text
-from lib.deploy import ENGINES, Engine, prepare
+from lib.bench import EvalJob, TrackerSpec, Way, WayTiming, demo_spec, measure_ways, quickest, ways_text
+from lib.bench.benchmarks import get_benchmark
+from lib.deploy import ENGINES, Engine, EngineError, prepare
 from lib.paths import load_paths
 from lib.track import OneStreamTracker, Tracker
 from tests.support.small_trackers import SMALL
@@ -62,7 +63,7 @@ class Written:
 
     def __init__(self, tracker: Tracker, folder: Path, clips: object) -> None:
         self.made.append("8 bits" if clips else "float32")
-        self.tracker = tracker
+        self.tracker, self.folder = tracker, folder
         if self.fails:
             raise RuntimeError("it does not\nwork here")
 
@@ -70,6 +71,7 @@ class Written:
         return prepare(self.tracker), None
 
     made: ClassVar[list[str]] = []
+    graphs: ClassVar[dict[str, str]] = {}
     fails = False
 
 
@@ -144,8 +146,99 @@ def test_the_choice_is_made_once_and_kept(
     assert len(calls) == 4
 
 
-def test_only_the_fast_protocol_on_a_cpu_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_official_takes_a_way_with_the_same_boxes_that_is_clearly_quicker() -> None:
+    def exact(engine: str, seconds: float, movement: float = 1e-4, dtype: str = "float32") -> WayTiming:
+        return WayTiming(Way(engine, dtype), seconds, 1.0, 0.0, frames=36, movement=movement)
+
+    plain, quick = exact("torch", 1.0, 0.0), exact("onnx", 0.9)
+    assert quickest([plain, quick], "official") is quick
+    for other in (
+        exact("openvino", 0.96),  # within the noise
+        exact("openvino", 0.5, 0.02),
+        exact("openvino", 0.5, float("nan")),
+        exact("openvino", 0.5, 0.0, "bfloat16"),
+        exact("openvino-int8", 0.5, 0.0),
+        WayTiming(Way("openvino"), problem="not here"),
+    ):
+        assert quickest([plain, other], "official") is plain
+        assert quickest([plain, other, quick], "official") is quick
+    assert "<- official, fast" in ways_text([plain, quick])
+
+
+@pytest.fixture
+def timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Engines that are there and quicker, as the first timing of them finds out; the folder of kept graphs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("lib.deploy.engines.require_packages", lambda *_: None)
+    monkeypatch.setattr("lib.bench.ways._graphs_path", lambda spec, engine: tmp_path / "graphs" / engine)
+
+    def measured(spec: TrackerSpec, ways: list[Way]) -> list[WayTiming]:
+        (tmp_path / "graphs/openvino").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "graphs/openvino/graphs.json").touch()
+        quicker = (WayTiming(Way(name), t, 1.0, 0.0, movement=0.0) for name, t in (("torch", 3.0), ("openvino", 2.0)))
+        return [*quicker, timing("openvino-int8", 1.0)]
+
+    monkeypatch.setattr("lib.bench.ways.measure_ways", measured)
+    return tmp_path / "graphs"
+
+
+def test_official_never_waits_and_takes_what_fast_has_timed(timed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    official = TrackerSpec(device="cpu", checkpoint=SMALL)
+    before = demo_spec(official)
+    assert (before.engine, before.dtype) == ("torch", "")
+    assert "PyTorch, since no other way was timed for these weights" in before.execution(0).reason
+    assert demo_spec(replace(official, protocol="fast")).engine == "openvino-int8"
+    after = demo_spec(official)
+    assert (after.engine, after.dtype) == ("openvino", "float32")
+    assert after.execution(0).reason.startswith("official: openvino float32, 1.50 times as quick as torch float32 on")
+    # A run goes on with either way: neither makes results of the other stale, nor of those before there was a choice.
+    assert after.identity() == before.identity() == demo_spec(replace(official, engine="torch")).identity()
+    assert "engine" in demo_spec(replace(official, engine="openvino")).identity().values
+    assert demo_spec(replace(official, engine="torch")).execution(0).reason.endswith("the official protocol")
+    random = TrackerSpec("ostrack", "synthetic_small", device="cpu", untrained=True).resolve(load_paths())
+    assert (random.engine, random.dtype_reason) == ("torch", "")
+    with monkeypatch.context() as patched:
+        patched.setattr("lib.deploy.engines.require_packages", refuse)
+        assert demo_spec(official).engine == "torch"
+    (timed / "openvino/graphs.json").unlink()
+    assert "since openvino float32 was quicker, but its graphs are no longer kept" in demo_spec(official).dtype_reason
+
+
+def refuse(*_: object) -> None:
+    raise EngineError("a package is missing")
+
+
+@pytest.mark.usefixtures("timed")
+def test_a_long_official_evaluation_is_timed_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent))
+    from toy_tracker import paths_at, write_benchmark
+
+    write_benchmark(tmp_path / "data/synthetic/test", (5, 9))
+    spec = demo_spec(TrackerSpec(device="cpu", checkpoint=SMALL))
+    job = EvalJob(spec, get_benchmark("synthetic"), paths_at(tmp_path))
+    monkeypatch.setattr("lib.bench.ways.LONG_RUN", 15)
+    assert job.timed().spec == spec
+    monkeypatch.setattr("lib.bench.ways.LONG_RUN", 14)
+    assert job.timed().spec.engine == "openvino"
+    assert replace(job, spec=replace(spec, engine="onnx", dtype_reason="")).timed().spec.engine == "onnx"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("timed")
+def test_an_engine_that_cannot_be_built_leaves_official_to_pytorch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = replace(demo_spec(TrackerSpec(device="cpu", checkpoint=SMALL)), engine="openvino", dtype="float32")
+    monkeypatch.setattr(PREPARING, "checked_export", refuse)
+    assert isinstance(spec.build(), Tracker)
+    assert caplog.messages == ["PyTorch computes the network, as openvino cannot: a package is missing"]
+    with pytest.raises(EngineError, match="a package is missing"):
+        replace(spec, dtype="").build()  # --engine openvino
+
+
+def test_without_engines_and_for_what_was_asked_for_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("lib.bench.ways.measure_ways")
+    monkeypatch.setattr("lib.bench.ways.ways_here", lambda: [Way()])
     assert demo_spec(TrackerSpec(device="cpu", checkpoint=SMALL)).engine == "torch"
     assert demo_spec(TrackerSpec(device="cpu", protocol="fast", engine="onnx", checkpoint=SMALL)).engine == "onnx"
     spec = TrackerSpec("ostrack", "synthetic_small", device="cpu", protocol="fast", engine="torch", untrained=True)

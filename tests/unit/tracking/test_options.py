@@ -130,7 +130,7 @@ def test_the_table_of_ways_takes_random_weights_where_there_are_no_others(
     assert command.main(names) == 0
     said = capsys.readouterr().out
     assert "no weights: random ones" in said
-    assert said.splitlines()[-1].split()[-4:] == ["-", "-", "<-", "fast"]
+    assert said.splitlines()[-1].split()[-6:] == ["-", "-", "-", "<-", "official,", "fast"]
     assert command.main([*names, "--checkpoint", "nothing.pth"]) == 2
 
 
