@@ -179,7 +179,7 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: [B, 2, N] of background and target.
-        labels: [B, N] 1 for the target, 0 for the background, -1 for what is left out.
+        labels: [B, N] 1 for the target, 0 for the background, -1 for ignored.
 
     Returns:
         Scalar; a kind without any anchor, or with a single one as in published training, adds nothing.
@@ -285,7 +285,7 @@ def qkv_kd(student: Tensor, teacher: Tensor, student_grid: int, teacher_grid: in
         student, teacher: [B, N, 3C], output of a block's qkv projection, before the scale of the queries; heads merged,
             search tokens last. The student's map is resized to the teacher's grid.
         student_grid, teacher_grid: Sides of the search regions in tokens.
-        temperature: As of `channel_kl`.
+        temperature: See `channel_kl`.
 
     Returns:
         Sum over positions, divided by B.
@@ -319,7 +319,7 @@ def disc_kd(
         student, teacher: [B, C, g, g]; the student's map is resized to the teacher's.
         saliency_threshold: Positions whose saliency in the teacher reaches it are foreground.
         foreground_weight, background_weight: Of the positions.
-        temperature: As of `channel_kl`.
+        temperature: See `channel_kl`.
 
     Returns:
         Weighted sum over positions, divided by B.

@@ -82,13 +82,13 @@ class Recorded(dict[int | str, list[Tensor]]):
 
 
 class Recorder:
-    """Keeps the tensors that the losses read, of the passes inside ``with recorder.recording() as recorded``.
+    """Records the tensors that the losses read, of the passes inside ``with recorder.recording() as recorded``.
 
-    Its hooks stay on the modules, so that a network that is compiled later has them; outside they keep nothing.
+    Its hooks stay on the modules, so that a network that is compiled later has them; outside they record nothing.
 
     Args:
-        qkv: modules by block number, whose outputs are kept.
-        head: the box head, whose input is kept.
+        qkv: modules by block number, whose outputs are recorded.
+        head: the box head, whose input is recorded.
     """
 
     def __init__(self, qkv: Mapping[int, nn.Module], head: nn.Module | None = None) -> None:
@@ -104,7 +104,7 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[Recorded]:
-        """What the modules compute in this context."""
+        """Record what the modules compute in this context."""
         self._seen = Recorded()
         try:
             yield self._seen

@@ -22,7 +22,7 @@ class Flag(IntEnum):
 
 @dataclass(frozen=True)
 class LocalisationRules:
-    """How a score map is read; TrDiMP's values.
+    """Thresholds by which score maps are read; TrDiMP's values.
 
     Attributes:
         advanced_localization: Look for distractors; without it the highest score is the target.

@@ -120,7 +120,7 @@ class OnlineFilter:
         return OnlineState(filters, samples, steps)
 
     def _features(self, candidates: Candidates) -> Tensor:
-        """What the head read, [M, C, g, g] float32; the patch below a filter has about length 1."""
+        """The head's input [M, C, g, g] float32, less its mean; patches of a filter's size have a norm of about 1."""
         feature = candidates.maps.get(FEATURE)
         if candidates.scores.shape[1] == 1:
             raise ValueError("ONLINE needs a head with a score for every cell (a corner head gives one box)")

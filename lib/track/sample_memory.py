@@ -100,7 +100,7 @@ class SampleMemory(State):
         )
 
     def samples(self, rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """What the filters of some rows learn from; a row with fewer samples is filled up with some of weight 0.
+        """Samples of some rows; a row with fewer samples is filled up with others of weight 0.
 
         Args:
             rows: R row numbers.

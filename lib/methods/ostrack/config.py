@@ -57,7 +57,7 @@ C = TypeVar("C", bound=OSTrackConfig)
 
 
 def with_frozen_tracker(config: C) -> C:
-    """Where MASK is given, its head alone learns, from samples with masks and without a teacher."""
+    """The configuration under which, with MASK, its head alone learns, from samples with masks and no teacher."""
     if config.mask is None:
         return config
     groups = ParamGroup("^mask_head"), ParamGroup(".*", freeze=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from lib.methods.siamrpnpp.network import LEVELS, SiamRPN
 from lib.models.backbones import ResNet
 from lib.models.fusion import FeatureEnhance, PyramidFusion
-from lib.models.heads import KERNEL_CELLS, Candidates, MaskHead, RefineHead, middle
+from lib.models.heads import KERNEL_CELLS, Candidates, MaskHead, RefineHead, centre_cells
 
 BOX_FEATURES, MASK_FEATURES = "box_features", "mask_features"
 """Maps of `Candidates` in which boxes are refined and masks are drawn."""
@@ -81,7 +81,7 @@ class SiamAttn(SiamRPN):
         Returns:
             [B, 3, width, 2 h h + width], see `FeatureEnhance.encode_template`.
         """
-        return self.feature_enhance.encode_template([middle(x) for x in self.levels(template)])
+        return self.feature_enhance.encode_template([centre_cells(x) for x in self.levels(template)])
 
     def locate(self, template: Tensor, search: Tensor, masks: bool = False) -> Candidates:
         """Once per frame.
@@ -125,7 +125,7 @@ class SiamAttn(SiamRPN):
         return logits
 
     def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
-        """Of all entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""
+        """Example inputs of all entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""
         pictures, generator = super().sample_inputs(), torch.Generator().manual_seed(1)
         tokens = torch.randn(2, LEVELS, self.width, 2 * KERNEL_CELLS**2 + self.width, generator=generator)
         low, sides = (torch.rand(2, 2, generator=generator) * self.search_size / 2 for _ in range(2))

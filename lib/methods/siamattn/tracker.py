@@ -74,7 +74,7 @@ class SiamAttnTracker(SiamRPNTracker):
         return twin
 
     def procedure(self) -> dict[str, Any]:
-        """As of `SiamRPNTracker`, and how masks are made of logits."""
+        """As `SiamRPNTracker.procedure`, and how masks are made of logits."""
         chosen = {"mask_threshold": self.test.mask_threshold, "mask_centred": self.test.mask_centred}
         chosen["penalised_confidence"] = self.penalised_confidence
         return {**super().procedure(), **chosen, "smallest_refined_side": SMALLEST}

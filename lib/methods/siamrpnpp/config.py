@@ -27,7 +27,7 @@ def cells_of(side: int) -> int:
 
 
 def misplacement(template: int, search: int) -> int:
-    """How far the anchors of the best cell lie off the target; 0 for 127 and 255, and steps of 16 from these.
+    """Offset of the best cell's anchors from the target; 0 for 127 and 255, and in steps of 16 from these.
 
     Args:
         template, search: Sides in pixels.

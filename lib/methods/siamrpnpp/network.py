@@ -16,7 +16,7 @@ from lib.models.heads import (
     MultiLevelProposal,
     anchor_candidates,
     anchor_grid,
-    middle,
+    centre_cells,
 )
 from lib.models.layers import FuseOptions, sample_pictures, with_fused_children
 
@@ -81,7 +81,7 @@ class SiamRPN(nn.Module):
         Returns:
             Kernels [B, 6 * width, 5, 5] of all branches.
         """
-        return self.rpn_head.encode_template([middle(x) for x in self.levels(template)])
+        return self.rpn_head.encode_template([centre_cells(x) for x in self.levels(template)])
 
     def locate(self, kernels: Tensor, search: Tensor) -> Candidates:
         """Once per frame.

@@ -101,7 +101,7 @@ class SiamRPNTracker(OneStreamTracker):
         rows: Tensor | None = None,
         memory: Tensor | None = None,
     ) -> TrackerOutput:
-        """As of `OneStreamTracker`, with the map ``penalties`` [M, N]."""
+        """As `OneStreamTracker.output`, with the map ``penalties`` [M, N]."""
         penalty_k = self.setting("penalty_k", state, rows)
         penalties = self.penalties(candidates.boxes, cast("SizedRegion", region), penalty_k)
         return super().output(candidates.with_maps(penalties=penalties), state, region, rows, memory)

@@ -19,7 +19,7 @@ from lib.models.backbones import RESNETS
 CLASSIFIER = ("layer4.*", "fc.*")
 """Names of a ResNet behind the layers that TrDiMP reads."""
 LEFT_OUT = (*(f"feature_extractor.{name}" for name in CLASSIFIER), "*.head.0.WV.*")
-"""Of published files; nothing reads them."""
+"""Names of published files that nothing reads."""
 TWICE = "classifier.transformer.encoder.layers.0.self_attn.", "classifier.transformer.decoder.layers.0.self_attn."
 """Two names of one module in published files."""
 CHECKPOINTED = 4

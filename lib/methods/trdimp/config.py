@@ -35,7 +35,7 @@ class TrDiMPTrain(schema.Train):
     Attributes:
         bb_ce, test_clf, test_init_clf, test_iter_clf: Weights of the losses of boxes and of the scores under the last
             filter, the initial one, and those between, which share theirs.
-        hinge_threshold: Below this label a cell only learns not to be positive.
+        hinge_threshold: Label below which a cell is background: only its positive scores have a loss.
         search_sigma: Deviation of the search regions' labels in units of the map's side.
         proposals: Boxes per search region that the regressor learns to score.
         proposal_sigmas: Deviations [places, sizes] of the distributions that they are drawn from.

@@ -8,8 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.backbones import ResNet
-from lib.models.heads import IoUNet, at_least_float32
-from lib.models.layers import Convolution, FuseOptions, instance_l2_norm, sample_pictures, with_fused_children
+from lib.models.heads import IoUNet
+from lib.models.layers import (
+    Convolution,
+    FuseOptions,
+    at_least_float32,
+    instance_l2_norm,
+    sample_pictures,
+    with_fused_children,
+)
 from lib.models.online import FilterInitializer, SteepestDescent, apply_filter
 from lib.models.temporal import LabelTransformer
 

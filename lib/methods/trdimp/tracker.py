@@ -1,6 +1,6 @@
 """TrDiMP at test time: a filter finds the target, a box regressor refines its box, and both learn on (CVPR 2021).
 
-Score maps are read and boxes refined for all rows together; what rows learn is gathered from those that are due.
+Score maps are read and boxes refined for all rows together; filters are updated in one batch of the rows that are due.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class TrDiMPRegion(SearchRegion):
 
 @dataclass(frozen=True)
 class EncodedTemplate:
-    """What is learned from the first frames of B sequences.
+    """Filters, modulation vectors and memories from the first frames of B sequences.
 
     Attributes:
         filters: [B, I, C, k, k]; the last one is used, the others are its earlier iterates where they are asked for.
@@ -321,7 +321,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
     def _localise(
         self, output: TrackerOutput, sizes: Tensor, before: Tensor, policy: Policy | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Where the targets went.
+        """Find the targets' displacements.
 
         Args:
             output: Of B search regions.

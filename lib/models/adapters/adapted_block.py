@@ -71,7 +71,7 @@ class AdaptedBlock(Block):
         return x + self.drop_path(mixed), q, k
 
     def feed(self, x: Tensor, rgb_rows: int | None = None) -> Tensor:
-        """Second half; the MLP of the RGB stream has no stochastic depth, as published. Arguments as of `attend`."""
+        """Second half; the MLP of the RGB stream has no stochastic depth, as published. Arguments: see `attend`."""
         rgb_rows = x.shape[0] if rgb_rows is None else rgb_rows
         y = self.norm2(x)
         hidden = self.mlp(y)

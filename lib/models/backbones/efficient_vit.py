@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.backbones.one_stream_vit import OneStreamViT, ViTOptions
-from lib.models.layers.fused import FuseOptions, folded, fused_form_of
+from lib.models.layers.conv_norm import folded
+from lib.models.layers.fused import FuseOptions, fused_form_of
 
 STAGES = ((1, 16, 3, 1, 1), (6, 24, 3, 2, 2), (6, 40, 5, 2, 2), (6, 80, 3, 2, 3), (6, 112, 5, 1, 3))
 """Expansion, channels, kernel, stride of the first block, and blocks of each stage behind the first convolution."""

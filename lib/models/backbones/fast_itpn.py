@@ -82,7 +82,8 @@ class FastITPN(nn.Module):
         self.template_size, self.search_size = options.template_size, options.search_size
         self.grid_template, self.grid_search = self.template_size // stride, self.search_size // stride
         rates = torch.linspace(0, options.drop_path, sum(options.depths), device="cpu").tolist()
-        ratio, stem = options.mlp_ratio, list[nn.Module]()
+        ratio = options.mlp_ratio
+        stem: list[nn.Module] = []
         if options.conv_stem:
             self.patch_embed: PatchEmbed | ConvStem = ConvStem(stride, width)
         else:

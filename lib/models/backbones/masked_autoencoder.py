@@ -50,7 +50,7 @@ class AutoencoderOptions:
 
 @dataclass(frozen=True, slots=True)
 class Masking:
-    """Which patches of a crop are hidden.
+    """Visible and hidden patches of crops.
 
     Attributes:
         order: [B, N] positions of the patches; the first `kept` of a row are visible, in this order.

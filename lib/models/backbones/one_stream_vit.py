@@ -78,7 +78,7 @@ class Tokens:
 
 
 class OneStreamBackbone(Protocol):
-    """What OSTrack and the methods built on it need of a backbone, an `nn.Module` (docs/adding_a_backbone.md).
+    """Contract of a backbone, an `nn.Module`, of OSTrack and the methods built on it (docs/adding_a_backbone.md).
 
     Attributes:
         width: Channels C of a token.

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from lib.models.layers.fused import Convolution, FuseOptions, convolution_norm, folded, fused_form_of
-from lib.models.layers.winograd import convolution
+from lib.models.layers.conv_norm import convolution_norm, folded
+from lib.models.layers.fused import Convolution, FuseOptions, fused_form_of
+from lib.models.layers.winograd import build_convolution
 from lib.ranges import Count, CountOrNone
 
 EXPANSION = 4
@@ -22,7 +23,7 @@ STEM_KERNEL = 7
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3, 1 x 1 convolutions round a shortcut; the stride and the dilation are those of the 3 x 3 one.
+    """1 x 1, 3 x 3, 1 x 1 convolutions and a shortcut; the stride and the dilation are those of the 3 x 3 one.
 
     Args:
         inputs, width: Channels of the input, and between the convolutions.
@@ -126,7 +127,7 @@ class ResNet(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> ResNet:
-        """As of `nn.Module`; frozen layers stay in eval mode."""
+        """See `nn.Module`; frozen layers stay in eval mode."""
         super().train(mode)
         for module in self._frozen:
             module.eval()
@@ -188,7 +189,7 @@ class FusedResNet(nn.Module):
         side = options.grid * network.stride + (0 if padding else STEM_KERNEL)
         exact = replace(options, dtype=torch.float32, grid=side)
         self.stem = Convolution(weight.float(), bias.float(), exact, relu=True, stride=2, padding=padding)
-        side = _slides(_slides(side, STEM_KERNEL, 2, padding), 3, 2, 1)
+        side = output_side(output_side(side, STEM_KERNEL, 2, padding), 3, 2, 1)
         self.layers = nn.ModuleList()
         for i in range(1, network.layers + 1):
             blocks = []
@@ -239,16 +240,16 @@ class FusedBottleneck(nn.Module):
         super().__init__()
         stride, dilation, padding = block.conv2.stride[0], block.conv2.dilation[0], block.conv2.padding[0]
         assert isinstance(padding, int)
-        self.outputs = _slides(options.grid, 2 * dilation + 1, stride, padding)
+        self.outputs = output_side(options.grid, 2 * dilation + 1, stride, padding)
         sliding: dict[str, Any] = {"stride": stride, "dilation": dilation, "padding": padding}
         self.conv1 = Convolution(*folded(block.conv1, block.bn1), options, relu=True)
-        self.conv2 = convolution(*folded(block.conv2, block.bn2), options, relu=True, **sliding)
+        self.conv2 = build_convolution(*folded(block.conv2, block.bn2), options, relu=True, **sliding)
         self.conv3 = Convolution(*folded(block.conv3, block.bn3), replace(options, grid=self.outputs), relu=True)
         self.downsample: nn.Module | None = None
         if block.downsample is not None:
             weight, bias = folded(*block.downsample)
             around = sliding if weight.shape[-1] > 1 else {"stride": stride}
-            self.downsample = convolution(weight, bias, options, **around)
+            self.downsample = build_convolution(weight, bias, options, **around)
 
     def forward(self, x: Tensor) -> Tensor:
         """As `Bottleneck.forward`."""
@@ -257,6 +258,6 @@ class FusedBottleneck(nn.Module):
         return y
 
 
-def _slides(side: int, span: int, stride: int, padding: int) -> int:
-    """Places along a side of a map that a kernel of some span takes."""
+def output_side(side: int, span: int, stride: int, padding: int) -> int:
+    """Side of the map that a convolution gives, whose kernel spans so many cells, dilation included."""
     return (side + 2 * padding - span) // stride + 1

@@ -48,7 +48,7 @@ class NormConvolution(nn.Module):
 
 
 class NoiseTerm(nn.Module):
-    """What the noise level adds to every place of a map."""
+    """Term per channel, from the noise level, that is added to a map."""
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class MapAttention(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions, what the noise level adds between them, and a shortcut."""
+    """Two convolutions with the term of the noise level between them, and a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, width: int, groups: int) -> None:
         super().__init__()

@@ -86,7 +86,7 @@ MIXED = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What the denoising depends on.
+    """Maps that the denoising depends on.
 
     Attributes:
         visible, infrared: [B, C, g, g], maps of the two modalities.
@@ -99,7 +99,7 @@ class Conditions:
 
 
 class Diffusion(nn.Module):
-    """Noise on, and noise off, a fused map.
+    """Adds noise to fused maps in training, and predicts them from noise at test time.
 
     Args:
         unet: Predicts the clean map.
@@ -138,8 +138,8 @@ class Diffusion(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Predict the clean map from a noisy one, in float32 under autocast, too.
 
-        The error counts in terms of the noise that was drawn, not of the mixed one, and so weighs most where there is
-        little; both as published.
+        As published, the error is that of the noise that was drawn, not of the mixed one, and weighs most at low noise
+        levels.
 
         Args:
             fused, distractor, draws: See `noised`.

@@ -1,8 +1,8 @@
 """Enhancement and fusion of feature levels in SiamAttn (Yu et al., Deformable Siamese Attention Networks, CVPR 2020).
 
-Attention over places and over channels enhances template and search region, which also lend each other their attention
-over channels (sec. 3.2); correlated levels become the features of boxes, the search region's levels those of masks
-(sec. 3.3). Module names are those of published checkpoints.
+Attention over places and over channels enhances template and search region, each of which also applies the other's
+attention over channels (sec. 3.2). Correlated levels become the features of boxes, the search region's levels those of
+masks (sec. 3.3). Module names are those of published checkpoints.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.heads.candidates import at_least_float32
 from lib.models.heads.correlation import DepthwiseHead, correlate, fused_sides
-from lib.models.layers.blocks import ConvModule
+from lib.models.layers.conv_norm import ConvModule, folded
 from lib.models.layers.deformable import DeformConv, FusedDeformConvs
-from lib.models.layers.fused import Convolution, FuseOptions, folded, fuse_module, fused_form_of
+from lib.models.layers.fused import Convolution, FuseOptions, fuse_module, fused_form_of
+from lib.models.layers.numeric import at_least_float32
 
 QUERY_SHARE = 8
 """Channels of a map per channel of a query."""
@@ -227,7 +227,7 @@ class PyramidFusion(nn.Module):
         return total
 
     def _lateral(self, block: nn.Module, x: Tensor, side: int) -> Tensor:
-        """Resized, then convolved. With fixed statistics both may be exchanged, which is cheaper for small maps."""
+        """A level, resized and convolved; in eval mode small maps are convolved first: the same, and cheaper."""
 
         def resized(maps: Tensor) -> Tensor:
             return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=True)

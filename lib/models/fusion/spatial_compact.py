@@ -73,7 +73,7 @@ class SpatialCompactModule(nn.Module):
 
 
 class FusedSpatialCompact(nn.Module):
-    """A `SpatialCompactModule` for inference: each stream is projected once per state it is in; sums are in place.
+    """A `SpatialCompactModule` for inference: projections that read the same tokens are one product; sums are in place.
 
     Args:
         module: The module.

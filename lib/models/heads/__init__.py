@@ -15,9 +15,9 @@ from lib.models.heads.anchors import (
     keep_random,
 )
 from lib.models.heads.auxiliary import ConfidenceHead, TaskHead
-from lib.models.heads.candidates import FEATURE, Candidates, at_least_float32
+from lib.models.heads.candidates import FEATURE, Candidates
 from lib.models.heads.convolutional import CenterHead, CornerHead, boxes_from_corners
-from lib.models.heads.correlation import KERNEL_CELLS, AdjustLayers, MultiLevelProposal, correlate, middle
+from lib.models.heads.correlation import KERNEL_CELLS, AdjustLayers, MultiLevelProposal, centre_cells, correlate
 from lib.models.heads.dense import BACKGROUND, TARGET, Perceptron, dense_candidates
 from lib.models.heads.iou_net import IoUFeatures, IoUNet
 from lib.models.heads.mask import (

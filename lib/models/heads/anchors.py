@@ -1,4 +1,4 @@
-"""Anchor boxes: their grid, what they are to learn from a target, and the boxes that a network makes of them.
+"""Anchor boxes: their grid, their training targets, and the boxes that a network's output makes of them.
 
 Anchors are in order of (shape, row, column), as maps [B, channels * shapes, g, g] of a head are (SiamRPN, CVPR 2018).
 """
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.models.heads.candidates import Candidates, at_least_float32
+from lib.models.heads.candidates import Candidates
+from lib.models.layers.numeric import at_least_float32
 
 BLOCK = 3
-"""Cells on either side of the target's that teach the background in a negative pair."""
+"""Cells on either side of the target's that are background samples in a negative pair."""
 
 LARGEST_CHANGE = 10.0
 """Logarithm of the largest factor between a box and its anchor: far beyond any picture, but penalties stay finite."""
@@ -77,10 +78,10 @@ def anchor_candidates(cls: Tensor, loc: Tensor, anchors: Tensor) -> Candidates:
 
 @dataclass(frozen=True)
 class AnchorTargets:
-    """What N anchors are to learn in each of B search regions.
+    """Training targets of N anchors in each of B search regions.
 
     Attributes:
-        labels: [B, N] int64, 1 for the target, 0 for the background, -1 for what is left out.
+        labels: [B, N] int64, 1 for the target, 0 for the background, -1 for ignored.
         changes: [B, 4, N] from the anchors to the target, as `anchor_candidates` reads them.
         weights: [B, N] of the anchors in the box loss.
     """
@@ -111,7 +112,7 @@ def keep_random(candidates: Tensor, counts: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class AnchorMatcher:
-    """Which anchors learn what (SiamRPN++; the numbers are PySOT's).
+    """Assigns training targets to anchors (SiamRPN++; the numbers are PySOT's).
 
     Attributes:
         shapes, stride, grid: See `anchor_grid`.
@@ -157,8 +158,8 @@ class AnchorMatcher:
         """Match anchors with targets.
 
         Args:
-            boxes_xywh: [B, 4] in pixels of the search crop, of any place; of no size where the target is absent, which
-                teaches nothing.
+            boxes_xywh: [B, 4] in pixels of the search crop, inside of it or not; of no size where the target is absent,
+                so that all anchors are ignored.
             negative: [B] bool, the box is of another target: its surroundings are background.
         """
         boxes = at_least_float32(boxes_xywh)

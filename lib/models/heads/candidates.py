@@ -84,8 +84,3 @@ class Candidates:
         """
         maps = {name: torch.cat([p.maps[name] for p in parts]) for name in parts[0].maps}
         return Candidates(torch.cat([p.scores for p in parts]), torch.cat([p.boxes for p in parts]), maps)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """x in float32, or as it is in float64: scores are compared and boxes decoded in no less."""
-    return x if x.dtype == torch.float64 else x.float()

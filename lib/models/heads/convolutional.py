@@ -10,13 +10,15 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from lib.models.heads.candidates import Candidates, at_least_float32
-from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
+from lib.models.heads.candidates import Candidates
+from lib.models.layers.conv_norm import folded
+from lib.models.layers.fused import Convolution, FuseOptions, fused_form_of
+from lib.models.layers.numeric import at_least_float32
 from lib.ranges import Choice, Range
 
 LOW, HIGH = 1e-4, 1.0 - 1e-4
 Channels = Annotated[int, Range(8)]
-"""Of the first convolution; the fourth has an eighth."""
+"""Channels of the first convolution; the fourth has an eighth."""
 Prior = Annotated[float, Range(0, 1, above=True, below=True)]
 CornerScore = Annotated[str, Choice(("mean", "product"))]
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.fused import Convolution, FuseOptions, folded, fused_form_of
-from lib.models.layers.winograd import convolution
+from lib.models.layers.conv_norm import folded
+from lib.models.layers.fused import Convolution, FuseOptions, fused_form_of
+from lib.models.layers.winograd import build_convolution
 
 KERNEL_CELLS = 7
 """Side of the part of a template's map that is correlated: its middle."""
@@ -39,7 +40,7 @@ def correlate(search: Tensor, kernels: Tensor) -> Tensor:
     return found.view(rows, channels, *found.shape[2:])
 
 
-def middle(template: Tensor) -> Tensor:
+def centre_cells(template: Tensor) -> Tensor:
     """The middle cells of a template's map, where it has more.
 
     Args:
@@ -104,7 +105,7 @@ class DepthwiseHead(nn.Module):
         """Kernels, once per target.
 
         Args:
-            template: [B, width, h, h], see `middle`.
+            template: [B, width, h, h], see `centre_cells`.
 
         Returns:
             [B, width, h - 2, h - 2].
@@ -164,7 +165,7 @@ class MultiLevelProposal(nn.Module):
         """Kernels of all branches, once per target.
 
         Args:
-            template: Levels [B, width, h, h], see `middle`.
+            template: Levels [B, width, h, h], see `centre_cells`.
 
         Returns:
             [B, 2 * levels * width, k, k], in the order of `branches`.
@@ -201,21 +202,24 @@ class FusedAdjustLayer(Convolution):
 
 
 def fused_sides(levels: Sequence[Sequence[DepthwiseHead]], options: FuseOptions) -> tuple[nn.ModuleList, nn.ModuleList]:
-    """What heads do to templates and to search regions before they are correlated, one convolution per level.
+    """Fused `conv_kernel` and `conv_search` of all heads of a level as one convolution each.
 
     Args:
         levels: The heads of each level.
         options: How to fuse.
+
+    Returns:
+        The convolutions of templates and of search regions, one per level.
     """
-    sides = []
-    for name, grid, form in (("conv_kernel", KERNEL_CELLS, Convolution), ("conv_search", options.grid, convolution)):
-        layers = nn.ModuleList()
-        for heads in levels:
-            parts = [folded(*list(getattr(head, name))[:2]) for head in heads]
-            weight, bias = (torch.cat(values) for values in zip(*parts, strict=True))
-            layers.append(form(weight, bias, replace(options, grid=grid), relu=True, padding=0))
-        sides.append(layers)
-    return sides[0], sides[1]
+
+    def weights(heads: Sequence[DepthwiseHead], name: str) -> tuple[Tensor, Tensor]:
+        parts = [folded(*list(head.get_submodule(name).children())[:2]) for head in heads]
+        return torch.cat([weight for weight, _ in parts]), torch.cat([bias for _, bias in parts])
+
+    small = replace(options, grid=KERNEL_CELLS)
+    templates = (Convolution(*weights(heads, "conv_kernel"), small, relu=True, padding=0) for heads in levels)
+    searches = (build_convolution(*weights(heads, "conv_search"), options, relu=True, padding=0) for heads in levels)
+    return nn.ModuleList(templates), nn.ModuleList(searches)
 
 
 @fused_form_of(MultiLevelProposal, portable=True)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.heads.candidates import Candidates, at_least_float32
+from lib.models.heads.candidates import Candidates
 from lib.models.layers.fused import FuseOptions, Product, fused_form_of
+from lib.models.layers.numeric import at_least_float32
 
 TARGET, BACKGROUND = 0, 1
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.data import xywh_to_xyxy
-from lib.models.heads.candidates import at_least_float32
-from lib.models.layers.blocks import without_autocast
-from lib.models.layers.fused import Convolution, FuseOptions, Product, folded, with_fused_children
+from lib.models.layers.conv_norm import folded
+from lib.models.layers.fused import Convolution, FuseOptions, Product, with_fused_children
+from lib.models.layers.numeric import at_least_float32, without_autocast
 from lib.models.layers.precise_roi_pool import LevelPooling, precise_roi_pool
 
 STRIDES, POOLED = (8, 16), (5, 3)
-"""Of the two levels: crop pixels per cell, bins along a side of a box."""
+"""Crop pixels per cell, and bins along a side of a box, of the two levels."""
 REFERENCE_POOLED = (3, 1)
 MARGIN = 4.0
 """Crop pixels by which boxes may move before the features around them do not suffice."""
@@ -74,7 +74,7 @@ class BoxLayer:
 
 
 class IoUNet(nn.Module):
-    """Scores of boxes, and boxes that climb to higher scores; module names are those of published checkpoints.
+    """Scores boxes, and refines them by gradient ascent; module names are those of published checkpoints.
 
     Args:
         fine, coarse: Channels of the two feature levels.
@@ -100,7 +100,7 @@ class IoUNet(nn.Module):
 
     @without_autocast
     def modulation(self, fine: Tensor, coarse: Tensor, boxes_xywh: Tensor) -> Tensor:
-        """Reference branch: what the target looks like.
+        """Reference branch: the target's appearance as modulation vectors.
 
         Args:
             fine, coarse: Feature levels [N, C, H, W] of the reference images.
@@ -188,8 +188,8 @@ class IoUNet(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Boxes after some steps of `ascend`.
 
-        On the CPU features are computed only around the boxes, unless they go far; on a GPU, where looking at boxes
-        means waiting for it, everywhere.
+        On the CPU features are computed around the boxes alone, and everywhere if a box leaves this window; on a GPU,
+        where the host would have to wait for the boxes, always everywhere.
 
         Args:
             modulation: [N, 2, C].
@@ -197,7 +197,7 @@ class IoUNet(nn.Module):
             boxes_xywh, steps, step_length, decay: See `ascend`.
 
         Returns:
-            Boxes [N, R, 4] and scores [N, R], as of `ascend`.
+            Boxes [N, R, 4] and scores [N, R], see `ascend`.
         """
         climb = boxes_xywh.to(modulation), steps, step_length, decay
         if fine.device.type != "cpu":
@@ -226,7 +226,7 @@ class IoUNet(nn.Module):
         Ascent is in (cx / w0, cy / h0, ln w, ln h), where w0 and h0 are the size of an image's first box.
 
         Args:
-            modulation, features, boxes_xywh: As of `forward`.
+            modulation, features, boxes_xywh: See `forward`.
             steps: Their number, one at least.
             step_length: Factor of the gradient in the first step.
             decay: Factor of the step length after each step.
@@ -262,7 +262,7 @@ class IoUNet(nn.Module):
         return torch.cat([place * norm - extent / 2, extent], dim=2), scores, hull
 
     def box_layers(self, options: FuseOptions | None = None) -> list[BoxLayer]:
-        """What stands behind the pooling of either level, by the present weights."""
+        """The layers behind the pooling of both levels, made of the present weights."""
         found, options = [], options or FuseOptions(self.iou_predictor.weight.dtype, pack=False)
         for block in (self.fc3_rt, self.fc4_rt):
             mean, variance = block.bn.get_buffer("running_mean"), block.bn.get_buffer("running_var")

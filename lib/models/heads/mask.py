@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.blocks import ConvModule
+from lib.models.layers.conv_norm import ConvModule
 from lib.models.layers.deformable import DeformRoIPool
 from lib.models.layers.fused import FuseOptions, with_fused_children
 
@@ -20,7 +20,7 @@ BOX_BINS, MASK_BINS, UPSAMPLING = 4, 16, 4
 MASK_SIDE = MASK_BINS * UPSAMPLING
 """Pixels along a side of a mask."""
 CHANGE_SCALES = (0.1, 0.1, 0.2, 0.2)
-"""What a unit of a predicted change of x, y, w, h stands for (Faster R-CNN)."""
+"""Units of predicted changes: dx, dy in sides of the box, dw, dh as logarithms (Faster R-CNN)."""
 
 
 class RefineHead(nn.Module):
@@ -89,7 +89,7 @@ class MaskHead(nn.Module):
         """Draw masks.
 
         Args:
-            features, rows, rois_xyxy: As of `RefineHead.forward`.
+            features, rows, rois_xyxy: See `RefineHead.forward`.
 
         Returns:
             Logits [N, 64, 64] over each box.
@@ -149,7 +149,7 @@ class SearchMaskHead(nn.Module):
 
 
 def share_of_cells(boxes_xyxy: Tensor, side: int) -> Tensor:
-    """How much of every cell of a map is in a box.
+    """Share of every cell of a map that a box covers.
 
     Args:
         boxes_xyxy: [B, 4] in units of the map's side.
@@ -181,7 +181,7 @@ def changed_boxes(boxes: Tensor, changes: Tensor) -> Tensor:
 
 
 def changes_between(rois_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
-    """The inverse of `changed_boxes`: what a `RefineHead` is to predict.
+    """Targets of a `RefineHead`: the inverse of `changed_boxes`.
 
     Args:
         rois_xyxy, target_xyxy: [..., 4] corners.
@@ -196,7 +196,7 @@ def changes_between(rois_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
 
 
 def masks_in_boxes(masks: Tensor, rows: Tensor, rois_xyxy: Tensor, side: int = MASK_SIDE) -> Tensor:
-    """What a `MaskHead` is to draw: the part of a mask in each box, by nearest pixels.
+    """Targets of a `MaskHead`: the part of a mask in each box, by nearest pixels.
 
     Args:
         masks: [B, H, W] 0..1.

@@ -1,4 +1,4 @@
-"""Transformer blocks with their fused forms, stochastic depth, and fresh weights.
+"""Transformer blocks with their fused forms, stochastic depth, and initial weights.
 
 `Block` is the pre-norm block of a plain ViT (Dosovitskiy et al., ICLR 2021). `ScaledBlock` is that of EVA and iTPN:
 biases on queries and values alone, SwiGLU with a norm inside, layer scale (Fang et al., EVA-02, 2023, sec. 2.1; Tian
@@ -8,9 +8,6 @@ et al., Fast-iTPN, TPAMI 2024). Parameter names are the published ones.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,33 +15,15 @@ from torch.nn import functional as F
 
 from lib.models.layers.attention import Attention, SplitAttention, split_heads
 from lib.models.layers.fused import (
-    Convolution,
     FuseOptions,
     Product,
     ResidualMlp,
     attention,
-    folded,
     fused_form_of,
 )
 
 EPS = 1e-6
-"""Of layer norms."""
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def without_autocast(call: Callable[P, R]) -> Callable[P, R]:
-    """The function out of autocast's reach: its products are in the number format of its inputs, float32 as a rule.
-
-    For what is solved, not only applied: sums of many products that are subtracted again, and coordinates in pixels.
-    """
-
-    @wraps(call)
-    def exact(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            return call(*args, **kwargs)
-
-    return exact
+"""`eps` of layer norms."""
 
 
 class DropPath(nn.Module):
@@ -77,7 +56,7 @@ class DropPath(nn.Module):
 
 
 def linear_std(width: int, from_scratch: bool) -> float:
-    """Deviation of fresh linear weights.
+    """Standard deviation of the initial weights of linear layers.
 
     Args:
         width: Of a token.
@@ -271,61 +250,3 @@ class FusedScaledBlock(nn.Module):
         x = x.add_(self.proj(mixed.transpose(1, 2).flatten(2)))
         gate, value = self.gates(self.norm2(x)).chunk(2, dim=-1)
         return x.add_(self.down(self.inner(F.silu(gate).mul_(value))))
-
-
-class ConvModule(nn.Module):
-    """Convolution without bias, batch norm, ReLU; it keeps the size. The norm has the name of published checkpoints.
-
-    Args:
-        inputs, width: Channels.
-        side: Of the kernel.
-    """
-
-    def __init__(self, inputs: int, width: int, side: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, width, side, padding=side // 2, bias=False)
-        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
-        self.BN256 = nn.BatchNorm2d(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, inputs, H, W] -> [B, width, H, W]."""
-        return F.relu(self.linear(x), inplace=True)
-
-    def linear(self, x: Tensor) -> Tensor:
-        """As `forward`, without the ReLU."""
-        y: Tensor = self.BN256(self.conv(x))
-        return y
-
-
-@fused_form_of(ConvModule)
-class FusedConvModule(nn.Module):
-    """A `ConvModule` for inference."""
-
-    def __init__(self, block: ConvModule, options: FuseOptions) -> None:
-        super().__init__()
-        self.convolution = Convolution(*folded(block.conv, block.BN256), options)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As `ConvModule.forward`."""
-        return self.linear(x).relu_()
-
-    def linear(self, x: Tensor) -> Tensor:
-        """As `ConvModule.linear`."""
-        y: Tensor = self.convolution(x)
-        return y
-
-
-def instance_l2_norm(x: Tensor, scale: float, axes: int = 3) -> Tensor:
-    """Scale each map so that the root of its mean square is `scale`.
-
-    Args:
-        x: [..., C, H, W], or tokens [..., N, C] with `axes` 2.
-        scale: Of the result.
-        axes: Number of the last dimensions, which the mean goes over.
-
-    Returns:
-        The same shape.
-    """
-    over = tuple(range(-axes, 0))
-    size = x.shape[-axes:].numel()
-    return x * (scale * (size / (x.square().sum(dim=over, keepdim=True) + 1e-5)).sqrt())

@@ -111,7 +111,7 @@ def drop_candidates(
         q, k: [B, heads, Nz + L, d], queries and keys of the attention.
         index: [B, L], original positions of the search tokens.
         ratio: Share of the search tokens that stay, rounded up.
-        rows, mask: As of `template_attention`.
+        rows, mask: See `template_attention`.
 
     Returns:
         The tokens that stay [B, Nz + keep, C], their positions [B, keep], best first, and those removed

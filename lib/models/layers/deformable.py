@@ -19,7 +19,7 @@ SAMPLES = 4
 REACH = 0.1
 """Share of a RoI's side by which an offset of 1 moves a bin."""
 SMALLEST_SIDE = 0.1
-"""Of a RoI, in cells."""
+"""Least side of a RoI in cells."""
 CHUNK = 16
 """RoIs that are pooled at a time where gradients are needed."""
 
@@ -59,19 +59,19 @@ def deform_conv(x: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
     """
     from torchvision.ops import deform_conv2d
 
-    # The operator reads beyond its memory where an offset is NaN; the result says so instead.
+    # The operator reads outside its memory where an offset is NaN: it is given 0, and the result NaN.
     return deform_conv2d(x, offsets.nan_to_num(), weight, padding=1) + 0 * offsets.sum(dim=1, keepdim=True)
 
 
 class FusedDeformConvs(nn.Module):
     """Several `DeformConv`, each for a map of its own, for inference; always in float32, as places are regressed.
 
-    Taps are weighted bags of four cells: torchvision's operator reads channel by channel on processors, and on a GPU
-    the replays of a CUDA graph with it gave wrong boxes, without an error (torchvision 0.26).
+    A tap is a weighted sum of four cells (`F.embedding_bag`): torchvision's operator reads channel by channel on
+    processors, and on a GPU replays of a CUDA graph with it gave wrong boxes without an error (torchvision 0.26).
 
     Args:
         layers: L of them.
-        options: Packing of what gives the offsets.
+        options: Packing of the convolution that predicts the offsets.
     """
 
     def __init__(self, layers: Sequence[DeformConv], options: FuseOptions) -> None:
@@ -103,7 +103,7 @@ class FusedDeformConvs(nn.Module):
         weights = torch.stack([1 - share, share], dim=-1) * (inside == ends)
         cells = inside[..., 0, :, None] * breadth + inside[..., 1, None, :]
         first = torch.arange(0, rows * levels * height * breadth, height * breadth, device=x.device)
-        # What is no number reads cell 0, with weights that are none either: other rows go on.
+        # A NaN offset reads cell 0 with the weight NaN, so that other rows are not touched.
         bags = cells.long().clamp(min=0) + first.view(-1, 1, 1, 1, 1)
         shares = weights[..., 0, :, None] * weights[..., 1, None, :]
         table = x.permute(0, 1, 3, 4, 2).reshape(-1, width)
@@ -154,8 +154,8 @@ def _pooled(
     """`deform_roi_pool` of all RoIs at once.
 
     The samples of a bin lie on a lattice, so that its weights on the cells are products of weights along both axes: a
-    bin is a weighted bag of at most 64 cells, and no sample of all channels is ever held. Places are in float32 at
-    least: a half-precision number is too coarse for them.
+    bin is a weighted sum of at most 64 cells, and no sample of all channels is held in memory. Places are computed in
+    float32 at least, since half precision is too coarse for them.
     """
     (height, width), exact = features.shape[-2:], torch.promote_types(features.dtype, torch.float32)
     corners = rois_xyxy.to(exact)
@@ -246,7 +246,7 @@ def _lattice(starts: Tensor, lengths: Tensor, cells_wh: tuple[int, int]) -> tupl
     low, high = places.detach().floor(), places.detach().ceil()
     share = places - low
     weights = counted / counted.sum(dim=-1, keepdim=True).clamp(min=1)
-    # What is no number reads cell 0, with weights that are none either: other RoIs go on.
+    # A NaN offset reads cell 0 with the weight NaN, so that other RoIs are not touched.
     both = torch.cat([low, high], dim=-1).long().clamp(min=0)
     return both, torch.cat([weights * (1 - share), weights * share], dim=-1)
 

@@ -59,8 +59,8 @@ def precise_roi_pool(features: Tensor, boxes_xyxy: Tensor, size: int | tuple[int
 class LevelPooling:
     """Precise RoI pooling of boxes on several feature maps, with the derivative by the boxes in closed form.
 
-    For where no graph is recorded and the same maps are read again and again: what does not depend on the boxes is
-    computed once, and the rows of both axes and of all maps in one.
+    For repeated pooling of the same maps without autograd: what does not depend on the boxes is computed once, and the
+    weights of both axes and of all maps are one product.
 
     Args:
         maps: [N, C, H, W] each.
@@ -137,7 +137,7 @@ class LevelPooling:
 def _constants(
     sizes: tuple[int, ...], strides: tuple[float, ...], device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `LevelPooling` multiplies with. Kept, since a CUDA graph cannot fetch it from the processor."""
+    """Constant matrices of `LevelPooling`; cached on the device, since a CUDA graph cannot copy them from the host."""
     steps = [torch.arange(p + 1, dtype=torch.float64) / p for p in sizes]
     differences = [torch.eye(p + 1, dtype=torch.float64).diff(dim=0) * p for p in sizes]
     ends = torch.cat([torch.stack([torch.ones_like(t), t]) / s for t, s in zip(steps, strides, strict=True)], dim=1)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.blocks import EPS, DropPath
-from lib.models.layers.fused import FuseOptions, Product, folded, fused_form_of
+from lib.models.layers.conv_norm import folded
+from lib.models.layers.fused import FuseOptions, Product, fused_form_of
 
 
 def sample_pictures(channels: int, size: int, rows: int = 2) -> Tensor:

@@ -25,7 +25,7 @@ POINTS = (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))
 """Finite ones; the last one is infinity."""
 
 
-def convolution(
+def build_convolution(
     weight: Tensor,
     bias: Tensor | None,
     options: FuseOptions,
@@ -34,10 +34,10 @@ def convolution(
     dilation: int = 1,
     padding: int | None = None,
 ) -> nn.Module:
-    """The quicker form of a convolution for fixed weights.
+    """A `Convolution`, or a `WinogradConvolution` where that is quicker and allowed.
 
     Args:
-        weight, bias, options, relu, stride, dilation, padding: As of `Convolution`.
+        weight, bias, options, relu, stride, dilation, padding: See `Convolution`.
     """
     suited = weight.shape[-1] == TAPS and stride == 1 and weight.shape[0] * weight.shape[1] >= WEIGHTS_FROM
     if suited and options.packs(weight) and options.dtype == torch.float32:
@@ -76,7 +76,7 @@ class WinogradConvolution(nn.Module):
         bias: [C].
         options: Packing; `grid` is the side of the maps.
         relu: A ReLU follows.
-        dilation, padding: As of `nn.Conv2d`.
+        dilation, padding: See `nn.Conv2d`.
     """
 
     bias: Tensor

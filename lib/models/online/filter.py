@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.blocks import without_autocast
+from lib.models.layers.numeric import without_autocast
 from lib.models.layers.precise_roi_pool import mean_rows
 
 LEAST_REGULARISATION, LEAST_CURVATURE = 1e-6, 1e-8

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from lib.models.layers import Convolution, FuseOptions, packing_works
-from lib.models.layers.winograd import WinogradConvolution, convolution
+from lib.models.layers.winograd import WinogradConvolution, build_convolution
 
 
 @pytest.mark.parametrize(("rows", "height", "width"), [(1, 31, 31), (2, 9, 14), (3, 5, 5)])
@@ -32,11 +32,11 @@ def test_large_ones_on_processors_take_this_form() -> None:
         pytest.skip("oneDNN's operators are not there")
     large, small = torch.randn(512, 512, 3, 3), torch.randn(8, 8, 3, 3)
     options = FuseOptions()
-    assert isinstance(convolution(large, None, options), WinogradConvolution)
+    assert isinstance(build_convolution(large, None, options), WinogradConvolution)
     for other in (
-        convolution(large, None, options, stride=2),
-        convolution(small, None, options),
-        convolution(large, None, FuseOptions(pack=False)),
-        convolution(large[..., :1, :1], None, options),
+        build_convolution(large, None, options, stride=2),
+        build_convolution(small, None, options),
+        build_convolution(large, None, FuseOptions(pack=False)),
+        build_convolution(large[..., :1, :1], None, options),
     ):
         assert isinstance(other, Convolution)
