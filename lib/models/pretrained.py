@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.models.inert import WeightsError
+from lib.models.safe_pickle import WeightsError
 
-HUB = "hf://"
+HUB, TIMM = "hf://", "timm:"
 CLASSIFIER = ("head.", "head_dist.", "fc_norm.", "pre_logits.", "fc.")
 
 

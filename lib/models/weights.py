@@ -3,8 +3,8 @@
 One road serves every name that a user gives to weights - ``MODEL.PRETRAIN_FILE``, ``INIT``, ``TEACHER``, ``SLT.START``,
 ``MODEL.PRETRAINED_PATH``, ``--load``, ``--script_prv``, ``--checkpoint`` - in four steps:
 
-1. `locate` finds the file (`lib/models/weight_files.py`; the search order is in its docstring);
-2. `read_checkpoint` reads it without running code from it (there too);
+1. `locate` finds the file (`weight_places.py`; the search order is in its docstring);
+2. `read_checkpoint` reads it without running code from it (`checkpoint.py`);
 3. a *key map* of the method turns the file's tensors into those of the network (`Mapped`);
 4. `load_into` copies them, strictly.
 
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.files import write_bytes, write_text
-from lib.models.inert import WeightsError
+from lib.models.safe_pickle import WeightsError
 from lib.registry import listed
 
 TOLERATED_MISSING = ("*.num_batches_tracked",)

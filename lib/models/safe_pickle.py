@@ -62,7 +62,7 @@ def is_expected(origin: str) -> bool:
 
 
 def kind_of_file(path: Path) -> str:
-    """What a file is that is no checkpoint, and what to do about it; empty where its first bytes do not say.
+    """Kind of a file that is no checkpoint, and what to do about it; empty where its first bytes do not say.
 
     Args:
         path: A file that exists.

@@ -1,11 +1,9 @@
-"""Files of weights: where they lie, and what they hold. No code from a file is run. See `lib.models.weights`."""
+"""Reading of weights: safetensors, PyTorch, Flax and timm. No code from a file is run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,183 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.models.inert import Inert, UnexpectedNameError, WeightsError, kind_of_file, load_inert
-from lib.models.pretrained import HUB, fetch_from_hub, load_flax_npz, weights_from_timm
-from lib.paths import repository_root, shipped_folder
+from lib.models.pretrained import TIMM, load_flax_npz, weights_from_timm
+from lib.models.safe_pickle import Inert, UnexpectedNameError, WeightsError, kind_of_file, load_inert
 from lib.registry import listed
 
-log = logging.getLogger(__name__)
-
-TIMM = "timm:"
-PRETRAIN_FILE = "MODEL.PRETRAIN_FILE"
-FILES = "; pretrained/README.md says which files go where"
-CHECKPOINT_ENDINGS = (".safetensors", ".pth.tar", ".pth", ".pt")
 WEIGHT_KEYS = ("net", "model", "state_dict", "network", "module")
 """Where published files keep their tensors, in the order in which they are looked for."""
 OPTIMIZER_KEYS = ("optimizer", "optimizer_state_dict")
 MOST_ENTRIES = 1_000_000
 """Values of one entry next to the weights; published files have a few thousand."""
-
-
-class CheckpointNotFoundError(FileNotFoundError):
-    """No weights where they are looked for; the message says where, and what is there."""
-
-
-@dataclass(frozen=True)
-class WeightPlaces:
-    """Where the weights of one experiment are looked for.
-
-    Attributes:
-        pretrained: the `pretrained` folder.
-        checkpoints: the folder that training of the experiment writes to.
-        script, config: the experiment's names.
-        network: how the names of its checkpoints begin ("OSTrack"); "*" for any.
-        epoch: the epoch that is taken where no file is named (TEST.EPOCH).
-        only_epoch: the user asked for this epoch, so that other weights must not stand in for it.
-    """
-
-    pretrained: Path
-    checkpoints: Path
-    script: str = ""
-    config: str = ""
-    network: str = "*"
-    epoch: int | None = None
-    only_epoch: bool = False
-
-    def epochs(self) -> dict[int, Path]:
-        """Checkpoints by epoch; of several files of one epoch the first kind in CHECKPOINT_ENDINGS."""
-        pattern = re.compile(r".*_ep(\d{4})(" + "|".join(map(re.escape, CHECKPOINT_ENDINGS)) + ")")
-        files = [(m, p) for p in self.checkpoints.glob(f"{self.network}_ep*") if (m := pattern.fullmatch(p.name))]
-        files.sort(key=lambda x: -CHECKPOINT_ENDINGS.index(x[0].group(2)))
-        return {int(match.group(1)): path for match, path in files}
-
-    def latest(self) -> list[Path]:
-        """The checkpoint between two kept epochs, if there is one."""
-        return sorted(self.checkpoints.glob(f"{self.network}_latest.safetensors"))
-
-    def describe(self) -> str:
-        """Contents of the checkpoint folder, for messages."""
-        found = [path for _, path in sorted(self.epochs().items())] + self.latest()
-        if found:
-            return "there: " + ", ".join(path.name for path in found)
-        return "which has no checkpoint" if self.checkpoints.is_dir() else "which does not exist"
-
-
-def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") -> Path:
-    """Find a file of weights.
-
-    A name is looked for as
-
-    1. ``timm:NAME``, weights that timm knows (returned as it is; MODEL.PRETRAIN_FILE alone),
-    2. ``hf://owner/name``, a release on the Hugging Face hub (see `fetch_from_hub`),
-    3. a path,
-    4. a file in the experiment's checkpoint folder, where ``latest`` is the newest epoch, before the first of them
-       what was saved in mid-epoch,
-    5. a file in the `pretrained` folder (``pretrained/`` in front of the name may be left out), or one that comes
-       with the project.
-
-    An empty name stands for the experiment's trained network:
-
-    1. epoch TEST.EPOCH in its checkpoint folder,
-    2. ``pretrained/<script>/<config>.safetensors``,
-    3. ``pretrained/<config>.safetensors`` whose JSON file names the script and the configuration, also among the
-       files that come with the project,
-    4. ``models/<network>_<config>.pth.tar``, the link that published evaluation scripts make.
-
-    Args:
-        requested: the name.
-        places: the folders.
-        option: the key or command-line option that gave the name, for messages.
-        hint: added to the message.
-
-    Raises:
-        CheckpointNotFoundError: says where it was looked for and what is there.
-    """
-    if not requested:
-        return _locate_trained(places, option, hint)
-    folder, found = places.checkpoints, places.epochs()
-    if requested.startswith(TIMM):
-        if option == PRETRAIN_FILE:
-            return Path(requested)
-        raise CheckpointNotFoundError(
-            f"{option} {requested}: timm has weights of backbones, not of trackers; {PRETRAIN_FILE}={requested} trains "
-            f"a tracker from them, and {option} takes the file of a trained one{hint}"
-        )
-    if requested.startswith(HUB):
-        return fetch_from_hub(requested)
-    if requested == "latest":
-        newest = [found[max(found)]] if found else places.latest()
-        if newest:
-            return newest[0]
-        raise CheckpointNotFoundError(f"{option} latest: no checkpoint in {folder} ({places.describe()}){hint}")
-    inside = Path(requested)
-    if inside.is_relative_to("pretrained"):
-        inside = inside.relative_to("pretrained")
-    shipped = shipped_folder("pretrained") / inside
-    for path in (Path(requested).expanduser(), folder / requested, places.pretrained / inside, shipped):
-        for ending in ("", *CHECKPOINT_ENDINGS):
-            if (file := path.with_name(path.name + ending)).is_file():
-                return file
-    raise CheckpointNotFoundError(
-        f"{option} {requested}: no such file of weights; looked for {Path(requested).expanduser().absolute()}, "
-        f"in {folder} ({places.describe()}) and in {places.pretrained} ({_weights_in(places.pretrained)})"
-        f"{FILES}{hint}"
-    )
-
-
-def _locate_trained(places: WeightPlaces, option: str, hint: str) -> Path:
-    """`locate` for an empty name."""
-    folder, found = places.checkpoints, places.epochs()
-    named = f"{places.config}.safetensors"
-    shared, shipped = places.pretrained / named, shipped_folder("pretrained") / named
-    files = [
-        places.pretrained / places.script / named,
-        *[file for file in (shared, shipped) if _belongs_to(file, places)],
-        repository_root() / "models" / f"{places.network}_{places.config}.pth.tar",
-    ]
-    trained = [found[places.epoch]] if places.epoch in found else []
-    taken = next((file for file in [*trained, *files] if file.is_file()), None)
-    if taken is not None and places.only_epoch and not trained:
-        raise CheckpointNotFoundError(
-            f"no checkpoint of epoch {places.epoch} (TEST.EPOCH, as asked for) in {folder} ({places.describe()}); "
-            f"without that epoch, {taken} is taken{hint}"
-        )
-    newest = f"epoch {max(found)}" if found else next((path.name for path in places.latest()), "")
-    if taken is not None and folder.is_dir() and (not found or places.epoch not in (None, max(found))):
-        log.warning(
-            "%s is taken, by TEST.EPOCH (%s), although %s has %s%s",
-            *(taken.name, places.epoch, folder, newest or "a training without a checkpoint"),
-            "; --checkpoint latest takes the newest" if newest and option == "--checkpoint" else "",
-        )
-    if taken is not None:
-        return taken
-    latest = f", or take the newest: {option} latest" if found or places.latest() else ""
-    raise CheckpointNotFoundError(
-        f"no weights for {places.script} {places.config}: looked for epoch {places.epoch} (TEST.EPOCH) in {folder} "
-        f"({places.describe()}), for {files[0]}, {shared} and {files[-1]}{FILES}; "
-        f"name a file with {option}{latest}{hint}"
-    )
-
-
-def _belongs_to(file: Path, places: WeightPlaces) -> bool:
-    """True if the JSON file of a release names the experiment."""
-    try:
-        metadata = json.loads(file.with_suffix(".json").read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(metadata, dict) and [metadata.get("script"), metadata.get("config_name")] == [
-        places.script,
-        places.config,
-    ]
-
-
-def _weights_in(folder: Path) -> str:
-    if not folder.is_dir():
-        return "which does not exist"
-    names = sorted(
-        str(p.relative_to(folder)) for p in folder.rglob("*") if p.name.endswith((*CHECKPOINT_ENDINGS, ".npz"))
-    )
-    return f"there: {listed(names)}" if names else "which has no weights"
+BASE = "base"
+"""Entry of a release's JSON that names the file it completes."""
 
 
 @dataclass(frozen=True)
@@ -247,10 +79,6 @@ class Checkpoint:
         if self.replaced:
             parts.append(f"not loaded: objects of {', '.join(self.replaced)}")
         return ", ".join(parts)
-
-
-BASE = "base"
-"""Entry of a release's JSON that names the file it completes."""
 
 
 def sha256_of(path: str | Path) -> str:
@@ -437,7 +265,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def difference(whole: Checkpoint, base: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What trained parts add to weights that stayed frozen, for a small release.
+    """Tensors by which a network with further trained parts differs from a release, for a small release of its own.
 
     Args:
         whole: With the parts.
