@@ -4,6 +4,8 @@
 #   bash install.sh                into the active conda or venv environment, else into .venv (made when there is none)
 #   bash install.sh wandb          with these extras as well (see pyproject.toml)
 #   PYTHON=python3.12 bash install.sh      another interpreter for .venv
+#
+# A PyTorch (2.11 or newer) of an active environment stays as it is, since it was chosen for the machine's driver.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -35,7 +37,19 @@ stamp="$prefix/.tracking-installed"
 wanted="$(cat pyproject.toml scripts/pins.txt install.sh | cksum) $extras $PWD"
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
     echo "installing into $prefix (a few minutes the first time)"
-    "$python" -m pip install --quiet --disable-pip-version-check --no-compile -c scripts/pins.txt -e ".[$extras]" \
+    pins=scripts/pins.txt kept=""
+    [ "$prefix" = "$PWD/.venv" ] || kept="$("$python" -c '
+from importlib.metadata import distributions
+found = {d.name: d.version for name in ("torch", "torchvision") for d in distributions(name=name)}
+if tuple(map(int, found.get("torch", "0.0").split(".")[:2])) >= (2, 11):
+    print(*(f"{name}=={version}" for name, version in found.items()), sep="\n")')"
+    if [ -n "$kept" ]; then
+        echo "keeping" $kept
+        pins="$(mktemp)"
+        trap 'rm -f "$pins"' EXIT
+        { echo "$kept"; grep -v '^torch' scripts/pins.txt; } > "$pins"
+    fi
+    "$python" -m pip install --quiet --disable-pip-version-check --no-compile -c "$pins" -e ".[$extras]" \
         || fail "pip could not install the packages; its message is above"
     # Servers and containers lack the desktop's libraries that opencv-python is linked with; the other build has no windows.
     if ! "$python" -c 'import cv2' 2> /dev/null; then

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import torch
+
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Written by NVIDIA's kernel module on Linux."""
 
 
 class DeviceError(ValueError):
@@ -47,6 +52,15 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
 def _no_gpu_reason() -> str:
     if torch.version.cuda is None:
         return "this PyTorch is built without CUDA and no Apple GPU is there"
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return "CUDA_VISIBLE_DEVICES hides all GPUs"
+    if DRIVER.is_file():
+        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", DRIVER.read_text())
+        driver = f"NVIDIA's driver {found[0]}" if found else "an NVIDIA driver"
+        return (
+            f"{driver} is there, but PyTorch for CUDA {torch.version.cuda} finds no GPU: the driver is too old for it "
+            "(README: an older CUDA), or the container was started without GPUs"
+        )
     return "PyTorch finds no GPU on this machine"
 
 
