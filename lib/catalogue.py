@@ -1,6 +1,6 @@
-"""The catalogue: one row for every data set folder that the project knows.
+"""The catalogue: one row for every known data set folder.
 
-Everything that speaks of a data set reads its row: paths and ``local.yaml`` (key, folders, layout), readers and the
+All code about a data set reads its row: paths and ``local.yaml`` (key, folders, layout), readers and the
 names of ``DATASETS_NAME`` (reader, subsets), the data check (counts), LMDB copies, and the benchmarks of ``lib.bench``.
 The rows are in `catalogue.yaml`. Readers are named by text and imported when a data set is opened, so this module
 stands below everything that it names.

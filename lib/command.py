@@ -59,7 +59,7 @@ def report_interrupt(message: str = "stopped") -> None:
 def expect_interrupts() -> None:
     """Report Ctrl-C in one line, also outside `run_command`; during an import it ends the process at once.
 
-    Libraries catch a KeyboardInterrupt in the midst of their imports, and go on with half of a module.
+    Libraries catch a KeyboardInterrupt during their imports, and continue with a half-imported module.
     """
 
     def interrupt(_signum: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""CPU cores and their distribution over processes; needs no torch."""
+"""CPU cores and their distribution over processes; does not import torch."""
 
 from __future__ import annotations
 

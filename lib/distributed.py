@@ -106,15 +106,6 @@ class World:
             raise value
         return value
 
-    def barrier(self) -> None:
-        """Wait until every process has come here.
-
-        Raises:
-            RuntimeError: Some did not come in time; the message has their ranks.
-        """
-        if self.control is not None:
-            dist.monitored_barrier(self.control, timeout=TIMEOUT, wait_all_ranks=True)
-
 
 def is_launched() -> bool:
     """True in a process that torchrun has started."""
@@ -224,9 +215,12 @@ def stop(world: World) -> None:
 
     Args:
         world: What `start` returned.
+
+    Raises:
+        RuntimeError: Some did not come in time; the message has their ranks.
     """
     if world.control is not None:
-        world.barrier()
+        dist.monitored_barrier(world.control, timeout=TIMEOUT, wait_all_ranks=True)
         dist.destroy_process_group()
 
 

@@ -1,4 +1,4 @@
-"""This machine, and the choices between equal ways of computing that were timed on it once."""
+"""Description of this machine, and choices between equivalent implementations by a speed test that is run once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names for parts: a YAML ``TYPE`` or a command-line name picks what is registered under it."""
+"""Registries of parts by name: a YAML ``TYPE`` or a command-line name selects a registered part."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def evaluate(
         save_dir: Where results go (default: local.yaml, or `output`).
         run_id: Number of a repetition.
         rerun: Track finished sequences again. By default only for other objects, which may have changed unnoticed.
-        skip_missing: Go on without sequences that are not on disk.
+        skip_missing: Continue without sequences that are not on disk.
         verbose: Print progress and the score table.
 
     Returns:
@@ -295,7 +295,7 @@ def train(
         data_dir: Parent of the data set folders (default: local.yaml, or `data`).
         save_dir: Where checkpoints and logs go (default: local.yaml, or `output`).
         device: auto, cpu, mps, cuda or cuda:N.
-        resume: "auto" goes on where an earlier training of this configuration stopped; "never" begins from scratch;
+        resume: "auto" resumes an earlier training of this configuration; "never" begins from scratch;
             "must" is an error without an earlier one.
         plugins: Folders of methods from outside the project.
         options: Further fields of `lib.train.TrainOptions`.
@@ -305,8 +305,8 @@ def train(
 
     Raises:
         ConfigError: The configuration cannot be used.
-        TrainingError: The training cannot go on.
-        InterruptedTraining: Ctrl-C; the same call goes on.
+        TrainingError: The training cannot continue.
+        InterruptedTraining: Ctrl-C; the same call resumes.
     """
     from lib.train import TrainOptions
     from lib.train import train as run

@@ -1,4 +1,4 @@
-"""Own data made here: a drawn box carried through a video by a tracker, and boxes written as own folders."""
+"""Annotating own videos: a tracker propagates a given box through a video; boxes are written as own data."""
 
 from __future__ import annotations
 

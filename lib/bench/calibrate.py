@@ -1,4 +1,4 @@
-"""Calibrating a tracker's scores: track with known truth, fit the expected overlap, measure what it is worth."""
+"""Calibrating a tracker's scores: track annotated videos, fit the expected overlap, measure its reliability."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class _Pass:
         return np.concatenate([self.rng.random(2) * self.size_hw[::-1] - size / 2, size])
 
     def overlap(self, box_xywh: Floats) -> float | None:
-        """With the truth, 0 where the target is absent; None where nobody knows."""
+        """With the truth, 0 where the target is absent; None where it is unknown."""
         truth, visible = self.video.boxes_xywh[self.at], self.video.visible[self.at]
         if self.has_truth[self.at] and visible:
             return float(overlap(box_xywh[None], truth[None])[0])

@@ -1,7 +1,7 @@
-"""Baselines without learning: a box that never moves, and two classical trackers made of OpenCV.
+"""Baselines without learning: a box that never moves, and two classical trackers built on OpenCV.
 
-`classical` is median flow on OpenCV's pyramidal optical flow: deterministic, and any row of a batch tracks as it does
-alone. `mil` is the one tracker that OpenCV 5 ships which needs no model file.
+`classical` is median flow on OpenCV's pyramidal optical flow: deterministic, and a row's result does not depend on
+its batch. `mil` is the one tracker that OpenCV 5 ships which needs no model file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tracking in a user's own video: frames in; boxes, and a video with the boxes drawn, out."""
+"""Tracking in a user's own video: writes the boxes, and a video with the boxes drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One tracker on one benchmark: track what is not finished, then score the whole."""
+"""One tracker on one benchmark: track the unfinished sequences, then score all."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class EvalJob:
         names: Sequences (names, or positions as text); empty for all.
         metric: Variant of `lib.bench.metrics` in place of the benchmark's own.
         metric_options: Its options.
-        skip_missing: Go on without sequences that are not on disk.
+        skip_missing: Continue without sequences that are not on disk.
         rerun: Track finished sequences again.
         debug: Raise the first failure.
         degradation: What is wrong with the frames that the tracker sees.
@@ -410,7 +410,7 @@ def _track(job: EvalJob, team: Team, todo: list[str], owners: Mapping[str, str],
 def track_queue(job: EvalJob, queue: WorkQueue, load: LoadRun, settings: RowSettings | None = None) -> None:
     """Track what this process gets from a queue, until all of its runs are settled.
 
-    An error that is not of one run is raised with `debug` or in a single process; else other processes go on without
+    An error that is not of one run is raised with `debug` or in a single process; else other processes continue without
     this one.
 
     Args:

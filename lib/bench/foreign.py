@@ -1,4 +1,4 @@
-"""Trackers that this project did not make: any object with `init(image, box)` and `update(image)`."""
+"""Third-party trackers: any object with `init(image, box)` and `update(image)`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class ForeignTracker(Tracker):
 
 @dataclass(frozen=True)
 class ForeignSpec(TrackerSpec):
-    """Spec of somebody's tracker in this process; it is neither pickled nor rebuilt.
+    """Spec of a third-party tracker in this process; it is neither pickled nor rebuilt.
 
     Attributes:
         tracker: The object.

@@ -4,8 +4,8 @@
     torchrun --nnodes 2 --nproc_per_node 8 tracking/test.py SCRIPT CONFIG --dataset lasot
 
 The queue lives in a key-value store: in the launcher's under torchrun, in this process's memory without. Under
-torchrun each rank tracks in a child process (`lib.command.run_in_child`), so that a death (kill -9, a crash in a
-driver) does not end the group: the rank's next child returns to the queue what the dead one had in flight. All
+torchrun each rank tracks in a child process (`lib.command.run_in_child`), so that a killed child (kill -9, a crash in a
+driver) does not end the group: the rank's next child returns the runs that it had in flight to the queue. All
 processes must see the same result folder.
 """
 
@@ -117,7 +117,7 @@ class WorkQueue:
     """Runs that are still to be tracked, as one process sees them.
 
     Every run may be claimed twice: `run/<position>` and `retry/<position>` in the store hold the name of the claimant,
-    then `done`. What a dead process had in flight is tried once more. As nobody knows which of its rows killed it, each
+    then `done`. What a dead process had in flight is tried once more. Since any of its rows may have killed it, each
     of them then runs alone in its process, so that one bad sequence makes no other fail.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The folder of one tracker on one benchmark: its files, its manifest, what is finished and what is out of date.
+"""The folder of one tracker on one benchmark: its files, its manifest, finished sequences and stale results.
 
     <folder>/manifest.json        what made these results: tracker, configuration, weights, protocol, machine, time
     <folder>/<seq>.txt            regions as the benchmark's official toolkit reads them
@@ -11,7 +11,7 @@
 VOT's benchmarks have the toolkit's layout below the same folder: `<seq>/<run>.txt`, `<seq>/<run>_confidence.value`,
 `<seq>/<run>_time.value` (see `lib.bench.result_files`); where several runs make a sequence, each has its files.
 
-`<seq>.txt` is written last and by a rename: where it exists, the sequence is finished, whenever the power went.
+`<seq>.txt` is written last and by a rename: where it exists, the sequence is finished, even after a power cut.
 Folders of other programs are read too (`read_results`): files are found by name and layout, and read in any format.
 """
 

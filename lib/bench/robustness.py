@@ -1,4 +1,4 @@
-"""Score of a tracker as one of its two pictures is missing more often, or is corrupted more strongly."""
+"""Score of an RGB-X tracker against the rate of missing pictures or the strength of their corruption."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One process of an evaluation: runs from a queue, B rows of one tracker at a time.
 
 Rows enter when a run is claimed and leave when it ends (`State.cat`, `State.select`), so a short sequence never waits
-for a long one. A protocol decides after each frame whether a run goes on, ends, or starts again some frames later.
+for a long one. A protocol decides after each frame whether a run continues, ends, or starts again some frames later.
 Frames are decoded ahead by a few threads. An error in one run is reported with its name and frame and affects no other.
 """
 
@@ -66,7 +66,7 @@ class RunProtocol(Protocol):
             region: [4] predicted box x, y, w, h or [8] corners of a polygon, image pixels.
 
         Returns:
-            Where to start again; None to go on with the next frame.
+            Where to start again; None to continue with the next frame.
         """
 
 
@@ -81,7 +81,7 @@ class OnePass:
     marks: bool = False
 
     def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], region: Floats) -> Restart | None:
-        """Always go on with the next frame."""
+        """Always continue with the next frame."""
         return None
 
 
@@ -178,7 +178,7 @@ class _Row:
         return (self.boxes if self.corners is None else self.corners)[self.at - 1]
 
     def record(self, box_xywh: Boxes, score: float, seconds: float, corners: Floats | None = None) -> None:
-        """Store the prediction of frame `at` and go on to the next; raises what `check_prediction` raises."""
+        """Store the prediction of frame `at` and move to the next; raises what `check_prediction` raises."""
         check_prediction(box_xywh.tolist(), score)
         self.boxes[self.at], self.scores[self.at], self.seconds[self.at] = box_xywh, score, seconds
         if corners is not None:

@@ -1,4 +1,4 @@
-"""Settings of a tracker that a search tries, and how a configuration states them."""
+"""Search space of a tracker's settings, and their keys in a configuration."""
 
 from __future__ import annotations
 

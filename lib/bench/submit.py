@@ -1,4 +1,4 @@
-"""Archives for the servers of GOT-10k and TrackingNet, from results on disk; incomplete ones are refused."""
+"""Archives for the servers of GOT-10k and TrackingNet, from results on disk; incomplete results are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops that are moved and shrunk into the image, its border replicated beyond it (PrDiMP, CVPR 2020; TrDiMP)."""
+"""Crops that are shifted and shrunk into the image, with replicated border beyond it (PrDiMP, CVPR 2020; TrDiMP)."""
 
 from __future__ import annotations
 

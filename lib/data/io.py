@@ -1,4 +1,4 @@
-"""Bytes of picture and annotation files into arrays.
+"""Decoding of picture and annotation files into arrays.
 
 A broken file is an error that names it; `BrokenFiles` counts them.
 """
@@ -408,7 +408,7 @@ class BrokenFiles:
 
     Attributes:
         max_share: Tolerated share of failures, 0..1.
-        quiet: Leave the warnings to whoever merges the reports.
+        quiet: Log no warnings; the process that merges the reports logs them.
         messages: The error of each file, in order of appearance, and how often it occurred.
     """
 

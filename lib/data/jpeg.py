@@ -1,4 +1,4 @@
-"""Decoders of JPEG files other than OpenCV's: libjpeg-turbo, with the same pixels, and a GPU's."""
+"""JPEG decoders besides OpenCV's: libjpeg-turbo, which gives the same pixels, and the GPU's."""
 
 from __future__ import annotations
 

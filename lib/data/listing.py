@@ -1,4 +1,4 @@
-"""Folder listings over a sorted range of keys, and the order of picture names."""
+"""Folder listings in a sorted list of keys, and the order of picture names."""
 
 from __future__ import annotations
 

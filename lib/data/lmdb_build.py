@@ -45,7 +45,7 @@ class PlanError(ValueError):
 
 
 class BuildError(RuntimeError):
-    """A build cannot go on; the message says what to do."""
+    """A build cannot continue; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def build_lmdb(
     threads: int = 8,
     progress: Callable[[int], None] = lambda files: None,
 ) -> BuildReport:
-    """Make one LMDB environment, or go on with an interrupted one; stored keys are not written again.
+    """Make one LMDB environment, or resume an interrupted one; stored keys are not written again.
 
     Args:
         plan: The environment.

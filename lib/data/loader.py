@@ -32,7 +32,7 @@ from lib.registry import Registry
 Position = tuple[int, int]
 """Epoch and index of a sample."""
 WORKER_GRACE_SECONDS = 60
-"""Seconds that a worker lives on after SIGTERM, unless the main process ends it before."""
+"""Seconds that a worker keeps working after SIGTERM, unless the main process ends it before."""
 WORKER_DIED = (
     "a data loading process died (out of memory, or killed from outside); fewer TRAIN.NUM_WORKER need less memory"
 )
@@ -375,7 +375,7 @@ def _positions_of_process(samples_per_epoch: int, batch_size: int, rank: int, wo
 
 
 def _ignore_dead_workers() -> None:
-    """At exit: for a worker that was killed PyTorch's handler raises in the midst of whatever is being cleared."""
+    """At exit: stop PyTorch's SIGCHLD handler from raising, for a killed worker, in other modules' clean-up."""
     while signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL:
         with suppress(RuntimeError):  # from the handler, for a death that it still has to report
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,7 +1,7 @@
 """Pseudo labels for the videos of a data set: the flow of each, one process per core, resumable after a kill.
 
-A finished video is a file in `videos/` of the labels' folder; `train.json` is put together of these files at the end.
-A run that is repeated goes on with the videos that have none, and gives the same bytes as one that was not interrupted.
+A finished video is a file in `videos/` of the labels' folder; `train.json` is made of these files at the end.
+A repeated run labels the videos that have none, and gives the same bytes as one that was not interrupted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: weights for use, and the state that lets the training go on.
+"""Checkpoints of a training: weights for use, and the state from which the training is resumed.
 
 ``<Net>_ep0040.safetensors`` and ``.json``: weights and what they are. ``<Net>_ep0040_state.pt``: optimiser, loss scale,
 random number generators of every process and position, in plain types, so that it opens with ``weights_only=True``.
@@ -47,7 +47,7 @@ class CheckpointError(RuntimeError):
 
 
 class ResumeError(RuntimeError):
-    """A training that cannot go on as requested."""
+    """A training that cannot continue as requested."""
 
 
 @dataclass(frozen=True, order=True)

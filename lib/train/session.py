@@ -38,8 +38,8 @@ def train(options: TrainOptions) -> Path | None:
         The weights of the last kept epoch.
 
     Raises:
-        InterruptedTraining: A signal arrived; the state is written, and the same call goes on.
-        TrainingError: The training cannot go on; also what `open_session` raises.
+        InterruptedTraining: A signal arrived; the state is written; the same call resumes the training.
+        TrainingError: The training cannot continue; also what `open_session` raises.
     """
     world = distributed.start(options.device)
     return run_to_end(open_session(options, world), world)

@@ -24,7 +24,7 @@ class Column:
         digits: Decimals of its numbers.
         best: Mark its largest number (in a table `by_row`: it takes part in the comparison within each row).
         signed: Show the sign of positive numbers.
-        cited: Numbers that somebody published, which are shown in brackets.
+        cited: Published numbers, shown in brackets.
         smallest: Smaller positive numbers are shown as "< smallest" (p-values).
         note: A longer name.
     """

@@ -1,4 +1,4 @@
-"""Reliability of scores: do they say how well the target is covered, and do they say when it is lost?"""
+"""Reliability of scores: calibration against the overlap, and detection of a lost target."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def supervised_samples(result: SequenceResult, burn_in: int = 10, skip: int = 5)
 
 
 def fragments(overlaps: Floats, restarts: Marks) -> list[Floats]:
-    """The stretches of a run between its initialisations; one that failed goes on up to the next initialisation.
+    """The stretches of a run between its initialisations; one that failed extends to the next initialisation.
 
     Args:
         overlaps: [N] NaN where there is no region.
@@ -97,7 +97,7 @@ def aggregate_supervised(
 ) -> list[SequenceCurves]:
     """Expected overlap over run lengths, from the fragments of all sequences.
 
-    A fragment contributes up to its length; one that failed goes on with zeros up to the longest video's.
+    A fragment contributes up to its length; one that failed is padded with zeros to the longest video's.
 
     Args:
         sequences: with the samples of `supervised_samples`.

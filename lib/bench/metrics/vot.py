@@ -240,7 +240,7 @@ def failure_frame(overlap: Floats, truth_xywh: Boxes) -> int:
 def expected_overlap(runs: Sequence[Floats], ends: Sequence[int], high: int) -> tuple[Floats, Floats]:
     """Expected overlap by run length.
 
-    A run that did not fail contributes up to its length; one that failed continues with overlap 0 for ever. As in the
+    A run that did not fail contributes up to its length; one that failed continues with overlap 0. As in the
     toolkit the divisor of that continuation is j - 1, not j.
 
     Args:

@@ -1,4 +1,4 @@
-"""Box files of own data: one table of the forms that are read, and a sentence for those that are not."""
+"""Box files of own data: the table of accepted formats, and the error messages for other files."""
 
 from __future__ import annotations
 
