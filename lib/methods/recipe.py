@@ -216,7 +216,7 @@ def _build_objective(
 
 
 def _find_teacher(experiment: Experiment, section: Teacher, paths: Paths) -> tuple[Experiment, Path]:
-    """The experiment whose network teaches, and the file of its weights."""
+    """The experiment of the teacher, and the file of its weights."""
     config = experiment.config
     teacher = _load_other(section.script, section.config, "TEACHER")
     if teacher.method.reads_aux != experiment.method.reads_aux:
@@ -274,6 +274,6 @@ def _sequence_objective(experiment: Experiment, network: nn.Module) -> SequenceO
     tracker = tracker.explorer()
     if method.build_auxiliary is not None:
         return SequenceObjective(tracker, method.build_auxiliary(config, network), config.slt, prepare_for_rollout)
-    # The policy alone teaches the score map.
+    # The score map learns by the policy alone.
     auxiliary = CentreBoxLoss(BoxCriterion.from_config(config.train, focal_weight=0.0))
     return SequenceObjective(tracker, auxiliary, config.slt, prepare_for_rollout)

@@ -1,8 +1,8 @@
 """Sequence-level training: a tracker learns from the results of its decisions (SLT, Kim et al., ECCV 2022).
 
-Self-critical REINFORCE. Two trackers follow the target of a clip with the present network: one takes the best candidate
-of every frame, the other one draws it. What the second gains or loses in mean overlap is the reward of all its
-decisions: choices of a trajectory that did better become more probable, of one that did worse less.
+Self-critical REINFORCE. Two trackers follow the target of a clip with the present network: the greedy one takes the
+best candidate of every frame, the exploring one draws it. The difference of their mean overlaps is the reward of all
+decisions of the exploring one, which become more probable if it did better, and less if it did worse.
 """
 
 from __future__ import annotations
@@ -222,11 +222,11 @@ class SequenceObjective:
         self.policy = build_policy(section)
 
     def split(self, network: nn.Module, batch: ClipBatch, progress: Progress) -> list[Explored]:
-        """Explore, and deal the clips out to micro-batches."""
+        """Explore the clips, and split them into micro-batches."""
         return self.parts(roll_out(self.prepare(self.tracker), batch.clips, self.policy.draw), batch.names)
 
     def parts(self, rollout: Rollout[Any, Any], names: list[str]) -> list[Explored]:
-        """Deal a roll-out out to micro-batches.
+        """Split a roll-out into micro-batches.
 
         Gradients of the parts add up, as published, or are averaged over all frames (SLT.AVERAGE). A part has whole
         clips, or frames of several (SLT.MICRO_FRAMES). SLT.CLIPS_PER_PASS makes parts smaller, and changes no gradient.
@@ -330,8 +330,8 @@ def targets_in_crops(regions: SearchRegion, truth_xywh: Tensor) -> Tensor:
 class DenseBoxLoss:
     """Auxiliary loss of a dense head: box losses of the cells under the target.
 
-    An absent target teaches nothing, unless the criterion wraps around: as published, the first cell then learns a box
-    of no size.
+    A frame without target adds no loss, unless the criterion wraps around: as published, the first cell then learns a
+    box of no size.
     """
 
     criterion: CellCriterion
@@ -350,7 +350,8 @@ class CentreBoxLoss:
     Of a centre head it is the box of the best cell, if that one is under the target, and of the cell of the target's
     centre otherwise: a cell on something else would learn to give boxes far away from itself.
 
-    criterion: (candidates, targets [m, 4]) -> losses without any for the score map, which the policy alone teaches.
+    Attributes:
+        criterion: (candidates, targets [m, 4]) -> box losses alone; the scores learn by the policy.
     """
 
     criterion: Callable[[Candidates, Tensor], Losses]

@@ -94,7 +94,7 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
-        """Read what `save` wrote; features that an older fit does not know have no weight in it.
+        """Read what `save` wrote; features that an older fit lacks get the weight 0.
 
         Raises:
             ValueError: The file is no calibration, or one of other features.

@@ -1,7 +1,7 @@
 """ONLINE: a filter that a tracker learns while it tracks, on the features that its head reads.
 
 The filter has no trained weights: it begins with zeros, and its loss and step length are those that DiMP's training
-begins with (ICCV 2019, sec. 3.4). It knows nothing of the tracker but search regions and candidates.
+begins with (ICCV 2019, sec. 3.4). All that it reads of the tracker are search regions and candidates.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class OnlineFilter:
         self.descent = SteepestDescent(settings.filter_size, 1, settings.label_sigma).requires_grad_(False).to(device)
 
     def init_state(self, boxes_xywh: Tensor, search_around: SearchAround) -> OnlineState:
-        """Learn from the first frames, in which search regions are cut around the targets and next to them.
+        """Learn from the first frames, in which search regions are cut around the targets and shifted.
 
-        Without the latter a network with position embeddings would teach that the target is in the middle.
+        Without shifts the filter of a network with position embeddings would learn that the target is in the middle.
 
         Args:
             boxes_xywh: [B, 4] targets in image pixels.

@@ -14,7 +14,7 @@ from lib.track.state import S, update_rows
 from lib.track.tracker import Policy, R, StagedTracker, T, checked_boxes
 
 UNUSABLE = (TooSmallBoxError, TooLargeBoxError)
-"""Boxes that a clip goes on after; NaN is a fault of the network and ends the training."""
+"""Errors of crops after which a roll-out continues; NaN is a fault of the network and ends the training."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def roll_out(
 ) -> Rollout[T, R]:
     """Follow each clip's target from its first search frame on; that frame gives the box, the template frame the crop.
 
-    Templates are encoded once for both halves of the batch. Clips may differ in length; a clip that has ended stays
-    where its last frame is until all have. A row whose box no crop can be cut around, since it has grown beyond all
-    bounds or to nothing, looks where it looked before: the training goes on.
+    Templates are encoded once for both halves of the batch. Clips may differ in length; one that has ended repeats its
+    last frame until all have. A row whose box is too large or too small to be cropped around is cropped where it was
+    in the frame before.
 
     Args:
         tracker: Its first S rows are greedy, the other S exploring.
@@ -82,9 +82,9 @@ def roll_out(
     if min(lengths) < 2:
         name = clips[lengths.index(min(lengths))].name
         raise ValueError(f"{name} has a single frame: there is nothing to track in it")
-    shown = [[min(t, len(c.search) - 1) for t in range(length)] for c in clips]
-    boxes_of = [torch.from_numpy(c.search_boxes[places]) for c, places in zip(clips, shown, strict=True)]
-    truth = torch.stack(boxes_of, dim=1).double()
+    indices = [[min(t, len(c.search) - 1) for t in range(length)] for c in clips]
+    boxes_of_clips = [torch.from_numpy(c.search_boxes[index]) for c, index in zip(clips, indices, strict=True)]
+    truth = torch.stack(boxes_of_clips, dim=1).double()
     real = torch.tensor([[t < n for n in lengths] for t in range(1, length)])
     template = tracker.crop_template(
         [c.template[0] for c in clips], torch.stack([torch.from_numpy(c.template_boxes[0]) for c in clips])
@@ -102,7 +102,7 @@ def roll_out(
 
     before = state
     for t in range(1, length):
-        frames = [c.search[places[t]] for c, places in zip(clips, shown, strict=True)] * 2
+        frames = [c.search[index[t]] for c, index in zip(clips, indices, strict=True)] * 2
         state, region = _crop_search(tracker, state, before, frames)
         before = state
         output = tracker.forward(state, region)
@@ -113,8 +113,8 @@ def roll_out(
             state = tracker.update(state, frames, region, output, prediction)
         explored = region.select(range(count, 2 * count))
         if masked:
-            given = zip(clips, shown, strict=True)
-            masks = [None if c.search_masks is None else c.search_masks[places[t]] for c, places in given]
+            pairs = zip(clips, indices, strict=True)
+            masks = [None if c.search_masks is None else c.search_masks[index[t]] for c, index in pairs]
             explored = tracker.with_masks(explored, masks)
         regions.append(explored)
         boxes.append(prediction.boxes_xywh)

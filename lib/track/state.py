@@ -165,7 +165,7 @@ class _Store:
         self._next: tuple[_Store, int, Tensor] | None = None
 
     def read(self) -> Tensor:
-        """This version's values; an older version becomes one of its own."""
+        """This version's values; an older version becomes independent of the newer ones."""
         if self._values is not None:
             return self._values
         differences = []

@@ -331,7 +331,7 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
     def postprocess(
         self, state: S, region: R, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[S, Prediction]:
-        """Choose a candidate in every frame, and go on from there.
+        """Choose a candidate in every frame, and move the state to its box.
 
         Args:
             state, region, output: Of B targets.

@@ -37,7 +37,7 @@ class MemorySize:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FrameOutput:
     """Network output for R search regions of one frame.
 
     Attributes:
@@ -234,7 +234,7 @@ class CSTrack(nn.Module):
 
     def locate(
         self, templates: Tensor, search: Tensor, memory: Tensor | None = None, first: Tensor | None = None
-    ) -> Found:
+    ) -> FrameOutput:
         """Once per frame.
 
         Args:
@@ -245,12 +245,12 @@ class CSTrack(nn.Module):
         """
         if self.memory is None:
             before = 1 + 2 * self.prompts + templates.shape[2]
-            return Found(self.decode(self.encode(templates, search, before)))
+            return FrameOutput(self.decode(self.encode(templates, search, before)))
         return self.temporal_decode(self.encode(templates, search), memory, first)
 
     def temporal_decode(
         self, tokens: Tensor, memory: Tensor | None, first: Tensor | None = None, over_batch: bool = False
-    ) -> Found:
+    ) -> FrameOutput:
         """Stage 2: find the target by the search tokens and the memory, and add its tokens to the memory.
 
         Args:
@@ -273,7 +273,7 @@ class CSTrack(nn.Module):
         following = memory_init(entry, size.length) if memory is None else memory_push(known, entry)
         if memory is not None and first is not None:
             following = where_first(first, memory_init(entry, size.length), following)
-        return Found(candidates, following, weight)
+        return FrameOutput(candidates, following, weight)
 
     def forward(self, template: Tensor, search: Tensor, foreground_mask: Tensor) -> CSTrackOutput:
         """The form of training.

@@ -91,9 +91,9 @@ class GDSTrackOutput:
 class GDSTrack(nn.Module):
     """The network of GDSTrack (sec. 3).
 
-    In training, a step learns what is to be trained: with a frozen diffusion (or none) it is one of stage 1, which
-    reads the first search region alone; otherwise one of stage 2, which finds the target in the second search region,
-    and takes the first as the distractor. Frozen parts leave no graph.
+    A training step is one of stage 1 if the diffusion is frozen or absent: it reads the first search region alone.
+    Otherwise it is one of stage 2, which finds the target in the second search region, and takes the first as the
+    distractor. Frozen parts leave no graph.
 
     Args:
         backbone: The encoder.
@@ -199,7 +199,7 @@ class GDSTrack(nn.Module):
         present = Fused(*(t.chunk(2)[1] for t in (both.tokens, both.level, both.map)))
         heads: list[Candidates] = []
         if self.head.training:
-            # Nothing learns from this box, but published training goes on with the head's running averages.
+            # No loss reads this box, but published training updates the head's running averages.
             with torch.no_grad():
                 heads.append(self.head(fused))
         draws = DiffusionDraws.draw(fused) if draws is None else draws

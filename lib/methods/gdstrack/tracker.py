@@ -1,4 +1,4 @@
-"""GDSTrack at test time: the box of the surer of two heads, and noise that belongs to a sequence and a frame."""
+"""GDSTrack at test time: the more confident of two heads' boxes, and noise that depends on sequence and frame alone."""
 
 from __future__ import annotations
 

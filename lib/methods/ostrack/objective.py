@@ -1,4 +1,4 @@
-"""Objective of OSTrack: frame-level losses, with fewer candidates kept as training goes on."""
+"""Objectives of OSTrack: frame-level losses under candidate elimination by a schedule, and those of a mask head."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class OSTrackObjective:
 class MaskObjective:
     """Binary cross-entropy and Dice loss of the mask head; the tracker runs without a graph.
 
-    A mask is drawn for the box that the tracker finds, as in tracking; a sample whose mask is unknown teaches nothing.
+    A mask is drawn for the box that the tracker finds, as in tracking; a sample whose mask is unknown adds no loss.
     """
 
     def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:

@@ -26,11 +26,15 @@ OWN = (
 
 
 def map_pretrained(config: SDSTrackConfig, network: SDSTrack, checkpoint: Checkpoint) -> Mapped:
-    """The foundation that stays frozen.
+    """Key map of MODEL.PRETRAIN_FILE.
 
-    A whole RGB tracker (OSTrack), of which every weight must be there and have a place, or one of SDSTrack, to go on
-    from; a ViT pre-trained on pictures fills the backbone alone. MODEL.COPY_STEM: the patch embedding of the second
-    modality begins as the RGB one, where the file has none for it.
+    With MODEL.COPY_STEM the patch embedding of the second modality begins as the RGB one, where the file has none.
+
+    Args:
+        config: of the experiment.
+        network: to be filled.
+        checkpoint: a whole RGB tracker (OSTrack), whose names must all fit, a whole SDSTrack, or a ViT pre-trained on
+            pictures, which fills the backbone alone.
     """
     if any(fnmatch.filter(checkpoint.state_dict, pattern) for pattern in OWN):
         return map_tracker(network, checkpoint)

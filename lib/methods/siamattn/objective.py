@@ -174,7 +174,7 @@ class SiamAttnObjective:
 
 @dataclass(frozen=True)
 class SiamAttnAuxiliary:
-    """Auxiliary loss in sequence-level training: boxes, refined boxes and masks; the policy teaches the scores."""
+    """Auxiliary loss in sequence-level training: boxes, refined boxes and masks; scores learn by the policy."""
 
     criterion: SiamAttnCriterion
     network: SiamAttn

@@ -80,7 +80,7 @@ class SiamRPNObjective:
 
 @dataclass(frozen=True)
 class AnchorBoxLoss:
-    """Auxiliary loss of anchors in sequence-level training: boxes alone, since the policy teaches the scores."""
+    """Auxiliary loss of anchors in sequence-level training: boxes alone, since scores learn by the policy."""
 
     criterion: AnchorCriterion
 

@@ -32,8 +32,8 @@ class TransTTrain(schema.Train):
     Attributes:
         ce_weight: of the cells' cross-entropy.
         background_weight: of a background cell in it.
-        wrap_matches: a target that sticks out of the crop to the left or the top mostly teaches nothing, as in
-            published training; where it is off, the cells that it covers learn.
+        wrap_matches: a target that sticks out of the crop to the left or the top mostly matches no cell, as in
+            published training; where it is off, it matches the cells that it covers.
     """
 
     ce_weight: NotNegative = 8.334

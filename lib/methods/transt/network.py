@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lib.models.backbones import ResNet
 from lib.models.fusion import FeatureFusion, FusionSize
 from lib.models.heads import Candidates, Perceptron, dense_candidates
-from lib.models.layers import Convolution, FuseOptions, sample_pictures, with_fused_children
+from lib.models.layers import Convolution, FuseOptions, check_multiples, sample_pictures, with_fused_children
 
 
 class TransT(nn.Module):
@@ -29,11 +29,7 @@ class TransT(nn.Module):
     def __init__(self, backbone: ResNet, size: FusionSize, template_size: int, search_size: int) -> None:
         super().__init__()
         stride = backbone.stride
-        if template_size % stride or search_size % stride:
-            raise ValueError(
-                f"template size {template_size} and search size {search_size} (SIZE of DATA.TEMPLATE and DATA.SEARCH, "
-                f"TEST.TEMPLATE_SIZE and TEST.SEARCH_SIZE) must be multiples of the stride {stride}"
-            )
+        check_multiples(template_size, search_size, stride)
         self.template_size, self.search_size, self.width = template_size, search_size, size.width
         self.grid_template, self.grid_search = template_size // stride, search_size // stride
         # Published: index 0 the feature network, index 1 the position code, which has no parameters.

@@ -90,6 +90,9 @@ class TrDiMP(nn.Module):
         sigma: Deviation of the search regions' Gaussian label, in units of the map's side.
         iterations: Steps of the filter's optimisation, where no number is given.
 
+    Attributes:
+        shared_layers: Frozen layers of the backbone, whose maps exploring and learning share.
+
     Raises:
         ValueError: The size is no multiple of the stride, or the backbone has another stride.
     """
@@ -118,14 +121,6 @@ class TrDiMP(nn.Module):
         inputs = backbone.channels
         self.classifier = Classifier(inputs, width, key_width, backbone.stride, self.grid * sigma, iterations)
         self.bb_regressor = IoUNet(inputs // 2, inputs, box_width)
-
-    def frozen_map(self, images: Tensor) -> Tensor | None:
-        """Map [N, C, H, W] of the last of `shared_layers`, which stays as it is in training; None where there is none.
-
-        Args:
-            images: [N, 3, S, S], normalised.
-        """
-        return self.feature_extractor.maps(images, last=self.shared_layers)[-1] if self.shared_layers else None
 
     def extract(self, images: Tensor, first: int = 0) -> ImageFeatures:
         """Features of crops, once per crop.

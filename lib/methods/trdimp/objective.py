@@ -1,4 +1,4 @@
-"""Objectives of TrDiMP: scores under all iterates of a filter, and densities of boxes, which roll-outs learn too."""
+"""Losses of TrDiMP: scores under all iterates of a filter, and densities of boxes; the latter in roll-outs, too."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class ProposalLoss:
     def __call__(self, candidates: Candidates, targets_xywh: Tensor) -> Losses:
         maps = candidates.maps
         is_there = (targets_xywh[:, 2:] > 0).all(dim=1)
-        # An absent target teaches nothing; its box is only there to be replaced.
+        # An absent target adds no loss; its box is a placeholder.
         boxes = torch.where(is_there[:, None], targets_xywh, targets_xywh.new_tensor([0.4, 0.4, 0.2, 0.2]))
         proposals = self.propose(boxes * self.network.size, self.train)
         features = ImageFeatures(maps["fine"], maps["coarse"], maps["classification"])

@@ -61,7 +61,7 @@ class TrDiMPRegion(SearchRegion):
     """A search region, and what exploring and learning share.
 
     Attributes:
-        frozen: [B, C, h, w] of an exploring tracker, see `TrDiMP.frozen_map`.
+        frozen: [B, C, h, w] of an exploring tracker: maps after the backbone's frozen layers.
     """
 
     frozen: Tensor | None = None
@@ -191,11 +191,15 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         return TrDiMPTemplate(crops=pixels, boxes_xywh=found, keys=keys, kept=kept, frozen=frozen)
 
     def _frozen_map(self, crops: Tensor) -> Tensor | None:
-        """Map [N, C, h, w] of crops [N, 3, S, S], where learning will need it again."""
-        if not self.exploring:
+        """Map [N, C, h, w] of crops [N, 3, S, S] after the backbone's frozen layers, which learning will need again.
+
+        None for a tracker that does not explore, and for a backbone without frozen layers.
+        """
+        network = self.network
+        if not self.exploring or not network.shared_layers:
             return None
         with torch.no_grad():
-            return self.network.frozen_map(self.normalise(crops))
+            return network.feature_extractor.maps(self.normalise(crops), last=network.shared_layers)[-1]
 
     def _extract(self, crops: Tensor, frozen: Tensor | None) -> ImageFeatures:
         """Features of crops [N, 3, S, S], from what `_frozen_map` gave if there is any."""
@@ -352,8 +356,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         uniform = self.noise(state.keys[:drawn], state.steps[:drawn] + 1, (rules.num_init_random_boxes, 4)).float()
         starts = rules.starts(boxes_xywh.float(), uniform.expand(len(boxes_xywh), -1, -1))
         features = ImageFeatures(maps["fine"], maps["coarse"], maps["classification"])
-        climb = rules.box_refinement_iter, rules.box_refinement_step_length, rules.box_refinement_step_decay
-        boxes, scores = self.network.refine(maps["modulation"], features, starts.to(self.device), *climb)
+        ascent = rules.box_refinement_iter, rules.box_refinement_step_length, rules.box_refinement_step_decay
+        boxes, scores = self.network.refine(maps["modulation"], features, starts.to(self.device), *ascent)
         packed = torch.cat([boxes, scores[..., None]], dim=2).float().cpu()
         best, usable = rules.choose(packed[..., :4], packed[..., 4])
         return best.double(), usable

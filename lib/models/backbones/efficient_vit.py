@@ -121,7 +121,7 @@ class EfficientViT(OneStreamViT):
         super().__init__(options, stem=EfficientStem)
 
     def adapt_pretrained(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The trunk of a file of EfficientNet-Lite0, the rest as it is: a file of pictures knows nothing of it.
+        """The trunk by a file of EfficientNet-Lite0; all other parameters keep their values.
 
         Args:
             state: By timm's names (tf_efficientnet_lite0) or those of efficientnet_pytorch, in the order of layers.

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lib.models.layers.blocks import Block, linear_std, trunc_normal_linears
 from lib.models.layers.candidate_elimination import center_rows, drop_candidates, put_back
-from lib.models.layers.stem import ConvStem, PatchEmbed
+from lib.models.layers.stem import ConvStem, PatchEmbed, check_multiples
 from lib.ranges import Choice, Count, CountOrNone, Rate, Ratio, Side
 
 
@@ -49,10 +49,7 @@ class ViTOptions:
     from_scratch: bool = False
 
     def __post_init__(self) -> None:
-        for name, size in (("TEMPLATE", self.template_size), ("SEARCH", self.search_size)):
-            if size % self.stride:
-                keys = f"DATA.{name}.SIZE and TEST.{name}_SIZE"
-                raise ValueError(f"{keys} must be multiples of the stride {self.stride}; {size} is not")
+        check_multiples(self.template_size, self.search_size, self.stride)
         places, ratios = list(self.ce_loc), list(self.ce_keep_ratio)
         if len(places) != len(ratios):
             raise ValueError(f"CE_LOC has {len(places)} entries and CE_KEEP_RATIO {len(ratios)}; one each is expected")

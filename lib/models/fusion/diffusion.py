@@ -168,11 +168,6 @@ class Diffusion(nn.Module):
         share = self.alphas_cumprod[time : time + 1]
         return (share if self.noise_level == "abar" else share.sqrt()).float()
 
-    def denoise(self, maps: Tensor, conditions: Conditions, time: int) -> Tensor:
-        """One step of a prediction: maps [B, 3 C, g, g] of noise and conditions -> the clean map [B, C, g, g]."""
-        embedding = self.unet.embed(self.level(time).to(maps))
-        return self.unet(maps, conditions.visible, conditions.graph, embedding)
-
     def forward(self, conditions: Conditions, noise: Tensor, eta: float = 1.0) -> Tensor:
         """Predict the fused map from noise (DDIM, Song et al., ICLR 2021).
 
@@ -187,7 +182,8 @@ class Diffusion(nn.Module):
         x = clean = noise[:, 0]
         for i, (time, after) in enumerate(self.times(), start=1):
             maps = torch.cat([x.to(conditions.visible), conditions.visible, conditions.infrared], dim=1)
-            clean = self.denoise(maps, conditions, time)
+            embedding = self.unet.embed(self.level(time).to(maps))
+            clean = self.unet(maps, conditions.visible, conditions.graph, embedding)
             if after >= 0:
                 share, next_share = self.alphas_cumprod[time], self.alphas_cumprod[after]
                 variance = eta**2 * (1 - share / next_share) * (1 - next_share) / (1 - share)

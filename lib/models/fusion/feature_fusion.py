@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import KEY, QUERY, VALUE, PosEmbedAttention, PosEmbedProjection, sine_pos_embed
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, attention, fused_form_of
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, choose_attention, fused_form_of
 
 TEMPLATE, SEARCH = "1", "2"
 
@@ -173,7 +173,7 @@ class FusedFeatureFusion(nn.Module):
         attn = last.multihead_attn
         self.queries = PosEmbedProjection([(attn, QUERY)], pos_embeds[SEARCH], options)
         self.memory = PosEmbedProjection([(attn, KEY), (attn, VALUE)], pos_embeds[TEMPLATE], options)
-        self.attend = attention(options, attn.in_proj_weight.device)
+        self.attend = choose_attention(options, attn.in_proj_weight.device)
         self.after = _AfterAttention(attn, last.norm1, options)
         self.feed = _Feed(last.linear1, last.linear2, last.norm2, options)
         self.norm = copy.deepcopy(fusion.get_submodule("decoder.norm")).to(options.dtype)
@@ -205,7 +205,7 @@ class FusedEncoderLayer(nn.Module):
             {branch: cast("PosEmbedAttention", part(f"{kind}{branch}")) for branch in pos_embeds}
             for kind in ("self_attn", "multihead_attn")
         )
-        self.attend = attention(options, own[TEMPLATE].in_proj_weight.device)
+        self.attend = choose_attention(options, own[TEMPLATE].in_proj_weight.device)
         self.own, self.across, self.after_own, self.after_across, self.feed = (nn.ModuleDict() for _ in range(5))
         for branch, other in ((TEMPLATE, SEARCH), (SEARCH, TEMPLATE)):
             parts = [(own[branch], which) for which in (QUERY, KEY, VALUE)]

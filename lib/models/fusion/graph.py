@@ -1,8 +1,7 @@
 """Fusion of two modalities by a graph of their tokens (GDSTrack, IJCAI 2025, sec. 3.2).
 
-Every token of the visible and the infrared stream is a node. `AdjacencyGenerator` says which nodes are neighbours,
-`GraphFusion` lets each of them gather from its neighbours in two layers of graph attention (Velickovic et al., ICLR
-2018).
+Every token of the visible and the infrared stream is a node. `AdjacencyGenerator` decides which nodes are neighbours;
+`GraphFusion` is two layers of graph attention over these neighbours (Velickovic et al., ICLR 2018).
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from lib.models.layers.fused import FuseOptions, Product, fused_form_of
 class AdjacencyGenerator(nn.Module):
     """Neighbours of every token: those that a learned product and the cosine call most similar.
 
-    Only whether two tokens are neighbours goes on from here, so that no gradient comes back: the two layers keep the
-    values that they were made with, and are not trained.
+    Being a neighbour or not has no gradient: the two layers keep their initial values, and are not trained.
 
     Args:
         width: Channels of a token.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lib.models.layers.attention import KEY, QUERY, VALUE, CrossAttention, PosEmbedProjection
 from lib.models.layers.blocks import Mlp, trunc_normal_linears
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, attention
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, choose_attention
 
 
 class SpatialCompactLayer(nn.Module):
@@ -86,7 +86,7 @@ class FusedSpatialCompact(nn.Module):
         layer = cast("SpatialCompactLayer", module.layers[0])
         ahead, back = layer.cross_attn, layer.cross_attn_det
         self.prompts = layer.prompts
-        self.attend = attention(options, pos_embed.device)
+        self.attend = choose_attention(options, pos_embed.device)
         self.of_rgb = PosEmbedProjection([(ahead, QUERY)], pos_embed, options)
         self.of_aux = PosEmbedProjection([(ahead, KEY), (ahead, VALUE), (back, QUERY)], pos_embed, options)
         self.of_new_rgb = PosEmbedProjection([(back, KEY), (back, VALUE)], pos_embed, options)

@@ -1,4 +1,4 @@
-"""A score and a box for every cell by itself, from its token alone (TransT, CVPR 2021, sec. 3.1)."""
+"""A score and a box for every cell from its own token (TransT, CVPR 2021, sec. 3.1)."""
 
 from __future__ import annotations
 

@@ -199,15 +199,15 @@ class IoUNet(nn.Module):
         Returns:
             Boxes [N, R, 4] and scores [N, R], see `ascend`.
         """
-        climb = boxes_xywh.to(modulation), steps, step_length, decay
+        ascent = boxes_xywh.to(modulation), steps, step_length, decay
         if fine.device.type != "cpu":
-            return self.ascend(modulation, self.features(fine, coarse), *climb)[:2]
+            return self.ascend(modulation, self.features(fine, coarse), *ascent)[:2]
         features = self.features_near(fine, coarse, boxes_xywh)
-        refined, scores, hull = self.ascend(modulation, features, *climb)
+        refined, scores, hull = self.ascend(modulation, features, *ascent)
         if features.reach is not None:
             beyond = torch.cat([hull[:, :2] < features.reach[:, :2], hull[:, 2:] > features.reach[:, 2:]], dim=1)
             if bool(beyond.any()):
-                refined, scores, _ = self.ascend(modulation, self.features(fine, coarse), *climb)
+                refined, scores, _ = self.ascend(modulation, self.features(fine, coarse), *ascent)
         return refined, scores
 
     @without_autocast

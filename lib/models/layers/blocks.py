@@ -18,7 +18,7 @@ from lib.models.layers.fused import (
     FuseOptions,
     Product,
     ResidualMlp,
-    attention,
+    choose_attention,
     fused_form_of,
 )
 
@@ -150,7 +150,7 @@ class FusedBlock(nn.Module):
         super().__init__()
         attn, mlp = block.attn, block.mlp
         self.heads = attn.heads
-        self.attention = attention(options, attn.qkv.weight.device)
+        self.attention = choose_attention(options, attn.qkv.weight.device)
         self.norm1, self.norm2 = (copy.deepcopy(norm).to(options.dtype) for norm in (block.norm1, block.norm2))
         self.qkv = Product(attn.qkv.weight, attn.qkv.bias, options)
         self.proj = Product(attn.proj.weight, attn.proj.bias, options)
@@ -228,7 +228,7 @@ class FusedScaledBlock(nn.Module):
         super().__init__()
         attn, mlp = block.attn, block.mlp
         self.heads = attn.heads
-        self.attention = attention(options, attn.proj.weight.device)
+        self.attention = choose_attention(options, attn.proj.weight.device)
         self.norm1, self.norm2, self.inner = (
             copy.deepcopy(norm).to(options.dtype) for norm in (block.norm1, block.norm2, mlp.ffn_ln)
         )

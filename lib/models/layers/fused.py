@@ -273,7 +273,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys, values, each [B, heads, N, d] -> [B, heads, N, d]."""
 
 
-def attention(options: FuseOptions, device: torch.device) -> Attend:
+def choose_attention(options: FuseOptions, device: torch.device) -> Attend:
     """The quicker softmax attention: fused, or on processors in bfloat16 as two products.
 
     PyTorch's fused kernel is made for long sequences and, without AMX, takes twice as long as the products do.

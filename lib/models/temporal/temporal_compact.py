@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from lib.models.layers.attention import KEY, QUERY, VALUE, PosEmbedAttention, PosEmbedProjection
 from lib.models.layers.blocks import trunc_normal_linears
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, attention
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, choose_attention
 
 
 @torch.no_grad()
@@ -190,7 +190,7 @@ class FusedTemporal(nn.Module):
         super().__init__()
         layer = cast("TemporalLayer", module.layers[0])
         own, across = layer.self_attn, layer.multihead_attn
-        self.attend = attention(options, pos_embed.device)
+        self.attend = choose_attention(options, pos_embed.device)
         self.own = PosEmbedProjection([(own, QUERY), (own, KEY), (own, VALUE)], memory_pos_embed, options)
         self.queries = PosEmbedProjection([(across, QUERY)], pos_embed, options)
         self.keys = PosEmbedProjection([(across, KEY), (across, VALUE)], memory_pos_embed, options)
