@@ -20,6 +20,7 @@ from lib.data.lists import load_list
 from lib.data.store import Store, SubStore, open_store
 from lib.data.types import Dataset
 from lib.paths import Paths
+from lib.registry import listed
 
 log = logging.getLogger(__name__)
 
@@ -179,10 +180,15 @@ def build_dataset(name: str, paths: Paths, lmdb: bool = False) -> Dataset:
     source = open_store(_place(name, spec, paths, lmdb))
     dataset = open_subset(spec, replace(subset, names=names, datasets_name=name), source, **options)
     if isinstance(dataset, FolderDataset) and dataset.chosen_by_name:
-        there = [n for n in dataset.names if any(map(dataset.store.exists, dataset.sequence_folders(n)))]
+        folders = set(dataset.store.listdir(""))  # one listing in place of a look at each, where sequences lie there
+        exists = dataset.store.exists
+        there = [n for n in dataset.names if n in folders or any(map(exists, dataset.sequence_folders(n)))]
         count, where = len(dataset.names), dataset.store.describe("")
         if not there:
-            raise FileNotFoundError(f"{name}: no sequence found: none of its {count} is in {where}")
+            raise FileNotFoundError(
+                f"{name}: no sequence found: none of its {count} is in {where}, which holds {listed(sorted(folders))}; "
+                f"expected layout: {spec.layout}"
+            )
         if len(there) < count:
             log.warning("%s: %d of its %d sequences are in %s; these are used", name, len(there), count, where)
             dataset.restrict_to(there)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import cast
 
@@ -11,11 +10,8 @@ from numpy.typing import NDArray
 
 from lib.data.datasets.base import Annotation, first_box_only, first_existing, read_names, read_text
 from lib.data.datasets.folders import FolderDataset, Labels, Pictures
-from lib.data.listing import folder_names
 from lib.data.store import Store
 from lib.data.types import Boxes, Mask
-
-log = logging.getLogger(__name__)
 
 META_KEYS = ("object_class", "motion_class", "major_class", "root_class", "motion_adverb")
 _FULL_TRAIN = 9335
@@ -50,32 +46,12 @@ class Got10kDataset(FolderDataset):
         self.first_box_only = first_box_only
         positions = names is not None and len(names) > 0 and isinstance(names[0], int)
         super().__init__(store, None if positions else cast("Sequence[str] | None", names), name)
-        self.chosen_by_name = False  # list.txt and positions are trusted; no folder is looked for
         if positions:
-            self._keep_positions(cast(Sequence[int], names))
-
-    def _keep_positions(self, positions: Sequence[int]) -> None:
-        """Keep the sequences at some positions of the published list.
-
-        A partial copy without list.txt has them under the published names; what it lacks is left out with a warning.
-
-        Args:
-            positions: 0-based lines of list.txt.
-        """
-        root = self.store
-        if root.exists(self.list_file):
-            listed = read_names(root, self.list_file)
-            self.names = [listed[p] for p in positions if p < len(listed)]
-            here = len(listed)
-        else:
-            folders = set(folder_names(root.listdir("")))
-            self.names = [n for p in positions if (n := f"GOT-10k_Train_{p + 1:06d}") in folders]
-            here = len(folders)
-        if len(self.names) < len(positions):
-            log.warning(
-                "%s: %s holds %d of %d sequences; %d of the %d of this split are used",
-                self.name, root.describe(""), here, _FULL_TRAIN, len(self.names), len(positions),
-            )  # fmt: skip
+            self.chosen_by_name = True
+            listed = read_names(self.store, self.list_file) if self.store.exists(self.list_file) else []
+            if len(listed) < _FULL_TRAIN:  # a partial copy, whose positions are not those of the published list
+                listed = [f"GOT-10k_Train_{number:06d}" for number in range(1, _FULL_TRAIN + 1)]
+            self.names = [listed[position] for position in cast(Sequence[int], names)]
 
     def looks_right(self, root: Store, names: Sequence[str] | None) -> bool:
         return root.exists(self.list_file) or super().looks_right(root, names)

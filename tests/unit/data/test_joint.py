@@ -162,7 +162,7 @@ def test_published_lists_hold_the_sequences_of_cstrack(paths: Paths, caplog: pyt
     messages = "\n".join(r.getMessage() for r in caplog.records)
     for name, count in {"LASOT": 1120, "LasHeR_train:882": 882, "DepthTrack_train": 146}.items():
         assert f"{name}: 1 of its {count} sequences" in messages
-    assert "of the 7086 of this split" in messages
+    assert "of its 7086 sequences" in messages
 
 
 def test_small_boxes_of_pictures_are_not_left_out(paths: Paths) -> None:
