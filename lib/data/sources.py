@@ -168,6 +168,12 @@ def _captured(source: Path | int) -> FrameSource:
                 failed = 0
                 yield Grab(index, Frame(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)))
                 index += 1
+            if not index and not camera:
+                codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")
+                raise SourceError(
+                    f"{source}: OpenCV decodes not one frame of it (codec {codec!r}); "
+                    f"`ffmpeg -i {Path(source).name} -c:v libx264 {Path(source).stem}_h264.mp4` converts it"
+                )
         finally:
             found.unread = failed
             capture.release()
@@ -219,8 +225,6 @@ def unpack_video(video: Path, folder: Path) -> None:
             last = grab.frame or last
             if last is not None:
                 (Path(part) / f"{grab.index + 1:08d}.jpg").write_bytes(encode_picture(last.rgb))
-        if last is None:
-            raise SourceError(f"{video}: not one frame could be read")
         with suppress(OSError):  # another process was quicker
             os.rename(part, folder)
             os.mkdir(part)  # for the context to remove

@@ -76,6 +76,15 @@ def test_a_cut_video_says_what_is_missing(tmp_path: Path) -> None:
     assert source.unread == 12 - len(grabs)
 
 
+def test_a_codec_that_is_not_decoded_is_named(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi")
+    path.write_bytes(path.read_bytes().replace(b"MJPG", b"HFYU"))
+    with pytest.raises(
+        SourceError, match=r"a\.avi: OpenCV decodes not one frame of it \(codec 'HFYU'\); `ffmpeg -i a\.avi"
+    ):
+        list(open_source(str(path)))
+
+
 def test_folder_in_the_order_of_numbers_with_a_broken_picture(tmp_path: Path) -> None:
     for i in (1, 2, 10):
         cv2.imwrite(str(tmp_path / f"{i}.png"), cv2.cvtColor(picture(i), cv2.COLOR_RGB2BGR))
