@@ -383,9 +383,12 @@ def check_state(
     if changes:
         notes.append("configuration changed: " + "; ".join(changes))
     if state["world_size"] != processes:
+        counts = {"before": (state["config"], state["world_size"]), "now": (current["config"], processes)}
+        total = {when: n * c.get("TRAIN", {}).get("BATCH_SIZE", 1) for when, (c, n) in counts.items()}
         notes.append(
-            f"{processes} processes now, {state['world_size']} before: the training goes on, but not bit for bit "
-            "as it would have"
+            f"processes: {processes} now, {state['world_size']} before: the training goes on, but not bit for bit as "
+            f"it would have; samples per batch of all processes: {total['now']} now, {total['before']} before "
+            "(TRAIN.LR belongs to it)"
         )
     position = position_of(state)
     notes.append(f"resumed at epoch {position.epoch}, step {position.step}")

@@ -141,6 +141,11 @@ def test_more_epochs_simply_go_on_and_other_changes_name_both_ways() -> None:
         check(PHASES=[{"EPOCHS": 2}])
 
 
+def test_another_number_of_processes_names_both_sizes_of_a_batch() -> None:
+    state = {"config": {"TRAIN": {"BATCH_SIZE": 4}}, "world_size": 2, "position": [1, 5]}
+    assert "4 now, 8 before (TRAIN.LR" in check_state(state, {"config": state["config"]}, 1, False)[0]
+
+
 def test_changes_of_a_configuration_are_named() -> None:
     before = {"TRAIN": {"LR": 1e-4, "EPOCH": 3}, "DATA": {"MEAN": [0.5]}}
     now = {"TRAIN": {"LR": 2e-4, "EPOCH": 3}, "DATA": {"MEAN": [0.5], "STD": [1.0]}}
