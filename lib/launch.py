@@ -83,10 +83,11 @@ def run_and_forward_signals(command: Sequence[str], environment: dict[str, str])
 
     def forward(signum: int, frame: FrameType | None) -> None:
         if received and signum == signal.SIGINT and time.monotonic() - received[0][1] > 1.0:
-            os.killpg(child.pid, signal.SIGKILL)
+            child.kill() if sys.platform == "win32" else os.killpg(child.pid, signal.SIGKILL)
         if not received:
             received.append((signum, time.monotonic()))
-            child.send_signal(signum)
+            if sys.platform != "win32" or signum != signal.SIGINT:  # there, the terminal's reaches the launcher too
+                child.send_signal(signum)
 
     before = {s: signal.signal(s, forward) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -9,7 +9,6 @@ was committed is there and the next run writes the rest.
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +27,7 @@ from lib.data.datasets.trackingnet import ALL_CHUNKS
 from lib.data.io import DecodeError, verify_picture
 from lib.data.listing import PICTURE_SUFFIXES
 from lib.data.store import LmdbStore
-from lib.files import is_hidden, write_bytes, write_text
+from lib.files import is_hidden, try_lock, write_bytes, write_text
 
 Items = list[tuple[bytes, bytes]]
 """Keys with their content."""
@@ -355,10 +354,8 @@ def write_sequence_list(target: Path) -> int:
 def _environment(folder: Path) -> Iterator[lmdb.Environment]:
     """A new or unfinished environment. One process may have it open; the lock goes with it, however it ends."""
     with open(folder / LOCK, "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BuildError(f"another process is building {folder}") from None
+        if not try_lock(file):
+            raise BuildError(f"another process is building {folder}")
         try:
             env = lmdb.open(str(folder), map_size=MAP_BYTES, readahead=False, meminit=False)
         except lmdb.Error as error:

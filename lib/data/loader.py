@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -376,7 +377,7 @@ def _positions_of_process(samples_per_epoch: int, batch_size: int, rank: int, wo
 
 def _ignore_dead_workers() -> None:
     """At exit: stop PyTorch's SIGCHLD handler from raising, for a killed worker, in other modules' clean-up."""
-    while signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL:
+    while sys.platform != "win32" and signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL:
         with suppress(RuntimeError):  # from the handler, for a death that it still has to report
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 

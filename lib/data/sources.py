@@ -172,7 +172,7 @@ def _captured(source: Path | int) -> FrameSource:
                 codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")
                 raise SourceError(
                     f"{source}: OpenCV decodes not one frame of it (codec {codec!r}); "
-                    f"`ffmpeg -i {Path(source).name} -c:v libx264 {Path(source).stem}_h264.mp4` converts it"
+                    f"`ffmpeg -i {(path := Path(str(source))).name} -c:v libx264 {path.stem}_h264.mp4` converts it"
                 )
         finally:
             found.unread = failed

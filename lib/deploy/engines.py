@@ -188,5 +188,6 @@ def _kept_in_forks() -> WeakSet[LoadedGraph]:
         if hasattr(library, "on_exit"):  # glibc: _exit gets the exit code, once Python is done and before destructors
             library.on_exit(library._exit, None)
 
-    os.register_at_fork(after_in_child=keep)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=keep)
     return graphs

@@ -7,7 +7,6 @@ random number generators of every process and position, in plain types, so that 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -26,7 +25,7 @@ import torch
 from torch import Tensor
 
 from lib.config import Train, flat_items
-from lib.files import atomic_write
+from lib.files import atomic_write, try_lock
 from lib.models import check_archive, read_checkpoint, save_release
 
 FORMAT = 1
@@ -85,8 +84,6 @@ class OccupiedError(RuntimeError):
 def lock_file(path: Path, patience: float) -> IO[str]:
     """Lock a file against other processes; the system removes the lock when this process ends, however it ends.
 
-    POSIX record locks: data workers, which are forked, do not inherit them, and they work over NFS.
-
     Args:
         path: The file; its folder is made.
         patience: Seconds to wait for another process that holds it.
@@ -99,13 +96,12 @@ def lock_file(path: Path, patience: float) -> IO[str]:
     deadline, announced = time.monotonic() + patience, False
     while True:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            owner = file.read().strip() or "another process"
+            if try_lock(file):
+                break
         except OSError:
             break  # a file system without locks
+        file.seek(0)
+        owner = file.read().strip() or "another process"
         if time.monotonic() >= deadline:
             file.close()
             raise OccupiedError(

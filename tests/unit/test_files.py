@@ -115,3 +115,34 @@ def test_a_full_disk_is_named_by_the_folder_of_many_files(tmp_path: Path, monkey
         with pytest.raises(OSError, match="No space left") as caught:
             write()
         assert sentence(caught.value) == f"{tmp_path / name}: no space left on device"
+
+
+WITHOUT_POSIX = """
+import os, pkgutil, signal, sys, types
+import cv2, lmdb, torch, torch.utils.data, torch.utils.tensorboard, torchvision
+locked = []
+sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=2, locking=lambda *given: locked.append(given[1:]))
+sys.platform = "win32"
+sys.modules["fcntl"] = sys.modules["resource"] = None
+for name in ("killpg", "register_at_fork", "sched_getaffinity", "getloadavg"):
+    delattr(os, name)
+for name in ("SIGCHLD", "SIGKILL", "SIGALRM", "alarm"):
+    delattr(signal, name)
+import lib, unitrack
+for module in pkgutil.walk_packages(lib.__path__, "lib."):
+    __import__(module.name)
+from pathlib import Path
+from lib.files import write_text
+from lib.train import CheckpointFolder
+folder = CheckpointFolder(Path(sys.argv[1]), "Net")
+folder.claim()
+assert locked == [(2, 1)]
+os.kill = None  # 0 is Ctrl-C there
+(Path(sys.argv[1]) / "a.txt.1.tmp").touch()
+write_text(Path(sys.argv[1]) / "a.txt", "one")
+"""
+
+
+def test_modules_do_without_what_windows_lacks(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_POSIX, str(tmp_path)], check=True)
+    assert (tmp_path / "a.txt").read_text() == "one"
