@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 DRIVER = Path("/proc/driver/nvidia/version")
 """Written by NVIDIA's kernel module on Linux."""
@@ -62,6 +63,18 @@ def _no_gpu_reason() -> str:
             "(README: an older CUDA), or the container was started without GPUs"
         )
     return "PyTorch finds no GPU on this machine"
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device; the host does not wait for what a GPU has still to do, as it does for ordinary memory.
+
+    Args:
+        x: On the CPU.
+        device: Any device; one without float64 gets float32.
+    """
+    if device.type == "mps" and x.dtype == torch.float64:
+        x = x.float()
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 def synchronise(device: torch.device) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from lib.config import Region
 from lib.data.boxes import Float32s, jitter_box
 from lib.data.types import Box, Frame, Image, Levels, Mask
+from lib.device import to_device
 from lib.registry import Registry
 
 Pixels = NDArray[Any]
@@ -419,7 +420,7 @@ class CropStyle(ABC):
         pixels = np.empty((len(frames), channels, size, size), dtype=self.dtype)
         for i, (frame, region) in enumerate(zip(frames, regions, strict=True)):
             self.crop_frame(frame, region, pixels[i], border=None if borders is None else borders[i].numpy())
-        return torch.from_numpy(pixels).to(device)
+        return to_device(torch.from_numpy(pixels), device)
 
     def borders(self, frames: Sequence[Frame]) -> Tensor | None:
         """The colours beyond frames; a tracker keeps those of the first frame.

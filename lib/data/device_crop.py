@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.data.types import Image
+from lib.device import to_device
 
 CHUNK = 64
 """Crops that are resized at once; it bounds the memory."""
@@ -75,18 +76,19 @@ def _resize(cuts: Sequence[Cut], size: int, device: torch.device) -> Tensor:
     columns[(columns < 0) | (columns >= widths[:, None, None])] = -1
     beyond = (rows < 0) | (rows >= heights[:, None, None])
     rows = np.where(beyond, -1, rows * widths[:, None, None])
-    table = torch.from_numpy(np.concatenate([columns, column_weights, rows, row_weights], axis=1))
-    table = (table.pin_memory() if pinned else table).to(device, non_blocking=True)
-    x, across, y, down = table.split(2, dim=1)
-    first = torch.from_numpy(starts).to(device, non_blocking=True)[:, None, None]
-    pixels = staged.to(device, non_blocking=True)
+    first = np.broadcast_to(starts[:, None, None], (len(cuts), 1, size))
+    table = to_device(
+        torch.from_numpy(np.concatenate([columns, column_weights, rows, row_weights, first], axis=1)), device
+    )
+    x, across, y, down, begin = table.split([2, 2, 2, 2, 1], dim=1)
+    begin, pixels = begin[..., :1], staged.to(device, non_blocking=True)
 
     def mixed(i: int) -> Tensor:
         """Line `i` of the two that are mixed, resized along the rows and weighted, [N, size, size, 3]."""
         parts = []
         for j in range(2):
             at_y, at_x = y[:, i, :, None], x[:, j, None]
-            place = torch.where((at_y >= 0) & (at_x >= 0), first + 1 + at_y + at_x, first)
+            place = torch.where((at_y >= 0) & (at_x >= 0), begin + 1 + at_y + at_x, begin)
             parts.append(pixels[place].int() * across[:, j, None, :, None].int())
         return ((parts[0] + parts[1]) >> 4) * down[:, i, :, None, None].int() >> 16
 

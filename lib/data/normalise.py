@@ -89,7 +89,7 @@ class Normalise(nn.Module):
             if self.clip_colours:
                 x.clamp_(0, 1)
         if self.source[:3] != (0, 1, 2):
-            x = x[..., list(self.source[:channels]), :, :]
+            x = x.unflatten(-3, (-1, 3)).flip(-3).flatten(-4, -3)
         x.sub_(self.mean[:channels].to(x)).div_(self.std[:channels].to(x))
         return x.to(self.dtype)
 
@@ -104,7 +104,7 @@ def _recolour(picture: Tensor, change: Tensor) -> None:
     source = picture.clone() if mixing else picture
     picture.mul_(weights[0])
     for shift in mixing:
-        picture.addcmul_(source[..., [(c + shift) % 3 for c in range(3)], :, :], weights[shift])
+        picture.addcmul_(source.roll(-shift, dims=-3), weights[shift])
     if ahead or bool(offset.any()):
         picture.add_(offset)
 

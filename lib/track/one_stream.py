@@ -277,15 +277,16 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         """
         candidates, windowed = output.candidates, output.windowed_scores
         if windowed is None:
-            boxes = candidates.boxes[:, 0].double()
+            boxes = candidates.boxes[:, 0]
             if policy is not None and output.policy_logits is not None:
                 choice = policy(output.policy_logits)
                 drawn = boxes_from_corners(choice, candidates.maps["corners"])
                 boxes = torch.where(choice[:, :1] < 0, boxes, drawn)
-            return boxes.cpu(), candidates.scores[:, 0].float().cpu()
+            packed = torch.cat([boxes, candidates.scores[:, :1]], dim=1).cpu().double()
+            return packed[:, :4], packed[:, 4].float()
         index = output.choose(policy)
         score = (windowed if self.windowed_confidence else candidates.scores).gather(1, index[:, None])
-        packed = torch.cat([candidates.boxes_at(index), score], dim=1).double().cpu()
+        packed = torch.cat([candidates.boxes_at(index), score], dim=1).cpu().double()
         return packed[:, :4], packed[:, 4].float()
 
     def clip_box(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:

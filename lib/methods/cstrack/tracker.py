@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lib.data import Frame, doubled, soft_masks_of_targets
+from lib.device import to_device
 from lib.methods.cstrack.config import TemplateUpdate
 from lib.methods.cstrack.network import CSTrack
 from lib.track import (
@@ -111,7 +112,7 @@ class CSTrackTracker(OneStreamTracker):
         assert isinstance(region, CSTrackRegion)
         template, _ = state.template_of(rows)
         at_start = region.steps == 0
-        first = at_start.to(self.device) if region.memory is not None and bool(at_start.any()) else None
+        first = to_device(at_start, self.device) if region.memory is not None and bool(at_start.any()) else None
         found = self.network.locate(template, self.normalise(region.crops), region.memory, first)
         return self.output(found.candidates, state, region, rows, found.memory)
 

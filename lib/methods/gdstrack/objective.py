@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lib.data import Batch
@@ -45,5 +46,4 @@ def inclusive(boxes_xywh: Tensor, size: int) -> Tensor:
         boxes_xywh: [B, 4] in units of the crop's side.
         size: side of the crop in pixels.
     """
-    pixel = boxes_xywh.new_tensor([0.0, 0.0, 1.0, 1.0]) / size
-    return boxes_xywh - pixel
+    return torch.cat([boxes_xywh[..., :2], boxes_xywh[..., 2:] - 1 / size], dim=-1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.data import Frame
+from lib.device import to_device
 from lib.methods.gdstrack.network import GDSTrack
 from lib.track import (
     CropSettings,
@@ -133,7 +134,7 @@ class GDSTrackTracker(OneStreamTracker):
         template, _ = state.template_of(rows)
         given, shape = [template, self.normalise(region.crops)], self.network.noise_shape
         if shape:
-            given.append(self.noise(region.keys, region.steps, shape).to(self.device, torch.float32))
+            given.append(to_device(self.noise(region.keys, region.steps, shape).float(), self.device))
         found = self.network.locate(*given)
         return self.output(found.candidates, state, region, rows)
 

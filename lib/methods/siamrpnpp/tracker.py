@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lib.data import Frame, clip_centres
+from lib.device import to_device
 from lib.methods.siamrpnpp.config import SiamRPNTest
 from lib.methods.siamrpnpp.network import SiamRPN
 from lib.models.heads import Candidates
@@ -34,7 +35,7 @@ class SizedRegion(SearchRegion):
     """A search region, and the size of the target that the penalty compares with.
 
     Attributes:
-        target_wh: [B, 2] of the last box in units of the crop's side, float64 on the CPU.
+        target_wh: [B, 2] of the last box in units of the crop's side, on the tracker's device.
     """
 
     target_wh: Tensor
@@ -72,7 +73,7 @@ class SiamRPNTracker(OneStreamTracker):
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SizedRegion:
         region = super().crop_search(state, frames)
         fields = region.crops, region.centres, region.sides, region.sizes_hw
-        return SizedRegion(*fields, state.boxes_xywh[:, 2:] / region.sides)
+        return SizedRegion(*fields, to_device(state.boxes_xywh[:, 2:] / region.sides, self.device))
 
     def penalties(self, boxes: Tensor, region: SizedRegion, penalty_k: float | Tensor | None = None) -> Tensor:
         """Factors in 0..1 for changes of size and of shape against the last box.
@@ -139,7 +140,7 @@ class SiamRPNTracker(OneStreamTracker):
         candidates, index = output.candidates, output.choose(policy)
         box, score = candidates.boxes_at(index), candidates.scores.gather(1, index[:, None])
         penalty = candidates.maps["penalties"].gather(1, index[:, None])
-        packed = torch.cat([self.refined(candidates, box), score, penalty], dim=1).double().cpu()
+        packed = torch.cat([self.refined(candidates, box), score, penalty], dim=1).cpu().double()
         size_lr = torch.tensor(self.row_values("size_lr", state), dtype=torch.float64)[:, None]
         share = packed[:, 4:5] * packed[:, 5:] * size_lr
         confidences = packed[:, 4] * packed[:, 5] if self.penalised_confidence else packed[:, 4]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lib.data import CropRegion, Frame, Normalise, PatchStyle
+from lib.device import to_device
 from lib.methods.trdimp.config import TrDiMPConfig, TrDiMPTest
 from lib.methods.trdimp.network import ImageFeatures, TrDiMP
 from lib.models.heads import Candidates
@@ -185,7 +186,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
             placed[i] = np.concatenate([(box[:2] - middle - 0.5) / scale + size / 2, box[2:] / scale])
             placed[i, :, :2] += shifts[:, ::-1]
         kept = (channels >= augment.dropout_rate).view(len(frames), augment.dropout, width)
-        pixels, found = torch.from_numpy(crops).to(self.device), torch.from_numpy(placed / size)
+        pixels, found = to_device(torch.from_numpy(crops), self.device), torch.from_numpy(placed / size)
         frozen = self._frozen_map(pixels.flatten(0, 1))
         frozen = None if frozen is None else frozen.unflatten(0, pixels.shape[:2])
         return TrDiMPTemplate(crops=pixels, boxes_xywh=found, keys=keys, kept=kept, frozen=frozen)
@@ -266,7 +267,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
             )
             pixels[i] = self.patches.crop(frame.rgb, region, size).transpose(2, 0, 1)
             geometry[i] = *region.centre_xy, *region.sides_wh, *frame.size_hw
-        crops = torch.from_numpy(pixels).to(self.device)
+        crops = to_device(torch.from_numpy(pixels), self.device)
         centres, sides, sizes_hw = torch.from_numpy(geometry).split(2, dim=1)
         return TrDiMPRegion(crops, centres, sides, sizes_hw, self._frozen_map(crops))
 
@@ -357,7 +358,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         starts = rules.starts(boxes_xywh.float(), uniform.expand(len(boxes_xywh), -1, -1))
         features = ImageFeatures(maps["fine"], maps["coarse"], maps["classification"])
         ascent = rules.box_refinement_iter, rules.box_refinement_step_length, rules.box_refinement_step_decay
-        boxes, scores = self.network.refine(maps["modulation"], features, starts.to(self.device), *ascent)
+        boxes, scores = self.network.refine(maps["modulation"], features, to_device(starts, self.device), *ascent)
         packed = torch.cat([boxes, scores[..., None]], dim=2).float().cpu()
         best, usable = rules.choose(packed[..., :4], packed[..., 4])
         return best.double(), usable

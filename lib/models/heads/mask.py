@@ -19,7 +19,7 @@ BOX_BINS, MASK_BINS, UPSAMPLING = 4, 16, 4
 """Bins along a side of a pooled region for boxes and for masks; pixels of a mask per bin."""
 MASK_SIDE = MASK_BINS * UPSAMPLING
 """Pixels along a side of a mask."""
-CHANGE_SCALES = (0.1, 0.1, 0.2, 0.2)
+MOVE_SCALE, SIZE_SCALE = 0.1, 0.2
 """Units of predicted changes: dx, dy in sides of the box, dw, dh as logarithms (Faster R-CNN)."""
 
 
@@ -56,7 +56,7 @@ class RefineHead(nn.Module):
             rois_xyxy: [N, 4] boxes in pixels of the search crop.
 
         Returns:
-            [N, 4] in units of `CHANGE_SCALES`, see `changed_boxes`.
+            [N, 4] in units of `MOVE_SCALE` and `SIZE_SCALE`, see `changed_boxes`.
         """
         features = features.to(self.tail_det_box.weight)
         pooled = self.roi_pool_b(features, rows, rois_xyxy)
@@ -174,10 +174,8 @@ def changed_boxes(boxes: Tensor, changes: Tensor) -> Tensor:
     Returns:
         [..., 4] cx, cy, w, h.
     """
-    scaled = changes * changes.new_tensor(CHANGE_SCALES)
-    return torch.cat(
-        [boxes[..., :2] + scaled[..., :2] * boxes[..., 2:], boxes[..., 2:] * scaled[..., 2:].exp()], dim=-1
-    )
+    moves, growth = changes[..., :2] * MOVE_SCALE, changes[..., 2:] * SIZE_SCALE
+    return torch.cat([boxes[..., :2] + moves * boxes[..., 2:], boxes[..., 2:] * growth.exp()], dim=-1)
 
 
 def changes_between(rois_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
@@ -187,12 +185,12 @@ def changes_between(rois_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:
         rois_xyxy, target_xyxy: [..., 4] corners.
 
     Returns:
-        [..., 4] in units of `CHANGE_SCALES`.
+        [..., 4] in units of `MOVE_SCALE` and `SIZE_SCALE`.
     """
     (low, high), (first, last) = rois_xyxy.split(2, dim=-1), target_xyxy.split(2, dim=-1)
     size, extent = high - low, last - first
     moves = ((first + last) - (low + high)) / 2 / size
-    return torch.cat([moves, (extent / size).log()], dim=-1) / rois_xyxy.new_tensor(CHANGE_SCALES)
+    return torch.cat([moves / MOVE_SCALE, (extent / size).log() / SIZE_SCALE], dim=-1)
 
 
 def masks_in_boxes(masks: Tensor, rows: Tensor, rois_xyxy: Tensor, side: int = MASK_SIDE) -> Tensor:
