@@ -68,7 +68,8 @@ def test_files_of_no_sequence_are_shown_next_to_missing_results(
 @pytest.mark.parametrize(
     ("benchmark", "ours", "theirs"),
     [
-        ("otb", "Human4", "Human4-2"),
+        ("otb", "Human4_2", "Human4-2"),
+        ("otb", "Human4_2", "Human4"),
         ("otb", "Jogging_1", "jogging-1"),
         ("uav", "uav_uav2", "uav2"),
         ("nfs", "nfs_ball", "Ball"),

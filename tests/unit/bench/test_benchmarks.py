@@ -69,6 +69,9 @@ def test_declarations_name_things_that_exist() -> None:
         assert benchmark.metric in METRICS or benchmark.metric == "vot_longterm", name
         if benchmark.attributes:
             assert "sequences" in load_list(benchmark.attributes), name
+        if benchmark.other_names:
+            known = {row["name"] for row in load_list(CATALOGUE[benchmark.root].options["table"])}
+            assert benchmark.other_names.keys() <= known, name
 
 
 def test_lasot_takes_as_many_frames_as_rows_and_labels_say_what_is_present(tmp_path: Path) -> None:
