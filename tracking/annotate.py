@@ -68,7 +68,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def imported(options: argparse.Namespace) -> int:
+def import_boxes(options: argparse.Namespace) -> int:
     from lib.bench import (
         first_frame,
         read_coco,
@@ -116,7 +116,7 @@ def imported(options: argparse.Namespace) -> int:
     return 0
 
 
-def tracked(options: argparse.Namespace) -> int:
+def track_boxes(options: argparse.Namespace) -> int:
     from lib.bench import (
         TrackerSpec,
         check_new_sequence,
@@ -187,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     # Broken frames are reported by us, in one line.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    return run_command(lambda: tracked(options) if options.init else imported(options))
+    return run_command(lambda: track_boxes(options) if options.init else import_boxes(options))
 
 
 if __name__ == "__main__":

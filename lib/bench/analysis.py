@@ -311,7 +311,7 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
     """Boxes of a tracker's first folder, and scores over all of its folders."""
     scores: list[Scores] = []
     boxes: dict[str, Boxes] = {}
-    biases: dict[str, float] = {}
+    size_biases: dict[str, float] = {}
     rated: list[Floats] = []
     times: list[Floats] = []
     for folder in source.folders:
@@ -327,7 +327,7 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
                     continue  # a box around a turned target says nothing of its size
                 bias = size_bias(boxes[result.name], result.gt_xywh)
                 if bias is not None:
-                    biases[result.name] = bias
+                    size_biases[result.name] = bias
                 if result.confidence is not None and boxes[result.name].shape == result.gt_xywh.shape:
                     rated.append(_rated(result, boxes[result.name]))
         try:
@@ -343,7 +343,7 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
     measured = sum(map(len, known)) / seconds if seconds > 0 else None
     fps = manifest.get("timing", {}).get("tracker_fps") or measured
     rating = reliability(*np.concatenate(rated, axis=1)) if rated else None
-    return TrackerRun(source.label, boxes, whole, manifest, fps, parameters, published, biases, rating)
+    return TrackerRun(source.label, boxes, whole, manifest, fps, parameters, published, size_biases, rating)
 
 
 def _rated(result: SequenceResult, boxes_xywh: Boxes) -> Floats:

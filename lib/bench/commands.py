@@ -88,14 +88,14 @@ def check_jobs(jobs: Sequence[EvalJob], videos: str | None) -> None:
     """
     for job in jobs:
         job.check()
-        b, paths = job.benchmark, job.paths
-        names = b.find_names(paths, job.names) if job.names else b.names(paths)
+        benchmark, paths = job.benchmark, job.paths
+        names = benchmark.find_names(paths, job.names) if job.names else benchmark.names(paths)
         if videos is None:
             continue
         if check_selection(videos) is None:
             select_videos(videos, names, {})
         elif not job.has_scores:
-            ranked = f"--save_video {videos}: {job.benchmark.title} has no scores here to rank its sequences by"
+            ranked = f"--save_video {videos}: {benchmark.title} has no scores here to rank its sequences by"
             raise ValueError(f"{ranked}; expected all, or names with commas")
 
 

@@ -304,8 +304,8 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     fps = sum(lengths[n] for n in todo) / seconds if todo and seconds > 0 else 0.0
     tracked, kept = len(todo) - len(failures), len(runs) - len(todo)
     return Outcome(
-        job.folder.path, sequences, failures, scored, tracked, kept, seconds, fps, unscored, display.notes,
-        team.is_main, job.spec.labels[1],
+        job.folder.path, sequences, failures, scored, tracked=tracked, kept=kept, seconds=seconds, fps=fps,
+        unscored=unscored, notes=display.notes, is_main=team.is_main, label=job.spec.labels[1],
     )  # fmt: skip
 
 

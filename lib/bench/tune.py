@@ -138,10 +138,8 @@ def search(
     # Run by run, the longest first, so that rows with the same frames are side by side.
     order = sorted(lengths, key=lambda run: -lengths[run])
     names = [f"{i}:{run}" for run in order for i in range(len(trials)) if run in todo[i]]
-    title, frames = (
-        f"{job.benchmark.title}, {len(trials)} settings",
-        sum(lengths[trial_and_run(name)[1]] for name in names),
-    )
+    title = f"{job.benchmark.title}, {len(trials)} settings"
+    frames = sum(lengths[trial_and_run(name)[1]] for name in names)
     if len(names) < len(lengths) * len(trials) and team.is_main:
         kept = len(lengths) * len(trials) - len(names)
         console.print(f"{kept} of {len(lengths) * len(trials)} runs are finished already", highlight=False)

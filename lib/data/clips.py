@@ -290,8 +290,10 @@ def changed_copy(
     return Frame(np.rint(picture).astype(np.uint8)), box, mask
 
 
-def extended(clip: FrameSet, copies: Copies, rng: np.random.Generator) -> FrameSet:
-    """The clip with changes in the copies that fill it up, if its last frame has a box; they count as frames then.
+def with_varied_copies(clip: FrameSet, copies: Copies, rng: np.random.Generator) -> FrameSet:
+    """The clip with changes in the copies of its last frame that fill it up; they count as frames then.
+
+    A clip whose last frame has no box stays as it is.
 
     Args:
         clip: Whole frames.
@@ -337,7 +339,7 @@ class WholeFrames:
             if not (np.isfinite(box).all() and box[2] > 0 and box[3] > 0):
                 raise InvalidSampleError(f"{clip.name} would start from the box {box.tolist()}")
         if self.slt.copies is not None:
-            clip = extended(clip, self.slt.copies, rng)
+            clip = with_varied_copies(clip, self.slt.copies, rng)
         if clip.real_length < 2:
             raise InvalidSampleError(f"{clip.name} has a single frame: there is nothing to track in it")
         changed: dict[int, Frame] = {}

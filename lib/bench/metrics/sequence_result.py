@@ -120,9 +120,9 @@ def checked(result: SequenceResult, corners: bool) -> SequenceResult:
         ("centre and size", FORM_PIXELS, (low + size / 2, size)),
         ("y, x, h, w", FORM_PIXELS, (low[:, ::-1], size[:, ::-1])),
     )
-    for form, least, parts in forms:
-        off, far = np.abs(first - np.concatenate(parts, axis=1)), np.abs(first - truth)
-        if len(first) and off.max() <= 1 and far.max() > least and not result.passes:
+    for form, pixels, parts in forms:  # within 1 px of the first box in that form, more than `pixels` off as x, y, w, h
+        as_form, as_xywh = np.abs(first - np.concatenate(parts, axis=1)), np.abs(first - truth)
+        if len(first) and as_form.max() <= 1 and as_xywh.max() > pixels and not result.passes:
             raise MetricError(f"{result.name}: its first row is the first box as {form}, x, y, w, h are expected")
     if shape[0] and np.isnan(result.prediction_xywh[0]).all() and not result.passes:
         # The VOT toolkit marks the initialisation frame in this way: the tracker was given this box.

@@ -44,7 +44,7 @@ def supervised_samples(result: SequenceResult, burn_in: int = 10, skip: int = 5)
         raise MetricError(
             f"{result.name}: NaN in the ground truth of frame {unknown[0]}; runs that start again need it in all frames"
         )
-    if not len(result.marks) == len(result.runs):
+    if len(result.marks) != len(result.runs):
         raise MetricError(f"{result.name}: the result has no marks of initialisations and failures")
     runs = result.runs if len(result.runs) == REPETITIONS else result.runs[:1]
     fair, raw, failures = [], [], []
@@ -57,10 +57,9 @@ def supervised_samples(result: SequenceResult, burn_in: int = 10, skip: int = 5)
         fair.append(inside)
         raw.append(polygon_overlap(rows, truth, (width - 1, height - 1)))
         failures.append(np.flatnonzero(marks == FAILED))
-    known = ~np.isnan(fair)
-    counts = known.sum(axis=0)
-    mean = np.divide(np.nansum(fair, axis=0), counts, out=np.full(len(truth), np.nan), where=counts > 0)
+    counts = (~np.isnan(fair)).sum(axis=0)
     counted = counts > 0
+    mean = np.divide(np.nansum(fair, axis=0), counts, out=np.full(len(truth), np.nan), where=counted)
     accuracy, lost = mean_where(mean, counted), sum(map(len, failures)) / len(runs)
     return SequenceCurves(
         curves={ACCURACY: np.array([accuracy if counted.any() else 0.0]), ROBUSTNESS: np.array([lost / len(truth)])},

@@ -65,11 +65,9 @@ def build_report(
     radar, scatter = attribute_figure(runs, attributes), sequence_figure(runs)
     training = None
     if training_log is not None:
-        panels = [
-            inline_svg(training_plot(*item), f"{item[0]} of the training")
-            for item in training_lines(training_log).items()
-        ]
-        training = {"log": training_log.name, "figures": panels}
+        panels = training_lines(training_log).items()
+        figures = [inline_svg(training_plot(name, lines), f"{name} of the training") for name, lines in panels]
+        training = {"log": training_log.name, "figures": figures}
     worst, best = _players(runs, {video.name: video for video in sequences}, colours)
     table = sequence_table(runs)
     values = scores.per_sequence()

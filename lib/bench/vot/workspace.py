@@ -116,10 +116,10 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
                 f"{folder}: no {CONFIG}; name {' or '.join(dict.fromkeys(TEMPLATES.values()))}, or give --benchmark "
                 f"{' or '.join(TEMPLATES)} to make a new workspace there"
             )
-        name = get_benchmark(benchmark).name
-        if name not in TEMPLATES:
-            raise WorkspaceError(f"no workspace for {name!r}; there are some for {', '.join(TEMPLATES)}")
-        place = repository_root() / TEMPLATES[name]
+        template = get_benchmark(benchmark).name
+        if template not in TEMPLATES:
+            raise WorkspaceError(f"no workspace for {template!r}; there are some for {', '.join(TEMPLATES)}")
+        place = repository_root() / TEMPLATES[template]
     stack = _yaml(place / CONFIG).get("stack")
     path = place / str(stack)
     if not path.is_file():
@@ -130,22 +130,21 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
     content = _yaml(path)
     if content.get("dataset"):
         raise WorkspaceError(f"{path}: a `dataset` entry makes the toolkit download that data set; remove it")
-    for name, experiment in dict(content.get("experiments") or {}).items():
-        kind = experiment.get("type") if isinstance(experiment, dict) else None
-        if kind not in EXPERIMENTS:
-            continue
-        if benchmark is not None and place != folder:
-            return VotWorkspace(folder, str(name), get_benchmark(benchmark))
-        known = {get_benchmark(b).title: get_benchmark(b) for b in EXPERIMENTS[kind]}
-        found = content.get("title")
-        if found not in known:
-            if EXPERIMENTS[kind] is SUPERVISED:
-                raise WorkspaceError(f"{path}: title {found!r} is none of {', '.join(known)}")
-            found = next(iter(known))
-        if benchmark is not None and get_benchmark(benchmark) is not known[found]:
-            raise WorkspaceError(f"{folder} is a workspace of {known[found].name}; give {benchmark} another folder")
-        return VotWorkspace(folder, str(name), known[found])
-    raise WorkspaceError(f"{path}: no experiment of type {' or '.join(EXPERIMENTS)}")
+    experiments = dict(content.get("experiments") or {}).items()
+    types = [(str(name), str(entry.get("type"))) for name, entry in experiments if isinstance(entry, dict)]
+    name, kind = next(((name, kind) for name, kind in types if kind in EXPERIMENTS), ("", ""))
+    if not kind:
+        raise WorkspaceError(f"{path}: no experiment of type {' or '.join(EXPERIMENTS)}")
+    if benchmark is not None and place != folder:
+        return VotWorkspace(folder, name, get_benchmark(benchmark))
+    by_title = {get_benchmark(b).title: get_benchmark(b) for b in EXPERIMENTS[kind]}
+    title: Any = content.get("title")
+    if title not in by_title and EXPERIMENTS[kind] is SUPERVISED:
+        raise WorkspaceError(f"{path}: title {title!r} is none of {', '.join(by_title)}")
+    found = by_title.get(title, next(iter(by_title.values())))
+    if benchmark is not None and get_benchmark(benchmark) is not found:
+        raise WorkspaceError(f"{folder} is a workspace of {found.name}; give {benchmark} another folder")
+    return VotWorkspace(folder, name, found)
 
 
 def _yaml(path: Path) -> dict[str, Any]:

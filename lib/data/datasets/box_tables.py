@@ -75,7 +75,7 @@ def read_table(text: str, where: str) -> BoxTable:
     lines = text.lstrip("\ufeff").rstrip().splitlines()
     if not lines:
         raise AnnotationError(f"{where}: no annotation row")
-    table = _headed(lines, where) if HEADING.match(lines[0]) else _plain_rows(lines, where)
+    table = _rows_under_heading(lines, where) if HEADING.match(lines[0]) else _plain_rows(lines, where)
     boxes = table.boxes_xywh
     if (wrong := np.isinf(boxes).any(axis=1) | (boxes[:, 2:] < 0).any(axis=1)).any():
         row = int(wrong.argmax())
@@ -87,13 +87,13 @@ def read_table(text: str, where: str) -> BoxTable:
     return table
 
 
-def _headed(lines: Sequence[str], where: str) -> BoxTable:
+def _rows_under_heading(lines: Sequence[str], where: str) -> BoxTable:
     """A table whose columns have names."""
     first = lines[0].lstrip("#% ")
-    sign = next((sign for sign in ",;\t" if sign in first), "")
+    delimiter = next((sign for sign in ",;\t" if sign in first), " ")
     texts = (line.strip(" ") for line in (first, *lines[1:]))
     try:
-        rows = list(csv.reader(texts, delimiter=sign or " ", skipinitialspace=True))
+        rows = list(csv.reader(texts, delimiter=delimiter, skipinitialspace=True))
     except csv.Error as error:
         raise AnnotationError(f"{where}: not a table ({error})") from None
     names = [re.sub(r"^(bbox|bb|box|rect)(?=.)", "", re.sub(r"[\W_]", "", name.lower())) for name in rows[0]]
@@ -102,12 +102,12 @@ def _headed(lines: Sequence[str], where: str) -> BoxTable:
         via = "; it is VGG Image Annotator's: tracking/annotate.py --via" if "regionshapeattributes" in names else ""
         heading = f"line 1 is a heading ({lines[0][:60]!r}) without four columns of boxes"
         raise AnnotationError(f"{where}: {heading}{via}; {EXPECTED}")
-    places = [names.index(name) for name in found.split()]
+    box_columns = [names.index(name) for name in found.split()]
     numbers = []
     for line, row in enumerate(rows[1:], 2):
         if len(row) != len(names):
             raise AnnotationError(f"{where}, line {line}: {len(row)} columns, the heading has {len(names)}")
-        words = [row[place].strip() if sign == "," else row[place].strip().replace(",", ".") for place in places]
+        words = [row[i].strip() if delimiter == "," else row[i].strip().replace(",", ".") for i in box_columns]
         try:
             numbers.append([np.nan if word.lower() in NOTHING else to_number(word) for word in words])
         except ValueError as error:
@@ -116,13 +116,13 @@ def _headed(lines: Sequence[str], where: str) -> BoxTable:
             raise AnnotationError(f"{where}, line {line}: a coordinate is infinite: {numbers[-1]}")
     if not numbers:
         raise AnnotationError(f"{where}: no annotation row")
-    for place, name in enumerate(names):
-        targets = {row[place].strip() for row in rows[1:]} - {""} if name in TARGETS else set()
+    for i, name in enumerate(names):
+        targets = {row[i].strip() for row in rows[1:]} - {""} if name in TARGETS else set()
         if len(targets) > 1:
-            shown = f"{len(targets)} targets ({rows[0][place]} {listed(sorted(targets), 3)})"
+            shown = f"{len(targets)} targets ({rows[0][i]} {listed(sorted(targets), 3)})"
             raise AnnotationError(f"{where}: boxes of {shown}; write a file for each")
-    at = next((place for place, name in enumerate(names) if name in FRAMES), None)
-    frames = None if at is None else [row[at].strip() for row in rows[1:]]
+    frame_column = next((i for i, name in enumerate(names) if name in FRAMES), None)
+    frames = None if frame_column is None else [row[frame_column].strip() for row in rows[1:]]
     return BoxTable(COLUMNS[found](np.array(numbers)), frames, has_heading=True)
 
 
