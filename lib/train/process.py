@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,7 +109,8 @@ class Interrupts:
                 raise KeyboardInterrupt
             self.received = self.received or signum
 
-        before = {s: signal.signal(s, note) for s in SIGNALS}
+        in_main = threading.current_thread() is threading.main_thread()  # Python gives signals to that one alone
+        before = {s: signal.signal(s, note) for s in SIGNALS if in_main}
         try:
             yield
         finally:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -195,6 +196,13 @@ def test_signal_leaves_a_resumable_state(
     trainer = toy_trainer(tmp_path)
     assert trainer.position == Position(2, 3)
     trainer.run()
+    assert_same(whole(1), weights(tmp_path))
+
+
+def test_training_in_a_thread_of_a_program(tmp_path: Path, whole: Callable[[int], dict[str, Tensor]]) -> None:
+    """As notebooks and servers do it; signals stay with the program's main thread."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: toy_trainer(tmp_path).run()).result()
     assert_same(whole(1), weights(tmp_path))
 
 
