@@ -10,15 +10,12 @@ from lib.objectives.base import (
 )
 from lib.objectives.distillation import Distillable, DistillationObjective, Recorded
 from lib.objectives.frame_level import BoxCriterion, CellCriterion, SelfDistillation
+from lib.objectives.policies import POLICIES, MeanMaxPolicy, SoftmaxPolicy, build_policy
 from lib.objectives.sequence_level import (
-    POLICIES,
     AuxiliaryLoss,
     CentreBoxLoss,
     DenseBoxLoss,
     Explored,
-    MeanMaxPolicy,
     SequenceObjective,
-    SoftmaxPolicy,
-    build_policy,
     targets_in_crops,
 )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lib.config import KD, Config
 from lib.data import Batch
-from lib.models.losses import disc_kd, qkv_kd, resize_map
+from lib.models.distillation_losses import disc_kd, qkv_kd, resize_map
 from lib.objectives.base import Losses, Objective, Progress
 
 FEATURE = "search feature"

@@ -74,10 +74,9 @@ class OneStreamState(State):
     online: OnlineState | None = None
     settings: Tensor | None = None
 
-    def template_of(self, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Tokens [M, Nz, C] and mask of the targets of M search regions; rows: see `StagedTracker.forward`."""
-        template, mask = self.template, self.template_mask
-        return (template, mask) if rows is None else (template[rows], None if mask is None else mask[rows])
+    def template_of(self, rows: Tensor | None) -> Tensor:
+        """Tokens [M, Nz, C] of the targets of M search regions; rows: see `StagedTracker.forward`."""
+        return self.template if rows is None else self.template[rows]
 
 
 class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegion]):
@@ -183,9 +182,10 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         return SearchRegion(crops.pixels, crops.centres, crops.sides, sizes)
 
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
-        template, mask = state.template_of(rows)
-        masks = () if mask is None else (mask,)
-        found = self.network.locate(template, self.normalise(region.crops), *masks)
+        given, mask = [state.template_of(rows), self.normalise(region.crops)], state.template_mask
+        if mask is not None:
+            given.append(mask if rows is None else mask[rows])
+        found = self.network.locate(*given)
         return self.output(found.candidates, state, region, rows)
 
     def output(

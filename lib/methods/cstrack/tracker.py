@@ -110,10 +110,9 @@ class CSTrackTracker(OneStreamTracker):
 
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
         assert isinstance(region, CSTrackRegion)
-        template, _ = state.template_of(rows)
         at_start = region.steps == 0
         first = to_device(at_start, self.device) if region.memory is not None and bool(at_start.any()) else None
-        found = self.network.locate(template, self.normalise(region.crops), region.memory, first)
+        found = self.network.locate(state.template_of(rows), self.normalise(region.crops), region.memory, first)
         return self.output(found.candidates, state, region, rows, found.memory)
 
     def postprocess(

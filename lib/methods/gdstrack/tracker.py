@@ -131,8 +131,7 @@ class GDSTrackTracker(OneStreamTracker):
 
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
         assert isinstance(region, GDSTrackRegion)
-        template, _ = state.template_of(rows)
-        given, shape = [template, self.normalise(region.crops)], self.network.noise_shape
+        given, shape = [state.template_of(rows), self.normalise(region.crops)], self.network.noise_shape
         if shape:
             given.append(to_device(self.noise(region.keys, region.steps, shape).float(), self.device))
         found = self.network.locate(*given)

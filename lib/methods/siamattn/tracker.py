@@ -81,9 +81,8 @@ class SiamAttnTracker(SiamRPNTracker):
 
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
         """Features of masks are computed where they are requested, or learned from; true masks join the maps."""
-        template, _ = state.template_of(rows)
         masks = bool(self.regions) or torch.is_grad_enabled()
-        found = self.network.locate(template, self.normalise(region.crops), masks).candidates
+        found = self.network.locate(state.template_of(rows), self.normalise(region.crops), masks).candidates
         if isinstance(region, MaskedRegion):
             found = found.with_maps(**{TRUE_MASKS: region.masks, HAS_MASKS: region.has_masks})
         return self.output(found, state, region, rows)

@@ -13,7 +13,7 @@ from torch import Tensor
 from kinds.ostrack import chosen, make_batch, network_outputs, written
 from lib.data import Batch
 from lib.methods.ostrack import OSTrack, OSTrackObjective
-from lib.models.losses import channel_kl, disc_kd, qkv_kd, resize_map, saliency
+from lib.models.distillation_losses import channel_kl, disc_kd, qkv_kd, resize_map, saliency
 from lib.objectives import DistillationObjective, Losses, Progress, Recorded
 
 HEAD = 64

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.models.losses import channel_kl, disc_kd, qkv_kd, resize_map
+from lib.models.distillation_losses import channel_kl, disc_kd, qkv_kd, resize_map
 
 
 def plain_kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

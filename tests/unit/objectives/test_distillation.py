@@ -13,8 +13,8 @@ from lib.data import Batch
 from lib.methods.ostrack import OSTrack, OSTrackConfig, OSTrackObjective
 from lib.methods.sdstrack import SDSTrack, SDSTrackConfig, SDSTrackObjective
 from lib.models.backbones import OneStreamViT, TwoStreamOptions, TwoStreamViT, ViTOptions
+from lib.models.distillation_losses import disc_kd, qkv_kd
 from lib.models.heads import CenterHead
-from lib.models.losses import disc_kd, qkv_kd
 from lib.objectives import DistillationObjective, Losses, Progress
 
 NOW = Progress(epoch=1, epochs=1)
