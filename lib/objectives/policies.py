@@ -85,5 +85,4 @@ def build_policy(section: SLT) -> SequencePolicy:
     if section.policy is None:
         return SoftmaxPolicy(section.temperature, section.epsilon)
     given = {"temperature": section.temperature, "epsilon": section.epsilon}
-    policy: SequencePolicy = section.policy.build(POLICIES, **given)
-    return policy
+    return section.policy.build(POLICIES, **given)

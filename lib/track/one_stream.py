@@ -120,8 +120,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         """One of `row_keys` for each of B targets."""
         if state.settings is None:
             return [self.values[key]] * len(state.boxes_xywh)
-        column: list[float] = state.settings[:, self.row_keys.index(key)].tolist()
-        return column
+        return state.settings[:, self.row_keys.index(key)].tolist()
 
     def setting(self, key: str, state: OneStreamState, rows: Tensor | None = None) -> float | Tensor:
         """One of `row_keys`, to compute with on the device.

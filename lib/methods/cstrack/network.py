@@ -229,8 +229,7 @@ class CSTrack(nn.Module):
         """
         grid = self.backbone.grid_search
         feature = search_tokens.transpose(1, 2).unflatten(2, (grid, grid))
-        candidates: Candidates = self.box_head(feature)
-        return candidates.with_maps(feature=feature)
+        return self.box_head(feature).with_maps(feature=feature)
 
     def locate(
         self, templates: Tensor, search: Tensor, memory: Tensor | None = None, first: Tensor | None = None

@@ -116,13 +116,11 @@ class SiamAttn(SiamRPN):
             [N, 4], see `RefineHead`.
         """
         rows = torch.arange(rois_xyxy.shape[0], device=rois_xyxy.device) if rows is None else rows
-        changes: Tensor = self.refine_head(box_features, rows, rois_xyxy)
-        return changes
+        return self.refine_head(box_features, rows, rois_xyxy)
 
     def draw(self, candidates: Candidates, regions: Regions) -> Tensor:
         """Logits [N, 64, 64] of masks over boxes; the candidates have ``mask_features``."""
-        logits: Tensor = self.mask_head(candidates.maps[MASK_FEATURES], regions.rows, regions.rois_xyxy)
-        return logits
+        return self.mask_head(candidates.maps[MASK_FEATURES], regions.rows, regions.rois_xyxy)
 
     def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
         """Example inputs of all entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""

@@ -110,8 +110,7 @@ class FusedEfficientStem(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """image [B, 3, H, W], float or uint8 pixels -> [B, (H / 8) * (W / 8), width]."""
         x = image if self.normalise is None else self.normalise(image)
-        tokens: Tensor = self.stem(x)
-        return tokens.to(self.dtype)
+        return self.stem(x).to(self.dtype)
 
 
 class EfficientViT(OneStreamViT):

@@ -254,8 +254,7 @@ class FusedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """As `Bottleneck.forward`."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        y: Tensor = self.conv3(self.conv2(self.conv1(x)), shortcut)
-        return y
+        return self.conv3(self.conv2(self.conv1(x)), shortcut)
 
 
 def output_side(side: int, span: int, stride: int, padding: int) -> int:

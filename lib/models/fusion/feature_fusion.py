@@ -180,8 +180,7 @@ class FusedFeatureFusion(nn.Module):
 
     def encode_template(self, template: Tensor) -> Tensor:
         """As `FeatureFusion.encode_template`; overwrites the tokens that it is given."""
-        tokens: Tensor = cast("FusedEncoderLayer", self.layers[0]).self_attend(TEMPLATE, template)
-        return tokens
+        return cast("FusedEncoderLayer", self.layers[0]).self_attend(TEMPLATE, template)
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
         """As `FeatureFusion.forward`; overwrites the search tokens that it is given."""
@@ -191,8 +190,7 @@ class FusedFeatureFusion(nn.Module):
             z, x = layer(z, layer.self_attend(SEARCH, x))
         (queries,) = self.queries(x)
         x = self.after(x, self.attend(queries, *self.memory(z)))
-        found: Tensor = self.norm(self.feed(x))
-        return found
+        return self.norm(self.feed(x))
 
 
 class FusedEncoderLayer(nn.Module):
@@ -219,8 +217,7 @@ class FusedEncoderLayer(nn.Module):
 
     def self_attend(self, branch: str, x: Tensor) -> Tensor:
         """As `EncoderLayer.self_attend`, in place."""
-        tokens: Tensor = self.after_own[branch](x, self.attend(*self.own[branch](x)))
-        return tokens
+        return self.after_own[branch](x, self.attend(*self.own[branch](x)))
 
     def forward(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-attention of both branches, in place.
@@ -249,8 +246,7 @@ class _AfterAttention(nn.Module):
 
     def forward(self, stream: Tensor, mixed: Tensor) -> Tensor:
         """stream [B, N, C], mixed [B, heads, N, d] -> [B, N, C]."""
-        tokens: Tensor = self.norm(stream.add_(self.proj(mixed.transpose(1, 2).flatten(2))))
-        return tokens
+        return self.norm(stream.add_(self.proj(mixed.transpose(1, 2).flatten(2))))
 
 
 class _Feed(nn.Module):
@@ -263,5 +259,4 @@ class _Feed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, N, C] -> [B, N, C]."""
-        tokens: Tensor = self.norm(self.mlp(x, x))
-        return tokens
+        return self.norm(self.mlp(x, x))

@@ -265,5 +265,4 @@ class FusedPyramidFusion(PyramidFusion):
     def box_features(self, template: Sequence[Tensor], search: Sequence[Tensor]) -> Tensor:
         kernels = torch.cat([layer(z) for layer, z in zip(self.templates, template, strict=True)], dim=1).contiguous()
         maps = torch.cat([layer(x) for layer, x in zip(self.searches, search, strict=True)], dim=1)
-        parts: Tensor = self.last(self.first(correlate(maps, kernels)))
-        return parts.unflatten(1, (len(self.templates), -1)).sum(dim=1)
+        return self.last(self.first(correlate(maps, kernels))).unflatten(1, (len(self.templates), -1)).sum(dim=1)

@@ -68,8 +68,7 @@ class SpatialCompactModule(nn.Module):
 
     def forward(self, rgb: Tensor, aux: Tensor, pos_embed: Tensor) -> Tensor:
         """As `SpatialCompactLayer.forward`."""
-        fused: Tensor = self.layers[0](rgb, aux, pos_embed)
-        return fused
+        return self.layers[0](rgb, aux, pos_embed)
 
 
 class FusedSpatialCompact(nn.Module):
@@ -107,5 +106,4 @@ class FusedSpatialCompact(nn.Module):
         mixed = self.attend(queries, *self.of_new_rgb(rgb))
         aux = norm("norm2_det")(aux.add_(self.proj_det(mixed.transpose(1, 2).flatten(2))))
         rgb, aux = norm("norm3")(self.mlp(rgb, rgb)), norm("norm3_det")(self.down(self.up(aux)))
-        fused: Tensor = norm("norm_final")(joined(rgb, aux, self.prompts))
-        return fused
+        return norm("norm_final")(joined(rgb, aux, self.prompts))

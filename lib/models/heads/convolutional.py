@@ -97,8 +97,7 @@ class FusedBranches(nn.Module):
         x = feature
         for layer in self.layers:
             x = layer(x)
-        maps: Tensor = self.last(x.float())
-        return maps
+        return self.last(x.float())
 
 
 class CenterHead(ConvBranches):

@@ -63,8 +63,7 @@ class AdjustLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, inputs, H, W] -> [B, width, H, W]."""
-        y: Tensor = self.downsample(x)
-        return y
+        return self.downsample(x)
 
 
 class AdjustLayers(nn.ModuleDict):
@@ -110,8 +109,7 @@ class DepthwiseHead(nn.Module):
         Returns:
             [B, width, h - 2, h - 2].
         """
-        kernels: Tensor = self.conv_kernel(template)
-        return kernels
+        return self.conv_kernel(template)
 
     def correlation(self, kernels: Tensor, search: Tensor) -> Tensor:
         """The correlated maps.
@@ -127,8 +125,7 @@ class DepthwiseHead(nn.Module):
 
     def forward(self, kernels: Tensor, search: Tensor) -> Tensor:
         """As `correlation`, then the head: [B, outputs, g, g]."""
-        found: Tensor = self.head(self.correlation(kernels, search))
-        return found
+        return self.head(self.correlation(kernels, search))
 
 
 class RegionProposal(nn.Module):

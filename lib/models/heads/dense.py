@@ -51,8 +51,7 @@ class FusedPerceptron(nn.Sequential):
         *hidden, last = self
         for layer in hidden:
             x = layer(x)
-        y: Tensor = last(x.float())
-        return y
+        return last(x.float())
 
 
 def dense_candidates(logits: Tensor, boxes: Tensor) -> Candidates:

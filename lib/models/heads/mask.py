@@ -60,8 +60,7 @@ class RefineHead(nn.Module):
         """
         features = features.to(self.tail_det_box.weight)
         pooled = self.roi_pool_b(features, rows, rois_xyxy)
-        changes: Tensor = self.tail_det_box(self.tail_det(pooled.flatten(1)))
-        return changes
+        return self.tail_det_box(self.tail_det(pooled.flatten(1)))
 
     def fuse_for_inference(self, options: FuseOptions) -> RefineHead:
         """For inference; see `lib.models.layers.fused`."""
@@ -95,8 +94,7 @@ class MaskHead(nn.Module):
             Logits [N, 64, 64] over each box.
         """
         drawn = self.convs(self.roi_pool_m(features, rows, rois_xyxy))
-        logits: Tensor = self.conv_logits(F.relu(self.upsample(drawn), inplace=True))
-        return logits[:, 0]
+        return self.conv_logits(F.relu(self.upsample(drawn), inplace=True))[:, 0]
 
 
 class SearchMaskHead(nn.Module):

@@ -50,8 +50,7 @@ def convolution_norm(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) ->
         [B, C, H', W'].
     """
     if norm.training or not torch.is_grad_enabled():
-        y: Tensor = norm(convolution(x))
-        return y
+        return norm(convolution(x))
     if x.device.type == "cpu":
         parameters = *convolution.parameters(), *norm.parameters()
         return cast("Tensor", _FoldedConvolution.apply(x, convolution, norm, *parameters))
@@ -112,8 +111,7 @@ class ConvModule(nn.Module):
 
     def linear(self, x: Tensor) -> Tensor:
         """As `forward`, without the ReLU."""
-        y: Tensor = self.BN256(self.conv(x))
-        return y
+        return self.BN256(self.conv(x))
 
 
 @fused_form_of(ConvModule)
@@ -130,5 +128,4 @@ class FusedConvModule(nn.Module):
 
     def linear(self, x: Tensor) -> Tensor:
         """As `ConvModule.linear`."""
-        y: Tensor = self.convolution(x)
-        return y
+        return self.convolution(x)

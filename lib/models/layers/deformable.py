@@ -144,8 +144,7 @@ def deform_roi_pool(
     arguments = features, rows, rois_xyxy.detach(), size, scale, offsets
     if not torch.is_grad_enabled() or len(rows) <= CHUNK:
         return _pooled(*arguments)
-    pooled: Tensor = _PooledInChunks.apply(*arguments)
-    return pooled
+    return _PooledInChunks.apply(*arguments)
 
 
 def _pooled(

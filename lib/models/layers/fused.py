@@ -142,8 +142,7 @@ class Product(nn.Module):
         if not self.packed:
             return _ACTIVATIONS[self.act](F.linear(x, self.weight, self.bias))
         kind = "none" if self.act == "gelu" else ""
-        y: Tensor = _ONEDNN._linear_pointwise(x, self.weight, self.bias, self.act, [], kind)
-        return y
+        return _ONEDNN._linear_pointwise(x, self.weight, self.bias, self.act, [], kind)
 
 
 class ResidualMlp(nn.Module):
@@ -194,8 +193,7 @@ class ResidualMlp(nn.Module):
         """
         hidden = self.up(x)
         if self.packed:
-            y: Tensor = _ONEDNN._linear_pointwise(hidden, stream, self.down, None, "add")
-            return y
+            return _ONEDNN._linear_pointwise(hidden, stream, self.down, None, "add")
         stream.view(-1, stream.shape[-1]).addmm_(hidden.flatten(0, 1), self.down.t())
         return stream
 

@@ -204,8 +204,7 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
     if not torch.is_grad_enabled():
         return sums(queries, keys, values)
-    found: Tensor = checkpoint(sums, queries, keys, values, use_reentrant=False, preserve_rng_state=False)
-    return found
+    return checkpoint(sums, queries, keys, values, use_reentrant=False, preserve_rng_state=False)
 
 
 def _attend_apart(queries: Tensor, memories: Sequence[LabelMemory], rows: Sequence[int]) -> Tensor:

@@ -171,8 +171,7 @@ class TemporalCompactModule(nn.Module):
 
     def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:
         """As `TemporalLayer.forward`."""
-        tokens: Tensor = self.layers[0](x, pos_embed, memory, memory_pos_embed)
-        return tokens
+        return self.layers[0](x, pos_embed, memory, memory_pos_embed)
 
 
 class FusedTemporal(nn.Module):
@@ -206,5 +205,4 @@ class FusedTemporal(nn.Module):
         memory = self.norm1(self.after_own(mixed.transpose(1, 2).flatten(2)).add_(memory))
         mixed = self.attend(*self.queries(x), *self.keys(memory))
         x = self.norm2(self.after(mixed.transpose(1, 2).flatten(2)).add_(x))
-        tokens: Tensor = self.norm3(self.mlp(x, x))
-        return tokens
+        return self.norm3(self.mlp(x, x))
