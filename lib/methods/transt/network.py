@@ -42,7 +42,7 @@ class TransT(nn.Module):
     @property
     def body(self) -> ResNet:
         """The ResNet, under its published name ``backbone.0.body``."""
-        return cast("ResNet", cast("nn.ModuleDict", self.backbone[0])["body"])
+        return cast("ResNet", self.get_submodule("backbone.0.body"))
 
     def encode_template(self, template: Tensor) -> Tensor:
         """Once per target.

@@ -166,8 +166,5 @@ class FastITPN(nn.Module):
         again = self.checkpointing and self.training and torch.is_grad_enabled()
         for i, block in enumerate(blocks, 1):
             start = first if i == len(blocks) else 0
-            if again:
-                tokens = cast("Tensor", checkpoint(block, tokens, start, use_reentrant=False))
-            else:
-                tokens = block(tokens, start)
+            tokens = checkpoint(block, tokens, start, use_reentrant=False) if again else block(tokens, start)
         return self.norm(tokens)

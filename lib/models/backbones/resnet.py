@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -158,7 +158,7 @@ class ResNet(nn.Module):
             layer = self.get_submodule(f"layer{i}")
             if again:
                 parts = x.split(self.checkpointing)
-                x = torch.cat([cast("Tensor", checkpoint(layer, part, use_reentrant=False)) for part in parts])
+                x = torch.cat([checkpoint(layer, part, use_reentrant=False) for part in parts])
             else:
                 x = layer(x)
             maps.append(x)

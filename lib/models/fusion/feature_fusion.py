@@ -152,13 +152,13 @@ class FeatureFusion(nn.Module):
             x = layer.self_attend(SEARCH, search, x_pos)
             template = layer.cross_attend(TEMPLATE, z, z_pos, x, x_pos)
             search = layer.cross_attend(SEARCH, x, x_pos, z, z_pos)
-        for decoder in cast("nn.ModuleList", self.decoder["layers"]):
+        for decoder in self.get_submodule("decoder.layers").children():
             search = decoder(search, x_pos, template, z_pos)
         return self.decoder["norm"](search)
 
     def layers(self) -> list[EncoderLayer]:
         """Layers of the encoder, in order."""
-        return cast("list[EncoderLayer]", list(cast("nn.ModuleList", self.encoder["layers"])))
+        return cast("list[EncoderLayer]", list(self.get_submodule("encoder.layers").children()))
 
 
 @fused_form_of(FeatureFusion)

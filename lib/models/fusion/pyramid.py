@@ -205,11 +205,9 @@ class PyramidFusion(nn.Module):
         Returns:
             [B, width, H - h + 1, H - h + 1].
         """
-        parts = [
-            conv(cast("DepthwiseHead", head)(cast("DepthwiseHead", head).encode_template(z), x))
-            for head, conv, z, x in zip(self.xcorr, self.convs, template, search, strict=True)
-        ]
-        return torch.stack(parts).sum(dim=0)
+        heads = cast("list[DepthwiseHead]", list(self.xcorr))
+        levels = zip(heads, self.convs, template, search, strict=True)
+        return torch.stack([conv(head(head.encode_template(z), x)) for head, conv, z, x in levels]).sum(dim=0)
 
     def mask_features(self, search: Sequence[Tensor]) -> Tensor:
         """Features in which masks are drawn.
@@ -233,7 +231,7 @@ class PyramidFusion(nn.Module):
             return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=True)
 
         if self.training or x.shape[-1] > side:
-            return cast("Tensor", block(resized(x)))
+            return block(resized(x))
         return resized(cast("ConvModule", block).linear(x)).relu()
 
 
@@ -252,7 +250,7 @@ class FusedPyramidFusion(PyramidFusion):
         firsts = [folded(*list(head.head)[:2]) for head in heads]
         lasts = []
         for head, block in zip(heads, fusion.convs, strict=True):
-            weight, bias = folded(cast("ConvModule", block).conv, cast("ConvModule", block).BN256)
+            weight, bias = folded(*block.children())
             before = cast("nn.Conv2d", head.head[3])
             product = (weight.flatten(1) @ before.weight.flatten(1))[..., None, None]
             lasts.append((product, bias + weight.flatten(1) @ cast("Tensor", before.bias)))

@@ -187,7 +187,7 @@ class MultiLevelProposal(nn.Module):
             sum(share * x for share, x in zip(weight.softmax(dim=0), found, strict=True))
             for weight, found in ((self.cls_weight, maps[::2]), (self.loc_weight, maps[1::2]))
         )
-        return cast("Tensor", cls), cast("Tensor", loc)
+        return cls, loc
 
 
 @fused_form_of(AdjustLayer, portable=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ def convolution_norm(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) ->
         return norm(convolution(x))
     if x.device.type == "cpu":
         parameters = *convolution.parameters(), *norm.parameters()
-        return cast("Tensor", _FoldedConvolution.apply(x, convolution, norm, *parameters))
+        return _FoldedConvolution.apply(x, convolution, norm, *parameters)
     return F.conv2d(x, *_folded(convolution, norm, convolution.weight.dtype), *_sliding(convolution))
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ def fuse_module(module: nn.Module, options: FuseOptions) -> nn.Module:
         A module with the same inputs (except for `options.pixels`), and the same outputs up to rounding.
     """
     fuse = getattr(module, "fuse_for_inference", None)
-    return with_fused_children(module, options) if fuse is None else cast("nn.Module", fuse(options))
+    return with_fused_children(module, options) if fuse is None else fuse(options)
 
 
 def with_fused_children(module: M, options: FuseOptions) -> M:
