@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -94,9 +94,8 @@ class SiamAttnCriterion(AnchorCriterion):
         """By TRAIN's weights and thresholds, for search regions of DATA.SEARCH.SIZE."""
         assert isinstance(config, SiamAttnConfig)
         plain, t = AnchorCriterion.from_config(config), config.train
-        own = {f.name: getattr(plain, f.name) for f in fields(plain)}
         sampler = RegionSampler(t.roi_per_img, t.fg_thresh)
-        return cls(**own, sampler=sampler, refine_weight=t.refine_weight, mask_weight=t.mask_weight)
+        return cls(**vars(plain), sampler=sampler, refine_weight=t.refine_weight, mask_weight=t.mask_weight)
 
     def propose(self, candidates: Candidates, boxes_xywh: Tensor, present: Tensor) -> RegionTargets:
         """Regions of the samples with a target.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -98,8 +98,7 @@ class SiamAttnTracker(SiamRPNTracker):
             if mask is not None:
                 out.copy_(torch.from_numpy(style.crop_mask(mask, style.around((x, y), exact), side)))
         known = torch.tensor([mask is not None for mask in masks])
-        own = {f.name: getattr(region, f.name) for f in fields(region)}
-        return MaskedRegion(**own, masks=cropped.to(self.device), has_masks=known.to(self.device))
+        return MaskedRegion(**vars(region), masks=cropped.to(self.device), has_masks=known.to(self.device))
 
     def refined(self, candidates: Candidates, boxes: Tensor) -> Tensor:
         side = self.settings.search_size

@@ -72,8 +72,8 @@ class SiamRPNTracker(OneStreamTracker):
 
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SizedRegion:
         region = super().crop_search(state, frames)
-        fields = region.crops, region.centres, region.sides, region.sizes_hw
-        return SizedRegion(*fields, to_device(state.boxes_xywh[:, 2:] / region.sides, self.device))
+        sizes = to_device(state.boxes_xywh[:, 2:] / region.sides, self.device)
+        return SizedRegion(**vars(region), target_wh=sizes)
 
     def penalties(self, boxes: Tensor, region: SizedRegion, penalty_k: float | Tensor | None = None) -> Tensor:
         """Factors in 0..1 for changes of size and of shape against the last box.

@@ -8,7 +8,7 @@ be kept and changed: that is how an image enters a memory and another one leaves
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -42,12 +42,6 @@ class LabelMemory:
     tokens: Tensor | None = None
     own_keys: Tensor | None = None
     sums: Tensor | None = None
-
-    def split(self) -> list[LabelMemory]:
-        """One memory per row, without a copy."""
-        columns = [getattr(self, f.name) for f in fields(self)]
-        rows = [[None] * len(self.keys) if c is None else c.split(1) for c in columns]
-        return [LabelMemory(*row) for row in zip(*rows, strict=True)]
 
 
 class LabelTransformer(nn.Module):

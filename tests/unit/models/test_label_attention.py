@@ -67,9 +67,10 @@ def test_memories_of_different_sizes_side_by_side(part: LabelTransformer) -> Non
     torch.testing.assert_close(part.decode(test[:3], memories), part.decode(test[:3], memories, [0, 1, 2]))
 
 
-def test_split_memories_are_rows(part: LabelTransformer) -> None:
-    memory, test = part.encode(maps(2, 3), labels(2, 3), growing=True), maps(2, seed=1)
-    torch.testing.assert_close(part.decode(test, memory.split()), part.decode(test, memory))
+def test_memories_apart_are_the_rows_of_one(part: LabelTransformer) -> None:
+    train, label, test = maps(2, 3), labels(2, 3), maps(2, seed=1)
+    apart = [part.encode(train[i : i + 1], label[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(part.decode(test, apart), part.decode(test, part.encode(train, label)))
 
 
 @torch.no_grad()
