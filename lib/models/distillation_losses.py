@@ -15,9 +15,9 @@ def channel_kl(student: Tensor, teacher: Tensor, temperature: float, dim: int = 
         temperature: T, by which both are divided before the softmax.
         dim: The channels; it is summed away.
     """
-    expected = F.log_softmax(teacher.float() / temperature, dim=dim)
-    found = F.log_softmax(student.float() / temperature, dim=dim)
-    return F.kl_div(found, expected, reduction="none", log_target=True).sum(dim=dim) * temperature**2
+    log_teacher = F.log_softmax(teacher.float() / temperature, dim=dim)
+    log_student = F.log_softmax(student.float() / temperature, dim=dim)
+    return F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(dim=dim) * temperature**2
 
 
 def resize_map(maps: Tensor, size: int) -> Tensor:
@@ -60,10 +60,10 @@ def qkv_kd(student: Tensor, teacher: Tensor, student_grid: int, teacher_grid: in
     Returns:
         Sum over positions, divided by B.
     """
-    found = resize_map(search_map(student, student_grid), teacher_grid)
-    expected = search_map(teacher, teacher_grid)
-    shape = (3, expected.shape[1] // 3)
-    return channel_kl(found.unflatten(1, shape), expected.unflatten(1, shape), temperature, dim=2).sum() / len(student)
+    student_map = resize_map(search_map(student, student_grid), teacher_grid)
+    teacher_map = search_map(teacher, teacher_grid)
+    student_qkv, teacher_qkv = (maps.unflatten(1, (3, -1)) for maps in (student_map, teacher_map))
+    return channel_kl(student_qkv, teacher_qkv, temperature, dim=2).sum() / len(student)
 
 
 @torch.no_grad()

@@ -80,10 +80,10 @@ class Explored:
         is_real = rollout.real[:, clips].flatten()
         count = int(is_real.sum())
         real = torch.arange(len(is_real)) if copies else is_real.nonzero().flatten()
-        seen = [region.select(clips) for region in rollout.regions]
-        regions = type(seen[0]).cat(seen)
+        parts = [region.select(clips) for region in rollout.regions]
+        regions = type(parts[0]).cat(parts)
         rewards = rollout.advantage()[clips]
-        rows = torch.arange(len(clips)).repeat(len(seen))
+        rows = torch.arange(len(clips)).repeat(len(parts))
         targets = targets_in_crops(regions, rollout.truth_xywh[:, clips].flatten(0, 1))
         choices = rollout.choices[:, clips].flatten(0, 1)
         if len(real) < len(rows):
@@ -228,10 +228,10 @@ def policy_loss(log_policy: Tensor, batch: Explored) -> Tensor:
         log_policy: [M, N] or [M, C, N].
         batch: the M choices and rewards.
     """
-    taken = log_policy.gather(-1, batch.choices[..., None]).squeeze(-1)
-    if taken.ndim == 2:
-        taken = taken.sum(dim=1)
-    return -(batch.rewards.to(taken) * taken).mean()
+    log_chosen = log_policy.gather(-1, batch.choices[..., None]).squeeze(-1)
+    if log_chosen.ndim == 2:
+        log_chosen = log_chosen.sum(dim=1)
+    return -(batch.rewards.to(log_chosen) * log_chosen).mean()
 
 
 def targets_in_crops(regions: SearchRegion, truth_xywh: Tensor) -> Tensor:
@@ -286,11 +286,11 @@ class CentreBoxLoss:
         rows = (sized & (centre > 0).all(dim=1) & (centre < 1).all(dim=1)).nonzero().squeeze(1)
         if not len(rows):
             return Losses(candidates.boxes.sum() * 0.0)  # the graph must be the same in all processes
-        seen, targets = candidates.select(rows), targets_xywh[rows]
-        if seen.boxes.shape[1] > 1:
-            boxes = seen.boxes_at(own_cells(seen.maps["score_map"], targets))
-            seen = replace(seen, scores=seen.scores[:, :1], boxes=boxes[:, None])
-        return self.criterion(seen, targets)
+        visible, targets = candidates.select(rows), targets_xywh[rows]
+        if visible.boxes.shape[1] > 1:
+            boxes = visible.boxes_at(own_cells(visible.maps["score_map"], targets))
+            visible = replace(visible, scores=visible.scores[:, :1], boxes=boxes[:, None])
+        return self.criterion(visible, targets)
 
 
 def own_cells(score_map: Tensor, targets_xywh: Tensor) -> Tensor:

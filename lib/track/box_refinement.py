@@ -65,5 +65,5 @@ class BoxRules:
         usable &= boxes.isfinite().all(dim=2) & scores.isfinite()
         best = scores.masked_fill(~usable, -torch.inf).topk(min(self.iounet_k, scores.shape[1]), dim=1).indices
         counted = usable.gather(1, best)
-        taken = boxes.gather(1, best[..., None].expand(-1, -1, 4)).masked_fill(~counted[..., None], 0.0)
-        return taken.sum(dim=1) / counted.sum(dim=1, keepdim=True).clamp(min=1), counted.any(dim=1)
+        chosen = boxes.gather(1, best[..., None].expand(-1, -1, 4)).masked_fill(~counted[..., None], 0.0)
+        return chosen.sum(dim=1) / counted.sum(dim=1, keepdim=True).clamp(min=1), counted.any(dim=1)

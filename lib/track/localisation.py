@@ -54,12 +54,12 @@ class LocalisationRules:
             Displacements [B, 2] y, x in cells from the middle one, and `Flag` [B] int64. Scores with NaN find nothing.
         """
         side = scores.shape[-1]
-        found = scores.isfinite().flatten(1).all(dim=1)
-        scores = torch.where(found[:, None, None], scores, -torch.inf)
+        is_finite = scores.isfinite().flatten(1).all(dim=1)
+        scores = torch.where(is_finite[:, None, None], scores, -torch.inf)
         first, at = _peak(scores)
         moved = (at - side // 2).to(previous_yx)
         if not self.advanced_localization:
-            return moved, torch.where(found, Flag.NORMAL, Flag.NOT_FOUND)
+            return moved, torch.where(is_finite, Flag.NORMAL, Flag.NOT_FOUND)
         # The second peak, outside the surroundings of the first.
         surroundings = self.target_neighborhood_scale * sides_hw
         low = (at - surroundings / 2).round().clamp(min=0)

@@ -181,11 +181,11 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         return SearchRegion(crops.pixels, crops.centres, crops.sides, sizes)
 
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
-        given, mask = [state.template_of(rows), self.normalise(region.crops)], state.template_mask
+        inputs, mask = [state.template_of(rows), self.normalise(region.crops)], state.template_mask
         if mask is not None:
-            given.append(mask if rows is None else mask[rows])
-        found = self.network.locate(*given)
-        return self.output(found.candidates, state, region, rows)
+            inputs.append(mask if rows is None else mask[rows])
+        result = self.network.locate(*inputs)
+        return self.output(result.candidates, state, region, rows)
 
     def output(
         self,

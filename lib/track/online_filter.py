@@ -89,10 +89,10 @@ class OnlineFilter:
             rows: [M], see `StagedTracker.forward`.
         """
         filters = state.filters if rows is None else state.filters[rows]
-        found = apply_filter(self._features(candidates)[:, None], filters).flatten(1).clamp(0, 1)
-        found = found.repeat(1, candidates.scores.shape[1] // found.shape[1])
-        found = candidates.scores * found if self.settings.mix == "product" else found
-        return replace(candidates, scores=torch.lerp(candidates.scores, found, self.settings.weight))
+        scores = apply_filter(self._features(candidates)[:, None], filters).flatten(1).clamp(0, 1)
+        scores = scores.repeat(1, candidates.scores.shape[1] // scores.shape[1])
+        scores = candidates.scores * scores if self.settings.mix == "product" else scores
+        return replace(candidates, scores=torch.lerp(candidates.scores, scores, self.settings.weight))
 
     def learn(
         self, state: OnlineState, region: SearchRegion, candidates: Candidates, prediction: Prediction

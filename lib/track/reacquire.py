@@ -118,8 +118,8 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         sure = (after.scores >= TRACKED)[:, None]
         sure_xywh = torch.where(sure, after.boxes_xywh, after.sure_xywh)
         sure_memory = torch.where(sure, after.confident.memory, after.sure_memory)
-        given = Prediction(after.boxes_xywh, after.scores, raw_scores=after.raw_scores)
-        return replace(after, sure_xywh=sure_xywh, sure_memory=sure_memory), given
+        prediction_after = Prediction(after.boxes_xywh, after.scores, raw_scores=after.raw_scores)
+        return replace(after, sure_xywh=sure_xywh, sure_memory=sure_memory), prediction_after
 
     def _search(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
         """Hold lost tracks at their place, in the last sure size, and find a rival where there is none."""
@@ -140,9 +140,9 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         rows = [i for i, count in enumerate(counts) for _ in range(count)]
         moved = self.tracker.move_to(inner.select(rows), torch.cat(tiles))
         region = self.tracker.crop_search(moved, [frames[i] for i in rows])
-        found = self.tracker.forward(moved, region).candidates
-        best = found.scores.max(dim=1)
-        boxes = region.to_image(found.boxes_at(best.indices).double().cpu())
+        candidates = self.tracker.forward(moved, region).candidates
+        best = candidates.scores.max(dim=1)
+        boxes = region.to_image(candidates.boxes_at(best.indices).double().cpu())
         peaks = torch.where((boxes[:, 2:] > 1).all(dim=1), best.values.double().cpu(), 0.0)
         boxes = torch.where(peaks[:, None] > 0, boxes, torch.cat(tiles))
         # A step of the tracker around the best of these, which gives their expected overlaps.

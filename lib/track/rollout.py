@@ -118,8 +118,8 @@ def roll_out(
             explored = tracker.with_masks(explored, masks)
         regions.append(explored)
         boxes.append(prediction.boxes_xywh)
-    found = torch.stack(boxes).unflatten(1, (2, count)).transpose(0, 1)
-    return Rollout(template, start, regions, torch.stack(choices), found, truth[1:], real)
+    tracked = torch.stack(boxes).unflatten(1, (2, count)).transpose(0, 1)
+    return Rollout(template, start, regions, torch.stack(choices), tracked, truth[1:], real)
 
 
 def _crop_search(tracker: StagedTracker[S, T, R], state: S, before: S, frames: Sequence[Frame]) -> tuple[S, R]:

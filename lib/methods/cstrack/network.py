@@ -213,9 +213,10 @@ class CSTrack(nn.Module):
         Returns:
             The encoder's tokens from `first` on: [R, 1 + 2 P + Nt * Nz + N - first, C].
         """
-        found = self.backbone.type_search(self.backbone.embed(search))
-        prompts = torch.stack([self.rgb_prompts.weight, self.det_prompts.weight]).expand(found.shape[0], -1, -1, -1)
-        rgb, aux = torch.cat([prompts, templates, found], dim=2).unbind(1)
+        search_tokens = self.backbone.type_search(self.backbone.embed(search))
+        prompts = torch.stack([self.rgb_prompts.weight, self.det_prompts.weight])
+        prompts = prompts.expand(search_tokens.shape[0], -1, -1, -1)
+        rgb, aux = torch.cat([prompts, templates, search_tokens], dim=2).unbind(1)
         pos_embeds = self.pos_embeds()
         fused = self.backbone_rgb_det_fusion(rgb, aux, pos_embeds.fusion)
         tokens = torch.cat([self.backbone.cls_token.expand(fused.shape[0], -1, -1), fused], dim=1) + pos_embeds.tokens
@@ -260,19 +261,19 @@ class CSTrack(nn.Module):
         size, n = self.memory or MemorySize(), self.search_length
         search, others = tokens[:, -n:], tokens[:, :-n]
         weight = inverse_affinity(search, others, over_batch)
-        known = memory
-        if known is None or first is not None:
+        attended = memory
+        if attended is None or first is not None:
             initial = memory_init(best_tokens(search, weight, size.tokens), size.length)
-            known = initial if known is None or first is None else where_first(first, initial, known)
+            attended = initial if attended is None or first is None else where_first(first, initial, attended)
         pos_embeds = self.pos_embeds()
-        seen = self.temporal_fusion(search, pos_embeds.search, known.flatten(1, 2), pos_embeds.memory)
-        candidates = self.decode(seen)
+        decoded = self.temporal_fusion(search, pos_embeds.search, attended.flatten(1, 2), pos_embeds.memory)
+        candidates = self.decode(decoded)
         weight = weight + box_prior(candidates.best_boxes().detach(), self.backbone.grid_search)
         entry = best_tokens(search, weight, size.tokens)
-        following = memory_init(entry, size.length) if memory is None else memory_push(known, entry)
+        next_memory = memory_init(entry, size.length) if memory is None else memory_push(attended, entry)
         if memory is not None and first is not None:
-            following = where_first(first, memory_init(entry, size.length), following)
-        return FrameOutput(candidates, following, weight)
+            next_memory = where_first(first, memory_init(entry, size.length), next_memory)
+        return FrameOutput(candidates, next_memory, weight)
 
     def forward(self, template: Tensor, search: Tensor, foreground_mask: Tensor) -> CSTrackOutput:
         """The form of training.
@@ -292,14 +293,14 @@ class CSTrack(nn.Module):
         if self.memory is None:
             candidates = self.decode(tokens[:, -self.search_length :])
             return CSTrackOutput(candidates, logits, self.confidence_pred(candidates), tokens)
-        memory, found, confidence = None, [], []
+        memory, outputs, confidence = None, [], []
         for frame in tokens.chunk(frames):
-            found.append(self.temporal_decode(frame, memory, over_batch=True))
-            memory = found[-1].memory
-            confidence.append(self.confidence_pred(found[-1].candidates))
-        weight = torch.cat([f.weight for f in found if f.weight is not None])
+            outputs.append(self.temporal_decode(frame, memory, over_batch=True))
+            memory = outputs[-1].memory
+            confidence.append(self.confidence_pred(outputs[-1].candidates))
+        weight = torch.cat([f.weight for f in outputs if f.weight is not None])
         return CSTrackOutput(
-            Candidates.cat([f.candidates for f in found]), logits, torch.cat(confidence), tokens, weight
+            Candidates.cat([f.candidates for f in outputs]), logits, torch.cat(confidence), tokens, weight
         )
 
     def fuse_for_inference(self, options: FuseOptions) -> nn.Module:

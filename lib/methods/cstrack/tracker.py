@@ -112,8 +112,8 @@ class CSTrackTracker(OneStreamTracker):
         assert isinstance(region, CSTrackRegion)
         at_start = region.steps == 0
         first = to_device(at_start, self.device) if region.memory is not None and bool(at_start.any()) else None
-        found = self.network.locate(state.template_of(rows), self.normalise(region.crops), region.memory, first)
-        return self.output(found.candidates, state, region, rows, found.memory)
+        result = self.network.locate(state.template_of(rows), self.normalise(region.crops), region.memory, first)
+        return self.output(result.candidates, state, region, rows, result.memory)
 
     def postprocess(
         self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None

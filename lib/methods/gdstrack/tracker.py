@@ -131,11 +131,11 @@ class GDSTrackTracker(OneStreamTracker):
 
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
         assert isinstance(region, GDSTrackRegion)
-        given, shape = [state.template_of(rows), self.normalise(region.crops)], self.network.noise_shape
+        inputs, shape = [state.template_of(rows), self.normalise(region.crops)], self.network.noise_shape
         if shape:
-            given.append(to_device(self.noise(region.keys, region.steps, shape).float(), self.device))
-        found = self.network.locate(*given)
-        return self.output(found.candidates, state, region, rows)
+            inputs.append(to_device(self.noise(region.keys, region.steps, shape).float(), self.device))
+        result = self.network.locate(*inputs)
+        return self.output(result.candidates, state, region, rows)
 
     def postprocess(
         self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None

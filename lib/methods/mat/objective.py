@@ -29,9 +29,9 @@ class TransferObjective:
     def learn(self, network: nn.Module, batch: Batch, noise: tuple[Tensor, Tensor] | None = None) -> Losses:
         """As a call, with given noise of the masks; see `AppearanceTransfer.forward`."""
         search = batch.search[:, 0]
-        found = network(batch.template[:, 0], search, noise)
-        template = self.error(found.template, batch.template[:, self.target], found.template_masking)
-        whole = self.error(found.search, search, found.search_masking)
+        predicted = network(batch.template[:, 0], search, noise)
+        template = self.error(predicted.template, batch.template[:, self.target], predicted.template_masking)
+        whole = self.error(predicted.search, search, predicted.search_masking)
         return Losses(template + whole, {"Loss/template": template, "Loss/search": whole})
 
     def error(self, predicted: Tensor, target: Tensor, masking: Masking) -> Tensor:
@@ -66,13 +66,13 @@ class TransferObjective:
         noise = [
             torch.rand(len(search), side**2, generator=generator) for side in (model.grid_search, model.grid_template)
         ]
-        found = network(template, search, (noise[0].to(search.device), noise[1].to(search.device)))
+        predicted = network(template, search, (noise[0].to(search.device), noise[1].to(search.device)))
         return {
-            "template_in": self._shown(network, template, found.template_masking),
+            "template_in": self._shown(network, template, predicted.template_masking),
             "template_out": network.pixels(batch.template[:, self.target]),
-            "template_predicted": network.pixels(network.predicted(found.template)),
-            "search": self._shown(network, search, found.search_masking),
-            "search_predicted": network.pixels(network.predicted(found.search)),
+            "template_predicted": network.pixels(network.predicted(predicted.template)),
+            "search": self._shown(network, search, predicted.search_masking),
+            "search_predicted": network.pixels(network.predicted(predicted.search)),
         }
 
     def _shown(self, network: AppearanceTransfer, picture: Tensor, masking: Masking) -> Tensor:

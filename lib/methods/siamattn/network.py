@@ -98,11 +98,11 @@ class SiamAttn(SiamRPN):
         target, levels = self.feature_enhance(template, self.neck(maps[-LEVELS:]))
         kernels = self.rpn_head.encode_template(target)
         cls, loc = self.rpn_head(kernels, levels)
-        found = self.candidates(cls, loc, levels)
+        candidates = self.candidates(cls, loc, levels)
         features = {BOX_FEATURES: self.feature_fusion.box_features(target, levels)}
         if masks:
             features[MASK_FEATURES] = self.feature_fusion.mask_features([*maps[:2], *levels])
-        return found.with_maps(**features)
+        return candidates.with_maps(**features)
 
     def refine(self, box_features: Tensor, rois_xyxy: Tensor, rows: Tensor | None = None) -> Tensor:
         """Changes of boxes.

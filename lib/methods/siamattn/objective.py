@@ -115,8 +115,8 @@ class SiamAttnCriterion(AnchorCriterion):
         low = boxes_xywh[samples, :2].to(dtype) * side
         truth = torch.cat([low, low + boxes_xywh[samples, 2:].to(dtype) * side], dim=1)
         loc = loc[samples]
-        found = anchor_candidates(loc[:, :2].flatten(1), loc.flatten(1), self.matcher.anchors()).boxes
-        corners = torch.cat([found[..., :2] - found[..., 2:] / 2, found[..., :2] + found[..., 2:] / 2], dim=-1)
+        boxes = anchor_candidates(loc[:, :2].flatten(1), loc.flatten(1), self.matcher.anchors()).boxes
+        corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], dim=-1)
         rois = self.sampler(corners, truth)
         changes = changes_between(rois, truth[:, None].double())
         rows = samples.repeat_interleave(self.sampler.count)

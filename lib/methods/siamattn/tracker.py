@@ -82,10 +82,10 @@ class SiamAttnTracker(SiamRPNTracker):
     def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
         """Features of masks are computed where they are requested, or learned from; true masks join the maps."""
         masks = bool(self.regions) or torch.is_grad_enabled()
-        found = self.network.locate(state.template_of(rows), self.normalise(region.crops), masks).candidates
+        candidates = self.network.locate(state.template_of(rows), self.normalise(region.crops), masks).candidates
         if isinstance(region, MaskedRegion):
-            found = found.with_maps(**{TRUE_MASKS: region.masks, HAS_MASKS: region.has_masks})
-        return self.output(found, state, region, rows)
+            candidates = candidates.with_maps(**{TRUE_MASKS: region.masks, HAS_MASKS: region.has_masks})
+        return self.output(candidates, state, region, rows)
 
     def with_masks(self, region: SearchRegion, masks: Sequence[Mask | None]) -> SearchRegion:
         style, side = self.crop_style, self.settings.search_size

@@ -104,8 +104,8 @@ class SiamRPN(nn.Module):
             cls, loc: See `anchor_candidates`.
             levels: What the head read, of which the middle of the last one joins the maps.
         """
-        found, edge = anchor_candidates(cls, loc, self.anchors), CORRELATED // 2
-        return found.with_maps(feature=levels[-1][..., edge:-edge, edge:-edge])
+        candidates, edge = anchor_candidates(cls, loc, self.anchors), CORRELATED // 2
+        return candidates.with_maps(feature=levels[-1][..., edge:-edge, edge:-edge])
 
     def forward(self, template: Tensor, search: Tensor) -> Candidates:
         """The form of training; the template goes through the backbone first.

@@ -100,6 +100,6 @@ class TransT(nn.Module):
 
     def _fuse(self, template_tokens: Tensor, search_tokens: Tensor) -> Candidates:
         tokens = self.featurefusion_network(template_tokens, search_tokens)
-        found = dense_candidates(self.class_embed(tokens), self.bbox_embed(tokens).sigmoid())
+        candidates = dense_candidates(self.class_embed(tokens), self.bbox_embed(tokens).sigmoid())
         feature = tokens.transpose(1, 2).unflatten(2, (self.grid_search, self.grid_search))
-        return found.with_maps(feature=feature)
+        return candidates.with_maps(feature=feature)

@@ -177,18 +177,19 @@ class TrDiMP(nn.Module):
             proposals_xywh: [S, m, P, 4] boxes to score, in crop pixels.
         """
         (rows, count), moments, classifier = templates.shape[:2], searches.shape[1], self.classifier
-        seen, found = self.extract(templates.flatten(0, 1)), self.extract(searches.flatten(0, 1))
-        train = seen.classification.unflatten(0, (rows, count))
-        memory = classifier.transformer.encode(train, labels.to(train.dtype))
-        encoded = classifier.transformer.decode(seen.classification, memory).unflatten(0, (rows, count))
-        decoded = classifier.transformer.decode(found.classification, memory).unflatten(0, (rows, moments))
-        initial = classifier.filter_initializer(encoded, boxes_xywh.to(train.dtype))
+        template_features, search_features = self.extract(templates.flatten(0, 1)), self.extract(searches.flatten(0, 1))
+        maps = template_features.classification.unflatten(0, (rows, count))
+        memory = classifier.transformer.encode(maps, labels.to(maps.dtype))
+        encoded = classifier.transformer.decode(template_features.classification, memory).unflatten(0, (rows, count))
+        decoded = classifier.transformer.decode(search_features.classification, memory).unflatten(0, (rows, moments))
+        initial = classifier.filter_initializer(encoded, boxes_xywh.to(maps.dtype))
         learned = classifier.filter_optimizer(initial, encoded, boxes_xywh)
         scores = [apply_filter(decoded, weights) for weights in learned.iterates]
-        fine, coarse = (level.unflatten(0, (rows, count))[:, 0] for level in (seen.fine, seen.coarse))
+        levels = template_features.fine, template_features.coarse
+        fine, coarse = (level.unflatten(0, (rows, count))[:, 0] for level in levels)
         modulation = self.bb_regressor.modulation(fine, coarse, boxes_xywh[:, 0])
         modulation = modulation.repeat_interleave(moments, dim=0)
-        box_scores = self.box_scores(modulation, found, proposals_xywh.flatten(0, 1))
+        box_scores = self.box_scores(modulation, search_features, proposals_xywh.flatten(0, 1))
         return TrDiMPOutput(scores, box_scores.unflatten(0, (rows, moments)))
 
     def sample_inputs(self) -> dict[str, dict[str, Tensor]]:

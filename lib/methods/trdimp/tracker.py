@@ -221,8 +221,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
     def _encode(self, region: TrDiMPTemplate) -> EncodedTemplate:
         """`encode_template` of one row."""
         network, classifier, s = self.network, self.network.classifier, self.settings
-        found = self._extract(region.crops[0], None if region.frozen is None else region.frozen[0])
-        x = found.classification
+        extracted = self._extract(region.crops[0], None if region.frozen is None else region.frozen[0])
+        x = extracted.classification
         copies = region.kept[0].to(x)[..., None, None] * x[:1] / (1 - s.augment.dropout_rate)
         boxes = (region.boxes_xywh[0] * s.search_size).to(x)
         boxes = torch.cat([boxes, boxes[:1].expand(len(copies), -1)])[None]
@@ -232,7 +232,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         first = classifier.filter_initializer(samples, boxes)
         learned = classifier.filter_optimizer(first, samples, boxes, iterations=s.net_opt_iter)
         filters = torch.stack(learned.iterates if self.exploring else learned.iterates[-1:], dim=1)
-        modulation = network.modulation(ImageFeatures(found.fine[:1], found.coarse[:1], x[:1]), boxes[:, 0])
+        modulation = network.modulation(ImageFeatures(extracted.fine[:1], extracted.coarse[:1], x[:1]), boxes[:, 0])
         return EncodedTemplate(filters, modulation, [memory], samples, boxes)
 
     def init_state(self, region: TrDiMPTemplate, encoded: EncodedTemplate, boxes_xywh: Tensor) -> TrDiMPState:
@@ -273,13 +273,14 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
 
     def forward(self, state: TrDiMPState, region: TrDiMPRegion, rows: Tensor | None = None) -> TrackerOutput:
         transformer, filters, modulation = self.network.classifier.transformer, state.filters, state.modulation
-        found = self._extract(region.crops, region.frozen)
-        decoded = transformer.decode(found.classification, state.memories, None if rows is None else rows.tolist())
+        features = self._extract(region.crops, region.frozen)
+        decoded = transformer.decode(features.classification, state.memories, None if rows is None else rows.tolist())
         if rows is not None:
             filters, modulation = filters[rows], modulation[rows]
         per_iterate = [apply_filter(decoded[:, None], iterate).flatten(1) for iterate in filters.unbind(1)]
         scores = torch.stack(per_iterate, dim=1)
-        maps = {"decoded": decoded, "classification": found.classification, "fine": found.fine, "coarse": found.coarse}
+        names = "classification", "fine", "coarse"
+        maps = {"decoded": decoded, **{name: getattr(features, name) for name in names}}
         maps |= {"iterates": scores, "modulation": modulation}
         side = self.grid + 1
         cells = (torch.arange(side, device=scores.device) - side // 2) / self.grid + 0.5

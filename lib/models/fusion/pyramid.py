@@ -119,11 +119,11 @@ class FeatureEnhance(nn.Module):
         both: tuple[list[Tensor], list[Tensor]] = ([], [])
         layers = zip(template.unbind(dim=1), search, self.pams, self.cam_uses, self.deform_convs, strict=True)
         for packed, level, pam, use, conv in layers:
-            flat, within, attention = packed.split([places, places, self.width], dim=2)
-            seen = level.flatten(2)
-            other = channel_attention(seen)
-            z = within + use(other @ flat) + flat
-            x = pam(level) + (use((other + attention) @ seen) + 2 * seen).view_as(level)
+            z_flat, within, attention = packed.split([places, places, self.width], dim=2)
+            x_flat = level.flatten(2)
+            other = channel_attention(x_flat)
+            z = within + use(other @ z_flat) + z_flat
+            x = pam(level) + (use((other + attention) @ x_flat) + 2 * x_flat).view_as(level)
             both[0].append(conv(z.unflatten(2, (isqrt(places), -1))))
             both[1].append(conv(x))
         return both
@@ -161,14 +161,14 @@ class FusedFeatureEnhance(nn.Module):
     def forward(self, template: Tensor, search: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """As `FeatureEnhance.forward`."""
         places = (template.shape[-1] - self.width) // 2
-        flat, within, attention = template.split([places, places, self.width], dim=3)
+        z_flat, within, attention = template.split([places, places, self.width], dim=3)
         maps = torch.stack(list(search), dim=1)
-        seen = maps.flatten(3)
-        other = self.scale * channel_attention(seen)
-        z = within + other @ flat
+        x_flat = maps.flatten(3)
+        other = self.scale * channel_attention(x_flat)
+        z = within + other @ z_flat
         both = (other + attention).flatten(0, 1)
-        rows = seen.flatten(0, 1)
-        x = self._attended(seen, torch.baddbmm(rows, both, rows, beta=3).view_as(seen))
+        rows = x_flat.flatten(0, 1)
+        x = self._attended(x_flat, torch.baddbmm(rows, both, rows, beta=3).view_as(x_flat))
         shapes = (*z.shape[:3], isqrt(places), isqrt(places)), maps.shape
         levels = [self.deform(y.float().view(shape)).to(y.dtype) for y, shape in zip((z, x), shapes, strict=True)]
         return list(levels[0].unbind(dim=1)), list(levels[1].unbind(dim=1))

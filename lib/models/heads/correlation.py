@@ -36,8 +36,8 @@ def correlate(search: Tensor, kernels: Tensor) -> Tensor:
         parts = [kernels[..., i, j, None, None] * search[..., i : i + down, j : j + along] for i, j in taps]
         return sum(parts[1:], parts[0])
     maps = search.reshape(1, rows * channels, height, width)
-    found = F.conv2d(maps, kernels.reshape(rows * channels, 1, *kernels.shape[2:]), groups=rows * channels)
-    return found.view(rows, channels, *found.shape[2:])
+    correlated = F.conv2d(maps, kernels.reshape(rows * channels, 1, *kernels.shape[2:]), groups=rows * channels)
+    return correlated.view(rows, channels, *correlated.shape[2:])
 
 
 def centre_cells(template: Tensor) -> Tensor:
@@ -255,5 +255,5 @@ class FusedProposal(nn.Module):
     def forward(self, kernels: Tensor, search: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """As `MultiLevelProposal.forward`."""
         maps = torch.cat([layer(x) for layer, x in zip(self.searches, search, strict=True)], dim=1)
-        found = self.last(self.first(correlate(maps, kernels)).float()).contiguous()
-        return found[:, : self.cls], found[:, self.cls :]
+        output = self.last(self.first(correlate(maps, kernels)).float()).contiguous()
+        return output[:, : self.cls], output[:, self.cls :]

@@ -256,8 +256,8 @@ class IoUNet(nn.Module):
             size = torch.addcmul(size, extent, by_extent.sub(by_low, alpha=0.5), value=step_length)
             step_length *= decay
         extent = size.exp()
-        seen = torch.stack(visited)
-        hull = torch.cat([seen.amin(dim=(0, 2)), seen.amax(dim=(0, 2))], dim=1)
+        corners = torch.stack(visited)
+        hull = torch.cat([corners.amin(dim=(0, 2)), corners.amax(dim=(0, 2))], dim=1)
         scores = out(hidden.relu()).squeeze(2)
         return torch.cat([place * norm - extent / 2, extent], dim=2), scores, hull
 

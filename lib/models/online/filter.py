@@ -177,12 +177,12 @@ class SteepestDescent(nn.Module):
         weight = weight * (count**-0.5 if sample_weights is None else sample_weights.sqrt()[..., None, None])
         reg = (self.filter_reg * self.filter_reg).clamp_min(LEAST_REGULARISATION)
         step = self.log_step_length.exp()
-        scores, found = apply_filter(features, weights), Learned([weights], [])
+        scores, learned = apply_filter(features, weights), Learned([weights], [])
         for remaining in reversed(range((self.iterations if iterations is None else iterations) + 1)):
             slope = (1 - mask) / 2 * scores.detach().sign() + (1 + mask) / 2
             residual = weight * (slope * scores - label)
             if with_losses:
-                found.losses.append((residual.square().sum() + reg * weights.square().sum()) / len(weights))
+                learned.losses.append((residual.square().sum() + reg * weights.square().sum()) / len(weights))
             if not remaining:
                 break
             slope = slope * weight
@@ -192,8 +192,8 @@ class SteepestDescent(nn.Module):
             curvature = (slope * change).flatten(1).square().sum(dim=1) + reg * squared
             length = (step * squared / curvature.clamp_min(LEAST_CURVATURE))[:, None, None, None]
             weights, scores = weights - length * gradient, scores - length * change
-            found.iterates.append(weights)
-        return found
+            learned.iterates.append(weights)
+        return learned
 
     def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
         """Label, mask before its sigmoid, and spatial weight by distance, [1, bins, 1, 1] each."""

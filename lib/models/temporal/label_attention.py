@@ -163,8 +163,8 @@ class LabelTransformer(nn.Module):
             [B, n * cells, C].
         """
         width = tokens.shape[2] - EXTRA
-        found = (tokens[..., :width] + sums[..., :width] / sums[..., width, None]).unflatten(1, (-1, cells))
-        return instance_l2_norm(found, self.scale, 2).flatten(1, 2)
+        summed = (tokens[..., :width] + sums[..., :width] / sums[..., width, None]).unflatten(1, (-1, cells))
+        return instance_l2_norm(summed, self.scale, 2).flatten(1, 2)
 
     def _finished(
         self, tokens: Tensor, own_keys: Tensor, sums: Tensor, labels: Tensor, cells: int, growing: bool
