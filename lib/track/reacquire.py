@@ -18,10 +18,10 @@ from lib.track.tracker import Prediction, StagedTracker, WrappedTracker
 
 @dataclass
 class ReacquireState(State):
-    """State of B targets, each with a rival: another place that may be the target's.
+    """State of B targets: a track, and a rival at another place that may be the target's.
 
     Attributes:
-        confident, rival: Of tracker and confidence, at either place.
+        track, rival: States of the tracker and its confidence.
         lost: [B] int64 on the CPU, frames in a row in which the target was lost.
         trial: [B] int64 on the CPU, frames in a row in which the rival was good enough; 0 if it is given up.
         watch: [B] int64 on the CPU, frames left in which the place before a change is followed as the rival.
@@ -32,7 +32,7 @@ class ReacquireState(State):
         scores, raw_scores, boxes_xywh: [B], [B] and [B, 4] of the frame, on the CPU.
     """
 
-    confident: ConfidenceState
+    track: ConfidenceState
     rival: ConfidenceState
     lost: Tensor
     trial: Tensor
@@ -46,16 +46,19 @@ class ReacquireState(State):
 
 
 class ReacquiringTracker(WrappedTracker[ReacquireState]):
-    """A tracker with calibrated scores that looks for its target in the whole frame once it has lost it.
+    """A tracker with calibrated scores that searches the whole frame for a target that it has lost.
 
-    A target counts as lost after `patience` frames with an expected overlap below 0.2. From then on `tiles` places
-    around the last sure box are searched in every frame, the nearest ones first, the others in the frames after, until
-    the whole frame has been seen and the round begins again. The tracker looks closely at the `looks` candidates with
-    the highest scores; the one of which it expects the highest overlap becomes a rival, which is followed alongside the
-    old track, which waits. After `confirm` frames the two change places, if in each of them the means so far were good
-    enough: an expected overlap of at least 0.5 (in the last one too), and a highest score of no less than the target's
-    usual one. For `probation` frames after a change the old place is the rival: a target comes back where it left more
-    often than anywhere else, so there the expected overlap alone counts. Boxes are given, no polygons or masks.
+    1. A target is lost after `patience` frames with an expected overlap below 0.2. Its track waits where it is.
+    2. In every further frame at most `tiles` places are searched, the nearest to the last sure box first, the others in
+       the frames after, until the whole frame has been seen and the round begins again.
+    3. The tracker makes a step at the `looks` best candidates. The one with the highest expected overlap becomes the
+       rival, a second track that is followed alongside.
+    4. After `confirm` frames track and rival change places, if in each of them the means so far were good enough: an
+       expected overlap of at least 0.5 (in the last frame too), and a highest score of no less than the usual one.
+    5. For `probation` frames after a change the old place is the rival. A target most often comes back where it left,
+       so there the expected overlap alone counts.
+
+    Predictions have boxes, no polygons or masks.
 
     Attributes:
         tracker, calibration: See `ConfidenceTracker`.
@@ -79,32 +82,42 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
 
     @torch.no_grad()
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ReacquireState:
-        confident = confidence_init(self.tracker, frames, boxes_xywh)
+        track = confidence_init(self.tracker, frames, boxes_xywh)
         boxes = boxes_xywh.detach().cpu().double().clone()
         none, ones = torch.zeros(len(frames), dtype=torch.int64), torch.ones(len(frames))
-        evidence = torch.zeros(len(frames), 2, dtype=torch.float64)
-        sure = boxes, confident.memory
-        return ReacquireState(confident, confident, none, none, none, evidence, *sure, ones, ones, boxes)
+        return ReacquireState(
+            track=track,
+            rival=track,
+            lost=none,
+            trial=none,
+            watch=none,
+            evidence=torch.zeros(len(frames), 2, dtype=torch.float64),
+            sure_xywh=boxes,
+            sure_memory=track.memory,
+            scores=ones,
+            raw_scores=ones,
+            boxes_xywh=boxes,
+        )
 
     def with_settings(self, state: ReacquireState, settings: Mapping[str, float]) -> ReacquireState:
-        confident, rival = (
+        track, rival = (
             replace(part, tracker=self.tracker.with_settings(part.tracker, settings))
-            for part in (state.confident, state.rival)
+            for part in (state.track, state.rival)
         )
-        return replace(state, confident=confident, rival=rival)
+        return replace(state, track=track, rival=rival)
 
     @torch.no_grad()
     def step(self, state: ReacquireState, frames: Sequence[Frame]) -> tuple[ReacquireState, Prediction]:
-        confident, prediction, features = measured_step(self.tracker, state.confident, frames)
+        track, prediction, features = measured_step(self.tracker, state.track, frames)
         scores, boxes = self.calibration(features), prediction.boxes_xywh
         lost = torch.where(scores < LOST, state.lost + 1, 0)
         searched = lost >= self.patience
         watch = torch.where(searched, 0, (state.watch - 1).clamp(min=0))
-        # The rival of a search is none of a watch, and the other way round.
+        # Trials are not carried from the rival of a watch to that of a search, nor the other way round.
         trial = torch.where(torch.where(searched, state.watch == 0, watch > 0), state.trial, 0)
         after = replace(
             state,
-            confident=confident,
+            track=track,
             lost=lost,
             trial=trial,
             watch=watch,
@@ -117,20 +130,20 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         after = update_rows(after, due, lambda part, rows: self._compare(part, [frames[i] for i in rows]))
         sure = (after.scores >= TRACKED)[:, None]
         sure_xywh = torch.where(sure, after.boxes_xywh, after.sure_xywh)
-        sure_memory = torch.where(sure, after.confident.memory, after.sure_memory)
-        prediction_after = Prediction(after.boxes_xywh, after.scores, raw_scores=after.raw_scores)
-        return replace(after, sure_xywh=sure_xywh, sure_memory=sure_memory), prediction_after
+        sure_memory = torch.where(sure, after.track.memory, after.sure_memory)
+        after = replace(after, sure_xywh=sure_xywh, sure_memory=sure_memory)
+        return after, Prediction(after.boxes_xywh, after.scores, raw_scores=after.raw_scores)
 
     def _search(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
         """Hold lost tracks at their place, in the last sure size, and find a rival where there is none."""
         middles = state.boxes_xywh[:, :2] + (state.boxes_xywh[:, 2:] - state.sure_xywh[:, 2:]) / 2
-        waiting = self.tracker.move_to(state.confident.tracker, torch.cat([middles, state.sure_xywh[:, 2:]], dim=1))
-        state = replace(state, confident=replace(state.confident, tracker=waiting))
+        waiting = self.tracker.move_to(state.track.tracker, torch.cat([middles, state.sure_xywh[:, 2:]], dim=1))
+        state = replace(state, track=replace(state.track, tracker=waiting))
         return update_rows(state, state.trial == 0, lambda part, rows: self._propose(part, [frames[i] for i in rows]))
 
     def _propose(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
         """Make the most promising place in this frame's tiles the rival."""
-        inner, sure = state.confident.tracker, state.sure_xywh
+        inner, sure = state.track.tracker, state.sure_xywh
         # The best candidate of every tile.
         tiles = [
             tile_boxes(box, self.tracker.settings.search_factor, frame.size_hw, lost - self.patience, self.tiles)
@@ -150,7 +163,7 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         rows = [i for i, part in enumerate(best_tiles) for _ in part]
         places = torch.cat([part[index] for part, index in zip(boxes.split(counts), best_tiles, strict=True)])
         placed = self.tracker.move_to(inner.select(rows), places)
-        looked = ConfidenceState(placed, state.sure_memory[rows], state.confident.colours[rows])
+        looked = ConfidenceState(placed, state.sure_memory[rows], state.track.colours[rows])
         _, _, features = measured_step(self.tracker, looked, [frames[i] for i in rows])
         expected = self.calibration(features).split([len(part) for part in best_tiles])
         chosen = [sum(map(len, best_tiles[:i])) + int(part.argmax()) for i, part in enumerate(expected)]
@@ -170,8 +183,8 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         none = torch.zeros_like(trial)
         changed = replace(
             state,
-            confident=rival,
-            rival=state.confident,
+            track=rival,
+            rival=state.track,
             lost=none,
             trial=none,
             watch=none + self.probation,

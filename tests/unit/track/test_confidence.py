@@ -79,7 +79,7 @@ def test_settings_of_rows_reach_the_tracker() -> None:
         assert torch.equal(boxes(tracker, own), expected)
     again = ReacquiringTracker(inner, calibration())
     state = again.with_settings(again.init(frames[:1], BOXES[:1]), own)
-    assert state.confident.tracker.settings.tolist() == [[2.5]]
+    assert state.track.tracker.settings.tolist() == [[2.5]]
     with pytest.raises(ValueError, match="StaticTracker tracks all rows with the same search_factor"):
         boxes(StaticTracker(), own)
 
