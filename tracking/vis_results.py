@@ -37,8 +37,8 @@ def run(options: argparse.Namespace) -> None:
     load_plugins(options.plugins)
     folders = {}
     for text in options.results:
-        label, sign, path = text.partition("=")
-        folder = Path(path if sign else label)
+        label, sign, path = ("", "", text) if Path(text).exists() else text.partition("=")
+        folder = Path(path if sign else text).expanduser()
         folders[label if sign else folder.parent.name or folder.name] = folder
     first = next(iter(folders.values()))
     scores = {}

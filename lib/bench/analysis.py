@@ -65,12 +65,14 @@ class ResultSource:
 
         Args:
             text: ``LABEL=DIR[,DIR...]``, or ``DIR``, called by its last part (see `_usual_label`); archives as folders.
+                What exists as it is written is one folder, such as ``lr=0.1,bs=8``.
 
         Raises:
             ValueError: It is neither.
         """
-        label, sign, folders = text.partition("=")
-        paths = tuple(Path(f).expanduser() for f in (folders if sign else text).split(",") if f)
+        label, sign, folders = ("", "", text) if _exists(text) else text.partition("=")
+        named = folders if sign else text
+        paths = tuple(Path(f).expanduser() for f in ([named] if _exists(named) else named.split(",")) if f)
         if not paths or (sign and not label):
             raise ValueError(f"--results {text!r}: expected FOLDER or LABEL=FOLDER[,FOLDER...]")
         return cls(label if sign else cls._usual_label(paths[0]), paths)
@@ -122,6 +124,10 @@ class ResultSource:
             return [ResultSource(inner or self.label, tuple(folders))]
         above = "" if unnamed else f"{self.label}/"
         return [ResultSource(f"{above}{name}", tuple(folders)) for name, folders in runs.items()]
+
+
+def _exists(text: str) -> bool:
+    return text != "" and Path(text).expanduser().exists()
 
 
 def _found_in(folder: Path, sequences: Sequence[BenchmarkVideo]) -> int:

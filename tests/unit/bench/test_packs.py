@@ -107,6 +107,14 @@ def test_a_folder_of_ours_is_called_by_its_configuration(tmp_path: Path) -> None
     assert ResultSource.parse(str(folder)).label == "trdimp/small"
 
 
+def test_a_folder_with_signs_of_the_notation_in_its_name_is_one_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "lr=0.1,bs=8"
+    folder.mkdir()
+    for text, label in ((str(folder), folder.name), (f"a={folder}", "a")):
+        assert ResultSource.parse(text) == ResultSource(label, (folder,))
+    assert ResultSource.parse("a=b,c") == ResultSource("a", (Path("b"), Path("c")))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_scores_of_the_plain_folder(
