@@ -179,7 +179,7 @@ class Test(Section):
         template_size, search_size: Sides of the resized crops in pixels.
         epoch: Epoch whose checkpoint is tested.
         size_momentum: The target's size goes this share, times the confidence, of the way to the size that was found;
-            None: all of it, whatever the confidence, as published.
+            None: All of it, whatever the confidence, as published.
         by_benchmark: Benchmark, as ``--dataset`` takes it in capitals -> TEST settings that hold on this benchmark.
     """
 

@@ -23,8 +23,8 @@ def input_sizes(config: Config, training: bool) -> tuple[int, int]:
     """Sides of the network's inputs.
 
     Args:
-        config: of the experiment.
-        training: the sizes of DATA, otherwise those of TEST.
+        config: Of the experiment.
+        training: The sizes of DATA, otherwise those of TEST.
 
     Returns:
         Template and search region, in pixels.
@@ -37,9 +37,9 @@ def backbone_and_head(config: Config, registry: Registry[Callable[..., Any]], tr
     """MODEL.BACKBONE and MODEL.HEAD with fresh weights.
 
     Args:
-        config: of the experiment.
-        registry: of the backbones.
-        training: the sizes are those of DATA and there is stochastic depth; otherwise the sizes of TEST and none.
+        config: Of the experiment.
+        registry: Of the backbones.
+        training: The sizes are those of DATA and there is stochastic depth; otherwise the sizes of TEST and none.
     """
     template, search = input_sizes(config, training)
     drop_path = config.train.drop_path_rate if training else 0.0
@@ -51,8 +51,8 @@ def with_param_groups(config: C, groups: tuple[ParamGroup, ...]) -> C:
     """Give TRAIN.PARAM_GROUPS a default that depends on other keys.
 
     Args:
-        config: of the experiment; returned as it is where it has groups.
-        groups: the default.
+        config: Of the experiment; returned as it is where it has groups.
+        groups: The default.
     """
     train = config.train
     return config if train.param_groups else replace(config, train=replace(train, param_groups=groups))
@@ -65,12 +65,12 @@ def map_vit(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str] = (
     appearance transfer the encoder is taken, with the patches of the search region.
 
     Args:
-        network: a tracker with a one-stream `backbone`.
-        checkpoint: the ViT, such as MAE's.
-        fresh: patterns of further names of the backbone that a ViT lacks.
+        network: A tracker with a one-stream `backbone`.
+        checkpoint: The ViT, such as MAE's.
+        fresh: Patterns of further names of the backbone that a ViT lacks.
 
     Raises:
-        WeightsError: the file holds no such network.
+        WeightsError: The file holds no such network.
     """
     given = encoder_weights(checkpoint.state_dict) or checkpoint.state_dict
     backbone: Any = network.get_submodule("backbone")
@@ -86,9 +86,9 @@ def map_tracker(network: nn.Module, checkpoint: Checkpoint, fresh: Sequence[str]
     """Key map of a whole tracker; its position embeddings are resized to the network's grids.
 
     Args:
-        network: a tracker with a one-stream `backbone`.
-        checkpoint: of a tracker.
-        fresh: patterns of names that the file may lack.
+        network: A tracker with a one-stream `backbone`.
+        checkpoint: Of a tracker.
+        fresh: Patterns of names that the file may lack.
     """
     backbone: Any = network.get_submodule("backbone")
     return Mapped(fit_positions(checkpoint.state_dict, backbone.grid_template, backbone.grid_search), tuple(fresh))

@@ -36,7 +36,7 @@ class DataParts:
     """Parts of the training data that a method chooses.
 
     Attributes:
-        frames: chooses the frames of a sample.
+        frames: Chooses the frames of a sample.
         transform: (frame set, random generator) -> sample.
         build_loader: (sampler, sizes and processes by name) -> loader, which collates.
     """
@@ -50,8 +50,8 @@ def crop_data(config: Config, training: bool) -> DataParts:
     """Crops of template and search regions, by DATA: the usual training data.
 
     Args:
-        config: of the experiment.
-        training: with augmentation.
+        config: Of the experiment.
+        training: With augmentation.
     """
     data = config.data
     stacked = partial(build_loader, collate=COLLATES[data.collate])
@@ -62,8 +62,8 @@ def clip_data(config: Config, training: bool) -> DataParts:
     """Clips of whole frames for sequence-level training, by SLT.
 
     Args:
-        config: of the experiment.
-        training: of no effect; frames are not augmented.
+        config: Of the experiment.
+        training: Of no effect; frames are not augmented.
     """
     slt = config.slt
     assert slt is not None
@@ -84,17 +84,17 @@ def open_loader(
     """The loader of one process over the data sets of DATA.TRAIN or DATA.VAL.
 
     Args:
-        build_data: see `Method.build_data`.
-        config: of the experiment.
-        paths: where data sets lie.
+        build_data: See `Method.build_data`.
+        config: Of the experiment.
+        paths: Where data sets lie.
         training: DATA.TRAIN with augmentation; otherwise DATA.VAL, whose samples are drawn by another seed.
-        reads_aux: samples have the second picture of RGB-X frames.
-        use_lmdb: read data sets from LMDB stores.
-        rank, world_size: this process among all.
+        reads_aux: Samples have the second picture of RGB-X frames.
+        use_lmdb: Read data sets from LMDB stores.
+        rank, world_size: This process among all.
 
     Raises:
-        ValueError: no data set is named, RGB and RGB-X sets are mixed, or not one batch fits into an epoch.
-        MissingPathError: a data set is not there.
+        ValueError: No data set is named, RGB and RGB-X sets are mixed, or not one batch fits into an epoch.
+        MissingPathError: A data set is not there.
     """
     data, train, parts = config.data, config.train, build_data(config, training)
     mix = data.train if training else data.val

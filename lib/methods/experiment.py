@@ -52,12 +52,12 @@ class Experiment:
     """`experiments/<script>/<name>.yaml`, read.
 
     Attributes:
-        script, name: the two names that a user types.
-        path: the YAML file.
-        method: of the script, or of the key METHOD.
-        config: the effective configuration, an instance of `method.config`.
-        notes: keys that are spelt as published, or have no effect; for the log.
-        only_epoch: an override asks for TEST.EPOCH, so that no other weights may stand in for that epoch.
+        script, name: The two names that a user types.
+        path: The YAML file.
+        method: Of the script, or of the key METHOD.
+        config: The effective configuration, an instance of `method.config`.
+        notes: Keys that are spelt as published, or have no effect; for the log.
+        only_epoch: An override asks for TEST.EPOCH, so that no other weights may stand in for that epoch.
     """
 
     script: str
@@ -87,7 +87,7 @@ class Experiment:
         """The experiment with the settings of TEST.BY_BENCHMARK for one benchmark.
 
         Args:
-            benchmark: its name, in upper or lower case; None: TEST as it is.
+            benchmark: Its name, in upper or lower case; None: TEST as it is.
         """
         return replace(self, config=replace(self.config, test=self.config.test.for_benchmark(benchmark)))
 
@@ -95,11 +95,11 @@ class Experiment:
         """The tracker, with the settings of a benchmark where one is named.
 
         Args:
-            network: of this experiment, with its weights.
-            benchmark: see `for_benchmark`.
+            network: Of this experiment, with its weights.
+            benchmark: See `for_benchmark`.
 
         Raises:
-            ConfigError: the method has no tracker, or one that TEST.SIZE_MOMENTUM or ONLINE does not fit.
+            ConfigError: The method has no tracker, or one that TEST.SIZE_MOMENTUM or ONLINE does not fit.
         """
         config = self.for_benchmark(benchmark).config
         tracker = self.tracker_builder()(config, network)
@@ -117,7 +117,7 @@ class Experiment:
         """The builder of the tracker, from a configuration and a network.
 
         Raises:
-            ConfigError: the method has none.
+            ConfigError: The method has none.
         """
         if self.method.build_tracker is None:
             raise ConfigError(
@@ -130,13 +130,13 @@ class Experiment:
         """Find a file of weights; see `lib.models.locate`. Warns of an epoch that is asked for alongside another file.
 
         Args:
-            requested: the name; empty: the trained network of this experiment.
-            paths: where weights lie.
-            option: the option or key that gave the name, for messages.
-            hint: added to the message.
+            requested: The name; empty: the trained network of this experiment.
+            paths: Where weights lie.
+            option: The option or key that gave the name, for messages.
+            hint: Added to the message.
 
         Raises:
-            CheckpointNotFoundError: names the places that were searched.
+            CheckpointNotFoundError: Names the places that were searched.
         """
         folder = checkpoint_folder(paths.save_dir, self.script, self.name)
         names, epoch = (self.script, self.name, self.method.network_name), self.config.test.epoch
@@ -152,13 +152,13 @@ class Experiment:
         """Read a file and fill a network of this experiment with it.
 
         Args:
-            network: of this experiment.
-            source: the file, or a checkpoint that was read.
+            network: Of this experiment.
+            source: The file, or a checkpoint that was read.
             role: ``trained``: every name must fit; ``earlier``: the file may be of a stage that lacks what this one
                 adds; ``pretrained``: a file for MODEL.PRETRAIN_FILE; ``similar``: names that fit are taken.
 
         Raises:
-            WeightsError: the file does not fit; the message names the tensors.
+            WeightsError: The file does not fit; the message names the tensors.
         """
         checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
         method = self.method
@@ -184,13 +184,13 @@ def load_experiment(
     Warns (`ConfigWarning`) of keys that were set and have no effect.
 
     Args:
-        script: the method's name, or a folder of experiments whose files name a METHOD.
-        config: the file's name without suffix, or the path of a YAML file.
+        script: The method's name, or a folder of experiments whose files name a METHOD.
+        config: The file's name without suffix, or the path of a YAML file.
         overrides: ``KEY.PATH=value``.
-        plugins: as in `load_plugins`; a folder of a method is named as its script, and has YAML files next to it.
+        plugins: As in `load_plugins`; a folder of a method is named as its script, and has YAML files next to it.
 
     Raises:
-        ConfigError: for an unknown script, configuration file, key or part.
+        ConfigError: For an unknown script, configuration file, key or part.
     """
     folders = load_plugins(plugins)
     path = _find_yaml(script, config, folders)

@@ -21,24 +21,24 @@ class Method:
     """A paper's system: network, objective, tracker.
 
     Attributes:
-        name: as on the command line (`--script`); `aliases` are further script names.
-        network_name: beginning of the names of its checkpoint files (``OSTrack_ep0300``).
-        config: frozen dataclass of its keys, a `lib.config.schema.Config` or a subclass.
+        name: As on the command line (`--script`); `aliases` are further script names.
+        network_name: Beginning of the names of its checkpoint files (``OSTrack_ep0300``).
+        config: Frozen dataclass of its keys, a `lib.config.schema.Config` or a subclass.
         build_network: (config, training) -> network with fresh weights.
         build_objective: (config, network) -> objective.
         build_tracker: (config, network) -> tracker; None for a pre-training, which tracks nothing.
         build_data: (config, training) -> frame sampler, transform and loader of its samples.
         build_auxiliary: (config, network) -> losses next to the policy's in sequence-level training; None: the box
             losses of `Candidates`.
-        reads_aux: the network takes the second picture of RGB-X frames; others are trained on RGB alone.
+        reads_aux: The network takes the second picture of RGB-X frames; others are trained on RGB alone.
         map_trained: (config, checkpoint) -> what the file gives the network, where a trained network differs from its
             file.
         map_published: (state dict of a network) -> the same under the names of published files, where they differ.
         map_pretrained: (config, network, checkpoint) -> what MODEL.PRETRAIN_FILE gives the network.
-        added: patterns of parameters that a later stage adds to an earlier one; INIT's file may lack them.
-        parts: dotted field -> registry for every `TYPE` node, so that a wrong argument is an error before anything is
+        added: Patterns of parameters that a later stage adds to an earlier one; INIT's file may lack them.
+        parts: Dotted field -> registry for every `TYPE` node, so that a wrong argument is an error before anything is
             built.
-        inert_keys: dotted key of published files that has no effect -> its warning.
+        inert_keys: Dotted key of published files that has no effect -> its warning.
         translate: (tree as it was read) -> notes; rewrites published spellings of keys in place.
         complete: (config) -> config with defaults that depend on other keys.
     """
@@ -70,7 +70,7 @@ def register_method(method: Method) -> Method:
     """Register a method under its name and aliases.
 
     Args:
-        method: becomes a `--script` of every command.
+        method: Becomes a `--script` of every command.
 
     Returns:
         The method.

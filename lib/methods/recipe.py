@@ -26,11 +26,11 @@ class Recipe:
     """Parts of a training: network, objective, data.
 
     Attributes:
-        network: with its first weights, on the device of this process.
-        objective: one of the ways to learn of `lib.objectives`.
-        train_loader: batches of this process. val_loader: None without validation.
-        normalise: from loaded uint8 crops to what the network reads, on the device.
-        notes: where the weights come from and how the network learns; for the log and the metadata of checkpoints.
+        network: With its first weights, on the device of this process.
+        objective: One of the ways to learn of `lib.objectives`.
+        train_loader: Batches of this process. val_loader: None without validation.
+        normalise: From loaded uint8 crops to what the network reads, on the device.
+        notes: Where the weights come from and how the network learns; for the log and the metadata of checkpoints.
     """
 
     network: nn.Module
@@ -59,19 +59,19 @@ def resolve(
     TEACHER.
 
     Args:
-        experiment: what to train.
-        paths: where data and weights lie.
-        device: of this process.
-        rank, world_size: this process among all.
-        use_lmdb: read data sets from LMDB stores.
+        experiment: What to train.
+        paths: Where data and weights lie.
+        device: Of this process.
+        rank, world_size: This process among all.
+        use_lmdb: Read data sets from LMDB stores.
         begins: False where a training state is going to replace the weights: nothing that the training began with has
             to be there any more.
-        load: weights to begin with in place of those that the configuration names (``--load``).
-        previous: script and configuration of an experiment whose newest checkpoint the training begins with, as far as
+        load: Weights to begin with in place of those that the configuration names (``--load``).
+        previous: Script and configuration of an experiment whose newest checkpoint the training begins with, as far as
             its names agree (``--script_prv``, ``--config_prv``).
 
     Raises:
-        ConfigError, CheckpointNotFoundError, MissingPathError, WeightsError, ValueError: something that the
+        ConfigError, CheckpointNotFoundError, MissingPathError, WeightsError, ValueError: Something that the
             configuration names is not there or does not fit.
     """
     config: Config = experiment.config
@@ -100,9 +100,9 @@ class _Start:
     """A file of weights that the network begins with.
 
     Attributes:
-        option: the key or option that named it.
-        file: its path.
-        role: see `Experiment.load_weights`.
+        option: The key or option that named it.
+        file: Its path.
+        role: See `Experiment.load_weights`.
     """
 
     option: str

@@ -32,14 +32,14 @@ class Checkpoint:
     """Contents of a file of weights.
 
     Attributes:
-        path: the file.
-        state_dict: name -> tensor on the CPU, without a leading "module.".
-        metadata: the other entries as plain types; stand-ins for foreign objects become dictionaries with "class".
+        path: The file.
+        state_dict: Name -> tensor on the CPU, without a leading "module.".
+        metadata: The other entries as plain types; stand-ins for foreign objects become dictionaries with "class".
         kind: "release" (safetensors), "published" (a training checkpoint), "mae" (pre-training with its decoder),
             "timm", "flax" or "plain".
-        key: the entry that held the tensors, "" when the file is a bare state dict.
-        optimizer: the optimizer's state where the file has one.
-        replaced: classes of the file that were not loaded.
+        key: The entry that held the tensors, "" when the file is a bare state dict.
+        optimizer: The optimizer's state where the file has one.
+        replaced: Classes of the file that were not loaded.
         unwrapped: "module." of a data-parallel wrapper was taken off the names.
     """
 
@@ -95,11 +95,11 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
 
     Args:
         path: `.safetensors` (with its `.json`), a Flax `.npz`, anything that `torch.save` wrote, or ``timm:NAME``.
-        key: the entry that holds the tensors; by default the first of WEIGHT_KEYS that is there, else the file itself
+        key: The entry that holds the tensors; by default the first of WEIGHT_KEYS that is there, else the file itself
             must be a state dict.
 
     Raises:
-        WeightsError: one sentence, when the file is missing, truncated, refused, or holds no weights.
+        WeightsError: One sentence, when the file is missing, truncated, refused, or holds no weights.
     """
     if str(path).startswith(TIMM):
         return Checkpoint(Path(path), weights_from_timm(str(path).removeprefix(TIMM)), {}, "timm")

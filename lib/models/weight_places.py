@@ -28,12 +28,12 @@ class WeightPlaces:
     """Where the weights of one experiment are looked for.
 
     Attributes:
-        pretrained: the `pretrained` folder.
-        checkpoints: the folder that training of the experiment writes to.
-        script, config: the experiment's names.
-        network: how the names of its checkpoints begin ("OSTrack"); "*" for any.
-        epoch: the epoch that is taken where no file is named (TEST.EPOCH).
-        only_epoch: the user asked for this epoch, so that other weights must not stand in for it.
+        pretrained: The `pretrained` folder.
+        checkpoints: The folder that training of the experiment writes to.
+        script, config: The experiment's names.
+        network: How the names of its checkpoints begin ("OSTrack"); "*" for any.
+        epoch: The epoch that is taken where no file is named (TEST.EPOCH).
+        only_epoch: The user asked for this epoch, so that other weights must not stand in for it.
     """
 
     pretrained: Path
@@ -85,13 +85,13 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
     4. ``models/<network>_<config>.pth.tar``, the link that published evaluation scripts make.
 
     Args:
-        requested: the name.
-        places: the folders.
-        option: the key or command-line option that gave the name, for messages.
-        hint: added to the message.
+        requested: The name.
+        places: The folders.
+        option: The key or command-line option that gave the name, for messages.
+        hint: Added to the message.
 
     Raises:
-        CheckpointNotFoundError: says where it was looked for and what is there.
+        CheckpointNotFoundError: Says where it was looked for and what is there.
     """
     if not requested:
         return _locate_trained(places, option, hint)

@@ -37,10 +37,10 @@ class Mapped:
     """A file's tensors under the names of a network: the result of a key map.
 
     Attributes:
-        state_dict: name in the network -> tensor.
-        fresh: shell patterns of names that such a file may lack; they keep their initial values.
-        unused: names of the file that have no place in the network.
-        notes: sentences for the log.
+        state_dict: Name in the network -> tensor.
+        fresh: Shell patterns of names that such a file may lack; they keep their initial values.
+        unused: Names of the file that have no place in the network.
+        notes: Sentences for the log.
     """
 
     state_dict: Mapping[str, Tensor]
@@ -60,11 +60,11 @@ class Mapped:
         """Weights of one submodule; all others keep their initial values.
 
         Args:
-            network: the whole network.
-            prefix: the submodule's name and a dot.
-            state: tensors under the submodule's names.
-            fresh: patterns of the submodule's names that `state` may lack.
-            elsewhere: patterns of names in `state` that are left out, such as those of a classifier.
+            network: The whole network.
+            prefix: The submodule's name and a dot.
+            state: Tensors under the submodule's names.
+            fresh: Patterns of the submodule's names that `state` may lack.
+            elsewhere: Patterns of names in `state` that are left out, such as those of a classifier.
         """
         unused = [name for name in state if _meets(name, elsewhere)]
         given = {prefix + name: state[name] for name in state.keys() - set(unused)}
@@ -77,12 +77,12 @@ class LoadReport:
     """Result of `load_into`.
 
     Attributes:
-        loaded: names on both sides.
-        missing, unexpected: names in the network only, in the file only.
-        mismatched: names whose shapes differ.
-        fresh: names that the file was allowed to lack, and lacks.
-        unused: names of the file that a key map left out.
-        notes: of the key map.
+        loaded: Names on both sides.
+        missing, unexpected: Names in the network only, in the file only.
+        mismatched: Names whose shapes differ.
+        fresh: Names that the file was allowed to lack, and lacks.
+        unused: Names of the file that a key map left out.
+        notes: Of the key map.
     """
 
     loaded: tuple[str, ...] = ()
@@ -155,14 +155,14 @@ def load_into(
     """Copy tensors into the network's parameters and buffers, by name; the dtype and device stay the network's.
 
     Args:
-        network: what is filled.
-        state_dict: tensors under the network's names, or what a key map made of them.
-        strict: every name must be on both sides, but for `Mapped.fresh` and `*.num_batches_tracked`, which the file
+        network: What is filled.
+        state_dict: Tensors under the network's names, or what a key map made of them.
+        strict: Every name must be on both sides, but for `Mapped.fresh` and `*.num_batches_tracked`, which the file
             may lack. Without it, names on one side only are reported. A shape that differs is an error either way.
-        source: named in messages.
+        source: Named in messages.
 
     Raises:
-        WeightsError: lists what is missing, unexpected, of another shape or not finite; the network is then untouched.
+        WeightsError: Lists what is missing, unexpected, of another shape or not finite; the network is then untouched.
     """
     mapped = state_dict if isinstance(state_dict, Mapped) else Mapped(state_dict)
     own, given = network.state_dict(), mapped.state_dict
@@ -195,15 +195,15 @@ def save_release(stem: str | Path, state_dict: Mapping[str, Tensor], metadata: M
     """Write `<stem>.safetensors` and `<stem>.json`, each atomically.
 
     Args:
-        stem: path without ending.
-        state_dict: the weights.
+        stem: Path without ending.
+        state_dict: The weights.
         metadata: JSON types; "sha256" of the weights is added, by which a pair that does not match is found.
 
     Returns:
         The path of the weights.
 
     Raises:
-        WeightsError: a value is not finite; nothing is written.
+        WeightsError: A value is not finite; nothing is written.
     """
     from safetensors.torch import save
 

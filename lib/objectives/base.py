@@ -16,8 +16,8 @@ class Progress:
     """Where the training is.
 
     Attributes:
-        epoch, epochs: number of the epoch, from 1, and of all epochs.
-        step, steps: number of the step in the epoch, from 0, and of the epoch's steps.
+        epoch, epochs: Number of the epoch, from 1, and of all epochs.
+        step, steps: Number of the step in the epoch, from 0, and of the epoch's steps.
     """
 
     epoch: int
@@ -31,8 +31,8 @@ class Losses:
     """Losses of one batch.
 
     Attributes:
-        total: scalar to be differentiated.
-        terms: scalars for the log by name (``Loss/giou``), without their weights; detached here.
+        total: Scalar to be differentiated.
+        terms: Scalars for the log by name (``Loss/giou``), without their weights; detached here.
     """
 
     total: Tensor
@@ -63,10 +63,10 @@ class Objective(Protocol):
         """Losses of one batch.
 
         Args:
-            network: the one that learns, possibly in a wrapper of several processes, whose `forward` is to be called.
-            batch: what the loader gives, a `lib.data.Batch` on the network's device and normalised; a part of
+            network: The one that learns, possibly in a wrapper of several processes, whose `forward` is to be called.
+            batch: What the loader gives, a `lib.data.Batch` on the network's device and normalised; a part of
                 `SplittingObjective.split`, where the objective has it.
-            progress: where the training is.
+            progress: Where the training is.
         """
 
 
@@ -77,7 +77,7 @@ class SplittingObjective(Protocol):
     Sequence-level training explores with the batch in `split` and learns from the parts.
 
     Attributes:
-        keeps_eval_mode: the network stays in eval mode while it learns.
+        keeps_eval_mode: The network stays in eval mode while it learns.
     """
 
     keeps_eval_mode: bool
@@ -97,7 +97,7 @@ class PicturingObjective(Protocol):
         """Pictures of a few samples, the same ones at every call with the same network and batch.
 
         Args:
-            network, batch: see `Objective`; the network is in evaluation mode.
+            network, batch: See `Objective`; the network is in evaluation mode.
 
         Returns:
             Name -> [B, 3, H, W] in 0..1.

@@ -27,9 +27,9 @@ class Distillable(Protocol):
     """Contract of a network that can be teacher or student, whatever its modalities.
 
     Attributes:
-        box_head: the module whose first argument is the search feature map [B, C, g, g].
+        box_head: The module whose first argument is the search feature map [B, C, g, g].
         feature_width: C. Teacher and student must agree in it, since channels are compared one by one.
-        streams: rows of queries, keys and values of a sample, one per modality that is encoded apart.
+        streams: Rows of queries, keys and values of a sample, one per modality that is encoded apart.
     """
 
     box_head: nn.Module
@@ -43,14 +43,14 @@ class Distillable(Protocol):
         those of the samples as they are, stream by stream; the search feature's rows likewise.
 
         Args:
-            layer: number of the block, counted from the end when negative.
+            layer: Number of the block, counted from the end when negative.
 
         Returns:
             The block's number (from 0), and the module, whose output is [streams * B, N, 3C], heads merged, not scaled,
             with all g * g search tokens last, row-major.
 
         Raises:
-            ValueError: not all search tokens reach the block, after elimination for instance.
+            ValueError: Not all search tokens reach the block, after elimination for instance.
         """
 
     def search_feature(self, template: Tensor, search: Tensor, template_boxes: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class Recorded(dict[int | str, list[Tensor]]):
         """The tensor of this name.
 
         Raises:
-            RuntimeError: it was computed several times, or never.
+            RuntimeError: It was computed several times, or never.
         """
         tensors = self.get(key, [])
         if len(tensors) != 1:
@@ -87,8 +87,8 @@ class Recorder:
     Its hooks stay on the modules, so that a network that is compiled later has them; outside they record nothing.
 
     Args:
-        qkv: modules by block number, whose outputs are recorded.
-        head: the box head, whose input is recorded.
+        qkv: Modules by block number, whose outputs are recorded.
+        head: The box head, whose input is recorded.
     """
 
     def __init__(self, qkv: Mapping[int, nn.Module], head: nn.Module | None = None) -> None:
@@ -128,13 +128,13 @@ class DistillationObjective(nn.Module):
     unweighted.
 
     Args:
-        base: the student's own objective.
+        base: The student's own objective.
         student, teacher: `Distillable` networks.
         config: KD says which losses, and their weights (a loss of weight 0 is not computed); TEST gives the sizes of
             the student's crops, and TEACHER.PRECISION the number format of the teacher's forward pass.
 
     Raises:
-        ValueError: for networks that cannot be compared.
+        ValueError: For networks that cannot be compared.
     """
 
     def __init__(self, base: Objective, student: nn.Module, teacher: nn.Module, config: Config) -> None:
@@ -170,9 +170,9 @@ class DistillationObjective(nn.Module):
         """The base objective's losses and those of the teacher.
 
         Args:
-            network: the student, possibly in a wrapper.
-            batch: at the teacher's resolution, normalised.
-            progress: for the base objective.
+            network: The student, possibly in a wrapper.
+            batch: At the teacher's resolution, normalised.
+            progress: For the base objective.
         """
         teacher_feature, taught = self.observe(batch)
         with self._student.recording() as found:
@@ -184,7 +184,7 @@ class DistillationObjective(nn.Module):
         """Run the teacher.
 
         Args:
-            batch: at the teacher's resolution, normalised.
+            batch: At the teacher's resolution, normalised.
 
         Returns:
             Its search feature map [B, C, g, g], and its queries, keys and values.
@@ -209,10 +209,10 @@ class DistillationObjective(nn.Module):
         """The base objective's losses with the two terms of the teacher.
 
         Args:
-            losses: of the base objective.
-            found: of the student's pass.
-            teacher_feature: the teacher's search feature map [B, C, g, g].
-            taught: of the teacher's pass.
+            losses: Of the base objective.
+            found: Of the student's pass.
+            teacher_feature: The teacher's search feature map [B, C, g, g].
+            taught: Of the teacher's pass.
         """
         kd = self.kd
 

@@ -28,9 +28,9 @@ class BoxCriterion(WeightedLosses):
     for the weight 0.
 
     Attributes:
-        giou_weight, l1_weight, focal_weight: of the three losses.
-        skip_swapped: see `giou_loss`.
-        clamp_targets: compare boxes with the part of the target inside the crop.
+        giou_weight, l1_weight, focal_weight: Of the three losses.
+        skip_swapped: See `giou_loss`.
+        clamp_targets: Compare boxes with the part of the target inside the crop.
     """
 
     giou_weight: float = 2.0
@@ -43,7 +43,7 @@ class BoxCriterion(WeightedLosses):
         """Losses of one batch.
 
         Args:
-            candidates: of B search regions.
+            candidates: Of B search regions.
             target_xywh: [B, 4] in units of the search crop's side.
         """
         return self.compare(candidates, target_xywh)[0]
@@ -52,7 +52,7 @@ class BoxCriterion(WeightedLosses):
         """As a call, with the overlaps of the boxes.
 
         Args:
-            candidates: of B search regions.
+            candidates: Of B search regions.
             target_xywh: [B, 4] in units of the search crop's side.
 
         Returns:
@@ -82,9 +82,9 @@ class CellCriterion(WeightedLosses):
     Cells under the target are matched (TransT, sec. 3.3).
 
     Attributes:
-        giou_weight, l1_weight, ce_weight: of the three losses.
-        background_weight: of a background cell in the cross-entropy, against 1 of a matched one.
-        wrap_matches: see `cells_under`.
+        giou_weight, l1_weight, ce_weight: Of the three losses.
+        background_weight: Of a background cell in the cross-entropy, against 1 of a matched one.
+        wrap_matches: See `cells_under`.
     """
 
     giou_weight: float = 2.0
@@ -97,7 +97,7 @@ class CellCriterion(WeightedLosses):
         """Losses of one batch.
 
         Args:
-            candidates: of B search regions, with `logits`.
+            candidates: Of B search regions, with `logits`.
             target_xywh: [B, 4] in units of the search crop's side.
         """
         matched = self.matched(candidates.boxes, target_xywh)
@@ -122,7 +122,7 @@ class CellCriterion(WeightedLosses):
         """Mean cross-entropy over all cells, weighted by class.
 
         Args:
-            candidates: of B search regions, with `logits` [B, N, 2].
+            candidates: Of B search regions, with `logits` [B, N, 2].
             matched: [B, N] bool, see `matched`.
         """
         labels = torch.where(matched, TARGET, BACKGROUND)
@@ -157,8 +157,8 @@ class SelfDistillation(WeightedLosses):
     frame-level losses, and the mean squared difference of their tokens at each fusion is a third loss.
 
     Attributes:
-        criterion: of each pass.
-        clean_weight, masked_weight, agreement_weight: of the two passes and of the difference.
+        criterion: Of each pass.
+        clean_weight, masked_weight, agreement_weight: Of the two passes and of the difference.
     """
 
     criterion: BoxCriterion
@@ -172,7 +172,7 @@ class SelfDistillation(WeightedLosses):
         Args:
             candidates: 2B rows, the clean pass first.
             target_xywh: [B, 4] in units of the search crop's side.
-            pairs: tokens of the clean and the masked pass at each place of comparison, of equal shape.
+            pairs: Tokens of the clean and the masked pass at each place of comparison, of equal shape.
         """
         clean, masked = (self.criterion(part, target_xywh) for part in candidates.chunk(2))
         difference = torch.stack([F.mse_loss(a, b) for a, b in pairs]).mean()

@@ -71,11 +71,11 @@ class Explored:
         """Decisions in some clips of a roll-out.
 
         Args:
-            rollout: of S clips.
-            clips: numbers of those to learn from.
-            names: of all S clips.
-            share: factor of the loss.
-            copies: those that fill up short clips are among the search regions, with rewards of 0.
+            rollout: Of S clips.
+            clips: Numbers of those to learn from.
+            names: Of all S clips.
+            share: Factor of the loss.
+            copies: Those that fill up short clips are among the search regions, with rewards of 0.
         """
         is_real = rollout.real[:, clips].flatten()
         count = int(is_real.sum())
@@ -107,8 +107,8 @@ class Explored:
         """Some of the search regions, with the clips that they belong to.
 
         Args:
-            first, last: numbers of the first one, and of the one behind the last.
-            share: factor of the loss.
+            first, last: Numbers of the first one, and of the one behind the last.
+            share: Factor of the loss.
         """
         picked = [*range(first, min(last, len(self.rows)))]
         clips, rows = self.rows[picked].unique(return_inverse=True)
@@ -165,8 +165,8 @@ class SequenceObjective:
         clips, or frames of several (SLT.MICRO_FRAMES). SLT.CLIPS_PER_PASS makes parts smaller, and changes no gradient.
 
         Args:
-            rollout: of the batch's clips.
-            names: of these clips.
+            rollout: Of the batch's clips.
+            names: Of these clips.
         """
         count, copies = len(names), self.section.copies_teach
         if step := self.section.micro_frames:
@@ -199,8 +199,8 @@ class SequenceObjective:
         Iterates of a filter before the last one have terms and weights of their own.
 
         Args:
-            output: of the batch's search regions, with gradients.
-            batch: the choices and their rewards.
+            output: Of the batch's search regions, with gradients.
+            batch: The choices and their rewards.
         """
         assert output.policy_logits is not None
         log_policy = self.policy.log(output.policy_logits)
@@ -226,7 +226,7 @@ def policy_loss(log_policy: Tensor, batch: Explored) -> Tensor:
 
     Args:
         log_policy: [M, N] or [M, C, N].
-        batch: the M choices and rewards.
+        batch: The M choices and rewards.
     """
     log_chosen = log_policy.gather(-1, batch.choices[..., None]).squeeze(-1)
     if log_chosen.ndim == 2:

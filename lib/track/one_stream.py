@@ -30,11 +30,11 @@ class CropSettings:
     """Crops of template and search region.
 
     Attributes:
-        template_size, search_size: sides in pixels.
-        template_factor, search_factor: sides of the cut squares, as a multiple of the target's mean side.
-        mean, std: of the normalisation, per channel, for pixels in 0..1.
-        style: a part of `lib.data.CROP_STYLES`.
-        channels: order of the channels that the network reads.
+        template_size, search_size: Sides in pixels.
+        template_factor, search_factor: Sides of the cut squares, as a multiple of the target's mean side.
+        mean, std: Of the normalisation, per channel, for pixels in 0..1.
+        style: A part of `lib.data.CROP_STYLES`.
+        channels: Order of the channels that the network reads.
     """
 
     template_size: int
@@ -62,8 +62,8 @@ class OneStreamState(State):
         boxes_xywh: [B, 4] float64 on the CPU, image pixels.
         template: [B, Nz, C] tokens, computed once.
         template_mask: [B, Nz] bool, or None where the network needs none.
-        padding: see `TemplateRegion`.
-        online: what was learned on the way, of trackers with ONLINE.
+        padding: See `TemplateRegion`.
+        online: What was learned on the way, of trackers with ONLINE.
         settings: [B, K] float64 on the CPU, values of the tracker's `row_keys`; None: those of the tracker.
     """
 

@@ -33,7 +33,7 @@ class Prediction:
             calibration lies next to the weights (`ConfidenceTracker`).
         windowed_scores: [B, N] on the tracker's device, by which the best candidate was chosen, or None.
         polygons: [B, 4, 2] float64 on the CPU, corners x, y in image pixels, where `Tracker.regions` requests them.
-        masks: one [H, W] bool array per row, of the size of its frame, where `Tracker.regions` requests them.
+        masks: One [H, W] bool array per row, of the size of its frame, where `Tracker.regions` requests them.
         raw_scores: [B] the tracker's own confidence, where `scores` are calibrated.
     """
 

@@ -48,12 +48,12 @@ def map_pretrained(config: CSTrackConfig, network: CSTrack, checkpoint: Checkpoi
     Names of the pre-training alone are left out; those that are not layers of the encoder may be missing.
 
     Args:
-        config: of the experiment.
-        network: to be filled.
-        checkpoint: a Fast-iTPN, such as `fast_itpn_base_clipl_e1600.pt`, which fills the backbone, or a whole CSTrack.
+        config: Of the experiment.
+        network: To be filled.
+        checkpoint: A Fast-iTPN, such as `fast_itpn_base_clipl_e1600.pt`, which fills the backbone, or a whole CSTrack.
 
     Raises:
-        WeightsError: the file is no Fast-iTPN.
+        WeightsError: The file is no Fast-iTPN.
     """
     if is_tracker(checkpoint):
         return map_trained(config, checkpoint)

@@ -44,11 +44,11 @@ class CSTrackModel(schema.Model):
     """Parts of CSTrack.
 
     Attributes:
-        hidden_dim: the backbone's width, checked where it is given.
-        temporal: with the temporal compact module.
-        memory_length, memory_tokens: entries of its memory, and tokens of an entry.
-        nheads, prompts: of the compact modules.
-        class_token: which class token a file of weights gives: the `trained` one, or the first row of the `position`
+        hidden_dim: The backbone's width, checked where it is given.
+        temporal: With the temporal compact module.
+        memory_length, memory_tokens: Entries of its memory, and tokens of an entry.
+        nheads, prompts: Of the compact modules.
+        class_token: Which class token a file of weights gives: the `trained` one, or the first row of the `position`
             embedding, as the official test code and the official start of stage 2 do; `auto`: `position` for published
             files, `trained` for files of this library.
     """
@@ -73,8 +73,8 @@ class CSTrackTrain(schema.Train):
     """Training of CSTrack.
 
     Attributes:
-        task_weight, confidence_weight: of the modality's cross-entropy and of the confidence's squared error.
-        activation_checkpointing: blocks of the encoder are computed again in the backward pass, which takes a third
+        task_weight, confidence_weight: Of the modality's cross-entropy and of the confidence's squared error.
+        activation_checkpointing: Blocks of the encoder are computed again in the backward pass, which takes a third
             more time and a fraction of the memory.
     """
 
@@ -158,13 +158,13 @@ def translate(tree: Tree) -> list[str]:
     LasHeR_train means a shorter list.
 
     Args:
-        tree: the configuration as it was read; changed in place.
+        tree: The configuration as it was read; changed in place.
 
     Returns:
         A note for each key that was rewritten.
 
     Raises:
-        ConfigError: two spellings of a key name different files.
+        ConfigError: Two spellings of a key name different files.
     """
     notes = []
     for old, new in (

@@ -28,8 +28,8 @@ class MemorySize:
     """Size of the memory of stage 2.
 
     Attributes:
-        length: entries T, the first frame's among them.
-        tokens: tokens K of an entry.
+        length: Entries T, the first frame's among them.
+        tokens: Tokens K of an entry.
     """
 
     length: int = 4
@@ -41,7 +41,7 @@ class FrameOutput:
     """Network output for R search regions of one frame.
 
     Attributes:
-        candidates: of the centre head.
+        candidates: Of the centre head.
         memory: [R, T, K, C] for the next frame; None in stage 1.
         weight: [R, N] by which tokens were chosen for the memory; None in stage 1.
     """
@@ -56,7 +56,7 @@ class CSTrackOutput:
     """Network output in training, Ns * B rows, frame-major.
 
     Attributes:
-        candidates: of the centre head.
+        candidates: Of the centre head.
         class_logits: [Ns * B, 4] of the modality.
         confidence: [Ns * B, 1] in 0..1.
         tokens: [Ns * B, 1 + 2 P + Nt * Nz + N, C], the encoder's: class, prompts, templates, search region.
@@ -92,11 +92,11 @@ class CSTrack(nn.Module):
     """The network of CSTrack (sec. 3); module names are those of published checkpoints.
 
     Args:
-        backbone: a Fast-iTPN.
-        box_head: a centre head.
-        heads: attention heads of both compact modules.
-        prompts: prompt tokens P of a modality.
-        memory: of stage 2; None for stage 1, which finds the target in every frame by itself.
+        backbone: A Fast-iTPN.
+        box_head: A centre head.
+        heads: Attention heads of both compact modules.
+        prompts: Prompt tokens P of a modality.
+        memory: Of stage 2; None for stage 1, which finds the target in every frame by itself.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class CSTrack(nn.Module):
         Args:
             tokens: [B, 2, Nz, C].
             foreground_mask: [B, i, Nz], the share of each cell that the target covers, in all templates so far. They
-                are multiplied, as published networks were trained: a later template's cell is foreground as far as it
+                are multiplied, as published networks were trained: A later template's cell is foreground as far as it
                 is in all templates before it.
         """
         return self.backbone.type_template(tokens, foreground_mask.prod(dim=1), (1 - foreground_mask).prod(dim=1))
@@ -208,7 +208,7 @@ class CSTrack(nn.Module):
         Args:
             templates: [R, 2, Nt * Nz, C] typed tokens.
             search: [R, 6, S, S], normalised.
-            first: number of the first token that is wanted.
+            first: Number of the first token that is wanted.
 
         Returns:
             The encoder's tokens from `first` on: [R, 1 + 2 P + Nt * Nz + N - first, C].
@@ -255,8 +255,8 @@ class CSTrack(nn.Module):
 
         Args:
             tokens: [R, 1 + 2 P + Nt * Nz + N, C], the encoder's.
-            memory, first: as in `locate`.
-            over_batch: see `lib.models.temporal.inverse_affinity`.
+            memory, first: As in `locate`.
+            over_batch: See `lib.models.temporal.inverse_affinity`.
         """
         size, n = self.memory or MemorySize(), self.search_length
         search, others = tokens[:, -n:], tokens[:, :-n]

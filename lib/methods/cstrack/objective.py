@@ -32,7 +32,7 @@ class CSTrackCriterion(WeightedLosses):
         """Losses of one batch.
 
         Args:
-            output: of Ns * B search regions, frame-major.
+            output: Of Ns * B search regions, frame-major.
             targets_xywh: [Ns * B, 4] in units of the crop's side, frame-major.
             tasks: [B] int64, classes of the modalities; see `TASKS`.
         """

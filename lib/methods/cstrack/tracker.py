@@ -47,7 +47,7 @@ class CSTrackRegion(SearchRegion):
     """Search regions of B targets.
 
     Attributes:
-        steps, memory: as in `CSTrackState`; the output of a network of stage 2 depends on them.
+        steps, memory: As in `CSTrackState`; the output of a network of stage 2 depends on them.
     """
 
     steps: Tensor
@@ -61,8 +61,8 @@ class CSTrackTracker(OneStreamTracker):
     Roll-outs of sequence-level training keep the first template unless they run `update`.
 
     Attributes:
-        update_rule: when the second template is renewed.
-        template_cell: side of a cell of the template's grid, in pixels of the crop.
+        update_rule: When the second template is renewed.
+        template_cell: Side of a cell of the template's grid, in pixels of the crop.
     """
 
     network: CSTrack

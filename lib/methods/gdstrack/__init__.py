@@ -36,11 +36,11 @@ def map_trained(config: GDSTrackConfig, checkpoint: Checkpoint) -> Mapped:
     """The tensors of a tracker's file that its network has.
 
     Args:
-        config: of the experiment.
-        checkpoint: a tracker; published ones also hold what is computed, and copies that nothing reads.
+        config: Of the experiment.
+        checkpoint: A tracker; published ones also hold what is computed, and copies that nothing reads.
 
     Raises:
-        WeightsError: the file's noise schedule is another one.
+        WeightsError: The file's noise schedule is another one.
     """
     state = dict(checkpoint.state_dict)
     for name, expected in cosine_schedule().items():
@@ -57,13 +57,13 @@ def map_pretrained(config: GDSTrackConfig, network: GDSTrack, checkpoint: Checkp
     """Key map of MODEL.PRETRAIN_FILE.
 
     Args:
-        config: of the experiment.
-        network: to be filled.
-        checkpoint: an encoder of masked appearance transfer, of pictures of any size, which fills the backbone; or a
+        config: Of the experiment.
+        network: To be filled.
+        checkpoint: An encoder of masked appearance transfer, of pictures of any size, which fills the backbone; or a
             whole tracker, which must fit in every name but those of the diffusion.
 
     Raises:
-        WeightsError: the file is of another method.
+        WeightsError: The file is of another method.
     """
     if any(name.startswith("GAT_Branch.") for name in checkpoint.state_dict):
         return replace(map_trained(config, checkpoint), fresh=DIFFUSION if network.noise_shape else ())

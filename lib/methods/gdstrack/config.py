@@ -17,9 +17,9 @@ class GDSTrackModel(schema.OwnHeadsModel):
     """Parts of GDSTrack.
 
     Attributes:
-        backbone: a paired ViT. pretrain_file: MAT's weights (masked appearance transfer), or a whole tracker.
+        backbone: A paired ViT. pretrain_file: MAT's weights (masked appearance transfer), or a whole tracker.
         stage: `stage1` has no diffusion; `stage2` has, whether a phase trains it or not.
-        fusion: sizes of all that follows the encoder.
+        fusion: Sizes of all that follows the encoder.
     """
 
     backbone: Part = Part("vit_base_patch16")
@@ -32,10 +32,10 @@ class GDSTrackTrain(schema.Train):
     """Training of GDSTrack. A phase that trains the diffusion is of stage 2, any other of stage 1.
 
     Attributes:
-        diffusion_weight: of the diffusion's loss (lambda); the released code has 1.
-        freeze_bn: what a phase does not train stays in evaluation mode. Published training has it in training mode:
+        diffusion_weight: Of the diffusion's loss (lambda); the released code has 1.
+        freeze_bn: What a phase does not train stays in evaluation mode. Published training has it in training mode:
             running averages of the frozen head move, and the frozen graph drops out.
-        skip_swapped: a batch with a box whose corners are swapped has no GIoU loss, as in published training.
+        skip_swapped: A batch with a box whose corners are swapped has no GIoU loss, as in published training.
     """
 
     diffusion_weight: NotNegative = 5.0
@@ -50,9 +50,9 @@ class GDSTrackTest(schema.Test):
     """Settings of the tracker.
 
     Attributes:
-        sample: steps of the diffusion.
-        noise_level: the noise level that the UNet is given, `abar` as published, or `sqrt_abar` as in training.
-        seed: of the noise that it starts from.
+        sample: Steps of the diffusion.
+        noise_level: The noise level that the UNet is given, `abar` as published, or `sqrt_abar` as in training.
+        seed: Of the noise that it starts from.
     """
 
     sample: Count = 1

@@ -17,9 +17,9 @@ class GDSTrackObjective:
     """Losses of the first search frame in stage 1, of the second in stage 2 (GDSTrack, sec. 3.4).
 
     Attributes:
-        criterion: of the box.
-        diffusion_weight: of the diffusion's loss.
-        draws: random numbers of the diffusion for the next batch; None: fresh ones.
+        criterion: Of the box.
+        diffusion_weight: Of the diffusion's loss.
+        draws: Random numbers of the diffusion for the next batch; None: fresh ones.
     """
 
     draws: DiffusionDraws | None = None
@@ -44,6 +44,6 @@ def inclusive(boxes_xywh: Tensor, size: int) -> Tensor:
 
     Args:
         boxes_xywh: [B, 4] in units of the crop's side.
-        size: side of the crop in pixels.
+        size: Side of the crop in pixels.
     """
     return torch.cat([boxes_xywh[..., :2], boxes_xywh[..., 2:] - 1 / size], dim=-1)

@@ -37,12 +37,12 @@ def map_pretrained(config: MATConfig, network: AppearanceTransfer, checkpoint: C
     """Key map of MODEL.PRETRAIN_FILE; position tables are computed, not read.
 
     Args:
-        config: of the experiment.
-        network: to be filled.
+        config: Of the experiment.
+        network: To be filled.
         checkpoint: MAE's weights, with its decoder or without, or those of a pre-training of any picture size.
 
     Raises:
-        WeightsError: the file is of another method.
+        WeightsError: The file is of another method.
     """
     state = checkpoint.state_dict
     fresh: tuple[str, ...] = COMPUTED

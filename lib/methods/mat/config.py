@@ -14,8 +14,8 @@ class MATModel(schema.Model):
     """Parts of the network.
 
     Attributes:
-        backbone: a masked autoencoder. pretrain_file: MAE's weights with or without its decoder, or a pre-training.
-        mask_ratio: share of hidden patches of either crop.
+        backbone: A masked autoencoder. pretrain_file: MAE's weights with or without its decoder, or a pre-training.
+        mask_ratio: Share of hidden patches of either crop.
     """
 
     backbone: Part = Part("mae_vit_base_patch16")
@@ -31,8 +31,8 @@ class MATTrain(schema.Train):
     """The pre-training.
 
     Attributes:
-        transfer: the template is to be predicted as the target looks in the search region; otherwise as it is.
-        norm_pix_loss: every patch of a target is normalised by its own mean and deviation.
+        transfer: The template is to be predicted as the target looks in the search region; otherwise as it is.
+        norm_pix_loss: Every patch of a target is normalised by its own mean and deviation.
     """
 
     transfer: bool = True

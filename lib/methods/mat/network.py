@@ -15,9 +15,9 @@ class AppearanceTransfer(nn.Module):
     """A masked autoencoder of template and search region; module names are those of published checkpoints.
 
     Args:
-        autoencoder: the encoder and decoder.
-        mask_ratio: share of hidden patches of either crop.
-        mean, std: normalisation of pictures, per channel of values in 0..1; kept with the weights.
+        autoencoder: The encoder and decoder.
+        mask_ratio: Share of hidden patches of either crop.
+        mean, std: Normalisation of pictures, per channel of values in 0..1; kept with the weights.
     """
 
     pytorch_mean: Tensor
@@ -45,7 +45,7 @@ class AppearanceTransfer(nn.Module):
             template: [B, 3, T, T], normalised.
             search: [B, 3, S, S], normalised.
             noise: [B, Nx] for the search region and [B, Nz] for the template: patches with the least noise are visible;
-                None: drawn here.
+                None: Drawn here.
         """
         if noise is None:
             noise = self.autoencoder.draw_noise(len(search), search.device)

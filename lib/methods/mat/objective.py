@@ -54,8 +54,8 @@ class TransferObjective:
         """Pictures that the network reads, predicts and should predict, for a person; masks are the same at every call.
 
         Args:
-            network: the one that learns.
-            batch: normalised.
+            network: The one that learns.
+            batch: Normalised.
 
         Returns:
             ``template_in``, ``template_out``, ``template_predicted``, ``search`` and ``search_predicted``, each

@@ -33,9 +33,9 @@ def map_pretrained(config: OSTrackConfig, network: OSTrack, checkpoint: Checkpoi
     """Key map of MODEL.PRETRAIN_FILE.
 
     Args:
-        config: of the experiment.
-        network: to be filled.
-        checkpoint: a ViT, such as MAE's, which fills the backbone, or a whole tracker, which must fit in every name.
+        config: Of the experiment.
+        network: To be filled.
+        checkpoint: A ViT, such as MAE's, which fills the backbone, or a whole tracker, which must fit in every name.
     """
     return map_tracker(network, checkpoint) if is_tracker(checkpoint) else map_vit(network, checkpoint)
 

@@ -14,8 +14,8 @@ class OSTrackTrain(schema.Train):
     """Training of OSTrack.
 
     Attributes:
-        ce_start_epoch: the last epoch without candidate elimination.
-        ce_warm_epoch: epochs over which elimination reaches its ratio.
+        ce_start_epoch: The last epoch without candidate elimination.
+        ce_warm_epoch: Epochs over which elimination reaches its ratio.
     """
 
     ce_start_epoch: CountOrNone = 20

@@ -17,9 +17,9 @@ class OSTrackOutput:
     """Network output for B search regions.
 
     Attributes:
-        candidates: of the head.
+        candidates: Of the head.
         feature: [B, C, g, g], the search feature map that the head reads.
-        tokens: the backbone's output.
+        tokens: The backbone's output.
     """
 
     candidates: Candidates
@@ -33,9 +33,9 @@ class OSTrack(nn.Module):
     It can be teacher or student of a distillation (`lib.objectives.distillation.Distillable`).
 
     Attributes:
-        streams: modalities that are encoded apart; 1, since template and search region are one stream.
-        feature_width: channels C of the search feature map.
-        mask_head: see `lib.models.heads.SearchMaskHead`, where MASK is given.
+        streams: Modalities that are encoded apart; 1, since template and search region are one stream.
+        feature_width: Channels C of the search feature map.
+        mask_head: See `lib.models.heads.SearchMaskHead`, where MASK is given.
     """
 
     streams = 1
@@ -87,7 +87,7 @@ class OSTrack(nn.Module):
         """Run the head.
 
         Args:
-            tokens: the backbone's output for B search regions.
+            tokens: The backbone's output for B search regions.
         """
         feature = self._feature(tokens)
         candidates: Candidates = self.box_head(feature)
@@ -107,7 +107,7 @@ class OSTrack(nn.Module):
             template: [B, 3, T, T], normalised.
             search: [B, 3, S, S], normalised.
             template_mask: [B, Nz], from `template_mask`.
-            keep_rate: share of search tokens that an elimination keeps, in place of the configured ratios.
+            keep_rate: Share of search tokens that an elimination keeps, in place of the configured ratios.
         """
         return self.decode(self.backbone(template, search, template_mask, keep_rate))
 
@@ -125,13 +125,13 @@ class OSTrack(nn.Module):
         """A block and the projection that gives its queries, keys and values.
 
         Args:
-            layer: number of the block, counted from the end when negative.
+            layer: Number of the block, counted from the end when negative.
 
         Returns:
             The number from 0, and the module, whose output is [streams * B, N, 3C].
 
         Raises:
-            ValueError: not all search tokens reach the block.
+            ValueError: Not all search tokens reach the block.
         """
         return self.backbone.qkv_layer(layer)
 

@@ -18,8 +18,8 @@ class OSTrackObjective:
     """Losses of one template and one search region per sample (OSTrack, sec. 3.4).
 
     Args:
-        config: its TRAIN section has the weights of the losses and the epochs of candidate elimination.
-        network: whose template masks and elimination ratio are used.
+        config: Its TRAIN section has the weights of the losses and the epochs of candidate elimination.
+        network: Whose template masks and elimination ratio are used.
     """
 
     def __init__(self, config: OSTrackConfig, network: OSTrack) -> None:
@@ -35,8 +35,8 @@ class OSTrackObjective:
         """Arguments of the network.
 
         Args:
-            batch: its first template and search region are used.
-            epoch: from 1.
+            batch: Its first template and search region are used.
+            epoch: From 1.
 
         Returns:
             Template, search region, template mask, keep rate; see `OSTrack.forward`.

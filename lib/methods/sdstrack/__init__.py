@@ -31,9 +31,9 @@ def map_pretrained(config: SDSTrackConfig, network: SDSTrack, checkpoint: Checkp
     With MODEL.COPY_STEM the patch embedding of the second modality begins as the RGB one, where the file has none.
 
     Args:
-        config: of the experiment.
-        network: to be filled.
-        checkpoint: a whole RGB tracker (OSTrack), whose names must all fit, a whole SDSTrack, or a ViT pre-trained on
+        config: Of the experiment.
+        network: To be filled.
+        checkpoint: A whole RGB tracker (OSTrack), whose names must all fit, a whole SDSTrack, or a ViT pre-trained on
             pictures, which fills the backbone alone.
     """
     if any(fnmatch.filter(checkpoint.state_dict, pattern) for pattern in OWN):

@@ -18,11 +18,11 @@ class SDSTrackTrain(OSTrackTrain):
     BACKBONE_MULTIPLIER, everything else is frozen.
 
     Attributes:
-        mask_rate_rgb: share of RGB patches that are hidden in the masked pass.
-        mask_rate_x: share of X patches that are, where the RGB patch is not.
-        clean_weight, masked_weight, agreement_weight: of the losses of the two passes and of the difference between
+        mask_rate_rgb: Share of RGB patches that are hidden in the masked pass.
+        mask_rate_x: Share of X patches that are, where the RGB patch is not.
+        clean_weight, masked_weight, agreement_weight: Of the losses of the two passes and of the difference between
             their fused tokens.
-        align_tokens: compare tokens place by place, also after elimination.
+        align_tokens: Compare tokens place by place, also after elimination.
     """
 
     mask_rate_rgb: Share = 0.3
@@ -57,7 +57,7 @@ def published_groups(norm_multiplier: float) -> tuple[ParamGroup, ...]:
     """Parameter groups of published training: adapters and the X patch embedding learn, the rest is frozen.
 
     Args:
-        norm_multiplier: of the learning rate of the last norm.
+        norm_multiplier: Of the learning rate of the last norm.
     """
     return (
         ParamGroup("Adapter|multimodal"),

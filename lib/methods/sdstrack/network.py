@@ -42,8 +42,8 @@ class SDSTrack(OSTrack):
         Args:
             template: [B, 6, T, T], normalised.
             search: [B, 6, S, S], normalised.
-            template_mask, keep_rate: see `OSTrack.forward`.
-            patch_masks: hidden patches. With them the output has 2B rows, those of the pictures as they are and then
+            template_mask, keep_rate: See `OSTrack.forward`.
+            patch_masks: Hidden patches. With them the output has 2B rows, those of the pictures as they are and then
                 those with hidden patches, computed as one batch.
         """
         if patch_masks is None:

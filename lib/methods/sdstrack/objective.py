@@ -21,9 +21,9 @@ class SDSTrackObjective(OSTrackObjective):
     compared by their order after elimination.
 
     Attributes:
-        losses: of the two passes and their agreement.
-        rates: shares of hidden patches.
-        grids: numbers of template tokens and of search tokens.
+        losses: Of the two passes and their agreement.
+        rates: Shares of hidden patches.
+        grids: Numbers of template tokens and of search tokens.
     """
 
     def __init__(self, config: SDSTrackConfig, network: SDSTrack) -> None:
@@ -40,8 +40,8 @@ class SDSTrackObjective(OSTrackObjective):
         """As a call, with given masks.
 
         Args:
-            network, batch, progress: see `lib.objectives.Objective`.
-            masks: hidden patches of both pictures.
+            network, batch, progress: See `lib.objectives.Objective`.
+            masks: Hidden patches of both pictures.
         """
         output = network(*self.inputs(batch, progress.epoch), masks)
         pairs = [self._pair(fusion) for fusion in output.tokens.fusions]

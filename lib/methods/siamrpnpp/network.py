@@ -36,7 +36,7 @@ class SiamRPN(nn.Module):
     Attributes:
         cells, grid: Cells along a side of the search region's features, and of the map of scores.
         anchors: [N, 4] cx, cy, w, h in units of the search region's side. Cell ``grid // 2`` is in its middle, as
-            published: with an even number of cells, the whole grid is half a cell off.
+            published: With an even number of cells, the whole grid is half a cell off.
     """
 
     anchors: Tensor

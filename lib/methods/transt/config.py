@@ -13,8 +13,8 @@ class TransTModel(schema.OwnHeadsModel):
     """Parts of TransT.
 
     Attributes:
-        backbone: a ResNet. pretrain_file: ImageNet weights of one, or a whole tracker.
-        hidden_dim, nheads, dim_feedforward, featurefusion_layers, dropout: of the fusion network.
+        backbone: A ResNet. pretrain_file: ImageNet weights of one, or a whole tracker.
+        hidden_dim, nheads, dim_feedforward, featurefusion_layers, dropout: Of the fusion network.
     """
 
     backbone: Part = Part("resnet50")
@@ -30,9 +30,9 @@ class TransTTrain(schema.Train):
     """Training of TransT.
 
     Attributes:
-        ce_weight: of the cells' cross-entropy.
-        background_weight: of a background cell in it.
-        wrap_matches: a target that sticks out of the crop to the left or the top mostly matches no cell, as in
+        ce_weight: Of the cells' cross-entropy.
+        background_weight: Of a background cell in it.
+        wrap_matches: A target that sticks out of the crop to the left or the top mostly matches no cell, as in
             published training; where it is off, it matches the cells that it covers.
     """
 

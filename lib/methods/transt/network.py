@@ -18,12 +18,12 @@ class TransT(nn.Module):
     """The network of TransT (sec. 3); module names are those of published checkpoints.
 
     Args:
-        backbone: a ResNet with its last stage left out.
-        size: of the fusion network.
-        template_size, search_size: sides of the pictures in pixels, multiples of the backbone's stride.
+        backbone: A ResNet with its last stage left out.
+        size: Of the fusion network.
+        template_size, search_size: Sides of the pictures in pixels, multiples of the backbone's stride.
 
     Raises:
-        ValueError: a side is no multiple of the stride.
+        ValueError: A side is no multiple of the stride.
     """
 
     def __init__(self, backbone: ResNet, size: FusionSize, template_size: int, search_size: int) -> None:

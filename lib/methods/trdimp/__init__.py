@@ -69,9 +69,9 @@ def map_pretrained(config: TrDiMPConfig, network: TrDiMP, checkpoint: Checkpoint
     """Key map of MODEL.PRETRAIN_FILE.
 
     Args:
-        config: of the experiment.
-        network: to be filled.
-        checkpoint: a ResNet trained on ImageNet, torchvision's or timm's, which fills the backbone, or a whole tracker,
+        config: Of the experiment.
+        network: To be filled.
+        checkpoint: A ResNet trained on ImageNet, torchvision's or timm's, which fills the backbone, or a whole tracker,
             which must fit in every name.
     """
     if any(name.startswith("classifier.") for name in checkpoint.state_dict):

@@ -14,11 +14,11 @@ class TrDiMPModel(schema.OwnHeadsModel):
     """Parts of TrDiMP.
 
     Attributes:
-        backbone: a ResNet of stride 16. pretrain_file: ImageNet weights of one, or a whole tracker.
-        classification_dim: channels of the features that the filter is applied to.
-        key_dim: of the transformer's keys.
-        box_dim: of the box regressor.
-        iterations: steps of the filter's optimisation in training.
+        backbone: A ResNet of stride 16. pretrain_file: ImageNet weights of one, or a whole tracker.
+        classification_dim: Channels of the features that the filter is applied to.
+        key_dim: Of the transformer's keys.
+        box_dim: Of the box regressor.
+        iterations: Steps of the filter's optimisation in training.
     """
 
     backbone: Part = Part("resnet50_stride16")

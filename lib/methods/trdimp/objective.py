@@ -29,7 +29,7 @@ def random_proposals(boxes_xywh: Tensor, train: TrDiMPTrain) -> Proposals:
 
     Args:
         boxes_xywh: [..., 4] targets.
-        train: number of proposals and deviations.
+        train: Number of proposals and deviations.
     """
     shape = (*boxes_xywh.shape[:-1], train.proposals)
     components = torch.randint(len(train.proposal_sigmas), shape).to(boxes_xywh.device)
@@ -41,10 +41,10 @@ class TrDiMPObjective:
     """Hinge loss of the scores (DiMP, eq. 4 and 8), divergence of the boxes' densities (PrDiMP, sec. 4.2).
 
     Attributes:
-        propose: see `ProposalLoss`.
+        propose: See `ProposalLoss`.
 
     Raises:
-        ConfigError: a batch of one sample.
+        ConfigError: A batch of one sample.
     """
 
     def __init__(self, config: TrDiMPConfig, network: TrDiMP) -> None:
@@ -68,9 +68,9 @@ class TrDiMPObjective:
         """Weighted sum of the losses.
 
         Args:
-            output: of the network.
+            output: Of the network.
             search_boxes: [B, m, 4] targets in units of the crop's side.
-            proposals: that the network scored.
+            proposals: That the network scored.
         """
         t = self.train
         labels = gaussian_labels(search_boxes, self.grid, t.search_sigma, padded=True)
@@ -93,9 +93,9 @@ class ProposalLoss:
     """Loss of the box regressor next to the policy's, in sequence-level training (SLT, ECCV 2022).
 
     Attributes:
-        network: whose regressor scores the proposals.
+        network: Whose regressor scores the proposals.
         train: TRAIN.
-        propose: gives the proposals.
+        propose: Gives the proposals.
     """
 
     network: TrDiMP
