@@ -67,7 +67,6 @@ def run_tests(jobs: Sequence[EvalJob], program: Path | str, argv: Sequence[str],
     """
     if not is_launched():
         check_jobs(jobs, videos)
-        jobs = [job.timed() for job in jobs]
     code = start_processes(program, argv, jobs[0].processes)
     if code is not None:
         return code

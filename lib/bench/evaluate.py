@@ -108,14 +108,6 @@ class EvalJob:
         """Name of the score that decides, "score" without one."""
         return next(iter(METRICS[self.variant].scores.values())).label if self.variant in METRICS else "score"
 
-    def timed(self) -> EvalJob:
-        """The same; if it is long and in the official protocol, with a tracker whose ways were timed for it."""
-        if not self.spec.dtype_reason or self.spec.dtype:
-            return self
-        runs = [(run, s.start) for s in self.sequences() for run in s.runs]
-        frames = sum(len(run) for run, start in runs if self.rerun or not self.folder.finished(run, start))
-        return replace(self, spec=self.spec.with_way(frames))
-
     def require_scores(self) -> None:
         """Check that results can be scored here.
 
@@ -280,6 +272,7 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     sequences = job.sequences()
     runs = [(run, s.start) for s in sequences for run in s.runs]
     lengths = {run.name: len(run) for run, _ in runs}
+    job = replace(job, spec=replace(job.spec, **team.share("way", lambda: _choose_way(job, runs, console))))
     todo: list[str] = team.share("todo", lambda: prepare_results(job, sequences, console))
     unscored: dict[str, str] = {}
     if team.is_main and job.has_scores:
@@ -307,6 +300,17 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
         job.folder.path, sequences, failures, scored, tracked=tracked, kept=kept, seconds=seconds, fps=fps,
         unscored=unscored, notes=display.notes, is_main=team.is_main, label=job.spec.labels[1],
     )  # fmt: skip
+
+
+def _choose_way(job: EvalJob, runs: Sequence[tuple[Video, int]], console: Console) -> dict[str, str]:
+    """The engine of all processes, and its number format; ways are timed first where the frames to track pay for it."""
+    spec = job.spec
+    if spec.dtype_reason and not spec.dtype:
+        frames = sum(len(run) for run, start in runs if job.rerun or not job.folder.finished(run, start))
+        spec = spec.with_way(frames)
+        if spec.dtype:
+            console.print(f"device: {spec.execution(0).reason}", highlight=False, soft_wrap=True, markup=False)
+    return {name: getattr(spec, name) for name in ("engine", "dtype", "dtype_reason")}
 
 
 def prepare_results(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: Console) -> list[str]:

@@ -26,6 +26,7 @@ from lib.cores import available_cores, network_threads
 from lib.data import JpegDecoder, gpu_jpeg_decoder
 from lib.deploy import (
     AUTO,
+    GRAPHS_FILE,
     PROCEDURAL,
     TORCH,
     Engine,
@@ -355,12 +356,16 @@ class TrackerSpec:
         tracker = self.build_plain(slot)
         if self.reference:
             return tracker
+        timed = self.engine != TORCH and self.dtype and self.protocol == "official"
         try:
-            prepared = prepare(tracker, self.inference(tracker))
+            inference = self.inference(tracker)
+            if timed and not (inference.folder and (inference.folder / GRAPHS_FILE).is_file()):
+                raise EngineError("its graphs are not kept for these settings")
+            prepared = prepare(tracker, inference)
         except (EngineError, ImportError, RuntimeError) as error:
-            if not self.dtype or self.protocol != "official" or self.engine == TORCH:
+            if not timed:
                 raise
-            log.warning("PyTorch computes the network, as %s cannot: %s", self.engine, sentence(error))
+            _warn_once(f"PyTorch computes the network, as {self.engine} cannot: {sentence(error)}")
             prepared = prepare(tracker, Inference())
         if self.confidence is None:
             return prepared

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from lib.bench.results import package_version
+from lib.cores import SMALL_NETWORK, network_threads
 from lib.data import iou_xywh
 from lib.deploy import (
     ENGINES,
@@ -289,7 +290,8 @@ def choose_way(spec: TrackerSpec, frames: int = 0) -> tuple[Way | None, str]:
                 raise EngineError(f"{way.name} was quicker, but its graphs are no longer kept")
     except (ValueError, KeyError, TypeError) as error:
         if official and frames < LONG_RUN:
-            reason = str(error) if isinstance(error, EngineError) else "no other way was timed for these weights"
+            untimed = "no other way was timed for these weights and threads"
+            reason = str(error) if isinstance(error, EngineError) else untimed
             return None, f"PyTorch, since {reason} (tracking/profile_model.py --ways)"
         print(f"timing the ways of computing this network on {processor}; this is done once", file=sys.stderr)
         timings = measure_ways(spec, ways)
@@ -313,7 +315,10 @@ def keep_ways(spec: TrackerSpec, timings: Sequence[WayTiming]) -> None:
 
 
 def _choice_key(spec: TrackerSpec) -> str:
-    return _key(spec, processor_name(), "official" if spec.protocol == "official" else spec.calibration)
+    """The fast protocol's choice is one for all numbers of threads, of which every process would time its own."""
+    if spec.protocol == "fast":
+        return _key(spec, processor_name(), spec.calibration)
+    return _key(spec, processor_name(), f"official, {network_threads(SMALL_NETWORK, spec.cpu_threads)} threads")
 
 
 def graphs_folder(spec: TrackerSpec, tracker: Tracker) -> Path | None:

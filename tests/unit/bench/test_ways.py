@@ -5,13 +5,26 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
+from rich.console import Console
 
-from lib.bench import EvalJob, TrackerSpec, Way, WayTiming, demo_spec, measure_ways, quickest, ways_text
+from lib.bench import (
+    EvalJob,
+    StaticTracker,
+    TrackerSpec,
+    Way,
+    WayTiming,
+    demo_spec,
+    measure_ways,
+    quickest,
+    run_evaluation,
+    ways_text,
+)
 from lib.bench.benchmarks import get_benchmark
 from lib.deploy import ENGINES, Engine, EngineError, prepare
 from lib.paths import load_paths
@@ -198,6 +211,9 @@ def test_official_never_waits_and_takes_what_fast_has_timed(timed: Path, monkeyp
     random = TrackerSpec("ostrack", "synthetic_small", device="cpu", untrained=True).resolve(load_paths())
     assert (random.engine, random.dtype_reason) == ("torch", "")
     with monkeypatch.context() as patched:
+        patched.setattr("lib.bench.ways.network_threads", lambda *_: 7)
+        assert demo_spec(official).engine == "torch"
+    with monkeypatch.context() as patched:
         patched.setattr("lib.deploy.engines.require_packages", refuse)
         assert demo_spec(official).engine == "torch"
     (timed / "openvino/graphs.json").unlink()
@@ -213,25 +229,38 @@ def test_a_long_official_evaluation_is_timed_first(monkeypatch: pytest.MonkeyPat
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent))
     from toy_tracker import paths_at, write_benchmark
 
+    def build(spec: TrackerSpec, slot: int = 0) -> Tracker:
+        built.append(spec.engine)
+        return StaticTracker()
+
+    built, said = list[str](), StringIO()
+    monkeypatch.setattr(TrackerSpec, "build", build)
     write_benchmark(tmp_path / "data/synthetic/test", (5, 9))
     spec = demo_spec(TrackerSpec(device="cpu", checkpoint=SMALL))
     job = EvalJob(spec, get_benchmark("synthetic"), paths_at(tmp_path))
-    monkeypatch.setattr("lib.bench.ways.LONG_RUN", 15)
-    assert job.timed().spec == spec
-    monkeypatch.setattr("lib.bench.ways.LONG_RUN", 14)
-    assert job.timed().spec.engine == "openvino"
-    assert replace(job, spec=replace(spec, engine="onnx", dtype_reason="")).timed().spec.engine == "onnx"
+    for bound, rerun in ((15, False), (14, True), (1, False)):
+        monkeypatch.setattr("lib.bench.ways.LONG_RUN", bound)
+        outcome = run_evaluation(replace(job, rerun=rerun), Console(file=said, width=200))
+    assert built == ["torch", "openvino"]
+    assert (outcome.kept, outcome.tracked) == (2, 0)
+    assert said.getvalue().count("device: official: openvino float32, 1.50 times as quick as torch") == 2
+    assert said.getvalue().count("timed now") == 1
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("timed")
 def test_an_engine_that_cannot_be_built_leaves_official_to_pytorch(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    timed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = replace(demo_spec(TrackerSpec(device="cpu", checkpoint=SMALL)), engine="openvino", dtype="float32")
-    monkeypatch.setattr(PREPARING, "checked_export", refuse)
     assert isinstance(spec.build(), Tracker)
-    assert caplog.messages == ["PyTorch computes the network, as openvino cannot: a package is missing"]
+    monkeypatch.setattr(PREPARING, "checked_export", refuse)
+    (timed / "openvino").mkdir(parents=True)
+    (timed / "openvino/graphs.json").touch()
+    assert isinstance(spec.build(), Tracker)
+    assert caplog.messages == [
+        f"PyTorch computes the network, as openvino cannot: {reason}"
+        for reason in ("its graphs are not kept for these settings", "a package is missing")
+    ]
     with pytest.raises(EngineError, match="a package is missing"):
         replace(spec, dtype="").build()  # --engine openvino
 
