@@ -50,6 +50,9 @@ class NormConvolution(nn.Module):
 class NoiseTerm(nn.Module):
     """Term per channel, from the noise level, that is added to a map."""
 
+    exact = True
+    """See `lib.deploy.record_ranges`: a row per picture gains nothing in 8 bits, which OpenVINO cannot compile here."""
+
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
         self.noise_func = nn.Sequential(nn.Linear(width, outputs))
@@ -154,6 +157,7 @@ class DenoisingUNet(nn.Module):
         self.noise_level_mlp = nn.Sequential(
             NoiseEmbedding(width), nn.Linear(width, 3 * width), nn.SiLU(), nn.Linear(3 * width, width)
         )
+        self.noise_level_mlp.exact = True  # type: ignore[assignment]
         downs: list[nn.Module] = [nn.Conv2d(3 * width, width, 3, padding=1)]
         skips, now = [width], width
         for scale in scales:

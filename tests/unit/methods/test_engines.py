@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib.data import Frame
-from lib.deploy import Inference, prepare
+from lib.deploy import CalibrationClip, Inference, prepare
 from lib.methods import load_experiment
 from lib.methods.cstrack import CSTrackState, TemplateUpdate
 from tests.support import small_trackers
@@ -66,6 +66,16 @@ def test_engines_give_the_boxes_of_gdstrack(tmp_path: Path) -> None:
         boxes, scores = follow(prepare(test_gdstrack.tracker(*FLAT), inference), clips, start)
         torch.testing.assert_close(boxes, expected[0], rtol=1e-3, atol=2e-2)
         torch.testing.assert_close(scores, expected[1], rtol=1e-3, atol=1e-4)
+
+
+def test_openvino_compiles_gdstrack_in_8_bits() -> None:
+    """It could not while layers of the noise level, which read a constant, were in 8 bits."""
+    frames = test_gdstrack.clip(1, 3, 90, 120)
+    clips = [CalibrationClip(frames, START.double().repeat(3, 1))]
+    track = test_gdstrack.tracker(*FLAT, "MODEL.FUSION.HIDDEN_DIM=32")
+    found = prepare(track, Inference(engine="openvino-int8", clips=lambda: clips))
+    boxes, _ = follow(found, [frames], START)
+    assert boxes.isfinite().all()
 
 
 @pytest.mark.parametrize("script", ["siamrpnpp", "siamattn"])
