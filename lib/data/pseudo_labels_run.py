@@ -28,7 +28,7 @@ from lib.data.datasets.pseudo import LABEL_FILE, frame_ids, track_entry
 from lib.data.io import FILE_ERRORS, AnnotationError, expect_form
 from lib.data.listing import natural_order
 from lib.data.pseudo_labels import Flow, LabelSettings, candidate_boxes, make_track
-from lib.data.types import Image
+from lib.data.types import Boxes, Image
 from lib.files import write_text
 from lib.ranges import Count, Range
 
@@ -203,7 +203,10 @@ def label_video(job: LabelJob, index: int) -> dict[str, Any]:
     name, annotation = job.dataset.sequence_name(index), job.dataset.annotation(index)
     frames = replace(annotation.frames, aux=None, recipe=None)
     count = min(len(frames), job.most_frames)
-    read: Callable[[int], Image] = lambda i: frames.read(i).rgb  # noqa: E731
+
+    def read(i: int) -> Image:
+        return frames.read(i).rgb
+
     height, width = read(0).shape[:2]
     ids = frame_ids(frames.rgb, count)
     flow: FlowSource = AdaptiveFlow(read, count)
@@ -222,13 +225,13 @@ def label_video(job: LabelJob, index: int) -> dict[str, Any]:
     return found
 
 
-def _overlap(annotation: Annotation, boxes: np.ndarray[Any, np.dtype[np.float64]]) -> list[float] | None:
+def _overlap(annotation: Annotation, boxes_xyxy: Boxes) -> list[float] | None:
     """Mean IoU with the truth and share of frames above 0.5, where the target is seen; None without truth."""
-    count = len(boxes)
+    count = len(boxes_xyxy)
     seen = np.flatnonzero(annotation.valid[:count] & annotation.visible[:count])
     if len(seen) < 2:  # the first box alone, or none, is published
         return None
-    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    xywh = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1)
     ious = iou_xywh(xywh[seen], annotation.boxes_xywh[:count][seen])
     return [round(float(ious.mean()), 4), round(float((ious > 0.5).mean()), 4)]
 
@@ -253,7 +256,7 @@ def make_labels(
         RuntimeError: A process died.
     """
     names = [job.dataset.sequence_name(i) for i in range(len(job.dataset))]
-    _open_folder(job, [] if not restart else names)
+    _open_folder(job, names if restart else [])
     done = {name: _read_video(job.video_file(name)) for name in names}
     todo = [i for i, name in enumerate(names) if done[name] is None]
     report = LabelReport(videos=len(names))

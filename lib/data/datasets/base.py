@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.datasets.frames import FrameFiles, cut_rows, numbered_files
+from lib.data.datasets.frames import FrameFiles, Listed, cut_rows, numbered_files
 from lib.data.io import AnnotationError, decode_text, expect_form, parse_boxes, parse_numbers
 from lib.data.listing import check_name, number_in, picture_names
 from lib.data.store import Store, SubStore, ZipStore
@@ -64,7 +64,7 @@ class Annotation:
     def nbytes(self) -> int:
         """Rough size in memory."""
         arrays = (self.boxes_xywh, self.valid, self.visible, self.visible_ratio, self.present, self.second_boxes_xywh)
-        names = sum(getattr(getattr(f, "names", None), "nbytes", 0) for f in (self.frames.rgb, self.frames.aux))
+        names = sum(f.names.nbytes for f in (self.frames.rgb, self.frames.aux) if isinstance(f, Listed))
         return sum(a.nbytes for a in arrays if a is not None) + names + 1024
 
 

@@ -260,21 +260,16 @@ def paired_by_position(store: Store, rgb_folder: str, aux_folder: str, rows: int
     """
     rgb, aux = picture_names(store.listdir(rgb_folder)), picture_names(store.listdir(aux_folder))
     if len(rgb) != len(aux):
-        (long_folder, longer), (short_folder, shorter) = sorted(
-            ((rgb_folder, rgb), (aux_folder, aux)), key=lambda listing: -len(listing[1])
-        )
-        place = _first_difference(longer, shorter)
-        if place is None and len(longer) - len(shorter) > 1:
-            place = len(shorter)
-        elif (
-            place is not None
-            and len(longer) - len(shorter) == 1
-            and len(shorter) >= rows
-            and _first_difference(longer[:place] + longer[place + 1 :], shorter) is not None
-        ):
+        listings = (rgb_folder, rgb), (aux_folder, aux)
+        (short_folder, shorter), (long_folder, longer) = sorted(listings, key=lambda listing: len(listing[1]))
+        place, surplus = _first_difference(longer, shorter), len(longer) - len(shorter)
+        if place is None:
+            place = len(shorter) if surplus > 1 else None
+        elif surplus == 1 and len(shorter) >= rows:
             # There is a picture for every row, so other numbers may be an odd way of numbering. Only a picture without
             # which all the others agree is an error.
-            place = None
+            others = longer[:place] + longer[place + 1 :]
+            place = place if _first_difference(others, shorter) is None else None
         if place is not None:
             raise PairingError(
                 f"{store.describe(f'{long_folder}/{longer[place]}')} has no counterpart: {len(longer)} pictures there "
