@@ -114,6 +114,12 @@ def sample_visible(visible: Mask, count: int, low: int, high: int, rng: random.R
     return [int(i) for i in rng.choices(candidates, k=count)] if len(candidates) else None
 
 
+def _max_interval(data: Data) -> int:
+    """MAX_SAMPLE_INTERVAL in frames; of a list, as published files have it, the first entry."""
+    interval = data.max_sample_interval
+    return interval if isinstance(interval, int) else interval[0]
+
+
 @FRAME_SAMPLERS.register("interval")
 class IntervalSampler:
     """A first template and all other frames on either side of it (TransT, CVPR 2021; DiMP, ICCV 2019).
@@ -128,8 +134,7 @@ class IntervalSampler:
 
     def __init__(self, data: Data) -> None:
         self.templates, self.searches = data.template.number, data.search.number
-        interval = data.max_sample_interval
-        self.interval = interval if isinstance(interval, int) else interval[0]
+        self.interval = _max_interval(data)
         self.least_visible = 2 * (self.templates + self.searches)
         self.requirement = f"at least {MIN_LENGTH} frames, and more than {self.least_visible} with a visible target"
 
@@ -205,8 +210,7 @@ class WindowSampler:
 
     def __init__(self, data: Data) -> None:
         self.templates, self.searches = data.template.number, data.search.number
-        interval = data.max_sample_interval
-        self.interval = interval if isinstance(interval, int) else interval[0]
+        self.interval = _max_interval(data)
         self.requirement = "a frame with a box of a pixel or more"
 
     def accepts(self, video: Video) -> bool:
@@ -241,7 +245,8 @@ class QualitySampler:
 
     def __init__(self, data: Data) -> None:
         self.templates, self.length = data.template.number, data.template.number + data.search.number
-        self.least, self.most_corner, self.term = data.video_quality, data.max_corner_share, data.frame_quality
+        self.min_quality, self.max_corner_share = data.video_quality, data.max_corner_share
+        self.frame_quality = data.frame_quality
         self.requirement = f"{self.length} frames of pseudo labels (a data set such as LASHER_pseudo)"
 
     def accepts(self, video: Video) -> bool:
@@ -251,20 +256,20 @@ class QualitySampler:
         if not isinstance(dataset, RatedDataset):
             return index
         own = dataset.qualities(index)
-        if own.video >= self.least and own.corner < self.most_corner:
+        if own.video >= self.min_quality and own.corner < self.max_corner_share:
             return index
         around = range(max(0, index - self.near), max(1, min(len(dataset) - 1, index + self.near + 1)))
         best = index
         for _ in range(self.rounds):
             best = max(rng.choices(around, k=self.videos), key=lambda i: dataset.qualities(i).video)
-            if dataset.qualities(best).video > self.least:
+            if dataset.qualities(best).video > self.min_quality:
                 break
         return best
 
     def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
         assert video.qualities is not None
         starts = rng.choices(range(len(video) - self.length + 1), k=video.qualities.tries)
-        first = starts[int(video.qualities.frames(starts, self.term).argmax())]
+        first = starts[int(video.qualities.frames(starts, self.frame_quality).argmax())]
         ids = range(first, first + self.length)
         return FrameIds(tuple(ids[: self.templates]), tuple(ids[self.templates :]))
 
@@ -279,8 +284,7 @@ class PairSampler:
     """
 
     def __init__(self, data: Data) -> None:
-        interval = data.max_sample_interval
-        self.interval = interval if isinstance(interval, int) else interval[0]
+        self.interval = _max_interval(data)
         self.by_dataset = {CATALOGUE[name].key: value for name, value in data.interval_by_dataset.items()}
         self.negative = data.negative_pairs
         self.requirement = "a frame with a valid box"
@@ -291,11 +295,11 @@ class PairSampler:
         return bool(video.valid.any())
 
     def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
-        strange = self.negative > 0 and rng.random() < self.negative
+        is_negative = self.negative > 0 and rng.random() < self.negative
         usable = np.flatnonzero(video.valid)
         place = rng.randrange(len(usable))
         template = (int(usable[place]),)
-        if not strange:
+        if not is_negative:
             interval = self.by_dataset.get(video.dataset, self.interval)
             near = usable[max(place - interval, 0) : place + interval + 1]
             return FrameIds(template, (int(rng.choice(near)),))
