@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,7 @@ class Trainer:
         self._meter.restart()
         if self.position.step < steps:
             batches = EpochIterator(self.setup.train_loader, epoch, self.position.step, self.setup.prepare)
-            self._meter.restart()
+            self._meter.restart()  # leaves out the start of the worker processes and the first batch
             while self.position.step < steps:
                 self._train_batches(batches, Progress(epoch, self.train.epoch, self.position.step, steps))
         self._meter.next_interval()
@@ -282,7 +282,7 @@ class Trainer:
                 raise NonFiniteLossError(f"{skipped}; the last: {problems}")
             self.log.write(f"warning: step skipped: {problems}")
         before, after = progress.step, progress.step + count
-        self.position = Position(progress.epoch, after)
+        self.position, done = Position(progress.epoch, after), replace(progress, step=after)
         self._averager.add(result.terms, result.samples)
         self._meter.count(result.samples, count, waited)
 
@@ -290,11 +290,10 @@ class Trainer:
             return interval > 0 and after // interval > before // interval
 
         if passes(self.train.print_interval):
-            done = Progress(progress.epoch, self.train.epoch, after, progress.steps)
             self._report("train", done, self._averager, self._meter.next_interval(), result.grad_norm)
 
         if after == progress.steps and self.world.is_main and isinstance(self.setup.objective, PicturingObjective):
-            self._show(taken[-1], Progress(progress.epoch, self.train.epoch, after, progress.steps))
+            self._show(taken[-1], done)
 
         # All processes agree whether a state is due, by the clock of rank 0, and whether to stop.
         due = passes(self.train.state_interval_steps)
