@@ -208,6 +208,7 @@ def save_figure(figure: Figure, stem: Path | str) -> list[Path]:
     Returns:
         `<stem>.png` and `<stem>.pdf`.
     """
+    _take_words_as_they_are(figure)
     paths = [Path(f"{stem}.{f}") for f in ("png", "pdf")]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,6 +225,7 @@ def inline_svg(figure: Figure, label: str) -> str:
     """
     import matplotlib
 
+    _take_words_as_they_are(figure)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
         figure.savefig(
@@ -240,6 +242,14 @@ def inline_svg(figure: Figure, label: str) -> str:
     text = re.sub(r'(id="|#)([A-Za-z])', rf"\1{mark}_\2", re.sub(r"#([0-9a-fA-F]{6})\b", r"@\1", text))
     text = re.sub(r"@([0-9a-fA-F]{6})\b", r"#\1", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
+
+
+def _take_words_as_they_are(figure: Figure) -> None:
+    """Turn formulas off, which names of trackers are not, but for the powers of ten on an axis."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math("$" not in text.get_text() or r"\mathdefault" in text.get_text())
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
