@@ -429,6 +429,12 @@ class TableDataset(StoredDataset):
         omit, pattern = int(row.get("initOmit", 0)), f"%0{row['nz']}d.{row['ext']}"
         first, last = int(row["startFrame"]) + omit, int(row["endFrame"])
         boxes = read_boxes(self.store, row["anno_path"])[omit:]
+        alone = sum(other["path"] == row["path"] for other in self._rows.values()) == 1
+        if alone and self.store.exists(f"{row['path']}/{pattern % (2 * last)}"):
+            raise AnnotationError(
+                f"{self.store.describe(row['path'])}: twice as many pictures as the {last} of this sequence, or more; "
+                "is this a version with more frames per second (NfS at 240)?"
+            )
         found = span_of(self.store, row["path"], pattern, first, last, boxes, row["anno_path"])
         return replace(found, object_class=row.get("object_class"))
 

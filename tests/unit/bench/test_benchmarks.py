@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -160,6 +161,18 @@ def test_tables_refuse_pictures_numbered_from_zero(
     (tmp_path / folder / pattern.format(0)).unlink()
     (sequence,) = get_benchmark(benchmark).sequences(paths_at(tmp_path), [name])
     assert len(sequence) == count
+
+
+@pytest.mark.parametrize("times", [1, 8])
+def test_nfs_at_240_frames_per_second_is_refused(tmp_path: Path, times: int) -> None:
+    """Rows at 30 frames per second would go with pictures of other moments."""
+    (row,) = (row for row in load_list("nfs_sequences") if row["name"] == "nfs_Gymnastics")
+    last = row["endFrame"]
+    touch(tmp_path / "nfs" / row["path"], [f"{i:05d}.jpg" for i in range(1, times * last + 1)])
+    (tmp_path / "nfs/anno").mkdir()
+    (tmp_path / "nfs" / row["anno_path"]).write_text(rows(last, separator="\t"))
+    with pytest.raises(BenchmarkError, match=r"twice as many .* \(NfS at 240\)") if times > 1 else nullcontext():
+        assert len(get_benchmark("nfs").sequences(paths_at(tmp_path), [row["name"]])[0]) == last
 
 
 def test_rows_behind_the_frames_of_a_table_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
