@@ -152,7 +152,7 @@ class Saturation(Brightness):
     """A mixture with the grey picture; the factor of the colours is uniform in 1 - spread .. 1 + spread."""
 
     def apply(self, plan: CropPlan, numbers: float) -> None:
-        plan.recolour(saturating(numbers))
+        plan.recolour(saturation_matrix(numbers))
 
 
 @AUGMENTATIONS.register("contrast")
@@ -166,7 +166,7 @@ class Contrast(Filter):
         return 1 - self.spread + 2 * self.spread * rng.random()
 
     def change(self, numbers: float) -> Callable[[Pixels], Pixels]:
-        return lambda crop: recoloured(crop, contrasting(numbers, crop))
+        return lambda crop: recoloured(crop, contrast_matrix(numbers, crop))
 
 
 @AUGMENTATIONS.register("colour_jitter")
@@ -193,9 +193,9 @@ class ColourJitter(Filter):
         def jitter(crop: Pixels) -> Pixels:
             for i in order:
                 if i == 1:
-                    crop = recoloured(crop, contrasting(contrast, crop))
+                    crop = recoloured(crop, contrast_matrix(contrast, crop))
                 else:
-                    crop = recoloured(crop, np.eye(3, 4) * bright if i == 0 else saturating(saturation))
+                    crop = recoloured(crop, np.eye(3, 4) * bright if i == 0 else saturation_matrix(saturation))
             return crop
 
         return jitter
@@ -357,15 +357,15 @@ def plan_crop(
     return plan
 
 
-def saturating(factor: float) -> NDArray[np.float64]:
-    """The change [3, 4] that mixes `factor` times a picture with its grey picture."""
+def saturation_matrix(factor: float) -> NDArray[np.float64]:
+    """Affine colour change [3, 4]: `factor` times a picture, mixed with its grey picture."""
     mixed = np.eye(3, 4) * factor
     mixed[:, :3] += (1 - factor) * np.array(LUMA)
     return mixed
 
 
-def contrasting(factor: float, crop: Pixels) -> NDArray[np.float64]:
-    """The change [3, 4] that mixes `factor` times a crop [S, S, 3] with its mean grey level."""
+def contrast_matrix(factor: float, crop: Pixels) -> NDArray[np.float64]:
+    """Affine colour change [3, 4]: `factor` times a crop [S, S, 3], mixed with its mean grey level."""
     mixed = np.eye(3, 4) * factor
     mixed[:, 3] = (1 - factor) * np.dot(cv2.mean(crop)[:3], LUMA)
     return mixed

@@ -98,9 +98,8 @@ class WholePixelStyle(CropStyle):
     ) -> Tensor:
         if device.type != "cuda":
             return super().crop_pixels(frames, regions, size, borders, device)
-        return (
-            resize_cuts(self.cuts(frames, regions, borders), size, device).unflatten(0, (len(frames), -1)).flatten(1, 2)
-        )
+        resized = resize_cuts(self.cuts(frames, regions, borders), size, device)  # [frames x pictures, 3, size, size]
+        return resized.unflatten(0, (len(frames), -1)).flatten(1, 2)
 
     def cuts(self, frames: Sequence[Frame], regions: Sequence[CropRegion], borders: Tensor | None = None) -> list[Cut]:
         """Input of `resize_cuts`, the pictures of one frame after those of the frame before.

@@ -19,8 +19,6 @@ FEW_SEQUENCES = 5
 """Scores of fewer sequences are shown in grey, and are left out of the radar."""
 TOO_FEW = "n too small"
 MADE_BY = yaml_rows(Path(__file__).with_name("origins.yaml"))
-
-
 TABLES = ("scores", "attributes", "differences", "sequences")
 """Stems of the tables that a report may have."""
 
