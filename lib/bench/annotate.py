@@ -53,7 +53,7 @@ def propagate(
     marks: Marks,
     on_frame: Callable[[int, Frame, Box | None], None] = lambda index, frame, box: None,
 ) -> dict[int, Box | None]:
-    """Carry boxes through a video; a frame with a box of its own starts the tracker again.
+    """Propagate boxes through a video; a frame with a given box initialises the tracker again.
 
     Args:
         session: The tracker.

@@ -33,7 +33,7 @@ class ConfidenceSamples:
         raw: [N] the tracker's own scores.
         overlaps: [N] with the truth, 0 where the target is absent.
         videos: [N] number of the video.
-        natural: [N] bool, the tracker had come there by itself.
+        natural: [N] bool, the tracker was not moved there.
     """
 
     features: Tensor
@@ -53,7 +53,7 @@ class _Pass:
 
     Attributes:
         at: Position of the frame.
-        natural: The tracker has come here by itself.
+        natural: The tracker was not moved here.
     """
 
     def __init__(self, video: Video, number: int, displaced: bool, seed: int) -> None:
@@ -156,12 +156,12 @@ def fit_calibration(samples: ConfidenceSamples, about: dict[str, Any]) -> Calibr
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """A calibration and what it is worth on videos that it was not fitted on.
+    """A calibration and its reliability on videos that it was not fitted on.
 
     Attributes:
         calibration: Fitted on all videos.
         raw, calibrated: Reliability of the raw and of the calibrated scores on held-out videos, each by a fit on the
-            others; frames that the tracker came to by itself.
+            others; frames that the tracker was not moved to.
     """
 
     calibration: Calibration
