@@ -255,6 +255,8 @@ def _from_yaml(path: Path) -> dict[str, Setting]:
         return {}
     try:
         tree = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise PathsError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except yaml.YAMLError as error:
         raise PathsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if tree is None:

@@ -94,7 +94,7 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
         args.width, args.height, args.frames, args.difficulty, args.distractors, tags,
         pictures=args.pictures, lifelike=args.lifelike,
     )  # fmt: skip
-    names = tuple(filter(None, args.names.read_text().split("\n"))) if args.names else None
+    names = tuple(filter(None, args.names.read_text(encoding="utf-8-sig").splitlines())) if args.names else None
     roots = [usual_place(n, args.split, args.data_dir) if args.data_dir else args.output or Path() for n in args.layout]
     return [
         Job(layout, root, args.sequences, args.seed, args.split, config, names)

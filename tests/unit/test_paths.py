@@ -108,6 +108,15 @@ def test_broken_settings_file(local_yaml: Path, text: str, message: str) -> None
         load_paths()
 
 
+def test_settings_of_windows_editors(local_yaml: Path) -> None:
+    local_yaml.write_bytes(b"\xef\xbb\xbfdata_dir: /d\r\n")
+    assert load_paths().data_dir == Path("/d")
+    for encoding in ("utf-16", "cp1252"):
+        local_yaml.write_text("data_dir: /daten/größer\n", encoding=encoding)
+        with pytest.raises(PathsError, match=r"local\.yaml is not UTF-8 text"):
+            load_paths()
+
+
 def test_unknown_names_outside_the_file(local_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PathsError, match="did you mean 'coco'"):
         load_paths({"cocoo": "/x"})
