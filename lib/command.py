@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any
 
@@ -30,6 +31,7 @@ def run_command(run: Callable[[], int | None], debug: bool = False, interrupted:
     Returns:
         Exit code: that of `run`, 2 for an error, 130 after Ctrl-C.
     """
+    escape_unprintable()
     code = run_in_child()
     if code is not None:
         return code
@@ -54,6 +56,13 @@ def report_interrupt(message: str = "stopped") -> None:
     """
     if os.environ.get("RANK", "0") == "0":
         print(f"\n{message}", file=sys.stderr, flush=True)
+
+
+def escape_unprintable() -> None:
+    """Print what the encoding of a terminal lacks, such as letters of file names, as escapes in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def expect_interrupts() -> None:

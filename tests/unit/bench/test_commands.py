@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import zipfile
 from dataclasses import replace
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from lib.bench import (
     write_boxes,
 )
 from lib.bench.benchmarks import get_benchmark
+from lib.command import run_command
 from lib.config import ConfigError
 from lib.methods import load_experiment
 from lib.models import CheckpointNotFoundError
@@ -75,6 +78,14 @@ def test_usage_errors_are_one_line_and_exit_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "did you mean 'lasot'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container without a locale, or in a pipe of Windows."""
+    written = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert run_command(lambda: print("größe")) == 0
+    assert written.getvalue().rstrip() == rb"gr\xf6\xdfe"
 
 
 def test_a_missing_checkpoint_says_where_it_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
