@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from lib.objectives.base import Losses, Objective, Progress
 FEATURE = "search feature"
 
 
-@runtime_checkable
 class Distillable(Protocol):
     """Contract of a network that can be teacher or student, whatever its modalities.
 
@@ -114,9 +113,12 @@ class Recorder:
 
 def _distillable(network: nn.Module, role: str) -> Distillable:
     """The network. Raises ValueError where it does not keep the contract."""
-    if not isinstance(network, Distillable):
+    contract = ("box_head", "feature_width", "streams", "qkv_layer", "search_feature")
+    if not all(
+        hasattr(network, name) for name in contract
+    ):  # from Python 3.12 on isinstance does not see a module's parts
         raise ValueError(f"the {role} {type(network).__name__} is no one-stream network that can be distilled")
-    return network
+    return cast(Distillable, network)
 
 
 class DistillationObjective(nn.Module):
