@@ -113,10 +113,9 @@ class Recorder:
 
 def _distillable(network: nn.Module, role: str) -> Distillable:
     """The network. Raises ValueError where it does not keep the contract."""
-    contract = ("box_head", "feature_width", "streams", "qkv_layer", "search_feature")
-    if not all(
-        hasattr(network, name) for name in contract
-    ):  # from Python 3.12 on isinstance does not see a module's parts
+    # From Python 3.12 on isinstance does not see the parts of a module.
+    parts = ("box_head", "feature_width", "streams", "qkv_layer", "search_feature")
+    if not all(hasattr(network, name) for name in parts):
         raise ValueError(f"the {role} {type(network).__name__} is no one-stream network that can be distilled")
     return cast(Distillable, network)
 
