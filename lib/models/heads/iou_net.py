@@ -247,13 +247,13 @@ class IoUNet(nn.Module):
             extent = size.exp()
             low = torch.addcmul(extent * -0.5, place, norm)
             visited += [low, low + extent]
-            bins, pull_back = pool(low, extent)
+            bins, backward = pool(low, extent)
             hidden = torch.cat([layer.hidden(x.flatten(2)) for layer, x in zip(layers, bins, strict=True)], dim=2)
-            on_hidden = ((hidden > 0) * out.weight).split(self.width, dim=2)
-            on_bins = [layer.back(x).view_as(b) for layer, x, b in zip(layers, on_hidden, bins, strict=True)]
-            by_low, by_extent = pull_back(on_bins)
-            place = torch.addcmul(place, norm, by_low, value=step_length)
-            size = torch.addcmul(size, extent, by_extent.sub(by_low, alpha=0.5), value=step_length)
+            grad_hidden = ((hidden > 0) * out.weight).split(self.width, dim=2)
+            grad_bins = [layer.back(x).view_as(b) for layer, x, b in zip(layers, grad_hidden, bins, strict=True)]
+            grad_low, grad_extent = backward(grad_bins)
+            place = torch.addcmul(place, norm, grad_low, value=step_length)
+            size = torch.addcmul(size, extent, grad_extent.sub(grad_low, alpha=0.5), value=step_length)
             step_length *= decay
         extent = size.exp()
         corners = torch.stack(visited)

@@ -92,12 +92,14 @@ class FusedDeformConvs(nn.Module):
             [B, L, K, H, W] float32.
         """
         rows, levels, width, height, breadth = x.shape
-        # No tensor has more than five dimensions: OpenVINO computes this wrongly with seven, without an error.
-        moved = self.offsets(x.flatten(1, 2)).reshape(rows * levels, 9, 2, height * breadth).permute(0, 3, 1, 2)
+        # Places of the taps, [B * L, H * W, 9, 2] y and x in cells. No tensor has more than five dimensions: OpenVINO
+        # computes this wrongly with seven, without an error.
+        offsets = self.offsets(x.flatten(1, 2)).reshape(rows * levels, 9, 2, height * breadth).permute(0, 3, 1, 2)
         taps = _tap_places(height, breadth, x.device)
-        where, zero, last = moved + taps, taps[0, 4, :, None], taps[-1, 4, :, None]
-        low = where.floor()
-        share = where - low
+        places, zero, last = offsets + taps, taps[0, 4, :, None], taps[-1, 4, :, None]
+        # The cells before and after a place along both axes, and their bilinear weights; 0 outside the map.
+        low = places.floor()
+        share = places - low
         ends = torch.stack([low, low + 1], dim=-1)
         inside = torch.clamp(ends, zero, last)
         weights = torch.stack([1 - share, share], dim=-1) * (inside == ends)
@@ -108,8 +110,8 @@ class FusedDeformConvs(nn.Module):
         shares = weights[..., 0, :, None] * weights[..., 1, None, :]
         table = x.permute(0, 1, 3, 4, 2).reshape(-1, width)
         columns = _weighted_bags(table, bags.view(-1, 4), shares.view(-1, 4))
-        found = columns.view(rows, levels, -1, 9 * width) @ self.weight
-        return found.transpose(2, 3).view_as(x)
+        convolved = columns.view(rows, levels, -1, 9 * width) @ self.weight
+        return convolved.transpose(2, 3).view_as(x)
 
 
 @cache

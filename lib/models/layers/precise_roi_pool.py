@@ -96,41 +96,46 @@ class LevelPooling:
             extent: [N, R, 2] their widths and heights.
 
         Returns:
-            Bins [N, R, P, P, C] of each map; and a function from the gradients of some score with respect to them to
-            those with respect to `low` and `extent`.
+            Bins [N, R, P, P, C] of each map; and a function from the gradients of some score by these bins to those by
+            `low` and `extent`.
         """
+        # Edges of the bins of all maps along x and y in cells, [N, R, 2, E], and their distances from the cells.
         edges = torch.stack([low, extent], dim=3) @ self.ends
         edges = edges if self.starts is None else edges - self.starts
         offsets = (edges[..., None] - self.places).clamp_(-1, 1)
         hats = 1 - offsets.abs()
         scale = (extent > 0) / extent.clamp_min(TINY)
+        # Weights of the cells in each bin, [N, R, 2, bins, cells].
         rows = (self.to_rows @ torch.addcmul(offsets, offsets, hats)) * scale[..., None, None]
-        parts, found, columns = rows.split(self.sizes, dim=3), [], []
-        for part, (features, height, width) in zip(parts, self.maps, strict=True):
-            bins, column = _pooled(features, part[:, :, 1, :, :height], part[:, :, 0, :, :width])
-            found.append(bins)
+        bins, columns = [], []
+        weights = [
+            (axes[:, :, 1, :, :height], axes[:, :, 0, :, :width])
+            for axes, (_, height, width) in zip(rows.split(self.sizes, dim=3), self.maps, strict=True)
+        ]
+        for (features, _, _), (down, across) in zip(self.maps, weights, strict=True):
+            pooled, column = _pooled(features, down, across)
+            bins.append(pooled)
             columns.append(column)
 
-        def pull_back(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
-            on_rows = []
-            for part, column, gradient, (features, height, width) in zip(
-                parts, columns, gradients, self.maps, strict=True
-            ):
-                on_across = (gradient @ column.transpose(3, 4)).sum(dim=2)
-                spread = part[:, :, 0, :, :width].transpose(2, 3)[:, :, None] @ gradient
-                on_down = (spread.view(len(features), -1, features.shape[2]) @ features.transpose(1, 2)).view(
-                    *part.shape[:2], -1, height
-                )
-                missing = [self.cells - x.shape[3] for x in (on_across, on_down)]
-                padded = [F.pad(x, (0, m)) if m else x for x, m in zip((on_across, on_down), missing, strict=True)]
-                on_rows.append(torch.stack(padded, dim=2))
-            on = torch.cat(on_rows, dim=3).flatten(3)[..., None]
-            stretched = rows.flatten(3)[..., None, :] @ on
-            moved = (self.to_slopes @ hats).unflatten(3, (2, -1)).flatten(4) @ on
-            by_low, by_end = (moved.squeeze(4) * scale[..., None]).unbind(3)
-            return by_low, by_end - stretched[..., 0, 0] * scale
+        def backward(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
+            # By the weights along both axes, map by map; maps with fewer cells are padded.
+            grad_rows = []
+            levels = zip(self.maps, weights, columns, gradients, strict=True)
+            for (features, _, _), (down, across), column, gradient in levels:
+                grad_across = (gradient @ column.transpose(3, 4)).sum(dim=2)
+                spread = (across.transpose(2, 3)[:, :, None] @ gradient).view(len(features), -1, features.shape[2])
+                grad_down = (spread @ features.transpose(1, 2)).view_as(down)
+                missing = [self.cells - x.shape[3] for x in (grad_across, grad_down)]
+                padded = [F.pad(x, (0, m)) if m else x for x, m in zip((grad_across, grad_down), missing, strict=True)]
+                grad_rows.append(torch.stack(padded, dim=2))
+            # From these to the first edge and to the extent, which moves the edges and divides the integrals.
+            grad = torch.cat(grad_rows, dim=3).flatten(3)[..., None]
+            grad_scale = rows.flatten(3)[..., None, :] @ grad
+            grad_edges = (self.to_slopes @ hats).unflatten(3, (2, -1)).flatten(4) @ grad
+            grad_low, grad_extent = (grad_edges.squeeze(4) * scale[..., None]).unbind(3)
+            return grad_low, grad_extent - grad_scale[..., 0, 0] * scale
 
-        return found, pull_back
+        return bins, backward
 
 
 @cache
