@@ -118,10 +118,12 @@ class WinogradConvolution(nn.Module):
         )
         before = self.padding
         maps = F.pad(x.permute(0, 2, 3, 1), (0, 0, before, right - before, before, below - before))
+        # Tiles of 6 x 6 inputs that overlap by two, [B, down, apart, across, apart, 6, 6, K].
         (row, line, cell, channel), step = maps.stride(), BLOCK * apart
         shape = rows, down, apart, across, apart, REACH, REACH, width
         strides = row, step * line, line, step * cell, cell, apart * line, apart * cell, channel
         tiles = maps.as_strided(shape, strides, maps.storage_offset())
+        # To 36 products per tile, one convolution of 36 groups, and back to 4 x 4 outputs.
         summed = torch.matmul(self.inputs, tiles.reshape(-1, REACH * REACH, width))
         found = self.products(summed.view(rows, down * apart, across * apart, -1).permute(0, 3, 1, 2))
         found = found.permute(0, 2, 3, 1).reshape(len(summed), REACH * REACH, -1)

@@ -100,16 +100,19 @@ class LabelTransformer(nn.Module):
         assert memory.own_keys is not None
         assert memory.sums is not None
         cells = labels.shape[-2] * labels.shape[-1]
-        token = _with_one(features.flatten(2).transpose(1, 2))
-        key = self._keys("self_attn", token[..., :-EXTRA])
+        new_tokens = _with_one(features.flatten(2).transpose(1, 2))
+        new_keys = self._keys("self_attn", new_tokens[..., :-EXTRA])
         stay = min(memory.keys.shape[1], (limit - 1) * cells)
         keys, tokens, sums = memory.own_keys[:, :stay], memory.tokens[:, :stay], memory.sums[:, :stay]
-        block = _weights(keys, key)
-        sums = torch.baddbmm(sums, block, token)
+        # Images that stay: attention to the new one is added to their sums, attention to the one that leaves taken off.
+        weights = _weights(keys, new_keys)
+        sums = torch.baddbmm(sums, weights, new_tokens)
         if stay < memory.keys.shape[1]:
             sums.baddbmm_(_weights(keys, memory.own_keys[:, stay:]), memory.tokens[:, stay:], alpha=-1)
-        own = torch.baddbmm(_weights(key, key) @ token, block.transpose(1, 2), tokens)
-        tokens, keys, sums = (torch.cat(pair, dim=1) for pair in ((token, tokens), (key, keys), (own, sums)))
+        # The new image: attention to itself and to those that stay.
+        new_sums = torch.baddbmm(_weights(new_keys, new_keys) @ new_tokens, weights.transpose(1, 2), tokens)
+        pairs = (new_tokens, tokens), (new_keys, keys), (new_sums, sums)
+        tokens, keys, sums = (torch.cat(pair, dim=1) for pair in pairs)
         labels = torch.cat([labels.flatten(1), memory.labels[:, :stay]], dim=1)
         return self._finished(tokens, keys, sums, labels, cells, True)
 
