@@ -76,6 +76,8 @@ class CommandParser(argparse.ArgumentParser):
             message += "; if the value begins with -, write it behind a =, as in --init=-5,3,20,20"
         elif re.match(r"unrecognized arguments: [-\d.]", message) and "--init" in self._option_string_actions:
             message += "; write the four numbers as one word, --init x,y,w,h"
+        elif message.startswith("unrecognized arguments: -") and "--set" in self._option_string_actions:
+            message += "; keys of the configuration are set as --set TRAIN.BATCH_SIZE=16 or --set TEST.EPOCH=300"
         super().error(message)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from contextlib import nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,8 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
         raise ConfigError(
             "--distill 1 needs a teacher: TEACHER in the YAML file, or --script_teacher, --config_teacher"
         )
+    if options.use_wandb and find_spec("wandb") is None:
+        raise ConfigError("--use_wandb 1 needs the package wandb: `bash install.sh wandb`, or pip install wandb")
     train, plain = experiment.config.train, experiment.plain
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     seed_everything(train.seed + world.rank)

@@ -156,6 +156,11 @@ def test_an_earlier_experiment_is_named_by_two_names() -> None:
 @pytest.mark.parametrize(
     ("name", "words", "hint"),
     [
+        (
+            "test",
+            ["a", "b", "--dataset", "lasot", "--epoch", "3"],
+            "set as --set TRAIN.BATCH_SIZE=16 or --set TEST.EPOCH",
+        ),
         ("demo", ["clip.mp4", "--init", "10", "20", "30", "40"], "write the four numbers as one word, --init x,y,w,h"),
         ("demo", ["clip.mp4", "--init", "-5,2,3,4"], "write it behind a =, as in --init=-5,3,20,20"),
         ("annotate", ["--init", "1,2,3,4", "clip.mp4"], "write source in front of options that take several values"),

@@ -98,11 +98,17 @@ def test_a_signal_has_its_usual_code(
         (["--local-rank=0", "--resume", "must"], "no *_state.pt"),
         (["--load", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["--script_prv", "ostrack", "--config_prv", "none"], "no checkpoint in"),
+        (["--use_wandb", "1"], "needs the package wandb: `bash install.sh wandb`"),
     ],
 )
 def test_a_wrong_setup_is_two_and_one_sentence(
-    tmp_path: Path, wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    wrong: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("lib.train.session.find_spec", lambda name: None)
     small = ["DATA.TRAIN.SAMPLE_PER_EPOCH=32", "TRAIN.NUM_WORKER=0", 'DATA.TRAIN.DATASETS_NAME=["SYNTHETIC:seed=1"]']
     settings = [word for setting in small for word in ("--set", setting)]
     assert run_training.main([*ARGUMENTS, "--save_dir", str(tmp_path), *settings, *wrong]) == 2
