@@ -69,12 +69,13 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
     """Copy to a device; the host does not wait for what a GPU has still to do, as it does for ordinary memory.
 
     Args:
-        x: On the CPU.
+        x: On the CPU, or there already.
         device: Any device; one without float64 gets float32.
     """
     if device.type == "mps" and x.dtype == torch.float64:
         x = x.float()
-    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+    is_copied = device.type == "cuda" and x.device.type == "cpu"
+    return x.pin_memory().to(device, non_blocking=True) if is_copied else x.to(device)
 
 
 def synchronise(device: torch.device) -> None:

@@ -46,7 +46,7 @@ def draw_proposals(
         sigmas: Standard deviations of places and of sizes, of each of the components, which are equally probable.
         target_sigma: Standard deviations of the target density.
     """
-    spread = normal.new_tensor([_repeated(pair) for pair in sigmas])
+    spread = torch.stack([_deviations(normal, pair) for pair in sigmas])
     moved = normal * spread[components]
     size = boxes_xywh[..., None, 2:]
     centres = boxes_xywh[..., None, :2] + size / 2 + moved[..., :2] * size
@@ -55,15 +55,17 @@ def draw_proposals(
     return Proposals(torch.cat([centres - extent / 2, extent], dim=-1), density, _density(moved, target_sigma))
 
 
-def _repeated(pair: Sequence[float]) -> list[float]:
-    """Deviations of places and sizes, for the four coordinates."""
+def _deviations(like: Tensor, pair: Sequence[float]) -> Tensor:
+    """[4] deviations of the four coordinates, by those of places and of sizes."""
     place, size = pair
-    return [place, place, size, size]
+    deviations = like.new_full((4,), place)
+    deviations[2:] = size
+    return deviations
 
 
 def _density(moved: Tensor, sigma: Sequence[float]) -> Tensor:
     """[..., P] product of four normal densities of [..., P, 4]."""
-    deviations = moved.new_tensor(_repeated(sigma))
+    deviations = _deviations(moved, sigma)
     return (torch.exp(-((moved / deviations) ** 2) / 2) / (math.sqrt(2 * math.pi) * deviations)).prod(dim=-1)
 
 

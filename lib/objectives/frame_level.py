@@ -127,7 +127,8 @@ class CellCriterion(WeightedLosses):
         """
         labels = torch.where(matched, TARGET, BACKGROUND)
         logits = candidates.maps["logits"]
-        weight = logits.new_tensor([1.0, self.background_weight])
+        weight = logits.new_full((2,), self.background_weight)
+        weight[0] = 1
         return F.cross_entropy(logits.transpose(1, 2), labels, weight)
 
     def box_losses(self, boxes: Tensor, target_xywh: Tensor, matched: Tensor) -> Losses:
@@ -138,9 +139,9 @@ class CellCriterion(WeightedLosses):
             target_xywh: [B, 4] in the same units.
             matched: [B, N] bool, see `matched`.
         """
-        rows = matched.nonzero()[:, 0]
+        rows, cells = matched.nonzero().unbind(dim=1)
         count = max(1, len(rows))
-        predicted = boxes[matched]
+        predicted = boxes[rows, cells]
         target = xywh_to_cxcywh(target_xywh)[rows].to(predicted)
         l1 = (predicted - target).abs().sum() / count
         overlap, iou = generalised_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))

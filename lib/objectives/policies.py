@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.config import SLT
+from lib.device import to_device
 from lib.ranges import Positive, Range
 from lib.registry import Registry
 
@@ -38,7 +39,7 @@ class SequencePolicy(ABC):
             [B] or [B, K] int64 in 0..N-1.
         """
         below = self.log(policy_logits).exp().cumsum(dim=-1)
-        drawn = torch.rand(*below.shape[:-1], 1, dtype=torch.float64).to(below.device)
+        drawn = to_device(torch.rand(*below.shape[:-1], 1, dtype=torch.float64), below.device)
         # Rounding may leave the sum a little off 1; a candidate of no probability is never drawn.
         return torch.searchsorted(below, drawn * below[..., -1:], right=True).squeeze(-1).clamp(max=below.shape[-1] - 1)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lib.config import SLT
 from lib.data import ClipBatch
+from lib.device import to_device
 from lib.models.heads import Candidates
 from lib.models.losses import cells_under
 from lib.objectives.base import Losses, Progress
@@ -85,10 +86,10 @@ class Explored:
         rewards = rollout.advantage()[clips]
         rows = torch.arange(len(clips)).repeat(len(parts))
         targets = targets_in_crops(regions, rollout.truth_xywh[:, clips].flatten(0, 1))
-        choices = rollout.choices[:, clips].flatten(0, 1)
+        choices = rollout.choices[:, to_device(torch.tensor(clips), rollout.choices.device)].flatten(0, 1)
         if len(real) < len(rows):
             regions, rows, targets = regions.select(real.tolist()), rows[real], targets[real]
-            choices = choices[real.to(choices.device)]
+            choices = choices[to_device(real, choices.device)]
         overlaps = rollout.overlaps()[:, :, clips].sum(dim=(1, 2)) / count
         return cls(
             template=rollout.template.select(clips),
@@ -118,7 +119,7 @@ class Explored:
             start_xywh=self.start_xywh[clips],
             regions=self.regions.select(picked),
             rows=rows,
-            choices=self.choices[picked],
+            choices=self.choices[to_device(torch.tensor(picked), self.choices.device)],
             rewards=self.rewards[picked],
             targets_xywh=self.targets_xywh[picked],
             names=[self.names[i] for i in clips.tolist()],
@@ -190,7 +191,7 @@ class SequenceObjective:
         """The same search regions once more, now with gradients; each clip's template is encoded once."""
         tracker = self.tracker
         state = tracker.init_state(batch.template, tracker.encode_template(batch.template), batch.start_xywh)
-        rows = batch.rows.to(batch.regions.crops.device)
+        rows = to_device(batch.rows, batch.regions.crops.device)
         return self.losses(tracker.forward(state, batch.regions, rows), batch)
 
     def losses(self, output: TrackerOutput, batch: Explored) -> Losses:
@@ -205,7 +206,8 @@ class SequenceObjective:
         assert output.policy_logits is not None
         log_policy = self.policy.log(output.policy_logits)
         policy = policy_loss(log_policy, batch)
-        auxiliary = self.auxiliary(output.candidates, batch.targets_xywh.to(output.policy_logits))
+        targets = to_device(batch.targets_xywh.to(log_policy.dtype), log_policy.device)
+        auxiliary = self.auxiliary(output.candidates, targets)
         total = self.section.policy_weight * policy + auxiliary.total
         earlier = {}
         if (iterates := output.candidates.maps.get("iterates")) is not None and iterates.shape[1] > 1:
@@ -218,7 +220,7 @@ class SequenceObjective:
         own = {name: value for name, value in auxiliary.terms.items() if name != "Loss/total"}
         entropy = -(log_policy.exp() * log_policy).detach().flatten(1).sum(dim=1).mean()
         terms = {"Loss/total": total, "Loss/policy": policy, **earlier, **own, **batch.terms, "Entropy": entropy}
-        return Losses(total * batch.share, {name: value.to(total.device) for name, value in terms.items()})
+        return Losses(total * batch.share, {name: to_device(value, total.device) for name, value in terms.items()})
 
 
 def policy_loss(log_policy: Tensor, batch: Explored) -> Tensor:
@@ -231,7 +233,7 @@ def policy_loss(log_policy: Tensor, batch: Explored) -> Tensor:
     log_chosen = log_policy.gather(-1, batch.choices[..., None]).squeeze(-1)
     if log_chosen.ndim == 2:
         log_chosen = log_chosen.sum(dim=1)
-    return -(batch.rewards.to(log_chosen) * log_chosen).mean()
+    return -(to_device(batch.rewards.to(log_chosen.dtype), log_chosen.device) * log_chosen).mean()
 
 
 def targets_in_crops(regions: SearchRegion, truth_xywh: Tensor) -> Tensor:

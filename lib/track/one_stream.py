@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lib.config import Config, Part
 from lib.data import CROP_STYLES, Frame, Normalise, clip_boxes
+from lib.device import to_device
 from lib.models.heads import Candidates, boxes_from_corners
 from lib.track.online_filter import OnlineFilter, OnlineState
 from lib.track.state import State
@@ -135,7 +136,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         """
         if state.settings is None:
             return self.values[key]
-        column = state.settings[:, self.row_keys.index(key), None].to(self.device)
+        column = to_device(state.settings[:, self.row_keys.index(key), None], self.device)
         return column if rows is None else column[rows]
 
     def procedure(self) -> dict[str, Any]:

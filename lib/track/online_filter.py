@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lib.config import Online
+from lib.device import to_device
 from lib.models.heads import FEATURE, Candidates
 from lib.models.layers import instance_l2_norm
 from lib.models.online import SteepestDescent, apply_filter
@@ -110,11 +111,12 @@ class OnlineFilter:
             return replace(state, steps=steps)
         rates = torch.full((len(rows),), s.learning_rate)
         features, boxes = self._features(candidates), self._to_cells(region, prediction.boxes_xywh)
-        samples = state.samples.add(rows, features[rows], boxes[rows], rates, s.init_samples_minimum_weight)
+        seen = features[to_device(torch.tensor(rows), features.device)]
+        samples = state.samples.add(rows, seen, boxes[rows], rates, s.init_samples_minimum_weight)
         due = (learns & (steps % s.train_skipping == 0)).nonzero().flatten().tolist()
         filters = state.filters
         if due:
-            at = torch.tensor(due, device=filters.device)
+            at = to_device(torch.tensor(due), filters.device)
             learned = self.descent(filters[at], *samples.samples(due), iterations=s.iterations)
             filters = filters.index_copy(0, at, learned.filter)
         return OnlineState(filters, samples, steps)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lib.device import to_device
 from lib.ranges import Count, Rate, Share
 from lib.track.state import Slots, State
 
@@ -90,10 +91,11 @@ class SampleMemory(State):
             self.weights[at], self.stored[at], self.first[at], self.latest[at], rate.to(self.weights), least
         )
         device = self.boxes_xywh.device
+        boxes = to_device(boxes_xywh.to(self.boxes_xywh.dtype), device)
         return replace(
             self,
             features=self.features.write(rows, slots.tolist(), features),
-            boxes_xywh=self.boxes_xywh.index_put((at.to(device), slots.to(device)), boxes_xywh.to(self.boxes_xywh)),
+            boxes_xywh=self.boxes_xywh.index_put((to_device(at, device), to_device(slots, device)), boxes),
             weights=self.weights.index_copy(0, at, weights),
             stored=self.stored.index_copy(0, at, self.stored[at] + 1),
             latest=self.latest.index_copy(0, at, slots),
@@ -111,7 +113,8 @@ class SampleMemory(State):
         count = min(int(self.stored[rows].max()), self.weights.shape[1])
         stores = [self.features.read(row)[:count] for row in rows]
         features = stores[0][None] if len(rows) == 1 else torch.stack(stores)
-        return features, self.boxes_xywh[rows, :count], self.weights[rows, :count].to(features)
+        boxes = self.boxes_xywh[to_device(torch.tensor(rows), features.device), :count]
+        return features, boxes, to_device(self.weights[rows, :count].to(features.dtype), features.device)
 
 
 def next_weights(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lib.data import Frame
+from lib.device import to_device
 
 S = TypeVar("S", bound="State")
 
@@ -72,7 +73,7 @@ def _select(value: Any, rows: Sequence[int]) -> Any:
     if isinstance(value, State):
         return value.select(rows)
     if isinstance(value, Tensor):
-        return value[torch.as_tensor(rows, dtype=torch.long, device=value.device)]
+        return value[to_device(torch.as_tensor(rows, dtype=torch.long), value.device)]
     if isinstance(value, np.ndarray):
         return value[np.asarray(rows, dtype=np.int64)]
     if isinstance(value, list):
@@ -101,7 +102,7 @@ def _cat(values: list[Any], name: str) -> Any:
 def _put(value: Any, rows: list[int], part: Any) -> Any:
     """A copy of the field with some rows exchanged."""
     if isinstance(value, Tensor):
-        return value.index_copy(0, torch.tensor(rows, device=value.device), part)
+        return value.index_copy(0, to_device(torch.tensor(rows), value.device), part)
     if isinstance(value, np.ndarray):
         copied = value.copy()
         copied[rows] = part

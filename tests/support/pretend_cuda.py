@@ -138,6 +138,8 @@ _PYTHON: dict[Any, Any] = {
     torch.as_tensor: _made(torch.as_tensor),
 }
 """Methods that C++ would answer by the device that it is told."""
+for _name in ("to", "cpu", "cuda", "type_as", "tolist", "numpy", "new_tensor"):  # in a backward pass no mode is at work
+    setattr(OnCuda, _name, _PYTHON[getattr(Tensor, _name)])
 
 
 def _names(text: str) -> frozenset[str]:
@@ -241,6 +243,8 @@ class PretendCuda(TorchDispatchMode):
         # C++ asks for the processor, on which it believes the tensor to be; `_to` does not block.
         kept = target is None or (ours and not options.get("non_blocking"))
         on_cuda = bool(ours) if kept else torch.device(target).type == "cuda"
+        # Zeros of a backward pass are made where C++ believes the gradient to be.
+        on_cuda = on_cuda or (not tensors and torch._C._current_graph_task_id() != -1)
         if ours or on_cuda:
             self._look(function, tensors, ours, on_cuda, options)
         if on_cuda and target is not None:
@@ -400,11 +404,24 @@ def pretend_cuda(bfloat16: bool = True) -> Iterator[PretendCuda]:
         "graph": graph,
         "graph_pool_handle": lambda: (0, 1),
     }
+    group = torch._C._group_tensors_by_device_and_dtype
+
+    def grouped(lists: Any, with_indices: bool = False) -> Any:
+        found = group(lists, with_indices)
+        ours = any(isinstance(x, OnCuda) for x in lists[0])
+        return {(CUDA if ours else device, dtype): v for (device, dtype), v in found.items()}
+
     before, overwrite = torch._C._only_lift_cpu_tensors(), torch.__future__.get_overwrite_module_params_on_conversion()
     torch._C._set_only_lift_cpu_tensors(True)
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
-        with mock.patch.multiple(torch.cuda, **given), mode, _Methods():
+        with (
+            mock.patch.multiple(torch.cuda, **given),
+            mock.patch.object(torch.accelerator, "current_stream", return_value=mock.Mock(is_capturing=lambda: False)),
+            mock.patch.object(torch._C, "_group_tensors_by_device_and_dtype", grouped),
+            mode,
+            _Methods(),
+        ):
             yield mode
     finally:
         torch._C._set_only_lift_cpu_tensors(before)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.data import Batch, Modality, soft_masks
+from lib.device import to_device
 from lib.methods.cstrack.config import CSTrackConfig
 from lib.methods.cstrack.network import CSTrack, CSTrackOutput
 from lib.objectives import BoxCriterion, Losses, Progress, WeightedLosses
@@ -57,7 +58,7 @@ class CSTrackObjective:
     def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:
         output = network(batch.template, batch.search, self.foreground_masks(batch.template_boxes))
         targets = batch.search_boxes.transpose(0, 1).flatten(0, 1)
-        return self.criterion(output, targets, self.tasks.to(batch.modality.device)[batch.modality])
+        return self.criterion(output, targets, to_device(self.tasks, batch.modality.device)[batch.modality])
 
     def foreground_masks(self, template_boxes: Tensor) -> Tensor:
         """Shares of the template's cells that the target covers.

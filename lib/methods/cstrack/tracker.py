@@ -90,7 +90,8 @@ class CSTrackTracker(OneStreamTracker):
         """[B, Nz] share of each template cell that the target covers; the target is in the middle of its crop."""
         size = self.settings.template_size
         pixels = region.boxes_xywh[:, 2:] * size
-        return soft_masks_of_targets(pixels, pixels.new_ones(len(pixels)), size, self.template_cell).to(self.device)
+        mask = soft_masks_of_targets(pixels, pixels.new_ones(len(pixels)), size, self.template_cell)
+        return to_device(mask, self.device)
 
     def init_state(
         self, region: TemplateRegion, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor

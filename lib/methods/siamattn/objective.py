@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.data import Batch
+from lib.device import to_device
 from lib.methods.siamattn.config import SiamAttnConfig
 from lib.methods.siamattn.network import BOX_FEATURES, HAS_MASKS, TRUE_MASKS, Regions, SiamAttn
 from lib.methods.siamrpnpp.config import SiamRPNConfig
@@ -25,7 +26,7 @@ Pick = Callable[[Tensor, int], Tensor]
 
 def pick_random(positions: Tensor, count: int) -> Tensor:
     """Draw with random numbers of the CPU, the same for all devices."""
-    return positions[torch.randperm(len(positions))[:count].to(positions.device)]
+    return positions[to_device(torch.randperm(len(positions))[:count], positions.device)]
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class SiamAttnCriterion(AnchorCriterion):
             present: [B] bool, the target is in the search region.
         """
         loc = candidates.maps["loc"].detach()
-        samples = (present.to(loc.device) & (boxes_xywh[:, 2:] > 0).all(dim=1)).nonzero().flatten()
+        samples = (to_device(present, loc.device) & (boxes_xywh[:, 2:] > 0).all(dim=1)).nonzero().flatten()
         side, dtype = self.search_size, loc.dtype if loc.dtype == torch.float64 else torch.float32
         if not len(samples):
             rows = torch.zeros(self.sampler.count, dtype=torch.int64, device=loc.device)
@@ -115,7 +116,8 @@ class SiamAttnCriterion(AnchorCriterion):
         low = boxes_xywh[samples, :2].to(dtype) * side
         truth = torch.cat([low, low + boxes_xywh[samples, 2:].to(dtype) * side], dim=1)
         loc = loc[samples]
-        boxes = anchor_candidates(loc[:, :2].flatten(1), loc.flatten(1), self.matcher.anchors()).boxes
+        anchors = to_device(self.matcher.anchors(), loc.device)
+        boxes = anchor_candidates(loc[:, :2].flatten(1), loc.flatten(1), anchors).boxes
         corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], dim=-1)
         rois = self.sampler(corners, truth)
         changes = changes_between(rois, truth[:, None].double())
@@ -141,7 +143,7 @@ class SiamAttnCriterion(AnchorCriterion):
         refine = F.smooth_l1_loss(changes, regions.changes.to(changes)) * float(regions.has_target)
         mask = mask_logits.sum() * 0.0
         if masks is not None and has_masks is not None and regions.has_target:
-            known = has_masks.to(regions.rows.device)[regions.rows]
+            known = has_masks.to(regions.rows.device)[regions.rows].nonzero().flatten()
             drawn = masks_in_boxes(masks, regions.rows[known], regions.rois_xyxy[known], mask_logits.shape[-1])
             mask = mask + hardest_pixels_loss(mask_logits[known], drawn.to(mask_logits))
         total = self.refine_weight * refine + self.mask_weight * mask

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.data import Mask, PySOTStyle
+from lib.device import to_device
 from lib.methods.siamattn.config import SiamAttnTest
 from lib.methods.siamattn.network import BOX_FEATURES, HAS_MASKS, TRUE_MASKS, Regions, SiamAttn
 from lib.methods.siamrpnpp.tracker import SiamRPNTracker, SizedRegion
@@ -98,7 +99,8 @@ class SiamAttnTracker(SiamRPNTracker):
             if mask is not None:
                 out.copy_(torch.from_numpy(style.crop_mask(mask, style.around((x, y), exact), side)))
         known = torch.tensor([mask is not None for mask in masks])
-        return MaskedRegion(**vars(region), masks=cropped.to(self.device), has_masks=known.to(self.device))
+        cropped, known = to_device(cropped, self.device), to_device(known, self.device)
+        return MaskedRegion(**vars(region), masks=cropped, has_masks=known)
 
     def refined(self, candidates: Candidates, boxes: Tensor) -> Tensor:
         side = self.settings.search_size

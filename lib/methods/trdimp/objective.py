@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lib.config import ConfigError
 from lib.data import Batch
+from lib.device import to_device
 from lib.methods.trdimp.config import TrDiMPConfig, TrDiMPTrain
 from lib.methods.trdimp.network import ImageFeatures, TrDiMP, TrDiMPOutput
 from lib.methods.trdimp.tracker import TEMPLATE_SIGMA
@@ -32,8 +33,8 @@ def random_proposals(boxes_xywh: Tensor, train: TrDiMPTrain) -> Proposals:
         train: Number of proposals and deviations.
     """
     shape = (*boxes_xywh.shape[:-1], train.proposals)
-    components = torch.randint(len(train.proposal_sigmas), shape).to(boxes_xywh.device)
-    normal = torch.randn(*shape, 4).to(boxes_xywh)
+    components = to_device(torch.randint(len(train.proposal_sigmas), shape), boxes_xywh.device)
+    normal = to_device(torch.randn(*shape, 4).to(boxes_xywh.dtype), boxes_xywh.device)
     return draw_proposals(boxes_xywh, components, normal, train.proposal_sigmas)
 
 
@@ -106,7 +107,9 @@ class ProposalLoss:
         maps = candidates.maps
         is_there = (targets_xywh[:, 2:] > 0).all(dim=1)
         # An absent target adds no loss; its box is a placeholder.
-        boxes = torch.where(is_there[:, None], targets_xywh, targets_xywh.new_tensor([0.4, 0.4, 0.2, 0.2]))
+        placeholder = targets_xywh.new_full((4,), 0.4)
+        placeholder[2:] = 0.2
+        boxes = torch.where(is_there[:, None], targets_xywh, placeholder)
         proposals = self.propose(boxes * self.network.size, self.train)
         features = ImageFeatures(maps["fine"], maps["coarse"], maps["classification"])
         scores = self.network.box_scores(maps["modulation"], features, proposals.boxes_xywh)

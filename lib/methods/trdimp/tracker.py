@@ -223,8 +223,9 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         network, classifier, s = self.network, self.network.classifier, self.settings
         extracted = self._extract(region.crops[0], None if region.frozen is None else region.frozen[0])
         x = extracted.classification
-        copies = region.kept[0].to(x)[..., None, None] * x[:1] / (1 - s.augment.dropout_rate)
-        boxes = (region.boxes_xywh[0] * s.search_size).to(x)
+        kept = to_device(region.kept[0].to(x.dtype), x.device)
+        copies = kept[..., None, None] * x[:1] / (1 - s.augment.dropout_rate)
+        boxes = to_device((region.boxes_xywh[0] * s.search_size).to(x.dtype), x.device)
         boxes = torch.cat([boxes, boxes[:1].expand(len(copies), -1)])[None]
         features = torch.cat([x, copies])
         memory = classifier.transformer.encode(features[None], self._labels(boxes), growing=self._memory_grows())
@@ -383,9 +384,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         rows, m = learns.nonzero().flatten().tolist(), s.memory
         boxes = region.to_crop(state.boxes_xywh) * s.search_size
         rates = torch.full(learns.shape, m.learning_rate).masked_fill(is_hard, m.hard_negative_learning_rate)
-        samples = state.samples.add(
-            rows, maps["decoded"][rows], boxes[rows], rates[rows], m.init_samples_minimum_weight
-        )
+        decoded = maps["decoded"][to_device(torch.tensor(rows), self.device)]
+        samples = state.samples.add(rows, decoded, boxes[rows], rates[rows], m.init_samples_minimum_weight)
         state = replace(state, samples=samples)
         is_due = learns & ~is_hard & (state.steps % s.train_skipping == 0)
         state = self._learn(state, is_hard, s.net_opt_hn_iter)
@@ -395,7 +395,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         transformer, memories, x = self.network.classifier.transformer, list(state.memories), maps["classification"]
         for row in (learns & (state.steps % s.transformer_skipping == 0)).nonzero().flatten().tolist():
             images = memories[row].keys.shape[1] // self.grid**2
-            label = self._labels(boxes[row : row + 1].to(x))
+            label = self._labels(to_device(boxes[row : row + 1].to(x.dtype), x.device))
             limit = max(s.transformer_memory_size, images)
             memories[row] = transformer.push(memories[row], x[row : row + 1], label, limit)
         return replace(state, memories=memories)
@@ -407,7 +407,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
             return state
         assert state.samples is not None
         features, boxes, weights = state.samples.samples(rows)
-        at = torch.tensor(rows, device=state.filters.device)
+        at = to_device(torch.tensor(rows), state.filters.device)
         optimizer = self.network.classifier.filter_optimizer
         learned = optimizer(state.filters[at, -1], features, boxes, weights, iterations)
         return replace(state, filters=state.filters.index_copy(0, at, learned.filter[:, None]))

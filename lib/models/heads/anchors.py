@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lib.device import to_device
 from lib.models.heads.candidates import Candidates
 from lib.models.layers.numeric import at_least_float32
 
@@ -105,7 +106,7 @@ def keep_random(candidates: Tensor, counts: Tensor) -> Tensor:
     Returns:
         [B, N] bool.
     """
-    keys = torch.rand(candidates.shape).to(candidates.device).masked_fill(~candidates, 2.0)
+    keys = to_device(torch.rand(candidates.shape), candidates.device).masked_fill(~candidates, 2.0)
     ranks = keys.argsort(dim=1).argsort(dim=1)
     return candidates & (ranks < counts[:, None])
 
@@ -148,7 +149,7 @@ class AnchorMatcher:
         Returns:
             [B, N].
         """
-        anchors = self.anchors().to(boxes_xywh)
+        anchors = to_device(self.anchors().to(boxes_xywh.dtype), boxes_xywh.device)
         low, high = anchors[:, :2] - anchors[:, 2:] / 2, anchors[:, :2] + anchors[:, 2:] / 2
         first, last = boxes_xywh[:, None, :2], (boxes_xywh[:, :2] + boxes_xywh[:, 2:])[:, None]
         shared = (torch.minimum(high, last) - torch.maximum(low, first)).clamp(min=0).prod(dim=-1)
@@ -178,7 +179,7 @@ class AnchorMatcher:
 
     def _changes(self, boxes: Tensor) -> Tensor:
         """[B, 4, N] from all anchors to each box."""
-        anchors = self.anchors().to(boxes)
+        anchors = to_device(self.anchors().to(boxes.dtype), boxes.device)
         centres, sizes = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
         moves = (centres[:, None] - anchors[:, :2]) / anchors[:, 2:]
         return torch.cat([moves, (sizes[:, None] / anchors[:, 2:]).log()], dim=-1).transpose(1, 2)

@@ -205,7 +205,8 @@ def masks_in_boxes(masks: Tensor, rows: Tensor, rois_xyxy: Tensor, side: int = M
     """
     height, width = masks.shape[-2:]
     steps = torch.arange(side, device=masks.device)
-    last = torch.tensor([width - 1, height - 1] * 2, device=masks.device)
+    last = torch.full((4,), width - 1, device=masks.device)
+    last[1::2] = height - 1
     corners = torch.minimum(rois_xyxy.to(masks.device).long().clamp(min=0), last)
     low, count = corners[:, :2], corners[:, 2:] - corners[:, :2] + 1
     columns, lines = (low[..., None] + steps * count[..., None] // side).unbind(dim=1)

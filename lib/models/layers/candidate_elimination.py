@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lib.device import to_device
+
 RANGES = ("ALL", "CTR_POINT", "CTR_REC", "GT_BOX")
 # Published for these grids only; the even grids have no middle cell, so these are conventions, not arithmetic.
 _CENTER_POINT = {7: 3, 8: 3, 12: 5, 14: 6}
@@ -54,7 +56,7 @@ def box_rows(boxes_xywh: Tensor, size: int, stride: int) -> Tensor:
     for i, (x, y, w, h) in enumerate(boxes_xywh.tolist()):
         image[i, 0, int(y) : int(y + h - 1), int(x) : int(x + w - 1)] = 1.0
     small = F.interpolate(image, scale_factor=1.0 / stride, mode="bilinear", align_corners=False)
-    return small.flatten(1).bool().to(boxes_xywh.device)
+    return to_device(small.flatten(1).bool(), boxes_xywh.device)
 
 
 def keep_rate(epoch: int, start: int, warm: int, base: float) -> float:

@@ -191,20 +191,21 @@ class _PooledInChunks(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, rows: Tensor, rois_xyxy: Tensor, size: int, scale: float, offsets: Tensor | None
     ) -> Tensor:
-        ctx.save_for_backward(features, rows, rois_xyxy, offsets)
+        ctx.save_for_backward(features, rois_xyxy, offsets)
         ctx.size, ctx.scale = size, scale
         pooled = features.new_empty(len(rows), features.shape[1], size, size)
-        for part, maps, own in _chunks(rows):
+        ctx.chunks = list(_chunks(rows))
+        for part, maps, own in ctx.chunks:
             moved = None if offsets is None else offsets[part]
             pooled[part] = _pooled(features[maps], own, rois_xyxy[part], size, scale, moved)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, rows, rois_xyxy, offsets = ctx.saved_tensors
+        features, rois_xyxy, offsets = ctx.saved_tensors
         of_features = torch.zeros_like(features)
         of_offsets = None if offsets is None else torch.zeros_like(offsets)
-        for part, maps, own in _chunks(rows):
+        for part, maps, own in ctx.chunks:
             inputs = [features[maps].detach().requires_grad_()]
             if offsets is not None:
                 inputs.append(offsets[part].detach().requires_grad_())

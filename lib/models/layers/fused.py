@@ -166,7 +166,7 @@ class ResidualMlp(nn.Module):
     ) -> None:
         super().__init__()
         up, bias, down = (t.detach().to(options.dtype) for t in (up, up_bias, down))
-        constant = bias.new_tensor(_ONE_AT[act])
+        constant = bias.new_full((), _ONE_AT[act])
         extra, outgoing = bias.new_zeros(self.PADDING), down.new_zeros(len(down), self.PADDING)
         extra[0] = constant
         outgoing[:, 0] = down_bias.detach().float() / _ACTIVATIONS[act](constant).float()
