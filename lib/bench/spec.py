@@ -383,7 +383,8 @@ class TrackerSpec:
     def build_plain(self, slot: int = 0) -> Tracker:
         """Build the tracker with its network as it was trained: float32, nothing folded into weights.
 
-        On the CPU this sets the number of threads of the process, see `lib.cores.network_threads`.
+        On the CPU this sets the number of threads of the process, see `lib.cores.network_threads`. A GPU becomes its
+        current one, where page-locked memory belongs to.
 
         Args:
             slot: Number of the process on its machine.
@@ -403,6 +404,8 @@ class TrackerSpec:
             threads = network_threads(sum(p.numel() for p in network.parameters()), self.cpu_threads)
             torch.set_num_threads(threads)
             cv2.setNumThreads(threads)
+        elif device.startswith("cuda"):
+            torch.cuda.set_device(device)
         network.to(device).eval().requires_grad_(False)
         return self.experiment.build_tracker(network, self.benchmark)
 

@@ -50,6 +50,7 @@ class GraphedCall:
         self._seen: Counter[tuple[Any, ...]] = Counter()
         self._captured: dict[tuple[Any, ...], _Captured] = {}
         self._pool: Any = None
+        self._stream: Any = None
         self.capturable = True
 
     def __call__(self, *arguments: Any) -> Any:
@@ -74,10 +75,14 @@ class GraphedCall:
         return map_tensors(captured.output, torch.clone)
 
     def _capture(self, arguments: tuple[Any, ...]) -> _Captured:
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
         own, graph = map_tensors(arguments, torch.clone), torch.cuda.CUDAGraph()
+        device = next(x.device for x in leaves(own) if isinstance(x, Tensor))
+        if self._pool is None:
+            # Of the tensors' device: a stream of another one captures an empty graph, without an error.
+            self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
         # "thread_local": other threads may use the device meanwhile, to decode pictures.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        capture = torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local")
+        with torch.cuda.device(device), capture:
             output = self._call(*own)
         return _Captured(graph, list(leaves(own)), output)
 

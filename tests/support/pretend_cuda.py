@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -376,6 +376,7 @@ def pretend_cuda(bfloat16: bool = True) -> Iterator[PretendCuda]:
 
     @contextmanager
     def graph(captured: PretendGraph, pool: Any = None, stream: Any = None, capture_error_mode: str = "global") -> Any:
+        assert stream == CUDA, "the stream of another device captures an empty graph"
         mode.capturing = True
         try:
             with _Recorder(captured):
@@ -400,6 +401,8 @@ def pretend_cuda(bfloat16: bool = True) -> Iterator[PretendCuda]:
         "set_rng_state": lambda state, device="cuda": None,
         "manual_seed": lambda seed: None,
         "manual_seed_all": lambda seed: None,
+        "Stream": lambda device=None: torch.device("cuda:0" if device is None else device),
+        "device": lambda device: nullcontext(),
         "CUDAGraph": PretendGraph,
         "graph": graph,
         "graph_pool_handle": lambda: (0, 1),

@@ -1,6 +1,6 @@
 """CUDA graphs without a GPU: a recorder stands in for the graph, and what a capture would refuse is looked for."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -41,7 +41,7 @@ def recorded(monkeypatch):
     graphs = []
 
     @contextmanager
-    def graph(recorder, pool=None, capture_error_mode=None):
+    def graph(recorder, pool=None, stream=None, capture_error_mode=None):
         graphs.append(recorder)
         with recorder:
             yield
@@ -49,6 +49,8 @@ def recorded(monkeypatch):
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorder)
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: device)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     return graphs
 
 
@@ -81,7 +83,7 @@ def test_a_graph_gives_what_the_call_gives_for_every_shape_and_number(recorded):
 
 def test_a_call_that_cannot_be_captured_goes_on_kernel_by_kernel(monkeypatch, recorded, caplog):
     @contextmanager
-    def refuses(recorder, pool=None, capture_error_mode=None):
+    def refuses(recorder, pool=None, stream=None, capture_error_mode=None):
         yield
         raise RuntimeError("operation not permitted when stream is capturing")
 
