@@ -62,6 +62,8 @@ GRAPHS_FILE = "graphs.json"
 """Describes the graphs of its folder."""
 KEPT_FOLDERS = 6
 """Folders of graphs that are kept alongside each other: those of a ViT-B take 400 MB."""
+LONGEST_EXPORT = 86_400
+"""Seconds after which a temporary folder belongs to a run that was killed."""
 PLAIN = Inference()
 """PyTorch in float32, not compiled."""
 
@@ -159,13 +161,14 @@ def _compute_by_engine(tracker: Tracker, inference: Inference) -> OneStreamTrack
 
 
 def _keep_graphs(folder: Path, values: Mapping[str, Any], kept: Path) -> None:
-    """Rename a folder of graphs to where the next start finds it, and remove those that were not used for longest."""
+    """Rename a folder of graphs to where the next start finds it; remove the oldest ones, and those of killed runs."""
     with suppress(OSError):  # another process was quicker, or the disk is full
         write_text(folder / GRAPHS_FILE, json.dumps(values))
         folder.rename(kept)
         newest = sorted(kept.parent.glob(f"*/{GRAPHS_FILE}"), key=lambda file: -file.stat().st_mtime)
-        for file in newest[KEPT_FOLDERS:]:
-            shutil.rmtree(file.parent, ignore_errors=True)
+        killed = [f for f in kept.parent.glob("tmp*") if f.stat().st_mtime < time.time() - LONGEST_EXPORT]
+        for old in [*(file.parent for file in newest[KEPT_FOLDERS:]), *killed]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def prepare_for_rollout(tracker: T) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,8 @@ def test_a_second_start_takes_the_graphs_of_the_first(tmp_path: Path, monkeypatc
     def exported(*arguments: object, **options: object) -> None:
         raise ExportedError
 
+    (old := tmp_path / "unitrack/graphs/tmpkilled").mkdir(parents=True)
+    os.utime(old, (0, 0))
     first = score()
     monkeypatch.setattr("torch.onnx.export", exported)
     assert score() == first

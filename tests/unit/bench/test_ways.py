@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from importlib import import_module
 from io import StringIO
@@ -69,6 +70,21 @@ def test_a_way_whose_boxes_differ_is_measured_and_not_used(spec: TrackerSpec, mo
     assert other.seconds < 1
     assert quickest([plain, replace(other, seconds=0.0)]) is plain
     assert "not used: boxes overlap" in ways_text([plain, other])
+
+
+@pytest.mark.slow
+def test_official_does_not_trade_polygons_and_masks_for_speed(
+    spec: TrackerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepared(tracker: Tracker, inference: object) -> Tracker:
+        found = prepare(tracker)
+        found.gives_regions = frozenset({"mask"} if getattr(inference, "dtype", None) == torch.float32 else ())
+        return found
+
+    monkeypatch.setattr(PREPARING, "prepare", prepared)
+    plain, other = measure_ways(spec, [Way(), Way(dtype="bfloat16")], seconds=0.1)
+    assert (plain.movement, other.agreement, other.problem) == (0.0, 1.0, "")
+    assert math.isnan(other.movement)
 
 
 class Written:
