@@ -32,14 +32,11 @@ class Losses:
 
     Attributes:
         total: Scalar to be differentiated.
-        terms: Scalars for the log by name (``Loss/giou``), without their weights; detached here.
+        terms: Scalars for the log by name (``Loss/giou``), without their weights; the training step detaches them.
     """
 
     total: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "terms", {name: value.detach() for name, value in self.terms.items()})
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ class ObjectiveModule(nn.Module):
             The total loss, a scalar with gradients, and all terms by name, `Loss/total` among them.
         """
         losses = self.objective(self.network, batch, progress)
-        return losses.total, {TOTAL: losses.total.detach(), **losses.terms}
+        terms = {TOTAL: losses.total, **losses.terms}
+        return losses.total, {name: value.detach() for name, value in terms.items()}
 
     def split(self, batch: Rows, progress: Progress) -> Sequence[Rows]:
         """The parts of a batch that get a backward pass each.
