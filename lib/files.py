@@ -62,13 +62,15 @@ def visible_files(folder: Path, pattern: str) -> list[Path]:
     return sorted(p for p in folder.glob(pattern) if not any(map(is_hidden, p.relative_to(folder).parts)))
 
 
-def try_lock(file: IO[Any]) -> bool:
+def try_lock(file: IO[Any], shared: bool = False) -> bool:
     """Lock an open file until it is closed or this process ends, however it ends.
 
     Locks by record (POSIX), so that data workers, which are forked, do not hold them on; they also work over NFS.
 
     Args:
-        file: A file open for writing.
+        file: A file open for reading and writing.
+        shared: Let other processes share the lock, also one that this process holds alone. Windows has no such lock:
+            there, it is given up.
 
     Returns:
         False if another process holds its lock.
@@ -79,9 +81,9 @@ def try_lock(file: IO[Any]) -> bool:
     try:
         if sys.platform == "win32":
             os.lseek(file.fileno(), _LOCKED_BYTE, os.SEEK_SET)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK if shared else msvcrt.LK_NBLCK, 1)
         else:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     return True

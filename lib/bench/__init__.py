@@ -39,7 +39,16 @@ from lib.bench.result_files import (
     write_boxes,
     write_column,
 )
-from lib.bench.results import Identity, Result, ResultFolder, find_results, package_version, read_manifest, read_results
+from lib.bench.results import (
+    Identity,
+    Result,
+    ResultFolder,
+    ResultsInUseError,
+    find_results,
+    package_version,
+    read_manifest,
+    read_results,
+)
 from lib.bench.robustness import (
     Curve,
     Robustness,

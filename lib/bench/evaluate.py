@@ -8,12 +8,12 @@ import platform
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 from rich.console import Console
@@ -28,6 +28,7 @@ from lib.bench.runner import LoadRun, RowSettings, Runner, describe
 from lib.bench.spec import TrackerSpec
 from lib.cores import threads_per_process
 from lib.data import Degradation, Modality, Video
+from lib.files import try_lock
 from lib.paths import Paths, results_folder
 from lib.registry import listed
 
@@ -262,6 +263,7 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
     Raises:
         BenchmarkError, MissingPathError: The benchmark's data are not complete.
         WorkersFailedError: No process could work.
+        ResultsInUseError: Another tracker writes to the result folder.
         ValueError: The degradation is not possible.
     """
     job.check()
@@ -271,9 +273,20 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
         logging.getLogger("lib").setLevel(logging.ERROR)  # the first process says what is left out
     sequences = job.sequences()
     runs = [(run, s.start) for s in sequences for run in s.runs]
-    lengths = {run.name: len(run) for run, _ in runs}
     job = replace(job, spec=replace(job.spec, **team.share("way", lambda: _choose_way(job, runs, console))))
+    with job.folder.claim(job.identity) if team.is_main else nullcontext() as claim:
+        return _evaluate(job, team, sequences, console, claim)
+
+
+def _evaluate(
+    job: EvalJob, team: Team, sequences: list[BenchmarkVideo], console: Console, claim: IO[str] | None
+) -> Outcome:
+    """`run_evaluation` from where the main process has claimed the folder."""
+    runs = [(run, s.start) for s in sequences for run in s.runs]
+    lengths = {run.name: len(run) for run, _ in runs}
     todo: list[str] = team.share("todo", lambda: prepare_results(job, sequences, console))
+    if claim is not None:
+        try_lock(claim, shared=True)
     unscored: dict[str, str] = {}
     if team.is_main and job.has_scores:
         unscored = unscorable(

@@ -21,10 +21,12 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +46,7 @@ from lib.bench.result_files import (
     write_column,
 )
 from lib.data import Boxes, Video, check_name
-from lib.files import write_text
+from lib.files import try_lock, write_text
 
 if TYPE_CHECKING:
     from lib.bench.benchmarks import BenchmarkVideo
@@ -142,6 +144,10 @@ def write_manifest(folder: Path, values: Mapping[str, Any]) -> None:
         values: Its entries, of JSON types.
     """
     write_text(folder / MANIFEST, json.dumps({"format": MANIFEST_FORMAT, **values}, indent=1) + "\n")
+
+
+class ResultsInUseError(RuntimeError):
+    """Another tracker writes to the same result folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +277,37 @@ class ResultFolder:
         except ValueError:
             return False
         return len(boxes) == len(video) and bool(np.allclose(boxes[start], video.boxes_xywh[start], rtol=0, atol=1e-3))
+
+    def claim(self, identity: Identity, patience: float = 10.0) -> IO[str]:
+        """Keep trackers of another identity from writing here: their results would mix with ours.
+
+        Args:
+            identity: Of the tracker that is about to run.
+            patience: Seconds to wait for a process that is about to begin as well.
+
+        Returns:
+            A file that is locked until it is closed. Its lock is for this process alone, to prepare the folder, unless
+            others of the same identity are at work here.
+
+        Raises:
+            ResultsInUseError: A process tracks with another identity into this folder.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = self.path.with_name(f".{self.path.name}.lock").open("a+", encoding="utf-8")
+        deadline = time.monotonic() + patience
+        with suppress(OSError):  # a file system without locks
+            while not try_lock(file):
+                same = (read_manifest(self.path) or {}).get("identity") == identity.plain()
+                if same and try_lock(file, shared=True):
+                    break
+                if time.monotonic() > deadline:
+                    file.close()
+                    raise ResultsInUseError(
+                        f"{self.path}: another process tracks into this folder, with other weights or another "
+                        "configuration; wait for it, or give this one a --runid or --save_dir of its own"
+                    )
+                time.sleep(0.1)
+        return file
 
     def move_stale_aside(self, identity: Identity) -> Path | None:
         """Move results of another identity into `stale-<hash>/`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -18,8 +19,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lib.bench import EvalJob, Outcome, TrackerSpec, read_boxes, run_evaluation
+from lib.bench import EvalJob, Outcome, ResultsInUseError, TrackerSpec, read_boxes, run_evaluation
 from lib.bench.benchmarks import get_benchmark
+from lib.files import try_lock
 from lib.paths import load_paths
 from tests.support.commands import exit_code, start_python
 
@@ -169,6 +171,46 @@ def test_finished_sequences_do_not_run_again_until_weights_change(tmp_path: Path
     aside = next(changed.folder.glob("stale-*"))
     np.testing.assert_array_equal(read_boxes(aside / "float" / "toy-1.txt"), old["toy-1"])
     assert len(list(changed.folder.glob("toy-?.txt"))) == 2
+
+
+@pytest.mark.parametrize("weights", ["a", "b"])
+def test_two_trackers_at_once_do_not_mix_their_results(tmp_path: Path, weights: str) -> None:
+    from toy_tracker import ToySpec, write_benchmark
+
+    write_benchmark(tmp_path / "data" / "synthetic", (4, 3))
+    first = job(tmp_path, spec=ToySpec())
+    before = boxes_of(run(first)[0])
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+
+    def track() -> None:
+        with first.folder.claim(first.identity) as claim:
+            try_lock(claim, shared=True)
+            there.send("tracking")
+            there.recv()
+
+    other = context.Process(target=track)
+    other.start()
+    try:
+        assert here.poll(60)
+        here.recv()
+        with first.folder.claim(first.identity, patience=0.0):  # the same tracker may share the work
+            pass
+        again = job(tmp_path, spec=ToySpec(weights=weights))
+        if weights == "b":
+            with pytest.raises(
+                ResultsInUseError, match=r"synthetic: another process tracks .* a --runid or --save_dir"
+            ):
+                again.folder.claim(again.identity, patience=0.3)
+            assert {name: boxes.tolist() for name, boxes in boxes_of(run(first)[0]).items()} == {
+                name: boxes.tolist() for name, boxes in before.items()
+            }
+        else:
+            assert run(again)[0].kept == 2
+    finally:
+        here.send("end")
+        other.join()
+    assert run(job(tmp_path, spec=ToySpec(weights="b")))[0].tracked == 2
 
 
 def test_results_of_other_data_run_again(tmp_path: Path) -> None:
