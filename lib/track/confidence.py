@@ -172,7 +172,8 @@ def measure_features(
     Returns:
         [B, F] float64 on the CPU in the order of `FEATURES`, and the memory after this frame.
     """
-    scores, boxes = found.scores.detach().double().cpu().clamp(min=0), found.boxes.detach().double().cpu()
+    packed = torch.cat([found.boxes, found.scores[..., None]], dim=2).detach().cpu().double()
+    boxes, scores = packed[..., :4].contiguous(), packed[..., 4].contiguous().clamp(min=0)
     top = scores.max(dim=1)
     best = boxes.gather(1, top.indices[:, None, None].expand(-1, 1, 4))
     side = best[..., 2:].prod(dim=-1).sqrt().clamp(min=0.05)

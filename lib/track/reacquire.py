@@ -155,8 +155,9 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         region = self.tracker.crop_search(moved, [frames[i] for i in rows])
         candidates = self.tracker.forward(moved, region).candidates
         best = candidates.scores.max(dim=1)
-        boxes = region.to_image(candidates.boxes_at(best.indices).double().cpu())
-        peaks = torch.where((boxes[:, 2:] > 1).all(dim=1), best.values.double().cpu(), 0.0)
+        packed = torch.cat([candidates.boxes_at(best.indices), best.values[:, None]], dim=1).cpu().double()
+        boxes = region.to_image(packed[:, :4])
+        peaks = torch.where((boxes[:, 2:] > 1).all(dim=1), packed[:, 4], 0.0)
         boxes = torch.where(peaks[:, None] > 0, boxes, torch.cat(tiles))
         # A step of the tracker around the best of these, which gives their expected overlaps.
         best_tiles = [part.topk(min(self.looks, len(part))).indices for part in peaks.split(counts)]

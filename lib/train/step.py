@@ -341,8 +341,8 @@ def to_floats(terms: Mapping[str, Tensor]) -> dict[str, float]:
     Returns:
         The same names and values.
     """
-    stacked = torch.stack([t.detach().double().reshape(()) for t in terms.values()])
-    return dict(zip(terms, stacked.tolist(), strict=True))
+    joined = torch.cat([t.detach().reshape(1) for t in terms.values()])
+    return dict(zip(terms, joined.tolist(), strict=True))
 
 
 class TrainingError(RuntimeError):

@@ -8,11 +8,11 @@ from contextlib import suppress
 import pytest
 import torch
 
-from lib.bench import TrackerSpec
+from lib.bench import TrackerSpec, demo_spec
 from lib.deploy import AutocastTracker, GraphedCall, cuda_graphs
 from lib.track import StagedTracker, Tracker
 from tests.support.pretend_cuda import CUDA, OnCuda, pretend_cuda
-from tests.support.small_trackers import BOXES, IDS, METHODS, clip
+from tests.support.small_trackers import BOXES, IDS, METHODS, SMALL, clip
 
 CLIPS = [clip(i, 4) for i in range(2)]
 WAITS = {"trdimp": 2}
@@ -54,12 +54,50 @@ def test_official_has_the_boxes_of_the_cpu_and_waits_once_per_step(method: int) 
         assert all(isinstance(call, GraphedCall) and call.capturable for call in calls)
 
 
+def test_calibrated_scores_take_one_read_more() -> None:
+    frames = CLIPS[0]
+    with pretend_cuda() as device, torch.no_grad():
+        tracker = demo_spec(TrackerSpec(device="cuda", checkpoint=SMALL)).build()
+        state = tracker.init(frames[:1], BOXES[:1])
+        device.events.clear()
+        tracker.step(state, frames[1:2])
+    seen = Counter(e.kind for e in device.events)
+    assert (seen["read"], seen["copy"]) == (2, 0), device.events
+
+
+FEWER = {"trdimp": ("TEST.NET_OPT_ITER=1", "TEST.BOX_REFINEMENT.BOX_REFINEMENT_ITER=2")}
+"""Half formats are slow on the processor."""
+LEARNING = {
+    "trdimp": (
+        "TEST.LOCALISATION.TARGET_NOT_FOUND_THRESHOLD=0",
+        "TEST.LOCALISATION.HARD_NEGATIVE_THRESHOLD=10",
+        "TEST.TRAIN_SKIPPING=1",
+        "TEST.TRANSFORMER_SKIPPING=1",
+    ),
+    "cstrack_s2": ("TEST.UPDATE.INTERVAL=1", "TEST.UPDATE.THRESHOLD=0"),
+    "ostrack": ("ONLINE={THRESHOLD: 0, TRAIN_SKIPPING: 1}",),
+}
+"""Trackers that learn something in every frame."""
+
+
+@pytest.mark.parametrize("method", LEARNING)
+def test_what_is_learned_on_the_way_waits_for_nothing(method: str) -> None:
+    with pretend_cuda() as device, torch.no_grad():
+        tracker = build(IDS.index(method), "cuda", "official", *LEARNING[method])
+        state = tracker.init([c[0] for c in CLIPS], BOXES[:2])
+        for i in range(1, 3):  # constants are copied in the first frame
+            device.events.clear()
+            state, _ = tracker.step(state, [c[i] for c in CLIPS])
+    seen = Counter(e.kind for e in device.events)
+    assert (seen["read"], seen["copy"]) == (WAITS.get(method, 1), 0), device.events
+
+
 @pytest.mark.parametrize("method", range(len(METHODS)), ids=IDS)
 @pytest.mark.parametrize("bfloat16", [True, False], ids=["bfloat16", "float16"])
 def test_half_precision(method: int, bfloat16: bool) -> None:
     frames = CLIPS[0]
     with pretend_cuda(bfloat16), torch.no_grad():
-        tracker = build(method, "cuda", "fast")
+        tracker = build(method, "cuda", "fast", *FEWER.get(IDS[method], ()))
         assert isinstance(tracker, AutocastTracker) != bfloat16
         state = tracker.init(frames[:1], BOXES[:1])
         for frame in frames[1 : 3 if bfloat16 else 2]:
