@@ -14,6 +14,7 @@ PyTorch is imported by the first call.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -307,7 +308,12 @@ def train(
         ConfigError: The configuration cannot be used.
         TrainingError: The training cannot continue.
         InterruptedTraining: Ctrl-C; the same call resumes.
+        RuntimeError: A data loading process that imports the script has come to this call as well.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        from lib.data import MAIN_GUARD
+
+        raise RuntimeError(f"unitrack.train was called while a data loading process imports the script: {MAIN_GUARD}")
     from lib.train import TrainOptions
     from lib.train import train as run
 

@@ -90,6 +90,7 @@ from lib.data.lmdb_build import (
 )
 from lib.data.loader import (
     COLLATES,
+    MAIN_GUARD,
     BatchLoader,
     WorkerError,
     build_clip_loader,

@@ -7,6 +7,7 @@ workers decode for the same batch and no more than `workers * prefetch` clips wa
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 import signal
 import sys
@@ -36,6 +37,10 @@ WORKER_GRACE_SECONDS = 60
 """Seconds that a worker keeps working after SIGTERM, unless the main process ends it before."""
 WORKER_DIED = (
     "a data loading process died (out of memory, or killed from outside); fewer TRAIN.NUM_WORKER need less memory"
+)
+MAIN_GUARD = (
+    "where processes are not forked (macOS, Windows, Python 3.14), a script trains below `if __name__ == '__main__':`, "
+    "or with TRAIN.NUM_WORKER=0"
 )
 OPEN_FILES, OPEN_FILES_PER_WORKER = 64, 16
 """Files that a training process opens by itself, and for each data loading process: pipes, and tensors on their way."""
@@ -293,7 +298,10 @@ class BatchLoader(Generic[B]):
             except (RuntimeError, OSError) as error:
                 if not (trouble := machine_trouble(error)):
                     raise
-                raise WorkerError(f"epoch {epoch}: {trouble}") from error
+                guard = f"; if not, {MAIN_GUARD}" if multiprocessing.get_start_method() != "fork" else ""
+                raise WorkerError(
+                    f"epoch {epoch}: {trouble}{guard if trouble.startswith(WORKER_DIED) else ''}"
+                ) from error
             if loaded.report is not None:
                 self._sampler.broken.merge(loaded.report)
             if loaded.batch is None:

@@ -164,6 +164,9 @@ def test_a_dead_worker_is_an_error_with_a_sentence(monkeypatch):
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
     with pytest.raises(WorkerError, match=r"epoch 4: a data loading process died"):
         list(build_loader(Deadly(), 4, 2, workers=1).epoch(4))
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda: "spawn")
+    with pytest.raises(WorkerError, match=r"if not, .* a script trains below `if __name__ == '__main__':`"):
+        list(build_loader(Deadly(), 4, 2, workers=1).epoch(4))
 
 
 class Faulty(Deadly):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import types
@@ -227,6 +228,12 @@ def test_no_hub_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(WeightsError, match="needs the package huggingface_hub"):
         unitrack.load("hf://someone/tracker")
+
+
+def test_a_script_that_data_workers_import_does_not_train_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(RuntimeError, match=r"below `if __name__ == '__main__':`"):
+        unitrack.train("ostrack", "synthetic_small")
 
 
 def test_several_targets_are_tracked_as_each_alone() -> None:
