@@ -128,8 +128,11 @@ class Paths:
         outranked = ""
         if set_path is not None and own is None:
             outranked = f" ({set_path.origin} says {set_path.path}, but {general_origin} outranks it)"
+        places = [path for path in self.candidates(spec) if path.parent.is_dir()]
+        alike = [p for path in places for p in path.parent.iterdir() if p.name.lower() == path.name.lower()]
+        other_case = f" (there is {alike[0]}: upper and lower case count)" if alike else ""
         raise MissingPathError(
-            f"data set {spec.key!r} ({spec.description}) is not at {looked}, set by {origin}{outranked}. "
+            f"data set {spec.key!r} ({spec.description}) is not at {looked}{other_case}, set by {origin}{outranked}. "
             f"Expected layout: {spec.layout}. "
             f"Set it by `{spec.key}: FOLDER` in {local_yaml_path()}, by the environment variable {spec.variable}, "
             "or its parent by --data_dir."

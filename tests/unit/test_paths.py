@@ -108,6 +108,12 @@ def test_broken_settings_file(local_yaml: Path, text: str, message: str) -> None
         load_paths()
 
 
+def test_a_folder_in_other_case_is_named(tmp_path: Path) -> None:
+    (tmp_path / "LaSOT").mkdir()
+    with pytest.raises(MissingPathError, match=r"/lasot \(there is .*/LaSOT: upper and lower case count\), set by"):
+        load_paths(data_dir=tmp_path).dataset("lasot")
+
+
 def test_settings_of_windows_editors(local_yaml: Path) -> None:
     local_yaml.write_bytes(b"\xef\xbb\xbfdata_dir: /d\r\n")
     assert load_paths().data_dir == Path("/d")
