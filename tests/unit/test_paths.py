@@ -110,6 +110,8 @@ def test_broken_settings_file(local_yaml: Path, text: str, message: str) -> None
 
 def test_a_folder_in_other_case_is_named(tmp_path: Path) -> None:
     (tmp_path / "LaSOT").mkdir()
+    if (tmp_path / "lasot").exists():
+        pytest.skip("this file system tells no case")
     with pytest.raises(MissingPathError, match=r"/lasot \(there is .*/LaSOT: upper and lower case count\), set by"):
         load_paths(data_dir=tmp_path).dataset("lasot")
 
