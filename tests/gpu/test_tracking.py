@@ -68,6 +68,13 @@ def test_graphs_give_the_boxes_of_single_kernels_to_the_bit(
     assert all(getattr(graphed.network, name).capturable for name in graphed.frame_calls)
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_another_gpu_gives_the_boxes_of_the_first() -> None:
+    clips = [clip(i, 12) for i in range(3)]
+    first, other = (follow(build(*METHODS[0], device), clips, BOXES) for device in ("cuda:0", "cuda:1"))
+    assert (first - other).abs().max() <= 1e-3
+
+
 def shipped(device: str, protocol: str = "official", compiled: bool = False) -> Tracker:
     """The network that comes with the project."""
     return demo_spec(TrackerSpec(device=device, protocol=protocol, compile=compiled, checkpoint=SMALL)).build()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.fused import Convolution, FuseOptions
+from lib.models.layers.numeric import at_least_float32
 
 SAMPLES = 4
 """Samples along each side of a bin."""
@@ -60,7 +61,10 @@ def deform_conv(x: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
     from torchvision.ops import deform_conv2d
 
     # The operator reads outside its memory where an offset is NaN: it is given 0, and the result NaN.
-    return deform_conv2d(x, offsets.nan_to_num(), weight, padding=1) + 0 * offsets.sum(dim=1, keepdim=True)
+    # In float32 under autocast too, which torchvision sees to on a GPU alone.
+    exact, places, kernel = (at_least_float32(t) for t in (x, offsets, weight))
+    found = deform_conv2d(exact, places.nan_to_num(), kernel, padding=1).to(x.dtype)
+    return found + 0 * offsets.sum(dim=1, keepdim=True)
 
 
 class FusedDeformConvs(nn.Module):

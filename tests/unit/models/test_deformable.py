@@ -16,6 +16,17 @@ def test_without_offsets_the_convolution_is_a_plain_one() -> None:
     torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, padding=1))
 
 
+def test_autocast_computes_and_learns_on_the_cpu() -> None:
+    torch.manual_seed(0)
+    layer, x = DeformConv(4), torch.randn(1, 4, 6, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer(x.bfloat16())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), layer(x), rtol=0.02, atol=0.02)
+    found.float().sum().backward()
+    assert layer.weight.grad is not None
+
+
 @pytest.mark.parametrize("pack", [True, False])
 def test_the_form_for_inference_gives_the_same(pack: bool) -> None:
     torch.manual_seed(0)
