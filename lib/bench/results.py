@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from lib.bench.benchmarks import BenchmarkVideo
     from lib.bench.metrics import SequenceResult
 
-MANIFEST, SCORES = "manifest.json", "scores.json"
+MANIFEST, SCORES, LOCK = "manifest.json", "scores.json", ".lock"
 MANIFEST_FORMAT = 1
 FLOAT_FORMAT = "float_comma"
 LIBRARIES = (
@@ -292,8 +292,8 @@ class ResultFolder:
         Raises:
             ResultsInUseError: A process tracks with another identity into this folder.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self.path.with_name(f".{self.path.name}.lock").open("a+", encoding="utf-8")
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = (self.path / LOCK).open("a+", encoding="utf-8")
         deadline = time.monotonic() + patience
         with suppress(OSError):  # a file system without locks
             while not try_lock(file):
@@ -321,7 +321,7 @@ class ResultFolder:
         if not self.path.is_dir():
             return None
         old = read_manifest(self.path)
-        present = [p for p in self.path.iterdir() if not p.name.startswith("stale-") and p.name != MANIFEST]
+        present = [p for p in self.path.iterdir() if not p.name.startswith("stale-") and p.name not in (MANIFEST, LOCK)]
         if not present or (old is not None and old.get("identity") == identity.plain()):
             return None
         label = Identity(old["identity"]).hash if old and "identity" in old else "unknown"
