@@ -40,7 +40,7 @@ METHODS: list[tuple[str, str, str, int | None, tuple[str, ...]]] = [
     ("trdimp", "synthetic_small", "rgb", END, ()),
     ("siamrpnpp", "synthetic_small", "rgb", END, ()),
     ("siamattn", "synthetic_small", "rgb", END + 4, ()),  # targets there, boxes near each of two, masks
-    ("slt_siamattn", "slt_synthetic", "rgb", None, SLT),
+    ("slt_siamrpnpp", "slt_synthetic", "rgb", None, SLT),
 ]
 
 
