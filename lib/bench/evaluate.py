@@ -34,6 +34,8 @@ from lib.registry import listed
 
 SHORT_TERM = ("vot_multistart", "vot_supervised")
 """Metrics whose trackers report where the target is and never look for it again."""
+LONG_RUN = 50_000
+"""Frames from which an evaluation in the official protocol is worth timing the ways of computing the network first."""
 
 
 @dataclass(frozen=True)
@@ -318,9 +320,9 @@ def _evaluate(
 def _choose_way(job: EvalJob, runs: Sequence[tuple[Video, int]], console: Console) -> dict[str, str]:
     """The engine of all processes, and its number format; ways are timed first where the frames to track pay for it."""
     spec = job.spec
-    if spec.dtype_reason and not spec.dtype:
-        frames = sum(len(run) for run, start in runs if job.rerun or not job.folder.finished(run, start))
-        spec = spec.with_way(frames)
+    frames = sum(len(run) for run, start in runs if job.rerun or not job.folder.finished(run, start))
+    if spec.dtype_reason and not spec.dtype and frames >= LONG_RUN:
+        spec = spec.with_way(long_run=True)
         if spec.dtype:
             console.print(f"device: {spec.execution(0).reason}", highlight=False, soft_wrap=True, markup=False)
     return {name: getattr(spec, name) for name in ("engine", "dtype", "dtype_reason")}

@@ -207,13 +207,15 @@ class TrackerSpec:
             return spec
         return spec.with_way()
 
-    def with_way(self, frames: int = 0) -> TrackerSpec:
+    def with_way(self, long_run: bool = False) -> TrackerSpec:
         """The resolved spec, computed on the CPU in the way that `lib.bench.ways.choose_way` takes.
 
         Args:
-            frames: How many are about to be tracked, where that is known.
+            long_run: So many frames are about to be tracked that timing pays in the official protocol, too.
         """
-        way, reason = choose_way(self, frames)
+        if self.protocol == "official" and self.checkpoint is None:
+            return self  # boxes of random weights cannot be compared
+        way, reason = choose_way(self, long_run)
         engine, dtype = (self.engine, self.dtype) if way is None else (way.engine, way.dtype)
         return replace(self, engine=engine, dtype=dtype, dtype_reason=reason)
 

@@ -49,8 +49,6 @@ LARGEST_LOSS = 0.01
 """Mean overlap with the truth that it may lose there."""
 SAME_BOXES = 0.005
 """Pixels by which no side of a box may move there for a way of the official protocol: what rounding does."""
-LONG_RUN = 50_000
-"""Frames from which an evaluation in the official protocol is worth timing its ways first."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +95,7 @@ class WayTiming:
         loss: Mean overlap with the truth that is lost; NaN for random weights.
         problem: Why it cannot be used; empty if it can.
         frames: Number of frames whose boxes were compared.
-        movement: Largest difference from these boxes in pixels; NaN for random weights, and where the way gives boxes
-            alone of a tracker that gives polygons or masks, too.
+        movement: Largest difference from these boxes in pixels; NaN for random weights.
     """
 
     way: Way
@@ -215,11 +212,16 @@ def _steps_in_turn(
     tracked = {way: torch.cat(boxes[way][: len(truth)]) for way in runs}
     expected = next(iter(tracked.values()), truth)
     regions = next((t.gives_regions for t in trackers.values()), None)
-    for way, mine in tracked.items() if compare else ():
+    for way, mine in tracked.items():
+        if trackers[way].gives_regions != regions:
+            found[way] = replace(found[way], problem="gives boxes alone, the tracker polygons or masks too")
+            continue
+        if not compare:
+            continue
         agreement, loss = _overlap(mine, expected), _overlap(expected, truth) - _overlap(mine, truth)
         agrees = agreement >= LEAST_AGREEMENT and loss <= LARGEST_LOSS
         problem = "" if agrees else f"boxes overlap by {agreement:.3f}, the truth by {loss:.3f} less"
-        movement = float((mine - expected).abs().max()) if trackers[way].gives_regions == regions else math.nan
+        movement = float((mine - expected).abs().max())
         found[way] = WayTiming(way, found[way].seconds, agreement, loss, problem, len(truth), movement)
     return found
 
@@ -264,21 +266,21 @@ def quickest(timings: Sequence[WayTiming], protocol: str = "fast") -> WayTiming:
     return min(close, key=lambda t: (t.way.is_int8, t.way.dtype != "float32"))
 
 
-def choose_way(spec: TrackerSpec, frames: int = 0) -> tuple[Way | None, str]:
+def choose_way(spec: TrackerSpec, long_run: bool = False) -> tuple[Way | None, str]:
     """The quickest way of computing a tracker on this machine: timed once per machine, network and weights.
 
-    In the official protocol nobody waits for a gain of some percent: only before `LONG_RUN` frames anything is timed.
+    In the official protocol nobody waits for a gain of some percent: anything is timed before a long run alone.
 
     Args:
         spec: The tracker, resolved; on the CPU.
-        frames: How many are about to be tracked, where that is known.
+        long_run: So many frames are about to be tracked that timing pays in the official protocol, too.
 
     Returns:
         The way, and how much quicker than plain PyTorch it was, in words; or None and why PyTorch is taken untimed.
     """
     processor, official = processor_name(), spec.protocol == "official"
     ways = [way for way in ways_here() if not official or way.protocol == "official"]
-    if official and (len(ways) == 1 or spec.checkpoint is None):  # boxes of random weights cannot be compared
+    if official and len(ways) == 1:
         return None, ""
     try:
         kept = kept_choices()[_choice_key(spec)]
@@ -289,7 +291,7 @@ def choose_way(spec: TrackerSpec, frames: int = 0) -> tuple[Way | None, str]:
             if official and not (_graphs_path(spec, way.engine) / GRAPHS_FILE).is_file():
                 raise EngineError(f"{way.name} was quicker, but its graphs are no longer kept")
     except (ValueError, KeyError, TypeError) as error:
-        if official and frames < LONG_RUN:
+        if official and not long_run:
             untimed = "no other way was timed for these weights and threads"
             reason = str(error) if isinstance(error, EngineError) else untimed
             return None, f"PyTorch, since {reason} (tracking/profile_model.py --ways)"

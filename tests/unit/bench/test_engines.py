@@ -197,9 +197,9 @@ def test_a_missing_package_is_reported_in_one_sentence(
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[3] / "tracking"))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     import export
 
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     weights = ["--checkpoint", str(SMALL)]
     assert export.main(["ostrack", "synthetic_small", "--output", str(tmp_path / "x"), *weights]) == 2
     said = capsys.readouterr().err
