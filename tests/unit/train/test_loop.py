@@ -234,6 +234,14 @@ def test_another_number_of_processes_goes_on_at_the_same_sample(tmp_path: Path) 
     assert trainer.position == Position(2, 2)
 
 
+def test_terms_of_the_log_keep_no_graph_of_the_step(tmp_path: Path) -> None:
+    trainer, terms = toy_trainer(tmp_path, replace(TRAIN, epoch=1)), list[Tensor]()
+    trainer.module.register_forward_hook(lambda _m, _i, output: terms.extend(output[1].values()))
+    trainer.run()
+    assert len(terms) >= 10
+    assert not any(value.requires_grad for value in terms)
+
+
 def test_non_finite_loss_names_the_samples_and_touches_nothing(tmp_path: Path) -> None:
     class Broken(ToyObjective):
         def __call__(self, network: nn.Module, batch: Batch, progress: Progress) -> Losses:

@@ -91,7 +91,7 @@ class ToyObjective:
             self.at(progress, network)
         error = (network(batch.search[:, 0]) - batch.search_boxes[:, 0]).square().mean()
         scale = 1 + random.random() + float(np.random.rand()) + float(torch.rand(())) if self.noise else 1.0
-        return Losses(error * scale, {"Loss/error": error.detach()})
+        return Losses(error * scale, {"Loss/error": error})
 
 
 class ToyLoader:
