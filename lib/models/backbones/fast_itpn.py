@@ -64,7 +64,7 @@ class FastITPN(nn.Module):
     """Stem per picture, then an encoder (Tian et al., TPAMI 2024).
 
     `pos_embed` takes no part in the forward pass; it is kept since published checkpoints have it, and since the class
-    token of some is to be found there (see `lib.methods.cstrack.pretrained`).
+    token of some is to be found there (see `adapt_fast_itpn` in `lib.methods.cstrack`).
 
     Attributes:
         checkpointing: In training, blocks of the encoder keep only their input and are computed again in the backward
