@@ -143,6 +143,7 @@ write_text(Path(sys.argv[1]) / "a.txt", "one")
 """
 
 
+@pytest.mark.slow
 def test_modules_do_without_what_windows_lacks(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_POSIX, str(tmp_path)], check=True)
     assert (tmp_path / "a.txt").read_text() == "one"

@@ -221,6 +221,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before the exit", "while waited for at exit"])
 def test_killed_workers_leave_no_temporary_folders(when, tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": "."}

@@ -12,7 +12,7 @@ import pytest
 from tests.support.commands import REPOSITORY
 from tests.support.engines import PARAMETERS
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.slow]
 
 FORKING = """
 import gc, os, signal, sys

@@ -14,6 +14,8 @@ from lib.track import StagedTracker, Tracker
 from tests.support.pretend_cuda import CUDA, OnCuda, pretend_cuda
 from tests.support.small_trackers import BOXES, IDS, METHODS, SMALL, clip
 
+pytestmark = pytest.mark.slow
+
 CLIPS = [clip(i, 4) for i in range(2)]
 WAITS = {"trdimp": 2}
 """Reads of the device per step, where boxes cannot be had with one: TrDiMP reads scores, then refined boxes."""

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.slow
 def test_opencv_that_finds_no_desktop_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "cv2.py").write_text("raise ImportError('libxcb.so.1: cannot open shared object file')\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

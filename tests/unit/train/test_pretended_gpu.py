@@ -16,6 +16,8 @@ from lib.paths import Paths, shipped_folder
 from lib.train import CheckpointFolder, Trainer, TrainLog, TrainOptions, build_setup, seed_everything
 from tests.support.pretend_cuda import Event, PretendCuda, pretend_cuda
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "DATA.TRAIN.SAMPLE_PER_EPOCH=2",
     "DATA.TRAIN.DATASETS_RATIO=[1]",
