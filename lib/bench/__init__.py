@@ -27,6 +27,7 @@ from lib.bench.commands import (
 from lib.bench.cost import Cost, counting
 from lib.bench.demo import SHIPPED, DemoResult, demo_spec, first_frame, track_frames, track_video
 from lib.bench.evaluate import EvalJob, Outcome, run_evaluation
+from lib.bench.export import export_tracker
 from lib.bench.foreign import ForeignSpec
 from lib.bench.profile import Effort, ProfileError, made_up_picture, profile_text, profile_tracker, time_calls
 from lib.bench.queue import Summary, Team, WorkQueue
@@ -61,7 +62,7 @@ from lib.bench.robustness import (
 from lib.bench.run_differences import compare_runs
 from lib.bench.runner import PictureSize, Runner, Supervised
 from lib.bench.search_space import Span, settings_to_try
-from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution, export_tracker
+from lib.bench.spec import Execution, LoadedTracker, TrackerSpec, choose_dtype, engine_execution
 from lib.bench.submit import SubmissionError, pack_submission, shortfall
 from lib.bench.tune import Tuning, tune
 from lib.bench.ways import Way, WayTiming, keep_ways, measure_ways, quickest, single_steps, ways_here, ways_text

@@ -86,7 +86,7 @@ class _Scratch:
 
 
 class _Key(NamedTuple):
-    """Tracker and run of a file, as its path tells them: folders, and the text before and behind a sequence's name."""
+    """Tracker and run of a file, from its path: folders, and the text before and behind a sequence's name."""
 
     folders: tuple[str, ...]
     before: str = ""

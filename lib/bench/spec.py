@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property, partial
@@ -18,7 +16,7 @@ import torch
 
 from lib.bench.benchmarks import get_benchmark
 from lib.bench.classical import REFERENCES
-from lib.bench.results import Identity, versions
+from lib.bench.results import Identity
 from lib.bench.ways import choose_way, graphs_folder, has_bfloat16
 from lib.command import is_first_to_report
 from lib.config import ConfigError
@@ -33,12 +31,11 @@ from lib.deploy import (
     EngineError,
     Inference,
     calibration_clips,
-    export,
     get_engine,
     prepare,
 )
 from lib.distributed import pick_device
-from lib.files import sentence, write_text
+from lib.files import sentence
 from lib.methods import Experiment, load_experiment
 from lib.models import sha256_of
 from lib.paths import Paths, load_paths
@@ -58,8 +55,6 @@ log = logging.getLogger(__name__)
 PROTOCOLS = ("official", "fast")
 REFERENCE_FIELDS = ("reference", "num_gpus", "plugins", "benchmark", "paths")
 """What a reference tracker takes, which computes on the CPU."""
-GRAPHS_FORMAT = 1
-"""Of the description of exported graphs."""
 
 
 @cache
@@ -498,46 +493,3 @@ def choose_dtype(device: torch.device, protocol: str) -> tuple[torch.dtype, str]
     if has_bfloat16():
         return torch.bfloat16, "bfloat16, the fast protocol"
     return torch.float32, "float32; the fast protocol gains nothing from half formats on this CPU"
-
-
-def export_tracker(spec: TrackerSpec, folder: Path) -> dict[str, Any]:
-    """Write the graphs of a tracker for its engine, compare them with PyTorch, and describe them in JSON.
-
-    Args:
-        spec: The tracker, with an engine other than PyTorch.
-        folder: Where to write; it must be empty or absent.
-
-    Returns:
-        Content of `graphs.json`.
-
-    Raises:
-        EngineError: The engine is not installed or disagrees with PyTorch, or the folder is not empty.
-    """
-    engine = get_engine(spec.engine)
-    if engine is None:
-        raise EngineError(f"{spec.engine} needs no export")
-    engine.require()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        kind = "is there and not empty" if folder.is_dir() else "is a file"
-        raise EngineError(f"{folder} {kind}; name another folder with --output, or remove it")
-    tracker = spec.build_plain(0)
-    try:
-        _, found = export(tracker, folder, spec.inference(tracker), engine.runtime)
-    except BaseException:  # Ctrl-C too: half an export would stand in the way of the same command
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    details = spec.details()
-    values = {
-        "format": GRAPHS_FORMAT,
-        "method": details["method"],
-        "script": spec.script,
-        "config": spec.experiment.name,
-        "config_hash": details["config_hash"],
-        "weights": details["weights"],
-        **found,
-        "pixels": "uint8 RGB, channels first, 0..255; the graphs normalise",
-        "identity": spec.identity().plain(),
-        "versions": versions(),
-    }
-    write_text(folder / "graphs.json", json.dumps(values, indent=1) + "\n")
-    return values

@@ -297,7 +297,7 @@ def test_an_ended_export_does_not_stand_in_the_way(monkeypatch: pytest.MonkeyPat
         (folder / "template.onnx").write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lib.bench.spec.export", ended)
+    monkeypatch.setattr("lib.bench.export.export", ended)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             export_tracker(demo_spec(TrackerSpec(device="cpu", engine="onnx", scores="raw")), tmp_path / "there")
