@@ -6,11 +6,14 @@ import json
 import os
 import platform
 import re
-from contextlib import suppress
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lib.files import write_text
+from lib.files import try_lock, write_text
 
 
 def processor_name() -> str:
@@ -40,3 +43,17 @@ def keep_choice(key: str, choice: Any) -> None:
     """Add a choice of plain types; a folder that cannot be written is no failure."""
     with suppress(OSError):
         write_text(choices_file(), json.dumps({**kept_choices(), key: choice}, indent=1) + "\n")
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Wait for other processes that make a choice by measuring; without a folder that has locks, nobody waits."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            choices_file().parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(choices_file().with_suffix(".lock").open("a+b"))
+            if not try_lock(file):
+                print("waiting for another process, which times the ways of computing a network", file=sys.stderr)
+                while not try_lock(file):
+                    time.sleep(0.2)
+        yield

@@ -36,7 +36,7 @@ from lib.deploy import (
     calibration_clips,
     get_engine,
 )
-from lib.machine import choices_file, keep_choice, kept_choices, processor_name
+from lib.machine import choices_file, keep_choice, kept_choices, one_at_a_time, processor_name
 from lib.paths import load_paths
 from lib.track import OneStreamState, State, Tracker
 
@@ -267,7 +267,7 @@ def quickest(timings: Sequence[WayTiming], protocol: str = "fast") -> WayTiming:
 
 
 def choose_way(spec: TrackerSpec, long_run: bool = False) -> tuple[Way | None, str]:
-    """The quickest way of computing a tracker on this machine: timed once per machine, network and weights.
+    """The quickest way of computing a tracker on this machine: timed once per machine, threads, network and weights.
 
     In the official protocol nobody waits for a gain of some percent: anything is timed before a long run alone.
 
@@ -282,25 +282,47 @@ def choose_way(spec: TrackerSpec, long_run: bool = False) -> tuple[Way | None, s
     ways = [way for way in ways_here() if not official or way.protocol == "official"]
     if official and len(ways) == 1:
         return None, ""
+    when = "timed before"
+    try:
+        way, ratio = _kept_way(spec)
+    except LookupError as error:
+        if official and not long_run:
+            return None, f"PyTorch, since {error.args[0]} (tracking/profile_model.py --ways)"
+        with one_at_a_time():
+            try:
+                way, ratio = _kept_way(spec)  # by another process, meanwhile
+            except LookupError:
+                print(f"timing the ways of computing this network on {processor}; this is done once", file=sys.stderr)
+                timings = measure_ways(spec, ways)
+                keep_ways(spec, timings)
+                best = quickest(timings, spec.protocol)
+                way, ratio, when = best.way, timings[0].seconds / best.seconds, "timed now"
+    return way, f"{spec.protocol}: {way.name}, {ratio:.2f} times as quick as torch float32 on this {processor}, {when}"
+
+
+def _kept_way(spec: TrackerSpec) -> tuple[Way, float]:
+    """The way that was timed before, and how much quicker than plain PyTorch it was.
+
+    Raises:
+        LookupError: There is none that can be used, with the reason.
+    """
     try:
         kept = kept_choices()[_choice_key(spec)]
-        way, ratio, when = Way(kept["engine"], kept["dtype"]), float(kept["ratio"]), "timed before"
+        way, ratio = Way(kept["engine"], kept["dtype"]), float(kept["ratio"])
         engine = get_engine(way.engine)
         if engine is not None:
             engine.require()
-            if official and not (_graphs_path(spec, way.engine) / GRAPHS_FILE).is_file():
-                raise EngineError(f"{way.name} was quicker, but its graphs are no longer kept")
-    except (ValueError, KeyError, TypeError) as error:
-        if official and not long_run:
-            untimed = "no other way was timed for these weights and threads"
-            reason = str(error) if isinstance(error, EngineError) else untimed
-            return None, f"PyTorch, since {reason} (tracking/profile_model.py --ways)"
-        print(f"timing the ways of computing this network on {processor}; this is done once", file=sys.stderr)
-        timings = measure_ways(spec, ways)
-        keep_ways(spec, timings)
-        best = quickest(timings, spec.protocol)
-        way, ratio, when = best.way, timings[0].seconds / best.seconds, "timed now"
-    return way, f"{spec.protocol}: {way.name}, {ratio:.2f} times as quick as torch float32 on this {processor}, {when}"
+    except EngineError as error:
+        raise LookupError(str(error)) from None
+    except (ValueError, KeyError, TypeError):
+        raise LookupError("no other way was timed for these weights and threads") from None
+    if (
+        engine is not None
+        and spec.protocol == "official"
+        and not (_graphs_path(spec, way.engine) / GRAPHS_FILE).is_file()
+    ):
+        raise LookupError(f"{way.name} was quicker, but its graphs are no longer kept")
+    return way, ratio
 
 
 def keep_ways(spec: TrackerSpec, timings: Sequence[WayTiming]) -> None:
@@ -317,10 +339,8 @@ def keep_ways(spec: TrackerSpec, timings: Sequence[WayTiming]) -> None:
 
 
 def _choice_key(spec: TrackerSpec) -> str:
-    """The fast protocol's choice is one for all numbers of threads, of which every process would time its own."""
-    if spec.protocol == "fast":
-        return _key(spec, processor_name(), spec.calibration)
-    return _key(spec, processor_name(), f"official, {network_threads(SMALL_NETWORK, spec.cpu_threads)} threads")
+    threads = f"{spec.protocol}, {network_threads(SMALL_NETWORK, spec.cpu_threads)} threads"
+    return _key(spec, processor_name(), threads, spec.calibration if spec.protocol == "fast" else "")
 
 
 def graphs_folder(spec: TrackerSpec, tracker: Tracker) -> Path | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from importlib import import_module
 from io import StringIO
@@ -29,6 +31,7 @@ from lib.bench.benchmarks import get_benchmark
 from lib.deploy import ENGINES, Engine, EngineError, prepare
 from lib.paths import load_paths
 from lib.track import OneStreamTracker, Tracker
+from tests.support.commands import REPOSITORY
 from tests.support.small_trackers import SMALL
 
 PREPARING = import_module("lib.deploy.prepare")
@@ -171,6 +174,45 @@ def test_the_choice_is_made_once_and_kept(
         file.write_text(damage)
         assert demo_spec(fast).engine == "openvino-int8"
     assert len(calls) == 4
+
+
+OTHER_PROCESS = """
+import sys, time
+from lib.machine import choices_file, one_at_a_time
+with one_at_a_time():
+    print("measuring", flush=True)
+    time.sleep(0.5)
+    choices_file().write_text(sys.argv[1])
+"""
+
+
+def test_a_choice_is_of_a_number_of_threads_and_one_process_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calls = []
+
+    def measured(spec: TrackerSpec, ways: list[Way]) -> list[WayTiming]:
+        calls.append(spec)
+        return [timing("torch", 3.0), timing("onnx-int8" if len(calls) == 1 else "openvino-int8", 1.0)]
+
+    monkeypatch.setattr("lib.bench.ways.measure_ways", measured)
+    fast, file = TrackerSpec(device="cpu", protocol="fast", checkpoint=SMALL), tmp_path / "unitrack/ways.json"
+    assert demo_spec(fast).engine == "onnx-int8"
+    with monkeypatch.context() as patched:
+        patched.setattr("lib.bench.ways.network_threads", lambda *_: 7)
+        assert demo_spec(fast).engine == "openvino-int8"
+    assert (demo_spec(fast).engine, len(calls)) == ("onnx-int8", 2)
+    choices = file.read_text()
+    file.unlink()
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER_PROCESS, choices], cwd=REPOSITORY, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"measuring\n"
+        assert demo_spec(fast).execution(0).reason.endswith("timed before")
+    assert (other.returncode, len(calls)) == (0, 2)
+    assert "waiting for another process" in capfd.readouterr().err
 
 
 def test_official_takes_a_way_with_the_same_boxes_that_is_clearly_quicker() -> None:
