@@ -22,6 +22,7 @@ from lib.viz.draw import colour
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Floats = NDArray[np.float64]
 INK = "#1b2733"
@@ -91,14 +92,25 @@ def _line_plot(lines: Sequence[Line], marker: str = "") -> tuple[Figure, Axes]:
     columns = 1 if len(lines) < 3 else 2
     figure, axes = _figure(4.6, 3.7 + 0.17 * max(len(lines), 2) / columns)
     order = sorted(range(len(lines)), key=lambda i: -(lines[i].score or 0.0))
+    drawn = []
     for rank, i in enumerate(order):
         line = lines[i]
         label = line.label if line.score is None else f"[{line.score:.1f}] {line.label}"
         style = STYLES[(i // 8) % len(STYLES)] + marker if len(line.x) > 1 else "o"
         depth = 3 + len(lines) - rank
-        axes.plot(line.x, line.y, style, color=colour(i), label=label, linewidth=2.0, markersize=4, zorder=depth)
-    figure.legend(loc="outside lower center", ncols=columns, fontsize=8, framealpha=0.0, labelcolor=INK)
+        drawn += axes.plot(
+            line.x, line.y, style, color=colour(i), label=label, linewidth=2.0, markersize=4, zorder=depth
+        )
+    _legend(figure, drawn, columns)
     return figure, axes
+
+
+def _legend(figure: Figure, lines: Sequence[Line2D], columns: int) -> None:
+    """A legend below the axes, with labels that begin with `_` too, which Matplotlib leaves out by itself."""
+    figure.legend(
+        lines, [str(line.get_label()) for line in lines], loc="outside lower center", ncols=columns, fontsize=8,
+        framealpha=0.0, labelcolor=INK,
+    )  # fmt: skip
 
 
 def radar_plot(axes_labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str = "") -> Figure:
@@ -123,8 +135,9 @@ def radar_plot(axes_labels: Sequence[str], series: Mapping[str, Sequence[float]]
     wheel: Any = figure.add_subplot(projection="polar")
     angles = np.linspace(0, 2 * np.pi, len(axes_labels), endpoint=False)
     closed = np.append(np.arange(len(axes_labels)), 0)
+    drawn = []
     for i, (name, values) in enumerate(zip(series, scores, strict=True)):
-        wheel.plot(angles[closed], values[closed], color=colour(i), linewidth=2, marker=".", label=name)
+        drawn += wheel.plot(angles[closed], values[closed], color=colour(i), linewidth=2, marker=".", label=name)
         wheel.fill(angles[closed], np.nan_to_num(values[closed]), color=colour(i), alpha=0.06, linewidth=0)
     wheel.set_theta_offset(np.pi / 2)
     wheel.set_theta_direction(-1)
@@ -139,7 +152,7 @@ def radar_plot(axes_labels: Sequence[str], series: Mapping[str, Sequence[float]]
         text.set_horizontalalignment("left" if side > 0.1 else "right" if side < -0.1 else "center")
         text.set_color(INK if known else GREY)
     wheel.set_title(title, fontsize=10, color=INK, pad=14)
-    figure.legend(loc="outside lower center", ncols=min(3, len(series)), fontsize=8, framealpha=0.0, labelcolor=INK)
+    _legend(figure, drawn, min(3, len(series)))
     return figure
 
 

@@ -185,7 +185,8 @@ def test_figures_are_files_and_svg_in_the_colour_of_the_page(tmp_path: Path) -> 
     assert svg.startswith("<svg")
     assert "currentColor" in svg
     assert "[50.0] a" in svg
-    inline_svg(radar_plot(["a", "b", "c"], {"t": [1.0, 2.0, 3.0]}), "radar")
+    assert ">_mine<" in inline_svg(radar_plot(["a", "b", "c"], {"_mine": [1.0, 2.0, 3.0]}), "radar")
+    assert ">_mine<" in inline_svg(curve_plot("success", [Line("_mine", x, 1 - x)], "Toy"), "success curves")
     inline_svg(training_plot("Loss", [Line("train", x, x + 1)]), "training")
     with pytest.raises(ValueError, match="three attributes"):
         radar_plot(["a"], {"t": [1.0]})
