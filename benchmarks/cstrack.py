@@ -126,8 +126,7 @@ def without_chance(network: nn.Module) -> None:
 def make_batch(samples: int, frames: int) -> Batch:
     boxes = torch.tensor([[0.36, 0.41, 0.27, 0.19]]).expand(samples, 2 + frames, 4).contiguous()
     z, x = (torch.randn(samples, n, 6, s, s) for n, s in ((2, 128), (frames, 256)))
-    gains = torch.ones(samples, 2), torch.ones(samples, frames)
-    return Batch(z, x, boxes[:, :2], boxes[:, 2:], *gains, torch.zeros(samples, dtype=torch.int64))
+    return Batch(z, x, boxes[:, :2], boxes[:, 2:], torch.zeros(samples, dtype=torch.int64))
 
 
 def plain_loss(network: PlainCSTrack, data: Batch, shares: Tensor) -> Callable[[], Tensor]:

@@ -399,14 +399,15 @@ class PlainCSTracker:
         response = found.score * self.window
         best = float(response.max())
         box = decode(response, found.size, found.offset)[0]
-        self.box = self.placed(image, *(box * 256 / resize).tolist(), 256 / resize)
+        self.box = self.placed(image, (box * 256 / resize).tolist(), 256 / resize)
         if self.count % self.interval == 0 and best > self.threshold:
             template, mask = self.cut_template(image)
             self.templates, self.masks = [self.templates[0], template], [self.masks[0], mask]
         return self.box, best
 
-    def placed(self, image: NDArray[np.uint8], cx: float, cy: float, w: float, h: float, side: float) -> list[float]:
-        """A box of the crop in the image, at least 10 pixels of it inside."""
+    def placed(self, image: NDArray[np.uint8], box: list[float], side: float) -> list[float]:
+        """A box (cx, cy, w, h) of the crop in the image, at least 10 pixels of it inside."""
+        cx, cy, w, h = box
         cx += self.box[0] + 0.5 * self.box[2] - 0.5 * side
         cy += self.box[1] + 0.5 * self.box[3] - 0.5 * side
         height, width = image.shape[:2]

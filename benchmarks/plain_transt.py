@@ -108,9 +108,9 @@ class Fusion(nn.Module):
         self.decoder = nn.ModuleDict({"layers": nn.ModuleList([DecoderLayer()]), "norm": nn.LayerNorm(WIDTH)})
 
     def forward(self, z: Tensor, x: Tensor, pz: Tensor, px: Tensor) -> Tensor:
-        for layer in self.encoder["layers"]:
+        for layer in self.encoder["layers"].children():
             z, x = layer(z, x, pz, px)
-        for layer in self.decoder["layers"]:
+        for layer in self.decoder["layers"].children():
             x = layer(x, z, px, pz)
         return self.decoder["norm"](x)
 

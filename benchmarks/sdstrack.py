@@ -99,8 +99,7 @@ def training(experiment: Any, ours: nn.Module, plain: PlainSDSTrack, samples: in
 def make_batch(samples: int) -> Batch:
     boxes = torch.tensor([[0.36, 0.41, 0.27, 0.19]]).expand(samples, 1, 4).contiguous()
     z, x = (torch.randn(samples, 1, 6, s, s) for s in (128, 256))
-    gain = torch.ones(samples, 1)
-    return Batch(z, x, boxes, boxes, gain, gain, torch.zeros(samples, dtype=torch.int64))
+    return Batch(z, x, boxes, boxes, torch.zeros(samples, dtype=torch.int64))
 
 
 def our_loss(objective: Any, network: nn.Module, data: Batch, masks: PatchMasks) -> Callable[[], Tensor]:

@@ -48,7 +48,8 @@ def overlaps(weights: Path, data: str, batch: int) -> dict[str, float]:
     experiment.load_weights(network, weights)
     tracker = experiment.build_tracker(network.eval())
     tracker.request_regions("polygon", "mask")
-    videos = list(build_dataset(data, load_paths()))
+    dataset = build_dataset(data, load_paths())
+    videos = [dataset[i] for i in range(len(dataset))]
     found: dict[str, list[float]] = {name: [] for name in COLUMNS}
     for first in range(0, len(videos), batch):
         group = videos[first : first + batch]

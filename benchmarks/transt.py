@@ -74,7 +74,7 @@ def protocols(fast: torch.dtype) -> list[tuple[str, torch.dtype]]:
 
 
 def locating(network: TransT, tokens: Tensor, picture: Tensor) -> Callable[[], object]:
-    return lambda: inference(lambda: network.locate(tokens, picture).logits)
+    return lambda: inference(lambda: network.locate(tokens, picture).scores)
 
 
 def described(cost: Any) -> dict[str, Any]:

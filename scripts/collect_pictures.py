@@ -77,7 +77,8 @@ def collect(root: Path) -> Iterator[tuple[str, str, np.ndarray]]:
         kind = source["kind"]
         for number, file in enumerate(find_files(name, source, root)):
             if kind == "photos":
-                picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
+                if (picture := cv2.imread(str(file), cv2.IMREAD_COLOR)) is None:
+                    raise OSError(f"{file}: cannot be read as a picture")
                 yield kind, f"{name}_{file.stem}.jpg", shrink(picture, PHOTO)
             elif (found := usable_cutout(cv2.imread(str(file), cv2.IMREAD_UNCHANGED))) is not None:
                 yield kind, f"{name}_{number:05d}_{file.stem}.png", found

