@@ -166,10 +166,12 @@ def quantise(network: M, ranges: dict[str, ChannelRange]) -> M:
         The same network.
 
     Raises:
-        ValueError: Nothing was recorded.
+        EngineError: Nothing was recorded.
     """
     if not ranges:
-        raise ValueError("no layer was recorded, so there is nothing to calibrate 8 bits on")
+        raise EngineError(
+            f"the network has no layer for 8 bits (linear, or convolution and ReLU, of {NARROW} channels)"
+        )
     for name, block in network.named_modules():
         if type(block) in (Block, AdaptedBlock):
             _smooth(block, name, ranges)
