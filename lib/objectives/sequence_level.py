@@ -7,6 +7,7 @@ decisions of the exploring one, which become more probable if it did better, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -290,23 +291,29 @@ class CentreBoxLoss:
             return Losses(candidates.boxes.sum() * 0.0)  # the graph must be the same in all processes
         visible, targets = candidates.select(rows), targets_xywh[rows]
         if visible.boxes.shape[1] > 1:
-            boxes = visible.boxes_at(own_cells(visible.maps["score_map"], targets))
+            boxes = visible.boxes_at(own_cells(visible.scores, targets))
             visible = replace(visible, scores=visible.scores[:, :1], boxes=boxes[:, None])
         return self.criterion(visible, targets)
 
 
-def own_cells(score_map: Tensor, targets_xywh: Tensor) -> Tensor:
+def own_cells(scores: Tensor, targets_xywh: Tensor) -> Tensor:
     """Cells that learn a box: the best one where it is under the target, else the one of the target's centre.
 
     Args:
-        score_map: [m, 1, g, g].
+        scores: [m, g * g], row-major.
         targets_xywh: [m, 4] in units of the crop's side, with their centres in the crop.
 
     Returns:
-        [m] int64, row-major.
+        [m] int64.
+
+    Raises:
+        ValueError: The candidates are no square of cells.
     """
-    grid = score_map.shape[-1]
-    best = score_map.flatten(1).argmax(dim=1)
+    grid = math.isqrt(scores.shape[1])
+    if grid**2 != scores.shape[1]:
+        fault = f"{scores.shape[1]} candidates are no square of cells, which the box loss next to the policy is for"
+        raise ValueError(f"{fault}; a method with other candidates has its own, build_auxiliary")
+    best = scores.argmax(dim=1)
     place = (targets_xywh[:, :2] + targets_xywh[:, 2:] / 2) * grid
     column, row = place.long().clamp(max=grid - 1).unbind(dim=1)
     under = cells_under(targets_xywh, grid).gather(1, best[:, None]).squeeze(1)

@@ -137,13 +137,13 @@ def test_averaged_parts_have_the_gradient_of_the_whole_and_summed_parts_twice_th
 
 
 def maps(best: list[int]) -> Candidates:
-    """Of 4 x 4 cells, with the best one of each row; every cell gives a box of 0.2 at its corner."""
-    score = torch.full((len(best), 1, 4, 4), 0.1)
-    score.flatten(1)[torch.arange(len(best)), torch.tensor(best)] = 0.9
+    """Of 4 x 4 cells, with the best one of each row; every cell gives a box of 0.2 at its corner. No maps of a head."""
+    scores = torch.full((len(best), 16), 0.1)
+    scores[torch.arange(len(best)), torch.tensor(best)] = 0.9
     place = torch.arange(16)
     centres = torch.stack([place % 4, place // 4], dim=1).expand(len(best), -1, -1) / 4
     boxes = torch.cat([centres, torch.full((len(best), 16, 2), 0.2)], dim=2).requires_grad_()
-    return Candidates(score.flatten(1), boxes, {"score_map": score, "size_map": boxes})
+    return Candidates(scores, boxes)
 
 
 def taught(output: Candidates, targets: list[list[float]]) -> list[list[int]]:
@@ -151,6 +151,13 @@ def taught(output: Candidates, targets: list[list[float]]) -> list[list[int]]:
     CentreBoxLoss(BoxCriterion(focal_weight=0.0))(output, torch.tensor(targets)).total.backward()
     gradient = torch.zeros_like(output.boxes) if output.boxes.grad is None else output.boxes.grad
     return [row.nonzero().flatten().tolist() for row in gradient.abs().sum(dim=2)]
+
+
+def test_boxes_next_to_the_policy_need_a_square_of_cells() -> None:
+    candidates = maps([1])
+    anchors = Candidates(candidates.scores[:, :15], candidates.boxes[:, :15])
+    with pytest.raises(ValueError, match=r"15 candidates are no square of cells.*build_auxiliary"):
+        taught(anchors, [[0.3, 0.3, 0.2, 0.2]])
 
 
 def test_boxes_are_learned_only_where_the_target_is_in_sight() -> None:
