@@ -60,7 +60,7 @@ class WeightPlaces:
         found = [path for _, path in sorted(self.epochs().items())] + self.latest()
         if found:
             return "there: " + ", ".join(path.name for path in found)
-        return "which has no checkpoint" if self.checkpoints.is_dir() else "which does not exist"
+        return "which has no checkpoint"  # a process of the same training may have made the folder since
 
 
 def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") -> Path:
