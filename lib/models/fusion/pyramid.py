@@ -19,12 +19,13 @@ from lib.models.heads.correlation import DepthwiseHead, correlate, fused_sides
 from lib.models.layers.conv_norm import ConvModule, folded
 from lib.models.layers.deformable import DeformConv, FusedDeformConvs
 from lib.models.layers.fused import Convolution, FuseOptions, fuse_module, fused_form_of
-from lib.models.layers.numeric import at_least_float32
+from lib.models.layers.numeric import at_least_float32, without_autocast
 
 QUERY_SHARE = 8
 """Channels of a map per channel of a query."""
 
 
+@without_autocast
 def channel_attention(maps: Tensor) -> Tensor:
     """Attention of channels to those that are least like them.
 

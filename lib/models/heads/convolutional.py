@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lib.models.heads.candidates import Candidates
 from lib.models.layers.conv_norm import folded
 from lib.models.layers.fused import Convolution, FuseOptions, fused_form_of
-from lib.models.layers.numeric import at_least_float32
+from lib.models.layers.numeric import at_least_float32, without_autocast
 from lib.ranges import Choice, Range
 
 LOW, HIGH = 1e-4, 1.0 - 1e-4
@@ -246,6 +246,7 @@ def corners_to_boxes(grid: int, device: torch.device) -> Tensor:
     return torch.cat([torch.cat([places / 2, side * places], dim=1) for side in (-1, 1)])
 
 
+@without_autocast
 def corner_candidates(logits: Tensor, score: CornerScore = "mean", to_boxes: Tensor | None = None) -> Candidates:
     """The box between the expected corners; a cell stands for its top-left corner, there is no half-cell shift.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib.device import to_device
+from lib.models.layers.numeric import without_autocast
 
 RANGES = ("ALL", "CTR_POINT", "CTR_REC", "GT_BOX")
 # Published for these grids only; the even grids have no middle cell, so these are conventions, not arithmetic.
@@ -76,6 +77,7 @@ def keep_rate(epoch: int, start: int, warm: int, base: float) -> float:
 
 
 @torch.no_grad()
+@without_autocast
 def template_attention(q: Tensor, k: Tensor, n_template: int, rows: list[int] | None, mask: Tensor | None) -> Tensor:
     """Mean attention of the template to every search token.
 

@@ -16,11 +16,14 @@ R = TypeVar("R")
 def without_autocast(call: Callable[P, R]) -> Callable[P, R]:
     """Decorator that switches autocast off inside a function: products have the number format of its inputs.
 
-    For computations that half precision is too coarse for: least-squares problems, and coordinates in pixels.
+    For computations that half precision is too coarse or too small for: least-squares problems, coordinates, sums over
+    all places of a map. Autocast takes half precision for products of float32 tensors, too.
     """
 
     @wraps(call)
     def without(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
+            return call(*args, **kwargs)  # exported graphs know no autocast
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             return call(*args, **kwargs)
 
