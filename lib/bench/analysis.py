@@ -348,7 +348,8 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
     seconds = float(sum(t.sum() for t in known))
     measured = sum(map(len, known)) / seconds if seconds > 0 else None
     fps = manifest.get("timing", {}).get("tracker_fps") or measured
-    rating = reliability(*np.concatenate(rated, axis=1)) if rated else None
+    frames = np.concatenate(rated, axis=1) if rated else np.empty((2, 0))
+    rating = reliability(*frames) if len(np.unique(frames[0])) > 1 else None  # one number in all frames is no score
     return TrackerRun(source.label, boxes, whole, manifest, fps, parameters, published, size_biases, rating)
 
 

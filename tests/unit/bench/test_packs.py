@@ -297,3 +297,11 @@ def test_published_figures_are_of_known_benchmarks_and_scores() -> None:
             assert set(figures) <= labels, path
             found += len(figures)
     assert found > 40
+
+
+@pytest.mark.parametrize("second", ["1.0", "0.4"])
+def test_one_score_in_all_frames_is_not_rated(tmp_path: Path, truth: list[BenchmarkVideo], second: str) -> None:
+    scores = "\n".join(["1.0", second] * 6) + "\n"
+    files = {f"{n}.txt": text(n) for n in NAMES} | {f"{n}_score.txt": scores for n in NAMES}
+    (run,) = load(zipped(tmp_path / "mine.zip", files), truth)
+    assert (run.reliability is None) == (second == "1.0")
