@@ -10,6 +10,7 @@ import logging
 import os
 import pkgutil
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -250,7 +251,7 @@ def load_plugins(plugins: Sequence[str | Path] = ()) -> list[Path]:
         The folders.
 
     Raises:
-        ConfigError: A folder has no `__init__.py`, or two have one name.
+        ConfigError: A folder has no `__init__.py`, cannot be imported, or two have one name.
     """
     named = [Path(p).expanduser().resolve() for p in plugins]
     inherited = [Path(p) for p in os.environ.get(PLUGIN_VARIABLE, "").split(os.pathsep) if p]
@@ -321,6 +322,10 @@ def _import_folder(folder: Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
-        raise
+        if not isinstance(error, Exception):
+            raise
+        own = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(folder)]
+        place = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
+        raise ConfigError(f"plugin {folder} cannot be imported: {place}{type(error).__name__}: {error}") from error

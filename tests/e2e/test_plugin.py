@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.e2e.support import Run
@@ -76,6 +77,15 @@ def test_a_benchmark_and_a_metric_of_a_plugin(tmp_path: Path, command: Run) -> N
     places = ("--data_dir", tmp_path, "--save_dir", tmp_path, "--plugin", plugin)
     asked = ("--tracker", "static", "--dataset", "toyset", "--metric", "close_corners")
     assert "100.0" in command("tracking/test.py", *asked, *places).stdout
+
+
+@pytest.mark.parametrize("file", ["tracking/test.py", "tracking/train.py"])
+def test_a_fault_in_a_plugin_is_reported_with_its_line(tmp_path: Path, command: Run, file: str) -> None:
+    (tmp_path / "__init__.py").write_text("\nfrom lib.data import Nothing\n")
+    options = ("--script", "toy", "--config", "toy") if "train" in file else ("toy", "toy", "--dataset", "synthetic")
+    done = command(file, *options, "--save_dir", tmp_path, "--plugin", tmp_path, expect=2)
+    assert f"{tmp_path / '__init__.py'}, line 2: ImportError: cannot import name 'Nothing'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_folder_that_is_no_plugin_is_reported(tmp_path: Path, command: Run) -> None:
