@@ -10,7 +10,7 @@ from lib.objectives.base import (
 )
 from lib.objectives.distillation import Distillable, DistillationObjective, Recorded
 from lib.objectives.frame_level import BoxCriterion, CellCriterion, SelfDistillation
-from lib.objectives.policies import POLICIES, MeanMaxPolicy, SoftmaxPolicy, build_policy
+from lib.objectives.policies import POLICIES, MeanMaxPolicy, SequencePolicy, SoftmaxPolicy, build_policy
 from lib.objectives.sequence_level import (
     AuxiliaryLoss,
     CentreBoxLoss,

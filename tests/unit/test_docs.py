@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import pkgutil
 import re
 import shlex
 import typing
@@ -138,6 +139,13 @@ def test_code_imports_what_is_there(page: Path) -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("lib", "unitrack", "synthetic")):
                 module = importlib.import_module(str(node.module))
                 assert [a.name for a in node.names if not hasattr(module, a.name)] == []
+
+
+@PAGE
+def test_dotted_names_are_there(page: Path) -> None:
+    for name in re.findall(r"(?<![\w.])(?:lib|unitrack|synthetic)(?:\.[A-Za-z_]\w*)+(?![\w/])", " ".join(quoted(page))):
+        if not name.endswith((".py", ".yaml", ".ipynb")):
+            assert pkgutil.resolve_name(name) is not None
 
 
 def commands(page: Path) -> Iterator[tuple[str, list[str], bool]]:
