@@ -254,9 +254,9 @@ class Convolution(nn.Module):
         y: Tensor
         if shortcut is None:
             y = operator(x, *layer, relu, [], "")
-        elif x.dtype == torch.float32:
+        elif x.dtype == torch.float32 and x.shape[2:].numel() > 1:
             y = operator.binary(x, shortcut, *layer, "add", 1.0, relu if self.relu else None, [], "")
-        else:  # oneDNN's operator with a sum refuses bfloat16
+        else:  # oneDNN's operator with a sum refuses bfloat16 and, in PyTorch 2.11, maps of one cell
             y = finished(operator(x, *layer, "none", [], ""), shortcut, self.relu)
         return y
 

@@ -89,7 +89,7 @@ def test_template_and_search_region_attend_to_each_other() -> None:
         ("vit_small_patch14_dino2", (126, 252), "did you mean 'vit_"),
         ("", (126, 252), r"MODEL\.BACKBONE\.NAME '' is no model"),
         ("resnet18", (128, 256), "resnet18 is no plain ViT"),
-        ("vit_small_patch16_dinov3", (128, 256), "it is a Eva"),
+        ("eva02_base_patch16_clip_224", (128, 256), "it is a Eva"),
         ("vit_relpos_small_patch16_224", (128, 256), "no plain ViT"),
         ("swin_tiny_patch4_window7_224", (128, 256), "no plain ViT"),
     ],
