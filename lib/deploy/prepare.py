@@ -262,10 +262,16 @@ class WrittenTracker:
         require_finite(tracker.network.state_dict(), f"{type(tracker.network).__name__} cannot be exported")
         self.folder = folder
         self.tracker = fuse_tracker(tracker, FuseOptions(pack=False, grid=tracker.grid, portable=True))
-        if clips is not None:
-            self.tracker.network = quantise(self.tracker.network, calibrate(self.tracker, clips))
-        self._plain = network_graphs(self.tracker.network, self.tracker.normalise)
-        self.graphs = write_graphs(self._plain, folder, file_format)
+        try:
+            if clips is not None:
+                self.tracker.network = quantise(self.tracker.network, calibrate(self.tracker, clips))
+            self._plain = network_graphs(self.tracker.network, self.tracker.normalise)
+            self.graphs = write_graphs(self._plain, folder, file_format)
+        except (EngineError, OSError):
+            raise
+        except Exception as error:  # layers of any kind, which the exporter or 8 bits may not know
+            what = f"{type(tracker.network).__name__} cannot be exported{' in 8 bits' if clips is not None else ''}"
+            raise EngineError(f"{what}: {type(error).__name__}: {error}") from error
 
     def load(self, engine: Engine, dtype: torch.dtype) -> tuple[OneStreamTracker, dict[str, float]]:
         """The tracker computed by an engine, and the deviation of each output from PyTorch's.

@@ -12,10 +12,11 @@ import timm
 import torch
 
 from lib.data import Batch, Frame
-from lib.deploy import Inference, prepare
+from lib.deploy import EngineError, Exports, Inference, calibration_clips, prepare
 from lib.methods import load_experiment
 from lib.models.backbones import BACKBONES, TimmViT
 from lib.objectives import Progress
+from lib.paths import load_paths
 from tests.support.engines import RUNTIMES, needs
 
 pytestmark = pytest.mark.engines
@@ -167,7 +168,7 @@ def test_weights_by_their_name_in_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(network.backbone.prefix, source.cls_token + source.pos_embed[:, :1])
 
 
-def test_the_backbone_of_the_docs_trains() -> None:
+def test_the_backbone_of_the_docs_trains_and_is_refused_in_8_bits(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "adding_a_backbone.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(code, "docs/adding_a_backbone.md", "exec"), {"__name__": "docs_backbone"})
@@ -176,3 +177,9 @@ def test_the_backbone_of_the_docs_trains() -> None:
     objective = experiment.method.build_objective(experiment.config, network)
     objective(network, batch(48, 96), Progress(1, 1)).total.backward()
     assert network.backbone.patches.weight.grad.abs().sum() > 0
+    tracker, clips = (
+        experiment.build_tracker(network.eval()),
+        calibration_clips("SYNTHETIC:sequences=1,length=8", load_paths()),
+    )
+    with pytest.raises(EngineError, match=r"OSTrack cannot be exported in 8 bits: AttributeError: '_Weight'"):
+        Exports(tracker, tmp_path).prepare(Inference(engine="onnx-int8", clips=lambda: clips))
