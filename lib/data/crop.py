@@ -310,7 +310,8 @@ class CropStyle(ABC):
             [size, size] bool.
         """
         inside = np.full((*size_hw, 1), 255, dtype=np.uint8)
-        return np.asarray(self.resample(inside, region, size, np.zeros(1, dtype=np.uint8))[..., 0] < 254.5)
+        shown = self.resample(inside, region, size, np.zeros(1, dtype=np.uint8))
+        return np.asarray(shown.reshape(size, size) < 254.5)  # OpenCV drops a single channel
 
     def to_crop(self, box_xywh: Sequence[float], region: CropRegion, size: int) -> NDArray[np.float64]:
         """A box of the image as a training label.

@@ -51,10 +51,9 @@ class ToyWarp(CropStyle):
         matrix = np.array([[per_x, 0, (0.5 - region.left) * per_x - 0.5], [0, per_y, (0.5 - region.top) * per_y - 0.5]])
         mode = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
         value = (0.0,) if border is None else tuple(float(c) for c in border)
-        warped = cv2.warpAffine(
+        return cv2.warpAffine(  # OpenCV drops a single channel, as everybody's style does
             image.astype(np.float32), matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=value
         )
-        return warped.reshape(size, size, image.shape[2])
 
 
 BOX = (41.3, 28.6, 30.5, 14.2)
