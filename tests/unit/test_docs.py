@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lib.bench.benchmarks import get_benchmark
 from lib.methods import METHODS, load_experiment
@@ -130,6 +131,57 @@ def test_keys_are_keys_of_a_method(page: Path) -> None:
     for key in re.findall(rf"(?<![\w.])(?:{tops})(?:\.[A-Z][A-Z_]+)+(?![\w<])", FENCE.sub("", prose(page))):
         spelt = key in ("TRAIN.KEY", "MODEL.PRETRAINED_PATH")  # the reader's own; a published spelling
         assert spelt or any(is_key(config, key.split(".")) for config in configs), key
+
+
+DESCRIBED = {
+    "cstrack": "cstrack_s2 cstrack_s2",
+    "distillation": "loretrack loretrack_128",
+    "gdstrack": "translate_track LasHeR; translate_template common_pretrain",
+    "masks": "ostrack synthetic_small MASK={} INIT={CHECKPOINT:x}",
+    "online_filter": "ostrack synthetic_small ONLINE={}",
+    "pseudo_labels": "translate_track LasHeR",
+    "sequence_level": "slt_transt slt_transt",
+    "siamattn": "siamattn siamattn",
+    "siamrpnpp": "siamrpnpp siamrpnpp",
+    "transt": "transt transt",
+}
+"""Page -> scripts, configurations and overrides whose values its tables and YAML blocks state."""
+CHOSEN = {"SLT.START", "SLT.CLIPS_PER_PASS", "SLT.POLICY", "TRAIN.PHASES"}
+"""Examples that differ from them, and what is said in words."""
+
+
+def stated(page: Path) -> Iterator[tuple[str, Any]]:
+    """Keys of a page's tables with a column of values, and of its YAML blocks, with the values."""
+    text = page.read_text(encoding="utf-8")
+    for table in re.findall(r"^\| key[^|]* \| [^|]+ \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE):
+        for row in table.splitlines():
+            names, values = re.findall(r"`([^`]+)`", row.split("|")[1]), row.split("|")[2].strip().split(", ")
+            section = names[0].rpartition(".")[0] if names and "." in names[0] else "DATA"
+            if len(names) == len(values):
+                for name, value in zip(names, values, strict=True):
+                    if re.fullmatch(r"`?[\w.]+`?", value):
+                        yield name if "." in name else f"{section}.{name}", yaml.safe_load(value.strip("`"))
+    for block in blocks(page, "yaml"):
+        for section, keys in yaml.safe_load(block).items():
+            if section in ("KD", "ONLINE", "SLT"):
+                yield from ((f"{section}.{key}", value) for key, value in keys.items())
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_stated_values_are_those_of_the_configuration(name: str) -> None:
+    plain = []
+    for words in DESCRIBED[name].split("; "):
+        script, config, *overrides = words.split()
+        plain.append(load_experiment(script, config, [o.replace(":", ": ") for o in overrides]).plain)
+    checked = [(key, value) for key, value in stated(ROOT / f"docs/{name}.md") if key not in CHOSEN]
+    assert len(checked) >= 3
+    for key, value in checked:
+        found = []
+        for held in plain:
+            for part in key.split("."):
+                held = held.get(part, {})
+            found.append(held.get("TYPE") if isinstance(held, dict) else held)
+        assert value in found, key
 
 
 @PAGE
