@@ -79,7 +79,7 @@ def test_a_second_start_takes_the_graphs_of_the_first(tmp_path: Path, monkeypatc
         session.init(video.read_frame(0), video.boxes_xywh[0].tolist())
         return session.update(video.read_frame(1))[1]
 
-    class ExportedError(Exception):
+    class ExportedError(EngineError):
         pass
 
     def exported(*arguments: object, **options: object) -> None:
