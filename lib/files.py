@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -94,7 +94,7 @@ def atomic_write(path: Path | str) -> Iterator[IO[bytes]]:
     """A binary file to write; it takes the place of `path` when the block ends well.
 
     Whatever happens meanwhile, a kill and a power cut included, `path` holds what it held before or all that the block
-    wrote. A killed process leaves `<name>.<process id>.tmp` behind, which the next writer of this file deletes.
+    wrote. A killed process leaves `<name>.<process id>.tmp` behind, which the next process to write this file deletes.
 
     Args:
         path: File to write or replace; its folder is made if it does not exist.
@@ -128,10 +128,22 @@ def temporary_file(path: Path, ending: str = "tmp") -> Path:
         path: The file.
         ending: Of the temporary one, `<name>.<process id>.<ending>`.
     """
-    for left in path.parent.glob(f"{glob.escape(path.name)}.*.{ending}"):
+    for left in _left_behind(Path(os.path.abspath(path.parent)), ending).get(path.name, ()):
         if not _may_run(left.name.split(".")[-2]):
             left.unlink(missing_ok=True)
     return path.with_name(f"{path.name}.{os.getpid()}.{ending}")
+
+
+@lru_cache(maxsize=64)
+def _left_behind(folder: Path, ending: str) -> dict[str, list[Path]]:
+    """File -> its temporary files that are there when this process first writes to a folder.
+
+    The folder is listed once, since it may get tens of thousands of files.
+    """
+    found: dict[str, list[Path]] = {}
+    for left in folder.glob(f"*.*.{ending}"):
+        found.setdefault(left.name.rsplit(".", 2)[0], []).append(left)
+    return found
 
 
 def _may_run(process: str) -> bool:

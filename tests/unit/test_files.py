@@ -63,6 +63,16 @@ def test_what_a_killed_process_left_is_deleted_by_the_next_writer(tmp_path: Path
     assert sorted(tmp_path.iterdir()) == sorted([path, *others])
 
 
+def test_a_folder_of_many_files_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[object] = []
+    listing = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: [listed.append(path), listing(path)][1])
+    monkeypatch.setattr(os, "listdir", lambda path: pytest.fail(f"{path} is listed"))
+    for number in range(20):
+        write_text(tmp_path / f"{number}.txt", "1,2,3,4\n")
+    assert len(listed) <= 1
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_full_disk_is_named_by_its_file(tmp_path: Path) -> None:
     with (

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,11 @@ MOVED = 5
 PREFIX = "FOLDER"
 DEPTH = 4
 """Levels of folders that are searched for sequences."""
+
+
+Spellings = Mapping[str, Sequence[str]]
+"""Name in lower case -> names in a folder."""
+NO_NAMES: Spellings = {}
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ def _stem(folder: str) -> str:
     return name.rpartition(".")[0] if name.lower().endswith(VIDEO_SUFFIXES) else name
 
 
-def _search(store: Store, folder: str, above: Sequence[str] = (), depth: int = DEPTH) -> Iterator[Place]:
+def _search(store: Store, folder: str, above: Spellings = NO_NAMES, depth: int = DEPTH) -> Iterator[Place]:
     """The sequences in a folder and below it; `above`: names next to the folder."""
     try:
         names = store.listdir(folder)
@@ -193,21 +198,23 @@ def _search(store: Store, folder: str, above: Sequence[str] = (), depth: int = D
         return
     start, up = f"{folder}/" if folder else "", f"{folder.rpartition('/')[0]}/" if "/" in folder else ""
     below = next((name for name in names if name.lower() in PICTURES), None)
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(name.lower(), []).append(name)
+    others = tuple(f"{start}{name}" for name in names if name.lower().endswith(OTHERS))
     if picture_names(names) or below:
         own = _stem(folder or store.describe(""))
-        found = [*_box_files(names, TRUTH, own, start), *_box_files(above, BESIDE, own, up)]
-        others = tuple(f"{start}{name}" for name in names if name.lower().endswith(OTHERS))
+        found = [*_box_files(spellings, TRUTH, own, start), *_box_files(above, BESIDE, own, up)]
         pictures = folder if picture_names(names) else f"{start}{below}"
         yield Place(own, folder, pictures, next(iter(found), None), False, others, tuple(found[1:]))
         return
     videos = [n for n in names if n.lower().endswith(VIDEO_SUFFIXES) and not _is_folder(store, f"{start}{n}")]
     for name in natural_order(videos):
-        found = _box_files(names, TRUTH if len(videos) == 1 else BESIDE, _stem(name), start)
-        others = tuple(f"{start}{name}" for name in names if name.lower().endswith(OTHERS))
+        found = _box_files(spellings, TRUTH if len(videos) == 1 else BESIDE, _stem(name), start)
         pictures = f"{start}.frames/{name}"
         yield Place(_stem(name), f"{start}{name}", pictures, next(iter(found), None), True, others, tuple(found[1:]))
     for name in natural_order(set(folder_names(names)) - set(videos)) if depth else ():
-        yield from _search(store, f"{start}{name}", names, depth - 1)
+        yield from _search(store, f"{start}{name}", spellings, depth - 1)
 
 
 def _is_folder(store: Store, key: str) -> bool:
@@ -218,10 +225,10 @@ def _is_folder(store: Store, key: str) -> bool:
         return False
 
 
-def _box_files(names: Sequence[str], patterns: Sequence[str], own: str, start: str) -> list[str]:
+def _box_files(names: Spellings, patterns: Sequence[str], own: str, start: str) -> list[str]:
     """Keys of the names that patterns give, in any case, in the order of the patterns."""
     wanted = [f"{pattern.format(own)}{ending}".lower() for pattern in patterns for ending in ENDINGS]
-    return [f"{start}{name}" for want in dict.fromkeys(wanted) for name in names if name.lower() == want]
+    return [f"{start}{name}" for want in dict.fromkeys(wanted) for name in names.get(want, ())]
 
 
 def folder_row(name: str) -> DatasetSpec:

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from lib.data import AnnotationError, check_part, choose_parts
-from lib.data.datasets import build_dataset
+from lib.data.datasets import OwnDataset, build_dataset
+from lib.data.store import DirectoryStore
 from lib.paths import load_paths
 from lib.registry import UnknownNameError
 
@@ -364,3 +365,25 @@ def test_the_data_check_takes_an_own_folder(tmp_path: Path, caplog: pytest.LogCa
         result = check_part(part, load_paths(), "full")
     assert (result.found, result.pictures, result.problems) == (1, 3, [])
     assert "1 of 2 sequences have no box file" in caplog.text
+
+
+@pytest.mark.parametrize("videos", [False, True], ids=["folders", "videos"])
+def test_sequences_are_found_without_a_look_at_all_names_for_each(tmp_path: Path, videos: bool) -> None:
+    count = 400
+    for i in range(count):
+        write_frames(tmp_path / f"v{i}" / "img", 0) if not videos else (tmp_path / f"v{i}.mp4").touch()
+        (tmp_path / f"v{i}.txt").write_text(text(BOXES))
+    compared = 0
+
+    class Name(str):
+        def lower(self) -> str:
+            nonlocal compared
+            compared += 1
+            return super().lower()
+
+    store = DirectoryStore(tmp_path)
+    listing = store.listdir
+    store.listdir = lambda prefix="": [Name(name) for name in listing(prefix)]  # type: ignore[method-assign]
+    dataset = OwnDataset(store, None, "own")
+    assert len(dataset) == count
+    assert compared < 20 * 2 * count
