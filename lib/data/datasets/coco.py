@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -61,7 +62,7 @@ class CocoDataset(StoredDataset):
         root = locate_root(store, lambda s: s.exists(key), name, CATALOGUE["coco"].layout)
         where = root.describe(key)
         with expect_form(where, "a COCO annotation file"):
-            table = json.loads(root.read(key))
+            table = json.loads(root.read(key), object_hook=partial(_slim, where, masks))
             objects = [a for a in table["annotations"] if not a.get("iscrowd", 0)]
             images = {image["id"]: number for number, image in enumerate(table["images"])}
             categories = {c["id"]: number for number, c in enumerate(table.get("categories", []))}
@@ -134,6 +135,15 @@ class PolygonMask:
         return mask.astype(np.bool_)
 
 
+def _slim(where: str, masks: bool, entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry while its file is read, its polygons as one array or left out: as lists, all take gigabytes."""
+    if masks and "segmentation" in entry and not entry.get("iscrowd", 0):
+        entry["segmentation"] = _joined(entry["segmentation"], f"{where}: object {entry.get('id')}")
+    elif not masks:
+        entry.pop("segmentation", None)
+    return entry
+
+
 def _joined(polygons: Any, where: str) -> NDArray[np.float32]:
     """[P, 2] corners of an object's polygons of three corners or more, with a row of NaN behind each.
 
@@ -144,6 +154,8 @@ def _joined(polygons: Any, where: str) -> NDArray[np.float32]:
     Raises:
         AnnotationError: It is no list of polygons, or a number is not finite or beyond any picture.
     """
+    if isinstance(polygons, np.ndarray):
+        return polygons
     if not isinstance(polygons, list):
         raise AnnotationError(f"{where} has no polygons in 'segmentation', which masks are made of")
     parts = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,28 +54,42 @@ class PreparedCrops(StoredDataset):
     def __init__(
         self, store: Store, names: Sequence[str] | None, name: str, *, table: dict[str, Any], source: str
     ) -> None:
-        self._tracks: list[tuple[str, str, list[str], Boxes]] = []
+        # Numbers and names are kept in arrays, not in objects per box: YouTube-BB has millions.
+        sizes, ends = array("d"), [0]
+        ids: list[str] = []
+        found: list[str] = []
+        labels: list[str] = []
         for video, tracks in table.items():
             for track, frames in tracks.items():
                 with expect_form(f"{source}, {video}, {track}", '{"<frame>": [x1, y1, x2, y2]} of numbers'):
-                    rows = [_size(frames[frame]) for frame in sorted(frames)]
-                kept = [(frame, size) for frame, size in zip(sorted(frames), rows, strict=True) if min(size) > 0]
-                if kept:
-                    ids, sizes = zip(*kept, strict=True)
-                    self._tracks.append((video, track, list(ids), _boxes(np.array(sizes, dtype=np.float64))))
-        if not self._tracks:
+                    for frame in sorted(frames):
+                        if min(size := _size(frames[frame])) > 0:
+                            sizes.extend(size)
+                            ids.append(frame)
+                if len(ids) > ends[-1]:
+                    found.append(f"{video}.{track}")
+                    labels.append(track)
+                    ends.append(len(ids))
+        if not ids:
             raise AnnotationError(f"{source}: no box of positive size")
-        super().__init__(store, [f"{video}.{track}" for video, track, _, _ in self._tracks], name)
+        self._inside = _boxes(np.array(sizes).reshape(-1, 2))
+        self._ids, self._labels = np.array(ids, dtype=np.str_), np.array(labels, dtype=np.str_)
+        self._ends = np.array(ends, dtype=np.int64)
+        super().__init__(store, found, name)
         if not any(store.exists(self._files(i).key(0)) for i in range(min(len(self), 20))):
             first = store.describe(self._files(0).key(0))
             raise AnnotationError(f"{source}: the crops that it names are not there, such as {first}")
 
+    def _rows(self, index: int) -> slice:
+        return slice(self._ends[index], self._ends[index + 1])
+
     def _files(self, index: int) -> Listed:
-        video, track, frames, _ = self._tracks[index]
-        return Listed.of(video, [f"{frame}.{track}.x.jpg" for frame in frames])
+        label = str(self._labels[index])
+        video = self.names[index].removesuffix(f".{label}")
+        return Listed.of(video, [f"{frame}.{label}.x.jpg" for frame in self._ids[self._rows(index)]])
 
     def _read(self, index: int) -> Annotation:
-        boxes = self._tracks[index][3]
+        boxes = self._inside[self._rows(index)]
         valid = np.ones(len(boxes), dtype=bool)
         return Annotation(boxes, valid, valid, CropFiles(self.store, self._files(index)))
 

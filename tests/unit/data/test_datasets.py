@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -493,6 +494,25 @@ def test_coco_masks_are_the_inside_of_the_polygons(tmp_path: Path) -> None:
     plain = build_dataset("COCO17", paths)[0]
     assert plain.read_mask is None
     assert (video.valid.all(), plain.valid.any()) == (True, False), "OSTrack's rule wants sides above 50 pixels"
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_the_polygons_of_a_coco_file_never_lie_in_memory_as_lists(tmp_path: Path, masks: bool) -> None:
+    polygon = [1.25 + i / 8 for i in range(200)]
+    images = [{"id": 5, "file_name": "5.jpg", "width": 320, "height": 300}]
+    rows = [
+        {"id": i, "image_id": 5, "bbox": [4, 6, 20, 18], "iscrowd": 0, "segmentation": [polygon]} for i in range(3000)
+    ]
+    text = json.dumps({"images": images, "annotations": rows})
+    as_folder({"annotations/instances_train2017.json": text}, tmp_path)
+    store, size = open_store(tmp_path), len(text)
+    del rows
+    tracemalloc.start()
+    dataset = CocoDataset(store, masks=masks)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(dataset) == 3000
+    assert peak < 4 * size, "text and bytes, and an array of each outline; lists of numbers take five times the text"
 
 
 def vid_xml(objects: dict[int, tuple[int, int]]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import pickle
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +33,7 @@ from lib.data import (
 from lib.data.datasets import build_dataset
 from lib.data.sampling import PairSampler
 from lib.methods import load_experiment
+from lib.paths import load_paths
 from lib.registry import UnknownNameError
 from lib.track import CropSettings
 
@@ -245,3 +248,19 @@ def test_augmented_copies_make_a_clip_of_a_picture() -> None:
 def test_a_clip_with_one_real_frame_is_refused() -> None:
     with pytest.raises(InvalidSampleError, match="has a single frame"):
         WholeFrames(SLT())(clip_of(1, 5), np.random.default_rng(2))
+
+
+def test_prepared_crops_keep_no_object_per_track_or_box(tmp_path: Path) -> None:
+    table = {f"class/{v:04d}": {"00": {f"{i:06d}": [1, 2, 30 + v % 9, 40 + i] for i in range(20)}} for v in range(500)}
+    (tmp_path / "train.json").write_text(json.dumps(table))
+    (tmp_path / "class" / "0000").mkdir(parents=True)
+    (tmp_path / "class" / "0000" / "000000.00.x.jpg").touch()
+    before = build_dataset(f"PYSOT511:{tmp_path / 'train.json'}", load_paths())  # imports, caches
+    gc.collect()
+    count = len(gc.get_objects())
+    dataset = build_dataset(f"PYSOT511:{tmp_path / 'train.json'}", load_paths())
+    gc.collect()
+    assert len(gc.get_objects()) - count < 200
+    assert len(pickle.dumps(dataset)) < 100 * 10_000, "bytes per box"
+    assert len(dataset) == len(before) == 500
+    assert dataset[7].frame_path(19) == str(tmp_path / "class/0007/000019.00.x.jpg")
