@@ -374,7 +374,7 @@ def check_state(
     if serious and not allow_change:
         raise ResumeError(
             f"the folder holds a training with another configuration ({'; '.join(serious)}); to go on with the new "
-            "values add --allow_config_change, to begin from scratch add --resume never (its files are moved aside)"
+            "values add --allow_config_change, to start from scratch add --resume never (its files are moved aside)"
         )
     if changes:
         notes.append("configuration changed: " + "; ".join(changes))

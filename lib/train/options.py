@@ -78,7 +78,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--use_wandb", type=_flag, default=False, metavar="0|1", help="log to Weights & Biases as well")
     where.add_argument("--device", default="auto", help="auto (a GPU when there is one), cpu, cuda, cuda:1, mps")
     start = parser.add_argument_group("where to start")
-    text = "auto: go on from the newest state of this experiment, if there is one; never: begin from scratch "
+    text = "auto: go on from the newest state of this experiment, if there is one; never: start from scratch "
     text += "(earlier files are moved aside); must: an error when there is nothing to go on from"
     start.add_argument("--resume", choices=RESUME, default="auto", help=text)
     text = "resume although the configuration is not what it was"

@@ -75,7 +75,7 @@ class CocoDataset(StoredDataset):
             self._class_of = np.array([categories.get(a.get("category_id"), -1) for a in objects], dtype=np.int64)
             self._outlines: list[NDArray[np.float32]] | None = None
             if masks:
-                self._outlines = [_joined(a.get("segmentation"), f"{where}: object {a['id']}") for a in objects]
+                self._outlines = [a["segmentation"] for a in objects]
                 self._sizes = np.array([(image["height"], image["width"]) for image in table["images"]], dtype=np.int64)
                 strange = ((self._sizes < 1) | (self._sizes > MAX_SIDE)).any(axis=1)
                 if strange.any():
@@ -137,8 +137,8 @@ class PolygonMask:
 
 def _slim(where: str, masks: bool, entry: dict[str, Any]) -> dict[str, Any]:
     """An entry while its file is read, its polygons as one array or left out: as lists, all take gigabytes."""
-    if masks and "segmentation" in entry and not entry.get("iscrowd", 0):
-        entry["segmentation"] = _joined(entry["segmentation"], f"{where}: object {entry.get('id')}")
+    if masks and "bbox" in entry and not entry.get("iscrowd", 0):
+        entry["segmentation"] = _joined(entry.get("segmentation"), f"{where}: object {entry.get('id')}")
     elif not masks:
         entry.pop("segmentation", None)
     return entry
@@ -154,8 +154,6 @@ def _joined(polygons: Any, where: str) -> NDArray[np.float32]:
     Raises:
         AnnotationError: It is no list of polygons, or a number is not finite or beyond any picture.
     """
-    if isinstance(polygons, np.ndarray):
-        return polygons
     if not isinstance(polygons, list):
         raise AnnotationError(f"{where} has no polygons in 'segmentation', which masks are made of")
     parts = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]

@@ -150,17 +150,23 @@ def test_ways_that_there_is_no_time_for_are_named(spec: TrackerSpec, written: ty
     assert ways_text(found).count("left out, there is no time") == len(others)
 
 
-def test_the_choice_is_made_once_and_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[TrackerSpec]:
+    """The specs whose ways were measured; choices are kept below `tmp_path`."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    calls = []
+    calls: list[TrackerSpec] = []
 
     def measured(spec: TrackerSpec, ways: list[Way]) -> list[WayTiming]:
         calls.append(spec)
         return [timing("torch", 3.0), timing("openvino-int8", 1.0)]
 
     monkeypatch.setattr("lib.bench.ways.measure_ways", measured)
+    return calls
+
+
+def test_the_choice_is_made_once_and_kept(
+    tmp_path: Path, calls: list[TrackerSpec], capsys: pytest.CaptureFixture[str]
+) -> None:
     fast = TrackerSpec(device="cpu", protocol="fast", checkpoint=SMALL)
     first, second = demo_spec(fast), demo_spec(fast)
     assert len(calls) == 1
@@ -187,22 +193,15 @@ with one_at_a_time():
 
 
 def test_a_choice_is_of_a_number_of_threads_and_one_process_makes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, calls: list[TrackerSpec], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    calls = []
-
-    def measured(spec: TrackerSpec, ways: list[Way]) -> list[WayTiming]:
-        calls.append(spec)
-        return [timing("torch", 3.0), timing("onnx-int8" if len(calls) == 1 else "openvino-int8", 1.0)]
-
-    monkeypatch.setattr("lib.bench.ways.measure_ways", measured)
     fast, file = TrackerSpec(device="cpu", protocol="fast", checkpoint=SMALL), tmp_path / "unitrack/ways.json"
-    assert demo_spec(fast).engine == "onnx-int8"
+    assert demo_spec(fast).execution(0).reason.endswith("timed now")
     with monkeypatch.context() as patched:
         patched.setattr("lib.bench.ways.network_threads", lambda *_: 7)
-        assert demo_spec(fast).engine == "openvino-int8"
-    assert (demo_spec(fast).engine, len(calls)) == ("onnx-int8", 2)
+        assert demo_spec(fast).execution(0).reason.endswith("timed now")
+    assert demo_spec(fast).execution(0).reason.endswith("timed before")
+    assert len(calls) == 2
     choices = file.read_text()
     file.unlink()
     with subprocess.Popen(
