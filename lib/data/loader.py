@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -228,6 +227,11 @@ class _BatchPositions:
             yield from (own[i : i + share] for i in range(0, self.batch_size, share))
 
 
+class _QuietLoader(DataLoader[_Loaded]):
+    def check_worker_number_rationality(self) -> None:
+        """No warning, here or at an epoch's start: NUM_WORKER above the number of cores is the user's to choose."""
+
+
 class BatchLoader(Generic[B]):
     """Batches of any epoch from any position on. Worker processes live as long as the loader.
 
@@ -257,20 +261,18 @@ class BatchLoader(Generic[B]):
             get_temp_dir()  # one folder for this process and its workers: it is cleared even if they are killed
             atexit.unregister(_ignore_dead_workers)
             atexit.register(_ignore_dead_workers)
-        with warnings.catch_warnings():  # NUM_WORKER above the number of cores is the user's to choose
-            warnings.filterwarnings("ignore", message="This DataLoader will create")
-            self._loader: DataLoader[_Loaded] = DataLoader(
-                _Batches(sampler, collate),
-                batch_size=None,
-                sampler=positions,
-                num_workers=workers,
-                pin_memory=pin_memory,
-                # its own generator: the training's random numbers do not depend on when workers start
-                generator=torch.Generator(),
-                persistent_workers=workers > 0,
-                multiprocessing_context=start_method if workers else None,
-                worker_init_fn=partial(_start_worker, sampler.broken.max_share),
-            )
+        self._loader: DataLoader[_Loaded] = _QuietLoader(
+            _Batches(sampler, collate),
+            batch_size=None,
+            sampler=positions,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            # its own generator: the training's random numbers do not depend on when workers start
+            generator=torch.Generator(),
+            persistent_workers=workers > 0,
+            multiprocessing_context=start_method if workers else None,
+            worker_init_fn=partial(_start_worker, sampler.broken.max_share),
+        )
 
     def __len__(self) -> int:
         """Batches per epoch for this process; the same in all processes."""

@@ -267,3 +267,10 @@ def test_open_files_are_allowed_before_workers_need_them_or_asked_for(monkeypatc
     monkeypatch.setattr(resource, "getrlimit", lambda _: (70, 90))
     with pytest.raises(ValueError, match=r"may open 90 files here, TRAIN.NUM_WORKER 2 needs 96: allow more \(`ulimit"):
         build_loader(sampler(), 16, 4, workers=2)
+
+
+def test_more_workers_than_cores_are_no_warning_of_pytorch(recwarn, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert len(list(build_loader(sampler(), 4, 2, workers=2).epoch(1))) == 2
+    assert not [w for w in recwarn if "DataLoader" in str(w.message)]
