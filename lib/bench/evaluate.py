@@ -320,9 +320,9 @@ def _evaluate(
 def _choose_way(job: EvalJob, runs: Sequence[tuple[Video, int]], console: Console) -> dict[str, str]:
     """The engine of all processes, and its number format; ways are timed first where the frames to track pay for it."""
     spec = job.spec
-    frames = sum(len(run) for run, start in runs if job.rerun or not job.folder.finished(run, start))
-    if spec.dtype_reason and not spec.dtype and frames >= LONG_RUN:
-        spec = spec.with_way(long_run=True)
+    if spec.dtype_reason and not spec.dtype:
+        frames = sum(len(run) for run, start in runs if job.rerun or not job.folder.finished(run, start))
+        spec = spec.with_way(long_run=True) if frames >= LONG_RUN else spec
         if spec.dtype:
             console.print(f"device: {spec.execution(0).reason}", highlight=False, soft_wrap=True, markup=False)
     return {name: getattr(spec, name) for name in ("engine", "dtype", "dtype_reason")}

@@ -436,7 +436,7 @@ def read_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) ->
         stems = (f"{name}/{run}", f"{name}/{name}", run, name, own, f"scores/{own}", f"times/{own}")
         columns = []
         for endings in (("_confidence.value", "_confidence.txt", "_score.txt"), ("_time.value", "_time.txt")):
-            candidates = [folder / f"{stem}{ending}" for stem in stems for ending in endings]
+            candidates = [folder / f"{stem}{ending}" for stem in dict.fromkeys(stems) for ending in endings]
             file = next((p for p in candidates if p.is_file()), None)
             columns.append(np.zeros(0) if file is None else read_values(file))
         results.append(Result(run, read_result(path), columns[0], columns[1], marks=read_marks(path)))
