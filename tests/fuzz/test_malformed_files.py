@@ -11,7 +11,7 @@ import string
 import subprocess
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -307,15 +307,6 @@ KINDS: dict[str, tuple[str, Callable[[random.Random, Path], bytes], Callable[[Pa
     "labelme": ("a.json", written(LABELME), lambda path: read_labelme(path.parent)),
     "cvat": ("a.xml", lambda rng, _: damaged(rng, CVAT), read_cvat),
 }
-
-
-@pytest.fixture(autouse=True)
-def quiet_opencv() -> Iterator[None]:
-    """OpenCV reports broken pictures on stderr as well."""
-    before = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    yield
-    cv2.utils.logging.setLogLevel(before)
 
 
 @pytest.mark.slow

@@ -406,6 +406,7 @@ def pretend_cuda(bfloat16: bool = True) -> Iterator[PretendCuda]:
         "CUDAGraph": PretendGraph,
         "graph": graph,
         "graph_pool_handle": lambda: (0, 1),
+        "is_current_stream_capturing": lambda: mode.capturing,
     }
     group = torch._C._group_tensors_by_device_and_dtype
 
