@@ -63,6 +63,9 @@ class Store(Protocol):
     def describe(self, key: str) -> str:
         """The key as a full path, for messages."""
 
+    def file(self, key: str) -> Path:
+        """The file on disk that has the content of a key: itself, or the archive."""
+
 
 class DirectoryStore:
     """Files below a folder."""
@@ -82,6 +85,9 @@ class DirectoryStore:
 
     def describe(self, key: str) -> str:
         return os.path.join(self.root, key) if key else str(self.root)
+
+    def file(self, key: str) -> Path:
+        return Path(self._inside(key))
 
     def _inside(self, key: str) -> str:
         """The full path of a key.
@@ -169,6 +175,9 @@ class ZipStore:
 
     def describe(self, key: str) -> str:
         return f"{self.path}:{self._find(key)[1]}"
+
+    def file(self, key: str) -> Path:
+        return self.path
 
     def _find(self, key: str) -> tuple[_Index, str, int | None, bool]:
         """Place of a key in the archive: as given if that is there, else below the common folder.
@@ -271,6 +280,9 @@ class LmdbStore:
     def describe(self, key: str) -> str:
         return f"{self.path}:{key}"
 
+    def file(self, key: str) -> Path:
+        return self.path / "data.mdb"
+
 
 class SubStore:
     """The part of another store below one of its folders."""
@@ -289,6 +301,9 @@ class SubStore:
 
     def describe(self, key: str) -> str:
         return self.store.describe(self._full(key))
+
+    def file(self, key: str) -> Path:
+        return self.store.file(self._full(key))
 
     def _full(self, key: str) -> str:
         return f"{self.folder}/{key}" if key else self.folder

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive
 from lib.data.datasets.frames import FrameFiles, Listed
+from lib.data.datasets.kept import kept_arrays
 from lib.data.io import AnnotationError, expect_form, number_array
 from lib.data.store import Store
 from lib.data.types import Mask
@@ -61,31 +62,16 @@ class CocoDataset(StoredDataset):
         key = f"annotations/instances_{split}.json"
         root = locate_root(store, lambda s: s.exists(key), name, CATALOGUE["coco"].layout)
         where = root.describe(key)
-        with expect_form(where, "a COCO annotation file"):
-            table = json.loads(root.read(key), object_hook=partial(_slim, where, masks))
-            objects = [a for a in table["annotations"] if not a.get("iscrowd", 0)]
-            images = {image["id"]: number for number, image in enumerate(table["images"])}
-            categories = {c["id"]: number for number, c in enumerate(table.get("categories", []))}
-            # Numbers are kept in arrays, not in a Python object per annotation.
-            self._files = np.array([image["file_name"] for image in table["images"]], dtype=np.str_)
-            self._classes = [str(c["name"]) for c in table.get("categories", [])]
-            self._boxes = number_array([a["bbox"] for a in objects], where).reshape(-1, 4)
-            self._ids = np.array([a["id"] for a in objects], dtype=np.int64)
-            self._image_of = np.array([images[a["image_id"]] for a in objects], dtype=np.int64)
-            self._class_of = np.array([categories.get(a.get("category_id"), -1) for a in objects], dtype=np.int64)
-            self._outlines: list[NDArray[np.float32]] | None = None
-            if masks:
-                self._outlines = [a["segmentation"] for a in objects]
-                self._sizes = np.array([(image["height"], image["width"]) for image in table["images"]], dtype=np.int64)
-                strange = ((self._sizes < 1) | (self._sizes > MAX_SIDE)).any(axis=1)
-                if strange.any():
-                    row = int(strange.argmax())
-                    size = " x ".join(map(str, self._sizes[row, ::-1]))
-                    raise AnnotationError(f"{where}: image {self._files[row]} is said to have {size} pixels")
-                bare = sum(not len(outline) for outline in self._outlines)
-                if bare:
-                    text = "%s: %d of %d objects have no mask, since none of their polygons has three corners"
-                    log.warning(text, where, bare, len(objects))
+        found = kept_arrays(root, [key], f"coco {key} {masks}", lambda: _read_table(root, key, masks))
+        self._files, self._classes = found["files"], found["classes"]
+        self._boxes, self._ids = found["boxes"], found["ids"]
+        self._image_of, self._class_of = found["image_of"], found["class_of"]
+        self._corners = found["corners"] if masks else None
+        if masks:
+            self._ends, self._sizes = found["ends"], found["sizes"]
+            if bare := int((np.diff(self._ends) == 0).sum()):
+                text = "%s: %d of %d objects have no mask, since none of their polygons has three corners"
+                log.warning(text, where, bare, len(self._ids))
         super().__init__(root, (), name)
         self.min_side = min_side
         self._folder = f"images/{split}"
@@ -105,10 +91,10 @@ class CocoDataset(StoredDataset):
         image, category = int(self._image_of[index]), int(self._class_of[index])
         files = Listed(self._folder, self._files[[image]])
         mask = None
-        if self._outlines is not None and len(self._outlines[index]):
+        if self._corners is not None and self._ends[index] < self._ends[index + 1]:
             height, width = map(int, self._sizes[image])
-            mask = PolygonMask(self._outlines[index], (height, width))
-        object_class = self._classes[category] if category >= 0 else None
+            mask = PolygonMask(self._corners[self._ends[index] : self._ends[index + 1]], (height, width))
+        object_class = str(self._classes[category]) if category >= 0 else None
         return Annotation(boxes, valid, valid, FrameFiles(self.store, files), object_class=object_class, read_mask=mask)
 
 
@@ -133,6 +119,36 @@ class PolygonMask:
             if len(polygon):
                 cv2.fillPoly(mask, [np.round((polygon - 0.5) * 16).astype(np.int32)], (1,), shift=4)
         return mask.astype(np.bool_)
+
+
+def _read_table(root: Store, key: str, masks: bool) -> dict[str, NDArray[Any]]:
+    """The content of an annotation file as arrays; AnnotationError if it is none."""
+    where = root.describe(key)
+    with expect_form(where, "a COCO annotation file"):
+        table = json.loads(root.read(key), object_hook=partial(_slim, where, masks))
+        pictures, classes = table["images"], table.get("categories", [])
+        objects = [a for a in table["annotations"] if not a.get("iscrowd", 0)]
+        images = {image["id"]: number for number, image in enumerate(pictures)}
+        categories = {c["id"]: number for number, c in enumerate(classes)}
+        found: dict[str, NDArray[Any]] = {
+            "files": np.array([image["file_name"] for image in pictures], dtype=np.str_),
+            "classes": np.array([str(c["name"]) for c in classes], dtype=np.str_),
+            "boxes": number_array([a["bbox"] for a in objects], where).reshape(-1, 4),
+            "ids": np.array([a["id"] for a in objects], dtype=np.int64),
+            "image_of": np.array([images[a["image_id"]] for a in objects], dtype=np.int64),
+            "class_of": np.array([categories.get(a.get("category_id"), -1) for a in objects], dtype=np.int64),
+        }
+        if masks:
+            outlines = [a["segmentation"] for a in objects]
+            found["corners"] = np.concatenate([np.zeros((0, 2), dtype=np.float32), *outlines])
+            found["ends"] = np.cumsum([0, *map(len, outlines)])
+            found["sizes"] = np.array([(image["height"], image["width"]) for image in pictures], dtype=np.int64)
+            strange = ((found["sizes"] < 1) | (found["sizes"] > MAX_SIDE)).any(axis=1)
+            if strange.any():
+                row = int(strange.argmax())
+                size = " x ".join(map(str, found["sizes"][row, ::-1]))
+                raise AnnotationError(f"{where}: image {found['files'][row]} is said to have {size} pixels")
+    return found
 
 
 def _slim(where: str, masks: bool, entry: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root, positive
 from lib.data.datasets.frames import FrameFiles, Numbered, unpaired
+from lib.data.datasets.kept import kept_arrays
 from lib.data.io import AnnotationError, number_array
 from lib.data.listing import folder_names, number_in
 from lib.data.store import DirectoryStore, Store
@@ -43,21 +45,10 @@ class ImagenetVidDataset(StoredDataset):
     def __init__(self, store: Store, names: Sequence[str] | None = None, name: str = "imagenet") -> None:
         layout, below = CATALOGUE["imagenet"].layout, ("ILSVRC2015", "ILSVRC")
         root = locate_root(store, lambda s: s.exists(CACHE) or s.exists(XML_ROOT), name, layout, below)
-        tracklets = _cached_tracklets(root) if root.exists(CACHE) else collect_tracklets(root)
-        kept = []
-        for tracklet in tracklets:
-            (width, height), (_, _, w, h) = tracklet["image_size"], tracklet["anno"][0]
-            if w * h < width * height:
-                kept.append(tracklet)
-        lengths = np.array([len(t["anno"]) for t in kept], dtype=np.int64)
-        self._offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
-        self._boxes = number_array([box for t in kept for box in t["anno"]], root.describe(CACHE)).reshape(-1, 4)
-        self._unoccluded = np.array([v for t in kept for v in t["target_visible"]], dtype=np.bool_)
-        self._starts = number_array([t["start_frame"] for t in kept], root.describe(CACHE)).astype(np.int64)
-        self._classes = np.array([t["class_name"] for t in kept], dtype=np.str_)
-        parts = [f"ILSVRC2015_VID_train_{n:04d}" if isinstance(n := t["set_id"], int) else n for t in kept]
-        videos = [f"ILSVRC2015_train_{n:08d}" if isinstance(n := t["vid_id"], int) else n for t in kept]
-        super().__init__(root, [f"{part}/{video}" for part, video in zip(parts, videos, strict=True)], name)
+        found = kept_arrays(root, [CACHE], "imagenet", lambda: _read_tracklets(root))
+        self._offsets, self._boxes, self._unoccluded = found["offsets"], found["boxes"], found["unoccluded"]
+        self._starts, self._classes = found["starts"], found["classes"]
+        super().__init__(root, found["names"].tolist(), name)
 
     def sequence_name(self, index: int) -> str:
         """`<video>_<first frame>_<number of the tracklet>`."""
@@ -82,6 +73,27 @@ class ImagenetVidDataset(StoredDataset):
         files = Numbered(folder, "%06d.JPEG", self.start_frame(index), len(boxes))
         frames = FrameFiles(self.store, files)
         return Annotation(boxes, valid, self._unoccluded[rows] & valid, frames, object_class=str(self._classes[index]))
+
+
+def _read_tracklets(root: Store) -> dict[str, NDArray[Any]]:
+    """The tracklets whose first box does not fill the picture, as arrays: rows of all, and where each one begins."""
+    tracklets = _cached_tracklets(root) if root.exists(CACHE) else collect_tracklets(root)
+    kept = []
+    for tracklet in tracklets:
+        (width, height), (_, _, w, h) = tracklet["image_size"], tracklet["anno"][0]
+        if w * h < width * height:
+            kept.append(tracklet)
+    parts = [f"ILSVRC2015_VID_train_{n:04d}" if isinstance(n := t["set_id"], int) else n for t in kept]
+    videos = [f"ILSVRC2015_train_{n:08d}" if isinstance(n := t["vid_id"], int) else n for t in kept]
+    where = root.describe(CACHE)
+    return {
+        "offsets": np.cumsum([0, *(len(t["anno"]) for t in kept)]),
+        "boxes": number_array([box for t in kept for box in t["anno"]], where).reshape(-1, 4),
+        "unoccluded": np.array([v for t in kept for v in t["target_visible"]], dtype=np.bool_),
+        "starts": number_array([t["start_frame"] for t in kept], where).astype(np.int64),
+        "classes": np.array([t["class_name"] for t in kept], dtype=np.str_),
+        "names": np.array([f"{part}/{video}" for part, video in zip(parts, videos, strict=True)], dtype=np.str_),
+    }
 
 
 def _cached_tracklets(root: Store) -> list[dict[str, Any]]:
@@ -116,8 +128,8 @@ def collect_tracklets(root: Store) -> list[dict[str, Any]]:
     videos = [(part, video) for part in parts for video in folder_names(root.listdir(f"{XML_ROOT}/{part}"))]
     shown: Iterable[tuple[str, str]] = track(videos, "ImageNet VID tracklets", transient=True, disable=len(videos) < 20)
     tracklets = [t for part, video in shown for t in _tracklets_of(root, part, video)]
-    if isinstance(root, DirectoryStore):
-        path = root.root / CACHE
+    path = root.file(CACHE)
+    if path.name == CACHE:  # no archive
         try:
             write_text(path, json.dumps(tracklets))
         except OSError as error:

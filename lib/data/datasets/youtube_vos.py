@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, locate_root
 from lib.data.datasets.frames import FrameFiles, Listed
+from lib.data.datasets.kept import kept_arrays
 from lib.data.io import AnnotationError, expect_form
 from lib.data.store import Store
 from lib.data.types import Mask
@@ -58,7 +60,7 @@ class YoutubeVosDataset(StoredDataset):
     """`meta.json`, `JPEGImages/<video>/<frame>.jpg` and `Annotations/<video>/<frame>.png` of every fifth frame.
 
     A sequence, `<video>_<object>`, has the frames for which `meta.json` lists the object. Boxes are those around the
-    masks, in whole pixels; they are valid, and visible, where the mask is large enough.
+    masks, in whole pixels, found once and kept on disk; they are valid, and visible, where the mask is large enough.
 
     Args:
         store: Folder or archive.
@@ -98,18 +100,30 @@ class YoutubeVosDataset(StoredDataset):
             raise AnnotationError(f"{self.store.describe('meta.json')}: object {self.names[index]} has no frame")
         masks = ObjectMasks(self.store, Listed.of(f"Annotations/{video}", [f"{f}.png" for f in frames]), number)
         pictures = FrameFiles(self.store, Listed.of(f"JPEGImages/{video}", [f"{f}.jpg" for f in frames]))
-        height, width = pictures.read(0).size_hw
-        boxes, large = np.zeros((len(frames), 4)), np.zeros(len(frames), dtype=np.bool_)
-        for i in range(len(frames)):
-            mask = masks(i)
-            if mask.shape != (height, width):
-                size = " x ".join(map(str, mask.shape[::-1]))
-                where = self.store.describe(masks.files.key(i))
-                raise AnnotationError(f"{where}: a mask of {size} pixels for pictures of {width} x {height}")
-            boxes[i], large[i] = box_around(mask), int(mask.sum()) > self.min_area
-        return Annotation(
-            boxes, large, large, pictures, object_class=category or None, folder=f"Annotations/{video}", read_mask=masks
+        found = kept_arrays(
+            self.store,
+            ["meta.json", *(masks.files.key(i) for i in range(len(frames)))],
+            f"youtube_vos {self.names[index]}",
+            lambda: _boxes_and_areas(masks, pictures),
         )
+        large = found["areas"] > self.min_area
+        return Annotation(
+            found["boxes"], large, large, pictures,
+            object_class=category or None, folder=f"Annotations/{video}", read_mask=masks,
+        )  # fmt: skip
+
+
+def _boxes_and_areas(masks: ObjectMasks, pictures: FrameFiles) -> dict[str, NDArray[Any]]:
+    """The boxes [N, 4] and areas [N] of all masks of an object, in pixels; AnnotationError for one of another size."""
+    height, width = pictures.read(0).size_hw
+    boxes, areas = np.zeros((len(pictures), 4)), np.zeros(len(pictures), dtype=np.int64)
+    for i in range(len(pictures)):
+        mask = masks(i)
+        if mask.shape != (height, width):
+            size, where = " x ".join(map(str, mask.shape[::-1])), masks.store.describe(masks.files.key(i))
+            raise AnnotationError(f"{where}: a mask of {size} pixels for pictures of {width} x {height}")
+        boxes[i], areas[i] = box_around(mask), mask.sum()
+    return {"boxes": boxes, "areas": areas}
 
 
 def box_around(mask: Mask) -> NDArray[np.float64]:
