@@ -89,7 +89,9 @@ def on_common_sequences(runs: Sequence[TrackerRun]) -> list[TrackerRun]:
     shared = set.intersection(*(set(run.scores.names) for run in runs))
     order = [name for name in runs[0].scores.names if name in shared]
     if not order:
-        raise MetricError("the trackers have no sequence in common")
+        unscored = [(run.name, *one) for run in runs for one in list(run.scores.unscored.items())[:1]]
+        reasons = "".join(f"; {name} of {tracker} cannot be scored: {why}" for tracker, name, why in unscored)
+        raise MetricError(f"the trackers have no sequence in common{reasons}")
     if all(list(run.scores.names) == order for run in runs):
         return list(runs)
     return [replace(run, scores=run.scores.subset(order)) for run in runs]
