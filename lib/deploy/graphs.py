@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.deploy.engines import EngineError, LoadedGraph, load_graph, require_packages
+from lib.deploy.quantise import onnx_functions
 from lib.models.heads import Candidates
 
 GRAPH_NAMES = {"encode_template": "template", "locate": "frame", "update_template": "update", "refine": "refine"}
@@ -176,7 +177,7 @@ def write_graphs(graphs: Mapping[str, Graph], folder: Path, file_format: str = "
         File, inputs and outputs of each graph, by the graph's name; JSON-able.
 
     Raises:
-        EngineError: A package that writes the format is not installed.
+        EngineError: A package that writes the format is not installed, or it cannot write an operator.
     """
     require_packages("exporting to ONNX", ("onnx", "onnxscript"), "onnx")
     if file_format == "openvino":
@@ -189,9 +190,17 @@ def write_graphs(graphs: Mapping[str, Graph], folder: Path, file_format: str = "
         rows = tuple({0: batch} for _ in inputs)
         with _quiet():
             program = torch.export.export(graph.module, tuple(inputs.values()), dynamic_shapes={"inputs": rows})
-            written = torch.onnx.export(
-                program, dynamo=True, input_names=list(inputs), output_names=list(graph.outputs), verbose=False
-            )
+            try:
+                written = torch.onnx.export(
+                    program,
+                    dynamo=True,
+                    input_names=list(inputs),
+                    output_names=list(graph.outputs),
+                    verbose=False,
+                    custom_translation_table=onnx_functions(),
+                )
+            except torch.onnx.OnnxExporterError as error:
+                raise EngineError(f"PyTorch cannot write {path.name}: {_first_cause(error)}") from error
             assert written is not None
             written.save(path, external_data=sum(t.nbytes for t in program.state_dict.values()) > 2**27)
         if file_format == "openvino":
@@ -212,6 +221,11 @@ def write_graphs(graphs: Mapping[str, Graph], folder: Path, file_format: str = "
             for kind, named in tensors.items()
         }
     return found
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What an error began with; the exporter wraps it in advice to its developers."""
+    return error if error.__cause__ is None else _first_cause(error.__cause__)
 
 
 @contextlib.contextmanager

@@ -316,7 +316,17 @@ class Convolution8(nn.Module):
 
 
 def _ops() -> Any:
-    """PyTorch's reference operators of quantisation, which its ONNX exporter knows."""
+    """PyTorch's reference operators of quantisation."""
     import torch.ao.quantization.fx._decomposed
 
     return torch.ops.quantized_decomposed
+
+
+def onnx_functions() -> dict[Any, Any]:
+    """The ONNX form of an operator that onnxscript does not know before 0.7.2, for `torch.onnx.export`."""
+    from onnxscript import opset18
+
+    def dequantize(values: Any, scales: Any, zeros: Any, axis: int, low: int, high: int, dtype: int) -> Any:
+        return opset18.DequantizeLinear(values, scales, zeros, axis=axis)
+
+    return {_ops().dequantize_per_channel.default: dequantize}

@@ -292,6 +292,20 @@ def test_what_cannot_be_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch)
         prepare(tracker("plain"), Inference(engine="openvino-int8"))
 
 
+def test_an_operator_that_onnx_does_not_have_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporter's own text is a page of advice with colour codes; the cause is at its end."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+
+    def exported(*_: Any, **options: Any) -> None:
+        raise torch.onnx.OnnxExporterError("\x1b[96mNext steps\x1b[0m:\n- ...") from ValueError("no function for toy")
+
+    monkeypatch.setattr("torch.onnx.export", exported)
+    net = fuse_network(network("plain"), PORTABLE)
+    with pytest.raises(EngineError, match=r"^PyTorch cannot write template\.onnx: no function for toy$"):
+        write_graphs(network_graphs(net, nn.Identity()), tmp_path)
+
+
 def test_a_network_without_sample_inputs_is_refused() -> None:
     with pytest.raises(EngineError, match="Linear cannot be exported"):
         network_graphs(nn.Linear(3, 3), nn.Identity())
