@@ -1,6 +1,7 @@
 """Data path: stores, readers of data sets, frame sampling, crops, augmentation, loading. Imports no network."""
 
 import lib.data._opencv
+from lib.data.affine import warp_affine
 from lib.data.augment import (
     AUGMENTATIONS,
     Augmentation,

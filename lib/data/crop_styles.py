@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.config import Region
+from lib.data.affine import warp_affine
 from lib.data.boxes import Float32s
 from lib.data.crop import (
     CROP_STYLES,
@@ -208,8 +209,7 @@ class AffineStyle(CropStyle):
         across, down = size / region.width, size / region.height
         warp = np.array([[across, 0, -across * region.left], [0, down, -down * region.top]])
         beyond = [float(level) for level in (MEAN_COLOUR if border is None else border)]
-        crop = cv2.warpAffine(image, warp, (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=beyond)
-        return np.asarray(crop).reshape(size, size, image.shape[2])
+        return warp_affine(image, warp, (size, size), beyond).reshape(size, size, image.shape[2])
 
     def to_crop(self, box_xywh: Sequence[float], region: CropRegion, size: int) -> NDArray[np.float64]:
         x, y, w, h = box_xywh
@@ -353,8 +353,7 @@ def warp(image: Pixels, region: CropRegion, size_wh: tuple[int, int], border: Co
     ax, ay = (size_wh[0] - 1) / region.width, (size_wh[1] - 1) / region.height
     matrix = np.array([[ax, 0, -ax * region.left], [0, ay, -ay * region.top]])
     colour = [float(c) for c in border]
-    warped = cv2.warpAffine(image, matrix, size_wh, borderMode=cv2.BORDER_CONSTANT, borderValue=colour)
-    return np.asarray(warped).reshape(size_wh[1], size_wh[0], image.shape[2])
+    return warp_affine(image, matrix, size_wh, colour).reshape(size_wh[1], size_wh[0], image.shape[2])
 
 
 def context_side(width: float, height: float, factor: float = 2.0) -> float:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data import Pixels
+from lib.data import Pixels, warp_affine
 from lib.ranges import CountOrNone, NotNegative, Range, Rate
 
 Signed = Annotated[float, Range(-10, 10)]
@@ -121,7 +121,7 @@ def _rotated(patch: Pixels, degrees: float) -> Pixels:
     angle, middle = math.radians(degrees), np.array([[(len(patch) - 1) / 2]] * 2)
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     matrix = np.concatenate([turn, middle - turn @ middle], axis=1)
-    return np.asarray(cv2.warpAffine(patch, matrix, patch.shape[1::-1], borderMode=cv2.BORDER_REPLICATE))
+    return warp_affine(patch, matrix, (patch.shape[1], patch.shape[0]))
 
 
 def _moved(patch: Pixels, size: int, y: int, x: int) -> Pixels:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lib.data import warp_affine
 from lib.track.tracker import Prediction
 
 LEAST_AREA = 100.0
@@ -53,9 +53,7 @@ def paste_mask(
     if published:
         short_x, short_y = (width - 1) / width, (height - 1) / height
         across, down, left, top = across * short_x, down * short_y, x * short_x, y * short_y
-    matrix = np.array([[across, 0, left], [0, down, top]])
-    border: dict[str, Any] = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": 0}
-    return np.asarray(cv2.warpAffine(probability, matrix, (width, height), flags=cv2.INTER_LINEAR, **border))
+    return warp_affine(probability, np.array([[across, 0, left], [0, down, top]]), (width, height), (0.0,))
 
 
 def polygon_of(mask: NDArray[np.bool_], box_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
