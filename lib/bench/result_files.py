@@ -14,13 +14,23 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lib.data import AnnotationError, Boxes, corners_to_xywh, decode_text, number_rows, to_number, xywh_to_corners
+from lib.data import (
+    AnnotationError,
+    Boxes,
+    corners_to_xywh,
+    decode_text,
+    number_rows,
+    regular_table,
+    to_number,
+    xywh_to_corners,
+)
 from lib.files import write_text, yaml_rows
 from lib.registry import suggest
 
@@ -185,7 +195,10 @@ def read_rows(path: Path | str) -> Floats:
         ResultFileError: It is empty, or a line has a word or another count of numbers; the message names the line.
     """
     try:
-        rows = number_rows(decode_text(Path(path).read_bytes(), str(path)), str(path))
+        text = decode_text(Path(path).read_bytes(), str(path))
+        if (table := regular_table(text)) is not None:
+            return table
+        rows = number_rows(text, str(path))
     except AnnotationError as error:
         raise ResultFileError(str(error)) from None
     if not rows:
@@ -331,6 +344,9 @@ def read_values(path: Path) -> Floats:
     """
     text = path.read_text(encoding="utf-8-sig")
     lines = text.removesuffix("\n").split("\n")
+    if text.isascii() and "_" not in text:
+        with suppress(ValueError):  # an empty line, or what is named below
+            return np.array(list(map(float, lines)))
     try:
         return np.array([to_number(line) if line.strip() else np.nan for line in lines])
     except ValueError as error:

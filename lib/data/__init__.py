@@ -74,6 +74,7 @@ from lib.data.io import (
     number_rows,
     parse_boxes,
     parse_numbers,
+    regular_table,
     to_number,
 )
 from lib.data.jpeg import JpegDecoder, gpu_jpeg_decoder, jpeg_decoder_name, use_jpeg_decoder

@@ -22,8 +22,10 @@ from lib.data import (
     jpeg,
     jpeg_decoder_name,
     number_array,
+    number_rows,
     parse_boxes,
     parse_numbers,
+    regular_table,
     use_jpeg_decoder,
 )
 from tests.unit.data.trees import picture, pixels_of
@@ -256,3 +258,23 @@ def test_torchvisions_decoder_gives_nearly_the_pixels_of_opencv() -> None:
     found = gpu_jpeg_decoder(torch.device("cpu"))(data)
     assert found.dtype == np.uint8
     assert np.abs(found.astype(int) - decode_image(data, "a")).max() <= 3
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n\r\n"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "  ", ", ", ",\t"])
+def test_a_regular_table_is_what_is_read_row_by_row(separator: str, end: str) -> None:
+    numbers = [["0.1", "162.7465", "1e2"], ["-3.25", "nan", "+7."], ["NaN", "-0", "inf"]]
+    text = "\ufeff" + "\r\n".join(separator.join(row) for row in numbers) + end
+    table = regular_table(text)
+    assert table is not None
+    np.testing.assert_array_equal(table, np.array(number_rows(text, "x")), strict=True)
+    assert np.signbit(table[2, 1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "\n", "1,2\n3", "1,2\n\n3,4", "1,,2\n3,,4", ",1\n,2", "1_0\n2_0", "1,5;2,5;3,5;4,5", "x\ny", "1\r2",
+     "1\f2\n3 4", "0x10\n1", "\u0661\n2", "1 # a\n2 # b", "--1\n2", "1\u20282\n3 4", "nan(1)\n2", '"1"\n"2"'],
+)  # fmt: skip
+def test_any_other_text_is_left_to_the_reader_of_rows(text: str) -> None:
+    assert regular_table(text) is None
