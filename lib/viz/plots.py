@@ -65,6 +65,8 @@ def curve_plot(kind: str, lines: Sequence[Line], title: str = "") -> Figure:
     ends = [float(end) for line in lines if len(line.x) for end in (line.x.min(), line.x.max())]
     if "x_curve" in plot:
         axes.set_xlim(0, 1)
+        if "diagonal" in plot:
+            axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
     elif ends and min(ends) < max(ends):
         axes.set_xlim(min(ends), max(ends))
     axes.set_yticks(np.linspace(0, 1, 6))

@@ -43,8 +43,7 @@ def curve_figures(runs: Sequence[TrackerRun], title: str = "") -> dict[str, Figu
     if any(r is not None for _, r in found):
         none = np.zeros(0)
         lines = [Line(name, none, none) if r is None else Line(name, r.expected, r.observed) for name, r in found]
-        ends = np.array([0.0, 1.0])
-        figures["reliability"] = curve_plot("reliability", [*lines, Line("score = overlap", ends, ends)], title)
+        figures["reliability"] = curve_plot("reliability", lines, title)
     return figures
 
 

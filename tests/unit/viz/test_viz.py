@@ -261,3 +261,10 @@ def test_a_written_video_shows_the_boxes_of_every_frame(tmp_path: Path) -> None:
         images.append(read[1].astype(int))
     assert len(images) == 6
     assert min(((p[..., 2] - p[..., 1]) > 60).sum() for p in images) > 20
+
+
+def test_the_line_of_right_scores_is_no_tracker() -> None:
+    x = np.array([0.2, 0.8])
+    figure = curve_plot("reliability", [Line("a", x, x), Line("b", x, x)])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    assert len({str(line.get_color()) for line in figure.axes[0].lines}) == 3
