@@ -123,6 +123,7 @@ def test_exit_code_is_passed_on() -> None:
     assert run_and_forward_signals([sys.executable, "-S", "-c", "raise SystemExit(7)"], dict(os.environ)) == 7
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_processes_once() -> None:
     child = (
         "import signal, sys, time\n"

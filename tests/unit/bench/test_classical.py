@@ -46,6 +46,7 @@ def test_rows_are_independent_and_states_are_left_as_they_were(name: str) -> Non
     assert second.boxes_xywh.dtype == torch.float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["classical", "mil"])
 def test_a_plain_target_is_followed(name: str) -> None:
     tracker = REFERENCES[name]()

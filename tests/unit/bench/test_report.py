@@ -163,6 +163,7 @@ def test_players_open_where_the_target_is_lost_and_the_sequence_table_links_to_t
     assert {link for link, _ in linked} <= set(found.ids)
 
 
+@pytest.mark.slow
 def test_attributes_of_few_sequences_have_no_point_on_the_radar() -> None:
     runs = [_run("a", 1.0), _run("b", 2.0)]
     attributes = by_attribute(SEQUENCES, NAMES)
@@ -278,6 +279,7 @@ class WellFormed(HTMLParser):
             self.scripts[-1] += data
 
 
+@pytest.mark.slow
 def test_text_cannot_leave_the_script_block_or_become_markup(tmp_path: Path) -> None:
     name = "</script><script>alert(1)</script><!--"
     page = build_report(name, name, [_run(name, 0.5), _run("b", 1.0)], SEQUENCES, out=tmp_path / "x.html").read_text()

@@ -496,6 +496,7 @@ def test_coco_masks_are_the_inside_of_the_polygons(tmp_path: Path) -> None:
     assert (video.valid.all(), plain.valid.any()) == (True, False), "OSTrack's rule wants sides above 50 pixels"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", [False, True])
 def test_the_polygons_of_a_coco_file_never_lie_in_memory_as_lists(tmp_path: Path, masks: bool) -> None:
     polygon = [1.25 + i / 8 for i in range(200)]

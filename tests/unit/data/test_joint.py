@@ -149,6 +149,7 @@ def _earliest_picture(paths: Paths, name: str) -> Path:
     return Path(sequence.frame_path(min(frames_of(name))))
 
 
+@pytest.mark.slow
 def test_the_data_check_passes_all_nine(paths: Paths) -> None:
     parts = [p for p in check_parts() if p.spec.key in LAYOUTS and p.subset.label == "training"]
     assert {p.spec.key for p in parts} == set(LAYOUTS)

@@ -169,6 +169,7 @@ def test_bare_folders_of_pictures_are_enough(tmp_path):
     assert entry["meta"]["frame_sz"] == [320, 240]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_gives_the_same_file(tmp_path):
     for i in range(3):
         write_video(tmp_path / "videos" / f"v{i}", 12, y=60 + 20 * i)
@@ -212,6 +213,7 @@ def test_a_killed_command_goes_on_to_the_same_file(tmp_path):
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 def test_labels_of_other_settings_are_not_mixed(tmp_path):
     for name in ("a", "b"):
         write_video(tmp_path / "videos" / name, 12)

@@ -78,7 +78,7 @@ def test_openvino_compiles_gdstrack_in_8_bits() -> None:
     assert boxes.isfinite().all()
 
 
-@pytest.mark.parametrize("script", ["siamrpnpp", "siamattn"])
+@pytest.mark.parametrize("script", [pytest.param("siamrpnpp", marks=pytest.mark.repeated), "siamattn"])
 def test_engines_give_the_boxes_of_anchors_and_of_their_refinement(script: str, tmp_path: Path) -> None:
     experiment = load_experiment(script, "synthetic_small", small_trackers.UNIT_PIXELS)
     torch.manual_seed(3)

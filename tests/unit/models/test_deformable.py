@@ -107,6 +107,7 @@ def test_places_stay_exact_where_features_are_in_half_precision() -> None:
     torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.slow
 def test_gradients_of_features_and_offsets() -> None:
     maps, rows, rois, offsets = example()
     maps.requires_grad_()

@@ -148,6 +148,7 @@ ANY_SLT = "SLT={FRAMES: 4, MICRO_BATCH: 1}"
 RGBT = "DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:rgbt,sequences=2,length=24,width=96,height=96']"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "config", "own"),
     [

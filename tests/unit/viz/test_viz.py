@@ -177,6 +177,7 @@ def test_tables_are_written_in_every_form() -> None:
     assert json.loads(TABLE.json())["rows"][2] == {"Tracker": "d", "AUC": None, "Lead": None}
 
 
+@pytest.mark.slow
 def test_figures_are_files_and_svg_in_the_colour_of_the_page(tmp_path: Path) -> None:
     x = np.linspace(0, 1, 21)
     figure = curve_plot("success", [Line("a$b^{_$", x, 1 - x, 50.0), Line("b", x, (1 - x) ** 2, 33.0)], "Toy")
