@@ -41,6 +41,7 @@ from lib.bench.result_files import (
     write_column,
 )
 from lib.bench.results import (
+    FolderFiles,
     Identity,
     Result,
     ResultFolder,

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from lib.bench.benchmarks import Benchmark, BenchmarkVideo, get_benchmark
 from lib.bench.metrics import (
@@ -35,7 +37,7 @@ from lib.bench.report import (
     size_bias,
 )
 from lib.bench.result_files import Floats, ResultFileError, read_column, read_rows
-from lib.bench.results import MANIFEST, find_results, read_manifest, read_scorable
+from lib.bench.results import MANIFEST, FolderFiles, find_results, read_manifest, read_scorable
 from lib.bench.run_differences import OTHER_FILES
 from lib.config import ConfigError
 from lib.data import Boxes, Video, opposite_corners_to_xywh
@@ -45,6 +47,9 @@ from lib.methods import load_experiment
 from lib.paths import repository_root
 from lib.registry import listed
 from lib.viz import Table
+
+MANY_RESULTS = 1000
+"""Sequences of all trackers from which on reading them shows its progress."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,8 @@ def _exists(text: str) -> bool:
 
 def _found_in(folder: Path, sequences: Sequence[BenchmarkVideo]) -> int:
     """Number of sequences that a folder has results of."""
-    return sum(bool(find_results(folder, s)) for s in sequences)
+    files = FolderFiles(folder)
+    return sum(bool(find_results(files, s)) for s in sequences)
 
 
 @dataclass(frozen=True)
@@ -289,9 +295,10 @@ def _load_unpacked(
     used: dict[Path, set[Path]] = {}
     for source in sources:
         for folder in source.folders:
-            files = {s.name: find_results(folder, s, scoring.exact) for s in sequences}
-            lacking[folder] = [name for name, found in files.items() if not found]
-            used[folder] = {path for found in files.values() for path in found.values()}
+            files = FolderFiles(folder)
+            found = {s.name: find_results(files, s, scoring.exact) for s in sequences}
+            lacking[folder] = [name for name, paths in found.items() if not paths]
+            used[folder] = {path for paths in found.values() for path in paths.values()}
     gone = {name for names in lacking.values() for name in names}
     if gone and not skip_missing:
         complaints = []
@@ -303,7 +310,9 @@ def _load_unpacked(
     kept = [s for s in sequences if s.name not in gone]
     if not kept:
         raise FileNotFoundError(f"no sequence has a result of every tracker ({', '.join(map(str, lacking))})")
-    return on_common_sequences([_load_run(source, kept, scoring) for source in sources])
+    shown = len(lacking) * len(kept) >= MANY_RESULTS
+    steps = track(sources, "results", console=Console(stderr=True), disable=not shown)
+    return on_common_sequences([_load_run(source, kept, scoring) for source in steps])
 
 
 def _unused(folder: Path, used: Container[Path]) -> str:

@@ -221,19 +221,6 @@ def read_column(path: Path | str) -> Floats:
     return read_rows(path)[:, 0]
 
 
-def trajectory_file(folder: Path, run: str) -> Path | None:
-    """Find the file of a run's regions: text before binary, the order of the toolkit.
-
-    Args:
-        folder: Folder of the sequence.
-        run: Name of the run.
-
-    Returns:
-        None if there is no such file.
-    """
-    return next((p for p in (folder / f"{run}.txt", folder / f"{run}.bin") if p.is_file()), None)
-
-
 def is_trajectory(path: Path) -> bool:
     """Recognise a toolkit's file: it is binary, or its text begins with the mark of the first frame.
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import time
 from collections.abc import Iterable, Mapping
@@ -41,7 +42,6 @@ from lib.bench.result_files import (
     read_marks,
     read_result,
     read_values,
-    trajectory_file,
     write_boxes,
     write_column,
 )
@@ -363,7 +363,47 @@ def unused_folder(path: Path) -> Path:
     return next(p for p in candidates if not p.exists())
 
 
-def find_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) -> dict[str, Path]:
+class FolderFiles:
+    """The files of a result folder and its sub-folders; each is listed once, not asked for every name a file may have.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._listed: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+
+    def names(self, folder: str = "") -> frozenset[str]:
+        """Names of the files in a sub-folder; "" is the result folder."""
+        return self._list(folder)[0]
+
+    def first(self, *keys: str) -> Path | None:
+        """The first of several files, by their paths below the folder, that is there."""
+        for key in keys:
+            folder, _, name = key.rpartition("/")
+            if name in self._list(folder)[0]:
+                return self.path / key
+        return None
+
+    def _list(self, folder: str) -> tuple[frozenset[str], frozenset[str]]:
+        """Names of files and of folders; none where there is no such folder."""
+        if folder not in self._listed:
+            above, _, name = folder.rpartition("/")
+            files: set[str] = set()
+            folders: set[str] = set()
+            if not folder or name in self._list(above)[1]:
+                with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path / folder) as entries:
+                    for entry in entries:
+                        if entry.is_dir():
+                            folders.add(entry.name)
+                        elif entry.is_file():  # no link to nothing
+                            files.add(entry.name)
+            self._listed[folder] = frozenset(files), frozenset(folders)
+        return self._listed[folder]
+
+
+def find_results(folder: Path | FolderFiles, sequence: BenchmarkVideo, exact: bool = False) -> dict[str, Path]:
     """Find the box files of one sequence.
 
     They are `<seq>.txt`, `test_<seq>.txt`, the VOT toolkit's `<seq>/<run>.txt` or `.bin`, or GOT-10k's
@@ -378,42 +418,42 @@ def find_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) ->
     Returns:
         Run -> file; empty where a run has none.
     """
+    files = folder if isinstance(folder, FolderFiles) else FolderFiles(folder)
     name, runs = sequence.name, sequence.run_names
-    copies = {run: exact_file(folder, run) for run in runs}
-    if exact and all(path.is_file() for path in copies.values()):
-        return copies
-    if runs != [name]:
-        kept = {run: path for run in runs if (path := trajectory_file(folder / name, run))}
+    if exact:
+        copies = {run: path for run in runs if (path := files.first(f"float/{check_name(run)}.txt"))}
+        if len(copies) == len(runs):
+            return copies
+    if runs != [name]:  # text before binary, the order of the toolkit
+        kept = {run: path for run in runs if (path := files.first(f"{name}/{run}.txt", f"{name}/{run}.bin"))}
         if kept or len(runs) > 1:
             return kept if len(kept) == len(runs) else {}
-    for candidate in (f"{name}.txt", f"test_{name}.txt"):
-        if (folder / candidate).is_file():
-            return {name: folder / candidate}
-    repeated = sorted(p for p in (folder / name).glob(f"{name}_*.txt") if p.stem.removeprefix(f"{name}_").isdigit())
-    if repeated:
-        return {path.stem: path for path in repeated}
-    for other in sequence.other_names:
-        if (folder / f"{other}.txt").is_file():
-            return {name: folder / f"{other}.txt"}
+    if path := files.first(f"{name}.txt", f"test_{name}.txt"):
+        return {name: path}
+    stems = sorted(file.removesuffix(".txt") for file in files.names(name) if file.endswith(".txt"))
+    if repeated := [s for s in stems if s.startswith(f"{name}_") and s.removeprefix(f"{name}_").isdigit()]:
+        return {stem: files.path / name / f"{stem}.txt" for stem in repeated}
+    if path := files.first(*(f"{other}.txt" for other in sequence.other_names)):
+        return {name: path}
     wanted = {f"{spelling}.txt".lower() for spelling in (name, *sequence.other_names)}
-    alike = [p for p in folder.glob("*") if p.name.lower() in wanted and p.is_file()]
-    return {name: alike[0]} if len(alike) == 1 else {}
+    alike = [file for file in files.names() if file.lower() in wanted]
+    return {name: files.path / alike[0]} if len(alike) == 1 else {}
 
 
 def read_scorable(
     folder: Path, sequences: Iterable[BenchmarkVideo], exact: bool = False
 ) -> tuple[list[SequenceResult], dict[str, str]]:
     """Results of all sequences, as metrics read them, and the reason for each sequence whose file cannot be read."""
-    results, unreadable = [], {}
+    results, unreadable, files = [], {}, FolderFiles(folder)
     for sequence in sequences:
         try:
-            results.append(sequence.sequence_result(read_results(folder, sequence, exact)))
+            results.append(sequence.sequence_result(read_results(files, sequence, exact)))
         except ResultFileError as error:
             unreadable[sequence.name] = str(error).removeprefix(f"{folder}/")
     return results, unreadable
 
 
-def read_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) -> list[Result]:
+def read_results(folder: Path | FolderFiles, sequence: BenchmarkVideo, exact: bool = False) -> list[Result]:
     """Read the runs of one sequence, with confidence and time as far as there are files of them.
 
     Args:
@@ -425,19 +465,18 @@ def read_results(folder: Path, sequence: BenchmarkVideo, exact: bool = False) ->
         FileNotFoundError: There is no result.
         ResultFileError: A file cannot be read; the message names the line.
     """
-    name = sequence.name
-    files = find_results(folder, sequence, exact)
-    if not files:
-        raise FileNotFoundError(f"{folder}: no result for {name}")
+    files, name = folder if isinstance(folder, FolderFiles) else FolderFiles(folder), sequence.name
+    found = find_results(files, sequence, exact)
+    if not found:
+        raise FileNotFoundError(f"{files.path}: no result for {name}")
     results = []
-    for run, path in files.items():
+    for run, path in found.items():
         # Without their endings: the toolkits' folders, then the flat ones.
         own = path.stem if run == name else name
         stems = (f"{name}/{run}", f"{name}/{name}", run, name, own, f"scores/{own}", f"times/{own}")
         columns = []
         for endings in (("_confidence.value", "_confidence.txt", "_score.txt"), ("_time.value", "_time.txt")):
-            candidates = [folder / f"{stem}{ending}" for stem in dict.fromkeys(stems) for ending in endings]
-            file = next((p for p in candidates if p.is_file()), None)
+            file = files.first(*(f"{stem}{ending}" for stem in stems for ending in endings))
             columns.append(np.zeros(0) if file is None else read_values(file))
         results.append(Result(run, read_result(path), columns[0], columns[1], marks=read_marks(path)))
     return results

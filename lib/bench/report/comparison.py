@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -149,15 +150,24 @@ def compare(a: Scores, b: Scores, names: tuple[str, str], key: str | None = None
     Raises:
         MetricError: the sequences differ.
     """
-    from scipy import stats
-
     key = key or a.main
     scores_a, scores_b = a.per_sequence(key), b.per_sequence(key)
     if set(scores_a) != set(scores_b):
         raise MetricError("a paired comparison needs the same sequences for both trackers")
     difference = np.array([scores_a[name] - scores_b[name] for name in scores_a])
-    n = len(difference)
-    low = high = float(difference[0])
+    n, mean = len(difference), float(difference.mean())
+    wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
+    low, high, wilcoxon_p, bootstrap_p = _paired_tests(tuple(difference.tolist()))
+    return PairedComparison(*names, a.labels[key], n, mean, low, high, wilcoxon_p, bootstrap_p, wins, losses)
+
+
+@lru_cache(maxsize=1024)
+def _paired_tests(differences: tuple[float, ...]) -> tuple[float, float, float | None, float | None]:
+    """`low`, `high`, `wilcoxon_p` and `bootstrap_p` of a `PairedComparison`; kept, since each table asks for them."""
+    from scipy import stats
+
+    difference, n = np.array(differences), len(differences)
+    low = high = differences[0]
     wilcoxon_p = bootstrap_p = None
     if n > 1:
         bootstrap = stats.bootstrap(
@@ -175,5 +185,4 @@ def compare(a: Scores, b: Scores, names: tuple[str, str], key: str | None = None
         # no test can know more about n pairs than that all of them have one sign
         bootstrap_p = min(1.0, max(2 * max(tail, 1 / RESAMPLES), 2 / 2**n))
         wilcoxon_p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
-    mean, wins, losses = float(difference.mean()), int((difference > 0).sum()), int((difference < 0).sum())
-    return PairedComparison(*names, a.labels[key], n, mean, low, high, wilcoxon_p, bootstrap_p, wins, losses)
+    return low, high, wilcoxon_p, bootstrap_p

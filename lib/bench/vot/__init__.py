@@ -6,7 +6,6 @@ from lib.bench.result_files import (
     read_marks,
     read_regions,
     read_values,
-    trajectory_file,
 )
 from lib.bench.vot.adapter import AdapterOptions, main
 from lib.bench.vot.workspace import (

@@ -12,9 +12,9 @@ import numpy as np
 from golden import Case, runner
 
 from kinds.metrics import place
-from lib.bench import read_boxes, read_column
+from lib.bench import FolderFiles, read_boxes, read_column
 from lib.bench.metrics import Scores, SequenceResult, evaluate, vot_overlap
-from lib.bench.vot import read_regions, read_values, trajectory_file
+from lib.bench.vot import read_regions, read_values
 
 
 @runner("benchmarks/vot_overlap")
@@ -81,6 +81,6 @@ def _multistart_result(case: Case, tracker: str, name: str) -> SequenceResult:
 
 
 def _run(folder: Path, name: str) -> np.ndarray:
-    file = trajectory_file(folder, name)
+    file = FolderFiles(folder).first(f"{name}.txt", f"{name}.bin")
     assert file is not None, f"no {name}.txt or .bin in {folder}"
     return read_regions(file)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lib.bench import write_boxes
+from lib.bench import ResultSource, Scoring, load_runs, read_truth, write_boxes
 from tests.support.commands import import_command
 
 BOXES = np.stack([np.arange(10) * 2.0 + 5, np.full(10, 9.0), np.full(10, 20.0), np.full(10, 20.0)], axis=1)
@@ -156,3 +158,37 @@ def test_options_of_a_report_that_would_have_no_effect_are_refused(
     with pytest.raises(SystemExit, match="2"):
         command.main(["--gt", str(folders / "gt"), "--results", str(folders / "good"), *more])
     assert re.search("--t.*(has no effect without --report|x: no such file)", capsys.readouterr().err)
+
+
+def test_each_result_folder_is_listed_and_no_name_is_asked_for(
+    command: ModuleType, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def count(path: str | Path | int) -> Any:
+        listed.append(os.path.basename(str(path)))
+        return scandir(path)
+
+    asked: list[Path] = []
+    is_file = Path.is_file
+    sequences = read_truth(folders / "gt")
+    sources = [ResultSource(name, (folders / name,)) for name in ("good", "poor")]
+    monkeypatch.setattr(os, "scandir", count)
+    monkeypatch.setattr(Path, "is_file", lambda path: asked.append(path) or is_file(path))
+    load_runs(sources, sequences, Scoring("ostrack"))
+    assert listed.count("good") == 3  # results at its top, results of every sequence, their files
+    assert not [path for path in asked if path.parent == folders / "good" and path.suffix in (".txt", ".value")]
+
+
+def test_long_comparisons_show_their_progress_beside_the_tables(
+    command: ModuleType, folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ["--gt", str(folders / "gt"), "--results", str(folders / "good"), str(folders / "poor")]
+    assert command.main(args) == 0
+    short = capsys.readouterr()
+    monkeypatch.setattr("lib.bench.analysis.MANY_RESULTS", 6)
+    assert command.main(args) == 0
+    long = capsys.readouterr()
+    assert (short.err, long.out) == ("", short.out)
+    assert "results" in long.err
