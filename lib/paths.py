@@ -217,10 +217,10 @@ def load_paths(
     settings = {**_from_yaml(local_yaml_path()), **_from_environment()}
     for name, value in {"data_dir": data_dir, "save_dir": save_dir}.items():
         if value is not None:
-            settings[name] = Setting(_resolve(value, Path.cwd()), 3, f"{name} on the call")
+            settings[name] = Setting(_resolve(value, Path.cwd()), 3, "the command line or call")
     for key, value in (overrides or {}).items():
         name = _known_key(key, "overrides")
-        settings[name] = Setting(_resolve(value, Path.cwd()), 3, f"{name}=... on the call")
+        settings[name] = Setting(_resolve(value, Path.cwd()), 3, f"{name}=... on the command line or call")
     folders = {name: setting.path for name, setting in settings.items()}
     root = folders.get("workspace_dir", repository_root())
     return Paths(
