@@ -82,7 +82,18 @@ def run(args: argparse.Namespace) -> int:
     for part in parts:
         with show_progress(part.name, unit="sequences") as bar:
             results.append(
-                check_part(part, paths, args.depth, threads=args.threads, progress=bar.update, begin=bar.reset)
+                check_part(
+                    part,
+                    paths,
+                    args.depth,
+                    threads=args.threads,
+                    needs_labels=any(
+                        b.needs and (b.spec.key, b.part) == (part.spec.key, part.subset.label)
+                        for b in BENCHMARKS.values()
+                    ),
+                    progress=bar.update,
+                    begin=bar.reset,
+                )
             )
     if not args.datasets:
         # A folder may hold one part of a data set; its other parts were not asked for.

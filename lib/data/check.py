@@ -116,6 +116,7 @@ class CheckResult:
         mismatched: Sequences with more or fewer pictures than annotation rows.
         broken: Pictures that are truncated or not pictures, of `pictures` that were read.
         pictures: Pictures that were read.
+        unlabelled: Sequences without one of the files of visibility that others of the data set have.
         missing_files: A line for each missing sequence.
         problems: A line for anything else that is wrong, with the file.
     """
@@ -130,6 +131,7 @@ class CheckResult:
     mismatched: int = 0
     broken: int = 0
     pictures: int = 0
+    unlabelled: int = 0
     missing_files: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -163,6 +165,7 @@ def check_part(
     depth: Depth = "normal",
     *,
     threads: int = 4,
+    needs_labels: bool = False,
     progress: Callable[[int], None] = lambda sequences: None,
     begin: Callable[[int], None] = lambda sequences: None,
 ) -> CheckResult:
@@ -173,6 +176,7 @@ def check_part(
         paths: Places of the data sets.
         depth: Files that are read, see `Depth`.
         threads: Pictures that are read at a time.
+        needs_labels: A sequence without one of its label files cannot be used: a benchmark scores with them.
         progress: Called with 1 after every sequence.
         begin: Called with the number of sequences once the part is open.
 
@@ -200,6 +204,11 @@ def check_part(
         for index in range(len(dataset)):
             checker.check_sequence(dataset, index, pool)
             progress(1)
+    if result.unlabelled:
+        what = "the benchmark refuses these sequences" if needs_labels else "training takes their targets as visible"
+        line = f"{result.unlabelled} sequences lack {' or '.join(dataset.label_files)}: {what}"
+        result.problems.insert(0, line)
+        result.found -= result.unlabelled if needs_labels else 0
     count = part.subset.count
     if count is not None and result.total < count:
         result.missing += count - result.total
@@ -247,6 +256,9 @@ class _Checker:
             line = f"{annotation.frames.store.describe(absent[0])} is missing{count}"
             if line not in result.problems[-1:]:  # the objects of one COCO picture follow one another
                 result.problems.append(line)
+        if annotation.rows is not None and not absent:
+            keys = (f"{annotation.folder}/{file}" for file in dataset.label_files)
+            result.unlabelled += not all(map(dataset.store.exists, keys))
         result.found += not absent
         result.unreadable += bool(absent)
         if self._depth == "full":

@@ -283,3 +283,26 @@ def test_damage_is_not_buried_under_what_a_partial_copy_lacks(
     assert "lasot:training wrong 1 / 1120 0 - airplane-" in " ".join(capsys.readouterr().out.split())
     assert main(["lasot:test", "--path", f"lasot={tmp_path / 'none'}"]) == 1
     assert "lasot:test not there - - - " in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_missing_files_of_visibility_are_told_and_wrong_where_a_benchmark_scores_with_them(
+    lasot: Path, needed: bool
+) -> None:
+    (lasot / "bear/bear-4/out_of_view.txt").unlink()
+    result = check_part(part(), load_paths(), needs_labels=needed)
+    what = "the benchmark refuses these sequences" if needed else "training takes their targets as visible"
+    assert result.problems == [f"1 sequences lack full_occlusion.txt or out_of_view.txt: {what}"]
+    assert (result.found, result.is_wrong()) == ((1, True) if needed else (2, False))
+
+
+def test_the_command_knows_which_benchmark_needs_files_of_visibility(
+    lasot: Path, main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lasot / "bear/bear-4/out_of_view.txt").unlink()
+    main(["lasot:test"])
+    assert "1 sequences lack full_occlusion.txt or out_of_view.txt: the benchmark refuses" in capsys.readouterr().out
+    add_lasot(lasot, "bear-1")
+    (lasot / "bear/bear-1/full_occlusion.txt").unlink()
+    main(["lasot:training"])
+    assert "1 sequences lack full_occlusion.txt or out_of_view.txt: training takes" in capsys.readouterr().out
