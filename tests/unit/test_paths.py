@@ -78,7 +78,8 @@ def test_missing_folder_says_key_place_layout_and_three_ways(local_yaml: Path) -
 
 def test_missing_folder_names_the_outranked_setting(local_yaml: Path) -> None:
     local_yaml.write_text("\nlasot: /big/LaSOT\n")
-    with pytest.raises(MissingPathError, match=r"local\.yaml:2 says /big/LaSOT, but the command line or call outranks it"):
+    outranked = r"local\.yaml:2 says /big/LaSOT, but the command line or call outranks it"
+    with pytest.raises(MissingPathError, match=outranked):
         load_paths(data_dir="/nowhere").dataset("lasot")
 
 
