@@ -108,11 +108,13 @@ def _line_plot(lines: Sequence[Line], marker: str = "") -> tuple[Figure, Axes]:
 
 
 def _legend(figure: Figure, lines: Sequence[Line2D], columns: int) -> None:
-    """A legend below the axes, with labels that begin with `_` too, which Matplotlib leaves out by itself."""
-    figure.legend(
-        lines, [str(line.get_label()) for line in lines], loc="outside lower center", ncols=columns, fontsize=8,
+    """A legend below the axes, with labels that begin with `_` too, which Matplotlib leaves out before 3.10."""
+    legend = figure.legend(
+        lines, [" "] * len(lines), loc="outside lower center", ncols=columns, fontsize=8,
         framealpha=0.0, labelcolor=INK,
     )  # fmt: skip
+    for text, line in zip(legend.get_texts(), lines, strict=True):
+        text.set_text(str(line.get_label()))
 
 
 def radar_plot(axes_labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str = "") -> Figure:
