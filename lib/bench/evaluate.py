@@ -306,7 +306,9 @@ def _evaluate(
             _track(job, team, todo, {run: s.name for s in sequences for run in s.run_names}, display)
         seconds = display.seconds
     failures: dict[str, str] = team.share("failures", lambda: display.failures)
-    lacking = [r.name for r, start in runs if r.name not in failures and not job.folder.finished(r, start)]
+    tracked_now = set(todo) - failures.keys()
+    lacking = [r.name for r, start in runs if r.name in tracked_now and not job.folder.finished(r, start)]
+    lacking += [r.name for r, _ in runs if r.name not in todo and not job.folder.boxes_file(r.name).is_file()]
     failures.update(dict.fromkeys(lacking, f"no result in {job.folder.path}"))
     scored = finish_results(job, sequences, failures, unscored, seconds) if team.is_main else None
     fps = sum(lengths[n] for n in todo) / seconds if todo and seconds > 0 else 0.0

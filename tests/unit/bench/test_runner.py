@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lib.bench import EvalJob, Outcome, ResultsInUseError, TrackerSpec, read_boxes, run_evaluation
+from lib.bench import EvalJob, Outcome, ResultFolder, ResultsInUseError, TrackerSpec, read_boxes, run_evaluation
 from lib.bench.benchmarks import get_benchmark
+from lib.data import Video
 from lib.files import try_lock
 from lib.paths import load_paths
 from tests.support.commands import exit_code, start_python
@@ -171,6 +172,31 @@ def test_finished_sequences_do_not_run_again_until_weights_change(tmp_path: Path
     aside = next(changed.folder.glob("stale-*"))
     np.testing.assert_array_equal(read_boxes(aside / "float" / "toy-1.txt"), old["toy-1"])
     assert len(list(changed.folder.glob("toy-?.txt"))) == 2
+
+
+def test_results_that_are_finished_are_checked_once_and_must_still_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toy_tracker import write_benchmark
+
+    write_benchmark(tmp_path / "data" / "synthetic", (4, 3))
+    run(job(tmp_path))
+    checked: list[str] = []
+    finished = ResultFolder.finished
+
+    def check(folder: ResultFolder, video: Video, start: int = 0) -> bool:
+        checked.append(video.name)
+        found = finished(folder, video, start)
+        if gone and video.name == "toy-2":
+            folder.boxes_file("toy-1").unlink()
+        return found
+
+    gone = False
+    monkeypatch.setattr(ResultFolder, "finished", check)
+    run(job(tmp_path))
+    assert sorted(checked) == ["toy-1", "toy-2"]
+    gone = True
+    assert list(run(job(tmp_path))[0].failures) == ["toy-1"]
 
 
 @pytest.mark.parametrize("weights", ["a", "b"])
