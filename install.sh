@@ -20,7 +20,7 @@ elif [ -n "${CONDA_PREFIX:-}" ] && [ -x "$CONDA_PREFIX/bin/python" ]; then
 else
     if [ ! -x .venv/bin/python ]; then
         base="${PYTHON:-}"
-        for candidate in ${base:-python3 python3.13 python3.12 python3.11 python3.10 python}; do
+        for candidate in ${base:-python3 python3.14 python3.13 python3.12 python3.11 python3.10 python}; do
             if new_enough "$candidate"; then base="$candidate"; break; fi
         done
         [ -n "$base" ] && new_enough "$base" || fail "Python 3.10 or newer is needed and was not found; set PYTHON=/path/to/python3"

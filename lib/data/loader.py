@@ -256,11 +256,14 @@ class BatchLoader(Generic[B]):
             join: Makes a batch of its parts, in this process.
         """
         self._sampler, self._positions, self._join = sampler, positions, join
+        if start_method is None and sys.platform == "linux" and multiprocessing.get_start_method(True) != "spawn":
+            start_method = "fork"  # Python's own until 3.13: workers share the tables of data sets, and start at once
         if workers:
             require_open_files(workers)
             get_temp_dir()  # one folder for this process and its workers: it is cleared even if they are killed
             atexit.unregister(_ignore_dead_workers)
             atexit.register(_ignore_dead_workers)
+        self._forked = start_method == "fork"
         self._loader: DataLoader[_Loaded] = _QuietLoader(
             _Batches(sampler, collate),
             batch_size=None,
@@ -300,7 +303,7 @@ class BatchLoader(Generic[B]):
             except (RuntimeError, OSError) as error:
                 if not (trouble := machine_trouble(error)):
                     raise
-                guard = f"; if not, {MAIN_GUARD}" if multiprocessing.get_start_method() != "fork" else ""
+                guard = "" if self._forked else f"; if not, {MAIN_GUARD}"
                 raise WorkerError(
                     f"epoch {epoch}: {trouble}{guard if trouble.startswith(WORKER_DIED) else ''}"
                 ) from error
@@ -332,7 +335,8 @@ def build_loader(
         batch_size: Per process.
         workers: Processes; 0 loads in this one.
         rank, world_size: Of this process.
-        start_method: "fork", "spawn" or "forkserver"; None leaves it to Python.
+        start_method: "fork", "spawn" or "forkserver"; None: "fork" on Linux unless Python was told to spawn, elsewhere
+            Python's own.
         collate: Makes a batch of samples; None: stacks them.
 
     Raises:

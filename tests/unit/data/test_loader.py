@@ -164,9 +164,21 @@ def test_a_dead_worker_is_an_error_with_a_sentence(monkeypatch):
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
     with pytest.raises(WorkerError, match=r"epoch 4: a data loading process died"):
         list(build_loader(Deadly(), 4, 2, workers=1).epoch(4))
-    monkeypatch.setattr("multiprocessing.get_start_method", lambda: "spawn")
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda *_: "spawn")
     with pytest.raises(WorkerError, match=r"if not, .* a script trains below `if __name__ == '__main__':`"):
         list(build_loader(Deadly(), 4, 2, workers=1).epoch(4))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are never forked")
+def test_workers_are_forked_where_python_has_a_fork_server(monkeypatch):
+    """From Python 3.14 on it is the default: each worker would unpickle all tables of the data sets."""
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda *_: "forkserver")
+    monkeypatch.setattr(
+        "multiprocessing.context._default_context._actual_context", multiprocessing.get_context("forkserver")
+    )
+    source = sampler()
+    source.cannot_be_pickled = lambda: None
+    assert len(list(build_loader(source, 4, 2, workers=1).epoch(1))) == 2
 
 
 class Faulty(Deadly):
