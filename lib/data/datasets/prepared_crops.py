@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.data.datasets.base import Annotation, StoredDataset
 from lib.data.datasets.frames import FrameFiles, Listed
+from lib.data.datasets.kept import kept_arrays
 from lib.data.io import AnnotationError, DecodeError, expect_form
-from lib.data.store import Store, open_store
+from lib.data.store import open_store
 from lib.data.types import Boxes, Frame
 
 PREPARED = "PYSOT511"
@@ -41,44 +43,22 @@ class PreparedCrops(StoredDataset):
     127 pixels. Boxes of no size are left out.
 
     Args:
-        store: Folder of the crops.
-        names: Not used: names follow from the JSON.
-        name: Name for messages.
-        table: The JSON.
-        source: Its path, for messages.
+        path: The JSON; the crops are in `crop511` next to it, or in its own folder.
 
     Raises:
         AnnotationError: The JSON has another form, or names no crop that is there.
     """
 
-    def __init__(
-        self, store: Store, names: Sequence[str] | None, name: str, *, table: dict[str, Any], source: str
-    ) -> None:
-        # Numbers and names are kept in arrays, not in objects per box: YouTube-BB has millions.
-        sizes, ends = array("d"), [0]
-        ids: list[str] = []
-        found: list[str] = []
-        labels: list[str] = []
-        for video, tracks in table.items():
-            for track, frames in tracks.items():
-                with expect_form(f"{source}, {video}, {track}", '{"<frame>": [x1, y1, x2, y2]} of numbers'):
-                    for frame in sorted(frames):
-                        if min(size := _size(frames[frame])) > 0:
-                            sizes.extend(size)
-                            ids.append(frame)
-                if len(ids) > ends[-1]:
-                    found.append(f"{video}.{track}")
-                    labels.append(track)
-                    ends.append(len(ids))
-        if not ids:
-            raise AnnotationError(f"{source}: no box of positive size")
-        self._inside = _boxes(np.array(sizes).reshape(-1, 2))
-        self._ids, self._labels = np.array(ids, dtype=np.str_), np.array(labels, dtype=np.str_)
-        self._ends = np.array(ends, dtype=np.int64)
-        super().__init__(store, found, name)
+    def __init__(self, path: Path) -> None:
+        found = kept_arrays(open_store(path.parent), [path.name], "prepared crops", lambda: _read_table(path))
+        self._inside, self._ids = found["inside"], found["ids"]
+        self._ends, self._labels = found["ends"], found["labels"]
+        folder = path.parent / FOLDER
+        store = open_store(folder if folder.is_dir() else path.parent)
+        super().__init__(store, found["names"].tolist(), f"{path.parent.name}/{path.name}")
         if not any(store.exists(self._files(i).key(0)) for i in range(min(len(self), 20))):
             first = store.describe(self._files(0).key(0))
-            raise AnnotationError(f"{source}: the crops that it names are not there, such as {first}")
+            raise AnnotationError(f"{path}: the crops that it names are not there, such as {first}")
 
     def _rows(self, index: int) -> slice:
         return slice(self._ends[index], self._ends[index + 1])
@@ -92,6 +72,39 @@ class PreparedCrops(StoredDataset):
         boxes = self._inside[self._rows(index)]
         valid = np.ones(len(boxes), dtype=bool)
         return Annotation(boxes, valid, valid, CropFiles(self.store, self._files(index)))
+
+
+def _read_table(path: Path) -> dict[str, NDArray[Any]]:
+    """The boxes of all tracks as arrays; AnnotationError if the JSON has another form."""
+    with expect_form(str(path), "readable JSON"):
+        table = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(table, dict) or not all(isinstance(tracks, dict) for tracks in table.values()):
+        raise AnnotationError(f'{path}: expected {{"<video>": {{"<track>": ...}}}}, found another form')
+    # Numbers and names are kept in arrays, not in objects per box: YouTube-BB has millions.
+    sizes, ends = array("d"), [0]
+    ids: list[str] = []
+    names: list[str] = []
+    labels: list[str] = []
+    for video, tracks in table.items():
+        for track, frames in tracks.items():
+            with expect_form(f"{path}, {video}, {track}", '{"<frame>": [x1, y1, x2, y2]} of numbers'):
+                for frame in sorted(frames):
+                    if min(size := _size(frames[frame])) > 0:
+                        sizes.extend(size)
+                        ids.append(frame)
+            if len(ids) > ends[-1]:
+                names.append(f"{video}.{track}")
+                labels.append(track)
+                ends.append(len(ids))
+    if not ids:
+        raise AnnotationError(f"{path}: no box of positive size")
+    return {
+        "inside": _boxes(np.array(sizes).reshape(-1, 2)),
+        "ids": np.array(ids, dtype=np.str_),
+        "labels": np.array(labels, dtype=np.str_),
+        "names": np.array(names, dtype=np.str_),
+        "ends": np.array(ends, dtype=np.int64),
+    }
 
 
 def _size(box: Sequence[float]) -> tuple[float, float]:
@@ -125,10 +138,4 @@ def open_crops(name: str) -> PreparedCrops:
     path = Path(name.partition(":")[2]).expanduser().resolve()
     if not path.is_file():
         raise FileNotFoundError(f"{name}: no such file; write {PREPARED}:path/to/train.json, as gen_json.py wrote it")
-    with expect_form(str(path), "readable JSON"):
-        table = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(table, dict) or not all(isinstance(tracks, dict) for tracks in table.values()):
-        raise AnnotationError(f'{path}: expected {{"<video>": {{"<track>": ...}}}}, found another form')
-    folder = path.parent / FOLDER
-    store = open_store(folder if folder.is_dir() else path.parent)
-    return PreparedCrops(store, None, f"{path.parent.name}/{path.name}", table=table, source=str(path))
+    return PreparedCrops(path)

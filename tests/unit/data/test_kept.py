@@ -15,6 +15,7 @@ import pytest
 from lib.data import open_store
 from lib.data.datasets import CocoDataset, ImagenetVidDataset, StoredDataset, YoutubeVosDataset, kept
 from lib.data.datasets.kept import kept_arrays
+from lib.data.datasets.prepared_crops import PreparedCrops
 from lib.data.store import Store
 from tests.unit.data.test_datasets import vid_xml
 from tests.unit.data.test_youtube_vos import write as write_youtube_vos
@@ -98,11 +99,14 @@ def test_each_reader_gives_the_same_from_kept_arrays(
     tree[f"Data/VID/train/{video}/000000.JPEG"] = ""
     as_folder(tree, tmp_path / "vid/ILSVRC2015")
     write_youtube_vos(tmp_path)
+    crops = {"a": {"00": {"000001": [0, 0, 30, 40], "000003": [1, 2, 30, 50]}, "01": {"000002": [3, 3]}}}
+    as_folder({"train.json": json.dumps(crops), "crop511/a/000001.00.x.jpg": ""}, tmp_path / "pysot511")
     readers: dict[str, Callable[[Store], StoredDataset]] = {
         "coco": CocoDataset,
         "coco_masks": lambda store: CocoDataset(store, masks=True),
         "vid": ImagenetVidDataset,
         "youtube_vos": YoutubeVosDataset,
+        "pysot511": lambda store: PreparedCrops(store.file("train.json")),
     }
 
     def annotations() -> dict[str, list[tuple[Any, ...]]]:
@@ -118,7 +122,11 @@ def test_each_reader_gives_the_same_from_kept_arrays(
 
     first = annotations()
     assert annotations() == first  # VID's XML files become its cache.json, from which the arrays are made
-    for module, function in (("coco", "_read_table"), ("imagenet_vid", "_read_tracklets")):
+    for module, function in (
+        ("coco", "_read_table"),
+        ("imagenet_vid", "_read_tracklets"),
+        ("prepared_crops", "_read_table"),
+    ):
         monkeypatch.delattr(f"lib.data.datasets.{module}.{function}")
     monkeypatch.delattr("lib.data.datasets.youtube_vos.box_around")
     assert annotations() == first
