@@ -25,9 +25,14 @@ def processor_name() -> str:
     return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
+def cache_folder() -> Path:
+    """Folder of what is kept for later processes, by the rule of XDG; all of it is made again when it is deleted."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unitrack"
+
+
 def choices_file() -> Path:
-    """File of the choices, by the rule of XDG; when it is deleted, they are timed again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unitrack" / "ways.json"
+    """File of the choices."""
+    return cache_folder() / "ways.json"
 
 
 def kept_choices() -> dict[str, Any]:

@@ -411,7 +411,7 @@ def find_results(folder: Path | FolderFiles, sequence: BenchmarkVideo, exact: bo
     toolkit, or in other case where only one file has it.
 
     Args:
-        folder: Result folder.
+        folder: Result folder; as `FolderFiles` where several sequences are looked for.
         sequence: The sequence.
         exact: Take the copies with all digits where there are any.
 
@@ -457,7 +457,7 @@ def read_results(folder: Path | FolderFiles, sequence: BenchmarkVideo, exact: bo
     """Read the runs of one sequence, with confidence and time as far as there are files of them.
 
     Args:
-        folder: Result folder.
+        folder: Result folder; as `FolderFiles` where several sequences are looked for.
         sequence: The sequence.
         exact: Take the copies with all digits where there are any.
 

@@ -36,7 +36,7 @@ from lib.deploy import (
     calibration_clips,
     get_engine,
 )
-from lib.machine import choices_file, keep_choice, kept_choices, one_at_a_time, processor_name
+from lib.machine import cache_folder, keep_choice, kept_choices, one_at_a_time, processor_name
 from lib.paths import load_paths
 from lib.track import OneStreamState, State, Tracker
 
@@ -366,12 +366,12 @@ def _graphs_path(spec: TrackerSpec, engine: str) -> Path:
     sources = hashlib.sha256()
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         sources.update(file.read_bytes())
-    return choices_file().parent / "graphs" / _key(spec, engine, sources.hexdigest(), processor_name())
+    return cache_folder() / "graphs" / _key(spec, engine, sources.hexdigest(), processor_name())
 
 
 def _graphs_root() -> Path | None:
     """The folder of those folders, so that graphs are kept by a rename; None where it cannot be made."""
-    root = choices_file().parent / "graphs"
+    root = cache_folder() / "graphs"
     with suppress(OSError):
         root.mkdir(parents=True, exist_ok=True)
     return root if os.access(root, os.W_OK) else None

@@ -335,7 +335,7 @@ def build_loader(
         batch_size: Per process.
         workers: Processes; 0 loads in this one.
         rank, world_size: Of this process.
-        start_method: "fork", "spawn" or "forkserver"; None: "fork" on Linux unless Python was told to spawn, elsewhere
+        start_method: "fork", "spawn" or "forkserver"; None: "fork" on Linux unless Python is set to spawn, elsewhere
             Python's own.
         collate: Makes a batch of samples; None: stacks them.
 

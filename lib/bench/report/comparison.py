@@ -91,7 +91,7 @@ def on_common_sequences(runs: Sequence[TrackerRun]) -> list[TrackerRun]:
     order = [name for name in runs[0].scores.names if name in shared]
     if not order:
         unscored = [(run.name, *one) for run in runs for one in list(run.scores.unscored.items())[:1]]
-        reasons = "".join(f"; {name} of {tracker} cannot be scored: {why}" for tracker, name, why in unscored)
+        reasons = "".join(f"; {name} of {tracker} cannot be scored: {reason}" for tracker, name, reason in unscored)
         raise MetricError(f"the trackers have no sequence in common{reasons}")
     if all(list(run.scores.names) == order for run in runs):
         return list(runs)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lib.data.store import Store
 from lib.files import atomic_write
-from lib.machine import choices_file
+from lib.machine import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def kept_arrays(
         Name -> array.
     """
     paths = list(dict.fromkeys(store.file(key).absolute() for key in keys))
-    place = choices_file().parent / "annotations" / f"{_hash([what, str(paths[0])])}.npz"
+    place = cache_folder() / "annotations" / f"{_hash([what, str(paths[0])])}.npz"
     stamp = ""
     with suppress(OSError):  # `make` says which file is missing
         states = [path.stat() for path in paths]
@@ -49,14 +49,14 @@ def kept_arrays(
     with suppress(OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile), np.load(place) as kept:
         if stamp and str(kept["stamp"]) == stamp:
             return {name: kept[name] for name in kept.files}
-    begin = time.perf_counter()
+    started = time.perf_counter()
     arrays = make()
-    if stamp and time.perf_counter() - begin > KEEP_SECONDS:
+    if stamp and time.perf_counter() - started > KEEP_SECONDS:
         try:
             with atomic_write(place) as file:
                 np.savez(file, allow_pickle=False, stamp=np.array(stamp), **arrays)
         except OSError as error:
-            log.warning("%s: %s is read anew by each process (%s)", place.parent, paths[0], error)
+            log.warning("%s: each process reads %s from scratch (%s)", place.parent, paths[0], error)
     return arrays
 
 
