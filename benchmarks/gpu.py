@@ -1,11 +1,11 @@
-"""Speed of trackers on a GPU: the network alone, a whole step, and an evaluation from JPEG files.
+"""Speed of trackers on a GPU: the network alone, a whole step, an evaluation from JPEG files, training steps.
 
 For every configuration: a network as it was trained, called kernel by kernel (`plain`), and the two protocols, with a
 CUDA graph per batch size; `fast compiled` on request. Weights are random, frames are 1280 x 720. Beside each figure is
 its limit: what the card could do if nothing but products, weights and launches took time, by ceilings measured first.
 The evaluation runs `tracking/test.py` with the shipped network (a random one would lose its target and cut ever larger
 regions) on synthetic sequences of that size, just written, that run forwards and backwards in turn. Another line has
-128 targets in one video.
+128 targets in one video. Training steps are those of one batch of rendered frames on the device, read before.
 
     PYTHONPATH=. python benchmarks/gpu.py --output gpu.json --page gpu.md
 """
@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -31,8 +32,13 @@ import torch
 from lib.bench import Effort, TrackerSpec, counting, demo_spec, made_up_picture, time_calls
 from lib.data import Frame, decode_image, encode_picture
 from lib.deploy import prepare
+from lib.distributed import World
 from lib.machine import processor_name
+from lib.methods import load_experiment
+from lib.objectives import Progress
+from lib.paths import Paths
 from lib.track import StagedTracker
+from lib.train import CheckpointFolder, Trainer, TrainLog, TrainOptions, build_setup
 
 CONFIGURATIONS = (
     ("ostrack", "vitb_256_mae_ce_32x4_ep300"),
@@ -47,6 +53,13 @@ CONFIGURATIONS = (
     ("siamrpnpp", "siamrpnpp"),
     ("siamattn", "siamattn"),
 )
+TRAININGS = (
+    ("ostrack", "vitb_256_mae_ce_32x4_ep300", 32, "rgb"),
+    ("sdstrack", "cvpr2024_rgbt", 16, "rgbt"),
+    ("siamrpnpp", "siamrpnpp", 56, "rgb"),
+)
+"""Configuration, its batch and the pictures of its frames."""
+PRECISIONS = ("fp32", "tf32", "bf16")
 WAYS = ("plain", "official", "fast", "fast compiled")
 SIZE_WH = (1280, 720)
 TARGETS = 128
@@ -243,6 +256,29 @@ def many_targets(tracker: StagedTracker, frames: int = 40) -> float:
     return TARGETS * frames / (time.perf_counter() - began)
 
 
+def training(script: str, config: str, batch: int, modality: str, precision: str, effort: Effort) -> float:
+    """Samples per second of training steps on one batch, all of an update included, with random weights."""
+    data = f"DATA.TRAIN.DATASETS_NAME=['SYNTHETIC:sequences=2,length=24,width=320,height=240,modality={modality}']"
+    overrides = (
+        data, "DATA.TRAIN.DATASETS_RATIO=[1]", f"DATA.TRAIN.SAMPLE_PER_EPOCH={batch}", "TRAIN.NUM_WORKER=0",
+        f"TRAIN.BATCH_SIZE={batch}", f"TRAIN.PRECISION={precision}", "TRAIN.VAL_EPOCH_INTERVAL=0",
+    )  # fmt: skip
+    experiment, world = load_experiment(script, config, overrides), World(torch.device("cuda"))
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        setup = build_setup(
+            experiment, world, Paths(here, here, here, here), TrainOptions(script, config), begins=False
+        )
+        trainer = Trainer(
+            setup, experiment.config.train, world, CheckpointFolder(here / "checkpoints", "X"), TrainLog()
+        )
+        samples = next(iter(setup.train_loader.epoch(1)))
+        call = partial(trainer.train_step, [setup.prepare(samples)], Progress(1, 1), 1.0)
+        rate = batch / time_calls(call, world.device, effort).median * 1e3
+    print(f"{config:<28} training in {precision}, batch {batch}: {rate:.1f} samples/s", flush=True)
+    return rate
+
+
 def machine() -> str:
     """Card, processor and versions in a sentence."""
     return (
@@ -251,7 +287,9 @@ def machine() -> str:
     )
 
 
-def page(lines: list[Line], evaluations: dict[str, float], ceilings: Ceilings, about: str) -> str:
+def page(
+    lines: list[Line], evaluations: dict[str, float], trainings: dict[str, float], ceilings: Ceilings, about: str
+) -> str:
     """The figures as Markdown."""
     batches = sorted({r.batch for r in lines})
     heads = " | ".join([*(f"batch {b}" for b in batches), "GMAC", "weights, MB", "operations", "memory, MiB"])
@@ -286,6 +324,9 @@ def page(lines: list[Line], evaluations: dict[str, float], ceilings: Ceilings, a
         out += ["", "Evaluation by `tracking/test.py --protocol fast` from JPEG files of 1280 x 720:", ""]
         out += ["| options | frames per second |", "|---|---:|"]
         out += [f"| {name} | {rate:.0f} |" for name, rate in evaluations.items()]
+    if trainings:
+        out += ["", "Training steps:", "", "| configuration, batch, number format | samples per second |", "|---|---:|"]
+        out += [f"| {name} | {rate:.0f} |" for name, rate in trainings.items()]
     return "\n".join(out) + "\n"
 
 
@@ -299,19 +340,22 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=64, help="of the evaluation; 0: leave it out")
     parser.add_argument("--length", type=int, default=15, help="frames of these videos that are rendered")
     parser.add_argument("--times", type=int, default=12, help="how often they are gone through")
+    parser.add_argument("--training", action=argparse.BooleanOptionalAction, default=True, help="steps, half a minute")
     parser.add_argument("--output", type=Path, default=Path("gpu.json"))
     parser.add_argument("--page", type=Path, default=Path("gpu.md"))
     options = parser.parse_args()
     effort = Effort(warm_up=4, repeats=50, seconds=options.seconds)
     lines: list[Line] = []
     evaluations: dict[str, float] = {}
+    trainings: dict[str, float] = {}
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     ceilings = Ceilings.measured()
 
     def save() -> None:
         found = {"machine": machine(), "ceilings": asdict(ceilings), "lines": [asdict(r) for r in lines]}
-        options.output.write_text(json.dumps({**found, "evaluations": evaluations}, indent=1) + "\n", encoding="utf-8")
-        options.page.write_text(page(lines, evaluations, ceilings, machine()), encoding="utf-8")
+        found |= {"evaluations": evaluations, "trainings": trainings}
+        options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        options.page.write_text(page(lines, evaluations, trainings, ceilings, machine()), encoding="utf-8")
 
     if options.videos:
         with tempfile.TemporaryDirectory() as folder:
@@ -347,6 +391,15 @@ def main() -> None:
                 lines += measure(plain, of_way, way, options.batches, effort, ceilings)
             except Exception as error:  # one configuration that fails leaves the others their figures
                 print(f"{name} {way}: {type(error).__name__}: {error}", flush=True)
+            torch.cuda.empty_cache()
+            save()
+    for script, config, batch, modality in TRAININGS if options.training else ():
+        for precision in PRECISIONS:
+            name = f"{script} {config}, {batch}, {precision}"
+            try:
+                trainings[name] = training(script, config, batch, modality, precision, effort)
+            except Exception as error:
+                print(f"{name}: {type(error).__name__}: {error}", flush=True)
             torch.cuda.empty_cache()
             save()
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from lib.config.build import Part, Section, require
-from lib.config.training import Precision
 from lib.ranges import Choice, Count, CountOrNone, NotNegative, Positive, Range, Rate, Share
 
 
@@ -25,7 +24,7 @@ class Teacher(Section):
     script: str
     config: str
     checkpoint: str = ""
-    precision: Precision = "fp32"
+    precision: Annotated[str, Choice(("fp32", "bf16", "fp16"))] = "fp32"
 
 
 @dataclass(frozen=True)

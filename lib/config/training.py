@@ -8,7 +8,6 @@ from typing import Annotated
 from lib.config.build import Section
 from lib.ranges import Choice, Count, CountOrNone, NotNegative, Positive, Range, Rate, Ratio, Share
 
-Precision = Annotated[str, Choice(("fp32", "bf16", "fp16"))]
 Optimizer = Annotated[str, Choice(("ADAMW", "ADAM", "SGD"), any_case=True)]
 Decay = Annotated[str, Choice(("step", "Mstep", "cosine", "log"), any_case=True)]
 Warmup = Annotated[str, Choice(("ramp", "linear", "log", "step"))]
@@ -107,7 +106,8 @@ class Train(Section):
         scheduler: Learning rate over the epochs.
         drop_path_rate: Stochastic depth of the backbone.
         fix_bn: Batch norms stay in evaluation mode.
-        precision: fp32, bf16 or fp16.
+        precision: fp32, bf16, fp16, or tf32: float32 whose products are in TF32 on a GPU that has it. fp32 leaves that
+            to convolutions, as PyTorch does.
         accumulate: Batches per step.
         param_groups: Settings of some parameters.
         seed: Of all random numbers.
@@ -141,7 +141,7 @@ class Train(Section):
     scheduler: Schedule = Schedule()
     drop_path_rate: Rate = 0.1
     fix_bn: bool = False
-    precision: Precision = "fp32"
+    precision: Annotated[str, Choice(("fp32", "tf32", "bf16", "fp16"))] = "fp32"
     accumulate: Count = 1
     param_groups: tuple[ParamGroup, ...] = ()
     seed: Annotated[int, Range(0, 2**63 - 1)] = 42

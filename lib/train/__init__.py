@@ -25,4 +25,4 @@ from lib.train.options import TrainOptions, add_training_options
 from lib.train.process import InterruptedTraining, seed_everything
 from lib.train.schedule import lr_factor, phases_of
 from lib.train.session import build_setup, train
-from lib.train.step import BatchTooLargeError, MetricAverager, NonFiniteLossError, NonFiniteWeightsError
+from lib.train.step import BatchTooLargeError, MetricAverager, NonFiniteLossError, NonFiniteWeightsError, Precision

@@ -207,15 +207,15 @@ class TrainStep:
 
 
 def precision_name(train: Train) -> str:
-    """``fp32``, ``bf16`` or ``fp16``; the published key `AMP: true` means fp16."""
+    """``fp32``, ``tf32``, ``bf16`` or ``fp16``; the published key `AMP: true` means fp16."""
     return "fp16" if train.amp and train.precision == "fp32" else train.precision
 
 
 class Precision:
-    """Autocast, loss scale and clipping.
+    """Autocast, loss scale and clipping; on a GPU also the number format of products of float32, for the whole process.
 
     Args:
-        name: ``fp32``, ``bf16`` or ``fp16``.
+        name: What `precision_name` gives.
         device: Where the network is.
 
     Attributes:
@@ -227,10 +227,13 @@ class Precision:
         self.overflows = 0
         self._in_a_row = 0
         self._scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+        if device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
+            torch.backends.cudnn.allow_tf32 |= name == "tf32"
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context of a forward pass."""
-        if self.name == "fp32":
+        if self.name in ("fp32", "tf32"):
             return nullcontext()
         kind = torch.bfloat16 if self.name == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype=kind)

@@ -82,8 +82,8 @@ def test_other_methods_train(tmp_path: Path, method: tuple[str, ...]) -> None:
     assert torch.isfinite(found).all()
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_has_nearly_the_losses_of_float32(tmp_path: Path, precision: str) -> None:
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_reduced_precision_has_nearly_the_losses_of_float32(tmp_path: Path, precision: str) -> None:
     expected = losses(tmp_path, "cuda", *METHODS[0])
     found = losses(tmp_path, "cuda", *METHODS[0], f"TRAIN.PRECISION={precision}")
     torch.testing.assert_close(found[0], expected[0], rtol=3e-2, atol=0)

@@ -33,6 +33,7 @@ from lib.train import (
     NonFiniteLossError,
     NonFiniteWeightsError,
     Position,
+    Precision,
     ResumeError,
     TextSink,
     Trainer,
@@ -367,6 +368,20 @@ class Hungry(ToyObjective):
 def test_out_of_memory_says_what_to_set_instead(tmp_path: Path) -> None:
     with pytest.raises(BatchTooLargeError, match=r"BATCH_SIZE 8 .*BATCH_SIZE=4 TRAIN.ACCUMULATE=2; .*bf16"):
         toy_trainer(tmp_path, replace(TRAIN, batch_size=8), objective=Hungry()).run()
+
+
+def test_tf32_is_a_number_format_of_products_on_a_gpu() -> None:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        for name, device, expected in (("tf32", "cpu", False), ("tf32", "cuda", True), ("fp32", "cuda", False)):
+            with Precision(name, torch.device(device)).autocast():
+                assert not torch.is_autocast_enabled(device)
+            assert matmul.allow_tf32 is expected
+        assert cudnn.allow_tf32
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
