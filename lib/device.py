@@ -31,7 +31,7 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
     """
     name = name.strip().lower()
     if name == "auto":
-        if torch.cuda.is_available():
+        if count_gpus():
             return torch.device("cuda:0"), f"{torch.cuda.get_device_name(0)}, the first CUDA device"
         if torch.backends.mps.is_available():
             return torch.device("mps"), "no CUDA device is there"
@@ -40,7 +40,7 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
         raise DeviceError(f"device {name!r} is unknown; expected auto, cpu, cuda, cuda:<number> or mps")
     device = torch.device(name)
     if device.type == "cuda":
-        count, index = torch.cuda.device_count() if torch.cuda.is_available() else 0, device.index or 0
+        count, index = count_gpus(), device.index or 0
         if index >= count:
             there = f"there are {count} CUDA devices" if count else _no_gpu_reason()
             raise DeviceError(f"device {name!r} was asked for, but {there}; use --device auto or cpu")
@@ -50,7 +50,27 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
     return device, "as asked for"
 
 
+def count_gpus() -> int:
+    """Number of CUDA devices; 0 if PyTorch has no code for the first one."""
+    return torch.cuda.device_count() if torch.cuda.is_available() and not _unsupported() else 0
+
+
+def _unsupported() -> str:
+    """Reason that PyTorch cannot compute on the first CUDA device; empty if it can. Code of 8.0 runs on 8.6, too."""
+    built = [int(found[1]) for name in torch.cuda.get_arch_list() if (found := re.match(r"sm_(\d+)", name))]
+    major, minor = torch.cuda.get_device_capability(0) if built else (0, 0)
+    if not built or any(code // 10 == major and code % 10 <= minor for code in built):
+        return ""
+    return (
+        f"{torch.cuda.get_device_name(0)} has compute capability {major}.{minor}, and PyTorch for CUDA "
+        f"{torch.version.cuda} none of its code (only {', '.join(f'{c // 10}.{c % 10}' for c in built)}): README, "
+        "another CUDA"
+    )
+
+
 def _no_gpu_reason() -> str:
+    if torch.cuda.is_available():
+        return _unsupported()
     if torch.version.cuda is None:
         return "this PyTorch is built without CUDA and no Apple GPU is there"
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
@@ -60,7 +80,7 @@ def _no_gpu_reason() -> str:
         driver = f"NVIDIA's driver {found[0]}" if found else "an NVIDIA driver"
         return (
             f"{driver} is there, but PyTorch for CUDA {torch.version.cuda} finds no GPU: the driver is too old for it "
-            "(README: an older CUDA), or the container was started without GPUs"
+            "(README, another CUDA), or the container was started without GPUs"
         )
     return "PyTorch finds no GPU on this machine"
 

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from lib.cores import threads_per_process
-from lib.device import DeviceError, choose_device
+from lib.device import DeviceError, choose_device, count_gpus
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)
@@ -243,7 +243,7 @@ def pick_device(
         DeviceError: The device is not there, or there are fewer GPUs than processes that need one.
     """
     name = name.strip().lower()
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = count_gpus()
     if local_size > 1 and name == "auto" and not gpus:
         name = "cpu"
     if name in ("auto", "cuda") and gpus and share_gpus is not None:

@@ -389,6 +389,7 @@ def pretend_cuda(bfloat16: bool = True) -> Iterator[PretendCuda]:
         "is_initialized": lambda: True,
         "_lazy_init": lambda: None,
         "device_count": lambda: 1,
+        "get_arch_list": list,
         "current_device": lambda: 0,
         "set_device": lambda device: None,
         "get_device_name": lambda device=None: "Pretended GPU",

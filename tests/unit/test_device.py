@@ -9,6 +9,7 @@ import torch
 
 from lib import device as module
 from lib.device import DeviceError, choose_device
+from lib.distributed import pick_device
 
 
 def test_named_devices() -> None:
@@ -21,6 +22,9 @@ def test_named_devices() -> None:
 
 def test_auto_prefers_cuda_and_says_why_it_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 6))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Some GPU")
     assert choose_device("auto") == (torch.device("cuda:0"), "Some GPU, the first CUDA device")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -56,3 +60,19 @@ def test_a_gpu_that_pytorch_does_not_see_has_a_reason(
     assert expected in choose_device("auto")[1]
     with pytest.raises(DeviceError, match="'cuda' was asked for, but"):
         choose_device("cuda")
+
+
+def test_a_gpu_that_pytorch_has_no_code_for_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"is_available": True, "device_count": 1, "get_arch_list": ["sm_75", "sm_120a"]}
+    for name, value in values.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Tesla V100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 0))
+    assert choose_device("auto")[0].type == "cpu"
+    for count in (1, 2):
+        assert pick_device("auto", 0, count)[0].type == "cpu"
+    reason = r"Tesla V100 has compute capability 7\.0, .*only 7\.5, 12\.0"
+    with pytest.raises(DeviceError, match=reason):
+        choose_device("cuda")
+    with pytest.raises(DeviceError, match=reason):
+        pick_device("cuda:0", 0, 1, share_gpus=0)

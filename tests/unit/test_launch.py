@@ -175,6 +175,7 @@ def test_missing_gpu_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -
     assert pick_device("auto", 1, 2)[0] == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", list)
     with pytest.raises(DeviceError, match=r"2 processes .* 1 CUDA"):
         pick_device("auto", 1, 2)
     monkeypatch.setattr("lib.distributed.choose_device", lambda name: (name, ""))
