@@ -38,9 +38,7 @@ _PR_SET_PDEATHSIG = 1
 """Option of Linux's `prctl` that asks for a signal when the parent process has ended."""
 
 
-def run_under_torchrun(
-    program: Path | str, arguments: Sequence[str], processes: int, nodes: Sequence[str] = (), restarts: int = 0
-) -> int:
+def run_under_torchrun(program: Path | str, arguments: Sequence[str], processes: int, nodes: Sequence[str] = ()) -> int:
     """Run a Python program in several processes and wait for them.
 
     Args:
@@ -48,14 +46,12 @@ def run_under_torchrun(
         arguments: Its command line.
         processes: Processes on this machine.
         nodes: Arguments of `torchrun` by which several machines meet; none: this machine only.
-        restarts: Number of times that torchrun starts all processes again when one of them has failed.
 
     Returns:
         Exit code: 0, that of the process that failed, 130 after Ctrl-C, 143 after SIGTERM.
     """
     meeting = list(nodes) or [f"--rdzv_backend={LOOPBACK}", "--rdzv_endpoint=127.0.0.1:0"]
     launcher = [str(Path(__file__).resolve()), f"--nproc_per_node={processes}", *meeting]
-    launcher.append(f"--max_restarts={restarts}")
     environment = {"OMP_NUM_THREADS": str(threads_per_process(processes)), **os.environ}
     # As a variable: torch before 2.12 knows no such option, and grants 30 seconds.
     environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE_SECONDS))

@@ -182,14 +182,13 @@ def check_archive(archive: zipfile.ZipFile) -> None:
         raise pickle.UnpicklingError(f"entry {damaged} does not have the checksum that it was saved with")
 
 
-def load_inert(path: Path, mmap: bool = True) -> tuple[Any, tuple[str, ...]]:
+def load_inert(path: Path) -> tuple[Any, tuple[str, ...]]:
     """Read what `torch.save` wrote.
 
     Nothing that the file names is imported or called, harmless tensor builders of PyTorch excepted.
 
     Args:
-        path: The file.
-        mmap: Map the tensors of a zip-format file into memory instead of reading them at once.
+        path: The file. Tensors of a zip-format file are mapped into memory, not read at once.
 
     Returns:
         The content, on the CPU, and the dotted names of the classes that were replaced.
@@ -232,5 +231,5 @@ def load_inert(path: Path, mmap: bool = True) -> tuple[Any, tuple[str, ...]]:
     if unexpected:
         raise UnexpectedNameError(", ".join(sorted(unexpected)[:5]))
     with torch.serialization.safe_globals(stand_ins):
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     return content, tuple(sorted(used))

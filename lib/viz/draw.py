@@ -74,11 +74,11 @@ def draw_frame(frame: Frame, marks: Iterable[BoxMark] = (), caption: str = "", l
     return draw_caption(drawn, caption) if caption else drawn
 
 
-def draw_boxes(image: Image, marks: Iterable[BoxMark], thickness: int | None = None) -> Image:
+def draw_boxes(image: Image, marks: Iterable[BoxMark]) -> Image:
     """A copy of the image with the boxes; boxes that are NaN or empty are left out."""
     out = np.ascontiguousarray(image).copy()
     height, width = out.shape[:2]
-    thickness = thickness or max(1, round(min(height, width) / 200))
+    thickness = max(1, round(min(height, width) / 200))
     for mark in marks:
         x, y, w, h = (float(v) for v in np.asarray(mark.box_xywh, dtype=np.float64))
         if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:

@@ -77,7 +77,8 @@ def test_processes_share_a_loopback_store_are_started_again_and_pass_on_their_ex
     program.write_text(PROGRAM)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    assert run_under_torchrun(program, [str(REPOSITORY)], 2, restarts=1) == 7
+    monkeypatch.setenv("PET_MAX_RESTARTS", "1")  # an option of torchrun as a variable
+    assert run_under_torchrun(program, [str(REPOSITORY)], 2) == 7
     assert list((tmp_path / "temporary").iterdir()) == []
     said = capfd.readouterr()
     assert said.out.count("agreed (1,)") == 1

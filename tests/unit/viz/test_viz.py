@@ -37,7 +37,7 @@ from lib.viz import (
 
 def test_boxes_are_drawn_on_a_copy_in_their_colour() -> None:
     image = np.zeros((60, 80, 3), np.uint8)
-    out = draw_boxes(image, [BoxMark([10, 20, 30, 25], "#0072B2", "me")], thickness=1)
+    out = draw_boxes(image, [BoxMark([10, 20, 30, 25], "#0072B2", "me")])
     assert not image.any()
     assert tuple(out[45, 25]) == (0, 0x72, 0xB2)
 
