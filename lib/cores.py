@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
+from contextlib import suppress
+from pathlib import Path
+
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where Linux shows a container the limits of its control group."""
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use, by its affinity and by the CPU quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for files in (("cpu.max", "cpu.max"), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # version 2, version 1
+        with suppress(OSError, ValueError):  # not this version; or no quota, which version 2 calls "max" and 1 calls -1
+            quota, period = ((CONTROL_GROUP / file).read_text().split() for file in files)
+            granted = math.ceil(int(quota[0]) / int(period[-1]))
+            cores = min(cores, granted) if granted > 0 else cores
+    return cores
 
 
 def threads_per_process(processes: int) -> int:
