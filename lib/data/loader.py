@@ -401,6 +401,8 @@ def _start_worker(max_share: float, worker: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # SIGTERM goes to all processes of a training (torchrun, a batch system): the main one still needs its step's data
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(WORKER_GRACE_SECONDS))
     info = get_worker_info()

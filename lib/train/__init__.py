@@ -12,7 +12,7 @@ from lib.train.checkpoint import (
     is_kept,
     read_state,
 )
-from lib.train.log import LinesSink, LogPaths, Report, TextSink, TrainLog, duration
+from lib.train.log import LinesSink, LogPaths, Report, TerminalSink, TextSink, TrainLog, duration
 from lib.train.loop import Trainer, TrainingSetup
 from lib.train.optim import (
     build_optimizer,
@@ -22,7 +22,7 @@ from lib.train.optim import (
     set_train_mode,
 )
 from lib.train.options import TrainOptions, add_training_options
-from lib.train.process import InterruptedTraining, seed_everything
+from lib.train.process import SIGNALS, InterruptedTraining, Interrupts, seed_everything
 from lib.train.schedule import lr_factor, phases_of
 from lib.train.session import build_setup, train
 from lib.train.step import BatchTooLargeError, MetricAverager, NonFiniteLossError, NonFiniteWeightsError, Precision

@@ -6,7 +6,9 @@ import base64
 import json
 import logging
 import math
+import os
 import re
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -235,7 +237,7 @@ class TrainLog(Sink):
 
 
 class TerminalSink(Sink):
-    """Lines on standard output, coloured where it is a terminal."""
+    """Lines on standard output, coloured where it is a terminal; none once that is closed (a lost connection)."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -243,10 +245,12 @@ class TerminalSink(Sink):
         self._console = Console(soft_wrap=True, highlight=True)
 
     def write(self, entry: str | Report) -> None:
-        if isinstance(entry, str):
-            self._console.print(entry, markup=False)
-        else:
-            self._console.print(entry.line(), markup=False, style="bold" if entry.kind == "epoch" else None)
+        style = "bold" if isinstance(entry, Report) and entry.kind == "epoch" else None
+        try:
+            self._console.print(entry if isinstance(entry, str) else entry.line(), markup=False, style=style)
+        except (OSError, SystemExit):  # rich's, for a pipe
+            self._console.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered would be an error at exit
 
 
 class TextSink(Sink):

@@ -16,7 +16,8 @@ import torch
 
 from lib.distributed import is_launched
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Ctrl-C, the end of a job, a terminal that is gone."""
 
 
 def seed_everything(seed: int) -> None:
@@ -95,7 +96,7 @@ class Interrupts:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Note SIGINT and SIGTERM in `received` instead of ending the process.
+        """Note SIGINT, SIGTERM and, without nohup, SIGHUP in `received` instead of ending the process.
 
         A second Ctrl-C ends a lone process at once. Under `torchrun` one Ctrl-C arrives twice (from the terminal and
         from the launcher), so there a repetition means nothing.
@@ -110,7 +111,8 @@ class Interrupts:
             self.received = self.received or signum
 
         in_main = threading.current_thread() is threading.main_thread()  # Python gives signals to that one alone
-        before = {s: signal.signal(s, note) for s in SIGNALS if in_main}
+        noted = [s for s in SIGNALS if in_main and (s.name != "SIGHUP" or signal.getsignal(s) != signal.SIG_IGN)]
+        before = {s: signal.signal(s, note) for s in noted}
         try:
             yield
         finally:

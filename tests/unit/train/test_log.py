@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
+import os
+import sys
 from pathlib import Path
 
-from lib.train import LinesSink, LogPaths, MetricAverager, Position, Report, TextSink, Trainer, TrainLog, duration
+import pytest
+
+from lib.train import (
+    LinesSink,
+    LogPaths,
+    MetricAverager,
+    Position,
+    Report,
+    TerminalSink,
+    TextSink,
+    Trainer,
+    TrainLog,
+    duration,
+)
 from tests.unit.train.toy import TRAIN, toy_trainer
 
 
@@ -47,6 +64,25 @@ def test_files_lie_where_ostrack_users_look(tmp_path: Path) -> None:
     assert paths.text == tmp_path / "logs" / "ostrack-small.log"
     assert paths.lines == tmp_path / "logs" / "ostrack-small.jsonl"
     assert paths.tensorboard == tmp_path / "tensorboard" / "train" / "ostrack" / "small"
+
+
+@pytest.mark.parametrize("trouble", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError(errno.EIO, "I/O error")])
+def test_a_training_goes_on_without_its_terminal(
+    tmp_path: Path, trouble: OSError, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Closed(io.TextIOWrapper):
+        def write(self, text: str) -> int:
+            raise trouble
+
+    stream = Closed((tmp_path / "terminal").open("wb"))
+    monkeypatch.setattr(sys, "stdout", stream)
+    log = TrainLog([TerminalSink(), TextSink(tmp_path / "x.log")])
+    for line in ("one", "two"):
+        log.write(line)
+    stream.flush()  # as at exit
+    log.close()
+    assert [line.split()[-1] for line in (tmp_path / "x.log").read_text().splitlines()] == ["one", "two"]
+    assert os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull))
 
 
 def test_means_are_weighted_and_add_up_over_processes() -> None:

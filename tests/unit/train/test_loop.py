@@ -26,9 +26,11 @@ from lib.data import Batch
 from lib.models import WeightsError
 from lib.objectives import Losses, Progress
 from lib.train import (
+    SIGNALS,
     BatchTooLargeError,
     CheckpointFolder,
     InterruptedTraining,
+    Interrupts,
     LinesSink,
     NonFiniteLossError,
     NonFiniteWeightsError,
@@ -181,7 +183,7 @@ def test_rest_of_an_epoch_is_a_smaller_step_of_its_own(tmp_path: Path) -> None:
     assert next(iter(trainer.optimizer.state.values()))["step"] == 2
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", SIGNALS)
 def test_signal_leaves_a_resumable_state(
     tmp_path: Path, signum: int, whole: Callable[[int], dict[str, Tensor]]
 ) -> None:
@@ -198,6 +200,17 @@ def test_signal_leaves_a_resumable_state(
     assert trainer.position == Position(2, 3)
     trainer.run()
     assert_same(whole(1), weights(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_a_terminal_that_is_gone_ends_no_training_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts().noted():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_training_in_a_thread_of_a_program(tmp_path: Path, whole: Callable[[int], dict[str, Tensor]]) -> None:
