@@ -140,7 +140,7 @@ def start(device: str = "auto") -> World:
     if local_size == size and sys.platform == "linux":
         for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(variable, "lo")
-    store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    store = meet(TIMEOUT)
     if listens_on_all_interfaces(environment) and local_size == size:
         store = _move_to_loopback(store, rank)
     # After a restart by torchrun the store still holds the addresses of the processes that are gone.
@@ -152,6 +152,24 @@ def start(device: str = "auto") -> World:
     group = dist.new_group(backend="gloo", timeout=TIMEOUT)
     control = group if isinstance(group, dist.ProcessGroup) else None
     return World(chosen, reason, rank, size, local_rank, local_size, control, dist.PrefixStore("user", store))
+
+
+def meet(timeout: timedelta) -> dist.Store:
+    """The store at which the processes of RANK and WORLD_SIZE meet.
+
+    Variables that no torchrun has set may be left from an interactive job or set for another program. Then nobody else
+    comes, so that what is waited for is said.
+
+    Args:
+        timeout: Time for the others to come.
+    """
+    if not is_launched():
+        names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+        found = " ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ)
+        text = f"waiting for the other processes of {found}, variables of the environment that torchrun has not set; "
+        print(f"{text}for one process alone: unset RANK WORLD_SIZE", file=sys.stderr, flush=True)
+    store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+    return store
 
 
 def listen_on_loopback() -> tuple[dist.TCPStore, int]:

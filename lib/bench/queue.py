@@ -23,10 +23,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
-from torch.distributed import HashStore, PrefixStore, Store, rendezvous
+from torch.distributed import HashStore, PrefixStore, Store
 
 from lib.bench.results import Result
 from lib.command import EXIT_REASON, RESTARTS
+from lib.distributed import meet
 
 STORE_TIMEOUT = timedelta(days=7)
 REPORT_SECONDS, POLL_SECONDS, LOG_SECONDS = 0.5, 0.1, 15.0
@@ -108,8 +109,7 @@ def join_team(purpose: str) -> Team:
 
 @cache
 def _launcher_store() -> Store:
-    store, _, _ = next(rendezvous("env://", timeout=STORE_TIMEOUT))
-    return store
+    return meet(STORE_TIMEOUT)
 
 
 @dataclass

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 
 from lib.device import DeviceError
-from lib.distributed import World, network_notes, pick_device
+from lib.distributed import World, meet, network_notes, pick_device
 from lib.launch import run_and_forward_signals, run_under_torchrun
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -118,6 +119,21 @@ def test_what_listens_beyond_loopback_is_stated() -> None:
     assert "torchrun itself listens on port 29500 of every interface" in network_notes(one)[0]
     several = {**one, "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "node0"}
     assert "node 0 (node0) listens on port 29500 of every interface" in network_notes(several)[0]
+
+
+@pytest.mark.parametrize("left_over", [True, False])
+def test_who_waits_for_processes_that_no_torchrun_has_started_says_so(
+    left_over: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "node7", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    if not left_over:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setattr("torch.distributed.rendezvous", lambda url, timeout: iter([("store", 0, 4)]))
+    assert meet(timedelta(seconds=1)) == "store"
+    said = "waiting for the other processes of RANK=0 WORLD_SIZE=4 MASTER_ADDR=node7 MASTER_PORT=29500"
+    assert (said in capsys.readouterr().err) == left_over
 
 
 def test_exit_code_is_passed_on() -> None:
