@@ -26,8 +26,12 @@ def processor_name() -> str:
 
 
 def cache_folder() -> Path:
-    """Folder of what is kept for later processes, by the rule of XDG; all of it is made again when it is deleted."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unitrack"
+    """Folder of what is kept for later processes, by the rule of XDG; all of it is made again when it is deleted.
+
+    Nothing is kept for a user without a home, such as a bare number that a container is started with.
+    """
+    place = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(os.devnull if place.startswith("~") else place) / "unitrack"
 
 
 def choices_file() -> Path:

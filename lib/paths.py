@@ -163,7 +163,7 @@ def shipped_folder(name: str) -> Path:
 def local_yaml_path() -> Path:
     """The settings file in force, there or not."""
     named = os.environ.get(LOCAL_YAML_VARIABLE)
-    return Path(named).expanduser().absolute() if named else repository_root() / "local.yaml"
+    return Path(os.path.expanduser(named)).absolute() if named else repository_root() / "local.yaml"
 
 
 def checkpoint_folder(save_dir: Path, script: str, config: str) -> Path:
@@ -306,5 +306,5 @@ def _known_key(key: str, where: str) -> str:
 
 def _resolve(value: str | Path, base: Path) -> Path:
     """An absolute path; ~ and variables are replaced, and relative paths start at `base`."""
-    path = Path(os.path.expandvars(value)).expanduser()
+    path = Path(os.path.expanduser(os.path.expandvars(value)))
     return path if path.is_absolute() else Path(os.path.normpath(base.absolute() / path))

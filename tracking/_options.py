@@ -19,8 +19,8 @@ class CommandParser(argparse.ArgumentParser):
     `no_effect` states the options that a mode of the command does not read; the check is one for all commands.
     """
 
-    def __init__(self, description: str, epilog: str | None = None, **options: Any) -> None:
-        raw = "\n" in description or "\n" in (epilog or "")
+    def __init__(self, description: str | None, epilog: str | None = None, **options: Any) -> None:
+        raw = "\n" in f"{description}{epilog}"  # None with python -OO
         formatter = argparse.RawDescriptionHelpFormatter if raw else argparse.HelpFormatter
         super().__init__(description=description, epilog=epilog, formatter_class=formatter, **options)
         self._no_effects: list[tuple[list[str], Callable[[argparse.Namespace], object], str, bool]] = []

@@ -1,6 +1,7 @@
 """Write one commented `local.yaml`: the folders of data, weights and results on this machine."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def default_local_yaml(workspace_dir: str | Path, data_dir: str | Path, save_dir
         data_dir: Parent of the data set folders.
         save_dir: Checkpoints, logs and results.
     """
-    workspace, data, save = (Path(p).expanduser().resolve() for p in (workspace_dir, data_dir, save_dir))
+    workspace, data, save = (Path(os.path.expanduser(p)).resolve() for p in (workspace_dir, data_dir, save_dir))
     values = (workspace, data, save, workspace / "pretrained", data / "pseudo_labels")
 
     def quoted(path: Path) -> str:

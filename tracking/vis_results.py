@@ -5,6 +5,7 @@ python tracking/vis_results.py --dataset lasot --results ours=output/test/tracki
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     folders = {}
     for text in options.results:
         label, sign, path = ("", "", text) if Path(text).exists() else text.partition("=")
-        folder = Path(path if sign else text).expanduser()
+        folder = Path(os.path.expanduser(path if sign else text))
         folders[label if sign else folder.parent.name or folder.name] = folder
     first = next(iter(folders.values()))
     scores = {}

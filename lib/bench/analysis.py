@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -77,7 +78,7 @@ class ResultSource:
         """
         label, sign, folders = ("", "", text) if _exists(text) else text.partition("=")
         named = folders if sign else text
-        paths = tuple(Path(f).expanduser() for f in ([named] if _exists(named) else named.split(",")) if f)
+        paths = tuple(Path(os.path.expanduser(f)) for f in ([named] if _exists(named) else named.split(",")) if f)
         if not paths or (sign and not label):
             raise ValueError(f"--results {text!r}: expected FOLDER or LABEL=FOLDER[,FOLDER...]")
         return cls(label if sign else cls._usual_label(paths[0]), paths)
@@ -132,7 +133,7 @@ class ResultSource:
 
 
 def _exists(text: str) -> bool:
-    return text != "" and Path(text).expanduser().exists()
+    return text != "" and Path(os.path.expanduser(text)).exists()
 
 
 def _found_in(folder: Path, sequences: Sequence[BenchmarkVideo]) -> int:

@@ -355,7 +355,7 @@ def open_store(path: Path | str) -> Store:
         FileNotFoundError: There is nothing.
         ValueError: It is another kind of file.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         return LmdbStore(path) if (path / "data.mdb").is_file() else DirectoryStore(path)
     if path.is_file() and path.suffix.lower() == ".zip":

@@ -253,7 +253,7 @@ def load_plugins(plugins: Sequence[str | Path] = ()) -> list[Path]:
     Raises:
         ConfigError: A folder has no `__init__.py`, cannot be imported, or two have one name.
     """
-    named = [Path(p).expanduser().resolve() for p in plugins]
+    named = [Path(os.path.expanduser(p)).resolve() for p in plugins]
     inherited = [Path(p) for p in os.environ.get(PLUGIN_VARIABLE, "").split(os.pathsep) if p]
     folders = list(dict.fromkeys([*named, *inherited]))
     for folder in folders:

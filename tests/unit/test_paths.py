@@ -41,6 +41,13 @@ def test_defaults_lie_next_to_the_repository(local_yaml: Path) -> None:
     assert paths.candidates("got10k")[0] == ROOT / "data" / "got10k" / "train"
 
 
+def test_the_home_of_an_unknown_user_is_a_folder_like_any_other(
+    local_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_paths(data_dir="~no-such-user/sets").data_dir == tmp_path / "~no-such-user/sets"
+
+
 def test_each_source_outranks_the_one_below(local_yaml: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     local_yaml.write_text("data_dir: sets\nlasot: big/LaSOT\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -244,7 +245,7 @@ def folder_row(name: str) -> DatasetSpec:
         FileNotFoundError: There is no such folder.
     """
     given = name.partition(":")[2]
-    path = Path(given).expanduser().resolve()
+    path = Path(os.path.expanduser(given)).resolve()
     if not given or not path.exists():
         raise FileNotFoundError(f"{name}: no such folder; write {PREFIX}:path/to/a/folder; expected in it: {LAYOUT}")
     key = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,7 +136,7 @@ def open_crops(name: str) -> PreparedCrops:
         FileNotFoundError: There is no such file.
         AnnotationError: See `PreparedCrops`.
     """
-    path = Path(name.partition(":")[2]).expanduser().resolve()
+    path = Path(os.path.expanduser(name.partition(":")[2])).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"{name}: no such file; write {PREPARED}:path/to/train.json, as gen_json.py wrote it")
     return PreparedCrops(path)

@@ -17,6 +17,7 @@ from lib.data import open_store
 from lib.data.datasets import CocoDataset, ImagenetVidDataset, StoredDataset, YoutubeVosDataset, build_dataset, kept
 from lib.data.datasets.kept import kept_arrays
 from lib.data.store import Store
+from lib.machine import keep_choice, kept_choices, one_at_a_time
 from lib.paths import load_paths
 from tests.unit.data.test_datasets import vid_xml
 from tests.unit.data.test_youtube_vos import write as write_youtube_vos
@@ -30,6 +31,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "set").mkdir()
     (tmp_path / "set/a.json").write_text("1 2 3")
     return tmp_path / "cache/unitrack/annotations"
+
+
+@pytest.mark.parametrize("named", ["", "~/cache"])
+def test_a_user_without_a_home_keeps_nothing(named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", named)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it ends where no home is known
+    assert kept_choices() == {}
+    keep_choice("key", "value")
+    with one_at_a_time():
+        assert kept_choices() == {}
+    assert not list(tmp_path.iterdir())
 
 
 def read(root: Path, made: list[int]) -> list[float]:

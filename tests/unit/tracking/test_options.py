@@ -12,7 +12,11 @@ from lib.bench import TrackerSpec, Way, WayTiming
 from lib.config import ConfigError
 from lib.train import TrainOptions
 from tests.support.commands import import_command
-from tracking._options import add_machine_options
+from tracking._options import CommandParser, add_machine_options
+
+
+def test_a_command_without_docstrings_has_its_options() -> None:
+    assert "--help" in CommandParser(None).format_help()  # python -OO
 
 
 def test_numbers_that_cannot_be_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
