@@ -29,7 +29,7 @@ from lib.data.io import FILE_ERRORS, AnnotationError, expect_form
 from lib.data.listing import natural_order
 from lib.data.pseudo_labels import Flow, LabelSettings, candidate_boxes, make_track
 from lib.data.types import Boxes, Image
-from lib.files import write_text
+from lib.files import atomic_write, write_text
 from lib.ranges import Count, Range
 
 TRACK = "00"
@@ -257,8 +257,7 @@ def make_labels(
     """
     names = [job.dataset.sequence_name(i) for i in range(len(job.dataset))]
     _open_folder(job, names if restart else [])
-    done = {name: _read_video(job.video_file(name)) for name in names}
-    todo = [i for i, name in enumerate(names) if done[name] is None]
+    todo = [i for i, name in enumerate(names) if _read_video(job.video_file(name)) is None]
     report = LabelReport(videos=len(names))
     progress(len(names) - len(todo))
     for index, result in _results(job, todo, workers):
@@ -266,17 +265,10 @@ def make_labels(
             report.failed.append(f"{names[index]}: {result}")
         else:
             write_text(job.video_file(names[index]), json.dumps(result))
-            done[names[index]] = result
             report.made += 1
         progress(1)
-    for found in done.values():
-        if found is not None and found["left_out"]:
-            report.left_out[found["left_out"]] += 1
-        elif found is not None:
-            report.kept += 1
-            report.overlaps += [tuple(found["overlap"])] if found["overlap"] else []
     report.failed = natural_order(report.failed)
-    _write_label_file(job, report)
+    _write_label_file(job, set(names), report)
     return report
 
 
@@ -317,7 +309,7 @@ def _results(job: LabelJob, todo: list[int], workers: int) -> Iterator[tuple[int
         waiting = {pool.submit(_try_label, job, index): index for index in todo}
         try:
             for finished in as_completed(waiting):
-                yield waiting[finished], finished.result()
+                yield waiting.pop(finished), finished.result()
         except BrokenProcessPool:
             raise RuntimeError(
                 "a process died; finished videos are kept, give the same command again to go on"
@@ -333,15 +325,23 @@ def _try_label(job: LabelJob, index: int) -> dict[str, Any] | Exception:
         return error
 
 
-def _write_label_file(job: LabelJob, report: LabelReport) -> None:
-    """Put `train.json` together of all videos in the folder, those of other runs included."""
-    root = job.folder / VIDEOS
+def _write_label_file(job: LabelJob, own: set[str], report: LabelReport) -> None:
+    """Put `train.json` together of all videos in the folder, those of other runs included, and complete the report."""
+    root, file = job.folder / VIDEOS, job.folder / LABEL_FILE
     names = natural_order(f.relative_to(root).as_posix().removesuffix(".json") for f in root.rglob("*.json"))
-    parts = {name: _read_video(root / f"{name}.json") for name in names}
-    table = {name: {TRACK: part["track"]} for name, part in parts.items() if part is not None and not part["left_out"]}
-    report.others = len(table) - report.kept
-    if not table:
-        (job.folder / LABEL_FILE).unlink(missing_ok=True)  # of labels that were made again
-        return
-    report.file = job.folder / LABEL_FILE
-    write_text(report.file, json.dumps(table))
+    with atomic_write(file) as out:  # video by video: together, their numbers take gigabytes
+        for name in names:
+            found = _read_video(root / f"{name}.json")
+            if found is None or found["left_out"]:
+                report.left_out.update([found["left_out"]] if found is not None and name in own else [])
+                continue
+            entry = f"{json.dumps(name)}: {json.dumps({TRACK: found['track']})}"
+            out.write((", " if report.kept + report.others else "{").encode() + entry.encode())
+            report.kept += name in own
+            report.others += name not in own
+            report.overlaps += [tuple(found["overlap"])] if found["overlap"] and name in own else []
+        out.write(b"}")
+    if report.kept + report.others:
+        report.file = file
+    else:
+        file.unlink()  # also one of labels that were made again
