@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tracemalloc
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -330,3 +331,25 @@ def test_videos_in_which_nothing_moves_are_left_out(tmp_path):
     report = make_labels(LabelJob(videos(tmp_path / "videos"), tmp_path / "labels"))
     assert (report.file, report.kept, sum(report.left_out.values())) == (None, 0, 1)
     assert not (tmp_path / "labels" / "train.json").exists()
+
+
+def test_labels_of_many_videos_are_never_all_in_memory(tmp_path):
+    rows, names = {f"{i:04d}": [0, 0, 9, 9, 0.5, 0.5, 0, 9, 0.1] for i in range(200)}, [f"v{i:02d}" for i in range(16)]
+    text = json.dumps({"track": rows, "left_out": "", "overlap": [0.5, 0.25]})
+    for name in names:
+        (tmp_path / "videos" / name).mkdir(parents=True)
+        (tmp_path / "videos" / name / "0001.jpg").touch()
+    (tmp_path / "labels" / "videos").mkdir(parents=True)
+    for name in ("other", *names):
+        (tmp_path / "labels" / "videos" / f"{name}.json").write_text(text)
+    job = LabelJob(videos(tmp_path / "videos"), tmp_path / "labels")
+    tracemalloc.start()
+    try:
+        json.loads(text)
+        one = tracemalloc.get_traced_memory()[1]
+        report = make_labels(job)
+        assert tracemalloc.get_traced_memory()[1] < 5 * one
+    finally:
+        tracemalloc.stop()
+    assert (report.kept, report.others, report.overlaps) == (16, 1, [(0.5, 0.25)] * 16)
+    assert report.file.read_text() == json.dumps({name: {"00": rows} for name in ["other", *names]})
