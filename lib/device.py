@@ -85,6 +85,12 @@ def _no_gpu_reason() -> str:
     return "PyTorch finds no GPU on this machine"
 
 
+def has_tf32(device: torch.device) -> bool:
+    """True for an NVIDIA GPU from Ampere on, whose products in TF32 are several times as fast as in float32."""
+    on_nvidia = device.type == "cuda" and torch.version.hip is None
+    return on_nvidia and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """Copy to a device; the host does not wait for what a GPU has still to do, as it does for ordinary memory.
 

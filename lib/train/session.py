@@ -16,6 +16,7 @@ from lib import distributed
 from lib.config import ConfigError, as_plain
 from lib.data import Batch, ClipBatch, Rows, normalise_batch
 from lib.data.datasets import quiet_readers
+from lib.device import has_tf32
 from lib.distributed import World, network_notes
 from lib.files import write_text
 from lib.methods import Experiment, load_experiment, resolve
@@ -126,6 +127,8 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
         if options.use_wandb:
             name = f"{experiment.script}-{experiment.name}"
             trainer.log.sinks.append(WandbSink(name, plain, log_paths.text.parent))
+    if precision_name(train) == "fp32" and has_tf32(world.device):
+        notes.append("products of float32: with TRAIN.PRECISION tf32 or bf16 this GPU is quicker (docs/training.md)")
     if trainer.position.epoch > train.epoch:
         text = "this training had already come to its end: a larger TRAIN.EPOCH goes on, "
         notes.append(text + "`--resume never` begins from scratch")

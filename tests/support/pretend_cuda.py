@@ -390,6 +390,7 @@ def pretend_cuda(bfloat16: bool = True) -> Iterator[PretendCuda]:
         "_lazy_init": lambda: None,
         "device_count": lambda: 1,
         "get_arch_list": list,
+        "get_device_capability": lambda device=None: (9, 0),
         "current_device": lambda: 0,
         "set_device": lambda device: None,
         "get_device_name": lambda device=None: "Pretended GPU",

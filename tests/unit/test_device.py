@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib import device as module
-from lib.device import DeviceError, choose_device
+from lib.device import DeviceError, choose_device, has_tf32
 from lib.distributed import pick_device
 
 
@@ -76,3 +76,12 @@ def test_a_gpu_that_pytorch_has_no_code_for_is_not_taken(monkeypatch: pytest.Mon
         choose_device("cuda")
     with pytest.raises(DeviceError, match=reason):
         pick_device("cuda:0", 0, 1, share_gpus=0)
+
+
+def test_ampere_and_newer_have_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for capability in ((7, 5), (8, 0), (12, 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, value=capability: value)
+        found.append(has_tf32(torch.device("cuda:1")))
+    assert found == [False, True, True]
+    assert not has_tf32(torch.device("cpu"))
