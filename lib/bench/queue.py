@@ -404,5 +404,5 @@ class Display:
         elif time.monotonic() - self._logged >= LOG_SECONDS:
             self._logged = time.monotonic()
             share = min(1.0, self._tracked / max(1, self.frames))
-            left = self.seconds * (1 - share) / share if share > 0 else float("nan")
-            self.console.print(f"{self.title}: {100 * share:.0f}%  {note}  ETA {left:.0f} s", highlight=False)
+            left = str(timedelta(seconds=round(self.seconds * (1 - share) / share))) if share > 0 else "unknown"
+            self.console.print(f"{self.title}: {100 * share:.0f}%  {note}  ETA {left}", highlight=False)

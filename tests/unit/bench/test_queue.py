@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 from torch.distributed import HashStore, Store
 
 from lib.bench import Result, Summary, Team, WorkQueue
+from lib.bench import queue as module
 
 
 class Log:
@@ -101,3 +105,14 @@ def test_a_worker_that_dies_before_it_has_begun_is_not_started_for_ever() -> Non
     main.give_back("no memory", resume=False)
     with pytest.raises(RuntimeError, match="no worker could start: no memory"):
         main.wait()
+
+
+def test_lines_of_progress_have_an_eta_in_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOG_SECONDS", 0.0)
+    text = io.StringIO()
+    display = module.Display(Console(file=text, width=200), "LaSOT", 280, 1_000_000)
+    with display:
+        display.failed("one", "frame 0")
+        monkeypatch.setattr(module.Display, "seconds", 36.0)
+        display.tracked(1000)
+    assert [line.partition("ETA ")[2] for line in text.getvalue().splitlines()[1:]] == ["unknown", "9:59:24"]
