@@ -7,6 +7,12 @@ Floors, top to bottom: ``bench``, ``train`` > ``methods`` > ``deploy`` > ``objec
 """
 
 import os
+import sys
+
+# ONNX Runtime and OpenVINO report to their makers over the network that they are used, unless this stands before their
+# import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 # Threads that spin while they wait for each other are quickest on an idle machine and many times slower on a busy one,
 # where they take the cores that they wait for. Only what is set before torch is imported counts.

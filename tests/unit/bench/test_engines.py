@@ -32,6 +32,13 @@ def factory(engine: str, protocol: str = "fast", calibration: str = "") -> Track
     return demo_spec(TrackerSpec(device="cpu", scores="raw", checkpoint=SMALL, **asked))
 
 
+@needs("openvino")
+def test_runtimes_do_not_report_their_use_to_their_makers() -> None:
+    importlib.import_module("openvino")
+    assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+
+
 def test_results_of_another_engine_or_calibration_are_other_results() -> None:
     torch_identity = factory("torch").identity()
     openvino, eight = factory("openvino").identity(), factory("openvino-int8").identity()
