@@ -19,9 +19,9 @@ step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 begin=$(clock)
 step "1/5  install"
 bash install.sh
-python=.venv/bin/python
-[ -n "${VIRTUAL_ENV:-}" ] && python="$VIRTUAL_ENV/bin/python"
-[ -z "${VIRTUAL_ENV:-}" ] && [ -n "${CONDA_PREFIX:-}" ] && python="$CONDA_PREFIX/bin/python"
+for python in "${VIRTUAL_ENV:-.}/bin/python" "${CONDA_PREFIX:-.}/bin/python" "$PWD/.venv/bin/python"; do  # as install.sh
+    [ -x "$python" ] && break
+done
 installed=$(clock)
 
 run() { printf '$ python %s\n' "$*"; "$python" "$@"; }

@@ -6,21 +6,22 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash install.sh || exit 1
-python="$PWD/.venv/bin/python"
-[ -n "${CONDA_PREFIX:-}" ] && python="$CONDA_PREFIX/bin/python"
-[ -n "${VIRTUAL_ENV:-}" ] && python="$VIRTUAL_ENV/bin/python"
-if (($#)); then exec "$python" -m pytest "$@"; fi
-"$python" -m ruff check . && "$python" -m ruff format --check . || exit 1
+for python in "${VIRTUAL_ENV:-.}/bin/python" "${CONDA_PREFIX:-.}/bin/python" "$PWD/.venv/bin/python"; do  # as install.sh
+    [ -x "$python" ] && break
+done
+PATH="${python%/*}:$PATH"  # jobs are split into words, and its folder may have blanks
+if (($#)); then exec python -m pytest "$@"; fi
+python -m ruff check . && python -m ruff format --check . || exit 1
 
 # Tests of ONNX Runtime and OpenVINO have a process of their own: what they leave in it can crash a later fork.
 engines=$(grep -rl --include='test_*.py' 'mark.engines' tests | tr '\n' ' ')
-pytest="$python -m pytest --color=no"
+pytest="python -m pytest --color=no"
 jobs=(
     "unit: $pytest tests/unit tests/fuzz $(printf -- '--ignore=%s ' $engines)"
     "golden: $pytest tests/golden"
     "e2e: $pytest tests/e2e"
     "engines: $pytest $engines"
-    "types: $python -m mypy"
+    "types: python -m mypy"
 )
 
 # Each job is a name and a command. Its lines are printed as they come, after its name; those of failed jobs once more at

@@ -14,9 +14,9 @@
 # are unpacked there).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-python=.venv/bin/python
-[ -n "${VIRTUAL_ENV:-}" ] && python="$VIRTUAL_ENV/bin/python"
-[ -z "${VIRTUAL_ENV:-}" ] && [ -n "${CONDA_PREFIX:-}" ] && python="$CONDA_PREFIX/bin/python"
+for python in "${VIRTUAL_ENV:-.}/bin/python" "${CONDA_PREFIX:-.}/bin/python" "$PWD/.venv/bin/python"; do  # as install.sh
+    [ -x "$python" ] && break
+done
 out=output/pretraining
 
 if [ "${1:-}" = rgbx ]; then
