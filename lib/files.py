@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,12 @@ def errors_name(path: Path | str, temporary: Path | str = "") -> Iterator[None]:
         if error.errno is not None and error.filename in (None, str(temporary)):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def require_shared_memory() -> None:
+    """Raise an error that names /dev/shm where it is full; what other processes share begins with a lock there."""
+    with errors_name("/dev/shm"):
+        multiprocessing.Lock()
 
 
 def sentence(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 
 from lib.catalogue import CATALOGUE
-from lib.files import errors_name, write_text
+from lib.files import errors_name, require_shared_memory, write_text
 from lib.registry import Registry
 from synthetic.config import GENERATOR_VERSION, WorldConfig
 from synthetic.dataset import SyntheticDataset, WorldCameras
@@ -163,6 +163,7 @@ def _results(job: Job, names: Sequence[str], workers: int) -> Iterator[tuple[int
         for number, name in enumerate(names):
             yield _one(job, number, name)
         return
+    require_shared_memory()
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = [pool.submit(_one, job, number, name) for number, name in enumerate(names)]
         try:

@@ -28,6 +28,7 @@ from torch.utils.data import Dataset as TorchDataset
 from lib.data.clips import PackedClip, pack_clips, unpack_clip
 from lib.data.io import BrokenFiles, BrokenReport, TooManyBadSamplesError
 from lib.data.types import Batch, ClipBatch, FrameSet, Modality, Sample
+from lib.files import require_shared_memory
 from lib.registry import Registry
 
 Position = tuple[int, int]
@@ -260,6 +261,7 @@ class BatchLoader(Generic[B]):
             start_method = "fork"  # Python's own until 3.13: workers share the tables of data sets, and start at once
         if workers:
             require_open_files(workers)
+            require_shared_memory()
             get_temp_dir()  # one folder for this process and its workers: it is cleared even if they are killed
             atexit.unregister(_ignore_dead_workers)
             atexit.register(_ignore_dead_workers)

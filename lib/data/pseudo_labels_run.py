@@ -29,7 +29,7 @@ from lib.data.io import FILE_ERRORS, AnnotationError, expect_form
 from lib.data.listing import natural_order
 from lib.data.pseudo_labels import Flow, LabelSettings, candidate_boxes, make_track
 from lib.data.types import Boxes, Image
-from lib.files import atomic_write, write_text
+from lib.files import atomic_write, require_shared_memory, write_text
 from lib.ranges import Count, Range
 
 TRACK = "00"
@@ -305,6 +305,7 @@ def _results(job: LabelJob, todo: list[int], workers: int) -> Iterator[tuple[int
         for index in todo:
             yield index, _try_label(job, index)
         return
+    require_shared_memory()
     with ProcessPoolExecutor(min(workers, len(todo)), multiprocessing.get_context("spawn")) as pool:
         waiting = {pool.submit(_try_label, job, index): index for index in todo}
         try:

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from lib.deploy.engines import EngineError, LoadedGraph, load_graph, require_packages
 from lib.deploy.quantise import onnx_functions
+from lib.files import errors_name
 from lib.models.heads import Candidates
 
 GRAPH_NAMES = {"encode_template": "template", "locate": "frame", "update_template": "update", "refine": "refine"}
@@ -202,7 +203,8 @@ def write_graphs(graphs: Mapping[str, Graph], folder: Path, file_format: str = "
             except torch.onnx.OnnxExporterError as error:
                 raise EngineError(f"PyTorch cannot write {path.name}: {_first_cause(error)}") from error
             assert written is not None
-            written.save(path, external_data=sum(t.nbytes for t in program.state_dict.values()) > 2**27)
+            with errors_name(path):
+                written.save(path, external_data=sum(t.nbytes for t in program.state_dict.values()) > 2**27)
         if file_format == "openvino":
             import openvino
 

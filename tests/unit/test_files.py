@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from lib.bench import write_sequences
-from lib.data import open_source
+from lib.data import BrokenFiles, build_loader, open_source
 from lib.data.sources import unpack_video
 from lib.files import atomic_write, errors_name, sentence, write_text
 from lib.viz import VideoWriter
@@ -95,6 +96,20 @@ def test_errors_whose_file_cannot_be_set_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught, errors_name(tmp_path / "a.mp4"):
         raise FixedError(2, "No such file or directory")
     assert sentence(caught.value) == f"{tmp_path / 'a.mp4'}: no such file or directory"
+
+
+def test_shared_memory_that_is_full_is_named_before_processes_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("multiprocessing.Lock", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        build_loader(SimpleNamespace(broken=BrokenFiles()), 4, 2, workers=1)
+    assert sentence(caught.value) == "/dev/shm: no space left on device"
+    with pytest.raises(OSError, match="/dev/shm"):
+        write_benchmark(Job("lasot", tmp_path, sequences=2), workers=2)
 
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
