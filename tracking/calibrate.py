@@ -17,6 +17,7 @@ import _bootstrap  # noqa: F401
 from lib.command import run_command
 from lib.config import add_experiment_options
 from tracking._options import CommandParser, at_least
+from tracking._progress import show_progress
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,8 +44,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from lib.bench import TrackerSpec, calibrate_scores, collect_samples
     from lib.bench.benchmarks import get_benchmark
     from lib.models import sha256_of
@@ -60,8 +59,8 @@ def run(options: argparse.Namespace) -> int:
     path = confidence_file(Path(spec.checkpoint))
     if path.exists() and not options.overwrite:
         raise FileExistsError(f"{path} is there already; --overwrite replaces it")
-    with Console(stderr=True).status(f"tracking {len(videos)} videos"):
-        samples = collect_samples(tracker, videos, batch=options.batch)
+    with show_progress(f"{len(videos)} videos, twice", 2 * sum(map(len, videos)), "frames") as bar:
+        samples = collect_samples(tracker, videos, batch=options.batch, progress=bar.update)
     about = {"dataset": options.dataset, "videos": len(videos), "weights": sha256_of(Path(spec.checkpoint))}
     result = calibrate_scores(samples, about)
     result.calibration.save(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,7 +87,11 @@ class _Pass:
 
 
 def collect_samples(
-    tracker: StagedTracker[Any, Any, Any], videos: Sequence[Video], batch: int = 16, seed: int = 0
+    tracker: StagedTracker[Any, Any, Any],
+    videos: Sequence[Video],
+    batch: int = 16,
+    seed: int = 0,
+    progress: Callable[[int], object] = lambda frames: None,
 ) -> ConfidenceSamples:
     """Track videos twice; in the second pass the tracker is moved to wrong boxes now and then.
 
@@ -98,6 +102,7 @@ def collect_samples(
         videos: With truth; frames whose truth is unknown (NaN, without a label of absence) are left out.
         batch: Videos at a time.
         seed: Of the wrong boxes.
+        progress: Called with numbers of frames just tracked.
 
     Raises:
         ValueError: No frame after a first one has known truth.
@@ -108,6 +113,7 @@ def collect_samples(
         runs = [_Pass(video, number, displaced, seed) for number, video in some for displaced in (False, True)]
         start = torch.from_numpy(np.stack([run.video.boxes_xywh[run.start] for run in runs]))
         state = confidence_init(tracker, [run.read() for run in runs], start)
+        progress(len(runs))
         while stay := [i for i, run in enumerate(runs) if run.at + 1 < len(run.video)]:
             runs, state = [runs[i] for i in stay], state.select(stay)
             for run in runs:
@@ -122,6 +128,7 @@ def collect_samples(
                 share = run.overlap(box.numpy())
                 if share is not None:
                     rows.append((seen, float(score), share, run.number, run.natural))
+            progress(len(runs))
     if not rows:
         raise ValueError("no video has a frame with known truth after its first one")
     found, *columns = zip(*rows, strict=True)

@@ -73,7 +73,9 @@ def test_samples_of_absent_targets_have_no_overlap_and_unknown_ones_are_left_out
     visible = np.ones(12, dtype=bool)
     visible[5] = False
     video = Video("a", boxes, visible, visible, lambda i: picture, lambda i: f"{i}.jpg")
-    samples = collect_samples(tracker, [video, video], batch=1, seed=3)
+    tracked: list[int] = []
+    samples = collect_samples(tracker, [video, video], batch=1, seed=3, progress=tracked.append)
+    assert tracked == [2] * 2 * 12, "both passes of each video, frame by frame"
     assert len(samples.raw) == 2 * 2 * 10
     assert samples.features.shape == (40, len(FEATURES))
     assert samples.features.isfinite().all()
