@@ -78,8 +78,6 @@ class VisibleClipSampler:
         if template is None:
             return None
         start = self._start(visible, template[0], last, rng)
-        if start is None:
-            return None
         return template[0], [int(i) + start for i in np.flatnonzero(visible[start:])[: self.slt.frames]]
 
     def _in_steps(self, visible: Mask, rng: random.Random) -> tuple[int, list[int]]:
@@ -91,36 +89,26 @@ class VisibleClipSampler:
         frames, length, reach = self.slt.frames, len(visible), self.slt.max_interval
         steps = frames - 1
         widest = max(1, min(reach, length // steps))
-        template = start = int(visible.argmax())
+        template = int(visible.argmax())
         for a in range(widest, 0, -1):
             if found := sample_visible(visible, 1, 0, length - a * steps, rng):
-                template = start = found[0]
+                template = found[0]
                 break
-        for a in range(widest, -1, -1):
-            begin = self._start(visible, template, max(length - a * steps, template + 1), rng)
-            if begin is not None:
-                start = begin
-                break
-        taken, last = [start], start
-        while len(taken) < frames and last < length - 1:
-            drawn = sample_visible(visible, 1, last, last + reach + 1, rng)
-            if drawn is None:
-                last += reach
-                continue
-            last = drawn[0]
-            taken.append(last)
+        start = self._start(visible, template, max(length - widest * steps, template + 1), rng)
+        taken = [start]
+        while len(taken) < frames and taken[-1] < length - 1:
+            taken += sample_visible(visible, 1, taken[-1], taken[-1] + reach + 1, rng) or []
         if len(taken) < frames:
             later = np.setdiff1d(np.flatnonzero(visible[start + 1 :]) + start + 1, taken)
             missing = min(frames - len(taken), len(later))
             taken += [int(i) for i in rng.choices(later, k=missing)] if missing else []
         return template, sorted(taken)
 
-    def _start(self, visible: Mask, template: int, end: int, rng: random.Random) -> int | None:
-        """The first frame of the clip, from [template, end) within the gap."""
+    def _start(self, visible: Mask, template: int, end: int, rng: random.Random) -> int:
+        """The first frame of the clip, from [template, end) within the gap; the template's own is among them."""
         if self.slt.max_gap <= 0:
             return template
-        drawn = sample_visible(visible, 1, template, min(end, template + self.slt.max_gap), rng)
-        return None if drawn is None else drawn[0]
+        return (sample_visible(visible, 1, template, min(end, template + self.slt.max_gap), rng) or [template])[0]
 
 
 @CLIP_SAMPLERS.register("annotated")

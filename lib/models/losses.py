@@ -48,27 +48,23 @@ def giou_loss(predicted: Tensor, target: Tensor, skip_swapped: bool = True) -> t
     return torch.where(swapped, zero, (1 - giou).mean()), torch.where(swapped, zero, iou)
 
 
-def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
-    """Radius of the Gaussians of heat maps (Law and Deng, CornerNet, ECCV 2018).
+def gaussian_radius(size: Tensor) -> Tensor:
+    """Radius of the Gaussians of heat maps, for an IoU of 0.7 (Law and Deng, CornerNet, ECCV 2018).
 
-    The three quadratics as CornerNet's released code solves them (it forgets a factor 2a in two of them), since every
-    tracker of this family was trained with these radii.
+    The third of three quadratics as CornerNet's released code solves them (it forgets a factor 2a), since every tracker
+    of this family was trained with these radii. The others never give the smallest radius: theirs are at least half of
+    width plus height, and this one is at most a quarter.
 
     Args:
         size: [B, 2], width and height of the boxes in cells.
-        overlap: IoU that a box within the radius has at least with the true one.
 
     Returns:
         [B], whole cells.
     """
     w, h = size.unbind(dim=1)
-    b1, c1 = h + w, w * h * (1 - overlap) / (1 + overlap)
-    r1 = (b1 + (b1**2 - 4 * c1).sqrt()) / 2
-    b2, c2 = 2 * (h + w), (1 - overlap) * w * h
-    r2 = (b2 + (b2**2 - 16 * c2).sqrt()) / 2
-    a3, b3, c3 = 4 * overlap, -2 * overlap * (h + w), (overlap - 1) * w * h
-    r3 = (b3 + (b3**2 - 4 * a3 * c3).sqrt()) / 2
-    return torch.stack([r1, r2, r3]).amin(dim=0).clamp(min=0).floor()
+    overlap = 0.7
+    a, b, c = 4 * overlap, -2 * overlap * (h + w), (overlap - 1) * w * h
+    return ((b + (b**2 - 4 * a * c).sqrt()) / 2).clamp(min=0).floor()
 
 
 def gaussian_heatmap(boxes_xywh: Tensor, grid: int) -> Tensor:

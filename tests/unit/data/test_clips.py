@@ -58,6 +58,13 @@ def test_random_steps_are_no_longer_than_the_interval():
     assert steps.min() == 0, "a frame may be shown twice"
     assert steps.max() == 5
     assert all(len(p.search) == 8 and p.template[0] <= p.search[0] < p.template[0] + 20 for p in found)
+    assert 70 < max(p.template[0] for p in found) < 120 - 7 * 5, "seven steps of five frames are left behind it"
+
+
+def test_random_steps_that_leave_the_video_are_made_up_by_frames_between():
+    _, found = samples(replace(SECTION, interval_prob=1.0, max_interval=10), TinyDataset(frames=40))
+    assert all(p.real_length == 8 and list(p.search) == sorted(p.search) for p in found)
+    assert any(p.search[-1] == 39 for p in found)
 
 
 def test_the_target_is_visible_throughout():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib.models.heads import Candidates, CenterHead
-from lib.models.losses import focal_loss, gaussian_heatmap, generalised_iou, giou_loss
+from lib.models.losses import dice_loss, focal_loss, gaussian_heatmap, generalised_iou, giou_loss
 from lib.objectives import BoxCriterion
 
 
@@ -37,6 +37,12 @@ def test_a_target_outside_the_crop_has_no_positive_cell() -> None:
     score = torch.full((2, 1, 8, 8), 0.5)
     assert torch.isfinite(focal_loss(score, heat))
     assert torch.isfinite(focal_loss(score[:1], heat[:1]))
+
+
+def test_dice_loss_of_known_masks() -> None:
+    drawn = torch.tensor([[[99.0, 99.0], [-99.0, -99.0]]] * 3)
+    target = torch.tensor([[[1.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [1.0, 1.0]]])
+    torch.testing.assert_close(dice_loss(drawn, target), torch.tensor([0.0, 1 - 3 / 5, 1 - 1 / 5]))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -190,6 +190,8 @@ def test_a_calibration_is_written_next_to_the_weights_and_read_again(tmp_path: P
     assert path.name == "small.v2.confidence.json"
     assert read.about == {"made": "up"}
     assert torch.equal(read(features), made(features))
+    rare = made.mean + 4 * made.scale * torch.ones(1, len(FEATURES)).double()
+    assert torch.equal(made(rare), made(rare + 1e3)), "beyond what it was made from, an overlap stays"
     values = json.loads(path.read_text())
     for name in ("features", "mean", "scale", "hidden"):
         del values[name][3]

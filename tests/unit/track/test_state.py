@@ -67,11 +67,12 @@ def test_a_field_that_only_some_states_have_is_an_error() -> None:
 
 
 def test_rows_that_are_due_are_updated_in_one_batch() -> None:
-    state, seen = whole(0, 1, 2), []
+    state, seen, counting = whole(0, 1, 2), [], False
 
     def update(part: Whole, rows: list[int]) -> Whole:
         seen.append(rows)
-        return replace(part, boxes=part.boxes + 10, inner=Inner(part.inner.filters * 2), memory=["new"] * len(rows))
+        part = replace(part, boxes=part.boxes + 10, inner=Inner(part.inner.filters * 2), memory=["new"] * len(rows))
+        return replace(part, counts=part.counts + 5) if counting else part
 
     after = update_rows(state, torch.tensor([True, False, True]), update)
     assert seen == [[0, 2]]
@@ -79,6 +80,9 @@ def test_rows_that_are_due_are_updated_in_one_batch() -> None:
     assert after.inner.filters.tolist() == [0, 1, 4]
     assert after.memory == ["new", "m1", "new"]
     assert after.counts is state.counts, "what an update leaves alone is not copied"
+    counting = True
+    assert update_rows(state, torch.tensor([True, False, True]), update).counts.tolist() == [5, 1, 7]
+    assert state.counts.tolist() == [0, 1, 2]
     assert state.boxes[:, 0].tolist() == [0, 1, 2]
     assert update_rows(state, torch.zeros(3, dtype=torch.bool), update) is state
 
