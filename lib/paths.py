@@ -305,6 +305,14 @@ def _known_key(key: str, where: str) -> str:
 
 
 def _resolve(value: str | Path, base: Path) -> Path:
-    """An absolute path; ~ and variables are replaced, and relative paths start at `base`."""
+    """An absolute path; ~ and variables are replaced, and relative paths start at `base`.
+
+    PathsError for names that are not UTF-8, which libraries cannot write down (of another system, or another locale).
+    """
     path = Path(os.path.expanduser(os.path.expandvars(value)))
-    return path if path.is_absolute() else Path(os.path.normpath(base.absolute() / path))
+    path = path if path.is_absolute() else Path(os.path.normpath(base.absolute() / path))
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise PathsError(f"{str(path)!r} is no UTF-8 name: rename it, or set PYTHONUTF8=1 if it is one") from None
+    return path

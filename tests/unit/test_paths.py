@@ -48,6 +48,11 @@ def test_the_home_of_an_unknown_user_is_a_folder_like_any_other(
     assert load_paths(data_dir="~no-such-user/sets").data_dir == tmp_path / "~no-such-user/sets"
 
 
+def test_a_name_that_is_not_utf8_is_refused(local_yaml: Path) -> None:
+    with pytest.raises(PathsError, match="is no UTF-8 name: rename it, or set PYTHONUTF8=1"):
+        load_paths(save_dir=os.fsdecode(b"/results/m\xfcller"))
+
+
 def test_each_source_outranks_the_one_below(local_yaml: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     local_yaml.write_text("data_dir: sets\nlasot: big/LaSOT\n")
