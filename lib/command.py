@@ -31,7 +31,7 @@ def run_command(run: Callable[[], int | None], debug: bool = False, interrupted:
     Returns:
         Exit code: that of `run`, 2 for an error, 130 after Ctrl-C.
     """
-    escape_unprintable()
+    prepare_streams()
     code = run_in_child()
     if code is not None:
         return code
@@ -58,8 +58,14 @@ def report_interrupt(message: str = "stopped") -> None:
         print(f"\n{message}", file=sys.stderr, flush=True)
 
 
-def escape_unprintable() -> None:
-    """Print what the encoding of a terminal lacks, such as letters of file names, as escapes in place of an error."""
+def prepare_streams() -> None:
+    """Print what the encoding of a terminal lacks, such as letters of file names, as escapes in place of an error.
+
+    Streams that are closed (`2>&-`, a daemon) get the null device; files would be opened under their numbers else.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -23,7 +23,7 @@ if __name__ == "__main__":
     # Started as a file: Python put this folder on the path; the repository root is needed instead.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from lib.command import expect_interrupts
+from lib.command import expect_interrupts, prepare_streams
 from lib.cores import threads_per_process
 
 if TYPE_CHECKING:
@@ -166,5 +166,6 @@ def _loopback_rendezvous(parameters: RendezvousParameters) -> RendezvousHandler:
 
 
 if __name__ == "__main__":
+    prepare_streams()
     expect_interrupts()
     raise SystemExit(main())

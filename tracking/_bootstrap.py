@@ -27,6 +27,7 @@ if sys.version_info < (3, 10) or _missing:
     sys.exit(2)
 
 import lib  # noqa: E402, F401  # before torch: how its threads wait
-from lib.command import expect_interrupts  # noqa: E402
+from lib.command import expect_interrupts, prepare_streams  # noqa: E402
 
+prepare_streams()
 expect_interrupts()

@@ -54,6 +54,11 @@ TROUBLE = (
         ("too many open files", "ancdata"),
         "too many open files for one process; `ulimit -n 65536` allows more, and fewer TRAIN.NUM_WORKER need fewer",
     ),
+    (
+        ("can't start new thread", "resource temporarily unavailable"),
+        "this user or container may start no more processes and threads; `ulimit -u` and --pids-limit allow more, and "
+        "fewer TRAIN.NUM_WORKER and OMP_NUM_THREADS need fewer",
+    ),
     (("exited unexpectedly", "killed by signal"), WORKER_DIED),
     (
         ("enforce fail", "pytorchstreamwriter", "no space left"),

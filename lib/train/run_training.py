@@ -21,9 +21,9 @@ from typing import NoReturn
 if __name__ == "__main__":
     # Started as a file, this folder is on the path where the repository root should be.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
-    from lib.command import escape_unprintable, expect_interrupts
+    from lib.command import expect_interrupts, prepare_streams
 
-    escape_unprintable()
+    prepare_streams()
     expect_interrupts()
 
 import torch

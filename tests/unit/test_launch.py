@@ -210,6 +210,16 @@ def test_threads_spin_unless_the_machine_is_busy(load: float, given: str | None,
     assert done.stdout.strip() == str(expected), done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="closes file numbers")
+def test_streams_that_are_closed_lead_nowhere_and_lend_no_file_their_numbers() -> None:
+    code = (
+        "import os, sys; from lib.command import prepare_streams as p; p(); print(1); print(1, file=sys.stderr);"
+        "sys.stdout.flush(); os._exit(3 if open(os.devnull).fileno() > 2 and not sys.stderr.isatty() else 1)"
+    )
+    closing = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
+    assert subprocess.run(closing, cwd=REPOSITORY, check=False).returncode == 3
+
+
 SWALLOWING = """
 import os, signal
 try:

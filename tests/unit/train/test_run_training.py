@@ -132,6 +132,7 @@ def test_a_wrong_setup_is_two_and_one_sentence(
         ),
         (RuntimeError("unable to write to file </torch_7_1>: No space left on device (28)"), "--shm-size=8g"),
         (OSError(errno.EMFILE, "Too many open files"), "`ulimit -n 65536` allows more"),
+        (RuntimeError("can't start new thread"), "fewer TRAIN.NUM_WORKER and OMP_NUM_THREADS need fewer"),
         (RuntimeError("received 0 items of ancdata"), "too many open files"),
         (RuntimeError("[enforce fail at inline_container.cc:8] . PytorchStreamWriter failed"), "the disk is full"),
     ],
