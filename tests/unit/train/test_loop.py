@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -42,7 +43,16 @@ from lib.train import (
     TrainLog,
     read_state,
 )
-from tests.unit.train.toy import TRAIN, ToyNetwork, ToyObjective, first_rows, killing, toy_trainer, train_in_world
+from tests.unit.train.toy import (
+    TRAIN,
+    ToyLoader,
+    ToyNetwork,
+    ToyObjective,
+    first_rows,
+    killing,
+    toy_trainer,
+    train_in_world,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 TOY = Path(__file__).with_name("toy.py")
@@ -103,6 +113,34 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str,
         return weights(folder)
 
     return train
+
+
+def test_a_training_is_a_plain_loop_of_pytorch(tmp_path: Path) -> None:
+    network = ToyNetwork(dropout=0.0, batch_norm=False)
+    plain, log = copy.deepcopy(network), TrainLog([LinesSink(tmp_path / "log.jsonl", Position())])
+    train = replace(TRAIN, val_epoch_interval=0)
+    toy_trainer(tmp_path, train, network=network, objective=ToyObjective(noise=False), log=log).run()
+    backbone = {"params": list(plain.backbone.parameters()), "lr": 1e-3}
+    others = {"params": [p for n, p in plain.named_parameters() if "backbone" not in n], "lr": 1e-2}
+    optimizer, rates = torch.optim.AdamW([backbone, others], weight_decay=0.1), (1e-3, 1e-2)
+    means, step = [], 0
+    for epoch in (1, 2, 3):
+        errors = []
+        for batch in ToyLoader(5, 4).epoch(epoch):
+            step += 1
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * (0.1 if epoch == 3 else min(1.0, step / 2.5))
+            optimizer.zero_grad()
+            loss = (plain(batch.search[:, 0]) - batch.search_boxes[:, 0]).square().mean()
+            loss.backward()
+            nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+            optimizer.step()
+            errors.append(loss.item())
+        means.append(sum(errors) / 5)
+    torch.testing.assert_close(network.state_dict(), plain.state_dict())
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    found = [r["terms"]["Loss/error"] for r in records if r["kind"] == "epoch"]
+    assert found == pytest.approx(means, rel=1e-5)
 
 
 def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
