@@ -96,14 +96,19 @@ def run_and_forward_signals(command: Sequence[str], environment: dict[str, str])
     return code if code >= 0 else 128 - code
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int | None = None) -> None:
     """Ask the system for a SIGTERM when the process that started this one ends, even by SIGKILL.
 
     A launcher that is killed would otherwise leave its processes running. Only Linux has this; elsewhere nothing
     happens.
+
+    Args:
+        parent: Number of that process; if it has ended already, this one ends.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if parent not in (None, os.getppid()):
+            signal.raise_signal(signal.SIGTERM)
 
 
 def main() -> int:

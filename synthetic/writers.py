@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ import cv2
 
 from lib.catalogue import CATALOGUE
 from lib.files import errors_name, require_shared_memory, write_text
+from lib.launch import end_with_parent
 from lib.registry import Registry
 from synthetic.config import GENERATOR_VERSION, WorldConfig
 from synthetic.dataset import SyntheticDataset, WorldCameras
@@ -164,7 +166,8 @@ def _results(job: Job, names: Sequence[str], workers: int) -> Iterator[tuple[int
             yield _one(job, number, name)
         return
     require_shared_memory()
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, end_with_parent, (os.getpid(),)) as pool:
         waiting = [pool.submit(_one, job, number, name) for number, name in enumerate(names)]
         try:
             for done in as_completed(waiting):

@@ -8,7 +8,12 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-_here = Path(__file__).resolve().parent
+try:
+    _here = Path(__file__).resolve().parent
+    Path.cwd()
+except FileNotFoundError:
+    print("error: the working directory has been removed; go to another one", file=sys.stderr)
+    sys.exit(2)
 sys.path[:] = [
     str(_here.parent),
     *(p for p in sys.path if Path(p or ".").resolve() not in (_here, _here.parent)),

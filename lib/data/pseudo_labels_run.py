@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -30,6 +31,7 @@ from lib.data.listing import natural_order
 from lib.data.pseudo_labels import Flow, LabelSettings, candidate_boxes, make_track
 from lib.data.types import Boxes, Image
 from lib.files import atomic_write, require_shared_memory, write_text
+from lib.launch import end_with_parent
 from lib.ranges import Count, Range
 
 TRACK = "00"
@@ -306,7 +308,8 @@ def _results(job: LabelJob, todo: list[int], workers: int) -> Iterator[tuple[int
             yield index, _try_label(job, index)
         return
     require_shared_memory()
-    with ProcessPoolExecutor(min(workers, len(todo)), multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(todo)), context, end_with_parent, (os.getpid(),)) as pool:
         waiting = {pool.submit(_try_label, job, index): index for index in todo}
         try:
             for finished in as_completed(waiting):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import filecmp
 import json
+import os
+import subprocess
+import sys
+import time
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -212,3 +216,41 @@ def test_command_says_what_is_wrong_in_one_line(tmp_path: Path, capsys: pytest.C
     error = capsys.readouterr().err
     assert "did you mean 'lasot'" in error
     assert "Traceback" not in error
+
+
+RENDERING = """
+import sys
+from pathlib import Path
+from synthetic import Job, WorldConfig, write_benchmark
+
+if __name__ == "__main__":
+    config = WorldConfig(width=64, height=64, length=4)
+    write_benchmark(Job("synthetic", Path(sys.argv[1]), 200, config=config), workers=2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux")
+def test_no_process_outlives_a_killed_one(tmp_path: Path) -> None:
+    program, made = tmp_path / "render.py", tmp_path / "made"
+    program.write_text(RENDERING)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, str(program), str(made)], env=environment)
+    deadline = time.monotonic() + 240
+    while not list(made.glob("*/*/groundtruth.txt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    assert len(children) >= 2
+    parent.kill()
+    parent.wait()
+    while any(runs(Path(f"/proc/{child}/stat")) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def runs(stat: Path) -> bool:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +18,15 @@ from tracking._options import CommandParser, add_machine_options
 
 def test_a_command_without_docstrings_has_its_options() -> None:
     assert "--help" in CommandParser(None).format_help()  # python -OO
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a folder that is in use")
+def test_a_working_directory_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
+    code = 'cd "$1" && rmdir "$1" && "$2" -S "$3"'
+    command = str(Path(__file__).resolve().parents[3] / "tracking" / "check_data.py")
+    done = subprocess.run(["sh", "-c", code, "sh", tmp_path, sys.executable, command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.endswith("error: the working directory has been removed; go to another one\n")
 
 
 def test_numbers_that_cannot_be_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
