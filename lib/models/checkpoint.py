@@ -215,8 +215,7 @@ def _plain(value: Any, budget: list[int]) -> Any:
     if isinstance(value, Tensor):
         return value.item() if value.numel() == 1 else f"tensor {tuple(value.shape)}"
     if isinstance(value, Inert):
-        items = {k: _plain(v, budget) for k, v in vars(value).items() if k != "call_args"}
-        return {"class": value.origin, **items}
+        return {"class": value.origin, **{k: _plain(v, budget) for k, v in vars(value).items()}}
     if isinstance(value, Mapping):
         return {str(k): _plain(v, budget) for k, v in value.items()}
     if isinstance(value, list | tuple | set):

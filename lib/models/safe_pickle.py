@@ -91,7 +91,6 @@ class Inert:
     Attributes:
         origin: Dotted name in the file.
         used: Origins of all objects that were made.
-        call_args: Arguments of the call.
         state: A state that is no dictionary.
     """
 
@@ -100,12 +99,10 @@ class Inert:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         cls.used.add(cls.origin)
-        self = super().__new__(cls)
-        self.__dict__["call_args"] = args
-        return self
+        return super().__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """The arguments are in `call_args` already."""
+        """Arguments of the call are not kept."""
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):
@@ -115,9 +112,6 @@ class Inert:
             self.__dict__.update({str(k): v for k, v in state.items()})
         elif state is not None:
             self.__dict__["state"] = state
-
-    def __repr__(self) -> str:
-        return f"<stand-in for {self.origin}>"
 
 
 class _InertMapping(Inert):

@@ -14,18 +14,21 @@ IMAGE = RNG.integers(0, 256, (120, 160, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("box", "width"),
+    ("box", "width", "corner"),
     [
-        ((70, 50, 20, 20), 60),
-        ((-4, 2, 12, 20), 47),
-        ((150, 110, 20, 30), 74),
-        ((20, 10, 120, 100), 219),  # 329 is longer than the image: shrunk by 1.5
+        ((70, 50, 20, 20), 60, (50, 30)),  # around the centre
+        ((-4, 2, 12, 20), 47, (0, 0)),
+        ((150, 110, 20, 30), 74, (86, 46)),
+        ((20, 10, 120, 100), 219, (-29, -49)),  # 329 is longer than the image: shrunk by 1.5
     ],
 )
-def test_a_training_crop_shows_what_lies_there(box: tuple[float, float, float, float], width: int) -> None:
+def test_a_training_crop_shows_what_lies_there(
+    box: tuple[float, float, float, float], width: int, corner: tuple[int, int]
+) -> None:
     style = InsideStyle()
     region = style.region(box, 3.0, 64, IMAGE.shape[:2])
     assert region.width == region.height == width
+    assert (region.left, region.top) == corner
     cut = style.cut(IMAGE, region)
     rows = np.arange(int(region.top), int(region.top + region.height)).clip(
         0, 118 if region.top + region.height >= 120 else 119
@@ -46,6 +49,9 @@ def test_a_patch_shows_what_lies_there(centre: tuple[float, float], inside: bool
     region = style.place_at(centre, scale, 32, IMAGE.shape[:2], inside)
     side = int(region.width) // region.step
     rows, columns = ((int(first) + region.step * np.arange(side)) for first in (region.top, region.left))
+    if not inside:
+        middle = (side - 1) // 2
+        assert (columns[middle], rows[middle]) == tuple(map(int, centre))
     limits = [
         max(range(int(first) % region.step, n, region.step)) for first, n in ((region.top, 120), (region.left, 160))
     ]

@@ -104,6 +104,21 @@ def test_boxes_are_the_same_with_and_without_regions_which_are_those_of_a_row_al
     assert any(m.any() for m in both.masks)
 
 
+@pytest.mark.parametrize("centred", [False, True])
+def test_masks_of_slt_are_compared_with_their_own_mean(centred: bool) -> None:
+    chosen = f"TEST.MASK_CENTRED={centred}", "TEST.MASK_THRESHOLD=0.45", "TEST.SEARCH_SIZE=127"
+    track: Any = experiment(*chosen).build_tracker(network())
+    track.request_regions("mask")
+    logits = torch.full((63, 63), 9.0)
+    logits[:, :21] = 12.0  # the mean is 10
+    track.network.draw = lambda candidates, regions: logits.expand(len(regions.rows), -1, -1)
+    frames = clip(1, 2, 90, 120)
+    state = track.init(frames[:1], torch.tensor([[40.0, 30.0, 30.0, 20.0]], dtype=torch.float64))
+    state, found = track.step(state, frames[1:])
+    share = found.masks[0].sum() / state.boxes_xywh[0, 2:].prod()
+    assert share == pytest.approx(1 / 3 if centred else 1.0, abs=0.12)
+
+
 def test_all_parts_learn_and_strangers_teach_the_background_alone() -> None:
     e, net = experiment("TRAIN.THR_HIGH=0.3"), network(training=True).train()
     objective = e.method.build_objective(e.config, net)

@@ -88,6 +88,8 @@ def test_an_action_is_weighted_by_its_reward() -> None:
     taken = learn.policy.log(response)[range(4), batch.choices]
     expected = -(taken * torch.tensor([0.5, -0.25, 0.0, 2.0])).mean()
     torch.testing.assert_close(learn.losses(output_of(response), batch).total, expected)
+    even = learn.losses(output_of(torch.full((4, 2), 0.5)), batch).terms["Entropy"]
+    assert float(even) == pytest.approx(math.log(2))
 
 
 def gradients(section: SLT) -> tuple[list[Explored], dict[str, Tensor]]:

@@ -144,6 +144,10 @@ def test_colours_of_a_box_are_told_apart_and_any_box_has_some() -> None:
     assert np.sqrt(red * blue).sum() == 0
     half = histogram_of_colours(picture, np.array([30.0, 20.0, 20.0, 20.0]))
     assert np.sqrt(red * half).sum() == pytest.approx(math.sqrt(0.5))
+    picture[:] = 0
+    picture[18:42, 28:52] = (200, 30, 30)  # a tenth of a side more than the box, on all sides
+    for x, y, colours in ((30, 20, 1), (29, 20, 2), (31, 20, 2), (30, 19, 2), (30, 21, 2)):
+        assert np.count_nonzero(histogram_of_colours(picture, np.array([x, y, 20.0, 20.0]))) == colours
     for box in ((-500.0, 20.0, 20.0, 20.0), (70.0, 50.0, 30.0, 30.0), (math.nan, 0.0, math.inf, 1.0)):
         assert histogram_of_colours(picture, np.array(box)).sum() == pytest.approx(1.0)
 
