@@ -55,6 +55,8 @@ def sentence(error: BaseException) -> str:
             places = (path := Path(os.fsdecode(error.filename)), *path.parents)
             if file := next((place for place in places if place.is_file()), None):
                 return f"{file}: a file stands where a folder is needed"
+            if link := next((place for place in places if place.is_symlink() and not place.exists()), None):
+                return f"{link}: a link to {os.readlink(link)}, which is not there"
         return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
     return str(error)
 

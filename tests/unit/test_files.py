@@ -120,6 +120,14 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
         assert sentence(caught.value) == f"{tmp_path / 'out'}: a file stands where a folder is needed"
 
 
+def test_a_link_to_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "scratch")
+    for path in (tmp_path / "out" / "a.txt", tmp_path / "out" / "b" / "a.txt"):
+        with pytest.raises(OSError) as caught:
+            write_text(path, "x")
+        assert sentence(caught.value) == f"{tmp_path / 'out'}: a link to {tmp_path / 'scratch'}, which is not there"
+
+
 def test_a_full_disk_is_named_by_the_folder_of_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with VideoWriter(tmp_path / "clip.mp4") as video:
         for _ in range(3):
