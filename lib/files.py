@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import sys
@@ -46,6 +47,14 @@ def require_shared_memory() -> None:
     """Raise an error that names /dev/shm where it is full; what other processes share begins with a lock there."""
     with errors_name("/dev/shm"):
         multiprocessing.Lock()
+
+
+def require_writable(folder: Path) -> None:
+    """Raise an OSError, before long work, if a folder cannot be made or nothing can be written to it."""
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        kind = errno.EACCES if above.is_dir() else errno.ENOTDIR
+        raise OSError(kind, os.strerror(kind), str(folder))
 
 
 def sentence(error: BaseException) -> str:

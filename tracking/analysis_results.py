@@ -32,6 +32,7 @@ from lib.bench.metrics import METRICS, parse_options
 from lib.command import run_command
 from lib.config import add_plugin_option
 from lib.data import Video
+from lib.files import require_writable
 from lib.methods import load_plugins
 from lib.paths import Paths, load_paths, results_folder
 from lib.registry import listed, suggest
@@ -114,6 +115,8 @@ def sources(args: argparse.Namespace, paths: Paths) -> list[ResultSource]:
 
 def run(args: argparse.Namespace) -> int:
     load_plugins(args.plugins)
+    if args.report:
+        require_writable(args.report)
     paths = load_paths(data_dir=args.data_dir, save_dir=args.save_dir)
     benchmark = get_benchmark(args.dataset) if args.dataset else None
     options = parse_options(args.metric_options)

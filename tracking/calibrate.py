@@ -46,6 +46,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> int:
     from lib.bench import TrackerSpec, calibrate_scores, collect_samples
     from lib.bench.benchmarks import get_benchmark
+    from lib.files import require_writable
     from lib.models import sha256_of
     from lib.paths import load_paths
     from lib.track import StagedTracker, confidence_file
@@ -59,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     path = confidence_file(Path(spec.checkpoint))
     if path.exists() and not options.overwrite:
         raise FileExistsError(f"{path} is there already; --overwrite replaces it")
+    require_writable(path.parent)
     with show_progress(f"{len(videos)} videos, twice", 2 * sum(map(len, videos)), "frames") as bar:
         samples = collect_samples(tracker, videos, batch=options.batch, progress=bar.update)
     about = {"dataset": options.dataset, "videos": len(videos), "weights": sha256_of(Path(spec.checkpoint))}

@@ -57,8 +57,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> None:
     from lib.bench import TrackerSpec, export_tracker
+    from lib.files import require_writable
     from lib.paths import load_paths
 
+    require_writable(options.output)
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     protocol = "fast" if options.engine.endswith("int8") else "official"
     spec = TrackerSpec.from_options(options, protocol=protocol, device="cpu").resolve(paths)

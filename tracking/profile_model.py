@@ -64,10 +64,12 @@ def run(options: argparse.Namespace) -> None:
         ways_here,
         ways_text,
     )
-    from lib.files import write_text
+    from lib.files import require_writable, write_text
     from lib.models import CheckpointNotFoundError
     from lib.paths import load_paths
 
+    if options.output:
+        require_writable(options.output.parent)
     untrained = options.checkpoint is None and not options.ways
     spec = TrackerSpec.from_options(options, untrained=untrained, scores="raw")
     if options.ways:

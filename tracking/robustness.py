@@ -84,6 +84,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
         write_robustness,
     )
     from lib.bench.benchmarks import get_benchmark
+    from lib.files import require_writable
     from lib.methods import load_plugins
     from lib.paths import load_paths
 
@@ -96,6 +97,8 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     sweeps += [Sweep(kind, on, options.strengths, seed=seed) for kind in options.corrupt for on in options.on]
     if not sweeps:
         raise ValueError("nothing gets worse: give --drop rgb aux, or --corrupt noise occlusion")
+    if options.report:
+        require_writable(options.report)
     specs = [TrackerSpec.from_options(options)]
     for script, config in options.others:
         specs.append(TrackerSpec.from_options(options, script=script, config=config, checkpoint=None, overrides=()))

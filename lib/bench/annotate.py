@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +10,7 @@ import numpy as np
 
 from lib.bench.result_files import write_boxes
 from lib.data import AnnotationError, Frame, FrameSource, check_name, encode_picture, parse_boxes
-from lib.files import errors_name
+from lib.files import errors_name, require_writable
 from lib.track import Box, TrackerSession, check_box
 
 Marks = Mapping[int, Box | None]
@@ -109,10 +107,7 @@ def check_new_sequence(folder: Path, name: str) -> None:
     """
     if (place := folder / check_name(name)).exists():
         raise FileExistsError(f"{place} is there already; remove it, or name another folder with --output")
-    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        kind = errno.EACCES if above.is_dir() else errno.ENOTDIR
-        raise OSError(kind, os.strerror(kind), str(folder))
+    require_writable(folder)
 
 
 def write_sequences(folder: Path, source: FrameSource, targets: Mapping[str, Marks]) -> list[Path]:

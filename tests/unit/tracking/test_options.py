@@ -6,6 +6,7 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from lib.bench import TrackerSpec, Way, WayTiming
 from lib.config import ConfigError
 from lib.train import TrainOptions
 from tests.support.commands import import_command
+from tests.support.small_trackers import SMALL
 from tracking._options import CommandParser, add_machine_options
 
 
@@ -27,6 +29,33 @@ def test_a_working_directory_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", code, "sh", tmp_path, sys.executable, command], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.endswith("error: the working directory has been removed; go to another one\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("export", ["ostrack", "synthetic_small", "--output", "OUT"]),
+        ("profile_model", ["--script", "ostrack", "--config", "synthetic_small", "--output", "OUT/x.json"]),
+        ("robustness", ["sdstrack", "synthetic_demo", "--dataset", "lasher", "--drop", "aux", "--report", "OUT"]),
+        ("analysis_results", ["--dataset", "synthetic", "--results", "a=b", "--report", "OUT"]),
+        pytest.param(
+            "calibrate",
+            ["ostrack", "synthetic_small", "--dataset", "synthetic", "--overwrite", "--checkpoint", "OUT/a"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_named_before_long_work(
+    name: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.safetensors").write_bytes(SMALL.read_bytes())
+    (tmp_path / "a.json").write_bytes(SMALL.with_suffix(".json").read_bytes())
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    benchmark = SimpleNamespace(sequences=lambda paths: [])
+    if name == "calibrate":
+        monkeypatch.setattr("lib.bench.benchmarks.get_benchmark", lambda name: benchmark)
+    assert import_command(name).main([word.replace("OUT", str(tmp_path)) for word in words]) == 2
+    assert f"error: {tmp_path}: permission denied" in capsys.readouterr().err
 
 
 def test_numbers_that_cannot_be_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
