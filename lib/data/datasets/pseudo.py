@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from lib.data.types import Boxes, Qualities
 
 SUFFIX = "_pseudo"
 LABEL_FILE = "train.json"
-META = "meta"
+META, ROWS = "meta", "rows"
 MAX_FRAMES = 2**31
 """Bound on frame numbers of windows."""
 COLUMNS, DIGITS = 9, 4
@@ -178,7 +179,7 @@ def read_tracks(file: Path) -> list[StoredTrack]:
         AnnotationError: It is cut short, has another form, no track, or a box outside its picture.
     """
     try:
-        table = json.loads(file.read_bytes())
+        table = json.loads(file.read_bytes(), object_hook=_packed)
     except FileNotFoundError:
         hint = "make them with tracking/make_pseudo_labels.py (docs/pseudo_labels.md)"
         raise FileNotFoundError(f"there are no pseudo labels at {file}; {hint}") from None
@@ -197,17 +198,35 @@ def read_tracks(file: Path) -> list[StoredTrack]:
     return found
 
 
+class _Rows(NamedTuple):
+    """[N] names of the frames of a track, in order, and [N, 9] their numbers."""
+
+    ids: NDArray[np.str_]
+    numbers: NDArray[np.float64]
+
+
+def _packed(entry: dict[str, Any]) -> dict[str, Any]:
+    """A track while its file is read, with arrays for its frames unless one is odd: as lists, all take gigabytes."""
+    ids = natural_order(key for key in entry if key != META)
+    rows = [entry[i] for i in ids]
+    if META in entry and rows and all(isinstance(row, list) and len(row) == COLUMNS for row in rows):
+        with suppress(AnnotationError):
+            return {META: entry[META], ROWS: _Rows(np.array(ids, dtype=np.str_), number_array(rows, ""))}
+    return entry
+
+
 def _read_track(where: str, video: str, name: str, entry: Any) -> StoredTrack:
     """A track of a label file; AnnotationError, which begins with `where`, if something is wrong with it."""
     if not isinstance(entry, dict) or not isinstance(meta := entry.get(META), dict):
         raise AnnotationError(f"{where}: expected frames and 'meta'")
-    ids = natural_order(key for key in entry if key != META)
-    rows = [entry[i] for i in ids]
-    odd = next((i for i, row in zip(ids, rows, strict=True) if not isinstance(row, list) or len(row) != COLUMNS), None)
-    if not rows or odd is not None:
+    if not isinstance(found := entry.get(ROWS), _Rows):
+        rows = {i: entry[i] for i in natural_order(key for key in entry if key != META)}
+        odd = next((i for i, row in rows.items() if not isinstance(row, list) or len(row) != COLUMNS), None)
+        if rows and odd is None:
+            number_array(list(rows.values()), where)  # an error
         what = f"frame {odd}" if rows else "no frame"
         raise AnnotationError(f"{where}: {what}, expected x1, y1, x2, y2 and five qualities for every frame")
-    numbers = number_array(rows, where)
+    ids, numbers = found
     boxes = numbers[:, :4]
     picked, corner = (_share(where, meta, key) for key in ("bbox_picked_freq", "corner_bbox_freq"))
     outside = (boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2:] < boxes[:, :2]).any(axis=1) | np.isnan(numbers).any(axis=1)
@@ -229,7 +248,7 @@ def _read_track(where: str, video: str, name: str, entry: Any) -> StoredTrack:
     xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + 1], axis=1)
     short, long, corner_score = numbers[:, 4], numbers[:, 5], numbers[:, 8]
     qualities = Qualities(picked, corner, short, long, numbers[:, 6:8].astype(np.int64), corner_score)
-    return StoredTrack(video, name, np.array(ids, dtype=np.str_), xywh, qualities)
+    return StoredTrack(video, name, ids, xywh, qualities)
 
 
 def _share(where: str, meta: Mapping[str, Any], key: str) -> float:

@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,18 @@ def test_only_videos_of_the_subset_are_taken(write, caplog):
     with caplog.at_level(logging.WARNING):
         dataset = build_dataset("LasHeR_train_pseudo", write({"boy": {"00": track(ids())}, "x": {"00": track(ids())}}))
     assert [video.name for video in dataset] == ["boy"]
+
+
+def test_numbers_of_all_tracks_are_never_in_memory_as_lists(write):
+    paths = write({"boy": {f"{k:02d}": track(ids(100)) for k in range(40)}})
+    size = (paths.pseudo_labels / "lasher" / "train.json").stat().st_size
+    tracemalloc.start()
+    try:
+        assert len(build_dataset("LASHER_pseudo", paths)) == 40
+        peak = tracemalloc.get_traced_memory()[1]
+        assert peak < 6 * size, "the text as bytes and as letters, and arrays"
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", WRITERS)
