@@ -119,10 +119,10 @@ class Profile:
 
 
 class _Metered:
-    """Proxy of a network whose outermost calls run inside `around()`."""
+    """Proxy of a network whose calls by the tracker run inside `around()`."""
 
     def __init__(self, network: nn.Module, around: Callable[[], AbstractContextManager[Any]]) -> None:
-        self._network, self._around, self._inside = network, around, False
+        self._network, self._around = network, around
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._network, name)
@@ -134,14 +134,8 @@ class _Metered:
 
     def _wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def metered(*args: Any, **kwargs: Any) -> Any:
-            if self._inside:
+            with self._around():
                 return call(*args, **kwargs)
-            self._inside = True
-            try:
-                with self._around():
-                    return call(*args, **kwargs)
-            finally:
-                self._inside = False
 
         return metered
 

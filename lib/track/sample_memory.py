@@ -78,14 +78,12 @@ class SampleMemory(State):
         """Store a sample in some rows.
 
         Args:
-            rows: R row numbers, each once.
+            rows: R row numbers, each once, at least one.
             features: [R, C, H, W].
             boxes_xywh: [R, 4] in crop pixels.
             rate: [R] weights of the new samples.
             least: See `MemoryRules.init_samples_minimum_weight`.
         """
-        if not rows:
-            return self
         at = torch.tensor(rows)
         weights, slots = next_weights(
             self.weights[at], self.stored[at], self.first[at], self.latest[at], rate.to(self.weights), least

@@ -127,10 +127,6 @@ class PairedViT(nn.Module):
         normed = [self.get_submodule(f"norm{s}")(x) for s, x in zip(STREAMS, (visible, infrared), strict=True)]
         return torch.stack(normed, dim=1)
 
-    def forward(self, template: Tensor, search: Tensor) -> Tensor:
-        """Embed and encode pictures [B, 6, T, T] and [B, 6, S, S] -> search tokens [B, 2, Nx, C]."""
-        return self.encode(self.embed_template(template), self.embed_search(search))
-
     def fuse_for_inference(self, options: FuseOptions) -> PairedViT:
         """For inference; see `lib.models.layers.fused`. Stems have their own channels' normalisation folded in."""
         twin = with_fused_children(self, options)

@@ -295,8 +295,8 @@ def backbone(case: Case) -> None:
     tape = Tape(part, *names)
     template, search = picture(case, "template"), picture(case, "search")
     with torch.no_grad():
-        tokens = part.encode(part.embed_template(template), part.embed_search(search), search_only=False)
-        alone = part(template, search)
+        embedded = part.embed_template(template), part.embed_search(search)
+        tokens, alone = part.encode(*embedded, search_only=False), part.encode(*embedded)
     first = 1 + part.grid_template**2
     named: dict[str, Any] = {}
     for i, stream in enumerate(("color", "ir")):
@@ -378,7 +378,9 @@ def forward(case: Case) -> None:
         named = intermediates(network, tape, frames)
         if frames == 1:
             # Published training encodes the second frame in vain.
-            tokens = network.backbone(picture(case, "template"), picture(case, "search3"))
+            vit = network.backbone
+            template, search = vit.embed_template(picture(case, "template")), vit.embed_search(picture(case, "search3"))
+            tokens = vit.encode(template, search)
             named |= {f"backbone.x_{s}#1": tokens[:, i] for i, s in enumerate(("color", "ir"))}
         else:
             # So it runs the frozen head, whose running averages follow in training mode alone.

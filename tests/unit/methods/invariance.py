@@ -61,6 +61,11 @@ def check_that_rows_know_nothing_of_each_other(track: OneStreamTracker, clip: Ma
     for i in range(3):
         torch.testing.assert_close(torch.stack(together[i]), alone(i), rtol=1e-4, atol=1e-2)
 
+    firsts, places = [c[0] for c in clips], start.double()
+    moved = track.move_to(track.init(firsts, start + torch.tensor([9.0, 7.0, 5.0, 3.0])), places)
+    there, here = (track.crop_search(state, firsts) for state in (moved, track.init(firsts, places)))
+    assert torch.equal(there.crops, here.crops), "a target that was moved is searched where one that began there is"
+
 
 def check_candidates(found: Candidates, expected: Candidates) -> None:
     """Scores, boxes and the head's own maps are equal up to rounding."""

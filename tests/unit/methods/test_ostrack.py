@@ -77,6 +77,18 @@ def small(*overrides: str) -> tuple[Experiment, OSTrack]:
     return experiment, experiment.method.build_network(experiment.config, True)
 
 
+def test_segment_embeddings_tell_the_template_from_the_search_region() -> None:
+    experiment = load_experiment("ostrack", "synthetic_demo", [TINY.replace("}", ", SEP_SEG: true}")])
+    backbone = experiment.method.build_network(experiment.config, False).backbone
+    pictures = [torch.zeros(1, 3, side, side) for side in (backbone.template_size, backbone.search_size)]
+    with torch.no_grad():
+        before = backbone.embed_template(pictures[0]), backbone.embed_search(pictures[1])
+        backbone.template_segment_pos_embed.add_(1.0)
+        backbone.search_segment_pos_embed.add_(2.0)
+        torch.testing.assert_close(backbone.embed_template(pictures[0]), before[0] + 1)
+        torch.testing.assert_close(backbone.embed_search(pictures[1]), before[1] + 2)
+
+
 def test_a_masked_autoencoder_fills_the_backbone(tmp_path: Path) -> None:
     torch.manual_seed(0)
     (_, source), (experiment, network) = small(), small()
