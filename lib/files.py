@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -132,11 +132,12 @@ def atomic_write(path: Path | str) -> Iterator[IO[bytes]]:
     finally:
         temporary.unlink(missing_ok=True)
     if os.name == "posix":  # a rename lasts once its folder is on the disk
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with suppress(OSError):  # which shares (SMB, FUSE) do by themselves and refuse on demand
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 def temporary_file(path: Path, ending: str = "tmp") -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,6 +45,16 @@ def test_the_old_content_stands_until_the_new_is_whole(tmp_path: Path) -> None:
         file.flush()
         assert path.read_text() == "old\n"
     assert path.read_text() == "new\n"
+
+
+def test_a_share_that_does_not_sync_folders_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int) -> None:
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr("os.fsync", refuse)
+    write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").read_text() == "x"
 
 
 def test_missing_folders_are_made_and_line_feeds_kept(tmp_path: Path) -> None:

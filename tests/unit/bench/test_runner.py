@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -197,6 +199,18 @@ def test_results_that_are_finished_are_checked_once_and_must_still_be_there(
     assert sorted(checked) == ["toy-1", "toy-2"]
     gone = True
     assert list(run(job(tmp_path))[0].failures) == ["toy-1"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_a_file_system_without_locks_takes_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from toy_tracker import ToySpec, write_benchmark
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    write_benchmark(tmp_path / "data" / "synthetic", (4, 3))
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    assert run(job(tmp_path, spec=ToySpec()))[0].tracked == 2
 
 
 @pytest.mark.parametrize("weights", ["a", "b"])
