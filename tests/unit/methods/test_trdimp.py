@@ -133,6 +133,17 @@ def test_the_target_is_followed_and_kept_where_it_is_lost() -> None:
     assert len({int(s.samples.stored) for s in states if s.samples}) > 3
 
 
+def test_the_search_region_of_a_large_picture_lies_around_the_target() -> None:
+    track, frames = tracker(), clip(1, 1, 400, 500)
+    state = track.init(frames, torch.tensor([[210.0, 160.0, 24.0, 16.0]], dtype=torch.float64))
+    region = track.crop_search(state, frames)
+    assert (region.centres[0] - torch.tensor([222.0, 168.0])).abs().max() <= 1
+    assert region.sides[0].tolist() == pytest.approx([track.settings.search_factor * (24 * 16) ** 0.5] * 2, abs=1)
+    with torch.no_grad():
+        places = track.forward(state, region).candidates.boxes[0, :, :2]
+    assert places[len(places) // 2].tolist() == pytest.approx([0.5, 0.5]), "the middle cell is the crop's middle"
+
+
 def test_a_step_leaves_the_state_as_it_was() -> None:
     track, frames = tracker(), CLIPS["plain"]()
     states, _ = follow(track, frames[:6])
