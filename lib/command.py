@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from io import TextIOWrapper
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from lib.files import sentence
 
@@ -29,7 +29,7 @@ def run_command(run: Callable[[], int | None], debug: bool = False, interrupted:
         interrupted: Message after Ctrl-C.
 
     Returns:
-        Exit code: that of `run`, 2 for an error, 130 after Ctrl-C.
+        Exit code: that of `run`, 2 for an error, 130 after Ctrl-C, 141 where `| head` reads no further.
     """
     prepare_streams()
     code = run_in_child()
@@ -41,11 +41,23 @@ def run_command(run: Callable[[], int | None], debug: bool = False, interrupted:
         report_interrupt(interrupted)
         return 130
     except (ValueError, OSError, RuntimeError, LookupError, ImportError) as error:
+        if isinstance(error, BrokenPipeError) and _is_closed(sys.stdout):
+            return 141
         if debug:
             raise
         if is_first_to_report(str(error)):
             print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """True if nobody reads a stream any more; what it still holds goes to the null device, without an error at exit."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return True
+    return False
 
 
 def report_interrupt(message: str = "stopped") -> None:

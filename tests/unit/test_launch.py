@@ -242,3 +242,13 @@ def test_ctrl_c_is_one_word_also_in_an_import_that_would_swallow_it(tmp_path: Pa
     assert (done.stdout, done.stderr) == ("", "\nstopped\n")
     assert done.returncode in (130, -signal.SIGINT)  # both are 130 for a shell
     assert [p.name for p in tmp_path.iterdir() if p.is_dir() and p.name != "__pycache__"] == []
+
+
+def test_a_pipe_that_reads_no_further_is_no_error() -> None:
+    code = "import sys; from lib.command import run_command; sys.exit(run_command(lambda: print('x' * 10**6)))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 141
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
