@@ -53,7 +53,7 @@ def run_command(run: Callable[[], int | None], debug: bool = False, interrupted:
 def _is_closed(stream: TextIO) -> bool:
     """True if nobody reads a stream any more; what it still holds goes to the null device, without an error at exit."""
     try:
-        stream.flush()
+        print(file=stream, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return True
