@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -268,8 +269,6 @@ class BatchLoader(Generic[B]):
             require_open_files(workers)
             require_shared_memory()
             get_temp_dir()  # one folder for this process and its workers: it is cleared even if they are killed
-            atexit.unregister(_ignore_dead_workers)
-            atexit.register(_ignore_dead_workers)
         self._forked = start_method == "fork"
         self._loader: DataLoader[_Loaded] = _QuietLoader(
             _Batches(sampler, collate),
@@ -283,6 +282,10 @@ class BatchLoader(Generic[B]):
             multiprocessing_context=start_method if workers else None,
             worker_init_fn=partial(_start_worker, sampler.broken.max_share),
         )
+        if workers:
+            atexit.register(_end_workers, weakref.ref(self._loader))
+            atexit.unregister(_ignore_dead_workers)
+            atexit.register(_ignore_dead_workers)  # the last one registered is the first one called
 
     def __len__(self) -> int:
         """Batches per epoch for this process; the same in all processes."""
@@ -394,6 +397,13 @@ def _positions_of_process(samples_per_epoch: int, batch_size: int, rank: int, wo
             f"SAMPLE_PER_EPOCH {samples_per_epoch} is less than one batch of {world_size} x {batch_size} samples"
         )
     return _BatchPositions(batch_size, batches, rank, world_size)
+
+
+def _end_workers(loader: weakref.ref[DataLoader[Any]]) -> None:
+    """At exit: end the workers of a loader that is still there; Python's SIGTERM is heard after their time of grace."""
+    iterator: Any = getattr(loader(), "_iterator", None)
+    if iterator is not None:
+        iterator._shutdown_workers()
 
 
 def _ignore_dead_workers() -> None:

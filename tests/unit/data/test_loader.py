@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -286,3 +287,27 @@ def test_more_workers_than_cores_are_no_warning_of_pytorch(recwarn, monkeypatch)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     assert len(list(build_loader(sampler(), 4, 2, workers=2).epoch(1))) == 2
     assert not [w for w in recwarn if "DataLoader" in str(w.message)]
+
+
+LEFT_OPEN = """
+from types import SimpleNamespace
+from lib.data import BrokenFiles, build_loader
+
+class Numbers:
+    broken = BrokenFiles()
+
+    def __call__(self, epoch, index):
+        return index
+
+loader = build_loader(Numbers(), 8, 2, workers=2, collate=lambda samples: samples)
+batches = loader.epoch(1)
+print(next(batches))
+"""
+
+
+@pytest.mark.slow
+def test_a_loader_that_is_left_open_does_not_keep_its_program_from_ending() -> None:
+    root = Path(__file__).resolve().parents[3]
+    grace = 60  # seconds that workers take after SIGTERM
+    done = subprocess.run([sys.executable, "-c", LEFT_OPEN], cwd=root, capture_output=True, text=True, timeout=grace)
+    assert (done.stdout, done.returncode) == ("[0, 1]\n", 0)
