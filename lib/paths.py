@@ -309,7 +309,7 @@ def _resolve(value: str | Path, base: Path) -> Path:
 
     PathsError for names that are not UTF-8, which libraries cannot write down (of another system, or another locale).
     """
-    path = Path(os.path.expanduser(os.path.expandvars(value)))
+    path = Path(os.path.expanduser(os.path.expandvars(value)))  # Path.expanduser fails for a user without a home
     path = path if path.is_absolute() else Path(os.path.normpath(base.absolute() / path))
     try:
         str(path).encode()

@@ -400,7 +400,7 @@ def _positions_of_process(samples_per_epoch: int, batch_size: int, rank: int, wo
 
 
 def _end_workers(loader: weakref.ref[DataLoader[Any]]) -> None:
-    """At exit: end the workers of a loader that is still there; Python's SIGTERM is heard after their time of grace."""
+    """At exit: end the workers of a loader that is still there; after a SIGTERM they would go on for a minute."""
     iterator: Any = getattr(loader(), "_iterator", None)
     if iterator is not None:
         iterator._shutdown_workers()

@@ -248,7 +248,7 @@ class TerminalSink(Sink):
         style = "bold" if isinstance(entry, Report) and entry.kind == "epoch" else None
         try:
             self._console.print(entry if isinstance(entry, str) else entry.line(), markup=False, style=style)
-        except (OSError, SystemExit):  # rich's, for a pipe
+        except (OSError, SystemExit):  # rich raises SystemExit for a pipe that is closed
             self._console.quiet = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered would be an error at exit
 
