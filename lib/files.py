@@ -1,4 +1,4 @@
-"""Atomic writes, by which all results, checkpoints and lists of this library are written."""
+"""Files: atomic writes, by which all results, checkpoints and lists of this library are written, locks, names."""
 
 from __future__ import annotations
 
@@ -68,6 +68,11 @@ def sentence(error: BaseException) -> str:
                 return f"{link}: a link to {os.readlink(link)}, which is not there"
         return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
     return str(error)
+
+
+def user_path(text: Path | str) -> Path:
+    """A path as a user writes it; ~ is replaced. `Path.expanduser` fails for a user without a home, this leaves the ~."""
+    return Path(os.path.expanduser(text))
 
 
 def is_hidden(name: str) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from lib.catalogue import CATALOGUE, DatasetSpec
+from lib.files import user_path
 from lib.registry import suggest
 
 LOCAL_YAML_VARIABLE = "TRACKING_LOCAL_YAML"
@@ -163,7 +164,7 @@ def shipped_folder(name: str) -> Path:
 def local_yaml_path() -> Path:
     """The settings file in force, there or not."""
     named = os.environ.get(LOCAL_YAML_VARIABLE)
-    return Path(os.path.expanduser(named)).absolute() if named else repository_root() / "local.yaml"
+    return user_path(named).absolute() if named else repository_root() / "local.yaml"
 
 
 def checkpoint_folder(save_dir: Path, script: str, config: str) -> Path:
@@ -309,7 +310,7 @@ def _resolve(value: str | Path, base: Path) -> Path:
 
     PathsError for names that are not UTF-8, which libraries cannot write down (of another system, or another locale).
     """
-    path = Path(os.path.expanduser(os.path.expandvars(value)))  # Path.expanduser fails for a user without a home
+    path = user_path(os.path.expandvars(value))
     path = path if path.is_absolute() else Path(os.path.normpath(base.absolute() / path))
     try:
         str(path).encode()

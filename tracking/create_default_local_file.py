@@ -1,7 +1,6 @@
 """Write one commented `local.yaml`: the folders of data, weights and results on this machine."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import yaml
 
 from lib.catalogue import CATALOGUE
 from lib.command import run_command
-from lib.files import write_text
+from lib.files import user_path, write_text
 from lib.paths import GENERAL_KEYS, local_yaml_path
 from tracking._options import CommandParser
 
@@ -55,7 +54,7 @@ def default_local_yaml(workspace_dir: str | Path, data_dir: str | Path, save_dir
         data_dir: Parent of the data set folders.
         save_dir: Checkpoints, logs and results.
     """
-    workspace, data, save = (Path(os.path.expanduser(p)).resolve() for p in (workspace_dir, data_dir, save_dir))
+    workspace, data, save = (user_path(p).resolve() for p in (workspace_dir, data_dir, save_dir))
     values = (workspace, data, save, workspace / "pretrained", data / "pseudo_labels")
 
     def quoted(path: Path) -> str:

@@ -5,7 +5,6 @@ python tracking/vis_results.py --dataset lasot --results ours=output/test/tracki
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import _bootstrap  # noqa: F401
 
 from lib.command import run_command
 from lib.config import add_plugin_option
+from lib.files import user_path
 from tracking._options import CommandParser
 
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     folders = {}
     for text in options.results:
         label, sign, path = ("", "", text) if Path(text).exists() else text.partition("=")
-        folder = Path(os.path.expanduser(path if sign else text))
+        folder = user_path(path if sign else text)
         folders[label if sign else folder.parent.name or folder.name] = folder
     first = next(iter(folders.values()))
     scores = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -43,7 +42,7 @@ from lib.bench.run_differences import OTHER_FILES
 from lib.config import ConfigError
 from lib.data import Boxes, Video, opposite_corners_to_xywh
 from lib.data.datasets import positive
-from lib.files import errors_name, visible_files
+from lib.files import errors_name, user_path, visible_files
 from lib.methods import load_experiment
 from lib.paths import repository_root
 from lib.registry import listed
@@ -78,7 +77,7 @@ class ResultSource:
         """
         label, sign, folders = ("", "", text) if _exists(text) else text.partition("=")
         named = folders if sign else text
-        paths = tuple(Path(os.path.expanduser(f)) for f in ([named] if _exists(named) else named.split(",")) if f)
+        paths = tuple(user_path(f) for f in ([named] if _exists(named) else named.split(",")) if f)
         if not paths or (sign and not label):
             raise ValueError(f"--results {text!r}: expected FOLDER or LABEL=FOLDER[,FOLDER...]")
         return cls(label if sign else cls._usual_label(paths[0]), paths)
@@ -133,7 +132,7 @@ class ResultSource:
 
 
 def _exists(text: str) -> bool:
-    return text != "" and Path(os.path.expanduser(text)).exists()
+    return text != "" and user_path(text).exists()
 
 
 def _found_in(folder: Path, sequences: Sequence[BenchmarkVideo]) -> int:

@@ -20,7 +20,7 @@ from lib.data.io import DecodeError, decode_depth, decode_image
 from lib.data.listing import PICTURE_SUFFIXES, picture_names
 from lib.data.modalities import depth_to_picture
 from lib.data.types import Frame, Image
-from lib.files import errors_name, sentence
+from lib.files import errors_name, sentence, user_path
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def _open(source: Source, depth: bool = False) -> FrameSource:
             raise SourceError(f"source: expected {kinds}, not {type(source).__name__}")
         grabs = (_given(index, picture) for index, picture in enumerate(source))
         return FrameSource("frames", len(source) if isinstance(source, Sized) else None, grabs)
-    path = Path(os.path.expanduser(str(source)))
+    path = user_path(str(source))
     if re.fullmatch(r"\d+", str(source)) and not path.exists():
         return _captured(int(str(source)))
     if not path.exists() or source == "":
@@ -122,7 +122,7 @@ def _given(index: int, picture: Image | str | Path, is_depth: bool = False) -> G
     if not isinstance(picture, str | Path):
         return Grab(index, Frame(picture))
     try:
-        data, name = Path(os.path.expanduser(picture)).read_bytes(), str(picture)
+        data, name = user_path(picture).read_bytes(), str(picture)
         decoded = depth_to_picture(decode_depth(data, name)) if is_depth else decode_image(data, name)
     except (DecodeError, OSError) as error:
         return Grab(index, None, sentence(error))

@@ -19,7 +19,7 @@ import lmdb
 import numpy as np
 
 from lib.data.listing import children_of
-from lib.files import is_hidden
+from lib.files import is_hidden, user_path
 
 _LOCAL_HEADER = 30
 """Bytes before the name in the header of each file of a zip archive."""
@@ -355,7 +355,7 @@ def open_store(path: Path | str) -> Store:
         FileNotFoundError: There is nothing.
         ValueError: It is another kind of file.
     """
-    path = Path(os.path.expanduser(path))
+    path = user_path(path)
     if path.is_dir():
         return LmdbStore(path) if (path / "data.mdb").is_file() else DirectoryStore(path)
     if path.is_file() and path.suffix.lower() == ".zip":

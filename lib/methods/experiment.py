@@ -33,6 +33,7 @@ from lib.config import (
     take_inert,
 )
 from lib.data import AUGMENTATIONS, COLLATES, CROP_STYLES, FRAME_SAMPLERS
+from lib.files import user_path
 from lib.methods.method import METHODS, Method
 from lib.models import Checkpoint, LoadReport, Mapped, WeightPlaces, WeightsError, load_into, locate, read_checkpoint
 from lib.objectives import POLICIES
@@ -253,7 +254,7 @@ def load_plugins(plugins: Sequence[str | Path] = ()) -> list[Path]:
     Raises:
         ConfigError: A folder has no `__init__.py`, cannot be imported, or two have one name.
     """
-    named = [Path(os.path.expanduser(p)).resolve() for p in plugins]
+    named = [user_path(p).resolve() for p in plugins]
     inherited = [Path(p) for p in os.environ.get(PLUGIN_VARIABLE, "").split(os.pathsep) if p]
     folders = list(dict.fromkeys([*named, *inherited]))
     for folder in folders:

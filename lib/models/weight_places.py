@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.files import user_path
 from lib.models.pretrained import HUB, TIMM, fetch_from_hub
 from lib.paths import repository_root, shipped_folder
 from lib.registry import listed
@@ -115,12 +115,12 @@ def locate(requested: str, places: WeightPlaces, option: str, hint: str = "") ->
     if inside.is_relative_to("pretrained"):
         inside = inside.relative_to("pretrained")
     shipped = shipped_folder("pretrained") / inside
-    for path in (Path(os.path.expanduser(requested)), folder / requested, places.pretrained / inside, shipped):
+    for path in (user_path(requested), folder / requested, places.pretrained / inside, shipped):
         for ending in ("", *CHECKPOINT_ENDINGS):
             if (file := path.with_name(path.name + ending)).is_file():
                 return file
     raise CheckpointNotFoundError(
-        f"{option} {requested}: no such file of weights; looked for {Path(os.path.expanduser(requested)).absolute()}, "
+        f"{option} {requested}: no such file of weights; looked for {user_path(requested).absolute()}, "
         f"in {folder} ({places.describe()}) and in {places.pretrained} ({_weights_in(places.pretrained)})"
         f"{FILES}{hint}"
     )

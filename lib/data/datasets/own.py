@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from lib.data.listing import folder_names, natural_order, picture_names
 from lib.data.sources import VIDEO_SUFFIXES, SourceError, unpack_video
 from lib.data.store import DirectoryStore, Store
 from lib.data.types import Boxes
+from lib.files import user_path
 from lib.registry import listed
 
 log = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ def folder_row(name: str) -> DatasetSpec:
         FileNotFoundError: There is no such folder.
     """
     given = name.partition(":")[2]
-    path = Path(os.path.expanduser(given)).resolve()
+    path = user_path(given).resolve()
     if not given or not path.exists():
         raise FileNotFoundError(f"{name}: no such folder; write {PREFIX}:path/to/a/folder; expected in it: {LAYOUT}")
     key = f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from lib.data.datasets.kept import kept_arrays
 from lib.data.io import AnnotationError, DecodeError, expect_form
 from lib.data.store import open_store
 from lib.data.types import Boxes, Frame
+from lib.files import user_path
 
 PREPARED = "PYSOT511"
 SIDE, TEMPLATE = 511, 127
@@ -136,7 +136,7 @@ def open_crops(name: str) -> PreparedCrops:
         FileNotFoundError: There is no such file.
         AnnotationError: See `PreparedCrops`.
     """
-    path = Path(os.path.expanduser(name.partition(":")[2])).resolve()
+    path = user_path(name.partition(":")[2]).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"{name}: no such file; write {PREPARED}:path/to/train.json, as gen_json.py wrote it")
     return PreparedCrops(path)
