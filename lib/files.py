@@ -71,7 +71,7 @@ def sentence(error: BaseException) -> str:
 
 
 def user_path(text: Path | str) -> Path:
-    """A path as a user writes it; ~ is replaced. `Path.expanduser` fails for a user without a home, this leaves the ~."""
+    """A path as a user writes it, ~ replaced. `Path.expanduser` fails for a user without a home; this leaves the ~."""
     return Path(os.path.expanduser(text))
 
 
