@@ -12,7 +12,7 @@ from lib.train.checkpoint import (
     is_kept,
     read_state,
 )
-from lib.train.log import LinesSink, LogPaths, Report, TerminalSink, TextSink, TrainLog, duration
+from lib.train.log import LinesSink, LogPaths, Report, TerminalSink, TextSink, TrainLog, WandbSink, duration
 from lib.train.loop import Trainer, TrainingSetup
 from lib.train.optim import (
     build_optimizer,

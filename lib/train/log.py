@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -159,12 +159,14 @@ class LogPaths:
         lines: The reports as JSON lines.
         tensorboard: Folder of TensorBoard's event files.
         pictures: Folder of pictures, with a page of them; only where an objective gives some.
+        wandb: The number of the run at Weights & Biases, which a resumed training goes on with; only if it logs there.
     """
 
     text: Path
     lines: Path
     tensorboard: Path
     pictures: Path
+    wandb: Path
 
     @classmethod
     def of(cls, save_dir: Path, script: str, config: str) -> LogPaths:
@@ -177,16 +179,17 @@ class LogPaths:
 
         Returns:
             ``logs/<script>-<config>.log`` and ``.jsonl``, ``tensorboard/train/<script>/<config>``,
-            ``logs/<script>-<config>_pictures``.
+            ``logs/<script>-<config>_pictures``, ``logs/<script>-<config>.wandb``.
         """
         logs, name = save_dir / "logs", f"{script}-{config}"
         events = save_dir / "tensorboard" / "train" / script / config
-        return cls(logs / f"{name}.log", logs / f"{name}.jsonl", events, logs / f"{name}_pictures")
+        pictures, wandb = logs / f"{name}_pictures", logs / f"{name}.wandb"
+        return cls(logs / f"{name}.log", logs / f"{name}.jsonl", events, pictures, wandb)
 
     def set_aside(self) -> None:
         """Rename the log of an earlier training, so that a fresh one begins empty."""
         stamp = time.strftime("earlier_%Y%m%d_%H%M%S")
-        for path in (self.text, self.lines, self.tensorboard, self.pictures):
+        for path in astuple(self):
             if path.exists():
                 path.rename(path.with_name(f"{path.stem}.{stamp}{path.suffix}"))
 
@@ -385,14 +388,19 @@ class WandbSink(Sink):
     Args:
         name: Name of the run.
         config: The resolved configuration.
-        folder: Where wandb keeps its local files.
+        paths: wandb keeps its local files beside the log.
     """
 
-    def __init__(self, name: str, config: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, name: str, config: Mapping[str, Any], paths: LogPaths) -> None:
         import wandb
 
-        folder.mkdir(parents=True, exist_ok=True)
-        self._run = wandb.init(project=WANDB_PROJECT, name=name, config=dict(config), dir=str(folder), resume="allow")
+        paths.wandb.parent.mkdir(parents=True, exist_ok=True)
+        run = {"id": paths.wandb.read_text(), "resume": "allow"} if paths.wandb.exists() else {}
+        self._run = wandb.init(
+            project=WANDB_PROJECT, name=name, config=dict(config), dir=str(paths.wandb.parent), **run
+        )
+        self._run.define_metric("*", step_metric="step")  # curves of a resumed training overlap where it was repeated
+        write_text(paths.wandb, self._run.id)
 
     def write(self, entry: str | Report) -> None:
         if isinstance(entry, str):

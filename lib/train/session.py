@@ -126,7 +126,7 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
         trainer.log = open_log(log_paths, trainer.position, len(setup.train_loader))
         if options.use_wandb:
             name = f"{experiment.script}-{experiment.name}"
-            trainer.log.sinks.append(WandbSink(name, plain, log_paths.text.parent))
+            trainer.log.sinks.append(WandbSink(name, plain, log_paths))
     if precision_name(train) == "fp32" and has_tf32(world.device):
         notes.append("products of float32: with TRAIN.PRECISION tf32 or bf16 this GPU is quicker (docs/training.md)")
     if trainer.position.epoch > train.epoch:

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -22,6 +23,7 @@ from lib.train import (
     TextSink,
     Trainer,
     TrainLog,
+    WandbSink,
     duration,
 )
 from tests.unit.train.toy import TRAIN, toy_trainer
@@ -57,6 +59,36 @@ def test_nan_does_not_break_the_json_lines(tmp_path: Path) -> None:
     sink.write(report(terms={"Loss/total": math.nan, "IoU": 0.5}))
     sink.close()
     assert json.loads((tmp_path / "x.jsonl").read_text())["terms"] == {"Loss/total": None, "IoU": 0.5}
+
+
+def test_a_resumed_training_goes_on_with_its_run_at_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    class Run:
+        def __init__(self, id: str = "abc123", **settings: object) -> None:
+            self.id, self.values = id, []
+            begun.append({"id": id, **settings})
+
+        define_metric = finish = Mock()
+
+        def log(self, values: dict[str, object]) -> None:
+            self.values.append(values)
+
+    monkeypatch.setitem(sys.modules, "wandb", Mock(init=Run))
+    paths = LogPaths.of(tmp_path, "ostrack", "small")
+    WandbSink("ostrack-small", {"SEED": 1}, paths).close()
+    sink = WandbSink("ostrack-small", {"SEED": 1}, paths)
+    sink.write("a sentence is no curve")
+    sink.write(report())
+    assert [(run["id"], run.get("resume"), run["dir"]) for run in begun] == [
+        ("abc123", None, str(tmp_path / "logs")),
+        ("abc123", "allow", str(tmp_path / "logs")),
+    ]
+    (values,) = sink._run.values
+    assert (values["train/Loss/total"], values["LearningRate/group1"], values["epoch"]) == (1.25, 4e-5, 2)
+    paths.set_aside()
+    WandbSink("ostrack-small", {}, paths)
+    assert "resume" not in begun[-1]
 
 
 def test_files_lie_where_ostrack_users_look(tmp_path: Path) -> None:
