@@ -15,10 +15,7 @@ EXACT = bool(np.asarray(cv2.warpAffine(_RAMP, _STEP, (1, 1))) == 1 / 64)
 
 
 def warp_affine(
-    image: NDArray[Any],
-    matrix: NDArray[np.float64],
-    size_wh: tuple[int, int],
-    border: Sequence[float] | None = None,
+    image: NDArray[Any], matrix: NDArray[np.float64], size_wh: tuple[int, int], border: Sequence[float] | None = None
 ) -> NDArray[Any]:
     """A picture resampled bilinearly, as OpenCV 5 does it.
 

@@ -220,14 +220,6 @@ class CopyChanges:
     blur: Callable[[Pixels], Pixels] | None
 
 
-def draw_copy(copies: Copies, rng: np.random.Generator) -> CopyChanges:
-    """Draw the changes of a copy; equally many numbers whatever the outcome."""
-    rx, ry, sx, sy = (2 * rng.random(4) - 1).tolist()
-    colour, blur = PcaColour(copies.colour), CrossBlur(probability=copies.blur)
-    drawn, normal = colour.draw(rng)
-    return CopyChanges((rx, ry, sx, sy), -colour.AXES @ normal if drawn else None, blur.change(blur.draw(rng)))
-
-
 def copy_region(size_hw: tuple[int, int], box_xywh: Boxes, copies: Copies, changes: CopyChanges) -> CropRegion:
     """The window of a frame that a copy shows; the target stays in it.
 
@@ -292,9 +284,13 @@ def with_varied_copies(clip: FrameSet, copies: Copies, rng: np.random.Generator)
     if count == len(boxes) or not (boxes[count - 1, 2:] > 0).all():
         return clip
     frames, masks = list(clip.search), None if clip.search_masks is None else list(clip.search_masks)
+    colour, blur = PcaColour(copies.colour), CrossBlur(probability=copies.blur)
     for i in range(count, len(boxes)):
         mask = None if masks is None else masks[count - 1]
-        changes = draw_copy(copies, rng)
+        rx, ry, sx, sy = (2 * rng.random(4) - 1).tolist()  # equally many numbers are drawn whatever the outcome
+        drawn, normal = colour.draw(rng)
+        shift = -colour.AXES @ normal if drawn else None
+        changes = CopyChanges((rx, ry, sx, sy), shift, blur.change(blur.draw(rng)))
         frames[i], boxes[i], mask = changed_copy(frames[count - 1], boxes[count - 1], mask, copies, changes)
         if masks is not None:
             masks[i] = mask

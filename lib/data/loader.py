@@ -61,10 +61,7 @@ TROUBLE = (
         "fewer TRAIN.NUM_WORKER and OMP_NUM_THREADS need fewer",
     ),
     (("exited unexpectedly", "killed by signal"), WORKER_DIED),
-    (
-        ("enforce fail", "pytorchstreamwriter", "no space left"),
-        "the disk is full, a file could not be written",
-    ),
+    (("enforce fail", "pytorchstreamwriter", "no space left"), "the disk is full, a file could not be written"),
 )
 """Words in messages of PyTorch and the system when the machine is short of something -> a sentence."""
 

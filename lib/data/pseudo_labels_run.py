@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from tokenize import TokenError
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 
-from lib.data.boxes import iou_xywh
+from lib.data.boxes import iou_xywh, opposite_corners_to_xywh
 from lib.data.datasets.base import Annotation, StoredDataset
 from lib.data.datasets.pseudo import LABEL_FILE, frame_ids, track_entry
 from lib.data.io import FILE_ERRORS, AnnotationError, expect_form
@@ -101,10 +101,8 @@ class LabelReport:
     others: int = 0
 
 
-class FlowSource(Protocol):
-    """Optical flow of the frames of one video, asked for in rising order."""
-
-    def __call__(self, frame: int) -> Flow: ...
+FlowSource = Callable[[int], Flow]
+"""Optical flow of the frames of one video, asked for in rising order."""
 
 
 class AdaptiveFlow:
@@ -216,9 +214,8 @@ def label_video(job: LabelJob, index: int) -> dict[str, Any]:
         flow = StoredFlow(job.flow / name, ids, (width, height))
     candidates = [candidate_boxes(flow(i), job.settings) for i in job.settings.evaluated(count)]
     digest = hashlib.blake2b(f"{job.seed} {name}".encode(), digest_size=16).digest()
-    track = make_track(
-        candidates, count, (width, height), job.settings, np.random.default_rng(int.from_bytes(digest, "little"))
-    )
+    rng = np.random.default_rng(int.from_bytes(digest, "little"))
+    track = make_track(candidates, count, (width, height), job.settings, rng)
     found: dict[str, Any] = {"track": None, "left_out": "nothing moves by itself", "overlap": None}
     if track is not None:
         found["track"] = track_entry(track, ids, (width, height), frames.rgb.folder)
@@ -233,17 +230,12 @@ def _overlap(annotation: Annotation, boxes_xyxy: Boxes) -> list[float] | None:
     seen = np.flatnonzero(annotation.valid[:count] & annotation.visible[:count])
     if len(seen) < 2:  # the first box alone, or none, is published
         return None
-    xywh = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1)
-    ious = iou_xywh(xywh[seen], annotation.boxes_xywh[:count][seen])
+    ious = iou_xywh(opposite_corners_to_xywh(boxes_xyxy[seen]), annotation.boxes_xywh[:count][seen])
     return [round(float(ious.mean()), 4), round(float((ious > 0.5).mean()), 4)]
 
 
 def make_labels(
-    job: LabelJob,
-    workers: int = 1,
-    *,
-    restart: bool = False,
-    progress: Callable[[int], None] = lambda videos: None,
+    job: LabelJob, workers: int = 1, *, restart: bool = False, progress: Callable[[int], None] = lambda videos: None
 ) -> LabelReport:
     """Label all videos that have no file yet, and write the label file.
 

@@ -344,8 +344,8 @@ class TrackingSampler(Generic[T]):
         """Check that samples can be taken from every data set.
 
         Args:
-            datasets: Where videos come from.
-            ratios: Weights of the data sets, of any sum.
+            datasets: Where videos come from, at least one.
+            ratios: Weights of the data sets, not negative, of any sum.
             frame_sampler: Chooses the frames of a sample.
             make_sample: A `Processing` for crops, `WholeFrames` for clips.
             seed: Of all random numbers.
@@ -356,19 +356,12 @@ class TrackingSampler(Generic[T]):
         Raises:
             ValueError: Naming a data set from which nothing can be sampled.
         """
-        if not datasets:
-            raise ValueError("no data set to sample from")
-        if len(datasets) != len(ratios):
-            raise ValueError(f"{len(datasets)} data sets, but {len(ratios)} ratios")
-        if min(ratios) < 0 or sum(ratios) <= 0:
-            raise ValueError(f"the ratios of the data sets must not be negative, and not all zero: {list(ratios)}")
-        self.datasets = list(datasets)
-        self.weights = [ratio / sum(ratios) for ratio in ratios]
-        self.frame_sampler = frame_sampler
-        self.make_sample = make_sample
-        self.seed = seed
-        self.pictures = pictures
-        self.masks = masks
+        if len(datasets) != len(ratios) or min(ratios) < 0 or sum(ratios) <= 0:
+            wanted = f"{len(datasets)} ratios of data sets were expected, not negative, and not all zero"
+            raise ValueError(f"{wanted}, not {list(ratios)}")
+        self.datasets, self.weights = list(datasets), [ratio / sum(ratios) for ratio in ratios]
+        self.frame_sampler, self.make_sample, self.seed = frame_sampler, make_sample, seed
+        self.pictures, self.masks = pictures, masks
         self.broken = BrokenFiles(max_share=max_bad_samples)
         self._failed_attempts = [0] * len(self.datasets)
         usable = [self._usable_video(d) for d, weight in zip(self.datasets, self.weights, strict=True) if weight > 0]
@@ -410,7 +403,7 @@ class TrackingSampler(Generic[T]):
             rng: Source of all random numbers.
             evenly: Of all that have a ratio above 0, each equally likely.
         """
-        weights = [float(weight > 0) for weight in self.weights] if evenly else self.weights
+        weights = [weight > 0 for weight in self.weights] if evenly else self.weights
         return rng.choices(range(len(self.datasets)), weights)[0]
 
     def draw_video(self, number: int, rng: random.Random) -> Video:

@@ -69,12 +69,8 @@ def is_kept(train: Train, epoch: int) -> bool:
         train: SAVE_EPOCH_INTERVAL, SAVE_EPOCHS, SAVE_LAST_N_EPOCH and EPOCH are read; the last epoch is always kept.
         epoch: Counted from 1.
     """
-    interval = train.save_epoch_interval
-    return (
-        (interval > 0 and epoch % interval == 0)
-        or epoch in train.save_epochs
-        or epoch > train.epoch - max(1, train.save_last_n_epoch)
-    )
+    is_due = train.save_epoch_interval > 0 and epoch % train.save_epoch_interval == 0
+    return is_due or epoch in train.save_epochs or epoch > train.epoch - max(1, train.save_last_n_epoch)
 
 
 class OccupiedError(RuntimeError):
@@ -311,7 +307,7 @@ def find_state(folder: CheckpointFolder, mode: str) -> tuple[Path, dict[str, Any
 
     Args:
         folder: Checkpoints of the experiment.
-        mode: ``auto`` (the newest, if there is one), ``must`` (an error without one) or ``never``.
+        mode: ``auto`` (the newest, if there is one) or ``must`` (an error without one).
 
     Returns:
         Path and content of the state; None for a training from scratch.
@@ -320,10 +316,7 @@ def find_state(folder: CheckpointFolder, mode: str) -> tuple[Path, dict[str, Any
         ResumeError: `mode` is ``must`` and there is no state.
         CheckpointError: The state cannot be read.
     """
-    if mode == "never":
-        return None
-    path = folder.newest_state()
-    if path is not None:
+    if (path := folder.newest_state()) is not None:
         return path, read_state(path)
     if mode == "must":
         published = folder.published()

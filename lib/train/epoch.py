@@ -42,19 +42,14 @@ class EpochIterator:
         Returns:
             The batches, and the seconds spent waiting for the loader. The very first batch, for which worker
             processes are started, does not count as waiting.
-
-        Raises:
-            RuntimeError: The loader ends before its announced length.
         """
         taken, waited = [], 0.0
         for _ in range(count):
             batch, self._first = self._first, None
             if batch is None:
                 began = time.perf_counter()
-                batch = next(self._batches, None)
+                batch = next(self._batches)
                 waited += time.perf_counter() - began
-            if batch is None:
-                raise RuntimeError("the loader gave fewer batches than it announced")
             taken.append(self._prepare(batch))
         return taken, waited
 

@@ -108,12 +108,10 @@ class Report:
             parts.append(f"grad {self.grad_norm:.3g}")
         if self.memory_gib is not None:
             parts.append(f"mem {self.memory_gib:.1f} GiB")
-        if self.skipped_steps:
-            parts.append(f"{self.skipped_steps} overflowed steps skipped")
-        if self.nonfinite_steps:
-            parts.append(f"{self.nonfinite_steps} non-finite steps skipped")
-        if self.bad_samples:
-            parts.append(f"{self.bad_samples} broken samples skipped")
+        skipped = ("overflowed steps", self.skipped_steps), ("non-finite steps", self.nonfinite_steps)
+        parts += [
+            f"{count} {what} skipped" for what, count in (*skipped, ("broken samples", self.bad_samples)) if count
+        ]
         return "  ".join(parts)
 
 
@@ -201,9 +199,13 @@ class Sink:
         """Take one entry.
 
         Args:
-            entry: A sentence for the reader, or a report of progress; a sink may ignore either kind.
+            entry: A sentence for the reader, which most sinks ignore, or a report of progress.
         """
-        raise NotImplementedError
+        if isinstance(entry, Report):
+            self.report(entry)
+
+    def report(self, report: Report) -> None:
+        """Take a report of progress."""
 
     def show(self, pictures: EpochPictures) -> None:
         """Take the pictures of an epoch; most sinks ignore them.
@@ -304,10 +306,9 @@ class LinesSink(TextSink):
         super().__init__(path)
 
     def write(self, entry: str | Report) -> None:
-        if isinstance(entry, str):
-            return
-        values = {name: value for name, value in asdict(entry).items() if value is not None}
-        self._append(json.dumps({"time": round(time.time(), 3), **_finite(values)}) + "\n")
+        if isinstance(entry, Report):
+            values = {name: value for name, value in asdict(entry).items() if value is not None}
+            self._append(json.dumps({"time": round(time.time(), 3), **_finite(values)}) + "\n")
 
 
 class TensorboardSink(Sink):
@@ -328,21 +329,18 @@ class TensorboardSink(Sink):
         self._folder, self._purge_step = folder, purge_step
         self._writers: dict[str, SummaryWriter] = {}
 
-    def write(self, entry: str | Report) -> None:
-        if isinstance(entry, str):
+    def report(self, report: Report) -> None:
+        writer = self._writer(report.loader)
+        if report.kind == "epoch":
+            for name, value in report.terms.items():
+                writer.add_scalar(f"epoch/{name}", value, report.epoch)
             return
-        writer = self._writer(entry.loader)
-        if entry.kind == "epoch":
-            for name, value in entry.terms.items():
-                writer.add_scalar(f"epoch/{name}", value, entry.epoch)
-            return
-        values = dict(entry.terms)
-        values |= {f"LearningRate/group{i}": lr for i, lr in enumerate(entry.lr)}
+        values = report.terms | {f"LearningRate/group{i}": lr for i, lr in enumerate(report.lr)}
         for name in ("samples_per_second", "data_share", "grad_norm", "memory_gib"):
-            if getattr(entry, name) is not None:
-                values[f"info/{name}"] = getattr(entry, name)
+            if (value := getattr(report, name)) is not None:
+                values[f"info/{name}"] = value
         for name, value in values.items():
-            writer.add_scalar(name, value, entry.global_step)
+            writer.add_scalar(name, value, report.global_step)
 
     def show(self, pictures: EpochPictures) -> None:
         for name, images in pictures.images.items():
@@ -368,9 +366,6 @@ class PicturesSink(Sink):
 
     def __init__(self, folder: Path, title: str) -> None:
         self._folder, self._title = folder, title
-
-    def write(self, entry: str | Report) -> None:
-        """Reports have other places."""
 
     def show(self, pictures: EpochPictures) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -402,12 +397,10 @@ class WandbSink(Sink):
         self._run.define_metric("*", step_metric="step")  # curves of a resumed training overlap where it was repeated
         write_text(paths.wandb, self._run.id)
 
-    def write(self, entry: str | Report) -> None:
-        if isinstance(entry, str):
-            return
-        values = {f"{entry.loader}/{k}": v for k, v in entry.terms.items()}
-        values |= {f"LearningRate/group{i}": lr for i, lr in enumerate(entry.lr)}
-        self._run.log({**values, "epoch": entry.epoch, "step": entry.global_step})
+    def report(self, report: Report) -> None:
+        values = {f"{report.loader}/{k}": v for k, v in report.terms.items()}
+        values |= {f"LearningRate/group{i}": lr for i, lr in enumerate(report.lr)}
+        self._run.log({**values, "epoch": report.epoch, "step": report.global_step})
 
     def close(self) -> None:
         self._run.finish()

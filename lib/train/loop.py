@@ -86,7 +86,7 @@ class Trainer:
         log: Where reports and messages are written.
 
     Raises:
-        ValueError: An epoch without batches, or of different lengths in the processes.
+        ValueError: Epochs differ in length between the processes.
         ConfigError: An unusable phase.
 
     Attributes:
@@ -111,12 +111,7 @@ class Trainer:
         self._warned_epoch = 0
         self._interrupts = Interrupts()
         lengths = [len(x) for x in (setup.train_loader, setup.val_loader) if x is not None]
-        if not lengths[0]:
-            raise ValueError(
-                "an epoch has no batch: DATA.TRAIN.SAMPLE_PER_EPOCH is less than TRAIN.BATCH_SIZE times the processes"
-            )
-        everyone = world.gather(lengths)
-        if any(other != lengths for other in everyone):
+        if (everyone := world.gather(lengths)) != [lengths] * world.size:
             raise ValueError(f"the processes have epochs of different length: {everyone}")
         # A phase may freeze what the next one trains; what the method itself froze stays frozen.
         self._trainable = [p for p in setup.network.parameters() if p.requires_grad]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -135,8 +136,4 @@ def box_around(mask: Mask) -> NDArray[np.float64]:
     Returns:
         [4] x, y, w, h; zeros for an empty mask.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return np.zeros(4)
-    x, y = columns[0], rows[0]
-    return np.array([x, y, columns[-1] - x + 1, rows[-1] - y + 1], dtype=np.float64)
+    return np.array(cv2.boundingRect(mask.astype(np.uint8)), dtype=np.float64)
