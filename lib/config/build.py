@@ -86,9 +86,8 @@ class Part:
         def convert(name: str, value: Any) -> Any:
             path = ".".join(filter(None, (self.key, name.upper())))
             value = list(value) if isinstance(value, tuple) else value
-            return _frozen(
-                _convert(hints.get(name, Any), value, f"{self.where.get(name, 'configuration')}: {path}", "")
-            )
+            place = f"{self.where.get(name, 'configuration')}: {path}"
+            return _frozen(_convert(hints.get(name, Any), value, place, ""))
 
         return {name: convert(name, value) for name, value in self.args.items()}
 

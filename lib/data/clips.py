@@ -44,16 +44,11 @@ class VisibleClipSampler:
     """
 
     def __init__(self, slt: SLT) -> None:
-        self.slt = slt
-        self.requirement = (
-            f"more than {2 * (slt.frames + 1)} frames with a visible target, as clips of {slt.frames} frames need"
-        )
+        self.slt, self.least = slt, 2 * (slt.frames + 1)
+        self.requirement = f"more than {self.least} frames with a visible target, as clips of {slt.frames} frames need"
 
     def accepts(self, video: Video) -> bool:
-        if not video.is_video:
-            return True
-        count = self.slt.frames
-        return len(video) >= count + 1 and int((video.visible & video.valid).sum()) > 2 * (count + 1)
+        return not video.is_video or int((video.visible & video.valid).sum()) > self.least
 
     def sample(self, video: Video, rng: random.Random, draw_video: Callable[[], Video]) -> FrameIds | None:
         frames = self.slt.frames

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import cv2
@@ -170,9 +170,13 @@ class ContextStyle(WholePixelStyle):
 
     def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         x, y, w, h = box_xywh
-        side = math.ceil(context_side(w, h, factor))
-        left, top = (math.floor(centre - (side + 1) / 2 + 0.5) for centre in (x + w / 2, y + h / 2))
-        return CropRegion(left, top, side, side, (x + w / 2, y + h / 2), (side, side))
+        return self.around((x + w / 2, y + h / 2), math.ceil(context_side(w, h, factor)))
+
+    def around(self, centre_xy: tuple[float, float], exact: float) -> CropRegion:
+        """The square around a centre, with the side that boxes are converted by."""
+        side = round(exact)
+        left, top = (math.floor(centre - (side + 1) / 2 + 0.5) for centre in centre_xy)
+        return CropRegion(left, top, side, side, centre_xy, (exact, exact))
 
     def border(self, frame: Frame, edits: tuple[Edit | None, Edit | None] = (None, None)) -> Colours | None:
         """The mean colour, truncated to whole numbers."""
@@ -206,10 +210,7 @@ class AffineStyle(CropStyle):
         return CropRegion(cx - width / 2, cy - height / 2, width, height, centre_xy, sides_wh)
 
     def resample(self, image: Image, region: CropRegion, size: int, border: Colours | None) -> Pixels:
-        across, down = size / region.width, size / region.height
-        warp = np.array([[across, 0, -across * region.left], [0, down, -down * region.top]])
-        beyond = [float(level) for level in (MEAN_COLOUR if border is None else border)]
-        return warp_affine(image, warp, (size, size), beyond).reshape(size, size, image.shape[2])
+        return warp(image, region, (size, size), MEAN_COLOUR if border is None else border, between_centres=False)
 
     def to_crop(self, box_xywh: Sequence[float], region: CropRegion, size: int) -> NDArray[np.float64]:
         x, y, w, h = box_xywh
@@ -247,12 +248,6 @@ class PySOTStyle(ContextStyle):
     def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         x, y, w, h = box_xywh
         return self.around((x + w / 2, y + h / 2), context_side(w, h, self.template_factor) * factor / 2)
-
-    def around(self, centre_xy: tuple[float, float], exact: float) -> CropRegion:
-        """The square around a centre, with the side that boxes are converted by."""
-        side = round(exact)
-        left, top = (math.floor(centre - (side + 1) / 2 + 0.5) for centre in centre_xy)
-        return CropRegion(left, top, side, side, centre_xy, (exact, exact))
 
     def crop_mask(self, mask: Mask, region: CropRegion, size: int) -> Mask:
         """The pixels of a crop into which any of a mask is mixed.
@@ -314,14 +309,11 @@ class WarpedStyle(CropStyle):
         per = 1.0 if self.prepared else pixel * (last + 1) / last
         centre = x + w / 2, y + h / 2
         middle = (last / 2, last / 2) if self.prepared else centre
-        left, top = (
-            m + (shift - side * scale / 2) * per for m, shift, scale in zip(middle, shifts, scales, strict=True)
-        )
-        moved = [c + shift * pixel for c, shift in zip(centre, shifts, strict=True)]
-        sides = [region.size * scale * pixel for scale in scales]
-        return CropRegion(
-            left, top, side * scales[0] * per, side * scales[1] * per, (moved[0], moved[1]), (sides[0], sides[1])
-        )
+        width, height = (side * scale * per for scale in scales)
+        left, top = (m + (s - side * scale / 2) * per for m, s, scale in zip(middle, shifts, scales, strict=True))
+        moved = centre[0] + shifts[0] * pixel, centre[1] + shifts[1] * pixel
+        sides = region.size * scales[0] * pixel, region.size * scales[1] * pixel
+        return CropRegion(left, top, width, height, moved, sides)
 
     def place(self, box_xywh: Box, factor: float, size: int, size_hw: tuple[int, int]) -> CropRegion:
         """The square around a box without any jitter."""
@@ -338,7 +330,9 @@ class WarpedStyle(CropStyle):
         return mean_colour(frame, edits)
 
 
-def warp(image: Pixels, region: CropRegion, size_wh: tuple[int, int], border: Colours) -> Pixels:
+def warp(
+    image: Pixels, region: CropRegion, size_wh: tuple[int, int], border: Iterable[float], between_centres: bool = True
+) -> Pixels:
     """A rectangle resampled bilinearly; its corners are centres of pixels.
 
     Args:
@@ -346,11 +340,12 @@ def warp(image: Pixels, region: CropRegion, size_wh: tuple[int, int], border: Co
         region: The rectangle.
         size_wh: Width and height of the result.
         border: [C] colour beyond the image.
+        between_centres: The rectangle ends at the centre of the result's last pixel, or else a pixel further.
 
     Returns:
         [height, width, C] of the image's dtype.
     """
-    ax, ay = (size_wh[0] - 1) / region.width, (size_wh[1] - 1) / region.height
+    ax, ay = (size_wh[0] - between_centres) / region.width, (size_wh[1] - between_centres) / region.height
     matrix = np.array([[ax, 0, -ax * region.left], [0, ay, -ay * region.top]])
     colour = [float(c) for c in border]
     return warp_affine(image, matrix, size_wh, colour).reshape(size_wh[1], size_wh[0], image.shape[2])
@@ -364,10 +359,9 @@ def context_side(width: float, height: float, factor: float = 2.0) -> float:
 
 def mean_colour(frame: Frame, edits: tuple[Edit | None, Edit | None]) -> NDArray[np.float64]:
     """[C] mean of each channel of a frame's pictures, edited as they will be."""
-    pictures = [frame.rgb] if frame.second is None else [frame.rgb, frame.second]
     means: list[float] = []
-    for picture, edit in zip(pictures, edits, strict=False):
-        image = picture.picture() if isinstance(picture, Levels) else picture
-        image = image if edit is None else edit(image)
-        means += [total / (image.shape[0] * image.shape[1]) for total in cv2.sumElems(image)[:3]]
+    for picture, edit in zip((frame.rgb, frame.aux), edits, strict=True):
+        if picture is not None:
+            image = picture if edit is None else edit(picture)
+            means += [total / (image.shape[0] * image.shape[1]) for total in cv2.sumElems(image)[:3]]
     return np.array(means)

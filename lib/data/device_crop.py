@@ -77,10 +77,8 @@ def _resize(cuts: Sequence[Cut], size: int, device: torch.device) -> Tensor:
     beyond = (rows < 0) | (rows >= heights[:, None, None])
     rows = np.where(beyond, -1, rows * widths[:, None, None])
     first = np.broadcast_to(starts[:, None, None], (len(cuts), 1, size))
-    table = to_device(
-        torch.from_numpy(np.concatenate([columns, column_weights, rows, row_weights, first], axis=1)), device
-    )
-    x, across, y, down, begin = table.split([2, 2, 2, 2, 1], dim=1)
+    table = np.concatenate([columns, column_weights, rows, row_weights, first], axis=1)
+    x, across, y, down, begin = to_device(torch.from_numpy(table), device).split([2, 2, 2, 2, 1], dim=1)
     begin, pixels = begin[..., :1], staged.to(device, non_blocking=True)
 
     def mixed(i: int) -> Tensor:

@@ -86,9 +86,8 @@ class PatchStyle(CropStyle):
         # In single precision, since whole numbers depend on it.
         extent = np.float32(scale) * np.float32(size)
         if inside:
-            extent = np.trunc(
-                extent / min(max(extent / np.float32(max(size_hw)), np.float32(1)), np.float32(max_shrink))
-            )
+            shrink = min(max(extent / np.float32(max(size_hw)), np.float32(1)), np.float32(max_shrink))
+            extent = np.trunc(extent / shrink)
         step = max(int(float(extent / np.float32(size)) - 0.1), 1)
         side = max(round(float(extent / np.float32(step))), 2)
         starts = []

@@ -267,8 +267,7 @@ def build_lmdb(
     Raises:
         BuildError: The disk is full, another build is running, or the environment is of other origin.
     """
-    done = finished_build(plan)
-    if done is not None:
+    if (done := finished_build(plan)) is not None:
         return done
     folder = partial_folder(plan.target)
     folder.mkdir(parents=True, exist_ok=True)

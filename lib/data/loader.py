@@ -143,16 +143,12 @@ def collate(samples: list[Sample]) -> Batch:
         raise ValueError(f"RGB samples and RGB+X samples in one batch (data sets {datasets})")
     if any(s.extras.keys() != first.extras.keys() for s in samples):
         raise ValueError(f"samples with different extras in one batch (data sets {datasets})")
+    arrays = ("template", "search", "template_boxes", "search_boxes", "template_colour", "search_colour")
     modalities = list(Modality)
     return Batch(
-        template=_stack([s.template for s in samples]),
-        search=_stack([s.search for s in samples]),
-        template_boxes=_stack([s.template_boxes for s in samples]),
-        search_boxes=_stack([s.search_boxes for s in samples]),
+        **{name: _stack([getattr(s, name) for s in samples]) for name in arrays},
         modality=torch.tensor([modalities.index(s.modality) for s in samples]),
         names=[s.name for s in samples],
-        template_colour=_stack([s.template_colour for s in samples]),
-        search_colour=_stack([s.search_colour for s in samples]),
         negative=torch.tensor([s.negative for s in samples]),
         extras={name: _stack([s.extras[name] for s in samples]) for name in first.extras},
     )

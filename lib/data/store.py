@@ -322,9 +322,6 @@ def _environment(path: str) -> lmdb.Environment:
         OSError: It cannot be read, or is cut short: to read past the end of a mapped file would end the process.
     """
     process, file = os.getpid(), os.path.join(path, "data.mdb")
-    held = _OPEN.get(path)
-    if held is not None and held[0] == process:
-        return held[1]
     with _LOCKS.setdefault(process, Lock()):  # a lock per process: a fork may happen while the parent holds its own
         held = _OPEN.get(path)
         if held is not None and held[0] == process:

@@ -95,9 +95,8 @@ class Report:
         parts.append(f"step {self.step}/{self.steps}" if self.kind == "step" else f"done in {duration(self.seconds)}")
         parts.append(f"{self.samples_per_second:.1f} samples/s")
         if self.kind == "step" and self.eta_epoch is not None:
-            parts.append(
-                f"eta {duration(self.eta_epoch)}" + ("" if self.eta is None else f", all {duration(self.eta)}")
-            )
+            whole = "" if self.eta is None else f", all {duration(self.eta)}"
+            parts.append(f"eta {duration(self.eta_epoch)}{whole}")
         elif self.eta is not None:
             parts.append(f"eta {duration(self.eta)}")
         parts.append(f"data {self.data_share:.0%}")

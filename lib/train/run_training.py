@@ -41,9 +41,7 @@ from lib.train.process import InterruptedTraining
 from lib.train.session import open_session, run_to_end
 from lib.train.step import TrainingError
 
-WRONG_SETUP = (
-    ValueError, OSError, UnknownNameError, WeightsError, CheckpointError, ResumeError, OccupiedError,
-)  # fmt: skip
+WRONG_SETUP = (ValueError, OSError, UnknownNameError, WeightsError, CheckpointError, ResumeError, OccupiedError)
 """Errors of the setup that a user can correct: the message is one sentence. Other errors come with their traceback."""
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """A full, read-only or failing disk."""

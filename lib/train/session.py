@@ -108,9 +108,8 @@ def open_session(options: TrainOptions, world: World) -> Trainer:
     train, plain = experiment.config.train, experiment.plain
     paths = load_paths(data_dir=options.data_dir, save_dir=options.save_dir)
     seed_everything(train.seed + world.rank)
-    folder = CheckpointFolder(
-        checkpoint_folder(paths.save_dir, experiment.script, experiment.name), experiment.method.network_name
-    )
+    place = checkpoint_folder(paths.save_dir, experiment.script, experiment.name)
+    folder = CheckpointFolder(place, experiment.method.network_name)
     log_paths = LogPaths.of(paths.save_dir, experiment.script, experiment.name)
     with folder.removed_on_failure(), nullcontext() if world.is_main else quiet_readers():
         state_path, notes = world.on_main(lambda: _find_start(options, world, folder, experiment))

@@ -227,6 +227,14 @@ def read_text(store: Store, key: str) -> str:
     return decode_text(store.read(key), store.describe(key))
 
 
+def list_folder(store: Store, key: str) -> list[str]:
+    """Sorted names in a folder of a store; none where there is no such folder, or a file in its place."""
+    try:
+        return store.listdir(key)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def read_names(store: Store, key: str) -> list[str]:
     """A list file with one name per line; blank lines are left out, and so are names that were there, with a warning.
 

@@ -17,6 +17,7 @@ from lib.data.datasets.base import (
     Annotation,
     StoredDataset,
     first_existing,
+    list_folder,
     locate_root,
     positive,
     read_boxes,
@@ -207,14 +208,8 @@ class FolderDataset(StoredDataset):
 
     def _names_below(self, root: Store, folders: Sequence[str]) -> list[str]:
         """`<class>-<n>` of every folder `<class>/<class>-<n>` below some of the class folders."""
-        found: list[str] = []
-        for folder in folders:
-            try:
-                names = root.listdir(folder)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            found += [name for name in names if self.class_of(name) == folder and name != folder]
-        return found
+        names = ((folder, name) for folder in folders for name in list_folder(root, folder))
+        return [name for folder, name in names if self.class_of(name) == folder and name != folder]
 
     def _read(self, index: int) -> Annotation:
         name = self.names[index]

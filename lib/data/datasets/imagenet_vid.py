@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -78,11 +79,7 @@ class ImagenetVidDataset(StoredDataset):
 def _read_tracklets(root: Store) -> dict[str, NDArray[Any]]:
     """The tracklets whose first box does not fill the picture, as arrays: rows of all, and where each one begins."""
     tracklets = _cached_tracklets(root) if root.exists(CACHE) else collect_tracklets(root)
-    kept = []
-    for tracklet in tracklets:
-        (width, height), (_, _, w, h) = tracklet["image_size"], tracklet["anno"][0]
-        if w * h < width * height:
-            kept.append(tracklet)
+    kept = [t for t in tracklets if math.prod(t["anno"][0][2:]) < math.prod(t["image_size"])]
     parts = [f"ILSVRC2015_VID_train_{n:04d}" if isinstance(n := t["set_id"], int) else n for t in kept]
     videos = [f"ILSVRC2015_train_{n:08d}" if isinstance(n := t["vid_id"], int) else n for t in kept]
     where = root.describe(CACHE)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lib.catalogue import DatasetSpec, Subset
-from lib.data.datasets.base import Annotation, positive, read_flags, read_text
+from lib.data.datasets.base import Annotation, list_folder, positive, read_flags, read_text
 from lib.data.datasets.box_tables import EXPECTED, BoxTable, frame_positions, read_table
 from lib.data.datasets.folders import LasotDataset
 from lib.data.datasets.frames import FrameFiles, join_key, listed_files
@@ -193,10 +193,7 @@ def _stem(folder: str) -> str:
 
 def _search(store: Store, folder: str, above: Spellings = NO_NAMES, depth: int = DEPTH) -> Iterator[Place]:
     """The sequences in a folder and below it; `above`: names next to the folder."""
-    try:
-        names = store.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return
+    names = list_folder(store, folder)
     start, up = f"{folder}/" if folder else "", f"{folder.rpartition('/')[0]}/" if "/" in folder else ""
     below = next((name for name in names if name.lower() in PICTURES), None)
     spellings: dict[str, list[str]] = {}
@@ -209,21 +206,14 @@ def _search(store: Store, folder: str, above: Spellings = NO_NAMES, depth: int =
         pictures = folder if picture_names(names) else f"{start}{below}"
         yield Place(own, folder, pictures, next(iter(found), None), False, others, tuple(found[1:]))
         return
-    videos = [n for n in names if n.lower().endswith(VIDEO_SUFFIXES) and not _is_folder(store, f"{start}{n}")]
+    # Some folders are called by the video that their pictures come from.
+    videos = [n for n in names if n.lower().endswith(VIDEO_SUFFIXES) and not list_folder(store, f"{start}{n}")]
     for name in natural_order(videos):
         found = _box_files(spellings, TRUTH if len(videos) == 1 else BESIDE, _stem(name), start)
         pictures = f"{start}.frames/{name}"
         yield Place(_stem(name), f"{start}{name}", pictures, next(iter(found), None), True, others, tuple(found[1:]))
     for name in natural_order(set(folder_names(names)) - set(videos)) if depth else ():
         yield from _search(store, f"{start}{name}", spellings, depth - 1)
-
-
-def _is_folder(store: Store, key: str) -> bool:
-    """True for a folder; some are called by the video that their pictures come from."""
-    try:
-        return bool(store.listdir(key))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
 
 
 def _box_files(names: Spellings, patterns: Sequence[str], own: str, start: str) -> list[str]:
